@@ -1,0 +1,335 @@
+//! Binding a keyspace to a topic: what `init` writes once and every worker checks.
+//!
+//! The result is a pure function of the log and of the [`Binding`]. So the binding is written once,
+//! conditionally, and a worker never writes it: a worker that finds none, or another one than it was told,
+//! refuses. The origins are part of the binding, so that it is whole in one write; the rows of `progress`
+//! follow it, and an `init` that was cut off between the two is completed by running it again, or by the
+//! first worker.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use crate::broker::{Broker, BrokerError, Topic};
+use crate::event::DECODER_VERSION;
+use crate::store::{Binding, Bound, Layout, Progress, SCHEMA_VERSION, Store, StoreError};
+use crate::window::{WindowError, WindowSpec};
+
+/// What the operator says about the result. With the topic's id and the origins it makes a [`Binding`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Name of the topic.
+    pub topic: String,
+    /// Windows and alerts.
+    pub window: WindowSpec,
+    /// A record larger than this, key and value together, is a dead letter without its bytes.
+    pub max_mutation_bytes: usize,
+    /// Layout of `events`.
+    pub layout: Layout,
+}
+
+impl Facts {
+    /// Default of [`Facts::max_mutation_bytes`]: 1 MiB, well below the largest mutation that Cassandra's
+    /// own defaults allow (half of a commit log segment, 16 MiB).
+    pub const MAX_MUTATION_BYTES: usize = 1 << 20;
+
+    /// The defaults, for this topic.
+    pub fn new(topic: impl Into<String>) -> Self {
+        Self {
+            topic: topic.into(),
+            window: WindowSpec::default(),
+            max_mutation_bytes: Self::MAX_MUTATION_BYTES,
+            layout: Layout::default(),
+        }
+    }
+
+    /// The binding of these facts to a topic.
+    fn bound_to(&self, topic: &Topic, origins: BTreeMap<i32, i64>) -> Binding {
+        Binding {
+            topic: topic.name.clone(),
+            topic_id: topic.id.clone(),
+            window: self.window,
+            max_mutation_bytes: i64::try_from(self.max_mutation_bytes).unwrap_or(i64::MAX),
+            decoder_version: DECODER_VERSION,
+            layout: self.layout,
+            schema_version: SCHEMA_VERSION,
+            origins,
+        }
+    }
+}
+
+/// Where a new pipeline begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// At the log's start.
+    #[default]
+    Start,
+    /// At the log's end: only what comes from now on.
+    End,
+    /// At these offsets; partitions not named begin at the log's start.
+    Offsets(BTreeMap<i32, i64>),
+}
+
+/// Why there is no binding, or not the right one.
+#[derive(Debug, Error)]
+pub enum BindingError {
+    /// `init` has not run.
+    #[error("the keyspace is not bound to topic {topic}: run `exactlyonce init` first")]
+    Unbound {
+        /// Topic name.
+        topic: String,
+    },
+    /// Rows without a binding: they were written by something else, perhaps with wall-clock timestamps, which
+    /// would shadow ours for ever.
+    #[error(
+        "the tables hold rows, but no binding: something else wrote them. use a keyspace of another name"
+    )]
+    ForeignRows,
+    /// The keyspace belongs to another pipeline, or to this one under other rules.
+    #[error(
+        "the keyspace is bound with {fact} = {bound}, but here it is {found}: use what it is bound with, or a \
+         keyspace of another name"
+    )]
+    Differs {
+        /// Which fact.
+        fact: &'static str,
+        /// What the binding says.
+        bound: String,
+        /// What the configuration or the broker says.
+        found: String,
+    },
+    /// The topic was deleted and created again.
+    #[error(
+        "topic {topic} was recreated: the keyspace is bound to id {bound}, the broker has id {found}. a recreated \
+         topic needs a keyspace of another name"
+    )]
+    Recreated {
+        /// Topic name.
+        topic: String,
+        /// What the binding says.
+        bound: String,
+        /// What the broker says.
+        found: String,
+    },
+    /// The topic's records change between two readings.
+    #[error("topic {topic} is compacted (cleanup.policy): its records change, so nothing could be verified")]
+    Compacted {
+        /// Topic name.
+        topic: String,
+    },
+    /// An origin that the log does not have.
+    #[error("topic {topic} partition {partition} has no offset {offset}: the log holds {start} to {end}")]
+    OriginOutOfRange {
+        /// Topic name.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// As asked for.
+        offset: i64,
+        /// The log's start.
+        start: i64,
+        /// The log's end.
+        end: i64,
+    },
+    /// An origin for a partition that does not exist.
+    #[error("topic {topic} has {partitions} partitions, there is no partition {partition}")]
+    NoPartition {
+        /// Topic name.
+        topic: String,
+        /// As asked for.
+        partition: i32,
+        /// How many there are.
+        partitions: i32,
+    },
+    /// The windows make no sense.
+    #[error(transparent)]
+    Window(#[from] WindowError),
+    /// The store did not say.
+    #[error("the store did not {request}")]
+    Store {
+        /// The request.
+        request: &'static str,
+        /// Its own words.
+        source: StoreError,
+    },
+    /// The broker did not say.
+    #[error("the broker did not describe topic {topic}")]
+    Broker {
+        /// Topic name.
+        topic: String,
+        /// Its own words.
+        source: BrokerError,
+    },
+}
+
+impl BindingError {
+    /// True if log and tables contradict each other.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            BindingError::ForeignRows
+            | BindingError::Differs { .. }
+            | BindingError::Recreated { .. }
+            | BindingError::Compacted { .. } => true,
+            BindingError::Unbound { .. }
+            | BindingError::OriginOutOfRange { .. }
+            | BindingError::NoPartition { .. }
+            | BindingError::Window(_)
+            | BindingError::Store { .. }
+            | BindingError::Broker { .. } => false,
+        }
+    }
+
+    fn store(request: &'static str) -> impl FnOnce(StoreError) -> Self {
+        move |source| BindingError::Store { request, source }
+    }
+}
+
+/// What `init` found or made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Initialized {
+    /// The binding in force.
+    pub binding: Binding,
+    /// False if it was there before, with the same facts.
+    pub new: bool,
+}
+
+/// Binds the keyspace to the topic and writes each partition's origin. Does nothing twice: with the same
+/// facts it may run again, and then completes what an earlier run left open.
+///
+/// # Errors
+/// See [`BindingError`].
+pub async fn init<B: Broker, S: Store>(
+    broker: &B,
+    store: &S,
+    facts: &Facts,
+    origin: &Origin,
+) -> Result<Initialized, BindingError> {
+    facts.window.check()?;
+    let topic = describe(broker, &facts.topic).await?;
+    let existing = store.binding().await.answer().map_err(BindingError::store("read the binding"))?;
+    let initialized = match existing {
+        Some(binding) => Initialized { binding, new: false },
+        None => {
+            let rows = store.holds_rows().await.answer();
+            if rows.map_err(BindingError::store("look for rows"))? {
+                return Err(BindingError::ForeignRows);
+            }
+            let binding = facts.bound_to(&topic, origins(broker, &topic, origin).await?);
+            let bound =
+                store.bind(&binding).await.answer().map_err(BindingError::store("write the binding"))?;
+            match bound {
+                Bound::Now => Initialized { binding, new: true },
+                Bound::Before(binding) => Initialized { binding, new: false },
+            }
+        }
+    };
+    compare(&initialized.binding, &facts.bound_to(&topic, BTreeMap::new()))?;
+    for (&partition, &origin) in &initialized.binding.origins {
+        let there = store.progress(partition).await.answer();
+        if there.map_err(BindingError::store("read progress"))?.is_none() {
+            let written = store.write_progress(partition, Progress { origin, next_offset: origin }).await;
+            written.answer().map_err(BindingError::store("write progress"))?;
+        }
+    }
+    Ok(initialized)
+}
+
+/// The binding, if it is the one of these facts and of the topic as it is now.
+///
+/// # Errors
+/// See [`BindingError`].
+pub async fn check<B: Broker, S: Store>(
+    broker: &B,
+    store: &S,
+    facts: &Facts,
+) -> Result<Binding, BindingError> {
+    let binding = store.binding().await.answer().map_err(BindingError::store("read the binding"))?;
+    let Some(binding) = binding else {
+        let rows = store.holds_rows().await.answer().map_err(BindingError::store("look for rows"))?;
+        return Err(match rows {
+            true => BindingError::ForeignRows,
+            false => BindingError::Unbound { topic: facts.topic.clone() },
+        });
+    };
+    let topic = describe(broker, &facts.topic).await?;
+    compare(&binding, &facts.bound_to(&topic, BTreeMap::new()))?;
+    Ok(binding)
+}
+
+/// The topic as it is now, if a pipeline can read it.
+async fn describe<B: Broker>(broker: &B, topic: &str) -> Result<Topic, BindingError> {
+    let described = broker.topic(topic).await;
+    let described = described.map_err(|source| BindingError::Broker { topic: topic.to_owned(), source })?;
+    match described.compacted {
+        true => Err(BindingError::Compacted { topic: described.name }),
+        false => Ok(described),
+    }
+}
+
+async fn origins<B: Broker>(
+    broker: &B,
+    topic: &Topic,
+    origin: &Origin,
+) -> Result<BTreeMap<i32, i64>, BindingError> {
+    if let Origin::Offsets(offsets) = origin
+        && let Some(&partition) = offsets.keys().find(|p| !(0..topic.partitions).contains(*p))
+    {
+        let (topic, partitions) = (topic.name.clone(), topic.partitions);
+        return Err(BindingError::NoPartition { topic, partition, partitions });
+    }
+    let mut origins = BTreeMap::new();
+    for partition in 0..topic.partitions {
+        let log = broker.offsets(&topic.name, partition).await;
+        let log = log.map_err(|source| BindingError::Broker { topic: topic.name.clone(), source })?;
+        let offset = match origin {
+            Origin::Start => log.start,
+            Origin::End => log.end,
+            Origin::Offsets(offsets) => offsets.get(&partition).copied().unwrap_or(log.start),
+        };
+        if !(log.start..=log.end).contains(&offset) {
+            let (topic, start, end) = (topic.name.clone(), log.start, log.end);
+            return Err(BindingError::OriginOutOfRange { topic, partition, offset, start, end });
+        }
+        origins.insert(partition, offset);
+    }
+    Ok(origins)
+}
+
+/// Checks every fact but the origins, which only the binding knows.
+pub(crate) fn compare(bound: &Binding, found: &Binding) -> Result<(), BindingError> {
+    let Binding {
+        topic,
+        topic_id,
+        window,
+        max_mutation_bytes,
+        decoder_version,
+        layout,
+        schema_version,
+        origins: _,
+    } = bound;
+    fn same<T: PartialEq + std::fmt::Debug>(
+        fact: &'static str,
+        bound: &T,
+        found: &T,
+    ) -> Result<(), BindingError> {
+        if bound == found {
+            return Ok(());
+        }
+        Err(BindingError::Differs { fact, bound: format!("{bound:?}"), found: format!("{found:?}") })
+    }
+    let levels = |window: &WindowSpec| window.health.levels().collect::<Vec<_>>();
+    same("topic", topic, &found.topic)?;
+    same("schema_version", schema_version, &found.schema_version)?;
+    same("decoder_version", decoder_version, &found.decoder_version)?;
+    same("layout", layout, &found.layout)?;
+    same("window.size_ms", &window.size_ms, &found.window.size_ms)?;
+    same("window.slide_ms", &window.slide_ms, &found.window.slide_ms)?;
+    same("window.threshold", &window.threshold, &found.window.threshold)?;
+    same("window.health", &levels(window), &levels(&found.window))?;
+    same("max_mutation_bytes", max_mutation_bytes, &found.max_mutation_bytes)?;
+    if *topic_id != found.topic_id {
+        let (bound, found) = (topic_id.clone(), found.topic_id.clone());
+        return Err(BindingError::Recreated { topic: topic.clone(), bound, found });
+    }
+    Ok(())
+}

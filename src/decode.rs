@@ -1,0 +1,231 @@
+//! From a record to its row: the pipeline's route.
+//!
+//! The rule, which [`DECODER_VERSION`](crate::event::DECODER_VERSION) names: the value is one JSON object by
+//! RFC 8259 with the five fields of [`Event`], each once and of its type; other names are ignored, however
+//! often they come and whatever they hold. An integer is written without fraction and exponent (`-0` is 0).
+//! What breaks the rule becomes a [`DeadLetter`] with the first [`Reason`] that holds, and nothing stops.
+//!
+//! Two passes: a fast one that only knows good events, and, where it finds anything odd, a careful one that
+//! names the fault. Both are serde_json's iterative scanner, so nesting costs a byte a level and no stack,
+//! and neither allocates more than a small multiple of the record. The ground truth decodes by another
+//! route ([`crate::truth`]), and a property test holds the two against each other.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use crate::event::{Body, CLIENT_BYTES, DeadLetter, Event, Field, Health, Reason, Record, Row, SOURCE_BYTES};
+use crate::window::WindowSpec;
+
+/// Decodes records for one binding.
+#[derive(Clone, Copy, Debug)]
+pub struct Decoder {
+    /// For [`Reason::WindowOverflow`].
+    pub window: WindowSpec,
+    /// For [`Reason::TooLarge`], in bytes.
+    pub max_mutation_bytes: usize,
+}
+
+impl Decoder {
+    /// What the record becomes. Takes the record, so that a dead letter keeps its bytes without a copy.
+    pub fn row(&self, record: Record) -> Row {
+        match self.event(&record) {
+            Ok(event) => Row::Event(event),
+            Err(reason) => Row::DeadLetter(DeadLetter {
+                reason,
+                timestamp: record.timestamp,
+                body: match reason {
+                    Reason::TooLarge => digest(&record),
+                    _ => Body::Whole { key: record.key, value: record.value },
+                },
+            }),
+        }
+    }
+
+    /// The event that the record holds.
+    ///
+    /// # Errors
+    /// The reason why it holds none.
+    pub fn event(&self, record: &Record) -> Result<Event, Reason> {
+        if record.len() > self.max_mutation_bytes {
+            return Err(Reason::TooLarge);
+        }
+        let bytes = record.value.as_deref().ok_or(Reason::NullValue)?;
+        if bytes.is_empty() {
+            return Err(Reason::Empty);
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| Reason::NotUtf8)?;
+        let event = match fast(text) {
+            Some(event) => event,
+            None => careful(text)?,
+        };
+        check(event, &self.window)
+    }
+}
+
+/// The ranges that JSON does not know.
+fn check(event: Event, window: &WindowSpec) -> Result<Event, Reason> {
+    if event.source.len() < *SOURCE_BYTES.start() {
+        return Err(Reason::TooShort(Field::Source));
+    }
+    if event.source.len() > *SOURCE_BYTES.end() {
+        return Err(Reason::TooLong(Field::Source));
+    }
+    if event.client.len() > *CLIENT_BYTES.end() {
+        return Err(Reason::TooLong(Field::Client));
+    }
+    match window.ends(event.ts) {
+        Some(_) => Ok(event),
+        None => Err(Reason::WindowOverflow),
+    }
+}
+
+fn digest(record: &Record) -> Body {
+    let mut hash = Sha256::new();
+    let mut length = |bytes: &Option<Vec<u8>>| {
+        bytes.as_ref().map(|bytes| {
+            hash.update(bytes);
+            bytes.len() as i64
+        })
+    };
+    let key_length = length(&record.key);
+    let value_length = length(&record.value);
+    Body::Digest { key_length, value_length, sha256: hash.finalize().into() }
+}
+
+/// A good event, or `None` for anything that needs a second look.
+fn fast(text: &str) -> Option<Event> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let event = deserializer.deserialize_map(FastVisitor).ok()?;
+    deserializer.end().ok()?;
+    Some(event)
+}
+
+struct FastVisitor;
+
+impl<'de> Visitor<'de> for FastVisitor {
+    type Value = Event;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an event")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Event, A::Error> {
+        let (mut id, mut ts, mut source, mut client, mut health) = (None, None, None, None, None);
+        fn once<T, E: serde::de::Error>(slot: &mut Option<T>, value: T) -> Result<(), E> {
+            match slot.replace(value) {
+                None => Ok(()),
+                Some(_) => Err(E::custom("duplicate")),
+            }
+        }
+        while let Some(FieldName(name)) = map.next_key()? {
+            match name {
+                Some(Field::Id) => once(&mut id, map.next_value()?)?,
+                Some(Field::Ts) => once(&mut ts, map.next_value()?)?,
+                Some(Field::Source) => once(&mut source, map.next_value()?)?,
+                Some(Field::Client) => once(&mut client, map.next_value()?)?,
+                Some(Field::Health) => once(&mut health, map.next_value::<i64>()?)?,
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        let missing = || A::Error::custom("missing");
+        Ok(Event {
+            id: id.ok_or_else(missing)?,
+            ts: ts.ok_or_else(missing)?,
+            source: source.ok_or_else(missing)?,
+            client: client.ok_or_else(missing)?,
+            health: health.and_then(Health::from_code).ok_or_else(missing)?,
+        })
+    }
+}
+
+/// A key of the object, told apart without a copy.
+struct FieldName(Option<Field>);
+
+impl<'de> serde::Deserialize<'de> for FieldName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+        impl Visitor<'_> for Name {
+            type Value = FieldName;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a field name")
+            }
+            fn visit_str<E>(self, name: &str) -> Result<FieldName, E> {
+                Ok(FieldName(Field::ALL.into_iter().find(|field| field.name() == name)))
+            }
+        }
+        deserializer.deserialize_identifier(Name)
+    }
+}
+
+/// The event of a text that the fast pass did not take, or its fault.
+fn careful(text: &str) -> Result<Event, Reason> {
+    let whole: &RawValue = serde_json::from_str(text).map_err(|_| Reason::NotJson)?;
+    if !whole.get().starts_with('{') {
+        return Err(Reason::NotAnObject);
+    }
+    // The text is known to be JSON, so an error below can only be a key that is no Unicode (handled by
+    // taking keys raw) or a defect; the safe answer to a defect is a dead letter.
+    let fields = serde_json::Deserializer::from_str(text)
+        .deserialize_map(CarefulVisitor)
+        .map_err(|_| Reason::NotJson)?;
+    if let Some(field) = Field::ALL.into_iter().find(|f| fields[*f as usize].1) {
+        return Err(Reason::DuplicateField(field));
+    }
+    let raw = |field: Field| fields[field as usize].0.ok_or(Reason::MissingField(field));
+    let id = integer(Field::Id, raw(Field::Id)?)?;
+    let ts = integer(Field::Ts, raw(Field::Ts)?)?;
+    let source = string(Field::Source, raw(Field::Source)?)?;
+    let client = string(Field::Client, raw(Field::Client)?)?;
+    let health = integer(Field::Health, raw(Field::Health)?)?;
+    let health = Health::from_code(health).ok_or(Reason::UnknownHealth)?;
+    Ok(Event { id, ts, source, client, health })
+}
+
+/// For each field its raw text, and whether it came again.
+type RawFields<'de> = [(Option<&'de str>, bool); Field::ALL.len()];
+
+struct CarefulVisitor;
+
+impl<'de> Visitor<'de> for CarefulVisitor {
+    type Value = RawFields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawFields<'de>, A::Error> {
+        let mut fields = RawFields::default();
+        while let Some(key) = map.next_key::<&RawValue>()? {
+            // A key with a lone surrogate is no name that we know.
+            let name = serde_json::from_str::<Cow<'_, str>>(key.get()).ok();
+            let value = map.next_value::<&RawValue>()?.get();
+            if let Some(field) = Field::ALL.into_iter().find(|f| name.as_deref() == Some(f.name())) {
+                let slot = &mut fields[field as usize];
+                slot.1 = slot.0.is_some();
+                slot.0 = Some(value);
+            }
+        }
+        Ok(fields)
+    }
+}
+
+fn integer(field: Field, raw: &str) -> Result<i64, Reason> {
+    let number = raw.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    if !number || raw.contains(['.', 'e', 'E']) {
+        return Err(Reason::WrongType(field));
+    }
+    raw.parse().map_err(|_| Reason::OutOfRange(field))
+}
+
+fn string(field: Field, raw: &str) -> Result<String, Reason> {
+    if !raw.starts_with('"') {
+        return Err(Reason::WrongType(field));
+    }
+    serde_json::from_str(raw).map_err(|_| Reason::NotUnicode(field))
+}

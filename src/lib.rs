@@ -1,0 +1,15 @@
+//! Health events from a log into tables, exactly once, however often anything crashes.
+//!
+//! The pipeline ([`pipeline`]) is written against two traits, [`broker::Broker`] and [`store::Store`], and
+//! takes time, tasks and randomness from outside, so that the very same code runs on production services and
+//! in a deterministic simulation. [`truth`] says, independently of it, what the tables must hold.
+//! `ARCHITECTURE.md` has the tour.
+
+pub mod binding;
+pub mod broker;
+pub mod decode;
+pub mod event;
+pub mod pipeline;
+pub mod store;
+pub mod truth;
+pub mod window;

@@ -1,0 +1,65 @@
+//! What a worker may be told, with defaults and ranges.
+
+use std::time::Duration;
+
+use crate::binding::Facts;
+
+/// Options of a worker. Everything that the result depends on is in [`Facts`]; the rest only trades memory,
+/// latency and throughput, and may differ from run to run and from worker to worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What the binding must say.
+    pub facts: Facts,
+    /// The group whose members share the topic's partitions.
+    pub group: String,
+    /// A batch closes with this many records. At least 1.
+    pub batch_records: usize,
+    /// A batch closes with this many bytes of keys and values. At least 1.
+    pub batch_bytes: usize,
+    /// A batch closes this long after its first record came.
+    pub batch_delay: Duration,
+    /// Batches of one partition that may be in flight. At least 1.
+    pub in_flight_batches: usize,
+    /// Bytes of records of one partition that may wait to be taken into a batch. At least 1.
+    pub prefetch_bytes: usize,
+    /// Bytes of window counts that one partition may keep in memory. At least
+    /// [`Options::MIN_COUNTS_CACHE_BYTES`], so that the windows of one event always fit.
+    pub counts_cache_bytes: usize,
+    /// First wait before an unknown request is repeated; it doubles with each repetition.
+    pub backoff_min: Duration,
+    /// Longest such wait.
+    pub backoff_max: Duration,
+    /// Gives up when a request was not answered for so long; `None` repeats until stopped.
+    pub retry_deadline: Option<Duration>,
+    /// When stopped, or when a partition is revoked: how long what is in flight may take to finish.
+    pub stop_deadline: Duration,
+    /// How often the topic's id is checked again.
+    pub topic_check_interval: Duration,
+    /// Ends when every partition is durable up to the log's end as it was at the start.
+    pub until_end: bool,
+}
+
+impl Options {
+    /// Least [`Options::counts_cache_bytes`].
+    pub const MIN_COUNTS_CACHE_BYTES: usize = 4 << 20;
+
+    /// The defaults, for these facts.
+    pub fn new(facts: Facts) -> Self {
+        Self {
+            facts,
+            group: "exactlyonce".to_owned(),
+            batch_records: 5_000,
+            batch_bytes: 1 << 20,
+            batch_delay: Duration::from_millis(50),
+            in_flight_batches: 4,
+            prefetch_bytes: 2 << 20,
+            counts_cache_bytes: 8 << 20,
+            backoff_min: Duration::from_millis(10),
+            backoff_max: Duration::from_secs(5),
+            retry_deadline: None,
+            stop_deadline: Duration::from_secs(10),
+            topic_check_interval: Duration::from_secs(10),
+            until_end: false,
+        }
+    }
+}

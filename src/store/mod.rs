@@ -1,0 +1,292 @@
+//! The tables: what the pipeline asks of a store.
+//!
+//! A store keeps cells with write timestamps and resolves two writes of one cell by them: the greater
+//! timestamp wins, and at a tie the greater bytes do (Cassandra, `Cells.resolveRegular`). The timestamps are
+//! positions of the log, see each write below; nobody may write to these tables with any other clock.
+//!
+//! Contract of every implementation:
+//! - a write that is [`Outcome::Acknowledged`] is seen by every later read, from any worker (in Cassandra:
+//!   both at QUORUM), and stays;
+//! - a call may write many rows and need not be atomic: after [`Outcome::Unknown`] any part of it may be
+//!   there, now or later. Repeating the same call with the same arguments is always right;
+//! - calls may overlap, in any number and order.
+
+pub mod cell;
+pub mod memory;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::broker::Cause;
+use crate::event::{DeadLetter, Event, Row};
+use crate::window::WindowSpec;
+
+/// The version of the tables' shape, kept in the binding.
+pub const SCHEMA_VERSION: i32 = 1;
+
+/// What went wrong at a store: where, and in the store's own words.
+#[derive(Debug, Error)]
+#[error("{what}")]
+pub struct StoreError {
+    /// What was asked, and of which table, partition or file.
+    pub what: String,
+    /// The store's own words.
+    #[source]
+    pub cause: Option<Cause>,
+}
+
+impl StoreError {
+    /// An error with a cause.
+    pub fn new(what: impl Into<String>, cause: impl Into<Cause>) -> Self {
+        Self { what: what.into(), cause: Some(cause.into()) }
+    }
+
+    /// An error without a cause.
+    pub fn of(what: impl Into<String>) -> Self {
+        Self { what: what.into(), cause: None }
+    }
+}
+
+/// What is known of a request after it ended. Exactly one of three, and the difference is the heart of the
+/// matter: taking *unknown* for either of the others loses or doubles events.
+#[must_use = "a request's outcome decides whether it must be repeated"]
+#[derive(Debug)]
+pub enum Outcome<T> {
+    /// It happened and is durable; for a read, this is the answer.
+    Acknowledged(T),
+    /// It certainly did not happen, and never will: the request itself is wrong, or is not allowed.
+    Refused(StoreError),
+    /// It may have happened, may happen later, or never: timeouts, broken connections, overload. For a read:
+    /// there is no answer. Ask again, with the same bytes.
+    Unknown(StoreError),
+}
+
+impl<T> Outcome<T> {
+    /// Changes the answer.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Outcome<U> {
+        match self {
+            Outcome::Acknowledged(answer) => Outcome::Acknowledged(f(answer)),
+            Outcome::Refused(error) => Outcome::Refused(error),
+            Outcome::Unknown(error) => Outcome::Unknown(error),
+        }
+    }
+
+    /// The answer, or why there is none, for callers that ask once and then give up.
+    ///
+    /// # Errors
+    /// What was refused or is unknown.
+    pub fn answer(self) -> Result<T, StoreError> {
+        match self {
+            Outcome::Acknowledged(answer) => Ok(answer),
+            Outcome::Refused(error) | Outcome::Unknown(error) => Err(error),
+        }
+    }
+}
+
+/// How the rows of `events` are keyed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// As in the original of 2016: `(partition, offset)`.
+    #[default]
+    Original,
+}
+
+/// Everything that the result depends on besides the log: the row of the table `pipeline`. `init` writes it
+/// once, and a worker whose facts differ refuses to start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// Name of the topic.
+    pub topic: String,
+    /// Id of the topic: a recreated topic is another one.
+    pub topic_id: String,
+    /// Windows and alerts.
+    pub window: WindowSpec,
+    /// A record larger than this, key and value together, is a dead letter without its bytes.
+    pub max_mutation_bytes: i64,
+    /// See [`crate::event::DECODER_VERSION`].
+    pub decoder_version: i32,
+    /// Layout of `events`.
+    pub layout: Layout,
+    /// See [`SCHEMA_VERSION`].
+    pub schema_version: i32,
+    /// Where the pipeline began in each partition that existed then; partitions that came later begin at 0.
+    pub origins: BTreeMap<i32, i64>,
+}
+
+impl Binding {
+    /// Where a partition's part of the result begins.
+    pub fn origin(&self, partition: i32) -> i64 {
+        self.origins.get(&partition).copied().unwrap_or(0)
+    }
+}
+
+/// What came of [`Store::bind`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// The binding is written.
+    Now,
+    /// There was one before; it was not changed.
+    Before(Binding),
+}
+
+/// How far a partition is done: the row of the table `progress`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Where this pipeline began. Never changes.
+    pub origin: i64,
+    /// Everything from `origin` up to here is durable in every table.
+    pub next_offset: i64,
+}
+
+impl Progress {
+    /// Write timestamp of `next_offset`: one more than it, so that 0 is written at 1.
+    pub fn write_timestamp(&self) -> i64 {
+        self.next_offset.saturating_add(1)
+    }
+}
+
+/// A window of a source.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WindowKey {
+    /// The source.
+    pub source: Arc<str>,
+    /// The window's end in milliseconds since the epoch.
+    pub end: i64,
+}
+
+/// What one partition has counted in one window: a row of the table `window_counts`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Counted events of this partition.
+    pub count: i64,
+    /// The offset of the last one of them.
+    pub through_offset: i64,
+}
+
+impl Count {
+    /// Write timestamp of both cells. `count` is a pure function of the partition's log up to
+    /// `through_offset`, so an older writer loses and an equal one writes the same bytes.
+    pub fn write_timestamp(&self) -> i64 {
+        self.through_offset.saturating_add(1)
+    }
+}
+
+/// A row of the table `alerts`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Alert {
+    /// The source.
+    pub source: Arc<str>,
+    /// The window's end in milliseconds since the epoch.
+    pub ts: i64,
+    /// Counted events of the source in the window, over all partitions. Its write timestamp, too: the sum
+    /// only grows, so the greater one wins.
+    pub event_count: i32,
+}
+
+/// Write timestamp of an event's or a dead letter's cells: the row is a function of its position.
+pub fn row_timestamp(offset: i64) -> i64 {
+    offset.saturating_add(1)
+}
+
+/// Where a scan goes on: an answer's token, given back unchanged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(pub Vec<u8>);
+
+/// A piece of a scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// In the order of the store.
+    pub rows: Vec<T>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+/// The tables. Cheap to clone; every clone speaks to the same store.
+pub trait Store: Clone + Send + Sync + 'static {
+    /// The binding, if `init` wrote one.
+    fn binding(&self) -> impl Future<Output = Outcome<Option<Binding>>> + Send;
+
+    /// Writes the binding if there is none: of two at once, one wins and the other is told. Linearizable.
+    fn bind(&self, binding: &Binding) -> impl Future<Output = Outcome<Bound>> + Send;
+
+    /// True if any table but `pipeline` has a row. Without a binding such rows are somebody else's.
+    fn holds_rows(&self) -> impl Future<Output = Outcome<bool>> + Send;
+
+    /// The progress of every partition that has a row.
+    fn progress_of_all(&self) -> impl Future<Output = Outcome<BTreeMap<i32, Progress>>> + Send;
+
+    /// A partition's progress.
+    fn progress(&self, partition: i32) -> impl Future<Output = Outcome<Option<Progress>>> + Send;
+
+    /// Writes a partition's progress: `next_offset` at [`Progress::write_timestamp`], `origin` at 1.
+    fn write_progress(&self, partition: i32, progress: Progress) -> impl Future<Output = Outcome<()>> + Send;
+
+    /// This partition's own count of each window, in the order asked for; `None` where there is no row.
+    fn own_counts(
+        &self,
+        partition: i32,
+        windows: &[WindowKey],
+    ) -> impl Future<Output = Outcome<Vec<Option<Count>>>> + Send;
+
+    /// Writes this partition's own counts, each at [`Count::write_timestamp`].
+    fn write_counts(
+        &self,
+        partition: i32,
+        counts: &[(WindowKey, Count)],
+    ) -> impl Future<Output = Outcome<()>> + Send;
+
+    /// All partitions' counts of each window, in the order asked for: the whole row set of the window, of
+    /// whatever partitions there are.
+    fn all_counts(
+        &self,
+        windows: &[WindowKey],
+    ) -> impl Future<Output = Outcome<Vec<Vec<(i32, Count)>>>> + Send;
+
+    /// Writes alerts, each at the timestamp `event_count`.
+    fn write_alerts(&self, alerts: &[Alert]) -> impl Future<Output = Outcome<()>> + Send;
+
+    /// Writes events and dead letters of one partition, each at [`row_timestamp`].
+    fn write_rows(&self, partition: i32, rows: &[(i64, Row)]) -> impl Future<Output = Outcome<()>> + Send;
+
+    /// The last `limit` rows of a partition below `offset`, events and dead letters together, by ascending
+    /// offset. An offset that both tables hold comes twice.
+    fn rows_below(
+        &self,
+        partition: i32,
+        offset: i64,
+        limit: usize,
+    ) -> impl Future<Output = Outcome<Vec<(i64, Row)>>> + Send;
+
+    /// Events of a partition from `from` up to and without `to`, by ascending offset, at most `limit`.
+    fn events(
+        &self,
+        partition: i32,
+        from: i64,
+        to: i64,
+        limit: usize,
+    ) -> impl Future<Output = Outcome<Vec<(i64, Event)>>> + Send;
+
+    /// Dead letters, as [`Store::events`].
+    fn dead_letters(
+        &self,
+        partition: i32,
+        from: i64,
+        to: i64,
+        limit: usize,
+    ) -> impl Future<Output = Outcome<Vec<(i64, DeadLetter)>>> + Send;
+
+    /// The partitions that `events` or `dead_letters` have rows of.
+    fn partitions(&self) -> impl Future<Output = Outcome<Vec<i32>>> + Send;
+
+    /// All alerts, in any order, a page at a time. Not a snapshot.
+    fn alerts(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> impl Future<Output = Outcome<Page<Alert>>> + Send;
+}
