@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::broker::{Broker, BrokerError, Topic};
 use crate::event::DECODER_VERSION;
-use crate::store::{Binding, Bound, Layout, Progress, SCHEMA_VERSION, Store, StoreError};
+use crate::store::{Binding, Bound, Layout, Outcome, Progress, SCHEMA_VERSION, Store, StoreError};
 use crate::window::{WindowError, WindowSpec};
 
 /// What the operator says about the result. With the topic's id and the origins it makes a [`Binding`].
@@ -144,9 +144,17 @@ pub enum BindingError {
     /// The windows make no sense.
     #[error(transparent)]
     Window(#[from] WindowError),
+    /// The store refused.
+    #[error("the store refused to {request}")]
+    StoreRefused {
+        /// The request.
+        request: &'static str,
+        /// Its own words.
+        source: StoreError,
+    },
     /// The store did not say.
     #[error("the store did not {request}")]
-    Store {
+    StoreUnavailable {
         /// The request.
         request: &'static str,
         /// Its own words.
@@ -174,13 +182,28 @@ impl BindingError {
             | BindingError::OriginOutOfRange { .. }
             | BindingError::NoPartition { .. }
             | BindingError::Window(_)
-            | BindingError::Store { .. }
+            | BindingError::StoreRefused { .. }
+            | BindingError::StoreUnavailable { .. }
             | BindingError::Broker { .. } => false,
         }
     }
 
-    fn store(request: &'static str) -> impl FnOnce(StoreError) -> Self {
-        move |source| BindingError::Store { request, source }
+    /// True if the same request may go well later: a service did not answer.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            BindingError::StoreUnavailable { .. } => true,
+            BindingError::Broker { source, .. } => source.is_retriable(),
+            _ => false,
+        }
+    }
+}
+
+/// The answer to `request`.
+fn answer<T>(request: &'static str, outcome: Outcome<T>) -> Result<T, BindingError> {
+    match outcome {
+        Outcome::Acknowledged(answer) => Ok(answer),
+        Outcome::Refused(source) => Err(BindingError::StoreRefused { request, source }),
+        Outcome::Unknown(source) => Err(BindingError::StoreUnavailable { request, source }),
     }
 }
 
@@ -206,18 +229,15 @@ pub async fn init<B: Broker, S: Store>(
 ) -> Result<Initialized, BindingError> {
     facts.window.check()?;
     let topic = describe(broker, &facts.topic).await?;
-    let existing = store.binding().await.answer().map_err(BindingError::store("read the binding"))?;
+    let existing = answer("read the binding", store.binding().await)?;
     let initialized = match existing {
         Some(binding) => Initialized { binding, new: false },
         None => {
-            let rows = store.holds_rows().await.answer();
-            if rows.map_err(BindingError::store("look for rows"))? {
+            if answer("look for rows", store.holds_rows().await)? {
                 return Err(BindingError::ForeignRows);
             }
             let binding = facts.bound_to(&topic, origins(broker, &topic, origin).await?);
-            let bound =
-                store.bind(&binding).await.answer().map_err(BindingError::store("write the binding"))?;
-            match bound {
+            match answer("write the binding", store.bind(&binding).await)? {
                 Bound::Now => Initialized { binding, new: true },
                 Bound::Before(binding) => Initialized { binding, new: false },
             }
@@ -225,10 +245,9 @@ pub async fn init<B: Broker, S: Store>(
     };
     compare(&initialized.binding, &facts.bound_to(&topic, BTreeMap::new()))?;
     for (&partition, &origin) in &initialized.binding.origins {
-        let there = store.progress(partition).await.answer();
-        if there.map_err(BindingError::store("read progress"))?.is_none() {
-            let written = store.write_progress(partition, Progress { origin, next_offset: origin }).await;
-            written.answer().map_err(BindingError::store("write progress"))?;
+        if answer("read progress", store.progress(partition).await)?.is_none() {
+            let progress = Progress { origin, next_offset: origin };
+            answer("write progress", store.write_progress(partition, progress).await)?;
         }
     }
     Ok(initialized)
@@ -243,10 +262,8 @@ pub async fn check<B: Broker, S: Store>(
     store: &S,
     facts: &Facts,
 ) -> Result<Binding, BindingError> {
-    let binding = store.binding().await.answer().map_err(BindingError::store("read the binding"))?;
-    let Some(binding) = binding else {
-        let rows = store.holds_rows().await.answer().map_err(BindingError::store("look for rows"))?;
-        return Err(match rows {
+    let Some(binding) = answer("read the binding", store.binding().await)? else {
+        return Err(match answer("look for rows", store.holds_rows().await)? {
             true => BindingError::ForeignRows,
             false => BindingError::Unbound { topic: facts.topic.clone() },
         });
@@ -254,6 +271,23 @@ pub async fn check<B: Broker, S: Store>(
     let topic = describe(broker, &facts.topic).await?;
     compare(&binding, &facts.bound_to(&topic, BTreeMap::new()))?;
     Ok(binding)
+}
+
+/// Checks what can change under a running worker: that the topic is still the one that the keyspace is
+/// bound to, and still not compacted.
+///
+/// # Errors
+/// [`BindingError::Recreated`], [`BindingError::Compacted`], [`BindingError::Broker`].
+pub async fn check_topic<B: Broker>(broker: &B, binding: &Binding) -> Result<Topic, BindingError> {
+    let topic = describe(broker, &binding.topic).await?;
+    match topic.id == binding.topic_id {
+        true => Ok(topic),
+        false => Err(BindingError::Recreated {
+            topic: topic.name,
+            bound: binding.topic_id.clone(),
+            found: topic.id,
+        }),
+    }
 }
 
 /// The topic as it is now, if a pipeline can read it.
@@ -296,7 +330,7 @@ async fn origins<B: Broker>(
 }
 
 /// Checks every fact but the origins, which only the binding knows.
-pub(crate) fn compare(bound: &Binding, found: &Binding) -> Result<(), BindingError> {
+fn compare(bound: &Binding, found: &Binding) -> Result<(), BindingError> {
     let Binding {
         topic,
         topic_id,

@@ -1,23 +1,67 @@
-//! The pipeline. (Interface first; the protocol follows.)
+//! The pipeline: from the log into the tables, exactly once.
+//!
+//! # The idea
+//!
+//! Every derived cell is written with a timestamp that is its position in the log, and the store keeps the
+//! cell with the greatest timestamp. So a replay, a repeated request, a late one and a worker that does not
+//! know it was replaced all converge on the same tables; there is no lease and no fencing.
+//!
+//! | cells | value | write timestamp |
+//! |---|---|---|
+//! | `events`, `dead_letters` at `(partition, offset)` | a function of the record | `offset + 1` |
+//! | `window_counts` at `(source, window_end, partition)` | a function of the partition's log up to `through_offset` | `through_offset + 1` |
+//! | `alerts` at `(source, ts)` | the sum over partitions, which only grows | `event_count` |
+//! | `progress` at `partition` | everything below is durable in every table | `next_offset + 1` |
+//!
+//! # One batch of one partition
+//!
+//! 1. Fold, strictly in the order of the log and one batch at a time: take each touched window's own count
+//!    (memory, else the store) and count what lies past its `through_offset`.
+//! 2. Write every touched count, also an unchanged one, and wait until that is acknowledged.
+//! 3. Only then read all partitions' counts of every touched window, sum, and write the alert where the sum
+//!    reaches the threshold.
+//! 4. Beside 2 and 3, write events and dead letters.
+//! 5. When this batch and all earlier ones are acknowledged, `progress` moves behind it.
+//!
+//! Any number of batches may be in flight; a count leaves memory only when its newest write is acknowledged.
+//! An unknown outcome is repeated with the same bytes. Each assignment of a partition is an incarnation
+//! of its own and begins at `progress` with nothing in memory. Where log and tables contradict each other the
+//! worker stops with an error and guesses nothing.
+//!
+//! Time is tokio's, and so are tasks; there is no thread, no clock of the system and no randomness but the
+//! generator that the caller passes.
 
+mod assignment;
+mod counts;
 mod error;
+mod inbox;
 mod options;
+mod resume;
+mod retry;
+mod tracker;
+mod worker;
 
 pub use error::PipelineError;
 pub use options::Options;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::pin::pin;
 
 use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+use tokio::sync::mpsc;
 
+use crate::binding::{self, BindingError};
 use crate::broker::Broker;
-use crate::store::Store;
+use crate::store::{Binding, Store};
+use retry::{Retry, Tries, chain};
 
 /// What a run did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Records taken from the log and durable in the tables.
+    /// Records written to the tables and acknowledged. Records that an earlier run had written already are
+    /// among them.
     pub records: u64,
     /// Of these, events.
     pub events: u64,
@@ -27,11 +71,13 @@ pub struct Summary {
     pub alerts: u64,
     /// Batches.
     pub batches: u64,
-    /// Durable position of each partition that this run owned.
+    /// Durable position of each partition, as far as this run knows.
     pub next_offsets: BTreeMap<i32, i64>,
 }
 
 /// Runs a worker until `stop` is ready, the log's end is reached (if the options say so), or it must refuse.
+///
+/// Dropping the future is a crash: nothing is lost by it, and nothing is finished.
 ///
 /// # Errors
 /// See [`PipelineError`].
@@ -39,9 +85,63 @@ pub async fn run<B: Broker, S: Store>(
     broker: &B,
     store: &S,
     options: &Options,
-    rng: ChaCha8Rng,
+    mut rng: ChaCha8Rng,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<Summary, PipelineError> {
-    let _ = (broker, store, options, rng, stop);
-    Ok(Summary::default())
+    let mut stop = pin!(stop);
+    let retry = Retry::new(options, ChaCha8Rng::from_seed(seed(&mut rng)));
+    let prepared = tokio::select! {
+        biased;
+        () = &mut stop => return Ok(Summary::default()),
+        prepared = prepare(broker, store, options, &retry) => prepared?,
+    };
+    let (binding, ends, consumer) = prepared;
+    let (sender, notes) = mpsc::unbounded_channel();
+    let worker = worker::Worker::new(broker, store, options, &binding, retry, rng, consumer, sender);
+    worker.run(notes, ends, stop).await
+}
+
+fn seed(rng: &mut ChaCha8Rng) -> [u8; 32] {
+    let mut seed = [0; 32];
+    rng.fill_bytes(&mut seed);
+    seed
+}
+
+/// Checks the binding, notes the log's ends if the run is to stop there, and joins the group.
+async fn prepare<B: Broker, S: Store>(
+    broker: &B,
+    store: &S,
+    options: &Options,
+    retry: &Retry,
+) -> Result<(Binding, BTreeMap<i32, i64>, B::Consumer), PipelineError> {
+    let topic = options.facts.topic.as_str();
+    let binding = check(broker, store, options, retry).await?;
+    let mut ends = BTreeMap::new();
+    if options.until_end {
+        let described = retry.until_answered(|| broker.topic(topic)).await;
+        for partition in 0..described.map_err(|error| retry.broker_error(error))?.partitions {
+            let log = retry.until_answered(|| broker.offsets(topic, partition)).await;
+            ends.insert(partition, log.map_err(|error| retry.broker_error(error))?.end);
+        }
+    }
+    let consumer = retry.until_answered(|| broker.subscribe(&options.group, topic)).await;
+    Ok((binding, ends, consumer.map_err(|error| retry.broker_error(error))?))
+}
+
+/// The binding, asked for until both services have answered.
+async fn check<B: Broker, S: Store>(
+    broker: &B,
+    store: &S,
+    options: &Options,
+    retry: &Retry,
+) -> Result<Binding, BindingError> {
+    let mut tries = Tries::new(retry);
+    loop {
+        match binding::check(broker, store, &options.facts).await {
+            Err(error) if error.is_transient() && tries.exhausted().is_none() => {
+                tries.again(|| chain(&error)).await;
+            }
+            checked => return tries.over(checked),
+        }
+    }
 }

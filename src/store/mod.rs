@@ -160,7 +160,7 @@ pub struct WindowKey {
 }
 
 /// What one partition has counted in one window: a row of the table `window_counts`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
     /// Counted events of this partition.
     pub count: i64,
@@ -169,6 +169,17 @@ pub struct Count {
 }
 
 impl Count {
+    /// Nothing counted yet: every offset lies past it.
+    pub const NONE: Count = Count { count: 0, through_offset: -1 };
+
+    /// Counts the event at `offset`, unless it is counted already.
+    pub fn add(&mut self, offset: i64) {
+        if offset > self.through_offset {
+            self.count += 1;
+            self.through_offset = offset;
+        }
+    }
+
     /// Write timestamp of both cells. `count` is a pure function of the partition's log up to
     /// `through_offset`, so an older writer loses and an equal one writes the same bytes.
     pub fn write_timestamp(&self) -> i64 {

@@ -1,0 +1,345 @@
+//! One partition in one incarnation: the protocol.
+//!
+//! Three loops work side by side and end together. Batches go from the first to the second to the third:
+//!
+//! 1. **fold**, strictly in the order of the log: take records into a batch, count them into windows; what
+//!    is not in memory is read from the store first;
+//! 2. **write**, several batches at once: rows; and counts, then sums, then alerts;
+//! 3. **advance**: move `progress` behind the batches that are acknowledged, in order.
+//!
+//! Everything of an incarnation (inbox, counts, batches, tracker) lives in [`Assigned::run`] and ends with it.
+//! Dropping that future at any await is what a crash does, and as harmless.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+use tokio::try_join;
+
+use crate::broker::{Assignment, Broker};
+use crate::decode::Decoder;
+use crate::event::Row;
+use crate::pipeline::counts::{Counts, Touched};
+use crate::pipeline::error::PipelineError;
+use crate::pipeline::inbox::{Inbox, Next};
+use crate::pipeline::retry::Retry;
+use crate::pipeline::tracker::Tracker;
+use crate::pipeline::worker::{End, Note};
+use crate::pipeline::{Options, resume};
+use crate::store::{Alert, Binding, Count, Progress, Store, StoreError, WindowKey};
+
+/// Windows of one request to the store.
+const WINDOWS_PER_REQUEST: usize = 1_000;
+
+/// What an assignment works with.
+#[derive(Debug)]
+pub(super) struct Assigned<'a, B, S> {
+    pub(super) assignment: Assignment,
+    pub(super) broker: &'a B,
+    pub(super) store: &'a S,
+    pub(super) options: &'a Options,
+    pub(super) binding: &'a Binding,
+    pub(super) decoder: Decoder,
+    pub(super) retry: Retry,
+    /// Tells the worker.
+    pub(super) notes: mpsc::UnboundedSender<Note>,
+    /// Told by the worker when to end.
+    pub(super) end: watch::Receiver<End>,
+}
+
+/// A piece of the log on its way into the tables.
+#[derive(Debug)]
+struct Batch {
+    number: u64,
+    /// It covers the log up to here.
+    next_offset: i64,
+    rows: Vec<(i64, Row)>,
+    /// Every window that the batch touched, with its count as of this batch.
+    counts: Vec<(WindowKey, Count)>,
+}
+
+/// What the loops share.
+struct Shared {
+    counts: Mutex<Counts>,
+    /// A batch was acknowledged, so counts may have been released.
+    released: Notify,
+    tracker: Mutex<Tracker>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<B: Broker, S: Store> Assigned<'_, B, S> {
+    /// Works until the inbox is closed and what was folded is durable.
+    ///
+    /// # Errors
+    /// Refusals, and services that gave up.
+    pub(super) async fn run(
+        &self,
+        inbox: Inbox,
+        refused_at: Option<i64>,
+        hash_seed: u64,
+    ) -> Result<(), PipelineError> {
+        let progress = resume::position(self, refused_at).await?;
+        self.note(Note::Start(self.assignment, progress.next_offset));
+        let shared = Shared {
+            counts: Mutex::new(Counts::new(self.options.counts_cache_bytes, hash_seed)),
+            released: Notify::new(),
+            tracker: Mutex::new(Tracker::default()),
+        };
+        let (folded, to_write) = mpsc::channel(1);
+        let (durable, to_advance) = watch::channel(progress.next_offset);
+        try_join!(
+            self.fold(&shared, inbox, progress.next_offset, folded),
+            self.write(&shared, to_write, durable),
+            self.advance(progress, to_advance),
+        )?;
+        Ok(())
+    }
+
+    /// Loop 1. A fold, reads included, ends before the next begins.
+    async fn fold(
+        &self,
+        shared: &Shared,
+        mut inbox: Inbox,
+        mut position: i64,
+        folded: mpsc::Sender<Batch>,
+    ) -> Result<(), PipelineError> {
+        for number in 0.. {
+            let (mut batch, mut touched) = self.take(shared, &mut inbox, position, number).await;
+            if self.ends() || batch.next_offset == position {
+                break;
+            }
+            // Counts that wait for their acknowledgement fill the memory: wait with them.
+            while !lock(&shared.counts).make_room() {
+                shared.released.notified().await;
+            }
+            let missing = touched.missing();
+            for places in missing.chunks(WINDOWS_PER_REQUEST) {
+                let windows: Vec<WindowKey> = places.iter().map(|p| touched.windows[*p].0.clone()).collect();
+                let read = self.read_own_counts(&windows).await?;
+                for (place, count) in places.iter().zip(read) {
+                    touched.windows[*place].1 = Some(count.unwrap_or(Count::NONE));
+                }
+            }
+            touched.add_all();
+            lock(&shared.counts).store(&touched);
+            batch.counts = touched.into_counts();
+            position = batch.next_offset;
+            lock(&shared.tracker).begin(number, position);
+            if folded.send(batch).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes records into a batch until it is full in any respect, its time is over, or the end is reached.
+    /// A batch that covers nothing means that nothing will come any more.
+    async fn take(&self, shared: &Shared, inbox: &mut Inbox, position: i64, number: u64) -> (Batch, Touched) {
+        let options = self.options;
+        let mut batch = Batch { number, next_offset: position, rows: Vec::new(), counts: Vec::new() };
+        let mut touched = Touched::default();
+        let (mut bytes, mut deadline) = (0, None);
+        while batch.rows.len() < options.batch_records && bytes < options.batch_bytes {
+            let next = inbox.next(deadline).await;
+            if inbox.wants_more() {
+                self.note(Note::Resume(self.assignment));
+            }
+            match next {
+                Next::Record(record, next_offset) => {
+                    // A broker that repeats itself is no reason to count twice.
+                    if record.offset < batch.next_offset {
+                        continue;
+                    }
+                    deadline = deadline.or_else(|| Some(Instant::now() + options.batch_delay));
+                    bytes += record.len();
+                    batch.next_offset = next_offset;
+                    let offset = record.offset;
+                    let row = self.decoder.row(record);
+                    self.touch(shared, &mut touched, offset, &row, number);
+                    batch.rows.push((offset, row));
+                    if lock(&shared.counts).is_full(&touched) {
+                        break;
+                    }
+                }
+                Next::End(offset) if offset > batch.next_offset => {
+                    batch.next_offset = offset;
+                    break;
+                }
+                Next::End(_) if !batch.rows.is_empty() => break,
+                Next::End(_) => {}
+                Next::Nothing | Next::Closed => break,
+            }
+        }
+        (batch, touched)
+    }
+
+    /// Notes the windows that count the row.
+    fn touch(&self, shared: &Shared, touched: &mut Touched, offset: i64, row: &Row, number: u64) {
+        let window = &self.binding.window;
+        if let Row::Event(event) = row
+            && window.health.contains(event.health)
+            && let Some(ends) = window.ends(event.ts)
+        {
+            let mut counts = lock(&shared.counts);
+            for end in ends {
+                counts.touch(number, touched, &event.source, end, offset);
+            }
+        }
+    }
+
+    /// Loop 2.
+    async fn write(
+        &self,
+        shared: &Shared,
+        mut folded: mpsc::Receiver<Batch>,
+        durable: watch::Sender<i64>,
+    ) -> Result<(), PipelineError> {
+        let mut writing = FuturesUnordered::new();
+        let mut open = true;
+        while open || !writing.is_empty() {
+            tokio::select! {
+                biased;
+                Some(written) = writing.next(), if !writing.is_empty() => {
+                    let (number, counts) = written?;
+                    lock(&shared.counts).release(number, counts);
+                    shared.released.notify_one();
+                    if let Some(next_offset) = lock(&shared.tracker).finish(number) {
+                        durable.send_replace(next_offset);
+                    }
+                }
+                batch = folded.recv(), if open && writing.len() < self.options.in_flight_batches => {
+                    match batch {
+                        Some(batch) => writing.push(self.write_batch(batch)),
+                        None => open = false,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes one batch; returns when all of it is acknowledged.
+    async fn write_batch(&self, batch: Batch) -> Result<(u64, Vec<(WindowKey, Count)>), PipelineError> {
+        let Batch { number, rows, counts, .. } = batch;
+        let (_, alerts) = try_join!(self.write_rows(&rows), self.count_and_alert(&counts))?;
+        let records = rows.len() as u64;
+        let events = rows.iter().filter(|(_, row)| matches!(row, Row::Event(_))).count() as u64;
+        self.note(Note::Written { events, dead_letters: records - events, alerts });
+        Ok((number, counts))
+    }
+
+    /// The own counts first. Only when they are acknowledged, the sums: so that of several writers of one
+    /// window the last sees all the others. Then the alerts.
+    async fn count_and_alert(&self, counts: &[(WindowKey, Count)]) -> Result<u64, PipelineError> {
+        let mut written = 0;
+        for counts in counts.chunks(WINDOWS_PER_REQUEST) {
+            self.write_counts(counts).await?;
+            let windows: Vec<WindowKey> = counts.iter().map(|(window, _)| window.clone()).collect();
+            let sums = self.read_all_counts(&windows).await?;
+            let mut alerts = Vec::new();
+            for (window, rows) in windows.into_iter().zip(sums) {
+                let sum = rows.iter().fold(0i64, |sum, (_, count)| sum.saturating_add(count.count));
+                if sum >= i64::from(self.binding.window.threshold) {
+                    alerts.push(alert(window, sum)?);
+                }
+            }
+            if !alerts.is_empty() {
+                self.write_alerts(&alerts).await?;
+            }
+            written += alerts.len() as u64;
+        }
+        Ok(written)
+    }
+
+    /// Loop 3. One write at a time: none is changed into another while it is unknown.
+    async fn advance(&self, start: Progress, mut durable: watch::Receiver<i64>) -> Result<(), PipelineError> {
+        self.note(Note::Durable(self.assignment, start.next_offset));
+        while durable.changed().await.is_ok() {
+            let next_offset = *durable.borrow_and_update();
+            self.write_progress(Progress { next_offset, ..start }).await?;
+            self.note(Note::Durable(self.assignment, next_offset));
+        }
+        Ok(())
+    }
+
+    /// True if the worker wants the assignment to end.
+    fn ends(&self) -> bool {
+        !matches!(*self.end.borrow(), End::No)
+    }
+
+    fn note(&self, note: Note) {
+        // A worker that is gone takes no notes, and nobody misses them.
+        let _ = self.notes.send(note);
+    }
+}
+
+/// The alert of a window with this sum.
+fn alert(window: WindowKey, sum: i64) -> Result<Alert, PipelineError> {
+    match i32::try_from(sum) {
+        Ok(event_count) => Ok(Alert { source: window.source, ts: window.end, event_count }),
+        Err(_) => Err(PipelineError::CountOverflow {
+            source_name: window.source.to_string(),
+            window_end: window.end,
+            sum,
+        }),
+    }
+}
+
+/// An answer with one item for each window that was asked for.
+fn whole<T>(
+    answer: Vec<T>,
+    windows: &[WindowKey],
+    request: impl Fn() -> String,
+) -> Result<Vec<T>, PipelineError> {
+    if answer.len() == windows.len() {
+        return Ok(answer);
+    }
+    let source = StoreError::of(format!("it answered for {} of {} windows", answer.len(), windows.len()));
+    Err(PipelineError::StoreRefused { request: request(), source })
+}
+
+/// The requests to the store, each repeated until it is acknowledged.
+impl<B: Broker, S: Store> Assigned<'_, B, S> {
+    async fn read_own_counts(&self, windows: &[WindowKey]) -> Result<Vec<Option<Count>>, PipelineError> {
+        let partition = self.assignment.partition;
+        let request = || format!("read {} counts of partition {partition}", windows.len());
+        let counts =
+            self.retry.until_acknowledged(request, || self.store.own_counts(partition, windows)).await?;
+        whole(counts, windows, request)
+    }
+
+    async fn read_all_counts(&self, windows: &[WindowKey]) -> Result<Vec<Vec<(i32, Count)>>, PipelineError> {
+        let request = || format!("read the counts of {} windows", windows.len());
+        let counts = self.retry.until_acknowledged(request, || self.store.all_counts(windows)).await?;
+        whole(counts, windows, request)
+    }
+
+    async fn write_counts(&self, counts: &[(WindowKey, Count)]) -> Result<(), PipelineError> {
+        let partition = self.assignment.partition;
+        let request = || format!("write {} counts of partition {partition}", counts.len());
+        self.retry.until_acknowledged(request, || self.store.write_counts(partition, counts)).await
+    }
+
+    async fn write_alerts(&self, alerts: &[Alert]) -> Result<(), PipelineError> {
+        let request = || format!("write {} alerts", alerts.len());
+        self.retry.until_acknowledged(request, || self.store.write_alerts(alerts)).await
+    }
+
+    async fn write_rows(&self, rows: &[(i64, Row)]) -> Result<(), PipelineError> {
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
+        let partition = self.assignment.partition;
+        let request = || format!("write rows of partition {partition} offsets {} to {}", first.0, last.0);
+        self.retry.until_acknowledged(request, || self.store.write_rows(partition, rows)).await
+    }
+
+    pub(super) async fn write_progress(&self, progress: Progress) -> Result<(), PipelineError> {
+        let partition = self.assignment.partition;
+        let request = || format!("write progress {} of partition {partition}", progress.next_offset);
+        self.retry.until_acknowledged(request, || self.store.write_progress(partition, progress)).await
+    }
+}

@@ -1,0 +1,117 @@
+//! Where an assignment begins, and the checks that come before.
+//!
+//! The position comes from the store's `progress` and from nowhere else. Whatever does not fit together is
+//! refused; nothing is guessed.
+
+use tracing::debug;
+
+use crate::broker::{Broker, BrokerError};
+use crate::event::Row;
+use crate::pipeline::assignment::Assigned;
+use crate::pipeline::error::PipelineError;
+use crate::store::{Progress, Store};
+
+/// How many stored rows below `progress` are compared with the log.
+const IDENTITY_ROWS: usize = 16;
+
+/// Records of one look at the log.
+const FETCH_RECORDS: usize = 1_000;
+const FETCH_BYTES: usize = 1 << 20;
+
+/// Where the assignment begins. `refused_at` is the offset that the broker called out of range, if that is
+/// why it begins anew.
+///
+/// # Errors
+/// Refusals, and services that gave up.
+pub(super) async fn position<B: Broker, S: Store>(
+    a: &Assigned<'_, B, S>,
+    refused_at: Option<i64>,
+) -> Result<Progress, PipelineError> {
+    let (topic, partition) = (&a.binding.topic, a.assignment.partition);
+    // The log's start comes first: what another worker does between the two readings may then only move
+    // progress further past it, and cannot look like a loss.
+    let log = a.retry.until_answered(|| a.broker.offsets(topic, partition)).await;
+    let log = log.map_err(|error| a.retry.broker_error(error))?;
+    let stored = a
+        .retry
+        .until_acknowledged(
+            || format!("read progress of partition {partition}"),
+            || a.store.progress(partition),
+        )
+        .await?;
+    let origin = a.binding.origin(partition);
+    let progress = stored.unwrap_or(Progress { origin, next_offset: origin });
+    let next_offset = progress.next_offset;
+    if log.start > next_offset {
+        return Err(PipelineError::LogBeginsAfterProgress {
+            topic: topic.clone(),
+            partition,
+            log_start: log.start,
+            next_offset,
+        });
+    }
+    // Only where another worker has gone on meanwhile, the broker's word is of no matter.
+    if let Some(offset) = refused_at.filter(|offset| next_offset <= *offset) {
+        return Err(PipelineError::OutOfRange { topic: topic.clone(), partition, offset, next_offset });
+    }
+    identity(a, log.start.max(progress.origin), next_offset).await?;
+    // What was read may sit on one replica only; it is written again before anything builds on it.
+    a.write_progress(progress).await?;
+    Ok(progress)
+}
+
+/// Compares the last stored rows below `next_offset` with the log from `start` on.
+async fn identity<B: Broker, S: Store>(
+    a: &Assigned<'_, B, S>,
+    start: i64,
+    next_offset: i64,
+) -> Result<(), PipelineError> {
+    let (topic, partition) = (&a.binding.topic, a.assignment.partition);
+    let request = || format!("read rows of partition {partition} below offset {next_offset}");
+    let stored = || a.store.rows_below(partition, next_offset, IDENTITY_ROWS);
+    let mut stored = a.retry.until_acknowledged(request, stored).await?;
+    stored.retain(|(offset, _)| *offset >= start);
+    let Some(&(mut from, _)) = stored.first() else { return Ok(()) };
+    let mut stored = stored.into_iter().peekable();
+    let differ = |offset, difference| {
+        Err(PipelineError::RecordsDiffer { topic: topic.clone(), partition, offset, next_offset, difference })
+    };
+    while from < next_offset {
+        let fetch = || a.broker.fetch(topic, partition, from, FETCH_RECORDS, FETCH_BYTES);
+        let fetched = match a.retry.until_answered(fetch).await {
+            Ok(fetched) => fetched,
+            // Retention came in between, or the log is shorter than progress. The latter shows as soon as
+            // the consumer starts there; a watermark is not asked, for it may lag behind the log.
+            Err(BrokerError::OutOfRange { offset, .. }) => {
+                debug!(%topic, partition, offset, "the log moved while rows were compared");
+                return Ok(());
+            }
+            Err(error) => return Err(a.retry.broker_error(error)),
+        };
+        let read_to = fetched.next_offset.min(next_offset);
+        for record in fetched.records.into_iter().take_while(|record| record.offset < next_offset) {
+            let offset = record.offset;
+            match stored.next_if(|(stored, _)| *stored <= offset) {
+                Some((stored, _)) if stored < offset => return differ(stored, "the log has no such record"),
+                Some((_, row)) if row != a.decoder.row(record) => return differ(offset, content(&row)),
+                Some(_) => {}
+                None => return differ(offset, "the tables have no such row"),
+            }
+        }
+        if let Some((offset, _)) = stored.next_if(|(stored, _)| *stored < read_to) {
+            return differ(offset, "the log has no such record");
+        }
+        if fetched.next_offset <= from {
+            return Ok(());
+        }
+        from = fetched.next_offset;
+    }
+    Ok(())
+}
+
+fn content(row: &Row) -> &'static str {
+    match row {
+        Row::Event(_) => "the event differs",
+        Row::DeadLetter(_) => "the dead letter differs",
+    }
+}

@@ -1,0 +1,425 @@
+//! The worker: a member of the group. It hands each partition's deliveries to the assignment of the present
+//! incarnation and goes on polling whatever the assignments do, so that a slow store is no dead consumer.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::pin;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use rand_chacha::ChaCha8Rng;
+use rand_core::Rng;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{debug, info, warn};
+
+use crate::binding::{self, BindingError};
+use crate::broker::{Assignment, Broker, BrokerError, Consumer, Delivery};
+use crate::decode::Decoder;
+use crate::pipeline::assignment::Assigned;
+use crate::pipeline::error::PipelineError;
+use crate::pipeline::inbox::{Inbox, Piece, Sender, inbox};
+use crate::pipeline::retry::{Retry, Tries, chain};
+use crate::pipeline::{Options, Summary};
+use crate::store::{Binding, Outcome, Progress, Store};
+
+/// How often a run that ends at the log's end looks how far other workers are.
+const END_CHECK: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// What an assignment tells its worker.
+#[derive(Debug)]
+pub(super) enum Note {
+    /// Deliver from this offset on.
+    Start(Assignment, i64),
+    /// The inbox has room again.
+    Resume(Assignment),
+    /// A batch is acknowledged.
+    Written { events: u64, dead_letters: u64, alerts: u64 },
+    /// Progress is durable up to this offset.
+    Durable(Assignment, i64),
+}
+
+/// Whether an assignment is to end.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum End {
+    /// No.
+    No,
+    /// Fold nothing more, and give up what is not durable at this time.
+    By(Instant),
+    /// At once: the partition may be somebody else's.
+    Now,
+}
+
+/// A partition that this worker owns.
+#[derive(Debug)]
+struct Slot {
+    assignment: Assignment,
+    /// Closed when the assignment is to end.
+    inbox: Option<Sender>,
+    end: watch::Sender<End>,
+    /// The group wants it back when it has ended.
+    release: bool,
+}
+
+/// How an assignment ended.
+#[derive(Debug)]
+enum Ended {
+    /// What it folded is durable.
+    Done,
+    /// It was out of time.
+    Abandoned,
+    /// It met an error.
+    Failed(PipelineError),
+}
+
+type Running<'a> = FuturesUnordered<BoxFuture<'a, (Assignment, Ended)>>;
+
+pub(super) struct Worker<'a, B: Broker, S> {
+    broker: &'a B,
+    store: &'a S,
+    options: &'a Options,
+    binding: &'a Binding,
+    retry: Retry,
+    rng: ChaCha8Rng,
+    consumer: B::Consumer,
+    notes: mpsc::UnboundedSender<Note>,
+    slots: BTreeMap<i32, Slot>,
+    running: Running<'a>,
+    incarnation: u64,
+    summary: Summary,
+    /// Set when the worker ends, with the error if there is one.
+    ending: Option<Result<(), PipelineError>>,
+}
+
+impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
+    #[allow(clippy::too_many_arguments, reason = "all of it is the worker's world, named once")]
+    pub(super) fn new(
+        broker: &'a B,
+        store: &'a S,
+        options: &'a Options,
+        binding: &'a Binding,
+        retry: Retry,
+        rng: ChaCha8Rng,
+        consumer: B::Consumer,
+        notes: mpsc::UnboundedSender<Note>,
+    ) -> Self {
+        Self {
+            broker,
+            store,
+            options,
+            binding,
+            retry,
+            rng,
+            consumer,
+            notes,
+            slots: BTreeMap::new(),
+            running: FuturesUnordered::new(),
+            incarnation: 0,
+            summary: Summary::default(),
+            ending: None,
+        }
+    }
+
+    /// Works until it is stopped, at the log's end, or in error. `ends` are the offsets to reach, if the
+    /// options say so.
+    pub(super) async fn run(
+        mut self,
+        mut notes: mpsc::UnboundedReceiver<Note>,
+        ends: BTreeMap<i32, i64>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Summary, PipelineError> {
+        let retry = self.retry.clone();
+        let mut stop = pin!(stop);
+        let mut topic_check = FuturesUnordered::new();
+        let mut topic_check_at = Instant::now() + self.options.topic_check_interval;
+        let mut end_check = FuturesUnordered::new();
+        let mut end_check_at = Instant::now() + END_CHECK;
+        let mut polling = Tries::new(&retry);
+        let mut poll_at = Instant::now();
+        loop {
+            if self.options.until_end && self.ending.is_none() && self.has_reached(&ends) {
+                self.end(Ok(()));
+            }
+            if self.ending.is_some() && self.running.is_empty() {
+                break;
+            }
+            tokio::select! {
+                biased;
+                () = &mut stop, if self.ending.is_none() => {
+                    info!("stopping");
+                    self.end(Ok(()));
+                }
+                Some(note) = notes.recv() => self.take_note(note),
+                Some((assignment, ended)) = self.running.next(), if !self.running.is_empty() => {
+                    self.assignment_ended(assignment, ended);
+                }
+                Some(checked) = topic_check.next(), if !topic_check.is_empty() => {
+                    topic_check_at = Instant::now() + self.options.topic_check_interval;
+                    self.topic_checked(checked);
+                }
+                () = sleep_until(topic_check_at), if topic_check.is_empty() => {
+                    topic_check.push(binding::check_topic(self.broker, self.binding));
+                }
+                Some(all) = end_check.next(), if !end_check.is_empty() => {
+                    end_check_at = Instant::now() + END_CHECK;
+                    self.look_at_others(all);
+                }
+                () = sleep_until(end_check_at), if self.options.until_end && end_check.is_empty() => {
+                    end_check.push(self.store.progress_of_all());
+                }
+                () = sleep_until(poll_at), if poll_at > Instant::now() => {}
+                delivery = self.consumer.poll(), if poll_at <= Instant::now() => match delivery {
+                    Ok(delivery) => {
+                        polling = polling.over(Tries::new(&retry));
+                        self.deliver(delivery);
+                    }
+                    Err(error) if error.is_retriable() => {
+                        poll_at = Instant::now() + polling.next_wait(|| chain(&error));
+                        topic_check_at = Instant::now();
+                    }
+                    Err(error) => self.end(Err(retry.broker_error(error))),
+                },
+            }
+        }
+        while let Ok(note) = notes.try_recv() {
+            self.take_note(note);
+        }
+        if timeout(self.options.stop_deadline, self.consumer.leave()).await.is_err() {
+            warn!("the broker did not confirm that this worker left its group");
+        }
+        match self.ending {
+            Some(Err(error)) => Err(error),
+            _ => Ok(self.summary),
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::Assigned(partitions) => {
+                info!(?partitions, "assigned");
+                for partition in partitions {
+                    self.begin(partition, None);
+                }
+            }
+            Delivery::Revoked(partitions) => {
+                info!(?partitions, "revoked");
+                for partition in partitions {
+                    match self.slots.get_mut(&partition) {
+                        Some(slot) => {
+                            slot.release = true;
+                            slot.finish(self.options);
+                        }
+                        None => self.consumer.release(partition),
+                    }
+                }
+            }
+            Delivery::Lost(partitions) => {
+                warn!(?partitions, "lost");
+                for partition in partitions {
+                    if let Some(slot) = self.slots.remove(&partition) {
+                        slot.end.send_replace(End::Now);
+                    }
+                }
+            }
+            Delivery::Records { assignment, records, next_offset } => {
+                self.pass_on(assignment, Piece::Records { records, next_offset });
+            }
+            Delivery::End { assignment, offset } => self.pass_on(assignment, Piece::End { offset }),
+            Delivery::Failed { assignment, offset, error } => self.delivery_failed(assignment, offset, error),
+        }
+    }
+
+    /// Hands a piece to the assignment that it belongs to. What belongs to an older incarnation is dropped:
+    /// with sparse offsets, the gap that it tears could not be seen afterwards.
+    fn pass_on(&mut self, assignment: Assignment, piece: Piece) {
+        match self.slot(assignment) {
+            Some(Slot { inbox: Some(inbox), .. }) => {
+                if inbox.send(piece) {
+                    self.consumer.pause(assignment.partition);
+                }
+            }
+            _ => debug!(?assignment, "dropped what an ended assignment was sent"),
+        }
+    }
+
+    fn delivery_failed(&mut self, assignment: Assignment, offset: i64, error: BrokerError) {
+        if self.slot(assignment).is_none() || self.ending.is_some() {
+            return;
+        }
+        let refused_at = match &error {
+            BrokerError::OutOfRange { .. } => Some(offset),
+            error if error.is_retriable() => None,
+            _ => return self.end(Err(self.retry.broker_error(error))),
+        };
+        warn!(?assignment, offset, error = chain(&error), "delivery failed, beginning again at progress");
+        // A revoked partition is about to go anyway: its next owner finds out.
+        if self.slots.get(&assignment.partition).is_some_and(|slot| !slot.release) {
+            self.begin(assignment.partition, refused_at);
+        }
+    }
+
+    /// Begins a new incarnation of a partition; an older one ends at once.
+    fn begin(&mut self, partition: i32, refused_at: Option<i64>) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.incarnation += 1;
+        let assignment = Assignment { partition, incarnation: self.incarnation };
+        let (sender, inbox) = inbox(self.options.prefetch_bytes);
+        let (end, told) = watch::channel(End::No);
+        let slot = Slot { assignment, inbox: Some(sender), end, release: false };
+        if let Some(old) = self.slots.insert(partition, slot) {
+            old.end.send_replace(End::Now);
+        }
+        let assigned = Assigned {
+            assignment,
+            broker: self.broker,
+            store: self.store,
+            options: self.options,
+            binding: self.binding,
+            decoder: Decoder {
+                window: self.binding.window,
+                max_mutation_bytes: usize::try_from(self.binding.max_mutation_bytes).unwrap_or(usize::MAX),
+            },
+            retry: self.retry.clone(),
+            notes: self.notes.clone(),
+            end: told,
+        };
+        self.running.push(Box::pin(run_until_ended(assigned, inbox, refused_at, self.rng.next_u64())));
+    }
+
+    fn slot(&self, assignment: Assignment) -> Option<&Slot> {
+        self.slots.get(&assignment.partition).filter(|slot| slot.assignment == assignment)
+    }
+
+    fn take_note(&mut self, note: Note) {
+        match note {
+            Note::Start(assignment, offset) => {
+                if self.slot(assignment).is_some_and(|slot| slot.inbox.is_some()) {
+                    info!(?assignment, offset, "starting");
+                    self.consumer.start(assignment, offset);
+                }
+            }
+            Note::Resume(assignment) => {
+                if self.slot(assignment).is_some() {
+                    self.consumer.resume(assignment.partition);
+                }
+            }
+            Note::Written { events, dead_letters, alerts } => {
+                self.summary.records += events + dead_letters;
+                self.summary.events += events;
+                self.summary.dead_letters += dead_letters;
+                self.summary.alerts += alerts;
+                self.summary.batches += 1;
+            }
+            Note::Durable(assignment, next_offset) => {
+                if self.slot(assignment).is_some() {
+                    self.summary.next_offsets.insert(assignment.partition, next_offset);
+                    self.consumer.report(assignment.partition, next_offset);
+                }
+            }
+        }
+    }
+
+    fn assignment_ended(&mut self, assignment: Assignment, ended: Ended) {
+        debug!(?assignment, ?ended, "assignment ended");
+        if self.slot(assignment).is_none() {
+            return;
+        }
+        if let Some(slot) = self.slots.remove(&assignment.partition)
+            && slot.release
+        {
+            self.consumer.release(assignment.partition);
+        }
+        if let Ended::Failed(error) = ended {
+            self.end(Err(error));
+        }
+    }
+
+    fn topic_checked(&mut self, checked: Result<crate::broker::Topic, BindingError>) {
+        match checked {
+            Ok(_) => {}
+            Err(error) if error.is_refusal() => self.end(Err(error.into())),
+            // Whether the topic is the same one cannot be said now; it is asked again.
+            Err(error) => debug!(error = chain(&error), "the topic could not be checked"),
+        }
+    }
+
+    /// Ends the worker: what is in flight may finish until the deadline. The first error stays.
+    fn end(&mut self, result: Result<(), PipelineError>) {
+        match &mut self.ending {
+            None => self.ending = Some(result),
+            Some(ending) => {
+                if ending.is_ok() && result.is_err() {
+                    *ending = result;
+                }
+            }
+        }
+        for slot in self.slots.values_mut() {
+            slot.finish(self.options);
+        }
+    }
+
+    /// True if every partition is durable up to its end.
+    fn has_reached(&self, ends: &BTreeMap<i32, i64>) -> bool {
+        let reached = |partition| self.summary.next_offsets.get(partition).copied();
+        ends.iter().all(|(partition, end)| reached(partition).is_some_and(|offset| offset >= *end))
+    }
+
+    /// Learns how far the partitions of other workers are. Without an answer it is asked again.
+    fn look_at_others(&mut self, all: Outcome<BTreeMap<i32, Progress>>) {
+        for (partition, progress) in all.answer().unwrap_or_default() {
+            if !self.slots.contains_key(&partition) {
+                self.summary.next_offsets.insert(partition, progress.next_offset);
+            }
+        }
+    }
+}
+
+impl Slot {
+    /// Closes the inbox; what was folded may finish until the deadline.
+    fn finish(&mut self, options: &Options) {
+        if self.inbox.take().is_some() {
+            self.end.send_replace(End::By(Instant::now() + options.stop_deadline));
+        }
+    }
+}
+
+/// Runs an assignment until it is done, in error, or told to end.
+async fn run_until_ended<B: Broker, S: Store>(
+    assigned: Assigned<'_, B, S>,
+    inbox: Inbox,
+    refused_at: Option<i64>,
+    hash_seed: u64,
+) -> (Assignment, Ended) {
+    let assignment = assigned.assignment;
+    let mut end = assigned.end.clone();
+    let out_of_time = async {
+        loop {
+            let wish = *end.borrow_and_update();
+            match wish {
+                End::Now => return,
+                End::By(time) => tokio::select! {
+                    () = sleep_until(time) => return,
+                    changed = end.changed() => if changed.is_err() { return },
+                },
+                End::No => {
+                    if end.changed().await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    let ended = tokio::select! {
+        // First, so that nothing more is done for a partition that was lost.
+        biased;
+        () = out_of_time => Ended::Abandoned,
+        result = assigned.run(inbox, refused_at, hash_seed) => match result {
+            Ok(()) => Ended::Done,
+            Err(error) => Ended::Failed(error),
+        },
+    };
+    (assignment, ended)
+}
