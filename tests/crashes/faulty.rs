@@ -1,0 +1,274 @@
+//! A store that goes wrong by plan. Every request is an operation with a number; a plan names the numbers.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use exactlyonce::event::{DeadLetter, Event, Row};
+use exactlyonce::store::memory::MemoryStore;
+use exactlyonce::store::{
+    Alert, Binding, Bound, Count, Cursor, Outcome, Page, Progress, Store, StoreError, WindowKey,
+};
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+/// What happens to one operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The worker dies before the request is sent.
+    CrashBefore,
+    /// The request is done, and the worker dies before it knows.
+    CrashAfter,
+    /// The request is lost, and the worker does not know.
+    Lost,
+    /// The request is done, and the worker does not know.
+    Unanswered,
+    /// Of a write of several rows the first half is done, and the worker does not know.
+    Half,
+    /// The request is done twice.
+    Twice,
+    /// The worker does not know, and the request is done much later, when others have gone on.
+    Late,
+}
+
+impl Fault {
+    pub const ALL: [Fault; 7] = [
+        Fault::CrashBefore,
+        Fault::CrashAfter,
+        Fault::Lost,
+        Fault::Unanswered,
+        Fault::Half,
+        Fault::Twice,
+        Fault::Late,
+    ];
+}
+
+/// How late a late write is done.
+const LATE: Duration = Duration::from_millis(400);
+
+#[derive(Debug, Default)]
+struct Plan {
+    faults: BTreeMap<u64, Fault>,
+    /// How long operations take, in turn: request and answer.
+    delays: Vec<(u64, u64)>,
+    operations: u64,
+    met: Vec<Fault>,
+}
+
+/// One worker's way to the store.
+#[derive(Clone, Debug)]
+pub struct FaultyStore {
+    store: MemoryStore,
+    plan: Arc<Mutex<Plan>>,
+    crash: Arc<Notify>,
+}
+
+impl FaultyStore {
+    pub fn new(store: MemoryStore, faults: BTreeMap<u64, Fault>, delays: Vec<(u64, u64)>) -> Self {
+        let plan = Plan { faults, delays, ..Plan::default() };
+        Self { store, plan: Arc::new(Mutex::new(plan)), crash: Arc::default() }
+    }
+
+    /// The same store and plan for another worker, which crashes by itself.
+    pub fn for_another_worker(&self) -> Self {
+        Self { crash: Arc::default(), ..self.clone() }
+    }
+
+    /// Ready when this worker is to die.
+    pub async fn crashed(&self) {
+        self.crash.notified().await;
+    }
+
+    /// Operations so far.
+    pub fn operations(&self) -> u64 {
+        self.plan.lock().unwrap().operations
+    }
+
+    /// The faults that came up so far.
+    pub fn met(&self) -> Vec<Fault> {
+        self.plan.lock().unwrap().met.clone()
+    }
+
+    fn next(&self) -> (Option<Fault>, u64, u64) {
+        let mut plan = self.plan.lock().unwrap();
+        let number = plan.operations;
+        plan.operations += 1;
+        let fault = plan.faults.get(&number).copied();
+        plan.met.extend(fault);
+        let delay = match plan.delays.len() {
+            0 => (0, 0),
+            n => plan.delays[number as usize % n],
+        };
+        (fault, delay.0, delay.1)
+    }
+
+    async fn die(&self) -> ! {
+        self.crash.notify_one();
+        pending().await
+    }
+
+    /// Does an operation as the plan says. `half` is the operation on the first half of what it writes.
+    async fn operate<T: Send + 'static, F>(
+        &self,
+        whole: impl Fn(MemoryStore) -> F,
+        half: impl Fn(MemoryStore) -> F,
+    ) -> Outcome<T>
+    where
+        F: Future<Output = Outcome<T>> + Send + 'static,
+    {
+        let unknown = || Outcome::Unknown(StoreError::of("no answer"));
+        let (fault, there, back) = self.next();
+        if fault == Some(Fault::CrashBefore) {
+            self.die().await
+        }
+        sleep(Duration::from_millis(there)).await;
+        let answer = match fault {
+            Some(Fault::Lost) => unknown(),
+            Some(Fault::Late) => {
+                let late = whole(self.store.clone());
+                tokio::spawn(async move {
+                    sleep(LATE).await;
+                    let _ = late.await;
+                });
+                unknown()
+            }
+            Some(Fault::Half) => {
+                let _ = half(self.store.clone()).await;
+                unknown()
+            }
+            Some(Fault::Twice) => {
+                let _ = whole(self.store.clone()).await;
+                whole(self.store.clone()).await
+            }
+            _ => whole(self.store.clone()).await,
+        };
+        if fault == Some(Fault::CrashAfter) {
+            self.die().await
+        }
+        sleep(Duration::from_millis(back)).await;
+        match fault {
+            Some(Fault::Unanswered) => unknown(),
+            _ => answer,
+        }
+    }
+
+    async fn read<T: Send + 'static, F>(&self, read: impl Fn(MemoryStore) -> F) -> Outcome<T>
+    where
+        F: Future<Output = Outcome<T>> + Send + 'static,
+    {
+        self.operate(&read, &read).await
+    }
+}
+
+impl Store for FaultyStore {
+    async fn binding(&self) -> Outcome<Option<Binding>> {
+        self.read(|store| async move { store.binding().await }).await
+    }
+
+    async fn bind(&self, binding: &Binding) -> Outcome<Bound> {
+        let binding = binding.clone();
+        self.read(move |store| {
+            let binding = binding.clone();
+            async move { store.bind(&binding).await }
+        })
+        .await
+    }
+
+    async fn holds_rows(&self) -> Outcome<bool> {
+        self.read(|store| async move { store.holds_rows().await }).await
+    }
+
+    async fn progress_of_all(&self) -> Outcome<BTreeMap<i32, Progress>> {
+        self.read(|store| async move { store.progress_of_all().await }).await
+    }
+
+    async fn progress(&self, partition: i32) -> Outcome<Option<Progress>> {
+        self.read(move |store| async move { store.progress(partition).await }).await
+    }
+
+    async fn write_progress(&self, partition: i32, progress: Progress) -> Outcome<()> {
+        self.read(move |store| async move { store.write_progress(partition, progress).await }).await
+    }
+
+    async fn own_counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
+        let windows = windows.to_vec();
+        self.read(move |store| {
+            let windows = windows.clone();
+            async move { store.own_counts(partition, &windows).await }
+        })
+        .await
+    }
+
+    async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
+        let write = |counts: &[(WindowKey, Count)]| {
+            let counts = counts.to_vec();
+            move |store: MemoryStore| {
+                let counts = counts.clone();
+                async move { store.write_counts(partition, &counts).await }
+            }
+        };
+        self.operate(write(counts), write(&counts[..counts.len() / 2])).await
+    }
+
+    async fn all_counts(&self, windows: &[WindowKey]) -> Outcome<Vec<Vec<(i32, Count)>>> {
+        let windows = windows.to_vec();
+        self.read(move |store| {
+            let windows = windows.clone();
+            async move { store.all_counts(&windows).await }
+        })
+        .await
+    }
+
+    async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {
+        let write = |alerts: &[Alert]| {
+            let alerts = alerts.to_vec();
+            move |store: MemoryStore| {
+                let alerts = alerts.clone();
+                async move { store.write_alerts(&alerts).await }
+            }
+        };
+        self.operate(write(alerts), write(&alerts[..alerts.len() / 2])).await
+    }
+
+    async fn write_rows(&self, partition: i32, rows: &[(i64, Row)]) -> Outcome<()> {
+        let write = |rows: &[(i64, Row)]| {
+            let rows = rows.to_vec();
+            move |store: MemoryStore| {
+                let rows = rows.clone();
+                async move { store.write_rows(partition, &rows).await }
+            }
+        };
+        self.operate(write(rows), write(&rows[..rows.len() / 2])).await
+    }
+
+    async fn rows_below(&self, partition: i32, offset: i64, limit: usize) -> Outcome<Vec<(i64, Row)>> {
+        self.read(move |store| async move { store.rows_below(partition, offset, limit).await }).await
+    }
+
+    async fn events(&self, partition: i32, from: i64, to: i64, limit: usize) -> Outcome<Vec<(i64, Event)>> {
+        self.read(move |store| async move { store.events(partition, from, to, limit).await }).await
+    }
+
+    async fn dead_letters(
+        &self,
+        partition: i32,
+        from: i64,
+        to: i64,
+        limit: usize,
+    ) -> Outcome<Vec<(i64, DeadLetter)>> {
+        self.read(move |store| async move { store.dead_letters(partition, from, to, limit).await }).await
+    }
+
+    async fn partitions(&self) -> Outcome<Vec<i32>> {
+        self.read(|store| async move { store.partitions().await }).await
+    }
+
+    async fn alerts(&self, after: Option<Cursor>, limit: usize) -> Outcome<Page<Alert>> {
+        self.read(move |store| {
+            let after = after.clone();
+            async move { store.alerts(after, limit).await }
+        })
+        .await
+    }
+}

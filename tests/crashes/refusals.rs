@@ -1,0 +1,275 @@
+//! Log and tables contradict each other: the pipeline stops with the documented error and writes nothing.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+
+use exactlyonce::binding::{self, BindingError, Origin};
+use exactlyonce::broker::memory::MemoryBroker;
+use exactlyonce::broker::{Broker, Producer};
+use exactlyonce::event::{Event, Health, Row};
+use exactlyonce::pipeline::{self, Options, PipelineError, Summary};
+use exactlyonce::store::memory::MemoryStore;
+use exactlyonce::store::{Count, Progress, Store, WindowKey};
+use exactlyonce::truth;
+use exactlyonce::window::WindowSpec;
+
+use crate::harness::{Entry, PARTITIONS, TOPIC, append, block_on, broker_with, event, facts, rng, truth_of};
+
+fn log(records: i64) -> Vec<Entry> {
+    (0..records).map(|i| Entry::Value((i % 3) as i32, event(i, i, "a", 2))).collect()
+}
+
+fn options() -> Options {
+    Options { until_end: true, ..Options::new(facts(WindowSpec::default())) }
+}
+
+async fn run(broker: &MemoryBroker, store: &MemoryStore) -> Result<Summary, PipelineError> {
+    pipeline::run(broker, store, &options(), rng(1), pending()).await
+}
+
+/// A broker and a store after thirty records were processed.
+async fn processed() -> (MemoryBroker, MemoryStore) {
+    let broker = broker_with(&log(30), 10).await;
+    let store = MemoryStore::new();
+    binding::init(&broker, &store, &options().facts, &Origin::Start).await.unwrap();
+    run(&broker, &store).await.unwrap();
+    (broker, store)
+}
+
+/// Expects a refusal that leaves the tables as they are; returns its words.
+async fn refused(broker: &MemoryBroker, store: &MemoryStore) -> PipelineError {
+    let before = truth::stored(store).await.unwrap();
+    let progress = store.progress_of_all().await.answer().unwrap();
+    let error = run(broker, store).await.unwrap_err();
+    assert!(error.is_refusal(), "{error:?}");
+    assert_eq!(truth::stored(store).await.unwrap(), before);
+    assert_eq!(store.progress_of_all().await.answer().unwrap(), progress);
+    error
+}
+
+#[test]
+fn retention_past_progress_is_refused() {
+    block_on(async {
+        let (broker, store) = processed().await;
+        append(&broker, &log(30)).await;
+        broker.delete_below(TOPIC, 1, 15);
+        let error = refused(&broker, &store).await;
+        assert!(
+            matches!(error, PipelineError::LogBeginsAfterProgress { partition: 1, log_start: 15, next_offset: 10, .. }),
+            "{error:?}"
+        );
+    });
+}
+
+#[test]
+fn retention_up_to_progress_is_fine() {
+    block_on(async {
+        let (broker, store) = processed().await;
+        append(&broker, &log(30)).await;
+        for partition in 0..PARTITIONS {
+            broker.delete_below(TOPIC, partition, 10);
+        }
+        run(&broker, &store).await.unwrap();
+        assert_eq!(truth::stored(&store).await.unwrap().events.len(), 60);
+    });
+}
+
+#[test]
+fn an_idle_partition_whose_log_ends_in_a_marker_survives_retention() {
+    block_on(async {
+        let (broker, store) = processed().await;
+        broker.skip(TOPIC, 0, 1);
+        run(&broker, &store).await.unwrap();
+        broker.delete_below(TOPIC, 0, 11);
+        run(&broker, &store).await.unwrap();
+    });
+}
+
+#[test]
+fn a_log_that_ends_before_progress_is_refused() {
+    block_on(async {
+        let (broker, store) = processed().await;
+        broker.truncate(TOPIC, 2, 4);
+        let error = refused(&broker, &store).await;
+        assert!(
+            matches!(error, PipelineError::OutOfRange { partition: 2, offset: 10, next_offset: 10, .. }),
+            "{error:?}"
+        );
+    });
+}
+
+#[test]
+fn other_records_below_progress_are_refused() {
+    block_on(async {
+        let (broker, store) = processed().await;
+        broker.truncate(TOPIC, 2, 8);
+        let other = (0..6).map(|i| Entry::Value(2, event(100 + i, 1, "x", 1))).collect::<Vec<_>>();
+        append(&broker, &other).await;
+        let error = refused(&broker, &store).await;
+        assert!(
+            matches!(error, PipelineError::RecordsDiffer { partition: 2, offset: 8, next_offset: 10, .. }),
+            "{error:?}"
+        );
+    });
+}
+
+#[test]
+fn a_gap_where_the_tables_have_a_row_is_refused() {
+    block_on(async {
+        let (broker, store) = processed().await;
+        broker.truncate(TOPIC, 2, 8);
+        broker.skip(TOPIC, 2, 4);
+        let error = refused(&broker, &store).await;
+        assert!(matches!(error, PipelineError::RecordsDiffer { partition: 2, offset: 8, .. }), "{error:?}");
+    });
+}
+
+#[test]
+fn a_recreated_topic_is_refused() {
+    block_on(async {
+        let (broker, store) = processed().await;
+        broker.recreate(TOPIC);
+        append(&broker, &log(60)).await;
+        let error = refused(&broker, &store).await;
+        assert!(matches!(error, PipelineError::Binding(BindingError::Recreated { .. })), "{error:?}");
+    });
+}
+
+#[test]
+fn a_topic_that_is_recreated_under_a_running_worker_is_noticed() {
+    block_on(async {
+        let (broker, store) = processed().await;
+        let endless = Options { until_end: false, ..options() };
+        let running = pipeline::run(&broker, &store, &endless, rng(1), pending());
+        let recreate = async {
+            tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+            broker.recreate(TOPIC);
+            pending::<()>().await;
+        };
+        let error = tokio::select! {
+            result = running => result.unwrap_err(),
+            () = recreate => unreachable!(),
+        };
+        assert!(error.is_refusal(), "{error:?}");
+    });
+}
+
+#[test]
+fn an_unbound_keyspace_names_init() {
+    block_on(async {
+        let broker = broker_with(&log(3), 10).await;
+        let error = run(&broker, &MemoryStore::new()).await.unwrap_err();
+        assert!(matches!(error, PipelineError::Binding(BindingError::Unbound { .. })), "{error:?}");
+        assert!(error.to_string().contains("exactlyonce init"), "{error}");
+    });
+}
+
+#[test]
+fn rows_without_a_binding_are_refused_by_run_and_init() {
+    block_on(async {
+        let broker = broker_with(&log(3), 10).await;
+        let store = MemoryStore::new();
+        let event = Event { id: 1, ts: 1, source: "a".into(), client: String::new(), health: Health::Nominal };
+        store.write_rows(0, &[(0, Row::Event(event))]).await.answer().unwrap();
+        let error = refused(&broker, &store).await;
+        assert!(matches!(error, PipelineError::Binding(BindingError::ForeignRows)), "{error:?}");
+        let error = binding::init(&broker, &store, &options().facts, &Origin::Start).await.unwrap_err();
+        assert!(matches!(error, BindingError::ForeignRows), "{error:?}");
+    });
+}
+
+#[test]
+fn every_other_fact_of_the_binding_is_compared() {
+    block_on(async {
+        let (broker, store) = processed().await;
+        let good = options();
+        let window = |window| Options { facts: facts(window), ..good.clone() };
+        let default = WindowSpec::default();
+        let mut bytes = good.clone();
+        bytes.facts.max_mutation_bytes = 77;
+        for options in [
+            window(WindowSpec { size_ms: 10_000, ..default }),
+            window(WindowSpec { slide_ms: 1_000, ..default }),
+            window(WindowSpec { threshold: 11, ..default }),
+            window(WindowSpec { health: exactlyonce::window::HealthSet::of(&Health::ALL), ..default }),
+            bytes,
+        ] {
+            let error = pipeline::run(&broker, &store, &options, rng(1), pending()).await.unwrap_err();
+            assert!(matches!(error, PipelineError::Binding(BindingError::Differs { .. })), "{error:?}");
+            assert!(error.is_refusal());
+        }
+    });
+}
+
+#[test]
+fn a_compacted_topic_is_refused() {
+    block_on(async {
+        let (broker, store) = processed().await;
+        broker.set_compacted(TOPIC, true);
+        let error = refused(&broker, &store).await;
+        assert!(matches!(error, PipelineError::Binding(BindingError::Compacted { .. })), "{error:?}");
+    });
+}
+
+#[test]
+fn a_partition_found_later_begins_at_zero_and_is_refused_if_its_log_does_not() {
+    block_on(async {
+        let (broker, store) = processed().await;
+        broker.grow(TOPIC, PARTITIONS + 1);
+        append(&broker, &[Entry::Value(PARTITIONS, event(1, 1, "late", 2))]).await;
+        run(&broker, &store).await.unwrap();
+        let progress = store.progress(PARTITIONS).await.answer().unwrap();
+        assert_eq!(progress, Some(Progress { origin: 0, next_offset: 1 }));
+
+        broker.grow(TOPIC, PARTITIONS + 2);
+        append(&broker, &[Entry::Value(PARTITIONS + 1, event(1, 1, "late", 2))]).await;
+        broker.delete_below(TOPIC, PARTITIONS + 1, 1);
+        let error = refused(&broker, &store).await;
+        assert!(matches!(error, PipelineError::LogBeginsAfterProgress { next_offset: 0, .. }), "{error:?}");
+    });
+}
+
+#[test]
+fn a_sum_past_the_range_of_event_count_is_refused() {
+    block_on(async {
+        let (broker, store) = processed().await;
+        let window = WindowKey { source: "a".into(), end: 5_000 };
+        let count = Count { count: i64::from(i32::MAX), through_offset: 1 };
+        store.write_counts(77, &[(window, count)]).await.answer().unwrap();
+        append(&broker, &log(3)).await;
+        let error = run(&broker, &store).await.unwrap_err();
+        assert!(matches!(error, PipelineError::CountOverflow { window_end: 5_000, .. }), "{error:?}");
+    });
+}
+
+#[test]
+fn origins_are_bound_once_and_honoured() {
+    block_on(async {
+        let broker = broker_with(&log(30), 10).await;
+        let store = MemoryStore::new();
+        let facts = options().facts;
+        let from = Origin::Offsets(BTreeMap::from([(0, 4), (1, 10)]));
+        let first = binding::init(&broker, &store, &facts, &from).await.unwrap();
+        let second = binding::init(&broker, &store, &facts, &Origin::Start).await.unwrap();
+        assert!(first.new && !second.new);
+        assert_eq!(first.binding, second.binding);
+        run(&broker, &store).await.unwrap();
+        let stored = truth::stored(&store).await.unwrap();
+        assert_eq!(stored.events.len(), 6 + 10);
+        assert_eq!(stored, truth_of(&broker, &first.binding).await);
+    });
+}
+
+#[test]
+fn origins_that_the_log_does_not_have_are_refused() {
+    block_on(async {
+        let broker = broker_with(&log(30), 10).await;
+        let store = MemoryStore::new();
+        for (partition, offset) in [(0, 11), (0, -1), (7, 0)] {
+            let from = Origin::Offsets(BTreeMap::from([(partition, offset)]));
+            binding::init(&broker, &store, &options().facts, &from).await.unwrap_err();
+        }
+        assert_eq!(store.binding().await.answer().unwrap(), None);
+        assert_eq!(broker.topic(TOPIC).await.unwrap().partitions, PARTITIONS);
+    });
+}
