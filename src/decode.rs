@@ -178,13 +178,24 @@ fn careful(text: &str) -> Result<Event, Reason> {
         return Err(Reason::DuplicateField(field));
     }
     let raw = |field: Field| fields[field as usize].0.ok_or(Reason::MissingField(field));
-    let id = integer(Field::Id, raw(Field::Id)?)?;
-    let ts = integer(Field::Ts, raw(Field::Ts)?)?;
-    let source = string(Field::Source, raw(Field::Source)?)?;
-    let client = string(Field::Client, raw(Field::Client)?)?;
-    let health = integer(Field::Health, raw(Field::Health)?)?;
-    let health = Health::from_code(health).ok_or(Reason::UnknownHealth)?;
-    Ok(Event { id, ts, source, client, health })
+    let id = raw(Field::Id).and_then(|raw| integer(Field::Id, raw));
+    let ts = raw(Field::Ts).and_then(|raw| integer(Field::Ts, raw));
+    let source = raw(Field::Source).and_then(|raw| string(Field::Source, raw));
+    let client = raw(Field::Client).and_then(|raw| string(Field::Client, raw));
+    let health = raw(Field::Health).and_then(|raw| integer(Field::Health, raw));
+    let health = health.and_then(|code| Health::from_code(code).ok_or(Reason::UnknownHealth));
+    // Of several faults the first in the order of `Reason`, not the one of the first field.
+    let faults = [
+        id.as_ref().err(),
+        ts.as_ref().err(),
+        source.as_ref().err(),
+        client.as_ref().err(),
+        health.as_ref().err(),
+    ];
+    if let Some(first) = faults.into_iter().flatten().min() {
+        return Err(*first);
+    }
+    Ok(Event { id: id?, ts: ts?, source: source?, client: client?, health: health? })
 }
 
 /// For each field its raw text, and whether it came again.

@@ -138,10 +138,9 @@ impl Field {
 
 /// Why a record is a dead letter.
 ///
-/// A record has one reason: the first that holds in the order of the variants here, and among the fields
-/// in the order of [`Field::ALL`] (so a record without `id` whose `ts` is a string is `missing_field:id`).
-/// Only duplicates go before everything else of the fields: with two values for one name there is nothing
-/// to judge.
+/// A record has one reason: the least that holds, by `Ord`. That is the order of the variants here, and
+/// within a variant the order of [`Field::ALL`]: a record whose `id` is a string and that has no `ts` is
+/// `missing_field:ts`, one whose `id` and `ts` are both strings is `wrong_type:id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// Key and value together are larger than the binding's `max_mutation_bytes`.

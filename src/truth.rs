@@ -1,1 +1,0 @@
-//! The ground truth: what the tables must hold, in one pass over the log. (Interface first.)

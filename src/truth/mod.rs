@@ -1,0 +1,104 @@
+//! The ground truth: what the tables must hold, in one pass over the log.
+//!
+//! Every record from its partition's origin on is an event or a dead letter. The events whose health counts
+//! are counted for each window of their source, and a window that holds at least the threshold has an alert.
+//! That is all: no batches, no order between partitions, no store.
+//!
+//! It is written apart from the pipeline, to judge it: it shares the types with it (records, rows, the
+//! binding) and nothing that computes, neither [`crate::decode`] nor [`crate::pipeline`] nor
+//! [`WindowSpec::ends`].
+
+mod decode;
+mod stored;
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use crate::event::{Body, DeadLetter, Event, Reason, Record, Row};
+use crate::store::Binding;
+use crate::window::WindowSpec;
+
+pub use stored::stored;
+
+/// The three tables that are the result.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// By partition and offset.
+    pub events: BTreeMap<(i32, i64), Event>,
+    /// By partition and offset.
+    pub dead_letters: BTreeMap<(i32, i64), DeadLetter>,
+    /// `event_count` by source and window end.
+    pub alerts: BTreeMap<(String, i64), i64>,
+}
+
+/// What the record becomes.
+pub fn row(record: &Record, binding: &Binding) -> Row {
+    let reason = if record.len() as i128 > i128::from(binding.max_mutation_bytes) {
+        Reason::TooLarge
+    } else {
+        match decode::event(record.value.as_deref(), binding) {
+            Ok(event) => return Row::Event(event),
+            Err(reason) => reason,
+        }
+    };
+    let body = if reason == Reason::TooLarge {
+        let bytes = |bytes: &Option<Vec<u8>>| bytes.clone().unwrap_or_default();
+        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|bytes| bytes.len() as i64);
+        Body::Digest {
+            key_length: length(&record.key),
+            value_length: length(&record.value),
+            sha256: Sha256::digest([bytes(&record.key), bytes(&record.value)].concat()).into(),
+        }
+    } else {
+        Body::Whole { key: record.key.clone(), value: record.value.clone() }
+    };
+    Row::DeadLetter(DeadLetter { reason, timestamp: record.timestamp, body })
+}
+
+/// The ends of the windows that `ts` belongs to, ascending: the multiples of `slide_ms` that are greater
+/// than `ts` and at most `ts + size_ms`. `None` if one of them lies outside i64.
+pub fn window_ends(ts: i64, window: &WindowSpec) -> Option<Vec<i64>> {
+    let (ts, size, slide) = (i128::from(ts), i128::from(window.size_ms), i128::from(window.slide_ms.max(1)));
+    let last = (ts + size) - (ts + size).rem_euclid(slide);
+    let mut ends = Vec::new();
+    let mut end = last;
+    while end > ts {
+        ends.push(i64::try_from(end).ok()?);
+        end -= slide;
+    }
+    ends.reverse();
+    Some(ends)
+}
+
+/// The tables of a log. The records of a partition may come in any order and mixed with those of others;
+/// those below its origin are left out.
+pub fn tables<'a>(records: impl IntoIterator<Item = &'a Record>, binding: &Binding) -> Tables {
+    let mut tables = Tables::default();
+    let mut counts: BTreeMap<(String, i64), i64> = BTreeMap::new();
+    for record in records {
+        if record.offset < binding.origin(record.partition) {
+            continue;
+        }
+        let place = (record.partition, record.offset);
+        match row(record, binding) {
+            Row::DeadLetter(letter) => {
+                tables.dead_letters.insert(place, letter);
+            }
+            Row::Event(event) => {
+                if binding.window.health.contains(event.health) {
+                    for end in window_ends(event.ts, &binding.window).unwrap_or_default() {
+                        *counts.entry((event.source.clone(), end)).or_default() += 1;
+                    }
+                }
+                tables.events.insert(place, event);
+            }
+        }
+    }
+    counts.retain(|_, count| *count >= i64::from(binding.window.threshold));
+    tables.alerts = counts;
+    tables
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! The tables of a store, to hold them against [`super::tables`].
+
+use super::Tables;
+use crate::store::{Store, StoreError};
+
+/// Rows of one request.
+const PAGE: usize = 1_000;
+
+/// Reads the whole store into memory: for tests and small data. Nobody should write meanwhile.
+///
+/// # Errors
+/// What the store refuses or does not answer; nothing is asked twice.
+pub async fn stored<S: Store>(store: &S) -> Result<Tables, StoreError> {
+    let mut tables = Tables::default();
+    for partition in store.partitions().await.answer()? {
+        let mut from = i64::MIN;
+        loop {
+            let rows = store.events(partition, from, i64::MAX, PAGE).await.answer()?;
+            let Some(last) = rows.last().map(|row| row.0) else { break };
+            tables.events.extend(rows.into_iter().map(|(offset, event)| ((partition, offset), event)));
+            from = last.saturating_add(1);
+        }
+        let mut from = i64::MIN;
+        loop {
+            let rows = store.dead_letters(partition, from, i64::MAX, PAGE).await.answer()?;
+            let Some(last) = rows.last().map(|row| row.0) else { break };
+            let rows = rows.into_iter().map(|(offset, letter)| ((partition, offset), letter));
+            tables.dead_letters.extend(rows);
+            from = last.saturating_add(1);
+        }
+    }
+    let mut cursor = None;
+    loop {
+        let page = store.alerts(cursor, PAGE).await.answer()?;
+        let rows = page.rows.into_iter();
+        tables.alerts.extend(rows.map(|a| ((a.source.as_ref().to_owned(), a.ts), i64::from(a.event_count))));
+        cursor = page.next;
+        if cursor.is_none() {
+            return Ok(tables);
+        }
+    }
+}
