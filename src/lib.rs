@@ -8,6 +8,8 @@
 pub mod binding;
 pub mod broker;
 pub mod decode;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod event;
 pub mod pipeline;
 pub mod store;
