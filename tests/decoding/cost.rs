@@ -47,6 +47,12 @@ fn decoding_allocates_at_most_a_small_multiple_of_the_record() {
         format!("{{{}{fields},\"source\":\"s\"}}", "\"id\":1,".repeat(N / 7)),
         format!("{{{}{fields},\"source\":\"s\"}}", "\"\":[],".repeat(N / 6)),
         format!("[{}1]", "1,".repeat(N / 2)),
+        // What a parser might quote, escaped, in an error.
+        format!("\"{}\"", "\u{7f}".repeat(N)),
+        format!("{{\"id\":\"{}\"}}", "\u{7f}".repeat(N)),
+        format!("{{\"health\":\"{}\"}}", "\\n\u{7f}".repeat(N / 3)),
+        format!("{{\"source\":[\"{}\"]}}", "\u{7f}".repeat(N)),
+        format!("{{\"{}\":0x}}", "\u{7f}".repeat(N)),
         " ".repeat(N),
         String::new(),
     ];
