@@ -130,3 +130,43 @@ pub(super) async fn piece<B: Broker>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreError;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_does_not_answer_is_asked_again_and_not_for_ever() {
+        for (silent, answers) in [(0, true), (1, true), (9, true), (10, false), (1_000, false)] {
+            let mut asked = 0;
+            let answer = store(
+                || "answer".to_owned(),
+                || {
+                    asked += 1;
+                    let unknown = asked <= silent;
+                    async move {
+                        if unknown {
+                            Outcome::Unknown(StoreError::of("timeout"))
+                        } else {
+                            Outcome::Acknowledged(7)
+                        }
+                    }
+                },
+            );
+            assert_eq!(answer.await.ok(), answers.then_some(7), "silent {silent} times");
+            assert_eq!(asked, 10.min(silent + 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_refuses_is_asked_once() {
+        let mut asked = 0;
+        let refuse = || {
+            asked += 1;
+            async { Outcome::<()>::Refused(StoreError::of("not allowed")) }
+        };
+        let error = store(|| "answer".to_owned(), refuse).await.expect_err("refused");
+        assert_eq!((error.to_string().as_str(), asked), ("the store did not answer", 1));
+    }
+}

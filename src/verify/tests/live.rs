@@ -138,7 +138,9 @@ async fn a_topic_that_is_recreated_meanwhile_is_told() {
     for at in 0..6 {
         let world = World::new().await;
         world.append((1..7).map(|ts| critical(0, ts))).await;
-        world.finish(&world.truth().await).await;
+        // Half of it is judged, the other half lies behind.
+        world.write(&world.truth().await).await;
+        world.write_progress(0, 3).await;
         let broker = Meddled::new(&world, 1, move |broker, _, offset| {
             if offset == at {
                 broker.recreate(TOPIC);
@@ -187,4 +189,32 @@ async fn a_broker_that_does_not_answer_is_asked_again_and_not_for_ever() {
     });
     let error = verify(&broker, &world.store, &VerifyOptions::default()).await.expect_err("no report");
     assert!(matches!(error, VerifyError::NothingDelivered { offset: 0, log_end: 3, .. }), "{error}");
+}
+
+/// Whatever is read of the log, meanwhile a worker takes more records, raises alerts and moves progress.
+#[tokio::test]
+async fn a_worker_that_goes_on_all_the_while_is_never_blamed() {
+    for behind in [0i64, 1, 5] {
+        let world = Arc::new(World::new().await);
+        let work = move |world: &World, ts: i64| {
+            let work = async {
+                world.append([critical((ts % 2) as i32, ts)]).await;
+                world.write(&world.truth().await).await;
+                for (partition, end) in world.ends().await {
+                    world.write_progress(partition, (end - behind).max(0)).await;
+                }
+            };
+            futures_util::FutureExt::now_or_never(work).expect("at once");
+        };
+        (1..15).for_each(|ts| work(&world, ts));
+        let (inside, mut ts) = (world.clone(), 15);
+        let broker = Meddled::new(&world, 2, move |_, _, _| {
+            ts += 1;
+            work(&inside, ts);
+            None
+        });
+        let report = verify(&broker, &world.store, &VerifyOptions::default()).await.expect("a report");
+        assert_eq!(lines(&report), "", "progress {behind} behind");
+        assert!(world.truth().await.events.len() > 20);
+    }
 }
