@@ -14,4 +14,6 @@ pub mod event;
 pub mod pipeline;
 pub mod store;
 pub mod truth;
+#[cfg(feature = "embedded")]
+pub mod verify;
 pub mod window;
