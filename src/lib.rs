@@ -7,9 +7,12 @@
 
 pub mod binding;
 pub mod broker;
+#[cfg(feature = "cli")]
+pub mod config;
 pub mod decode;
 pub mod event;
 pub mod pipeline;
+pub mod schema;
 pub mod store;
 pub mod truth;
 pub mod window;
