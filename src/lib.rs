@@ -10,6 +10,8 @@ pub mod broker;
 #[cfg(feature = "cli")]
 pub mod config;
 pub mod decode;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod event;
 pub mod pipeline;
 pub mod schema;

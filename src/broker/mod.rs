@@ -13,6 +13,8 @@
 //! - every delivery carries the incarnation that its [`Consumer::start`] named, so that what was fetched for
 //!   an older one can be told and dropped.
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod memory;
 
 use std::future::Future;

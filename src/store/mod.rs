@@ -12,6 +12,8 @@
 //! - calls may overlap, in any number and order.
 
 pub mod cell;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod memory;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,339 @@
+//! One SQLite file: making it, opening it, and saying what is wrong with it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use thiserror::Error;
+
+use crate::broker::Cause;
+use crate::embedded::{Options, Synchronous};
+
+/// Pages (of 4 KiB) of the WAL after which a commit copies them into the file. With four times SQLite's
+/// default a page that several transactions change is copied once.
+const CHECKPOINT_PAGES: i64 = 4_000;
+
+/// Memory of one connection's page cache, in KiB.
+const CACHE_KIB: i64 = 4_096;
+
+/// Statements that a connection keeps prepared.
+const STATEMENTS: usize = 32;
+
+/// A kind of file: what is in it, and how it is told from others.
+#[derive(Debug)]
+pub(crate) struct Format {
+    /// Its name in the folder.
+    pub name: &'static str,
+    /// SQLite's `application_id`: four letters.
+    pub application_id: i32,
+    /// SQLite's `user_version`.
+    pub version: i32,
+    /// The statements that make the tables, as SQLite keeps them.
+    pub tables: &'static [&'static str],
+    /// The command that makes the file.
+    pub command: &'static str,
+}
+
+/// Why a file of the folder cannot be used. The file was not changed.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// The folder is not there and cannot be made, or is no folder.
+    #[error("{} cannot be used as a folder", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The operating system's words.
+        source: io::Error,
+    },
+    /// There is no such file, or nothing in it.
+    #[error("{} does not exist, or holds no tables yet: run `{command}` first", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What makes it.
+        command: &'static str,
+    },
+    /// The file is something else than an SQLite database.
+    #[error("{} is not an SQLite database; it was left as it is: use another folder", path.display())]
+    NotSqlite {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's words.
+        source: rusqlite::Error,
+    },
+    /// The file is an SQLite database of another program.
+    #[error(
+        "{} is an SQLite database of another program (application_id {application_id:#x}); it was left as it is: \
+         use another folder",
+        path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Whose.
+        application_id: i32,
+    },
+    /// The file was written by a newer version of this program.
+    #[error(
+        "{} has tables of version {found}, this program knows version {known}: use a newer exactlyonce",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Version of its tables.
+        found: i32,
+        /// The newest version that is known here.
+        known: i32,
+    },
+    /// The file's content cannot be right.
+    #[error("{} is damaged: {what}. restore it, or begin anew in another folder", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// In what way.
+        what: String,
+        /// SQLite's words.
+        #[source]
+        source: Option<rusqlite::Error>,
+    },
+    /// The file may be read, but not written.
+    #[error("{} cannot be written: check the permissions of the file and of its folder", path.display())]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Anything else.
+    #[error("{} cannot be opened: {what}", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What that means.
+        what: &'static str,
+        /// SQLite's words.
+        source: rusqlite::Error,
+    },
+    /// There was no thread to be had.
+    #[error("no thread could be started for {}", path.display())]
+    Thread {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's words.
+        source: io::Error,
+    },
+}
+
+impl FileError {
+    fn of(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => FileError::NotSqlite { path, source },
+            Some(ErrorCode::DatabaseCorrupt) => {
+                FileError::Damaged { path, what: "SQLite cannot read it".to_owned(), source: Some(source) }
+            }
+            Some(ErrorCode::ReadOnly) => FileError::ReadOnly { path },
+            _ => FileError::Sqlite { path, what: diagnose(&source).1, source },
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        match self {
+            FileError::Sqlite { source, .. } => {
+                matches!(
+                    source.sqlite_error_code(),
+                    Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+                )
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What is known of a request that SQLite did not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It did not happen, and asking again will not help.
+    Refused,
+    /// It may have happened, or may go well later.
+    Unknown,
+}
+
+/// What an error means for the request, and for whoever reads the message.
+///
+/// A full disk is a refusal: the write of a commit's last page is what makes it a commit, and SQLite reports
+/// a full disk only for writes that did not get there (a failed flush is an I/O error, so unknown).
+pub(crate) fn diagnose(error: &rusqlite::Error) -> (Fate, &'static str) {
+    use rusqlite::Error as E;
+    let code = match error {
+        E::SqliteFailure(error, _) => error.code,
+        // The tables are not as we made them.
+        E::SqlInputError { .. } => return (Fate::Refused, "the tables are not as this program made them"),
+        E::FromSqlConversionFailure(..)
+        | E::InvalidColumnType(..)
+        | E::IntegralValueOutOfRange(..)
+        | E::Utf8Error(..) => {
+            return (Fate::Refused, "the file is damaged: it holds a value that this program does not write");
+        }
+        E::ToSqlConversionFailure(_) => return (Fate::Refused, "the value cannot be stored"),
+        _ => return (Fate::Unknown, "the request failed"),
+    };
+    match code {
+        ErrorCode::DiskFull => (Fate::Refused, "the disk is full: make room and start again"),
+        ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen => {
+            (Fate::Refused, "no access: check the permissions of the file and of its folder")
+        }
+        ErrorCode::DatabaseCorrupt => {
+            (Fate::Refused, "the file is damaged: restore it, or begin anew in another folder")
+        }
+        ErrorCode::NotADatabase => (Fate::Refused, "the file is not an SQLite database (any more)"),
+        ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig => {
+            (Fate::Refused, "the value cannot be stored")
+        }
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => {
+            (Fate::Unknown, "another process kept the file locked")
+        }
+        ErrorCode::SystemIoFailure => (Fate::Unknown, "reading or writing failed"),
+        ErrorCode::OutOfMemory => (Fate::Unknown, "there was not enough memory"),
+        _ => (Fate::Unknown, "the request failed"),
+    }
+}
+
+/// The error for a stored value that this program does not write.
+pub(crate) fn damaged(column: usize, kind: Type, what: impl Into<Cause>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, kind, what.into())
+}
+
+/// Opens a file that [`create`] made.
+pub(crate) fn open(folder: &Path, format: &Format, options: &Options) -> Result<Connection, FileError> {
+    let path = folder.join(format.name);
+    let missing = |path| FileError::Missing { path, command: format.command };
+    match fs::metadata(&path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing(path)),
+        Err(source) => return Err(FileError::Folder { path: folder.to_owned(), source }),
+    }
+    patiently(options, || {
+        let connection = connect(&path, OpenFlags::empty(), options)?;
+        match identify(&connection, &path, format)? {
+            Found::Ours => configure(&connection, &path, options).map(|()| connection),
+            Found::Nothing => Err(missing(path.clone())),
+        }
+    })
+}
+
+/// Makes folder and file where they are not there; a file that is there and ours stays as it is.
+pub(crate) fn create(folder: &Path, format: &Format, options: &Options) -> Result<(), FileError> {
+    let in_folder = |source| FileError::Folder { path: folder.to_owned(), source };
+    fs::create_dir_all(folder).map_err(in_folder)?;
+    let path = folder.join(format.name);
+    let of = |error| FileError::of(&path, error);
+    patiently(options, || {
+        let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_CREATE, options)?;
+        if identify(&connection, &path, format)? == Found::Ours {
+            return Ok(());
+        }
+        configure(&connection, &path, options)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(of)?;
+        // Another process may have been faster.
+        if identify(&transaction, &path, format)? == Found::Ours {
+            return Ok(());
+        }
+        for table in format.tables {
+            transaction.execute_batch(table).map_err(of)?;
+        }
+        transaction.pragma_update(None, "application_id", format.application_id).map_err(of)?;
+        transaction.pragma_update(None, "user_version", format.version).map_err(of)?;
+        transaction.commit().map_err(of)
+    })?;
+    if cfg!(unix) && options.synchronous == Synchronous::Full {
+        // So that a power loss does not take the files' names.
+        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(in_folder)?;
+    }
+    Ok(())
+}
+
+/// Tries again while another process holds the file: not every step of opening waits by itself.
+fn patiently<T>(options: &Options, mut step: impl FnMut() -> Result<T, FileError>) -> Result<T, FileError> {
+    let begun = Instant::now();
+    loop {
+        match step() {
+            Err(error) if error.is_busy() && begun.elapsed() < options.busy_timeout => {
+                sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
+    }
+}
+
+fn connect(path: &Path, more: OpenFlags, options: &Options) -> Result<Connection, FileError> {
+    let of = |error| FileError::of(path, error);
+    // Each connection belongs to one thread, so SQLite need not lock it.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
+    let connection = Connection::open_with_flags(path, flags).map_err(of)?;
+    connection.busy_timeout(options.busy_timeout).map_err(of)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(connection)
+}
+
+fn configure(connection: &Connection, path: &Path, options: &Options) -> Result<(), FileError> {
+    let of = |error| FileError::of(path, error);
+    if connection.is_readonly("main").map_err(of)? {
+        return Err(FileError::ReadOnly { path: path.to_owned() });
+    }
+    let mode: String = connection.query_row("PRAGMA journal_mode = wal", [], |row| row.get(0)).map_err(of)?;
+    if mode != "wal" {
+        let what = format!("its journal mode is {mode} and cannot be changed to wal");
+        return Err(FileError::Damaged { path: path.to_owned(), what, source: None });
+    }
+    let synchronous = match options.synchronous {
+        Synchronous::Off => "off",
+        Synchronous::Normal => "normal",
+        Synchronous::Full => "full",
+    };
+    connection.pragma_update(None, "synchronous", synchronous).map_err(of)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(of)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(of)
+}
+
+#[derive(PartialEq, Eq)]
+enum Found {
+    Ours,
+    /// An empty file, or what an interrupted [`create`] left.
+    Nothing,
+}
+
+fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<Found, FileError> {
+    let of = |error| FileError::of(path, error);
+    let header = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(of);
+    let (application_id, found) = (header("application_id")?, header("user_version")?);
+    // SQLite keeps the statements as they were given.
+    let tables: BTreeSet<String> = connection
+        .prepare("SELECT coalesce(sql, '') FROM sqlite_schema")
+        .and_then(|mut query| query.query_map([], |row| row.get(0))?.collect())
+        .map_err(of)?;
+    let path = path.to_owned();
+    if application_id == 0 && found == 0 && tables.is_empty() {
+        return Ok(Found::Nothing);
+    }
+    if application_id != format.application_id {
+        return Err(FileError::Foreign { path, application_id });
+    }
+    if found > format.version {
+        return Err(FileError::Newer { path, found, known: format.version });
+    }
+    if found < format.version {
+        let what = format!("there never was a version {found} of its tables");
+        return Err(FileError::Damaged { path, what, source: None });
+    }
+    if let Some(table) = format.tables.iter().find(|table| !tables.contains(**table)) {
+        let name = table.split_whitespace().nth(2).unwrap_or_default();
+        let what = format!("it lacks the table {name}, or has it in another shape");
+        return Err(FileError::Damaged { path, what, source: None });
+    }
+    Ok(Found::Ours)
+}

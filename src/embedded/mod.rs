@@ -1,0 +1,57 @@
+//! What the embedded broker and the embedded store share: a folder, and how its SQLite files are opened.
+//!
+//! A folder holds two SQLite files in WAL mode, `log.sqlite` (see [`crate::broker::embedded`]) and
+//! `store.sqlite` (see [`crate::store::embedded`]), and `worker.lock`. The two files share no transaction:
+//! the protocol makes the result exact, not a common commit. Any number of processes may look at a folder
+//! and append to its log, but only one worker at a time may process it ([`WorkerLock`]).
+//!
+//! Nothing of a file is ever overwritten that is not known to be ours: a file says by SQLite's
+//! `application_id` whose it is and by `user_version` which version of the tables it has.
+
+mod file;
+mod lock;
+mod thread;
+
+pub use file::FileError;
+pub use lock::{LockError, WorkerLock};
+
+pub(crate) use file::{Fate, Format, create, damaged, diagnose, open};
+pub(crate) use thread::{Connected, Gone, Thread};
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// When SQLite asks the disk to make writes durable. A killed process loses nothing in any of these: what was
+/// written is in the operating system's hands. They differ in what a power loss, or a crash of the operating
+/// system, may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Synchronous {
+    /// Never. A power loss may lose acknowledged writes and may damage the files.
+    Off,
+    /// Only when the WAL is copied into the file. A power loss may lose the last acknowledged writes of either
+    /// file, each back to an earlier whole state. The tables follow the log again, but records that a producer
+    /// appended last may be gone; if the store is then ahead of the log, the worker refuses to go on.
+    Normal,
+    /// With every commit. A power loss loses nothing that was acknowledged.
+    #[default]
+    Full,
+}
+
+/// How the files of a folder are opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// When writes become durable.
+    pub synchronous: Synchronous,
+    /// How long a request waits while another process writes to the same file; after that its outcome is
+    /// unknown, and it is asked again.
+    pub busy_timeout: Duration,
+}
+
+impl Default for Options {
+    /// [`Synchronous::Full`], 5 s.
+    fn default() -> Self {
+        Self { synchronous: Synchronous::Full, busy_timeout: Duration::from_secs(5) }
+    }
+}

@@ -1,0 +1,400 @@
+//! The thread that writes: everything that waits goes into one transaction.
+//!
+//! A commit costs a flush of the disk, whatever is in it, so requests that come while one is under way share
+//! the next. A transaction takes requests until [`TRANSACTION_BYTES`]; a single request is never split.
+
+use std::path::PathBuf;
+
+use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior, params};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::embedded::{Fate, Gone, Thread, diagnose};
+use crate::event::{Health, Row};
+use crate::store::cell::{Cells, DeadLetterCells, Tie};
+use crate::store::embedded::{Asked, read};
+use crate::store::{Alert, Binding, Count, Outcome, Progress, WindowKey, row_timestamp};
+
+/// A transaction is closed with this many bytes of requests.
+const TRANSACTION_BYTES: usize = 4 << 20;
+
+/// Requests that may wait.
+const QUEUE: usize = 256;
+
+/// What is to be written.
+#[derive(Debug)]
+pub(super) enum Change {
+    Bind(Box<Binding>),
+    Progress(i32, Progress),
+    Counts(i32, Vec<(WindowKey, Count)>),
+    Alerts(Vec<Alert>),
+    Rows(i32, Rows),
+}
+
+/// Rows of a call, copied once, without an allocation for each.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    events: Vec<PackedEvent>,
+    /// The events' sources and clients, one after the other.
+    text: String,
+    dead_letters: Vec<(i64, DeadLetterCells)>,
+}
+
+#[derive(Debug)]
+struct PackedEvent {
+    offset: i64,
+    id: i64,
+    ts: i64,
+    health: Health,
+    source_bytes: usize,
+    client_bytes: usize,
+}
+
+impl From<&[(i64, Row)]> for Rows {
+    fn from(rows: &[(i64, Row)]) -> Self {
+        let text = rows.iter().map(|(_, row)| match row {
+            Row::Event(event) => event.source.len() + event.client.len(),
+            Row::DeadLetter(_) => 0,
+        });
+        let mut packed = Self {
+            events: Vec::with_capacity(rows.len()),
+            text: String::with_capacity(text.sum()),
+            dead_letters: Vec::new(),
+        };
+        for (offset, row) in rows {
+            match row {
+                Row::Event(event) => {
+                    packed.text.push_str(&event.source);
+                    packed.text.push_str(&event.client);
+                    packed.events.push(PackedEvent {
+                        offset: *offset,
+                        id: event.id,
+                        ts: event.ts,
+                        health: event.health,
+                        source_bytes: event.source.len(),
+                        client_bytes: event.client.len(),
+                    });
+                }
+                Row::DeadLetter(letter) => packed.dead_letters.push((*offset, letter.clone().into())),
+            }
+        }
+        packed
+    }
+}
+
+impl Change {
+    /// About how many bytes it holds.
+    fn bytes(&self) -> usize {
+        match self {
+            Change::Bind(_) | Change::Progress(..) => 64,
+            Change::Counts(_, counts) => counts.iter().map(|(key, _)| 64 + key.source.len()).sum(),
+            Change::Alerts(alerts) => alerts.iter().map(|alert| 64 + alert.source.len()).sum(),
+            Change::Rows(_, rows) => {
+                let bytes = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+                let letters =
+                    rows.dead_letters.iter().map(|(_, cells)| 64 + bytes(&cells.key) + bytes(&cells.value));
+                rows.events.len() * 64 + rows.text.len() + letters.sum::<usize>()
+            }
+        }
+    }
+
+    /// Writes it; of a binding, says which one there was before.
+    fn apply(&self, file: &Connection) -> Result<Option<Binding>> {
+        match self {
+            Change::Bind(binding) => return bind(file, binding),
+            Change::Progress(partition, progress) => write_progress(file, *partition, *progress)?,
+            Change::Counts(partition, counts) => write_counts(file, *partition, counts)?,
+            Change::Alerts(alerts) => write_alerts(file, alerts)?,
+            Change::Rows(partition, rows) => write_rows(file, *partition, rows)?,
+        }
+        Ok(None)
+    }
+}
+
+#[derive(Debug)]
+struct Request {
+    asked: Asked,
+    change: Change,
+    reply: oneshot::Sender<Outcome<Option<Binding>>>,
+}
+
+/// The thread's address.
+#[derive(Debug)]
+pub(super) struct Writer {
+    thread: Thread<Request>,
+    path: PathBuf,
+}
+
+impl Writer {
+    pub fn start(connection: Connection, path: PathBuf) -> std::io::Result<Self> {
+        let mut work = Work { connection, path: path.clone() };
+        let thread = Thread::start("store writer", QUEUE, move |requests| work.run(requests))?;
+        Ok(Self { thread, path })
+    }
+
+    pub async fn write(&self, asked: Asked, change: Change) -> Outcome<Option<Binding>> {
+        let (reply, answer) = oneshot::channel();
+        if let Err(gone) = self.thread.send(Request { asked, change, reply }).await {
+            return asked.gone(&self.path, gone);
+        }
+        match answer.await {
+            Ok(outcome) => outcome,
+            Err(_) => asked.gone(&self.path, Gone::Meanwhile),
+        }
+    }
+}
+
+struct Work {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Work {
+    fn run(&mut self, mut requests: mpsc::Receiver<Request>) {
+        while let Some(first) = requests.blocking_recv() {
+            let mut bytes = first.change.bytes();
+            let mut group = vec![first];
+            while bytes < TRANSACTION_BYTES
+                && let Ok(next) = requests.try_recv()
+            {
+                bytes += next.change.bytes();
+                group.push(next);
+            }
+            // Whoever asked may be gone by now; then it never happens.
+            group.retain(|request| !request.reply.is_closed());
+            if !group.is_empty() {
+                self.serve(group);
+            }
+        }
+    }
+
+    fn serve(&mut self, group: Vec<Request>) {
+        match self.transact(&group) {
+            Ok(answers) => {
+                for (request, answer) in group.into_iter().zip(answers) {
+                    let _ = request.reply.send(Outcome::Acknowledged(answer));
+                }
+            }
+            // Which request was it? Each has its own outcome when it is alone.
+            Err(error) if group.len() > 1 && diagnose(&error).0 == Fate::Refused => {
+                for request in group {
+                    self.serve(vec![request]);
+                }
+            }
+            Err(error) => {
+                let diagnosis = diagnose(&error);
+                let words = error.to_string();
+                for Request { asked, reply, .. } in group {
+                    let _ = reply.send(asked.diagnosed(&self.path, diagnosis, words.clone()));
+                }
+            }
+        }
+    }
+
+    /// All or nothing.
+    fn transact(&mut self, group: &[Request]) -> Result<Vec<Option<Binding>>> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let answers: Result<Vec<_>> =
+            group.iter().map(|request| request.change.apply(&transaction)).collect();
+        let answers = answers?;
+        transaction.commit()?;
+        Ok(answers)
+    }
+}
+
+fn bind(file: &Connection, binding: &Binding) -> Result<Option<Binding>> {
+    if let Some(before) = read::binding(file)? {
+        return Ok(Some(before));
+    }
+    let Binding {
+        topic,
+        topic_id,
+        window,
+        max_mutation_bytes,
+        decoder_version,
+        layout,
+        schema_version,
+        origins,
+    } = binding;
+    let json = |text: serde_json::Result<String>| {
+        text.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+    };
+    file.prepare_cached("INSERT INTO pipeline VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")?
+        .execute(params![
+            topic,
+            topic_id,
+            window.size_ms,
+            window.slide_ms,
+            window.threshold,
+            json(serde_json::to_string(&window.health))?,
+            max_mutation_bytes,
+            decoder_version,
+            json(serde_json::to_string(layout))?,
+            schema_version,
+            json(serde_json::to_string(origins))?,
+        ])?;
+    Ok(None)
+}
+
+/// Resolves a write of cells that are stored, and says what must be stored instead, if anything.
+fn resolved<T: Tie + Clone + PartialEq>(stored: Cells<T>, written: Cells<T>) -> Option<Cells<T>> {
+    let mut cells = stored.clone();
+    cells.merge(written);
+    (cells != stored).then_some(cells)
+}
+
+fn write_progress(file: &Connection, partition: i32, progress: Progress) -> Result<()> {
+    let mut next_offset = Cells { timestamp: progress.write_timestamp(), values: progress.next_offset };
+    let mut origin = Cells { timestamp: 1, values: progress.origin };
+    let stored = file
+        .prepare_cached(
+            "SELECT next_offset, next_offset_timestamp, origin, origin_timestamp FROM progress
+             WHERE partition = ?1",
+        )?
+        .query_row([partition], |columns| {
+            Ok((
+                Cells { values: columns.get(0)?, timestamp: columns.get(1)? },
+                Cells { values: columns.get(2)?, timestamp: columns.get(3)? },
+            ))
+        })
+        .optional()?;
+    if let Some((stored_next_offset, stored_origin)) = stored {
+        next_offset.merge(stored_next_offset);
+        origin.merge(stored_origin);
+    }
+    file.prepare_cached("INSERT OR REPLACE INTO progress VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
+        partition,
+        next_offset.values,
+        next_offset.timestamp,
+        origin.values,
+        origin.timestamp,
+    ])?;
+    Ok(())
+}
+
+fn write_counts(file: &Connection, partition: i32, counts: &[(WindowKey, Count)]) -> Result<()> {
+    // A greater timestamp wins without a look at what it replaces; ties are resolved below.
+    let mut write = file.prepare_cached(
+        "INSERT INTO window_counts VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE
+         SET count = ?4, through_offset = ?5, write_timestamp = ?6 WHERE write_timestamp < ?6",
+    )?;
+    let mut read = file.prepare_cached(
+        "SELECT count, through_offset, write_timestamp FROM window_counts
+         WHERE source = ?1 AND window_end = ?2 AND partition = ?3",
+    )?;
+    let mut replace = file.prepare_cached(
+        "UPDATE window_counts SET count = ?4, through_offset = ?5, write_timestamp = ?6
+         WHERE source = ?1 AND window_end = ?2 AND partition = ?3",
+    )?;
+    for (WindowKey { source, end }, count) in counts {
+        let timestamp = count.write_timestamp();
+        let row = params![source, end, partition, count.count, count.through_offset, timestamp];
+        if write.execute(row)? == 1 {
+            continue;
+        }
+        let stored = read.query_row(params![source, end, partition], |columns| {
+            let values = Count { count: columns.get(0)?, through_offset: columns.get(1)? };
+            Ok(Cells { values, timestamp: columns.get(2)? })
+        })?;
+        if let Some(Cells { timestamp, values }) = resolved(stored, Cells { timestamp, values: *count }) {
+            let row = params![source, end, partition, values.count, values.through_offset, timestamp];
+            replace.execute(row)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_alerts(file: &Connection, alerts: &[Alert]) -> Result<()> {
+    let mut write = file.prepare_cached(
+        "INSERT INTO alerts VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE
+         SET event_count = ?3, write_timestamp = ?4 WHERE write_timestamp < ?4",
+    )?;
+    let mut read =
+        file.prepare_cached("SELECT event_count, write_timestamp FROM alerts WHERE source = ?1 AND ts = ?2")?;
+    let mut replace = file.prepare_cached(
+        "UPDATE alerts SET event_count = ?3, write_timestamp = ?4 WHERE source = ?1 AND ts = ?2",
+    )?;
+    for Alert { source, ts, event_count } in alerts {
+        let timestamp = i64::from(*event_count);
+        if write.execute(params![source, ts, event_count, timestamp])? == 1 {
+            continue;
+        }
+        let stored = read.query_row(params![source, ts], |columns| {
+            Ok(Cells { values: columns.get(0)?, timestamp: columns.get(1)? })
+        })?;
+        if let Some(cells) = resolved(stored, Cells { timestamp, values: *event_count }) {
+            replace.execute(params![source, ts, cells.values, cells.timestamp])?;
+        }
+    }
+    Ok(())
+}
+
+fn write_rows(file: &Connection, partition: i32, rows: &Rows) -> Result<()> {
+    let mut write =
+        file.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING")?;
+    let mut text = rows.text.as_str();
+    for event in &rows.events {
+        let (source, rest) = text.split_at(event.source_bytes);
+        let (client, rest) = rest.split_at(event.client_bytes);
+        text = rest;
+        let PackedEvent { offset, id, ts, health, .. } = *event;
+        if write.execute(params![partition, offset, id, ts, source, client, health.code()])? == 1 {
+            continue;
+        }
+        let timestamp = row_timestamp(offset);
+        let stored = file
+            .prepare_cached(read::EVENT)?
+            .query_row(params![partition, offset], |columns| read::event(columns, 0))?;
+        let values =
+            crate::event::Event { id, ts, source: source.to_owned(), client: client.to_owned(), health };
+        let stored = Cells { timestamp, values: stored };
+        if let Some(Cells { values, .. }) = resolved(stored, Cells { timestamp, values }) {
+            file.prepare_cached("INSERT OR REPLACE INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+                .execute(params![
+                    partition,
+                    offset,
+                    values.id,
+                    values.ts,
+                    values.source,
+                    values.client,
+                    values.health.code(),
+                ])?;
+        }
+    }
+    for (offset, cells) in &rows.dead_letters {
+        let timestamp = row_timestamp(*offset);
+        let insert =
+            "INSERT INTO dead_letters VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING";
+        if write_dead_letter(file, insert, partition, *offset, cells)? == 1 {
+            continue;
+        }
+        let stored = file
+            .prepare_cached(read::DEAD_LETTER)?
+            .query_row(params![partition, offset], |columns| read::dead_letter_cells(columns, 0))?;
+        let stored = Cells { timestamp, values: stored };
+        if let Some(Cells { values, .. }) = resolved(stored, Cells { timestamp, values: cells.clone() }) {
+            let replace = "INSERT OR REPLACE INTO dead_letters VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+            write_dead_letter(file, replace, partition, *offset, &values)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_dead_letter(
+    file: &Connection,
+    statement: &str,
+    partition: i32,
+    offset: i64,
+    cells: &DeadLetterCells,
+) -> Result<usize> {
+    file.prepare_cached(statement)?.execute(params![
+        partition,
+        offset,
+        cells.reason,
+        cells.timestamp,
+        cells.key,
+        cells.value,
+        cells.key_length,
+        cells.value_length,
+        cells.sha256,
+    ])
+}
