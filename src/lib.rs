@@ -8,6 +8,8 @@
 pub mod binding;
 pub mod broker;
 #[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
 pub mod config;
 pub mod decode;
 #[cfg(feature = "embedded")]

@@ -197,7 +197,8 @@ pub const KEYS: &[Key] = &[
             valid: |name| Keyspace::try_from(name.to_owned()).is_ok(),
             rule: KEYSPACE_RULE,
         },
-        "The keyspace of the tables. A topic that was recreated, or other windows, need another one.",
+        "The keyspace of the tables. A topic that was recreated, or other windows, need another one. The \
+         embedded store keeps a keyspace other than exactlyonce in a subfolder of that name.",
     ),
     key(
         "store.replication",

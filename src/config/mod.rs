@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use crate::binding::Facts;
 use crate::config::layers::{Layers, Problem};
+use crate::embedded::Synchronous;
 use crate::pipeline::Options;
 use crate::schema::{Keyspace, Replication};
 use crate::store::Layout;
@@ -88,18 +89,6 @@ pub struct EmbeddedSettings {
     pub data: PathBuf,
     /// `embedded.synchronous`
     pub synchronous: Synchronous,
-}
-
-/// When the embedded files are synced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Synchronous {
-    /// Before each answer.
-    Full,
-    /// Now and then.
-    Normal,
-    /// Never.
-    Off,
 }
 
 /// `[pipeline]`

@@ -14,9 +14,8 @@ fn entry() -> impl Strategy<Value = Entry> {
     let critical = (partition.clone(), -15i64..40, 0usize..3, 0i64..6).prop_map(|(p, ts, source, id)| {
         Entry::Value(p, event(id, ts, ["a", "b", "a source with a longer name"][source], 2))
     });
-    let other = (partition.clone(), any::<i64>(), 0..4).prop_map(|(p, ts, health)| {
-        Entry::Value(p, event(1, ts, "a", health))
-    });
+    let other = (partition.clone(), any::<i64>(), 0..4)
+        .prop_map(|(p, ts, health)| Entry::Value(p, event(1, ts, "a", health)));
     let malformed = (partition.clone(), proptest::option::of(".{0,12}"))
         .prop_map(|(p, value)| Entry::Value(p, value.map(String::into_bytes)));
     let gap = (partition, 1i64..4).prop_map(|(p, offsets)| Entry::Gap(p, offsets));

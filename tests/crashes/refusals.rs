@@ -55,7 +55,10 @@ fn retention_past_progress_is_refused() {
         broker.delete_below(TOPIC, 1, 15);
         let error = refused(&broker, &store).await;
         assert!(
-            matches!(error, PipelineError::LogBeginsAfterProgress { partition: 1, log_start: 15, next_offset: 10, .. }),
+            matches!(
+                error,
+                PipelineError::LogBeginsAfterProgress { partition: 1, log_start: 15, next_offset: 10, .. }
+            ),
             "{error:?}"
         );
     });
@@ -169,7 +172,8 @@ fn rows_without_a_binding_are_refused_by_run_and_init() {
     block_on(async {
         let broker = broker_with(&log(3), 10).await;
         let store = MemoryStore::new();
-        let event = Event { id: 1, ts: 1, source: "a".into(), client: String::new(), health: Health::Nominal };
+        let event =
+            Event { id: 1, ts: 1, source: "a".into(), client: String::new(), health: Health::Nominal };
         store.write_rows(0, &[(0, Row::Event(event))]).await.answer().unwrap();
         let error = refused(&broker, &store).await;
         assert!(matches!(error, PipelineError::Binding(BindingError::ForeignRows)), "{error:?}");
