@@ -28,7 +28,7 @@ pub const KEYSPACE_RULE: &str = "1 to 48 characters a-z, 0-9 and _, beginning wi
 
 /// What a replication may be.
 pub const REPLICATION_RULE: &str = "1 to 99 replicas, or as many for each named datacenter, for example 3 or \
-                                    {paris = 3, oslo = 3}; the names have 1 to 64 characters A-Z, a-z, 0-9, _, - and .";
+                                    {paris = 3, oslo = 3}; the names have 1 to 64 characters A-Z, a-z, 0-9, _, - and dot";
 
 /// Words that CQL does not take as a name without quotes, in any version from 3.11 on (Cassandra's
 /// `reserved_keywords.txt`).

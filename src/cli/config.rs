@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::failure::{Code, Failure};
-use super::output::Output;
+use super::output::{Output, escaped};
 use super::services;
 use crate::config::Settings;
 use crate::config::keys::{KEYS, Key};
@@ -99,7 +99,7 @@ fn show(json: bool, context: &Context, output: &mut Output) -> Result<(), Failur
         section(effective.key, &mut current, output)?;
         let (_, name) = effective.key.parts();
         let value = effective.key.shown(&effective.value);
-        output.line(format_args!("{name} = {value}  # {}", effective.origin))?;
+        output.line(format_args!("{name} = {value}  # {}", escaped(&effective.origin.to_string())))?;
     }
     Ok(())
 }
@@ -130,30 +130,30 @@ fn check(context: &Context, output: &mut Output) -> Result<(), Failure> {
 
 fn keys(output: &mut Output) -> Result<(), Failure> {
     let mut current = "";
-    for key in KEYS {
-        section(key, &mut current, output)?;
-        let (_, name) = key.parts();
-        for line in wrapped(key.help) {
-            output.line(format_args!("# {line}"))?;
+    for (index, key) in KEYS.iter().enumerate() {
+        let new = section(key, &mut current, output)?;
+        if !new && index > 0 {
+            output.line("")?;
         }
-        for line in wrapped(&format!("Must be {}.", key.kind)) {
+        let (_, name) = key.parts();
+        for line in wrapped(key.help).iter().chain(&wrapped(&format!("Must be {}.", key.kind))) {
             output.line(format_args!("# {line}"))?;
         }
         output.line(format_args!("# Environment variable {}.", key.variable()))?;
         output.line(format_args!("{name} = {}", key.shown(&key.kind.default())))?;
-        output.line("")?;
     }
     Ok(())
 }
 
-/// Begins a section where the key is the first of one.
-fn section(key: &Key, current: &mut &'static str, output: &mut Output) -> Result<(), Failure> {
+/// Begins a section where the key is the first of one; true if it is.
+fn section(key: &Key, current: &mut &'static str, output: &mut Output) -> Result<bool, Failure> {
     let (section, _) = key.parts();
     if section == *current {
-        return Ok(());
+        return Ok(false);
     }
     *current = section;
-    output.line(format_args!("\n[{section}]"))
+    output.line(format_args!("\n[{section}]"))?;
+    Ok(true)
 }
 
 /// Lines of at most 100 characters.

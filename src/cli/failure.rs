@@ -18,8 +18,7 @@ use crate::store::StoreError;
 pub(super) enum Code {
     /// All is well.
     Fine = 0,
-    /// The tables are not what the log says.
-    #[expect(dead_code, reason = "said by verify and demo")]
+    /// Differences were found.
     Differences = 1,
     /// Wrong usage or configuration, an unbound keyspace included.
     Usage = 2,
@@ -183,5 +182,44 @@ fn tell(error: &dyn Error) {
     while let Some(error) = cause {
         eprintln!("  caused by: {error}");
         cause = error.source();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_tells_refusal_from_unavailability_from_usage() {
+        let store = || StoreError::of("the disk is full");
+        let broker = || BrokerError::Retriable { what: "describe a topic".to_owned(), cause: None };
+        let unknown = || BrokerError::UnknownTopic("t".to_owned());
+        let topic = || "t".to_owned();
+        let request = || "write events".to_owned();
+        let cases: Vec<(Failure, Code)> = vec![
+            (Failure::Configuration(Vec::new()), Code::Usage),
+            (BindingError::Unbound { topic: topic() }.into(), Code::Usage),
+            (PipelineError::from(BindingError::Unbound { topic: topic() }).into(), Code::Usage),
+            (BindingError::Broker { topic: topic(), source: unknown() }.into(), Code::Usage),
+            (unknown().into(), Code::Usage),
+            (BindingError::ForeignRows.into(), Code::Refused),
+            (PipelineError::from(BindingError::Compacted { topic: topic() }).into(), Code::Refused),
+            (
+                PipelineError::CountOverflow { source_name: "s".to_owned(), window_end: 0, sum: 0 }.into(),
+                Code::Refused,
+            ),
+            (PipelineError::StoreRefused { request: request(), source: store() }.into(), Code::Unavailable),
+            (
+                PipelineError::StoreUnavailable { request: request(), seconds: 1, source: store() }.into(),
+                Code::Unavailable,
+            ),
+            (PipelineError::Broker { topic: topic(), source: broker() }.into(), Code::Unavailable),
+            (BindingError::StoreRefused { request: "bind", source: store() }.into(), Code::Unavailable),
+            (Failure::store("read events")(store()), Code::Unavailable),
+            (LockError::Taken { folder: "data".into(), owner: "7".to_owned() }.into(), Code::Unavailable),
+        ];
+        for (failure, code) in cases {
+            assert_eq!(failure.code(), code, "{failure}");
+        }
     }
 }

@@ -106,9 +106,11 @@ impl Context {
         Settings::new(&self.layers()?).map_err(Failure::Configuration)
     }
 
-    /// The settings in force; from here on, messages are written as they say.
+    /// The settings in force, for services that this build has; from here on, messages are written as they
+    /// say.
     fn start(&self) -> Result<Settings, Failure> {
         let settings = self.settings()?;
+        services::check_kinds(&settings)?;
         logging::start(&settings.log);
         Ok(settings)
     }

@@ -6,6 +6,7 @@ use super::Context;
 use super::failure::{Code, Failure};
 use super::output::Output;
 use super::services;
+use crate::embedded::FileError;
 use crate::schema;
 
 /// Prints, applies or checks the schema of the tables.
@@ -32,24 +33,35 @@ enum Command {
     Apply,
     /// Compares the tables with the schema and names the first difference
     ///
-    /// Exit code 2 if there are no tables yet, 4 if there are others.
+    /// Exit code 1 if there is one, 2 if there are no tables yet.
     Check,
 }
 
 pub(super) fn run(arguments: Arguments, context: &Context) -> Result<Code, Failure> {
-    let settings = context.start()?;
     let mut output = Output::stdout();
     match arguments.command {
         Command::Print => {
+            // For whoever has a Cassandra, whether or not this build has a driver for it.
+            let settings = context.settings()?;
             let cql = schema::cql(&settings.store.keyspace, &settings.store.replication);
             output.line(cql.trim_end())?;
         }
         Command::Apply => {
+            let settings = context.start()?;
             services::apply_schema(&settings)?;
             output.line(format_args!("the schema is applied to {}", services::store_name(&settings)))?;
         }
         Command::Check => {
-            services::check_schema(&settings)?;
+            let settings = context.start()?;
+            match services::check_schema(&settings) {
+                // The file can be read; its tables are not the schema's.
+                Err(Failure::File(difference @ FileError::Damaged { source: None, .. })) => {
+                    output.line(difference)?;
+                    output.finish()?;
+                    return Ok(Code::Differences);
+                }
+                checked => checked?,
+            }
             output.line(format_args!("{} has the schema", services::store_name(&settings)))?;
         }
     }

@@ -150,7 +150,7 @@ const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 const HEALTH: &[&str] = &["nominal", "warning", "critical"];
 const TOPIC_RULE: &str =
-    "a name of 1 to 249 characters A-Z, a-z, 0-9, ., _ and -, other than . and .. (Kafka's rule)";
+    "1 to 249 characters A-Z, a-z, 0-9, _, - and dot, other than \".\" and \"..\" (Kafka's rule)";
 
 fn is_topic(name: &str) -> bool {
     let valid = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
@@ -214,9 +214,10 @@ pub const KEYS: &[Key] = &[
     key(
         "embedded.synchronous",
         Kind::Choice { default: "full", words: &["full", "normal", "off"] },
-        "When the files are synced: full (before each answer: survives loss of power), normal (now and then: \
-         loss of power may take the last answers back, so the tables may need a new start), off (never: for \
-         tests). A killed process loses nothing with any of them.",
+        "When the files are synced: full (before each answer: loss of power loses nothing), normal (now and then: \
+         loss of power may take back what was answered last; if the tables are then ahead of the log, the \
+         worker refuses to go on), off (never: loss of power may damage the files). A killed process loses \
+         nothing with any of them.",
     ),
     key("window.size_ms", integer(5_000, 1, i64::MAX), "Length of a window of event time, in milliseconds."),
     key(

@@ -67,7 +67,7 @@ pub enum Problem {
         nearest: Option<&'static str>,
     },
     /// An environment variable that looks like ours, but sets no key.
-    #[error("environment variable {name}: it sets no key{}", hint(.nearest.as_deref()))]
+    #[error("environment variable {}: it sets no key{}", .name.escape_debug(), hint(.nearest.as_deref()))]
     UnknownVariable {
         /// As written.
         name: String,
