@@ -258,6 +258,10 @@ impl Broker for MemoryBroker {
         members.topic = topic.to_owned();
         members.members.insert(member, VecDeque::new());
         state.rebalance(group);
+        let inbox = state.groups.get_mut(group).and_then(|group| group.members.get_mut(&member));
+        if let Some(inbox) = inbox.filter(|inbox| inbox.is_empty()) {
+            inbox.push_back(Delivery::Assigned(Vec::new()));
+        }
         drop(state);
         self.shared.changed.notify_waiters();
         Ok(MemoryConsumer {

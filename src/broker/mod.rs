@@ -166,6 +166,7 @@ pub struct Assignment {
 #[derive(Debug)]
 pub enum Delivery {
     /// These partitions are this worker's from now on. Nothing of them comes before [`Consumer::start`].
+    /// A worker that joins and gets none is told so, with an empty list.
     Assigned(Vec<i32>),
     /// The group wants these partitions back. The worker finishes or abandons what it does with them and
     /// then calls [`Consumer::release`]; until then nobody else gets them. No records of them follow.

@@ -119,10 +119,11 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
             }
             let missing = touched.missing();
             for places in missing.chunks(WINDOWS_PER_REQUEST) {
-                let windows: Vec<WindowKey> = places.iter().map(|p| touched.windows[*p].0.clone()).collect();
+                let windows: Vec<WindowKey> =
+                    places.iter().map(|p| touched.windows()[*p].0.clone()).collect();
                 let read = self.read_own_counts(&windows).await?;
                 for (place, count) in places.iter().zip(read) {
-                    touched.windows[*place].1 = Some(count.unwrap_or(Count::NONE));
+                    touched.set(*place, count);
                 }
             }
             touched.add_all();

@@ -20,11 +20,13 @@ const COUNT_BYTES: usize = 160;
 
 /// The counts of one partition in one incarnation.
 #[derive(Debug)]
-pub(super) struct Counts {
+pub struct Counts {
     entries: HashMap<WindowKey, Entry, FixedState>,
     /// Released counts by when that was, oldest first. Entries may be outdated: the stamp tells.
     released: VecDeque<(u64, WindowKey)>,
     stamp: u64,
+    /// Batches that were folded and not released.
+    in_flight: usize,
     bytes: usize,
     limit: usize,
 }
@@ -46,9 +48,9 @@ enum Hold {
 
 /// One batch's windows and what it adds to them.
 #[derive(Debug, Default)]
-pub(super) struct Touched {
+pub struct Touched {
     /// Each window once, with its count: `None` if the store has to be asked.
-    pub(super) windows: Vec<(WindowKey, Option<Count>)>,
+    windows: Vec<(WindowKey, Option<Count>)>,
     /// Places in `windows` and the offsets to count there, in the order of the log.
     additions: Vec<(usize, i64)>,
     /// What the windows cost in memory.
@@ -80,18 +82,19 @@ fn cost(key: &WindowKey) -> usize {
 
 impl Counts {
     /// An empty cache of at most `limit` bytes. `seed` keeps sources from choosing their place in the table.
-    pub(super) fn new(limit: usize, seed: u64) -> Self {
+    pub fn new(limit: usize, seed: u64) -> Self {
         Self {
             entries: HashMap::with_hasher(FixedState::with_seed(seed)),
             released: VecDeque::new(),
             stamp: 0,
+            in_flight: 0,
             bytes: 0,
             limit,
         }
     }
 
     /// Notes that `batch` counts the event at `offset` in a window of `source`, and pins that window.
-    pub(super) fn touch(&mut self, batch: u64, touched: &mut Touched, source: &str, end: i64, offset: i64) {
+    pub fn touch(&mut self, batch: u64, touched: &mut Touched, source: &str, end: i64, offset: i64) {
         let place = match self.entries.get_key_value_mut(&Borrowed { source, end }) {
             Some((_, Entry { hold: Hold::Pinned { batch: holder, place }, .. })) if *holder == batch => {
                 *place
@@ -118,15 +121,16 @@ impl Counts {
     }
 
     /// True if a batch with these windows should close: several batches have to fit.
-    pub(super) fn is_full(&self, touched: &Touched) -> bool {
+    pub fn is_full(&self, touched: &Touched) -> bool {
         touched.bytes >= self.limit / 4
     }
 
-    /// Evicts what may be evicted until the limit holds; false if it does not hold yet.
-    pub(super) fn make_room(&mut self) -> bool {
+    /// Evicts what may be evicted until the limit holds; false if it does not hold yet and other batches
+    /// will release more. (The windows of one batch stay far below any sensible limit, see `is_full`.)
+    pub fn make_room(&mut self) -> bool {
         while self.bytes > self.limit {
             let Some((stamp, key)) = self.released.pop_front() else {
-                return false;
+                return self.in_flight == 0;
             };
             if self.entries.get(&key).is_some_and(|entry| entry.hold == Hold::Released(stamp)) {
                 self.bytes -= cost(&key);
@@ -136,8 +140,9 @@ impl Counts {
         true
     }
 
-    /// Takes the newest values of a batch's windows.
-    pub(super) fn store(&mut self, touched: &Touched) {
+    /// Takes the newest values of a batch's windows. The batch holds them until it is released.
+    pub fn store(&mut self, touched: &Touched) {
+        self.in_flight += 1;
         for (key, count) in &touched.windows {
             if let Some(entry) = self.entries.get_mut(key) {
                 entry.count = *count;
@@ -147,7 +152,8 @@ impl Counts {
 
     /// Releases the windows of a batch whose counts are acknowledged, but for those that a newer batch
     /// holds.
-    pub(super) fn release(&mut self, batch: u64, windows: Vec<(WindowKey, Count)>) {
+    pub fn release(&mut self, batch: u64, windows: Vec<(WindowKey, Count)>) {
+        self.in_flight -= 1;
         for (key, _) in windows {
             if let Some(entry) = self.entries.get_mut(&key)
                 && matches!(entry.hold, Hold::Pinned { batch: holder, .. } if holder == batch)
@@ -167,20 +173,125 @@ impl Counts {
 }
 
 impl Touched {
+    /// The windows, each once, in the order in which they were first touched.
+    pub fn windows(&self) -> &[(WindowKey, Option<Count>)] {
+        &self.windows
+    }
+
+    /// Sets the count that the store has of the window at this place: `None` for no row.
+    pub fn set(&mut self, place: usize, stored: Option<Count>) {
+        if let Some((_, count)) = self.windows.get_mut(place) {
+            *count = Some(stored.unwrap_or(Count::NONE));
+        }
+    }
+
     /// The places of the windows that the store has to be asked for.
-    pub(super) fn missing(&self) -> Vec<usize> {
+    pub fn missing(&self) -> Vec<usize> {
         (0..self.windows.len()).filter(|place| self.windows[*place].1.is_none()).collect()
     }
 
     /// Counts, in the order of the log. Every window must have its count.
-    pub(super) fn add_all(&mut self) {
+    pub fn add_all(&mut self) {
         for (place, offset) in self.additions.drain(..) {
             self.windows[place].1.get_or_insert(Count::NONE).add(offset);
         }
     }
 
     /// What has to be written: every window that was touched, changed or not.
-    pub(super) fn into_counts(self) -> Vec<(WindowKey, Count)> {
+    pub fn into_counts(self) -> Vec<(WindowKey, Count)> {
         self.windows.into_iter().filter_map(|(key, count)| Some((key, count?))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Folds one event of each source as batch `number`; what the cache does not have counts `stored`.
+    fn fold(counts: &mut Counts, number: u64, sources: &[&str], offset: i64) -> Vec<(WindowKey, Count)> {
+        let mut touched = Touched::default();
+        for source in sources {
+            counts.touch(number, &mut touched, source, 10, offset);
+        }
+        for place in touched.missing() {
+            touched.set(place, None);
+        }
+        touched.add_all();
+        counts.store(&touched);
+        touched.into_counts()
+    }
+
+    fn count_of(counts: &mut Counts, source: &str) -> Option<Count> {
+        let mut touched = Touched::default();
+        counts.touch(u64::MAX, &mut touched, source, 10, 1_000);
+        touched.windows()[0].1
+    }
+
+    #[test]
+    fn a_window_that_is_touched_twice_is_written_once_with_both() {
+        let mut counts = Counts::new(1 << 20, 1);
+        let mut touched = Touched::default();
+        for (offset, source) in [(3, "a"), (4, "b"), (9, "a")] {
+            counts.touch(0, &mut touched, source, 10, offset);
+        }
+        assert_eq!(touched.missing(), [0, 1]);
+        touched.set(0, Some(Count { count: 7, through_offset: 3 }));
+        touched.set(1, None);
+        touched.add_all();
+        let written: Vec<Count> = touched.into_counts().into_iter().map(|(_, count)| count).collect();
+        assert_eq!(written, [Count { count: 8, through_offset: 9 }, Count { count: 1, through_offset: 4 },]);
+    }
+
+    #[test]
+    fn a_released_count_stays_while_there_is_room() {
+        let mut counts = Counts::new(1 << 20, 1);
+        let written = fold(&mut counts, 0, &["a"], 5);
+        counts.release(0, written);
+        assert!(counts.make_room());
+        assert_eq!(count_of(&mut counts, "a"), Some(Count { count: 1, through_offset: 5 }));
+    }
+
+    #[test]
+    fn the_longest_untouched_count_is_evicted_first() {
+        let mut counts = Counts::new(2 * (COUNT_BYTES + 1), 1);
+        for (number, source) in ["a", "b", "a", "c"].into_iter().enumerate() {
+            let written = fold(&mut counts, number as u64, &[source], number as i64);
+            counts.release(number as u64, written);
+            assert!(counts.make_room());
+        }
+        assert_eq!(count_of(&mut counts, "b"), None);
+        assert_eq!(count_of(&mut counts, "c"), Some(Count { count: 1, through_offset: 3 }));
+        assert_eq!(count_of(&mut counts, "a"), Some(Count { count: 2, through_offset: 2 }));
+    }
+
+    #[test]
+    fn a_count_that_is_not_acknowledged_is_never_evicted() {
+        let mut counts = Counts::new(1, 1);
+        let written = fold(&mut counts, 0, &["a"], 5);
+        assert!(!counts.make_room(), "it waits for the acknowledgement");
+        counts.release(0, written);
+        assert!(counts.make_room());
+        assert_eq!(count_of(&mut counts, "a"), None);
+    }
+
+    #[test]
+    fn the_acknowledgement_of_an_older_write_releases_nothing() {
+        let mut counts = Counts::new(1, 1);
+        let older = fold(&mut counts, 0, &["a"], 5);
+        let newer = fold(&mut counts, 1, &["a"], 6);
+        counts.release(0, older);
+        assert!(!counts.make_room());
+        counts.release(1, newer);
+        assert!(counts.make_room());
+    }
+
+    #[test]
+    fn the_queue_of_released_counts_does_not_grow_with_the_log() {
+        let mut counts = Counts::new(1 << 20, 1);
+        for number in 0..10_000 {
+            let written = fold(&mut counts, number, &["a"], number as i64);
+            counts.release(number, written);
+        }
+        assert!(counts.released.len() < 100, "{}", counts.released.len());
     }
 }

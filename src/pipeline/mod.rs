@@ -32,7 +32,7 @@
 //! generator that the caller passes.
 
 mod assignment;
-mod counts;
+pub mod counts;
 mod error;
 mod inbox;
 mod options;

@@ -1,7 +1,7 @@
 //! The worker: a member of the group. It hands each partition's deliveries to the assignment of the present
 //! incarnation and goes on polling whatever the assignments do, so that a slow store is no dead consumer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
 
@@ -87,6 +87,10 @@ pub(super) struct Worker<'a, B: Broker, S> {
     slots: BTreeMap<i32, Slot>,
     running: Running<'a>,
     incarnation: u64,
+    /// Partitions of which the broker has delivered something, records or an end, since they began.
+    delivered: BTreeSet<i32>,
+    /// True when the group has settled what this worker gets.
+    joined: bool,
     summary: Summary,
     /// Set when the worker ends, with the error if there is one.
     ending: Option<Result<(), PipelineError>>,
@@ -116,6 +120,8 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
             slots: BTreeMap::new(),
             running: FuturesUnordered::new(),
             incarnation: 0,
+            delivered: BTreeSet::new(),
+            joined: false,
             summary: Summary::default(),
             ending: None,
         }
@@ -198,6 +204,7 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
         match delivery {
             Delivery::Assigned(partitions) => {
                 info!(?partitions, "assigned");
+                self.joined = true;
                 for partition in partitions {
                     self.begin(partition, None);
                 }
@@ -238,6 +245,7 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
                 if inbox.send(piece) {
                     self.consumer.pause(assignment.partition);
                 }
+                self.delivered.insert(assignment.partition);
             }
             _ => debug!(?assignment, "dropped what an ended assignment was sent"),
         }
@@ -265,6 +273,7 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
             return;
         }
         self.incarnation += 1;
+        self.delivered.remove(&partition);
         let assignment = Assignment { partition, incarnation: self.incarnation };
         let (sender, inbox) = inbox(self.options.prefetch_bytes);
         let (end, told) = watch::channel(End::No);
@@ -361,10 +370,15 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
         }
     }
 
-    /// True if every partition is durable up to its end.
+    /// True if every partition is durable up to its end. Of an own partition the broker must have delivered
+    /// something first: a log that ends before progress is to be refused, not taken for done.
     fn has_reached(&self, ends: &BTreeMap<i32, i64>) -> bool {
-        let reached = |partition| self.summary.next_offsets.get(partition).copied();
-        ends.iter().all(|(partition, end)| reached(partition).is_some_and(|offset| offset >= *end))
+        self.joined
+            && ends.iter().all(|(partition, end)| {
+                let durable = self.summary.next_offsets.get(partition);
+                let begun = !self.slots.contains_key(partition) || self.delivered.contains(partition);
+                begun && durable.is_some_and(|offset| offset >= end)
+            })
     }
 
     /// Learns how far the partitions of other workers are. Without an answer it is asked again.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::future::pending;
 
 use exactlyonce::binding::{self, BindingError, Origin};
+use exactlyonce::broker::Broker;
 use exactlyonce::broker::memory::MemoryBroker;
-use exactlyonce::broker::{Broker, Producer};
 use exactlyonce::event::{Event, Health, Row};
 use exactlyonce::pipeline::{self, Options, PipelineError, Summary};
 use exactlyonce::store::memory::MemoryStore;
