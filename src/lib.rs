@@ -7,11 +7,16 @@
 
 pub mod binding;
 pub mod broker;
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
+pub mod config;
 pub mod decode;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod event;
 pub mod pipeline;
+pub mod schema;
 pub mod store;
 pub mod truth;
 #[cfg(feature = "embedded")]

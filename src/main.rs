@@ -1,3 +1,7 @@
-//! The command line.
+//! The program; see [`exactlyonce::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    exactlyonce::cli::main()
+}

@@ -1,0 +1,225 @@
+//! How a command ends: its exit code, and an error told once.
+
+use std::error::Error;
+use std::io;
+use std::process::ExitCode;
+
+use thiserror::Error;
+
+use crate::binding::BindingError;
+use crate::broker::BrokerError;
+use crate::config::layers::Problem;
+use crate::embedded::{FileError, LockError};
+use crate::pipeline::PipelineError;
+use crate::store::StoreError;
+
+/// What the process says to whoever started it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Code {
+    /// All is well.
+    Fine = 0,
+    /// Differences were found.
+    Differences = 1,
+    /// Wrong usage or configuration, an unbound keyspace included.
+    Usage = 2,
+    /// Log and tables contradict each other.
+    Refused = 3,
+    /// A service is not available.
+    Unavailable = 4,
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> ExitCode {
+        ExitCode::from(code as u8)
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub(super) enum Failure {
+    /// Everything that is wrong with the configuration.
+    #[error("the configuration has {} problem(s)", .0.len())]
+    Configuration(Vec<Problem>),
+    /// A kind of service that this build cannot speak to.
+    #[error("{key} is {kind:?}, but this build has no driver for it: the only kind is \"embedded\"")]
+    NotBuilt {
+        /// The key that names it.
+        key: &'static str,
+        /// Which.
+        kind: &'static str,
+    },
+    /// The worker failed.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// The keyspace is not, or cannot be, bound.
+    #[error(transparent)]
+    Binding(#[from] BindingError),
+    /// The broker failed.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The store failed.
+    #[error("the store did not {request}")]
+    Store {
+        /// What was asked.
+        request: &'static str,
+        /// Its own words.
+        source: StoreError,
+    },
+    /// A file of the embedded services cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Another worker is at work, or it cannot be known.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The result could not be written.
+    #[error("cannot write to stdout")]
+    Output(#[source] io::Error),
+    /// The operating system did not do something.
+    #[error("cannot {what}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// Its words.
+        source: io::Error,
+    },
+    /// The process could not be set up.
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+}
+
+impl Failure {
+    /// The store's answer to a request that is asked once.
+    pub(super) fn store(request: &'static str) -> impl Fn(StoreError) -> Failure {
+        move |source| Failure::Store { request, source }
+    }
+
+    /// The exit code.
+    fn code(&self) -> Code {
+        match self {
+            Failure::Configuration(_) | Failure::NotBuilt { .. } => Code::Usage,
+            Failure::Pipeline(error) => match error {
+                PipelineError::Binding(error) => of_binding(error),
+                PipelineError::Broker { source, .. } => of_broker(source),
+                error if error.is_refusal() => Code::Refused,
+                _ => Code::Unavailable,
+            },
+            Failure::Binding(error) => of_binding(error),
+            Failure::Broker(error) => of_broker(error),
+            Failure::File(error) => match error {
+                FileError::Folder { .. }
+                | FileError::Missing { .. }
+                | FileError::NotSqlite { .. }
+                | FileError::Foreign { .. }
+                | FileError::Newer { .. } => Code::Usage,
+                FileError::Damaged { .. }
+                | FileError::ReadOnly { .. }
+                | FileError::Sqlite { .. }
+                | FileError::Thread { .. } => Code::Unavailable,
+            },
+            Failure::Store { .. }
+            | Failure::Lock(_)
+            | Failure::Output(_)
+            | Failure::System { .. }
+            | Failure::Runtime(_) => Code::Unavailable,
+        }
+    }
+
+    /// Tells the error once, a line for each cause.
+    pub(super) fn report(&self) -> ExitCode {
+        match self {
+            // Whoever reads the output has seen enough, as in `exactlyonce show events | head`.
+            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return Code::Fine.into(),
+            Failure::Configuration(problems) => problems.iter().for_each(|problem| tell(problem)),
+            failure => tell(failure),
+        }
+        if let Some(hint) = self.hint() {
+            eprintln!("hint: {hint}");
+        }
+        self.code().into()
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        let unknown_topic = |error: &BrokerError| matches!(error, BrokerError::UnknownTopic(_));
+        let missing = match self {
+            Failure::Broker(error)
+            | Failure::Binding(BindingError::Broker { source: error, .. })
+            | Failure::Pipeline(PipelineError::Broker { source: error, .. })
+            | Failure::Pipeline(PipelineError::Binding(BindingError::Broker { source: error, .. })) => {
+                unknown_topic(error)
+            }
+            _ => false,
+        };
+        missing.then_some("`exactlyonce topic create` creates it")
+    }
+}
+
+fn of_binding(error: &BindingError) -> Code {
+    match error {
+        BindingError::Unbound { .. }
+        | BindingError::OriginOutOfRange { .. }
+        | BindingError::NoPartition { .. }
+        | BindingError::Window(_) => Code::Usage,
+        BindingError::Broker { source, .. } => of_broker(source),
+        BindingError::StoreRefused { .. } | BindingError::StoreUnavailable { .. } => Code::Unavailable,
+        BindingError::ForeignRows
+        | BindingError::Differs { .. }
+        | BindingError::Recreated { .. }
+        | BindingError::Compacted { .. } => Code::Refused,
+    }
+}
+
+fn of_broker(error: &BrokerError) -> Code {
+    match error {
+        BrokerError::UnknownTopic(_) | BrokerError::TopicExists(_) => Code::Usage,
+        BrokerError::OutOfRange { .. } => Code::Refused,
+        BrokerError::Retriable { .. } | BrokerError::Fatal { .. } => Code::Unavailable,
+    }
+}
+
+fn tell(error: &dyn Error) {
+    eprintln!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  caused by: {error}");
+        cause = error.source();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_tells_refusal_from_unavailability_from_usage() {
+        let store = || StoreError::of("the disk is full");
+        let broker = || BrokerError::Retriable { what: "describe a topic".to_owned(), cause: None };
+        let unknown = || BrokerError::UnknownTopic("t".to_owned());
+        let topic = || "t".to_owned();
+        let request = || "write events".to_owned();
+        let cases: Vec<(Failure, Code)> = vec![
+            (Failure::Configuration(Vec::new()), Code::Usage),
+            (BindingError::Unbound { topic: topic() }.into(), Code::Usage),
+            (PipelineError::from(BindingError::Unbound { topic: topic() }).into(), Code::Usage),
+            (BindingError::Broker { topic: topic(), source: unknown() }.into(), Code::Usage),
+            (unknown().into(), Code::Usage),
+            (BindingError::ForeignRows.into(), Code::Refused),
+            (PipelineError::from(BindingError::Compacted { topic: topic() }).into(), Code::Refused),
+            (
+                PipelineError::CountOverflow { source_name: "s".to_owned(), window_end: 0, sum: 0 }.into(),
+                Code::Refused,
+            ),
+            (PipelineError::StoreRefused { request: request(), source: store() }.into(), Code::Unavailable),
+            (
+                PipelineError::StoreUnavailable { request: request(), seconds: 1, source: store() }.into(),
+                Code::Unavailable,
+            ),
+            (PipelineError::Broker { topic: topic(), source: broker() }.into(), Code::Unavailable),
+            (BindingError::StoreRefused { request: "bind", source: store() }.into(), Code::Unavailable),
+            (Failure::store("read events")(store()), Code::Unavailable),
+            (LockError::Taken { folder: "data".into(), owner: "7".to_owned() }.into(), Code::Unavailable),
+        ];
+        for (failure, code) in cases {
+            assert_eq!(failure.code(), code, "{failure}");
+        }
+    }
+}

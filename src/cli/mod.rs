@@ -1,0 +1,157 @@
+//! The command line: flags, and one file per command.
+//!
+//! A command reads its settings, opens its services ([`services`]), calls the library and prints the result
+//! to stdout ([`output`]); messages go to stderr ([`logging`]). It decides nothing that the library should.
+//! How it ends is a [`Code`] or a [`Failure`], and nothing else leaves the process.
+
+mod completions;
+mod config;
+mod failure;
+mod init;
+mod logging;
+mod output;
+mod run;
+mod schema;
+mod services;
+mod show;
+mod topic;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::config::Settings;
+use crate::config::layers::{DEFAULT_FILE, FILE_VARIABLE, Layers, Sources};
+use failure::{Code, Failure};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  fine
+  1  differences found
+  2  wrong usage or configuration, or `init` has not run
+  3  refused: log and tables contradict each other, nothing was changed
+  4  a service is not available: no answer until the deadline, a lock that another process holds, a full disk
+  130, 143  a second SIGINT or SIGTERM ended the process at once; nothing is lost by it";
+
+const CONFIGURATION: &str = "\
+Configuration, the later wins: defaults, a TOML file, environment variables EXACTLYONCE_<SECTION>_<KEY>, \
+flags. `exactlyonce config keys` prints all keys, `exactlyonce config show` what is in force and from where.";
+
+/// Events of a log into tables, exactly once, however often anything crashes.
+///
+/// Reads health events from a topic, writes each as a row, and raises an alert where a source has too many of
+/// them in a window. However often it is killed, the tables hold what one undisturbed pass over the log gives.
+#[derive(Debug, Parser)]
+#[command(
+    name = "exactlyonce",
+    version,
+    max_term_width = 100,
+    after_help = "`--help` says more, also of each command.",
+    after_long_help = format!("{CONFIGURATION}\n\n{EXIT_CODES}"),
+)]
+struct CommandLine {
+    #[command(flatten)]
+    context: Context,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Topic(topic::Arguments),
+    Init(init::Arguments),
+    Run(run::Arguments),
+    Show(show::Arguments),
+    Schema(schema::Arguments),
+    Config(config::Arguments),
+    Completions(completions::Arguments),
+}
+
+/// The flags that set keys of the configuration; every command has them.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Configuration")]
+struct Context {
+    /// Configuration file [default: exactlyonce.toml in the working directory, if it exists]
+    #[arg(long, global = true, value_name = "FILE", env = FILE_VARIABLE, hide_env_values = true)]
+    config: Option<PathBuf>,
+    /// Folder of the embedded broker and store; sets embedded.data
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<String>,
+    /// Topic; sets topic
+    #[arg(long, global = true, value_name = "TOPIC")]
+    topic: Option<String>,
+    /// Sets any key, for example window.size_ms=60000; may be repeated
+    #[arg(long, global = true, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Context {
+    /// Every key's value and where it came from.
+    fn layers(&self) -> Result<Layers, Failure> {
+        let mut flags: Vec<_> = self.set.iter().map(|text| ("--set", text.clone())).collect();
+        flags.extend(self.data.iter().map(|data| ("--data", format!("embedded.data={data}"))));
+        flags.extend(self.topic.iter().map(|topic| ("--topic", format!("topic={topic}"))));
+        let sources = Sources {
+            file: self.config.clone(),
+            default_file: Some(DEFAULT_FILE.into()),
+            environment: std::env::vars_os().collect(),
+            flags,
+        };
+        Layers::read(&sources).map_err(Failure::Configuration)
+    }
+
+    /// The settings in force.
+    fn settings(&self) -> Result<Settings, Failure> {
+        Settings::new(&self.layers()?).map_err(Failure::Configuration)
+    }
+
+    /// The settings in force, for services that this build has; from here on, messages are written as they
+    /// say.
+    fn start(&self) -> Result<Settings, Failure> {
+        let settings = self.settings()?;
+        services::check_kinds(&settings)?;
+        logging::start(&settings.log);
+        Ok(settings)
+    }
+}
+
+impl Command {
+    async fn run(self, context: &Context) -> Result<Code, Failure> {
+        match self {
+            Command::Topic(arguments) => topic::run(arguments, context).await,
+            Command::Init(arguments) => init::run(arguments, context).await,
+            Command::Run(arguments) => run::run(arguments, context).await,
+            Command::Show(arguments) => show::run(arguments, context).await,
+            Command::Schema(arguments) => schema::run(arguments, context),
+            Command::Config(arguments) => config::run(arguments, context),
+            Command::Completions(arguments) => completions::run(arguments, CommandLine::command()),
+        }
+    }
+}
+
+/// Runs the command that the process was started with; prints what it found, or once why it failed.
+pub fn main() -> ExitCode {
+    let CommandLine { context, command } = CommandLine::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::Runtime(error).report(),
+    };
+    let result = runtime.block_on(command.run(&context));
+    // What still runs in the background has no more to say, and may be dropped anywhere.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code.into(),
+        Err(failure) => failure.report(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+}

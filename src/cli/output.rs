@@ -1,0 +1,216 @@
+//! Results on stdout: lines, tables and JSON Lines, with nothing in them that could control a terminal.
+//!
+//! What comes from records is anybody's text. In lines and tables it is [`escaped`]; in JSON, control
+//! characters are `\u` escapes, also those that JSON itself would leave alone.
+
+use std::fmt::{self, Display, Write as _};
+use std::io::{self, BufWriter, Stdout, Write};
+
+use serde::{Serialize, Serializer};
+
+use super::failure::Failure;
+
+/// Stdout, buffered. [`Output::finish`] it, so that nothing is lost without a word.
+#[derive(Debug)]
+pub(super) struct Output {
+    out: BufWriter<Stdout>,
+}
+
+impl Output {
+    /// The process's stdout.
+    pub(super) fn stdout() -> Self {
+        Self { out: BufWriter::new(io::stdout()) }
+    }
+
+    /// Writes a line.
+    pub(super) fn line(&mut self, line: impl Display) -> Result<(), Failure> {
+        writeln!(self.out, "{line}").map_err(Failure::Output)
+    }
+
+    /// Writes a value as one line of JSON.
+    pub(super) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let mut serializer = serde_json::Serializer::with_formatter(&mut self.out, Plain);
+        value.serialize(&mut serializer).map_err(|error| Failure::Output(error.into()))?;
+        self.line("")
+    }
+
+    /// Writes the first line of a table.
+    pub(super) fn header(&mut self, columns: &[Column]) -> Result<(), Failure> {
+        let names: Vec<String> = columns.iter().map(|column| column.name.to_owned()).collect();
+        self.row(columns, &names)
+    }
+
+    /// Writes a row of a table.
+    pub(super) fn row(&mut self, columns: &[Column], cells: &[String]) -> Result<(), Failure> {
+        let mut line = String::new();
+        for (column, cell) in columns.iter().zip(cells) {
+            let width = column.width;
+            // Writing to a string cannot fail.
+            let _ = match column.right {
+                true => write!(line, "{cell:>width$}  "),
+                false => write!(line, "{cell:<width$}  "),
+            };
+        }
+        self.line(line.trim_end_matches(' '))
+    }
+
+    /// Writes what is buffered.
+    pub(super) fn finish(mut self) -> Result<(), Failure> {
+        self.out.flush().map_err(Failure::Output)
+    }
+}
+
+/// A column of a table. Rows are written as they come, so a longer cell makes its own row longer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Column {
+    name: &'static str,
+    width: usize,
+    right: bool,
+}
+
+impl Column {
+    /// A column of numbers.
+    pub(super) const fn number(name: &'static str, width: usize) -> Self {
+        Self { name, width, right: true }
+    }
+
+    /// A column of text.
+    pub(super) const fn text(name: &'static str, width: usize) -> Self {
+        Self { name, width, right: false }
+    }
+}
+
+/// True for what could control a terminal or turn the order of what is shown: control characters, line
+/// separators, and marks of writing direction.
+fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+fn escape_into(text: &str, out: &mut String) {
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if is_unprintable(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+}
+
+/// The text with `\n`, `\r`, `\t`, `\\` and `\u{...}` for what is not to be printed as it is.
+pub(super) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    escape_into(text, &mut out);
+    out
+}
+
+/// The bytes as text, [`escaped`], with `\x..` for what is not UTF-8; `null` for none.
+pub(super) fn escaped_bytes(bytes: Option<&[u8]>) -> String {
+    let Some(bytes) = bytes else {
+        return "null".to_owned();
+    };
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        escape_into(chunk.valid(), &mut out);
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
+/// Bytes in lower-case hexadecimal.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Bytes in JSON: a string if they are UTF-8, else an object with their hexadecimal, `{"hex": "ff00"}`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
+
+impl Serialize for Bytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(self.0) {
+            Ok(text) => serializer.serialize_str(text),
+            Err(_) => serializer.collect_map([("hex", hexadecimal(self.0))]),
+        }
+    }
+}
+
+/// JSON without spaces in which what is not to be printed as it is comes as `\u` escapes.
+struct Plain;
+
+impl serde_json::ser::Formatter for Plain {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
+        let mut rest = text;
+        while let Some(at) = rest.find(is_unprintable) {
+            let (plain, from) = rest.split_at(at);
+            writer.write_all(plain.as_bytes())?;
+            let mut characters = from.chars();
+            // All of them have 16 bits, see `is_unprintable`.
+            for c in characters.by_ref().take(1) {
+                write!(writer, "\\u{:04x}", u32::from(c))?;
+            }
+            rest = characters.as_str();
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+/// A value where there is one, else `-`.
+pub(super) fn or_dash<T: Display>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// A list with commas.
+pub(super) fn listed<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for Bytes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&escaped_bytes(Some(self.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> String {
+        let mut out = Vec::new();
+        text.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Plain)).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn nothing_that_controls_a_terminal_is_left_in_text() {
+        assert_eq!(escaped("a\\b\n\r\t"), "a\\\\b\\n\\r\\t");
+        assert_eq!(escaped("\u{1b}[31m\u{9b}\0\u{7f}"), "\\u{1b}[31m\\u{9b}\\u{0}\\u{7f}");
+        assert_eq!(escaped("a\u{202e}b\u{2028}"), "a\\u{202e}b\\u{2028}");
+        assert_eq!(escaped("Dr. Evil's \"Ä\" 漢"), "Dr. Evil's \"Ä\" 漢");
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_told_from_text() {
+        assert_eq!(escaped_bytes(Some(b"a\xff\\xffb")), "a\\xff\\\\xffb");
+        assert_eq!(escaped_bytes(None), "null");
+        assert_eq!(serde_json::to_string(&Bytes(b"\xff\x00")).unwrap(), r#"{"hex":"ff00"}"#);
+        assert_eq!(serde_json::to_string(&Bytes(b"hex")).unwrap(), r#""hex""#);
+    }
+
+    #[test]
+    fn json_comes_back_as_it_was_without_anything_that_controls_a_terminal() {
+        for text in ["\u{9b}1m", "\u{7f}", "x\u{202e}y", "\n\"\\", "", "\u{feff}a\u{85}", "漢 \u{1f600}"] {
+            let line = json(text);
+            assert!(!line.contains(is_unprintable), "{line:?}");
+            assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
+        }
+    }
+}

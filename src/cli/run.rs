@@ -1,0 +1,147 @@
+//! `exactlyonce run`
+
+use std::collections::BTreeMap;
+use std::io;
+
+use clap::Args;
+use rand::rngs::SysRng;
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
+use serde::Serialize;
+
+use super::Context;
+use super::failure::{Code, Failure};
+use super::output::Output;
+use super::services::{self, with_broker, with_store};
+use crate::pipeline::{self, Summary};
+
+/// Runs a worker: from the log into the tables, until it is stopped.
+///
+/// It goes on where the tables say that everything before is durable. SIGINT (Ctrl-C) or SIGTERM stops it
+/// in order: what is in flight is finished, or after pipeline.stop_deadline_ms abandoned, and the exit code
+/// is 0. A second signal ends it at once, with exit code 130 or 143. It may also be killed at any moment: the
+/// next run does again what was not durable, and the tables are the same.
+///
+/// The keyspace must have been bound by `init`. With the embedded services one worker at a time may use a
+/// folder; a second one is told the first one's process id (exit code 4).
+#[derive(Debug, Args)]
+#[command(after_long_help = format!("\
+Examples:
+  exactlyonce run
+  exactlyonce run --until-end --json
+
+{}", super::EXIT_CODES))]
+pub(super) struct Arguments {
+    /// Stop at the end of the log as it is now
+    #[arg(long)]
+    until_end: bool,
+    /// Print the summary as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code, Failure> {
+    let mut signals = Signals::listen()?;
+    let settings = context.start()?;
+    let options = settings.options(arguments.until_end);
+    let rng = ChaCha8Rng::try_from_rng(&mut SysRng)
+        .map_err(|error| Failure::System { what: "read randomness", source: io::Error::other(error) })?;
+    let stop = async move {
+        let (first, _) = signals.next().await;
+        tracing::info!(signal = first, "stopping in order; a second signal ends the process at once");
+        tokio::spawn(async move {
+            let (second, number) = signals.next().await;
+            tracing::warn!(
+                signal = second,
+                "ending at once; what was in flight is done again by the next run"
+            );
+            // The protocol allows an end at any moment, so there is nothing to clean up.
+            std::process::exit(128 + number);
+        });
+    };
+    let summary = with_broker!(&settings, |broker| with_store!(&settings, |store| {
+        let lock = services::lock(&settings)?;
+        let summary = pipeline::run(&broker, &store, &options, rng, stop).await;
+        drop(lock);
+        Ok::<_, Failure>(summary?)
+    }))?;
+    let mut output = Output::stdout();
+    print(&summary, arguments.json, &mut output)?;
+    output.finish()?;
+    Ok(Code::Fine)
+}
+
+#[derive(Serialize)]
+struct Printed<'a> {
+    records: u64,
+    events: u64,
+    dead_letters: u64,
+    alerts: u64,
+    batches: u64,
+    next_offsets: &'a BTreeMap<i32, i64>,
+}
+
+fn print(summary: &Summary, json: bool, output: &mut Output) -> Result<(), Failure> {
+    let Summary { records, events, dead_letters, alerts, batches, ref next_offsets } = *summary;
+    if json {
+        return output.json(&Printed { records, events, dead_letters, alerts, batches, next_offsets });
+    }
+    let totals = [
+        ("records", records),
+        ("events", events),
+        ("dead letters", dead_letters),
+        ("alerts", alerts),
+        ("batches", batches),
+    ];
+    for (name, total) in totals {
+        output.line(format_args!("{name:<12}  {total}"))?;
+    }
+    for (partition, next_offset) in next_offsets {
+        output.line(format_args!("partition {partition} is done up to offset {next_offset}"))?;
+    }
+    Ok(())
+}
+
+/// The signals that ask a process to stop.
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen =
+            |kind| signal(kind).map_err(|source| Failure::System { what: "listen for signals", source });
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next one: its name and number.
+    async fn next(&mut self) -> (&'static str, i32) {
+        tokio::select! {
+            _ = self.interrupt.recv() => ("SIGINT", 2),
+            _ = self.terminate.recv() => ("SIGTERM", 15),
+        }
+    }
+}
+
+/// The signals that ask a process to stop.
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        Ok(Self)
+    }
+
+    /// Waits for the next Ctrl-C, for ever if it cannot be listened for.
+    async fn next(&mut self) -> (&'static str, i32) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        ("Ctrl-C", 2)
+    }
+}

@@ -1,0 +1,117 @@
+//! `exactlyonce topic`
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::Context;
+use super::failure::{Code, Failure};
+use super::output::{Column, Output};
+use super::services::{self, with_broker};
+use crate::broker::{Broker, LogOffsets, Producer, Topic};
+
+/// Creates or describes the topic.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  exactlyonce topic create --partitions 12
+  exactlyonce --topic other.events topic describe --json")]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Creates the topic
+    ///
+    /// With the embedded broker, the folder too. Exit code 2 if the topic exists already.
+    Create {
+        /// How many partitions
+        #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+        partitions: i32,
+        /// How many copies of each; the embedded broker has one
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i16).range(1..))]
+        replication_factor: i16,
+    },
+    /// Prints the topic's id and partitions, and where each partition's log starts and ends
+    Describe {
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code, Failure> {
+    let settings = context.start()?;
+    let name = settings.topic.as_str();
+    let mut output = Output::stdout();
+    match arguments.command {
+        Command::Create { partitions, replication_factor } => {
+            services::prepare_broker(&settings)?;
+            let created = with_broker!(&settings, |broker| {
+                Ok(broker.create_topic(name, partitions, replication_factor).await?)
+            });
+            let Topic { name, id, partitions, replication, .. } = created?;
+            output.line(format_args!(
+                "created topic {name}, id {id}, with {partitions} partition(s), replication factor {replication}"
+            ))?;
+        }
+        Command::Describe { json } => {
+            let (topic, logs) = with_broker!(&settings, |broker| describe(&broker, name).await)?;
+            print(&topic, &logs, json, &mut output)?;
+        }
+    }
+    output.finish()?;
+    Ok(Code::Fine)
+}
+
+async fn describe<B: Broker>(broker: &B, name: &str) -> Result<(Topic, Vec<LogOffsets>), Failure> {
+    let topic = broker.topic(name).await?;
+    let mut logs = Vec::new();
+    for partition in 0..topic.partitions {
+        logs.push(broker.offsets(name, partition).await?);
+    }
+    Ok((topic, logs))
+}
+
+#[derive(Serialize)]
+struct Described<'a> {
+    topic: &'a str,
+    id: &'a str,
+    replication_factor: i16,
+    compacted: bool,
+    partitions: Vec<Partition>,
+}
+
+#[derive(Serialize)]
+struct Partition {
+    partition: usize,
+    start: i64,
+    end: i64,
+}
+
+fn print(topic: &Topic, logs: &[LogOffsets], json: bool, output: &mut Output) -> Result<(), Failure> {
+    let partitions = logs.iter().enumerate();
+    if json {
+        return output.json(&Described {
+            topic: &topic.name,
+            id: &topic.id,
+            replication_factor: topic.replication,
+            compacted: topic.compacted,
+            partitions: partitions
+                .map(|(partition, log)| Partition { partition, start: log.start, end: log.end })
+                .collect(),
+        });
+    }
+    output.line(format_args!("topic               {}", topic.name))?;
+    output.line(format_args!("id                  {}", topic.id))?;
+    output.line(format_args!("replication factor  {}", topic.replication))?;
+    output.line(format_args!("compacted           {}", if topic.compacted { "yes" } else { "no" }))?;
+    output.line("")?;
+    let columns = [Column::number("partition", 9), Column::number("start", 12), Column::number("end", 12)];
+    output.header(&columns)?;
+    for (partition, log) in partitions {
+        output.row(&columns, &[partition.to_string(), log.start.to_string(), log.end.to_string()])?;
+    }
+    Ok(())
+}

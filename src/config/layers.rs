@@ -1,0 +1,467 @@
+//! Where values come from: defaults, then a file, then the environment, then flags; the later wins.
+//!
+//! Every value keeps its [`Origin`], so that an error and `config show` can name it. All problems of all
+//! layers are collected before anything is refused.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use thiserror::Error;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+use toml::{Spanned, Value};
+
+use crate::config::keys::{KEYS, Key, PREFIX};
+use crate::config::nearest::nearest;
+
+/// The file that is read from the working directory if none is named.
+pub const DEFAULT_FILE: &str = "exactlyonce.toml";
+
+/// Names the file, as the flag `--config` does.
+pub const FILE_VARIABLE: &str = "EXACTLYONCE_CONFIG";
+
+/// The largest file that is read, in bytes.
+const FILE_BYTES: u64 = 1 << 20;
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The table of keys.
+    Default,
+    /// A file.
+    File {
+        /// Its path, as it was given.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// An environment variable of this name.
+    Environment(String),
+    /// A flag of this name.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Origin::Environment(name) => write!(f, "environment variable {name}"),
+            Origin::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// One thing that is wrong with the configuration.
+#[derive(Debug, Error)]
+pub enum Problem {
+    /// No such key.
+    #[error("{origin}: there is no key {name:?}{}", hint(*.nearest))]
+    UnknownKey {
+        /// As written.
+        name: String,
+        /// Where.
+        origin: Origin,
+        /// A known name like it.
+        nearest: Option<&'static str>,
+    },
+    /// An environment variable that looks like ours, but sets no key.
+    #[error("environment variable {}: it sets no key{}", .name.escape_debug(), hint(.nearest.as_deref()))]
+    UnknownVariable {
+        /// As written.
+        name: String,
+        /// A known name like it.
+        nearest: Option<String>,
+    },
+    /// A key has another value than it may have.
+    #[error("{origin}: {key} is {value}, it must be {allowed}")]
+    Value {
+        /// Full name of the key.
+        key: &'static str,
+        /// As it may be shown.
+        value: String,
+        /// Where.
+        origin: Origin,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// A section's name stands for a value.
+    #[error("{origin}: {name:?} is a section, it must be written as [{name}]")]
+    Section {
+        /// The section.
+        name: &'static str,
+        /// Where.
+        origin: Origin,
+    },
+    /// A flag that sets keys has no key or no value.
+    #[error("flag {flag}: {text:?} is not of the form section.key=value")]
+    NoAssignment {
+        /// The flag.
+        flag: &'static str,
+        /// As written.
+        text: String,
+    },
+    /// Values that are right each by itself contradict each other.
+    #[error("{what} (from {origins})")]
+    Together {
+        /// What is wrong.
+        what: String,
+        /// Each key's name and where it came from.
+        origins: String,
+    },
+    /// The file is not TOML.
+    #[error("{}:{line}: not TOML: {message}", .path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The parser's words.
+        message: String,
+    },
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// The file is no file of ours.
+    #[error("{}: the configuration file has more than {FILE_BYTES} bytes", .path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map(|name| format!(", did you mean {name}?")).unwrap_or_default()
+}
+
+/// What the configuration is read from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// A file that must be there.
+    pub file: Option<PathBuf>,
+    /// A file that is read if it is there and `file` is not given.
+    pub default_file: Option<PathBuf>,
+    /// The environment; what does not begin with [`PREFIX`] is of no interest.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Flags: name, and `key=value`.
+    pub flags: Vec<(&'static str, String)>,
+}
+
+/// A key with the value that is in force.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    /// The key.
+    pub key: &'static Key,
+    /// Allowed by the key.
+    pub value: Value,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// The value of every key, in the order of [`KEYS`].
+#[derive(Clone, Debug)]
+pub struct Layers {
+    values: Vec<Effective>,
+    /// The file that was read, if any.
+    pub file: Option<PathBuf>,
+}
+
+impl Layers {
+    /// Reads all sources.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn read(sources: &Sources) -> Result<Self, Vec<Problem>> {
+        let default =
+            |key: &'static Key| Effective { key, value: key.kind.default(), origin: Origin::Default };
+        let mut layers = Layers { values: KEYS.iter().map(default).collect(), file: None };
+        let mut problems = Vec::new();
+        layers.file(sources, &mut problems);
+        layers.environment(&sources.environment, &mut problems);
+        layers.flags(&sources.flags, &mut problems);
+        if problems.is_empty() { Ok(layers) } else { Err(problems) }
+    }
+
+    /// The value of every key, in the order of [`KEYS`].
+    pub fn values(&self) -> &[Effective] {
+        &self.values
+    }
+
+    /// Where the values of these keys came from, for an error about all of them.
+    pub(super) fn origins(&self, names: &[&str]) -> String {
+        let named = self.values.iter().filter(|value| names.contains(&value.key.name));
+        named.map(|value| format!("{}: {}", value.key.name, value.origin)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn set(&mut self, key: &'static Key, value: Value, origin: Origin, problems: &mut Vec<Problem>) {
+        if !key.kind.allows(&value) {
+            let (value, allowed) = (key.shown(&value), key.kind.to_string());
+            return problems.push(Problem::Value { key: key.name, value, origin, allowed });
+        }
+        if let Some(effective) = self.values.iter_mut().find(|effective| effective.key.name == key.name) {
+            (effective.value, effective.origin) = (value, origin);
+        }
+    }
+
+    fn file(&mut self, sources: &Sources, problems: &mut Vec<Problem>) {
+        let (path, required) = match (&sources.file, &sources.default_file) {
+            (Some(file), _) => (file, true),
+            (None, Some(file)) => (file, false),
+            (None, None) => return,
+        };
+        match read_file(path) {
+            Ok(text) => {
+                self.file = Some(path.clone());
+                self.document(path, &text, problems);
+            }
+            Err(Problem::Unreadable { source, .. })
+                if !required && source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(problem) => problems.push(problem),
+        }
+    }
+
+    fn document(&mut self, path: &Path, text: &str, problems: &mut Vec<Problem>) {
+        let line = |offset: usize| 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
+        let document = match DeTable::parse(text) {
+            Ok(document) => document.into_inner(),
+            Err(error) => {
+                let line = line(error.span().map_or(0, |span| span.start));
+                let (path, message) = (path.to_owned(), error.message().to_owned());
+                return problems.push(Problem::Syntax { path, line, message });
+            }
+        };
+        let origin = |offset: usize| Origin::File { path: path.to_owned(), line: line(offset) };
+        for (name, value) in sorted(&document) {
+            let at = name.span().start;
+            let section = KEYS.iter().map(|key| key.parts().0).find(|section| section == name.get_ref());
+            match (value.get_ref(), section) {
+                (DeValue::Table(table), _) if Key::find(name.get_ref()).is_none() => {
+                    for (inner, value) in sorted(table) {
+                        let full = format!("{}.{}", name.get_ref(), inner.get_ref());
+                        self.file_value(&full, value, origin(inner.span().start), problems);
+                    }
+                    if table.is_empty() && section.is_none() {
+                        let sections = KEYS.iter().map(|key| key.parts().0);
+                        let nearest = nearest(name.get_ref(), sections);
+                        let (name, origin) = (name.get_ref().to_string(), origin(at));
+                        problems.push(Problem::UnknownKey { name, origin, nearest });
+                    }
+                }
+                (_, Some(name)) => problems.push(Problem::Section { name, origin: origin(at) }),
+                _ => self.file_value(name.get_ref(), value, origin(at), problems),
+            }
+        }
+    }
+
+    fn file_value(
+        &mut self,
+        name: &str,
+        value: &Spanned<DeValue<'_>>,
+        origin: Origin,
+        problems: &mut Vec<Problem>,
+    ) {
+        let Some(key) = Key::find(name) else {
+            return problems.push(unknown(name, origin));
+        };
+        match Value::deserialize(ValueDeserializer::from(value.clone())) {
+            Ok(value) => self.set(key, value, origin, problems),
+            // A number that TOML allows and no integer of 64 bits holds.
+            Err(error) => problems.push(Problem::Value {
+                key: key.name,
+                value: format!("no value that can be read ({})", error.message()),
+                origin,
+                allowed: key.kind.to_string(),
+            }),
+        }
+    }
+
+    fn environment(&mut self, environment: &[(OsString, OsString)], problems: &mut Vec<Problem>) {
+        let ours = |name: &OsStr| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+        let mut variables: Vec<_> = environment.iter().filter(|(name, _)| ours(name)).collect();
+        variables.sort();
+        for (name, value) in variables {
+            let name = name.to_string_lossy();
+            if name == FILE_VARIABLE {
+                continue;
+            }
+            let Some(key) = KEYS.iter().find(|key| key.variable() == name) else {
+                let known: Vec<String> = KEYS.iter().map(Key::variable).collect();
+                let known = known.iter().map(String::as_str).chain([FILE_VARIABLE]);
+                let stem = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
+                let stems: Vec<String> = known.map(stem).collect();
+                let nearest = nearest(&stem(&name), stems.iter().map(String::as_str));
+                let nearest = nearest.map(|stem| format!("{PREFIX}{stem}"));
+                problems.push(Problem::UnknownVariable { name: name.into_owned(), nearest });
+                continue;
+            };
+            let origin = Origin::Environment(name.into_owned());
+            match value.to_str() {
+                Some(text) => self.set(key, key.kind.read(text), origin, problems),
+                None => problems.push(Problem::Value {
+                    key: key.name,
+                    value: "not UTF-8".to_owned(),
+                    origin,
+                    allowed: key.kind.to_string(),
+                }),
+            }
+        }
+    }
+
+    fn flags(&mut self, flags: &[(&'static str, String)], problems: &mut Vec<Problem>) {
+        for (flag, text) in flags {
+            let Some((name, value)) = text.split_once('=') else {
+                problems.push(Problem::NoAssignment { flag, text: text.clone() });
+                continue;
+            };
+            let (name, origin) = (name.trim(), Origin::Flag(flag));
+            match Key::find(name) {
+                Some(key) => self.set(key, key.kind.read(value.trim()), origin, problems),
+                None => problems.push(unknown(name, origin)),
+            }
+        }
+    }
+}
+
+/// The entries of a table in the order of the file.
+fn sorted<'t, 'i>(
+    table: &'t DeTable<'i>,
+) -> Vec<(&'t Spanned<std::borrow::Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(name, _)| name.span().start);
+    entries
+}
+
+fn unknown(name: &str, origin: Origin) -> Problem {
+    let nearest = nearest(name, KEYS.iter().map(|key| key.name));
+    Problem::UnknownKey { name: name.to_owned(), origin, nearest }
+}
+
+fn read_file(path: &Path) -> Result<String, Problem> {
+    use std::io::Read;
+    let unreadable = |source| Problem::Unreadable { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_BYTES {
+        return Err(Problem::TooLarge { path: path.to_owned() });
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        Problem::Syntax { path: path.to_owned(), line, message: "not UTF-8".to_owned() }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(text: &str) -> Result<Layers, Vec<Problem>> {
+        let mut layers = Layers::read(&Sources::default())?;
+        let mut problems = Vec::new();
+        layers.document(Path::new("x.toml"), text, &mut problems);
+        if problems.is_empty() { Ok(layers) } else { Err(problems) }
+    }
+
+    fn problems(text: &str) -> String {
+        let problems = document(text).expect_err("the text has a problem");
+        problems.iter().map(|problem| format!("{problem}\n")).collect()
+    }
+
+    fn value(layers: &Layers, name: &str) -> (String, String) {
+        let effective = layers.values().iter().find(|effective| effective.key.name == name);
+        let effective = effective.expect("a known key");
+        (effective.value.to_string(), effective.origin.to_string())
+    }
+
+    #[test]
+    fn a_later_layer_wins_and_each_value_knows_its_own() {
+        let variable = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
+        let mut layers = document("topic = 'f'\n[window]\nsize_ms = 1\nslide_ms = 1\nthreshold = 1").unwrap();
+        let mut problems = Vec::new();
+        let environment =
+            [variable("EXACTLYONCE_WINDOW_SIZE_MS", "2"), variable("EXACTLYONCE_WINDOW_SLIDE_MS", "2")];
+        layers.environment(&environment, &mut problems);
+        layers.flags(&[("--set", "window.size_ms = 3".to_owned())], &mut problems);
+        assert!(problems.is_empty());
+        let is = |name, value: &str, origin: &str| (name, (value.to_owned(), origin.to_owned()));
+        for (name, expected) in [
+            is("topic", "\"f\"", "x.toml:1"),
+            is("window.threshold", "1", "x.toml:5"),
+            is("window.slide_ms", "2", "environment variable EXACTLYONCE_WINDOW_SLIDE_MS"),
+            is("window.size_ms", "3", "flag --set"),
+            is("window.health", "[\"critical\"]", "default"),
+        ] {
+            assert_eq!(value(&layers, name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_problem_of_a_file_is_told_with_its_line() {
+        let text =
+            "topc = 'x'\nstore = 'x'\n\n[pipeline]\nbatch_record = 5\nbatch_bytes = 0\ngroup = 7\n[windo]\n";
+        insta::assert_snapshot!(problems(text), @r#"
+        x.toml:1: there is no key "topc", did you mean topic?
+        x.toml:2: "store" is a section, it must be written as [store]
+        x.toml:5: there is no key "pipeline.batch_record", did you mean pipeline.batch_records?
+        x.toml:6: pipeline.batch_bytes is 0, it must be an integer from 1 to 536870912
+        x.toml:7: pipeline.group is 7, it must be 1 to 255 bytes of text without control characters
+        x.toml:8: there is no key "windo", did you mean window?
+        "#);
+    }
+
+    #[test]
+    fn a_number_too_large_for_an_integer_is_told_with_its_line() {
+        let told = problems("[window]\nsize_ms = 99999999999999999999");
+        assert!(told.starts_with("x.toml:2: window.size_ms is no value that can be read"), "{told}");
+    }
+
+    #[test]
+    fn what_is_not_toml_is_told_with_its_line() {
+        let told = problems("topic = 'a'\ntopic = 'b'\n");
+        assert!(told.starts_with("x.toml:2: not TOML: "), "{told}");
+        let told = problems("[window]\nsize_ms = \n");
+        assert!(told.starts_with("x.toml:2: not TOML: "), "{told}");
+    }
+
+    #[test]
+    fn keys_may_be_dotted_inline_or_in_sections() {
+        for text in ["window.size_ms = 7", "window = {size_ms = 7}", "[window]\nsize_ms = 7"] {
+            assert_eq!(value(&document(text).unwrap(), "window.size_ms").0, "7", "{text}");
+        }
+        let replication = document("[store.replication]\nparis = 3\n").unwrap();
+        assert_eq!(value(&replication, "store.replication").0, "{ paris = 3 }");
+    }
+
+    #[test]
+    fn a_variable_that_sets_no_key_is_refused_and_others_are_left_alone() {
+        let names = ["EXACTLYONCE_WINDOW_SIZE", "EXACTLYONCE_CONFIG", "OTHER", "EXACTLYONCEX"];
+        let environment = names.map(|name| (OsString::from(name), OsString::from("1"))).to_vec();
+        let problems = Layers::read(&Sources { environment, ..Sources::default() }).unwrap_err();
+        let told: Vec<String> = problems.iter().map(Problem::to_string).collect();
+        assert_eq!(
+            told,
+            ["environment variable EXACTLYONCE_WINDOW_SIZE: it sets no key, did you mean \
+              EXACTLYONCE_WINDOW_SIZE_MS?"]
+        );
+    }
+
+    #[test]
+    fn a_flag_needs_a_key_and_a_value() {
+        for (text, told) in [
+            ("window.size_ms", "flag --set: \"window.size_ms\" is not of the form section.key=value"),
+            ("size_ms=1", "flag --set: there is no key \"size_ms\", did you mean window.size_ms?"),
+            ("window.size_ms=x", "flag --set: window.size_ms is \"x\", it must be an integer, at least 1"),
+        ] {
+            let sources = Sources { flags: vec![("--set", text.to_owned())], ..Sources::default() };
+            let problems = Layers::read(&sources).unwrap_err();
+            assert_eq!(problems.iter().map(Problem::to_string).collect::<Vec<_>>(), [told]);
+        }
+    }
+}

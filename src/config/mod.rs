@@ -1,0 +1,298 @@
+//! The configuration: what an operator may set, and where each value came from.
+//!
+//! Four layers, the later wins: defaults, a TOML file, environment variables `EXACTLYONCE_<SECTION>_<KEY>`,
+//! flags. [`keys::KEYS`] knows every key; what is not in it is refused, with the nearest known name. The
+//! result is one [`Settings`], whole and checked.
+
+pub mod keys;
+pub mod layers;
+pub mod nearest;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::binding::Facts;
+use crate::config::layers::{Layers, Problem};
+use crate::embedded::Synchronous;
+use crate::pipeline::Options;
+use crate::schema::{Keyspace, Replication};
+use crate::store::Layout;
+use crate::window::{WindowError, WindowSpec};
+
+/// Every value, typed. The fields are the keys of [`keys::KEYS`]; see there for meaning, unit and range.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// `topic`
+    pub topic: String,
+    /// `[broker]`
+    pub broker: BrokerSettings,
+    /// `[store]`
+    pub store: StoreSettings,
+    /// `[embedded]`
+    pub embedded: EmbeddedSettings,
+    /// `[window]`
+    pub window: WindowSpec,
+    /// `[pipeline]`
+    pub pipeline: PipelineSettings,
+    /// `[log]`
+    pub log: LogSettings,
+}
+
+/// `[broker]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerSettings {
+    /// `broker.kind`
+    pub kind: BrokerKind,
+}
+
+/// Which broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BrokerKind {
+    /// A file in the folder `embedded.data`.
+    Embedded,
+    /// Kafka.
+    Kafka,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSettings {
+    /// `store.kind`
+    pub kind: StoreKind,
+    /// `store.keyspace`
+    pub keyspace: Keyspace,
+    /// `store.replication`
+    pub replication: Replication,
+}
+
+/// Which store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// A file in the folder `embedded.data`.
+    Embedded,
+    /// Cassandra.
+    Cassandra,
+}
+
+/// `[embedded]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmbeddedSettings {
+    /// `embedded.data`
+    pub data: PathBuf,
+    /// `embedded.synchronous`
+    pub synchronous: Synchronous,
+}
+
+/// `[pipeline]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineSettings {
+    /// `pipeline.group`
+    pub group: String,
+    /// `pipeline.batch_records`
+    pub batch_records: usize,
+    /// `pipeline.batch_bytes`
+    pub batch_bytes: usize,
+    /// `pipeline.batch_delay_ms`
+    pub batch_delay_ms: u64,
+    /// `pipeline.in_flight_batches`
+    pub in_flight_batches: usize,
+    /// `pipeline.prefetch_bytes`
+    pub prefetch_bytes: usize,
+    /// `pipeline.counts_cache_bytes`
+    pub counts_cache_bytes: usize,
+    /// `pipeline.max_mutation_bytes`
+    pub max_mutation_bytes: usize,
+    /// `pipeline.backoff_min_ms`
+    pub backoff_min_ms: u64,
+    /// `pipeline.backoff_max_ms`
+    pub backoff_max_ms: u64,
+    /// `pipeline.retry_deadline_ms`
+    pub retry_deadline_ms: u64,
+    /// `pipeline.stop_deadline_ms`
+    pub stop_deadline_ms: u64,
+    /// `pipeline.topic_check_interval_ms`
+    pub topic_check_interval_ms: u64,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSettings {
+    /// `log.format`
+    pub format: LogFormat,
+    /// `log.level`: off, error, warn, info, debug or trace.
+    pub level: String,
+}
+
+/// How messages are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Settings {
+    /// The settings that these layers give.
+    ///
+    /// # Errors
+    /// Values that contradict each other, with where each came from.
+    pub fn new(layers: &Layers) -> Result<Self, Vec<Problem>> {
+        let mut document = toml::Table::new();
+        for effective in layers.values() {
+            let (section, name) = effective.key.parts();
+            let value = effective.value.clone();
+            if section.is_empty() {
+                document.insert(name.to_owned(), value);
+            } else {
+                let table = document.entry(section).or_insert_with(|| toml::Table::new().into());
+                if let Some(table) = table.as_table_mut() {
+                    table.insert(name.to_owned(), value);
+                }
+            }
+        }
+        // Only a value that this machine cannot hold (a 32-bit size) gets past the table and fails here.
+        let settings = Settings::deserialize(document).map_err(|error| {
+            let what = error.message().to_owned();
+            vec![Problem::Together { what, origins: "all layers".to_owned() }]
+        })?;
+        let problems = settings.contradictions(layers);
+        if problems.is_empty() { Ok(settings) } else { Err(problems) }
+    }
+
+    fn contradictions(&self, layers: &Layers) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut together = |what: String, keys: &[&str]| {
+            problems.push(Problem::Together { what, origins: layers.origins(keys) });
+        };
+        if let Err(error) = self.window.check() {
+            let keys: &[&str] = match error {
+                WindowError::Size(_) => &["window.size_ms"],
+                WindowError::Slide { .. } | WindowError::TooMany { .. } => {
+                    &["window.size_ms", "window.slide_ms"]
+                }
+                WindowError::Threshold(_) => &["window.threshold"],
+                WindowError::NoHealth => &["window.health"],
+            };
+            together(error.to_string(), keys);
+        }
+        let PipelineSettings { backoff_min_ms: min, backoff_max_ms: max, .. } = self.pipeline;
+        if min > max {
+            together(
+                format!(
+                    "pipeline.backoff_max_ms is {max}, it must be at least pipeline.backoff_min_ms, {min}"
+                ),
+                &["pipeline.backoff_min_ms", "pipeline.backoff_max_ms"],
+            );
+        }
+        problems
+    }
+
+    /// What `init` binds and a worker checks.
+    pub fn facts(&self) -> Facts {
+        Facts {
+            topic: self.topic.clone(),
+            window: self.window,
+            max_mutation_bytes: self.pipeline.max_mutation_bytes,
+            layout: Layout::Original,
+        }
+    }
+
+    /// A worker's options.
+    pub fn options(&self, until_end: bool) -> Options {
+        let pipeline = &self.pipeline;
+        let milliseconds = Duration::from_millis;
+        Options {
+            facts: self.facts(),
+            group: pipeline.group.clone(),
+            batch_records: pipeline.batch_records,
+            batch_bytes: pipeline.batch_bytes,
+            batch_delay: milliseconds(pipeline.batch_delay_ms),
+            in_flight_batches: pipeline.in_flight_batches,
+            prefetch_bytes: pipeline.prefetch_bytes,
+            counts_cache_bytes: pipeline.counts_cache_bytes,
+            backoff_min: milliseconds(pipeline.backoff_min_ms),
+            backoff_max: milliseconds(pipeline.backoff_max_ms),
+            retry_deadline: match pipeline.retry_deadline_ms {
+                0 => None,
+                deadline => Some(milliseconds(deadline)),
+            },
+            stop_deadline: milliseconds(pipeline.stop_deadline_ms),
+            topic_check_interval: milliseconds(pipeline.topic_check_interval_ms),
+            until_end,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::layers::Sources;
+    use super::*;
+
+    fn settings(flags: &[&str]) -> Result<Settings, String> {
+        let flags = flags.iter().map(|flag| ("--set", (*flag).to_owned())).collect();
+        let layers = Layers::read(&Sources { flags, ..Sources::default() });
+        let told =
+            |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n");
+        Settings::new(&layers.map_err(told)?).map_err(told)
+    }
+
+    #[test]
+    fn every_key_has_a_field_and_every_field_a_key() {
+        // Fields are all required and unknown ones denied.
+        assert!(settings(&[]).is_ok());
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_library() {
+        let defaults = settings(&[]).unwrap();
+        assert_eq!(defaults.options(false), Options::new(Facts::new("exactlyonce.events")));
+    }
+
+    #[test]
+    fn every_option_of_a_worker_can_be_set() {
+        let set = settings(&[
+            "topic=t",
+            "window.size_ms=20",
+            "window.slide_ms=4",
+            "window.threshold=3",
+            "window.health=nominal,warning",
+            "pipeline.group=g",
+            "pipeline.batch_records=1",
+            "pipeline.batch_bytes=2",
+            "pipeline.batch_delay_ms=3",
+            "pipeline.in_flight_batches=5",
+            "pipeline.prefetch_bytes=6",
+            "pipeline.counts_cache_bytes=4194305",
+            "pipeline.max_mutation_bytes=7",
+            "pipeline.backoff_min_ms=8",
+            "pipeline.backoff_max_ms=9",
+            "pipeline.retry_deadline_ms=11",
+            "pipeline.stop_deadline_ms=12",
+            "pipeline.topic_check_interval_ms=13",
+        ]);
+        insta::assert_debug_snapshot!(set.unwrap().options(true));
+    }
+
+    #[test]
+    fn values_that_contradict_each_other_are_told_with_their_origins() {
+        let told = settings(&["window.size_ms=100", "pipeline.backoff_min_ms=6000"]).unwrap_err();
+        insta::assert_snapshot!(told, @r"
+        window slide is 5000 ms, it must be 1 to the size of 100 ms (from window.size_ms: flag --set, window.slide_ms: default)
+        pipeline.backoff_max_ms is 5000, it must be at least pipeline.backoff_min_ms, 6000 (from pipeline.backoff_min_ms: flag --set, pipeline.backoff_max_ms: default)
+        ");
+        let told = settings(&["window.slide_ms=4"]).unwrap_err();
+        assert!(told.contains("more than 1000 windows"), "{told}");
+    }
+}

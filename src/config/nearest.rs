@@ -1,0 +1,42 @@
+//! The known name that somebody probably meant.
+
+/// How alike two names must be, from 0 to 1, to be worth a suggestion.
+const LIKENESS: f64 = 0.5;
+
+/// The one of `known` most like `name`, if any is like it. A name without a section is also held against
+/// the last parts of the known ones, so that `batch_records` finds `pipeline.batch_records`.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let likeness = |candidate: &str| {
+        let whole = strsim::normalized_damerau_levenshtein(name, candidate);
+        match candidate.rsplit_once('.') {
+            Some((_, last)) if !name.contains('.') => {
+                whole.max(strsim::normalized_damerau_levenshtein(name, last))
+            }
+            _ => whole,
+        }
+    };
+    let scored = known.into_iter().map(|candidate| (likeness(candidate), candidate));
+    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (best.0 >= LIKENESS).then_some(best.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_finds_the_name_that_was_meant() {
+        let known = ["topic", "broker.kind", "pipeline.batch_records", "pipeline.batch_bytes"];
+        for (name, meant) in [
+            ("topc", Some("topic")),
+            ("broker.knid", Some("broker.kind")),
+            ("pipelin.batch_records", Some("pipeline.batch_records")),
+            ("broker.batch_records", Some("pipeline.batch_records")),
+            ("batch_record", Some("pipeline.batch_records")),
+            ("zzz", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(name, known), meant, "{name}");
+        }
+    }
+}

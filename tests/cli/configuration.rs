@@ -1,0 +1,145 @@
+//! Where settings come from, and what is said of wrong ones.
+
+use std::ffi::OsStr;
+
+use crate::harness::{Folder, Said, said};
+
+const FILE: &str =
+    "topic = 'from.file'\n\n[window]\nsize_ms = 20_000\nslide_ms = 10_000\n\n[pipeline]\nbatch_records = 7\n";
+
+/// Every layer sets the slide, all but one the topic.
+fn layered(arguments: &str) -> (Folder, Said) {
+    let folder = Folder::new();
+    folder.write("exactlyonce.toml", FILE);
+    let environment = [("EXACTLYONCE_TOPIC", "from.environment"), ("EXACTLYONCE_WINDOW_SLIDE_MS", "5000")];
+    let said = folder.run_with(&format!("--set window.slide_ms=4000 {arguments}"), &environment);
+    (folder, said)
+}
+
+#[test]
+fn show_names_the_layer_that_each_value_came_from() {
+    let (folder, said) = layered("--data there config show");
+    said!(&folder, "config-show", said);
+    let (folder, said) = layered("--data there config show --json");
+    said!(&folder, "config-show-json", said);
+}
+
+#[test]
+fn what_show_prints_is_a_configuration_of_the_same_values() {
+    let (folder, said) = layered("--data there config show");
+    let other = Folder::new();
+    other.write("exactlyonce.toml", &said.stdout);
+    let values = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split("  # ").next().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(values(&other.fine("config show")), values(&said.stdout));
+    drop(folder);
+}
+
+#[test]
+fn the_file_that_keys_prints_sets_every_key_to_its_default() {
+    let folder = Folder::new();
+    let defaults = folder.fine("config show --json");
+    folder.write("exactlyonce.toml", folder.fine("config keys"));
+    let parse = |text: &str| -> serde_json::Map<String, serde_json::Value> {
+        serde_json::from_str(text).expect("JSON")
+    };
+    let (defaults, from_file) = (parse(&defaults), parse(&folder.fine("config show --json")));
+    assert_eq!(defaults.len(), from_file.len());
+    for (key, shown) in from_file {
+        assert_eq!(shown["from"]["kind"], "file", "{key}");
+        assert_eq!(shown["value"], defaults[&key]["value"], "{key}");
+    }
+}
+
+#[test]
+fn keys_explains_every_key() {
+    let folder = Folder::new();
+    said!(&folder, "config-keys", folder.run("config keys"));
+}
+
+#[test]
+fn check_says_what_it_checked() {
+    let (folder, said) = layered("config check");
+    said!(&folder, "config-check", said);
+}
+
+#[test]
+fn a_file_is_named_by_flag_or_variable_and_must_then_be_there() {
+    let folder = Folder::new();
+    folder.write("other.toml", "topic = 'other'");
+    let topic = |said: Said| said.stdout.lines().next().map(str::to_owned);
+    let expected = Some("topic = \"other\"  # other.toml:1".to_owned());
+    assert_eq!(topic(folder.run("--config other.toml config show")), expected);
+    assert_eq!(topic(folder.run_with("config show", &[("EXACTLYONCE_CONFIG", "other.toml")])), expected);
+    said!(&folder, "config-file-missing", folder.run("--config none.toml config show"));
+}
+
+#[test]
+fn every_kind_of_wrong_file_is_refused_with_its_line() {
+    let folder = Folder::new();
+    let wrong: [(&str, &[u8]); 8] = [
+        ("unknown-keys", b"topc = 'a'\n[pipelin]\nbatch_records = 1\n[broker]\nbatch_bytes = 1\n"),
+        (
+            "types",
+            b"topic = 1\n[window]\nsize_ms = '5 s'\nhealth = 'critical'\n[store]\nreplication = true\n",
+        ),
+        (
+            "ranges",
+            b"[pipeline]\nbatch_records = 0\ncounts_cache_bytes = 1\n[window]\nthreshold = 2_147_483_648\n",
+        ),
+        ("choices", b"[broker]\nkind = 'rabbit'\n[window]\nhealth = ['bad']\n[log]\nlevel = 'loud'\n"),
+        ("names", b"topic = 'a b'\n[store]\nkeyspace = 'a; DROP KEYSPACE b'\nreplication = {\"a'\" = 1}\n"),
+        ("together", b"[window]\nslide_ms = 6_000\n[pipeline]\nbackoff_min_ms = 6_000\n"),
+        ("not-toml", b"[window]\nsize_ms = = 5\n"),
+        ("not-utf8", b"topic = 'a'\n# \xff\n"),
+    ];
+    for (name, content) in wrong {
+        folder.write("exactlyonce.toml", content);
+        for command in ["config check", "config show", "run --until-end"] {
+            let said = folder.run(command);
+            assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{name}: {said}");
+        }
+        said!(&folder, format!("config-wrong-{name}"), folder.run("config check"));
+    }
+}
+
+#[test]
+fn wrong_variables_and_flags_are_refused_by_name() {
+    let folder = Folder::new();
+    let variables = [
+        ("EXACTLYONCE_PIPELINE_BATCH_RECORD", "5"),
+        ("EXACTLYONCE_WINDOW_SIZE_MS", "5s"),
+        ("EXACTLYONCE_WINDOW_HEALTH", "critical,bad"),
+        ("EXACTLYONCE_XYZ", ""),
+    ];
+    said!(&folder, "config-wrong-variables", folder.run_with("config check", &variables));
+    let flags = "--topic a/b --set window --set windo.size_ms=1 --set log.format=xml config check";
+    said!(&folder, "config-wrong-flags", folder.run(flags));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_not_utf8_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = Folder::new();
+    let mut command = folder.command(&["config", "check"]);
+    command.env("EXACTLYONCE_TOPIC", OsStr::from_bytes(b"\xff"));
+    said!(&folder, "config-wrong-bytes", Said::from(command.output().expect("the program starts")));
+}
+
+#[test]
+fn kinds_that_this_build_does_not_have_are_refused() {
+    let folder = Folder::new();
+    for arguments in ["broker.kind=kafka", "store.kind=cassandra"] {
+        for command in ["config check", "run --until-end", "init", "show progress"] {
+            let said = folder.run(&format!("--set {arguments} {command}"));
+            assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{command}: {said}");
+            assert!(said.stderr.contains("this build has no driver for it"), "{command}: {said}");
+        }
+    }
+    let said = folder.run("--set broker.kind=kafka config check");
+    said!(&folder, "config-kind", said);
+    // The schema is for whoever has a Cassandra, without a driver.
+    folder.fine("--set store.kind=cassandra schema print");
+}

@@ -1,0 +1,145 @@
+//! A folder, the program in it, and what it said.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use exactlyonce::broker::embedded::EmbeddedBroker;
+use exactlyonce::broker::{NewRecord, Producer};
+use exactlyonce::embedded::Options;
+use tempfile::TempDir;
+
+/// The topic that everything has by default.
+pub const TOPIC: &str = "exactlyonce.events";
+
+/// A working directory of its own, removed at the end.
+pub struct Folder(TempDir);
+
+/// What the program said.
+pub struct Said {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "exit code {}\n--- stdout\n{}--- stderr\n{}", self.code, self.stdout, self.stderr)
+    }
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("what the program says is UTF-8");
+        let code = output.status.code().expect("the program ends by itself");
+        Said { code, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+impl Folder {
+    pub fn new() -> Self {
+        Self(TempDir::new().expect("a temporary folder"))
+    }
+
+    /// One whose topic exists and is bound, with small records in it.
+    pub fn bound() -> Self {
+        let folder = Self::new();
+        folder.fine("topic create");
+        folder.fine("init");
+        folder
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The folder of the embedded services.
+    pub fn data(&self) -> PathBuf {
+        self.path().join("exactlyonce-data")
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self.path().join(name), content).expect("a file is written");
+    }
+
+    /// The program, with arguments.
+    pub fn command<A: AsRef<std::ffi::OsStr>>(&self, arguments: &[A]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_exactlyonce"));
+        command.args(arguments).current_dir(self.path()).env_clear().stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program with arguments that have no spaces in them.
+    pub fn run(&self, arguments: &str) -> Said {
+        self.run_with(arguments, &[])
+    }
+
+    /// Likewise, with environment variables.
+    pub fn run_with(&self, arguments: &str, environment: &[(&str, &str)]) -> Said {
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        let output = self.command(&arguments).envs(environment.iter().copied()).output();
+        output.expect("the program starts").into()
+    }
+
+    /// Runs the program and wants exit code 0.
+    pub fn fine(&self, arguments: &str) -> String {
+        let said = self.run(arguments);
+        assert_eq!(said.code, 0, "{arguments}: {said}");
+        said.stdout
+    }
+
+    /// Puts records into a partition, each with a timestamp that is its place in the list.
+    pub fn append(&self, partition: i32, records: &[(Option<&[u8]>, Option<&[u8]>)]) {
+        let record = |(timestamp, (key, value)): (usize, &(Option<&[u8]>, Option<&[u8]>))| NewRecord {
+            key: key.map(Into::into),
+            value: value.map(Into::into),
+            timestamp: timestamp as i64,
+            partition: Some(partition),
+        };
+        let records = records.iter().enumerate().map(record).collect();
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let broker = EmbeddedBroker::open(self.data(), &Options::default()).expect("the log opens");
+        runtime.block_on(broker.append(TOPIC, records)).expect("the log takes the records");
+    }
+
+    /// Puts good events into a partition.
+    pub fn append_events(&self, partition: i32, events: &[&str]) {
+        let records: Vec<_> =
+            events.iter().map(|event| (Some(b"key".as_slice()), Some(event.as_bytes()))).collect();
+        self.append(partition, &records);
+    }
+}
+
+/// Ten critical events of one source in one window: just enough for an alert.
+pub fn ten_critical() -> Vec<String> {
+    let event = |id| {
+        format!(r#"{{"id":{id},"ts":{},"source":"My Router","client":"Dr. Evil","health":2}}"#, 1_000 + id)
+    };
+    (0..10).map(event).collect()
+}
+
+/// What differs from run to run.
+pub fn filters(folder: &Folder) -> Vec<(String, &'static str)> {
+    vec![
+        (regex_literal(&folder.path().display().to_string()), "[folder]"),
+        (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}".to_owned(), "[uuid]"),
+        (r"process \d+".to_owned(), "process [pid]"),
+    ]
+}
+
+fn regex_literal(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_alphanumeric() { vec![c] } else { vec!['\\', c] }).collect()
+}
+
+/// Holds text against its snapshot, which has the name of the test and `name`.
+macro_rules! said {
+    ($folder:expr, $name:expr, $said:expr) => {{
+        let filters = $crate::harness::filters($folder);
+        let filters: Vec<(&str, &str)> = filters.iter().map(|(a, b)| (a.as_str(), *b)).collect();
+        insta::with_settings!({ filters => filters, prepend_module_to_snapshot => false, omit_expression => true }, {
+            insta::assert_snapshot!($name, $said.to_string());
+        });
+    }};
+}
+
+pub(crate) use said;

@@ -1,0 +1,147 @@
+//! A worker as a process: its lock, its signals, its deadline.
+
+#![cfg(unix)]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use rusqlite::Connection;
+
+use crate::harness::{Folder, Said, said};
+
+/// A worker that runs until it is stopped.
+struct Worker {
+    child: Option<Child>,
+    messages: BufReader<ChildStderr>,
+}
+
+impl Worker {
+    fn start(folder: &Folder, arguments: &str) -> Self {
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        let mut command = folder.command(&arguments);
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let messages = BufReader::new(child.stderr.take().expect("stderr is a pipe"));
+        Self { child: Some(child), messages }
+    }
+
+    fn id(&self) -> u32 {
+        self.child.as_ref().expect("the worker runs").id()
+    }
+
+    /// Reads messages up to one with these words.
+    fn wait_for(&mut self, words: &str) {
+        let mut read = String::new();
+        loop {
+            let before = read.len();
+            self.messages.read_line(&mut read).expect("messages are UTF-8");
+            assert!(read.len() > before, "the worker ended without {words:?}: {read}");
+            if read[before..].contains(words) {
+                return;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.id())]).status();
+        assert!(sent.expect("a shell").success());
+    }
+
+    /// Waits for its end: exit code and stdout.
+    fn end(mut self) -> (Option<i32>, String) {
+        // Nobody reads its messages any more, and none may block it.
+        std::io::copy(&mut self.messages, &mut std::io::sink()).expect("messages can be read");
+        let output = self.child.take().expect("the worker runs").wait_with_output().expect("it ends");
+        (output.status.code(), String::from_utf8(output.stdout).expect("UTF-8"))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+#[test]
+fn a_second_worker_is_told_the_first_ones_process_id() {
+    let folder = Folder::bound();
+    let mut first = Worker::start(&folder, "run");
+    first.wait_for("assigned");
+    let second = folder.run("run --until-end");
+    assert!(second.stderr.contains(&format!("process {}", first.id())), "{second}");
+    said!(&folder, "run-locked", second);
+    // Looking is allowed.
+    folder.fine("show progress");
+    first.signal("KILL");
+    first.end();
+    // A killed worker leaves no lock.
+    folder.fine("--set log.level=off run --until-end");
+}
+
+#[test]
+fn a_signal_stops_a_worker_in_order() {
+    for name in ["INT", "TERM"] {
+        let folder = Folder::bound();
+        let mut worker = Worker::start(&folder, "run --json");
+        worker.wait_for("assigned");
+        worker.signal(name);
+        let (code, stdout) = worker.end();
+        assert_eq!(code, Some(0), "{name}");
+        let summary: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+        assert_eq!(summary["records"], 0, "{name}");
+    }
+}
+
+/// A transaction that lets nobody else write to the store.
+fn blocked(folder: &Folder) -> Connection {
+    let connection = Connection::open(folder.data().join("store.sqlite")).expect("the store opens");
+    connection.execute_batch("BEGIN IMMEDIATE").expect("the store is free");
+    connection
+}
+
+#[test]
+fn a_second_signal_ends_a_worker_at_once() {
+    for (name, code) in [("TERM", 143), ("INT", 130)] {
+        let folder = Folder::bound();
+        let mut worker = Worker::start(&folder, "--set pipeline.stop_deadline_ms=30000 run");
+        worker.wait_for("assigned");
+        // A write in flight that does not end keeps the worker from stopping in order.
+        let blocked = blocked(&folder);
+        folder.append_events(0, &["{}"]);
+        worker.wait_for("WARN");
+        worker.signal(name);
+        worker.wait_for("stopping in order");
+        worker.signal(name);
+        assert_eq!(worker.end(), (Some(code), String::new()), "{name}");
+        drop(blocked);
+        let summary = folder.fine("--set log.level=off run --until-end");
+        assert!(summary.starts_with("records       1\n"), "{summary}");
+    }
+}
+
+#[test]
+fn a_worker_gives_up_when_the_store_does_not_answer_until_the_deadline() {
+    let folder = Folder::bound();
+    folder.append_events(0, &["{}"]);
+    let blocked = blocked(&folder);
+    let said = folder.run("--set pipeline.retry_deadline_ms=1 --set log.level=off run --until-end");
+    assert_eq!(said.code, 4, "{said}");
+    assert!(said.stderr.starts_with("error: the store did not "), "{said}");
+    drop(blocked);
+    let summary = folder.fine("--set log.level=off run --until-end");
+    assert!(summary.starts_with("records       1\n"), "{summary}");
+}
+
+#[test]
+fn messages_are_json_if_told() {
+    let folder = Folder::bound();
+    let said: Said = folder.run("--set log.format=json run --until-end");
+    assert!(!said.stderr.is_empty());
+    for line in said.stderr.lines() {
+        let message: serde_json::Value = serde_json::from_str(line).expect("each line is JSON");
+        assert!(message["message"].is_string(), "{line}");
+    }
+}
