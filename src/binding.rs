@@ -330,7 +330,7 @@ async fn origins<B: Broker>(
 }
 
 /// Checks every fact but the origins, which only the binding knows.
-fn compare(bound: &Binding, found: &Binding) -> Result<(), BindingError> {
+pub(crate) fn compare(bound: &Binding, found: &Binding) -> Result<(), BindingError> {
     let Binding {
         topic,
         topic_id,
