@@ -9,6 +9,7 @@ pub mod binding;
 pub mod broker;
 pub mod decode;
 pub mod event;
+pub mod generate;
 pub mod pipeline;
 pub mod store;
 pub mod truth;
