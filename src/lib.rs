@@ -15,6 +15,7 @@ pub mod decode;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod event;
+pub mod generate;
 pub mod pipeline;
 pub mod schema;
 pub mod store;
