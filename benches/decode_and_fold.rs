@@ -8,6 +8,7 @@ use exactlyonce::broker::NewRecord;
 use exactlyonce::decode::Decoder;
 use exactlyonce::event::{Record, Row};
 use exactlyonce::generate::{Mixed, Original, Share};
+use exactlyonce::pipeline::counts::{Counts, Touched};
 use exactlyonce::window::WindowSpec;
 
 /// Records of one round; a few batches of the pipeline.
@@ -73,4 +74,57 @@ mod decode {
     }
 }
 
-// The fold over the counts joins here, as `mod decode_and_fold`, on the same records.
+mod decode_and_fold {
+    use super::*;
+
+    /// Counts into windows as the pipeline does, a batch at a time, with the counts in memory.
+    fn all(records: Vec<Record>) {
+        let window = WindowSpec::default();
+        let decoder = Decoder { window, max_mutation_bytes: 1 << 20 };
+        let mut counts = Counts::new(8 << 20, 1);
+        let mut records = records.into_iter();
+        for batch in 0.. {
+            let mut touched = Touched::default();
+            let mut rows = Vec::with_capacity(BATCH);
+            for record in records.by_ref().take(BATCH) {
+                let offset = record.offset;
+                let row = decoder.row(record);
+                if let Row::Event(event) = &row
+                    && window.health.contains(event.health)
+                    && let Some(ends) = window.ends(event.ts)
+                {
+                    for end in ends {
+                        counts.touch(batch, &mut touched, &event.source, end, offset);
+                    }
+                }
+                rows.push((offset, row));
+            }
+            if rows.is_empty() {
+                break;
+            }
+            for place in touched.missing() {
+                touched.set(place, None);
+            }
+            touched.add_all();
+            counts.store(&touched);
+            counts.release(batch, divan::black_box(touched.into_counts()));
+            divan::black_box(rows);
+        }
+    }
+
+    /// Records of one batch.
+    const BATCH: usize = 5_000;
+
+    /// All Critical, one source.
+    #[divan::bench]
+    fn original(bencher: Bencher) {
+        let original = Original { events_per_key: RECORDS / 3, delay: false, seed: 0 };
+        measure(bencher, records(original.records(|| 1_464_739_200_000)), all);
+    }
+
+    /// Many sources, every kind of health.
+    #[divan::bench]
+    fn mixed_without_malformed(bencher: Bencher) {
+        measure(bencher, mixed(Share::NONE), all);
+    }
+}

@@ -1,0 +1,253 @@
+//! The whole pipeline on the embedded default, measured as ratios.
+//!
+//! - `cargo bench --bench embedded -- ratio [RECORDS] [ROUNDS]`: in turn a bare loop, which inserts the very
+//!   rows that the pipeline writes (decoded and counted before) into the same SQLite tables with the same
+//!   durability and as many rows a transaction, and the pipeline, which reads the log, decodes, counts and
+//!   inserts. Prints records per second and the ratio of each round.
+//! - `cargo bench --bench embedded -- memory [RECORDS]`: the memory of the worker's process while it works
+//!   through a log, sampled.
+//! - `cargo bench --bench embedded -- restart [RECORDS]`: how long a worker with nothing to do takes from its
+//!   start to its end, with few and with many stored rows.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use exactlyonce::binding::{self, Facts, Origin};
+use exactlyonce::broker::embedded::EmbeddedBroker;
+use exactlyonce::broker::{Broker, NewRecord, Producer};
+use exactlyonce::embedded;
+use exactlyonce::event::{Record, Row};
+use exactlyonce::generate::Mixed;
+use exactlyonce::pipeline::{self, Options};
+use exactlyonce::store::cell::DeadLetterCells;
+use exactlyonce::store::embedded::EmbeddedStore;
+use exactlyonce::store::{Binding, Store};
+use exactlyonce::truth::{self, Tables};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use rusqlite::{Connection, params};
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+const TOPIC: &str = "exactlyonce.events";
+
+fn main() -> Outcome {
+    // Cargo adds `--bench`.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let number = |place: usize, default: usize| {
+        arguments.get(place).map_or(Ok(default), |text| text.replace('_', "").parse())
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match arguments.first().map_or("ratio", String::as_str) {
+        "ratio" => runtime.block_on(ratio(number(1, 500_000)?, number(2, 5)?)),
+        "memory" => runtime.block_on(memory(number(1, 5_000_000)?)),
+        "restart" => runtime.block_on(restart(number(1, 5_000_000)?)),
+        other => Err(format!("no such measurement: {other}").into()),
+    }
+}
+
+fn options() -> Options {
+    Options { until_end: true, ..Options::new(Facts::new(TOPIC)) }
+}
+
+/// A folder whose log holds so many records.
+async fn log(folder: &Path, records: usize) -> Outcome<EmbeddedBroker> {
+    let opened = embedded::Options::default();
+    EmbeddedBroker::create(folder, &opened)?;
+    let broker = EmbeddedBroker::open(folder, &opened)?;
+    broker.create_topic(TOPIC, 3, 1).await?;
+    let mut made = Mixed { records: records as u64, ..Mixed::default() }.records()?;
+    loop {
+        let chunk: Vec<NewRecord> = made.by_ref().take(20_000).collect();
+        if chunk.is_empty() {
+            return Ok(broker);
+        }
+        broker.append(TOPIC, chunk).await?;
+    }
+}
+
+async fn records(broker: &EmbeddedBroker) -> Outcome<Vec<Record>> {
+    let mut records = Vec::new();
+    for partition in 0..3 {
+        let mut offset = 0;
+        loop {
+            let fetched = broker.fetch(TOPIC, partition, offset, 10_000, 8 << 20).await?;
+            if fetched.next_offset == offset {
+                break;
+            }
+            offset = fetched.next_offset;
+            records.extend(fetched.records);
+        }
+    }
+    Ok(records)
+}
+
+async fn ratio(count: usize, rounds: usize) -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let broker = log(folder.path(), count).await?;
+    let rows = {
+        let records = records(&broker).await?;
+        let binding = bind(&broker, folder.path(), "truth").await?.1;
+        let decoder = exactlyonce::decode::Decoder {
+            window: binding.window,
+            max_mutation_bytes: binding.max_mutation_bytes as usize,
+        };
+        let tables = truth::tables(&records, &binding);
+        let rows = records.into_iter().map(|record| {
+            let (partition, offset) = (record.partition, record.offset);
+            (partition, offset, decoder.row(record))
+        });
+        (rows.collect::<Vec<_>>(), tables)
+    };
+    println!("{count} records; {} rows a transaction", options().batch_records);
+    let mut ratios = Vec::new();
+    for round in 0..rounds {
+        let bare = bare_loop(folder.path(), &format!("bare{round}"), &rows.0, &rows.1)?;
+        let (store, _) = bind(&broker, folder.path(), &format!("pipeline{round}")).await?;
+        let start = Instant::now();
+        let rng = ChaCha8Rng::seed_from_u64(round as u64);
+        let summary = pipeline::run(&broker, &store, &options(), rng, std::future::pending()).await?;
+        let pipeline = start.elapsed();
+        assert_eq!(summary.records, count as u64);
+        let per_second = |took: Duration| count as f64 / took.as_secs_f64();
+        let ratio = per_second(pipeline) / per_second(bare);
+        println!(
+            "bare loop {:>9.0} records/s, pipeline {:>9.0} records/s, ratio {ratio:.2}",
+            per_second(bare),
+            per_second(pipeline)
+        );
+        ratios.push(ratio);
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("median ratio {:.2}", ratios[ratios.len() / 2]);
+    Ok(())
+}
+
+async fn bind(broker: &EmbeddedBroker, folder: &Path, name: &str) -> Outcome<(EmbeddedStore, Binding)> {
+    let (folder, opened) = (folder.join(name), embedded::Options::default());
+    EmbeddedStore::apply_schema(&folder, &opened)?;
+    let store = EmbeddedStore::open(&folder, &opened)?;
+    let bound = binding::init(broker, &store, &Facts::new(TOPIC), &Origin::Start).await?;
+    Ok((store, bound.binding))
+}
+
+/// Inserts rows, counts and alerts with nothing around it.
+fn bare_loop(folder: &Path, name: &str, rows: &[(i32, i64, Row)], tables: &Tables) -> Outcome<Duration> {
+    let folder = folder.join(name);
+    EmbeddedStore::apply_schema(&folder, &embedded::Options::default())?;
+    let mut file = Connection::open(folder.join("store.sqlite"))?;
+    file.pragma_update(None, "journal_mode", "WAL")?;
+    file.pragma_update(None, "synchronous", "FULL")?;
+    let start = Instant::now();
+    for rows in rows.chunks(options().batch_records) {
+        let transaction = file.transaction()?;
+        {
+            let mut event =
+                transaction.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+            let mut letter = transaction
+                .prepare_cached("INSERT INTO dead_letters VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
+            for (partition, offset, row) in rows {
+                match row {
+                    Row::Event(e) => event.execute(params![
+                        partition,
+                        offset,
+                        e.id,
+                        e.ts,
+                        e.source,
+                        e.client,
+                        e.health.code()
+                    ])?,
+                    Row::DeadLetter(dead) => {
+                        let cells = DeadLetterCells::from(dead.clone());
+                        letter.execute(params![
+                            partition,
+                            offset,
+                            cells.reason,
+                            cells.timestamp,
+                            cells.key,
+                            cells.value,
+                            cells.key_length,
+                            cells.value_length,
+                            cells.sha256
+                        ])?
+                    }
+                };
+            }
+        }
+        transaction.commit()?;
+    }
+    let transaction = file.transaction()?;
+    {
+        let mut alert = transaction.prepare_cached("INSERT INTO alerts VALUES (?1, ?2, ?3, ?3)")?;
+        for ((source, end), count) in &tables.alerts {
+            alert.execute(params![source, end, count])?;
+        }
+    }
+    transaction.commit()?;
+    Ok(start.elapsed())
+}
+
+/// The worker as a process of its own.
+fn worker(folder: &Path) -> Outcome<Child> {
+    let child = Command::new(env!("CARGO_BIN_EXE_exactlyonce"))
+        .args(["run", "--until-end", "--set", "log.level=warn", "--data"])
+        .arg(folder)
+        .stdout(Stdio::null())
+        .spawn()?;
+    Ok(child)
+}
+
+/// Resident memory of a process now, in KiB; `None` when it has ended.
+fn resident(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+async fn memory(count: usize) -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let broker = log(folder.path(), count).await?;
+    let (store, _) = bind(&broker, folder.path(), ".").await?;
+    let start = Instant::now();
+    let mut child = worker(folder.path())?;
+    let (mut told, mut most) = (0, 0);
+    while child.try_wait()?.is_none() {
+        std::thread::sleep(Duration::from_millis(50));
+        most = most.max(resident(child.id()).unwrap_or(0));
+        let all = store.progress_of_all().await.answer()?;
+        let done: i64 = all.values().map(|progress| progress.next_offset).sum();
+        let tenth = done as usize * 10 / count.max(1);
+        if tenth > told {
+            told = tenth;
+            let now = resident(child.id()).unwrap_or(0) / 1024;
+            println!("{:>3} %  {done:>9} records  {now:>4} MiB", tenth * 10);
+        }
+    }
+    let per_second = count as f64 / start.elapsed().as_secs_f64();
+    println!("most: {} MiB; {per_second:.0} records/s as a process", most / 1024);
+    Ok(())
+}
+
+async fn restart(many: usize) -> Outcome {
+    let few = 5_000;
+    let mut medians = Vec::new();
+    for count in [few, many] {
+        let folder = tempfile::tempdir()?;
+        let broker = log(folder.path(), count).await?;
+        drop(bind(&broker, folder.path(), ".").await?);
+        worker(folder.path())?.wait()?;
+        let mut times: Vec<Duration> = Vec::new();
+        for _ in 0..11 {
+            let start = Instant::now();
+            worker(folder.path())?.wait()?;
+            times.push(start.elapsed());
+        }
+        times.sort();
+        println!("{count:>9} stored rows: median {:?}, most {:?}", times[5], times[10]);
+        medians.push(times[5]);
+    }
+    println!("ratio {:.2}", medians[1].as_secs_f64() / medians[0].as_secs_f64());
+    Ok(())
+}
