@@ -294,7 +294,7 @@ const SHOWN_SAME: usize = 20;
 const SHOWN: usize = 80;
 
 fn excerpt(text: &str, same: usize) -> String {
-    let skipped = if same <= SHOWN_SAME { 0 } else { same - SHOWN_SAME };
+    let skipped = same.saturating_sub(SHOWN_SAME);
     let shown: String = text.chars().skip(skipped).take(SHOWN).collect();
     let before = if skipped > 0 { "..." } else { "" };
     let after = if text.chars().nth(skipped + SHOWN).is_some() { "..." } else { "" };
