@@ -19,4 +19,6 @@ pub mod pipeline;
 pub mod schema;
 pub mod store;
 pub mod truth;
+#[cfg(feature = "embedded")]
+pub mod verify;
 pub mod window;

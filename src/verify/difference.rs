@@ -1,0 +1,302 @@
+//! What can be wrong with the tables, by name, with the evidence.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::event::{DeadLetter, Event};
+use crate::store::cell::DeadLetterCells;
+
+/// A table that holds a row for each offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Table {
+    /// `events`
+    Events,
+    /// `dead_letters`
+    DeadLetters,
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Table::Events => "events",
+            Table::DeadLetters => "dead_letters",
+        })
+    }
+}
+
+/// Why the log has no record for a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Foreignness {
+    /// The offset lies in the judged log, but no record is there.
+    NoRecord,
+    /// The offset lies below the partition's origin.
+    BelowOrigin,
+    /// The offset lies at or past the log's end: the log was truncated.
+    PastLogEnd,
+    /// The topic has no such partition.
+    NoPartition,
+}
+
+impl fmt::Display for Foreignness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Foreignness::NoRecord => "the log has no record there",
+            Foreignness::BelowOrigin => "it lies below the origin",
+            Foreignness::PastLogEnd => "it lies past the log's end",
+            Foreignness::NoPartition => "the topic has no such partition",
+        })
+    }
+}
+
+/// A column that holds something else than the log says. Long values are cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AlteredField {
+    /// The column.
+    pub field: &'static str,
+    /// What the table holds.
+    pub stored: String,
+    /// What the log says.
+    pub expected: String,
+}
+
+/// One difference between the tables and the ground truth.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "difference", rename_all = "snake_case")]
+pub enum Difference {
+    /// The log has an event here, and `events` has no row.
+    Lost {
+        /// Partition.
+        partition: i32,
+        /// Offset.
+        offset: i64,
+        /// The reason of the row that `dead_letters` has instead, if it has one.
+        dead_letter: Option<String>,
+    },
+    /// Both tables have a row for the offset, where the log says one.
+    Duplicate {
+        /// Partition.
+        partition: i32,
+        /// Offset.
+        offset: i64,
+        /// The table that should have none; unknown where the log no longer has the record.
+        wrong: Option<Table>,
+    },
+    /// The row is there, with other content.
+    Altered {
+        /// Partition.
+        partition: i32,
+        /// Offset.
+        offset: i64,
+        /// The table.
+        table: Table,
+        /// What differs.
+        fields: Vec<AlteredField>,
+    },
+    /// A row without a record.
+    Foreign {
+        /// Partition.
+        partition: i32,
+        /// Offset.
+        offset: i64,
+        /// The table.
+        table: Table,
+        /// Why there is no record.
+        why: Foreignness,
+    },
+    /// The log has a record here that is no event, and `dead_letters` has no row.
+    MissingDeadLetter {
+        /// Partition.
+        partition: i32,
+        /// Offset.
+        offset: i64,
+        /// The reason that the row should have.
+        reason: String,
+        /// True if `events` has a row instead.
+        event: bool,
+    },
+    /// A window reached the threshold, and has no alert.
+    MissingAlert {
+        /// The source.
+        source: String,
+        /// The window's end in milliseconds since the epoch.
+        window_end: i64,
+        /// Counted events in the judged log.
+        counted: i64,
+    },
+    /// An alert with another count than the log's.
+    WrongAlertCount {
+        /// The source.
+        source: String,
+        /// The window's end in milliseconds since the epoch.
+        window_end: i64,
+        /// `event_count` of the alert.
+        stored: i64,
+        /// The least count that would be right.
+        least: i64,
+        /// The greatest count that would be right, which is greater than `least` only while workers run;
+        /// `None` if part of the window's log is gone.
+        most: Option<i64>,
+    },
+    /// An alert for a window that did not reach the threshold.
+    PhantomAlert {
+        /// The source.
+        source: String,
+        /// The window's end in milliseconds since the epoch.
+        window_end: i64,
+        /// `event_count` of the alert.
+        stored: i64,
+        /// The most events that the log has for the window.
+        counted: i64,
+    },
+}
+
+impl Difference {
+    /// The names of all differences, in the order in which reports list them.
+    pub const NAMES: [&'static str; 8] = [
+        "lost",
+        "duplicate",
+        "altered",
+        "foreign",
+        "missing_dead_letter",
+        "missing_alert",
+        "wrong_alert_count",
+        "phantom_alert",
+    ];
+
+    /// The difference's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Difference::Lost { .. } => "lost",
+            Difference::Duplicate { .. } => "duplicate",
+            Difference::Altered { .. } => "altered",
+            Difference::Foreign { .. } => "foreign",
+            Difference::MissingDeadLetter { .. } => "missing_dead_letter",
+            Difference::MissingAlert { .. } => "missing_alert",
+            Difference::WrongAlertCount { .. } => "wrong_alert_count",
+            Difference::PhantomAlert { .. } => "phantom_alert",
+        }
+    }
+}
+
+/// One line. Control characters of what came from outside are escaped.
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.name())?;
+        match self {
+            Difference::Lost { partition, offset, dead_letter } => {
+                write!(f, "partition {partition} offset {offset}: the event is not in events")?;
+                match dead_letter {
+                    Some(reason) => write!(f, ", but in dead_letters as {reason}"),
+                    None => Ok(()),
+                }
+            }
+            Difference::Duplicate { partition, offset, wrong } => {
+                write!(f, "partition {partition} offset {offset}: both events and dead_letters have a row")?;
+                match wrong {
+                    Some(table) => write!(f, ", {table} should not"),
+                    None => f.write_str(", the log no longer tells which should not"),
+                }
+            }
+            Difference::Altered { partition, offset, table, fields } => {
+                write!(f, "partition {partition} offset {offset}: in {table}")?;
+                for (i, AlteredField { field, stored, expected }) in fields.iter().enumerate() {
+                    let comma = if i == 0 { "" } else { "," };
+                    write!(f, "{comma} {field} is {stored} where the log has {expected}")?;
+                }
+                Ok(())
+            }
+            Difference::Foreign { partition, offset, table, why } => {
+                write!(f, "partition {partition} offset {offset}: {table} has a row, but {why}")
+            }
+            Difference::MissingDeadLetter { partition, offset, reason, event } => {
+                write!(f, "partition {partition} offset {offset}: {reason} is not in dead_letters")?;
+                f.write_str(if *event { ", but in events" } else { "" })
+            }
+            Difference::MissingAlert { source, window_end, counted } => {
+                write!(f, "source {source:?} window ending at {window_end}: {counted} events and no alert")
+            }
+            Difference::WrongAlertCount { source, window_end, stored, least, most } => {
+                write!(f, "source {source:?} window ending at {window_end}: event_count is {stored} where ")?;
+                match most {
+                    Some(most) if most == least => write!(f, "the log has {least}"),
+                    Some(most) => write!(f, "the log has {least} to {most}"),
+                    None => write!(f, "what is left of the log has {least}"),
+                }
+            }
+            Difference::PhantomAlert { source, window_end, stored, counted } => write!(
+                f,
+                "source {source:?} window ending at {window_end}: an alert with event_count {stored} where the \
+                 log has {counted}"
+            ),
+        }
+    }
+}
+
+/// The columns in which two events differ.
+pub(super) fn altered_event(stored: &Event, expected: &Event) -> Vec<AlteredField> {
+    let columns = |e: &Event| {
+        [
+            ("id", e.id.to_string()),
+            ("ts", e.ts.to_string()),
+            ("source", format!("{:?}", e.source)),
+            ("client", format!("{:?}", e.client)),
+            ("health", e.health.code().to_string()),
+        ]
+    };
+    altered(columns(stored), columns(expected))
+}
+
+/// The columns in which two dead letters differ.
+pub(super) fn altered_dead_letter(stored: DeadLetter, expected: DeadLetter) -> Vec<AlteredField> {
+    fn bytes(bytes: &Option<Vec<u8>>) -> String {
+        bytes.as_ref().map_or("unset".to_owned(), |bytes| format!("\"{}\"", bytes.escape_ascii()))
+    }
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+    fn length(length: Option<i64>) -> String {
+        length.map_or("unset".to_owned(), |length| length.to_string())
+    }
+    let columns = |letter: DeadLetter| {
+        let cells = DeadLetterCells::from(letter);
+        [
+            ("reason", cells.reason),
+            ("timestamp", cells.timestamp.to_string()),
+            ("key", bytes(&cells.key)),
+            ("value", bytes(&cells.value)),
+            ("key_length", length(cells.key_length)),
+            ("value_length", length(cells.value_length)),
+            ("sha256", cells.sha256.as_deref().map_or("unset".to_owned(), hex)),
+        ]
+    };
+    altered(columns(stored), columns(expected))
+}
+
+fn altered<const N: usize>(
+    stored: [(&'static str, String); N],
+    expected: [(&'static str, String); N],
+) -> Vec<AlteredField> {
+    let pairs = stored.into_iter().zip(expected);
+    let differing = pairs.filter(|(stored, expected)| stored.1 != expected.1);
+    differing
+        .map(|((field, stored), (_, expected))| {
+            let same = stored.chars().zip(expected.chars()).take_while(|(a, b)| a == b).count();
+            AlteredField { field, stored: excerpt(&stored, same), expected: excerpt(&expected, same) }
+        })
+        .collect()
+}
+
+/// The most characters of a value that evidence shows: some of those that are the same, then what differs.
+const SHOWN_SAME: usize = 20;
+const SHOWN: usize = 80;
+
+fn excerpt(text: &str, same: usize) -> String {
+    let skipped = if same <= SHOWN_SAME { 0 } else { same - SHOWN_SAME };
+    let shown: String = text.chars().skip(skipped).take(SHOWN).collect();
+    let before = if skipped > 0 { "..." } else { "" };
+    let after = if text.chars().nth(skipped + SHOWN).is_some() { "..." } else { "" };
+    format!("{before}{shown}{after}")
+}

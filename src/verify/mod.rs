@@ -1,0 +1,202 @@
+//! Verification: log and tables side by side, every difference by name.
+//!
+//! For each partition of the topic, the log from the partition's origin up to the lesser of its durable
+//! progress and its end, both as of the start, is the *judged log*. It is read once, in pieces, next to the
+//! rows of the same offsets, and held against the [ground truth](crate::truth); then the alerts are held
+//! against the counts of its windows. Memory is bounded: pieces are, and what grows with the number of
+//! windows spills into a temporary file ([`VerifyOptions`]). Nothing is written to log or tables.
+//!
+//! # Rows
+//! An offset of the judged log must have the row that the ground truth says, in the table it says, and no
+//! other. Rows below an origin, at offsets without a record, at or past the log's end, or in a partition that
+//! the topic does not have are foreign. Rows between the judged log and the log's end are a worker's that is
+//! ahead of its progress, and are left alone.
+//!
+//! # Alerts, while workers run
+//! Progress is read before anything else, and whatever lies below it is durable in every table: an alert
+//! counts at least the judged log. It may count more, for workers go on. What they can have counted is
+//! bounded by the log: after the last alert was read the ends are asked for again, and what lies between the
+//! judged log and them is counted as *maybe*. With the judged count `low`, an alert is
+//! - required if `low` reaches the threshold;
+//! - allowed if `low + maybe` reaches it;
+//! - right if `event_count` reaches the threshold and lies between `low` and `low + maybe`.
+//!
+//! Where nothing lies behind the judged log that is plain equality.
+//!
+//! # What the log no longer has
+//! Records that retention deleted, before the verification or while it runs, cannot be judged. Their offsets
+//! are reported as unverifiable, never as fine. Their windows are not judged from above: an alert there must
+//! reach `low` and the threshold, and must exist if `low` reaches the threshold, but may count more and may
+//! exist without. Which windows those are is told by the stored events of these offsets (with a health that
+//! counts). This rests on these rows being right, as far as it can be known: where one of them was lost,
+//! foreign or altered, an alert may be reported wrong or phantom that was right, or not judged that could
+//! have been. The tables are damaged in all of these cases, but a difference of such a window does not say
+//! where. That an offset has rows in both tables is reported there, too.
+//!
+//! Offsets behind the judged log may be gone as well. Their rows are in the tables if progress, read again,
+//! has passed them. If it has not, a worker may have counted records that left no row: then no window is
+//! judged from above.
+//!
+//! # What it rests on
+//! The topic's id (checked at the start, after the alerts and at the end), a log whose records do not change
+//! and whose end only grows, and a store that answers as [`crate::store`] says. A broker may for a moment say
+//! an end that lies too low, so where rows or progress lie past it, it is asked again for some seconds.
+//! The table `window_counts` is not looked at: it is the pipeline's memory, not its result.
+
+mod ask;
+mod difference;
+mod error;
+mod partition;
+mod report;
+mod windows;
+
+use std::path::PathBuf;
+
+use crate::binding::{self, BindingError};
+use crate::broker::{Broker, Topic};
+use crate::event::DECODER_VERSION;
+use crate::store::{Binding, SCHEMA_VERSION, Store};
+
+pub use difference::{AlteredField, Difference, Foreignness, Table};
+pub use error::VerifyError;
+pub use report::{OffsetRange, PartitionReport, Report};
+use windows::Windows;
+
+/// Alerts of one request.
+const ALERTS_PAGE: usize = 1_000;
+
+/// How to verify. Only memory, disk and the length of the report depend on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyOptions {
+    /// The most differences that the report lists. All are counted.
+    pub listed: usize,
+    /// Where the temporary file goes; `None` is the system's folder for such files.
+    pub spill_folder: Option<PathBuf>,
+    /// The most windows whose counts are kept in memory, at least 1. One takes some 100 bytes and its source.
+    pub windows_in_memory: usize,
+}
+
+impl Default for VerifyOptions {
+    /// 100 differences, the system's folder, 100,000 windows.
+    fn default() -> Self {
+        Self { listed: 100, spill_folder: None, windows_in_memory: 100_000 }
+    }
+}
+
+/// Holds the tables against the log, by the binding that the store has. Safe while workers run.
+///
+/// # Errors
+/// [`VerifyError`]; differences are no error, they are in the report.
+pub async fn verify<B: Broker, S: Store>(
+    broker: &B,
+    store: &S,
+    options: &VerifyOptions,
+) -> Result<Report, VerifyError> {
+    let binding = ask::store(|| "give the binding".to_owned(), || store.binding()).await?;
+    let Some(binding) = binding else {
+        let rows = ask::store(|| "say whether it holds rows".to_owned(), || store.holds_rows()).await?;
+        return Err(if rows { BindingError::ForeignRows.into() } else { VerifyError::Unbound });
+    };
+    let mut verification = Verification {
+        broker,
+        store,
+        windows: Windows::new(options.spill_folder.as_deref(), options.windows_in_memory)?,
+        report: Report::new(binding.topic.clone(), binding.topic_id.clone(), options.listed),
+        any_gone: false,
+        binding,
+    };
+    let result = verification.run().await;
+    // Whatever was found, in another topic's log it means nothing.
+    verification.topic().await?;
+    result?;
+    verification.judge_windows()
+}
+
+/// A verification under way.
+struct Verification<'a, B, S> {
+    broker: &'a B,
+    store: &'a S,
+    binding: Binding,
+    windows: Windows,
+    report: Report,
+    /// Records are gone that may have been counted in any window.
+    any_gone: bool,
+}
+
+impl<B: Broker, S: Store> Verification<'_, B, S> {
+    /// Everything but the judgement of the windows.
+    async fn run(&mut self) -> Result<(), VerifyError> {
+        let store = self.store;
+        // The order matters. What is below this progress was in the log before the log is looked at, and
+        // what has rows now was in the topic before the topic is looked at.
+        let progress = ask::store(|| "give the progress".to_owned(), || store.progress_of_all()).await?;
+        let stored = ask::store(|| "list the partitions that have rows".to_owned(), || store.partitions());
+        let stored = stored.await?;
+        let topic = self.topic().await?;
+
+        let mut judged = Vec::new();
+        for partition in 0..topic.partitions {
+            let next_offset = progress.get(&partition).map(|progress| progress.next_offset);
+            judged.push(self.judge_partition(partition, next_offset).await?);
+        }
+        for partition in stored.into_iter().filter(|p| !(0..topic.partitions).contains(p)) {
+            self.foreign(partition, i64::MIN, i64::MAX, Foreignness::NoPartition).await?;
+        }
+
+        let mut cursor = None;
+        loop {
+            let after = &cursor;
+            let page = ask::store(|| "list alerts".to_owned(), || store.alerts(after.clone(), ALERTS_PAGE));
+            let page = page.await?;
+            self.windows.add_alerts(&page.rows)?;
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+
+        // Only now: no alert that was read can count a record that is not in the log by now.
+        let topic = self.topic().await?;
+        for partition in 0..topic.partitions {
+            let judged_to = judged.get(partition as usize).copied();
+            let from = judged_to.unwrap_or_else(|| self.binding.origin(partition));
+            self.count_behind(partition, from).await?;
+        }
+        Ok(())
+    }
+
+    /// The topic as it is now, if it is still the one of the binding and can be judged.
+    async fn topic(&self) -> Result<Topic, VerifyError> {
+        let bound = &self.binding;
+        bound.window.check().map_err(BindingError::Window)?;
+        let topic = ask::topic(self.broker, &bound.topic).await?;
+        if topic.compacted {
+            return Err(BindingError::Compacted { topic: topic.name }.into());
+        }
+        let found = Binding {
+            topic_id: topic.id.clone(),
+            decoder_version: DECODER_VERSION,
+            schema_version: SCHEMA_VERSION,
+            ..bound.clone()
+        };
+        match binding::compare(bound, &found) {
+            Ok(()) => Ok(topic),
+            Err(BindingError::Recreated { topic, bound, found }) => {
+                Err(VerifyError::Recreated { topic, bound, found })
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    fn judge_windows(self) -> Result<Report, VerifyError> {
+        let Self { windows, mut report, binding, any_gone, .. } = self;
+        let judged =
+            windows.judge(binding.window.threshold, any_gone, |difference| report.add(difference))?;
+        report.alerts = judged.alerts;
+        report.windows_not_judged = judged.windows_not_judged;
+        Ok(report)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,306 @@
+//! One partition: its log and its rows, side by side by offset.
+
+use std::collections::BTreeMap;
+
+use crate::broker::Broker;
+use crate::event::{DeadLetter, Event, Record, Row};
+use crate::store::Store;
+use crate::truth;
+
+use super::Verification;
+use super::ask::{self, Piece};
+use super::difference::{Difference, Foreignness, Table, altered_dead_letter, altered_event};
+use super::error::VerifyError;
+use super::report::{OffsetRange, PartitionReport};
+use super::windows::Found;
+
+/// Events of one request; a row is a few KiB at most.
+const EVENTS_PAGE: usize = 1_000;
+
+/// Dead letters of one request. A row may be as large as a record, so it asks for no more than the piece of
+/// log beside it says, within these bounds.
+const DEAD_LETTERS_PAGE: std::ops::RangeInclusive<usize> = 16..=64;
+
+/// Rows of a partition from where they were asked for up to `to`.
+struct Rows {
+    to: i64,
+    events: Vec<(i64, Event)>,
+    dead_letters: Vec<(i64, DeadLetter)>,
+}
+
+/// What log and tables say of one offset.
+#[derive(Default)]
+struct Place {
+    truth: Option<Row>,
+    event: Option<Event>,
+    dead_letter: Option<DeadLetter>,
+}
+
+impl<B: Broker, S: Store> Verification<'_, B, S> {
+    /// Judges the rows of a partition, counts its windows, and says how far.
+    pub(super) async fn judge_partition(
+        &mut self,
+        partition: i32,
+        progress: Option<i64>,
+    ) -> Result<i64, VerifyError> {
+        let origin = self.binding.origin(partition);
+        let log =
+            ask::offsets(self.broker, &self.binding.topic, partition, progress.unwrap_or(origin)).await?;
+        let judged_to = progress.unwrap_or(origin).min(log.end).max(origin);
+        let mut unverifiable: Vec<OffsetRange> = Vec::new();
+
+        self.foreign(partition, i64::MIN, origin, Foreignness::BelowOrigin).await?;
+        let mut at = origin;
+        while at < judged_to {
+            match ask::piece(self.broker, &self.binding.topic, partition, at).await? {
+                Piece::Here(fetched) => {
+                    let to = fetched.next_offset.min(judged_to);
+                    let records = fetched.records.into_iter().filter(|record| record.offset < to).collect();
+                    self.compare(partition, at, to, records, Foreignness::NoRecord).await?;
+                    at = to;
+                }
+                Piece::Gone(start) => {
+                    let to = start.min(judged_to);
+                    self.report.rows_unverifiable += self.mark_gone(partition, at, to).await?;
+                    match unverifiable.last_mut() {
+                        Some(last) if last.to == at => last.to = to,
+                        _ => unverifiable.push(OffsetRange { from: at, to }),
+                    }
+                    at = to;
+                }
+                // It was truncated since the end was asked for.
+                Piece::Ended => {
+                    self.foreign(partition, at, judged_to, Foreignness::PastLogEnd).await?;
+                    at = judged_to;
+                }
+            }
+        }
+        self.foreign_past_end(partition, log.end.max(judged_to)).await?;
+
+        self.report.partitions.push(PartitionReport {
+            partition,
+            origin,
+            progress,
+            judged_to,
+            log_start: log.start,
+            log_end: log.end,
+            unverifiable,
+        });
+        Ok(judged_to)
+    }
+
+    /// Counts what workers may have counted already: the events behind the judged log.
+    pub(super) async fn count_behind(&mut self, partition: i32, from: i64) -> Result<(), VerifyError> {
+        let end = ask::offsets(self.broker, &self.binding.topic, partition, from).await?.end;
+        let mut at = from;
+        while at < end {
+            match ask::piece(self.broker, &self.binding.topic, partition, at).await? {
+                Piece::Here(fetched) => {
+                    for record in fetched.records.iter().filter(|record| record.offset < end) {
+                        if let Row::Event(event) = truth::row(record, &self.binding) {
+                            self.count(&event, Found::Behind)?;
+                        }
+                    }
+                    at = fetched.next_offset;
+                }
+                Piece::Gone(start) => {
+                    let store = self.store;
+                    let request = || format!("give the progress of partition {partition}");
+                    let progress = ask::store(request, || store.progress(partition)).await?;
+                    if progress.is_none_or(|progress| progress.next_offset < start) {
+                        self.any_gone = true;
+                    }
+                    self.mark_gone(partition, at, start).await?;
+                    at = start;
+                }
+                Piece::Ended => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts an event in each of its windows, if it counts.
+    fn count(&mut self, event: &Event, found: Found) -> Result<(), VerifyError> {
+        if self.binding.window.health.contains(event.health) {
+            // A stored event may be any; the log's own have windows.
+            for end in truth::window_ends(event.ts, &self.binding.window).unwrap_or_default() {
+                self.windows.add(&event.source, end, found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the records of a stretch, which are all that the log has there, with its rows.
+    async fn compare(
+        &mut self,
+        partition: i32,
+        from: i64,
+        to: i64,
+        records: Vec<Record>,
+        why_foreign: Foreignness,
+    ) -> Result<(), VerifyError> {
+        let mut truths = BTreeMap::new();
+        let mut dead_letters = 0;
+        for record in records {
+            let row = truth::row(&record, &self.binding);
+            match &row {
+                Row::Event(event) => {
+                    self.report.events += 1;
+                    self.count(event, Found::Judged)?;
+                }
+                Row::DeadLetter(_) => dead_letters += 1,
+            }
+            truths.insert(record.offset, row);
+        }
+        self.report.dead_letters += dead_letters as u64;
+
+        let mut at = from;
+        while at < to {
+            let rows = self.rows(partition, at, to, dead_letters).await?;
+            let later = truths.split_off(&rows.to);
+            let mut places: BTreeMap<i64, Place> = BTreeMap::new();
+            for (offset, truth) in truths {
+                places.entry(offset).or_default().truth = Some(truth);
+            }
+            for (offset, event) in rows.events {
+                places.entry(offset).or_default().event = Some(event);
+            }
+            for (offset, dead_letter) in rows.dead_letters {
+                places.entry(offset).or_default().dead_letter = Some(dead_letter);
+            }
+            for (offset, place) in places {
+                self.judge(partition, offset, place, why_foreign);
+            }
+            truths = later;
+            at = rows.to;
+        }
+        Ok(())
+    }
+
+    /// Reports every row of a stretch that the log has nothing for.
+    pub(super) async fn foreign(
+        &mut self,
+        partition: i32,
+        from: i64,
+        to: i64,
+        why: Foreignness,
+    ) -> Result<(), VerifyError> {
+        self.compare(partition, from, to, Vec::new(), why).await
+    }
+
+    /// Reports rows past the log's end. A row is written after its record, so what is there now must be
+    /// below the end as it is asked for afterwards.
+    async fn foreign_past_end(&mut self, partition: i32, from: i64) -> Result<(), VerifyError> {
+        let (mut at, mut asked) = (from, false);
+        while at < i64::MAX {
+            let rows = self.rows(partition, at, i64::MAX, 0).await?;
+            let events = rows.events.iter().map(|row| (Table::Events, row.0));
+            let dead_letters = rows.dead_letters.iter().map(|row| (Table::DeadLetters, row.0));
+            let places: Vec<(Table, i64)> = events.chain(dead_letters).collect();
+            let Some(last) = places.iter().map(|place| place.1).max() else { break };
+            // The patience for an end that lags is spent once, not for every page.
+            let wanted = if asked { i64::MIN } else { last.saturating_add(1) };
+            let log = ask::offsets(self.broker, &self.binding.topic, partition, wanted).await?;
+            asked = true;
+            for (table, offset) in places.into_iter().filter(|place| place.1 >= log.end) {
+                let why = Foreignness::PastLogEnd;
+                self.report.add(Difference::Foreign { partition, offset, table, why });
+            }
+            at = rows.to.max(log.end);
+        }
+        Ok(())
+    }
+
+    /// Marks the windows of stored events whose records are gone, and says how many rows there are.
+    async fn mark_gone(&mut self, partition: i32, from: i64, to: i64) -> Result<u64, VerifyError> {
+        let mut count = 0;
+        let mut at = from;
+        while at < to {
+            let rows = self.rows(partition, at, to, 0).await?;
+            count += (rows.events.len() + rows.dead_letters.len()) as u64;
+            for (offset, event) in &rows.events {
+                self.count(event, Found::Gone)?;
+                if rows.dead_letters.binary_search_by_key(offset, |row| row.0).is_ok() {
+                    self.report.add(Difference::Duplicate { partition, offset: *offset, wrong: None });
+                }
+            }
+            at = rows.to;
+        }
+        Ok(count)
+    }
+
+    /// The rows of a stretch, or of its beginning if there are many.
+    async fn rows(
+        &self,
+        partition: i32,
+        from: i64,
+        to: i64,
+        dead_letters: usize,
+    ) -> Result<Rows, VerifyError> {
+        let (store, mut end) = (self.store, to);
+        let limit = (dead_letters + 1).clamp(*DEAD_LETTERS_PAGE.start(), *DEAD_LETTERS_PAGE.end());
+        let request = || format!("list dead letters of partition {partition} offsets {from} to {to}");
+        let dead_letters = ask::store(request, || store.dead_letters(partition, from, to, limit));
+        let mut dead_letters = dead_letters.await?;
+        if let Some((last, _)) = dead_letters.get(limit - 1) {
+            end = last + 1;
+        }
+        let request = || format!("list events of partition {partition} offsets {from} to {end}");
+        let events = ask::store(request, || store.events(partition, from, end, EVENTS_PAGE)).await?;
+        if let Some((last, _)) = events.get(EVENTS_PAGE - 1) {
+            end = last + 1;
+            dead_letters.retain(|row| row.0 < end);
+        }
+        Ok(Rows { to: end, events, dead_letters })
+    }
+
+    fn judge(&mut self, partition: i32, offset: i64, place: Place, why_foreign: Foreignness) {
+        let report = &mut self.report;
+        let Place { truth, event, dead_letter } = place;
+        let duplicate = event.is_some() && dead_letter.is_some();
+        let wrong = match truth {
+            None => {
+                let why = why_foreign;
+                if event.is_some() {
+                    report.add(Difference::Foreign { partition, offset, table: Table::Events, why });
+                }
+                if dead_letter.is_some() {
+                    report.add(Difference::Foreign { partition, offset, table: Table::DeadLetters, why });
+                }
+                return;
+            }
+            Some(Row::Event(expected)) => {
+                match event {
+                    None => {
+                        let dead_letter = dead_letter.map(|letter| letter.reason.code());
+                        report.add(Difference::Lost { partition, offset, dead_letter });
+                    }
+                    Some(stored) if stored == expected => {}
+                    Some(stored) => {
+                        let fields = altered_event(&stored, &expected);
+                        report.add(Difference::Altered { partition, offset, table: Table::Events, fields });
+                    }
+                }
+                Table::DeadLetters
+            }
+            Some(Row::DeadLetter(expected)) => {
+                match dead_letter {
+                    None => {
+                        let (reason, event) = (expected.reason.code(), event.is_some());
+                        report.add(Difference::MissingDeadLetter { partition, offset, reason, event });
+                    }
+                    Some(stored) if stored == expected => {}
+                    Some(stored) => {
+                        let table = Table::DeadLetters;
+                        let fields = altered_dead_letter(stored, expected);
+                        report.add(Difference::Altered { partition, offset, table, fields });
+                    }
+                }
+                Table::Events
+            }
+        };
+        if duplicate {
+            report.add(Difference::Duplicate { partition, offset, wrong: Some(wrong) });
+        }
+    }
+}

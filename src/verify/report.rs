@@ -1,0 +1,104 @@
+//! What a verification found.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::difference::Difference;
+
+/// Offsets from `from` up to and without `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct OffsetRange {
+    /// The first.
+    pub from: i64,
+    /// The one after the last.
+    pub to: i64,
+}
+
+/// What was judged of a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PartitionReport {
+    /// The partition.
+    pub partition: i32,
+    /// Where the pipeline began, and with it the judgement.
+    pub origin: i64,
+    /// Durable progress as of the verification's start; `None` if there was none.
+    pub progress: Option<i64>,
+    /// Records from `origin` up to here were judged: the lesser of progress and the log's end, but not less
+    /// than `origin`.
+    pub judged_to: i64,
+    /// The log's start as of the verification's start.
+    pub log_start: i64,
+    /// The log's end as of the verification's start. Below `progress`, the log was truncated.
+    pub log_end: i64,
+    /// Parts of the judged range whose records the log no longer has: nothing is known of them, good or bad.
+    pub unverifiable: Vec<OffsetRange>,
+}
+
+/// The result of a verification.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The topic.
+    pub topic: String,
+    /// Its id.
+    pub topic_id: String,
+    /// Every partition of the topic, in order.
+    pub partitions: Vec<PartitionReport>,
+    /// Records of the judged log that are events.
+    pub events: u64,
+    /// Records of the judged log that are dead letters.
+    pub dead_letters: u64,
+    /// Alerts that the table holds.
+    pub alerts: u64,
+    /// Stored rows whose records the log no longer has.
+    pub rows_unverifiable: u64,
+    /// Windows with a part in a log that is gone: they were judged only by what is left.
+    pub windows_not_judged: u64,
+    /// How many differences there are, by name; every name is there.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// The first of them, at most [`VerifyOptions::listed`](super::VerifyOptions::listed).
+    pub differences: Vec<Difference>,
+    #[serde(skip)]
+    listed: usize,
+}
+
+impl Report {
+    pub(super) fn new(topic: String, topic_id: String, listed: usize) -> Self {
+        Self {
+            topic,
+            topic_id,
+            partitions: Vec::new(),
+            events: 0,
+            dead_letters: 0,
+            alerts: 0,
+            rows_unverifiable: 0,
+            windows_not_judged: 0,
+            counts: Difference::NAMES.into_iter().map(|name| (name, 0)).collect(),
+            differences: Vec::new(),
+            listed,
+        }
+    }
+
+    pub(super) fn add(&mut self, difference: Difference) {
+        *self.counts.entry(difference.name()).or_default() += 1;
+        if self.differences.len() < self.listed {
+            self.differences.push(difference);
+        }
+    }
+
+    /// All differences, listed or not.
+    pub fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// True if no difference was found (exit code 0, else 1). It does not say that everything could be
+    /// looked at: see [`Report::is_complete`].
+    pub fn is_clean(&self) -> bool {
+        self.total() == 0
+    }
+
+    /// True if nothing had to be left out because the log no longer has it.
+    pub fn is_complete(&self) -> bool {
+        self.windows_not_judged == 0 && self.partitions.iter().all(|p| p.unverifiable.is_empty())
+    }
+}

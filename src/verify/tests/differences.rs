@@ -1,0 +1,329 @@
+//! Each difference by name, and what is none.
+
+use super::*;
+use crate::event::{Body, DeadLetter, Reason};
+
+/// A world of [`some`] records whose tables were spoilt.
+async fn spoilt(spoil: impl FnOnce(&mut Tables)) -> World {
+    let world = World::new().await;
+    world.append(some()).await;
+    let mut tables = world.truth().await;
+    spoil(&mut tables);
+    world.finish(&tables).await;
+    world
+}
+
+fn letter() -> DeadLetter {
+    let body = Body::Whole { key: None, value: Some(b"\x00\xff".to_vec()) };
+    DeadLetter { reason: Reason::NotJson, timestamp: 0, body }
+}
+
+fn other_event() -> Event {
+    Event { id: 7, ts: 7, source: "x".to_owned(), client: "y".to_owned(), health: Health::Nominal }
+}
+
+#[tokio::test]
+async fn tables_that_are_right_are_clean() {
+    let world = spoilt(|_| ()).await;
+    let report = world.verify().await;
+    assert!(report.is_clean() && report.is_complete());
+    assert_eq!((report.events, report.dead_letters, report.alerts), (5, 1, 1));
+    insta::assert_json_snapshot!(report, @r#"
+    {
+      "topic": "t",
+      "topic_id": "memory-1",
+      "partitions": [
+        {
+          "partition": 0,
+          "origin": 0,
+          "progress": 3,
+          "judged_to": 3,
+          "log_start": 0,
+          "log_end": 3,
+          "unverifiable": []
+        },
+        {
+          "partition": 1,
+          "origin": 0,
+          "progress": 3,
+          "judged_to": 3,
+          "log_start": 0,
+          "log_end": 3,
+          "unverifiable": []
+        }
+      ],
+      "events": 5,
+      "dead_letters": 1,
+      "alerts": 1,
+      "rows_unverifiable": 0,
+      "windows_not_judged": 0,
+      "counts": {
+        "altered": 0,
+        "duplicate": 0,
+        "foreign": 0,
+        "lost": 0,
+        "missing_alert": 0,
+        "missing_dead_letter": 0,
+        "phantom_alert": 0,
+        "wrong_alert_count": 0
+      },
+      "differences": []
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn an_empty_log_and_empty_tables_are_clean() {
+    let world = World::new().await;
+    assert_eq!(world.differences().await, "");
+}
+
+#[tokio::test]
+async fn an_event_without_a_row_is_lost() {
+    let world = spoilt(|tables| drop(tables.events.remove(&(0, 1)))).await;
+    insta::assert_snapshot!(world.differences().await, @"lost: partition 0 offset 1: the event is not in events");
+}
+
+#[tokio::test]
+async fn an_event_in_the_wrong_table_is_lost_there() {
+    let world = spoilt(|tables| {
+        tables.events.remove(&(0, 1));
+        tables.dead_letters.insert((0, 1), letter());
+    });
+    insta::assert_snapshot!(world.await.differences().await, @"lost: partition 0 offset 1: the event is not in events, but in dead_letters as not_json");
+}
+
+#[tokio::test]
+async fn an_offset_in_both_tables_is_a_duplicate() {
+    let world = spoilt(|tables| {
+        tables.dead_letters.insert((0, 1), letter());
+        tables.events.insert((1, 2), other_event());
+    });
+    insta::assert_snapshot!(world.await.differences().await, @r"
+    duplicate: partition 0 offset 1: both events and dead_letters have a row, dead_letters should not
+    duplicate: partition 1 offset 2: both events and dead_letters have a row, events should not
+    ");
+}
+
+#[tokio::test]
+async fn a_row_with_other_content_is_altered_and_the_columns_are_told() {
+    let world = spoilt(|tables| {
+        let event = tables.events.get_mut(&(0, 0)).expect("a row");
+        event.source = "s\n".to_owned();
+        event.health = Health::Nominal;
+        let letter = tables.dead_letters.get_mut(&(1, 2)).expect("a row");
+        letter.reason = Reason::Empty;
+        letter.body = Body::Whole { key: Some(Vec::new()), value: Some(b"nonsens\xff".to_vec()) };
+    });
+    insta::assert_snapshot!(world.await.differences().await, @r#"
+    altered: partition 0 offset 0: in events source is "s\n" where the log has "s", health is 0 where the log has 2
+    altered: partition 1 offset 2: in dead_letters reason is empty where the log has not_json, key is "" where the log has unset, value is "nonsens\xff" where the log has "nonsense"
+    "#);
+}
+
+#[tokio::test]
+async fn long_values_are_cut_to_where_they_differ() {
+    let world = World::new().await;
+    world.append([value(0, &"a".repeat(500))]).await;
+    let mut tables = world.truth().await;
+    let stored = ["a".repeat(400), "b".repeat(400)].concat().into_bytes();
+    let letter = tables.dead_letters.get_mut(&(0, 0)).expect("a row");
+    letter.body = Body::Whole { key: None, value: Some(stored) };
+    world.finish(&tables).await;
+    insta::assert_snapshot!(world.differences().await, @"altered: partition 0 offset 0: in dead_letters value is ...aaaaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb... where the log has ...aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...");
+}
+
+#[tokio::test]
+async fn a_digest_in_place_of_the_bytes_is_altered() {
+    let world = World::new().await;
+    world.append([value(0, "x"), value(0, &"y".repeat(2_000))]).await;
+    let mut tables = world.truth().await;
+    let digest = tables.dead_letters[&(0, 1)].body.clone();
+    tables.dead_letters.get_mut(&(0, 0)).expect("a row").body = digest;
+    world.finish(&tables).await;
+    insta::assert_snapshot!(world.differences().await, @r#"altered: partition 0 offset 0: in dead_letters value is unset where the log has "x", value_length is 2000 where the log has unset, sha256 is 087172687d8d958e6c4f809c140da4e8a7506c3feec441e8ab06a87e6f625acb where the log has unset"#);
+}
+
+#[tokio::test]
+async fn rows_in_gaps_are_foreign() {
+    let world = World::new().await;
+    world.append([critical(0, 1)]).await;
+    world.broker.skip(TOPIC, 0, 5);
+    world.append([critical(0, 2)]).await;
+    world.broker.skip(TOPIC, 0, 5);
+    let mut tables = world.truth().await;
+    world.finish(&tables).await;
+    assert_eq!(world.differences().await, "", "gaps are nothing");
+    tables.events.insert((0, 3), other_event());
+    tables.dead_letters.insert((0, 3), letter());
+    tables.dead_letters.insert((0, 8), letter());
+    world.finish(&tables).await;
+    insta::assert_snapshot!(world.differences().await, @r"
+    foreign: partition 0 offset 3: events has a row, but the log has no record there
+    foreign: partition 0 offset 3: dead_letters has a row, but the log has no record there
+    foreign: partition 0 offset 8: dead_letters has a row, but the log has no record there
+    ");
+}
+
+#[tokio::test]
+async fn rows_below_the_origin_are_foreign() {
+    let world = World::with(Origin::End, some(), 10).await;
+    world.append(some()).await;
+    let mut tables = world.truth().await;
+    assert_eq!(tables.events.len(), 5);
+    world.finish(&tables).await;
+    assert_eq!(world.differences().await, "");
+    tables.events.insert((0, 2), other_event());
+    tables.dead_letters.insert((1, -1), letter());
+    world.write(&tables).await;
+    insta::assert_snapshot!(world.differences().await, @r"
+    foreign: partition 0 offset 2: events has a row, but it lies below the origin
+    foreign: partition 1 offset -1: dead_letters has a row, but it lies below the origin
+    ");
+}
+
+#[tokio::test]
+async fn rows_of_a_partition_that_the_topic_does_not_have_are_foreign() {
+    let world = spoilt(|tables| {
+        tables.events.insert((2, 0), other_event());
+        tables.dead_letters.insert((-1, 5), letter());
+    });
+    insta::assert_snapshot!(world.await.differences().await, @r"
+    foreign: partition -1 offset 5: dead_letters has a row, but the topic has no such partition
+    foreign: partition 2 offset 0: events has a row, but the topic has no such partition
+    ");
+}
+
+#[tokio::test]
+async fn a_dead_letter_without_a_row_is_missing() {
+    let world = spoilt(|tables| drop(tables.dead_letters.remove(&(1, 2)))).await;
+    insta::assert_snapshot!(world.differences().await, @"missing_dead_letter: partition 1 offset 2: not_json is not in dead_letters");
+    let world = spoilt(|tables| {
+        tables.dead_letters.remove(&(1, 2));
+        tables.events.insert((1, 2), other_event());
+    });
+    insta::assert_snapshot!(world.await.differences().await, @"missing_dead_letter: partition 1 offset 2: not_json is not in dead_letters, but in events");
+}
+
+#[tokio::test]
+async fn a_window_at_the_threshold_without_an_alert_misses_it() {
+    let world = spoilt(|tables| tables.alerts.clear()).await;
+    insta::assert_snapshot!(world.differences().await, @r#"missing_alert: source "s" window ending at 10: 4 events and no alert"#);
+}
+
+#[tokio::test]
+async fn an_alert_with_another_count_is_wrong() {
+    for count in [i64::from(i32::MIN), 0, 2, 3, 5, i64::from(i32::MAX)] {
+        let world = spoilt(|tables| tables.alerts.values_mut().for_each(|stored| *stored = count)).await;
+        let line = format!(
+            "wrong_alert_count: source \"s\" window ending at 10: event_count is {count} where the log has 4\n"
+        );
+        assert_eq!(world.differences().await, line);
+    }
+}
+
+#[tokio::test]
+async fn an_alert_that_no_window_reached_is_a_phantom() {
+    let world = spoilt(|tables| {
+        tables.alerts.insert(("nobody\u{1b}".to_owned(), 10), 3);
+        tables.alerts.insert(("s".to_owned(), 20), 3);
+        tables.alerts.insert(("s".to_owned(), 11), 0);
+    });
+    insta::assert_snapshot!(world.await.differences().await, @r#"
+    phantom_alert: source "nobody\u{1b}" window ending at 10: an alert with event_count 3 where the log has 0
+    phantom_alert: source "s" window ending at 11: an alert with event_count 0 where the log has 0
+    phantom_alert: source "s" window ending at 20: an alert with event_count 3 where the log has 0
+    "#);
+}
+
+#[tokio::test]
+async fn the_list_is_bounded_and_the_counts_are_not() {
+    let world = World::new().await;
+    world.append((0..50).map(|i| critical(0, i * 100))).await;
+    world.append((0..7).map(|_| value(1, ""))).await;
+    world.finish(&Tables::default()).await;
+    let options = VerifyOptions { listed: 3, ..VerifyOptions::default() };
+    let report = verify(&world.broker, &world.store, &options).await.expect("a report");
+    assert_eq!(report.differences.len(), 3);
+    assert_eq!((report.counts["lost"], report.counts["missing_dead_letter"]), (50, 7));
+    assert_eq!(report.total(), 57);
+    assert!(!report.is_clean());
+}
+
+#[tokio::test]
+async fn many_rows_are_read_in_pieces() {
+    let world = World::new().await;
+    let records = (0..2_500).map(|i| if i % 5 == 0 { value(0, "x") } else { critical(0, i) });
+    world.append(records).await;
+    let mut tables = world.truth().await;
+    world.finish(&tables).await;
+    let report = world.verify().await;
+    assert!(report.is_clean());
+    assert_eq!((report.events, report.dead_letters, report.alerts), (2_000, 500, 250));
+    // More rows than records, in both tables.
+    for offset in 0..2_500 {
+        tables.events.entry((0, offset)).or_insert_with(other_event);
+        tables.dead_letters.entry((0, offset)).or_insert_with(letter);
+    }
+    world.write(&tables).await;
+    assert_eq!(world.verify().await.counts["duplicate"], 2_500);
+}
+
+#[tokio::test]
+async fn every_difference_has_its_name() {
+    let of = |spoil: fn(&mut Tables)| async move {
+        let report = spoilt(spoil).await.verify().await;
+        let json = serde_json::to_value(&report.differences[0]).expect("JSON");
+        assert_eq!(json["difference"], report.differences[0].name());
+        assert_eq!(report.total(), 1);
+        report.differences[0].name()
+    };
+    let names = [
+        of(|tables| drop(tables.events.remove(&(0, 0)))).await,
+        of(|tables| drop(tables.dead_letters.insert((0, 0), letter()))).await,
+        of(|tables| tables.events.get_mut(&(0, 0)).expect("a row").id = 9).await,
+        of(|tables| drop(tables.events.insert((5, 0), other_event()))).await,
+        of(|tables| tables.dead_letters.clear()).await,
+        of(|tables| tables.alerts.clear()).await,
+        of(|tables| tables.alerts.values_mut().for_each(|count| *count += 1)).await,
+        of(|tables| tables.alerts.extend([(("s".to_owned(), 70), 3)])).await,
+    ];
+    assert_eq!(names, Difference::NAMES);
+}
+
+async fn refused(world: &World) -> String {
+    let error = verify(&world.broker, &world.store, &VerifyOptions::default()).await.expect_err("no report");
+    assert!(error.is_refusal(), "{error}");
+    error.to_string()
+}
+
+#[tokio::test]
+async fn a_recreated_topic_is_told_and_nothing_is_judged() {
+    let world = spoilt(|_| ()).await;
+    world.broker.recreate(TOPIC);
+    world.append(some()).await;
+    insta::assert_snapshot!(refused(&world).await, @"topic t was recreated: the tables were made from the topic with id memory-1, the broker has id memory-2. the log that could prove or disprove them is gone, so nothing in them was judged. a recreated topic needs a keyspace of another name");
+}
+
+#[tokio::test]
+async fn a_compacted_topic_and_rows_without_a_binding_are_refused() {
+    let world = spoilt(|_| ()).await;
+    world.broker.set_compacted(TOPIC, true);
+    insta::assert_snapshot!(refused(&world).await, @"topic t is compacted (cleanup.policy): its records change, so nothing could be verified");
+    let world = World { store: MemoryStore::new(), ..world };
+    world.write_alert("s", 10, 3).await;
+    insta::assert_snapshot!(refused(&world).await, @"the tables hold rows, but no binding: something else wrote them. use a keyspace of another name");
+}
+
+#[tokio::test]
+async fn an_unbound_keyspace_and_an_unknown_topic_are_errors() {
+    let world = spoilt(|_| ()).await;
+    let options = VerifyOptions::default();
+    let error = verify(&world.broker, &MemoryStore::new(), &options).await.expect_err("no report");
+    assert!(matches!(error, VerifyError::Unbound));
+    let error = verify(&MemoryBroker::default(), &world.store, &options).await.expect_err("no report");
+    assert_eq!(error.to_string(), "the broker did not describe topic t");
+    let options = VerifyOptions { spill_folder: Some("/no/such/folder".into()), ..options };
+    let error = verify(&world.broker, &world.store, &options).await.expect_err("no report");
+    assert_eq!(error.to_string(), "cannot make a temporary file in /no/such/folder");
+}

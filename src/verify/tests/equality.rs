@@ -1,0 +1,166 @@
+//! Any small log, any damage: verification is clean exactly if the tables are the ground truth.
+
+use futures_util::FutureExt;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(i32, String),
+    Skip(i32, i64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let event =
+        (select(vec!["a", "b"]), -12..25i64, select(vec![0, 1, 2, 2, 2])).prop_map(|(source, ts, health)| {
+            format!(r#"{{"id":1,"ts":{ts},"source":"{source}","client":"c","health":{health}}}"#)
+        });
+    let value = prop_oneof![9 => event, 1 => select(vec!["", "x", "{}"]).prop_map(str::to_owned)];
+    prop_oneof![
+        9 => (0..PARTITIONS, value).prop_map(|(partition, value)| Step::Append(partition, value)),
+        1 => (0..PARTITIONS, 1..4i64).prop_map(|(partition, offsets)| Step::Skip(partition, offsets)),
+    ]
+}
+
+#[derive(Clone, Debug)]
+enum Damage {
+    LoseEvent(usize),
+    LoseDeadLetter(usize),
+    AlterEvent(usize),
+    CopyEvent(usize, i32, i64),
+    CopyDeadLetter(usize, i32, i64),
+    LoseAlert(usize),
+    ChangeAlert(usize, i64),
+    AddAlert(i64, i64),
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let (at, partition, offset) = (any::<usize>, -1..PARTITIONS + 1, -2..30i64);
+    prop_oneof![
+        at().prop_map(Damage::LoseEvent),
+        at().prop_map(Damage::LoseDeadLetter),
+        at().prop_map(Damage::AlterEvent),
+        (at(), partition.clone(), offset.clone()).prop_map(|(at, p, o)| Damage::CopyEvent(at, p, o)),
+        (at(), partition, offset).prop_map(|(at, p, o)| Damage::CopyDeadLetter(at, p, o)),
+        at().prop_map(Damage::LoseAlert),
+        (at(), -2..3i64).prop_map(|(at, by)| Damage::ChangeAlert(at, by)),
+        (-2..4i64, 1..5i64).prop_map(|(window, count)| Damage::AddAlert(window * 10, count)),
+    ]
+}
+
+fn nth<K: Clone, V>(table: &BTreeMap<K, V>, at: usize) -> Option<K> {
+    table.keys().nth(at % table.len().max(1)).cloned()
+}
+
+fn inflict(damage: Damage, tables: &mut Tables) {
+    let Tables { events, dead_letters, alerts } = tables;
+    match damage {
+        Damage::LoseEvent(at) => drop(nth(events, at).map(|key| events.remove(&key))),
+        Damage::LoseDeadLetter(at) => drop(nth(dead_letters, at).map(|key| dead_letters.remove(&key))),
+        Damage::AlterEvent(at) => {
+            if let Some(event) = nth(events, at).and_then(|key| events.get_mut(&key)) {
+                event.id += 1;
+            }
+        }
+        Damage::CopyEvent(at, partition, offset) => {
+            if let Some(event) = nth(events, at).map(|key| events[&key].clone()) {
+                events.insert((partition, offset), event);
+            }
+        }
+        Damage::CopyDeadLetter(at, partition, offset) => {
+            if let Some(letter) = nth(dead_letters, at).map(|key| dead_letters[&key].clone()) {
+                dead_letters.insert((partition, offset), letter);
+            }
+        }
+        Damage::LoseAlert(at) => {
+            if let Some(key) = nth(alerts, at) {
+                alerts.remove(&key);
+            }
+        }
+        Damage::ChangeAlert(at, by) => {
+            if let Some(count) = nth(alerts, at).and_then(|key| alerts.get_mut(&key)) {
+                *count += by;
+            }
+        }
+        Damage::AddAlert(end, count) => alerts.extend([(("a".to_owned(), end), count)]),
+    }
+}
+
+/// Nothing here waits but for a log that ends too early.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(future)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn verification_is_clean_exactly_if_the_tables_are_the_ground_truth(
+        steps in vec(step(), 0..40),
+        bound_after in 0..6usize,
+        slide_ms in select(vec![10, 5, 4]),
+        damages in vec(damage(), 0..3),
+        fetch_records in select(vec![1, 3, 500]),
+    ) {
+        block_on(async {
+            let mut steps = steps.into_iter();
+            let before = steps.by_ref().take(bound_after).filter_map(|step| match step {
+                Step::Append(partition, text) => Some(value(partition, &text)),
+                Step::Skip(..) => None,
+            });
+            let world = World::with(Origin::End, before.collect(), slide_ms).await;
+            for step in steps {
+                match step {
+                    Step::Append(partition, text) => world.append([value(partition, &text)]).await,
+                    Step::Skip(partition, offsets) => world.broker.skip(TOPIC, partition, offsets),
+                }
+            }
+            let truth = world.truth().await;
+            let mut tables = truth.clone();
+            for damage in damages {
+                inflict(damage, &mut tables);
+            }
+            world.finish(&tables).await;
+            let stored = truth::stored(&world.store).await.expect("tables");
+            prop_assert_eq!(&stored, &tables);
+
+            let broker = Meddled::new(&world, fetch_records, |_, _, _| None);
+            let options = |windows_in_memory| VerifyOptions { windows_in_memory, ..VerifyOptions::default() };
+            let report = verify(&broker, &world.store, &options(1_000)).await.expect("a report");
+            prop_assert_eq!(report.is_clean(), stored == truth, "{:#?}", report.differences);
+            prop_assert!(report.is_complete());
+            let spilled = verify(&world.broker, &world.store, &options(1)).await.expect("a report");
+            prop_assert_eq!(report, spilled);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn tables_that_are_right_are_never_blamed_whatever_retention_took(
+        steps in vec(step(), 0..40),
+        starts in (0..20i64, 0..20i64),
+        slide_ms in select(vec![10, 5, 4]),
+    ) {
+        let world = World::with(Origin::Start, Vec::new(), slide_ms).now_or_never().expect("at once");
+        block_on(async {
+            for step in steps {
+                match step {
+                    Step::Append(partition, text) => world.append([value(partition, &text)]).await,
+                    Step::Skip(partition, offsets) => world.broker.skip(TOPIC, partition, offsets),
+                }
+            }
+            world.finish(&world.truth().await).await;
+            world.broker.delete_below(TOPIC, 0, starts.0);
+            world.broker.delete_below(TOPIC, 1, starts.1);
+            let report = world.verify().await;
+            prop_assert!(report.is_clean(), "{:#?}", report.differences);
+            let gone: bool = report.partitions.iter().any(|partition| partition.log_start > 0);
+            prop_assert_eq!(report.is_complete(), !gone);
+            Ok(())
+        })?;
+    }
+}

@@ -1,0 +1,153 @@
+//! What the log no longer has.
+
+use super::*;
+
+/// Windows until 10 (four events, the first two of them gone), until 20 (three, none gone) and until 30
+/// (one, gone, and two that do not reach the threshold).
+async fn cut() -> (World, Tables) {
+    let world = World::new().await;
+    let times = [1, 2, 21, 3, 4, 11, 12, 13, 22];
+    world.append(times.map(|ts| critical(0, ts))).await;
+    let tables = world.truth().await;
+    world.finish(&tables).await;
+    world.broker.delete_below(TOPIC, 0, 3);
+    (world, tables)
+}
+
+#[tokio::test]
+async fn what_lies_below_the_log_s_start_is_unverifiable_and_never_fine() {
+    let (world, _) = cut().await;
+    let report = world.verify().await;
+    assert_eq!(lines(&report), "");
+    assert!(report.is_clean() && !report.is_complete());
+    assert_eq!(report.partitions[0].unverifiable, [OffsetRange { from: 0, to: 3 }]);
+    assert_eq!(report.partitions[1].unverifiable, []);
+    assert_eq!((report.events, report.rows_unverifiable, report.windows_not_judged), (6, 3, 2));
+}
+
+#[tokio::test]
+async fn a_window_that_is_partly_gone_is_judged_from_below_only() {
+    // Until 10, the log still has two events; until 30, one.
+    for (end, count, fine) in [(10, 2, false), (10, 3, true), (10, 900, true), (30, 2, false), (30, 3, true)]
+    {
+        let (_, mut tables) = cut().await;
+        let (world, _) = cut().await;
+        tables.alerts.insert(("s".to_owned(), end), count);
+        let world = World { store: MemoryStore::new(), ..world };
+        world.store.bind(&world.binding).await.answer().expect("bound");
+        world.write(&tables).await;
+        world.write_progress(0, 9).await;
+        assert_eq!(world.verify().await.is_clean(), fine, "window until {end} with {count}");
+    }
+}
+
+#[tokio::test]
+async fn an_alert_of_a_window_that_is_partly_gone_may_be_missing_only_if_what_is_left_is_too_little() {
+    let (world, tables) = cut().await;
+    let world = World { store: MemoryStore::new(), ..world };
+    world.store.bind(&world.binding).await.answer().expect("bound");
+    world.write(&Tables { alerts: BTreeMap::new(), ..tables }).await;
+    world.write_progress(0, 9).await;
+    // Until 10 two are left of four, so nothing is known.
+    insta::assert_snapshot!(world.differences().await, @r#"missing_alert: source "s" window ending at 20: 3 events and no alert"#);
+    world.append([critical(0, 5)]).await;
+    let fifth = world.truth().await.events[&(0, 9)].clone();
+    world.write_row(0, 9, Row::Event(fifth)).await;
+    world.write_progress(0, 10).await;
+    insta::assert_snapshot!(world.differences().await, @r#"
+    missing_alert: source "s" window ending at 10: 3 events and no alert
+    missing_alert: source "s" window ending at 20: 3 events and no alert
+    "#);
+}
+
+#[tokio::test]
+async fn a_window_that_is_all_there_is_judged_exactly() {
+    let (world, _) = cut().await;
+    world.write_alert("s", 20, 4).await;
+    world.write_alert("s", 40, 3).await;
+    insta::assert_snapshot!(world.differences().await, @r#"
+    wrong_alert_count: source "s" window ending at 20: event_count is 4 where the log has 3
+    phantom_alert: source "s" window ending at 40: an alert with event_count 3 where the log has 0
+    "#);
+}
+
+#[tokio::test]
+async fn an_offset_in_both_tables_is_a_duplicate_even_where_the_log_is_gone() {
+    let (world, tables) = cut().await;
+    let letter = truth::tables(
+        &[Record { partition: 0, offset: 1, timestamp: 0, key: None, value: None }],
+        &world.binding,
+    );
+    assert_eq!(tables.dead_letters.len(), 0);
+    world.write(&letter).await;
+    insta::assert_snapshot!(world.differences().await, @"duplicate: partition 0 offset 1: both events and dead_letters have a row, the log no longer tells which should not");
+}
+
+#[tokio::test]
+async fn records_that_went_before_they_were_durable_leave_no_window_judged_from_above() {
+    let world = World::new().await;
+    world.append([1, 2, 3, 11, 12, 13].map(|ts| critical(0, ts))).await;
+    let tables = world.truth().await;
+    world.write(&Tables { alerts: tables.alerts.clone(), ..Tables::default() }).await;
+    world.write_progress(0, 0).await;
+    world.broker.delete_below(TOPIC, 0, 4);
+    let report = world.verify().await;
+    // The worker had counted all six, and written no row of them.
+    assert_eq!(lines(&report), "");
+    assert_eq!((report.partitions[0].judged_to, report.partitions[0].log_start), (0, 4));
+    assert_eq!(report.windows_not_judged, 2);
+    assert!(!report.is_complete());
+}
+
+#[tokio::test]
+async fn a_log_whose_start_moves_meanwhile_is_no_difference() {
+    for deleted_at in 0..9 {
+        for start in 0..=9 {
+            let world = World::new().await;
+            world.append([1, 2, 21, 3, 4, 11, 12, 13, 22].map(|ts| critical(0, ts))).await;
+            world.finish(&world.truth().await).await;
+            let broker = Meddled::new(&world, 1, move |broker, _, offset| {
+                if offset == deleted_at {
+                    broker.delete_below(TOPIC, 0, start);
+                }
+                None
+            });
+            let report = verify(&broker, &world.store, &VerifyOptions::default()).await.expect("a report");
+            assert_eq!(lines(&report), "", "start moves to {start} when {deleted_at} is read");
+            let gone: Vec<_> = (start > deleted_at)
+                .then_some(OffsetRange { from: deleted_at, to: start })
+                .into_iter()
+                .collect();
+            assert_eq!(report.partitions[0].unverifiable, gone);
+            assert_eq!(report.events + report.rows_unverifiable, 9);
+        }
+    }
+}
+
+#[tokio::test]
+async fn records_behind_the_judged_log_may_go_meanwhile() {
+    for durable in [false, true] {
+        let world = World::new().await;
+        world.append([1, 2, 3, 11, 12, 13].map(|ts| critical(0, ts))).await;
+        let tables = world.truth().await;
+        world.write(&tables).await;
+        world.write_progress(0, 2).await;
+        let store = world.store.clone();
+        let broker = Meddled::new(&world, 1, move |broker, _, offset| {
+            if offset == 3 {
+                broker.delete_below(TOPIC, 0, 5);
+                if durable {
+                    let progress = Progress { origin: 0, next_offset: 6 };
+                    let write = store.write_progress(0, progress);
+                    futures_util::FutureExt::now_or_never(write).expect("at once").answer().expect("written");
+                }
+            }
+            None
+        });
+        let report = verify(&broker, &world.store, &VerifyOptions::default()).await.expect("a report");
+        assert_eq!(lines(&report), "");
+        // Offsets 3 and 4 went: both of the window until 20. If nobody says that their rows are all there,
+        // they may have been of any window.
+        assert_eq!(report.windows_not_judged, if durable { 1 } else { 2 });
+    }
+}
