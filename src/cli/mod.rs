@@ -1,8 +1,8 @@
 //! The command line: flags, and one file per command.
 //!
-//! A command reads its settings, opens its services ([`services`]), calls the library and prints the result
-//! to stdout ([`output`]); messages go to stderr ([`logging`]). It decides nothing that the library should.
-//! How it ends is a [`Code`] or a [`Failure`], and nothing else leaves the process.
+//! A command reads its settings, opens its services (`services`), calls the library and prints the result to
+//! stdout (`output`); messages go to stderr (`logging`). It decides nothing that the library should. How it
+//! ends is a `Code` or a `Failure`, and nothing else leaves the process.
 
 mod completions;
 mod config;

@@ -15,6 +15,9 @@ pub const TOPIC: &str = "exactlyonce.events";
 /// A working directory of its own, removed at the end.
 pub struct Folder(TempDir);
 
+/// What a record is made of.
+pub type KeyAndValue<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
 /// What the program said.
 pub struct Said {
     pub code: i32,
@@ -41,7 +44,7 @@ impl Folder {
         Self(TempDir::new().expect("a temporary folder"))
     }
 
-    /// One whose topic exists and is bound, with small records in it.
+    /// One whose topic exists, has no records, and is bound.
     pub fn bound() -> Self {
         let folder = Self::new();
         folder.fine("topic create");
@@ -89,8 +92,8 @@ impl Folder {
     }
 
     /// Puts records into a partition, each with a timestamp that is its place in the list.
-    pub fn append(&self, partition: i32, records: &[(Option<&[u8]>, Option<&[u8]>)]) {
-        let record = |(timestamp, (key, value)): (usize, &(Option<&[u8]>, Option<&[u8]>))| NewRecord {
+    pub fn append(&self, partition: i32, records: &[KeyAndValue<'_>]) {
+        let record = |(timestamp, (key, value)): (usize, &KeyAndValue<'_>)| NewRecord {
             key: key.map(Into::into),
             value: value.map(Into::into),
             timestamp: timestamp as i64,

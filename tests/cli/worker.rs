@@ -103,23 +103,30 @@ fn blocked(folder: &Folder) -> Connection {
 }
 
 #[test]
-fn a_second_signal_ends_a_worker_at_once() {
-    for (name, code) in [("TERM", 143), ("INT", 130)] {
-        let folder = Folder::bound();
-        let mut worker = Worker::start(&folder, "--set pipeline.stop_deadline_ms=30000 run");
-        worker.wait_for("assigned");
-        // A write in flight that does not end keeps the worker from stopping in order.
-        let blocked = blocked(&folder);
-        folder.append_events(0, &["{}"]);
-        worker.wait_for("WARN");
-        worker.signal(name);
-        worker.wait_for("stopping in order");
-        worker.signal(name);
-        assert_eq!(worker.end(), (Some(code), String::new()), "{name}");
-        drop(blocked);
-        let summary = folder.fine("--set log.level=off run --until-end");
-        assert!(summary.starts_with("records       1\n"), "{summary}");
-    }
+fn a_second_sigterm_ends_a_worker_at_once() {
+    second_signal("TERM", 143);
+}
+
+#[test]
+fn a_second_sigint_ends_a_worker_at_once() {
+    second_signal("INT", 130);
+}
+
+fn second_signal(name: &str, code: i32) {
+    let folder = Folder::bound();
+    let mut worker = Worker::start(&folder, "--set pipeline.stop_deadline_ms=30000 run");
+    worker.wait_for("assigned");
+    // A write in flight that does not end keeps the worker from stopping in order.
+    let blocked = blocked(&folder);
+    folder.append_events(0, &["{}"]);
+    worker.wait_for("WARN");
+    worker.signal(name);
+    worker.wait_for("stopping in order");
+    worker.signal(name);
+    assert_eq!(worker.end(), (Some(code), String::new()), "{name}");
+    drop(blocked);
+    let summary = folder.fine("--set log.level=off run --until-end");
+    assert!(summary.starts_with("records       1\n"), "{summary}");
 }
 
 #[test]
