@@ -63,7 +63,7 @@ async fn producers_with_handles_of_their_own_take_turns() {
         async move {
             let mut places = Vec::new();
             for round in 0..20 {
-                let partition = (round % 2) as i32;
+                let partition = round % 2;
                 let record = |n: usize| NewRecord {
                     partition: Some(partition),
                     ..value(format!("{producer} {round} {n}"))
