@@ -39,6 +39,11 @@ pub(crate) struct Format {
     pub command: &'static str,
 }
 
+/// SQLite's words for an error. (rusqlite's own errors say them again as their source.)
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct SqliteError(rusqlite::Error);
+
 /// Why a file of the folder cannot be used. The file was not changed.
 #[derive(Debug, Error)]
 pub enum FileError {
@@ -65,7 +70,7 @@ pub enum FileError {
         path: PathBuf,
         /// SQLite's words.
         #[source]
-        source: Option<rusqlite::Error>,
+        source: Option<SqliteError>,
     },
     /// The file is an SQLite database of another program.
     #[error(
@@ -101,7 +106,7 @@ pub enum FileError {
         what: String,
         /// SQLite's words.
         #[source]
-        source: Option<rusqlite::Error>,
+        source: Option<SqliteError>,
     },
     /// The file may be read, but not written.
     #[error("{} cannot be written: check the permissions of the file and of its folder", path.display())]
@@ -117,7 +122,7 @@ pub enum FileError {
         /// What that means.
         what: &'static str,
         /// SQLite's words.
-        source: rusqlite::Error,
+        source: SqliteError,
     },
     /// There was no thread to be had.
     #[error("no thread could be started for {}", path.display())]
@@ -130,15 +135,17 @@ pub enum FileError {
 }
 
 impl FileError {
-    fn of(path: &Path, source: rusqlite::Error) -> Self {
+    fn of(path: &Path, error: rusqlite::Error) -> Self {
         let path = path.to_owned();
-        match source.sqlite_error_code() {
+        let (code, meaning) = (error.sqlite_error_code(), diagnose(&error).1);
+        let source = SqliteError(error);
+        match code {
             Some(ErrorCode::NotADatabase) => FileError::NotSqlite { path, source: Some(source) },
             Some(ErrorCode::DatabaseCorrupt) => {
                 FileError::Damaged { path, what: "SQLite cannot read it".to_owned(), source: Some(source) }
             }
             Some(ErrorCode::ReadOnly) => FileError::ReadOnly { path },
-            _ => FileError::Sqlite { path, what: diagnose(&source).1, source },
+            _ => FileError::Sqlite { path, what: meaning, source },
         }
     }
 
@@ -146,7 +153,7 @@ impl FileError {
         match self {
             FileError::Sqlite { source, .. } => {
                 matches!(
-                    source.sqlite_error_code(),
+                    source.0.sqlite_error_code(),
                     Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
                 )
             }

@@ -172,10 +172,8 @@ impl Work {
                 }
             }
             Err(error) => {
-                let diagnosis = diagnose(&error);
-                let words = error.to_string();
                 for Request { asked, reply, .. } in group {
-                    let _ = reply.send(asked.diagnosed(&self.path, diagnosis, words.clone()));
+                    let _ = reply.send(asked.failed(&self.path, &error));
                 }
             }
         }
