@@ -14,9 +14,9 @@ use thiserror::Error;
 use crate::broker::Cause;
 use crate::embedded::{Options, Synchronous};
 
-/// Pages (of 4 KiB) of the WAL after which a commit copies them into the file. With four times SQLite's
+/// Pages (of 4 KiB) of the WAL after which a commit copies them into the file. With twice SQLite's
 /// default a page that several transactions change is copied once.
-const CHECKPOINT_PAGES: i64 = 4_000;
+const CHECKPOINT_PAGES: i64 = 2_000;
 
 /// Memory of one connection's page cache, in KiB.
 const CACHE_KIB: i64 = 4_096;
@@ -38,6 +38,11 @@ pub(crate) struct Format {
     /// The command that makes the file.
     pub command: &'static str,
 }
+
+/// SQLite's words for an error. (rusqlite's own errors say them again as their source.)
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct SqliteError(rusqlite::Error);
 
 /// Why a file of the folder cannot be used. The file was not changed.
 #[derive(Debug, Error)]
@@ -64,7 +69,8 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
         /// SQLite's words.
-        source: rusqlite::Error,
+        #[source]
+        source: Option<SqliteError>,
     },
     /// The file is an SQLite database of another program.
     #[error(
@@ -100,7 +106,7 @@ pub enum FileError {
         what: String,
         /// SQLite's words.
         #[source]
-        source: Option<rusqlite::Error>,
+        source: Option<SqliteError>,
     },
     /// The file may be read, but not written.
     #[error("{} cannot be written: check the permissions of the file and of its folder", path.display())]
@@ -116,7 +122,7 @@ pub enum FileError {
         /// What that means.
         what: &'static str,
         /// SQLite's words.
-        source: rusqlite::Error,
+        source: SqliteError,
     },
     /// There was no thread to be had.
     #[error("no thread could be started for {}", path.display())]
@@ -129,15 +135,17 @@ pub enum FileError {
 }
 
 impl FileError {
-    fn of(path: &Path, source: rusqlite::Error) -> Self {
+    fn of(path: &Path, error: rusqlite::Error) -> Self {
         let path = path.to_owned();
-        match source.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase) => FileError::NotSqlite { path, source },
+        let (code, meaning) = (error.sqlite_error_code(), diagnose(&error).1);
+        let source = SqliteError(error);
+        match code {
+            Some(ErrorCode::NotADatabase) => FileError::NotSqlite { path, source: Some(source) },
             Some(ErrorCode::DatabaseCorrupt) => {
                 FileError::Damaged { path, what: "SQLite cannot read it".to_owned(), source: Some(source) }
             }
             Some(ErrorCode::ReadOnly) => FileError::ReadOnly { path },
-            _ => FileError::Sqlite { path, what: diagnose(&source).1, source },
+            _ => FileError::Sqlite { path, what: meaning, source },
         }
     }
 
@@ -145,7 +153,7 @@ impl FileError {
         match self {
             FileError::Sqlite { source, .. } => {
                 matches!(
-                    source.sqlite_error_code(),
+                    source.0.sqlite_error_code(),
                     Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
                 )
             }
@@ -171,8 +179,6 @@ pub(crate) fn diagnose(error: &rusqlite::Error) -> (Fate, &'static str) {
     use rusqlite::Error as E;
     let code = match error {
         E::SqliteFailure(error, _) => error.code,
-        // The tables are not as we made them.
-        E::SqlInputError { .. } => return (Fate::Refused, "the tables are not as this program made them"),
         E::FromSqlConversionFailure(..)
         | E::InvalidColumnType(..)
         | E::IntegralValueOutOfRange(..)
@@ -318,7 +324,12 @@ fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<Fou
         .map_err(of)?;
     let path = path.to_owned();
     if application_id == 0 && found == 0 && tables.is_empty() {
-        return Ok(Found::Nothing);
+        // SQLite takes a file of one byte for an empty one. (Only a look at the size: to open and close the
+        // file here would drop the locks that this process has on it.)
+        return match fs::metadata(&path) {
+            Ok(file) if file.len() == 1 => Err(FileError::NotSqlite { path, source: None }),
+            _ => Ok(Found::Nothing),
+        };
     }
     if application_id != format.application_id {
         return Err(FileError::Foreign { path, application_id });
@@ -336,4 +347,66 @@ fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<Fou
         return Err(FileError::Damaged { path, what, source: None });
     }
     Ok(Found::Ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    fn fate_of(result_code: i32) -> Fate {
+        diagnose(&rusqlite::Error::SqliteFailure(ffi::Error::new(result_code), None)).0
+    }
+
+    #[test]
+    fn only_what_certainly_did_not_happen_is_refused() {
+        for code in [
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_READONLY,
+            ffi::SQLITE_READONLY_DBMOVED,
+            ffi::SQLITE_PERM,
+            ffi::SQLITE_CANTOPEN,
+            ffi::SQLITE_CORRUPT,
+            ffi::SQLITE_CORRUPT_INDEX,
+            ffi::SQLITE_NOTADB,
+            ffi::SQLITE_CONSTRAINT,
+            ffi::SQLITE_CONSTRAINT_PRIMARYKEY,
+            ffi::SQLITE_MISMATCH,
+            ffi::SQLITE_TOOBIG,
+        ] {
+            assert_eq!(fate_of(code), Fate::Refused, "{code}");
+        }
+        for code in [
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_BUSY_SNAPSHOT,
+            ffi::SQLITE_LOCKED,
+            ffi::SQLITE_IOERR,
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_IOERR_WRITE,
+            ffi::SQLITE_NOMEM,
+            ffi::SQLITE_INTERRUPT,
+            ffi::SQLITE_PROTOCOL,
+            ffi::SQLITE_ERROR,
+            ffi::SQLITE_INTERNAL,
+            ffi::SQLITE_MISUSE,
+            ffi::SQLITE_SCHEMA,
+        ] {
+            assert_eq!(fate_of(code), Fate::Unknown, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_write_to_a_file_that_may_only_be_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+        let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        let error = connection.execute("INSERT INTO t VALUES (1)", []).unwrap_err();
+        let (fate, meaning) = diagnose(&error);
+        assert_eq!(fate, Fate::Refused);
+        assert!(meaning.contains("permissions"), "{meaning}");
+        let refused = configure(&connection, &path, &Options::default()).unwrap_err();
+        assert!(matches!(refused, FileError::ReadOnly { .. }), "{refused}");
+    }
 }

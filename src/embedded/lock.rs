@@ -62,7 +62,7 @@ impl WorkerLock {
         }
         file.set_len(0).map_err(failed)?;
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
-        Ok(Self { file: file })
+        Ok(Self { file })
     }
 }
 

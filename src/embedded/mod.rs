@@ -12,7 +12,7 @@ mod file;
 mod lock;
 mod thread;
 
-pub use file::FileError;
+pub use file::{FileError, SqliteError};
 pub use lock::{LockError, WorkerLock};
 
 pub(crate) use file::{Fate, Format, create, damaged, diagnose, open};

@@ -41,7 +41,8 @@ impl Failure {
             Failure::Sqlite(error) => {
                 let (fate, meaning) = diagnose(&error);
                 let what = format!("{} in {}: {meaning}", what(), path.display());
-                let cause = Some(error.into());
+                // Its words only: rusqlite's errors say them again as their source.
+                let cause = Some(error.to_string().into());
                 match fate {
                     Fate::Refused => BrokerError::Fatal { what, cause },
                     Fate::Unknown => BrokerError::Retriable { what, cause },

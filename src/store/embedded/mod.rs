@@ -24,7 +24,6 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction};
 
-use crate::broker::Cause;
 use crate::embedded::{self, Connected, Fate, FileError, Gone, Options, diagnose};
 use crate::event::{DeadLetter, Event, Row};
 use crate::store::{
@@ -63,13 +62,10 @@ impl Asked {
         Self { what, partition: Some(partition) }
     }
 
-    fn failed<T>(self, path: &Path, error: rusqlite::Error) -> Outcome<T> {
-        let diagnosis = diagnose(&error);
-        self.diagnosed(path, diagnosis, error)
-    }
-
-    fn diagnosed<T>(self, path: &Path, (fate, meaning): (Fate, &str), cause: impl Into<Cause>) -> Outcome<T> {
-        let error = StoreError::new(format!("{self} in {}: {meaning}", path.display()), cause);
+    fn failed<T>(self, path: &Path, error: &rusqlite::Error) -> Outcome<T> {
+        let (fate, meaning) = diagnose(error);
+        // Its words only: rusqlite's errors say them again as their source.
+        let error = StoreError::new(format!("{self} in {}: {meaning}", path.display()), error.to_string());
         match fate {
             Fate::Refused => Outcome::Refused(error),
             Fate::Unknown => Outcome::Unknown(error),
@@ -128,7 +124,7 @@ impl EmbeddedStore {
         let read = |connection: &mut Connection| query(&connection.transaction()?);
         match self.shared.reader.call(read).await {
             Ok(Ok(answer)) => Outcome::Acknowledged(answer),
-            Ok(Err(error)) => asked.failed(&self.shared.path, error),
+            Ok(Err(error)) => asked.failed(&self.shared.path, &error),
             Err(gone) => asked.gone(&self.shared.path, gone),
         }
     }

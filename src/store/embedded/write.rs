@@ -151,16 +151,7 @@ struct Work {
 impl Work {
     fn run(&mut self, mut requests: mpsc::Receiver<Request>) {
         while let Some(first) = requests.blocking_recv() {
-            let mut bytes = first.change.bytes();
-            let mut group = vec![first];
-            while bytes < TRANSACTION_BYTES
-                && let Ok(next) = requests.try_recv()
-            {
-                bytes += next.change.bytes();
-                group.push(next);
-            }
-            // Whoever asked may be gone by now; then it never happens.
-            group.retain(|request| !request.reply.is_closed());
+            let group = gather(first, &mut requests);
             if !group.is_empty() {
                 self.serve(group);
             }
@@ -181,10 +172,8 @@ impl Work {
                 }
             }
             Err(error) => {
-                let diagnosis = diagnose(&error);
-                let words = error.to_string();
                 for Request { asked, reply, .. } in group {
-                    let _ = reply.send(asked.diagnosed(&self.path, diagnosis, words.clone()));
+                    let _ = reply.send(asked.failed(&self.path, &error));
                 }
             }
         }
@@ -199,6 +188,21 @@ impl Work {
         transaction.commit()?;
         Ok(answers)
     }
+}
+
+/// The requests of one transaction: the first and those that wait behind it, until there are bytes enough.
+fn gather(first: Request, requests: &mut mpsc::Receiver<Request>) -> Vec<Request> {
+    let mut bytes = first.change.bytes();
+    let mut group = vec![first];
+    while bytes < TRANSACTION_BYTES
+        && let Ok(next) = requests.try_recv()
+    {
+        bytes += next.change.bytes();
+        group.push(next);
+    }
+    // Whoever asked may be gone by now; then it never happens.
+    group.retain(|request| !request.reply.is_closed());
+    group
 }
 
 fn bind(file: &Connection, binding: &Binding) -> Result<Option<Binding>> {
@@ -397,4 +401,114 @@ fn write_dead_letter(
         cells.value_length,
         cells.sha256,
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::limits::Limit;
+    use tempfile::{TempDir, tempdir};
+
+    use super::*;
+    use crate::embedded::{self, Options};
+    use crate::event::{Body, DeadLetter, Reason};
+    use crate::store::embedded::schema::FORMAT;
+
+    type Answer = oneshot::Receiver<Outcome<Option<Binding>>>;
+
+    fn work() -> (TempDir, Work) {
+        let folder = tempdir().unwrap();
+        embedded::create(folder.path(), &FORMAT, &Options::default()).unwrap();
+        let connection = embedded::open(folder.path(), &FORMAT, &Options::default()).unwrap();
+        let path = folder.path().join(FORMAT.name);
+        (folder, Work { connection, path })
+    }
+
+    /// A request to write a dead letter of so many bytes.
+    fn request(offset: i64, bytes: usize) -> (Request, Answer) {
+        let body = Body::Whole { key: None, value: Some(vec![b'x'; bytes]) };
+        let letter = DeadLetter { reason: Reason::NotJson, timestamp: 0, body };
+        let rows = [(offset, Row::DeadLetter(letter))];
+        let (reply, answer) = oneshot::channel();
+        let change = Change::Rows(0, rows[..].into());
+        (Request { asked: Asked::about("write rows", 0), change, reply }, answer)
+    }
+
+    fn refusal(answer: &mut Answer) -> String {
+        match answer.try_recv() {
+            Ok(Outcome::Refused(error)) => error.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn offsets(work: &Work) -> Vec<i64> {
+        let rows = read::dead_letters(&work.connection, 0, 0, i64::MAX, 100).unwrap();
+        rows.into_iter().map(|row| row.0).collect()
+    }
+
+    #[test]
+    fn one_bad_request_refuses_no_other_of_its_transaction() {
+        let (_folder, mut work) = work();
+        work.connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, 10_000).unwrap();
+        let sizes = [10, 20_000, 30, 40_000, 50];
+        let (group, mut answers): (Vec<_>, Vec<_>) =
+            (0..).zip(sizes).map(|(offset, bytes)| request(offset, bytes)).unzip();
+        work.serve(group);
+        for (answer, bytes) in answers.iter_mut().zip(sizes) {
+            match bytes {
+                0..10_000 => assert!(matches!(answer.try_recv(), Ok(Outcome::Acknowledged(None)))),
+                _ => assert!(refusal(answer).contains("cannot be stored")),
+            }
+        }
+        assert_eq!(offsets(&work), [0, 2, 4]);
+    }
+
+    #[test]
+    fn a_full_disk_refuses_what_does_not_fit_and_loses_nothing() {
+        let (_folder, mut work) = work();
+        let pages: i64 = work.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        work.connection.pragma_update(None, "max_page_count", pages + 5).unwrap();
+        let (group, mut answers): (Vec<_>, Vec<_>) =
+            (0..).zip([10, 100_000, 30]).map(|(offset, bytes)| request(offset, bytes)).unzip();
+        work.serve(group);
+        assert!(matches!(answers[0].try_recv(), Ok(Outcome::Acknowledged(None))));
+        let text = refusal(&mut answers[1]);
+        assert!(text.contains("the disk is full") && text.contains(work.path.to_str().unwrap()), "{text}");
+        assert!(matches!(answers[2].try_recv(), Ok(Outcome::Acknowledged(None))));
+        assert_eq!(offsets(&work), [0, 2]);
+        work.connection.pragma_update(None, "max_page_count", 1_000_000).unwrap();
+        let (again, mut answer) = request(1, 100_000);
+        work.serve(vec![again]);
+        assert!(matches!(answer.try_recv(), Ok(Outcome::Acknowledged(None))));
+        assert_eq!(offsets(&work), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_request_that_nobody_waits_for_any_more_is_not_done() {
+        let (_folder, mut work) = work();
+        let (sender, receiver) = mpsc::channel(8);
+        let (dropped, answer) = request(0, 10);
+        drop(answer);
+        let (kept, mut answer) = request(1, 10);
+        sender.try_send(dropped).unwrap();
+        sender.try_send(kept).unwrap();
+        drop(sender);
+        work.run(receiver);
+        assert!(matches!(answer.try_recv(), Ok(Outcome::Acknowledged(None))));
+        assert_eq!(offsets(&work), [1]);
+    }
+
+    #[test]
+    fn more_than_a_transaction_may_hold_goes_into_the_next() {
+        let (sender, mut receiver) = mpsc::channel(8);
+        let (requests, _answers): (Vec<_>, Vec<_>) =
+            (0..5).map(|offset| request(offset, TRANSACTION_BYTES / 2)).unzip();
+        for request in requests {
+            sender.try_send(request).unwrap();
+        }
+        let mut groups = Vec::new();
+        while let Ok(first) = receiver.try_recv() {
+            groups.push(gather(first, &mut receiver).len());
+        }
+        assert_eq!(groups, [2, 2, 1]);
+    }
 }

@@ -1,0 +1,34 @@
+//! What only the embedded broker and store can do: files that stay, files that are wrong, several processes.
+
+mod files;
+mod lock;
+mod log;
+
+use std::path::Path;
+
+use exactlyonce::broker::embedded::EmbeddedBroker;
+use exactlyonce::embedded::{Options, Synchronous};
+use exactlyonce::store::embedded::EmbeddedStore;
+
+/// No test here takes the power away.
+pub(crate) fn options() -> Options {
+    Options { synchronous: Synchronous::Off, ..Options::default() }
+}
+
+/// The store of a folder, made if it is not there.
+pub(crate) fn store_in(folder: &Path) -> EmbeddedStore {
+    EmbeddedStore::apply_schema(folder, &options()).unwrap();
+    EmbeddedStore::open(folder, &options()).unwrap()
+}
+
+/// The log of a folder, made if it is not there.
+pub(crate) fn broker_in(folder: &Path) -> EmbeddedBroker {
+    EmbeddedBroker::create(folder, &options()).unwrap();
+    EmbeddedBroker::open(folder, &options()).unwrap()
+}
+
+/// An error with its causes, as it is printed.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

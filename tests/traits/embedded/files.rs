@@ -1,0 +1,463 @@
+//! The files: what is kept, what is not ours, what is damaged, and who else has them open.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use exactlyonce::broker::embedded::EmbeddedBroker;
+use exactlyonce::broker::{Broker, Producer};
+use exactlyonce::embedded::{FileError, Options, Synchronous};
+use exactlyonce::event::Row;
+use exactlyonce::store::embedded::EmbeddedStore;
+use exactlyonce::store::{Alert, Bound, Count, Outcome, Progress, Store, WindowKey};
+use rusqlite::Connection;
+use tempfile::tempdir;
+
+use super::{broker_in, chain, options, store_in};
+use crate::broker::{TOPIC, values};
+use crate::store::{binding, event, known};
+
+/// Both kinds of file: name, open, create.
+type Opened = fn(&Path) -> Result<(), FileError>;
+const KINDS: [(&str, Opened, Opened); 2] = [
+    (
+        "store.sqlite",
+        |folder| EmbeddedStore::open(folder, &options()).map(drop),
+        |folder| EmbeddedStore::apply_schema(folder, &options()),
+    ),
+    (
+        "log.sqlite",
+        |folder| EmbeddedBroker::open(folder, &options()).map(drop),
+        |folder| EmbeddedBroker::create(folder, &options()),
+    ),
+];
+
+/// Opening and creating must both fail alike, with words and the file's name, and leave the file as it is.
+fn is_left_alone(folder: &Path, name: &str, words: &str, expected: impl Fn(&FileError) -> bool) {
+    let (_, open, create) = KINDS.into_iter().find(|kind| kind.0 == name).unwrap();
+    let path = folder.join(name);
+    let before = fs::read(&path).unwrap();
+    for error in [open(folder).unwrap_err(), create(folder).unwrap_err()] {
+        let text = chain(&error);
+        assert!(expected(&error), "{text}");
+        assert!(text.contains(words) && text.contains(path.to_str().unwrap()), "{text}");
+    }
+    assert!(fs::read(&path).unwrap() == before, "{name} was changed");
+}
+
+/// A row in every table.
+async fn fill(store: &EmbeddedStore, rows: i64) {
+    known(store.bind(&binding(TOPIC)).await);
+    let key = |n: i64| WindowKey { source: format!("source {n}").into(), end: n };
+    let counts: Vec<_> = (0..rows).map(|n| (key(n), Count { count: n, through_offset: n })).collect();
+    known(store.write_counts(0, &counts).await);
+    let alert = |n: i64| Alert { source: format!("source {n}").into(), ts: n, event_count: 10 };
+    known(store.write_alerts(&(0..rows).map(alert).collect::<Vec<_>>()).await);
+    let events: Vec<_> = (0..rows).map(|n| (n, Row::Event(event(n, "a source")))).collect();
+    known(store.write_rows(0, &events).await);
+    known(store.write_progress(0, Progress { origin: 0, next_offset: rows }).await);
+}
+
+#[tokio::test]
+async fn a_store_that_is_opened_again_is_as_it_was() {
+    let folder = tempdir().unwrap();
+    let store = store_in(folder.path());
+    fill(&store, 100).await;
+    drop(store);
+    let store = store_in(folder.path());
+    assert_eq!(known(store.binding().await), Some(binding(TOPIC)));
+    assert_eq!(known(store.bind(&binding("other")).await), Bound::Before(binding(TOPIC)));
+    assert_eq!(known(store.rows_below(0, i64::MAX, 1000).await).len(), 100);
+    assert_eq!(known(store.alerts(None, 1000).await).rows.len(), 100);
+    let progress = Progress { origin: 0, next_offset: 100 };
+    assert_eq!(known(store.progress_of_all().await), BTreeMap::from([(0, progress)]));
+    let key = WindowKey { source: "source 7".into(), end: 7 };
+    // Timestamps, too: an older write still loses.
+    let older = Count { count: 99, through_offset: 6 };
+    known(store.write_counts(0, &[(key.clone(), older)]).await);
+    let expected = Count { count: 7, through_offset: 7 };
+    assert_eq!(known(store.own_counts(0, &[key]).await), [Some(expected)]);
+}
+
+#[tokio::test]
+async fn every_kind_of_durability_keeps_what_was_written() {
+    for synchronous in [Synchronous::Off, Synchronous::Normal, Synchronous::Full] {
+        let folder = tempdir().unwrap();
+        let options = Options { synchronous, ..Options::default() };
+        EmbeddedStore::apply_schema(folder.path(), &options).unwrap();
+        fill(&EmbeddedStore::open(folder.path(), &options).unwrap(), 10).await;
+        let store = EmbeddedStore::open(folder.path(), &options).unwrap();
+        assert_eq!(known(store.rows_below(0, i64::MAX, 1000).await).len(), 10);
+    }
+}
+
+#[tokio::test]
+async fn the_last_clone_closes_the_files() {
+    let folder = tempdir().unwrap();
+    let wal = |name: &str| folder.path().join(format!("{name}-wal")).exists();
+    let store = store_in(folder.path());
+    fill(&store, 10).await;
+    let clone = store.clone();
+    drop(store);
+    known(clone.progress(0).await);
+    // SQLite removes the WAL when the last connection is closed.
+    assert!(wal("store.sqlite"));
+    drop(clone);
+    assert!(!wal("store.sqlite"));
+    let broker = broker_in(folder.path());
+    broker.create_topic(TOPIC, 1, 1).await.unwrap();
+    let consumer = broker.subscribe("group", TOPIC).await.unwrap();
+    drop(broker);
+    assert!(wal("log.sqlite"));
+    drop(consumer);
+    assert!(!wal("log.sqlite"));
+}
+
+#[test]
+fn a_file_that_was_never_made_is_missed_with_the_command_that_makes_it() {
+    let folder = tempdir().unwrap();
+    let command =
+        |name| if name == "store.sqlite" { "`exactlyonce init`" } else { "`exactlyonce topic create`" };
+    for (name, open, _) in KINDS {
+        for folder in [folder.path(), &folder.path().join("no folder")] {
+            let error = open(folder).unwrap_err();
+            let text = chain(&error);
+            assert!(matches!(error, FileError::Missing { .. }), "{text}");
+            assert!(
+                text.contains(command(name)) && text.contains(folder.join(name).to_str().unwrap()),
+                "{text}"
+            );
+            assert!(!folder.join(name).exists());
+        }
+    }
+}
+
+#[test]
+fn making_a_file_again_changes_nothing() {
+    let folder = tempdir().unwrap();
+    for (name, open, create) in KINDS {
+        create(&folder.path().join("a/b")).unwrap();
+        let path = folder.path().join("a/b").join(name);
+        let before = fs::read(&path).unwrap();
+        create(&folder.path().join("a/b")).unwrap();
+        open(&folder.path().join("a/b")).unwrap();
+        assert!(fs::read(&path).unwrap() == before);
+    }
+}
+
+#[test]
+fn several_may_make_the_same_file_at_once() {
+    for (_, open, create) in KINDS {
+        let folder = tempdir().unwrap();
+        std::thread::scope(|scope| {
+            let make = || {
+                create(folder.path()).unwrap();
+                open(folder.path()).unwrap();
+            };
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+    }
+}
+
+#[test]
+fn what_an_interrupted_creation_left_is_completed() {
+    for (name, open, create) in KINDS {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join(name);
+        fs::write(&path, b"").unwrap();
+        assert!(matches!(open(folder.path()), Err(FileError::Missing { .. })));
+        create(folder.path()).unwrap();
+        open(folder.path()).unwrap();
+        fs::remove_file(&path).unwrap();
+        let empty = Connection::open(&path).unwrap();
+        empty.query_row("PRAGMA journal_mode = wal", [], |_| Ok(())).unwrap();
+        drop(empty);
+        assert!(matches!(open(folder.path()), Err(FileError::Missing { .. })));
+        create(folder.path()).unwrap();
+        open(folder.path()).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_is_no_database_is_left_alone() {
+    for (name, ..) in KINDS {
+        for content in [&b"x"[..], b"my notes, not to be lost\n", &[0; 5000], &[b'x'; 100_000]] {
+            let folder = tempdir().unwrap();
+            fs::write(folder.path().join(name), content).unwrap();
+            is_left_alone(folder.path(), name, "is not an SQLite database", |error| {
+                matches!(error, FileError::NotSqlite { .. })
+            });
+        }
+    }
+}
+
+#[test]
+fn a_database_of_another_program_is_left_alone() {
+    for (name, ..) in KINDS {
+        for theirs in [
+            "CREATE TABLE bills (amount)",
+            "PRAGMA application_id = 77",
+            "PRAGMA user_version = 3",
+            "CREATE TABLE events (id); PRAGMA user_version = 1",
+        ] {
+            let folder = tempdir().unwrap();
+            Connection::open(folder.path().join(name)).unwrap().execute_batch(theirs).unwrap();
+            is_left_alone(folder.path(), name, "another program", |error| {
+                matches!(error, FileError::Foreign { .. })
+            });
+        }
+    }
+}
+
+#[test]
+fn the_store_is_not_taken_for_the_log() {
+    let folder = tempdir().unwrap();
+    drop(store_in(folder.path()));
+    fs::rename(folder.path().join("store.sqlite"), folder.path().join("log.sqlite")).unwrap();
+    is_left_alone(folder.path(), "log.sqlite", "another program", |error| {
+        matches!(error, FileError::Foreign { .. })
+    });
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_left_alone() {
+    for (name, _, create) in KINDS {
+        let folder = tempdir().unwrap();
+        create(folder.path()).unwrap();
+        let newer = Connection::open(folder.path().join(name)).unwrap();
+        newer.execute_batch("PRAGMA user_version = 2; CREATE TABLE news (x)").unwrap();
+        drop(newer);
+        is_left_alone(folder.path(), name, "tables of version 2, this program knows version 1", |error| {
+            matches!(error, FileError::Newer { found: 2, known: 1, .. })
+        });
+    }
+}
+
+#[test]
+fn a_file_without_one_of_its_tables_is_damaged() {
+    for (name, table) in [("store.sqlite", "alerts"), ("log.sqlite", "records")] {
+        let folder = tempdir().unwrap();
+        drop((store_in(folder.path()), broker_in(folder.path())));
+        let file = Connection::open(folder.path().join(name)).unwrap();
+        file.execute_batch(&format!("DROP TABLE {table}; CREATE TABLE {table} (x)")).unwrap();
+        drop(file);
+        is_left_alone(folder.path(), name, &format!("the table {table}"), |error| {
+            matches!(error, FileError::Damaged { .. })
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_file_cut_short_is_damaged_and_left_alone() {
+    let folder = tempdir().unwrap();
+    let store = store_in(folder.path());
+    fill(&store, 2_000).await;
+    drop(store);
+    let path = folder.path().join("store.sqlite");
+    let whole = fs::read(&path).unwrap();
+    assert!(whole.len() > 50 * 4096);
+    for length in [whole.len() - 4096, whole.len() / 2, 8192, 4096, 1000, 512, 100, 10] {
+        fs::write(&path, &whole[..length]).unwrap();
+        is_left_alone(folder.path(), "store.sqlite", "", |error| {
+            matches!(error, FileError::Damaged { .. } | FileError::NotSqlite { .. })
+        });
+    }
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(known(store_in(folder.path()).rows_below(0, i64::MAX, 9999).await).len(), 2_000);
+}
+
+#[tokio::test]
+async fn an_overwritten_page_is_told_where_it_is_met_and_nothing_is_made_up() {
+    let folder = tempdir().unwrap();
+    let store = store_in(folder.path());
+    fill(&store, 2_000).await;
+    let events = known(store.events(0, 0, i64::MAX, 9999).await);
+    let alerts = known(store.alerts(None, 9999).await).rows;
+    drop(store);
+    let path = folder.path().join("store.sqlite");
+    let whole = fs::read(&path).unwrap();
+    let (mut at_open, mut at_read, mut unread) = (0, 0, 0);
+    for (page, damage) in (0..whole.len() / 4096).map(|page| (page, [0xff, 0][page % 2])) {
+        let mut bytes = whole.clone();
+        bytes[page * 4096..][..4096].fill(damage);
+        fs::write(&path, &bytes).unwrap();
+        let store = match EmbeddedStore::open(folder.path(), &options()) {
+            Ok(store) => store,
+            Err(error) => {
+                assert!(chain(&error).contains(path.to_str().unwrap()), "{error}");
+                at_open += 1;
+                continue;
+            }
+        };
+        let mut told = false;
+        let mut judge = |refused: Option<String>, right: bool| match refused {
+            Some(text) => {
+                assert!(text.contains("damaged") && text.contains(path.to_str().unwrap()), "{text}");
+                told = true;
+            }
+            None => assert!(right, "page {page}: another answer than before"),
+        };
+        let refusal = |error: &dyn std::error::Error| Some(chain(error));
+        match store.events(0, 0, i64::MAX, 9999).await {
+            Outcome::Acknowledged(rows) => judge(None, rows == events),
+            Outcome::Refused(error) => judge(refusal(&error), false),
+            Outcome::Unknown(error) => panic!("{}", chain(&error)),
+        }
+        match store.alerts(None, 9999).await {
+            Outcome::Acknowledged(page) => judge(None, page.rows == alerts),
+            Outcome::Refused(error) => judge(refusal(&error), false),
+            Outcome::Unknown(error) => panic!("{}", chain(&error)),
+        }
+        *(if told { &mut at_read } else { &mut unread }) += 1;
+    }
+    // The first page says what is in the file; the others are met when they are read. (Counts are not here.)
+    assert!(at_open >= 1 && at_read > 20 && unread > 0, "{at_open} {at_read} {unread}");
+}
+
+#[tokio::test]
+async fn a_value_that_the_program_does_not_write_is_told() {
+    let folder = tempdir().unwrap();
+    let store = store_in(folder.path());
+    fill(&store, 1).await;
+    let path = folder.path().join("store.sqlite");
+    let file = Connection::open(&path).unwrap();
+    let refused = |error: &dyn std::error::Error, words: &str| {
+        let text = chain(error);
+        assert!(text.contains("damaged") && text.contains(path.to_str().unwrap()), "{text}");
+        assert!(text.contains(words), "{text}");
+    };
+    file.execute_batch(
+        "UPDATE events SET health = 7;
+         UPDATE pipeline SET layout = '\"of tomorrow\"';
+         INSERT INTO dead_letters (partition, offset, reason, timestamp) VALUES (0, 5, 'made up', 0)",
+    )
+    .unwrap();
+    match store.events(0, 0, 9, 9).await {
+        Outcome::Refused(error) => refused(&error, "health 7"),
+        other => panic!("{other:?}"),
+    }
+    match store.dead_letters(0, 0, 9, 9).await {
+        Outcome::Refused(error) => refused(&error, "made up"),
+        other => panic!("{other:?}"),
+    }
+    match store.binding().await {
+        Outcome::Refused(error) => refused(&error, "of tomorrow"),
+        other => panic!("{other:?}"),
+    }
+    // Writing over it says so, too, instead of resolving against what cannot be read.
+    match store.write_rows(0, &[(0, Row::Event(event(0, "a source")))]).await {
+        Outcome::Refused(error) => refused(&error, "health 7"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_file_in_the_folders_place_is_told_and_left_alone() {
+    let outer = tempdir().unwrap();
+    let folder = outer.path().join("data");
+    fs::write(&folder, "not a folder").unwrap();
+    for (_, open, create) in KINDS {
+        for error in [open(&folder).unwrap_err(), create(&folder).unwrap_err()] {
+            let text = chain(&error);
+            assert!(matches!(error, FileError::Folder { .. }), "{text}");
+            assert!(text.contains(folder.to_str().unwrap()), "{text}");
+        }
+    }
+    assert_eq!(fs::read(&folder).unwrap(), b"not a folder");
+}
+
+#[test]
+fn a_folder_in_the_files_place_is_told() {
+    for (name, open, create) in KINDS {
+        let folder = tempdir().unwrap();
+        fs::create_dir(folder.path().join(name)).unwrap();
+        for error in [open(folder.path()).unwrap_err(), create(folder.path()).unwrap_err()] {
+            let text = chain(&error);
+            assert!(matches!(error, FileError::Sqlite { .. }), "{text}");
+            assert!(text.contains(folder.path().join(name).to_str().unwrap()), "{text}");
+        }
+    }
+}
+
+/// Where nobody can write, whoever runs the tests.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_cannot_be_written_is_told() {
+    for (_, _, create) in KINDS {
+        for folder in ["/proc/exactlyonce", "/proc/self/exactlyonce"] {
+            let text = chain(&create(Path::new(folder)).unwrap_err());
+            assert!(text.contains(folder), "{text}");
+        }
+        let text = chain(&create(Path::new("/proc/self")).unwrap_err());
+        assert!(text.contains("/proc/self/") && text.contains("permissions"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_handles_see_each_others_writes() {
+    let folder = tempdir().unwrap();
+    let stores = [store_in(folder.path()), store_in(folder.path())];
+    let (a, b) = (binding("a"), binding("b"));
+    let (first, second) = tokio::join!(stores[0].bind(&a), stores[1].bind(&b));
+    let (first, second) = (known(first), known(second));
+    assert!(
+        (first == Bound::Now && second == Bound::Before(a))
+            || (second == Bound::Now && first == Bound::Before(b))
+    );
+    let write = |handle: usize| {
+        let store = stores[handle].clone();
+        async move {
+            for n in 0..50 {
+                let rows = [(n * 2 + handle as i64, Row::Event(event(n, "a")))];
+                known(store.write_rows(0, &rows).await);
+            }
+        }
+    };
+    let (left, right) = tokio::join!(tokio::spawn(write(0)), tokio::spawn(write(1)));
+    left.and(right).unwrap();
+    for store in stores {
+        assert_eq!(known(store.events(0, 0, 1000, 1000).await).len(), 100);
+    }
+}
+
+#[tokio::test]
+async fn while_another_process_writes_for_long_writes_are_unknown_and_reads_go_on() {
+    let folder = tempdir().unwrap();
+    let patient = store_in(folder.path());
+    fill(&patient, 3).await;
+    let options = Options { busy_timeout: Duration::from_millis(1), ..options() };
+    let store = EmbeddedStore::open(folder.path(), &options).unwrap();
+    let other = Connection::open(folder.path().join("store.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE; DELETE FROM events").unwrap();
+    let rows = [(7, Row::Event(event(7, "a")))];
+    let (first, second) = tokio::join!(store.write_rows(0, &rows), store.write_rows(1, &rows));
+    for outcome in [first, second] {
+        match outcome {
+            Outcome::Unknown(error) => {
+                let text = chain(&error);
+                assert!(text.contains("locked") && text.contains("store.sqlite"), "{text}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(known(store.events(0, 0, 9, 9).await).len(), 3);
+    other.execute_batch("ROLLBACK").unwrap();
+    known(store.write_rows(0, &rows).await);
+    assert_eq!(known(patient.events(0, 0, 9, 9).await).len(), 4);
+}
+
+#[tokio::test]
+async fn log_and_store_share_a_folder_and_nothing_else() {
+    let folder = tempdir().unwrap();
+    let (store, broker) = (store_in(folder.path()), broker_in(folder.path()));
+    broker.create_topic(TOPIC, 1, 1).await.unwrap();
+    let store_locked = Connection::open(folder.path().join("store.sqlite")).unwrap();
+    store_locked.execute_batch("BEGIN IMMEDIATE").unwrap();
+    broker.append(TOPIC, values(0, 0..3)).await.unwrap();
+    store_locked.execute_batch("ROLLBACK").unwrap();
+    let log_locked = Connection::open(folder.path().join("log.sqlite")).unwrap();
+    log_locked.execute_batch("BEGIN IMMEDIATE").unwrap();
+    fill(&store, 3).await;
+}

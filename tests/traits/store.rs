@@ -1,0 +1,526 @@
+//! Cases for every store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use exactlyonce::event::{Body, DeadLetter, Event, Health, Reason, Row};
+use exactlyonce::store::{
+    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Progress, SCHEMA_VERSION, Store, WindowKey,
+};
+use exactlyonce::window::{HealthSet, WindowSpec};
+use futures_util::future::join_all;
+
+crate::on_every_implementation!(
+    exactlyonce::store::memory::MemoryStore::new(),
+    crate::embedded::store_in,
+    [
+        a_new_store_holds_nothing,
+        a_binding_comes_back_as_written_and_is_never_changed,
+        of_many_bindings_at_once_one_wins_and_the_others_are_told_which,
+        progress_resolves_by_timestamp_whatever_the_order,
+        the_origin_and_the_next_offset_resolve_independently,
+        progress_of_all_has_every_partition_with_a_row,
+        counts_resolve_by_timestamp_whatever_the_order,
+        counts_come_in_the_order_asked_for,
+        all_counts_are_of_every_partition_of_the_window_and_of_no_other_window,
+        a_window_may_end_anywhere_in_i64,
+        the_greater_event_count_of_an_alert_wins_whatever_the_order,
+        alerts_come_page_by_page_each_once,
+        a_foreign_cursor_is_refused,
+        events_come_back_byte_for_byte,
+        dead_letters_come_back_byte_for_byte,
+        two_events_at_one_position_resolve_cell_by_cell,
+        two_dead_letters_at_one_position_resolve_cell_by_cell,
+        a_call_may_name_a_position_twice,
+        an_offset_in_both_tables_comes_twice,
+        rows_below_are_the_last_of_both_tables,
+        a_range_of_rows_has_its_start_and_not_its_end,
+        partitions_are_those_of_events_and_dead_letters,
+        progress_makes_a_store_hold_rows,
+        a_count_makes_a_store_hold_rows,
+        an_alert_makes_a_store_hold_rows,
+        an_event_makes_a_store_hold_rows,
+        a_dead_letter_makes_a_store_hold_rows,
+        a_binding_is_no_row,
+        repeating_every_call_changes_nothing,
+        calls_may_overlap_and_a_clone_sees_what_was_acknowledged,
+        writing_nothing_is_acknowledged,
+    ]
+);
+
+pub(crate) fn known<T>(outcome: Outcome<T>) -> T {
+    outcome.answer().unwrap()
+}
+
+pub(crate) fn binding(topic: &str) -> Binding {
+    Binding {
+        topic: topic.to_owned(),
+        topic_id: "an id".to_owned(),
+        window: WindowSpec {
+            size_ms: 10_000,
+            slide_ms: 2_500,
+            threshold: 3,
+            health: HealthSet::of(&[Health::Warning, Health::Critical]),
+        },
+        max_mutation_bytes: i64::MAX,
+        decoder_version: 1,
+        layout: Layout::Original,
+        schema_version: SCHEMA_VERSION,
+        origins: BTreeMap::from([(0, 0), (1, 17), (2, i64::MAX)]),
+    }
+}
+
+pub(crate) fn event(id: i64, source: &str) -> Event {
+    Event { id, ts: 5, source: source.to_owned(), client: "a client".to_owned(), health: Health::Critical }
+}
+
+fn letter(reason: Reason, key: Option<&[u8]>, value: Option<&[u8]>) -> DeadLetter {
+    let body = Body::Whole { key: key.map(<[u8]>::to_vec), value: value.map(<[u8]>::to_vec) };
+    DeadLetter { reason, timestamp: -1, body }
+}
+
+fn window(source: &str, end: i64) -> WindowKey {
+    WindowKey { source: source.into(), end }
+}
+
+fn alert(source: &str, ts: i64, event_count: i32) -> Alert {
+    Alert { source: source.into(), ts, event_count }
+}
+
+async fn all_alerts<S: Store>(store: &S, limit: usize) -> Vec<Alert> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = known(store.alerts(after, limit).await);
+        assert!(page.rows.len() <= limit);
+        all.extend(page.rows);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return all,
+        }
+    }
+}
+
+/// Every order of up to three things.
+fn orders<T: Clone>(things: &[T]) -> Vec<Vec<T>> {
+    if things.len() < 2 {
+        return vec![things.to_vec()];
+    }
+    let mut all = Vec::new();
+    for first in 0..things.len() {
+        let mut rest = things.to_vec();
+        let thing = rest.remove(first);
+        all.extend(orders(&rest).into_iter().map(|order| [vec![thing.clone()], order].concat()));
+    }
+    all
+}
+
+async fn a_new_store_holds_nothing<S: Store>(store: S) {
+    assert_eq!(known(store.binding().await), None);
+    assert!(!known(store.holds_rows().await));
+    assert_eq!(known(store.progress_of_all().await), BTreeMap::new());
+    assert_eq!(known(store.progress(0).await), None);
+    assert_eq!(known(store.own_counts(0, &[window("a", 5)]).await), [None]);
+    assert_eq!(known(store.all_counts(&[window("a", 5)]).await), [vec![]]);
+    assert_eq!(known(store.rows_below(0, i64::MAX, 10).await), []);
+    assert_eq!(known(store.events(0, 0, i64::MAX, 10).await), []);
+    assert_eq!(known(store.dead_letters(0, 0, i64::MAX, 10).await), []);
+    assert_eq!(known(store.partitions().await), Vec::<i32>::new());
+    assert_eq!(all_alerts(&store, 10).await, []);
+}
+
+async fn a_binding_comes_back_as_written_and_is_never_changed<S: Store>(store: S) {
+    assert_eq!(known(store.bind(&binding("first")).await), Bound::Now);
+    assert_eq!(known(store.binding().await), Some(binding("first")));
+    assert_eq!(known(store.bind(&binding("second")).await), Bound::Before(binding("first")));
+    assert_eq!(known(store.bind(&binding("first")).await), Bound::Before(binding("first")));
+    assert_eq!(known(store.binding().await), Some(binding("first")));
+}
+
+async fn of_many_bindings_at_once_one_wins_and_the_others_are_told_which<S: Store>(store: S) {
+    let bind = |i: i32| {
+        let store = store.clone();
+        async move { (i, known(store.bind(&binding(&format!("topic {i}"))).await)) }
+    };
+    let outcomes = join_all((0..8).map(bind)).await;
+    let winners: Vec<i32> = outcomes.iter().filter(|o| o.1 == Bound::Now).map(|o| o.0).collect();
+    assert_eq!(winners.len(), 1, "{outcomes:?}");
+    let winner = binding(&format!("topic {}", winners[0]));
+    for (i, outcome) in outcomes {
+        assert!(i == winners[0] || outcome == Bound::Before(winner.clone()));
+    }
+    assert_eq!(known(store.binding().await), Some(winner));
+}
+
+async fn progress_resolves_by_timestamp_whatever_the_order<S: Store>(store: S) {
+    let writes = [0, 7, 9].map(|next_offset| Progress { origin: 3, next_offset });
+    for (partition, order) in (0..).zip(orders(&writes)) {
+        for progress in order {
+            known(store.write_progress(partition, progress).await);
+        }
+        let expected = Some(Progress { origin: 3, next_offset: 9 });
+        assert_eq!(known(store.progress(partition).await), expected, "partition {partition}");
+    }
+    // Both are written at the greatest timestamp there is, so the bytes decide.
+    for (partition, ends) in [(100, [i64::MAX, i64::MAX - 1]), (101, [i64::MAX - 1, i64::MAX])] {
+        for next_offset in ends {
+            known(store.write_progress(partition, Progress { origin: 0, next_offset }).await);
+        }
+        assert_eq!(known(store.progress(partition).await).map(|p| p.next_offset), Some(i64::MAX));
+    }
+}
+
+async fn the_origin_and_the_next_offset_resolve_independently<S: Store>(store: S) {
+    // The origin is always written at timestamp 1: the greater bytes win, and a negative number's are greater.
+    for (origin, next_offset, expected) in
+        [(5, 9, (5, 9)), (4, 20, (5, 20)), (6, 10, (6, 20)), (-1, 1, (-1, 20)), (7, 21, (-1, 21))]
+    {
+        known(store.write_progress(0, Progress { origin, next_offset }).await);
+        let expected = Progress { origin: expected.0, next_offset: expected.1 };
+        assert_eq!(known(store.progress(0).await), Some(expected));
+    }
+}
+
+async fn progress_of_all_has_every_partition_with_a_row<S: Store>(store: S) {
+    let all = BTreeMap::from(
+        [(2, (0, 5)), (0, (1, 1)), (77, (4, 9))]
+            .map(|(p, (o, n))| (p, Progress { origin: o, next_offset: n })),
+    );
+    for (&partition, &progress) in &all {
+        known(store.write_progress(partition, progress).await);
+    }
+    assert_eq!(known(store.progress_of_all().await), all);
+    assert_eq!(known(store.progress(77).await), all.get(&77).copied());
+    assert_eq!(known(store.progress(1).await), None);
+}
+
+async fn counts_resolve_by_timestamp_whatever_the_order<S: Store>(store: S) {
+    // The second and third tie.
+    let writes = [(50, 10), (2, 30), (7, 30)];
+    for (end, order) in (0..).zip(orders(&writes)) {
+        for (count, through_offset) in order {
+            let count = Count { count, through_offset };
+            known(store.write_counts(1, &[(window("a", end), count)]).await);
+        }
+        let stored = known(store.own_counts(1, &[window("a", end)]).await);
+        assert_eq!(stored, [Some(Count { count: 7, through_offset: 30 })], "order {end}");
+    }
+    // At a tie each cell takes the greater bytes, so the row may be one that nobody wrote.
+    for (end, order) in (100..).zip(orders(&[(12, i64::MAX - 1), (-10, i64::MAX)])) {
+        for (count, through_offset) in order {
+            let count = Count { count, through_offset };
+            known(store.write_counts(1, &[(window("a", end), count)]).await);
+        }
+        let stored = known(store.own_counts(1, &[window("a", end)]).await);
+        assert_eq!(stored, [Some(Count { count: -10, through_offset: i64::MAX })]);
+    }
+}
+
+async fn counts_come_in_the_order_asked_for<S: Store>(store: S) {
+    let count = |n| Count { count: n, through_offset: n };
+    let written = [(window("b", 5), count(1)), (window("a", 5), count(2)), (window("a", 10), count(3))];
+    known(store.write_counts(4, &written).await);
+    let asked =
+        [window("a", 10), window("c", 5), window("b", 5), window("a", 5), window("b", 10), window("a", 10)];
+    let own = [Some(count(3)), None, Some(count(1)), Some(count(2)), None, Some(count(3))];
+    assert_eq!(known(store.own_counts(4, &asked).await), own);
+    assert_eq!(known(store.own_counts(5, &asked).await), [None; 6]);
+    let all = own.map(|count| count.map(|count| (4, count)).into_iter().collect::<Vec<_>>());
+    assert_eq!(known(store.all_counts(&asked).await), all);
+    assert_eq!(known(store.own_counts(4, &[]).await), []);
+    assert_eq!(known(store.all_counts(&[]).await), Vec::<Vec<_>>::new());
+}
+
+async fn all_counts_are_of_every_partition_of_the_window_and_of_no_other_window<S: Store>(store: S) {
+    let count = |n| Count { count: n, through_offset: n };
+    for partition in [300, 0, 2] {
+        known(store.write_counts(partition, &[(window("a", 5), count(i64::from(partition) + 1))]).await);
+    }
+    for (source, end) in [("a", 4), ("a", 6), ("ab", 5), ("", 5), ("A", 5), ("a\0", 5), ("a\0b", 5)] {
+        known(store.write_counts(1, &[(window(source, end), count(1000))]).await);
+    }
+    let mut all = known(store.all_counts(&[window("a", 5), window("a\0b", 5)]).await);
+    all[0].sort_by_key(|row| row.0);
+    assert_eq!(all, [vec![(0, count(1)), (2, count(3)), (300, count(301))], vec![(1, count(1000))]]);
+}
+
+async fn a_window_may_end_anywhere_in_i64<S: Store>(store: S) {
+    let ends = [i64::MIN, -5_000, -1, 0, 1, i64::MAX];
+    let count = |n: usize| Count { count: n as i64, through_offset: 8 };
+    for (i, end) in ends.into_iter().enumerate() {
+        known(store.write_counts(0, &[(window("a", end), count(i))]).await);
+        known(store.write_alerts(&[alert("a", end, 10)]).await);
+    }
+    let stored = known(store.own_counts(0, &ends.map(|end| window("a", end))).await);
+    assert_eq!(stored, (0..ends.len()).map(|i| Some(count(i))).collect::<Vec<_>>());
+    let alerts: BTreeSet<i64> = all_alerts(&store, 2).await.into_iter().map(|alert| alert.ts).collect();
+    assert_eq!(alerts, ends.into());
+}
+
+async fn the_greater_event_count_of_an_alert_wins_whatever_the_order<S: Store>(store: S) {
+    for (ts, order) in (0..).zip(orders(&[10, 11, i32::MAX])) {
+        for event_count in order {
+            known(store.write_alerts(&[alert("a", ts, event_count)]).await);
+        }
+    }
+    let alerts = all_alerts(&store, 100).await;
+    assert_eq!(alerts.len(), 6);
+    assert!(alerts.iter().all(|alert| alert.event_count == i32::MAX), "{alerts:?}");
+}
+
+async fn alerts_come_page_by_page_each_once<S: Store>(store: S) {
+    let long = "x".repeat(1024);
+    let sources = ["a", "a\0", "a\0b", "ab", "b", "ü", &long];
+    let written: Vec<Alert> = sources
+        .iter()
+        .flat_map(|source| [i64::MIN, -5, 0, 5, i64::MAX].map(|ts| alert(source, ts, 10)))
+        .collect();
+    known(store.write_alerts(&written).await);
+    let expected: BTreeSet<Alert> = written.iter().cloned().collect();
+    for limit in [1, 2, 5, written.len() - 1, written.len(), 1000] {
+        let all = all_alerts(&store, limit).await;
+        assert_eq!(all.len(), expected.len(), "limit {limit}");
+        assert_eq!(all.into_iter().collect::<BTreeSet<_>>(), expected, "limit {limit}");
+    }
+}
+
+async fn a_foreign_cursor_is_refused<S: Store>(store: S) {
+    let outcome = store.alerts(Some(Cursor(vec![1])), 10).await;
+    assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+}
+
+async fn events_come_back_byte_for_byte<S: Store>(store: S) {
+    let base = event(1, "a");
+    let long = "s".repeat(1024);
+    let events = [
+        Event { id: i64::MIN, ts: i64::MIN, health: Health::Nominal, ..base.clone() },
+        Event { id: i64::MAX, ts: i64::MAX, health: Health::Warning, ..base.clone() },
+        Event { source: long, client: "c".repeat(1024), ..base.clone() },
+        Event { source: "a\0b".into(), client: "\0".into(), ..base.clone() },
+        Event { source: "'; DROP TABLE events; --".into(), client: "\u{10ffff}ü\n".into(), ..base.clone() },
+        Event { client: String::new(), ..base },
+    ];
+    let rows: Vec<(i64, Event)> = (0..).zip(events).collect();
+    let written: Vec<(i64, Row)> = rows.iter().cloned().map(|(o, event)| (o, Row::Event(event))).collect();
+    known(store.write_rows(2, &written).await);
+    assert_eq!(known(store.events(2, 0, i64::MAX, 100).await), rows);
+    assert_eq!(known(store.rows_below(2, i64::MAX, 100).await), written);
+    assert_eq!(known(store.dead_letters(2, 0, i64::MAX, 100).await), []);
+}
+
+async fn dead_letters_come_back_byte_for_byte<S: Store>(store: S) {
+    let digest = |key_length, value_length| DeadLetter {
+        reason: Reason::TooLarge,
+        timestamp: i64::MAX,
+        body: Body::Digest { key_length, value_length, sha256: [0xff; 32] },
+    };
+    let bytes: Vec<u8> = (0..=255).collect();
+    let mut letters: Vec<DeadLetter> = Reason::all().map(|reason| letter(reason, None, None)).collect();
+    letters.extend([
+        letter(Reason::NotUtf8, Some(b""), Some(&bytes)),
+        letter(Reason::NotJson, Some(&bytes), Some(b"")),
+        letter(Reason::NotJson, None, Some(&[0; 100_000])),
+        DeadLetter { timestamp: i64::MIN, ..letter(Reason::Empty, Some(b"k"), Some(b"")) },
+        digest(None, Some(i64::MAX)),
+        digest(Some(0), None),
+    ]);
+    let rows: Vec<(i64, DeadLetter)> = (0..).zip(letters).collect();
+    let written: Vec<(i64, Row)> =
+        rows.iter().cloned().map(|(o, letter)| (o, Row::DeadLetter(letter))).collect();
+    known(store.write_rows(0, &written).await);
+    assert_eq!(known(store.dead_letters(0, 0, i64::MAX, 1000).await), rows);
+    assert_eq!(known(store.rows_below(0, i64::MAX, 1000).await), written);
+    assert_eq!(known(store.events(0, 0, i64::MAX, 1000).await), []);
+}
+
+async fn two_events_at_one_position_resolve_cell_by_cell<S: Store>(store: S) {
+    let a = Event { id: -1, ts: 3, source: "b".into(), client: String::new(), health: Health::Nominal };
+    let b = Event { id: 1, ts: 4, source: "ab".into(), client: "c".into(), health: Health::Critical };
+    let both = Event { id: -1, ts: 4, source: "b".into(), client: "c".into(), health: Health::Critical };
+    for (offset, order) in [(0, [&a, &b]), (1, [&b, &a])] {
+        for event in order {
+            known(store.write_rows(0, &[(offset, Row::Event(event.clone()))]).await);
+        }
+    }
+    assert_eq!(known(store.events(0, 0, 9, 9).await), [(0, both.clone()), (1, both)]);
+}
+
+async fn two_dead_letters_at_one_position_resolve_cell_by_cell<S: Store>(store: S) {
+    let a = letter(Reason::NotJson, Some(b"k"), None);
+    let b = DeadLetter { timestamp: 5, ..letter(Reason::Empty, None, Some(b"")) };
+    let both = letter(Reason::NotJson, Some(b"k"), Some(b""));
+    for (offset, order) in [(0, [&a, &b]), (1, [&b, &a])] {
+        for letter in order {
+            known(store.write_rows(0, &[(offset, Row::DeadLetter(letter.clone()))]).await);
+        }
+    }
+    assert_eq!(known(store.dead_letters(0, 0, 9, 9).await), [(0, both.clone()), (1, both)]);
+}
+
+async fn a_call_may_name_a_position_twice<S: Store>(store: S) {
+    let rows = [(7, Row::Event(event(1, "a"))), (7, Row::Event(event(2, "a")))];
+    known(store.write_rows(0, &rows).await);
+    assert_eq!(known(store.events(0, 0, 9, 9).await), [(7, event(2, "a"))]);
+    let count = |count, through_offset| (window("a", 5), Count { count, through_offset });
+    known(store.write_counts(0, &[count(2, 9), count(1, 4), count(3, 9)]).await);
+    assert_eq!(known(store.own_counts(0, &[window("a", 5)]).await), [Some(count(3, 9).1)]);
+    known(store.write_alerts(&[alert("a", 5, 11), alert("a", 5, 12), alert("a", 5, 10)]).await);
+    assert_eq!(all_alerts(&store, 9).await, [alert("a", 5, 12)]);
+}
+
+async fn an_offset_in_both_tables_comes_twice<S: Store>(store: S) {
+    let rows = [(3, Row::Event(event(1, "a"))), (3, Row::DeadLetter(letter(Reason::Empty, None, Some(b""))))];
+    known(store.write_rows(0, &rows).await);
+    let below = known(store.rows_below(0, 4, 9).await);
+    assert_eq!(below.len(), 2);
+    assert!(rows.iter().all(|row| below.contains(row)), "{below:?}");
+}
+
+async fn rows_below_are_the_last_of_both_tables<S: Store>(store: S) {
+    let row = |offset: i64| {
+        let row = match offset % 3 {
+            0 => Row::DeadLetter(letter(Reason::NullValue, None, None)),
+            _ => Row::Event(event(offset, "a")),
+        };
+        (offset, row)
+    };
+    // With a gap, as transaction markers leave them.
+    let rows: Vec<(i64, Row)> = (0..10).chain(20..25).map(row).collect();
+    known(store.write_rows(1, &rows).await);
+    known(store.write_rows(0, &[row(21)]).await);
+    known(store.write_rows(2, &[row(22)]).await);
+    for (offset, limit) in [(24, 3), (24, 8), (25, 100), (i64::MAX, usize::MAX), (15, 4), (0, 5), (9, 0)] {
+        let below: Vec<(i64, Row)> = rows.iter().filter(|row| row.0 < offset).cloned().collect();
+        let expected = &below[below.len().saturating_sub(limit)..];
+        assert_eq!(known(store.rows_below(1, offset, limit).await), expected, "below {offset}");
+    }
+}
+
+async fn a_range_of_rows_has_its_start_and_not_its_end<S: Store>(store: S) {
+    let offsets = [0, 1, 2, 5, 9, i64::MAX];
+    let events = offsets.map(|offset| (offset, event(offset, "a")));
+    let letters = offsets.map(|offset| (offset, letter(Reason::NullValue, None, None)));
+    for partition in [3, 4, 5] {
+        let rows: Vec<_> = events.iter().cloned().map(|(o, event)| (o, Row::Event(event))).collect();
+        known(store.write_rows(partition, &rows).await);
+        let rows: Vec<_> = letters.iter().cloned().map(|(o, letter)| (o, Row::DeadLetter(letter))).collect();
+        known(store.write_rows(partition, &rows).await);
+    }
+    for (from, to, limit, expected) in [
+        (0, i64::MAX, 100, &offsets[..5]),
+        (1, 9, 100, &offsets[1..4]),
+        (1, 10, 2, &offsets[1..3]),
+        (3, 5, 100, &[]),
+        (5, 5, 100, &[]),
+        (9, 1, 100, &[]),
+        (i64::MIN, 1, usize::MAX, &offsets[..1]),
+        (0, 9, 0, &[]),
+    ] {
+        let found = known(store.events(4, from, to, limit).await);
+        assert_eq!(found.iter().map(|row| row.0).collect::<Vec<_>>(), expected, "{from}..{to}");
+        let found = known(store.dead_letters(4, from, to, limit).await);
+        assert_eq!(found.iter().map(|row| row.0).collect::<Vec<_>>(), expected, "{from}..{to}");
+    }
+}
+
+async fn partitions_are_those_of_events_and_dead_letters<S: Store>(store: S) {
+    let progress = Progress { origin: 0, next_offset: 5 };
+    known(store.write_progress(8, progress).await);
+    for partition in [5, 0, 1000] {
+        known(store.write_rows(partition, &[(3, Row::Event(event(1, "a")))]).await);
+    }
+    for partition in [2, 5] {
+        let row = Row::DeadLetter(letter(Reason::NullValue, None, None));
+        known(store.write_rows(partition, &[(4, row)]).await);
+    }
+    assert_eq!(known(store.partitions().await), [0, 2, 5, 1000]);
+}
+
+async fn progress_makes_a_store_hold_rows<S: Store>(store: S) {
+    known(store.write_progress(0, Progress { origin: 0, next_offset: 0 }).await);
+    assert!(known(store.holds_rows().await));
+}
+
+async fn a_count_makes_a_store_hold_rows<S: Store>(store: S) {
+    known(store.write_counts(0, &[(window("a", 5), Count::default())]).await);
+    assert!(known(store.holds_rows().await));
+}
+
+async fn an_alert_makes_a_store_hold_rows<S: Store>(store: S) {
+    known(store.write_alerts(&[alert("a", 5, 10)]).await);
+    assert!(known(store.holds_rows().await));
+}
+
+async fn an_event_makes_a_store_hold_rows<S: Store>(store: S) {
+    known(store.write_rows(0, &[(0, Row::Event(event(1, "a")))]).await);
+    assert!(known(store.holds_rows().await));
+}
+
+async fn a_dead_letter_makes_a_store_hold_rows<S: Store>(store: S) {
+    let row = Row::DeadLetter(letter(Reason::NullValue, None, None));
+    known(store.write_rows(0, &[(0, row)]).await);
+    assert!(known(store.holds_rows().await));
+}
+
+async fn a_binding_is_no_row<S: Store>(store: S) {
+    known(store.bind(&binding("topic")).await);
+    assert!(!known(store.holds_rows().await));
+}
+
+async fn repeating_every_call_changes_nothing<S: Store>(store: S) {
+    let rows = [
+        (0, Row::Event(event(1, "a"))),
+        (1, Row::DeadLetter(letter(Reason::NotJson, Some(b"k"), Some(b"{")))),
+    ];
+    let count = (window("a", 5), Count { count: 10, through_offset: 0 });
+    let progress = Progress { origin: 0, next_offset: 2 };
+    for _ in 0..3 {
+        known(store.write_counts(0, std::slice::from_ref(&count)).await);
+        known(store.write_alerts(&[alert("a", 5, 10)]).await);
+        known(store.write_rows(0, &rows).await);
+        known(store.write_progress(0, progress).await);
+        assert_eq!(known(store.rows_below(0, 9, 9).await), rows);
+        assert_eq!(known(store.own_counts(0, std::slice::from_ref(&count.0)).await), [Some(count.1)]);
+        assert_eq!(all_alerts(&store, 9).await, [alert("a", 5, 10)]);
+        assert_eq!(known(store.progress_of_all().await), BTreeMap::from([(0, progress)]));
+    }
+}
+
+async fn calls_may_overlap_and_a_clone_sees_what_was_acknowledged<S: Store>(store: S) {
+    let sources: Vec<Arc<str>> = (0..10).map(|i| format!("source {i}").into()).collect();
+    let write = |n: i64| {
+        let (store, sources) = (store.clone(), sources.clone());
+        async move {
+            let partition = (n % 3) as i32;
+            let rows: Vec<_> = (0..50).map(|i| (n * 50 + i, Row::Event(event(n * 50 + i, "a")))).collect();
+            let counts: Vec<_> = sources
+                .iter()
+                .map(|source| WindowKey { source: source.clone(), end: 5 })
+                .map(|key| (key, Count { count: n + 1, through_offset: n }))
+                .collect();
+            known(store.write_rows(partition, &rows).await);
+            known(store.write_counts(partition, &counts).await);
+            // Its own writes are there, whatever else is under way.
+            let seen = known(store.clone().events(partition, n * 50, n * 50 + 50, 100).await);
+            assert_eq!(seen.len(), 50);
+            let keys: Vec<WindowKey> = counts.into_iter().map(|(key, _)| key).collect();
+            for count in known(store.own_counts(partition, &keys).await) {
+                assert!(count.is_some_and(|count| count.through_offset >= n));
+            }
+        }
+    };
+    join_all((0..30).map(write)).await;
+    for partition in 0..3 {
+        let rows = known(store.events(partition, 0, i64::MAX, usize::MAX).await);
+        assert_eq!(rows.len(), 500);
+        let expected = Count { count: 28 + i64::from(partition), through_offset: 27 + i64::from(partition) };
+        let own = known(store.own_counts(partition, &[window("source 4", 5)]).await);
+        assert_eq!(own, [Some(expected)]);
+    }
+}
+
+async fn writing_nothing_is_acknowledged<S: Store>(store: S) {
+    known(store.write_rows(0, &[]).await);
+    known(store.write_counts(0, &[]).await);
+    known(store.write_alerts(&[]).await);
+    assert!(!known(store.holds_rows().await));
+}
