@@ -1,0 +1,41 @@
+//! tokio as the simulation has it: tasks, time and network from madsim, the rest from tokio itself.
+//!
+//! madsim-tokio does nearly all of it. Added here is what it leaves to chance or does not have.
+
+pub use madsim_tokio::*;
+
+#[doc(hidden)]
+pub use real as __real;
+
+/// The branch that an unbiased `select!` begins with, from the simulation's seed.
+#[doc(hidden)]
+pub fn __start_branch(branches: u32) -> u32 {
+    use madsim::rand::Rng;
+    madsim::rand::thread_rng().gen_range(0..branches)
+}
+
+/// tokio's `select!`. An unbiased one begins at a branch that the simulation's seed decides; tokio's own
+/// draws it from a generator that the seed does not reach.
+#[macro_export]
+macro_rules! select {
+    (biased; $($branches:tt)*) => { $crate::__real::select!(biased; $($branches)*) };
+    (else => $($branches:tt)*) => { $crate::__real::select!(else => $($branches)*) };
+    ($pattern:pat = $($branches:tt)*) => {
+        $crate::__real::select!(@{ start = { $crate::__start_branch(BRANCHES) }; () } $pattern = $($branches)*)
+    };
+}
+
+/// Simulated time.
+pub mod time {
+    use std::future::Future;
+
+    pub use madsim_tokio::time::*;
+
+    /// tokio's `timeout_at`, which madsim does not have.
+    pub fn timeout_at<F: Future>(
+        deadline: Instant,
+        future: F,
+    ) -> impl Future<Output = Result<F::Output, error::Elapsed>> {
+        timeout(deadline.saturating_duration_since(Instant::now()), future)
+    }
+}

@@ -1,0 +1,236 @@
+//! The group: who its members are, and which partition is whose. Plain data; time comes from outside.
+//!
+//! An ownership has an epoch of its own, so that what is said about an older one can be told. Every answer
+//! to a heartbeat is the whole of what a member owns; the member finds out what changed.
+
+use std::collections::BTreeMap;
+
+use crate::network::Caller;
+use crate::world::World;
+
+/// The group.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    session_timeout_ms: u64,
+    rebalance_timeout_ms: u64,
+    partitions: i32,
+    members: BTreeMap<u64, Member>,
+    owners: BTreeMap<i32, Owner>,
+    next_member: u64,
+    next_epoch: u64,
+    /// Where the deal begins.
+    turn: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Member {
+    caller: Caller,
+    heard_ms: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Owner {
+    member: u64,
+    epoch: u64,
+    /// Since when the partition is asked back.
+    revoked_ms: Option<u64>,
+}
+
+/// A partition of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub partition: i32,
+    pub epoch: u64,
+    /// The member is to give it back.
+    pub revoked: bool,
+}
+
+/// What the passing of time did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A member was silent for too long.
+    Expired(Caller),
+    /// A partition was not released in time.
+    TakenAway(i32),
+}
+
+impl Group {
+    pub fn new(world: &World) -> Self {
+        Self {
+            session_timeout_ms: world.session_timeout_ms,
+            rebalance_timeout_ms: world.rebalance_timeout_ms,
+            partitions: world.partitions.into(),
+            members: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            next_member: 1,
+            next_epoch: 1,
+            turn: 0,
+        }
+    }
+
+    /// Who owns a partition at the moment.
+    pub fn owner(&self, partition: i32) -> Option<Caller> {
+        Some(self.members.get(&self.owners.get(&partition)?.member)?.caller)
+    }
+
+    pub fn join(&mut self, now_ms: u64, caller: Caller) -> u64 {
+        let member = self.next_member;
+        self.next_member += 1;
+        self.members.insert(member, Member { caller, heard_ms: now_ms });
+        self.deal(now_ms);
+        member
+    }
+
+    /// Notes a sign of life and what was released; `None` for who is no member.
+    pub fn heartbeat(&mut self, now_ms: u64, member: u64, released: &[(i32, u64)]) -> Option<Vec<Share>> {
+        self.members.get_mut(&member)?.heard_ms = now_ms;
+        self.owners.retain(|partition, owner| {
+            owner.member != member
+                || owner.revoked_ms.is_none()
+                || !released.contains(&(*partition, owner.epoch))
+        });
+        self.deal(now_ms);
+        Some(self.shares(member))
+    }
+
+    pub fn leave(&mut self, now_ms: u64, member: u64) {
+        self.members.remove(&member);
+        self.owners.retain(|_, owner| owner.member != member);
+        self.deal(now_ms);
+    }
+
+    pub fn tick(&mut self, now_ms: u64) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let timeout = self.session_timeout_ms;
+        self.members.retain(|_, member| {
+            let alive = now_ms < member.heard_ms + timeout;
+            if !alive {
+                changes.push(Change::Expired(member.caller));
+            }
+            alive
+        });
+        let (members, timeout) = (&self.members, self.rebalance_timeout_ms);
+        self.owners.retain(|partition, owner| {
+            let slow = owner.revoked_ms.is_some_and(|since| now_ms >= since + timeout);
+            if slow {
+                changes.push(Change::TakenAway(*partition));
+            }
+            !slow && members.contains_key(&owner.member)
+        });
+        self.deal(now_ms);
+        changes
+    }
+
+    pub fn grow(&mut self, now_ms: u64, partitions: i32) {
+        self.partitions = self.partitions.max(partitions);
+        self.deal(now_ms);
+    }
+
+    /// Deals the partitions to other members.
+    pub fn shuffle(&mut self, now_ms: u64) {
+        self.turn += 1;
+        self.deal(now_ms);
+    }
+
+    /// Partitions that are asked back.
+    pub fn revoked(&self) -> usize {
+        self.owners.values().filter(|owner| owner.revoked_ms.is_some()).count()
+    }
+
+    fn shares(&self, member: u64) -> Vec<Share> {
+        let own = self.owners.iter().filter(|(_, owner)| owner.member == member);
+        let share = |(partition, owner): (&i32, &Owner)| Share {
+            partition: *partition,
+            epoch: owner.epoch,
+            revoked: owner.revoked_ms.is_some(),
+        };
+        own.map(share).collect()
+    }
+
+    /// Gives away what nobody has, and asks back what is to be somebody else's.
+    fn deal(&mut self, now_ms: u64) {
+        let members: Vec<u64> = self.members.keys().copied().collect();
+        if members.is_empty() {
+            return;
+        }
+        for partition in 0..self.partitions {
+            let member = members[(partition as usize + self.turn) % members.len()];
+            match self.owners.get_mut(&partition) {
+                None => {
+                    let epoch = self.next_epoch;
+                    self.next_epoch += 1;
+                    self.owners.insert(partition, Owner { member, epoch, revoked_ms: None });
+                }
+                Some(owner) if owner.member != member && owner.revoked_ms.is_none() => {
+                    owner.revoked_ms = Some(now_ms);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SESSION_MS: u64 = 100;
+    const REBALANCE_MS: u64 = 50;
+
+    fn group(partitions: u8) -> Group {
+        let world = World {
+            partitions,
+            session_timeout_ms: SESSION_MS,
+            rebalance_timeout_ms: REBALANCE_MS,
+            ..World::of(0)
+        };
+        Group::new(&world)
+    }
+
+    fn caller(worker: u8) -> Caller {
+        Caller { worker: Some(worker), life: 0 }
+    }
+
+    fn partitions(shares: Option<Vec<Share>>) -> Vec<(i32, bool)> {
+        shares.unwrap().iter().map(|share| (share.partition, share.revoked)).collect()
+    }
+
+    #[test]
+    fn a_partition_moves_only_when_its_owner_released_it() {
+        let mut group = group(2);
+        let first = group.join(0, caller(0));
+        assert_eq!(partitions(group.heartbeat(0, first, &[])), [(0, false), (1, false)]);
+        let second = group.join(1, caller(1));
+        assert_eq!(partitions(group.heartbeat(1, second, &[])), []);
+        let shares = group.heartbeat(2, first, &[]).unwrap();
+        assert_eq!(partitions(Some(shares.clone())), [(0, false), (1, true)]);
+        // Neither what is not asked back nor what belongs to another epoch can be released.
+        group.heartbeat(3, first, &[(0, shares[0].epoch), (1, shares[1].epoch + 7)]);
+        assert_eq!(partitions(group.heartbeat(3, second, &[])), []);
+        assert_eq!(partitions(group.heartbeat(4, first, &[(1, shares[1].epoch)])), [(0, false)]);
+        assert_eq!(partitions(group.heartbeat(4, second, &[])), [(1, false)]);
+    }
+
+    #[test]
+    fn who_does_not_release_in_time_loses_the_partition() {
+        let mut group = group(1);
+        let first = group.join(0, caller(0));
+        let second = group.join(1, caller(1));
+        group.shuffle(10);
+        assert_eq!(group.tick(10 + REBALANCE_MS - 1), []);
+        assert_eq!(group.tick(10 + REBALANCE_MS), [Change::TakenAway(0)]);
+        assert_eq!(partitions(group.heartbeat(60, first, &[])), []);
+        assert_eq!(partitions(group.heartbeat(60, second, &[])), [(0, false)]);
+    }
+
+    #[test]
+    fn who_is_silent_for_too_long_is_no_member_any_more() {
+        let mut group = group(1);
+        let first = group.join(0, caller(0));
+        let second = group.join(50, caller(1));
+        assert_eq!(group.tick(SESSION_MS), [Change::Expired(caller(0))]);
+        assert_eq!(group.heartbeat(101, first, &[]), None);
+        assert_eq!(partitions(group.heartbeat(101, second, &[])), [(0, false)]);
+        assert_eq!(group.owner(0), Some(caller(1)));
+    }
+}

@@ -1,0 +1,217 @@
+//! Carries a plan of faults out: on the network, on nodes, on the broker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exactlyonce::broker::Broker;
+use madsim::net::NetSim;
+use madsim::runtime::Handle;
+use madsim::task::NodeId;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use crate::faults::{Direction, Fault, Kind, Plan, Target, Trigger};
+use crate::network::{Caller, Service};
+use crate::observed;
+use crate::stage::Stage;
+use crate::world::TOPIC;
+
+/// The run's nodes.
+#[derive(Clone, Debug)]
+pub(crate) struct Nodes {
+    pub workers: Vec<NodeId>,
+    pub services: BTreeMap<Service, NodeId>,
+}
+
+pub(crate) struct Injector {
+    stage: Arc<Stage>,
+    handle: Handle,
+    nodes: Nodes,
+    plan: Plan,
+}
+
+impl Injector {
+    pub fn new(stage: Arc<Stage>, nodes: Nodes, plan: Plan) -> Self {
+        Self { stage, handle: Handle::current(), nodes, plan }
+    }
+
+    /// Lets the faults of the plan begin and end, each at its time.
+    pub async fn carry_out(self: Arc<Self>, mut triggered: mpsc::UnboundedReceiver<(usize, Caller)>) {
+        self.stage.arm(&self.plan.faults);
+        for (number, fault) in self.plan.faults.iter().enumerate() {
+            if let Trigger::At { ms } = fault.trigger {
+                let this = self.clone();
+                tokio::spawn(async move {
+                    sleep(Duration::from_millis(ms)).await;
+                    this.play(number, None).await;
+                });
+            }
+        }
+        while let Some((number, caller)) = triggered.recv().await {
+            tokio::spawn(self.clone().play_triggered(number, caller));
+        }
+    }
+
+    async fn play_triggered(self: Arc<Self>, number: usize, caller: Caller) {
+        self.play(number, Some(caller)).await;
+    }
+
+    /// One fault from its beginning to its end.
+    async fn play(&self, number: usize, whoever: Option<Caller>) {
+        let mut fault = self.plan.faults[number].clone();
+        if fault.target == Target::WhoeverGotThere {
+            match whoever.and_then(|caller| caller.worker) {
+                Some(worker) => fault.target = Target::Worker(worker),
+                None => return,
+            }
+        }
+        if !self.begin(number, &fault).await {
+            return self.stage.note(format_args!("fault {number} has nothing to hit: {:?}", fault.kind));
+        }
+        if whoever.is_some() {
+            self.stage.observe(observed::MEANING);
+        }
+        sleep(Duration::from_millis(fault.duration_ms)).await;
+        self.end(number);
+    }
+
+    /// Begins a fault; false if what it would hit is out of order already.
+    async fn begin(&self, number: usize, fault: &Fault) -> bool {
+        let is_free = |hits: &dyn Fn(&Fault) -> bool| {
+            let active = self.stage.active_faults();
+            !active.iter().any(|active| self.stage.with_fault(*active, hits))
+        };
+        let net = NetSim::current();
+        match (fault.kind, fault.target) {
+            (Kind::WorkerKilled | Kind::WorkerPaused | Kind::WorkerStopped, Target::Worker(worker)) => {
+                let same = |other: &Fault| {
+                    other.target == fault.target && !matches!(other.kind, Kind::LinkCut { .. })
+                };
+                if !is_free(&same) {
+                    return false;
+                }
+                let node = self.nodes.workers[usize::from(worker)];
+                match fault.kind {
+                    Kind::WorkerKilled => self.handle.kill(node),
+                    Kind::WorkerPaused => self.handle.pause(node),
+                    _ => {
+                        self.stage.stops[usize::from(worker)].send_replace(true);
+                    }
+                }
+                self.stage.observe(fault.kind.name());
+            }
+            (Kind::LinkCut { service, .. }, Target::Worker(_)) => {
+                let same = |other: &Fault| {
+                    other.target == fault.target
+                        && matches!(other.kind, Kind::LinkCut { service: cut, .. } if cut == service)
+                };
+                if !is_free(&same) {
+                    return false;
+                }
+                for (from, to) in self.links(fault) {
+                    net.clog_link(from, to);
+                }
+            }
+            (Kind::ServiceKilled { service }, _) => {
+                let same =
+                    |other: &Fault| matches!(other.kind, Kind::ServiceKilled { service: s } if s == service);
+                if !is_free(&same) {
+                    return false;
+                }
+                self.handle.kill(self.nodes.services[&service]);
+                self.stage.observe(fault.kind.name());
+            }
+            (Kind::PartitionAdded, _) => {
+                let partitions = self.partitions().await;
+                self.stage.log.grow(TOPIC, partitions + 1);
+                self.stage.group().grow(self.stage.now_ms(), partitions + 1);
+                self.stage.observe(fault.kind.name());
+            }
+            (Kind::LogEndLags, _) => {
+                if !is_free(&|other: &Fault| other.kind == Kind::LogEndLags) {
+                    return false;
+                }
+            }
+            (
+                Kind::RequestsLost { .. }
+                | Kind::RequestsDelayed { .. }
+                | Kind::RequestsDoubled { .. }
+                | Kind::AnswersLost { .. }
+                | Kind::ErrorsAnswered { .. }
+                | Kind::CallsTorn { .. }
+                | Kind::GroupShuffled { .. }
+                | Kind::AcknowledgedWritesDropped { .. },
+                _,
+            ) => {}
+            (_, Target::Anyone | Target::WhoeverGotThere) => return false,
+        }
+        let ends = match fault.kind {
+            Kind::LogEndLags => self.log_ends().await,
+            _ => BTreeMap::new(),
+        };
+        self.stage.note(format_args!("fault {number} begins: {:?} {:?}", fault.kind, fault.target));
+        self.stage.begin_fault(number, fault.clone(), ends);
+        true
+    }
+
+    /// Ends a fault, if it has not ended yet.
+    fn end(&self, number: usize) {
+        let Some(fault) = self.stage.end_fault(number) else { return };
+        self.stage.note(format_args!("fault {number} ends: {:?} {:?}", fault.kind, fault.target));
+        match (fault.kind, fault.target) {
+            (Kind::WorkerKilled, Target::Worker(worker)) => {
+                self.handle.restart(self.nodes.workers[usize::from(worker)]);
+            }
+            (Kind::WorkerPaused, Target::Worker(worker)) => {
+                self.handle.resume(self.nodes.workers[usize::from(worker)]);
+            }
+            (Kind::WorkerStopped, Target::Worker(worker)) => {
+                self.stage.stops[usize::from(worker)].send_replace(false);
+            }
+            (Kind::LinkCut { .. }, _) => {
+                let net = NetSim::current();
+                for (from, to) in self.links(&fault) {
+                    net.unclog_link(from, to);
+                }
+            }
+            (Kind::ServiceKilled { service }, _) => self.handle.restart(self.nodes.services[&service]),
+            _ => {}
+        }
+    }
+
+    /// Ends every fault; none begins any more.
+    pub fn heal(&self) {
+        self.stage.disarm();
+        for number in self.stage.active_faults() {
+            self.end(number);
+        }
+        self.stage.note(format_args!("everything is healed"));
+    }
+
+    fn links(&self, fault: &Fault) -> Vec<(NodeId, NodeId)> {
+        let (Kind::LinkCut { service, direction }, Target::Worker(worker)) = (fault.kind, fault.target)
+        else {
+            return Vec::new();
+        };
+        let (worker, service) = (self.nodes.workers[usize::from(worker)], self.nodes.services[&service]);
+        match direction {
+            Direction::Both => vec![(worker, service), (service, worker)],
+            Direction::Requests => vec![(worker, service)],
+            Direction::Answers => vec![(service, worker)],
+        }
+    }
+
+    async fn partitions(&self) -> i32 {
+        self.stage.log.topic(TOPIC).await.expect("the topic exists from the start").partitions
+    }
+
+    async fn log_ends(&self) -> BTreeMap<i32, i64> {
+        let mut ends = BTreeMap::new();
+        for partition in 0..self.partitions().await {
+            let log = self.stage.log.offsets(TOPIC, partition).await;
+            ends.insert(partition, log.expect("the log in memory has its partitions").end);
+        }
+        ends
+    }
+}

@@ -1,0 +1,295 @@
+//! Judges a run: by the tables at its end, and by a promise that must hold at every moment of it.
+//!
+//! At the end, `events`, `dead_letters` and `alerts` must equal the ground truth of the whole log, and
+//! `progress` its ends: once when the workers have drained the log (progress says that all is durable), and
+//! again when every late request has landed. During the run, whatever lies below `progress` must be in
+//! `events` or `dead_letters` already. The oracle only reads and draws nothing. It does not look at
+//! `window_counts`, which the alerts stand for.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use exactlyonce::broker::Broker;
+use exactlyonce::broker::memory::MemoryBroker;
+use exactlyonce::event::Record;
+use exactlyonce::store::memory::MemoryStore;
+use exactlyonce::store::{Binding, Store};
+use exactlyonce::truth::{self, Tables};
+
+use crate::world::TOPIC;
+
+/// What a run did wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// A valid record is no row of `events`.
+    LostEvent(Place),
+    /// A row of `events` without a valid record.
+    ForeignEvent(Place),
+    /// A row of `events` that is not its record's.
+    AlteredEvent(Place, Difference),
+    /// A record that is no event is no row of `dead_letters`.
+    LostDeadLetter(Place),
+    /// A row of `dead_letters` without such a record.
+    ForeignDeadLetter(Place),
+    /// A row of `dead_letters` that is not its record's.
+    AlteredDeadLetter(Place, Difference),
+    /// A window that reached the threshold has no alert.
+    MissingAlert(Window),
+    /// A window that did not reach the threshold has one.
+    PhantomAlert(Window),
+    /// An alert says another number than there are events.
+    WrongAlertCount(Window, Difference),
+    /// `progress` has passed a record that is in no table.
+    ProgressAheadOfData {
+        /// The record.
+        place: Place,
+        /// What progress says.
+        next_offset: i64,
+    },
+    /// `progress` is where it should not be at the end.
+    WrongProgress {
+        /// Partition.
+        partition: i32,
+        /// What it says.
+        next_offset: Option<i64>,
+        /// The log's end.
+        log_end: i64,
+    },
+    /// The workers did not drain the log although nothing was wrong any more.
+    Stuck {
+        /// For each partition, progress and the log's end.
+        partitions: BTreeMap<i32, (Option<i64>, i64)>,
+    },
+    /// A worker refused to go on although log and tables agree.
+    Refused {
+        /// Which.
+        worker: u8,
+        /// Its words.
+        error: String,
+    },
+    /// A worker ended and nobody had told it to.
+    EndedUntold {
+        /// Which.
+        worker: u8,
+    },
+    /// A worker was told to stop and was still there long after its deadline.
+    DidNotStop {
+        /// Which.
+        worker: u8,
+    },
+    /// Something panicked: production code, or the simulation.
+    Panicked {
+        /// Its words.
+        message: String,
+    },
+}
+
+/// A place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Partition of the topic.
+    pub partition: i32,
+    /// Offset in it.
+    pub offset: i64,
+}
+
+/// A window of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The source.
+    pub source: String,
+    /// The window's end, in milliseconds of event time.
+    pub end: i64,
+}
+
+/// What is, and what should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// In the tables.
+    pub found: String,
+    /// By the ground truth.
+    pub expected: String,
+}
+
+impl Difference {
+    fn of(found: &impl Debug, expected: &impl Debug) -> Self {
+        Self { found: format!("{found:?}"), expected: format!("{expected:?}") }
+    }
+}
+
+/// The first violation of the tables, if there is one.
+pub fn compare(found: &Tables, expected: &Tables) -> Option<Violation> {
+    let place = |(partition, offset): &(i32, i64)| Place { partition: *partition, offset: *offset };
+    let window = |(source, end): &(String, i64)| Window { source: source.clone(), end: *end };
+    let (events, letters, alerts) = (&expected.events, &expected.dead_letters, &expected.alerts);
+    difference(&found.events, events, |at, found, expected| match (found, expected) {
+        (None, _) => Violation::LostEvent(place(at)),
+        (_, None) => Violation::ForeignEvent(place(at)),
+        (Some(found), Some(expected)) => Violation::AlteredEvent(place(at), Difference::of(found, expected)),
+    })
+    .or_else(|| {
+        difference(&found.dead_letters, letters, |at, found, expected| match (found, expected) {
+            (None, _) => Violation::LostDeadLetter(place(at)),
+            (_, None) => Violation::ForeignDeadLetter(place(at)),
+            (Some(found), Some(expected)) => {
+                Violation::AlteredDeadLetter(place(at), Difference::of(found, expected))
+            }
+        })
+    })
+    .or_else(|| {
+        difference(&found.alerts, alerts, |at, found, expected| match (found, expected) {
+            (None, _) => Violation::MissingAlert(window(at)),
+            (_, None) => Violation::PhantomAlert(window(at)),
+            (Some(found), Some(expected)) => {
+                Violation::WrongAlertCount(window(at), Difference::of(found, expected))
+            }
+        })
+    })
+}
+
+/// The first key at which two tables differ.
+fn difference<K: Ord, V: PartialEq>(
+    found: &BTreeMap<K, V>,
+    expected: &BTreeMap<K, V>,
+    violation: impl Fn(&K, Option<&V>, Option<&V>) -> Violation,
+) -> Option<Violation> {
+    let keys = expected.keys().chain(found.keys());
+    let (key, found, expected) = keys
+        .map(|key| (key, found.get(key), expected.get(key)))
+        .find(|(_, found, expected)| found != expected)?;
+    Some(violation(key, found, expected))
+}
+
+/// Reads the run's log and tables.
+#[derive(Clone)]
+pub(crate) struct Judge {
+    log: MemoryBroker,
+    tables: MemoryStore,
+    binding: Binding,
+    /// Below these offsets, every record was found in the tables.
+    checked: BTreeMap<i32, i64>,
+}
+
+const EXPECTED: &str = "log and tables in memory answer at once";
+
+impl Judge {
+    pub fn new(log: MemoryBroker, tables: MemoryStore, binding: Binding) -> Self {
+        Self { log, tables, binding, checked: BTreeMap::new() }
+    }
+
+    /// For each partition, progress and the log's end.
+    pub async fn positions(&self) -> BTreeMap<i32, (Option<i64>, i64)> {
+        let mut positions = BTreeMap::new();
+        for partition in 0..self.log.topic(TOPIC).await.expect(EXPECTED).partitions {
+            let progress = self.tables.progress(partition).await.answer().expect(EXPECTED);
+            let end = self.log.offsets(TOPIC, partition).await.expect(EXPECTED).end;
+            positions.insert(partition, (progress.map(|progress| progress.next_offset), end));
+        }
+        positions
+    }
+
+    /// True if progress is at the log's end everywhere. A partition without a record may have no progress.
+    pub async fn has_drained(&self) -> bool {
+        let positions = self.positions().await;
+        positions.values().all(|(next_offset, end)| next_offset.unwrap_or(0) >= *end)
+    }
+
+    /// Holds what progress promises against the tables.
+    pub async fn check_promise(&mut self) -> Option<Violation> {
+        for (partition, (next_offset, _)) in self.positions().await {
+            let Some(next_offset) = next_offset else { continue };
+            let from = *self.checked.get(&partition).unwrap_or(&self.binding.origin(partition));
+            if from >= next_offset {
+                continue;
+            }
+            let events = self.tables.events(partition, from, next_offset, usize::MAX).await.answer();
+            let letters = self.tables.dead_letters(partition, from, next_offset, usize::MAX).await.answer();
+            let mut stored: Vec<i64> = events.expect(EXPECTED).iter().map(|row| row.0).collect();
+            stored.extend(letters.expect(EXPECTED).iter().map(|row| row.0));
+            stored.sort_unstable();
+            for record in self.records(partition, from).await {
+                if record.offset < next_offset && stored.binary_search(&record.offset).is_err() {
+                    let place = Place { partition, offset: record.offset };
+                    return Some(Violation::ProgressAheadOfData { place, next_offset });
+                }
+            }
+            self.checked.insert(partition, next_offset);
+        }
+        None
+    }
+
+    /// The judgement of a run that has drained.
+    pub async fn judge(&self) -> Option<Violation> {
+        for (partition, (next_offset, log_end)) in self.positions().await {
+            if next_offset.unwrap_or(0) != log_end {
+                return Some(Violation::WrongProgress { partition, next_offset, log_end });
+            }
+        }
+        let mut records = Vec::new();
+        for partition in self.positions().await.into_keys() {
+            records.extend(self.records(partition, self.binding.origin(partition)).await);
+        }
+        let found = truth::stored(&self.tables).await.expect(EXPECTED);
+        compare(&found, &truth::tables(&records, &self.binding))
+    }
+
+    async fn records(&self, partition: i32, from: i64) -> Vec<Record> {
+        self.log.fetch(TOPIC, partition, from, usize::MAX, usize::MAX).await.expect(EXPECTED).records
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use exactlyonce::event::{Body, DeadLetter, Event, Health, Reason};
+
+    use super::*;
+
+    fn good() -> Tables {
+        let event =
+            Event { id: 1, ts: 2, source: "s".to_owned(), client: "c".to_owned(), health: Health::Critical };
+        let body = Body::Whole { key: None, value: None };
+        let letter = DeadLetter { reason: Reason::NullValue, timestamp: 3, body };
+        Tables {
+            events: BTreeMap::from([((0, 5), event.clone()), ((1, 5), event)]),
+            dead_letters: BTreeMap::from([((0, 6), letter)]),
+            alerts: BTreeMap::from([(("s".to_owned(), 10), 2)]),
+        }
+    }
+
+    /// What the oracle says of the good tables after a change.
+    fn verdict(change: impl FnOnce(&mut Tables)) -> Option<Violation> {
+        let mut found = good();
+        change(&mut found);
+        compare(&found, &good())
+    }
+
+    #[test]
+    fn equal_tables_are_no_violation() {
+        assert_eq!(verdict(|_| {}), None);
+    }
+
+    #[test]
+    fn every_difference_of_the_tables_has_its_name_and_place() {
+        let place = |partition, offset| Place { partition, offset };
+        let window = |end| Window { source: "s".to_owned(), end };
+        let lost = verdict(|tables| drop(tables.events.remove(&(1, 5))));
+        assert_eq!(lost, Some(Violation::LostEvent(place(1, 5))));
+        let foreign = verdict(|tables| drop(tables.events.insert((1, 4), good().events[&(0, 5)].clone())));
+        assert_eq!(foreign, Some(Violation::ForeignEvent(place(1, 4))));
+        let altered = verdict(|tables| tables.events.get_mut(&(0, 5)).unwrap().id = 7);
+        assert!(matches!(altered, Some(Violation::AlteredEvent(at, _)) if at == place(0, 5)));
+        let lost = verdict(|tables| tables.dead_letters.clear());
+        assert_eq!(lost, Some(Violation::LostDeadLetter(place(0, 6))));
+        let foreign =
+            verdict(|tables| drop(tables.dead_letters.insert((0, 5), good().dead_letters[&(0, 6)].clone())));
+        assert_eq!(foreign, Some(Violation::ForeignDeadLetter(place(0, 5))));
+        let altered = verdict(|tables| tables.dead_letters.get_mut(&(0, 6)).unwrap().timestamp = 4);
+        assert!(matches!(altered, Some(Violation::AlteredDeadLetter(at, _)) if at == place(0, 6)));
+        let missing = verdict(|tables| tables.alerts.clear());
+        assert_eq!(missing, Some(Violation::MissingAlert(window(10))));
+        let phantom = verdict(|tables| tables.alerts.extend([(("s".to_owned(), 20), 2)]));
+        assert_eq!(phantom, Some(Violation::PhantomAlert(window(20))));
+        let wrong = verdict(|tables| tables.alerts.extend([(("s".to_owned(), 10), 3)]));
+        assert!(matches!(wrong, Some(Violation::WrongAlertCount(at, _)) if at == window(10)));
+    }
+}

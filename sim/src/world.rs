@@ -1,0 +1,228 @@
+//! The options of a run, drawn once from the seed. Everything else follows from them and from the streams of
+//! [`crate::dice`]; `{:?}` prints them whole.
+
+use std::time::Duration;
+
+use exactlyonce::binding::Facts;
+use exactlyonce::event::Health;
+use exactlyonce::pipeline::Options;
+use exactlyonce::window::{HealthSet, WindowSpec};
+
+use crate::dice::{Dice, Stream};
+
+/// Name of the topic.
+pub const TOPIC: &str = "exactlyonce.events";
+
+/// Where `init` lets the pipeline begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// At the log's start.
+    Start,
+    /// At the log's end: what is there already is none of the pipeline's business.
+    End,
+}
+
+/// A run's options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct World {
+    /// Worker nodes.
+    pub workers: u8,
+    /// Partitions at the start.
+    pub partitions: u8,
+    /// Records that are appended in all.
+    pub records: u64,
+    /// Of these, how many per mille are there when the workers start.
+    pub records_at_start_per_mille: u64,
+    /// Offsets below the log's start, in every partition.
+    pub retired_offsets: i64,
+    /// Where the pipeline begins.
+    pub begin: Begin,
+    /// Different sources.
+    pub sources: u64,
+    /// Length of a source's name.
+    pub source_bytes: u64,
+    /// How many records per mille are no events.
+    pub malformed_per_mille: u64,
+    /// How many events per mille are late by many windows.
+    pub late_per_mille: u64,
+    /// How many events per mille repeat an earlier id.
+    pub repeated_id_per_mille: u64,
+    /// How many records per mille are followed by offsets without records.
+    pub gap_per_mille: u64,
+    /// Event time of the first event, in milliseconds.
+    pub first_ts_ms: i64,
+    /// Largest step of event time from one event to the next, in milliseconds.
+    pub step_ms: u64,
+    /// Windows and alerts.
+    pub window: WindowSpec,
+    /// See [`Facts::max_mutation_bytes`].
+    pub max_mutation_bytes: usize,
+
+    /// See [`Options::batch_records`].
+    pub batch_records: usize,
+    /// See [`Options::batch_bytes`].
+    pub batch_bytes: usize,
+    /// See [`Options::batch_delay`].
+    pub batch_delay_ms: u64,
+    /// See [`Options::in_flight_batches`].
+    pub in_flight_batches: usize,
+    /// See [`Options::prefetch_bytes`].
+    pub prefetch_bytes: usize,
+    /// See [`Options::counts_cache_bytes`].
+    pub counts_cache_bytes: usize,
+    /// See [`Options::backoff_min`].
+    pub backoff_min_ms: u64,
+    /// See [`Options::backoff_max`].
+    pub backoff_max_ms: u64,
+    /// See [`Options::retry_deadline`].
+    pub retry_deadline_ms: Option<u64>,
+    /// See [`Options::stop_deadline`].
+    pub stop_deadline_ms: u64,
+    /// See [`Options::topic_check_interval`].
+    pub topic_check_interval_ms: u64,
+
+    /// How long a client waits for an answer of a service.
+    pub request_timeout_ms: u64,
+    /// Longest time that a service takes for a request when nothing is wrong.
+    pub service_time_ms: u64,
+    /// A member that was not heard of for so long is out of the group.
+    pub session_timeout_ms: u64,
+    /// Time between two heartbeats.
+    pub heartbeat_ms: u64,
+    /// A consumer that was not polled for so long stops its heartbeats.
+    pub poll_timeout_ms: u64,
+    /// An owner that does not release a revoked partition for so long loses it.
+    pub rebalance_timeout_ms: u64,
+    /// Most records of one fetch.
+    pub fetch_records: u64,
+    /// Most fetches of one partition that wait to be polled.
+    pub prefetched_fetches: usize,
+    /// How many fetches per mille that belong to an older incarnation are delivered all the same.
+    pub stale_deliveries_per_mille: u64,
+
+    /// How long records are appended and faults begin.
+    pub stormy_ms: u64,
+    /// After everything is healed, how long the workers may take to drain the log.
+    pub settle_limit_ms: u64,
+}
+
+impl World {
+    /// The world of a seed.
+    pub fn of(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, Stream::World);
+        // One in sixteen has more counts than the pipeline may keep in memory.
+        match dice.below(16) {
+            0 => Self::wide(&mut dice),
+            _ => Self::narrow(&mut dice),
+        }
+    }
+
+    fn narrow(dice: &mut Dice) -> Self {
+        let (size_ms, slide_ms) =
+            dice.pick(&[(5_000, 5_000), (5_000, 1_000), (7, 3), (10, 2), (1, 1), (60_000, 7_000)]);
+        let levels: &[&[Health]] = &[
+            &[Health::Critical],
+            &[Health::Critical],
+            &[Health::Critical, Health::Warning],
+            &[Health::Nominal, Health::Warning, Health::Critical],
+        ];
+        let request_timeout_ms = dice.magnitude(30..=400);
+        let session_timeout_ms = dice.magnitude(300..=3_000);
+        Self {
+            workers: dice.within(1..=3) as u8,
+            partitions: dice.within(1..=3) as u8,
+            records: dice.magnitude(10..=500),
+            records_at_start_per_mille: dice.pick(&[0, 200, 500, 1_000]),
+            retired_offsets: dice.pick(&[0, 0, 0, 1, 40]),
+            begin: dice.pick(&[Begin::Start, Begin::Start, Begin::Start, Begin::End]),
+            sources: dice.within(1..=5),
+            source_bytes: dice.magnitude(1..=20),
+            malformed_per_mille: dice.pick(&[0, 50, 300]),
+            late_per_mille: dice.pick(&[0, 50, 300]),
+            repeated_id_per_mille: dice.pick(&[0, 200]),
+            gap_per_mille: dice.pick(&[0, 30, 300]),
+            first_ts_ms: dice.pick(&[0, -20, -123_456, 1_700_000_000_000, i64::MIN / 2]),
+            step_ms: dice.magnitude(1..=(size_ms as u64).clamp(2, 2_000)),
+            window: WindowSpec {
+                size_ms,
+                slide_ms,
+                threshold: dice.within(1..=12) as i32,
+                health: HealthSet::of(dice.pick(levels)),
+            },
+            max_mutation_bytes: dice.pick(&[Facts::MAX_MUTATION_BYTES, 1_500]),
+            batch_records: dice.magnitude(1..=64) as usize,
+            batch_bytes: dice.magnitude(100..=100_000) as usize,
+            batch_delay_ms: dice.magnitude(1..=60),
+            in_flight_batches: dice.within(1..=6) as usize,
+            prefetch_bytes: dice.magnitude(100..=100_000) as usize,
+            counts_cache_bytes: Options::MIN_COUNTS_CACHE_BYTES,
+            backoff_min_ms: dice.magnitude(1..=20),
+            backoff_max_ms: dice.magnitude(20..=500),
+            retry_deadline_ms: dice.coin().then(|| dice.magnitude(200..=4_000)),
+            stop_deadline_ms: dice.magnitude(20..=3_000),
+            topic_check_interval_ms: dice.magnitude(100..=4_000),
+            request_timeout_ms,
+            service_time_ms: dice.magnitude(1..=25),
+            session_timeout_ms,
+            heartbeat_ms: session_timeout_ms / dice.within(3..=6),
+            poll_timeout_ms: session_timeout_ms * dice.within(1..=4),
+            rebalance_timeout_ms: dice.magnitude(100..=3_000),
+            fetch_records: dice.magnitude(1..=50),
+            prefetched_fetches: dice.within(1..=3) as usize,
+            stale_deliveries_per_mille: dice.pick(&[0, 300, 1_000]),
+            stormy_ms: dice.magnitude(1_000..=15_000),
+            settle_limit_ms: 120_000,
+        }
+    }
+
+    /// Long names and many windows an event, so that counts are evicted.
+    fn wide(dice: &mut Dice) -> Self {
+        let (size_ms, slide_ms) = dice.pick(&[(10_000, 100), (3_000, 20)]);
+        let narrow = Self::narrow(dice);
+        Self {
+            partitions: dice.within(1..=2) as u8,
+            records: dice.within(150..=300),
+            records_at_start_per_mille: 1_000,
+            begin: Begin::Start,
+            sources: dice.within(40..=60),
+            source_bytes: dice.within(900..=1_000),
+            malformed_per_mille: 20,
+            gap_per_mille: 20,
+            step_ms: 20,
+            window: WindowSpec { size_ms, slide_ms, threshold: dice.within(2..=4) as i32, ..narrow.window },
+            max_mutation_bytes: Facts::MAX_MUTATION_BYTES,
+            batch_records: dice.magnitude(2..=16) as usize,
+            in_flight_batches: dice.within(2..=6) as usize,
+            batch_bytes: 100_000,
+            prefetch_bytes: 100_000,
+            stormy_ms: dice.magnitude(1_000..=4_000),
+            ..narrow
+        }
+    }
+
+    /// What `init` and the workers are told about the result.
+    pub fn facts(&self) -> Facts {
+        Facts { window: self.window, max_mutation_bytes: self.max_mutation_bytes, ..Facts::new(TOPIC) }
+    }
+
+    /// What the workers are told.
+    pub fn options(&self) -> Options {
+        let ms = Duration::from_millis;
+        Options {
+            facts: self.facts(),
+            group: "workers".to_owned(),
+            batch_records: self.batch_records,
+            batch_bytes: self.batch_bytes,
+            batch_delay: ms(self.batch_delay_ms),
+            in_flight_batches: self.in_flight_batches,
+            prefetch_bytes: self.prefetch_bytes,
+            counts_cache_bytes: self.counts_cache_bytes,
+            backoff_min: ms(self.backoff_min_ms),
+            backoff_max: ms(self.backoff_max_ms),
+            retry_deadline: self.retry_deadline_ms.map(ms),
+            stop_deadline: ms(self.stop_deadline_ms),
+            topic_check_interval: ms(self.topic_check_interval_ms),
+            until_end: false,
+        }
+    }
+}
