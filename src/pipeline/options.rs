@@ -22,8 +22,9 @@ pub struct Options {
     pub in_flight_batches: usize,
     /// Bytes of records of one partition that may wait to be taken into a batch. At least 1.
     pub prefetch_bytes: usize,
-    /// Bytes of window counts that one partition may keep in memory. At least
-    /// [`Options::MIN_COUNTS_CACHE_BYTES`], so that the windows of one event always fit.
+    /// Bytes of window counts that one partition may keep in memory. A batch closes when its windows take a
+    /// quarter of it, so little memory makes small batches; the windows of one event always fit. At least
+    /// [`Options::MIN_COUNTS_CACHE_BYTES`].
     pub counts_cache_bytes: usize,
     /// First wait before an unknown request is repeated; it doubles with each repetition.
     pub backoff_min: Duration,
@@ -41,7 +42,7 @@ pub struct Options {
 
 impl Options {
     /// Least [`Options::counts_cache_bytes`].
-    pub const MIN_COUNTS_CACHE_BYTES: usize = 4 << 20;
+    pub const MIN_COUNTS_CACHE_BYTES: usize = 1 << 10;
 
     /// The defaults, for these facts.
     pub fn new(facts: Facts) -> Self {

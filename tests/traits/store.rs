@@ -441,7 +441,7 @@ async fn progress_makes_a_store_hold_rows<S: Store>(store: S) {
 }
 
 async fn a_count_makes_a_store_hold_rows<S: Store>(store: S) {
-    known(store.write_counts(0, &[(window("a", 5), Count::default())]).await);
+    known(store.write_counts(0, &[(window("a", 5), Count { count: 0, through_offset: 0 })]).await);
     assert!(known(store.holds_rows().await));
 }
 
