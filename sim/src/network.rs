@@ -9,7 +9,6 @@ use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use madsim::net::Endpoint;
@@ -75,9 +74,10 @@ pub(crate) trait Question: Clone + fmt::Display + Send + Sync + 'static {
 }
 
 struct Envelope<Q> {
+    /// Unique in the run, and the tag of the answer: what is meant for a worker's earlier life at the same
+    /// address cannot be taken for another answer.
     number: u64,
     caller: Caller,
-    reply_tag: u64,
     question: Q,
 }
 
@@ -101,14 +101,13 @@ pub(crate) struct Line {
     pub stage: Arc<Stage>,
     pub caller: Caller,
     endpoint: Endpoint,
-    tags: Arc<AtomicU64>,
 }
 
 impl Line {
     /// Opens the network for the present node.
     pub async fn open(stage: Arc<Stage>, caller: Caller) -> Self {
         let endpoint = Endpoint::bind("0.0.0.0:0").await.expect("a node has free ports");
-        Self { stage, caller, endpoint, tags: Arc::default() }
+        Self { stage, caller, endpoint }
     }
 
     /// Asks once.
@@ -120,11 +119,10 @@ impl Line {
         if stage.is_cut(*caller, service, false) {
             stage.observe("link cut");
         }
-        let reply_tag = self.tags.fetch_add(1, Ordering::Relaxed) + 1;
-        let envelope = Envelope { number, caller: *caller, reply_tag, question };
+        let envelope = Envelope { number, caller: *caller, question };
         let exchange = async {
             self.endpoint.send_to_raw(service.address(), 0, Box::new(envelope)).await?;
-            self.endpoint.recv_from_raw(reply_tag).await
+            self.endpoint.recv_from_raw(number).await
         };
         let patience = Duration::from_millis(stage.world.request_timeout_ms);
         let answer = match timeout(patience, exchange).await {
@@ -190,7 +188,7 @@ async fn meet_fate<Q, H, F>(
     H: Fn(Arc<Stage>, Q, Manner) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Q::Answer> + Send + 'static,
 {
-    let Envelope { number, caller, reply_tag, question } = envelope;
+    let Envelope { number, caller, question } = envelope;
     let service = Q::SERVICE;
     let fate = stage.fate(service);
     let arrived = stage.now_ms();
@@ -248,5 +246,5 @@ async fn meet_fate<Q, H, F>(
         stage.observe("link cut");
     }
     // A client that is gone cannot be told, which is nothing to the service.
-    let _ = endpoint.send_to_raw(from, reply_tag, Box::new(reply)).await;
+    let _ = endpoint.send_to_raw(from, number, Box::new(reply)).await;
 }
