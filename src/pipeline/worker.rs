@@ -158,6 +158,10 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
                 }
                 Some(note) = notes.recv() => self.take_note(note),
                 Some((assignment, ended)) = self.running.next(), if !self.running.is_empty() => {
+                    // What it told before it ended comes first.
+                    while let Ok(note) = notes.try_recv() {
+                        self.take_note(note);
+                    }
                     self.assignment_ended(assignment, ended);
                 }
                 Some(checked) = topic_check.next(), if !topic_check.is_empty() => {
@@ -187,9 +191,6 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
                     Err(error) => self.end(Err(retry.broker_error(error))),
                 },
             }
-        }
-        while let Ok(note) = notes.try_recv() {
-            self.take_note(note);
         }
         if timeout(self.options.stop_deadline, self.consumer.leave()).await.is_err() {
             warn!("the broker did not confirm that this worker left its group");

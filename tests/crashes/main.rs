@@ -4,4 +4,5 @@ mod faulty;
 mod generated;
 mod harness;
 mod refusals;
+mod stopping;
 mod sweep;
