@@ -210,8 +210,8 @@ pub trait Consumer: Send {
     /// [`BrokerError::Retriable`] (call again), or one that ends the membership.
     fn poll(&mut self) -> impl Future<Output = Result<Delivery, BrokerError>> + Send;
 
-    /// Begins delivery of an assigned partition at `offset`, or begins it anew. What is delivered for it
-    /// from now on carries the assignment's incarnation.
+    /// Begins delivery of an assigned partition at `offset`, or begins it anew; a pause is over with it. What
+    /// is delivered for it from now on carries the assignment's incarnation.
     fn start(&mut self, assignment: Assignment, offset: i64);
 
     /// Stops fetching for a partition; what was fetched may still be delivered once.

@@ -145,7 +145,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         let mut batch = Batch { number, next_offset: position, rows: Vec::new(), counts: Vec::new() };
         let mut touched = Touched::default();
         let (mut bytes, mut deadline) = (0, None);
-        while batch.rows.len() < options.batch_records && bytes < options.batch_bytes {
+        while batch.rows.len() < options.batch_records.max(1) && bytes < options.batch_bytes.max(1) {
             let next = inbox.next(deadline).await;
             if inbox.wants_more() {
                 self.note(Note::Resume(self.assignment));
@@ -213,7 +213,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
                         durable.send_replace(next_offset);
                     }
                 }
-                batch = folded.recv(), if open && writing.len() < self.options.in_flight_batches => {
+                batch = folded.recv(), if open && writing.len() < self.options.in_flight_batches.max(1) => {
                     match batch {
                         Some(batch) => writing.push(self.write_batch(batch)),
                         None => open = false,

@@ -184,7 +184,7 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
                         polling = polling.over(Tries::new(&retry));
                         self.deliver(delivery);
                     }
-                    Err(error) if error.is_retriable() => {
+                    Err(error) if error.is_retriable() && polling.exhausted().is_none() => {
                         poll_at = Instant::now() + polling.next_wait(|| chain(&error));
                         topic_check_at = Instant::now();
                     }
