@@ -12,6 +12,8 @@ pub mod cli;
 #[cfg(feature = "cli")]
 pub mod config;
 pub mod decode;
+#[cfg(feature = "cli")]
+pub mod demo;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod event;

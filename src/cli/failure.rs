@@ -9,9 +9,12 @@ use thiserror::Error;
 use crate::binding::BindingError;
 use crate::broker::BrokerError;
 use crate::config::layers::Problem;
+use crate::demo::DemoError;
 use crate::embedded::{FileError, LockError};
+use crate::generate::{LineError, MixedError};
 use crate::pipeline::PipelineError;
 use crate::store::StoreError;
+use crate::verify::VerifyError;
 
 /// What the process says to whoever started it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,9 @@ pub(super) enum Failure {
     /// Everything that is wrong with the configuration.
     #[error("the configuration has {} problem(s)", .0.len())]
     Configuration(Vec<Problem>),
+    /// Flags that do not go together.
+    #[error("{0}")]
+    Usage(String),
     /// A kind of service that this build cannot speak to.
     #[error("{key} is {kind:?}, but this build has no driver for it: the only kind is \"embedded\"")]
     NotBuilt {
@@ -51,6 +57,26 @@ pub(super) enum Failure {
     /// The worker failed.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
+    /// Nothing could be verified.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// The demonstration failed.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    /// No such records can be made.
+    #[error(transparent)]
+    Mixed(#[from] MixedError),
+    /// The standard input has a line that cannot be taken.
+    #[error(transparent)]
+    Line(#[from] LineError),
+    /// A signal ended the command.
+    #[error("ended by {name}")]
+    Interrupted {
+        /// The signal.
+        name: &'static str,
+        /// Its number.
+        number: i32,
+    },
     /// The keyspace is not, or cannot be, bound.
     #[error(transparent)]
     Binding(#[from] BindingError),
@@ -96,7 +122,11 @@ impl Failure {
     /// The exit code.
     fn code(&self) -> Code {
         match self {
-            Failure::Configuration(_) | Failure::NotBuilt { .. } => Code::Usage,
+            Failure::Configuration(_)
+            | Failure::Usage(_)
+            | Failure::NotBuilt { .. }
+            | Failure::Mixed(_)
+            | Failure::Line(LineError::TooLong { .. }) => Code::Usage,
             Failure::Pipeline(error) => match error {
                 PipelineError::Binding(error) => of_binding(error),
                 PipelineError::Broker { source, .. } => of_broker(source),
@@ -105,19 +135,24 @@ impl Failure {
             },
             Failure::Binding(error) => of_binding(error),
             Failure::Broker(error) => of_broker(error),
-            Failure::File(error) => match error {
-                FileError::Folder { .. }
-                | FileError::Missing { .. }
-                | FileError::NotSqlite { .. }
-                | FileError::Foreign { .. }
-                | FileError::Newer { .. } => Code::Usage,
-                FileError::Damaged { .. }
-                | FileError::ReadOnly { .. }
-                | FileError::Sqlite { .. }
-                | FileError::Thread { .. } => Code::Unavailable,
+            Failure::File(error) => of_file(error),
+            Failure::Verify(error) => of_verification(error),
+            Failure::Demo(error) => match error {
+                DemoError::Folder { .. } | DemoError::NotEmpty { .. } | DemoError::Mixed(_) => Code::Usage,
+                DemoError::File(error) => of_file(error),
+                DemoError::Broker(error) => of_broker(error),
+                DemoError::Binding(error) => of_binding(error),
+                DemoError::Verify(error) => of_verification(error),
+                DemoError::Store { .. }
+                | DemoError::Worker { .. }
+                | DemoError::WorkerFailed { .. }
+                | DemoError::EndedEarly { .. }
+                | DemoError::Stopped => Code::Unavailable,
             },
             Failure::Store { .. }
             | Failure::Lock(_)
+            | Failure::Line(LineError::Read { .. })
+            | Failure::Interrupted { .. }
             | Failure::Output(_)
             | Failure::System { .. }
             | Failure::Runtime(_) => Code::Unavailable,
@@ -127,6 +162,10 @@ impl Failure {
     /// Tells the error once, a line for each cause.
     pub(super) fn report(&self) -> ExitCode {
         match self {
+            Failure::Interrupted { number, .. } => {
+                tell(self);
+                return ExitCode::from(128 + *number as u8);
+            }
             // Whoever reads the output has seen enough, as in `exactlyonce show events | head`.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return Code::Fine.into(),
             Failure::Configuration(problems) => problems.iter().for_each(|problem| tell(problem)),
@@ -165,6 +204,33 @@ fn of_binding(error: &BindingError) -> Code {
         | BindingError::Differs { .. }
         | BindingError::Recreated { .. }
         | BindingError::Compacted { .. } => Code::Refused,
+    }
+}
+
+fn of_file(error: &FileError) -> Code {
+    match error {
+        FileError::Folder { .. }
+        | FileError::Missing { .. }
+        | FileError::NotSqlite { .. }
+        | FileError::Foreign { .. }
+        | FileError::Newer { .. } => Code::Usage,
+        FileError::Damaged { .. }
+        | FileError::ReadOnly { .. }
+        | FileError::Sqlite { .. }
+        | FileError::Thread { .. } => Code::Unavailable,
+    }
+}
+
+fn of_verification(error: &VerifyError) -> Code {
+    match error {
+        VerifyError::Unbound => Code::Usage,
+        VerifyError::Binding(error) => of_binding(error),
+        VerifyError::Broker { source, .. } => of_broker(source),
+        VerifyError::Recreated { .. } => Code::Refused,
+        VerifyError::NothingDelivered { .. }
+        | VerifyError::Store { .. }
+        | VerifyError::Folder { .. }
+        | VerifyError::Spill { .. } => Code::Unavailable,
     }
 }
 

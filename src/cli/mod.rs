@@ -6,7 +6,9 @@
 
 mod completions;
 mod config;
+mod demo;
 mod failure;
+mod generate;
 mod init;
 mod logging;
 mod output;
@@ -15,6 +17,7 @@ mod schema;
 mod services;
 mod show;
 mod topic;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,7 +35,7 @@ Exit codes:
   2  wrong usage or configuration, or `init` has not run
   3  refused: log and tables contradict each other, nothing was changed
   4  a service is not available: no answer until the deadline, a lock that another process holds, a full disk
-  130, 143  a second SIGINT or SIGTERM ended the process at once; nothing is lost by it";
+  130, 143  ended by SIGINT or SIGTERM (`run`, which stops in order, by a second one); nothing is lost by it";
 
 const CONFIGURATION: &str = "\
 Configuration, the later wins: defaults, a TOML file, environment variables EXACTLYONCE_<SECTION>_<KEY>, \
@@ -59,9 +62,12 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Arguments),
     Topic(topic::Arguments),
     Init(init::Arguments),
+    Generate(generate::Arguments),
     Run(run::Arguments),
+    Verify(verify::Arguments),
     Show(show::Arguments),
     Schema(schema::Arguments),
     Config(config::Arguments),
@@ -119,9 +125,12 @@ impl Context {
 impl Command {
     async fn run(self, context: &Context) -> Result<Code, Failure> {
         match self {
+            Command::Demo(arguments) => demo::run(arguments, context).await,
             Command::Topic(arguments) => topic::run(arguments, context).await,
             Command::Init(arguments) => init::run(arguments, context).await,
+            Command::Generate(arguments) => generate::run(arguments, context).await,
             Command::Run(arguments) => run::run(arguments, context).await,
+            Command::Verify(arguments) => verify::run(arguments, context).await,
             Command::Show(arguments) => show::run(arguments, context).await,
             Command::Schema(arguments) => schema::run(arguments, context),
             Command::Config(arguments) => config::run(arguments, context),

@@ -13,7 +13,7 @@ use crate::embedded::{Options, WorkerLock};
 use crate::store::embedded::EmbeddedStore;
 
 /// The keyspace whose tables the embedded store keeps in the folder itself.
-const FIRST_KEYSPACE: &str = "exactlyonce";
+pub(super) const FIRST_KEYSPACE: &str = "exactlyonce";
 
 /// Evaluates a block, which ends in a `Result<_, Failure>`, with the broker of the settings.
 macro_rules! with_broker {
@@ -127,6 +127,7 @@ fn store_folder(settings: &Settings) -> PathBuf {
     }
 }
 
-fn options(settings: &Settings) -> Options {
+/// How the embedded files are opened.
+pub(super) fn options(settings: &Settings) -> Options {
     Options { synchronous: settings.embedded.synchronous, ..Options::default() }
 }

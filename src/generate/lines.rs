@@ -1,6 +1,6 @@
 //! Anyone's data: each line of a text is a record's value, as it is.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use thiserror::Error;
 
@@ -14,7 +14,7 @@ pub const MAX_LINE_BYTES: usize = 16 << 20;
 #[derive(Debug, Error)]
 pub enum LineError {
     /// The line is longer than a record may be.
-    #[error("line {line} is longer than {limit} bytes")]
+    #[error("line {line} of the input is longer than {limit} bytes")]
     TooLong {
         /// Number of the line, from 1.
         line: u64,
@@ -22,7 +22,7 @@ pub enum LineError {
         limit: usize,
     },
     /// The input cannot be read.
-    #[error("cannot read line {line}")]
+    #[error("cannot read line {line} of the input")]
     Read {
         /// Number of the line, from 1.
         line: u64,
@@ -34,7 +34,7 @@ pub enum LineError {
 /// Records of the lines of `reader`: a line's bytes without its line feed are a value, whatever they are (an
 /// empty line is an empty value). Keeps one line in memory. Ends after an error.
 pub struct Lines<R, C> {
-    reader: R,
+    reader: BufReader<R>,
     clock: C,
     key: Option<Vec<u8>>,
     limit: usize,
@@ -42,11 +42,16 @@ pub struct Lines<R, C> {
     ended: bool,
 }
 
-impl<R: BufRead, C: FnMut() -> i64> Lines<R, C> {
+impl<R: Read, C: FnMut() -> i64> Lines<R, C> {
     /// All records get this key, or none. `clock` tells the milliseconds since the epoch and is asked once
     /// for each; `limit` is the length of the longest line, in bytes ([`MAX_LINE_BYTES`]).
     pub fn new(reader: R, key: Option<Vec<u8>>, limit: usize, clock: C) -> Self {
-        Self { reader, clock, key, limit, line: 0, ended: false }
+        Self { reader: BufReader::new(reader), clock, key, limit, line: 0, ended: false }
+    }
+
+    /// True if the next line was read ahead already, so that to take it waits for nobody.
+    pub fn has_next_at_hand(&self) -> bool {
+        self.reader.buffer().contains(&b'\n')
     }
 
     fn read(&mut self) -> Result<Option<Vec<u8>>, LineError> {
@@ -67,7 +72,7 @@ impl<R: BufRead, C: FnMut() -> i64> Lines<R, C> {
     }
 }
 
-impl<R: BufRead, C: FnMut() -> i64> Iterator for Lines<R, C> {
+impl<R: Read, C: FnMut() -> i64> Iterator for Lines<R, C> {
     type Item = Result<NewRecord, LineError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -119,7 +124,7 @@ mod tests {
         for text in [&b"1234\n12345\n1\n"[..], b"1234\n12345"] {
             let (values, error) = values(text, 4);
             assert_eq!(values, [b"1234".to_vec()]);
-            assert_eq!(error.unwrap().to_string(), "line 2 is longer than 4 bytes");
+            assert_eq!(error.unwrap().to_string(), "line 2 of the input is longer than 4 bytes");
         }
     }
 
@@ -131,12 +136,22 @@ mod tests {
                 Err(io::Error::other("unplugged"))
             }
         }
-        let reader = io::BufReader::new(b"one\n".chain(Broken));
-        let mut lines = Lines::new(reader, None, 100, || 0);
+        let mut lines = Lines::new(b"one\n".chain(Broken), None, 100, || 0);
         assert!(lines.next().unwrap().is_ok());
         let error = lines.next().unwrap().unwrap_err();
-        assert_eq!(error.to_string(), "cannot read line 2");
+        assert_eq!(error.to_string(), "cannot read line 2 of the input");
         assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "unplugged");
+        assert!(lines.next().is_none());
+    }
+
+    #[test]
+    fn a_line_that_was_read_ahead_is_at_hand_and_half_a_line_is_not() {
+        let mut lines = Lines::new(b"one\ntwo\nhal".chain(&b"f\n"[..]), None, 100, || 0);
+        assert!(!lines.has_next_at_hand());
+        for at_hand in [true, false, false] {
+            lines.next().unwrap().unwrap();
+            assert_eq!(lines.has_next_at_hand(), at_hand);
+        }
         assert!(lines.next().is_none());
     }
 

@@ -92,7 +92,7 @@ impl FromStr for Share {
 }
 
 /// The randomness of a seed.
-fn seeded(seed: u64) -> ChaCha8Rng {
+pub(crate) fn seeded(seed: u64) -> ChaCha8Rng {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     ChaCha8Rng::from_seed(bytes)
@@ -100,7 +100,7 @@ fn seeded(seed: u64) -> ChaCha8Rng {
 
 /// A number from 0 up to and without `limit` (0 if that is 0). Written out here because the records of a
 /// seed must not change with a library's version; the bias is below `limit` in 2^64.
-fn below(rng: &mut ChaCha8Rng, limit: u64) -> u64 {
+pub(crate) fn below(rng: &mut ChaCha8Rng, limit: u64) -> u64 {
     ((u128::from(rng.next_u64()) * u128::from(limit)) >> 64) as u64
 }
 

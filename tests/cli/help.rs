@@ -4,6 +4,9 @@ use crate::harness::{Folder, said};
 
 const COMMANDS: &[&str] = &[
     "",
+    "demo",
+    "generate",
+    "verify",
     "topic",
     "topic create",
     "topic describe",

@@ -3,7 +3,9 @@
 
 mod commands;
 mod configuration;
+mod generate;
 mod harness;
 mod help;
 mod refusals;
+mod verify;
 mod worker;

@@ -1,0 +1,244 @@
+//! `exactlyonce demo`
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Context;
+use super::failure::{Code, Failure};
+use super::output::{Column, Output, escaped};
+use super::run::Signals;
+use super::services;
+use crate::config::Settings;
+use crate::config::layers::Layers;
+use crate::demo::{self, Folder, Kill, Options, Report, Step, Worker};
+
+/// Kills a worker again and again, and shows that the tables are exact.
+///
+/// Appends events of many sources (some malformed, some late, some sent twice) to a log in an empty folder,
+/// runs `exactlyonce run` on it as a process of its own, kills that with SIGKILL at moments that the seed
+/// decides, starts it again each time, lets it finish, and holds the tables against the log as `verify` does.
+/// Exit code 1 if anything differs.
+///
+/// The folder is a temporary one, removed at the end unless something went wrong, or the one that --data
+/// names: it must be empty or not exist yet, and stays.
+///
+/// Keys of the configuration hold for it, too, except that it always uses the embedded services, and that
+/// batches are smaller where there are few events for each kill, so that it finds work under way.
+#[derive(Debug, Args)]
+#[command(after_long_help = format!("\
+Examples:
+  exactlyonce demo
+  exactlyonce demo --events 1000000 --kills 50 --seed 7
+  exactlyonce demo --data demo-data    then: exactlyonce --data demo-data show alerts
+
+{}", super::EXIT_CODES))]
+pub(super) struct Arguments {
+    /// Records, malformed ones and all
+    #[arg(long, value_name = "N", default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1..))]
+    events: u64,
+    /// How often to kill the worker
+    #[arg(long, value_name = "K", default_value_t = 10)]
+    kills: u32,
+    /// Decides records and kills [default: a random one, printed]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code, Failure> {
+    let mut signals = Signals::listen()?;
+    let layers = context.layers()?;
+    let settings = context.start()?;
+    let mut folder = match &context.data {
+        Some(_) => Folder::given(&settings.embedded.data)?,
+        None => Folder::temporary()?,
+    };
+    let seed = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let options = Options {
+        folder: folder.path().to_owned(),
+        embedded: services::options(&settings),
+        facts: settings.facts(),
+        records: arguments.events,
+        kills: arguments.kills,
+        seed,
+        worker: worker(&layers, &settings, &folder, &arguments)?,
+    };
+    let mut signal = None;
+    let mut view = View::new(&options);
+    let result =
+        demo::run(&options, |step| view.show(step), async { signal = Some(signals.next().await) }).await;
+    view.end();
+    if let Some((name, number)) = signal {
+        return Err(Failure::Interrupted { name, number });
+    }
+    let report = match result {
+        Ok(report) if report.differences == 0 => report,
+        other => {
+            folder.keep();
+            eprintln!("the folder {} is kept", folder.path().display());
+            other?
+        }
+    };
+    let mut output = Output::stdout();
+    match arguments.json {
+        true => output.json(&report)?,
+        false => print(&report, &mut output)?,
+    }
+    output.finish()?;
+    Ok(if report.differences == 0 { Code::Fine } else { Code::Differences })
+}
+
+/// `run --until-end` with our configuration, on the folder.
+fn worker(
+    layers: &Layers,
+    settings: &Settings,
+    folder: &Folder,
+    asked: &Arguments,
+) -> Result<Worker, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|source| Failure::System { what: "find this program's file", source })?;
+    let mut arguments: Vec<OsString> = vec!["run".into(), "--until-end".into()];
+    let mut set = |key: &str, value: &str| {
+        arguments.extend(["--set".into(), OsString::from(format!("{key}={value}"))]);
+    };
+    for effective in layers.values().iter().filter(|effective| !effective.key.secret) {
+        let value = &effective.value;
+        set(effective.key.name, value.as_str().map_or_else(|| value.to_string(), str::to_owned).as_str());
+    }
+    let pipeline = &settings.pipeline;
+    let batch_records = demo::batch_records(asked.events, asked.kills, pipeline.in_flight_batches);
+    set("pipeline.batch_records", &batch_records.min(pipeline.batch_records as u64).to_string());
+    set("broker.kind", "embedded");
+    set("store.kind", "embedded");
+    set("store.keyspace", services::FIRST_KEYSPACE);
+    set("log.format", "text");
+    arguments.extend(["--data".into(), folder.path().into()]);
+    Ok(Worker { program, arguments })
+}
+
+/// What can be seen while it goes on: a bar on a terminal, else a line now and then.
+struct View {
+    bar: Option<ProgressBar>,
+    phase: &'static str,
+    line_at: Instant,
+}
+
+/// Lines of one phase come this far apart.
+const LINES: Duration = Duration::from_secs(2);
+
+impl View {
+    fn new(options: &Options) -> Self {
+        let Options { records, kills, seed, folder, .. } = options;
+        eprintln!("demo: {records} records, {kills} kills, seed {seed}, in {}", folder.display());
+        let style = ProgressStyle::with_template("{msg:<12} {bar:40} {human_pos:>9} of {human_len} records");
+        let bar = style
+            .ok()
+            .filter(|_| stderr().is_terminal())
+            .map(|style| ProgressBar::new(*records).with_style(style));
+        Self { bar, phase: "", line_at: Instant::now() }
+    }
+
+    fn show(&mut self, step: Step) {
+        match step {
+            Step::Appended { records, of } => self.count("appending", records, of),
+            Step::Stored { records, of } => self.count("working", records, of),
+            Step::Killed(Kill { number, stored, applied_again }) => self.line(format!(
+                "kill {number}: at {stored} records done; {applied_again} more are there and will be applied again"
+            )),
+            Step::Verifying => {
+                if let Some(bar) = &self.bar {
+                    bar.set_message("verifying");
+                }
+                self.line("verifying".to_owned());
+            }
+        }
+    }
+
+    fn count(&mut self, phase: &'static str, records: u64, of: u64) {
+        let changed = self.phase != phase;
+        self.phase = phase;
+        match &self.bar {
+            Some(bar) => {
+                if changed {
+                    bar.set_message(phase);
+                }
+                bar.set_position(records);
+            }
+            None if changed || self.line_at <= Instant::now() => {
+                self.line_at = Instant::now() + LINES;
+                eprintln!("{phase}: {records} of {of} records");
+            }
+            None => {}
+        }
+    }
+
+    fn line(&self, line: String) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => eprintln!("{line}"),
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn print(report: &Report, output: &mut Output) -> Result<(), Failure> {
+    let kills = match report.kills.len() as u32 {
+        kills if kills < report.kills_asked_for => {
+            format!(
+                "{kills} (of {} asked for: the worker was done before the others)",
+                report.kills_asked_for
+            )
+        }
+        kills => kills.to_string(),
+    };
+    let lines = [
+        ("seed", report.seed.to_string()),
+        ("records", report.records.to_string()),
+        ("events", report.events.to_string()),
+        ("dead letters", report.dead_letters.to_string()),
+        ("alerts", report.alerts.to_string()),
+        ("kills", kills),
+        ("applied again", format!("{} records", report.applied_again)),
+        ("differences", report.differences.to_string()),
+        (
+            "throughput",
+            format!(
+                "{} records/s over {}.{:01} s of work, starts and repetitions included",
+                report.records_per_second,
+                report.working_ms / 1_000,
+                report.working_ms % 1_000 / 100
+            ),
+        ),
+    ];
+    for (name, value) in lines {
+        output.line(format_args!("{name:<13}  {value}"))?;
+    }
+    for difference in &report.first_differences {
+        output.line(escaped(&difference.to_string()))?;
+    }
+    output.line("")?;
+    let columns = [
+        Column::text("busiest source", 14),
+        Column::number("events", 8),
+        Column::number("critical", 8),
+        Column::number("alerts", 8),
+    ];
+    output.header(&columns)?;
+    for line in &report.busiest {
+        let numbers = [line.events, line.critical, line.alerts].map(|number| number.to_string());
+        let [events, critical, alerts] = numbers;
+        output.row(&columns, &[escaped(&line.source), events, critical, alerts])?;
+    }
+    Ok(())
+}

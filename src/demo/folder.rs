@@ -1,0 +1,60 @@
+//! The folder of a demonstration.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::DemoError;
+
+/// A folder that is there and empty.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    temporary: Option<TempDir>,
+}
+
+impl Folder {
+    /// A new one among the system's temporary files, removed when this is dropped.
+    ///
+    /// # Errors
+    /// [`DemoError::Folder`].
+    pub fn temporary() -> Result<Self, DemoError> {
+        let made = tempfile::Builder::new().prefix("exactlyonce-demo-").tempdir();
+        let made = made.map_err(|source| DemoError::Folder { path: std::env::temp_dir(), source })?;
+        Ok(Self { path: made.path().to_owned(), temporary: Some(made) })
+    }
+
+    /// This one, made if it does not exist, and never removed.
+    ///
+    /// # Errors
+    /// [`DemoError::NotEmpty`] if anything is in it; [`DemoError::Folder`].
+    pub fn given(path: impl Into<PathBuf>) -> Result<Self, DemoError> {
+        let path = path.into();
+        let entries = match fs::read_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(&path).and_then(|()| fs::read_dir(&path))
+            }
+            entries => entries,
+        };
+        let first = entries.and_then(|mut entries| entries.next().transpose());
+        match first {
+            Ok(None) => Ok(Self { path, temporary: None }),
+            Ok(Some(_)) => Err(DemoError::NotEmpty { path }),
+            Err(source) => Err(DemoError::Folder { path, source }),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Leaves it where it is, for somebody to look at.
+    pub fn keep(&mut self) {
+        if let Some(temporary) = &mut self.temporary {
+            temporary.disable_cleanup(true);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What the demonstration reads from the tables.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use super::{Busiest, DemoError, Options, PARTITIONS};
+use crate::event::Health;
+use crate::store::embedded::EmbeddedStore;
+use crate::store::{Progress, Store};
+
+/// Rows of one reading.
+const PAGE: usize = 5_000;
+
+/// The tables of the demonstration, open.
+pub(super) struct Tables {
+    store: EmbeddedStore,
+}
+
+/// What is in them.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    pub events: u64,
+    pub dead_letters: u64,
+    pub alerts: u64,
+    /// All sources, the busiest first.
+    pub sources: Vec<Busiest>,
+}
+
+/// How many records are durable.
+pub(super) fn done(progress: &BTreeMap<i32, Progress>) -> u64 {
+    progress.values().map(|progress| progress.next_offset.abs_diff(progress.origin)).sum()
+}
+
+impl Tables {
+    pub fn open(options: &Options) -> Result<Self, DemoError> {
+        Ok(Self { store: EmbeddedStore::open(&options.folder, &options.embedded)? })
+    }
+
+    pub fn store(&self) -> &EmbeddedStore {
+        &self.store
+    }
+
+    pub async fn progress(&self) -> Result<BTreeMap<i32, Progress>, DemoError> {
+        self.store.progress_of_all().await.answer().map_err(DemoError::store("read progress"))
+    }
+
+    /// Rows at and past progress: the next worker applies their records again.
+    pub async fn rows_past(&self, progress: &BTreeMap<i32, Progress>) -> Result<u64, DemoError> {
+        let mut rows = 0;
+        for partition in 0..PARTITIONS {
+            let from = progress.get(&partition).map_or(0, |progress| progress.next_offset);
+            self.events(partition, from, |_| rows += 1).await?;
+            rows += self.dead_letters(partition, from).await?;
+        }
+        Ok(rows)
+    }
+
+    /// Counts all rows. Keeps a line for each source in memory.
+    pub async fn count(&self) -> Result<Counted, DemoError> {
+        let mut counted = Counted::default();
+        let mut sources: BTreeMap<String, Busiest> = BTreeMap::new();
+        let mut line = |source: &str, change: &dyn Fn(&mut Busiest)| match sources.get_mut(source) {
+            Some(line) => change(line),
+            None => {
+                let source = source.to_owned();
+                let mut line = Busiest { source: source.clone(), events: 0, critical: 0, alerts: 0 };
+                change(&mut line);
+                if let Entry::Vacant(slot) = sources.entry(source) {
+                    slot.insert(line);
+                }
+            }
+        };
+        for partition in 0..PARTITIONS {
+            let count = |event: &crate::event::Event| {
+                counted.events += 1;
+                line(&event.source, &|line| {
+                    line.events += 1;
+                    line.critical += u64::from(event.health == Health::Critical);
+                });
+            };
+            self.events(partition, 0, count).await?;
+            counted.dead_letters += self.dead_letters(partition, 0).await?;
+        }
+        let mut after = None;
+        loop {
+            let page = self.store.alerts(after, PAGE).await.answer();
+            let page = page.map_err(DemoError::store("read alerts"))?;
+            for alert in &page.rows {
+                counted.alerts += 1;
+                line(&alert.source, &|line| line.alerts += 1);
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        counted.sources = sources.into_values().collect();
+        // Stable, so that equals stay in the order of their names.
+        counted.sources.sort_by_key(|line| std::cmp::Reverse(line.events));
+        Ok(counted)
+    }
+
+    async fn events(
+        &self,
+        partition: i32,
+        mut from: i64,
+        mut each: impl FnMut(&crate::event::Event),
+    ) -> Result<(), DemoError> {
+        loop {
+            let rows = self.store.events(partition, from, i64::MAX, PAGE).await.answer();
+            let rows = rows.map_err(DemoError::store(format!("read events of partition {partition}")))?;
+            rows.iter().for_each(|(_, event)| each(event));
+            match rows.last() {
+                Some((last, _)) if rows.len() == PAGE => from = last + 1,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    async fn dead_letters(&self, partition: i32, mut from: i64) -> Result<u64, DemoError> {
+        let mut count = 0;
+        loop {
+            let rows = self.store.dead_letters(partition, from, i64::MAX, PAGE).await.answer();
+            let rows =
+                rows.map_err(DemoError::store(format!("read dead letters of partition {partition}")))?;
+            count += rows.len() as u64;
+            match rows.last() {
+                Some((last, _)) if rows.len() == PAGE => from = last + 1,
+                _ => return Ok(count),
+            }
+        }
+    }
+}

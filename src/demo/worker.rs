@@ -1,0 +1,128 @@
+//! The worker: a process that is started, watched by the progress it stores, and killed.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio::time::sleep;
+
+use super::tables::{Tables, done};
+use super::{DemoError, Moment, Options};
+use crate::config::keys::PREFIX;
+
+/// How often progress is looked at.
+const LOOK: Duration = Duration::from_millis(3);
+
+/// The file in the folder that holds what the workers say.
+const MESSAGES: &str = "worker.log";
+
+/// As much of it as an error shows, in bytes.
+const SHOWN: u64 = 2_000;
+
+/// How to start a worker. Its messages go to `worker.log` in the folder. It does not see the environment
+/// variables of the configuration: everything must be said by arguments.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+}
+
+/// How a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// It said that it reached the log's end.
+    ByItself,
+    /// It was killed by us.
+    Killed,
+}
+
+/// Runs a worker until it ends, or is killed at its moment. It finds `found` records stored. While it runs it is in `slot`, so that it is not
+/// lost sight of when this future is dropped.
+pub(super) async fn run(
+    options: &Options,
+    slot: &mut Option<Child>,
+    found: u64,
+    moment: Option<Moment>,
+    mut tell: impl FnMut(u64),
+) -> Result<Ended, DemoError> {
+    let messages = options.folder.join(MESSAGES);
+    let child = slot.insert(start(&options.worker, &messages)?);
+    let until_moment = async {
+        let tables = Tables::open(options)?;
+        loop {
+            let stored = done(&tables.progress().await?);
+            tell(stored);
+            if moment.is_some_and(|moment| moment.stored.max(found + 1) <= stored) {
+                break;
+            }
+            sleep(LOOK).await;
+        }
+        // Closed before the kill, so that the worker dies as the last that had the file open, and whoever
+        // opens it next must recover it.
+        drop(tables);
+        sleep(moment.map_or(Duration::ZERO, |moment| moment.delay)).await;
+        Ok::<_, DemoError>(())
+    };
+    let (status, killed) = tokio::select! {
+        biased;
+        status = child.wait() => (status, false),
+        watched = until_moment => {
+            watched?;
+            child.start_kill().map_err(|source| DemoError::Worker { what: "kill", source })?;
+            (child.wait().await, true)
+        }
+    };
+    *slot = None;
+    let status = status.map_err(|source| DemoError::Worker { what: "wait for", source })?;
+    match status {
+        // It may have ended well a moment before it was killed.
+        status if status.success() => Ok(Ended::ByItself),
+        status if killed && was_killed(status) => Ok(Ended::Killed),
+        status => Err(DemoError::WorkerFailed { status, said: tail(&messages) }),
+    }
+}
+
+fn start(worker: &Worker, messages: &Path) -> Result<Child, DemoError> {
+    let failed = |source| DemoError::Worker { what: "start", source };
+    let messages = File::options().create(true).append(true).open(messages).map_err(failed)?;
+    let mut command = Command::new(&worker.program);
+    command.args(&worker.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(messages);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with(PREFIX) {
+            command.env_remove(name);
+        }
+    }
+    // Whatever becomes of us, as long as we can do anything about it.
+    command.kill_on_drop(true).spawn().map_err(failed)
+}
+
+#[cfg(unix)]
+fn was_killed(status: ExitStatus) -> bool {
+    const SIGKILL: i32 = 9;
+    std::os::unix::process::ExitStatusExt::signal(&status) == Some(SIGKILL)
+}
+
+#[cfg(not(unix))]
+fn was_killed(status: ExitStatus) -> bool {
+    // What a terminated process leaves; one that failed says 2 or more.
+    status.code() == Some(1)
+}
+
+/// The end of the messages, or why they cannot be read.
+fn tail(messages: &Path) -> String {
+    let read = || {
+        let length = fs::metadata(messages)?.len();
+        let mut file = File::open(messages)?;
+        file.seek(SeekFrom::Start(length.saturating_sub(SHOWN)))?;
+        let mut said = Vec::new();
+        file.read_to_end(&mut said)?;
+        std::io::Result::Ok(String::from_utf8_lossy(&said).trim_end().to_owned())
+    };
+    read().unwrap_or_else(|error| format!("({}: {error})", messages.display()))
+}

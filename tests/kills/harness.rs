@@ -1,0 +1,222 @@
+//! A folder, the program on it, and its death.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use exactlyonce::broker::Broker;
+use exactlyonce::broker::embedded::EmbeddedBroker;
+use exactlyonce::embedded::Options;
+use exactlyonce::store::Store;
+use exactlyonce::store::embedded::EmbeddedStore;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+pub const SIGKILL: i32 = 9;
+
+const TOPIC: &str = "exactlyonce.events";
+const PARTITIONS: i32 = 3;
+
+/// How often progress is looked at.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// The choices of a seed.
+pub struct Random(ChaCha8Rng);
+
+impl Random {
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0.next_u64() % limit
+    }
+}
+
+/// A seed, given or new, and its choices. It is printed, so that a failure can be repeated.
+pub fn seed() -> (u64, Random) {
+    let seed = match std::env::var("KILLS_SEED") {
+        Ok(text) => text.parse().expect("KILLS_SEED is a number"),
+        Err(_) => u64::from(rand::random::<u32>()),
+    };
+    println!("KILLS_SEED={seed} repeats this");
+    (seed, Random(ChaCha8Rng::seed_from_u64(seed)))
+}
+
+/// When a worker is killed.
+#[derive(Clone, Copy, Debug)]
+pub enum How {
+    /// So long after its start.
+    After(Duration),
+    /// So long after it was seen to have stored so many records.
+    Stored(u64, Duration),
+    /// Likewise, but it is told to stop first, and killed so long after that.
+    Stopping(u64, Duration),
+}
+
+/// A folder with a topic and tables bound to it, removed at the end.
+pub struct Folder {
+    temporary: TempDir,
+    runtime: Runtime,
+}
+
+/// The program, with arguments and nothing from the environment.
+pub fn program<A: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_exactlyonce"));
+    command.args(arguments).env_clear().stdin(Stdio::null());
+    command
+}
+
+impl Folder {
+    pub fn new() -> Self {
+        let runtime = Runtime::new().expect("a runtime");
+        let folder = Self { temporary: TempDir::new().expect("a temporary folder"), runtime };
+        folder.fine("topic create");
+        folder.fine("init");
+        folder
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.temporary.path().join("data")
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = program(arguments.split(' '));
+        command.arg("--data").arg(self.data()).current_dir(self.temporary.path());
+        command
+    }
+
+    /// Runs a command to its end: exit code, and what it said.
+    fn said(&self, arguments: &str) -> (Option<i32>, String) {
+        let output = self.command(arguments).output().expect("the program starts");
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    }
+
+    /// Runs a command that must go well.
+    fn fine(&self, arguments: &str) -> String {
+        let (code, said) = self.said(arguments);
+        assert_eq!(code, Some(0), "{arguments}: {said}");
+        said
+    }
+
+    /// Appends records of many kinds, whose windows lie on both sides of the threshold.
+    pub fn generate(&self, records: u64, random: &mut Random) {
+        let seed = random.below(u64::MAX);
+        self.fine(&format!(
+            "generate --preset mixed --events {records} --sources 40 --rate 300 --malformed 5 --late 5 \
+             --late-by-ms 30000 --start-ms 0 --seed {seed}"
+        ));
+    }
+
+    /// Starts a worker with options of its own and kills it. Answers the signal that ended it; `None` if it
+    /// ended well by itself before.
+    pub fn run_and_kill(&self, how: How, random: &mut Random) -> Option<i32> {
+        let arguments = format!(
+            "run --until-end --set log.level=error --set pipeline.batch_records={} --set \
+             pipeline.in_flight_batches={} --set pipeline.batch_delay_ms=5",
+            1 + random.below(60),
+            1 + random.below(6),
+        );
+        let before = self.stored();
+        let mut worker = Worker(self.command(&arguments).stdout(Stdio::null()).spawn().expect("it starts"));
+        match how {
+            How::After(delay) => std::thread::sleep(delay),
+            How::Stored(records, delay) | How::Stopping(records, delay) => {
+                if !self.wait_until_stored(before + records, &mut worker.0) {
+                    return worker.end();
+                }
+                if let How::Stopping(..) = how {
+                    let id = worker.0.id().to_string();
+                    let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
+                    assert!(sent.success() || worker.0.try_wait().expect("it can be asked").is_some());
+                }
+                std::thread::sleep(delay);
+            }
+        }
+        worker.0.kill().expect("a child can be killed");
+        worker.end()
+    }
+
+    /// Looks at progress until it is so far; false if the worker ended before. No file stays open, so that
+    /// the worker dies as the last that had them.
+    fn wait_until_stored(&self, records: u64, worker: &mut Child) -> bool {
+        let store = self.store();
+        while self.stored_in(&store) < records {
+            if worker.try_wait().expect("it can be asked").is_some() {
+                return false;
+            }
+            std::thread::sleep(LOOK);
+        }
+        true
+    }
+
+    fn store(&self) -> EmbeddedStore {
+        EmbeddedStore::open(self.data(), &Options::default()).expect("the store opens")
+    }
+
+    fn stored_in(&self, store: &EmbeddedStore) -> u64 {
+        let progress = self.runtime.block_on(store.progress_of_all()).answer().expect("progress is there");
+        progress.values().map(|progress| progress.next_offset as u64).sum()
+    }
+
+    fn stored(&self) -> u64 {
+        self.stored_in(&self.store())
+    }
+
+    /// Records of the log that are not yet done.
+    pub fn left(&self) -> u64 {
+        let broker = EmbeddedBroker::open(self.data(), &Options::default()).expect("the log opens");
+        let end = |partition| self.runtime.block_on(broker.offsets(TOPIC, partition)).expect("an end").end;
+        (0..PARTITIONS).map(end).sum::<i64>() as u64 - self.stored()
+    }
+
+    /// Rows that the next worker will write again.
+    pub fn rows_past_progress(&self) -> u64 {
+        let store = self.store();
+        let mut rows = 0;
+        let progress = self.runtime.block_on(store.progress_of_all()).answer().expect("progress is there");
+        for (partition, progress) in progress {
+            let (from, all) = (progress.next_offset, usize::MAX >> 1);
+            let events = self.runtime.block_on(store.events(partition, from, i64::MAX, all));
+            let letters = self.runtime.block_on(store.dead_letters(partition, from, i64::MAX, all));
+            rows += events.answer().expect("events").len() + letters.answer().expect("letters").len();
+        }
+        rows as u64
+    }
+
+    /// Exit code of `verify`, and what it said.
+    pub fn verify(&self) -> (Option<i32>, String) {
+        self.said("verify")
+    }
+
+    /// Lets a worker finish; then nothing may be left, and the tables must be exact.
+    pub fn finish_and_verify(&self) {
+        self.fine("run --until-end --set log.level=error");
+        assert_eq!(self.left(), 0);
+        let (code, said) = self.verify();
+        assert_eq!(code, Some(0), "{said}");
+        let events = self.fine("show events --json").lines().count();
+        let letters = self.fine("show dead-letters --json").lines().count();
+        assert_eq!((events + letters) as u64, self.stored(), "rows, and records of the log");
+        assert!(letters > 0 && self.fine("show alerts --json").lines().count() > 0, "{said}");
+    }
+}
+
+/// A process that does not outlive the test.
+struct Worker(Child);
+
+impl Worker {
+    /// Waits for its end: the signal, or `None` if it ended well.
+    fn end(mut self) -> Option<i32> {
+        let status = self.0.wait().expect("it can be waited for");
+        assert!(status.success() || status.signal().is_some(), "the worker ended with {status}");
+        status.signal()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
