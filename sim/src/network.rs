@@ -111,7 +111,7 @@ impl Line {
     }
 
     /// Asks once.
-    pub async fn ask<Q: Question>(&self, question: Q) -> Result<Q::Answer, NoAnswer> {
+    pub async fn ask<Q: Question>(&self, question: &Q) -> Result<Q::Answer, NoAnswer> {
         let Self { stage, caller, .. } = self;
         let number = stage.next_request();
         let service = Q::SERVICE;
@@ -119,7 +119,7 @@ impl Line {
         if stage.is_cut(*caller, service, false) {
             stage.observe("link cut");
         }
-        let envelope = Envelope { number, caller: *caller, question };
+        let envelope = Envelope { number, caller: *caller, question: question.clone() };
         let exchange = async {
             self.endpoint.send_to_raw(service.address(), 0, Box::new(envelope)).await?;
             self.endpoint.recv_from_raw(number).await

@@ -110,8 +110,8 @@ impl World {
     /// The world of a seed.
     pub fn of(seed: u64) -> Self {
         let mut dice = Dice::new(seed, Stream::World);
-        // One in sixteen has more counts than the pipeline may keep in memory.
-        match dice.below(16) {
+        // One in eight has more counts than the pipeline may keep in memory.
+        match dice.below(8) {
             0 => Self::wide(&mut dice),
             _ => Self::narrow(&mut dice),
         }
@@ -126,7 +126,7 @@ impl World {
             &[Health::Critical, Health::Warning],
             &[Health::Nominal, Health::Warning, Health::Critical],
         ];
-        let request_timeout_ms = dice.magnitude(30..=400);
+        let request_timeout_ms = dice.magnitude(30..=1_500);
         let session_timeout_ms = dice.magnitude(300..=3_000);
         Self {
             workers: dice.within(1..=3) as u8,
@@ -175,27 +175,32 @@ impl World {
         }
     }
 
-    /// Long names and many windows an event, so that counts are evicted.
+    /// Long names and hundreds of windows an event. A dozen events fill the memory for counts, and a source
+    /// comes again while a batch that has it may still be in flight, so counts are evicted, pinned and waited
+    /// for.
     fn wide(dice: &mut Dice) -> Self {
-        let (size_ms, slide_ms) = dice.pick(&[(10_000, 100), (3_000, 20)]);
+        let (size_ms, slide_ms) = dice.pick(&[(10_000, 25), (3_000, 6)]);
         let narrow = Self::narrow(dice);
         Self {
             partitions: dice.within(1..=2) as u8,
-            records: dice.within(150..=300),
+            records: dice.within(60..=120),
             records_at_start_per_mille: 1_000,
             begin: Begin::Start,
-            sources: dice.within(40..=60),
+            sources: dice.within(10..=16),
             source_bytes: dice.within(900..=1_000),
             malformed_per_mille: 20,
+            late_per_mille: dice.pick(&[0, 50]),
             gap_per_mille: 20,
             step_ms: 20,
             window: WindowSpec { size_ms, slide_ms, threshold: dice.within(2..=4) as i32, ..narrow.window },
             max_mutation_bytes: Facts::MAX_MUTATION_BYTES,
-            batch_records: dice.magnitude(2..=16) as usize,
-            in_flight_batches: dice.within(2..=6) as usize,
+            batch_records: dice.pick(&[1, 4, 16]),
+            in_flight_batches: dice.pick(&[1, 6, 8, 10]),
+            // Long beside the time of a fold: a write that is lost stays unknown while others overtake it.
+            request_timeout_ms: dice.magnitude(200..=4_000),
             batch_bytes: 100_000,
             prefetch_bytes: 100_000,
-            stormy_ms: dice.magnitude(1_000..=4_000),
+            stormy_ms: dice.magnitude(1_000..=6_000),
             ..narrow
         }
     }

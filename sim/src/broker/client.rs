@@ -32,11 +32,10 @@ impl BrokerClient {
     }
 
     async fn ask(&self, ask: AskLog) -> Result<LogAnswer, BrokerError> {
-        let what = ask.to_string();
-        match self.0.ask(ask).await {
+        match self.0.ask(&ask).await {
             Ok(LogAnswer::Refused(error)) => Err(error),
             Ok(answer) => Ok(answer),
-            Err(error) => Err(unanswered(what, error)),
+            Err(error) => Err(unanswered(ask.to_string(), error)),
         }
     }
 }
@@ -88,7 +87,7 @@ impl Broker for BrokerClient {
 }
 
 async fn join(line: &Line) -> Result<u64, BrokerError> {
-    match line.ask(AskGroup::Join).await {
+    match line.ask(&AskGroup::Join).await {
         Ok(GroupAnswer::Joined(member)) => Ok(member),
         Ok(_) => unreachable!("the group answers what it was asked"),
         Err(error) => Err(unanswered("join".to_owned(), error)),
@@ -268,7 +267,7 @@ impl Consumer for GroupMember {
             state.member
         };
         // Once: who is not heard finds out by the session's end.
-        let _ = self.shared.line.ask(AskGroup::Leave { member }).await;
+        let _ = self.shared.line.ask(&AskGroup::Leave { member }).await;
     }
 }
 
@@ -293,7 +292,7 @@ async fn stay_member(shared: Arc<Shared>) {
             (state.member, released, line.stage.now_ms() > state.polled_ms + world.poll_timeout_ms)
         };
         if !stuck {
-            match line.ask(AskGroup::Heartbeat { member, released }).await {
+            match line.ask(&AskGroup::Heartbeat { member, released }).await {
                 Ok(GroupAnswer::Shares(shares)) => take_shares(&shared, shares).await,
                 Ok(GroupAnswer::UnknownMember) => {
                     take_shares(&shared, Vec::new()).await;
@@ -371,7 +370,7 @@ async fn fetch(shared: Arc<Shared>, of: Assignment, mut offset: i64) {
         }
         let max_records = line.stage.dice().within(1..=world.fetch_records) as usize;
         let ask = AskLog::Fetch { topic: shared.topic.clone(), partition: of.partition, offset, max_records };
-        let answer = line.ask(ask).await;
+        let answer = line.ask(&ask).await;
         let delivery = match answer {
             Ok(LogAnswer::Fetched { fetched: Fetched { records, next_offset }, at_end }) => {
                 if let Some(last) = records.last() {

@@ -23,11 +23,10 @@ impl StoreClient {
 macro_rules! ask {
     ($client:expr, $ask:expr, $answer:pat => $value:expr) => {{
         let ask = $ask;
-        let what = ask.to_string();
-        match $client.0.ask(ask).await {
+        match $client.0.ask(&ask).await {
             Ok($answer) => Outcome::Acknowledged($value),
             Ok(_) => unreachable!("the store answers what it was asked"),
-            Err(error) => Outcome::Unknown(StoreError::new(what, error)),
+            Err(error) => Outcome::Unknown(StoreError::new(ask.to_string(), error)),
         }
     }};
 }
