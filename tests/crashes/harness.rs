@@ -20,6 +20,9 @@ use crate::faulty::{Fault, FaultyStore};
 pub const TOPIC: &str = "exactlyonce.events";
 pub const PARTITIONS: i32 = 3;
 
+/// Simulated time within which any run must be done. Faults take seconds.
+const SETTLE_LIMIT: Duration = Duration::from_secs(600);
+
 /// One entry of a log.
 #[derive(Clone, Debug)]
 pub enum Entry {
@@ -132,7 +135,8 @@ impl World {
             let faulty = FaultyStore::new(store.clone(), self.faults.clone(), self.delays.clone());
             let workers =
                 (0..self.workers).map(|id| work(&broker, faulty.for_another_worker(), &options, id));
-            futures_util::future::join_all(workers).await;
+            let all = futures_util::future::join_all(workers);
+            tokio::time::timeout(SETTLE_LIMIT, all).await.expect("the workers never drain the log");
             // Late requests arrive.
             tokio::time::sleep(Duration::from_secs(1)).await;
             for partition in 0..PARTITIONS {
