@@ -22,28 +22,25 @@ fn run_with_fault(seed: u64, kind: Kind) -> Report {
 
 #[test]
 fn a_store_that_forgets_acknowledged_writes_is_found() {
-    let mut names = std::collections::BTreeSet::new();
     for seed in 0..10 {
         let report = run_with_fault(seed, Kind::AcknowledgedWritesDropped { per_mille: 200 });
         let dropped = report.observed.count("acknowledged writes dropped");
         assert!(dropped > 0, "{report}");
-        match &report.violation {
+        let is_damage = matches!(
+            report.violation,
             Some(
-                violation @ (Violation::LostEvent(_)
-                | Violation::LostDeadLetter(_)
-                | Violation::MissingAlert(_)
-                | Violation::WrongAlertCount(..)
-                | Violation::ProgressAheadOfData { .. }
-                | Violation::WrongProgress { .. }
-                | Violation::Refused { .. }
-                | Violation::Stuck { .. }),
-            ) => {
-                names.insert(format!("{:?}", std::mem::discriminant(violation)));
-            }
-            other => panic!("{dropped} dropped writes end in {other:?}\n{report}"),
-        }
+                Violation::LostEvent(_)
+                    | Violation::LostDeadLetter(_)
+                    | Violation::MissingAlert(_)
+                    | Violation::WrongAlertCount(..)
+                    | Violation::ProgressAheadOfData { .. }
+                    | Violation::WrongProgress { .. }
+                    | Violation::Refused { .. }
+                    | Violation::Stuck { .. }
+            )
+        );
+        assert!(is_damage, "{dropped} dropped writes\n{report}");
     }
-    println!("{} different violations", names.len());
 }
 
 #[test]
@@ -55,17 +52,16 @@ fn a_world_without_faults_ends_well() {
 }
 
 #[test]
-fn workers_that_cannot_reach_the_store_for_good_are_found_to_be_stuck() {
-    let world =
-        World { settle_limit_ms: 1_000, stormy_ms: 2_000, records_at_start_per_mille: 1_000, ..world(3) };
-    // It ends only with the run's healing, and nobody starts the workers again in time.
-    let kill = |worker| Fault {
+fn a_log_that_is_not_drained_in_time_is_found() {
+    // Every worker is told to stop at once and comes back when all is healed, which leaves no time to drain.
+    let world = World { settle_limit_ms: 20, records_at_start_per_mille: 1_000, ..world(3) };
+    let stop = |worker| Fault {
         trigger: Trigger::At { ms: 1 },
         target: Target::Worker(worker),
         kind: Kind::WorkerStopped,
-        duration_ms: 2_000,
+        duration_ms: world.stormy_ms,
     };
-    let plan = Plan { faults: (0..world.workers).map(kill).collect() };
-    let report = run_with(3, World { settle_limit_ms: 20, ..world }, plan, false);
+    let plan = Plan { faults: (0..world.workers).map(stop).collect() };
+    let report = run_with(3, world, plan, false);
     assert!(matches!(report.violation, Some(Violation::Stuck { .. })), "{report}");
 }
