@@ -81,7 +81,7 @@ mod decode_and_fold {
     fn all(records: Vec<Record>) {
         let window = WindowSpec::default();
         let decoder = Decoder { window, max_mutation_bytes: 1 << 20 };
-        let mut counts = Counts::new(8 << 20, 1);
+        let mut counts = Counts::new(4 << 20, 1);
         let mut records = records.into_iter();
         for batch in 0.. {
             let mut touched = Touched::default();

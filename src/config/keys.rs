@@ -268,7 +268,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "pipeline.counts_cache_bytes",
-        integer(8 << 20, Options::MIN_COUNTS_CACHE_BYTES as i64, 1 << 36),
+        integer(4 << 20, Options::MIN_COUNTS_CACHE_BYTES as i64, 1 << 36),
         "Bytes of window counts that one partition may keep in memory; the rest is read again when needed.",
     ),
     key(

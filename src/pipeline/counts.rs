@@ -15,8 +15,9 @@ use hashbrown::{Equivalent, HashMap};
 
 use crate::store::{Count, WindowKey};
 
-/// What a count costs beside the bytes of its source: entry, key and queue.
-const COUNT_BYTES: usize = 160;
+/// What a count costs beside the bytes of its source: the entry in a table that is half full, the source's
+/// allocation, and the place in the queue.
+const COUNT_BYTES: usize = 256;
 
 /// The counts of one partition in one incarnation.
 #[derive(Debug)]

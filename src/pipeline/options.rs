@@ -54,7 +54,7 @@ impl Options {
             batch_delay: Duration::from_millis(50),
             in_flight_batches: 4,
             prefetch_bytes: 2 << 20,
-            counts_cache_bytes: 8 << 20,
+            counts_cache_bytes: 4 << 20,
             backoff_min: Duration::from_millis(10),
             backoff_max: Duration::from_secs(5),
             retry_deadline: None,
