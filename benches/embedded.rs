@@ -150,13 +150,15 @@ async fn bind(broker: &EmbeddedBroker, folder: &Path, name: &str) -> Outcome<(Em
 /// What the pipeline writes, each row once and in its last form.
 struct Rows {
     rows: Vec<(i32, i64, Row)>,
-    /// Window counts by partition and the offset of their last event.
-    counts: BTreeMap<(i32, i64), Vec<(String, i64, i64)>>,
+    counts: Counts,
     tables: Tables,
 }
 
+/// By partition and offset of their last event: source, window end and count of the windows that end there.
+type Counts = BTreeMap<(i32, i64), Vec<(String, i64, i64)>>;
+
 /// The counts of each partition's windows.
-fn counts(rows: &[(i32, i64, Row)], binding: &Binding) -> BTreeMap<(i32, i64), Vec<(String, i64, i64)>> {
+fn counts(rows: &[(i32, i64, Row)], binding: &Binding) -> Counts {
     let mut windows: BTreeMap<(i32, String, i64), (i64, i64)> = BTreeMap::new();
     for (partition, offset, row) in rows {
         let Row::Event(event) = row else { continue };
@@ -168,7 +170,7 @@ fn counts(rows: &[(i32, i64, Row)], binding: &Binding) -> BTreeMap<(i32, i64), V
             }
         }
     }
-    let mut counts: BTreeMap<(i32, i64), Vec<_>> = BTreeMap::new();
+    let mut counts = Counts::new();
     for ((partition, source, end), (count, through)) in windows {
         counts.entry((partition, through)).or_default().push((source, end, count));
     }
