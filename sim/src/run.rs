@@ -95,7 +95,10 @@ pub fn run_with(seed: Seed, world: World, plan: Plan, keep_trace: bool) -> Repor
     })
     .join();
     let (violation, simulated_ms) = match played {
-        Ok(played) => played,
+        Ok(played) => {
+            debug_assert_eq!(Arc::strong_count(&stage), 1, "the run leaves something behind");
+            played
+        }
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("something that is no text");
@@ -123,7 +126,7 @@ async fn play(
 
     let mut judge = Judge::new(stage.log.clone(), stage.tables.clone(), binding);
     let injector = Arc::new(Injector::new(stage.clone(), nodes.clone(), plan));
-    tokio::spawn(injector.clone().carry_out(triggered));
+    let injecting = tokio::spawn(injector.clone().carry_out(triggered));
     let producer = tokio::spawn(produce(stage.clone(), during));
     let storm_ends_ms = stage.now_ms() + stage.world.stormy_ms;
     while stage.now_ms() < storm_ends_ms && stage.violation().is_none() {
@@ -151,6 +154,7 @@ async fn play(
     for node in nodes.workers.into_iter().chain(nodes.services.into_values()) {
         handle.kill(node);
     }
+    injecting.abort();
     // Time for the tasks of the killed nodes to be dropped.
     sleep(Duration::from_secs(5)).await;
     (stage.violation(), simulated_ms)
@@ -205,13 +209,16 @@ async fn produce(stage: Arc<Stage>, items: Vec<Item>) {
     }
 }
 
+// The simulator keeps what starts a node for ever, also after the run. So that holds the stage weakly, or every
+// seed of a long campaign would leave its log and tables behind.
 fn services(handle: &Handle, stage: &Arc<Stage>) -> BTreeMap<Service, madsim::task::NodeId> {
     let node = |service: Service| {
-        let stage = stage.clone();
+        let stage = Arc::downgrade(stage);
         let node = handle.create_node().name(format!("{service:?}")).ip(service.ip());
         let node = node.init(move || {
             let stage = stage.clone();
             async move {
+                let Some(stage) = stage.upgrade() else { return };
                 stage.note(format_args!("{service:?} starts"));
                 match service {
                     Service::Store => store::serve(stage).await,
@@ -227,9 +234,17 @@ fn services(handle: &Handle, stage: &Arc<Stage>) -> BTreeMap<Service, madsim::ta
 
 fn workers(handle: &Handle, stage: &Arc<Stage>) -> Vec<madsim::task::NodeId> {
     let node = |index: u8| {
-        let (stage, lives) = (stage.clone(), Arc::new(AtomicU32::new(0)));
+        let (stage, lives) = (Arc::downgrade(stage), Arc::new(AtomicU32::new(0)));
         let node = handle.create_node().name(format!("worker {index}")).ip([10, 0, 1, index + 1].into());
-        node.init(move || worker::work(stage.clone(), index, lives.clone())).build().id()
+        let work = move || {
+            let (stage, lives) = (stage.clone(), lives.clone());
+            async move {
+                if let Some(stage) = stage.upgrade() {
+                    worker::work(stage, index, lives).await;
+                }
+            }
+        };
+        node.init(work).build().id()
     };
     (0..stage.world.workers).map(node).collect()
 }
