@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::future::pending;
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use exactlyonce::binding::{self, Origin};
@@ -101,6 +103,44 @@ fn a_store_that_is_away_for_long_is_waited_for() {
         let binding = store.binding().await.answer().unwrap().unwrap();
         assert_eq!(truth::stored(&store).await.unwrap(), truth_of(&broker, &binding).await);
     });
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Told {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_episode_of_trouble_is_told_once_when_it_begins_and_once_when_it_is_over() {
+    let told = Told::default();
+    let writer = told.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        block_on(async {
+            let (broker, store) = bound(300).await;
+            // Two episodes, each with several batches of several partitions in trouble.
+            let lost = (START + 20..START + 70).chain(START + 260..START + 310);
+            let faults = lost.map(|operation| (operation, Fault::Lost)).collect();
+            let away = FaultyStore::new(store, faults, vec![(1, 1)]);
+            let backoff_max = Duration::from_millis(20);
+            let options = Options { until_end: true, backoff_max, ..options() };
+            pipeline::run(&broker, &away, &options, rng(1), pending()).await.unwrap();
+            assert!(away.operations() > START + 310, "the second episode never came");
+        });
+    });
+    let told = String::from_utf8(told.0.lock().unwrap().clone()).unwrap();
+    let times = |words: &str| told.matches(words).count();
+    assert_eq!((times("no answer, trying again"), times("answers again")), (2, 2), "{told}");
 }
 
 #[test]
