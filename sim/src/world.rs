@@ -155,7 +155,7 @@ impl World {
             batch_delay_ms: dice.magnitude(1..=60),
             in_flight_batches: dice.within(1..=6) as usize,
             prefetch_bytes: dice.magnitude(100..=100_000) as usize,
-            counts_cache_bytes: dice.magnitude(Options::MIN_COUNTS_CACHE_BYTES as u64..=4 << 20) as usize,
+            counts_cache_bytes: dice.pick(&[1 << 10, 2 << 10, 4 << 10, 16 << 10, 4 << 20]),
             backoff_min_ms: dice.magnitude(1..=20),
             backoff_max_ms: dice.magnitude(20..=500),
             retry_deadline_ms: dice.coin().then(|| dice.magnitude(200..=4_000)),
