@@ -125,7 +125,11 @@ fn an_episode_of_trouble_is_told_once_when_it_begins_and_once_when_it_is_over() 
     let told = Told::default();
     let writer = told.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    tracing::subscriber::with_default(subscriber, || {
+    let ours = tracing::Dispatch::new(subscriber);
+    // While there is but one, tracing takes the word of whichever thread logs first for whether a line is of
+    // interest to anybody, and the threads of the other tests have no subscriber.
+    let _another = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(io::sink).finish());
+    tracing::dispatcher::with_default(&ours, || {
         block_on(async {
             let (broker, store) = bound(300).await;
             // Two episodes, each with several batches of several partitions in trouble.
