@@ -315,6 +315,11 @@ enum Found {
 
 fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<Found, FileError> {
     let of = |error| FileError::of(path, error);
+    // One state of the file, for another process may be making it.
+    let _one_state = match connection.is_autocommit() {
+        true => Some(connection.unchecked_transaction().map_err(of)?),
+        false => None,
+    };
     let header = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(of);
     let (application_id, found) = (header("application_id")?, header("user_version")?);
     // SQLite keeps the statements as they were given.

@@ -31,6 +31,7 @@ crate::on_every_implementation!(
         a_paused_partition_is_not_served_until_it_is_resumed,
         a_partition_resumed_without_anything_new_in_the_log_goes_on,
         after_a_new_start_nothing_of_the_older_incarnation_comes,
+        an_end_that_was_found_for_an_older_incarnation_does_not_come,
         a_poll_that_is_dropped_loses_nothing,
         a_full_partition_does_not_starve_the_others,
         a_member_that_leaves_can_come_back,
@@ -393,6 +394,20 @@ async fn after_a_new_start_nothing_of_the_older_incarnation_comes<B: Broker + Pr
             }
             other => panic!("{other:?}"),
         }
+    }
+}
+
+async fn an_end_that_was_found_for_an_older_incarnation_does_not_come<B: Broker + Producer>(broker: B) {
+    broker.create_topic(TOPIC, 2, 1).await.unwrap();
+    let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
+    start_all(&mut consumer).await;
+    // Both are at their end, and one has said so.
+    let Delivery::End { assignment: told, .. } = next(&mut consumer).await else { panic!("no end") };
+    let assignment = Assignment { partition: 1 - told.partition, incarnation: 2 };
+    consumer.start(assignment, 0);
+    match next(&mut consumer).await {
+        Delivery::End { assignment: delivered, offset: 0 } => assert_eq!(delivered, assignment),
+        other => panic!("{other:?}"),
     }
 }
 
