@@ -20,6 +20,7 @@ pub mod event;
 pub mod generate;
 pub mod pipeline;
 pub mod schema;
+pub mod secret;
 pub mod store;
 pub mod truth;
 #[cfg(feature = "embedded")]

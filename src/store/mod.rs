@@ -11,13 +11,18 @@
 //!   there, now or later. Repeating the same call with the same arguments is always right;
 //! - calls may overlap, in any number and order.
 
+#[cfg(feature = "cassandra")]
+pub mod cassandra;
 pub mod cell;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod memory;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
+use std::num::NonZeroU32;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -89,13 +94,70 @@ impl<T> Outcome<T> {
     }
 }
 
-/// How the rows of `events` are keyed.
+/// How the rows of `events` are keyed. Chosen when the tables are made, and part of the binding. As text it
+/// is `original`, or `bucketed` with the rows of a bucket behind a colon, for example `bucketed:500000`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String", into = "String")]
 pub enum Layout {
-    /// As in the original of 2016: `(partition, offset)`.
+    /// As in the original of 2016: `(partition, offset)`. All rows of a partition of the log are in one
+    /// partition of the store, which grows without bound.
     #[default]
     Original,
+    /// `((partition, bucket), offset)`, with `bucket` = `offset` / `rows`.
+    Bucketed {
+        /// Offsets that share a bucket, at least 1.
+        rows: NonZeroU32,
+    },
+}
+
+impl Layout {
+    /// The bucket of an offset, for [`Layout::Bucketed`].
+    pub fn bucket(&self, offset: i64) -> Option<i64> {
+        match self {
+            Layout::Original => None,
+            Layout::Bucketed { rows } => Some(offset.div_euclid(i64::from(rows.get()))),
+        }
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Layout::Original => f.write_str("original"),
+            Layout::Bucketed { rows } => write!(f, "bucketed:{rows}"),
+        }
+    }
+}
+
+/// A text that names no [`Layout`].
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{0:?} is no layout: it must be original, or bucketed:N with N rows in a bucket, 1 to 4294967295")]
+pub struct LayoutError(String);
+
+impl FromStr for Layout {
+    type Err = LayoutError;
+
+    fn from_str(text: &str) -> Result<Self, LayoutError> {
+        match text.strip_prefix("bucketed:").map(str::parse) {
+            None if text == "original" => Ok(Layout::Original),
+            Some(Ok(rows)) => Ok(Layout::Bucketed { rows }),
+            _ => Err(LayoutError(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for Layout {
+    type Error = LayoutError;
+
+    fn try_from(text: String) -> Result<Self, LayoutError> {
+        text.parse()
+    }
+}
+
+impl From<Layout> for String {
+    fn from(layout: Layout) -> String {
+        layout.to_string()
+    }
 }
 
 /// Everything that the result depends on besides the log: the row of the table `pipeline`. `init` writes it

@@ -1,0 +1,5 @@
+//! The log in Apache Kafka.
+
+mod options;
+
+pub use options::{GroupProtocol, KafkaOptions, Sasl, SaslMechanism, Security, Tls};
