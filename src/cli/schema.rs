@@ -43,7 +43,7 @@ pub(super) fn run(arguments: Arguments, context: &Context) -> Result<Code, Failu
         Command::Print => {
             // For whoever has a Cassandra, whether or not this build has a driver for it.
             let settings = context.settings()?;
-            let cql = schema::cql(&settings.store.keyspace, &settings.store.replication);
+            let cql = schema::cql(&settings.store.keyspace, &settings.store.replication, settings.layout());
             output.line(cql.trim_end())?;
         }
         Command::Apply => {

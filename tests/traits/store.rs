@@ -11,8 +11,11 @@ use exactlyonce::window::{HealthSet, WindowSpec};
 use futures_util::future::join_all;
 
 crate::on_every_implementation!(
-    exactlyonce::store::memory::MemoryStore::new(),
-    crate::embedded::store_in,
+    [
+        (on_memory: exactlyonce::store::memory::MemoryStore::new()),
+        #[cfg(feature = "embedded")]
+        (on_embedded in_folder: crate::embedded::store_in),
+    ],
     [
         a_new_store_holds_nothing,
         a_binding_comes_back_as_written_and_is_never_changed,
@@ -121,7 +124,7 @@ async fn a_new_store_holds_nothing<S: Store>(store: S) {
     assert_eq!(known(store.progress(0).await), None);
     assert_eq!(known(store.own_counts(0, &[window("a", 5)]).await), [None]);
     assert_eq!(known(store.all_counts(&[window("a", 5)]).await), [vec![]]);
-    assert_eq!(known(store.rows_below(0, i64::MAX, 10).await), []);
+    assert_eq!(known(store.rows_below(0, 0, i64::MAX, 10).await), []);
     assert_eq!(known(store.events(0, 0, i64::MAX, 10).await), []);
     assert_eq!(known(store.dead_letters(0, 0, i64::MAX, 10).await), []);
     assert_eq!(known(store.partitions().await), Vec::<i32>::new());
@@ -303,7 +306,7 @@ async fn events_come_back_byte_for_byte<S: Store>(store: S) {
     let written: Vec<(i64, Row)> = rows.iter().cloned().map(|(o, event)| (o, Row::Event(event))).collect();
     known(store.write_rows(2, &written).await);
     assert_eq!(known(store.events(2, 0, i64::MAX, 100).await), rows);
-    assert_eq!(known(store.rows_below(2, i64::MAX, 100).await), written);
+    assert_eq!(known(store.rows_below(2, 0, i64::MAX, 100).await), written);
     assert_eq!(known(store.dead_letters(2, 0, i64::MAX, 100).await), []);
 }
 
@@ -328,7 +331,7 @@ async fn dead_letters_come_back_byte_for_byte<S: Store>(store: S) {
         rows.iter().cloned().map(|(o, letter)| (o, Row::DeadLetter(letter))).collect();
     known(store.write_rows(0, &written).await);
     assert_eq!(known(store.dead_letters(0, 0, i64::MAX, 1000).await), rows);
-    assert_eq!(known(store.rows_below(0, i64::MAX, 1000).await), written);
+    assert_eq!(known(store.rows_below(0, 0, i64::MAX, 1000).await), written);
     assert_eq!(known(store.events(0, 0, i64::MAX, 1000).await), []);
 }
 
@@ -370,7 +373,7 @@ async fn a_call_may_name_a_position_twice<S: Store>(store: S) {
 async fn an_offset_in_both_tables_comes_twice<S: Store>(store: S) {
     let rows = [(3, Row::Event(event(1, "a"))), (3, Row::DeadLetter(letter(Reason::Empty, None, Some(b""))))];
     known(store.write_rows(0, &rows).await);
-    let below = known(store.rows_below(0, 4, 9).await);
+    let below = known(store.rows_below(0, 0, 4, 9).await);
     assert_eq!(below.len(), 2);
     assert!(rows.iter().all(|row| below.contains(row)), "{below:?}");
 }
@@ -388,10 +391,14 @@ async fn rows_below_are_the_last_of_both_tables<S: Store>(store: S) {
     known(store.write_rows(1, &rows).await);
     known(store.write_rows(0, &[row(21)]).await);
     known(store.write_rows(2, &[row(22)]).await);
-    for (offset, limit) in [(24, 3), (24, 8), (25, 100), (i64::MAX, usize::MAX), (15, 4), (0, 5), (9, 0)] {
-        let below: Vec<(i64, Row)> = rows.iter().filter(|row| row.0 < offset).cloned().collect();
-        let expected = &below[below.len().saturating_sub(limit)..];
-        assert_eq!(known(store.rows_below(1, offset, limit).await), expected, "below {offset}");
+    for (below, limit) in [(24, 3), (24, 8), (25, 100), (i64::MAX, usize::MAX), (15, 4), (0, 5), (9, 0)] {
+        for from in [0, 4, 9, 10, 15, 21, 24, i64::MAX] {
+            let range: Vec<(i64, Row)> =
+                rows.iter().filter(|row| from <= row.0 && row.0 < below).cloned().collect();
+            let expected = &range[range.len().saturating_sub(limit)..];
+            let found = known(store.rows_below(1, from, below, limit).await);
+            assert_eq!(found, expected, "{from} to {below}, {limit} of them");
+        }
     }
 }
 
@@ -478,7 +485,7 @@ async fn repeating_every_call_changes_nothing<S: Store>(store: S) {
         known(store.write_alerts(&[alert("a", 5, 10)]).await);
         known(store.write_rows(0, &rows).await);
         known(store.write_progress(0, progress).await);
-        assert_eq!(known(store.rows_below(0, 9, 9).await), rows);
+        assert_eq!(known(store.rows_below(0, 0, 9, 9).await), rows);
         assert_eq!(known(store.own_counts(0, std::slice::from_ref(&count.0)).await), [Some(count.1)]);
         assert_eq!(all_alerts(&store, 9).await, [alert("a", 5, 10)]);
         assert_eq!(known(store.progress_of_all().await), BTreeMap::from([(0, progress)]));

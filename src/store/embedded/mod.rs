@@ -27,7 +27,7 @@ use rusqlite::{Connection, Transaction};
 use crate::embedded::{self, Connected, Fate, FileError, Gone, Options, diagnose};
 use crate::event::{DeadLetter, Event, Row};
 use crate::store::{
-    Alert, Binding, Bound, Count, Cursor, Outcome, Page, Progress, Store, StoreError, WindowKey,
+    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
 };
 use schema::FORMAT;
 use write::{Change, Writer};
@@ -135,6 +135,10 @@ impl EmbeddedStore {
 }
 
 impl Store for EmbeddedStore {
+    fn layout(&self) -> Layout {
+        Layout::Original
+    }
+
     async fn binding(&self) -> Outcome<Option<Binding>> {
         self.read(Asked::of("read the binding"), |file| read::binding(file)).await
     }
@@ -188,9 +192,15 @@ impl Store for EmbeddedStore {
         self.write(asked, Change::Rows(partition, rows.into())).await
     }
 
-    async fn rows_below(&self, partition: i32, offset: i64, limit: usize) -> Outcome<Vec<(i64, Row)>> {
+    async fn rows_below(
+        &self,
+        partition: i32,
+        from: i64,
+        below: i64,
+        limit: usize,
+    ) -> Outcome<Vec<(i64, Row)>> {
         let asked = Asked::about("read rows", partition);
-        self.read(asked, move |file| read::rows_below(file, partition, offset, limit)).await
+        self.read(asked, move |file| read::rows_below(file, partition, from, below, limit)).await
     }
 
     async fn events(&self, partition: i32, from: i64, to: i64, limit: usize) -> Outcome<Vec<(i64, Event)>> {

@@ -169,18 +169,19 @@ pub(super) fn dead_letters(
 pub(super) fn rows_below(
     file: &Connection,
     partition: i32,
-    offset: i64,
+    from: i64,
+    below: i64,
     limit: usize,
 ) -> Result<Vec<(i64, Row)>> {
     let mut events = file.prepare_cached(
         "SELECT offset, id, ts, source, client, health FROM events
-         WHERE partition = ?1 AND offset < ?2 ORDER BY offset DESC LIMIT ?3",
+         WHERE partition = ?1 AND offset >= ?2 AND offset < ?3 ORDER BY offset DESC LIMIT ?4",
     )?;
     let mut dead_letters = file.prepare_cached(
         "SELECT offset, reason, timestamp, key, value, key_length, value_length, sha256 FROM dead_letters
-         WHERE partition = ?1 AND offset < ?2 ORDER BY offset DESC LIMIT ?3",
+         WHERE partition = ?1 AND offset >= ?2 AND offset < ?3 ORDER BY offset DESC LIMIT ?4",
     )?;
-    let range = params![partition, offset, rows_of(limit)];
+    let range = params![partition, from, below, rows_of(limit)];
     let of_event = |columns: &Columns<'_>| Ok((columns.get(0)?, Row::Event(event(columns, 1)?)));
     let of_letter = |columns: &Columns<'_>| Ok((columns.get(0)?, Row::DeadLetter(dead_letter(columns, 1)?)));
     let mut rows: Vec<(i64, Row)> = events.query_map(range, of_event)?.collect::<Result<_>>()?;

@@ -68,7 +68,7 @@ async fn a_store_that_is_opened_again_is_as_it_was() {
     let store = store_in(folder.path());
     assert_eq!(known(store.binding().await), Some(binding(TOPIC)));
     assert_eq!(known(store.bind(&binding("other")).await), Bound::Before(binding(TOPIC)));
-    assert_eq!(known(store.rows_below(0, i64::MAX, 1000).await).len(), 100);
+    assert_eq!(known(store.rows_below(0, 0, i64::MAX, 1000).await).len(), 100);
     assert_eq!(known(store.alerts(None, 1000).await).rows.len(), 100);
     let progress = Progress { origin: 0, next_offset: 100 };
     assert_eq!(known(store.progress_of_all().await), BTreeMap::from([(0, progress)]));
@@ -88,7 +88,7 @@ async fn every_kind_of_durability_keeps_what_was_written() {
         EmbeddedStore::apply_schema(folder.path(), &options).unwrap();
         fill(&EmbeddedStore::open(folder.path(), &options).unwrap(), 10).await;
         let store = EmbeddedStore::open(folder.path(), &options).unwrap();
-        assert_eq!(known(store.rows_below(0, i64::MAX, 1000).await).len(), 10);
+        assert_eq!(known(store.rows_below(0, 0, i64::MAX, 1000).await).len(), 10);
     }
 }
 
@@ -265,7 +265,7 @@ async fn a_file_cut_short_is_damaged_and_left_alone() {
         });
     }
     fs::write(&path, &whole).unwrap();
-    assert_eq!(known(store_in(folder.path()).rows_below(0, i64::MAX, 9999).await).len(), 2_000);
+    assert_eq!(known(store_in(folder.path()).rows_below(0, 0, i64::MAX, 9999).await).len(), 2_000);
 }
 
 #[tokio::test]
