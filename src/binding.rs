@@ -270,6 +270,18 @@ pub async fn check<B: Broker, S: Store>(
     Ok(binding)
 }
 
+/// Checks that a store is opened in the layout that it is bound with: in another one its rows would not be
+/// found. Fine where there is no binding. ([`init`] and [`check`] compare it, too.)
+///
+/// # Errors
+/// [`BindingError::Differs`], or that the store did not answer.
+pub async fn check_layout<S: Store>(store: &S) -> Result<(), BindingError> {
+    match answer("read the binding", store.binding().await)? {
+        Some(bound) => compare(&bound, &Binding { layout: store.layout(), ..bound.clone() }),
+        None => Ok(()),
+    }
+}
+
 /// Checks what can change under a running worker: that the topic is still the one that the keyspace is
 /// bound to, and still not compacted.
 ///

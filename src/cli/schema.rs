@@ -55,7 +55,9 @@ pub(super) fn run(arguments: Arguments, context: &Context) -> Result<Code, Failu
             let settings = context.start()?;
             match services::check_schema(&settings) {
                 // The file can be read; its tables are not the schema's.
-                Err(Failure::File(difference @ FileError::Damaged { source: None, .. })) => {
+                Err(Failure::File(
+                    difference @ (FileError::Damaged { source: None, .. } | FileError::Layout { .. }),
+                )) => {
                     output.line(difference)?;
                     output.finish()?;
                     return Ok(Code::Differences);

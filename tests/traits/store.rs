@@ -15,6 +15,8 @@ crate::on_every_implementation!(
         (on_memory: exactlyonce::store::memory::MemoryStore::new()),
         #[cfg(feature = "embedded")]
         (on_embedded in_folder: crate::embedded::store_in),
+        #[cfg(feature = "embedded")]
+        (on_embedded_in_buckets in_folder: crate::embedded::bucketed_store_in),
     ],
     [
         a_new_store_holds_nothing,
@@ -38,6 +40,7 @@ crate::on_every_implementation!(
         an_offset_in_both_tables_comes_twice,
         rows_below_are_the_last_of_both_tables,
         a_range_of_rows_has_its_start_and_not_its_end,
+        rows_of_many_buckets_come_in_order_and_page_by_page,
         partitions_are_those_of_events_and_dead_letters,
         progress_makes_a_store_hold_rows,
         a_count_makes_a_store_hold_rows,
@@ -400,6 +403,48 @@ async fn rows_below_are_the_last_of_both_tables<S: Store>(store: S) {
             assert_eq!(found, expected, "{from} to {below}, {limit} of them");
         }
     }
+}
+
+async fn rows_of_many_buckets_come_in_order_and_page_by_page<S: Store>(store: S) {
+    // Buckets that are empty, that hold one row, and that are far away.
+    let offsets: Vec<i64> = (0..23).chain([40, 41, 63, 64, 1 << 40]).collect();
+    for partition in [0, 1] {
+        let rows: Vec<_> = offsets.iter().map(|&o| (o, Row::Event(event(o, "a")))).collect();
+        for part in rows.chunks(7).rev() {
+            known(store.write_rows(partition, part).await);
+        }
+    }
+    let ids = |rows: Vec<(i64, Event)>| {
+        rows.into_iter()
+            .map(|(offset, event)| {
+                assert_eq!(offset, event.id);
+                offset
+            })
+            .collect::<Vec<_>>()
+    };
+    let bounds = [i64::MIN, 0, 1, 3, 4, 5, 22, 23, 41, 64, 65, 1 << 40, i64::MAX];
+    for from in bounds {
+        for to in bounds {
+            let range: Vec<i64> = offsets.iter().copied().filter(|o| (from..to).contains(o)).collect();
+            for limit in [0, 1, 4, 5, 100] {
+                let first = ids(known(store.events(1, from, to, limit).await));
+                assert_eq!(first, range[..limit.min(range.len())], "the first {limit} of {from}..{to}");
+                let last = known(store.rows_below(1, from, to, limit).await);
+                let last: Vec<i64> = last.into_iter().map(|row| row.0).collect();
+                let expected = &range[range.len().saturating_sub(limit)..];
+                assert_eq!(last, expected, "the last {limit} of {from}..{to}");
+            }
+        }
+    }
+    let (mut paged, mut next) = (Vec::new(), 0);
+    while let Some(&last) = {
+        let page = ids(known(store.events(0, next, i64::MAX, 3).await));
+        paged.extend(page);
+        paged.last().filter(|&&last| last >= next)
+    } {
+        next = last + 1;
+    }
+    assert_eq!(paged, offsets);
 }
 
 async fn a_range_of_rows_has_its_start_and_not_its_end<S: Store>(store: S) {
