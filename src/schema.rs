@@ -5,16 +5,33 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::store::Layout;
 
 const TEMPLATE: &str = include_str!("../schema/exactlyonce.cql");
 /// What stands before the dot of every table's name in the file, and is the keyspace's.
 const NAMED: &str = "IF NOT EXISTS exactlyonce";
 /// The keyspace's replication in the file.
 const REPLICATION: &str = "{'class': 'SimpleStrategy', 'replication_factor': 1}";
+
+/// What the file says about `events`, and their key, which are other ones in [`Layout::Bucketed`].
+const EVENTS_COMMENT: &str =
+    "-- One row per record that holds an event, as in the original of 2016. Written at offset + 1.\n";
+const EVENTS_KEY: &str =
+    "    health int,       -- 0 nominal, 1 warning, 2 critical\n    PRIMARY KEY (partition, offset)\n";
+const BUCKETED_KEY: &str = "    health int,       -- 0 nominal, 1 warning, 2 critical\n    bucket bigint,    -- offset / rows of a bucket\n    PRIMARY KEY ((partition, bucket), offset)\n";
+
+fn bucketed_comment(rows: NonZeroU32) -> String {
+    format!(
+        "-- One row per record that holds an event, in buckets of {rows} offsets, so that no partition grows without\n\
+         -- bound. Written at offset + 1.\n"
+    )
+}
 
 /// Cassandra's limit for the name of a keyspace, in characters.
 pub const KEYSPACE_LENGTH: usize = 48;
@@ -163,8 +180,14 @@ impl fmt::Display for Replication {
 
 /// The whole schema in CQL, comments included. Its statements create what is missing and change nothing that
 /// is there.
-pub fn cql(keyspace: &Keyspace, replication: &Replication) -> String {
-    TEMPLATE
+pub fn cql(keyspace: &Keyspace, replication: &Replication, layout: Layout) -> String {
+    let template = match layout {
+        Layout::Original => TEMPLATE.to_owned(),
+        Layout::Bucketed { rows } => {
+            TEMPLATE.replace(EVENTS_COMMENT, &bucketed_comment(rows)).replace(EVENTS_KEY, BUCKETED_KEY)
+        }
+    };
+    template
         .replace(NAMED, &format!("IF NOT EXISTS {keyspace}"))
         .replace(REPLICATION, &replication.to_string())
 }
@@ -212,14 +235,31 @@ mod tests {
     #[test]
     fn the_defaults_give_the_file_as_it_stands() {
         let defaults = (keyspace("exactlyonce"), Replication::anywhere(1));
-        assert_eq!(cql(&defaults.0.unwrap(), &defaults.1.unwrap()), TEMPLATE);
+        assert_eq!(cql(&defaults.0.unwrap(), &defaults.1.unwrap(), Layout::Original), TEMPLATE);
+    }
+
+    #[test]
+    fn in_buckets_only_the_key_of_events_is_another() {
+        let rows = NonZeroU32::new(70_000).unwrap();
+        let (keyspace, replication) = (keyspace("exactlyonce").unwrap(), Replication::anywhere(1).unwrap());
+        let bucketed = cql(&keyspace, &replication, Layout::Bucketed { rows });
+        assert!(bucketed.contains("buckets of 70000 offsets"), "{bucketed}");
+        let (original, bucketed) = (statements(TEMPLATE), statements(&bucketed));
+        let differ: Vec<_> = original.iter().zip(&bucketed).filter(|(a, b)| a != b).collect();
+        assert_eq!((original.len(), differ.len()), (bucketed.len(), 1), "{differ:#?}");
+        assert_eq!(
+            differ[0].1,
+            "CREATE TABLE IF NOT EXISTS exactlyonce.events ( id bigint, ts timestamp, partition int, \
+             offset bigint, source text, client text, health int, bucket bigint, \
+             PRIMARY KEY ((partition, bucket), offset) ) WITH CLUSTERING ORDER BY (offset DESC)"
+        );
     }
 
     #[test]
     fn keyspace_and_replication_go_into_every_statement() {
         let replicas = [("paris".to_owned(), 3), ("oslo-2".to_owned(), 2)];
         let replication = Replication::datacenters(replicas.into()).unwrap();
-        let statements = statements(&cql(&keyspace("other").unwrap(), &replication));
+        let statements = statements(&cql(&keyspace("other").unwrap(), &replication, Layout::Original));
         assert_eq!(
             statements[0],
             "CREATE KEYSPACE IF NOT EXISTS other WITH replication = \

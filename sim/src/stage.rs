@@ -81,7 +81,7 @@ impl Stage {
         Self {
             seed,
             trace: Trace::new(keep_trace),
-            tables: MemoryStore::new(),
+            tables: MemoryStore::with_layout(world.layout),
             log: MemoryBroker::new(world.fetch_records as usize),
             group: Mutex::new(group),
             weather: Mutex::new(Weather {

@@ -31,7 +31,7 @@ pub(crate) async fn work(stage: Arc<Stage>, index: u8, lives: Arc<AtomicU32>) {
         let caller = Caller { worker: Some(index), life };
         stage.note(format_args!("{caller} starts"));
         let line = Line::open(stage.clone(), caller).await;
-        let (broker, store) = (BrokerClient::new(line.clone()), StoreClient::new(line));
+        let (broker, store) = (BrokerClient::new(line.clone()), StoreClient::new(line, stage.world.layout));
         let options = stage.world.options();
         let rng = Stream::Worker { index, life }.generator(stage.seed);
         let was_told = Arc::new(AtomicBool::new(false));

@@ -1,11 +1,13 @@
 //! The options of a run, drawn once from the seed. Everything else follows from them and from the streams of
 //! [`crate::dice`]; `{:?}` prints them whole.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use exactlyonce::binding::Facts;
 use exactlyonce::event::Health;
 use exactlyonce::pipeline::Options;
+use exactlyonce::store::Layout;
 use exactlyonce::window::{HealthSet, WindowSpec};
 
 use crate::dice::{Dice, Stream};
@@ -58,6 +60,8 @@ pub struct World {
     /// See [`Facts::max_mutation_bytes`].
     pub max_mutation_bytes: usize,
 
+    /// Layout of `events`.
+    pub layout: Layout,
     /// See [`Options::batch_records`].
     pub batch_records: usize,
     /// See [`Options::batch_bytes`].
@@ -111,10 +115,14 @@ impl World {
     pub fn of(seed: u64) -> Self {
         let mut dice = Dice::new(seed, Stream::World);
         // One in eight has more counts than the pipeline may keep in memory.
-        match dice.below(8) {
+        let world = match dice.below(8) {
             0 => Self::wide(&mut dice),
             _ => Self::narrow(&mut dice),
-        }
+        };
+        // The simulated store keys nothing by it, but it is carried, bound and compared. Drawn last, so that
+        // the other options of a seed do not depend on it.
+        let layouts = [1, 7, 500_000].map(|rows| NonZeroU32::new(rows).map(|rows| Layout::Bucketed { rows }));
+        Self { layout: dice.pick(&layouts).filter(|_| dice.coin()).unwrap_or_default(), ..world }
     }
 
     fn narrow(dice: &mut Dice) -> Self {
@@ -150,6 +158,7 @@ impl World {
                 health: HealthSet::of(dice.pick(levels)),
             },
             max_mutation_bytes: dice.pick(&[Facts::MAX_MUTATION_BYTES, 1_500]),
+            layout: Layout::Original,
             batch_records: dice.magnitude(1..=64) as usize,
             batch_bytes: dice.magnitude(100..=100_000) as usize,
             batch_delay_ms: dice.magnitude(1..=60),

@@ -214,6 +214,7 @@ fn of_file(error: &FileError) -> Code {
         | FileError::NotSqlite { .. }
         | FileError::Foreign { .. }
         | FileError::Newer { .. } => Code::Usage,
+        FileError::Layout { .. } => Code::Refused,
         FileError::Damaged { .. }
         | FileError::ReadOnly { .. }
         | FileError::Sqlite { .. }

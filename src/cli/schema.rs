@@ -43,7 +43,7 @@ pub(super) fn run(arguments: Arguments, context: &Context) -> Result<Code, Failu
         Command::Print => {
             // For whoever has a Cassandra, whether or not this build has a driver for it.
             let settings = context.settings()?;
-            let cql = schema::cql(&settings.store.keyspace, &settings.store.replication);
+            let cql = schema::cql(&settings.store.keyspace, &settings.store.replication, settings.layout());
             output.line(cql.trim_end())?;
         }
         Command::Apply => {
@@ -55,7 +55,9 @@ pub(super) fn run(arguments: Arguments, context: &Context) -> Result<Code, Failu
             let settings = context.start()?;
             match services::check_schema(&settings) {
                 // The file can be read; its tables are not the schema's.
-                Err(Failure::File(difference @ FileError::Damaged { source: None, .. })) => {
+                Err(Failure::File(
+                    difference @ (FileError::Damaged { source: None, .. } | FileError::Layout { .. }),
+                )) => {
                     output.line(difference)?;
                     output.finish()?;
                     return Ok(Code::Differences);

@@ -50,7 +50,7 @@ pub(super) fn embedded_broker(settings: &Settings) -> Result<EmbeddedBroker, Fai
 
 /// See [`with_store`].
 pub(super) fn embedded_store(settings: &Settings) -> Result<EmbeddedStore, Failure> {
-    Ok(EmbeddedStore::open(store_folder(settings), &options(settings))?)
+    Ok(EmbeddedStore::open(store_folder(settings), &options(settings), settings.layout())?)
 }
 
 /// See [`with_broker`].
@@ -86,7 +86,9 @@ pub(super) fn prepare_broker(settings: &Settings) -> Result<(), Failure> {
 /// Makes the tables that are missing.
 pub(super) fn apply_schema(settings: &Settings) -> Result<(), Failure> {
     match settings.store.kind {
-        StoreKind::Embedded => Ok(EmbeddedStore::apply_schema(store_folder(settings), &options(settings))?),
+        StoreKind::Embedded => {
+            Ok(EmbeddedStore::apply_schema(store_folder(settings), &options(settings), settings.layout())?)
+        }
         StoreKind::Cassandra => Err(no_cassandra()),
     }
 }

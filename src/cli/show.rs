@@ -7,6 +7,7 @@ use super::Context;
 use super::failure::{Code, Failure};
 use super::output::{Bytes, Column, Output, escaped, escaped_bytes, hexadecimal, or_dash};
 use super::services::{with_broker, with_store};
+use crate::binding;
 use crate::broker::{Broker, BrokerError, LogOffsets};
 use crate::config::Settings;
 use crate::event::{Body, DeadLetter, Event, Health, Reason, Record};
@@ -164,7 +165,10 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
                     && client.as_ref().is_none_or(|client| *client == event.client)
                     && health.is_none_or(|health| health == event.health)
             };
-            with_store!(settings, |store| events(&store, range, wanted, Rows::new(form)).await)
+            with_store!(settings, |store| {
+                binding::check_layout(&store).await?;
+                events(&store, range, wanted, Rows::new(form)).await
+            })
         }
         Table::Alerts { source, from, to, form } => {
             let wanted = |alert: &Alert| {
@@ -172,11 +176,17 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
                     && from.is_none_or(|from| from <= alert.ts)
                     && to.is_none_or(|to| alert.ts < to)
             };
-            with_store!(settings, |store| alerts(&store, wanted, Rows::new(form)).await)
+            with_store!(settings, |store| {
+                binding::check_layout(&store).await?;
+                alerts(&store, wanted, Rows::new(form)).await
+            })
         }
         Table::DeadLetters { range, reason, form } => {
             let wanted = |letter: &DeadLetter| reason.is_none_or(|reason| reason == letter.reason);
-            with_store!(settings, |store| dead_letters(&store, range, wanted, Rows::new(form)).await)
+            with_store!(settings, |store| {
+                binding::check_layout(&store).await?;
+                dead_letters(&store, range, wanted, Rows::new(form)).await
+            })
         }
         Table::Progress { partition, form } => with_broker!(settings, |broker| with_store!(
             settings,

@@ -207,6 +207,19 @@ pub const KEYS: &[Key] = &[
          each datacenter (NetworkTopologyStrategy).",
     ),
     key(
+        "store.layout",
+        Kind::Choice { default: "original", words: &["original", "bucketed"] },
+        "How the rows of events are keyed: original (all of a partition of the log in one partition of the \
+         store, as in 2016; it grows without bound, where Cassandra advises some 100 MB at most) or bucketed \
+         (a new one every store.bucket_rows offsets). Chosen when the schema is applied, and bound by init.",
+    ),
+    key(
+        "store.bucket_rows",
+        integer(500_000, 1, u32::MAX as i64),
+        "Offsets that share a partition of the store, where store.layout is bucketed. The default makes some \
+         50 to 100 MB of rows with 100 to 200 bytes. Bound by init.",
+    ),
+    key(
         "embedded.data",
         Kind::Text { default: "exactlyonce-data", valid: is_path, rule: "the path of a folder" },
         "The folder of the embedded broker and store, seen from the working directory.",

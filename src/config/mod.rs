@@ -8,6 +8,7 @@ pub mod keys;
 pub mod layers;
 pub mod nearest;
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -69,6 +70,10 @@ pub struct StoreSettings {
     pub keyspace: Keyspace,
     /// `store.replication`
     pub replication: Replication,
+    /// `store.layout`
+    pub layout: LayoutKind,
+    /// `store.bucket_rows`
+    pub bucket_rows: NonZeroU32,
 }
 
 /// Which store.
@@ -79,6 +84,16 @@ pub enum StoreKind {
     Embedded,
     /// Cassandra.
     Cassandra,
+}
+
+/// Which layout of `events`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LayoutKind {
+    /// [`Layout::Original`].
+    Original,
+    /// [`Layout::Bucketed`], with `store.bucket_rows`.
+    Bucketed,
 }
 
 /// `[embedded]`
@@ -205,7 +220,14 @@ impl Settings {
             topic: self.topic.clone(),
             window: self.window,
             max_mutation_bytes: self.pipeline.max_mutation_bytes,
-            layout: Layout::Original,
+        }
+    }
+
+    /// The layout of `events`.
+    pub fn layout(&self) -> Layout {
+        match self.store.layout {
+            LayoutKind::Original => Layout::Original,
+            LayoutKind::Bucketed => Layout::Bucketed { rows: self.store.bucket_rows },
         }
     }
 

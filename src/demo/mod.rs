@@ -31,8 +31,8 @@ use crate::broker::embedded::EmbeddedBroker;
 use crate::broker::{BrokerError, Producer};
 use crate::embedded::{self, FileError};
 use crate::generate::{Mixed, MixedError, below, seeded};
-use crate::store::StoreError;
 use crate::store::embedded::EmbeddedStore;
+use crate::store::{Layout, StoreError};
 use crate::verify::{self, VerifyError, VerifyOptions};
 use tables::Tables;
 use worker::Ended;
@@ -64,6 +64,8 @@ pub struct Options {
     pub embedded: embedded::Options,
     /// What the keyspace is bound with. The worker must be told the same.
     pub facts: Facts,
+    /// Layout of `events`. The worker must be told the same.
+    pub layout: Layout,
     /// Number of records, malformed ones and all.
     pub records: u64,
     /// How often to kill the worker.
@@ -263,10 +265,10 @@ async fn append(options: &Options, tell: &mut impl FnMut(Step)) -> Result<(), De
     let Options { folder, embedded, facts, records: of, .. } = options;
     let mut made = options.mixed().records()?.peekable();
     EmbeddedBroker::create(folder, embedded)?;
-    EmbeddedStore::apply_schema(folder, embedded)?;
+    EmbeddedStore::apply_schema(folder, embedded, options.layout)?;
     let broker = EmbeddedBroker::open(folder, embedded)?;
     broker.create_topic(&facts.topic, PARTITIONS, 1).await?;
-    let store = EmbeddedStore::open(folder, embedded)?;
+    let store = EmbeddedStore::open(folder, embedded, options.layout)?;
     binding::init(&broker, &store, facts, &Origin::Start).await?;
     let mut records = 0;
     while made.peek().is_some() {

@@ -33,7 +33,7 @@ pub(super) fn done(progress: &BTreeMap<i32, Progress>) -> u64 {
 
 impl Tables {
     pub fn open(options: &Options) -> Result<Self, DemoError> {
-        Ok(Self { store: EmbeddedStore::open(&options.folder, &options.embedded)? })
+        Ok(Self { store: EmbeddedStore::open(&options.folder, &options.embedded, options.layout)? })
     }
 
     pub fn store(&self) -> &EmbeddedStore {

@@ -1,5 +1,6 @@
 //! One SQLite file: making it, opening it, and saying what is wrong with it.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -34,9 +35,20 @@ pub(crate) struct Format {
     /// SQLite's `user_version`.
     pub version: i32,
     /// The statements that make the tables, as SQLite keeps them.
-    pub tables: &'static [&'static str],
+    pub tables: Vec<Cow<'static, str>>,
+    /// Where the tables can have one of several shapes.
+    pub shape: Option<Shape>,
     /// The command that makes the file.
     pub command: &'static str,
+}
+
+/// One of several shapes that the tables can have.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    /// The shape of [`Format::tables`].
+    pub name: String,
+    /// The shape of a file's tables, by its statements.
+    pub of: fn(&BTreeSet<String>) -> Option<String>,
 }
 
 /// SQLite's words for an error. (rusqlite's own errors say them again as their source.)
@@ -107,6 +119,20 @@ pub enum FileError {
         /// SQLite's words.
         #[source]
         source: Option<SqliteError>,
+    },
+    /// The file's tables are ours, but in another layout than was asked for.
+    #[error(
+        "{} has its tables in the layout {found}, but here it is {asked}: use the layout that it was made with, or \
+         a keyspace of another name",
+        path.display()
+    )]
+    Layout {
+        /// The file.
+        path: PathBuf,
+        /// The layout that it was made with.
+        found: String,
+        /// The layout that was asked for.
+        asked: String,
     },
     /// The file may be read, but not written.
     #[error("{} cannot be written: check the permissions of the file and of its folder", path.display())]
@@ -249,7 +275,7 @@ pub(crate) fn create(folder: &Path, format: &Format, options: &Options) -> Resul
         if identify(&transaction, &path, format)? == Found::Ours {
             return Ok(());
         }
-        for table in format.tables {
+        for table in &format.tables {
             transaction.execute_batch(table).map_err(of)?;
         }
         transaction.pragma_update(None, "application_id", format.application_id).map_err(of)?;
@@ -346,7 +372,12 @@ fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<Fou
         let what = format!("there never was a version {found} of its tables");
         return Err(FileError::Damaged { path, what, source: None });
     }
-    if let Some(table) = format.tables.iter().find(|table| !tables.contains(**table)) {
+    if let Some(Shape { name, of }) = &format.shape
+        && let Some(found) = of(&tables).filter(|found| found != name)
+    {
+        return Err(FileError::Layout { path, found, asked: name.clone() });
+    }
+    if let Some(table) = format.tables.iter().find(|table| !tables.contains(table.as_ref())) {
         let name = table.split_whitespace().nth(2).unwrap_or_default();
         let what = format!("it lacks the table {name}, or has it in another shape");
         return Err(FileError::Damaged { path, what, source: None });

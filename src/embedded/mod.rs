@@ -15,7 +15,7 @@ mod thread;
 pub use file::{FileError, SqliteError};
 pub use lock::{LockError, WorkerLock};
 
-pub(crate) use file::{Fate, Format, create, damaged, diagnose, open};
+pub(crate) use file::{Fate, Format, Shape, create, damaged, diagnose, open};
 pub(crate) use thread::{Connected, Gone, Thread};
 
 use std::time::Duration;

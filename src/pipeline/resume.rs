@@ -68,9 +68,8 @@ async fn identity<B: Broker, S: Store>(
 ) -> Result<(), PipelineError> {
     let (topic, partition) = (&a.binding.topic, a.assignment.partition);
     let request = || format!("read rows of partition {partition} below offset {next_offset}");
-    let stored = || a.store.rows_below(partition, next_offset, IDENTITY_ROWS);
-    let mut stored = a.retry.until_acknowledged(request, stored).await?;
-    stored.retain(|(offset, _)| *offset >= start);
+    let stored = || a.store.rows_below(partition, start, next_offset, IDENTITY_ROWS);
+    let stored = a.retry.until_acknowledged(request, stored).await?;
     let Some(&(mut from, _)) = stored.first() else { return Ok(()) };
     let mut stored = stored.into_iter().peekable();
     let differ = |offset, difference| {

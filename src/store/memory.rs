@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::event::{DeadLetter, Event, Row};
 use crate::store::cell::{Cells, DeadLetterCells, Tie};
 use crate::store::{
-    Alert, Binding, Bound, Count, Cursor, Outcome, Page, Progress, Store, StoreError, WindowKey,
+    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
     row_timestamp,
 };
 
@@ -17,6 +17,7 @@ use crate::store::{
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     tables: Arc<Mutex<Tables>>,
+    layout: Layout,
 }
 
 #[derive(Debug, Default)]
@@ -65,12 +66,21 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// An empty store that says that it keeps `events` in this layout. In memory every layout is the same.
+    pub fn with_layout(layout: Layout) -> Self {
+        Self { layout, ..Self::default() }
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Store for MemoryStore {
+    fn layout(&self) -> Layout {
+        self.layout
+    }
+
     async fn binding(&self) -> Outcome<Option<Binding>> {
         Outcome::Acknowledged(self.tables().binding.clone())
     }
@@ -163,9 +173,15 @@ impl Store for MemoryStore {
         Outcome::Acknowledged(())
     }
 
-    async fn rows_below(&self, partition: i32, offset: i64, limit: usize) -> Outcome<Vec<(i64, Row)>> {
+    async fn rows_below(
+        &self,
+        partition: i32,
+        from: i64,
+        below: i64,
+        limit: usize,
+    ) -> Outcome<Vec<(i64, Row)>> {
         let tables = self.tables();
-        let range = (partition, i64::MIN)..(partition, offset);
+        let range = (partition, from)..(partition, below.max(from));
         let events = tables.events.range(range.clone()).rev().take(limit);
         let mut rows: Vec<(i64, Row)> =
             events.map(|(key, cells)| (key.1, Row::Event(cells.values.clone()))).collect();

@@ -283,6 +283,10 @@ pub struct Page<T> {
 
 /// The tables. Cheap to clone; every clone speaks to the same store.
 pub trait Store: Clone + Send + Sync + 'static {
+    /// The layout that this store writes and reads `events` with. Everybody who compares it with a binding's
+    /// does so before anything else is written or read, for in another one rows are not found.
+    fn layout(&self) -> Layout;
+
     /// The binding, if `init` wrote one.
     fn binding(&self) -> impl Future<Output = Outcome<Option<Binding>>> + Send;
 
@@ -328,12 +332,14 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Writes events and dead letters of one partition, each at [`row_timestamp`].
     fn write_rows(&self, partition: i32, rows: &[(i64, Row)]) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// The last `limit` rows of a partition below `offset`, events and dead letters together, by ascending
-    /// offset. An offset that both tables hold comes twice.
+    /// The last `limit` rows of a partition from `from` up to and without `below`, events and dead letters
+    /// together, by ascending offset. An offset that both tables hold comes twice. The lower bound spares a
+    /// store in buckets the way back to its first one.
     fn rows_below(
         &self,
         partition: i32,
-        offset: i64,
+        from: i64,
+        below: i64,
         limit: usize,
     ) -> impl Future<Output = Outcome<Vec<(i64, Row)>>> + Send;
 

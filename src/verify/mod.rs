@@ -176,6 +176,7 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
         let found = Binding {
             topic_id: topic.id.clone(),
             decoder_version: DECODER_VERSION,
+            layout: self.store.layout(),
             schema_version: SCHEMA_VERSION,
             ..bound.clone()
         };

@@ -166,6 +166,8 @@ fn schema_is_printed_applied_and_checked() {
     let folder = Folder::new();
     let print = "--set store.keyspace=other --set store.replication={paris=3,oslo=2} schema print";
     said!(&folder, "schema-print", folder.run(print));
+    let bucketed = "--set store.layout=bucketed --set store.bucket_rows=70000 schema print";
+    said!(&folder, "schema-print-bucketed", folder.run(bucketed));
     said!(&folder, "schema-check-before", folder.run("schema check"));
     said!(&folder, "schema-apply", folder.run("schema apply"));
     said!(&folder, "schema-apply-again", folder.run("schema apply"));

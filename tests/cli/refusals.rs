@@ -32,6 +32,29 @@ fn other_facts_than_those_bound_are_refused() {
     said!(&folder, "init-differs", folder.run("--set window.threshold=5 init"));
 }
 
+#[test]
+fn another_layout_than_that_of_the_tables_is_refused_and_both_are_named() {
+    let folder = Folder::new();
+    folder.fine("topic create");
+    let bucketed = "--set store.layout=bucketed --set store.bucket_rows=500 --set log.level=off";
+    folder.fine(&format!("{bucketed} schema apply"));
+    said!(&folder, "layout-schema-check", folder.run("schema check"));
+    said!(&folder, "layout-init", folder.run("init"));
+    folder.fine(&format!("{bucketed} init"));
+    folder.append_events(0, &ten_critical().iter().map(String::as_str).collect::<Vec<_>>());
+    folder.fine(&format!("{bucketed} run --until-end"));
+    said!(&folder, "layout-run", folder.run("run --until-end"));
+    for arguments in ["", "--set store.layout=bucketed", &format!("{bucketed} --set store.bucket_rows=5")] {
+        for command in ["schema apply", "init", "run --until-end", "verify", "show events", "show progress"] {
+            let said = folder.run(format!("{arguments} {command}").trim_start());
+            assert_eq!((said.code, said.stdout.as_str()), (3, ""), "{arguments} {command}: {said}");
+            assert!(said.stderr.contains("in the layout bucketed:500, but here it is"), "{said}");
+        }
+    }
+    assert!(folder.fine(&format!("{bucketed} verify")).contains("differences   0"));
+    assert_eq!(folder.fine(&format!("{bucketed} show events --json")).lines().count(), 10);
+}
+
 /// Takes away the files whose names begin so, and gives their names and content.
 fn take(folder: &Folder, prefix: &str) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut taken = Vec::new();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use exactlyonce::event::{DeadLetter, Event, Row};
 use exactlyonce::store::memory::MemoryStore;
 use exactlyonce::store::{
-    Alert, Binding, Bound, Count, Cursor, Outcome, Page, Progress, Store, StoreError, WindowKey,
+    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
 };
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -162,6 +162,10 @@ impl FaultyStore {
 }
 
 impl Store for FaultyStore {
+    fn layout(&self) -> Layout {
+        self.store.layout()
+    }
+
     async fn binding(&self) -> Outcome<Option<Binding>> {
         self.read(|store| async move { store.binding().await }).await
     }
@@ -242,8 +246,14 @@ impl Store for FaultyStore {
         self.operate(write(rows), write(&rows[..rows.len() / 2])).await
     }
 
-    async fn rows_below(&self, partition: i32, offset: i64, limit: usize) -> Outcome<Vec<(i64, Row)>> {
-        self.read(move |store| async move { store.rows_below(partition, offset, limit).await }).await
+    async fn rows_below(
+        &self,
+        partition: i32,
+        from: i64,
+        below: i64,
+        limit: usize,
+    ) -> Outcome<Vec<(i64, Row)>> {
+        self.read(move |store| async move { store.rows_below(partition, from, below, limit).await }).await
     }
 
     async fn events(&self, partition: i32, from: i64, to: i64, limit: usize) -> Outcome<Vec<(i64, Event)>> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::pending;
+use std::num::NonZeroU32;
 
 use exactlyonce::binding::{self, BindingError, Origin};
 use exactlyonce::broker::Broker;
@@ -9,7 +10,7 @@ use exactlyonce::broker::memory::MemoryBroker;
 use exactlyonce::event::{Event, Health, Row};
 use exactlyonce::pipeline::{self, Options, PipelineError, Summary};
 use exactlyonce::store::memory::MemoryStore;
-use exactlyonce::store::{Count, Progress, Store, WindowKey};
+use exactlyonce::store::{Count, Layout, Progress, Store, WindowKey};
 use exactlyonce::truth;
 use exactlyonce::window::WindowSpec;
 
@@ -179,6 +180,31 @@ fn rows_without_a_binding_are_refused_by_run_and_init() {
         assert!(matches!(error, PipelineError::Binding(BindingError::ForeignRows)), "{error:?}");
         let error = binding::init(&broker, &store, &options().facts, &Origin::Start).await.unwrap_err();
         assert!(matches!(error, BindingError::ForeignRows), "{error:?}");
+    });
+}
+
+#[test]
+fn a_store_in_another_layout_than_the_bound_one_is_refused_by_run_and_init() {
+    block_on(async {
+        let broker = broker_with(&log(30), 10).await;
+        let rows = NonZeroU32::new(500).unwrap();
+        let bucketed = MemoryStore::with_layout(Layout::Bucketed { rows });
+        let facts = options().facts;
+        let bound = binding::init(&broker, &bucketed, &facts, &Origin::Start).await.unwrap().binding;
+        assert_eq!(bound.layout, Layout::Bucketed { rows });
+        run(&broker, &bucketed).await.unwrap();
+        // Tables that say one layout, and a worker that was told another.
+        let other = MemoryStore::new();
+        other.bind(&bound).await.answer().unwrap();
+        let words = "bound with layout = \"bucketed:500\", but here it is \"original\"";
+        let error = refused(&broker, &other).await;
+        assert!(error.to_string().contains(words), "{error}");
+        let error = binding::init(&broker, &other, &facts, &Origin::Start).await.unwrap_err();
+        assert!(error.is_refusal() && error.to_string().contains(words), "{error}");
+        let error = binding::check_layout(&other).await.unwrap_err();
+        assert!(error.is_refusal() && error.to_string().contains(words), "{error}");
+        binding::check_layout(&bucketed).await.unwrap();
+        binding::check_layout(&MemoryStore::new()).await.unwrap();
     });
 }
 

@@ -33,6 +33,22 @@ fn it_kills_and_finds_no_difference_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn it_works_in_buckets_too() {
+    let temporary = TempDir::new().expect("a folder");
+    let data = temporary.path().join("data").display().to_string();
+    let layout = ["--set", "store.layout=bucketed", "--set", "store.bucket_rows=300", "--data", &data];
+    let output = run(&[&["demo", "--events", "6000", "--kills", "3", "--seed", "6"][..], &layout].concat());
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("differences    0"), "{text}");
+    assert!(run(&[&["verify"][..], &layout].concat()).status.success());
+    let shown = run(&[&["show", "events", "--json"][..], &layout].concat());
+    let rows = shown.stdout.iter().filter(|byte| **byte == b'\n').count();
+    assert!(text.contains(&format!("events         {rows}\n")), "{rows}: {text}");
+    let original = run(&["verify", "--data", &data]);
+    assert_eq!(original.status.code(), Some(3));
+}
+
+#[test]
 fn a_given_folder_stays_and_is_not_used_twice() {
     let temporary = TempDir::new().expect("a folder");
     let data = temporary.path().join("new/data").display().to_string();

@@ -8,8 +8,8 @@ use std::time::Duration;
 use exactlyonce::broker::Broker;
 use exactlyonce::broker::embedded::EmbeddedBroker;
 use exactlyonce::embedded::Options;
-use exactlyonce::store::Store;
 use exactlyonce::store::embedded::EmbeddedStore;
+use exactlyonce::store::{Layout, Store};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use tempfile::TempDir;
@@ -151,7 +151,7 @@ impl Folder {
     }
 
     fn store(&self) -> EmbeddedStore {
-        EmbeddedStore::open(self.data(), &Options::default()).expect("the store opens")
+        EmbeddedStore::open(self.data(), &Options::default(), Layout::Original).expect("the store opens")
     }
 
     fn stored_in(&self, store: &EmbeddedStore) -> u64 {

@@ -10,8 +10,11 @@ use exactlyonce::event::Record;
 use futures_util::FutureExt;
 
 crate::on_every_implementation!(
-    exactlyonce::broker::memory::MemoryBroker::default(),
-    crate::embedded::broker_in,
+    [
+        (on_memory: exactlyonce::broker::memory::MemoryBroker::default()),
+        #[cfg(feature = "embedded")]
+        (on_embedded in_folder: crate::embedded::broker_in),
+    ],
     [
         an_unknown_topic_is_told_by_every_verb,
         a_topic_is_described_as_it_was_created,

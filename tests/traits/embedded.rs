@@ -4,10 +4,12 @@ mod files;
 mod lock;
 mod log;
 
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use exactlyonce::broker::embedded::EmbeddedBroker;
 use exactlyonce::embedded::{Options, Synchronous};
+use exactlyonce::store::Layout;
 use exactlyonce::store::embedded::EmbeddedStore;
 
 /// No test here takes the power away.
@@ -17,8 +19,20 @@ pub(crate) fn options() -> Options {
 
 /// The store of a folder, made if it is not there.
 pub(crate) fn store_in(folder: &Path) -> EmbeddedStore {
-    EmbeddedStore::apply_schema(folder, &options()).unwrap();
-    EmbeddedStore::open(folder, &options()).unwrap()
+    store_in_layout(folder, Layout::Original)
+}
+
+/// Offsets that share a bucket in these tests: few, so that their rows lie in several.
+const BUCKET_ROWS: NonZeroU32 = NonZeroU32::new(4).unwrap();
+
+/// As [`store_in`], in buckets.
+pub(crate) fn bucketed_store_in(folder: &Path) -> EmbeddedStore {
+    store_in_layout(folder, Layout::Bucketed { rows: BUCKET_ROWS })
+}
+
+pub(crate) fn store_in_layout(folder: &Path, layout: Layout) -> EmbeddedStore {
+    EmbeddedStore::apply_schema(folder, &options(), layout).unwrap();
+    EmbeddedStore::open(folder, &options(), layout).unwrap()
 }
 
 /// The log of a folder, made if it is not there.

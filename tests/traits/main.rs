@@ -7,28 +7,35 @@ mod embedded;
 mod memory;
 mod store;
 
-/// Makes each case a test on every implementation.
+/// Makes each case a test on every implementation: `name: value`, or `name in_folder: function of a folder`.
 macro_rules! on_every_implementation {
-    ($memory:expr, $embedded:path, [$($case:ident),* $(,)?]) => {
-        mod on_memory {
+    ([$($(#[$meta:meta])* ($($implementation:tt)*)),* $(,)?], $cases:tt) => {
+        $($(#[$meta])* crate::on_one_implementation!($($implementation)*, $cases);)*
+    };
+}
+
+/// See [`on_every_implementation`].
+macro_rules! on_one_implementation {
+    ($name:ident: $new:expr, [$($case:ident),* $(,)?]) => {
+        mod $name {
             $(
                 #[tokio::test]
                 async fn $case() {
-                    super::$case($memory).await;
+                    super::$case($new).await;
                 }
             )*
         }
-
-        #[cfg(feature = "embedded")]
-        mod on_embedded {
+    };
+    ($name:ident in_folder: $new:expr, [$($case:ident),* $(,)?]) => {
+        mod $name {
             $(
                 #[tokio::test]
                 async fn $case() {
                     let folder = tempfile::tempdir().unwrap();
-                    super::$case($embedded(folder.path())).await;
+                    super::$case(($new)(folder.path())).await;
                 }
             )*
         }
     };
 }
-pub(crate) use on_every_implementation;
+pub(crate) use {on_every_implementation, on_one_implementation};

@@ -11,8 +11,13 @@ use exactlyonce::window::{HealthSet, WindowSpec};
 use futures_util::future::join_all;
 
 crate::on_every_implementation!(
-    exactlyonce::store::memory::MemoryStore::new(),
-    crate::embedded::store_in,
+    [
+        (on_memory: exactlyonce::store::memory::MemoryStore::new()),
+        #[cfg(feature = "embedded")]
+        (on_embedded in_folder: crate::embedded::store_in),
+        #[cfg(feature = "embedded")]
+        (on_embedded_in_buckets in_folder: crate::embedded::bucketed_store_in),
+    ],
     [
         a_new_store_holds_nothing,
         a_binding_comes_back_as_written_and_is_never_changed,
@@ -35,6 +40,7 @@ crate::on_every_implementation!(
         an_offset_in_both_tables_comes_twice,
         rows_below_are_the_last_of_both_tables,
         a_range_of_rows_has_its_start_and_not_its_end,
+        rows_of_many_buckets_come_in_order_and_page_by_page,
         partitions_are_those_of_events_and_dead_letters,
         progress_makes_a_store_hold_rows,
         a_count_makes_a_store_hold_rows,
@@ -121,7 +127,7 @@ async fn a_new_store_holds_nothing<S: Store>(store: S) {
     assert_eq!(known(store.progress(0).await), None);
     assert_eq!(known(store.own_counts(0, &[window("a", 5)]).await), [None]);
     assert_eq!(known(store.all_counts(&[window("a", 5)]).await), [vec![]]);
-    assert_eq!(known(store.rows_below(0, i64::MAX, 10).await), []);
+    assert_eq!(known(store.rows_below(0, 0, i64::MAX, 10).await), []);
     assert_eq!(known(store.events(0, 0, i64::MAX, 10).await), []);
     assert_eq!(known(store.dead_letters(0, 0, i64::MAX, 10).await), []);
     assert_eq!(known(store.partitions().await), Vec::<i32>::new());
@@ -303,7 +309,7 @@ async fn events_come_back_byte_for_byte<S: Store>(store: S) {
     let written: Vec<(i64, Row)> = rows.iter().cloned().map(|(o, event)| (o, Row::Event(event))).collect();
     known(store.write_rows(2, &written).await);
     assert_eq!(known(store.events(2, 0, i64::MAX, 100).await), rows);
-    assert_eq!(known(store.rows_below(2, i64::MAX, 100).await), written);
+    assert_eq!(known(store.rows_below(2, 0, i64::MAX, 100).await), written);
     assert_eq!(known(store.dead_letters(2, 0, i64::MAX, 100).await), []);
 }
 
@@ -328,7 +334,7 @@ async fn dead_letters_come_back_byte_for_byte<S: Store>(store: S) {
         rows.iter().cloned().map(|(o, letter)| (o, Row::DeadLetter(letter))).collect();
     known(store.write_rows(0, &written).await);
     assert_eq!(known(store.dead_letters(0, 0, i64::MAX, 1000).await), rows);
-    assert_eq!(known(store.rows_below(0, i64::MAX, 1000).await), written);
+    assert_eq!(known(store.rows_below(0, 0, i64::MAX, 1000).await), written);
     assert_eq!(known(store.events(0, 0, i64::MAX, 1000).await), []);
 }
 
@@ -370,7 +376,7 @@ async fn a_call_may_name_a_position_twice<S: Store>(store: S) {
 async fn an_offset_in_both_tables_comes_twice<S: Store>(store: S) {
     let rows = [(3, Row::Event(event(1, "a"))), (3, Row::DeadLetter(letter(Reason::Empty, None, Some(b""))))];
     known(store.write_rows(0, &rows).await);
-    let below = known(store.rows_below(0, 4, 9).await);
+    let below = known(store.rows_below(0, 0, 4, 9).await);
     assert_eq!(below.len(), 2);
     assert!(rows.iter().all(|row| below.contains(row)), "{below:?}");
 }
@@ -388,11 +394,57 @@ async fn rows_below_are_the_last_of_both_tables<S: Store>(store: S) {
     known(store.write_rows(1, &rows).await);
     known(store.write_rows(0, &[row(21)]).await);
     known(store.write_rows(2, &[row(22)]).await);
-    for (offset, limit) in [(24, 3), (24, 8), (25, 100), (i64::MAX, usize::MAX), (15, 4), (0, 5), (9, 0)] {
-        let below: Vec<(i64, Row)> = rows.iter().filter(|row| row.0 < offset).cloned().collect();
-        let expected = &below[below.len().saturating_sub(limit)..];
-        assert_eq!(known(store.rows_below(1, offset, limit).await), expected, "below {offset}");
+    for (below, limit) in [(24, 3), (24, 8), (25, 100), (i64::MAX, usize::MAX), (15, 4), (0, 5), (9, 0)] {
+        for from in [0, 4, 9, 10, 15, 21, 24, i64::MAX] {
+            let range: Vec<(i64, Row)> =
+                rows.iter().filter(|row| from <= row.0 && row.0 < below).cloned().collect();
+            let expected = &range[range.len().saturating_sub(limit)..];
+            let found = known(store.rows_below(1, from, below, limit).await);
+            assert_eq!(found, expected, "{from} to {below}, {limit} of them");
+        }
     }
+}
+
+async fn rows_of_many_buckets_come_in_order_and_page_by_page<S: Store>(store: S) {
+    // Buckets that are empty, that hold one row, and that are far away.
+    let offsets: Vec<i64> = (0..23).chain([40, 41, 63, 64, 1 << 40]).collect();
+    for partition in [0, 1] {
+        let rows: Vec<_> = offsets.iter().map(|&o| (o, Row::Event(event(o, "a")))).collect();
+        for part in rows.chunks(7).rev() {
+            known(store.write_rows(partition, part).await);
+        }
+    }
+    let ids = |rows: Vec<(i64, Event)>| {
+        rows.into_iter()
+            .map(|(offset, event)| {
+                assert_eq!(offset, event.id);
+                offset
+            })
+            .collect::<Vec<_>>()
+    };
+    let bounds = [i64::MIN, 0, 1, 3, 4, 5, 22, 23, 41, 64, 65, 1 << 40, i64::MAX];
+    for from in bounds {
+        for to in bounds {
+            let range: Vec<i64> = offsets.iter().copied().filter(|o| (from..to).contains(o)).collect();
+            for limit in [0, 1, 4, 5, 100] {
+                let first = ids(known(store.events(1, from, to, limit).await));
+                assert_eq!(first, range[..limit.min(range.len())], "the first {limit} of {from}..{to}");
+                let last = known(store.rows_below(1, from, to, limit).await);
+                let last: Vec<i64> = last.into_iter().map(|row| row.0).collect();
+                let expected = &range[range.len().saturating_sub(limit)..];
+                assert_eq!(last, expected, "the last {limit} of {from}..{to}");
+            }
+        }
+    }
+    let (mut paged, mut next) = (Vec::new(), 0);
+    while let Some(&last) = {
+        let page = ids(known(store.events(0, next, i64::MAX, 3).await));
+        paged.extend(page);
+        paged.last().filter(|&&last| last >= next)
+    } {
+        next = last + 1;
+    }
+    assert_eq!(paged, offsets);
 }
 
 async fn a_range_of_rows_has_its_start_and_not_its_end<S: Store>(store: S) {
@@ -478,7 +530,7 @@ async fn repeating_every_call_changes_nothing<S: Store>(store: S) {
         known(store.write_alerts(&[alert("a", 5, 10)]).await);
         known(store.write_rows(0, &rows).await);
         known(store.write_progress(0, progress).await);
-        assert_eq!(known(store.rows_below(0, 9, 9).await), rows);
+        assert_eq!(known(store.rows_below(0, 0, 9, 9).await), rows);
         assert_eq!(known(store.own_counts(0, std::slice::from_ref(&count.0)).await), [Some(count.1)]);
         assert_eq!(all_alerts(&store, 9).await, [alert("a", 5, 10)]);
         assert_eq!(known(store.progress_of_all().await), BTreeMap::from([(0, progress)]));

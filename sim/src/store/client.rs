@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use exactlyonce::event::{DeadLetter, Event, Row};
 use exactlyonce::store::{
-    Alert, Binding, Bound, Count, Cursor, Outcome, Page, Progress, Store, StoreError, WindowKey,
+    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
 };
 
 use crate::network::Line;
@@ -12,18 +12,22 @@ use crate::store::question::{Answer, Ask};
 
 /// A client of the simulated store.
 #[derive(Clone)]
-pub struct StoreClient(Line);
+pub struct StoreClient {
+    line: Line,
+    layout: Layout,
+}
 
 impl StoreClient {
-    pub(crate) fn new(line: Line) -> Self {
-        Self(line)
+    /// A client that writes and reads `events` in this layout.
+    pub(crate) fn new(line: Line, layout: Layout) -> Self {
+        Self { line, layout }
     }
 }
 
 macro_rules! ask {
     ($client:expr, $ask:expr, $answer:pat => $value:expr) => {{
         let ask = $ask;
-        match $client.0.ask(&ask).await {
+        match $client.line.ask(&ask).await {
             Ok($answer) => Outcome::Acknowledged($value),
             Ok(_) => unreachable!("the store answers what it was asked"),
             Err(error) => Outcome::Unknown(StoreError::new(ask.to_string(), error)),
@@ -32,6 +36,10 @@ macro_rules! ask {
 }
 
 impl Store for StoreClient {
+    fn layout(&self) -> Layout {
+        self.layout
+    }
+
     async fn binding(&self) -> Outcome<Option<Binding>> {
         ask!(self, Ask::Binding, Answer::Binding(binding) => binding)
     }
@@ -76,8 +84,14 @@ impl Store for StoreClient {
         ask!(self, Ask::WriteRows(partition, rows.to_vec()), Answer::Written => ())
     }
 
-    async fn rows_below(&self, partition: i32, offset: i64, limit: usize) -> Outcome<Vec<(i64, Row)>> {
-        ask!(self, Ask::RowsBelow(partition, offset, limit), Answer::RowsBelow(rows) => rows)
+    async fn rows_below(
+        &self,
+        partition: i32,
+        from: i64,
+        below: i64,
+        limit: usize,
+    ) -> Outcome<Vec<(i64, Row)>> {
+        ask!(self, Ask::RowsBelow(partition, from, below, limit), Answer::RowsBelow(rows) => rows)
     }
 
     async fn events(&self, partition: i32, from: i64, to: i64, limit: usize) -> Outcome<Vec<(i64, Event)>> {

@@ -23,7 +23,7 @@ pub(crate) enum Ask {
     AllCounts(Vec<WindowKey>),
     WriteAlerts(Vec<Alert>),
     WriteRows(i32, Vec<(i64, Row)>),
-    RowsBelow(i32, i64, usize),
+    RowsBelow(i32, i64, i64, usize),
     Events(i32, i64, i64, usize),
     DeadLetters(i32, i64, i64, usize),
     Partitions,
@@ -167,8 +167,8 @@ impl fmt::Display for Ask {
                 });
                 write!(f, "write rows of {partition}: {rows}")
             }
-            Ask::RowsBelow(partition, offset, limit) => {
-                write!(f, "read {limit} rows of {partition} below {offset}")
+            Ask::RowsBelow(partition, from, below, limit) => {
+                write!(f, "read the last {limit} rows of {partition}: {from}..{below}")
             }
             Ask::Events(partition, from, to, _) => write!(f, "read events of {partition}: {from}..{to}"),
             Ask::DeadLetters(partition, from, to, _) => {

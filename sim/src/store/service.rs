@@ -119,8 +119,8 @@ async fn read(stage: &Stage, ask: Ask) -> Answer {
             }
             Answer::AllCounts(counts)
         }
-        Ask::RowsBelow(partition, offset, limit) => {
-            Answer::RowsBelow(acknowledged(tables.rows_below(partition, offset, limit).await))
+        Ask::RowsBelow(partition, from, below, limit) => {
+            Answer::RowsBelow(acknowledged(tables.rows_below(partition, from, below, limit).await))
         }
         Ask::Events(partition, from, to, limit) => {
             Answer::Events(acknowledged(tables.events(partition, from, to, limit).await))
@@ -182,6 +182,6 @@ async fn observe(stage: &Stage, ask: &Ask, Manner { caller, .. }: Manner) {
 }
 
 async fn holds(tables: &MemoryStore, partition: i32, offset: i64) -> bool {
-    let below = acknowledged(tables.rows_below(partition, offset + 1, 1).await);
+    let below = acknowledged(tables.rows_below(partition, offset, offset + 1, 1).await);
     below.first().is_some_and(|row| row.0 == offset)
 }

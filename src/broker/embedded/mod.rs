@@ -26,7 +26,6 @@ pub use consumer::EmbeddedConsumer;
 use crate::broker::{Broker, BrokerError, Fetched, LogOffsets, NewRecord, Producer, Topic};
 use crate::embedded::{self, Connected, FileError, Gone, Options};
 use log::Failure;
-use schema::FORMAT;
 
 /// The log of a folder. The file is closed when the last clone and the last consumer are dropped, which waits
 /// for a request that is being served.
@@ -52,7 +51,7 @@ impl EmbeddedBroker {
     /// # Errors
     /// See [`FileError`]; a file that is not ours is not touched.
     pub fn create(folder: impl AsRef<Path>, options: &Options) -> Result<(), FileError> {
-        embedded::create(folder.as_ref(), &FORMAT, options)
+        embedded::create(folder.as_ref(), &schema::format(), options)
     }
 
     /// Opens the log of a folder.
@@ -61,9 +60,9 @@ impl EmbeddedBroker {
     /// See [`FileError`]; [`FileError::Missing`] before [`EmbeddedBroker::create`].
     pub fn open(folder: impl AsRef<Path>, options: &Options) -> Result<Self, FileError> {
         let folder = folder.as_ref().to_owned();
-        let path: Arc<Path> = folder.join(FORMAT.name).into();
+        let path: Arc<Path> = folder.join(schema::NAME).into();
         let connected = |name| {
-            let connection = embedded::open(&folder, &FORMAT, options)?;
+            let connection = embedded::open(&folder, &schema::format(), options)?;
             Connected::with(name, connection)
                 .map_err(|source| FileError::Thread { path: path.to_path_buf(), source })
         };
@@ -187,7 +186,7 @@ impl Broker for EmbeddedBroker {
         let Shared { folder, path, options, reader, .. } = &*self.shared;
         let what = || format!("subscribe to topic {topic}");
         let (folder, options) = (folder.clone(), options.clone());
-        let opened = reader.call(move |_| embedded::open(&folder, &FORMAT, &options)).await;
+        let opened = reader.call(move |_| embedded::open(&folder, &schema::format(), &options)).await;
         let connection = opened
             .map_err(|_| gone(what, path))?
             .map_err(|error| BrokerError::Fatal { what: what(), cause: Some(error.into()) })?;

@@ -27,9 +27,9 @@ use rusqlite::{Connection, Transaction};
 use crate::embedded::{self, Connected, Fate, FileError, Gone, Options, diagnose};
 use crate::event::{DeadLetter, Event, Row};
 use crate::store::{
-    Alert, Binding, Bound, Count, Cursor, Outcome, Page, Progress, Store, StoreError, WindowKey,
+    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
 };
-use schema::FORMAT;
+use schema::Events;
 use write::{Change, Writer};
 
 /// The tables of a folder. The file is closed when the last clone is dropped, which waits for a request that
@@ -42,6 +42,8 @@ pub struct EmbeddedStore {
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
+    layout: Layout,
+    events: Arc<Events>,
     writer: Writer,
     reader: Connected,
 }
@@ -91,28 +93,36 @@ impl fmt::Display for Asked {
 }
 
 impl EmbeddedStore {
-    /// Makes the folder, the file and the tables where they are not there yet. What is there stays as it is.
+    /// Makes the folder, the file and the tables, `events` in this layout, where they are not there yet. What
+    /// is there stays as it is.
     ///
     /// # Errors
-    /// See [`FileError`]; a file that is not ours is not touched.
-    pub fn apply_schema(folder: impl AsRef<Path>, options: &Options) -> Result<(), FileError> {
-        embedded::create(folder.as_ref(), &FORMAT, options)
+    /// See [`FileError`]; a file that is not ours, or in another layout, is not touched.
+    pub fn apply_schema(
+        folder: impl AsRef<Path>,
+        options: &Options,
+        layout: Layout,
+    ) -> Result<(), FileError> {
+        embedded::create(folder.as_ref(), &schema::format(layout), options)
     }
 
     /// Opens the store of a folder.
     ///
     /// # Errors
-    /// See [`FileError`]; [`FileError::Missing`] before [`EmbeddedStore::apply_schema`].
-    pub fn open(folder: impl AsRef<Path>, options: &Options) -> Result<Self, FileError> {
+    /// See [`FileError`]; [`FileError::Missing`] before [`EmbeddedStore::apply_schema`], [`FileError::Layout`]
+    /// after it in another layout.
+    pub fn open(folder: impl AsRef<Path>, options: &Options, layout: Layout) -> Result<Self, FileError> {
         let folder = folder.as_ref();
-        let path = folder.join(FORMAT.name);
+        let path = folder.join(schema::NAME);
         let threadless = |source| FileError::Thread { path: path.clone(), source };
         // Reads have a connection of their own, so that they do not wait for big writes.
+        let format = schema::format(layout);
         let [writer, reader] =
-            [embedded::open(folder, &FORMAT, options)?, embedded::open(folder, &FORMAT, options)?];
-        let writer = Writer::start(writer, path.clone()).map_err(threadless)?;
+            [embedded::open(folder, &format, options)?, embedded::open(folder, &format, options)?];
+        let events = Arc::new(Events::new(layout));
+        let writer = Writer::start(writer, path.clone(), events.clone()).map_err(threadless)?;
         let reader = Connected::with("store reader", reader).map_err(threadless)?;
-        Ok(Self { shared: Arc::new(Shared { path, writer, reader }) })
+        Ok(Self { shared: Arc::new(Shared { path, layout, events, writer, reader }) })
     }
 
     /// Runs queries in one transaction, so that they see one state.
@@ -135,6 +145,10 @@ impl EmbeddedStore {
 }
 
 impl Store for EmbeddedStore {
+    fn layout(&self) -> Layout {
+        self.shared.layout
+    }
+
     async fn binding(&self) -> Outcome<Option<Binding>> {
         self.read(Asked::of("read the binding"), |file| read::binding(file)).await
     }
@@ -188,14 +202,20 @@ impl Store for EmbeddedStore {
         self.write(asked, Change::Rows(partition, rows.into())).await
     }
 
-    async fn rows_below(&self, partition: i32, offset: i64, limit: usize) -> Outcome<Vec<(i64, Row)>> {
-        let asked = Asked::about("read rows", partition);
-        self.read(asked, move |file| read::rows_below(file, partition, offset, limit)).await
+    async fn rows_below(
+        &self,
+        partition: i32,
+        from: i64,
+        below: i64,
+        limit: usize,
+    ) -> Outcome<Vec<(i64, Row)>> {
+        let (asked, events) = (Asked::about("read rows", partition), self.shared.events.clone());
+        self.read(asked, move |file| read::rows_below(file, &events, partition, from, below, limit)).await
     }
 
     async fn events(&self, partition: i32, from: i64, to: i64, limit: usize) -> Outcome<Vec<(i64, Event)>> {
-        let asked = Asked::about("read events", partition);
-        self.read(asked, move |file| read::events(file, partition, from, to, limit)).await
+        let (asked, events) = (Asked::about("read events", partition), self.shared.events.clone());
+        self.read(asked, move |file| read::events(file, &events, partition, from, to, limit)).await
     }
 
     async fn dead_letters(

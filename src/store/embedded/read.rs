@@ -10,11 +10,10 @@ use serde::de::DeserializeOwned;
 use crate::embedded::damaged;
 use crate::event::{DeadLetter, Event, Health, Row};
 use crate::store::cell::DeadLetterCells;
+use crate::store::embedded::schema::Events;
 use crate::store::{Alert, Binding, Count, Cursor, Page, Progress, WindowKey};
 use crate::window::WindowSpec;
 
-pub(super) const EVENT: &str =
-    "SELECT id, ts, source, client, health FROM events WHERE partition = ?1 AND offset = ?2";
 pub(super) const DEAD_LETTER: &str =
     "SELECT reason, timestamp, key, value, key_length, value_length, sha256 FROM dead_letters
      WHERE partition = ?1 AND offset = ?2";
@@ -138,15 +137,13 @@ fn dead_letter(columns: &Columns<'_>, first: usize) -> Result<DeadLetter> {
 
 pub(super) fn events(
     file: &Connection,
+    statements: &Events,
     partition: i32,
     from: i64,
     to: i64,
     limit: usize,
 ) -> Result<Vec<(i64, Event)>> {
-    let mut query = file.prepare_cached(
-        "SELECT offset, id, ts, source, client, health FROM events
-         WHERE partition = ?1 AND offset >= ?2 AND offset < ?3 ORDER BY offset LIMIT ?4",
-    )?;
+    let mut query = file.prepare_cached(&statements.first)?;
     let row = |columns: &Columns<'_>| Ok((columns.get(0)?, event(columns, 1)?));
     query.query_map(params![partition, from, to, rows_of(limit)], row)?.collect()
 }
@@ -168,19 +165,18 @@ pub(super) fn dead_letters(
 
 pub(super) fn rows_below(
     file: &Connection,
+    statements: &Events,
     partition: i32,
-    offset: i64,
+    from: i64,
+    below: i64,
     limit: usize,
 ) -> Result<Vec<(i64, Row)>> {
-    let mut events = file.prepare_cached(
-        "SELECT offset, id, ts, source, client, health FROM events
-         WHERE partition = ?1 AND offset < ?2 ORDER BY offset DESC LIMIT ?3",
-    )?;
+    let mut events = file.prepare_cached(&statements.last)?;
     let mut dead_letters = file.prepare_cached(
         "SELECT offset, reason, timestamp, key, value, key_length, value_length, sha256 FROM dead_letters
-         WHERE partition = ?1 AND offset < ?2 ORDER BY offset DESC LIMIT ?3",
+         WHERE partition = ?1 AND offset >= ?2 AND offset < ?3 ORDER BY offset DESC LIMIT ?4",
     )?;
-    let range = params![partition, offset, rows_of(limit)];
+    let range = params![partition, from, below, rows_of(limit)];
     let of_event = |columns: &Columns<'_>| Ok((columns.get(0)?, Row::Event(event(columns, 1)?)));
     let of_letter = |columns: &Columns<'_>| Ok((columns.get(0)?, Row::DeadLetter(dead_letter(columns, 1)?)));
     let mut rows: Vec<(i64, Row)> = events.query_map(range, of_event)?.collect::<Result<_>>()?;

@@ -1,15 +1,29 @@
-//! The tables of `store.sqlite`.
+//! The tables of `store.sqlite`, and the statements that depend on the layout of `events`.
 //!
 //! Clustered by their keys, as the protocol reads them. A change of these texts is a new version.
 
-use crate::embedded::Format;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
-pub(super) const FORMAT: Format = Format {
-    name: "store.sqlite",
-    application_id: i32::from_be_bytes(*b"xo1s"),
-    version: 1,
-    tables: &[
-        "CREATE TABLE events (
+use crate::embedded::{Format, Shape};
+use crate::store::Layout;
+
+/// Name of the file.
+pub(super) const NAME: &str = "store.sqlite";
+
+/// The file with `events` in this layout. Its statement holds the layout, rows of a bucket and all.
+pub(super) fn format(layout: Layout) -> Format {
+    Format {
+        name: NAME,
+        application_id: i32::from_be_bytes(*b"xo1s"),
+        version: 1,
+        tables: [events(layout)].into_iter().chain(TABLES.iter().map(|&table| table.into())).collect(),
+        shape: Some(Shape { name: layout.to_string(), of: layout_of }),
+        command: "exactlyonce init",
+    }
+}
+
+const EVENTS: &str = "CREATE TABLE events (
             partition INTEGER NOT NULL,
             offset INTEGER NOT NULL,
             id INTEGER NOT NULL,
@@ -18,15 +32,89 @@ pub(super) const FORMAT: Format = Format {
             client TEXT NOT NULL,
             health INTEGER NOT NULL,
             PRIMARY KEY (partition, offset)
-        ) STRICT, WITHOUT ROWID",
-        "CREATE TABLE alerts (
+        ) STRICT, WITHOUT ROWID";
+
+/// What stands before the rows of a bucket in the statement of [`Layout::Bucketed`].
+const BUCKET: &str = "bucket INTEGER NOT NULL CHECK (bucket = offset / ";
+
+fn events(layout: Layout) -> Cow<'static, str> {
+    match layout {
+        Layout::Original => EVENTS.into(),
+        Layout::Bucketed { rows } => EVENTS
+            .replace(
+                "PRIMARY KEY (partition, offset)",
+                &format!("{BUCKET}{rows}),\n            PRIMARY KEY (partition, bucket, offset)"),
+            )
+            .into(),
+    }
+}
+
+/// The layout of a file, by its statements.
+fn layout_of(statements: &BTreeSet<String>) -> Option<String> {
+    let rows = |statement: &String| {
+        let (_, rest) = statement.split_once(BUCKET)?;
+        let rows = rest.split(')').next()?.parse().ok()?;
+        Some(Layout::Bucketed { rows })
+    };
+    let bucketed = statements.iter().find_map(rows).into_iter();
+    let mut layouts = bucketed.chain([Layout::Original]);
+    layouts.find(|&layout| statements.contains(events(layout).as_ref())).map(|layout| layout.to_string())
+}
+
+/// Statements about `events`. In each, `?1` is the partition.
+#[derive(Debug)]
+pub(super) struct Events {
+    /// Offset, id, ts, source, client, health: writes a row, unless there is one.
+    pub insert: String,
+    /// As `insert`, over the row that is there.
+    pub replace: String,
+    /// The row at offset `?2`.
+    pub one: String,
+    /// The first `?4` rows from offset `?2` up to and without `?3`.
+    pub first: String,
+    /// The last `?4` of them, the last one first.
+    pub last: String,
+}
+
+impl Events {
+    pub fn new(layout: Layout) -> Self {
+        let (values, one, range) = match layout {
+            Layout::Original => {
+                let range = "offset >= ?2 AND offset < ?3";
+                (String::new(), "offset = ?2".to_owned(), range.to_owned())
+            }
+            // Buckets ascend with their offsets, so a range of offsets is one of the key, too.
+            Layout::Bucketed { rows } => (
+                format!(", ?2 / {rows}"),
+                format!("bucket = ?2 / {rows} AND offset = ?2"),
+                format!("(bucket, offset) >= (?2 / {rows}, ?2) AND (bucket, offset) < (?3 / {rows}, ?3)"),
+            ),
+        };
+        let values = format!("events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7{values})");
+        let columns = "id, ts, source, client, health FROM events WHERE partition = ?1";
+        let order = |direction| match layout {
+            Layout::Original => format!("ORDER BY offset{direction} LIMIT ?4"),
+            Layout::Bucketed { .. } => format!("ORDER BY bucket{direction}, offset{direction} LIMIT ?4"),
+        };
+        Self {
+            insert: format!("INSERT INTO {values} ON CONFLICT DO NOTHING"),
+            replace: format!("INSERT OR REPLACE INTO {values}"),
+            one: format!("SELECT {columns} AND {one}"),
+            first: format!("SELECT offset, {columns} AND {range} {}", order("")),
+            last: format!("SELECT offset, {columns} AND {range} {}", order(" DESC")),
+        }
+    }
+}
+
+const TABLES: &[&str] = &[
+    "CREATE TABLE alerts (
             source TEXT NOT NULL,
             ts INTEGER NOT NULL,
             event_count INTEGER NOT NULL,
             write_timestamp INTEGER NOT NULL,
             PRIMARY KEY (source, ts)
         ) STRICT, WITHOUT ROWID",
-        "CREATE TABLE window_counts (
+    "CREATE TABLE window_counts (
             source TEXT NOT NULL,
             window_end INTEGER NOT NULL,
             partition INTEGER NOT NULL,
@@ -35,14 +123,14 @@ pub(super) const FORMAT: Format = Format {
             write_timestamp INTEGER NOT NULL,
             PRIMARY KEY (source, window_end, partition)
         ) STRICT, WITHOUT ROWID",
-        "CREATE TABLE progress (
+    "CREATE TABLE progress (
             partition INTEGER NOT NULL PRIMARY KEY,
             next_offset INTEGER NOT NULL,
             next_offset_timestamp INTEGER NOT NULL,
             origin INTEGER NOT NULL,
             origin_timestamp INTEGER NOT NULL
         ) STRICT, WITHOUT ROWID",
-        "CREATE TABLE dead_letters (
+    "CREATE TABLE dead_letters (
             partition INTEGER NOT NULL,
             offset INTEGER NOT NULL,
             reason TEXT NOT NULL,
@@ -54,7 +142,7 @@ pub(super) const FORMAT: Format = Format {
             sha256 BLOB,
             PRIMARY KEY (partition, offset)
         ) STRICT, WITHOUT ROWID",
-        "CREATE TABLE pipeline (
+    "CREATE TABLE pipeline (
             only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),
             topic TEXT NOT NULL,
             topic_id TEXT NOT NULL,
@@ -68,6 +156,4 @@ pub(super) const FORMAT: Format = Format {
             schema_version INTEGER NOT NULL,
             origins TEXT NOT NULL
         ) STRICT",
-    ],
-    command: "exactlyonce init",
-};
+];

@@ -4,6 +4,7 @@
 //! the next. A transaction takes requests until [`TRANSACTION_BYTES`]; a single request is never split.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
@@ -11,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::embedded::{Fate, Gone, Thread, diagnose};
 use crate::event::{Health, Row};
 use crate::store::cell::{Cells, DeadLetterCells, Tie};
+use crate::store::embedded::schema::Events;
 use crate::store::embedded::{Asked, read};
 use crate::store::{Alert, Binding, Count, Outcome, Progress, WindowKey, row_timestamp};
 
@@ -98,13 +100,13 @@ impl Change {
     }
 
     /// Writes it; of a binding, says which one there was before.
-    fn apply(&self, file: &Connection) -> Result<Option<Binding>> {
+    fn apply(&self, file: &Connection, events: &Events) -> Result<Option<Binding>> {
         match self {
             Change::Bind(binding) => return bind(file, binding),
             Change::Progress(partition, progress) => write_progress(file, *partition, *progress)?,
             Change::Counts(partition, counts) => write_counts(file, *partition, counts)?,
             Change::Alerts(alerts) => write_alerts(file, alerts)?,
-            Change::Rows(partition, rows) => write_rows(file, *partition, rows)?,
+            Change::Rows(partition, rows) => write_rows(file, events, *partition, rows)?,
         }
         Ok(None)
     }
@@ -125,8 +127,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub fn start(connection: Connection, path: PathBuf) -> std::io::Result<Self> {
-        let mut work = Work { connection, path: path.clone() };
+    pub fn start(connection: Connection, path: PathBuf, events: Arc<Events>) -> std::io::Result<Self> {
+        let mut work = Work { connection, path: path.clone(), events };
         let thread = Thread::start("store writer", QUEUE, move |requests| work.run(requests))?;
         Ok(Self { thread, path })
     }
@@ -146,6 +148,7 @@ impl Writer {
 struct Work {
     connection: Connection,
     path: PathBuf,
+    events: Arc<Events>,
 }
 
 impl Work {
@@ -183,7 +186,7 @@ impl Work {
     fn transact(&mut self, group: &[Request]) -> Result<Vec<Option<Binding>>> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let answers: Result<Vec<_>> =
-            group.iter().map(|request| request.change.apply(&transaction)).collect();
+            group.iter().map(|request| request.change.apply(&transaction, &self.events)).collect();
         let answers = answers?;
         transaction.commit()?;
         Ok(answers)
@@ -332,9 +335,8 @@ fn write_alerts(file: &Connection, alerts: &[Alert]) -> Result<()> {
     Ok(())
 }
 
-fn write_rows(file: &Connection, partition: i32, rows: &Rows) -> Result<()> {
-    let mut write =
-        file.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING")?;
+fn write_rows(file: &Connection, events: &Events, partition: i32, rows: &Rows) -> Result<()> {
+    let mut write = file.prepare_cached(&events.insert)?;
     let mut text = rows.text.as_str();
     for event in &rows.events {
         let (source, rest) = text.split_at(event.source_bytes);
@@ -346,22 +348,21 @@ fn write_rows(file: &Connection, partition: i32, rows: &Rows) -> Result<()> {
         }
         let timestamp = row_timestamp(offset);
         let stored = file
-            .prepare_cached(read::EVENT)?
+            .prepare_cached(&events.one)?
             .query_row(params![partition, offset], |columns| read::event(columns, 0))?;
         let values =
             crate::event::Event { id, ts, source: source.to_owned(), client: client.to_owned(), health };
         let stored = Cells { timestamp, values: stored };
         if let Some(Cells { values, .. }) = resolved(stored, Cells { timestamp, values }) {
-            file.prepare_cached("INSERT OR REPLACE INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
-                .execute(params![
-                    partition,
-                    offset,
-                    values.id,
-                    values.ts,
-                    values.source,
-                    values.client,
-                    values.health.code(),
-                ])?;
+            file.prepare_cached(&events.replace)?.execute(params![
+                partition,
+                offset,
+                values.id,
+                values.ts,
+                values.source,
+                values.client,
+                values.health.code(),
+            ])?;
         }
     }
     for (offset, cells) in &rows.dead_letters {
@@ -411,16 +412,18 @@ mod tests {
     use super::*;
     use crate::embedded::{self, Options};
     use crate::event::{Body, DeadLetter, Reason};
-    use crate::store::embedded::schema::FORMAT;
+    use crate::store::Layout;
+    use crate::store::embedded::schema::format;
 
     type Answer = oneshot::Receiver<Outcome<Option<Binding>>>;
 
     fn work() -> (TempDir, Work) {
         let folder = tempdir().unwrap();
-        embedded::create(folder.path(), &FORMAT, &Options::default()).unwrap();
-        let connection = embedded::open(folder.path(), &FORMAT, &Options::default()).unwrap();
-        let path = folder.path().join(FORMAT.name);
-        (folder, Work { connection, path })
+        let format = format(Layout::Original);
+        embedded::create(folder.path(), &format, &Options::default()).unwrap();
+        let connection = embedded::open(folder.path(), &format, &Options::default()).unwrap();
+        let path = folder.path().join(format.name);
+        (folder, Work { connection, path, events: Events::new(Layout::Original).into() })
     }
 
     /// A request to write a dead letter of so many bytes.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use exactlyonce::broker::{Broker, Producer};
 use exactlyonce::embedded::{FileError, Options, Synchronous};
 use exactlyonce::event::Row;
 use exactlyonce::store::embedded::EmbeddedStore;
-use exactlyonce::store::{Alert, Bound, Count, Outcome, Progress, Store, WindowKey};
+use exactlyonce::store::{Alert, Bound, Count, Layout, Outcome, Progress, Store, WindowKey};
 use rusqlite::Connection;
 use tempfile::tempdir;
 
-use super::{broker_in, chain, options, store_in};
+use super::{broker_in, chain, options, store_in, store_in_layout};
 use crate::broker::{TOPIC, values};
 use crate::store::{binding, event, known};
 
@@ -23,8 +24,8 @@ type Opened = fn(&Path) -> Result<(), FileError>;
 const KINDS: [(&str, Opened, Opened); 2] = [
     (
         "store.sqlite",
-        |folder| EmbeddedStore::open(folder, &options()).map(drop),
-        |folder| EmbeddedStore::apply_schema(folder, &options()),
+        |folder| EmbeddedStore::open(folder, &options(), Layout::Original).map(drop),
+        |folder| EmbeddedStore::apply_schema(folder, &options(), Layout::Original),
     ),
     (
         "log.sqlite",
@@ -68,7 +69,7 @@ async fn a_store_that_is_opened_again_is_as_it_was() {
     let store = store_in(folder.path());
     assert_eq!(known(store.binding().await), Some(binding(TOPIC)));
     assert_eq!(known(store.bind(&binding("other")).await), Bound::Before(binding(TOPIC)));
-    assert_eq!(known(store.rows_below(0, i64::MAX, 1000).await).len(), 100);
+    assert_eq!(known(store.rows_below(0, 0, i64::MAX, 1000).await).len(), 100);
     assert_eq!(known(store.alerts(None, 1000).await).rows.len(), 100);
     let progress = Progress { origin: 0, next_offset: 100 };
     assert_eq!(known(store.progress_of_all().await), BTreeMap::from([(0, progress)]));
@@ -85,10 +86,10 @@ async fn every_kind_of_durability_keeps_what_was_written() {
     for synchronous in [Synchronous::Off, Synchronous::Normal, Synchronous::Full] {
         let folder = tempdir().unwrap();
         let options = Options { synchronous, ..Options::default() };
-        EmbeddedStore::apply_schema(folder.path(), &options).unwrap();
-        fill(&EmbeddedStore::open(folder.path(), &options).unwrap(), 10).await;
-        let store = EmbeddedStore::open(folder.path(), &options).unwrap();
-        assert_eq!(known(store.rows_below(0, i64::MAX, 1000).await).len(), 10);
+        EmbeddedStore::apply_schema(folder.path(), &options, Layout::Original).unwrap();
+        fill(&EmbeddedStore::open(folder.path(), &options, Layout::Original).unwrap(), 10).await;
+        let store = EmbeddedStore::open(folder.path(), &options, Layout::Original).unwrap();
+        assert_eq!(known(store.rows_below(0, 0, i64::MAX, 1000).await).len(), 10);
     }
 }
 
@@ -144,6 +145,47 @@ fn making_a_file_again_changes_nothing() {
         open(&folder.path().join("a/b")).unwrap();
         assert!(fs::read(&path).unwrap() == before);
     }
+}
+
+#[tokio::test]
+async fn tables_in_another_layout_are_left_alone_and_both_layouts_are_named() {
+    let bucketed = |rows| Layout::Bucketed { rows: NonZeroU32::new(rows).unwrap() };
+    let layouts = [Layout::Original, bucketed(1), bucketed(10), bucketed(100), bucketed(u32::MAX)];
+    for made in layouts {
+        let folder = tempdir().unwrap();
+        let store = store_in_layout(folder.path(), made);
+        assert_eq!(store.layout(), made);
+        fill(&store, 250).await;
+        drop(store);
+        let path = folder.path().join("store.sqlite");
+        let before = fs::read(&path).unwrap();
+        for asked in layouts.into_iter().filter(|asked| *asked != made) {
+            for error in [
+                EmbeddedStore::open(folder.path(), &options(), asked).unwrap_err(),
+                EmbeddedStore::apply_schema(folder.path(), &options(), asked).unwrap_err(),
+            ] {
+                assert!(matches!(error, FileError::Layout { .. }), "{error}");
+                let text = chain(&error);
+                let words = format!("in the layout {made}, but here it is {asked}:");
+                assert!(text.contains(&words) && text.contains(path.to_str().unwrap()), "{text}");
+            }
+        }
+        assert!(fs::read(&path).unwrap() == before);
+        let events = known(store_in_layout(folder.path(), made).events(0, 0, i64::MAX, 9999).await);
+        assert_eq!(events.len(), 250);
+    }
+}
+
+#[tokio::test]
+async fn a_row_lies_in_the_bucket_of_its_offset() {
+    let folder = tempdir().unwrap();
+    let rows = NonZeroU32::new(100).unwrap();
+    fill(&store_in_layout(folder.path(), Layout::Bucketed { rows }), 250).await;
+    let file = Connection::open(folder.path().join("store.sqlite")).unwrap();
+    let mut query = file.prepare("SELECT bucket, count(*), min(offset) FROM events GROUP BY bucket").unwrap();
+    let buckets = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+    let buckets: Vec<(i64, i64, i64)> = buckets.map(Result::unwrap).collect();
+    assert_eq!(buckets, [(0, 100, 0), (1, 100, 100), (2, 50, 200)]);
 }
 
 #[test]
@@ -265,7 +307,7 @@ async fn a_file_cut_short_is_damaged_and_left_alone() {
         });
     }
     fs::write(&path, &whole).unwrap();
-    assert_eq!(known(store_in(folder.path()).rows_below(0, i64::MAX, 9999).await).len(), 2_000);
+    assert_eq!(known(store_in(folder.path()).rows_below(0, 0, i64::MAX, 9999).await).len(), 2_000);
 }
 
 #[tokio::test]
@@ -283,7 +325,7 @@ async fn an_overwritten_page_is_told_where_it_is_met_and_nothing_is_made_up() {
         let mut bytes = whole.clone();
         bytes[page * 4096..][..4096].fill(damage);
         fs::write(&path, &bytes).unwrap();
-        let store = match EmbeddedStore::open(folder.path(), &options()) {
+        let store = match EmbeddedStore::open(folder.path(), &options(), Layout::Original) {
             Ok(store) => store,
             Err(error) => {
                 assert!(chain(&error).contains(path.to_str().unwrap()), "{error}");
@@ -428,7 +470,7 @@ async fn while_another_process_writes_for_long_writes_are_unknown_and_reads_go_o
     let patient = store_in(folder.path());
     fill(&patient, 3).await;
     let options = Options { busy_timeout: Duration::from_millis(1), ..options() };
-    let store = EmbeddedStore::open(folder.path(), &options).unwrap();
+    let store = EmbeddedStore::open(folder.path(), &options, Layout::Original).unwrap();
     let other = Connection::open(folder.path().join("store.sqlite")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE; DELETE FROM events").unwrap();
     let rows = [(7, Row::Event(event(7, "a")))];
