@@ -137,4 +137,3 @@ pub(super) fn serial_read(consistency: super::Consistency) -> Consistency {
         super::Consistency::LocalQuorum => Consistency::LocalSerial,
     }
 }
-

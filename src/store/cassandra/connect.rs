@@ -84,7 +84,9 @@ impl ConnectError {
     pub(super) fn of_request(options: &CassandraOptions, what: &str, error: &ExecutionError) -> Self {
         match outcomes::of_execution(error) {
             Fate::Unknown => Self::unavailable(options, what, error.to_string()),
-            Fate::Refused => Self::refused(options, format!("could not {what}"), Some(error.to_string().into())),
+            Fate::Refused => {
+                Self::refused(options, format!("could not {what}"), Some(error.to_string().into()))
+            }
         }
     }
 
@@ -115,7 +117,11 @@ pub(super) async fn session(options: &CassandraOptions) -> Result<Session, Conne
     }
     let profile = ExecutionProfile::builder()
         .consistency(if local { Level::LocalQuorum } else { Level::Quorum })
-        .serial_consistency(Some(if local { SerialConsistency::LocalSerial } else { SerialConsistency::Serial }))
+        .serial_consistency(Some(if local {
+            SerialConsistency::LocalSerial
+        } else {
+            SerialConsistency::Serial
+        }))
         .request_timeout(Some(options.request_timeout))
         .load_balancing_policy(balancing.build())
         .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
@@ -144,7 +150,8 @@ pub(super) async fn session(options: &CassandraOptions) -> Result<Session, Conne
         builder = builder.user(&credentials.username, credentials.password.expose());
     }
     if let Some(tls) = &options.tls {
-        builder = encrypted(builder, tls).map_err(|(what, cause)| ConnectError::refused(options, what, cause))?;
+        builder =
+            encrypted(builder, tls).map_err(|(what, cause)| ConnectError::refused(options, what, cause))?;
     }
     let deadline = options.connect_timeout.saturating_mul(2).saturating_add(options.request_timeout);
     let Ok(built) = timeout(deadline, builder.build()).await else {

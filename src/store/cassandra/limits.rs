@@ -20,7 +20,8 @@ pub(super) struct Admitted<'a> {
 impl Limits {
     pub(super) fn new(options: &CassandraOptions) -> Self {
         // A semaphore counts to usize::MAX / 8, and hands out u32 at once.
-        let all_bytes = u32::try_from(options.in_flight_bytes.max(1)).unwrap_or(u32::MAX >> 4).min(u32::MAX >> 4);
+        let all_bytes =
+            u32::try_from(options.in_flight_bytes.max(1)).unwrap_or(u32::MAX >> 4).min(u32::MAX >> 4);
         let all_requests = options.in_flight_requests.clamp(1, 1 << 15);
         Self {
             bytes: Semaphore::new(all_bytes as usize),

@@ -145,6 +145,10 @@ impl CassandraStore {
 }
 
 impl Store for CassandraStore {
+    fn layout(&self) -> Layout {
+        self.shared.layout
+    }
+
     async fn binding(&self) -> Outcome<Option<Binding>> {
         outcome(self.shared.binding().await)
     }
@@ -189,8 +193,14 @@ impl Store for CassandraStore {
         outcome(self.shared.write_rows(partition, rows).await)
     }
 
-    async fn rows_below(&self, partition: i32, offset: i64, limit: usize) -> Outcome<Vec<(i64, Row)>> {
-        outcome(self.shared.rows_below(partition, i64::MIN, offset, limit).await)
+    async fn rows_below(
+        &self,
+        partition: i32,
+        from: i64,
+        below: i64,
+        limit: usize,
+    ) -> Outcome<Vec<(i64, Row)>> {
+        outcome(self.shared.rows_below(partition, from, below, limit).await)
     }
 
     async fn events(&self, partition: i32, from: i64, to: i64, limit: usize) -> Outcome<Vec<(i64, Event)>> {

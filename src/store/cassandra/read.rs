@@ -31,16 +31,8 @@ const MOST_ALERTS: usize = 10_000;
 const CURSOR: &[u8] = b"cassandra:";
 
 type EventColumns = (i64, i64, CqlTimestamp, String, String, i32);
-type DeadLetterColumns = (
-    i64,
-    String,
-    CqlTimestamp,
-    Option<Vec<u8>>,
-    Option<Vec<u8>>,
-    Option<i64>,
-    Option<i64>,
-    Option<Vec<u8>>,
-);
+type DeadLetterColumns =
+    (i64, String, CqlTimestamp, Option<Vec<u8>>, Option<Vec<u8>>, Option<i64>, Option<i64>, Option<Vec<u8>>);
 
 /// The end of a range that is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,10 +66,7 @@ impl Shared {
     /// What an error of the driver means for a request.
     pub(super) fn failed(&self, what: impl Fn() -> String, error: &ExecutionError) -> Failed {
         // Its words only: the driver's errors say those of their sources themselves.
-        Failed {
-            fate: outcomes::of_execution(error),
-            error: StoreError::new(what(), error.to_string()),
-        }
+        Failed { fate: outcomes::of_execution(error), error: StoreError::new(what(), error.to_string()) }
     }
 
     /// A row that no version of this program wrote.

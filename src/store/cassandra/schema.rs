@@ -32,13 +32,17 @@ pub enum Difference {
         keyspace: String,
     },
     /// Writes to the keyspace bypass the commit log.
-    #[error("keyspace {keyspace} has durable_writes = false: a node that is killed loses what it acknowledged")]
+    #[error(
+        "keyspace {keyspace} has durable_writes = false: a node that is killed loses what it acknowledged"
+    )]
     NotDurable {
         /// Its name.
         keyspace: String,
     },
     /// The keyspace has no replicas where a local quorum is asked for.
-    #[error("keyspace {keyspace} has no replicas in datacenter {datacenter}, its replication is {replication}")]
+    #[error(
+        "keyspace {keyspace} has no replicas in datacenter {datacenter}, its replication is {replication}"
+    )]
     NoReplicas {
         /// Its name.
         keyspace: String,
@@ -109,7 +113,7 @@ pub async fn apply_schema(
     layout: Layout,
 ) -> Result<(), ConnectError> {
     let session = connect::session(options).await?;
-    for cql in statements(&ddl(&options.keyspace, replication, layout)) {
+    for cql in statements(&schema::cql(&options.keyspace, replication, layout)) {
         let what = format!("run {:?}", cql.chars().take(60).collect::<String>());
         let mut statement = Statement::new(cql);
         statement.set_request_timeout(Some(CHANGE));
@@ -132,7 +136,9 @@ pub async fn check_schema(options: &CassandraOptions, layout: Layout) -> Result<
 
 async fn agree(session: &Session, options: &CassandraOptions) -> Result<(), ConnectError> {
     let agreed = session.await_schema_agreement().await;
-    agreed.map(drop).map_err(|error| ConnectError::other(options, "see the nodes agree on the schema", error.to_string()))
+    agreed
+        .map(drop)
+        .map_err(|error| ConnectError::other(options, "see the nodes agree on the schema", error.to_string()))
 }
 
 pub(super) async fn check(
@@ -157,19 +163,6 @@ pub(super) async fn check(
         );
     }
     Ok(())
-}
-
-/// The statements that make the tables of a layout.
-fn ddl(keyspace: &Keyspace, replication: &Replication, layout: Layout) -> String {
-    let cql = schema::cql(keyspace, replication);
-    match layout {
-        Layout::Original => cql,
-        Layout::Bucketed { .. } => {
-            let (before, after) = cql.split_once(&format!("{keyspace}.events (")).unwrap_or((&cql, ""));
-            let after = after.replacen("PRIMARY KEY (partition, offset)", "PRIMARY KEY ((partition, bucket), offset)", 1);
-            format!("{before}{keyspace}.events (\n    bucket bigint,{after}")
-        }
-    }
 }
 
 /// The statements of a text, without comments and with single spaces.
@@ -255,7 +248,8 @@ fn table(definition: &str) -> Option<(String, Columns)> {
             }
             None => data,
         };
-        let column_of = Column { kind: "regular", position: -1, order: "none".to_owned(), data: data.to_owned() };
+        let column_of =
+            Column { kind: "regular", position: -1, order: "none".to_owned(), data: data.to_owned() };
         columns.insert(column.to_owned(), column_of);
     }
     for (position, column) in (0..).zip(partition_key) {
@@ -353,7 +347,7 @@ impl Found {
         // Which replication is of no matter here: it stands in no table.
         #[allow(clippy::expect_used)]
         let any = Replication::anywhere(1).expect("1 replica is a valid number of them");
-        for (name, columns) in tables(&ddl(&options.keyspace, &any, layout), &options.keyspace) {
+        for (name, columns) in tables(&schema::cql(&options.keyspace, &any, layout), &options.keyspace) {
             let table = format!("{keyspace}.{name}");
             match self.tables.get(&name) {
                 None => return Err(Difference::NoTable { table }),
@@ -398,7 +392,9 @@ impl FoundTable {
         for (name, column) in expected {
             match self.columns.get(name) {
                 Some(found) if found == column => {}
-                found => return differ(name, column.to_string(), found.map_or_else(nothing, Column::to_string)),
+                found => {
+                    return differ(name, column.to_string(), found.map_or_else(nothing, Column::to_string));
+                }
             }
             if self.dropped.contains(name) {
                 return Err(Difference::AddedAgain { table: table.to_owned(), column: name.clone() });
@@ -407,7 +403,8 @@ impl FoundTable {
         if let Some((name, found)) = self.columns.iter().find(|(name, _)| !expected.contains_key(*name)) {
             return differ(name, nothing(), found.to_string());
         }
-        let wrong = |option: String, reason| Err(Difference::Option { table: table.to_owned(), option, reason });
+        let wrong =
+            |option: String, reason| Err(Difference::Option { table: table.to_owned(), option, reason });
         if self.compaction.ends_with("TimeWindowCompactionStrategy") {
             return wrong(
                 "TimeWindowCompactionStrategy".to_owned(),
@@ -416,7 +413,10 @@ impl FoundTable {
         }
         if self.time_to_live != 0 {
             let option = format!("default_time_to_live = {}", self.time_to_live);
-            return wrong(option, "rows would vanish after so many seconds, and counts begin again from nothing");
+            return wrong(
+                option,
+                "rows would vanish after so many seconds, and counts begin again from nothing",
+            );
         }
         Ok(())
     }

@@ -30,7 +30,8 @@ pub(super) fn context(tls: &Tls) -> Result<TlsContext, Wrong> {
         }
         None => {
             let found = openssl_probe::probe();
-            let nowhere = || ("no certificates of authorities are found on this system".to_owned(), ErrorStack::get());
+            let nowhere =
+                || ("no certificates of authorities are found on this system".to_owned(), ErrorStack::get());
             if found.cert_file.is_none() && found.cert_dir.is_empty() {
                 return Err(nowhere());
             }

@@ -44,15 +44,18 @@ struct EventRow<'a> {
 }
 
 impl SerializeRow for EventRow<'_> {
-    fn serialize(&self, context: &RowSerializationContext<'_>, writer: &mut RowWriter) -> Result<(), SerializationError> {
+    fn serialize(
+        &self,
+        context: &RowSerializationContext<'_>,
+        writer: &mut RowWriter,
+    ) -> Result<(), SerializationError> {
         let Event { id, ts, source, client, health } = self.event;
         let (partition, offset, ts) = (self.partition, self.offset, CqlTimestamp(*ts));
         let (health, timestamp) = (health.code(), row_timestamp(offset));
         match self.bucket {
             None => (partition, offset, id, ts, source, client, health, timestamp).serialize(context, writer),
-            Some(bucket) => {
-                (partition, bucket, offset, id, ts, source, client, health, timestamp).serialize(context, writer)
-            }
+            Some(bucket) => (partition, bucket, offset, id, ts, source, client, health, timestamp)
+                .serialize(context, writer),
         }
     }
 
@@ -82,7 +85,11 @@ fn set<T>(value: Option<T>) -> MaybeUnset<T> {
 }
 
 impl SerializeRow for DeadLetterRow<'_> {
-    fn serialize(&self, context: &RowSerializationContext<'_>, writer: &mut RowWriter) -> Result<(), SerializationError> {
+    fn serialize(
+        &self,
+        context: &RowSerializationContext<'_>,
+        writer: &mut RowWriter,
+    ) -> Result<(), SerializationError> {
         let DeadLetter { reason, timestamp, body } = self.letter;
         let (key, value, key_length, value_length, sha256) = match body {
             Body::Whole { key, value } => (key.as_deref(), value.as_deref(), None, None, None),
@@ -121,7 +128,11 @@ impl Written for DeadLetterRow<'_> {
 }
 
 impl SerializeRow for &Alert {
-    fn serialize(&self, context: &RowSerializationContext<'_>, writer: &mut RowWriter) -> Result<(), SerializationError> {
+    fn serialize(
+        &self,
+        context: &RowSerializationContext<'_>,
+        writer: &mut RowWriter,
+    ) -> Result<(), SerializationError> {
         let Alert { source, ts, event_count } = self;
         (source, CqlTimestamp(*ts), event_count, i64::from(*event_count)).serialize(context, writer)
     }
@@ -187,6 +198,10 @@ fn batch_of(statements: Vec<BatchStatement>) -> Batch {
     let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
     batch.set_is_idempotent(true);
     batch
+}
+
+fn copies(statement: &PreparedStatement, rows: usize) -> Batch {
+    batch_of(vec![BatchStatement::PreparedStatement(statement.clone()); rows])
 }
 
 /// Says when a partition of the store has grown large.
@@ -273,21 +288,21 @@ impl Shared {
     pub(super) async fn write_alerts(&self, alerts: &[Alert]) -> Result<(), Failed> {
         let mut alerts: Vec<&Alert> = alerts.iter().collect();
         alerts.sort();
-        let write = |(alerts, bytes): (&[&Alert], usize)| {
-            let alerts: Vec<&Alert> = alerts.to_vec();
-            async move {
-                let what = || {
-                    let source = alerts.first().map(|alert| &alert.source);
-                    format!("write {} alerts of source {source:?} into {}.alerts", alerts.len(), self.keyspace)
-                };
-                let statement = || BatchStatement::PreparedStatement(self.statements.insert_alert.clone());
-                let batch = batch_of(alerts.iter().map(|_| statement()).collect());
-                let _admitted = self.limits.admit(bytes).await;
-                let result = self.session.batch(&batch, &alerts).await;
-                result.map(drop).map_err(|error| self.failed(what, &error))
-            }
+        let write = requests(&alerts, self.request_bytes)
+            .map(|(alerts, bytes)| self.write_alerts_of_one(alerts, bytes));
+        side_by_side(write, self.limits.requests(), drop).await
+    }
+
+    /// Alerts of one source.
+    async fn write_alerts_of_one(&self, alerts: &[&Alert], bytes: usize) -> Result<(), Failed> {
+        let what = || {
+            let source = alerts.first().map_or("", |alert| &alert.source);
+            format!("write {} alerts of source {source:?} into {}.alerts", alerts.len(), self.keyspace)
         };
-        side_by_side(requests(&alerts, self.request_bytes).map(write), self.limits.requests(), drop).await
+        let _admitted = self.limits.admit(bytes).await;
+        let batch = copies(&self.statements.insert_alert, alerts.len());
+        let result = self.session.batch(&batch, alerts).await;
+        result.map(drop).map_err(|error| self.failed(what, &error))
     }
 
     pub(super) async fn write_rows(&self, partition: i32, rows: &[(i64, Row)]) -> Result<(), Failed> {
@@ -302,7 +317,8 @@ impl Shared {
                 Row::DeadLetter(letter) => letters.push(DeadLetterRow { partition, offset, letter }),
             }
         }
-        let write_events = requests(&events, self.request_bytes).map(|(rows, bytes)| self.write_events(rows, bytes));
+        let write_events =
+            requests(&events, self.request_bytes).map(|(rows, bytes)| self.write_events(rows, bytes));
         let write_letters =
             requests(&letters, self.request_bytes).map(|(rows, bytes)| self.write_letters(rows, bytes));
         let at_once = self.limits.requests();
@@ -339,8 +355,7 @@ impl Shared {
             format!("write dead letters at offsets {first} to {last} into {}.dead_letters", self.keyspace)
         };
         let _admitted = self.limits.admit(bytes).await;
-        let statement = || BatchStatement::PreparedStatement(self.statements.insert_dead_letter.clone());
-        let batch = batch_of(rows.iter().map(|_| statement()).collect());
+        let batch = copies(&self.statements.insert_dead_letter, rows.len());
         let result = self.session.batch(&batch, rows).await;
         result.map(drop).map_err(|error| self.failed(what, &error))
     }
