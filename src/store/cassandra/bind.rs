@@ -44,14 +44,14 @@ impl Shared {
 
     async fn read_binding(&self, statement: &PreparedStatement) -> Result<Option<Binding>, Failed> {
         let what = || format!("{READ} {}.pipeline", self.keyspace);
-        let rows: Vec<BindingColumns> = self.select(&what, statement, (NAME,), 1).await?;
+        let rows: Vec<BindingColumns> = self.select(what, statement, (NAME,), 1).await?;
         let Some(columns) = rows.into_iter().next() else { return Ok(None) };
         let (topic, topic_id, size_ms, slide_ms, threshold, levels, bytes, decoder, layout, schema, origins) =
             columns;
         let mut health = Vec::new();
         for code in levels {
             let level = Health::from_code(code.into());
-            health.push(level.ok_or_else(|| self.damaged(&what, format!("health level {code}")))?);
+            health.push(level.ok_or_else(|| self.damaged(what, format!("health level {code}")))?);
         }
         Ok(Some(Binding {
             topic,
@@ -59,7 +59,7 @@ impl Shared {
             window: WindowSpec { size_ms, slide_ms, threshold, health: HealthSet::of(&health) },
             max_mutation_bytes: bytes,
             decoder_version: decoder,
-            layout: layout.parse().map_err(|error| self.damaged(&what, error))?,
+            layout: layout.parse().map_err(|error| self.damaged(what, error))?,
             schema_version: schema,
             origins: origins.unwrap_or_default(),
         }))

@@ -168,3 +168,182 @@ fn of_server(error: &DbError, message: &str) -> Fate {
         other => not_in_the_table(other),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
+
+    use scylla::errors::{
+        ConnectionPoolError, CqlResponseKind, OperationType, SerializationError, WriteType,
+    };
+    use scylla::frame::types::Consistency::Quorum;
+
+    use super::*;
+
+    const TABLE: &str = include_str!("../../../docs/outcomes.md");
+    const CODE: &str = include_str!("outcomes.rs");
+
+    /// Every error of a server, with words that it comes with.
+    fn of_servers() -> Vec<(DbError, &'static str, Fate)> {
+        let counts = (3, 2, 1);
+        let (received, required, numfailures) = counts;
+        let (keyspace, table) = ("k".to_owned(), "t".to_owned());
+        vec![
+            (DbError::SyntaxError, "line 1:0 no viable alternative", Refused),
+            (DbError::Invalid, "Expected 8 or 0 byte long for date (4)", Refused),
+            (DbError::Invalid, "table events does not exist", Unknown),
+            (DbError::Invalid, "unconfigured table events", Unknown),
+            (DbError::Invalid, "Undefined column name health in table k.events", Unknown),
+            (DbError::Invalid, "Can't find a column family events in keyspace k", Unknown),
+            (DbError::AlreadyExists { keyspace: keyspace.clone(), table }, "", Refused),
+            (DbError::FunctionFailure { keyspace, function: "f".to_owned(), arg_types: vec![] }, "", Unknown),
+            (DbError::AuthenticationError, "Provided username x and/or password are incorrect", Unknown),
+            (DbError::Unauthorized, "User x has no MODIFY permission on <table k.events>", Refused),
+            (DbError::Unauthorized, "Unable to perform authorization of permissions: timed out", Unknown),
+            (DbError::ConfigError, "", Refused),
+            (DbError::Unavailable { consistency: Quorum, required, alive: 1 }, "", Unknown),
+            (DbError::Overloaded, "", Unknown),
+            (DbError::IsBootstrapping, "", Unknown),
+            (DbError::TruncateError, "", Unknown),
+            (
+                DbError::ReadTimeout { consistency: Quorum, received, required, data_present: true },
+                "",
+                Unknown,
+            ),
+            (
+                DbError::WriteTimeout {
+                    consistency: Quorum,
+                    received,
+                    required,
+                    write_type: WriteType::UnloggedBatch,
+                },
+                "",
+                Unknown,
+            ),
+            (
+                DbError::ReadFailure {
+                    consistency: Quorum,
+                    received,
+                    required,
+                    numfailures,
+                    data_present: false,
+                },
+                "",
+                Unknown,
+            ),
+            (
+                DbError::WriteFailure {
+                    consistency: Quorum,
+                    received,
+                    required,
+                    numfailures,
+                    write_type: WriteType::Cas,
+                },
+                "",
+                Unknown,
+            ),
+            (DbError::Unprepared { statement_id: Default::default() }, "", Unknown),
+            (DbError::ServerError, "java.lang.NullPointerException", Unknown),
+            (
+                DbError::ServerError,
+                "Encountered an oversized mutation (5/4): it is too large for the maximum size of 4",
+                Refused,
+            ),
+            (DbError::ProtocolError, "", Unknown),
+            (
+                DbError::RateLimitReached { op_type: OperationType::Write, rejected_by_coordinator: true },
+                "",
+                Unknown,
+            ),
+            (DbError::Other(0x7777), "", Unknown),
+        ]
+    }
+
+    #[test]
+    fn an_error_of_a_server_has_its_outcome_however_it_reaches_the_client() {
+        for (error, message, fate) in of_servers() {
+            assert_eq!(of_server(&error, message), fate, "{error:?} {message}");
+            let attempt = RequestAttemptError::DbError(error.clone(), message.to_owned());
+            assert_eq!(of_attempt(&attempt), fate, "{error:?} {message}");
+            let preparing = PrepareError::AllAttemptsFailed { first_attempt: attempt.clone() };
+            assert_eq!(of_prepare(&preparing), fate, "{error:?} {message}");
+            assert_eq!(of_execution(&ExecutionError::PrepareError(preparing)), fate, "{error:?} {message}");
+            assert_eq!(of_execution(&ExecutionError::LastAttemptError(attempt)), fate, "{error:?} {message}");
+        }
+    }
+
+    #[test]
+    fn what_was_found_before_it_was_sent_is_refused() {
+        let serialization = || SerializationError::new(std::io::Error::other("too long"));
+        for error in [
+            BadQuery::PartitionKeyExtraction,
+            BadQuery::SerializationError(serialization()),
+            BadQuery::ValuesTooLongForKey(70_000, 65_535),
+            BadQuery::TooManyQueriesInBatchStatement(65_536),
+        ] {
+            assert_eq!(of_execution(&ExecutionError::BadQuery(error.clone())), Refused, "{error:?}");
+        }
+        assert_eq!(of_attempt(&RequestAttemptError::SerializationError(serialization())), Refused);
+    }
+
+    #[test]
+    fn a_request_without_an_answer_is_unknown() {
+        for error in [
+            ExecutionError::EmptyPlan,
+            ExecutionError::ConnectionPoolError(ConnectionPoolError::Initializing),
+            ExecutionError::RequestTimeout(Duration::from_secs(12)),
+            ExecutionError::PrepareError(PrepareError::PreparedStatementIdsMismatch),
+        ] {
+            assert_eq!(of_execution(&error), Unknown, "{error:?}");
+        }
+        for error in [
+            RequestAttemptError::UnableToAllocStreamId,
+            RequestAttemptError::UnexpectedResponse(CqlResponseKind::Ready),
+            RequestAttemptError::RepreparedIdMissingInBatch,
+            RequestAttemptError::NonfinishedPagingState,
+        ] {
+            assert_eq!(of_attempt(&error), Unknown, "{error:?}");
+        }
+    }
+
+    /// The lines of the tables: the error's name, and the outcomes that it may have.
+    fn documented() -> BTreeMap<String, BTreeSet<String>> {
+        let mut documented: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for line in TABLE.lines().filter_map(|line| line.strip_prefix("| `")) {
+            let (name, rest) = line.split_once('`').unwrap();
+            let outcome = rest.split('|').nth(1).unwrap().trim();
+            documented.entry(name.to_owned()).or_default().insert(outcome.to_owned());
+        }
+        documented
+    }
+
+    #[test]
+    fn the_documented_table_names_every_error_of_the_code_and_no_other() {
+        let enums = ["ExecutionError", "BadQuery", "PrepareError", "RequestAttemptError", "DbError"];
+        let code = CODE.split("#[cfg(test)]").next().unwrap();
+        let mut named = BTreeSet::new();
+        for of in enums {
+            for (place, _) in code.match_indices(&format!("{of}::")) {
+                let name = code[place..].split(|c: char| !c.is_alphanumeric() && c != ':').next().unwrap();
+                named.insert(name.to_owned());
+            }
+        }
+        assert!(named.len() > 40, "{named:?}");
+        assert_eq!(documented().into_keys().collect::<BTreeSet<_>>(), named);
+    }
+
+    #[test]
+    fn the_documented_outcomes_of_servers_errors_are_those_of_the_code() {
+        let mut outcomes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (error, _, fate) in of_servers() {
+            let name = format!("{error:?}");
+            let name = name.split(|c: char| !c.is_alphanumeric()).next().unwrap();
+            let outcome = format!("{fate:?}").to_lowercase();
+            outcomes.entry(format!("DbError::{name}")).or_default().insert(outcome);
+        }
+        let mut documented = documented();
+        documented.retain(|name, _| name.starts_with("DbError::"));
+        assert_eq!(documented, outcomes);
+    }
+}

@@ -438,3 +438,104 @@ async fn select<R: for<'f, 'm> DeserializeRow<'f, 'm>>(
     let rows = rows.rows::<R>().map_err(|error| unread(error.to_string()))?;
     rows.map(|row| row.map_err(|error| unread(error.to_string()))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUCKETED: Layout = Layout::Bucketed { rows: std::num::NonZeroU32::new(4).unwrap() };
+
+    fn keyspace() -> Keyspace {
+        Keyspace::try_from("k".to_owned()).unwrap()
+    }
+
+    fn cql(layout: Layout) -> String {
+        schema::cql(&keyspace(), &Replication::anywhere(1).unwrap(), layout)
+    }
+
+    /// A cluster that has what the statements make.
+    fn right(layout: Layout) -> Found {
+        let tables = tables(&cql(layout), &keyspace());
+        let found = |columns| FoundTable { columns, ..FoundTable::default() };
+        let replication = [("class", "SimpleStrategy"), ("replication_factor", "3")];
+        let replication = replication.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Found {
+            keyspace: Some(FoundKeyspace { durable_writes: true, replication: replication.into() }),
+            tables: tables.into_iter().map(|(name, columns)| (name, found(columns))).collect(),
+        }
+    }
+
+    fn options() -> CassandraOptions {
+        CassandraOptions::new(vec!["a".to_owned()], keyspace())
+    }
+
+    #[test]
+    fn a_text_is_split_into_statements_without_comments() {
+        let text = "-- first; not a statement\nCREATE a (\n  b int, -- c; d\n);\n\n;  CREATE   e;\n";
+        assert_eq!(statements(text), ["CREATE a ( b int, )", "CREATE e"]);
+        for layout in [Layout::Original, BUCKETED] {
+            let all = statements(&cql(layout));
+            assert_eq!(all.len(), 7, "{all:#?}");
+            assert!(all.iter().all(|statement| statement.starts_with("CREATE ")), "{all:#?}");
+        }
+    }
+
+    #[test]
+    fn tables_are_read_from_their_statements() {
+        let described = |layout| -> Vec<(String, String)> {
+            let all = tables(&cql(layout), &keyspace());
+            all.into_iter()
+                .flat_map(|(table, columns)| {
+                    columns
+                        .into_iter()
+                        .map(move |(name, column)| (format!("{table}.{name}"), column.to_string()))
+                })
+                .collect()
+        };
+        let original = described(Layout::Original);
+        for (name, expected) in [
+            ("events.partition", "int, number 1 of the partition key"),
+            ("events.offset", "bigint, number 1 of the clustering key, desc"),
+            ("events.ts", "timestamp, not in the key"),
+            ("alerts.ts", "timestamp, number 1 of the clustering key, asc"),
+            ("window_counts.window_end", "timestamp, number 2 of the partition key"),
+            ("progress.partition", "int, number 1 of the partition key"),
+            ("pipeline.health", "frozen<set<int>>, not in the key"),
+            ("pipeline.origins", "frozen<map<int, bigint>>, not in the key"),
+        ] {
+            assert!(original.contains(&(name.to_owned(), expected.to_owned())), "{name}: {original:#?}");
+        }
+        assert_eq!(original.len(), 7 + 3 + 5 + 3 + 9 + 12);
+        let bucketed = described(BUCKETED);
+        let bucket = ("events.bucket".to_owned(), "bigint, number 2 of the partition key".to_owned());
+        assert!(bucketed.contains(&bucket), "{bucketed:#?}");
+        assert_eq!(bucketed.len(), original.len() + 1);
+    }
+
+    #[test]
+    fn what_the_statements_make_is_right() {
+        for layout in [Layout::Original, BUCKETED] {
+            assert_eq!(right(layout).difference(&options(), layout).unwrap().replicas, 3);
+        }
+    }
+
+    #[test]
+    fn a_local_quorum_is_of_the_replicas_of_its_datacenter() {
+        let mut found = right(Layout::Original);
+        let replication =
+            [("class", "NetworkTopologyStrategy"), ("paris", "3"), ("oslo", "5"), ("rome", "0")];
+        found.keyspace.as_mut().unwrap().replication =
+            replication.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let replicas = |datacenter: &str, consistency| {
+            let datacenter = Some(datacenter.to_owned());
+            let options = CassandraOptions { datacenter, consistency, ..options() };
+            found.difference(&options, Layout::Original).map(|right| right.replicas)
+        };
+        assert_eq!(replicas("paris", Consistency::Quorum), Ok(8));
+        assert_eq!(replicas("paris", Consistency::LocalQuorum), Ok(3));
+        for none in ["rome", "lyon"] {
+            let refused = replicas(none, Consistency::LocalQuorum);
+            assert!(matches!(refused, Err(Difference::NoReplicas { .. })), "{refused:?}");
+        }
+    }
+}

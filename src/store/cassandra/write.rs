@@ -360,3 +360,77 @@ impl Shared {
         result.map(drop).map_err(|error| self.failed(what, &error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Health;
+    use crate::store::Layout;
+
+    fn event(length: usize) -> Event {
+        Event { id: 1, ts: 2, source: "s".repeat(length), client: String::new(), health: Health::Nominal }
+    }
+
+    /// The lengths of the requests that rows at `offsets` make.
+    fn lengths(offsets: &[i64], event: &Event, layout: Layout, most_bytes: usize) -> Vec<usize> {
+        let row =
+            |offset: &i64| EventRow { partition: 1, bucket: layout.bucket(*offset), offset: *offset, event };
+        let rows: Vec<EventRow<'_>> = offsets.iter().map(row).collect();
+        let lengths: Vec<usize> = requests(&rows, most_bytes).map(|(rows, _)| rows.len()).collect();
+        let sizes: usize = requests(&rows, most_bytes).map(|(_, bytes)| bytes).sum();
+        assert_eq!(sizes, rows.iter().map(Written::bytes).sum::<usize>(), "every byte is counted once");
+        lengths
+    }
+
+    #[test]
+    fn a_request_closes_before_it_holds_too_many_bytes() {
+        let offsets: Vec<i64> = (0..10).collect();
+        let event = event(100);
+        let row = EventRow { partition: 0, bucket: None, offset: 0, event: &event }.bytes();
+        assert_eq!(lengths(&offsets, &event, Layout::Original, 4 * row), [4, 4, 2]);
+        assert_eq!(lengths(&offsets, &event, Layout::Original, 4 * row - 1), [3, 3, 3, 1]);
+        assert_eq!(lengths(&[], &event, Layout::Original, 4 * row), [0usize; 0]);
+    }
+
+    #[test]
+    fn a_row_larger_than_a_request_goes_alone() {
+        assert_eq!(lengths(&[0, 1, 2], &event(1_000), Layout::Original, 10), [1, 1, 1]);
+        assert_eq!(lengths(&[0, 1], &event(1_000), Layout::Original, 0), [1, 1]);
+    }
+
+    #[test]
+    fn a_request_has_no_more_statements_than_the_protocol_can_count() {
+        let offsets: Vec<i64> = (0..70_000).collect();
+        let lengths = lengths(&offsets, &event(1), Layout::Original, usize::MAX);
+        assert_eq!(lengths, [65_535, 70_000 - 65_535]);
+    }
+
+    #[test]
+    fn a_request_is_of_one_bucket() {
+        let layout = Layout::Bucketed { rows: std::num::NonZeroU32::new(4).unwrap() };
+        assert_eq!(lengths(&[0, 1, 2, 3, 4, 7, 8, 100], &event(1), layout, usize::MAX), [4, 2, 1, 1]);
+        assert_eq!(lengths(&[0, 4, 1], &event(1), layout, usize::MAX), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_request_of_alerts_is_of_one_source() {
+        let alert = |source: &str, ts| Alert { source: source.into(), ts, event_count: 10 };
+        let alerts = [alert("a", 5), alert("a", 10), alert("b", 5)];
+        let alerts: Vec<&Alert> = alerts.iter().collect();
+        assert_eq!(requests(&alerts, usize::MAX).map(|(rows, _)| rows.len()).collect::<Vec<_>>(), [2, 1]);
+    }
+
+    #[test]
+    fn a_large_partition_is_warned_of_once_and_each_time_it_has_doubled() {
+        let growth = Growth::new(100);
+        let passes =
+            |rows: &[i64]| -> Vec<bool> { rows.iter().map(|rows| growth.passes(1, *rows)).collect() };
+        assert_eq!(
+            passes(&[0, 99, 100, 101, 199, 200, 201, 399, 900, 901]),
+            [false, false, true, false, false, true, false, false, true, false]
+        );
+        assert!(growth.passes(2, 150), "each partition has its own");
+        assert!(growth.passes(3, i64::MAX));
+        assert!(Growth::new(0).passes(1, 1), "a limit of nothing is one row");
+    }
+}
