@@ -74,10 +74,8 @@ enum From<'a> {
 }
 
 fn shown(effective: &Effective) -> Result<Shown<'_>, Failure> {
-    let value = match effective.key.secret {
-        true => "***".into(),
-        false => serde_json::to_value(&effective.value).map_err(|error| Failure::Output(error.into()))?,
-    };
+    let value = effective.key.masked(&effective.value);
+    let value = serde_json::to_value(value).map_err(|error| Failure::Output(error.into()))?;
     let from = match &effective.origin {
         Origin::Default => From::Default,
         Origin::File { path, line } => From::File { path: path.display().to_string(), line: *line },

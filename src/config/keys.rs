@@ -1,15 +1,16 @@
-//! Every key of the configuration, in one table: its name, what it means, what it may be, and its default.
+//! What a key of the configuration is: its name, what it means, what it may be, and its default.
 //!
-//! Files, environment and flags are checked against this table, and what the command line prints about keys
-//! comes from it. [`crate::config::Settings`] has a field for each; a test holds the two together.
+//! Files, environment and flags are checked against the table of all keys ([`KEYS`]), and what the command
+//! line prints about keys comes from it. [`crate::config::Settings`] has a field for each; a test holds the two
+//! together.
 
 use std::fmt;
 
 use serde::Deserialize;
-use toml::Value;
+use toml::{Table, Value};
 
-use crate::pipeline::Options;
-use crate::schema::{KEYSPACE_RULE, Keyspace, REPLICATION_RULE, Replication};
+pub use crate::config::table::KEYS;
+use crate::schema::{REPLICATION_RULE, Replication};
 
 /// What a key may be set to, and its default.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,11 @@ pub enum Kind {
         min: i64,
         /// Greatest.
         max: i64,
+    },
+    /// True or false.
+    Boolean {
+        /// Default.
+        default: bool,
     },
     /// A text that a rule holds for.
     Text {
@@ -46,11 +52,44 @@ pub enum Kind {
         /// All of them.
         words: &'static [&'static str],
     },
+    /// One or more texts that a rule holds for.
+    Texts {
+        /// Default.
+        default: &'static [&'static str],
+        /// The rule for each.
+        valid: fn(&str) -> bool,
+        /// The rule in words, after "must be".
+        rule: &'static str,
+    },
+    /// Texts by name, for somebody else; none by default. What a name tells to be a secret is not shown.
+    Properties,
     /// See [`Replication`].
     Replication {
         /// Default.
         default: i64,
     },
+}
+
+/// What the names of properties contain whose values are nobody's business.
+const SECRET: [&str; 8] =
+    ["password", "passphrase", "secret", "pem", "token", "credential", "jaas", "oauthbearer.config"];
+
+/// A table of texts: tables in it become names with dots, numbers and truths their texts.
+fn flattened(table: Table) -> Table {
+    let mut flat = Table::new();
+    for (name, value) in table {
+        match value {
+            Value::Table(inner) => {
+                let inner = flattened(inner).into_iter();
+                flat.extend(inner.map(|(rest, value)| (format!("{name}.{rest}"), value)));
+            }
+            Value::Integer(number) => drop(flat.insert(name, number.to_string().into())),
+            Value::Float(number) => drop(flat.insert(name, number.to_string().into())),
+            Value::Boolean(truth) => drop(flat.insert(name, truth.to_string().into())),
+            other => drop(flat.insert(name, other)),
+        }
+    }
+    flat
 }
 
 impl Kind {
@@ -59,7 +98,9 @@ impl Kind {
         match *self {
             Kind::Integer { default, .. } | Kind::Replication { default } => default.into(),
             Kind::Text { default, .. } | Kind::Choice { default, .. } => default.into(),
-            Kind::Choices { default, .. } => default.to_vec().into(),
+            Kind::Choices { default, .. } | Kind::Texts { default, .. } => default.to_vec().into(),
+            Kind::Boolean { default } => default.into(),
+            Kind::Properties => Table::new().into(),
         }
     }
 
@@ -72,7 +113,22 @@ impl Kind {
             Kind::Choices { words, .. } => value.as_array().is_some_and(|all| {
                 !all.is_empty() && all.iter().all(|one| one.as_str().is_some_and(|w| words.contains(&w)))
             }),
+            Kind::Boolean { .. } => value.is_bool(),
+            Kind::Texts { valid, .. } => value
+                .as_array()
+                .is_some_and(|all| !all.is_empty() && all.iter().all(|one| one.as_str().is_some_and(valid))),
+            Kind::Properties => value
+                .as_table()
+                .is_some_and(|all| all.iter().all(|(name, value)| !name.is_empty() && value.is_str())),
             Kind::Replication { .. } => Replication::deserialize(value.clone()).is_ok(),
+        }
+    }
+
+    /// A value of a file in the form in which it is kept.
+    pub fn normal(&self, value: Value) -> Value {
+        match (self, value) {
+            (Kind::Properties, Value::Table(table)) => flattened(table).into(),
+            (_, value) => value,
         }
     }
 
@@ -83,9 +139,13 @@ impl Kind {
         let read = match self {
             Kind::Text { .. } | Kind::Choice { .. } => None,
             Kind::Integer { .. } => text.parse().ok().map(Value::Integer),
+            Kind::Boolean { .. } => text.parse().ok().map(Value::Boolean),
             Kind::Replication { .. } => toml(),
-            Kind::Choices { .. } if text.starts_with('[') => toml(),
-            Kind::Choices { .. } => Some(text.split(',').map(str::trim).collect::<Vec<_>>().into()),
+            Kind::Properties => toml().map(|value| self.normal(value)),
+            Kind::Choices { .. } | Kind::Texts { .. } if text.starts_with('[') => toml(),
+            Kind::Choices { .. } | Kind::Texts { .. } => {
+                Some(text.split(',').map(str::trim).collect::<Vec<_>>().into())
+            }
         };
         read.unwrap_or_else(|| Value::String(text.to_owned()))
     }
@@ -100,6 +160,9 @@ impl fmt::Display for Kind {
             Kind::Text { rule, .. } => f.write_str(rule),
             Kind::Choice { words, .. } => write!(f, "one of {}", words.join(", ")),
             Kind::Choices { words, .. } => write!(f, "a list of one or more of {}", words.join(", ")),
+            Kind::Boolean { .. } => f.write_str("true or false"),
+            Kind::Texts { rule, .. } => write!(f, "a list of one or more of {rule}"),
+            Kind::Properties => f.write_str("texts by name, for example {\"fetch.min.bytes\" = \"1\"}"),
             Kind::Replication { .. } => f.write_str(REPLICATION_RULE),
         }
     }
@@ -124,6 +187,12 @@ impl Key {
         KEYS.iter().find(|key| key.name == name)
     }
 
+    /// The key of [`Kind::Properties`] whose name a longer one begins with, and the rest of that.
+    pub fn find_property(name: &str) -> Option<(&'static Key, &str)> {
+        let mut keys = KEYS.iter().filter(|key| matches!(key.kind, Kind::Properties));
+        keys.find_map(|key| Some((key, name.strip_prefix(key.name)?.strip_prefix('.')?)))
+    }
+
     /// Section (empty for none) and name.
     pub fn parts(&self) -> (&'static str, &'static str) {
         self.name.split_once('.').unwrap_or(("", self.name))
@@ -134,202 +203,42 @@ impl Key {
         format!("{PREFIX}{}", self.name.replace('.', "_").to_ascii_uppercase())
     }
 
-    /// A value of this key as it may be shown: in TOML, masked if the key is secret.
-    pub fn shown(&self, value: &Value) -> String {
-        match self.secret {
-            true => "\"***\"".to_owned(),
-            false => value.to_string(),
+    /// A value of this key as it may be shown: what is secret is masked. That nothing is set is no secret.
+    pub fn masked(&self, value: &Value) -> Value {
+        match (&self.kind, value) {
+            (_, value) if self.secret && *value == self.kind.default() => value.clone(),
+            (Kind::Properties, Value::Table(all)) => {
+                let is_secret =
+                    |name: &str| SECRET.iter().any(|word| name.to_ascii_lowercase().contains(word));
+                let masked = |(name, value): (&String, &Value)| {
+                    let value = if is_secret(name) { MASK.into() } else { value.clone() };
+                    (name.clone(), value)
+                };
+                all.iter().map(masked).collect::<Table>().into()
+            }
+            // It may be anything, written in a wrong way.
+            (Kind::Properties, _) => MASK.into(),
+            _ if self.secret => MASK.into(),
+            (_, value) => value.clone(),
         }
     }
+
+    /// A value of this key as it may be shown, in TOML.
+    pub fn shown(&self, value: &Value) -> String {
+        self.masked(value).to_string()
+    }
 }
+
+/// What is shown in a secret's place.
+const MASK: &str = "***";
 
 /// What every environment variable of this program begins with.
 pub const PREFIX: &str = "EXACTLYONCE_";
 
-const MINUTE_MS: i64 = 60_000;
-const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
-const HEALTH: &[&str] = &["nominal", "warning", "critical"];
-const TOPIC_RULE: &str =
-    "1 to 249 characters A-Z, a-z, 0-9, _, - and dot, other than \".\" and \"..\" (Kafka's rule)";
-
-fn is_topic(name: &str) -> bool {
-    let valid = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    (1..=249).contains(&name.len()) && name.bytes().all(valid) && name != "." && name != ".."
-}
-
-fn is_group(name: &str) -> bool {
-    (1..=255).contains(&name.len()) && !name.chars().any(char::is_control)
-}
-
-fn is_path(path: &str) -> bool {
-    !path.is_empty() && !path.contains('\0')
-}
-
-const fn key(name: &'static str, kind: Kind, help: &'static str) -> Key {
-    Key { name, help, kind, secret: false }
-}
-
-const fn integer(default: i64, min: i64, max: i64) -> Kind {
-    Kind::Integer { default, min, max }
-}
-
-/// All keys, by section, in the order in which they are shown.
-pub const KEYS: &[Key] = &[
-    key(
-        "topic",
-        Kind::Text { default: "exactlyonce.events", valid: is_topic, rule: TOPIC_RULE },
-        "The topic that is read, and that generate writes.",
-    ),
-    key(
-        "broker.kind",
-        Kind::Choice { default: "embedded", words: &["embedded", "kafka"] },
-        "Where the log is: embedded (a file in the folder embedded.data) or kafka.",
-    ),
-    key(
-        "store.kind",
-        Kind::Choice { default: "embedded", words: &["embedded", "cassandra"] },
-        "Where the tables are: embedded (a file in the folder embedded.data) or cassandra.",
-    ),
-    key(
-        "store.keyspace",
-        Kind::Text {
-            default: "exactlyonce",
-            valid: |name| Keyspace::try_from(name.to_owned()).is_ok(),
-            rule: KEYSPACE_RULE,
-        },
-        "The keyspace of the tables. A topic that was recreated, or other windows, need another one. The \
-         embedded store keeps a keyspace other than exactlyonce in a subfolder of that name.",
-    ),
-    key(
-        "store.replication",
-        Kind::Replication { default: 1 },
-        "Copies of each row that a new keyspace of Cassandra gets: a number (SimpleStrategy), or a number for \
-         each datacenter (NetworkTopologyStrategy).",
-    ),
-    key(
-        "store.layout",
-        Kind::Choice { default: "original", words: &["original", "bucketed"] },
-        "How the rows of events are keyed: original (all of a partition of the log in one partition of the \
-         store, as in 2016; it grows without bound, where Cassandra advises some 100 MB at most) or bucketed \
-         (a new one every store.bucket_rows offsets). Chosen when the schema is applied, and bound by init.",
-    ),
-    key(
-        "store.bucket_rows",
-        integer(500_000, 1, u32::MAX as i64),
-        "Offsets that share a partition of the store, where store.layout is bucketed. The default makes some \
-         50 to 100 MB of rows with 100 to 200 bytes. Bound by init.",
-    ),
-    key(
-        "embedded.data",
-        Kind::Text { default: "exactlyonce-data", valid: is_path, rule: "the path of a folder" },
-        "The folder of the embedded broker and store, seen from the working directory.",
-    ),
-    key(
-        "embedded.synchronous",
-        Kind::Choice { default: "full", words: &["full", "normal", "off"] },
-        "When the files are synced: full (before each answer: loss of power loses nothing), normal (now and then: \
-         loss of power may take back what was answered last; if the tables are then ahead of the log, the \
-         worker refuses to go on), off (never: loss of power may damage the files). A killed process loses \
-         nothing with any of them.",
-    ),
-    key("window.size_ms", integer(5_000, 1, i64::MAX), "Length of a window of event time, in milliseconds."),
-    key(
-        "window.slide_ms",
-        integer(5_000, 1, i64::MAX),
-        "Distance from one window to the next, in milliseconds, at most window.size_ms: equal to it, windows \
-         tumble; smaller, they overlap (an event may belong to 1000 at most).",
-    ),
-    key(
-        "window.threshold",
-        integer(10, 1, i32::MAX as i64),
-        "Least number of counted events of a source in a window that makes an alert.",
-    ),
-    key(
-        "window.health",
-        Kind::Choices { default: &["critical"], words: HEALTH },
-        "The levels of health that count.",
-    ),
-    key(
-        "pipeline.group",
-        Kind::Text {
-            default: "exactlyonce",
-            valid: is_group,
-            rule: "1 to 255 bytes of text without control characters",
-        },
-        "The group whose members share the topic's partitions.",
-    ),
-    key("pipeline.batch_records", integer(5_000, 1, 1_000_000), "A batch closes with this many records."),
-    key(
-        "pipeline.batch_bytes",
-        integer(1 << 20, 1, 1 << 29),
-        "A batch closes with this many bytes of keys and values.",
-    ),
-    key(
-        "pipeline.batch_delay_ms",
-        integer(50, 0, 10 * MINUTE_MS),
-        "A batch closes this long after its first record came, in milliseconds.",
-    ),
-    key(
-        "pipeline.in_flight_batches",
-        integer(4, 1, 1_000),
-        "Batches of one partition that may be in flight at once.",
-    ),
-    key(
-        "pipeline.prefetch_bytes",
-        integer(2 << 20, 1, 1 << 30),
-        "Bytes of records of one partition that may wait to be taken into a batch.",
-    ),
-    key(
-        "pipeline.counts_cache_bytes",
-        integer(4 << 20, Options::MIN_COUNTS_CACHE_BYTES as i64, 1 << 36),
-        "Bytes of window counts that one partition may keep in memory; the rest is read again when needed.",
-    ),
-    key(
-        "pipeline.max_mutation_bytes",
-        integer(1 << 20, 1, 1 << 29),
-        "A record with more bytes of key and value is a dead letter without its bytes. Bound by init.",
-    ),
-    key(
-        "pipeline.backoff_min_ms",
-        integer(10, 1, 10 * MINUTE_MS),
-        "First wait before an unanswered request is repeated, in milliseconds; it doubles each time.",
-    ),
-    key(
-        "pipeline.backoff_max_ms",
-        integer(5_000, 1, 10 * MINUTE_MS),
-        "Longest such wait, in milliseconds, at least pipeline.backoff_min_ms.",
-    ),
-    key(
-        "pipeline.retry_deadline_ms",
-        integer(0, 0, DAY_MS),
-        "Gives up when a request was not answered for so long, in milliseconds; 0 repeats it for ever.",
-    ),
-    key(
-        "pipeline.stop_deadline_ms",
-        integer(10_000, 0, 60 * MINUTE_MS),
-        "How long what is in flight may take to finish when the worker stops or gives a partition back, in \
-         milliseconds. What does not is done again by the next worker.",
-    ),
-    key(
-        "pipeline.topic_check_interval_ms",
-        integer(10_000, 1, 60 * MINUTE_MS),
-        "How often it is checked that the topic was not recreated, in milliseconds.",
-    ),
-    key(
-        "log.format",
-        Kind::Choice { default: "text", words: &["text", "json"] },
-        "How messages are written to stderr.",
-    ),
-    key(
-        "log.level",
-        Kind::Choice { default: "info", words: &["off", "error", "warn", "info", "debug", "trace"] },
-        "The least weight of a message that is written.",
-    ),
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::table::{HEALTH, integer, is_topic};
 
     #[test]
     fn every_default_is_allowed() {
@@ -367,7 +276,51 @@ mod tests {
     fn a_secret_is_never_shown() {
         let key = Key { secret: true, ..KEYS[0] };
         assert_eq!(key.shown(&Value::from("hunter2")), "\"***\"");
+        assert_eq!(key.shown(&Value::from(7)), "\"***\"");
         assert_eq!(KEYS[0].shown(&Value::from("hunter2")), "\"hunter2\"");
+        let properties = Key { kind: Kind::Properties, ..KEYS[0] };
+        let text =
+            "{a = \"1\", ssl.key.password = \"hunter2\", \"SASL.Oauthbearer.Client.Secret\" = \"hunter2\"}";
+        let shown = properties.shown(&properties.kind.read(text));
+        assert!(shown.contains("a = \"1\"") && !shown.contains("hunter2"), "{shown}");
+        assert!(!properties.shown(&properties.kind.read("ssl.key.password=hunter2")).contains("hunter2"));
+    }
+
+    #[test]
+    fn whatever_is_called_a_password_is_secret_and_has_a_file() {
+        for key in KEYS.iter().filter(|key| key.name.ends_with("password")) {
+            assert!(key.secret, "{}", key.name);
+            assert!(Key::find(&format!("{}_file", key.name)).is_some(), "{}", key.name);
+        }
+        assert_eq!(KEYS.iter().filter(|key| key.secret).count(), 3);
+    }
+
+    #[test]
+    fn properties_are_texts_by_name_however_they_are_written() {
+        let kind = Kind::Properties;
+        let texts = kind.read("{\"a.b\" = \"1\", \"c\" = \"true\"}");
+        assert!(kind.allows(&texts));
+        assert_eq!(kind.read("{a.b = 1, c = true}"), texts);
+        for bad in ["", "a", "a=1", "[1]", "{a = [1]}", "{\"\" = \"1\"}", "{a = 1979-05-27}"] {
+            assert!(!kind.allows(&kind.read(bad)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn servers_have_a_host_and_a_port() {
+        use crate::config::table::{is_contact_point, is_servers};
+        for good in ["a:1", "a:1,b:2", "127.0.0.1:9092", "[::1]:9092", "kafka-1.example.org:9092, b:65535"] {
+            assert!(is_servers(good), "{good}");
+        }
+        for bad in ["", "a", "a:", ":1", "a:x", "a:65536", "a:1,", "a b:1", "a:1;b:2", "a:-1"] {
+            assert!(!is_servers(bad), "{bad}");
+        }
+        for good in ["a", "127.0.0.2", "a:9042", "[::1]:9042"] {
+            assert!(is_contact_point(good), "{good}");
+        }
+        for bad in ["", "a,b", "a:1,b:1", "a:x", "a b", ":1"] {
+            assert!(!is_contact_point(bad), "{bad}");
+        }
     }
 
     #[test]

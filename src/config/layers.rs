@@ -110,6 +110,18 @@ pub enum Problem {
         /// Each key's name and where it came from.
         origins: String,
     },
+    /// A file that holds a secret cannot be used.
+    #[error("{origin}: {key} is {}, which cannot be read", .path.display())]
+    Secret {
+        /// Full name of the key that names the file.
+        key: String,
+        /// The file.
+        path: PathBuf,
+        /// Where the key was set.
+        origin: Origin,
+        /// What is wrong with the file.
+        source: std::io::Error,
+    },
     /// The file is not TOML.
     #[error("{}:{line}: not TOML: {message}", .path.display())]
     Syntax {
@@ -199,6 +211,16 @@ impl Layers {
         named.map(|value| format!("{}: {}", value.key.name, value.origin)).collect::<Vec<_>>().join(", ")
     }
 
+    /// Where the value of a key came from.
+    pub(super) fn origin(&self, name: &str) -> Option<&Origin> {
+        self.values.iter().find(|value| value.key.name == name).map(|value| &value.origin)
+    }
+
+    /// True if nobody set a key.
+    pub(super) fn is_default(&self, name: &str) -> bool {
+        self.origin(name) == Some(&Origin::Default)
+    }
+
     fn set(&mut self, key: &'static Key, value: Value, origin: Origin, problems: &mut Vec<Problem>) {
         if !key.kind.allows(&value) {
             let (value, allowed) = (key.shown(&value), key.kind.to_string());
@@ -270,11 +292,14 @@ impl Layers {
             return problems.push(unknown(name, origin));
         };
         match Value::deserialize(ValueDeserializer::from(value.clone())) {
-            Ok(value) => self.set(key, value, origin, problems),
+            Ok(value) => self.set(key, key.kind.normal(value), origin, problems),
             // A number that TOML allows and no integer of 64 bits holds.
             Err(error) => problems.push(Problem::Value {
                 key: key.name,
-                value: format!("no value that can be read ({})", error.message()),
+                value: match key.secret {
+                    true => "no value that can be read".to_owned(),
+                    false => format!("no value that can be read ({})", error.message()),
+                },
                 origin,
                 allowed: key.kind.to_string(),
             }),
@@ -316,13 +341,22 @@ impl Layers {
     fn flags(&mut self, flags: &[(&'static str, String)], problems: &mut Vec<Problem>) {
         for (flag, text) in flags {
             let Some((name, value)) = text.split_once('=') else {
-                problems.push(Problem::NoAssignment { flag, text: text.clone() });
+                // Only what may be a key's name: behind it there may be a secret.
+                let is_name = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+                let text = text.chars().take_while(|c| is_name(*c)).collect();
+                problems.push(Problem::NoAssignment { flag, text });
                 continue;
             };
             let (name, origin) = (name.trim(), Origin::Flag(flag));
-            match Key::find(name) {
-                Some(key) => self.set(key, key.kind.read(value.trim()), origin, problems),
-                None => problems.push(unknown(name, origin)),
+            if let Some(key) = Key::find(name) {
+                self.set(key, key.kind.read(value.trim()), origin, problems);
+            } else if let Some((key, property)) = Key::find_property(name) {
+                let before = self.values.iter().find(|effective| effective.key.name == key.name);
+                let mut all = before.and_then(|before| before.value.as_table().cloned()).unwrap_or_default();
+                all.insert(property.to_owned(), value.trim().into());
+                self.set(key, all.into(), origin, problems);
+            } else {
+                problems.push(unknown(name, origin));
             }
         }
     }

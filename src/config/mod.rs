@@ -7,6 +7,8 @@
 pub mod keys;
 pub mod layers;
 pub mod nearest;
+pub mod services;
+mod table;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -16,6 +18,7 @@ use serde::Deserialize;
 
 use crate::binding::Facts;
 use crate::config::layers::{Layers, Problem};
+use crate::config::services::{CassandraSettings, KafkaSettings, ServicesSettings};
 use crate::embedded::Synchronous;
 use crate::pipeline::Options;
 use crate::schema::{Keyspace, Replication};
@@ -34,6 +37,12 @@ pub struct Settings {
     pub store: StoreSettings,
     /// `[embedded]`
     pub embedded: EmbeddedSettings,
+    /// `[services]`
+    pub services: ServicesSettings,
+    /// `[kafka]`
+    pub kafka: KafkaSettings,
+    /// `[cassandra]`
+    pub cassandra: CassandraSettings,
     /// `[window]`
     pub window: WindowSpec,
     /// `[pipeline]`
@@ -178,11 +187,12 @@ impl Settings {
             }
         }
         // Only a value that this machine cannot hold (a 32-bit size) gets past the table and fails here.
-        let settings = Settings::deserialize(document).map_err(|error| {
+        let mut settings = Settings::deserialize(document).map_err(|error| {
             let what = error.message().to_owned();
             vec![Problem::Together { what, origins: "all layers".to_owned() }]
         })?;
-        let problems = settings.contradictions(layers);
+        let mut problems = settings.contradictions(layers);
+        problems.extend(services::complete(&mut settings, layers));
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
 
@@ -221,6 +231,18 @@ impl Settings {
             window: self.window,
             max_mutation_bytes: self.pipeline.max_mutation_bytes,
         }
+    }
+
+    /// The options of the driver for Kafka.
+    #[cfg(feature = "kafka")]
+    pub fn kafka(&self) -> crate::broker::kafka::KafkaOptions {
+        self.kafka.options()
+    }
+
+    /// The options of the driver for Cassandra.
+    #[cfg(feature = "cassandra")]
+    pub fn cassandra(&self) -> crate::store::cassandra::CassandraOptions {
+        self.cassandra.options(&self.store.keyspace)
     }
 
     /// The layout of `events`.
@@ -305,6 +327,145 @@ mod tests {
             "pipeline.topic_check_interval_ms=13",
         ]);
         insta::assert_debug_snapshot!(set.unwrap().options(true));
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn the_defaults_of_kafka_are_those_of_its_driver() {
+        use crate::broker::kafka::KafkaOptions;
+        assert_eq!(settings(&[]).unwrap().kafka(), KafkaOptions::new("127.0.0.1:9092"));
+    }
+
+    #[cfg(feature = "cassandra")]
+    #[test]
+    fn the_defaults_of_cassandra_are_those_of_its_driver() {
+        use crate::store::cassandra::CassandraOptions;
+        let defaults = settings(&[]).unwrap();
+        let points = vec!["127.0.0.1:9042".to_owned()];
+        assert_eq!(defaults.cassandra(), CassandraOptions::new(points, defaults.store.keyspace.clone()));
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn every_option_of_kafka_can_be_set() {
+        let set = settings(&[
+            "broker.kind=kafka",
+            "kafka.bootstrap_servers=a:1,b.c:2",
+            "kafka.group_protocol=classic",
+            "kafka.session_timeout_ms=1001",
+            "kafka.max_poll_interval_ms=1002",
+            "kafka.request_timeout_ms=1003",
+            "kafka.metadata_interval_ms=1004",
+            "kafka.queued_bytes=1025",
+            "kafka.commit_offsets=false",
+            "kafka.tls=true",
+            "kafka.tls_ca_file=ca",
+            "kafka.tls_certificate_file=certificate",
+            "kafka.tls_key_file=key",
+            "kafka.tls_key_password=hunter2",
+            "kafka.sasl_mechanism=scram-sha-512",
+            "kafka.sasl_username=me",
+            "kafka.sasl_password=hunter3",
+            "kafka.properties={fetch.min.bytes = 7, \"linger.ms\" = \"5\"}",
+            "kafka.properties.socket.keepalive.enable=true",
+        ]);
+        let set = set.unwrap();
+        insta::assert_debug_snapshot!(set.kafka());
+        let security = set.kafka().security;
+        let passwords = (security.tls.unwrap().key_password.unwrap(), security.sasl.unwrap().password);
+        assert_eq!((passwords.0.expose(), passwords.1.expose()), ("hunter2", "hunter3"));
+        assert!(!format!("{set:?}").contains("hunter"));
+        let consumer = settings(&["kafka.group_protocol=consumer", "broker.kind=kafka"]).unwrap();
+        insta::assert_debug_snapshot!(consumer.kafka().group_protocol, @"Consumer");
+    }
+
+    #[cfg(feature = "cassandra")]
+    #[test]
+    fn every_option_of_cassandra_can_be_set() {
+        let set = settings(&[
+            "store.kind=cassandra",
+            "store.keyspace=k",
+            "cassandra.contact_points=a,b:1",
+            "cassandra.datacenter=d",
+            "cassandra.consistency=local_quorum",
+            "cassandra.compression=lz4",
+            "cassandra.tls=true",
+            "cassandra.tls_ca_file=ca",
+            "cassandra.tls_certificate_file=certificate",
+            "cassandra.tls_key_file=key",
+            "cassandra.username=me",
+            "cassandra.password=hunter2",
+            "cassandra.connect_timeout_ms=1",
+            "cassandra.request_timeout_ms=2",
+            "cassandra.request_bytes=3",
+            "cassandra.in_flight_bytes=4",
+            "cassandra.in_flight_requests=5",
+            "cassandra.warn_rows=6",
+        ]);
+        let set = set.unwrap();
+        insta::assert_debug_snapshot!(set.cassandra());
+        assert_eq!(set.cassandra().credentials.unwrap().password.expose(), "hunter2");
+        assert!(!format!("{set:?}").contains("hunter"));
+    }
+
+    #[test]
+    fn settings_of_services_that_do_not_go_together_are_told() {
+        let told = |flags: &[&str]| settings(flags).unwrap_err();
+        insta::assert_snapshot!(told(&[
+            "broker.kind=kafka",
+            "kafka.tls_ca_file=ca",
+            "kafka.tls_key_file=key",
+            "kafka.sasl_password=hunter2",
+            "kafka.session_timeout_ms=400000",
+        ]));
+        insta::assert_snapshot!(told(&[
+            "broker.kind=kafka",
+            "kafka.sasl_mechanism=plain",
+            "kafka.tls=true",
+            "kafka.tls_certificate_file=certificate",
+            "kafka.tls_key_password=hunter2",
+            "kafka.group_protocol=consumer",
+            "kafka.session_timeout_ms=50000",
+        ]));
+        insta::assert_snapshot!(told(&[
+            "store.kind=cassandra",
+            "cassandra.consistency=local_quorum",
+            "cassandra.tls_ca_file=ca",
+            "cassandra.tls_certificate_file=certificate",
+            "cassandra.username=me",
+            "cassandra.request_bytes=9000000",
+        ]));
+        insta::assert_snapshot!(told(&["store.kind=cassandra", "cassandra.password=hunter2"]));
+        // They are nobody's business where another kind is set.
+        settings(&["cassandra.consistency=local_quorum", "kafka.sasl_mechanism=plain"]).unwrap();
+    }
+
+    #[test]
+    fn a_secret_may_come_from_a_file_without_its_last_newline() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        let read = |content: &[u8], more: &[&str]| {
+            std::fs::write(&path, content).unwrap();
+            let file = format!("kafka.sasl_password_file={}", path.display());
+            let flags = ["broker.kind=kafka", "kafka.sasl_mechanism=plain", "kafka.sasl_username=me", &file];
+            settings(&[&flags, more].concat())
+                .map(|settings| settings.kafka.sasl_password.expose().to_owned())
+        };
+        for (content, password) in
+            [("a b", "a b"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), (" a ", " a "), ("ä\n", "ä")]
+        {
+            assert_eq!(read(content.as_bytes(), &[]).as_deref(), Ok(password));
+        }
+        for bad in [&b""[..], b"\n", b"hunter2\xff", &[b'h'; 65_537]] {
+            let told = read(bad, &[]).unwrap_err();
+            assert!(told.contains(path.to_str().unwrap()) && !told.contains("hunter2"), "{told}");
+        }
+        let told = read(b"hunter2", &["kafka.sasl_password=hunter3"]).unwrap_err();
+        assert!(told.contains("both set") && !told.contains("hunter"), "{told}");
+        std::fs::remove_file(&path).unwrap();
+        let file = format!("cassandra.password_file={}", path.display());
+        let told = settings(&["store.kind=cassandra", "cassandra.username=me", &file]).unwrap_err();
+        assert!(told.contains(path.to_str().unwrap()) && told.contains("cassandra.password_file"), "{told}");
     }
 
     #[test]

@@ -1,0 +1,370 @@
+//! Every key of the configuration, in one table.
+
+use crate::config::keys::{Key, Kind};
+use crate::pipeline::Options;
+use crate::schema::{KEYSPACE_RULE, Keyspace};
+
+const MINUTE_MS: i64 = 60_000;
+const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
+pub(super) const HEALTH: &[&str] = &["nominal", "warning", "critical"];
+const TOPIC_RULE: &str =
+    "1 to 249 characters A-Z, a-z, 0-9, _, - and dot, other than \".\" and \"..\" (Kafka's rule)";
+
+pub(super) fn is_topic(name: &str) -> bool {
+    let valid = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    (1..=249).contains(&name.len()) && name.bytes().all(valid) && name != "." && name != ".."
+}
+
+fn is_group(name: &str) -> bool {
+    (1..=255).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
+fn is_path(path: &str) -> bool {
+    !path.is_empty() && !path.contains('\0')
+}
+
+const fn key(name: &'static str, kind: Kind, help: &'static str) -> Key {
+    Key { name, help, kind, secret: false }
+}
+
+pub(super) const fn integer(default: i64, min: i64, max: i64) -> Kind {
+    Kind::Integer { default, min, max }
+}
+
+pub(super) fn is_servers(servers: &str) -> bool {
+    let is_server = |server: &str| {
+        let port = server.trim().rsplit_once(':').filter(|(host, _)| is_host(host));
+        port.is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+    };
+    servers.split(',').all(is_server)
+}
+
+fn is_host(host: &str) -> bool {
+    !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b))
+}
+
+pub(super) fn is_contact_point(point: &str) -> bool {
+    is_servers(point) && !point.contains(',') || is_host(point) && !point.contains(':')
+}
+
+fn is_name(text: &str) -> bool {
+    !text.chars().any(char::is_control)
+}
+
+fn is_optional_path(path: &str) -> bool {
+    path.is_empty() || is_path(path)
+}
+
+const fn text(default: &'static str, valid: fn(&str) -> bool, rule: &'static str) -> Kind {
+    Kind::Text { default, valid, rule }
+}
+
+const fn boolean(default: bool) -> Kind {
+    Kind::Boolean { default }
+}
+
+/// The path of a file, or nothing.
+const FILE: Kind = text("", is_optional_path, "the path of a file, or empty for none");
+
+/// A name, or nothing.
+const NAME: Kind = text("", is_name, "a text without control characters, or empty for none");
+
+/// A password, which may be any text.
+const fn secret(name: &'static str, help: &'static str) -> Key {
+    Key { name, help, kind: text("", |_| true, "a text, or empty for none"), secret: true }
+}
+
+/// All keys, by section, in the order in which they are shown.
+pub const KEYS: &[Key] = &[
+    key(
+        "topic",
+        Kind::Text { default: "exactlyonce.events", valid: is_topic, rule: TOPIC_RULE },
+        "The topic that is read, and that generate writes.",
+    ),
+    key(
+        "broker.kind",
+        Kind::Choice { default: "embedded", words: &["embedded", "kafka"] },
+        "Where the log is: embedded (a file in the folder embedded.data) or kafka.",
+    ),
+    key(
+        "store.kind",
+        Kind::Choice { default: "embedded", words: &["embedded", "cassandra"] },
+        "Where the tables are: embedded (a file in the folder embedded.data) or cassandra.",
+    ),
+    key(
+        "store.keyspace",
+        Kind::Text {
+            default: "exactlyonce",
+            valid: |name| Keyspace::try_from(name.to_owned()).is_ok(),
+            rule: KEYSPACE_RULE,
+        },
+        "The keyspace of the tables. A topic that was recreated, or other windows, need another one. The \
+         embedded store keeps a keyspace other than exactlyonce in a subfolder of that name.",
+    ),
+    key(
+        "store.replication",
+        Kind::Replication { default: 1 },
+        "Copies of each row that a new keyspace of Cassandra gets: a number (SimpleStrategy), or a number for \
+         each datacenter (NetworkTopologyStrategy).",
+    ),
+    key(
+        "store.layout",
+        Kind::Choice { default: "original", words: &["original", "bucketed"] },
+        "How the rows of events are keyed: original (all of a partition of the log in one partition of the \
+         store, as in 2016; it grows without bound, where Cassandra advises some 100 MB at most) or bucketed \
+         (a new one every store.bucket_rows offsets). Chosen when the schema is applied, and bound by init.",
+    ),
+    key(
+        "store.bucket_rows",
+        integer(500_000, 1, u32::MAX as i64),
+        "Offsets that share a partition of the store, where store.layout is bucketed. The default makes some \
+         50 to 100 MB of rows with 100 to 200 bytes. Bound by init.",
+    ),
+    key(
+        "embedded.data",
+        Kind::Text { default: "exactlyonce-data", valid: is_path, rule: "the path of a folder" },
+        "The folder of the embedded broker and store, seen from the working directory.",
+    ),
+    key(
+        "embedded.synchronous",
+        Kind::Choice { default: "full", words: &["full", "normal", "off"] },
+        "When the files are synced: full (before each answer: loss of power loses nothing), normal (now and then: \
+         loss of power may take back what was answered last; if the tables are then ahead of the log, the \
+         worker refuses to go on), off (never: loss of power may damage the files). A killed process loses \
+         nothing with any of them.",
+    ),
+    key(
+        "services.start_deadline_ms",
+        integer(60_000, 0, DAY_MS),
+        "How long a command waits for Kafka and Cassandra to answer when it starts, in milliseconds; then it \
+         ends with exit code 4. 0 asks once. What will not get better by waiting (a wrong password, a \
+         certificate that is not trusted, other tables) is not waited for. A service that is lost later: see \
+         pipeline.retry_deadline_ms.",
+    ),
+    key(
+        "kafka.bootstrap_servers",
+        text("127.0.0.1:9092", is_servers, "host:port, with commas between several"),
+        "Some of the cluster's brokers; the others are learnt from them. The section kafka is for broker.kind \
+         = kafka.",
+    ),
+    key(
+        "kafka.group_protocol",
+        Kind::Choice { default: "classic", words: &["classic", "consumer"] },
+        "How the group's members share the partitions: classic (one of them assigns, in small steps) or \
+         consumer (the broker assigns, KIP-848; needs Kafka 4.0). All members must use the same.",
+    ),
+    key(
+        "kafka.session_timeout_ms",
+        integer(45_000, 1_000, DAY_MS),
+        "A member that was not heard of for so long is out of the group, in milliseconds. With \
+         kafka.group_protocol = consumer the broker says, and this must not be set.",
+    ),
+    key(
+        "kafka.max_poll_interval_ms",
+        integer(300_000, 1_000, DAY_MS),
+        "A member that hangs for so long gives its partitions up, in milliseconds, at least \
+         kafka.session_timeout_ms. A long outage of the store is no such thing.",
+    ),
+    key(
+        "kafka.request_timeout_ms",
+        integer(10_000, 100, 10 * MINUTE_MS),
+        "How long a request to a broker may take, in milliseconds.",
+    ),
+    key(
+        "kafka.metadata_interval_ms",
+        integer(30_000, 100, DAY_MS),
+        "How often it is looked whether the topic has got more partitions, in milliseconds.",
+    ),
+    key(
+        "kafka.queued_bytes",
+        integer(8 << 20, 1 << 10, 1 << 31),
+        "Bytes that may wait in the client's queues, over all partitions.",
+    ),
+    key(
+        "kafka.commit_offsets",
+        boolean(true),
+        "Whether durable positions are also committed to the group, for lag dashboards. Nothing starts there.",
+    ),
+    key(
+        "kafka.tls",
+        boolean(false),
+        "Whether connections are encrypted. The brokers' certificates are checked.",
+    ),
+    key(
+        "kafka.tls_ca_file",
+        FILE,
+        "Certificates of the authorities that are trusted, in PEM; the system's own if empty.",
+    ),
+    key("kafka.tls_certificate_file", FILE, "This client's certificate and its chain, in PEM."),
+    key("kafka.tls_key_file", FILE, "The key of this client's certificate, in PEM."),
+    secret("kafka.tls_key_password", "The password of that key. Better in a file or in the environment."),
+    key("kafka.tls_key_password_file", FILE, "A file that holds it. A newline at its end does not count."),
+    key(
+        "kafka.sasl_mechanism",
+        Kind::Choice { default: "none", words: &["none", "plain", "scram-sha-256", "scram-sha-512"] },
+        "How this client shows name and password. plain sends the password as it is, so use it with kafka.tls.",
+    ),
+    key("kafka.sasl_username", NAME, "The name."),
+    secret("kafka.sasl_password", "The password. Better in a file or in the environment."),
+    key("kafka.sasl_password_file", FILE, "A file that holds it. A newline at its end does not count."),
+    key(
+        "kafka.properties",
+        Kind::Properties,
+        "Other properties of librdkafka, as they are. Those that this program sets, or that would break its \
+         guarantees, are refused. As a flag also one by one: --set kafka.properties.fetch.min.bytes=1.",
+    ),
+    key(
+        "cassandra.contact_points",
+        Kind::Texts { default: &["127.0.0.1:9042"], valid: is_contact_point, rule: "host or host:port" },
+        "Some of the cluster's nodes; the others are learnt from them. The section cassandra is for store.kind \
+         = cassandra.",
+    ),
+    key(
+        "cassandra.datacenter",
+        NAME,
+        "The datacenter whose nodes are asked; all if empty. Needed for local_quorum. All workers of a keyspace \
+         must use the same.",
+    ),
+    key(
+        "cassandra.consistency",
+        Kind::Choice { default: "quorum", words: &["quorum", "local_quorum"] },
+        "The replicas that take part in each read and write: quorum (more than half of all) or local_quorum \
+         (more than half of those in cassandra.datacenter).",
+    ),
+    key(
+        "cassandra.compression",
+        Kind::Choice { default: "none", words: &["none", "lz4", "snappy"] },
+        "How requests and answers are compressed.",
+    ),
+    key(
+        "cassandra.tls",
+        boolean(false),
+        "Whether connections are encrypted. The nodes' certificates are checked.",
+    ),
+    key(
+        "cassandra.tls_ca_file",
+        FILE,
+        "Certificates of the authorities that are trusted, in PEM; the system's own if empty.",
+    ),
+    key("cassandra.tls_certificate_file", FILE, "This client's certificate and its chain, in PEM."),
+    key("cassandra.tls_key_file", FILE, "The key of this client's certificate, in PEM."),
+    key("cassandra.username", NAME, "The name."),
+    secret("cassandra.password", "The password. Better in a file or in the environment."),
+    key("cassandra.password_file", FILE, "A file that holds it. A newline at its end does not count."),
+    key(
+        "cassandra.connect_timeout_ms",
+        integer(5_000, 1, 10 * MINUTE_MS),
+        "How long connecting to one node may take, in milliseconds.",
+    ),
+    key(
+        "cassandra.request_timeout_ms",
+        integer(12_000, 1, 10 * MINUTE_MS),
+        "How long an answer is waited for, in milliseconds; the request may still be carried out later. Longer \
+         than the nodes' own timeouts, so that these are told.",
+    ),
+    key("cassandra.request_bytes", integer(32 << 10, 1, 1 << 26), "Bytes of rows in one request."),
+    key(
+        "cassandra.in_flight_bytes",
+        integer(1 << 20, 1, 1 << 31),
+        "Bytes of rows that may be under way at once, at least cassandra.request_bytes.",
+    ),
+    key("cassandra.in_flight_requests", integer(64, 1, 32_768), "Requests that may be under way at once."),
+    key(
+        "cassandra.warn_rows",
+        integer(1_000_000, 1, i64::MAX),
+        "With store.layout = original: a warning says so when a partition passes so many rows.",
+    ),
+    key("window.size_ms", integer(5_000, 1, i64::MAX), "Length of a window of event time, in milliseconds."),
+    key(
+        "window.slide_ms",
+        integer(5_000, 1, i64::MAX),
+        "Distance from one window to the next, in milliseconds, at most window.size_ms: equal to it, windows \
+         tumble; smaller, they overlap (an event may belong to 1000 at most).",
+    ),
+    key(
+        "window.threshold",
+        integer(10, 1, i32::MAX as i64),
+        "Least number of counted events of a source in a window that makes an alert.",
+    ),
+    key(
+        "window.health",
+        Kind::Choices { default: &["critical"], words: HEALTH },
+        "The levels of health that count.",
+    ),
+    key(
+        "pipeline.group",
+        Kind::Text {
+            default: "exactlyonce",
+            valid: is_group,
+            rule: "1 to 255 bytes of text without control characters",
+        },
+        "The group whose members share the topic's partitions.",
+    ),
+    key("pipeline.batch_records", integer(5_000, 1, 1_000_000), "A batch closes with this many records."),
+    key(
+        "pipeline.batch_bytes",
+        integer(1 << 20, 1, 1 << 29),
+        "A batch closes with this many bytes of keys and values.",
+    ),
+    key(
+        "pipeline.batch_delay_ms",
+        integer(50, 0, 10 * MINUTE_MS),
+        "A batch closes this long after its first record came, in milliseconds.",
+    ),
+    key(
+        "pipeline.in_flight_batches",
+        integer(4, 1, 1_000),
+        "Batches of one partition that may be in flight at once.",
+    ),
+    key(
+        "pipeline.prefetch_bytes",
+        integer(2 << 20, 1, 1 << 30),
+        "Bytes of records of one partition that may wait to be taken into a batch.",
+    ),
+    key(
+        "pipeline.counts_cache_bytes",
+        integer(4 << 20, Options::MIN_COUNTS_CACHE_BYTES as i64, 1 << 36),
+        "Bytes of window counts that one partition may keep in memory; the rest is read again when needed.",
+    ),
+    key(
+        "pipeline.max_mutation_bytes",
+        integer(1 << 20, 1, 1 << 29),
+        "A record with more bytes of key and value is a dead letter without its bytes. Bound by init.",
+    ),
+    key(
+        "pipeline.backoff_min_ms",
+        integer(10, 1, 10 * MINUTE_MS),
+        "First wait before an unanswered request is repeated, in milliseconds; it doubles each time.",
+    ),
+    key(
+        "pipeline.backoff_max_ms",
+        integer(5_000, 1, 10 * MINUTE_MS),
+        "Longest such wait, in milliseconds, at least pipeline.backoff_min_ms.",
+    ),
+    key(
+        "pipeline.retry_deadline_ms",
+        integer(0, 0, DAY_MS),
+        "Gives up when a request was not answered for so long, in milliseconds; 0 repeats it for ever.",
+    ),
+    key(
+        "pipeline.stop_deadline_ms",
+        integer(10_000, 0, 60 * MINUTE_MS),
+        "How long what is in flight may take to finish when the worker stops or gives a partition back, in \
+         milliseconds. What does not is done again by the next worker.",
+    ),
+    key(
+        "pipeline.topic_check_interval_ms",
+        integer(10_000, 1, 60 * MINUTE_MS),
+        "How often it is checked that the topic was not recreated, in milliseconds.",
+    ),
+    key(
+        "log.format",
+        Kind::Choice { default: "text", words: &["text", "json"] },
+        "How messages are written to stderr.",
+    ),
+    key(
+        "log.level",
+        Kind::Choice { default: "info", words: &["off", "error", "warn", "info", "debug", "trace"] },
+        "The least weight of a message that is written.",
+    ),
+];
