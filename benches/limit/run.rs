@@ -1,0 +1,124 @@
+//! The pipeline, as the program runs it, with the time between its first delivery and its last write.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use exactlyonce::binding::Facts;
+use exactlyonce::broker::kafka::{KafkaBroker, KafkaOptions};
+use exactlyonce::broker::{
+    Assignment, Broker, BrokerError, Consumer, Delivery, Fetched, LogOffsets, Topic,
+};
+use exactlyonce::pipeline::{self, Options};
+use exactlyonce::store::Layout;
+use exactlyonce::store::cassandra::CassandraStore;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::services::Services;
+use crate::{Measured, Outcome};
+
+pub async fn measure(services: &Services, topic: &str, keyspace: &str) -> Outcome<Measured> {
+    let store = CassandraStore::connect(&services.store(keyspace)?, Layout::Original).await?;
+    let times = Arc::new(Mutex::new(Times::default()));
+    let broker = Timed {
+        broker: KafkaBroker::connect(&KafkaOptions::new(&services.kafka))?,
+        times: Arc::clone(&times),
+    };
+    let options =
+        Options { until_end: true, group: keyspace.to_owned(), ..Options::new(Facts::new(topic)) };
+    let rng = ChaCha8Rng::seed_from_u64(0);
+    let summary = pipeline::run(&broker, &store, &options, rng, std::future::pending()).await?;
+    let times = times.lock().map_err(|_| "a panic")?;
+    let seconds = match (times.first, times.last) {
+        (Some(first), Some(last)) => (last - first).as_secs_f64(),
+        _ => 0.0,
+    };
+    Measured::of_this_process(summary.records, seconds)
+}
+
+/// When the first records came, and when the worker left the group, having written everything.
+#[derive(Default)]
+struct Times {
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+/// A broker that notes [`Times`].
+#[derive(Clone)]
+struct Timed<T> {
+    broker: T,
+    times: Arc<Mutex<Times>>,
+}
+
+impl<T> Timed<T> {
+    fn note(&self, set: impl FnOnce(&mut Times)) {
+        if let Ok(mut times) = self.times.lock() {
+            set(&mut times);
+        }
+    }
+}
+
+impl<B: Broker> Broker for Timed<B> {
+    type Consumer = Timed<B::Consumer>;
+
+    async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
+        self.broker.topic(topic).await
+    }
+
+    async fn offsets(&self, topic: &str, partition: i32) -> Result<LogOffsets, BrokerError> {
+        self.broker.offsets(topic, partition).await
+    }
+
+    async fn fetch(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Result<Fetched, BrokerError> {
+        self.broker.fetch(topic, partition, offset, max_records, max_bytes).await
+    }
+
+    async fn subscribe(&self, group: &str, topic: &str) -> Result<Self::Consumer, BrokerError> {
+        let broker = self.broker.subscribe(group, topic).await?;
+        Ok(Timed { broker, times: Arc::clone(&self.times) })
+    }
+}
+
+impl<C: Consumer> Consumer for Timed<C> {
+    async fn poll(&mut self) -> Result<Delivery, BrokerError> {
+        let delivery = self.broker.poll().await;
+        if let Ok(Delivery::Records { .. }) = delivery {
+            self.note(|times| {
+                times.first.get_or_insert_with(Instant::now);
+            });
+        }
+        delivery
+    }
+
+    fn start(&mut self, assignment: Assignment, offset: i64) {
+        self.broker.start(assignment, offset);
+    }
+
+    fn pause(&mut self, partition: i32) {
+        self.broker.pause(partition);
+    }
+
+    fn resume(&mut self, partition: i32) {
+        self.broker.resume(partition);
+    }
+
+    fn release(&mut self, partition: i32) {
+        self.broker.release(partition);
+    }
+
+    fn report(&mut self, partition: i32, next_offset: i64) {
+        self.broker.report(partition, next_offset);
+    }
+
+    async fn leave(self) {
+        self.note(|times| times.last = Some(Instant::now()));
+        self.broker.leave().await;
+    }
+}

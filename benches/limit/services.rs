@@ -1,0 +1,124 @@
+//! The services that are measured, and what is in them.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use exactlyonce::binding::{self, Facts, Origin};
+use exactlyonce::broker::kafka::{KafkaBroker, KafkaOptions};
+use exactlyonce::broker::{Broker, BrokerError, NewRecord, Producer};
+use exactlyonce::generate::{Mixed, Share};
+use exactlyonce::schema::{Keyspace, Replication};
+use exactlyonce::store::Layout;
+use exactlyonce::store::cassandra::{self, CassandraOptions, CassandraStore};
+use scylla::client::session_builder::SessionBuilder;
+
+use crate::Outcome;
+
+/// Partitions of the topics.
+pub const PARTITIONS: i32 = 3;
+
+/// Where the services are.
+pub struct Services {
+    /// Brokers, with commas between.
+    pub kafka: String,
+    /// Nodes.
+    pub cassandra: Vec<String>,
+}
+
+impl Services {
+    /// Asks the script that starts them.
+    pub fn find() -> Outcome<Self> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/local/cluster");
+        let output = Command::new(&script).arg("env").output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let value = |name: &str| {
+            let line = said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            line.map(|value| value.trim_matches(['\'', '"']).to_owned()).filter(|value| !value.is_empty())
+        };
+        match (value("KAFKA"), value("CASSANDRA")) {
+            (Some(kafka), Some(nodes)) if output.status.success() => {
+                Ok(Self { kafka, cassandra: nodes.split(',').map(str::to_owned).collect() })
+            }
+            _ => Err("no services: start them with docker/local/cluster up".into()),
+        }
+    }
+
+    fn broker(&self) -> Outcome<KafkaBroker> {
+        Ok(KafkaBroker::connect(&KafkaOptions::new(&self.kafka))?)
+    }
+
+    /// The store's options for a keyspace.
+    pub fn store(&self, keyspace: &str) -> Outcome<CassandraOptions> {
+        Ok(CassandraOptions::new(self.cassandra.clone(), Keyspace::try_from(keyspace.to_owned())?))
+    }
+
+    /// A topic of so many records, made once: 50 sources, 30 % Critical, events only.
+    pub async fn topic(&self, records: u64) -> Outcome<String> {
+        let (broker, topic) = (self.broker()?, format!("exactlyonce.limit.{records}"));
+        match broker.create_topic(&topic, PARTITIONS, 1).await {
+            Ok(_) => {
+                let mixed = Mixed {
+                    records,
+                    sources: 50,
+                    health: "50,20,30".parse()?,
+                    late: Share::NONE,
+                    duplicates: Share::NONE,
+                    malformed: Share::NONE,
+                    ..Mixed::default()
+                };
+                // Evenly over the partitions: the three clients' names share two of them.
+                let made = mixed.records()?.enumerate();
+                let mut made =
+                    made.map(|(i, record)| NewRecord { partition: Some(i as i32 % PARTITIONS), ..record });
+                loop {
+                    let chunk: Vec<NewRecord> = made.by_ref().take(20_000).collect();
+                    if chunk.is_empty() {
+                        break;
+                    }
+                    broker.append(&topic, chunk).await?;
+                }
+            }
+            Err(BrokerError::TopicExists(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match self.records(&topic).await? {
+            found if found == records => Ok(topic),
+            found => Err(format!("topic {topic} holds {found} records, not {records}: delete it").into()),
+        }
+    }
+
+    /// Records of a topic.
+    pub async fn records(&self, topic: &str) -> Outcome<u64> {
+        let (broker, mut records) = (self.broker()?, 0);
+        for partition in 0..PARTITIONS {
+            let log = broker.offsets(topic, partition).await?;
+            records += u64::try_from(log.end - log.start)?;
+        }
+        Ok(records)
+    }
+
+    /// A fresh keyspace with the tables.
+    pub async fn keyspace(&self, name: &str) -> Outcome<String> {
+        self.drop_keyspace(name).await?;
+        let replicas = i64::try_from(self.cassandra.len().min(3))?;
+        cassandra::apply_schema(&self.store(name)?, &Replication::anywhere(replicas)?, Layout::Original).await?;
+        Ok(name.to_owned())
+    }
+
+    /// A fresh keyspace that is bound to a topic.
+    pub async fn bound(&self, name: &str, topic: &str) -> Outcome<String> {
+        let keyspace = self.keyspace(name).await?;
+        let store = CassandraStore::connect(&self.store(&keyspace)?, Layout::Original).await?;
+        binding::init(&self.broker()?, &store, &Facts::new(topic), &Origin::Start).await?;
+        Ok(keyspace)
+    }
+
+    /// Drops a keyspace and lets the node settle.
+    pub async fn drop_keyspace(&self, name: &str) -> Outcome {
+        let session = SessionBuilder::new().known_nodes(&self.cassandra).build().await?;
+        session.query_unpaged(format!("DROP KEYSPACE IF EXISTS {name}"), ()).await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+//! The program on three real brokers and three real nodes of Cassandra, while everything is killed, paused and
+//! restarted; then its own `verify` judges the tables.
+//!
+//! ```text
+//! docker/local/cluster up --kafka 3 --cassandra 3
+//! EXACTLYONCE_REAL_SECONDS=180 cargo test --test real -- --ignored --nocapture
+//! docker/local/cluster down
+//! ```
+//!
+//! `EXACTLYONCE_REAL_SECONDS` is how long there is trouble (180). `EXACTLYONCE_REAL_SEED` repeats a run's
+//! choices: the records, the faults, their order, targets and lengths. Where in the work a fault falls
+//! is up to the machine. Every fault is printed when it begins.
+
+#![cfg(unix)]
+
+mod pipeline;
+mod services;
+mod trouble;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use pipeline::{Pipeline, Producer, Workers};
+use services::Services;
+use trouble::{Random, Told};
+
+fn number(variable: &str, default: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}, it must be a number")),
+        Err(_) => default,
+    }
+}
+
+#[test]
+#[ignore = "needs services: docker/local/cluster up --kafka 3 --cassandra 3"]
+fn the_tables_are_exact_whatever_happened_to_workers_brokers_and_nodes() {
+    let seconds = number("EXACTLYONCE_REAL_SECONDS", 180);
+    let seed = number("EXACTLYONCE_REAL_SEED", u64::from(rand::random::<u32>()));
+    println!("EXACTLYONCE_REAL_SEED={seed} EXACTLYONCE_REAL_SECONDS={seconds} repeats this");
+    let mut random = Random::new(seed);
+    let services = Arc::new(Services::find());
+    services.heal();
+
+    // Two pipelines on one topic: other windows, another layout, another group protocol, another keyspace.
+    let name = format!("real_{}", std::process::id());
+    let topic = format!("exactlyonce.{name}");
+    let first = Pipeline::new(
+        &services,
+        &topic,
+        &name,
+        &["kafka.group_protocol=\"classic\"", "kafka.session_timeout_ms=6000"],
+    );
+    let second = Pipeline::new(
+        &services,
+        &topic,
+        &format!("{name}_b"),
+        &[
+            "kafka.group_protocol=\"consumer\"",
+            "window.size_ms=20000",
+            "store.layout=\"bucketed\"",
+            "store.bucket_rows=1000",
+            "pipeline.batch_records=700",
+            "pipeline.counts_cache_bytes=20000",
+        ],
+    );
+    first.fine(&["topic", "create", "--partitions", "3", "--replication-factor", "3"]);
+    for pipeline in [&first, &second] {
+        pipeline.fine(&["init"]);
+    }
+
+    let told = Told::new();
+    let over = Arc::new(AtomicBool::new(false));
+    let workers = [Workers::start(&first, 3), Workers::start(&second, 2)];
+    let producer = Producer::start(first.clone(), random.fork(), Arc::clone(&over));
+    let until = Instant::now() + Duration::from_secs(seconds);
+    std::thread::scope(|scope| {
+        let (for_services, for_workers) = (random.fork(), random.fork());
+        scope.spawn(|| trouble::of_services(&services, &topic, for_services, until, &told));
+        scope.spawn(|| trouble::of_workers(&workers, for_workers, until, &told));
+    });
+    println!("healing");
+    services.heal();
+    over.store(true, Ordering::Relaxed);
+    let records = producer.finish();
+    for workers in workers {
+        workers.stop_in_order();
+    }
+    for pipeline in [&first, &second] {
+        pipeline.drain_and_verify(records);
+    }
+    told.print();
+    // A run that hurt nobody has shown nothing.
+    for kind in ["worker killed", "worker paused", "node", "broker"] {
+        assert!(told.count(kind) > 0 || seconds < 120, "no fault of kind {kind:?} in {seconds} s");
+    }
+    for pipeline in [&first, &second] {
+        pipeline.drop_keyspace();
+    }
+}
