@@ -48,7 +48,8 @@ impl Measured {
         let stat = std::fs::read_to_string("/proc/self/stat")?;
         // The name in parentheses may hold blanks. Ticks are hundredths of a second on Linux.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-        let ticks = |place: usize| fields.get(place).ok_or("short stat")?.parse::<f64>().map_err(|e| e.to_string());
+        let ticks =
+            |place: usize| fields.get(place).ok_or("short stat")?.parse::<f64>().map_err(|e| e.to_string());
         Ok(Self { records, seconds, cpu_seconds: (ticks(11)? + ticks(12)?) / 100.0, memory_kib })
     }
 
@@ -87,7 +88,13 @@ fn main() -> Outcome {
         "bare" => {
             let (topic, keyspace) = (text(1)?, text(2)?);
             let (rows, in_flight) = (number(3, BATCH_ROWS as u64)?, number(4, IN_FLIGHT as u64)?);
-            report(runtime.block_on(bare::measure(&services, &topic, &keyspace, rows as usize, in_flight as usize))?)
+            report(runtime.block_on(bare::measure(
+                &services,
+                &topic,
+                &keyspace,
+                rows as usize,
+                in_flight as usize,
+            ))?)
         }
         "pipeline" => report(runtime.block_on(run::measure(&services, &text(1)?, &text(2)?))?),
         other => Err(format!("no such measurement: {other}").into()),
@@ -120,7 +127,9 @@ fn median(mut values: Vec<f64>) -> f64 {
 async fn ratio(services: &Services, records: u64, rounds: u64) -> Outcome {
     let topic = services.topic(records).await?;
     let (mut speed, mut cpu) = (Vec::new(), Vec::new());
-    println!("{records} records; the bare loop writes {BATCH_ROWS} rows a batch, {IN_FLIGHT} batches in flight");
+    println!(
+        "{records} records; the bare loop writes {BATCH_ROWS} rows a batch, {IN_FLIGHT} batches in flight"
+    );
     // The first round warms up the services and is not counted.
     for round in 0..=rounds {
         let bare = {

@@ -5,9 +5,7 @@ use std::time::Instant;
 
 use exactlyonce::binding::Facts;
 use exactlyonce::broker::kafka::{KafkaBroker, KafkaOptions};
-use exactlyonce::broker::{
-    Assignment, Broker, BrokerError, Consumer, Delivery, Fetched, LogOffsets, Topic,
-};
+use exactlyonce::broker::{Assignment, Broker, BrokerError, Consumer, Delivery, Fetched, LogOffsets, Topic};
 use exactlyonce::pipeline::{self, Options};
 use exactlyonce::store::Layout;
 use exactlyonce::store::cassandra::CassandraStore;
@@ -24,8 +22,7 @@ pub async fn measure(services: &Services, topic: &str, keyspace: &str) -> Outcom
         broker: KafkaBroker::connect(&KafkaOptions::new(&services.kafka))?,
         times: Arc::clone(&times),
     };
-    let options =
-        Options { until_end: true, group: keyspace.to_owned(), ..Options::new(Facts::new(topic)) };
+    let options = Options { until_end: true, group: keyspace.to_owned(), ..Options::new(Facts::new(topic)) };
     let rng = ChaCha8Rng::seed_from_u64(0);
     let summary = pipeline::run(&broker, &store, &options, rng, std::future::pending()).await?;
     let times = times.lock().map_err(|_| "a panic")?;

@@ -102,7 +102,8 @@ impl Services {
     pub async fn keyspace(&self, name: &str) -> Outcome<String> {
         self.drop_keyspace(name).await?;
         let replicas = i64::try_from(self.cassandra.len().min(3))?;
-        cassandra::apply_schema(&self.store(name)?, &Replication::anywhere(replicas)?, Layout::Original).await?;
+        cassandra::apply_schema(&self.store(name)?, &Replication::anywhere(replicas)?, Layout::Original)
+            .await?;
         Ok(name.to_owned())
     }
 

@@ -71,13 +71,22 @@ impl Pipeline {
         let name = format!("{}-drain", self.keyspace);
         let mut worker = Worker::start(self, &name, &["run", "--until-end"]);
         let ended = worker.wait(DRAIN);
-        assert_eq!(ended, Some(Some(0)), "the last worker did not reach the end:\n{}", tail(&self.log(&name)));
+        assert_eq!(
+            ended,
+            Some(Some(0)),
+            "the last worker did not reach the end:\n{}",
+            tail(&self.log(&name))
+        );
         let (code, said) = self.said(&["verify", "--json"]);
         assert_eq!(code, Some(0), "{said}");
-        let report: serde_json::Value = said.lines().find_map(|line| serde_json::from_str(line).ok()).expect("a report");
+        let report: serde_json::Value =
+            said.lines().find_map(|line| serde_json::from_str(line).ok()).expect("a report");
         println!("{}: {report}", self.keyspace);
         let read = report["counts"]["records"].as_u64().or(report["records"].as_u64());
-        assert!(read.is_some_and(|read| read >= at_least), "{read:?} records of at least {at_least}: {report}");
+        assert!(
+            read.is_some_and(|read| read >= at_least),
+            "{read:?} records of at least {at_least}: {report}"
+        );
     }
 
     pub fn drop_keyspace(&self) {
@@ -162,7 +171,11 @@ impl Workers {
     fn with<T>(&self, number: usize, act: impl FnOnce(&mut Worker) -> T) -> T {
         let mut worker = self.all[number].lock().expect("nobody panicked");
         if let Some(status) = worker.0.try_wait().expect("it can be asked") {
-            panic!("worker {} ended with {status}:\n{}", self.name(number), tail(&self.pipeline.log(&self.name(number))));
+            panic!(
+                "worker {} ended with {status}:\n{}",
+                self.name(number),
+                tail(&self.pipeline.log(&self.name(number)))
+            );
         }
         act(&mut worker)
     }
@@ -198,7 +211,13 @@ impl Workers {
         signal(&worker.0, "TERM");
         let ended = worker.wait(Duration::from_secs(60));
         let log = self.pipeline.log(&self.name(number));
-        assert_eq!(ended, Some(Some(0)), "worker {} did not stop in order:\n{}", self.name(number), tail(&log));
+        assert_eq!(
+            ended,
+            Some(Some(0)),
+            "worker {} did not stop in order:\n{}",
+            self.name(number),
+            tail(&log)
+        );
     }
 
     pub fn stop_in_order(self) {
@@ -220,8 +239,25 @@ impl Producer {
                 // Windows on both sides of the threshold, and event time that overlaps from call to call.
                 let (count, start) = (events.to_string(), start_ms.to_string());
                 let said = pipeline.said(&[
-                    "generate", "--preset", "mixed", "--events", &count, "--sources", "40", "--rate", "300",
-                    "--malformed", "3", "--late", "5", "--late-by-ms", "30000", "--start-ms", &start, "--seed", &seed,
+                    "generate",
+                    "--preset",
+                    "mixed",
+                    "--events",
+                    &count,
+                    "--sources",
+                    "40",
+                    "--rate",
+                    "300",
+                    "--malformed",
+                    "3",
+                    "--late",
+                    "5",
+                    "--late-by-ms",
+                    "30000",
+                    "--start-ms",
+                    &start,
+                    "--seed",
+                    &seed,
                 ]);
                 // With the brokers in trouble it may fail; then any part of it is in the log, which is all that counts.
                 if said.0 == Some(0) {

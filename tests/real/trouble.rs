@@ -161,14 +161,11 @@ pub fn of_services(services: &Services, topic: &str, mut random: Random, until: 
 }
 
 fn add_partition(services: &Services, topic: &str, partitions: usize) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", &services.kafka)
-        .create()
-        .expect("a client");
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &services.kafka).create().expect("a client");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let answer = runtime.block_on(
-        admin.create_partitions(&[NewPartitions::new(topic, partitions)], &AdminOptions::new()),
-    );
+    let answer = runtime
+        .block_on(admin.create_partitions(&[NewPartitions::new(topic, partitions)], &AdminOptions::new()));
     let answers = answer.expect("the broker answers");
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
 }
