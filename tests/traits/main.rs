@@ -2,12 +2,15 @@
 //! implementation. What only one of them can do has a file of its own.
 
 mod broker;
+#[cfg(feature = "cassandra")]
+mod cassandra;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod memory;
 mod store;
 
-/// Makes each case a test on every implementation: `name: value`, or `name in_folder: function of a folder`.
+/// Makes each case a test on every implementation: `name: value`, or `name in_folder: function of a folder`, or
+/// `name on_services: function`, which needs services to run.
 macro_rules! on_every_implementation {
     ([$($(#[$meta:meta])* ($($implementation:tt)*)),* $(,)?], $cases:tt) => {
         $($(#[$meta])* crate::on_one_implementation!($($implementation)*, $cases);)*
@@ -33,6 +36,19 @@ macro_rules! on_one_implementation {
                 async fn $case() {
                     let folder = tempfile::tempdir().unwrap();
                     super::$case(($new)(folder.path())).await;
+                }
+            )*
+        }
+    };
+    ($name:ident on_services: $new:expr, [$($case:ident),* $(,)?]) => {
+        mod $name {
+            $(
+                #[tokio::test]
+                #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+                async fn $case() {
+                    let kept = ($new)().await;
+                    super::$case(kept.store.clone()).await;
+                    kept.drop().await;
                 }
             )*
         }

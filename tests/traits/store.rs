@@ -17,6 +17,10 @@ crate::on_every_implementation!(
         (on_embedded in_folder: crate::embedded::store_in),
         #[cfg(feature = "embedded")]
         (on_embedded_in_buckets in_folder: crate::embedded::bucketed_store_in),
+        #[cfg(feature = "cassandra")]
+        (on_cassandra on_services: crate::cassandra::kept),
+        #[cfg(feature = "cassandra")]
+        (on_cassandra_in_buckets on_services: crate::cassandra::kept_in_buckets),
     ],
     [
         a_new_store_holds_nothing,

@@ -1,5 +1,227 @@
-//! The tables in Apache Cassandra or ScyllaDB.
+//! The tables in Apache Cassandra (4.1, 5.0) or ScyllaDB, by the driver `scylla`.
+//!
+//! # How the contract of [`crate::store`] is kept
+//!
+//! - Every read and write is at QUORUM, or LOCAL_QUORUM if so configured; [`Store::bind`] is a conditional
+//!   insert at the matching serial level. So what was acknowledged is seen by every later read.
+//! - Every write carries its timestamp (`USING TIMESTAMP ?`), and cells that are not there are left unset,
+//!   never null, which would be a tombstone. So writes may be repeated, late, or out of order.
+//! - What the driver says is turned into an [`Outcome`] in one place (`outcomes.rs`); `docs/outcomes.md` is its
+//!   table.
+//!
+//! # Retries: the driver makes none
+//!
+//! The retry policy is `FallthroughRetryPolicy` and there is no speculative execution. The pipeline repeats
+//! what is unknown itself, with backoff, with the same bytes and the same timestamp, and it alone knows when
+//! to stop; retries below it would multiply the load on a cluster in trouble and hide from the log how much
+//! trouble there is. Repeating would be safe: every statement but the conditional insert is idempotent and
+//! marked so. Two things the driver does on its own, neither of which sends a request twice that may have
+//! been carried out: a node without a working connection is passed over for the next one, and a statement
+//! that a node does not know (it was restarted) is prepared there again.
+//!
+//! # Requests
+//!
+//! Rows go in unlogged batches of one partition of the store each, which is one mutation there; counts, one
+//! row in a partition of its own, go alone. Statements are token-aware: they go to a replica. Bytes of rows
+//! and requests under way are capped, for all clones together, see [`CassandraOptions`]: more would only feed
+//! the garbage collector of the nodes.
+//!
+//! # Encryption
+//!
+//! With [`CassandraOptions::tls`] the certificate of each node must come from a trusted authority and name
+//! the node's IP address among its alternative names; the driver knows nodes by address, so it checks no
+//! host name. There is no way to switch this off.
+//!
+//! # What is not covered
+//!
+//! A node that freezes, its kernel still accepting connections, makes [`CassandraStore::connect`] wait until
+//! its deadline: the driver has none for the handshake. Once connected, frozen nodes are noticed by keepalive.
 
+mod bind;
+mod connect;
+mod limits;
 mod options;
+mod outcomes;
+mod read;
+mod schema;
+mod statements;
+#[cfg(feature = "tls")]
+mod tls;
+mod write;
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use scylla::client::session::Session;
+
+pub use connect::ConnectError;
 pub use options::{CassandraOptions, Compression, Consistency, Credentials, Tls};
+pub use schema::{Difference, apply_schema, check_schema};
+
+use crate::event::{DeadLetter, Event, Row};
+use crate::store::{
+    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
+};
+use limits::Limits;
+use outcomes::Fate;
+use statements::Statements;
+use write::{Batches, Growth};
+
+/// The tables of a keyspace. Cheap to clone; the connections are closed when the last clone is dropped.
+#[derive(Clone)]
+pub struct CassandraStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    session: Session,
+    statements: Statements,
+    keyspace: String,
+    layout: Layout,
+    request_bytes: usize,
+    limits: Limits,
+    batches: Batches,
+    /// The consistency of a read that completes conditional inserts first.
+    serial_read: scylla::frame::types::Consistency,
+    growth: Growth,
+}
+
+/// A request that came to nothing, or of which nothing is known.
+#[derive(Debug)]
+struct Failed {
+    fate: Fate,
+    error: StoreError,
+}
+
+impl Failed {
+    fn refused(what: impl Into<String>) -> Self {
+        Self { fate: Fate::Refused, error: StoreError::of(what) }
+    }
+
+    fn unknown(what: impl Into<String>) -> Self {
+        Self { fate: Fate::Unknown, error: StoreError::of(what) }
+    }
+}
+
+fn outcome<T>(result: Result<T, Failed>) -> Outcome<T> {
+    match result {
+        Ok(answer) => Outcome::Acknowledged(answer),
+        Err(Failed { fate: Fate::Refused, error }) => Outcome::Refused(error),
+        Err(Failed { fate: Fate::Unknown, error }) => Outcome::Unknown(error),
+    }
+}
+
+impl fmt::Debug for CassandraStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { keyspace, layout, .. } = &*self.shared;
+        f.debug_struct("CassandraStore").field("keyspace", keyspace).field("layout", layout).finish()
+    }
+}
+
+impl CassandraStore {
+    /// Connects, checks the schema and prepares the statements. One attempt, which takes no longer than a
+    /// few times the timeouts of the options; whoever calls decides about another.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect(options: &CassandraOptions, layout: Layout) -> Result<Self, ConnectError> {
+        let session = connect::session(options).await?;
+        schema::check(&session, options, layout).await?;
+        let statements = connect::prepare(&session, options, layout).await?;
+        let shared = Shared {
+            session,
+            statements,
+            keyspace: options.keyspace.to_string(),
+            layout,
+            request_bytes: options.request_bytes,
+            limits: Limits::new(options),
+            batches: Batches::default(),
+            serial_read: bind::serial_read(options.consistency),
+            growth: Growth::new(options.warn_rows),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+}
+
+impl Store for CassandraStore {
+    fn layout(&self) -> Layout {
+        self.shared.layout
+    }
+
+    async fn binding(&self) -> Outcome<Option<Binding>> {
+        outcome(self.shared.binding().await)
+    }
+
+    async fn bind(&self, binding: &Binding) -> Outcome<Bound> {
+        outcome(self.shared.bind(binding).await)
+    }
+
+    async fn holds_rows(&self) -> Outcome<bool> {
+        outcome(self.shared.holds_rows().await)
+    }
+
+    async fn progress_of_all(&self) -> Outcome<BTreeMap<i32, Progress>> {
+        outcome(self.shared.progress_of_all().await)
+    }
+
+    async fn progress(&self, partition: i32) -> Outcome<Option<Progress>> {
+        outcome(self.shared.progress(partition).await)
+    }
+
+    async fn write_progress(&self, partition: i32, progress: Progress) -> Outcome<()> {
+        outcome(self.shared.write_progress(partition, progress).await)
+    }
+
+    async fn own_counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
+        outcome(self.shared.own_counts(partition, windows).await)
+    }
+
+    async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
+        outcome(self.shared.write_counts(partition, counts).await)
+    }
+
+    async fn all_counts(&self, windows: &[WindowKey]) -> Outcome<Vec<Vec<(i32, Count)>>> {
+        outcome(self.shared.all_counts(windows).await)
+    }
+
+    async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {
+        outcome(self.shared.write_alerts(alerts).await)
+    }
+
+    async fn write_rows(&self, partition: i32, rows: &[(i64, Row)]) -> Outcome<()> {
+        outcome(self.shared.write_rows(partition, rows).await)
+    }
+
+    async fn rows_below(
+        &self,
+        partition: i32,
+        from: i64,
+        below: i64,
+        limit: usize,
+    ) -> Outcome<Vec<(i64, Row)>> {
+        outcome(self.shared.rows_below(partition, from, below, limit).await)
+    }
+
+    async fn events(&self, partition: i32, from: i64, to: i64, limit: usize) -> Outcome<Vec<(i64, Event)>> {
+        outcome(self.shared.events(partition, from, to, limit).await)
+    }
+
+    async fn dead_letters(
+        &self,
+        partition: i32,
+        from: i64,
+        to: i64,
+        limit: usize,
+    ) -> Outcome<Vec<(i64, DeadLetter)>> {
+        outcome(self.shared.dead_letters(partition, from, to, limit).await)
+    }
+
+    async fn partitions(&self) -> Outcome<Vec<i32>> {
+        outcome(self.shared.partitions().await)
+    }
+
+    async fn alerts(&self, after: Option<Cursor>, limit: usize) -> Outcome<Page<Alert>> {
+        outcome(self.shared.alerts(after, limit).await)
+    }
+}

@@ -1,0 +1,139 @@
+//! The binding: read, and written once by a conditional insert.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use scylla::frame::types::Consistency;
+use scylla::statement::prepared::PreparedStatement;
+use scylla::value::{CqlValue, Row as Columns};
+
+use super::outcomes::Fate;
+use super::{Failed, Shared};
+use crate::event::Health;
+use crate::store::{Binding, Bound};
+use crate::window::{HealthSet, WindowSpec};
+
+/// The key of the only row.
+const NAME: &str = "pipeline";
+
+/// How often the insert is tried: rivals at the same moment may make each other time out.
+const ATTEMPTS: usize = 4;
+
+const READ: &str = "read the binding from";
+const WRITE: &str = "write the binding into";
+
+type BindingColumns = (
+    String,
+    String,
+    i64,
+    i64,
+    i32,
+    BTreeSet<i32>,
+    i64,
+    i32,
+    String,
+    i32,
+    // Cassandra has no empty collection but a frozen one; null means that, too.
+    Option<BTreeMap<i32, i64>>,
+);
+
+impl Shared {
+    /// The binding, at the consistency of the protocol.
+    pub(super) async fn binding(&self) -> Result<Option<Binding>, Failed> {
+        self.read_binding(&self.statements.select_binding).await
+    }
+
+    async fn read_binding(&self, statement: &PreparedStatement) -> Result<Option<Binding>, Failed> {
+        let what = || format!("{READ} {}.pipeline", self.keyspace);
+        let rows: Vec<BindingColumns> = self.select(what, statement, (NAME,), 1).await?;
+        let Some(columns) = rows.into_iter().next() else { return Ok(None) };
+        let (topic, topic_id, size_ms, slide_ms, threshold, levels, bytes, decoder, layout, schema, origins) =
+            columns;
+        let mut health = Vec::new();
+        for code in levels {
+            let level = Health::from_code(code.into());
+            health.push(level.ok_or_else(|| self.damaged(what, format!("health level {code}")))?);
+        }
+        Ok(Some(Binding {
+            topic,
+            topic_id,
+            window: WindowSpec { size_ms, slide_ms, threshold, health: HealthSet::of(&health) },
+            max_mutation_bytes: bytes,
+            decoder_version: decoder,
+            layout: layout.parse().map_err(|error| self.damaged(what, error))?,
+            schema_version: schema,
+            origins: origins.unwrap_or_default(),
+        }))
+    }
+
+    /// Writes the binding if there is none, and reads back what is there then.
+    ///
+    /// The outcome of a conditional insert may be unknown like any other: it was perhaps accepted, and then
+    /// whoever comes next completes it. A serial read does that and sees it, so it says what became of it.
+    /// That an equal row is there after an unknown attempt means that the attempt went well (or that somebody
+    /// wrote the very same, which is as good).
+    pub(super) async fn bind(&self, binding: &Binding) -> Result<Bound, Failed> {
+        let mut unknown = None;
+        for _ in 0..ATTEMPTS {
+            let mine = match self.insert_binding(binding).await {
+                Ok(applied) => applied,
+                Err(failed) if failed.fate == Fate::Refused => return Err(failed),
+                Err(failed) => {
+                    unknown = Some(failed);
+                    let mut statement = self.statements.select_binding.clone();
+                    statement.set_consistency(self.serial_read);
+                    if self.read_binding(&statement).await?.is_none() {
+                        continue;
+                    }
+                    false
+                }
+            };
+            // At the consistency that every worker reads with.
+            return match self.binding().await? {
+                Some(there) if there == *binding && (mine || unknown.is_some()) => Ok(Bound::Now),
+                Some(there) if !mine => Ok(Bound::Before(there)),
+                there => {
+                    let found = there.map_or("nothing".to_owned(), |there| format!("{there:?}"));
+                    Err(Failed::unknown(format!("{WRITE} {}.pipeline: read back {found}", self.keyspace)))
+                }
+            };
+        }
+        Err(unknown.unwrap_or_else(|| Failed::unknown(format!("{WRITE} {}.pipeline", self.keyspace))))
+    }
+
+    /// True if this insert wrote the row, false if there was one.
+    async fn insert_binding(&self, binding: &Binding) -> Result<bool, Failed> {
+        let what = || format!("{WRITE} {}.pipeline", self.keyspace);
+        let window = &binding.window;
+        let values = (
+            NAME,
+            &binding.topic,
+            &binding.topic_id,
+            window.size_ms,
+            window.slide_ms,
+            window.threshold,
+            window.health.levels().map(Health::code).collect::<BTreeSet<i32>>(),
+            binding.max_mutation_bytes,
+            binding.decoder_version,
+            binding.layout.to_string(),
+            binding.schema_version,
+            &binding.origins,
+        );
+        let result = self.execute(&what, &self.statements.insert_binding, values, 0).await?;
+        // [applied], and if it was not, the row that is there: columns that differ from answer to answer.
+        let unread = |error: String| Failed::unknown(format!("{}: {error}", what()));
+        let rows = result.into_rows_result().map_err(|error| unread(error.to_string()))?;
+        let first: Columns = rows.first_row().map_err(|error| unread(error.to_string()))?;
+        match first.columns.first() {
+            Some(Some(CqlValue::Boolean(applied))) => Ok(*applied),
+            other => Err(unread(format!("answered {other:?} where [applied] should be"))),
+        }
+    }
+}
+
+/// The consistency of a read that completes conditional inserts first.
+pub(super) fn serial_read(consistency: super::Consistency) -> Consistency {
+    match consistency {
+        super::Consistency::Quorum => Consistency::Serial,
+        super::Consistency::LocalQuorum => Consistency::LocalSerial,
+    }
+}

@@ -1,0 +1,243 @@
+//! From options to a session that can be worked with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::errors::{
+    ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError,
+    MetadataError, NewSessionError, PrepareError,
+};
+use scylla::frame::Compression as DriverCompression;
+use scylla::frame::types::{Consistency as Level, SerialConsistency};
+use scylla::policies::load_balancing::DefaultPolicy;
+use scylla::policies::retry::FallthroughRetryPolicy;
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::outcomes::{self, Fate, NO_LOOK_UP};
+use super::schema::Difference;
+use super::statements::Statements;
+use super::{CassandraOptions, Compression, Consistency};
+use crate::broker::Cause;
+use crate::store::Layout;
+
+/// How often the driver asks each connection whether it lives, and how long the answer may take. (The
+/// driver's own 30 s each let a frozen node take requests for a minute.)
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long nodes may need to agree on the schema.
+const AGREEMENT: Duration = Duration::from_secs(20);
+
+/// Why there is no store to work with.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// No answer, or one that may be another next time: try again.
+    #[error("cassandra at {nodes} is not available: could not {what}")]
+    Unavailable {
+        /// The contact points.
+        nodes: String,
+        /// What could not be done.
+        what: String,
+        /// The driver's words.
+        #[source]
+        cause: Option<Cause>,
+    },
+    /// The options are wrong, or the cluster will have nothing to do with us: trying again helps nothing.
+    #[error("cassandra at {nodes}: {what}")]
+    Refused {
+        /// The contact points.
+        nodes: String,
+        /// What is wrong.
+        what: String,
+        /// The driver's words.
+        #[source]
+        cause: Option<Cause>,
+    },
+    /// The tables are not those of this program.
+    #[error("the schema differs")]
+    Schema(#[from] Difference),
+}
+
+impl ConnectError {
+    /// True if another attempt may go well.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, ConnectError::Unavailable { .. })
+    }
+
+    fn unavailable(options: &CassandraOptions, what: &str, cause: impl Into<Cause>) -> Self {
+        ConnectError::Unavailable {
+            nodes: options.contact_points.join(", "),
+            what: what.to_owned(),
+            cause: Some(cause.into()),
+        }
+    }
+
+    fn refused(options: &CassandraOptions, what: impl Into<String>, cause: Option<Cause>) -> Self {
+        ConnectError::Refused { nodes: options.contact_points.join(", "), what: what.into(), cause }
+    }
+
+    /// Of a request that was made to set things up.
+    pub(super) fn of_request(options: &CassandraOptions, what: &str, error: &ExecutionError) -> Self {
+        match outcomes::of_execution(error) {
+            Fate::Unknown => Self::unavailable(options, what, error.to_string()),
+            Fate::Refused => {
+                Self::refused(options, format!("could not {what}"), Some(error.to_string().into()))
+            }
+        }
+    }
+
+    pub(super) fn not_in_time(options: &CassandraOptions, what: &str, waited: Duration) -> Self {
+        Self::unavailable(options, what, format!("no answer in {} s", waited.as_secs()))
+    }
+
+    pub(super) fn other(options: &CassandraOptions, what: &str, error: impl Into<Cause>) -> Self {
+        Self::unavailable(options, what, error)
+    }
+}
+
+/// Connects.
+pub(super) async fn session(options: &CassandraOptions) -> Result<Session, ConnectError> {
+    let local = options.consistency == Consistency::LocalQuorum;
+    if options.contact_points.is_empty() {
+        return Err(ConnectError::refused(options, "there are no contact points", None));
+    }
+    if local && options.datacenter.is_none() {
+        let what = "local quorum needs the name of the datacenter";
+        return Err(ConnectError::refused(options, what, None));
+    }
+    let mut balancing = DefaultPolicy::builder().token_aware(true);
+    if let Some(datacenter) = &options.datacenter {
+        // A quorum is one of all replicas, whoever coordinates. A local quorum is one of the coordinator's
+        // datacenter, and must never become another's.
+        balancing = balancing.prefer_datacenter(datacenter.clone()).permit_dc_failover(!local);
+    }
+    let profile = ExecutionProfile::builder()
+        .consistency(if local { Level::LocalQuorum } else { Level::Quorum })
+        .serial_consistency(Some(if local {
+            SerialConsistency::LocalSerial
+        } else {
+            SerialConsistency::Serial
+        }))
+        .request_timeout(Some(options.request_timeout))
+        .load_balancing_policy(balancing.build())
+        .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
+        .speculative_execution_policy(None)
+        .build();
+    let mut builder = SessionBuilder::new()
+        .known_nodes(&options.contact_points)
+        .default_execution_profile_handle(profile.into_handle())
+        .connection_timeout(options.connect_timeout)
+        .hostname_resolution_timeout(Some(options.connect_timeout))
+        .keepalive_interval(KEEPALIVE_INTERVAL)
+        .keepalive_timeout(KEEPALIVE_TIMEOUT)
+        .schema_agreement_timeout(AGREEMENT)
+        .metadata_request_serverside_timeout(options.request_timeout)
+        .metadata_request_clientside_timeout(options.request_timeout + Duration::from_secs(1))
+        // Where rows are is all that is asked of the driver's picture of the schema.
+        .keyspaces_to_fetch([options.keyspace.as_str()])
+        .fetch_full_schema_metadata(false)
+        .driver_config_reporting(false)
+        .compression(match options.compression {
+            Compression::None => None,
+            Compression::Lz4 => Some(DriverCompression::Lz4),
+            Compression::Snappy => Some(DriverCompression::Snappy),
+        });
+    if let Some(credentials) = &options.credentials {
+        builder = builder.user(&credentials.username, credentials.password.expose());
+    }
+    if let Some(tls) = &options.tls {
+        builder =
+            encrypted(builder, tls).map_err(|(what, cause)| ConnectError::refused(options, what, cause))?;
+    }
+    let deadline = options.connect_timeout.saturating_mul(2).saturating_add(options.request_timeout);
+    let Ok(built) = timeout(deadline, builder.build()).await else {
+        return Err(ConnectError::not_in_time(options, "connect", deadline));
+    };
+    let session = built.map_err(|error| match refusal(&error) {
+        Some(what) => ConnectError::refused(options, what, Some(error.to_string().into())),
+        None => ConnectError::unavailable(options, "connect", error.to_string()),
+    })?;
+    if let Some(wanted) = &options.datacenter {
+        let state = session.get_cluster_state();
+        let all = state.get_nodes_info().iter().filter_map(|node| node.datacenter.as_deref());
+        let all: std::collections::BTreeSet<&str> = all.collect();
+        if !all.contains(wanted.as_str()) {
+            let all: Vec<&str> = all.into_iter().collect();
+            let what = format!("there is no datacenter {wanted}, there is {}", all.join(", "));
+            return Err(ConnectError::refused(options, what, None));
+        }
+    }
+    Ok(session)
+}
+
+type NotEncrypted = (String, Option<Cause>);
+
+#[cfg(feature = "tls")]
+fn encrypted(builder: SessionBuilder, tls: &super::Tls) -> Result<SessionBuilder, NotEncrypted> {
+    let context = super::tls::context(tls).map_err(|(what, error)| (what, Some(error.into())))?;
+    Ok(builder.tls_context(Some(context)))
+}
+
+#[cfg(not(feature = "tls"))]
+fn encrypted(_: SessionBuilder, _: &super::Tls) -> Result<SessionBuilder, NotEncrypted> {
+    Err(("tls is asked for, but this program was built without it (feature tls)".to_owned(), None))
+}
+
+/// What the cluster, or the certificate, has against us; `None` if that is not what went wrong.
+fn refusal(error: &NewSessionError) -> Option<&'static str> {
+    match error {
+        NewSessionError::EmptyKnownNodesList | NewSessionError::IllegalConfig(_) => {
+            Some("the driver does not take these options")
+        }
+        NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
+            last_connection_error,
+        })) => refused_connection(last_connection_error),
+        _ => None,
+    }
+}
+
+fn refused_connection(error: &ConnectionError) -> Option<&'static str> {
+    match error {
+        ConnectionError::ConnectionSetupRequestError(error) => match error.get_error() {
+            ConnectionSetupRequestErrorKind::MissingAuthentication => Some("it wants a name and a password"),
+            // It could not look, which is not the same as having looked.
+            ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, message)
+                if message.to_ascii_lowercase().starts_with(NO_LOOK_UP) =>
+            {
+                None
+            }
+            ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, _)
+            | ConnectionSetupRequestErrorKind::DbError(DbError::Unauthorized, _)
+            | ConnectionSetupRequestErrorKind::StartAuthSessionError(_)
+            | ConnectionSetupRequestErrorKind::AuthChallengeEvaluationError(_)
+            | ConnectionSetupRequestErrorKind::AuthFinishError(_) => Some("authentication failed"),
+            _ => None,
+        },
+        #[cfg(feature = "tls")]
+        ConnectionError::IoError(error) if super::tls::is_refusal(error) => Some("no trusted TLS connection"),
+        _ => None,
+    }
+}
+
+/// Prepares the statements.
+pub(super) async fn prepare(
+    session: &Session,
+    options: &CassandraOptions,
+    layout: Layout,
+) -> Result<Statements, ConnectError> {
+    let what = "prepare the statements";
+    let prepare = async |cql: String| {
+        // The driver waits for every node that it has a connection to, for as long as that takes.
+        let Ok(prepared) = timeout(options.request_timeout, session.prepare(cql.clone())).await else {
+            return Err(ConnectError::not_in_time(options, what, options.request_timeout));
+        };
+        prepared.map_err(|error: PrepareError| {
+            ConnectError::of_request(options, &format!("prepare {cql:?}"), &ExecutionError::from(error))
+        })
+    };
+    Statements::prepare(&options.keyspace, layout, prepare).await
+}

@@ -1,0 +1,441 @@
+//! The reads. None holds more than the rows asked for, and one page.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use scylla::deserialize::row::DeserializeRow;
+use scylla::errors::ExecutionError;
+use scylla::response::PagingState;
+use scylla::response::query_result::QueryResult;
+use scylla::serialize::row::SerializeRow;
+use scylla::statement::prepared::PreparedStatement;
+use scylla::value::CqlTimestamp;
+
+use super::statements::DERIVED;
+use super::{Failed, Fate, Shared, outcomes};
+use crate::broker::Cause;
+use crate::event::{DeadLetter, Event, Health, Row};
+use crate::store::cell::DeadLetterCells;
+use crate::store::{Alert, Count, Cursor, Layout, Page, Progress, StoreError, WindowKey};
+
+/// Buckets that a read looks into one after another before it asks which buckets there are, which reads the
+/// keys of the whole table.
+const NEAR_BUCKETS: usize = 8;
+
+/// The most rows that a page of alerts may have.
+const MOST_ALERTS: usize = 10_000;
+
+/// What a cursor begins with, so that one of another store is told apart.
+const CURSOR: &[u8] = b"cassandra:";
+
+type EventColumns = (i64, i64, CqlTimestamp, String, String, i32);
+type DeadLetterColumns =
+    (i64, String, CqlTimestamp, Option<Vec<u8>>, Option<Vec<u8>>, Option<i64>, Option<i64>, Option<Vec<u8>>);
+
+/// The end of a range that is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    First,
+    Last,
+}
+
+/// Runs requests side by side, at most `at_once`, and hands their answers over as they come. Ends with the
+/// first that fails; the others are then no longer waited for.
+pub(super) async fn side_by_side<T, F: Future<Output = Result<T, Failed>>>(
+    mut requests: impl Iterator<Item = F>,
+    at_once: usize,
+    mut answered: impl FnMut(T),
+) -> Result<(), Failed> {
+    let mut running = FuturesUnordered::new();
+    loop {
+        while running.len() < at_once
+            && let Some(request) = requests.next()
+        {
+            running.push(request);
+        }
+        match running.next().await {
+            Some(answer) => answered(answer?),
+            None => return Ok(()),
+        }
+    }
+}
+
+impl Shared {
+    /// What an error of the driver means for a request.
+    pub(super) fn failed(&self, what: impl Fn() -> String, error: &ExecutionError) -> Failed {
+        // Its words only: the driver's errors say those of their sources themselves.
+        Failed { fate: outcomes::of_execution(error), error: StoreError::new(what(), error.to_string()) }
+    }
+
+    /// A row that no version of this program wrote.
+    pub(super) fn damaged(&self, what: impl Fn() -> String, cause: impl Into<Cause>) -> Failed {
+        let what = format!("{}: a row there is not as this program writes it", what());
+        Failed { fate: Fate::Refused, error: StoreError::new(what, cause) }
+    }
+
+    /// One request with an answer that is not paged.
+    pub(super) async fn execute(
+        &self,
+        what: impl Fn() -> String,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+        bytes: usize,
+    ) -> Result<QueryResult, Failed> {
+        let _admitted = self.limits.admit(bytes).await;
+        let result = self.session.execute_unpaged(statement, values).await;
+        result.map_err(|error| self.failed(what, &error))
+    }
+
+    /// One page, and where the next begins.
+    async fn page<R: for<'f, 'm> DeserializeRow<'f, 'm>>(
+        &self,
+        what: impl Fn() -> String,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+        from: PagingState,
+        into: &mut Vec<R>,
+    ) -> Result<Option<PagingState>, Failed> {
+        let _admitted = self.limits.admit(0).await;
+        let result = self.session.execute_single_page(statement, values, from).await;
+        let (result, next) = result.map_err(|error| self.failed(&what, &error))?;
+        let rows = result.into_rows_result();
+        let rows = rows.map_err(|error| Failed::unknown(format!("{}: {error}", what())))?;
+        let columns = rows.rows::<R>().map_err(|error| self.damaged(&what, error))?;
+        for row in columns {
+            into.push(row.map_err(|error| self.damaged(&what, error))?);
+        }
+        Ok(next.into_paging_control_flow().continue_value())
+    }
+
+    /// The first rows, at most `limit`.
+    pub(super) async fn select<R: for<'f, 'm> DeserializeRow<'f, 'm>>(
+        &self,
+        what: impl Fn() -> String,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+        limit: usize,
+    ) -> Result<Vec<R>, Failed> {
+        let (mut rows, mut next) = (Vec::new(), Some(PagingState::start()));
+        while let Some(from) = next
+            && rows.len() < limit
+        {
+            next = self.page(&what, statement, &values, from, &mut rows).await?;
+        }
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    fn of(&self, table: &str) -> String {
+        format!("{}.{table}", self.keyspace)
+    }
+
+    pub(super) async fn holds_rows(&self) -> Result<bool, Failed> {
+        for (statement, table) in self.statements.select_any.iter().zip(DERIVED) {
+            let what = || format!("look for rows in {}", self.of(table));
+            let result = self.execute(what, statement, (), 0).await?;
+            let rows = result.into_rows_result();
+            let rows = rows.map_err(|error| Failed::unknown(format!("{}: {error}", what())))?;
+            if rows.rows_num() > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) async fn progress_of_all(&self) -> Result<BTreeMap<i32, Progress>, Failed> {
+        let what = || format!("read progress from {}", self.of("progress"));
+        let statement = &self.statements.select_all_progress;
+        let rows: Vec<(i32, i64, i64)> = self.select(what, statement, (), usize::MAX).await?;
+        let progress = |(partition, origin, next_offset)| (partition, Progress { origin, next_offset });
+        Ok(rows.into_iter().map(progress).collect())
+    }
+
+    pub(super) async fn progress(&self, partition: i32) -> Result<Option<Progress>, Failed> {
+        let what = || format!("read progress of partition {partition} from {}", self.of("progress"));
+        let statement = &self.statements.select_progress;
+        let rows: Vec<(i32, i64, i64)> = self.select(what, statement, (partition,), 1).await?;
+        Ok(rows.first().map(|&(_, origin, next_offset)| Progress { origin, next_offset }))
+    }
+
+    pub(super) async fn own_counts(
+        &self,
+        partition: i32,
+        windows: &[WindowKey],
+    ) -> Result<Vec<Option<Count>>, Failed> {
+        let read = |(place, key): (usize, &WindowKey)| {
+            let (source, end) = (key.source.clone(), key.end);
+            async move {
+                let what = || {
+                    format!(
+                        "read the count of partition {partition} of source {source:?}, window end {end} from {}",
+                        self.of("window_counts")
+                    )
+                };
+                let values = (&*source, CqlTimestamp(end), partition);
+                let statement = &self.statements.select_own_count;
+                let rows: Vec<(i32, i64, i64)> = self.select(what, statement, values, 1).await?;
+                let count = rows.first().map(|&(_, count, through_offset)| Count { count, through_offset });
+                Ok((place, count))
+            }
+        };
+        let mut counts = vec![None; windows.len()];
+        let requests = windows.iter().enumerate().map(read);
+        side_by_side(requests, self.limits.requests(), |(place, count)| counts[place] = count).await?;
+        Ok(counts)
+    }
+
+    pub(super) async fn all_counts(&self, windows: &[WindowKey]) -> Result<Vec<Vec<(i32, Count)>>, Failed> {
+        let read = |(place, key): (usize, &WindowKey)| {
+            let (source, end) = (key.source.clone(), key.end);
+            async move {
+                let what = || {
+                    format!(
+                        "read the counts of source {source:?}, window end {end} from {}",
+                        self.of("window_counts")
+                    )
+                };
+                let values = (&*source, CqlTimestamp(end));
+                let statement = &self.statements.select_counts;
+                let rows: Vec<(i32, i64, i64)> = self.select(what, statement, values, usize::MAX).await?;
+                let count = |(partition, count, through_offset)| (partition, Count { count, through_offset });
+                Ok((place, rows.into_iter().map(count).collect()))
+            }
+        };
+        let mut counts = vec![Vec::new(); windows.len()];
+        let requests = windows.iter().enumerate().map(read);
+        side_by_side(requests, self.limits.requests(), |(place, all)| counts[place] = all).await?;
+        Ok(counts)
+    }
+
+    pub(super) async fn rows_below(
+        &self,
+        partition: i32,
+        from: i64,
+        below: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Row)>, Failed> {
+        let (events, letters) = tokio::try_join!(
+            self.events_from(Side::Last, partition, from, below, limit),
+            self.dead_letters_from(Side::Last, partition, from, below, limit),
+        )?;
+        let events = events.into_iter().map(|(offset, event)| (offset, Row::Event(event)));
+        let letters = letters.into_iter().map(|(offset, letter)| (offset, Row::DeadLetter(letter)));
+        let mut rows: Vec<(i64, Row)> = events.chain(letters).collect();
+        rows.sort_by_key(|row| row.0);
+        Ok(rows.split_off(rows.len().saturating_sub(limit)))
+    }
+
+    pub(super) async fn events(
+        &self,
+        partition: i32,
+        from: i64,
+        to: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Event)>, Failed> {
+        self.events_from(Side::First, partition, from, to, limit).await
+    }
+
+    /// Events of `from..to`, at most `limit`, the nearest to that side first.
+    async fn events_from(
+        &self,
+        side: Side,
+        partition: i32,
+        from: i64,
+        to: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Event)>, Failed> {
+        let mut events = Vec::new();
+        if from >= to || limit == 0 {
+            return Ok(events);
+        }
+        let Some((first, last)) = self.layout.bucket(from).zip(self.layout.bucket(to - 1)) else {
+            self.events_of(side, partition, None, (from, to), limit, &mut events).await?;
+            return Ok(events);
+        };
+        // Most reads are of few buckets, or find what they want in the first.
+        let mut bucket = Some(if side == Side::First { first } else { last });
+        for _ in 0..NEAR_BUCKETS {
+            let Some(near) = bucket.filter(|bucket| (first..=last).contains(bucket)) else {
+                return Ok(events);
+            };
+            self.events_of(side, partition, Some(near), (from, to), limit, &mut events).await?;
+            if events.len() >= limit {
+                return Ok(events);
+            }
+            bucket = if side == Side::First { near.checked_add(1) } else { near.checked_sub(1) };
+        }
+        let Some(far) = bucket else { return Ok(events) };
+        let rest = if side == Side::First { far..=last } else { first..=far };
+        let mut buckets = self.buckets(partition).await?;
+        buckets.retain(|bucket| rest.contains(bucket));
+        if side == Side::Last {
+            buckets.reverse();
+        }
+        for bucket in buckets {
+            self.events_of(side, partition, Some(bucket), (from, to), limit, &mut events).await?;
+            if events.len() >= limit {
+                break;
+            }
+        }
+        Ok(events)
+    }
+
+    /// Adds events of one partition of the store until there are `limit`.
+    async fn events_of(
+        &self,
+        side: Side,
+        partition: i32,
+        bucket: Option<i64>,
+        (from, to): (i64, i64),
+        limit: usize,
+        events: &mut Vec<(i64, Event)>,
+    ) -> Result<(), Failed> {
+        let what = || {
+            format!(
+                "read events of partition {partition} from offset {from} to {to} from {}",
+                self.of("events")
+            )
+        };
+        let statement = match side {
+            Side::First => &self.statements.select_events,
+            Side::Last => &self.statements.select_last_events,
+        };
+        let limit = limit.saturating_sub(events.len());
+        let most = i32::try_from(limit).unwrap_or(i32::MAX);
+        let rows: Vec<EventColumns> = match bucket {
+            None => self.select(what, statement, (partition, from, to, most), limit).await?,
+            Some(bucket) => self.select(what, statement, (partition, bucket, from, to, most), limit).await?,
+        };
+        for (offset, id, CqlTimestamp(ts), source, client, code) in rows {
+            let health = Health::from_code(code.into());
+            let health =
+                health.ok_or_else(|| self.damaged(what, format!("health {code} at offset {offset}")))?;
+            events.push((offset, Event { id, ts, source, client, health }));
+        }
+        Ok(())
+    }
+
+    /// The buckets of a partition that have rows, ascending.
+    async fn buckets(&self, partition: i32) -> Result<Vec<i64>, Failed> {
+        let mut buckets = Vec::new();
+        self.event_partitions(|of, bucket| {
+            if of == partition {
+                buckets.extend(bucket);
+            }
+        })
+        .await?;
+        buckets.sort_unstable();
+        Ok(buckets)
+    }
+
+    /// The keys of `events`, page by page.
+    async fn event_partitions(&self, mut found: impl FnMut(i32, Option<i64>)) -> Result<(), Failed> {
+        let what = || format!("list the partitions of {}", self.of("events"));
+        let statement = &self.statements.select_event_partitions;
+        let mut next = Some(PagingState::start());
+        while let Some(from) = next {
+            match self.layout {
+                Layout::Original => {
+                    let mut rows: Vec<(i32,)> = Vec::new();
+                    next = self.page(what, statement, (), from, &mut rows).await?;
+                    rows.into_iter().for_each(|(partition,)| found(partition, None));
+                }
+                Layout::Bucketed { .. } => {
+                    let mut rows: Vec<(i32, i64)> = Vec::new();
+                    next = self.page(what, statement, (), from, &mut rows).await?;
+                    rows.into_iter().for_each(|(partition, bucket)| found(partition, Some(bucket)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn dead_letters(
+        &self,
+        partition: i32,
+        from: i64,
+        to: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, DeadLetter)>, Failed> {
+        self.dead_letters_from(Side::First, partition, from, to, limit).await
+    }
+
+    async fn dead_letters_from(
+        &self,
+        side: Side,
+        partition: i32,
+        from: i64,
+        to: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, DeadLetter)>, Failed> {
+        if from >= to || limit == 0 {
+            return Ok(Vec::new());
+        }
+        let what = || {
+            format!(
+                "read dead letters of partition {partition} from offset {from} to {to} from {}",
+                self.of("dead_letters")
+            )
+        };
+        let statement = match side {
+            Side::First => &self.statements.select_dead_letters,
+            Side::Last => &self.statements.select_last_dead_letters,
+        };
+        let most = i32::try_from(limit).unwrap_or(i32::MAX);
+        let rows: Vec<DeadLetterColumns> =
+            self.select(what, statement, (partition, from, to, most), limit).await?;
+        let mut letters = Vec::with_capacity(rows.len());
+        for (offset, reason, timestamp, key, value, key_length, value_length, sha256) in rows {
+            let timestamp = timestamp.0;
+            let cells = DeadLetterCells { reason, timestamp, key, value, key_length, value_length, sha256 };
+            let letter = DeadLetter::try_from(cells);
+            let letter = letter.map_err(|error| self.damaged(what, format!("offset {offset}: {error}")))?;
+            letters.push((offset, letter));
+        }
+        Ok(letters)
+    }
+
+    pub(super) async fn partitions(&self) -> Result<Vec<i32>, Failed> {
+        let mut partitions = Vec::new();
+        self.event_partitions(|partition, _| {
+            // Buckets of one partition are many, and not side by side.
+            if let Err(place) = partitions.binary_search(&partition) {
+                partitions.insert(place, partition);
+            }
+        })
+        .await?;
+        let what = || format!("list the partitions of {}", self.of("dead_letters"));
+        let statement = &self.statements.select_dead_letter_partitions;
+        let rows: Vec<(i32,)> = self.select(what, statement, (), usize::MAX).await?;
+        partitions.extend(rows.into_iter().map(|(partition,)| partition));
+        partitions.sort_unstable();
+        partitions.dedup();
+        Ok(partitions)
+    }
+
+    /// A page of the store is a page of the answer: it may be shorter than `limit` and not the last.
+    pub(super) async fn alerts(&self, after: Option<Cursor>, limit: usize) -> Result<Page<Alert>, Failed> {
+        let what = || format!("read alerts from {}", self.of("alerts"));
+        let from = match after.as_ref().map(|cursor| cursor.0.strip_prefix(CURSOR)) {
+            None => PagingState::start(),
+            Some(Some(state)) => PagingState::new_from_raw_bytes(state),
+            Some(None) => return Err(Failed::refused(format!("{}: not a cursor of this store", what()))),
+        };
+        let page = match i32::try_from(limit.min(MOST_ALERTS)) {
+            Ok(page) if page > 0 => page,
+            _ => return Err(Failed::refused(format!("{}: a page of {limit} rows", what()))),
+        };
+        let mut statement = self.statements.select_alerts.clone();
+        statement.set_page_size(page);
+        let mut columns: Vec<(Arc<str>, CqlTimestamp, i32)> = Vec::new();
+        let next = self.page(what, &statement, (), from, &mut columns).await?;
+        let alert = |(source, CqlTimestamp(ts), event_count)| Alert { source, ts, event_count };
+        let next = next.as_ref().and_then(|next| next.as_bytes_slice());
+        Ok(Page {
+            rows: columns.into_iter().map(alert).collect(),
+            next: next.map(|state| Cursor([CURSOR, state].concat())),
+        })
+    }
+}

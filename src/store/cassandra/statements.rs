@@ -1,0 +1,146 @@
+//! The statements, in CQL and prepared.
+
+use std::future::Future;
+
+use scylla::statement::prepared::PreparedStatement;
+
+use crate::schema::Keyspace;
+use crate::store::Layout;
+
+/// Rows of one page of a read. What a page holds is held in memory, so pages of rows that may be large are
+/// small: an event takes up to about 2 KiB, a dead letter about as much as a record may be large.
+const EVENTS_PAGE: i32 = 1_000;
+const DEAD_LETTERS_PAGE: i32 = 32;
+const SMALL_ROWS_PAGE: i32 = 5_000;
+
+/// The names of the tables that hold what the pipeline derives.
+pub(super) const DERIVED: [&str; 5] = ["progress", "window_counts", "alerts", "events", "dead_letters"];
+
+pub(super) struct Statements {
+    pub(super) select_binding: PreparedStatement,
+    pub(super) insert_binding: PreparedStatement,
+    /// In the order of [`DERIVED`].
+    pub(super) select_any: Vec<PreparedStatement>,
+    pub(super) select_all_progress: PreparedStatement,
+    pub(super) select_progress: PreparedStatement,
+    pub(super) insert_next_offset: PreparedStatement,
+    pub(super) insert_origin: PreparedStatement,
+    pub(super) select_own_count: PreparedStatement,
+    pub(super) select_counts: PreparedStatement,
+    pub(super) insert_count: PreparedStatement,
+    pub(super) insert_alert: PreparedStatement,
+    pub(super) select_alerts: PreparedStatement,
+    pub(super) insert_event: PreparedStatement,
+    pub(super) select_events: PreparedStatement,
+    pub(super) select_last_events: PreparedStatement,
+    pub(super) select_event_partitions: PreparedStatement,
+    pub(super) insert_dead_letter: PreparedStatement,
+    pub(super) select_dead_letters: PreparedStatement,
+    pub(super) select_last_dead_letters: PreparedStatement,
+    pub(super) select_dead_letter_partitions: PreparedStatement,
+}
+
+const BINDING: &str = "topic, topic_id, window_size_ms, window_slide_ms, threshold, health, max_mutation_bytes, \
+                       decoder_version, layout, schema_version, origins";
+const EVENT: &str = "offset, id, ts, source, client, health";
+const DEAD_LETTER: &str = "offset, reason, timestamp, key, value, key_length, value_length, sha256";
+
+impl Statements {
+    /// Prepares all of them, one after another.
+    ///
+    /// # Errors
+    /// The first that `prepare` gives.
+    pub(super) async fn prepare<E, F: Future<Output = Result<PreparedStatement, E>>>(
+        keyspace: &Keyspace,
+        layout: Layout,
+        prepare: impl Fn(String) -> F,
+    ) -> Result<Self, E> {
+        let idempotent = async |cql: String, page: i32| {
+            let mut statement = prepare(cql).await?;
+            statement.set_is_idempotent(true);
+            statement.set_page_size(page);
+            Ok(statement)
+        };
+        let small = async |cql: String| idempotent(cql, SMALL_ROWS_PAGE).await;
+        let bucket = match layout {
+            Layout::Original => ("", "", ""),
+            Layout::Bucketed { .. } => (", bucket", ", ?", " AND bucket = ?"),
+        };
+        let event_key = format!("partition{}", bucket.0);
+        let events = |order: &str| {
+            format!(
+                "SELECT {EVENT} FROM {keyspace}.events WHERE partition = ?{} AND offset >= ? AND offset < ? \
+                 ORDER BY offset {order} LIMIT ?",
+                bucket.2
+            )
+        };
+        let dead_letters = |order: &str| {
+            format!(
+                "SELECT {DEAD_LETTER} FROM {keyspace}.dead_letters WHERE partition = ? AND offset >= ? \
+                 AND offset < ? ORDER BY offset {order} LIMIT ?"
+            )
+        };
+        let mut select_any = Vec::new();
+        for table in DERIVED {
+            let column = if matches!(table, "alerts" | "window_counts") { "source" } else { "partition" };
+            select_any.push(small(format!("SELECT {column} FROM {keyspace}.{table} LIMIT 1")).await?);
+        }
+        let select_progress = format!("SELECT partition, origin, next_offset FROM {keyspace}.progress");
+        let select_counts = format!(
+            "SELECT partition, count, through_offset FROM {keyspace}.window_counts \
+             WHERE source = ? AND window_end = ?"
+        );
+        Ok(Self {
+            select_binding: small(format!("SELECT {BINDING} FROM {keyspace}.pipeline WHERE name = ?")).await?,
+            // The only one that is not idempotent: the second time, it says that the first came before.
+            insert_binding: prepare(format!(
+                "INSERT INTO {keyspace}.pipeline (name, {BINDING}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+                 IF NOT EXISTS"
+            ))
+            .await?,
+            select_any,
+            select_all_progress: small(select_progress.clone()).await?,
+            select_progress: small(format!("{select_progress} WHERE partition = ?")).await?,
+            insert_next_offset: small(format!(
+                "INSERT INTO {keyspace}.progress (partition, next_offset) VALUES (?, ?) USING TIMESTAMP ?"
+            ))
+            .await?,
+            insert_origin: small(format!(
+                "INSERT INTO {keyspace}.progress (partition, origin) VALUES (?, ?) USING TIMESTAMP ?"
+            ))
+            .await?,
+            select_own_count: small(format!("{select_counts} AND partition = ?")).await?,
+            select_counts: small(select_counts).await?,
+            insert_count: small(format!(
+                "INSERT INTO {keyspace}.window_counts (source, window_end, partition, count, through_offset) \
+                 VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?"
+            ))
+            .await?,
+            insert_alert: small(format!(
+                "INSERT INTO {keyspace}.alerts (source, ts, event_count) VALUES (?, ?, ?) USING TIMESTAMP ?"
+            ))
+            .await?,
+            select_alerts: small(format!("SELECT source, ts, event_count FROM {keyspace}.alerts")).await?,
+            insert_event: small(format!(
+                "INSERT INTO {keyspace}.events ({event_key}, {EVENT}) VALUES (?{}, ?, ?, ?, ?, ?, ?) \
+                 USING TIMESTAMP ?",
+                bucket.1
+            ))
+            .await?,
+            select_events: idempotent(events("ASC"), EVENTS_PAGE).await?,
+            select_last_events: idempotent(events("DESC"), EVENTS_PAGE).await?,
+            select_event_partitions: small(format!("SELECT DISTINCT {event_key} FROM {keyspace}.events")).await?,
+            insert_dead_letter: small(format!(
+                "INSERT INTO {keyspace}.dead_letters (partition, {DEAD_LETTER}) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+            ))
+            .await?,
+            select_dead_letters: idempotent(dead_letters("ASC"), DEAD_LETTERS_PAGE).await?,
+            select_last_dead_letters: idempotent(dead_letters("DESC"), DEAD_LETTERS_PAGE).await?,
+            select_dead_letter_partitions: small(format!(
+                "SELECT DISTINCT partition FROM {keyspace}.dead_letters"
+            ))
+            .await?,
+        })
+    }
+}

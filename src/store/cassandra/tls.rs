@@ -1,0 +1,69 @@
+//! Certificates.
+
+use std::error::Error;
+use std::path::Path;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{SslConnector, SslConnectorBuilder, SslFiletype, SslMethod};
+use openssl::x509::store::X509StoreBuilder;
+use scylla::client::session::TlsContext;
+
+use super::Tls;
+
+/// What is wrong, and OpenSSL's words.
+type Wrong = (String, ErrorStack);
+
+/// What every connection is encrypted with. Nodes are always verified.
+pub(super) fn context(tls: &Tls) -> Result<TlsContext, Wrong> {
+    let openssl = |error| ("OpenSSL does not start".to_owned(), error);
+    let file = |name: &'static str, path: &Path| {
+        let what = format!("{name} {} cannot be used", path.display());
+        move |error| (what, error)
+    };
+    let mut builder: SslConnectorBuilder = SslConnector::builder(SslMethod::tls_client()).map_err(openssl)?;
+    // Instead of the default, which looks where this OpenSSL was built: the system's, or the named only.
+    match &tls.ca_file {
+        Some(path) => {
+            let nobody = X509StoreBuilder::new().map_err(openssl)?;
+            builder.set_cert_store(nobody.build());
+            builder.set_ca_file(path).map_err(file("CA file", path))?;
+        }
+        None => {
+            let found = openssl_probe::probe();
+            let nowhere =
+                || ("no certificates of authorities are found on this system".to_owned(), ErrorStack::get());
+            if found.cert_file.is_none() && found.cert_dir.is_empty() {
+                return Err(nowhere());
+            }
+            let directory = found.cert_dir.first().map(|path| path.as_path());
+            builder.load_verify_locations(found.cert_file.as_deref(), directory).map_err(openssl)?;
+        }
+    }
+    if let Some(path) = &tls.certificate_file {
+        builder.set_certificate_chain_file(path).map_err(file("certificate file", path))?;
+    }
+    if let Some(path) = &tls.key_file {
+        builder.set_private_key_file(path, SslFiletype::PEM).map_err(file("key file", path))?;
+    }
+    if tls.certificate_file.is_some() || tls.key_file.is_some() {
+        let what = "certificate and key do not belong together";
+        builder.check_private_key().map_err(|error| (what.to_owned(), error))?;
+    }
+    Ok(builder.into())
+}
+
+/// True if the connection failed for the sake of TLS itself (a certificate that is not trusted, names another
+/// address, or that the other side wants of us), and not because it broke.
+pub(super) fn is_refusal(error: &std::io::Error) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = error.get_ref().map(|error| error as _);
+    while let Some(error) = cause {
+        if error.is::<ErrorStack>() {
+            return true;
+        }
+        if let Some(error) = error.downcast_ref::<openssl::ssl::Error>() {
+            return error.ssl_error().is_some();
+        }
+        cause = error.source();
+    }
+    false
+}

@@ -1,0 +1,436 @@
+//! The writes: what a request holds, and how many go side by side.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use scylla::serialize::SerializationError;
+use scylla::serialize::row::{RowSerializationContext, SerializeRow};
+use scylla::serialize::writers::RowWriter;
+use scylla::statement::batch::{Batch, BatchStatement, BatchType};
+use scylla::statement::prepared::PreparedStatement;
+use scylla::value::{CqlTimestamp, MaybeUnset};
+use tracing::warn;
+
+use super::read::side_by_side;
+use super::{Failed, Shared};
+use crate::event::{Body, DeadLetter, Event, Row};
+use crate::store::{Alert, Count, Progress, WindowKey, row_timestamp};
+
+/// Statements of one request: the number is 16 bits wide in the protocol.
+const MOST_STATEMENTS: usize = u16::MAX as usize;
+
+/// What the protocol adds to the values of one statement of a batch: kind, id, number of values, and a length
+/// for each of them. (A bound, not a measure.)
+const STATEMENT_BYTES: usize = 1 + 2 + 16 + 2 + 11 * 4;
+
+/// Batches that are kept for the next request, and the most statements of one that is worth keeping.
+const KEPT_BATCHES: usize = 64;
+const KEPT_STATEMENTS: usize = 2_048;
+
+/// A row to write.
+trait Written: SerializeRow + Sync {
+    /// Bytes of it in a request, about.
+    fn bytes(&self) -> usize;
+
+    /// True if both go into one partition of the store.
+    fn beside(&self, other: &Self) -> bool;
+}
+
+struct EventRow<'a> {
+    partition: i32,
+    bucket: Option<i64>,
+    offset: i64,
+    event: &'a Event,
+}
+
+impl SerializeRow for EventRow<'_> {
+    fn serialize(
+        &self,
+        context: &RowSerializationContext<'_>,
+        writer: &mut RowWriter,
+    ) -> Result<(), SerializationError> {
+        let Event { id, ts, source, client, health } = self.event;
+        let (partition, offset, ts) = (self.partition, self.offset, CqlTimestamp(*ts));
+        let (health, timestamp) = (health.code(), row_timestamp(offset));
+        match self.bucket {
+            None => (partition, offset, id, ts, source, client, health, timestamp).serialize(context, writer),
+            Some(bucket) => (partition, bucket, offset, id, ts, source, client, health, timestamp)
+                .serialize(context, writer),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+impl Written for EventRow<'_> {
+    fn bytes(&self) -> usize {
+        STATEMENT_BYTES + 48 + self.event.source.len() + self.event.client.len()
+    }
+
+    fn beside(&self, other: &Self) -> bool {
+        (self.partition, self.bucket) == (other.partition, other.bucket)
+    }
+}
+
+struct DeadLetterRow<'a> {
+    partition: i32,
+    offset: i64,
+    letter: &'a DeadLetter,
+}
+
+fn set<T>(value: Option<T>) -> MaybeUnset<T> {
+    value.map_or(MaybeUnset::Unset, MaybeUnset::Set)
+}
+
+impl SerializeRow for DeadLetterRow<'_> {
+    fn serialize(
+        &self,
+        context: &RowSerializationContext<'_>,
+        writer: &mut RowWriter,
+    ) -> Result<(), SerializationError> {
+        let DeadLetter { reason, timestamp, body } = self.letter;
+        let (key, value, key_length, value_length, sha256) = match body {
+            Body::Whole { key, value } => (key.as_deref(), value.as_deref(), None, None, None),
+            Body::Digest { key_length, value_length, sha256 } => {
+                (None, None, *key_length, *value_length, Some(sha256.as_slice()))
+            }
+        };
+        let values = (
+            (self.partition, self.offset, reason.code(), CqlTimestamp(*timestamp)),
+            (set(key), set(value), set(key_length), set(value_length), set(sha256)),
+        );
+        let ((partition, offset, reason, timestamp), (key, value, key_length, value_length, sha256)) = values;
+        let written_at = row_timestamp(offset);
+        (partition, offset, reason, timestamp, key, value, key_length, value_length, sha256, written_at)
+            .serialize(context, writer)
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+impl Written for DeadLetterRow<'_> {
+    fn bytes(&self) -> usize {
+        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        let body = match &self.letter.body {
+            Body::Whole { key, value } => length(key) + length(value),
+            Body::Digest { .. } => 48,
+        };
+        STATEMENT_BYTES + 64 + body
+    }
+
+    fn beside(&self, other: &Self) -> bool {
+        self.partition == other.partition
+    }
+}
+
+impl SerializeRow for &Alert {
+    fn serialize(
+        &self,
+        context: &RowSerializationContext<'_>,
+        writer: &mut RowWriter,
+    ) -> Result<(), SerializationError> {
+        let Alert { source, ts, event_count } = self;
+        (source, CqlTimestamp(*ts), event_count, i64::from(*event_count)).serialize(context, writer)
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+impl Written for &Alert {
+    fn bytes(&self) -> usize {
+        STATEMENT_BYTES + 20 + self.source.len()
+    }
+
+    fn beside(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+/// Cuts rows into requests: each of one partition of the store, and of no more than so many bytes, unless it is
+/// a single row.
+fn requests<T: Written>(rows: &[T], most_bytes: usize) -> impl Iterator<Item = (&[T], usize)> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let first = rest.first()?;
+        let mut bytes = first.bytes();
+        let mut length = 1;
+        for row in &rest[1..] {
+            let more = bytes.saturating_add(row.bytes());
+            if more > most_bytes || length == MOST_STATEMENTS || !row.beside(first) {
+                break;
+            }
+            (bytes, length) = (more, length + 1);
+        }
+        let (request, later) = rest.split_at(length);
+        rest = later;
+        Some((request, bytes))
+    })
+}
+
+/// Batches for the insert of events, kept from request to request: a batch wants a copy of its statement for
+/// each row, and most batches have about as many rows as the last.
+#[derive(Default)]
+pub(super) struct Batches(Mutex<Vec<Batch>>);
+
+impl Batches {
+    fn take(&self, statement: &PreparedStatement, rows: usize) -> Batch {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut batch = kept.unwrap_or_else(|| batch_of(Vec::new()));
+        batch.statements.resize_with(rows, || BatchStatement::PreparedStatement(statement.clone()));
+        batch
+    }
+
+    fn give(&self, batch: Batch) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT_BATCHES && batch.statements.len() <= KEPT_STATEMENTS {
+            kept.push(batch);
+        }
+    }
+}
+
+fn batch_of(statements: Vec<BatchStatement>) -> Batch {
+    let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
+    batch.set_is_idempotent(true);
+    batch
+}
+
+fn copies(statement: &PreparedStatement, rows: usize) -> Batch {
+    batch_of(vec![BatchStatement::PreparedStatement(statement.clone()); rows])
+}
+
+/// Says when a partition of the store has grown large.
+pub(super) struct Growth {
+    warn_rows: i64,
+    /// Of each partition: how many rows make the next warning.
+    next: Mutex<BTreeMap<i32, i64>>,
+}
+
+impl Growth {
+    pub(super) fn new(warn_rows: i64) -> Self {
+        Self { warn_rows: warn_rows.max(1), next: Mutex::default() }
+    }
+
+    /// True if this many rows are worth a warning: the first time that they are past the limit, and each time
+    /// they have doubled since.
+    fn passes(&self, partition: i32, rows: i64) -> bool {
+        if rows < self.warn_rows {
+            return false;
+        }
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = next.entry(partition).or_insert(self.warn_rows);
+        let passed = rows >= *next;
+        while rows >= *next && *next < i64::MAX {
+            *next = next.saturating_mul(2);
+        }
+        passed
+    }
+}
+
+impl Shared {
+    pub(super) async fn write_progress(&self, partition: i32, progress: Progress) -> Result<(), Failed> {
+        let what = || {
+            format!(
+                "write progress {} of partition {partition} into {}.progress",
+                progress.next_offset, self.keyspace
+            )
+        };
+        let Progress { origin, next_offset } = progress;
+        // One mutation, so that there is never half a row.
+        let statements = [&self.statements.insert_next_offset, &self.statements.insert_origin];
+        let batch = batch_of(statements.map(|statement| statement.clone().into()).into());
+        let values = ((partition, next_offset, progress.write_timestamp()), (partition, origin, 1i64));
+        let _admitted = self.limits.admit(0).await;
+        self.session.batch(&batch, values).await.map_err(|error| self.failed(what, &error))?;
+        let rows = next_offset.saturating_sub(origin);
+        if self.layout.bucket(0).is_none() && self.growth.passes(partition, rows) {
+            warn!(
+                partition,
+                rows,
+                table = %format_args!("{}.events", self.keyspace),
+                "all rows of a partition of the topic are in one partition of the table, which becomes slow to \
+                 compact and to repair: the layout in buckets, chosen with a new keyspace, has no such limit"
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) async fn write_counts(
+        &self,
+        partition: i32,
+        counts: &[(WindowKey, Count)],
+    ) -> Result<(), Failed> {
+        let write = |(key, count): &(WindowKey, Count)| {
+            let (source, end, count) = (key.source.clone(), key.end, *count);
+            async move {
+                let what = || {
+                    format!(
+                        "write the count of partition {partition} of source {source:?}, window end {end} into \
+                         {}.window_counts",
+                        self.keyspace
+                    )
+                };
+                let Count { count: number, through_offset } = count;
+                let at = count.write_timestamp();
+                let values = (&*source, CqlTimestamp(end), partition, number, through_offset, at);
+                let bytes = STATEMENT_BYTES + source.len();
+                self.execute(what, &self.statements.insert_count, values, bytes).await.map(drop)
+            }
+        };
+        side_by_side(counts.iter().map(write), self.limits.requests(), drop).await
+    }
+
+    pub(super) async fn write_alerts(&self, alerts: &[Alert]) -> Result<(), Failed> {
+        let mut alerts: Vec<&Alert> = alerts.iter().collect();
+        alerts.sort();
+        let write = requests(&alerts, self.request_bytes)
+            .map(|(alerts, bytes)| self.write_alerts_of_one(alerts, bytes));
+        side_by_side(write, self.limits.requests(), drop).await
+    }
+
+    /// Alerts of one source.
+    async fn write_alerts_of_one(&self, alerts: &[&Alert], bytes: usize) -> Result<(), Failed> {
+        let what = || {
+            let source = alerts.first().map_or("", |alert| &alert.source);
+            format!("write {} alerts of source {source:?} into {}.alerts", alerts.len(), self.keyspace)
+        };
+        let _admitted = self.limits.admit(bytes).await;
+        let batch = copies(&self.statements.insert_alert, alerts.len());
+        let result = self.session.batch(&batch, alerts).await;
+        result.map(drop).map_err(|error| self.failed(what, &error))
+    }
+
+    pub(super) async fn write_rows(&self, partition: i32, rows: &[(i64, Row)]) -> Result<(), Failed> {
+        let mut events = Vec::with_capacity(rows.len());
+        let mut letters = Vec::new();
+        for (offset, row) in rows {
+            let offset = *offset;
+            match row {
+                Row::Event(event) => {
+                    events.push(EventRow { partition, bucket: self.layout.bucket(offset), offset, event });
+                }
+                Row::DeadLetter(letter) => letters.push(DeadLetterRow { partition, offset, letter }),
+            }
+        }
+        let write_events =
+            requests(&events, self.request_bytes).map(|(rows, bytes)| self.write_events(rows, bytes));
+        let write_letters =
+            requests(&letters, self.request_bytes).map(|(rows, bytes)| self.write_letters(rows, bytes));
+        let at_once = self.limits.requests();
+        tokio::try_join!(
+            side_by_side(write_events, at_once, drop),
+            side_by_side(write_letters, at_once, drop),
+        )?;
+        Ok(())
+    }
+
+    async fn write_events(&self, rows: &[EventRow<'_>], bytes: usize) -> Result<(), Failed> {
+        let what = || match rows {
+            [first, .., last] => format!(
+                "write events of partition {} offsets {} to {} into {}.events",
+                first.partition, first.offset, last.offset, self.keyspace
+            ),
+            rows => format!(
+                "write an event of partition {:?} into {}.events",
+                rows.first().map(|row| (row.partition, row.offset)),
+                self.keyspace
+            ),
+        };
+        let _admitted = self.limits.admit(bytes).await;
+        let batch = self.batches.take(&self.statements.insert_event, rows.len());
+        let result = self.session.batch(&batch, rows).await;
+        self.batches.give(batch);
+        result.map(drop).map_err(|error| self.failed(what, &error))
+    }
+
+    async fn write_letters(&self, rows: &[DeadLetterRow<'_>], bytes: usize) -> Result<(), Failed> {
+        let what = || {
+            let offsets = rows.first().zip(rows.last()).map(|(first, last)| (first.offset, last.offset));
+            let (first, last) = offsets.unwrap_or_default();
+            format!("write dead letters at offsets {first} to {last} into {}.dead_letters", self.keyspace)
+        };
+        let _admitted = self.limits.admit(bytes).await;
+        let batch = copies(&self.statements.insert_dead_letter, rows.len());
+        let result = self.session.batch(&batch, rows).await;
+        result.map(drop).map_err(|error| self.failed(what, &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Health;
+    use crate::store::Layout;
+
+    fn event(length: usize) -> Event {
+        Event { id: 1, ts: 2, source: "s".repeat(length), client: String::new(), health: Health::Nominal }
+    }
+
+    /// The lengths of the requests that rows at `offsets` make.
+    fn lengths(offsets: &[i64], event: &Event, layout: Layout, most_bytes: usize) -> Vec<usize> {
+        let row =
+            |offset: &i64| EventRow { partition: 1, bucket: layout.bucket(*offset), offset: *offset, event };
+        let rows: Vec<EventRow<'_>> = offsets.iter().map(row).collect();
+        let lengths: Vec<usize> = requests(&rows, most_bytes).map(|(rows, _)| rows.len()).collect();
+        let sizes: usize = requests(&rows, most_bytes).map(|(_, bytes)| bytes).sum();
+        assert_eq!(sizes, rows.iter().map(Written::bytes).sum::<usize>(), "every byte is counted once");
+        lengths
+    }
+
+    #[test]
+    fn a_request_closes_before_it_holds_too_many_bytes() {
+        let offsets: Vec<i64> = (0..10).collect();
+        let event = event(100);
+        let row = EventRow { partition: 0, bucket: None, offset: 0, event: &event }.bytes();
+        assert_eq!(lengths(&offsets, &event, Layout::Original, 4 * row), [4, 4, 2]);
+        assert_eq!(lengths(&offsets, &event, Layout::Original, 4 * row - 1), [3, 3, 3, 1]);
+        assert_eq!(lengths(&[], &event, Layout::Original, 4 * row), [0usize; 0]);
+    }
+
+    #[test]
+    fn a_row_larger_than_a_request_goes_alone() {
+        assert_eq!(lengths(&[0, 1, 2], &event(1_000), Layout::Original, 10), [1, 1, 1]);
+        assert_eq!(lengths(&[0, 1], &event(1_000), Layout::Original, 0), [1, 1]);
+    }
+
+    #[test]
+    fn a_request_has_no_more_statements_than_the_protocol_can_count() {
+        let offsets: Vec<i64> = (0..70_000).collect();
+        let lengths = lengths(&offsets, &event(1), Layout::Original, usize::MAX);
+        assert_eq!(lengths, [65_535, 70_000 - 65_535]);
+    }
+
+    #[test]
+    fn a_request_is_of_one_bucket() {
+        let layout = Layout::Bucketed { rows: std::num::NonZeroU32::new(4).unwrap() };
+        assert_eq!(lengths(&[0, 1, 2, 3, 4, 7, 8, 100], &event(1), layout, usize::MAX), [4, 2, 1, 1]);
+        assert_eq!(lengths(&[0, 4, 1], &event(1), layout, usize::MAX), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_request_of_alerts_is_of_one_source() {
+        let alert = |source: &str, ts| Alert { source: source.into(), ts, event_count: 10 };
+        let alerts = [alert("a", 5), alert("a", 10), alert("b", 5)];
+        let alerts: Vec<&Alert> = alerts.iter().collect();
+        assert_eq!(requests(&alerts, usize::MAX).map(|(rows, _)| rows.len()).collect::<Vec<_>>(), [2, 1]);
+    }
+
+    #[test]
+    fn a_large_partition_is_warned_of_once_and_each_time_it_has_doubled() {
+        let growth = Growth::new(100);
+        let passes =
+            |rows: &[i64]| -> Vec<bool> { rows.iter().map(|rows| growth.passes(1, *rows)).collect() };
+        assert_eq!(
+            passes(&[0, 99, 100, 101, 199, 200, 201, 399, 900, 901]),
+            [false, false, true, false, false, true, false, false, true, false]
+        );
+        assert!(growth.passes(2, 150), "each partition has its own");
+        assert!(growth.passes(3, i64::MAX));
+        assert!(Growth::new(0).passes(1, 1), "a limit of nothing is one row");
+    }
+}

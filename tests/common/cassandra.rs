@@ -1,0 +1,69 @@
+//! Keyspaces of their own for tests on a real Cassandra, which `docker/local/cluster` starts.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use exactlyonce::schema::{Keyspace, Replication};
+use exactlyonce::store::Layout;
+use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, apply_schema};
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+
+/// What the running cluster says of itself. Panics where none runs: such a test must not pass.
+pub(crate) fn environment() -> BTreeMap<String, String> {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/local/cluster");
+    let output = Command::new(program).arg("env").output().expect("docker/local/cluster can be run");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "no services run; docker/local/cluster up starts them: {errors}");
+    let lines = String::from_utf8(output.stdout).expect("its lines are text");
+    let pair = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    lines.lines().filter_map(pair).collect()
+}
+
+/// The nodes, `host:port`.
+pub(crate) fn nodes() -> Vec<String> {
+    let all = environment().remove("CASSANDRA").unwrap_or_default();
+    let nodes: Vec<String> = all.split(',').filter(|node| !node.is_empty()).map(str::to_owned).collect();
+    assert!(!nodes.is_empty(), "no Cassandra runs: docker/local/cluster up --cassandra 1 starts one");
+    nodes
+}
+
+/// Options for a keyspace that nobody else uses.
+pub(crate) fn options() -> CassandraOptions {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("test_{}_{number}", std::process::id());
+    CassandraOptions::new(nodes(), Keyspace::try_from(name).expect("a valid name"))
+}
+
+/// A copy on each node.
+pub(crate) fn replication(options: &CassandraOptions) -> Replication {
+    Replication::anywhere(options.contact_points.len() as i64).expect("as many as there are nodes")
+}
+
+/// A session of the test's own, to look and to meddle.
+pub(crate) async fn session(options: &CassandraOptions) -> Session {
+    SessionBuilder::new().known_nodes(&options.contact_points).build().await.expect("the nodes answer")
+}
+
+/// A store in a keyspace of its own. What a test that failed leaves behind may be looked at.
+pub(crate) struct Kept {
+    pub(crate) options: CassandraOptions,
+    pub(crate) store: CassandraStore,
+}
+
+impl Kept {
+    pub(crate) async fn new(layout: Layout) -> Self {
+        let options = options();
+        apply_schema(&options, &replication(&options), layout).await.expect("the tables can be made");
+        let store = CassandraStore::connect(&options, layout).await.expect("they are as they should be");
+        Self { options, store }
+    }
+
+    /// Drops the keyspace.
+    pub(crate) async fn drop(self) {
+        let cql = format!("DROP KEYSPACE {}", self.options.keyspace);
+        session(&self.options).await.query_unpaged(cql, ()).await.expect("the keyspace can be dropped");
+    }
+}
