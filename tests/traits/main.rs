@@ -6,6 +6,8 @@ mod broker;
 mod cassandra;
 #[cfg(feature = "embedded")]
 mod embedded;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod memory;
 mod store;
 
