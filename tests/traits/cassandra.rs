@@ -1,4 +1,8 @@
-//! The store on a real Cassandra.
+//! The store on a real Cassandra, and what only it can do: a schema of its own, rivals for the binding.
+
+mod binding;
+mod rows;
+mod schema;
 
 use std::num::NonZeroU32;
 
@@ -10,7 +14,7 @@ pub(crate) mod services;
 use services::Kept;
 
 /// Few offsets in a bucket, so that rows lie in several.
-const BUCKETED: Layout = Layout::Bucketed { rows: NonZeroU32::new(4).unwrap() };
+pub(crate) const BUCKETED: Layout = Layout::Bucketed { rows: NonZeroU32::new(4).unwrap() };
 
 pub(crate) async fn kept() -> Kept {
     Kept::new(Layout::Original).await

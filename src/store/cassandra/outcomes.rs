@@ -155,8 +155,6 @@ fn of_server(error: &DbError, message: &str) -> Fate {
         DbError::WriteFailure { .. } => Unknown,
         // Not carried out; the driver prepares it again by itself, so this is a node that keeps forgetting.
         DbError::Unprepared { .. } => Unknown,
-        // Cassandra's own limit, checked before anything is written; no other limit is worded so.
-        DbError::ServerError if message.contains("is too large for the maximum size") => Refused,
         // A bug or a full disk; how far it came, nobody knows.
         DbError::ServerError => Unknown,
         // The server could not read the request, or is not the server that we think.
@@ -191,6 +189,7 @@ mod tests {
         let (keyspace, table) = ("k".to_owned(), "t".to_owned());
         vec![
             (DbError::SyntaxError, "line 1:0 no viable alternative", Refused),
+            (DbError::Invalid, "Rejected an oversized mutation (5243023/4194304) for keyspace: k", Refused),
             (DbError::Invalid, "Expected 8 or 0 byte long for date (4)", Refused),
             (DbError::Invalid, "table events does not exist", Unknown),
             (DbError::Invalid, "unconfigured table events", Unknown),
@@ -245,11 +244,6 @@ mod tests {
             ),
             (DbError::Unprepared { statement_id: Default::default() }, "", Unknown),
             (DbError::ServerError, "java.lang.NullPointerException", Unknown),
-            (
-                DbError::ServerError,
-                "Encountered an oversized mutation (5/4): it is too large for the maximum size of 4",
-                Refused,
-            ),
             (DbError::ProtocolError, "", Unknown),
             (
                 DbError::RateLimitReached { op_type: OperationType::Write, rejected_by_coordinator: true },

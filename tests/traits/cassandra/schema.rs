@@ -1,0 +1,205 @@
+//! A schema that is made, and one that is not as it should be.
+
+use exactlyonce::schema::cql;
+use exactlyonce::store::Layout;
+use exactlyonce::store::cassandra::{
+    CassandraOptions, CassandraStore, ConnectError, apply_schema, check_schema,
+};
+use scylla::client::session::Session;
+
+use super::BUCKETED;
+use super::services::{self, Kept};
+
+/// What `check_schema` says, without its first words.
+async fn said(options: &CassandraOptions, layout: Layout) -> String {
+    let connected = CassandraStore::connect(options, layout).await.map(drop);
+    match check_schema(options, layout).await {
+        Ok(()) => {
+            connected.expect("what is right can be worked with");
+            "right".to_owned()
+        }
+        Err(ConnectError::Schema(difference)) => {
+            // Whoever connects is told the same.
+            match connected {
+                Err(ConnectError::Schema(told)) => assert_eq!(told, difference),
+                other => panic!("{difference}, but connecting gave {other:?}"),
+            }
+            difference.to_string().replace(options.keyspace.as_str(), "K")
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+async fn run(session: &Session, cql: String) {
+    session.query_unpaged(cql.clone(), ()).await.unwrap_or_else(|error| panic!("{cql}: {error}"));
+}
+
+/// The statement that makes a table.
+fn creates(options: &CassandraOptions, table: &str) -> String {
+    let text = cql(&options.keyspace, &services::replication(options), Layout::Original);
+    let code: Vec<&str> = text.lines().map(|line| line.split("--").next().unwrap()).collect();
+    let code = code.join("\n");
+    let named = format!("{}.{table} (", options.keyspace);
+    code.split(';').find(|statement| statement.contains(&named)).expect("such a table").to_owned()
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn each_kind_of_difference_is_named() {
+    let kept = Kept::new(Layout::Original).await;
+    let options = &kept.options;
+    let session = services::session(options).await;
+    let keyspace = &options.keyspace;
+    assert_eq!(said(options, Layout::Original).await, "right");
+    assert_eq!(
+        said(options, BUCKETED).await,
+        "table K.events has not a column bucket, so its layout is not bucketed:4"
+    );
+    let descending = "WITH CLUSTERING ORDER BY (offset DESC)";
+    let and = |option: &str| format!("{descending} AND {option}");
+    let window = and("compaction = {'class': 'TimeWindowCompactionStrategy'}");
+    let vanishing = and("default_time_to_live = 10");
+    // In `table`, `from` is written `to`.
+    for (table, from, to, expected) in [
+        (
+            "events",
+            "id bigint",
+            "id int",
+            "table K.events column id: expected bigint, not in the key, found int, not in the key",
+        ),
+        (
+            "events",
+            "client text,",
+            "",
+            "table K.events column client: expected text, not in the key, found no such column",
+        ),
+        (
+            "events",
+            "client text,",
+            "client text, colour text,",
+            "table K.events column colour: expected no such column, found text, not in the key",
+        ),
+        (
+            "events",
+            "(offset DESC)",
+            "(offset ASC)",
+            "table K.events column offset: expected bigint, number 1 of the clustering key, desc, found bigint, \
+             number 1 of the clustering key, asc",
+        ),
+        (
+            "alerts",
+            "PRIMARY KEY (source, ts)",
+            "PRIMARY KEY (ts, source)",
+            "table K.alerts column source: expected text, number 1 of the partition key, found text, number 1 of the \
+             clustering key, asc",
+        ),
+        (
+            "alerts",
+            "PRIMARY KEY (source, ts)",
+            "PRIMARY KEY ((source, ts))",
+            "table K.alerts column ts: expected timestamp, number 1 of the clustering key, asc, found timestamp, \
+             number 2 of the partition key",
+        ),
+        (
+            "alerts",
+            "event_count int",
+            "event_count int static",
+            "table K.alerts column event_count: expected int, not in the key, found int, static",
+        ),
+        (
+            "pipeline",
+            "frozen<set<int>>",
+            "set<int>",
+            "table K.pipeline column health: expected frozen<set<int>>, not in the key, found set<int>, not in the key",
+        ),
+        (
+            "events",
+            descending,
+            &window,
+            "table K.events has TimeWindowCompactionStrategy: it sorts rows by their write timestamps, which here are \
+             no times",
+        ),
+        (
+            "dead_letters",
+            descending,
+            &vanishing,
+            "table K.dead_letters has default_time_to_live = 10: rows would vanish after so many seconds, and counts \
+             begin again from nothing",
+        ),
+    ] {
+        let right = creates(options, table);
+        let wrong = right.replacen(from, to, 1);
+        assert_ne!(right, wrong, "{from}");
+        run(&session, format!("DROP TABLE {keyspace}.{table}")).await;
+        run(&session, wrong).await;
+        assert_eq!(said(options, Layout::Original).await, expected);
+        // Applying changes nothing that is there.
+        let applied = apply_schema(options, &services::replication(options), Layout::Original).await;
+        assert!(matches!(applied, Err(ConnectError::Schema(_))), "{applied:?}");
+        run(&session, format!("DROP TABLE {keyspace}.{table}")).await;
+        assert_eq!(
+            said(options, Layout::Original).await,
+            format!("table K.{table} does not exist: `exactlyonce schema apply` creates it")
+        );
+        run(&session, right).await;
+    }
+    assert_eq!(said(options, Layout::Original).await, "right");
+    run(&session, format!("ALTER TABLE {keyspace}.events DROP client")).await;
+    run(&session, format!("ALTER TABLE {keyspace}.events ADD client text")).await;
+    assert_eq!(
+        said(options, Layout::Original).await,
+        "table K.events column client was dropped and added again: everything written at a timestamp before that \
+         moment is hidden, and so is all that this program writes. use a keyspace of another name"
+    );
+    run(&session, format!("ALTER KEYSPACE {keyspace} WITH durable_writes = false")).await;
+    assert_eq!(
+        said(options, Layout::Original).await,
+        "keyspace K has durable_writes = false: a node that is killed loses what it acknowledged"
+    );
+    kept.drop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn a_schema_is_completed_and_its_layout_never_changed() {
+    let options = services::options();
+    let replication = services::replication(&options);
+    assert_eq!(
+        said(&options, BUCKETED).await,
+        "keyspace K does not exist: `exactlyonce schema apply` creates it"
+    );
+    apply_schema(&options, &replication, BUCKETED).await.unwrap();
+    assert_eq!(said(&options, BUCKETED).await, "right");
+    let expected = "table K.events has a column bucket, so its layout is not original";
+    assert_eq!(said(&options, Layout::Original).await, expected);
+    let applied = apply_schema(&options, &replication, Layout::Original).await;
+    assert!(matches!(applied, Err(ConnectError::Schema(_))), "{applied:?}");
+    let session = services::session(&options).await;
+    run(&session, format!("DROP TABLE {}.progress", options.keyspace)).await;
+    apply_schema(&options, &replication, BUCKETED).await.unwrap();
+    assert_eq!(said(&options, BUCKETED).await, "right");
+    run(&session, format!("DROP KEYSPACE {}", options.keyspace)).await;
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn options_that_cannot_work_are_refused_and_an_absent_cluster_may_be_tried_again() {
+    use exactlyonce::store::cassandra::Consistency;
+    let options = services::options();
+    let refused = |options: CassandraOptions| async move {
+        match check_schema(&options, Layout::Original).await {
+            Err(ConnectError::Refused { what, .. }) => what,
+            other => panic!("{other:?}"),
+        }
+    };
+    let local = CassandraOptions { consistency: Consistency::LocalQuorum, ..options.clone() };
+    assert_eq!(refused(local).await, "local quorum needs the name of the datacenter");
+    let nowhere = CassandraOptions { datacenter: Some("nowhere".to_owned()), ..options.clone() };
+    assert_eq!(refused(nowhere).await, "there is no datacenter nowhere, there is dc1");
+    let nobody = CassandraOptions { contact_points: Vec::new(), ..options.clone() };
+    assert_eq!(refused(nobody).await, "there are no contact points");
+    // Nobody listens on port 1.
+    let absent = CassandraOptions { contact_points: vec!["127.0.0.1:1".to_owned()], ..options };
+    let absent = check_schema(&absent, Layout::Original).await;
+    assert!(matches!(&absent, Err(error) if error.is_transient()), "{absent:?}");
+}
