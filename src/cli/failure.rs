@@ -7,13 +7,15 @@ use std::process::ExitCode;
 use thiserror::Error;
 
 use crate::binding::BindingError;
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, Cause};
 use crate::config::layers::Problem;
 use crate::demo::DemoError;
 use crate::embedded::{FileError, LockError};
 use crate::generate::{LineError, MixedError};
 use crate::pipeline::PipelineError;
 use crate::store::StoreError;
+#[cfg(feature = "cassandra")]
+use crate::store::cassandra::{ConnectError, Difference};
 use crate::verify::VerifyError;
 
 /// What the process says to whoever started it.
@@ -46,14 +48,40 @@ pub(super) enum Failure {
     /// Flags that do not go together.
     #[error("{0}")]
     Usage(String),
-    /// A kind of service that this build cannot speak to.
-    #[error("{key} is {kind:?}, but this build has no driver for it: the only kind is \"embedded\"")]
+    /// What this build cannot do.
+    #[error(
+        "{key} is {value:?}, but this build has no driver for it: it was built without the feature `{feature}`"
+    )]
     NotBuilt {
-        /// The key that names it.
+        /// The key that asks for it.
         key: &'static str,
-        /// Which.
-        kind: &'static str,
+        /// Its value.
+        value: &'static str,
+        /// What the build lacks.
+        feature: &'static str,
     },
+    /// A service was waited for, in vain.
+    #[error("{service} did not answer; gave up after {seconds} s (services.start_deadline_ms)")]
+    Away {
+        /// Its name and address.
+        service: String,
+        /// How long it was waited for.
+        seconds: u64,
+        /// What came of the last attempt.
+        source: Option<Cause>,
+    },
+    /// Kafka will have nothing to do with us.
+    #[error("kafka at {servers} cannot be used")]
+    Kafka {
+        /// The servers that were asked first.
+        servers: String,
+        /// The driver's words.
+        source: BrokerError,
+    },
+    /// Cassandra will have nothing to do with us, or has other tables.
+    #[cfg(feature = "cassandra")]
+    #[error(transparent)]
+    Cassandra(#[from] ConnectError),
     /// The worker failed.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
@@ -125,6 +153,7 @@ impl Failure {
             Failure::Configuration(_)
             | Failure::Usage(_)
             | Failure::NotBuilt { .. }
+            | Failure::Kafka { .. }
             | Failure::Mixed(_)
             | Failure::Line(LineError::TooLong { .. }) => Code::Usage,
             Failure::Pipeline(error) => match error {
@@ -149,7 +178,10 @@ impl Failure {
                 | DemoError::EndedEarly { .. }
                 | DemoError::Stopped => Code::Unavailable,
             },
+            #[cfg(feature = "cassandra")]
+            Failure::Cassandra(error) => of_cassandra(error),
             Failure::Store { .. }
+            | Failure::Away { .. }
             | Failure::Lock(_)
             | Failure::Line(LineError::Read { .. })
             | Failure::Interrupted { .. }
@@ -204,6 +236,22 @@ fn of_binding(error: &BindingError) -> Code {
         | BindingError::Differs { .. }
         | BindingError::Recreated { .. }
         | BindingError::Compacted { .. } => Code::Refused,
+    }
+}
+
+/// True if `init` has not run.
+#[cfg(feature = "cassandra")]
+pub(super) fn is_missing(difference: &Difference) -> bool {
+    matches!(difference, Difference::NoKeyspace { .. } | Difference::NoTable { .. })
+}
+
+#[cfg(feature = "cassandra")]
+fn of_cassandra(error: &ConnectError) -> Code {
+    match error {
+        ConnectError::Unavailable { .. } => Code::Unavailable,
+        ConnectError::Refused { .. } => Code::Usage,
+        ConnectError::Schema(difference) if is_missing(difference) => Code::Usage,
+        ConnectError::Schema(_) => Code::Refused,
     }
 }
 

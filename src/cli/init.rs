@@ -57,7 +57,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
     let mut output = Output::stdout();
     let initialized: Initialized = with_broker!(&settings, |broker| {
         // After the broker, so that nothing is made where there is no log.
-        services::apply_schema(&settings)?;
+        services::apply_schema(&settings).await?;
         with_store!(&settings, |store| {
             Ok::<_, Failure>(binding::init(&broker, &store, &settings.facts(), &origin).await?)
         })

@@ -18,6 +18,7 @@ mod services;
 mod show;
 mod topic;
 mod verify;
+mod waiting;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,7 +33,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  fine
   1  differences found
-  2  wrong usage or configuration, or `init` has not run
+  2  wrong usage or configuration, refused passwords and certificates included, or `init` has not run
   3  refused: log and tables contradict each other, nothing was changed
   4  a service is not available: no answer until the deadline, a lock that another process holds, a full disk
   130, 143  ended by SIGINT or SIGTERM (`run`, which stops in order, by a second one); nothing is lost by it";
@@ -132,7 +133,7 @@ impl Command {
             Command::Run(arguments) => run::run(arguments, context).await,
             Command::Verify(arguments) => verify::run(arguments, context).await,
             Command::Show(arguments) => show::run(arguments, context).await,
-            Command::Schema(arguments) => schema::run(arguments, context),
+            Command::Schema(arguments) => schema::run(arguments, context).await,
             Command::Config(arguments) => config::run(arguments, context),
             Command::Completions(arguments) => completions::run(arguments, CommandLine::command()),
         }

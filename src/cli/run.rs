@@ -8,6 +8,7 @@ use rand::rngs::SysRng;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 use serde::Serialize;
+use tokio::sync::oneshot;
 
 use super::Context;
 use super::failure::{Code, Failure};
@@ -41,7 +42,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code, Failure> {
-    let mut signals = Signals::listen()?;
+    let (mut signals, mut early) = (Signals::listen()?, Signals::listen()?);
     let settings = context.start()?;
     let options = settings.options(arguments.until_end);
     let rng = ChaCha8Rng::try_from_rng(&mut SysRng)
@@ -59,12 +60,30 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
             std::process::exit(128 + number);
         });
     };
-    let summary = with_broker!(&settings, |broker| with_store!(&settings, |store| {
-        let lock = services::lock(&settings)?;
-        let summary = pipeline::run(&broker, &store, &options, rng, stop).await;
-        drop(lock);
-        Ok::<_, Failure>(summary?)
-    }))?;
+    let (begins, begun) = oneshot::channel();
+    let work = async {
+        with_broker!(&settings, |broker| with_store!(&settings, |store| {
+            let lock = services::lock(&settings)?;
+            // From here on a signal stops the worker in order.
+            let _ = begins.send(());
+            let summary = pipeline::run(&broker, &store, &options, rng, stop).await;
+            drop(lock);
+            Ok::<_, Failure>(summary?)
+        }))
+    };
+    // While services are waited for there is nothing to be stopped in order.
+    let interrupted = async {
+        tokio::select! {
+            biased;
+            _ = begun => std::future::pending().await,
+            signal = early.next() => signal,
+        }
+    };
+    let summary: Summary = tokio::select! {
+        biased;
+        summary = work => summary?,
+        (name, number) = interrupted => return Err(Failure::Interrupted { name, number }),
+    };
     let mut output = Output::stdout();
     print(&summary, arguments.json, &mut output)?;
     output.finish()?;

@@ -3,11 +3,15 @@
 use clap::{Args, Subcommand};
 
 use super::Context;
+#[cfg(feature = "cassandra")]
+use super::failure::is_missing;
 use super::failure::{Code, Failure};
 use super::output::Output;
 use super::services;
 use crate::embedded::FileError;
 use crate::schema;
+#[cfg(feature = "cassandra")]
+use crate::store::cassandra::ConnectError;
 
 /// Prints, applies or checks the schema of the tables.
 ///
@@ -37,7 +41,7 @@ enum Command {
     Check,
 }
 
-pub(super) fn run(arguments: Arguments, context: &Context) -> Result<Code, Failure> {
+pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code, Failure> {
     let mut output = Output::stdout();
     match arguments.command {
         Command::Print => {
@@ -48,16 +52,22 @@ pub(super) fn run(arguments: Arguments, context: &Context) -> Result<Code, Failu
         }
         Command::Apply => {
             let settings = context.start()?;
-            services::apply_schema(&settings)?;
+            services::apply_schema(&settings).await?;
             output.line(format_args!("the schema is applied to {}", services::store_name(&settings)))?;
         }
         Command::Check => {
             let settings = context.start()?;
-            match services::check_schema(&settings) {
+            match services::check_schema(&settings).await {
                 // The file can be read; its tables are not the schema's.
                 Err(Failure::File(
                     difference @ (FileError::Damaged { source: None, .. } | FileError::Layout { .. }),
                 )) => {
+                    output.line(difference)?;
+                    output.finish()?;
+                    return Ok(Code::Differences);
+                }
+                #[cfg(feature = "cassandra")]
+                Err(Failure::Cassandra(ConnectError::Schema(difference))) if !is_missing(&difference) => {
                     output.line(difference)?;
                     output.finish()?;
                     return Ok(Code::Differences);

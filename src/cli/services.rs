@@ -1,8 +1,11 @@
 //! Opening the broker and the store that the settings name.
 //!
 //! The library is generic over both, so a command's work is compiled once for each pair. [`with_broker`] and
-//! [`with_store`] (one inside the other for both) run a block with the service of the kind that is set. A
-//! new kind is a new arm in each of the four `match`es on the kind here, and nothing elsewhere.
+//! [`with_store`] (one inside the other for both) run a block with the service of the kind that is set, in an
+//! async function that returns `Result<_, Failure>`. A new kind is a new arm in each of the `match`es on the
+//! kind here, and nothing elsewhere.
+//!
+//! Kafka and Cassandra are waited for ([`super::waiting`]); what they say that will not get better is not.
 
 use std::path::PathBuf;
 
@@ -23,7 +26,13 @@ macro_rules! with_broker {
                 let $broker = $crate::cli::services::embedded_broker($settings)?;
                 $block
             }
-            $crate::config::BrokerKind::Kafka => Err($crate::cli::services::no_kafka()),
+            #[cfg(feature = "kafka")]
+            $crate::config::BrokerKind::Kafka => {
+                let $broker = $crate::cli::services::kafka_broker($settings).await?;
+                $block
+            }
+            #[cfg(not(feature = "kafka"))]
+            $crate::config::BrokerKind::Kafka => Err($crate::cli::services::NO_KAFKA),
         }
     };
 }
@@ -36,7 +45,13 @@ macro_rules! with_store {
                 let $store = $crate::cli::services::embedded_store($settings)?;
                 $block
             }
-            $crate::config::StoreKind::Cassandra => Err($crate::cli::services::no_cassandra()),
+            #[cfg(feature = "cassandra")]
+            $crate::config::StoreKind::Cassandra => {
+                let $store = $crate::cli::services::cassandra_store($settings).await?;
+                $block
+            }
+            #[cfg(not(feature = "cassandra"))]
+            $crate::config::StoreKind::Cassandra => Err($crate::cli::services::NO_CASSANDRA),
         }
     };
 }
@@ -53,52 +68,128 @@ pub(super) fn embedded_store(settings: &Settings) -> Result<EmbeddedStore, Failu
     Ok(EmbeddedStore::open(store_folder(settings), &options(settings), settings.layout())?)
 }
 
-/// See [`with_broker`].
-pub(super) fn no_kafka() -> Failure {
-    Failure::NotBuilt { key: "broker.kind", kind: "kafka" }
+/// See [`with_broker`]. Waits until it answers.
+#[cfg(feature = "kafka")]
+pub(super) async fn kafka_broker(settings: &Settings) -> Result<crate::broker::kafka::KafkaBroker, Failure> {
+    use super::waiting::{Attempt, wait};
+    use crate::broker::kafka::KafkaBroker;
+    use crate::broker::{Broker, BrokerError};
+    let servers = &settings.kafka.bootstrap_servers;
+    let unusable = |source| Failure::Kafka { servers: servers.clone(), source };
+    let broker = KafkaBroker::connect(&settings.kafka()).map_err(unusable)?;
+    let ask = || async {
+        match broker.topic(&settings.topic).await {
+            // Whether there is a topic is for the command to say.
+            Ok(_) | Err(BrokerError::UnknownTopic(_)) => Attempt::Answered(()),
+            Err(error) if error.is_retriable() => Attempt::Away(error.into()),
+            Err(error) => Attempt::Failed(unusable(error)),
+        }
+    };
+    wait(settings, &format!("kafka at {servers}"), ask).await?;
+    Ok(broker)
 }
 
-/// See [`with_store`].
-pub(super) fn no_cassandra() -> Failure {
-    Failure::NotBuilt { key: "store.kind", kind: "cassandra" }
+/// See [`with_store`]. Waits until it answers; its tables are then those of the schema.
+#[cfg(feature = "cassandra")]
+pub(super) async fn cassandra_store(
+    settings: &Settings,
+) -> Result<crate::store::cassandra::CassandraStore, Failure> {
+    use crate::store::cassandra::CassandraStore;
+    let options = &settings.cassandra();
+    with_cassandra(settings, || CassandraStore::connect(options, settings.layout())).await
 }
 
-/// Checks that this build has the kinds that the settings name.
+/// Waits until Cassandra answers to this.
+#[cfg(feature = "cassandra")]
+async fn with_cassandra<T, F>(settings: &Settings, ask: impl Fn() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, crate::store::cassandra::ConnectError>>,
+{
+    use super::waiting::{Attempt, wait};
+    let attempt = || async {
+        match ask().await {
+            Ok(answer) => Attempt::Answered(answer),
+            Err(error) if error.is_transient() => Attempt::Away(error.into()),
+            Err(error) => Attempt::Failed(error.into()),
+        }
+    };
+    wait(settings, &cassandra_name(settings), attempt).await
+}
+
+fn cassandra_name(settings: &Settings) -> String {
+    format!("cassandra at {}", settings.cassandra.contact_points.join(", "))
+}
+
+/// What is said of a kind that this build does not have.
+#[cfg(not(feature = "kafka"))]
+pub(super) const NO_KAFKA: Failure =
+    Failure::NotBuilt { key: "broker.kind", value: "kafka", feature: "kafka" };
+
+/// See [`NO_KAFKA`].
+#[cfg(not(feature = "cassandra"))]
+pub(super) const NO_CASSANDRA: Failure =
+    Failure::NotBuilt { key: "store.kind", value: "cassandra", feature: "cassandra" };
+
+/// Checks that this build has what the settings ask for.
 pub(super) fn check_kinds(settings: &Settings) -> Result<(), Failure> {
-    match settings.broker.kind {
-        BrokerKind::Embedded => {}
-        BrokerKind::Kafka => return Err(no_kafka()),
+    let (kafka, cassandra) =
+        (settings.broker.kind == BrokerKind::Kafka, settings.store.kind == StoreKind::Cassandra);
+    #[cfg(not(feature = "kafka"))]
+    if kafka {
+        return Err(NO_KAFKA);
     }
-    match settings.store.kind {
-        StoreKind::Embedded => Ok(()),
-        StoreKind::Cassandra => Err(no_cassandra()),
+    #[cfg(not(feature = "cassandra"))]
+    if cassandra {
+        return Err(NO_CASSANDRA);
     }
+    for (asked, key) in
+        [(kafka && settings.kafka.tls, "kafka.tls"), (cassandra && settings.cassandra.tls, "cassandra.tls")]
+    {
+        if asked && !cfg!(feature = "tls") {
+            return Err(Failure::NotBuilt { key, value: "true", feature: "tls" });
+        }
+    }
+    Ok(())
 }
 
 /// Makes what a broker needs before it can be opened.
 pub(super) fn prepare_broker(settings: &Settings) -> Result<(), Failure> {
     match settings.broker.kind {
         BrokerKind::Embedded => Ok(EmbeddedBroker::create(&settings.embedded.data, &options(settings))?),
-        BrokerKind::Kafka => Err(no_kafka()),
+        BrokerKind::Kafka => Ok(()),
     }
 }
 
 /// Makes the tables that are missing.
-pub(super) fn apply_schema(settings: &Settings) -> Result<(), Failure> {
+pub(super) async fn apply_schema(settings: &Settings) -> Result<(), Failure> {
     match settings.store.kind {
         StoreKind::Embedded => {
             Ok(EmbeddedStore::apply_schema(store_folder(settings), &options(settings), settings.layout())?)
         }
-        StoreKind::Cassandra => Err(no_cassandra()),
+        #[cfg(feature = "cassandra")]
+        StoreKind::Cassandra => {
+            let (options, replication) = (&settings.cassandra(), &settings.store.replication);
+            let apply = || crate::store::cassandra::apply_schema(options, replication, settings.layout());
+            with_cassandra(settings, apply).await
+        }
+        #[cfg(not(feature = "cassandra"))]
+        StoreKind::Cassandra => Err(NO_CASSANDRA),
     }
 }
 
 /// Compares the tables with the schema.
-pub(super) fn check_schema(settings: &Settings) -> Result<(), Failure> {
+pub(super) async fn check_schema(settings: &Settings) -> Result<(), Failure> {
     match settings.store.kind {
         // Opening compares, and names the first difference.
         StoreKind::Embedded => embedded_store(settings).map(drop),
-        StoreKind::Cassandra => Err(no_cassandra()),
+        #[cfg(feature = "cassandra")]
+        StoreKind::Cassandra => {
+            let options = &settings.cassandra();
+            with_cassandra(settings, || crate::store::cassandra::check_schema(options, settings.layout()))
+                .await
+        }
+        #[cfg(not(feature = "cassandra"))]
+        StoreKind::Cassandra => Err(NO_CASSANDRA),
     }
 }
 
@@ -116,7 +207,9 @@ pub(super) fn lock(settings: &Settings) -> Result<Option<WorkerLock>, Failure> {
 pub(super) fn store_name(settings: &Settings) -> String {
     match settings.store.kind {
         StoreKind::Embedded => format!("the embedded store in {}", store_folder(settings).display()),
-        StoreKind::Cassandra => "Cassandra".to_owned(),
+        StoreKind::Cassandra => {
+            format!("keyspace {} of {}", settings.store.keyspace, cassandra_name(settings))
+        }
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
         Command::Create { partitions, replication_factor } => {
             services::prepare_broker(&settings)?;
             let created = with_broker!(&settings, |broker| {
-                Ok(broker.create_topic(name, partitions, replication_factor).await?)
+                Ok::<_, Failure>(broker.create_topic(name, partitions, replication_factor).await?)
             });
             let Topic { name, id, partitions, replication, .. } = created?;
             output.line(format_args!(

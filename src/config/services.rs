@@ -197,6 +197,7 @@ impl Check<'_> {
     }
 
     fn kafka(&mut self, kafka: &mut KafkaSettings) {
+        let before = self.problems.len();
         self.secret(&mut kafka.tls_key_password, &kafka.tls_key_password_file, "kafka.tls_key_password");
         self.secret(&mut kafka.sasl_password, &kafka.sasl_password_file, "kafka.sasl_password");
         self.tls("kafka", kafka.tls, &kafka.tls_ca_file, &kafka.tls_certificate_file, &kafka.tls_key_file);
@@ -235,6 +236,15 @@ impl Check<'_> {
             }
             _ => {}
         }
+        // The driver's own check, where it does not repeat what is said already.
+        #[cfg(feature = "kafka")]
+        if self.problems.len() == before
+            && let Err(error) = kafka.options().check()
+        {
+            self.together(error.to_string(), &["kafka.properties"]);
+        }
+        #[cfg(not(feature = "kafka"))]
+        let _ = before;
     }
 
     fn cassandra(&mut self, cassandra: &mut CassandraSettings) {

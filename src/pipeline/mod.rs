@@ -55,7 +55,8 @@ use tokio::sync::mpsc;
 use crate::binding::{self, BindingError};
 use crate::broker::Broker;
 use crate::store::{Binding, Store};
-use retry::{Retry, Tries, chain};
+pub(crate) use retry::chain;
+use retry::{Retry, Tries};
 
 /// What a run did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,152 @@
+//! Waiting at the start for a service that does not answer.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use super::failure::Failure;
+use crate::broker::Cause;
+use crate::config::Settings;
+use crate::pipeline::chain;
+
+/// The first wait between two attempts; it doubles up to [`LONGEST`].
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// It is said so often that a service is waited for.
+const TELL: Duration = Duration::from_secs(10);
+
+/// How long the only attempt may take where there is no deadline to wait for.
+const ONLY: Duration = Duration::from_secs(30);
+
+/// What came of one attempt to reach a service.
+pub(super) enum Attempt<T> {
+    /// It is there.
+    Answered(T),
+    /// It is not, and another attempt may find it.
+    Away(Cause),
+    /// Waiting helps nothing.
+    Failed(Failure),
+}
+
+/// Repeats `attempt` until the service answers, for [`start_deadline_ms`] at most. `service` is its name and
+/// address.
+///
+/// [`start_deadline_ms`]: crate::config::services::ServicesSettings::start_deadline_ms
+pub(super) async fn wait<T, F: Future<Output = Attempt<T>>>(
+    settings: &Settings,
+    service: &str,
+    attempt: impl Fn() -> F,
+) -> Result<T, Failure> {
+    let (begun, deadline) = (Instant::now(), Duration::from_millis(settings.services.start_deadline_ms));
+    let (mut pause, mut told) = (FIRST, None);
+    loop {
+        let left = match deadline {
+            Duration::ZERO => ONLY,
+            deadline => deadline.saturating_sub(begun.elapsed()),
+        };
+        let trouble = match timeout(left, attempt()).await {
+            Ok(Attempt::Answered(answer)) => {
+                if told.is_some() {
+                    info!(service, seconds = begun.elapsed().as_secs_f64(), "answers");
+                }
+                return Ok(answer);
+            }
+            Ok(Attempt::Failed(failure)) => return Err(failure),
+            Ok(Attempt::Away(trouble)) => Some(trouble),
+            Err(_) => None,
+        };
+        let waited = begun.elapsed();
+        if waited + pause >= deadline {
+            let (service, seconds) = (service.to_owned(), waited.as_secs());
+            return Err(Failure::Away { service, seconds, source: trouble });
+        }
+        if told.is_none_or(|told: Instant| told.elapsed() >= TELL) {
+            told = Some(Instant::now());
+            let trouble = trouble.map_or("no answer".to_owned(), |trouble| chain(trouble.as_ref()));
+            let (seconds, deadline) = (waited.as_secs(), deadline.as_secs());
+            warn!(service, trouble, seconds, deadline, "does not answer, waiting for it");
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::config::layers::{Layers, Sources};
+    use crate::store::StoreError;
+
+    fn settings(deadline_ms: u64) -> Settings {
+        let flags = vec![("--set", format!("services.start_deadline_ms={deadline_ms}"))];
+        let layers = Layers::read(&Sources { flags, ..Sources::default() }).unwrap();
+        Settings::new(&layers).unwrap()
+    }
+
+    fn away() -> Attempt<u32> {
+        Attempt::Away(StoreError::of("connection refused").into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_comes_back_before_the_deadline_is_waited_for() {
+        let begun = Instant::now();
+        let attempt = || async {
+            match begun.elapsed() {
+                elapsed if elapsed < Duration::from_secs(40) => away(),
+                _ => Attempt::Answered(7),
+            }
+        };
+        assert_eq!(wait(&settings(60_000), "kafka at a:1", attempt).await.unwrap(), 7);
+        assert!(begun.elapsed() < Duration::from_secs(46), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_stays_away_is_named_at_the_deadline() {
+        for deadline_ms in [1, 900, 60_000] {
+            let (begun, asked) = (Instant::now(), Cell::new(0));
+            let attempt = || async {
+                asked.set(asked.get() + 1);
+                away()
+            };
+            let failure = wait(&settings(deadline_ms), "kafka at a:1", attempt).await.unwrap_err();
+            assert!(failure.to_string().contains("kafka at a:1"), "{failure}");
+            assert_eq!(chain(&failure).matches("connection refused").count(), 1, "{failure}");
+            assert!(begun.elapsed() <= Duration::from_millis(deadline_ms), "{:?}", begun.elapsed());
+            assert!((1..30).contains(&asked.get()), "{}", asked.get());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_hangs_ends_at_the_deadline() {
+        let begun = Instant::now();
+        let failure =
+            wait::<u32, _>(&settings(5_000), "cassandra at a", std::future::pending).await.unwrap_err();
+        assert!(matches!(failure, Failure::Away { seconds: 5, source: None, .. }), "{failure:?}");
+        assert_eq!(begun.elapsed(), Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_deadline_it_is_asked_once() {
+        let asked = Cell::new(0);
+        let attempt = || async {
+            asked.set(asked.get() + 1);
+            sleep(Duration::from_secs(20)).await;
+            if asked.get() == 1 { away() } else { Attempt::Answered(1) }
+        };
+        assert!(matches!(wait(&settings(0), "kafka", attempt).await, Err(Failure::Away { .. })));
+        assert_eq!(asked.get(), 1);
+        assert_eq!(wait(&settings(0), "kafka", attempt).await.unwrap(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_will_not_get_better_is_not_waited_for() {
+        let begun = Instant::now();
+        let attempt = || async { Attempt::<u32>::Failed(Failure::Usage("wrong password".to_owned())) };
+        let failure = wait(&settings(60_000), "kafka", attempt).await.unwrap_err();
+        assert_eq!((failure.to_string().as_str(), begun.elapsed()), ("wrong password", Duration::ZERO));
+    }
+}
