@@ -1,5 +1,7 @@
 //! Waiting at the start for a service that does not answer.
 
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
@@ -14,7 +16,8 @@ use crate::pipeline::chain;
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// It is said so often that a service is waited for.
+/// After so long it is said that a service is waited for, and then so often again.
+const SILENCE: Duration = Duration::from_secs(1);
 const TELL: Duration = Duration::from_secs(10);
 
 /// How long the only attempt may take where there is no deadline to wait for.
@@ -40,43 +43,58 @@ pub(super) async fn wait<T, F: Future<Output = Attempt<T>>>(
     attempt: impl Fn() -> F,
 ) -> Result<T, Failure> {
     let (begun, deadline) = (Instant::now(), Duration::from_millis(settings.services.start_deadline_ms));
-    let (mut pause, mut told) = (FIRST, None);
-    loop {
-        let left = match deadline {
-            Duration::ZERO => ONLY,
-            deadline => deadline.saturating_sub(begun.elapsed()),
-        };
-        let trouble = match timeout(left, attempt()).await {
-            Ok(Attempt::Answered(answer)) => {
-                if told.is_some() {
-                    info!(service, seconds = begun.elapsed().as_secs_f64(), "answers");
-                }
-                return Ok(answer);
+    let trouble: RefCell<Option<Cause>> = RefCell::new(None);
+    let attempts = async {
+        let mut pause = FIRST;
+        loop {
+            match attempt().await {
+                Attempt::Answered(answer) => return Ok(Some(answer)),
+                Attempt::Failed(failure) => return Err(failure),
+                Attempt::Away(why) => drop(trouble.replace(Some(why))),
             }
-            Ok(Attempt::Failed(failure)) => return Err(failure),
-            Ok(Attempt::Away(trouble)) => Some(trouble),
-            Err(_) => None,
-        };
-        let waited = begun.elapsed();
-        if waited + pause >= deadline {
-            let (service, seconds) = (service.to_owned(), waited.as_secs());
-            return Err(Failure::Away { service, seconds, source: trouble });
+            if deadline.is_zero() {
+                return Ok(None);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST);
         }
-        if told.is_none_or(|told: Instant| told.elapsed() >= TELL) {
-            told = Some(Instant::now());
-            let trouble = trouble.map_or("no answer".to_owned(), |trouble| chain(trouble.as_ref()));
-            let (seconds, deadline) = (waited.as_secs(), deadline.as_secs());
-            warn!(service, trouble, seconds, deadline, "does not answer, waiting for it");
+    };
+    let told = Cell::new(false);
+    let tell = async || -> Infallible {
+        sleep(SILENCE).await;
+        loop {
+            let why = match &*trouble.borrow() {
+                Some(why) => chain(why.as_ref()),
+                None => "no answer yet".to_owned(),
+            };
+            let (waited_s, deadline_s) = (begun.elapsed().as_secs(), deadline.as_secs());
+            warn!(service, trouble = why, waited_s, deadline_s, "does not answer, waiting for it");
+            told.set(true);
+            sleep(TELL).await;
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST);
+    };
+    let answer = tokio::select! {
+        biased;
+        answer = timeout(if deadline.is_zero() { ONLY } else { deadline }, attempts) => answer,
+        never = tell() => match never {}
+    };
+    match answer {
+        Ok(Ok(Some(answer))) => {
+            if told.get() {
+                info!(service, waited_s = begun.elapsed().as_secs(), "answers");
+            }
+            Ok(answer)
+        }
+        Ok(Err(failure)) => Err(failure),
+        Ok(Ok(None)) | Err(_) => {
+            let (service, seconds) = (service.to_owned(), begun.elapsed().as_secs());
+            Err(Failure::Away { service, seconds, source: trouble.take() })
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
     use crate::config::layers::{Layers, Sources};
     use crate::store::StoreError;

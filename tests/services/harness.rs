@@ -1,0 +1,238 @@
+//! A folder whose configuration names the services, a topic and a keyspace of its own, and the program in it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::{Offset, TopicPartitionList};
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// The longest that anything here may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const CLUSTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/local/cluster");
+
+/// Tests share the services; one that stops a node has them for itself.
+static SERVICES: RwLock<()> = RwLock::new(());
+
+pub fn shared() -> RwLockReadGuard<'static, ()> {
+    SERVICES.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub fn alone() -> RwLockWriteGuard<'static, ()> {
+    SERVICES.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs the script that starts and stops the services. Panics where there are none: such a test must not pass.
+pub fn cluster(arguments: &[&str]) -> String {
+    let output = Command::new(CLUSTER).args(arguments).output().expect("docker/local/cluster can be run");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "no services? `docker/local/cluster up` starts them: {errors}");
+    String::from_utf8(output.stdout).expect("its lines are text")
+}
+
+/// What the program said.
+pub struct Said {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "exit code {}\n--- stdout\n{}--- stderr\n{}", self.code, self.stdout, self.stderr)
+    }
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("what the program says is UTF-8");
+        // A signal ended it.
+        let code = output.status.code().unwrap_or(-1);
+        Said { code, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+pub struct World {
+    folder: TempDir,
+    name: String,
+    pub kafka: String,
+    pub cassandra: String,
+    runtime: Runtime,
+}
+
+impl World {
+    /// With both services.
+    pub fn new() -> Self {
+        Self::of("kafka", "cassandra")
+    }
+
+    /// With these kinds of broker and store.
+    pub fn of(broker: &str, store: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
+        let name = format!("services_{now:x}_{}_{number}", std::process::id());
+        let lines = cluster(&["env"]);
+        let value = |name: &str| {
+            let value = lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            value.unwrap_or_else(|| panic!("the cluster does not say its {name}: {lines}")).to_owned()
+        };
+        let (kafka, cassandra) = (value("KAFKA"), value("CASSANDRA"));
+        assert!(!kafka.is_empty() && !cassandra.is_empty(), "one of each must run: docker/local/cluster up");
+        let points: Vec<&str> = cassandra.split(',').collect();
+        let configuration = format!(
+            "topic = '{name}'\n[broker]\nkind = '{broker}'\n[store]\nkind = '{store}'\nkeyspace = '{name}'\n\
+             replication = {}\n[kafka]\nbootstrap_servers = '{kafka}'\nsession_timeout_ms = 6_000\n\
+             [cassandra]\ncontact_points = {points:?}\n[pipeline]\ngroup = '{name}'\n",
+            points.len(),
+        );
+        let folder = TempDir::new().expect("a temporary folder");
+        std::fs::write(folder.path().join("exactlyonce.toml"), configuration).expect("a file is written");
+        let runtime = Runtime::new().expect("a runtime");
+        Self { folder, name, kafka, cassandra, runtime }
+    }
+
+    /// With the topic created and bound.
+    pub fn bound() -> Self {
+        let world = Self::new();
+        world.fine("topic create");
+        world.fine("init");
+        world
+    }
+
+    /// With thirty events processed.
+    pub fn processed() -> Self {
+        let world = Self::bound();
+        world.fine("generate --events-per-key 10 --seed 1");
+        world.fine("run --until-end");
+        world
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_exactlyonce"));
+        command.args(arguments.split(' ')).current_dir(self.folder.path()).env_clear().stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, arguments: &str) -> Said {
+        self.command(arguments).output().expect("the program starts").into()
+    }
+
+    /// Wants exit code 0.
+    pub fn fine(&self, arguments: &str) -> String {
+        let said = self.run(arguments);
+        assert_eq!(said.code, 0, "{arguments}: {said}");
+        said.stdout
+    }
+
+    /// Starts the program, its messages kept.
+    pub fn start(&self, arguments: &str) -> Child {
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
+    }
+
+    /// Records that are done, over all partitions.
+    pub fn done(&self) -> i64 {
+        let rows = self.fine("show progress --json");
+        let rows = rows.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+        rows.map(|row: serde_json::Value| row["next_offset"].as_i64().expect("an offset")).sum()
+    }
+
+    /// Waits until so many records are done.
+    pub fn wait_until_done(&self, records: i64) {
+        until(&format!("{records} records are done"), || self.done() >= records);
+    }
+
+    /// Wants log and tables to agree; answers the number of events and of alerts.
+    pub fn verified(&self, arguments: &str) -> (u64, u64) {
+        let report = self.fine(format!("{arguments} verify --json").trim_start());
+        let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+        assert_eq!((&report["clean"], &report["complete"]), (&true.into(), &true.into()), "{report}");
+        let number = |name: &str| report[name].as_u64().expect("a number");
+        (number("events"), number("alerts"))
+    }
+
+    /// Every cell of every table, in some order that does not change.
+    pub fn dump(&self) -> BTreeMap<&'static str, Vec<String>> {
+        let tables = ["events", "alerts", "window_counts", "progress", "dead_letters", "pipeline"];
+        let session = self.session();
+        let rows = |table| {
+            let cql = format!("SELECT JSON * FROM {}.{table}", self.name);
+            let rows = self.runtime.block_on(session.query_unpaged(cql, ())).expect("the table is there");
+            let rows = rows.into_rows_result().expect("rows");
+            let rows = rows.rows::<(String,)>().expect("text").map(|row| row.expect("text").0);
+            let mut rows: Vec<String> = rows.collect();
+            rows.sort_unstable();
+            (table, rows)
+        };
+        tables.into_iter().map(rows).collect()
+    }
+
+    fn session(&self) -> Session {
+        let nodes: Vec<&str> = self.cassandra.split(',').collect();
+        self.runtime.block_on(SessionBuilder::new().known_nodes(nodes).build()).expect("the nodes answer")
+    }
+
+    /// Runs a statement in which `KS` stands for the keyspace.
+    pub fn cql(&self, statement: &str) {
+        let cql = statement.replace("KS", &self.name);
+        self.runtime.block_on(self.session().query_unpaged(cql, ())).expect("the statement is right");
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", &self.kafka).create().expect("a client")
+    }
+
+    /// Deletes a partition's records below an offset.
+    pub fn delete_below(&self, partition: i32, offset: i64) {
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(&self.name, partition, Offset::Offset(offset)).expect("an offset");
+        let admin = self.admin();
+        let deleted = self.runtime.block_on(admin.delete_records(&offsets, &AdminOptions::new()));
+        deleted.expect("the records are deleted");
+    }
+
+    pub fn delete_topic(&self) {
+        let admin = self.admin();
+        let deleted = self.runtime.block_on(admin.delete_topics(&[&self.name], &AdminOptions::new()));
+        deleted.expect("the broker answers")[0].as_ref().expect("the topic is deleted");
+        until("the topic is gone", || self.run("topic describe").code == 2);
+    }
+
+    /// Removes topic and keyspace. What a test that failed leaves behind may be looked at.
+    pub fn end(self) {
+        self.cql("DROP KEYSPACE IF EXISTS KS");
+        let admin = self.admin();
+        let _ = self.runtime.block_on(admin.delete_topics(&[&self.name], &AdminOptions::new()));
+    }
+}
+
+/// Waits until something is so.
+pub fn until(what: &str, is: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Asks a process to stop, and waits until it has.
+pub fn stop(child: Child) -> Said {
+    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
+    assert!(sent.success());
+    child.wait_with_output().expect("it ends").into()
+}

@@ -1,0 +1,64 @@
+//! Services that are away when a worker starts, or go away later. Nobody else may use them meanwhile.
+
+use std::time::Duration;
+
+use crate::harness::{Said, World, alone, cluster, stop};
+
+/// A node is killed; the worker waits for it, up to the deadline, and begins when it is back.
+fn away_at_the_start(node: &str, service: &str) {
+    let _alone = alone();
+    let world = World::bound();
+    world.fine("generate --events-per-key 20 --seed 1");
+    let address = if service == "kafka" { world.kafka.clone() } else { world.cassandra.clone() };
+    cluster(&["kill", node]);
+    let said = world.run("--set services.start_deadline_ms=3000 run --until-end");
+    assert_eq!((said.code, said.stdout.as_str()), (4, ""), "{said}");
+    let words = format!("error: {service} at {address} did not answer; gave up after 3 s");
+    assert!(said.stderr.contains(&words), "{said}");
+    let waiting = world.start("--set services.start_deadline_ms=120000 run --until-end");
+    std::thread::sleep(Duration::from_secs(3));
+    cluster(&["start", node]);
+    let said: Said = waiting.wait_with_output().expect("it ends").into();
+    assert_eq!(said.code, 0, "{said}");
+    assert!(said.stderr.contains("does not answer, waiting for it") && said.stderr.contains(&address), "{said}");
+    assert_eq!(world.verified("").0, 60);
+    world.end();
+}
+
+#[test]
+#[ignore = "needs services: docker/local/cluster up"]
+fn a_worker_waits_for_a_cassandra_that_is_away_at_the_start() {
+    away_at_the_start("cassandra-1", "cassandra");
+}
+
+#[test]
+#[ignore = "needs services: docker/local/cluster up"]
+fn a_worker_waits_for_a_kafka_that_is_away_at_the_start() {
+    away_at_the_start("kafka-1", "kafka");
+}
+
+#[test]
+#[ignore = "needs services: docker/local/cluster up"]
+fn a_worker_goes_on_by_itself_when_a_lost_service_is_back() {
+    let _alone = alone();
+    let world = World::bound();
+    let worker = world.start("run");
+    world.fine("generate --preset mixed --events 300 --sources 3 --seed 1");
+    world.wait_until_done(300);
+    // Records come while the tables are away.
+    cluster(&["kill", "cassandra-1"]);
+    world.fine("generate --preset mixed --events 300 --sources 3 --seed 2");
+    std::thread::sleep(Duration::from_secs(5));
+    cluster(&["start", "cassandra-1"]);
+    world.wait_until_done(600);
+    cluster(&["kill", "kafka-1"]);
+    std::thread::sleep(Duration::from_secs(5));
+    cluster(&["start", "kafka-1"]);
+    world.fine("generate --preset mixed --events 300 --sources 3 --seed 3");
+    world.wait_until_done(900);
+    let said = stop(worker);
+    assert_eq!(said.code, 0, "{said}");
+    assert!(said.stderr.contains("no answer, trying again"), "{said}");
+    world.verified("");
+    world.end();
+}

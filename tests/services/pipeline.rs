@@ -1,0 +1,82 @@
+//! Events through a real log into real tables.
+
+use crate::harness::{World, shared};
+
+#[test]
+#[ignore = "needs services: docker/local/cluster up"]
+fn thirty_events_make_at_least_ten_rows_and_an_alert_as_in_2016() {
+    let _shared = shared();
+    let world = World::bound();
+    world.fine("generate --events-per-key 10");
+    world.fine("run --until-end");
+    let rows = world.dump();
+    assert!(rows["events"].len() >= 10, "{rows:?}");
+    assert!(!rows["alerts"].is_empty(), "{rows:?}");
+    // And no more than that, which the original did not look at.
+    let (events, alerts) = world.verified("");
+    assert_eq!((events, alerts), (30, rows["alerts"].len() as u64));
+    world.end();
+}
+
+/// Kills a worker on these records again and again, and lets the last one finish.
+fn killed_in_the_middle(generate: &str, records: i64, layout: &str) {
+    let _shared = shared();
+    let world = World::new();
+    let with = |command: &str| format!("{layout} {command}").trim_start().to_owned();
+    world.fine("topic create");
+    world.fine(&with("init"));
+    world.fine(generate);
+    let small = "--set pipeline.batch_records=7 --set pipeline.in_flight_batches=2";
+    for part in 1..=3 {
+        let mut worker = world.start(&with(&format!("{small} run")));
+        crate::harness::until("some records are done", || done(&world, layout) >= records * part / 5);
+        worker.kill().expect("the worker runs");
+        worker.wait().expect("it ends");
+    }
+    assert!(done(&world, layout) < records, "the kills came too late");
+    world.fine(&with("run --until-end"));
+    assert_eq!(done(&world, layout), records);
+    let (events, alerts) = world.verified(layout);
+    let rows = world.dump();
+    assert_eq!((rows["events"].len() as u64, rows["alerts"].len() as u64), (events, alerts));
+    assert_eq!(rows["events"].len() + rows["dead_letters"].len(), records as usize);
+    assert!(alerts > 0);
+    world.end();
+}
+
+fn done(world: &World, layout: &str) -> i64 {
+    let rows = world.fine(format!("{layout} show progress --json").trim_start());
+    let rows = rows.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    rows.map(|row: serde_json::Value| row["next_offset"].as_i64().expect("an offset")).sum()
+}
+
+#[test]
+#[ignore = "needs services: docker/local/cluster up"]
+fn the_original_events_are_exact_after_kills() {
+    killed_in_the_middle("generate --events-per-key 400 --seed 3", 1_200, "");
+}
+
+#[test]
+#[ignore = "needs services: docker/local/cluster up"]
+fn mixed_records_in_buckets_are_exact_after_kills() {
+    let layout = "--set store.layout=bucketed --set store.bucket_rows=100";
+    killed_in_the_middle("generate --preset mixed --events 4000 --sources 20 --seed 4", 4_000, layout);
+}
+
+#[test]
+#[ignore = "needs services: docker/local/cluster up"]
+fn a_real_service_and_an_embedded_one_work_together() {
+    let _shared = shared();
+    for (broker, store) in [("embedded", "cassandra"), ("kafka", "embedded")] {
+        let world = World::of(broker, store);
+        world.fine("topic create");
+        world.fine("init");
+        world.fine("generate --preset mixed --events 500 --sources 3 --seed 5");
+        world.fine("run --until-end");
+        let (events, alerts) = world.verified("");
+        assert!(events > 450 && alerts > 0);
+        let shown = world.fine("show events --json");
+        assert_eq!(shown.lines().count() as u64, events);
+        world.end();
+    }
+}

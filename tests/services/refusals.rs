@@ -1,0 +1,145 @@
+//! Where log and tables contradict each other: exit code 3, words that say what, and not a cell is changed.
+
+use crate::harness::{World, shared};
+
+/// Runs the worker and wants it to refuse with these words, whatever the tables hold left as it is.
+fn refused(world: &World, arguments: &str, words: &[&str]) {
+    let before = world.dump();
+    let said = world.run(format!("{arguments} run --until-end").trim_start());
+    assert_eq!((said.code, said.stdout.as_str()), (3, ""), "{said}");
+    for word in words {
+        assert!(said.stderr.contains(word), "{word:?} is not said: {said}");
+    }
+    let after = world.dump();
+    for (table, rows) in &before {
+        assert_eq!(rows, &after[table], "the table {table} was changed");
+    }
+}
+
+#[test]
+#[ignore = "needs services: docker/local/cluster up"]
+fn retention_past_the_resume_point_is_refused() {
+    let _shared = shared();
+    let world = World::processed();
+    // The generator's keys go to some partitions, so look where records are.
+    let line = world.fine("show progress --json");
+    let row = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON");
+    let row = line.lines().map(row).find(|row| row["next_offset"].as_i64() > Some(0)).expect("a partition");
+    let (partition, next_offset) = (row["partition"].as_i64().unwrap(), row["next_offset"].as_i64().unwrap());
+    world.fine("generate --events-per-key 10 --seed 2");
+    world.delete_below(partition as i32, next_offset + 5);
+    let words = format!("topic {} partition {partition}", world.name());
+    let offsets = [next_offset.to_string(), (next_offset + 5).to_string()];
+    refused(&world, "", &[&words, "the log begins", &offsets[0], &offsets[1]]);
+    world.end();
+}
+
+#[test]
+#[ignore = "needs services: docker/local/cluster up"]
+fn a_recreated_topic_is_refused() {
+    let _shared = shared();
+    let world = World::processed();
+    world.delete_topic();
+    world.fine("topic create");
+    world.fine("generate --events-per-key 10 --seed 1");
+    refused(&world, "", &[world.name(), "was recreated", "a keyspace of another name"]);
+    let verify = world.run("verify");
+    assert_eq!(verify.code, 3, "{verify}");
+    world.end();
+}
+
+#[test]
+#[ignore = "needs services: docker/local/cluster up"]
+fn other_windows_than_those_bound_are_refused() {
+    let _shared = shared();
+    let world = World::processed();
+    let size = "--set window.size_ms=10000";
+    refused(&world, size, &["bound with window.size_ms = 5000, but here it is 10000"]);
+    refused(&world, "--set window.threshold=5", &["bound with window.threshold = 10, but here it is 5"]);
+    let init = world.run(&format!("{size} init"));
+    assert_eq!(init.code, 3, "{init}");
+    world.end();
+}
+
+#[test]
+#[ignore = "needs services: docker/local/cluster up"]
+fn a_keyspace_of_another_topic_is_refused() {
+    let _shared = shared();
+    let world = World::processed();
+    let other = World::processed();
+    let topic = format!("--topic {}", other.name());
+    refused(&world, &topic, &["bound with topic = ", world.name(), other.name()]);
+    world.end();
+    other.end();
+}
+
+#[test]
+#[ignore = "needs services: docker/local/cluster up"]
+fn tables_that_were_changed_by_hand_are_refused() {
+    let _shared = shared();
+    let world = World::processed();
+    let twcs = "WITH compaction = {'class': 'TimeWindowCompactionStrategy'}";
+    let stcs = "WITH compaction = {'class': 'SizeTieredCompactionStrategy'}";
+    for (change, words, undo) in [
+        (format!("ALTER TABLE KS.events {twcs}"), ["events", "TimeWindowCompactionStrategy"], format!("ALTER TABLE KS.events {stcs}")),
+        (
+            "ALTER TABLE KS.window_counts WITH default_time_to_live = 600".to_owned(),
+            ["window_counts", "default_time_to_live"],
+            "ALTER TABLE KS.window_counts WITH default_time_to_live = 0".to_owned(),
+        ),
+        ("ALTER TABLE KS.alerts ADD note text".to_owned(), ["alerts column note", "text"], String::new()),
+    ] {
+        world.cql(&change);
+        refused(&world, "", &words);
+        let check = world.run("schema check");
+        assert!(check.code == 1 && words.iter().all(|word| check.stdout.contains(word)), "{check}");
+        let init = world.run("init");
+        assert_eq!(init.code, 3, "{init}");
+        match undo.as_str() {
+            "" => {}
+            undo => {
+                world.cql(undo);
+                world.fine("schema check");
+            }
+        }
+    }
+    world.end();
+}
+
+#[test]
+#[ignore = "needs services: docker/local/cluster up"]
+fn a_column_of_another_type_and_another_layout_are_refused() {
+    let _shared = shared();
+    let world = World::processed();
+    world.cql("DROP TABLE KS.alerts");
+    world.cql("CREATE TABLE KS.alerts (ts timestamp, source text, event_count bigint, PRIMARY KEY (source, ts))");
+    refused(&world, "", &["alerts column event_count", "int", "bigint"]);
+    let bucketed = "--set store.layout=bucketed";
+    refused(&world, bucketed, &["bucket"]);
+    let init = world.run(&format!("{bucketed} init"));
+    assert_eq!(init.code, 3, "{init}");
+    world.end();
+}
+
+#[test]
+#[ignore = "needs services: docker/local/cluster up"]
+fn buckets_of_another_size_than_those_bound_are_refused_by_whoever_reads_rows() {
+    let _shared = shared();
+    let world = World::new();
+    let (bound, other) = (
+        "--set store.layout=bucketed --set store.bucket_rows=10",
+        "--set store.layout=bucketed --set store.bucket_rows=20",
+    );
+    world.fine("topic create");
+    world.fine(&format!("{bound} init"));
+    world.fine("generate --events-per-key 10 --seed 1");
+    world.fine(&format!("{bound} run --until-end"));
+    let words = r#"bound with layout = "bucketed:10", but here it is "bucketed:20""#;
+    refused(&world, other, &[words]);
+    for command in ["verify", "show events", "show dead-letters", "init"] {
+        let said = world.run(&format!("{other} {command}"));
+        assert!(said.code == 3 && said.stderr.contains(words), "{command}: {said}");
+    }
+    assert_eq!(world.verified(bound).0, 30);
+    world.end();
+}
