@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use exactlyonce::event::{Event, Health, Row};
 use exactlyonce::store::{Layout, Outcome, Store};
+use scylla::errors::{DbError, WriteType};
+use scylla::frame::types::Consistency::Quorum;
 use scylla_proxy::{Condition, Reaction, RequestFrame, RequestOpcode, RequestReaction};
 
 use crate::harness::{Seen, World, requests, rule, some};
@@ -22,7 +24,14 @@ fn row(offset: i64) -> (i64, Row) {
 async fn the_driver_sends_a_request_once_whatever_comes_of_it() {
     let mut world = World::new(Layout::Original).await;
     let forged = RequestReaction::forge();
+    // What drivers retry on the same node, if they retry at all; most else they send to another one only.
+    let (consistency, received, required) = (Quorum, 2, 2);
+    let batch_log =
+        DbError::WriteTimeout { consistency, received, required, write_type: WriteType::BatchLog };
+    let no_data = DbError::ReadTimeout { consistency, received, required, data_present: false };
     for (fault, reaction) in [
+        ("write timeout in the batch log", RequestReaction::forge_with_error(batch_log)),
+        ("read timeout without data", RequestReaction::forge_with_error(no_data)),
         ("write timeout", forged.write_timeout()),
         ("unavailable", forged.unavailable()),
         ("overloaded", forged.overloaded()),
