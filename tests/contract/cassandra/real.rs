@@ -1,0 +1,242 @@
+//! Real nodes of Cassandra.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
+use scylla::statement::Consistency;
+use tokio::time::{Instant, sleep};
+
+use super::client::{Client, keyspace_of};
+use super::world::{self, Verb};
+use crate::real::Cluster;
+use crate::suite;
+
+/// Three nodes of `docker/local/cluster`.
+pub struct Real {
+    cluster: Arc<Cluster>,
+    addresses: [SocketAddr; 3],
+    /// What was done to the nodes and not undone.
+    nodes: RefCell<[Node; 3]>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Node {
+    paused: bool,
+    killed: bool,
+    silent: bool,
+    /// Was away in this case, so that the others may not know yet that it is back.
+    was_away: bool,
+    /// As far as it is known.
+    handoff: Option<bool>,
+}
+
+const NAMES: [&str; 3] = ["cassandra-1", "cassandra-2", "cassandra-3"];
+
+/// All nodes know each other to be up, or not, at the latest.
+const KNOWN_WITHIN: Duration = Duration::from_secs(90);
+
+impl Real {
+    /// Finds them.
+    pub fn start() -> Result<Self, String> {
+        let cluster = Cluster::find()?;
+        let found = cluster.addresses("CASSANDRA", 3)?;
+        let mut addresses = [SocketAddr::from(([0; 4], 0)); 3];
+        for (address, found) in addresses.iter_mut().zip(found) {
+            *address = found.parse().map_err(|_| format!("{found:?} is not the address of a node"))?;
+        }
+        Ok(Self { cluster: Arc::new(cluster), addresses, nodes: RefCell::default() })
+    }
+
+    async fn verb(&self, verb: &str, nodes: &[usize]) {
+        let mut words = vec![verb];
+        words.extend(nodes.iter().map(|&node| NAMES[node]));
+        self.cluster.call(&words).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// The same on several nodes at once.
+    async fn nodetool(&self, nodes: &[usize], words: &[&str]) -> Result<(), String> {
+        let calls = nodes.iter().map(|&node| async move {
+            self.cluster.call(&[&["nodetool", NAMES[node]], words].concat()).await
+        });
+        try_join_all(calls).await.map(drop)
+    }
+
+    fn mark(&self, nodes: &[usize], change: impl Fn(&mut Node)) {
+        for &node in nodes {
+            change(&mut self.nodes.borrow_mut()[node]);
+        }
+    }
+
+    fn which(&self, is: impl Fn(&Node) -> bool) -> Vec<usize> {
+        (0..3).filter(|&node| is(&self.nodes.borrow()[node])).collect()
+    }
+
+    async fn set_handoff(&self, on: bool) -> Result<(), String> {
+        let nodes = self.which(|node| !node.killed && node.handoff != Some(on));
+        self.nodetool(&nodes, &[if on { "enablehandoff" } else { "disablehandoff" }]).await?;
+        self.mark(&nodes, |node| node.handoff = Some(on));
+        Ok(())
+    }
+
+    /// Waits until each of some nodes knows that as many are up.
+    async fn all_know(&self, nodes: &[usize], up: usize) -> Result<(), String> {
+        const OF_ALL: &str = "SELECT * FROM system_distributed.view_build_status WHERE keyspace_name = 'x' AND view_name = 'x'";
+        let end = Instant::now() + KNOWN_WITHIN;
+        for &node in nodes {
+            let client = Client::connect(self, node).await.at(Consistency::All);
+            loop {
+                let known = match client.run(OF_ALL).await {
+                    Ok(_) => 3,
+                    Err(ExecutionError::LastAttemptError(RequestAttemptError::DbError(
+                        DbError::Unavailable { alive, .. },
+                        _,
+                    ))) => alive as usize,
+                    Err(_) => 0,
+                };
+                if known == up {
+                    break;
+                }
+                if Instant::now() > end {
+                    return Err(format!("{} knows of {known} nodes that are up, not of {up}", NAMES[node]));
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl suite::World for Real {
+    type Verb = Verb;
+    const VERBS: &'static [Verb] =
+        &[Verb::Pause, Verb::Kill, Verb::HintedHandoff, Verb::Silence, Verb::Compact, Verb::AntiEntropy];
+
+    async fn heal(&self, case: &str) -> Result<(), String> {
+        let paused = self.which(|node| node.paused);
+        if !paused.is_empty() {
+            world::World::resume(self, &paused).await;
+        }
+        let killed = self.which(|node| node.killed);
+        if !killed.is_empty() {
+            world::World::start(self, &killed).await;
+        }
+        let silent = self.which(|node| node.silent);
+        if !silent.is_empty() {
+            world::World::end_silence(self).await;
+        }
+        if !self.which(|node| node.was_away).is_empty() {
+            self.all_know(&[0, 1, 2], 3).await?;
+            self.mark(&[0, 1, 2], |node| node.was_away = false);
+        }
+        let client = Client::connect(self, 0).await;
+        let drop = format!("DROP KEYSPACE IF EXISTS {}", keyspace_of(case));
+        client.run(&drop).await.map(|_| ()).map_err(|error| format!("{drop}: {error}"))
+    }
+
+    async fn finish(&self) -> Result<(), String> {
+        if self.which(|node| node.handoff.is_some()).is_empty() {
+            return Ok(());
+        }
+        self.set_handoff(true).await
+    }
+}
+
+impl world::World for Real {
+    fn addresses(&self) -> [SocketAddr; 3] {
+        self.addresses
+    }
+
+    fn write_timeout(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+
+    fn delivered_within(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    fn death_noticed_within(&self) -> Duration {
+        KNOWN_WITHIN
+    }
+
+    async fn pause(&self, nodes: &[usize]) {
+        self.mark(nodes, |node| (node.paused, node.was_away) = (true, true));
+        self.verb("pause", nodes).await;
+    }
+
+    async fn resume(&self, nodes: &[usize]) {
+        self.verb("resume", nodes).await;
+        self.mark(nodes, |node| node.paused = false);
+    }
+
+    async fn kill(&self, nodes: &[usize]) {
+        self.mark(nodes, |node| *node = Node { killed: true, was_away: true, ..Node::default() });
+        self.verb("kill", nodes).await;
+    }
+
+    async fn start(&self, nodes: &[usize]) {
+        self.verb("start", nodes).await;
+        self.mark(nodes, |node| *node = Node { was_away: true, handoff: Some(true), ..Node::default() });
+        self.all_know(&[0, 1, 2], 3).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    async fn hinted_handoff(&self, on: bool) {
+        self.set_handoff(on).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    async fn silence(&self, nodes: &[usize]) {
+        self.mark(nodes, |node| (node.silent, node.was_away) = (true, true));
+        self.nodetool(nodes, &["disablegossip"]).await.unwrap_or_else(|error| panic!("{error}"));
+        let others = self.which(|node| !node.silent && !node.killed);
+        self.all_know(&others, others.len()).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    async fn end_silence(&self) {
+        let silent = self.which(|node| node.silent);
+        self.nodetool(&silent, &["enablegossip"]).await.unwrap_or_else(|error| panic!("{error}"));
+        self.mark(&silent, |node| node.silent = false);
+        self.all_know(&[0, 1, 2], 3).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    async fn compact(&self, keyspace: &str, table: &str, merge: bool) {
+        let nodes = [0, 1, 2];
+        self.nodetool(&nodes, &["flush", keyspace, table]).await.unwrap_or_else(|error| panic!("{error}"));
+        if merge {
+            self.nodetool(&nodes, &["compact", keyspace, table])
+                .await
+                .unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+
+    async fn hold_hints(&self) {
+        panic!("real nodes flush their hints");
+    }
+
+    async fn repair(&self, keyspace: &str) {
+        let words = ["repair", "--full", keyspace];
+        self.nodetool(&[0], &words).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    async fn periodic_sync(&self, _on: bool) {
+        panic!("how the commit log is synced was chosen when the nodes were started");
+    }
+
+    async fn wipe_disk(&self, _node: usize) {
+        panic!("a real node with an empty disk would be another node");
+    }
+
+    async fn power_loss(&self, _nodes: &[usize]) {
+        panic!("no power of a real node is cut");
+    }
+
+    async fn clock_skew(&self, _node: usize, _micros: i64) {
+        panic!("no clock of a real node is moved");
+    }
+
+    async fn drop_mutations(&self, _from: usize, _to: usize, _lost: bool) {
+        panic!("no messages of real nodes are dropped");
+    }
+}

@@ -1,0 +1,99 @@
+//! What a case may do to a world of Cassandra, beside talking to its nodes through the driver.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What not every world can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Stop nodes where they stand, and let them go on.
+    Pause,
+    /// End a node's process: its memory is gone, what it gave to its operating system stays. Start it again.
+    Kill,
+    /// Switch hinted handoff on and off.
+    HintedHandoff,
+    /// Have nodes taken for down by the others, at once, though they run; and take it back.
+    Silence,
+    /// Write a table's memtable to disk, and merge what is there.
+    Compact,
+    /// Keep the hints of a coordinator in its memory for longer than a case takes.
+    HoldHints,
+    /// Run an anti-entropy repair.
+    AntiEntropy,
+    /// Cut a node's power: what it had not synced is gone.
+    PowerLoss,
+    /// Have the commit log synced now and then instead of before each acknowledgement.
+    PeriodicSync,
+    /// Give a node an empty disk.
+    WipeDisk,
+    /// Move a node's clock.
+    ClockSkew,
+    /// Lose what a node asks another to write, and nothing else.
+    DropMutations,
+}
+
+/// Three nodes, numbered from 0, that all hold everything (replication factor 3), and know each other to be up
+/// when a case begins. A verb that fails panics, and so does one that is not in
+/// [`VERBS`](crate::suite::World::VERBS).
+#[allow(async_fn_in_trait)] // cases run on the thread that made their world
+pub trait World: crate::suite::World<Verb = Verb> {
+    /// Where each node answers clients.
+    fn addresses(&self) -> [SocketAddr; 3];
+
+    /// How long a coordinator waits for the replicas of a write (`write_request_timeout`); a replica drops a
+    /// write that is older when it comes to it.
+    fn write_timeout(&self) -> Duration;
+
+    /// How soon after a node is known to be up its hints have been delivered, and a batchlog has been replayed,
+    /// at most.
+    fn delivered_within(&self) -> Duration;
+
+    /// How soon all nodes know of a killed node that it is down, at most.
+    fn death_noticed_within(&self) -> Duration;
+
+    /// [`Verb::Pause`].
+    async fn pause(&self, nodes: &[usize]);
+
+    /// Undoes [`pause`](World::pause); returns at once.
+    async fn resume(&self, nodes: &[usize]);
+
+    /// [`Verb::Kill`].
+    async fn kill(&self, nodes: &[usize]);
+
+    /// Undoes [`kill`](World::kill): returns when the nodes answer and all know each other to be up.
+    async fn start(&self, nodes: &[usize]);
+
+    /// [`Verb::HintedHandoff`], on all nodes that run. Whether it is on when a case begins is not defined.
+    async fn hinted_handoff(&self, on: bool);
+
+    /// [`Verb::Silence`]: returns when the others know.
+    async fn silence(&self, nodes: &[usize]);
+
+    /// Undoes [`silence`](World::silence): returns when all know each other to be up.
+    async fn end_silence(&self);
+
+    /// [`Verb::Compact`], on all nodes: a table is flushed, and, if `merge`, what was flushed is compacted into
+    /// one, without what may be purged.
+    async fn compact(&self, keyspace: &str, table: &str, merge: bool);
+
+    /// [`Verb::HoldHints`].
+    async fn hold_hints(&self);
+
+    /// [`Verb::AntiEntropy`], of a keyspace, on all nodes; returns when it has ended.
+    async fn repair(&self, keyspace: &str);
+
+    /// [`Verb::PeriodicSync`] (`commitlog_sync: periodic`), on all nodes, and back to `batch`.
+    async fn periodic_sync(&self, on: bool);
+
+    /// [`Verb::WipeDisk`], of a node that is down.
+    async fn wipe_disk(&self, node: usize);
+
+    /// [`Verb::PowerLoss`], and the start after it, as [`start`](World::start).
+    async fn power_loss(&self, nodes: &[usize]);
+
+    /// [`Verb::ClockSkew`], by microseconds from the true time.
+    async fn clock_skew(&self, node: usize, micros: i64);
+
+    /// [`Verb::DropMutations`], until told otherwise.
+    async fn drop_mutations(&self, from: usize, to: usize, lost: bool);
+}
