@@ -1,0 +1,129 @@
+//! `docs/contract.md`: a table for each service, with a column for each world, between two marks. The rest of
+//! the document is written by hand.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The columns before those of the worlds.
+const FIRST: [&str; 2] = ["case", "what the documentation says"];
+
+/// Where the document is.
+pub fn path() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/contract.md")
+}
+
+fn marks(service: &str) -> (String, String) {
+    (format!("<!-- cases of {service}, written by tests/contract -->"), format!("<!-- end of {service} -->"))
+}
+
+/// The table of a service.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// The worlds' columns.
+    pub worlds: Vec<String>,
+    /// For each case: its name, what is documented, and what each world did.
+    pub rows: Vec<(String, String, Vec<String>)>,
+}
+
+impl Table {
+    /// Reads the table of a service from the document.
+    pub fn parse(document: &str, service: &str) -> Result<Self, String> {
+        let (begin, end) = marks(service);
+        let (_, rest) = document.split_once(&begin).ok_or(format!("the document lacks the line {begin}"))?;
+        let (table, _) = rest.split_once(&end).ok_or(format!("the document lacks the line {end}"))?;
+        let mut lines = table.lines().filter(|line| line.starts_with('|'));
+        let Some(head) = lines.next() else { return Ok(Self::default()) };
+        let worlds = cells(head).into_iter().skip(FIRST.len()).collect::<Vec<_>>();
+        let mut rows = Vec::new();
+        for line in lines.skip(1) {
+            let mut row = cells(line).into_iter();
+            let name = row.next().unwrap_or_default().trim_matches('`').to_owned();
+            let documented = row.next().unwrap_or_default();
+            let mut observed: Vec<_> = row.collect();
+            observed.resize(worlds.len(), String::new());
+            rows.push((name, documented, observed));
+        }
+        Ok(Self { worlds, rows })
+    }
+
+    /// What a world did in a case, as written; empty if nothing is.
+    pub fn observed(&self, case: &str, world: &str) -> &str {
+        let column = self.worlds.iter().position(|column| column == world);
+        let row = self.rows.iter().find(|row| row.0 == case);
+        row.zip(column).map_or("", |(row, column)| &row.2[column])
+    }
+
+    /// The table with these cases and no others, and with what a world observed where it did.
+    pub fn with(&self, cases: &[(&str, &str)], world: &str, observed: &BTreeMap<&str, String>) -> Self {
+        let mut worlds = self.worlds.clone();
+        if !worlds.iter().any(|column| column == world) {
+            worlds.push(world.to_owned());
+        }
+        let row = |&(name, documented): &(&str, &str)| {
+            let cell = |column: &String| match observed.get(name) {
+                Some(text) if column == world => text.clone(),
+                _ => self.observed(name, column).to_owned(),
+            };
+            (name.to_owned(), documented.to_owned(), worlds.iter().map(cell).collect())
+        };
+        Self { rows: cases.iter().map(row).collect(), worlds }
+    }
+
+    /// The document with this table in place of the one that it has.
+    pub fn put(&self, document: &str, service: &str) -> Result<String, String> {
+        let (begin, end) = marks(service);
+        let (before, rest) =
+            document.split_once(&begin).ok_or(format!("the document lacks the line {begin}"))?;
+        let (_, after) = rest.split_once(&end).ok_or(format!("the document lacks the line {end}"))?;
+        let line = |cells: Vec<String>| {
+            let cells: Vec<_> =
+                cells.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
+            format!("| {} |\n", cells.join(" | "))
+        };
+        let mut table = line(FIRST.iter().map(|name| name.to_string()).chain(self.worlds.clone()).collect());
+        table.push_str(&format!("|{}\n", "---|".repeat(FIRST.len() + self.worlds.len())));
+        for (name, documented, observed) in &self.rows {
+            table.push_str(&line(
+                [format!("`{name}`"), documented.clone()].into_iter().chain(observed.clone()).collect(),
+            ));
+        }
+        Ok(format!("{before}{begin}\n\n{table}\n{end}{after}"))
+    }
+}
+
+/// The cells of a line, which may hold `\|`.
+fn cells(line: &str) -> Vec<String> {
+    let line = line.trim().trim_start_matches('|').replace("\\|", "\u{0}");
+    let line = line.strip_suffix('|').unwrap_or(&line);
+    line.split('|').map(|cell| cell.trim().replace('\u{0}', "|")).collect()
+}
+
+/// Tests of this file.
+pub fn tests() -> Vec<(&'static str, fn())> {
+    const EMPTY: &str = "head\n<!-- cases of x, written by tests/contract -->\n<!-- end of x -->\ntail\n";
+    fn table() -> Table {
+        let seen = BTreeMap::from([("a", "one | two".to_owned())]);
+        Table::parse(EMPTY, "x").unwrap().with(&[("a", "says"), ("b", "says, too")], "real", &seen)
+    }
+    macro_rules! tests {
+        ($($name:ident $body:block)*) => { vec![$((stringify!($name), || $body)),*] };
+    }
+    tests! {
+        a_table_is_read_as_it_was_written {
+            let written = table().put(EMPTY, "x").unwrap();
+            assert!(written.starts_with("head\n") && written.ends_with("-->\ntail\n"), "{written}");
+            let read = Table::parse(&written, "x").unwrap();
+            assert_eq!(read, table());
+            assert_eq!((read.observed("a", "real"), read.observed("b", "real")), ("one | two", ""));
+            assert_eq!(read.put(&written, "x").unwrap(), written);
+        }
+        a_second_world_leaves_the_first_as_it_was {
+            let both = table().with(&[("a", "says")], "simulated", &BTreeMap::from([("a", "three".to_owned())]));
+            assert_eq!((both.observed("a", "real"), both.observed("a", "simulated")), ("one | two", "three"));
+            assert_eq!(both.rows.len(), 1);
+        }
+        a_document_without_the_marks_is_refused {
+            assert!(Table::parse("", "x").unwrap_err().contains("cases of x"));
+        }
+    }
+}

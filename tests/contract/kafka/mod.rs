@@ -1,0 +1,5 @@
+//! How Kafka behaves.
+
+pub mod cases;
+pub mod real;
+pub mod world;

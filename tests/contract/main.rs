@@ -1,0 +1,71 @@
+//! How the services behave, case by case: the pipeline is built on it, and the simulation is held to it.
+//!
+//! A case is a sentence, written once against the traits of a service (`cassandra/world.rs`,
+//! `kafka/world.rs`) and run in every world that has the verbs it needs. Here the world is the real services:
+//!
+//! ```text
+//! docker/local/cluster up --kafka 3 --cassandra 3
+//! cargo test --test contract -- --ignored [PART OF A NAME]
+//! ```
+//!
+//! What a case observed must be what `docs/contract.md` says of it. With `EXACTLYONCE_CONTRACT_WRITE=1` in the
+//! environment, the document is written instead.
+
+#[cfg(feature = "cassandra")]
+mod cassandra;
+mod document;
+#[cfg(feature = "kafka")]
+mod kafka;
+mod real;
+mod runner;
+mod suite;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let mode = runner::Mode::of(&mut arguments);
+    let mut trials: Vec<Trial> = Vec::new();
+    let mut worlds: Vec<Box<dyn runner::Finish>> = Vec::new();
+    if mode.plain {
+        trials.extend(runner::plain("suite", suite::tests()));
+        trials.extend(runner::plain("document", document::tests()));
+    }
+    #[cfg(feature = "cassandra")]
+    worlds.push(runner::add(
+        &mut trials,
+        mode,
+        runner::Plan {
+            service: "cassandra",
+            world: "real",
+            column: "Apache Cassandra 5.0.5",
+            cases: cassandra::cases::all(),
+            not_applicable: include_str!("not-applicable/real-cassandra.txt"),
+            not_applicable_at_most: 0,
+            start: cassandra::real::Real::start,
+        },
+    ));
+    #[cfg(feature = "kafka")]
+    worlds.push(runner::add(
+        &mut trials,
+        mode,
+        runner::Plan {
+            service: "kafka",
+            world: "real",
+            column: "Apache Kafka 4.1.0",
+            cases: kafka::cases::all(),
+            not_applicable: include_str!("not-applicable/real-kafka.txt"),
+            not_applicable_at_most: 0,
+            start: kafka::real::Real::start,
+        },
+    ));
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let finished = runner::finish(worlds);
+    if !mode.services && !arguments.list {
+        println!("the cases need services: docker/local/cluster up --kafka 3 --cassandra 3");
+        println!("then: cargo test --test contract -- --ignored");
+    }
+    if conclusion.has_failed() || !finished { ExitCode::from(101) } else { ExitCode::SUCCESS }
+}

@@ -1,0 +1,66 @@
+//! The real services, as `docker/local/cluster` runs them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+
+/// `docker/local/cluster`, in the environment of this process.
+pub struct Cluster {
+    script: PathBuf,
+    /// What `docker/local/cluster env` prints: `KAFKA`, `CASSANDRA`, `DIR`.
+    pub env: BTreeMap<String, String>,
+}
+
+impl Cluster {
+    /// Finds the cluster that runs.
+    pub fn find() -> Result<Self, String> {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docker/local/cluster");
+        let mut cluster = Self { script, env: BTreeMap::new() };
+        let start =
+            "the services of this test are started by: docker/local/cluster up --kafka 3 --cassandra 3";
+        let env = cluster.run(&["env"]).map_err(|error| format!("{error}\n{start}"))?;
+        let lines = env.lines().filter_map(|line| line.split_once('='));
+        cluster.env = lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Ok(cluster)
+    }
+
+    /// The addresses of a service's nodes; an error if there are fewer than `least`.
+    pub fn addresses(&self, variable: &str, least: usize) -> Result<Vec<String>, String> {
+        let all = self
+            .env
+            .get(variable)
+            .map_or("", String::as_str)
+            .split(',')
+            .filter(|address| !address.is_empty());
+        let all: Vec<_> = all.map(str::to_owned).collect();
+        if all.len() < least {
+            let option = variable.to_lowercase();
+            return Err(format!(
+                "{least} nodes of {variable} are needed: docker/local/cluster up --{option} {least}"
+            ));
+        }
+        Ok(all)
+    }
+
+    /// The same without blocking the thread.
+    pub async fn call(self: &Arc<Self>, arguments: &[&str]) -> Result<String, String> {
+        let (cluster, arguments) =
+            (self.clone(), arguments.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
+        let call = move || cluster.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        tokio::task::spawn_blocking(call).await.map_err(|error| error.to_string())?
+    }
+
+    /// Calls the script and returns what it printed. Blocks the thread.
+    pub fn run(&self, arguments: &[&str]) -> Result<String, String> {
+        let called = || format!("docker/local/cluster {}", arguments.join(" "));
+        let output = Command::new(&self.script)
+            .args(arguments)
+            .output()
+            .map_err(|error| format!("{}: {error}", called()))?;
+        if !output.status.success() {
+            return Err(format!("{}: {}", called(), String::from_utf8_lossy(&output.stderr).trim()));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}

@@ -1,0 +1,223 @@
+//! Runs the cases of a world one after another, and holds what they observed to `docs/contract.md`.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::document::{self, Table};
+use crate::suite::{Case, NotApplicable, Seen, World};
+
+/// No case takes as long; one that does hangs.
+const CASE_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// Which trials are run.
+#[derive(Clone, Copy)]
+pub struct Mode {
+    /// Those that need no services.
+    pub plain: bool,
+    /// Those that do.
+    pub services: bool,
+    /// The document is written, not compared.
+    pub write: bool,
+}
+
+impl Mode {
+    /// What the arguments ask for. They are changed: which cases are ignored is decided here, for a case that
+    /// is not applicable stays ignored under `--ignored`.
+    pub fn of(arguments: &mut Arguments) -> Self {
+        let services = arguments.ignored || arguments.include_ignored;
+        let plain = !arguments.ignored;
+        arguments.ignored = false;
+        arguments.include_ignored = false;
+        arguments.test_threads = Some(1); // the cases pause and kill what they share
+        let write = std::env::var_os("EXACTLYONCE_CONTRACT_WRITE").is_some_and(|value| value == "1");
+        Self { plain, services, write }
+    }
+}
+
+/// The cases of a service in a world.
+pub struct Plan<W: World> {
+    /// The service, as in the marks of the document.
+    pub service: &'static str,
+    /// The world, as in the names of the trials.
+    pub world: &'static str,
+    /// The world's column in the document.
+    pub column: &'static str,
+    /// All cases.
+    pub cases: Vec<Case<W>>,
+    /// The text of the list of cases that are not applicable.
+    pub not_applicable: &'static str,
+    /// How many that list holds.
+    pub not_applicable_at_most: usize,
+    /// Finds the services.
+    pub start: fn() -> Result<W, String>,
+}
+
+struct State<W> {
+    runtime: Runtime,
+    start: fn() -> Result<W, String>,
+    world: Option<Result<W, String>>,
+    observed: BTreeMap<&'static str, String>,
+    write: Option<(&'static str, &'static str, Vec<(&'static str, &'static str)>)>,
+}
+
+/// What is left to do after the last case.
+pub trait Finish {
+    /// Does it; says what went wrong.
+    fn finish(&self) -> Result<(), String>;
+}
+
+impl<W: World> Finish for Arc<Mutex<State<W>>> {
+    fn finish(&self) -> Result<(), String> {
+        let state = self.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Ok(world)) = &state.world {
+            state.runtime.block_on(world.finish())?;
+        }
+        if let Some((service, column, cases)) = &state.write {
+            let path = document::path();
+            let text =
+                std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let table = Table::parse(&text, service)?.with(cases, column, &state.observed);
+            std::fs::write(&path, table.put(&text, service)?)
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Finishes all worlds; tells whether all went well.
+pub fn finish(worlds: Vec<Box<dyn Finish>>) -> bool {
+    let mut well = true;
+    for error in worlds.iter().filter_map(|world| world.finish().err()) {
+        eprintln!("after the last case: {error}");
+        well = false;
+    }
+    well
+}
+
+/// Tests without services.
+pub fn plain(of: &str, tests: Vec<(&'static str, fn())>) -> impl Iterator<Item = Trial> {
+    tests.into_iter().map(move |(name, test)| {
+        Trial::test(format!("{of}::{name}"), move || {
+            test();
+            Ok(())
+        })
+    })
+}
+
+/// Adds the trials of a world.
+pub fn add<W: World + Send>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<W>) -> Box<dyn Finish> {
+    let Plan { service, world, column, cases, not_applicable, not_applicable_at_most, start } = plan;
+    let listed = NotApplicable::parse(not_applicable);
+    let names: Vec<_> = cases.iter().map(|case| (case.name, case.documented)).collect();
+    let checked = match &listed {
+        Ok(listed) => listed.check(&cases, not_applicable_at_most),
+        Err(error) => Err(error.clone()),
+    };
+    // In every run: a wrong list makes what follows worthless.
+    let name = format!("{world}::{service}::the_list_of_cases_not_applicable_is_right");
+    trials.push(Trial::test(name, move || Ok(checked?)));
+    if mode.plain && !mode.write {
+        let names = names.clone();
+        let name = format!("{world}::{service}::the_document_has_a_row_for_each_case_and_no_other");
+        trials.push(Trial::test(name, move || Ok(document_is_complete(service, column, &names)?)));
+    }
+    let listed = listed.unwrap_or_default();
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut observed = BTreeMap::new();
+    for case in &cases {
+        if let Some(reason) = listed.0.get(case.name) {
+            observed.insert(case.name, format!("*not applicable: {reason}*"));
+        }
+    }
+    let write = (mode.services && mode.write).then_some((service, column, names));
+    let state = Arc::new(Mutex::new(State { runtime, start, world: None, observed, write }));
+    let (disturbing, quiet): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| !case.needs.is_empty());
+    for case in quiet.into_iter().chain(disturbing) {
+        let name = format!("{world}::{service}::{}", case.name);
+        let reason = listed.0.get(case.name).cloned();
+        let state = state.clone();
+        let run = move || match reason {
+            Some(reason) => Ok(Completion::ignored_with(format!("not applicable: {reason}"))),
+            None => one(&state, &case, service, column).map(|()| Completion::Completed),
+        };
+        trials.push(Trial::ignorable_test(name, run).with_ignored_flag(!mode.services));
+    }
+    Box::new(state)
+}
+
+fn one<W: World>(state: &Mutex<State<W>>, case: &Case<W>, service: &str, column: &str) -> Result<(), Failed> {
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    let state = &mut *state;
+    let world = match state.world.get_or_insert_with(state.start) {
+        Ok(world) => world,
+        Err(error) => return Err(Failed::from(&*error)),
+    };
+    println!();
+    let seen = Seen::nothing(case.name);
+    let ran = block_on(&state.runtime, case.name, (case.run)(world, &seen));
+    // Also after a failure, or the next case would fail for this one's sake.
+    let healed = block_on(
+        &state.runtime,
+        case.name,
+        Box::pin(async { world.heal(case.name).await.map_err(Failed::from) }),
+    );
+    ran?;
+    healed??;
+    let text = seen.text();
+    if state.write.is_some() {
+        state.observed.insert(case.name, text);
+        return Ok(());
+    }
+    let path = document::path();
+    let written = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let written = Table::parse(&written, service)?.observed(case.name, column).to_owned();
+    if written != text {
+        return Err(Failed::from(format!(
+            "observed:  {text}\nbut docs/contract.md says:\n           {written}\n(EXACTLYONCE_CONTRACT_WRITE=1 writes it anew)"
+        )));
+    }
+    Ok(())
+}
+
+fn block_on<T>(
+    runtime: &Runtime,
+    case: &str,
+    future: Pin<Box<dyn Future<Output = T> + '_>>,
+) -> Result<T, Failed> {
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async { tokio::time::timeout(CASE_TIMEOUT, future).await })
+    }));
+    match ran {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(_)) => Err(Failed::from(format!("{case} did not end within {} s", CASE_TIMEOUT.as_secs()))),
+        Err(panic) => Err(Failed::from(words(&*panic))),
+    }
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without words").to_owned()
+}
+
+fn document_is_complete(service: &str, column: &str, cases: &[(&str, &str)]) -> Result<(), String> {
+    let path = document::path();
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let table = Table::parse(&text, service)?;
+    if table != table.with(cases, column, &BTreeMap::new()) {
+        return Err(format!(
+            "its table of {service} is not of these cases (EXACTLYONCE_CONTRACT_WRITE=1 writes it anew)"
+        ));
+    }
+    match cases.iter().find(|case| table.observed(case.0, column).is_empty()) {
+        Some(case) => Err(format!("nothing is written of what was observed in {}", case.0)),
+        None => Ok(()),
+    }
+}
