@@ -71,11 +71,7 @@ pub struct Client {
 
 impl Default for Client {
     fn default() -> Self {
-        Self {
-            protocol: Protocol::Classic,
-            metadata_interval: Duration::from_secs(2),
-            commit_offsets: false,
-        }
+        Self { protocol: Protocol::Classic, metadata_interval: Duration::from_secs(2), commit_offsets: false }
     }
 }
 

@@ -21,11 +21,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
             [],
             "records of a partition are read in the order in which they were written (Kafka documentation)"
         ),
-        case!(
-            a_delivery_says_where_the_next_one_goes_on,
-            [],
-            "the project's `Delivery::Records`"
-        ),
+        case!(a_delivery_says_where_the_next_one_goes_on, [], "the project's `Delivery::Records`"),
         case!(
             an_end_is_told_again_when_it_has_moved,
             [],
@@ -41,11 +37,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
             [],
             "pause stops fetching, not polling (librdkafka, rd_kafka_pause_partitions)"
         ),
-        case!(
-            a_new_start_ends_a_pause,
-            [],
-            "the project's `Consumer::start`"
-        ),
+        case!(a_new_start_ends_a_pause, [], "the project's `Consumer::start`"),
         case!(
             two_members_of_two_groups_are_each_delivered_everything,
             [],
@@ -56,11 +48,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
             [LoseAnswers],
             "the position is the consumer's; a fetch is sent again from it (Kafka documentation, The Consumer)"
         ),
-        case!(
-            a_reader_that_was_cut_off_goes_on_where_it_was,
-            [Cut],
-            "as above"
-        ),
+        case!(a_reader_that_was_cut_off_goes_on_where_it_was, [Cut], "as above"),
     ]
 }
 
@@ -146,10 +134,15 @@ async fn an_end_is_told_again_when_it_has_moved<W: World>(world: &W, seen: &Seen
     }
     member.until_ends(&[(0, 4)]).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let told: Vec<_> = member.leave().await.into_iter().filter_map(|told| match told {
-        Told::End { offset, .. } => Some(offset),
-        _ => None,
-    }).collect();
+    let told: Vec<_> = member
+        .leave()
+        .await
+        .into_iter()
+        .filter_map(|told| match told {
+            Told::End { offset, .. } => Some(offset),
+            _ => None,
+        })
+        .collect();
     assert!(told.is_sorted(), "{told:?}");
     seen.note("4 records one by one: ends at 0, 1, 2, 3, 4");
 }
@@ -167,7 +160,9 @@ async fn nothing_of_an_older_incarnation_comes_after_a_new_start<W: World>(world
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
     member.until_ends(&[(0, COUNT)]).await;
-    let finished = |told: &[Told]| told.iter().any(|told| matches!(told, Told::End { at, offset: COUNT } if at.incarnation == 5));
+    let finished = |told: &[Told]| {
+        told.iter().any(|told| matches!(told, Told::End { at, offset: COUNT } if at.incarnation == 5))
+    };
     member.until("the end of the last start", finished).await;
     let told = member.leave().await;
     let mut newest = 0;

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::helpers::{append, eventually, topic, topic_of};
-use super::member::{Habit, Member, Positions, Told, brief, delivered, of_the_group, offsets_delivered, owned, words};
+use super::member::{
+    Habit, Member, Positions, Told, brief, delivered, of_the_group, offsets_delivered, owned, words,
+};
 use crate::kafka::world::{Client, Link, ProducerOptions, Protocol, TestProducer, Verb, What, World, value};
 use crate::suite::{Case, Seen, case};
 
@@ -42,30 +44,98 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
     vec![
         case!(classic_a_member_that_joins_gets_a_share, [], JOIN),
         case!(consumer_a_member_that_joins_gets_a_share, [ConsumerProtocol], JOIN),
-        case!(classic_a_member_too_many_is_assigned_nothing, [], "an empty assignment (Kafka protocol, SyncGroup)"),
-        case!(consumer_a_member_too_many_is_assigned_nothing, [ConsumerProtocol], "an empty assignment (KIP-848, ConsumerGroupHeartbeat)"),
-        case!(classic_nobody_gets_a_partition_before_it_is_released, [], "the second round waits for the revoking member to join again (KIP-429)"),
-        case!(consumer_nobody_gets_a_partition_before_it_is_released, [ConsumerProtocol], "a partition stays pending until its owner's heartbeat no longer names it (KIP-848)"),
-        case!(classic_nothing_of_a_partition_comes_after_its_revocation, [], "the rebalance callback comes before the partition is given up; what was fetched is dropped (librdkafka, INTRODUCTION.md)"),
-        case!(consumer_nothing_of_a_partition_comes_after_its_revocation, [ConsumerProtocol], "as with classic"),
-        case!(classic_the_partitions_of_a_leaver_go_on_at_the_position_that_is_given, [], "LeaveGroup rebalances at once; positions are the application's when it assigns them (librdkafka, rd_kafka_assign)"),
-        case!(consumer_the_partitions_of_a_leaver_go_on_at_the_position_that_is_given, [ConsumerProtocol], "a heartbeat with epoch -1 leaves (KIP-848); positions as with classic"),
+        case!(
+            classic_a_member_too_many_is_assigned_nothing,
+            [],
+            "an empty assignment (Kafka protocol, SyncGroup)"
+        ),
+        case!(
+            consumer_a_member_too_many_is_assigned_nothing,
+            [ConsumerProtocol],
+            "an empty assignment (KIP-848, ConsumerGroupHeartbeat)"
+        ),
+        case!(
+            classic_nobody_gets_a_partition_before_it_is_released,
+            [],
+            "the second round waits for the revoking member to join again (KIP-429)"
+        ),
+        case!(
+            consumer_nobody_gets_a_partition_before_it_is_released,
+            [ConsumerProtocol],
+            "a partition stays pending until its owner's heartbeat no longer names it (KIP-848)"
+        ),
+        case!(
+            classic_nothing_of_a_partition_comes_after_its_revocation,
+            [],
+            "the rebalance callback comes before the partition is given up; what was fetched is dropped (librdkafka, INTRODUCTION.md)"
+        ),
+        case!(
+            consumer_nothing_of_a_partition_comes_after_its_revocation,
+            [ConsumerProtocol],
+            "as with classic"
+        ),
+        case!(
+            classic_the_partitions_of_a_leaver_go_on_at_the_position_that_is_given,
+            [],
+            "LeaveGroup rebalances at once; positions are the application's when it assigns them (librdkafka, rd_kafka_assign)"
+        ),
+        case!(
+            consumer_the_partitions_of_a_leaver_go_on_at_the_position_that_is_given,
+            [ConsumerProtocol],
+            "a heartbeat with epoch -1 leaves (KIP-848); positions as with classic"
+        ),
         case!(classic_the_partitions_of_a_crashed_member_are_given_away_after_its_session, [], EXPIRY),
-        case!(consumer_the_partitions_of_a_crashed_member_are_given_away_after_its_session, [ConsumerProtocol], EXPIRY),
+        case!(
+            consumer_the_partitions_of_a_crashed_member_are_given_away_after_its_session,
+            [ConsumerProtocol],
+            EXPIRY
+        ),
         case!(classic_a_member_cut_off_beyond_its_session_has_lost_its_partitions, [Cut], EXPIRY),
-        case!(consumer_a_member_cut_off_beyond_its_session_has_lost_its_partitions, [Cut, ConsumerProtocol], EXPIRY),
+        case!(
+            consumer_a_member_cut_off_beyond_its_session_has_lost_its_partitions,
+            [Cut, ConsumerProtocol],
+            EXPIRY
+        ),
         case!(classic_a_member_cut_off_within_its_session_keeps_its_partitions, [Cut], EXPIRY),
-        case!(consumer_a_member_cut_off_within_its_session_keeps_its_partitions, [Cut, ConsumerProtocol], EXPIRY),
+        case!(
+            consumer_a_member_cut_off_within_its_session_keeps_its_partitions,
+            [Cut, ConsumerProtocol],
+            EXPIRY
+        ),
         case!(classic_a_member_cut_off_from_its_coordinator_alone, [Cut], CUT),
         case!(consumer_a_member_cut_off_from_its_coordinator_alone, [Cut, ConsumerProtocol], CUT),
-        case!(classic_a_member_that_polls_keeps_what_it_has_paused, [], "max.poll.interval.ms counts polls, heartbeats go on in the background (KIP-62)"),
+        case!(
+            classic_a_member_that_polls_keeps_what_it_has_paused,
+            [],
+            "max.poll.interval.ms counts polls, heartbeats go on in the background (KIP-62)"
+        ),
         case!(consumer_a_member_that_polls_keeps_what_it_has_paused, [ConsumerProtocol], "as with classic"),
-        case!(classic_a_partition_may_be_started_long_after_its_assignment, [], "documented of the classic protocol: the application answers a rebalance by assigning (librdkafka, INTRODUCTION.md)"),
-        case!(consumer_a_partition_may_be_started_long_after_its_assignment, [ConsumerProtocol], "not documented (librdkafka, INTRODUCTION.md)"),
-        case!(classic_what_a_group_has_committed_is_never_read, [], "a start position that is given overrides committed ones (librdkafka, rd_kafka_assign)"),
+        case!(
+            classic_a_partition_may_be_started_long_after_its_assignment,
+            [],
+            "documented of the classic protocol: the application answers a rebalance by assigning (librdkafka, INTRODUCTION.md)"
+        ),
+        case!(
+            consumer_a_partition_may_be_started_long_after_its_assignment,
+            [ConsumerProtocol],
+            "not documented (librdkafka, INTRODUCTION.md)"
+        ),
+        case!(
+            classic_what_a_group_has_committed_is_never_read,
+            [],
+            "a start position that is given overrides committed ones (librdkafka, rd_kafka_assign)"
+        ),
         case!(consumer_what_a_group_has_committed_is_never_read, [ConsumerProtocol], "as with classic"),
-        case!(classic_a_killed_coordinator_changes_nothing_for_the_members, [Kill], "another broker loads the group from __consumer_offsets; members keep their assignment (Kafka documentation, Group Coordinator)"),
-        case!(consumer_a_killed_coordinator_changes_nothing_for_the_members, [Kill, ConsumerProtocol], "as with classic (KIP-848)"),
+        case!(
+            classic_a_killed_coordinator_changes_nothing_for_the_members,
+            [Kill],
+            "another broker loads the group from __consumer_offsets; members keep their assignment (Kafka documentation, Group Coordinator)"
+        ),
+        case!(
+            consumer_a_killed_coordinator_changes_nothing_for_the_members,
+            [Kill, ConsumerProtocol],
+            "as with classic (KIP-848)"
+        ),
     ]
 }
 
@@ -74,7 +144,14 @@ fn driver<W: World>(world: &W, protocol: Protocol) -> W::Broker {
 }
 
 /// A worker that has all partitions and has read them to their ends.
-async fn settled<W: World>(world: &W, protocol: Protocol, group: &str, topic: &str, ends: &[(i32, i64)], positions: &Positions) -> Member {
+async fn settled<W: World>(
+    world: &W,
+    protocol: Protocol,
+    group: &str,
+    topic: &str,
+    ends: &[(i32, i64)],
+    positions: &Positions,
+) -> Member {
     let member = Member::join(&driver(world, protocol), group, topic, positions).await;
     member.until_owns(ends.len()).await;
     member.until_ends(ends).await;
@@ -98,7 +175,8 @@ async fn joins<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
         append(world, &topic, partition, 0..10).await;
     }
     let positions = Positions::default();
-    let first = settled(world, protocol, &group, &topic, &[(0, 10), (1, 10), (2, 10), (3, 10)], &positions).await;
+    let first =
+        settled(world, protocol, &group, &topic, &[(0, 10), (1, 10), (2, 10), (3, 10)], &positions).await;
     let mark = first.mark();
     let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
     second.until_owns(2).await;
@@ -113,10 +191,13 @@ async fn joins<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
         owner.until_ends(&[(partition, 20)]).await;
     }
     let changes = of_the_group(&first.since(mark));
-    let revoked: usize = changes.iter().map(|told| match told {
-        Told::Revoked(partitions) => partitions.len(),
-        other => panic!("{other:?}"),
-    }).sum();
+    let revoked: usize = changes
+        .iter()
+        .map(|told| match told {
+            Told::Revoked(partitions) => partitions.len(),
+            other => panic!("{other:?}"),
+        })
+        .sum();
     seen.note(format!("4 partitions, a second member joins: {revoked} are revoked from the first, which keeps the others; 2 each"));
     assert_eq!(revoked, 2);
     let (one, two) = (first.leave().await, second.leave().await);
@@ -134,7 +215,11 @@ async fn too_many<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     second.until("an assignment", |told| told.iter().any(|told| matches!(told, Told::Assigned(_)))).await;
     assert_eq!(of_the_group(&second.told()), [Told::Assigned(Vec::new())]);
     seen.note("1 partition, a second member: told an empty assignment");
-    assert!(of_the_group(&first.since(mark)).iter().all(|told| *told == Told::Assigned(Vec::new())), "{}", brief(&first.since(mark)));
+    assert!(
+        of_the_group(&first.since(mark)).iter().all(|told| *told == Told::Assigned(Vec::new())),
+        "{}",
+        brief(&first.since(mark))
+    );
     first.leave().await;
     second.until_owns(1).await;
     seen.note("the first leaves: the second is assigned it");
@@ -142,7 +227,8 @@ async fn too_many<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
 }
 
 async fn waits<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
-    let (topic, group, positions) = (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
+    let (topic, group, positions) =
+        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
     let first = Member::join_as(Habit::Holds, &driver(world, protocol), &group, &topic, &positions).await;
     first.until_owns(2).await;
     let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
@@ -151,7 +237,9 @@ async fn waits<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     tokio::time::sleep(protocol.session() + Duration::from_secs(2)).await;
     assert_eq!(owned(&second.told()), [] as [i32; 0]);
     seen.note("a revoked partition is not released for longer than the session: nobody gets it");
-    let Some(Told::Revoked(revoked)) = of_the_group(&first.told()).pop() else { panic!("{}", brief(&first.told())) };
+    let Some(Told::Revoked(revoked)) = of_the_group(&first.told()).pop() else {
+        panic!("{}", brief(&first.told()))
+    };
     revoked.iter().for_each(|&partition| first.release(partition));
     second.until_owns(1).await;
     assert_eq!(owned(&second.told()), revoked);
@@ -162,7 +250,8 @@ async fn waits<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
 
 async fn prefetched<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     const COUNT: usize = 5_000;
-    let (topic, group, positions) = (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
+    let (topic, group, positions) =
+        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
     let producer = world.producer(&ProducerOptions::default(), None);
     let first = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
     first.until_owns(2).await;
@@ -171,20 +260,26 @@ async fn prefetched<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     let mut sent = 0;
     while sent < COUNT || owned(&second.told()).is_empty() {
         for partition in 0..2 {
-            let batch = (sent..sent + 500).map(|n| crate::kafka::world::NewRecord { partition: Some(partition), ..value(n) });
+            let batch = (sent..sent + 500)
+                .map(|n| crate::kafka::world::NewRecord { partition: Some(partition), ..value(n) });
             producer.send_all(&topic, batch.collect()).await.expect("records");
         }
         sent += 500;
     }
     let all = || async { positions.all() };
     let total = i64::try_from(sent).expect("a count");
-    eventually("all records", all, |positions| (0..2).all(|partition| positions.get(&partition) == Some(&total))).await;
+    eventually("all records", all, |positions| {
+        (0..2).all(|partition| positions.get(&partition) == Some(&total))
+    })
+    .await;
     let (one, two) = (first.leave().await, second.leave().await);
     let mut gone = Vec::new();
     for told in &one {
         match told {
             Told::Revoked(partitions) => gone.extend(partitions.iter().copied()),
-            Told::Records { at, .. } | Told::End { at, .. } => assert!(!gone.contains(&at.partition), "{at:?} after its revocation"),
+            Told::Records { at, .. } | Told::End { at, .. } => {
+                assert!(!gone.contains(&at.partition), "{at:?} after its revocation")
+            }
             Told::Assigned(partitions) => gone.retain(|partition| !partitions.contains(partition)),
             _ => {}
         }
@@ -196,7 +291,8 @@ async fn prefetched<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
 }
 
 async fn leaves<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
-    let (topic, group, positions) = (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
+    let (topic, group, positions) =
+        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
     append(world, &topic, 0, 0..10).await;
     append(world, &topic, 1, 0..10).await;
     let first = settled(world, protocol, &group, &topic, &[(0, 10), (1, 10)], &positions).await;
@@ -211,7 +307,8 @@ async fn leaves<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
 }
 
 async fn crashes<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
-    let (topic, group, positions) = (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
+    let (topic, group, positions) =
+        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
     append(world, &topic, 0, 0..10).await;
     let first = settled(world, protocol, &group, &topic, &[(0, 10), (1, 0)], &positions).await;
     let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
@@ -233,7 +330,8 @@ async fn crashes<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
 }
 
 async fn expires<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
-    let (topic, group, positions) = (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
+    let (topic, group, positions) =
+        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
     let link = world.link();
     let client = Client { protocol, ..Client::default() };
     let first = Member::join(&world.broker(client, Some(&link)), &group, &topic, &positions).await;
@@ -251,9 +349,9 @@ async fn expires<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     let while_cut = words(&first.since(mark));
     seen.note(format!("while it is cut off it is told: {while_cut}"));
     link.mend();
-    first.until("loss, and then a share", |told| {
-        told[mark..].iter().any(is_lost) && owned(told).len() == 1
-    }).await;
+    first
+        .until("loss, and then a share", |told| told[mark..].iter().any(is_lost) && owned(told).len() == 1)
+        .await;
     second.until_owns(1).await;
     let told = first.since(mark);
     assert!(!told.iter().any(|told| matches!(told, Told::Revoked(_))), "{}", brief(&told));
@@ -264,7 +362,8 @@ async fn expires<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
 }
 
 async fn survives<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
-    let (topic, group, positions) = (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
+    let (topic, group, positions) =
+        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
     let link = world.link();
     let client = Client { protocol, ..Client::default() };
     let member = Member::join(&world.broker(client, Some(&link)), &group, &topic, &positions).await;
@@ -316,7 +415,8 @@ async fn zombie<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
 }
 
 async fn polling<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
-    let (topic, group, positions) = (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
+    let (topic, group, positions) =
+        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
     let member = settled(world, protocol, &group, &topic, &[(0, 0), (1, 0)], &positions).await;
     member.pause(0);
     member.pause(1);
@@ -333,7 +433,8 @@ async fn polling<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
 }
 
 async fn late_start<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
-    let (topic, group, positions) = (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
+    let (topic, group, positions) =
+        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
     append(world, &topic, 0, 0..5).await;
     let member = Member::join_as(Habit::Idle, &driver(world, protocol), &group, &topic, &positions).await;
     member.until_owns(2).await;
@@ -342,7 +443,9 @@ async fn late_start<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     member.start(0, 2);
     member.until_ends(&[(0, 5)]).await;
     assert_eq!(delivered(&member.told(), 0).first(), Some(&(2, "2".to_owned())));
-    seen.note("assigned, and started two sessions later at 2: told nothing in between, then delivered from 2");
+    seen.note(
+        "assigned, and started two sessions later at 2: told nothing in between, then delivered from 2",
+    );
     let second = Member::join(&driver(world, protocol), &group, &topic, &Positions::at([(0, 5)])).await;
     member.until_owns(1).await;
     let Some(Told::Revoked(revoked)) = of_the_group(&member.told()).pop() else { panic!("no revocation") };
@@ -396,7 +499,10 @@ async fn coordinator<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     let told = member.since(mark);
     append(world, &topic, 0, 10..15).await;
     member.until_ends(&[(0, 15)]).await;
-    seen.note(format!("its coordinator is killed: the member reads on, and is told of the group {}", words(&told)));
+    seen.note(format!(
+        "its coordinator is killed: the member reads on, and is told of the group {}",
+        words(&told)
+    ));
     assert_eq!(of_the_group(&told), []);
     world.start(&[coordinator]).await;
     let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;

@@ -43,7 +43,8 @@ pub async fn append<W: World>(
     numbers: impl IntoIterator<Item = i64>,
 ) -> Vec<i64> {
     let producer = world.producer(&ProducerOptions::default(), None);
-    let sent = producer.send_all(topic, numbered(partition, numbers)).await.expect("the records are appended");
+    let sent =
+        producer.send_all(topic, numbered(partition, numbers)).await.expect("the records are appended");
     sent.into_iter().map(|(_, offset)| offset).collect()
 }
 
@@ -145,7 +146,10 @@ pub async fn eventually<T: Debug, F: Future<Output = T>>(
         if right(&answer) {
             return answer;
         }
-        assert!(tokio::time::Instant::now() < deadline, "{what} did not come to be; the last answer: {answer:?}");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{what} did not come to be; the last answer: {answer:?}"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -77,7 +77,10 @@ async fn an_empty_partition_begins_and_ends_at_zero<W: World>(world: &W, seen: &
     member.leave().await;
 }
 
-async fn a_position_beyond_the_end_is_out_of_range_and_the_end_itself_is_not<W: World>(world: &W, seen: &Seen) {
+async fn a_position_beyond_the_end_is_out_of_range_and_the_end_itself_is_not<W: World>(
+    world: &W,
+    seen: &Seen,
+) {
     let topic = topic(world, &[]).await;
     append(world, &topic, 0, 0..3).await;
     let broker = driver(world);
@@ -158,8 +161,7 @@ async fn a_start_below_the_log_fails_and_another_start_goes_on<W: World>(world: 
     let topic = topic(world, &[]).await;
     append(world, &topic, 0, 0..10).await;
     world.delete_records(&topic, 0, Some(5)).await.expect("deleted");
-    let member =
-        Member::join(&driver(world), &world.unique("group"), &topic, &Positions::at([(0, 4)])).await;
+    let member = Member::join(&driver(world), &world.unique("group"), &topic, &Positions::at([(0, 4)])).await;
     fails(&member, 4).await;
     seen.note("start 5, a member's start at 4: out of range at 4, nothing delivered");
     member.start(0, 5);
@@ -172,8 +174,7 @@ async fn a_start_below_the_log_fails_and_another_start_goes_on<W: World>(world: 
 async fn a_start_beyond_the_log_fails_although_the_log_reaches_it_later<W: World>(world: &W, seen: &Seen) {
     let topic = topic(world, &[]).await;
     append(world, &topic, 0, 0..3).await;
-    let member =
-        Member::join(&driver(world), &world.unique("group"), &topic, &Positions::at([(0, 4)])).await;
+    let member = Member::join(&driver(world), &world.unique("group"), &topic, &Positions::at([(0, 4)])).await;
     fails(&member, 4).await;
     seen.note("end 3, a member's start at 4: out of range at 4");
     append(world, &topic, 0, 3..6).await;
@@ -202,8 +203,7 @@ async fn records_deleted_under_a_reader_are_out_of_range_for_it<W: World>(world:
     append(world, &topic, 0, 0..3).await;
     let positions = Positions::default();
     let broker = driver(world);
-    let member =
-        Member::join_as(Habit::Worker, &broker, &world.unique("group"), &topic, &positions).await;
+    let member = Member::join_as(Habit::Worker, &broker, &world.unique("group"), &topic, &positions).await;
     member.until_ends(&[(0, 3)]).await;
     member.pause(0);
     append(world, &topic, 0, 3..10).await;
@@ -211,9 +211,18 @@ async fn records_deleted_under_a_reader_are_out_of_range_for_it<W: World>(world:
     // A fetch may have been under way when the pause came.
     let mark = member.mark();
     member.start(0, 3);
-    let failed = |told: &[Told]| told.iter().skip(mark).any(|told| matches!(told, Told::Failed { offset: 3, kind: "out of range", .. }));
+    let failed = |told: &[Told]| {
+        told.iter()
+            .skip(mark)
+            .any(|told| matches!(told, Told::Failed { offset: 3, kind: "out of range", .. }))
+    };
     member.until("the failure", failed).await;
-    assert!(member.since(mark).iter().all(|told| !matches!(told, Told::Records { at, .. } if at.incarnation == 2)));
+    assert!(
+        member
+            .since(mark)
+            .iter()
+            .all(|told| !matches!(told, Told::Records { at, .. } if at.incarnation == 2))
+    );
     seen.note("position 3, records below 8 deleted: out of range at 3, nothing delivered");
     assert!(tokio::time::timeout(PATIENCE, member.leave()).await.is_ok());
 }

@@ -40,9 +40,20 @@ pub enum Told {
     Assigned(Vec<i32>),
     Revoked(Vec<i32>),
     Lost(Vec<i32>),
-    Records { at: Assignment, records: Vec<(i64, String)>, next: i64 },
-    End { at: Assignment, offset: i64 },
-    Failed { at: Assignment, offset: i64, kind: &'static str },
+    Records {
+        at: Assignment,
+        records: Vec<(i64, String)>,
+        next: i64,
+    },
+    End {
+        at: Assignment,
+        offset: i64,
+    },
+    Failed {
+        at: Assignment,
+        offset: i64,
+        kind: &'static str,
+    },
     /// `poll` ended the membership.
     Ended(&'static str),
 }
@@ -88,10 +99,18 @@ impl Member {
         topic: &str,
         positions: &Positions,
     ) -> Self {
-        let consumer = super::helpers::patiently(|| broker.subscribe(group, topic)).await.expect("a membership");
+        let consumer =
+            super::helpers::patiently(|| broker.subscribe(group, topic)).await.expect("a membership");
         let told = Arc::new(Mutex::new(Vec::new()));
         let (commands, received) = unbounded_channel();
-        let life = Life { consumer, habit, incarnation: 0, current: BTreeMap::new(), positions: positions.clone(), told: told.clone() };
+        let life = Life {
+            consumer,
+            habit,
+            incarnation: 0,
+            current: BTreeMap::new(),
+            positions: positions.clone(),
+            told: told.clone(),
+        };
         Self { told, commands, task: tokio::spawn(life.live(received)) }
     }
 
@@ -272,7 +291,8 @@ impl<C: Consumer> Life<C> {
                 if self.current.get(&assignment.partition) == Some(&assignment.incarnation) {
                     self.positions.lock().insert(assignment.partition, next_offset);
                 }
-                let text = |value: Option<Vec<u8>>| String::from_utf8_lossy(&value.unwrap_or_default()).into_owned();
+                let text =
+                    |value: Option<Vec<u8>>| String::from_utf8_lossy(&value.unwrap_or_default()).into_owned();
                 let records = records.into_iter().map(|record| (record.offset, text(record.value))).collect();
                 self.remember(Told::Records { at: assignment, records, next: next_offset });
             }
@@ -328,9 +348,8 @@ pub fn offsets_delivered(told: &[Told], partition: i32) -> Vec<i64> {
 
 /// Whether anything was said of the membership: assigned, revoked, lost, ended.
 pub fn of_the_group(told: &[Told]) -> Vec<Told> {
-    let of_the_group = |told: &&Told| {
-        matches!(told, Told::Assigned(_) | Told::Revoked(_) | Told::Lost(_) | Told::Ended(_))
-    };
+    let of_the_group =
+        |told: &&Told| matches!(told, Told::Assigned(_) | Told::Revoked(_) | Told::Lost(_) | Told::Ended(_));
     told.iter().filter(of_the_group).cloned().collect()
 }
 

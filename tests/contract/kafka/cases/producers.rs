@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::helpers::{append, driver, eventually, offsets, read_all, topic, values_of};
-use crate::kafka::world::{Guarantee, Link, ProducerOptions, Refusal, Request, TestProducer, Verb, World, value};
+use crate::kafka::world::{
+    Guarantee, Link, ProducerOptions, Refusal, Request, TestProducer, Verb, World, value,
+};
 use crate::suite::{Case, Seen, case};
 
 pub fn cases<W: World>() -> Vec<Case<W>> {
@@ -73,7 +75,10 @@ async fn a_send_that_failed_may_have_been_appended<W: World>(world: &W, seen: &S
     let refused = producer.send(&topic, value("second")).await;
     assert!(matches!(refused, Err(Refusal::TimedOut | Refusal::Disconnected)), "{refused:?}");
     let values = values_of(&read_all(&driver(world), &topic, 0, 0).await);
-    seen.note(format!("the answer to the second is lost and not asked for again: an error, and the log has {}", values.join(", ")));
+    seen.note(format!(
+        "the answer to the second is lost and not asked for again: an error, and the log has {}",
+        values.join(", ")
+    ));
     assert_eq!(values, ["first", "second"]);
 }
 
@@ -88,7 +93,10 @@ async fn an_idempotent_producer_anew_appends_again<W: World>(world: &W, seen: &S
     assert_eq!(values.len(), 2);
 }
 
-async fn many_lost_answers_leave_an_idempotent_producers_records_once_and_in_order<W: World>(world: &W, seen: &Seen) {
+async fn many_lost_answers_leave_an_idempotent_producers_records_once_and_in_order<W: World>(
+    world: &W,
+    seen: &Seen,
+) {
     let topic = topic(world, &[]).await;
     let link = world.link();
     let producer = world.producer(&quick(Guarantee::Idempotent), Some(&link));

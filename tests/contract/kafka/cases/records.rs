@@ -182,7 +182,8 @@ async fn every_compression_is_read<W: World>(world: &W, seen: &Seen) {
         let plain = world.producer(&ProducerOptions::default(), None);
         plain.send_all(&by_topic, records()).await.expect("records");
         for topic in [by_producer, by_topic] {
-            let values: Vec<_> = read_all(&broker, &topic, 0, 0).await.into_iter().map(|record| record.value).collect();
+            let values: Vec<_> =
+                read_all(&broker, &topic, 0, 0).await.into_iter().map(|record| record.value).collect();
             let sent: Vec<_> = (0..100).map(|n| Some(text(n).into_bytes())).collect();
             assert_eq!(values, sent, "{compression}");
         }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use exactlyonce::broker::{Broker, LogOffsets};
 
-use super::helpers::{append, driver, eventually, fetch, numbered, offsets, read_all, topic_of, told, values_of};
+use super::helpers::{
+    append, driver, eventually, fetch, numbered, offsets, read_all, told, topic_of, values_of,
+};
 use super::member::{Member, Positions, Told, brief, delivered, of_the_group, offsets_delivered, words};
 use crate::kafka::world::{Guarantee, NODES, ProducerOptions, Refusal, TestProducer, Verb, World, value};
 use crate::suite::{Case, Seen, case};
@@ -66,13 +68,18 @@ async fn placed<W: World>(world: &W, replicas: &[i32], configs: &[(&str, &str)])
 
 async fn in_sync<W: World>(world: &W, topic: &str, count: usize) {
     let ask = || world.partition(topic, 0);
-    eventually("the in-sync set", ask, |state| state.as_ref().is_ok_and(|state| state.in_sync.len() == count)).await;
+    eventually("the in-sync set", ask, |state| {
+        state.as_ref().is_ok_and(|state| state.in_sync.len() == count)
+    })
+    .await;
 }
 
 async fn led_by_other_than<W: World>(world: &W, topic: &str, node: i32) -> i32 {
     let ask = || world.partition(topic, 0);
     let other = |leader: Option<i32>| leader.is_some_and(|leader| leader != node);
-    let state = eventually("another leader", ask, |state| state.as_ref().is_ok_and(|state| other(state.leader))).await;
+    let state =
+        eventually("another leader", ask, |state| state.as_ref().is_ok_and(|state| other(state.leader)))
+            .await;
     state.ok().and_then(|state| state.leader).expect("a leader")
 }
 
@@ -87,7 +94,10 @@ async fn a_record_is_visible_when_the_in_sync_set_has_it<W: World>(world: &W, se
     assert_eq!(sent, Ok(vec![(0, 3), (0, 4), (0, 5)]));
     tokio::time::sleep(Duration::from_secs(1)).await;
     let log = offsets(&broker, &topic).await;
-    seen.note(format!("3 records, a follower stands still, 3 more that the leader alone acknowledged (3-5): end {}", log.end));
+    seen.note(format!(
+        "3 records, a follower stands still, 3 more that the leader alone acknowledged (3-5): end {}",
+        log.end
+    ));
     assert_eq!(log, LogOffsets { start: 0, end: 3 });
     for offset in [0, 3, 5] {
         seen.note(format!("a fetch at {offset}: {}", told(&fetch(&broker, &topic, offset).await)));
@@ -102,7 +112,11 @@ async fn a_record_is_visible_when_the_in_sync_set_has_it<W: World>(world: &W, se
     seen.note("the follower is dropped from the in-sync set: end 6");
     member.until_ends(&[(0, 6)]).await;
     let told = member.leave().await;
-    assert!(!told.iter().any(|told| matches!(told, Told::Failed { .. })), "{}", brief(&told[started_early..]));
+    assert!(
+        !told.iter().any(|told| matches!(told, Told::Failed { .. })),
+        "{}",
+        brief(&told[started_early..])
+    );
     assert_eq!(offsets_delivered(&told, 0), [4, 5]);
     seen.note("a member started at 4 before that: 4-5 then");
 }
@@ -118,11 +132,17 @@ async fn too_few_in_sync_replicas_refuse_a_write_to_all_of_them<W: World>(world:
         .await;
     assert_eq!(refused, Err(Refusal::NotEnoughReplicas));
     let broker = driver(world);
-    seen.note(format!("1 of 2 replicas in sync, 2 needed, acks=all: not enough replicas, end {}", offsets(&broker, &topic).await.end));
+    seen.note(format!(
+        "1 of 2 replicas in sync, 2 needed, acks=all: not enough replicas, end {}",
+        offsets(&broker, &topic).await.end
+    ));
     let alone = world.producer(&quick(1), None).send(&topic, value("alone")).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let end = offsets(&broker, &topic).await.end;
-    seen.note(format!("acks=1: {}, end {end}", if alone == Ok((0, 3)) { "appended at 3" } else { "refused" }));
+    seen.note(format!(
+        "acks=1: {}, end {end}",
+        if alone == Ok((0, 3)) { "appended at 3" } else { "refused" }
+    ));
     seen.note(format!("a fetch at 0: {}", told(&fetch(&broker, &topic, 0).await)));
     world.start(&[2]).await;
     in_sync(world, &topic, 2).await;
@@ -175,7 +195,10 @@ async fn a_killed_leader_loses_and_doubles_nothing_for_a_reader<W: World>(world:
         world.elect_preferred(&topic, 0).await.expect("an election");
         world.partition(&topic, 0).await
     };
-    eventually("the preferred leader", ask, |state| state.as_ref().is_ok_and(|state| state.leader == Some(2))).await;
+    eventually("the preferred leader", ask, |state| {
+        state.as_ref().is_ok_and(|state| state.leader == Some(2))
+    })
+    .await;
     producer.send_all(&topic, numbered(0, 200..300)).await.expect("records");
     member.until_delivered(0, 300).await;
     seen.note("it is back and leads again");
@@ -222,7 +245,10 @@ async fn brokers_restarted_in_turn_are_not_noticed_by_a_reader<W: World>(world: 
         world.start(&[node]).await;
         for partition in 0..3 {
             let ask = || world.partition(&topic, partition);
-            eventually("the in-sync set", ask, |state| state.as_ref().is_ok_and(|state| state.in_sync.len() == 3)).await;
+            eventually("the in-sync set", ask, |state| {
+                state.as_ref().is_ok_and(|state| state.in_sync.len() == 3)
+            })
+            .await;
         }
     }
     member.until_ends(&[(0, sent), (1, sent), (2, sent)]).await;
@@ -248,16 +274,26 @@ async fn all_brokers_killed_at_once_keep_what_they_acknowledged<W: World>(world:
     }
     // One alone does not answer: it has no majority.
     world.start(&NODES).await;
-    let log = eventually("the log", || broker.offsets(&topic, 0), |log| log.as_ref().is_ok_and(|log| log.end == 200)).await;
+    let log = eventually(
+        "the log",
+        || broker.offsets(&topic, 0),
+        |log| log.as_ref().is_ok_and(|log| log.end == 200),
+    )
+    .await;
     assert!(log.is_ok_and(|log| log.start == 0));
     member.until_delivered(0, 200).await;
     append(world, &topic, 0, 200..210).await;
     member.until_delivered(0, 210).await;
     assert_eq!(offsets_delivered(&member.leave().await, 0), (0..210).collect::<Vec<_>>());
-    seen.note("200 records acknowledged, all brokers killed and started: 200 records; a member reads on, each once");
+    seen.note(
+        "200 records acknowledged, all brokers killed and started: 200 records; a member reads on, each once",
+    );
 }
 
-async fn an_unclean_election_puts_other_records_at_the_offsets_that_were_read<W: World>(world: &W, seen: &Seen) {
+async fn an_unclean_election_puts_other_records_at_the_offsets_that_were_read<W: World>(
+    world: &W,
+    seen: &Seen,
+) {
     let configs = [("min.insync.replicas", "1"), ("unclean.leader.election.enable", "true")];
     let topic = placed(world, &[1, 2], &configs).await;
     append(world, &topic, 0, 0..5).await;
@@ -276,7 +312,10 @@ async fn an_unclean_election_puts_other_records_at_the_offsets_that_were_read<W:
     let leader = led_by_other_than(world, &topic, 1).await;
     assert_eq!(leader, 2);
     let answer = fetch(&broker, &topic, 10).await;
-    seen.note(format!("10 records read, an unclean election of a replica with 5: a fetch at 10: {}", told(&answer)));
+    seen.note(format!(
+        "10 records read, an unclean election of a replica with 5: a fetch at 10: {}",
+        told(&answer)
+    ));
     append(world, &topic, 0, 100..108).await;
     let fetched = fetch(&broker, &topic, 10).await;
     seen.note(format!("8 more: a fetch at 10: {}, no error", told(&fetched)));

@@ -2,7 +2,9 @@
 
 use exactlyonce::broker::{Broker, BrokerError};
 
-use super::helpers::{append, driver, eventually, fetch, kind, offsets, patiently, ranges, told, topic, topic_of, values_of};
+use super::helpers::{
+    append, driver, eventually, fetch, kind, offsets, patiently, ranges, told, topic, topic_of, values_of,
+};
 use super::member::{Member, Positions, Told, delivered, offsets_delivered};
 use crate::kafka::world::{Client, Protocol, Refusal, Verb, World};
 use crate::suite::{Case, Seen, case};
@@ -36,11 +38,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
             [],
             "a fetch by topic id: UNKNOWN_TOPIC_ID (KIP-516); librdkafka refreshes its metadata"
         ),
-        case!(
-            a_topic_cannot_lose_partitions,
-            [],
-            "INVALID_PARTITIONS (Kafka protocol, CreatePartitions)"
-        ),
+        case!(a_topic_cannot_lose_partitions, [], "INVALID_PARTITIONS (Kafka protocol, CreatePartitions)"),
         case!(
             classic_added_partitions_are_assigned_and_read_from_their_beginning,
             [],
@@ -82,7 +80,10 @@ async fn a_topic_is_described_from_the_cluster<W: World>(world: &W, seen: &Seen)
     let topic = topic_of(world, 5, &[]).await;
     let broker = driver(world);
     let described = patiently(|| broker.topic(&topic)).await.expect("a topic");
-    assert_eq!((described.name.as_str(), described.partitions, described.replication), (topic.as_str(), 5, 3));
+    assert_eq!(
+        (described.name.as_str(), described.partitions, described.replication),
+        (topic.as_str(), 5, 3)
+    );
     assert!(!described.compacted && !described.id.is_empty());
     seen.note("5 partitions, 3 replicas, not compacted, an id");
     world.add_partitions(&topic, 6).await.expect("another partition");
@@ -119,7 +120,9 @@ async fn a_recreated_topic_has_another_id_and_begins_at_zero<W: World>(world: &W
     assert_ne!(first.id, second.id);
     assert_eq!(append(world, &topic, 0, 0..1).await, [0]);
     let ask = || broker.offsets(&topic, 0);
-    let right = |answer: &Result<exactlyonce::broker::LogOffsets, BrokerError>| answer.as_ref().is_ok_and(|offsets| offsets.start == 0 && offsets.end == 1);
+    let right = |answer: &Result<exactlyonce::broker::LogOffsets, BrokerError>| {
+        answer.as_ref().is_ok_and(|offsets| offsets.start == 0 && offsets.end == 1)
+    };
     eventually("the new log", ask, right).await;
     seen.note("deleted: unknown topic; recreated: another id, the first record has offset 0");
 }
@@ -169,11 +172,17 @@ async fn a_topic_cannot_lose_partitions<W: World>(world: &W, seen: &Seen) {
     seen.note("3 partitions, 2 or 3 asked for: invalid partitions");
 }
 
-async fn classic_added_partitions_are_assigned_and_read_from_their_beginning<W: World>(world: &W, seen: &Seen) {
+async fn classic_added_partitions_are_assigned_and_read_from_their_beginning<W: World>(
+    world: &W,
+    seen: &Seen,
+) {
     added_partitions(world, seen, Protocol::Classic).await;
 }
 
-async fn consumer_added_partitions_are_assigned_and_read_from_their_beginning<W: World>(world: &W, seen: &Seen) {
+async fn consumer_added_partitions_are_assigned_and_read_from_their_beginning<W: World>(
+    world: &W,
+    seen: &Seen,
+) {
     added_partitions(world, seen, Protocol::Consumer).await;
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use exactlyonce::broker::LogOffsets;
 
 use super::helpers::{
-    append, driver, eventually, fetch, numbered, offsets, offsets_of, read_all, ranges, told, topic, topic_of,
-    values_of,
+    append, driver, eventually, fetch, numbered, offsets, offsets_of, ranges, read_all, told, topic,
+    topic_of, values_of,
 };
 use super::member::{Member, Positions, Told, offsets_delivered};
 use crate::kafka::world::{Refusal, TestProducer, TransactionalProducer, Verb, World};
@@ -159,7 +159,10 @@ async fn a_position_between_the_last_stable_offset_and_the_end_is_in_range<W: Wo
     member.until_owns(1).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let so_far = member.told();
-    assert!(!so_far.iter().any(|told| matches!(told, Told::Failed { .. } | Told::Records { .. })), "{so_far:?}");
+    assert!(
+        !so_far.iter().any(|told| matches!(told, Told::Failed { .. } | Told::Records { .. })),
+        "{so_far:?}"
+    );
     seen.note("a member started at 3: no records, no failure");
     producer.abort().await.expect("aborted");
     member.until_ends(&[(0, 7)]).await;
@@ -189,7 +192,10 @@ async fn a_new_producer_of_the_same_id_aborts_what_the_old_one_left_open<W: Worl
     seen.note("the new producer commits one record: all offsets are 3, end 5");
 }
 
-async fn a_transaction_whose_producer_is_silent_is_aborted_after_its_timeout<W: World>(world: &W, seen: &Seen) {
+async fn a_transaction_whose_producer_is_silent_is_aborted_after_its_timeout<W: World>(
+    world: &W,
+    seen: &Seen,
+) {
     let topic = topic(world, &[]).await;
     let id = world.unique("transactions");
     let producer = world.transactional(&id, Duration::from_secs(2)).await.expect("a transactional producer");
@@ -220,7 +226,10 @@ async fn transactions_that_overlap_are_told_apart<W: World>(world: &W, seen: &Se
     assert_eq!(eventually("both ends", ask, |end| *end > 0).await, 8);
     let records = read_all(&broker, &topic, 0, 0).await;
     assert_eq!(values_of(&records), ["0", "2", "4"]);
-    seen.note(format!("two transactions in turn, one aborted: offsets {} are read, end 8", ranges(&offsets_of(&records))));
+    seen.note(format!(
+        "two transactions in turn, one aborted: offsets {} are read, end 8",
+        ranges(&offsets_of(&records))
+    ));
 }
 
 async fn a_transaction_over_several_partitions_is_committed_in_each<W: World>(world: &W, seen: &Seen) {
@@ -266,10 +275,15 @@ async fn a_position_after_the_last_record_falls_out_of_the_log_when_its_marker_i
 ) {
     let (topic, broker) = committed_and_deleted(world).await;
     let fetched = fetch(&broker, &topic, 3).await;
-    seen.note(format!("0-2 committed, the marker at 3, all deleted: start 4, end 4; a fetch at 3: {}", told(&fetched)));
+    seen.note(format!(
+        "0-2 committed, the marker at 3, all deleted: start 4, end 4; a fetch at 3: {}",
+        told(&fetched)
+    ));
     assert!(fetched.is_err());
     let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::at([(0, 3)])).await;
-    let failed = |told: &[Told]| told.iter().any(|told| matches!(told, Told::Failed { offset: 3, kind: "out of range", .. }));
+    let failed = |told: &[Told]| {
+        told.iter().any(|told| matches!(told, Told::Failed { offset: 3, kind: "out of range", .. }))
+    };
     member.until("the failure", failed).await;
     seen.note("a member started at 3: out of range, although no record is missing");
     member.leave().await;
@@ -287,7 +301,9 @@ async fn a_position_at_the_told_end_stays_in_range_when_all_is_deleted<W: World>
     assert_eq!(world.delete_records(&topic, 0, None).await, Ok(4));
     let successor = Member::join(&driver(world), &group, &topic, &positions).await;
     successor.until_ends(&[(0, 4)]).await;
-    seen.note("0-2 committed, the end told at 4, all deleted: a successor that starts at 4 is told the end at 4");
+    seen.note(
+        "0-2 committed, the end told at 4, all deleted: a successor that starts at 4 is told the end at 4",
+    );
     append(world, &topic, 0, 4..6).await;
     successor.until_ends(&[(0, 6)]).await;
     let told = successor.leave().await;

@@ -343,8 +343,11 @@ impl World for Real {
         for (name, value) in configs {
             change = change.set(name, value);
         }
-        let results = self.admin.alter_configs([&change], &options()).await.map_err(|error| refusal(&error))?;
-        results.into_iter().try_for_each(|result| result.map(|_| ()).map_err(|(_, code)| refusal_of_code(code)))
+        let results =
+            self.admin.alter_configs([&change], &options()).await.map_err(|error| refusal(&error))?;
+        results
+            .into_iter()
+            .try_for_each(|result| result.map(|_| ()).map_err(|(_, code)| refusal_of_code(code)))
     }
 
     async fn partition(&self, topic: &str, partition: i32) -> Result<PartitionState, Refusal> {
