@@ -106,7 +106,7 @@ pub(crate) fn offsets_of(records: &[Record]) -> Vec<i64> {
     records.iter().map(|record| record.offset).collect()
 }
 
-async fn an_unknown_topic_is_told_by_every_verb<B: Broker + Producer>(broker: B) {
+pub(crate) async fn an_unknown_topic_is_told_by_every_verb<B: Broker + Producer>(broker: B) {
     let unknown = |error: &BrokerError| matches!(error, BrokerError::UnknownTopic(topic) if topic == "no");
     assert!(broker.topic("no").await.is_err_and(|error| unknown(&error)));
     assert!(broker.offsets("no", 0).await.is_err_and(|error| unknown(&error)));
@@ -115,7 +115,7 @@ async fn an_unknown_topic_is_told_by_every_verb<B: Broker + Producer>(broker: B)
     assert!(broker.append("no", values(0, 0..1)).await.is_err_and(|error| unknown(&error)));
 }
 
-async fn a_topic_is_described_as_it_was_created<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_topic_is_described_as_it_was_created<B: Broker + Producer>(broker: B) {
     let created = broker.create_topic(TOPIC, 3, 2).await.unwrap();
     assert_eq!((created.name.as_str(), created.partitions, created.replication), (TOPIC, 3, 2));
     assert!(!created.compacted);
@@ -126,7 +126,7 @@ async fn a_topic_is_described_as_it_was_created<B: Broker + Producer>(broker: B)
     assert_eq!(broker.topic(TOPIC).await.unwrap(), created);
 }
 
-async fn a_topic_is_created_once<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_topic_is_created_once<B: Broker + Producer>(broker: B) {
     let created = broker.create_topic(TOPIC, 3, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..5)).await.unwrap();
     let again = broker.create_topic(TOPIC, 5, 1).await;
@@ -135,7 +135,7 @@ async fn a_topic_is_created_once<B: Broker + Producer>(broker: B) {
     assert_eq!(broker.offsets(TOPIC, 0).await.unwrap().end, 5);
 }
 
-async fn a_partition_that_the_topic_does_not_have_is_fatal<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_partition_that_the_topic_does_not_have_is_fatal<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     for partition in [2, -1, i32::MAX] {
         let fatal = |error: &BrokerError| matches!(error, BrokerError::Fatal { what, .. } if what.contains(&partition.to_string()));
@@ -145,7 +145,7 @@ async fn a_partition_that_the_topic_does_not_have_is_fatal<B: Broker + Producer>
     }
 }
 
-async fn records_come_back_byte_for_byte<B: Broker + Producer>(broker: B) {
+pub(crate) async fn records_come_back_byte_for_byte<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     let bytes: Vec<u8> = (0..=255).collect();
     let contents = [
@@ -168,7 +168,7 @@ async fn records_come_back_byte_for_byte<B: Broker + Producer>(broker: B) {
     assert_eq!(until_ends(&mut consumer, &[(0, 4)]).await[&0], expected);
 }
 
-async fn a_key_decides_the_partition_unless_one_is_named<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_key_decides_the_partition_unless_one_is_named<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 3, 1).await.unwrap();
     let keys: Vec<Vec<u8>> = (0..20).map(|i| format!("key {i}").into_bytes()).collect();
     let by_key = keys.iter().map(|key| NewRecord { key: Some(key.clone()), ..NewRecord::default() });
@@ -180,7 +180,7 @@ async fn a_key_decides_the_partition_unless_one_is_named<B: Broker + Producer>(b
     assert_eq!(broker.append(TOPIC, vec![named]).await.unwrap()[0].0, 2);
 }
 
-async fn an_append_says_where_each_record_is<B: Broker + Producer>(broker: B) {
+pub(crate) async fn an_append_says_where_each_record_is<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     let mixed = [1, 0, 1, 1].map(|partition| NewRecord { partition: Some(partition), ..value("x") });
     let places = broker.append(TOPIC, mixed.to_vec()).await.unwrap();
@@ -189,7 +189,7 @@ async fn an_append_says_where_each_record_is<B: Broker + Producer>(broker: B) {
     assert_eq!(broker.append(TOPIC, vec![]).await.unwrap(), []);
 }
 
-async fn a_log_begins_and_ends_where_its_records_do<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_log_begins_and_ends_where_its_records_do<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     assert_eq!(broker.offsets(TOPIC, 1).await.unwrap(), LogOffsets { start: 0, end: 0 });
     broker.append(TOPIC, values(1, 0..7)).await.unwrap();
@@ -197,7 +197,7 @@ async fn a_log_begins_and_ends_where_its_records_do<B: Broker + Producer>(broker
     assert_eq!(broker.offsets(TOPIC, 0).await.unwrap(), LogOffsets { start: 0, end: 0 });
 }
 
-async fn a_fetch_goes_on_where_the_last_one_ended<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_fetch_goes_on_where_the_last_one_ended<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..10)).await.unwrap();
     broker.append(TOPIC, values(1, 0..3)).await.unwrap();
@@ -214,7 +214,7 @@ async fn a_fetch_goes_on_where_the_last_one_ended<B: Broker + Producer>(broker: 
     assert_eq!(pieces, [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9], vec![]]);
 }
 
-async fn a_fetch_outside_the_log_is_out_of_range<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_fetch_outside_the_log_is_out_of_range<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..5)).await.unwrap();
     assert_eq!(broker.fetch(TOPIC, 0, 5, 10, 1000).await.unwrap().next_offset, 5);
@@ -227,7 +227,7 @@ async fn a_fetch_outside_the_log_is_out_of_range<B: Broker + Producer>(broker: B
     }
 }
 
-async fn a_member_alone_gets_all_partitions_and_nothing_of_them_before_their_start<B>(broker: B)
+pub(crate) async fn a_member_alone_gets_all_partitions_and_nothing_of_them_before_their_start<B>(broker: B)
 where
     B: Broker + Producer,
 {
@@ -253,7 +253,7 @@ where
     assert_eq!(delivered.into_keys().collect::<Vec<_>>(), [0]);
 }
 
-async fn a_subscription_delivers_every_record_once_in_order<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_subscription_delivers_every_record_once_in_order<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 3, 1).await.unwrap();
     let lengths = [5_000, 0, 701];
     for (partition, length) in (0..).zip(lengths) {
@@ -271,7 +271,7 @@ async fn a_subscription_delivers_every_record_once_in_order<B: Broker + Producer
     }
 }
 
-async fn a_partition_is_delivered_from_where_it_was_started<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_partition_is_delivered_from_where_it_was_started<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..10)).await.unwrap();
     let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
@@ -284,7 +284,7 @@ async fn a_partition_is_delivered_from_where_it_was_started<B: Broker + Producer
     }
 }
 
-async fn the_end_is_told_again_when_it_has_moved<B: Broker + Producer>(broker: B) {
+pub(crate) async fn the_end_is_told_again_when_it_has_moved<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
     start_all(&mut consumer).await;
@@ -308,7 +308,7 @@ async fn the_end_is_told_again_when_it_has_moved<B: Broker + Producer>(broker: B
     }
 }
 
-async fn a_start_outside_the_log_fails_and_another_start_goes_on<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_start_outside_the_log_fails_and_another_start_goes_on<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..5)).await.unwrap();
     let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
@@ -332,7 +332,7 @@ async fn a_start_outside_the_log_fails_and_another_start_goes_on<B: Broker + Pro
     assert_eq!(offsets_of(&until_ends(&mut consumer, &[(0, 5)]).await[&0]), [3, 4]);
 }
 
-async fn a_paused_partition_is_not_served_until_it_is_resumed<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_paused_partition_is_not_served_until_it_is_resumed<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
     start_all(&mut consumer).await;
@@ -352,7 +352,7 @@ async fn a_paused_partition_is_not_served_until_it_is_resumed<B: Broker + Produc
     assert_eq!(delivered[&0].last().map(|record| record.offset), Some(4));
 }
 
-async fn a_partition_resumed_without_anything_new_in_the_log_goes_on<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_partition_resumed_without_anything_new_in_the_log_goes_on<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..10)).await.unwrap();
     let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
@@ -372,7 +372,7 @@ async fn a_partition_resumed_without_anything_new_in_the_log_goes_on<B: Broker +
     assert_eq!(offsets_of(&got), (0..10).collect::<Vec<_>>());
 }
 
-async fn after_a_new_start_nothing_of_the_older_incarnation_comes<B: Broker + Producer>(broker: B) {
+pub(crate) async fn after_a_new_start_nothing_of_the_older_incarnation_comes<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..9_000)).await.unwrap();
     let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
@@ -397,7 +397,7 @@ async fn after_a_new_start_nothing_of_the_older_incarnation_comes<B: Broker + Pr
     }
 }
 
-async fn an_end_that_was_found_for_an_older_incarnation_does_not_come<B: Broker + Producer>(broker: B) {
+pub(crate) async fn an_end_that_was_found_for_an_older_incarnation_does_not_come<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
     start_all(&mut consumer).await;
@@ -411,7 +411,7 @@ async fn an_end_that_was_found_for_an_older_incarnation_does_not_come<B: Broker 
     }
 }
 
-async fn a_poll_that_is_dropped_loses_nothing<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_poll_that_is_dropped_loses_nothing<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     for partition in 0..2 {
         broker.append(TOPIC, values(partition, 0..6_000)).await.unwrap();
@@ -445,7 +445,7 @@ async fn a_poll_that_is_dropped_loses_nothing<B: Broker + Producer>(broker: B) {
     }
 }
 
-async fn a_full_partition_does_not_starve_the_others<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_full_partition_does_not_starve_the_others<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 3, 1).await.unwrap();
     broker.append(TOPIC, values(1, 0..20_000)).await.unwrap();
     broker.append(TOPIC, values(0, 0..1)).await.unwrap();
@@ -465,7 +465,7 @@ async fn a_full_partition_does_not_starve_the_others<B: Broker + Producer>(broke
     assert!(seen[&1] < 20_000, "{seen:?}");
 }
 
-async fn a_member_that_leaves_can_come_back<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_member_that_leaves_can_come_back<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..5)).await.unwrap();
     for _ in 0..3 {

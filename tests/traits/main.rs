@@ -4,6 +4,8 @@
 mod broker;
 #[cfg(feature = "embedded")]
 mod embedded;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod memory;
 mod store;
 

@@ -1,5 +1,185 @@
-//! The log in Apache Kafka.
+//! The log in Apache Kafka, through librdkafka.
+//!
+//! - Where a partition starts comes from the caller. Positions are committed to the group, if the options say
+//!   so, for lag dashboards only, and never read. A position that the log does not have is an error
+//!   (`auto.offset.reset=error`); nothing is reset.
+//! - Only committed records are delivered, and the log's end is the last stable offset (`read_committed`).
+//! - The member of a group is a thread of its own, which goes on whatever the worker waits for; how it answers
+//!   rebalances under both group protocols is told in the module `member`. The worker is told apart what is revoked
+//!   (it finishes first) and what is lost.
+//! - What each error means is told in the module `error`.
+//!
+//! librdkafka tries again by itself whenever a connection breaks, a leader moves or a coordinator is away.
 
+mod consumer;
+mod error;
+mod handover;
+mod log;
+mod member;
 mod options;
+mod producer;
+mod raw;
+mod reader;
+mod settings;
 
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+
+pub use consumer::KafkaConsumer;
 pub use options::{GroupProtocol, KafkaOptions, Sasl, SaslMechanism, Security, Tls};
+pub use settings::OptionsError;
+
+use crate::broker::{Broker, BrokerError, Fetched, LogOffsets, NewRecord, Producer, Topic};
+use producer::drop_elsewhere;
+use raw::Client;
+use reader::Reader;
+
+/// A Kafka cluster.
+#[derive(Clone)]
+pub struct KafkaBroker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: KafkaOptions,
+    /// `None` only while it is dropped.
+    reader: Option<Arc<Reader>>,
+    producer: producer::Producer,
+    /// A look at partitions that nobody reads is planned.
+    resting: AtomicBool,
+}
+
+impl fmt::Debug for KafkaBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaBroker").field("options", &self.inner.options).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Both wait for librdkafka's threads.
+        drop_elsewhere((self.reader.take(), self.producer.take()));
+    }
+}
+
+impl KafkaBroker {
+    /// Begins to connect, and does not wait for it: whether the cluster is there shows with the first question.
+    ///
+    /// # Errors
+    /// [`BrokerError::Fatal`] if the options are wrong ([`KafkaOptions::check`]) or librdkafka does not take
+    /// them together, for example a certificate that is no file.
+    pub fn connect(options: &KafkaOptions) -> Result<Self, BrokerError> {
+        let what = || format!("use the options for {}", options.bootstrap_servers);
+        options.check().map_err(|error| BrokerError::Fatal { what: what(), cause: Some(Box::new(error)) })?;
+        let client = Client::consumer(&options.reader());
+        let reader = client.and_then(|client| Reader::new(client, options.request_timeout));
+        let reader = Some(Arc::new(reader.map_err(|error| error.fatal(what()))?));
+        let (producer, resting) = (producer::Producer::default(), AtomicBool::new(false));
+        Ok(Self { inner: Arc::new(Inner { options: options.clone(), reader, producer, resting }) })
+    }
+
+    fn options(&self) -> &KafkaOptions {
+        &self.inner.options
+    }
+
+    /// Does what waits, off the runtime's threads.
+    async fn wait_for<T: Send + 'static>(
+        &self,
+        what: impl FnOnce() -> String,
+        ask: impl FnOnce(&Reader) -> Result<T, BrokerError> + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let Some(reader) = self.inner.reader.clone() else {
+            return Err(BrokerError::Fatal { what: what(), cause: None });
+        };
+        match tokio::task::spawn_blocking(move || ask(&reader)).await {
+            Ok(answer) => answer,
+            Err(error) => Err(BrokerError::Fatal { what: what(), cause: Some(Box::new(error)) }),
+        }
+    }
+
+    /// Stops what nobody reads any more, in a while.
+    fn rest_later(&self) {
+        if self.inner.resting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inner = Arc::downgrade(&self.inner);
+        tokio::spawn(async move {
+            tokio::time::sleep(reader::REST * 2).await;
+            let Some(inner) = inner.upgrade() else { return };
+            inner.resting.store(false, Ordering::Release);
+            if let Some(reader) = inner.reader.clone() {
+                let _ = tokio::task::spawn_blocking(move || reader.rest()).await;
+            }
+        });
+    }
+}
+
+impl Broker for KafkaBroker {
+    type Consumer = KafkaConsumer;
+
+    async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
+        let asked = topic.to_owned();
+        self.wait_for(|| format!("describe topic {topic}"), move |reader| reader.topic(&asked)).await
+    }
+
+    async fn offsets(&self, topic: &str, partition: i32) -> Result<LogOffsets, BrokerError> {
+        let asked = topic.to_owned();
+        let what = || format!("say where the log of topic {topic} partition {partition} ends");
+        self.wait_for(what, move |reader| reader.offsets(&asked, partition)).await
+    }
+
+    async fn fetch(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Result<Fetched, BrokerError> {
+        let asked = topic.to_owned();
+        let what = || format!("read topic {topic} partition {partition} from offset {offset}");
+        self.rest_later();
+        let read = move |reader: &Reader| reader.fetch(&asked, partition, offset, max_records, max_bytes);
+        self.wait_for(what, read).await
+    }
+
+    async fn subscribe(&self, group: &str, topic: &str) -> Result<Self::Consumer, BrokerError> {
+        let asked = topic.to_owned();
+        let what = || format!("join group {group} for topic {topic}");
+        let partitions = self.wait_for(what, move |reader| reader.partitions(&asked)).await?;
+        KafkaConsumer::join(self, group, topic, partitions).map_err(|error| error.about(topic, what()))
+    }
+}
+
+impl Producer for KafkaBroker {
+    async fn create_topic(
+        &self,
+        topic: &str,
+        partitions: i32,
+        replication: i16,
+    ) -> Result<Topic, BrokerError> {
+        let asked = topic.to_owned();
+        let create = move |reader: &Reader| {
+            reader.create_topic(&asked, partitions, replication)?;
+            // The controller has it; the broker that is asked next may hear of it a moment later.
+            reader.topic(&asked)
+        };
+        self.wait_for(|| format!("create topic {topic}"), create).await
+    }
+
+    /// Appends records. One whose timestamp is 0 is given the producer's clock, as librdkafka has it.
+    async fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(i32, i64)>, BrokerError> {
+        let asked = topic.to_owned();
+        let highest = records.iter().filter_map(|record| record.partition).max();
+        let lowest = records.iter().filter_map(|record| record.partition).min();
+        let look = move |reader: &Reader| {
+            // librdkafka waits half a minute for a topic that does not exist.
+            let named = [Some(0), highest, lowest];
+            named.into_iter().flatten().try_for_each(|partition| reader.look_for(&asked, partition))
+        };
+        self.wait_for(|| format!("append to topic {topic}"), look).await?;
+        self.inner.producer.append(&self.options().producer(), topic, records).await
+    }
+}

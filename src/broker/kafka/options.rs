@@ -1,9 +1,11 @@
 //! What an operator may set about the connection to Kafka.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::broker::kafka::settings;
 use crate::secret::Secret;
 
 /// How the members of a group share the partitions among them.
@@ -61,7 +63,7 @@ pub struct Sasl {
 }
 
 /// Everything about the connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct KafkaOptions {
     /// Some of the cluster's brokers, `host:port` with commas between.
     pub bootstrap_servers: String,
@@ -101,5 +103,26 @@ impl KafkaOptions {
             security: Security::default(),
             properties: BTreeMap::new(),
         }
+    }
+}
+
+impl fmt::Debug for KafkaOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |(name, value): (&String, &String)| {
+            let hidden = settings::is_secret(name);
+            (name.clone(), if hidden { "***".to_owned() } else { value.clone() })
+        };
+        f.debug_struct("KafkaOptions")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("group_protocol", &self.group_protocol)
+            .field("session_timeout", &self.session_timeout)
+            .field("max_poll_interval", &self.max_poll_interval)
+            .field("request_timeout", &self.request_timeout)
+            .field("metadata_interval", &self.metadata_interval)
+            .field("queued_bytes", &self.queued_bytes)
+            .field("commit_offsets", &self.commit_offsets)
+            .field("security", &self.security)
+            .field("properties", &self.properties.iter().map(shown).collect::<BTreeMap<_, _>>())
+            .finish()
     }
 }

@@ -1,0 +1,218 @@
+//! The worker's side of a member of a group.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::broker::kafka::KafkaBroker;
+use crate::broker::kafka::error::KafkaError;
+use crate::broker::kafka::handover::Handover;
+use crate::broker::kafka::member::{Command, Member};
+use crate::broker::kafka::raw::{Client, Queue};
+use crate::broker::{Assignment, Broker, BrokerError, Consumer, Delivery, LogOffsets};
+
+/// How often a poll that has nothing to deliver looks after the thread.
+const LOOK: Duration = Duration::from_millis(500);
+/// A thread that was silent for so long is stuck.
+const SILENT: Duration = Duration::from_secs(30);
+/// How often one quiet partition is looked at: whether the log has something that does not come.
+const QUIET: Duration = Duration::from_secs(60);
+/// How long leaving may take.
+const LEAVE: Duration = Duration::from_secs(10);
+
+/// The member of a group in Kafka.
+///
+/// Dropping it without [`Consumer::leave`] ends its thread and its connections, and says nothing to the group.
+#[derive(Debug)]
+pub struct KafkaConsumer {
+    broker: KafkaBroker,
+    topic: String,
+    commands: std_mpsc::Sender<Command>,
+    told: mpsc::UnboundedReceiver<Result<Delivery, BrokerError>>,
+    handover: Arc<Handover>,
+    /// The starts that count.
+    started: BTreeMap<i32, Started>,
+    warned: bool,
+    /// The look at a quiet partition that is under way.
+    look: Option<(Assignment, i64, JoinHandle<Result<LogOffsets, BrokerError>>)>,
+    look_at: Instant,
+    looked_last: i32,
+}
+
+#[derive(Debug)]
+struct Started {
+    assignment: Assignment,
+    next_offset: i64,
+    paused: bool,
+    /// When something was delivered last, or the start.
+    heard: Instant,
+}
+
+impl KafkaConsumer {
+    pub(super) fn join(
+        broker: &KafkaBroker,
+        group: &str,
+        topic: &str,
+        partitions: usize,
+    ) -> Result<Self, KafkaError> {
+        let options = broker.options();
+        let client = Arc::new(Client::consumer(&options.member(group, partitions))?);
+        let queue = Queue::of_consumer(&client)?;
+        client.subscribe(topic)?;
+        let (commands, to_take) = std_mpsc::channel();
+        let (tell, told) = mpsc::unbounded_channel();
+        let handover = Arc::new(Handover::new());
+        let member =
+            Member::new(client, queue, topic, options.commit_offsets, to_take, tell, handover.clone());
+        let thread = thread::Builder::new()
+            .name("kafka consumer".to_owned())
+            .spawn(move || member.run())
+            .map_err(|error| KafkaError::invalid(error.to_string()))?;
+        handover.wakes(thread.thread().clone());
+        Ok(Self {
+            broker: broker.clone(),
+            topic: topic.to_owned(),
+            commands,
+            told,
+            handover,
+            started: BTreeMap::new(),
+            warned: false,
+            look: None,
+            look_at: Instant::now() + QUIET,
+            looked_last: -1,
+        })
+    }
+
+    fn say(&self, command: Command) {
+        // A thread that is gone is noticed by the next poll.
+        let _ = self.commands.send(command);
+        self.handover.wake();
+    }
+
+    /// True if the delivery is of a start that counts, or of none.
+    fn counts(&mut self, delivery: &Delivery) -> bool {
+        let (assignment, reads_on) = match delivery {
+            Delivery::Assigned(_) => return true,
+            Delivery::Revoked(partitions) | Delivery::Lost(partitions) => {
+                self.started.retain(|partition, _| !partitions.contains(partition));
+                return true;
+            }
+            Delivery::Records { assignment, next_offset, .. } => (assignment, Some(*next_offset)),
+            Delivery::End { assignment, offset } => (assignment, Some(*offset)),
+            Delivery::Failed { assignment, .. } => (assignment, None),
+        };
+        match self.started.get_mut(&assignment.partition) {
+            Some(started) if started.assignment == *assignment => {
+                started.heard = Instant::now();
+                match reads_on {
+                    Some(next_offset) => started.next_offset = next_offset,
+                    None => started.paused = true,
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Looks whether the thread comes back from librdkafka, and whether a quiet partition should be quiet.
+    async fn look_after(&mut self) {
+        let silent = self.handover.silent_for();
+        if silent > SILENT && !self.warned {
+            warn!(topic = self.topic, seconds = silent.as_secs(), "the Kafka client does not come back from a call");
+        }
+        self.warned = silent > SILENT;
+        if let Some((assignment, next_offset, look)) = self.look.take_if(|(_, _, look)| look.is_finished())
+            && let Ok(Ok(log)) = look.await
+            && let Some(started) = self.started.get(&assignment.partition)
+            && (started.assignment, started.next_offset, started.paused) == (assignment, next_offset, false)
+            && log.end > next_offset
+        {
+            let seconds = started.heard.elapsed().as_secs();
+            warn!(
+                topic = self.topic,
+                partition = assignment.partition,
+                next_offset,
+                log_end = log.end,
+                seconds,
+                "the log has more, but nothing was delivered for a while"
+            );
+        }
+        if self.look.is_none() && self.look_at <= Instant::now() {
+            self.look_at = Instant::now() + QUIET;
+            let quiet = |(_, started): &(&i32, &Started)| !started.paused && started.heard.elapsed() >= QUIET;
+            let after = self.started.range(self.looked_last.saturating_add(1)..).find(quiet);
+            let next = after.or_else(|| self.started.iter().find(quiet));
+            if let Some((partition, Started { assignment, next_offset, .. })) = next {
+                let (broker, topic, partition) = (self.broker.clone(), self.topic.clone(), *partition);
+                self.looked_last = partition;
+                let look = tokio::spawn(async move { broker.offsets(&topic, partition).await });
+                self.look = Some((*assignment, *next_offset, look));
+            }
+        }
+    }
+}
+
+impl Consumer for KafkaConsumer {
+    async fn poll(&mut self) -> Result<Delivery, BrokerError> {
+        loop {
+            self.handover.poll();
+            match timeout(LOOK, self.told.recv()).await {
+                Ok(Some(Ok(delivery))) => {
+                    self.handover.take(&delivery);
+                    if self.counts(&delivery) {
+                        return Ok(delivery);
+                    }
+                }
+                Ok(Some(Err(error))) => return Err(error),
+                Ok(None) => {
+                    let what = format!("read topic {}: the client's thread has ended", self.topic);
+                    return Err(BrokerError::Fatal { what, cause: None });
+                }
+                Err(_) => self.look_after().await,
+            }
+        }
+    }
+
+    fn start(&mut self, assignment: Assignment, offset: i64) {
+        let heard = Instant::now();
+        let started = Started { assignment, next_offset: offset, paused: false, heard };
+        self.started.insert(assignment.partition, started);
+        self.say(Command::Start(assignment, offset));
+    }
+
+    fn pause(&mut self, partition: i32) {
+        if let Some(started) = self.started.get_mut(&partition) {
+            started.paused = true;
+        }
+        self.say(Command::Pause(partition));
+    }
+
+    fn resume(&mut self, partition: i32) {
+        if let Some(started) = self.started.get_mut(&partition) {
+            started.paused = false;
+            started.heard = Instant::now();
+        }
+        self.say(Command::Resume(partition));
+    }
+
+    fn release(&mut self, partition: i32) {
+        self.say(Command::Release(partition));
+    }
+
+    fn report(&mut self, partition: i32, next_offset: i64) {
+        self.say(Command::Report(partition, next_offset));
+    }
+
+    async fn leave(self) {
+        let (left, to_hear) = oneshot::channel();
+        self.say(Command::Leave(Instant::now() + LEAVE, left));
+        // The thread ends its wait by itself.
+        let _ = to_hear.await;
+    }
+}

@@ -1,0 +1,316 @@
+//! What each error of librdkafka and of the brokers means here.
+//!
+//! | class | codes | what happens |
+//! |---|---|---|
+//! | retriable | everything about connections, time, elections, coordinators, membership, quotas, replicas | asked again with backoff |
+//! | out of range | `OFFSET_OUT_OF_RANGE`, `_AUTO_OFFSET_RESET` (with `auto.offset.reset=error` it is how a consumer says so), `_LOG_TRUNCATION` | the partition's delivery stops; the pipeline decides |
+//! | unknown topic | `UNKNOWN_TOPIC_OR_PART`, `_UNKNOWN_TOPIC`, `UNKNOWN_TOPIC_ID`, as the answer to a question about a topic. A consumer that is told so goes on, and the topic is looked at | the caller is told |
+//! | topic exists | `TOPIC_ALREADY_EXISTS` | the caller is told |
+//! | fatal | no permission, credentials, unsupported or invalid requests and settings, damaged or oversized records, fenced producers and members, librdkafka's own mistakes | asking again does not help |
+//!
+//! A code that is in none of the lists, for it is newer than this program, is retriable and logged: stopping
+//! would turn a passing trouble into an outage, and repeating a question does no harm.
+
+use std::fmt;
+
+use rdkafka::types::RDKafkaErrorCode::{self, *};
+use thiserror::Error;
+use tracing::warn;
+
+use crate::broker::BrokerError;
+
+/// librdkafka's words.
+#[derive(Clone, Debug, Error)]
+pub(super) struct KafkaError {
+    code: i32,
+    text: String,
+}
+
+impl fmt::Display for KafkaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match known(self.code) {
+            Some(code) if self.text.is_empty() => write!(f, "{code}"),
+            Some(code) => write!(f, "{} ({code:?})", self.text),
+            None if self.text.is_empty() => write!(f, "error {}", self.code),
+            None => write!(f, "{} (error {})", self.text, self.code),
+        }
+    }
+}
+
+impl KafkaError {
+    pub(super) fn new(code: i32, text: impl Into<String>) -> Self {
+        Self { code, text: text.into().trim().to_owned() }
+    }
+
+    /// Of a code of the safe crate.
+    pub(super) fn of(code: RDKafkaErrorCode) -> Self {
+        Self::new(code as i32, "")
+    }
+
+    /// An argument or a setting that librdkafka does not take.
+    pub(super) fn invalid(text: impl Into<String>) -> Self {
+        Self::new(InvalidArgument as i32, text)
+    }
+
+    /// Of the safe crate's error, without the values of settings.
+    pub(super) fn from_safe(error: &rdkafka::error::KafkaError) -> Self {
+        use rdkafka::error::KafkaError as Safe;
+        match error {
+            Safe::ClientConfig(_, _, property, _) => Self::invalid(format!("property {property} was refused")),
+            Safe::ClientCreation(words) => Self::invalid(words.clone()),
+            other => match other.rdkafka_error_code() {
+                Some(code) => Self::of(code),
+                None => Self::new(Fail as i32, other.to_string()),
+            },
+        }
+    }
+
+    pub(super) fn is(&self, code: RDKafkaErrorCode) -> bool {
+        self.code == code as i32
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn class(&self) -> Class {
+        class(self.code)
+    }
+
+    /// The error for a question about a topic or one of its partitions. `what` completes "the broker did not
+    /// answer".
+    pub(super) fn about(self, topic: &str, what: impl Into<String>) -> BrokerError {
+        match self.class() {
+            Class::UnknownTopic => BrokerError::UnknownTopic(topic.to_owned()),
+            Class::TopicExists => BrokerError::TopicExists(topic.to_owned()),
+            Class::Retriable => self.retriable(what),
+            // Only who asked for an offset can say so.
+            Class::OutOfRange | Class::Fatal => self.fatal(what),
+        }
+    }
+
+    pub(super) fn retriable(self, what: impl Into<String>) -> BrokerError {
+        BrokerError::Retriable { what: what.into(), cause: Some(Box::new(self)) }
+    }
+
+    pub(super) fn fatal(self, what: impl Into<String>) -> BrokerError {
+        BrokerError::Fatal { what: what.into(), cause: Some(Box::new(self)) }
+    }
+}
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    Retriable,
+    OutOfRange,
+    UnknownTopic,
+    TopicExists,
+    Fatal,
+}
+
+/// Every code that is known, by what it means.
+const CLASSES: [(Class, &[RDKafkaErrorCode]); 5] = [
+    (Class::Retriable, RETRIABLE),
+    (Class::OutOfRange, &[OffsetOutOfRange, AutoOffsetReset, LogTruncation]),
+    (Class::UnknownTopic, &[UnknownTopicOrPartition, RDKafkaErrorCode::UnknownTopic, UnknownTopicId]),
+    (Class::TopicExists, &[TopicAlreadyExists]),
+    (Class::Fatal, FATAL),
+];
+
+const RETRIABLE: &[RDKafkaErrorCode] = &[
+    // The network, names, and time.
+    BrokerTransportFailure,
+    Resolve,
+    AllBrokersDown,
+    OperationTimedOut,
+    MessageTimedOut,
+    TimedOutQueue,
+    RequestTimedOut,
+    NetworkException,
+    BrokerNotAvailable,
+    UnknownBroker,
+    DestroyBroker,
+    BrokerDestroy,
+    RebootstrapRequired,
+    ListenerNotFound,
+    // librdkafka is busy with something, or was told to drop it.
+    QueueFull,
+    NodeUpdate,
+    WaitingForCoordinator,
+    InProgress,
+    PreviousInProgress,
+    Outdated,
+    WaitCache,
+    Interrupted,
+    Partial,
+    Retry,
+    PurgeQueue,
+    PurgeInflight,
+    Noop,
+    NoOffset,
+    State,
+    Conflict,
+    // Handshakes are also broken off by a broker that goes away; a wrong certificate is told apart by whoever
+    // asked.
+    SSL,
+    // Elections and replicas.
+    LeaderNotAvailable,
+    NotLeaderForPartition,
+    ReplicaNotAvailable,
+    ISRInsufficient,
+    NotEnoughReplicas,
+    NotEnoughReplicasAfterAppend,
+    FencedLeaderEpoch,
+    UnknownLeaderEpoch,
+    OffsetNotAvailable,
+    PreferredLeaderNotAvailable,
+    EligibleLeadersNotAvailable,
+    ElectionNotNeeded,
+    ReassignmentInProgress,
+    NoReassignmentInProgress,
+    KafkaStorageError,
+    LogDirNotFound,
+    StaleControllerEpoch,
+    StaleBrokerEpoch,
+    NotController,
+    OperationNotAttempted,
+    FetchSessionIdNotFound,
+    InvalidFetchSessionEpoch,
+    ThrottlingQuotaExceeded,
+    UnknownPartition,
+    // Coordinators and membership: the consumer joins again by itself.
+    CoordinatorLoadInProgress,
+    CoordinatorNotAvailable,
+    NotCoordinator,
+    IllegalGeneration,
+    UnknownMemberId,
+    RebalanceInProgress,
+    MemberIdRequired,
+    PollExceeded,
+    AssignmentLost,
+    AssignPartitions,
+    RevokePartitions,
+    UnstableOffsetCommit,
+    FencedMemberEpoch,
+    StaleMemberEpoch,
+    UnreleasedInstanceId,
+    GroupMaxSizeReached,
+    // Transactions of others, and what an idempotent producer mends.
+    ConcurrentTransactions,
+    UnknownProducerId,
+    PartitionEOF,
+    RDKafkaErrorCode::Unknown,
+    NoError,
+];
+
+const FATAL: &[RDKafkaErrorCode] = &[
+    // Permissions and credentials.
+    TopicAuthorizationFailed,
+    GroupAuthorizationFailed,
+    ClusterAuthorizationFailed,
+    TransactionalIdAuthorizationFailed,
+    DelegationTokenAuthDisabled,
+    DelegationTokenNotFound,
+    DelegationTokenOwnerMismatch,
+    DelegationTokenRequestNotAllowed,
+    DelegationTokenAuthorizationFailed,
+    DelegationTokenExpired,
+    InvalidPrincipalType,
+    PrincipalDeserializationFailure,
+    UnacceptableCredential,
+    SecurityDisabled,
+    Authentication,
+    SaslAuthenticationFailed,
+    UnsupportedSASLMechanism,
+    IllegalSASLState,
+    // Records that are damaged, too large, or of a codec that this build lacks.
+    BadMessage,
+    BadCompression,
+    InvalidMessage,
+    InvalidMessageSize,
+    MessageSizeTooLarge,
+    MessageBatchTooLarge,
+    InvalidRecord,
+    InvalidTimestamp,
+    UnsupportedCompressionType,
+    UnsupportedForMessageFormat,
+    Underflow,
+    // Requests and settings that will not become valid.
+    InvalidArgument,
+    InvalidTopic,
+    InvalidPartitions,
+    InvalidReplicationFactor,
+    InvalidReplicaAssignment,
+    InvalidConfig,
+    InvalidRequest,
+    InvalidRequiredAcks,
+    InvalidGroupId,
+    InvalidSessionTimeout,
+    InvalidCommitOffsetSize,
+    OffsetMetadataTooLarge,
+    InconsistentGroupProtocol,
+    UnsupportedVersion,
+    UnsupportedFeature,
+    UnsupportedAssignor,
+    UnknownProtocol,
+    PolicyViolation,
+    TopicDeletionDisabled,
+    NotConfigured,
+    NotImplemented,
+    ReadOnly,
+    NoEnt,
+    InvalidType,
+    ResourceNotFound,
+    DuplicateResource,
+    UnknownGroup,
+    GroupIdNotFound,
+    NonEmptyGroup,
+    GroupSubscribedToTopic,
+    ExistingSubscription,
+    InconsistentVoterSet,
+    InvalidUpdateVersion,
+    FeatureUpdateFailed,
+    UnknownSubscriptionId,
+    TelemetryTooLarge,
+    // Somebody else took this one's place.
+    Fenced,
+    FencedInstanceId,
+    ProducerFenced,
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    TransactionCoordinatorFenced,
+    // An idempotent producer that lost its place in the sequence.
+    OutOfOrderSequenceNumber,
+    DuplicateSequenceNumber,
+    GaplessGuarantee,
+    Inconsistent,
+    InvalidTransactionalState,
+    InvalidTransactionTimeout,
+    InvalidDifferentRecord,
+    // This machine, or librdkafka itself.
+    Fail,
+    CriticalSystemResource,
+    FileSystem,
+    RDKafkaErrorCode::Fatal,
+    Application,
+    KeySerialization,
+    ValueSerialization,
+    KeyDeserialization,
+    ValueDeserialization,
+];
+
+/// The code, if it is known.
+fn known(code: i32) -> Option<RDKafkaErrorCode> {
+    CLASSES.iter().flat_map(|(_, codes)| codes.iter()).copied().find(|known| *known as i32 == code)
+}
+
+fn class(code: i32) -> Class {
+    let holds = |codes: &[RDKafkaErrorCode]| codes.iter().any(|known| *known as i32 == code);
+    match CLASSES.iter().find(|(_, codes)| holds(codes)) {
+        Some((class, _)) => *class,
+        None => {
+            warn!(code, "an error code of Kafka that is not known here: taken for one that passes");
+            Class::Retriable
+        }
+    }
+}

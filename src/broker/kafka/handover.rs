@@ -1,0 +1,159 @@
+//! What lies between the member's thread and the worker, bounded in bytes, and signs of life of both.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use crate::broker::Delivery;
+
+/// Bytes that may lie between the two before the thread takes no more messages.
+const LIMIT: usize = 1 << 20;
+/// What a record costs in memory beside its bytes.
+const RECORD_BYTES: usize = 96;
+
+#[derive(Debug)]
+pub(super) struct Handover {
+    bytes: AtomicUsize,
+    full: AtomicBool,
+    began: Instant,
+    /// Milliseconds after `began` of the worker's last poll, and of the thread's last round.
+    polled: AtomicU64,
+    beaten: AtomicU64,
+    thread: Mutex<Option<Thread>>,
+}
+
+impl Handover {
+    pub(super) fn new() -> Self {
+        Self {
+            bytes: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
+            began: Instant::now(),
+            polled: AtomicU64::new(0),
+            beaten: AtomicU64::new(0),
+            thread: Mutex::new(None),
+        }
+    }
+
+    /// Says whom to wake.
+    pub(super) fn wakes(&self, thread: Thread) {
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(thread) = &*self.thread.lock().unwrap_or_else(PoisonError::into_inner) {
+            thread.unpark();
+        }
+    }
+
+    /// The thread hands something over.
+    pub(super) fn put(&self, delivery: &Delivery) {
+        let bytes = size(delivery);
+        if self.bytes.fetch_add(bytes, Ordering::AcqRel) + bytes >= LIMIT {
+            self.full.store(true, Ordering::Release);
+        }
+    }
+
+    /// The worker has taken something.
+    pub(super) fn take(&self, delivery: &Delivery) {
+        let bytes = size(delivery);
+        let left = self.bytes.fetch_sub(bytes, Ordering::AcqRel) - bytes;
+        if left <= LIMIT / 2 && self.full.swap(false, Ordering::AcqRel) {
+            self.wake();
+        }
+    }
+
+    /// True if the thread must take no more messages.
+    pub(super) fn is_full(&self) -> bool {
+        if !self.full.load(Ordering::Acquire) {
+            return false;
+        }
+        // The worker may have taken the last of it just before the mark was set.
+        if self.bytes.load(Ordering::Acquire) <= LIMIT / 2 {
+            self.full.store(false, Ordering::Release);
+            return false;
+        }
+        true
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn since(&self, stamp: &AtomicU64) -> Duration {
+        Duration::from_millis(self.now().saturating_sub(stamp.load(Ordering::Relaxed)))
+    }
+
+    /// The worker polls.
+    pub(super) fn poll(&self) {
+        self.polled.store(self.now(), Ordering::Relaxed);
+    }
+
+    pub(super) fn polled_within(&self, time: Duration) -> bool {
+        self.since(&self.polled) <= time
+    }
+
+    /// The thread is alive.
+    pub(super) fn beat(&self) {
+        self.beaten.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// How long the thread has been silent.
+    pub(super) fn silent_for(&self) -> Duration {
+        self.since(&self.beaten)
+    }
+}
+
+fn size(delivery: &Delivery) -> usize {
+    match delivery {
+        Delivery::Records { records, .. } => records.iter().map(|r| r.len() + RECORD_BYTES).sum(),
+        _ => RECORD_BYTES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Assignment;
+    use crate::event::Record;
+
+    fn of(bytes: usize) -> Delivery {
+        let value = Some(vec![0; bytes]);
+        let record = Record { partition: 0, offset: 0, timestamp: 0, key: None, value };
+        let assignment = Assignment { partition: 0, incarnation: 1 };
+        Delivery::Records { assignment, records: vec![record], next_offset: 1 }
+    }
+
+    #[test]
+    fn it_is_full_at_its_limit_and_open_again_at_half_of_it() {
+        let handover = Handover::new();
+        let piece = of(LIMIT / 4);
+        for _ in 0..3 {
+            handover.put(&piece);
+            assert!(!handover.is_full());
+        }
+        handover.put(&piece);
+        assert!(handover.is_full());
+        handover.take(&piece);
+        assert!(handover.is_full());
+        for _ in 0..3 {
+            handover.take(&piece);
+        }
+        assert!(!handover.is_full());
+        assert_eq!(handover.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn one_piece_of_any_size_goes_through() {
+        let handover = Handover::new();
+        let piece = of(10 * LIMIT);
+        for _ in 0..3 {
+            assert!(!handover.is_full());
+            handover.put(&piece);
+            assert!(handover.is_full());
+            handover.take(&piece);
+        }
+        assert!(!handover.is_full());
+    }
+}

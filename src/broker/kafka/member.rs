@@ -1,0 +1,528 @@
+//! The thread that is the member of a group.
+//!
+//! It never waits inside librdkafka: it looks into the queues, and sleeps until one of them, or the worker,
+//! wakes it. So rebalances are seen at once, whatever is paused and whatever the store does. How it answers
+//! them (`rdkafka_cgrp.c`, `rdkafka_assignment.c`, librdkafka 2.12):
+//!
+//! - **Assigned**: the worker is told, and the answer is given at once, with no partition in it: librdkafka's
+//!   list of what is fetched need not be the group's. A partition is added to it, with its explicit
+//!   offset, when the worker starts it. (To delay the answer until then would halt every other partition, for
+//!   librdkafka pauses all of them while it waits for one.)
+//! - **Revoked**: nothing of these partitions is handed over any more, and the answer waits until the worker has
+//!   released all of them. Meanwhile heartbeats go on, and the group waits for up to the longest time between polls.
+//! - **Lost**: the answer is given at once.
+//!
+//! Each partition has a queue of its own. A paused one is not looked into; librdkafka stops fetching when it is
+//! full, and nothing is thrown away and fetched again, as librdkafka's own pause does.
+//!
+//! A worker that does not poll for [`ABANDONED`] is stuck, and the queues are not looked into for
+//! it: after the longest time between polls, librdkafka leaves the group.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::types::RDKafkaErrorCode as Code;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, warn};
+
+use crate::broker::kafka::error::{Class, KafkaError};
+use crate::broker::kafka::handover::Handover;
+use crate::broker::kafka::raw::{Client, Event, Message, Queue};
+use crate::broker::{Assignment, BrokerError, Delivery};
+
+/// Messages that are taken from one partition before the next has its turn.
+const PIECE: usize = 1_000;
+/// The longest sleep.
+const REST: Duration = Duration::from_millis(200);
+/// A worker that has not polled for so long is stuck.
+const ABANDONED: Duration = Duration::from_secs(5);
+/// Time between two commits for the lag dashboards.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(2);
+/// A partition whose delivery failed, though it may go well when asked again, says so after this wait, which
+/// doubles with every failure until a record came.
+const FAILURE_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_FAILURE_WAIT: Duration = Duration::from_secs(5);
+
+/// What the worker says.
+#[derive(Debug)]
+pub(super) enum Command {
+    Start(Assignment, i64),
+    Pause(i32),
+    Resume(i32),
+    Release(i32),
+    Report(i32, i64),
+    /// Leave the group until this time, and say so.
+    Leave(Instant, oneshot::Sender<()>),
+}
+
+/// A partition that the group gave.
+#[derive(Debug, Default)]
+struct Partition {
+    /// The start that counts.
+    start: Option<Assignment>,
+    /// Where it reads on.
+    next_offset: i64,
+    /// It is on librdkafka's list, and messages come here.
+    queue: Option<Queue>,
+    paused: bool,
+    /// Its delivery has stopped.
+    failed: bool,
+    /// The group wants it back.
+    revoked: bool,
+    /// To be started when the present revocation is answered.
+    waiting: Option<(Assignment, i64)>,
+    /// To be told at this time.
+    failure: Option<(Instant, Delivery)>,
+    failure_wait: Duration,
+}
+
+/// The thread's state.
+pub(super) struct Member {
+    client: Arc<Client>,
+    queue: Queue,
+    topic: String,
+    commits: bool,
+    commands: Receiver<Command>,
+    told: mpsc::UnboundedSender<Result<Delivery, BrokerError>>,
+    handover: Arc<Handover>,
+    partitions: BTreeMap<i32, Partition>,
+    /// Revoked partitions that the worker has not released.
+    unreleased: BTreeSet<i32>,
+    /// The partition that was served last.
+    last: i32,
+    joined: bool,
+    leaving: bool,
+    /// Durable positions that the group was not told yet.
+    reported: BTreeMap<i32, i64>,
+    committing: bool,
+    commit_at: Instant,
+}
+
+impl Member {
+    pub(super) fn new(
+        client: Arc<Client>,
+        queue: Queue,
+        topic: &str,
+        commits: bool,
+        commands: Receiver<Command>,
+        told: mpsc::UnboundedSender<Result<Delivery, BrokerError>>,
+        handover: Arc<Handover>,
+    ) -> Self {
+        Self {
+            client,
+            queue,
+            topic: topic.to_owned(),
+            commits,
+            commands,
+            told,
+            handover,
+            partitions: BTreeMap::new(),
+            unreleased: BTreeSet::new(),
+            last: -1,
+            joined: false,
+            leaving: false,
+            reported: BTreeMap::new(),
+            committing: false,
+            commit_at: Instant::now(),
+        }
+    }
+
+    /// Works until the worker leaves or is gone.
+    pub(super) fn run(mut self) {
+        self.queue.wake(thread::current());
+        let left = loop {
+            self.handover.beat();
+            match self.take_commands() {
+                Ok(None) => {}
+                Ok(Some(left)) => break Some(left),
+                Err(Gone) => break None,
+            }
+            let alive = self.handover.polled_within(ABANDONED);
+            if alive {
+                self.take_events();
+            }
+            let now = Instant::now();
+            let worked = alive && self.deliver();
+            self.tell_failures(now);
+            self.commit(now);
+            if !worked {
+                thread::park_timeout(REST);
+            }
+        };
+        match left {
+            Some((deadline, left)) => {
+                self.leave(deadline);
+                let _ = left.send(());
+            }
+            None => debug!(topic = self.topic, "the worker is gone without leaving its group"),
+        }
+        // Queues first, then the client, which may take a while: that is why it happens here.
+    }
+
+    fn take_commands(&mut self) -> Result<Option<(Instant, oneshot::Sender<()>)>, Gone> {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Start(assignment, offset)) => self.start(assignment, offset),
+                Ok(Command::Pause(partition)) => {
+                    if let Some(partition) = self.partitions.get_mut(&partition) {
+                        partition.paused = true;
+                    }
+                }
+                Ok(Command::Resume(partition)) => {
+                    if let Some(partition) = self.partitions.get_mut(&partition) {
+                        partition.paused = false;
+                    }
+                }
+                Ok(Command::Release(partition)) => self.release(partition),
+                Ok(Command::Report(partition, next_offset)) => {
+                    if self.commits {
+                        self.reported.insert(partition, next_offset);
+                    }
+                }
+                Ok(Command::Leave(deadline, left)) => return Ok(Some((deadline, left))),
+                Err(TryRecvError::Empty) => return Ok(None),
+                Err(TryRecvError::Disconnected) => return Err(Gone),
+            }
+        }
+    }
+
+    /// Begins delivery of a partition, or begins it anew.
+    fn start(&mut self, assignment: Assignment, offset: i64) {
+        let number = assignment.partition;
+        let Some(partition) = self.partitions.get_mut(&number).filter(|partition| !partition.revoked) else {
+            debug!(?assignment, "not started: it is not this worker's any more");
+            return;
+        };
+        partition.start = Some(assignment);
+        partition.next_offset = offset;
+        partition.paused = false;
+        partition.failed = false;
+        partition.failure = None;
+        partition.waiting = None;
+        if offset < 0 {
+            // librdkafka has meanings of its own for negative offsets.
+            partition.failed = true;
+            let error = self.out_of_range(number, offset);
+            return self.tell(Delivery::Failed { assignment, offset, error });
+        }
+        if partition.queue.is_some() {
+            // To take it from the list now would answer the revocation that is waiting.
+            if !self.unreleased.is_empty() {
+                partition.waiting = Some((assignment, offset));
+                return;
+            }
+            if let Err(error) = self.client.incremental_unassign(&self.topic, &[number]) {
+                return self.fail(number, offset, error);
+            }
+            // Before the new one is made: it takes its waker away.
+            partition.queue = None;
+        }
+        let queue = Queue::of_partition(&self.client, &self.topic, number);
+        let started = queue.and_then(|mut queue| {
+            queue.wake(thread::current());
+            self.client.incremental_assign(&self.topic, &[(number, offset)])?;
+            Ok(queue)
+        });
+        match started {
+            Ok(queue) => {
+                if let Some(partition) = self.partitions.get_mut(&number) {
+                    partition.queue = Some(queue);
+                }
+            }
+            Err(error) => self.fail(number, offset, error),
+        }
+    }
+
+    fn out_of_range(&self, partition: i32, offset: i64) -> BrokerError {
+        BrokerError::OutOfRange { topic: self.topic.clone(), partition, offset }
+    }
+
+    /// Stops a partition's delivery. What may go well when asked again is told after a wait.
+    fn fail(&mut self, number: i32, offset: i64, error: KafkaError) {
+        let out_of_range = self.out_of_range(number, offset);
+        let Some(partition) = self.partitions.get_mut(&number) else { return };
+        let Some(assignment) = partition.start else { return };
+        partition.failed = true;
+        let what = format!("read topic {} partition {number} from offset {offset}", self.topic);
+        let (wait, error) = match error.class() {
+            Class::OutOfRange => {
+                debug!(?assignment, offset, %error, "out of range");
+                (Duration::ZERO, out_of_range)
+            }
+            Class::Fatal => (Duration::ZERO, error.fatal(what)),
+            // The topic itself is looked at when the error is told.
+            Class::Retriable | Class::UnknownTopic | Class::TopicExists => {
+                let wait = partition.failure_wait.clamp(FAILURE_WAIT, LONGEST_FAILURE_WAIT);
+                partition.failure_wait = (wait * 2).min(LONGEST_FAILURE_WAIT);
+                (wait, error.retriable(what))
+            }
+        };
+        let failed = Delivery::Failed { assignment, offset, error };
+        partition.failure = Some((Instant::now() + wait, failed));
+    }
+
+    fn tell_failures(&mut self, now: Instant) {
+        let mut due = Vec::new();
+        for partition in self.partitions.values_mut() {
+            if partition.failure.as_ref().is_some_and(|(at, _)| *at <= now) {
+                due.extend(partition.failure.take().map(|(_, failed)| failed));
+            }
+        }
+        for failed in due {
+            self.tell(failed);
+        }
+    }
+
+    /// The worker is done with a revoked partition.
+    fn release(&mut self, number: i32) {
+        if self.unreleased.remove(&number) && self.unreleased.is_empty() {
+            self.answer_revocation();
+        }
+    }
+
+    /// Gives every revoked partition back.
+    fn answer_revocation(&mut self) {
+        let revoked: Vec<i32> =
+            self.partitions.iter().filter(|(_, partition)| partition.revoked).map(|(n, _)| *n).collect();
+        self.unreleased.clear();
+        self.give_up(&revoked);
+        let waiting: Vec<_> =
+            self.partitions.values_mut().filter_map(|partition| partition.waiting.take()).collect();
+        for (assignment, offset) in waiting {
+            self.start(assignment, offset);
+        }
+    }
+
+    /// Forgets partitions and answers what took them.
+    fn give_up(&mut self, numbers: &[i32]) {
+        // What the worker has finished is told before somebody else may tell it.
+        self.commit_now();
+        let mut fetched = Vec::new();
+        for number in numbers {
+            self.reported.remove(number);
+            if self.partitions.remove(number).is_some_and(|partition| partition.queue.is_some()) {
+                fetched.push(*number);
+            }
+        }
+        if let Err(error) = self.client.incremental_unassign(&self.topic, &fetched) {
+            warn!(topic = self.topic, %error, "librdkafka did not take partitions back");
+        }
+    }
+
+    fn take_events(&mut self) {
+        while let Some(event) = self.queue.event() {
+            match event {
+                Event::Assign(given) => self.assigned(given),
+                Event::Revoke(taken) => self.revoked(taken),
+                Event::Error { error, fatal, partition } => self.troubled(error, fatal, partition),
+                Event::Committed(committed) => {
+                    self.committing = false;
+                    if let Err(error) = committed {
+                        debug!(topic = self.topic, %error, "positions were not committed to the group");
+                    }
+                }
+                Event::Other => {}
+            }
+        }
+    }
+
+    fn assigned(&mut self, given: Vec<i32>) {
+        if let Err(error) = self.client.incremental_assign(&self.topic, &[]) {
+            warn!(topic = self.topic, %error, "librdkafka did not take an assignment");
+        }
+        for number in &given {
+            self.partitions.insert(*number, Partition::default());
+        }
+        if !given.is_empty() || !self.joined {
+            self.joined = true;
+            self.tell(Delivery::Assigned(given));
+        }
+    }
+
+    fn revoked(&mut self, taken: Vec<i32>) {
+        // Of a partition that is not known here, nothing is to be finished.
+        let known = taken.iter().copied().filter(|number| self.partitions.contains_key(number));
+        let known: Vec<i32> = known.collect();
+        if self.client.assignment_lost() {
+            for number in &known {
+                self.unreleased.remove(number);
+            }
+            self.give_up(&known);
+            if !known.is_empty() {
+                self.tell(Delivery::Lost(known));
+            }
+            return;
+        }
+        for number in &known {
+            if let Some(partition) = self.partitions.get_mut(number) {
+                partition.revoked = true;
+                partition.failure = None;
+                partition.waiting = None;
+            }
+            self.unreleased.insert(*number);
+        }
+        if self.leaving || known.is_empty() {
+            return self.answer_revocation();
+        }
+        self.tell(Delivery::Revoked(known));
+    }
+
+    fn troubled(&mut self, error: KafkaError, fatal: bool, place: Option<(i32, i64)>) {
+        if let Some((number, offset)) = place.filter(|(number, _)| self.partitions.contains_key(number)) {
+            let reads_on = self.partitions.get(&number).map_or(offset, |partition| partition.next_offset);
+            return self.fail(number, if offset < 0 { reads_on } else { offset }, error);
+        }
+        let what = format!("read topic {}", self.topic);
+        if error.is(Code::UnsupportedFeature) || error.is(Code::UnsupportedVersion) {
+            let what = format!(
+                "{what} in the group protocol `consumer` (KIP-848, Kafka 4.0 or later), which this cluster does not \
+                 have: use `classic`"
+            );
+            return self.tell_error(error.fatal(what));
+        }
+        match error.class() {
+            _ if fatal => self.tell_error(error.fatal(what)),
+            // A single broker that is away is no trouble as long as others are there.
+            _ if error.is(Code::BrokerTransportFailure)
+                || error.is(Code::Resolve)
+                || error.is(Code::OperationTimedOut)
+                || error.is(Code::PollExceeded) =>
+            {
+                debug!(topic = self.topic, %error, "librdkafka met an error");
+            }
+            // Brokers may be told of new credentials one after another, and a topic that is said to be
+            // unknown is looked at before it is believed.
+            _ if error.is(Code::Authentication) => self.tell_error(error.retriable(what)),
+            Class::Retriable | Class::UnknownTopic | Class::OutOfRange | Class::TopicExists => {
+                self.tell_error(error.retriable(what));
+            }
+            Class::Fatal => self.tell_error(error.fatal(what)),
+        }
+    }
+
+    /// Takes messages from every partition that has some, in turn. True if there may be more.
+    fn deliver(&mut self) -> bool {
+        let mut worked = false;
+        let numbers: Vec<i32> = self.partitions.keys().copied().collect();
+        let split = numbers.partition_point(|number| *number <= self.last);
+        for number in numbers[split..].iter().chain(&numbers[..split]) {
+            if self.handover.is_full() {
+                break;
+            }
+            if self.deliver_of(*number) {
+                self.last = *number;
+                worked = true;
+            }
+        }
+        worked
+    }
+
+    fn deliver_of(&mut self, number: i32) -> bool {
+        let Some(partition) = self.partitions.get_mut(&number) else { return false };
+        let Partition { start: Some(assignment), queue: Some(queue), .. } = partition else { return false };
+        if partition.paused || partition.failed || partition.revoked || partition.waiting.is_some() {
+            return false;
+        }
+        let assignment = *assignment;
+        let mut next_offset = partition.next_offset;
+        let mut records = Vec::new();
+        let mut pieces = Vec::new();
+        let mut failure = None;
+        let taken = queue.take(PIECE, Duration::ZERO, |message| match message {
+            _ if failure.is_some() => {}
+            // librdkafka may repeat itself when it pauses for a rebalance while messages are taken.
+            Message::Record(record) if record.offset < next_offset => {}
+            Message::Record(record) => {
+                next_offset = record.offset + 1;
+                if records.capacity() == 0 {
+                    records.reserve(PIECE / 4);
+                }
+                records.push(record);
+            }
+            Message::End(offset) => {
+                if !records.is_empty() {
+                    let records = std::mem::take(&mut records);
+                    pieces.push(Delivery::Records { assignment, records, next_offset });
+                }
+                next_offset = next_offset.max(offset);
+                pieces.push(Delivery::End { assignment, offset });
+            }
+            Message::Error(error, offset) => {
+                failure = Some((error, if offset < 0 { next_offset } else { offset }));
+            }
+        });
+        if !records.is_empty() {
+            pieces.push(Delivery::Records { assignment, records, next_offset });
+        }
+        if next_offset > partition.next_offset {
+            partition.failure_wait = Duration::ZERO;
+        }
+        partition.next_offset = next_offset;
+        for piece in pieces {
+            self.tell(piece);
+        }
+        if let Some((error, offset)) = failure {
+            self.fail(number, offset, error);
+        }
+        taken > 0
+    }
+
+    fn tell(&self, delivery: Delivery) {
+        self.handover.put(&delivery);
+        // A worker that is gone is noticed where its commands are taken.
+        let _ = self.told.send(Ok(delivery));
+    }
+
+    fn tell_error(&self, error: BrokerError) {
+        let _ = self.told.send(Err(error));
+    }
+
+    fn commit(&mut self, now: Instant) {
+        // While librdkafka waits for a commit, it starts no partition: one at a time, and none in a rebalance.
+        if now >= self.commit_at && !self.committing && self.unreleased.is_empty() {
+            self.commit_at = now + COMMIT_INTERVAL;
+            self.commit_now();
+        }
+    }
+
+    fn commit_now(&mut self) {
+        let owned = |(number, _): &(&i32, &i64)| self.partitions.contains_key(number);
+        let places: Vec<(i32, i64)> = self.reported.iter().filter(owned).map(|(n, o)| (*n, *o)).collect();
+        self.reported.clear();
+        if places.is_empty() || self.committing {
+            return;
+        }
+        match self.client.commit(&self.topic, &places) {
+            Ok(()) => self.committing = true,
+            Err(error) => debug!(topic = self.topic, %error, "positions were not committed to the group"),
+        }
+    }
+
+    /// Leaves the group, in order if the deadline allows.
+    fn leave(&mut self, deadline: Instant) {
+        self.leaving = true;
+        self.take_events();
+        self.commit_now();
+        if !self.unreleased.is_empty() {
+            self.answer_revocation();
+        }
+        if let Err(error) = self.client.close(&self.queue) {
+            debug!(topic = self.topic, %error, "the group was not left");
+            return;
+        }
+        while !self.client.closed() {
+            self.take_events();
+            if Instant::now() >= deadline {
+                warn!(topic = self.topic, "the group was not left in time, it will find out by itself");
+                return;
+            }
+            thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+}
+
+/// The worker is gone.
+struct Gone;

@@ -1,0 +1,162 @@
+//! Making records: an idempotent producer that waits for every replica in sync.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::KafkaError as Safe;
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode as Code;
+use tokio::sync::Notify;
+use tokio::time::{Duration, sleep};
+use tracing::debug;
+
+use crate::broker::kafka::error::KafkaError;
+use crate::broker::kafka::log;
+use crate::broker::{BrokerError, NewRecord};
+
+/// How long to wait when librdkafka's queue is full.
+const FULL: Duration = Duration::from_millis(10);
+
+/// What became of the records of one call.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    state: Mutex<State>,
+    done: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    places: Vec<Option<(i32, i64)>>,
+    open: usize,
+    error: Option<KafkaError>,
+}
+
+impl Written {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes log lines and what became of records.
+#[derive(Debug)]
+pub(super) struct Context;
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log::line(level as i32, facility, line);
+    }
+
+    fn error(&self, error: Safe, reason: &str) {
+        debug!(error = %KafkaError::from_safe(&error), reason, "the producer met an error");
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Box<(usize, Arc<Written>)>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: Self::DeliveryOpaque) {
+        let (place, written) = *opaque;
+        let mut state = written.state();
+        match result {
+            Ok(message) => {
+                if let Some(slot) = state.places.get_mut(place) {
+                    *slot = Some((message.partition(), message.offset()));
+                }
+            }
+            Err((error, _)) => {
+                state.error.get_or_insert(KafkaError::from_safe(error));
+            }
+        }
+        state.open -= 1;
+        if state.open == 0 {
+            written.done.notify_one();
+        }
+    }
+}
+
+type Native = Arc<ThreadedProducer<Context>>;
+
+/// The producer, made when it is first used.
+#[derive(Default)]
+pub(super) struct Producer(Mutex<Option<Native>>);
+
+impl Producer {
+    fn get(&self, config: &ClientConfig) -> Result<Native, KafkaError> {
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that has lost its place in the sequence of its records stays broken.
+        if let Some(producer) = made.take_if(|producer| producer.client().fatal_error().is_some()) {
+            drop_elsewhere(producer);
+        }
+        if let Some(producer) = &*made {
+            return Ok(producer.clone());
+        }
+        let producer: ThreadedProducer<Context> =
+            config.create_with_context(Context).map_err(|error| KafkaError::from_safe(&error))?;
+        Ok(made.insert(Arc::new(producer)).clone())
+    }
+
+    pub(super) fn take(&self) -> Option<Native> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Appends records to a topic that exists.
+    pub(super) async fn append(
+        &self,
+        config: &ClientConfig,
+        topic: &str,
+        records: Vec<NewRecord>,
+    ) -> Result<Vec<(i32, i64)>, BrokerError> {
+        let what = || format!("append to topic {topic}");
+        let native = self.get(config).map_err(|error| error.about(topic, what()))?;
+        let written = Arc::new(Written::default());
+        written.state().places = vec![None; records.len()];
+        for (place, record) in records.into_iter().enumerate() {
+            written.state().open += 1;
+            let mut opaque = Box::new((place, written.clone()));
+            loop {
+                let mut message = BaseRecord::with_opaque_to(topic, opaque).timestamp(record.timestamp);
+                message.key = record.key.as_deref();
+                message.payload = record.value.as_deref();
+                message.partition = record.partition;
+                match native.send::<[u8], [u8]>(message) {
+                    Ok(()) => break,
+                    Err((error, back)) if error.rdkafka_error_code() == Some(Code::QueueFull) => {
+                        opaque = back.delivery_opaque;
+                        sleep(FULL).await;
+                    }
+                    Err((error, _)) => {
+                        written.state().open -= 1;
+                        let error = KafkaError::from_safe(&error);
+                        if error.is(Code::UnknownPartition) {
+                            let partition = record.partition.unwrap_or_default();
+                            let what = format!("topic {topic} has no partition {partition}");
+                            return Err(error.fatal(what));
+                        }
+                        return Err(error.about(topic, what()));
+                    }
+                }
+            }
+        }
+        loop {
+            // Made before the look, so that what comes in between is not missed.
+            let done = written.done.notified();
+            if written.state().open == 0 {
+                break;
+            }
+            done.await;
+        }
+        let mut state = written.state();
+        if let Some(error) = state.error.take() {
+            return Err(error.about(topic, what()));
+        }
+        Ok(state.places.iter().copied().flatten().collect())
+    }
+}
+
+/// Drops what waits for librdkafka's threads on a thread of its own.
+pub(super) fn drop_elsewhere<T: Send + 'static>(value: T) {
+    // Without a thread, it is dropped here, and whoever dropped it waits.
+    let _ = std::thread::Builder::new().name("kafka end".to_owned()).spawn(move || drop(value));
+}

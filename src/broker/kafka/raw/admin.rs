@@ -1,0 +1,259 @@
+//! Questions about topics. Each waits for its answer.
+
+use std::ffi::c_int;
+use std::ptr;
+use std::time::Duration;
+
+use rdkafka_sys as sys;
+
+use super::{Client, error_of, millis, name, text};
+use crate::broker::kafka::error::KafkaError;
+
+/// What the broker says about a topic.
+#[derive(Clone, Debug)]
+pub(in crate::broker::kafka) struct Description {
+    pub(in crate::broker::kafka) id: String,
+    pub(in crate::broker::kafka) partitions: usize,
+    /// The least number of copies that a partition has.
+    pub(in crate::broker::kafka) replication: usize,
+}
+
+/// An answer, destroyed when it was read.
+struct Answer(*mut sys::rd_kafka_event_t);
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // SAFETY: the event is ours.
+        unsafe { sys::rd_kafka_event_destroy(self.0) };
+    }
+}
+
+impl Client {
+    /// Sends a request and waits for its answer.
+    fn ask(
+        &self,
+        api: sys::rd_kafka_admin_op_t,
+        wait: Duration,
+        send: impl FnOnce(*const sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
+    ) -> Result<Answer, KafkaError> {
+        let mut words = [0; 256];
+        // SAFETY: queue and options are made and destroyed here; the request copies the options, and an answer
+        // is an object of its own.
+        unsafe {
+            let queue = sys::rd_kafka_queue_new(self.ptr());
+            let options = sys::rd_kafka_AdminOptions_new(self.ptr(), api);
+            let (start, length) = (words.as_mut_ptr(), words.len());
+            sys::rd_kafka_AdminOptions_set_request_timeout(options, millis(wait), start, length);
+            send(options, queue);
+            sys::rd_kafka_AdminOptions_destroy(options);
+            // The request has a time limit of its own; the second is for librdkafka to tell of it.
+            let event = sys::rd_kafka_queue_poll(queue, millis(wait + Duration::from_secs(1)));
+            sys::rd_kafka_queue_destroy(queue);
+            if event.is_null() {
+                let timed_out = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__TIMED_OUT;
+                return Err(KafkaError::new(timed_out as i32, ""));
+            }
+            let answer = Answer(event);
+            match sys::rd_kafka_event_error(event) as i32 {
+                0 => Ok(answer),
+                code => Err(KafkaError::new(code, text(sys::rd_kafka_event_error_string(event)))),
+            }
+        }
+    }
+
+    /// Describes a topic.
+    pub(in crate::broker::kafka) fn describe(
+        &self,
+        topic: &str,
+        wait: Duration,
+    ) -> Result<Description, KafkaError> {
+        let topic = name(topic);
+        let api = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+        let answer = self.ask(api, wait, |options, queue| {
+            let mut names = [topic.as_ptr()];
+            // SAFETY: the request copies the collection, which is ours.
+            unsafe {
+                let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+                sys::rd_kafka_DescribeTopics(self.ptr(), topics, options, queue);
+                sys::rd_kafka_TopicCollection_destroy(topics);
+            }
+        })?;
+        // SAFETY: what the accessors lend lives as long as the answer, and arrays have the lengths they say.
+        unsafe {
+            let mut count = 0;
+            let result = sys::rd_kafka_event_DescribeTopics_result(answer.0);
+            let topics = lent(result, &mut count, |result, count| {
+                sys::rd_kafka_DescribeTopics_result_topics(result, count)
+            });
+            let [topic] = topics else { return Err(KafkaError::invalid("the answer is not of one topic")) };
+            let error = sys::rd_kafka_TopicDescription_error(*topic);
+            if !error.is_null() && sys::rd_kafka_error_code(error) as i32 != 0 {
+                let code = sys::rd_kafka_error_code(error) as i32;
+                return Err(KafkaError::new(code, text(sys::rd_kafka_error_string(error))));
+            }
+            let id = sys::rd_kafka_TopicDescription_topic_id(*topic);
+            let id = if id.is_null() { String::new() } else { text(sys::rd_kafka_Uuid_base64str(id)) };
+            let partitions = lent(*topic, &mut count, |topic, count| {
+                sys::rd_kafka_TopicDescription_partitions(topic, count)
+            });
+            let copies = partitions.iter().map(|partition| {
+                let mut copies = 0;
+                sys::rd_kafka_TopicPartitionInfo_replicas(*partition, &raw mut copies);
+                copies
+            });
+            let replication = copies.min().unwrap_or(0);
+            Ok(Description { id, partitions: partitions.len(), replication })
+        }
+    }
+
+    /// The value of one of a topic's settings, if it has that.
+    pub(in crate::broker::kafka) fn topic_setting(
+        &self,
+        topic: &str,
+        setting: &str,
+        wait: Duration,
+    ) -> Result<Option<String>, KafkaError> {
+        let topic = name(topic);
+        let api = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS;
+        let answer = self.ask(api, wait, |options, queue| {
+            // SAFETY: the request copies the resource, which is ours.
+            unsafe {
+                let kind = sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+                let mut resources = [sys::rd_kafka_ConfigResource_new(kind, topic.as_ptr())];
+                let (start, length) = (resources.as_mut_ptr(), resources.len());
+                sys::rd_kafka_DescribeConfigs(self.ptr(), start, length, options, queue);
+                sys::rd_kafka_ConfigResource_destroy(resources[0]);
+            }
+        })?;
+        // SAFETY: what the accessors lend lives as long as the answer, and arrays have the lengths they say.
+        unsafe {
+            let mut count = 0;
+            let result = sys::rd_kafka_event_DescribeConfigs_result(answer.0);
+            let resources = lent(result, &mut count, |result, count| {
+                sys::rd_kafka_DescribeConfigs_result_resources(result, count)
+            });
+            let [resource] = resources else {
+                return Err(KafkaError::invalid("the answer is not of one topic"));
+            };
+            error_of(sys::rd_kafka_ConfigResource_error(*resource))?;
+            let entries = lent(*resource, &mut count, |resource, count| {
+                sys::rd_kafka_ConfigResource_configs(resource, count)
+            });
+            let found =
+                entries.iter().find(|entry| text(sys::rd_kafka_ConfigEntry_name(**entry)) == setting);
+            Ok(found.map(|entry| text(sys::rd_kafka_ConfigEntry_value(*entry))))
+        }
+    }
+
+    /// Creates a topic.
+    pub(in crate::broker::kafka) fn create_topic(
+        &self,
+        topic: &str,
+        partitions: i32,
+        replication: i16,
+        wait: Duration,
+    ) -> Result<(), KafkaError> {
+        let mut words = [0; 256];
+        // SAFETY: the texts end with a zero byte, and the buffer's length is its length.
+        let new = unsafe {
+            let (start, length) = (words.as_mut_ptr(), words.len());
+            sys::rd_kafka_NewTopic_new(name(topic).as_ptr(), partitions, c_int::from(replication), start, length)
+        };
+        if new.is_null() {
+            return Err(KafkaError::invalid(text(words.as_ptr())));
+        }
+        let api = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_CREATETOPICS;
+        let answer = self.ask(api, wait, |options, queue| {
+            let mut topics = [new];
+            // SAFETY: the request copies the topic, which is ours.
+            unsafe {
+                let (start, length) = (topics.as_mut_ptr(), topics.len());
+                sys::rd_kafka_CreateTopics(self.ptr(), start, length, options, queue);
+                sys::rd_kafka_NewTopic_destroy(new);
+            }
+        })?;
+        // SAFETY: what the accessors lend lives as long as the answer, and arrays have the lengths they say.
+        unsafe {
+            let mut count = 0;
+            let result = sys::rd_kafka_event_CreateTopics_result(answer.0);
+            let results = lent(result, &mut count, |result, count| {
+                sys::rd_kafka_CreateTopics_result_topics(result, count)
+            });
+            let [result] = results else { return Err(KafkaError::invalid("the answer is not of one topic")) };
+            match sys::rd_kafka_topic_result_error(*result) as i32 {
+                0 => Ok(()),
+                code => Err(KafkaError::new(code, text(sys::rd_kafka_topic_result_error_string(*result)))),
+            }
+        }
+    }
+
+    /// How many partitions a topic has, as any broker knows it.
+    pub(in crate::broker::kafka) fn partitions(
+        &self,
+        topic: &str,
+        wait: Duration,
+    ) -> Result<i32, KafkaError> {
+        // SAFETY: the topic object is given back, and the metadata is destroyed after it was read.
+        unsafe {
+            let topic = sys::rd_kafka_topic_new(self.ptr(), name(topic).as_ptr(), ptr::null_mut());
+            if topic.is_null() {
+                error_of(sys::rd_kafka_last_error())?;
+            }
+            let mut metadata = ptr::null();
+            let asked = sys::rd_kafka_metadata(self.ptr(), 0, topic, &raw mut metadata, millis(wait));
+            sys::rd_kafka_topic_destroy(topic);
+            error_of(asked)?;
+            let told = if (*metadata).topic_cnt == 1 {
+                let topic = &*(*metadata).topics;
+                error_of(topic.err).map(|()| topic.partition_cnt)
+            } else {
+                Err(KafkaError::invalid("the answer is not of one topic"))
+            };
+            sys::rd_kafka_metadata_destroy(metadata);
+            told
+        }
+    }
+
+    /// Start of a partition's log and its last stable offset, as its leader knows them.
+    pub(in crate::broker::kafka) fn offsets(
+        &self,
+        topic: &str,
+        partition: i32,
+        wait: Duration,
+    ) -> Result<(i64, i64), KafkaError> {
+        let (mut start, mut end) = (-1, -1);
+        // SAFETY: fills in two numbers.
+        error_of(unsafe {
+            sys::rd_kafka_query_watermark_offsets(
+                self.ptr(),
+                name(topic).as_ptr(),
+                partition,
+                &raw mut start,
+                &raw mut end,
+                millis(wait),
+            )
+        })?;
+        Ok((start, end))
+    }
+}
+
+/// An array that librdkafka lends.
+///
+/// # Safety
+/// `of` is null or what `get` takes, and lives during `'a`.
+unsafe fn lent<'a, O, T>(
+    of: *const O,
+    count: &mut usize,
+    get: impl FnOnce(*const O, *mut usize) -> *mut T,
+) -> &'a [T] {
+    *count = 0;
+    if of.is_null() {
+        return &[];
+    }
+    let array = get(of, count);
+    if array.is_null() {
+        return &[];
+    }
+    // SAFETY: the array has as many elements as it says, and lives as long as what lends it.
+    unsafe { std::slice::from_raw_parts(array, *count) }
+}

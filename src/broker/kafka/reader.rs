@@ -1,0 +1,298 @@
+//! Looking at topics and reading from them, outside any group.
+//!
+//! One client does it for all clones of a broker. A partition that is being read goes on being fetched for a
+//! little while, so that who reads on where the last reading ended need not wait.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use crate::broker::kafka::error::{Class, KafkaError};
+use crate::broker::kafka::raw::{Client, Event, Message, Queue};
+use crate::broker::{BrokerError, Fetched, LogOffsets, Topic};
+use crate::event::Record;
+
+/// Messages that are taken at once.
+const PIECE: usize = 500;
+/// A partition that nobody read for so long is fetched no more.
+pub(super) const REST: Duration = Duration::from_secs(5);
+/// How often a topic that is said not to exist is asked for again: a broker that has just come up may not
+/// know it yet.
+const UNKNOWN_ASKED: u32 = 2;
+const UNKNOWN_WAIT: Duration = Duration::from_millis(100);
+
+type Key = (String, i32);
+
+/// The client and the partitions that it fetches.
+#[derive(Debug)]
+pub(super) struct Reader {
+    client: Arc<Client>,
+    queue: Mutex<Queue>,
+    wait: Duration,
+    places: Mutex<HashMap<Key, Arc<Mutex<Option<Place>>>>>,
+}
+
+/// A partition that is fetched.
+#[derive(Debug)]
+struct Place {
+    queue: Queue,
+    waiting: VecDeque<Record>,
+    next_offset: i64,
+    read: Instant,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Every function waits, so none may be called on a thread of the async runtime.
+impl Reader {
+    pub(super) fn new(client: Client, wait: Duration) -> Result<Self, KafkaError> {
+        let client = Arc::new(client);
+        let queue = Mutex::new(Queue::main(&client)?);
+        Ok(Self { client, queue, wait, places: Mutex::default() })
+    }
+
+    pub(super) fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
+        let what = || format!("describe topic {topic}");
+        let mut asked = 0;
+        let described = loop {
+            match self.client.describe(topic, self.wait) {
+                Err(error) if error.class() == Class::UnknownTopic && asked < UNKNOWN_ASKED => {
+                    asked += 1;
+                    std::thread::sleep(UNKNOWN_WAIT);
+                }
+                described => break described.map_err(|error| self.error(error, topic, what()))?,
+            }
+        };
+        let policy = self.client.topic_setting(topic, "cleanup.policy", self.wait);
+        let policy = policy.map_err(|error| self.error(error, topic, what()))?.unwrap_or_default();
+        if described.id.is_empty() {
+            let error = KafkaError::of(Code::UnsupportedVersion);
+            return Err(error.fatal(format!("describe topic {topic}: topics have no ids (Kafka 2.8 or later)")));
+        }
+        Ok(Topic {
+            name: topic.to_owned(),
+            id: described.id,
+            partitions: i32::try_from(described.partitions).unwrap_or(i32::MAX),
+            replication: i16::try_from(described.replication).unwrap_or(i16::MAX),
+            compacted: policy.split(',').any(|policy| policy.trim() == "compact"),
+        })
+    }
+
+    pub(super) fn create_topic(&self, topic: &str, partitions: i32, copies: i16) -> Result<(), BrokerError> {
+        let created = self.client.create_topic(topic, partitions, copies, self.wait);
+        created.map_err(|error| self.error(error, topic, format!("create topic {topic}")))
+    }
+
+    /// How many partitions the topic has.
+    pub(super) fn partitions(&self, topic: &str) -> Result<usize, BrokerError> {
+        let what = || format!("look for topic {topic}");
+        let partitions = self.client.partitions(topic, self.wait);
+        let partitions = partitions.map_err(|error| self.error(error, topic, what()))?;
+        Ok(usize::try_from(partitions).unwrap_or(0))
+    }
+
+    /// Makes sure that the partition exists.
+    pub(super) fn look_for(&self, topic: &str, partition: i32) -> Result<(), BrokerError> {
+        let what = || format!("look for topic {topic} partition {partition}");
+        let partitions = self.client.partitions(topic, self.wait);
+        let partitions = partitions.map_err(|error| self.error(error, topic, what()))?;
+        if (0..partitions).contains(&partition) {
+            return Ok(());
+        }
+        let what = format!("topic {topic} has {partitions} partitions, there is no partition {partition}");
+        Err(BrokerError::Fatal { what, cause: None })
+    }
+
+    pub(super) fn offsets(&self, topic: &str, partition: i32) -> Result<LogOffsets, BrokerError> {
+        if partition < 0 {
+            self.look_for(topic, partition)?;
+        }
+        match self.client.offsets(topic, partition, self.wait) {
+            Ok((start, end)) => Ok(LogOffsets { start, end }),
+            Err(error) => {
+                // Whether it is the topic that is unknown, or the partition, only the topic tells.
+                if error.class() == Class::UnknownTopic || error.is(Code::UnknownPartition) {
+                    self.look_for(topic, partition)?;
+                    let what = format!("say where the log of topic {topic} partition {partition} ends");
+                    return Err(error.retriable(what));
+                }
+                let what = format!("say where the log of topic {topic} partition {partition} ends");
+                Err(self.error(error, topic, what))
+            }
+        }
+    }
+
+    pub(super) fn fetch(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Result<Fetched, BrokerError> {
+        let key = (topic.to_owned(), partition);
+        let shared = lock(&self.places).entry(key).or_default().clone();
+        let mut shared = lock(&shared);
+        if shared.as_ref().is_none_or(|place| place.next_offset != offset) {
+            self.stop(topic, partition, shared.take());
+            self.look_for(topic, partition)?;
+            if offset < 0 {
+                return Err(BrokerError::OutOfRange { topic: topic.to_owned(), partition, offset });
+            }
+            let place = self.begin(topic, partition, offset);
+            *shared = Some(place.map_err(|error| self.failed(error, topic, partition, offset))?);
+        }
+        let Some(place) = shared.as_mut() else { return Ok(Fetched { records: Vec::new(), next_offset: offset }) };
+        let read = place.read(max_records.max(1), max_bytes, self.wait);
+        // At the end there is nothing to go on with: the next reading begins anew and is told of the end
+        // again. After an error nothing is known.
+        if !matches!(read, Ok((_, false))) {
+            self.stop(topic, partition, shared.take());
+        }
+        match read {
+            Ok((fetched, _)) => Ok(fetched),
+            Err(error) => Err(self.failed(error, topic, partition, offset)),
+        }
+    }
+
+    fn begin(&self, topic: &str, partition: i32, offset: i64) -> Result<Place, KafkaError> {
+        let queue = Queue::of_partition(&self.client, topic, partition)?;
+        self.client.fetch_start(topic, partition, offset)?;
+        Ok(Place { queue, waiting: VecDeque::new(), next_offset: offset, read: Instant::now() })
+    }
+
+    fn stop(&self, topic: &str, partition: i32, place: Option<Place>) {
+        if place.is_some()
+            && let Err(error) = self.client.fetch_stop(topic, partition)
+        {
+            tracing::debug!(topic, partition, %error, "a reading was not stopped");
+        }
+    }
+
+    /// Stops what nobody has read for a while.
+    pub(super) fn rest(&self) {
+        let places: Vec<_> = lock(&self.places).iter().map(|(key, place)| (key.clone(), place.clone())).collect();
+        for ((topic, partition), shared) in places {
+            // One that is being read is not at rest.
+            if let Ok(mut place) = shared.try_lock()
+                && place.as_ref().is_some_and(|place| place.read.elapsed() >= REST)
+            {
+                self.stop(&topic, partition, place.take());
+            }
+        }
+        lock(&self.places).retain(|_, shared| Arc::strong_count(shared) > 1 || lock(shared).is_some());
+    }
+
+    fn failed(&self, error: KafkaError, topic: &str, partition: i32, offset: i64) -> BrokerError {
+        match error.class() {
+            Class::OutOfRange => BrokerError::OutOfRange { topic: topic.to_owned(), partition, offset },
+            _ => {
+                let what = format!("read topic {topic} partition {partition} from offset {offset}");
+                self.error(error, topic, what)
+            }
+        }
+    }
+
+    /// An error, with its reason where librdkafka has told it apart from the answer: a client that cannot log in
+    /// or does not trust the server only ever sees requests time out.
+    fn error(&self, error: KafkaError, topic: &str, what: String) -> BrokerError {
+        let mut trouble = None;
+        let queue = lock(&self.queue);
+        while let Some(event) = queue.event() {
+            if let Event::Error { error, .. } = event {
+                let decides = error.is(Code::Authentication) || is_certificate(&error);
+                if decides || trouble.as_ref().is_none_or(|(decides, _)| !decides) {
+                    trouble = Some((decides, error));
+                }
+            }
+        }
+        match trouble {
+            Some((true, trouble)) if error.class() == Class::Retriable => trouble.fatal(what),
+            Some((false, trouble)) if error.is(Code::OperationTimedOut) => trouble.retriable(what),
+            _ => error.about(topic, what),
+        }
+    }
+}
+
+/// True if a server's certificate, or the client's own, was not accepted.
+fn is_certificate(error: &KafkaError) -> bool {
+    error.is(Code::SSL) && error.text().contains("certificate")
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let places: Vec<_> = lock(&self.places).drain().collect();
+        for ((topic, partition), shared) in places {
+            let place = lock(&shared).take();
+            self.stop(&topic, partition, place);
+        }
+    }
+}
+
+impl Place {
+    /// Reads on, and says whether the log's end was reached.
+    fn read(
+        &mut self,
+        max_records: usize,
+        max_bytes: usize,
+        wait: Duration,
+    ) -> Result<(Fetched, bool), KafkaError> {
+        let until = Instant::now() + wait;
+        let mut records: Vec<Record> = Vec::new();
+        let mut bytes = 0;
+        let mut end = None;
+        loop {
+            while let Some(next) = self.waiting.front() {
+                if records.len() >= max_records || (!records.is_empty() && bytes + next.len() > max_bytes) {
+                    self.read = Instant::now();
+                    return Ok((Fetched { records, next_offset: self.next_offset }, false));
+                }
+                bytes += next.len();
+                self.next_offset = next.offset + 1;
+                records.extend(self.waiting.pop_front());
+            }
+            self.read = Instant::now();
+            if records.len() >= max_records {
+                return Ok((Fetched { records, next_offset: self.next_offset }, false));
+            }
+            if let Some(end) = end {
+                self.next_offset = self.next_offset.max(end);
+                return Ok((Fetched { records, next_offset: self.next_offset }, true));
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                if records.is_empty() {
+                    return Err(KafkaError::of(Code::OperationTimedOut));
+                }
+                return Ok((Fetched { records, next_offset: self.next_offset }, false));
+            }
+            // librdkafka waits until there are as many as were asked for, so one comes first.
+            let (waiting, reads_from) = (&mut self.waiting, self.next_offset);
+            let mut failure = None;
+            let mut each = |message| match message {
+                _ if failure.is_some() || end.is_some() => {}
+                Message::Record(record) if record.offset < reads_from => {}
+                Message::Record(record) => waiting.push_back(record),
+                Message::End(offset) => end = Some(offset),
+                Message::Error(error, _) => failure = Some(error),
+            };
+            self.queue.take(1, left, &mut each);
+            self.queue.take(PIECE, Duration::ZERO, &mut each);
+            if let Some(error) = failure {
+                // What came before the error is good; who reads on meets the error again.
+                if records.is_empty() && self.waiting.is_empty() {
+                    return Err(error);
+                }
+                records.extend(self.waiting.drain(..));
+                let next_offset = records.last().map_or(self.next_offset, |record| record.offset + 1);
+                records.truncate(max_records);
+                let next_offset = records.last().map_or(next_offset, |record| record.offset + 1);
+                return Ok((Fetched { records, next_offset }, true));
+            }
+        }
+    }
+}

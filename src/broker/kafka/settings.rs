@@ -1,0 +1,474 @@
+//! librdkafka's properties: those that the options become, and those that are refused.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use thiserror::Error;
+
+use crate::broker::kafka::options::{GroupProtocol, KafkaOptions, Sasl, SaslMechanism, Tls};
+use crate::broker::kafka::raw;
+
+/// Properties by name.
+pub(super) type Properties = BTreeMap<String, String>;
+
+/// Why options cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum OptionsError {
+    /// There is no broker to ask.
+    #[error("no bootstrap server is named")]
+    NoServers,
+    /// A property with an option of its own.
+    #[error("property {property} is set by the option {option}")]
+    HasOption {
+        /// The property.
+        property: String,
+        /// The option.
+        option: &'static str,
+    },
+    /// A property that would break the protocol.
+    #[error("property {property} must not be set: {reason}")]
+    Refused {
+        /// The property.
+        property: String,
+        /// What would break.
+        reason: &'static str,
+    },
+    /// A property, or a value of it, that librdkafka does not know.
+    #[error("property {property} is not taken by librdkafka: {reason}")]
+    Invalid {
+        /// The property.
+        property: String,
+        /// librdkafka's words, unless they hold a secret.
+        reason: String,
+    },
+    /// The program was built without it.
+    #[error("{0} needs a build with the feature `tls`")]
+    WithoutTls(&'static str),
+    /// A certificate without its key, or a key without its certificate.
+    #[error("a client's certificate and its key come together, but only {0} is set")]
+    HalfCertificate(&'static str),
+}
+
+/// Properties that an option sets.
+const HAVE_OPTIONS: &[(&str, &str)] = &[
+    ("bootstrap.servers", "bootstrap servers"),
+    ("metadata.broker.list", "bootstrap servers"),
+    ("group.id", "group"),
+    ("group.protocol", "group protocol"),
+    ("session.timeout.ms", "session timeout"),
+    ("max.poll.interval.ms", "longest time between polls"),
+    ("socket.timeout.ms", "request timeout"),
+    ("topic.metadata.refresh.interval.ms", "metadata interval"),
+    ("metadata.max.age.ms", "metadata interval"),
+    ("queued.max.messages.kbytes", "queued bytes"),
+    ("security.protocol", "security"),
+    ("ssl.ca.location", "TLS"),
+    ("ssl.certificate.location", "TLS"),
+    ("ssl.key.location", "TLS"),
+    ("ssl.key.password", "TLS"),
+    ("sasl.mechanism", "SASL"),
+    ("sasl.mechanisms", "SASL"),
+    ("sasl.username", "SASL"),
+    ("sasl.password", "SASL"),
+];
+
+const STARTS: &str = "where a partition starts comes from the tables and from nowhere else";
+const CHECKED: &str = "the server's certificate and its name are always checked";
+const CALLS: &str = "it is for programs that call librdkafka themselves";
+
+/// Properties that would break the protocol.
+const REFUSED: &[(&str, &str)] = &[
+    ("auto.offset.reset", "a position that the log does not have must stop the partition, not move it"),
+    ("isolation.level", "records of open and aborted transactions would become rows"),
+    ("enable.auto.commit", STARTS),
+    ("auto.commit.enable", STARTS),
+    ("auto.commit.interval.ms", STARTS),
+    ("enable.auto.offset.store", STARTS),
+    ("offset.store.method", STARTS),
+    ("offset.store.path", STARTS),
+    ("offset.store.sync.interval.ms", STARTS),
+    ("enable.partition.eof", "the end of a partition is how gaps before it are passed"),
+    ("check.crcs", "a damaged record would become a row"),
+    (
+        "partition.assignment.strategy",
+        "partitions are handed over one by one, which takes `cooperative-sticky` in every member",
+    ),
+    (
+        "group.instance.id",
+        "a static member keeps its partitions when it leaves, and two workers that were given the same id \
+         throw each other out",
+    ),
+    ("allow.auto.create.topics", "a topic that is not there is an error"),
+    ("enable.idempotence", "a repeated request would append twice, or in another order"),
+    ("acks", "a record that is called written must be on every replica in sync"),
+    ("request.required.acks", "a record that is called written must be on every replica in sync"),
+    ("transactional.id", "the producer does not use transactions"),
+    ("partitioner", "a key goes to the same partition with every broker of this program (CRC-32)"),
+    ("enable.ssl.certificate.verification", CHECKED),
+    ("ssl.endpoint.identification.algorithm", CHECKED),
+    ("test.mock.num.brokers", "it puts a made-up cluster in the place of the real one"),
+    ("test.mock.broker.rtt", "it puts a made-up cluster in the place of the real one"),
+    ("plugin.library.paths", "it loads code that could change any of this"),
+    ("enabled_events", CALLS),
+    ("log.queue", CALLS),
+    ("opaque", CALLS),
+    ("default_topic_conf", CALLS),
+    ("interceptors", CALLS),
+    ("delivery.report.only.error", CALLS),
+    ("enable.sasl.oauthbearer.unsecure.jwt", "it is a login that anybody can forge"),
+];
+
+/// True if the property's value is nobody's business.
+pub(super) fn is_secret(property: &str) -> bool {
+    ["password", "secret", "pem", "jaas", "token", "sasl.oauthbearer.config"]
+        .iter()
+        .any(|part| property.contains(part))
+}
+
+/// librdkafka's words about a property, which may hold its value.
+pub(super) fn without_secret(property: &str, words: String) -> String {
+    if is_secret(property) { "its value was refused".to_owned() } else { words }
+}
+
+impl KafkaOptions {
+    /// Checks everything that can be checked without a broker.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, by name. Secrets are not shown.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        if self.bootstrap_servers.trim().is_empty() {
+            return Err(OptionsError::NoServers);
+        }
+        self.check_security()?;
+        for (property, value) in &self.properties {
+            let is = |(name, _): &&(&str, _)| *name == property.trim();
+            let property = property.clone();
+            if let Some((_, option)) = HAVE_OPTIONS.iter().find(is) {
+                return Err(OptionsError::HasOption { property, option });
+            }
+            if let Some((_, reason)) = REFUSED.iter().find(is) {
+                return Err(OptionsError::Refused { property, reason });
+            }
+            if property.ends_with("_cb") {
+                return Err(OptionsError::Refused { property, reason: CALLS });
+            }
+            if let Err(words) = raw::try_property(&property, value) {
+                let reason = without_secret(&property, words);
+                return Err(OptionsError::Invalid { property, reason });
+            }
+        }
+        // What the options become has ranges, too.
+        for (property, value) in self.member("group", 1) {
+            if let Err(words) = raw::try_property(&property, &value) {
+                let reason = without_secret(&property, words);
+                return Err(OptionsError::Invalid { property, reason });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_security(&self) -> Result<(), OptionsError> {
+        let scram = |sasl: &Sasl| !matches!(sasl.mechanism, SaslMechanism::Plain);
+        if let Some(tls) = &self.security.tls {
+            match (&tls.certificate_file, &tls.key_file) {
+                (Some(_), None) => return Err(OptionsError::HalfCertificate("the certificate")),
+                (None, Some(_)) => return Err(OptionsError::HalfCertificate("the key")),
+                _ => {}
+            }
+        }
+        if cfg!(not(feature = "tls")) {
+            if self.security.tls.is_some() {
+                return Err(OptionsError::WithoutTls("TLS"));
+            }
+            if self.security.sasl.as_ref().is_some_and(scram) {
+                return Err(OptionsError::WithoutTls("SCRAM"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What every client is given: tuning that an operator may change, then what an operator set, then what
+    /// must be so.
+    fn common(&self) -> Properties {
+        let mut all = Properties::new();
+        // After a broker's return, a client is back within two seconds and not ten.
+        set(&mut all, "reconnect.backoff.max.ms", 2_000);
+        set(&mut all, "client.id", "exactlyonce");
+        all.extend(self.properties.clone());
+        set(&mut all, "bootstrap.servers", &self.bootstrap_servers);
+        set(&mut all, "socket.timeout.ms", in_millis(self.request_timeout));
+        let metadata = in_millis(self.metadata_interval);
+        set(&mut all, "topic.metadata.refresh.interval.ms", metadata);
+        // It must be more than the interval, or topics are forgotten between two looks.
+        set(&mut all, "metadata.max.age.ms", metadata.saturating_mul(3).min(86_400_000));
+        set(&mut all, "allow.auto.create.topics", false);
+        self.secure(&mut all);
+        all
+    }
+
+    fn secure(&self, all: &mut Properties) {
+        let (tls, sasl) = (&self.security.tls, &self.security.sasl);
+        let protocol = match (tls, sasl) {
+            (None, None) => "plaintext",
+            (Some(_), None) => "ssl",
+            (None, Some(_)) => "sasl_plaintext",
+            (Some(_), Some(_)) => "sasl_ssl",
+        };
+        set(all, "security.protocol", protocol);
+        if let Some(Tls { ca_file, certificate_file, key_file, key_password }) = tls {
+            // Without a file, the places are tried where systems keep theirs.
+            let ca = ca_file.as_ref().map_or("probe".into(), |file| file.to_string_lossy().into_owned());
+            set(all, "ssl.ca.location", ca);
+            set(all, "enable.ssl.certificate.verification", true);
+            set(all, "ssl.endpoint.identification.algorithm", "https");
+            if let (Some(certificate), Some(key)) = (certificate_file, key_file) {
+                set(all, "ssl.certificate.location", certificate.to_string_lossy());
+                set(all, "ssl.key.location", key.to_string_lossy());
+            }
+            if let Some(password) = key_password {
+                set(all, "ssl.key.password", password.expose());
+            }
+        }
+        if let Some(Sasl { mechanism, username, password }) = sasl {
+            let mechanism = match mechanism {
+                SaslMechanism::Plain => "PLAIN",
+                SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+                SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+            };
+            set(all, "sasl.mechanism", mechanism);
+            set(all, "sasl.username", username);
+            set(all, "sasl.password", password.expose());
+        }
+    }
+
+    /// What every consumer is given. `bytes` bound each partition's queue.
+    fn reading(&self, bytes: usize) -> Properties {
+        let mut all = self.common();
+        let tuning = |all: &mut Properties, property: &str, value: String| {
+            all.entry(property.to_owned()).or_insert(value);
+        };
+        // A partition's fetch overshoots its queue's bound by one answer, so answers are bounded, too.
+        let answer = bytes.clamp(64 << 10, 1 << 20);
+        tuning(&mut all, "fetch.message.max.bytes", answer.to_string());
+        tuning(&mut all, "fetch.max.bytes", self.queued_bytes.clamp(1 << 20, 50 << 20).to_string());
+        set(&mut all, "queued.max.messages.kbytes", (bytes >> 10).clamp(1, 2_097_151));
+        set(&mut all, "auto.offset.reset", "error");
+        set(&mut all, "isolation.level", "read_committed");
+        set(&mut all, "enable.auto.commit", false);
+        set(&mut all, "enable.auto.offset.store", false);
+        set(&mut all, "enable.partition.eof", true);
+        set(&mut all, "check.crcs", true);
+        all
+    }
+
+    /// Of a member of a group. The bytes that may wait are shared out among the topic's partitions, for one
+    /// member may get them all, and each has a queue.
+    pub(super) fn member(&self, group: &str, partitions: usize) -> Properties {
+        let bytes = (self.queued_bytes / partitions.max(1)).max(LEAST_QUEUE);
+        let mut all = self.reading(bytes);
+        // A full queue is looked at again after this time: with the default of a second, a fast consumer
+        // waits for the fetch most of the time.
+        all.entry("fetch.queue.backoff.ms".to_owned()).or_insert("1".to_owned());
+        set(&mut all, "group.id", group);
+        set(&mut all, "max.poll.interval.ms", in_millis(self.max_poll_interval));
+        match self.group_protocol {
+            GroupProtocol::Classic => {
+                set(&mut all, "group.protocol", "classic");
+                set(&mut all, "partition.assignment.strategy", "cooperative-sticky");
+                set(&mut all, "session.timeout.ms", in_millis(self.session_timeout));
+                let heartbeat = (in_millis(self.session_timeout) / 10).clamp(1, 3_000);
+                all.entry("heartbeat.interval.ms".to_owned()).or_insert(heartbeat.to_string());
+            }
+            // Session, heartbeat and assignor are the broker's; librdkafka refuses to be given them.
+            GroupProtocol::Consumer => set(&mut all, "group.protocol", "consumer"),
+        }
+        all
+    }
+
+    /// Of a reader outside any group.
+    pub(super) fn reader(&self) -> Properties {
+        let mut all = self.reading(READER_QUEUE);
+        // A reader that rests is full, and looks at its queue this often.
+        all.entry("fetch.queue.backoff.ms".to_owned()).or_insert("10".to_owned());
+        // What a reader reads is there: there is nothing to wait for.
+        all.entry("fetch.wait.max.ms".to_owned()).or_insert("100".to_owned());
+        all
+    }
+
+    /// Of the producer.
+    pub(super) fn producer(&self) -> ClientConfig {
+        let mut all = self.common();
+        set(&mut all, "enable.idempotence", true);
+        set(&mut all, "acks", "all");
+        set(&mut all, "partitioner", "consistent");
+        all.into_iter().collect()
+    }
+}
+
+/// Least bytes of a partition's queue.
+const LEAST_QUEUE: usize = 64 << 10;
+/// Bytes of a reader's queue.
+const READER_QUEUE: usize = 2 << 20;
+
+fn set(all: &mut Properties, property: &str, value: impl ToString) {
+    all.insert(property.to_owned(), value.to_string());
+}
+
+fn in_millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::kafka::Security;
+    use crate::secret::Secret;
+
+    fn with(property: &str, value: &str) -> KafkaOptions {
+        let mut options = KafkaOptions::new("localhost:9092");
+        options.properties.insert(property.to_owned(), value.to_owned());
+        options
+    }
+
+    #[test]
+    fn properties_that_would_break_the_protocol_are_refused_with_the_reason() {
+        for (property, reason) in REFUSED {
+            let refused = with(property, "true").check().unwrap_err();
+            assert_eq!(refused, OptionsError::Refused { property: (*property).to_owned(), reason });
+        }
+        for property in ["rebalance_cb", "log_cb"] {
+            assert!(matches!(with(property, "").check(), Err(OptionsError::Refused { .. })));
+        }
+    }
+
+    #[test]
+    fn properties_with_an_option_of_their_own_are_refused_and_the_option_is_named() {
+        for (property, option) in HAVE_OPTIONS {
+            let refused = with(property, "1").check().unwrap_err();
+            assert_eq!(refused, OptionsError::HasOption { property: (*property).to_owned(), option });
+            assert!(refused.to_string().contains(option));
+        }
+    }
+
+    #[test]
+    fn every_property_that_this_module_sets_is_known_and_cannot_be_set_past_the_options() {
+        let mut options = KafkaOptions::new("localhost:9092");
+        options.security.sasl = Some(Sasl {
+            mechanism: SaslMechanism::Plain,
+            username: "me".into(),
+            password: Secret::new("x"),
+        });
+        let plain = [options.member("group", 3), options.reader()];
+        let tunable = [
+            "reconnect.backoff.max.ms",
+            "client.id",
+            "fetch.message.max.bytes",
+            "fetch.max.bytes",
+            "fetch.queue.backoff.ms",
+            "fetch.wait.max.ms",
+            "heartbeat.interval.ms",
+        ];
+        for (property, value) in plain.into_iter().flatten() {
+            assert_eq!(raw::try_property(&property, &value), Ok(()), "{property}");
+            let checked = with(&property, &value).check();
+            assert_eq!(checked.is_ok(), tunable.contains(&property.as_str()), "{property}: {checked:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_operator_sets_goes_before_tuning_but_not_before_what_must_be_so() {
+        let options = with("fetch.queue.backoff.ms", "77");
+        assert_eq!(options.member("group", 1)["fetch.queue.backoff.ms"], "77");
+        assert_eq!(options.reader()["fetch.queue.backoff.ms"], "77");
+        let options = with("isolation.level", "read_uncommitted");
+        assert_eq!(options.member("group", 1)["isolation.level"], "read_committed");
+    }
+
+    #[test]
+    fn the_new_group_protocol_is_not_given_what_librdkafka_refuses_with_it() {
+        let mut options = KafkaOptions::new("localhost:9092");
+        options.group_protocol = GroupProtocol::Consumer;
+        let member = options.member("group", 1);
+        assert_eq!(member["group.protocol"], "consumer");
+        for property in
+            ["session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy", "group.protocol.type"]
+        {
+            assert!(!member.contains_key(property), "{property}");
+        }
+        // And librdkafka takes the whole: made into a client, nothing is refused.
+        assert!(raw::Client::consumer(&member).is_ok());
+        options.group_protocol = GroupProtocol::Classic;
+        assert!(raw::Client::consumer(&options.member("group", 1)).is_ok());
+        assert!(raw::Client::consumer(&options.reader()).is_ok());
+    }
+
+    #[test]
+    fn the_bytes_that_may_wait_are_shared_out_among_the_partitions() {
+        let mut options = KafkaOptions::new("localhost:9092");
+        options.queued_bytes = 8 << 20;
+        let queue = |partitions| options.member("group", partitions)["queued.max.messages.kbytes"].clone();
+        assert_eq!([queue(0), queue(1), queue(8), queue(1_000_000)], ["8192", "8192", "1024", "64"]);
+    }
+
+    #[test]
+    fn unknown_properties_and_values_are_refused_in_librdkafkas_words() {
+        for (property, value) in [("no.such.property", "1"), ("fetch.min.bytes", "lots"), ("debug", "no")] {
+            match with(property, value).check() {
+                Err(OptionsError::Invalid { property: named, reason }) => {
+                    assert_eq!(named, property);
+                    assert!(!reason.is_empty());
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(KafkaOptions::new(" ").check(), Err(OptionsError::NoServers));
+        let mut options = KafkaOptions::new("localhost:9092");
+        options.max_poll_interval = Duration::ZERO;
+        assert!(matches!(options.check(), Err(OptionsError::Invalid { property, .. }) if property == "max.poll.interval.ms"));
+        assert_eq!(KafkaOptions::new("localhost:9092").check(), Ok(()));
+    }
+
+    #[test]
+    fn secrets_are_shown_neither_by_debug_nor_by_errors() {
+        let mut options = with("ssl.keystore.password", "hunter2");
+        options.properties.insert("sasl.oauthbearer.client.secret".into(), "hunter2".into());
+        options.properties.insert("ssl.key.pem".into(), "hunter2".into());
+        options.security.sasl = Some(Sasl {
+            mechanism: SaslMechanism::ScramSha512,
+            username: "me".into(),
+            password: Secret::new("hunter2"),
+        });
+        options.security.tls = Some(Tls { key_password: Some(Secret::new("hunter2")), ..Tls::default() });
+        let shown = format!("{options:?}");
+        assert!(!shown.contains("hunter2") && shown.contains("ssl.keystore.password"), "{shown}");
+        let error = raw::Client::consumer(&Properties::from([
+            ("ssl.key.password".to_owned(), "hunter2".to_owned()),
+            ("sasl.password".to_owned(), "hunter2".to_owned()),
+            ("security.protocol".to_owned(), "hunter3".to_owned()),
+        ]))
+        .unwrap_err()
+        .to_string();
+        assert!(!error.contains("hunter2") && error.contains("security.protocol"), "{error}");
+        assert_eq!(without_secret("sasl.password", "no hunter2".into()), "its value was refused");
+    }
+
+    #[test]
+    fn half_a_client_certificate_is_refused() {
+        let mut options = KafkaOptions::new("localhost:9092");
+        options.security = Security { tls: Some(Tls { key_file: Some("k".into()), ..Tls::default() }), sasl: None };
+        assert_eq!(options.check(), Err(OptionsError::HalfCertificate("the key")));
+    }
+
+    #[test]
+    #[cfg(not(feature = "tls"))]
+    fn without_the_feature_tls_and_scram_are_clear_errors() {
+        let mut options = KafkaOptions::new("localhost:9092");
+        options.security.tls = Some(Tls::default());
+        assert_eq!(options.check(), Err(OptionsError::WithoutTls("TLS")));
+        let (username, password) = (String::new(), Secret::default());
+        let sasl = Sasl { mechanism: SaslMechanism::ScramSha256, username, password };
+        options.security = Security { tls: None, sasl: Some(sasl) };
+        assert_eq!(options.check(), Err(OptionsError::WithoutTls("SCRAM")));
+    }
+}

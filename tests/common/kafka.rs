@@ -1,0 +1,104 @@
+//! Topics of their own for tests on a real Kafka, which `docker/local/cluster` starts.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use exactlyonce::broker::kafka::{KafkaBroker, KafkaConsumer, KafkaOptions};
+use exactlyonce::broker::{Broker, BrokerError, Fetched, LogOffsets, NewRecord, Producer, Topic};
+
+/// What the running cluster says of itself. Panics where none runs: such a test must not pass.
+pub(crate) fn environment() -> BTreeMap<String, String> {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/local/cluster");
+    let output = Command::new(program).arg("env").output().expect("docker/local/cluster can be run");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "no services run; docker/local/cluster up starts them: {errors}");
+    let lines = String::from_utf8(output.stdout).expect("its lines are text");
+    let pair = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    lines.lines().filter_map(pair).collect()
+}
+
+/// Options for the running cluster.
+pub(crate) fn options() -> KafkaOptions {
+    let servers = environment().remove("KAFKA").unwrap_or_default();
+    assert!(!servers.is_empty(), "no Kafka runs: docker/local/cluster up --kafka 3 starts it");
+    KafkaOptions::new(servers)
+}
+
+/// A broker on which this test's topics and groups have names of their own. Only the real cluster shares them
+/// between tests.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    pub(crate) kafka: KafkaBroker,
+    suffix: String,
+}
+
+impl Own {
+    pub(crate) fn new(options: &KafkaOptions) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let began = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
+        let suffix = format!(".{began:x}.{}.{number}", std::process::id());
+        Self { kafka: KafkaBroker::connect(options).expect("the options are right"), suffix }
+    }
+
+    /// The name on the cluster.
+    pub(crate) fn name(&self, name: &str) -> String {
+        format!("{name}{}", self.suffix)
+    }
+
+    fn plain(&self, error: BrokerError) -> BrokerError {
+        let plain = |name: String| name.strip_suffix(&self.suffix).map(str::to_owned).unwrap_or(name);
+        match error {
+            BrokerError::OutOfRange { topic, partition, offset } => {
+                BrokerError::OutOfRange { topic: plain(topic), partition, offset }
+            }
+            BrokerError::UnknownTopic(topic) => BrokerError::UnknownTopic(plain(topic)),
+            BrokerError::TopicExists(topic) => BrokerError::TopicExists(plain(topic)),
+            other => other,
+        }
+    }
+}
+
+impl Broker for Own {
+    type Consumer = KafkaConsumer;
+
+    async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
+        let described = self.kafka.topic(&self.name(topic)).await.map_err(|error| self.plain(error))?;
+        Ok(Topic { name: topic.to_owned(), ..described })
+    }
+
+    async fn offsets(&self, topic: &str, partition: i32) -> Result<LogOffsets, BrokerError> {
+        self.kafka.offsets(&self.name(topic), partition).await.map_err(|error| self.plain(error))
+    }
+
+    async fn fetch(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        records: usize,
+        bytes: usize,
+    ) -> Result<Fetched, BrokerError> {
+        let fetched = self.kafka.fetch(&self.name(topic), partition, offset, records, bytes).await;
+        fetched.map_err(|error| self.plain(error))
+    }
+
+    async fn subscribe(&self, group: &str, topic: &str) -> Result<KafkaConsumer, BrokerError> {
+        let joined = self.kafka.subscribe(&self.name(group), &self.name(topic)).await;
+        joined.map_err(|error| self.plain(error))
+    }
+}
+
+impl Producer for Own {
+    async fn create_topic(&self, topic: &str, partitions: i32, copies: i16) -> Result<Topic, BrokerError> {
+        let created = self.kafka.create_topic(&self.name(topic), partitions, copies).await;
+        let created = created.map_err(|error| self.plain(error))?;
+        Ok(Topic { name: topic.to_owned(), ..created })
+    }
+
+    async fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(i32, i64)>, BrokerError> {
+        self.kafka.append(&self.name(topic), records).await.map_err(|error| self.plain(error))
+    }
+}
