@@ -18,10 +18,10 @@ use crate::event::Record;
 const PIECE: usize = 500;
 /// A partition that nobody read for so long is fetched no more.
 pub(super) const REST: Duration = Duration::from_secs(5);
-/// How often a topic that is said not to exist is asked for again: a broker that has just come up may not
-/// know it yet.
-const UNKNOWN_ASKED: u32 = 2;
-const UNKNOWN_WAIT: Duration = Duration::from_millis(100);
+/// How often a topic that is said not to exist is asked for again: brokers hear of a new topic, and of
+/// everything when they come up, one after another.
+const UNKNOWN_ASKED: u32 = 5;
+const UNKNOWN_WAIT: Duration = Duration::from_millis(200);
 
 type Key = (String, i32);
 
@@ -57,17 +57,9 @@ impl Reader {
 
     pub(super) fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
         let what = || format!("describe topic {topic}");
-        let mut asked = 0;
-        let described = loop {
-            match self.client.describe(topic, self.wait) {
-                Err(error) if error.class() == Class::UnknownTopic && asked < UNKNOWN_ASKED => {
-                    asked += 1;
-                    std::thread::sleep(UNKNOWN_WAIT);
-                }
-                described => break described.map_err(|error| self.error(error, topic, what()))?,
-            }
-        };
-        let policy = self.client.topic_setting(topic, "cleanup.policy", self.wait);
+        let described = patiently(|| self.client.describe(topic, self.wait));
+        let described = described.map_err(|error| self.error(error, topic, what()))?;
+        let policy = patiently(|| self.client.topic_setting(topic, "cleanup.policy", self.wait));
         let policy = policy.map_err(|error| self.error(error, topic, what()))?.unwrap_or_default();
         if described.id.is_empty() {
             let error = KafkaError::of(Code::UnsupportedVersion);
@@ -90,7 +82,7 @@ impl Reader {
     /// How many partitions the topic has.
     pub(super) fn partitions(&self, topic: &str) -> Result<usize, BrokerError> {
         let what = || format!("look for topic {topic}");
-        let partitions = self.client.partitions(topic, self.wait);
+        let partitions = patiently(|| self.client.partitions(topic, self.wait));
         let partitions = partitions.map_err(|error| self.error(error, topic, what()))?;
         Ok(usize::try_from(partitions).unwrap_or(0))
     }
@@ -98,7 +90,7 @@ impl Reader {
     /// Makes sure that the partition exists.
     pub(super) fn look_for(&self, topic: &str, partition: i32) -> Result<(), BrokerError> {
         let what = || format!("look for topic {topic} partition {partition}");
-        let partitions = self.client.partitions(topic, self.wait);
+        let partitions = patiently(|| self.client.partitions(topic, self.wait));
         let partitions = partitions.map_err(|error| self.error(error, topic, what()))?;
         if (0..partitions).contains(&partition) {
             return Ok(());
@@ -111,18 +103,15 @@ impl Reader {
         if partition < 0 {
             self.look_for(topic, partition)?;
         }
-        match self.client.offsets(topic, partition, self.wait) {
+        let what = format!("say where the log of topic {topic} partition {partition} ends");
+        match patiently(|| self.client.offsets(topic, partition, self.wait)) {
             Ok((start, end)) => Ok(LogOffsets { start, end }),
-            Err(error) => {
-                // Whether it is the topic that is unknown, or the partition, only the topic tells.
-                if error.class() == Class::UnknownTopic || error.is(Code::UnknownPartition) {
-                    self.look_for(topic, partition)?;
-                    let what = format!("say where the log of topic {topic} partition {partition} ends");
-                    return Err(error.retriable(what));
-                }
-                let what = format!("say where the log of topic {topic} partition {partition} ends");
-                Err(self.error(error, topic, what))
+            // Whether it is the topic that is unknown, or the partition, only the topic tells.
+            Err(error) if error.class() == Class::UnknownTopic || error.is(Code::UnknownPartition) => {
+                self.look_for(topic, partition)?;
+                Err(error.retriable(what))
             }
+            Err(error) => Err(self.error(error, topic, what)),
         }
     }
 
@@ -214,6 +203,23 @@ impl Reader {
             Some((true, trouble)) if error.class() == Class::Retriable => trouble.fatal(what),
             Some((false, trouble)) if error.is(Code::OperationTimedOut) => trouble.retriable(what),
             _ => error.about(topic, what),
+        }
+    }
+}
+
+/// Asks again what is said not to exist.
+fn patiently<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+    let mut asked = 1;
+    loop {
+        match ask() {
+            Err(error)
+                if asked < UNKNOWN_ASKED
+                    && (error.class() == Class::UnknownTopic || error.is(Code::UnknownPartition)) =>
+            {
+                asked += 1;
+                std::thread::sleep(UNKNOWN_WAIT);
+            }
+            answer => return answer,
         }
     }
 }
