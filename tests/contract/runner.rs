@@ -6,7 +6,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio::runtime::{Builder, Runtime};
@@ -161,6 +161,7 @@ fn one<W: World>(state: &Mutex<State<W>>, case: &Case<W>, service: &str, column:
         Err(error) => return Err(Failed::from(&*error)),
     };
     println!();
+    let began = Instant::now();
     let seen = Seen::nothing(case.name);
     let ran = block_on(&state.runtime, case.name, (case.run)(world, &seen));
     // Also after a failure, or the next case would fail for this one's sake.
@@ -169,7 +170,9 @@ fn one<W: World>(state: &Mutex<State<W>>, case: &Case<W>, service: &str, column:
         case.name,
         Box::pin(async { world.heal(case.name).await.map_err(Failed::from) }),
     );
+    println!("    took {:.1} s", began.elapsed().as_secs_f64());
     ran?;
+    seen.verdict()?;
     healed??;
     let text = seen.text();
     if state.write.is_some() {

@@ -28,7 +28,7 @@ pub trait World: Sized + 'static {
 /// The future of a case. It stays on the thread of its world.
 pub type Running<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-/// One sentence about a service. It fails by panicking.
+/// One sentence about a service. It fails by [`Seen::hold`], or by panicking.
 pub struct Case<W: World> {
     /// The sentence.
     pub name: &'static str,
@@ -58,12 +58,13 @@ pub struct Seen {
     /// The name of the case.
     pub case: &'static str,
     notes: RefCell<Vec<String>>,
+    wrong: RefCell<Vec<String>>,
 }
 
 impl Seen {
     /// Nothing observed yet.
     pub fn nothing(case: &'static str) -> Self {
-        Self { case, notes: RefCell::new(Vec::new()) }
+        Self { case, notes: RefCell::default(), wrong: RefCell::default() }
     }
 
     /// Notes an observation.
@@ -71,6 +72,21 @@ impl Seen {
         let observation = observation.into();
         println!("    observed: {observation}");
         self.notes.borrow_mut().push(observation);
+    }
+
+    /// Notes an observation, and fails the case, when it has ended, if it is not as expected.
+    pub fn hold(&self, what: &str, observed: &str, expected: &str) {
+        self.note(format!("{what}: {observed}"));
+        if observed != expected {
+            println!("    expected: {what}: {expected}");
+            self.wrong.borrow_mut().push(format!("{what}\n  observed: {observed}\n  expected: {expected}"));
+        }
+    }
+
+    /// What was not as expected.
+    pub fn verdict(&self) -> Result<(), String> {
+        let wrong = self.wrong.borrow();
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
     }
 
     /// All observations, in order.

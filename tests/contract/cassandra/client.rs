@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use scylla::client::PoolSize;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
@@ -117,6 +118,20 @@ impl Client {
         }
     }
 
+    /// Runs a statement, notes how it ended, and holds that to what is expected.
+    pub async fn expect(&self, seen: &Seen, what: &str, cql: &str, expected: &str) {
+        seen.hold(what, &self.ends(cql).await, expected);
+    }
+
+    /// Asks until the rows are as expected, and notes them.
+    pub async fn expect_within(&self, seen: &Seen, limit: Duration, what: &str, cql: &str, expected: &str) {
+        let end = Instant::now() + limit;
+        while Instant::now() < end && self.ends(cql).await != expected {
+            sleep(Duration::from_millis(100)).await;
+        }
+        self.expect(seen, what, cql, expected).await;
+    }
+
     /// Prepares a statement that must be good.
     pub async fn prepare(&self, cql: &str) -> PreparedStatement {
         let text = self.text(cql);
@@ -146,10 +161,8 @@ impl Keyspace {
     /// Makes it anew, and the tables: what follows `CREATE TABLE KS.`.
     pub async fn with<W: World>(world: &W, seen: &Seen, tables: &[&str]) -> Self {
         let name = keyspace_of(seen.case);
-        let mut clients = Vec::new();
-        for node in 0..3 {
-            clients.push(Client { keyspace: name.clone(), ..Client::connect(world, node).await });
-        }
+        let clients = join_all((0..3).map(|node| Client::connect(world, node))).await;
+        let clients = clients.into_iter().map(|client| Client { keyspace: name.clone(), ..client }).collect();
         let keyspace = Self { name: name.clone(), clients };
         let client = &keyspace.clients[0];
         client.ok(&format!("DROP KEYSPACE IF EXISTS {name}")).await;
@@ -161,6 +174,11 @@ impl Keyspace {
         }
         keyspace.agree().await;
         keyspace
+    }
+
+    /// The sessions.
+    pub fn clients(&self) -> [&Client; 3] {
+        [&self.clients[0], &self.clients[1], &self.clients[2]]
     }
 
     /// Waits until all nodes have one schema.

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
+use scylla::statement::Consistency;
+use tokio::time::{Instant, sleep};
 
 use super::client::{Client, keyspace_of};
 use super::world::{self, Verb};
@@ -24,13 +27,17 @@ pub struct Real {
 struct Node {
     paused: bool,
     killed: bool,
-    /// Was paused or killed in this case, so that the others may not know yet that it is back.
+    silent: bool,
+    /// Was away in this case, so that the others may not know yet that it is back.
     was_away: bool,
     /// As far as it is known.
     handoff: Option<bool>,
 }
 
 const NAMES: [&str; 3] = ["cassandra-1", "cassandra-2", "cassandra-3"];
+
+/// All nodes know each other to be up, or not, at the latest.
+const KNOWN_WITHIN: Duration = Duration::from_secs(90);
 
 impl Real {
     /// Finds them.
@@ -41,7 +48,6 @@ impl Real {
         for (address, found) in addresses.iter_mut().zip(found) {
             *address = found.parse().map_err(|_| format!("{found:?} is not the address of a node"))?;
         }
-        cluster.run(&["status"])?;
         Ok(Self { cluster: Arc::new(cluster), addresses, nodes: RefCell::default() })
     }
 
@@ -51,8 +57,12 @@ impl Real {
         self.cluster.call(&words).await.unwrap_or_else(|error| panic!("{error}"));
     }
 
-    async fn nodetool(&self, node: usize, words: &[&str]) -> Result<String, String> {
-        self.cluster.call(&[&["nodetool", NAMES[node]], words].concat()).await
+    /// The same on several nodes at once.
+    async fn nodetool(&self, nodes: &[usize], words: &[&str]) -> Result<(), String> {
+        let calls = nodes.iter().map(|&node| async move {
+            self.cluster.call(&[&["nodetool", NAMES[node]], words].concat()).await
+        });
+        try_join_all(calls).await.map(drop)
     }
 
     fn mark(&self, nodes: &[usize], change: impl Fn(&mut Node)) {
@@ -67,28 +77,33 @@ impl Real {
 
     async fn set_handoff(&self, on: bool) -> Result<(), String> {
         let nodes = self.which(|node| !node.killed && node.handoff != Some(on));
-        let word = if on { "enablehandoff" } else { "disablehandoff" };
-        let words = [word];
-        try_join_all(nodes.iter().map(|&node| self.nodetool(node, &words))).await?;
+        self.nodetool(&nodes, &[if on { "enablehandoff" } else { "disablehandoff" }]).await?;
         self.mark(&nodes, |node| node.handoff = Some(on));
         Ok(())
     }
 
-    /// Waits until every node knows every other to be up.
-    async fn all_seen(&self) -> Result<(), String> {
-        let end = tokio::time::Instant::now() + Duration::from_secs(90);
-        for node in 0..3 {
+    /// Waits until each of some nodes knows that as many are up.
+    async fn all_know(&self, nodes: &[usize], up: usize) -> Result<(), String> {
+        const OF_ALL: &str = "SELECT * FROM system_distributed.view_build_status WHERE keyspace_name = 'x' AND view_name = 'x'";
+        let end = Instant::now() + KNOWN_WITHIN;
+        for &node in nodes {
+            let client = Client::connect(self, node).await.at(Consistency::All);
             loop {
-                let status = self.nodetool(node, &["status"]).await;
-                if status
-                    .as_ref()
-                    .is_ok_and(|text| text.lines().filter(|line| line.starts_with("UN ")).count() == 3)
-                {
+                let known = match client.run(OF_ALL).await {
+                    Ok(_) => 3,
+                    Err(ExecutionError::LastAttemptError(RequestAttemptError::DbError(
+                        DbError::Unavailable { alive, .. },
+                        _,
+                    ))) => alive as usize,
+                    Err(_) => 0,
+                };
+                if known == up {
                     break;
                 }
-                if tokio::time::Instant::now() > end {
-                    return Err(format!("{} does not see three nodes up: {status:?}", NAMES[node]));
+                if Instant::now() > end {
+                    return Err(format!("{} knows of {known} nodes that are up, not of {up}", NAMES[node]));
                 }
+                sleep(Duration::from_millis(100)).await;
             }
         }
         Ok(())
@@ -97,7 +112,8 @@ impl Real {
 
 impl suite::World for Real {
     type Verb = Verb;
-    const VERBS: &'static [Verb] = &[Verb::Pause, Verb::Kill, Verb::HintedHandoff, Verb::Flush];
+    const VERBS: &'static [Verb] =
+        &[Verb::Pause, Verb::Kill, Verb::HintedHandoff, Verb::Silence, Verb::Compact, Verb::AntiEntropy];
 
     async fn heal(&self, case: &str) -> Result<(), String> {
         let paused = self.which(|node| node.paused);
@@ -108,8 +124,12 @@ impl suite::World for Real {
         if !killed.is_empty() {
             world::World::start(self, &killed).await;
         }
+        let silent = self.which(|node| node.silent);
+        if !silent.is_empty() {
+            world::World::end_silence(self).await;
+        }
         if !self.which(|node| node.was_away).is_empty() {
-            self.all_seen().await?;
+            self.all_know(&[0, 1, 2], 3).await?;
             self.mark(&[0, 1, 2], |node| node.was_away = false);
         }
         let client = Client::connect(self, 0).await;
@@ -118,6 +138,9 @@ impl suite::World for Real {
     }
 
     async fn finish(&self) -> Result<(), String> {
+        if self.which(|node| node.handoff.is_some()).is_empty() {
+            return Ok(());
+        }
         self.set_handoff(true).await
     }
 }
@@ -131,20 +154,12 @@ impl world::World for Real {
         Duration::from_secs(2)
     }
 
-    fn read_timeout(&self) -> Duration {
-        Duration::from_secs(5)
-    }
-
-    fn hints_delivered_within(&self) -> Duration {
-        Duration::from_secs(40)
-    }
-
-    fn silence_noticed_within(&self) -> Duration {
+    fn delivered_within(&self) -> Duration {
         Duration::from_secs(60)
     }
 
-    fn batchlog_replayed_within(&self) -> Duration {
-        Duration::from_secs(60)
+    fn death_noticed_within(&self) -> Duration {
+        KNOWN_WITHIN
     }
 
     async fn pause(&self, nodes: &[usize]) {
@@ -164,19 +179,56 @@ impl world::World for Real {
 
     async fn start(&self, nodes: &[usize]) {
         self.verb("start", nodes).await;
-        self.all_seen().await.unwrap_or_else(|error| panic!("{error}"));
-        self.mark(nodes, |node| *node = Node { handoff: Some(true), ..Node::default() });
+        self.mark(nodes, |node| *node = Node { was_away: true, handoff: Some(true), ..Node::default() });
+        self.all_know(&[0, 1, 2], 3).await.unwrap_or_else(|error| panic!("{error}"));
     }
 
     async fn hinted_handoff(&self, on: bool) {
         self.set_handoff(on).await.unwrap_or_else(|error| panic!("{error}"));
     }
 
-    async fn flush(&self, node: usize, keyspace: &str, table: &str) {
-        self.nodetool(node, &["flush", keyspace, table]).await.unwrap_or_else(|error| panic!("{error}"));
+    async fn silence(&self, nodes: &[usize]) {
+        self.mark(nodes, |node| (node.silent, node.was_away) = (true, true));
+        self.nodetool(nodes, &["disablegossip"]).await.unwrap_or_else(|error| panic!("{error}"));
+        let others = self.which(|node| !node.silent && !node.killed);
+        self.all_know(&others, others.len()).await.unwrap_or_else(|error| panic!("{error}"));
     }
 
-    async fn power_loss(&self, _node: usize) {
+    async fn end_silence(&self) {
+        let silent = self.which(|node| node.silent);
+        self.nodetool(&silent, &["enablegossip"]).await.unwrap_or_else(|error| panic!("{error}"));
+        self.mark(&silent, |node| node.silent = false);
+        self.all_know(&[0, 1, 2], 3).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    async fn compact(&self, keyspace: &str, table: &str, merge: bool) {
+        let nodes = [0, 1, 2];
+        self.nodetool(&nodes, &["flush", keyspace, table]).await.unwrap_or_else(|error| panic!("{error}"));
+        if merge {
+            self.nodetool(&nodes, &["compact", keyspace, table])
+                .await
+                .unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+
+    async fn hold_hints(&self) {
+        panic!("real nodes flush their hints");
+    }
+
+    async fn repair(&self, keyspace: &str) {
+        let words = ["repair", "--full", keyspace];
+        self.nodetool(&[0], &words).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    async fn periodic_sync(&self, _on: bool) {
+        panic!("how the commit log is synced was chosen when the nodes were started");
+    }
+
+    async fn wipe_disk(&self, _node: usize) {
+        panic!("a real node with an empty disk would be another node");
+    }
+
+    async fn power_loss(&self, _nodes: &[usize]) {
         panic!("no power of a real node is cut");
     }
 
@@ -184,7 +236,7 @@ impl world::World for Real {
         panic!("no clock of a real node is moved");
     }
 
-    async fn drop_messages(&self, _from: usize, _to: usize, _lost: bool) {
+    async fn drop_mutations(&self, _from: usize, _to: usize, _lost: bool) {
         panic!("no messages of real nodes are dropped");
     }
 }

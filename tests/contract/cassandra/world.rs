@@ -12,14 +12,24 @@ pub enum Verb {
     Kill,
     /// Switch hinted handoff on and off.
     HintedHandoff,
-    /// Write a node's memtables to disk.
-    Flush,
+    /// Have nodes taken for down by the others, at once, though they run; and take it back.
+    Silence,
+    /// Write a table's memtable to disk, and merge what is there.
+    Compact,
+    /// Keep the hints of a coordinator in its memory for longer than a case takes.
+    HoldHints,
+    /// Run an anti-entropy repair.
+    AntiEntropy,
     /// Cut a node's power: what it had not synced is gone.
     PowerLoss,
+    /// Have the commit log synced now and then instead of before each acknowledgement.
+    PeriodicSync,
+    /// Give a node an empty disk.
+    WipeDisk,
     /// Move a node's clock.
     ClockSkew,
-    /// Lose messages between nodes that go on answering clients.
-    DropMessages,
+    /// Lose what a node asks another to write, and nothing else.
+    DropMutations,
 }
 
 /// Three nodes, numbered from 0, that all hold everything (replication factor 3), and know each other to be up
@@ -34,17 +44,12 @@ pub trait World: crate::suite::World<Verb = Verb> {
     /// write that is older when it comes to it.
     fn write_timeout(&self) -> Duration;
 
-    /// How long a coordinator waits for the replicas of a read (`read_request_timeout`).
-    fn read_timeout(&self) -> Duration;
+    /// How soon after a node is known to be up its hints have been delivered, and a batchlog has been replayed,
+    /// at most.
+    fn delivered_within(&self) -> Duration;
 
-    /// How soon after a node knows another to be up its hints have been delivered, at most.
-    fn hints_delivered_within(&self) -> Duration;
-
-    /// How soon all nodes know of a silent node that it is down, at most.
-    fn silence_noticed_within(&self) -> Duration;
-
-    /// How long a coordinator leaves a batch in its batchlog before the log's owners replay it, at most.
-    fn batchlog_replayed_within(&self) -> Duration;
+    /// How soon all nodes know of a killed node that it is down, at most.
+    fn death_noticed_within(&self) -> Duration;
 
     /// [`Verb::Pause`].
     async fn pause(&self, nodes: &[usize]);
@@ -55,21 +60,40 @@ pub trait World: crate::suite::World<Verb = Verb> {
     /// [`Verb::Kill`].
     async fn kill(&self, nodes: &[usize]);
 
-    /// Undoes [`kill`](World::kill): returns when the nodes answer and the others know them to be up.
+    /// Undoes [`kill`](World::kill): returns when the nodes answer and all know each other to be up.
     async fn start(&self, nodes: &[usize]);
 
     /// [`Verb::HintedHandoff`], on all nodes that run. Whether it is on when a case begins is not defined.
     async fn hinted_handoff(&self, on: bool);
 
-    /// [`Verb::Flush`], of one table, and waits for it.
-    async fn flush(&self, node: usize, keyspace: &str, table: &str);
+    /// [`Verb::Silence`]: returns when the others know.
+    async fn silence(&self, nodes: &[usize]);
 
-    /// [`Verb::PowerLoss`], and the start after it.
-    async fn power_loss(&self, node: usize);
+    /// Undoes [`silence`](World::silence): returns when all know each other to be up.
+    async fn end_silence(&self);
+
+    /// [`Verb::Compact`], on all nodes: a table is flushed, and, if `merge`, what was flushed is compacted into
+    /// one, without what may be purged.
+    async fn compact(&self, keyspace: &str, table: &str, merge: bool);
+
+    /// [`Verb::HoldHints`].
+    async fn hold_hints(&self);
+
+    /// [`Verb::AntiEntropy`], of a keyspace, on all nodes; returns when it has ended.
+    async fn repair(&self, keyspace: &str);
+
+    /// [`Verb::PeriodicSync`] (`commitlog_sync: periodic`), on all nodes, and back to `batch`.
+    async fn periodic_sync(&self, on: bool);
+
+    /// [`Verb::WipeDisk`], of a node that is down.
+    async fn wipe_disk(&self, node: usize);
+
+    /// [`Verb::PowerLoss`], and the start after it, as [`start`](World::start).
+    async fn power_loss(&self, nodes: &[usize]);
 
     /// [`Verb::ClockSkew`], by microseconds from the true time.
     async fn clock_skew(&self, node: usize, micros: i64);
 
-    /// [`Verb::DropMessages`]: all that `from` sends to `to`, until told otherwise.
-    async fn drop_messages(&self, from: usize, to: usize, lost: bool);
+    /// [`Verb::DropMutations`], until told otherwise.
+    async fn drop_mutations(&self, from: usize, to: usize, lost: bool);
 }

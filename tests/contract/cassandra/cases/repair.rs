@@ -5,52 +5,241 @@ use std::time::Duration;
 use scylla::statement::Consistency;
 use tokio::time::sleep;
 
+use super::{EVENTS, ROWS, events};
 use crate::cassandra::client::Keyspace;
 use crate::cassandra::world::{Verb, World};
 use crate::suite::{Case, Seen, case};
 
 pub fn cases<W: World>() -> Vec<Case<W>> {
-    vec![case!(
-        a_quorum_read_with_limit_repairs_only_the_rows_it_returned,
-        [Pause, Kill, HintedHandoff],
-        "A blocking read repair writes to the replicas that were read what the read returned, not what else they lack \
-         (operating/read_repair; DataResolver)",
-    )]
+    vec![
+        case!(
+            a_read_at_one_is_stale_and_repairs_nothing,
+            [Silence, HintedHandoff],
+            "At ONE a single replica answers, there is nothing to compare; consistency wants R + W > RF (architecture/dynamo: tunable consistency)",
+        ),
+        case!(
+            a_quorum_read_repairs_the_replicas_that_it_asked,
+            [Silence, HintedHandoff],
+            "Replicas whose answers differ are repaired before the read is answered: read_repair BLOCKING (operating/read_repair)",
+        ),
+        case!(
+            with_read_repair_none_the_answer_is_merged_and_nothing_repaired,
+            [Silence, HintedHandoff],
+            "read_repair NONE: the coordinator reconciles what it read and writes nothing (operating/read_repair)",
+        ),
+        case!(
+            a_quorum_read_merges_cells_and_deletions_of_its_replicas,
+            [Silence, HintedHandoff],
+            "Rows are merged cell by cell, deletions included (DataResolver)",
+        ),
+        case!(
+            a_limit_is_filled_although_a_replica_missed_deletions,
+            [Silence, HintedHandoff],
+            "If rows of one replica turn out to be deleted in another, more are asked for (ShortReadPartitionsProtection)",
+        ),
+        case!(
+            a_repair_brings_a_replica_what_it_missed,
+            [Silence, HintedHandoff, AntiEntropy],
+            "nodetool repair compares Merkle trees and streams what differs (operating/repair)",
+        ),
+        case!(
+            a_quorum_read_with_limit_repairs_only_the_rows_it_returned,
+            [Pause, Kill, HintedHandoff],
+            "A blocking read repair writes what the read covered, not what else the replicas lack (operating/read_repair; DataResolver)",
+        ),
+        case!(
+            a_read_whose_repair_is_lost_times_out_and_has_repaired_others,
+            [DropMutations],
+            "A blocking repair is waited for; the read times out although enough replicas answered it (BlockingReadRepair.awaitWrites)",
+        ),
+    ]
 }
 
-/// `(partition, offset)` as in the pipeline's events.
-const EVENTS: &str = "events (partition int, offset bigint, source text, PRIMARY KEY (partition, offset)) \
-                      WITH CLUSTERING ORDER BY (offset DESC)";
+const READ: &str = "SELECT offset FROM KS.events WHERE partition = 0";
 
-/// A batch of events of partition 0.
-fn batch(offsets: std::ops::Range<i64>) -> String {
-    let rows = offsets.map(|offset| {
-        format!(
-            "INSERT INTO KS.events (partition, offset, source) VALUES (0, {offset}, 's') USING TIMESTAMP {};",
-            offset + 1
-        )
-    });
-    format!("BEGIN UNLOGGED BATCH {} APPLY BATCH", rows.collect::<Vec<_>>().join(" "))
+async fn a_read_at_one_is_stale_and_repairs_nothing<W: World>(world: &W, seen: &Seen) {
+    world.hinted_handoff(false).await;
+    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+    let [a, _, c] = keyspace.clients();
+    world.silence(&[2]).await;
+    a.expect(seen, "rows 0 to 2 at QUORUM, the third replica away", &events(0, 0..3), "ok").await;
+    world.end_silence().await;
+    let one = c.at(Consistency::One);
+    one.expect(seen, "ONE at the third, when it is back", READ, "no rows").await;
+    a.at(Consistency::One).expect(seen, "ONE at the first", READ, "(2) (1) (0)").await;
+    one.expect(seen, "ONE at the third, again", READ, "no rows").await;
+    c.expect(seen, "QUORUM at the third", READ, "(2) (1) (0)").await;
+}
+
+async fn a_quorum_read_repairs_the_replicas_that_it_asked<W: World>(world: &W, seen: &Seen) {
+    world.hinted_handoff(false).await;
+    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+    let [a, _, c] = keyspace.clients();
+    world.silence(&[2]).await;
+    a.ok(&events(0, 0..3)).await;
+    a.ok(&events(1, 0..3)).await;
+    a.ok(&events(2, 0..3)).await;
+    world.end_silence().await;
+    let one = c.at(Consistency::One);
+    c.expect(
+        seen,
+        "row 1 at QUORUM through a replica that lacks 0 to 2",
+        &format!("{READ} AND offset = 1"),
+        "(1)",
+    )
+    .await;
+    one.expect(seen, "what it has then", READ, "(1)").await;
+    c.expect(
+        seen,
+        "count(*) of another partition",
+        "SELECT count(*) FROM KS.events WHERE partition = 1",
+        "(3)",
+    )
+    .await;
+    one.expect(seen, "what it has then", "SELECT offset FROM KS.events WHERE partition = 1", "(2) (1) (0)")
+        .await;
+    let source = "SELECT writetime(source) FROM KS.events WHERE partition = 2 AND offset = 2";
+    c.expect(seen, "writetime of a row of a third", source, "(3)").await;
+    one.expect(seen, "that, repaired", source, "(3)").await;
+    c.expect(
+        seen,
+        "the table",
+        "SELECT partition, offset FROM KS.events",
+        "(1, 2) (1, 1) (1, 0) (0, 2) (0, 1) (0, 0) (2, 2) (2, 1) (2, 0)",
+    )
+    .await;
+    one.expect(seen, "what it has then", "SELECT count(*) FROM KS.events", "(9)").await;
+}
+
+async fn with_read_repair_none_the_answer_is_merged_and_nothing_repaired<W: World>(world: &W, seen: &Seen) {
+    world.hinted_handoff(false).await;
+    let none = format!("{EVENTS} AND read_repair = 'NONE'");
+    let keyspace = Keyspace::with(world, seen, &[&none]).await;
+    let [a, _, c] = keyspace.clients();
+    world.silence(&[2]).await;
+    a.ok(&events(0, 0..3)).await;
+    world.end_silence().await;
+    c.expect(seen, "QUORUM through a replica that lacks the rows", READ, "(2) (1) (0)").await;
+    c.at(Consistency::One).expect(seen, "what it has then", READ, "no rows").await;
+}
+
+async fn a_quorum_read_merges_cells_and_deletions_of_its_replicas<W: World>(world: &W, seen: &Seen) {
+    world.hinted_handoff(false).await;
+    let keyspace = Keyspace::with(world, seen, &["t (p int, c int, v int, w int, PRIMARY KEY (p, c))"]).await;
+    let [a, _, c] = keyspace.clients();
+    let all = a.at(Consistency::All);
+    for row in 1..=4 {
+        all.ok(&format!("INSERT INTO KS.t (p, c, v, w) VALUES (1, {row}, 1, 1) USING TIMESTAMP 10")).await;
+    }
+    world.silence(&[2]).await;
+    for change in [
+        "UPDATE KS.t USING TIMESTAMP 20 SET v = 2 WHERE p = 1 AND c = 1",
+        "DELETE w FROM KS.t USING TIMESTAMP 20 WHERE p = 1 AND c = 2",
+        "DELETE FROM KS.t USING TIMESTAMP 20 WHERE p = 1 AND c = 3",
+        "INSERT INTO KS.t (p, c, v) VALUES (1, 5, 5) USING TIMESTAMP 20",
+    ] {
+        a.ok(change).await;
+    }
+    world.end_silence().await;
+    const READ: &str = "SELECT c, v, w FROM KS.t WHERE p = 1";
+    let one = c.at(Consistency::One);
+    one.expect(seen, "the replica that missed the changes", READ, "(1, 1, 1) (2, 1, 1) (3, 1, 1) (4, 1, 1)")
+        .await;
+    c.expect(seen, "QUORUM through it", READ, "(1, 2, 1) (2, 1, null) (4, 1, 1) (5, 5, null)").await;
+    one.expect(seen, "what it has then", READ, "(1, 2, 1) (2, 1, null) (4, 1, 1) (5, 5, null)").await;
+}
+
+async fn a_limit_is_filled_although_a_replica_missed_deletions<W: World>(world: &W, seen: &Seen) {
+    world.hinted_handoff(false).await;
+    let keyspace = Keyspace::with(world, seen, &[EVENTS, ROWS]).await;
+    let [a, _, c] = keyspace.clients();
+    a.at(Consistency::All).ok(&events(0, 0..10)).await;
+    world.silence(&[2]).await;
+    a.ok("DELETE FROM KS.events USING TIMESTAMP 100 WHERE partition = 0 AND offset > 5").await;
+    world.end_silence().await;
+    c.at(Consistency::One)
+        .expect(seen, "ONE at the replica that missed them", &format!("{READ} LIMIT 3"), "(9) (8) (7)")
+        .await;
+    c.expect(seen, "QUORUM through it", &format!("{READ} LIMIT 3"), "(5) (4) (3)").await;
+}
+
+async fn a_repair_brings_a_replica_what_it_missed<W: World>(world: &W, seen: &Seen) {
+    world.hinted_handoff(false).await;
+    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+    let [a, _, c] = keyspace.clients();
+    world.silence(&[2]).await;
+    a.ok(&events(0, 0..3)).await;
+    a.ok("DELETE FROM KS.events USING TIMESTAMP 100 WHERE partition = 0 AND offset = 1").await;
+    world.end_silence().await;
+    let one = c.at(Consistency::One);
+    one.expect(seen, "before", READ, "no rows").await;
+    world.repair(&keyspace.name).await;
+    one.expect(seen, "after", READ, "(2) (0)").await;
+    one.ok(&events(0, 1..2)).await;
+    one.expect(seen, "a row of before the deletion, written again", READ, "(2) (0)").await;
 }
 
 async fn a_quorum_read_with_limit_repairs_only_the_rows_it_returned<W: World>(world: &W, seen: &Seen) {
     world.hinted_handoff(false).await;
     let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
-    let [a, b, _] = keyspace.clients.as_slice() else { unreachable!() };
-    a.ok(&batch(0..10)).await;
-    world.pause(&[1, 2]).await;
-    let ended = a.ends(&batch(10..20)).await;
-    seen.note(format!("a batch of rows 10-19 that reached one replica: {ended}"));
-    sleep(world.write_timeout()).await;
-    world.resume(&[1, 2]).await;
-    sleep(Duration::from_secs(2)).await;
-    let last = a.rows("SELECT offset FROM KS.events WHERE partition = 0 LIMIT 1").await;
-    seen.note(format!("LIMIT 1 at QUORUM through that replica: {last}"));
+    let [a, b, c] = keyspace.clients();
+    // A node that goes on may look at a clock of before the pause, and take a message that has expired. Then the
+    // next partition has to do.
+    let mut partition = 0;
+    let ended = loop {
+        a.at(Consistency::All).ok(&events(partition, 0..10)).await;
+        world.pause(&[1, 2]).await;
+        let ended = a.ends(&events(partition, 10..20)).await;
+        sleep(world.write_timeout() / 2).await;
+        world.resume(&[1, 2]).await;
+        sleep(Duration::from_secs(1)).await;
+        let has = async |client: &crate::cassandra::client::Client| {
+            client
+                .at(Consistency::One)
+                .rows(&format!("SELECT count(*) FROM KS.events WHERE partition = {partition}"))
+                .await
+        };
+        if has(b).await == "(10)" && has(c).await == "(10)" {
+            break ended;
+        }
+        partition += 1;
+        assert!(partition < 20, "the replicas took every expired message");
+    };
+    seen.hold(
+        "a batch of rows 10 to 19 that reached one replica",
+        &ended,
+        "WriteTimeout(Quorum, received 1, required 2, Simple)",
+    );
+    let read = format!("SELECT offset FROM KS.events WHERE partition = {partition}");
+    a.expect(seen, "LIMIT 1 at QUORUM through it", &format!("{read} LIMIT 1"), "(19)").await;
     world.kill(&[0]).await;
-    let left = b.rows("SELECT offset FROM KS.events WHERE partition = 0").await;
-    seen.note(format!("the other two, after its death: {left}"));
-    assert!(ended.contains("received 1, required 2"), "{ended}");
-    assert_eq!(last, "(19)");
-    assert_eq!(left, "(19) (9) (8) (7) (6) (5) (4) (3) (2) (1) (0)");
-    let _ = Consistency::One;
+    b.expect(
+        seen,
+        "QUORUM of the other two, when it is dead",
+        &read,
+        "(19) (9) (8) (7) (6) (5) (4) (3) (2) (1) (0)",
+    )
+    .await;
+}
+
+async fn a_read_whose_repair_is_lost_times_out_and_has_repaired_others<W: World>(world: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+    let [a, b, c] = keyspace.clients();
+    world.hinted_handoff(false).await;
+    world.drop_mutations(0, 1, true).await;
+    world.drop_mutations(0, 2, true).await;
+    a.expect(
+        seen,
+        "a write that stays at the first replica",
+        &events(0, 0..1),
+        "WriteTimeout(Quorum, received 1, required 2, Simple)",
+    )
+    .await;
+    world.drop_mutations(0, 2, false).await;
+    let ended = a.at(Consistency::All).ends(READ).await;
+    seen.note(format!("a read of all, whose repair of the second is lost: {ended}"));
+    assert!(ended.starts_with("ReadTimeout(All, "), "{ended}");
+    world.drop_mutations(0, 1, false).await;
+    b.at(Consistency::One).expect(seen, "the second", READ, "no rows").await;
+    c.at(Consistency::One).expect(seen, "the third", READ, "(0)").await;
 }
