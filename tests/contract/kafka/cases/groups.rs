@@ -468,7 +468,8 @@ async fn committed<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     seen.note("the group has committed 7, the given position is 2: delivered from 2");
     member.report(0, 5);
     let ask = || world.committed(&group, &topic, 0);
-    eventually("the report", ask, |committed| *committed == Ok(Some(5))).await;
+    let reported = eventually("the report", ask, |committed| *committed == Ok(Some(5))).await;
+    assert_eq!(reported, Ok(Some(5)));
     seen.note("5 is reported: the group has committed 5");
     member.leave().await;
     assert_eq!(world.committed(&group, &topic, 0).await, Ok(Some(5)));
@@ -494,7 +495,9 @@ async fn coordinator<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     append(world, &topic, 0, 5..10).await;
     member.until_ends(&[(0, 10)]).await;
     let ask = || world.coordinator(&group);
-    eventually("another coordinator", ask, |node| node.as_ref().is_ok_and(|node| *node != coordinator)).await;
+    let other =
+        eventually("another coordinator", ask, |node| node.as_ref().is_ok_and(|node| *node != coordinator));
+    assert_ne!(other.await, Ok(coordinator));
     tokio::time::sleep(2 * protocol.session()).await;
     let told = member.since(mark);
     append(world, &topic, 0, 10..15).await;

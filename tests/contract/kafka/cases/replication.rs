@@ -8,7 +8,9 @@ use super::helpers::{
     append, driver, eventually, fetch, numbered, offsets, read_all, told, topic_of, values_of,
 };
 use super::member::{Member, Positions, Told, brief, delivered, of_the_group, offsets_delivered, words};
-use crate::kafka::world::{Guarantee, NODES, ProducerOptions, Refusal, TestProducer, Verb, World, value};
+use crate::kafka::world::{
+    Guarantee, NODES, PartitionState, ProducerOptions, Refusal, TestProducer, Verb, World, value,
+};
 use crate::suite::{Case, Seen, case};
 
 pub fn cases<W: World>() -> Vec<Case<W>> {
@@ -68,10 +70,10 @@ async fn placed<W: World>(world: &W, replicas: &[i32], configs: &[(&str, &str)])
 
 async fn in_sync<W: World>(world: &W, topic: &str, count: usize) {
     let ask = || world.partition(topic, 0);
-    eventually("the in-sync set", ask, |state| {
+    let right = |state: &Result<PartitionState, Refusal>| {
         state.as_ref().is_ok_and(|state| state.in_sync.len() == count)
-    })
-    .await;
+    };
+    assert!(eventually("the in-sync set", ask, right).await.is_ok());
 }
 
 async fn led_by_other_than<W: World>(world: &W, topic: &str, node: i32) -> i32 {
@@ -195,10 +197,9 @@ async fn a_killed_leader_loses_and_doubles_nothing_for_a_reader<W: World>(world:
         world.elect_preferred(&topic, 0).await.expect("an election");
         world.partition(&topic, 0).await
     };
-    eventually("the preferred leader", ask, |state| {
-        state.as_ref().is_ok_and(|state| state.leader == Some(2))
-    })
-    .await;
+    let right =
+        |state: &Result<PartitionState, Refusal>| state.as_ref().is_ok_and(|state| state.leader == Some(2));
+    assert!(eventually("the preferred leader", ask, right).await.is_ok());
     producer.send_all(&topic, numbered(0, 200..300)).await.expect("records");
     member.until_delivered(0, 300).await;
     seen.note("it is back and leads again");
@@ -245,10 +246,10 @@ async fn brokers_restarted_in_turn_are_not_noticed_by_a_reader<W: World>(world: 
         world.start(&[node]).await;
         for partition in 0..3 {
             let ask = || world.partition(&topic, partition);
-            eventually("the in-sync set", ask, |state| {
+            let right = |state: &Result<PartitionState, Refusal>| {
                 state.as_ref().is_ok_and(|state| state.in_sync.len() == 3)
-            })
-            .await;
+            };
+            assert!(eventually("the in-sync set", ask, right).await.is_ok());
         }
     }
     member.until_ends(&[(0, sent), (1, sent), (2, sent)]).await;
