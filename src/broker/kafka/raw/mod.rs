@@ -407,22 +407,25 @@ impl Queue {
         }
     }
 
-    /// Takes up to `max` messages, waiting `wait` for the first that is missing, and says how many there were.
+    /// Takes up to `max` messages, waiting `wait` for one that is missing, and says how many there were.
+    ///
+    /// One by one: `rd_kafka_consume_batch_queue` moves the position past the end's event as if it were a
+    /// record, and a reader at the end then misses one when librdkafka resumes it after a rebalance.
     pub(super) fn take(&self, max: usize, wait: Duration, mut each: impl FnMut(Message)) -> usize {
-        const MAX: usize = 1_000;
-        let mut messages = [ptr::null_mut(); MAX];
-        // SAFETY: librdkafka fills in at most `max` messages, which are ours; each is destroyed once.
-        unsafe {
-            let max = max.min(MAX);
-            let taken =
-                sys::rd_kafka_consume_batch_queue(self.queue, millis(wait), messages.as_mut_ptr(), max);
-            let taken = usize::try_from(taken).unwrap_or(0);
-            for message in &messages[..taken] {
-                each(read_message(*message));
-                sys::rd_kafka_message_destroy(*message);
+        let mut taken = 0;
+        while taken < max {
+            // SAFETY: the message is ours, everything is copied out of it, and it is destroyed once.
+            unsafe {
+                let message = sys::rd_kafka_consume_queue(self.queue, millis(wait));
+                if message.is_null() {
+                    break;
+                }
+                each(read_message(message));
+                sys::rd_kafka_message_destroy(message);
             }
-            taken
+            taken += 1;
         }
+        taken
     }
 }
 

@@ -1,9 +1,32 @@
-//! The cases.
+//! The cases, a file for each subject.
+
+mod compaction;
+mod delivery;
+mod fetch;
+mod groups;
+mod helpers;
+mod log;
+mod member;
+mod producers;
+mod records;
+mod replication;
+mod topics;
+mod transactions;
 
 use super::world::World;
 use crate::suite::Case;
 
 /// All cases.
 pub fn all<W: World>() -> Vec<Case<W>> {
-    Vec::new()
+    let mut all = log::cases();
+    all.extend(fetch::cases());
+    all.extend(records::cases());
+    all.extend(topics::cases());
+    all.extend(transactions::cases());
+    all.extend(compaction::cases());
+    all.extend(producers::cases());
+    all.extend(delivery::cases());
+    all.extend(groups::cases());
+    all.extend(replication::cases());
+    all
 }

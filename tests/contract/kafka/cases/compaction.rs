@@ -1,0 +1,97 @@
+//! Compaction: gaps in a log.
+
+use std::time::Duration;
+
+use super::helpers::{
+    driver, eventually, fetch, offsets, offsets_of, ranges, read_all, told, topic, values_of,
+};
+use super::member::{Member, Positions, offsets_delivered};
+use crate::kafka::world::{NewRecord, ProducerOptions, TestProducer, Verb, World};
+use crate::suite::{Case, Seen, case};
+
+pub fn cases<W: World>() -> Vec<Case<W>> {
+    vec![
+        case!(
+            compaction_leaves_gaps_and_neither_the_start_nor_the_end_moves,
+            [Compaction],
+            "compaction keeps the last record of each key and its offset; a read at a gap returns the next record (Kafka documentation, Log Compaction)"
+        ),
+        case!(
+            a_log_that_was_compacted_reads_otherwise_the_second_time,
+            [Compaction],
+            "as above: records of an offset that was read before may be gone"
+        ),
+    ]
+}
+
+const SEGMENTS: (&str, &str) = ("segment.ms", "100");
+const CONFIGS: [(&str, &str); 6] = [
+    SEGMENTS,
+    ("cleanup.policy", "compact"),
+    ("min.cleanable.dirty.ratio", "0.01"),
+    ("max.compaction.lag.ms", "200"),
+    ("min.compaction.lag.ms", "0"),
+    ("delete.retention.ms", "100"),
+];
+
+/// Ten records of two keys and then one of a third, in segments of their own; nothing is compacted yet.
+async fn two_keys<W: World>(world: &W) -> String {
+    let topic = topic(world, &[SEGMENTS]).await;
+    let producer = world.producer(&ProducerOptions::default(), None);
+    let keyed = |key: i64, n: i64| NewRecord {
+        key: Some(key.to_string().into_bytes()),
+        value: Some(n.to_string().into_bytes()),
+        partition: Some(0),
+        ..NewRecord::default()
+    };
+    for n in 0..10 {
+        producer.send(&topic, keyed(n % 2, n)).await.expect("a record");
+    }
+    // The segment is rolled by the first record that comes later than segment.ms.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    producer.send(&topic, keyed(2, 10)).await.expect("a record");
+    topic
+}
+
+/// Has it compacted: 8, 9 and 10 are left.
+async fn compacted<W: World>(world: &W, topic: &str) {
+    world.set_configs(topic, &CONFIGS).await.expect("configured");
+    let broker = driver(world);
+    let ask = || async { read_all(&broker, topic, 0, 0).await.len() };
+    eventually("compaction", ask, |count| *count == 3).await;
+}
+
+async fn compaction_leaves_gaps_and_neither_the_start_nor_the_end_moves<W: World>(world: &W, seen: &Seen) {
+    let topic = two_keys(world).await;
+    compacted(world, &topic).await;
+    let broker = driver(world);
+    let all = read_all(&broker, &topic, 0, 0).await;
+    let log = offsets(&broker, &topic).await;
+    seen.note(format!(
+        "0-9 of two keys, 10 of a third: {} are left, start {}, end {}",
+        ranges(&offsets_of(&all)),
+        log.start,
+        log.end
+    ));
+    assert_eq!((offsets_of(&all), log.start, log.end), (vec![8, 9, 10], 0, 11));
+    for offset in [0, 5, 9] {
+        let fetched = fetch(&broker, &topic, offset).await;
+        seen.note(format!("a fetch at {offset}: {}", told(&fetched)));
+        assert!(fetched.is_ok());
+    }
+    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::at([(0, 3)])).await;
+    member.until_ends(&[(0, 11)]).await;
+    assert_eq!(offsets_delivered(&member.leave().await, 0), [8, 9, 10]);
+    seen.note("a member started at 3: 8-10, end 11");
+}
+
+async fn a_log_that_was_compacted_reads_otherwise_the_second_time<W: World>(world: &W, seen: &Seen) {
+    let topic = two_keys(world).await;
+    let broker = driver(world);
+    let before = read_all(&broker, &topic, 0, 0).await.len();
+    assert_eq!(before, 11);
+    compacted(world, &topic).await;
+    let after = read_all(&broker, &topic, 0, 0).await;
+    assert_eq!(values_of(&after), ["8", "9", "10"]);
+    seen.note("11 records before, 3 after, without any error");
+}

@@ -1,0 +1,103 @@
+//! Reading pieces of a log, outside any group.
+
+use exactlyonce::broker::Broker;
+
+use super::helpers::{append, driver, fetch, offsets_of, patiently, told, topic, values_of};
+use crate::kafka::world::{ProducerOptions, TestProducer, World, value};
+use crate::suite::{Case, Seen, case};
+
+pub fn cases<W: World>() -> Vec<Case<W>> {
+    vec![
+        case!(
+            a_fetch_brings_one_record_however_small_its_bound,
+            [],
+            "the first batch is returned even if it is larger than max_bytes (KIP-74)"
+        ),
+        case!(
+            a_fetch_brings_no_more_records_than_asked_for,
+            [],
+            "the project's `Broker::fetch`; the protocol itself bounds bytes only"
+        ),
+        case!(
+            a_fetch_stops_near_its_bound_in_bytes,
+            [],
+            "the project's `Broker::fetch`; Kafka's max_bytes counts whole batches (KIP-74)"
+        ),
+        case!(
+            a_log_read_piece_by_piece_is_the_log_read_at_once,
+            [],
+            "offsets ascend; a fetch continues where the last one ended"
+        ),
+        case!(
+            a_position_inside_a_batch_begins_with_its_record,
+            [],
+            "the broker returns whole batches; the client drops what lies below the position (KIP-98, record batches)"
+        ),
+    ]
+}
+
+async fn a_fetch_brings_one_record_however_small_its_bound<W: World>(world: &W, seen: &Seen) {
+    let topic = topic(world, &[]).await;
+    let producer = world.producer(&ProducerOptions::default(), None);
+    let records = (0..3).map(|n| value(n.to_string().repeat(1000))).collect();
+    producer.send_all(&topic, records).await.expect("records");
+    let broker = driver(world);
+    let fetched = patiently(|| broker.fetch(&topic, 0, 1, 100, 1)).await;
+    seen.note(format!("records of 1000 bytes, a fetch at 1 of at most 1 byte: {}", told(&fetched)));
+    assert_eq!(offsets_of(&fetched.expect("a record").records), [1]);
+}
+
+async fn a_fetch_brings_no_more_records_than_asked_for<W: World>(world: &W, seen: &Seen) {
+    let topic = topic(world, &[]).await;
+    append(world, &topic, 0, 0..100).await;
+    let broker = driver(world);
+    for max_records in [1, 7, 100, 1000] {
+        let fetched = patiently(|| broker.fetch(&topic, 0, 0, max_records, 1 << 20)).await;
+        seen.note(format!("100 records, a fetch of at most {max_records}: {}", told(&fetched)));
+        assert!(fetched.is_ok_and(|fetched| fetched.records.len() == max_records.min(100)));
+    }
+}
+
+async fn a_fetch_stops_near_its_bound_in_bytes<W: World>(world: &W, seen: &Seen) {
+    let topic = topic(world, &[]).await;
+    let producer = world.producer(&ProducerOptions::default(), None);
+    let records = (0..100).map(|_| value("x".repeat(1000))).collect();
+    producer.send_all(&topic, records).await.expect("records");
+    let broker = driver(world);
+    let fetched = patiently(|| broker.fetch(&topic, 0, 0, 1000, 10_000)).await.expect("records");
+    let count = fetched.records.len();
+    assert!((1..=12).contains(&count), "{count}");
+    assert_eq!(fetched.next_offset, count as i64);
+    seen.note("100 records of 1000 bytes, a fetch of at most 10000: some 10 of them");
+}
+
+async fn a_log_read_piece_by_piece_is_the_log_read_at_once<W: World>(world: &W, seen: &Seen) {
+    let topic = topic(world, &[]).await;
+    append(world, &topic, 0, 0..250).await;
+    append(world, &topic, 0, 250..500).await;
+    let broker = driver(world);
+    let whole = fetch(&broker, &topic, 0).await.expect("the log").records;
+    assert_eq!(values_of(&whole), (0..500).map(|n| n.to_string()).collect::<Vec<_>>());
+    let (mut next, mut pieces) = (0, Vec::new());
+    while next < 500 {
+        let fetched = patiently(|| broker.fetch(&topic, 0, next, 17, 1 << 20)).await.expect("a piece");
+        next = fetched.next_offset;
+        pieces.extend(fetched.records);
+    }
+    assert_eq!(pieces, whole);
+    seen.note("500 records in pieces of 17: the same as at once");
+    let back = patiently(|| broker.fetch(&topic, 0, 100, 1, 1 << 20)).await.expect("a record");
+    assert_eq!(offsets_of(&back.records), [100]);
+    seen.note("then a fetch further back, at 100: 100");
+}
+
+async fn a_position_inside_a_batch_begins_with_its_record<W: World>(world: &W, seen: &Seen) {
+    let topic = topic(world, &[]).await;
+    append(world, &topic, 0, 0..10).await;
+    let broker = driver(world);
+    let fetched = fetch(&broker, &topic, 6).await;
+    seen.note(format!("10 records sent at once, a fetch at 6: {}", told(&fetched)));
+    let fetched = fetched.expect("records");
+    assert_eq!(offsets_of(&fetched.records), [6, 7, 8, 9]);
+    assert_eq!(values_of(&fetched.records), ["6", "7", "8", "9"]);
+}

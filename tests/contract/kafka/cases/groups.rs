@@ -1,0 +1,516 @@
+//! Members of a group: how they share, hand over, and are lost. Each case under both protocols.
+
+use std::time::Duration;
+
+use super::helpers::{append, eventually, topic, topic_of};
+use super::member::{
+    Habit, Member, Positions, Told, brief, delivered, of_the_group, offsets_delivered, owned, words,
+};
+use crate::kafka::world::{Client, Link, ProducerOptions, Protocol, TestProducer, Verb, What, World, value};
+use crate::suite::{Case, Seen, case};
+
+macro_rules! under_both_protocols {
+    ($($body:ident: $classic:ident, $consumer:ident;)*) => {$(
+        async fn $classic<W: World>(world: &W, seen: &Seen) {
+            $body(world, seen, Protocol::Classic).await;
+        }
+        async fn $consumer<W: World>(world: &W, seen: &Seen) {
+            $body(world, seen, Protocol::Consumer).await;
+        }
+    )*};
+}
+
+under_both_protocols! {
+    joins: classic_a_member_that_joins_gets_a_share, consumer_a_member_that_joins_gets_a_share;
+    too_many: classic_a_member_too_many_is_assigned_nothing, consumer_a_member_too_many_is_assigned_nothing;
+    waits: classic_nobody_gets_a_partition_before_it_is_released, consumer_nobody_gets_a_partition_before_it_is_released;
+    prefetched: classic_nothing_of_a_partition_comes_after_its_revocation, consumer_nothing_of_a_partition_comes_after_its_revocation;
+    leaves: classic_the_partitions_of_a_leaver_go_on_at_the_position_that_is_given, consumer_the_partitions_of_a_leaver_go_on_at_the_position_that_is_given;
+    crashes: classic_the_partitions_of_a_crashed_member_are_given_away_after_its_session, consumer_the_partitions_of_a_crashed_member_are_given_away_after_its_session;
+    expires: classic_a_member_cut_off_beyond_its_session_has_lost_its_partitions, consumer_a_member_cut_off_beyond_its_session_has_lost_its_partitions;
+    survives: classic_a_member_cut_off_within_its_session_keeps_its_partitions, consumer_a_member_cut_off_within_its_session_keeps_its_partitions;
+    zombie: classic_a_member_cut_off_from_its_coordinator_alone, consumer_a_member_cut_off_from_its_coordinator_alone;
+    polling: classic_a_member_that_polls_keeps_what_it_has_paused, consumer_a_member_that_polls_keeps_what_it_has_paused;
+    late_start: classic_a_partition_may_be_started_long_after_its_assignment, consumer_a_partition_may_be_started_long_after_its_assignment;
+    committed: classic_what_a_group_has_committed_is_never_read, consumer_what_a_group_has_committed_is_never_read;
+    coordinator: classic_a_killed_coordinator_changes_nothing_for_the_members, consumer_a_killed_coordinator_changes_nothing_for_the_members;
+}
+
+const JOIN: &str = "cooperative: only what moves is revoked, and assigned in a second round (KIP-429); by the broker, member by member (KIP-848)";
+const EXPIRY: &str = "after session.timeout.ms without a heartbeat a member is dead; it learns with its next heartbeat: UNKNOWN_MEMBER_ID / FENCED_MEMBER_EPOCH, partitions lost (KIP-429, KIP-848)";
+const CUT: &str = "librdkafka's introduction: with the consumer protocol a consumer goes on fetching when the coordinator is away; classic members revoke when the session has expired";
+
+pub fn cases<W: World>() -> Vec<Case<W>> {
+    vec![
+        case!(classic_a_member_that_joins_gets_a_share, [], JOIN),
+        case!(consumer_a_member_that_joins_gets_a_share, [ConsumerProtocol], JOIN),
+        case!(
+            classic_a_member_too_many_is_assigned_nothing,
+            [],
+            "an empty assignment (Kafka protocol, SyncGroup)"
+        ),
+        case!(
+            consumer_a_member_too_many_is_assigned_nothing,
+            [ConsumerProtocol],
+            "an empty assignment (KIP-848, ConsumerGroupHeartbeat)"
+        ),
+        case!(
+            classic_nobody_gets_a_partition_before_it_is_released,
+            [],
+            "the second round waits for the revoking member to join again (KIP-429)"
+        ),
+        case!(
+            consumer_nobody_gets_a_partition_before_it_is_released,
+            [ConsumerProtocol],
+            "a partition stays pending until its owner's heartbeat no longer names it (KIP-848)"
+        ),
+        case!(
+            classic_nothing_of_a_partition_comes_after_its_revocation,
+            [],
+            "the rebalance callback comes before the partition is given up; what was fetched is dropped (librdkafka, INTRODUCTION.md)"
+        ),
+        case!(
+            consumer_nothing_of_a_partition_comes_after_its_revocation,
+            [ConsumerProtocol],
+            "as with classic"
+        ),
+        case!(
+            classic_the_partitions_of_a_leaver_go_on_at_the_position_that_is_given,
+            [],
+            "LeaveGroup rebalances at once; positions are the application's when it assigns them (librdkafka, rd_kafka_assign)"
+        ),
+        case!(
+            consumer_the_partitions_of_a_leaver_go_on_at_the_position_that_is_given,
+            [ConsumerProtocol],
+            "a heartbeat with epoch -1 leaves (KIP-848); positions as with classic"
+        ),
+        case!(classic_the_partitions_of_a_crashed_member_are_given_away_after_its_session, [], EXPIRY),
+        case!(
+            consumer_the_partitions_of_a_crashed_member_are_given_away_after_its_session,
+            [ConsumerProtocol],
+            EXPIRY
+        ),
+        case!(classic_a_member_cut_off_beyond_its_session_has_lost_its_partitions, [Cut], EXPIRY),
+        case!(
+            consumer_a_member_cut_off_beyond_its_session_has_lost_its_partitions,
+            [Cut, ConsumerProtocol],
+            EXPIRY
+        ),
+        case!(classic_a_member_cut_off_within_its_session_keeps_its_partitions, [Cut], EXPIRY),
+        case!(
+            consumer_a_member_cut_off_within_its_session_keeps_its_partitions,
+            [Cut, ConsumerProtocol],
+            EXPIRY
+        ),
+        case!(classic_a_member_cut_off_from_its_coordinator_alone, [Cut], CUT),
+        case!(consumer_a_member_cut_off_from_its_coordinator_alone, [Cut, ConsumerProtocol], CUT),
+        case!(
+            classic_a_member_that_polls_keeps_what_it_has_paused,
+            [],
+            "max.poll.interval.ms counts polls, heartbeats go on in the background (KIP-62)"
+        ),
+        case!(consumer_a_member_that_polls_keeps_what_it_has_paused, [ConsumerProtocol], "as with classic"),
+        case!(
+            classic_a_partition_may_be_started_long_after_its_assignment,
+            [],
+            "documented of the classic protocol: the application answers a rebalance by assigning (librdkafka, INTRODUCTION.md)"
+        ),
+        case!(
+            consumer_a_partition_may_be_started_long_after_its_assignment,
+            [ConsumerProtocol],
+            "not documented (librdkafka, INTRODUCTION.md)"
+        ),
+        case!(
+            classic_what_a_group_has_committed_is_never_read,
+            [],
+            "a start position that is given overrides committed ones (librdkafka, rd_kafka_assign)"
+        ),
+        case!(consumer_what_a_group_has_committed_is_never_read, [ConsumerProtocol], "as with classic"),
+        case!(
+            classic_a_killed_coordinator_changes_nothing_for_the_members,
+            [Kill],
+            "another broker loads the group from __consumer_offsets; members keep their assignment (Kafka documentation, Group Coordinator)"
+        ),
+        case!(
+            consumer_a_killed_coordinator_changes_nothing_for_the_members,
+            [Kill, ConsumerProtocol],
+            "as with classic (KIP-848)"
+        ),
+    ]
+}
+
+fn driver<W: World>(world: &W, protocol: Protocol) -> W::Broker {
+    world.broker(Client { protocol, ..Client::default() }, None)
+}
+
+/// A worker that has all partitions and has read them to their ends.
+async fn settled<W: World>(
+    world: &W,
+    protocol: Protocol,
+    group: &str,
+    topic: &str,
+    ends: &[(i32, i64)],
+    positions: &Positions,
+) -> Member {
+    let member = Member::join(&driver(world, protocol), group, topic, positions).await;
+    member.until_owns(ends.len()).await;
+    member.until_ends(ends).await;
+    member
+}
+
+/// What both were delivered of a partition, in order of offsets.
+fn together(partition: i32, of: &[&[Told]]) -> Vec<i64> {
+    let mut all: Vec<_> = of.iter().flat_map(|told| offsets_delivered(told, partition)).collect();
+    all.sort_unstable();
+    all
+}
+
+fn is_lost(told: &Told) -> bool {
+    matches!(told, Told::Lost(_))
+}
+
+async fn joins<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+    let (topic, group) = (topic_of(world, 4, &[]).await, world.unique("group"));
+    for partition in 0..4 {
+        append(world, &topic, partition, 0..10).await;
+    }
+    let positions = Positions::default();
+    let first =
+        settled(world, protocol, &group, &topic, &[(0, 10), (1, 10), (2, 10), (3, 10)], &positions).await;
+    let mark = first.mark();
+    let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
+    second.until_owns(2).await;
+    first.until_owns(2).await;
+    for partition in 0..4 {
+        append(world, &topic, partition, 10..20).await;
+    }
+    for partition in 0..4 {
+        let (one, two) = (first.told(), second.told());
+        let owner = if owned(&one).contains(&partition) { &first } else { &second };
+        assert_ne!(owned(&one).contains(&partition), owned(&two).contains(&partition));
+        owner.until_ends(&[(partition, 20)]).await;
+    }
+    let changes = of_the_group(&first.since(mark));
+    let revoked: usize = changes
+        .iter()
+        .map(|told| match told {
+            Told::Revoked(partitions) => partitions.len(),
+            other => panic!("{other:?}"),
+        })
+        .sum();
+    seen.note(format!("4 partitions, a second member joins: {revoked} are revoked from the first, which keeps the others; 2 each"));
+    assert_eq!(revoked, 2);
+    let (one, two) = (first.leave().await, second.leave().await);
+    for partition in 0..4 {
+        assert_eq!(together(partition, &[&one, &two]), (0..20).collect::<Vec<_>>());
+    }
+    seen.note("every record is delivered once");
+}
+
+async fn too_many<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+    let (topic, group, positions) = (topic(world, &[]).await, world.unique("group"), Positions::default());
+    let first = settled(world, protocol, &group, &topic, &[(0, 0)], &positions).await;
+    let mark = first.mark();
+    let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(owned(&second.told()), [] as [i32; 0]);
+    seen.note(format!("1 partition, a second member: told {}", words(&second.told())));
+    assert!(
+        of_the_group(&first.since(mark)).iter().all(|told| *told == Told::Assigned(Vec::new())),
+        "{}",
+        brief(&first.since(mark))
+    );
+    first.leave().await;
+    second.until_owns(1).await;
+    seen.note("the first leaves: the second is assigned it");
+    second.leave().await;
+}
+
+async fn waits<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+    let (topic, group, positions) =
+        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
+    let first = Member::join_as(Habit::Holds, &driver(world, protocol), &group, &topic, &positions).await;
+    first.until_owns(2).await;
+    let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
+    first.until_owns(1).await;
+    // Longer than the session: what is asked back is not taken.
+    tokio::time::sleep(protocol.session() + Duration::from_secs(2)).await;
+    assert_eq!(owned(&second.told()), [] as [i32; 0]);
+    seen.note("a revoked partition is not released for longer than the session: nobody gets it");
+    let Some(Told::Revoked(revoked)) = of_the_group(&first.told()).pop() else {
+        panic!("{}", brief(&first.told()))
+    };
+    revoked.iter().for_each(|&partition| first.release(partition));
+    second.until_owns(1).await;
+    assert_eq!(owned(&second.told()), revoked);
+    seen.note("released: the other gets it");
+    second.leave().await;
+    first.leave().await;
+}
+
+async fn prefetched<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+    const COUNT: usize = 5_000;
+    let (topic, group, positions) =
+        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
+    let producer = world.producer(&ProducerOptions::default(), None);
+    let first = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
+    first.until_owns(2).await;
+    let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
+    // Records flow while the partition changes hands.
+    let mut sent = 0;
+    while sent < COUNT || owned(&second.told()).is_empty() {
+        for partition in 0..2 {
+            let batch = (sent..sent + 500)
+                .map(|n| crate::kafka::world::NewRecord { partition: Some(partition), ..value(n) });
+            producer.send_all(&topic, batch.collect()).await.expect("records");
+        }
+        sent += 500;
+    }
+    let all = || async { positions.all() };
+    let total = i64::try_from(sent).expect("a count");
+    eventually("all records", all, |positions| {
+        (0..2).all(|partition| positions.get(&partition) == Some(&total))
+    })
+    .await;
+    let (one, two) = (first.leave().await, second.leave().await);
+    let mut gone = Vec::new();
+    for told in &one {
+        match told {
+            Told::Revoked(partitions) => gone.extend(partitions.iter().copied()),
+            Told::Records { at, .. } | Told::End { at, .. } => {
+                assert!(!gone.contains(&at.partition), "{at:?} after its revocation")
+            }
+            Told::Assigned(partitions) => gone.retain(|partition| !partitions.contains(partition)),
+            _ => {}
+        }
+    }
+    for partition in 0..2 {
+        assert_eq!(together(partition, &[&one, &two]), (0..total).collect::<Vec<_>>());
+    }
+    seen.note("a partition is revoked while records flow: nothing of it comes after, and both members together are delivered each record once");
+}
+
+async fn leaves<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+    let (topic, group, positions) =
+        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
+    append(world, &topic, 0, 0..10).await;
+    append(world, &topic, 1, 0..10).await;
+    let first = settled(world, protocol, &group, &topic, &[(0, 10), (1, 10)], &positions).await;
+    first.leave().await;
+    // Neither what the first had read nor what the group knows.
+    let given = Positions::at([(0, 4), (1, 9)]);
+    let second = settled(world, protocol, &group, &topic, &[(0, 10), (1, 10)], &given).await;
+    let told = second.leave().await;
+    assert_eq!(offsets_delivered(&told, 0), [4, 5, 6, 7, 8, 9]);
+    assert_eq!(offsets_delivered(&told, 1), [9]);
+    seen.note("both partitions read to 10 by the first, which leaves; given 4 and 9, the second is delivered 4-9 and 9");
+}
+
+async fn crashes<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+    let (topic, group, positions) =
+        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
+    append(world, &topic, 0, 0..10).await;
+    let first = settled(world, protocol, &group, &topic, &[(0, 10), (1, 0)], &positions).await;
+    let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
+    second.until_owns(1).await;
+    first.until_owns(1).await;
+    let one = first.crash().await;
+    tokio::time::sleep(protocol.session() / 3).await;
+    assert_eq!(owned(&second.told()).len(), 1);
+    seen.note("one of two members crashes: within its session the other gets nothing");
+    second.until_owns(2).await;
+    append(world, &topic, 0, 10..15).await;
+    append(world, &topic, 1, 0..5).await;
+    second.until_ends(&[(0, 15), (1, 5)]).await;
+    let two = second.leave().await;
+    assert_eq!(together(0, &[&one, &two]), (0..15).collect::<Vec<_>>());
+    assert_eq!(together(1, &[&one, &two]), (0..5).collect::<Vec<_>>());
+    assert!(!two.iter().any(is_lost));
+    seen.note("after it the other is assigned its partition, and goes on at the kept position");
+}
+
+async fn expires<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+    let (topic, group, positions) =
+        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
+    let link = world.link();
+    let client = Client { protocol, ..Client::default() };
+    let first = Member::join(&world.broker(client, Some(&link)), &group, &topic, &positions).await;
+    first.until_ends(&[(0, 0), (1, 0)]).await;
+    let mark = first.mark();
+    link.cut(What::All);
+    let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
+    second.until_owns(2).await;
+    seen.note("one member is cut off beyond its session: the other gets all partitions");
+    for partition in 0..2 {
+        append(world, &topic, partition, 0..5).await;
+    }
+    second.until_ends(&[(0, 5), (1, 5)]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let while_cut = words(&first.since(mark));
+    seen.note(format!("while it is cut off it is told: {while_cut}"));
+    link.mend();
+    first
+        .until("loss, and then a share", |told| told[mark..].iter().any(is_lost) && owned(told).len() == 1)
+        .await;
+    second.until_owns(1).await;
+    let told = first.since(mark);
+    assert!(!told.iter().any(|told| matches!(told, Told::Revoked(_))), "{}", brief(&told));
+    assert_eq!(of_the_group(&told).first().map(is_lost), Some(true), "{}", brief(&told));
+    seen.note("by the time it is back it has been told lost, not revoked; then it is assigned a share");
+    first.leave().await;
+    second.leave().await;
+}
+
+async fn survives<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+    let (topic, group, positions) =
+        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
+    let link = world.link();
+    let client = Client { protocol, ..Client::default() };
+    let member = Member::join(&world.broker(client, Some(&link)), &group, &topic, &positions).await;
+    member.until_ends(&[(0, 0), (1, 0)]).await;
+    let mark = member.mark();
+    link.cut(What::All);
+    tokio::time::sleep(protocol.session() / 3).await;
+    link.mend();
+    append(world, &topic, 0, 0..5).await;
+    member.until_ends(&[(0, 5)]).await;
+    tokio::time::sleep(protocol.session()).await;
+    let told = of_the_group(&member.since(mark));
+    seen.note(format!("cut off for a third of its session, it is told: {}", words(&told)));
+    assert_eq!(told, []);
+    member.leave().await;
+}
+
+async fn zombie<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+    let (topic, group, positions) = (topic(world, &[]).await, world.unique("group"), Positions::default());
+    append(world, &topic, 0, 0..5).await;
+    let link = world.link();
+    let client = Client { protocol, ..Client::default() };
+    let first = Member::join(&world.broker(client, Some(&link)), &group, &topic, &Positions::default()).await;
+    first.until_ends(&[(0, 5)]).await;
+    let mark = first.mark();
+    link.cut(What::Group);
+    append(world, &topic, 0, 5..10).await;
+    first.until_ends(&[(0, 10)]).await;
+    seen.note("cut off from its coordinator alone, within its session: it goes on reading");
+    let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
+    second.until_owns(1).await;
+    second.until_ends(&[(0, 10)]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    append(world, &topic, 0, 10..15).await;
+    second.until_ends(&[(0, 15)]).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let told = first.since(mark);
+    let zombie = offsets_delivered(&told, 0).contains(&14);
+    seen.note(format!(
+        "beyond its session, the partition another's: it is told {}, and of what comes then it is delivered {}",
+        words(&told),
+        if zombie { "everything" } else { "nothing" }
+    ));
+    link.mend();
+    first.until("the loss", |told| told[mark..].iter().any(is_lost)).await;
+    seen.note("mended: it has been told lost");
+    first.leave().await;
+    second.leave().await;
+}
+
+async fn polling<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+    let (topic, group, positions) =
+        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
+    let member = settled(world, protocol, &group, &topic, &[(0, 0), (1, 0)], &positions).await;
+    member.pause(0);
+    member.pause(1);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mark = member.mark();
+    append(world, &topic, 0, 0..5).await;
+    tokio::time::sleep(2 * protocol.session()).await;
+    assert_eq!(member.since(mark), []);
+    seen.note("everything paused for two sessions: told nothing");
+    member.resume(0);
+    member.until_ends(&[(0, 5)]).await;
+    seen.note("resumed: goes on");
+    member.leave().await;
+}
+
+async fn late_start<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+    let (topic, group, positions) =
+        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
+    append(world, &topic, 0, 0..5).await;
+    let member = Member::join_as(Habit::Idle, &driver(world, protocol), &group, &topic, &positions).await;
+    member.until_owns(2).await;
+    tokio::time::sleep(2 * protocol.session()).await;
+    assert_eq!(of_the_group(&member.told()), [Told::Assigned(vec![0, 1])]);
+    member.start(0, 2);
+    member.until_ends(&[(0, 5)]).await;
+    assert_eq!(delivered(&member.told(), 0).first(), Some(&(2, "2".to_owned())));
+    seen.note(
+        "assigned, and started two sessions later at 2: told nothing in between, then delivered from 2",
+    );
+    let second = Member::join(&driver(world, protocol), &group, &topic, &Positions::at([(0, 5)])).await;
+    member.until_owns(1).await;
+    let Some(Told::Revoked(revoked)) = of_the_group(&member.told()).pop() else { panic!("no revocation") };
+    revoked.iter().for_each(|&partition| member.release(partition));
+    second.until_owns(1).await;
+    seen.note("a second member is given its share then");
+    member.leave().await;
+    second.leave().await;
+}
+
+async fn committed<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+    let (topic, group) = (topic(world, &[]).await, world.unique("group"));
+    append(world, &topic, 0, 0..10).await;
+    world.commit(&group, &topic, 0, 7).await.expect("committed");
+    assert_eq!(world.committed(&group, &topic, 0).await, Ok(Some(7)));
+    let client = Client { protocol, commit_offsets: true, ..Client::default() };
+    let member = Member::join(&world.broker(client, None), &group, &topic, &Positions::at([(0, 2)])).await;
+    member.until_ends(&[(0, 10)]).await;
+    assert_eq!(offsets_delivered(&member.told(), 0).first(), Some(&2));
+    seen.note("the group has committed 7, the given position is 2: delivered from 2");
+    member.report(0, 5);
+    let ask = || world.committed(&group, &topic, 0);
+    let reported = eventually("the report", ask, |committed| *committed == Ok(Some(5))).await;
+    assert_eq!(reported, Ok(Some(5)));
+    seen.note("5 is reported: the group has committed 5");
+    member.leave().await;
+    assert_eq!(world.committed(&group, &topic, 0).await, Ok(Some(5)));
+    let member = Member::join(&world.broker(client, None), &group, &topic, &Positions::at([(0, 3)])).await;
+    member.until_ends(&[(0, 10)]).await;
+    assert_eq!(offsets_delivered(&member.told(), 0).first(), Some(&3));
+    seen.note("started anew at 3: delivered from 3, although 5 is committed and 10 was read");
+    member.leave().await;
+}
+
+async fn coordinator<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+    // A partition on the two brokers that do not coordinate.
+    let (topic, group, positions) = (world.unique("contract"), world.unique("group"), Positions::default());
+    let probe = topic_of(world, 1, &[]).await;
+    Member::join(&driver(world, protocol), &group, &probe, &positions).await.leave().await;
+    let coordinator = world.coordinator(&group).await.expect("a coordinator");
+    let others: Vec<_> = crate::kafka::world::NODES.into_iter().filter(|node| *node != coordinator).collect();
+    world.create_topic_on(&topic, &others, &[]).await.expect("a topic");
+    append(world, &topic, 0, 0..5).await;
+    let member = settled(world, protocol, &group, &topic, &[(0, 5)], &positions).await;
+    let mark = member.mark();
+    world.kill(coordinator).await;
+    append(world, &topic, 0, 5..10).await;
+    member.until_ends(&[(0, 10)]).await;
+    let ask = || world.coordinator(&group);
+    let other =
+        eventually("another coordinator", ask, |node| node.as_ref().is_ok_and(|node| *node != coordinator));
+    assert_ne!(other.await, Ok(coordinator));
+    tokio::time::sleep(2 * protocol.session()).await;
+    let told = member.since(mark);
+    append(world, &topic, 0, 10..15).await;
+    member.until_ends(&[(0, 15)]).await;
+    seen.note(format!(
+        "its coordinator is killed: the member reads on, and is told of the group {}",
+        words(&told)
+    ));
+    assert_eq!(of_the_group(&told), []);
+    world.start(&[coordinator]).await;
+    let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
+    member.leave().await;
+    second.until_owns(1).await;
+    seen.note("another member joins at the new coordinator, and gets the partition when the first leaves");
+    second.leave().await;
+}

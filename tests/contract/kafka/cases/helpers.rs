@@ -1,0 +1,155 @@
+//! What most cases do.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::time::Duration;
+
+use exactlyonce::broker::{Broker, BrokerError, Fetched, LogOffsets};
+use exactlyonce::event::Record;
+
+use crate::kafka::world::{Client, NewRecord, ProducerOptions, TestProducer, World, value};
+
+/// What takes longer than this does not happen.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A topic of one partition, replicated three times.
+pub async fn topic<W: World>(world: &W, configs: &[(&str, &str)]) -> String {
+    topic_of(world, 1, configs).await
+}
+
+/// A topic of so many partitions.
+pub async fn topic_of<W: World>(world: &W, partitions: i32, configs: &[(&str, &str)]) -> String {
+    let name = world.unique("contract");
+    world.create_topic(&name, partitions, 3, configs).await.expect("the topic is created");
+    name
+}
+
+/// The project's driver as it is by default.
+pub fn driver<W: World>(world: &W) -> W::Broker {
+    world.broker(Client::default(), None)
+}
+
+/// Records `0`, `1`, ... of a partition, as one batch or as few; each value is its number.
+pub fn numbered(partition: i32, numbers: impl IntoIterator<Item = i64>) -> Vec<NewRecord> {
+    let record = |n: i64| NewRecord { partition: Some(partition), ..value(n.to_string()) };
+    numbers.into_iter().map(record).collect()
+}
+
+/// Appends numbered records, each acknowledged by the in-sync set.
+pub async fn append<W: World>(
+    world: &W,
+    topic: &str,
+    partition: i32,
+    numbers: impl IntoIterator<Item = i64>,
+) -> Vec<i64> {
+    let producer = world.producer(&ProducerOptions::default(), None);
+    let sent =
+        producer.send_all(topic, numbered(partition, numbers)).await.expect("the records are appended");
+    sent.into_iter().map(|(_, offset)| offset).collect()
+}
+
+/// Asks again as long as the error says that it may help.
+pub async fn patiently<T, F: Future<Output = Result<T, BrokerError>>>(
+    mut ask: impl FnMut() -> F,
+) -> Result<T, BrokerError> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match ask().await {
+            Err(error) if error.is_retriable() && tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// The log's start and end.
+pub async fn offsets<B: Broker>(broker: &B, topic: &str) -> LogOffsets {
+    patiently(|| broker.offsets(topic, 0)).await.expect("the offsets of partition 0")
+}
+
+/// A fetch with bounds that do not matter.
+pub async fn fetch<B: Broker>(broker: &B, topic: &str, offset: i64) -> Result<Fetched, BrokerError> {
+    patiently(|| broker.fetch(topic, 0, offset, 10_000, 16 << 20)).await
+}
+
+/// Everything from an offset to the end, piece by piece.
+pub async fn read_all<B: Broker>(broker: &B, topic: &str, partition: i32, from: i64) -> Vec<Record> {
+    let end = patiently(|| broker.offsets(topic, partition)).await.expect("offsets").end;
+    let (mut next, mut all) = (from, Vec::new());
+    while next < end {
+        let ask = || broker.fetch(topic, partition, next, 1000, 1 << 20);
+        let fetched = patiently(ask).await.expect("a piece of the log");
+        assert!(fetched.next_offset > next, "no way forward at {next} of {end}");
+        next = fetched.next_offset;
+        all.extend(fetched.records);
+    }
+    all
+}
+
+/// Offsets and nothing else.
+pub fn offsets_of(records: &[Record]) -> Vec<i64> {
+    records.iter().map(|record| record.offset).collect()
+}
+
+/// Values as text.
+pub fn values_of(records: &[Record]) -> Vec<String> {
+    let text = |record: &Record| String::from_utf8_lossy(record.value.as_deref().unwrap_or(b"")).into_owned();
+    records.iter().map(text).collect()
+}
+
+/// The kind of an error, with nothing that differs between runs.
+pub fn kind(error: &BrokerError) -> &'static str {
+    match error {
+        BrokerError::Retriable { .. } => "retriable",
+        BrokerError::OutOfRange { .. } => "out of range",
+        BrokerError::UnknownTopic(_) => "unknown topic",
+        BrokerError::TopicExists(_) => "topic exists",
+        BrokerError::Fatal { .. } => "fatal",
+    }
+}
+
+/// What a fetch brought, in words.
+pub fn told(fetched: &Result<Fetched, BrokerError>) -> String {
+    match fetched {
+        Ok(fetched) if fetched.records.is_empty() => format!("nothing, next {}", fetched.next_offset),
+        Ok(fetched) => format!("{}, next {}", ranges(&offsets_of(&fetched.records)), fetched.next_offset),
+        Err(error) => kind(error).to_owned(),
+    }
+}
+
+/// Offsets in few words: `0-4, 7`.
+pub fn ranges(offsets: &[i64]) -> String {
+    let mut runs: Vec<(i64, i64)> = Vec::new();
+    for &offset in offsets {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == offset => *last = offset,
+            _ => runs.push((offset, offset)),
+        }
+    }
+    let run = |&(first, last): &(i64, i64)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    if runs.is_empty() { "nothing".to_owned() } else { runs.iter().map(run).collect::<Vec<_>>().join(", ") }
+}
+
+/// Waits until an answer is what it should be.
+pub async fn eventually<T: Debug, F: Future<Output = T>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+    right: impl Fn(&T) -> bool,
+) -> T {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let answer = ask().await;
+        if right(&answer) {
+            return answer;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{what} did not come to be; the last answer: {answer:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

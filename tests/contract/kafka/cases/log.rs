@@ -1,0 +1,228 @@
+//! Where a log begins and ends, and what a position outside it meets.
+
+use std::time::Duration;
+
+use exactlyonce::broker::{Broker, BrokerError, LogOffsets};
+
+use super::helpers::{PATIENCE, append, driver, eventually, fetch, kind, offsets, told, topic};
+use super::member::{Habit, Member, Positions, Told, offsets_delivered};
+use crate::kafka::world::{NewRecord, ProducerOptions, Refusal, TestProducer, World, value};
+use crate::suite::{Case, Seen, case};
+
+pub fn cases<W: World>() -> Vec<Case<W>> {
+    vec![
+        case!(
+            an_empty_partition_begins_and_ends_at_zero,
+            [],
+            "an empty log has log start offset = log end offset = 0 (Kafka protocol, ListOffsets)"
+        ),
+        case!(
+            a_position_beyond_the_end_is_out_of_range_and_the_end_itself_is_not,
+            [],
+            "OFFSET_OUT_OF_RANGE only below the log start or above the log end (UnifiedLog.read)"
+        ),
+        case!(
+            a_position_below_the_start_is_out_of_range,
+            [],
+            "DeleteRecords moves the log start offset; below it: OFFSET_OUT_OF_RANGE (KIP-107)"
+        ),
+        case!(
+            deleting_all_records_leaves_a_log_that_begins_at_its_end,
+            [],
+            "DeleteRecords up to the high watermark: log start = log end; offsets are not used again (KIP-107)"
+        ),
+        case!(
+            deleting_records_beyond_the_end_is_refused,
+            [],
+            "OFFSET_OUT_OF_RANGE if the offset is above the high watermark (KIP-107)"
+        ),
+        case!(
+            retention_empties_even_the_last_segment,
+            [],
+            "the active segment is rolled and deleted when its newest timestamp is older than retention.ms (UnifiedLog.deleteOldSegments)"
+        ),
+        case!(
+            a_partition_that_the_topic_does_not_have_is_an_error,
+            [],
+            "UNKNOWN_TOPIC_OR_PARTITION (Kafka protocol)"
+        ),
+        case!(
+            a_start_below_the_log_fails_and_another_start_goes_on,
+            [],
+            "auto.offset.reset=error: the consumer reports the error and stays where it is (librdkafka, CONFIGURATION.md)"
+        ),
+        case!(
+            a_start_beyond_the_log_fails_although_the_log_reaches_it_later,
+            [],
+            "as above; the broker does not wait for the log to grow (UnifiedLog.read)"
+        ),
+        case!(
+            records_deleted_under_a_reader_are_out_of_range_for_it,
+            [],
+            "a fetch below the new log start: OFFSET_OUT_OF_RANGE (KIP-107)"
+        ),
+    ]
+}
+
+async fn an_empty_partition_begins_and_ends_at_zero<W: World>(world: &W, seen: &Seen) {
+    let topic = topic(world, &[]).await;
+    let broker = driver(world);
+    assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 0, end: 0 });
+    seen.note("start 0, end 0");
+    let at_zero = fetch(&broker, &topic, 0).await;
+    seen.note(format!("a fetch at 0: {}", told(&at_zero)));
+    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
+    member.until_ends(&[(0, 0)]).await;
+    seen.note("a member is told the end at 0");
+    member.leave().await;
+}
+
+async fn a_position_beyond_the_end_is_out_of_range_and_the_end_itself_is_not<W: World>(
+    world: &W,
+    seen: &Seen,
+) {
+    let topic = topic(world, &[]).await;
+    append(world, &topic, 0, 0..3).await;
+    let broker = driver(world);
+    assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 0, end: 3 });
+    for offset in [2, 3, 4, 1_000_000_000_000] {
+        let answer = fetch(&broker, &topic, offset).await;
+        if let Err(BrokerError::OutOfRange { partition: 0, offset: asked, .. }) = &answer {
+            assert_eq!(*asked, offset);
+        }
+        seen.note(format!("end 3, a fetch at {offset}: {}", told(&answer)));
+    }
+    assert!(fetch(&broker, &topic, 3).await.is_ok_and(|fetched| fetched.records.is_empty()));
+    assert!(matches!(fetch(&broker, &topic, 4).await, Err(BrokerError::OutOfRange { .. })));
+}
+
+async fn a_position_below_the_start_is_out_of_range<W: World>(world: &W, seen: &Seen) {
+    let topic = topic(world, &[]).await;
+    append(world, &topic, 0, 0..10).await;
+    let broker = driver(world);
+    assert_eq!(world.delete_records(&topic, 0, Some(5)).await, Ok(5));
+    assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 5, end: 10 });
+    seen.note("10 records, those below 5 deleted: start 5, end 10");
+    for offset in [0, 4, 5] {
+        seen.note(format!("a fetch at {offset}: {}", told(&fetch(&broker, &topic, offset).await)));
+    }
+    assert!(matches!(fetch(&broker, &topic, 4).await, Err(BrokerError::OutOfRange { offset: 4, .. })));
+}
+
+async fn deleting_all_records_leaves_a_log_that_begins_at_its_end<W: World>(world: &W, seen: &Seen) {
+    let topic = topic(world, &[]).await;
+    append(world, &topic, 0, 0..10).await;
+    let broker = driver(world);
+    assert_eq!(world.delete_records(&topic, 0, None).await, Ok(10));
+    assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 10, end: 10 });
+    seen.note("10 records, all deleted: start 10, end 10");
+    for offset in [9, 10] {
+        seen.note(format!("a fetch at {offset}: {}", told(&fetch(&broker, &topic, offset).await)));
+    }
+    assert_eq!(append(world, &topic, 0, 10..11).await, [10]);
+    seen.note("the next record gets the offset 10");
+}
+
+async fn deleting_records_beyond_the_end_is_refused<W: World>(world: &W, seen: &Seen) {
+    let topic = topic(world, &[]).await;
+    append(world, &topic, 0, 0..3).await;
+    let broker = driver(world);
+    let refused = world.delete_records(&topic, 0, Some(4)).await;
+    assert_eq!(refused, Err(Refusal::OutOfRange));
+    assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 0, end: 3 });
+    seen.note("end 3, deletion below 4: out of range; start 0, end 3");
+}
+
+async fn retention_empties_even_the_last_segment<W: World>(world: &W, seen: &Seen) {
+    let topic = topic(world, &[("retention.ms", "1000")]).await;
+    let producer = world.producer(&ProducerOptions::default(), None);
+    let old = |n: i64| NewRecord { timestamp: Some(1_000_000 + n), ..value(n.to_string()) };
+    producer.send_all(&topic, (0..4).map(old).collect()).await.expect("records");
+    let broker = driver(world);
+    let ask = || async { offsets(&broker, &topic).await };
+    let after = eventually("retention", ask, |offsets| offsets.start > 0).await;
+    assert_eq!(after, LogOffsets { start: 4, end: 4 });
+    seen.note("4 records past their retention: start 4, end 4");
+    for offset in [3, 4] {
+        seen.note(format!("a fetch at {offset}: {}", told(&fetch(&broker, &topic, offset).await)));
+    }
+}
+
+async fn a_partition_that_the_topic_does_not_have_is_an_error<W: World>(world: &W, seen: &Seen) {
+    let topic = topic(world, &[]).await;
+    let broker = driver(world);
+    let offsets = broker.offsets(&topic, 1).await.expect_err("no such partition");
+    let fetched = broker.fetch(&topic, 1, 0, 10, 1000).await.expect_err("no such partition");
+    seen.note(format!("offsets: {}, fetch: {}", kind(&offsets), kind(&fetched)));
+    assert!(!offsets.is_retriable() && !fetched.is_retriable());
+}
+
+async fn a_start_below_the_log_fails_and_another_start_goes_on<W: World>(world: &W, seen: &Seen) {
+    let topic = topic(world, &[]).await;
+    append(world, &topic, 0, 0..10).await;
+    world.delete_records(&topic, 0, Some(5)).await.expect("deleted");
+    let member = Member::join(&driver(world), &world.unique("group"), &topic, &Positions::at([(0, 4)])).await;
+    fails(&member, 4).await;
+    seen.note("start 5, a member's start at 4: out of range at 4, nothing delivered");
+    member.start(0, 5);
+    member.until_ends(&[(0, 10)]).await;
+    assert_eq!(offsets_delivered(&member.told(), 0), [5, 6, 7, 8, 9]);
+    seen.note("started again at 5: 5-9, end 10");
+    member.leave().await;
+}
+
+async fn a_start_beyond_the_log_fails_although_the_log_reaches_it_later<W: World>(world: &W, seen: &Seen) {
+    let topic = topic(world, &[]).await;
+    append(world, &topic, 0, 0..3).await;
+    let member = Member::join(&driver(world), &world.unique("group"), &topic, &Positions::at([(0, 4)])).await;
+    fails(&member, 4).await;
+    seen.note("end 3, a member's start at 4: out of range at 4");
+    append(world, &topic, 0, 3..6).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(offsets_delivered(&member.told(), 0).is_empty());
+    seen.note("the log grows to 6: nothing delivered");
+    member.start(0, 4);
+    member.until_ends(&[(0, 6)]).await;
+    assert_eq!(offsets_delivered(&member.told(), 0), [4, 5]);
+    seen.note("started again at 4: 4-5, end 6");
+    member.leave().await;
+}
+
+async fn fails(member: &Member, at_offset: i64) {
+    let failed = |told: &[Told]| {
+        told.iter().any(|told| {
+            matches!(told, Told::Failed { at, offset, kind: "out of range" } if at.partition == 0 && *offset == at_offset)
+        })
+    };
+    member.until(&format!("failure at {at_offset}"), failed).await;
+    assert!(offsets_delivered(&member.told(), 0).is_empty());
+}
+
+async fn records_deleted_under_a_reader_are_out_of_range_for_it<W: World>(world: &W, seen: &Seen) {
+    let topic = topic(world, &[]).await;
+    append(world, &topic, 0, 0..3).await;
+    let positions = Positions::default();
+    let broker = driver(world);
+    let member = Member::join_as(Habit::Worker, &broker, &world.unique("group"), &topic, &positions).await;
+    member.until_ends(&[(0, 3)]).await;
+    member.pause(0);
+    append(world, &topic, 0, 3..10).await;
+    world.delete_records(&topic, 0, Some(8)).await.expect("deleted");
+    // A fetch may have been under way when the pause came.
+    let mark = member.mark();
+    member.start(0, 3);
+    let failed = |told: &[Told]| {
+        told.iter()
+            .skip(mark)
+            .any(|told| matches!(told, Told::Failed { offset: 3, kind: "out of range", .. }))
+    };
+    member.until("the failure", failed).await;
+    assert!(
+        member
+            .since(mark)
+            .iter()
+            .all(|told| !matches!(told, Told::Records { at, .. } if at.incarnation == 2))
+    );
+    seen.note("position 3, records below 8 deleted: out of range at 3, nothing delivered");
+    assert!(tokio::time::timeout(PATIENCE, member.leave()).await.is_ok());
+}

@@ -1,0 +1,338 @@
+//! Replicas: what is visible when, and what a broker's absence does to readers.
+
+use std::time::Duration;
+
+use exactlyonce::broker::{Broker, LogOffsets};
+
+use super::helpers::{
+    append, driver, eventually, fetch, numbered, offsets, read_all, told, topic_of, values_of,
+};
+use super::member::{Member, Positions, Told, brief, delivered, of_the_group, offsets_delivered, words};
+use crate::kafka::world::{
+    Guarantee, NODES, PartitionState, ProducerOptions, Refusal, TestProducer, Verb, World, value,
+};
+use crate::suite::{Case, Seen, case};
+
+pub fn cases<W: World>() -> Vec<Case<W>> {
+    vec![
+        case!(
+            a_record_is_visible_when_the_in_sync_set_has_it,
+            [Pause],
+            "consumers read up to the high watermark: what all in-sync replicas have (Kafka documentation, Replication)"
+        ),
+        case!(
+            too_few_in_sync_replicas_refuse_a_write_to_all_of_them,
+            [Kill],
+            "acks=all with fewer than min.insync.replicas: NOT_ENOUGH_REPLICAS (topic configuration); the high watermark stands still meanwhile (KIP-966)"
+        ),
+        case!(
+            a_record_that_only_its_leader_has_goes_with_it,
+            [Pause, Kill],
+            "acks=1: lost if the leader fails before followers copied it; its offset is used again (producer configuration, acks)"
+        ),
+        case!(
+            a_killed_leader_loses_and_doubles_nothing_for_a_reader,
+            [Kill, PreferredElection],
+            "a new leader from the in-sync set has everything below the high watermark (Kafka documentation, Replication)"
+        ),
+        case!(
+            a_leader_that_stands_still_delays_and_loses_nothing,
+            [Pause],
+            "a request times out and is sent again (librdkafka, socket.timeout.ms)"
+        ),
+        case!(
+            brokers_restarted_in_turn_are_not_noticed_by_a_reader,
+            [Stop],
+            "controlled shutdown moves leaders first (broker configuration, controlled.shutdown.enable)"
+        ),
+        case!(
+            all_brokers_killed_at_once_keep_what_they_acknowledged,
+            [Kill],
+            "not synced to the disk before the acknowledgement; a process's end loses nothing of the page cache (Kafka documentation, Replication)"
+        ),
+        case!(
+            an_unclean_election_puts_other_records_at_the_offsets_that_were_read,
+            [Pause, Kill, UncleanElection],
+            "unclean.leader.election.enable: data loss (topic configuration); a position without a leader epoch is not validated (KIP-320)"
+        ),
+    ]
+}
+
+fn quick(acks: i32) -> ProducerOptions {
+    ProducerOptions { acks, delivery_timeout: Duration::from_secs(30), ..ProducerOptions::default() }
+}
+
+async fn placed<W: World>(world: &W, replicas: &[i32], configs: &[(&str, &str)]) -> String {
+    let topic = world.unique("contract");
+    world.create_topic_on(&topic, replicas, configs).await.expect("a topic");
+    topic
+}
+
+async fn in_sync<W: World>(world: &W, topic: &str, count: usize) {
+    let ask = || world.partition(topic, 0);
+    let right = |state: &Result<PartitionState, Refusal>| {
+        state.as_ref().is_ok_and(|state| state.in_sync.len() == count)
+    };
+    assert!(eventually("the in-sync set", ask, right).await.is_ok());
+}
+
+async fn led_by_other_than<W: World>(world: &W, topic: &str, node: i32) -> i32 {
+    let ask = || world.partition(topic, 0);
+    let other = |leader: Option<i32>| leader.is_some_and(|leader| leader != node);
+    let state =
+        eventually("another leader", ask, |state| state.as_ref().is_ok_and(|state| other(state.leader)))
+            .await;
+    state.ok().and_then(|state| state.leader).expect("a leader")
+}
+
+async fn a_record_is_visible_when_the_in_sync_set_has_it<W: World>(world: &W, seen: &Seen) {
+    let topic = placed(world, &[1, 2, 3], &[]).await;
+    append(world, &topic, 0, 0..3).await;
+    let broker = driver(world);
+    let ask = || async { offsets(&broker, &topic).await.end };
+    eventually("the first records", ask, |end| *end == 3).await;
+    world.pause(3).await;
+    let sent = world.producer(&quick(1), None).send_all(&topic, numbered(0, 3..6)).await;
+    assert_eq!(sent, Ok(vec![(0, 3), (0, 4), (0, 5)]));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let log = offsets(&broker, &topic).await;
+    seen.note(format!(
+        "3 records, a follower stands still, 3 more that the leader alone acknowledged (3-5): end {}",
+        log.end
+    ));
+    assert_eq!(log, LogOffsets { start: 0, end: 3 });
+    for offset in [0, 3, 5] {
+        seen.note(format!("a fetch at {offset}: {}", told(&fetch(&broker, &topic, offset).await)));
+    }
+    // Above the leader's own end, not only above the high watermark.
+    seen.note(format!("a fetch at 7: {}", told(&fetch(&broker, &topic, 7).await)));
+    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::at([(0, 4)])).await;
+    member.until_owns(1).await;
+    let started_early = member.mark();
+    eventually("the end", ask, |end| *end == 6).await;
+    in_sync(world, &topic, 2).await;
+    seen.note("the follower is dropped from the in-sync set: end 6");
+    member.until_ends(&[(0, 6)]).await;
+    let told = member.leave().await;
+    assert!(
+        !told.iter().any(|told| matches!(told, Told::Failed { .. })),
+        "{}",
+        brief(&told[started_early..])
+    );
+    assert_eq!(offsets_delivered(&told, 0), [4, 5]);
+    seen.note("a member started at 4 before that: 4-5 then");
+}
+
+async fn too_few_in_sync_replicas_refuse_a_write_to_all_of_them<W: World>(world: &W, seen: &Seen) {
+    let topic = placed(world, &[1, 2], &[("min.insync.replicas", "2")]).await;
+    append(world, &topic, 0, 0..3).await;
+    world.kill(2).await;
+    in_sync(world, &topic, 1).await;
+    let refused = world
+        .producer(&ProducerOptions { retries: 0, ..quick(-1) }, None)
+        .send(&topic, value("refused"))
+        .await;
+    assert_eq!(refused, Err(Refusal::NotEnoughReplicas));
+    let broker = driver(world);
+    seen.note(format!(
+        "1 of 2 replicas in sync, 2 needed, acks=all: not enough replicas, end {}",
+        offsets(&broker, &topic).await.end
+    ));
+    let alone = world.producer(&quick(1), None).send(&topic, value("alone")).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let end = offsets(&broker, &topic).await.end;
+    seen.note(format!(
+        "acks=1: {}, end {end}",
+        if alone == Ok((0, 3)) { "appended at 3" } else { "refused" }
+    ));
+    seen.note(format!("a fetch at 0: {}", told(&fetch(&broker, &topic, 0).await)));
+    world.start(&[2]).await;
+    in_sync(world, &topic, 2).await;
+    let ask = || async { offsets(&broker, &topic).await.end };
+    eventually("the end", ask, |end| *end == 4).await;
+    assert_eq!(values_of(&read_all(&broker, &topic, 0, 0).await), ["0", "1", "2", "alone"]);
+    seen.note("both in sync again: end 4");
+}
+
+async fn a_record_that_only_its_leader_has_goes_with_it<W: World>(world: &W, seen: &Seen) {
+    let topic = placed(world, &[1, 2, 3], &[]).await;
+    append(world, &topic, 0, 0..3).await;
+    let broker = driver(world);
+    let ask = || async { offsets(&broker, &topic).await.end };
+    eventually("the first records", ask, |end| *end == 3).await;
+    let producer = world.producer(&quick(1), None);
+    world.pause(2).await;
+    world.pause(3).await;
+    // A fetch of a follower that waited at the leader brings it one more batch: its request was there before.
+    let sent = producer.send(&topic, value("copied or not")).await;
+    assert_eq!(sent, Ok((0, 3)));
+    assert_eq!(producer.send(&topic, value("lost")).await, Ok((0, 4)));
+    world.kill(1).await;
+    world.resume(2).await;
+    world.resume(3).await;
+    led_by_other_than(world, &topic, 1).await;
+    let next = append(world, &topic, 0, [9]).await;
+    let values = values_of(&read_all(&broker, &topic, 0, 0).await);
+    assert!(!values.contains(&"lost".to_owned()) && values.last() == Some(&"9".to_owned()), "{values:?}");
+    assert!(next[0] <= 4, "{next:?}");
+    seen.note("the leader alone acknowledged offset 4 and is killed: a clean election, the record is gone, and its offset goes to another");
+    seen.note("no reader had been delivered it");
+}
+
+async fn a_killed_leader_loses_and_doubles_nothing_for_a_reader<W: World>(world: &W, seen: &Seen) {
+    let topic = placed(world, &[2, 3, 1], &[]).await;
+    let broker = driver(world);
+    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
+    member.until_ends(&[(0, 0)]).await;
+    let producer = world.producer(&ProducerOptions { guarantee: Guarantee::Idempotent, ..quick(-1) }, None);
+    producer.send_all(&topic, numbered(0, 0..100)).await.expect("records");
+    world.kill(2).await;
+    producer.send_all(&topic, numbered(0, 100..200)).await.expect("records");
+    led_by_other_than(world, &topic, 2).await;
+    member.until_delivered(0, 200).await;
+    seen.note("the leader is killed while a member reads: another leads");
+    world.start(&[2]).await;
+    in_sync(world, &topic, 3).await;
+    let ask = || async {
+        world.elect_preferred(&topic, 0).await.expect("an election");
+        world.partition(&topic, 0).await
+    };
+    let right =
+        |state: &Result<PartitionState, Refusal>| state.as_ref().is_ok_and(|state| state.leader == Some(2));
+    assert!(eventually("the preferred leader", ask, right).await.is_ok());
+    producer.send_all(&topic, numbered(0, 200..300)).await.expect("records");
+    member.until_delivered(0, 300).await;
+    seen.note("it is back and leads again");
+    let told = member.leave().await;
+    assert_eq!(delivered(&told, 0), (0..300).map(|n: i64| (n, n.to_string())).collect::<Vec<_>>());
+    assert!(!told.iter().any(|told| matches!(told, Told::Failed { .. })));
+    seen.note("300 records: each once, in order, no failure told");
+}
+
+async fn a_leader_that_stands_still_delays_and_loses_nothing<W: World>(world: &W, seen: &Seen) {
+    let topic = placed(world, &[3, 1, 2], &[]).await;
+    let broker = driver(world);
+    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
+    let producer = world.producer(&ProducerOptions { guarantee: Guarantee::Idempotent, ..quick(-1) }, None);
+    producer.send_all(&topic, numbered(0, 0..50)).await.expect("records");
+    member.until_delivered(0, 50).await;
+    world.pause(3).await;
+    let (sent, ()) = tokio::join!(producer.send_all(&topic, numbered(0, 50..100)), async {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        world.resume(3).await;
+    });
+    sent.expect("records");
+    member.until_delivered(0, 100).await;
+    let told = member.leave().await;
+    assert_eq!(delivered(&told, 0), (0..100).map(|n: i64| (n, n.to_string())).collect::<Vec<_>>());
+    assert!(!told.iter().any(|told| matches!(told, Told::Failed { .. })));
+    seen.note("the leader stands still for 4 s: 100 records, each once, in order, no failure told");
+}
+
+async fn brokers_restarted_in_turn_are_not_noticed_by_a_reader<W: World>(world: &W, seen: &Seen) {
+    let topic = topic_of(world, 3, &[]).await;
+    let broker = driver(world);
+    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
+    member.until_ends(&[(0, 0), (1, 0), (2, 0)]).await;
+    let mark = member.mark();
+    let producer = world.producer(&ProducerOptions { guarantee: Guarantee::Idempotent, ..quick(-1) }, None);
+    let mut sent = 0;
+    for node in NODES {
+        world.stop(node).await;
+        for partition in 0..3 {
+            producer.send_all(&topic, numbered(partition, sent..sent + 20)).await.expect("records");
+        }
+        sent += 20;
+        world.start(&[node]).await;
+        for partition in 0..3 {
+            let ask = || world.partition(&topic, partition);
+            let right = |state: &Result<PartitionState, Refusal>| {
+                state.as_ref().is_ok_and(|state| state.in_sync.len() == 3)
+            };
+            assert!(eventually("the in-sync set", ask, right).await.is_ok());
+        }
+    }
+    member.until_ends(&[(0, sent), (1, sent), (2, sent)]).await;
+    let told = member.leave().await;
+    for partition in 0..3 {
+        assert_eq!(delivered(&told, partition), (0..sent).map(|n| (n, n.to_string())).collect::<Vec<_>>());
+    }
+    assert!(!told.iter().any(|told| matches!(told, Told::Failed { .. })));
+    seen.note("each broker stopped and started while records are written: each delivered once, in order, no failure told");
+    let of_the_group = of_the_group(&told[mark..]);
+    assert!(!of_the_group.iter().any(|told| matches!(told, Told::Ended(_))), "{}", words(&of_the_group));
+}
+
+async fn all_brokers_killed_at_once_keep_what_they_acknowledged<W: World>(world: &W, seen: &Seen) {
+    let topic = topic_of(world, 1, &[]).await;
+    append(world, &topic, 0, 0..100).await;
+    let broker = driver(world);
+    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
+    member.until_delivered(0, 50).await;
+    append(world, &topic, 0, 100..200).await;
+    for node in NODES {
+        world.kill(node).await;
+    }
+    // One alone does not answer: it has no majority.
+    world.start(&NODES).await;
+    let log = eventually(
+        "the log",
+        || broker.offsets(&topic, 0),
+        |log| log.as_ref().is_ok_and(|log| log.end == 200),
+    )
+    .await;
+    assert!(log.is_ok_and(|log| log.start == 0));
+    member.until_delivered(0, 200).await;
+    append(world, &topic, 0, 200..210).await;
+    member.until_delivered(0, 210).await;
+    assert_eq!(offsets_delivered(&member.leave().await, 0), (0..210).collect::<Vec<_>>());
+    seen.note(
+        "200 records acknowledged, all brokers killed and started: 200 records; a member reads on, each once",
+    );
+}
+
+async fn an_unclean_election_puts_other_records_at_the_offsets_that_were_read<W: World>(
+    world: &W,
+    seen: &Seen,
+) {
+    let configs = [("min.insync.replicas", "1"), ("unclean.leader.election.enable", "true")];
+    let topic = placed(world, &[1, 2], &configs).await;
+    append(world, &topic, 0, 0..5).await;
+    world.pause(2).await;
+    in_sync(world, &topic, 1).await;
+    append(world, &topic, 0, 5..10).await;
+    let broker = driver(world);
+    let ask = || async { offsets(&broker, &topic).await.end };
+    eventually("all records", ask, |end| *end == 10).await;
+    assert_eq!(values_of(&read_all(&broker, &topic, 0, 0).await).len(), 10);
+    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
+    member.until_ends(&[(0, 10)]).await;
+    let mark = member.mark();
+    world.kill(1).await;
+    world.resume(2).await;
+    let leader = led_by_other_than(world, &topic, 1).await;
+    assert_eq!(leader, 2);
+    let answer = fetch(&broker, &topic, 10).await;
+    seen.note(format!(
+        "10 records read, an unclean election of a replica with 5: a fetch at 10: {}",
+        told(&answer)
+    ));
+    append(world, &topic, 0, 100..108).await;
+    let fetched = fetch(&broker, &topic, 10).await;
+    seen.note(format!("8 more: a fetch at 10: {}, no error", told(&fetched)));
+    assert_eq!(values_of(&fetched.expect("records").records), ["105", "106", "107"]);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let told = member.since(mark);
+    let failed = told.iter().any(|told| matches!(told, Told::Failed { kind: "out of range", .. }));
+    let records = delivered(&told, 0);
+    seen.note(format!(
+        "a member at 10 throughout: {}",
+        match (failed, records.is_empty()) {
+            (true, true) => "told that it is out of range",
+            (true, false) => "told that it is out of range, and delivered records",
+            (false, true) => "told nothing",
+            (false, false) => "delivered the other records, without an error",
+        }
+    ));
+    member.crash().await;
+}

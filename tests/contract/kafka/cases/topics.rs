@@ -1,0 +1,215 @@
+//! Topics: their descriptions, their ends and new beginnings, and their growth.
+
+use exactlyonce::broker::{Broker, BrokerError};
+
+use super::helpers::{
+    append, driver, eventually, fetch, kind, offsets, patiently, told, topic, topic_of, values_of,
+};
+use super::member::{Member, Positions, Told, delivered, offsets_delivered};
+use crate::kafka::world::{Client, Protocol, Refusal, Verb, World};
+use crate::suite::{Case, Seen, case};
+
+pub fn cases<W: World>() -> Vec<Case<W>> {
+    vec![
+        case!(an_unknown_topic_is_told_by_every_verb, [], "UNKNOWN_TOPIC_OR_PARTITION (Kafka protocol)"),
+        case!(a_topic_is_created_once, [], "TOPIC_ALREADY_EXISTS (Kafka protocol, CreateTopics)"),
+        case!(
+            a_topic_is_described_from_the_cluster,
+            [],
+            "DescribeTopicPartitions and DescribeConfigs; a topic has an id (KIP-516)"
+        ),
+        case!(
+            a_cleanup_policy_that_names_compaction_is_compacted,
+            [],
+            "cleanup.policy is a list of `delete` and `compact` (topic configuration)"
+        ),
+        case!(
+            a_recreated_topic_has_another_id_and_begins_at_zero,
+            [],
+            "a topic's id is never used again (KIP-516)"
+        ),
+        case!(
+            a_stored_position_reads_other_records_in_a_recreated_topic,
+            [],
+            "offsets begin at 0 again; a consumer that names no topic id is not told (KIP-516, rejected alternatives)"
+        ),
+        case!(
+            a_member_whose_topic_is_recreated_is_told_nothing,
+            [],
+            "a fetch by topic id: UNKNOWN_TOPIC_ID (KIP-516); librdkafka refreshes its metadata"
+        ),
+        case!(a_topic_cannot_lose_partitions, [], "INVALID_PARTITIONS (Kafka protocol, CreatePartitions)"),
+        case!(
+            classic_added_partitions_are_assigned_and_read_from_their_beginning,
+            [],
+            "found with the next metadata refresh, by default after 5 minutes (topic.metadata.refresh.interval.ms)"
+        ),
+        case!(
+            consumer_added_partitions_are_assigned_and_read_from_their_beginning,
+            [ConsumerProtocol],
+            "found by the broker (KIP-848)"
+        ),
+    ]
+}
+
+async fn an_unknown_topic_is_told_by_every_verb<W: World>(world: &W, seen: &Seen) {
+    let broker = driver(world);
+    let no = world.unique("no-such-topic");
+    let described = kind(&broker.topic(&no).await.expect_err("no topic"));
+    let offsets = kind(&broker.offsets(&no, 0).await.expect_err("no topic"));
+    let fetched = kind(&broker.fetch(&no, 0, 0, 10, 1000).await.expect_err("no topic"));
+    let subscribed = match broker.subscribe(&world.unique("group"), &no).await {
+        Ok(_) => "a membership",
+        Err(error) => kind(&error),
+    };
+    seen.note(format!("topic: {described}, offsets: {offsets}, fetch: {fetched}, subscribe: {subscribed}"));
+    assert!([described, offsets, fetched, subscribed].iter().all(|kind| *kind == "unknown topic"));
+}
+
+async fn a_topic_is_created_once<W: World>(world: &W, seen: &Seen) {
+    let topic = topic(world, &[]).await;
+    append(world, &topic, 0, 0..3).await;
+    assert_eq!(world.create_topic(&topic, 5, 1, &[]).await, Err(Refusal::TopicExists));
+    let broker = driver(world);
+    assert_eq!(broker.topic(&topic).await.expect("a topic").partitions, 1);
+    assert_eq!(offsets(&broker, &topic).await.end, 3);
+    seen.note("created again with 5 partitions: exists already; still 1 partition, end 3");
+}
+
+async fn a_topic_is_described_from_the_cluster<W: World>(world: &W, seen: &Seen) {
+    let topic = topic_of(world, 5, &[]).await;
+    let broker = driver(world);
+    let described = patiently(|| broker.topic(&topic)).await.expect("a topic");
+    assert_eq!(
+        (described.name.as_str(), described.partitions, described.replication),
+        (topic.as_str(), 5, 3)
+    );
+    assert!(!described.compacted && !described.id.is_empty());
+    seen.note("5 partitions, 3 replicas, not compacted, an id");
+    world.add_partitions(&topic, 6).await.expect("another partition");
+    let grown = patiently(|| broker.topic(&topic)).await.expect("a topic");
+    assert_eq!((grown.partitions, &grown.id), (6, &described.id));
+    seen.note("a partition added: 6 at once, the same id");
+}
+
+async fn a_cleanup_policy_that_names_compaction_is_compacted<W: World>(world: &W, seen: &Seen) {
+    let broker = driver(world);
+    for policy in ["delete", "compact", "compact,delete", "delete,compact"] {
+        let topic = topic(world, &[("cleanup.policy", policy)]).await;
+        let compacted = patiently(|| broker.topic(&topic)).await.expect("a topic").compacted;
+        seen.note(format!("{policy}: {compacted}"));
+        assert_eq!(compacted, policy.contains("compact"));
+    }
+    let topic = topic(world, &[]).await;
+    world.set_configs(&topic, &[("cleanup.policy", "compact")]).await.expect("a configuration");
+    let ask = || async { patiently(|| broker.topic(&topic)).await.expect("a topic").compacted };
+    eventually("the change of the policy", ask, |compacted| *compacted).await;
+    seen.note("changed to compact: true");
+}
+
+async fn a_recreated_topic_has_another_id_and_begins_at_zero<W: World>(world: &W, seen: &Seen) {
+    let topic = topic(world, &[]).await;
+    append(world, &topic, 0, 0..5).await;
+    let broker = driver(world);
+    let first = patiently(|| broker.topic(&topic)).await.expect("a topic");
+    world.delete_topic(&topic).await.expect("deleted");
+    let gone = broker.topic(&topic).await;
+    assert!(matches!(&gone, Err(BrokerError::UnknownTopic(_))), "{gone:?}");
+    world.create_topic(&topic, 1, 3, &[]).await.expect("created");
+    let second = patiently(|| broker.topic(&topic)).await.expect("a topic");
+    assert_ne!(first.id, second.id);
+    assert_eq!(append(world, &topic, 0, 0..1).await, [0]);
+    let ask = || broker.offsets(&topic, 0);
+    let right = |answer: &Result<exactlyonce::broker::LogOffsets, BrokerError>| {
+        answer.as_ref().is_ok_and(|offsets| offsets.start == 0 && offsets.end == 1)
+    };
+    assert!(eventually("the new log", ask, right).await.is_ok());
+    seen.note("deleted: unknown topic; recreated: another id, the first record has offset 0");
+}
+
+async fn a_stored_position_reads_other_records_in_a_recreated_topic<W: World>(world: &W, seen: &Seen) {
+    let topic = topic(world, &[]).await;
+    append(world, &topic, 0, 0..5).await;
+    world.delete_topic(&topic).await.expect("deleted");
+    world.create_topic(&topic, 1, 3, &[]).await.expect("created");
+    append(world, &topic, 0, 100..103).await;
+    let broker = driver(world);
+    seen.note(format!("position 5, 3 records in the new log: {}", told(&fetch(&broker, &topic, 5).await)));
+    append(world, &topic, 0, 103..108).await;
+    let fetched = fetch(&broker, &topic, 5).await;
+    seen.note(format!("8 records in the new log: {}, no error", told(&fetched)));
+    assert_eq!(values_of(&fetched.expect("records").records), ["105", "106", "107"]);
+}
+
+async fn a_member_whose_topic_is_recreated_is_told_nothing<W: World>(world: &W, seen: &Seen) {
+    let topic = topic(world, &[]).await;
+    append(world, &topic, 0, 0..5).await;
+    let broker = driver(world);
+    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
+    member.until_ends(&[(0, 5)]).await;
+    let mark = member.mark();
+    world.delete_topic(&topic).await.expect("deleted");
+    world.create_topic(&topic, 1, 3, &[]).await.expect("created");
+    append(world, &topic, 0, 100..108).await;
+    // Long enough for two refreshes of the metadata.
+    tokio::time::sleep(Client::default().metadata_interval * 3).await;
+    let told = member.since(mark);
+    let records = offsets_delivered(&told, 0);
+    // Whatever it is delivered follows on from its position: never silently from elsewhere.
+    let expected: Vec<_> = (5..).take(records.len()).collect();
+    assert_eq!(records, expected, "{told:?}");
+    assert!(patiently(|| broker.topic(&topic)).await.is_ok());
+    assert!(
+        !told.iter().any(|told| matches!(told, Told::Failed { .. } | Told::Lost(_) | Told::Ended(_))),
+        "{told:?}"
+    );
+    seen.note("position 5, recreated with 8 records: no error; what the member is delivered follows on from 5 in the new log; only the topic's id tells");
+    member.crash().await;
+}
+
+async fn a_topic_cannot_lose_partitions<W: World>(world: &W, seen: &Seen) {
+    let topic = topic_of(world, 3, &[]).await;
+    for total in [2, 3] {
+        assert_eq!(world.add_partitions(&topic, total).await, Err(Refusal::InvalidPartitions));
+    }
+    seen.note("3 partitions, 2 or 3 asked for: invalid partitions");
+}
+
+async fn classic_added_partitions_are_assigned_and_read_from_their_beginning<W: World>(
+    world: &W,
+    seen: &Seen,
+) {
+    added_partitions(world, seen, Protocol::Classic).await;
+}
+
+async fn consumer_added_partitions_are_assigned_and_read_from_their_beginning<W: World>(
+    world: &W,
+    seen: &Seen,
+) {
+    added_partitions(world, seen, Protocol::Consumer).await;
+}
+
+async fn added_partitions<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+    let topic = topic(world, &[]).await;
+    append(world, &topic, 0, 0..3).await;
+    let broker = world.broker(Client { protocol, ..Client::default() }, None);
+    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
+    member.until_ends(&[(0, 3)]).await;
+    world.add_partitions(&topic, 3).await.expect("two more partitions");
+    // Written before anybody can know of the partitions.
+    append(world, &topic, 1, 10..15).await;
+    append(world, &topic, 2, 20..25).await;
+    member.until_owns(3).await;
+    member.until_ends(&[(1, 5), (2, 5)]).await;
+    append(world, &topic, 0, 3..5).await;
+    member.until_delivered(0, 5).await;
+    let told = member.leave().await;
+    for partition in [1, 2] {
+        assert_eq!(offsets_delivered(&told, partition), [0, 1, 2, 3, 4]);
+        assert_eq!(delivered(&told, partition)[0].1, format!("{partition}0"));
+    }
+    assert_eq!(offsets_delivered(&told, 0), [0, 1, 2, 3, 4]);
+    assert!(!told.iter().any(|told| matches!(told, Told::Lost(_))));
+    seen.note("two partitions added, written to at once: assigned, and read from 0 to 4");
+    seen.note("the first partition was delivered once");
+}

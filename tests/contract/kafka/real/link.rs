@@ -1,0 +1,204 @@
+//! The network between one client and the brokers: a proxy before each of them.
+//!
+//! The client is given the proxies' addresses to begin with, and every address of a broker in an answer is
+//! replaced by its proxy's: host and port have the same length, so an answer's length and everything else in
+//! it stay as they were. Requests and answers are passed on whole, in order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+use crate::kafka::world::{Link, Request, What};
+
+const HOST: &str = "127.0.0.1";
+/// OffsetCommit, JoinGroup, Heartbeat, LeaveGroup, SyncGroup, ConsumerGroupHeartbeat.
+const OF_THE_GROUP: [i16; 6] = [8, 11, 12, 13, 14, 68];
+
+/// See [`Link`].
+pub struct Proxies {
+    shared: Arc<Shared>,
+    bootstrap: String,
+    listeners: Vec<AbortHandle>,
+}
+
+struct Shared {
+    cut: watch::Sender<Option<What>>,
+    lose: [AtomicU32; 3],
+    lost: AtomicU32,
+    /// Port of a broker, port of its proxy.
+    ports: Vec<(u16, u16)>,
+}
+
+impl Proxies {
+    /// A proxy for each broker of `127.0.0.1:PORT,...`.
+    pub fn new(runtime: &Handle, bootstrap: &str) -> Self {
+        let mut listeners = Vec::new();
+        let mut ports = Vec::new();
+        for address in bootstrap.split(',') {
+            let port = address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("host:port");
+            let listener = std::net::TcpListener::bind((HOST, 0)).expect("a free port");
+            listener.set_nonblocking(true).expect("a listener that does not block");
+            ports.push((port, listener.local_addr().expect("an address").port()));
+            listeners.push(listener);
+        }
+        let bootstrap: Vec<_> = ports.iter().map(|(_, proxy)| format!("{HOST}:{proxy}")).collect();
+        let shared = Arc::new(Shared {
+            cut: watch::Sender::new(None),
+            lose: Default::default(),
+            lost: AtomicU32::new(0),
+            ports: ports.clone(),
+        });
+        let _inside = runtime.enter();
+        let listeners = listeners
+            .into_iter()
+            .zip(ports)
+            .map(|(listener, (port, _))| {
+                let listener = TcpListener::from_std(listener).expect("a listener of tokio");
+                runtime.spawn(listen(listener, port, Arc::clone(&shared))).abort_handle()
+            })
+            .collect();
+        Self { shared, bootstrap: bootstrap.join(","), listeners }
+    }
+
+    /// Where a client begins.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+}
+
+/// Connections that are open live as long as their clients.
+impl Drop for Proxies {
+    fn drop(&mut self) {
+        self.mend();
+        self.listeners.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Link for Proxies {
+    fn cut(&self, what: What) {
+        self.shared.cut.send_replace(Some(what));
+    }
+
+    fn mend(&self) {
+        self.shared.cut.send_replace(None);
+    }
+
+    fn lose_answers(&self, of: Request, count: u32) {
+        self.shared.lose[of as usize].store(count, Ordering::SeqCst);
+    }
+
+    fn lost_answers(&self) -> u32 {
+        self.shared.lost.load(Ordering::SeqCst)
+    }
+}
+
+async fn listen(listener: TcpListener, port: u16, shared: Arc<Shared>) {
+    while let Ok((client, _)) = listener.accept().await {
+        tokio::spawn(connection(client, port, Arc::clone(&shared)));
+    }
+}
+
+async fn connection(client: TcpStream, port: u16, shared: Arc<Shared>) {
+    // A broker that is dead refuses; the client is told by the end of its connection.
+    let Ok(broker) = TcpStream::connect((HOST, port)).await else { return };
+    let (Ok(()), Ok(())) = (client.set_nodelay(true), broker.set_nodelay(true)) else { return };
+    let (client_in, client_out) = client.into_split();
+    let (broker_in, broker_out) = broker.into_split();
+    let (asked, answered) = mpsc::unbounded_channel();
+    // Whichever direction ends first ends both.
+    tokio::select! {
+        () = requests(client_in, broker_out, asked, &shared) => {}
+        () = answers(broker_in, client_out, answered, &shared) => {}
+    }
+}
+
+async fn frame(from: &mut OwnedReadHalf) -> Option<Vec<u8>> {
+    let length = from.read_i32().await.ok()?;
+    let mut frame = vec![0; usize::try_from(length).ok()?];
+    from.read_exact(&mut frame).await.ok()?;
+    Some(frame)
+}
+
+async fn write(to: &mut OwnedWriteHalf, frame: &[u8]) -> Option<()> {
+    let mut whole = i32::try_from(frame.len()).ok()?.to_be_bytes().to_vec();
+    whole.extend_from_slice(frame);
+    to.write_all(&whole).await.ok()
+}
+
+async fn passes(shared: &Shared, stops: impl Fn(What) -> bool) -> Option<()> {
+    shared.cut.subscribe().wait_for(|cut| !cut.is_some_and(&stops)).await.ok().map(|_| ())
+}
+
+async fn requests(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    asked: mpsc::UnboundedSender<i16>,
+    shared: &Shared,
+) {
+    while let Some(frame) = frame(&mut from).await {
+        let key = frame.get(..2).map_or(-1, |key| i16::from_be_bytes([key[0], key[1]]));
+        let stops = |what| what == What::All || OF_THE_GROUP.contains(&key);
+        if passes(shared, stops).await.is_none()
+            || asked.send(key).is_err()
+            || write(&mut to, &frame).await.is_none()
+        {
+            return;
+        }
+    }
+}
+
+async fn answers(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut answered: mpsc::UnboundedReceiver<i16>,
+    shared: &Shared,
+) {
+    let mut pending = VecDeque::new();
+    while let Some(mut frame) = frame(&mut from).await {
+        while let Ok(key) = answered.try_recv() {
+            pending.push_back(key);
+        }
+        let key = pending.pop_front().unwrap_or(-1);
+        if passes(shared, |what| what == What::All).await.is_none() {
+            return;
+        }
+        let kind = match key {
+            0 => Some(Request::Produce),
+            1 => Some(Request::Fetch),
+            3 => Some(Request::Metadata),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            let left = &shared.lose[kind as usize];
+            let one_less = |left: u32| left.checked_sub(1);
+            if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+                shared.lost.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
+        }
+        redirect(&mut frame, &shared.ports);
+        if write(&mut to, &frame).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Wherever a broker's host and port stand, the port becomes its proxy's.
+fn redirect(frame: &mut [u8], ports: &[(u16, u16)]) {
+    let mut at = 0;
+    while let Some(found) = frame[at..].windows(HOST.len()).position(|bytes| bytes == HOST.as_bytes()) {
+        at += found + HOST.len();
+        let Some(port) = frame.get_mut(at..at + 4) else { return };
+        let value = u32::from_be_bytes([port[0], port[1], port[2], port[3]]);
+        if let Some((_, proxy)) = ports.iter().find(|(broker, _)| u32::from(*broker) == value) {
+            port.copy_from_slice(&u32::from(*proxy).to_be_bytes());
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! Real Kafka: the three brokers of `docker/local/cluster`.
+
+mod link;
+mod producer;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use exactlyonce::broker::kafka::{GroupProtocol, KafkaBroker, KafkaOptions};
+use rdkafka::TopicPartitionList;
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+    TopicResult,
+};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::Offset;
+use tokio::runtime::Runtime;
+
+use self::link::Proxies;
+use self::producer::{RealProducer, refusal, refusal_of_code};
+use super::world::{Client, NODES, PartitionState, ProducerOptions, Protocol, Refusal, Verb, World};
+use crate::real::Cluster;
+use crate::suite;
+
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Three brokers of `docker/local/cluster`.
+pub struct Real {
+    cluster: Arc<Cluster>,
+    addresses: Vec<String>,
+    bootstrap: String,
+    /// The proxies' own, for a case's thread may block.
+    runtime: Runtime,
+    admin: AdminClient<DefaultClientContext>,
+    run: u128,
+    names: AtomicU32,
+    state: Mutex<State>,
+}
+
+/// What [`suite::World::heal`] has to undo.
+#[derive(Default)]
+struct State {
+    topics: BTreeSet<String>,
+    paused: BTreeSet<i32>,
+    dead: BTreeSet<i32>,
+}
+
+impl Real {
+    /// Finds them.
+    pub fn start() -> Result<Self, String> {
+        let cluster = Cluster::find()?;
+        let addresses = cluster.addresses("KAFKA", 3)?;
+        let bootstrap = addresses.join(",");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(|error| format!("no runtime for proxies: {error}"))?;
+        let admin = config(&bootstrap).create().map_err(|error| format!("no client: {error}"))?;
+        let run = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_millis());
+        Ok(Self {
+            cluster: Arc::new(cluster),
+            addresses,
+            bootstrap,
+            runtime,
+            admin,
+            run,
+            names: AtomicU32::new(0),
+            state: Mutex::default(),
+        })
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn verb(&self, verb: &'static str, nodes: &[i32]) {
+        self.try_verb(verb, nodes).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    async fn try_verb(&self, verb: &'static str, nodes: &[i32]) -> Result<(), String> {
+        let cluster = Arc::clone(&self.cluster);
+        let names: Vec<_> = nodes.iter().map(|node| format!("kafka-{node}")).collect();
+        let call = move || {
+            let names = names.iter().map(String::as_str);
+            cluster.run(&std::iter::once(verb).chain(names).collect::<Vec<_>>())
+        };
+        tokio::task::spawn_blocking(call).await.map_err(|error| error.to_string())??;
+        Ok(())
+    }
+
+    /// Those that neither stand still nor are gone.
+    fn answering(&self) -> Vec<&str> {
+        let state = self.state();
+        let well = |node: &i32| !state.paused.contains(node) && !state.dead.contains(node);
+        NODES.iter().filter(|node| well(node)).map(|&node| self.address(node)).collect()
+    }
+
+    fn address(&self, node: i32) -> &str {
+        &self.addresses[usize::try_from(node - 1).expect("nodes are numbered from 1")]
+    }
+
+    /// What every answering broker says of a topic.
+    async fn views(&self, topic: &str) -> Result<Vec<Option<Vec<PartitionState>>>, String> {
+        let mut views = Vec::new();
+        for address in self.answering() {
+            let described = wire::metadata(address, Some(topic)).await.map_err(|error| error.to_string())?;
+            views.extend(described.into_iter().map(|topic| topic.partitions));
+        }
+        Ok(views)
+    }
+
+    async fn settle(&self, topic: &str, right: impl Fn(&Option<Vec<PartitionState>>) -> bool) {
+        let all = || async { self.views(topic).await.is_ok_and(|views| views.iter().all(&right)) };
+        assert!(within(PATIENCE, all).await, "the brokers do not agree on {topic}");
+    }
+
+    async fn create(&self, topic: NewTopic<'_>) -> Result<(), Refusal> {
+        let (name, partitions) = (topic.name.to_owned(), topic.num_partitions as usize);
+        one(self.admin.create_topics([&topic], &options()).await)?;
+        self.state().topics.insert(name.clone());
+        self.settle(&name, |view| {
+            view.as_ref().is_some_and(|states| {
+                states.len() == partitions && states.iter().all(|state| state.leader.is_some())
+            })
+        })
+        .await;
+        Ok(())
+    }
+
+    /// Calls a client of this group on a thread that may block.
+    async fn with_consumer<T: Send + 'static>(
+        &self,
+        group: &str,
+        call: impl FnOnce(&BaseConsumer) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let mut config = config(&self.bootstrap);
+        config.set("group.id", group).set("isolation.level", "read_uncommitted");
+        let made = move || config.create::<BaseConsumer>().and_then(|consumer| call(&consumer));
+        let done = tokio::task::spawn_blocking(made).await.expect("the call ends");
+        done.map_err(|error| refusal(&error))
+    }
+}
+
+fn config(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", bootstrap)
+        .set("reconnect.backoff.max.ms", "500")
+        .set("enable.auto.commit", "false")
+        .set("socket.timeout.ms", "10000")
+        .set_log_level(RDKafkaLogLevel::Critical);
+    config
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
+}
+
+fn one(results: Result<Vec<TopicResult>, KafkaError>) -> Result<(), Refusal> {
+    for result in results.map_err(|error| refusal(&error))? {
+        result.map_err(|(_, code)| refusal_of_code(code))?;
+    }
+    Ok(())
+}
+
+async fn within<F: Future<Output = bool>>(patience: Duration, mut true_now: impl FnMut() -> F) -> bool {
+    let deadline = tokio::time::Instant::now() + patience;
+    loop {
+        if true_now().await {
+            return true;
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// `String.hashCode` of Java, by which a group finds its partition of `__consumer_offsets`.
+fn java_hash(text: &str) -> i32 {
+    text.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
+}
+
+impl suite::World for Real {
+    type Verb = Verb;
+    const VERBS: &'static [Verb] = &[
+        Verb::Pause,
+        Verb::Kill,
+        Verb::Stop,
+        Verb::Cut,
+        Verb::LoseAnswers,
+        Verb::Transactions,
+        Verb::Compaction,
+        Verb::ConsumerProtocol,
+        Verb::Compression,
+        Verb::PreferredElection,
+        Verb::UncleanElection,
+    ];
+
+    async fn heal(&self, _case: &str) -> Result<(), String> {
+        let (paused, dead, topics) = {
+            let state = self.state();
+            (state.paused.clone(), state.dead.iter().copied().collect::<Vec<_>>(), state.topics.clone())
+        };
+        for node in paused {
+            self.try_verb("resume", &[node]).await?;
+            self.state().paused.remove(&node);
+        }
+        if !dead.is_empty() {
+            self.try_verb("start", &dead).await?;
+            self.state().dead.clear();
+        }
+        let topics: Vec<_> = topics.iter().map(String::as_str).collect();
+        if !topics.is_empty() {
+            let deleted = self.admin.delete_topics(&topics, &options()).await;
+            deleted.map_err(|error| format!("{topics:?} could not be deleted: {error}"))?;
+            self.state().topics.clear();
+        }
+        let in_sync = || async {
+            for address in self.answering() {
+                let Ok(topics) = wire::metadata(address, None).await else { return false };
+                let whole = |state: &PartitionState| {
+                    state.leader.is_some() && state.in_sync.len() == state.replicas.len()
+                };
+                if !topics.iter().flat_map(|topic| topic.partitions.iter().flatten()).all(whole) {
+                    return false;
+                }
+            }
+            true
+        };
+        if within(Duration::from_secs(60), in_sync).await {
+            Ok(())
+        } else {
+            Err("the brokers are not in sync again after 60 s".to_owned())
+        }
+    }
+
+    async fn finish(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl World for Real {
+    type Broker = KafkaBroker;
+    type Link = Proxies;
+    type Producer = RealProducer;
+    type Transactional = RealProducer;
+
+    fn unique(&self, prefix: &str) -> String {
+        format!("{prefix}-{}-{}", self.run, self.names.fetch_add(1, Ordering::SeqCst))
+    }
+
+    fn link(&self) -> Proxies {
+        Proxies::new(self.runtime.handle(), &self.bootstrap)
+    }
+
+    fn broker(&self, client: Client, link: Option<&Proxies>) -> KafkaBroker {
+        let mut options = KafkaOptions::new(link.map_or(self.bootstrap.as_str(), Proxies::bootstrap));
+        options.group_protocol = match client.protocol {
+            Protocol::Classic => GroupProtocol::Classic,
+            Protocol::Consumer => GroupProtocol::Consumer,
+        };
+        options.session_timeout = Protocol::Classic.session();
+        options.metadata_interval = client.metadata_interval;
+        options.commit_offsets = client.commit_offsets;
+        let properties = [("reconnect.backoff.max.ms", "500")];
+        options.properties =
+            BTreeMap::from(properties.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        KafkaBroker::connect(&options).expect("options that the driver takes")
+    }
+
+    fn producer(&self, options: &ProducerOptions, link: Option<&Proxies>) -> RealProducer {
+        RealProducer::new(link.map_or(self.bootstrap.as_str(), Proxies::bootstrap), options)
+    }
+
+    async fn transactional(&self, id: &str, timeout: Duration) -> Result<RealProducer, Refusal> {
+        RealProducer::transactional(&self.bootstrap, id, timeout).await
+    }
+
+    async fn create_topic(
+        &self,
+        topic: &str,
+        partitions: i32,
+        replication: i32,
+        configs: &[(&str, &str)],
+    ) -> Result<(), Refusal> {
+        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(replication));
+        new.config = configs.to_vec();
+        self.create(new).await
+    }
+
+    async fn create_topic_on(
+        &self,
+        topic: &str,
+        replicas: &[i32],
+        configs: &[(&str, &str)],
+    ) -> Result<(), Refusal> {
+        let assignment = [replicas];
+        let mut new = NewTopic::new(topic, 1, TopicReplication::Variable(&assignment));
+        new.config = configs.to_vec();
+        self.create(new).await
+    }
+
+    async fn delete_topic(&self, topic: &str) -> Result<(), Refusal> {
+        one(self.admin.delete_topics(&[topic], &options()).await)?;
+        self.state().topics.remove(topic);
+        self.settle(topic, Option::is_none).await;
+        Ok(())
+    }
+
+    async fn add_partitions(&self, topic: &str, total: i32) -> Result<(), Refusal> {
+        let total = usize::try_from(total).expect("a number of partitions");
+        one(self.admin.create_partitions([&NewPartitions::new(topic, total)], &options()).await)?;
+        self.settle(topic, |view| {
+            view.as_ref().is_some_and(|states| {
+                states.len() == total && states.iter().all(|state| state.leader.is_some())
+            })
+        })
+        .await;
+        Ok(())
+    }
+
+    async fn delete_records(&self, topic: &str, partition: i32, before: Option<i64>) -> Result<i64, Refusal> {
+        let mut list = TopicPartitionList::new();
+        let before = before.map_or(Offset::End, Offset::Offset);
+        list.add_partition_offset(topic, partition, before).map_err(|error| refusal(&error))?;
+        let done = self.admin.delete_records(&list, &options()).await.map_err(|error| refusal(&error))?;
+        let partition = done.find_partition(topic, partition).expect("the partition that was asked for");
+        partition.error().map_err(|error| refusal(&error))?;
+        Ok(partition.offset().to_raw().unwrap_or(-1))
+    }
+
+    async fn set_configs(&self, topic: &str, configs: &[(&str, &str)]) -> Result<(), Refusal> {
+        let mut change = AlterConfig::new(ResourceSpecifier::Topic(topic));
+        for (name, value) in configs {
+            change = change.set(name, value);
+        }
+        let results =
+            self.admin.alter_configs([&change], &options()).await.map_err(|error| refusal(&error))?;
+        results
+            .into_iter()
+            .try_for_each(|result| result.map(|_| ()).map_err(|(_, code)| refusal_of_code(code)))
+    }
+
+    async fn partition(&self, topic: &str, partition: i32) -> Result<PartitionState, Refusal> {
+        // As the first broker that answers has it; a case waits for what it wants to see.
+        for address in self.answering() {
+            if let Ok(described) = wire::metadata(address, Some(topic)).await {
+                let described = described.into_iter().find(|described| described.name == topic);
+                let partitions = described.and_then(|topic| topic.partitions).ok_or(Refusal::UnknownTopic)?;
+                let index = usize::try_from(partition).unwrap_or(usize::MAX);
+                return partitions.get(index).cloned().ok_or(Refusal::UnknownTopic);
+            }
+        }
+        Err(Refusal::TimedOut)
+    }
+
+    async fn high_watermark(&self, topic: &str, partition: i32) -> Result<i64, Refusal> {
+        let topic = topic.to_owned();
+        let asked = move |consumer: &BaseConsumer| consumer.fetch_watermarks(&topic, partition, PATIENCE);
+        self.with_consumer("contract", asked).await.map(|(_, high)| high)
+    }
+
+    async fn coordinator(&self, group: &str) -> Result<i32, Refusal> {
+        const OFFSETS: &str = "__consumer_offsets";
+        for address in self.answering() {
+            let Ok(described) = wire::metadata(address, Some(OFFSETS)).await else { continue };
+            let partitions = described.into_iter().find_map(|topic| topic.partitions).unwrap_or_default();
+            let count = i32::try_from(partitions.len()).expect("a number of partitions").max(1);
+            let index = usize::try_from((java_hash(group) & i32::MAX) % count).expect("not negative");
+            return partitions.get(index).and_then(|state| state.leader).ok_or(Refusal::UnknownTopic);
+        }
+        Err(Refusal::TimedOut)
+    }
+
+    async fn committed(&self, group: &str, topic: &str, partition: i32) -> Result<Option<i64>, Refusal> {
+        let topic = topic.to_owned();
+        let asked = move |consumer: &BaseConsumer| {
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&topic, partition);
+            let committed = consumer.committed_offsets(list, PATIENCE)?;
+            Ok(committed.find_partition(&topic, partition).and_then(|found| match found.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            }))
+        };
+        self.with_consumer(group, asked).await
+    }
+
+    async fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64) -> Result<(), Refusal> {
+        let topic = topic.to_owned();
+        let asked = move |consumer: &BaseConsumer| {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(&topic, partition, Offset::Offset(offset))?;
+            consumer.commit(&list, CommitMode::Sync)
+        };
+        self.with_consumer(group, asked).await
+    }
+
+    async fn elect_preferred(&self, topic: &str, partition: i32) -> Result<(), Refusal> {
+        let address = *self.answering().first().ok_or(Refusal::TimedOut)?;
+        let asked = wire::elect_preferred(address, topic, partition).await;
+        asked.map_err(|error| Refusal::Other(error.to_string()))
+    }
+
+    async fn pause(&self, node: i32) {
+        self.state().paused.insert(node);
+        self.verb("pause", &[node]).await;
+    }
+
+    async fn resume(&self, node: i32) {
+        self.verb("resume", &[node]).await;
+        self.state().paused.remove(&node);
+    }
+
+    async fn kill(&self, node: i32) {
+        self.state().dead.insert(node);
+        self.verb("kill", &[node]).await;
+        self.state().paused.remove(&node);
+    }
+
+    async fn stop(&self, node: i32) {
+        self.state().dead.insert(node);
+        self.verb("stop", &[node]).await;
+    }
+
+    async fn start(&self, nodes: &[i32]) {
+        self.verb("start", nodes).await;
+        self.state().dead.retain(|node| !nodes.contains(node));
+    }
+}

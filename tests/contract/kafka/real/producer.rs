@@ -1,0 +1,181 @@
+//! Producers on librdkafka.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use tokio::sync::oneshot;
+
+use crate::kafka::world::{
+    Guarantee, NewRecord, ProducerOptions, Refusal, TestProducer, TransactionalProducer,
+};
+
+/// How long a call that blocks may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+type Answer = Result<(i32, i64), Refusal>;
+
+/// Hands each delivery report to whoever waits for it.
+pub struct Reports;
+
+impl ClientContext for Reports {
+    // Connections that break are what these cases are about.
+    fn error(&self, _: KafkaError, _: &str) {}
+    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {}
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Box<oneshot::Sender<Answer>>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, answer: Self::DeliveryOpaque) {
+        let result = match result {
+            Ok(message) => Ok((message.partition(), message.offset())),
+            Err((error, _)) => Err(refusal(error)),
+        };
+        // Whoever no longer waits needs no answer.
+        let _ = answer.send(result);
+    }
+}
+
+/// A producer, transactional or not.
+#[derive(Clone)]
+pub struct RealProducer(Arc<ThreadedProducer<Reports>>);
+
+impl RealProducer {
+    pub fn new(bootstrap: &str, options: &ProducerOptions) -> Self {
+        let milliseconds = |duration: Duration| duration.as_millis().to_string();
+        let mut config = config(bootstrap);
+        config
+            .set("acks", options.acks.to_string())
+            .set("request.timeout.ms", milliseconds(options.request_timeout))
+            .set("socket.timeout.ms", milliseconds(options.request_timeout))
+            .set("message.timeout.ms", milliseconds(options.delivery_timeout))
+            .set("message.send.max.retries", options.retries.to_string())
+            .set("enable.idempotence", (options.guarantee == Guarantee::Idempotent).to_string());
+        if let Some(compression) = options.compression {
+            config.set("compression.type", compression);
+        }
+        Self(Arc::new(config.create_with_context(Reports).expect("a producer")))
+    }
+
+    /// With a transactional id; fences whoever had it before.
+    pub async fn transactional(bootstrap: &str, id: &str, timeout: Duration) -> Result<Self, Refusal> {
+        let mut config = config(bootstrap);
+        config.set("transactional.id", id).set("transaction.timeout.ms", timeout.as_millis().to_string());
+        config.set("message.timeout.ms", timeout.as_millis().to_string());
+        let producer = Self(Arc::new(config.create_with_context(Reports).expect("a producer")));
+        producer.blocking(|producer| producer.init_transactions(PATIENCE)).await?;
+        Ok(producer)
+    }
+
+    async fn blocking(
+        &self,
+        call: impl FnOnce(&ThreadedProducer<Reports>) -> Result<(), KafkaError> + Send + 'static,
+    ) -> Result<(), Refusal> {
+        let producer = Arc::clone(&self.0);
+        let done = tokio::task::spawn_blocking(move || call(&producer)).await.expect("the call ends");
+        done.map_err(|error| refusal(&error))
+    }
+
+    fn enqueue(&self, topic: &str, record: NewRecord) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let mut headers = OwnedHeaders::new();
+        for (key, value) in &record.headers {
+            headers = headers.insert(Header { key, value: Some(value) });
+        }
+        let record = BaseRecord {
+            topic,
+            partition: record.partition,
+            payload: record.value.as_deref(),
+            key: record.key.as_deref(),
+            timestamp: record.timestamp,
+            headers: (!record.headers.is_empty()).then_some(headers),
+            delivery_opaque: Box::new(answer),
+        };
+        self.0.send(record).map_err(|(error, _)| refusal(&error))?;
+        Ok(answered)
+    }
+}
+
+fn config(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", bootstrap)
+        .set("partitioner", "consistent")
+        .set("linger.ms", "2")
+        .set("message.max.bytes", "20000000")
+        .set("reconnect.backoff.max.ms", "500")
+        .set("topic.metadata.refresh.interval.ms", "1000")
+        .set_log_level(rdkafka::config::RDKafkaLogLevel::Critical);
+    config
+}
+
+impl TestProducer for RealProducer {
+    async fn send(&self, topic: &str, record: NewRecord) -> Answer {
+        self.enqueue(topic, record)?.await.expect("every record has its report")
+    }
+
+    async fn send_all(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(i32, i64)>, Refusal> {
+        let mut waiting = Vec::new();
+        for record in records {
+            waiting.push(self.enqueue(topic, record)?);
+        }
+        let mut answers = Vec::new();
+        for answer in waiting {
+            answers.push(answer.await.expect("every record has its report")?);
+        }
+        Ok(answers)
+    }
+}
+
+impl TransactionalProducer for RealProducer {
+    async fn begin(&self) -> Result<(), Refusal> {
+        self.blocking(|producer| producer.begin_transaction()).await
+    }
+
+    async fn commit(&self) -> Result<(), Refusal> {
+        self.blocking(|producer| producer.commit_transaction(PATIENCE)).await
+    }
+
+    async fn abort(&self) -> Result<(), Refusal> {
+        self.blocking(|producer| producer.abort_transaction(PATIENCE)).await
+    }
+}
+
+/// A client's error in the world's terms.
+pub fn refusal(error: &KafkaError) -> Refusal {
+    let code = match error {
+        // A fatal error hides its reason behind its own code.
+        KafkaError::Transaction(error) => error.code(),
+        error => error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),
+    };
+    refusal_of_code(code)
+}
+
+/// The same, of the code alone.
+pub fn refusal_of_code(code: RDKafkaErrorCode) -> Refusal {
+    match code {
+        RDKafkaErrorCode::NotEnoughReplicas | RDKafkaErrorCode::NotEnoughReplicasAfterAppend => {
+            Refusal::NotEnoughReplicas
+        }
+        RDKafkaErrorCode::MessageTimedOut
+        | RDKafkaErrorCode::OperationTimedOut
+        | RDKafkaErrorCode::RequestTimedOut => Refusal::TimedOut,
+        RDKafkaErrorCode::BrokerTransportFailure => Refusal::Disconnected,
+        RDKafkaErrorCode::MessageSizeTooLarge => Refusal::TooLarge,
+        RDKafkaErrorCode::ProducerFenced
+        | RDKafkaErrorCode::Fenced
+        | RDKafkaErrorCode::InvalidProducerEpoch => Refusal::Fenced,
+        RDKafkaErrorCode::UnknownTopic
+        | RDKafkaErrorCode::UnknownTopicOrPartition
+        | RDKafkaErrorCode::UnknownPartition => Refusal::UnknownTopic,
+        RDKafkaErrorCode::TopicAlreadyExists => Refusal::TopicExists,
+        RDKafkaErrorCode::OffsetOutOfRange => Refusal::OutOfRange,
+        RDKafkaErrorCode::InvalidPartitions => Refusal::InvalidPartitions,
+        other => Refusal::Other(format!("{other:?}")),
+    }
+}

@@ -1,0 +1,131 @@
+//! Two requests by hand: what librdkafka's safe API does not offer, or not of a chosen broker.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::kafka::world::PartitionState;
+
+const METADATA: i16 = 3;
+const ELECT_LEADERS: i16 = 43;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a broker says of a topic: the state of each partition, by number; `None` if it knows no such topic.
+pub struct Described {
+    pub name: String,
+    pub partitions: Option<Vec<PartitionState>>,
+}
+
+/// The topics as one broker knows them: one, or all of them.
+pub async fn metadata(address: &str, topic: Option<&str>) -> io::Result<Vec<Described>> {
+    let mut body = Vec::new();
+    match topic {
+        Some(topic) => {
+            body.extend(1_i32.to_be_bytes());
+            put_string(&mut body, topic);
+        }
+        None => body.extend((-1_i32).to_be_bytes()),
+    }
+    let answer = ask(address, METADATA, 1, &body).await?;
+    let mut answer = Answer { bytes: &answer };
+    for _ in 0..answer.int32()? {
+        answer.int32()?;
+        answer.string()?;
+        answer.int32()?;
+        answer.string()?;
+    }
+    answer.int32()?; // the controller
+    let mut topics = Vec::new();
+    for _ in 0..answer.int32()? {
+        let error = answer.int16()?;
+        let name = answer.string()?;
+        answer.int8()?;
+        let mut partitions = Vec::new();
+        for _ in 0..answer.int32()? {
+            answer.int16()?;
+            let number = answer.int32()?;
+            let leader = answer.int32()?;
+            let replicas = answer.int32s()?;
+            let mut in_sync = answer.int32s()?;
+            in_sync.sort_unstable();
+            let state = PartitionState { leader: (leader >= 0).then_some(leader), replicas, in_sync };
+            partitions.push((number, state));
+        }
+        partitions.sort_unstable_by_key(|(number, _)| *number);
+        let partitions = partitions.into_iter().map(|(_, state)| state).collect();
+        topics.push(Described { name, partitions: (error == 0).then_some(partitions) });
+    }
+    Ok(topics)
+}
+
+/// The preferred leader election of a partition; the broker passes it on to the controller.
+pub async fn elect_preferred(address: &str, topic: &str, partition: i32) -> io::Result<()> {
+    let mut body = vec![0]; // preferred
+    body.extend(1_i32.to_be_bytes());
+    put_string(&mut body, topic);
+    body.extend(1_i32.to_be_bytes());
+    body.extend(partition.to_be_bytes());
+    body.extend(10_000_i32.to_be_bytes());
+    ask(address, ELECT_LEADERS, 1, &body).await.map(|_| ())
+}
+
+fn put_string(body: &mut Vec<u8>, text: &str) {
+    body.extend((text.len() as i16).to_be_bytes());
+    body.extend(text.as_bytes());
+}
+
+async fn ask(address: &str, key: i16, version: i16, body: &[u8]) -> io::Result<Vec<u8>> {
+    let exchange = async {
+        let mut connection = TcpStream::connect(address).await?;
+        let mut frame = Vec::new();
+        frame.extend(key.to_be_bytes());
+        frame.extend(version.to_be_bytes());
+        frame.extend(1_i32.to_be_bytes());
+        put_string(&mut frame, "contract");
+        frame.extend(body);
+        connection.write_i32(frame.len() as i32).await?;
+        connection.write_all(&frame).await?;
+        let length = connection.read_i32().await?;
+        let mut answer = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+        connection.read_exact(&mut answer).await?;
+        Ok(answer.split_off(4.min(answer.len())))
+    };
+    tokio::time::timeout(PATIENCE, exchange).await?
+}
+
+struct Answer<'a> {
+    bytes: &'a [u8],
+}
+
+impl Answer<'_> {
+    fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let (taken, rest) = self.bytes.split_first_chunk().ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.bytes = rest;
+        Ok(*taken)
+    }
+
+    fn int8(&mut self) -> io::Result<i8> {
+        self.take().map(i8::from_be_bytes)
+    }
+
+    fn int16(&mut self) -> io::Result<i16> {
+        self.take().map(i16::from_be_bytes)
+    }
+
+    fn int32(&mut self) -> io::Result<i32> {
+        self.take().map(i32::from_be_bytes)
+    }
+
+    fn int32s(&mut self) -> io::Result<Vec<i32>> {
+        (0..self.int32()?).map(|_| self.int32()).collect()
+    }
+
+    fn string(&mut self) -> io::Result<String> {
+        let length = usize::try_from(self.int16()?).unwrap_or(0);
+        let (taken, rest) = self.bytes.split_at_checked(length).ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.bytes = rest;
+        Ok(String::from_utf8_lossy(taken).into_owned())
+    }
+}
