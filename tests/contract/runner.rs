@@ -60,12 +60,22 @@ pub struct Plan<W: World> {
     pub start: fn() -> Result<W, String>,
 }
 
+/// A name, and what is documented.
+type Named = (&'static str, &'static str);
+
+/// The part of the document that a world writes.
+struct Part {
+    service: &'static str,
+    column: &'static str,
+    cases: Vec<Named>,
+}
+
 struct State<W> {
     runtime: Runtime,
     start: fn() -> Result<W, String>,
     world: Option<Result<W, String>>,
     observed: BTreeMap<&'static str, String>,
-    write: Option<(&'static str, &'static str, Vec<(&'static str, &'static str)>)>,
+    write: Option<Part>,
 }
 
 /// What is left to do after the last case.
@@ -80,7 +90,7 @@ impl<W: World> Finish for Arc<Mutex<State<W>>> {
         if let Some(Ok(world)) = &state.world {
             state.runtime.block_on(world.finish())?;
         }
-        if let Some((service, column, cases)) = &state.write {
+        if let Some(Part { service, column, cases }) = &state.write {
             let path = document::path();
             let text =
                 std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -137,7 +147,7 @@ pub fn add<W: World + Send>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<W>) 
             observed.insert(case.name, format!("*not applicable: {reason}*"));
         }
     }
-    let write = (mode.services && mode.write).then_some((service, column, names));
+    let write = (mode.services && mode.write).then_some(Part { service, column, cases: names });
     let state = Arc::new(Mutex::new(State { runtime, start, world: None, observed, write }));
     let (disturbing, quiet): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| !case.needs.is_empty());
     for case in quiet.into_iter().chain(disturbing) {
@@ -156,10 +166,18 @@ pub fn add<W: World + Send>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<W>) 
 fn one<W: World>(state: &Mutex<State<W>>, case: &Case<W>, service: &str, column: &str) -> Result<(), Failed> {
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     let state = &mut *state;
+    let first = state.world.is_none();
     let world = match state.world.get_or_insert_with(state.start) {
         Ok(world) => world,
         Err(error) => return Err(Failed::from(&*error)),
     };
+    if first {
+        block_on(
+            &state.runtime,
+            case.name,
+            Box::pin(async { world.heal(case.name).await.map_err(Failed::from) }),
+        )??;
+    }
     println!();
     let began = Instant::now();
     let seen = Seen::nothing(case.name);

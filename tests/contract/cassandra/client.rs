@@ -183,7 +183,8 @@ impl Keyspace {
 
     /// Waits until all nodes have one schema.
     pub async fn agree(&self) {
-        let end = Instant::now() + Duration::from_secs(30);
+        // A node that missed a change asks for it after a minute.
+        let end = Instant::now() + Duration::from_secs(100);
         loop {
             let mut versions = Vec::new();
             for client in &self.clients {

@@ -72,9 +72,9 @@ pub trait World: crate::suite::World<Verb = Verb> {
     /// Undoes [`silence`](World::silence): returns when all know each other to be up.
     async fn end_silence(&self);
 
-    /// [`Verb::Compact`], on all nodes: a table is flushed, and, if `merge`, what was flushed is compacted into
-    /// one, without what may be purged.
-    async fn compact(&self, keyspace: &str, table: &str, merge: bool);
+    /// [`Verb::Compact`], on all nodes: a keyspace's tables are flushed, and, if `merge`, what was flushed of each
+    /// is compacted into one, without what may be purged.
+    async fn compact(&self, keyspace: &str, merge: bool);
 
     /// [`Verb::HoldHints`].
     async fn hold_hints(&self);

@@ -24,7 +24,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
         ),
         case!(
             a_killed_node_is_taken_for_up_until_gossip_notices,
-            [Kill, HintedHandoff],
+            [Kill],
             "A failure detector suspects a node by the heartbeats it misses; until then writes to it time out (architecture/dynamo: Failure Detection)",
         ),
         case!(
@@ -99,7 +99,6 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 async fn a_killed_node_is_taken_for_up_until_gossip_notices<W: World>(world: &W, seen: &Seen) {
-    world.hinted_handoff(false).await;
     let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     world.kill(&[1, 2]).await;

@@ -1,7 +1,10 @@
 //! Write timestamps: which write of a cell wins.
 
+use std::time::Duration;
+
 use scylla::statement::Consistency;
 use scylla::value::CqlTimestamp;
+use tokio::time::sleep;
 
 use super::{COUNTS, ROWS, batch};
 use crate::cassandra::client::{Keyspace, ending};
@@ -308,7 +311,7 @@ async fn an_expired_value_is_null_and_does_not_give_way_to_an_older_one<W: World
     a.ok("INSERT INTO KS.counts (id, count) VALUES (1, 10) USING TIMESTAMP 10").await;
     a.ok("UPDATE KS.counts USING TIMESTAMP 20 AND TTL 1 SET count = 12 WHERE id = 1").await;
     const READ: &str = "SELECT count FROM KS.counts WHERE id = 1";
-    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    sleep(Duration::from_millis(2500)).await;
     b.expect(seen, "10 at 10, 12 at 20 for a second, later", READ, "(null)").await;
     a.ok("INSERT INTO KS.counts (id, count) VALUES (1, 11) USING TIMESTAMP 15").await;
     b.expect(seen, "then 11 at 15", READ, "(null)").await;
@@ -317,7 +320,7 @@ async fn an_expired_value_is_null_and_does_not_give_way_to_an_older_one<W: World
     a.ok("INSERT INTO KS.counts (id, count) VALUES (1, 14) USING TIMESTAMP 21").await;
     b.expect(seen, "then 14 at 21", READ, "(14)").await;
     a.ok("INSERT INTO KS.counts (id, count) VALUES (2, 1) USING TTL 1").await;
-    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    sleep(Duration::from_millis(2500)).await;
     b.expect(seen, "a row inserted for a second, later", "SELECT * FROM KS.counts WHERE id = 2", "no rows")
         .await;
 }
@@ -351,6 +354,6 @@ async fn a_tables_default_time_to_live_is_that_of_every_write<W: World>(world: &
     let [a, ..] = keyspace.clients();
     a.ok("INSERT INTO KS.t (id, v) VALUES (1, 1)").await;
     a.ok("INSERT INTO KS.t (id, v) VALUES (2, 2) USING TTL 0").await;
-    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    sleep(Duration::from_millis(2500)).await;
     a.expect(seen, "after the second of the table, and of TTL 0", "SELECT id, v FROM KS.t", "(2, 2)").await;
 }

@@ -234,7 +234,7 @@ async fn a_key_is_at_most_65535_bytes_long<W: World>(world: &W, seen: &Seen) {
 async fn a_megabyte_in_one_value_comes_back_whole<W: World>(world: &W, seen: &Seen) {
     let keyspace = Keyspace::with(world, seen, &["t (id int PRIMARY KEY, bytes blob)"]).await;
     let [a, b, _] = keyspace.clients();
-    let bytes: Vec<u8> = (0..1_000_000_u32).map(|i| (i * 7 >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..1_000_000_u32).map(|i| ((i * 7) >> 3) as u8).collect();
     let insert = a.prepare("INSERT INTO KS.t (id, bytes) VALUES (1, ?)").await;
     a.execute(&insert, (&bytes,)).await;
     let result = b.ok("SELECT bytes FROM KS.t WHERE id = 1").await.into_rows_result().expect("rows");
