@@ -20,7 +20,10 @@ fn away_at_the_start(node: &str, service: &str) {
     cluster(&["start", node]);
     let said: Said = waiting.wait_with_output().expect("it ends").into();
     assert_eq!(said.code, 0, "{said}");
-    assert!(said.stderr.contains("does not answer, waiting for it") && said.stderr.contains(&address), "{said}");
+    assert!(
+        said.stderr.contains("does not answer, waiting for it") && said.stderr.contains(&address),
+        "{said}"
+    );
     assert_eq!(world.verified("").0, 60);
     world.end();
 }
