@@ -313,10 +313,15 @@ impl Member {
     }
 
     fn take_events(&mut self) {
-        while let Some(event) = self.queue.event() {
+        let events: Vec<Event> = std::iter::from_fn(|| self.queue.event()).collect();
+        // A worker that did not poll in time has left its group; but librdkafka does not call lost what was about
+        // to be revoked then.
+        let too_late = |event: &Event| matches!(event, Event::Error { error, .. } if error.is(Code::PollExceeded));
+        let too_late = events.iter().any(too_late);
+        for event in events {
             match event {
                 Event::Assign(given) => self.assigned(given),
-                Event::Revoke(taken) => self.revoked(taken),
+                Event::Revoke(taken) => self.revoked(taken, too_late || self.client.assignment_lost()),
                 Event::Error { error, fatal, partition } => self.troubled(error, fatal, partition),
                 Event::Committed(committed) => {
                     self.committing = false;
@@ -342,11 +347,11 @@ impl Member {
         }
     }
 
-    fn revoked(&mut self, taken: Vec<i32>) {
+    fn revoked(&mut self, taken: Vec<i32>, lost: bool) {
         // Of a partition that is not known here, nothing is to be finished.
         let known = taken.iter().copied().filter(|number| self.partitions.contains_key(number));
         let known: Vec<i32> = known.collect();
-        if self.client.assignment_lost() {
+        if lost {
             for number in &known {
                 self.unreleased.remove(number);
             }
@@ -375,6 +380,15 @@ impl Member {
             let reads_on = self.partitions.get(&number).map_or(offset, |partition| partition.next_offset);
             return self.fail(number, if offset < 0 { reads_on } else { offset }, error);
         }
+        if error.is(Code::PollExceeded) {
+            warn!(topic = self.topic, %error, "the worker did not poll in time, and has left its group");
+            let late: Vec<i32> = std::mem::take(&mut self.unreleased).into_iter().collect();
+            if !late.is_empty() {
+                self.answer_revocation();
+                self.tell(Delivery::Lost(late));
+            }
+            return;
+        }
         let what = format!("read topic {}", self.topic);
         if error.is(Code::UnsupportedFeature) || error.is(Code::UnsupportedVersion) {
             let what = format!(
@@ -388,8 +402,7 @@ impl Member {
             // A single broker that is away is no trouble as long as others are there.
             _ if error.is(Code::BrokerTransportFailure)
                 || error.is(Code::Resolve)
-                || error.is(Code::OperationTimedOut)
-                || error.is(Code::PollExceeded) =>
+                || error.is(Code::OperationTimedOut) =>
             {
                 debug!(topic = self.topic, %error, "librdkafka met an error");
             }

@@ -1,0 +1,3 @@
+//! The Kafka driver: against librdkafka's own mock cluster, which needs no service, and against the real thing.
+
+mod mock;

@@ -1,0 +1,452 @@
+//! The whole pipeline on librdkafka's mock cluster, which fails in ways that a test can choose.
+//!
+//! The mock speaks the classic group protocol with heartbeats and sessions, moves leaders and coordinators, drops
+//! connections, answers late or with any error. It dies of a request to
+//! produce where a partition has no leader; it has no transactions that hide records and no retention to speak
+//! of; and it does not tell a topic's settings, so the topic is described by the test.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use exactlyonce::binding::{self, Facts, Origin};
+use exactlyonce::broker::kafka::{KafkaBroker, KafkaConsumer, KafkaOptions};
+use exactlyonce::broker::{
+    Assignment, Broker, BrokerError, Consumer, Delivery, Fetched, LogOffsets, NewRecord, Producer, Topic,
+};
+use exactlyonce::event::Record;
+use exactlyonce::pipeline::{self, Options};
+use exactlyonce::store::memory::MemoryStore;
+use exactlyonce::store::{Binding, Store};
+use exactlyonce::truth;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::Message as _;
+use rdkafka::mocking::{MockCluster, MockCoordinator};
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+const TOPIC: &str = "exactlyonce.events";
+const GROUP: &str = "exactlyonce";
+const PARTITIONS: i32 = 3;
+const BROKERS: i32 = 3;
+const RECORDS: i64 = 3_000;
+
+type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+fn cluster() -> (Cluster, KafkaOptions) {
+    let cluster = MockCluster::new(BROKERS).unwrap();
+    cluster.create_topic(TOPIC, PARTITIONS, BROKERS).unwrap();
+    // The mock says that a log was truncated when a leader was there for a while without writing anything.
+    cluster.apiversion(Api::OffsetForLeaderEpoch, None, None).unwrap();
+    let mut options = KafkaOptions::new(cluster.bootstrap_servers());
+    options.session_timeout = Duration::from_secs(3);
+    options.request_timeout = Duration::from_secs(1);
+    (cluster, options)
+}
+
+/// The driver, but for the description of the topic.
+#[derive(Clone)]
+struct Described(KafkaBroker);
+
+impl Broker for Described {
+    type Consumer = KafkaConsumer;
+
+    async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
+        let (name, id) = (topic.to_owned(), "the only one".to_owned());
+        Ok(Topic { name, id, partitions: PARTITIONS, replication: 3, compacted: false })
+    }
+
+    async fn offsets(&self, topic: &str, partition: i32) -> Result<LogOffsets, BrokerError> {
+        self.0.offsets(topic, partition).await
+    }
+
+    async fn fetch(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        records: usize,
+        bytes: usize,
+    ) -> Result<Fetched, BrokerError> {
+        self.0.fetch(topic, partition, offset, records, bytes).await
+    }
+
+    async fn subscribe(&self, group: &str, topic: &str) -> Result<KafkaConsumer, BrokerError> {
+        self.0.subscribe(group, topic).await
+    }
+}
+
+fn below(rng: &mut ChaCha8Rng, limit: usize) -> usize {
+    (rng.next_u64() % limit as u64) as usize
+}
+
+fn events(rng: &mut ChaCha8Rng, count: i64) -> Vec<NewRecord> {
+    let record = |id: i64| {
+        let (source, health) = (below(rng, 5), below(rng, 3));
+        let value = match below(rng, 20) {
+            0 => "no json".to_owned(),
+            _ => format!(
+                r#"{{"id":{id},"ts":{},"source":"s{source}","client":"c","health":{health}}}"#,
+                id * 50
+            ),
+        };
+        let (value, partition) = (Some(value.into_bytes()), Some(below(rng, PARTITIONS as usize) as i32));
+        NewRecord { key: None, value, timestamp: 1 + id, partition }
+    };
+    (0..count).map(record).collect()
+}
+
+/// Errors that a broker may answer with, any number of times.
+const ERRORS: &[(Api, &[Error])] = &[
+    (
+        Api::Fetch,
+        &[
+            Error::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+            Error::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
+            Error::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+            Error::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR,
+            Error::RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE,
+            Error::RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH,
+            Error::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+            Error::RD_KAFKA_RESP_ERR__TRANSPORT,
+        ],
+    ),
+    (
+        Api::FindCoordinator,
+        &[
+            Error::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
+            Error::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+            Error::RD_KAFKA_RESP_ERR__TRANSPORT,
+        ],
+    ),
+    (
+        Api::Heartbeat,
+        &[
+            Error::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+            Error::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
+            Error::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID,
+            Error::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
+            Error::RD_KAFKA_RESP_ERR__TRANSPORT,
+        ],
+    ),
+    (
+        Api::JoinGroup,
+        &[
+            Error::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+            Error::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+            Error::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID,
+            Error::RD_KAFKA_RESP_ERR__TRANSPORT,
+        ],
+    ),
+    (
+        Api::SyncGroup,
+        &[
+            Error::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
+            Error::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID,
+            Error::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+            Error::RD_KAFKA_RESP_ERR__TRANSPORT,
+        ],
+    ),
+    (
+        Api::OffsetCommit,
+        &[
+            Error::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID,
+            Error::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
+            Error::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
+            Error::RD_KAFKA_RESP_ERR__TRANSPORT,
+        ],
+    ),
+    (
+        Api::ListOffsets,
+        &[
+            Error::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+            Error::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
+            Error::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+            Error::RD_KAFKA_RESP_ERR__TRANSPORT,
+        ],
+    ),
+    (
+        Api::Produce,
+        &[
+            Error::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+            Error::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+            Error::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+        ],
+    ),
+    (Api::Metadata, &[Error::RD_KAFKA_RESP_ERR__TRANSPORT]),
+];
+
+/// Makes one thing go wrong for a while, and says what. With several members, only what the mock survives: it
+/// dies when a member asks again while it waits for the others.
+async fn fault(cluster: &Cluster, rng: &mut ChaCha8Rng, members: u64) -> String {
+    let broker = 1 + below(rng, BROKERS as usize) as i32;
+    let while_ = Duration::from_millis(100 + below(rng, 400) as u64);
+    match if members > 1 { [0, 9][below(rng, 2)] } else { below(rng, 7) } {
+        0 => {
+            let partition = below(rng, PARTITIONS as usize) as i32;
+            cluster.partition_leader(TOPIC, partition, Some(broker)).unwrap();
+            "leader".to_owned()
+        }
+        1 => {
+            cluster.coordinator(MockCoordinator::Group(GROUP.to_owned()), broker).unwrap();
+            "coordinator".to_owned()
+        }
+        2 => {
+            cluster.broker_down(broker).unwrap();
+            sleep(while_).await;
+            cluster.broker_up(broker).unwrap();
+            "broker".to_owned()
+        }
+        3 => {
+            // Longer than a request may take.
+            cluster.broker_round_trip_time(broker, Duration::from_millis(1_300)).unwrap();
+            sleep(while_ * 2).await;
+            cluster.broker_round_trip_time(broker, Duration::ZERO).unwrap();
+            "time".to_owned()
+        }
+        _ => {
+            let (api, errors) = ERRORS[below(rng, ERRORS.len())];
+            let groups = matches!(api, Api::FindCoordinator | Api::JoinGroup | Api::SyncGroup | Api::Metadata);
+            if members > 1 && groups {
+                return "nothing".to_owned();
+            }
+            let errors: Vec<_> = (0..1 + below(rng, 4)).map(|_| errors[below(rng, errors.len())]).collect();
+            let told = format!("{api:?}");
+            cluster.request_errors(api, &errors);
+            sleep(while_).await;
+            told
+        }
+    }
+}
+
+/// The log, read without the driver.
+fn log(servers: &str) -> Vec<Record> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("group.id", "the reader of the truth")
+        .set("enable.auto.commit", "false")
+        .create()
+        .unwrap();
+    let mut records = Vec::new();
+    for partition in 0..PARTITIONS {
+        let (_, end) = consumer.fetch_watermarks(TOPIC, partition, Duration::from_secs(10)).unwrap();
+        let mut places = TopicPartitionList::new();
+        places.add_partition_offset(TOPIC, partition, Offset::Beginning).unwrap();
+        consumer.assign(&places).unwrap();
+        let mut next = 0;
+        while next < end {
+            let message = consumer.poll(Duration::from_secs(20)).expect("the log can be read").unwrap();
+            next = message.offset() + 1;
+            records.push(Record {
+                partition,
+                offset: message.offset(),
+                timestamp: message.timestamp().to_millis().unwrap(),
+                key: message.key().map(<[u8]>::to_vec),
+                value: message.payload().map(<[u8]>::to_vec),
+            });
+        }
+    }
+    records
+}
+
+async fn worker(options: &KafkaOptions, store: &MemoryStore, seed: u64, mut stop: watch::Receiver<bool>) {
+    let broker = Described(KafkaBroker::connect(options).unwrap());
+    let mut work = Options::new(Facts::new(TOPIC));
+    work.group = GROUP.to_owned();
+    work.batch_records = 50;
+    work.prefetch_bytes = 20_000;
+    work.batch_delay = Duration::from_millis(5);
+    let rng = ChaCha8Rng::seed_from_u64(seed);
+    let stopped = async move {
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    pipeline::run(&broker, store, &work, rng, stopped).await.unwrap();
+}
+
+async fn covers(store: &MemoryStore, ends: &[i64]) -> bool {
+    let progress = store.progress_of_all().await.answer().unwrap();
+    (0..).zip(ends).all(|(partition, end)| progress.get(&partition).is_some_and(|p| p.next_offset >= *end))
+}
+
+/// Workers and a producer while everything goes wrong; then it heals, and the tables must be those of the log.
+async fn survives(seed: u64, workers: u64) {
+    let (cluster, options) = cluster();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let store = MemoryStore::new();
+    let first = KafkaBroker::connect(&options).unwrap();
+    let facts = Facts::new(TOPIC);
+    let bound = binding::init(&Described(first.clone()), &store, &facts, &Origin::Start).await.unwrap();
+    let binding: Binding = bound.binding;
+    let (stop, stopped) = watch::channel(false);
+    let records = events(&mut rng, RECORDS);
+    let produce = async {
+        for piece in records.chunks(100) {
+            // A record whose fate is unknown is not sent again: what is in the log counts.
+            let _ = first.append(TOPIC, piece.to_vec()).await;
+            sleep(Duration::from_millis(60)).await;
+        }
+    };
+    let go_wrong = async {
+        let mut met = BTreeSet::new();
+        let until = Instant::now() + Duration::from_secs(6);
+        while Instant::now() < until {
+            met.insert(fault(&cluster, &mut rng, workers).await);
+            sleep(Duration::from_millis(50)).await;
+        }
+        for (api, _) in ERRORS {
+            cluster.clear_request_errors(*api);
+        }
+        met
+    };
+    let judge = async {
+        let ((), met) = tokio::join!(produce, go_wrong);
+        let servers = options.bootstrap_servers.clone();
+        let records = tokio::task::spawn_blocking(move || log(&servers)).await.unwrap();
+        let ends: Vec<i64> = (0..PARTITIONS)
+            .map(|partition| records.iter().filter(|r| r.partition == partition).count() as i64)
+            .collect();
+        let settled = async {
+            while !covers(&store, &ends).await {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let settled = timeout(Duration::from_secs(60), settled).await;
+        let progress = store.progress_of_all().await.answer().unwrap();
+        assert!(settled.is_ok(), "seed {seed}: not settled at {progress:?} of {ends:?} after {met:?}");
+        stop.send_replace(true);
+        records
+    };
+    let work = async {
+        let worker = |number| worker(&options, &store, seed + 1_000 * number, stopped.clone());
+        futures_util::future::join_all((0..workers).map(worker)).await
+    };
+    let (records, _) = tokio::join!(judge, work);
+    assert!(records.len() as i64 > RECORDS / 2, "only {} records were written", records.len());
+    let (stored, expected) = (truth::stored(&store).await.unwrap(), truth::tables(&records, &binding));
+    assert!(!expected.alerts.is_empty() && !expected.dead_letters.is_empty());
+    assert_eq!(stored, expected, "seed {seed}");
+}
+
+#[tokio::test]
+async fn whatever_goes_wrong_a_worker_writes_the_tables_of_the_log_1() {
+    survives(1, 1).await;
+}
+
+#[tokio::test]
+async fn whatever_goes_wrong_a_worker_writes_the_tables_of_the_log_2() {
+    survives(2, 1).await;
+}
+
+#[tokio::test]
+async fn whatever_goes_wrong_a_worker_writes_the_tables_of_the_log_3() {
+    survives(3, 1).await;
+}
+
+#[tokio::test]
+async fn whatever_goes_wrong_two_workers_write_the_tables_of_the_log_4() {
+    survives(4, 2).await;
+}
+
+#[tokio::test]
+async fn whatever_goes_wrong_two_workers_write_the_tables_of_the_log_5() {
+    survives(5, 2).await;
+}
+
+#[tokio::test]
+async fn a_member_whose_session_the_group_forgot_loses_its_partitions_and_gets_them_again() {
+    let (cluster, options) = cluster();
+    let broker = KafkaBroker::connect(&options).unwrap();
+    let mut consumer = broker.subscribe(GROUP, TOPIC).await.unwrap();
+    let mut next = async || timeout(Duration::from_secs(30), consumer.poll()).await.expect("told").unwrap();
+    let Delivery::Assigned(all) = next().await else { panic!("no assignment") };
+    assert_eq!(all.len(), PARTITIONS as usize);
+    cluster.request_errors(Api::Heartbeat, &[Error::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID]);
+    match next().await {
+        Delivery::Lost(lost) => assert_eq!(BTreeSet::from_iter(lost), BTreeSet::from_iter(all.clone())),
+        other => panic!("{other:?}"),
+    }
+    match next().await {
+        Delivery::Assigned(again) => assert_eq!(BTreeSet::from_iter(again), BTreeSet::from_iter(all)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_that_fails_names_its_start_and_the_partition_goes_on_after_another() {
+    let (cluster, options) = cluster();
+    let broker = KafkaBroker::connect(&options).unwrap();
+    let value = |n: i64| NewRecord { value: Some(n.to_string().into_bytes()), timestamp: 1, partition: Some(0), key: None };
+    broker.append(TOPIC, (0..10).map(value).collect()).await.unwrap();
+    let mut consumer = broker.subscribe(GROUP, TOPIC).await.unwrap();
+    let next = async |consumer: &mut KafkaConsumer| {
+        timeout(Duration::from_secs(30), consumer.poll()).await.expect("told").unwrap()
+    };
+    assert!(matches!(next(&mut consumer).await, Delivery::Assigned(_)));
+    cluster.request_errors(Api::Fetch, &[Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
+    let first = Assignment { partition: 0, incarnation: 1 };
+    consumer.start(first, 4);
+    match next(&mut consumer).await {
+        Delivery::Failed { assignment, offset: 4, error: BrokerError::Fatal { what, .. } } => {
+            assert_eq!(assignment, first);
+            assert!(what.contains("partition 0 from offset 4"), "{what}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let second = Assignment { partition: 0, incarnation: 2 };
+    consumer.start(second, 6);
+    match next(&mut consumer).await {
+        Delivery::Records { assignment, records, .. } => {
+            assert_eq!((assignment, records[0].offset), (second, 6));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_poll_loses_its_membership() {
+    let (_cluster, mut options) = cluster();
+    options.max_poll_interval = Duration::from_secs(3);
+    let broker = KafkaBroker::connect(&options).unwrap();
+    let mut stuck = broker.subscribe(GROUP, TOPIC).await.unwrap();
+    let told = timeout(Duration::from_secs(30), stuck.poll()).await.unwrap().unwrap();
+    assert!(matches!(told, Delivery::Assigned(_)));
+    let mut other = broker.subscribe(GROUP, TOPIC).await.unwrap();
+    // It gets all of them, for the first one takes part in nothing.
+    let mut got = BTreeSet::new();
+    while got.len() < PARTITIONS as usize {
+        match timeout(Duration::from_secs(40), other.poll()).await.expect("told") {
+            Ok(Delivery::Assigned(more)) => got.extend(more),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => assert!(error.is_retriable(), "{error:?}"),
+        }
+    }
+    // And the first one is told when it comes back, and gets its share again.
+    let mut shares = [BTreeSet::new(), got];
+    let mut lost = false;
+    while !lost || shares[0].is_empty() || shares[1].is_empty() || !shares[0].is_disjoint(&shares[1]) {
+        let member = tokio::select! {
+            told = stuck.poll() => (0, told),
+            told = other.poll() => (1, told),
+        };
+        match member {
+            (member, Ok(Delivery::Assigned(more))) => shares[member].extend(more),
+            (member, Ok(Delivery::Revoked(gone))) => {
+                for partition in gone {
+                    shares[member].remove(&partition);
+                    [&mut stuck, &mut other][member].release(partition);
+                }
+            }
+            (member, Ok(Delivery::Lost(_))) => {
+                assert_eq!(member, 0);
+                lost = true;
+            }
+            (_, Ok(told)) => panic!("{told:?}"),
+            (_, Err(error)) => assert!(error.is_retriable(), "{error:?}"),
+        }
+    }
+}
