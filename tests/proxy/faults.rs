@@ -1,0 +1,135 @@
+//! Each fault hits a running worker here and there; in the end nothing is lost and nothing doubled.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exactlyonce::pipeline::PipelineError;
+use exactlyonce::store::Layout;
+use scylla_proxy::{
+    Condition, Reaction, RequestReaction, ResponseFrame, ResponseOpcode, ResponseReaction, example_db_errors,
+};
+
+use crate::harness::{World, requests, response_rule, responses, rule, some};
+
+const BUCKETED: Layout = Layout::Bucketed { rows: NonZeroU32::new(64).unwrap() };
+
+/// A worker with this wrong with its requests.
+async fn with_requests(layout: Layout, times: usize, reactions: Vec<RequestReaction>) {
+    let mut world = World::new(layout).await;
+    let rules = reactions.into_iter().map(|reaction| rule(some(requests(), times), reaction));
+    let (rules, seen): (Vec<_>, Vec<_>) = rules.unzip();
+    world.on_requests(rules);
+    world.work().await.unwrap();
+    for (number, seen) in seen.into_iter().enumerate() {
+        assert!(!seen.is_empty(), "fault {number} never struck");
+    }
+    world.check().await;
+}
+
+/// A worker with this wrong with the answers.
+async fn with_responses(layout: Layout, times: usize, reaction: ResponseReaction) {
+    let mut world = World::new(layout).await;
+    // Only what was carried out.
+    let condition = some(responses().and(Condition::ResponseOpcode(ResponseOpcode::Result)), times);
+    let (rule, seen) = response_rule(condition, reaction);
+    world.on_responses(vec![rule]);
+    world.work().await.unwrap();
+    assert!(!seen.is_empty(), "the fault never struck");
+    world.check().await;
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn requests_may_be_lost() {
+    with_requests(Layout::Original, 8, vec![RequestReaction::drop_frame()]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn answers_may_be_lost_after_the_request_was_carried_out() {
+    with_responses(BUCKETED, 8, ResponseReaction::drop_frame()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn requests_may_come_late_and_after_their_repetitions() {
+    // Less and more than the worker waits for.
+    let delays = [50, 1_500].map(|delay| RequestReaction::delay(Duration::from_millis(delay)));
+    with_requests(BUCKETED, 10, delays.into()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn answers_may_come_late() {
+    with_responses(Layout::Original, 10, ResponseReaction::delay(Duration::from_millis(1_200))).await;
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn connections_may_be_cut_before_a_request_is_carried_out() {
+    with_requests(Layout::Original, 8, vec![RequestReaction::drop_connection()]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn connections_may_be_cut_after_a_request_was_carried_out() {
+    with_responses(BUCKETED, 8, ResponseReaction::drop_connection()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn servers_may_fail_in_every_way_that_is_unknown() {
+    let forged = RequestReaction::forge();
+    let reactions = vec![
+        forged.write_timeout(),
+        forged.read_timeout(),
+        forged.write_failure(),
+        forged.read_failure(),
+        forged.unavailable(),
+        forged.overloaded(),
+        forged.is_bootstrapping(),
+        forged.unprepared(),
+        forged.server_error(),
+        forged.protocol_error(),
+        forged.truncate_error(),
+        forged.other(0x7777),
+    ];
+    with_requests(Layout::Original, 4, reactions).await;
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn a_write_may_time_out_although_it_was_carried_out() {
+    let timeout = |frame: ResponseFrame| {
+        ResponseFrame::forged_error(frame.params, example_db_errors::write_timeout(), None).unwrap()
+    };
+    with_responses(BUCKETED, 20, ResponseReaction::transform_frame(Arc::new(timeout))).await;
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn a_refusal_stops_the_worker_and_the_next_one_completes_the_tables() {
+    let forged = RequestReaction::forge();
+    let mut world = World::new(Layout::Original).await;
+    let mut refused = 0;
+    for refusal in [forged.invalid(), forged.syntax_error(), forged.unauthorized(), forged.config_error()] {
+        // Somewhere in the middle.
+        let (rule, seen) = rule(requests().and(Condition::RandomWithProbability(0.03)), refusal);
+        world.on_requests(vec![rule]);
+        match world.work().await {
+            Err(PipelineError::StoreRefused { source, .. }) => {
+                assert!(source.cause.unwrap().to_string().contains("Proxy-triggered error"));
+                assert!(!seen.is_empty());
+                refused += 1;
+            }
+            // It passed by: little is left to do for the later ones.
+            Ok(_) => assert!(seen.is_empty()),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert!(refused > 0);
+    world.proxy.turn_off_rules();
+    world.work().await.unwrap();
+    world.check().await;
+}

@@ -1,0 +1,145 @@
+//! Who repeats what: the driver nothing, the pipeline everything, byte for byte.
+
+use std::time::Duration;
+
+use exactlyonce::event::{Event, Health, Row};
+use exactlyonce::store::{Layout, Outcome, Store};
+use scylla::errors::{DbError, WriteType};
+use scylla::frame::types::Consistency::Quorum;
+use scylla_proxy::{Condition, Reaction, RequestFrame, RequestOpcode, RequestReaction};
+
+use crate::harness::{Seen, World, requests, rule, some};
+
+fn all(seen: &mut Seen) -> Vec<RequestFrame> {
+    std::iter::from_fn(|| seen.try_recv().ok()).map(|(frame, _)| frame).collect()
+}
+
+fn row(offset: i64) -> (i64, Row) {
+    let (source, client) = ("a".to_owned(), "c".to_owned());
+    (offset, Row::Event(Event { id: 1, ts: 5, source, client, health: Health::Nominal }))
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn the_driver_sends_a_request_once_whatever_comes_of_it() {
+    let mut world = World::new(Layout::Original).await;
+    let forged = RequestReaction::forge();
+    // What drivers retry on the same node, if they retry at all; most else they send to another one only.
+    let (consistency, received, required) = (Quorum, 2, 2);
+    let batch_log =
+        DbError::WriteTimeout { consistency, received, required, write_type: WriteType::BatchLog };
+    let no_data = DbError::ReadTimeout { consistency, received, required, data_present: false };
+    for (fault, reaction) in [
+        ("write timeout in the batch log", RequestReaction::forge_with_error(batch_log)),
+        ("read timeout without data", RequestReaction::forge_with_error(no_data)),
+        ("write timeout", forged.write_timeout()),
+        ("unavailable", forged.unavailable()),
+        ("overloaded", forged.overloaded()),
+        ("bootstrapping", forged.is_bootstrapping()),
+        ("server error", forged.server_error()),
+        ("read timeout", forged.read_timeout()),
+        ("no answer", RequestReaction::drop_frame()),
+        ("connection cut", RequestReaction::drop_connection()),
+    ] {
+        let (rule, mut seen) = rule(requests(), reaction);
+        world.on_requests(vec![rule]);
+        let outcome = world.store.write_rows(0, &[row(0)]).await;
+        assert!(matches!(outcome, Outcome::Unknown(_)), "{fault}: {outcome:?}");
+        // Time for a second, if there were one.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(all(&mut seen).len(), 1, "{fault}");
+        world.proxy.turn_off_rules();
+        let again = async {
+            while !matches!(world.store.progress(0).await, Outcome::Acknowledged(_)) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), again).await.expect("the driver connects again");
+    }
+    world.work().await.unwrap();
+    world.check().await;
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn a_forgotten_statement_is_prepared_and_sent_again_by_the_driver() {
+    let mut world = World::new(Layout::Original).await;
+    let once = requests().and(Condition::TrueForLimitedTimes(1));
+    let (forget, mut forgotten) = rule(once, RequestReaction::forge().unprepared());
+    let (watch, mut passed) =
+        rule(requests().or(Condition::RequestOpcode(RequestOpcode::Prepare)), RequestReaction::noop());
+    world.on_requests(vec![forget, watch]);
+    let read = world.store.progress(0).await;
+    assert!(matches!(read, Outcome::Acknowledged(_)), "{read:?}");
+    let (first, then) = (all(&mut forgotten), all(&mut passed));
+    assert_eq!(first.len(), 1);
+    let opcodes: Vec<RequestOpcode> = then.iter().map(|frame| frame.opcode).collect();
+    assert_eq!(opcodes, [RequestOpcode::Prepare, RequestOpcode::Execute]);
+    assert_eq!(first[0].body, then[1].body);
+    world.work().await.unwrap();
+    world.check().await;
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn the_pipeline_repeats_what_failed_with_the_same_bytes_and_timestamps() {
+    let mut world = World::new(Layout::Original).await;
+    // Batches are writes, and nothing else is.
+    let writes = || Condition::RequestOpcode(RequestOpcode::Batch);
+    let (fail, mut failed) = rule(some(writes(), 30), RequestReaction::forge().write_timeout());
+    let (watch, mut passed) = rule(writes(), RequestReaction::noop());
+    world.on_requests(vec![fail, watch]);
+    world.work().await.unwrap();
+    let (failed, passed) = (all(&mut failed), all(&mut passed));
+    assert!(failed.len() > 3, "{}", failed.len());
+    for frame in &failed {
+        assert!(passed.iter().any(|passed| passed.body == frame.body), "never repeated: {frame:?}");
+    }
+    // A driver that retries would have used up the faults with fewer repetitions.
+    println!("{} failed, {} passed", failed.len(), passed.len());
+    world.check().await;
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn what_is_not_there_is_unset_and_nothing_is_null() {
+    let mut world = World::new(Layout::Original).await;
+    let writes = Condition::RequestOpcode(RequestOpcode::Batch);
+    let (watch, mut passed) = rule(writes, RequestReaction::noop());
+    world.on_requests(vec![watch]);
+    world.work().await.unwrap();
+    let (mut set, mut unset) = (0, 0);
+    for frame in all(&mut passed) {
+        for length in value_lengths(&frame.body) {
+            match length {
+                -2 => unset += 1,
+                length => {
+                    assert!(length >= 0, "a null is a tombstone: {frame:?}");
+                    set += 1;
+                }
+            }
+        }
+    }
+    assert!(set > 1_000 && unset > 10, "{set} set, {unset} unset");
+    world.check().await;
+}
+
+/// The lengths of all values of a batch, as the protocol (version 4) has them: -1 is null, -2 is unset.
+fn value_lengths(body: &[u8]) -> Vec<i32> {
+    let short = |at: usize| usize::from(u16::from_be_bytes([body[at], body[at + 1]]));
+    let (mut lengths, mut at) = (Vec::new(), 3);
+    for _ in 0..short(1) {
+        assert_eq!(body[at], 1, "a prepared statement");
+        at += 3 + short(at + 1);
+        let values = short(at);
+        at += 2;
+        for _ in 0..values {
+            let length = i32::from_be_bytes(body[at..at + 4].try_into().unwrap());
+            at += 4 + usize::try_from(length).unwrap_or(0);
+            lengths.push(length);
+        }
+    }
+    // The consistency and the flags are left, and the serial consistency.
+    assert!((3..=5).contains(&(body.len() - at)), "{} bytes left", body.len() - at);
+    lengths
+}
