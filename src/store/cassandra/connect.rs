@@ -68,7 +68,7 @@ impl ConnectError {
         matches!(self, ConnectError::Unavailable { .. })
     }
 
-    fn unavailable(options: &CassandraOptions, what: &str, cause: impl Into<Cause>) -> Self {
+    pub(super) fn unavailable(options: &CassandraOptions, what: &str, cause: impl Into<Cause>) -> Self {
         ConnectError::Unavailable {
             nodes: options.contact_points.join(", "),
             what: what.to_owned(),
@@ -90,12 +90,8 @@ impl ConnectError {
         }
     }
 
-    pub(super) fn not_in_time(options: &CassandraOptions, what: &str, waited: Duration) -> Self {
+    fn not_in_time(options: &CassandraOptions, what: &str, waited: Duration) -> Self {
         Self::unavailable(options, what, format!("no answer in {} s", waited.as_secs()))
-    }
-
-    pub(super) fn other(options: &CassandraOptions, what: &str, error: impl Into<Cause>) -> Self {
-        Self::unavailable(options, what, error)
     }
 }
 

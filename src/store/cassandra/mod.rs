@@ -39,6 +39,7 @@
 
 mod bind;
 mod connect;
+mod ddl;
 mod limits;
 mod options;
 mod outcomes;

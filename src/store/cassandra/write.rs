@@ -24,8 +24,8 @@ const MOST_STATEMENTS: usize = u16::MAX as usize;
 const STATEMENT_BYTES: usize = 1 + 2 + 16 + 2 + 11 * 4;
 
 /// Batches that are kept for the next request, and the most statements of one that is worth keeping.
-const KEPT_BATCHES: usize = 64;
-const KEPT_STATEMENTS: usize = 2_048;
+const KEPT_BATCHES: usize = 32;
+const KEPT_STATEMENTS: usize = 512;
 
 /// A row to write.
 trait Written: SerializeRow + Sync {

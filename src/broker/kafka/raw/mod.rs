@@ -407,22 +407,26 @@ impl Queue {
         }
     }
 
-    /// Takes up to `max` messages, waiting `wait` for the first that is missing, and says how many there were.
+    /// Takes up to `max` messages, waiting `wait` for the first, and says how many there were.
+    ///
+    /// One by one, although librdkafka would hand over many at once: `rd_kafka_consume_batch_queue` of 2.12
+    /// moves the position past an end of partition as if it were a record, so that after a pause, which every
+    /// rebalance brings, the record that came there is skipped; and `rd_kafka_consume_callback_queue` hands over
+    /// the markers of transactions as records.
     pub(super) fn take(&self, max: usize, wait: Duration, mut each: impl FnMut(Message)) -> usize {
-        const MAX: usize = 1_000;
-        let mut messages = [ptr::null_mut(); MAX];
-        // SAFETY: librdkafka fills in at most `max` messages, which are ours; each is destroyed once.
-        unsafe {
-            let max = max.min(MAX);
-            let taken =
-                sys::rd_kafka_consume_batch_queue(self.queue, millis(wait), messages.as_mut_ptr(), max);
-            let taken = usize::try_from(taken).unwrap_or(0);
-            for message in &messages[..taken] {
-                each(read_message(*message));
-                sys::rd_kafka_message_destroy(*message);
+        for taken in 0..max {
+            let wait = if taken == 0 { millis(wait) } else { 0 };
+            // SAFETY: the message is ours, is read, and is destroyed once.
+            unsafe {
+                let message = sys::rd_kafka_consume_queue(self.queue, wait);
+                if message.is_null() {
+                    return taken;
+                }
+                each(read_message(message));
+                sys::rd_kafka_message_destroy(message);
             }
-            taken
         }
+        max
     }
 }
 
