@@ -21,6 +21,10 @@ pub const DEFAULT_FILE: &str = "exactlyonce.toml";
 /// Names the file, as the flag `--config` does.
 pub const FILE_VARIABLE: &str = "EXACTLYONCE_CONFIG";
 
+/// What variables of the testbed go on with after [`PREFIX`]: those of `docker/local/cluster` and of `cargo sim`,
+/// which may be set in the same shell.
+const OF_OTHERS: [&str; 2] = ["LOCAL_", "SIM_"];
+
 /// The largest file that is read, in bytes.
 const FILE_BYTES: u64 = 1 << 20;
 
@@ -307,7 +311,10 @@ impl Layers {
     }
 
     fn environment(&mut self, environment: &[(OsString, OsString)], problems: &mut Vec<Problem>) {
-        let ours = |name: &OsStr| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+        let ours = |name: &OsStr| {
+            let rest = name.as_encoded_bytes().strip_prefix(PREFIX.as_bytes());
+            rest.is_some_and(|rest| !OF_OTHERS.iter().any(|other| rest.starts_with(other.as_bytes())))
+        };
         let mut variables: Vec<_> = environment.iter().filter(|(name, _)| ours(name)).collect();
         variables.sort();
         for (name, value) in variables {
@@ -475,7 +482,14 @@ mod tests {
 
     #[test]
     fn a_variable_that_sets_no_key_is_refused_and_others_are_left_alone() {
-        let names = ["EXACTLYONCE_WINDOW_SIZE", "EXACTLYONCE_CONFIG", "OTHER", "EXACTLYONCEX"];
+        let names = [
+            "EXACTLYONCE_WINDOW_SIZE",
+            "EXACTLYONCE_CONFIG",
+            "OTHER",
+            "EXACTLYONCEX",
+            "EXACTLYONCE_LOCAL_DIR",
+            "EXACTLYONCE_SIM_SEEDS",
+        ];
         let environment = names.map(|name| (OsString::from(name), OsString::from("1"))).to_vec();
         let problems = Layers::read(&Sources { environment, ..Sources::default() }).unwrap_err();
         let told: Vec<String> = problems.iter().map(Problem::to_string).collect();

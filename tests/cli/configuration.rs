@@ -129,17 +129,107 @@ fn a_variable_that_is_not_utf8_is_refused() {
 }
 
 #[test]
-fn kinds_that_this_build_does_not_have_are_refused() {
+fn a_kind_that_this_build_does_not_have_is_refused_with_the_feature_that_it_lacks() {
     let folder = Folder::new();
-    for arguments in ["broker.kind=kafka", "store.kind=cassandra"] {
-        for command in ["config check", "run --until-end", "init", "show progress"] {
-            let said = folder.run(&format!("--set {arguments} {command}"));
+    let kinds = [
+        ("broker.kind=kafka", "kafka", cfg!(feature = "kafka")),
+        ("store.kind=cassandra", "cassandra", cfg!(feature = "cassandra")),
+    ];
+    for (set, feature, built) in kinds {
+        let said = folder.run(&format!("--set {set} config check"));
+        assert_eq!(said.code, if built { 0 } else { 2 }, "{said}");
+        for command in ["run --until-end", "init", "show progress"].iter().filter(|_| !built) {
+            let said = folder.run(&format!("--set {set} {command}"));
             assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{command}: {said}");
-            assert!(said.stderr.contains("this build has no driver for it"), "{command}: {said}");
+            let words = format!("it was built without the feature `{feature}`");
+            assert!(said.stderr.contains(&words), "{command}: {said}");
         }
     }
-    let said = folder.run("--set broker.kind=kafka config check");
-    said!(&folder, "config-kind", said);
     // The schema is for whoever has a Cassandra, without a driver.
     folder.fine("--set store.kind=cassandra schema print");
+}
+
+/// A port of this machine where nobody listens.
+#[cfg(all(feature = "kafka", feature = "cassandra"))]
+const NOBODY: &str = "--set services.start_deadline_ms=400 --set kafka.bootstrap_servers=127.0.0.1:1 \
+                      --set cassandra.contact_points=127.0.0.1:1";
+
+#[cfg(all(feature = "kafka", feature = "cassandra"))]
+#[test]
+fn a_service_that_is_away_is_named_with_its_address() {
+    let folder = Folder::new();
+    folder.fine("topic create");
+    for (kind, service, commands) in [
+        ("broker.kind=kafka", "kafka", ["topic describe", "generate", "run", "show records"]),
+        ("store.kind=cassandra", "cassandra", ["schema apply", "init", "verify", "show events"]),
+    ] {
+        for command in commands {
+            let said = folder.run(&format!("{NOBODY} --set {kind} {command}"));
+            assert_eq!((said.code, said.stdout.as_str()), (4, ""), "{command}: {said}");
+            let words = format!("error: {service} at 127.0.0.1:1 did not answer");
+            assert!(said.stderr.contains(&words), "{command}: {said}");
+        }
+    }
+}
+
+#[cfg(all(feature = "kafka", feature = "cassandra"))]
+#[test]
+fn no_command_shows_a_secret() {
+    let folder = Folder::new();
+    folder.write("secret", "hunter2-file\n");
+    folder.write(
+        "exactlyonce.toml",
+        "broker.kind = 'kafka'\nstore.kind = 'cassandra'\nlog.level = 'trace'\n[kafka]\ntls = true\n\
+         tls_key_file = 'secret'\ntls_certificate_file = 'secret'\ntls_key_password = 'hunter2-toml'\n\
+         sasl_mechanism = 'plain'\nsasl_username = 'me'\n[cassandra]\nusername = 'me'\n\
+         password_file = 'secret'\n",
+    );
+    let password = [("EXACTLYONCE_KAFKA_SASL_PASSWORD", "hunter2-environment")];
+    let commands = [
+        "config show",
+        "config show --json",
+        "config check",
+        "config keys",
+        "topic create",
+        "topic describe",
+        "schema print",
+        "schema apply",
+        "schema check",
+        "init",
+        "generate",
+        "run --until-end",
+        "verify",
+        "show records",
+        "show events",
+        "show progress",
+        "demo --events 10 --kills 0",
+        // Wrong in every way.
+        "--set kafka.sasl_password_file=secret config check",
+        "--set kafka.tls_key_password_file=none config check",
+        "--set cassandra.password=hunter2-flag run",
+        "--set kafka.tls=false config check",
+        "--set kafka.sasl_mechanism=none config show",
+        "--set kafka.properties=hunter2-properties config show",
+        "--set kafka.properties.sasl.password=hunter2-property config show",
+        "--set kafka.properties.ssl.keystore.password=hunter2-property run",
+        "--set kafka.sasl_password:hunter2-typo config show",
+        "--set kafka.sasl_pasword=hunter2-typo config show",
+    ];
+    for command in commands {
+        let said = folder.run_with(&format!("{NOBODY} {command}"), &password).to_string();
+        assert!(!said.contains("hunter2"), "{command}: {said}");
+    }
+    let shown = folder.run_with("config show", &password).to_string();
+    assert_eq!(shown.matches("\"***\"").count(), 2, "{shown}");
+    // What is not even a configuration.
+    for line in [
+        "sasl_password = hunter2",
+        "sasl_password = 'hunter2",
+        "sasl_password = [\"hunter2\"]",
+        "properties = 'hunter2'",
+    ] {
+        folder.write("exactlyonce.toml", format!("[kafka]\n{line}\n"));
+        let said = folder.run("config show");
+        assert!(said.code == 2 && !said.to_string().contains("hunter2"), "{line}: {said}");
+    }
 }

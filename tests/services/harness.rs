@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -139,10 +141,14 @@ impl World {
         said.stdout
     }
 
-    /// Starts the program, its messages kept.
-    pub fn start(&self, arguments: &str) -> Child {
-        let mut command = self.command(arguments);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
+    /// Starts the program, its messages kept in a file: a pipe that nobody reads would fill up and stop it.
+    pub fn start(&self, arguments: &str) -> Worker {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let messages = self.folder.path().join(format!("messages-{number}"));
+        let file = File::create(&messages).expect("a file is made");
+        let child = self.command(arguments).stdout(Stdio::null()).stderr(file).spawn();
+        Worker { child: child.expect("the program starts"), messages }
     }
 
     /// Records that are done, over all partitions.
@@ -230,9 +236,44 @@ pub fn until(what: &str, is: impl Fn() -> bool) {
     }
 }
 
-/// Asks a process to stop, and waits until it has.
-pub fn stop(child: Child) -> Said {
-    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
-    assert!(sent.success());
-    child.wait_with_output().expect("it ends").into()
+/// A process of the program. It is killed at the latest when it is dropped; if that is because a test failed,
+/// its messages are shown.
+pub struct Worker {
+    child: Child,
+    messages: PathBuf,
+}
+
+impl Worker {
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub fn stop(self) -> Said {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
+        assert!(sent.success());
+        self.wait()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(mut self) -> Said {
+        let code = self.child.wait().expect("it ends").code().unwrap_or(-1);
+        Said { code, stdout: String::new(), stderr: self.messages() }
+    }
+
+    fn messages(&self) -> String {
+        std::fs::read_to_string(&self.messages).unwrap_or_default()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- messages of the worker\n{}", self.messages());
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Said, World, alone, cluster, stop};
+use crate::harness::{World, alone, cluster};
 
 /// A node is killed; the worker waits for it, up to the deadline, and begins when it is back.
 fn away_at_the_start(node: &str, service: &str) {
@@ -18,9 +18,12 @@ fn away_at_the_start(node: &str, service: &str) {
     let waiting = world.start("--set services.start_deadline_ms=120000 run --until-end");
     std::thread::sleep(Duration::from_secs(3));
     cluster(&["start", node]);
-    let said: Said = waiting.wait_with_output().expect("it ends").into();
+    let said = waiting.wait();
     assert_eq!(said.code, 0, "{said}");
-    assert!(said.stderr.contains("does not answer, waiting for it") && said.stderr.contains(&address), "{said}");
+    assert!(
+        said.stderr.contains("does not answer, waiting for it") && said.stderr.contains(&address),
+        "{said}"
+    );
     assert_eq!(world.verified("").0, 60);
     world.end();
 }
@@ -56,7 +59,7 @@ fn a_worker_goes_on_by_itself_when_a_lost_service_is_back() {
     cluster(&["start", "kafka-1"]);
     world.fine("generate --preset mixed --events 300 --sources 3 --seed 3");
     world.wait_until_done(900);
-    let said = stop(worker);
+    let said = worker.stop();
     assert_eq!(said.code, 0, "{said}");
     assert!(said.stderr.contains("no answer, trying again"), "{said}");
     world.verified("");

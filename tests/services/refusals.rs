@@ -81,7 +81,11 @@ fn tables_that_were_changed_by_hand_are_refused() {
     let twcs = "WITH compaction = {'class': 'TimeWindowCompactionStrategy'}";
     let stcs = "WITH compaction = {'class': 'SizeTieredCompactionStrategy'}";
     for (change, words, undo) in [
-        (format!("ALTER TABLE KS.events {twcs}"), ["events", "TimeWindowCompactionStrategy"], format!("ALTER TABLE KS.events {stcs}")),
+        (
+            format!("ALTER TABLE KS.events {twcs}"),
+            ["events", "TimeWindowCompactionStrategy"],
+            format!("ALTER TABLE KS.events {stcs}"),
+        ),
         (
             "ALTER TABLE KS.window_counts WITH default_time_to_live = 600".to_owned(),
             ["window_counts", "default_time_to_live"],
@@ -112,7 +116,9 @@ fn a_column_of_another_type_and_another_layout_are_refused() {
     let _shared = shared();
     let world = World::processed();
     world.cql("DROP TABLE KS.alerts");
-    world.cql("CREATE TABLE KS.alerts (ts timestamp, source text, event_count bigint, PRIMARY KEY (source, ts))");
+    world.cql(
+        "CREATE TABLE KS.alerts (ts timestamp, source text, event_count bigint, PRIMARY KEY (source, ts))",
+    );
     refused(&world, "", &["alerts column event_count", "int", "bigint"]);
     let bucketed = "--set store.layout=bucketed";
     refused(&world, bucketed, &["bucket"]);
