@@ -414,7 +414,7 @@ async fn a_worker_that_does_not_poll_loses_its_membership() {
     let broker = KafkaBroker::connect(&options).unwrap();
     let mut stuck = broker.subscribe(GROUP, TOPIC).await.unwrap();
     let told = timeout(Duration::from_secs(30), stuck.poll()).await.unwrap().unwrap();
-    assert!(matches!(told, Delivery::Assigned(_)));
+    let Delivery::Assigned(all) = told else { panic!("{told:?}") };
     let mut other = broker.subscribe(GROUP, TOPIC).await.unwrap();
     // It gets all of them, for the first one takes part in nothing.
     let mut got = BTreeSet::new();
@@ -425,15 +425,23 @@ async fn a_worker_that_does_not_poll_loses_its_membership() {
             Err(error) => assert!(error.is_retriable(), "{error:?}"),
         }
     }
+    // librdkafka is given time to notice, too.
+    let more = timeout(Duration::from_secs(8), other.poll()).await;
+    assert!(more.is_err(), "{more:?}");
     // And the first one is told when it comes back, and gets its share again.
-    let mut shares = [BTreeSet::new(), got];
+    let mut shares = [BTreeSet::from_iter(all), got];
     let mut lost = false;
     while !lost || shares[0].is_empty() || shares[1].is_empty() || !shares[0].is_disjoint(&shares[1]) {
-        let member = tokio::select! {
-            told = stuck.poll() => (0, told),
-            told = other.poll() => (1, told),
+        let next = async {
+            tokio::select! {
+                told = stuck.poll() => (0, told),
+                told = other.poll() => (1, told),
+            }
         };
-        match member {
+        let Ok(told) = timeout(Duration::from_secs(40), next).await else {
+            panic!("nothing is told any more: {shares:?}, lost: {lost}");
+        };
+        match told {
             (member, Ok(Delivery::Assigned(more))) => shares[member].extend(more),
             (member, Ok(Delivery::Revoked(gone))) => {
                 for partition in gone {
@@ -441,8 +449,9 @@ async fn a_worker_that_does_not_poll_loses_its_membership() {
                     [&mut stuck, &mut other][member].release(partition);
                 }
             }
-            (member, Ok(Delivery::Lost(_))) => {
+            (member, Ok(Delivery::Lost(gone))) => {
                 assert_eq!(member, 0);
+                shares[0].retain(|partition| !gone.contains(partition));
                 lost = true;
             }
             (_, Ok(told)) => panic!("{told:?}"),

@@ -276,7 +276,6 @@ impl Place {
                 }
                 return Ok((Fetched { records, next_offset: self.next_offset }, false));
             }
-            // librdkafka waits until there are as many as were asked for, so one comes first.
             let (waiting, reads_from) = (&mut self.waiting, self.next_offset);
             let mut failure = None;
             let mut each = |message| match message {
@@ -286,8 +285,7 @@ impl Place {
                 Message::End(offset) => end = Some(offset),
                 Message::Error(error, _) => failure = Some(error),
             };
-            self.queue.take(1, left, &mut each);
-            self.queue.take(PIECE, Duration::ZERO, &mut each);
+            self.queue.take(PIECE, left, &mut each);
             if let Some(error) = failure {
                 // What came before the error is good; who reads on meets the error again.
                 if records.is_empty() && self.waiting.is_empty() {

@@ -409,25 +409,26 @@ impl Queue {
         }
     }
 
-    /// Takes up to `max` messages, waiting `wait` for one that is missing, and says how many there were.
+    /// Takes up to `max` messages, waiting `wait` for the first, and says how many there were.
     ///
-    /// One by one: `rd_kafka_consume_batch_queue` moves the position past the end's event as if it were a
-    /// record, and a reader at the end then misses one when librdkafka resumes it after a rebalance.
+    /// One by one, although librdkafka would hand over many at once: `rd_kafka_consume_batch_queue` of 2.12
+    /// moves the position past an end of partition as if it were a record, so that after a pause, which every
+    /// rebalance brings, the record that came there is skipped; and `rd_kafka_consume_callback_queue` hands over
+    /// the markers of transactions as records.
     pub(super) fn take(&self, max: usize, wait: Duration, mut each: impl FnMut(Message)) -> usize {
-        let mut taken = 0;
-        while taken < max {
-            // SAFETY: the message is ours, everything is copied out of it, and it is destroyed once.
+        for taken in 0..max {
+            let wait = if taken == 0 { millis(wait) } else { 0 };
+            // SAFETY: the message is ours, is read, and is destroyed once.
             unsafe {
-                let message = sys::rd_kafka_consume_queue(self.queue, millis(wait));
+                let message = sys::rd_kafka_consume_queue(self.queue, wait);
                 if message.is_null() {
-                    break;
+                    return taken;
                 }
                 each(read_message(message));
                 sys::rd_kafka_message_destroy(message);
             }
-            taken += 1;
         }
-        taken
+        max
     }
 }
 
