@@ -211,7 +211,8 @@ async fn fault(cluster: &Cluster, rng: &mut ChaCha8Rng, members: u64) -> String 
         }
         _ => {
             let (api, errors) = ERRORS[below(rng, ERRORS.len())];
-            let groups = matches!(api, Api::FindCoordinator | Api::JoinGroup | Api::SyncGroup | Api::Metadata);
+            let groups =
+                matches!(api, Api::FindCoordinator | Api::JoinGroup | Api::SyncGroup | Api::Metadata);
             if members > 1 && groups {
                 return "nothing".to_owned();
             }
@@ -380,7 +381,12 @@ async fn a_member_whose_session_the_group_forgot_loses_its_partitions_and_gets_t
 async fn a_delivery_that_fails_names_its_start_and_the_partition_goes_on_after_another() {
     let (cluster, options) = cluster();
     let broker = KafkaBroker::connect(&options).unwrap();
-    let value = |n: i64| NewRecord { value: Some(n.to_string().into_bytes()), timestamp: 1, partition: Some(0), key: None };
+    let value = |n: i64| NewRecord {
+        value: Some(n.to_string().into_bytes()),
+        timestamp: 1,
+        partition: Some(0),
+        key: None,
+    };
     broker.append(TOPIC, (0..10).map(value).collect()).await.unwrap();
     let mut consumer = broker.subscribe(GROUP, TOPIC).await.unwrap();
     let next = async |consumer: &mut KafkaConsumer| {

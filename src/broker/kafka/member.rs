@@ -316,7 +316,8 @@ impl Member {
         let events: Vec<Event> = std::iter::from_fn(|| self.queue.event()).collect();
         // A worker that did not poll in time has left its group; but librdkafka does not call lost what was about
         // to be revoked then.
-        let too_late = |event: &Event| matches!(event, Event::Error { error, .. } if error.is(Code::PollExceeded));
+        let too_late =
+            |event: &Event| matches!(event, Event::Error { error, .. } if error.is(Code::PollExceeded));
         let too_late = events.iter().any(too_late);
         for event in events {
             match event {

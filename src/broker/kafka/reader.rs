@@ -18,8 +18,6 @@ use crate::event::Record;
 const PIECE: usize = 500;
 /// A partition that nobody read for so long is fetched no more.
 pub(super) const REST: Duration = Duration::from_secs(5);
-/// A reading that brought nothing for so long may lie behind the end.
-const SILENCE: Duration = Duration::from_millis(500);
 /// How often a topic that is said not to exist is asked for again: brokers hear of a new topic, and of
 /// everything when they come up, one after another.
 const UNKNOWN_ASKED: u32 = 5;
@@ -142,18 +140,7 @@ impl Reader {
         let Some(place) = shared.as_mut() else {
             return Ok(Fetched { records: Vec::new(), next_offset: offset });
         };
-        let until = Instant::now() + self.wait;
-        let read = loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let read = place.read(max_records.max(1), max_bytes, left.min(SILENCE));
-            if !matches!(&read, Err(error) if error.is(Code::OperationTimedOut)) || left <= SILENCE {
-                break read;
-            }
-            // Behind the end of what is committed the log is silent, and librdkafka tells of no end there.
-            if self.offsets(topic, partition).is_ok_and(|log| log.end < offset) {
-                break Ok((Fetched { records: Vec::new(), next_offset: offset }, true));
-            }
-        };
+        let read = place.read(max_records.max(1), max_bytes, self.wait);
         // At the end there is nothing to go on with: the next reading begins anew and is told of the end
         // again. After an error nothing is known.
         if !matches!(read, Ok((_, false))) {
