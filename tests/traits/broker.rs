@@ -352,7 +352,9 @@ pub(crate) async fn a_paused_partition_is_not_served_until_it_is_resumed<B: Brok
     assert_eq!(delivered[&0].last().map(|record| record.offset), Some(4));
 }
 
-pub(crate) async fn a_partition_resumed_without_anything_new_in_the_log_goes_on<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_partition_resumed_without_anything_new_in_the_log_goes_on<B: Broker + Producer>(
+    broker: B,
+) {
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..10)).await.unwrap();
     let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
@@ -372,7 +374,9 @@ pub(crate) async fn a_partition_resumed_without_anything_new_in_the_log_goes_on<
     assert_eq!(offsets_of(&got), (0..10).collect::<Vec<_>>());
 }
 
-pub(crate) async fn after_a_new_start_nothing_of_the_older_incarnation_comes<B: Broker + Producer>(broker: B) {
+pub(crate) async fn after_a_new_start_nothing_of_the_older_incarnation_comes<B: Broker + Producer>(
+    broker: B,
+) {
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..9_000)).await.unwrap();
     let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
@@ -397,7 +401,9 @@ pub(crate) async fn after_a_new_start_nothing_of_the_older_incarnation_comes<B: 
     }
 }
 
-pub(crate) async fn an_end_that_was_found_for_an_older_incarnation_does_not_come<B: Broker + Producer>(broker: B) {
+pub(crate) async fn an_end_that_was_found_for_an_older_incarnation_does_not_come<B: Broker + Producer>(
+    broker: B,
+) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
     start_all(&mut consumer).await;

@@ -124,7 +124,11 @@ impl KafkaConsumer {
     async fn look_after(&mut self) {
         let silent = self.handover.silent_for();
         if silent > SILENT && !self.warned {
-            warn!(topic = self.topic, seconds = silent.as_secs(), "the Kafka client does not come back from a call");
+            warn!(
+                topic = self.topic,
+                seconds = silent.as_secs(),
+                "the Kafka client does not come back from a call"
+            );
         }
         self.warned = silent > SILENT;
         if let Some((assignment, next_offset, look)) = self.look.take_if(|(_, _, look)| look.is_finished())

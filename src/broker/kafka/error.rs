@@ -56,7 +56,9 @@ impl KafkaError {
     pub(super) fn from_safe(error: &rdkafka::error::KafkaError) -> Self {
         use rdkafka::error::KafkaError as Safe;
         match error {
-            Safe::ClientConfig(_, _, property, _) => Self::invalid(format!("property {property} was refused")),
+            Safe::ClientConfig(_, _, property, _) => {
+                Self::invalid(format!("property {property} was refused"))
+            }
             Safe::ClientCreation(words) => Self::invalid(words.clone()),
             other => match other.rdkafka_error_code() {
                 Some(code) => Self::of(code),

@@ -26,7 +26,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-
 pub use consumer::KafkaConsumer;
 pub use options::{GroupProtocol, KafkaOptions, Sasl, SaslMechanism, Security, Tls};
 pub use settings::OptionsError;

@@ -63,7 +63,9 @@ impl Reader {
         let policy = policy.map_err(|error| self.error(error, topic, what()))?.unwrap_or_default();
         if described.id.is_empty() {
             let error = KafkaError::of(Code::UnsupportedVersion);
-            return Err(error.fatal(format!("describe topic {topic}: topics have no ids (Kafka 2.8 or later)")));
+            return Err(
+                error.fatal(format!("describe topic {topic}: topics have no ids (Kafka 2.8 or later)"))
+            );
         }
         Ok(Topic {
             name: topic.to_owned(),
@@ -135,7 +137,9 @@ impl Reader {
             let place = self.begin(topic, partition, offset);
             *shared = Some(place.map_err(|error| self.failed(error, topic, partition, offset))?);
         }
-        let Some(place) = shared.as_mut() else { return Ok(Fetched { records: Vec::new(), next_offset: offset }) };
+        let Some(place) = shared.as_mut() else {
+            return Ok(Fetched { records: Vec::new(), next_offset: offset });
+        };
         let read = place.read(max_records.max(1), max_bytes, self.wait);
         // At the end there is nothing to go on with: the next reading begins anew and is told of the end
         // again. After an error nothing is known.
@@ -164,7 +168,8 @@ impl Reader {
 
     /// Stops what nobody has read for a while.
     pub(super) fn rest(&self) {
-        let places: Vec<_> = lock(&self.places).iter().map(|(key, place)| (key.clone(), place.clone())).collect();
+        let places: Vec<_> =
+            lock(&self.places).iter().map(|(key, place)| (key.clone(), place.clone())).collect();
         for ((topic, partition), shared) in places {
             // One that is being read is not at rest.
             if let Ok(mut place) = shared.try_lock()

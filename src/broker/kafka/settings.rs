@@ -354,11 +354,8 @@ mod tests {
     #[test]
     fn every_property_that_this_module_sets_is_known_and_cannot_be_set_past_the_options() {
         let mut options = KafkaOptions::new("localhost:9092");
-        options.security.sasl = Some(Sasl {
-            mechanism: SaslMechanism::Plain,
-            username: "me".into(),
-            password: Secret::new("x"),
-        });
+        options.security.sasl =
+            Some(Sasl { mechanism: SaslMechanism::Plain, username: "me".into(), password: Secret::new("x") });
         let plain = [options.member("group", 3), options.reader()];
         let tunable = [
             "reconnect.backoff.max.ms",
@@ -391,9 +388,12 @@ mod tests {
         options.group_protocol = GroupProtocol::Consumer;
         let member = options.member("group", 1);
         assert_eq!(member["group.protocol"], "consumer");
-        for property in
-            ["session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy", "group.protocol.type"]
-        {
+        for property in [
+            "session.timeout.ms",
+            "heartbeat.interval.ms",
+            "partition.assignment.strategy",
+            "group.protocol.type",
+        ] {
             assert!(!member.contains_key(property), "{property}");
         }
         // And librdkafka takes the whole: made into a client, nothing is refused.
@@ -425,7 +425,9 @@ mod tests {
         assert_eq!(KafkaOptions::new(" ").check(), Err(OptionsError::NoServers));
         let mut options = KafkaOptions::new("localhost:9092");
         options.max_poll_interval = Duration::ZERO;
-        assert!(matches!(options.check(), Err(OptionsError::Invalid { property, .. }) if property == "max.poll.interval.ms"));
+        assert!(
+            matches!(options.check(), Err(OptionsError::Invalid { property, .. }) if property == "max.poll.interval.ms")
+        );
         assert_eq!(KafkaOptions::new("localhost:9092").check(), Ok(()));
     }
 
@@ -456,7 +458,8 @@ mod tests {
     #[test]
     fn half_a_client_certificate_is_refused() {
         let mut options = KafkaOptions::new("localhost:9092");
-        options.security = Security { tls: Some(Tls { key_file: Some("k".into()), ..Tls::default() }), sasl: None };
+        options.security =
+            Security { tls: Some(Tls { key_file: Some("k".into()), ..Tls::default() }), sasl: None };
         assert_eq!(options.check(), Err(OptionsError::HalfCertificate("the key")));
     }
 

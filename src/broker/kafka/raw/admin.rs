@@ -139,8 +139,7 @@ impl Client {
             let entries = lent(*resource, &mut count, |resource, count| {
                 sys::rd_kafka_ConfigResource_configs(resource, count)
             });
-            let found =
-                entries.iter().find(|entry| text(sys::rd_kafka_ConfigEntry_name(**entry)) == setting);
+            let found = entries.iter().find(|entry| text(sys::rd_kafka_ConfigEntry_name(**entry)) == setting);
             Ok(found.map(|entry| text(sys::rd_kafka_ConfigEntry_value(*entry))))
         }
     }
@@ -157,7 +156,13 @@ impl Client {
         // SAFETY: the texts end with a zero byte, and the buffer's length is its length.
         let new = unsafe {
             let (start, length) = (words.as_mut_ptr(), words.len());
-            sys::rd_kafka_NewTopic_new(name(topic).as_ptr(), partitions, c_int::from(replication), start, length)
+            sys::rd_kafka_NewTopic_new(
+                name(topic).as_ptr(),
+                partitions,
+                c_int::from(replication),
+                start,
+                length,
+            )
         };
         if new.is_null() {
             return Err(KafkaError::invalid(text(words.as_ptr())));

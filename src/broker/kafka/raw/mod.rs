@@ -11,7 +11,6 @@
 
 mod admin;
 
-
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -21,8 +20,8 @@ use std::time::Duration;
 use rdkafka_sys as sys;
 
 use crate::broker::kafka::error::KafkaError;
-use crate::broker::kafka::settings::{self, Properties};
 use crate::broker::kafka::log as lines;
+use crate::broker::kafka::settings::{self, Properties};
 use crate::event::Record;
 
 /// An invalid offset, which librdkafka uses for "none".
@@ -159,9 +158,8 @@ impl Client {
         let mut words = [0; 512];
         // SAFETY: the configuration is ours; on success it belongs to the client and is forgotten here.
         unsafe {
-            let events = sys::RD_KAFKA_EVENT_REBALANCE
-                | sys::RD_KAFKA_EVENT_ERROR
-                | sys::RD_KAFKA_EVENT_OFFSET_COMMIT;
+            let events =
+                sys::RD_KAFKA_EVENT_REBALANCE | sys::RD_KAFKA_EVENT_ERROR | sys::RD_KAFKA_EVENT_OFFSET_COMMIT;
             sys::rd_kafka_conf_set_events(conf.0, events);
             sys::rd_kafka_conf_set_log_cb(conf.0, Some(log));
             let kind = sys::rd_kafka_type_t::RD_KAFKA_CONSUMER;
@@ -205,6 +203,20 @@ impl Client {
     pub(super) fn assignment_lost(&self) -> bool {
         // SAFETY: reads a flag.
         unsafe { sys::rd_kafka_assignment_lost(self.ptr()) != 0 }
+    }
+
+    /// True if the group has this member.
+    pub(super) fn is_member(&self) -> bool {
+        // SAFETY: the metadata is ours, is read, and is destroyed once.
+        unsafe {
+            let metadata = sys::rd_kafka_consumer_group_metadata(self.ptr());
+            if metadata.is_null() {
+                return false;
+            }
+            let generation = sys::rd_kafka_consumer_group_metadata_generation_id(metadata);
+            sys::rd_kafka_consumer_group_metadata_destroy(metadata);
+            generation > 0
+        }
     }
 
     /// Commits positions to the group; an event says how it went.
@@ -465,9 +477,7 @@ unsafe fn read_event(event: *mut sys::rd_kafka_event_t) -> Event {
                 let fatal = sys::rd_kafka_event_error_is_fatal(event) != 0;
                 Event::Error { error, fatal, partition }
             }
-            sys::RD_KAFKA_EVENT_OFFSET_COMMIT => {
-                Event::Committed(error_of(sys::rd_kafka_event_error(event)))
-            }
+            sys::RD_KAFKA_EVENT_OFFSET_COMMIT => Event::Committed(error_of(sys::rd_kafka_event_error(event))),
             _ => Event::Other,
         }
     }
