@@ -16,80 +16,101 @@ cassandra_modules() {
     printf '%s\n' -Djdk.attach.allowAttachSelf=true
 }
 
-# cassandra_tokens I: four of evenly spaced ones, in turn with the other nodes.
+# cassandra_tokens I: four of evenly spaced ones, in turn with the other nodes'.
 cassandra_tokens() {
     local k tokens="" slots=$((4 * CASSANDRA_NODES)) slot
     for ((k = 0; k < 4; k++)); do
         slot=$((k * CASSANDRA_NODES + $1 - 1))
-        # The range is 2^64 from -2^63, too wide for signed arithmetic in one step.
+        # The range is 2^64 from -2^63, twice what fits a number here; slot by slot, it overflows nowhere.
+        # shellcheck disable=SC2017
         tokens+=,$((-9223372036854775807 + 9223372036854775807 / slots * slot * 2))
     done
     echo "${tokens#,}"
 }
 
-cassandra_prepare() {
-    local i=$1 folder=$dir/cassandra-$1 j seeds="" sync="commitlog_sync: batch"
+cassandra_configure() {
+    local i=$1 folder=$dir/cassandra-$1 j seeds="" sync="commitlog_sync: batch" authenticator=AllowAllAuthenticator authorizer=AllowAllAuthorizer encryption=""
     mkdir -p "$folder/conf" "$folder/data"
     for ((j = 1; j <= CASSANDRA_NODES; j++)); do seeds+=,$ADDRESS_PREFIX.$j:$STORAGE_PORT; done
     [[ $COMMITLOG_SYNC == batch ]] || sync=$'commitlog_sync: periodic\ncommitlog_sync_period: 10000ms'
+    if [[ $SECURE == yes ]]; then
+        authenticator=PasswordAuthenticator
+        authorizer=CassandraAuthorizer
+        encryption=$(security_cassandra)
+    fi
     cp "$here/cassandra/logback.xml" "$folder/conf/"
     printf 'dc=dc1\nrack=r%s\n' "$i" >"$folder/conf/cassandra-rackdc.properties"
     fill "$here/cassandra/cassandra.yaml" "$folder/conf/cassandra.yaml" \
         "address=$ADDRESS_PREFIX.$i" "storage_port=$STORAGE_PORT" "cql_port=$CQL_PORT" "seeds=${seeds#,}" "tokens=$(cassandra_tokens "$i")" \
-        "data=$folder/data" "commitlog_sync=$sync" "authenticator=AllowAllAuthenticator" "authorizer=AllowAllAuthorizer" "client_encryption="
+        "data=$folder/data" "commitlog_sync=$sync" "authenticator=$authenticator" "authorizer=$authorizer" "client_encryption=$encryption"
 }
 
-cassandra_spawn() {
+cassandra_start() {
     local folder=$dir/cassandra-$1 arguments agent
-    cassandra_prepare "$1"
+    cassandra_configure "$1"
     agent=$(echo "$cassandra_jars"/jamm-*.jar)
-    mapfile -t arguments < <(java_flags; cassandra_modules)
-    node_spawn "cassandra-$1" "${arguments[@]}" "-javaagent:$agent" -Xms128m "-Xmx$CASSANDRA_HEAP" -Xss512k -XX:+UseThreadPriorities \
+    mapfile -t arguments < <(java_flags "cassandra-$1"; cassandra_modules)
+    node_spawn "cassandra-$1" "${arguments[@]}" "-javaagent:$agent" -Xms128m "-Xmx$CASSANDRA_HEAP" -Xss512k \
         "-Dcassandra.config=file://$folder/conf/cassandra.yaml" "-Dcassandra.storagedir=$folder/data" -Dcassandra-foreground=yes \
         "-Dcassandra.jmx.local.port=$((JMX_PORT + $1 - 1))" -Dcassandra.ring_delay_ms=2000 -Dcassandra.skip_wait_for_gossip_to_settle=0 \
-        -Dcassandra.superuser_setup_delay_ms=0 "-Djava.io.tmpdir=$folder/data" -Djava.awt.headless=true \
-        -cp "$folder/conf:$cassandra_jars/*" org.apache.cassandra.service.CassandraDaemon
+        -Dcassandra.superuser_setup_delay_ms=0 -cp "$folder/conf:$cassandra_jars/*" org.apache.cassandra.service.CassandraDaemon
 }
 
-# cassandra_answers I: SUPPORTED to an OPTIONS frame of protocol version 4.
+# cassandra_exchange I REQUEST...
+cassandra_exchange() {
+    local how=plain
+    [[ $SECURE == no ]] || how=tls
+    exchange "$how" "$ADDRESS_PREFIX.$1:$CQL_PORT" 9 "${@:2}"
+}
+
+# cassandra_answers I: SUPPORTED to an OPTIONS request.
 cassandra_answers() {
     local reply
-    read -ra reply < <(exchange "$ADDRESS_PREFIX.$1" "$CQL_PORT" '\004\0\0\0\005\0\0\0\0' 9) || true
+    read -ra reply < <(cassandra_exchange "$1" "$(cql_frame 05 "")") || true
     ((${#reply[@]} > 9 && reply[4] == 6))
 }
 
+# cassandra_nodetool I ARGUMENT...
 cassandra_nodetool() {
     local i=$1 arguments
     shift
     mkdir -p "$dir/tools"
     mapfile -t arguments < <(cassandra_modules)
     # Its history goes to the home folder: here, the cluster's own.
-    "$java" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto -Xmx128m "${arguments[@]}" "-Duser.home=$dir/tools" -Dexactlyonce.level=WARN \
+    "$java" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmx128m "${arguments[@]}" "-Duser.home=$dir/tools" -Dexactlyonce.level=WARN \
         -cp "$dir/cassandra-$i/conf:$cassandra_jars/*" org.apache.cassandra.tools.NodeTool -h 127.0.0.1 -p $((JMX_PORT + i - 1)) "$@"
 }
 
-# cassandra_wait_seen I NODES: waits until node I sees as many nodes up and normal.
+# cassandra_wait_seen I OTHER...: waits until node I sees each of the others up and normal.
 cassandra_wait_seen() {
-    local end=$((SECONDS + ${EXACTLYONCE_LOCAL_START_TIMEOUT:-180})) seen
-    (($2 > 1)) || return 0
+    local i=$1 end=$((SECONDS + start_timeout)) seen j missing
+    shift
     while true; do
-        seen=$(cassandra_nodetool "$1" status 2>/dev/null | grep -c '^UN ') || true
-        ((seen < $2)) || return 0
-        ((SECONDS < end)) || fail "cassandra-$1 sees $seen of $2 nodes up; its log is $dir/cassandra-$1/node.log"
+        seen=$(cassandra_nodetool "$i" status 2>/dev/null) || true
+        missing=""
+        for j in "$@"; do
+            # One that ended or was paused meanwhile is not waited for.
+            grep -qE "^UN +$ADDRESS_PREFIX\.$j " <<<"$seen" || [[ $(node_state "cassandra-$j") != running ]] || missing+=" cassandra-$j"
+        done
+        [[ -n $missing && $(node_state "cassandra-$i") == running ]] || return 0
+        ((SECONDS < end)) || fail "cassandra-$i does not see$missing up after $start_timeout s; their logs are $dir/cassandra-*/node.log"
         sleep 0.5
     done
 }
 
-# cassandra_wait_seen_by_another I: waits until another node that runs sees node I up and normal.
-cassandra_wait_seen_by_another() {
-    local end=$((SECONDS + ${EXACTLYONCE_LOCAL_START_TIMEOUT:-180})) j
-    for ((j = 1; j <= CASSANDRA_NODES; j++)); do
-        ((j != $1)) && [[ $(node_state "cassandra-$j") == running ]] && cassandra_answers "$j" || continue
-        until cassandra_nodetool "$j" status 2>/dev/null | grep -q "^UN  *$ADDRESS_PREFIX\.$1 "; do
-            ((SECONDS < end)) || fail "cassandra-$j does not see cassandra-$1 up; their logs are $dir/cassandra-*/node.log"
-            [[ $(node_state "cassandra-$j") == running ]] || break
-            sleep 0.5
-        done
-        return
+# cassandra_settle I...: waits until these nodes and those that ran already see one another.
+cassandra_settle() {
+    local i running=() jobs=() rc=0 old=""
+    for ((i = 1; i <= CASSANDRA_NODES; i++)); do
+        [[ $(node_state "cassandra-$i") != running ]] || running+=("$i")
     done
+    ((${#running[@]} > 1)) || return 0
+    # One of the others stands for all of them: what one knows, the next knows a second later.
+    for i in "${running[@]}"; do [[ " $* " == *" $i "* ]] || old=$i; done
+    for i in "$@" $old; do
+        cassandra_wait_seen "$i" "${running[@]}" &
+        jobs+=($!)
+    done
+    for i in "${jobs[@]}"; do wait "$i" || rc=1; done
+    ((rc == 0)) || exit "$rc"
 }

@@ -10,55 +10,59 @@ nodes() {
 
 # nodes_given NODE...: fails unless each is a node of this cluster.
 nodes_given() {
-    (($#)) || usage_error "which node?"
-    local given
+    local given all
+    all=$(nodes | tr '\n' ' ')
+    (($#)) || usage_error "which node? There are: $all"
     for given in "$@"; do
-        [[ " $(nodes | tr '\n' ' ')" == *" $given "* ]] || usage_error "the cluster in $dir has no node '$given', but: $(nodes | tr '\n' ' ')"
+        [[ " $all" == *" $given "* ]] || usage_error "the cluster in $dir has no node '$given', but: $all"
     done
 }
 
-node_ports() {
-    local i=${1##*-}
-    case $1 in
-        kafka-*) echo $((KAFKA_PORT + 10 * (i - 1))) $((KAFKA_PORT + 10 * (i - 1) + 1)) ;;
-        # Every node has an address of its own, but the first's ports stand for all.
-        cassandra-1) echo "$CQL_PORT" "$STORAGE_PORT" "$JMX_PORT" ;;
-        cassandra-*) echo $((JMX_PORT + i - 1)) ;;
-    esac
-}
-
-node_host() {
-    case $1 in
-        kafka-*) echo 127.0.0.1 ;;
-        cassandra-*) echo "$ADDRESS_PREFIX.${1##*-}" ;;
-    esac
-}
-
+# Where clients find the node.
 node_address() {
     case $1 in
         kafka-*) echo "127.0.0.1:$((KAFKA_PORT + 10 * (${1##*-} - 1)))" ;;
-        cassandra-*) echo "$(node_host "$1"):$CQL_PORT" ;;
+        *) echo "$ADDRESS_PREFIX.${1##*-}:$CQL_PORT" ;;
     esac
 }
 
-# ports_free NODE: fails if anyone listens where the node would.
-ports_free() {
-    local at places=() i=${1##*-} port
+# All that the node listens on.
+node_places() {
+    local i=${1##*-} port
     case $1 in
-        kafka-*) for port in $(node_ports "$1"); do places+=("127.0.0.1:$port"); done ;;
-        cassandra-*) places=("$(node_host "$1"):$CQL_PORT" "$(node_host "$1"):$STORAGE_PORT" "127.0.0.1:$((JMX_PORT + i - 1))") ;;
+        kafka-*)
+            port=$((KAFKA_PORT + 10 * (i - 1)))
+            echo "127.0.0.1:$port" "127.0.0.1:$((port + 1))"
+            [[ $SECURE == no ]] || echo "127.0.0.1:$((port + 2))" "127.0.0.1:$((port + 3))"
+            ;;
+        *) echo "$ADDRESS_PREFIX.$i:$CQL_PORT" "$ADDRESS_PREFIX.$i:$STORAGE_PORT" "127.0.0.1:$((JMX_PORT + i - 1))" ;;
     esac
-    for at in "${places[@]}"; do
-        if (exec 3<>"/dev/tcp/${at%:*}/${at#*:}") 2>/dev/null; then
-            fail "$1 needs $at, but something listens there already$(port_user "$at"); choose another port (EXACTLYONCE_LOCAL_*_PORT)"
-        fi
+}
+
+# ports_free NODE: fails if anyone listens where the node would. What just ended may hold on for a moment.
+ports_free() {
+    local at tries rc
+    for at in $(node_places "$1"); do
+        for ((tries = 0; ; tries++)); do
+            rc=0
+            # shellcheck disable=SC2016 # the inner shell expands these
+            timeout 2 bash -c 'exec 3<>"/dev/tcp/$1/$2"' connect "${at%:*}" "${at#*:}" 2>/dev/null || rc=$?
+            # Refused is 1; connected, or no answer at all, is somebody.
+            ((rc != 1)) || break
+            ((tries < 10)) || fail "$1 needs $at, but something listens there already$(port_user "$at"): end it, or choose another port (EXACTLYONCE_LOCAL_*_PORT)"
+            sleep 0.2
+        done
     done
 }
 
+# port_user ADDRESS:PORT: " (program, pid N)" of who listens there, if that can be found out.
 port_user() {
-    local user
-    user=$(ss -ltnpH "sport = :${1#*:}" 2>/dev/null | sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\1, pid \2/p' | sort -u | head -n 1) || true
-    [[ -z $user ]] || echo " ($user)"
+    local any="*:${1#*:} 0.0.0.0:${1#*:} [::]:${1#*:} [::ffff:${1%:*}]:${1#*:}" local_address users
+    while read -r _ _ _ local_address _ users; do
+        [[ " $1 $any " == *" $local_address "* && $users =~ \(\(\"([^\"]*)\",pid=([0-9]+) ]] || continue
+        echo " (${BASH_REMATCH[1]}, pid ${BASH_REMATCH[2]})"
+        return
+    done < <(ss -ltnpH 2>/dev/null)
 }
 
 # What the process' command line holds, and no other process' does.
@@ -67,18 +71,29 @@ node_mark() { echo "-Dexactlyonce.node=$dir/$1"; }
 # The pid of the node's process, or nothing.
 node_pid() {
     local pid
-    pid=$(cat "$dir/$1/pid" 2>/dev/null) && [[ $pid =~ ^[0-9]+$ ]] || return 0
+    [[ -r $dir/$1/pid ]] && read -r pid <"$dir/$1/pid" && [[ $pid =~ ^[1-9][0-9]*$ && -r /proc/$pid/cmdline ]] || return 0
     # A process that has ended but is not yet collected has no command line.
-    if tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qxF -e "$(node_mark "$1")"; then echo "$pid"; fi
+    if { tr '\0' '\n' <"/proc/$pid/cmdline" | grep -xF -e "$(node_mark "$1")" >/dev/null; } 2>/dev/null; then echo "$pid"; fi
 }
 
-# running, paused or down
+# node_threads PID: a line for each thread, which begins with the letter of its state. Threads may end meanwhile.
+node_threads() {
+    { cat "/proc/$1/task/"*/stat 2>/dev/null || true; } | sed 's/^.*) //'
+}
+
+# running, paused (every thread is stopped) or down
 node_state() {
-    local pid stat
+    local pid
     pid=$(node_pid "$1")
-    [[ -n $pid ]] && stat=$(cat "/proc/$pid/stat" 2>/dev/null) || { echo down; return; }
-    stat=${stat##*) }
-    if [[ ${stat:0:1} == T ]]; then echo paused; else echo running; fi
+    if [[ -z $pid ]]; then
+        echo down
+    elif node_threads "$pid" | grep '^[^TtZX]' >/dev/null; then
+        echo running
+    elif [[ -n $(node_pid "$1") ]]; then
+        echo paused
+    else
+        echo down
+    fi
 }
 
 # node_signal NODE NAME: nothing happens if the node has no process.
@@ -88,73 +103,91 @@ node_signal() {
     [[ -z $pid ]] || kill -s "$2" "$pid" 2>/dev/null || [[ -z $(node_pid "$1") ]] || fail "$1 (pid $pid) cannot be sent SIG$2"
 }
 
-# node_gone NODE SECONDS: waits until it has no process; 1 if it still has.
-node_gone() {
-    local end=$((SECONDS + $2))
-    while [[ -n $(node_pid "$1") ]]; do
+# node_end NODE SIGNAL SECONDS: sends it and waits until the process is gone; 1 if it is still there.
+# A process that dies loses its command line first and its files and ports last, so what is waited for is that no
+# thread is left.
+node_end() {
+    local node=$1 signal=$2 end=$((SECONDS + $3)) pid born
+    pid=$(node_pid "$node")
+    [[ -n $pid ]] || return 0
+    born=$(process_born "$pid")
+    node_signal "$node" "$signal"
+    # One that is paused would see no SIGTERM.
+    [[ $signal != TERM ]] || node_signal "$node" CONT
+    while [[ -n $born && $(process_born "$pid") == "$born" ]] && process_has_threads "$pid"; do
         ((SECONDS < end)) || return 1
-        sleep 0.1
-    done
-    rm -f "$dir/$1/pid"
-}
-
-node_paused() {
-    local i
-    for ((i = 0; i < 100; i++)); do
-        [[ $(node_state "$1") == running ]] || return 0
         sleep 0.05
     done
-    fail "$1 (pid $(node_pid "$1")) was sent SIGSTOP and goes on"
+}
+
+# When the process was started, in ticks since boot, or nothing: with its pid, an identity.
+process_born() {
+    local stat
+    { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 0
+    stat=${stat##*) }
+    read -ra stat <<<"$stat"
+    echo "${stat[19]}"
+}
+
+# Whether it is more than a first thread that waits to be collected.
+process_has_threads() {
+    node_threads "$1" | grep "^[^ZX]" >/dev/null
+}
+
+# node_wait_paused NODE
+node_wait_paused() {
+    local end=$((SECONDS + 10))
+    while [[ $(node_state "$1") == running ]]; do
+        ((SECONDS < end)) || fail "$1 (pid $(node_pid "$1")) was sent SIGSTOP and goes on"
+        sleep 0.02
+    done
+}
+
+# node_start NODE: starts its process unless there is one. Commands side by side start it once.
+node_start() {
+    local node=$1 folder=$dir/$1
+    mkdir -p "$folder"
+    (
+        flock -w 60 7 || fail "$folder/lock is held by another command for 60 s"
+        [[ $(node_state "$node") == down ]] || exit 0
+        ports_free "$node"
+        rm -rf "$folder/tmp"
+        mkdir "$folder/tmp"
+        case $node in
+            kafka-*) kafka_start "${node##*-}" ;;
+            *) cassandra_start "${node##*-}" ;;
+        esac
+    ) 7>"$folder/lock"
 }
 
 # node_spawn NODE JAVA-ARGUMENT...: in a session of its own, with nothing of ours open.
 node_spawn() {
-    local node=$1 folder=$dir/$1
+    local node=$1 folder=$dir/$1 end=$((SECONDS + 20))
     shift
     printf -- '---- %s is started, %s\n' "$node" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >>"$folder/node.log"
     # shellcheck disable=SC2016 # the inner shell expands these
     setsid bash -c '
         for fd in /proc/$$/fd/*; do fd=${fd##*/}; ((fd <= 2)) || eval "exec $fd>&-"; done
-        cd "$1" && echo $$ >pid.new && mv pid.new pid
+        cd "$1" && echo $$ >pid.new && mv pid.new pid || exit
         exec "${@:2}"
-    ' node_spawn "$folder" "$java" "$(node_mark "$node")" "$@" </dev/null >>"$folder/node.log" 2>&1 &
-    # Until the shell has become the node, there is a moment without either.
-    local i
-    for ((i = 0; i < 200; i++)); do
-        [[ -z $(node_pid "$node") ]] || return 0
-        kill -0 $! 2>/dev/null || break
-        sleep 0.05
+    ' spawn "$folder" "$java" "$(node_mark "$node")" "$@" </dev/null >>"$folder/node.log" 2>&1 &
+    while [[ -z $(node_pid "$node") ]] && kill -0 $! 2>/dev/null && ((SECONDS < end)); do sleep 0.05; done
+}
+
+# node_wait NODE [BROKERS]: until it answers.
+node_wait() {
+    local node=$1 end=$((SECONDS + start_timeout))
+    until node_answers "$@"; do
+        [[ -n $(node_pid "$node") ]] || fail "$node has ended; the end of $dir/$node/node.log:"$'\n'"$(tail -n 25 "$dir/$node/node.log")"
+        [[ $(node_state "$node") != paused ]] || fail "$node was paused before it answered"
+        ((SECONDS < end)) || fail "$node (pid $(node_pid "$node")) has not answered on $(node_address "$node") in $start_timeout s; its log is $dir/$node/node.log"
+        sleep 0.3
     done
-    [[ -n $(node_pid "$node") ]] || fail "$node does not start; the end of $folder/node.log:"$'\n'"$(tail -n 15 "$folder/node.log")"
 }
 
 node_answers() {
     case $1 in
         kafka-*) kafka_answers "${1##*-}" "${2:-1}" ;;
-        cassandra-*) cassandra_answers "${1##*-}" ;;
+        *) cassandra_answers "${1##*-}" ;;
     esac
-}
-
-# node_wait NODE [BROKERS]
-node_wait() {
-    local end=$((SECONDS + ${EXACTLYONCE_LOCAL_START_TIMEOUT:-180}))
-    until node_answers "$@"; do
-        [[ -n $(node_pid "$1") ]] || fail "$1 has ended; the end of $dir/$1/node.log:"$'\n'"$(tail -n 25 "$dir/$1/node.log")"
-        ((SECONDS < end)) || fail "$1 (pid $(node_pid "$1")) does not answer on $(node_address "$1"); its log is $dir/$1/node.log"
-        sleep 0.3
-    done
-}
-
-# exchange HOST PORT REQUEST HEADER: sends the request (printf escapes) and prints the reply's first HEADER bytes,
-# then as many as its last four say, as decimal numbers.
-exchange() {
-    # shellcheck disable=SC2016
-    timeout 5 bash -c '
-        exec 3<>"/dev/tcp/$1/$2" || exit
-        printf "$3" >&3
-        head=($(head -c "$4" <&3 | od -An -v -tu1))
-        ((${#head[@]} == $4)) || exit
-        length=$(((head[$4-4] << 24) + (head[$4-3] << 16) + (head[$4-2] << 8) + head[$4-1]))
-        echo "${head[@]}" $(head -c "$length" <&3 | od -An -v -tu1)
-    ' exchange "$@" 2>/dev/null || true
 }

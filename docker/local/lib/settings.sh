@@ -4,39 +4,36 @@
 
 settings_file=cluster.settings
 # What the data depend on stays as it was made; the rest may change at the next `up`.
-settings_fixed=(KAFKA_NODES CASSANDRA_NODES KAFKA_PORT CQL_PORT STORAGE_PORT JMX_PORT ADDRESS_PREFIX)
+settings_fixed=(KAFKA_NODES CASSANDRA_NODES SECURE KAFKA_PORT CQL_PORT STORAGE_PORT JMX_PORT ADDRESS_PREFIX)
 settings_free=(KAFKA_HEAP CASSANDRA_HEAP JVM COMMITLOG_SYNC)
 declare -A settings_default=(
-    [KAFKA_NODES]=1 [CASSANDRA_NODES]=1 [KAFKA_PORT]=9092 [CQL_PORT]=9042 [STORAGE_PORT]=7000 [JMX_PORT]=7199
+    [KAFKA_NODES]=1 [CASSANDRA_NODES]=1 [SECURE]=no [KAFKA_PORT]=9092 [CQL_PORT]=9042 [STORAGE_PORT]=7000 [JMX_PORT]=7199
     [ADDRESS_PREFIX]=127.0.0 [KAFKA_HEAP]=512m [CASSANDRA_HEAP]=512m [JVM]=quick [COMMITLOG_SYNC]=batch
 )
 
 # Sets a variable for each setting from the file; fails if there is none.
 settings_load() {
     [[ -e $dir/$settings_file ]] || fail "no cluster in $dir: '$0 up' makes one (EXACTLYONCE_LOCAL_DIR names the folder)"
-    settings_read
-    local name
-    for name in "${settings_fixed[@]}" "${settings_free[@]}"; do
-        [[ -n ${!name-} ]] || fail "$dir/$settings_file lacks $name"
-    done
-}
-
-settings_read() {
     local name value
     while IFS='=' read -r name value; do
-        [[ -n ${settings_default[$name]-} ]] || fail "$dir/$settings_file: '$name' is no setting"
+        [[ -n ${settings_default[${name:-?}]-} ]] || fail "$dir/$settings_file: '$name' is no setting"
         printf -v "$name" '%s' "$value"
     done <"$dir/$settings_file"
+    for name in "${settings_fixed[@]}" "${settings_free[@]}"; do
+        # A setting that is newer than the folder has its default.
+        [[ -n ${!name-} ]] || printf -v "$name" '%s' "${settings_default[$name]}"
+    done
+    settings_check
 }
 
-# settings_for_up KAFKA CASSANDRA: what the command line and the environment ask for, over what the folder holds,
-# over the defaults.
+# settings_for_up KAFKA CASSANDRA SECURE: what the command line and the environment ask for, over what the folder
+# holds, over the defaults. An empty argument asks for nothing.
 settings_for_up() {
     local name variable wanted known=""
-    local -A asked=([KAFKA_NODES]=$1 [CASSANDRA_NODES]=$2)
-    for name in "${settings_fixed[@]}" "${settings_free[@]}"; do
+    local -A asked=([KAFKA_NODES]=$1 [CASSANDRA_NODES]=$2 [SECURE]=$3)
+    for name in "${settings_fixed[@]:3}" "${settings_free[@]}"; do
         variable=EXACTLYONCE_LOCAL_$name
-        [[ $name == *_NODES || -z ${!variable-} ]] || asked[$name]=${!variable}
+        asked[$name]=${!variable-}
     done
     if [[ -e $dir/$settings_file ]]; then
         known=yes
@@ -48,7 +45,7 @@ settings_for_up() {
         wanted=${asked[$name]:-${!name-}}
         wanted=${wanted:-${settings_default[$name]}}
         [[ -z $known || $wanted == "${!name}" ]] ||
-            fail "the cluster in $dir was made with $name=${!name}, not $wanted: '$0 down --wipe' deletes it"
+            fail "the cluster in $dir was made with $name=${!name}, not $wanted: choose another folder, or delete it with '$0 down --wipe'"
         printf -v "$name" '%s' "$wanted"
     done
     for name in "${settings_free[@]}"; do
@@ -56,14 +53,23 @@ settings_for_up() {
         printf -v "$name" '%s' "${wanted:-${settings_default[$name]}}"
     done
     settings_check
+}
+
+settings_save() {
+    local name
     for name in "${settings_fixed[@]}" "${settings_free[@]}"; do printf '%s=%s\n' "$name" "${!name}"; done >"$dir/$settings_file.new"
     mv "$dir/$settings_file.new" "$dir/$settings_file"
 }
 
 settings_check() {
-    local name port i
+    local name node at
+    one_of --kafka "$KAFKA_NODES" 0 1 3
+    one_of --cassandra "$CASSANDRA_NODES" 0 1 3
+    one_of SECURE "$SECURE" yes no
     ((KAFKA_NODES + CASSANDRA_NODES)) || usage_error "--kafka 0 and --cassandra 0 together are nothing"
-    [[ $ADDRESS_PREFIX =~ ^127\.[0-9]{1,3}\.[0-9]{1,3}$ ]] ||
+    [[ $SECURE == no ]] || ((KAFKA_NODES < 3 && CASSANDRA_NODES < 3)) || usage_error "--secure is for one of each"
+    local byte='(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
+    [[ $ADDRESS_PREFIX =~ ^127\.$byte\.$byte$ ]] ||
         usage_error "EXACTLYONCE_LOCAL_ADDRESS_PREFIX is '$ADDRESS_PREFIX', but must be three numbers that begin with 127, as 127.0.0"
     for name in KAFKA_HEAP CASSANDRA_HEAP; do
         [[ ${!name} =~ ^[1-9][0-9]*[mg]$ ]] || usage_error "EXACTLYONCE_LOCAL_$name is '${!name}', but must be as 512m or 1g"
@@ -71,15 +77,14 @@ settings_check() {
     one_of EXACTLYONCE_LOCAL_JVM "$JVM" quick full
     one_of EXACTLYONCE_LOCAL_COMMITLOG_SYNC "$COMMITLOG_SYNC" batch periodic
     for name in KAFKA_PORT CQL_PORT STORAGE_PORT JMX_PORT; do
-        [[ ${!name} =~ ^[0-9]{4,5}$ ]] && ((${!name} >= 1024 && ${!name} <= 65500)) ||
+        [[ ${!name} =~ ^[1-9][0-9]{3,4}$ && ${!name} -ge 1024 && ${!name} -le 65500 ]] ||
             usage_error "EXACTLYONCE_LOCAL_$name is '${!name}', but must be a number from 1024 to 65500"
     done
     local -A used=()
-    local node
     for node in $(nodes); do
-        for port in $(node_ports "$node"); do
-            [[ -z ${used[$port]-} ]] || usage_error "$node and ${used[$port]} would both have the port $port: choose others (EXACTLYONCE_LOCAL_*_PORT)"
-            used[$port]=$node
+        for at in $(node_places "$node"); do
+            [[ -z ${used[$at]-} ]] || usage_error "$node and ${used[$at]} would both listen on $at: choose other ports (EXACTLYONCE_LOCAL_*_PORT)"
+            used[$at]=$node
         done
     done
 }
