@@ -45,6 +45,8 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(2);
 /// doubles with every failure until a record came.
 const FAILURE_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_FAILURE_WAIT: Duration = Duration::from_secs(5);
+/// A member that the group has for so long without giving it anything gets nothing for now.
+const NOTHING: Duration = Duration::from_secs(1);
 
 /// What the worker says.
 #[derive(Debug)]
@@ -94,6 +96,8 @@ pub(super) struct Member {
     /// The partition that was served last.
     last: i32,
     joined: bool,
+    /// Since when the group has this member, while it was given nothing.
+    member_since: Option<Instant>,
     leaving: bool,
     /// Durable positions that the group was not told yet.
     reported: BTreeMap<i32, i64>,
@@ -123,6 +127,7 @@ impl Member {
             unreleased: BTreeSet::new(),
             last: -1,
             joined: false,
+            member_since: None,
             leaving: false,
             reported: BTreeMap::new(),
             committing: false,
@@ -149,6 +154,7 @@ impl Member {
             self.tell_failures(now);
             self.commit(now);
             if !worked {
+                self.look_whether_joined(now);
                 thread::park_timeout(REST);
             }
         };
@@ -345,6 +351,17 @@ impl Member {
         if !given.is_empty() || !self.joined {
             self.joined = true;
             self.tell(Delivery::Assigned(given));
+        }
+    }
+
+    /// In the group protocol `consumer`, a member that gets nothing is not told so.
+    fn look_whether_joined(&mut self, now: Instant) {
+        if self.joined || !self.client.is_member() {
+            return;
+        }
+        if now.saturating_duration_since(*self.member_since.get_or_insert(now)) >= NOTHING {
+            self.joined = true;
+            self.tell(Delivery::Assigned(Vec::new()));
         }
     }
 

@@ -205,6 +205,20 @@ impl Client {
         unsafe { sys::rd_kafka_assignment_lost(self.ptr()) != 0 }
     }
 
+    /// True if the group has this member.
+    pub(super) fn is_member(&self) -> bool {
+        // SAFETY: the metadata is ours, is read, and is destroyed once.
+        unsafe {
+            let metadata = sys::rd_kafka_consumer_group_metadata(self.ptr());
+            if metadata.is_null() {
+                return false;
+            }
+            let generation = sys::rd_kafka_consumer_group_metadata_generation_id(metadata);
+            sys::rd_kafka_consumer_group_metadata_destroy(metadata);
+            generation > 0
+        }
+    }
+
     /// Commits positions to the group; an event says how it went.
     pub(super) fn commit(&self, topic: &str, places: &[(i32, i64)]) -> Result<(), KafkaError> {
         let list = List::of(topic, places);
