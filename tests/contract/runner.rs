@@ -78,6 +78,18 @@ struct State<W> {
     write: Option<Part>,
 }
 
+impl<W> State<W> {
+    /// Writes what was observed so far, if it is to be written.
+    fn write(&self) -> Result<(), String> {
+        let Some(Part { service, column, cases }) = &self.write else { return Ok(()) };
+        let path = document::path();
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let table = Table::parse(&text, service)?.with(cases, column, &self.observed);
+        std::fs::write(&path, table.put(&text, service)?)
+            .map_err(|error| format!("{}: {error}", path.display()))
+    }
+}
+
 /// What is left to do after the last case.
 pub trait Finish {
     /// Does it; says what went wrong.
@@ -90,15 +102,7 @@ impl<W: World> Finish for Arc<Mutex<State<W>>> {
         if let Some(Ok(world)) = &state.world {
             state.runtime.block_on(world.finish())?;
         }
-        if let Some(Part { service, column, cases }) = &state.write {
-            let path = document::path();
-            let text =
-                std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-            let table = Table::parse(&text, service)?.with(cases, column, &state.observed);
-            std::fs::write(&path, table.put(&text, service)?)
-                .map_err(|error| format!("{}: {error}", path.display()))?;
-        }
-        Ok(())
+        state.write()
     }
 }
 
@@ -195,7 +199,8 @@ fn one<W: World>(state: &Mutex<State<W>>, case: &Case<W>, service: &str, column:
     let text = seen.text();
     if state.write.is_some() {
         state.observed.insert(case.name, text);
-        return Ok(());
+        // Now, for a run may be cut off.
+        return Ok(state.write()?);
     }
     let path = document::path();
     let written = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
