@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 /// The longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 const CLUSTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/local/cluster");
 
