@@ -63,6 +63,8 @@ impl Protocol {
 pub struct Client {
     /// See [`Protocol`].
     pub protocol: Protocol,
+    /// Instead of [`Protocol::session`]; under [`Protocol::Consumer`] the cluster decides.
+    pub session: Option<Duration>,
     /// How often it is looked for added partitions.
     pub metadata_interval: Duration,
     /// See [`World::broker`].

@@ -489,7 +489,11 @@ async fn coordinator<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     let others: Vec<_> = crate::kafka::world::NODES.into_iter().filter(|node| *node != coordinator).collect();
     world.create_topic_on(&topic, &others, &[]).await.expect("a topic");
     append(world, &topic, 0, 0..5).await;
-    let member = settled(world, protocol, &group, &topic, &[(0, 5)], &positions).await;
+    // A session that outlasts the move of the coordinator, which takes as long as a broker's own session.
+    let session = Some(Duration::from_secs(30));
+    let broker = world.broker(Client { protocol, session, ..Client::default() }, None);
+    let member = Member::join(&broker, &group, &topic, &positions).await;
+    member.until_ends(&[(0, 5)]).await;
     let mark = member.mark();
     world.kill(coordinator).await;
     append(world, &topic, 0, 5..10).await;
