@@ -73,7 +73,12 @@ pub struct Client {
 
 impl Default for Client {
     fn default() -> Self {
-        Self { protocol: Protocol::Classic, metadata_interval: Duration::from_secs(2), commit_offsets: false }
+        Self {
+            protocol: Protocol::Classic,
+            session: None,
+            metadata_interval: Duration::from_secs(2),
+            commit_offsets: false,
+        }
     }
 }
 
