@@ -63,6 +63,8 @@ impl Protocol {
 pub struct Client {
     /// See [`Protocol`].
     pub protocol: Protocol,
+    /// Instead of [`Protocol::session`]; under [`Protocol::Consumer`] the cluster decides.
+    pub session: Option<Duration>,
     /// How often it is looked for added partitions.
     pub metadata_interval: Duration,
     /// See [`World::broker`].
@@ -71,7 +73,12 @@ pub struct Client {
 
 impl Default for Client {
     fn default() -> Self {
-        Self { protocol: Protocol::Classic, metadata_interval: Duration::from_secs(2), commit_offsets: false }
+        Self {
+            protocol: Protocol::Classic,
+            session: None,
+            metadata_interval: Duration::from_secs(2),
+            commit_offsets: false,
+        }
     }
 }
 

@@ -268,7 +268,7 @@ impl World for Real {
             Protocol::Classic => GroupProtocol::Classic,
             Protocol::Consumer => GroupProtocol::Consumer,
         };
-        options.session_timeout = Protocol::Classic.session();
+        options.session_timeout = client.session.unwrap_or(Protocol::Classic.session());
         options.metadata_interval = client.metadata_interval;
         options.commit_offsets = client.commit_offsets;
         let properties = [("reconnect.backoff.max.ms", "500")];
