@@ -220,3 +220,29 @@ impl Consumer for KafkaConsumer {
         let _ = to_hear.await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::kafka::raw::mock::Lacking;
+    use crate::broker::kafka::{GroupProtocol, KafkaOptions};
+
+    /// `ConsumerGroupHeartbeat`, KIP-848.
+    const HEARTBEAT: i16 = 68;
+
+    #[tokio::test]
+    async fn a_cluster_without_the_group_protocol_consumer_is_a_clear_error() {
+        let cluster = Lacking::new(HEARTBEAT, "t");
+        let mut options = KafkaOptions::new(cluster.servers());
+        options.group_protocol = GroupProtocol::Consumer;
+        let broker = KafkaBroker::connect(&options).unwrap();
+        let mut consumer = broker.subscribe("g", "t").await.unwrap();
+        let error = loop {
+            match timeout(Duration::from_secs(30), consumer.poll()).await.expect("told") {
+                Err(error) if error.is_retriable() => {}
+                told => break told.unwrap_err(),
+            }
+        };
+        assert!(matches!(&error, BrokerError::Fatal { what, .. } if what.contains("KIP-848")), "{error:?}");
+    }
+}
