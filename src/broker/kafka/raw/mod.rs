@@ -205,6 +205,14 @@ impl Client {
         unsafe { sys::rd_kafka_assignment_lost(self.ptr()) != 0 }
     }
 
+    /// Why the client has ended itself, if it has.
+    pub(super) fn fatal_error(&self) -> Option<KafkaError> {
+        let mut words = [0; 512];
+        // SAFETY: the buffer's length is its length.
+        let code = unsafe { sys::rd_kafka_fatal_error(self.ptr(), words.as_mut_ptr(), words.len()) } as i32;
+        (code != 0).then(|| KafkaError::new(code, text(words.as_ptr())))
+    }
+
     /// True if the group has this member.
     pub(super) fn is_member(&self) -> bool {
         // SAFETY: the metadata is ours, is read, and is destroyed once.
