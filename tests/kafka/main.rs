@@ -2,5 +2,7 @@
 
 mod mock;
 mod real;
+#[cfg(feature = "tls")]
+mod security;
 #[path = "../common/kafka.rs"]
 mod services;
