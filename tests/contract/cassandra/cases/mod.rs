@@ -40,6 +40,11 @@ const ROWS: &str = "t (p int, c int, v int, PRIMARY KEY (p, c))";
 const EVENTS: &str = "events (partition int, offset bigint, source text, PRIMARY KEY (partition, offset)) \
                       WITH CLUSTERING ORDER BY (offset DESC)";
 
+/// The same, but a read asks no more replicas than its level needs, however slow they are: otherwise a read at ONE
+/// may ask a second replica, and repair the first.
+const UNHURRIED: &str = "events (partition int, offset bigint, source text, PRIMARY KEY (partition, offset)) \
+                         WITH CLUSTERING ORDER BY (offset DESC) AND speculative_retry = 'NEVER'";
+
 /// As in the pipeline's counts.
 const COUNTS: &str = "counts (id int PRIMARY KEY, count bigint, through bigint)";
 

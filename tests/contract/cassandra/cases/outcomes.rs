@@ -6,7 +6,7 @@ use futures_util::future::{join, join3};
 use scylla::statement::Consistency;
 use tokio::time::sleep;
 
-use super::{EVENTS, ROWS, events};
+use super::{EVENTS, ROWS, UNHURRIED, events};
 use crate::cassandra::client::{Keyspace, ending};
 use crate::cassandra::world::{Verb, World};
 use crate::suite::{Case, Seen, case};
@@ -157,7 +157,7 @@ async fn a_read_timeout_tells_who_answered<W: World>(world: &W, seen: &Seen) {
 }
 
 async fn a_hint_comes_later_with_the_original_timestamp<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+    let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
     world.hinted_handoff(false).await;
     world.silence(&[2]).await;
@@ -187,7 +187,7 @@ async fn a_hint_comes_later_with_the_original_timestamp<W: World>(world: &W, see
 
 async fn a_replica_that_times_out_gets_a_hint_too<W: World>(world: &W, seen: &Seen) {
     world.hinted_handoff(true).await;
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+    let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
     let [a, b, c] = keyspace.clients();
     world.pause(&[1, 2]).await;
     a.expect(
@@ -207,7 +207,7 @@ async fn a_replica_that_times_out_gets_a_hint_too<W: World>(world: &W, seen: &Se
 }
 
 async fn hints_die_with_a_coordinator_that_did_not_flush_them<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+    let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
     world.hinted_handoff(true).await;
     world.hold_hints().await;

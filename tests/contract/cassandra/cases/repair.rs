@@ -5,7 +5,7 @@ use std::time::Duration;
 use scylla::statement::Consistency;
 use tokio::time::sleep;
 
-use super::{EVENTS, ROWS, events};
+use super::{EVENTS, UNHURRIED, events};
 use crate::cassandra::client::Keyspace;
 use crate::cassandra::world::{Verb, World};
 use crate::suite::{Case, Seen, case};
@@ -16,6 +16,11 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
             a_read_at_one_is_stale_and_repairs_nothing,
             [Silence, HintedHandoff],
             "At ONE a single replica answers, there is nothing to compare; consistency wants R + W > RF (architecture/dynamo: tunable consistency)",
+        ),
+        case!(
+            a_read_at_one_that_asks_a_second_replica_may_repair_the_first,
+            [Silence, HintedHandoff],
+            "speculative_retry, 99p if nothing is said: if a replica is slow, another is asked, and answers that differ are repaired whatever the level (CQL: CREATE TABLE; AbstractReadExecutor.awaitResponses)",
         ),
         case!(
             a_quorum_read_repairs_the_replicas_that_it_asked,
@@ -59,7 +64,7 @@ const READ: &str = "SELECT offset FROM KS.events WHERE partition = 0";
 
 async fn a_read_at_one_is_stale_and_repairs_nothing<W: World>(world: &W, seen: &Seen) {
     world.hinted_handoff(false).await;
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+    let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
     world.silence(&[2]).await;
     a.expect(seen, "rows 0 to 2 at QUORUM, the third replica away", &events(0, 0..3), "ok").await;
@@ -71,9 +76,36 @@ async fn a_read_at_one_is_stale_and_repairs_nothing<W: World>(world: &W, seen: &
     c.expect(seen, "QUORUM at the third", READ, "(2) (1) (0)").await;
 }
 
+async fn a_read_at_one_that_asks_a_second_replica_may_repair_the_first<W: World>(world: &W, seen: &Seen) {
+    world.hinted_handoff(false).await;
+    let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
+    let [a, _, c] = keyspace.clients();
+    world.silence(&[2]).await;
+    a.ok(&events(0, 0..3)).await;
+    world.end_silence().await;
+    let one = c.at(Consistency::One);
+    one.expect(seen, "ONE at a replica that lacks rows 0 to 2", READ, "no rows").await;
+    // Which answer comes first differs; so it is asked, and looked at, until it was repaired.
+    let mut repaired = String::new();
+    for _ in 0..20 {
+        a.ok("ALTER TABLE KS.events WITH speculative_retry = 'ALWAYS'").await;
+        keyspace.agree().await;
+        for _ in 0..20 {
+            one.ok(READ).await;
+        }
+        a.ok("ALTER TABLE KS.events WITH speculative_retry = 'NEVER'").await;
+        keyspace.agree().await;
+        repaired = one.rows(READ).await;
+        if repaired != "no rows" {
+            break;
+        }
+    }
+    seen.hold("ONE at it, after reads at ONE that each asked a second one, too", &repaired, "(2) (1) (0)");
+}
+
 async fn a_quorum_read_repairs_the_replicas_that_it_asked<W: World>(world: &W, seen: &Seen) {
     world.hinted_handoff(false).await;
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+    let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
     world.silence(&[2]).await;
     a.ok(&events(0, 0..3)).await;
@@ -113,7 +145,7 @@ async fn a_quorum_read_repairs_the_replicas_that_it_asked<W: World>(world: &W, s
 
 async fn with_read_repair_none_the_answer_is_merged_and_nothing_repaired<W: World>(world: &W, seen: &Seen) {
     world.hinted_handoff(false).await;
-    let none = format!("{EVENTS} AND read_repair = 'NONE'");
+    let none = format!("{UNHURRIED} AND read_repair = 'NONE'");
     let keyspace = Keyspace::with(world, seen, &[&none]).await;
     let [a, _, c] = keyspace.clients();
     world.silence(&[2]).await;
@@ -125,7 +157,12 @@ async fn with_read_repair_none_the_answer_is_merged_and_nothing_repaired<W: Worl
 
 async fn a_quorum_read_merges_cells_and_deletions_of_its_replicas<W: World>(world: &W, seen: &Seen) {
     world.hinted_handoff(false).await;
-    let keyspace = Keyspace::with(world, seen, &["t (p int, c int, v int, w int, PRIMARY KEY (p, c))"]).await;
+    let keyspace = Keyspace::with(
+        world,
+        seen,
+        &["t (p int, c int, v int, w int, PRIMARY KEY (p, c)) WITH speculative_retry = 'NEVER'"],
+    )
+    .await;
     let [a, _, c] = keyspace.clients();
     let all = a.at(Consistency::All);
     for row in 1..=4 {
@@ -151,7 +188,7 @@ async fn a_quorum_read_merges_cells_and_deletions_of_its_replicas<W: World>(worl
 
 async fn a_limit_is_filled_although_a_replica_missed_deletions<W: World>(world: &W, seen: &Seen) {
     world.hinted_handoff(false).await;
-    let keyspace = Keyspace::with(world, seen, &[EVENTS, ROWS]).await;
+    let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
     a.at(Consistency::All).ok(&events(0, 0..10)).await;
     world.silence(&[2]).await;
@@ -165,7 +202,7 @@ async fn a_limit_is_filled_although_a_replica_missed_deletions<W: World>(world: 
 
 async fn a_repair_brings_a_replica_what_it_missed<W: World>(world: &W, seen: &Seen) {
     world.hinted_handoff(false).await;
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+    let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
     world.silence(&[2]).await;
     a.ok(&events(0, 0..3)).await;
@@ -223,7 +260,7 @@ async fn a_quorum_read_with_limit_repairs_only_the_rows_it_returned<W: World>(wo
 }
 
 async fn a_read_whose_repair_is_lost_times_out_and_has_repaired_others<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+    let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
     let [a, b, c] = keyspace.clients();
     world.hinted_handoff(false).await;
     world.drop_mutations(0, 1, true).await;
