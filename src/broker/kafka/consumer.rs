@@ -40,10 +40,13 @@ pub struct KafkaConsumer {
     started: BTreeMap<i32, Started>,
     warned: bool,
     /// The look at a quiet partition that is under way.
-    look: Option<(Assignment, i64, JoinHandle<Result<LogOffsets, BrokerError>>)>,
+    look: Option<(Assignment, i64, Look)>,
     look_at: Instant,
     looked_last: i32,
 }
+
+/// A question for the ends of a log.
+type Look = JoinHandle<Result<LogOffsets, BrokerError>>;
 
 #[derive(Debug)]
 struct Started {
@@ -68,8 +71,7 @@ impl KafkaConsumer {
         let (commands, to_take) = std_mpsc::channel();
         let (tell, told) = mpsc::unbounded_channel();
         let handover = Arc::new(Handover::new());
-        let member =
-            Member::new(client, queue, topic, options.commit_offsets, to_take, tell, handover.clone());
+        let member = Member::new(client, queue, topic, options, to_take, tell, handover.clone());
         let thread = thread::Builder::new()
             .name("kafka consumer".to_owned())
             .spawn(move || member.run())
@@ -218,5 +220,26 @@ impl Consumer for KafkaConsumer {
         self.say(Command::Leave(Instant::now() + LEAVE, left));
         // The thread ends its wait by itself.
         let _ = to_hear.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::kafka::raw::mock::Lacking;
+    use crate::broker::kafka::{GroupProtocol, KafkaOptions};
+
+    /// `ConsumerGroupHeartbeat`, KIP-848.
+    const HEARTBEAT: i16 = 68;
+
+    #[tokio::test]
+    async fn a_cluster_without_the_group_protocol_consumer_is_told_of_and_named() {
+        let cluster = Lacking::new(HEARTBEAT, "t");
+        let mut options = KafkaOptions::new(cluster.servers());
+        options.group_protocol = GroupProtocol::Consumer;
+        let broker = KafkaBroker::connect(&options).unwrap();
+        let mut consumer = broker.subscribe("g", "t").await.unwrap();
+        let error = timeout(Duration::from_secs(30), consumer.poll()).await.expect("told").unwrap_err();
+        assert!(error.to_string().contains("KIP-848"), "{error:?}");
     }
 }

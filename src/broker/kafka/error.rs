@@ -316,3 +316,49 @@ fn class(code: i32) -> Class {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers of librdkafka's own codes and of the brokers', as far as this version knows them.
+    fn numbers() -> impl Iterator<Item = i32> {
+        (-199..=-137).chain(-1..=97).chain([100, 110, 111, 112, 113, 117, 118, 129])
+    }
+
+    #[test]
+    fn every_code_that_librdkafka_knows_has_one_class() {
+        for number in numbers() {
+            let holds = |codes: &&[RDKafkaErrorCode]| codes.iter().filter(|c| **c as i32 == number).count();
+            let classes: usize = CLASSES.iter().map(|(_, codes)| holds(codes)).sum();
+            assert_eq!(classes, 1, "code {number}");
+        }
+        let codes: usize = CLASSES.iter().map(|(_, codes)| codes.len()).sum();
+        assert_eq!(codes, numbers().count());
+    }
+
+    #[test]
+    fn an_unknown_code_is_retriable() {
+        for number in [-200, 98, 130, 12_345, i32::MIN] {
+            assert_eq!(KafkaError::new(number, "").class(), Class::Retriable);
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_question_about_a_topic_becomes_what_its_class_says() {
+        let about = |code| KafkaError::of(code).about("t", "ask");
+        assert!(about(LeaderNotAvailable).is_retriable());
+        assert!(matches!(about(UnknownTopicOrPartition), BrokerError::UnknownTopic(t) if t == "t"));
+        assert!(matches!(about(TopicAlreadyExists), BrokerError::TopicExists(t) if t == "t"));
+        assert!(matches!(about(TopicAuthorizationFailed), BrokerError::Fatal { what, .. } if what == "ask"));
+    }
+
+    #[test]
+    fn an_error_shows_librdkafkas_words_and_the_code_once() {
+        let told = KafkaError::of(LeaderNotAvailable).to_string();
+        assert_eq!(told, "LeaderNotAvailable (Broker: Leader not available)");
+        let told = KafkaError::new(LeaderNotAvailable as i32, " no leader yet\n").to_string();
+        assert_eq!(told, "no leader yet (LeaderNotAvailable)");
+        assert_eq!(KafkaError::new(12_345, "").to_string(), "error 12345");
+    }
+}

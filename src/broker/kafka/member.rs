@@ -30,6 +30,7 @@ use tracing::{debug, warn};
 
 use crate::broker::kafka::error::{Class, KafkaError};
 use crate::broker::kafka::handover::Handover;
+use crate::broker::kafka::options::{GroupProtocol, KafkaOptions};
 use crate::broker::kafka::raw::{Client, Event, Message, Queue};
 use crate::broker::{Assignment, BrokerError, Delivery};
 
@@ -45,6 +46,10 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(2);
 /// doubles with every failure until a record came.
 const FAILURE_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_FAILURE_WAIT: Duration = Duration::from_secs(5);
+/// A member that the group has not taken for so long says so, and again after as long.
+const OUTSIDE: Duration = Duration::from_secs(10);
+/// A member that the group has for so long without giving it anything gets nothing for now.
+const NOTHING: Duration = Duration::from_secs(1);
 
 /// What the worker says.
 #[derive(Debug)]
@@ -84,6 +89,7 @@ pub(super) struct Member {
     client: Arc<Client>,
     queue: Queue,
     topic: String,
+    protocol: GroupProtocol,
     commits: bool,
     commands: Receiver<Command>,
     told: mpsc::UnboundedSender<Result<Delivery, BrokerError>>,
@@ -94,6 +100,9 @@ pub(super) struct Member {
     /// The partition that was served last.
     last: i32,
     joined: bool,
+    /// Since when the group has this member, while it was given nothing.
+    member_since: Option<Instant>,
+    outside_since: Instant,
     leaving: bool,
     /// Durable positions that the group was not told yet.
     reported: BTreeMap<i32, i64>,
@@ -106,7 +115,7 @@ impl Member {
         client: Arc<Client>,
         queue: Queue,
         topic: &str,
-        commits: bool,
+        options: &KafkaOptions,
         commands: Receiver<Command>,
         told: mpsc::UnboundedSender<Result<Delivery, BrokerError>>,
         handover: Arc<Handover>,
@@ -115,7 +124,8 @@ impl Member {
             client,
             queue,
             topic: topic.to_owned(),
-            commits,
+            protocol: options.group_protocol,
+            commits: options.commit_offsets,
             commands,
             told,
             handover,
@@ -123,6 +133,8 @@ impl Member {
             unreleased: BTreeSet::new(),
             last: -1,
             joined: false,
+            member_since: None,
+            outside_since: Instant::now(),
             leaving: false,
             reported: BTreeMap::new(),
             committing: false,
@@ -149,6 +161,7 @@ impl Member {
             self.tell_failures(now);
             self.commit(now);
             if !worked {
+                self.look_whether_joined(now);
                 thread::park_timeout(REST);
             }
         };
@@ -316,7 +329,8 @@ impl Member {
         let events: Vec<Event> = std::iter::from_fn(|| self.queue.event()).collect();
         // A worker that did not poll in time has left its group; but librdkafka does not call lost what was about
         // to be revoked then.
-        let too_late = |event: &Event| matches!(event, Event::Error { error, .. } if error.is(Code::PollExceeded));
+        let too_late =
+            |event: &Event| matches!(event, Event::Error { error, .. } if error.is(Code::PollExceeded));
         let too_late = events.iter().any(too_late);
         for event in events {
             match event {
@@ -344,6 +358,34 @@ impl Member {
         if !given.is_empty() || !self.joined {
             self.joined = true;
             self.tell(Delivery::Assigned(given));
+        }
+    }
+
+    /// In the group protocol `consumer`, a member that gets nothing is not told so, and a cluster that lacks the
+    /// request for it (before Kafka 3.7) is asked for ever without a word.
+    fn look_whether_joined(&mut self, now: Instant) {
+        if self.joined {
+            return;
+        }
+        if self.client.is_member() {
+            if now.saturating_duration_since(*self.member_since.get_or_insert(now)) >= NOTHING {
+                self.joined = true;
+                self.tell(Delivery::Assigned(Vec::new()));
+            }
+        } else if now.saturating_duration_since(self.outside_since) >= OUTSIDE {
+            self.outside_since = now;
+            let cause = KafkaError::of(Code::WaitingForCoordinator);
+            let what = format!("read topic {}: no coordinator takes this member into its group", self.topic);
+            self.tell_error(cause.retriable(format!("{what}{}", self.hint())));
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self.protocol {
+            GroupProtocol::Classic => "",
+            GroupProtocol::Consumer => {
+                "; the group protocol `consumer` (KIP-848) needs Kafka 4.0 or later, with older ones use `classic`"
+            }
         }
     }
 
@@ -390,15 +432,14 @@ impl Member {
             return;
         }
         let what = format!("read topic {}", self.topic);
-        if error.is(Code::UnsupportedFeature) || error.is(Code::UnsupportedVersion) {
-            let what = format!(
-                "{what} in the group protocol `consumer` (KIP-848, Kafka 4.0 or later), which this cluster does not \
-                 have: use `classic`"
-            );
-            return self.tell_error(error.fatal(what));
+        if fatal || error.is(Code::Fatal) {
+            // The reason is kept apart from the error that tells that there is one.
+            let error = self.client.fatal_error().unwrap_or(error);
+            let unsupported = error.is(Code::UnsupportedFeature) || error.is(Code::UnsupportedVersion);
+            let hint = if unsupported { self.hint() } else { "" };
+            return self.tell_error(error.fatal(format!("{what}{hint}")));
         }
         match error.class() {
-            _ if fatal => self.tell_error(error.fatal(what)),
             // A single broker that is away is no trouble as long as others are there.
             _ if error.is(Code::BrokerTransportFailure)
                 || error.is(Code::Resolve)

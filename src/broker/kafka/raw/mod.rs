@@ -205,6 +205,28 @@ impl Client {
         unsafe { sys::rd_kafka_assignment_lost(self.ptr()) != 0 }
     }
 
+    /// Why the client has ended itself, if it has.
+    pub(super) fn fatal_error(&self) -> Option<KafkaError> {
+        let mut words = [0; 512];
+        // SAFETY: the buffer's length is its length.
+        let code = unsafe { sys::rd_kafka_fatal_error(self.ptr(), words.as_mut_ptr(), words.len()) } as i32;
+        (code != 0).then(|| KafkaError::new(code, text(words.as_ptr())))
+    }
+
+    /// True if the group has this member.
+    pub(super) fn is_member(&self) -> bool {
+        // SAFETY: the metadata is ours, is read, and is destroyed once.
+        unsafe {
+            let metadata = sys::rd_kafka_consumer_group_metadata(self.ptr());
+            if metadata.is_null() {
+                return false;
+            }
+            let generation = sys::rd_kafka_consumer_group_metadata_generation_id(metadata);
+            sys::rd_kafka_consumer_group_metadata_destroy(metadata);
+            generation > 0
+        }
+    }
+
     /// Commits positions to the group; an event says how it went.
     pub(super) fn commit(&self, topic: &str, places: &[(i32, i64)]) -> Result<(), KafkaError> {
         let list = List::of(topic, places);
@@ -515,3 +537,40 @@ const _: () = assert!(
     size_of::<Fields>() == size_of::<sys::rd_kafka_message_t>()
         && std::mem::offset_of!(Fields, offset) == std::mem::offset_of!(sys::rd_kafka_message_t, offset)
 );
+
+#[cfg(test)]
+pub(super) mod mock {
+    //! A mock cluster that lacks a request, which the safe crate cannot say of every request.
+
+    use super::*;
+
+    pub(in crate::broker::kafka) struct Lacking {
+        cluster: *mut sys::rd_kafka_mock_cluster_t,
+        _client: Client,
+    }
+
+    impl Lacking {
+        pub(in crate::broker::kafka) fn new(api: i16, topic: &str) -> Self {
+            let client = Client::consumer(&Properties::new()).unwrap();
+            // SAFETY: the cluster lives on the client, and is destroyed before it.
+            unsafe {
+                let cluster = sys::rd_kafka_mock_cluster_new(client.ptr(), 1);
+                sys::rd_kafka_mock_topic_create(cluster, name(topic).as_ptr(), 1, 1);
+                sys::rd_kafka_mock_set_apiversion(cluster, api, -1, -1);
+                Self { cluster, _client: client }
+            }
+        }
+
+        pub(in crate::broker::kafka) fn servers(&self) -> String {
+            // SAFETY: the text lives as long as the cluster.
+            text(unsafe { sys::rd_kafka_mock_cluster_bootstraps(self.cluster) })
+        }
+    }
+
+    impl Drop for Lacking {
+        fn drop(&mut self) {
+            // SAFETY: the cluster is ours.
+            unsafe { sys::rd_kafka_mock_cluster_destroy(self.cluster) };
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! TLS and passwords on a real Kafka.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use exactlyonce::broker::kafka::{KafkaOptions, Sasl, SaslMechanism, Security, Tls};
+use exactlyonce::broker::{Broker, BrokerError, Consumer, Delivery, NewRecord, Producer};
+use exactlyonce::secret::Secret;
+use tokio::time::timeout;
+
+use crate::services::{self, Own};
+
+/// What `docker/local/cluster up --secure` made.
+struct Secure(BTreeMap<String, String>);
+
+impl Secure {
+    fn new() -> Self {
+        let environment = services::environment();
+        assert!(environment.contains_key("CA_PEM"), "not secure: docker/local/cluster up --kafka 1 --secure");
+        Self(environment)
+    }
+
+    fn tls(&self, ca: &str) -> Option<Tls> {
+        Some(Tls { ca_file: Some(PathBuf::from(&self.0[ca])), ..Tls::default() })
+    }
+
+    fn sasl(&self, mechanism: SaslMechanism, user: &str) -> Sasl {
+        let file = &self.0[&format!("KAFKA_{user}_PASSWORD_FILE")];
+        let password = Secret::new(std::fs::read_to_string(file).unwrap().trim());
+        Sasl { mechanism, username: self.0[&format!("KAFKA_{user}_USER")].clone(), password }
+    }
+
+    fn options(&self, listener: &str, security: Security) -> KafkaOptions {
+        let mut options = KafkaOptions::new(self.0[listener].clone());
+        options.request_timeout = Duration::from_secs(5);
+        options.security = security;
+        options
+    }
+}
+
+/// Makes, writes and reads a topic.
+async fn works(options: &KafkaOptions) {
+    let broker = Own::new(options);
+    broker.create_topic("t", 1, 1).await.unwrap();
+    let record = NewRecord { value: Some(b"v".to_vec()), ..NewRecord::default() };
+    broker.append("t", vec![record]).await.unwrap();
+    let mut consumer = broker.subscribe("g", "t").await.unwrap();
+    let told = timeout(Duration::from_secs(30), consumer.poll()).await.unwrap().unwrap();
+    assert!(matches!(told, Delivery::Assigned(all) if all == [0]));
+    assert_eq!(broker.fetch("t", 0, 0, 10, 1000).await.unwrap().records.len(), 1);
+    consumer.leave().await;
+}
+
+/// The error of the first question, with its causes.
+async fn refused(options: &KafkaOptions) -> String {
+    let error = Own::new(options).topic("t").await.unwrap_err();
+    assert!(matches!(error, BrokerError::Fatal { .. }), "{error:?}");
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --kafka 1 --secure"]
+async fn tls_alone_plain_and_scram_work_with_the_right_authority_and_password() {
+    let secure = Secure::new();
+    let tls = || secure.tls("CA_PEM");
+    works(&secure.options("KAFKA_SSL", Security { tls: tls(), sasl: None })).await;
+    let plain = Some(secure.sasl(SaslMechanism::Plain, "PLAIN"));
+    works(&secure.options("KAFKA_SASL_SSL", Security { tls: tls(), sasl: plain })).await;
+    for mechanism in [SaslMechanism::ScramSha256, SaslMechanism::ScramSha512] {
+        let scram = Some(secure.sasl(mechanism, "SCRAM"));
+        works(&secure.options("KAFKA_SASL_SSL", Security { tls: tls(), sasl: scram })).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --kafka 1 --secure"]
+async fn a_server_whose_certificate_is_not_of_the_authority_is_refused() {
+    let secure = Secure::new();
+    let error =
+        refused(&secure.options("KAFKA_SSL", Security { tls: secure.tls("WRONG_CA_PEM"), sasl: None })).await;
+    assert!(error.contains("certificate"), "{error}");
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --kafka 1 --secure"]
+async fn a_wrong_password_is_a_clear_error_that_does_not_show_it() {
+    let secure = Secure::new();
+    for (mechanism, user) in [(SaslMechanism::Plain, "PLAIN"), (SaslMechanism::ScramSha512, "SCRAM")] {
+        let mut sasl = secure.sasl(mechanism, user);
+        sasl.password = Secret::new("hunter2");
+        let security = Security { tls: secure.tls("CA_PEM"), sasl: Some(sasl) };
+        let error = refused(&secure.options("KAFKA_SASL_SSL", security)).await;
+        assert!(error.contains("uthentication") && !error.contains("hunter2"), "{error}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --kafka 1 --secure"]
+async fn a_user_without_permission_is_told_so() {
+    let secure = Secure::new();
+    let sasl = Some(secure.sasl(SaslMechanism::Plain, "UNAUTHORIZED"));
+    let options = secure.options("KAFKA_SASL_SSL", Security { tls: secure.tls("CA_PEM"), sasl });
+    let error = Own::new(&options).topic("t").await.unwrap_err();
+    // Kafka does not tell a user what there is.
+    assert!(!error.is_retriable(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_file_that_is_not_there_is_named_at_once() {
+    let mut options = KafkaOptions::new("localhost:1");
+    options.security.tls = Some(Tls { ca_file: Some("/no/such/ca.pem".into()), ..Tls::default() });
+    let error = exactlyonce::broker::kafka::KafkaBroker::connect(&options).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("ca.pem") || cause.contains("ssl.ca.location"), "{cause}");
+}
