@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use exactlyonce::schema::{Keyspace, Replication};
 use exactlyonce::store::Layout;
 use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, apply_schema};
+use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 
@@ -42,9 +44,13 @@ pub(crate) fn replication(options: &CassandraOptions) -> Replication {
     Replication::anywhere(options.contact_points.len() as i64).expect("as many as there are nodes")
 }
 
-/// A session of the test's own, to look and to meddle.
+/// A session of the test's own, to look and to meddle. A machine that is busy takes its time to drop a keyspace.
 pub(crate) async fn session(options: &CassandraOptions) -> Session {
-    SessionBuilder::new().known_nodes(&options.contact_points).build().await.expect("the nodes answer")
+    let patient = ExecutionProfile::builder().request_timeout(Some(Duration::from_secs(180))).build();
+    let session = SessionBuilder::new()
+        .known_nodes(&options.contact_points)
+        .default_execution_profile_handle(patient.into_handle());
+    session.build().await.expect("the nodes answer")
 }
 
 /// A store in a keyspace of its own. What a test that failed leaves behind may be looked at.
