@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use thiserror::Error;
 
 use crate::binding::BindingError;
-use crate::broker::{BrokerError, Cause};
+use crate::broker::BrokerError;
+#[cfg(any(feature = "kafka", feature = "cassandra"))]
+use crate::broker::Cause;
 use crate::config::layers::Problem;
 use crate::demo::DemoError;
 use crate::embedded::{FileError, LockError};
@@ -61,6 +63,7 @@ pub(super) enum Failure {
         feature: &'static str,
     },
     /// A service was waited for, in vain.
+    #[cfg(any(feature = "kafka", feature = "cassandra"))]
     #[error("{service} did not answer; gave up after {seconds} s (services.start_deadline_ms)")]
     Away {
         /// Its name and address.
@@ -71,6 +74,7 @@ pub(super) enum Failure {
         source: Option<Cause>,
     },
     /// Kafka will have nothing to do with us.
+    #[cfg(feature = "kafka")]
     #[error("kafka at {servers} cannot be used")]
     Kafka {
         /// The servers that were asked first.
@@ -153,7 +157,6 @@ impl Failure {
             Failure::Configuration(_)
             | Failure::Usage(_)
             | Failure::NotBuilt { .. }
-            | Failure::Kafka { .. }
             | Failure::Mixed(_)
             | Failure::Line(LineError::TooLong { .. }) => Code::Usage,
             Failure::Pipeline(error) => match error {
@@ -178,10 +181,13 @@ impl Failure {
                 | DemoError::EndedEarly { .. }
                 | DemoError::Stopped => Code::Unavailable,
             },
+            #[cfg(feature = "kafka")]
+            Failure::Kafka { .. } => Code::Usage,
+            #[cfg(any(feature = "kafka", feature = "cassandra"))]
+            Failure::Away { .. } => Code::Unavailable,
             #[cfg(feature = "cassandra")]
             Failure::Cassandra(error) => of_cassandra(error),
             Failure::Store { .. }
-            | Failure::Away { .. }
             | Failure::Lock(_)
             | Failure::Line(LineError::Read { .. })
             | Failure::Interrupted { .. }

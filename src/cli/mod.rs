@@ -18,6 +18,7 @@ mod services;
 mod show;
 mod topic;
 mod verify;
+#[cfg(any(feature = "kafka", feature = "cassandra"))]
 mod waiting;
 
 use std::path::PathBuf;
