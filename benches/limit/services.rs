@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use exactlyonce::binding::{self, Facts, Origin};
 use exactlyonce::broker::kafka::{KafkaBroker, KafkaOptions};
@@ -58,8 +58,11 @@ impl Services {
         let (broker, topic) = (self.broker()?, format!("exactlyonce.limit.{records}"));
         match broker.create_topic(&topic, PARTITIONS, 1).await {
             Ok(_) => {
+                // Of the present: the broker's retention goes by the records' times.
+                let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
                 let mixed = Mixed {
                     records,
+                    start_ms: i64::try_from(now.as_millis())?,
                     sources: 50,
                     health: "50,20,30".parse()?,
                     late: Share::NONE,

@@ -259,7 +259,8 @@ async fn init(handle: &Handle, stage: &Arc<Stage>) -> Binding {
             Begin::End => Origin::End,
         };
         let line = Line::open(stage.clone(), Caller { worker: None, life: 0 }).await;
-        let (broker, store) = (broker::BrokerClient::new(line.clone()), StoreClient::new(line, stage.world.layout));
+        let (broker, store) =
+            (broker::BrokerClient::new(line.clone()), StoreClient::new(line, stage.world.layout));
         loop {
             match binding::init(&broker, &store, &stage.world.facts(), &origin).await {
                 Ok(initialized) => return initialized.binding,

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use scylla::client::session_builder::SessionBuilder;
 use tempfile::TempDir;
@@ -233,7 +233,9 @@ pub struct Producer(JoinHandle<u64>);
 impl Producer {
     pub fn start(pipeline: Pipeline, mut random: Random, over: Arc<AtomicBool>) -> Self {
         Self(std::thread::spawn(move || {
-            let (mut appended, mut start_ms) = (0, 0);
+            // Of the present: the brokers' retention goes by the records' times.
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right");
+            let (mut appended, mut start_ms) = (0, now.as_millis() as u64);
             while !over.load(Ordering::Relaxed) {
                 let (events, seed) = (500 + random.below(1_500), random.below(u64::MAX >> 1).to_string());
                 // Windows on both sides of the threshold, and event time that overlaps from call to call.
