@@ -229,10 +229,15 @@ pub async fn init<B: Broker, S: Store>(
     let existing = answer("read the binding", store.binding().await)?;
     let initialized = match existing {
         Some(binding) => Initialized { binding, new: false },
-        None => {
-            if answer("look for rows", store.holds_rows().await)? {
-                return Err(BindingError::ForeignRows);
+        None if answer("look for rows", store.holds_rows().await)? => {
+            // Rows follow a binding, so those of somebody who bound the keyspace between the two questions are
+            // not foreign: his binding is there now.
+            match answer("read the binding", store.binding().await)? {
+                Some(binding) => Initialized { binding, new: false },
+                None => return Err(BindingError::ForeignRows),
             }
+        }
+        None => {
             let binding = facts.bound_to(&topic, store.layout(), origins(broker, &topic, origin).await?);
             match answer("write the binding", store.bind(&binding).await)? {
                 Bound::Now => Initialized { binding, new: true },
@@ -259,12 +264,15 @@ pub async fn check<B: Broker, S: Store>(
     store: &S,
     facts: &Facts,
 ) -> Result<Binding, BindingError> {
-    let Some(binding) = answer("read the binding", store.binding().await)? else {
-        return Err(match answer("look for rows", store.holds_rows().await)? {
-            true => BindingError::ForeignRows,
-            false => BindingError::Unbound { topic: facts.topic.clone() },
-        });
-    };
+    let mut binding = answer("read the binding", store.binding().await)?;
+    if binding.is_none() {
+        if !answer("look for rows", store.holds_rows().await)? {
+            return Err(BindingError::Unbound { topic: facts.topic.clone() });
+        }
+        // As in `init`.
+        binding = answer("read the binding", store.binding().await)?;
+    }
+    let Some(binding) = binding else { return Err(BindingError::ForeignRows) };
     let topic = describe(broker, &facts.topic).await?;
     compare(&binding, &facts.bound_to(&topic, store.layout(), BTreeMap::new()))?;
     Ok(binding)

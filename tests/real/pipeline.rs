@@ -82,11 +82,8 @@ impl Pipeline {
         let report: serde_json::Value =
             said.lines().find_map(|line| serde_json::from_str(line).ok()).expect("a report");
         println!("{}: {report}", self.keyspace);
-        let read = report["counts"]["records"].as_u64().or(report["records"].as_u64());
-        assert!(
-            read.is_some_and(|read| read >= at_least),
-            "{read:?} records of at least {at_least}: {report}"
-        );
+        let rows = report["events"].as_u64().zip(report["dead_letters"].as_u64()).map(|(e, d)| e + d);
+        assert!(rows >= Some(at_least), "{rows:?} rows of at least {at_least} records: {report}");
     }
 
     pub fn drop_keyspace(&self) {
