@@ -1,0 +1,1 @@
+//! Nodes, replicas and the messages between them.
