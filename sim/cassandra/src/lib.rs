@@ -13,6 +13,7 @@
 
 pub mod cluster;
 pub mod coordinator;
+pub mod cql;
 pub mod protocol;
 pub mod schema;
 pub mod storage;

@@ -59,18 +59,21 @@ impl Compression {
     pub fn compress(self, body: &[u8]) -> Result<Bytes, CompressionError> {
         match self {
             Compression::Lz4 => {
-                let length = u32::try_from(body.len())
-                    .map_err(|_| CompressionError::TooLong { length: body.len() as u64, limit: u32::MAX as usize })?;
+                let length = u32::try_from(body.len()).map_err(|_| CompressionError::TooLong {
+                    length: body.len() as u64,
+                    limit: u32::MAX as usize,
+                })?;
                 let packed = lz4_flex::block::compress(body);
                 let mut all = BytesMut::with_capacity(packed.len() + 4);
                 all.put_u32(length);
                 all.put_slice(&packed);
                 Ok(all.freeze())
             }
-            Compression::Snappy => snap::raw::Encoder::new()
-                .compress_vec(body)
-                .map(Bytes::from)
-                .map_err(|_| CompressionError::TooLong { length: body.len() as u64, limit: u32::MAX as usize }),
+            Compression::Snappy => {
+                snap::raw::Encoder::new().compress_vec(body).map(Bytes::from).map_err(|_| {
+                    CompressionError::TooLong { length: body.len() as u64, limit: u32::MAX as usize }
+                })
+            }
         }
     }
 
@@ -146,7 +149,10 @@ mod tests {
             Err(CompressionError::TooLong { length: 4_294_967_295, .. })
         ));
         let huge = [0xff, 0xff, 0xff, 0x7f, 0, 0, 0];
-        assert!(matches!(Compression::Snappy.decompress(&huge, LIMIT), Err(CompressionError::TooLong { .. })));
+        assert!(matches!(
+            Compression::Snappy.decompress(&huge, LIMIT),
+            Err(CompressionError::TooLong { .. })
+        ));
     }
 
     #[test]

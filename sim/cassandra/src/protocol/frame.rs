@@ -151,9 +151,7 @@ pub async fn read<R: AsyncRead + Unpin>(
         }
     };
     match Request::decode(header.opcode, header.flags, body) {
-        Ok(request) => {
-            Ok(Incoming::Request { stream, tracing: header.flags & FLAG_TRACING != 0, request })
-        }
+        Ok(request) => Ok(Incoming::Request { stream, tracing: header.flags & FLAG_TRACING != 0, request }),
         Err(error) => refused(ServerError::Protocol(error.to_string())),
     }
 }
@@ -176,7 +174,12 @@ async fn body<R: AsyncRead + Unpin>(connection: &mut R, length: usize) -> std::i
 /// The bytes of a response, with `warnings` in front of its body.
 ///
 /// A body that cannot be packed goes out as it is.
-pub fn encode(stream: i16, response: &Response, warnings: &[String], compression: Option<Compression>) -> Bytes {
+pub fn encode(
+    stream: i16,
+    response: &Response,
+    warnings: &[String],
+    compression: Option<Compression>,
+) -> Bytes {
     let mut body = Writer::new();
     let mut flags = 0;
     if !warnings.is_empty() {

@@ -134,8 +134,8 @@ impl Request {
             _ => return Err(RequestError::Opcode(opcode)),
         };
         let mut reader = Reader::new(body);
-        let request = decode(opcode, flags, &mut reader)
-            .map_err(|error| RequestError::Malformed { message, error })?;
+        let request =
+            decode(opcode, flags, &mut reader).map_err(|error| RequestError::Malformed { message, error })?;
         match reader.left() {
             0 => Ok(request),
             left => Err(RequestError::Trailing { message, left }),

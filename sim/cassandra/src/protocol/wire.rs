@@ -183,8 +183,7 @@ impl Reader {
     /// [consistency]
     pub fn consistency(&mut self) -> Result<Consistency, WireError> {
         let code = self.short("consistency level")?;
-        consistency_of(code)
-            .ok_or(WireError::Unknown { what: "consistency level", value: i64::from(code) })
+        consistency_of(code).ok_or(WireError::Unknown { what: "consistency level", value: i64::from(code) })
     }
 }
 
