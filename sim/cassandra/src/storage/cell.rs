@@ -1,5 +1,7 @@
 //! One column's value in one row, or the tombstone in its place.
 
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 
 use super::{Seconds, Timestamp};
@@ -48,4 +50,26 @@ impl Cell {
     pub fn is_live(&self, now: Seconds) -> bool {
         self.value.is_some() && now < self.local_deletion_time
     }
+}
+
+/// Which of two cells of one column of one row wins (`Cells.resolveRegular`): the higher timestamp; then what
+/// expires or is deleted over what stays; then a tombstone over what expires; then the later local deletion time;
+/// then the larger bytes.
+pub(crate) fn winner(left: &Cell, right: &Cell) -> Ordering {
+    let deleted_or_expiring = |cell: &Cell| cell.local_deletion_time != NO_DELETION_TIME;
+    left.timestamp.cmp(&right.timestamp).then_with(|| {
+        match (deleted_or_expiring(left), deleted_or_expiring(right)) {
+            (true, false) => return Ordering::Greater,
+            (false, true) => return Ordering::Less,
+            (true, true) => {
+                let kinds = (!left.is_expiring()).cmp(&!right.is_expiring());
+                let times = left.local_deletion_time.cmp(&right.local_deletion_time);
+                if kinds.is_ne() || times.is_ne() {
+                    return kinds.then(times);
+                }
+            }
+            (false, false) => {}
+        }
+        left.value.cmp(&right.value)
+    })
 }

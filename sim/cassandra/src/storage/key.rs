@@ -152,3 +152,31 @@ fn mix(mut k: u64) -> u64 {
     k = k.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     k ^ (k >> 33)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_those_that_drivers_compute() {
+        // From the tests of the Rust driver's partitioner; the last has bytes of 128 and more.
+        for (key, token) in [
+            ("test", -6017608668500074083),
+            ("xd", 4507812186440344727),
+            ("primary_key", -1632642444691073360),
+            ("kremówki", 4354931215268080151),
+        ] {
+            assert_eq!(Token::of(key.as_bytes()), Token(token), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_several_columns_gives_them_back() {
+        let values = [Bytes::from_static(b"a"), Bytes::new(), Bytes::from_static(b"\0b")];
+        let key = DecoratedKey::of_components(&values);
+        assert_eq!(key.bytes(), &b"\0\x01a\0\0\0\0\0\x02\0b\0"[..]);
+        assert_eq!(key.components(3), Some(values.to_vec()));
+        assert_eq!(key.components(2), None);
+        assert_eq!(DecoratedKey::new(Bytes::from_static(b"\0\x09a")).components(2), None);
+    }
+}

@@ -5,14 +5,18 @@
 //! mutations in any order, any number of times. A tombstone is data like any other until it is purged.
 
 mod cell;
+mod engine;
 mod key;
 mod mutation;
 mod partition;
 mod position;
 mod read;
 mod row;
+mod scan;
 
 pub use cell::{Cell, NO_DELETION_TIME};
+pub use engine::{Ballot, Disk, Hint, PaxosState, SchemaEntry, StoredBatch};
+pub(crate) use engine::{Engine, Record};
 pub use key::{DecoratedKey, Token, fingerprint};
 pub use mutation::Mutation;
 pub use partition::{Partition, RangeTombstone};
@@ -22,9 +26,14 @@ pub use read::{
     Slice,
 };
 pub use row::{Deletion, Liveness, Row};
+pub(crate) use scan::Counter;
+pub use scan::{Answer, TooManyTombstones};
 
 /// A write's timestamp: microseconds, by convention since 1970.
 pub type Timestamp = i64;
 
 /// Seconds since 1970, by some node's clock.
 pub type Seconds = i64;
+
+#[cfg(test)]
+mod tests;

@@ -24,3 +24,33 @@ impl Mutation {
         Self { keyspace, key, updates: BTreeMap::from([(table, update)]) }
     }
 }
+
+impl Mutation {
+    /// Takes in another mutation of the same key and keyspace.
+    pub fn merge(&mut self, other: Self) {
+        for (table, update) in other.updates {
+            self.updates.entry(table).or_default().merge(&update);
+        }
+    }
+
+    /// The mutations of a batch, merged by keyspace and partition key (in the order of their first statement), as
+    /// Cassandra does for each batch, whatever its kind.
+    pub fn merged(mutations: Vec<Self>) -> Vec<Self> {
+        let mut places = BTreeMap::new();
+        let mut merged: Vec<Self> = Vec::new();
+        for mutation in mutations {
+            let place =
+                *places.entry((mutation.keyspace.clone(), mutation.key.clone())).or_insert(merged.len());
+            match merged.get_mut(place) {
+                Some(first) => first.merge(mutation),
+                None => merged.push(mutation),
+            }
+        }
+        merged
+    }
+
+    /// An estimate of the bytes it takes.
+    pub fn size(&self) -> usize {
+        self.key.bytes().len() + self.updates.values().map(Partition::size).sum::<usize>()
+    }
+}

@@ -107,3 +107,37 @@ pub struct ReadResult {
     /// Whether the read stopped at its limit: there may be more rows.
     pub limited: bool,
 }
+
+impl ColumnSelection {
+    /// Whether a column is asked for.
+    pub fn has(&self, column: &ColumnName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Queried(columns) => columns.contains(column),
+        }
+    }
+}
+
+impl ReadCommand {
+    /// A read of one whole partition.
+    pub fn of_partition(table: TableId, key: DecoratedKey, now: Seconds) -> Self {
+        Self {
+            table,
+            partitions: PartitionRange::Key(key),
+            rows: ClusteringFilter::All,
+            reversed: false,
+            columns: ColumnSelection::All,
+            limit: u32::MAX,
+            per_partition_limit: u32::MAX,
+            partition_limit: u32::MAX,
+            now,
+            resume: None,
+        }
+    }
+
+    /// A read of every partition of a table.
+    pub fn of_table(table: TableId, now: Seconds) -> Self {
+        let partitions = PartitionRange::Tokens { after: Token::MIN, up_to: Token(i64::MAX) };
+        Self { partitions, ..Self::of_partition(table, DecoratedKey::new(bytes::Bytes::new()), now) }
+    }
+}
