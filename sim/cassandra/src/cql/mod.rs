@@ -8,6 +8,7 @@ pub mod ast;
 mod lexer;
 mod parser;
 mod types;
+pub mod value;
 
 pub use parser::{Parsed, parse};
 pub use types::{type_name, type_named};
