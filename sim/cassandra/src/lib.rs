@@ -14,6 +14,7 @@
 pub mod cluster;
 pub mod coordinator;
 pub mod cql;
+pub mod plan;
 pub mod protocol;
 pub mod schema;
 pub mod storage;
