@@ -256,3 +256,160 @@ pub(crate) fn live(merged: Merged, command: &ReadCommand) -> ReadResult {
     }
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::storage::tests::{NOW, Step, int, merged, step, table};
+    use crate::storage::{ClusteringFilter, ColumnSelection, Slice, scan};
+
+    type Replica = BTreeMap<DecoratedKey, std::sync::Arc<Partition>>;
+
+    fn replica(table: &Table, steps: &[(i32, Step)]) -> Replica {
+        let mut keys: Vec<i32> = steps.iter().map(|(key, _)| *key).collect();
+        keys.sort();
+        keys.dedup();
+        let of = |key: i32| {
+            let steps: Vec<Step> =
+                steps.iter().filter(|(of, _)| *of == key).map(|(_, step)| step.clone()).collect();
+            (table.key(&[int(key)]), std::sync::Arc::new(merged(table, &steps)))
+        };
+        keys.into_iter().map(of).collect()
+    }
+
+    /// Reads from all replicas as a coordinator does. Gives the merged rows, what to repair, and the number of
+    /// further fetches.
+    fn coordinate(
+        table: &Table,
+        command: &ReadCommand,
+        replicas: &BTreeMap<NodeId, Replica>,
+    ) -> (Merged, BTreeMap<DecoratedKey, BTreeMap<NodeId, Partition>>, usize) {
+        let read = |replica: NodeId, command: &ReadCommand| {
+            scan(&replicas[&replica], table, command, usize::MAX).expect("few tombstones")
+        };
+        let answers = replicas.keys().map(|replica| (*replica, read(*replica, command))).collect();
+        let mut resolver = Resolver::new(table, command, answers);
+        let mut fetches = 0;
+        while let Some(more) = resolver.more_needed() {
+            let answer = read(more.replica, &more.command);
+            resolver.add(more, answer);
+            fetches += 1;
+            assert!(fetches < 200, "it never ends");
+        }
+        let merged = resolver.resolve();
+        let repairs = resolver.repairs(&merged);
+        (merged, repairs, fetches)
+    }
+
+    fn all(replicas: &BTreeMap<NodeId, Replica>) -> Replica {
+        let mut all: BTreeMap<DecoratedKey, Partition> = BTreeMap::new();
+        for (key, partition) in replicas.values().flatten() {
+            all.entry(key.clone()).or_default().merge(partition);
+        }
+        all.into_iter().map(|(key, partition)| (key, std::sync::Arc::new(partition))).collect()
+    }
+
+    fn command() -> impl Strategy<Value = ReadCommand> {
+        // Before anything expires, or after all has: in between it matters at equal timestamps whether a replica
+        // or the coordinator notices, here as in Cassandra.
+        let now = prop_oneof![Just(NOW), Just(NOW + 5)];
+        let limits = (1..8u32, prop_oneof![Just(u32::MAX), 1..4u32]);
+        (limits, any::<bool>(), 0..4i32, 0..4i32, any::<bool>(), now).prop_map(
+            |((limit, per_partition_limit), reversed, from, to, sliced, now)| {
+                let table = table();
+                let slice = Slice { start: table.before(vec![int(from)]), end: table.after(vec![int(to)]) };
+                ReadCommand {
+                    limit,
+                    per_partition_limit,
+                    reversed,
+                    rows: match sliced {
+                        true if from <= to => ClusteringFilter::Slices(vec![slice]),
+                        _ => ClusteringFilter::All,
+                    },
+                    ..ReadCommand::of_table(table.id, now)
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        #[test]
+        fn a_limited_read_of_differing_replicas_finds_what_one_complete_replica_would(
+            steps in vec(vec((0..3i32, step()), 0..14), 2..4), command in command(),
+        ) {
+            let table = table();
+            let replicas: BTreeMap<NodeId, Replica> =
+                (0..).map(NodeId).zip(steps.iter().map(|steps| replica(&table, steps))).collect();
+            let (merged, _, _) = coordinate(&table, &command, &replicas);
+            let complete = BTreeMap::from([(NodeId(9), all(&replicas))]);
+            let (expected, _, _) = coordinate(&table, &command, &complete);
+            prop_assert_eq!(live(merged, &command).partitions, live(expected, &command).partitions);
+        }
+
+        #[test]
+        fn after_its_repairs_any_single_replica_gives_the_same_answer(
+            steps in vec(vec((0..2i32, step()), 0..14), 2..3), command in command(),
+        ) {
+            let table = table();
+            let mut replicas: BTreeMap<NodeId, Replica> =
+                (0..).map(NodeId).zip(steps.iter().map(|steps| replica(&table, steps))).collect();
+            let (merged, repairs, _) = coordinate(&table, &command, &replicas);
+            for (key, repairs) in repairs {
+                for (replica, repair) in repairs {
+                    let rows = replicas.get_mut(&replica).expect("one that answered");
+                    std::sync::Arc::make_mut(rows.entry(key.clone()).or_default()).merge(&repair);
+                }
+            }
+            let expected = live(merged, &command).partitions;
+            for (id, rows) in &replicas {
+                let alone = BTreeMap::from([(*id, rows.clone())]);
+                let (found, _, _) = coordinate(&table, &command, &alone);
+                prop_assert_eq!(&live(found, &command).partitions, &expected);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_after_the_limit_and_columns_that_were_not_asked_for_are_not_repaired() {
+        let table = table();
+        let insert = |a| (1, Step::Insert { a, b: 0, timestamp: 1, ttl: 0, value: 1 });
+        let full = replica(&table, &[insert(0), insert(1), insert(2)]);
+        let replicas = BTreeMap::from([(NodeId(0), full), (NodeId(1), Replica::new())]);
+        let key = table.key(&[int(1)]);
+        let command = ReadCommand {
+            limit: 1,
+            reversed: true,
+            columns: ColumnSelection::Queried(["v".into()].into()),
+            ..ReadCommand::of_partition(table.id, key.clone(), NOW)
+        };
+        let (_, repairs, _) = coordinate(&table, &command, &replicas);
+        let repair = &repairs[&key][&NodeId(1)];
+        let rows: Vec<&Position> = repair.rows.keys().collect();
+        assert_eq!(rows, [&table.row(vec![int(2), int(0)])]);
+        let columns: Vec<&str> =
+            repair.rows.values().flat_map(|row| row.cells.keys()).map(|name| &**name).collect();
+        assert_eq!(columns, ["v"]);
+        assert!(!repairs[&key].contains_key(&NodeId(0)));
+    }
+
+    #[test]
+    fn a_replica_whose_rows_turn_out_deleted_is_asked_for_more() {
+        let table = table();
+        let insert = |a| (1, Step::Insert { a, b: 0, timestamp: 1, ttl: 0, value: 1 });
+        let delete = |a| (1, Step::DeleteRow { a, b: 0, timestamp: 2 });
+        let behind = replica(&table, &[insert(0), insert(1), insert(2)]);
+        let ahead = replica(&table, &[insert(0), insert(1), delete(0), delete(1)]);
+        let replicas = BTreeMap::from([(NodeId(0), behind), (NodeId(1), ahead)]);
+        let key = table.key(&[int(1)]);
+        let command = ReadCommand { limit: 1, ..ReadCommand::of_partition(table.id, key, NOW) };
+        let (merged, _, fetches) = coordinate(&table, &command, &replicas);
+        let found = live(merged, &command);
+        assert_eq!(found.partitions[0].rows[0].0, table.row(vec![int(2), int(0)]));
+        assert!(fetches > 0);
+    }
+}
