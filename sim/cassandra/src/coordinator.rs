@@ -343,7 +343,7 @@ pub trait Coordinator: Send + Sync + 'static {
         consistency: Consistency,
     ) -> impl Future<Output = Result<ConditionalOutcome, RequestError>> + Send
     where
-        F: Fn(&ReadResult, Timestamp) -> Result<Decision, RequestError> + Send + Sync;
+        F: Fn(&ReadResult, Timestamp) -> Result<Decision, RequestError> + Send + Sync + 'static;
 
     /// Empties a table on every node.
     ///

@@ -173,11 +173,6 @@ impl Disk {
         disk.generation
     }
 
-    /// Whether a node has run on it.
-    pub(crate) fn is_new(&self) -> bool {
-        self.lock().generation == 0
-    }
-
     /// Appends hints for a node to its file.
     pub(crate) fn append_hints(&self, target: u128, hints: Vec<Hint>) {
         self.lock().hints.entry(target).or_default().extend(hints);

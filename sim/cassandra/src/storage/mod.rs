@@ -27,6 +27,8 @@ pub use read::{
 };
 pub use row::{Deletion, Liveness, Row};
 pub(crate) use scan::Counter;
+#[cfg(test)]
+pub(crate) use scan::scan;
 pub use scan::{Answer, TooManyTombstones};
 
 /// A write's timestamp: microseconds, by convention since 1970.
@@ -36,4 +38,4 @@ pub type Timestamp = i64;
 pub type Seconds = i64;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

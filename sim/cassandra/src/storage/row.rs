@@ -136,7 +136,9 @@ impl Row {
 
     /// Turns what has expired at `now` into tombstones, and drops the tombstones written before `gc_before`.
     pub(crate) fn purge(&mut self, now: Seconds, gc_before: Seconds) {
-        self.liveness = self.liveness.filter(|liveness| liveness.is_live(now));
+        let expired =
+            |liveness: &Liveness| !liveness.is_live(now) && liveness.local_expiration_time < gc_before;
+        self.liveness = self.liveness.filter(|liveness| !expired(liveness));
         self.deletion = self.deletion.filter(|deletion| deletion.local_deletion_time >= gc_before);
         self.cells.retain(|_, cell| {
             if cell.is_live(now) {

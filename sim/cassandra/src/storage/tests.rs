@@ -7,12 +7,11 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::scan::scan;
 use super::*;
 use crate::schema::{Column, ColumnKind, ColumnName, Order, Table, TableId, TableOptions};
 use crate::types::DataType;
 
-fn table() -> Table {
+pub(crate) fn table() -> Table {
     let column = |name: &str, kind, data_type| Column { name: name.into(), kind, data_type };
     Table::new(
         TableId(7),
@@ -30,13 +29,13 @@ fn table() -> Table {
     )
 }
 
-fn int(value: i32) -> Bytes {
+pub(crate) fn int(value: i32) -> Bytes {
     Bytes::copy_from_slice(&value.to_be_bytes())
 }
 
 /// One statement's effect.
 #[derive(Debug, Clone)]
-enum Step {
+pub(crate) enum Step {
     Insert { a: i32, b: i32, timestamp: i64, ttl: u32, value: i32 },
     Null { a: i32, b: i32, timestamp: i64 },
     Static { timestamp: i64, value: i32 },
@@ -46,7 +45,7 @@ enum Step {
     DeletePartition { timestamp: i64 },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(crate) fn step() -> impl Strategy<Value = Step> {
     // Few values, so that rows, timestamps and expiry times meet.
     let (key, time) = (0..4i32, 0..6i64);
     prop_oneof![
@@ -63,7 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-const NOW: Seconds = 1000;
+pub(crate) const NOW: Seconds = 1000;
 
 fn update(table: &Table, step: &Step) -> Partition {
     let mut partition = Partition::default();
@@ -104,7 +103,7 @@ fn update(table: &Table, step: &Step) -> Partition {
     partition
 }
 
-fn merged(table: &Table, steps: &[Step]) -> Partition {
+pub(crate) fn merged(table: &Table, steps: &[Step]) -> Partition {
     let mut partition = Partition::default();
     for step in steps {
         partition.merge(&update(table, step));
