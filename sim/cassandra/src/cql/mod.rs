@@ -10,5 +10,5 @@ mod parser;
 mod types;
 pub mod value;
 
-pub use parser::{Parsed, parse};
+pub use parser::{Parsed, needs_quotes, parse};
 pub use types::{type_name, type_named};

@@ -7,7 +7,7 @@ use crate::protocol::ServerError;
 use crate::schema::{Column, Table};
 
 /// Somewhere that tables are found.
-pub trait TableLookup {
+pub trait TableLookup: Send + Sync {
     /// Whether there is such a keyspace.
     fn has_keyspace(&self, name: &str) -> bool;
 

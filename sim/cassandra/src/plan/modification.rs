@@ -96,7 +96,7 @@ impl ModificationPlan {
         keyspace: Option<&str>,
         markers: &mut Markers,
     ) -> Result<ModificationPlan, ServerError> {
-        let mut find = |name: &TableName, markers: &mut Markers| {
+        let find = |name: &TableName, markers: &mut Markers| {
             let table = tables.find(keyspace, name)?;
             markers.of(SharedTable::clone(&table));
             Ok::<_, ServerError>(table)

@@ -1,7 +1,5 @@
 //! Values in a statement, of a known type.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
 use super::Markers;

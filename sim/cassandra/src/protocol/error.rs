@@ -12,7 +12,7 @@ pub enum ServerError {
     /// Invalid, Config_error and Server_error.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// 0x000A: not the protocol. The connection is closed after it.
+    /// 0x000A: not the protocol.
     #[error("{0}")]
     Protocol(String),
     /// 0x0100: wrong name or password.
@@ -108,11 +108,6 @@ impl ServerError {
             ServerError::AlreadyExists { .. } => 0x2400,
             ServerError::Unprepared { .. } => 0x2500,
         }
-    }
-
-    /// Whether the connection is of no use after it.
-    pub fn is_fatal(&self) -> bool {
-        matches!(self, ServerError::Protocol(_))
     }
 
     /// Writes the body of the ERROR message.

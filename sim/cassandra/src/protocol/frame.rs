@@ -78,12 +78,14 @@ pub enum Incoming {
         /// What it asks for.
         request: Request,
     },
-    /// A frame to be answered with an error; [`ServerError::is_fatal`] tells whether to go on.
+    /// A frame to be answered with an error.
     Refused {
         /// What the client calls the request.
         stream: i16,
         /// The answer.
         error: ServerError,
+        /// Whether nothing that follows can be understood.
+        is_fatal: bool,
     },
     /// The client has gone, between two frames.
     End,
@@ -110,9 +112,10 @@ pub async fn read<R: AsyncRead + Unpin>(
     connection.read_exact(&mut head[1..]).await?;
     let header = Header::decode(head);
     let stream = header.stream;
-    let refused = |error| Ok(Incoming::Refused { stream, error });
+    let refused = |error| Ok(Incoming::Refused { stream, error, is_fatal: false });
+    let fatal = |error| Ok(Incoming::Refused { stream, error, is_fatal: true });
     if header.version != VERSION {
-        return refused(ServerError::Protocol(format!(
+        return fatal(ServerError::Protocol(format!(
             "Invalid or unsupported protocol version ({}); supported versions are (4/v4)",
             header.version
         )));
@@ -124,7 +127,7 @@ pub async fn read<R: AsyncRead + Unpin>(
         )));
     }
     let Ok(length) = usize::try_from(header.length) else {
-        return refused(ServerError::Protocol(format!("Invalid frame body length: {}", header.length)));
+        return fatal(ServerError::Protocol(format!("Invalid frame body length: {}", header.length)));
     };
     if length > limits.body {
         let mut left = (&mut *connection).take(length as u64);

@@ -27,7 +27,6 @@ pub use read::{
 };
 pub use row::{Deletion, Liveness, Row};
 pub(crate) use scan::Counter;
-#[cfg(test)]
 pub(crate) use scan::scan;
 pub use scan::{Answer, TooManyTombstones};
 

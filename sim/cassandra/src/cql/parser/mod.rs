@@ -34,6 +34,13 @@ pub fn parse(query: &str) -> Result<Parsed, ServerError> {
     Ok(Parsed { statement, markers: cursor.into_markers() })
 }
 
+/// Whether a name has to be quoted to be read as it is.
+pub fn needs_quotes(name: &str) -> bool {
+    let plain = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    !plain || cursor::is_reserved(name)
+}
+
 fn statement(cursor: &mut Cursor<'_>) -> Result<Statement, ServerError> {
     if cursor.at_keyword("select") {
         return select::select(cursor).map(Statement::Select);
