@@ -1,7 +1,9 @@
 //! A running node: what it knows, what it is asked and what it asks others.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast, mpsc, watch};
@@ -52,10 +54,32 @@ pub(crate) struct State {
     pub(crate) misbehaviour: Misbehaviour,
     pub(crate) requests: usize,
     waiting: BTreeMap<u64, mpsc::UnboundedSender<(NodeId, Response)>>,
-    /// Messages that arrived while it was paused.
-    held: Option<Vec<Message>>,
+    paused: Option<Paused>,
     last_timestamp: Timestamp,
     read_latencies: VecDeque<Duration>,
+}
+
+/// What waits for a paused process to go on.
+#[derive(Debug, Default)]
+struct Paused {
+    messages: Vec<Message>,
+    tasks: Vec<Waker>,
+}
+
+impl State {
+    /// Whether the process is paused. If it is, the task is woken when it goes on.
+    fn pause_task(&mut self, task: &Waker) -> bool {
+        match &mut self.paused {
+            Some(paused) => {
+                // A task that is polled again meanwhile is noted once.
+                if !paused.tasks.iter().any(|noted| noted.will_wake(task)) {
+                    paused.tasks.push(task.clone());
+                }
+                true
+            }
+            None => false,
+        }
+    }
 }
 
 pub(crate) struct Node {
@@ -99,7 +123,7 @@ impl Node {
             misbehaviour: Misbehaviour::default(),
             requests: 0,
             waiting: BTreeMap::new(),
-            held: None,
+            paused: None,
             last_timestamp: 0,
             read_latencies: VecDeque::new(),
         };
@@ -136,7 +160,12 @@ impl Node {
         F: Future<Output = ()> + Send + 'static,
     {
         let mut dead = self.dead.subscribe();
-        let work = work(self.clone());
+        let mut work = Box::pin(work(self.clone()));
+        let node = self.clone();
+        // A paused process does nothing at all; its timers go off when it goes on.
+        let work = poll_fn(move |context| {
+            if node.lock().pause_task(context.waker()) { Poll::Pending } else { work.as_mut().poll(context) }
+        });
         self.cluster.hub.begin(async move {
             tokio::select! {
                 biased;
@@ -216,17 +245,18 @@ impl Node {
         let _ = self.dead.subscribe().wait_for(|dead| *dead).await;
     }
 
-    /// Stops reacting to messages.
+    /// Stops reacting to messages and doing anything of its own.
     pub(crate) fn pause(&self) {
-        self.lock().held.get_or_insert_default();
+        self.lock().paused.get_or_insert_default();
     }
 
-    /// Reacts to the messages that arrived meanwhile, and to those to come.
+    /// Reacts to the messages that arrived meanwhile, and goes on.
     pub(crate) fn resume(self: &Arc<Self>) {
-        let held = self.lock().held.take();
-        for message in held.into_iter().flatten() {
+        let Some(paused) = self.lock().paused.take() else { return };
+        for message in paused.messages {
             self.receive(message);
         }
+        paused.tasks.into_iter().for_each(Waker::wake);
     }
 
     /// Takes a message in.
@@ -234,8 +264,8 @@ impl Node {
         if self.is_dead() {
             return;
         }
-        if let Some(held) = &mut self.lock().held {
-            held.push(message);
+        if let Some(paused) = &mut self.lock().paused {
+            paused.messages.push(message);
             return;
         }
         match message.body {
