@@ -17,6 +17,7 @@ pub mod cql;
 pub mod plan;
 pub mod protocol;
 pub mod schema;
+pub mod serve;
 pub mod server;
 pub mod storage;
 pub mod system;

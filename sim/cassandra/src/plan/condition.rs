@@ -72,19 +72,11 @@ impl Conditions {
         !matches!(self, Conditions::None)
     }
 
-    /// Whether it depends on static columns only.
+    /// Whether it depends on no column of a row.
     pub fn is_static(&self) -> bool {
         match self {
             Conditions::Columns(all) => all.iter().all(|it| it.column.kind == ColumnKind::Static),
-            Conditions::None | Conditions::NotExists | Conditions::Exists => false,
-        }
-    }
-
-    /// Whether it depends on a static column.
-    pub fn has_static(&self) -> bool {
-        match self {
-            Conditions::Columns(all) => all.iter().any(|it| it.column.kind == ColumnKind::Static),
-            Conditions::None | Conditions::NotExists | Conditions::Exists => false,
+            Conditions::None | Conditions::NotExists | Conditions::Exists => true,
         }
     }
 

@@ -78,7 +78,7 @@ pub fn change(statement: &Statement, around: &Surroundings<'_>) -> Result<Option
             alter_keyspace(name, *if_exists, properties, around)
         }
         Statement::DropKeyspace { name, if_exists } => {
-            writable_keyspace(name)?;
+            writable_table(name)?;
             if !around.schema.keyspaces.contains_key(name.as_str()) {
                 return missing(*if_exists, format!("Keyspace '{name}' doesn't exist"));
             }
@@ -216,7 +216,7 @@ fn alter_keyspace(
     around: &Surroundings<'_>,
 ) -> Result<Option<Change>, ServerError> {
     let found = by_name(properties, &["replication", "durable_writes"])?;
-    writable_keyspace(name)?;
+    writable_table(name)?;
     let Some(keyspace) = around.schema.keyspaces.get(name) else {
         return missing(if_exists, format!("Keyspace '{name}' doesn't exist"));
     };
@@ -241,14 +241,12 @@ fn alter_keyspace(
 fn factor(text: &str) -> Result<usize, ServerError> {
     match text.parse::<i64>() {
         Ok(factor) => usize::try_from(factor).map_err(|_| {
-            ServerError::configuration(format!("Replication factor must be non-negative; found {factor}"))
+            ServerError::configuration(format!("Replication factor must be non-negative, found {factor}"))
         }),
         Err(_) if text.contains('/') => {
             Err(ServerError::configuration("transient replication (a factor such as 3/1) is not simulated"))
         }
-        Err(_) => {
-            Err(ServerError::configuration(format!("Replication factor must be numeric; found {text}")))
-        }
+        Err(_) => Err(ServerError::configuration(format!("For input string: \"{text}\""))),
     }
 }
 
@@ -630,7 +628,7 @@ fn alter_table(
                     if *if_exists {
                         continue;
                     }
-                    return Err(invalid(format!("Column {from} was not found in table '{full}'")));
+                    return Err(invalid(format!("Undefined column name {from} in table {full}")));
                 };
                 if !matches!(column.kind, ColumnKind::PartitionKey(_) | ColumnKind::Clustering(..)) {
                     return Err(invalid(format!("Cannot rename non PRIMARY KEY column {from}")));

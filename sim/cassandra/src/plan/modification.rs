@@ -228,8 +228,7 @@ impl ModificationPlan {
         let restrictions = Restrictions::new(&update.relations, &table, Usage::Update, false, markers)?;
         let conditions = Conditions::new(&update.condition, &table, markers)?;
         // A condition on a row needs the row, whatever is written.
-        let only_static = only_static
-            && (!conditions.is_conditional() || conditions.is_static() || !restrictions.has_clustering);
+        let only_static = only_static && conditions.is_static();
         if only_static && restrictions.has_clustering {
             return Err(ServerError::invalid(
                 "Invalid restrictions on clustering columns since the UPDATE statement modifies only static columns",
@@ -286,7 +285,12 @@ impl ModificationPlan {
         let conditions = Conditions::new(&delete.condition, &table, markers)?;
         let only_static =
             !deletes.is_empty() && deletes.iter().all(|column| column.kind == ColumnKind::Static);
-        let only_static = only_static && !restrictions.has_clustering;
+        let only_static = only_static && conditions.is_static();
+        if only_static && restrictions.has_clustering {
+            return Err(ServerError::invalid(
+                "Invalid restrictions on clustering columns since the DELETE statement modifies only static columns",
+            ));
+        }
         let plan = ModificationPlan {
             table,
             kind: Kind::Delete,

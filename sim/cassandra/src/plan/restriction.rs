@@ -201,7 +201,7 @@ impl Restrictions {
                     }
                 }
                 Relation::Multi(names, operator, term) => {
-                    let places = multi_columns(names, table)?;
+                    let places = multi_columns(names, table, *operator, term)?;
                     let values = tuple(term, names, &places, table, markers)?;
                     let bound = |inclusive| Bound { terms: values.clone(), inclusive };
                     let said = match operator {
@@ -223,7 +223,8 @@ impl Restrictions {
                     multi.push((places, said));
                 }
                 Relation::MultiIn(names, values) => {
-                    let places = multi_columns(names, table)?;
+                    let shown_terms = ast::Term::Null;
+                    let places = multi_columns(names, table, Operator::Equal, &shown_terms)?;
                     let InValues::Terms(terms) = values else {
                         return Err(ServerError::invalid(
                             "A marker for a whole list of tuples is not simulated: (a, b) IN ?",
@@ -389,7 +390,7 @@ impl Restrictions {
                     let twice = |end: &str| {
                         ServerError::invalid(format!(
                             "More than one restriction was found for the {end} bound on {}",
-                            names()
+                            names().replace(", ", " ,")
                         ))
                     };
                     let equal = || {
@@ -765,7 +766,14 @@ fn token_bound(
 }
 
 /// The places of the columns of a tuple among the clustering columns.
-fn multi_columns(names: &[String], table: &Table) -> Result<Vec<usize>, ServerError> {
+fn multi_columns(
+    names: &[String],
+    table: &Table,
+    operator: Operator,
+    term: &ast::Term,
+) -> Result<Vec<usize>, ServerError> {
+    let relation =
+        || format!("({}) {} {}", joined(names.iter().map(String::as_str)), operator.sign(), shown(term));
     let mut places: Vec<usize> = Vec::new();
     for name in names {
         let ColumnKind::Clustering(place, _) = column(table, name)?.kind else {
@@ -775,14 +783,14 @@ fn multi_columns(names: &[String], table: &Table) -> Result<Vec<usize>, ServerEr
         };
         if places.contains(&place) {
             return Err(ServerError::invalid(format!(
-                "Column \"{name}\" appeared twice in a relation: ({})",
-                joined(names.iter().map(String::as_str))
+                "Column \"{name}\" appeared twice in a relation: {}",
+                relation()
             )));
         }
         if places.last().is_some_and(|last| place != last + 1) {
             return Err(ServerError::invalid(format!(
-                "Clustering columns must appear in the PRIMARY KEY order in multi-column relations: ({})",
-                joined(names.iter().map(String::as_str))
+                "Clustering columns must appear in the PRIMARY KEY order in multi-column relations: {}",
+                relation()
             )));
         }
         places.push(place);
@@ -834,8 +842,13 @@ fn single<'a>(
             let values = in_values(values, column, markers)?;
             let said = columns.entry(name).or_default();
             if said.values.is_some() || said.is_slice() {
+                // IN with one value is an equality.
+                let what = match &values {
+                    Values::In(terms) if terms.len() == 1 => "an Equal",
+                    _ => "a IN",
+                };
                 return Err(ServerError::invalid(format!(
-                    "{name} cannot be restricted by more than one relation if it includes a IN"
+                    "{name} cannot be restricted by more than one relation if it includes {what}"
                 )));
             }
             said.values = Some(values);
@@ -903,7 +916,12 @@ fn single<'a>(
     };
     match operator {
         Operator::Equal => {
-            if said.values.is_some() || said.is_slice() {
+            if said.is_slice() {
+                return Err(ServerError::invalid(format!(
+                    "Column \"{name}\" cannot be restricted by both an equality and an inequality relation"
+                )));
+            }
+            if said.values.is_some() {
                 return Err(including_equal());
             }
             said.values = Some(Values::Equal(value));

@@ -115,7 +115,7 @@ impl SelectPlan {
         let per_partition_limit = bind_limit(self.per_partition_limit.as_ref(), context)?;
         let rows = self.restrictions.bind_rows(&self.table, context)?;
         let ranges = self.restrictions.bind_keys(&self.table, context)?;
-        let columns = self.selection.queried(self.filters().iter().map(Filter::column));
+        let columns = self.queried();
         let nothing = match &rows.filter {
             ClusteringFilter::All => false,
             ClusteringFilter::Slices(slices) => slices.is_empty(),
@@ -193,9 +193,15 @@ impl SelectPlan {
         });
     }
 
-    /// The columns that are read.
-    pub fn queried(&self) -> ColumnSelection {
-        self.selection.queried(self.filters().iter().map(Filter::column))
+    /// The columns that are read. Where whole partitions are read, the static columns are among them whatever is
+    /// shown: without any row they make one (`ColumnFilter.selection`, `returnStaticContentOnPartitionWithNoRows`).
+    fn queried(&self) -> ColumnSelection {
+        let statics = self
+            .table
+            .columns
+            .values()
+            .filter(|column| column.kind == ColumnKind::Static && !self.restrictions.has_clustering);
+        self.selection.queried(self.filters().iter().map(Filter::column).chain(statics))
     }
 }
 

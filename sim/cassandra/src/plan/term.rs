@@ -42,17 +42,59 @@ pub(super) enum Term {
     /// A marker, and its type.
     Marker(usize, DataType),
     /// The elements of a list.
-    List(String, Vec<Term>),
+    List(Vec<Term>),
     /// The elements of a set.
-    Set(String, DataType, Vec<Term>),
+    Set(DataType, Vec<Term>),
     /// The entries of a map.
-    Map(String, DataType, Vec<(Term, Term)>),
+    Map(DataType, Vec<(Term, Term)>),
     /// What a function returns.
     Call(Function, Vec<Term>),
 }
 
+/// Whether a term can have a type, as far as its shape tells.
+fn could_be(term: &ast::Term, data_type: &DataType) -> bool {
+    let all = |terms: &[ast::Term], data_type: &DataType| terms.iter().all(|term| could_be(term, data_type));
+    match (term, data_type) {
+        (ast::Term::Literal(kind, _), _) => fits(*kind, data_type),
+        (ast::Term::List(terms), DataType::List(element))
+        | (ast::Term::Set(terms), DataType::Set(element)) => all(terms, element),
+        (ast::Term::Set(terms), DataType::Map(..)) => terms.is_empty(),
+        (ast::Term::Map(entries), DataType::Map(key, value)) => {
+            entries.iter().all(|entry| could_be(&entry.0, key) && could_be(&entry.1, value))
+        }
+        (ast::Term::List(_) | ast::Term::Set(_) | ast::Term::Map(_), _) => false,
+        // Functions, casts and markers have their own say.
+        _ => true,
+    }
+}
+
+/// Checks the shape of an element of a collection.
+fn check_element(
+    of: &str,
+    part: &str,
+    term: &ast::Term,
+    data_type: &DataType,
+    receiver: Receiver<'_>,
+) -> Result<(), ServerError> {
+    if could_be(term, data_type) {
+        return Ok(());
+    }
+    Err(ServerError::invalid(format!(
+        "Invalid {of} literal for {}: {part} {} is not of type {}",
+        receiver.name,
+        shown(term),
+        shown_type(data_type)
+    )))
+}
+
 /// Something of the wrong shape for its receiver.
 fn wrong_shape(shape: &str, receiver: Receiver<'_>) -> ServerError {
+    if shape == "list" {
+        return ServerError::invalid(format!(
+            "Unexpected receiver type '{}'; only list and vector are expected",
+            shown_type(receiver.data_type)
+        ));
+    }
     ServerError::invalid(format!(
         "Invalid {shape} literal for {} of type {}",
         receiver.name,
@@ -95,7 +137,6 @@ impl Term {
             let name = format!("{suffix}({})", receiver.name);
             Term::new(term, Receiver { name: &name, data_type }, markers)
         };
-        let name = receiver.name.to_owned();
         match term {
             ast::Term::Null => Ok(Term::Value(None)),
             ast::Term::Literal(kind, text) => {
@@ -117,29 +158,37 @@ impl Term {
             }
             ast::Term::List(terms) => match receiver.data_type {
                 DataType::List(inner) => {
+                    for term in terms {
+                        check_element("list", "value", term, inner, receiver)?;
+                    }
                     let terms = terms.iter().map(|term| element(inner, "value", term, markers));
-                    Ok(Term::List(name, terms.collect::<Result<_, _>>()?))
+                    Ok(Term::List(terms.collect::<Result<_, _>>()?))
                 }
                 _ => Err(wrong_shape("list", receiver)),
             },
             ast::Term::Set(terms) => match receiver.data_type {
                 DataType::Set(inner) => {
+                    for term in terms {
+                        check_element("set", "value", term, inner, receiver)?;
+                    }
                     let terms = terms.iter().map(|term| element(inner, "value", term, markers));
-                    Ok(Term::Set(name, DataType::clone(inner), terms.collect::<Result<_, _>>()?))
+                    Ok(Term::Set(DataType::clone(inner), terms.collect::<Result<_, _>>()?))
                 }
-                DataType::Map(key, _) if terms.is_empty() => {
-                    Ok(Term::Map(name, DataType::clone(key), Vec::new()))
-                }
+                DataType::Map(key, _) if terms.is_empty() => Ok(Term::Map(DataType::clone(key), Vec::new())),
                 _ => Err(wrong_shape("set", receiver)),
             },
             ast::Term::Map(entries) => match receiver.data_type {
                 DataType::Map(key_type, value_type) => {
+                    for (key, value) in entries {
+                        check_element("map", "key", key, key_type, receiver)?;
+                        check_element("map", "value", value, value_type, receiver)?;
+                    }
                     let entries = entries.iter().map(|(key, value)| {
                         let key = element(key_type, "key", key, markers)?;
                         Ok((key, element(value_type, "value", value, markers)?))
                     });
                     let entries = entries.collect::<Result<_, ServerError>>()?;
-                    Ok(Term::Map(name, DataType::clone(key_type), entries))
+                    Ok(Term::Map(DataType::clone(key_type), entries))
                 }
                 _ => Err(wrong_shape("map", receiver)),
             },
@@ -190,14 +239,10 @@ impl Term {
     /// # Errors
     /// If a bound value is none of its type.
     pub fn bind(&self, context: &Context<'_>) -> Result<BoundValue, ServerError> {
-        let inner = |name: &str, term: &Term| match term.bind(context)? {
+        let inner = |term: &Term| match term.bind(context)? {
             BoundValue::Value(bytes) => Ok(bytes),
-            BoundValue::Null => {
-                Err(ServerError::invalid(format!("null is not supported inside collections, in {name}")))
-            }
-            BoundValue::Unset => Err(ServerError::invalid(format!(
-                "unset value is not supported inside collections, in {name}"
-            ))),
+            BoundValue::Null => Err(ServerError::invalid("null is not supported inside collections")),
+            BoundValue::Unset => Err(ServerError::invalid("unset value is not supported inside collections")),
         };
         Ok(match self {
             Term::Value(Some(bytes)) => BoundValue::Value(bytes.clone()),
@@ -212,16 +257,16 @@ impl Term {
                 }
                 value.clone()
             }
-            Term::List(name, terms) => {
-                let all = terms.iter().map(|term| inner(name, term)).collect::<Result<Vec<_>, _>>()?;
+            Term::List(terms) => {
+                let all = terms.iter().map(|term| inner(term)).collect::<Result<Vec<_>, _>>()?;
                 BoundValue::Value(collection(all.len(), &all))
             }
-            Term::Set(name, element, terms) => {
-                let all = terms.iter().map(|term| inner(name, term)).collect::<Result<Vec<_>, _>>()?;
+            Term::Set(element, terms) => {
+                let all = terms.iter().map(|term| inner(term)).collect::<Result<Vec<_>, _>>()?;
                 BoundValue::Value(set(element, all))
             }
-            Term::Map(name, key_type, entries) => {
-                let entries = entries.iter().map(|(key, value)| Ok((inner(name, key)?, inner(name, value)?)));
+            Term::Map(key_type, entries) => {
+                let entries = entries.iter().map(|(key, value)| Ok((inner(key)?, inner(value)?)));
                 BoundValue::Value(map(key_type, entries.collect::<Result<_, ServerError>>()?))
             }
             Term::Call(function, arguments) => {

@@ -102,10 +102,9 @@ impl<C: Coordinator> Inner<C> {
         let decide = move |found: &ReadResult, timestamp| -> Result<Decision, RequestError> {
             let mut merged: Option<crate::storage::Mutation> = None;
             for part in deciding.iter() {
-                let holds =
-                    with_row(&part.write, &key_of_rows, found, |exists, row| {
-                        part.conditions.hold(exists, row)
-                    });
+                let holds = with_row(&part.write, &key_of_rows, found, |exists, row| {
+                    part.conditions.hold(exists, row)
+                });
                 match holds {
                     Ok(true) => {}
                     Ok(false) => return Ok(Decision::Refuse),

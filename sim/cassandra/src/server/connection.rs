@@ -252,9 +252,9 @@ fn startup<C: Coordinator>(
     let Some(version) = option("CQL_VERSION") else {
         return Err(ServerError::Protocol("Missing value CQL_VERSION in STARTUP message".to_owned()));
     };
-    if !version.starts_with('3') {
+    if version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_none_or(|major| major < 3) {
         return Err(ServerError::Protocol(format!(
-            "CQL version {version} is not supported by the binary protocol"
+            "CQL version {version} is not supported by the binary protocol (supported version are >= 3.0.0)"
         )));
     }
     if let Some(name) = option("COMPRESSION").filter(|name| !name.is_empty()) {

@@ -111,9 +111,8 @@ impl<C: Coordinator> Inner<C> {
                 let limited = result.limited;
                 let before = progress.last.clone();
                 for partition in &result.partitions {
-                    let room = take(plan, partition, context, per_partition, filters, progress, collector)?;
-                    if !room {
-                        break;
+                    if !take(plan, partition, context, per_partition, filters, progress, collector)? {
+                        return Ok(progress.remaining > 0);
                     }
                 }
                 // A read that found nothing has nothing to go on from.

@@ -298,6 +298,12 @@ impl<'a> Cursor<'a> {
         self.error(ahead, &format!("no viable alternative at input '{input}'"))
     }
 
+    /// The next token fits none of what may stand here, which was being decided since `place`.
+    pub fn no_alternative_since(&self, place: (usize, usize)) -> ServerError {
+        let input = self.peek(0).text.clone();
+        self.error_between(place.0, self.at, &format!("no viable alternative at input '{input}'"))
+    }
+
     /// The next token is not the only one that may stand here.
     pub fn mismatch(&self, expected: &str) -> ServerError {
         let input = &self.peek(0).text;
@@ -315,31 +321,43 @@ impl<'a> Cursor<'a> {
 
     /// An error at the token `ahead`, with the text around the place where the decision began.
     fn error(&self, ahead: usize, message: &str) -> ServerError {
-        let token = self.peek(ahead);
+        self.error_between(self.at, self.at + ahead, message)
+    }
+
+    /// An error at the token `reported`, where the decision began at `decided`.
+    fn error_between(&self, decided: usize, reported: usize, message: &str) -> ServerError {
+        let place = |at: usize| self.visible.get(at).copied().unwrap_or(self.tokens.len() - 1);
+        let token = &self.tokens[place(reported)];
         match token.kind {
             Kind::Broken => return ServerError::Syntax(token.text.clone()),
             Kind::End => return ServerError::Syntax(format!("line 0:-1 {message}")),
             _ => {}
         }
-        let place =
-            |ahead: usize| self.visible.get(self.at + ahead).copied().unwrap_or(self.tokens.len() - 1);
-        let offending = place(0);
+        let offending = place(decided);
         // ErrorCollector shows ten tokens before and two after, as far as they have been read.
         let first = offending.saturating_sub(10);
-        let last = (offending + 2).min(place(ahead)).max(offending);
+        let last = (offending + 2).min(place(reported)).max(offending);
         let mut around = String::new();
         if first > 0 {
             around.push_str("...");
         }
+        let mut shown_to = 0;
         for at in first..=last {
-            let text = &self.query[self.tokens[at].start..self.tokens[at].end];
+            let shown = &self.tokens[at];
+            // Of what is in quotes it shows as much as the text without them is long.
+            let end = match shown.kind {
+                Kind::Text | Kind::Quoted => (shown.start + shown.text.len()).min(shown.end),
+                _ => shown.end,
+            };
+            let text = self.query.get(shown.start..end).unwrap_or("");
+            shown_to = end;
             if at == offending {
                 around.push_str(&format!("[{text}]"));
             } else {
                 around.push_str(text);
             }
         }
-        if self.tokens[last].end < self.query.len() {
+        if shown_to < self.query.len() {
             around.push_str("...");
         }
         ServerError::Syntax(format!("line {}:{} {message} ({around})", token.line, token.column))

@@ -54,7 +54,7 @@ pub(super) fn definition(cursor: &mut Cursor<'_>) -> Result<Statement, ServerErr
             return Err(cursor.not_simulated(&what));
         }
     }
-    Err(cursor.no_alternative())
+    Err(cursor.no_alternative_since(place))
 }
 
 fn keyspace_keyword(cursor: &mut Cursor<'_>) -> bool {
@@ -246,6 +246,7 @@ fn properties(cursor: &mut Cursor<'_>) -> Result<Vec<(String, Property)>, Server
 }
 
 fn property(cursor: &mut Cursor<'_>) -> Result<(String, Property), ServerError> {
+    let place = cursor.place();
     let name = cursor.name()?;
     cursor.expect_sign("=")?;
     if let Some((_, text)) = literal(cursor) {
@@ -271,10 +272,8 @@ fn property(cursor: &mut Cursor<'_>) -> Result<(String, Property), ServerError> 
         }
         return Ok((name, Property::Map(entries)));
     }
-    if cursor.at_name() && cursor.peek(0).kind == Kind::Word {
-        return Ok((name, Property::Simple(cursor.name()?)));
-    }
-    Err(cursor.no_alternative())
+    // The grammar also takes some keywords for texts, of which no property makes use.
+    Err(cursor.no_alternative_since(place))
 }
 
 /// A constant as text; what else a term can be is an error with this message.
