@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use simulated_cassandra::cluster::{Ending, Envelope, Verb};
-use simulated_cassandra::coordinator::{Consistency, Coordinator, Event, RequestError};
+use simulated_cassandra::coordinator::{ChangeKind, Consistency, Coordinator, Event, RequestError};
 use simulated_cassandra::schema::SchemaChange;
 use tokio::time::Instant;
 
@@ -64,7 +64,7 @@ async fn drivers_hear_of_nodes_and_of_the_schema() {
     assert_eq!(events.recv().await, Ok(Event::Up(address(3), 9042)));
     let drop = SchemaChange::DropTable { keyspace: "ks".into(), name: "u".into() };
     world.on(B).change_schema(drop.clone()).await.expect("changed");
-    assert_eq!(events.recv().await, Ok(Event::Schema(Arc::new(drop))));
+    assert_eq!(events.recv().await, Ok(Event::Schema(ChangeKind::Dropped, Arc::new(drop))));
     let topology = world.on(A).topology();
     assert_eq!(topology.local.address, address(1));
     assert!(topology.peers.iter().all(|peer| peer.alive && peer.tokens.len() == 8));
@@ -136,8 +136,7 @@ async fn trace(seed: u64) -> Vec<(Duration, Envelope)> {
         }
     }
     world.pass(60.0).await;
-    let trace = notes.lock().expect("not poisoned").clone();
-    trace
+    notes.lock().expect("not poisoned").clone()
 }
 
 #[tokio::test(start_paused = true)]
