@@ -379,7 +379,9 @@ mod tests {
         let table = table();
         let insert = |a| (1, Step::Insert { a, b: 0, timestamp: 1, ttl: 0, value: 1 });
         let full = replica(&table, &[insert(0), insert(1), insert(2)]);
-        let replicas = BTreeMap::from([(NodeId(0), full), (NodeId(1), Replica::new())]);
+        let older = (1, Step::Insert { a: 2, b: 0, timestamp: 0, ttl: 0, value: 0 });
+        let older = replica(&table, &[older]);
+        let replicas = BTreeMap::from([(NodeId(0), full), (NodeId(1), Replica::new()), (NodeId(2), older)]);
         let key = table.key(&[int(1)]);
         let command = ReadCommand {
             limit: 1,
@@ -388,12 +390,14 @@ mod tests {
             ..ReadCommand::of_partition(table.id, key.clone(), NOW)
         };
         let (_, repairs, _) = coordinate(&table, &command, &replicas);
-        let repair = &repairs[&key][&NodeId(1)];
-        let rows: Vec<&Position> = repair.rows.keys().collect();
-        assert_eq!(rows, [&table.row(vec![int(2), int(0)])]);
-        let columns: Vec<&str> =
-            repair.rows.values().flat_map(|row| row.cells.keys()).map(|name| &**name).collect();
-        assert_eq!(columns, ["v"]);
+        for behind in [NodeId(1), NodeId(2)] {
+            let repair = &repairs[&key][&behind];
+            let rows: Vec<&Position> = repair.rows.keys().collect();
+            assert_eq!(rows, [&table.row(vec![int(2), int(0)])]);
+            let columns: Vec<&str> =
+                repair.rows.values().flat_map(|row| row.cells.keys()).map(|name| &**name).collect();
+            assert_eq!(columns, ["v"]);
+        }
         assert!(!repairs[&key].contains_key(&NodeId(0)));
     }
 

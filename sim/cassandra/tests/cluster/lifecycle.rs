@@ -71,6 +71,31 @@ async fn drivers_hear_of_nodes_and_of_the_schema() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_talks_but_does_not_hear_stays_down() {
+    let world = world(|_| {}).await;
+    world.links.cut(A, B);
+    world.links.cut(B, A);
+    world.pass(15.0).await;
+    assert!(!world.cluster.believes_alive(A, B));
+    world.links.mend(B, A);
+    world.pass(15.0).await;
+    assert!(!world.cluster.believes_alive(A, B), "A hears it, but has no echo from it");
+    world.links.mend(A, B);
+    world.pass(15.0).await;
+    assert!(world.cluster.believes_alive(A, B));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_too_quick_to_be_missed_is_noticed_all_the_same() {
+    let world = world(|_| {}).await;
+    let mut events = world.on(A).events();
+    world.cluster.end(B, Ending::Kill);
+    world.cluster.start_node(B);
+    assert!(world.cluster.believes_alive(A, B));
+    assert_eq!(events.recv().await, Ok(Event::Up([127, 0, 0, 2].into(), 9042)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn concurrent_schema_changes_end_the_same_on_every_node() {
     let world = world(|_| {}).await;
     let keyspace = |factor| SchemaChange::PutKeyspace {

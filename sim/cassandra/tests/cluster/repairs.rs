@@ -86,6 +86,12 @@ async fn a_node_that_joins_refuses_reads_and_takes_writes() {
     // It is one more to wait for, and nobody to read from.
     world.write(A, world.insert(1, 2, 2, 1), Consistency::Quorum).await.expect("written");
     assert_eq!(world.peek(B, 1), [(2, 2)]);
+    let lost = world.lose(Verb::Write, C);
+    let error = world.write(A, world.insert(1, 2, 2, 1), Consistency::Quorum).await;
+    assert!(matches!(error, Err(RequestError::WriteTimeout { received: 2, block_for: 3, .. })), "{error:?}");
+    world.links.remove(lost);
+    let error = world.read(A, 1, Consistency::All).await;
+    assert!(matches!(error, Err(RequestError::Unavailable { required: 3, alive: 2, .. })), "{error:?}");
     world.links.remove(rule);
     world.links.remove(other);
     world.pass(200.0).await;

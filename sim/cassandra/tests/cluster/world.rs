@@ -138,7 +138,7 @@ impl World {
     }
 
     pub fn insert_ttl(&self, p: i32, c: i32, v: i32, timestamp: i64, ttl: u32) -> Mutation {
-        let now = self.on(A).now();
+        let now = self.on_any().now();
         let row = Row {
             liveness: Some(Liveness::new(timestamp, ttl, now)),
             deletion: None,
@@ -155,7 +155,7 @@ impl World {
 
     /// DELETE FROM t WHERE p AND c, USING TIMESTAMP.
     pub fn delete(&self, p: i32, c: i32, timestamp: i64) -> Mutation {
-        let deletion = Deletion { timestamp, local_deletion_time: self.on(A).now() };
+        let deletion = Deletion { timestamp, local_deletion_time: self.on_any().now() };
         self.row(p, c, Row { deletion: Some(deletion), ..Row::default() })
     }
 
