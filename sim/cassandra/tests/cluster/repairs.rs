@@ -81,7 +81,8 @@ async fn a_node_that_joins_refuses_reads_and_takes_writes() {
     let rule = world.lose(Verb::RepairRead, A);
     let other = world.lose(Verb::RepairRead, C);
     world.cluster.replace(B);
-    world.pass(10.0).await;
+    // Long enough for every attempt to get its data to have timed out.
+    world.pass(600.0).await;
     assert_eq!(world.read(B, 1, Consistency::One).await, Err(RequestError::IsBootstrapping));
     // It is one more to wait for, and nobody to read from.
     world.write(A, world.insert(1, 2, 2, 1), Consistency::Quorum).await.expect("written");
