@@ -99,6 +99,13 @@ async fn a_node_that_joins_refuses_reads_and_takes_writes() {
     world.cluster.settled().await;
     assert_eq!(world.peek(B, 1), [(1, 1), (2, 2)]);
     assert_eq!(world.read(B, 3, Consistency::One).await, Ok(vec![(1, Some(3))]));
+    world.cluster.end(B, Ending::PowerLoss);
+    world.start(B).await;
+    assert_eq!(
+        world.read(B, 3, Consistency::One).await,
+        Ok(vec![(1, Some(3))]),
+        "what was streamed is on the disk"
+    );
 }
 
 #[tokio::test(start_paused = true)]
