@@ -454,6 +454,11 @@ mod tests {
         let second = [delete(keys[0], 0), insert(keys[2], 0)];
         let command = ReadCommand { limit: 1, ..ReadCommand::of_table(table.id, NOW) };
         assert_eq!(found(&first, &second, &command), [(table.key(&[int(keys[1])]), 1)]);
+        // The same where it stopped at a partition of static columns only.
+        let first =
+            [(keys[0], Step::Static { timestamp: 1, value: 1 }), insert(keys[1], 0), insert(keys[2], 0)];
+        let second = [(keys[0], Step::DeletePartition { timestamp: 2 }), insert(keys[2], 0)];
+        assert_eq!(found(&first, &second, &command), [(table.key(&[int(keys[1])]), 1)]);
         // With a limit for each partition: the first replica goes on to the next one after its first row.
         let first = [insert(1, 0), insert(1, 1)];
         let second = [delete(1, 0)];

@@ -150,3 +150,33 @@ async fn a_conditional_write_of_unknown_outcome_is_finished_by_the_next() {
         outcome => panic!("{outcome:?}"),
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_proposal_that_some_accepted_and_most_refused_is_not_tried_again_but_unknown() {
+    let world = world(|_| {}).await;
+    // A's proposals take long. Meanwhile B gets a higher ballot promised by itself and C, and then stands still.
+    world.links.rule(|envelope| match (envelope.from, envelope.verb) {
+        (A, Verb::Propose) => Some(vec![Duration::from_millis(500)]),
+        (B, Verb::Prepare) if envelope.to == A => Some(Vec::new()),
+        (B, Verb::Read | Verb::ReadDigest) => Some(Vec::new()),
+        _ => None,
+    });
+    let second = async {
+        world.pass(0.1).await;
+        increment(&world, B, 1).await
+    };
+    let (first, second) = tokio::join!(increment(&world, A, 1), second);
+    assert_eq!(
+        first,
+        Err(RequestError::WriteTimeout {
+            consistency: Consistency::Serial,
+            received: 1,
+            block_for: 2,
+            write_type: WriteType::Cas
+        })
+    );
+    assert!(matches!(second, Err(RequestError::ReadTimeout { .. })), "{second:?}");
+    // Were A to try again, it would finish its own proposal first and then add one to it.
+    world.links.mend_all();
+    assert_eq!(increment(&world, C, 1).await, Ok(2), "the next one finishes it");
+}
