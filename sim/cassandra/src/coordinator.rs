@@ -282,7 +282,18 @@ pub enum Event {
     /// A node left.
     RemovedNode(IpAddr, u16),
     /// The schema of this node changed.
-    Schema(Arc<SchemaChange>),
+    Schema(ChangeKind, Arc<SchemaChange>),
+}
+
+/// What a schema change did to the keyspace or table it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It was not there before.
+    Created,
+    /// It was, and is another now.
+    Updated,
+    /// It is not there any more.
+    Dropped,
 }
 
 /// One node, as those who speak CQL to it use it. Dropping a future abandons only the answer: what was sent to

@@ -1,6 +1,8 @@
-//! A Cassandra cluster in memory that fails like the real one, for tests with any CQL driver.
+#![doc = include_str!("../README.md")]
 //!
-//! The layers, from below; each knows only those above it in this list:
+//! # Layers
+//!
+//! From below; each knows only those above it in this list:
 //!
 //! - [`types`]: the native types of CQL, as bytes, and their order.
 //! - [`schema`]: keyspaces, tables and columns.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::message::Request;
 use super::node::Node;
-use crate::coordinator::{Event, RequestError};
+use crate::coordinator::{ChangeKind, Event, RequestError};
 use crate::schema::{Schema, SchemaChange};
 use crate::storage::{SchemaEntry, fingerprint};
 
@@ -36,12 +36,21 @@ impl Node {
     /// Takes in changes that another node knows.
     pub(crate) fn learn_schema(&self, entries: &[SchemaEntry]) {
         let known = self.member().disk.schema();
+        let before = self.schema();
         if !self.member().disk.add_schema(entries) {
             return;
         }
         self.load_schema();
         for entry in entries.iter().filter(|entry| !known.contains(entry)) {
-            let _ = self.events.send(Event::Schema(entry.change.clone()));
+            let kind = match &*entry.change {
+                SchemaChange::DropKeyspace { .. } | SchemaChange::DropTable { .. } => ChangeKind::Dropped,
+                SchemaChange::PutKeyspace { name, .. } if before.keyspaces.contains_key(name) => {
+                    ChangeKind::Updated
+                }
+                SchemaChange::PutTable(table) if before.tables.contains_key(&table.id) => ChangeKind::Updated,
+                SchemaChange::PutKeyspace { .. } | SchemaChange::PutTable(_) => ChangeKind::Created,
+            };
+            let _ = self.events.send(Event::Schema(kind, entry.change.clone()));
         }
     }
 

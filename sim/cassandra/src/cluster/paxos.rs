@@ -219,9 +219,14 @@ impl Register<'_> {
                 continue;
             }
             if let Some((commit, Some(mutation))) = committed {
-                let behind = commits.iter().filter(|(_, last)| **last < Some(commit));
-                for (voter, _) in behind {
-                    self.node.tell(*voter, self.commit_request(commit, mutation.clone()));
+                // The commit may not have reached a majority: the read that follows could miss it.
+                let behind: Vec<NodeId> = commits
+                    .into_iter()
+                    .filter(|(_, last)| *last < Some(commit))
+                    .map(|(voter, _)| voter)
+                    .collect();
+                if !behind.is_empty() {
+                    self.vote(&behind, behind.len(), self.commit_request(commit, mutation)).await?;
                 }
             }
             return Ok(ballot);

@@ -159,16 +159,17 @@ impl Reading<'_> {
         call.send(replica, self.request(digest), self.deadline().saturating_duration_since(Instant::now()));
     }
 
-    /// When one more replica is asked, if none of the answers is missing by then.
+    /// When one more replica is asked, if answers are still missing then. Refusals do not wait for it: a read that
+    /// cannot get enough answers from those asked so far fails at once (`ReadCallback.onFailure`).
     fn speculate_at(&self) -> Option<Instant> {
         let after = match self.table.options.speculative_retry {
-            SpeculativeRetry::Never => return None,
-            SpeculativeRetry::Always => Duration::ZERO,
+            // One more has been asked from the start.
+            SpeculativeRetry::Never | SpeculativeRetry::Always => return None,
             SpeculativeRetry::After(micros) => Duration::from_micros(micros),
             SpeculativeRetry::Percentile99 => self.node.read_latency(99.0),
             SpeculativeRetry::Percentile(percentile) => self.node.read_latency(percentile),
         };
-        (after < self.timeout).then(|| self.began + after)
+        (after < self.timeout).then(|| Instant::now() + after)
     }
 
     /// Collects answers until there are enough, and rows among them. One more replica is asked if they are late.
@@ -183,12 +184,6 @@ impl Reading<'_> {
             let (received, block_for) = (received.len(), self.plan.quota.block_for);
             let data_present = !answers.data.is_empty();
             if block_for + answers.failures.len() > self.asked.len() {
-                // A failure is made good by a replica that is still to be asked, as a silence is.
-                if let Some(spare) = self.next_spare().filter(|_| speculate_at.is_some()) {
-                    self.ask(call, spare, data_present && !all_data);
-                    speculate_at = None;
-                    continue;
-                }
                 let failures = answers.failures.iter();
                 let failures = failures
                     .map(|(node, reason)| (self.node.cluster.member(*node).address, *reason))

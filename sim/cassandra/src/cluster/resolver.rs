@@ -320,14 +320,18 @@ mod tests {
         (limits, any::<bool>(), 0..4i32, 0..4i32, any::<bool>(), now).prop_map(
             |((limit, per_partition_limit), reversed, from, to, sliced, now)| {
                 let table = table();
-                let slice = Slice { start: table.before(vec![int(from)]), end: table.after(vec![int(to)]) };
+                let slice = |from, to| Slice {
+                    start: table.before(vec![int(from)]),
+                    end: table.after(vec![int(to)]),
+                };
                 ReadCommand {
                     limit,
                     per_partition_limit,
                     reversed,
                     rows: match sliced {
-                        true if from <= to => ClusteringFilter::Slices(vec![slice]),
-                        _ => ClusteringFilter::All,
+                        true if from < to => ClusteringFilter::Slices(vec![slice(from, from), slice(to, to)]),
+                        true => ClusteringFilter::Slices(vec![slice(to, from)]),
+                        false => ClusteringFilter::All,
                     },
                     ..ReadCommand::of_table(table.id, now)
                 }
@@ -379,7 +383,9 @@ mod tests {
         let table = table();
         let insert = |a| (1, Step::Insert { a, b: 0, timestamp: 1, ttl: 0, value: 1 });
         let full = replica(&table, &[insert(0), insert(1), insert(2)]);
-        let replicas = BTreeMap::from([(NodeId(0), full), (NodeId(1), Replica::new())]);
+        let older = (1, Step::Insert { a: 2, b: 0, timestamp: 0, ttl: 0, value: 0 });
+        let older = replica(&table, &[older]);
+        let replicas = BTreeMap::from([(NodeId(0), full), (NodeId(1), Replica::new()), (NodeId(2), older)]);
         let key = table.key(&[int(1)]);
         let command = ReadCommand {
             limit: 1,
@@ -388,12 +394,14 @@ mod tests {
             ..ReadCommand::of_partition(table.id, key.clone(), NOW)
         };
         let (_, repairs, _) = coordinate(&table, &command, &replicas);
-        let repair = &repairs[&key][&NodeId(1)];
-        let rows: Vec<&Position> = repair.rows.keys().collect();
-        assert_eq!(rows, [&table.row(vec![int(2), int(0)])]);
-        let columns: Vec<&str> =
-            repair.rows.values().flat_map(|row| row.cells.keys()).map(|name| &**name).collect();
-        assert_eq!(columns, ["v"]);
+        for behind in [NodeId(1), NodeId(2)] {
+            let repair = &repairs[&key][&behind];
+            let rows: Vec<&Position> = repair.rows.keys().collect();
+            assert_eq!(rows, [&table.row(vec![int(2), int(0)])]);
+            let columns: Vec<&str> =
+                repair.rows.values().flat_map(|row| row.cells.keys()).map(|name| &**name).collect();
+            assert_eq!(columns, ["v"]);
+        }
         assert!(!repairs[&key].contains_key(&NodeId(0)));
     }
 
@@ -411,5 +419,50 @@ mod tests {
         let found = live(merged, &command);
         assert_eq!(found.partitions[0].rows[0].0, table.row(vec![int(2), int(0)]));
         assert!(fetches > 0);
+    }
+
+    #[test]
+    fn rows_beyond_the_end_of_a_replicas_answer_do_not_fill_the_limit_before_it_is_asked_for_more() {
+        let table = table();
+        let insert = |p, a| (p, Step::Insert { a, b: 0, timestamp: 1, ttl: 0, value: 1 });
+        let delete = |p, a| (p, Step::DeleteRow { a, b: 0, timestamp: 2 });
+        let found = |first: &[(i32, Step)], second: &[(i32, Step)], command: &ReadCommand| {
+            let replicas =
+                BTreeMap::from([(NodeId(0), replica(&table, first)), (NodeId(1), replica(&table, second))]);
+            let (merged, _, _) = coordinate(&table, command, &replicas);
+            let partitions = live(merged, command).partitions;
+            partitions
+                .iter()
+                .map(|partition| (partition.key.clone(), partition.rows.len()))
+                .collect::<Vec<_>>()
+        };
+        // In a partition: the first replica stops after rows 0 and 1, the second has row 3 but not row 2.
+        let key = table.key(&[int(1)]);
+        let first = [insert(1, 0), insert(1, 1), insert(1, 2), insert(1, 3)];
+        let second = [delete(1, 0), insert(1, 3)];
+        let command = ReadCommand { limit: 2, ..ReadCommand::of_partition(table.id, key.clone(), NOW) };
+        let replicas =
+            BTreeMap::from([(NodeId(0), replica(&table, &first)), (NodeId(1), replica(&table, &second))]);
+        let (merged, _, _) = coordinate(&table, &command, &replicas);
+        let rows: Vec<Position> =
+            live(merged, &command).partitions[0].rows.iter().map(|(position, _)| position.clone()).collect();
+        assert_eq!(rows, [1, 2].map(|a| table.row(vec![int(a), int(0)])));
+        // Across partitions: the first replica stops in the first of three, the second has only the last.
+        let mut keys: Vec<i32> = (0..3).collect();
+        keys.sort_by_key(|p| table.key(&[int(*p)]));
+        let first = [insert(keys[0], 0), insert(keys[1], 0), insert(keys[2], 0)];
+        let second = [delete(keys[0], 0), insert(keys[2], 0)];
+        let command = ReadCommand { limit: 1, ..ReadCommand::of_table(table.id, NOW) };
+        assert_eq!(found(&first, &second, &command), [(table.key(&[int(keys[1])]), 1)]);
+        // The same where it stopped at a partition of static columns only.
+        let first =
+            [(keys[0], Step::Static { timestamp: 1, value: 1 }), insert(keys[1], 0), insert(keys[2], 0)];
+        let second = [(keys[0], Step::DeletePartition { timestamp: 2 }), insert(keys[2], 0)];
+        assert_eq!(found(&first, &second, &command), [(table.key(&[int(keys[1])]), 1)]);
+        // With a limit for each partition: the first replica goes on to the next one after its first row.
+        let first = [insert(1, 0), insert(1, 1)];
+        let second = [delete(1, 0)];
+        let command = ReadCommand { per_partition_limit: 1, ..ReadCommand::of_table(table.id, NOW) };
+        assert_eq!(found(&first, &second, &command), [(key, 1)]);
     }
 }

@@ -126,3 +126,76 @@ impl Ring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cluster::AdjustableClock;
+    use crate::storage::Disk;
+
+    /// A ring of nodes with one token each, 0, 10, 20 and so on.
+    fn ring(places: &[(&str, &str)]) -> Ring {
+        let node = |(number, (data_center, rack)): (usize, &(&str, &str))| NodeOptions {
+            address: IpAddr::V4(Ipv4Addr::from(number as u32)),
+            port: 9042,
+            data_center: (*data_center).to_owned(),
+            rack: (*rack).to_owned(),
+            tokens: vec![Token(10 * number as i64)],
+            clock: Arc::new(AdjustableClock::new(0)),
+            disk: Disk::new(),
+        };
+        Ring::new(&places.iter().enumerate().map(node).collect::<Vec<_>>())
+    }
+
+    fn ids(nodes: &[u32]) -> Vec<NodeId> {
+        nodes.iter().copied().map(NodeId).collect()
+    }
+
+    #[test]
+    fn the_owner_of_a_key_is_the_node_at_its_token_or_the_next_around_the_ring() {
+        let ring = ring(&[("dc", "r"); 4]);
+        let simple = Replication::Simple { factor: 2 };
+        for (token, replicas) in [(10, [1, 2]), (11, [2, 3]), (30, [3, 0]), (31, [0, 1]), (-5, [0, 1])] {
+            assert_eq!(ring.replicas(&simple, Token(token)), ids(&replicas), "{token}");
+        }
+        assert_eq!(ring.replicas(&Replication::Simple { factor: 9 }, Token(0)).len(), 4);
+    }
+
+    #[test]
+    fn replicas_are_spread_over_racks_before_one_is_used_again() {
+        let ring = ring(&[("dc", "a"), ("dc", "a"), ("dc", "b"), ("dc", "b"), ("other", "a")]);
+        let factors = |factor| Replication::NetworkTopology { factors: [("dc".to_owned(), factor)].into() };
+        assert_eq!(ring.replicas(&factors(2), Token(0)), ids(&[0, 2]));
+        assert_eq!(ring.replicas(&factors(3), Token(0)), ids(&[0, 1, 2]));
+        assert_eq!(ring.replicas(&factors(2), Token(30)), ids(&[3, 0]));
+        assert_eq!(ring.replicas(&factors(9), Token(0)), ids(&[0, 1, 2, 3]));
+        let both =
+            Replication::NetworkTopology { factors: [("dc".to_owned(), 1), ("other".to_owned(), 1)].into() };
+        assert_eq!(ring.replicas(&both, Token(1)), ids(&[1, 4]));
+    }
+
+    #[test]
+    fn ranges_cover_the_ring_once_and_say_who_has_them() {
+        let ring = ring(&[("dc", "r"); 3]);
+        for factor in 1..=3 {
+            let replication = Replication::Simple { factor };
+            let ranges = ring.ranges(&replication);
+            assert_eq!(ranges.first().map(|(after, ..)| *after), Some(Token::MIN));
+            assert_eq!(ranges.last().map(|(_, up_to, _)| *up_to), Some(Token(i64::MAX)));
+            assert!(ranges.windows(2).all(|pair| pair[0].1 == pair[1].0));
+            for (after, up_to, replicas) in &ranges {
+                for token in [Token(after.0 + 1), *up_to] {
+                    let mut expected = ring.replicas(&replication, token);
+                    let mut found = replicas.clone();
+                    expected.sort();
+                    found.sort();
+                    assert_eq!(found, expected);
+                }
+            }
+        }
+        assert_eq!(ring.ranges(&Replication::Simple { factor: 3 }).len(), 1);
+    }
+}

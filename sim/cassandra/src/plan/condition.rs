@@ -84,8 +84,10 @@ impl Conditions {
     pub fn columns(&self) -> Option<Vec<&Column>> {
         match self {
             Conditions::Columns(all) => {
+                // Those of rows come before static ones.
                 let mut columns: Vec<&Column> = Vec::new();
-                for condition in all {
+                let of_rows = all.iter().filter(|it| it.column.kind != ColumnKind::Static);
+                for condition in of_rows.chain(all.iter().filter(|it| it.column.kind == ColumnKind::Static)) {
                     if !columns.iter().any(|known| known.name == condition.column.name) {
                         columns.push(&condition.column);
                     }

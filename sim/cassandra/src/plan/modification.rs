@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::condition::{BoundConditions, Conditions};
-use super::restriction::{Keys, Restrictions, SharedTable, Usage, marked_key};
+use super::restriction::{Restrictions, SharedTable, Usage, marked_key};
 use super::term::{Context, Receiver, Term, shown_type};
 use super::{Markers, TableLookup, column};
 use crate::cql::ast::{self, Assignment, Attributes, Modification, Operator, Relation, TableName};
@@ -11,8 +11,8 @@ use crate::cql::value::whole;
 use crate::protocol::{BatchKind, BoundValue, ServerError};
 use crate::schema::{Column, ColumnKind, ColumnName};
 use crate::storage::{
-    Cell, ClusteringFilter, ColumnSelection, DecoratedKey, Deletion, Liveness, Mutation, Partition,
-    PartitionRange, RangeTombstone, ReadCommand, Row, Seconds, Slice, Timestamp,
+    Cell, ClusteringFilter, DecoratedKey, Deletion, Liveness, Mutation, Partition, PartitionRange,
+    RangeTombstone, ReadCommand, Row, Seconds, Slice, Timestamp,
 };
 use crate::types::DataType;
 
@@ -119,11 +119,7 @@ impl ModificationPlan {
             if plan.timestamp.is_some() {
                 return Err(ServerError::invalid("Cannot provide custom timestamp for conditional updates"));
             }
-            let several =
-                |values: &super::restriction::Values| !matches!(values, super::restriction::Values::Equal(_));
-            if let Keys::Columns(values) = &plan.restrictions.keys
-                && values.iter().any(several)
-            {
+            if plan.restrictions.keys.has_in() {
                 return Err(ServerError::invalid(
                     "IN on the partition key is not supported with conditional updates",
                 ));
@@ -335,6 +331,16 @@ impl ModificationPlan {
     /// The table that it writes to.
     pub fn table(&self) -> &SharedTable {
         &self.table
+    }
+
+    /// Whether it, or its conditions, are about static columns, and about columns of rows: the others are not read
+    /// for a condition, and not shown (`CQL3CasRequest.columnsToRead`).
+    pub fn touches(&self) -> (bool, bool) {
+        let columns = self.sets.iter().map(|(column, _)| column).chain(&self.deletes);
+        let has_static = columns.clone().any(|column| column.kind == ColumnKind::Static);
+        let of_conditions = self.conditions.columns().unwrap_or_default();
+        let statics = has_static || of_conditions.iter().any(|column| column.kind == ColumnKind::Static);
+        (statics, !self.only_static)
     }
 
     /// What it depends on.
@@ -563,7 +569,6 @@ impl RowWrite {
             }
             Target::Partition | Target::Static | Target::Slices(_) => command.limit = 1,
         }
-        command.columns = ColumnSelection::All;
         command
     }
 

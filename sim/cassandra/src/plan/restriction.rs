@@ -102,6 +102,8 @@ pub(super) struct Restrictions {
     pub has_clustering: bool,
     /// Whether several rows of one partition are named with IN.
     pub has_clustering_in: bool,
+    /// The places of clustering columns that have one value.
+    pub equal_columns: BTreeSet<usize>,
     /// How many clustering columns have whole values.
     pub whole_columns: usize,
     /// Whether there is a slice after them.
@@ -245,6 +247,7 @@ impl Restrictions {
             needs_filtering: false,
             has_clustering: false,
             has_clustering_in: false,
+            equal_columns: BTreeSet::new(),
             whole_columns: 0,
             has_slice: false,
         };
@@ -404,7 +407,11 @@ impl Restrictions {
                             if self.has_slice || self.whole_columns > at {
                                 return Err(equal());
                             }
-                            self.has_clustering_in |= values.len() != 1;
+                            if values.len() == 1 {
+                                self.equal_columns.extend(&places);
+                            } else {
+                                self.has_clustering_in = true;
+                            }
                             self.whole_columns = at + places.len();
                             self.prefix.push(Prefix::Multi(values));
                         }
@@ -430,7 +437,11 @@ impl Restrictions {
             match columns.remove(column.name.as_ref()) {
                 Some(said) if !said.filters.is_empty() => self.filter_by(column, said),
                 Some(OfColumn { values: Some(values), .. }) => {
-                    self.has_clustering_in |= !matches!(values, Values::Equal(_));
+                    if values.is_in() {
+                        self.has_clustering_in = true;
+                    } else {
+                        self.equal_columns.insert(at);
+                    }
                     self.prefix.push(Prefix::Single(values));
                     self.whole_columns = at + 1;
                 }
@@ -962,6 +973,27 @@ pub(super) fn in_values(
             let receiver = Receiver { name: &name, data_type: &list };
             let term = Term::new(&ast::Term::Marker(*marker), receiver, markers)?;
             Ok(Values::InMarker(term, list))
+        }
+    }
+}
+
+impl Values {
+    /// Whether it is IN; with one value it is an equality.
+    fn is_in(&self) -> bool {
+        match self {
+            Values::Equal(_) => false,
+            Values::In(terms) => terms.len() != 1,
+            Values::InMarker(..) => true,
+        }
+    }
+}
+
+impl Keys {
+    /// Whether partitions are named with IN.
+    pub fn has_in(&self) -> bool {
+        match self {
+            Keys::All | Keys::Tokens(..) => false,
+            Keys::Columns(values) => values.iter().any(Values::is_in),
         }
     }
 }

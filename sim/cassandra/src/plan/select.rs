@@ -54,11 +54,30 @@ impl SelectPlan {
         let selection = Selection::new(&select.selectors, &table, markers)?;
         let restrictions =
             Restrictions::new(&select.relations, &table, Usage::Select, select.allow_filtering, markers)?;
+        let only_static = !selection.is_wildcard
+            && selection.shown_columns().any(|column| column.kind == ColumnKind::Static)
+            && selection
+                .shown_columns()
+                .all(|column| matches!(column.kind, ColumnKind::PartitionKey(_) | ColumnKind::Static));
+        if only_static && restrictions.has_clustering {
+            return Err(ServerError::invalid(
+                "Cannot restrict clustering columns when selecting only static columns",
+            ));
+        }
         if select.distinct {
             distinct(&select, &selection, &restrictions, &table)?;
         }
         if select.per_partition_limit.is_some() && selection.is_aggregate {
             return Err(ServerError::invalid("PER PARTITION LIMIT is not allowed with aggregate queries."));
+        }
+        if select.distinct
+            && restrictions.keys.has_in()
+            && let Some((name, _)) = select.order_by.first()
+        {
+            // What rows are ordered by is then read as if it were shown.
+            return Err(ServerError::invalid(format!(
+                "SELECT DISTINCT queries must only request partition key columns and/or static columns (not {name})"
+            )));
         }
         let reversed = ordering(&select.order_by, &restrictions, &table)?;
         let mut limit = |term: &Option<ast::Term>, name: &str| match term {
@@ -134,7 +153,7 @@ impl SelectPlan {
             resume: None,
         };
         let commands: Vec<_> = if nothing { Vec::new() } else { ranges.into_iter().map(command).collect() };
-        let merges = self.is_ordered && commands.len() > 1;
+        let merges = self.is_ordered && self.restrictions.keys.has_in();
         Ok(BoundSelect { commands, limit, merges })
     }
 
@@ -211,6 +230,9 @@ fn distinct(
     restrictions: &Restrictions,
     table: &SharedTable,
 ) -> Result<(), ServerError> {
+    if select.per_partition_limit.is_some() {
+        return Err(ServerError::invalid("PER PARTITION LIMIT is not allowed with SELECT DISTINCT queries"));
+    }
     if restrictions.has_clustering
         || restrictions.filters.iter().any(|filter| filter.column().kind == ColumnKind::Regular)
     {
@@ -237,9 +259,6 @@ fn distinct(
                 )));
             }
         }
-    }
-    if select.per_partition_limit.is_some() {
-        return Err(ServerError::invalid("PER PARTITION LIMIT is not allowed with SELECT DISTINCT queries"));
     }
     Ok(())
 }
@@ -271,7 +290,7 @@ fn ordering(
         };
         while next != place {
             // Columns that have one value may be left out.
-            if next > place || next >= restrictions.whole_columns || restrictions.has_clustering_in {
+            if next > place || !restrictions.equal_columns.contains(&next) {
                 return Err(ServerError::invalid(
                     "Order by currently only supports the ordering of columns following their declared order in the \
                      PRIMARY KEY",

@@ -13,6 +13,8 @@ mod event;
 pub mod frame;
 mod request;
 mod response;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use compression::{Compression, CompressionError};

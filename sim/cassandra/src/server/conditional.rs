@@ -13,7 +13,7 @@ use crate::coordinator::{
 use crate::plan::{BoundConditions, RowView, RowWrite, Stamp};
 use crate::protocol::{ColumnSpec, Response, ResultMetadata, Rows, ServerError, is_serial};
 use crate::schema::{Column, ColumnKind, Table};
-use crate::storage::{ClusteringFilter, ReadResult, Row};
+use crate::storage::{ClusteringFilter, ColumnSelection, ReadResult, Row};
 use crate::types::DataType;
 
 /// One write and what it depends on.
@@ -98,6 +98,17 @@ impl<C: Coordinator> Inner<C> {
                 }
             }
         }
+        let (statics, regulars) = statements.iter().fold((false, false), |(statics, regulars), statement| {
+            let touches = statement.plan.touches();
+            (statics || touches.0, regulars || touches.1)
+        });
+        let is_read = |column: &&Column| match column.kind {
+            ColumnKind::Static => statics,
+            ColumnKind::Regular => regulars,
+            ColumnKind::PartitionKey(_) | ColumnKind::Clustering(..) => false,
+        };
+        let names = table.columns.values().filter(is_read).map(|column| column.name.clone());
+        read.columns = ColumnSelection::Queried(names.collect());
         let (deciding, key_of_rows) = (Arc::clone(&parts), key.clone());
         let decide = move |found: &ReadResult, timestamp| -> Result<Decision, RequestError> {
             let mut merged: Option<crate::storage::Mutation> = None;
@@ -141,8 +152,9 @@ impl<C: Coordinator> Inner<C> {
         let mut rows: Vec<Vec<Option<Bytes>>> = Vec::new();
         for part in parts.iter().filter(|part| !matches!(part.conditions, BoundConditions::None)) {
             with_row(&part.write, &key, &found, |exists, row| {
-                // Static columns are shown even where the row is not there.
-                if exists || !row.static_row.cells.is_empty() {
+                // Static columns are shown even where the row is not there; alone they are, in any partition that is.
+                let is_there = part.write.row().is_none() && !found.partitions.is_empty();
+                if exists || is_there || !row.static_row.cells.is_empty() {
                     let values = shown.iter().map(|column| row.value(column));
                     let row: Vec<_> = [applied(false)].into_iter().chain(values).collect();
                     if !rows.contains(&row) {

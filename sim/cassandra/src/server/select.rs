@@ -42,7 +42,7 @@ impl<C: Coordinator> Inner<C> {
         let mut collector = plan.collector(*context, now);
         let mut paging_state = None;
         if bound.merges {
-            if page.is_some() {
+            if page.is_some() && !bound.commands.is_empty() {
                 return Err(ServerError::invalid(
                     "Cannot page queries with both ORDER BY and a IN restriction on the partition key; you must \
                      either remove the ORDER BY or the IN and sort client side, or disable paging for this query",
@@ -143,7 +143,8 @@ impl<C: Coordinator> Inner<C> {
     ) -> Result<(), ServerError> {
         let mut rows = Vec::new();
         for mut command in bound.commands {
-            command.limit = bound.limit;
+            // Rows that a filter drops count for no limit.
+            command.limit = if plan.filters().is_empty() { bound.limit } else { u32::MAX };
             let result = self.read(plan, &command, schema, consistency).await?;
             for partition in result.partitions {
                 for (position, row) in partition.rows {

@@ -317,3 +317,38 @@ fn at_equal_timestamps_a_tombstone_beats_a_value_and_then_the_larger_bytes_win()
         assert!(super::cell::winner(&pair[0], &pair[1]).is_lt(), "{pair:?}");
     }
 }
+
+#[test]
+fn of_two_row_markers_the_newer_wins_then_what_expires_then_the_later_expiry() {
+    let markers = [
+        Liveness::new(1, 0, NOW),
+        Liveness::new(1, 5, NOW),
+        Liveness::new(1, 6, NOW),
+        Liveness::new(2, 0, NOW),
+    ];
+    for pair in markers.windows(2) {
+        assert!(pair[1].supersedes(&pair[0]) && !pair[0].supersedes(&pair[1]), "{pair:?}");
+    }
+    assert!(!markers[0].supersedes(&markers[0]));
+}
+
+#[test]
+fn a_partitions_deletion_takes_static_columns_rows_and_ranges_up_to_its_timestamp() {
+    let table = table();
+    let steps = |timestamp| {
+        [
+            Step::Static { timestamp, value: 1 },
+            Step::Insert { a: 1, b: 1, timestamp, ttl: 0, value: 1 },
+            Step::DeletePrefix { a: 2, timestamp },
+        ]
+    };
+    let deletion = Step::DeletePartition { timestamp: 3 };
+    let shape = |timestamp| {
+        let found = merged(&table, &[&steps(timestamp)[..], &[deletion.clone()]].concat());
+        let cells = found.rows.values().map(|row| row.cells.len()).sum::<usize>();
+        (found.static_row.cells.len(), cells, found.ranges.len())
+    };
+    assert_eq!(shape(3), (0, 0, 0));
+    // One of the row's cells is a microsecond older than the row.
+    assert_eq!(shape(4), (1, 1, 1));
+}

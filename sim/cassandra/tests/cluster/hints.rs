@@ -78,3 +78,21 @@ async fn at_any_a_hint_is_enough() {
     world.write(A, world.insert(1, 1, 1, 1), Consistency::One).await.expect_err("no replica has it");
     assert_eq!(world.write(A, world.insert(1, 2, 2, 1), Consistency::Any).await, Ok(Vec::new()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_older_than_gc_grace_is_dropped() {
+    for (gc_grace_seconds, delivered) in [(60, vec![]), (600, vec![(1, 1)])] {
+        let world = world(|settings| {
+            with_hints(settings);
+            settings.table.gc_grace_seconds = gc_grace_seconds;
+        })
+        .await;
+        world.end_and_notice(C, Ending::Kill).await;
+        world.write(A, world.insert(1, 1, 1, 1), Consistency::Quorum).await.expect("written");
+        world.pass(100.0).await;
+        world.start(C).await;
+        world.pass(30.0).await;
+        assert_eq!(world.peek(C, 1), delivered);
+        assert_eq!(world.cluster.disk(A).expect("a disk").hints(), 0);
+    }
+}

@@ -2,11 +2,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use simulated_cassandra::cluster::{Ending, Envelope, Verb};
-use simulated_cassandra::coordinator::{Consistency, Coordinator, Event, RequestError};
+use simulated_cassandra::coordinator::{ChangeKind, Consistency, Coordinator, Event, RequestError};
 use simulated_cassandra::schema::SchemaChange;
 use tokio::time::Instant;
 
-use crate::world::{A, B, C, with_hints, world};
+use crate::world::{A, B, C, next, with_hints, world};
 
 #[tokio::test(start_paused = true)]
 async fn a_request_to_a_node_that_dies_is_never_answered() {
@@ -59,15 +59,40 @@ async fn drivers_hear_of_nodes_and_of_the_schema() {
     let mut events = world.on(A).events();
     let address = |number: u8| std::net::IpAddr::from([127, 0, 0, number]);
     world.end_and_notice(C, Ending::Kill).await;
-    assert_eq!(events.recv().await, Ok(Event::Down(address(3), 9042)));
+    assert_eq!(next(&mut events).await, Event::Down(address(3), 9042));
     world.start(C).await;
-    assert_eq!(events.recv().await, Ok(Event::Up(address(3), 9042)));
+    assert_eq!(next(&mut events).await, Event::Up(address(3), 9042));
     let drop = SchemaChange::DropTable { keyspace: "ks".into(), name: "u".into() };
     world.on(B).change_schema(drop.clone()).await.expect("changed");
-    assert_eq!(events.recv().await, Ok(Event::Schema(Arc::new(drop))));
+    assert_eq!(next(&mut events).await, Event::Schema(ChangeKind::Dropped, Arc::new(drop)));
     let topology = world.on(A).topology();
     assert_eq!(topology.local.address, address(1));
     assert!(topology.peers.iter().all(|peer| peer.alive && peer.tokens.len() == 8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_talks_but_does_not_hear_stays_down() {
+    let world = world(|_| {}).await;
+    world.links.cut(A, B);
+    world.links.cut(B, A);
+    world.pass(15.0).await;
+    assert!(!world.cluster.believes_alive(A, B));
+    world.links.mend(B, A);
+    world.pass(15.0).await;
+    assert!(!world.cluster.believes_alive(A, B), "A hears it, but has no echo from it");
+    world.links.mend(A, B);
+    world.pass(15.0).await;
+    assert!(world.cluster.believes_alive(A, B));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_too_quick_to_be_missed_is_noticed_all_the_same() {
+    let world = world(|_| {}).await;
+    let mut events = world.on(A).events();
+    world.cluster.end(B, Ending::Kill);
+    world.cluster.start_node(B);
+    assert!(world.cluster.believes_alive(A, B));
+    assert_eq!(next(&mut events).await, Event::Up([127, 0, 0, 2].into(), 9042));
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,8 +161,7 @@ async fn trace(seed: u64) -> Vec<(Duration, Envelope)> {
         }
     }
     world.pass(60.0).await;
-    let trace = notes.lock().expect("not poisoned").clone();
-    trace
+    notes.lock().expect("not poisoned").clone()
 }
 
 #[tokio::test(start_paused = true)]

@@ -81,15 +81,24 @@ async fn a_node_that_joins_refuses_reads_and_takes_writes() {
     let rule = world.lose(Verb::RepairRead, A);
     let other = world.lose(Verb::RepairRead, C);
     world.cluster.replace(B);
-    world.pass(10.0).await;
+    // Long enough for every attempt to get its data to have timed out.
+    world.pass(600.0).await;
     assert_eq!(world.read(B, 1, Consistency::One).await, Err(RequestError::IsBootstrapping));
     // It is one more to wait for, and nobody to read from.
     world.write(A, world.insert(1, 2, 2, 1), Consistency::Quorum).await.expect("written");
     assert_eq!(world.peek(B, 1), [(2, 2)]);
+    let lost = world.lose(Verb::Write, C);
+    let error = world.write(A, world.insert(1, 2, 2, 1), Consistency::Quorum).await;
+    assert!(matches!(error, Err(RequestError::WriteTimeout { received: 2, block_for: 3, .. })), "{error:?}");
+    world.links.remove(lost);
+    let error = world.read(A, 1, Consistency::All).await;
+    assert!(matches!(error, Err(RequestError::Unavailable { required: 3, alive: 2, .. })), "{error:?}");
     world.links.remove(rule);
     world.links.remove(other);
-    world.pass(200.0).await;
     world.cluster.settled().await;
+    world.cluster.end(B, Ending::PowerLoss);
+    world.start(B).await;
+    // What was streamed was on the disk at once.
     assert_eq!(world.peek(B, 1), [(1, 1), (2, 2)]);
     assert_eq!(world.read(B, 3, Consistency::One).await, Ok(vec![(1, Some(3))]));
 }

@@ -12,7 +12,7 @@ use simulated_cassandra::cluster::{
     AdjustableClock, Cluster, Ending, Envelope, HintOptions, NodeId, NodeOptions, Options, RuledLinks,
     RunningNode, Verb,
 };
-use simulated_cassandra::coordinator::{Consistency, Coordinator, RequestError, Warnings, WriteMode};
+use simulated_cassandra::coordinator::{Consistency, Coordinator, Event, RequestError, Warnings, WriteMode};
 use simulated_cassandra::schema::{
     Column, ColumnKind, Order, ReadRepair, Replication, SchemaChange, SpeculativeRetry, Table, TableId,
     TableOptions,
@@ -20,6 +20,7 @@ use simulated_cassandra::schema::{
 use simulated_cassandra::storage::{
     Cell, DecoratedKey, Deletion, Disk, Liveness, Mutation, Partition, ReadCommand, ReadResult, Row, Token,
 };
+use tokio::sync::broadcast;
 
 pub const A: NodeId = NodeId(0);
 pub const B: NodeId = NodeId(1);
@@ -138,7 +139,7 @@ impl World {
     }
 
     pub fn insert_ttl(&self, p: i32, c: i32, v: i32, timestamp: i64, ttl: u32) -> Mutation {
-        let now = self.on(A).now();
+        let now = self.on_any().now();
         let row = Row {
             liveness: Some(Liveness::new(timestamp, ttl, now)),
             deletion: None,
@@ -155,7 +156,7 @@ impl World {
 
     /// DELETE FROM t WHERE p AND c, USING TIMESTAMP.
     pub fn delete(&self, p: i32, c: i32, timestamp: i64) -> Mutation {
-        let deletion = Deletion { timestamp, local_deletion_time: self.on(A).now() };
+        let deletion = Deletion { timestamp, local_deletion_time: self.on_any().now() };
         self.row(p, c, Row { deletion: Some(deletion), ..Row::default() })
     }
 
@@ -232,9 +233,14 @@ impl World {
     /// Ends a node and waits until the others know.
     pub async fn end_and_notice(&self, node: NodeId, ending: Ending) {
         self.cluster.end(node, ending);
-        while self.cluster.nodes().any(|other| other != node && self.cluster.believes_alive(other, node)) {
+        let believed = |other| other != node && self.cluster.believes_alive(other, node);
+        for _ in 0..200 {
+            if !self.cluster.nodes().any(believed) {
+                return;
+            }
             self.pass(0.5).await;
         }
+        panic!("nobody noticed the end of {node:?}");
     }
 
     /// Starts a node and waits until all serve.
@@ -242,6 +248,12 @@ impl World {
         self.cluster.start_node(node);
         self.cluster.settled().await;
     }
+}
+
+/// The next event, within a minute.
+pub async fn next(events: &mut broadcast::Receiver<Event>) -> Event {
+    let wait = Duration::from_secs(60);
+    tokio::time::timeout(wait, events.recv()).await.expect("an event").expect("not lagging")
 }
 
 /// The rows of an answer as (c, column).

@@ -228,21 +228,36 @@ async fn a_new_table_is_unknown_to_nodes_that_have_not_heard_of_it() {
 #[tokio::test(start_paused = true)]
 async fn quotas_of_data_centres_are_counted_apart() {
     let world = world(|settings| {
-        settings.options.nodes[2].data_center = "dc2".to_owned();
+        settings.options.nodes[0].data_center = "dc2".to_owned();
         let factors = [("dc1".to_owned(), 2), ("dc2".to_owned(), 1)].into();
         settings.replication = Replication::NetworkTopology { factors };
     })
     .await;
     world.end_and_notice(C, Ending::Kill).await;
-    let write = |consistency| world.write(A, world.insert(1, 1, 1, 1), consistency);
-    assert_eq!(write(Consistency::LocalQuorum).await, Ok(Vec::new()));
+    let write = |node, consistency| world.write(node, world.insert(1, 1, 1, 1), consistency);
+    let unavailable =
+        |consistency, required, alive| Err(RequestError::Unavailable { consistency, required, alive });
+    // One of one in A's data centre, one of two in B's.
+    assert_eq!(write(A, Consistency::LocalQuorum).await, Ok(Vec::new()));
+    assert_eq!(write(B, Consistency::LocalQuorum).await, unavailable(Consistency::LocalQuorum, 2, 1));
+    assert_eq!(write(B, Consistency::LocalOne).await, Ok(Vec::new()));
+    assert_eq!(write(A, Consistency::EachQuorum).await, unavailable(Consistency::EachQuorum, 3, 2));
+    assert_eq!(write(A, Consistency::Quorum).await, Ok(Vec::new()));
+    let read = |node, consistency| world.read(node, 1, consistency);
+    assert_eq!(read(A, Consistency::LocalQuorum).await, Ok(vec![(1, Some(1))]));
     assert!(matches!(
-        write(Consistency::EachQuorum).await,
+        read(B, Consistency::LocalQuorum).await,
+        Err(RequestError::Unavailable { alive: 1, .. })
+    ));
+    assert!(matches!(
+        read(A, Consistency::EachQuorum).await,
         Err(RequestError::Unavailable { required: 3, .. })
     ));
-    assert_eq!(write(Consistency::Quorum).await, Ok(Vec::new()));
     world.start(C).await;
-    world.end_and_notice(B, Ending::Kill).await;
-    assert!(matches!(write(Consistency::LocalQuorum).await, Err(RequestError::Unavailable { alive: 1, .. })));
-    assert_eq!(write(Consistency::Quorum).await, Ok(Vec::new()));
+    assert_eq!(write(A, Consistency::EachQuorum).await, Ok(Vec::new()));
+    world.end_and_notice(A, Ending::Kill).await;
+    // Two of three are alive, but none in one of the data centres.
+    assert_eq!(write(B, Consistency::Quorum).await, Ok(Vec::new()));
+    assert!(matches!(write(B, Consistency::EachQuorum).await, Err(RequestError::Unavailable { .. })));
+    assert!(matches!(write(B, Consistency::LocalQuorum).await, Ok(_)));
 }
