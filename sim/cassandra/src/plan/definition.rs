@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::TableLookup;
 use super::term::data_type_of;
-use crate::coordinator::Topology;
+use crate::coordinator::{ChangeKind, Topology};
 use crate::cql::ast::{
     AlterTableChange, ColumnDefinition, CreateTable, Property, Statement, TableName, TypeName,
 };
 use crate::cql::type_name;
-use crate::protocol::{SchemaNotice, SchemaNoticeKind, ServerError};
+use crate::protocol::{SchemaNotice, ServerError};
 use crate::schema::{
     Column, ColumnKind, Order, ReadRepair, Replication, Schema, SchemaChange, SpeculativeRetry, Table,
     TableId, TableOptions,
@@ -61,7 +61,7 @@ fn is_valid_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-fn notice(kind: SchemaNoticeKind, keyspace: &str, table: Option<&str>) -> SchemaNotice {
+fn notice(kind: ChangeKind, keyspace: &str, table: Option<&str>) -> SchemaNotice {
     SchemaNotice { kind, keyspace: keyspace.to_owned(), table: table.map(str::to_owned) }
 }
 
@@ -82,7 +82,7 @@ pub fn change(statement: &Statement, around: &Surroundings<'_>) -> Result<Option
             if !around.schema.keyspaces.contains_key(name.as_str()) {
                 return missing(*if_exists, format!("Keyspace '{name}' doesn't exist"));
             }
-            let told = notice(SchemaNoticeKind::Dropped, name, None);
+            let told = notice(ChangeKind::Dropped, name, None);
             Ok(Some((SchemaChange::DropKeyspace { name: name.as_str().into() }, told)))
         }
         Statement::CreateTable(create) => create_table(create, around),
@@ -93,7 +93,7 @@ pub fn change(statement: &Statement, around: &Surroundings<'_>) -> Result<Option
             if around.schema.table(keyspace, &table.name).is_none() {
                 return missing(*if_exists, format!("Table '{keyspace}.{}' doesn't exist", table.name));
             }
-            let told = notice(SchemaNoticeKind::Dropped, keyspace, Some(&table.name));
+            let told = notice(ChangeKind::Dropped, keyspace, Some(&table.name));
             let change =
                 SchemaChange::DropTable { keyspace: keyspace.into(), name: table.name.as_str().into() };
             Ok(Some((change, told)))
@@ -206,7 +206,7 @@ fn create_keyspace(
         None => true,
     };
     let change = SchemaChange::PutKeyspace { name: name.into(), replication, durable_writes };
-    Ok(Some((change, notice(SchemaNoticeKind::Created, name, None))))
+    Ok(Some((change, notice(ChangeKind::Created, name, None))))
 }
 
 fn alter_keyspace(
@@ -235,7 +235,7 @@ fn alter_keyspace(
         None => keyspace.durable_writes,
     };
     let change = SchemaChange::PutKeyspace { name: name.into(), replication, durable_writes };
-    Ok(Some((change, notice(SchemaNoticeKind::Updated, name, None))))
+    Ok(Some((change, notice(ChangeKind::Updated, name, None))))
 }
 
 fn factor(text: &str) -> Result<usize, ServerError> {
@@ -512,7 +512,7 @@ fn create_table(create: &CreateTable, around: &Surroundings<'_>) -> Result<Optio
         )));
     }
     let table = Table::new(around.id, keyspace, name, columns, options);
-    let told = notice(SchemaNoticeKind::Created, keyspace, Some(name));
+    let told = notice(ChangeKind::Created, keyspace, Some(name));
     Ok(Some((SchemaChange::PutTable(Arc::new(table)), told)))
 }
 
@@ -653,7 +653,7 @@ fn alter_table(
         table_options,
     );
     next.dropped = dropped;
-    let told = notice(SchemaNoticeKind::Updated, keyspace, Some(&name.name));
+    let told = notice(ChangeKind::Updated, keyspace, Some(&name.name));
     Ok(Some((SchemaChange::PutTable(Arc::new(next)), told)))
 }
 

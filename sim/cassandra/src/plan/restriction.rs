@@ -64,13 +64,16 @@ struct Bound {
     inclusive: bool,
 }
 
+/// An end of a range of tokens, and whether it belongs to it; `None` for the end of the ring.
+type TokenBound = Option<(Term, bool)>;
+
 /// Which partitions.
 #[derive(Clone, Debug)]
 pub(super) enum Keys {
     /// All.
     All,
     /// Those in a range of tokens: lower and upper bound.
-    Tokens(Option<(Term, bool)>, Option<(Term, bool)>),
+    Tokens(TokenBound, TokenBound),
     /// Those with these values in the columns of the key.
     Columns(Vec<Values>),
 }
@@ -316,7 +319,7 @@ impl Restrictions {
         columns: &mut BTreeMap<&str, OfColumn>,
         table: &Table,
         usage: Usage,
-        tokens: Option<(Option<(Term, bool)>, Option<(Term, bool)>)>,
+        tokens: Option<(TokenBound, TokenBound)>,
     ) -> Result<(), ServerError> {
         let key = table.partition_key_columns();
         let mut said: Vec<Option<OfColumn>> =

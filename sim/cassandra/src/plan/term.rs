@@ -258,11 +258,11 @@ impl Term {
                 value.clone()
             }
             Term::List(terms) => {
-                let all = terms.iter().map(|term| inner(term)).collect::<Result<Vec<_>, _>>()?;
+                let all = terms.iter().map(&inner).collect::<Result<Vec<_>, _>>()?;
                 BoundValue::Value(collection(all.len(), &all))
             }
             Term::Set(element, terms) => {
-                let all = terms.iter().map(|term| inner(term)).collect::<Result<Vec<_>, _>>()?;
+                let all = terms.iter().map(&inner).collect::<Result<Vec<_>, _>>()?;
                 BoundValue::Value(set(element, all))
             }
             Term::Map(key_type, entries) => {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::Writer;
-use crate::coordinator::Event;
+use crate::coordinator::{ChangeKind, Event};
 use crate::schema::SchemaChange;
 
 /// What a client may register for.
@@ -35,22 +35,11 @@ impl EventKind {
     }
 }
 
-/// What happened to a keyspace or a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SchemaNoticeKind {
-    /// It is new.
-    Created,
-    /// It is another than before.
-    Updated,
-    /// It is gone.
-    Dropped,
-}
-
 /// One change of the schema: what clients are told, and the result of the statement that made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaNotice {
     /// What happened.
-    pub kind: SchemaNoticeKind,
+    pub kind: ChangeKind,
     /// In which keyspace.
     pub keyspace: String,
     /// To which of its tables; `None` for the keyspace itself.
@@ -61,9 +50,9 @@ impl SchemaNotice {
     /// Writes the fields, which RESULT and EVENT have in common.
     pub fn encode(&self, out: &mut Writer) {
         out.string(match self.kind {
-            SchemaNoticeKind::Created => "CREATED",
-            SchemaNoticeKind::Updated => "UPDATED",
-            SchemaNoticeKind::Dropped => "DROPPED",
+            ChangeKind::Created => "CREATED",
+            ChangeKind::Updated => "UPDATED",
+            ChangeKind::Dropped => "DROPPED",
         });
         match &self.table {
             None => {
@@ -78,18 +67,12 @@ impl SchemaNotice {
         }
     }
 
-    /// What clients are told of a change. Only who made it knows whether a keyspace or a table is new; to others
-    /// it is updated, which makes drivers read it all the same.
-    pub fn of(change: &SchemaChange) -> SchemaNotice {
-        let (kind, keyspace, table) = match change {
-            SchemaChange::PutKeyspace { name, .. } => (SchemaNoticeKind::Updated, name, None),
-            SchemaChange::DropKeyspace { name } => (SchemaNoticeKind::Dropped, name, None),
-            SchemaChange::PutTable(table) => {
-                (SchemaNoticeKind::Updated, &table.keyspace, Some(table.name.to_string()))
-            }
-            SchemaChange::DropTable { keyspace, name } => {
-                (SchemaNoticeKind::Dropped, keyspace, Some(name.to_string()))
-            }
+    /// What clients are told of a change.
+    pub fn of(kind: ChangeKind, change: &SchemaChange) -> SchemaNotice {
+        let (keyspace, table) = match change {
+            SchemaChange::PutKeyspace { name, .. } | SchemaChange::DropKeyspace { name } => (name, None),
+            SchemaChange::PutTable(table) => (&table.keyspace, Some(table.name.to_string())),
+            SchemaChange::DropTable { keyspace, name } => (keyspace, Some(name.to_string())),
         };
         SchemaNotice { kind, keyspace: keyspace.to_string(), table }
     }
@@ -128,7 +111,7 @@ impl Notice {
             Event::RemovedNode(address, port) => {
                 Notice::Topology { joined: false, address: (*address, *port).into() }
             }
-            Event::Schema(change) => Notice::Schema(SchemaNotice::of(change)),
+            Event::Schema(kind, change) => Notice::Schema(SchemaNotice::of(*kind, change)),
         }
     }
 

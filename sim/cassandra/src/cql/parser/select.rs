@@ -10,8 +10,9 @@ pub(super) fn select(cursor: &mut Cursor<'_>) -> Result<Select, ServerError> {
     cursor.expect_keyword("select")?;
     // JSON and DISTINCT are names of columns as well.
     let is_prefix = |cursor: &Cursor<'_>| {
-        !(cursor.sign_ahead(1, ",") || cursor.keyword_ahead(1, "from") || cursor.keyword_ahead(1, "as"))
-            && !cursor.sign_ahead(1, "(")
+        let is_column = [",", "("].iter().any(|sign| cursor.sign_ahead(1, sign))
+            || ["from", "as"].iter().any(|keyword| cursor.keyword_ahead(1, keyword));
+        !is_column
     };
     let json = cursor.at_keyword("json") && is_prefix(cursor) && cursor.keyword("json");
     let distinct = cursor.at_keyword("distinct") && is_prefix(cursor) && cursor.keyword("distinct");
