@@ -30,7 +30,7 @@ impl Nodes {
         let tokens = |node: u8| {
             (0..4i64)
                 .map(|place| {
-                    Token(i64::MIN / 2 + (place * i64::from(count) + i64::from(node)) * 999_999_999_999_999_9)
+                    Token(i64::MIN / 2 + (place * i64::from(count) + i64::from(node)) * 9_999_999_999_999_999)
                 })
                 .collect()
         };
