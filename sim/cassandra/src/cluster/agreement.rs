@@ -15,6 +15,7 @@ use crate::storage::{SchemaEntry, fingerprint};
 impl Node {
     /// Computes the schema from the changes on the disk.
     pub(crate) fn load_schema(&self) {
+        let now = self.member().clock.micros();
         let mut state = self.lock();
         let entries = state.engine.disk().schema();
         let mut schema = Schema::default();
@@ -28,7 +29,7 @@ impl Node {
         let gone: Vec<_> =
             state.schema.tables.keys().filter(|table| !schema.tables.contains_key(table)).copied().collect();
         for table in gone {
-            state.engine.truncate(table);
+            state.engine.truncate(table, now);
         }
         state.schema = Arc::new(schema);
     }

@@ -114,7 +114,8 @@ impl Node {
             };
             for (id, batch) in batches {
                 for mutation in batch.mutations.iter() {
-                    self.replay(mutation).await;
+                    let left = self.lock().engine.not_truncated(mutation, batch.written_at);
+                    self.replay(&left).await;
                 }
                 self.tell(self.id, Request::RemoveBatch(id));
             }

@@ -20,7 +20,7 @@ impl Node {
         if !options.enabled || target == self.id || self.down_for(target) > options.window {
             return false;
         }
-        let written_at = self.now();
+        let written_at = self.member().clock.micros();
         let target = self.cluster.host_id(target);
         let mut state = self.lock();
         let tables = mutation.updates.keys().filter_map(|table| state.schema.tables.get(table));
@@ -66,8 +66,9 @@ impl Node {
     async fn deliver_hints(self: &Arc<Self>, peer: NodeId, target: u128) {
         let disk = &self.member().disk;
         while let Some(hint) = disk.first_hint(target) {
-            if self.now() < hint.written_at + hint.lifetime {
-                let answer = self.ask(peer, Request::Hint(hint.mutation), self.options().write_timeout).await;
+            if self.now() < hint.written_at.div_euclid(1_000_000) + hint.lifetime {
+                let request = Request::Hint(hint.mutation, hint.written_at);
+                let answer = self.ask(peer, request, self.options().write_timeout).await;
                 match answer {
                     Some(Response::Done) => {}
                     // Again at the next round.

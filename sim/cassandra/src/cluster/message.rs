@@ -10,7 +10,8 @@ use super::{NodeId, Verb};
 use crate::coordinator::FailureReason;
 use crate::schema::TableId;
 use crate::storage::{
-    Answer, Ballot, DecoratedKey, Mutation, Partition, ReadCommand, SchemaEntry, StoredBatch, Token,
+    Answer, Ballot, DecoratedKey, Mutation, Partition, ReadCommand, SchemaEntry, StoredBatch, Timestamp,
+    Token,
 };
 
 #[derive(Debug, Clone)]
@@ -38,7 +39,7 @@ pub(crate) enum Body {
 pub(crate) enum Request {
     Write(Arc<Mutation>),
     ReadRepair(Arc<Mutation>),
-    Hint(Arc<Mutation>),
+    Hint(Arc<Mutation>, Timestamp),
     Read { command: Arc<ReadCommand>, digest: bool },
     StoreBatch(u128, StoredBatch),
     RemoveBatch(u128),
@@ -73,7 +74,7 @@ impl Request {
         match self {
             Self::Write(_) => Verb::Write,
             Self::ReadRepair(_) => Verb::ReadRepair,
-            Self::Hint(_) => Verb::Hint,
+            Self::Hint(..) => Verb::Hint,
             Self::Read { digest: false, .. } => Verb::Read,
             Self::Read { digest: true, .. } => Verb::ReadDigest,
             Self::StoreBatch(..) => Verb::StoreBatch,

@@ -17,8 +17,10 @@ impl Node {
     pub(crate) fn answer(self: &Arc<Self>, from: NodeId, request: u64, asked: Request) {
         let verb = asked.verb();
         let (response, safe_at) = match asked {
-            Request::Write(mutation) | Request::ReadRepair(mutation) | Request::Hint(mutation) => {
-                self.apply(mutation)
+            Request::Write(mutation) | Request::ReadRepair(mutation) => self.apply(mutation),
+            Request::Hint(mutation, written_at) => {
+                let left = self.lock().engine.not_truncated(&mutation, written_at);
+                self.apply(left)
             }
             Request::Read { command, digest } => (self.read_locally(&command, digest), None),
             Request::StoreBatch(id, batch) => self.log(Record::StoreBatch(id, batch)),
@@ -27,7 +29,8 @@ impl Node {
             Request::Propose { table, key, ballot, mutation } => self.accept(table, key, ballot, mutation),
             Request::Commit { table, key, ballot, mutation } => self.commit(table, key, ballot, mutation),
             Request::Truncate(table) => {
-                self.lock().engine.truncate(table);
+                let now = self.member().clock.micros();
+                self.lock().engine.truncate(table, now);
                 (Response::Done, None)
             }
             Request::Gossip { generation, schema_version, joining } => {

@@ -4,7 +4,7 @@
 //! tables and the log begins anew. A disk keeps the whole log when the process dies (the system has the file
 //! mapped), but only the part that was synced when the power fails. What is not written here never happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::scan::{Answer, TooManyTombstones, scan};
@@ -47,8 +47,8 @@ pub struct StoredBatch {
 /// A mutation that a replica missed, kept by the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hint {
-    /// When the coordinator wrote it down, by its clock.
-    pub written_at: Seconds,
+    /// When the coordinator wrote it down, by its clock in microseconds.
+    pub written_at: Timestamp,
     /// After so many seconds it is dropped (the smallest `gc_grace_seconds` of its tables).
     pub lifetime: Seconds,
     /// What was missed, with its original timestamps.
@@ -114,7 +114,9 @@ struct DiskContent {
     log_start: u64,
     /// The number of records ever logged that are safe from a power failure.
     synced: u64,
-    hints: BTreeMap<u128, Vec<Hint>>,
+    hints: BTreeMap<u128, VecDeque<Hint>>,
+    /// When tables were emptied, by the node's clock.
+    truncated: BTreeMap<TableId, Timestamp>,
     schema: BTreeMap<(Timestamp, u128), Arc<SchemaChange>>,
     generation: u32,
 }
@@ -185,16 +187,14 @@ impl Disk {
 
     /// The oldest hint for a node.
     pub(crate) fn first_hint(&self, target: u128) -> Option<Hint> {
-        self.lock().hints.get(&target)?.first().cloned()
+        self.lock().hints.get(&target)?.front().cloned()
     }
 
     /// Drops the oldest hint for a node.
     pub(crate) fn remove_first_hint(&self, target: u128) {
         let mut disk = self.lock();
         if let Some(hints) = disk.hints.get_mut(&target) {
-            if !hints.is_empty() {
-                hints.remove(0);
-            }
+            hints.pop_front();
             if hints.is_empty() {
                 disk.hints.remove(&target);
             }
@@ -203,7 +203,7 @@ impl Disk {
 
     /// How many hints are on it.
     pub fn hints(&self) -> usize {
-        self.lock().hints.values().map(Vec::len).sum()
+        self.lock().hints.values().map(VecDeque::len).sum()
     }
 
     /// Writes schema changes down. Says whether any was new.
@@ -320,14 +320,28 @@ impl Engine {
         self.content.tables.get(&table)
     }
 
-    /// Forgets a table: its rows, also those in the log.
-    pub(crate) fn truncate(&mut self, table: TableId) {
+    /// Forgets a table at `now`: its rows, also those in the log.
+    pub(crate) fn truncate(&mut self, table: TableId, now: Timestamp) {
         self.flush();
         self.content.tables.remove(&table);
         self.content.paxos.retain(|(of, _), _| *of != table);
         let mut disk = self.disk.lock();
         disk.flushed.tables.remove(&table);
+        disk.truncated.insert(table, now);
         disk.flushed.paxos.retain(|(of, _), _| *of != table);
+    }
+
+    /// What is left of a mutation that was written down at `written_at` and is only delivered now: a table that was
+    /// emptied since gets nothing of it (`Hint.apply`, `BatchlogManager`).
+    pub(crate) fn not_truncated(&self, mutation: &Arc<Mutation>, written_at: Timestamp) -> Arc<Mutation> {
+        let disk = self.disk.lock();
+        let truncated = |table: &TableId| disk.truncated.get(table).is_some_and(|at| written_at <= *at);
+        if !mutation.updates.keys().any(truncated) {
+            return mutation.clone();
+        }
+        let mut left = Mutation::clone(mutation);
+        left.updates.retain(|table, _| !truncated(table));
+        Arc::new(left)
     }
 
     /// Drops for good what reads no longer see: tombstones past their table's `gc_grace_seconds` at `now`,

@@ -273,7 +273,7 @@ fn a_truncated_table_does_not_come_back_from_the_log() {
     let disk = Disk::new();
     let mut engine = Engine::open(disk.clone(), 1000);
     engine.apply(write(1, 1), true);
-    engine.truncate(table().id);
+    engine.truncate(table().id, 5);
     engine.apply(write(2, 1), true);
     drop(engine);
     assert_eq!(keys(&Engine::open(disk, 1000)), 1);
@@ -344,7 +344,7 @@ fn a_partitions_deletion_takes_static_columns_rows_and_ranges_up_to_its_timestam
     };
     let deletion = Step::DeletePartition { timestamp: 3 };
     let shape = |timestamp| {
-        let found = merged(&table, &[&steps(timestamp)[..], &[deletion.clone()]].concat());
+        let found = merged(&table, &[&steps(timestamp)[..], std::slice::from_ref(&deletion)].concat());
         let cells = found.rows.values().map(|row| row.cells.len()).sum::<usize>();
         (found.static_row.cells.len(), cells, found.ranges.len())
     };

@@ -1,5 +1,5 @@
 use simulated_cassandra::cluster::{Ending, Verb};
-use simulated_cassandra::coordinator::Consistency;
+use simulated_cassandra::coordinator::{Consistency, Coordinator};
 
 use crate::world::{A, B, C, START, with_hints, world};
 
@@ -95,4 +95,19 @@ async fn a_hint_older_than_gc_grace_is_dropped() {
         assert_eq!(world.peek(C, 1), delivered);
         assert_eq!(world.cluster.disk(A).expect("a disk").hints(), 0);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_from_before_a_truncate_is_not_applied() {
+    let world = world(with_hints).await;
+    let lost = world.lose(Verb::Write, C);
+    world.write(A, world.insert(1, 1, 1, START), Consistency::Quorum).await.expect("written");
+    world.pass(3.0).await;
+    world.links.remove(lost);
+    world.on(A).truncate(world.table.id).await.expect("truncated");
+    let lost = world.lose(Verb::Write, C);
+    world.write(A, world.insert(1, 2, 2, START), Consistency::Quorum).await.expect("written");
+    world.links.remove(lost);
+    world.pass(60.0).await;
+    assert_eq!(world.peek(C, 1), [(2, 2)]);
 }
