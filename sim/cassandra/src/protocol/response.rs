@@ -203,7 +203,7 @@ fn encode_prepared(prepared: &Prepared, out: &mut Writer) {
     encode_metadata(&prepared.result, prepared.result.columns.is_empty(), out);
 }
 
-/// Writes an [option] that names a type.
+/// Writes an `[option]` that names a type.
 fn encode_type(data_type: &DataType, out: &mut Writer) {
     let id = match data_type {
         DataType::Ascii => 0x0001,

@@ -1,4 +1,4 @@
-//! The notations that messages are made of: [int], [string], [bytes], [string map] and so on.
+//! The notations that messages are made of: `[int]`, `[string]`, `[bytes]`, `[string map]` and so on.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -90,25 +90,25 @@ impl Reader {
         Ok(self.rest.split_to(length))
     }
 
-    /// [byte]
+    /// `[byte]`
     pub fn byte(&mut self, what: &'static str) -> Result<u8, WireError> {
         self.need(what, 1)?;
         Ok(self.rest.get_u8())
     }
 
-    /// [short]
+    /// `[short]`
     pub fn short(&mut self, what: &'static str) -> Result<u16, WireError> {
         self.need(what, 2)?;
         Ok(self.rest.get_u16())
     }
 
-    /// [int]
+    /// `[int]`
     pub fn int(&mut self, what: &'static str) -> Result<i32, WireError> {
         self.need(what, 4)?;
         Ok(self.rest.get_i32())
     }
 
-    /// [long]
+    /// `[long]`
     pub fn long(&mut self, what: &'static str) -> Result<i64, WireError> {
         self.need(what, 8)?;
         Ok(self.rest.get_i64())
@@ -122,13 +122,13 @@ impl Reader {
         }
     }
 
-    /// [string]
+    /// `[string]`
     pub fn string(&mut self, what: &'static str) -> Result<String, WireError> {
         let length = self.short(what)?;
         self.text(what, usize::from(length))
     }
 
-    /// [long string]
+    /// `[long string]`
     pub fn long_string(&mut self, what: &'static str) -> Result<String, WireError> {
         let length = self.int(what)?;
         let length =
@@ -136,7 +136,7 @@ impl Reader {
         self.text(what, length)
     }
 
-    /// [bytes]; `None` for a negative length.
+    /// `[bytes]`; `None` for a negative length.
     pub fn bytes(&mut self, what: &'static str) -> Result<Option<Bytes>, WireError> {
         match usize::try_from(self.int(what)?) {
             Ok(length) => self.take(what, length).map(Some),
@@ -144,13 +144,13 @@ impl Reader {
         }
     }
 
-    /// [short bytes]
+    /// `[short bytes]`
     pub fn short_bytes(&mut self, what: &'static str) -> Result<Bytes, WireError> {
         let length = self.short(what)?;
         self.take(what, usize::from(length))
     }
 
-    /// [value]
+    /// `[value]`
     pub fn value(&mut self, what: &'static str) -> Result<BoundValue, WireError> {
         match self.int(what)? {
             -1 => Ok(BoundValue::Null),
@@ -162,25 +162,25 @@ impl Reader {
         }
     }
 
-    /// [string list]
+    /// `[string list]`
     pub fn string_list(&mut self, what: &'static str) -> Result<Vec<String>, WireError> {
         let count = self.short(what)?;
         (0..count).map(|_| self.string(what)).collect()
     }
 
-    /// [string map], in the order of the message.
+    /// `[string map]`, in the order of the message.
     pub fn string_map(&mut self, what: &'static str) -> Result<Vec<(String, String)>, WireError> {
         let count = self.short(what)?;
         (0..count).map(|_| Ok((self.string(what)?, self.string(what)?))).collect()
     }
 
-    /// [bytes map], in the order of the message.
+    /// `[bytes map]`, in the order of the message.
     pub fn bytes_map(&mut self, what: &'static str) -> Result<Vec<(String, Option<Bytes>)>, WireError> {
         let count = self.short(what)?;
         (0..count).map(|_| Ok((self.string(what)?, self.bytes(what)?))).collect()
     }
 
-    /// [consistency]
+    /// `[consistency]`
     pub fn consistency(&mut self) -> Result<Consistency, WireError> {
         let code = self.short("consistency level")?;
         consistency_of(code).ok_or(WireError::Unknown { what: "consistency level", value: i64::from(code) })
@@ -193,7 +193,7 @@ pub struct Writer {
     buffer: BytesMut,
 }
 
-/// The longest text whose length fits into a [short].
+/// The longest text whose length fits into a `[short]`.
 const LONGEST_STRING: usize = u16::MAX as usize;
 
 /// The start of `text` that fits into `limit` bytes, ending between characters.
@@ -226,39 +226,39 @@ impl Writer {
         self.buffer.put_slice(bytes);
     }
 
-    /// [byte]
+    /// `[byte]`
     pub fn byte(&mut self, value: u8) {
         self.buffer.put_u8(value);
     }
 
-    /// [short]
+    /// `[short]`
     pub fn short(&mut self, value: u16) {
         self.buffer.put_u16(value);
     }
 
-    /// [int]
+    /// `[int]`
     pub fn int(&mut self, value: i32) {
         self.buffer.put_i32(value);
     }
 
-    /// [int] of a count or a length. None can be larger: a frame ends long before.
+    /// `[int]` of a count or a length. None can be larger: a frame ends long before.
     pub fn count(&mut self, value: usize) {
         self.buffer.put_i32(i32::try_from(value).unwrap_or(i32::MAX));
     }
 
-    /// [long]
+    /// `[long]`
     pub fn long(&mut self, value: i64) {
         self.buffer.put_i64(value);
     }
 
-    /// [string]; what is longer than 65535 bytes is cut there.
+    /// `[string]`; what is longer than 65535 bytes is cut there.
     pub fn string(&mut self, text: &str) {
         let text = shortened(text, LONGEST_STRING);
         self.buffer.put_u16(u16::try_from(text.len()).unwrap_or(u16::MAX));
         self.buffer.put_slice(text.as_bytes());
     }
 
-    /// [bytes]
+    /// `[bytes]`
     pub fn bytes(&mut self, bytes: Option<&[u8]>) {
         match bytes {
             Some(bytes) => {
@@ -269,14 +269,14 @@ impl Writer {
         }
     }
 
-    /// [short bytes]; what is longer than 65535 bytes is cut there.
+    /// `[short bytes]`; what is longer than 65535 bytes is cut there.
     pub fn short_bytes(&mut self, bytes: &[u8]) {
         let bytes = &bytes[..bytes.len().min(LONGEST_STRING)];
         self.buffer.put_u16(u16::try_from(bytes.len()).unwrap_or(u16::MAX));
         self.buffer.put_slice(bytes);
     }
 
-    /// [string list]
+    /// `[string list]`
     pub fn string_list<'a>(&mut self, texts: impl ExactSizeIterator<Item = &'a str>) {
         self.buffer.put_u16(u16::try_from(texts.len()).unwrap_or(u16::MAX));
         for text in texts.take(LONGEST_STRING) {
@@ -284,7 +284,7 @@ impl Writer {
         }
     }
 
-    /// [inet]
+    /// `[inet]`
     pub fn inet(&mut self, address: SocketAddr) {
         match address.ip() {
             IpAddr::V4(ip) => {
@@ -299,7 +299,7 @@ impl Writer {
         self.int(i32::from(address.port()));
     }
 
-    /// [consistency]
+    /// `[consistency]`
     pub fn consistency(&mut self, level: Consistency) {
         self.short(consistency_code(level));
     }
