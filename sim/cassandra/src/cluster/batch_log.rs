@@ -1,0 +1,153 @@
+//! Logged batches: written down on two other nodes first, and replayed from there if their coordinator does not
+//! take them back (`StorageProxy.mutateAtomically`, `BatchlogManager`).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep};
+
+use super::NodeId;
+use super::message::Request;
+use super::node::Node;
+use super::write::{decided, reason};
+use crate::coordinator::{Consistency, RequestError, WriteType};
+use crate::schema::Replication;
+use crate::storage::{Mutation, StoredBatch};
+
+impl Node {
+    pub(crate) async fn write_logged(
+        self: &Arc<Self>,
+        planned: Vec<(Arc<Mutation>, Replication)>,
+        consistency: Consistency,
+    ) -> Result<(), RequestError> {
+        // All must be available before anything is sent.
+        let mut plans = Vec::with_capacity(planned.len());
+        for (mutation, replication) in &planned {
+            plans.push(self.plan_write(replication, mutation.key.token(), consistency)?);
+        }
+        let deadline = Instant::now() + self.options().write_timeout;
+        let id = self.cluster.unique();
+        let keepers = self.batch_log_nodes(consistency)?;
+        let mutations: Vec<Arc<Mutation>> = planned.iter().map(|(mutation, _)| mutation.clone()).collect();
+        let batch = StoredBatch { written_at: self.timestamp(), mutations: Arc::new(mutations) };
+        self.store_batch(id, batch, &keepers, deadline).await?;
+        let decisions: Vec<_> = planned
+            .into_iter()
+            .zip(plans)
+            .map(|((mutation, _), plan)| {
+                self.send_write(mutation, plan, consistency, WriteType::Batch, deadline)
+            })
+            .collect();
+        // The log is kept unless every mutation was acknowledged.
+        for decision in decisions {
+            decided(decision).await?;
+        }
+        for keeper in keepers {
+            self.tell(keeper, Request::RemoveBatch(id));
+        }
+        Ok(())
+    }
+
+    /// Two nodes of this data centre, other than this one and on other racks if there are any; this one if it is
+    /// alone (`ReplicaPlans.forBatchlogWrite`).
+    fn batch_log_nodes(&self, consistency: Consistency) -> Result<Vec<NodeId>, RequestError> {
+        let ring = &self.cluster.ring;
+        let local = &self.member().data_center;
+        let peers: Vec<NodeId> =
+            self.cluster.ids().filter(|node| *node != self.id && ring.data_center(*node) == local).collect();
+        if peers.is_empty() {
+            return Ok(vec![self.id]);
+        }
+        let mut alive: Vec<NodeId> = peers.into_iter().filter(|node| self.is_alive(*node)).collect();
+        if alive.is_empty() {
+            return match consistency {
+                Consistency::Any => Ok(vec![self.id]),
+                _ => Err(RequestError::Unavailable { consistency: Consistency::One, required: 1, alive: 0 }),
+            };
+        }
+        self.cluster.shuffle(&mut alive);
+        alive.sort_by_key(|node| ring.rack(*node) == self.member().rack);
+        alive.truncate(2);
+        Ok(alive)
+    }
+
+    async fn store_batch(
+        self: &Arc<Self>,
+        id: u128,
+        batch: StoredBatch,
+        keepers: &[NodeId],
+        deadline: Instant,
+    ) -> Result<(), RequestError> {
+        let consistency = if keepers.len() > 1 { Consistency::Two } else { Consistency::One };
+        let mut call = self.call();
+        for keeper in keepers {
+            call.send(*keeper, Request::StoreBatch(id, batch.clone()), self.options().write_timeout);
+        }
+        let mut stored = BTreeSet::new();
+        while stored.len() < keepers.len() {
+            match call.next(deadline).await {
+                Some((from, _)) => {
+                    stored.insert(from);
+                }
+                None => {
+                    return Err(RequestError::WriteTimeout {
+                        consistency,
+                        received: stored.len(),
+                        block_for: keepers.len(),
+                        write_type: WriteType::BatchLog,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Replays now and then the batches in this node's log whose coordinators should be done with them by now.
+    pub(crate) async fn replay_batches(self: Arc<Self>) {
+        loop {
+            sleep(self.options().batch_replay_interval).await;
+            let due = self.member().clock.micros() - 2 * self.options().write_timeout.as_micros() as i64;
+            let batches: Vec<(u128, StoredBatch)> = {
+                let state = self.lock();
+                let due = state.engine.batches().iter().filter(|(_, batch)| batch.written_at <= due);
+                due.map(|(id, batch)| (*id, batch.clone())).collect()
+            };
+            for (id, batch) in batches {
+                for mutation in batch.mutations.iter() {
+                    let left = self.lock().engine.not_truncated(mutation, batch.written_at);
+                    self.replay(&left).await;
+                }
+                self.tell(self.id, Request::RemoveBatch(id));
+            }
+        }
+    }
+
+    /// Writes a mutation to all its replicas, with hints for those that do not acknowledge it.
+    async fn replay(self: &Arc<Self>, mutation: &Arc<Mutation>) {
+        let Ok(replication) = self.replication_of(mutation) else { return };
+        let replicas = self.cluster.ring.replicas(&replication, mutation.key.token());
+        let mut call = self.call();
+        let mut missing = BTreeSet::new();
+        for replica in replicas {
+            if self.is_alive(replica) {
+                call.send(replica, Request::Write(mutation.clone()), self.options().write_timeout);
+                missing.insert(replica);
+            } else {
+                self.hint(replica, mutation);
+            }
+        }
+        let deadline = Instant::now() + self.options().write_timeout;
+        while !missing.is_empty() {
+            match call.next(deadline).await {
+                Some((from, response)) if reason(&response).is_none() => {
+                    missing.remove(&from);
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+        for replica in missing {
+            self.hint(replica, mutation);
+        }
+    }
+}

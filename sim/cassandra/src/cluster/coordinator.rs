@@ -1,0 +1,197 @@
+//! A running node, as clients use it.
+
+use std::sync::Arc;
+
+use tokio::sync::{broadcast, oneshot};
+use tokio::time::Instant;
+
+use super::NodeId;
+use super::message::{Request, Response};
+use super::node::Node;
+use crate::coordinator::{
+    ConditionalOutcome, ConditionalWrite, Consistency, Coordinator, Decision, Event, Peer, RequestError,
+    Topology, Warnings, WriteMode,
+};
+use crate::schema::{Schema, SchemaChange, TableId};
+use crate::storage::{Mutation, ReadCommand, ReadResult, Seconds, Timestamp};
+
+/// One run of a node, from its start to its end. A request to a node that has died is never answered; wait for
+/// [`died`](Self::died) besides, as a client notices the broken connection.
+#[derive(Clone)]
+pub struct RunningNode(pub(super) Arc<Node>);
+
+impl RunningNode {
+    /// Which node it is.
+    pub fn id(&self) -> NodeId {
+        self.0.id
+    }
+
+    /// Waits until the node serves clients: until it knows which others are alive.
+    pub async fn ready(&self) {
+        self.0.ready().await;
+    }
+
+    /// Waits for the end of this run.
+    pub async fn died(&self) {
+        self.0.died().await;
+    }
+
+    /// Whether this run is at its end.
+    pub fn is_dead(&self) -> bool {
+        self.0.is_dead()
+    }
+
+    /// Does a request in a task of the node, which goes on if nobody waits any more, and ends with the node.
+    async fn run<T, F>(&self, work: impl FnOnce(Arc<Node>) -> F) -> Result<T, RequestError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, RequestError>> + Send + 'static,
+    {
+        let _admitted = Admitted::new(&self.0)?;
+        let (done, result) = oneshot::channel();
+        let work = work(self.0.clone());
+        self.0.begin(|_| async move {
+            let _ = done.send(work.await);
+        });
+        match result.await {
+            Ok(result) => result,
+            // The node died: no answer, ever.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// One request among those that the node has under way.
+struct Admitted(Arc<Node>);
+
+impl Admitted {
+    fn new(node: &Arc<Node>) -> Result<Self, RequestError> {
+        let mut state = node.lock();
+        if state.misbehaviour.overloaded || state.requests >= node.options().max_requests {
+            return Err(RequestError::Overloaded("Server is in overloaded state".to_owned()));
+        }
+        state.requests += 1;
+        Ok(Self(node.clone()))
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.lock().requests -= 1;
+    }
+}
+
+impl Coordinator for RunningNode {
+    fn schema(&self) -> Arc<Schema> {
+        self.0.schema()
+    }
+
+    fn topology(&self) -> Topology {
+        let node = &self.0;
+        let peer = |id: NodeId, schema_version, alive| {
+            let member = node.cluster.member(id);
+            Peer {
+                address: member.address,
+                port: member.port,
+                host_id: node.cluster.host_id(id),
+                data_center: member.data_center.clone(),
+                rack: member.rack.clone(),
+                tokens: member.tokens.clone(),
+                schema_version,
+                alive,
+            }
+        };
+        let state = node.lock();
+        Topology {
+            cluster_name: node.options().cluster_name.clone(),
+            local: peer(node.id, state.schema.version, true),
+            peers: state.peers.iter().map(|(id, view)| peer(*id, view.schema_version, view.alive)).collect(),
+        }
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.0.events.subscribe()
+    }
+
+    fn timestamp(&self) -> Timestamp {
+        self.0.timestamp()
+    }
+
+    fn now(&self) -> Seconds {
+        self.0.now()
+    }
+
+    fn unique(&self) -> u128 {
+        self.0.cluster.unique()
+    }
+
+    async fn write(
+        &self,
+        mutations: Vec<Mutation>,
+        mode: WriteMode,
+        consistency: Consistency,
+    ) -> Result<Warnings, RequestError> {
+        self.run(|node| node.write(mutations, mode, consistency)).await
+    }
+
+    async fn read(&self, command: ReadCommand, consistency: Consistency) -> Result<ReadResult, RequestError> {
+        self.run(|node| node.read(command, consistency)).await
+    }
+
+    async fn write_if<F>(
+        &self,
+        write: ConditionalWrite<F>,
+        serial: Consistency,
+        consistency: Consistency,
+    ) -> Result<ConditionalOutcome, RequestError>
+    where
+        F: Fn(&ReadResult, Timestamp) -> Result<Decision, RequestError> + Send + Sync + 'static,
+    {
+        self.run(|node| node.write_if(write, serial, consistency)).await
+    }
+
+    async fn truncate(&self, table: TableId) -> Result<(), RequestError> {
+        self.run(|node| node.truncate(table)).await
+    }
+
+    async fn change_schema(&self, change: SchemaChange) -> Result<(), RequestError> {
+        self.0.change_schema(change)
+    }
+}
+
+impl Node {
+    /// Empties a table on every node, all of which must be alive (`StorageProxy.truncateBlocking`).
+    async fn truncate(self: Arc<Self>, table: TableId) -> Result<(), RequestError> {
+        let nodes: Vec<NodeId> = self.cluster.ids().collect();
+        let alive = nodes.iter().filter(|node| self.is_alive(**node)).count();
+        if alive < nodes.len() {
+            return Err(RequestError::Unavailable {
+                consistency: Consistency::All,
+                required: nodes.len(),
+                alive,
+            });
+        }
+        let wait = self.options().truncate_timeout;
+        let deadline = Instant::now() + wait;
+        let mut call = self.call();
+        for node in &nodes {
+            call.send(*node, Request::Truncate(table), wait);
+        }
+        let mut silent: std::collections::BTreeSet<NodeId> = nodes.into_iter().collect();
+        while !silent.is_empty() {
+            match call.next(deadline).await {
+                Some((from, Response::Done)) => {
+                    silent.remove(&from);
+                }
+                Some(_) => {}
+                None => {
+                    return Err(RequestError::Truncate(format!(
+                        "Truncate timed out - received only {} responses",
+                        self.cluster.ids().count() - silent.len()
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,82 @@
+//! Hints: what a coordinator keeps for replicas that missed a write.
+//!
+//! A hint is in memory first and dies with the process; a flush writes it to the disk. Only what is on the disk is
+//! delivered, with its original timestamps, once the replica is believed to be alive; it is dropped when older than
+//! its tables' `gc_grace_seconds` (`HintsService`, `HintsDispatcher`).
+
+use std::sync::Arc;
+
+use tokio::time::sleep;
+
+use super::NodeId;
+use super::message::{Request, Response};
+use super::node::Node;
+use crate::storage::{Hint, Mutation, Seconds};
+
+impl Node {
+    /// Keeps a mutation for a replica, unless it has been down for longer than the window. Says whether it is kept.
+    pub(crate) fn hint(&self, target: NodeId, mutation: &Arc<Mutation>) -> bool {
+        let options = &self.options().hints;
+        if !options.enabled || target == self.id || self.down_for(target) > options.window {
+            return false;
+        }
+        let written_at = self.member().clock.micros();
+        let target = self.cluster.host_id(target);
+        let mut state = self.lock();
+        let tables = mutation.updates.keys().filter_map(|table| state.schema.tables.get(table));
+        let lifetime = tables.map(|table| Seconds::from(table.options.gc_grace_seconds)).min().unwrap_or(0);
+        state.hints.entry(target).or_default().push(Hint {
+            written_at,
+            lifetime,
+            mutation: mutation.clone(),
+        });
+        true
+    }
+
+    /// Writes the hints in memory to the disk.
+    pub(crate) fn flush_hints_now(&self) {
+        let hints = std::mem::take(&mut self.lock().hints);
+        for (target, hints) in hints {
+            self.member().disk.append_hints(target, hints);
+        }
+    }
+
+    /// Writes hints to the disk now and then.
+    pub(crate) async fn flush_hints(self: Arc<Self>) {
+        loop {
+            sleep(self.options().hints.flush_interval).await;
+            self.flush_hints_now();
+        }
+    }
+
+    /// Begins now and then to deliver hints to the nodes that are believed to be alive.
+    pub(crate) async fn dispatch_hints(self: Arc<Self>) {
+        loop {
+            sleep(self.options().hints.dispatch_interval).await;
+            for target in self.member().disk.hint_targets() {
+                let Some(peer) = self.cluster.by_host_id(target) else { continue };
+                if self.is_alive(peer) && !self.lock().dispatching.contains(&target) {
+                    self.lock().dispatching.push(target);
+                    self.begin(|node| async move { node.deliver_hints(peer, target).await });
+                }
+            }
+        }
+    }
+
+    async fn deliver_hints(self: &Arc<Self>, peer: NodeId, target: u128) {
+        let disk = &self.member().disk;
+        while let Some(hint) = disk.first_hint(target) {
+            if self.now() < hint.written_at.div_euclid(1_000_000) + hint.lifetime {
+                let request = Request::Hint(hint.mutation, hint.written_at);
+                let answer = self.ask(peer, request, self.options().write_timeout).await;
+                match answer {
+                    Some(Response::Done) => {}
+                    // Again at the next round.
+                    Some(_) | None => break,
+                }
+            }
+            disk.remove_first_hint(target);
+        }
+        self.lock().dispatching.retain(|other| *other != target);
+    }
+}

@@ -1,0 +1,88 @@
+//! The tasks behind the cluster: one carries messages, one begins the nodes' own tasks.
+//!
+//! Both belong to whoever started the cluster, not to who happens to send or to begin something: a message that was
+//! sent arrives even if its sender dies, and what a coordinator has begun goes on when its client hangs up.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::Shared;
+use super::message::Message;
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Where messages and tasks are handed in.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    parcels: mpsc::UnboundedSender<(Instant, Message)>,
+    tasks: mpsc::UnboundedSender<Task>,
+}
+
+/// The other end, before it is started.
+pub(crate) struct Backstage {
+    parcels: mpsc::UnboundedReceiver<(Instant, Message)>,
+    tasks: mpsc::UnboundedReceiver<Task>,
+}
+
+pub(crate) fn hub() -> (Hub, Backstage) {
+    // Unbounded: what is under way is bounded by the requests that nodes accept and by what links duplicate.
+    let (parcels, parcels_out) = mpsc::unbounded_channel();
+    let (tasks, tasks_out) = mpsc::unbounded_channel();
+    (Hub { parcels, tasks }, Backstage { parcels: parcels_out, tasks: tasks_out })
+}
+
+impl Hub {
+    pub(crate) fn carry(&self, delay: Duration, message: Message) {
+        // Fails only when the cluster is gone.
+        let _ = self.parcels.send((Instant::now() + delay, message));
+    }
+
+    pub(crate) fn begin(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let _ = self.tasks.send(Box::pin(task));
+    }
+}
+
+impl Backstage {
+    /// Starts both tasks. They end when the cluster is dropped.
+    pub(crate) fn start(self, cluster: &Arc<Shared>) {
+        let mut tasks = self.tasks;
+        tokio::spawn(async move {
+            while let Some(task) = tasks.recv().await {
+                tokio::spawn(task);
+            }
+        });
+        tokio::spawn(carry(self.parcels, Arc::downgrade(cluster)));
+    }
+}
+
+async fn carry(mut parcels: mpsc::UnboundedReceiver<(Instant, Message)>, cluster: Weak<Shared>) {
+    // By arrival, then in the order of sending.
+    let mut under_way: BTreeMap<(Instant, u64), Message> = BTreeMap::new();
+    let mut sent = 0u64;
+    loop {
+        let next = under_way.first_key_value().map(|((at, _), _)| *at);
+        tokio::select! {
+            biased;
+            parcel = parcels.recv() => {
+                let Some((at, message)) = parcel else { return };
+                sent += 1;
+                under_way.insert((at, sent), message);
+            }
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                let Some(cluster) = cluster.upgrade() else { return };
+                let now = Instant::now();
+                while let Some(first) = under_way.first_entry() {
+                    if first.key().0 > now {
+                        break;
+                    }
+                    cluster.deliver(first.remove());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What becomes of the messages between nodes.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand_core::Rng;
+
+use super::NodeId;
+
+/// What a message between nodes is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verb {
+    /// A mutation for a replica.
+    Write,
+    /// What a read writes back.
+    ReadRepair,
+    /// A hint delivered.
+    Hint,
+    /// A read of rows.
+    Read,
+    /// A read of the rows' digest.
+    ReadDigest,
+    /// A logged batch for the batch log.
+    StoreBatch,
+    /// A logged batch is done with.
+    RemoveBatch,
+    /// The first step of a conditional write.
+    Prepare,
+    /// The second.
+    Propose,
+    /// The third.
+    Commit,
+    /// A TRUNCATE.
+    Truncate,
+    /// A sign of life.
+    Gossip,
+    /// The question whether a node can be reached, before it is believed to be alive.
+    Echo,
+    /// Schema changes.
+    Schema,
+    /// The question for schema changes.
+    SchemaPull,
+    /// Rows asked for by a repair or by a node that joins.
+    RepairRead,
+    /// Rows written by a repair.
+    RepairWrite,
+    /// The answer to a message of the kind within.
+    Response,
+}
+
+/// A message on its way, as far as links may look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Envelope {
+    /// The sender.
+    pub from: NodeId,
+    /// The receiver, another node.
+    pub to: NodeId,
+    /// What it is for.
+    pub verb: Verb,
+    /// What it answers, if it is a response.
+    pub answers: Option<Verb>,
+    /// The place of its request among all requests of the cluster.
+    pub request: u64,
+}
+
+/// Decides what becomes of each message between two nodes. Messages of a node to itself are not asked about.
+pub trait Links: Send + Sync {
+    /// How long each copy of the message takes: one for a message as it should be, none if it is lost, two if it is
+    /// duplicated. Copies overtake each other as their delays have it.
+    fn deliveries(&self, envelope: &Envelope) -> Vec<Duration>;
+}
+
+/// A rule of [`RuledLinks`]: none leaves the message to the next rule.
+pub type Rule = Box<dyn FnMut(&Envelope) -> Option<Vec<Duration>> + Send>;
+
+struct Ruled {
+    cut: BTreeSet<(NodeId, NodeId)>,
+    rules: Vec<(u64, Rule)>,
+    next_rule: u64,
+    random: Box<dyn Rng + Send>,
+}
+
+/// Links that deliver each message once, after a random delay, except where they are cut or a rule says otherwise.
+pub struct RuledLinks {
+    shortest: Duration,
+    longest: Duration,
+    state: Mutex<Ruled>,
+}
+
+impl RuledLinks {
+    /// Links with delays between `shortest` and `longest`.
+    pub fn new(shortest: Duration, longest: Duration, random: impl Rng + Send + 'static) -> Self {
+        let state = Ruled { cut: BTreeSet::new(), rules: Vec::new(), next_rule: 0, random: Box::new(random) };
+        Self { shortest, longest, state: Mutex::new(state) }
+    }
+
+    /// Loses every message from one node to another. The other direction stays as it is.
+    pub fn cut(&self, from: NodeId, to: NodeId) {
+        self.lock().cut.insert((from, to));
+    }
+
+    /// Undoes [`cut`](Self::cut).
+    pub fn mend(&self, from: NodeId, to: NodeId) {
+        self.lock().cut.remove(&(from, to));
+    }
+
+    /// Undoes every cut and forgets every rule.
+    pub fn mend_all(&self) {
+        let mut state = self.lock();
+        state.cut.clear();
+        state.rules.clear();
+    }
+
+    /// Adds a rule, asked after those that are there. Returns its number, for [`remove`](Self::remove).
+    pub fn rule(&self, rule: impl FnMut(&Envelope) -> Option<Vec<Duration>> + Send + 'static) -> u64 {
+        let mut state = self.lock();
+        let number = state.next_rule;
+        state.next_rule += 1;
+        state.rules.push((number, Box::new(rule)));
+        number
+    }
+
+    /// Removes a rule.
+    pub fn remove(&self, rule: u64) {
+        self.lock().rules.retain(|(number, _)| *number != rule);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ruled> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Links for RuledLinks {
+    fn deliveries(&self, envelope: &Envelope) -> Vec<Duration> {
+        let mut state = self.lock();
+        if state.cut.contains(&(envelope.from, envelope.to)) {
+            return Vec::new();
+        }
+        if let Some(verdict) = state.rules.iter_mut().find_map(|(_, rule)| rule(envelope)) {
+            return verdict;
+        }
+        let range = (self.longest.saturating_sub(self.shortest).as_nanos() as u64).saturating_add(1);
+        vec![self.shortest + Duration::from_nanos(state.random.next_u64() % range)]
+    }
+}

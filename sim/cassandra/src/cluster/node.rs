@@ -1,0 +1,387 @@
+//! A running node: what it knows, what it is asked and what it asks others.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::message::{Body, Message, Request, Response};
+use super::options::{NodeOptions, Options};
+use super::{Envelope, NodeId, Shared};
+use crate::coordinator::{Event, RequestError};
+use crate::schema::{Replication, Schema, Table, TableId};
+use crate::storage::{Engine, Hint, Seconds, Timestamp};
+
+/// What a node believes of another.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerView {
+    pub(crate) alive: bool,
+    /// Since when it is believed to be down.
+    pub(crate) down_since: Instant,
+    pub(crate) heard: Instant,
+    pub(crate) generation: u32,
+    pub(crate) schema_version: u128,
+    pub(crate) joining: bool,
+    /// Whether an echo is under way.
+    pub(crate) echoing: bool,
+}
+
+/// What a node is told to do wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Misbehaviour {
+    /// As a replica, it refuses writes (its disk is full).
+    pub refuse_writes: bool,
+    /// As a replica, it refuses reads.
+    pub refuse_reads: bool,
+    /// As a coordinator, it says that it is overloaded.
+    pub overloaded: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) engine: Engine,
+    pub(crate) schema: Arc<Schema>,
+    pub(crate) peers: BTreeMap<NodeId, PeerView>,
+    pub(crate) joining: bool,
+    /// Hints that are not on the disk yet, by host id.
+    pub(crate) hints: BTreeMap<u128, Vec<Hint>>,
+    /// The nodes that hints are being delivered to.
+    pub(crate) dispatching: Vec<u128>,
+    pub(crate) misbehaviour: Misbehaviour,
+    pub(crate) requests: usize,
+    waiting: BTreeMap<u64, mpsc::UnboundedSender<(NodeId, Response)>>,
+    paused: Option<Paused>,
+    last_timestamp: Timestamp,
+    read_latencies: VecDeque<Duration>,
+}
+
+/// What waits for a paused process to go on.
+#[derive(Debug, Default)]
+struct Paused {
+    messages: Vec<Message>,
+    tasks: Vec<Waker>,
+}
+
+impl State {
+    /// Whether the process is paused. If it is, the task is woken when it goes on.
+    fn pause_task(&mut self, task: &Waker) -> bool {
+        match &mut self.paused {
+            Some(paused) => {
+                // A task that is polled again meanwhile is noted once.
+                if !paused.tasks.iter().any(|noted| noted.will_wake(task)) {
+                    paused.tasks.push(task.clone());
+                }
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) cluster: Arc<Shared>,
+    pub(crate) generation: u32,
+    pub(crate) events: broadcast::Sender<Event>,
+    /// The number of commit log records that are safe.
+    pub(crate) synced: watch::Sender<u64>,
+    /// Told of each record that is logged.
+    pub(crate) logged: Notify,
+    /// Whether it serves clients.
+    pub(crate) readiness: watch::Sender<bool>,
+    dead: watch::Sender<bool>,
+    state: Mutex<State>,
+}
+
+impl Node {
+    pub(crate) fn start(cluster: Arc<Shared>, id: NodeId, joining: bool) -> Arc<Self> {
+        let disk = cluster.member(id).disk.clone();
+        let generation = disk.next_generation();
+        let engine = Engine::open(disk, cluster.options.flush_after_records);
+        let now = Instant::now();
+        let peer = PeerView {
+            alive: false,
+            down_since: now,
+            heard: now,
+            generation: 0,
+            schema_version: 0,
+            joining: false,
+            echoing: false,
+        };
+        let peers = cluster.ids().filter(|other| *other != id).map(|other| (other, peer.clone())).collect();
+        let state = State {
+            engine,
+            schema: Arc::new(Schema::default()),
+            peers,
+            joining,
+            hints: BTreeMap::new(),
+            dispatching: Vec::new(),
+            misbehaviour: Misbehaviour::default(),
+            requests: 0,
+            waiting: BTreeMap::new(),
+            paused: None,
+            last_timestamp: 0,
+            read_latencies: VecDeque::new(),
+        };
+        let node = Arc::new(Self {
+            id,
+            cluster,
+            generation,
+            events: broadcast::Sender::new(256),
+            synced: watch::Sender::new(0),
+            logged: Notify::new(),
+            readiness: watch::Sender::new(false),
+            dead: watch::Sender::new(false),
+            state: Mutex::new(state),
+        });
+        node.load_schema();
+        node
+    }
+
+    /// Begins what a node does of its own accord.
+    pub(crate) fn begin_work(self: &Arc<Self>) {
+        self.begin(Self::sync_commit_log);
+        self.begin(Self::gossip);
+        self.begin(Self::flush_hints);
+        self.begin(Self::dispatch_hints);
+        self.begin(Self::replay_batches);
+        if self.lock().joining {
+            self.begin(Self::join);
+        }
+    }
+
+    /// Begins a task that ends with the node at the latest.
+    pub(crate) fn begin<F>(self: &Arc<Self>, work: impl FnOnce(Arc<Self>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut dead = self.dead.subscribe();
+        let mut work = Box::pin(work(self.clone()));
+        let node = self.clone();
+        // A paused process does nothing at all; its timers go off when it goes on.
+        let work = poll_fn(move |context| {
+            if node.lock().pause_task(context.waker()) { Poll::Pending } else { work.as_mut().poll(context) }
+        });
+        self.cluster.hub.begin(async move {
+            tokio::select! {
+                biased;
+                _ = dead.wait_for(|dead| *dead) => {}
+                () = work => {}
+            }
+        });
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.cluster.options
+    }
+
+    pub(crate) fn member(&self) -> &NodeOptions {
+        self.cluster.member(self.id)
+    }
+
+    pub(crate) fn schema(&self) -> Arc<Schema> {
+        self.lock().schema.clone()
+    }
+
+    /// A table, and how its keyspace is replicated.
+    pub(crate) fn table(&self, id: TableId) -> Result<(Arc<Table>, Replication), RequestError> {
+        let schema = self.schema();
+        let table = schema.table_by_id(id).map_err(|error| RequestError::Invalid(error.to_string()))?;
+        let keyspace = schema.keyspaces.get(&table.keyspace);
+        let replication = keyspace.map(|keyspace| keyspace.replication.clone());
+        Ok((table.clone(), replication.unwrap_or(Replication::Local)))
+    }
+
+    /// This node's clock in microseconds, or one more than the last answer: on one node no two are equal and none
+    /// is smaller, until it is restarted (`ClientState.getTimestamp`).
+    pub(crate) fn timestamp(&self) -> Timestamp {
+        let clock = self.member().clock.micros();
+        let mut state = self.lock();
+        state.last_timestamp = clock.max(state.last_timestamp + 1);
+        state.last_timestamp
+    }
+
+    /// This node's clock in seconds.
+    pub(crate) fn now(&self) -> Seconds {
+        self.member().clock.micros().div_euclid(1_000_000)
+    }
+
+    /// Whether this node believes that another can serve: alive, and itself always.
+    pub(crate) fn is_alive(&self, node: NodeId) -> bool {
+        node == self.id || self.lock().peers.get(&node).is_some_and(|peer| peer.alive)
+    }
+
+    /// Whether a node is still joining, as far as this one knows.
+    pub(crate) fn is_joining(&self, node: NodeId) -> bool {
+        let state = self.lock();
+        match state.peers.get(&node) {
+            Some(peer) => peer.joining,
+            None => state.joining,
+        }
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        *self.dead.borrow()
+    }
+
+    /// Ends the node: its tasks, its answers. What it had in memory is gone with it.
+    pub(crate) fn die(&self) {
+        self.dead.send_replace(true);
+        self.lock().waiting.clear();
+    }
+
+    /// Waits for the node's end.
+    pub(crate) async fn died(&self) {
+        // The sender is this node's, so it cannot be gone.
+        let _ = self.dead.subscribe().wait_for(|dead| *dead).await;
+    }
+
+    /// Stops reacting to messages and doing anything of its own.
+    pub(crate) fn pause(&self) {
+        self.lock().paused.get_or_insert_default();
+    }
+
+    /// Reacts to the messages that arrived meanwhile, and goes on.
+    pub(crate) fn resume(self: &Arc<Self>) {
+        let Some(paused) = self.lock().paused.take() else { return };
+        for message in paused.messages {
+            self.receive(message);
+        }
+        paused.tasks.into_iter().for_each(Waker::wake);
+    }
+
+    /// Takes a message in.
+    pub(crate) fn receive(self: &Arc<Self>, message: Message) {
+        if self.is_dead() {
+            return;
+        }
+        if let Some(paused) = &mut self.lock().paused {
+            paused.messages.push(message);
+            return;
+        }
+        match message.body {
+            Body::Response(_, response) => {
+                let state = self.lock();
+                if let Some(waiting) = state.waiting.get(&message.request) {
+                    // Nobody waits any more, if it fails.
+                    let _ = waiting.send((message.from, response));
+                }
+            }
+            Body::Request(request) => {
+                let expired = message.lifetime.is_some_and(|lifetime| message.sent.elapsed() >= lifetime);
+                if !(expired && self.options().drop_expired) {
+                    self.answer(message.from, message.request, request);
+                }
+            }
+        }
+    }
+
+    /// Sends a message. One to the node itself arrives at once, though not before this returns.
+    fn send(&self, to: NodeId, request: u64, lifetime: Option<Duration>, body: Body) {
+        if self.is_dead() {
+            return;
+        }
+        let message = Message { from: self.id, to, request, sent: Instant::now(), lifetime, body };
+        if to == self.id {
+            self.cluster.hub.carry(Duration::ZERO, message);
+            return;
+        }
+        let (verb, answers) = match &message.body {
+            Body::Request(request) => (request.verb(), None),
+            Body::Response(answers, _) => (super::Verb::Response, Some(*answers)),
+        };
+        let envelope = Envelope { from: self.id, to, verb, answers, request };
+        for delay in self.cluster.links.deliveries(&envelope) {
+            self.cluster.hub.carry(delay, message.clone());
+        }
+    }
+
+    /// Sends a message that asks for no answer.
+    pub(crate) fn tell(&self, to: NodeId, request: Request) {
+        self.send(to, self.cluster.next_request(), None, Body::Request(request));
+    }
+
+    /// Answers a request.
+    pub(crate) fn respond(&self, to: NodeId, request: u64, verb: super::Verb, response: Response) {
+        self.send(to, request, None, Body::Response(verb, response));
+    }
+
+    /// Begins a request to some nodes.
+    pub(crate) fn call(self: &Arc<Self>) -> Call {
+        let request = self.cluster.next_request();
+        let (sender, answers) = mpsc::unbounded_channel();
+        self.lock().waiting.insert(request, sender);
+        Call { node: self.clone(), request, answers }
+    }
+
+    /// Asks one node. None if it does not answer in time.
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        to: NodeId,
+        request: Request,
+        wait: Duration,
+    ) -> Option<Response> {
+        let mut call = self.call();
+        call.send(to, request, wait);
+        call.next(Instant::now() + wait).await.map(|(_, response)| response)
+    }
+
+    /// Notes how long a read took.
+    pub(crate) fn note_read_latency(&self, latency: Duration) {
+        let mut state = self.lock();
+        state.read_latencies.push_back(latency);
+        if state.read_latencies.len() > 128 {
+            state.read_latencies.pop_front();
+        }
+    }
+
+    /// A percentile of the last reads' latencies; half the read timeout while there were few.
+    pub(crate) fn read_latency(&self, percentile: f64) -> Duration {
+        let mut latencies: Vec<Duration> = self.lock().read_latencies.iter().copied().collect();
+        if latencies.len() < 16 {
+            return self.options().read_timeout / 2;
+        }
+        latencies.sort();
+        let place = (latencies.len() as f64 * percentile / 100.0) as usize;
+        latencies[place.min(latencies.len() - 1)]
+    }
+}
+
+/// A request under way to some nodes. Answers that come after it is dropped are ignored.
+pub(crate) struct Call {
+    node: Arc<Node>,
+    request: u64,
+    answers: mpsc::UnboundedReceiver<(NodeId, Response)>,
+}
+
+impl Call {
+    /// Sends it to one more node, which ignores it after `lifetime`.
+    pub(crate) fn send(&self, to: NodeId, request: Request, lifetime: Duration) {
+        self.node.send(to, self.request, Some(lifetime), Body::Request(request));
+    }
+
+    /// The next answer, none at the deadline.
+    pub(crate) async fn next(&mut self, deadline: Instant) -> Option<(NodeId, Response)> {
+        match timeout_at(deadline, self.answers.recv()).await {
+            Ok(Some(answer)) => Some(answer),
+            // The node died, and so will the task that asks.
+            Ok(None) => std::future::pending().await,
+            Err(_) => None,
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.node.lock().waiting.remove(&self.request);
+    }
+}

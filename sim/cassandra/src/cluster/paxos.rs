@@ -1,0 +1,324 @@
+//! Conditional writes and serial reads: one Paxos register for each partition (`StorageProxy.doPaxos`).
+//!
+//! A ballot is promised by a majority, which also tells what it accepted or committed before: what was accepted and
+//! not committed is finished first. Then the partition is read at QUORUM, the condition is judged, and the write is
+//! proposed and committed. A condition that does not hold proposes nothing, so that its answer has a place in the
+//! order, too. If answers to a proposal stay away, nobody knows whether it will be finished: a `WriteTimeout` of type
+//! `Cas`. Once a majority has accepted, only the commit's visibility is open: its timeout is of type `Simple`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::NodeId;
+use super::message::{Proposal, Request, Response};
+use super::node::Node;
+use super::write::decided;
+use crate::coordinator::{
+    ConditionalOutcome, ConditionalWrite, Consistency, Decision, RequestError, WriteType,
+};
+use crate::schema::{Replication, TableId};
+use crate::storage::{Ballot, DecoratedKey, Mutation, PartitionRange, ReadCommand, ReadResult, Timestamp};
+
+/// The register of one partition, as one request uses it.
+struct Register<'a> {
+    node: &'a Arc<Node>,
+    table: TableId,
+    key: DecoratedKey,
+    replication: Replication,
+    serial: Consistency,
+    /// For the commits: how many replicas must have them.
+    commit_at: Consistency,
+    is_write: bool,
+    deadline: Instant,
+}
+
+/// What became of a step.
+enum Step {
+    Done,
+    /// Another ballot got in between; try again with one above this.
+    Contended(Ballot),
+}
+
+impl Node {
+    pub(crate) async fn write_if<F>(
+        self: Arc<Self>,
+        write: ConditionalWrite<F>,
+        serial: Consistency,
+        consistency: Consistency,
+    ) -> Result<ConditionalOutcome, RequestError>
+    where
+        F: Fn(&ReadResult, Timestamp) -> Result<Decision, RequestError> + Send + Sync,
+    {
+        if self.lock().joining {
+            return Err(RequestError::IsBootstrapping);
+        }
+        let register = self.register(write.table, write.key.clone(), serial, consistency, true)?;
+        let mut highest = Ballot::default();
+        loop {
+            let ballot = register.begin(highest).await?;
+            let read_at = match serial {
+                Consistency::LocalSerial => Consistency::LocalQuorum,
+                _ => Consistency::Quorum,
+            };
+            let found = self.read_plainly(write.read.clone(), read_at).await?;
+            let (mutation, outcome) = match (write.decide)(&found, ballot.timestamp)? {
+                Decision::Apply(mutation) => (Some(Arc::new(mutation)), ConditionalOutcome::Applied),
+                Decision::Refuse => (None, ConditionalOutcome::Refused(found)),
+            };
+            match register.propose(ballot, mutation.clone()).await? {
+                Step::Done => {
+                    if let Some(mutation) = mutation {
+                        register.commit(ballot, mutation, consistency).await?;
+                    }
+                    return Ok(outcome);
+                }
+                Step::Contended(above) => {
+                    highest = above;
+                    register.back_off().await?;
+                }
+            }
+        }
+    }
+
+    /// Reads a partition in its serial order.
+    pub(crate) async fn read_serially(
+        self: &Arc<Self>,
+        command: ReadCommand,
+        serial: Consistency,
+    ) -> Result<ReadResult, RequestError> {
+        let PartitionRange::Key(key) = &command.partitions else {
+            return Err(RequestError::Invalid(
+                "SERIAL/LOCAL_SERIAL consistency may only be requested for one partition at a time"
+                    .to_owned(),
+            ));
+        };
+        let read_at = match serial {
+            Consistency::LocalSerial => Consistency::LocalQuorum,
+            _ => Consistency::Quorum,
+        };
+        let register = self.register(command.table, key.clone(), serial, read_at, false)?;
+        let mut highest = Ballot::default();
+        loop {
+            let ballot = register.begin(highest).await?;
+            match register.propose(ballot, None).await? {
+                Step::Done => return self.read_plainly(command, read_at).await,
+                Step::Contended(above) => {
+                    highest = above;
+                    register.back_off().await?;
+                }
+            }
+        }
+    }
+
+    fn register(
+        self: &Arc<Self>,
+        table: TableId,
+        key: DecoratedKey,
+        serial: Consistency,
+        commit_at: Consistency,
+        is_write: bool,
+    ) -> Result<Register<'_>, RequestError> {
+        let (_, replication) = self.table(table)?;
+        let deadline = Instant::now() + self.options().cas_contention_timeout;
+        Ok(Register { node: self, table, key, replication, serial, commit_at, is_write, deadline })
+    }
+}
+
+impl Register<'_> {
+    /// The replicas that vote, and how many votes are needed.
+    fn voters(&self) -> Result<(Vec<NodeId>, usize), RequestError> {
+        let node = self.node;
+        let ring = &node.cluster.ring;
+        let quota = node.quota(&self.replication, self.serial);
+        let replicas = ring.replicas(&self.replication, self.key.token());
+        let alive: Vec<NodeId> = replicas
+            .into_iter()
+            .filter(|replica| node.is_alive(*replica) && quota.counts(ring, *replica))
+            .collect();
+        if alive.len() < quota.block_for {
+            return Err(RequestError::Unavailable {
+                consistency: self.serial,
+                required: quota.block_for,
+                alive: alive.len(),
+            });
+        }
+        Ok((alive, quota.block_for))
+    }
+
+    fn timeout(&self, received: usize, block_for: usize) -> RequestError {
+        let received = received.min(block_for.saturating_sub(1));
+        if self.is_write {
+            let write_type = WriteType::Cas;
+            RequestError::WriteTimeout { consistency: self.serial, received, block_for, write_type }
+        } else {
+            let data_present = false;
+            RequestError::ReadTimeout { consistency: self.serial, received, block_for, data_present }
+        }
+    }
+
+    /// Waits a little for others to finish.
+    async fn back_off(&self) -> Result<(), RequestError> {
+        if Instant::now() >= self.deadline {
+            let quota = self.node.quota(&self.replication, self.serial);
+            return Err(self.timeout(0, quota.block_for));
+        }
+        sleep(Duration::from_micros(self.node.cluster.random() % 100_000)).await;
+        Ok(())
+    }
+
+    fn ballot(&self, above: Ballot) -> Ballot {
+        let timestamp = self.node.timestamp().max(above.timestamp + 1);
+        Ballot { timestamp, tie_breaker: self.node.cluster.random() }
+    }
+
+    /// Gets a ballot promised by a majority that has nothing unfinished (`beginAndRepairPaxos`).
+    async fn begin(&self, mut highest: Ballot) -> Result<Ballot, RequestError> {
+        loop {
+            let ballot = self.ballot(highest);
+            let (voters, needed) = self.voters()?;
+            let request = Request::Prepare { table: self.table, key: self.key.clone(), ballot };
+            let votes = self.vote(&voters, needed, request).await?;
+            let mut accepted: Proposal = None;
+            let mut committed: Proposal = None;
+            let mut refused = false;
+            let mut commits = BTreeMap::new();
+            for (voter, response) in votes {
+                let Response::Promise { promised, highest: seen, accepted: its, committed: last } = response
+                else {
+                    continue;
+                };
+                refused |= !promised;
+                highest = highest.max(seen);
+                commits.insert(voter, last.as_ref().map(|(ballot, _)| *ballot));
+                accepted = newest(accepted, its);
+                committed = newest(committed, last);
+            }
+            if refused {
+                self.back_off().await?;
+                continue;
+            }
+            let newest_commit = committed.as_ref().map(|(ballot, _)| *ballot);
+            if let Some((unfinished, mutation)) = accepted
+                && newest_commit.is_none_or(|commit| unfinished > commit)
+            {
+                // An earlier request may have been told nothing; it is finished in its own place. Only then can
+                // this one have the next.
+                if let Step::Contended(above) = self.propose(ballot, mutation.clone()).await? {
+                    highest = above;
+                    self.back_off().await?;
+                    continue;
+                }
+                match mutation {
+                    Some(mutation) => self.commit(ballot, mutation, self.commit_at).await?,
+                    // Nothing was proposed, and nothing needs to be committed.
+                    None => return Ok(ballot),
+                }
+                continue;
+            }
+            if let Some((commit, Some(mutation))) = committed {
+                // The commit may not have reached a majority: the read that follows could miss it.
+                let behind: Vec<NodeId> = commits
+                    .into_iter()
+                    .filter(|(_, last)| *last < Some(commit))
+                    .map(|(voter, _)| voter)
+                    .collect();
+                if !behind.is_empty() {
+                    self.vote(&behind, behind.len(), self.commit_request(commit, mutation)).await?;
+                }
+            }
+            return Ok(ballot);
+        }
+    }
+
+    /// Sends a request to the voters and waits for enough answers.
+    async fn vote(
+        &self,
+        voters: &[NodeId],
+        needed: usize,
+        request: Request,
+    ) -> Result<BTreeMap<NodeId, Response>, RequestError> {
+        let wait = self.node.options().write_timeout;
+        let deadline = Instant::now() + wait;
+        let mut call = self.node.call();
+        for voter in voters {
+            call.send(*voter, request.clone(), wait);
+        }
+        let mut votes = BTreeMap::new();
+        while votes.len() < needed {
+            match call.next(deadline).await {
+                Some((from, response)) => {
+                    votes.entry(from).or_insert(response);
+                }
+                None => return Err(self.timeout(votes.len(), needed)),
+            }
+        }
+        Ok(votes)
+    }
+
+    async fn propose(&self, ballot: Ballot, mutation: Option<Arc<Mutation>>) -> Result<Step, RequestError> {
+        let (voters, needed) = self.voters()?;
+        let request =
+            Request::Propose { table: self.table, key: self.key.clone(), ballot, mutation: mutation.clone() };
+        let wait = self.node.options().write_timeout;
+        let deadline = Instant::now() + wait;
+        let mut call = self.node.call();
+        for voter in &voters {
+            call.send(*voter, request.clone(), wait);
+        }
+        let mut accepted = BTreeMap::new();
+        let mut highest = ballot;
+        loop {
+            let yes = accepted.values().filter(|accepted| **accepted).count();
+            if yes >= needed {
+                return Ok(Step::Done);
+            }
+            let no = accepted.len() - yes;
+            // Where nobody accepted, the proposal is dead; where some did, another request may finish it.
+            if no > voters.len() - needed && yes == 0 && accepted.len() == voters.len() {
+                return Ok(Step::Contended(highest));
+            }
+            if no > voters.len() - needed && accepted.len() == voters.len() {
+                return match mutation {
+                    Some(_) => Err(self.timeout(yes, needed)),
+                    None => Ok(Step::Contended(highest)),
+                };
+            }
+            match call.next(deadline).await {
+                Some((from, Response::Accepted { accepted: yes, highest: seen })) => {
+                    accepted.entry(from).or_insert(yes);
+                    highest = highest.max(seen);
+                }
+                Some(_) => {}
+                None => return Err(self.timeout(yes, needed)),
+            }
+        }
+    }
+
+    fn commit_request(&self, ballot: Ballot, mutation: Arc<Mutation>) -> Request {
+        Request::Commit { table: self.table, key: self.key.clone(), ballot, mutation }
+    }
+
+    async fn commit(
+        &self,
+        ballot: Ballot,
+        mutation: Arc<Mutation>,
+        consistency: Consistency,
+    ) -> Result<(), RequestError> {
+        let plan = self.node.plan_write(&self.replication, self.key.token(), consistency)?;
+        let deadline = Instant::now() + self.node.options().write_timeout;
+        let request = self.commit_request(ballot, mutation.clone());
+        let write_type = WriteType::Simple;
+        decided(self.node.send_and_collect(request, mutation, plan, consistency, write_type, deadline)).await
+    }
+}
+
+/// The one of two proposals with the higher ballot.
+fn newest(left: Proposal, right: Proposal) -> Proposal {
+    match (left, right) {
+        (Some(left), Some(right)) => Some(if right.0 > left.0 { right } else { left }),
+        (left, right) => left.or(right),
+    }
+}

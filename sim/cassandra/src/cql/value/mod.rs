@@ -1,0 +1,328 @@
+//! Values: from constants of a statement to bytes, and whether bytes are a value of a type.
+
+mod time;
+
+pub use time::{date_of_millis, millis_of_date, time_uuid, time_uuid_millis};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use num_bigint::BigInt;
+
+use super::ast::LiteralKind;
+use super::type_name;
+use crate::types::DataType;
+
+/// Whether a constant of this kind can be a value of this type (Cassandra's `Constants.Literal.testAssignment`).
+pub fn fits(kind: LiteralKind, data_type: &DataType) -> bool {
+    use DataType as T;
+    match kind {
+        LiteralKind::String => {
+            matches!(data_type, T::Ascii | T::Text | T::Inet | T::Date | T::Time | T::Timestamp)
+        }
+        LiteralKind::Integer => matches!(
+            data_type,
+            T::BigInt
+                | T::Counter
+                | T::Date
+                | T::Decimal
+                | T::Double
+                | T::Duration
+                | T::Float
+                | T::Int
+                | T::SmallInt
+                | T::Time
+                | T::Timestamp
+                | T::TinyInt
+                | T::VarInt
+        ),
+        LiteralKind::Uuid => matches!(data_type, T::Uuid | T::TimeUuid),
+        LiteralKind::Float => matches!(data_type, T::Decimal | T::Double | T::Float),
+        LiteralKind::Boolean => matches!(data_type, T::Boolean),
+        LiteralKind::Hex => matches!(data_type, T::Blob),
+        LiteralKind::Duration => matches!(data_type, T::Duration),
+    }
+}
+
+/// The bytes of a constant of a kind that [`fits`] the type.
+///
+/// # Errors
+/// In Cassandra's words, if the text is no such value.
+pub fn parse(data_type: &DataType, text: &str) -> Result<Bytes, String> {
+    fn number<N: std::str::FromStr>(name: &str, text: &str) -> Result<N, String> {
+        text.parse().map_err(|_| format!("Unable to make {name} from '{text}'"))
+    }
+    let bytes = match data_type {
+        DataType::Ascii => {
+            if !text.is_ascii() {
+                return Err("Invalid ASCII character in string literal: \
+                            java.nio.charset.UnmappableCharacterException: Input length = 1"
+                    .to_owned());
+            }
+            text.as_bytes().to_vec()
+        }
+        DataType::Text => text.as_bytes().to_vec(),
+        DataType::BigInt | DataType::Counter => number::<i64>("long", text)?.to_be_bytes().to_vec(),
+        DataType::Int => number::<i32>("int", text)?.to_be_bytes().to_vec(),
+        DataType::SmallInt => number::<i16>("short", text)?.to_be_bytes().to_vec(),
+        DataType::TinyInt => number::<i8>("byte", text)?.to_be_bytes().to_vec(),
+        DataType::VarInt => number::<BigInt>("int", text)?.to_signed_bytes_be(),
+        DataType::Double => match float(text) {
+            Some(value) => value.to_be_bytes().to_vec(),
+            None => return Err(format!("Unable to make double from '{text}'")),
+        },
+        DataType::Float => match text.parse::<f32>() {
+            Ok(value) => value.to_be_bytes().to_vec(),
+            Err(_) => return Err(format!("Unable to make float from '{text}'")),
+        },
+        DataType::Decimal => {
+            decimal(text).ok_or_else(|| format!("unable to make BigDecimal from '{text}'"))?
+        }
+        DataType::Boolean => vec![u8::from(text.eq_ignore_ascii_case("true"))],
+        DataType::Blob => hex(text)?,
+        DataType::Uuid | DataType::TimeUuid => {
+            let uuid = uuid(text).ok_or_else(|| format!("Unable to make UUID from '{text}'"))?;
+            if *data_type == DataType::TimeUuid && (uuid >> 76) & 0xf != 1 {
+                return Err("TimeUUID supports only version 1 UUIDs".to_owned());
+            }
+            uuid.to_be_bytes().to_vec()
+        }
+        DataType::Inet => match text.parse() {
+            Ok(std::net::IpAddr::V4(ip)) => ip.octets().to_vec(),
+            Ok(std::net::IpAddr::V6(ip)) => ip.octets().to_vec(),
+            // Java also takes names of hosts and asks the resolver; there is none here.
+            Err(_) => return Err(format!("Unable to make inet address from '{text}'")),
+        },
+        DataType::Timestamp => time::timestamp(text)
+            .ok_or_else(|| format!("Unable to parse a date/time from '{text}'"))?
+            .to_be_bytes()
+            .to_vec(),
+        DataType::Date => time::date(text)
+            .ok_or_else(|| format!("Unable to coerce '{text}' to a formatted date (long)"))?
+            .to_be_bytes()
+            .to_vec(),
+        DataType::Time => time::time(text)
+            .ok_or_else(|| format!("(TimeType) Unable to coerce '{text}' to a formatted time (long)"))?
+            .to_be_bytes()
+            .to_vec(),
+        DataType::Duration => {
+            time::duration(text).ok_or_else(|| format!("Unable to convert '{text}' to a duration"))?
+        }
+        DataType::List(_) | DataType::Set(_) | DataType::Map(..) => {
+            return Err(format!("Unable to make {} from '{text}'", type_name(data_type)));
+        }
+    };
+    Ok(Bytes::from(bytes))
+}
+
+/// A number as Java's `Double.valueOf` reads it, which knows Infinity and NaN by these names only.
+fn float(text: &str) -> Option<f64> {
+    text.parse().ok()
+}
+
+fn hex(text: &str) -> Result<Vec<u8>, String> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    let error = || format!("cannot parse '{digits}' as hex bytes");
+    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
+        return Err(error());
+    }
+    (0..digits.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).map_err(|_| error()))
+        .collect()
+}
+
+/// The number that a UUID's text stands for.
+pub fn uuid(text: &str) -> Option<u128> {
+    if text.len() != 36 {
+        return None;
+    }
+    let digits: String = text.split('-').collect();
+    if digits.len() == 32 { u128::from_str_radix(&digits, 16).ok() } else { None }
+}
+
+/// The greatest exponent of a decimal. Java allows more, with as many digits in memory.
+const GREATEST_EXPONENT: i64 = 100_000;
+
+/// A decimal: its scale, and the number without point.
+fn decimal(text: &str) -> Option<Vec<u8>> {
+    let (mantissa, exponent) = match text.find(['e', 'E']) {
+        Some(at) => (&text[..at], text[at + 1..].parse::<i64>().ok()?),
+        None => (text, 0),
+    };
+    if exponent.abs() > GREATEST_EXPONENT {
+        return None;
+    }
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let scale = i32::try_from(fraction.len() as i64 - exponent).ok()?;
+    let unscaled: BigInt = format!("{whole}{fraction}").parse().ok()?;
+    let mut bytes = scale.to_be_bytes().to_vec();
+    bytes.extend(unscaled.to_signed_bytes_be());
+    Some(bytes)
+}
+
+/// The bytes of a collection with these elements (of a map: its keys and values in turn).
+pub fn collection(count: usize, elements: &[Bytes]) -> Bytes {
+    let mut bytes = BytesMut::new();
+    bytes.put_i32(i32::try_from(count).unwrap_or(i32::MAX));
+    for element in elements {
+        bytes.put_i32(i32::try_from(element.len()).unwrap_or(i32::MAX));
+        bytes.put_slice(element);
+    }
+    bytes.freeze()
+}
+
+/// The elements of a collection (of a map: its keys and values in turn), if the bytes are one.
+pub fn elements(data_type: &DataType, bytes: &Bytes) -> Option<Vec<Bytes>> {
+    let per_entry = if matches!(data_type, DataType::Map(..)) { 2 } else { 1 };
+    let head = bytes.first_chunk::<4>().copied()?;
+    let count = usize::try_from(i32::from_be_bytes(head)).ok()?.checked_mul(per_entry)?;
+    let mut all = Vec::new();
+    let mut rest = bytes.slice(4..);
+    for _ in 0..count {
+        let head = rest.first_chunk::<4>().copied()?;
+        let length = usize::try_from(i32::from_be_bytes(head)).ok()?;
+        if rest.len() - 4 < length {
+            return None;
+        }
+        all.push(rest.slice(4..4 + length));
+        rest = rest.slice(4 + length..);
+    }
+    rest.is_empty().then_some(all)
+}
+
+/// Checks that bytes are a value of a type.
+///
+/// # Errors
+/// In Cassandra's words (`TypeSerializer.validate`).
+pub fn validate(data_type: &DataType, bytes: &Bytes) -> Result<(), String> {
+    let length = bytes.len();
+    let sized = |size: usize, name: &str| {
+        if length == size || length == 0 {
+            Ok(())
+        } else {
+            Err(format!("Expected {size} or 0 byte {name} ({length})"))
+        }
+    };
+    match data_type {
+        DataType::Ascii => match bytes.iter().find(|byte| !byte.is_ascii()) {
+            None => Ok(()),
+            Some(byte) => Err(format!("Invalid byte for ascii: {}", *byte as i8)),
+        },
+        DataType::Text => match std::str::from_utf8(bytes) {
+            Ok(_) => Ok(()),
+            Err(_) => Err("String didn't validate.".to_owned()),
+        },
+        DataType::BigInt | DataType::Counter => sized(8, "long"),
+        DataType::Int => sized(4, "int"),
+        DataType::Timestamp => sized(8, "long for date"),
+        DataType::Float => sized(4, "value for a float"),
+        DataType::Double => sized(8, "value for a double"),
+        DataType::Boolean if length <= 1 => Ok(()),
+        DataType::Boolean => Err(format!("Expected 1 or 0 byte value ({length})")),
+        DataType::SmallInt if length == 2 => Ok(()),
+        DataType::SmallInt => Err(format!("Expected 2 bytes for a smallint ({length})")),
+        DataType::TinyInt if length == 1 => Ok(()),
+        DataType::TinyInt => Err(format!("Expected 1 byte for a tinyint ({length})")),
+        DataType::Date if length == 4 => Ok(()),
+        DataType::Date => Err(format!("Expected 4 byte long for date ({length})")),
+        DataType::Time if length == 8 => Ok(()),
+        DataType::Time => Err(format!("Expected 8 byte long for time ({length})")),
+        DataType::Uuid | DataType::TimeUuid if length != 16 && length != 0 => {
+            Err(format!("UUID should be 16 or 0 bytes ({length})"))
+        }
+        DataType::Uuid => Ok(()),
+        DataType::TimeUuid if length == 16 && bytes[6] >> 4 != 1 => {
+            Err("Invalid version for TimeUUID type.".to_owned())
+        }
+        DataType::TimeUuid => Ok(()),
+        DataType::Inet if matches!(length, 0 | 4 | 16) => Ok(()),
+        DataType::Inet => Err("bytes for inet must be of length 4 or 16".to_owned()),
+        DataType::Decimal if length == 0 || length > 4 => Ok(()),
+        DataType::Decimal => Err(format!("Expected 0 or at least 4 bytes ({length})")),
+        DataType::Duration if length >= 3 => Ok(()),
+        DataType::Duration => Err(format!("Expected at least 3 bytes for a duration ({length})")),
+        DataType::Blob | DataType::VarInt => Ok(()),
+        DataType::List(element) | DataType::Set(element) => {
+            let all = elements(data_type, bytes).ok_or_else(|| broken_collection(data_type))?;
+            all.iter().try_for_each(|value| validate(element, value))
+        }
+        DataType::Map(key, value) => {
+            let all = elements(data_type, bytes).ok_or_else(|| broken_collection(data_type))?;
+            all.iter()
+                .enumerate()
+                .try_for_each(|(at, bytes)| validate(if at % 2 == 0 { key } else { value }, bytes))
+        }
+    }
+}
+
+fn broken_collection(data_type: &DataType) -> String {
+    let kind = match data_type {
+        DataType::List(_) => "list",
+        DataType::Set(_) => "set",
+        _ => "map",
+    };
+    format!("Not enough bytes to read a {kind}")
+}
+
+/// A whole number of any of the types that have 1, 2, 4 or 8 bytes.
+pub fn whole(bytes: &[u8]) -> Option<i64> {
+    Some(match bytes.len() {
+        1 => i64::from(i8::from_be_bytes(bytes.try_into().ok()?)),
+        2 => i64::from(i16::from_be_bytes(bytes.try_into().ok()?)),
+        4 => i64::from(i32::from_be_bytes(bytes.try_into().ok()?)),
+        8 => i64::from_be_bytes(bytes.try_into().ok()?),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_keep_their_scale() {
+        assert_eq!(parse(&DataType::Decimal, "1.50e3").unwrap(), &b"\xff\xff\xff\xff\x00\x96"[..]);
+        assert_eq!(parse(&DataType::Decimal, "-1.5").unwrap(), &b"\x00\x00\x00\x01\xf1"[..]);
+        assert_eq!(parse(&DataType::VarInt, "-129").unwrap(), &b"\xff\x7f"[..]);
+    }
+
+    /// The messages are those of Cassandra 5.0.5.
+    #[test]
+    fn a_text_that_is_no_value_is_refused_in_the_words_of_cassandra() {
+        for (data_type, text, message) in [
+            (DataType::Int, "2147483648", "Unable to make int from '2147483648'"),
+            (DataType::TinyInt, "300", "Unable to make byte from '300'"),
+            (DataType::Blob, "0xabc", "cannot parse 'abc' as hex bytes"),
+            (DataType::Date, "2020-13-01", "Unable to coerce '2020-13-01' to a formatted date (long)"),
+            (DataType::Timestamp, "nope", "Unable to parse a date/time from 'nope'"),
+            (
+                DataType::TimeUuid,
+                "123e4567-e89b-42d3-a456-426655440000",
+                "TimeUUID supports only version 1 UUIDs",
+            ),
+            (DataType::Time, "25:00:00", "(TimeType) Unable to coerce '25:00:00' to a formatted time (long)"),
+        ] {
+            assert_eq!(parse(&data_type, text).unwrap_err(), message);
+        }
+    }
+
+    #[test]
+    fn bytes_of_the_wrong_length_are_no_value() {
+        let bytes = |length: usize| Bytes::from(vec![0; length]);
+        assert_eq!(validate(&DataType::Int, &bytes(2)).unwrap_err(), "Expected 4 or 0 byte int (2)");
+        assert_eq!(validate(&DataType::BigInt, &bytes(4)).unwrap_err(), "Expected 8 or 0 byte long (4)");
+        assert!(validate(&DataType::Int, &bytes(0)).is_ok());
+        let list = DataType::List(Box::new(DataType::Int));
+        assert!(validate(&list, &bytes(4)).is_ok());
+        assert!(validate(&list, &Bytes::from_static(b"\x7f\xff\xff\xff")).is_err());
+        assert!(validate(&list, &Bytes::new()).is_err());
+        let wrong_element = collection(1, &[bytes(3)]);
+        assert!(validate(&list, &wrong_element).is_err());
+    }
+
+    #[test]
+    fn a_collection_is_taken_apart_as_it_was_put_together() {
+        let map = DataType::Map(Box::new(DataType::Text), Box::new(DataType::Int));
+        let parts = [Bytes::from("a"), Bytes::from_static(&[0, 0, 0, 1])];
+        assert_eq!(elements(&map, &collection(1, &parts)).unwrap(), parts);
+    }
+}

@@ -1,0 +1,55 @@
+//! The markers of a statement, and what each stands for.
+
+use std::sync::Arc;
+
+use crate::protocol::{ColumnSpec, ServerError};
+use crate::schema::Table;
+use crate::types::DataType;
+
+/// The markers of a statement, and what each stands for as far as it is known.
+#[derive(Debug)]
+pub struct Markers {
+    names: Vec<Option<String>>,
+    found: Vec<Option<ColumnSpec>>,
+    table: Option<Arc<Table>>,
+}
+
+impl Markers {
+    /// Markers with these names.
+    pub fn new(names: Vec<Option<String>>) -> Markers {
+        let found = names.iter().map(|_| None).collect();
+        Markers { names, found, table: None }
+    }
+
+    /// From here on they belong to a statement on this table.
+    pub fn of(&mut self, table: Arc<Table>) {
+        self.table = Some(table);
+    }
+
+    /// A marker stands for `name`, unless it has a name of its own, and has this type.
+    pub fn set(&mut self, marker: usize, name: &str, data_type: &DataType) {
+        let Some(place) = self.found.get_mut(marker) else { return };
+        let own = self.names.get(marker).and_then(Option::as_deref);
+        let (keyspace, table) = match &self.table {
+            Some(table) => (Arc::clone(&table.keyspace), Arc::clone(&table.name)),
+            None => (Arc::from(""), Arc::from("")),
+        };
+        *place = Some(ColumnSpec {
+            keyspace,
+            table,
+            name: own.unwrap_or(name).to_owned(),
+            data_type: data_type.clone(),
+        });
+    }
+
+    /// What they stand for.
+    ///
+    /// # Errors
+    /// If one stands where no marker may.
+    pub fn finish(self) -> Result<Vec<ColumnSpec>, ServerError> {
+        self.found
+            .into_iter()
+            .collect::<Option<_>>()
+            .ok_or_else(|| ServerError::invalid("Invalid use of a bind variable"))
+    }
+}

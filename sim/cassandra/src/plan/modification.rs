@@ -1,0 +1,615 @@
+//! INSERT, UPDATE, DELETE and batches of them.
+
+use bytes::Bytes;
+
+use super::condition::{BoundConditions, Conditions};
+use super::restriction::{Restrictions, SharedTable, Usage, marked_key};
+use super::term::{Context, Receiver, Term, shown_type};
+use super::{Markers, TableLookup, column};
+use crate::cql::ast::{self, Assignment, Attributes, Modification, Operator, Relation, TableName};
+use crate::cql::value::whole;
+use crate::protocol::{BatchKind, BoundValue, ServerError};
+use crate::schema::{Column, ColumnKind, ColumnName};
+use crate::storage::{
+    Cell, ClusteringFilter, DecoratedKey, Deletion, Liveness, Mutation, Partition, PartitionRange,
+    RangeTombstone, ReadCommand, Row, Seconds, Slice, Timestamp,
+};
+use crate::types::DataType;
+
+/// The longest TTL: 20 years, in seconds.
+const LONGEST_TTL: i64 = 630_720_000;
+
+/// Which kind of statement it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Insert,
+    Update,
+    Delete,
+}
+
+/// A statement that writes, and fits its table.
+#[derive(Debug)]
+pub struct ModificationPlan {
+    table: SharedTable,
+    kind: Kind,
+    restrictions: Restrictions,
+    sets: Vec<(Column, Term)>,
+    deletes: Vec<Column>,
+    timestamp: Option<Term>,
+    ttl: Option<Term>,
+    conditions: Conditions,
+    only_static: bool,
+}
+
+/// A batch as text.
+#[derive(Debug)]
+pub struct BatchPlan {
+    /// Its kind.
+    pub kind: BatchKind,
+    /// Its statements.
+    pub statements: Vec<ModificationPlan>,
+    timestamp: Option<Term>,
+}
+
+/// When a write is done: the timestamp of its cells and the clock of the coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Timestamp of writes that bring none.
+    pub timestamp: Timestamp,
+    /// The clock, for expiry and tombstones.
+    pub now: Seconds,
+}
+
+/// Where in a partition a statement writes.
+#[derive(Clone, Debug)]
+enum Target {
+    /// All of it.
+    Partition,
+    /// Its static columns.
+    Static,
+    /// The rows with these clustering values.
+    Rows(Vec<Vec<Bytes>>),
+    /// All rows in these slices.
+    Slices(Vec<Slice>),
+}
+
+/// What a statement does to one partition, for some values of its markers.
+#[derive(Clone, Debug)]
+pub struct RowWrite {
+    /// The table.
+    pub table: SharedTable,
+    /// The partition.
+    pub key: DecoratedKey,
+    target: Target,
+    statics: Vec<(ColumnName, Option<Bytes>)>,
+    regulars: Vec<(ColumnName, Option<Bytes>)>,
+    is_insert: bool,
+    is_deletion: bool,
+    timestamp: Option<Timestamp>,
+    ttl: u32,
+}
+
+impl ModificationPlan {
+    pub(super) fn new(
+        statement: Modification,
+        tables: &dyn TableLookup,
+        keyspace: Option<&str>,
+        markers: &mut Markers,
+    ) -> Result<ModificationPlan, ServerError> {
+        let find = |name: &TableName, markers: &mut Markers| {
+            let table = tables.find(keyspace, name)?;
+            markers.of(SharedTable::clone(&table));
+            Ok::<_, ServerError>(table)
+        };
+        let plan = match statement {
+            Modification::Insert(insert) => {
+                let table = find(&insert.table, markers)?;
+                Self::insert(insert, table, markers)?
+            }
+            Modification::Update(update) => {
+                let table = find(&update.table, markers)?;
+                Self::update(update, table, markers)?
+            }
+            Modification::Delete(delete) => {
+                let table = find(&delete.table, markers)?;
+                Self::delete(delete, table, markers)?
+            }
+        };
+        if plan.conditions.is_conditional() {
+            if plan.timestamp.is_some() {
+                return Err(ServerError::invalid("Cannot provide custom timestamp for conditional updates"));
+            }
+            if plan.restrictions.keys.has_in() {
+                return Err(ServerError::invalid(
+                    "IN on the partition key is not supported with conditional updates",
+                ));
+            }
+            if plan.restrictions.has_clustering_in {
+                return Err(ServerError::invalid(
+                    "IN on the clustering key columns is not supported with conditional updates",
+                ));
+            }
+        }
+        Ok(plan)
+    }
+
+    fn insert(
+        insert: ast::Insert,
+        table: SharedTable,
+        markers: &mut Markers,
+    ) -> Result<ModificationPlan, ServerError> {
+        if insert.columns.len() != insert.values.len() {
+            return Err(ServerError::invalid("Unmatched column names/values"));
+        }
+        let mut names = insert.columns.clone();
+        names.sort();
+        names.dedup();
+        if names.len() != insert.columns.len() {
+            for name in &insert.columns {
+                column(&table, name)?;
+            }
+            return Err(ServerError::invalid("The column names contains duplicates"));
+        }
+        let mut relations = Vec::new();
+        let mut sets = Vec::new();
+        let mut has_clustering = false;
+        for (name, term) in insert.columns.iter().zip(insert.values) {
+            let column = column(&table, name)?;
+            match column.kind {
+                ColumnKind::PartitionKey(_) | ColumnKind::Clustering(..) => {
+                    has_clustering |= matches!(column.kind, ColumnKind::Clustering(..));
+                    relations.push(Relation::Single(name.clone(), Operator::Equal, term));
+                }
+                ColumnKind::Static | ColumnKind::Regular => {
+                    let receiver = Receiver { name, data_type: &column.data_type };
+                    sets.push((column.clone(), Term::new(&term, receiver, markers)?));
+                }
+            }
+        }
+        let conditions = Conditions::new(&insert.condition, &table, markers)?;
+        let (timestamp, ttl) = attributes(&insert.attributes, markers)?;
+        // Clustering columns that are missing are told before those that come after a gap.
+        let only_static = !has_clustering
+            && !sets.is_empty()
+            && sets.iter().all(|(column, _)| column.kind == ColumnKind::Static);
+        missing_key(&table, &relations, only_static)?;
+        let restrictions = Restrictions::new(&relations, &table, Usage::Update, false, markers)?;
+        Ok(ModificationPlan {
+            table,
+            kind: Kind::Insert,
+            restrictions,
+            sets,
+            deletes: Vec::new(),
+            timestamp,
+            ttl,
+            conditions,
+            only_static,
+        })
+    }
+
+    fn update(
+        update: ast::Update,
+        table: SharedTable,
+        markers: &mut Markers,
+    ) -> Result<ModificationPlan, ServerError> {
+        for (at, (name, _)) in update.assignments.iter().enumerate() {
+            if update.assignments[..at].iter().any(|(known, _)| known == name) {
+                return Err(ServerError::Syntax(format!("Multiple incompatible setting of column {name}")));
+            }
+        }
+        let (timestamp, ttl) = attributes(&update.attributes, markers)?;
+        let mut sets = Vec::new();
+        for (name, assignment) in &update.assignments {
+            let column = column(&table, name)?;
+            if matches!(column.kind, ColumnKind::PartitionKey(_) | ColumnKind::Clustering(..)) {
+                return Err(ServerError::invalid(format!("PRIMARY KEY part {name} found in SET part")));
+            }
+            match assignment {
+                Assignment::Set(term) => {
+                    let receiver = Receiver { name, data_type: &column.data_type };
+                    sets.push((column.clone(), Term::new(term, receiver, markers)?));
+                }
+                Assignment::Other(sign) => {
+                    let of = match column.data_type {
+                        DataType::List(_) | DataType::Set(_) | DataType::Map(..) => "frozen collection",
+                        _ => "non counter",
+                    };
+                    return Err(ServerError::invalid(format!(
+                        "Invalid operation ({sign}) for {of} column {name}"
+                    )));
+                }
+            }
+        }
+        let only_static = sets.iter().all(|(column, _)| column.kind == ColumnKind::Static);
+        let restrictions = Restrictions::new(&update.relations, &table, Usage::Update, false, markers)?;
+        let conditions = Conditions::new(&update.condition, &table, markers)?;
+        // A condition on a row needs the row, whatever is written.
+        let only_static = only_static && conditions.is_static();
+        if only_static && restrictions.has_clustering {
+            return Err(ServerError::invalid(
+                "Invalid restrictions on clustering columns since the UPDATE statement modifies only static columns",
+            ));
+        }
+        let plan = ModificationPlan {
+            table,
+            kind: Kind::Update,
+            restrictions,
+            sets,
+            deletes: Vec::new(),
+            timestamp,
+            ttl,
+            conditions,
+            only_static,
+        };
+        if !only_static {
+            if plan.restrictions.has_slice {
+                return Err(ServerError::invalid(
+                    "Slice restrictions are not supported on the clustering columns in UPDATE statements",
+                ));
+            }
+            plan.whole_rows()?;
+        }
+        Ok(plan)
+    }
+
+    fn delete(
+        delete: ast::Delete,
+        table: SharedTable,
+        markers: &mut Markers,
+    ) -> Result<ModificationPlan, ServerError> {
+        let (timestamp, ttl) = attributes(&delete.attributes, markers)?;
+        let mut deletes = Vec::new();
+        for name in &delete.columns {
+            let column = column(&table, name)?;
+            if matches!(column.kind, ColumnKind::PartitionKey(_) | ColumnKind::Clustering(..)) {
+                return Err(ServerError::invalid(format!(
+                    "Invalid identifier {name} for deletion (should not be a PRIMARY KEY part)"
+                )));
+            }
+            deletes.push(column.clone());
+        }
+        if let Some(name) = delete.elements.first() {
+            let column = column(&table, name)?;
+            return Err(ServerError::invalid(match column.data_type {
+                DataType::List(_) | DataType::Set(_) | DataType::Map(..) => {
+                    format!("Invalid deletion operation for frozen collection column {name}")
+                }
+                _ => format!("Invalid deletion operation for non collection column {name}"),
+            }));
+        }
+        let restrictions = Restrictions::new(&delete.relations, &table, Usage::Delete, false, markers)?;
+        let conditions = Conditions::new(&delete.condition, &table, markers)?;
+        let only_static =
+            !deletes.is_empty() && deletes.iter().all(|column| column.kind == ColumnKind::Static);
+        let only_static = only_static && conditions.is_static();
+        if only_static && restrictions.has_clustering {
+            return Err(ServerError::invalid(
+                "Invalid restrictions on clustering columns since the DELETE statement modifies only static columns",
+            ));
+        }
+        let plan = ModificationPlan {
+            table,
+            kind: Kind::Delete,
+            restrictions,
+            sets: Vec::new(),
+            deletes,
+            timestamp,
+            ttl,
+            conditions,
+            only_static,
+        };
+        let is_whole = plan.restrictions.whole_columns == plan.table.clustering.components().len()
+            && !plan.restrictions.has_slice;
+        if plan.conditions.is_conditional() && !is_whole && !plan.only_static {
+            return Err(ServerError::invalid(
+                "DELETE statements must restrict all PRIMARY KEY columns with equality relations in order to delete \
+                 non static columns",
+            ));
+        }
+        if !plan.deletes.is_empty() && !plan.only_static && !is_whole {
+            return Err(ServerError::invalid("Range deletions are not supported for specific columns"));
+        }
+        Ok(plan)
+    }
+
+    /// Checks that the whole clustering key is given.
+    fn whole_rows(&self) -> Result<(), ServerError> {
+        let clustering = self.table.clustering_columns();
+        if self.restrictions.whole_columns < clustering.len() {
+            let missing: Vec<_> = clustering[self.restrictions.whole_columns..]
+                .iter()
+                .map(|column| column.name.to_string())
+                .collect();
+            return Err(ServerError::invalid(format!(
+                "Some clustering keys are missing: {}",
+                missing.join(", ")
+            )));
+        }
+        Ok(())
+    }
+
+    /// The table that it writes to.
+    pub fn table(&self) -> &SharedTable {
+        &self.table
+    }
+
+    /// Whether it, or its conditions, are about static columns, and about columns of rows: the others are not read
+    /// for a condition, and not shown (`CQL3CasRequest.columnsToRead`).
+    pub fn touches(&self) -> (bool, bool) {
+        let columns = self.sets.iter().map(|(column, _)| column).chain(&self.deletes);
+        let has_static = columns.clone().any(|column| column.kind == ColumnKind::Static);
+        let of_conditions = self.conditions.columns().unwrap_or_default();
+        let statics = has_static || of_conditions.iter().any(|column| column.kind == ColumnKind::Static);
+        (statics, !self.only_static)
+    }
+
+    /// What it depends on.
+    pub fn conditions(&self) -> &Conditions {
+        &self.conditions
+    }
+
+    /// Whether it says its timestamp itself.
+    pub fn has_timestamp(&self) -> bool {
+        self.timestamp.is_some()
+    }
+
+    pub(super) fn marked_key(&self) -> Vec<u16> {
+        marked_key(&self.restrictions.keys)
+    }
+
+    /// What it writes, for these values of markers: an element for each partition.
+    ///
+    /// # Errors
+    /// If a value is none that may stand where it does.
+    pub fn bind(&self, context: &Context<'_>) -> Result<Vec<RowWrite>, ServerError> {
+        let timestamp = bind_timestamp(self.timestamp.as_ref(), context)?;
+        let ttl = self.bind_ttl(context)?;
+        let rows = self.restrictions.bind_rows(&self.table, context)?;
+        let clustering = self.table.clustering.components().len();
+        let target = if self.only_static {
+            Target::Static
+        } else if self.restrictions.whole_columns == clustering && !self.restrictions.has_slice {
+            Target::Rows(rows.prefixes)
+        } else {
+            match rows.filter {
+                ClusteringFilter::Slices(slices) => Target::Slices(slices),
+                ClusteringFilter::All | ClusteringFilter::Names(_) => Target::Partition,
+            }
+        };
+        // A deletion of rows of a table without clustering columns is one of partitions.
+        let is_deletion = self.kind == Kind::Delete && self.deletes.is_empty();
+        let target = match target {
+            Target::Rows(_) if is_deletion && clustering == 0 => Target::Partition,
+            other => other,
+        };
+        let mut statics = Vec::new();
+        let mut regulars = Vec::new();
+        let mut set = |column: &Column, value: Option<Bytes>| {
+            let cells = if column.kind == ColumnKind::Static { &mut statics } else { &mut regulars };
+            cells.push((column.name.clone(), value));
+        };
+        for (column, term) in &self.sets {
+            match term.bind(context)? {
+                BoundValue::Value(bytes) => set(column, Some(bytes)),
+                BoundValue::Null => set(column, None),
+                BoundValue::Unset => {}
+            }
+        }
+        for column in &self.deletes {
+            set(column, None);
+        }
+        let keys = self.restrictions.bind_keys(&self.table, context)?;
+        let writes = keys.into_iter().filter_map(|range| match range {
+            PartitionRange::Key(key) => Some(RowWrite {
+                table: SharedTable::clone(&self.table),
+                key,
+                target: target.clone(),
+                statics: statics.clone(),
+                regulars: regulars.clone(),
+                is_insert: self.kind == Kind::Insert,
+                is_deletion,
+                timestamp,
+                ttl,
+            }),
+            PartitionRange::Tokens { .. } => None,
+        });
+        Ok(writes.collect())
+    }
+
+    fn bind_ttl(&self, context: &Context<'_>) -> Result<u32, ServerError> {
+        let default = self.table.options.default_time_to_live;
+        let Some(term) = &self.ttl else { return Ok(default) };
+        let ttl = match term.bind(context)? {
+            BoundValue::Unset => return Ok(default),
+            BoundValue::Null => return Ok(0),
+            BoundValue::Value(bytes) => {
+                whole(&bytes).ok_or_else(|| ServerError::invalid("Invalid ttl value"))?
+            }
+        };
+        if ttl < 0 {
+            return Err(ServerError::invalid(format!("A TTL must be greater or equal to 0, but was {ttl}")));
+        }
+        if ttl > LONGEST_TTL {
+            return Err(ServerError::invalid(format!(
+                "ttl is too large. requested ({ttl}) maximum ({LONGEST_TTL})"
+            )));
+        }
+        Ok(ttl as u32)
+    }
+
+    /// The conditions, for these values of markers.
+    ///
+    /// # Errors
+    /// If a value is none of its column's type.
+    pub fn bind_conditions(&self, context: &Context<'_>) -> Result<BoundConditions, ServerError> {
+        self.conditions.bind(context)
+    }
+}
+
+impl BatchPlan {
+    pub(super) fn new(
+        batch: ast::Batch,
+        tables: &dyn TableLookup,
+        keyspace: Option<&str>,
+        markers: &mut Markers,
+    ) -> Result<BatchPlan, ServerError> {
+        if batch.attributes.ttl.is_some() {
+            return Err(ServerError::invalid("Global TTL on the BATCH statement is not supported."));
+        }
+        let timestamp = attributes(&batch.attributes, markers)?.0;
+        let statements = batch
+            .statements
+            .into_iter()
+            .map(|statement| ModificationPlan::new(statement, tables, keyspace, markers))
+            .collect::<Result<Vec<_>, _>>()?;
+        if timestamp.is_some() && statements.iter().any(ModificationPlan::has_timestamp) {
+            return Err(ServerError::invalid(
+                "Timestamp must be set either on BATCH or individual statements",
+            ));
+        }
+        Ok(BatchPlan { kind: batch.kind, statements, timestamp })
+    }
+
+    /// Whether it says its timestamp itself.
+    pub fn has_timestamp(&self) -> bool {
+        self.timestamp.is_some()
+    }
+
+    /// Its timestamp, for these values of markers.
+    ///
+    /// # Errors
+    /// If the value is none.
+    pub fn bind_timestamp(&self, context: &Context<'_>) -> Result<Option<Timestamp>, ServerError> {
+        bind_timestamp(self.timestamp.as_ref(), context)
+    }
+}
+
+/// `USING TIMESTAMP` and `TTL`.
+fn attributes(
+    written: &Attributes,
+    markers: &mut Markers,
+) -> Result<(Option<Term>, Option<Term>), ServerError> {
+    let mut term = |term: &Option<ast::Term>, name: &str, data_type: &DataType| match term {
+        Some(term) => Term::new(term, Receiver { name, data_type }, markers).map(Some),
+        None => Ok(None),
+    };
+    let timestamp = term(&written.timestamp, "[timestamp]", &DataType::BigInt)?;
+    let ttl = term(&written.ttl, "[ttl]", &DataType::Int)?;
+    Ok((timestamp, ttl))
+}
+
+fn bind_timestamp(term: Option<&Term>, context: &Context<'_>) -> Result<Option<Timestamp>, ServerError> {
+    let Some(term) = term else { return Ok(None) };
+    match term.bind(context)? {
+        BoundValue::Unset => Ok(None),
+        BoundValue::Null => Err(ServerError::invalid("Invalid null value of timestamp")),
+        BoundValue::Value(bytes) => match whole(&bytes) {
+            Some(i64::MIN) => Err(ServerError::invalid(format!(
+                "Out of bound timestamp, must be in [{}, {}]",
+                i64::MIN + 1,
+                i64::MAX
+            ))),
+            Some(timestamp) => Ok(Some(timestamp)),
+            None => Err(ServerError::invalid(format!(
+                "Invalid timestamp value of type {}",
+                shown_type(&DataType::BigInt)
+            ))),
+        },
+    }
+}
+
+/// Checks that an INSERT names all columns of the key.
+fn missing_key(table: &SharedTable, relations: &[Relation], only_static: bool) -> Result<(), ServerError> {
+    let given = |column: &Column| {
+        relations
+            .iter()
+            .any(|relation| matches!(relation, Relation::Single(name, ..) if **name == *column.name))
+    };
+    let missing = |columns: Vec<&Column>| -> Vec<String> {
+        columns.into_iter().filter(|column| !given(column)).map(|column| column.name.to_string()).collect()
+    };
+    let partition = missing(table.partition_key_columns());
+    if !partition.is_empty() {
+        return Err(ServerError::invalid(format!(
+            "Some partition key parts are missing: {}",
+            partition.join(", ")
+        )));
+    }
+    let clustering = missing(table.clustering_columns());
+    if !clustering.is_empty() && !only_static {
+        return Err(ServerError::invalid(format!(
+            "Some clustering keys are missing: {}",
+            clustering.join(", ")
+        )));
+    }
+    Ok(())
+}
+
+impl RowWrite {
+    /// Whether it says its timestamp itself.
+    pub fn has_timestamp(&self) -> bool {
+        self.timestamp.is_some()
+    }
+
+    /// The clustering values of the one row that it is about; `None` if it is about static columns.
+    pub fn row(&self) -> Option<&[Bytes]> {
+        match &self.target {
+            Target::Rows(rows) => rows.first().map(Vec::as_slice),
+            Target::Partition | Target::Static | Target::Slices(_) => None,
+        }
+    }
+
+    /// The read that its conditions depend on: its row (of a partition: its first) and the static columns.
+    pub fn read(&self, now: Seconds) -> ReadCommand {
+        let mut command = ReadCommand::of_partition(self.table.id, self.key.clone(), now);
+        match &self.target {
+            Target::Rows(rows) => {
+                let names = rows.iter().map(|values| self.table.row(values.clone())).collect();
+                command.rows = ClusteringFilter::Names(names);
+            }
+            Target::Partition | Target::Static | Target::Slices(_) => command.limit = 1,
+        }
+        command
+    }
+
+    /// The mutation.
+    pub fn mutation(&self, stamp: Stamp) -> Mutation {
+        let timestamp = self.timestamp.unwrap_or(stamp.timestamp);
+        let deletion = Deletion { timestamp, local_deletion_time: stamp.now };
+        let cells = |cells: &[(ColumnName, Option<Bytes>)]| {
+            let cell = |value: &Option<Bytes>| match value {
+                Some(value) => Cell::expiring(timestamp, value.clone(), self.ttl, stamp.now),
+                None => Cell::tombstone(timestamp, stamp.now),
+            };
+            cells.iter().map(|(name, value)| (name.clone(), cell(value))).collect()
+        };
+        let mut partition = Partition::default();
+        partition.static_row.cells = cells(&self.statics);
+        match &self.target {
+            Target::Partition => partition.deletion = Some(deletion),
+            Target::Static => {}
+            Target::Rows(rows) => {
+                for values in rows {
+                    let mut row = Row { cells: cells(&self.regulars), ..Row::default() };
+                    if self.is_insert {
+                        row.liveness = Some(Liveness::new(timestamp, self.ttl, stamp.now));
+                    }
+                    if self.is_deletion {
+                        row.deletion = Some(deletion);
+                    }
+                    if row.liveness.is_some() || row.deletion.is_some() || !row.cells.is_empty() {
+                        partition.rows.insert(self.table.row(values.clone()), row);
+                    }
+                }
+            }
+            Target::Slices(slices) => {
+                for slice in slices {
+                    let range =
+                        RangeTombstone { start: slice.start.clone(), end: slice.end.clone(), deletion };
+                    partition.ranges.insert(slice.start.clone(), range);
+                }
+            }
+        }
+        Mutation::new(self.table.keyspace.clone(), self.key.clone(), self.table.id, partition)
+    }
+}

@@ -1,0 +1,208 @@
+//! Frames: a header of nine bytes and a body.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::{Compression, Request, Response, ServerError, Writer};
+
+/// Bytes of a frame's header.
+pub const HEADER_LENGTH: usize = 9;
+
+/// The version spoken here.
+pub const VERSION: u8 = 4;
+
+/// Flag: the body is compressed.
+pub const FLAG_COMPRESSED: u8 = 0x01;
+/// Flag: the request is to be traced.
+pub const FLAG_TRACING: u8 = 0x02;
+/// Flag: the body begins with a custom payload.
+pub const FLAG_CUSTOM_PAYLOAD: u8 = 0x04;
+/// Flag: the body begins with warnings.
+pub const FLAG_WARNING: u8 = 0x08;
+
+/// How much of one connection's bytes is kept in memory at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest body, packed or not; Cassandra's `native_transport_max_frame_size`.
+    pub body: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { body: 16 << 20 }
+    }
+}
+
+/// A frame's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Version, without the bit that tells responses from requests.
+    pub version: u8,
+    /// Whether that bit is set.
+    pub is_response: bool,
+    /// See the `FLAG_` constants.
+    pub flags: u8,
+    /// What the client calls the request.
+    pub stream: i16,
+    /// Which message it is.
+    pub opcode: u8,
+    /// Bytes of the body.
+    pub length: i32,
+}
+
+impl Header {
+    /// The header in `bytes`.
+    pub fn decode(bytes: [u8; HEADER_LENGTH]) -> Header {
+        let mut bytes = &bytes[..];
+        let version = bytes.get_u8();
+        Header {
+            version: version & 0x7f,
+            is_response: version & 0x80 != 0,
+            flags: bytes.get_u8(),
+            stream: bytes.get_i16(),
+            opcode: bytes.get_u8(),
+            length: bytes.get_i32(),
+        }
+    }
+}
+
+/// What came from a client.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A frame, unpacked.
+    Request {
+        /// What the client calls the request.
+        stream: i16,
+        /// Whether the client asks for a trace.
+        tracing: bool,
+        /// What it asks for.
+        request: Request,
+    },
+    /// A frame to be answered with an error.
+    Refused {
+        /// What the client calls the request.
+        stream: i16,
+        /// The answer.
+        error: ServerError,
+        /// Whether nothing that follows can be understood.
+        is_fatal: bool,
+    },
+    /// The client has gone, between two frames.
+    End,
+}
+
+/// Reads the next frame.
+///
+/// A body is read as it arrives: its stated length alone allocates nothing. One beyond the limit is passed over
+/// and refused, and the connection lives on.
+///
+/// # Errors
+/// If the connection breaks, or ends within a frame.
+pub async fn read<R: AsyncRead + Unpin>(
+    connection: &mut R,
+    compression: Option<Compression>,
+    limits: Limits,
+) -> std::io::Result<Incoming> {
+    let mut head = [0; HEADER_LENGTH];
+    // The end between two frames is how clients say good-bye.
+    let first = connection.read(&mut head[..1]).await?;
+    if first == 0 {
+        return Ok(Incoming::End);
+    }
+    connection.read_exact(&mut head[1..]).await?;
+    let header = Header::decode(head);
+    let stream = header.stream;
+    let refused = |error| Ok(Incoming::Refused { stream, error, is_fatal: false });
+    let fatal = |error| Ok(Incoming::Refused { stream, error, is_fatal: true });
+    if header.version != VERSION {
+        return fatal(ServerError::Protocol(format!(
+            "Invalid or unsupported protocol version ({}); supported versions are (4/v4)",
+            header.version
+        )));
+    }
+    if header.is_response {
+        return refused(ServerError::Protocol(format!(
+            "Wrong protocol direction (RESPONSE) for message type with opcode {}",
+            header.opcode
+        )));
+    }
+    let Ok(length) = usize::try_from(header.length) else {
+        return fatal(ServerError::Protocol(format!("Invalid frame body length: {}", header.length)));
+    };
+    if length > limits.body {
+        let mut left = (&mut *connection).take(length as u64);
+        let passed = tokio::io::copy(&mut left, &mut tokio::io::sink()).await?;
+        if passed < length as u64 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        return refused(ServerError::invalid(format!(
+            "Request is too big: length {length} exceeds maximum allowed length {}.",
+            limits.body
+        )));
+    }
+    let body = body(connection, length).await?;
+    let body = match (header.flags & FLAG_COMPRESSED != 0, compression) {
+        (false, _) => body,
+        (true, Some(compression)) => match compression.decompress(&body, limits.body) {
+            Ok(body) => body,
+            Err(error) => return refused(ServerError::Protocol(format!("cannot unpack the body: {error}"))),
+        },
+        (true, None) => {
+            return refused(ServerError::Protocol(
+                "Compressed frame received but no compression was negotiated".to_owned(),
+            ));
+        }
+    };
+    match Request::decode(header.opcode, header.flags, body) {
+        Ok(request) => Ok(Incoming::Request { stream, tracing: header.flags & FLAG_TRACING != 0, request }),
+        Err(error) => refused(ServerError::Protocol(error.to_string())),
+    }
+}
+
+/// Reads a body, with memory for what has arrived.
+async fn body<R: AsyncRead + Unpin>(connection: &mut R, length: usize) -> std::io::Result<Bytes> {
+    const STEP: usize = 64 << 10;
+    let mut body = BytesMut::with_capacity(length.min(STEP));
+    while body.len() < length {
+        let missing = length - body.len();
+        body.reserve(missing.min(STEP));
+        let mut part = (&mut *connection).take(missing as u64);
+        if part.read_buf(&mut body).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(body.freeze())
+}
+
+/// The bytes of a response, with `warnings` in front of its body.
+///
+/// A body that cannot be packed goes out as it is.
+pub fn encode(
+    stream: i16,
+    response: &Response,
+    warnings: &[String],
+    compression: Option<Compression>,
+) -> Bytes {
+    let mut body = Writer::new();
+    let mut flags = 0;
+    if !warnings.is_empty() {
+        flags |= FLAG_WARNING;
+        body.string_list(warnings.iter().map(String::as_str));
+    }
+    response.encode(&mut body);
+    let mut body = body.finish();
+    if let Some(packed) = compression.and_then(|it| it.compress(&body).ok())
+        && !body.is_empty()
+    {
+        flags |= FLAG_COMPRESSED;
+        body = packed;
+    }
+    let mut frame = BytesMut::with_capacity(HEADER_LENGTH + body.len());
+    frame.put_u8(VERSION | 0x80);
+    frame.put_u8(flags);
+    frame.put_i16(stream);
+    frame.put_u8(response.opcode());
+    frame.put_i32(i32::try_from(body.len()).unwrap_or(i32::MAX));
+    frame.put_slice(&body);
+    frame.freeze()
+}

@@ -1,0 +1,26 @@
+//! The native protocol, version 4, as Cassandra speaks it: frames, requests, responses, errors, events.
+//!
+//! What comes from outside is checked before it is believed: a length is never used to allocate more than the
+//! bytes that are there, a frame is never larger than [`frame::Limits::body`], and nothing here panics on bytes.
+//! Version 5 is not spoken; a client that offers it is told which versions are, and comes back with version 4.
+//!
+//! Source: `doc/native_protocol_v4.spec` and `org.apache.cassandra.transport` of Cassandra 5.0.
+
+mod compression;
+mod consistency;
+mod error;
+mod event;
+pub mod frame;
+mod request;
+mod response;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use compression::{Compression, CompressionError};
+pub use consistency::{consistency_code, consistency_of, is_serial};
+pub use error::ServerError;
+pub use event::{EventKind, Notice, SchemaNotice};
+pub use request::{Batch, BatchKind, BatchQuery, BatchStatement, QueryParameters, Request, RequestError};
+pub use response::{ColumnSpec, Prepared, Response, ResultMetadata, Rows};
+pub use wire::{BoundValue, Reader, WireError, Writer};

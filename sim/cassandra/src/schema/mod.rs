@@ -1,0 +1,8 @@
+//! Keyspaces, tables and columns.
+
+mod definition;
+
+pub use definition::{
+    Column, ColumnKind, ColumnName, Keyspace, Order, ReadRepair, Replication, Schema, SchemaChange,
+    SpeculativeRetry, Table, TableId, TableOptions, UnknownTable,
+};

@@ -1,0 +1,39 @@
+//! A node on a socket.
+
+use tokio::net::TcpListener;
+
+use crate::cluster::RunningNode;
+use crate::server::{Server, ServerOptions};
+
+/// Serves one run of a node to the clients that connect to `listener`, until the node's process ends: then every
+/// connection breaks, and prepared statements are forgotten. A node that was started again is a new run, on a new
+/// listener.
+pub async fn serve(node: RunningNode, listener: TcpListener, options: ServerOptions) {
+    let server = Server::new(node.clone(), options);
+    let accepting = async {
+        node.ready().await;
+        loop {
+            match listener.accept().await {
+                Ok((connection, client)) => {
+                    let _ = connection.set_nodelay(true);
+                    let server = server.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = server.serve(connection).await {
+                            tracing::debug!(%client, %error, "a connection broke");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = node.died() => {}
+        () = accepting => {}
+    }
+    server.stop();
+}

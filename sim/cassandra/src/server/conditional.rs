@@ -1,0 +1,202 @@
+//! Conditional statements: the condition, the write, and what a client is shown of a refusal.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Inner;
+use super::batch::Statement;
+use super::statement::Answer;
+use crate::coordinator::{
+    ConditionalOutcome, ConditionalWrite, Consistency, Coordinator, Decision, RequestError, WriteMode,
+};
+use crate::plan::{BoundConditions, RowView, RowWrite, Stamp};
+use crate::protocol::{ColumnSpec, Response, ResultMetadata, Rows, ServerError, is_serial};
+use crate::schema::{Column, ColumnKind, Table};
+use crate::storage::{ClusteringFilter, ColumnSelection, ReadResult, Row};
+use crate::types::DataType;
+
+/// One write and what it depends on.
+struct Part {
+    write: RowWrite,
+    conditions: BoundConditions,
+}
+
+/// The row that a write is about, and whether it is there, in what was read.
+fn with_row<T>(
+    write: &RowWrite,
+    key: &[Bytes],
+    found: &ReadResult,
+    look: impl FnOnce(bool, &RowView<'_>) -> T,
+) -> T {
+    let nothing = Row::default();
+    let partition = found.partitions.first();
+    let static_row = partition.map_or(&nothing, |partition| &partition.static_row);
+    let row = write
+        .row()
+        .and_then(|values| partition?.rows.iter().find(|(position, _)| position.values() == values));
+    let exists = match write.row() {
+        Some(_) => row.is_some(),
+        None => !static_row.cells.is_empty(),
+    };
+    let clustering = row.map(|(position, _)| position.values());
+    let view = RowView { key, clustering, static_row, row: row.map(|(_, row)| row) };
+    look(exists, &view)
+}
+
+impl<C: Coordinator> Inner<C> {
+    pub(super) async fn write_if(
+        &self,
+        statements: Vec<Statement<'_>>,
+        mode: WriteMode,
+        consistency: Consistency,
+        serial: Consistency,
+    ) -> Result<Answer, ServerError> {
+        if is_serial(consistency) {
+            return Err(ServerError::invalid(format!(
+                "{consistency} is not supported as conditional update commit consistency. Use ANY if you mean \"make \
+                 sure it is accepted but I don't care how many replicas commit it for non-SERIAL reads\""
+            )));
+        }
+        let now = self.coordinator.now();
+        let mut parts: Vec<Part> = Vec::new();
+        for statement in &statements {
+            let conditions = statement.plan.bind_conditions(&statement.context)?;
+            for write in statement.plan.bind(&statement.context)? {
+                if let Some(first) = parts.first() {
+                    if first.write.table.id != write.table.id {
+                        return Err(ServerError::invalid(
+                            "Batch with conditions cannot span multiple tables",
+                        ));
+                    }
+                    if first.write.key != write.key {
+                        return Err(ServerError::invalid(
+                            "Batch with conditions cannot span multiple partitions",
+                        ));
+                    }
+                }
+                parts.push(Part { write, conditions: conditions.clone() });
+            }
+        }
+        let parts = Arc::new(parts);
+        let Some(first) = parts.first() else {
+            return Ok(Response::Void.into());
+        };
+        let table = Arc::clone(&first.write.table);
+        let partition_key = first.write.key.clone();
+        let key = partition_key.components(table.partition_key.len()).unwrap_or_default();
+        let mut read = first.write.read(now);
+        for part in parts.iter() {
+            // With rows to look at, the static columns come along.
+            if let ClusteringFilter::Names(more) = part.write.read(now).rows {
+                match &mut read.rows {
+                    ClusteringFilter::Names(names) => names.extend(more),
+                    other => {
+                        *other = ClusteringFilter::Names(more);
+                        read.limit = u32::MAX;
+                    }
+                }
+            }
+        }
+        let (statics, regulars) = statements.iter().fold((false, false), |(statics, regulars), statement| {
+            let touches = statement.plan.touches();
+            (statics || touches.0, regulars || touches.1)
+        });
+        let is_read = |column: &&Column| match column.kind {
+            ColumnKind::Static => statics,
+            ColumnKind::Regular => regulars,
+            ColumnKind::PartitionKey(_) | ColumnKind::Clustering(..) => false,
+        };
+        let names = table.columns.values().filter(is_read).map(|column| column.name.clone());
+        read.columns = ColumnSelection::Queried(names.collect());
+        let (deciding, key_of_rows) = (Arc::clone(&parts), key.clone());
+        let decide = move |found: &ReadResult, timestamp| -> Result<Decision, RequestError> {
+            let mut merged: Option<crate::storage::Mutation> = None;
+            for part in deciding.iter() {
+                let holds = with_row(&part.write, &key_of_rows, found, |exists, row| {
+                    part.conditions.hold(exists, row)
+                });
+                match holds {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(Decision::Refuse),
+                    Err(ServerError::Request(error)) => return Err(error),
+                    Err(other) => return Err(RequestError::Invalid(other.to_string())),
+                }
+                let mutation = part.write.mutation(Stamp { timestamp, now });
+                match &mut merged {
+                    Some(merged) => merged.merge(mutation),
+                    None => merged = Some(mutation),
+                }
+            }
+            merged.map(Decision::Apply).ok_or_else(|| RequestError::Server("nothing to write".to_owned()))
+        };
+        let write = ConditionalWrite { table: table.id, key: partition_key, read, decide };
+        let outcome = self.coordinator.write_if(write, serial, consistency).await?;
+        let spec = |name: &str, data_type: DataType| ColumnSpec {
+            keyspace: Arc::clone(&table.keyspace),
+            table: Arc::clone(&table.name),
+            name: name.to_owned(),
+            data_type,
+        };
+        let applied = |yes: bool| Some(Bytes::copy_from_slice(&[u8::from(yes)]));
+        let mut columns = vec![spec("[applied]", DataType::Boolean)];
+        let found = match outcome {
+            ConditionalOutcome::Applied => {
+                let rows = vec![vec![applied(true)]];
+                let metadata = ResultMetadata { columns, paging_state: None };
+                return Ok(Response::Rows(Rows { metadata, skip_metadata: false, rows }).into());
+            }
+            ConditionalOutcome::Refused(found) => found,
+        };
+        let shown = shown_columns(&statements, mode, &table);
+        let mut rows: Vec<Vec<Option<Bytes>>> = Vec::new();
+        for part in parts.iter().filter(|part| !matches!(part.conditions, BoundConditions::None)) {
+            with_row(&part.write, &key, &found, |exists, row| {
+                // Static columns are shown even where the row is not there; alone they are, in any partition that is.
+                let is_there = part.write.row().is_none() && !found.partitions.is_empty();
+                if exists || is_there || !row.static_row.cells.is_empty() {
+                    let values = shown.iter().map(|column| row.value(column));
+                    let row: Vec<_> = [applied(false)].into_iter().chain(values).collect();
+                    if !rows.contains(&row) {
+                        rows.push(row);
+                    }
+                }
+            });
+        }
+        if rows.is_empty() {
+            rows.push(vec![applied(false)]);
+        } else {
+            columns.extend(shown.iter().map(|column| spec(&column.name, column.data_type.clone())));
+        }
+        let metadata = ResultMetadata { columns, paging_state: None };
+        Ok(Response::Rows(Rows { metadata, skip_metadata: false, rows }).into())
+    }
+}
+
+/// The columns that a refusal shows: those of the conditions, or all; of a batch the key's, too, to tell its rows
+/// apart.
+fn shown_columns(statements: &[Statement<'_>], mode: WriteMode, table: &Table) -> Vec<Column> {
+    let of_kind =
+        |kind: ColumnKind| table.columns.values().filter(move |column| column.kind == kind).cloned();
+    let mut key: Vec<Column> = table.partition_key_columns().into_iter().cloned().collect();
+    key.extend(table.clustering_columns().into_iter().cloned());
+    let conditions = statements.iter().map(|statement| statement.plan.conditions());
+    let mut shown = Vec::new();
+    for conditions in conditions.filter(|conditions| conditions.is_conditional()) {
+        match conditions.columns() {
+            Some(columns) => shown.extend(columns.into_iter().cloned()),
+            None => {
+                key.extend(of_kind(ColumnKind::Static));
+                key.extend(of_kind(ColumnKind::Regular));
+                return key;
+            }
+        }
+    }
+    let mut all = if mode == WriteMode::Single { Vec::new() } else { key };
+    for column in shown {
+        if !all.iter().any(|known: &Column| known.name == column.name) {
+            all.push(column);
+        }
+    }
+    all
+}

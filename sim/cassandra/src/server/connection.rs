@@ -1,0 +1,281 @@
+//! One connection: its frames, its state, its requests.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Semaphore, broadcast, mpsc};
+
+use super::Inner;
+use super::statement::Answer;
+use crate::coordinator::Coordinator;
+use crate::protocol::frame::{self, Incoming};
+use crate::protocol::{Compression, EventKind, Notice, Request, Response, ServerError};
+use crate::system::CQL_VERSION;
+
+/// What a client has said of itself, as far as its statements depend on it.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    keyspace: Mutex<Option<String>>,
+}
+
+impl Session {
+    /// The keyspace of names without one.
+    pub fn keyspace(&self) -> Option<String> {
+        self.keyspace.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// USE
+    pub fn set_keyspace(&self, keyspace: &str) {
+        *self.keyspace.lock().unwrap_or_else(PoisonError::into_inner) = Some(keyspace.to_owned());
+    }
+}
+
+/// What is to be written.
+enum Outgoing {
+    Frame(Bytes),
+    /// Tell the client what happens from now on, of these kinds.
+    Events(Vec<EventKind>, Option<Compression>),
+    /// Nothing more.
+    Close,
+}
+
+/// How many responses may wait to be written.
+const WAITING_RESPONSES: usize = 64;
+
+/// Where the opening of a connection has got to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    New,
+    Authenticating,
+    Open,
+}
+
+pub(super) async fn serve<C, S>(server: Arc<Inner<C>>, connection: S) -> std::io::Result<()>
+where
+    C: Coordinator,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut input, mut output) = tokio::io::split(connection);
+    let (send, mut receive) = mpsc::channel(WAITING_RESPONSES);
+    let events = server.coordinator.events();
+    let reading = read(Arc::clone(&server), &mut input, send);
+    let writing = write(&mut output, &mut receive, events);
+    let result = tokio::select! {
+        biased;
+        () = server.stopped() => Ok(()),
+        result = writing => result,
+        result = async {
+            match reading.await {
+                // The writer ends the connection when it has written what there is.
+                Ok(()) => std::future::pending().await,
+                Err(error) => Err(error),
+            }
+        } => result,
+    };
+    let _ = output.shutdown().await;
+    result
+}
+
+async fn write<W: AsyncWrite + Unpin>(
+    output: &mut W,
+    receive: &mut mpsc::Receiver<Outgoing>,
+    mut events: broadcast::Receiver<crate::coordinator::Event>,
+) -> std::io::Result<()> {
+    let mut kinds: Vec<EventKind> = Vec::new();
+    let mut compression = None;
+    let mut has_events = true;
+    loop {
+        let frame = tokio::select! {
+            biased;
+            outgoing = receive.recv() => match outgoing {
+                Some(Outgoing::Frame(frame)) => frame,
+                Some(Outgoing::Events(more, packed)) => {
+                    kinds.extend(more);
+                    compression = packed;
+                    continue;
+                }
+                Some(Outgoing::Close) | None => return output.flush().await,
+            },
+            event = events.recv(), if has_events => match event {
+                Ok(event) => {
+                    let notice = Notice::of(&event);
+                    if !kinds.contains(&notice.kind()) {
+                        continue;
+                    }
+                    frame::encode(-1, &Response::Event(notice), &[], compression)
+                }
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    tracing::debug!(missed, "a client is slower than events");
+                    continue;
+                }
+                Err(broadcast::error::RecvError::Closed) => {
+                    has_events = false;
+                    continue;
+                }
+            },
+        };
+        output.write_all(&frame).await?;
+        output.flush().await?;
+    }
+}
+
+/// Reads requests and begins them, until the client hangs up.
+async fn read<C: Coordinator, R: AsyncRead + Unpin>(
+    server: Arc<Inner<C>>,
+    input: &mut R,
+    send: mpsc::Sender<Outgoing>,
+) -> std::io::Result<()> {
+    let session = Arc::new(Session::default());
+    let slots = Arc::new(Semaphore::new(server.options.requests_per_connection.max(1)));
+    let mut stage = Stage::New;
+    let mut compression = None;
+    loop {
+        let (stream, tracing, request) = match frame::read(input, compression, server.options.limits).await? {
+            Incoming::End => {
+                let _ = send.send(Outgoing::Close).await;
+                return Ok(());
+            }
+            Incoming::Refused { stream, error, is_fatal } => {
+                let frame = frame::encode(stream, &Response::Error(error), &[], None);
+                if send.send(Outgoing::Frame(frame)).await.is_err() {
+                    return Ok(());
+                }
+                if is_fatal {
+                    let _ = send.send(Outgoing::Close).await;
+                    return Ok(());
+                }
+                continue;
+            }
+            Incoming::Request { stream, tracing, request } => (stream, tracing, request),
+        };
+        let packed = compression;
+        let at_once = if tracing {
+            Some(Err(ServerError::invalid("tracing is not simulated")))
+        } else {
+            opening(&server, &request, &mut stage, &mut compression)
+        };
+        if let Some(result) = at_once {
+            if let (Request::Register(kinds), Ok(_)) = (&request, &result) {
+                // Events go through the same channel, so none comes before READY.
+                let frame = frame::encode(stream, &Response::Ready, &[], packed);
+                let events = Outgoing::Events(kinds.clone(), packed);
+                if send.send(Outgoing::Frame(frame)).await.is_err() || send.send(events).await.is_err() {
+                    return Ok(());
+                }
+                continue;
+            }
+            let response = result.unwrap_or_else(Response::Error);
+            if send.send(Outgoing::Frame(frame::encode(stream, &response, &[], packed))).await.is_err() {
+                return Ok(());
+            }
+            continue;
+        }
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return Ok(()) };
+        let (server, session, send) = (Arc::clone(&server), Arc::clone(&session), send.clone());
+        tokio::spawn(async move {
+            let _slot = slot;
+            let answer = tokio::select! {
+                biased;
+                () = server.stopped() => return,
+                answer = server.answer(&session, request) => answer,
+            };
+            let (response, warnings) = match answer {
+                Ok(Answer { response, warnings }) => (response, warnings),
+                Err(error) => (Response::Error(error), Vec::new()),
+            };
+            // A client that has gone misses the answer; what was done stays done.
+            let _ = send.send(Outgoing::Frame(frame::encode(stream, &response, &warnings, packed))).await;
+        });
+    }
+}
+
+/// Answers what is about the connection itself; `None` for the rest.
+fn opening<C: Coordinator>(
+    server: &Inner<C>,
+    request: &Request,
+    stage: &mut Stage,
+    compression: &mut Option<Compression>,
+) -> Option<Result<Response, ServerError>> {
+    match (request, *stage) {
+        (Request::Options, _) => {
+            let supported = |name: &str, values: &[&str]| {
+                (name.to_owned(), values.iter().map(|value| (*value).to_owned()).collect())
+            };
+            Some(Ok(Response::Supported(vec![
+                supported("COMPRESSION", &["snappy", "lz4"]),
+                supported("CQL_VERSION", &[CQL_VERSION]),
+                supported("PROTOCOL_VERSIONS", &["4/v4"]),
+            ])))
+        }
+        (Request::Startup(options), Stage::New) => Some(startup(server, options, stage, compression)),
+        (Request::AuthResponse(token), Stage::Authenticating) => {
+            let accepted = server
+                .options
+                .credentials
+                .as_ref()
+                .is_none_or(|wanted| token.as_deref().is_some_and(|token| is_login(token, wanted)));
+            if accepted {
+                *stage = Stage::Open;
+                return Some(Ok(Response::AuthSuccess(None)));
+            }
+            Some(Err(ServerError::BadCredentials(
+                "Provided username and/or password are incorrect".to_owned(),
+            )))
+        }
+        (Request::Startup(_) | Request::AuthResponse(_), _) => {
+            Some(Err(ServerError::Protocol("Unexpected message, the connection is open already".to_owned())))
+        }
+        (_, Stage::New) => {
+            Some(Err(ServerError::Protocol("Unexpected message, expecting STARTUP or OPTIONS".to_owned())))
+        }
+        (_, Stage::Authenticating) => {
+            Some(Err(ServerError::Protocol("Unexpected message, expecting AUTH_RESPONSE".to_owned())))
+        }
+        (Request::Register(_), Stage::Open) => Some(Ok(Response::Ready)),
+        (
+            Request::Query(..) | Request::Prepare(_) | Request::Execute(..) | Request::Batch(_),
+            Stage::Open,
+        ) => None,
+    }
+}
+
+fn startup<C: Coordinator>(
+    server: &Inner<C>,
+    options: &[(String, String)],
+    stage: &mut Stage,
+    compression: &mut Option<Compression>,
+) -> Result<Response, ServerError> {
+    let option = |name: &str| {
+        options.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    };
+    let Some(version) = option("CQL_VERSION") else {
+        return Err(ServerError::Protocol("Missing value CQL_VERSION in STARTUP message".to_owned()));
+    };
+    if version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_none_or(|major| major < 3) {
+        return Err(ServerError::Protocol(format!(
+            "CQL version {version} is not supported by the binary protocol (supported version are >= 3.0.0)"
+        )));
+    }
+    if let Some(name) = option("COMPRESSION").filter(|name| !name.is_empty()) {
+        let Some(known) = Compression::from_name(name) else {
+            return Err(ServerError::Protocol(format!("Unknown compression algorithm: {name}")));
+        };
+        *compression = Some(known);
+    }
+    if server.options.credentials.is_some() {
+        *stage = Stage::Authenticating;
+        return Ok(Response::Authenticate("org.apache.cassandra.auth.PasswordAuthenticator".to_owned()));
+    }
+    *stage = Stage::Open;
+    Ok(Response::Ready)
+}
+
+/// Whether a SASL PLAIN token holds this name and password.
+fn is_login(token: &[u8], wanted: &super::Credentials) -> bool {
+    let mut parts = token.split(|byte| *byte == 0);
+    parts.next().is_some()
+        && parts.next() == Some(wanted.username.as_bytes())
+        && parts.next() == Some(wanted.password.as_bytes())
+        && parts.next().is_none()
+}

@@ -1,0 +1,220 @@
+//! A node's side of CQL connections.
+//!
+//! A [`Server`] belongs to one run of one node. Connections are anything that bytes can be read from and written
+//! to; whoever accepts them hands them over. Requests of a connection are carried out side by side, as in
+//! Cassandra: a client that hangs up, or waits no longer, leaves its requests running.
+
+mod batch;
+mod conditional;
+mod connection;
+mod paging;
+mod select;
+mod statement;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use md5::{Digest, Md5};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use crate::coordinator::Coordinator;
+use crate::cql::parse;
+use crate::plan::{Plan, Planned, TableLookup, plan};
+use crate::protocol::ServerError;
+use crate::protocol::frame::Limits;
+use crate::schema::{Schema, Table};
+use crate::system::AllTables;
+
+/// A name and a password that clients must bring.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The name.
+    pub username: String,
+    /// The password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// How a node serves its clients.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// What clients must bring; nothing if `None`.
+    pub credentials: Option<Credentials>,
+    /// How much of a request is kept in memory.
+    pub limits: Limits,
+    /// How many requests of one connection are carried out at once. More wait in the connection.
+    pub requests_per_connection: usize,
+    /// How many prepared statements are kept. The oldest go first.
+    pub prepared_statements: usize,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            credentials: None,
+            limits: Limits::default(),
+            requests_per_connection: 1024,
+            prepared_statements: 10_000,
+        }
+    }
+}
+
+/// A node's side of CQL connections. A clone is the same server.
+pub struct Server<C> {
+    inner: Arc<Inner<C>>,
+}
+
+impl<C> Clone for Server<C> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+pub(crate) struct Inner<C> {
+    coordinator: C,
+    options: ServerOptions,
+    prepared: Mutex<PreparedStatements>,
+    stopped: watch::Sender<bool>,
+}
+
+/// A prepared statement.
+pub(crate) struct PreparedStatement {
+    planned: Planned,
+    /// Its tables as they were when it was planned.
+    tables: Vec<Arc<Table>>,
+}
+
+impl PreparedStatement {
+    /// Whether its tables are still what they were: otherwise it has to be prepared again.
+    fn is_valid(&self, schema: &Schema) -> bool {
+        let all = AllTables(schema);
+        self.tables.iter().all(|table| {
+            let now = all.table(&table.keyspace, &table.name);
+            now.is_some_and(|now| {
+                Arc::ptr_eq(&now, table) || (now.id == table.id && now.columns == table.columns)
+            })
+        })
+    }
+}
+
+#[derive(Default)]
+struct PreparedStatements {
+    by_id: BTreeMap<Bytes, Arc<PreparedStatement>>,
+    /// Ids from the oldest on.
+    ages: VecDeque<Bytes>,
+}
+
+impl<C: Coordinator> Server<C> {
+    /// The server of a node.
+    pub fn new(coordinator: C, options: ServerOptions) -> Self {
+        let inner = Inner {
+            coordinator,
+            options,
+            prepared: Mutex::new(PreparedStatements::default()),
+            stopped: watch::channel(false).0,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Serves a connection until the client hangs up, says something that makes no sense, or the server is
+    /// stopped. Must be called within a tokio runtime: requests are tasks of their own.
+    ///
+    /// # Errors
+    /// If the connection breaks.
+    pub async fn serve<S>(&self, connection: S) -> std::io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        connection::serve(Arc::clone(&self.inner), connection).await
+    }
+
+    /// Ends all connections and all their requests, as the end of the node's process does.
+    pub fn stop(&self) {
+        self.inner.stopped.send_replace(true);
+    }
+
+    /// The node.
+    pub fn coordinator(&self) -> &C {
+        &self.inner.coordinator
+    }
+}
+
+impl<C: Coordinator> Inner<C> {
+    fn prepared(&self) -> MutexGuard<'_, PreparedStatements> {
+        // Nothing panics while it holds the lock half-way through a change.
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the server is stopped.
+    async fn stopped(&self) {
+        let mut stopped = self.stopped.subscribe();
+        // The sender lives as long as this does.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    }
+
+    /// Plans a statement for the schema as the node knows it.
+    fn plan(&self, query: &str, keyspace: Option<&str>) -> Result<(Planned, Arc<Schema>), ServerError> {
+        let parsed = parse(query)?;
+        let schema = self.coordinator.schema();
+        let planned = plan(parsed, &AllTables(&schema), keyspace)?;
+        Ok((planned, schema))
+    }
+
+    /// Prepares a statement. Returns its id: MD5 of the keyspace, if a name depends on it, and the text.
+    fn prepare(
+        &self,
+        query: &str,
+        keyspace: Option<&str>,
+    ) -> Result<(Bytes, Arc<PreparedStatement>), ServerError> {
+        let (planned, _) = self.plan(query, keyspace)?;
+        // Where every name is qualified, the session's keyspace makes no difference.
+        let depends = self.plan(query, None).is_err();
+        let mut hash = Md5::new();
+        if let Some(keyspace) = keyspace.filter(|_| depends) {
+            hash.update(keyspace.as_bytes());
+        }
+        hash.update(query.as_bytes());
+        let id = Bytes::copy_from_slice(&hash.finalize());
+        let tables = match &planned.plan {
+            Plan::Select(select) => vec![Arc::clone(select.table())],
+            Plan::Modification(statement) => vec![Arc::clone(statement.table())],
+            Plan::Batch(batch) => batch.statements.iter().map(|it| Arc::clone(it.table())).collect(),
+            Plan::Other(_) => Vec::new(),
+        };
+        let statement = Arc::new(PreparedStatement { planned, tables });
+        let mut prepared = self.prepared();
+        if prepared.by_id.insert(id.clone(), Arc::clone(&statement)).is_none() {
+            prepared.ages.push_back(id.clone());
+        }
+        while prepared.by_id.len() > self.options.prepared_statements.max(1) {
+            match prepared.ages.pop_front() {
+                Some(oldest) => prepared.by_id.remove(&oldest),
+                None => break,
+            };
+        }
+        Ok((id, statement))
+    }
+
+    /// A prepared statement that still fits the schema.
+    fn find_prepared(&self, id: &Bytes) -> Result<Arc<PreparedStatement>, ServerError> {
+        let schema = self.coordinator.schema();
+        let mut prepared = self.prepared();
+        match prepared.by_id.get(id) {
+            Some(statement) if statement.is_valid(&schema) => Ok(Arc::clone(statement)),
+            found => {
+                if found.is_some() {
+                    prepared.by_id.remove(id);
+                    prepared.ages.retain(|known| known != id);
+                }
+                Err(ServerError::Unprepared { id: id.clone() })
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Reads, page by page.
+
+use super::Inner;
+use super::paging::PagingState;
+use super::statement::Answer;
+use crate::coordinator::{Consistency, Coordinator};
+use crate::plan::{BoundSelect, Collector, Context, SelectPlan};
+use crate::protocol::{QueryParameters, Response, ResultMetadata, Rows, ServerError};
+use crate::schema::Schema;
+use crate::storage::{PartitionRange, ReadCommand, ReadResult, ResultPartition, Resume};
+use crate::system::{self, Knowledge};
+
+/// How many rows are read at once where the client does not see each.
+const INTERNAL_PAGE: u32 = 1000;
+
+/// How far a result has got.
+struct Progress {
+    /// How many more rows LIMIT allows.
+    remaining: u32,
+    /// How many more rows fit into the page.
+    room: u32,
+    /// The last row that was looked at.
+    last: Option<Resume>,
+    /// Rows of the last partition that were counted against PER PARTITION LIMIT.
+    in_partition: u32,
+}
+
+impl<C: Coordinator> Inner<C> {
+    pub(super) async fn select(
+        &self,
+        plan: &SelectPlan,
+        schema: &Schema,
+        context: &Context<'_>,
+        parameters: &QueryParameters,
+    ) -> Result<Answer, ServerError> {
+        if parameters.consistency == Consistency::Any {
+            return Err(ServerError::invalid("ANY ConsistencyLevel is only supported for writes"));
+        }
+        let now = self.coordinator.now();
+        let mut bound = plan.bind(context, now)?;
+        let page = parameters.page_size.and_then(|size| u32::try_from(size).ok()).filter(|size| *size > 0);
+        let mut collector = plan.collector(*context, now);
+        let mut paging_state = None;
+        if bound.merges {
+            if page.is_some() && !bound.commands.is_empty() {
+                return Err(ServerError::invalid(
+                    "Cannot page queries with both ORDER BY and a IN restriction on the partition key; you must \
+                     either remove the ORDER BY or the IN and sort client side, or disable paging for this query",
+                ));
+            }
+            self.merged(plan, bound, schema, context, parameters.consistency, &mut collector).await?;
+        } else {
+            let state = match &parameters.paging_state {
+                Some(bytes) => Some(PagingState::decode(bytes.clone(), plan.table())?),
+                None => None,
+            };
+            let aggregates = plan.is_aggregate();
+            // LIMIT and pages are about the rows of the result; an aggregate has one.
+            let limit = if aggregates { u32::MAX } else { bound.limit };
+            let mut progress = Progress {
+                remaining: state.as_ref().map_or(limit, |state| state.remaining),
+                room: if aggregates { u32::MAX } else { page.unwrap_or(u32::MAX) },
+                last: state.map(|state| state.resume),
+                in_partition: 0,
+            };
+            skip_done(&mut bound.commands, progress.last.as_ref())?;
+            let more = self
+                .pages(plan, bound, schema, context, parameters.consistency, &mut progress, &mut collector)
+                .await?;
+            if more && let Some(resume) = progress.last {
+                paging_state = Some(PagingState { resume, remaining: progress.remaining }.encode());
+            }
+        }
+        let rows = collector.finish()?;
+        let metadata = ResultMetadata { columns: plan.columns().to_vec(), paging_state };
+        let skip_metadata = parameters.skip_metadata;
+        Ok(Response::Rows(Rows { metadata, skip_metadata, rows }).into())
+    }
+
+    /// Reads until the page is full, LIMIT is reached or nothing is left. Says whether there may be more.
+    #[allow(clippy::too_many_arguments)]
+    async fn pages(
+        &self,
+        plan: &SelectPlan,
+        bound: BoundSelect,
+        schema: &Schema,
+        context: &Context<'_>,
+        consistency: Consistency,
+        progress: &mut Progress,
+        collector: &mut Collector<'_>,
+    ) -> Result<bool, ServerError> {
+        let filters = !plan.filters().is_empty();
+        let count = bound.commands.len();
+        for (at, mut command) in bound.commands.into_iter().enumerate() {
+            // Rows that a filter drops count for no limit, so the limit is applied here.
+            let per_partition = command.per_partition_limit;
+            if filters {
+                command.per_partition_limit = u32::MAX;
+            }
+            loop {
+                let wanted = progress.remaining.min(progress.room);
+                if wanted == 0 {
+                    return Ok(progress.remaining > 0);
+                }
+                command.limit = if filters || plan.is_aggregate() { INTERNAL_PAGE } else { wanted };
+                command.resume = progress.last.clone().filter(|last| match &command.partitions {
+                    PartitionRange::Key(key) => *key == last.key,
+                    PartitionRange::Tokens { .. } => true,
+                });
+                let result = self.read(plan, &command, schema, consistency).await?;
+                let limited = result.limited;
+                let before = progress.last.clone();
+                for partition in &result.partitions {
+                    if !take(plan, partition, context, per_partition, filters, progress, collector)? {
+                        return Ok(progress.remaining > 0);
+                    }
+                }
+                // A read that found nothing has nothing to go on from.
+                if !limited || progress.last == before {
+                    break;
+                }
+            }
+            if progress.remaining == 0 {
+                return Ok(false);
+            }
+            if progress.room == 0 {
+                // The last read of the last range ended where its rows did.
+                return Ok(at + 1 < count);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Reads all ranges and orders their rows together.
+    async fn merged(
+        &self,
+        plan: &SelectPlan,
+        bound: BoundSelect,
+        schema: &Schema,
+        context: &Context<'_>,
+        consistency: Consistency,
+        collector: &mut Collector<'_>,
+    ) -> Result<(), ServerError> {
+        let mut rows = Vec::new();
+        for mut command in bound.commands {
+            // Rows that a filter drops count for no limit.
+            command.limit = if plan.filters().is_empty() { bound.limit } else { u32::MAX };
+            let result = self.read(plan, &command, schema, consistency).await?;
+            for partition in result.partitions {
+                for (position, row) in partition.rows {
+                    let alone = ResultPartition {
+                        key: partition.key.clone(),
+                        static_row: partition.static_row.clone(),
+                        rows: vec![(position.clone(), row)],
+                    };
+                    rows.push((position.values().to_vec(), alone));
+                }
+            }
+        }
+        plan.sort(&mut rows);
+        let mut left = bound.limit;
+        for (_, partition) in &rows {
+            if left == 0 {
+                break;
+            }
+            plan.each_row(partition, context, |row| {
+                collector.add(row)?;
+                left -= 1;
+                Ok(left > 0)
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn read(
+        &self,
+        plan: &SelectPlan,
+        command: &ReadCommand,
+        schema: &Schema,
+        consistency: Consistency,
+    ) -> Result<ReadResult, ServerError> {
+        if system::is_system_table(plan.table()) {
+            let topology = self.coordinator.topology();
+            return Ok(system::read(plan.table(), command, &Knowledge { schema, topology: &topology }));
+        }
+        Ok(self.coordinator.read(command.clone(), consistency).await?)
+    }
+}
+
+/// Takes the rows of a partition as long as there is room. Says whether it took all.
+fn take(
+    plan: &SelectPlan,
+    partition: &ResultPartition,
+    context: &Context<'_>,
+    per_partition: u32,
+    filters: bool,
+    progress: &mut Progress,
+    collector: &mut Collector<'_>,
+) -> Result<bool, ServerError> {
+    let table = plan.table();
+    let same = progress.last.as_ref().is_some_and(|last| last.key == partition.key);
+    if !same {
+        progress.in_partition = 0;
+    } else if let Some(last) = &progress.last {
+        progress.in_partition = per_partition.saturating_sub(last.remaining_in_partition);
+    }
+    // Each row alone, so that the last one looked at is known whether it passes or not.
+    let mut views: Vec<ResultPartition> = partition
+        .rows
+        .iter()
+        .map(|row| ResultPartition {
+            key: partition.key.clone(),
+            static_row: partition.static_row.clone(),
+            rows: vec![row.clone()],
+        })
+        .collect();
+    if views.is_empty() {
+        views.push(partition.clone());
+    }
+    for view in &views {
+        if progress.room == 0 || progress.remaining == 0 {
+            return Ok(false);
+        }
+        let position = view.rows.first().map(|(position, _)| table.row(position.values().to_vec()));
+        if progress.in_partition < per_partition {
+            plan.each_row(view, context, |row| {
+                collector.add(row)?;
+                progress.remaining = progress.remaining.saturating_sub(1);
+                progress.room = progress.room.saturating_sub(1);
+                if filters {
+                    progress.in_partition += 1;
+                }
+                Ok(true)
+            })?;
+            if !filters {
+                progress.in_partition += 1;
+            }
+        }
+        let remaining_in_partition = match per_partition {
+            u32::MAX => u32::MAX,
+            limit => limit.saturating_sub(progress.in_partition),
+        };
+        progress.last = Some(Resume { key: partition.key.clone(), row: position, remaining_in_partition });
+    }
+    Ok(true)
+}
+
+/// Drops the ranges before the one that the page before ended in.
+fn skip_done(commands: &mut Vec<ReadCommand>, last: Option<&Resume>) -> Result<(), ServerError> {
+    let Some(last) = last else { return Ok(()) };
+    let place = commands.iter().position(|command| match &command.partitions {
+        PartitionRange::Key(key) => *key == last.key,
+        PartitionRange::Tokens { .. } => true,
+    });
+    match place {
+        Some(place) => {
+            commands.drain(..place);
+            Ok(())
+        }
+        None => Err(ServerError::Protocol("Invalid value for the paging state".to_owned())),
+    }
+}

@@ -1,0 +1,100 @@
+use simulated_cassandra::cluster::{Ending, Verb};
+use simulated_cassandra::coordinator::{Consistency, Coordinator, RequestError, WriteMode, WriteType};
+use simulated_cassandra::schema::Replication;
+
+use crate::world::{A, B, C, world};
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_one_partition_in_two_tables_is_one_message_to_each_replica() {
+    let world = world(|_| {}).await;
+    let seen = world.watch();
+    let batch =
+        vec![world.insert(1, 1, 1, 1), world.in_other(world.insert(1, 1, 1, 1)), world.insert(1, 2, 2, 1)];
+    world.on(A).write(batch, WriteMode::LoggedBatch, Consistency::All).await.expect("written");
+    let verbs: Vec<Verb> = seen
+        .lock()
+        .expect("not poisoned")
+        .iter()
+        .filter(|seen| seen.from == A)
+        .map(|seen| seen.verb)
+        .collect();
+    assert_eq!(verbs, [Verb::Write, Verb::Write]);
+    assert_eq!(world.peek(B, 1), [(1, 1), (2, 2)]);
+    assert!(world.cluster.peek(B, world.other.id, &world.key(1)).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unlogged_batch_of_several_partitions_may_be_unavailable_after_a_part_was_written() {
+    let world = world(|settings| settings.replication = Replication::Simple { factor: 1 }).await;
+    let (on_a, on_c) = (world.owned_by(A), world.owned_by(C));
+    world.end_and_notice(C, Ending::Kill).await;
+    let batch = vec![world.insert(on_a, 1, 1, 1), world.insert(on_c, 1, 1, 1)];
+    let unlogged = world.on(A).write(batch.clone(), WriteMode::UnloggedBatch, Consistency::One).await;
+    let consistency = Consistency::One;
+    assert_eq!(unlogged, Err(RequestError::Unavailable { consistency, required: 1, alive: 0 }));
+    world.pass(1.0).await;
+    assert_eq!(world.peek(A, on_a), [(1, 1)]);
+    // A logged one looks at all before it sends any.
+    let (on_b, on_c) = (world.owned_by(B), on_c);
+    let batch = vec![world.insert(on_b, 1, 1, 1), world.insert(on_c, 1, 1, 1)];
+    let logged = world.on(A).write(batch, WriteMode::LoggedBatch, Consistency::One).await;
+    assert_eq!(logged, Err(RequestError::Unavailable { consistency, required: 1, alive: 0 }));
+    world.pass(30.0).await;
+    assert_eq!(world.peek(B, on_b), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_logged_batch_whose_coordinator_died_half_way_is_completed_by_another_node() {
+    for (mode, completed) in [(WriteMode::LoggedBatch, true), (WriteMode::UnloggedBatch, false)] {
+        let world = world(|settings| settings.replication = Replication::Simple { factor: 1 }).await;
+        let (on_b, on_c) = (world.owned_by(B), world.owned_by(C));
+        let batch = vec![world.insert(on_b, 1, 1, 1), world.insert(on_c, 1, 1, 1)];
+        // The second message of the batch itself is never sent: the coordinator dies before.
+        world.lose(Verb::Write, C);
+        let error = world.on(A).write(batch, mode, Consistency::One).await.expect_err("timed out");
+        let RequestError::WriteTimeout { write_type, .. } = error else { panic!("{error:?}") };
+        assert_eq!(write_type, if completed { WriteType::Batch } else { WriteType::UnloggedBatch });
+        world.cluster.end(A, Ending::Kill);
+        world.links.mend_all();
+        assert_eq!((world.peek(B, on_b), world.peek(C, on_c)), (vec![(1, 1)], vec![]));
+        world.pass(60.0).await;
+        assert_eq!(!world.peek(C, on_c).is_empty(), completed, "{mode:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_log_that_is_not_acknowledged_is_told_apart() {
+    let world = world(|_| {}).await;
+    for node in [B, C] {
+        world.lose(Verb::StoreBatch, node);
+    }
+    let batch = vec![world.insert(1, 1, 1, 1), world.insert(2, 1, 1, 1)];
+    let error =
+        world.on(A).write(batch, WriteMode::LoggedBatch, Consistency::Quorum).await.expect_err("timed out");
+    assert!(
+        matches!(error, RequestError::WriteTimeout { write_type: WriteType::BatchLog, received: 0, .. }),
+        "{error:?}"
+    );
+    assert_eq!(world.peek(A, 1), [], "nothing is sent before the log is written");
+}
+
+#[tokio::test(start_paused = true)]
+async fn size_limits_are_for_batches_of_more_than_one_mutation() {
+    let world = world(|settings| settings.options.max_mutation_size = 200_000).await;
+    // Each row takes some 20 bytes.
+    let rows = |p: i32, count: i32| (0..count).map(move |c| (p, c)).collect::<Vec<_>>();
+    let batch =
+        |rows: Vec<(i32, i32)>| rows.into_iter().map(|(p, c)| world.insert(p, c, c, 1)).collect::<Vec<_>>();
+    let write = |rows| {
+        let batch = batch(rows);
+        let node = world.on(A);
+        async move { node.write(batch, WriteMode::UnloggedBatch, Consistency::Quorum).await }
+    };
+    assert_eq!(write(rows(1, 5000)).await, Ok(Vec::new()), "one partition of one table is exempt");
+    let two = [rows(1, 2500), rows(2, 2500)].concat();
+    assert_eq!(write(two).await, Err(RequestError::Invalid("Batch too large".to_owned())));
+    let warned = write([rows(1, 200), rows(2, 200)].concat()).await.expect("written");
+    assert!(warned.len() == 1 && warned[0].starts_with("Batch for [ks.t] is of size "), "{warned:?}");
+    let oversized = write(rows(1, 20_000)).await;
+    assert!(matches!(oversized, Err(RequestError::Invalid(_))), "{oversized:?}");
+}

@@ -1,0 +1,182 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+use simulated_cassandra::cluster::{NodeId, Verb};
+use simulated_cassandra::coordinator::{
+    ConditionalOutcome, ConditionalWrite, Consistency, Coordinator, Decision, RequestError, WriteType,
+};
+use simulated_cassandra::storage::Timestamp;
+
+use crate::world::{A, B, C, World, rows, world};
+
+/// UPDATE t SET v = v + 1 IF v = what it is; creates the row.
+async fn increment(world: &World, node: NodeId, p: i32) -> Result<i32, RequestError> {
+    let next = Arc::new(AtomicI32::new(0));
+    let decided = next.clone();
+    let mutation = world.set(p, 1, "v", 0, 0);
+    let update = move |value: i32, timestamp: Timestamp| {
+        let mut mutation = mutation.clone();
+        let partition = mutation.updates.values_mut().next().expect("one table");
+        let row = partition.rows.values_mut().next().expect("one row");
+        let cell = row.cells.get_mut("v").expect("one cell");
+        cell.timestamp = timestamp;
+        cell.value = Some(crate::world::int(value));
+        mutation
+    };
+    let write = ConditionalWrite {
+        table: world.table.id,
+        key: world.key(p),
+        read: world.select(p),
+        decide: move |found: &_, timestamp| {
+            let value = rows(found, "v").first().and_then(|(_, value)| *value).unwrap_or(0) + 1;
+            decided.store(value, Ordering::Relaxed);
+            Ok(Decision::Apply(update(value, timestamp)))
+        },
+    };
+    match world.on(node).write_if(write, Consistency::Serial, Consistency::Quorum).await? {
+        ConditionalOutcome::Applied => Ok(next.load(Ordering::Relaxed)),
+        ConditionalOutcome::Refused(_) => unreachable!("it always applies"),
+    }
+}
+
+/// INSERT IF NOT EXISTS.
+async fn insert_if_absent(
+    world: &World,
+    node: NodeId,
+    p: i32,
+    v: i32,
+) -> Result<ConditionalOutcome, RequestError> {
+    let mutation = world.insert(p, 1, v, 0);
+    let write = ConditionalWrite {
+        table: world.table.id,
+        key: world.key(p),
+        read: world.select(p),
+        decide: move |found: &_, timestamp| {
+            if !rows(found, "v").is_empty() {
+                return Ok(Decision::Refuse);
+            }
+            let mut mutation = mutation.clone();
+            for row in mutation.updates.values_mut().flat_map(|partition| partition.rows.values_mut()) {
+                row.liveness = row
+                    .liveness
+                    .map(|liveness| simulated_cassandra::storage::Liveness { timestamp, ..liveness });
+                row.cells.values_mut().for_each(|cell| cell.timestamp = timestamp);
+            }
+            Ok(Decision::Apply(mutation))
+        },
+    };
+    world.on(node).write_if(write, Consistency::Serial, Consistency::Quorum).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_inserts_if_not_exists_one_is_applied_and_the_others_see_it() {
+    let world = world(|_| {}).await;
+    let (a, b, c) = tokio::join!(
+        insert_if_absent(&world, A, 1, 1),
+        insert_if_absent(&world, B, 1, 2),
+        insert_if_absent(&world, C, 1, 3),
+    );
+    let outcomes = [a, b, c].map(|outcome| outcome.expect("an answer"));
+    let applied: Vec<usize> =
+        (0..3).filter(|place| outcomes[*place] == ConditionalOutcome::Applied).collect();
+    assert_eq!(applied.len(), 1, "{outcomes:?}");
+    let winner = applied[0] as i32 + 1;
+    for outcome in &outcomes {
+        if let ConditionalOutcome::Refused(found) = outcome {
+            assert_eq!(rows(found, "v"), [(1, Some(winner))]);
+        }
+    }
+    assert_eq!(world.read(A, 1, Consistency::Quorum).await, Ok(vec![(1, Some(winner))]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn conditional_increments_from_all_nodes_lose_none_and_double_none() {
+    for seed in 0..30 {
+        let world = world(|settings| settings.seed = seed).await;
+        // Of all Paxos messages and their answers an eighth is lost; the others overtake each other.
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        world.links.rule(move |envelope| {
+            let kind = envelope.answers.unwrap_or(envelope.verb);
+            let draw = random.next_u64();
+            matches!(kind, Verb::Prepare | Verb::Propose | Verb::Commit).then(|| match draw % 8 {
+                0 => Vec::new(),
+                _ => vec![Duration::from_micros(100 + (draw >> 32) % 20_000)],
+            })
+        });
+        let mut applied = Vec::new();
+        let mut unknown = 0;
+        for _ in 0..10 {
+            let (a, b, c) =
+                tokio::join!(increment(&world, A, 1), increment(&world, B, 1), increment(&world, C, 1));
+            for outcome in [a, b, c] {
+                match outcome {
+                    Ok(value) => applied.push(value),
+                    Err(RequestError::WriteTimeout { write_type, .. }) => {
+                        assert!(matches!(write_type, WriteType::Cas | WriteType::Simple));
+                        unknown += 1;
+                    }
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+        }
+        world.links.mend_all();
+        let found = world.on(C).read(world.select(1), Consistency::Serial).await.expect("read");
+        let last = rows(&found, "v").first().and_then(|(_, value)| *value).unwrap_or(0);
+        let distinct: std::collections::BTreeSet<i32> = applied.iter().copied().collect();
+        assert_eq!(distinct.len(), applied.len(), "seed {seed}: one value twice in {applied:?}");
+        assert!(applied.iter().all(|value| *value <= last), "seed {seed}: {applied:?} beyond {last}");
+        let (least, most) = (applied.len() as i32, (applied.len() + unknown) as i32);
+        assert!((least..=most).contains(&last), "seed {seed}: {last} after {least} and {unknown} unknown");
+        assert!(!applied.is_empty(), "seed {seed}: nothing was ever applied");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conditional_write_of_unknown_outcome_is_finished_by_the_next() {
+    let world = world(|_| {}).await;
+    // A's own vote is given, the others' answers are lost: they have accepted, and A does not know.
+    let lost = [world.lose_answers(Verb::Propose, B), world.lose_answers(Verb::Propose, C)];
+    let error = insert_if_absent(&world, A, 1, 1).await.expect_err("unknown");
+    assert!(matches!(error, RequestError::WriteTimeout { write_type: WriteType::Cas, .. }), "{error:?}");
+    for rule in lost {
+        world.links.remove(rule);
+    }
+    assert_eq!(world.read(B, 1, Consistency::All).await, Ok(vec![]), "not visible to plain reads");
+    match insert_if_absent(&world, B, 1, 2).await.expect("an answer") {
+        ConditionalOutcome::Refused(found) => assert_eq!(rows(&found, "v"), [(1, Some(1))]),
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proposal_that_some_accepted_and_most_refused_is_not_tried_again_but_unknown() {
+    let world = world(|_| {}).await;
+    // A's proposals take long. Meanwhile B gets a higher ballot promised by itself and C, and then stands still.
+    world.links.rule(|envelope| match (envelope.from, envelope.verb) {
+        (A, Verb::Propose) => Some(vec![Duration::from_millis(500)]),
+        (B, Verb::Prepare) if envelope.to == A => Some(Vec::new()),
+        (B, Verb::Read | Verb::ReadDigest) => Some(Vec::new()),
+        _ => None,
+    });
+    let second = async {
+        world.pass(0.1).await;
+        increment(&world, B, 1).await
+    };
+    let (first, second) = tokio::join!(increment(&world, A, 1), second);
+    assert_eq!(
+        first,
+        Err(RequestError::WriteTimeout {
+            consistency: Consistency::Serial,
+            received: 1,
+            block_for: 2,
+            write_type: WriteType::Cas
+        })
+    );
+    assert!(matches!(second, Err(RequestError::ReadTimeout { .. })), "{second:?}");
+    // Were A to try again, it would finish its own proposal first and then add one to it.
+    world.links.mend_all();
+    assert_eq!(increment(&world, C, 1).await, Ok(2), "the next one finishes it");
+}

@@ -1,0 +1,263 @@
+use simulated_cassandra::cluster::{Ending, Misbehaviour, Verb};
+use simulated_cassandra::coordinator::{
+    Consistency, Coordinator, FailureReason, RequestError, WriteMode, WriteType,
+};
+use simulated_cassandra::schema::{Replication, SchemaChange};
+use simulated_cassandra::storage::ReadCommand;
+
+use crate::world::{A, B, C, START, rows, world};
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_timed_out_may_have_happened() {
+    let world = world(|_| {}).await;
+    world.lose_answers(Verb::Write, B);
+    world.lose_answers(Verb::Write, C);
+    let error =
+        world.write(A, world.insert(1, 1, 1, 1), Consistency::Quorum).await.expect_err("too few answers");
+    let write_type = WriteType::Simple;
+    assert_eq!(
+        error,
+        RequestError::WriteTimeout {
+            consistency: Consistency::Quorum,
+            received: 1,
+            block_for: 2,
+            write_type
+        }
+    );
+    for node in [A, B, C] {
+        assert_eq!(world.peek(node, 1), [(1, 1)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_its_client_gave_up_goes_on() {
+    let world = world(|_| {}).await;
+    let node = world.on(A);
+    let write = node.write(vec![world.insert(1, 1, 1, 1)], WriteMode::Single, Consistency::All);
+    let gave_up = tokio::time::timeout(std::time::Duration::from_micros(200), write).await;
+    assert!(gave_up.is_err());
+    world.pass(1.0).await;
+    assert_eq!(world.peek(C, 1), [(1, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_duplicate_overwrites_a_newer_value_unless_timestamps_are_the_clients() {
+    let world = world(|_| {}).await;
+    // The same statement again, through another coordinator, after the client wrote 2.
+    for (node, p, v, timestamp) in [(A, 1, 1, None), (A, 1, 2, None), (B, 1, 1, None)] {
+        let timestamp = timestamp.unwrap_or_else(|| world.on(node).timestamp());
+        world.write(node, world.insert(p, 1, v, timestamp), Consistency::Quorum).await.expect("written");
+        world.pass(0.1).await;
+    }
+    assert_eq!(world.read(C, 1, Consistency::Quorum).await, Ok(vec![(1, Some(1))]));
+    for (node, v, timestamp) in [(A, 1, 10), (A, 2, 20), (B, 1, 10)] {
+        world.write(node, world.insert(2, 1, v, timestamp), Consistency::Quorum).await.expect("written");
+    }
+    assert_eq!(world.read(C, 2, Consistency::Quorum).await, Ok(vec![(1, Some(2))]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn unavailable_comes_only_once_gossip_has_noticed() {
+    let world = world(|_| {}).await;
+    world.cluster.end(B, Ending::Kill);
+    world.cluster.end(C, Ending::Kill);
+    let early = world.write(A, world.insert(1, 1, 1, 1), Consistency::Quorum).await;
+    assert!(matches!(early, Err(RequestError::WriteTimeout { received: 1, block_for: 2, .. })), "{early:?}");
+    world.pass(12.0).await;
+    let late = world.write(A, world.insert(1, 1, 1, 1), Consistency::Quorum).await;
+    assert_eq!(
+        late,
+        Err(RequestError::Unavailable { consistency: Consistency::Quorum, required: 2, alive: 1 })
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_not_heard_is_down_for_those_that_do_not_hear_it_only() {
+    let world = world(|_| {}).await;
+    world.links.cut(A, B);
+    world.pass(15.0).await;
+    assert!(!world.cluster.believes_alive(B, A));
+    assert!(world.cluster.believes_alive(A, B));
+    assert!(world.cluster.believes_alive(C, A));
+    world.links.mend(A, B);
+    world.cluster.settled().await;
+    assert!(world.cluster.believes_alive(B, A));
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_that_refuse_are_counted_and_named() {
+    let world = world(|_| {}).await;
+    for node in [B, C] {
+        world.cluster.misbehave(node, Misbehaviour { refuse_writes: true, ..Misbehaviour::default() });
+    }
+    let error = world.write(A, world.insert(1, 1, 1, 1), Consistency::Quorum).await.expect_err("refused");
+    let RequestError::WriteFailure { received, block_for, failures, .. } = error else { panic!("{error:?}") };
+    assert!(received <= 1 && block_for == 2);
+    let named: Vec<String> = failures.keys().map(ToString::to_string).collect();
+    assert_eq!(named, ["127.0.0.2", "127.0.0.3"]);
+    assert!(failures.values().all(|reason| *reason == FailureReason::Unknown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overloaded_coordinator_says_so() {
+    let world = world(|settings| settings.options.max_requests = 1).await;
+    let node = world.on(A);
+    let write = |c| node.write(vec![world.insert(1, c, 1, 1)], WriteMode::Single, Consistency::All);
+    let (first, second) = tokio::join!(write(1), write(2));
+    assert_eq!(first, Ok(Vec::new()));
+    assert!(matches!(second, Err(RequestError::Overloaded(_))), "{second:?}");
+    assert_eq!(world.write(A, world.insert(1, 2, 1, 1), Consistency::All).await, Ok(Vec::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_duplicated_acknowledgement_counts_once() {
+    let world = world(|_| {}).await;
+    world.lose(Verb::Write, C);
+    world.links.rule(|envelope| {
+        let delay = std::time::Duration::from_millis(1);
+        (envelope.answers == Some(Verb::Write)).then(|| vec![delay, delay, delay])
+    });
+    let error = world.write(A, world.insert(1, 1, 1, 1), Consistency::All).await;
+    assert!(matches!(error, Err(RequestError::WriteTimeout { received: 2, block_for: 3, .. })), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_ignores_a_write_whose_coordinator_has_given_up() {
+    let world = world(|_| {}).await;
+    world.links.rule(|envelope| {
+        (envelope.verb == Verb::Write && envelope.to == C).then(|| vec![std::time::Duration::from_secs(3)])
+    });
+    assert_eq!(world.write(A, world.insert(1, 1, 1, 1), Consistency::Quorum).await, Ok(Vec::new()));
+    world.pass(10.0).await;
+    assert_eq!(world.peek(C, 1), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_writes_merge_cell_by_cell_into_a_row_that_nobody_wrote() {
+    let world = world(|_| {}).await;
+    for (v, w, v_at, w_at) in [(12, 90, 2, 1), (10, 100, 1, 2)] {
+        world.write(A, world.set(1, 1, "v", v, v_at), Consistency::All).await.expect("written");
+        world.write(A, world.set(1, 1, "w", w, w_at), Consistency::All).await.expect("written");
+    }
+    let result = world.on(B).read(world.select(1), Consistency::All).await.expect("read");
+    assert_eq!((rows(&result, "v"), rows(&result, "w")), (vec![(1, Some(12))], vec![(1, Some(100))]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_clients_timestamp_a_fast_clock_shadows_later_writes() {
+    let world = world(|_| {}).await;
+    world.clocks[1].step(5_000_000);
+    world.write(B, world.insert(1, 1, 1, world.on(B).timestamp()), Consistency::All).await.expect("written");
+    world.pass(1.0).await;
+    world
+        .write(A, world.insert(1, 1, 2, world.on(A).timestamp()), Consistency::All)
+        .await
+        .expect("acknowledged");
+    assert_eq!(world.read(C, 1, Consistency::All).await, Ok(vec![(1, Some(1))]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nodes_timestamps_rise_even_when_its_clock_steps_back_or_stands_still() {
+    let world = world(|_| {}).await;
+    world.clocks[0].quantize(1_000_000);
+    let first = world.on(A).timestamp();
+    assert_eq!((first - START) % 1_000_000, 0);
+    assert_eq!(world.on(A).timestamp(), first + 1);
+    world.clocks[0].step(-60_000_000);
+    assert_eq!(world.on(A).timestamp(), first + 2);
+    world.cluster.end(A, Ending::Kill);
+    world.start(A).await;
+    assert!(world.on(A).timestamp() < first, "only a restart forgets");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_with_a_wall_clocks_timestamp_shadows_small_timestamps_until_it_is_purged() {
+    let world = world(|settings| settings.table.gc_grace_seconds = 100).await;
+    world.write(A, world.insert(1, 1, 1, 7), Consistency::All).await.expect("written");
+    world.write(A, world.delete(1, 1, world.on(A).timestamp()), Consistency::All).await.expect("deleted");
+    world.write(A, world.insert(1, 1, 2, 8), Consistency::All).await.expect("acknowledged");
+    assert_eq!(world.read(A, 1, Consistency::All).await, Ok(vec![]));
+    world.pass(110.0).await;
+    for node in [A, B, C] {
+        world.cluster.compact(node);
+    }
+    world.write(A, world.insert(1, 1, 3, 8), Consistency::All).await.expect("written");
+    assert_eq!(world.read(A, 1, Consistency::All).await, Ok(vec![(1, Some(3))]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_overwrite_leaves_nothing_rather_than_what_was_before() {
+    let world = world(|_| {}).await;
+    world.write(A, world.insert(1, 1, 1, 1), Consistency::All).await.expect("written");
+    world.write(A, world.insert_ttl(1, 1, 2, 2, 10), Consistency::All).await.expect("written");
+    assert_eq!(world.read(A, 1, Consistency::All).await, Ok(vec![(1, Some(2))]));
+    world.pass(11.0).await;
+    assert_eq!(world.read(A, 1, Consistency::All).await, Ok(vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_table_is_unknown_to_nodes_that_have_not_heard_of_it() {
+    let world = world(|_| {}).await;
+    for node in [B, C] {
+        world.links.cut(A, node);
+    }
+    let new = std::sync::Arc::new(simulated_cassandra::schema::Table {
+        id: simulated_cassandra::schema::TableId(3),
+        name: "late".into(),
+        ..(*world.table).clone()
+    });
+    world.on(A).change_schema(SchemaChange::PutTable(new.clone())).await.expect("changed here");
+    assert!(world.on(A).schema().table("ks", "late").is_some());
+    assert!(world.on(B).schema().table("ks", "late").is_none());
+    assert_ne!(world.on(A).schema().version, world.on(B).schema().version);
+    world.links.mend_all();
+    let mut mutation = world.insert(1, 1, 1, 1);
+    let update = mutation.updates.remove(&world.table.id).expect("its update");
+    mutation.updates.insert(new.id, update);
+    let error = world.write(A, mutation.clone(), Consistency::Quorum).await.expect_err("unknown to two");
+    let RequestError::WriteFailure { failures, .. } = error else { panic!("{error:?}") };
+    assert!(failures.values().all(|reason| *reason == FailureReason::IncompatibleSchema));
+    // Gossip tells of the version, and the others ask.
+    world.pass(3.0).await;
+    assert_eq!(world.on(A).schema().version, world.on(B).schema().version);
+    world.write(A, mutation, Consistency::All).await.expect("known to all");
+    let read = ReadCommand::of_partition(new.id, world.key(1), world.on(A).now());
+    assert_eq!(rows(&world.on(B).read(read, Consistency::All).await.expect("read"), "v"), [(1, Some(1))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn quotas_of_data_centres_are_counted_apart() {
+    let world = world(|settings| {
+        settings.options.nodes[0].data_center = "dc2".to_owned();
+        let factors = [("dc1".to_owned(), 2), ("dc2".to_owned(), 1)].into();
+        settings.replication = Replication::NetworkTopology { factors };
+    })
+    .await;
+    world.end_and_notice(C, Ending::Kill).await;
+    let write = |node, consistency| world.write(node, world.insert(1, 1, 1, 1), consistency);
+    let unavailable =
+        |consistency, required, alive| Err(RequestError::Unavailable { consistency, required, alive });
+    // One of one in A's data centre, one of two in B's.
+    assert_eq!(write(A, Consistency::LocalQuorum).await, Ok(Vec::new()));
+    assert_eq!(write(B, Consistency::LocalQuorum).await, unavailable(Consistency::LocalQuorum, 2, 1));
+    assert_eq!(write(B, Consistency::LocalOne).await, Ok(Vec::new()));
+    assert_eq!(write(A, Consistency::EachQuorum).await, unavailable(Consistency::EachQuorum, 3, 2));
+    assert_eq!(write(A, Consistency::Quorum).await, Ok(Vec::new()));
+    let read = |node, consistency| world.read(node, 1, consistency);
+    assert_eq!(read(A, Consistency::LocalQuorum).await, Ok(vec![(1, Some(1))]));
+    assert!(matches!(
+        read(B, Consistency::LocalQuorum).await,
+        Err(RequestError::Unavailable { alive: 1, .. })
+    ));
+    assert!(matches!(
+        read(A, Consistency::EachQuorum).await,
+        Err(RequestError::Unavailable { required: 3, .. })
+    ));
+    world.start(C).await;
+    assert_eq!(write(A, Consistency::EachQuorum).await, Ok(Vec::new()));
+    world.end_and_notice(A, Ending::Kill).await;
+    // Two of three are alive, but none in one of the data centres.
+    assert_eq!(write(B, Consistency::Quorum).await, Ok(Vec::new()));
+    assert!(matches!(write(B, Consistency::EachQuorum).await, Err(RequestError::Unavailable { .. })));
+    assert!(write(B, Consistency::LocalQuorum).await.is_ok());
+}

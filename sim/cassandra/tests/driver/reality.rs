@@ -1,0 +1,51 @@
+//! Statements and what Cassandra 5.0.5 said to each, held against the simulation.
+
+use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
+
+use crate::nodes::Nodes;
+
+/// The text of an error as the server sent it, with its code.
+fn told(error: &ExecutionError) -> String {
+    match error {
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, message)) => {
+            format!("{} {message}", code(error))
+        }
+        other => panic!("not an answer of the server: {other}"),
+    }
+}
+
+fn code(error: &DbError) -> &'static str {
+    match error {
+        DbError::SyntaxError => "syntax",
+        DbError::Invalid => "invalid",
+        DbError::AlreadyExists { .. } => "exists",
+        DbError::Unauthorized => "unauthorized",
+        DbError::ConfigError => "configuration",
+        _ => "other",
+    }
+}
+
+/// `tests/data/refusals.txt` was made by sending its statements to Cassandra 5.0.5, one after another: after `> `
+/// comes the statement, in the next line `ok` or the kind and the text of the error.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_are_accepted_and_refused_as_by_cassandra_in_the_same_words() {
+    let nodes = Nodes::start(1).await;
+    let session = nodes.session().await;
+    let script = include_str!("../data/refusals.txt");
+    let mut lines = script.lines().filter(|line| !line.starts_with('#'));
+    let mut different = Vec::new();
+    let mut count = 0;
+    while let (Some(statement), Some(expected)) = (lines.next(), lines.next()) {
+        let statement = statement.strip_prefix("> ").expect("a statement");
+        let found = match session.query_unpaged(statement, &[]).await {
+            Ok(_) => "ok".to_owned(),
+            Err(error) => told(&error),
+        };
+        if found != expected {
+            different.push(format!("{statement}\n  Cassandra:  {expected}\n  simulation: {found}"));
+        }
+        count += 1;
+    }
+    assert!(count > 150, "only {count} statements");
+    assert!(different.is_empty(), "{} of {count} differ:\n{}", different.len(), different.join("\n"));
+}
