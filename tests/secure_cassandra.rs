@@ -1,5 +1,7 @@
 //! TLS and passwords, on a real Cassandra that wants both.
 
+#[path = "common/cluster.rs"]
+mod cluster;
 // Its own session speaks no TLS.
 #[allow(dead_code)]
 #[path = "common/cassandra.rs"]
@@ -9,6 +11,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 
+use cluster::Cluster;
 use exactlyonce::secret::Secret;
 use exactlyonce::store::cassandra::{
     CassandraOptions, CassandraStore, ConnectError, Credentials, Tls, apply_schema, check_schema,
@@ -25,7 +28,7 @@ fn named(all: &BTreeMap<String, String>, name: &str) -> String {
 
 /// Options that are right, of the user who may do everything or of the one who may do nothing.
 fn options(user: &str) -> CassandraOptions {
-    let all = services::environment();
+    let all = Cluster::running().env;
     let password = std::fs::read_to_string(named(&all, &format!("{user}_PASSWORD_FILE"))).unwrap();
     CassandraOptions {
         tls: Some(Tls { ca_file: Some(named(&all, "CA_PEM").into()), ..Tls::default() }),
@@ -71,7 +74,7 @@ async fn with_the_right_certificate_and_password_everything_works() {
     let options = options("CASSANDRA");
     apply_schema(&options, &services::replication(&options), LAYOUT).await.unwrap();
     // A certificate of the client's own does no harm where none is asked for.
-    let pem = PathBuf::from(named(&services::environment(), "DIR")).join("security/server.pem");
+    let pem = PathBuf::from(named(&Cluster::running().env, "DIR")).join("security/server.pem");
     let mut with_certificate = options.clone();
     if let Some(tls) = &mut with_certificate.tls {
         (tls.certificate_file, tls.key_file) = (Some(pem.clone()), Some(pem));
@@ -87,7 +90,7 @@ async fn with_the_right_certificate_and_password_everything_works() {
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1 --secure"]
 async fn a_node_whose_authority_is_not_trusted_is_refused() {
-    let ca_file = Some(named(&services::environment(), "WRONG_CA_PEM").into());
+    let ca_file = Some(named(&Cluster::running().env, "WRONG_CA_PEM").into());
     let text = refused(&with_tls(Tls { ca_file, ..Tls::default() })).await;
     assert_says(&text, &["no trusted TLS connection", "certificate verify failed"]);
     // Nor does the system trust it.
@@ -164,7 +167,7 @@ async fn without_tls_there_is_no_connection() {
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1 --secure"]
 async fn files_that_cannot_be_used_are_named() {
-    let security = PathBuf::from(named(&services::environment(), "DIR")).join("security");
+    let security = PathBuf::from(named(&Cluster::running().env, "DIR")).join("security");
     let (missing, pem, ca_key) =
         (security.join("missing.pem"), security.join("server.pem"), security.join("ca.key"));
     let missing_name = missing.display().to_string();

@@ -12,6 +12,8 @@
 //!   start to its end, with few and with many stored rows.
 
 mod bare;
+#[path = "../../tests/common/cluster.rs"]
+mod cluster;
 mod run;
 mod services;
 

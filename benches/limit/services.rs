@@ -1,7 +1,5 @@
 //! The services that are measured, and what is in them.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use exactlyonce::binding::{self, Facts, Origin};
@@ -14,6 +12,7 @@ use exactlyonce::store::cassandra::{self, CassandraOptions, CassandraStore};
 use scylla::client::session_builder::SessionBuilder;
 
 use crate::Outcome;
+use crate::cluster::Cluster;
 
 /// Partitions of the topics.
 pub const PARTITIONS: i32 = 3;
@@ -29,19 +28,11 @@ pub struct Services {
 impl Services {
     /// Asks the script that starts them.
     pub fn find() -> Outcome<Self> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/local/cluster");
-        let output = Command::new(&script).arg("env").output()?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        let value = |name: &str| {
-            let line = said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            line.map(|value| value.trim_matches(['\'', '"']).to_owned()).filter(|value| !value.is_empty())
-        };
-        match (value("KAFKA"), value("CASSANDRA")) {
-            (Some(kafka), Some(nodes)) if output.status.success() => {
-                Ok(Self { kafka, cassandra: nodes.split(',').map(str::to_owned).collect() })
-            }
-            _ => Err("no services: start them with docker/local/cluster up".into()),
-        }
+        let cluster = Cluster::find()?;
+        Ok(Self {
+            kafka: cluster.addresses("KAFKA", 1)?.join(","),
+            cassandra: cluster.addresses("CASSANDRA", 1)?,
+        })
     }
 
     fn broker(&self) -> Outcome<KafkaBroker> {

@@ -1,7 +1,5 @@
 //! Keyspaces of their own for tests on a real Cassandra, which `docker/local/cluster` starts.
 
-use std::collections::BTreeMap;
-use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -12,23 +10,11 @@ use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 
-/// What the running cluster says of itself. Panics where none runs: such a test must not pass.
-pub(crate) fn environment() -> BTreeMap<String, String> {
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/local/cluster");
-    let output = Command::new(program).arg("env").output().expect("docker/local/cluster can be run");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "no services run; docker/local/cluster up starts them: {errors}");
-    let lines = String::from_utf8(output.stdout).expect("its lines are text");
-    let pair = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
-    lines.lines().filter_map(pair).collect()
-}
+use crate::cluster::Cluster;
 
 /// The nodes, `host:port`.
 pub(crate) fn nodes() -> Vec<String> {
-    let all = environment().remove("CASSANDRA").unwrap_or_default();
-    let nodes: Vec<String> = all.split(',').filter(|node| !node.is_empty()).map(str::to_owned).collect();
-    assert!(!nodes.is_empty(), "no Cassandra runs: docker/local/cluster up --cassandra 1 starts one");
-    nodes
+    Cluster::running().addresses("CASSANDRA", 1).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Options for a keyspace that nobody else uses.

@@ -1,29 +1,17 @@
 //! Topics of their own for tests on a real Kafka, which `docker/local/cluster` starts.
 
-use std::collections::BTreeMap;
-use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use exactlyonce::broker::kafka::{KafkaBroker, KafkaConsumer, KafkaOptions};
 use exactlyonce::broker::{Broker, BrokerError, Fetched, LogOffsets, NewRecord, Producer, Topic};
 
-/// What the running cluster says of itself. Panics where none runs: such a test must not pass.
-pub(crate) fn environment() -> BTreeMap<String, String> {
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/local/cluster");
-    let output = Command::new(program).arg("env").output().expect("docker/local/cluster can be run");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "no services run; docker/local/cluster up starts them: {errors}");
-    let lines = String::from_utf8(output.stdout).expect("its lines are text");
-    let pair = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
-    lines.lines().filter_map(pair).collect()
-}
+use crate::cluster::Cluster;
 
 /// Options for the running cluster.
 pub(crate) fn options() -> KafkaOptions {
-    let servers = environment().remove("KAFKA").unwrap_or_default();
-    assert!(!servers.is_empty(), "no Kafka runs: docker/local/cluster up --kafka 3 starts it");
-    KafkaOptions::new(servers)
+    let brokers = Cluster::running().addresses("KAFKA", 1).unwrap_or_else(|error| panic!("{error}"));
+    KafkaOptions::new(brokers.join(","))
 }
 
 /// A broker on which this test's topics and groups have names of their own. Only the real cluster shares them

@@ -11,12 +11,13 @@
 //! What a case observed must be what `docs/contract.md` says of it. With `EXACTLYONCE_CONTRACT_WRITE=1` in the
 //! environment, the document is written instead.
 
-#[cfg(feature = "cassandra")]
 mod cassandra;
+#[cfg(feature = "cassandra")]
+#[path = "../common/cluster.rs"]
+mod cluster;
 mod document;
 #[cfg(feature = "kafka")]
 mod kafka;
-mod real;
 mod runner;
 mod suite;
 

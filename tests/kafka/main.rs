@@ -1,5 +1,7 @@
 //! The Kafka driver: against librdkafka's own mock cluster, which needs no service, and against the real thing.
 
+#[path = "../common/cluster.rs"]
+mod cluster;
 mod mock;
 mod real;
 #[cfg(feature = "tls")]

@@ -9,14 +9,15 @@ use exactlyonce::broker::{Broker, BrokerError, Consumer, Delivery, NewRecord, Pr
 use exactlyonce::secret::Secret;
 use tokio::time::timeout;
 
-use crate::services::{self, Own};
+use crate::cluster::Cluster;
+use crate::services::Own;
 
 /// What `docker/local/cluster up --secure` made.
 struct Secure(BTreeMap<String, String>);
 
 impl Secure {
     fn new() -> Self {
-        let environment = services::environment();
+        let environment = Cluster::running().env;
         assert!(environment.contains_key("CA_PEM"), "not secure: docker/local/cluster up --kafka 1 --secure");
         Self(environment)
     }

@@ -13,6 +13,8 @@
 
 #![cfg(unix)]
 
+#[path = "../common/cluster.rs"]
+mod cluster;
 mod pipeline;
 mod services;
 mod trouble;

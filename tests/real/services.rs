@@ -1,10 +1,9 @@
-//! The services, through the script that starts them.
+//! The services, three of each.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use crate::cluster::Cluster;
 
 pub struct Services {
-    script: PathBuf,
+    cluster: Cluster,
     pub kafka: String,
     pub cassandra: String,
 }
@@ -13,22 +12,11 @@ impl Services {
     /// # Panics
     /// Unless three brokers and three nodes were started.
     pub fn find() -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/local/cluster");
-        let output = Command::new(&script).arg("env").output().expect("the script runs");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let value = |name: &str| {
-            let line = said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            line.unwrap_or_default().trim_matches(['\'', '"']).to_owned()
-        };
-        let (kafka, cassandra) = (value("KAFKA"), value("CASSANDRA"));
-        for services in [&kafka, &cassandra] {
-            assert_eq!(
-                services.split(',').filter(|address| !address.is_empty()).count(),
-                3,
-                "needs services: docker/local/cluster up --kafka 3 --cassandra 3"
-            );
-        }
-        Self { script, kafka, cassandra }
+        let cluster = Cluster::running();
+        let three =
+            |name: &str| cluster.addresses(name, 3).unwrap_or_else(|error| panic!("{error}")).join(",");
+        let (kafka, cassandra) = (three("KAFKA"), three("CASSANDRA"));
+        Self { cluster, kafka, cassandra }
     }
 
     /// Runs the script.
@@ -36,9 +24,7 @@ impl Services {
     /// # Panics
     /// If it fails.
     pub fn run(&self, arguments: &[&str]) {
-        let output = Command::new(&self.script).args(arguments).output().expect("the script runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {said}");
+        self.cluster.run(arguments).unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Starts what is down, resumes what is paused, and waits until everything answers.

@@ -18,10 +18,10 @@ use scylla::client::session_builder::SessionBuilder;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use crate::cluster::Cluster;
+
 /// The longest that anything here may take.
 const PATIENCE: Duration = Duration::from_secs(240);
-
-const CLUSTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/local/cluster");
 
 /// Tests share the services; one that stops a node has them for itself.
 static SERVICES: RwLock<()> = RwLock::new(());
@@ -35,11 +35,8 @@ pub fn alone() -> RwLockWriteGuard<'static, ()> {
 }
 
 /// Runs the script that starts and stops the services. Panics where there are none: such a test must not pass.
-pub fn cluster(arguments: &[&str]) -> String {
-    let output = Command::new(CLUSTER).args(arguments).output().expect("docker/local/cluster can be run");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "no services? `docker/local/cluster up` starts them: {errors}");
-    String::from_utf8(output.stdout).expect("its lines are text")
+pub fn cluster(arguments: &[&str]) {
+    Cluster::running().run(arguments).unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// What the program said.
@@ -84,13 +81,10 @@ impl World {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
         let name = format!("services_{now:x}_{}_{number}", std::process::id());
-        let lines = cluster(&["env"]);
-        let value = |name: &str| {
-            let value = lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            value.unwrap_or_else(|| panic!("the cluster does not say its {name}: {lines}")).to_owned()
-        };
-        let (kafka, cassandra) = (value("KAFKA"), value("CASSANDRA"));
-        assert!(!kafka.is_empty() && !cassandra.is_empty(), "one of each must run: docker/local/cluster up");
+        let services = Cluster::running();
+        let addresses =
+            |name: &str| services.addresses(name, 1).unwrap_or_else(|error| panic!("{error}")).join(",");
+        let (kafka, cassandra) = (addresses("KAFKA"), addresses("CASSANDRA"));
         let points: Vec<&str> = cassandra.split(',').collect();
         let configuration = format!(
             "topic = '{name}'\n[broker]\nkind = '{broker}'\n[store]\nkind = '{store}'\nkeyspace = '{name}'\n\

@@ -1,6 +1,8 @@
 //! The program on a real Kafka and a real Cassandra, one of each. They run as `docker/local/cluster up` starts
 //! them; without them these tests fail. `cargo test --test services -- --ignored` takes about three minutes.
 
+#[path = "../common/cluster.rs"]
+mod cluster;
 mod harness;
 mod outages;
 mod pipeline;

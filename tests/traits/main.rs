@@ -4,6 +4,9 @@
 mod broker;
 #[cfg(feature = "cassandra")]
 mod cassandra;
+#[cfg(any(feature = "kafka", feature = "cassandra"))]
+#[path = "../common/cluster.rs"]
+mod cluster;
 #[cfg(feature = "embedded")]
 mod embedded;
 #[cfg(feature = "kafka")]

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::client::{Client, keyspace_of};
 use super::world::{self, Verb};
-use crate::real::Cluster;
+use crate::cluster::Cluster;
 use crate::suite;
 
 /// Three nodes of `docker/local/cluster`.

@@ -26,7 +26,7 @@ use tokio::runtime::Runtime;
 use self::link::Proxies;
 use self::producer::{RealProducer, refusal, refusal_of_code};
 use super::world::{Client, NODES, PartitionState, ProducerOptions, Protocol, Refusal, Verb, World};
-use crate::real::Cluster;
+use crate::cluster::Cluster;
 use crate::suite;
 
 const PATIENCE: Duration = Duration::from_secs(15);

@@ -1,4 +1,7 @@
-//! The real services, as `docker/local/cluster` runs them.
+//! The real services, as `docker/local/cluster` runs them: for every test and benchmark that needs some.
+
+// Each program calls what it needs.
+#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,12 +20,16 @@ impl Cluster {
     pub fn find() -> Result<Self, String> {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docker/local/cluster");
         let mut cluster = Self { script, env: BTreeMap::new() };
-        let start =
-            "the services of this test are started by: docker/local/cluster up --kafka 3 --cassandra 3";
+        let start = "no services run; docker/local/cluster up starts them";
         let env = cluster.run(&["env"]).map_err(|error| format!("{error}\n{start}"))?;
         let lines = env.lines().filter_map(|line| line.split_once('='));
         cluster.env = lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         Ok(cluster)
+    }
+
+    /// Likewise, for a test: panics where none runs, for such a test must not pass.
+    pub fn running() -> Self {
+        Self::find().unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The addresses of a service's nodes; an error if there are fewer than `least`.
