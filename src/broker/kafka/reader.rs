@@ -18,6 +18,8 @@ use crate::event::Record;
 const PIECE: usize = 500;
 /// A partition that nobody read for so long is fetched no more.
 pub(super) const REST: Duration = Duration::from_secs(5);
+/// A reading that has brought nothing for so long asks whether there is anything, and again after twice as long.
+const NOTHING: Duration = Duration::from_millis(250);
 /// How often a topic that is said not to exist is asked for again: brokers hear of a new topic, and of
 /// everything when they come up, one after another.
 const UNKNOWN_ASKED: u32 = 5;
@@ -140,7 +142,8 @@ impl Reader {
         let Some(place) = shared.as_mut() else {
             return Ok(Fetched { records: Vec::new(), next_offset: offset });
         };
-        let read = place.read(max_records.max(1), max_bytes, self.wait);
+        let nothing = |left| self.nothing_to_read(topic, partition, offset, left);
+        let read = place.read(max_records.max(1), max_bytes, self.wait, nothing);
         // At the end there is nothing to go on with: the next reading begins anew and is told of the end
         // again. After an error nothing is known.
         if !matches!(read, Ok((_, false))) {
@@ -150,6 +153,20 @@ impl Reader {
             Ok((fetched, _)) => Ok(fetched),
             Err(error) => Err(self.failed(error, topic, partition, offset)),
         }
+    }
+
+    /// True if the log goes up to `offset` or beyond, and nothing from there on is decided: a transaction that
+    /// began before is open. librdkafka tells an end only to who stands right at it.
+    fn nothing_to_read(&self, topic: &str, partition: i32, offset: i64, wait: Duration) -> bool {
+        // In this order: what is decided grows, so the second answer cannot make up for the first.
+        let committed = self.client.offsets(topic, partition, wait);
+        let looked = committed.and_then(|(_, committed)| {
+            Ok(committed <= offset && self.client.high_watermark(topic, partition, wait)? >= offset)
+        });
+        looked.unwrap_or_else(|error| {
+            tracing::debug!(topic, partition, offset, %error, "it is not known whether there is anything to read");
+            false
+        })
     }
 
     fn begin(&self, topic: &str, partition: i32, offset: i64) -> Result<Place, KafkaError> {
@@ -245,14 +262,18 @@ impl Drop for Reader {
 }
 
 impl Place {
-    /// Reads on, and says whether the log's end was reached.
+    /// Reads on, and says whether the log's end was reached. `nothing` is asked, now and then, while nothing comes,
+    /// and told how long it may take.
     fn read(
         &mut self,
         max_records: usize,
         max_bytes: usize,
         wait: Duration,
+        nothing: impl Fn(Duration) -> bool,
     ) -> Result<(Fetched, bool), KafkaError> {
         let until = Instant::now() + wait;
+        let mut patience = NOTHING;
+        let mut ask_at = Instant::now() + patience;
         let mut records: Vec<Record> = Vec::new();
         let mut bytes = 0;
         let mut end = None;
@@ -281,6 +302,18 @@ impl Place {
                 }
                 return Ok((Fetched { records, next_offset: self.next_offset }, false));
             }
+            if records.is_empty() && Instant::now() >= ask_at {
+                if nothing(left) {
+                    return Ok((Fetched { records, next_offset: self.next_offset }, true));
+                }
+                patience *= 2;
+                ask_at = Instant::now() + patience;
+            }
+            let left = if records.is_empty() {
+                left.min(ask_at.saturating_duration_since(Instant::now()))
+            } else {
+                left
+            };
             let (waiting, reads_from) = (&mut self.waiting, self.next_offset);
             let mut failure = None;
             let mut each = |message| match message {
