@@ -110,7 +110,9 @@ async fn identity<B: Broker, S: Store>(
         // where rows are stored, and what it comes to must be known before anything is built on it.
         let reach = || a.broker.fetch(topic, partition, next_offset, 1, 1);
         match a.retry.until_answered(reach).await {
-            Ok(_) => tries.again(|| format!("broker: offset {from} of partition {partition} is undecided")).await,
+            Ok(_) => {
+                tries.again(|| format!("broker: offset {from} of partition {partition} is undecided")).await
+            }
             Err(BrokerError::OutOfRange { .. }) => return Ok(()),
             Err(error) => return Err(a.retry.broker_error(error)),
         }

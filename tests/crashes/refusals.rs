@@ -147,8 +147,7 @@ impl Broker for Undecided {
         max_bytes: usize,
     ) -> Result<Fetched, BrokerError> {
         let again = |looks: u32| looks.checked_sub(1);
-        if offset >= self.from
-            && self.looks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, again).is_ok()
+        if offset >= self.from && self.looks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, again).is_ok()
         {
             return Ok(Fetched { records: Vec::new(), next_offset: offset });
         }

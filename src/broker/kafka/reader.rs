@@ -32,6 +32,7 @@ type Key = (String, i32);
 pub(super) struct Reader {
     client: Arc<Client>,
     queue: Mutex<Queue>,
+    trouble: Mutex<Option<KafkaError>>,
     wait: Duration,
     places: Mutex<HashMap<Key, Arc<Mutex<Option<Place>>>>>,
 }
@@ -54,7 +55,7 @@ impl Reader {
     pub(super) fn new(client: Client, wait: Duration) -> Result<Self, KafkaError> {
         let client = Arc::new(client);
         let queue = Mutex::new(Queue::main(&client)?);
-        Ok(Self { client, queue, wait, places: Mutex::default() })
+        Ok(Self { client, queue, trouble: Mutex::default(), wait, places: Mutex::default() })
     }
 
     pub(super) fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
@@ -69,6 +70,7 @@ impl Reader {
                 error.fatal(format!("describe topic {topic}: topics have no ids (Kafka 2.8 or later)"))
             );
         }
+        self.forget_trouble();
         Ok(Topic {
             name: topic.to_owned(),
             id: described.id,
@@ -208,25 +210,62 @@ impl Reader {
         }
     }
 
-    /// An error, with its reason where librdkafka has told it apart from the answer: a client that cannot log in
-    /// or does not trust the server only ever sees requests time out.
+    /// An error, with its reason where librdkafka has told it apart from the answer: a client that cannot log in,
+    /// does not trust the server or speaks to the wrong listener only ever sees requests time out.
     fn error(&self, error: KafkaError, topic: &str, what: String) -> BrokerError {
-        let mut trouble = None;
-        let queue = lock(&self.queue);
-        while let Some(event) = queue.event() {
-            if let Event::Error { error, .. } = event {
-                let decides = error.is(Code::Authentication) || is_certificate(&error);
-                if decides || trouble.as_ref().is_none_or(|(decides, _)| !decides) {
-                    trouble = Some((decides, error));
-                }
+        match self.trouble() {
+            Some(trouble) if decides(&trouble) && error.class() == Class::Retriable => {
+                self.forget_trouble();
+                trouble.fatal(what)
             }
-        }
-        match trouble {
-            Some((true, trouble)) if error.class() == Class::Retriable => trouble.fatal(what),
-            Some((false, trouble)) if error.is(Code::OperationTimedOut) => trouble.retriable(what),
+            Some(trouble) if error.is(Code::OperationTimedOut) => trouble.retriable(what),
             _ => error.about(topic, what),
         }
     }
+
+    /// What librdkafka has said of connections since something was answered. It is kept, for librdkafka says the
+    /// same thing again after half a minute only.
+    pub(super) fn trouble(&self) -> Option<KafkaError> {
+        let queue = lock(&self.queue);
+        let mut told = lock(&self.trouble);
+        while let Some(event) = queue.event() {
+            if let Event::Error { error, .. } = event
+                && (told.is_none() || decides(&error))
+            {
+                *told = Some(error);
+            }
+        }
+        // A failed connection is not always told as an error, and that all brokers are down is no reason.
+        let failure = || self.client.failure().map(connection);
+        told.clone().filter(decides).or_else(failure).or_else(|| told.clone())
+    }
+
+    fn forget_trouble(&self) {
+        self.trouble();
+        *lock(&self.trouble) = None;
+        self.client.forget_failure();
+    }
+}
+
+/// True if the trouble will not pass by itself.
+fn decides(trouble: &KafkaError) -> bool {
+    trouble.is(Code::Authentication) || is_certificate(trouble)
+}
+
+/// Why a connection failed, in librdkafka's words, and what is often behind it.
+fn connection(words: String) -> KafkaError {
+    let broken = words.contains("Disconnected") || words.contains("reset by peer");
+    let likely = if broken && words.contains("in state SSL_HANDSHAKE") {
+        ": is it a listener without TLS?"
+    } else if broken && words.contains("in state APIVERSION_QUERY") || words.contains("Invalid response size")
+    {
+        ": is it a listener with TLS?"
+    } else if broken && words.contains("in state UP") {
+        ": is it a listener with SASL?"
+    } else {
+        ""
+    };
+    KafkaError::new(Code::BrokerTransportFailure as i32, format!("{words}{likely}"))
 }
 
 /// Asks again what is said not to exist.
