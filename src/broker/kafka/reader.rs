@@ -255,7 +255,10 @@ fn decides(trouble: &KafkaError) -> bool {
 /// Why a connection failed, in librdkafka's words, and what is often behind it.
 fn connection(words: String) -> KafkaError {
     let broken = words.contains("Disconnected") || words.contains("reset by peer");
-    let likely = if broken && words.contains("in state SSL_HANDSHAKE") {
+    // librdkafka often asks by itself.
+    let likely = if words.contains("listener?") {
+        ""
+    } else if broken && words.contains("in state SSL_HANDSHAKE") {
         ": is it a listener without TLS?"
     } else if broken && words.contains("in state APIVERSION_QUERY") || words.contains("Invalid response size")
     {

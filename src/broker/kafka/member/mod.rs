@@ -277,7 +277,8 @@ impl Member {
 
     fn without_protocol(&self, cause: KafkaError) -> BrokerError {
         let what = format!(
-            "read topic {}: the group protocol `consumer` (KIP-848) is not there, it needs Kafka 4.0 or later and              must be switched on there; the group protocol `classic` is everywhere",
+            "read topic {}: the group protocol `consumer` (KIP-848) is not there, it needs Kafka 4.0 or later and \
+             must be switched on there; the group protocol `classic` is everywhere",
             self.topic
         );
         BrokerError::Unsupported { what, cause: Some(Box::new(cause)) }
