@@ -56,6 +56,15 @@ pub enum BrokerError {
     /// The topic exists already.
     #[error("topic {0} exists already")]
     TopicExists(String),
+    /// The cluster does not have what the options ask for.
+    #[error("the broker cannot {what}")]
+    Unsupported {
+        /// What was asked, and what to do instead.
+        what: String,
+        /// The broker's own words.
+        #[source]
+        cause: Option<Cause>,
+    },
     /// Asking again will not help: unauthorized, misconfigured, damaged.
     #[error("the broker cannot go on: {what}")]
     Fatal {

@@ -291,7 +291,9 @@ fn of_verification(error: &VerifyError) -> Code {
 
 fn of_broker(error: &BrokerError) -> Code {
     match error {
-        BrokerError::UnknownTopic(_) | BrokerError::TopicExists(_) => Code::Usage,
+        BrokerError::UnknownTopic(_) | BrokerError::TopicExists(_) | BrokerError::Unsupported { .. } => {
+            Code::Usage
+        }
         BrokerError::OutOfRange { .. } => Code::Refused,
         BrokerError::Retriable { .. } | BrokerError::Fatal { .. } => Code::Unavailable,
     }
@@ -315,6 +317,7 @@ mod tests {
         let store = || StoreError::of("the disk is full");
         let broker = || BrokerError::Retriable { what: "describe a topic".to_owned(), cause: None };
         let unknown = || BrokerError::UnknownTopic("t".to_owned());
+        let lacking = || BrokerError::Unsupported { what: "join".to_owned(), cause: None };
         let topic = || "t".to_owned();
         let request = || "write events".to_owned();
         let cases: Vec<(Failure, Code)> = vec![
@@ -323,6 +326,7 @@ mod tests {
             (PipelineError::from(BindingError::Unbound { topic: topic() }).into(), Code::Usage),
             (BindingError::Broker { topic: topic(), source: unknown() }.into(), Code::Usage),
             (unknown().into(), Code::Usage),
+            (PipelineError::Broker { topic: topic(), source: lacking() }.into(), Code::Usage),
             (BindingError::ForeignRows.into(), Code::Refused),
             (PipelineError::from(BindingError::Compacted { topic: topic() }).into(), Code::Refused),
             (

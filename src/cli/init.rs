@@ -7,7 +7,7 @@ use clap::Args;
 use super::Context;
 use super::failure::{Code, Failure};
 use super::output::{Output, listed};
-use super::services::{self, with_broker, with_store};
+use super::services::{self, Advice, with_broker, with_store};
 use crate::binding::{self, Initialized, Origin};
 
 /// Applies the schema and binds the keyspace to the topic.
@@ -59,6 +59,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
         // After the broker, so that nothing is made where there is no log.
         services::apply_schema(&settings).await?;
         with_store!(&settings, |store| {
+            store.advise();
             Ok::<_, Failure>(binding::init(&broker, &store, &settings.facts(), &origin).await?)
         })
     })?;

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::Context;
 use super::failure::{Code, Failure};
 use super::output::Output;
-use super::services::{self, with_broker, with_store};
+use super::services::{self, Advice, with_broker, with_store};
 use crate::pipeline::{self, Summary};
 
 /// Runs a worker: from the log into the tables, until it is stopped.
@@ -64,6 +64,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
     let work = async {
         with_broker!(&settings, |broker| with_store!(&settings, |store| {
             let lock = services::lock(&settings)?;
+            store.advise();
             // From here on a signal stops the worker in order.
             let _ = begins.send(());
             let summary = pipeline::run(&broker, &store, &options, rng, stop).await;

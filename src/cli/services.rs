@@ -85,7 +85,7 @@ pub(super) async fn kafka_broker(settings: &Settings) -> Result<crate::broker::k
             Err(error) => Attempt::Failed(unusable(error)),
         }
     };
-    wait(settings, &format!("kafka at {servers}"), ask).await?;
+    wait(settings, &format!("kafka at {servers}"), ask, || broker.trouble()).await?;
     Ok(broker)
 }
 
@@ -97,6 +97,29 @@ pub(super) async fn cassandra_store(
     use crate::store::cassandra::CassandraStore;
     let options = &settings.cassandra();
     with_cassandra(settings, || CassandraStore::connect(options, settings.layout())).await
+}
+
+/// What is said once by the commands that begin with a store or work with it for long.
+pub(super) trait Advice {
+    /// Warns of what is allowed and seldom wanted.
+    fn advise(&self) {}
+}
+
+impl Advice for EmbeddedStore {}
+
+#[cfg(feature = "cassandra")]
+impl Advice for crate::store::cassandra::CassandraStore {
+    fn advise(&self) {
+        let replicas = self.replicas();
+        if replicas < 3 {
+            tracing::warn!(
+                keyspace = self.keyspace(),
+                replicas,
+                "with fewer than 3 replicas a quorum is all of them: no node may be down, and of one that lost its \
+                 disk nothing is left"
+            );
+        }
+    }
 }
 
 /// Waits until Cassandra answers to this.
@@ -113,7 +136,7 @@ where
             Err(error) => Attempt::Failed(error.into()),
         }
     };
-    wait(settings, &cassandra_name(settings), attempt).await
+    wait(settings, &cassandra_name(settings), attempt, || None).await
 }
 
 fn cassandra_name(settings: &Settings) -> String {

@@ -34,13 +34,14 @@ pub(super) enum Attempt<T> {
 }
 
 /// Repeats `attempt` until the service answers, for [`start_deadline_ms`] at most. `service` is its name and
-/// address.
+/// address; `says` tells what is known of it while an attempt is under way.
 ///
 /// [`start_deadline_ms`]: crate::config::services::ServicesSettings::start_deadline_ms
 pub(super) async fn wait<T, F: Future<Output = Attempt<T>>>(
     settings: &Settings,
     service: &str,
     attempt: impl Fn() -> F,
+    says: impl Fn() -> Option<Cause>,
 ) -> Result<T, Failure> {
     let (begun, deadline) = (Instant::now(), Duration::from_millis(settings.services.start_deadline_ms));
     let trouble: RefCell<Option<Cause>> = RefCell::new(None);
@@ -63,9 +64,10 @@ pub(super) async fn wait<T, F: Future<Output = Attempt<T>>>(
     let tell = async || -> Infallible {
         sleep(SILENCE).await;
         loop {
-            let why = match &*trouble.borrow() {
-                Some(why) => chain(why.as_ref()),
-                None => "no answer yet".to_owned(),
+            let why = match (&*trouble.borrow(), says()) {
+                (Some(why), _) => chain(why.as_ref()),
+                (None, Some(why)) => chain(why.as_ref()),
+                (None, None) => "no answer yet".to_owned(),
             };
             let (waited_s, deadline_s) = (begun.elapsed().as_secs(), deadline.as_secs());
             warn!(service, trouble = why, waited_s, deadline_s, "does not answer, waiting for it");
@@ -88,7 +90,7 @@ pub(super) async fn wait<T, F: Future<Output = Attempt<T>>>(
         Ok(Err(failure)) => Err(failure),
         Ok(Ok(None)) | Err(_) => {
             let (service, seconds) = (service.to_owned(), begun.elapsed().as_secs());
-            Err(Failure::Away { service, seconds, source: trouble.take() })
+            Err(Failure::Away { service, seconds, source: trouble.take().or_else(says) })
         }
     }
 }
@@ -118,7 +120,7 @@ mod tests {
                 _ => Attempt::Answered(7),
             }
         };
-        assert_eq!(wait(&settings(60_000), "kafka at a:1", attempt).await.unwrap(), 7);
+        assert_eq!(wait(&settings(60_000), "kafka at a:1", attempt, || None).await.unwrap(), 7);
         assert!(begun.elapsed() < Duration::from_secs(46), "{:?}", begun.elapsed());
     }
 
@@ -130,7 +132,7 @@ mod tests {
                 asked.set(asked.get() + 1);
                 away()
             };
-            let failure = wait(&settings(deadline_ms), "kafka at a:1", attempt).await.unwrap_err();
+            let failure = wait(&settings(deadline_ms), "kafka at a:1", attempt, || None).await.unwrap_err();
             assert!(failure.to_string().contains("kafka at a:1"), "{failure}");
             assert_eq!(chain(&failure).matches("connection refused").count(), 1, "{failure}");
             assert!(begun.elapsed() <= Duration::from_millis(deadline_ms), "{:?}", begun.elapsed());
@@ -141,8 +143,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_attempt_that_hangs_ends_at_the_deadline() {
         let begun = Instant::now();
-        let failure =
-            wait::<u32, _>(&settings(5_000), "cassandra at a", std::future::pending).await.unwrap_err();
+        let failure = wait::<u32, _>(&settings(5_000), "cassandra at a", std::future::pending, || None)
+            .await
+            .unwrap_err();
         assert!(matches!(failure, Failure::Away { seconds: 5, source: None, .. }), "{failure:?}");
         assert_eq!(begun.elapsed(), Duration::from_secs(5));
     }
@@ -155,16 +158,23 @@ mod tests {
             sleep(Duration::from_secs(20)).await;
             if asked.get() == 1 { away() } else { Attempt::Answered(1) }
         };
-        assert!(matches!(wait(&settings(0), "kafka", attempt).await, Err(Failure::Away { .. })));
+        assert!(matches!(wait(&settings(0), "kafka", attempt, || None).await, Err(Failure::Away { .. })));
         assert_eq!(asked.get(), 1);
-        assert_eq!(wait(&settings(0), "kafka", attempt).await.unwrap(), 1);
+        assert_eq!(wait(&settings(0), "kafka", attempt, || None).await.unwrap(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_will_not_get_better_is_not_waited_for() {
         let begun = Instant::now();
         let attempt = || async { Attempt::<u32>::Failed(Failure::Usage("wrong password".to_owned())) };
-        let failure = wait(&settings(60_000), "kafka", attempt).await.unwrap_err();
+        let failure = wait(&settings(60_000), "kafka", attempt, || None).await.unwrap_err();
         assert_eq!((failure.to_string().as_str(), begun.elapsed()), ("wrong password", Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_while_the_first_attempt_is_under_way_is_in_the_error() {
+        let says = || Some(StoreError::of("connecting to a SSL listener?").into());
+        let failure = wait::<u32, _>(&settings(5_000), "kafka at a:1", std::future::pending, says).await;
+        assert!(chain(&failure.unwrap_err()).ends_with("connecting to a SSL listener?"));
     }
 }

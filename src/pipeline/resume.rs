@@ -9,6 +9,7 @@ use crate::broker::{Broker, BrokerError};
 use crate::event::Row;
 use crate::pipeline::assignment::Assigned;
 use crate::pipeline::error::PipelineError;
+use crate::pipeline::retry::Tries;
 use crate::store::{Progress, Store};
 
 /// How many stored rows below `progress` are compared with the log.
@@ -75,6 +76,7 @@ async fn identity<B: Broker, S: Store>(
     let differ = |offset, difference| {
         Err(PipelineError::RecordsDiffer { topic: topic.clone(), partition, offset, next_offset, difference })
     };
+    let mut tries = Tries::new(&a.retry);
     while from < next_offset {
         let fetch = || a.broker.fetch(topic, partition, from, FETCH_RECORDS, FETCH_BYTES);
         let fetched = match a.retry.until_answered(fetch).await {
@@ -100,12 +102,22 @@ async fn identity<B: Broker, S: Store>(
         if let Some((offset, _)) = stored.next_if(|(stored, _)| *stored < read_to) {
             return differ(offset, "the log has no such record");
         }
-        if fetched.next_offset <= from {
-            return Ok(());
+        if fetched.next_offset > from {
+            from = fetched.next_offset;
+            continue;
         }
-        from = fetched.next_offset;
+        // Nothing can be read there. Either the log ends before progress, see above; or a transaction is open
+        // where rows are stored, and what it comes to must be known before anything is built on it.
+        let reach = || a.broker.fetch(topic, partition, next_offset, 1, 1);
+        match a.retry.until_answered(reach).await {
+            Ok(_) => {
+                tries.again(|| format!("broker: offset {from} of partition {partition} is undecided")).await
+            }
+            Err(BrokerError::OutOfRange { .. }) => return Ok(()),
+            Err(error) => return Err(a.retry.broker_error(error)),
+        }
     }
-    Ok(())
+    tries.over(Ok(()))
 }
 
 fn content(row: &Row) -> &'static str {

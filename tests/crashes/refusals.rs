@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use exactlyonce::binding::{self, BindingError, Origin};
-use exactlyonce::broker::Broker;
-use exactlyonce::broker::memory::MemoryBroker;
+use exactlyonce::broker::memory::{MemoryBroker, MemoryConsumer};
+use exactlyonce::broker::{Broker, BrokerError, Fetched, LogOffsets, Topic};
 use exactlyonce::event::{Event, Health, Row};
 use exactlyonce::pipeline::{self, Options, PipelineError, Summary};
 use exactlyonce::store::memory::MemoryStore;
@@ -114,6 +116,64 @@ fn other_records_below_progress_are_refused() {
             matches!(error, PipelineError::RecordsDiffer { partition: 2, offset: 8, next_offset: 10, .. }),
             "{error:?}"
         );
+    });
+}
+
+/// A log in which a transaction is open: from an offset on, nothing can be read for a while.
+#[derive(Clone)]
+struct Undecided {
+    inner: MemoryBroker,
+    from: i64,
+    looks: Arc<AtomicU32>,
+}
+
+impl Broker for Undecided {
+    type Consumer = MemoryConsumer;
+
+    async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
+        self.inner.topic(topic).await
+    }
+
+    async fn offsets(&self, topic: &str, partition: i32) -> Result<LogOffsets, BrokerError> {
+        self.inner.offsets(topic, partition).await
+    }
+
+    async fn fetch(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Result<Fetched, BrokerError> {
+        let again = |looks: u32| looks.checked_sub(1);
+        if offset >= self.from && self.looks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, again).is_ok()
+        {
+            return Ok(Fetched { records: Vec::new(), next_offset: offset });
+        }
+        let mut fetched = self.inner.fetch(topic, partition, offset, max_records, max_bytes).await?;
+        if offset < self.from && fetched.next_offset > self.from {
+            fetched.records.retain(|record| record.offset < self.from);
+            fetched.next_offset = self.from;
+        }
+        Ok(fetched)
+    }
+
+    async fn subscribe(&self, group: &str, topic: &str) -> Result<MemoryConsumer, BrokerError> {
+        self.inner.subscribe(group, topic).await
+    }
+}
+
+#[test]
+fn other_records_in_a_transaction_that_is_open_at_first_are_refused_when_it_is_decided() {
+    block_on(async {
+        let (broker, store) = processed().await;
+        broker.truncate(TOPIC, 2, 8);
+        let other = (0..6).map(|i| Entry::Value(2, event(100 + i, 1, "x", 1))).collect::<Vec<_>>();
+        append(&broker, &other).await;
+        let undecided = Undecided { inner: broker, from: 8, looks: Arc::new(AtomicU32::new(6)) };
+        let error = pipeline::run(&undecided, &store, &options(), rng(1), pending()).await.unwrap_err();
+        assert!(matches!(error, PipelineError::RecordsDiffer { partition: 2, offset: 8, .. }), "{error:?}");
     });
 }
 

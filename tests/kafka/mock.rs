@@ -10,6 +10,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use exactlyonce::binding::{self, Facts, Origin};
+#[cfg(feature = "tls")]
+use exactlyonce::broker::kafka::Tls;
 use exactlyonce::broker::kafka::{KafkaBroker, KafkaConsumer, KafkaOptions};
 use exactlyonce::broker::{
     Assignment, Broker, BrokerError, Consumer, Delivery, Fetched, LogOffsets, NewRecord, Producer, Topic,
@@ -457,4 +459,55 @@ async fn a_worker_that_does_not_poll_loses_its_membership_and_gets_it_again_when
     sleep(Duration::from_secs(11)).await;
     assert!(matches!(next().await, Delivery::Lost(lost) if lost.len() == PARTITIONS as usize));
     assert!(matches!(next().await, Delivery::Assigned(again) if again.len() == PARTITIONS as usize));
+}
+
+/// The error of the first question and of the one after it, and what is known before either ends.
+async fn away(options: &KafkaOptions) -> [String; 3] {
+    let broker = KafkaBroker::connect(options).unwrap();
+    let known = async {
+        loop {
+            match broker.trouble() {
+                Some(trouble) if !trouble.to_string().contains("AllBrokersDown") => {
+                    break trouble.to_string();
+                }
+                _ => sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    let known = timeout(Duration::from_secs(30), known).await.expect("librdkafka says something");
+    let mut told = [known, String::new(), String::new()];
+    for told in &mut told[1..] {
+        let error = broker.topic(TOPIC).await.unwrap_err();
+        assert!(error.is_retriable(), "{error:?}");
+        *told = std::error::Error::source(&error).expect("a cause").to_string();
+    }
+    told
+}
+
+#[tokio::test]
+#[cfg(feature = "tls")]
+async fn a_client_with_tls_at_a_listener_without_is_told_so_every_time() {
+    let (_cluster, mut options) = cluster();
+    options.security.tls = Some(Tls::default());
+    for told in away(&options).await {
+        let asked = told.contains("is it a listener without TLS?");
+        assert!(asked || told.contains("connecting to a PLAINTEXT broker listener?"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_without_tls_at_a_listener_with_it_is_told_so_every_time() {
+    // What Java does with a record that is none of TLS: it closes the connection.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut options = KafkaOptions::new(listener.local_addr().unwrap().to_string());
+    options.request_timeout = Duration::from_secs(1);
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let _ = std::io::Read::read(&mut connection.unwrap(), &mut [0; 4]);
+        }
+    });
+    for told in away(&options).await {
+        let asked = told.contains("is it a listener with TLS?");
+        assert!(asked || told.contains("connecting to a SSL listener?"), "{told}");
+    }
 }

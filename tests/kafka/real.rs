@@ -113,6 +113,16 @@ in_both_protocols!(
     the_position_of_the_group_is_for_dashboards_and_nobody_starts_there,
 );
 
+/// How long positions are not known: `EXACTLYONCE_TEST_STORE_AWAY_SECONDS`, or 15 s, which is longer than a session in
+/// either protocol.
+fn store_away() -> Duration {
+    let seconds = match std::env::var("EXACTLYONCE_TEST_STORE_AWAY_SECONDS") {
+        Ok(seconds) => seconds.parse().expect("EXACTLYONCE_TEST_STORE_AWAY_SECONDS is a number of seconds"),
+        Err(_) => 15,
+    };
+    Duration::from_secs(seconds)
+}
+
 /// The store is away: positions are loaded late. It takes longer than a session in either protocol.
 async fn a_partition_that_is_started_long_after_its_assignment_is_still_its_members(options: KafkaOptions) {
     let broker = Own::new(&options);
@@ -125,7 +135,7 @@ async fn a_partition_that_is_started_long_after_its_assignment_is_still_its_memb
     assert_eq!(read(&mut consumer, &[(0, 10)]).await[&0], (0..10).collect::<Vec<_>>());
     // Meanwhile everything is paused, and the other partition is not started.
     consumer.pause(0);
-    let until = Instant::now() + Duration::from_secs(15);
+    let until = Instant::now() + store_away();
     while let Ok(told) = timeout_at(until, consumer.poll()).await {
         match told {
             Ok(Delivery::End { .. }) | Err(_) => {}

@@ -32,6 +32,7 @@ pub(crate) struct World {
     pub(crate) proxy: RunningProxy,
     /// By way of the proxy.
     pub(crate) store: CassandraStore,
+    pub(crate) options: CassandraOptions,
     pub(crate) broker: MemoryBroker,
     binding: Binding,
 }
@@ -80,7 +81,7 @@ impl World {
         broker.append(TOPIC, (0..RECORDS).map(record).collect()).await.unwrap();
         let facts = Facts::new(TOPIC);
         let bound = binding::init(&broker, &kept.store, &facts, &Origin::Start).await.unwrap();
-        Self { kept, proxy, store, broker, binding: bound.binding }
+        Self { kept, proxy, store, options, broker, binding: bound.binding }
     }
 
     pub(crate) fn on_requests(&mut self, rules: Vec<RequestRule>) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use exactlyonce::event::{Event, Health, Row};
+use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore};
 use exactlyonce::store::{Layout, Outcome, Store};
 use scylla::errors::{DbError, WriteType};
 use scylla::frame::types::Consistency::Quorum;
@@ -76,6 +77,42 @@ async fn a_forgotten_statement_is_prepared_and_sent_again_by_the_driver() {
     let opcodes: Vec<RequestOpcode> = then.iter().map(|frame| frame.opcode).collect();
     assert_eq!(opcodes, [RequestOpcode::Prepare, RequestOpcode::Execute]);
     assert_eq!(first[0].body, then[1].body);
+    world.work().await.unwrap();
+    world.check().await;
+}
+
+/// How many requests two calls that write ten rows each have under way at once, each row being a request.
+async fn under_way(world: &mut World, in_flight_bytes: usize, in_flight_requests: usize) -> usize {
+    let options =
+        CassandraOptions { request_bytes: 1, in_flight_bytes, in_flight_requests, ..world.options.clone() };
+    let store = CassandraStore::connect(&options, Layout::Original).await.unwrap();
+    let (rule, mut seen) = rule(requests(), RequestReaction::drop_frame());
+    world.on_requests(vec![rule]);
+    let rows: Vec<_> = (0..10).map(row).collect();
+    let count = async {
+        let first = seen.recv().await;
+        // Time for all the others that may go.
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        usize::from(first.is_some()) + all(&mut seen).len()
+    };
+    let count = tokio::select! {
+        count = count => count,
+        outcomes = async { tokio::join!(store.write_rows(0, &rows), store.write_rows(1, &rows)) } => {
+            panic!("{outcomes:?} without an answer")
+        }
+    };
+    world.proxy.turn_off_rules();
+    count
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn no_more_is_under_way_than_the_options_allow_over_all_calls() {
+    let mut world = World::new(Layout::Original).await;
+    // Such a row is taken for 115 bytes.
+    assert_eq!(under_way(&mut world, 300, 100).await, 2);
+    assert_eq!(under_way(&mut world, usize::MAX, 5).await, 5);
+    assert_eq!(under_way(&mut world, usize::MAX, 100).await, 20);
     world.work().await.unwrap();
     world.check().await;
 }

@@ -79,3 +79,21 @@ fn a_real_service_and_an_embedded_one_work_together() {
         world.end();
     }
 }
+
+#[test]
+#[ignore = "needs services: docker/local/cluster up"]
+fn too_few_replicas_are_warned_of_by_the_commands_that_begin_and_by_no_other() {
+    let _shared = shared();
+    let world = World::new();
+    world.fine("topic create");
+    let mut warned = Vec::new();
+    for arguments in ["init", "run --until-end", "verify", "show progress", "schema check", "schema apply"] {
+        let said = world.run(arguments);
+        assert_eq!(said.code, 0, "{arguments}: {said}");
+        warned.push((arguments, said.stderr.matches("fewer than 3 replicas").count()));
+    }
+    let others = ["verify", "show progress", "schema check", "schema apply"].map(|arguments| (arguments, 0));
+    assert_eq!(warned[..2], [("init", 1), ("run --until-end", 1)]);
+    assert_eq!(warned[2..], others);
+    world.end();
+}

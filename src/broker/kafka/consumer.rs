@@ -226,20 +226,94 @@ impl Consumer for KafkaConsumer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::kafka::raw::mock::Lacking;
+    use crate::broker::kafka::raw::mock::Cluster;
     use crate::broker::kafka::{GroupProtocol, KafkaOptions};
 
     /// `ConsumerGroupHeartbeat`, KIP-848.
     const HEARTBEAT: i16 = 68;
 
-    #[tokio::test]
-    async fn a_cluster_without_the_group_protocol_consumer_is_told_of_and_named() {
-        let cluster = Lacking::new(HEARTBEAT, "t");
+    /// How the membership in the group protocol `consumer` ends on this cluster.
+    async fn ended(cluster: Cluster) -> BrokerError {
         let mut options = KafkaOptions::new(cluster.servers());
         options.group_protocol = GroupProtocol::Consumer;
         let broker = KafkaBroker::connect(&options).unwrap();
         let mut consumer = broker.subscribe("g", "t").await.unwrap();
-        let error = timeout(Duration::from_secs(30), consumer.poll()).await.expect("told").unwrap_err();
-        assert!(error.to_string().contains("KIP-848"), "{error:?}");
+        let polls = async {
+            loop {
+                match consumer.poll().await {
+                    Err(error) if !error.is_retriable() => break error,
+                    _ => {}
+                }
+            }
+        };
+        timeout(Duration::from_secs(30), polls).await.expect("told")
+    }
+
+    #[tokio::test]
+    async fn a_cluster_without_the_group_protocol_consumer_ends_the_membership_and_is_told_of() {
+        for cluster in [Cluster::lacking(HEARTBEAT, "t"), Cluster::refusing(HEARTBEAT, "t")] {
+            let error = ended(cluster).await;
+            assert!(matches!(error, BrokerError::Unsupported { .. }), "{error:?}");
+            let told = error.to_string();
+            assert!(told.contains("KIP-848") && told.contains("classic") && !told.contains("  "), "{told}");
+        }
+    }
+
+    /// What was logged on this thread.
+    #[derive(Clone, Default)]
+    struct Logged(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Logged {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Logged {
+        fn times(&self, words: &str) -> usize {
+            String::from_utf8_lossy(&self.0.lock().unwrap()).matches(words).count()
+        }
+    }
+
+    /// The thread of librdkafka's calls is played by the test: it says nothing, or it beats.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_come_back_from_a_call_is_named_once_and_again_after_it_came_back() {
+        let logged = Logged::default();
+        let writer = logged.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let _default = tracing::subscriber::set_default(subscriber);
+        let broker = KafkaBroker::connect(&KafkaOptions::new("127.0.0.1:1")).unwrap();
+        let (commands, _to_take) = std_mpsc::channel();
+        let (_tell, told) = mpsc::unbounded_channel();
+        let mut consumer = KafkaConsumer {
+            broker,
+            topic: "the topic".to_owned(),
+            commands,
+            told,
+            handover: Arc::new(Handover::silent(SILENT - Duration::from_secs(20))),
+            started: BTreeMap::new(),
+            warned: false,
+            look: None,
+            look_at: Instant::now() + QUIET,
+            looked_last: -1,
+        };
+        let words = "the Kafka client does not come back from a call";
+        assert!(timeout(LOOK * 3, consumer.poll()).await.is_err());
+        assert_eq!(logged.times(words), 0);
+        for times in 1..3 {
+            consumer.handover = Arc::new(Handover::silent(SILENT + Duration::from_secs(3)));
+            assert!(timeout(LOOK * 5, consumer.poll()).await.is_err());
+            assert_eq!(logged.times(words), times);
+            assert_eq!(logged.times("topic=\"the topic\" seconds=3"), times);
+            consumer.handover.beat();
+            assert!(timeout(LOOK * 3, consumer.poll()).await.is_err());
+            assert_eq!(logged.times(words), times);
+        }
     }
 }

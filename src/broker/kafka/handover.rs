@@ -36,6 +36,15 @@ impl Handover {
         }
     }
 
+    /// One whose thread has been silent for so long.
+    #[cfg(test)]
+    pub(super) fn silent(time: Duration) -> Self {
+        Self {
+            began: Instant::now().checked_sub(time).expect("the machine is not that young"),
+            ..Self::new()
+        }
+    }
+
     /// Says whom to wake.
     pub(super) fn wakes(&self, thread: Thread) {
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);

@@ -30,7 +30,7 @@ pub use consumer::KafkaConsumer;
 pub use options::{GroupProtocol, KafkaOptions, Sasl, SaslMechanism, Security, Tls};
 pub use settings::OptionsError;
 
-use crate::broker::{Broker, BrokerError, Fetched, LogOffsets, NewRecord, Producer, Topic};
+use crate::broker::{Broker, BrokerError, Cause, Fetched, LogOffsets, NewRecord, Producer, Topic};
 use producer::drop_elsewhere;
 use raw::Client;
 use reader::Reader;
@@ -77,6 +77,12 @@ impl KafkaBroker {
         let reader = Some(Arc::new(reader.map_err(|error| error.fatal(what()))?));
         let (producer, resting) = (producer::Producer::default(), AtomicBool::new(false));
         Ok(Self { inner: Arc::new(Inner { options: options.clone(), reader, producer, resting }) })
+    }
+
+    /// What librdkafka has said of its connections since the cluster answered last, for who waits for an answer: a
+    /// name that is not known, a connection that is refused, a listener that speaks another protocol.
+    pub fn trouble(&self) -> Option<Cause> {
+        self.inner.reader.as_ref()?.trouble().map(Into::into)
     }
 
     fn options(&self) -> &KafkaOptions {

@@ -18,6 +18,8 @@ use crate::event::Record;
 const PIECE: usize = 500;
 /// A partition that nobody read for so long is fetched no more.
 pub(super) const REST: Duration = Duration::from_secs(5);
+/// A reading that has brought nothing for so long asks whether there is anything, and again after twice as long.
+const NOTHING: Duration = Duration::from_millis(250);
 /// How often a topic that is said not to exist is asked for again: brokers hear of a new topic, and of
 /// everything when they come up, one after another.
 const UNKNOWN_ASKED: u32 = 5;
@@ -30,6 +32,7 @@ type Key = (String, i32);
 pub(super) struct Reader {
     client: Arc<Client>,
     queue: Mutex<Queue>,
+    trouble: Mutex<Option<KafkaError>>,
     wait: Duration,
     places: Mutex<HashMap<Key, Arc<Mutex<Option<Place>>>>>,
 }
@@ -52,7 +55,7 @@ impl Reader {
     pub(super) fn new(client: Client, wait: Duration) -> Result<Self, KafkaError> {
         let client = Arc::new(client);
         let queue = Mutex::new(Queue::main(&client)?);
-        Ok(Self { client, queue, wait, places: Mutex::default() })
+        Ok(Self { client, queue, trouble: Mutex::default(), wait, places: Mutex::default() })
     }
 
     pub(super) fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
@@ -67,6 +70,7 @@ impl Reader {
                 error.fatal(format!("describe topic {topic}: topics have no ids (Kafka 2.8 or later)"))
             );
         }
+        self.forget_trouble();
         Ok(Topic {
             name: topic.to_owned(),
             id: described.id,
@@ -140,7 +144,8 @@ impl Reader {
         let Some(place) = shared.as_mut() else {
             return Ok(Fetched { records: Vec::new(), next_offset: offset });
         };
-        let read = place.read(max_records.max(1), max_bytes, self.wait);
+        let nothing = |left| self.nothing_to_read(topic, partition, offset, left);
+        let read = place.read(max_records.max(1), max_bytes, self.wait, nothing);
         // At the end there is nothing to go on with: the next reading begins anew and is told of the end
         // again. After an error nothing is known.
         if !matches!(read, Ok((_, false))) {
@@ -150,6 +155,20 @@ impl Reader {
             Ok((fetched, _)) => Ok(fetched),
             Err(error) => Err(self.failed(error, topic, partition, offset)),
         }
+    }
+
+    /// True if the log goes up to `offset` or beyond, and nothing from there on is decided: a transaction that
+    /// began before is open. librdkafka tells an end only to who stands right at it.
+    fn nothing_to_read(&self, topic: &str, partition: i32, offset: i64, wait: Duration) -> bool {
+        // In this order: what is decided grows, so the second answer cannot make up for the first.
+        let committed = self.client.offsets(topic, partition, wait);
+        let looked = committed.and_then(|(_, committed)| {
+            Ok(committed <= offset && self.client.high_watermark(topic, partition, wait)? >= offset)
+        });
+        looked.unwrap_or_else(|error| {
+            tracing::debug!(topic, partition, offset, %error, "it is not known whether there is anything to read");
+            false
+        })
     }
 
     fn begin(&self, topic: &str, partition: i32, offset: i64) -> Result<Place, KafkaError> {
@@ -191,25 +210,65 @@ impl Reader {
         }
     }
 
-    /// An error, with its reason where librdkafka has told it apart from the answer: a client that cannot log in
-    /// or does not trust the server only ever sees requests time out.
+    /// An error, with its reason where librdkafka has told it apart from the answer: a client that cannot log in,
+    /// does not trust the server or speaks to the wrong listener only ever sees requests time out.
     fn error(&self, error: KafkaError, topic: &str, what: String) -> BrokerError {
-        let mut trouble = None;
-        let queue = lock(&self.queue);
-        while let Some(event) = queue.event() {
-            if let Event::Error { error, .. } = event {
-                let decides = error.is(Code::Authentication) || is_certificate(&error);
-                if decides || trouble.as_ref().is_none_or(|(decides, _)| !decides) {
-                    trouble = Some((decides, error));
-                }
+        match self.trouble() {
+            Some(trouble) if decides(&trouble) && error.class() == Class::Retriable => {
+                self.forget_trouble();
+                trouble.fatal(what)
             }
-        }
-        match trouble {
-            Some((true, trouble)) if error.class() == Class::Retriable => trouble.fatal(what),
-            Some((false, trouble)) if error.is(Code::OperationTimedOut) => trouble.retriable(what),
+            Some(trouble) if error.is(Code::OperationTimedOut) => trouble.retriable(what),
             _ => error.about(topic, what),
         }
     }
+
+    /// What librdkafka has said of connections since something was answered. It is kept, for librdkafka says the
+    /// same thing again after half a minute only.
+    pub(super) fn trouble(&self) -> Option<KafkaError> {
+        let queue = lock(&self.queue);
+        let mut told = lock(&self.trouble);
+        while let Some(event) = queue.event() {
+            if let Event::Error { error, .. } = event
+                && (told.is_none() || decides(&error))
+            {
+                *told = Some(error);
+            }
+        }
+        // A failed connection is not always told as an error, and that all brokers are down is no reason.
+        let failure = || self.client.failure().map(connection);
+        told.clone().filter(decides).or_else(failure).or_else(|| told.clone())
+    }
+
+    fn forget_trouble(&self) {
+        self.trouble();
+        *lock(&self.trouble) = None;
+        self.client.forget_failure();
+    }
+}
+
+/// True if the trouble will not pass by itself.
+fn decides(trouble: &KafkaError) -> bool {
+    trouble.is(Code::Authentication) || is_certificate(trouble)
+}
+
+/// Why a connection failed, in librdkafka's words, and what is often behind it.
+fn connection(words: String) -> KafkaError {
+    let broken = words.contains("Disconnected") || words.contains("reset by peer");
+    // librdkafka often asks by itself.
+    let likely = if words.contains("listener?") {
+        ""
+    } else if broken && words.contains("in state SSL_HANDSHAKE") {
+        ": is it a listener without TLS?"
+    } else if broken && words.contains("in state APIVERSION_QUERY") || words.contains("Invalid response size")
+    {
+        ": is it a listener with TLS?"
+    } else if broken && words.contains("in state UP") {
+        ": is it a listener with SASL?"
+    } else {
+        ""
+    };
+    KafkaError::new(Code::BrokerTransportFailure as i32, format!("{words}{likely}"))
 }
 
 /// Asks again what is said not to exist.
@@ -245,14 +304,18 @@ impl Drop for Reader {
 }
 
 impl Place {
-    /// Reads on, and says whether the log's end was reached.
+    /// Reads on, and says whether the log's end was reached. `nothing` is asked, now and then, while nothing comes,
+    /// and told how long it may take.
     fn read(
         &mut self,
         max_records: usize,
         max_bytes: usize,
         wait: Duration,
+        nothing: impl Fn(Duration) -> bool,
     ) -> Result<(Fetched, bool), KafkaError> {
         let until = Instant::now() + wait;
+        let mut patience = NOTHING;
+        let mut ask_at = Instant::now() + patience;
         let mut records: Vec<Record> = Vec::new();
         let mut bytes = 0;
         let mut end = None;
@@ -281,6 +344,18 @@ impl Place {
                 }
                 return Ok((Fetched { records, next_offset: self.next_offset }, false));
             }
+            if records.is_empty() && Instant::now() >= ask_at {
+                if nothing(left) {
+                    return Ok((Fetched { records, next_offset: self.next_offset }, true));
+                }
+                patience *= 2;
+                ask_at = Instant::now() + patience;
+            }
+            let left = if records.is_empty() {
+                left.min(ask_at.saturating_duration_since(Instant::now()))
+            } else {
+                left
+            };
             let (waiting, reads_from) = (&mut self.waiting, self.next_offset);
             let mut failure = None;
             let mut each = |message| match message {

@@ -281,7 +281,12 @@ impl KafkaOptions {
                 all.entry("heartbeat.interval.ms".to_owned()).or_insert(heartbeat.to_string());
             }
             // Session, heartbeat and assignor are the broker's; librdkafka refuses to be given them.
-            GroupProtocol::Consumer => set(&mut all, "group.protocol", "consumer"),
+            GroupProtocol::Consumer => {
+                set(&mut all, "group.protocol", "consumer");
+                // Only so librdkafka says that a coordinator lacks the protocol.
+                let debug = all.get("debug").map_or("cgrp".to_owned(), |debug| format!("{debug},cgrp"));
+                set(&mut all, "debug", debug);
+            }
         }
         all
     }
@@ -339,6 +344,50 @@ mod tests {
         }
         for property in ["rebalance_cb", "log_cb"] {
             assert!(matches!(with(property, "").check(), Err(OptionsError::Refused { .. })));
+        }
+    }
+
+    /// By name, for the test above goes by the list itself.
+    #[test]
+    fn what_breaks_the_protocol_is_not_taken_by_any_name() {
+        let refused = [
+            "auto.offset.reset",
+            "isolation.level",
+            "enable.auto.commit",
+            "auto.commit.enable",
+            "enable.auto.offset.store",
+            "enable.partition.eof",
+            "check.crcs",
+            "partition.assignment.strategy",
+            "group.instance.id",
+            "allow.auto.create.topics",
+            "enable.idempotence",
+            "acks",
+            "request.required.acks",
+            "transactional.id",
+            "partitioner",
+            "enable.ssl.certificate.verification",
+            "ssl.endpoint.identification.algorithm",
+            "plugin.library.paths",
+            "test.mock.num.brokers",
+            "bootstrap.servers",
+            "metadata.broker.list",
+            "group.id",
+            "group.protocol",
+            "security.protocol",
+            "ssl.ca.location",
+            "sasl.mechanism",
+            "sasl.mechanisms",
+            "sasl.username",
+            "sasl.password",
+        ];
+        for property in refused {
+            for property in [property.to_owned(), format!(" {property} ")] {
+                match with(&property, "1").check() {
+                    Err(OptionsError::Refused { .. } | OptionsError::HasOption { .. }) => {}
+                    other => panic!("{property:?}: {other:?}"),
+                }
+            }
         }
     }
 
@@ -461,6 +510,8 @@ mod tests {
         options.security =
             Security { tls: Some(Tls { key_file: Some("k".into()), ..Tls::default() }), sasl: None };
         assert_eq!(options.check(), Err(OptionsError::HalfCertificate("the key")));
+        options.security.tls = Some(Tls { certificate_file: Some("c".into()), ..Tls::default() });
+        assert_eq!(options.check(), Err(OptionsError::HalfCertificate("the certificate")));
     }
 
     #[test]

@@ -80,6 +80,7 @@ struct Shared {
     statements: Statements,
     keyspace: String,
     layout: Layout,
+    replicas: u32,
     request_bytes: usize,
     limits: Limits,
     batches: Batches,
@@ -128,13 +129,14 @@ impl CassandraStore {
     /// See [`ConnectError`].
     pub async fn connect(options: &CassandraOptions, layout: Layout) -> Result<Self, ConnectError> {
         let session = connect::session(options).await?;
-        schema::check(&session, options, layout).await?;
+        let replicas = schema::check(&session, options, layout).await?.replicas;
         let statements = connect::prepare(&session, options, layout).await?;
         let shared = Shared {
             session,
             statements,
             keyspace: options.keyspace.to_string(),
             layout,
+            replicas,
             request_bytes: options.request_bytes,
             limits: Limits::new(options),
             batches: Batches::default(),
@@ -142,6 +144,17 @@ impl CassandraStore {
             growth: Growth::new(options.warn_rows),
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The keyspace.
+    pub fn keyspace(&self) -> &str {
+        &self.shared.keyspace
+    }
+
+    /// Copies of each row, of which a quorum is more than half: those of the datacenter with LOCAL_QUORUM, else
+    /// all of them. As the schema had it when the store was opened.
+    pub fn replicas(&self) -> u32 {
+        self.shared.replicas
     }
 }
 

@@ -12,7 +12,6 @@ use scylla::deserialize::row::DeserializeRow;
 use scylla::frame::types::Consistency as Level;
 use scylla::statement::unprepared::Statement;
 use thiserror::Error;
-use tracing::warn;
 
 use super::connect::{self, ConnectError};
 use super::ddl::{Column, Columns, statements, tables};
@@ -124,7 +123,7 @@ pub async fn apply_schema(
     }
     // Also on what was there before: another one may be at it.
     agree(&session, options).await?;
-    check(&session, options, layout).await
+    check(&session, options, layout).await.map(drop)
 }
 
 /// Compares the tables with what this program needs.
@@ -132,7 +131,7 @@ pub async fn apply_schema(
 /// # Errors
 /// See [`ConnectError`].
 pub async fn check_schema(options: &CassandraOptions, layout: Layout) -> Result<(), ConnectError> {
-    check(&connect::session(options).await?, options, layout).await
+    check(&connect::session(options).await?, options, layout).await.map(drop)
 }
 
 async fn agree(session: &Session, options: &CassandraOptions) -> Result<(), ConnectError> {
@@ -146,24 +145,15 @@ pub(super) async fn check(
     session: &Session,
     options: &CassandraOptions,
     layout: Layout,
-) -> Result<(), ConnectError> {
-    let found = match Found::read(session, options).await?.difference(options, layout) {
-        Ok(found) => found,
+) -> Result<Right, ConnectError> {
+    match Found::read(session, options).await?.difference(options, layout) {
+        Ok(found) => Ok(found),
         // The node that answered may not have heard of the latest change yet.
         Err(_) => {
             agree(session, options).await?;
-            Found::read(session, options).await?.difference(options, layout)?
+            Ok(Found::read(session, options).await?.difference(options, layout)?)
         }
-    };
-    if found.replicas < 3 {
-        warn!(
-            keyspace = %options.keyspace,
-            replicas = found.replicas,
-            "with fewer than 3 replicas a quorum is all of them: no node may be down, and of one that lost its disk \
-             nothing is left"
-        );
     }
-    Ok(())
 }
 
 /// What is in a cluster.
@@ -188,9 +178,9 @@ struct FoundTable {
 }
 
 /// What is worth saying of a schema that is right.
-struct Right {
+pub(super) struct Right {
     /// Of which a quorum is more than half.
-    replicas: u32,
+    pub(super) replicas: u32,
 }
 
 impl Found {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rdkafka_sys as sys;
 
-use super::{Client, error_of, millis, name, text};
+use super::{Client, List, error_from, error_of, millis, name, text};
 use crate::broker::kafka::error::KafkaError;
 
 /// What the broker says about a topic.
@@ -17,6 +17,9 @@ pub(in crate::broker::kafka) struct Description {
     /// The least number of copies that a partition has.
     pub(in crate::broker::kafka) replication: usize,
 }
+
+/// The end of the log, as a request for offsets names it (`RD_KAFKA_OFFSET_SPEC_LATEST`).
+const LATEST: i64 = -1;
 
 /// An answer, destroyed when it was read.
 struct Answer(*mut sys::rd_kafka_event_t);
@@ -34,7 +37,7 @@ impl Client {
         &self,
         api: sys::rd_kafka_admin_op_t,
         wait: Duration,
-        send: impl FnOnce(*const sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
+        send: impl FnOnce(*mut sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
     ) -> Result<Answer, KafkaError> {
         let mut words = [0; 256];
         // SAFETY: queue and options are made and destroyed here; the request copies the options, and an answer
@@ -239,6 +242,38 @@ impl Client {
             )
         })?;
         Ok((start, end))
+    }
+
+    /// How far the in-sync set has a partition's log, open transactions included.
+    pub(in crate::broker::kafka) fn high_watermark(
+        &self,
+        topic: &str,
+        partition: i32,
+        wait: Duration,
+    ) -> Result<i64, KafkaError> {
+        let places = List::of(topic, &[(partition, LATEST)]);
+        let api = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
+        let answer = self.ask(api, wait, |options, queue| {
+            // SAFETY: the request copies options and list, and what went wrong with an option is ours.
+            unsafe {
+                let all = sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED;
+                // librdkafka's default; it refuses the option for other requests only.
+                let _ = error_from(sys::rd_kafka_AdminOptions_set_isolation_level(options, all));
+                sys::rd_kafka_ListOffsets(self.ptr(), places.0, options, queue);
+            }
+        })?;
+        // SAFETY: what the accessors lend lives as long as the answer, and the array has the length it says.
+        unsafe {
+            let mut count = 0;
+            let result = sys::rd_kafka_event_ListOffsets_result(answer.0);
+            let infos = lent(result, &mut count, |result, count| {
+                sys::rd_kafka_ListOffsets_result_infos(result, count)
+            });
+            let [info] = infos else { return Err(KafkaError::invalid("the answer is not of one partition")) };
+            let place = sys::rd_kafka_ListOffsetsResultInfo_topic_partition(*info);
+            error_of((*place).err)?;
+            Ok((*place).offset)
+        }
     }
 }
 

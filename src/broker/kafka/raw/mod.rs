@@ -10,19 +10,26 @@
 #![allow(unsafe_code, reason = "this module is where it is allowed, see above")]
 
 mod admin;
+mod queue;
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
-use std::thread::Thread;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub(super) use queue::{Event, Message, Queue};
 use rdkafka_sys as sys;
 
 use crate::broker::kafka::error::KafkaError;
 use crate::broker::kafka::log as lines;
 use crate::broker::kafka::settings::{self, Properties};
-use crate::event::Record;
+
+/// How librdkafka 2.12 says that a broker lacks the request (`rd_kafka_ConsumerGroupHeartbeatRequest`).
+const WITHOUT_HEARTBEAT: &str = "ConsumerGroupHeartbeatRequest not supported by broker";
+
+/// The level of syslog from which on a line is for debugging only.
+const INFO: c_int = 6;
 
 /// An invalid offset, which librdkafka uses for "none".
 const NO_OFFSET: i64 = -1001;
@@ -115,7 +122,41 @@ pub(super) fn try_property(property: &str, value: &str) -> Result<(), String> {
 
 /// A consumer of librdkafka. Dropping it ends it without leaving its group.
 #[derive(Debug)]
-pub(super) struct Client(NonNull<sys::rd_kafka_t>);
+pub(super) struct Client {
+    client: NonNull<sys::rd_kafka_t>,
+    /// librdkafka holds a pointer to it.
+    lines: Box<Lines>,
+}
+
+/// What librdkafka says in log lines only.
+#[derive(Debug, Default)]
+struct Lines {
+    /// Why a connection failed last.
+    failure: Mutex<Option<String>>,
+    /// Said with `debug=cgrp` only.
+    ///
+    /// The coordinator's list of requests lacks the heartbeat of the group protocol `consumer`. librdkafka
+    /// then looks for another coordinator, but never sends one a heartbeat: for it, the first is under way.
+    without_heartbeat: AtomicBool,
+}
+
+impl Lines {
+    fn failure(&self) -> MutexGuard<'_, Option<String>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self, level: c_int, facility: &str, line: &str) {
+        if facility == "COORD" && line.contains(WITHOUT_HEARTBEAT) {
+            self.without_heartbeat.store(true, Ordering::Relaxed);
+        }
+        // Of a higher level are those that librdkafka itself thinks nothing of: connections that were idle.
+        if facility == "FAIL" && level <= INFO {
+            // The thread's name comes first.
+            let said = line.split_once("]: ").map_or(line, |(_, said)| said);
+            *self.failure() = Some(said.to_owned());
+        }
+    }
+}
 
 // SAFETY: librdkafka may be called from any thread, and from several at once.
 unsafe impl Send for Client {}
@@ -127,19 +168,24 @@ impl Drop for Client {
         // SAFETY: the client is ours and every queue is gone, for queues hold the client. A consumer that
         // was closed before has left; another one must not, for this is what a crash does.
         unsafe {
-            sys::rd_kafka_destroy_flags(self.0.as_ptr(), sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+            sys::rd_kafka_destroy_flags(self.ptr(), sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
         }
     }
 }
 
 /// Receives librdkafka's log lines, on its own threads.
 unsafe extern "C" fn log(
-    _: *const sys::rd_kafka_t,
+    client: *const sys::rd_kafka_t,
     level: c_int,
     facility: *const c_char,
     line: *const c_char,
 ) {
-    lines::line(level, &text(facility), &text(line));
+    let (facility, line) = (text(facility), text(line));
+    // SAFETY: it is what the configuration was given, which lives as long as the client.
+    if let Some(lines) = unsafe { sys::rd_kafka_opaque(client).cast::<Lines>().as_ref() } {
+        lines.hear(level, &facility, &line);
+    }
+    lines::line(level, &facility, &line);
 }
 
 impl Client {
@@ -155,18 +201,21 @@ impl Client {
                 return Err(KafkaError::invalid(format!("{property}: {words}")));
             }
         }
+        let lines = Box::new(Lines::default());
         let mut words = [0; 512];
-        // SAFETY: the configuration is ours; on success it belongs to the client and is forgotten here.
+        // SAFETY: the configuration is ours; on success it belongs to the client and is forgotten here. The lines
+        // are at an address that does not move, and are dropped after the client.
         unsafe {
             let events =
                 sys::RD_KAFKA_EVENT_REBALANCE | sys::RD_KAFKA_EVENT_ERROR | sys::RD_KAFKA_EVENT_OFFSET_COMMIT;
             sys::rd_kafka_conf_set_events(conf.0, events);
             sys::rd_kafka_conf_set_log_cb(conf.0, Some(log));
+            sys::rd_kafka_conf_set_opaque(conf.0, ptr::from_ref::<Lines>(&lines).cast_mut().cast());
             let kind = sys::rd_kafka_type_t::RD_KAFKA_CONSUMER;
             match NonNull::new(sys::rd_kafka_new(kind, conf.0, words.as_mut_ptr(), words.len())) {
                 Some(client) => {
                     std::mem::forget(conf);
-                    Ok(Self(client))
+                    Ok(Self { client, lines })
                 }
                 None => Err(KafkaError::invalid(text(words.as_ptr()))),
             }
@@ -174,7 +223,22 @@ impl Client {
     }
 
     fn ptr(&self) -> *mut sys::rd_kafka_t {
-        self.0.as_ptr()
+        self.client.as_ptr()
+    }
+
+    /// Why a connection failed last, since that was forgotten.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.lines.failure().clone()
+    }
+
+    pub(super) fn forget_failure(&self) {
+        *self.lines.failure() = None;
+    }
+
+    /// True if a coordinator was found that lacks the group protocol `consumer`, after which this client never
+    /// becomes a member; told only to a client with `debug=cgrp`.
+    pub(super) fn met_coordinator_without_heartbeat(&self) -> bool {
+        self.lines.without_heartbeat.load(Ordering::Relaxed)
     }
 
     /// Joins the group and asks for a share of the topic.
@@ -305,258 +369,48 @@ impl Drop for List {
     }
 }
 
-/// What a consumer's own queue tells.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// The group gives these partitions.
-    Assign(Vec<i32>),
-    /// The group takes these partitions.
-    Revoke(Vec<i32>),
-    /// Something went wrong, with a partition or at large.
-    Error { error: KafkaError, fatal: bool, partition: Option<(i32, i64)> },
-    /// A commit has ended.
-    Committed(Result<(), KafkaError>),
-    /// Nothing that matters here.
-    Other,
-}
-
-/// One thing from a partition's queue.
-#[derive(Debug)]
-pub(super) enum Message {
-    /// A record.
-    Record(Record),
-    /// The end of the partition, at this offset.
-    End(i64),
-    /// An error at this offset, if it is not negative.
-    Error(KafkaError, i64),
-}
-
-/// A queue of librdkafka: a consumer's own, or that of one partition.
-#[derive(Debug)]
-pub(super) struct Queue {
-    queue: *mut sys::rd_kafka_queue_t,
-    /// Woken when the queue is no longer empty. librdkafka holds a pointer to it.
-    waker: Option<Box<Thread>>,
-    _client: Arc<Client>,
-}
-
-// SAFETY: queues may be used from any thread.
-unsafe impl Send for Queue {}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        // SAFETY: the callback is taken away under the queue's lock, under which it is also called, so nobody
-        // uses the waker afterwards. The queue object is ours and counted.
-        unsafe {
-            if self.waker.is_some() {
-                sys::rd_kafka_queue_cb_event_enable(self.queue, None, ptr::null_mut());
-            }
-            sys::rd_kafka_queue_destroy(self.queue);
-        }
-    }
-}
-
-/// Called by librdkafka when a queue is no longer empty, with the queue's lock held.
-unsafe extern "C" fn wake(_: *mut sys::rd_kafka_t, thread: *mut c_void) {
-    // SAFETY: the pointer is the waker of a queue that still has its callback.
-    unsafe { &*thread.cast::<Thread>() }.unpark();
-}
-
-impl Queue {
-    fn new(queue: *mut sys::rd_kafka_queue_t, client: &Arc<Client>) -> Option<Self> {
-        (!queue.is_null()).then(|| Self { queue, waker: None, _client: client.clone() })
-    }
-
-    /// The consumer's own queue: rebalances and errors. Also those that librdkafka has for the whole client
-    /// come here.
-    pub(super) fn of_consumer(client: &Arc<Client>) -> Result<Self, KafkaError> {
-        // SAFETY: the client lives.
-        unsafe {
-            error_of(sys::rd_kafka_poll_set_consumer(client.ptr()))?;
-            let queue = sys::rd_kafka_queue_get_consumer(client.ptr());
-            Self::new(queue, client).ok_or_else(|| KafkaError::invalid("the consumer has no queue"))
-        }
-    }
-
-    /// What librdkafka has for the whole client, without a group.
-    pub(super) fn main(client: &Arc<Client>) -> Result<Self, KafkaError> {
-        // SAFETY: the client lives.
-        let queue = unsafe { sys::rd_kafka_queue_get_main(client.ptr()) };
-        Self::new(queue, client).ok_or_else(|| KafkaError::invalid("the client has no queue"))
-    }
-
-    /// The messages of one partition, which from now on do not go to the consumer's own queue.
-    pub(super) fn of_partition(
-        client: &Arc<Client>,
-        topic: &str,
-        partition: i32,
-    ) -> Result<Self, KafkaError> {
-        // SAFETY: the client lives. The queue remembers that its owner decided where it goes, so that a later
-        // start does not lead it elsewhere.
-        unsafe {
-            let queue = sys::rd_kafka_queue_get_partition(client.ptr(), name(topic).as_ptr(), partition);
-            let queue = Self::new(queue, client).ok_or_else(|| {
-                KafkaError::new(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION as i32, "")
-            })?;
-            sys::rd_kafka_queue_forward(queue.queue, ptr::null_mut());
-            Ok(queue)
-        }
-    }
-
-    /// Wakes the thread whenever the queue is no longer empty.
-    pub(super) fn wake(&mut self, thread: Thread) {
-        let waker = Box::new(thread);
-        // SAFETY: the waker lives in this object, at an address that does not move, until the callback is
-        // taken away.
-        unsafe {
-            let pointer = ptr::from_ref::<Thread>(&waker).cast_mut().cast();
-            sys::rd_kafka_queue_cb_event_enable(self.queue, Some(wake), pointer);
-        }
-        self.waker = Some(waker);
-    }
-
-    /// The next event, if there is one already.
-    pub(super) fn event(&self) -> Option<Event> {
-        // SAFETY: the event is ours, everything is copied out of it, and it is destroyed once.
-        unsafe {
-            let event = sys::rd_kafka_queue_poll(self.queue, 0);
-            if event.is_null() {
-                return None;
-            }
-            let told = read_event(event);
-            sys::rd_kafka_event_destroy(event);
-            Some(told)
-        }
-    }
-
-    /// Takes up to `max` messages, waiting `wait` for the first, and says how many there were.
-    ///
-    /// One by one, although librdkafka would hand over many at once: `rd_kafka_consume_batch_queue` of 2.12
-    /// moves the position past an end of partition as if it were a record, so that after a pause, which every
-    /// rebalance brings, the record that came there is skipped; and `rd_kafka_consume_callback_queue` hands over
-    /// the markers of transactions as records.
-    pub(super) fn take(&self, max: usize, wait: Duration, mut each: impl FnMut(Message)) -> usize {
-        for taken in 0..max {
-            let wait = if taken == 0 { millis(wait) } else { 0 };
-            // SAFETY: the message is ours, is read, and is destroyed once.
-            unsafe {
-                let message = sys::rd_kafka_consume_queue(self.queue, wait);
-                if message.is_null() {
-                    return taken;
-                }
-                each(read_message(message));
-                sys::rd_kafka_message_destroy(message);
-            }
-        }
-        max
-    }
-}
-
-/// # Safety
-/// The event lives.
-unsafe fn read_event(event: *mut sys::rd_kafka_event_t) -> Event {
-    // SAFETY: only accessors that every kind of event has, or this one.
-    unsafe {
-        match sys::rd_kafka_event_type(event) {
-            sys::RD_KAFKA_EVENT_REBALANCE => {
-                let list = sys::rd_kafka_event_topic_partition_list(event);
-                let partitions = if list.is_null() || (*list).elems.is_null() {
-                    Vec::new()
-                } else {
-                    let count = usize::try_from((*list).cnt).unwrap_or(0);
-                    let elements = std::slice::from_raw_parts((*list).elems, count);
-                    elements.iter().map(|place| place.partition).collect()
-                };
-                match sys::rd_kafka_event_error(event) {
-                    sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                        Event::Assign(partitions)
-                    }
-                    _ => Event::Revoke(partitions),
-                }
-            }
-            sys::RD_KAFKA_EVENT_ERROR => {
-                let code = sys::rd_kafka_event_error(event) as i32;
-                let error = KafkaError::new(code, text(sys::rd_kafka_event_error_string(event)));
-                let place = sys::rd_kafka_event_topic_partition(event);
-                let partition = (!place.is_null()).then(|| ((*place).partition, (*place).offset));
-                if !place.is_null() {
-                    sys::rd_kafka_topic_partition_destroy(place);
-                }
-                let fatal = sys::rd_kafka_event_error_is_fatal(event) != 0;
-                Event::Error { error, fatal, partition }
-            }
-            sys::RD_KAFKA_EVENT_OFFSET_COMMIT => Event::Committed(error_of(sys::rd_kafka_event_error(event))),
-            _ => Event::Other,
-        }
-    }
-}
-
-/// # Safety
-/// The message lives.
-unsafe fn read_message(message: *const sys::rd_kafka_message_t) -> Message {
-    // SAFETY: a message's bytes live as long as it does. The code is read as a number, for a broker may send
-    // one that the enumeration does not have.
-    unsafe {
-        let code = (&raw const (*message).err).cast::<i32>().read();
-        let m = &*message.cast::<Fields>();
-        if code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF as i32 {
-            return Message::End(m.offset);
-        }
-        if code != 0 {
-            return Message::Error(KafkaError::new(code, text(m.payload.cast())), m.offset);
-        }
-        let bytes = |start: *mut c_void, length: usize| {
-            (!start.is_null()).then(|| std::slice::from_raw_parts(start.cast::<u8>(), length).to_vec())
-        };
-        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-        Message::Record(Record {
-            partition: m.partition,
-            offset: m.offset,
-            timestamp: sys::rd_kafka_message_timestamp(message, &raw mut kind),
-            key: bytes(m.key, m.key_len),
-            value: bytes(m.payload, m.len),
-        })
-    }
-}
-
-/// A message with its error as a plain number; the layout is `rd_kafka_message_t`'s.
-#[repr(C)]
-struct Fields {
-    err: i32,
-    rkt: *mut c_void,
-    partition: i32,
-    payload: *mut c_void,
-    len: usize,
-    key: *mut c_void,
-    key_len: usize,
-    offset: i64,
-    private: *mut c_void,
-}
-
-const _: () = assert!(
-    size_of::<Fields>() == size_of::<sys::rd_kafka_message_t>()
-        && std::mem::offset_of!(Fields, offset) == std::mem::offset_of!(sys::rd_kafka_message_t, offset)
-);
-
 #[cfg(test)]
 pub(super) mod mock {
-    //! A mock cluster that lacks a request, which the safe crate cannot say of every request.
+    //! A mock cluster that lacks or refuses a request, which the safe crate cannot say of every request.
 
     use super::*;
 
-    pub(in crate::broker::kafka) struct Lacking {
+    pub(in crate::broker::kafka) struct Cluster {
         cluster: *mut sys::rd_kafka_mock_cluster_t,
         _client: Client,
     }
 
-    impl Lacking {
-        pub(in crate::broker::kafka) fn new(api: i16, topic: &str) -> Self {
+    impl Cluster {
+        /// A cluster whose brokers do not list this request.
+        pub(in crate::broker::kafka) fn lacking(api: i16, topic: &str) -> Self {
+            let cluster = Self::new(topic);
+            // SAFETY: the cluster is ours.
+            unsafe { sys::rd_kafka_mock_set_apiversion(cluster.cluster, api, -1, -1) };
+            cluster
+        }
+
+        /// A cluster whose brokers answer this request, however often it comes, that they do not have its version.
+        pub(in crate::broker::kafka) fn refusing(api: i16, topic: &str) -> Self {
+            let cluster = Self::new(topic);
+            let answers = [sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION; 100];
+            // SAFETY: the cluster is ours, and the answers are copied.
+            unsafe {
+                sys::rd_kafka_mock_push_request_errors_array(
+                    cluster.cluster,
+                    api,
+                    answers.len(),
+                    answers.as_ptr(),
+                );
+            }
+            cluster
+        }
+
+        fn new(topic: &str) -> Self {
             let client = Client::consumer(&Properties::new()).unwrap();
             // SAFETY: the cluster lives on the client, and is destroyed before it.
             unsafe {
                 let cluster = sys::rd_kafka_mock_cluster_new(client.ptr(), 1);
                 sys::rd_kafka_mock_topic_create(cluster, name(topic).as_ptr(), 1, 1);
-                sys::rd_kafka_mock_set_apiversion(cluster, api, -1, -1);
                 Self { cluster, _client: client }
             }
         }
@@ -567,7 +421,7 @@ pub(super) mod mock {
         }
     }
 
-    impl Drop for Lacking {
+    impl Drop for Cluster {
         fn drop(&mut self) {
             // SAFETY: the cluster is ours.
             unsafe { sys::rd_kafka_mock_cluster_destroy(self.cluster) };

@@ -105,6 +105,7 @@ pub fn kind(error: &BrokerError) -> &'static str {
         BrokerError::OutOfRange { .. } => "out of range",
         BrokerError::UnknownTopic(_) => "unknown topic",
         BrokerError::TopicExists(_) => "topic exists",
+        BrokerError::Unsupported { .. } => "unsupported",
         BrokerError::Fatal { .. } => "fatal",
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use exactlyonce::broker::LogOffsets;
+use exactlyonce::broker::{Broker, LogOffsets};
 
 use super::helpers::{
     append, driver, eventually, fetch, numbered, offsets, offsets_of, ranges, read_all, told, topic,
@@ -151,10 +151,12 @@ async fn a_position_between_the_last_stable_offset_and_the_end_is_in_range<W: Wo
     let broker = driver(world);
     let ask = || async { world.high_watermark(&topic, 0).await };
     assert_eq!(eventually("the high watermark", ask, |high| *high == Ok(6)).await, Ok(6));
-    for offset in [0, 7] {
+    for offset in [0, 3, 6, 7] {
         let fetched = fetch(&broker, &topic, offset).await;
         seen.note(format!("last stable offset 0, high watermark 6, a fetch at {offset}: {}", told(&fetched)));
     }
+    let asked = broker.fetch(&topic, 0, 4, 10, 1000).await;
+    assert!(asked.is_ok_and(|fetched| fetched.records.is_empty() && fetched.next_offset == 4));
     let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::at([(0, 3)])).await;
     member.until_owns(1).await;
     tokio::time::sleep(Duration::from_secs(2)).await;

@@ -17,6 +17,10 @@
 //!
 //! A worker that does not poll for [`ABANDONED`] is stuck, and the queues are not looked into for
 //! it: after the longest time between polls, librdkafka leaves the group.
+//!
+//! How the records of a partition are delivered is told in the module `delivery`.
+
+mod delivery;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,6 +28,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use delivery::Partition;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
@@ -31,21 +36,15 @@ use tracing::{debug, warn};
 use crate::broker::kafka::error::{Class, KafkaError};
 use crate::broker::kafka::handover::Handover;
 use crate::broker::kafka::options::{GroupProtocol, KafkaOptions};
-use crate::broker::kafka::raw::{Client, Event, Message, Queue};
+use crate::broker::kafka::raw::{Client, Event, Queue};
 use crate::broker::{Assignment, BrokerError, Delivery};
 
-/// Messages that are taken from one partition before the next has its turn.
-const PIECE: usize = 1_000;
 /// The longest sleep.
 const REST: Duration = Duration::from_millis(200);
 /// A worker that has not polled for so long is stuck.
 const ABANDONED: Duration = Duration::from_secs(5);
 /// Time between two commits for the lag dashboards.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(2);
-/// A partition whose delivery failed, though it may go well when asked again, says so after this wait, which
-/// doubles with every failure until a record came.
-const FAILURE_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_FAILURE_WAIT: Duration = Duration::from_secs(5);
 /// A member that the group has not taken for so long says so, and again after as long.
 const OUTSIDE: Duration = Duration::from_secs(10);
 /// A member that the group has for so long without giving it anything gets nothing for now.
@@ -61,27 +60,6 @@ pub(super) enum Command {
     Report(i32, i64),
     /// Leave the group until this time, and say so.
     Leave(Instant, oneshot::Sender<()>),
-}
-
-/// A partition that the group gave.
-#[derive(Debug, Default)]
-struct Partition {
-    /// The start that counts.
-    start: Option<Assignment>,
-    /// Where it reads on.
-    next_offset: i64,
-    /// It is on librdkafka's list, and messages come here.
-    queue: Option<Queue>,
-    paused: bool,
-    /// Its delivery has stopped.
-    failed: bool,
-    /// The group wants it back.
-    revoked: bool,
-    /// To be started when the present revocation is answered.
-    waiting: Option<(Assignment, i64)>,
-    /// To be told at this time.
-    failure: Option<(Instant, Delivery)>,
-    failure_wait: Duration,
 }
 
 /// The thread's state.
@@ -202,93 +180,6 @@ impl Member {
         }
     }
 
-    /// Begins delivery of a partition, or begins it anew.
-    fn start(&mut self, assignment: Assignment, offset: i64) {
-        let number = assignment.partition;
-        let Some(partition) = self.partitions.get_mut(&number).filter(|partition| !partition.revoked) else {
-            debug!(?assignment, "not started: it is not this worker's any more");
-            return;
-        };
-        partition.start = Some(assignment);
-        partition.next_offset = offset;
-        partition.paused = false;
-        partition.failed = false;
-        partition.failure = None;
-        partition.waiting = None;
-        if offset < 0 {
-            // librdkafka has meanings of its own for negative offsets.
-            partition.failed = true;
-            let error = self.out_of_range(number, offset);
-            return self.tell(Delivery::Failed { assignment, offset, error });
-        }
-        if partition.queue.is_some() {
-            // To take it from the list now would answer the revocation that is waiting.
-            if !self.unreleased.is_empty() {
-                partition.waiting = Some((assignment, offset));
-                return;
-            }
-            if let Err(error) = self.client.incremental_unassign(&self.topic, &[number]) {
-                return self.fail(number, offset, error);
-            }
-            // Before the new one is made: it takes its waker away.
-            partition.queue = None;
-        }
-        let queue = Queue::of_partition(&self.client, &self.topic, number);
-        let started = queue.and_then(|mut queue| {
-            queue.wake(thread::current());
-            self.client.incremental_assign(&self.topic, &[(number, offset)])?;
-            Ok(queue)
-        });
-        match started {
-            Ok(queue) => {
-                if let Some(partition) = self.partitions.get_mut(&number) {
-                    partition.queue = Some(queue);
-                }
-            }
-            Err(error) => self.fail(number, offset, error),
-        }
-    }
-
-    fn out_of_range(&self, partition: i32, offset: i64) -> BrokerError {
-        BrokerError::OutOfRange { topic: self.topic.clone(), partition, offset }
-    }
-
-    /// Stops a partition's delivery. What may go well when asked again is told after a wait.
-    fn fail(&mut self, number: i32, offset: i64, error: KafkaError) {
-        let out_of_range = self.out_of_range(number, offset);
-        let Some(partition) = self.partitions.get_mut(&number) else { return };
-        let Some(assignment) = partition.start else { return };
-        partition.failed = true;
-        let what = format!("read topic {} partition {number} from offset {offset}", self.topic);
-        let (wait, error) = match error.class() {
-            Class::OutOfRange => {
-                debug!(?assignment, offset, %error, "out of range");
-                (Duration::ZERO, out_of_range)
-            }
-            Class::Fatal => (Duration::ZERO, error.fatal(what)),
-            // The topic itself is looked at when the error is told.
-            Class::Retriable | Class::UnknownTopic | Class::TopicExists => {
-                let wait = partition.failure_wait.clamp(FAILURE_WAIT, LONGEST_FAILURE_WAIT);
-                partition.failure_wait = (wait * 2).min(LONGEST_FAILURE_WAIT);
-                (wait, error.retriable(what))
-            }
-        };
-        let failed = Delivery::Failed { assignment, offset, error };
-        partition.failure = Some((Instant::now() + wait, failed));
-    }
-
-    fn tell_failures(&mut self, now: Instant) {
-        let mut due = Vec::new();
-        for partition in self.partitions.values_mut() {
-            if partition.failure.as_ref().is_some_and(|(at, _)| *at <= now) {
-                due.extend(partition.failure.take().map(|(_, failed)| failed));
-            }
-        }
-        for failed in due {
-            self.tell(failed);
-        }
-    }
-
     /// The worker is done with a revoked partition.
     fn release(&mut self, number: i32) {
         if self.unreleased.remove(&number) && self.unreleased.is_empty() {
@@ -362,10 +253,14 @@ impl Member {
     }
 
     /// In the group protocol `consumer`, a member that gets nothing is not told so, and a cluster that lacks the
-    /// request for it (before Kafka 3.7) is asked for ever without a word.
+    /// request for it (before Kafka 4.0) is told of in a log line only.
     fn look_whether_joined(&mut self, now: Instant) {
         if self.joined {
             return;
+        }
+        if self.client.met_coordinator_without_heartbeat() {
+            self.joined = true;
+            return self.tell_error(self.without_protocol(KafkaError::of(Code::UnsupportedFeature)));
         }
         if self.client.is_member() {
             if now.saturating_duration_since(*self.member_since.get_or_insert(now)) >= NOTHING {
@@ -376,17 +271,17 @@ impl Member {
             self.outside_since = now;
             let cause = KafkaError::of(Code::WaitingForCoordinator);
             let what = format!("read topic {}: no coordinator takes this member into its group", self.topic);
-            self.tell_error(cause.retriable(format!("{what}{}", self.hint())));
+            self.tell_error(cause.retriable(what));
         }
     }
 
-    fn hint(&self) -> &'static str {
-        match self.protocol {
-            GroupProtocol::Classic => "",
-            GroupProtocol::Consumer => {
-                "; the group protocol `consumer` (KIP-848) needs Kafka 4.0 or later, with older ones use `classic`"
-            }
-        }
+    fn without_protocol(&self, cause: KafkaError) -> BrokerError {
+        let what = format!(
+            "read topic {}: the group protocol `consumer` (KIP-848) is not there, it needs Kafka 4.0 or later and \
+             must be switched on there; the group protocol `classic` is everywhere",
+            self.topic
+        );
+        BrokerError::Unsupported { what, cause: Some(Box::new(cause)) }
     }
 
     fn revoked(&mut self, taken: Vec<i32>, lost: bool) {
@@ -436,8 +331,10 @@ impl Member {
             // The reason is kept apart from the error that tells that there is one.
             let error = self.client.fatal_error().unwrap_or(error);
             let unsupported = error.is(Code::UnsupportedFeature) || error.is(Code::UnsupportedVersion);
-            let hint = if unsupported { self.hint() } else { "" };
-            return self.tell_error(error.fatal(format!("{what}{hint}")));
+            return self.tell_error(match self.protocol {
+                GroupProtocol::Consumer if unsupported => self.without_protocol(error),
+                _ => error.fatal(what),
+            });
         }
         match error.class() {
             // A single broker that is away is no trouble as long as others are there.
@@ -455,73 +352,6 @@ impl Member {
             }
             Class::Fatal => self.tell_error(error.fatal(what)),
         }
-    }
-
-    /// Takes messages from every partition that has some, in turn. True if there may be more.
-    fn deliver(&mut self) -> bool {
-        let mut worked = false;
-        let numbers: Vec<i32> = self.partitions.keys().copied().collect();
-        let split = numbers.partition_point(|number| *number <= self.last);
-        for number in numbers[split..].iter().chain(&numbers[..split]) {
-            if self.handover.is_full() {
-                break;
-            }
-            if self.deliver_of(*number) {
-                self.last = *number;
-                worked = true;
-            }
-        }
-        worked
-    }
-
-    fn deliver_of(&mut self, number: i32) -> bool {
-        let Some(partition) = self.partitions.get_mut(&number) else { return false };
-        let Partition { start: Some(assignment), queue: Some(queue), .. } = partition else { return false };
-        if partition.paused || partition.failed || partition.revoked || partition.waiting.is_some() {
-            return false;
-        }
-        let assignment = *assignment;
-        let mut next_offset = partition.next_offset;
-        let mut records = Vec::new();
-        let mut pieces = Vec::new();
-        let mut failure = None;
-        let taken = queue.take(PIECE, Duration::ZERO, |message| match message {
-            _ if failure.is_some() => {}
-            // librdkafka may repeat itself when it pauses for a rebalance while messages are taken.
-            Message::Record(record) if record.offset < next_offset => {}
-            Message::Record(record) => {
-                next_offset = record.offset + 1;
-                if records.capacity() == 0 {
-                    records.reserve(PIECE / 4);
-                }
-                records.push(record);
-            }
-            Message::End(offset) => {
-                if !records.is_empty() {
-                    let records = std::mem::take(&mut records);
-                    pieces.push(Delivery::Records { assignment, records, next_offset });
-                }
-                next_offset = next_offset.max(offset);
-                pieces.push(Delivery::End { assignment, offset });
-            }
-            Message::Error(error, offset) => {
-                failure = Some((error, if offset < 0 { next_offset } else { offset }));
-            }
-        });
-        if !records.is_empty() {
-            pieces.push(Delivery::Records { assignment, records, next_offset });
-        }
-        if next_offset > partition.next_offset {
-            partition.failure_wait = Duration::ZERO;
-        }
-        partition.next_offset = next_offset;
-        for piece in pieces {
-            self.tell(piece);
-        }
-        if let Some((error, offset)) = failure {
-            self.fail(number, offset, error);
-        }
-        taken > 0
     }
 
     fn tell(&self, delivery: Delivery) {

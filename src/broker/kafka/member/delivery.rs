@@ -1,0 +1,198 @@
+//! The records of one partition after another: from librdkafka's queues to the worker.
+//!
+//! A failure stops a partition's delivery until the worker starts it anew. One that may go well then is told after a
+//! wait, so that the two do not chase each other.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tracing::debug;
+
+use super::Member;
+use crate::broker::kafka::error::{Class, KafkaError};
+use crate::broker::kafka::raw::{Message, Queue};
+use crate::broker::{Assignment, BrokerError, Delivery};
+
+/// Messages that are taken from one partition before the next has its turn.
+const PIECE: usize = 1_000;
+/// A partition whose delivery failed, though it may go well when asked again, says so after this wait, which
+/// doubles with every failure until a record came.
+const FAILURE_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_FAILURE_WAIT: Duration = Duration::from_secs(5);
+
+/// A partition that the group gave.
+#[derive(Debug, Default)]
+pub(super) struct Partition {
+    /// The start that counts.
+    pub(super) start: Option<Assignment>,
+    /// Where it reads on.
+    pub(super) next_offset: i64,
+    /// It is on librdkafka's list, and messages come here.
+    pub(super) queue: Option<Queue>,
+    pub(super) paused: bool,
+    /// Its delivery has stopped.
+    pub(super) failed: bool,
+    /// The group wants it back.
+    pub(super) revoked: bool,
+    /// To be started when the present revocation is answered.
+    pub(super) waiting: Option<(Assignment, i64)>,
+    /// To be told at this time.
+    pub(super) failure: Option<(Instant, Delivery)>,
+    pub(super) failure_wait: Duration,
+}
+
+impl Member {
+    /// Begins delivery of a partition, or begins it anew.
+    pub(super) fn start(&mut self, assignment: Assignment, offset: i64) {
+        let number = assignment.partition;
+        let Some(partition) = self.partitions.get_mut(&number).filter(|partition| !partition.revoked) else {
+            debug!(?assignment, "not started: it is not this worker's any more");
+            return;
+        };
+        partition.start = Some(assignment);
+        partition.next_offset = offset;
+        partition.paused = false;
+        partition.failed = false;
+        partition.failure = None;
+        partition.waiting = None;
+        if offset < 0 {
+            // librdkafka has meanings of its own for negative offsets.
+            partition.failed = true;
+            let error = self.out_of_range(number, offset);
+            return self.tell(Delivery::Failed { assignment, offset, error });
+        }
+        if partition.queue.is_some() {
+            // To take it from the list now would answer the revocation that is waiting.
+            if !self.unreleased.is_empty() {
+                partition.waiting = Some((assignment, offset));
+                return;
+            }
+            if let Err(error) = self.client.incremental_unassign(&self.topic, &[number]) {
+                return self.fail(number, offset, error);
+            }
+            // Before the new one is made: it takes its waker away.
+            partition.queue = None;
+        }
+        let queue = Queue::of_partition(&self.client, &self.topic, number);
+        let started = queue.and_then(|mut queue| {
+            queue.wake(thread::current());
+            self.client.incremental_assign(&self.topic, &[(number, offset)])?;
+            Ok(queue)
+        });
+        match started {
+            Ok(queue) => {
+                if let Some(partition) = self.partitions.get_mut(&number) {
+                    partition.queue = Some(queue);
+                }
+            }
+            Err(error) => self.fail(number, offset, error),
+        }
+    }
+
+    fn out_of_range(&self, partition: i32, offset: i64) -> BrokerError {
+        BrokerError::OutOfRange { topic: self.topic.clone(), partition, offset }
+    }
+
+    /// Stops a partition's delivery. What may go well when asked again is told after a wait.
+    pub(super) fn fail(&mut self, number: i32, offset: i64, error: KafkaError) {
+        let out_of_range = self.out_of_range(number, offset);
+        let Some(partition) = self.partitions.get_mut(&number) else { return };
+        let Some(assignment) = partition.start else { return };
+        partition.failed = true;
+        let what = format!("read topic {} partition {number} from offset {offset}", self.topic);
+        let (wait, error) = match error.class() {
+            Class::OutOfRange => {
+                debug!(?assignment, offset, %error, "out of range");
+                (Duration::ZERO, out_of_range)
+            }
+            Class::Fatal => (Duration::ZERO, error.fatal(what)),
+            // The topic itself is looked at when the error is told.
+            Class::Retriable | Class::UnknownTopic | Class::TopicExists => {
+                let wait = partition.failure_wait.clamp(FAILURE_WAIT, LONGEST_FAILURE_WAIT);
+                partition.failure_wait = (wait * 2).min(LONGEST_FAILURE_WAIT);
+                (wait, error.retriable(what))
+            }
+        };
+        let failed = Delivery::Failed { assignment, offset, error };
+        partition.failure = Some((Instant::now() + wait, failed));
+    }
+
+    pub(super) fn tell_failures(&mut self, now: Instant) {
+        let mut due = Vec::new();
+        for partition in self.partitions.values_mut() {
+            if partition.failure.as_ref().is_some_and(|(at, _)| *at <= now) {
+                due.extend(partition.failure.take().map(|(_, failed)| failed));
+            }
+        }
+        for failed in due {
+            self.tell(failed);
+        }
+    }
+
+    /// Takes messages from every partition that has some, in turn. True if there may be more.
+    pub(super) fn deliver(&mut self) -> bool {
+        let mut worked = false;
+        let numbers: Vec<i32> = self.partitions.keys().copied().collect();
+        let split = numbers.partition_point(|number| *number <= self.last);
+        for number in numbers[split..].iter().chain(&numbers[..split]) {
+            if self.handover.is_full() {
+                break;
+            }
+            if self.deliver_of(*number) {
+                self.last = *number;
+                worked = true;
+            }
+        }
+        worked
+    }
+
+    fn deliver_of(&mut self, number: i32) -> bool {
+        let Some(partition) = self.partitions.get_mut(&number) else { return false };
+        let Partition { start: Some(assignment), queue: Some(queue), .. } = partition else { return false };
+        if partition.paused || partition.failed || partition.revoked || partition.waiting.is_some() {
+            return false;
+        }
+        let assignment = *assignment;
+        let mut next_offset = partition.next_offset;
+        let mut records = Vec::new();
+        let mut pieces = Vec::new();
+        let mut failure = None;
+        let taken = queue.take(PIECE, Duration::ZERO, |message| match message {
+            _ if failure.is_some() => {}
+            // librdkafka may repeat itself when it pauses for a rebalance while messages are taken.
+            Message::Record(record) if record.offset < next_offset => {}
+            Message::Record(record) => {
+                next_offset = record.offset + 1;
+                if records.capacity() == 0 {
+                    records.reserve(PIECE / 4);
+                }
+                records.push(record);
+            }
+            Message::End(offset) => {
+                if !records.is_empty() {
+                    let records = std::mem::take(&mut records);
+                    pieces.push(Delivery::Records { assignment, records, next_offset });
+                }
+                next_offset = next_offset.max(offset);
+                pieces.push(Delivery::End { assignment, offset });
+            }
+            Message::Error(error, offset) => {
+                failure = Some((error, if offset < 0 { next_offset } else { offset }));
+            }
+        });
+        if !records.is_empty() {
+            pieces.push(Delivery::Records { assignment, records, next_offset });
+        }
+        if next_offset > partition.next_offset {
+            partition.failure_wait = Duration::ZERO;
+        }
+        partition.next_offset = next_offset;
+        for piece in pieces {
+            self.tell(piece);
+        }
+        if let Some((error, offset)) = failure {
+            self.fail(number, offset, error);
+        }
+        taken > 0
+    }
+}
