@@ -55,7 +55,7 @@ struct Batch {
     number: u64,
     /// It covers the log up to here.
     next_offset: i64,
-    rows: Vec<(i64, Row)>,
+    rows: Rows,
     /// Every window that the batch touched, with its count as of this batch.
     counts: Vec<(WindowKey, Count)>,
 }
@@ -66,7 +66,12 @@ struct Shared {
     /// A batch was acknowledged, so counts may have been released.
     released: Notify,
     tracker: Mutex<Tracker>,
+    /// Room for the rows of batches to come, from batches that are written: growing it anew each time costs
+    /// more than decoding.
+    spare: Mutex<Vec<Rows>>,
 }
+
+type Rows = Vec<(i64, Row)>;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -89,6 +94,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
             counts: Mutex::new(Counts::new(self.options.counts_cache_bytes, hash_seed)),
             released: Notify::new(),
             tracker: Mutex::new(Tracker::default()),
+            spare: Mutex::default(),
         };
         let (folded, to_write) = mpsc::channel(1);
         let (durable, to_advance) = watch::channel(progress.next_offset);
@@ -142,7 +148,8 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
     /// A batch that covers nothing means that nothing will come any more.
     async fn take(&self, shared: &Shared, inbox: &mut Inbox, position: i64, number: u64) -> (Batch, Touched) {
         let options = self.options;
-        let mut batch = Batch { number, next_offset: position, rows: Vec::new(), counts: Vec::new() };
+        let rows = lock(&shared.spare).pop().unwrap_or_default();
+        let mut batch = Batch { number, next_offset: position, rows, counts: Vec::new() };
         let mut touched = Touched::default();
         let (mut bytes, mut deadline) = (0, None);
         while batch.rows.len() < options.batch_records.max(1) && bytes < options.batch_bytes.max(1) {
@@ -206,7 +213,9 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
             tokio::select! {
                 biased;
                 Some(written) = writing.next(), if !writing.is_empty() => {
-                    let (number, counts) = written?;
+                    let Batch { number, mut rows, counts, .. } = written?;
+                    rows.clear();
+                    lock(&shared.spare).push(rows);
                     lock(&shared.counts).release(number, counts);
                     shared.released.notify_one();
                     if let Some(next_offset) = lock(&shared.tracker).finish(number) {
@@ -225,13 +234,13 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
     }
 
     /// Writes one batch; returns when all of it is acknowledged.
-    async fn write_batch(&self, batch: Batch) -> Result<(u64, Vec<(WindowKey, Count)>), PipelineError> {
-        let Batch { number, rows, counts, .. } = batch;
-        let (_, alerts) = try_join!(self.write_rows(&rows), self.count_and_alert(&counts))?;
+    async fn write_batch(&self, batch: Batch) -> Result<Batch, PipelineError> {
+        let Batch { rows, counts, .. } = &batch;
+        let (_, alerts) = try_join!(self.write_rows(rows), self.count_and_alert(counts))?;
         let records = rows.len() as u64;
         let events = rows.iter().filter(|(_, row)| matches!(row, Row::Event(_))).count() as u64;
         self.note(Note::Written { events, dead_letters: records - events, alerts });
-        Ok((number, counts))
+        Ok(batch)
     }
 
     /// The own counts first. Only when they are acknowledged, the sums: so that of several writers of one

@@ -249,10 +249,12 @@ impl KafkaOptions {
             all.entry(property.to_owned()).or_insert(value);
         };
         // A partition's fetch overshoots its queue's bound by one answer, so answers are bounded, too.
-        let answer = bytes.clamp(64 << 10, 1 << 20);
+        let answer = bytes.clamp(64 << 10, 256 << 10);
         tuning(&mut all, "fetch.message.max.bytes", answer.to_string());
         tuning(&mut all, "fetch.max.bytes", self.queued_bytes.clamp(1 << 20, 50 << 20).to_string());
         set(&mut all, "queued.max.messages.kbytes", (bytes >> 10).clamp(1, 2_097_151));
+        // That bound counts keys and values only; what librdkafka keeps beside them is more than a small record.
+        tuning(&mut all, "queued.min.messages", (bytes / MESSAGE_BYTES).clamp(1, 10_000_000).to_string());
         set(&mut all, "auto.offset.reset", "error");
         set(&mut all, "isolation.level", "read_committed");
         set(&mut all, "enable.auto.commit", false);
@@ -311,6 +313,8 @@ impl KafkaOptions {
     }
 }
 
+/// What a message in a queue takes beside key and value, about (`rd_kafka_op_t` holds the message).
+const MESSAGE_BYTES: usize = 512;
 /// Least bytes of a partition's queue.
 const LEAST_QUEUE: usize = 64 << 10;
 /// Bytes of a reader's queue.
@@ -411,6 +415,7 @@ mod tests {
             "client.id",
             "fetch.message.max.bytes",
             "fetch.max.bytes",
+            "queued.min.messages",
             "fetch.queue.backoff.ms",
             "fetch.wait.max.ms",
             "heartbeat.interval.ms",
@@ -458,6 +463,8 @@ mod tests {
         options.queued_bytes = 8 << 20;
         let queue = |partitions| options.member("group", partitions)["queued.max.messages.kbytes"].clone();
         assert_eq!([queue(0), queue(1), queue(8), queue(1_000_000)], ["8192", "8192", "1024", "64"]);
+        let messages = |partitions| options.member("group", partitions)["queued.min.messages"].clone();
+        assert_eq!([messages(1), messages(8), messages(1_000_000)], ["16384", "2048", "128"]);
     }
 
     #[test]

@@ -152,23 +152,27 @@ impl Written for &Alert {
     }
 }
 
+type BoxedRows<'a, T> = Box<dyn Iterator<Item = T> + Send + 'a>;
+
 /// Cuts rows into requests: each of one partition of the store, and of no more than so many bytes, unless it is
-/// a single row.
-fn requests<T: Written>(rows: &[T], most_bytes: usize) -> impl Iterator<Item = (&[T], usize)> {
-    let mut rest = rows;
+/// a single row. Lazily, so that only what is under way is held twice.
+fn requests<T: Written>(
+    rows: impl Iterator<Item = T>,
+    most_bytes: usize,
+) -> impl Iterator<Item = (Vec<T>, usize)> {
+    let mut rows = rows.peekable();
     std::iter::from_fn(move || {
-        let first = rest.first()?;
+        let first = rows.next()?;
         let mut bytes = first.bytes();
-        let mut length = 1;
-        for row in &rest[1..] {
-            let more = bytes.saturating_add(row.bytes());
-            if more > most_bytes || length == MOST_STATEMENTS || !row.beside(first) {
-                break;
-            }
-            (bytes, length) = (more, length + 1);
+        let mut request = vec![first];
+        while let Some(row) = rows.next_if(|row| {
+            bytes.saturating_add(row.bytes()) <= most_bytes
+                && request.len() < MOST_STATEMENTS
+                && row.beside(&request[0])
+        }) {
+            bytes += row.bytes();
+            request.push(row);
         }
-        let (request, later) = rest.split_at(length);
-        rest = later;
         Some((request, bytes))
     })
 }
@@ -288,39 +292,42 @@ impl Shared {
     pub(super) async fn write_alerts(&self, alerts: &[Alert]) -> Result<(), Failed> {
         let mut alerts: Vec<&Alert> = alerts.iter().collect();
         alerts.sort();
-        let write = requests(&alerts, self.request_bytes)
+        let write = requests(alerts.into_iter(), self.request_bytes)
             .map(|(alerts, bytes)| self.write_alerts_of_one(alerts, bytes));
         side_by_side(write, self.limits.requests(), drop).await
     }
 
     /// Alerts of one source.
-    async fn write_alerts_of_one(&self, alerts: &[&Alert], bytes: usize) -> Result<(), Failed> {
+    async fn write_alerts_of_one(&self, alerts: Vec<&Alert>, bytes: usize) -> Result<(), Failed> {
         let what = || {
             let source = alerts.first().map_or("", |alert| &alert.source);
             format!("write {} alerts of source {source:?} into {}.alerts", alerts.len(), self.keyspace)
         };
         let _admitted = self.limits.admit(bytes).await;
         let batch = copies(&self.statements.insert_alert, alerts.len());
-        let result = self.session.batch(&batch, alerts).await;
+        let result = self.session.batch(&batch, &alerts[..]).await;
         result.map(drop).map_err(|error| self.failed(what, &error))
     }
 
     pub(super) async fn write_rows(&self, partition: i32, rows: &[(i64, Row)]) -> Result<(), Failed> {
-        let mut events = Vec::with_capacity(rows.len());
-        let mut letters = Vec::new();
-        for (offset, row) in rows {
-            let offset = *offset;
-            match row {
+        // Boxed, for the compiler does not see that futures with these closures inside are `Send`.
+        let events: BoxedRows<'_, EventRow<'_>> =
+            Box::new(rows.iter().filter_map(|(offset, row)| match row {
                 Row::Event(event) => {
-                    events.push(EventRow { partition, bucket: self.layout.bucket(offset), offset, event });
+                    let (offset, bucket) = (*offset, self.layout.bucket(*offset));
+                    Some(EventRow { partition, bucket, offset, event })
                 }
-                Row::DeadLetter(letter) => letters.push(DeadLetterRow { partition, offset, letter }),
-            }
-        }
+                Row::DeadLetter(_) => None,
+            }));
+        let letters: BoxedRows<'_, DeadLetterRow<'_>> =
+            Box::new(rows.iter().filter_map(|(offset, row)| match row {
+                Row::DeadLetter(letter) => Some(DeadLetterRow { partition, offset: *offset, letter }),
+                Row::Event(_) => None,
+            }));
         let write_events =
-            requests(&events, self.request_bytes).map(|(rows, bytes)| self.write_events(rows, bytes));
+            requests(events, self.request_bytes).map(|(rows, bytes)| self.write_events(rows, bytes));
         let write_letters =
-            requests(&letters, self.request_bytes).map(|(rows, bytes)| self.write_letters(rows, bytes));
+            requests(letters, self.request_bytes).map(|(rows, bytes)| self.write_letters(rows, bytes));
         let at_once = self.limits.requests();
         tokio::try_join!(
             side_by_side(write_events, at_once, drop),
@@ -329,8 +336,8 @@ impl Shared {
         Ok(())
     }
 
-    async fn write_events(&self, rows: &[EventRow<'_>], bytes: usize) -> Result<(), Failed> {
-        let what = || match rows {
+    async fn write_events(&self, rows: Vec<EventRow<'_>>, bytes: usize) -> Result<(), Failed> {
+        let what = || match &rows[..] {
             [first, .., last] => format!(
                 "write events of partition {} offsets {} to {} into {}.events",
                 first.partition, first.offset, last.offset, self.keyspace
@@ -343,12 +350,12 @@ impl Shared {
         };
         let _admitted = self.limits.admit(bytes).await;
         let batch = self.batches.take(&self.statements.insert_event, rows.len());
-        let result = self.session.batch(&batch, rows).await;
+        let result = self.session.batch(&batch, &rows[..]).await;
         self.batches.give(batch);
         result.map(drop).map_err(|error| self.failed(what, &error))
     }
 
-    async fn write_letters(&self, rows: &[DeadLetterRow<'_>], bytes: usize) -> Result<(), Failed> {
+    async fn write_letters(&self, rows: Vec<DeadLetterRow<'_>>, bytes: usize) -> Result<(), Failed> {
         let what = || {
             let offsets = rows.first().zip(rows.last()).map(|(first, last)| (first.offset, last.offset));
             let (first, last) = offsets.unwrap_or_default();
@@ -356,7 +363,7 @@ impl Shared {
         };
         let _admitted = self.limits.admit(bytes).await;
         let batch = copies(&self.statements.insert_dead_letter, rows.len());
-        let result = self.session.batch(&batch, rows).await;
+        let result = self.session.batch(&batch, &rows[..]).await;
         result.map(drop).map_err(|error| self.failed(what, &error))
     }
 }
@@ -375,10 +382,10 @@ mod tests {
     fn lengths(offsets: &[i64], event: &Event, layout: Layout, most_bytes: usize) -> Vec<usize> {
         let row =
             |offset: &i64| EventRow { partition: 1, bucket: layout.bucket(*offset), offset: *offset, event };
-        let rows: Vec<EventRow<'_>> = offsets.iter().map(row).collect();
-        let lengths: Vec<usize> = requests(&rows, most_bytes).map(|(rows, _)| rows.len()).collect();
-        let sizes: usize = requests(&rows, most_bytes).map(|(_, bytes)| bytes).sum();
-        assert_eq!(sizes, rows.iter().map(Written::bytes).sum::<usize>(), "every byte is counted once");
+        let rows = || offsets.iter().map(row);
+        let lengths: Vec<usize> = requests(rows(), most_bytes).map(|(rows, _)| rows.len()).collect();
+        let sizes: usize = requests(rows(), most_bytes).map(|(_, bytes)| bytes).sum();
+        assert_eq!(sizes, rows().map(|row| row.bytes()).sum::<usize>(), "every byte is counted once");
         lengths
     }
 
@@ -416,8 +423,7 @@ mod tests {
     fn a_request_of_alerts_is_of_one_source() {
         let alert = |source: &str, ts| Alert { source: source.into(), ts, event_count: 10 };
         let alerts = [alert("a", 5), alert("a", 10), alert("b", 5)];
-        let alerts: Vec<&Alert> = alerts.iter().collect();
-        assert_eq!(requests(&alerts, usize::MAX).map(|(rows, _)| rows.len()).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(requests(alerts.iter(), usize::MAX).map(|(rows, _)| rows.len()).collect::<Vec<_>>(), [2, 1]);
     }
 
     #[test]
