@@ -47,7 +47,8 @@ impl Outcome {
             }
             (Outcome::Refused(kind, text), Outcome::Refused(other, other_text))
                 if text.starts_with("More than one restriction was found for the ")
-                    || text.contains("cannot be restricted by more than one relation") =>
+                    || text.contains("cannot be restricted by more than one relation")
+                    || text.contains("known type signatures: ") =>
             {
                 kind == other && words(text) == words(other_text)
             }
@@ -75,7 +76,7 @@ impl fmt::Debug for Outcome {
 
 /// Its words, in an order of their own.
 fn words(text: &str) -> Vec<&str> {
-    let mut words: Vec<_> = text.split([' ', ',']).collect();
+    let mut words: Vec<_> = text.split([' ', ',', '(', ')']).collect();
     words.sort_unstable();
     words
 }
