@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::restriction::{
     Filter, Keys, Restrictions, SharedTable, Usage, filtering_needed, marked_key, validate_keys,
 };
-use super::selector::{Collector, Selection, key_columns};
+use super::selector::{Collector, Selection, key_columns, known_columns};
 use super::term::{Context, Receiver, Term};
 use super::{Markers, RowView, column};
 use crate::cql::ast;
@@ -53,9 +53,12 @@ impl SelectPlan {
         if !select.group_by.is_empty() {
             return Err(ServerError::invalid("GROUP BY is not simulated"));
         }
-        let selection = Selection::new(&select.selectors, &table, markers)?;
+        for (selector, _) in &select.selectors {
+            known_columns(selector, &table)?;
+        }
         let restrictions =
             Restrictions::new(&select.relations, &table, Usage::Select, select.allow_filtering, markers)?;
+        let selection = Selection::new(&select.selectors, &table, markers)?;
         let only_static = !selection.is_wildcard
             && selection.shown_columns().any(|column| column.kind == ColumnKind::Static)
             && selection

@@ -48,7 +48,8 @@ impl Outcome {
             (Outcome::Refused(kind, text), Outcome::Refused(other, other_text))
                 if text.starts_with("More than one restriction was found for the ")
                     || text.contains("cannot be restricted by more than one relation")
-                    || text.contains("known type signatures: ") =>
+                    || text.contains("known type signatures: ")
+                    || text.starts_with("Ambiguous call to function ") =>
             {
                 kind == other && words(text) == words(other_text)
             }
