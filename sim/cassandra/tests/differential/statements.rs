@@ -418,11 +418,32 @@ impl<'a> Writer<'a> {
         let names: Vec<_> = columns.iter().map(|column| column.name.clone()).collect();
         let names = names.join(", ");
         let one = |writer: &mut Self| {
+            if writer.prepared && writer.draw.chance(30) {
+                let values = columns.iter().map(|column| {
+                    let values = column.of.values();
+                    Some(writer.draw.pick(&values).1.clone())
+                });
+                let tuple = CqlValue::Tuple(values.collect());
+                writer.values.push(Bound::Value(tuple));
+                return "?".to_owned();
+            }
             let values: Vec<_> = columns.iter().map(|column| writer.value(column)).collect();
             format!("({})", values.join(", "))
         };
         if self.draw.chance(if whole { 50 } else { 15 }) {
             let count = 1 + self.draw.below(3);
+            if self.prepared && self.draw.chance(30) {
+                let row = |writer: &mut Self| {
+                    let values = columns.iter().map(|column| {
+                        let values = column.of.values();
+                        Some(writer.draw.pick(&values).1.clone())
+                    });
+                    CqlValue::Tuple(values.collect())
+                };
+                let list = (0..count).map(|_| row(self)).collect();
+                self.values.push(Bound::Value(CqlValue::List(list)));
+                return format!("({names}) IN ?");
+            }
             let all: Vec<_> = (0..count).map(|_| one(self)).collect();
             return format!("({names}) IN ({})", all.join(", "));
         }

@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::{Bound, Keys, Prefix, Restrictions, Values};
-use crate::cql::value::{elements, whole};
+use crate::cql::value::{components, elements, whole};
 use crate::plan::term::{Context, Term};
 use crate::protocol::{BoundValue, ServerError};
 use crate::schema::{Column, ColumnKind, Table};
 use crate::storage::{ClusteringFilter, DecoratedKey, PartitionRange, Slice, Token};
+use crate::types::DataType;
 
 /// The rows of a partition that a clause names, for some values of its markers.
 #[derive(Clone, Debug)]
@@ -87,6 +88,33 @@ impl Restrictions {
                     };
                     prefixes = product(prefixes, &choices)?;
                     at += 1;
+                }
+                Prefix::MultiMarker(term, types) => {
+                    let name =
+                        || clustering.iter().skip(at).take(types.len()).map(|column| column.name.as_ref());
+                    let name = format!("({})", name().collect::<Vec<_>>().join(","));
+                    let bytes = not_null(term, &name, context)?;
+                    let list = DataType::List(Box::new(DataType::Tuple(types.clone())));
+                    let tuples = elements(&list, &bytes)
+                        .ok_or_else(|| ServerError::invalid("Not enough bytes to read a list"))?;
+                    if prefixes.len().saturating_mul(tuples.len()) > MOST_COMBINATIONS {
+                        return Err(too_many());
+                    }
+                    let mut next = Vec::new();
+                    for prefix in &prefixes {
+                        for tuple in &tuples {
+                            let all: Option<Vec<Bytes>> =
+                                components(types, tuple).and_then(|all| all.into_iter().collect());
+                            let all = all.ok_or_else(|| {
+                                ServerError::invalid(format!(
+                                    "Invalid null value in condition for column {name}"
+                                ))
+                            })?;
+                            next.push(prefix.iter().cloned().chain(all).collect());
+                        }
+                    }
+                    at += types.len();
+                    prefixes = next;
                 }
                 Prefix::Multi(rows) => {
                     let mut next = Vec::new();

@@ -61,6 +61,8 @@ enum Prefix {
     Single(Values),
     /// `(a, b) = (1, 2)`, `(a, b) IN ((1, 2), (3, 4))`
     Multi(Vec<Vec<Term>>),
+    /// `(a, b) IN ?`: the list, and the types of the columns.
+    MultiMarker(Term, Vec<DataType>),
 }
 
 /// An end of a slice: the values of one or more columns, and whether they belong to it.
@@ -282,6 +284,11 @@ impl Restrictions {
                             self.whole_columns = at + places.len();
                             self.prefix.push(Prefix::Multi(values));
                         }
+                        Multi::InMarker(term, types) => {
+                            self.has_clustering_in = true;
+                            self.whole_columns = at + places.len();
+                            self.prefix.push(Prefix::MultiMarker(term, types));
+                        }
                         Multi::From(bound) => {
                             self.has_slice = true;
                             self.from = Some(bound);
@@ -296,6 +303,9 @@ impl Restrictions {
                 if let Some(said) = columns.remove(column.name.as_ref()) {
                     self.from = self.from.take().or(said.from);
                     self.to = self.to.take().or(said.to);
+                    if !said.filters.is_empty() {
+                        self.filter_by(column, OfColumn { filters: said.filters, ..OfColumn::default() });
+                    }
                 }
                 at += width;
                 if self.has_slice {

@@ -23,6 +23,7 @@ pub(super) struct OfColumn {
 /// What a relation of several columns says.
 pub(super) enum Multi {
     Values(Vec<Vec<Term>>),
+    InMarker(Term, Vec<DataType>),
     From(Bound),
     To(Bound),
 }
@@ -196,10 +197,19 @@ impl<'a> Relations<'a> {
             Relation::MultiIn(names, values) => {
                 let shown_terms = ast::Term::Null;
                 let places = multi_columns(names, table, Operator::Equal, &shown_terms)?;
-                let InValues::Terms(terms) = values else {
-                    return Err(ServerError::invalid(
-                        "A marker for a whole list of tuples is not simulated: (a, b) IN ?",
-                    ));
+                let terms = match values {
+                    InValues::Terms(terms) => terms,
+                    InValues::Marker(marker) => {
+                        let types = types_of(names, table)?;
+                        let list = DataType::List(Box::new(DataType::Tuple(types.clone())));
+                        let name = format!("in({})", names.join(","));
+                        let receiver = Receiver { name: &name, data_type: &list };
+                        let term = Term::new(&ast::Term::Marker(*marker), receiver, markers)?;
+                        let names: Vec<_> = names.iter().map(String::as_str).collect();
+                        self.conflicts.add(&names, Kind::In)?;
+                        self.multi.push((places, Multi::InMarker(term, types)));
+                        return Ok(());
+                    }
                 };
                 let rows = terms.iter().map(|term| tuple(term, names, &places, table, markers));
                 let rows = rows.collect::<Result<Vec<_>, _>>()?;
@@ -378,6 +388,11 @@ fn multi_columns(
     Ok(places)
 }
 
+/// The types of columns.
+fn types_of(names: &[String], table: &Table) -> Result<Vec<DataType>, ServerError> {
+    names.iter().map(|name| column(table, name).map(|column| column.data_type.clone())).collect()
+}
+
 /// The values of a tuple.
 fn tuple(
     term: &ast::Term,
@@ -389,7 +404,12 @@ fn tuple(
     let terms = match term {
         ast::Term::Tuple(terms) => terms.as_slice(),
         ast::Term::Marker(_) => {
-            return Err(ServerError::invalid("A marker for a whole tuple is not simulated: (a, b) > ?"));
+            let types = types_of(names, table)?;
+            let of = DataType::Tuple(types.clone());
+            let name = format!("({})", names.join(","));
+            let whole = Term::new(term, Receiver { name: &name, data_type: &of }, markers)?;
+            let component = |place| Term::Component(Box::new(whole.clone()), place, types.clone());
+            return Ok((0..types.len()).map(component).collect());
         }
         other => std::slice::from_ref(other),
     };
