@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 
 use super::serve;
 use crate::cluster::{AdjustableClock, Cluster, Ending, NodeId, NodeOptions, Options, RuledLinks};
@@ -93,7 +93,7 @@ impl LocalNodes {
         if options.nodes == 0 || options.nodes > MOST_NODES {
             return Err(LocalError::Nodes(options.nodes));
         }
-        let listeners = listen(options.nodes, options.port)?;
+        let listeners = listen(options.nodes, options.port).await?;
         let port = match listeners.first().map(TcpListener::local_addr) {
             Some(Ok(address)) => address.port(),
             _ => options.port,
@@ -195,7 +195,7 @@ impl LocalNodes {
         // Its last run closes its listener when it gets to it.
         let deadline = tokio::time::Instant::now() + PORT_WAIT;
         let listener = loop {
-            match listener(address) {
+            match TcpListener::bind(address).await {
                 Ok(listener) => break listener,
                 Err(_) if tokio::time::Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(10)).await;
@@ -250,36 +250,30 @@ fn tokens(node: u8, nodes: u8, each: u8) -> Vec<Token> {
     places.map(|place| Token((i64::MIN + 1).wrapping_add_unsigned(place * step))).collect()
 }
 
-fn listener(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = TcpSocket::new_v4()?;
-    // Connections of the node's last run may linger.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(1024)
-}
-
-/// Listeners on one port of the addresses of all nodes.
-fn listen(nodes: u8, port: u16) -> Result<Vec<TcpListener>, LocalError> {
+/// Listeners on one port of the addresses of all nodes. Each address may be used again although connections of a run
+/// that has ended linger: `TcpListener::bind` asks for that.
+async fn listen(nodes: u8, port: u16) -> Result<Vec<TcpListener>, LocalError> {
     const ATTEMPTS: usize = 50;
-    let all = |port: u16| -> Result<Vec<TcpListener>, LocalError> {
-        let mut listeners = Vec::new();
-        let mut port = port;
-        for node in 1..=nodes {
-            let address = SocketAddr::new(address(node), port);
-            let failed = |source| LocalError::Listen { address, source };
-            let listener = listener(address).map_err(failed)?;
-            // The first decides, if any port will do.
-            port = listener.local_addr().map_err(failed)?.port();
-            listeners.push(listener);
-        }
-        Ok(listeners)
-    };
-    let mut found = all(port);
+    let mut found = listen_on(nodes, port).await;
     for _ in 1..ATTEMPTS {
         if port != 0 || found.is_ok() {
             break;
         }
-        found = all(port);
+        found = listen_on(nodes, port).await;
     }
     found
+}
+
+async fn listen_on(nodes: u8, port: u16) -> Result<Vec<TcpListener>, LocalError> {
+    let mut listeners = Vec::new();
+    let mut port = port;
+    for node in 1..=nodes {
+        let address = SocketAddr::new(address(node), port);
+        let failed = |source| LocalError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        // The first decides, if any port will do.
+        port = listener.local_addr().map_err(failed)?.port();
+        listeners.push(listener);
+    }
+    Ok(listeners)
 }
