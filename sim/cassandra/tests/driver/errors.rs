@@ -49,7 +49,19 @@ fn told(error: ExecutionError) -> DbError {
 async fn error_of(session: &Session, text: &str, consistency: Consistency) -> DbError {
     let mut statement = Statement::new(text);
     statement.set_consistency(consistency);
-    told(session.query_unpaged(statement, &[]).await.err().unwrap_or_else(|| panic!("{text} went well")))
+    let mut answer = session.query_unpaged(statement.clone(), &[]).await;
+    for _ in 0..50 {
+        // A connection to a node that has just ended is no answer.
+        if !matches!(
+            answer,
+            Err(ExecutionError::LastAttemptError(RequestAttemptError::BrokenConnectionError(_)))
+        ) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        answer = session.query_unpaged(statement.clone(), &[]).await;
+    }
+    told(answer.err().unwrap_or_else(|| panic!("{text} went well")))
 }
 
 const INSERT: &str = "INSERT INTO k.t (a, b) VALUES (1, 1)";
