@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
-use simulated_cassandra::cluster::Ending;
+use simulated_cassandra::cluster::{Ending, NodeId};
 use simulated_cassandra::serve::{LocalNodes, LocalOptions};
 
 /// A cluster whose nodes listen on 127.0.0.1, 127.0.0.2 and so on, on one port.
@@ -23,6 +23,15 @@ impl Nodes {
     /// Kills a node's process. Nodes are counted from 1.
     pub fn kill(&self, node: u8) {
         self.0.end(node, Ending::Kill).expect("the node runs");
+    }
+
+    /// Waits until every other node knows that a node is dead.
+    pub async fn until_noticed(&self, node: u8) {
+        let id = |node: u8| NodeId(u32::from(node) - 1);
+        let others = || (1..=self.0.count()).filter(|other| *other != node);
+        while others().any(|other| self.0.cluster().believes_alive(id(other), id(node))) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Starts a node again.

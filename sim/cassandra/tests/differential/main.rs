@@ -33,6 +33,9 @@ const IN_A_ROW: usize = 100;
 /// After how many cases that differ the test ends.
 const MOST_DIFFERENCES: usize = 8;
 
+/// How many refusals in other words are printed.
+const MOST_TOLD: usize = 20;
+
 /// A number from the environment.
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
@@ -60,7 +63,11 @@ struct Counts {
     statements: Cell<usize>,
     /// Whether a case is being cut to what differs; that counts for nothing.
     shrinking: Cell<bool>,
+    /// Whether the step that differs does so without any before it.
+    alone: Cell<bool>,
     left_out: Cell<usize>,
+    /// Refused with the right kind of error and another text, as where one of several mistakes is told first.
+    told_otherwise: Cell<usize>,
     refused: Cell<usize>,
     rows: Cell<usize>,
 }
@@ -76,18 +83,21 @@ impl Counts {
     }
 }
 
-/// Does the steps on both sides until they differ.
+/// Does the steps on both sides until they differ: at which step, and in what.
 async fn compare(
     real: &Session,
     simulated: &Session,
     tables: &[Table],
     steps: &[Step],
     counts: &Counts,
-) -> Result<(), String> {
+) -> Result<(), (usize, String)> {
     for table in tables {
         let text = format!("TRUNCATE {KEYSPACE}.{}", table.name);
         for session in [real, simulated] {
-            session.query_unpaged(text.as_str(), &[]).await.map_err(|error| format!("{text}: {error}"))?;
+            session
+                .query_unpaged(text.as_str(), &[])
+                .await
+                .map_err(|error| (0, format!("{text}: {error}")))?;
         }
     }
     for (at, step) in steps.iter().enumerate() {
@@ -96,6 +106,14 @@ async fn compare(
             counts.add(&expected);
         }
         if expected.same(&found) {
+            if !expected.same_words(&found) && !counts.shrinking.get() {
+                counts.told_otherwise.set(counts.told_otherwise.get() + 1);
+                if counts.told_otherwise.get() <= MOST_TOLD {
+                    println!(
+                        "in other words: {step:?}\n    Cassandra:  {expected:?}\n    simulation: {found:?}"
+                    );
+                }
+            }
             continue;
         }
         if found.is_left_out() {
@@ -104,9 +122,10 @@ async fn compare(
             return Ok(());
         }
         let before: String = steps[..at].iter().map(|step| format!("\n  {step:?}")).collect();
-        return Err(format!(
+        let reason = format!(
             "after{before}\nthey differ in\n  {step:?}\n    Cassandra:  {expected:?}\n    simulation: {found:?}\n"
-        ));
+        );
+        return Err((at, reason));
     }
     Ok(())
 }
@@ -158,32 +177,47 @@ fn random_statements_find_and_do_the_same_on_cassandra_and_in_the_simulation() {
         let simulated = if case % 2 == 0 { &one } else { &three };
         let tree = steps.new_tree(&mut runner).expect("steps");
         let result = runner.run_one(tree, |steps| {
-            let compared = compare(&real, simulated, &tables, &steps, &counts);
-            runtime.block_on(compared).map_err(|reason| {
-                counts.shrinking.set(true);
-                TestCaseError::fail(reason)
-            })
+            if counts.alone.get() {
+                // It cannot be cut any shorter.
+                return Ok(());
+            }
+            let cut =
+                |steps: &[Step]| runtime.block_on(compare(&real, simulated, &tables, steps, &counts)).err();
+            let Some((at, reason)) = cut(&steps) else { return Ok(()) };
+            if !counts.shrinking.replace(true)
+                && let Some(step) = steps.get(at)
+                && let Some((_, reason)) = cut(std::slice::from_ref(step))
+            {
+                // Most of what differs does so at once.
+                counts.alone.set(true);
+                return Err(TestCaseError::fail(reason));
+            }
+            Err(TestCaseError::fail(reason))
         });
         match result {
             Ok(_) => {}
             Err(TestError::Fail(reason, _)) => {
                 let nodes = if case % 2 == 0 { "one node" } else { "three nodes" };
+                println!("case {case}, {nodes}: {reason}");
                 different.push(format!("case {case}, {nodes}: {reason}"));
             }
             Err(TestError::Abort(reason)) => panic!("case {case}: {reason}"),
         }
         counts.shrinking.set(false);
+        counts.alone.set(false);
         case += 1;
     }
     println!(
-        "{} statements in {case} cases: {} refused, {} rows, {} not simulated",
+        "{} statements in {case} cases: {} refused, {} in other words, {} rows, {} not simulated",
         counts.statements.get(),
         counts.refused.get(),
+        counts.told_otherwise.get(),
         counts.rows.get(),
         counts.left_out.get()
     );
     assert!(different.is_empty(), "seed {seed}:\n{}", different.join("\n"));
     // A test that compares nothing but refusals compares nothing.
     assert!(counts.refused.get() * 2 < counts.statements.get(), "most statements are refused");
+    assert!(counts.told_otherwise.get() * 20 < counts.refused.get(), "too much is refused in other words");
     assert!(counts.left_out.get() * 50 < counts.statements.get(), "too much is not simulated");
 }
