@@ -498,7 +498,10 @@ impl<'a> Writer<'a> {
             match self.draw.below(10) {
                 0..3 => "*".to_owned(),
                 3 => {
-                    let column = self.draw.pick(&columns).name.clone();
+                    // Cassandra calls the least of these a LegacyTimeUUIDType, a name that the driver does not know.
+                    let known: Vec<_> =
+                        columns.iter().filter(|column| column.of != Type::Native("timeuuid")).collect();
+                    let column = self.draw.pick(&known).name.clone();
                     self.draw
                         .pick(&[
                             "count(*)",
