@@ -51,6 +51,8 @@ pub enum DataType {
     Set(Box<DataType>),
     /// A frozen map.
     Map(Box<DataType>, Box<DataType>),
+    /// A tuple: what a marker for several columns stands for. No column has this type.
+    Tuple(Vec<DataType>),
 }
 
 impl DataType {
@@ -96,6 +98,7 @@ impl DataType {
             },
             Self::List(element) | Self::Set(element) => compare_collections(&[element], left, right),
             Self::Map(key, value) => compare_collections(&[key, value], left, right),
+            Self::Tuple(_) => left.cmp(right),
         }
     }
 }

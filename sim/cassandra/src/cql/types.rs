@@ -38,6 +38,10 @@ pub fn type_name(data_type: &DataType) -> String {
         DataType::List(element) => format!("list<{}>", nested(element)),
         DataType::Set(element) => format!("set<{}>", nested(element)),
         DataType::Map(key, value) => format!("map<{}, {}>", nested(key), nested(value)),
+        DataType::Tuple(types) => {
+            let types: Vec<_> = types.iter().map(nested).collect();
+            format!("tuple<{}>", types.join(", "))
+        }
         native => {
             let found = NATIVE.iter().find(|(_, known)| known == native);
             found.map_or("unknown", |(name, _)| name).to_owned()
@@ -48,7 +52,7 @@ pub fn type_name(data_type: &DataType) -> String {
 /// A type within another: a collection there is always frozen, and says so.
 fn nested(data_type: &DataType) -> String {
     match data_type {
-        DataType::List(_) | DataType::Set(_) | DataType::Map(..) => {
+        DataType::List(_) | DataType::Set(_) | DataType::Map(..) | DataType::Tuple(_) => {
             format!("frozen<{}>", type_name(data_type))
         }
         native => type_name(native),

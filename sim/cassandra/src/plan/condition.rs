@@ -9,6 +9,7 @@ use crate::cql::ast::{self, Operator, Relation};
 use crate::cql::value::elements;
 use crate::protocol::{BoundValue, ServerError};
 use crate::schema::{Column, ColumnKind, Table};
+use crate::types::DataType;
 
 /// What a statement depends on.
 #[derive(Clone, Debug)]
@@ -174,6 +175,13 @@ fn condition(
             let column = named(name)?;
             let receiver = Receiver { name, data_type: &column.data_type };
             let term = Term::new(term, receiver, markers)?;
+            let is_equality = matches!(operator, Operator::Equal | Operator::NotEqual);
+            if !is_equality && column.data_type == DataType::Duration {
+                return Err(ServerError::invalid(format!(
+                    "Slice conditions ( {} ) are not supported on durations",
+                    operator.sign()
+                )));
+            }
             Ok(ColumnCondition {
                 column: column.clone(),
                 operator: *operator,

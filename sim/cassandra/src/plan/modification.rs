@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::condition::{BoundConditions, Conditions};
-use super::restriction::{Restrictions, SharedTable, Usage, marked_key};
+use super::restriction::{Restrictions, SharedTable, Usage, marked_key, validate_keys};
 use super::term::{Context, Receiver, Term, shown_type};
 use super::{Markers, TableLookup, column};
 use crate::cql::ast::{self, Assignment, Attributes, Modification, Operator, Relation, TableName};
@@ -220,16 +220,9 @@ impl ModificationPlan {
                 }
             }
         }
-        let only_static = sets.iter().all(|(column, _)| column.kind == ColumnKind::Static);
         let restrictions = Restrictions::new(&update.relations, &table, Usage::Update, false, markers)?;
         let conditions = Conditions::new(&update.condition, &table, markers)?;
-        // A condition on a row needs the row, whatever is written.
-        let only_static = only_static && conditions.is_static();
-        if only_static && restrictions.has_clustering {
-            return Err(ServerError::invalid(
-                "Invalid restrictions on clustering columns since the UPDATE statement modifies only static columns",
-            ));
-        }
+        let only_static = sets.iter().all(|(column, _)| column.kind == ColumnKind::Static);
         let plan = ModificationPlan {
             table,
             kind: Kind::Update,
@@ -241,7 +234,8 @@ impl ModificationPlan {
             conditions,
             only_static,
         };
-        if !only_static {
+        let plan = plan.with_statics_alone()?;
+        if !plan.only_static {
             if plan.restrictions.has_slice {
                 return Err(ServerError::invalid(
                     "Slice restrictions are not supported on the clustering columns in UPDATE statements",
@@ -281,12 +275,6 @@ impl ModificationPlan {
         let conditions = Conditions::new(&delete.condition, &table, markers)?;
         let only_static =
             !deletes.is_empty() && deletes.iter().all(|column| column.kind == ColumnKind::Static);
-        let only_static = only_static && conditions.is_static();
-        if only_static && restrictions.has_clustering {
-            return Err(ServerError::invalid(
-                "Invalid restrictions on clustering columns since the DELETE statement modifies only static columns",
-            ));
-        }
         let plan = ModificationPlan {
             table,
             kind: Kind::Delete,
@@ -298,6 +286,7 @@ impl ModificationPlan {
             conditions,
             only_static,
         };
+        let plan = plan.with_statics_alone()?;
         let is_whole = plan.restrictions.whole_columns == plan.table.clustering.components().len()
             && !plan.restrictions.has_slice;
         if plan.conditions.is_conditional() && !is_whole && !plan.only_static {
@@ -310,6 +299,22 @@ impl ModificationPlan {
             return Err(ServerError::invalid("Range deletions are not supported for specific columns"));
         }
         Ok(plan)
+    }
+
+    /// An UPDATE or a DELETE, where it is settled whether it is about static columns alone: a condition on a row needs
+    /// the row, whatever is written.
+    fn with_statics_alone(mut self) -> Result<ModificationPlan, ServerError> {
+        self.only_static = self.only_static && self.conditions.is_static();
+        if self.only_static && self.restrictions.has_clustering {
+            let name = match self.kind {
+                Kind::Delete => "DELETE",
+                Kind::Insert | Kind::Update => "UPDATE",
+            };
+            return Err(ServerError::invalid(format!(
+                "Invalid restrictions on clustering columns since the {name} statement modifies only static columns"
+            )));
+        }
+        Ok(self)
     }
 
     /// Checks that the whole clustering key is given.
@@ -346,6 +351,11 @@ impl ModificationPlan {
     /// What it depends on.
     pub fn conditions(&self) -> &Conditions {
         &self.conditions
+    }
+
+    /// Whether it names its partitions with IN.
+    pub fn has_key_in(&self) -> bool {
+        self.restrictions.keys.has_in()
     }
 
     /// Whether it says its timestamp itself.
@@ -399,6 +409,7 @@ impl ModificationPlan {
             set(column, None);
         }
         let keys = self.restrictions.bind_keys(&self.table, context)?;
+        validate_keys(&keys)?;
         let writes = keys.into_iter().filter_map(|range| match range {
             PartitionRange::Key(key) => Some(RowWrite {
                 table: SharedTable::clone(&self.table),

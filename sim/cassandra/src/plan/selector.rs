@@ -209,10 +209,19 @@ impl Selection {
                 ));
             }
             let data_type = argument.data_type();
-            if aggregate.returns(&data_type).is_none() {
+            if data_type == DataType::Timestamp && matches!(aggregate, Aggregate::Sum | Aggregate::Avg) {
+                // Its bytes could be those of either.
                 return Err(ServerError::invalid(format!(
-                    "Invalid call to function {name}, none of its type signatures match (of {})",
-                    type_name(&data_type)
+                    "Ambiguous call to function {name} (can be matched by following signatures: system.{name} : \
+                     (varint) -> varint, system.{name} : (bigint) -> bigint): use type casts to disambiguate"
+                )));
+            }
+            if aggregate.returns(&data_type).is_none() {
+                let known =
+                    Aggregate::NUMBERS.map(|number| format!("system.{name} : ({number}) -> {number}"));
+                return Err(ServerError::invalid(format!(
+                    "Invalid call to function {name}, none of its type signatures match (known type signatures: {})",
+                    known.join(", ")
                 )));
             }
             let selector = Selector::Aggregate(aggregate, Some(Box::new(argument)), data_type);
@@ -398,10 +407,10 @@ impl<'a> Collector<'a> {
         for (argument, state) in &mut self.states {
             match argument {
                 // A count of rows counts each.
-                None => state.add(Some(&Bytes::new())),
+                None => state.add(Some(&Bytes::new()))?,
                 Some(argument) => {
                     let value = argument.show(Some(row), self.now, &self.context, &mut std::iter::empty())?;
-                    state.add(value.as_ref());
+                    state.add(value.as_ref())?;
                 }
             }
         }
@@ -439,6 +448,25 @@ impl<'a> Collector<'a> {
             });
         }
         Ok(vec![row])
+    }
+}
+
+/// Checks that the table has the columns that are to be shown. The rest about them is told after what is wrong with
+/// the restrictions.
+///
+/// # Errors
+/// If it has one not.
+pub(super) fn known_columns(selector: &ast::Selector, table: &Table) -> Result<(), ServerError> {
+    match selector {
+        ast::Selector::Column(name)
+        | ast::Selector::WriteTime(name)
+        | ast::Selector::MaxWriteTime(name)
+        | ast::Selector::Ttl(name) => column(table, name).map(|_| ()),
+        ast::Selector::Call(_, arguments) => {
+            arguments.iter().try_for_each(|argument| known_columns(argument, table))
+        }
+        ast::Selector::Cast(inner, _) => known_columns(inner, table),
+        ast::Selector::CountRows | ast::Selector::Term(_) | ast::Selector::Other(_) => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::Markers;
 use super::function::Function;
 use crate::cql::ast;
-use crate::cql::value::{collection, elements, fits, parse, validate};
+use crate::cql::value::{collection, components, elements, fits, parse, validate};
 use crate::cql::{type_name, type_named};
 use crate::protocol::{BoundValue, ServerError};
 use crate::types::DataType;
@@ -49,6 +49,8 @@ pub(super) enum Term {
     Map(DataType, Vec<(Term, Term)>),
     /// What a function returns.
     Call(Function, Vec<Term>),
+    /// The component at this place of a tuple.
+    Component(Box<Term>, usize, Vec<DataType>),
 }
 
 /// Whether a term can have a type, as far as its shape tells.
@@ -269,6 +271,13 @@ impl Term {
                 let entries = entries.iter().map(|(key, value)| Ok((inner(key)?, inner(value)?)));
                 BoundValue::Value(map(key_type, entries.collect::<Result<_, ServerError>>()?))
             }
+            Term::Component(tuple, place, types) => match tuple.bind(context)? {
+                BoundValue::Value(bytes) => {
+                    let all = components(types, &bytes).unwrap_or_default();
+                    all.into_iter().nth(*place).flatten().map_or(BoundValue::Null, BoundValue::Value)
+                }
+                other => other,
+            },
             Term::Call(function, arguments) => {
                 let mut values = Vec::with_capacity(arguments.len());
                 for argument in arguments {

@@ -239,6 +239,12 @@ fn encode_type(data_type: &DataType, out: &mut Writer) {
             out.short(0x0022);
             return encode_type(element, out);
         }
+        DataType::Tuple(types) => {
+            out.short(0x0031);
+            out.short(u16::try_from(types.len()).unwrap_or(u16::MAX));
+            types.iter().for_each(|component| encode_type(component, out));
+            return;
+        }
     };
     out.short(id);
 }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::frame::{self, FLAG_COMPRESSED, Incoming, Limits};
 use super::*;
-use crate::coordinator::{Consistency, RequestError, WriteType};
+use crate::coordinator::{Consistency, FailureReason, RequestError, WriteType};
 
 /// What is read from these bytes, one frame after another, until the end or an error.
 fn read_all(bytes: &[u8], compression: Option<Compression>) -> Vec<Incoming> {
@@ -159,6 +159,64 @@ fn errors_carry_the_fields_of_their_codes() {
     assert_eq!(code, 0x1000);
     rest.consistency().unwrap();
     assert_eq!((rest.int("required").unwrap(), rest.int("alive").unwrap()), (3, 2));
+    let failures = std::collections::BTreeMap::from([
+        (std::net::Ipv4Addr::new(127, 0, 0, 1).into(), FailureReason::Unknown),
+        (std::net::Ipv4Addr::new(127, 0, 0, 2).into(), FailureReason::Timeout),
+    ]);
+    let (code, mut rest) = body(ServerError::Request(RequestError::WriteFailure {
+        consistency: Consistency::LocalQuorum,
+        received: 1,
+        block_for: 2,
+        failures: failures.clone(),
+        write_type: WriteType::BatchLog,
+    }));
+    assert_eq!((code, rest.consistency().unwrap()), (0x1500, Consistency::LocalQuorum));
+    assert_eq!((rest.int("received").unwrap(), rest.int("block for").unwrap()), (1, 2));
+    assert_eq!(rest.int("failures").unwrap(), 2, "version 4 has their number alone");
+    assert_eq!((rest.string("write type").unwrap().as_str(), rest.left()), ("BATCH_LOG", 0));
+    let (code, mut rest) = body(ServerError::Request(RequestError::ReadFailure {
+        consistency: Consistency::One,
+        received: 0,
+        block_for: 1,
+        failures,
+        data_present: true,
+    }));
+    assert_eq!((code, rest.consistency().unwrap()), (0x1300, Consistency::One));
+    assert_eq!((rest.int("received").unwrap(), rest.int("block for").unwrap()), (0, 1));
+    assert_eq!((rest.int("failures").unwrap(), rest.byte("data present").unwrap(), rest.left()), (2, 1, 0));
+    let (code, mut rest) = body(ServerError::Request(RequestError::ReadTimeout {
+        consistency: Consistency::Serial,
+        received: 1,
+        block_for: 2,
+        data_present: false,
+    }));
+    assert_eq!((code, rest.consistency().unwrap()), (0x1200, Consistency::Serial));
+    assert_eq!((rest.int("received").unwrap(), rest.int("block for").unwrap()), (1, 2));
+    assert_eq!((rest.byte("data present").unwrap(), rest.left()), (0, 0));
+    let (code, mut rest) =
+        body(ServerError::AlreadyExists { keyspace: "k".to_owned(), table: "t".to_owned() });
+    assert_eq!((code, rest.string("keyspace").unwrap().as_str()), (0x2400, "k"));
+    assert_eq!((rest.string("table").unwrap().as_str(), rest.left()), ("t", 0));
+    let (code, mut rest) = body(ServerError::FunctionFailure {
+        keyspace: "k".to_owned(),
+        function: "f".to_owned(),
+        arguments: vec!["int".to_owned()],
+        message: "no".to_owned(),
+    });
+    assert_eq!((code, rest.string("keyspace").unwrap().as_str()), (0x1400, "k"));
+    assert_eq!(rest.string("function").unwrap(), "f");
+    assert_eq!((rest.string_list("arguments").unwrap(), rest.left()), (vec!["int".to_owned()], 0));
+    for (error, expected) in [
+        (RequestError::Overloaded("busy".to_owned()), 0x1001),
+        (RequestError::IsBootstrapping, 0x1002),
+        (RequestError::Truncate("no".to_owned()), 0x1003),
+        (RequestError::Invalid("no".to_owned()), 0x2200),
+        (RequestError::Configuration("no".to_owned()), 0x2300),
+        (RequestError::Server("no".to_owned()), 0x0000),
+    ] {
+        let (code, rest) = body(ServerError::Request(error));
+        assert_eq!((code, rest.left()), (expected, 0), "nothing but code and text");
+    }
     let (code, mut rest) = body(ServerError::Unprepared { id: Bytes::from_static(b"abc") });
     assert_eq!(code, 0x2500);
     assert_eq!(rest.short_bytes("id").unwrap(), "abc");

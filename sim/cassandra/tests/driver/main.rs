@@ -1,6 +1,8 @@
 //! The simulated cluster, used through the scylla driver on loopback sockets.
 
 mod connections;
+mod errors;
+#[path = "../common/nodes.rs"]
 mod nodes;
 mod reality;
 mod statements;

@@ -229,7 +229,15 @@ fn relation(cursor: &mut Cursor<'_>) -> Result<Relation, ServerError> {
         }
         let columns = cursor.names()?;
         if cursor.keyword("in") {
-            return in_values(cursor).map(|values| Relation::MultiIn(columns, values));
+            let values = in_values(cursor)?;
+            if let InValues::Terms(terms) = &values {
+                // Either all are tuples or all are markers.
+                let is_marker = |term: &Term| matches!(term, Term::Marker(_));
+                if terms.iter().any(is_marker) && !terms.iter().all(is_marker) {
+                    return Err(cursor.mismatch("'('"));
+                }
+            }
+            return Ok(Relation::MultiIn(columns, values));
         }
         let operator = operator(cursor).ok_or_else(|| cursor.no_alternative())?;
         return Ok(Relation::Multi(columns, operator, term(cursor)?));

@@ -106,7 +106,7 @@ pub fn parse(data_type: &DataType, text: &str) -> Result<Bytes, String> {
         DataType::Duration => {
             time::duration(text).ok_or_else(|| format!("Unable to convert '{text}' to a duration"))?
         }
-        DataType::List(_) | DataType::Set(_) | DataType::Map(..) => {
+        DataType::List(_) | DataType::Set(_) | DataType::Map(..) | DataType::Tuple(_) => {
             return Err(format!("Unable to make {} from '{text}'", type_name(data_type)));
         }
     };
@@ -189,6 +189,23 @@ pub fn elements(data_type: &DataType, bytes: &Bytes) -> Option<Vec<Bytes>> {
     rest.is_empty().then_some(all)
 }
 
+/// The components of a tuple, if the bytes are one; `None` for null ones, and for those that are left out at its end.
+pub fn components(types: &[DataType], bytes: &Bytes) -> Option<Vec<Option<Bytes>>> {
+    let mut all = Vec::new();
+    let mut rest = bytes.clone();
+    while all.len() < types.len() && !rest.is_empty() {
+        let head = rest.first_chunk::<4>().copied()?;
+        rest = rest.slice(4..);
+        match usize::try_from(i32::from_be_bytes(head)) {
+            Ok(length) if length > rest.len() => return None,
+            Ok(length) => all.push(Some(rest.split_to(length))),
+            Err(_) => all.push(None),
+        }
+    }
+    all.resize(types.len(), None);
+    rest.is_empty().then_some(all)
+}
+
 /// Checks that bytes are a value of a type.
 ///
 /// # Errors
@@ -250,6 +267,14 @@ pub fn validate(data_type: &DataType, bytes: &Bytes) -> Result<(), String> {
             all.iter()
                 .enumerate()
                 .try_for_each(|(at, bytes)| validate(if at % 2 == 0 { key } else { value }, bytes))
+        }
+        DataType::Tuple(types) => {
+            let all =
+                components(types, bytes).ok_or_else(|| "Not enough bytes to read a tuple".to_owned())?;
+            types.iter().zip(&all).try_for_each(|(data_type, component)| match component {
+                Some(bytes) => validate(data_type, bytes),
+                None => Ok(()),
+            })
         }
     }
 }
