@@ -4,7 +4,7 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -18,7 +18,9 @@ pub struct Cluster {
 impl Cluster {
     /// Finds the cluster that runs.
     pub fn find() -> Result<Self, String> {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docker/local/cluster");
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut scripts = package.ancestors().map(|folder| folder.join("docker/local/cluster"));
+        let script = scripts.find(|path| path.exists()).ok_or("docker/local/cluster is missing")?;
         let mut cluster = Self { script, env: BTreeMap::new() };
         let start = "no services run; docker/local/cluster up starts them";
         let env = cluster.run(&["env"]).map_err(|error| format!("{error}\n{start}"))?;

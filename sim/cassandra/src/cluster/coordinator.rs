@@ -43,6 +43,11 @@ impl RunningNode {
         self.0.is_dead()
     }
 
+    /// Begins a task of the node's process: it stands still while the process is paused, and ends with it.
+    pub fn begin(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.0.begin(|_| work);
+    }
+
     /// Does a request in a task of the node, which goes on if nobody waits any more, and ends with the node.
     async fn run<T, F>(&self, work: impl FnOnce(Arc<Node>) -> F) -> Result<T, RequestError>
     where

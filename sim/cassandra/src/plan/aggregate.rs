@@ -22,6 +22,10 @@ pub(super) enum Aggregate {
 }
 
 impl Aggregate {
+    /// The types that `sum` and `avg` take, as errors name them.
+    pub const NUMBERS: [&str; 9] =
+        ["tinyint", "smallint", "int", "bigint", "counter", "float", "double", "varint", "decimal"];
+
     /// The function of this name.
     pub fn named(name: &str) -> Option<Aggregate> {
         Some(match name {
@@ -46,7 +50,8 @@ impl Aggregate {
                 | DataType::BigInt
                 | DataType::Float
                 | DataType::Double
-                | DataType::VarInt => Some(data_type.clone()),
+                | DataType::VarInt
+                | DataType::Decimal => Some(data_type.clone()),
                 _ => None,
             },
         }

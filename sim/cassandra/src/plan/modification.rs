@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::condition::{BoundConditions, Conditions};
-use super::restriction::{Restrictions, SharedTable, Usage, marked_key};
+use super::restriction::{Restrictions, SharedTable, Usage, marked_key, validate_keys};
 use super::term::{Context, Receiver, Term, shown_type};
 use super::{Markers, TableLookup, column};
 use crate::cql::ast::{self, Assignment, Attributes, Modification, Operator, Relation, TableName};
@@ -348,6 +348,11 @@ impl ModificationPlan {
         &self.conditions
     }
 
+    /// Whether it names its partitions with IN.
+    pub fn has_key_in(&self) -> bool {
+        self.restrictions.keys.has_in()
+    }
+
     /// Whether it says its timestamp itself.
     pub fn has_timestamp(&self) -> bool {
         self.timestamp.is_some()
@@ -399,6 +404,7 @@ impl ModificationPlan {
             set(column, None);
         }
         let keys = self.restrictions.bind_keys(&self.table, context)?;
+        validate_keys(&keys)?;
         let writes = keys.into_iter().filter_map(|range| match range {
             PartitionRange::Key(key) => Some(RowWrite {
                 table: SharedTable::clone(&self.table),

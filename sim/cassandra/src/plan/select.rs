@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::restriction::{Filter, Keys, Restrictions, SharedTable, Usage, marked_key};
+use super::restriction::{
+    Filter, Keys, Restrictions, SharedTable, Usage, filtering_needed, marked_key, validate_keys,
+};
 use super::selector::{Collector, Selection, key_columns};
 use super::term::{Context, Receiver, Term};
 use super::{Markers, RowView, column};
@@ -80,6 +82,9 @@ impl SelectPlan {
             )));
         }
         let reversed = ordering(&select.order_by, &restrictions, &table)?;
+        if restrictions.rows_of_any_partition && !select.allow_filtering {
+            return Err(filtering_needed());
+        }
         let mut limit = |term: &Option<ast::Term>, name: &str| match term {
             Some(term) => {
                 let receiver = Receiver { name, data_type: &DataType::Int };
@@ -132,8 +137,8 @@ impl SelectPlan {
     pub fn bind(&self, context: &Context<'_>, now: Seconds) -> Result<BoundSelect, ServerError> {
         let limit = bind_limit(self.limit.as_ref(), context)?;
         let per_partition_limit = bind_limit(self.per_partition_limit.as_ref(), context)?;
-        let rows = self.restrictions.bind_rows(&self.table, context)?;
         let ranges = self.restrictions.bind_keys(&self.table, context)?;
+        let rows = self.restrictions.bind_rows(&self.table, context)?;
         let columns = self.queried();
         let nothing = match &rows.filter {
             ClusteringFilter::All => false,
@@ -152,6 +157,9 @@ impl SelectPlan {
             now,
             resume: None,
         };
+        if !nothing {
+            validate_keys(&ranges)?;
+        }
         let commands: Vec<_> = if nothing { Vec::new() } else { ranges.into_iter().map(command).collect() };
         let merges = self.is_ordered && self.restrictions.keys.has_in();
         Ok(BoundSelect { commands, limit, merges })

@@ -210,9 +210,11 @@ impl Selection {
             }
             let data_type = argument.data_type();
             if aggregate.returns(&data_type).is_none() {
+                let known =
+                    Aggregate::NUMBERS.map(|number| format!("system.{name} : ({number}) -> {number}"));
                 return Err(ServerError::invalid(format!(
-                    "Invalid call to function {name}, none of its type signatures match (of {})",
-                    type_name(&data_type)
+                    "Invalid call to function {name}, none of its type signatures match (known type signatures: {})",
+                    known.join(", ")
                 )));
             }
             let selector = Selector::Aggregate(aggregate, Some(Box::new(argument)), data_type);

@@ -60,20 +60,24 @@ impl<C: Coordinator> Inner<C> {
         }
         let now = self.coordinator.now();
         let mut parts: Vec<Part> = Vec::new();
+        if let Some(first) = statements.first()
+            && statements.iter().any(|other| other.plan.table().id != first.plan.table().id)
+        {
+            return Err(ServerError::invalid("Batch with conditions cannot span multiple tables"));
+        }
         for statement in &statements {
+            if statement.plan.has_key_in() {
+                // An accident of Cassandra's: IllegalArgumentException is no error of the protocol.
+                let reason = "java.lang.IllegalArgumentException: Batch with conditions cannot span multiple partitions \
+                              (you cannot use IN on the partition key)";
+                return Err(RequestError::Server(reason.to_owned()).into());
+            }
             let conditions = statement.plan.bind_conditions(&statement.context)?;
             for write in statement.plan.bind(&statement.context)? {
-                if let Some(first) = parts.first() {
-                    if first.write.table.id != write.table.id {
-                        return Err(ServerError::invalid(
-                            "Batch with conditions cannot span multiple tables",
-                        ));
-                    }
-                    if first.write.key != write.key {
-                        return Err(ServerError::invalid(
-                            "Batch with conditions cannot span multiple partitions",
-                        ));
-                    }
+                if parts.first().is_some_and(|first: &Part| first.write.key != write.key) {
+                    return Err(ServerError::invalid(
+                        "Batch with conditions cannot span multiple partitions",
+                    ));
                 }
                 parts.push(Part { write, conditions: conditions.clone() });
             }

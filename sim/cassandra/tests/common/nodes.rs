@@ -1,5 +1,8 @@
 //! A cluster on loopback sockets.
 
+// Each program calls what it needs.
+#![allow(dead_code)]
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;

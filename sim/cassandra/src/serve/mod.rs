@@ -1,4 +1,8 @@
-//! A node on a socket.
+//! Nodes on sockets: [`serve`] puts one on a listener, [`LocalNodes`] a whole cluster on loopback addresses.
+
+mod local;
+
+pub use local::{LocalError, LocalNodes, LocalOptions};
 
 use tokio::net::TcpListener;
 
@@ -17,7 +21,8 @@ pub async fn serve(node: RunningNode, listener: TcpListener, options: ServerOpti
                 Ok((connection, client)) => {
                     let _ = connection.set_nodelay(true);
                     let server = server.clone();
-                    tokio::spawn(async move {
+                    // A paused process answers nobody; its system takes connections in all the same.
+                    node.begin(async move {
                         if let Err(error) = server.serve(connection).await {
                             tracing::debug!(%client, %error, "a connection broke");
                         }

@@ -1,0 +1,431 @@
+//! The relations of a WHERE clause one by one: what each says, and which do not go together.
+
+use std::collections::BTreeMap;
+
+use super::filter::Test;
+use super::{Bound, TokenBound, Values, joined};
+use crate::cql::ast::{self, InValues, Operator, Relation};
+use crate::plan::term::{Receiver, Term, shown, token_term};
+use crate::plan::{Markers, column};
+use crate::protocol::ServerError;
+use crate::schema::{Column, ColumnKind, Table};
+use crate::types::DataType;
+
+/// What was said of one column.
+#[derive(Default)]
+pub(super) struct OfColumn {
+    pub values: Option<Values>,
+    pub from: Option<Bound>,
+    pub to: Option<Bound>,
+    pub filters: Vec<Test>,
+}
+
+/// What a relation of several columns says.
+pub(super) enum Multi {
+    Values(Vec<Vec<Term>>),
+    From(Bound),
+    To(Bound),
+}
+
+/// What all relations say.
+#[derive(Default)]
+pub(super) struct Relations<'a> {
+    /// Of columns, one at a time.
+    pub columns: BTreeMap<&'a str, OfColumn>,
+    /// Of the clustering columns at these places.
+    pub multi: Vec<(Vec<usize>, Multi)>,
+    /// Of tokens: lower and upper bound.
+    pub tokens: Option<(TokenBound, TokenBound)>,
+    conflicts: Conflicts,
+}
+
+/// What one relation is, as far as others may or may not be added to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Equal,
+    In,
+    Slice { from: bool, to: bool },
+}
+
+impl Kind {
+    fn of(operator: Operator) -> Option<Kind> {
+        match operator {
+            Operator::Equal => Some(Kind::Equal),
+            Operator::Greater | Operator::GreaterOrEqual => Some(Kind::Slice { from: true, to: false }),
+            Operator::Less | Operator::LessOrEqual => Some(Kind::Slice { from: false, to: true }),
+            Operator::NotEqual | Operator::Contains | Operator::ContainsKey => None,
+        }
+    }
+
+    /// IN with one value is an equality.
+    fn of_values(count: usize) -> Kind {
+        if count == 1 { Kind::Equal } else { Kind::In }
+    }
+}
+
+/// Which columns relations have been about, in their order, and what these were: the errors are those of
+/// `SingleRestriction.mergeWith`.
+#[derive(Default)]
+struct Conflicts(Vec<(Vec<String>, Kind)>);
+
+impl Conflicts {
+    fn add(&mut self, columns: &[&str], kind: Kind) -> Result<(), ServerError> {
+        let mut columns: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+        let mut merged = kind;
+        while let Some(place) =
+            self.0.iter().position(|(known, _)| known.iter().any(|name| columns.contains(name)))
+        {
+            let (known, existing) = self.0.remove(place);
+            let common: Vec<_> =
+                known.iter().filter(|name| columns.contains(name)).map(String::as_str).collect();
+            let common = common.join(" ,");
+            let invalid = |message: String| Err(ServerError::invalid(message));
+            merged = match (existing, merged) {
+                (Kind::Equal, _) => {
+                    return invalid(format!(
+                        "{common} cannot be restricted by more than one relation if it includes an Equal"
+                    ));
+                }
+                (Kind::In, _) => {
+                    return invalid(format!(
+                        "{common} cannot be restricted by more than one relation if it includes a IN"
+                    ));
+                }
+                (Kind::Slice { .. }, Kind::Equal | Kind::In) => {
+                    return invalid(format!(
+                        "Column \"{common}\" cannot be restricted by both an equality and an inequality relation"
+                    ));
+                }
+                (Kind::Slice { from, to }, Kind::Slice { from: also_from, to: also_to }) => {
+                    if known.first() != columns.first() {
+                        // The one that begins later.
+                        let later = match known.first() {
+                            Some(first) if columns.contains(first) => Some(first),
+                            _ => columns.first(),
+                        };
+                        return invalid(format!(
+                            "Column \"{}\" cannot be restricted by two inequalities not starting with the same column",
+                            later.map_or("", String::as_str)
+                        ));
+                    }
+                    for (twice, end) in [(from && also_from, "start"), (to && also_to, "end")] {
+                        if twice {
+                            return invalid(format!(
+                                "More than one restriction was found for the {end} bound on {common}"
+                            ));
+                        }
+                    }
+                    Kind::Slice { from: from || also_from, to: to || also_to }
+                }
+            };
+            if known.len() > columns.len() {
+                columns = known;
+            }
+        }
+        self.0.push((columns, merged));
+        Ok(())
+    }
+}
+
+impl<'a> Relations<'a> {
+    /// Adds a relation.
+    ///
+    /// # Errors
+    /// If it does not fit the table, or those before it.
+    pub fn add(
+        &mut self,
+        relation: &'a Relation,
+        table: &Table,
+        markers: &mut Markers,
+    ) -> Result<(), ServerError> {
+        match relation {
+            Relation::Token(names, operator, term) => {
+                let term = token_bound(names, *operator, term, table, markers)?;
+                let (lower, upper) = self.tokens.get_or_insert_default();
+                match operator {
+                    Operator::Equal => {
+                        *lower = Some((term.clone(), true));
+                        *upper = Some((term, true));
+                    }
+                    Operator::Greater | Operator::GreaterOrEqual => {
+                        if lower.is_some() {
+                            return Err(ServerError::invalid(format!(
+                                "More than one restriction was found for the start bound on {}",
+                                joined(names.iter().map(String::as_str))
+                            )));
+                        }
+                        *lower = Some((term, *operator == Operator::GreaterOrEqual));
+                    }
+                    _ => {
+                        if upper.is_some() {
+                            return Err(ServerError::invalid(format!(
+                                "More than one restriction was found for the end bound on {}",
+                                joined(names.iter().map(String::as_str))
+                            )));
+                        }
+                        *upper = Some((term, *operator == Operator::LessOrEqual));
+                    }
+                }
+            }
+            Relation::Multi(names, operator, term) => {
+                let places = multi_columns(names, table, *operator, term)?;
+                let values = tuple(term, names, &places, table, markers)?;
+                let bound = |inclusive| Bound { terms: values.clone(), inclusive };
+                let said = match operator {
+                    Operator::Equal => Multi::Values(vec![values]),
+                    Operator::Greater => Multi::From(bound(false)),
+                    Operator::GreaterOrEqual => Multi::From(bound(true)),
+                    Operator::Less => Multi::To(bound(false)),
+                    Operator::LessOrEqual => Multi::To(bound(true)),
+                    other => {
+                        return Err(ServerError::invalid(format!(
+                            "Unsupported \"{}\" relation: ({}) {} {}",
+                            other.sign(),
+                            joined(names.iter().map(String::as_str)),
+                            other.sign(),
+                            shown(term)
+                        )));
+                    }
+                };
+                if let Some(kind) = Kind::of(*operator) {
+                    let names: Vec<_> = names.iter().map(String::as_str).collect();
+                    self.conflicts.add(&names, kind)?;
+                }
+                self.multi.push((places, said));
+            }
+            Relation::MultiIn(names, values) => {
+                let shown_terms = ast::Term::Null;
+                let places = multi_columns(names, table, Operator::Equal, &shown_terms)?;
+                let InValues::Terms(terms) = values else {
+                    return Err(ServerError::invalid(
+                        "A marker for a whole list of tuples is not simulated: (a, b) IN ?",
+                    ));
+                };
+                let rows = terms.iter().map(|term| tuple(term, names, &places, table, markers));
+                let rows = rows.collect::<Result<Vec<_>, _>>()?;
+                let names: Vec<_> = names.iter().map(String::as_str).collect();
+                self.conflicts.add(&names, Kind::of_values(rows.len()))?;
+                self.multi.push((places, Multi::Values(rows)));
+            }
+            other => self.single(other, table, markers)?,
+        }
+        Ok(())
+    }
+
+    /// Adds what a relation says of one column.
+    fn single(
+        &mut self,
+        relation: &'a Relation,
+        table: &Table,
+        markers: &mut Markers,
+    ) -> Result<(), ServerError> {
+        let (name, operator, term) = match relation {
+            Relation::Single(name, operator, term) => (name, *operator, term),
+            Relation::In(name, values) => {
+                let column = column(table, name)?;
+                let values = in_values(values, column, markers)?;
+                let kind = match &values {
+                    Values::In(terms) => Kind::of_values(terms.len()),
+                    Values::Equal(_) | Values::InMarker(..) => Kind::In,
+                };
+                self.conflicts.add(&[name], kind)?;
+                let said = self.columns.entry(name).or_default();
+                said.values = Some(values);
+                return Ok(());
+            }
+            Relation::IsNotNull(name) => {
+                return Err(ServerError::invalid(format!("Unsupported restriction: {name} IS NOT NULL")));
+            }
+            Relation::Like(name, term) => {
+                column(table, name)?;
+                return Err(ServerError::invalid(format!(
+                    "LIKE restriction is only supported on properly indexed columns. {name} LIKE {} is not valid.",
+                    shown(term)
+                )));
+            }
+            Relation::Element(name, ..) => {
+                column(table, name)?;
+                return Err(ServerError::invalid(format!(
+                    "Map-entry equality predicates on frozen map column {name} are not supported"
+                )));
+            }
+            // Those of several columns are not for here.
+            Relation::Token(..) | Relation::Multi(..) | Relation::MultiIn(..) => return Ok(()),
+        };
+        let column = column(table, name)?;
+        let inner_type;
+        let receiver = match operator {
+            Operator::Contains | Operator::ContainsKey => {
+                let element = match (&column.data_type, operator) {
+                    (DataType::List(element) | DataType::Set(element), Operator::Contains) => element,
+                    (DataType::Map(_, value), Operator::Contains) => value,
+                    (DataType::Map(key, _), _) => key,
+                    _ => {
+                        return Err(ServerError::invalid(format!(
+                            "Cannot use {} on non-collection column {name}",
+                            operator.sign()
+                        )));
+                    }
+                };
+                inner_type = DataType::clone(element);
+                Receiver { name, data_type: &inner_type }
+            }
+            _ => Receiver { name, data_type: &column.data_type },
+        };
+        if operator == Operator::NotEqual {
+            return Err(ServerError::invalid(format!(
+                "Unsupported \"!=\" relation: {name} != {}",
+                shown(term)
+            )));
+        }
+        let is_slice = matches!(
+            operator,
+            Operator::Less | Operator::LessOrEqual | Operator::Greater | Operator::GreaterOrEqual
+        );
+        if is_slice && column.data_type == DataType::Duration {
+            return Err(ServerError::invalid("Slice restrictions are not supported on duration columns"));
+        }
+        let value = Term::new(term, receiver, markers)?;
+        if let Some(kind) = Kind::of(operator) {
+            self.conflicts.add(&[name], kind)?;
+        }
+        let said = self.columns.entry(name).or_default();
+        let bound = |inclusive| Some(Bound { terms: vec![value.clone()], inclusive });
+        match operator {
+            Operator::Equal => said.values = Some(Values::Equal(value)),
+            Operator::Contains | Operator::ContainsKey => said.filters.push(Test::Compare(operator, value)),
+            Operator::Greater | Operator::GreaterOrEqual => {
+                said.from = bound(operator == Operator::GreaterOrEqual);
+            }
+            _ => said.to = bound(operator == Operator::LessOrEqual),
+        }
+        Ok(())
+    }
+}
+
+fn token_bound(
+    names: &[String],
+    operator: Operator,
+    term: &ast::Term,
+    table: &Table,
+    markers: &mut Markers,
+) -> Result<Term, ServerError> {
+    for name in names {
+        column(table, name)?;
+    }
+    let key = table.partition_key_columns();
+    let is_key =
+        names.len() == key.len() && names.iter().all(|name| key.iter().any(|column| *column.name == **name));
+    if !is_key {
+        return Err(ServerError::invalid(
+            "The token() function must be applied to all partition key components or none of them",
+        ));
+    }
+    if !key.iter().zip(names).all(|(column, name)| *column.name == **name) {
+        return Err(ServerError::invalid(format!(
+            "The token function arguments must be in the partition key order: {}",
+            joined(key.iter().map(|column| column.name.as_ref()))
+        )));
+    }
+    if matches!(operator, Operator::NotEqual | Operator::Contains | Operator::ContainsKey) {
+        return Err(ServerError::invalid(format!(
+            "Unsupported \"{}\" relation: token({}) {} {}",
+            operator.sign(),
+            joined(names.iter().map(String::as_str)),
+            operator.sign(),
+            shown(term)
+        )));
+    }
+    if let ast::Term::Call(name, arguments) = term
+        && name == "token"
+    {
+        return token_term(&table.partition_key, arguments, markers);
+    }
+    let receiver = Receiver { name: "partition key token", data_type: &DataType::BigInt };
+    Term::new(term, receiver, markers)
+}
+
+/// The places of the columns of a tuple among the clustering columns.
+fn multi_columns(
+    names: &[String],
+    table: &Table,
+    operator: Operator,
+    term: &ast::Term,
+) -> Result<Vec<usize>, ServerError> {
+    let relation =
+        || format!("({}) {} {}", joined(names.iter().map(String::as_str)), operator.sign(), shown(term));
+    let mut places: Vec<usize> = Vec::new();
+    for name in names {
+        let ColumnKind::Clustering(place, _) = column(table, name)?.kind else {
+            return Err(ServerError::invalid(format!(
+                "Multi-column relations can only be applied to clustering columns but was applied to: {name}"
+            )));
+        };
+        if places.contains(&place) {
+            return Err(ServerError::invalid(format!(
+                "Column \"{name}\" appeared twice in a relation: {}",
+                relation()
+            )));
+        }
+        if places.last().is_some_and(|last| place != last + 1) {
+            return Err(ServerError::invalid(format!(
+                "Clustering columns must appear in the PRIMARY KEY order in multi-column relations: {}",
+                relation()
+            )));
+        }
+        places.push(place);
+    }
+    Ok(places)
+}
+
+/// The values of a tuple.
+fn tuple(
+    term: &ast::Term,
+    names: &[String],
+    places: &[usize],
+    table: &Table,
+    markers: &mut Markers,
+) -> Result<Vec<Term>, ServerError> {
+    let terms = match term {
+        ast::Term::Tuple(terms) => terms.as_slice(),
+        ast::Term::Marker(_) => {
+            return Err(ServerError::invalid("A marker for a whole tuple is not simulated: (a, b) > ?"));
+        }
+        other => std::slice::from_ref(other),
+    };
+    if terms.len() != places.len() {
+        return Err(ServerError::invalid(format!(
+            "Expected {} elements in value tuple, but got {}: {}",
+            places.len(),
+            terms.len(),
+            shown(term)
+        )));
+    }
+    let values = terms.iter().zip(names).map(|(term, name)| {
+        let column = column(table, name)?;
+        Term::new(term, Receiver { name, data_type: &column.data_type }, markers)
+    });
+    values.collect()
+}
+
+/// The values after IN.
+pub(in crate::plan) fn in_values(
+    values: &InValues,
+    column: &Column,
+    markers: &mut Markers,
+) -> Result<Values, ServerError> {
+    let receiver = Receiver { name: &column.name, data_type: &column.data_type };
+    match values {
+        InValues::Terms(terms) => {
+            let terms = terms.iter().map(|term| Term::new(term, receiver, markers));
+            Ok(Values::In(terms.collect::<Result<_, _>>()?))
+        }
+        InValues::Marker(marker) => {
+            let list = DataType::List(Box::new(column.data_type.clone()));
+            let name = format!("in({})", column.name);
+            let receiver = Receiver { name: &name, data_type: &list };
+            let term = Term::new(&ast::Term::Marker(*marker), receiver, markers)?;
+            Ok(Values::InMarker(term, list))
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! A cluster on loopback addresses.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpSocket};
+
+use super::serve;
+use crate::cluster::{AdjustableClock, Cluster, Ending, NodeId, NodeOptions, Options, RuledLinks};
+use crate::server::ServerOptions;
+use crate::storage::{Disk, Token};
+
+/// Most nodes of a cluster on loopback addresses.
+const MOST_NODES: u8 = 100;
+
+/// How long a port of a node that ended may stay taken before starting it again fails.
+const PORT_WAIT: Duration = Duration::from_secs(10);
+
+/// What a cluster on loopback addresses consists of.
+#[derive(Clone, Debug)]
+pub struct LocalOptions {
+    /// How many nodes, from 1 to 100. The first listens on 127.0.0.1, the next on 127.0.0.2, and so on.
+    pub nodes: u8,
+    /// The port of all; 0 for one that is free on all addresses.
+    pub port: u16,
+    /// Places on the ring that each node has.
+    pub tokens: u8,
+    /// Decides delays on the links between the nodes.
+    pub seed: u64,
+    /// What the clocks of all nodes show at the start, in microseconds since 1970.
+    pub clock: i64,
+    /// How each node serves its clients.
+    pub server: ServerOptions,
+}
+
+impl LocalOptions {
+    /// Three nodes on port 9042, whose clocks show `clock`.
+    pub fn new(clock: i64) -> LocalOptions {
+        LocalOptions { nodes: 3, port: 9042, tokens: 4, seed: 1, clock, server: ServerOptions::default() }
+    }
+}
+
+/// Why a cluster on loopback addresses, or one of its nodes, cannot do what it is told.
+#[derive(Debug, Error)]
+pub enum LocalError {
+    /// Neither no nodes nor more than a hundred.
+    #[error("{0} nodes: there can be from 1 to {MOST_NODES}")]
+    Nodes(u8),
+    /// There is no such node.
+    #[error("no node {0}")]
+    NoNode(u8),
+    /// The node runs already.
+    #[error("node {0} runs already")]
+    Running(u8),
+    /// The node does not run.
+    #[error("node {0} does not run")]
+    NotRunning(u8),
+    /// An address is taken.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A cluster whose nodes listen on loopback addresses: what happens to their processes is up to the caller. Nodes are
+/// counted from 1, as their addresses are. Its nodes end when it is dropped.
+pub struct LocalNodes {
+    cluster: Cluster,
+    links: Arc<RuledLinks>,
+    clocks: Vec<Arc<AdjustableClock>>,
+    port: u16,
+    server: ServerOptions,
+}
+
+impl LocalNodes {
+    /// Starts a cluster, and waits until every node answers. `change` may change what it is configured with; by
+    /// default its nodes gossip faster than Cassandra's, so that what happens is known within a second or two.
+    ///
+    /// # Errors
+    /// If there is no such number of nodes, or an address is taken.
+    pub async fn start(
+        options: LocalOptions,
+        change: impl FnOnce(&mut Options),
+    ) -> Result<LocalNodes, LocalError> {
+        if options.nodes == 0 || options.nodes > MOST_NODES {
+            return Err(LocalError::Nodes(options.nodes));
+        }
+        let listeners = listen(options.nodes, options.port)?;
+        let port = match listeners.first().map(TcpListener::local_addr) {
+            Some(Ok(address)) => address.port(),
+            _ => options.port,
+        };
+        let clocks: Vec<_> =
+            (0..options.nodes).map(|_| Arc::new(AdjustableClock::new(options.clock))).collect();
+        let nodes = (1..=options.nodes).zip(&clocks).map(|(node, clock)| NodeOptions {
+            address: address(node),
+            port,
+            data_center: "datacenter1".to_owned(),
+            rack: "rack1".to_owned(),
+            tokens: tokens(node, options.nodes, options.tokens.max(1)),
+            clock: clock.clone(),
+            disk: Disk::new(),
+        });
+        let mut configured = Options::new(nodes.collect());
+        configured.gossip_interval = Duration::from_millis(100);
+        configured.gossip_settle = Duration::from_millis(500);
+        configured.failure_timeout = Duration::from_secs(1);
+        configured.hints.dispatch_interval = Duration::from_secs(1);
+        change(&mut configured);
+        let random = |stream: u64| {
+            let mut random = ChaCha8Rng::seed_from_u64(options.seed);
+            random.set_stream(stream);
+            random
+        };
+        let links =
+            Arc::new(RuledLinks::new(Duration::from_micros(50), Duration::from_micros(500), random(0)));
+        let cluster = Cluster::start(configured, links.clone(), random(1));
+        let nodes = LocalNodes { cluster, links, clocks, port, server: options.server };
+        for (node, listener) in (1..).zip(listeners) {
+            nodes.serve(node, listener);
+        }
+        nodes.cluster.settled().await;
+        Ok(nodes)
+    }
+
+    fn serve(&self, node: u8, listener: TcpListener) {
+        if let Some(running) = self.cluster.node(id(node)) {
+            tokio::spawn(serve(running, listener, self.server.clone()));
+        }
+    }
+
+    /// The cluster, for whatever else is to happen to it.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// What the nodes' messages to each other go through.
+    pub fn links(&self) -> &RuledLinks {
+        &self.links
+    }
+
+    /// The clock of a node.
+    ///
+    /// # Errors
+    /// If there is no such node.
+    pub fn clock(&self, node: u8) -> Result<&AdjustableClock, LocalError> {
+        let clock = usize::from(node).checked_sub(1).and_then(|place| self.clocks.get(place));
+        clock.map(Arc::as_ref).ok_or(LocalError::NoNode(node))
+    }
+
+    /// How many nodes there are, running or not.
+    pub fn count(&self) -> u8 {
+        // No more were started.
+        u8::try_from(self.clocks.len()).unwrap_or(u8::MAX)
+    }
+
+    /// Where a node listens while it runs.
+    pub fn address(&self, node: u8) -> SocketAddr {
+        SocketAddr::new(address(node), self.port)
+    }
+
+    /// Whether a node runs, paused or not.
+    pub fn is_running(&self, node: u8) -> bool {
+        node > 0 && self.cluster.node(id(node)).is_some()
+    }
+
+    /// Ends a node's process.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn end(&self, node: u8, ending: Ending) -> Result<(), LocalError> {
+        self.running(node)?;
+        self.cluster.end(id(node), ending);
+        Ok(())
+    }
+
+    /// Starts a node on its disk, and waits until the running nodes know each other.
+    ///
+    /// # Errors
+    /// If it runs, or its address is taken.
+    pub async fn start_node(&self, node: u8) -> Result<(), LocalError> {
+        self.clock(node)?;
+        if self.is_running(node) {
+            return Err(LocalError::Running(node));
+        }
+        let address = self.address(node);
+        // Its last run closes its listener when it gets to it.
+        let deadline = tokio::time::Instant::now() + PORT_WAIT;
+        let listener = loop {
+            match listener(address) {
+                Ok(listener) => break listener,
+                Err(_) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Err(source) => return Err(LocalError::Listen { address, source }),
+            }
+        };
+        self.cluster.start_node(id(node));
+        self.serve(node, listener);
+        self.cluster.settled().await;
+        Ok(())
+    }
+
+    /// Stops a node's process as SIGSTOP does: it answers neither clients nor other nodes.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn pause(&self, node: u8) -> Result<(), LocalError> {
+        self.running(node)?;
+        self.cluster.pause(id(node));
+        Ok(())
+    }
+
+    /// Lets a paused node go on.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn resume(&self, node: u8) -> Result<(), LocalError> {
+        self.running(node)?;
+        self.cluster.resume(id(node));
+        Ok(())
+    }
+
+    fn running(&self, node: u8) -> Result<(), LocalError> {
+        self.clock(node)?;
+        if self.is_running(node) { Ok(()) } else { Err(LocalError::NotRunning(node)) }
+    }
+}
+
+fn id(node: u8) -> NodeId {
+    NodeId(u32::from(node).saturating_sub(1))
+}
+
+fn address(node: u8) -> IpAddr {
+    Ipv4Addr::new(127, 0, 0, node).into()
+}
+
+/// Places spread evenly over the ring, in turn with the other nodes'.
+fn tokens(node: u8, nodes: u8, each: u8) -> Vec<Token> {
+    let step = u64::MAX / (u64::from(each) * u64::from(nodes));
+    let places = (0..u64::from(each)).map(|place| place * u64::from(nodes) + u64::from(node) - 1);
+    places.map(|place| Token((i64::MIN + 1).wrapping_add_unsigned(place * step))).collect()
+}
+
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    // Connections of the node's last run may linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(1024)
+}
+
+/// Listeners on one port of the addresses of all nodes.
+fn listen(nodes: u8, port: u16) -> Result<Vec<TcpListener>, LocalError> {
+    const ATTEMPTS: usize = 50;
+    let all = |port: u16| -> Result<Vec<TcpListener>, LocalError> {
+        let mut listeners = Vec::new();
+        let mut port = port;
+        for node in 1..=nodes {
+            let address = SocketAddr::new(address(node), port);
+            let failed = |source| LocalError::Listen { address, source };
+            let listener = listener(address).map_err(failed)?;
+            // The first decides, if any port will do.
+            port = listener.local_addr().map_err(failed)?.port();
+            listeners.push(listener);
+        }
+        Ok(listeners)
+    };
+    let mut found = all(port);
+    for _ in 1..ATTEMPTS {
+        if port != 0 || found.is_ok() {
+            break;
+        }
+        found = all(port);
+    }
+    found
+}

@@ -1,0 +1,189 @@
+//! Random statements on a real node and on the simulation: both answer the same.
+
+mod draw;
+mod sides;
+mod statements;
+mod tables;
+
+#[path = "../../../../tests/common/cluster.rs"]
+mod cluster;
+#[path = "../common/nodes.rs"]
+mod nodes;
+
+use std::cell::Cell;
+
+use proptest::prelude::*;
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+
+use cluster::Cluster;
+use draw::Draw;
+use nodes::Nodes;
+use sides::{Outcome, run};
+use statements::{Step, step};
+use tables::{Table, tables};
+
+const KEYSPACE: &str = "differential";
+
+/// How many statements follow one another on the same tables, at most.
+const IN_A_ROW: usize = 100;
+
+/// After how many cases that differ the test ends.
+const MOST_DIFFERENCES: usize = 8;
+
+/// A number from the environment.
+fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")),
+        Err(_) => default,
+    }
+}
+
+async fn prepare(session: &Session, tables: &[Table], replicas: usize) {
+    let create = format!(
+        "CREATE KEYSPACE {KEYSPACE} WITH replication = \
+         {{'class': 'SimpleStrategy', 'replication_factor': {replicas}}}"
+    );
+    let mut all = vec![format!("DROP KEYSPACE IF EXISTS {KEYSPACE}"), create];
+    all.extend(tables.iter().map(|table| table.definition(KEYSPACE)));
+    for text in all {
+        session.query_unpaged(text.as_str(), &[]).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
+    session.await_schema_agreement().await.expect("the schema is agreed on");
+}
+
+/// What was found on the way, over all cases.
+#[derive(Default)]
+struct Counts {
+    statements: Cell<usize>,
+    /// Whether a case is being cut to what differs; that counts for nothing.
+    shrinking: Cell<bool>,
+    left_out: Cell<usize>,
+    refused: Cell<usize>,
+    rows: Cell<usize>,
+}
+
+impl Counts {
+    fn add(&self, outcome: &Outcome) {
+        self.statements.set(self.statements.get() + 1);
+        match outcome {
+            Outcome::Refused(..) => self.refused.set(self.refused.get() + 1),
+            Outcome::Rows(_, rows, _) => self.rows.set(self.rows.get() + rows.len()),
+            Outcome::Done => {}
+        }
+    }
+}
+
+/// Does the steps on both sides until they differ.
+async fn compare(
+    real: &Session,
+    simulated: &Session,
+    tables: &[Table],
+    steps: &[Step],
+    counts: &Counts,
+) -> Result<(), String> {
+    for table in tables {
+        let text = format!("TRUNCATE {KEYSPACE}.{}", table.name);
+        for session in [real, simulated] {
+            session.query_unpaged(text.as_str(), &[]).await.map_err(|error| format!("{text}: {error}"))?;
+        }
+    }
+    for (at, step) in steps.iter().enumerate() {
+        let (expected, found) = tokio::join!(run(real, step), run(simulated, step));
+        if !counts.shrinking.get() {
+            counts.add(&expected);
+        }
+        if expected.same(&found) {
+            continue;
+        }
+        if found.is_left_out() {
+            // From here on the tables may differ.
+            counts.left_out.set(counts.left_out.get() + 1);
+            return Ok(());
+        }
+        let before: String = steps[..at].iter().map(|step| format!("\n  {step:?}")).collect();
+        return Err(format!(
+            "after{before}\nthey differ in\n  {step:?}\n    Cassandra:  {expected:?}\n    simulation: {found:?}\n"
+        ));
+    }
+    Ok(())
+}
+
+/// `EXACTLYONCE_DIFFERENTIAL_SEED` and `EXACTLYONCE_DIFFERENTIAL_STATEMENTS` set what their names say.
+#[test]
+#[ignore = "needs services: docker/local/cluster up --kafka 0 --cassandra 1"]
+fn random_statements_find_and_do_the_same_on_cassandra_and_in_the_simulation() {
+    let seed = setting("EXACTLYONCE_DIFFERENTIAL_SEED", std::process::id().into());
+    let wanted = setting("EXACTLYONCE_DIFFERENTIAL_STATEMENTS", 5000);
+    println!("EXACTLYONCE_DIFFERENTIAL_SEED={seed} EXACTLYONCE_DIFFERENTIAL_STATEMENTS={wanted}");
+    let tables = tables(&mut Draw::new(seed), 4);
+    for table in &tables {
+        println!("{}", table.definition(KEYSPACE));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let address = Cluster::running().addresses("CASSANDRA", 1).expect("a node of Cassandra").remove(0);
+    let (real, [one, three], _nodes) = runtime.block_on(async {
+        let builder = SessionBuilder::new().known_node(&address).disallow_shard_aware_port(true);
+        let real = builder.build().await.unwrap_or_else(|error| panic!("{address}: {error}"));
+        prepare(&real, &tables, 1).await;
+        let nodes = [Nodes::start(1).await, Nodes::start(3).await];
+        let one = nodes[0].builder().build().await.expect("the driver connects");
+        prepare(&one, &tables, 1).await;
+        let three = nodes[1].builder().build().await.expect("the driver connects");
+        prepare(&three, &tables, 3).await;
+        (real, [one, three], nodes)
+    });
+    // Dropping a statement is all that shrinking does: the values of a statement are few anyway.
+    let steps = prop::collection::vec(any::<u64>().no_shrink(), 1..=IN_A_ROW)
+        .prop_map(|seeds| seeds.into_iter().map(|seed| step(seed, KEYSPACE, &tables)).collect::<Vec<_>>());
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let config = Config {
+        max_shrink_iters: 300,
+        max_shrink_time: 20_000,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let counts = Counts::default();
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let mut case = 0;
+    let mut different = Vec::new();
+    while (counts.statements.get() as u64) < wanted && different.len() < MOST_DIFFERENCES {
+        let simulated = if case % 2 == 0 { &one } else { &three };
+        let tree = steps.new_tree(&mut runner).expect("steps");
+        let result = runner.run_one(tree, |steps| {
+            let compared = compare(&real, simulated, &tables, &steps, &counts);
+            runtime.block_on(compared).map_err(|reason| {
+                counts.shrinking.set(true);
+                TestCaseError::fail(reason)
+            })
+        });
+        match result {
+            Ok(_) => {}
+            Err(TestError::Fail(reason, _)) => {
+                let nodes = if case % 2 == 0 { "one node" } else { "three nodes" };
+                different.push(format!("case {case}, {nodes}: {reason}"));
+            }
+            Err(TestError::Abort(reason)) => panic!("case {case}: {reason}"),
+        }
+        counts.shrinking.set(false);
+        case += 1;
+    }
+    println!(
+        "{} statements in {case} cases: {} refused, {} rows, {} not simulated",
+        counts.statements.get(),
+        counts.refused.get(),
+        counts.rows.get(),
+        counts.left_out.get()
+    );
+    assert!(different.is_empty(), "seed {seed}:\n{}", different.join("\n"));
+    // A test that compares nothing but refusals compares nothing.
+    assert!(counts.refused.get() * 2 < counts.statements.get(), "most statements are refused");
+    assert!(counts.left_out.get() * 50 < counts.statements.get(), "too much is not simulated");
+}

@@ -1,0 +1,78 @@
+//! The program itself on three nodes of the simulated Cassandra, over sockets: nodes and workers are killed while it
+//! works, and the tables are exact.
+
+mod world;
+
+use std::time::Duration;
+
+use simulated_cassandra::cluster::Ending;
+use world::{Choices, World};
+
+/// Records that are made before each trouble, so that there is always work.
+const RECORDS: u64 = 400;
+
+/// `SIMULATED_CASSANDRA_SEED` repeats a run's choices: the records, and what happens to whom.
+#[test]
+fn tables_are_exact_although_nodes_and_workers_are_killed() {
+    let mut choices = Choices::new();
+    let world = World::start();
+    world.fine("topic create");
+    world.fine("schema apply");
+    world.fine("init");
+    let mut worker = world.worker("run");
+    let (mut nodes_ended, mut paused, mut workers_killed) = (0, 0, 0);
+    let mut down: Option<u8> = None;
+    let mut made = 0;
+    for part in 0..12 {
+        world.fine(&format!(
+            "generate --preset mixed --events {RECORDS} --sources 20 --rate 300 --malformed 5 --late 5 \
+             --late-by-ms 30000 --start-ms {} --seed {}",
+            part * 5_000,
+            choices.below(1 << 32)
+        ));
+        // In the middle of the work, and anywhere in a batch.
+        world.until_stored(made + choices.below(RECORDS / 2), &mut worker);
+        std::thread::sleep(Duration::from_millis(choices.below(30)));
+        made += RECORDS;
+        if let Some(node) = down.take() {
+            world.start_node(node);
+        }
+        let node = 1 + choices.below(3) as u8;
+        match part {
+            3 | 7 | 11 => {
+                worker.kill();
+                workers_killed += 1;
+                worker = world.worker("run");
+            }
+            5 => {
+                // Too short to be believed dead, or long enough.
+                world.pause(node, Duration::from_millis(200 + choices.below(2000)));
+                paused += 1;
+            }
+            9 => {
+                // Two of three: nothing can be stored until one is back.
+                world.end_node(node, Ending::Kill);
+                world.end_node(node % 3 + 1, Ending::Kill);
+                nodes_ended += 2;
+                std::thread::sleep(Duration::from_millis(1500));
+                world.start_node(node % 3 + 1);
+                down = Some(node);
+            }
+            _ => {
+                world.end_node(node, Ending::Kill);
+                nodes_ended += 1;
+                down = Some(node);
+            }
+        }
+    }
+    if let Some(node) = down.take() {
+        world.start_node(node);
+    }
+    worker.kill();
+    world.worker("run --until-end").finish();
+    assert_eq!(world.stored(), Some(made), "every record is done");
+    // It ends with another exit code if there is a single difference.
+    let verdict = world.fine("verify");
+    println!("{nodes_ended} nodes ended, {paused} paused, {workers_killed} workers killed\n{verdict}");
+    assert!(nodes_ended >= 7 && paused == 1 && workers_killed == 3);
+}
