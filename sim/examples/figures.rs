@@ -32,7 +32,8 @@ fn statements(count: i32) -> Duration {
         };
         run("SELECT key FROM system.local").await;
         if count > 0 {
-            run("CREATE KEYSPACE k WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}").await;
+            run("CREATE KEYSPACE k WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}")
+                .await;
             run("CREATE TABLE k.t (p int, c int, v text, PRIMARY KEY (p, c))").await;
             let insert = session.prepare("INSERT INTO k.t (p, c, v) VALUES (?, ?, 'some text')").await;
             let mut insert = insert.expect("the statement is good");

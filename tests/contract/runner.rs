@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -180,11 +179,7 @@ fn one<G: Ground>(
 ) -> Result<(), Failed> {
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     let state = &mut *state;
-    println!();
-    let began = Instant::now();
-    let ran = state.ground.run(case);
-    println!("    took {:.1} s", began.elapsed().as_secs_f64());
-    let text = ran?;
+    let text = state.ground.run(case)?;
     if state.write.is_some() {
         state.observed.insert(case.name, text);
         // Now, for a run may be cut off.

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 use tokio::runtime::{Builder, Runtime};
@@ -45,10 +45,13 @@ impl<W: World + Send> Ground for Services<W> {
         if first {
             heal()??;
         }
+        println!();
+        let began = Instant::now();
         let seen = Seen::nothing(case.name);
         let ran = block_on(&self.runtime, case.name, (case.run)(world, &seen));
         // Also after a failure, or the next case would fail for this one's sake.
         let healed = heal();
+        println!("    took {:.1} s", began.elapsed().as_secs_f64());
         ran?;
         seen.verdict()?;
         healed??;

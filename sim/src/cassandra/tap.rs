@@ -53,7 +53,8 @@ impl Frames {
                 if self.header.len() < HEADER {
                     return;
                 }
-                let length = self.header[5..HEADER].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+                let length =
+                    self.header[5..HEADER].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
                 (self.missing, self.hash) = (length, 0xcbf2_9ce4_8422_2325);
                 self.beginning.clear();
             }
@@ -77,8 +78,23 @@ impl Frames {
 /// The name of an opcode.
 fn opcode(header: &[u8]) -> &'static str {
     const NAMES: [&str; 17] = [
-        "ERROR", "STARTUP", "READY", "AUTHENTICATE", "?", "OPTIONS", "SUPPORTED", "QUERY", "RESULT", "PREPARE",
-        "EXECUTE", "REGISTER", "EVENT", "BATCH", "AUTH_CHALLENGE", "AUTH_RESPONSE", "AUTH_SUCCESS",
+        "ERROR",
+        "STARTUP",
+        "READY",
+        "AUTHENTICATE",
+        "?",
+        "OPTIONS",
+        "SUPPORTED",
+        "QUERY",
+        "RESULT",
+        "PREPARE",
+        "EXECUTE",
+        "REGISTER",
+        "EVENT",
+        "BATCH",
+        "AUTH_CHALLENGE",
+        "AUTH_RESPONSE",
+        "AUTH_SUCCESS",
     ];
     NAMES.get(usize::from(header[4])).unwrap_or(&"?")
 }

@@ -34,6 +34,12 @@ pub struct CassandraWorld {
     pub hint_interval_ms: u64,
     /// Whether the commit log is synced before writes are acknowledged, or now and then.
     pub synced_first: bool,
+    /// How long a sync takes.
+    pub sync_ms: u64,
+    /// Whether reads repair replicas that differ (`read_repair`), or only merge what they say.
+    pub reads_repair: bool,
+    /// When a read asks one more replica (`speculative_retry`).
+    pub speculative_retry: &'static str,
 }
 
 impl CassandraWorld {
@@ -50,7 +56,16 @@ impl CassandraWorld {
             hint_window_ms: dice.magnitude(200..=10_000),
             hint_interval_ms: dice.magnitude(50..=4_000),
             synced_first: dice.chance(700),
+            sync_ms: dice.magnitude(1..=40),
+            reads_repair: dice.chance(700),
+            speculative_retry: dice.pick(&["99p", "NEVER", "ALWAYS", "20ms"]),
         }
+    }
+
+    /// What tables are made to be.
+    pub fn table_options(&self) -> String {
+        let repair = if self.reads_repair { "BLOCKING" } else { "NONE" };
+        format!("read_repair = '{repair}' AND speculative_retry = '{}'", self.speculative_retry)
     }
 
     /// Configures the cluster so.
@@ -68,7 +83,7 @@ impl CassandraWorld {
         options.hints.dispatch_interval = ms(self.hint_interval_ms);
         options.batch_replay_interval = ms(1_000);
         options.commit_log_sync = match self.synced_first {
-            true => CommitLogSync::Batch(ms(1)),
+            true => CommitLogSync::Batch(ms(self.sync_ms)),
             false => CommitLogSync::Periodic(ms(1_000)),
         };
     }

@@ -16,6 +16,7 @@ use exactlyonce::schema::{Keyspace, Replication};
 use exactlyonce::store::Layout;
 use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, apply_schema};
 use madsim::runtime::Handle;
+use scylla::client::session_builder::SessionBuilder;
 use tokio::network::Network;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -39,6 +40,9 @@ use crate::world::World;
 /// Simulated time that the workers have to drain the log when all is healed: drivers wait up to a minute before they
 /// connect to a node again.
 const SETTLE_LIMIT_MS: u64 = 300_000;
+
+/// All tables.
+const TABLES: [&str; 6] = ["pipeline", "progress", "window_counts", "alerts", "events", "dead_letters"];
 
 /// What came of a run. `{}` is what somebody needs who has to find out why it failed.
 #[derive(Clone, Debug)]
@@ -68,7 +72,11 @@ impl fmt::Display for CassandraReport {
         match &self.violation {
             None => writeln!(f, "seed {} on cassandra: the tables equal the ground truth", self.seed)?,
             Some(violation) => {
-                writeln!(f, "seed {} on cassandra after {} ms: {violation:#?}", self.seed, self.simulated_ms)?;
+                writeln!(
+                    f,
+                    "seed {} on cassandra after {} ms: {violation:#?}",
+                    self.seed, self.simulated_ms
+                )?;
             }
         }
         writeln!(f, "world: {:#?}", self.world)?;
@@ -197,7 +205,8 @@ async fn play(
     append(&stage, before).await;
     let services = services(&handle, &stage);
     let notes: Notes = Arc::new(Watching(stage.clone()));
-    let cassandra = SimulatedCassandra::start(NODES, stage.seed, notes.clone(), |options| world.configure(options));
+    let cassandra =
+        SimulatedCassandra::start(NODES, stage.seed, notes.clone(), |options| world.configure(options));
     cassandra.cluster.settled().await;
     let tables = make_tables(&stage, &cassandra, &world).await;
     let binding = init(&handle, &stage, tables.clone()).await;
@@ -293,11 +302,18 @@ async fn make_tables(
     let layout = stage.world.layout;
     loop {
         match apply_schema(&patient, &replication, layout).await {
-            Ok(()) => return CassandraTables { options, layout },
+            Ok(()) => break,
             Err(error) => stage.note(format_args!("no tables yet: {}", chain(&error))),
         }
         sleep(Duration::from_millis(100)).await;
     }
+    let session = SessionBuilder::new().known_nodes(&options.contact_points).build().await;
+    let session = session.expect("nothing is wrong yet");
+    for table in TABLES {
+        let alter = format!("ALTER TABLE {}.{table} WITH {}", options.keyspace, world.table_options());
+        session.query_unpaged(alter, ()).await.expect("nothing is wrong yet");
+    }
+    CassandraTables { options, layout }
 }
 
 async fn connect(stage: &Stage, tables: &CassandraTables) -> CassandraStore {

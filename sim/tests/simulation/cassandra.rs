@@ -78,8 +78,13 @@ async fn rows_through_trouble(cluster: &SimulatedCassandra) -> Vec<i64> {
     }
     let rows = until_known(|| store.events(0, 0, i64::MAX, 100_000)).await;
     assert_eq!(until_known(|| store.progress(0)).await, Some(Progress { origin: 0, next_offset: offset }));
-    let lost: Vec<i64> = (0..offset).filter(|offset| rows.binary_search_by_key(offset, |row| row.0).is_err()).collect();
-    assert!(lost.is_empty() && rows.len() as i64 == offset, "{} of {offset} rows, without {lost:?}", rows.len());
+    let lost: Vec<i64> =
+        (0..offset).filter(|offset| rows.binary_search_by_key(offset, |row| row.0).is_err()).collect();
+    assert!(
+        lost.is_empty() && rows.len() as i64 == offset,
+        "{} of {offset} rows, without {lost:?}",
+        rows.len()
+    );
     rows.into_iter().map(|row| row.0).collect()
 }
 

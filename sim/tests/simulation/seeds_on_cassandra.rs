@@ -9,7 +9,8 @@ use simulation::Seed;
 use simulation::observed::Observed;
 use simulation::on_cassandra::observed::EXPECTED;
 use simulation::on_cassandra::{
-    CassandraKind, CassandraPlan, CassandraReport, CassandraWorld, run_on_cassandra, run_on_cassandra_with, world,
+    CassandraKind, CassandraPlan, CassandraReport, CassandraWorld, run_on_cassandra, run_on_cassandra_with,
+    world,
 };
 
 use crate::seeds::range_of;

@@ -12,7 +12,7 @@ use super::message::{Request, Response};
 use super::node::Node;
 use crate::coordinator::{
     ConditionalOutcome, ConditionalWrite, Consistency, Coordinator, Decision, Event, KeptStatement, Peer,
-    RequestError,    Topology, Warnings, WriteMode,
+    RequestError, Topology, Warnings, WriteMode,
 };
 use crate::schema::{Schema, SchemaChange, TableId};
 use crate::storage::{Mutation, ReadCommand, ReadResult, Seconds, Timestamp};

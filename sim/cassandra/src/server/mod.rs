@@ -184,7 +184,10 @@ impl<C: Coordinator> Inner<C> {
         let id = Bytes::copy_from_slice(&hash.finalize());
         self.coordinator.keep_prepared(
             id.clone(),
-            KeptStatement { keyspace: keyspace.filter(|_| depends).map(str::to_owned), query: query.to_owned() },
+            KeptStatement {
+                keyspace: keyspace.filter(|_| depends).map(str::to_owned),
+                query: query.to_owned(),
+            },
         );
         let statement = self.remember(&id, planned);
         Ok((id, statement))

@@ -48,14 +48,13 @@ impl Ground for Simulations {
                 }
             });
             let world = Simulated::start(seed, notes.clone()).await;
-            let seen = Seen::nothing(case.name);
+            let seen = Seen::silently(case.name);
             let ended = timeout(CASE_TIMEOUT, (case.run)(&world, &seen)).await;
-            let result = match ended {
+            world.cassandra.shut_down();
+            match ended {
                 Ok(()) => seen.verdict().map(|()| seen.text()),
                 Err(_) => Err(format!("{} did not end within {} s", case.name, CASE_TIMEOUT.as_secs())),
-            };
-            world.cassandra.shut_down();
-            result
+            }
         });
         match ran {
             Ok(result) => Ok(result?),
@@ -82,12 +81,7 @@ impl Simulated {
             options.hints.flush_interval = Duration::from_secs(1);
         });
         cassandra.cluster.settled().await;
-        Self {
-            cassandra,
-            silent: RefCell::default(),
-            dropping: RefCell::default(),
-            skew: RefCell::default(),
-        }
+        Self { cassandra, silent: RefCell::default(), dropping: RefCell::default(), skew: RefCell::default() }
     }
 
     /// Gossip passes between nodes that speak, and between those that do not, whose picture stays as it is.

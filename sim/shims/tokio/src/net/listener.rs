@@ -22,15 +22,20 @@ impl TcpListener {
     /// # Errors
     /// If the address is not this machine's, or in use.
     pub async fn bind<A: ToSocketAddrs>(address: A) -> io::Result<Self> {
-        let network = Network::current();
         let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen at");
         for address in lookup_host(address).await? {
-            match network.listen(address) {
-                Ok(port) => return Ok(Self { network, port }),
+            match Self::at(address) {
+                Ok(listener) => return Ok(listener),
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+
+    pub(super) fn at(address: SocketAddr) -> io::Result<Self> {
+        let network = Network::current();
+        let port = network.listen(address)?;
+        Ok(Self { network, port })
     }
 
     /// The next connection, and who connected.

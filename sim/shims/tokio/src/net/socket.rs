@@ -3,20 +3,23 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::TcpStream;
+use super::{TcpListener, TcpStream};
 
 /// A socket that has yet to be connected. Options are taken by a real socket that is never connected: drivers set
 /// some through its descriptor. They change nothing here.
 #[derive(Debug)]
 pub struct TcpSocket {
     options: socket2::Socket,
+    bound: Mutex<Option<SocketAddr>>,
 }
 
 impl TcpSocket {
     fn new(domain: socket2::Domain) -> io::Result<Self> {
-        Ok(Self { options: socket2::Socket::new(domain, socket2::Type::STREAM, None)? })
+        let options = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+        Ok(Self { options, bound: Mutex::new(None) })
     }
 
     /// For IPv4.
@@ -45,12 +48,23 @@ impl TcpSocket {
         TcpStream::connect(address).await
     }
 
-    /// Chooses the address of its own. Every machine here has one, and every connection a port that is free.
+    /// Chooses the address to listen at. One that connects has its machine's address, and a port that is free.
     ///
     /// # Errors
-    /// None.
-    pub fn bind(&self, _address: SocketAddr) -> io::Result<()> {
+    /// None here; [`listen`](Self::listen) looks at it.
+    pub fn bind(&self, address: SocketAddr) -> io::Result<()> {
+        *self.bound.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
         Ok(())
+    }
+
+    /// Listens. How many may wait is the network's affair.
+    ///
+    /// # Errors
+    /// If the address is not this machine's, in use, or not chosen.
+    pub fn listen(self, _backlog: u32) -> io::Result<TcpListener> {
+        let address = *self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = address.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no address to listen at"))?;
+        TcpListener::at(address)
     }
 }
 
