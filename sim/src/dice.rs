@@ -19,6 +19,16 @@ pub enum Stream {
     Fates,
     /// What services and clients do that is allowed and unpleasant.
     Services,
+    /// What becomes of messages between Cassandra's nodes.
+    Links,
+    /// What Cassandra's nodes leave to chance.
+    Cassandra,
+    /// How Cassandra is configured.
+    CassandraWorld,
+    /// What goes wrong with Cassandra.
+    CassandraFaults,
+    /// Which of Cassandra's messages a fault hits, and how hard.
+    CassandraFates,
     /// A life of a worker: production's own randomness.
     Worker {
         /// Which worker.
@@ -36,6 +46,11 @@ impl Stream {
             Stream::Faults => 3,
             Stream::Fates => 4,
             Stream::Services => 5,
+            Stream::Links => 6,
+            Stream::Cassandra => 7,
+            Stream::CassandraWorld => 8,
+            Stream::CassandraFaults => 9,
+            Stream::CassandraFates => 10,
             Stream::Worker { index, life } => (u64::from(index) + 1) << 32 | u64::from(life),
         }
     }

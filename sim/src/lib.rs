@@ -13,13 +13,16 @@
 compile_error!("the simulation is built with `--cfg madsim`; `cargo sim` in the folder above does it");
 
 pub mod broker;
+pub mod cassandra;
 pub mod dice;
 pub mod faults;
 mod injector;
 mod network;
 pub mod observed;
+pub mod on_cassandra;
 pub mod oracle;
 mod run;
+mod simulate;
 mod stage;
 pub mod store;
 pub mod trace;
@@ -28,3 +31,4 @@ pub mod workload;
 pub mod world;
 
 pub use run::{Report, Seed, run, run_with};
+pub use simulate::simulate;

@@ -8,13 +8,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::time::Duration;
 
 use exactlyonce::broker::Broker;
 use exactlyonce::broker::memory::MemoryBroker;
 use exactlyonce::event::Record;
-use exactlyonce::store::memory::MemoryStore;
-use exactlyonce::store::{Binding, Store};
+use exactlyonce::store::{Binding, Outcome, Store};
 use exactlyonce::truth::{self, Tables};
+use tokio::time::sleep;
 
 use crate::world::TOPIC;
 
@@ -162,18 +163,32 @@ fn difference<K: Ord, V: PartialEq>(
 
 /// Reads the run's log and tables.
 #[derive(Clone)]
-pub(crate) struct Judge {
+pub(crate) struct Judge<S> {
     log: MemoryBroker,
-    tables: MemoryStore,
+    tables: S,
     binding: Binding,
     /// Below these offsets, every record was found in the tables.
     checked: BTreeMap<i32, i64>,
 }
 
-const EXPECTED: &str = "log and tables in memory answer at once";
+const EXPECTED: &str = "log and tables answer when nothing is wrong with them";
 
-impl Judge {
-    pub fn new(log: MemoryBroker, tables: MemoryStore, binding: Binding) -> Self {
+/// How often the tables are asked before they count as broken. Those in memory answer at once.
+const ATTEMPTS: u32 = 300;
+
+/// Asks the tables until they answer.
+async fn known<T, F: Future<Output = Outcome<T>>>(mut ask: impl FnMut() -> F) -> T {
+    for _ in 1..ATTEMPTS {
+        match ask().await {
+            Outcome::Unknown(_) => sleep(Duration::from_millis(100)).await,
+            outcome => return outcome.answer().expect(EXPECTED),
+        }
+    }
+    ask().await.answer().expect(EXPECTED)
+}
+
+impl<S: Store> Judge<S> {
+    pub fn new(log: MemoryBroker, tables: S, binding: Binding) -> Self {
         Self { log, tables, binding, checked: BTreeMap::new() }
     }
 
@@ -181,7 +196,7 @@ impl Judge {
     pub async fn positions(&self) -> BTreeMap<i32, (Option<i64>, i64)> {
         let mut positions = BTreeMap::new();
         for partition in 0..self.log.topic(TOPIC).await.expect(EXPECTED).partitions {
-            let progress = self.tables.progress(partition).await.answer().expect(EXPECTED);
+            let progress = known(|| self.tables.progress(partition)).await;
             let end = self.log.offsets(TOPIC, partition).await.expect(EXPECTED).end;
             positions.insert(partition, (progress.map(|progress| progress.next_offset), end));
         }
@@ -202,10 +217,10 @@ impl Judge {
             if from >= next_offset {
                 continue;
             }
-            let events = self.tables.events(partition, from, next_offset, usize::MAX).await.answer();
-            let letters = self.tables.dead_letters(partition, from, next_offset, usize::MAX).await.answer();
-            let mut stored: Vec<i64> = events.expect(EXPECTED).iter().map(|row| row.0).collect();
-            stored.extend(letters.expect(EXPECTED).iter().map(|row| row.0));
+            let events = known(|| self.tables.events(partition, from, next_offset, usize::MAX)).await;
+            let letters = known(|| self.tables.dead_letters(partition, from, next_offset, usize::MAX)).await;
+            let mut stored: Vec<i64> = events.iter().map(|row| row.0).collect();
+            stored.extend(letters.iter().map(|row| row.0));
             stored.sort_unstable();
             for record in self.records(partition, from).await {
                 if record.offset < next_offset && stored.binary_search(&record.offset).is_err() {
@@ -229,7 +244,16 @@ impl Judge {
         for partition in self.positions().await.into_keys() {
             records.extend(self.records(partition, self.binding.origin(partition)).await);
         }
-        let found = truth::stored(&self.tables).await.expect(EXPECTED);
+        let mut attempts = 0;
+        let found = loop {
+            match truth::stored(&self.tables).await {
+                Err(_) if attempts < ATTEMPTS => {
+                    attempts += 1;
+                    sleep(Duration::from_millis(100)).await;
+                }
+                found => break found.expect(EXPECTED),
+            }
+        };
         compare(&found, &truth::tables(&records, &self.binding))
     }
 

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use exactlyonce::binding::{self, Origin};
 use exactlyonce::broker::{Broker, NewRecord, Producer};
-use exactlyonce::store::Binding;
-use madsim::Config;
-use madsim::runtime::{Handle, Runtime};
+use exactlyonce::store::{Binding, Store};
+use madsim::runtime::Handle;
+use tokio::network::Network;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -19,8 +20,9 @@ use crate::injector::{Injector, Nodes};
 use crate::network::{Caller, Line, Service};
 use crate::observed::Observed;
 use crate::oracle::{Judge, Violation};
+use crate::simulate::simulate;
 use crate::stage::Stage;
-use crate::store::StoreClient;
+use crate::worker::Tables;
 use crate::workload::{self, Item};
 use crate::world::{Begin, TOPIC, World};
 use crate::{broker, store, trace, worker};
@@ -85,15 +87,10 @@ pub fn run(seed: Seed, keep_trace: bool) -> Report {
 pub fn run_with(seed: Seed, world: World, plan: Plan, keep_trace: bool) -> Report {
     let (sender, triggered) = mpsc::unbounded_channel();
     let stage = Arc::new(Stage::new(seed, world.clone(), keep_trace, sender));
-    // A thread of its own: two runtimes on one thread would share the seeds of its hash maps.
-    let played = std::thread::spawn({
+    let played = simulate(seed, {
         let (stage, plan) = (stage.clone(), plan.clone());
-        move || {
-            let runtime = Runtime::with_seed_and_config(seed, Config::default());
-            runtime.block_on(play(stage, plan, triggered))
-        }
-    })
-    .join();
+        move || play(stage, plan, triggered)
+    });
     let (violation, simulated_ms) = match played {
         Ok(played) => {
             debug_assert_eq!(Arc::strong_count(&stage), 1, "the run leaves something behind");
@@ -120,8 +117,8 @@ async fn play(
     create_topic(&stage).await;
     append(&stage, before).await;
     let services = services(&handle, &stage);
-    let binding = init(&handle, &stage).await;
-    let workers = workers(&handle, &stage);
+    let binding = init(&handle, &stage, worker::SimpleTables).await;
+    let workers = workers(&handle, &stage, &worker::SimpleTables);
     let nodes = Nodes { workers, services };
 
     let mut judge = Judge::new(stage.log.clone(), stage.tables.clone(), binding);
@@ -160,14 +157,14 @@ async fn play(
     (stage.violation(), simulated_ms)
 }
 
-async fn look(stage: &Stage, judge: &mut Judge) {
+async fn look<S: Store>(stage: &Stage, judge: &mut Judge<S>) {
     sleep(Duration::from_millis(LOOK_MS)).await;
     if let Some(violation) = judge.check_promise().await {
         stage.violate(violation);
     }
 }
 
-async fn verdict(stage: &Stage, judge: &Judge) {
+pub(crate) async fn verdict<S: Store>(stage: &Stage, judge: &Judge<S>) {
     if stage.violation().is_none()
         && let Some(violation) = judge.judge().await
     {
@@ -177,7 +174,7 @@ async fn verdict(stage: &Stage, judge: &Judge) {
 
 const EXPECTED: &str = "the log in memory does what is well formed";
 
-async fn create_topic(stage: &Stage) {
+pub(crate) async fn create_topic(stage: &Stage) {
     let World { partitions, retired_offsets, .. } = stage.world;
     stage.log.create_topic(TOPIC, partitions.into(), 1).await.expect(EXPECTED);
     for partition in 0..partitions.into() {
@@ -186,7 +183,7 @@ async fn create_topic(stage: &Stage) {
     }
 }
 
-async fn append(stage: &Stage, items: Vec<Item>) {
+pub(crate) async fn append(stage: &Stage, items: Vec<Item>) {
     for Item { lane, gap, record, .. } in items {
         let partitions = stage.log.topic(TOPIC).await.expect(EXPECTED).partitions;
         let partition = (lane % partitions as u64) as i32;
@@ -197,7 +194,7 @@ async fn append(stage: &Stage, items: Vec<Item>) {
     }
 }
 
-async fn produce(stage: Arc<Stage>, items: Vec<Item>) {
+pub(crate) async fn produce(stage: Arc<Stage>, items: Vec<Item>) {
     let began_ms = stage.now_ms();
     for item in items {
         let due_ms = began_ms + item.at_ms.unwrap_or(0);
@@ -211,7 +208,7 @@ async fn produce(stage: Arc<Stage>, items: Vec<Item>) {
 
 // The simulator keeps what starts a node for ever, also after the run. So that holds the stage weakly, or every
 // seed of a long campaign would leave its log and tables behind.
-fn services(handle: &Handle, stage: &Arc<Stage>) -> BTreeMap<Service, madsim::task::NodeId> {
+pub(crate) fn services(handle: &Handle, stage: &Arc<Stage>) -> BTreeMap<Service, madsim::task::NodeId> {
     let node = |service: Service| {
         let stage = Arc::downgrade(stage);
         let node = handle.create_node().name(format!("{service:?}")).ip(service.ip());
@@ -232,26 +229,41 @@ fn services(handle: &Handle, stage: &Arc<Stage>) -> BTreeMap<Service, madsim::ta
     Service::ALL.map(node).into()
 }
 
-fn workers(handle: &Handle, stage: &Arc<Stage>) -> Vec<madsim::task::NodeId> {
+pub(crate) fn workers<T: Tables>(
+    handle: &Handle,
+    stage: &Arc<Stage>,
+    tables: &T,
+) -> Vec<madsim::task::NodeId> {
     let node = |index: u8| {
         let (stage, lives) = (Arc::downgrade(stage), Arc::new(AtomicU32::new(0)));
-        let node = handle.create_node().name(format!("worker {index}")).ip([10, 0, 1, index + 1].into());
+        let ip = worker_ip(index);
+        let node = handle.create_node().name(format!("worker {index}")).ip(ip);
+        let tables = tables.clone();
         let work = move || {
-            let (stage, lives) = (stage.clone(), lives.clone());
+            let (stage, tables, lives) = (stage.clone(), tables.clone(), lives.clone());
             async move {
                 if let Some(stage) = stage.upgrade() {
-                    worker::work(stage, index, lives).await;
+                    worker::work(stage, tables, index, lives).await;
                 }
             }
         };
-        node.init(work).build().id()
+        let node = node.init(work).build().id();
+        Network::current().plug_in(node, ip);
+        node
     };
     (0..stage.world.workers).map(node).collect()
 }
 
+/// A worker's address.
+pub(crate) fn worker_ip(index: u8) -> IpAddr {
+    Ipv4Addr::new(10, 0, 1, index + 1).into()
+}
+
 /// Binds the tables to the topic, as an operator would: from a machine of its own, until it is done.
-async fn init(handle: &Handle, stage: &Arc<Stage>) -> Binding {
-    let node = handle.create_node().name("operator").ip([10, 0, 2, 1].into()).build();
+pub(crate) async fn init<T: Tables>(handle: &Handle, stage: &Arc<Stage>, tables: T) -> Binding {
+    let ip = Ipv4Addr::new(10, 0, 2, 1).into();
+    let node = handle.create_node().name("operator").ip(ip).build();
+    Network::current().plug_in(node.id(), ip);
     let stage = stage.clone();
     let bound = node.spawn(async move {
         let origin = match stage.world.begin {
@@ -259,9 +271,16 @@ async fn init(handle: &Handle, stage: &Arc<Stage>) -> Binding {
             Begin::End => Origin::End,
         };
         let line = Line::open(stage.clone(), Caller { worker: None, life: 0 }).await;
-        let (broker, store) =
-            (broker::BrokerClient::new(line.clone()), StoreClient::new(line, stage.world.layout));
+        let broker = broker::BrokerClient::new(line.clone());
         loop {
+            let store = match tables.open(&line).await {
+                Ok(store) => store,
+                Err(error) => {
+                    stage.note(format_args!("init has no tables: {error}"));
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
             match binding::init(&broker, &store, &stage.world.facts(), &origin).await {
                 Ok(initialized) => return initialized.binding,
                 Err(error) => {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use exactlyonce::pipeline;
+use exactlyonce::store::Store;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -16,6 +17,26 @@ use crate::oracle::Violation;
 use crate::stage::Stage;
 use crate::store::StoreClient;
 
+/// Opens the tables for a life of a worker.
+pub(crate) trait Tables: Clone + Send + Sync + 'static {
+    type Store: Store;
+
+    /// One attempt; the error's words otherwise.
+    fn open(&self, line: &Line) -> impl Future<Output = Result<Self::Store, String>> + Send;
+}
+
+/// The simple service of this simulation.
+#[derive(Clone)]
+pub(crate) struct SimpleTables;
+
+impl Tables for SimpleTables {
+    type Store = StoreClient;
+
+    async fn open(&self, line: &Line) -> Result<StoreClient, String> {
+        Ok(StoreClient::new(line.clone(), line.stage.world.layout))
+    }
+}
+
 /// How long after its deadline a worker that was told to stop may still be there. Requests that it has sent
 /// take up to their timeout.
 const STOP_SLACK: Duration = Duration::from_secs(5);
@@ -24,14 +45,23 @@ const STOP_SLACK: Duration = Duration::from_secs(5);
 const RESTART_DELAY: Duration = Duration::from_millis(50);
 
 /// Works until the node is killed; each start is a life of its own.
-pub(crate) async fn work(stage: Arc<Stage>, index: u8, lives: Arc<AtomicU32>) {
+pub(crate) async fn work<T: Tables>(stage: Arc<Stage>, tables: T, index: u8, lives: Arc<AtomicU32>) {
     let mut told = stage.stops[usize::from(index)].subscribe();
     loop {
         let life = lives.fetch_add(1, Ordering::Relaxed);
         let caller = Caller { worker: Some(index), life };
         stage.note(format_args!("{caller} starts"));
         let line = Line::open(stage.clone(), caller).await;
-        let (broker, store) = (BrokerClient::new(line.clone()), StoreClient::new(line, stage.world.layout));
+        let store = match tables.open(&line).await {
+            Ok(store) => store,
+            Err(error) => {
+                stage.note(format_args!("{caller} has no tables: {error}"));
+                stage.observe(observed::GAVE_UP);
+                sleep(RESTART_DELAY).await;
+                continue;
+            }
+        };
+        let broker = BrokerClient::new(line);
         let options = stage.world.options();
         let rng = Stream::Worker { index, life }.generator(stage.seed);
         let was_told = Arc::new(AtomicBool::new(false));

@@ -119,10 +119,20 @@ impl World {
             0 => Self::wide(&mut dice),
             _ => Self::narrow(&mut dice),
         };
+        world.laid_out(&mut dice)
+    }
+
+    /// The world of a seed, among those with few windows.
+    pub(crate) fn narrow_of(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, Stream::World);
+        Self::narrow(&mut dice).laid_out(&mut dice)
+    }
+
+    fn laid_out(self, dice: &mut Dice) -> Self {
         // The simulated store keys nothing by it, but it is carried, bound and compared. Drawn last, so that
         // the other options of a seed do not depend on it.
         let layouts = [1, 7, 500_000].map(|rows| NonZeroU32::new(rows).map(|rows| Layout::Bucketed { rows }));
-        Self { layout: dice.pick(&layouts).filter(|_| dice.coin()).unwrap_or_default(), ..world }
+        Self { layout: dice.pick(&layouts).filter(|_| dice.coin()).unwrap_or_default(), ..self }
     }
 
     fn narrow(dice: &mut Dice) -> Self {

@@ -2,14 +2,17 @@
 //! the document is written by hand.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The columns before those of the worlds.
 const FIRST: [&str; 2] = ["case", "what the documentation says"];
 
-/// Where the document is.
+/// Where the document is: in this package, or one around it.
 pub fn path() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/contract.md")
+    const NAME: &str = "docs/contract.md";
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let around = package.ancestors().map(|folder| folder.join(NAME)).find(|path| path.exists());
+    around.unwrap_or_else(|| package.join(NAME))
 }
 
 fn marks(service: &str) -> (String, String) {

@@ -8,6 +8,8 @@
 //! cargo test --test contract -- --ignored [PART OF A NAME]
 //! ```
 //!
+//! On simulated services, `sim/tests/contract` runs the same files: `cargo sim simulated::`.
+//!
 //! What a case observed must be what `docs/contract.md` says of it. With `EXACTLYONCE_CONTRACT_WRITE=1` in the
 //! environment, the document is written instead.
 
@@ -19,6 +21,8 @@ mod document;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod runner;
+#[cfg(any(feature = "kafka", feature = "cassandra"))]
+mod services;
 mod suite;
 
 use std::process::ExitCode;
@@ -45,7 +49,7 @@ fn main() -> ExitCode {
             cases: cassandra::cases::all(),
             not_applicable: include_str!("not-applicable/real-cassandra.txt"),
             not_applicable_at_most: 6,
-            start: cassandra::real::Real::start,
+            ground: services::Services::new(cassandra::real::Real::start),
         },
     ));
     #[cfg(feature = "kafka")]
@@ -59,7 +63,7 @@ fn main() -> ExitCode {
             cases: kafka::cases::all(),
             not_applicable: include_str!("not-applicable/real-kafka.txt"),
             not_applicable_at_most: 0,
-            start: kafka::real::Real::start,
+            ground: services::Services::new(kafka::real::Real::start),
         },
     ));
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -2,20 +2,24 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use tokio::runtime::{Builder, Runtime};
 
 use crate::document::{self, Table};
-use crate::suite::{Case, NotApplicable, Seen, World};
+use crate::suite::{Case, NotApplicable, World};
 
-/// No case takes as long; one that does hangs.
-const CASE_TIMEOUT: Duration = Duration::from_secs(180);
+/// What runs the cases of a world.
+pub trait Ground: Send + 'static {
+    /// The world.
+    type World: World;
+
+    /// Runs a case, and leaves nothing of it behind. Returns what it observed.
+    fn run(&mut self, case: &Case<Self::World>) -> Result<String, Failed>;
+
+    /// After the last case: leaves the services as they were found.
+    fn finish(&mut self) -> Result<(), String>;
+}
 
 /// Which trials are run.
 #[derive(Clone, Copy)]
@@ -34,16 +38,21 @@ impl Mode {
     pub fn of(arguments: &mut Arguments) -> Self {
         let services = arguments.ignored || arguments.include_ignored;
         let plain = !arguments.ignored;
+        Self { services, plain, ..Self::simulated(arguments) }
+    }
+
+    /// The same where the services are simulated: all is run, for nothing is missing.
+    pub fn simulated(arguments: &mut Arguments) -> Self {
         arguments.ignored = false;
         arguments.include_ignored = false;
         arguments.test_threads = Some(1); // the cases pause and kill what they share
         let write = std::env::var_os("EXACTLYONCE_CONTRACT_WRITE").is_some_and(|value| value == "1");
-        Self { plain, services, write }
+        Self { plain: true, services: true, write }
     }
 }
 
 /// The cases of a service in a world.
-pub struct Plan<W: World> {
+pub struct Plan<G: Ground> {
     /// The service, as in the marks of the document.
     pub service: &'static str,
     /// The world, as in the names of the trials.
@@ -51,13 +60,13 @@ pub struct Plan<W: World> {
     /// The world's column in the document.
     pub column: &'static str,
     /// All cases.
-    pub cases: Vec<Case<W>>,
+    pub cases: Vec<Case<G::World>>,
     /// The text of the list of cases that are not applicable.
     pub not_applicable: &'static str,
     /// How many that list holds.
     pub not_applicable_at_most: usize,
-    /// Finds the services.
-    pub start: fn() -> Result<W, String>,
+    /// What runs them.
+    pub ground: G,
 }
 
 /// A name, and what is documented.
@@ -70,15 +79,13 @@ struct Part {
     cases: Vec<Named>,
 }
 
-struct State<W> {
-    runtime: Runtime,
-    start: fn() -> Result<W, String>,
-    world: Option<Result<W, String>>,
+struct State<G> {
+    ground: G,
     observed: BTreeMap<&'static str, String>,
     write: Option<Part>,
 }
 
-impl<W> State<W> {
+impl<G> State<G> {
     /// Writes what was observed so far, if it is to be written.
     fn write(&self) -> Result<(), String> {
         let Some(Part { service, column, cases }) = &self.write else { return Ok(()) };
@@ -96,12 +103,10 @@ pub trait Finish {
     fn finish(&self) -> Result<(), String>;
 }
 
-impl<W: World> Finish for Arc<Mutex<State<W>>> {
+impl<G: Ground> Finish for Arc<Mutex<State<G>>> {
     fn finish(&self) -> Result<(), String> {
-        let state = self.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Ok(world)) = &state.world {
-            state.runtime.block_on(world.finish())?;
-        }
+        let mut state = self.lock().unwrap_or_else(PoisonError::into_inner);
+        state.ground.finish()?;
         state.write()
     }
 }
@@ -127,8 +132,8 @@ pub fn plain(of: &str, tests: Vec<(&'static str, fn())>) -> impl Iterator<Item =
 }
 
 /// Adds the trials of a world.
-pub fn add<W: World + Send>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<W>) -> Box<dyn Finish> {
-    let Plan { service, world, column, cases, not_applicable, not_applicable_at_most, start } = plan;
+pub fn add<G: Ground>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<G>) -> Box<dyn Finish> {
+    let Plan { service, world, column, cases, not_applicable, not_applicable_at_most, ground } = plan;
     let listed = NotApplicable::parse(not_applicable);
     let names: Vec<_> = cases.iter().map(|case| (case.name, case.documented)).collect();
     let checked = match &listed {
@@ -144,7 +149,6 @@ pub fn add<W: World + Send>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<W>) 
         trials.push(Trial::test(name, move || Ok(document_is_complete(service, column, &names)?)));
     }
     let listed = listed.unwrap_or_default();
-    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut observed = BTreeMap::new();
     for case in &cases {
         if let Some(reason) = listed.0.get(case.name) {
@@ -152,7 +156,7 @@ pub fn add<W: World + Send>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<W>) 
         }
     }
     let write = (mode.services && mode.write).then_some(Part { service, column, cases: names });
-    let state = Arc::new(Mutex::new(State { runtime, start, world: None, observed, write }));
+    let state = Arc::new(Mutex::new(State { ground, observed, write }));
     let (disturbing, quiet): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| !case.needs.is_empty());
     for case in quiet.into_iter().chain(disturbing) {
         let name = format!("{world}::{service}::{}", case.name);
@@ -167,36 +171,15 @@ pub fn add<W: World + Send>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<W>) 
     Box::new(state)
 }
 
-fn one<W: World>(state: &Mutex<State<W>>, case: &Case<W>, service: &str, column: &str) -> Result<(), Failed> {
+fn one<G: Ground>(
+    state: &Mutex<State<G>>,
+    case: &Case<G::World>,
+    service: &str,
+    column: &str,
+) -> Result<(), Failed> {
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     let state = &mut *state;
-    let first = state.world.is_none();
-    let world = match state.world.get_or_insert_with(state.start) {
-        Ok(world) => world,
-        Err(error) => return Err(Failed::from(&*error)),
-    };
-    if first {
-        block_on(
-            &state.runtime,
-            case.name,
-            Box::pin(async { world.heal(case.name).await.map_err(Failed::from) }),
-        )??;
-    }
-    println!();
-    let began = Instant::now();
-    let seen = Seen::nothing(case.name);
-    let ran = block_on(&state.runtime, case.name, (case.run)(world, &seen));
-    // Also after a failure, or the next case would fail for this one's sake.
-    let healed = block_on(
-        &state.runtime,
-        case.name,
-        Box::pin(async { world.heal(case.name).await.map_err(Failed::from) }),
-    );
-    println!("    took {:.1} s", began.elapsed().as_secs_f64());
-    ran?;
-    seen.verdict()?;
-    healed??;
-    let text = seen.text();
+    let text = state.ground.run(case)?;
     if state.write.is_some() {
         state.observed.insert(case.name, text);
         // Now, for a run may be cut off.
@@ -213,22 +196,8 @@ fn one<W: World>(state: &Mutex<State<W>>, case: &Case<W>, service: &str, column:
     Ok(())
 }
 
-fn block_on<T>(
-    runtime: &Runtime,
-    case: &str,
-    future: Pin<Box<dyn Future<Output = T> + '_>>,
-) -> Result<T, Failed> {
-    let ran = catch_unwind(AssertUnwindSafe(|| {
-        runtime.block_on(async { tokio::time::timeout(CASE_TIMEOUT, future).await })
-    }));
-    match ran {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(_)) => Err(Failed::from(format!("{case} did not end within {} s", CASE_TIMEOUT.as_secs()))),
-        Err(panic) => Err(Failed::from(words(&*panic))),
-    }
-}
-
-fn words(panic: &(dyn Any + Send)) -> String {
+/// What a panic said.
+pub fn words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     text.unwrap_or("a panic without words").to_owned()
 }

@@ -57,20 +57,29 @@ pub(crate) use case;
 pub struct Seen {
     /// The name of the case.
     pub case: &'static str,
+    /// Whether it is printed as it is observed.
+    aloud: bool,
     notes: RefCell<Vec<String>>,
     wrong: RefCell<Vec<String>>,
 }
 
 impl Seen {
-    /// Nothing observed yet.
+    /// Nothing observed yet. What is will be printed.
     pub fn nothing(case: &'static str) -> Self {
-        Self { case, notes: RefCell::default(), wrong: RefCell::default() }
+        Self { aloud: true, ..Self::silently(case) }
+    }
+
+    /// Nothing observed yet. What is will not be printed.
+    pub fn silently(case: &'static str) -> Self {
+        Self { case, aloud: false, notes: RefCell::default(), wrong: RefCell::default() }
     }
 
     /// Notes an observation.
     pub fn note(&self, observation: impl Into<String>) {
         let observation = observation.into();
-        println!("    observed: {observation}");
+        if self.aloud {
+            println!("    observed: {observation}");
+        }
         self.notes.borrow_mut().push(observation);
     }
 
@@ -78,7 +87,9 @@ impl Seen {
     pub fn hold(&self, what: &str, observed: &str, expected: &str) {
         self.note(format!("{what}: {observed}"));
         if observed != expected {
-            println!("    expected: {what}: {expected}");
+            if self.aloud {
+                println!("    expected: {what}: {expected}");
+            }
             self.wrong.borrow_mut().push(format!("{what}\n  observed: {observed}\n  expected: {expected}"));
         }
     }

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::broadcast;
 
@@ -238,6 +239,15 @@ pub enum ConditionalOutcome {
     Refused(ReadResult),
 }
 
+/// A prepared statement as it is kept on a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptStatement {
+    /// The keyspace of the session that prepared it, if there was one.
+    pub keyspace: Option<String>,
+    /// Its text.
+    pub query: String,
+}
+
 /// A node as its peers see it (`system.local`, `system.peers`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
@@ -362,6 +372,16 @@ pub trait Coordinator: Send + Sync + 'static {
     ///
     /// `Unavailable` if a node is believed to be down, `Truncate` if one did not answer in time.
     fn truncate(&self, table: TableId) -> impl Future<Output = Result<(), RequestError>> + Send;
+
+    /// Keeps a prepared statement on the node's disk (`system.prepared_statements`), so that it is known after a
+    /// restart.
+    fn keep_prepared(&self, id: Bytes, statement: KeptStatement);
+
+    /// Forgets a prepared statement.
+    fn forget_prepared(&self, id: &Bytes);
+
+    /// The prepared statements on the node's disk.
+    fn kept_prepared(&self) -> BTreeMap<Bytes, KeptStatement>;
 
     /// Changes this node's schema and tells the others, without waiting for them.
     ///

@@ -1,6 +1,9 @@
 //! The simulation's tests: `cargo test --test simulation` in the folder above runs them.
 
 mod alarm;
+mod cassandra;
 mod determinism;
+mod network;
 mod seeds;
+mod seeds_on_cassandra;
 mod shim;

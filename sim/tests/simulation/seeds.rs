@@ -16,15 +16,21 @@ const SEEDS: Range<Seed> = 0..1_000;
 /// Failures that are told whole; one is enough to begin with.
 const TOLD: usize = 3;
 
-/// The seeds to be played, and whether somebody chose them.
-fn seeds() -> (Range<Seed>, bool) {
-    let Ok(text) = std::env::var("EXACTLYONCE_SIM_SEEDS") else { return (SEEDS, false) };
+/// The seeds that somebody chose in a variable of the environment.
+pub fn range_of(variable: &str) -> Option<Range<Seed>> {
+    let text = std::env::var(variable).ok()?;
     let range = match text.split_once("..") {
         Some((from, to)) => from.parse().ok().zip(to.parse().ok()).map(|(from, to)| from..to),
         None => text.parse().ok().map(|seed| seed..seed + 1),
     };
     let range = range.filter(|range: &Range<Seed>| !range.is_empty());
-    (range.unwrap_or_else(|| panic!("EXACTLYONCE_SIM_SEEDS={text:?} is neither a seed nor FROM..TO")), true)
+    Some(range.unwrap_or_else(|| panic!("{variable}={text:?} is neither a seed nor FROM..TO")))
+}
+
+/// The seeds to be played, and whether somebody chose them.
+fn seeds() -> (Range<Seed>, bool) {
+    let chosen = range_of("EXACTLYONCE_SIM_SEEDS");
+    (chosen.clone().unwrap_or(SEEDS), chosen.is_some())
 }
 
 struct Campaign {

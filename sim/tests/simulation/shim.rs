@@ -2,16 +2,10 @@
 
 use std::time::Duration;
 
-use madsim::Config;
-use madsim::runtime::Runtime;
 use tokio::time::{Instant, sleep, timeout_at};
 
-fn simulate<T: Send + 'static, F: Future<Output = T> + 'static>(
-    seed: u64,
-    body: impl FnOnce() -> F + Send + 'static,
-) -> T {
-    let run = move || Runtime::with_seed_and_config(seed, Config::default()).block_on(body());
-    std::thread::spawn(run).join().expect("the body does not panic")
+fn simulate<T: Send, F: Future<Output = T>>(seed: u64, body: impl FnOnce() -> F + Send) -> T {
+    simulation::simulate(seed, body).expect("the body does not panic")
 }
 
 #[test]
@@ -59,4 +53,43 @@ fn timeout_at_waits_until_its_deadline_and_no_longer() {
     });
     assert!(early && !late);
     assert!((10_000..10_100).contains(&waited.as_millis()), "{waited:?}");
+}
+
+#[test]
+fn chance_is_the_seeds_also_for_crates_that_ask_the_system() {
+    // The driver's generator, and that of the store's and the driver's UUIDs.
+    let drawn = |seed| simulate(seed, || async { (rand::random::<u64>(), uuid::Uuid::new_v4()) });
+    assert_eq!(drawn(7), drawn(7));
+    assert_ne!(drawn(7), drawn(8));
+}
+
+#[test]
+fn those_who_watch_a_value_are_all_woken_by_a_change_and_by_the_senders_end() {
+    let woken = simulate(7, || async {
+        let (sender, receiver) = tokio::sync::watch::channel(0);
+        let (note, mut notes) = tokio::sync::mpsc::unbounded_channel();
+        let mut watching = Vec::new();
+        for number in 0..64 {
+            let (mut receiver, note) = (receiver.clone(), note.clone());
+            watching.push(tokio::spawn(async move {
+                receiver.wait_for(|value| *value > 0).await.expect("the sender is there");
+                note.send(number).expect("somebody listens");
+                receiver.changed().await.expect_err("the sender is gone");
+            }));
+            sleep(Duration::from_millis(1)).await;
+        }
+        drop((note, receiver));
+        sender.send_replace(1);
+        sleep(Duration::from_millis(1)).await;
+        drop(sender);
+        for watching in watching {
+            watching.await.expect("no panic");
+        }
+        let mut woken = Vec::new();
+        while let Some(number) = notes.recv().await {
+            woken.push(number);
+        }
+        woken
+    });
+    assert_eq!(woken.len(), 64);
 }

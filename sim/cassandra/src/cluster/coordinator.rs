@@ -1,7 +1,9 @@
 //! A running node, as clients use it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::Instant;
 
@@ -9,8 +11,8 @@ use super::NodeId;
 use super::message::{Request, Response};
 use super::node::Node;
 use crate::coordinator::{
-    ConditionalOutcome, ConditionalWrite, Consistency, Coordinator, Decision, Event, Peer, RequestError,
-    Topology, Warnings, WriteMode,
+    ConditionalOutcome, ConditionalWrite, Consistency, Coordinator, Decision, Event, KeptStatement, Peer,
+    RequestError, Topology, Warnings, WriteMode,
 };
 use crate::schema::{Schema, SchemaChange, TableId};
 use crate::storage::{Mutation, ReadCommand, ReadResult, Seconds, Timestamp};
@@ -157,6 +159,22 @@ impl Coordinator for RunningNode {
 
     async fn truncate(&self, table: TableId) -> Result<(), RequestError> {
         self.run(|node| node.truncate(table)).await
+    }
+
+    fn keep_prepared(&self, id: Bytes, statement: KeptStatement) {
+        if !self.is_dead() {
+            self.0.member().disk.keep_prepared(id, statement);
+        }
+    }
+
+    fn forget_prepared(&self, id: &Bytes) {
+        if !self.is_dead() {
+            self.0.member().disk.forget_prepared(id);
+        }
+    }
+
+    fn kept_prepared(&self) -> BTreeMap<Bytes, KeptStatement> {
+        self.0.member().disk.kept_prepared()
     }
 
     async fn change_schema(&self, change: SchemaChange) -> Result<(), RequestError> {

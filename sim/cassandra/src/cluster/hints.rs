@@ -16,8 +16,11 @@ use crate::storage::{Hint, Mutation, Seconds};
 impl Node {
     /// Keeps a mutation for a replica, unless it has been down for longer than the window. Says whether it is kept.
     pub(crate) fn hint(&self, target: NodeId, mutation: &Arc<Mutation>) -> bool {
-        let options = &self.options().hints;
-        if !options.enabled || target == self.id || self.down_for(target) > options.window {
+        let is_kept = {
+            let options = &self.cluster.settings.borrow().hints;
+            options.enabled && target != self.id && self.down_for(target) <= options.window
+        };
+        if !is_kept {
             return false;
         }
         let written_at = self.member().clock.micros();
@@ -43,16 +46,23 @@ impl Node {
 
     /// Writes hints to the disk now and then.
     pub(crate) async fn flush_hints(self: Arc<Self>) {
+        let mut settings = self.cluster.settings.subscribe();
         loop {
-            sleep(self.options().hints.flush_interval).await;
-            self.flush_hints_now();
+            let interval = settings.borrow_and_update().hints.flush_interval;
+            tokio::select! {
+                biased;
+                // The sender lives as long as this node.
+                _ = settings.changed() => {}
+                () = sleep(interval) => self.flush_hints_now(),
+            }
         }
     }
 
     /// Begins now and then to deliver hints to the nodes that are believed to be alive.
     pub(crate) async fn dispatch_hints(self: Arc<Self>) {
         loop {
-            sleep(self.options().hints.dispatch_interval).await;
+            let interval = self.cluster.settings.borrow().hints.dispatch_interval;
+            sleep(interval).await;
             for target in self.member().disk.hint_targets() {
                 let Some(peer) = self.cluster.by_host_id(target) else { continue };
                 if self.is_alive(peer) && !self.lock().dispatching.contains(&target) {

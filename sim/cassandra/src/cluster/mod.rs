@@ -33,13 +33,13 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use clock::{AdjustableClock, Clock};
 pub use coordinator::RunningNode;
 pub use links::{Envelope, Links, Rule, RuledLinks, Verb};
 pub use node::Misbehaviour;
-pub use options::{CommitLogSync, HintOptions, NodeId, NodeOptions, Options};
+pub use options::{CommitLogSync, HintOptions, NodeId, NodeOptions, Options, Settings};
 pub use repair::RepairError;
 
 use hub::{Hub, hub};
@@ -47,6 +47,7 @@ use message::Message;
 use node::Node;
 use rand_core::Rng;
 use ring::Ring;
+use tokio::sync::watch;
 
 use crate::storage::{DecoratedKey, Disk, Partition, fingerprint};
 
@@ -64,6 +65,8 @@ pub enum Ending {
 /// What all nodes share: the outside world.
 pub(crate) struct Shared {
     options: Options,
+    /// What may change while nodes run.
+    settings: watch::Sender<Settings>,
     ring: Ring,
     links: Arc<dyn Links>,
     hub: Hub,
@@ -146,12 +149,27 @@ impl Drop for Handle {
 #[derive(Clone)]
 pub struct Cluster(Arc<Handle>);
 
+/// A cluster that may be gone: it does not keep it alive.
+#[derive(Clone)]
+pub struct WeakCluster(Weak<Handle>);
+
+impl WeakCluster {
+    /// The cluster, if it is still there.
+    pub fn upgrade(&self) -> Option<Cluster> {
+        self.0.upgrade().map(Cluster)
+    }
+}
+
 impl Cluster {
     /// Starts a cluster with all its nodes. Must be called within a tokio runtime, whose tasks do all the work.
     pub fn start(options: Options, links: Arc<dyn Links>, random: impl Rng + Send + 'static) -> Self {
         let (hub, backstage) = hub();
         let shared = Arc::new(Shared {
             ring: Ring::new(&options.nodes),
+            settings: watch::Sender::new(Settings {
+                hints: options.hints.clone(),
+                commit_log_sync: options.commit_log_sync,
+            }),
             options,
             links,
             hub,
@@ -165,6 +183,11 @@ impl Cluster {
             cluster.start_node(id);
         }
         cluster
+    }
+
+    /// The same cluster, without keeping it alive.
+    pub fn downgrade(&self) -> WeakCluster {
+        WeakCluster(Arc::downgrade(&self.0))
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -263,6 +286,11 @@ impl Cluster {
         if let Some(node) = self.get(id) {
             node.lock().misbehaviour = misbehaviour;
         }
+    }
+
+    /// Changes settings on all nodes, as an operator can while they run.
+    pub fn reconfigure(&self, change: impl FnOnce(&mut Settings)) {
+        self.shared().settings.send_modify(change);
     }
 
     /// Makes the replicas of a keyspace equal, at the request of one node.

@@ -46,6 +46,15 @@ impl Default for HintOptions {
     }
 }
 
+/// What may be changed while nodes run (`nodetool`, JMX). All nodes have the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Hints.
+    pub hints: HintOptions,
+    /// When a replica acknowledges what it has written to its commit log.
+    pub commit_log_sync: CommitLogSync,
+}
+
 /// One node: where it is, and what of it outlives its process.
 #[derive(Clone)]
 pub struct NodeOptions {
@@ -94,6 +103,8 @@ pub struct Options {
     pub batch_size_warn: usize,
     /// No batches of several mutations over this size, in bytes.
     pub batch_size_fail: usize,
+    /// A warning for unlogged batches of more partitions.
+    pub unlogged_batch_partitions_warn: usize,
     /// No mutations over this size, in bytes (half a commit log segment).
     pub max_mutation_size: usize,
     /// How many tombstones a read may meet on a replica.
@@ -127,6 +138,7 @@ impl Options {
             hints: HintOptions::default(),
             batch_size_warn: 5 << 10,
             batch_size_fail: 50 << 10,
+            unlogged_batch_partitions_warn: 10,
             max_mutation_size: 16 << 20,
             tombstone_failure_threshold: 100_000,
             max_requests: 1024,

@@ -90,10 +90,8 @@ impl Node {
         serial: Consistency,
     ) -> Result<ReadResult, RequestError> {
         let PartitionRange::Key(key) = &command.partitions else {
-            return Err(RequestError::Invalid(
-                "SERIAL/LOCAL_SERIAL consistency may only be requested for one partition at a time"
-                    .to_owned(),
-            ));
+            // Only a read of partitions by key is serial (`StorageProxy.read`); a range is read by a quorum.
+            return self.read_plainly(command, serial).await;
         };
         let read_at = match serial {
             Consistency::LocalSerial => Consistency::LocalQuorum,

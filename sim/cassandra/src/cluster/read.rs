@@ -146,6 +146,9 @@ impl Answers {
     }
 }
 
+/// How long a thread takes at most to go on when what it waits for is there.
+const WAKING: Duration = Duration::from_micros(500);
+
 impl Reading<'_> {
     fn deadline(&self) -> Instant {
         self.began + self.timeout
@@ -179,6 +182,9 @@ impl Reading<'_> {
         loop {
             let received = answers.received();
             if !answers.data.is_empty() && self.plan.quota.is_met(&self.node.cluster.ring, &received) {
+                if received.len() + answers.failures.len() < self.asked.len() {
+                    self.take_in_meanwhile(call, &mut answers).await;
+                }
                 return Ok(answers);
             }
             let (received, block_for) = (received.len(), self.plan.quota.block_for);
@@ -214,6 +220,16 @@ impl Reading<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// Between the answer that is enough and the thread that goes on with it, another may come: what is there then is
+    /// compared, and repaired, too.
+    async fn take_in_meanwhile(&self, call: &mut Call, answers: &mut Answers) {
+        let longest = WAKING.as_nanos() as u64;
+        let until = Instant::now() + Duration::from_nanos(self.node.cluster.random() % longest);
+        while let Some((from, response)) = call.next(until).await {
+            answers.add(from, response);
         }
     }
 

@@ -72,7 +72,7 @@ impl Node {
     fn record(&self, record: Record, durable: bool) -> Option<u64> {
         let end = self.lock().engine.apply(record, durable);
         self.logged.notify_one();
-        match self.options().commit_log_sync {
+        match self.cluster.settings.borrow().commit_log_sync {
             CommitLogSync::Periodic(_) => None,
             CommitLogSync::Batch(_) | CommitLogSync::Group(_) => durable.then_some(end),
         }
@@ -184,19 +184,29 @@ impl Node {
     /// Syncs the commit log now and then.
     pub(crate) async fn sync_commit_log(self: Arc<Self>) {
         let disk = self.member().disk.clone();
+        let mut settings = self.cluster.settings.subscribe();
         loop {
-            match self.options().commit_log_sync {
-                CommitLogSync::Periodic(every) | CommitLogSync::Group(every) => {
-                    sleep(every).await;
-                    self.synced.send_replace(disk.sync());
+            let sync = settings.borrow_and_update().commit_log_sync;
+            let round = async {
+                match sync {
+                    CommitLogSync::Periodic(every) | CommitLogSync::Group(every) => {
+                        sleep(every).await;
+                        self.synced.send_replace(disk.sync());
+                    }
+                    CommitLogSync::Batch(takes) => {
+                        self.logged.notified().await;
+                        let end = disk.log_end();
+                        sleep(takes).await;
+                        disk.sync_up_to(end);
+                        self.synced.send_replace(end);
+                    }
                 }
-                CommitLogSync::Batch(takes) => {
-                    self.logged.notified().await;
-                    let end = disk.log_end();
-                    sleep(takes).await;
-                    disk.sync_up_to(end);
-                    self.synced.send_replace(end);
-                }
+            };
+            tokio::select! {
+                biased;
+                // The sender lives as long as this node. What was logged meanwhile is not forgotten.
+                _ = settings.changed() => self.logged.notify_one(),
+                () = round => {}
             }
         }
     }

@@ -41,6 +41,8 @@ impl Node {
                 0 | 1 => WriteType::Simple,
                 _ => WriteType::UnloggedBatch,
             };
+            // They are kept by key in a hash map (`BatchUpdatesCollector`).
+            self.cluster.shuffle(&mut planned);
             self.write_each(planned, consistency, write_type).await?;
         }
         Ok(warnings)
@@ -178,7 +180,8 @@ impl Node {
         }
     }
 
-    /// Refuses what is too large (`BatchStatement.verifyBatchSize`, `Mutation.validateSize`).
+    /// Refuses what is too large, and warns of what is large (`BatchStatement.verifyBatchSize` and `verifyBatchType`,
+    /// `Mutation.validateSize`).
     fn check_sizes(&self, mutations: &[Arc<Mutation>], mode: WriteMode) -> Result<Warnings, RequestError> {
         let options = self.options();
         for mutation in mutations {
@@ -192,22 +195,30 @@ impl Node {
         }
         let mut warnings = Vec::new();
         if mode != WriteMode::Single && mutations.len() > 1 {
+            let schema = self.schema();
+            let tables: BTreeSet<String> = mutations
+                .iter()
+                .flat_map(|mutation| mutation.updates.keys())
+                .filter_map(|table| schema.tables.get(table))
+                .map(|table| format!("{}.{}", table.keyspace, table.name))
+                .collect();
+            let of = if tables.len() == 1 { "" } else { "s" };
+            let tables = tables.into_iter().collect::<Vec<_>>().join(", ");
+            let keys: BTreeSet<_> = mutations.iter().map(|mutation| &mutation.key).collect();
+            if mode == WriteMode::UnloggedBatch && keys.len() > options.unlogged_batch_partitions_warn {
+                warnings.push(format!(
+                    "Unlogged batch covering {} partitions detected against table{of} [{tables}]. You should use a \
+                     logged batch for atomicity, or asynchronous writes for performance.",
+                    keys.len()
+                ));
+            }
             let size: usize = mutations.iter().map(|mutation| mutation.size()).sum();
             if size > options.batch_size_fail {
                 return Err(RequestError::Invalid("Batch too large".to_owned()));
             }
             if size > options.batch_size_warn {
-                let schema = self.schema();
-                let tables: BTreeSet<String> = mutations
-                    .iter()
-                    .flat_map(|mutation| mutation.updates.keys())
-                    .filter_map(|table| schema.tables.get(table))
-                    .map(|table| format!("{}.{}", table.keyspace, table.name))
-                    .collect();
-                let tables: Vec<String> = tables.into_iter().collect();
                 warnings.push(format!(
-                    "Batch for [{}] is of size {size}, exceeding specified threshold of {} by {}.",
-                    tables.join(", "),
+                    "Batch for [{tables}] is of size {size}, exceeding specified threshold of {} by {}.",
                     options.batch_size_warn,
                     size - options.batch_size_warn
                 ));

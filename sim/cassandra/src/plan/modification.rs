@@ -19,6 +19,9 @@ use crate::types::DataType;
 /// The longest TTL: 20 years, in seconds.
 const LONGEST_TTL: i64 = 630_720_000;
 
+/// The last second at which a cell may expire while files are as in 4.x (`ExpirationDateOverflowHandling`).
+const LATEST_EXPIRY: i64 = 2_147_483_646;
+
 /// Which kind of statement it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -386,6 +389,15 @@ impl ModificationPlan {
                 ClusteringFilter::All | ClusteringFilter::Names(_) => Target::Partition,
             }
         };
+        if let Target::Rows(rows) = &target {
+            let length = |values: &Vec<Bytes>| values.iter().map(Bytes::len).sum::<usize>();
+            if let Some(length) = rows.iter().map(length).find(|length| *length > usize::from(u16::MAX)) {
+                return Err(ServerError::invalid(format!(
+                    "The sum of all clustering columns is too long ({length} > {})",
+                    u16::MAX
+                )));
+            }
+        }
         // A deletion of rows of a table without clustering columns is one of partitions.
         let is_deletion = self.kind == Kind::Delete && self.deletes.is_empty();
         let target = match target {
@@ -443,6 +455,14 @@ impl ModificationPlan {
         if ttl > LONGEST_TTL {
             return Err(ServerError::invalid(format!(
                 "ttl is too large. requested ({ttl}) maximum ({LONGEST_TTL})"
+            )));
+        }
+        if context.micros.div_euclid(1_000_000).saturating_add(ttl) > LATEST_EXPIRY {
+            return Err(ServerError::invalid(format!(
+                "Request on table {}.{} with ttl of {ttl} seconds exceeds maximum supported expiration date of \
+                 2038-01-19T03:14:06+00:00. In order to avoid this use a lower TTL or change the expiration date \
+                 overflow policy.",
+                self.table.keyspace, self.table.name
             )));
         }
         Ok(ttl as u32)
@@ -566,6 +586,8 @@ impl RowWrite {
     pub fn row(&self) -> Option<&[Bytes]> {
         match &self.target {
             Target::Rows(rows) => rows.first().map(Vec::as_slice),
+            // The only row of its partition.
+            Target::Partition if self.table.clustering.components().is_empty() => Some(&[]),
             Target::Partition | Target::Static | Target::Slices(_) => None,
         }
     }

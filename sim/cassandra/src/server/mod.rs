@@ -19,7 +19,7 @@ use md5::{Digest, Md5};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, KeptStatement};
 use crate::cql::parse;
 use crate::plan::{Plan, Planned, TableLookup, plan};
 use crate::protocol::ServerError;
@@ -182,6 +182,19 @@ impl<C: Coordinator> Inner<C> {
         }
         hash.update(query.as_bytes());
         let id = Bytes::copy_from_slice(&hash.finalize());
+        self.coordinator.keep_prepared(
+            id.clone(),
+            KeptStatement {
+                keyspace: keyspace.filter(|_| depends).map(str::to_owned),
+                query: query.to_owned(),
+            },
+        );
+        let statement = self.remember(&id, planned);
+        Ok((id, statement))
+    }
+
+    /// Keeps a prepared statement in memory.
+    fn remember(&self, id: &Bytes, planned: Planned) -> Arc<PreparedStatement> {
         let tables = match &planned.plan {
             Plan::Select(select) => vec![Arc::clone(select.table())],
             Plan::Modification(statement) => vec![Arc::clone(statement.table())],
@@ -195,11 +208,14 @@ impl<C: Coordinator> Inner<C> {
         }
         while prepared.by_id.len() > self.options.prepared_statements.max(1) {
             match prepared.ages.pop_front() {
-                Some(oldest) => prepared.by_id.remove(&oldest),
+                Some(oldest) => {
+                    self.coordinator.forget_prepared(&oldest);
+                    prepared.by_id.remove(&oldest)
+                }
                 None => break,
             };
         }
-        Ok((id, statement))
+        statement
     }
 
     /// A prepared statement that still fits the schema.
@@ -207,14 +223,24 @@ impl<C: Coordinator> Inner<C> {
         let schema = self.coordinator.schema();
         let mut prepared = self.prepared();
         match prepared.by_id.get(id) {
-            Some(statement) if statement.is_valid(&schema) => Ok(Arc::clone(statement)),
-            found => {
-                if found.is_some() {
-                    prepared.by_id.remove(id);
-                    prepared.ages.retain(|known| known != id);
-                }
+            Some(statement) if statement.is_valid(&schema) => return Ok(Arc::clone(statement)),
+            Some(_) => {
+                prepared.by_id.remove(id);
+                prepared.ages.retain(|known| known != id);
+                self.coordinator.forget_prepared(id);
+            }
+            None => {}
+        }
+        drop(prepared);
+        // Of an earlier run of this node (`QueryProcessor.preloadPreparedStatements`).
+        let kept = self.coordinator.kept_prepared().remove(id);
+        match kept.map(|kept| self.plan(&kept.query, kept.keyspace.as_deref())) {
+            Some(Ok((planned, _))) => Ok(self.remember(id, planned)),
+            Some(Err(_)) => {
+                self.coordinator.forget_prepared(id);
                 Err(ServerError::Unprepared { id: id.clone() })
             }
+            None => Err(ServerError::Unprepared { id: id.clone() }),
         }
     }
 }

@@ -181,7 +181,9 @@ impl<C: Coordinator> Inner<C> {
     ) -> Result<ReadResult, ServerError> {
         if system::is_system_table(plan.table()) {
             let topology = self.coordinator.topology();
-            return Ok(system::read(plan.table(), command, &Knowledge { schema, topology: &topology }));
+            let prepared = self.coordinator.kept_prepared();
+            let around = Knowledge { schema, topology: &topology, prepared: &prepared };
+            return Ok(system::read(plan.table(), command, &around));
         }
         Ok(self.coordinator.read(command.clone(), consistency).await?)
     }

@@ -173,7 +173,8 @@ impl<C: Coordinator> Inner<C> {
             }
             Statement::Describe(what) => {
                 let topology = self.coordinator.topology();
-                let around = Knowledge { schema, topology: &topology };
+                let prepared = self.coordinator.kept_prepared();
+                let around = Knowledge { schema, topology: &topology, prepared: &prepared };
                 let rows = system::describe(what, keyspace.as_deref(), &around)?;
                 let metadata = ResultMetadata { columns: system::result_columns(what), paging_state: None };
                 Ok(Response::Rows(Rows { metadata, skip_metadata: false, rows }).into())

@@ -7,8 +7,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
+
 use super::scan::{Answer, TooManyTombstones, scan};
 use super::{DecoratedKey, Mutation, Partition, ReadCommand, Seconds, Timestamp};
+use crate::coordinator::KeptStatement;
 use crate::schema::{Schema, SchemaChange, Table, TableId};
 
 /// The partitions of a table. Shared until changed, so that a flush copies nothing.
@@ -119,6 +122,8 @@ struct DiskContent {
     truncated: BTreeMap<TableId, Timestamp>,
     schema: BTreeMap<(Timestamp, u128), Arc<SchemaChange>>,
     generation: u32,
+    /// Prepared statements, with the number of records that had ever been logged when each was kept.
+    prepared: BTreeMap<Bytes, (u64, KeptStatement)>,
 }
 
 /// A node's disk. It outlives the node: whoever starts a node gives it one, and a clone is the same disk.
@@ -134,13 +139,18 @@ impl Disk {
     /// The power fails: what the commit log had not synced is gone. Only for a node that is not running.
     pub fn lose_unsynced(&self) {
         let mut disk = self.lock();
-        let keep = disk.synced.saturating_sub(disk.log_start) as usize;
+        let synced = disk.synced;
+        let keep = synced.saturating_sub(disk.log_start) as usize;
+        // A statement is safe with the sync of what was logged after it; which that is nobody waits for.
+        disk.prepared.retain(|_, (logged, _)| *logged < synced);
         disk.log.truncate(keep);
     }
 
-    /// The disk is replaced by an empty one. Only for a node that is not running.
+    /// The disk is replaced by an empty one. Only for a node that is not running. Starts go on being counted, for
+    /// what nodes count them by is the time.
     pub fn wipe(&self) {
-        *self.lock() = DiskContent::default();
+        let mut disk = self.lock();
+        *disk = DiskContent { generation: disk.generation, ..DiskContent::default() };
     }
 
     /// How many records of the commit log a power failure would take now.
@@ -166,6 +176,21 @@ impl Disk {
     pub(crate) fn sync_up_to(&self, end: u64) {
         let mut disk = self.lock();
         disk.synced = disk.synced.max(end);
+    }
+
+    pub(crate) fn keep_prepared(&self, id: Bytes, statement: KeptStatement) {
+        let mut disk = self.lock();
+        let logged = disk.log_start + disk.log.len() as u64;
+        disk.prepared.entry(id).or_insert((logged, statement));
+    }
+
+    pub(crate) fn forget_prepared(&self, id: &Bytes) {
+        self.lock().prepared.remove(id);
+    }
+
+    pub(crate) fn kept_prepared(&self) -> BTreeMap<Bytes, KeptStatement> {
+        let disk = self.lock();
+        disk.prepared.iter().map(|(id, (_, statement))| (id.clone(), statement.clone())).collect()
     }
 
     /// The number of this start, larger than that of every start before.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{
     CQL_VERSION, DEFINITIONS, KEYSPACES, Knowledge, PARTITIONER, RELEASE_VERSION, TABLES, options, shown_type,
 };
-use crate::coordinator::Peer;
+use crate::coordinator::{KeptStatement, Peer};
 use crate::cql::value::collection;
 use crate::schema::{Column, ColumnKind, Order, Replication, Table};
 use crate::storage::{Cell, DecoratedKey, Liveness, Partition, Row};
@@ -68,6 +68,7 @@ pub(super) fn rows(table: &Table, around: &Knowledge<'_>) -> Rows {
         ("system", "local") => vec![local(around)],
         ("system", "peers") => around.topology.peers.iter().map(peer).collect(),
         ("system", "peers_v2") => around.topology.peers.iter().map(peer_v2).collect(),
+        ("system", "prepared_statements") => prepared(around),
         ("system_schema", "keyspaces") => keyspaces(around),
         ("system_schema", "tables") => {
             all_tables(around, false).iter().map(|table| table_row(table)).collect()
@@ -104,6 +105,17 @@ pub(super) fn rows(table: &Table, around: &Knowledge<'_>) -> Rows {
         add(table, row, &mut rows);
     }
     rows.into_iter().map(|(key, partition)| (key, Arc::new(partition))).collect()
+}
+
+fn prepared(around: &Knowledge<'_>) -> Vec<Named> {
+    let row = |(id, kept): (&Bytes, &KeptStatement)| {
+        vec![
+            ("prepared_id", Some(id.clone())),
+            ("logged_keyspace", kept.keyspace.as_ref().and_then(text)),
+            ("query_string", text(&kept.query)),
+        ]
+    };
+    around.prepared.iter().map(row).collect()
 }
 
 fn is_virtual(keyspace: &str) -> bool {

@@ -13,6 +13,8 @@ pub use describe::{describe, result_columns};
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use bytes::Bytes;
+
 use crate::cql::ast::Statement;
 use crate::plan::TableLookup;
 use crate::schema::{Column, ColumnKind, ColumnName, Order, Schema, Table, TableId, TableOptions};
@@ -64,7 +66,7 @@ const VIEW_COLUMNS: &str = "additional_write_policy text, allow_auto_snapshot bo
      memtable_flush_period_in_ms int, min_index_interval int, read_repair text, read_repair_chance double, \
      speculative_retry text, where_clause text";
 
-const DEFINITIONS: [Definition; 20] = [
+const DEFINITIONS: [Definition; 21] = [
     define(
         "system",
         "local",
@@ -93,6 +95,14 @@ const DEFINITIONS: [Definition; 20] = [
         "data_center text, host_id uuid, native_address inet, native_port int, preferred_ip inet, \
          preferred_port int, rack text, release_version text, schema_version uuid, tokens *set<text>",
         "information about known peers in the cluster",
+    ),
+    define(
+        "system",
+        "prepared_statements",
+        "prepared_id blob",
+        "",
+        "logged_keyspace text, query_string text",
+        "prepared statements",
     ),
     define(
         "system",
@@ -357,6 +367,8 @@ pub struct Knowledge<'a> {
     pub schema: &'a Schema,
     /// The ring as the node knows it.
     pub topology: &'a crate::coordinator::Topology,
+    /// The prepared statements on the node's disk.
+    pub prepared: &'a BTreeMap<Bytes, crate::coordinator::KeptStatement>,
 }
 
 /// Whether a statement is DESCRIBE.

@@ -2,6 +2,10 @@
 //!
 //! madsim-tokio does nearly all of it. Added here is what it leaves to chance or does not have.
 
+pub mod net;
+pub mod network;
+pub mod sync;
+
 pub use madsim_tokio::*;
 
 #[doc(hidden)]

@@ -146,7 +146,17 @@ impl Restrictions {
                 let values = terms.map(|(term, column)| not_null(term, &column.name, context));
                 Ok(Some((values.collect::<Result<_, _>>()?, bound.inclusive)))
             };
-            let (from, to) = (values(&self.from)?, values(&self.to)?);
+            // Nothing is more or less than null.
+            for term in [&self.from, &self.to].into_iter().flatten().flat_map(|bound| &bound.terms) {
+                if matches!(term.bind(context)?, BoundValue::Null) {
+                    prefixes.clear();
+                    break;
+                }
+            }
+            let (from, to) = match prefixes.is_empty() {
+                true => (None, None),
+                false => (values(&self.from)?, values(&self.to)?),
+            };
             let mut slices = Vec::new();
             for prefix in &prefixes {
                 cut(table, prefix, from.as_ref(), to.as_ref(), &mut slices);

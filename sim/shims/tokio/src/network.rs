@@ -1,0 +1,557 @@
+//! The network under [`crate::net`], and what may go wrong with it.
+//!
+//! The simulator has a TCP of its own, which refuses where a real one waits (a connection through a cut link),
+//! and tells of a peer's end through a cut link. This one does as Linux does:
+//!
+//! - What is written through a cut link is held, up to the send buffer, and comes when the link is mended; so does
+//!   the end of a connection. A connection that is being made waits, and tries again after 1, 3, 7 s and so on.
+//! - A process that ends, or is killed, closes its connections. A machine without power says nothing. When it is
+//!   back, it resets the connections that it knows nothing of, as soon as something comes through them.
+//! - What comes for a connection that was closed resets it.
+//!
+//! Not there: lost and doubled segments, which TCP hides behind delays, and the end of a connection through which
+//! nothing has come for a quarter of an hour.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use madsim::plugin::{self, Simulator};
+use madsim::rand::{GlobalRng, Rng};
+use madsim::runtime::Runtime;
+use madsim::task::NodeId;
+use madsim::time::TimeHandle;
+use madsim_tokio::time::{Instant, sleep};
+use real::io::ReadBuf;
+
+/// Bytes that may be under way, or wait to be read, in one direction of a connection.
+const BUFFER: usize = 256 << 10;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: usize = 128;
+
+/// After so many seconds a connection is tried again, and given up in the end (`tcp_syn_retries`, 6).
+const CONNECT_RETRIES: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
+
+/// The network of a simulation, which all its machines share.
+pub struct Network {
+    state: Mutex<State>,
+    random: GlobalRng,
+    time: TimeHandle,
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Network").finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct State {
+    machines: BTreeMap<NodeId, IpAddr>,
+    cut: BTreeSet<(IpAddr, IpAddr)>,
+    without_power: BTreeSet<IpAddr>,
+    latency: Range<Duration>,
+    listeners: BTreeMap<SocketAddr, Listener>,
+    connections: BTreeMap<u64, Connection>,
+    next: u64,
+    effects: Effects,
+}
+
+/// What cut links and power failures really did to connections, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Writes that were held.
+    pub held: u64,
+    /// Attempts to connect that got no answer.
+    pub unanswered: u64,
+    /// Ends of connections that were told of a reset.
+    pub resets: u64,
+}
+
+struct Listener {
+    number: u64,
+    waiting: VecDeque<u64>,
+    waker: Option<Waker>,
+}
+
+struct Connection {
+    /// The client's, the server's.
+    addresses: [SocketAddr; 2],
+    /// From the client, from the server.
+    ways: [Way; 2],
+    ends: [EndState; 2],
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Presence {
+    #[default]
+    Open,
+    /// Its process closed it, or ended.
+    Closed,
+    /// Its machine lost its power.
+    Forgotten,
+}
+
+#[derive(Default)]
+struct EndState {
+    presence: Presence,
+    /// The stream itself is gone.
+    dropped: bool,
+    /// From when on it is reset.
+    reset: Option<Instant>,
+}
+
+/// One direction.
+#[derive(Default)]
+struct Way {
+    /// With their arrival.
+    under_way: VecDeque<(Instant, VecDeque<u8>)>,
+    held: VecDeque<VecDeque<u8>>,
+    /// All that was not read yet.
+    bytes: usize,
+    end: Fin,
+    last: Option<Instant>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Fin {
+    #[default]
+    NotSent,
+    Held,
+    Arrives(Instant),
+}
+
+impl Way {
+    fn wake(&mut self) {
+        self.reader.take().into_iter().chain(self.writer.take()).for_each(Waker::wake);
+    }
+
+    /// When something that is sent now arrives: not before what was sent earlier.
+    fn arrival(&mut self, at: Instant) -> Instant {
+        let at = self.last.map_or(at, |last| last.max(at));
+        self.last = Some(at);
+        at
+    }
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub(crate) struct End {
+    connection: u64,
+    /// 0 for who connected, 1 for who accepted.
+    side: usize,
+    pub(crate) local: SocketAddr,
+    pub(crate) peer: SocketAddr,
+}
+
+/// Where somebody listens.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) address: SocketAddr,
+    number: u64,
+}
+
+/// What reading came to.
+pub(crate) enum Read {
+    Done,
+    Failed(io::Error),
+    /// Nothing is there; something may be at this time.
+    Nothing(Option<Instant>),
+}
+
+fn reset() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "connection reset by peer")
+}
+
+impl Simulator for Network {
+    fn new(random: &GlobalRng, time: &TimeHandle, _: &madsim::Config) -> Self {
+        let latency = Duration::from_micros(100)..Duration::from_millis(2);
+        let state = Mutex::new(State { latency, ..State::default() });
+        Self { state, random: random.clone(), time: time.clone() }
+    }
+
+    /// The machine's processes were killed.
+    fn reset_node(&self, id: NodeId) {
+        let now = self.now();
+        let state = &mut *self.lock();
+        let Some(ip) = state.machines.get(&id).copied() else { return };
+        state.listeners.retain(|address, _| address.ip() != ip);
+        for number in state.connections.keys().copied().collect::<Vec<_>>() {
+            for side in 0..2 {
+                if state.connections[&number].addresses[side].ip() == ip {
+                    state.close(number, side, now);
+                }
+            }
+        }
+    }
+}
+
+impl Network {
+    /// Gives a simulation its network. Without it, nothing connects there.
+    pub fn install(runtime: &Runtime) {
+        runtime.add_simulator::<Network>();
+    }
+
+    /// The network of the present simulation.
+    pub fn current() -> Arc<Self> {
+        plugin::simulator()
+    }
+
+    /// Plugs a machine in.
+    pub fn plug_in(&self, machine: NodeId, ip: IpAddr) {
+        self.lock().machines.insert(machine, ip);
+    }
+
+    /// How long a message takes.
+    pub fn set_latency(&self, latency: Range<Duration>) {
+        self.lock().latency = latency;
+    }
+
+    /// From now on nothing comes from one machine to another. The other direction stays as it is.
+    pub fn cut(&self, from: IpAddr, to: IpAddr) {
+        self.lock().cut.insert((from, to));
+    }
+
+    /// Undoes [`cut`](Self::cut).
+    pub fn mend(&self, from: IpAddr, to: IpAddr) {
+        self.lock().cut.remove(&(from, to));
+        self.release();
+    }
+
+    /// Cuts a machine's power. What it ran is to be killed after this: its connections are not closed.
+    pub fn power_off(&self, ip: IpAddr) {
+        let state = &mut *self.lock();
+        state.without_power.insert(ip);
+        for connection in state.connections.values_mut() {
+            for side in 0..2 {
+                if connection.addresses[side].ip() == ip && connection.ends[side].presence == Presence::Open {
+                    connection.ends[side].presence = Presence::Forgotten;
+                }
+            }
+        }
+    }
+
+    /// Undoes [`power_off`](Self::power_off). What the machine ran is not there any more.
+    pub fn power_on(&self, ip: IpAddr) {
+        self.lock().without_power.remove(&ip);
+        self.release();
+    }
+
+    /// Resets the connections between two machines, as something on the way that forgets them does. Tells how many.
+    pub fn reset_connections(&self, one: IpAddr, other: IpAddr) -> usize {
+        let now = self.now();
+        let state = &mut *self.lock();
+        let between = |connection: &&mut Connection| {
+            let ips = connection.addresses.map(|address| address.ip());
+            ips == [one, other] || ips == [other, one]
+        };
+        let mut count = 0;
+        for connection in state.connections.values_mut().filter(between) {
+            for end in &mut connection.ends {
+                end.reset.get_or_insert(now);
+            }
+            connection.ways.iter_mut().for_each(Way::wake);
+            count += 1;
+        }
+        count
+    }
+
+    /// What was really held and reset so far.
+    pub fn effects(&self) -> Effects {
+        self.lock().effects
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Instant {
+        self.time.now_instant()
+    }
+
+    /// How long the next message takes.
+    fn latency(&self, latency: &Range<Duration>) -> Duration {
+        if latency.is_empty() { latency.start } else { self.random.clone().gen_range(latency.clone()) }
+    }
+
+    /// The address of the machine that asks.
+    fn here(&self) -> io::Result<IpAddr> {
+        let missing = || io::Error::new(io::ErrorKind::AddrNotAvailable, "this machine is not plugged in");
+        self.lock().machines.get(&plugin::node()).copied().ok_or_else(missing)
+    }
+
+    /// Sends what was held and may pass now. After an interruption, what is sent again comes late.
+    fn release(&self) {
+        let now = self.now();
+        let state = &mut *self.lock();
+        let open = state.open();
+        for connection in state.connections.values_mut() {
+            for side in 0..2 {
+                let way = &mut connection.ways[side];
+                let [from, to] = [side, 1 - side].map(|side| connection.addresses[side].ip());
+                if (way.held.is_empty() && way.end != Fin::Held) || !open(from, to) {
+                    continue;
+                }
+                let again = now + self.latency(&state.latency) + self.latency(&(Duration::ZERO..Duration::from_secs(1)));
+                if connection.ends[1 - side].presence != Presence::Open {
+                    connection.ends[side].reset.get_or_insert(again);
+                }
+                let at = way.arrival(again);
+                let held = std::mem::take(&mut way.held);
+                way.under_way.extend(held.into_iter().map(|bytes| (at, bytes)));
+                if way.end == Fin::Held {
+                    way.end = Fin::Arrives(at);
+                }
+                connection.ways.iter_mut().for_each(Way::wake);
+            }
+        }
+    }
+
+    pub(crate) fn listen(&self, address: SocketAddr) -> io::Result<Port> {
+        let here = self.here()?;
+        let is_here = address.ip() == here || address.ip().is_unspecified() || address.ip().is_loopback();
+        if !is_here {
+            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "not an address of this machine"));
+        }
+        let state = &mut *self.lock();
+        let number = state.number();
+        let free = |port: &u16| !state.listeners.contains_key(&SocketAddr::new(here, *port));
+        let port = match address.port() {
+            0 => (32_768..).find(free),
+            port => Some(port).filter(free),
+        };
+        let Some(port) = port else {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "address in use"));
+        };
+        let address = SocketAddr::new(here, port);
+        state.listeners.insert(address, Listener { number, waiting: VecDeque::new(), waker: None });
+        Ok(Port { address, number })
+    }
+
+    pub(crate) fn unlisten(&self, port: &Port) {
+        let now = self.now();
+        let state = &mut *self.lock();
+        // After a kill, somebody else may listen there.
+        if state.listeners.get(&port.address).is_none_or(|listener| listener.number != port.number) {
+            return;
+        }
+        let listener = state.listeners.remove(&port.address);
+        for number in listener.into_iter().flat_map(|listener| listener.waiting) {
+            state.close(number, 1, now);
+            state.drop_end(number, 1);
+        }
+    }
+
+    pub(crate) fn poll_accept(
+        &self,
+        port: &Port,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<(End, SocketAddr)>> {
+        let state = &mut *self.lock();
+        let listener = state.listeners.get_mut(&port.address).filter(|listener| listener.number == port.number);
+        let Some(listener) = listener else { return Poll::Ready(Err(reset())) };
+        while let Some(number) = listener.waiting.pop_front() {
+            if let Some(connection) = state.connections.get(&number) {
+                let [peer, local] = connection.addresses;
+                return Poll::Ready(Ok((End { connection: number, side: 1, local, peer }, peer)));
+            }
+        }
+        listener.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Connects.
+    pub(crate) async fn connect(&self, to: SocketAddr) -> io::Result<End> {
+        let here = self.here()?;
+        let to = if to.ip().is_loopback() { SocketAddr::new(here, to.port()) } else { to };
+        for wait in CONNECT_RETRIES {
+            let latency = self.lock().latency.clone();
+            let round_trip = self.latency(&latency) + self.latency(&latency);
+            sleep(round_trip).await;
+            if let Some(end) = self.try_connect(here, to)? {
+                return Ok(end);
+            }
+            self.lock().effects.unanswered += 1;
+            sleep(Duration::from_secs(wait)).await;
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "connection timed out"))
+    }
+
+    /// Connects, or hears nothing.
+    fn try_connect(&self, here: IpAddr, to: SocketAddr) -> io::Result<Option<End>> {
+        let state = &mut *self.lock();
+        let open = state.open();
+        let exists = state.machines.values().any(|ip| *ip == to.ip());
+        if !exists || !open(here, to.ip()) || !open(to.ip(), here) {
+            return Ok(None);
+        }
+        let number = state.number();
+        let Some(listener) = state.listeners.get_mut(&to) else {
+            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "connection refused"));
+        };
+        if listener.waiting.len() >= BACKLOG {
+            return Ok(None);
+        }
+        listener.waiting.push_back(number);
+        if let Some(waker) = listener.waker.take() {
+            waker.wake();
+        }
+        // Ports are not used twice for as long as a run takes.
+        let local = SocketAddr::new(here, 32_768 + (number % 32_000) as u16);
+        let connection =
+            Connection { addresses: [local, to], ways: Default::default(), ends: Default::default() };
+        state.connections.insert(number, connection);
+        Ok(Some(End { connection: number, side: 0, local, peer: to }))
+    }
+
+    pub(crate) fn read(&self, end: &End, buffer: &mut ReadBuf<'_>, waker: &Waker) -> Read {
+        let now = self.now();
+        let state = &mut *self.lock();
+        let Some(connection) = state.connections.get_mut(&end.connection) else {
+            return Read::Failed(reset());
+        };
+        let reset_at = connection.ends[end.side].reset;
+        if reset_at.is_some_and(|at| at <= now) {
+            state.effects.resets += 1;
+            return Read::Failed(reset());
+        }
+        let way = &mut connection.ways[1 - end.side];
+        let mut read = 0;
+        while let Some((arrival, bytes)) = way.under_way.front_mut() {
+            if *arrival > now || buffer.remaining() == 0 {
+                break;
+            }
+            let count = buffer.remaining().min(bytes.len());
+            let (first, second) = bytes.as_slices();
+            let of_first = count.min(first.len());
+            buffer.put_slice(&first[..of_first]);
+            buffer.put_slice(&second[..count - of_first]);
+            bytes.drain(..count);
+            read += count;
+            if bytes.is_empty() {
+                way.under_way.pop_front();
+            }
+        }
+        if read > 0 {
+            way.bytes -= read;
+            if let Some(writer) = way.writer.take() {
+                writer.wake();
+            }
+            return Read::Done;
+        }
+        let next = match (way.under_way.front(), way.end) {
+            (Some((arrival, _)), _) => Some(*arrival),
+            (None, Fin::Arrives(at)) if at <= now => return Read::Done,
+            (None, Fin::Arrives(at)) => Some(at),
+            (None, Fin::NotSent | Fin::Held) => None,
+        };
+        way.reader = Some(waker.clone());
+        Read::Nothing(next.into_iter().chain(reset_at).min())
+    }
+
+    pub(crate) fn poll_write(&self, end: &End, bytes: &[u8], waker: &Waker) -> Poll<io::Result<usize>> {
+        let now = self.now();
+        let state = &mut *self.lock();
+        let open = state.open();
+        let Some(connection) = state.connections.get_mut(&end.connection) else {
+            return Poll::Ready(Err(reset()));
+        };
+        if connection.ends[end.side].reset.is_some_and(|at| at <= now) {
+            state.effects.resets += 1;
+            return Poll::Ready(Err(reset()));
+        }
+        let way = &mut connection.ways[end.side];
+        if way.end != Fin::NotSent {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, "broken pipe")));
+        }
+        let count = bytes.len().min(BUFFER.saturating_sub(way.bytes));
+        if count == 0 && !bytes.is_empty() {
+            way.writer = Some(waker.clone());
+            return Poll::Pending;
+        }
+        let segment = VecDeque::from(bytes[..count].to_vec());
+        way.bytes += count;
+        if way.held.is_empty() && open(end.local.ip(), end.peer.ip()) {
+            let at = now + self.latency(&state.latency);
+            let at = way.arrival(at);
+            way.under_way.push_back((at, segment));
+            if connection.ends[1 - end.side].presence != Presence::Open {
+                // Nobody is there any more, which is told by return.
+                connection.ends[end.side].reset.get_or_insert(at + self.latency(&state.latency));
+                connection.ways[1 - end.side].wake();
+            } else if let Some(reader) = way.reader.take() {
+                reader.wake();
+            }
+        } else {
+            way.held.push_back(segment);
+            state.effects.held += 1;
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    pub(crate) fn shut_down(&self, end: &End) {
+        let now = self.now();
+        self.lock().finish(end.connection, end.side, now);
+    }
+
+    pub(crate) fn close(&self, end: &End) {
+        let now = self.now();
+        let state = &mut *self.lock();
+        state.close(end.connection, end.side, now);
+        state.drop_end(end.connection, end.side);
+    }
+}
+
+impl State {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Whether something comes from one machine to another.
+    fn open(&self) -> impl Fn(IpAddr, IpAddr) -> bool + use<> {
+        let (cut, without_power) = (self.cut.clone(), self.without_power.clone());
+        move |from, to| {
+            !cut.contains(&(from, to)) && !without_power.contains(&from) && !without_power.contains(&to)
+        }
+    }
+
+    /// Says that nothing more comes from this end. Draws nothing, for it may happen in a drop.
+    fn finish(&mut self, number: u64, side: usize, now: Instant) {
+        let open = self.open();
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        let [from, to] = [side, 1 - side].map(|side| connection.addresses[side].ip());
+        let way = &mut connection.ways[side];
+        if way.end == Fin::NotSent {
+            let passes = way.held.is_empty() && open(from, to);
+            way.end =
+                if passes { Fin::Arrives(way.arrival(now + self.latency.start)) } else { Fin::Held };
+            way.wake();
+        }
+    }
+
+    fn close(&mut self, number: u64, side: usize, now: Instant) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        if connection.ends[side].presence == Presence::Open {
+            connection.ends[side].presence = Presence::Closed;
+            self.finish(number, side, now);
+        }
+    }
+
+    /// Forgets a connection that both ends have dropped.
+    fn drop_end(&mut self, number: u64, side: usize) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        connection.ends[side].dropped = true;
+        if connection.ends.iter().all(|end| end.dropped) {
+            self.connections.remove(&number);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! A simulated Cassandra cluster on the simulated network: its nodes are machines that speak CQL over TCP, so that
+//! drivers connect to them as to real ones.
+//!
+//! What nodes keep and say to each other is the crate [`simulated_cassandra`]; here it gets machines, a clock and a
+//! disk for each, and links that the run's seed decides about. All that clients send, and all that they are
+//! answered, is noted for the trace.
+
+mod tap;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use madsim::runtime::Handle;
+use simulated_cassandra::cluster::{
+    AdjustableClock, Cluster, Ending, NodeId, NodeOptions, Options, RuledLinks, RunningNode,
+};
+use simulated_cassandra::server::{Server, ServerOptions};
+use simulated_cassandra::storage::{Disk, Token};
+use tokio::net::TcpListener;
+use tokio::network::Network;
+use tokio::time::sleep;
+
+use crate::dice::Stream;
+use tap::Tap;
+
+/// The port that all nodes answer clients at.
+pub const PORT: u16 = 9042;
+
+/// Where the clocks of all nodes begin: 2026-01-01, in microseconds.
+pub const EPOCH_MICROS: i64 = 1_767_225_600_000_000;
+
+/// Places on the ring that each node has.
+const TOKENS: u64 = 4;
+
+/// Who is told what clients ask of the nodes, and what they are answered.
+pub trait Watch: Send + Sync {
+    /// A line for the trace.
+    fn note(&self, event: fmt::Arguments<'_>);
+
+    /// A node answered with an error of the protocol; its code.
+    fn answered_with_error(&self, _code: u32) {}
+}
+
+impl<F: Fn(fmt::Arguments<'_>) + Send + Sync> Watch for F {
+    fn note(&self, event: fmt::Arguments<'_>) {
+        self(event);
+    }
+}
+
+/// Where notes for the trace go.
+pub type Notes = Arc<dyn Watch>;
+
+/// A cluster whose nodes are machines of the simulation. A clone is the same cluster.
+#[derive(Clone)]
+pub struct SimulatedCassandra {
+    /// What the nodes keep and say to each other.
+    pub cluster: Cluster,
+    /// What becomes of what they say.
+    pub links: Arc<RuledLinks>,
+    /// Their clocks.
+    pub clocks: Vec<Arc<AdjustableClock>>,
+    handle: Handle,
+    machines: Vec<madsim::task::NodeId>,
+}
+
+impl SimulatedCassandra {
+    /// Starts `count` nodes. Must be called within a simulation that has a [`Network`], on a machine that outlives
+    /// the cluster: the cluster's own tasks are there.
+    pub fn start(count: u8, seed: u64, notes: Notes, change: impl FnOnce(&mut Options)) -> Self {
+        let handle = Handle::current();
+        let clocks: Vec<_> = (0..count).map(|_| Arc::new(AdjustableClock::new(EPOCH_MICROS))).collect();
+        let mut options = options(&clocks);
+        change(&mut options);
+        let links = links(seed);
+        let cluster = Cluster::start(options, links.clone(), Stream::Cassandra.generator(seed));
+        let machine = |node: u8| {
+            // The simulator keeps what starts a machine for ever: the cluster is not to live as long.
+            let (weak, notes) = (cluster.downgrade(), Arc::downgrade(&notes));
+            let machine = handle.create_node().name(format!("cassandra {}", node + 1)).ip(ip(node));
+            let machine = machine.init(move || {
+                let running = weak.upgrade().and_then(|cluster| cluster.node(NodeId(node.into())));
+                let notes = notes.upgrade();
+                async move {
+                    if let (Some(running), Some(notes)) = (running, notes) {
+                        serve(running, node, notes).await;
+                    }
+                }
+            });
+            machine.build().id()
+        };
+        let network = Network::current();
+        let machines: Vec<_> = (0..count).map(machine).collect();
+        for (node, machine) in (0..count).zip(&machines) {
+            network.plug_in(*machine, ip(node));
+        }
+        Self { cluster, links, clocks, handle, machines }
+    }
+
+    /// Where each node answers clients.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        (0..self.machines.len() as u8).map(|node| SocketAddr::new(ip(node), PORT)).collect()
+    }
+
+    /// Kills a node's process. Its machine closes the connections.
+    pub fn kill(&self, node: u8) {
+        self.handle.kill(self.machines[usize::from(node)]);
+        self.cluster.end(NodeId(node.into()), Ending::Kill);
+    }
+
+    /// Cuts the power of a node's machine. Clients are not told; what was not synced is gone.
+    pub fn power_off(&self, node: u8) {
+        Network::current().power_off(ip(node));
+        self.handle.kill(self.machines[usize::from(node)]);
+        self.cluster.end(NodeId(node.into()), Ending::PowerLoss);
+    }
+
+    /// Starts a node that was killed, or whose machine has no power.
+    pub fn start_node(&self, node: u8) {
+        Network::current().power_on(ip(node));
+        self.cluster.start_node(NodeId(node.into()));
+        self.handle.restart(self.machines[usize::from(node)]);
+    }
+
+    /// Stops a node where it stands. Its machine goes on taking connections and bytes.
+    pub fn pause(&self, node: u8) {
+        self.handle.pause(self.machines[usize::from(node)]);
+        self.cluster.pause(NodeId(node.into()));
+    }
+
+    /// Undoes [`pause`](Self::pause).
+    pub fn resume(&self, node: u8) {
+        self.cluster.resume(NodeId(node.into()));
+        self.handle.resume(self.machines[usize::from(node)]);
+    }
+
+    /// Ends the machines for good.
+    pub fn shut_down(&self) {
+        self.machines.iter().for_each(|machine| self.handle.kill(*machine));
+    }
+}
+
+/// The nodes alone: no client can connect to them.
+pub fn without_machines(count: u8, seed: u64) -> Cluster {
+    let clocks: Vec<_> = (0..count).map(|_| Arc::new(AdjustableClock::new(EPOCH_MICROS))).collect();
+    Cluster::start(options(&clocks), links(seed), Stream::Cassandra.generator(seed))
+}
+
+/// A node for each clock.
+fn options(clocks: &[Arc<AdjustableClock>]) -> Options {
+    let count = clocks.len() as u8;
+    let nodes = (0..count).zip(clocks).map(|(node, clock)| NodeOptions {
+        address: ip(node),
+        port: PORT,
+        data_center: "dc1".to_owned(),
+        rack: format!("rack{}", node + 1),
+        tokens: tokens(node, count),
+        clock: clock.clone(),
+        disk: Disk::new(),
+    });
+    Options::new(nodes.collect())
+}
+
+fn links(seed: u64) -> Arc<RuledLinks> {
+    let (shortest, longest) = (Duration::from_micros(100), Duration::from_millis(2));
+    Arc::new(RuledLinks::new(shortest, longest, Stream::Links.generator(seed)))
+}
+
+/// A node's address.
+pub fn ip(node: u8) -> IpAddr {
+    Ipv4Addr::new(10, 0, 3, node + 1).into()
+}
+
+/// Places that alternate between the nodes.
+fn tokens(node: u8, count: u8) -> Vec<Token> {
+    let step = u64::MAX / (TOKENS * u64::from(count));
+    let places = (0..TOKENS).map(|place| place * u64::from(count) + u64::from(node));
+    places.map(|place| Token((i64::MIN + 1).wrapping_add_unsigned(place * step))).collect()
+}
+
+/// Answers clients until the process is killed.
+async fn serve(running: RunningNode, node: u8, notes: Notes) {
+    running.ready().await;
+    let listener = loop {
+        match TcpListener::bind(SocketAddr::new(ip(node), PORT)).await {
+            Ok(listener) => break listener,
+            Err(error) => {
+                notes.note(format_args!("cassandra {} cannot listen: {error}", node + 1));
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    };
+    notes.note(format_args!("cassandra {} answers clients", node + 1));
+    let server = Server::new(running, ServerOptions::default());
+    let mut connections = 0u64;
+    while let Ok((connection, client)) = listener.accept().await {
+        connections += 1;
+        let name = format!("cassandra {} ({} #{connections})", node + 1, client.ip());
+        let connection = Tap::new(connection, name.clone(), notes.clone());
+        let (server, notes) = (server.clone(), notes.clone());
+        tokio::spawn(async move {
+            match server.serve(connection).await {
+                Ok(()) => notes.note(format_args!("{name} ends")),
+                Err(error) => notes.note(format_args!("{name} breaks: {error}")),
+            }
+        });
+    }
+}

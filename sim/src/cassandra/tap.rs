@@ -1,0 +1,170 @@
+//! What passes through a connection of CQL, noted frame by frame.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::Notes;
+
+/// Bytes before a frame's body: version, flags, stream (2), opcode, length (4).
+const HEADER: usize = 9;
+
+/// How much of a statement's text is noted.
+const TEXT: usize = 160;
+
+/// A connection that notes every frame of protocol v4 that passes.
+pub(super) struct Tap {
+    connection: TcpStream,
+    name: String,
+    notes: Notes,
+    requests: Frames,
+    responses: Frames,
+}
+
+impl Tap {
+    pub fn new(connection: TcpStream, name: String, notes: Notes) -> Self {
+        Self { connection, name, notes, requests: Frames::default(), responses: Frames::default() }
+    }
+}
+
+/// Frames of one direction, as they come together.
+#[derive(Default)]
+struct Frames {
+    header: Vec<u8>,
+    /// The beginning of the body.
+    beginning: Vec<u8>,
+    /// FNV-1a of the body.
+    hash: u64,
+    /// Of the body, still to come.
+    missing: usize,
+}
+
+impl Frames {
+    /// Takes bytes in, and tells of each frame that they complete.
+    fn take(&mut self, mut bytes: &[u8], mut tell: impl FnMut(&[u8], &[u8], u64)) {
+        while !bytes.is_empty() {
+            if self.header.len() < HEADER {
+                let count = bytes.len().min(HEADER - self.header.len());
+                self.header.extend_from_slice(&bytes[..count]);
+                bytes = &bytes[count..];
+                if self.header.len() < HEADER {
+                    return;
+                }
+                let length =
+                    self.header[5..HEADER].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+                (self.missing, self.hash) = (length, 0xcbf2_9ce4_8422_2325);
+                self.beginning.clear();
+            }
+            let count = bytes.len().min(self.missing);
+            let (body, rest) = bytes.split_at(count);
+            for byte in body {
+                self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+            }
+            let kept = body.len().min((TEXT + 4).saturating_sub(self.beginning.len()));
+            self.beginning.extend_from_slice(&body[..kept]);
+            self.missing -= count;
+            bytes = rest;
+            if self.missing == 0 {
+                tell(&self.header, &self.beginning, self.hash);
+                self.header.clear();
+            }
+        }
+    }
+}
+
+/// The name of an opcode.
+fn opcode(header: &[u8]) -> &'static str {
+    const NAMES: [&str; 17] = [
+        "ERROR",
+        "STARTUP",
+        "READY",
+        "AUTHENTICATE",
+        "?",
+        "OPTIONS",
+        "SUPPORTED",
+        "QUERY",
+        "RESULT",
+        "PREPARE",
+        "EXECUTE",
+        "REGISTER",
+        "EVENT",
+        "BATCH",
+        "AUTH_CHALLENGE",
+        "AUTH_RESPONSE",
+        "AUTH_SUCCESS",
+    ];
+    NAMES.get(usize::from(header[4])).unwrap_or(&"?")
+}
+
+/// The code of an ERROR that is neither compressed nor preceded by warnings.
+fn error_code(header: &[u8], body: &[u8]) -> Option<u32> {
+    let code = body.first_chunk().filter(|_| header[4] == 0 && header[1] == 0)?;
+    Some(u32::from_be_bytes(*code))
+}
+
+/// The statement of a QUERY or PREPARE that is not compressed, as far as it is kept.
+fn statement<'a>(header: &[u8], body: &'a [u8]) -> std::borrow::Cow<'a, str> {
+    let has_text = matches!(header[4], 7 | 9) && header[1] & 1 == 0;
+    match body.get(4..) {
+        Some(text) if has_text => {
+            let length = body[..4].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+            String::from_utf8_lossy(&text[..text.len().min(length)])
+        }
+        _ => "".into(),
+    }
+}
+
+impl AsyncRead for Tap {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Tap { connection, name, notes, requests, .. } = &mut *self;
+        let before = buffer.filled().len();
+        let polled = Pin::new(connection).poll_read(context, buffer);
+        requests.take(&buffer.filled()[before..], |header, body, hash| {
+            let stream = u16::from_be_bytes([header[2], header[3]]);
+            let text = statement(header, body);
+            notes.note(format_args!("{name} is asked {stream}: {} {hash:016x} {text}", opcode(header)));
+        });
+        polled
+    }
+}
+
+impl AsyncWrite for Tap {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Tap { connection, name, notes, responses, .. } = &mut *self;
+        let polled = Pin::new(connection).poll_write(context, bytes);
+        if let Poll::Ready(Ok(count)) = polled {
+            responses.take(&bytes[..count], |header, body, hash| {
+                let stream = u16::from_be_bytes([header[2], header[3]]);
+                match error_code(header, body) {
+                    Some(code) => {
+                        notes.note(format_args!("{name} answers {stream}: ERROR {code:#06x} {hash:016x}"));
+                        notes.answered_with_error(code);
+                    }
+                    None => {
+                        notes.note(format_args!("{name} answers {stream}: {} {hash:016x}", opcode(header)));
+                    }
+                }
+            });
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,82 @@
+//! Runs cases on services that stay the same from one case to the next.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Failed;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::runner::{Ground, words};
+use crate::suite::{Case, Seen, World};
+
+/// No case takes as long; one that does hangs.
+const CASE_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// Services that are found when the first case needs them.
+pub struct Services<W> {
+    runtime: Runtime,
+    start: fn() -> Result<W, String>,
+    world: Option<Result<W, String>>,
+}
+
+impl<W> Services<W> {
+    /// Those that `start` finds.
+    pub fn new(start: fn() -> Result<W, String>) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        Self { runtime, start, world: None }
+    }
+}
+
+impl<W: World + Send> Ground for Services<W> {
+    type World = W;
+
+    fn run(&mut self, case: &Case<W>) -> Result<String, Failed> {
+        let first = self.world.is_none();
+        let world = match self.world.get_or_insert_with(self.start) {
+            Ok(world) => world,
+            Err(error) => return Err(Failed::from(&*error)),
+        };
+        let heal = || {
+            let healing = async { world.heal(case.name).await.map_err(Failed::from) };
+            block_on(&self.runtime, case.name, Box::pin(healing))
+        };
+        if first {
+            heal()??;
+        }
+        println!();
+        let began = Instant::now();
+        let seen = Seen::nothing(case.name);
+        let ran = block_on(&self.runtime, case.name, (case.run)(world, &seen));
+        // Also after a failure, or the next case would fail for this one's sake.
+        let healed = heal();
+        println!("    took {:.1} s", began.elapsed().as_secs_f64());
+        ran?;
+        seen.verdict()?;
+        healed??;
+        Ok(seen.text())
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        match &self.world {
+            Some(Ok(world)) => self.runtime.block_on(world.finish()),
+            Some(Err(_)) | None => Ok(()),
+        }
+    }
+}
+
+fn block_on<T>(
+    runtime: &Runtime,
+    case: &str,
+    future: Pin<Box<dyn Future<Output = T> + '_>>,
+) -> Result<T, Failed> {
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async { tokio::time::timeout(CASE_TIMEOUT, future).await })
+    }));
+    match ran {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(_)) => Err(Failed::from(format!("{case} did not end within {} s", CASE_TIMEOUT.as_secs()))),
+        Err(panic) => Err(Failed::from(words(&*panic))),
+    }
+}
