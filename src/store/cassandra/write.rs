@@ -423,7 +423,10 @@ mod tests {
     fn a_request_of_alerts_is_of_one_source() {
         let alert = |source: &str, ts| Alert { source: source.into(), ts, event_count: 10 };
         let alerts = [alert("a", 5), alert("a", 10), alert("b", 5)];
-        assert_eq!(requests(alerts.iter(), usize::MAX).map(|(rows, _)| rows.len()).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(
+            requests(alerts.iter(), usize::MAX).map(|(rows, _)| rows.len()).collect::<Vec<_>>(),
+            [2, 1]
+        );
     }
 
     #[test]
