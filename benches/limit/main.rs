@@ -24,11 +24,15 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use services::Services;
 
+/// The program's, for the bare loop, too.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// The bare loop's best, found with `sweep`.
-const BATCH_ROWS: usize = 200;
-const IN_FLIGHT: usize = 16;
+const BATCH_ROWS: usize = 400;
+const IN_FLIGHT: usize = 32;
 
 /// What a measured process says of itself.
 #[derive(Debug, Serialize, Deserialize)]

@@ -300,7 +300,7 @@ pub const KEYS: &[Key] = &[
         },
         "The group whose members share the topic's partitions.",
     ),
-    key("pipeline.batch_records", integer(5_000, 1, 1_000_000), "A batch closes with this many records."),
+    key("pipeline.batch_records", integer(10_000, 1, 1_000_000), "A batch closes with this many records."),
     key(
         "pipeline.batch_bytes",
         integer(1 << 20, 1, 1 << 29),
@@ -309,11 +309,11 @@ pub const KEYS: &[Key] = &[
     key(
         "pipeline.batch_delay_ms",
         integer(50, 0, 10 * MINUTE_MS),
-        "A batch closes this long after its first record came, in milliseconds.",
+        "A batch closes this long after its first record came, in milliseconds, or later, when there is room to write it.",
     ),
     key(
         "pipeline.in_flight_batches",
-        integer(4, 1, 1_000),
+        integer(2, 1, 1_000),
         "Batches of one partition that may be in flight at once.",
     ),
     key(

@@ -115,7 +115,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         folded: mpsc::Sender<Batch>,
     ) -> Result<(), PipelineError> {
         for number in 0.. {
-            let (mut batch, mut touched) = self.take(shared, &mut inbox, position, number).await;
+            let (mut batch, mut touched) = self.take(shared, &mut inbox, position, number, &folded).await;
             if self.ends() || batch.next_offset == position {
                 break;
             }
@@ -144,16 +144,31 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         Ok(())
     }
 
-    /// Takes records into a batch until it is full in any respect, its time is over, or the end is reached.
-    /// A batch that covers nothing means that nothing will come any more.
-    async fn take(&self, shared: &Shared, inbox: &mut Inbox, position: i64, number: u64) -> (Batch, Touched) {
+    /// Takes records into a batch until it is full in any respect, its time is over and the writers have room
+    /// for it, or the end is reached: while they have none, a small batch would only wait, and cost them as much
+    /// as a large one. A batch that covers nothing means that nothing will come any more.
+    async fn take(
+        &self,
+        shared: &Shared,
+        inbox: &mut Inbox,
+        position: i64,
+        number: u64,
+        writers: &mpsc::Sender<Batch>,
+    ) -> (Batch, Touched) {
         let options = self.options;
         let rows = lock(&shared.spare).pop().unwrap_or_default();
         let mut batch = Batch { number, next_offset: position, rows, counts: Vec::new() };
         let mut touched = Touched::default();
         let (mut bytes, mut deadline) = (0, None);
         while batch.rows.len() < options.batch_records.max(1) && bytes < options.batch_bytes.max(1) {
-            let next = inbox.next(deadline).await;
+            let next = match inbox.next(deadline).await {
+                Next::Nothing => tokio::select! {
+                    biased;
+                    _ = writers.reserve() => Next::Nothing,
+                    next = inbox.next(None) => next,
+                },
+                next => next,
+            };
             if inbox.wants_more() {
                 self.note(Note::Resume(self.assignment));
             }

@@ -16,7 +16,7 @@ pub struct Options {
     pub batch_records: usize,
     /// A batch closes with this many bytes of keys and values. At least 1.
     pub batch_bytes: usize,
-    /// A batch closes this long after its first record came.
+    /// A batch closes this long after its first record came, or later, when there is room to write it.
     pub batch_delay: Duration,
     /// Batches of one partition that may be in flight. At least 1.
     pub in_flight_batches: usize,
@@ -49,10 +49,10 @@ impl Options {
         Self {
             facts,
             group: "exactlyonce".to_owned(),
-            batch_records: 5_000,
+            batch_records: 10_000,
             batch_bytes: 1 << 20,
             batch_delay: Duration::from_millis(50),
-            in_flight_batches: 4,
+            in_flight_batches: 2,
             prefetch_bytes: 2 << 20,
             counts_cache_bytes: 4 << 20,
             backoff_min: Duration::from_millis(10),
