@@ -1,6 +1,7 @@
 //! The simulation's tests: `cargo test --test simulation` in the folder above runs them.
 
 mod alarm;
+mod campaign;
 mod cassandra;
 mod determinism;
 mod network;

@@ -1,107 +1,41 @@
 //! Many seeds of the pipeline over simulated Cassandra. `EXACTLYONCE_SIM_CASSANDRA_SEEDS` says which: `17`, or
 //! `1000..3000`; with `EXACTLYONCE_SIM_TRACE=1`, their traces are printed.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 
 use simulation::Seed;
-use simulation::observed::Observed;
 use simulation::on_cassandra::observed::EXPECTED;
 use simulation::on_cassandra::{
     CassandraKind, CassandraPlan, CassandraReport, CassandraWorld, run_on_cassandra, run_on_cassandra_with,
     world,
 };
 
-use crate::seeds::range_of;
+use crate::campaign::{Campaign, Played};
 
 /// Seeds of every test run.
 const SEEDS: std::ops::Range<Seed> = 0..60;
 
-/// Failures that are told whole.
-const TOLD: usize = 3;
-
-const VARIABLE: &str = "EXACTLYONCE_SIM_CASSANDRA_SEEDS";
-
-#[derive(Default)]
-struct Campaign {
-    observed: Observed,
-    failures: Vec<CassandraReport>,
-    played: u64,
-    events: u64,
-    simulated_ms: u64,
-}
-
-/// Plays the seeds on all cores, once for all tests that want to know.
+/// Played once for all tests that want to know.
 fn campaign() -> &'static Campaign {
     static CAMPAIGN: OnceLock<Campaign> = OnceLock::new();
-    CAMPAIGN.get_or_init(|| {
-        let range = range_of(VARIABLE).unwrap_or(SEEDS);
-        let next = AtomicU64::new(range.start);
-        let campaign = Mutex::new(Campaign::default());
-        let keep_trace = std::env::var_os("EXACTLYONCE_SIM_TRACE").is_some_and(|value| value != "0");
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-        std::thread::scope(|scope| {
-            for _ in 0..cores {
-                scope.spawn(|| {
-                    loop {
-                        let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= range.end {
-                            return;
-                        }
-                        let report = run_on_cassandra(seed, keep_trace);
-                        let mut campaign = campaign.lock().expect("a run's panic stays in its thread");
-                        for line in &report.trace.lines {
-                            println!("{line}");
-                        }
-                        campaign.played += 1;
-                        campaign.events += report.trace.events;
-                        campaign.simulated_ms += report.simulated_ms;
-                        campaign.observed.add_all(&report.observed);
-                        if report.violation.is_some() {
-                            campaign.failures.push(report);
-                        }
-                    }
-                });
-            }
-        });
-        let mut campaign = campaign.into_inner().expect("a run's panic stays in its thread");
-        campaign.failures.sort_by_key(|report| report.seed);
-        campaign
-    })
+    CAMPAIGN.get_or_init(|| Campaign::of("EXACTLYONCE_SIM_CASSANDRA_SEEDS", SEEDS, play))
+}
+
+fn play(seed: Seed, keep_trace: bool) -> Played {
+    let report = run_on_cassandra(seed, keep_trace);
+    let told = report.violation.as_ref().map(|_| report.to_string()).unwrap_or_default();
+    let CassandraReport { observed, trace, violation, simulated_ms, .. } = report;
+    Played { seed, observed, trace, violation, simulated_ms, told }
 }
 
 #[test]
 fn seeds_on_cassandra_end_in_the_ground_truth() {
-    let Campaign { failures, played, events, simulated_ms, .. } = campaign();
-    println!("{played} seeds, {events} events, {} s of simulated time", simulated_ms / 1_000);
-    for report in failures.iter().take(TOLD) {
-        eprintln!("{report}");
-    }
-    let all: Vec<String> = failures
-        .iter()
-        .map(|report| {
-            let violation = format!("{:?}", report.violation);
-            let name = violation.split(['(', ' ', '{']).nth(1).unwrap_or_default().to_owned();
-            format!("{} ({name})", report.seed)
-        })
-        .collect();
-    assert!(all.is_empty(), "{} of {played} seeds fail: {}", all.len(), all.join(", "));
+    campaign().judge();
 }
 
 #[test]
 fn faults_of_cassandra_are_really_injected() {
-    let observed = &campaign().observed;
-    for (name, count) in observed.iter() {
-        println!("{count:>9}  {name}");
-    }
-    if range_of(VARIABLE).is_some() {
-        println!("not judged: these seeds were chosen");
-        return;
-    }
-    let names: BTreeSet<&str> = CassandraKind::NAMES.iter().chain(EXPECTED).copied().collect();
-    let unseen: Vec<&str> = names.into_iter().filter(|name| observed.count(name) == 0).collect();
-    assert!(unseen.is_empty(), "never happened in any seed: {unseen:?}");
+    campaign().all_happened(CassandraKind::NAMES.iter().chain(EXPECTED).copied());
 }
 
 #[test]

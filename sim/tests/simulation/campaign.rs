@@ -1,0 +1,118 @@
+//! Many seeds, each a world of its own, played on all cores and judged together.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use simulation::Seed;
+use simulation::observed::Observed;
+use simulation::oracle::Violation;
+use simulation::trace::Record;
+
+/// Failures that are told whole; one is enough to begin with.
+const TOLD: usize = 3;
+
+/// The seeds that somebody chose in a variable of the environment.
+pub fn range_of(variable: &str) -> Option<Range<Seed>> {
+    let text = std::env::var(variable).ok()?;
+    let range = match text.split_once("..") {
+        Some((from, to)) => from.parse().ok().zip(to.parse().ok()).map(|(from, to)| from..to),
+        None => text.parse().ok().map(|seed| seed..seed + 1),
+    };
+    let range = range.filter(|range: &Range<Seed>| !range.is_empty());
+    Some(range.unwrap_or_else(|| panic!("{variable}={text:?} is neither a seed nor FROM..TO")))
+}
+
+/// A run that has ended.
+pub struct Played {
+    pub seed: Seed,
+    pub observed: Observed,
+    pub trace: Record,
+    pub violation: Option<Violation>,
+    pub simulated_ms: u64,
+    /// All that there is to say, of a run that failed.
+    pub told: String,
+}
+
+#[derive(Default)]
+pub struct Campaign {
+    observed: Observed,
+    failures: Vec<(Seed, Violation, String)>,
+    played: u64,
+    events: u64,
+    simulated_ms: u64,
+    /// Somebody chose the seeds.
+    chosen: bool,
+}
+
+impl Campaign {
+    /// Plays the seeds that `variable` names, or else these. `play` is told whether the trace is to be kept.
+    pub fn of(variable: &str, seeds: Range<Seed>, play: fn(Seed, bool) -> Played) -> Self {
+        let chosen = range_of(variable);
+        let campaign = Mutex::new(Self { chosen: chosen.is_some(), ..Self::default() });
+        let range = chosen.unwrap_or(seeds);
+        let next = AtomicU64::new(range.start);
+        let keep_trace = std::env::var_os("EXACTLYONCE_SIM_TRACE").is_some_and(|value| value != "0");
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        std::thread::scope(|scope| {
+            for _ in 0..cores {
+                scope.spawn(|| {
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= range.end {
+                            return;
+                        }
+                        let played = play(seed, keep_trace);
+                        campaign.lock().expect("a run's panic stays in its thread").add(played);
+                    }
+                });
+            }
+        });
+        let mut campaign = campaign.into_inner().expect("a run's panic stays in its thread");
+        campaign.failures.sort_by_key(|(seed, ..)| *seed);
+        campaign
+    }
+
+    fn add(&mut self, played: Played) {
+        for line in &played.trace.lines {
+            println!("{line}");
+        }
+        self.played += 1;
+        self.events += played.trace.events;
+        self.simulated_ms += played.simulated_ms;
+        self.observed.add_all(&played.observed);
+        if let Some(violation) = played.violation {
+            self.failures.push((played.seed, violation, played.told));
+        }
+    }
+
+    /// Fails if a run has failed.
+    pub fn judge(&self) {
+        let Self { failures, played, events, simulated_ms, .. } = self;
+        println!("{played} seeds, {events} events, {} s of simulated time", simulated_ms / 1_000);
+        for (_, _, told) in failures.iter().take(TOLD) {
+            eprintln!("{told}");
+        }
+        let name = |(seed, violation, _): &(Seed, Violation, String)| {
+            let violation = format!("{violation:?}");
+            format!("{seed} ({})", violation.split(['(', ' ']).next().unwrap_or_default())
+        };
+        let all: Vec<String> = failures.iter().map(name).collect();
+        assert!(all.is_empty(), "{} of {played} seeds fail: {}", all.len(), all.join(", "));
+    }
+
+    /// Fails if one of these has happened in no run, unless somebody chose the seeds.
+    pub fn all_happened<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        for (name, count) in self.observed.iter() {
+            println!("{count:>9}  {name}");
+        }
+        if self.chosen {
+            println!("not judged: these seeds were chosen");
+            return;
+        }
+        let names: BTreeSet<&str> = names.collect();
+        let unseen: Vec<&str> = names.into_iter().filter(|name| self.observed.count(name) == 0).collect();
+        assert!(unseen.is_empty(), "never happened in any seed: {unseen:?}");
+    }
+}
