@@ -12,7 +12,7 @@ use crate::protocol::{BatchKind, BoundValue, ServerError};
 use crate::schema::{Column, ColumnKind, ColumnName};
 use crate::storage::{
     Cell, ClusteringFilter, DecoratedKey, Deletion, Liveness, Mutation, Partition, PartitionRange,
-    RangeTombstone, ReadCommand, Row, Seconds, Slice, Timestamp,
+    RangeTombstone, Row, Seconds, Slice, Timestamp,
 };
 use crate::types::DataType;
 
@@ -176,7 +176,7 @@ impl ModificationPlan {
             && !sets.is_empty()
             && sets.iter().all(|(column, _)| column.kind == ColumnKind::Static);
         missing_key(&table, &relations, only_static)?;
-        let restrictions = Restrictions::new(&relations, &table, Usage::Update, false, markers)?;
+        let restrictions = Restrictions::new(&relations, &table, Usage::Update, markers)?;
         Ok(ModificationPlan {
             table,
             kind: Kind::Insert,
@@ -223,7 +223,7 @@ impl ModificationPlan {
                 }
             }
         }
-        let restrictions = Restrictions::new(&update.relations, &table, Usage::Update, false, markers)?;
+        let restrictions = Restrictions::new(&update.relations, &table, Usage::Update, markers)?;
         let conditions = Conditions::new(&update.condition, &table, markers)?;
         let only_static = sets.iter().all(|(column, _)| column.kind == ColumnKind::Static);
         let plan = ModificationPlan {
@@ -274,7 +274,7 @@ impl ModificationPlan {
                 _ => format!("Invalid deletion operation for non collection column {name}"),
             }));
         }
-        let restrictions = Restrictions::new(&delete.relations, &table, Usage::Delete, false, markers)?;
+        let restrictions = Restrictions::new(&delete.relations, &table, Usage::Delete, markers)?;
         let conditions = Conditions::new(&delete.condition, &table, markers)?;
         let only_static =
             !deletes.is_empty() && deletes.iter().all(|column| column.kind == ColumnKind::Static);
@@ -590,19 +590,6 @@ impl RowWrite {
             Target::Partition if self.table.clustering.components().is_empty() => Some(&[]),
             Target::Partition | Target::Static | Target::Slices(_) => None,
         }
-    }
-
-    /// The read that its conditions depend on: its row (of a partition: its first) and the static columns.
-    pub fn read(&self, now: Seconds) -> ReadCommand {
-        let mut command = ReadCommand::of_partition(self.table.id, self.key.clone(), now);
-        match &self.target {
-            Target::Rows(rows) => {
-                let names = rows.iter().map(|values| self.table.row(values.clone())).collect();
-                command.rows = ClusteringFilter::Names(names);
-            }
-            Target::Partition | Target::Static | Target::Slices(_) => command.limit = 1,
-        }
-        command
     }
 
     /// The mutation.

@@ -1,11 +1,13 @@
 //! SELECT.
 
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 
 use super::restriction::{
     Filter, Keys, Restrictions, SharedTable, Usage, filtering_needed, marked_key, validate_keys,
 };
-use super::selector::{Collector, Selection, key_columns, known_columns};
+use super::selector::{Collector, Selection, is_checked_late, key_columns, known_columns};
 use super::term::{Context, Receiver, Term};
 use super::{Markers, RowView, column};
 use crate::cql::ast;
@@ -24,7 +26,8 @@ pub struct SelectPlan {
     selection: Selection,
     restrictions: Restrictions,
     reversed: bool,
-    is_ordered: bool,
+    /// The places of the clustering columns that rows are ordered by.
+    ordered: Vec<usize>,
     distinct: bool,
     limit: Option<Term>,
     per_partition_limit: Option<Term>,
@@ -53,22 +56,20 @@ impl SelectPlan {
         if !select.group_by.is_empty() {
             return Err(ServerError::invalid("GROUP BY is not simulated"));
         }
+        let mut columns = Vec::new();
         for (selector, _) in &select.selectors {
-            known_columns(selector, &table)?;
+            columns.extend(known_columns(selector, &table)?);
         }
-        let restrictions =
-            Restrictions::new(&select.relations, &table, Usage::Select, select.allow_filtering, markers)?;
-        let selection = Selection::new(&select.selectors, &table, markers)?;
-        let only_static = !selection.is_wildcard
-            && selection.shown_columns().any(|column| column.kind == ColumnKind::Static)
-            && selection
-                .shown_columns()
-                .all(|column| matches!(column.kind, ColumnKind::PartitionKey(_) | ColumnKind::Static));
-        if only_static && restrictions.has_clustering {
-            return Err(ServerError::invalid(
-                "Cannot restrict clustering columns when selecting only static columns",
-            ));
+        let of_rows = |kind| !matches!(kind, ColumnKind::PartitionKey(_) | ColumnKind::Static);
+        let only_static = columns.iter().any(|column| column.kind == ColumnKind::Static)
+            && !columns.iter().any(|column| of_rows(column.kind));
+        let selection = Selection::new(&select.selectors, &table, markers);
+        if selection.is_err() && !select.selectors.iter().any(|(it, _)| is_checked_late(it, &table)) {
+            selection.as_ref().map_err(Clone::clone)?;
         }
+        let usage = Usage::Select { only_static, allow_filtering: select.allow_filtering };
+        let restrictions = Restrictions::new(&select.relations, &table, usage, markers)?;
+        let selection = selection?;
         if select.distinct {
             distinct(&select, &selection, &restrictions, &table)?;
         }
@@ -84,7 +85,7 @@ impl SelectPlan {
                 "SELECT DISTINCT queries must only request partition key columns and/or static columns (not {name})"
             )));
         }
-        let reversed = ordering(&select.order_by, &restrictions, &table)?;
+        let (reversed, ordered) = ordering(&select.order_by, &restrictions, &table)?;
         if restrictions.rows_of_any_partition && !select.allow_filtering {
             return Err(filtering_needed());
         }
@@ -102,7 +103,7 @@ impl SelectPlan {
             selection,
             restrictions,
             reversed,
-            is_ordered: !select.order_by.is_empty(),
+            ordered,
             distinct: select.distinct,
             limit,
             per_partition_limit,
@@ -164,7 +165,7 @@ impl SelectPlan {
             validate_keys(&ranges)?;
         }
         let commands: Vec<_> = if nothing { Vec::new() } else { ranges.into_iter().map(command).collect() };
-        let merges = self.is_ordered && self.restrictions.keys.has_in();
+        let merges = !self.ordered.is_empty() && self.restrictions.keys.has_in();
         Ok(BoundSelect { commands, limit, merges })
     }
 
@@ -214,13 +215,26 @@ impl SelectPlan {
         Ok(true)
     }
 
-    /// Orders rows of several partitions as ORDER BY says.
+    /// Orders rows of several partitions, with their clustering values, as ORDER BY says, and by nothing else. Static
+    /// columns alone have no such values and are the first (`ColumnComparator`).
     pub fn sort(&self, rows: &mut [(Vec<Bytes>, ResultPartition)]) {
-        rows.sort_by(|(left, _), (right, _)| {
-            let left = self.table.row(left.clone());
-            let right = self.table.row(right.clone());
-            if self.reversed { right.cmp(&left) } else { left.cmp(&right) }
-        });
+        let components = self.table.clustering.components();
+        let compare = |left: &[Bytes], right: &[Bytes]| {
+            let of_place = |place: &usize| match (left.get(*place), right.get(*place), components.get(*place))
+            {
+                (Some(left), Some(right), Some(order)) => {
+                    let found = order.data_type.compare(left, right);
+                    if order.descending { found.reverse() } else { found }
+                }
+                (left, right, _) => left.is_some().cmp(&right.is_some()),
+            };
+            self.ordered.iter().map(of_place).find(|found| found.is_ne()).unwrap_or(Ordering::Equal)
+        };
+        rows.sort_by(
+            |(left, _), (right, _)| {
+                if self.reversed { compare(right, left) } else { compare(left, right) }
+            },
+        );
     }
 
     /// The columns that are read. Where whole partitions are read, the static columns are among them whatever is
@@ -274,14 +288,14 @@ fn distinct(
     Ok(())
 }
 
-/// Whether rows come in reverse.
+/// Whether rows come in reverse, and the places of the columns that they are ordered by.
 fn ordering(
     order_by: &[(String, bool)],
     restrictions: &Restrictions,
     table: &SharedTable,
-) -> Result<bool, ServerError> {
+) -> Result<(bool, Vec<usize>), ServerError> {
     if order_by.is_empty() {
-        return Ok(false);
+        return Ok((false, Vec::new()));
     }
     for (name, _) in order_by {
         column(table, name)?;
@@ -293,12 +307,14 @@ fn ordering(
     }
     let mut next = 0;
     let mut reversed = None;
+    let mut places = Vec::new();
     for (name, descending) in order_by {
         let ColumnKind::Clustering(place, order) = column(table, name)?.kind else {
             return Err(ServerError::invalid(format!(
                 "Order by is currently only supported on the clustered columns of the PRIMARY KEY, got {name}"
             )));
         };
+        places.push(place);
         while next != place {
             // Columns that have one value may be left out.
             if next > place || !restrictions.equal_columns.contains(&next) {
@@ -315,7 +331,7 @@ fn ordering(
             return Err(ServerError::invalid("Unsupported order by relation"));
         }
     }
-    Ok(reversed.unwrap_or(false))
+    Ok((reversed.unwrap_or(false), places))
 }
 
 fn bind_limit(term: Option<&Term>, context: &Context<'_>) -> Result<u32, ServerError> {

@@ -176,7 +176,10 @@ impl Selection {
             }
             ast::Selector::Term(term) => Err(ServerError::invalid(format!(
                 "Cannot infer type for term {} in selection clause (try using a cast to force a type)",
-                shown(term)
+                match term {
+                    ast::Term::Null => "NULL".to_owned(),
+                    term => shown(term),
+                }
             ))),
             ast::Selector::Other(written) => {
                 Err(ServerError::invalid(format!("{written} in a selection is not simulated")))
@@ -451,22 +454,42 @@ impl<'a> Collector<'a> {
     }
 }
 
-/// Checks that the table has the columns that are to be shown. The rest about them is told after what is wrong with
-/// the restrictions.
+/// The columns that a selector looks at.
 ///
 /// # Errors
-/// If it has one not.
-pub(super) fn known_columns(selector: &ast::Selector, table: &Table) -> Result<(), ServerError> {
+/// If the table has no such column.
+pub(super) fn known_columns<'a>(
+    selector: &ast::Selector,
+    table: &'a Table,
+) -> Result<Vec<&'a Column>, ServerError> {
     match selector {
         ast::Selector::Column(name)
         | ast::Selector::WriteTime(name)
         | ast::Selector::MaxWriteTime(name)
-        | ast::Selector::Ttl(name) => column(table, name).map(|_| ()),
+        | ast::Selector::Ttl(name) => column(table, name).map(|column| vec![column]),
         ast::Selector::Call(_, arguments) => {
-            arguments.iter().try_for_each(|argument| known_columns(argument, table))
+            let columns = arguments.iter().map(|argument| known_columns(argument, table));
+            Ok(columns.collect::<Result<Vec<_>, _>>()?.concat())
         }
         ast::Selector::Cast(inner, _) => known_columns(inner, table),
-        ast::Selector::CountRows | ast::Selector::Term(_) | ast::Selector::Other(_) => Ok(()),
+        ast::Selector::CountRows | ast::Selector::Term(_) | ast::Selector::Other(_) => Ok(Vec::new()),
+    }
+}
+
+/// Whether what is wrong with a selector alone is told after what is wrong with WHERE: Cassandra looks functions up
+/// before (`Selectable.Raw.prepare`), and what they are given after (`Selectable.newSelectorFactory`).
+pub(super) fn is_checked_late(selector: &ast::Selector, table: &Table) -> bool {
+    match selector {
+        ast::Selector::WriteTime(name) | ast::Selector::MaxWriteTime(name) | ast::Selector::Ttl(name) => {
+            let kind = table.columns.get(name.as_str()).map(|column| column.kind);
+            matches!(kind, Some(ColumnKind::PartitionKey(_) | ColumnKind::Clustering(..)))
+        }
+        ast::Selector::Term(_) => true,
+        ast::Selector::Call(_, arguments) => {
+            arguments.iter().any(|argument| is_checked_late(argument, table))
+        }
+        ast::Selector::Cast(inner, _) => is_checked_late(inner, table),
+        ast::Selector::Column(_) | ast::Selector::CountRows | ast::Selector::Other(_) => false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Conditional statements: the condition, the write, and what a client is shown of a refusal.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,13 +14,24 @@ use crate::coordinator::{
 use crate::plan::{BoundConditions, RowView, RowWrite, Stamp};
 use crate::protocol::{ColumnSpec, Response, ResultMetadata, Rows, ServerError, is_serial};
 use crate::schema::{Column, ColumnKind, Table};
-use crate::storage::{ClusteringFilter, ColumnSelection, ReadResult, Row};
+use crate::storage::{ClusteringFilter, ColumnSelection, ReadCommand, ReadResult, Row};
 use crate::types::DataType;
 
 /// One write and what it depends on.
 struct Part {
     write: RowWrite,
     conditions: BoundConditions,
+}
+
+impl Part {
+    /// Whether it depends on its row, and not on static columns only.
+    fn is_of_row(&self) -> bool {
+        match &self.conditions {
+            BoundConditions::None => false,
+            BoundConditions::NotExists | BoundConditions::Exists => true,
+            BoundConditions::Columns(all) => all.iter().any(|(column, ..)| column.kind != ColumnKind::Static),
+        }
+    }
 }
 
 /// The row that a write is about, and whether it is there, in what was read.
@@ -89,18 +101,14 @@ impl<C: Coordinator> Inner<C> {
         let table = Arc::clone(&first.write.table);
         let partition_key = first.write.key.clone();
         let key = partition_key.components(table.partition_key.len()).unwrap_or_default();
-        let mut read = first.write.read(now);
-        for part in parts.iter() {
-            // With rows to look at, the static columns come along.
-            if let ClusteringFilter::Names(more) = part.write.read(now).rows {
-                match &mut read.rows {
-                    ClusteringFilter::Names(names) => names.extend(more),
-                    other => {
-                        *other = ClusteringFilter::Names(more);
-                        read.limit = u32::MAX;
-                    }
-                }
-            }
+        // Static columns come along with any row: of conditions of nothing else the first one of the partition tells
+        // whether there is such a partition (`CQL3CasRequest.readCommand`).
+        let mut read = ReadCommand::of_partition(table.id, partition_key.clone(), now);
+        let rows = parts.iter().filter(|part| part.is_of_row()).filter_map(|part| part.write.row());
+        let rows: BTreeSet<_> = rows.map(|values| table.row(values.to_vec())).collect();
+        let is_any_row = rows.is_empty();
+        if !is_any_row {
+            read.rows = ClusteringFilter::Names(rows);
         }
         let (statics, regulars) = statements.iter().fold((false, false), |(statics, regulars), statement| {
             let touches = statement.plan.touches();
@@ -154,18 +162,21 @@ impl<C: Coordinator> Inner<C> {
         };
         let shown = shown_columns(&statements, mode, &table);
         let mut rows: Vec<Vec<Option<Bytes>>> = Vec::new();
-        for part in parts.iter().filter(|part| !matches!(part.conditions, BoundConditions::None)) {
-            with_row(&part.write, &key, &found, |exists, row| {
-                // Static columns are shown even where the row is not there; alone they are, in any partition that is.
-                let is_there = part.write.row().is_none() && !found.partitions.is_empty();
-                if exists || is_there || !row.static_row.cells.is_empty() {
-                    let values = shown.iter().map(|column| row.value(column));
-                    let row: Vec<_> = [applied(false)].into_iter().chain(values).collect();
-                    if !rows.contains(&row) {
-                        rows.push(row);
-                    }
-                }
+        for partition in &found.partitions {
+            let static_row = &partition.static_row;
+            // Columns that are not asked for are not even looked at, here.
+            let is_seen = |row: &Row| regulars || row.liveness.is_some_and(|marker| marker.is_live(now));
+            let of_rows = partition.rows.iter().filter(|(_, row)| is_seen(row)).map(|(position, row)| {
+                RowView { key: &key, clustering: Some(position.values()), static_row, row: Some(row) }
             });
+            let mut views: Vec<_> = of_rows.take(if is_any_row { 1 } else { usize::MAX }).collect();
+            if views.is_empty() && !static_row.cells.is_empty() {
+                views.push(RowView { key: &key, clustering: None, static_row, row: None });
+            }
+            for view in views {
+                let values = shown.iter().map(|column| view.value(column));
+                rows.push([applied(false)].into_iter().chain(values).collect());
+            }
         }
         if rows.is_empty() {
             rows.push(vec![applied(false)]);

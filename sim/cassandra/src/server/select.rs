@@ -100,7 +100,7 @@ impl<C: Coordinator> Inner<C> {
             loop {
                 let wanted = progress.remaining.min(progress.room);
                 if wanted == 0 {
-                    return Ok(progress.remaining > 0);
+                    return Ok(goes_on(progress, &command, at + 1 < count));
                 }
                 command.limit = if filters || plan.is_aggregate() { INTERNAL_PAGE } else { wanted };
                 command.resume = progress.last.clone().filter(|last| match &command.partitions {
@@ -112,7 +112,7 @@ impl<C: Coordinator> Inner<C> {
                 let before = progress.last.clone();
                 for partition in &result.partitions {
                     if !take(plan, partition, context, per_partition, filters, progress, collector)? {
-                        return Ok(progress.remaining > 0);
+                        return Ok(goes_on(progress, &command, at + 1 < count));
                     }
                 }
                 // A read that found nothing has nothing to go on from.
@@ -120,12 +120,8 @@ impl<C: Coordinator> Inner<C> {
                     break;
                 }
             }
-            if progress.remaining == 0 {
-                return Ok(false);
-            }
-            if progress.room == 0 {
-                // The last read of the last range ended where its rows did.
-                return Ok(at + 1 < count);
+            if progress.remaining == 0 || progress.room == 0 {
+                return Ok(goes_on(progress, &command, at + 1 < count));
             }
         }
         Ok(false)
@@ -147,6 +143,10 @@ impl<C: Coordinator> Inner<C> {
             command.limit = if plan.filters().is_empty() { bound.limit } else { u32::MAX };
             let result = self.read(plan, &command, schema, consistency).await?;
             for partition in result.partitions {
+                if partition.rows.is_empty() {
+                    rows.push((Vec::new(), partition));
+                    continue;
+                }
                 for (position, row) in partition.rows {
                     let alone = ResultPartition {
                         key: partition.key.clone(),
@@ -187,6 +187,20 @@ impl<C: Coordinator> Inner<C> {
         }
         Ok(self.coordinator.read(command.clone(), consistency).await?)
     }
+}
+
+/// Whether there is another page after a full one, as `AbstractQueryPager.isExhausted` tells: of a range always, for a
+/// full page does not tell that it was the last; of one partition unless no row of it may follow.
+fn goes_on(progress: &Progress, command: &ReadCommand, is_more_to_read: bool) -> bool {
+    let is_over = match (&command.partitions, &progress.last) {
+        (PartitionRange::Key(key), Some(last)) => {
+            // Static columns alone, or the only row that a partition of such a table has.
+            let is_only = last.row.as_ref().is_none_or(|row| row.values().is_empty());
+            *key == last.key && (last.remaining_in_partition == 0 || is_only)
+        }
+        _ => false,
+    };
+    progress.remaining > 0 && (!is_over || is_more_to_read)
 }
 
 /// Takes the rows of a partition as long as there is room. Says whether it took all.

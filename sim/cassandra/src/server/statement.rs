@@ -118,7 +118,6 @@ impl<C: Coordinator> Inner<C> {
     }
 
     async fn protocol_batch(&self, keyspace: Option<&str>, batch: Batch) -> Result<Answer, ServerError> {
-        let mode = mode(batch.kind, !batch.statements.is_empty())?;
         let mut statements: Vec<(Arc<PreparedStatement>, Vec<BoundValue>)> = Vec::new();
         for statement in batch.statements {
             let found = match statement.query {
@@ -148,6 +147,8 @@ impl<C: Coordinator> Inner<C> {
             };
             items.push(BatchItem { plan, context: Context { values, micros, unique: &unique } });
         }
+        // What is wrong with a statement of it is told first.
+        let mode = mode(batch.kind, !items.is_empty())?;
         self.write(items, mode, batch.consistency, batch.serial_consistency, batch.timestamp).await
     }
 

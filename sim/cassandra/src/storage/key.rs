@@ -14,8 +14,11 @@ impl Token {
     /// Before every key.
     pub const MIN: Self = Self(i64::MIN);
 
-    /// The token of a serialized partition key.
+    /// The token of a serialized partition key; of none, the beginning of the ring.
     pub fn of(key: &[u8]) -> Self {
+        if key.is_empty() {
+            return Self::MIN;
+        }
         match murmur3(key) {
             // Cassandra keeps the smallest for the beginning of the ring.
             (i64::MIN, _) => Self(i64::MAX),

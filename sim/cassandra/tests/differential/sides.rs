@@ -1,7 +1,7 @@
 //! One side of the comparison: a session, and what it answers.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use scylla::client::session::Session;
 use scylla::errors::{DbError, ExecutionError, PrepareError, RequestAttemptError};
@@ -11,64 +11,91 @@ use scylla::statement::batch::{Batch, BatchStatement};
 use scylla::statement::unprepared;
 use scylla::value::{CqlValue, MaybeUnset, Row};
 
-use crate::statements::{Bound, Statement, Step, TTL_STEP};
+use crate::statements::{Bound, SHORT_TTL, Statement, Step, TTL_STEP};
 
 /// What a step came to.
 #[derive(Clone, PartialEq)]
 pub enum Outcome {
     /// No rows are its answer.
     Done,
-    /// Columns, and rows of all pages; with how the writes between pages ended.
-    Rows(Vec<String>, Vec<Vec<String>>, Vec<Outcome>),
+    /// Columns, and rows of all pages; with the rows of each page, and how the writes between pages ended.
+    Rows(Vec<String>, Vec<Vec<String>>, Vec<usize>, Vec<Outcome>),
     /// The kind of error and its text.
     Refused(String, String),
+    /// Of several statements in a row.
+    Several(Vec<Outcome>),
+    /// What came of it depends on how long it took, and that was too long.
+    Unclear,
 }
 
+/// The kind of what the driver itself says.
+const DRIVER: &str = "the driver";
+
 impl Outcome {
+    /// Those that it is made of.
+    fn parts(&self) -> &[Outcome] {
+        match self {
+            Outcome::Rows(_, _, _, parts) | Outcome::Several(parts) => parts,
+            Outcome::Done | Outcome::Refused(..) | Outcome::Unclear => &[],
+        }
+    }
+
     /// Whether the simulation says that it knows the language and leaves this out.
     pub fn is_left_out(&self) -> bool {
-        match self {
-            Outcome::Refused(_, text) => text.contains("not simulated"),
-            Outcome::Rows(_, _, between) => between.iter().any(Outcome::is_left_out),
-            Outcome::Done => false,
-        }
+        let here = matches!(self, Outcome::Refused(kind, text) if kind == "Invalid" && text.contains("not simulated"));
+        here || self.parts().iter().any(Outcome::is_left_out)
+    }
+
+    /// Whether a cluster that is in no trouble was too slow for it.
+    pub fn is_too_slow(&self) -> bool {
+        let here = match self {
+            Outcome::Unclear => true,
+            Outcome::Refused(kind, _) => {
+                ["WriteTimeout", "ReadTimeout", "Overloaded"].iter().any(|slow| kind.starts_with(slow))
+            }
+            _ => false,
+        };
+        here || self.parts().iter().any(Outcome::is_too_slow)
     }
 
     /// Whether they are the same: rows, columns and kinds of error.
     pub fn same(&self, other: &Outcome) -> bool {
-        match (self, other) {
-            (Outcome::Refused(kind, _), Outcome::Refused(other, _)) => kind == other,
-            (Outcome::Rows(columns, rows, between), Outcome::Rows(others, other_rows, other_between)) => {
-                columns == others
-                    && rows == other_rows
-                    && between.len() == other_between.len()
-                    && between.iter().zip(other_between).all(|(one, other)| one.same(other))
-            }
-            _ => self == other,
-        }
+        self.same_but(other, |(kind, text), (other, other_text)| {
+            kind == other && (kind != DRIVER || text == other_text)
+        })
     }
 
-    /// Whether the texts of errors are the same, too, as far as it can be told: texts of syntax errors are about the states of a generated
-    /// parser, and some lists of names come in the order of a hash table.
+    fn same_but(&self, other: &Outcome, refusals: fn((&str, &str), (&str, &str)) -> bool) -> bool {
+        let here = match (self, other) {
+            (Outcome::Refused(kind, text), Outcome::Refused(other, other_text)) => {
+                refusals((kind, text), (other, other_text))
+            }
+            (Outcome::Rows(columns, rows, pages, _), Outcome::Rows(others, other_rows, other_pages, _)) => {
+                columns == others && rows == other_rows && pages == other_pages
+            }
+            (Outcome::Done, Outcome::Done) | (Outcome::Several(_), Outcome::Several(_)) => true,
+            _ => false,
+        };
+        let (parts, others) = (self.parts(), other.parts());
+        here && parts.len() == others.len()
+            && parts.iter().zip(others).all(|(part, other)| part.same_but(other, refusals))
+    }
+
+    /// Whether the texts of errors are the same, too, as far as it can be told: texts of syntax errors are about the
+    /// states of a generated parser, and some lists of names come in the order of a hash table.
     pub fn same_words(&self, other: &Outcome) -> bool {
-        match (self, other) {
-            (Outcome::Refused(kind, _), Outcome::Refused(other, _)) if kind == "SyntaxError" => kind == other,
-            (Outcome::Rows(columns, rows, between), Outcome::Rows(others, other_rows, other_between)) => {
-                columns == others
-                    && rows == other_rows
-                    && between.len() == other_between.len()
-                    && between.iter().zip(other_between).all(|(one, other)| one.same_words(other))
-            }
-            (Outcome::Refused(kind, text), Outcome::Refused(other, other_text))
-                if text.starts_with("More than one restriction was found for the ")
-                    || text.contains("cannot be restricted by more than one relation")
-                    || text.contains("known type signatures: ")
-                    || text.starts_with("Ambiguous call to function ") =>
-            {
-                kind == other && words(text) == words(other_text)
-            }
-            _ => self == other,
-        }
+        self.same_but(other, |(kind, text), (other, other_text)| {
+            let is_list = text
+                .contains("cannot be restricted by both an equality and an inequality relation")
+                || text.starts_with("More than one restriction was found for the ")
+                || text.contains("cannot be restricted by more than one relation")
+                || text.contains("known type signatures: ")
+                || text.starts_with("Ambiguous call to function ");
+            kind == other
+                && (text == other_text
+                    || kind == "SyntaxError"
+                    || is_list && words(text) == words(other_text))
+        })
     }
 }
 
@@ -76,9 +103,11 @@ impl fmt::Debug for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Outcome::Done => f.write_str("done"),
+            Outcome::Unclear => f.write_str("too slow"),
+            Outcome::Several(outcomes) => outcomes.fmt(f),
             Outcome::Refused(kind, text) => write!(f, "{kind}: {text}"),
-            Outcome::Rows(columns, rows, between) => {
-                write!(f, "{} rows of {}", rows.len(), columns.join(", "))?;
+            Outcome::Rows(columns, rows, pages, between) => {
+                write!(f, "{} rows (pages of {pages:?}) of {}", rows.len(), columns.join(", "))?;
                 rows.iter().try_for_each(|row| write!(f, "\n      {}", row.join(" | ")))?;
                 if !between.is_empty() {
                     write!(f, "\n      between pages: {between:?}")?;
@@ -91,7 +120,7 @@ impl fmt::Debug for Outcome {
 
 /// Its words, in an order of their own.
 fn words(text: &str) -> Vec<&str> {
-    let mut words: Vec<_> = text.split([' ', ',', '(', ')']).collect();
+    let mut words: Vec<_> = text.split([' ', ',', '(', ')', '"']).collect();
     words.sort_unstable();
     words
 }
@@ -108,7 +137,7 @@ fn refused(error: &DbError, text: &str) -> Outcome {
 fn attempt(error: &RequestAttemptError) -> Outcome {
     match error {
         RequestAttemptError::DbError(error, text) => refused(error, text),
-        other => Outcome::Refused("the driver".to_owned(), other.to_string()),
+        other => Outcome::Refused(DRIVER.to_owned(), other.to_string()),
     }
 }
 
@@ -116,14 +145,14 @@ fn failed(error: &ExecutionError) -> Outcome {
     match error {
         ExecutionError::LastAttemptError(error) => attempt(error),
         ExecutionError::PrepareError(error) => prepare_failed(error),
-        other => Outcome::Refused("the driver".to_owned(), other.to_string()),
+        other => Outcome::Refused(DRIVER.to_owned(), other.to_string()),
     }
 }
 
 fn prepare_failed(error: &PrepareError) -> Outcome {
     match error {
         PrepareError::AllAttemptsFailed { first_attempt } => attempt(first_attempt),
-        other => Outcome::Refused("the driver".to_owned(), other.to_string()),
+        other => Outcome::Refused(DRIVER.to_owned(), other.to_string()),
     }
 }
 
@@ -160,7 +189,7 @@ fn add(result: QueryResult, columns: &mut Vec<String>, rows: &mut Vec<Vec<String
     if !result.is_rows() {
         return Ok(false);
     }
-    let broken = |error: String| Outcome::Refused("the driver".to_owned(), error);
+    let broken = |error: String| Outcome::Refused(DRIVER.to_owned(), error);
     let result = result.into_rows_result().map_err(|error| broken(error.to_string()))?;
     let specs: Vec<_> = result.column_specs().iter().collect();
     let names: Vec<_> = specs.iter().map(|spec| spec.name().to_owned()).collect();
@@ -197,7 +226,7 @@ pub async fn run(session: &Session, step: &Step) -> Outcome {
                 Ok(result) => {
                     let (mut columns, mut rows) = (Vec::new(), Vec::new());
                     match add(result, &mut columns, &mut rows) {
-                        Ok(true) => Outcome::Rows(columns, rows, Vec::new()),
+                        Ok(true) => Outcome::Rows(columns, rows, Vec::new(), Vec::new()),
                         Ok(false) => Outcome::Done,
                         Err(outcome) => outcome,
                     }
@@ -205,10 +234,21 @@ pub async fn run(session: &Session, step: &Step) -> Outcome {
                 Err(error) => failed(&error),
             }
         }
-        Step::Expire(statement) => {
-            let outcome = all_pages(session, statement, None, &[]).await;
-            tokio::time::sleep(Duration::from_millis(2100)).await;
-            outcome
+        Step::Expire(writes, read) => {
+            let begin = Instant::now();
+            let mut outcomes = Vec::new();
+            for write in writes {
+                outcomes.push(all_pages(session, write, None, &[]).await);
+            }
+            let written = Instant::now();
+            outcomes.push(all_pages(session, read, None, &[]).await);
+            if begin.elapsed() >= Duration::from_secs(SHORT_TTL - 1) {
+                return Outcome::Unclear;
+            }
+            let over = written + Duration::from_secs(SHORT_TTL) + Duration::from_millis(200);
+            tokio::time::sleep_until(over.into()).await;
+            outcomes.push(all_pages(session, read, None, &[]).await);
+            Outcome::Several(outcomes)
         }
     }
 }
@@ -236,6 +276,7 @@ fn all_pages<'a>(
         };
         let (mut columns, mut rows, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
         let mut has_rows = false;
+        let mut lengths = Vec::new();
         let mut state = PagingState::start();
         let mut between = between.iter();
         loop {
@@ -257,13 +298,15 @@ fn all_pages<'a>(
                 Ok(answer) => answer,
                 Err(error) => return failed(&error),
             };
+            let before = rows.len();
             match add(result, &mut columns, &mut rows) {
                 Ok(found) => has_rows = has_rows || found,
                 Err(outcome) => return outcome,
             }
+            lengths.push(rows.len() - before);
             match next {
                 PagingStateResponse::NoMorePages if has_rows => {
-                    return Outcome::Rows(columns, rows, outcomes);
+                    return Outcome::Rows(columns, rows, lengths, outcomes);
                 }
                 PagingStateResponse::NoMorePages => return Outcome::Done,
                 PagingStateResponse::HasMorePages { state: next } => state = next,

@@ -33,8 +33,8 @@ pub enum Step {
     /// A query, in pages if there is a size; after each page one of the writes is done.
     Read(Statement, Option<i32>, Vec<Statement>),
     Batch(BatchType, Option<i64>, Vec<Statement>),
-    /// Writes with a TTL of a second, and waits until it is over.
-    Expire(Statement),
+    /// Writes with a short TTL, then a read of all of it before the TTL is over, and again after.
+    Expire(Vec<Statement>, Statement),
 }
 
 impl fmt::Debug for Statement {
@@ -64,7 +64,7 @@ impl fmt::Debug for Step {
             Step::Batch(kind, timestamp, statements) => {
                 write!(f, "{kind:?} batch with timestamp {timestamp:?} of {statements:?}")
             }
-            Step::Expire(statement) => write!(f, "{statement:?}  -- and wait for its TTL"),
+            Step::Expire(writes, read) => write!(f, "{writes:?}  -- and before and after their TTL {read:?}"),
         }
     }
 }
@@ -75,11 +75,16 @@ const TIMESTAMPS: usize = 12;
 /// TTLs differ by this many seconds at least, so what is left of them tells which one it was.
 pub const TTL_STEP: i32 = 1000;
 
+/// The TTL of what is to expire, in seconds. Cassandra counts in whole ones: what is written lives for one second at
+/// least, and for no more than two.
+pub const SHORT_TTL: u64 = 2;
+
 /// Makes one step from a seed.
 pub fn step(seed: u64, keyspace: &str, tables: &[Table]) -> Step {
     let mut draw = Draw::new(seed);
     let table = draw.pick(tables).clone();
-    let mut writer = Writer { draw, table: &table, keyspace, prepared: false, values: Vec::new() };
+    let mut writer =
+        Writer { draw, table: &table, keyspace, prepared: false, expiring: None, values: Vec::new() };
     match writer.draw.below(1000) {
         0..420 => Step::Write(writer.write(true)),
         420..480 => Step::Write(writer.conditional()),
@@ -107,7 +112,7 @@ pub fn step(seed: u64, keyspace: &str, tables: &[Table]) -> Step {
             let statement = writer.damaged(statement);
             if read { Step::Read(statement, None, Vec::new()) } else { Step::Write(statement) }
         }
-        640..642 => Step::Expire(writer.short_lived()),
+        640..645 => writer.short_lived(),
         _ => {
             let pages = if writer.draw.chance(50) { Some(*writer.draw.pick(&[1, 2, 3, 5])) } else { None };
             let between = if pages.is_some() && writer.draw.chance(20) {
@@ -126,6 +131,8 @@ struct Writer<'a> {
     keyspace: &'a str,
     /// Whether values become markers.
     prepared: bool,
+    /// Whether what is written is to expire soon, and with which timestamp it is written.
+    expiring: Option<i64>,
     values: Vec<Bound>,
 }
 
@@ -190,6 +197,9 @@ impl<'a> Writer<'a> {
 
     /// USING, with its blank before it.
     fn using(&mut self, own_timestamp: bool, ttl: bool) -> String {
+        if let Some(timestamp) = self.expiring {
+            return format!(" USING TTL {SHORT_TTL} AND TIMESTAMP {timestamp}");
+        }
         let mut parts = Vec::new();
         if own_timestamp && self.draw.chance(90) {
             let timestamp = self.timestamp();
@@ -297,13 +307,20 @@ impl<'a> Writer<'a> {
         format!("DELETE{columns} FROM {}{using} WHERE {}{condition}", self.name(), relations.join(" AND "))
     }
 
-    fn short_lived(&mut self) -> Statement {
-        self.begin();
-        self.prepared = false;
-        let insert = self.insert(false);
-        let insert = insert.split(" USING").next().unwrap_or_default().to_owned();
-        let timestamp = self.timestamp();
-        self.finish(format!("{insert} USING TTL 1 AND TIMESTAMP {timestamp}"))
+    /// Each with a timestamp of its own: which of two expiring values wins at a tie is a matter of the moment.
+    fn short_lived(&mut self) -> Step {
+        let first = self.draw.below(TIMESTAMPS);
+        let count = 4 + self.draw.below(5);
+        let mut writes = Vec::new();
+        for at in 0..count {
+            self.begin();
+            self.prepared = false;
+            self.expiring = Some(1 + ((first + at) % TIMESTAMPS) as i64);
+            let text = if self.draw.chance(60) { self.insert(true) } else { self.update(true, "") };
+            writes.push(self.finish(text));
+        }
+        let read = self.finish(format!("SELECT * FROM {}", self.name()));
+        Step::Expire(writes, read)
     }
 
     /// `BEGIN BATCH ... APPLY BATCH`.

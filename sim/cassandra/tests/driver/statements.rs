@@ -275,3 +275,112 @@ async fn an_update_alone_makes_no_row_that_outlives_its_cells_and_an_insert_does
     let found = rows(&session, "SELECT ttl(b) FROM k.t WHERE a = 3").await;
     assert!(["100", "99", "98"].contains(&found[0].as_str()), "{found:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_choose_among_the_partitions_that_are_named() {
+    let nodes = Nodes::start(3).await;
+    let session = nodes.session().await;
+    run(&session, "CREATE TABLE k.t (a int, b int, PRIMARY KEY (a, b))").await;
+    run(&session, "CREATE TABLE k.u (a text PRIMARY KEY)").await;
+    // In the order of their tokens.
+    for a in 1..=3 {
+        run(&session, &format!("INSERT INTO k.t (a, b) VALUES ({a}, 1)")).await;
+        run(&session, &format!("INSERT INTO k.u (a) VALUES ('{a}')")).await;
+    }
+    for (relations, expected) in [
+        ("token(a) > token(1)", &["2", "3"][..]),
+        ("token(a) >= token(1)", &["1", "2", "3"]),
+        ("token(a) > token(1) AND token(a) < token(3)", &["2"]),
+        ("token(a) = token(2)", &["2"]),
+        ("token(a) >= token(3) AND token(a) <= token(3)", &["3"]),
+        ("token(a) >= token(3) AND token(a) < token(3)", &[]),
+        // Around the ring.
+        ("token(a) >= token(3) AND token(a) <= token(1)", &["1", "3"]),
+        ("token(a) > token(3) AND token(a) < token(1)", &[]),
+        ("token(a) <= -9223372036854775808", &[]),
+        ("token(a) >= -9223372036854775808", &["1", "2", "3"]),
+    ] {
+        let query = format!("SELECT a FROM k.t WHERE a IN (1, 2, 3) AND {relations}");
+        assert_eq!(rows(&session, query).await, expected, "{relations}");
+    }
+    run(&session, "DELETE FROM k.t WHERE token(a) > token(1) AND a IN (1, 2)").await;
+    assert_eq!(rows(&session, "SELECT a FROM k.t").await, ["1", "3"]);
+    // The token of no bytes is where the ring begins.
+    assert_eq!(rows(&session, "SELECT a FROM k.u WHERE token(a) = token('')").await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_condition_of_static_columns_shows_the_first_row_that_it_sees() {
+    let nodes = Nodes::start(1).await;
+    let session = nodes.session().await;
+    run(&session, "CREATE TABLE k.t (a int, b int, c int, s int static, v int, PRIMARY KEY (a, b, c))").await;
+    run(&session, "INSERT INTO k.t (a, b, c) VALUES (1, 1, 5)").await;
+    // A row without a marker, of which no column is read, is not there.
+    run(&session, "UPDATE k.t SET v = 1 WHERE a = 4 AND b = 0 AND c = 0").await;
+    run(&session, "INSERT INTO k.t (a, b, c) VALUES (4, 1, 1)").await;
+    for (statement, expected) in [
+        ("UPDATE k.t SET s = 1 WHERE a = 4 IF EXISTS", "false 4 1 1 null null"),
+        ("UPDATE k.t SET s = 1 WHERE a = 5 IF EXISTS", "false"),
+        ("UPDATE k.t SET s = 1 WHERE a = 4 IF s = 4", "false null"),
+        ("UPDATE k.t SET v = 2 WHERE a = 1 AND b = 9 AND c = 9 IF s = 4", "false null"),
+        ("UPDATE k.t SET v = 2 WHERE a = 9 AND b = 9 AND c = 9 IF s = 4", "false"),
+    ] {
+        assert_eq!(rows(&session, statement).await, [expected], "{statement}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_several_partitions_are_ordered_by_what_is_said_and_static_columns_come_first() {
+    let nodes = Nodes::start(1).await;
+    let session = nodes.session().await;
+    run(&session, "CREATE TABLE k.t (a int, b int, c int, s int static, PRIMARY KEY (a, b, c))").await;
+    for values in ["(1, 1, 5)", "(2, 1, 3)", "(2, 0, 3)"] {
+        run(&session, &format!("INSERT INTO k.t (a, b, c) VALUES {values}")).await;
+    }
+    run(&session, "INSERT INTO k.t (a, s) VALUES (3, 7)").await;
+    for (order, expected) in [
+        ("b", ["3 null null 7", "2 0 3 null", "1 1 5 null", "2 1 3 null"]),
+        ("b DESC", ["1 1 5 null", "2 1 3 null", "2 0 3 null", "3 null null 7"]),
+        ("b, c", ["3 null null 7", "2 0 3 null", "2 1 3 null", "1 1 5 null"]),
+    ] {
+        let query = format!("SELECT a, b, c, s FROM k.t WHERE a IN (1, 2, 3) ORDER BY {order}");
+        assert_eq!(rows(&session, query).await, expected, "{order}");
+    }
+}
+
+/// What Cassandra 5.0.5 answers, page by page.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_page_is_the_last_only_where_nothing_can_follow_it() {
+    let nodes = Nodes::start(1).await;
+    let session = nodes.session().await;
+    run(&session, "CREATE TABLE k.f (a int, b int, v int, PRIMARY KEY ((a, b)))").await;
+    run(&session, "CREATE TABLE k.g (a int, b int, v int, s int static, PRIMARY KEY (a, b))").await;
+    for values in ["(1, 1, 1)", "(1, 2, 1)"] {
+        run(&session, &format!("INSERT INTO k.f (a, b, v) VALUES {values}")).await;
+        run(&session, &format!("INSERT INTO k.g (a, b, v) VALUES {values}")).await;
+    }
+    run(&session, "INSERT INTO k.g (a, b, v) VALUES (2, 2, 1)").await;
+    run(&session, "INSERT INTO k.g (a, s) VALUES (3, 1)").await;
+    for (query, size, expected) in [
+        ("a FROM k.f WHERE a = 1 AND b = 1", 1, 1),
+        ("a FROM k.f WHERE a = 1 AND b IN (1, 2)", 1, 2),
+        ("a FROM k.f WHERE a = 1 AND b IN (1, 2)", 2, 1),
+        ("a FROM k.f", 2, 2),
+        ("a FROM k.f WHERE a = 1 AND b = 1 AND v = 1 ALLOW FILTERING", 1, 1),
+        ("a FROM k.f WHERE b = 1 ALLOW FILTERING", 1, 2),
+        ("a FROM k.g WHERE a = 1 AND b = 1", 1, 2),
+        ("a FROM k.g WHERE a = 1 AND b IN (1, 2)", 2, 2),
+        ("a FROM k.g WHERE a IN (1, 2) AND b = 2", 2, 2),
+        ("a FROM k.g WHERE a = 3", 1, 1),
+        ("a FROM k.g WHERE a IN (2, 3)", 2, 1),
+        ("a FROM k.g PER PARTITION LIMIT 1", 3, 2),
+        ("a FROM k.g WHERE a = 1 PER PARTITION LIMIT 1", 1, 1),
+        ("a FROM k.g WHERE a = 1 PER PARTITION LIMIT 2", 1, 2),
+        ("a FROM k.g WHERE a = 1 LIMIT 2", 1, 2),
+        ("DISTINCT a FROM k.g WHERE a IN (1, 2)", 1, 2),
+        ("DISTINCT a FROM k.g", 3, 2),
+    ] {
+        let (_, found) = pages(&session, &format!("SELECT {query}"), size).await;
+        assert_eq!(found, expected, "{query} in pages of {size}");
+    }
+}

@@ -239,7 +239,12 @@ fn relation(cursor: &mut Cursor<'_>) -> Result<Relation, ServerError> {
             }
             return Ok(Relation::MultiIn(columns, values));
         }
+        let place = cursor.place();
         let operator = operator(cursor).ok_or_else(|| cursor.no_alternative())?;
+        if !cursor.at_sign("(") && !cursor.at_marker() {
+            cursor.back_to(place);
+            return Err(cursor.no_alternative_ahead(1));
+        }
         return Ok(Relation::Multi(columns, operator, term(cursor)?));
     }
     let column = cursor.name()?;

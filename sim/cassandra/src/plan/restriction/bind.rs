@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::{Bound, Keys, Prefix, Restrictions, Values};
+use super::{Bound, Keys, Prefix, Restrictions, TokenBound, Values};
 use crate::cql::value::{components, elements, whole};
 use crate::plan::term::{Context, Term};
 use crate::protocol::{BoundValue, ServerError};
@@ -35,21 +35,13 @@ impl Restrictions {
         match &self.keys {
             Keys::All => Ok(vec![PartitionRange::Tokens { after: Token::MIN, up_to: Token(i64::MAX) }]),
             Keys::Tokens(lower, upper) => {
-                let value = |bound: &Option<(Term, bool)>| -> Result<Option<(i64, bool)>, ServerError> {
-                    let Some((term, inclusive)) = bound else { return Ok(None) };
-                    let bytes = not_null(term, "partition key token", context)?;
-                    let number = whole(&bytes).ok_or_else(|| {
-                        ServerError::invalid("Invalid null value in condition for the partition key token")
-                    })?;
-                    Ok(Some((number, *inclusive)))
-                };
                 // Ranges here begin after their first token.
-                let after = match value(lower)? {
+                let after = match token_of(lower, context)? {
                     Some((token, true)) => token.saturating_sub(1),
                     Some((token, false)) => token,
                     None => i64::MIN,
                 };
-                let up_to = match value(upper)? {
+                let up_to = match token_of(upper, context)? {
                     // The smallest token as an upper bound means the end of the ring.
                     Some((i64::MIN, _)) | None => i64::MAX,
                     Some((token, true)) => token,
@@ -66,10 +58,13 @@ impl Restrictions {
                 for (column, values) in key.iter().zip(values) {
                     keys = product(keys, &bind_values(values, column, context)?)?;
                 }
-                Ok(keys
-                    .into_iter()
-                    .map(|values| PartitionRange::Key(DecoratedKey::of_components(&values)))
-                    .collect())
+                let mut keys: Vec<_> =
+                    keys.into_iter().map(|values| DecoratedKey::of_components(&values)).collect();
+                if let Some((lower, upper)) = &self.within {
+                    let (lower, upper) = (token_of(lower, context)?, token_of(upper, context)?);
+                    keys.retain(|key| is_within(key.token(), lower, upper));
+                }
+                Ok(keys.into_iter().map(PartitionRange::Key).collect())
             }
         }
     }
@@ -170,6 +165,26 @@ impl Restrictions {
         let ordered: BTreeSet<_> = prefixes.into_iter().map(|values| table.row(values)).collect();
         let prefixes = ordered.into_iter().map(|position| position.values().to_vec()).collect();
         Ok(BoundRows { prefixes, filter })
+    }
+}
+
+/// A bound of tokens, and whether it belongs to what it bounds.
+fn token_of(bound: &TokenBound, context: &Context<'_>) -> Result<Option<(i64, bool)>, ServerError> {
+    let Some((term, inclusive)) = bound else { return Ok(None) };
+    let bytes = not_null(term, "partition key token", context)?;
+    let number = whole(&bytes)
+        .ok_or_else(|| ServerError::invalid("Invalid null value in condition for the partition key token"))?;
+    Ok(Some((number, *inclusive)))
+}
+
+/// Whether a token lies between two bounds. Where the lower is above the upper, they go around the ring
+/// (`TokenFilter.toRangeSet`); alone, without keys, such bounds would name nothing.
+fn is_within(token: Token, lower: Option<(i64, bool)>, upper: Option<(i64, bool)>) -> bool {
+    let above = lower.is_none_or(|(bound, inclusive)| token.0 > bound || inclusive && token.0 == bound);
+    let below = upper.is_none_or(|(bound, inclusive)| token.0 < bound || inclusive && token.0 == bound);
+    match (lower, upper) {
+        (Some((lower, _)), Some((upper, _))) if lower > upper => above || below,
+        _ => above && below,
     }
 }
 

@@ -26,7 +26,12 @@ use relation::{Multi, OfColumn, Relations};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Usage {
     /// SELECT
-    Select,
+    Select {
+        /// Whether it shows static columns, and nothing of a row.
+        only_static: bool,
+        /// ALLOW FILTERING
+        allow_filtering: bool,
+    },
     /// UPDATE
     Update,
     /// DELETE
@@ -36,10 +41,18 @@ pub(super) enum Usage {
 impl Usage {
     fn name(self) -> &'static str {
         match self {
-            Usage::Select => "SELECT",
+            Usage::Select { .. } => "SELECT",
             Usage::Update => "UPDATE",
             Usage::Delete => "DELETE",
         }
+    }
+
+    fn is_select(self) -> bool {
+        matches!(self, Usage::Select { .. })
+    }
+
+    fn allows_filtering(self) -> bool {
+        matches!(self, Usage::Select { allow_filtering: true, .. })
     }
 }
 
@@ -90,6 +103,8 @@ pub(super) enum Keys {
 #[derive(Clone, Debug)]
 pub(super) struct Restrictions {
     pub keys: Keys,
+    /// Of the partitions in `keys`, if these are named, those whose tokens lie between lower and upper bound.
+    within: Option<(TokenBound, TokenBound)>,
     prefix: Vec<Prefix>,
     from: Option<Bound>,
     to: Option<Bound>,
@@ -130,7 +145,6 @@ impl Restrictions {
         relations: &[Relation],
         table: &Table,
         usage: Usage,
-        allow_filtering: bool,
         markers: &mut Markers,
     ) -> Result<Restrictions, ServerError> {
         let mut all = Relations::default();
@@ -147,6 +161,7 @@ impl Restrictions {
         let others: Vec<_> = names.into_iter().filter_map(|name| columns.remove_entry(name)).collect();
         let mut clause = Restrictions {
             keys: Keys::All,
+            within: None,
             prefix: Vec::new(),
             from: None,
             to: None,
@@ -160,9 +175,19 @@ impl Restrictions {
             has_slice: false,
         };
         clause.partition_key(&mut columns, table, usage, tokens)?;
-        clause.clustering(&mut columns, multi, table, usage, allow_filtering)?;
+        if usage.is_select() && clause.needs_filtering && !usage.allows_filtering() {
+            return Err(filtering_needed());
+        }
+        if matches!(usage, Usage::Select { only_static: true, .. })
+            && (!columns.is_empty() || !multi.is_empty())
+        {
+            return Err(ServerError::invalid(
+                "Cannot restrict clustering columns when selecting only static columns",
+            ));
+        }
+        clause.clustering(&mut columns, multi, table, usage)?;
         clause.other_columns(others, table, usage)?;
-        if usage == Usage::Select && clause.needs_filtering && !allow_filtering {
+        if usage.is_select() && clause.needs_filtering && !usage.allows_filtering() {
             return Err(filtering_needed());
         }
         Ok(clause)
@@ -175,7 +200,7 @@ impl Restrictions {
         table: &Table,
         usage: Usage,
     ) -> Result<(), ServerError> {
-        if usage != Usage::Select && !others.is_empty() {
+        if !usage.is_select() && !others.is_empty() {
             return Err(ServerError::invalid(format!(
                 "Non PRIMARY KEY columns found in where clause: {} ",
                 joined(others.iter().map(|(name, _)| *name))
@@ -216,31 +241,32 @@ impl Restrictions {
         let key = table.partition_key_columns();
         let mut said: Vec<Option<OfColumn>> =
             key.iter().map(|column| columns.remove(column.name.as_ref())).collect();
-        if said.iter().flatten().any(|said| said.values.is_none()) && usage != Usage::Select {
-            return Err(ServerError::invalid(format!(
-                "Only EQ and IN relation are supported on the partition key (unless you use the token() function) \
-                 for {} statements",
-                usage.name()
-            )));
-        }
-        if let Some((lower, upper)) = tokens {
-            if usage != Usage::Select {
-                return Err(ServerError::invalid(format!(
-                    "The token function cannot be used in WHERE clauses for {} statements",
-                    usage.name()
-                )));
-            }
-            self.keys = Keys::Tokens(lower, upper);
-        } else if said.iter().all(|said| said.as_ref().is_some_and(|said| said.values.is_some())) {
+        let is_whole = |said: &OfColumn| said.values.is_some() && said.filters.is_empty();
+        if said.iter().all(|said| said.as_ref().is_some_and(is_whole)) {
+            // Tokens then only choose among the partitions that the columns name (`TokenFilter.isOnToken`).
             let values = said.iter_mut().filter_map(|said| said.as_mut().and_then(|said| said.values.take()));
             self.keys = Keys::Columns(values.collect());
+            self.within = tokens;
             return Ok(());
-        } else if usage != Usage::Select {
-            let missing = key.iter().zip(&said).filter(|(_, said)| said.is_none());
-            return Err(ServerError::invalid(format!(
-                "Some partition key parts are missing: {}",
-                joined(missing.map(|(column, _)| column.name.as_ref()))
-            )));
+        }
+        if !usage.is_select() {
+            let usage = usage.name();
+            let missing: Vec<_> =
+                key.iter().zip(&said).filter(|(_, said)| said.is_none()).map(|(column, _)| column).collect();
+            return Err(ServerError::invalid(if tokens.is_some() {
+                format!("The token function cannot be used in WHERE clauses for {usage} statements")
+            } else if missing.is_empty() {
+                format!(
+                    "Only EQ and IN relation are supported on the partition key (unless you use the token() \
+                     function) for {usage} statements"
+                )
+            } else {
+                let missing = missing.into_iter().map(|column| column.name.as_ref());
+                format!("Some partition key parts are missing: {}", joined(missing))
+            }));
+        }
+        if let Some((lower, upper)) = tokens {
+            self.keys = Keys::Tokens(lower, upper);
         }
         for (column, said) in key.into_iter().zip(said) {
             if let Some(said) = said {
@@ -256,7 +282,6 @@ impl Restrictions {
         multi: Vec<(Vec<usize>, Multi)>,
         table: &Table,
         usage: Usage,
-        allow_filtering: bool,
     ) -> Result<(), ServerError> {
         let clustering = table.clustering_columns();
         self.has_clustering = !columns.is_empty() || !multi.is_empty();
@@ -349,7 +374,7 @@ impl Restrictions {
                 }
                 continue;
             };
-            if usage != Usage::Select || !allow_filtering {
+            if !usage.allows_filtering() {
                 return Err(behind(column, gap, at, &clustering));
             }
             self.filter_by(column, said);

@@ -37,6 +37,8 @@ pub(super) struct Relations<'a> {
     pub multi: Vec<(Vec<usize>, Multi)>,
     /// Of tokens: lower and upper bound.
     pub tokens: Option<(TokenBound, TokenBound)>,
+    /// Whether they are one token.
+    has_equal_token: bool,
     conflicts: Conflicts,
 }
 
@@ -142,6 +144,21 @@ impl<'a> Relations<'a> {
         match relation {
             Relation::Token(names, operator, term) => {
                 let term = token_bound(names, *operator, term, table, markers)?;
+                let shown_names = || joined(names.iter().map(String::as_str));
+                // The errors are those of `TokenRestriction.mergeWith`.
+                if self.has_equal_token {
+                    return Err(ServerError::invalid(format!(
+                        "{} cannot be restricted by more than one relation if it includes an Equal",
+                        shown_names()
+                    )));
+                }
+                self.has_equal_token = *operator == Operator::Equal;
+                if self.has_equal_token && self.tokens.is_some() {
+                    return Err(ServerError::invalid(format!(
+                        "Columns \"{}\" cannot be restricted by both an equality and an inequality relation",
+                        shown_names()
+                    )));
+                }
                 let (lower, upper) = self.tokens.get_or_insert_default();
                 match operator {
                     Operator::Equal => {
@@ -152,7 +169,7 @@ impl<'a> Relations<'a> {
                         if lower.is_some() {
                             return Err(ServerError::invalid(format!(
                                 "More than one restriction was found for the start bound on {}",
-                                joined(names.iter().map(String::as_str))
+                                shown_names()
                             )));
                         }
                         *lower = Some((term, *operator == Operator::GreaterOrEqual));
@@ -161,7 +178,7 @@ impl<'a> Relations<'a> {
                         if upper.is_some() {
                             return Err(ServerError::invalid(format!(
                                 "More than one restriction was found for the end bound on {}",
-                                joined(names.iter().map(String::as_str))
+                                shown_names()
                             )));
                         }
                         *upper = Some((term, *operator == Operator::LessOrEqual));
