@@ -105,7 +105,7 @@ async fn ratio(count: usize, rounds: usize) -> Outcome {
         let counts = counts(&rows, &binding);
         Rows { rows, counts, tables }
     };
-    let batch = options().batch_records;
+    let batch = options().write_records;
     println!("{count} records; transactions of {batch} and of {} rows in the bare loop", 4 * batch);
     let mut ratios = [Vec::new(), Vec::new()];
     for round in 0..rounds {

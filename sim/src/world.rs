@@ -64,10 +64,14 @@ pub struct World {
     pub layout: Layout,
     /// See [`Options::batch_records`].
     pub batch_records: usize,
-    /// See [`Options::batch_bytes`].
-    pub batch_bytes: usize,
     /// See [`Options::batch_delay`].
     pub batch_delay_ms: u64,
+    /// See [`Options::batch_longest`].
+    pub batch_longest_ms: u64,
+    /// See [`Options::write_records`].
+    pub write_records: usize,
+    /// See [`Options::write_bytes`].
+    pub write_bytes: usize,
     /// See [`Options::in_flight_batches`].
     pub in_flight_batches: usize,
     /// See [`Options::prefetch_bytes`].
@@ -170,8 +174,10 @@ impl World {
             max_mutation_bytes: dice.pick(&[Facts::MAX_MUTATION_BYTES, 1_500]),
             layout: Layout::Original,
             batch_records: dice.magnitude(1..=64) as usize,
-            batch_bytes: dice.magnitude(100..=100_000) as usize,
             batch_delay_ms: dice.magnitude(1..=60),
+            batch_longest_ms: dice.magnitude(1..=2_000),
+            write_records: dice.magnitude(1..=64) as usize,
+            write_bytes: dice.magnitude(100..=100_000) as usize,
             in_flight_batches: dice.within(1..=6) as usize,
             prefetch_bytes: dice.magnitude(100..=100_000) as usize,
             counts_cache_bytes: dice.pick(&[1 << 10, 2 << 10, 4 << 10, 16 << 10, 4 << 20]),
@@ -217,7 +223,7 @@ impl World {
             in_flight_batches: dice.pick(&[1, 6, 8, 10]),
             // Long beside the time of a fold: a write that is lost stays unknown while others overtake it.
             request_timeout_ms: dice.magnitude(200..=4_000),
-            batch_bytes: 100_000,
+            write_bytes: 100_000,
             prefetch_bytes: 100_000,
             stormy_ms: dice.magnitude(1_000..=6_000),
             ..narrow
@@ -236,8 +242,10 @@ impl World {
             facts: self.facts(),
             group: "workers".to_owned(),
             batch_records: self.batch_records,
-            batch_bytes: self.batch_bytes,
             batch_delay: ms(self.batch_delay_ms),
+            batch_longest: ms(self.batch_longest_ms),
+            write_records: self.write_records,
+            write_bytes: self.write_bytes,
             in_flight_batches: self.in_flight_batches,
             prefetch_bytes: self.prefetch_bytes,
             counts_cache_bytes: self.counts_cache_bytes,

@@ -446,12 +446,12 @@ mod tests {
     #[test]
     fn every_problem_of_a_file_is_told_with_its_line() {
         let text =
-            "topc = 'x'\nstore = 'x'\n\n[pipeline]\nbatch_record = 5\nbatch_bytes = 0\ngroup = 7\n[windo]\n";
+            "topc = 'x'\nstore = 'x'\n\n[pipeline]\nbatch_record = 5\nwrite_bytes = 0\ngroup = 7\n[windo]\n";
         insta::assert_snapshot!(problems(text), @r#"
         x.toml:1: there is no key "topc", did you mean topic?
         x.toml:2: "store" is a section, it must be written as [store]
         x.toml:5: there is no key "pipeline.batch_record", did you mean pipeline.batch_records?
-        x.toml:6: pipeline.batch_bytes is 0, it must be an integer from 1 to 536870912
+        x.toml:6: pipeline.write_bytes is 0, it must be an integer from 1 to 536870912
         x.toml:7: pipeline.group is 7, it must be 1 to 255 bytes of text without control characters
         x.toml:8: there is no key "windo", did you mean window?
         "#);

@@ -123,10 +123,14 @@ pub struct PipelineSettings {
     pub group: String,
     /// `pipeline.batch_records`
     pub batch_records: usize,
-    /// `pipeline.batch_bytes`
-    pub batch_bytes: usize,
     /// `pipeline.batch_delay_ms`
     pub batch_delay_ms: u64,
+    /// `pipeline.batch_longest_ms`
+    pub batch_longest_ms: u64,
+    /// `pipeline.write_records`
+    pub write_records: usize,
+    /// `pipeline.write_bytes`
+    pub write_bytes: usize,
     /// `pipeline.in_flight_batches`
     pub in_flight_batches: usize,
     /// `pipeline.prefetch_bytes`
@@ -261,8 +265,10 @@ impl Settings {
             facts: self.facts(),
             group: pipeline.group.clone(),
             batch_records: pipeline.batch_records,
-            batch_bytes: pipeline.batch_bytes,
             batch_delay: milliseconds(pipeline.batch_delay_ms),
+            batch_longest: milliseconds(pipeline.batch_longest_ms),
+            write_records: pipeline.write_records,
+            write_bytes: pipeline.write_bytes,
             in_flight_batches: pipeline.in_flight_batches,
             prefetch_bytes: pipeline.prefetch_bytes,
             counts_cache_bytes: pipeline.counts_cache_bytes,
@@ -314,8 +320,10 @@ mod tests {
             "window.health=nominal,warning",
             "pipeline.group=g",
             "pipeline.batch_records=1",
-            "pipeline.batch_bytes=2",
             "pipeline.batch_delay_ms=3",
+            "pipeline.batch_longest_ms=31",
+            "pipeline.write_records=32",
+            "pipeline.write_bytes=33",
             "pipeline.in_flight_batches=5",
             "pipeline.prefetch_bytes=6",
             "pipeline.counts_cache_bytes=4194305",

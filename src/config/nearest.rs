@@ -26,7 +26,7 @@ mod tests {
 
     #[test]
     fn a_slip_finds_the_name_that_was_meant() {
-        let known = ["topic", "broker.kind", "pipeline.batch_records", "pipeline.batch_bytes"];
+        let known = ["topic", "broker.kind", "pipeline.batch_records", "pipeline.write_bytes"];
         for (name, meant) in [
             ("topc", Some("topic")),
             ("broker.knid", Some("broker.kind")),

@@ -300,16 +300,32 @@ pub const KEYS: &[Key] = &[
         },
         "The group whose members share the topic's partitions.",
     ),
-    key("pipeline.batch_records", integer(10_000, 1, 1_000_000), "A batch closes with this many records."),
     key(
-        "pipeline.batch_bytes",
-        integer(1 << 20, 1, 1 << 29),
-        "A batch closes with this many bytes of keys and values.",
+        "pipeline.batch_records",
+        integer(100_000, 1, 1_000_000),
+        "A batch closes with this many records. The larger, the fewer requests for counts and alerts.",
     ),
     key(
         "pipeline.batch_delay_ms",
         integer(50, 0, 10 * MINUTE_MS),
-        "A batch closes this long after its first record came, in milliseconds, or later, when there is room to write it.",
+        "A batch closes this long after its first record came, in milliseconds, when nothing waits and there is room to \
+         write it.",
+    ),
+    key(
+        "pipeline.batch_longest_ms",
+        integer(2_000, 0, 10 * MINUTE_MS),
+        "A batch closes, however much waits, with rows that are handed on so long after its first record came, in \
+         milliseconds.",
+    ),
+    key(
+        "pipeline.write_records",
+        integer(5_000, 1, 1_000_000),
+        "Rows of a batch are handed on to be written when there are this many.",
+    ),
+    key(
+        "pipeline.write_bytes",
+        integer(1 << 19, 1, 1 << 29),
+        "Or when their records have this many bytes of keys and values.",
     ),
     key(
         "pipeline.in_flight_batches",

@@ -2,8 +2,8 @@
 //!
 //! Three loops work side by side and end together. Batches go from the first to the second to the third:
 //!
-//! 1. **fold**, strictly in the order of the log: take records into a batch, count them into windows; what
-//!    is not in memory is read from the store first;
+//! 1. **fold**, strictly in the order of the log: take records into a batch, hand its rows on as they come, count
+//!    them into windows; what is not in memory is read from the store first;
 //! 2. **write**, several batches at once: rows; and counts, then sums, then alerts;
 //! 3. **advance**: move `progress` behind the batches that are acknowledged, in order.
 //!
@@ -21,6 +21,7 @@ use tokio::try_join;
 use crate::broker::{Assignment, Broker};
 use crate::decode::Decoder;
 use crate::event::Row;
+use crate::pipeline::batch::{Batch, OpenBatch, Part, Rows};
 use crate::pipeline::counts::{Counts, Touched};
 use crate::pipeline::error::PipelineError;
 use crate::pipeline::inbox::{Inbox, Next};
@@ -32,6 +33,9 @@ use crate::store::{Alert, Binding, Count, Progress, Store, StoreError, WindowKey
 
 /// Windows of one request to the store.
 const WINDOWS_PER_REQUEST: usize = 1_000;
+
+/// Parts of one batch that are written at once.
+const PARTS_IN_FLIGHT: usize = 2;
 
 /// What an assignment works with.
 #[derive(Debug)]
@@ -49,32 +53,44 @@ pub(super) struct Assigned<'a, B, S> {
     pub(super) end: watch::Receiver<End>,
 }
 
-/// A piece of the log on its way into the tables.
-#[derive(Debug)]
-struct Batch {
-    number: u64,
-    /// It covers the log up to here.
-    next_offset: i64,
-    rows: Rows,
-    /// Every window that the batch touched, with its count as of this batch.
-    counts: Vec<(WindowKey, Count)>,
-}
-
 /// What the loops share.
 struct Shared {
     counts: Mutex<Counts>,
     /// A batch was acknowledged, so counts may have been released.
     released: Notify,
     tracker: Mutex<Tracker>,
-    /// Room for the rows of batches to come, from batches that are written: growing it anew each time costs
-    /// more than decoding.
+    /// Room for rows to come, from rows that are written: growing it anew each time costs more than decoding.
     spare: Mutex<Vec<Rows>>,
 }
 
-type Rows = Vec<(i64, Row)>;
+/// What was written of a batch.
+#[derive(Debug, Default)]
+struct Written {
+    events: u64,
+    dead_letters: u64,
+    alerts: u64,
+    /// There when the last part is written.
+    counts: Option<Vec<(WindowKey, Count)>>,
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Room for rows.
+    fn room(&self) -> Rows {
+        lock(&self.spare).pop().unwrap_or_default()
+    }
+}
+
+impl Written {
+    fn add(&mut self, other: Self) {
+        self.events += other.events;
+        self.dead_letters += other.dead_letters;
+        self.alerts += other.alerts;
+        self.counts = self.counts.take().or(other.counts);
+    }
 }
 
 impl<B: Broker, S: Store> Assigned<'_, B, S> {
@@ -115,10 +131,13 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         folded: mpsc::Sender<Batch>,
     ) -> Result<(), PipelineError> {
         for number in 0.. {
-            let (mut batch, mut touched) = self.take(shared, &mut inbox, position, number, &folded).await;
-            if self.ends() || batch.next_offset == position {
+            let room = shared.room();
+            let mut batch = OpenBatch::new(number, position, room, &folded);
+            let mut touched = self.take(shared, &mut inbox, &mut batch).await;
+            if batch.next_offset == position {
                 break;
             }
+            batch.hand_on(Rows::new()).await;
             // Counts that wait for their acknowledgement fill the memory: wait with them.
             while !lock(&shared.counts).make_room() {
                 shared.released.notified().await;
@@ -134,37 +153,25 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
             }
             touched.add_all();
             lock(&shared.counts).store(&touched);
-            batch.counts = touched.into_counts();
             position = batch.next_offset;
             lock(&shared.tracker).begin(number, position);
-            if folded.send(batch).await.is_err() {
-                break;
-            }
+            batch.close(touched.into_counts()).await;
         }
         Ok(())
     }
 
-    /// Takes records into a batch until it is full in any respect, its time is over and the writers have room
-    /// for it, or the end is reached: while they have none, a small batch would only wait, and cost them as much
-    /// as a large one. A batch that covers nothing means that nothing will come any more.
-    async fn take(
-        &self,
-        shared: &Shared,
-        inbox: &mut Inbox,
-        position: i64,
-        number: u64,
-        writers: &mpsc::Sender<Batch>,
-    ) -> (Batch, Touched) {
+    /// Takes records into a batch until it is full or old, nothing waits and the writers have room for it, or an
+    /// end is reached: while they have none, a small batch would only wait, and cost them as much as a large one.
+    /// A batch that covers nothing means that nothing will come any more.
+    async fn take(&self, shared: &Shared, inbox: &mut Inbox, batch: &mut OpenBatch<'_>) -> Touched {
         let options = self.options;
-        let rows = lock(&shared.spare).pop().unwrap_or_default();
-        let mut batch = Batch { number, next_offset: position, rows, counts: Vec::new() };
         let mut touched = Touched::default();
-        let (mut bytes, mut deadline) = (0, None);
-        while batch.rows.len() < options.batch_records.max(1) && bytes < options.batch_bytes.max(1) {
+        let (mut deadline, mut latest) = (None, None);
+        while batch.records < options.batch_records.max(1) && !self.ends() {
             let next = match inbox.next(deadline).await {
                 Next::Nothing => tokio::select! {
                     biased;
-                    _ = writers.reserve() => Next::Nothing,
+                    () = batch.has_room() => Next::Nothing,
                     next = inbox.next(None) => next,
                 },
                 next => next,
@@ -178,27 +185,36 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
                     if record.offset < batch.next_offset {
                         continue;
                     }
-                    deadline = deadline.or_else(|| Some(Instant::now() + options.batch_delay));
-                    bytes += record.len();
+                    if batch.records == 0 {
+                        let now = Instant::now();
+                        (deadline, latest) =
+                            (Some(now + options.batch_delay), Some(now + options.batch_longest));
+                    }
                     batch.next_offset = next_offset;
-                    let offset = record.offset;
+                    let (offset, bytes) = (record.offset, record.len());
                     let row = self.decoder.row(record);
-                    self.touch(shared, &mut touched, offset, &row, number);
-                    batch.rows.push((offset, row));
+                    self.touch(shared, &mut touched, offset, &row, batch.number);
+                    batch.add(offset, row, bytes);
                     if lock(&shared.counts).is_full(&touched) {
                         break;
+                    }
+                    if batch.has_rows_for(options.write_records.max(1), options.write_bytes.max(1)) {
+                        batch.hand_on(shared.room()).await;
+                        if latest.is_some_and(|latest| latest <= Instant::now()) {
+                            break;
+                        }
                     }
                 }
                 Next::End(offset) if offset > batch.next_offset => {
                     batch.next_offset = offset;
                     break;
                 }
-                Next::End(_) if !batch.rows.is_empty() => break,
+                Next::End(_) if batch.records > 0 => break,
                 Next::End(_) => {}
                 Next::Nothing | Next::Closed => break,
             }
         }
-        (batch, touched)
+        touched
     }
 
     /// Notes the windows that count the row.
@@ -228,9 +244,8 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
             tokio::select! {
                 biased;
                 Some(written) = writing.next(), if !writing.is_empty() => {
-                    let Batch { number, mut rows, counts, .. } = written?;
-                    rows.clear();
-                    lock(&shared.spare).push(rows);
+                    // One that has no counts was given up, and so will everything be.
+                    let (number, Some(counts)) = written? else { continue };
                     lock(&shared.counts).release(number, counts);
                     shared.released.notify_one();
                     if let Some(next_offset) = lock(&shared.tracker).finish(number) {
@@ -239,7 +254,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
                 }
                 batch = folded.recv(), if open && writing.len() < self.options.in_flight_batches.max(1) => {
                     match batch {
-                        Some(batch) => writing.push(self.write_batch(batch)),
+                        Some(batch) => writing.push(self.write_batch(shared, batch)),
                         None => open = false,
                     }
                 }
@@ -248,14 +263,48 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         Ok(())
     }
 
-    /// Writes one batch; returns when all of it is acknowledged.
-    async fn write_batch(&self, batch: Batch) -> Result<Batch, PipelineError> {
-        let Batch { rows, counts, .. } = &batch;
-        let (_, alerts) = try_join!(self.write_rows(rows), self.count_and_alert(counts))?;
-        let records = rows.len() as u64;
-        let events = rows.iter().filter(|(_, row)| matches!(row, Row::Event(_))).count() as u64;
-        self.note(Note::Written { events, dead_letters: records - events, alerts });
-        Ok(batch)
+    /// Writes one batch; returns its counts when all of it is acknowledged.
+    async fn write_batch(
+        &self,
+        shared: &Shared,
+        batch: Batch,
+    ) -> Result<(u64, Option<Vec<(WindowKey, Count)>>), PipelineError> {
+        let Batch { number, mut parts } = batch;
+        let mut writing = FuturesUnordered::new();
+        let mut all = Written::default();
+        let mut open = true;
+        while open || !writing.is_empty() {
+            tokio::select! {
+                biased;
+                Some(written) = writing.next(), if !writing.is_empty() => all.add(written?),
+                part = parts.recv(), if open && writing.len() < PARTS_IN_FLIGHT => match part {
+                    Some(part) => writing.push(self.write_part(shared, part)),
+                    None => open = false,
+                },
+            }
+        }
+        let Written { events, dead_letters, alerts, counts } = all;
+        if counts.is_some() {
+            self.note(Note::Written { events, dead_letters, alerts });
+        }
+        Ok((number, counts))
+    }
+
+    async fn write_part(&self, shared: &Shared, part: Part) -> Result<Written, PipelineError> {
+        match part {
+            Part::Rows(mut rows) => {
+                self.write_rows(&rows).await?;
+                let events = rows.iter().filter(|(_, row)| matches!(row, Row::Event(_))).count();
+                let dead_letters = (rows.len() - events) as u64;
+                rows.clear();
+                lock(&shared.spare).push(rows);
+                Ok(Written { events: events as u64, dead_letters, ..Written::default() })
+            }
+            Part::Counts(counts) => {
+                let alerts = self.count_and_alert(&counts).await?;
+                Ok(Written { alerts, counts: Some(counts), ..Written::default() })
+            }
+        }
     }
 
     /// The own counts first. Only when they are acknowledged, the sums: so that of several writers of one

@@ -32,6 +32,7 @@
 //! generator that the caller passes.
 
 mod assignment;
+mod batch;
 pub mod counts;
 mod error;
 mod inbox;

@@ -12,12 +12,18 @@ pub struct Options {
     pub facts: Facts,
     /// The group whose members share the topic's partitions.
     pub group: String,
-    /// A batch closes with this many records. At least 1.
+    /// A batch closes with this many records: the windows that it touched are written, read and alerted of once
+    /// for all of them. At least 1.
     pub batch_records: usize,
-    /// A batch closes with this many bytes of keys and values. At least 1.
-    pub batch_bytes: usize,
-    /// A batch closes this long after its first record came, or later, when there is room to write it.
+    /// A batch closes this long after its first record came, if nothing waits and there is room to write it.
     pub batch_delay: Duration,
+    /// A batch closes at the latest this long after its first record came, and then with its next rows that are
+    /// handed on; however much waits.
+    pub batch_longest: Duration,
+    /// Rows are handed on to be written when there are this many, before their batch closes. At least 1.
+    pub write_records: usize,
+    /// Or when their records have this many bytes of keys and values. At least 1.
+    pub write_bytes: usize,
     /// Batches of one partition that may be in flight. At least 1.
     pub in_flight_batches: usize,
     /// Bytes of records of one partition that may wait to be taken into a batch. At least 1.
@@ -49,9 +55,11 @@ impl Options {
         Self {
             facts,
             group: "exactlyonce".to_owned(),
-            batch_records: 10_000,
-            batch_bytes: 1 << 20,
+            batch_records: 100_000,
             batch_delay: Duration::from_millis(50),
+            batch_longest: Duration::from_secs(2),
+            write_records: 5_000,
+            write_bytes: 1 << 19,
             in_flight_batches: 2,
             prefetch_bytes: 2 << 20,
             counts_cache_bytes: 4 << 20,

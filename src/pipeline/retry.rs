@@ -2,7 +2,7 @@
 //!
 //! A request whose outcome is unknown is repeated, unchanged, until it is acknowledged. Between two attempts
 //! lies an exponential backoff with full jitter. However many requests fail at once, an episode of trouble
-//! is told once when it begins and once when it is over.
+//! is told when it begins, once a minute while it lasts, and when it is over.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +16,9 @@ use tracing::{info, warn};
 use crate::broker::BrokerError;
 use crate::pipeline::{Options, PipelineError};
 use crate::store::Outcome;
+
+/// How often trouble that lasts is told again.
+const REMINDER: Duration = Duration::from_secs(60);
 
 /// Repeats requests for one worker. Clones share the randomness and the episode.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ struct Shared {
     /// Requests that are being repeated at the moment, and since when there are any.
     failing: usize,
     since: Option<Instant>,
+    /// When the trouble was told last.
+    told: Option<Instant>,
 }
 
 /// Counts one failing request, also if its future is dropped.
@@ -55,7 +60,7 @@ impl Retry {
             min: options.backoff_min.max(Duration::from_millis(1)),
             max: options.backoff_max.max(options.backoff_min),
             deadline: options.retry_deadline,
-            shared: Arc::new(Mutex::new(Shared { rng, failing: 0, since: None })),
+            shared: Arc::new(Mutex::new(Shared { rng, failing: 0, since: None, told: None })),
         }
     }
 
@@ -144,9 +149,18 @@ impl<'a> Tries<'a> {
             shared.failing += 1;
             self.failing = Some((Instant::now(), Failing(self.retry)));
         }
-        if shared.since.is_none() {
-            shared.since = Some(Instant::now());
-            warn!(topic = %self.retry.topic, trouble = trouble(), "no answer, trying again");
+        let now = Instant::now();
+        match shared.since {
+            None => {
+                (shared.since, shared.told) = (Some(now), Some(now));
+                warn!(topic = %self.retry.topic, trouble = trouble(), "no answer, trying again");
+            }
+            Some(since) if shared.told.is_none_or(|told| now - told >= REMINDER) => {
+                shared.told = Some(now);
+                let seconds = (now - since).as_secs();
+                warn!(topic = %self.retry.topic, seconds, trouble = trouble(), "still no answer, trying again");
+            }
+            Some(_) => {}
         }
         let jitter = shared.rng.next_u64() % (self.backoff.as_micros() as u64 + 1);
         self.backoff = (self.backoff * 2).min(self.retry.max);

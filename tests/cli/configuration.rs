@@ -79,7 +79,7 @@ fn a_file_is_named_by_flag_or_variable_and_must_then_be_there() {
 fn every_kind_of_wrong_file_is_refused_with_its_line() {
     let folder = Folder::new();
     let wrong: [(&str, &[u8]); 8] = [
-        ("unknown-keys", b"topc = 'a'\n[pipelin]\nbatch_records = 1\n[broker]\nbatch_bytes = 1\n"),
+        ("unknown-keys", b"topc = 'a'\n[pipelin]\nbatch_records = 1\n[broker]\nwrite_bytes = 1\n"),
         (
             "types",
             b"topic = 1\n[window]\nsize_ms = '5 s'\nhealth = 'critical'\n[store]\nreplication = true\n",

@@ -54,6 +54,9 @@ struct Plan {
     delays: Vec<(u64, u64)>,
     operations: u64,
     met: Vec<Fault>,
+    /// How many rows each write of rows had, and how many counts each of counts.
+    rows: Vec<usize>,
+    counts: Vec<usize>,
 }
 
 /// One worker's way to the store.
@@ -83,6 +86,12 @@ impl FaultyStore {
     /// Operations so far.
     pub fn operations(&self) -> u64 {
         self.plan.lock().unwrap().operations
+    }
+
+    /// How many rows each write of rows had so far, and how many counts each of counts.
+    pub fn writes(&self) -> (Vec<usize>, Vec<usize>) {
+        let plan = self.plan.lock().unwrap();
+        (plan.rows.clone(), plan.counts.clone())
     }
 
     /// The faults that came up so far.
@@ -205,6 +214,7 @@ impl Store for FaultyStore {
     }
 
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
+        self.plan.lock().unwrap().counts.push(counts.len());
         let write = |counts: &[(WindowKey, Count)]| {
             let counts = counts.to_vec();
             move |store: MemoryStore| {
@@ -236,6 +246,7 @@ impl Store for FaultyStore {
     }
 
     async fn write_rows(&self, partition: i32, rows: &[(i64, Row)]) -> Outcome<()> {
+        self.plan.lock().unwrap().rows.push(rows.len());
         let write = |rows: &[(i64, Row)]| {
             let rows = rows.to_vec();
             move |store: MemoryStore| {

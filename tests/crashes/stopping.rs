@@ -120,8 +120,8 @@ impl io::Write for Told {
     }
 }
 
-#[test]
-fn an_episode_of_trouble_is_told_once_when_it_begins_and_once_when_it_is_over() {
+/// What is logged while this runs.
+fn logged(run: impl FnOnce()) -> String {
     let told = Told::default();
     let writer = told.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
@@ -129,7 +129,13 @@ fn an_episode_of_trouble_is_told_once_when_it_begins_and_once_when_it_is_over() 
     // While there is but one, tracing takes the word of whichever thread logs first for whether a line is of
     // interest to anybody, and the threads of the other tests have no subscriber.
     let _another = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(io::sink).finish());
-    tracing::dispatcher::with_default(&ours, || {
+    tracing::dispatcher::with_default(&ours, run);
+    String::from_utf8(told.0.lock().unwrap().clone()).unwrap()
+}
+
+#[test]
+fn an_episode_of_trouble_is_told_once_when_it_begins_and_once_when_it_is_over() {
+    let told = logged(|| {
         block_on(async {
             let (broker, store) = bound(300).await;
             // Two episodes, each with several batches of several partitions in trouble.
@@ -142,9 +148,47 @@ fn an_episode_of_trouble_is_told_once_when_it_begins_and_once_when_it_is_over() 
             assert!(away.operations() > START + 310, "the second episode never came");
         });
     });
-    let told = String::from_utf8(told.0.lock().unwrap().clone()).unwrap();
     let times = |words: &str| told.matches(words).count();
     assert_eq!((times("no answer, trying again"), times("answers again")), (2, 2), "{told}");
+}
+
+#[test]
+fn trouble_that_lasts_is_told_once_a_minute() {
+    let told = logged(|| {
+        block_on(async {
+            let (broker, store) = bound(60).await;
+            let faults = (START + 6..100_000).map(|operation| (operation, Fault::Lost)).collect();
+            let deaf = FaultyStore::new(store, faults, vec![(1, 1)]);
+            let stop = sleep(Duration::from_secs(200));
+            pipeline::run(&broker, &deaf, &options(), rng(1), stop).await.unwrap();
+        });
+    });
+    let times = |words: &str| told.matches(words).count();
+    assert_eq!((times(" no answer, trying again"), times("still no answer, trying again")), (4, 3), "{told}");
+}
+
+#[test]
+fn a_batch_writes_its_rows_in_parts_and_its_counts_once() {
+    block_on(async {
+        let (broker, store) = bound(3_000).await;
+        let watched = FaultyStore::new(store.clone(), BTreeMap::new(), vec![(5, 5)]);
+        let large = Options {
+            batch_records: 600,
+            write_records: 50,
+            batch_delay: Duration::from_secs(1),
+            until_end: true,
+            ..options()
+        };
+        pipeline::run(&broker, &watched, &large, rng(1), pending()).await.unwrap();
+        let (rows, counts) = watched.writes();
+        assert_eq!((rows.iter().sum::<usize>(), rows.iter().max()), (3_000, Some(&50)), "{rows:?}");
+        assert!(counts.len() <= 6, "two batches of each partition: {counts:?}");
+        let old = FaultyStore::new(MemoryStore::new(), BTreeMap::new(), vec![(5, 5)]);
+        binding::init(&broker, &old, &options().facts, &Origin::Start).await.unwrap();
+        let short = Options { batch_longest: Duration::from_millis(25), ..large };
+        pipeline::run(&broker, &old, &short, rng(1), pending()).await.unwrap();
+        assert!(old.writes().1.len() >= 12, "a batch closes when it is old: {:?}", old.writes().1);
+    });
 }
 
 #[test]

@@ -63,7 +63,8 @@ fn the_tables_are_exact_whatever_happened_to_workers_brokers_and_nodes() {
             "store.layout=\"bucketed\"",
             "store.bucket_rows=1000",
             "pipeline.batch_records=700",
-            "pipeline.counts_cache_bytes=20000",
+            "pipeline.write_records=300",
+            "pipeline.counts_cache_bytes=200000",
         ],
     );
     first.fine(&["topic", "create", "--partitions", "3", "--replication-factor", "3"]);

@@ -263,7 +263,7 @@ impl Producer {
                     appended += events;
                 }
                 start_ms += events * 3;
-                std::thread::sleep(Duration::from_millis(random.below(400)));
+                std::thread::sleep(Duration::from_millis(300 + random.below(1_000)));
             }
             appended
         }))
