@@ -130,8 +130,12 @@ async fn compare(
             counts.too_slow.set(counts.too_slow.get() + 1);
             return Ok(());
         }
-        let is_same_kind = !matches!(&expected, Outcome::Refused(kind, _) if kind != "Invalid");
-        if found.is_left_out() && is_same_kind {
+        // What is left out is not parsed to its end, so that it may also be a syntax error.
+        let may_be_left_out = match &expected {
+            Outcome::Refused(kind, _) => kind == "Invalid" || kind == "SyntaxError",
+            _ => true,
+        };
+        if found.is_left_out() && may_be_left_out {
             // From here on the tables may differ.
             counts.left_out.set(counts.left_out.get() + 1);
             return Ok(());
@@ -238,5 +242,5 @@ fn random_statements_find_and_do_the_same_on_cassandra_and_in_the_simulation() {
     assert!(counts.told_otherwise.get() * 50 < counts.refused.get(), "too much is refused in other words");
     assert!(counts.expired.get() * 100 > counts.statements.get(), "too little expires");
     assert!(counts.too_slow.get() * 200 < counts.statements.get(), "too much is not compared");
-    assert!(counts.left_out.get() * 50 < counts.statements.get(), "too much is not simulated");
+    assert!(counts.left_out.get() * 100 < counts.statements.get(), "too much is not simulated");
 }

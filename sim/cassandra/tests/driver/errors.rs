@@ -108,6 +108,17 @@ async fn timeouts_tell_who_answered_and_what_was_written() {
     };
     assert_eq!(error, expected);
     nodes.links().remove(lost);
+    // The data comes, and the digests of the others do not.
+    let lost = nodes.links().rule(|envelope| (envelope.answers == Some(Verb::ReadDigest)).then(Vec::new));
+    let error = error_of(&session, SELECT, Consistency::All).await;
+    let DbError::ReadTimeout { consistency: Consistency::All, received, required: 3, data_present: true } =
+        error
+    else {
+        panic!("{error}")
+    };
+    // A digest of the coordinator's own is not lost.
+    assert!((1..=2).contains(&received), "{received}");
+    nodes.links().remove(lost);
     let reads = [Some(Verb::Read), Some(Verb::ReadDigest)];
     nodes.links().rule(move |envelope| reads.contains(&envelope.answers).then(Vec::new));
     let error = error_of(&session, SELECT, Consistency::Quorum).await;

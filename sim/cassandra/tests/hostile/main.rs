@@ -129,6 +129,19 @@ fn lengths_that_no_body_has_are_refused_without_memory_for_them() {
 }
 
 #[test]
+fn a_body_beyond_the_limit_is_passed_over_and_what_follows_is_understood() {
+    let long = framed(0, 0x09, LIMITS.body as i32 + 1, &vec![b'x'; LIMITS.body + 1]);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let bytes = [&long[..], &framed(0, 0x05, 0, &[])].concat();
+    let mut rest = &bytes[..];
+    let (found, taken) = most_of(|| runtime.block_on(frame::read(&mut rest, None, LIMITS)));
+    assert!(matches!(found, Ok(Incoming::Refused { is_fatal: false, stream: 7, .. })), "{found:?}");
+    assert!(taken <= allowance(0), "{taken} bytes");
+    let next = runtime.block_on(frame::read(&mut rest, None, LIMITS));
+    assert!(matches!(next, Ok(Incoming::Request { request: Request::Options, .. })), "{next:?}");
+}
+
+#[test]
 fn packed_bodies_that_state_gigabytes_are_refused_without_memory_for_them() {
     let lz4 = [&0x7fff_ffff_u32.to_be_bytes()[..], &[0x10, b'x']].concat();
     // A length of 32 bits, seven at a time.
