@@ -185,9 +185,9 @@ fn a_batch_writes_its_rows_in_parts_and_its_counts_once() {
         assert!(counts.len() <= 6, "two batches of each partition: {counts:?}");
         let old = FaultyStore::new(MemoryStore::new(), BTreeMap::new(), vec![(5, 5)]);
         binding::init(&broker, &old, &options().facts, &Origin::Start).await.unwrap();
-        let short = Options { batch_longest: Duration::from_millis(25), ..large };
+        let short = Options { batch_longest: Duration::ZERO, ..large };
         pipeline::run(&broker, &old, &short, rng(1), pending()).await.unwrap();
-        assert!(old.writes().1.len() >= 12, "a batch closes when it is old: {:?}", old.writes().1);
+        assert_eq!(old.writes().1.len(), 60, "a batch closes when it is old");
     });
 }
 

@@ -147,18 +147,36 @@ async fn a_binding_comes_back_as_written_and_is_never_changed<S: Store>(store: S
 }
 
 async fn of_many_bindings_at_once_one_wins_and_the_others_are_told_which<S: Store>(store: S) {
+    // Where so many compete, some may not be answered in time; like the pipeline, they ask again.
     let bind = |i: i32| {
-        let store = store.clone();
-        async move { (i, known(store.bind(&binding(&format!("topic {i}"))).await)) }
+        let (store, own) = (store.clone(), binding(&format!("topic {i}")));
+        async move {
+            for asked in 0..20 {
+                match store.bind(&own).await {
+                    Outcome::Unknown(_) => {}
+                    outcome => return (own, known(outcome), asked),
+                }
+            }
+            panic!("{own:?} was never answered");
+        }
     };
     let outcomes = join_all((0..8).map(bind)).await;
-    let winners: Vec<i32> = outcomes.iter().filter(|o| o.1 == Bound::Now).map(|o| o.0).collect();
-    assert_eq!(winners.len(), 1, "{outcomes:?}");
-    let winner = binding(&format!("topic {}", winners[0]));
-    for (i, outcome) in outcomes {
-        assert!(i == winners[0] || outcome == Bound::Before(winner.clone()));
+    let winner = known(store.binding().await).unwrap();
+    let mut now = 0;
+    for (own, outcome, asked) in &outcomes {
+        match outcome {
+            Bound::Now => {
+                now += 1;
+                assert_eq!(*own, winner, "{outcomes:?}");
+            }
+            Bound::Before(told) => {
+                assert_eq!(*told, winner, "{outcomes:?}");
+                assert!(*own != winner || *asked > 0, "{outcomes:?}");
+            }
+        }
     }
-    assert_eq!(known(store.binding().await), Some(winner));
+    let unanswered = outcomes.iter().any(|(own, _, asked)| *own == winner && *asked > 0);
+    assert!(now == 1 || (now == 0 && unanswered), "{outcomes:?}");
 }
 
 async fn progress_resolves_by_timestamp_whatever_the_order<S: Store>(store: S) {
