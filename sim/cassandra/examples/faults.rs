@@ -1,12 +1,14 @@
 //! A write whose outcome the client does not learn, and what became of it: `cargo run --example faults`.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session_builder::SessionBuilder;
-use scylla::policies::retry::FallthroughRetryPolicy;
+use scylla::policies::retry::{DefaultRetryPolicy, FallthroughRetryPolicy};
 use scylla::statement::Consistency;
+use scylla::statement::unprepared::Statement;
 use simulated_cassandra::cluster::{Ending, Verb};
 use simulated_cassandra::serve::{LocalNodes, LocalOptions};
 
@@ -17,7 +19,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         LocalNodes::start(options, |options| options.write_timeout = Duration::from_millis(300)).await?;
     let profile = ExecutionProfile::builder()
         .consistency(Consistency::Quorum)
-        .retry_policy(std::sync::Arc::new(FallthroughRetryPolicy::new()))
+        .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
         .build();
     let session = SessionBuilder::new()
         .known_node_addr(nodes.address(1))
@@ -42,8 +44,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // One node dies with its power: what it had not synced is gone, and the others still have it.
     nodes.end(3, Ending::PowerLoss)?;
-    let rows =
-        session.query_unpaged("SELECT value FROM app.t WHERE id = 1", &[]).await?.into_rows_result()?;
+    // The driver may still ask that node, so a read may go to another.
+    let mut select = Statement::new("SELECT value FROM app.t WHERE id = 1");
+    select.set_is_idempotent(true);
+    select.set_retry_policy(Some(Arc::new(DefaultRetryPolicy::new())));
+    let rows = session.query_unpaged(select, &[]).await?.into_rows_result()?;
     println!("found: {:?}", rows.maybe_first_row::<(String,)>()?);
     nodes.start_node(3).await?;
     Ok(())
