@@ -361,6 +361,16 @@ impl ModificationPlan {
         self.restrictions.keys.has_in()
     }
 
+    /// Whether it names its rows with IN.
+    pub fn has_clustering_in(&self) -> bool {
+        self.restrictions.has_clustering_in
+    }
+
+    /// Whether it is a DELETE.
+    pub fn is_deletion(&self) -> bool {
+        matches!(self.kind, Kind::Delete)
+    }
+
     /// Whether it says its timestamp itself.
     pub fn has_timestamp(&self) -> bool {
         self.timestamp.is_some()

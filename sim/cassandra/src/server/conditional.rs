@@ -84,15 +84,19 @@ impl<C: Coordinator> Inner<C> {
                               (you cannot use IN on the partition key)";
                 return Err(RequestError::Server(reason.to_owned()).into());
             }
-            let conditions = statement.plan.bind_conditions(&statement.context)?;
-            for write in statement.plan.bind(&statement.context)? {
-                if parts.first().is_some_and(|first: &Part| first.write.key != write.key) {
-                    return Err(ServerError::invalid(
-                        "Batch with conditions cannot span multiple partitions",
-                    ));
-                }
-                parts.push(Part { write, conditions: conditions.clone() });
+            let writes = statement.plan.bind(&statement.context)?;
+            let key = parts.first().map(|first: &Part| &first.write.key);
+            if key.is_some_and(|key| writes.iter().any(|write| write.key != *key)) {
+                return Err(ServerError::invalid("Batch with conditions cannot span multiple partitions"));
             }
+            if statement.plan.has_clustering_in() {
+                return Err(ServerError::invalid(format!(
+                    "IN on the clustering key columns is not supported with conditional {}",
+                    if statement.plan.is_deletion() { "deletions" } else { "updates" }
+                )));
+            }
+            let conditions = statement.plan.bind_conditions(&statement.context)?;
+            parts.extend(writes.into_iter().map(|write| Part { write, conditions: conditions.clone() }));
         }
         let parts = Arc::new(parts);
         let Some(first) = parts.first() else {
