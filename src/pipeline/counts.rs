@@ -121,9 +121,10 @@ impl Counts {
         touched.additions.push((place, offset));
     }
 
-    /// True if a batch with these windows should close: several batches have to fit.
+    /// True if a batch with these windows, and with so much to add to them, should close: several batches have to
+    /// fit.
     pub fn is_full(&self, touched: &Touched) -> bool {
-        touched.bytes >= self.limit / 4
+        touched.bytes + size_of_val(touched.additions.as_slice()) >= self.limit / 4
     }
 
     /// Evicts what may be evicted until the limit holds; false if it does not hold yet and other batches
@@ -241,6 +242,23 @@ mod tests {
         touched.add_all();
         let written: Vec<Count> = touched.into_counts().into_iter().map(|(_, count)| count).collect();
         assert_eq!(written, [Count { count: 8, through_offset: 9 }, Count { count: 1, through_offset: 4 },]);
+    }
+
+    #[test]
+    fn a_batch_is_full_by_its_windows_and_by_what_it_adds_to_them() {
+        let counts = &mut Counts::new(40 * (COUNT_BYTES + 1), 1);
+        let mut windows = Touched::default();
+        let touched = (0..).take_while(|end| {
+            counts.touch(0, &mut windows, "a", *end, 1);
+            !counts.is_full(&windows)
+        });
+        assert!((5..10).contains(&touched.count()));
+        let mut additions = Touched::default();
+        let touched = (0..).take_while(|offset| {
+            counts.touch(1, &mut additions, "b", 10, *offset);
+            !counts.is_full(&additions)
+        });
+        assert!((100..160).contains(&touched.count()));
     }
 
     #[test]

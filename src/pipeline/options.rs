@@ -28,9 +28,9 @@ pub struct Options {
     pub in_flight_batches: usize,
     /// Bytes of records of one partition that may wait to be taken into a batch. At least 1.
     pub prefetch_bytes: usize,
-    /// Bytes of window counts that one partition may keep in memory. A batch closes when its windows take a
-    /// quarter of it, so little memory makes small batches; the windows of one event always fit. At least
-    /// [`Options::MIN_COUNTS_CACHE_BYTES`].
+    /// Bytes of window counts that one partition may keep in memory. A batch closes when its windows, and the
+    /// offsets to count in them, take a quarter of it, so little memory makes small batches; the windows of one
+    /// event always fit. At least [`Options::MIN_COUNTS_CACHE_BYTES`].
     pub counts_cache_bytes: usize,
     /// First wait before an unknown request is repeated; it doubles with each repetition.
     pub backoff_min: Duration,
