@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use exactlyonce::binding::{self, Facts, Origin};
 #[cfg(feature = "tls")]
 use exactlyonce::broker::kafka::Tls;
-use exactlyonce::broker::kafka::{KafkaBroker, KafkaConsumer, KafkaOptions};
+use exactlyonce::broker::kafka::{KafkaBroker, KafkaConsumer, KafkaOptions, Sasl, SaslMechanism};
 use exactlyonce::broker::{
     Assignment, Broker, BrokerError, Consumer, Delivery, Fetched, LogOffsets, NewRecord, Producer, Topic,
 };
 use exactlyonce::event::Record;
 use exactlyonce::pipeline::{self, Options};
+use exactlyonce::secret::Secret;
 use exactlyonce::store::memory::MemoryStore;
 use exactlyonce::store::{Binding, Store};
 use exactlyonce::truth;
@@ -510,4 +511,43 @@ async fn a_client_without_tls_at_a_listener_with_it_is_told_so_every_time() {
         let asked = told.contains("is it a listener with TLS?");
         assert!(asked || told.contains("connecting to a SSL listener?"), "{told}");
     }
+}
+
+/// Answers as Kafka does at a listener without SASL: such requests are known, but not expected.
+fn without_sasl(mut client: std::net::TcpStream) -> std::io::Result<()> {
+    use std::io::{Read as _, Write as _};
+    loop {
+        let mut size = [0; 4];
+        client.read_exact(&mut size)?;
+        let mut request = vec![0; u32::from_be_bytes(size) as usize];
+        client.read_exact(&mut request)?;
+        // After the size: the kind of request, its version, and the number that the answer repeats.
+        let body: &[u8] = match request[1] {
+            // SaslHandshake: ILLEGAL_SASL_STATE, and no mechanisms.
+            17 => &[0, 34, 0, 0, 0, 0],
+            // ApiVersions 3: two kinds of request in versions 0 to 1 and 0 to 3, no throttling.
+            _ => &[0, 0, 3, 0, 17, 0, 0, 0, 1, 0, 0, 18, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0],
+        };
+        client.write_all(&(4 + body.len() as u32).to_be_bytes())?;
+        client.write_all(&request[4..8])?;
+        client.write_all(body)?;
+    }
+}
+
+#[tokio::test]
+async fn a_client_with_sasl_at_a_listener_without_is_told_so_and_gives_up() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut options = KafkaOptions::new(listener.local_addr().unwrap().to_string());
+    options.request_timeout = Duration::from_secs(1);
+    let (username, password) = ("u".to_owned(), Secret::new("hunter2"));
+    options.security.sasl = Some(Sasl { mechanism: SaslMechanism::Plain, username, password });
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            std::thread::spawn(|| without_sasl(client.unwrap()));
+        }
+    });
+    let error = KafkaBroker::connect(&options).unwrap().topic(TOPIC).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Fatal { .. }), "{error:?}");
+    let told = std::error::Error::source(&error).expect("a cause").to_string();
+    assert!(told.contains("is it a listener without SASL?") && !told.contains("hunter2"), "{told}");
 }

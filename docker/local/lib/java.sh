@@ -3,7 +3,8 @@
 
 java=""
 
-# Sets `java`, or says what is wrong with the one there is. Kafka 4.1 wants 17 or newer, Cassandra 5.0 11 or 17.
+# Sets `java`, or says what is wrong with the one there is. Kafka 4.1 wants 17 or newer, Cassandra 5.0 11 or 17;
+# Cassandra 4.1 names 8 and 11, but runs on 17 as well.
 java_find() {
     local said
     if [[ -n ${JAVA_HOME-} ]]; then
@@ -15,7 +16,7 @@ java_find() {
     said=$("$java" -version 2>&1) || fail "'$java -version' fails: $said"
     [[ $said =~ version\ \"([0-9]+) ]] || fail "'$java -version' tells no version, but: $said"
     if ((CASSANDRA_NODES)); then
-        ((BASH_REMATCH[1] == 17)) || fail "$java is Java ${BASH_REMATCH[1]}, but Cassandra 5.0 and Kafka 4.1 have only Java 17 in common: set JAVA_HOME to the folder of a JDK 17"
+        ((BASH_REMATCH[1] == 17)) || fail "$java is Java ${BASH_REMATCH[1]}, but Cassandra and Kafka 4.1 have only Java 17 in common: set JAVA_HOME to the folder of a JDK 17"
     else
         ((BASH_REMATCH[1] >= 17)) || fail "$java is Java ${BASH_REMATCH[1]}, but Kafka 4.1 needs 17 or newer: set JAVA_HOME to the folder of one"
     fi
@@ -27,22 +28,27 @@ java_jars() {
     ((!CASSANDRA_NODES)) || java_jars_of cassandra
 }
 
-# A folder is named by its pom's checksum, and appears complete or not at all.
+# A folder is named by its pom's checksum and, where that is a setting, the version. It appears complete or not at all.
 java_jars_of() {
-    local name=$1 sum target
+    local name=$1 sum target what=$1 version=()
     sum=$(sha256sum <"$here/$name/pom.xml")
     target=$jars/$name-${sum:0:12}
+    if [[ $name == cassandra ]]; then
+        target=$jars/$name-$CASSANDRA_VERSION-${sum:0:12}
+        what="cassandra $CASSANDRA_VERSION"
+        version=("-Dcassandra.version=$CASSANDRA_VERSION")
+    fi
     if [[ ! -d $target ]]; then
         make_folder "$jars" EXACTLYONCE_LOCAL_JARS
         need "Maven 3.6 or newer, which fetches the jars of $name" mvn
         (
             flock -w 900 8 || fail "$jars/lock is held by another command for 900 s"
             [[ ! -d $target ]] || exit 0
-            say "fetching the jars of $name into $target"
+            say "fetching the jars of $what into $target"
             rm -rf "$target.part"
-            mvn -q -B -f "$here/$name/pom.xml" dependency:copy-dependencies -DincludeScope=runtime \
+            mvn -q -B -f "$here/$name/pom.xml" ${version[@]+"${version[@]}"} dependency:copy-dependencies -DincludeScope=runtime \
                 -DoutputDirectory="$target.part" >"$jars/$name.log" 2>&1 ||
-                fail "mvn could not fetch the jars of $name; the end of $jars/$name.log:"$'\n'"$(tail -n 15 "$jars/$name.log")"
+                fail "mvn could not fetch the jars of $what; the end of $jars/$name.log:"$'\n'"$(tail -n 15 "$jars/$name.log")"
             mv "$target.part" "$target"
         ) 8>"$jars/lock"
     fi

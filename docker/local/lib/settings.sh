@@ -4,11 +4,11 @@
 
 settings_file=cluster.settings
 # What the data depend on stays as it was made; the rest may change at the next `up`.
-settings_fixed=(KAFKA_NODES CASSANDRA_NODES SECURE KAFKA_PORT CQL_PORT STORAGE_PORT JMX_PORT ADDRESS_PREFIX)
+settings_fixed=(KAFKA_NODES CASSANDRA_NODES SECURE KAFKA_PORT CQL_PORT STORAGE_PORT JMX_PORT ADDRESS_PREFIX CASSANDRA_VERSION)
 settings_free=(KAFKA_HEAP CASSANDRA_HEAP JVM COMMITLOG_SYNC)
 declare -A settings_default=(
     [KAFKA_NODES]=1 [CASSANDRA_NODES]=1 [SECURE]=no [KAFKA_PORT]=9092 [CQL_PORT]=9042 [STORAGE_PORT]=7000 [JMX_PORT]=7199
-    [ADDRESS_PREFIX]=127.0.0 [KAFKA_HEAP]=512m [CASSANDRA_HEAP]=512m [JVM]=quick [COMMITLOG_SYNC]=batch
+    [ADDRESS_PREFIX]=127.0.0 [CASSANDRA_VERSION]=5.0.5 [KAFKA_HEAP]=512m [CASSANDRA_HEAP]=512m [JVM]=quick [COMMITLOG_SYNC]=batch
 )
 
 # Sets a variable for each setting from the file; fails if there is none.
@@ -61,6 +61,17 @@ settings_save() {
     mv "$dir/$settings_file.new" "$dir/$settings_file"
 }
 
+# Warns of ports that the system gives to outgoing connections: a node that comes back may find its own taken, even by a
+# client that tries to reach it.
+settings_warn() {
+    local name first last range=/proc/sys/net/ipv4/ip_local_port_range
+    read -r first last 2>/dev/null <"$range" || return 0
+    for name in KAFKA_PORT CQL_PORT STORAGE_PORT JMX_PORT; do
+        ((${!name} < first || ${!name} > last)) ||
+            say "warning: EXACTLYONCE_LOCAL_$name is ${!name}, but from $first to $last ($range) any connection may take a port from a node that is down"
+    done
+}
+
 settings_check() {
     local name node at
     one_of --kafka "$KAFKA_NODES" 0 1 3
@@ -71,6 +82,8 @@ settings_check() {
     local byte='(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
     [[ $ADDRESS_PREFIX =~ ^127\.$byte\.$byte$ ]] ||
         usage_error "EXACTLYONCE_LOCAL_ADDRESS_PREFIX is '$ADDRESS_PREFIX', but must be three numbers that begin with 127, as 127.0.0"
+    [[ $CASSANDRA_VERSION =~ ^(4\.1|5\.0)\.(0|[1-9][0-9]?)$ ]] ||
+        usage_error "EXACTLYONCE_LOCAL_CASSANDRA_VERSION is '$CASSANDRA_VERSION', but must be a release of 4.1 or 5.0, as 4.1.10 or 5.0.5"
     for name in KAFKA_HEAP CASSANDRA_HEAP; do
         [[ ${!name} =~ ^[1-9][0-9]*[mg]$ ]] || usage_error "EXACTLYONCE_LOCAL_$name is '${!name}', but must be as 512m or 1g"
     done

@@ -232,7 +232,7 @@ impl Reader {
             if let Event::Error { error, .. } = event
                 && (told.is_none() || decides(&error))
             {
-                *told = Some(error);
+                *told = Some(login(error));
             }
         }
         // A failed connection is not always told as an error, and that all brokers are down is no reason.
@@ -250,6 +250,16 @@ impl Reader {
 /// True if the trouble will not pass by itself.
 fn decides(trouble: &KafkaError) -> bool {
     trouble.is(Code::Authentication) || is_certificate(trouble)
+}
+
+/// What librdkafka says of a login, and what is behind it: a listener without SASL knows no state of SASL that such a
+/// request would be valid in.
+fn login(error: KafkaError) -> KafkaError {
+    if error.is(Code::Authentication) && error.text().contains("not valid in current SASL state") {
+        let words = format!("{}: is it a listener without SASL?", error.text());
+        return KafkaError::new(Code::Authentication as i32, words);
+    }
+    error
 }
 
 /// Why a connection failed, in librdkafka's words, and what is often behind it.
