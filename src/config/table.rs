@@ -262,10 +262,10 @@ pub const KEYS: &[Key] = &[
         "How long an answer is waited for, in milliseconds; the request may still be carried out later. Longer \
          than the nodes' own timeouts, so that these are told.",
     ),
-    key("cassandra.request_bytes", integer(32 << 10, 1, 1 << 26), "Bytes of rows in one request."),
+    key("cassandra.request_bytes", integer(64 << 10, 1, 1 << 26), "Bytes of rows in one request."),
     key(
         "cassandra.in_flight_bytes",
-        integer(1 << 20, 1, 1 << 31),
+        integer(2 << 20, 1, 1 << 31),
         "Bytes of rows that may be under way at once, at least cassandra.request_bytes.",
     ),
     key("cassandra.in_flight_requests", integer(64, 1, 32_768), "Requests that may be under way at once."),

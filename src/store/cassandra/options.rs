@@ -92,8 +92,8 @@ impl CassandraOptions {
             credentials: None,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(12),
-            request_bytes: 32 << 10,
-            in_flight_bytes: 1 << 20,
+            request_bytes: 64 << 10,
+            in_flight_bytes: 2 << 20,
             in_flight_requests: 64,
             warn_rows: 1_000_000,
         }

@@ -66,6 +66,7 @@ pub(super) struct State {
     data_type: DataType,
     count: i64,
     best: Option<Bytes>,
+    /// The sum; of decimals the average so far, if that is asked for.
     whole: BigInt,
     /// Digits of `whole` behind the point.
     scale: i64,
@@ -132,6 +133,10 @@ impl State {
         } else {
             number *= factor;
         }
+        if self.aggregate == Aggregate::Avg {
+            // Each step is rounded, so the average depends on the order of the rows (AggregateFcts).
+            number = half_even(&(number - &self.whole), self.count);
+        }
         self.whole += number;
         Ok(())
     }
@@ -166,9 +171,7 @@ impl State {
         };
         if self.data_type == DataType::Decimal {
             match self.aggregate {
-                Aggregate::Sum => return decimal(self.whole.clone()),
-                Aggregate::Avg if self.count == 0 => return decimal(BigInt::default()),
-                Aggregate::Avg => return decimal(half_even(&self.whole, self.count)),
+                Aggregate::Sum | Aggregate::Avg => return decimal(self.whole.clone()),
                 Aggregate::Count | Aggregate::Min | Aggregate::Max => {}
             }
         }
@@ -233,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn decimals_keep_the_greatest_scale_and_averages_round_half_to_even() {
+    fn decimals_keep_the_greatest_scale_and_averages_round_each_step_half_to_even() {
         let of = |aggregate, values: &[(i64, i32)]| {
             let mut state = State::new(aggregate, DataType::Decimal);
             values.iter().for_each(|(digits, scale)| state.add(Some(&decimal(*digits, *scale))).unwrap());
@@ -242,8 +245,9 @@ mod tests {
         assert_eq!(of(Aggregate::Sum, &[(15, 1), (150, 2)]), decimal(300, 2));
         assert_eq!(of(Aggregate::Sum, &[(-3, -2)]), decimal(-300, 0), "the sum begins with 0 of scale 0");
         assert_eq!(of(Aggregate::Sum, &[]), decimal(0, 0));
-        assert_eq!(of(Aggregate::Avg, &[(5, 1), (0, 1)]), decimal(2, 1), "0.25 is 0.2");
-        assert_eq!(of(Aggregate::Avg, &[(-7, 1), (0, 1)]), decimal(-4, 1), "-0.35 is -0.4");
+        assert_eq!(of(Aggregate::Avg, &[(0, 1), (5, 1)]), decimal(2, 1), "0 + 0.25 is 0 + 0.2");
+        assert_eq!(of(Aggregate::Avg, &[(5, 1), (0, 1)]), decimal(3, 1), "0.5 - 0.25 is 0.5 - 0.2");
+        assert_eq!(of(Aggregate::Avg, &[(0, 1), (-7, 1)]), decimal(-4, 1), "0 - 0.35 is 0 - 0.4");
         assert_eq!(of(Aggregate::Avg, &[]), decimal(0, 0));
     }
 
