@@ -44,9 +44,11 @@ fn with_row<T>(
     let nothing = Row::default();
     let partition = found.partitions.first();
     let static_row = partition.map_or(&nothing, |partition| &partition.static_row);
-    let row = write
-        .row()
-        .and_then(|values| partition?.rows.iter().find(|(position, _)| position.values() == values));
+    // By the order of the columns' types: 1.5 and 1.50 are one row.
+    let row = write.row().and_then(|values| {
+        let wanted = write.table.row(values.to_vec());
+        partition?.rows.iter().find(|(position, _)| position.cmp(&wanted).is_eq())
+    });
     let exists = match write.row() {
         Some(_) => row.is_some(),
         None => !static_row.cells.is_empty(),

@@ -42,7 +42,8 @@ impl<C: Coordinator> Inner<C> {
         let mut collector = plan.collector(*context, now);
         let mut paging_state = None;
         if bound.merges {
-            if page.is_some() && !bound.commands.is_empty() {
+            // A query that can find nothing is not paged, unless it aggregates: that is always paged.
+            if page.is_some() && (!bound.commands.is_empty() || plan.is_aggregate()) {
                 return Err(ServerError::invalid(
                     "Cannot page queries with both ORDER BY and a IN restriction on the partition key; you must \
                      either remove the ORDER BY or the IN and sort client side, or disable paging for this query",

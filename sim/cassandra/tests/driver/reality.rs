@@ -1,6 +1,7 @@
 //! Statements and what Cassandra 5.0.5 said to each, held against the simulation.
 
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
+use scylla::value::CqlDecimal;
 
 use crate::nodes::Nodes;
 
@@ -48,4 +49,25 @@ async fn statements_are_accepted_and_refused_as_by_cassandra_in_the_same_words()
     }
     assert!(count > 150, "only {count} statements");
     assert!(different.is_empty(), "{} of {count} differ:\n{}", different.len(), different.join("\n"));
+}
+
+/// Both seen of Cassandra 5.0.5 by random statements.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn decimals_that_are_equal_are_one_row_and_aggregates_are_always_paged() {
+    let nodes = Nodes::start(1).await;
+    let session = nodes.session().await;
+    let run = async |statement: &str| session.query_unpaged(statement, &[]).await.expect(statement);
+    run("CREATE TABLE k.d (p int, c decimal, PRIMARY KEY (p, c))").await;
+    run("INSERT INTO k.d (p, c) VALUES (1, 1.50)").await;
+    let applied = run("INSERT INTO k.d (p, c) VALUES (1, 1.5) IF NOT EXISTS").await;
+    let applied = applied.into_rows_result().unwrap();
+    let (applied, ..) = applied.first_row::<(bool, Option<i32>, Option<CqlDecimal>)>().unwrap();
+    assert!(!applied, "1.5 is 1.50");
+
+    // Nothing can be found; yet one is paged, and the other is not.
+    let restrictions = "FROM k.d WHERE p IN (1, 2) AND c < 0 AND c >= 1 ORDER BY c ASC";
+    let told = session.query_iter(format!("SELECT max(c) {restrictions}"), &[]).await;
+    let told = told.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(told.contains("Cannot page queries with both ORDER BY and a IN restriction"), "{told:?}");
+    session.query_iter(format!("SELECT c {restrictions}"), &[]).await.expect("it is not paged");
 }
