@@ -231,9 +231,10 @@ fn relation(cursor: &mut Cursor<'_>) -> Result<Relation, ServerError> {
         if cursor.keyword("in") {
             let values = in_values(cursor)?;
             if let InValues::Terms(terms) = &values {
-                // Either all are tuples or all are markers.
+                // Either all are tuples, which no call is, or all are markers.
                 let is_marker = |term: &Term| matches!(term, Term::Marker(_));
-                if terms.iter().any(is_marker) && !terms.iter().all(is_marker) {
+                let is_call = |term: &Term| matches!(term, Term::Call(..));
+                if terms.iter().any(is_marker) && !terms.iter().all(is_marker) || terms.iter().any(is_call) {
                     return Err(cursor.mismatch("'('"));
                 }
             }

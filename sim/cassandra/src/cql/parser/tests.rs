@@ -41,6 +41,13 @@ fn a_text_that_is_no_cql_is_refused_in_the_words_of_cassandra() {
 }
 
 #[test]
+fn a_call_is_no_tuple_of_a_list() {
+    assert!(parse("DELETE FROM t WHERE (a, b) IN ((1, 2), (3, 4))").is_ok());
+    let message = syntax_error("DELETE FROM t WHERE (a, b) IN ((1, 2), c (3, 4))");
+    assert!(message.ends_with("expecting '('"), "{message}");
+}
+
+#[test]
 fn names_are_lower_case_unless_they_are_quoted() {
     let Statement::Select(select) = parse("select A, \"B\", \"c\"\"d\" FROM Ks.\"T\"").unwrap().statement
     else {
