@@ -137,6 +137,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
             if batch.next_offset == position {
                 break;
             }
+            // The rest of its rows, which are written beside the reads that follow.
             batch.hand_on(Rows::new()).await;
             // Counts that wait for their acknowledgement fill the memory: wait with them.
             while !lock(&shared.counts).make_room() {

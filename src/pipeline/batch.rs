@@ -80,13 +80,12 @@ impl<'a> OpenBatch<'a> {
         }
     }
 
-    /// Hands on what is left, and the counts.
+    /// Hands on the counts, after all rows.
     pub(super) async fn close(mut self, counts: Vec<(WindowKey, Count)>) {
-        self.hand_on(Rows::new()).await;
         self.send(Part::Counts(counts)).await;
     }
 
-    /// As above of writers that are gone.
+    /// Hands a part on, and the batch with its first one. Of writers that are gone, see `has_room`.
     async fn send(&mut self, part: Part) {
         if self.parts.is_none() {
             let (sender, parts) = mpsc::channel(1);
