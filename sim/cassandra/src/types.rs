@@ -56,6 +56,22 @@ pub enum DataType {
 }
 
 impl DataType {
+    /// Whether what has another type may stand where this one is wanted: any value of that type is one of this
+    /// (`AbstractType.isValueCompatibleWith`).
+    pub fn takes(&self, other: &DataType) -> bool {
+        self == other
+            || matches!(
+                (self, other),
+                (Self::Blob, _)
+                    | (Self::Text, Self::Ascii)
+                    | (Self::Uuid, Self::TimeUuid)
+                    | (Self::VarInt, Self::Int | Self::BigInt | Self::Timestamp)
+                    | (Self::BigInt, Self::Timestamp)
+                    | (Self::Timestamp | Self::Time, Self::BigInt)
+                    | (Self::Date, Self::Int)
+            )
+    }
+
     /// The order of two serialized values of this type, as Cassandra's `AbstractType.compare`. Empty values come
     /// first. Bytes that are no value of the type are compared as bytes.
     pub fn compare(&self, left: &[u8], right: &[u8]) -> Ordering {

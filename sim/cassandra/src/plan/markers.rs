@@ -26,6 +26,11 @@ impl Markers {
         self.table = Some(table);
     }
 
+    /// The table of the statement that they belong to.
+    pub(super) fn table(&self) -> Option<&Arc<Table>> {
+        self.table.as_ref()
+    }
+
     /// A marker stands for `name`, unless it has a name of its own, and has this type.
     pub fn set(&mut self, marker: usize, name: &str, data_type: &DataType) {
         let Some(place) = self.found.get_mut(marker) else { return };

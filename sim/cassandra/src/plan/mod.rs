@@ -7,6 +7,7 @@ mod aggregate;
 mod catalog;
 mod condition;
 pub mod definition;
+mod early;
 mod function;
 mod markers;
 mod modification;

@@ -4,10 +4,11 @@ use std::cmp::Ordering;
 
 use bytes::Bytes;
 
+use super::early::only_static;
 use super::restriction::{
     Filter, Keys, Restrictions, SharedTable, Usage, filtering_needed, marked_key, validate_keys,
 };
-use super::selector::{Collector, Selection, is_checked_late, key_columns, known_columns};
+use super::selector::{Collector, Selection, key_columns};
 use super::term::{Context, Receiver, Term};
 use super::{Markers, RowView, column};
 use crate::cql::ast;
@@ -56,20 +57,13 @@ impl SelectPlan {
         if !select.group_by.is_empty() {
             return Err(ServerError::invalid("GROUP BY is not simulated"));
         }
-        let mut columns = Vec::new();
-        for (selector, _) in &select.selectors {
-            columns.extend(known_columns(selector, &table)?);
-        }
-        let of_rows = |kind| !matches!(kind, ColumnKind::PartitionKey(_) | ColumnKind::Static);
-        let only_static = columns.iter().any(|column| column.kind == ColumnKind::Static)
-            && !columns.iter().any(|column| of_rows(column.kind));
-        let selection = Selection::new(&select.selectors, &table, markers);
-        if selection.is_err() && !select.selectors.iter().any(|(it, _)| is_checked_late(it, &table)) {
-            selection.as_ref().map_err(Clone::clone)?;
+        let only_static = only_static(&select.selectors, &table, markers)?;
+        for (name, _) in &select.order_by {
+            column(&table, name)?;
         }
         let usage = Usage::Select { only_static, allow_filtering: select.allow_filtering };
         let restrictions = Restrictions::new(&select.relations, &table, usage, markers)?;
-        let selection = selection?;
+        let selection = Selection::new(&select.selectors, &table, markers)?;
         if select.distinct {
             distinct(&select, &selection, &restrictions, &table)?;
         }
@@ -296,9 +290,6 @@ fn ordering(
 ) -> Result<(bool, Vec<usize>), ServerError> {
     if order_by.is_empty() {
         return Ok((false, Vec::new()));
-    }
-    for (name, _) in order_by {
-        column(table, name)?;
     }
     if !matches!(restrictions.keys, Keys::Columns(_)) {
         return Err(ServerError::invalid(

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::aggregate::{Aggregate, State};
 use super::function::{Function, can_cast};
-use super::term::{Context, Receiver, Term, data_type_of, shown};
+use super::term::{Context, Receiver, Term, check_argument, data_type_of, shown};
 use super::{Markers, column};
 use crate::cql::{ast, type_name};
 use crate::protocol::{BoundValue, ColumnSpec, ServerError};
@@ -255,6 +255,7 @@ impl Selection {
         let mut names = Vec::new();
         for (argument, data_type) in arguments.iter().zip(wanted) {
             if let ast::Selector::Term(term) = argument {
+                check_argument(name, names.len(), term, &data_type)?;
                 let receiver_name = format!("arg(system.{name})");
                 let receiver = Receiver { name: &receiver_name, data_type: &data_type };
                 names.push(shown(term));
@@ -262,7 +263,7 @@ impl Selection {
                 continue;
             }
             let (selector, argument_name) = self.prepare(argument, table, markers)?;
-            if selector.data_type() != data_type {
+            if !data_type.takes(&selector.data_type()) {
                 return Err(ServerError::invalid(format!(
                     "Type error: {argument_name} cannot be passed as argument {} of function system.{name} of type {}",
                     names.len(),
@@ -451,45 +452,6 @@ impl<'a> Collector<'a> {
             });
         }
         Ok(vec![row])
-    }
-}
-
-/// The columns that a selector looks at.
-///
-/// # Errors
-/// If the table has no such column.
-pub(super) fn known_columns<'a>(
-    selector: &ast::Selector,
-    table: &'a Table,
-) -> Result<Vec<&'a Column>, ServerError> {
-    match selector {
-        ast::Selector::Column(name)
-        | ast::Selector::WriteTime(name)
-        | ast::Selector::MaxWriteTime(name)
-        | ast::Selector::Ttl(name) => column(table, name).map(|column| vec![column]),
-        ast::Selector::Call(_, arguments) => {
-            let columns = arguments.iter().map(|argument| known_columns(argument, table));
-            Ok(columns.collect::<Result<Vec<_>, _>>()?.concat())
-        }
-        ast::Selector::Cast(inner, _) => known_columns(inner, table),
-        ast::Selector::CountRows | ast::Selector::Term(_) | ast::Selector::Other(_) => Ok(Vec::new()),
-    }
-}
-
-/// Whether what is wrong with a selector alone is told after what is wrong with WHERE: Cassandra looks functions up
-/// before (`Selectable.Raw.prepare`), and what they are given after (`Selectable.newSelectorFactory`).
-pub(super) fn is_checked_late(selector: &ast::Selector, table: &Table) -> bool {
-    match selector {
-        ast::Selector::WriteTime(name) | ast::Selector::MaxWriteTime(name) | ast::Selector::Ttl(name) => {
-            let kind = table.columns.get(name.as_str()).map(|column| column.kind);
-            matches!(kind, Some(ColumnKind::PartitionKey(_) | ColumnKind::Clustering(..)))
-        }
-        ast::Selector::Term(_) => true,
-        ast::Selector::Call(_, arguments) => {
-            arguments.iter().any(|argument| is_checked_late(argument, table))
-        }
-        ast::Selector::Cast(inner, _) => is_checked_late(inner, table),
-        ast::Selector::Column(_) | ast::Selector::CountRows | ast::Selector::Other(_) => false,
     }
 }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::Markers;
+use super::aggregate::Aggregate;
 use super::function::Function;
 use crate::cql::ast;
 use crate::cql::value::{collection, components, elements, fits, parse, validate};
@@ -65,7 +66,9 @@ fn could_be(term: &ast::Term, data_type: &DataType) -> bool {
             entries.iter().all(|entry| could_be(&entry.0, key) && could_be(&entry.1, value))
         }
         (ast::Term::List(_) | ast::Term::Set(_) | ast::Term::Map(_), _) => false,
-        // Functions, casts and markers have their own say.
+        // That there is no such function is told better elsewhere.
+        (ast::Term::Call(name, _), _) => returned_by(name).is_none_or(|returned| data_type.takes(&returned)),
+        // Casts and markers have their own say.
         _ => true,
     }
 }
@@ -213,18 +216,7 @@ impl Term {
                 }
                 Term::new(inner, receiver, markers)
             }
-            ast::Term::Call(name, arguments) => {
-                let (function, arguments) = call(name, arguments, Some(receiver), markers)?;
-                if function.returns() != *receiver.data_type {
-                    return Err(ServerError::invalid(format!(
-                        "Type error: cannot assign result of function system.{name} (type {}) to {} (type {})",
-                        type_name(&function.returns()),
-                        receiver.name,
-                        shown_type(receiver.data_type)
-                    )));
-                }
-                Ok(Term::Call(function, arguments))
-            }
+            ast::Term::Call(name, arguments) => call(name, arguments, receiver, markers),
         }
     }
 
@@ -337,27 +329,33 @@ fn in_order(data_type: &DataType, bytes: &Bytes) -> Bytes {
     }
 }
 
-/// The function of this name for these arguments, and the arguments in its types. Of `token` the types are those
-/// of the partition key, which the receiver does not tell: see [`Function::token`].
+/// A call of the function of this name (`FunctionCall.Raw.prepare`).
 fn call(
     name: &str,
     arguments: &[ast::Term],
-    receiver: Option<Receiver<'_>>,
+    receiver: Receiver<'_>,
     markers: &mut Markers,
-) -> Result<(Function, Vec<Term>), ServerError> {
+) -> Result<Term, ServerError> {
     let types: Vec<Option<DataType>> = arguments
         .iter()
         .map(|argument| match argument {
             ast::Term::Cast(to, _) => data_type_of(to),
-            ast::Term::Call(inner, _) => Function::named(inner, &[]).map(|function| function.returns()),
+            ast::Term::Call(inner, _) => returned_by(inner),
             _ => None,
         })
         .collect();
-    let Some(function) = Function::named(name, &types) else {
-        return Err(ServerError::invalid(match receiver {
-            Some(receiver) => format!("Unknown function '{name}' called for {}", receiver.name),
-            None => format!("Unknown function '{name}'"),
-        }));
+    let function = match (name, markers.table()) {
+        ("token", Some(table)) => Some(Function::token(&table.partition_key)),
+        _ => Function::named(name, &types),
+    };
+    let Some(function) = function else {
+        let Some(aggregate) = Aggregate::named(name) else {
+            return Err(ServerError::invalid(format!("Unknown function {name} called")));
+        };
+        if let (Aggregate::Count, [argument]) = (aggregate, arguments) {
+            check_argument(name, 0, argument, &DataType::Blob)?;
+        }
+        return Err(ServerError::invalid("Aggregation function are not supported in the where clause"));
     };
     let wanted = function.arguments();
     if wanted.len() != arguments.len() {
@@ -367,31 +365,47 @@ fn call(
             arguments.len()
         )));
     }
+    for (at, (argument, data_type)) in arguments.iter().zip(&wanted).enumerate() {
+        check_argument(name, at, argument, data_type)?;
+    }
+    if !receiver.data_type.takes(&function.returns()) {
+        return Err(ServerError::invalid(format!(
+            "Type error: cannot assign result of function system.{name} (type {}) to {} (type {})",
+            type_name(&function.returns()),
+            receiver.name,
+            shown_type(receiver.data_type)
+        )));
+    }
     let terms = arguments.iter().zip(&wanted).enumerate().map(|(at, (argument, data_type))| {
         let name = format!("arg{at}(system.{name})");
         Term::new(argument, Receiver { name: &name, data_type }, markers)
     });
-    Ok((function, terms.collect::<Result<_, _>>()?))
+    Ok(Term::Call(function, terms.collect::<Result<_, _>>()?))
 }
 
-/// `token(1, 2)` as a term: the token of a partition key of these types.
-pub(super) fn token_term(
-    types: &[DataType],
-    arguments: &[ast::Term],
-    markers: &mut Markers,
-) -> Result<Term, ServerError> {
-    if types.len() != arguments.len() {
-        return Err(ServerError::invalid(format!(
-            "Invalid number of arguments in call to function system.token: {} required but {} provided",
-            types.len(),
-            arguments.len()
-        )));
+/// The type of what a function returns, if there is one of this name. It depends on nothing else.
+fn returned_by(name: &str) -> Option<DataType> {
+    match name {
+        "token" => Some(DataType::BigInt),
+        name => Function::named(name, &[]).map(|function| function.returns()),
     }
-    let terms = arguments.iter().zip(types).enumerate().map(|(at, (argument, data_type))| {
-        let name = format!("arg{at}(system.token)");
-        Term::new(argument, Receiver { name: &name, data_type }, markers)
-    });
-    Ok(Term::Call(Function::token(types), terms.collect::<Result<_, _>>()?))
+}
+
+/// Checks the shape of an argument of a function.
+pub(super) fn check_argument(
+    function: &str,
+    at: usize,
+    term: &ast::Term,
+    data_type: &DataType,
+) -> Result<(), ServerError> {
+    if could_be(term, data_type) {
+        return Ok(());
+    }
+    Err(ServerError::invalid(format!(
+        "Type error: {} cannot be passed as argument {at} of function system.{function} of type {}",
+        shown(term),
+        type_name(data_type)
+    )))
 }
 
 /// A term as it was written, for messages.

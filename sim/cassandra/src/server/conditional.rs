@@ -87,6 +87,11 @@ impl<C: Coordinator> Inner<C> {
                 return Err(RequestError::Server(reason.to_owned()).into());
             }
             let writes = statement.plan.bind(&statement.context)?;
+            if writes.is_empty() {
+                // Another one: `token(...)` left none of the keys, and the first of them is asked for.
+                let reason = "java.lang.IndexOutOfBoundsException: Index 0 out of bounds for length 0";
+                return Err(RequestError::Server(reason.to_owned()).into());
+            }
             let key = parts.first().map(|first: &Part| &first.write.key);
             if key.is_some_and(|key| writes.iter().any(|write| write.key != *key)) {
                 return Err(ServerError::invalid("Batch with conditions cannot span multiple partitions"));

@@ -30,13 +30,21 @@ impl From<Response> for Answer {
 }
 
 /// Values in the order of the markers.
-fn by_position(markers: &[ColumnSpec], parameters: &QueryParameters) -> Result<Vec<BoundValue>, ServerError> {
+fn by_position(
+    markers: &[ColumnSpec],
+    parameters: &QueryParameters,
+    is_prepared: bool,
+) -> Result<Vec<BoundValue>, ServerError> {
     let amount = || {
-        ServerError::invalid(format!(
-            "there were {} markers(?) in CQL but {} bound variables",
-            markers.len(),
-            parameters.values.len()
-        ))
+        // Two words for one mistake (`QueryProcessor.process`, `processPrepared`).
+        ServerError::invalid(match is_prepared {
+            true => format!(
+                "there were {} markers(?) in CQL but {} bound variables",
+                markers.len(),
+                parameters.values.len()
+            ),
+            false => "Invalid amount of bind variables".to_owned(),
+        })
     };
     let Some(names) = &parameters.names else {
         if parameters.values.len() != markers.len() {
@@ -59,7 +67,8 @@ impl<C: Coordinator> Inner<C> {
         match request {
             Request::Query(query, parameters) => {
                 let (planned, schema) = self.plan(&query, keyspace.as_deref())?;
-                self.run(session, &planned, &schema, &parameters).await
+                let values = by_position(&planned.markers, &parameters, false)?;
+                self.run(session, &planned, &schema, &parameters, &values).await
             }
             Request::Prepare(query) => {
                 let (id, statement) = self.prepare(&query, keyspace.as_deref())?;
@@ -68,7 +77,8 @@ impl<C: Coordinator> Inner<C> {
             Request::Execute(id, parameters) => {
                 let statement = self.find_prepared(&id)?;
                 let schema = self.coordinator.schema();
-                self.run(session, &statement.planned, &schema, &parameters).await
+                let values = by_position(&statement.planned.markers, &parameters, true)?;
+                self.run(session, &statement.planned, &schema, &parameters, &values).await
             }
             Request::Batch(batch) => self.protocol_batch(keyspace.as_deref(), batch).await,
             Request::Startup(_) | Request::Options | Request::Register(_) | Request::AuthResponse(_) => {
@@ -83,10 +93,10 @@ impl<C: Coordinator> Inner<C> {
         planned: &Planned,
         schema: &Schema,
         parameters: &QueryParameters,
+        values: &[BoundValue],
     ) -> Result<Answer, ServerError> {
-        let values = by_position(&planned.markers, parameters)?;
         let unique = || self.coordinator.unique();
-        let context = Context { values: &values, micros: self.coordinator.timestamp(), unique: &unique };
+        let context = Context { values, micros: self.coordinator.timestamp(), unique: &unique };
         match &planned.plan {
             Plan::Select(select) => self.select(select, schema, &context, parameters).await,
             Plan::Modification(statement) => {

@@ -22,6 +22,7 @@ fn code(error: &DbError) -> &'static str {
         DbError::AlreadyExists { .. } => "exists",
         DbError::Unauthorized => "unauthorized",
         DbError::ConfigError => "configuration",
+        DbError::ServerError => "server",
         _ => "other",
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::{Bound, Keys, Prefix, Restrictions, TokenBound, Values};
+use crate::coordinator::RequestError;
 use crate::cql::value::{components, elements, whole};
 use crate::plan::term::{Context, Term};
 use crate::protocol::{BoundValue, ServerError};
@@ -35,13 +36,16 @@ impl Restrictions {
         match &self.keys {
             Keys::All => Ok(vec![PartitionRange::Tokens { after: Token::MIN, up_to: Token(i64::MAX) }]),
             Keys::Tokens(lower, upper) => {
+                let of_bound =
+                    |bound| token_of(bound, context, || ServerError::invalid("Invalid null token value"));
+                let (lower, upper) = (of_bound(lower)?, of_bound(upper)?);
                 // Ranges here begin after their first token.
-                let after = match token_of(lower, context)? {
+                let after = match lower {
                     Some((token, true)) => token.saturating_sub(1),
                     Some((token, false)) => token,
                     None => i64::MIN,
                 };
-                let up_to = match token_of(upper, context)? {
+                let up_to = match upper {
                     // The smallest token as an upper bound means the end of the ring.
                     Some((i64::MIN, _)) | None => i64::MAX,
                     Some((token, true)) => token,
@@ -61,7 +65,15 @@ impl Restrictions {
                 let mut keys: Vec<_> =
                     keys.into_iter().map(|values| DecoratedKey::of_components(&values)).collect();
                 if let Some((lower, upper)) = &self.within {
-                    let (lower, upper) = (token_of(lower, context)?, token_of(upper, context)?);
+                    // An accident of Cassandra's (`TokenFilter.toRangeSet`), which takes null for bytes.
+                    let null = || {
+                        accident(
+                            "NullPointerException: Cannot invoke \"java.nio.ByteBuffer.position()\" because \"bytes\" is \
+                             null",
+                        )
+                    };
+                    let of_bound = |bound| token_of(bound, context, null);
+                    let (lower, upper) = (of_bound(lower)?, of_bound(upper)?);
                     keys.retain(|key| is_within(key.token(), lower, upper));
                 }
                 Ok(keys.into_iter().map(PartitionRange::Key).collect())
@@ -168,13 +180,24 @@ impl Restrictions {
     }
 }
 
-/// A bound of tokens, and whether it belongs to what it bounds.
-fn token_of(bound: &TokenBound, context: &Context<'_>) -> Result<Option<(i64, bool)>, ServerError> {
+/// A bound of tokens, and whether it belongs to what it bounds; `null` is said of null.
+fn token_of(
+    bound: &TokenBound,
+    context: &Context<'_>,
+    null: impl Fn() -> ServerError,
+) -> Result<Option<(i64, bool)>, ServerError> {
     let Some((term, inclusive)) = bound else { return Ok(None) };
-    let bytes = not_null(term, "partition key token", context)?;
-    let number = whole(&bytes)
-        .ok_or_else(|| ServerError::invalid("Invalid null value in condition for the partition key token"))?;
-    Ok(Some((number, *inclusive)))
+    match term.bind(context)? {
+        BoundValue::Value(bytes) => Ok(Some((whole(&bytes).ok_or_else(null)?, *inclusive))),
+        BoundValue::Null => Err(null()),
+        // No bytes are then taken for a number.
+        BoundValue::Unset => Err(accident("IndexOutOfBoundsException")),
+    }
+}
+
+/// An exception of Cassandra's own that is no error of the protocol.
+fn accident(exception: &str) -> ServerError {
+    RequestError::Server(format!("java.lang.{exception}")).into()
 }
 
 /// Whether a token lies between two bounds. Where the lower is above the upper, they go around the ring

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::filter::Test;
 use super::{Bound, TokenBound, Values, joined};
 use crate::cql::ast::{self, InValues, Operator, Relation};
-use crate::plan::term::{Receiver, Term, shown, token_term};
+use crate::plan::term::{Receiver, Term, shown};
 use crate::plan::{Markers, column};
 use crate::protocol::ServerError;
 use crate::schema::{Column, ColumnKind, Table};
@@ -362,11 +362,6 @@ fn token_bound(
             operator.sign(),
             shown(term)
         )));
-    }
-    if let ast::Term::Call(name, arguments) = term
-        && name == "token"
-    {
-        return token_term(&table.partition_key, arguments, markers);
     }
     let receiver = Receiver { name: "partition key token", data_type: &DataType::BigInt };
     Term::new(term, receiver, markers)
