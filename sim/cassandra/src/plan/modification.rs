@@ -341,14 +341,15 @@ impl ModificationPlan {
         &self.table
     }
 
-    /// Whether it, or its conditions, are about static columns, and about columns of rows: the others are not read
-    /// for a condition, and not shown (`CQL3CasRequest.columnsToRead`).
-    pub fn touches(&self) -> (bool, bool) {
-        let columns = self.sets.iter().map(|(column, _)| column).chain(&self.deletes);
-        let has_static = columns.clone().any(|column| column.kind == ColumnKind::Static);
-        let of_conditions = self.conditions.columns().unwrap_or_default();
-        let statics = has_static || of_conditions.iter().any(|column| column.kind == ColumnKind::Static);
-        (statics, !self.only_static)
+    /// Whether it writes static columns.
+    pub fn writes_statics(&self) -> bool {
+        let mut columns = self.sets.iter().map(|(column, _)| column).chain(&self.deletes);
+        columns.any(|column| column.kind == ColumnKind::Static)
+    }
+
+    /// Whether it names rows, and not only a partition.
+    pub fn is_of_rows(&self) -> bool {
+        self.table.clustering.components().is_empty() || self.restrictions.has_clustering
     }
 
     /// What it depends on.
@@ -380,14 +381,28 @@ impl ModificationPlan {
         marked_key(&self.restrictions.keys)
     }
 
-    /// What it writes, for these values of markers: an element for each partition.
+    /// The keys of the partitions that it writes to, for these values of markers.
+    ///
+    /// # Errors
+    /// If they are no keys.
+    pub fn bind_keys(&self, context: &Context<'_>) -> Result<Vec<DecoratedKey>, ServerError> {
+        let ranges = self.restrictions.bind_keys(&self.table, context)?;
+        validate_keys(&ranges)?;
+        let keys = ranges.into_iter().filter_map(|range| match range {
+            PartitionRange::Key(key) => Some(key),
+            PartitionRange::Tokens { .. } => None,
+        });
+        Ok(keys.collect())
+    }
+
+    /// What it writes to these partitions, for these values of markers: an element for each.
     ///
     /// # Errors
     /// If a value is none that may stand where it does.
-    pub fn bind(&self, context: &Context<'_>) -> Result<Vec<RowWrite>, ServerError> {
+    pub fn bind(&self, keys: Vec<DecoratedKey>, context: &Context<'_>) -> Result<Vec<RowWrite>, ServerError> {
+        let rows = self.restrictions.bind_rows(&self.table, context)?;
         let timestamp = bind_timestamp(self.timestamp.as_ref(), context)?;
         let ttl = self.bind_ttl(context)?;
-        let rows = self.restrictions.bind_rows(&self.table, context)?;
         let clustering = self.table.clustering.components().len();
         let target = if self.only_static {
             Target::Static
@@ -430,21 +445,16 @@ impl ModificationPlan {
         for column in &self.deletes {
             set(column, None);
         }
-        let keys = self.restrictions.bind_keys(&self.table, context)?;
-        validate_keys(&keys)?;
-        let writes = keys.into_iter().filter_map(|range| match range {
-            PartitionRange::Key(key) => Some(RowWrite {
-                table: SharedTable::clone(&self.table),
-                key,
-                target: target.clone(),
-                statics: statics.clone(),
-                regulars: regulars.clone(),
-                is_insert: self.kind == Kind::Insert,
-                is_deletion,
-                timestamp,
-                ttl,
-            }),
-            PartitionRange::Tokens { .. } => None,
+        let writes = keys.into_iter().map(|key| RowWrite {
+            table: SharedTable::clone(&self.table),
+            key,
+            target: target.clone(),
+            statics: statics.clone(),
+            regulars: regulars.clone(),
+            is_insert: self.kind == Kind::Insert,
+            is_deletion,
+            timestamp,
+            ttl,
         });
         Ok(writes.collect())
     }

@@ -48,8 +48,8 @@ pub(super) enum Term {
     Set(DataType, Vec<Term>),
     /// The entries of a map.
     Map(DataType, Vec<(Term, Term)>),
-    /// What a function returns.
-    Call(Function, Vec<Term>),
+    /// What a function of this name returns.
+    Call(Function, String, Vec<Term>),
     /// The component at this place of a tuple.
     Component(Box<Term>, usize, Vec<DataType>),
 }
@@ -270,16 +270,16 @@ impl Term {
                 }
                 other => other,
             },
-            Term::Call(function, arguments) => {
+            Term::Call(function, name, arguments) => {
                 let mut values = Vec::with_capacity(arguments.len());
                 for argument in arguments {
                     match argument.bind(context)? {
                         BoundValue::Value(bytes) => values.push(Some(bytes)),
                         BoundValue::Null => values.push(None),
                         BoundValue::Unset => {
-                            return Err(ServerError::invalid(
-                                "Invalid unset value for argument in call to function",
-                            ));
+                            return Err(ServerError::invalid(format!(
+                                "Invalid unset value for argument in call to function {name}"
+                            )));
                         }
                     }
                 }
@@ -380,7 +380,7 @@ fn call(
         let name = format!("arg{at}(system.{name})");
         Term::new(argument, Receiver { name: &name, data_type }, markers)
     });
-    Ok(Term::Call(function, terms.collect::<Result<_, _>>()?))
+    Ok(Term::Call(function, name.to_owned(), terms.collect::<Result<_, _>>()?))
 }
 
 /// The type of what a function returns, if there is one of this name. It depends on nothing else.

@@ -42,9 +42,12 @@ impl<C: Coordinator> Inner<C> {
             timestamp: timestamp.unwrap_or_else(|| self.coordinator.timestamp()),
             now: self.coordinator.now(),
         };
+        // What is wrong with any key is told first (`BatchStatement.getMutations`).
+        let keys = statements.iter().map(|statement| statement.plan.bind_keys(&statement.context));
+        let keys = keys.collect::<Result<Vec<_>, _>>()?;
         let mut mutations = Vec::new();
-        for statement in &statements {
-            let writes = statement.plan.bind(&statement.context)?;
+        for (statement, keys) in statements.iter().zip(keys) {
+            let writes = statement.plan.bind(keys, &statement.context)?;
             let updates = writes.iter().map(|write| write.mutation(stamp));
             // Nothing is written where every value was left unset.
             mutations.extend(updates.filter(|it| it.updates.values().any(|update| !update.is_empty())));

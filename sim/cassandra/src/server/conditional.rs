@@ -79,21 +79,21 @@ impl<C: Coordinator> Inner<C> {
         {
             return Err(ServerError::invalid("Batch with conditions cannot span multiple tables"));
         }
+        let mut partition_key = None;
         for statement in &statements {
+            let keys = statement.plan.bind_keys(&statement.context)?;
             if statement.plan.has_key_in() {
                 // An accident of Cassandra's: IllegalArgumentException is no error of the protocol.
                 let reason = "java.lang.IllegalArgumentException: Batch with conditions cannot span multiple partitions \
                               (you cannot use IN on the partition key)";
                 return Err(RequestError::Server(reason.to_owned()).into());
             }
-            let writes = statement.plan.bind(&statement.context)?;
-            if writes.is_empty() {
+            let Some(key) = keys.first() else {
                 // Another one: `token(...)` left none of the keys, and the first of them is asked for.
                 let reason = "java.lang.IndexOutOfBoundsException: Index 0 out of bounds for length 0";
                 return Err(RequestError::Server(reason.to_owned()).into());
-            }
-            let key = parts.first().map(|first: &Part| &first.write.key);
-            if key.is_some_and(|key| writes.iter().any(|write| write.key != *key)) {
+            };
+            if partition_key.get_or_insert_with(|| key.clone()) != key {
                 return Err(ServerError::invalid("Batch with conditions cannot span multiple partitions"));
             }
             if statement.plan.has_clustering_in() {
@@ -102,6 +102,7 @@ impl<C: Coordinator> Inner<C> {
                     if statement.plan.is_deletion() { "deletions" } else { "updates" }
                 )));
             }
+            let writes = statement.plan.bind(keys, &statement.context)?;
             let conditions = statement.plan.bind_conditions(&statement.context)?;
             parts.extend(writes.into_iter().map(|write| Part { write, conditions: conditions.clone() }));
         }
@@ -121,13 +122,19 @@ impl<C: Coordinator> Inner<C> {
         if !is_any_row {
             read.rows = ClusteringFilter::Names(rows);
         }
-        let (statics, regulars) = statements.iter().fold((false, false), |(statics, regulars), statement| {
-            let touches = statement.plan.touches();
-            (statics || touches.0, regulars || touches.1)
-        });
+        // Which columns are read, and shown if there is any of them (`CQL3CasRequest.columnsToRead`): those of conditions,
+        // all static ones if a conditional statement writes one, all others if any statement at all names rows.
+        let regulars = statements.iter().any(|statement| statement.plan.is_of_rows());
+        let statics = statements
+            .iter()
+            .any(|statement| statement.plan.conditions().is_conditional() && statement.plan.writes_statics());
+        let tested: Vec<&Column> = statements
+            .iter()
+            .flat_map(|statement| statement.plan.conditions().columns().unwrap_or_default())
+            .collect();
         let is_read = |column: &&Column| match column.kind {
-            ColumnKind::Static => statics,
-            ColumnKind::Regular => regulars,
+            ColumnKind::Static => statics || tested.contains(column),
+            ColumnKind::Regular => regulars || tested.contains(column),
             ColumnKind::PartitionKey(_) | ColumnKind::Clustering(..) => false,
         };
         let names = table.columns.values().filter(is_read).map(|column| column.name.clone());

@@ -138,6 +138,7 @@ async fn compare(
         if found.is_left_out() && may_be_left_out {
             // From here on the tables may differ.
             counts.left_out.set(counts.left_out.get() + 1);
+            println!("not simulated: {step:?}\n    simulation: {found:?}");
             return Ok(());
         }
         let before: String = steps[..at].iter().map(|step| format!("\n  {step:?}")).collect();

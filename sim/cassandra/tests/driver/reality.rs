@@ -1,7 +1,7 @@
 //! Statements and what Cassandra 5.0.5 said to each, held against the simulation.
 
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
-use scylla::value::CqlDecimal;
+use scylla::value::{CqlDecimal, CqlValue, MaybeUnset};
 
 use crate::nodes::Nodes;
 
@@ -50,6 +50,34 @@ async fn statements_are_accepted_and_refused_as_by_cassandra_in_the_same_words()
     }
     assert!(count > 150, "only {count} statements");
     assert!(different.is_empty(), "{} of {count} differ:\n{}", different.len(), different.join("\n"));
+}
+
+/// Beside a whole key they are accidents of Cassandra 5.0.5, which tell them as errors of the server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_is_null_or_unset_is_refused() {
+    let nodes = Nodes::start(1).await;
+    let session = nodes.session().await;
+    session.query_unpaged("CREATE TABLE k.t (p int PRIMARY KEY, r int)", &[]).await.expect("a table");
+    let null = "server java.lang.NullPointerException: Cannot invoke \"java.nio.ByteBuffer.position()\" because \"bytes\" \
+                is null";
+    let unset = "server java.lang.IndexOutOfBoundsException";
+    for (relations, value, expected) in [
+        ("token(p) > ?", MaybeUnset::Set(None), "invalid Invalid null token value"),
+        ("token(p) > ?", MaybeUnset::Unset, unset),
+        ("p = 1 AND token(p) > ?", MaybeUnset::Set(None), null),
+        ("p = 1 AND token(p) < ?", MaybeUnset::Unset, unset),
+        (
+            "p = 1 AND token(p) = token(?)",
+            MaybeUnset::Unset,
+            "invalid Invalid unset value for argument in call to function token",
+        ),
+    ] {
+        let text = format!("SELECT * FROM k.t WHERE {relations}");
+        let prepared = session.prepare(text.as_str()).await.expect(&text);
+        let values: Vec<MaybeUnset<Option<CqlValue>>> = vec![value];
+        let found = session.execute_unpaged(&prepared, values).await.expect_err(&text);
+        assert_eq!(told(&found), expected, "{text}");
+    }
 }
 
 /// Both seen of Cassandra 5.0.5 by random statements.

@@ -329,6 +329,41 @@ async fn a_condition_of_static_columns_shows_the_first_row_that_it_sees() {
     }
 }
 
+/// What Cassandra 5.0.5 answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn static_columns_are_looked_at_where_a_condition_or_its_statement_is_about_them() {
+    let nodes = Nodes::start(1).await;
+    let session = nodes.session().await;
+    let create = "CREATE TABLE k.t (a int, b int, s int static, z int static, v int, PRIMARY KEY (a, b))";
+    run(&session, create).await;
+    run(&session, "INSERT INTO k.t (a, s) VALUES (1, 7)").await;
+    run(&session, "INSERT INTO k.t (a, z) VALUES (2, 7)").await;
+    for (statement, expected) in [
+        ("UPDATE k.t SET v = 1 WHERE a = 2 AND b = 1 IF s = 5", "false"),
+        ("UPDATE k.t SET v = 1 WHERE a = 1 AND b = 1 IF s = 5", "false 7"),
+        ("UPDATE k.t SET v = 1 WHERE a = 1 AND b = 1 IF v = 5", "false"),
+        ("UPDATE k.t SET v = 1 WHERE a = 1 AND b = 1 IF EXISTS", "false"),
+        ("UPDATE k.t SET z = 1 WHERE a = 1 IF z = 5", "false null"),
+        ("UPDATE k.t SET s = 1, v = 1 WHERE a = 1 AND b = 1 IF EXISTS", "false 1 null 7 null null"),
+        (
+            "BEGIN BATCH UPDATE k.t SET v = 1 WHERE a = 1 AND b = 1 IF v = 5; UPDATE k.t SET s = 7 WHERE a = 1; \
+             APPLY BATCH",
+            "false",
+        ),
+        (
+            "BEGIN BATCH UPDATE k.t SET v = 1, z = 2 WHERE a = 1 AND b = 1 IF v = 5; \
+             UPDATE k.t SET s = 7 WHERE a = 1; APPLY BATCH",
+            "false 1 null null",
+        ),
+        (
+            "BEGIN BATCH DELETE FROM k.t WHERE a = 1; UPDATE k.t SET z = 1 WHERE a = 1 IF z = 5; APPLY BATCH",
+            "false 1 null null",
+        ),
+    ] {
+        assert_eq!(rows(&session, statement).await, [expected], "{statement}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_of_several_partitions_are_ordered_by_what_is_said_and_static_columns_come_first() {
     let nodes = Nodes::start(1).await;
