@@ -5,6 +5,8 @@
 //! proposed and committed. A condition that does not hold proposes nothing, so that its answer has a place in the
 //! order, too. If answers to a proposal stay away, nobody knows whether it will be finished: a `WriteTimeout` of type
 //! `Cas`. Once a majority has accepted, only the commit's visibility is open: its timeout is of type `Simple`.
+//! Whoever finishes another's proposal gives it his own ballot, and with it his own, later timestamp: it then
+//! shadows plain writes that came after the one who proposed it had given up (`Commit.newProposal`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +37,15 @@ struct Register<'a> {
     deadline: Instant,
 }
 
+/// What to make of a proposal that some accepted, and not a majority (`StorageProxy.proposePaxos`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Partial {
+    /// One's own: the client is told that nobody knows.
+    IsUnknown,
+    /// Another's: it may be tried again.
+    IsContended,
+}
+
 /// What became of a step.
 enum Step {
     Done,
@@ -56,22 +67,24 @@ impl Node {
             return Err(RequestError::IsBootstrapping);
         }
         let register = self.register(write.table, write.key.clone(), serial, consistency, true)?;
+        let read_at = match serial {
+            Consistency::LocalSerial => Consistency::LocalQuorum,
+            _ => Consistency::Quorum,
+        };
         let mut highest = Ballot::default();
         loop {
             let ballot = register.begin(highest).await?;
-            let read_at = match serial {
-                Consistency::LocalSerial => Consistency::LocalQuorum,
-                _ => Consistency::Quorum,
-            };
             let found = self.read_plainly(write.read.clone(), read_at).await?;
             let (mutation, outcome) = match (write.decide)(&found, ballot.timestamp)? {
-                Decision::Apply(mutation) => (Some(Arc::new(mutation)), ConditionalOutcome::Applied),
+                Decision::Apply(mutation) => {
+                    (Some(Arc::new(mutation.stamped(ballot.timestamp))), ConditionalOutcome::Applied)
+                }
                 Decision::Refuse => (None, ConditionalOutcome::Refused(found)),
             };
-            match register.propose(ballot, mutation.clone()).await? {
+            match register.propose(ballot, mutation.clone(), Partial::IsUnknown).await? {
                 Step::Done => {
                     if let Some(mutation) = mutation {
-                        register.commit(ballot, mutation, consistency).await?;
+                        register.commit(ballot, mutation, consistency, true).await?;
                     }
                     return Ok(outcome);
                 }
@@ -101,7 +114,7 @@ impl Node {
         let mut highest = Ballot::default();
         loop {
             let ballot = register.begin(highest).await?;
-            match register.propose(ballot, None).await? {
+            match register.propose(ballot, None, Partial::IsUnknown).await? {
                 Step::Done => return self.read_plainly(command, read_at).await,
                 Step::Contended(above) => {
                     highest = above;
@@ -126,43 +139,59 @@ impl Node {
 }
 
 impl Register<'_> {
-    /// The replicas that vote, and how many votes are needed.
+    /// The replicas that vote, and how many votes are needed: a majority of all, where a node that joins is one
+    /// besides the one whose place it takes, for it has none of that one's promises (`ReplicaPlans.forPaxos`).
     fn voters(&self) -> Result<(Vec<NodeId>, usize), RequestError> {
         let node = self.node;
         let ring = &node.cluster.ring;
         let quota = node.quota(&self.replication, self.serial);
-        let replicas = ring.replicas(&self.replication, self.key.token());
-        let alive: Vec<NodeId> = replicas
-            .into_iter()
-            .filter(|replica| node.is_alive(*replica) && quota.counts(ring, *replica))
-            .collect();
-        if alive.len() < quota.block_for {
-            return Err(RequestError::Unavailable {
-                consistency: self.serial,
-                required: quota.block_for,
-                alive: alive.len(),
-            });
+        let mut replicas = ring.replicas(&self.replication, self.key.token());
+        replicas.retain(|replica| quota.counts(ring, *replica));
+        let joining = replicas.iter().filter(|replica| node.is_joining(**replica)).count();
+        let participants = replicas.len() + joining;
+        let required = participants / 2 + 1;
+        replicas.retain(|replica| node.is_alive(*replica));
+        let alive = replicas.len();
+        let unavailable = |required| RequestError::Unavailable { consistency: self.serial, required, alive };
+        if alive < required {
+            return Err(unavailable(required));
         }
-        Ok((alive, quota.block_for))
+        if joining > 1 {
+            return Err(unavailable(participants + 1));
+        }
+        Ok((replicas, required))
     }
 
     fn timeout(&self, received: usize, block_for: usize) -> RequestError {
         let received = received.min(block_for.saturating_sub(1));
         if self.is_write {
-            let write_type = WriteType::Cas;
-            RequestError::WriteTimeout { consistency: self.serial, received, block_for, write_type }
+            self.unknown(received, block_for)
         } else {
-            let data_present = false;
+            // `StorageProxy.legacyReadWithPaxos`: whatever had come.
+            let block_for = self.node.quota(&self.replication, self.serial).block_for;
+            let (received, data_present) = (0, false);
             RequestError::ReadTimeout { consistency: self.serial, received, block_for, data_present }
         }
     }
 
+    /// That nobody knows, which even a read is told in these words: `CasWriteUnknownResultException`, for protocol
+    /// v4 a timeout (`ErrorMessage.getBackwardsCompatibleException`).
+    fn unknown(&self, received: usize, block_for: usize) -> RequestError {
+        let write_type = WriteType::Cas;
+        RequestError::WriteTimeout { consistency: self.serial, received, block_for, write_type }
+    }
+
+    /// Nobody tries for longer than the contention timeout.
+    fn check_time(&self) -> Result<(), RequestError> {
+        if Instant::now() < self.deadline {
+            return Ok(());
+        }
+        Err(self.timeout(0, self.node.quota(&self.replication, self.serial).block_for))
+    }
+
     /// Waits a little for others to finish.
     async fn back_off(&self) -> Result<(), RequestError> {
-        if Instant::now() >= self.deadline {
-            let quota = self.node.quota(&self.replication, self.serial);
-            return Err(self.timeout(0, quota.block_for));
-        }
+        self.check_time()?;
         sleep(Duration::from_micros(self.node.cluster.random() % 100_000)).await;
         Ok(())
     }
@@ -172,9 +201,10 @@ impl Register<'_> {
         Ballot { timestamp, tie_breaker: self.node.cluster.random() }
     }
 
-    /// Gets a ballot promised by a majority that has nothing unfinished (`beginAndRepairPaxos`).
+    /// Gets a ballot promised by a majority that has nothing unfinished (`StorageProxy.beginAndRepairPaxos`).
     async fn begin(&self, mut highest: Ballot) -> Result<Ballot, RequestError> {
         loop {
+            self.check_time()?;
             let ballot = self.ballot(highest);
             let (voters, needed) = self.voters()?;
             let request = Request::Prepare { table: self.table, key: self.key.clone(), ballot };
@@ -199,35 +229,54 @@ impl Register<'_> {
                 continue;
             }
             let newest_commit = committed.as_ref().map(|(ballot, _)| *ballot);
-            if let Some((unfinished, mutation)) = accepted
+            // Of a condition that did not hold there is nothing to finish.
+            if let Some((unfinished, Some(mutation))) = accepted
                 && newest_commit.is_none_or(|commit| unfinished > commit)
             {
                 // An earlier request may have been told nothing; it is finished in its own place. Only then can
                 // this one have the next.
-                if let Step::Contended(above) = self.propose(ballot, mutation.clone()).await? {
-                    highest = above;
-                    self.back_off().await?;
-                    continue;
-                }
-                match mutation {
-                    Some(mutation) => self.commit(ballot, mutation, self.commit_at).await?,
-                    // Nothing was proposed, and nothing needs to be committed.
-                    None => return Ok(ballot),
+                let mutation = Arc::new(Mutation::clone(&mutation).stamped(ballot.timestamp));
+                match self.propose(ballot, Some(mutation.clone()), Partial::IsContended).await? {
+                    Step::Done => {
+                        let commit = self.commit(ballot, mutation, self.commit_at, false).await;
+                        commit.map_err(|error| self.of_another(error))?;
+                    }
+                    Step::Contended(above) => {
+                        highest = above;
+                        self.back_off().await?;
+                    }
                 }
                 continue;
             }
             if let Some((commit, Some(mutation))) = committed {
-                // The commit may not have reached a majority: the read that follows could miss it.
-                let behind: Vec<NodeId> = commits
-                    .into_iter()
-                    .filter(|(_, last)| *last < Some(commit))
-                    .map(|(voter, _)| voter)
-                    .collect();
+                // The commit may not have reached a majority: the read that follows could miss it. Nobody waits for
+                // it to arrive; a further round shows.
+                let behind = commits.iter().filter(|(_, last)| **last < Some(commit));
+                let behind: Vec<NodeId> = behind.map(|(voter, _)| *voter).collect();
                 if !behind.is_empty() {
-                    self.vote(&behind, behind.len(), self.commit_request(commit, mutation)).await?;
+                    for voter in behind {
+                        self.node.tell(voter, self.commit_request(commit, mutation.clone()));
+                    }
+                    continue;
                 }
             }
             return Ok(ballot);
+        }
+    }
+
+    /// What a client is told if another's proposal could not be finished: nothing that could be taken for news of
+    /// its own.
+    fn of_another(&self, error: RequestError) -> RequestError {
+        match error {
+            RequestError::WriteTimeout { consistency, received, block_for, .. } if self.is_write => {
+                RequestError::WriteTimeout { consistency, received, block_for, write_type: WriteType::Cas }
+            }
+            RequestError::WriteTimeout { received, block_for, .. } => self.timeout(received, block_for),
+            RequestError::WriteFailure { received, block_for, failures, .. } if !self.is_write => {
+                let (consistency, data_present) = (self.serial, false);
+                RequestError::ReadFailure { consistency, received, block_for, failures, data_present }
+            }
+            error => error,
         }
     }
 
@@ -256,10 +305,14 @@ impl Register<'_> {
         Ok(votes)
     }
 
-    async fn propose(&self, ballot: Ballot, mutation: Option<Arc<Mutation>>) -> Result<Step, RequestError> {
+    async fn propose(
+        &self,
+        ballot: Ballot,
+        mutation: Option<Arc<Mutation>>,
+        partial: Partial,
+    ) -> Result<Step, RequestError> {
         let (voters, needed) = self.voters()?;
-        let request =
-            Request::Propose { table: self.table, key: self.key.clone(), ballot, mutation: mutation.clone() };
+        let request = Request::Propose { table: self.table, key: self.key.clone(), ballot, mutation };
         let wait = self.node.options().write_timeout;
         let deadline = Instant::now() + wait;
         let mut call = self.node.call();
@@ -275,14 +328,12 @@ impl Register<'_> {
             }
             let no = accepted.len() - yes;
             // Where nobody accepted, the proposal is dead; where some did, another request may finish it.
-            if no > voters.len() - needed && yes == 0 && accepted.len() == voters.len() {
+            let is_lost = no > voters.len() - needed;
+            if is_lost && partial == Partial::IsContended {
                 return Ok(Step::Contended(highest));
             }
-            if no > voters.len() - needed && accepted.len() == voters.len() {
-                return match mutation {
-                    Some(_) => Err(self.timeout(yes, needed)),
-                    None => Ok(Step::Contended(highest)),
-                };
+            if is_lost && accepted.len() == voters.len() {
+                return if yes == 0 { Ok(Step::Contended(highest)) } else { Err(self.unknown(yes, needed)) };
             }
             match call.next(deadline).await {
                 Some((from, Response::Accepted { accepted: yes, highest: seen })) => {
@@ -304,8 +355,13 @@ impl Register<'_> {
         ballot: Ballot,
         mutation: Arc<Mutation>,
         consistency: Consistency,
+        hints_down: bool,
     ) -> Result<(), RequestError> {
-        let plan = self.node.plan_write(&self.replication, self.key.token(), consistency)?;
+        let mut plan = self.node.plan_write(&self.replication, self.key.token(), consistency)?;
+        if !hints_down {
+            // What is finished for another leaves no hints for those that are down (`StorageProxy.commitPaxos`).
+            plan.down.clear();
+        }
         let deadline = Instant::now() + self.node.options().write_timeout;
         let request = self.commit_request(ballot, mutation.clone());
         let write_type = WriteType::Simple;

@@ -152,7 +152,12 @@ impl<C: Coordinator> Inner<C> {
                     Err(ServerError::Request(error)) => return Err(error),
                     Err(other) => return Err(RequestError::Invalid(other.to_string())),
                 }
-                let mutation = part.write.mutation(Stamp { timestamp, now });
+                let mut mutation = part.write.mutation(Stamp { timestamp, now });
+                // Those of whole rows meet the other writes of their rows with the same timestamp, before the proposal
+                // makes them older; those around rows never do (`PartitionUpdate.Builder`).
+                for update in mutation.updates.values_mut() {
+                    update.stamp_deletions_around_rows(timestamp);
+                }
                 match &mut merged {
                     Some(merged) => merged.merge(mutation),
                     None => merged = Some(mutation),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{DecoratedKey, Partition};
+use super::{DecoratedKey, Partition, Timestamp};
 use crate::schema::TableId;
 
 /// Updates of one partition key, of one or more tables of one keyspace: one record in the commit log, and so atomic
@@ -47,6 +47,13 @@ impl Mutation {
             }
         }
         merged
+    }
+
+    /// The mutation as a conditional write proposes it (`Commit.newProposal`): everything has the ballot's timestamp,
+    /// deletions the one before.
+    pub(crate) fn stamped(mut self, timestamp: Timestamp) -> Self {
+        self.updates.values_mut().for_each(|update| update.stamp(timestamp));
+        self
     }
 
     /// An estimate of the bytes it takes.

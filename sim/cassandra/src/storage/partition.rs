@@ -135,6 +135,23 @@ impl Partition {
         }
     }
 
+    /// Gives everything one timestamp, and deletions the one before: they are older than what is written with them
+    /// (`PartitionUpdate.Builder.updateAllTimestamp`).
+    pub(crate) fn stamp(&mut self, timestamp: Timestamp) {
+        self.stamp_deletions_around_rows(timestamp);
+        for row in self.rows.values_mut().chain([&mut self.static_row]) {
+            row.stamp(timestamp);
+        }
+    }
+
+    /// The same for the deletions of the partition and of ranges only.
+    pub(crate) fn stamp_deletions_around_rows(&mut self, timestamp: Timestamp) {
+        let ranges = self.ranges.values_mut().map(|range| &mut range.deletion);
+        for deletion in ranges.chain(&mut self.deletion) {
+            deletion.timestamp = timestamp - 1;
+        }
+    }
+
     /// Turns what has expired at `now` into tombstones, and drops the tombstones written before `gc_before`.
     pub fn purge(&mut self, now: Seconds, gc_before: Seconds) {
         self.deletion = self.deletion.filter(|deletion| deletion.local_deletion_time >= gc_before);

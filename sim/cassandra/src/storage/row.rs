@@ -134,6 +134,19 @@ impl Row {
         self.cells.retain(|_, cell| !deletion.deletes(cell.timestamp));
     }
 
+    /// Gives everything one timestamp, and the row's deletion the one before (`BTreeRow.updateAllTimestamp`).
+    pub(crate) fn stamp(&mut self, timestamp: Timestamp) {
+        if let Some(liveness) = &mut self.liveness {
+            liveness.timestamp = timestamp;
+        }
+        if let Some(deletion) = &mut self.deletion {
+            deletion.timestamp = timestamp - 1;
+        }
+        for cell in self.cells.values_mut() {
+            cell.timestamp = timestamp;
+        }
+    }
+
     /// Turns what has expired at `now` into tombstones, and drops the tombstones written before `gc_before`.
     pub(crate) fn purge(&mut self, now: Seconds, gc_before: Seconds) {
         let expired =

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
-use simulated_cassandra::cluster::{NodeId, Verb};
+use simulated_cassandra::cluster::{Ending, Misbehaviour, NodeId, Verb};
 use simulated_cassandra::coordinator::{
     ConditionalOutcome, ConditionalWrite, Consistency, Coordinator, Decision, RequestError, WriteType,
 };
 use simulated_cassandra::storage::Timestamp;
 
-use crate::world::{A, B, C, World, rows, world};
+use crate::world::{A, B, C, World, rows, with_hints, world};
 
 /// UPDATE t SET v = v + 1 IF v = what it is; creates the row.
 async fn increment(world: &World, node: NodeId, p: i32) -> Result<i32, RequestError> {
@@ -179,4 +179,108 @@ async fn a_proposal_that_some_accepted_and_most_refused_is_not_tried_again_but_u
     // Were A to try again, it would finish its own proposal first and then add one to it.
     world.links.mend_all();
     assert_eq!(increment(&world, C, 1).await, Ok(2), "the next one finishes it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conditional_write_that_is_finished_late_shadows_the_plain_writes_before() {
+    let world = world(|_| {}).await;
+    let lost = [world.lose_answers(Verb::Propose, B), world.lose_answers(Verb::Propose, C)];
+    insert_if_absent(&world, A, 1, 1).await.expect_err("unknown");
+    for rule in lost {
+        world.links.remove(rule);
+    }
+    let plain = world.insert(1, 1, 2, world.on(B).timestamp());
+    world.write(B, plain, Consistency::All).await.expect("acknowledged");
+    assert_eq!(world.read(C, 1, Consistency::All).await, Ok(vec![(1, Some(2))]));
+    let serial = world.on(C).read(world.select(1), Consistency::Serial).await.expect("read");
+    assert_eq!(rows(&serial, "v"), [(1, Some(1))]);
+    assert_eq!(world.read(B, 1, Consistency::Quorum).await, Ok(vec![(1, Some(1))]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_while_anothers_write_is_finished_is_no_news_of_ones_own() {
+    let world = world(|_| {}).await;
+    let lost = [world.lose_answers(Verb::Propose, B), world.lose_answers(Verb::Propose, C)];
+    insert_if_absent(&world, A, 1, 1).await.expect_err("unknown");
+    for rule in lost {
+        world.links.remove(rule);
+    }
+    for node in [A, C] {
+        world.lose(Verb::Commit, node);
+    }
+    let error = insert_if_absent(&world, B, 1, 2).await.expect_err("not committed");
+    assert!(matches!(error, RequestError::WriteTimeout { write_type: WriteType::Cas, .. }), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_whose_own_proposal_only_some_accepted_is_told_that_a_write_timed_out() {
+    let world = world(|_| {}).await;
+    world.links.rule(|envelope| match (envelope.from, envelope.verb) {
+        (A, Verb::Propose) => Some(vec![Duration::from_millis(500)]),
+        (B, Verb::Prepare) if envelope.to == A => Some(Vec::new()),
+        (B, Verb::Read | Verb::ReadDigest) => Some(Vec::new()),
+        _ => None,
+    });
+    let second = async {
+        world.pass(0.1).await;
+        increment(&world, B, 1).await
+    };
+    let node = world.on(A);
+    let (first, _) = tokio::join!(node.read(world.select(1), Consistency::Serial), second);
+    let error = first.expect_err("unknown");
+    assert!(matches!(error, RequestError::WriteTimeout { write_type: WriteType::Cas, .. }), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_joins_is_one_more_vote_to_wait_for() {
+    let world = world(|_| {}).await;
+    world.end_and_notice(B, Ending::Kill).await;
+    world.cluster.disk(B).expect("a disk").wipe();
+    for node in [A, C] {
+        world.lose(Verb::RepairRead, node);
+    }
+    world.cluster.replace(B);
+    world.pass(60.0).await;
+    assert_eq!(insert_if_absent(&world, A, 1, 1).await, Ok(ConditionalOutcome::Applied));
+    // The one that joins has forgotten what its predecessor promised: with it alone there is no majority.
+    world.lose(Verb::Propose, C);
+    let error = insert_if_absent(&world, A, 2, 1).await.expect_err("two of four");
+    assert!(
+        matches!(error, RequestError::WriteTimeout { write_type: WriteType::Cas, block_for: 3, .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_proposed_while_a_voter_cannot_be_given_the_last_commit() {
+    let world = world(|_| {}).await;
+    let lost = world.lose(Verb::Commit, C);
+    assert_eq!(increment(&world, A, 1).await, Ok(1));
+    world.links.remove(lost);
+    let lost = world.lose(Verb::Prepare, A);
+    world.cluster.misbehave(C, Misbehaviour { refuse_writes: true, ..Misbehaviour::default() });
+    let error = increment(&world, B, 1).await.expect_err("C has not the last commit");
+    assert!(
+        matches!(error, RequestError::WriteTimeout { write_type: WriteType::Cas, received: 0, .. }),
+        "{error:?}"
+    );
+    world.cluster.misbehave(C, Misbehaviour::default());
+    world.links.remove(lost);
+    assert_eq!(increment(&world, B, 1).await, Ok(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_finishes_anothers_write_leaves_no_hints_for_nodes_that_are_down() {
+    let world = world(with_hints).await;
+    let lost = [world.lose_answers(Verb::Propose, B), world.lose_answers(Verb::Propose, C)];
+    insert_if_absent(&world, A, 1, 1).await.expect_err("unknown");
+    for rule in lost {
+        world.links.remove(rule);
+    }
+    world.end_and_notice(C, Ending::Kill).await;
+    world.on(B).read(world.select(1), Consistency::Serial).await.expect("read");
+    assert_eq!(world.peek(B, 1), [(1, 1)]);
+    world.start(C).await;
+    world.pass(60.0).await;
+    assert_eq!(world.peek(C, 1), []);
 }

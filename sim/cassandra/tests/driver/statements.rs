@@ -419,3 +419,20 @@ async fn a_full_page_is_the_last_only_where_nothing_can_follow_it() {
         assert_eq!(found, expected, "{query} in pages of {size}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deletions_in_a_conditional_batch_are_older_than_the_rows_that_are_written_with_them() {
+    let nodes = Nodes::start(1).await;
+    let session = nodes.session().await;
+    run(&session, "CREATE TABLE k.z (a int, b int, c int, PRIMARY KEY (a, b))").await;
+    for (a, deletion) in [(1, "DELETE FROM k.z WHERE a = 1"), (2, "DELETE FROM k.z WHERE a = 2 AND b > 0")] {
+        run(&session, &format!("INSERT INTO k.z (a, b, c) VALUES ({a}, 1, 1)")).await;
+        let insert = format!("INSERT INTO k.z (a, b, c) VALUES ({a}, 2, 2) IF NOT EXISTS");
+        run(&session, &format!("BEGIN BATCH {deletion}; {insert}; APPLY BATCH")).await;
+        assert_eq!(
+            rows(&session, format!("SELECT b, c FROM k.z WHERE a = {a}")).await,
+            ["2 2"],
+            "{deletion}"
+        );
+    }
+}
