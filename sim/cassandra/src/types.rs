@@ -83,7 +83,9 @@ impl DataType {
                 left.cmp(right)
             }
             Self::Boolean => (left[0] != 0).cmp(&(right[0] != 0)),
-            Self::BigInt | Self::Counter | Self::Int | Self::SmallInt | Self::Timestamp | Self::TinyInt => {
+            // Longer ones are possible, and no different: `ByteType` looks at one byte.
+            Self::TinyInt => (left[0] ^ 0x80).cmp(&(right[0] ^ 0x80)),
+            Self::BigInt | Self::Counter | Self::Int | Self::SmallInt | Self::Timestamp => {
                 // Two's complement: flipping the sign bit makes the order that of the bytes.
                 (left[0] ^ 0x80).cmp(&(right[0] ^ 0x80)).then_with(|| left[1..].cmp(&right[1..]))
             }

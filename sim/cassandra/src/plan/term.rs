@@ -153,9 +153,9 @@ impl Term {
                         shown_type(receiver.data_type)
                     )));
                 }
-                parse(receiver.data_type, text)
-                    .map(|bytes| Term::Value(Some(bytes)))
-                    .map_err(ServerError::invalid)
+                // Bytes are not parsed as what they are for.
+                let of = if *kind == ast::LiteralKind::Hex { &DataType::Blob } else { receiver.data_type };
+                parse(of, text).map(|bytes| Term::Value(Some(bytes))).map_err(ServerError::invalid)
             }
             ast::Term::Marker(marker) => {
                 markers.set(*marker, receiver.name, receiver.data_type);

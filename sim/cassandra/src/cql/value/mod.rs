@@ -37,7 +37,8 @@ pub fn fits(kind: LiteralKind, data_type: &DataType) -> bool {
         LiteralKind::Uuid => matches!(data_type, T::Uuid | T::TimeUuid),
         LiteralKind::Float => matches!(data_type, T::Decimal | T::Double | T::Float),
         LiteralKind::Boolean => matches!(data_type, T::Boolean),
-        LiteralKind::Hex => matches!(data_type, T::Blob),
+        // Bytes are bytes and a byte (`Constants.Type.HEX`).
+        LiteralKind::Hex => matches!(data_type, T::Blob | T::TinyInt),
         LiteralKind::Duration => matches!(data_type, T::Duration),
     }
 }
@@ -85,6 +86,8 @@ pub fn parse(data_type: &DataType, text: &str) -> Result<Bytes, String> {
             }
             uuid.to_be_bytes().to_vec()
         }
+        // Of these types the empty text is the empty value.
+        DataType::Inet | DataType::Timestamp if text.is_empty() => Vec::new(),
         DataType::Inet => match text.parse() {
             Ok(std::net::IpAddr::V4(ip)) => ip.octets().to_vec(),
             Ok(std::net::IpAddr::V6(ip)) => ip.octets().to_vec(),
