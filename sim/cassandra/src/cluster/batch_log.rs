@@ -12,7 +12,7 @@ use super::node::Node;
 use super::write::{decided, reason};
 use crate::coordinator::{Consistency, RequestError, WriteType};
 use crate::schema::Replication;
-use crate::storage::{Mutation, StoredBatch};
+use crate::storage::{Mutation, StoredBatch, Timestamp};
 
 impl Node {
     pub(crate) async fn write_logged(
@@ -31,13 +31,12 @@ impl Node {
         let mutations: Vec<Arc<Mutation>> = planned.iter().map(|(mutation, _)| mutation.clone()).collect();
         let batch = StoredBatch { written_at: self.timestamp(), mutations: Arc::new(mutations) };
         self.store_batch(id, batch, &keepers, deadline).await?;
-        let decisions: Vec<_> = planned
-            .into_iter()
-            .zip(plans)
-            .map(|((mutation, _), plan)| {
-                self.send_write(mutation, plan, consistency, WriteType::Batch, deadline)
-            })
-            .collect();
+        let mut decisions = Vec::with_capacity(plans.len());
+        for ((mutation, _), plan) in planned.into_iter().zip(plans) {
+            // The log stays, and will be replayed.
+            self.check_hints(&plan)?;
+            decisions.push(self.send_write(mutation, plan, consistency, WriteType::Batch, deadline));
+        }
         // The log is kept unless every mutation was acknowledged.
         for decision in decisions {
             decided(decision).await?;
@@ -113,17 +112,23 @@ impl Node {
                 due.map(|(id, batch)| (*id, batch.clone())).collect()
             };
             for (id, batch) in batches {
-                for mutation in batch.mutations.iter() {
+                // Deletions of that time may have been purged (`ReplayingBatch.replay`): with a table without grace
+                // nothing is ever replayed.
+                let lifetimes = batch.mutations.iter().map(|mutation| self.lifetime(mutation));
+                let lifetime = lifetimes.min().unwrap_or(0);
+                let is_late = self.now() >= batch.written_at.div_euclid(1_000_000) + lifetime;
+                for mutation in batch.mutations.iter().filter(|_| !is_late) {
                     let left = self.lock().engine.not_truncated(mutation, batch.written_at);
-                    self.replay(&left).await;
+                    self.replay(&left, batch.written_at).await;
                 }
                 self.tell(self.id, Request::RemoveBatch(id));
             }
         }
     }
 
-    /// Writes a mutation to all its replicas, with hints for those that do not acknowledge it.
-    async fn replay(self: &Arc<Self>, mutation: &Arc<Mutation>) {
+    /// Writes a mutation to all its replicas, with hints for those that do not acknowledge it: as old as the batch,
+    /// and however long the replica has been down.
+    async fn replay(self: &Arc<Self>, mutation: &Arc<Mutation>, written_at: Timestamp) {
         let Ok(replication) = self.replication_of(mutation) else { return };
         let replicas = self.cluster.ring.replicas(&replication, mutation.key.token());
         let mut call = self.call();
@@ -133,7 +138,7 @@ impl Node {
                 call.send(replica, Request::Write(mutation.clone()), self.options().write_timeout);
                 missing.insert(replica);
             } else {
-                self.hint(replica, mutation);
+                self.keep_hint(replica, mutation, written_at);
             }
         }
         let deadline = Instant::now() + self.options().write_timeout;
@@ -147,7 +152,7 @@ impl Node {
             }
         }
         for replica in missing {
-            self.hint(replica, mutation);
+            self.keep_hint(replica, mutation, written_at);
         }
     }
 }

@@ -11,29 +11,48 @@ use tokio::time::sleep;
 use super::NodeId;
 use super::message::{Request, Response};
 use super::node::Node;
-use crate::storage::{Hint, Mutation, Seconds};
+use crate::storage::{Hint, Mutation, Seconds, Timestamp};
 
 impl Node {
-    /// Keeps a mutation for a replica, unless it has been down for longer than the window. Says whether it is kept.
-    pub(crate) fn hint(&self, target: NodeId, mutation: &Arc<Mutation>) -> bool {
-        let is_kept = {
-            let options = &self.cluster.settings.borrow().hints;
-            options.enabled && target != self.id && self.down_for(target) <= options.window
-        };
-        if !is_kept {
+    /// Whether hints are kept for a replica (`StorageProxy.shouldHint`): not if it has been down for longer than the
+    /// window, nor while the disk has one that is older (`hint_window_persistent_enabled`), for a restart of this
+    /// node or a moment of the replica's begins the window anew.
+    pub(crate) fn is_hinted(&self, target: NodeId) -> bool {
+        let options = &self.cluster.settings.borrow().hints;
+        if !options.enabled || target == self.id || self.down_for(target) > options.window {
             return false;
         }
-        let written_at = self.member().clock.micros();
+        let oldest = self.member().disk.first_hint(self.cluster.host_id(target));
+        let window = i64::try_from(options.window.as_micros()).unwrap_or(i64::MAX);
+        oldest.is_none_or(|hint| self.member().clock.micros().saturating_sub(window) <= hint.written_at)
+    }
+
+    /// Keeps a mutation for a replica, if it is hinted. Says whether it is.
+    pub(crate) fn hint(&self, target: NodeId, mutation: &Arc<Mutation>) -> bool {
+        let is_kept = self.is_hinted(target);
+        if is_kept {
+            self.keep_hint(target, mutation, self.member().clock.micros());
+        }
+        is_kept
+    }
+
+    /// For so many seconds a mutation may be delivered late: the shortest `gc_grace_seconds` of its tables.
+    pub(crate) fn lifetime(&self, mutation: &Mutation) -> Seconds {
+        let schema = self.schema();
+        let tables = mutation.updates.keys().filter_map(|table| schema.tables.get(table));
+        tables.map(|table| Seconds::from(table.options.gc_grace_seconds)).min().unwrap_or(0)
+    }
+
+    /// Keeps a mutation of some time for a replica.
+    pub(crate) fn keep_hint(&self, target: NodeId, mutation: &Arc<Mutation>, written_at: Timestamp) {
+        let lifetime = self.lifetime(mutation);
         let target = self.cluster.host_id(target);
         let mut state = self.lock();
-        let tables = mutation.updates.keys().filter_map(|table| state.schema.tables.get(table));
-        let lifetime = tables.map(|table| Seconds::from(table.options.gc_grace_seconds)).min().unwrap_or(0);
         state.hints.entry(target).or_default().push(Hint {
             written_at,
             lifetime,
             mutation: mutation.clone(),
         });
-        true
     }
 
     /// Writes the hints in memory to the disk.

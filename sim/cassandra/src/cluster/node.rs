@@ -39,6 +39,9 @@ pub struct Misbehaviour {
     pub refuse_reads: bool,
     /// As a coordinator, it says that it is overloaded.
     pub overloaded: bool,
+    /// As a coordinator, it has more hints to write than it may for every node that it believes to be down, and says
+    /// that it is overloaded when it comes to a mutation for one: those before it in a batch are on their way.
+    pub overloaded_by_hints: bool,
 }
 
 #[derive(Debug)]
@@ -201,10 +204,11 @@ impl Node {
         Ok((table.clone(), replication.unwrap_or(Replication::Local)))
     }
 
-    /// This node's clock in microseconds, or one more than the last answer: on one node no two are equal and none
-    /// is smaller, until it is restarted (`ClientState.getTimestamp`).
+    /// This node's clock in whole milliseconds, or one more than the last answer: on one node no two are equal and
+    /// none is smaller, until it is restarted. Of two nodes asked in one millisecond they are often equal
+    /// (`ClientState.getTimestamp`: `currentTimeMillis() * 1000`).
     pub(crate) fn timestamp(&self) -> Timestamp {
-        let clock = self.member().clock.micros();
+        let clock = self.member().clock.micros().div_euclid(1000) * 1000;
         let mut state = self.lock();
         state.last_timestamp = clock.max(state.last_timestamp + 1);
         state.last_timestamp

@@ -358,6 +358,7 @@ impl Register<'_> {
         hints_down: bool,
     ) -> Result<(), RequestError> {
         let mut plan = self.node.plan_write(&self.replication, self.key.token(), consistency)?;
+        self.node.check_hints(&plan)?;
         if !hints_down {
             // What is finished for another leaves no hints for those that are down (`StorageProxy.commitPaxos`).
             plan.down.clear();
@@ -365,7 +366,12 @@ impl Register<'_> {
         let deadline = Instant::now() + self.node.options().write_timeout;
         let request = self.commit_request(ballot, mutation.clone());
         let write_type = WriteType::Simple;
-        decided(self.node.send_and_collect(request, mutation, plan, consistency, write_type, deadline)).await
+        let decision = self.node.send_and_collect(request, mutation, plan, consistency, write_type, deadline);
+        match consistency {
+            // Nobody is waited for.
+            Consistency::Any => Ok(()),
+            _ => decided(decision).await,
+        }
     }
 }
 

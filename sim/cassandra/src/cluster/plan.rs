@@ -108,7 +108,9 @@ impl Node {
         // A joining node is written to but cannot stand in for one that has the data already.
         let joining =
             alive.iter().filter(|node| self.is_joining(**node) && quota.counts(ring, **node)).count();
-        quota.block_for += joining;
+        if consistency != Consistency::Any {
+            quota.block_for += joining;
+        }
         let candidates = replicas.iter().filter(|node| quota.counts(ring, **node)).count() + joining;
         let counted: BTreeSet<NodeId> =
             alive.iter().copied().filter(|node| quota.counts(ring, *node)).collect();

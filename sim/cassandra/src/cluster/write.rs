@@ -58,14 +58,44 @@ impl Node {
     ) -> Result<(), RequestError> {
         let deadline = Instant::now() + self.options().write_timeout;
         let mut decisions = Vec::with_capacity(planned.len());
+        let mut sent = Vec::with_capacity(planned.len());
         for (mutation, replication) in planned {
             let plan = self.plan_write(&replication, mutation.key.token(), consistency)?;
+            self.check_hints(&plan)?;
+            sent.push((mutation.clone(), replication));
             decisions.push(self.send_write(mutation, plan, consistency, write_type, deadline));
         }
         for decision in decisions {
-            decided(decision).await?;
+            match decided(decision).await {
+                // A hint would have been enough: the client is told of success even if none is kept
+                // (`StorageProxy.hintMutations`).
+                Err(RequestError::WriteTimeout { .. } | RequestError::WriteFailure { .. })
+                    if consistency == Consistency::Any =>
+                {
+                    for (mutation, replication) in sent {
+                        for replica in self.cluster.ring.replicas(&replication, mutation.key.token()) {
+                            self.hint(replica, &mutation);
+                        }
+                    }
+                    return Ok(());
+                }
+                decided => decided?,
+            }
         }
         Ok(())
+    }
+
+    /// Refuses a mutation for whose replicas too many hints wait to be written (`StorageProxy.checkHintOverload`).
+    pub(crate) fn check_hints(&self, plan: &WritePlan) -> Result<(), RequestError> {
+        let overloaded = self.lock().misbehaviour.overloaded_by_hints;
+        match plan.down.iter().find(|replica| overloaded && self.is_hinted(**replica)) {
+            Some(replica) => Err(RequestError::Overloaded(format!(
+                "Too many in flight hints: {} destination: {}",
+                self.options().max_requests,
+                self.cluster.member(*replica).address
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Sends a mutation to its replicas and sees to the acknowledgements and hints.
@@ -155,12 +185,8 @@ impl Node {
                     _ => {}
                 }
             }
-            let mut hinted_late = 0;
             for replica in &silent {
-                hinted_late += usize::from(node.hint(*replica, &mutation));
-            }
-            if consistency == Consistency::Any && hinted_late > 0 {
-                decide_once(&mut decide, Ok(()));
+                node.hint(*replica, &mutation);
             }
             let received = acknowledged.len().min(plan.quota.block_for.saturating_sub(1));
             let block_for = plan.quota.block_for;

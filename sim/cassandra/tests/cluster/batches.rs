@@ -1,8 +1,8 @@
-use simulated_cassandra::cluster::{Ending, Verb};
+use simulated_cassandra::cluster::{Ending, Misbehaviour, Verb};
 use simulated_cassandra::coordinator::{Consistency, Coordinator, RequestError, WriteMode, WriteType};
 use simulated_cassandra::schema::Replication;
 
-use crate::world::{A, B, C, world};
+use crate::world::{A, B, C, with_hints, world};
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_of_one_partition_in_two_tables_is_one_message_to_each_replica() {
@@ -97,4 +97,52 @@ async fn size_limits_are_for_batches_of_more_than_one_mutation() {
     assert!(warned.len() == 1 && warned[0].starts_with("Batch for [ks.t] is of size "), "{warned:?}");
     let oversized = write(rows(1, 20_000)).await;
     assert!(matches!(oversized, Err(RequestError::Invalid(_))), "{oversized:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_with_too_many_hints_calls_itself_overloaded_after_a_part_was_written() {
+    for mode in [WriteMode::UnloggedBatch, WriteMode::LoggedBatch] {
+        let mut partly = 0;
+        for seed in 0..8 {
+            let world = world(|settings| {
+                with_hints(settings);
+                settings.seed = seed;
+                settings.replication = Replication::Simple { factor: 2 };
+            })
+            .await;
+            let is_on_c = |p: &i32| world.cluster.replicas("ks", &world.key(*p)).contains(&C);
+            let without = (0..).find(|p| !is_on_c(p)).expect("some key");
+            let with = (0..).find(is_on_c).expect("some key");
+            world.end_and_notice(C, Ending::Kill).await;
+            let overloaded = Misbehaviour { overloaded_by_hints: true, ..Misbehaviour::default() };
+            world.cluster.misbehave(A, overloaded);
+            let batch = vec![world.insert(without, 1, 1, 1), world.insert(with, 1, 1, 1)];
+            let error = world.on(A).write(batch, mode, Consistency::One).await;
+            assert!(matches!(error, Err(RequestError::Overloaded(_))), "{error:?}");
+            world.pass(60.0).await;
+            let found = |p| !world.peek(A, p).is_empty() || !world.peek(B, p).is_empty();
+            partly += usize::from(found(without));
+            assert_eq!(found(with), mode == WriteMode::LoggedBatch, "from the batch log");
+        }
+        assert!(partly > 0, "{mode:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_logged_batch_of_a_table_without_grace_is_never_replayed() {
+    for (gc_grace_seconds, replayed) in [(0, false), (600, true)] {
+        let world = world(|settings| {
+            settings.replication = Replication::Simple { factor: 1 };
+            settings.table.gc_grace_seconds = gc_grace_seconds;
+        })
+        .await;
+        let (on_b, on_c) = (world.owned_by(B), world.owned_by(C));
+        let lost = world.lose(Verb::Write, C);
+        let timestamp = world.on(A).timestamp();
+        let batch = vec![world.insert(on_b, 1, 1, timestamp), world.insert(on_c, 1, 1, timestamp)];
+        world.on(A).write(batch, WriteMode::LoggedBatch, Consistency::One).await.expect_err("timed out");
+        world.links.remove(lost);
+        world.pass(60.0).await;
+        assert_eq!(!world.peek(C, on_c).is_empty(), replayed);
+    }
 }

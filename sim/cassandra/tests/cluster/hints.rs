@@ -111,3 +111,23 @@ async fn a_hint_from_before_a_truncate_is_not_applied() {
     world.pass(60.0).await;
     assert_eq!(world.peek(C, 1), [(2, 2)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_coordinator_keeps_no_hints_beside_one_that_is_older_than_the_window() {
+    let world = world(|settings| {
+        with_hints(settings);
+        settings.options.hints.window = std::time::Duration::from_secs(100);
+    })
+    .await;
+    world.end_and_notice(C, Ending::Kill).await;
+    world.write(A, world.insert(1, 1, 1, 1), Consistency::Quorum).await.expect("written");
+    world.pass(80.0).await;
+    world.cluster.end(A, Ending::Stop);
+    world.start(A).await;
+    world.pass(40.0).await;
+    // For A, which has just been started, C has not been down for long.
+    world.write(A, world.insert(1, 2, 2, 1), Consistency::Quorum).await.expect("written");
+    world.start(C).await;
+    world.pass(60.0).await;
+    assert_eq!(world.peek(C, 1), [(1, 1)]);
+}
