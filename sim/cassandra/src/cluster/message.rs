@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{NodeId, Verb};
 use crate::coordinator::FailureReason;
-use crate::schema::TableId;
+use crate::schema::{Table, TableId};
 use crate::storage::{
     Answer, Ballot, DecoratedKey, Mutation, Partition, ReadCommand, SchemaEntry, StoredBatch, Timestamp,
     Token,
@@ -40,19 +40,49 @@ pub(crate) enum Request {
     Write(Arc<Mutation>),
     ReadRepair(Arc<Mutation>),
     Hint(Arc<Mutation>, Timestamp),
-    Read { command: Arc<ReadCommand>, digest: bool },
+    /// A read, of a table as its sender knows it.
+    Read {
+        command: Arc<ReadCommand>,
+        digest: bool,
+        table: Arc<Table>,
+    },
     StoreBatch(u128, StoredBatch),
     RemoveBatch(u128),
-    Prepare { table: TableId, key: DecoratedKey, ballot: Ballot },
-    Propose { table: TableId, key: DecoratedKey, ballot: Ballot, mutation: Option<Arc<Mutation>> },
-    Commit { table: TableId, key: DecoratedKey, ballot: Ballot, mutation: Arc<Mutation> },
+    Prepare {
+        table: TableId,
+        key: DecoratedKey,
+        ballot: Ballot,
+    },
+    Propose {
+        table: TableId,
+        key: DecoratedKey,
+        ballot: Ballot,
+        mutation: Option<Arc<Mutation>>,
+    },
+    Commit {
+        table: TableId,
+        key: DecoratedKey,
+        ballot: Ballot,
+        mutation: Arc<Mutation>,
+    },
     Truncate(TableId),
-    Gossip { generation: u32, schema_version: u128, joining: bool },
+    Gossip {
+        generation: u32,
+        schema_version: u128,
+        joining: bool,
+    },
     Echo,
     Schema(Vec<SchemaEntry>),
     SchemaPull,
-    RepairRead { table: TableId, after: Token, up_to: Token },
-    RepairWrite { table: TableId, rows: Rows },
+    RepairRead {
+        table: TableId,
+        after: Token,
+        up_to: Token,
+    },
+    RepairWrite {
+        table: TableId,
+        rows: Rows,
+    },
 }
 
 /// A ballot and what it proposes: nothing, where a condition did not hold.

@@ -155,7 +155,7 @@ impl Reading<'_> {
     }
 
     fn request(&self, digest: bool) -> Request {
-        Request::Read { command: self.command.clone(), digest }
+        Request::Read { command: self.command.clone(), digest, table: self.table.clone() }
     }
 
     fn ask(&self, call: &Call, replica: NodeId, digest: bool) {
@@ -190,21 +190,15 @@ impl Reading<'_> {
             let (received, block_for) = (received.len(), self.plan.quota.block_for);
             let data_present = !answers.data.is_empty();
             if block_for + answers.failures.len() > self.asked.len() {
-                let failures = answers.failures.iter();
-                let failures = failures
-                    .map(|(node, reason)| (self.node.cluster.member(*node).address, *reason))
-                    .collect();
-                return Err(RequestError::ReadFailure {
-                    consistency: self.consistency,
-                    received,
-                    block_for,
-                    failures,
-                    data_present,
-                });
+                return Err(self.failure(answers.failures, received, data_present));
             }
             let until = speculate_at.map_or(self.deadline(), |at| at.min(self.deadline()));
             match call.next(until).await {
                 Some((from, response)) => answers.add(from, response),
+                // A refusal counts for more than a silence (`ReadCallback.awaitResults`).
+                None if Instant::now() >= self.deadline() && !answers.failures.is_empty() => {
+                    return Err(self.failure(answers.failures, received, data_present));
+                }
                 None if Instant::now() >= self.deadline() => {
                     return Err(RequestError::ReadTimeout {
                         consistency: self.consistency,
@@ -220,6 +214,22 @@ impl Reading<'_> {
                     }
                 }
             }
+        }
+    }
+
+    fn failure(
+        &self,
+        failures: BTreeMap<NodeId, FailureReason>,
+        received: usize,
+        data_present: bool,
+    ) -> RequestError {
+        let address = |node: NodeId| self.node.cluster.member(node).address;
+        RequestError::ReadFailure {
+            consistency: self.consistency,
+            received,
+            block_for: self.plan.quota.block_for,
+            failures: failures.into_iter().map(|(node, reason)| (address(node), reason)).collect(),
+            data_present,
         }
     }
 
@@ -288,8 +298,9 @@ impl Reading<'_> {
             && let Some(more) = resolver.more_needed()
         {
             let wait = self.deadline().saturating_duration_since(Instant::now());
-            let command = Arc::new(more.command.clone());
-            match self.node.ask(more.replica, Request::Read { command, digest: false }, wait).await {
+            let (command, table) = (Arc::new(more.command.clone()), self.table.clone());
+            let request = Request::Read { command, digest: false, table };
+            match self.node.ask(more.replica, request, wait).await {
                 Some(Response::Data(answer)) => resolver.add(more, answer),
                 _ => {
                     return Err(RequestError::ReadTimeout {
@@ -350,10 +361,13 @@ impl Reading<'_> {
                     }
                 }
                 None if Instant::now() >= self.deadline() => {
+                    // Counted are those that have the rows now (`BlockingReadRepair.awaitWrites`).
+                    let block_for = self.plan.quota.block_for;
+                    let missing = repair.block_for.saturating_sub(acknowledged.len());
                     return Err(RequestError::ReadTimeout {
                         consistency: self.consistency,
-                        received: acknowledged.len().min(repair.block_for.saturating_sub(1)),
-                        block_for: repair.block_for,
+                        received: block_for.saturating_sub(missing.max(1)),
+                        block_for,
                         data_present: true,
                     });
                 }

@@ -9,8 +9,16 @@ use super::message::{Request, Response, Rows};
 use super::node::Node;
 use super::options::CommitLogSync;
 use crate::coordinator::FailureReason;
-use crate::schema::TableId;
+use crate::schema::{ColumnName, Table, TableId};
 use crate::storage::{Ballot, DecoratedKey, Mutation, PaxosState, ReadCommand, Record, Token};
+
+impl Table {
+    /// Whether a column is known or was: a message with another one cannot be read, and is answered with a failure
+    /// (`Columns.Serializer.deserialize`).
+    fn remembers(&self, column: &ColumnName) -> bool {
+        self.columns.contains_key(column) || self.dropped.contains_key(column)
+    }
+}
 
 impl Node {
     /// Does what another node (or this one) asks for, and answers.
@@ -22,7 +30,7 @@ impl Node {
                 let left = self.lock().engine.not_truncated(&mutation, written_at);
                 self.apply(left)
             }
-            Request::Read { command, digest } => (self.read_locally(&command, digest), None),
+            Request::Read { command, digest, table } => (self.read_locally(&command, digest, &table), None),
             Request::StoreBatch(id, batch) => self.log(Record::StoreBatch(id, batch)),
             Request::RemoveBatch(id) => self.log(Record::RemoveBatch(id)),
             Request::Prepare { table, key, ballot } => self.promise(table, key, ballot),
@@ -84,15 +92,20 @@ impl Node {
             if state.misbehaviour.refuse_writes {
                 return (Response::Failed(FailureReason::Unknown), None);
             }
-            if mutation.updates.keys().any(|table| !state.schema.tables.contains_key(table)) {
-                return (Response::Failed(FailureReason::IncompatibleSchema), None);
+            for (id, update) in &mutation.updates {
+                let Some(table) = state.schema.tables.get(id) else {
+                    return (Response::Failed(FailureReason::IncompatibleSchema), None);
+                };
+                if !update.columns().all(|column| table.remembers(column)) {
+                    return (Response::Failed(FailureReason::Unknown), None);
+                }
             }
             state.schema.keyspaces.get(&mutation.keyspace).is_none_or(|keyspace| keyspace.durable_writes)
         };
         (Response::Done, self.record(Record::Write(mutation), durable))
     }
 
-    fn read_locally(&self, command: &ReadCommand, digest: bool) -> Response {
+    fn read_locally(&self, command: &ReadCommand, digest: bool, asked: &Table) -> Response {
         let state = self.lock();
         if state.misbehaviour.refuse_reads {
             return Response::Failed(FailureReason::Unknown);
@@ -100,7 +113,21 @@ impl Node {
         let Ok(table) = state.schema.table_by_id(command.table) else {
             return Response::Failed(FailureReason::IncompatibleSchema);
         };
-        match state.engine.read(table, command, self.options().tombstone_failure_threshold) {
+        // A read names every column that its coordinator knows.
+        if !asked.columns.keys().all(|column| table.remembers(column)) {
+            return Response::Failed(FailureReason::Unknown);
+        }
+        let mut found = state.engine.read(table, command, self.options().tombstone_failure_threshold);
+        if let Ok(answer) = &mut found
+            && table.columns.keys().any(|column| !asked.columns.contains_key(column))
+        {
+            // Columns that the coordinator does not know are not asked for.
+            for partition in answer.partitions.values_mut() {
+                partition.retain_cells(|column, _| asked.columns.contains_key(column));
+            }
+            answer.partitions.retain(|_, partition| !partition.is_empty());
+        }
+        match found {
             Ok(answer) if digest => Response::Digest(answer.digest()),
             Ok(answer) => Response::Data(answer),
             Err(_) => Response::Failed(FailureReason::ReadTooManyTombstones),

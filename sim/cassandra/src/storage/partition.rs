@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::row::newer;
-use super::{ColumnSelection, Deletion, Position, Row, Seconds, Timestamp};
+use super::{Cell, ColumnSelection, Deletion, Position, Row, Seconds, Timestamp};
 use crate::schema::ColumnName;
 
 /// A deletion of every row between two places.
@@ -37,6 +37,11 @@ impl Partition {
             && self.static_row.is_empty()
             && self.rows.is_empty()
             && self.ranges.is_empty()
+    }
+
+    /// The columns that it has cells of, some of them several times.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = &ColumnName> {
+        self.rows.values().chain([&self.static_row]).flat_map(|row| row.cells.keys())
     }
 
     /// The newest deletion of the partition and the ranges that covers a row.
@@ -168,9 +173,12 @@ impl Partition {
         if dropped.is_empty() {
             return;
         }
-        let keep = |row: &mut Row| {
-            row.cells.retain(|column, cell| dropped.get(column).is_none_or(|until| cell.timestamp > *until));
-        };
+        self.retain_cells(|column, cell| dropped.get(column).is_none_or(|until| cell.timestamp > *until));
+    }
+
+    /// Keeps of the cells those that `is_kept` names, and rows that anything is left of.
+    pub(crate) fn retain_cells(&mut self, is_kept: impl Fn(&ColumnName, &Cell) -> bool) {
+        let keep = |row: &mut Row| row.cells.retain(|column, cell| is_kept(column, cell));
         keep(&mut self.static_row);
         self.rows.retain(|_, row| {
             keep(row);

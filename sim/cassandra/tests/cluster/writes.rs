@@ -2,7 +2,7 @@ use simulated_cassandra::cluster::{Ending, Misbehaviour, Verb};
 use simulated_cassandra::coordinator::{
     Consistency, Coordinator, FailureReason, RequestError, WriteMode, WriteType,
 };
-use simulated_cassandra::schema::{Replication, SchemaChange};
+use simulated_cassandra::schema::{Column, Replication, SchemaChange};
 use simulated_cassandra::storage::ReadCommand;
 
 use crate::world::{A, B, C, START, rows, world};
@@ -260,4 +260,54 @@ async fn quotas_of_data_centres_are_counted_apart() {
     assert_eq!(write(B, Consistency::Quorum).await, Ok(Vec::new()));
     assert!(matches!(write(B, Consistency::EachQuorum).await, Err(RequestError::Unavailable { .. })));
     assert!(write(B, Consistency::LocalQuorum).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn timestamps_of_coordinators_are_whole_milliseconds_and_those_of_two_often_equal() {
+    let world = world(|_| {}).await;
+    world.clocks[0].step(345);
+    world.clocks[1].step(678);
+    let (a, b) = (world.on(A).timestamp(), world.on(B).timestamp());
+    assert_eq!((a, a % 1000), (b, 0));
+    for (node, v, timestamp) in [(A, 2, a), (B, 1, b)] {
+        world.write(node, world.insert(1, 1, v, timestamp), Consistency::All).await.expect("written");
+    }
+    assert_eq!(world.read(C, 1, Consistency::All).await, Ok(vec![(1, Some(2))]), "the larger, not the later");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_column_that_replicas_have_not_heard_of_fails_writes_of_it_and_all_reads() {
+    let world = world(|_| {}).await;
+    let old = world.insert(1, 1, 1, 1);
+    world.write(A, old.clone(), Consistency::All).await.expect("written");
+    for node in [B, C] {
+        world.links.cut(A, node);
+    }
+    let mut table = (*world.table).clone();
+    let column = Column { name: "x".into(), ..table.columns["v"].clone() };
+    table.columns.insert("x".into(), column);
+    world.on(A).change_schema(SchemaChange::PutTable(table.into())).await.expect("changed here");
+    world.links.mend_all();
+    let new = world.set(1, 1, "x", 1, 1);
+    let error = world.write(A, new.clone(), Consistency::Quorum).await.expect_err("unknown to two");
+    assert!(matches!(error, RequestError::WriteFailure { received: 1, .. }), "{error:?}");
+    let error = world.read(A, 1, Consistency::Quorum).await.expect_err("unknown to two");
+    assert!(matches!(error, RequestError::ReadFailure { .. }), "{error:?}");
+    world.write(A, old, Consistency::All).await.expect("of known columns");
+    assert_eq!(world.read(B, 1, Consistency::All).await, Ok(vec![(1, Some(1))]));
+    world.pass(3.0).await;
+    world.write(A, new, Consistency::All).await.expect("known to all");
+    assert_eq!(world.read(A, 1, Consistency::All).await, Ok(vec![(1, Some(1))]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_any_what_nobody_has_and_nobody_hints_is_acknowledged() {
+    let world = world(|_| {}).await;
+    for node in [B, C] {
+        world.lose(Verb::Write, node);
+    }
+    world.cluster.misbehave(A, Misbehaviour { refuse_writes: true, ..Misbehaviour::default() });
+    assert_eq!(world.write(A, world.insert(1, 1, 1, 1), Consistency::Any).await, Ok(Vec::new()));
+    world.pass(60.0).await;
+    assert!([A, B, C].into_iter().all(|node| world.peek(node, 1).is_empty()));
 }
