@@ -187,6 +187,26 @@ impl LocalNodes {
     /// # Errors
     /// If it runs, or its address is taken.
     pub async fn start_node(&self, node: u8) -> Result<(), LocalError> {
+        let listener = self.listener(node).await?;
+        self.cluster.start_node(id(node));
+        self.serve(node, listener);
+        self.cluster.settled().await;
+        Ok(())
+    }
+
+    /// Starts a node that gets its data from the others first, and waits for nothing: see [`Cluster::replace`].
+    ///
+    /// # Errors
+    /// If it runs, or its address is taken.
+    pub async fn replace(&self, node: u8) -> Result<(), LocalError> {
+        let listener = self.listener(node).await?;
+        self.cluster.replace(id(node));
+        self.serve(node, listener);
+        Ok(())
+    }
+
+    /// The address of a node that does not run, taken for its next run.
+    async fn listener(&self, node: u8) -> Result<TcpListener, LocalError> {
         self.clock(node)?;
         if self.is_running(node) {
             return Err(LocalError::Running(node));
@@ -194,19 +214,15 @@ impl LocalNodes {
         let address = self.address(node);
         // Its last run closes its listener when it gets to it.
         let deadline = tokio::time::Instant::now() + PORT_WAIT;
-        let listener = loop {
+        loop {
             match TcpListener::bind(address).await {
-                Ok(listener) => break listener,
+                Ok(listener) => return Ok(listener),
                 Err(_) if tokio::time::Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
                 Err(source) => return Err(LocalError::Listen { address, source }),
             }
-        };
-        self.cluster.start_node(id(node));
-        self.serve(node, listener);
-        self.cluster.settled().await;
-        Ok(())
+        }
     }
 
     /// Stops a node's process as SIGSTOP does: it answers neither clients nor other nodes.

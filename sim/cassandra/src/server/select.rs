@@ -5,7 +5,7 @@ use super::paging::PagingState;
 use super::statement::Answer;
 use crate::coordinator::{Consistency, Coordinator};
 use crate::plan::{BoundSelect, Collector, Context, SelectPlan};
-use crate::protocol::{QueryParameters, Response, ResultMetadata, Rows, ServerError};
+use crate::protocol::{QueryParameters, Response, ResultMetadata, Rows, ServerError, is_serial};
 use crate::schema::Schema;
 use crate::storage::{PartitionRange, ReadCommand, ReadResult, ResultPartition, Resume};
 use crate::system::{self, Knowledge};
@@ -39,6 +39,18 @@ impl<C: Coordinator> Inner<C> {
         let now = self.coordinator.now();
         let mut bound = plan.bind(context, now)?;
         let page = parameters.page_size.and_then(|size| u32::try_from(size).ok()).filter(|size| *size > 0);
+        // Page by page, each partition is read for itself (`StorageProxy.readWithPaxos`).
+        let is_one_read = !plan.is_aggregate() && page.is_none_or(|page| bound.limit <= page);
+        let of_keys = |command: &ReadCommand| matches!(command.partitions, PartitionRange::Key(_));
+        if is_serial(parameters.consistency)
+            && is_one_read
+            && bound.commands.len() > 1
+            && bound.commands.iter().all(of_keys)
+        {
+            return Err(ServerError::invalid(
+                "SERIAL/LOCAL_SERIAL consistency may only be requested for one partition at a time",
+            ));
+        }
         let mut collector = plan.collector(*context, now);
         let mut paging_state = None;
         if bound.merges {

@@ -7,6 +7,7 @@ use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError, WriteType};
+use scylla::policies::host_filter::AllowListHostFilter;
 use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::statement::Consistency;
 use scylla::statement::batch::{Batch, BatchType};
@@ -20,6 +21,7 @@ async fn three() -> (LocalNodes, Session) {
     let change = |options: &mut simulated_cassandra::cluster::Options| {
         options.write_timeout = Duration::from_millis(300);
         options.read_timeout = Duration::from_millis(300);
+        options.truncate_timeout = Duration::from_millis(500);
     };
     let nodes = LocalNodes::start(options, change).await.expect("nodes start");
     let profile = ExecutionProfile::builder().retry_policy(Arc::new(FallthroughRetryPolicy::new())).build();
@@ -167,4 +169,49 @@ async fn what_exists_already_is_told_by_name() {
     assert_eq!(error_of(&session, text, Consistency::One).await, exists("k", ""));
     let text = "CREATE TABLE k.t (a int PRIMARY KEY)";
     assert_eq!(error_of(&session, text, Consistency::One).await, exists("k", "t"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_serial_read_is_of_one_partition() {
+    let (_nodes, session) = three().await;
+    let error = error_of(&session, "SELECT b FROM k.t WHERE a IN (1, 2)", Consistency::Serial).await;
+    assert_eq!(error, DbError::Invalid);
+    error_free(&session, "SELECT b FROM k.t WHERE a IN (1)", Consistency::Serial).await;
+}
+
+async fn error_free(session: &Session, text: &str, consistency: Consistency) {
+    let mut statement = Statement::new(text);
+    statement.set_consistency(consistency);
+    session.query_unpaged(statement, &[]).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_joins_tells_a_client_that_reads_from_it() {
+    let (nodes, session) = three().await;
+    session.query_unpaged(INSERT, &[]).await.expect("written");
+    nodes.end(2, Ending::Kill).unwrap();
+    while nodes.cluster().believes_alive(NodeId(0), NodeId(1)) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    nodes.cluster().disk(NodeId(1)).expect("a disk").wipe();
+    let lost = nodes.links().rule(|envelope| (envelope.verb == Verb::RepairRead).then(Vec::new));
+    nodes.replace(2).await.unwrap();
+    let profile = ExecutionProfile::builder().retry_policy(Arc::new(FallthroughRetryPolicy::new())).build();
+    // A client that knows no other node, and is told of none.
+    let only = SessionBuilder::new()
+        .known_node_addr(nodes.address(2))
+        .host_filter(Arc::new(AllowListHostFilter::new([nodes.address(2)]).expect("an address")))
+        .default_execution_profile_handle(profile.into_handle())
+        .build()
+        .await
+        .expect("the driver connects");
+    assert_eq!(error_of(&only, SELECT, Consistency::One).await, DbError::IsBootstrapping);
+    error_free(&only, "INSERT INTO k.t (a, b) VALUES (1, 2)", Consistency::One).await;
+    nodes.links().remove(lost);
+    let mut statement = Statement::new(SELECT);
+    statement.set_consistency(Consistency::One);
+    while let Err(error) = only.query_unpaged(statement.clone(), &[]).await {
+        assert_eq!(told(error), DbError::IsBootstrapping);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
