@@ -120,7 +120,7 @@ impl ModificationPlan {
         };
         if plan.conditions.is_conditional() {
             if plan.timestamp.is_some() {
-                return Err(ServerError::invalid("Cannot provide custom timestamp for conditional updates"));
+                return Err(own_timestamp());
             }
             if plan.restrictions.keys.has_in() {
                 return Err(ServerError::invalid(
@@ -141,6 +141,7 @@ impl ModificationPlan {
         table: SharedTable,
         markers: &mut Markers,
     ) -> Result<ModificationPlan, ServerError> {
+        let (timestamp, ttl, conditions) = preface(&insert.attributes, &insert.condition, &table, markers)?;
         if insert.columns.len() != insert.values.len() {
             return Err(ServerError::invalid("Unmatched column names/values"));
         }
@@ -169,8 +170,6 @@ impl ModificationPlan {
                 }
             }
         }
-        let conditions = Conditions::new(&insert.condition, &table, markers)?;
-        let (timestamp, ttl) = attributes(&insert.attributes, markers)?;
         // Clustering columns that are missing are told before those that come after a gap.
         let only_static = !has_clustering
             && !sets.is_empty()
@@ -200,7 +199,7 @@ impl ModificationPlan {
                 return Err(ServerError::Syntax(format!("Multiple incompatible setting of column {name}")));
             }
         }
-        let (timestamp, ttl) = attributes(&update.attributes, markers)?;
+        let (timestamp, ttl, conditions) = preface(&update.attributes, &update.condition, &table, markers)?;
         let mut sets = Vec::new();
         for (name, assignment) in &update.assignments {
             let column = column(&table, name)?;
@@ -224,7 +223,6 @@ impl ModificationPlan {
             }
         }
         let restrictions = Restrictions::new(&update.relations, &table, Usage::Update, markers)?;
-        let conditions = Conditions::new(&update.condition, &table, markers)?;
         let only_static = sets.iter().all(|(column, _)| column.kind == ColumnKind::Static);
         let plan = ModificationPlan {
             table,
@@ -254,7 +252,7 @@ impl ModificationPlan {
         table: SharedTable,
         markers: &mut Markers,
     ) -> Result<ModificationPlan, ServerError> {
-        let (timestamp, ttl) = attributes(&delete.attributes, markers)?;
+        let (timestamp, ttl, conditions) = preface(&delete.attributes, &delete.condition, &table, markers)?;
         let mut deletes = Vec::new();
         for name in &delete.columns {
             let column = column(&table, name)?;
@@ -275,7 +273,6 @@ impl ModificationPlan {
             }));
         }
         let restrictions = Restrictions::new(&delete.relations, &table, Usage::Delete, markers)?;
-        let conditions = Conditions::new(&delete.condition, &table, markers)?;
         let only_static =
             !deletes.is_empty() && deletes.iter().all(|column| column.kind == ColumnKind::Static);
         let plan = ModificationPlan {
@@ -533,6 +530,25 @@ impl BatchPlan {
     pub fn bind_timestamp(&self, context: &Context<'_>) -> Result<Option<Timestamp>, ServerError> {
         bind_timestamp(self.timestamp.as_ref(), context)
     }
+}
+
+/// What is looked at before all else of a statement (`ModificationStatement.Parsed.prepare`): timestamp, TTL and
+/// conditions.
+fn preface(
+    written: &Attributes,
+    condition: &ast::Condition,
+    table: &SharedTable,
+    markers: &mut Markers,
+) -> Result<(Option<Term>, Option<Term>, Conditions), ServerError> {
+    let (timestamp, ttl) = attributes(written, markers)?;
+    if timestamp.is_some() && matches!(condition, ast::Condition::Columns(_)) {
+        return Err(own_timestamp());
+    }
+    Ok((timestamp, ttl, Conditions::new(condition, table, markers)?))
+}
+
+fn own_timestamp() -> ServerError {
+    ServerError::invalid("Cannot provide custom timestamp for conditional updates")
 }
 
 /// `USING TIMESTAMP` and `TTL`.

@@ -200,7 +200,7 @@ impl Term {
             ast::Term::Tuple(terms) => match terms.as_slice() {
                 // Parentheses around one term are only parentheses.
                 [term] => Term::new(term, receiver, markers),
-                _ => Err(wrong_shape("tuple", receiver)),
+                _ => Err(wrong_shape("tuple type", receiver)),
             },
             ast::Term::Cast(to, inner) => {
                 let to = data_type_of(to).ok_or_else(|| {

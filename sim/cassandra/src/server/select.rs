@@ -150,10 +150,12 @@ impl<C: Coordinator> Inner<C> {
         consistency: Consistency,
         collector: &mut Collector<'_>,
     ) -> Result<(), ServerError> {
+        // An aggregate is one row, of all that are read.
+        let limit = if plan.is_aggregate() { u32::MAX } else { bound.limit };
         let mut rows = Vec::new();
         for mut command in bound.commands {
             // Rows that a filter drops count for no limit.
-            command.limit = if plan.filters().is_empty() { bound.limit } else { u32::MAX };
+            command.limit = if plan.filters().is_empty() { limit } else { u32::MAX };
             let result = self.read(plan, &command, schema, consistency).await?;
             for partition in result.partitions {
                 if partition.rows.is_empty() {
@@ -171,7 +173,7 @@ impl<C: Coordinator> Inner<C> {
             }
         }
         plan.sort(&mut rows);
-        let mut left = bound.limit;
+        let mut left = limit;
         for (_, partition) in &rows {
             if left == 0 {
                 break;

@@ -100,3 +100,18 @@ async fn decimals_that_are_equal_are_one_row_and_aggregates_are_always_paged() {
     assert!(told.contains("Cannot page queries with both ORDER BY and a IN restriction"), "{told:?}");
     session.query_iter(format!("SELECT c {restrictions}"), &[]).await.expect("it is not paged");
 }
+
+/// LIMIT is about rows of the result, and these are read at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_aggregate_of_ordered_partitions_is_of_all_their_rows() {
+    let nodes = Nodes::start(1).await;
+    let session = nodes.session().await;
+    let run = async |statement: &str| session.query_unpaged(statement, &[]).await.expect(statement);
+    run("CREATE TABLE k.t (p int, c int, PRIMARY KEY (p, c))").await;
+    for values in ["(1, 1)", "(1, 3)", "(2, 2)"] {
+        run(&format!("INSERT INTO k.t (p, c) VALUES {values}")).await;
+    }
+    let found = run("SELECT count(c), max(c) FROM k.t WHERE p IN (1, 2) ORDER BY c LIMIT 2").await;
+    let found = found.into_rows_result().unwrap().first_row::<(i64, i32)>().unwrap();
+    assert_eq!(found, (3, 3));
+}

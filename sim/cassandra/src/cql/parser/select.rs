@@ -231,10 +231,10 @@ fn relation(cursor: &mut Cursor<'_>) -> Result<Relation, ServerError> {
         if cursor.keyword("in") {
             let values = in_values(cursor)?;
             if let InValues::Terms(terms) = &values {
-                // Either all are tuples, which no call is, or all are markers.
+                // Either all are tuples or all are markers.
                 let is_marker = |term: &Term| matches!(term, Term::Marker(_));
-                let is_call = |term: &Term| matches!(term, Term::Call(..));
-                if terms.iter().any(is_marker) && !terms.iter().all(is_marker) || terms.iter().any(is_call) {
+                let is_tuple = |term: &Term| matches!(term, Term::Tuple(_));
+                if !terms.iter().all(is_marker) && !terms.iter().all(is_tuple) {
                     return Err(cursor.mismatch("'('"));
                 }
             }

@@ -41,10 +41,12 @@ fn a_text_that_is_no_cql_is_refused_in_the_words_of_cassandra() {
 }
 
 #[test]
-fn a_call_is_no_tuple_of_a_list() {
+fn a_list_is_of_tuples_only() {
     assert!(parse("DELETE FROM t WHERE (a, b) IN ((1, 2), (3, 4))").is_ok());
-    let message = syntax_error("DELETE FROM t WHERE (a, b) IN ((1, 2), c (3, 4))");
-    assert!(message.ends_with("expecting '('"), "{message}");
+    for other in ["(1, 2), c (3, 4)", "(1, 2), 3", "1, 2", "(1, 2), (int) 3", "(1, 2), ?"] {
+        let message = syntax_error(&format!("DELETE FROM t WHERE (a, b) IN ({other})"));
+        assert!(message.ends_with("expecting '('"), "{message}");
+    }
 }
 
 #[test]

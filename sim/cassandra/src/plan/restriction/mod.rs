@@ -1,6 +1,7 @@
 //! WHERE: which partitions and which of their rows a statement is about.
 
 mod bind;
+mod conflicts;
 mod filter;
 mod relation;
 
@@ -147,7 +148,7 @@ impl Restrictions {
         usage: Usage,
         markers: &mut Markers,
     ) -> Result<Restrictions, ServerError> {
-        let mut all = Relations::default();
+        let mut all = Relations::new(usage.allows_filtering());
         for relation in relations {
             all.add(relation, table, markers)?;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::conflicts::{Conflicts, Kind};
 use super::filter::Test;
 use super::{Bound, TokenBound, Values, joined};
 use crate::cql::ast::{self, InValues, Operator, Relation};
@@ -42,95 +43,12 @@ pub(super) struct Relations<'a> {
     conflicts: Conflicts,
 }
 
-/// What one relation is, as far as others may or may not be added to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Equal,
-    In,
-    Slice { from: bool, to: bool },
-}
-
-impl Kind {
-    fn of(operator: Operator) -> Option<Kind> {
-        match operator {
-            Operator::Equal => Some(Kind::Equal),
-            Operator::Greater | Operator::GreaterOrEqual => Some(Kind::Slice { from: true, to: false }),
-            Operator::Less | Operator::LessOrEqual => Some(Kind::Slice { from: false, to: true }),
-            Operator::NotEqual | Operator::Contains | Operator::ContainsKey => None,
-        }
-    }
-
-    /// IN with one value is an equality.
-    fn of_values(count: usize) -> Kind {
-        if count == 1 { Kind::Equal } else { Kind::In }
-    }
-}
-
-/// Which columns relations have been about, in their order, and what these were: the errors are those of
-/// `SingleRestriction.mergeWith`.
-#[derive(Default)]
-struct Conflicts(Vec<(Vec<String>, Kind)>);
-
-impl Conflicts {
-    fn add(&mut self, columns: &[&str], kind: Kind) -> Result<(), ServerError> {
-        let mut columns: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
-        let mut merged = kind;
-        while let Some(place) =
-            self.0.iter().position(|(known, _)| known.iter().any(|name| columns.contains(name)))
-        {
-            let (known, existing) = self.0.remove(place);
-            let common: Vec<_> =
-                known.iter().filter(|name| columns.contains(name)).map(String::as_str).collect();
-            let common = common.join(" ,");
-            let invalid = |message: String| Err(ServerError::invalid(message));
-            merged = match (existing, merged) {
-                (Kind::Equal, _) => {
-                    return invalid(format!(
-                        "{common} cannot be restricted by more than one relation if it includes an Equal"
-                    ));
-                }
-                (Kind::In, _) => {
-                    return invalid(format!(
-                        "{common} cannot be restricted by more than one relation if it includes a IN"
-                    ));
-                }
-                (Kind::Slice { .. }, Kind::Equal | Kind::In) => {
-                    return invalid(format!(
-                        "Column \"{common}\" cannot be restricted by both an equality and an inequality relation"
-                    ));
-                }
-                (Kind::Slice { from, to }, Kind::Slice { from: also_from, to: also_to }) => {
-                    if known.first() != columns.first() {
-                        // The one that begins later.
-                        let later = match known.first() {
-                            Some(first) if columns.contains(first) => Some(first),
-                            _ => columns.first(),
-                        };
-                        return invalid(format!(
-                            "Column \"{}\" cannot be restricted by two inequalities not starting with the same column",
-                            later.map_or("", String::as_str)
-                        ));
-                    }
-                    for (twice, end) in [(from && also_from, "start"), (to && also_to, "end")] {
-                        if twice {
-                            return invalid(format!(
-                                "More than one restriction was found for the {end} bound on {common}"
-                            ));
-                        }
-                    }
-                    Kind::Slice { from: from || also_from, to: to || also_to }
-                }
-            };
-            if known.len() > columns.len() {
-                columns = known;
-            }
-        }
-        self.0.push((columns, merged));
-        Ok(())
-    }
-}
-
 impl<'a> Relations<'a> {
+    /// None yet, of a statement with or without ALLOW FILTERING.
+    pub fn new(allows_filtering: bool) -> Relations<'a> {
+        Relations { conflicts: Conflicts::new(allows_filtering), ..Relations::default() }
+    }
+
     /// Adds a relation.
     ///
     /// # Errors
@@ -207,7 +125,7 @@ impl<'a> Relations<'a> {
                 };
                 if let Some(kind) = Kind::of(*operator) {
                     let names: Vec<_> = names.iter().map(String::as_str).collect();
-                    self.conflicts.add(&names, kind)?;
+                    self.conflicts.merge(&names, table, kind)?;
                 }
                 self.multi.push((places, said));
             }
@@ -223,7 +141,7 @@ impl<'a> Relations<'a> {
                         let receiver = Receiver { name: &name, data_type: &list };
                         let term = Term::new(&ast::Term::Marker(*marker), receiver, markers)?;
                         let names: Vec<_> = names.iter().map(String::as_str).collect();
-                        self.conflicts.add(&names, Kind::In)?;
+                        self.conflicts.merge(&names, table, Kind::In)?;
                         self.multi.push((places, Multi::InMarker(term, types)));
                         return Ok(());
                     }
@@ -231,7 +149,7 @@ impl<'a> Relations<'a> {
                 let rows = terms.iter().map(|term| tuple(term, names, &places, table, markers));
                 let rows = rows.collect::<Result<Vec<_>, _>>()?;
                 let names: Vec<_> = names.iter().map(String::as_str).collect();
-                self.conflicts.add(&names, Kind::of_values(rows.len()))?;
+                self.conflicts.merge(&names, table, Kind::of_values(rows.len()))?;
                 self.multi.push((places, Multi::Values(rows)));
             }
             other => self.single(other, table, markers)?,
@@ -255,7 +173,7 @@ impl<'a> Relations<'a> {
                     Values::In(terms) => Kind::of_values(terms.len()),
                     Values::Equal(_) | Values::InMarker(..) => Kind::In,
                 };
-                self.conflicts.add(&[name], kind)?;
+                self.conflicts.merge(&[name], table, kind)?;
                 let said = self.columns.entry(name).or_default();
                 said.values = Some(values);
                 return Ok(());
@@ -314,7 +232,7 @@ impl<'a> Relations<'a> {
         }
         let value = Term::new(term, receiver, markers)?;
         if let Some(kind) = Kind::of(operator) {
-            self.conflicts.add(&[name], kind)?;
+            self.conflicts.merge(&[name], table, kind)?;
         }
         let said = self.columns.entry(name).or_default();
         let bound = |inclusive| Some(Bound { terms: vec![value.clone()], inclusive });
