@@ -83,7 +83,11 @@ impl Node {
             let interval = self.cluster.settings.borrow().hints.dispatch_interval;
             sleep(interval).await;
             for target in self.member().disk.hint_targets() {
-                let Some(peer) = self.cluster.by_host_id(target) else { continue };
+                let Some(peer) = self.cluster.by_host_id(target) else {
+                    // Its disk was replaced: it is another node now (`HintsService.excise`).
+                    self.member().disk.forget_hints(target);
+                    continue;
+                };
                 if self.is_alive(peer) && !self.lock().dispatching.contains(&target) {
                     self.lock().dispatching.push(target);
                     self.begin(|node| async move { node.deliver_hints(peer, target).await });

@@ -87,8 +87,11 @@ impl Shared {
 
     fn host_id(&self, id: NodeId) -> u128 {
         let member = self.member(id);
-        let identity =
-            fingerprint(&[self.options.cluster_name.as_bytes(), member.address.to_string().as_bytes()]);
+        let identity = fingerprint(&[
+            self.options.cluster_name.as_bytes(),
+            member.address.to_string().as_bytes(),
+            &member.disk.predecessors().to_be_bytes(),
+        ]);
         as_uuid(identity)
     }
 

@@ -122,6 +122,8 @@ struct DiskContent {
     truncated: BTreeMap<TableId, Timestamp>,
     schema: BTreeMap<(Timestamp, u128), Arc<SchemaChange>>,
     generation: u32,
+    /// How many disks were there before this one.
+    predecessors: u32,
     /// Prepared statements, with the number of records that had ever been logged when each was kept.
     prepared: BTreeMap<Bytes, (u64, KeptStatement)>,
 }
@@ -147,10 +149,16 @@ impl Disk {
     }
 
     /// The disk is replaced by an empty one. Only for a node that is not running. Starts go on being counted, for
-    /// what nodes count them by is the time.
+    /// what nodes count them by is the time. The node has another host id from then on, which is on the disk.
     pub fn wipe(&self) {
         let mut disk = self.lock();
-        *disk = DiskContent { generation: disk.generation, ..DiskContent::default() };
+        let (generation, predecessors) = (disk.generation, disk.predecessors + 1);
+        *disk = DiskContent { generation, predecessors, ..DiskContent::default() };
+    }
+
+    /// How many disks were there before this one.
+    pub(crate) fn predecessors(&self) -> u32 {
+        self.lock().predecessors
     }
 
     /// How many records of the commit log a power failure would take now.
@@ -224,6 +232,11 @@ impl Disk {
                 disk.hints.remove(&target);
             }
         }
+    }
+
+    /// Drops the hints for a node that is not there any more.
+    pub(crate) fn forget_hints(&self, target: u128) {
+        self.lock().hints.remove(&target);
     }
 
     /// How many hints are on it.

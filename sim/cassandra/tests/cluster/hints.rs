@@ -131,3 +131,17 @@ async fn a_restarted_coordinator_keeps_no_hints_beside_one_that_is_older_than_th
     world.pass(60.0).await;
     assert_eq!(world.peek(C, 1), [(1, 1)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn hints_for_a_node_are_not_for_its_successor_on_an_empty_disk() {
+    let world = world(with_hints).await;
+    world.end_and_notice(C, Ending::Kill).await;
+    world.write(A, world.insert(1, 1, 1, 1), Consistency::Quorum).await.expect("written");
+    world.pass(20.0).await;
+    assert_eq!(world.cluster.disk(A).expect("a disk").hints(), 1);
+    world.cluster.disk(C).expect("a disk").wipe();
+    world.start(C).await;
+    world.pass(60.0).await;
+    assert_eq!(world.peek(C, 1), []);
+    assert_eq!(world.cluster.disk(A).expect("a disk").hints(), 0);
+}
