@@ -53,6 +53,17 @@ impl Quota {
         self.only.as_ref().is_none_or(|only| ring.data_center(node) == only)
     }
 
+    /// What to tell if only these nodes are alive. If each data centre must have enough, it is what the first needs that
+    /// has not, and by an accident of Cassandra's that none is alive (`ReplicaPlans.assureSufficientLiveReplicas`).
+    fn unavailable(&self, ring: &Ring, consistency: Consistency, alive: &BTreeSet<NodeId>) -> RequestError {
+        let lacks = |name: &str, needed: usize| {
+            alive.iter().filter(|node| ring.data_center(**node) == name).count() < needed
+        };
+        let lacking = self.each.iter().flatten().find(|(name, needed)| lacks(name, **needed));
+        let (required, alive) = lacking.map_or((self.block_for, alive.len()), |(_, needed)| (*needed, 0));
+        RequestError::Unavailable { consistency, required, alive }
+    }
+
     /// Whether these answers are enough. Those that do not count must not be among them.
     pub(crate) fn is_met(&self, ring: &Ring, answers: &BTreeSet<NodeId>) -> bool {
         answers.len() >= self.block_for
@@ -115,11 +126,7 @@ impl Node {
         let counted: BTreeSet<NodeId> =
             alive.iter().copied().filter(|node| quota.counts(ring, *node)).collect();
         if consistency != Consistency::Any && !quota.is_met(ring, &counted) {
-            return Err(RequestError::Unavailable {
-                consistency,
-                required: quota.block_for,
-                alive: counted.len(),
-            });
+            return Err(quota.unavailable(ring, consistency, &counted));
         }
         Ok(WritePlan { quota, alive, down, candidates })
     }
@@ -145,7 +152,7 @@ impl Node {
         self.cluster.shuffle(&mut candidates);
         let local = &self.member().data_center;
         candidates.sort_by_key(|node| (*node != self.id, ring.data_center(*node) != local));
-        let alive = candidates.len();
+        let alive: BTreeSet<NodeId> = candidates.iter().copied().collect();
         let mut contacts = Vec::new();
         let mut spare = Vec::new();
         let mut left = quota.each.clone();
@@ -163,7 +170,7 @@ impl Node {
             if wanted { contacts.push(node) } else { spare.push(node) }
         }
         if !quota.is_met(ring, &contacts.iter().copied().collect()) {
-            return Err(RequestError::Unavailable { consistency, required: quota.block_for, alive });
+            return Err(quota.unavailable(ring, consistency, &alive));
         }
         Ok(ReadPlan { quota, contacts, spare })
     }

@@ -241,7 +241,7 @@ async fn quotas_of_data_centres_are_counted_apart() {
     assert_eq!(write(A, Consistency::LocalQuorum).await, Ok(Vec::new()));
     assert_eq!(write(B, Consistency::LocalQuorum).await, unavailable(Consistency::LocalQuorum, 2, 1));
     assert_eq!(write(B, Consistency::LocalOne).await, Ok(Vec::new()));
-    assert_eq!(write(A, Consistency::EachQuorum).await, unavailable(Consistency::EachQuorum, 3, 2));
+    assert_eq!(write(A, Consistency::EachQuorum).await, unavailable(Consistency::EachQuorum, 2, 0));
     assert_eq!(write(A, Consistency::Quorum).await, Ok(Vec::new()));
     let read = |node, consistency| world.read(node, 1, consistency);
     assert_eq!(read(A, Consistency::LocalQuorum).await, Ok(vec![(1, Some(1))]));
@@ -251,7 +251,7 @@ async fn quotas_of_data_centres_are_counted_apart() {
     ));
     assert!(matches!(
         read(A, Consistency::EachQuorum).await,
-        Err(RequestError::Unavailable { required: 3, .. })
+        Err(RequestError::Unavailable { required: 2, alive: 0, .. })
     ));
     world.start(C).await;
     assert_eq!(write(A, Consistency::EachQuorum).await, Ok(Vec::new()));
