@@ -62,8 +62,19 @@ impl Conditions {
             ast::Condition::NotExists => Conditions::NotExists,
             ast::Condition::Exists => Conditions::Exists,
             ast::Condition::Columns(relations) => {
-                let all = relations.iter().map(|relation| condition(relation, table, markers));
-                Conditions::Columns(all.collect::<Result<_, _>>()?)
+                let mut all = Vec::new();
+                for relation in relations {
+                    let condition = condition(relation, table, markers)?;
+                    let column = &condition.column;
+                    if matches!(column.kind, ColumnKind::PartitionKey(_) | ColumnKind::Clustering(..)) {
+                        return Err(ServerError::invalid(format!(
+                            "PRIMARY KEY column '{}' cannot have IF conditions",
+                            column.name
+                        )));
+                    }
+                    all.push(condition);
+                }
+                Conditions::Columns(all)
             }
         })
     }
@@ -157,22 +168,13 @@ fn condition(
     table: &Table,
     markers: &mut Markers,
 ) -> Result<ColumnCondition, ServerError> {
-    let named = |name: &str| {
-        let column = column(table, name)?;
-        if matches!(column.kind, ColumnKind::PartitionKey(_) | ColumnKind::Clustering(..)) {
-            return Err(ServerError::invalid(format!(
-                "PRIMARY KEY column '{name}' cannot have IF conditions"
-            )));
-        }
-        Ok(column)
-    };
     match relation {
         Relation::Single(name, Operator::Contains | Operator::ContainsKey, _) => {
-            named(name)?;
+            column(table, name)?;
             Err(ServerError::invalid("CONTAINS in IF is not simulated"))
         }
         Relation::Single(name, operator, term) => {
-            let column = named(name)?;
+            let column = column(table, name)?;
             let receiver = Receiver { name, data_type: &column.data_type };
             let term = Term::new(term, receiver, markers)?;
             let is_equality = matches!(operator, Operator::Equal | Operator::NotEqual);
@@ -189,7 +191,7 @@ fn condition(
             })
         }
         Relation::In(name, values) => {
-            let column = named(name)?;
+            let column = column(table, name)?;
             let values = in_values(values, column, markers)?;
             Ok(ColumnCondition {
                 column: column.clone(),
@@ -198,7 +200,7 @@ fn condition(
             })
         }
         Relation::Element(name, ..) => {
-            let column = named(name)?;
+            let column = column(table, name)?;
             Err(ServerError::invalid(format!(
                 "a condition on an element of {name} ({}) is not simulated",
                 column_type(column)

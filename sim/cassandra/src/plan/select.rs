@@ -135,6 +135,9 @@ impl SelectPlan {
     pub fn bind(&self, context: &Context<'_>, now: Seconds) -> Result<BoundSelect, ServerError> {
         let limit = bind_limit(self.limit.as_ref(), context)?;
         let per_partition_limit = bind_limit(self.per_partition_limit.as_ref(), context)?;
+        for filter in self.filters() {
+            filter.check(context)?;
+        }
         let ranges = self.restrictions.bind_keys(&self.table, context)?;
         let rows = self.restrictions.bind_rows(&self.table, context)?;
         let columns = self.queried();

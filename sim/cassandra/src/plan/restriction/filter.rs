@@ -8,7 +8,7 @@ use crate::cql::ast::Operator;
 use crate::cql::value::elements;
 use crate::plan::selector::RowView;
 use crate::plan::term::{Context, Term};
-use crate::protocol::ServerError;
+use crate::protocol::{BoundValue, ServerError};
 use crate::schema::Column;
 use crate::types::DataType;
 
@@ -39,6 +39,28 @@ impl Filter {
         &self.column
     }
 
+    /// Checks that there is something to compare with (`RowFilter.Expression.validate`).
+    ///
+    /// # Errors
+    /// If there is not.
+    pub fn check(&self, context: &Context<'_>) -> Result<(), ServerError> {
+        let (term, refused) = match &self.test {
+            Test::Compare(_, term) | Test::In(Values::Equal(term)) => (term, "Unsupported"),
+            Test::In(Values::In(terms)) => match terms.as_slice() {
+                [term] => (term, "Unsupported"),
+                // Of several, those that are nothing equal nothing.
+                _ => return Ok(()),
+            },
+            Test::In(Values::InMarker(term, _)) => (term, "Invalid"),
+        };
+        let what = match term.bind(context)? {
+            BoundValue::Value(_) => return Ok(()),
+            BoundValue::Null => "null",
+            BoundValue::Unset => "unset",
+        };
+        Err(ServerError::invalid(format!("{refused} {what} value for column {}", self.column.name)))
+    }
+
     /// Whether a row passes. A null passes nothing.
     ///
     /// # Errors
@@ -48,6 +70,16 @@ impl Filter {
             return Ok(false);
         };
         match &self.test {
+            Test::In(Values::In(terms)) => {
+                for term in terms {
+                    if let BoundValue::Value(wanted) = term.bind(context)?
+                        && self.column.data_type.compare(&value, &wanted).is_eq()
+                    {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
             Test::In(values) => {
                 let values = bind_values(values, &self.column, context)?;
                 Ok(values.iter().any(|wanted| self.column.data_type.compare(&value, wanted).is_eq()))
