@@ -112,7 +112,11 @@ impl Coordinator for RunningNode {
         Topology {
             cluster_name: node.options().cluster_name.clone(),
             local: peer(node.id, state.schema.version, true),
-            peers: state.peers.iter().map(|(id, view)| peer(*id, view.schema_version, view.alive)).collect(),
+            peers: state
+                .peers
+                .iter()
+                .map(|(id, view)| peer(*id, view.heartbeat.schema_version, view.alive))
+                .collect(),
         }
     }
 

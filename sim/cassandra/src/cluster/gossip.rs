@@ -1,16 +1,19 @@
 //! Who is believed to be alive, and how late that is known.
 //!
-//! Every node tells every other that it is alive. One that has been silent for the failure timeout is believed to be
-//! down; one that is heard again is asked for an echo first, so that a node that can talk but not hear stays down
-//! (`Gossiper.markAlive`). A node that starts believes that all others are down until they echo.
+//! Every node tells every other that it is alive, and who else was when. One that nobody has heard of late is believed
+//! to be down, for the failure timeout has passed; one that some hear is alive for all that hear those
+//! (`Gossiper.notifyFailureDetector`): what is sent to it over a link that is cut is lost, and no request is refused
+//! for it. One that was down is asked for an echo first, so that a node that cannot be reached or does not hear stays
+//! down (`Gossiper.markAlive`). A node that starts believes that all others are down until they echo.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
 use super::NodeId;
-use super::message::Request;
+use super::message::{Heartbeat, Request};
 use super::node::Node;
 use crate::coordinator::Event;
 
@@ -19,12 +22,9 @@ impl Node {
     pub(crate) async fn gossip(self: Arc<Self>) {
         let settled = Instant::now() + self.options().gossip_settle;
         loop {
-            let (generation, schema_version, joining) = {
-                let state = self.lock();
-                (self.generation, state.schema.version, state.joining)
-            };
+            let heartbeats = self.heartbeats();
             for peer in self.cluster.ids().filter(|peer| *peer != self.id) {
-                self.tell(peer, Request::Gossip { generation, schema_version, joining });
+                self.tell(peer, Request::Gossip(heartbeats.clone()));
             }
             self.convict();
             if Instant::now() >= settled {
@@ -32,6 +32,20 @@ impl Node {
             }
             sleep(self.options().gossip_interval).await;
         }
+    }
+
+    /// What this node knows of all, with a new sign of its own life.
+    fn heartbeats(&self) -> BTreeMap<NodeId, Heartbeat> {
+        let mut state = self.lock();
+        state.heartbeats += 1;
+        let own = Heartbeat {
+            generation: self.generation,
+            version: state.heartbeats,
+            schema_version: state.schema.version,
+            joining: state.joining,
+        };
+        let known = state.peers.iter().filter(|(_, peer)| peer.heartbeat.version > 0);
+        known.map(|(id, peer)| (*id, peer.heartbeat)).chain([(self.id, own)]).collect()
     }
 
     fn convict(&self) {
@@ -51,40 +65,32 @@ impl Node {
         }
     }
 
-    /// Takes in a sign of life.
-    pub(crate) fn heard(
-        self: &Arc<Self>,
-        from: NodeId,
-        generation: u32,
-        schema_version: u128,
-        joining: bool,
-    ) {
+    /// Takes in a sign of a node's life, if it is a new one.
+    pub(crate) fn heard(self: &Arc<Self>, of: NodeId, heartbeat: Heartbeat) {
         let (echo, pull) = {
             let mut state = self.lock();
             let own_version = state.schema.version;
-            let Some(peer) = state.peers.get_mut(&from) else { return };
-            if generation < peer.generation {
-                // From before its restart.
+            let Some(peer) = state.peers.get_mut(&of) else { return };
+            let place = |heartbeat: &Heartbeat| (heartbeat.generation, heartbeat.version);
+            if place(&heartbeat) <= place(&peer.heartbeat) {
                 return;
             }
-            if generation > peer.generation && peer.alive {
+            if heartbeat.generation > peer.heartbeat.generation && peer.alive {
                 // It was restarted without having been missed: what it was told before may not be known to it.
                 peer.alive = false;
                 peer.down_since = Instant::now();
             }
-            peer.generation = generation;
+            peer.heartbeat = heartbeat;
             peer.heard = Instant::now();
-            peer.schema_version = schema_version;
-            peer.joining = joining;
             let echo = !peer.alive && !peer.echoing;
             peer.echoing |= echo;
-            (echo, schema_version != own_version)
+            (echo, heartbeat.schema_version != own_version)
         };
         if pull {
-            self.tell(from, Request::SchemaPull);
+            self.tell(of, Request::SchemaPull);
         }
         if echo {
-            self.begin(|node| async move { node.echo(from).await });
+            self.begin(|node| async move { node.echo(of).await });
         }
     }
 

@@ -35,6 +35,17 @@ pub(crate) enum Body {
     Response(Verb, Response),
 }
 
+/// The newest sign of life of a node (`EndpointState`).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heartbeat {
+    /// Which run of the node it is from.
+    pub(crate) generation: u32,
+    /// The place of the sign in its run.
+    pub(crate) version: u64,
+    pub(crate) schema_version: u128,
+    pub(crate) joining: bool,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) enum Request {
     Write(Arc<Mutation>),
@@ -66,11 +77,8 @@ pub(crate) enum Request {
         mutation: Arc<Mutation>,
     },
     Truncate(TableId),
-    Gossip {
-        generation: u32,
-        schema_version: u128,
-        joining: bool,
-    },
+    /// What the sender knows of itself and of others.
+    Gossip(BTreeMap<NodeId, Heartbeat>),
     Echo,
     Schema(Vec<SchemaEntry>),
     SchemaPull,
@@ -113,7 +121,7 @@ impl Request {
             Self::Propose { .. } => Verb::Propose,
             Self::Commit { .. } => Verb::Commit,
             Self::Truncate(_) => Verb::Truncate,
-            Self::Gossip { .. } => Verb::Gossip,
+            Self::Gossip(_) => Verb::Gossip,
             Self::Echo => Verb::Echo,
             Self::Schema(_) => Verb::Schema,
             Self::SchemaPull => Verb::SchemaPull,

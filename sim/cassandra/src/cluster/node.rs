@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::message::{Body, Message, Request, Response};
+use super::message::{Body, Heartbeat, Message, Request, Response};
 use super::options::{NodeOptions, Options};
 use super::{Envelope, NodeId, Shared};
 use crate::coordinator::{Event, RequestError};
@@ -23,9 +23,8 @@ pub(crate) struct PeerView {
     /// Since when it is believed to be down.
     pub(crate) down_since: Instant,
     pub(crate) heard: Instant,
-    pub(crate) generation: u32,
-    pub(crate) schema_version: u128,
-    pub(crate) joining: bool,
+    /// The newest sign of life, from whomever it came.
+    pub(crate) heartbeat: Heartbeat,
     /// Whether an echo is under way.
     pub(crate) echoing: bool,
 }
@@ -50,6 +49,8 @@ pub(crate) struct State {
     pub(crate) schema: Arc<Schema>,
     pub(crate) peers: BTreeMap<NodeId, PeerView>,
     pub(crate) joining: bool,
+    /// How many signs of life this node has given.
+    pub(crate) heartbeats: u64,
     /// Hints that are not on the disk yet, by host id.
     pub(crate) hints: BTreeMap<u128, Vec<Hint>>,
     /// The nodes that hints are being delivered to.
@@ -110,9 +111,7 @@ impl Node {
             alive: false,
             down_since: now,
             heard: now,
-            generation: 0,
-            schema_version: 0,
-            joining: false,
+            heartbeat: Heartbeat { generation: 0, version: 0, schema_version: 0, joining: false },
             echoing: false,
         };
         let peers = cluster.ids().filter(|other| *other != id).map(|other| (other, peer.clone())).collect();
@@ -121,6 +120,7 @@ impl Node {
             schema: Arc::new(Schema::default()),
             peers,
             joining,
+            heartbeats: 0,
             hints: BTreeMap::new(),
             dispatching: Vec::new(),
             misbehaviour: Misbehaviour::default(),
@@ -228,7 +228,7 @@ impl Node {
     pub(crate) fn is_joining(&self, node: NodeId) -> bool {
         let state = self.lock();
         match state.peers.get(&node) {
-            Some(peer) => peer.joining,
+            Some(peer) => peer.heartbeat.joining,
             None => state.joining,
         }
     }

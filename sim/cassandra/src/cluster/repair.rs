@@ -128,10 +128,9 @@ impl Node {
                 let state = self.lock();
                 let version = state.schema.version;
                 others.is_empty()
-                    || state
-                        .peers
-                        .values()
-                        .any(|peer| peer.alive && !peer.joining && peer.schema_version == version)
+                    || state.peers.values().any(|peer| {
+                        peer.alive && !peer.heartbeat.joining && peer.heartbeat.schema_version == version
+                    })
             };
             if agrees || Instant::now() >= until {
                 return;

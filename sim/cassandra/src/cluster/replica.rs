@@ -41,8 +41,10 @@ impl Node {
                 self.lock().engine.truncate(table, now);
                 (Response::Done, None)
             }
-            Request::Gossip { generation, schema_version, joining } => {
-                self.heard(from, generation, schema_version, joining);
+            Request::Gossip(heartbeats) => {
+                for (of, heartbeat) in heartbeats {
+                    self.heard(of, heartbeat);
+                }
                 return;
             }
             Request::Echo => (Response::Done, None),

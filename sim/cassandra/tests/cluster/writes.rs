@@ -72,14 +72,27 @@ async fn unavailable_comes_only_once_gossip_has_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_not_heard_is_down_for_those_that_do_not_hear_it_only() {
+async fn a_node_that_another_hears_of_is_alive_for_those_it_cannot_reach_and_writes_to_it_time_out() {
     let world = world(|_| {}).await;
     world.links.cut(A, B);
-    world.pass(15.0).await;
-    assert!(!world.cluster.believes_alive(B, A));
+    world.links.cut(B, A);
+    world.pass(60.0).await;
+    assert!(world.cluster.believes_alive(B, A));
     assert!(world.cluster.believes_alive(A, B));
-    assert!(world.cluster.believes_alive(C, A));
+    let error = world.write(A, world.insert(1, 1, 1, 1), Consistency::All).await;
+    assert!(matches!(error, Err(RequestError::WriteTimeout { received: 2, block_for: 3, .. })), "{error:?}");
+    // Without the one between them they lose sight of each other.
+    world.links.cut(C, A);
+    world.pass(15.0).await;
+    assert!(!world.cluster.believes_alive(A, B));
+    assert!(!world.cluster.believes_alive(A, C));
+    assert!(world.cluster.believes_alive(C, A), "in one direction");
+    world.links.mend(C, A);
+    world.pass(15.0).await;
+    assert!(world.cluster.believes_alive(A, C));
+    assert!(!world.cluster.believes_alive(A, B), "there is no echo");
     world.links.mend(A, B);
+    world.links.mend(B, A);
     world.cluster.settled().await;
     assert!(world.cluster.believes_alive(B, A));
 }
