@@ -352,3 +352,24 @@ fn a_partitions_deletion_takes_static_columns_rows_and_ranges_up_to_its_timestam
     // One of the row's cells is a microsecond older than the row.
     assert_eq!(shape(4), (1, 1, 1));
 }
+
+/// Seen of Cassandra 5.0.5 by random statements.
+#[test]
+fn a_row_whose_marker_has_expired_lives_by_older_cells_only_where_they_are_asked_for() {
+    let table = table();
+    let (liveness, place) = (Liveness::new(12, 1, NOW), table.row(vec![int(1), int(1)]));
+    let cells = [("w".into(), Cell::live(4, int(5)))].into();
+    let row = Row { liveness: Some(liveness), cells, ..Row::default() };
+    let written = Partition { rows: [(place, row)].into(), ..Partition::default() };
+    let mut engine = Engine::open(Disk::new(), 1000);
+    let key = table.key(&[int(1)]);
+    let mutation = Mutation::new("ks".into(), key.clone(), table.id, written);
+    engine.apply(Record::Write(Arc::new(mutation)), true);
+    for (asked, now, rows) in [("v", NOW, 1), ("v", NOW + 2, 0), ("w", NOW + 2, 1)] {
+        let mut command = ReadCommand::of_partition(table.id, key.clone(), now);
+        command.columns = ColumnSelection::Queried([asked.into()].into());
+        let answer = engine.read(&table, &command, 1000).expect("few tombstones");
+        let live = |partition: &Partition| partition.rows.values().filter(|row| row.is_live(now)).count();
+        assert_eq!(answer.partitions.values().map(live).sum::<usize>(), rows, "{asked} at {now}");
+    }
+}
