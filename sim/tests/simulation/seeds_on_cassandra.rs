@@ -13,7 +13,7 @@ use simulation::on_cassandra::{
 use crate::campaign::{Campaign, Played};
 
 /// Seeds of every test run.
-const SEEDS: std::ops::Range<Seed> = 0..60;
+const SEEDS: std::ops::Range<Seed> = 0..150;
 
 /// Played once for all tests that want to know.
 fn campaign() -> &'static Campaign {
