@@ -40,6 +40,8 @@ pub struct CassandraWorld {
     pub reads_repair: bool,
     /// When a read asks one more replica (`speculative_retry`).
     pub speculative_retry: &'static str,
+    /// How long a message from node to node takes at most, when nothing is wrong.
+    pub link_ms: u64,
 }
 
 impl CassandraWorld {
@@ -47,9 +49,10 @@ impl CassandraWorld {
     pub fn of(seed: u64) -> Self {
         let dice = &mut Dice::new(seed, Stream::CassandraWorld);
         let write_timeout_ms = dice.magnitude(100..=2_000);
+        let read_timeout_ms = dice.magnitude(100..=4_000);
         Self {
             write_timeout_ms,
-            read_timeout_ms: dice.magnitude(100..=4_000),
+            read_timeout_ms,
             request_timeout_ms: dice.magnitude(write_timeout_ms / 2..=write_timeout_ms * 4),
             connect_timeout_ms: dice.magnitude(200..=2_000),
             failure_timeout_ms: dice.magnitude(700..=3_000),
@@ -59,6 +62,8 @@ impl CassandraWorld {
             sync_ms: dice.magnitude(1..=40),
             reads_repair: dice.chance(700),
             speculative_retry: dice.pick(&["99p", "NEVER", "ALWAYS", "20ms"]),
+            // Far below the timeouts, so that what takes several rounds still ends.
+            link_ms: dice.magnitude(1..=write_timeout_ms.min(read_timeout_ms) / 10),
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::network::Network;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::faults::{CassandraFault, CassandraKind as Kind, CassandraPlan, NODES};
+use super::faults::{CassandraFault, CassandraKind as Kind, CassandraPlan, CassandraWorld, NODES};
 use super::observed;
 use crate::cassandra::{SimulatedCassandra, ip};
 use crate::dice::{Dice, Stream};
@@ -43,7 +43,12 @@ fn lock(weather: &Mutex<Weather>) -> MutexGuard<'_, Weather> {
 }
 
 impl Injector {
-    pub fn new(stage: Arc<Stage>, cassandra: SimulatedCassandra, plan: CassandraPlan) -> Arc<Self> {
+    pub fn new(
+        stage: Arc<Stage>,
+        cassandra: SimulatedCassandra,
+        world: &CassandraWorld,
+        plan: CassandraPlan,
+    ) -> Arc<Self> {
         let (due, coordinators) = mpsc::unbounded_channel();
         let weather = Arc::new(Mutex::new(Weather {
             dice: Dice::new(stage.seed, Stream::CassandraFates),
@@ -55,7 +60,7 @@ impl Injector {
         }));
         let usual = RuledLinks::new(
             Duration::from_micros(100),
-            Duration::from_millis(2),
+            Duration::from_millis(world.link_ms),
             Stream::CassandraFates.generator(stage.seed + 1),
         );
         let (on, noted) = (weather.clone(), stage.clone());

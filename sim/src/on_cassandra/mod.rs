@@ -215,7 +215,7 @@ async fn play(
 
     let injector = Arc::new(crate::injector::Injector::new(stage.clone(), nodes.clone(), plan));
     let injecting = tokio::spawn(injector.clone().carry_out(triggered));
-    let on_cassandra = injector::Injector::new(stage.clone(), cassandra.clone(), faults);
+    let on_cassandra = injector::Injector::new(stage.clone(), cassandra.clone(), &world, faults);
     tokio::spawn(on_cassandra.clone().carry_out());
     let producer = tokio::spawn(produce(stage.clone(), during));
     let storm_ends_ms = stage.now_ms() + stage.world.stormy_ms;
