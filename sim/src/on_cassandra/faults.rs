@@ -50,7 +50,7 @@ impl CassandraWorld {
         let dice = &mut Dice::new(seed, Stream::CassandraWorld);
         let write_timeout_ms = dice.magnitude(100..=2_000);
         let read_timeout_ms = dice.magnitude(100..=4_000);
-        Self {
+        let world = Self {
             write_timeout_ms,
             read_timeout_ms,
             request_timeout_ms: dice.magnitude(write_timeout_ms / 2..=write_timeout_ms * 4),
@@ -62,9 +62,12 @@ impl CassandraWorld {
             sync_ms: dice.magnitude(1..=40),
             reads_repair: dice.chance(700),
             speculative_retry: dice.pick(&["99p", "NEVER", "ALWAYS", "20ms"]),
-            // Far below the timeouts, so that what takes several rounds still ends.
-            link_ms: dice.magnitude(1..=write_timeout_ms.min(read_timeout_ms) / 10),
-        }
+            link_ms: 1,
+        };
+        // Far below the timeouts, so that what takes several rounds, or is many requests at once, still ends.
+        let shortest = write_timeout_ms.min(read_timeout_ms).min(world.request_timeout_ms);
+        let spare_ms = shortest.saturating_sub(world.sync_ms);
+        Self { link_ms: dice.magnitude(1..=(spare_ms / 10).max(1)), ..world }
     }
 
     /// What tables are made to be.
