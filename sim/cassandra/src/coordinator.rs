@@ -195,6 +195,14 @@ pub enum RequestError {
     Server(String),
 }
 
+impl RequestError {
+    /// An exception of Cassandra's own, from `java.lang`, that is no error of the protocol: an accident there, which
+    /// clients are told as it is.
+    pub(crate) fn accident(exception: &str) -> Self {
+        Self::Server(format!("java.lang.{exception}"))
+    }
+}
+
 /// How mutations are to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteMode {

@@ -117,9 +117,11 @@ impl Node {
                 let lifetimes = batch.mutations.iter().map(|mutation| self.lifetime(mutation));
                 let lifetime = lifetimes.min().unwrap_or(0);
                 let is_late = self.now() >= batch.written_at.div_euclid(1_000_000) + lifetime;
-                for mutation in batch.mutations.iter().filter(|_| !is_late) {
-                    let left = self.lock().engine.not_truncated(mutation, batch.written_at);
-                    self.replay(&left, batch.written_at).await;
+                if !is_late {
+                    for mutation in batch.mutations.iter() {
+                        let left = self.lock().engine.not_truncated(mutation, batch.written_at);
+                        self.replay(&left, batch.written_at).await;
+                    }
                 }
                 self.tell(self.id, Request::RemoveBatch(id));
             }

@@ -58,12 +58,10 @@ impl Node {
     ) -> Result<(), RequestError> {
         let deadline = Instant::now() + self.options().write_timeout;
         let mut decisions = Vec::with_capacity(planned.len());
-        let mut sent = Vec::with_capacity(planned.len());
-        for (mutation, replication) in planned {
-            let plan = self.plan_write(&replication, mutation.key.token(), consistency)?;
+        for (mutation, replication) in &planned {
+            let plan = self.plan_write(replication, mutation.key.token(), consistency)?;
             self.check_hints(&plan)?;
-            sent.push((mutation.clone(), replication));
-            decisions.push(self.send_write(mutation, plan, consistency, write_type, deadline));
+            decisions.push(self.send_write(mutation.clone(), plan, consistency, write_type, deadline));
         }
         for decision in decisions {
             match decided(decision).await {
@@ -72,9 +70,9 @@ impl Node {
                 Err(RequestError::WriteTimeout { .. } | RequestError::WriteFailure { .. })
                     if consistency == Consistency::Any =>
                 {
-                    for (mutation, replication) in sent {
-                        for replica in self.cluster.ring.replicas(&replication, mutation.key.token()) {
-                            self.hint(replica, &mutation);
+                    for (mutation, replication) in &planned {
+                        for replica in self.cluster.ring.replicas(replication, mutation.key.token()) {
+                            self.hint(replica, mutation);
                         }
                     }
                     return Ok(());

@@ -83,15 +83,14 @@ impl<C: Coordinator> Inner<C> {
         for statement in &statements {
             let keys = statement.plan.bind_keys(&statement.context)?;
             if statement.plan.has_key_in() {
-                // An accident of Cassandra's: IllegalArgumentException is no error of the protocol.
-                let reason = "java.lang.IllegalArgumentException: Batch with conditions cannot span multiple partitions \
-                              (you cannot use IN on the partition key)";
-                return Err(RequestError::Server(reason.to_owned()).into());
+                let exception = "IllegalArgumentException: Batch with conditions cannot span multiple partitions (you \
+                                 cannot use IN on the partition key)";
+                return Err(RequestError::accident(exception).into());
             }
             let Some(key) = keys.first() else {
-                // Another one: `token(...)` left none of the keys, and the first of them is asked for.
-                let reason = "java.lang.IndexOutOfBoundsException: Index 0 out of bounds for length 0";
-                return Err(RequestError::Server(reason.to_owned()).into());
+                // `token(...)` left none of the keys, and the first of them is asked for.
+                let exception = "IndexOutOfBoundsException: Index 0 out of bounds for length 0";
+                return Err(RequestError::accident(exception).into());
             };
             if partition_key.get_or_insert_with(|| key.clone()) != key {
                 return Err(ServerError::invalid("Batch with conditions cannot span multiple partitions"));

@@ -71,6 +71,33 @@ async fn insert_if_absent(
     world.on(node).write_if(write, Consistency::Serial, Consistency::Quorum).await
 }
 
+/// A's INSERT IF NOT EXISTS of (1, 1), of which nobody knows whether it will be finished: its own vote is given, the
+/// others' answers are lost, so they have accepted and A does not know.
+async fn leave_unfinished(world: &World) {
+    let lost = [world.lose_answers(Verb::Propose, B), world.lose_answers(Verb::Propose, C)];
+    let error = insert_if_absent(world, A, 1, 1).await.expect_err("unknown");
+    assert!(matches!(error, RequestError::WriteTimeout { write_type: WriteType::Cas, .. }), "{error:?}");
+    for rule in lost {
+        world.links.remove(rule);
+    }
+}
+
+/// What becomes of a request of A and of an increment at B, when most refuse what A proposes after some accepted it: A's
+/// proposals take long; meanwhile B gets a higher ballot promised by itself and C, and then stands still.
+async fn beside_a_rival<T>(world: &World, first: impl Future<Output = T>) -> (T, Result<i32, RequestError>) {
+    world.links.rule(|envelope| match (envelope.from, envelope.verb) {
+        (A, Verb::Propose) => Some(vec![Duration::from_millis(500)]),
+        (B, Verb::Prepare) if envelope.to == A => Some(Vec::new()),
+        (B, Verb::Read | Verb::ReadDigest) => Some(Vec::new()),
+        _ => None,
+    });
+    let second = async {
+        world.pass(0.1).await;
+        increment(world, B, 1).await
+    };
+    tokio::join!(first, second)
+}
+
 #[tokio::test(start_paused = true)]
 async fn of_several_inserts_if_not_exists_one_is_applied_and_the_others_see_it() {
     let world = world(|_| {}).await;
@@ -137,13 +164,7 @@ async fn conditional_increments_from_all_nodes_lose_none_and_double_none() {
 #[tokio::test(start_paused = true)]
 async fn a_conditional_write_of_unknown_outcome_is_finished_by_the_next() {
     let world = world(|_| {}).await;
-    // A's own vote is given, the others' answers are lost: they have accepted, and A does not know.
-    let lost = [world.lose_answers(Verb::Propose, B), world.lose_answers(Verb::Propose, C)];
-    let error = insert_if_absent(&world, A, 1, 1).await.expect_err("unknown");
-    assert!(matches!(error, RequestError::WriteTimeout { write_type: WriteType::Cas, .. }), "{error:?}");
-    for rule in lost {
-        world.links.remove(rule);
-    }
+    leave_unfinished(&world).await;
     assert_eq!(world.read(B, 1, Consistency::All).await, Ok(vec![]), "not visible to plain reads");
     match insert_if_absent(&world, B, 1, 2).await.expect("an answer") {
         ConditionalOutcome::Refused(found) => assert_eq!(rows(&found, "v"), [(1, Some(1))]),
@@ -154,18 +175,7 @@ async fn a_conditional_write_of_unknown_outcome_is_finished_by_the_next() {
 #[tokio::test(start_paused = true)]
 async fn a_proposal_that_some_accepted_and_most_refused_is_not_tried_again_but_unknown() {
     let world = world(|_| {}).await;
-    // A's proposals take long. Meanwhile B gets a higher ballot promised by itself and C, and then stands still.
-    world.links.rule(|envelope| match (envelope.from, envelope.verb) {
-        (A, Verb::Propose) => Some(vec![Duration::from_millis(500)]),
-        (B, Verb::Prepare) if envelope.to == A => Some(Vec::new()),
-        (B, Verb::Read | Verb::ReadDigest) => Some(Vec::new()),
-        _ => None,
-    });
-    let second = async {
-        world.pass(0.1).await;
-        increment(&world, B, 1).await
-    };
-    let (first, second) = tokio::join!(increment(&world, A, 1), second);
+    let (first, second) = beside_a_rival(&world, increment(&world, A, 1)).await;
     assert_eq!(
         first,
         Err(RequestError::WriteTimeout {
@@ -184,11 +194,7 @@ async fn a_proposal_that_some_accepted_and_most_refused_is_not_tried_again_but_u
 #[tokio::test(start_paused = true)]
 async fn a_conditional_write_that_is_finished_late_shadows_the_plain_writes_before() {
     let world = world(|_| {}).await;
-    let lost = [world.lose_answers(Verb::Propose, B), world.lose_answers(Verb::Propose, C)];
-    insert_if_absent(&world, A, 1, 1).await.expect_err("unknown");
-    for rule in lost {
-        world.links.remove(rule);
-    }
+    leave_unfinished(&world).await;
     let plain = world.insert(1, 1, 2, world.on(B).timestamp());
     world.write(B, plain, Consistency::All).await.expect("acknowledged");
     assert_eq!(world.read(C, 1, Consistency::All).await, Ok(vec![(1, Some(2))]));
@@ -200,11 +206,7 @@ async fn a_conditional_write_that_is_finished_late_shadows_the_plain_writes_befo
 #[tokio::test(start_paused = true)]
 async fn a_timeout_while_anothers_write_is_finished_is_no_news_of_ones_own() {
     let world = world(|_| {}).await;
-    let lost = [world.lose_answers(Verb::Propose, B), world.lose_answers(Verb::Propose, C)];
-    insert_if_absent(&world, A, 1, 1).await.expect_err("unknown");
-    for rule in lost {
-        world.links.remove(rule);
-    }
+    leave_unfinished(&world).await;
     for node in [A, C] {
         world.lose(Verb::Commit, node);
     }
@@ -215,18 +217,8 @@ async fn a_timeout_while_anothers_write_is_finished_is_no_news_of_ones_own() {
 #[tokio::test(start_paused = true)]
 async fn a_read_whose_own_proposal_only_some_accepted_is_told_that_a_write_timed_out() {
     let world = world(|_| {}).await;
-    world.links.rule(|envelope| match (envelope.from, envelope.verb) {
-        (A, Verb::Propose) => Some(vec![Duration::from_millis(500)]),
-        (B, Verb::Prepare) if envelope.to == A => Some(Vec::new()),
-        (B, Verb::Read | Verb::ReadDigest) => Some(Vec::new()),
-        _ => None,
-    });
-    let second = async {
-        world.pass(0.1).await;
-        increment(&world, B, 1).await
-    };
     let node = world.on(A);
-    let (first, _) = tokio::join!(node.read(world.select(1), Consistency::Serial), second);
+    let (first, _) = beside_a_rival(&world, node.read(world.select(1), Consistency::Serial)).await;
     let error = first.expect_err("unknown");
     assert!(matches!(error, RequestError::WriteTimeout { write_type: WriteType::Cas, .. }), "{error:?}");
 }
@@ -272,11 +264,7 @@ async fn nothing_is_proposed_while_a_voter_cannot_be_given_the_last_commit() {
 #[tokio::test(start_paused = true)]
 async fn who_finishes_anothers_write_leaves_no_hints_for_nodes_that_are_down() {
     let world = world(with_hints).await;
-    let lost = [world.lose_answers(Verb::Propose, B), world.lose_answers(Verb::Propose, C)];
-    insert_if_absent(&world, A, 1, 1).await.expect_err("unknown");
-    for rule in lost {
-        world.links.remove(rule);
-    }
+    leave_unfinished(&world).await;
     world.end_and_notice(C, Ending::Kill).await;
     world.on(B).read(world.select(1), Consistency::Serial).await.expect("read");
     assert_eq!(world.peek(B, 1), [(1, 1)]);

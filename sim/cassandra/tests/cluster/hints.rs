@@ -1,7 +1,7 @@
 use simulated_cassandra::cluster::{Ending, Verb};
 use simulated_cassandra::coordinator::{Consistency, Coordinator};
 
-use crate::world::{A, B, C, START, with_hints, world};
+use crate::world::{A, B, C, START, World, with_hints, world};
 
 #[tokio::test(start_paused = true)]
 async fn a_replica_that_missed_a_write_gets_it_late_and_with_its_original_timestamp() {
@@ -48,8 +48,8 @@ async fn hints_die_with_a_coordinator_that_had_not_flushed_them() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn no_hints_are_kept_for_a_node_that_has_been_down_for_longer_than_the_window() {
+/// C is down, and A has a hint of (1, 1) for it.
+async fn with_a_hint_in_a_window_of_100_s() -> World {
     let world = world(|settings| {
         with_hints(settings);
         settings.options.hints.window = std::time::Duration::from_secs(100);
@@ -57,6 +57,12 @@ async fn no_hints_are_kept_for_a_node_that_has_been_down_for_longer_than_the_win
     .await;
     world.end_and_notice(C, Ending::Kill).await;
     world.write(A, world.insert(1, 1, 1, 1), Consistency::Quorum).await.expect("written");
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_hints_are_kept_for_a_node_that_has_been_down_for_longer_than_the_window() {
+    let world = with_a_hint_in_a_window_of_100_s().await;
     world.pass(120.0).await;
     world.write(A, world.insert(1, 2, 2, 1), Consistency::Quorum).await.expect("written");
     world.start(C).await;
@@ -114,13 +120,7 @@ async fn a_hint_from_before_a_truncate_is_not_applied() {
 
 #[tokio::test(start_paused = true)]
 async fn a_restarted_coordinator_keeps_no_hints_beside_one_that_is_older_than_the_window() {
-    let world = world(|settings| {
-        with_hints(settings);
-        settings.options.hints.window = std::time::Duration::from_secs(100);
-    })
-    .await;
-    world.end_and_notice(C, Ending::Kill).await;
-    world.write(A, world.insert(1, 1, 1, 1), Consistency::Quorum).await.expect("written");
+    let world = with_a_hint_in_a_window_of_100_s().await;
     world.pass(80.0).await;
     world.cluster.end(A, Ending::Stop);
     world.start(A).await;

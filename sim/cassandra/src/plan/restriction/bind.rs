@@ -67,10 +67,9 @@ impl Restrictions {
                 if let Some((lower, upper)) = &self.within {
                     // An accident of Cassandra's (`TokenFilter.toRangeSet`), which takes null for bytes.
                     let null = || {
-                        accident(
-                            "NullPointerException: Cannot invoke \"java.nio.ByteBuffer.position()\" because \"bytes\" is \
-                             null",
-                        )
+                        let exception = "NullPointerException: Cannot invoke \"java.nio.ByteBuffer.position()\" because \
+                                         \"bytes\" is null";
+                        RequestError::accident(exception).into()
                     };
                     let of_bound = |bound| token_of(bound, context, null);
                     let (lower, upper) = (of_bound(lower)?, of_bound(upper)?);
@@ -191,13 +190,8 @@ fn token_of(
         BoundValue::Value(bytes) => Ok(Some((whole(&bytes).ok_or_else(null)?, *inclusive))),
         BoundValue::Null => Err(null()),
         // No bytes are then taken for a number.
-        BoundValue::Unset => Err(accident("IndexOutOfBoundsException")),
+        BoundValue::Unset => Err(RequestError::accident("IndexOutOfBoundsException").into()),
     }
-}
-
-/// An exception of Cassandra's own that is no error of the protocol.
-fn accident(exception: &str) -> ServerError {
-    RequestError::Server(format!("java.lang.{exception}")).into()
 }
 
 /// Whether a token lies between two bounds. Where the lower is above the upper, they go around the ring
