@@ -16,6 +16,7 @@ pub mod decode;
 pub mod demo;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod error;
 pub mod event;
 pub mod generate;
 pub mod pipeline;

@@ -8,10 +8,10 @@ mod cluster;
 mod services;
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::path::PathBuf;
 
 use cluster::Cluster;
+use exactlyonce::error::chain;
 use exactlyonce::secret::Secret;
 use exactlyonce::store::cassandra::{
     CassandraOptions, CassandraStore, ConnectError, Credentials, Tls, apply_schema, check_schema,
@@ -42,12 +42,6 @@ fn options(user: &str) -> CassandraOptions {
 
 fn with_tls(tls: Tls) -> CassandraOptions {
     CassandraOptions { tls: Some(tls), ..options("CASSANDRA") }
-}
-
-/// An error with its causes, as it is printed.
-fn chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| (*error).source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// What the refusal says, all of it; without the password, whatever happened.

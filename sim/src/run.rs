@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use exactlyonce::binding::{self, Origin};
 use exactlyonce::broker::{Broker, NewRecord, Producer};
+use exactlyonce::error::chain;
 use exactlyonce::store::{Binding, Store};
 use madsim::runtime::Handle;
 use tokio::network::Network;
@@ -284,7 +285,7 @@ pub(crate) async fn init<T: Tables>(handle: &Handle, stage: &Arc<Stage>, tables:
             match binding::init(&broker, &store, &stage.world.facts(), &origin).await {
                 Ok(initialized) => return initialized.binding,
                 Err(error) => {
-                    stage.note(format_args!("init failed, and runs again: {}", worker::chain(&error)));
+                    stage.note(format_args!("init failed, and runs again: {}", chain(&error)));
                     sleep(Duration::from_millis(100)).await;
                 }
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use exactlyonce::error::chain;
 use exactlyonce::pipeline;
 use exactlyonce::store::Store;
 use tokio::sync::watch;
@@ -109,15 +110,4 @@ pub(crate) async fn work<T: Tables>(stage: Arc<Stage>, tables: T, index: u8, liv
 async fn fail(stage: &Stage, violation: Violation) {
     stage.violate(violation);
     std::future::pending().await
-}
-
-/// An error and its causes on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -23,10 +23,8 @@ use std::future::Future;
 
 use thiserror::Error;
 
+use crate::error::Cause;
 use crate::event::Record;
-
-/// An error's cause, kept for whoever prints the chain.
-pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a broker did not do what it was asked.
 #[derive(Debug, Error)]

@@ -8,11 +8,11 @@ use thiserror::Error;
 
 use crate::binding::BindingError;
 use crate::broker::BrokerError;
-#[cfg(any(feature = "kafka", feature = "cassandra"))]
-use crate::broker::Cause;
 use crate::config::layers::Problem;
 use crate::demo::DemoError;
 use crate::embedded::{FileError, LockError};
+#[cfg(any(feature = "kafka", feature = "cassandra"))]
+use crate::error::Cause;
 use crate::generate::{LineError, MixedError};
 use crate::pipeline::PipelineError;
 use crate::store::StoreError;

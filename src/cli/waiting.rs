@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::failure::Failure;
-use crate::broker::Cause;
 use crate::config::Settings;
-use crate::pipeline::chain;
+use crate::error::Cause;
+use crate::error::chain;
 
 /// The first wait between two attempts; it doubles up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(100);

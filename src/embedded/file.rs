@@ -12,8 +12,8 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use thiserror::Error;
 
-use crate::broker::Cause;
 use crate::embedded::{Options, Synchronous};
+use crate::error::Cause;
 
 /// Pages (of 4 KiB) of the WAL after which a commit copies them into the file. With twice SQLite's
 /// default a page that several transactions change is copied once.

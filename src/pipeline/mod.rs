@@ -55,8 +55,8 @@ use tokio::sync::mpsc;
 
 use crate::binding::{self, BindingError};
 use crate::broker::Broker;
+use crate::error::chain;
 use crate::store::{Binding, Store};
-pub(crate) use retry::chain;
 use retry::{Retry, Tries};
 
 /// What a run did.

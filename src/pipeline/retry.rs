@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::broker::BrokerError;
+use crate::error::chain;
 use crate::pipeline::{Options, PipelineError};
 use crate::store::Outcome;
 
@@ -178,16 +179,4 @@ impl<'a> Tries<'a> {
         }
         answer
     }
-}
-
-/// An error and its causes on one line.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -17,10 +17,11 @@ use tracing::{debug, info, warn};
 use crate::binding::{self, BindingError};
 use crate::broker::{Assignment, Broker, BrokerError, Consumer, Delivery};
 use crate::decode::Decoder;
+use crate::error::chain;
 use crate::pipeline::assignment::Assigned;
 use crate::pipeline::error::PipelineError;
 use crate::pipeline::inbox::{Inbox, Piece, Sender, inbox};
-use crate::pipeline::retry::{Retry, Tries, chain};
+use crate::pipeline::retry::{Retry, Tries};
 use crate::pipeline::{Options, Summary};
 use crate::store::{Binding, Outcome, Progress, Store};
 

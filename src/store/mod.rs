@@ -28,7 +28,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::broker::Cause;
+use crate::error::Cause;
 use crate::event::{DeadLetter, Event, Row};
 use crate::window::WindowSpec;
 

@@ -40,9 +40,3 @@ pub(crate) fn broker_in(folder: &Path) -> EmbeddedBroker {
     EmbeddedBroker::create(folder, &options()).unwrap();
     EmbeddedBroker::open(folder, &options()).unwrap()
 }
-
-/// An error with its causes, as it is printed.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}

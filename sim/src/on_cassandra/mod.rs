@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use exactlyonce::error::chain;
 use exactlyonce::schema::{Keyspace, Replication};
 use exactlyonce::store::Layout;
 use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, apply_schema};
@@ -33,7 +34,7 @@ use crate::run::{Seed, append, create_topic, init, produce, services, verdict, w
 use crate::simulate::simulate;
 use crate::stage::Stage;
 use crate::trace;
-use crate::worker::{Tables, chain};
+use crate::worker::Tables;
 use crate::workload::{self, Item};
 use crate::world::World;
 

@@ -30,7 +30,8 @@ pub use consumer::KafkaConsumer;
 pub use options::{GroupProtocol, KafkaOptions, Sasl, SaslMechanism, Security, Tls};
 pub use settings::OptionsError;
 
-use crate::broker::{Broker, BrokerError, Cause, Fetched, LogOffsets, NewRecord, Producer, Topic};
+use crate::broker::{Broker, BrokerError, Fetched, LogOffsets, NewRecord, Producer, Topic};
+use crate::error::Cause;
 use producer::drop_elsewhere;
 use raw::Client;
 use reader::Reader;

@@ -21,7 +21,7 @@ use super::outcomes::{self, Fate, NO_LOOK_UP};
 use super::schema::Difference;
 use super::statements::Statements;
 use super::{CassandraOptions, Compression, Consistency};
-use crate::broker::Cause;
+use crate::error::Cause;
 use crate::store::Layout;
 
 /// How often the driver asks each connection whether it lives, and how long the answer may take. (The

@@ -15,7 +15,7 @@ use scylla::value::CqlTimestamp;
 
 use super::statements::DERIVED;
 use super::{Failed, Fate, Shared, outcomes};
-use crate::broker::Cause;
+use crate::error::Cause;
 use crate::event::{DeadLetter, Event, Health, Row};
 use crate::store::cell::DeadLetterCells;
 use crate::store::{Alert, Count, Cursor, Layout, Page, Progress, StoreError, WindowKey};

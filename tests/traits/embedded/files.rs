@@ -15,9 +15,10 @@ use exactlyonce::store::{Alert, Bound, Count, Layout, Outcome, Progress, Store, 
 use rusqlite::Connection;
 use tempfile::tempdir;
 
-use super::{broker_in, chain, options, store_in, store_in_layout};
+use super::{broker_in, options, store_in, store_in_layout};
 use crate::broker::{TOPIC, values};
 use crate::store::{binding, event, known};
+use exactlyonce::error::chain;
 
 /// Both kinds of file: name, open, create.
 type Opened = fn(&Path) -> Result<(), FileError>;

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use exactlyonce::embedded::{LockError, WorkerLock};
 use tempfile::tempdir;
 
-use super::chain;
+use exactlyonce::error::chain;
 
 #[test]
 fn a_second_worker_is_told_who_the_first_is() {

@@ -9,8 +9,9 @@ use futures_util::future::join_all;
 use rusqlite::Connection;
 use tempfile::tempdir;
 
-use super::{broker_in, chain};
+use super::broker_in;
 use crate::broker::{TOPIC, next, offsets_of, start_all, until_ends, value, values};
+use exactlyonce::error::chain;
 
 #[tokio::test]
 async fn a_log_that_is_opened_again_is_as_it_was() {
