@@ -204,11 +204,19 @@ impl Store for FaultyStore {
         self.read(move |store| async move { store.write_progress(partition, progress).await }).await
     }
 
-    async fn own_counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
+    async fn register(&self, partition: i32) -> Outcome<()> {
+        self.read(move |store| async move { store.register(partition).await }).await
+    }
+
+    async fn registered(&self) -> Outcome<i32> {
+        self.read(|store| async move { store.registered().await }).await
+    }
+
+    async fn counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
         let windows = windows.to_vec();
         self.read(move |store| {
             let windows = windows.clone();
-            async move { store.own_counts(partition, &windows).await }
+            async move { store.counts(partition, &windows).await }
         })
         .await
     }
@@ -223,15 +231,6 @@ impl Store for FaultyStore {
             }
         };
         self.operate(write(counts), write(&counts[..counts.len() / 2])).await
-    }
-
-    async fn all_counts(&self, windows: &[WindowKey]) -> Outcome<Vec<Vec<(i32, Count)>>> {
-        let windows = windows.to_vec();
-        self.read(move |store| {
-            let windows = windows.clone();
-            async move { store.all_counts(&windows).await }
-        })
-        .await
     }
 
     async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {

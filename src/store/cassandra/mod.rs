@@ -21,8 +21,8 @@
 //!
 //! # Requests
 //!
-//! Rows go in unlogged batches of one partition of the store each, which is one mutation there; counts, one
-//! row in a partition of its own, go alone. Statements are token-aware: they go to a replica. Bytes of rows
+//! Rows, counts and alerts go in unlogged batches of one partition of the store each, which is one mutation there;
+//! counts are read some hundred at once (`counts.rs`). Statements are token-aware: they go to a replica. Bytes of rows
 //! and requests under way are capped, for all clones together, see [`CassandraOptions`]: more would only feed
 //! the garbage collector of the nodes.
 //!
@@ -39,6 +39,7 @@
 
 mod bind;
 mod connect;
+mod counts;
 mod ddl;
 mod limits;
 mod options;
@@ -187,16 +188,20 @@ impl Store for CassandraStore {
         outcome(self.shared.write_progress(partition, progress).await)
     }
 
-    async fn own_counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
-        outcome(self.shared.own_counts(partition, windows).await)
+    async fn register(&self, partition: i32) -> Outcome<()> {
+        outcome(self.shared.register(partition).await)
+    }
+
+    async fn registered(&self) -> Outcome<i32> {
+        outcome(self.shared.registered().await)
+    }
+
+    async fn counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
+        outcome(self.shared.counts(partition, windows).await)
     }
 
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
         outcome(self.shared.write_counts(partition, counts).await)
-    }
-
-    async fn all_counts(&self, windows: &[WindowKey]) -> Outcome<Vec<Vec<(i32, Count)>>> {
-        outcome(self.shared.all_counts(windows).await)
     }
 
     async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {

@@ -13,12 +13,12 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlTimestamp;
 
-use super::statements::DERIVED;
+use super::statements::{DERIVED, REGISTRY};
 use super::{Failed, Fate, Shared, outcomes};
 use crate::error::Cause;
 use crate::event::{DeadLetter, Event, Health, Row};
 use crate::store::cell::DeadLetterCells;
-use crate::store::{Alert, Count, Cursor, Layout, Page, Progress, StoreError, WindowKey};
+use crate::store::{Alert, Cursor, EventLayout, Page, Progress, StoreError};
 
 /// Buckets that a read looks into one after another before it asks which buckets there are, which reads the
 /// keys of the whole table.
@@ -127,7 +127,7 @@ impl Shared {
         Ok(rows)
     }
 
-    fn of(&self, table: &str) -> String {
+    pub(super) fn of(&self, table: &str) -> String {
         format!("{}.{table}", self.keyspace)
     }
 
@@ -159,54 +159,10 @@ impl Shared {
         Ok(rows.first().map(|&(_, origin, next_offset)| Progress { origin, next_offset }))
     }
 
-    pub(super) async fn own_counts(
-        &self,
-        partition: i32,
-        windows: &[WindowKey],
-    ) -> Result<Vec<Option<Count>>, Failed> {
-        let read = |(place, key): (usize, &WindowKey)| {
-            let (source, end) = (key.source.clone(), key.end);
-            async move {
-                let what = || {
-                    format!(
-                        "read the count of partition {partition} of source {source:?}, window end {end} from {}",
-                        self.of("window_counts")
-                    )
-                };
-                let values = (&*source, CqlTimestamp(end), partition);
-                let statement = &self.statements.select_own_count;
-                let rows: Vec<(i32, i64, i64)> = self.select(what, statement, values, 1).await?;
-                let count = rows.first().map(|&(_, count, through_offset)| Count { count, through_offset });
-                Ok((place, count))
-            }
-        };
-        let mut counts = vec![None; windows.len()];
-        let requests = windows.iter().enumerate().map(read);
-        side_by_side(requests, self.limits.requests(), |(place, count)| counts[place] = count).await?;
-        Ok(counts)
-    }
-
-    pub(super) async fn all_counts(&self, windows: &[WindowKey]) -> Result<Vec<Vec<(i32, Count)>>, Failed> {
-        let read = |(place, key): (usize, &WindowKey)| {
-            let (source, end) = (key.source.clone(), key.end);
-            async move {
-                let what = || {
-                    format!(
-                        "read the counts of source {source:?}, window end {end} from {}",
-                        self.of("window_counts")
-                    )
-                };
-                let values = (&*source, CqlTimestamp(end));
-                let statement = &self.statements.select_counts;
-                let rows: Vec<(i32, i64, i64)> = self.select(what, statement, values, usize::MAX).await?;
-                let count = |(partition, count, through_offset)| (partition, Count { count, through_offset });
-                Ok((place, rows.into_iter().map(count).collect()))
-            }
-        };
-        let mut counts = vec![Vec::new(); windows.len()];
-        let requests = windows.iter().enumerate().map(read);
-        side_by_side(requests, self.limits.requests(), |(place, all)| counts[place] = all).await?;
-        Ok(counts)
+    pub(super) async fn registered(&self) -> Result<i32, Failed> {
+        let what = || format!("read the registered partitions from {}", self.of("registry"));
+        let rows: Vec<(i32,)> = self.select(what, &self.statements.select_registry, (REGISTRY,), 1).await?;
+        Ok(rows.first().map_or(0, |(partitions,)| *partitions))
     }
 
     pub(super) async fn rows_below(
@@ -250,7 +206,8 @@ impl Shared {
         if from >= to || limit == 0 {
             return Ok(events);
         }
-        let Some((first, last)) = self.layout.bucket(from).zip(self.layout.bucket(to - 1)) else {
+        let Some((first, last)) = self.layout.events.bucket(from).zip(self.layout.events.bucket(to - 1))
+        else {
             self.events_of(side, partition, None, (from, to), limit, &mut events).await?;
             return Ok(events);
         };
@@ -336,13 +293,13 @@ impl Shared {
         let statement = &self.statements.select_event_partitions;
         let mut next = Some(PagingState::start());
         while let Some(from) = next {
-            match self.layout {
-                Layout::Original => {
+            match self.layout.events {
+                EventLayout::Original => {
                     let mut rows: Vec<(i32,)> = Vec::new();
                     next = self.page(what, statement, (), from, &mut rows).await?;
                     rows.into_iter().for_each(|(partition,)| found(partition, None));
                 }
-                Layout::Bucketed { .. } => {
+                EventLayout::Bucketed { .. } => {
                     let mut rows: Vec<(i32, i64)> = Vec::new();
                     next = self.page(what, statement, (), from, &mut rows).await?;
                     rows.into_iter().for_each(|(partition, bucket)| found(partition, Some(bucket)));
