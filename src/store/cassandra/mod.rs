@@ -45,6 +45,7 @@ mod limits;
 mod options;
 mod outcomes;
 mod read;
+mod requests;
 mod schema;
 mod statements;
 #[cfg(feature = "tls")]
@@ -59,6 +60,7 @@ use scylla::client::session::Session;
 
 pub use connect::ConnectError;
 pub use options::{CassandraOptions, Compression, Consistency, Credentials, Tls};
+pub use requests::RequestKind;
 pub use schema::{Difference, apply_schema, check_schema};
 
 use crate::event::{DeadLetter, Event, Row};
@@ -67,6 +69,7 @@ use crate::store::{
 };
 use limits::Limits;
 use outcomes::Fate;
+use requests::Requests;
 use statements::Statements;
 use write::{Batches, Growth};
 
@@ -84,6 +87,7 @@ struct Shared {
     replicas: u32,
     request_bytes: usize,
     limits: Limits,
+    requests: Requests,
     batches: Batches,
     /// The consistency of a read that completes conditional inserts first.
     serial_read: scylla::frame::types::Consistency,
@@ -140,6 +144,7 @@ impl CassandraStore {
             replicas,
             request_bytes: options.request_bytes,
             limits: Limits::new(options),
+            requests: Requests::default(),
             batches: Batches::default(),
             serial_read: bind::serial_read(options.consistency),
             growth: Growth::new(options.warn_rows),
@@ -150,6 +155,11 @@ impl CassandraStore {
     /// The keyspace.
     pub fn keyspace(&self) -> &str {
         &self.shared.keyspace
+    }
+
+    /// Requests sent so far by all clones of this store, by kind.
+    pub fn requests(&self) -> impl Iterator<Item = (RequestKind, u64)> + '_ {
+        self.shared.requests.all()
     }
 
     /// Copies of each row, of which a quorum is more than half: those of the datacenter with LOCAL_QUORUM, else
