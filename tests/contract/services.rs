@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::runner::{Ground, words};
 use crate::suite::{Case, Seen, World};
 
-/// No case takes as long; one that does hangs.
+/// A case that takes longer hangs.
 const CASE_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Services that are found when the first case needs them.

@@ -65,7 +65,7 @@ impl World {
     pub(crate) async fn new(layout: Layout) -> Self {
         let kept = Kept::new(layout).await;
         // The driver learns the nodes' addresses from the nodes, and takes all to have the port of the first
-        // one that it was told: so the proxies have the nodes' addresses and one port of their own.
+        // contact point: so the proxies have the nodes' addresses and one port of their own.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (mut nodes, mut contact_points) = (Vec::new(), Vec::new());
         for node in &kept.options.contact_points {
@@ -162,14 +162,14 @@ fn record(i: i64) -> NewRecord {
 /// How often a rule was applied, and to what.
 pub(crate) type Seen = tokio::sync::mpsc::UnboundedReceiver<(RequestFrame, Option<u16>)>;
 
-/// A rule that tells when it is applied.
+/// A rule that reports each time it is applied.
 pub(crate) fn rule(condition: Condition, reaction: RequestReaction) -> (RequestRule, Seen) {
     use scylla_proxy::Reaction;
     let (sender, seen) = tokio::sync::mpsc::unbounded_channel();
     (RequestRule(condition, reaction.with_feedback_when_performed(sender)), seen)
 }
 
-/// As [`rule`], for responses; tells how often it was applied.
+/// As [`rule`], for responses.
 pub(crate) fn response_rule(
     condition: Condition,
     reaction: ResponseReaction,

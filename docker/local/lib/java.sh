@@ -3,7 +3,7 @@
 
 java=""
 
-# Sets `java`, or says what is wrong with the one there is. Kafka 4.1 wants 17 or newer, Cassandra 5.0 11 or 17;
+# Sets `java`, or says what is wrong with the one there is. Kafka 4.1 requires 17 or newer, Cassandra 5.0 11 or 17;
 # Cassandra 4.1 names 8 and 11, but runs on 17 as well.
 java_find() {
     local said
@@ -14,7 +14,7 @@ java_find() {
         java=$(command -v java) || fail "no java on the path: install a JDK 17, or set JAVA_HOME to the folder of one"
     fi
     said=$("$java" -version 2>&1) || fail "'$java -version' fails: $said"
-    [[ $said =~ version\ \"([0-9]+) ]] || fail "'$java -version' tells no version, but: $said"
+    [[ $said =~ version\ \"([0-9]+) ]] || fail "'$java -version' prints no version, but: $said"
     if ((CASSANDRA_NODES)); then
         ((BASH_REMATCH[1] == 17)) || fail "$java is Java ${BASH_REMATCH[1]}, but Cassandra and Kafka 4.1 have only Java 17 in common: set JAVA_HOME to the folder of a JDK 17"
     else

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What `up --secure` adds: certificates, users and their passwords, made anew for each cluster, in DIR/security.
+# What `up --secure` adds: certificates, users and their passwords, made for each cluster, in DIR/security.
 # The users: one for PLAIN, one for SCRAM, one for Cassandra, and in both services one who may log in and do nothing.
 
 security_users=(kafka-plain kafka-scram kafka-unauthorized cassandra cassandra-unauthorized)
