@@ -196,7 +196,7 @@ fn bare_loop(folder: &Path, name: &str, rows_per_transaction: usize, all: &Rows)
                 transaction.prepare_cached("INSERT INTO window_counts VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
             for (partition, offset, row) in rows {
                 for (source, end, count) in all.counts.get(&(*partition, *offset)).into_iter().flatten() {
-                    counted.execute(params![source, end, partition, count, offset, offset + 1])?;
+                    counted.execute(params![partition, end, source, count, offset, offset + 1])?;
                 }
                 match row {
                     Row::Event(e) => event.execute(params![
