@@ -141,8 +141,8 @@ async fn ratio(count: usize, rounds: usize) -> Outcome {
 
 async fn bind(broker: &EmbeddedBroker, folder: &Path, name: &str) -> Outcome<(EmbeddedStore, Binding)> {
     let (folder, opened) = (folder.join(name), embedded::Options::default());
-    EmbeddedStore::apply_schema(&folder, &opened, Layout::Original)?;
-    let store = EmbeddedStore::open(&folder, &opened, Layout::Original)?;
+    EmbeddedStore::apply_schema(&folder, &opened, Layout::ORIGINAL)?;
+    let store = EmbeddedStore::open(&folder, &opened, Layout::ORIGINAL)?;
     let bound = binding::init(broker, &store, &Facts::new(TOPIC), &Origin::Start).await?;
     Ok((store, bound.binding))
 }
@@ -180,7 +180,7 @@ fn counts(rows: &[(i32, i64, Row)], binding: &Binding) -> Counts {
 /// Inserts rows, counts and alerts with nothing around it.
 fn bare_loop(folder: &Path, name: &str, rows_per_transaction: usize, all: &Rows) -> Outcome<Duration> {
     let folder = folder.join(name);
-    EmbeddedStore::apply_schema(&folder, &embedded::Options::default(), Layout::Original)?;
+    EmbeddedStore::apply_schema(&folder, &embedded::Options::default(), Layout::ORIGINAL)?;
     let mut file = Connection::open(folder.join("store.sqlite"))?;
     file.pragma_update(None, "journal_mode", "WAL")?;
     file.pragma_update(None, "synchronous", "FULL")?;

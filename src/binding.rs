@@ -372,7 +372,9 @@ pub(crate) fn compare(bound: &Binding, found: &Binding) -> Result<(), BindingErr
     same("topic", topic, &found.topic)?;
     same("schema_version", schema_version, &found.schema_version)?;
     same("decoder_version", decoder_version, &found.decoder_version)?;
-    same("layout", &layout.to_string(), &found.layout.to_string())?;
+    same("layout", &layout.events.to_string(), &found.layout.events.to_string())?;
+    same("count_block_ms", &layout.counts.block_ms, &found.layout.counts.block_ms)?;
+    same("count_shards", &layout.counts.shards, &found.layout.counts.shards)?;
     same("window.size_ms", &window.size_ms, &found.window.size_ms)?;
     same("window.slide_ms", &window.slide_ms, &found.window.slide_ms)?;
     same("window.threshold", &window.threshold, &found.window.threshold)?;

@@ -16,7 +16,7 @@ use crate::services::Services;
 use crate::{Measured, Outcome};
 
 pub async fn measure(services: &Services, topic: &str, keyspace: &str) -> Outcome<Measured> {
-    let store = CassandraStore::connect(&services.store(keyspace)?, Layout::Original).await?;
+    let store = CassandraStore::connect(&services.store(keyspace)?, Layout::ORIGINAL).await?;
     let times = Arc::new(Mutex::new(Times::default()));
     let broker = Timed {
         broker: KafkaBroker::connect(&KafkaOptions::new(&services.kafka))?,

@@ -96,7 +96,7 @@ impl Services {
     pub async fn keyspace(&self, name: &str) -> Outcome<String> {
         self.drop_keyspace(name).await?;
         let replicas = i64::try_from(self.cassandra.len().min(3))?;
-        cassandra::apply_schema(&self.store(name)?, &Replication::anywhere(replicas)?, Layout::Original)
+        cassandra::apply_schema(&self.store(name)?, &Replication::anywhere(replicas)?, Layout::ORIGINAL)
             .await?;
         Ok(name.to_owned())
     }
@@ -104,7 +104,7 @@ impl Services {
     /// A fresh keyspace that is bound to a topic.
     pub async fn bound(&self, name: &str, topic: &str) -> Outcome<String> {
         let keyspace = self.keyspace(name).await?;
-        let store = CassandraStore::connect(&self.store(&keyspace)?, Layout::Original).await?;
+        let store = CassandraStore::connect(&self.store(&keyspace)?, Layout::ORIGINAL).await?;
         binding::init(&self.broker()?, &store, &Facts::new(topic), &Origin::Start).await?;
         Ok(keyspace)
     }

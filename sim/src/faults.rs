@@ -54,14 +54,16 @@ pub enum Trigger {
 pub enum Point {
     /// `progress` was read: nothing was written yet in this assignment.
     ProgressRead,
-    /// Own counts were read.
+    /// A partition was registered, and no count of it written yet in this assignment.
+    Registered,
+    /// Counts of a partition were read: own ones while folding, or those of another partition for the sums.
     CountsRead,
     /// A write came in and is not yet applied.
     WriteArrived,
     /// Counts are written, and the sums not yet read.
     CountsWritten,
-    /// All counts of windows were read, and no alert written yet.
-    SumsRead,
+    /// The registry was read, and the other partitions' counts not yet.
+    RegistryRead,
     /// Alerts are written.
     AlertsWritten,
     /// Events and dead letters are written.
@@ -76,12 +78,13 @@ pub enum Point {
 
 impl Point {
     /// All of them.
-    pub const ALL: [Point; 10] = [
+    pub const ALL: [Point; 11] = [
         Point::ProgressRead,
+        Point::Registered,
         Point::CountsRead,
         Point::WriteArrived,
         Point::CountsWritten,
-        Point::SumsRead,
+        Point::RegistryRead,
         Point::AlertsWritten,
         Point::RowsWritten,
         Point::ProgressWritten,

@@ -1,13 +1,13 @@
 //! The options of a run, drawn once from the seed. Everything else follows from them and from the streams of
 //! [`crate::dice`]; `{:?}` prints them whole.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroI64, NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use exactlyonce::binding::Facts;
 use exactlyonce::event::Health;
 use exactlyonce::pipeline::Options;
-use exactlyonce::store::Layout;
+use exactlyonce::store::{CountLayout, Layout};
 use exactlyonce::window::{HealthSet, WindowSpec};
 
 use crate::dice::{Dice, Stream};
@@ -133,10 +133,17 @@ impl World {
     }
 
     fn laid_out(self, dice: &mut Dice) -> Self {
-        // The simulated store keys nothing by it, but it is carried, bound and compared. Drawn last, so that
-        // the other options of a seed do not depend on it.
-        let layouts = [1, 7, 500_000].map(|rows| NonZeroU32::new(rows).map(|rows| Layout::Bucketed { rows }));
-        Self { layout: dice.pick(&layouts).filter(|_| dice.coin()).unwrap_or_default(), ..self }
+        // The simple store keys nothing by it, but it is bound and compared. Drawn last, so that the other options of
+        // a seed do not depend on it.
+        let layouts = [1, 7, 500_000].map(|rows| NonZeroU32::new(rows).map(Layout::bucketed));
+        let layout = dice.pick(&layouts).filter(|_| dice.coin()).unwrap_or_default();
+        let block_ms = NonZeroI64::new(dice.pick(&[1, 5_000, 60_000, i64::MAX]));
+        let shards = NonZeroU16::new(dice.pick(&[1, 2, 16]));
+        let counts = match block_ms.zip(shards) {
+            Some((block_ms, shards)) => CountLayout { block_ms, shards },
+            None => CountLayout::DEFAULT,
+        };
+        Self { layout: Layout { counts, ..layout }, ..self }
     }
 
     fn narrow(dice: &mut Dice) -> Self {
@@ -172,7 +179,7 @@ impl World {
                 health: HealthSet::of(dice.pick(levels)),
             },
             max_mutation_bytes: dice.pick(&[Facts::MAX_MUTATION_BYTES, 1_500]),
-            layout: Layout::Original,
+            layout: Layout::ORIGINAL,
             batch_records: dice.magnitude(1..=64) as usize,
             batch_delay_ms: dice.magnitude(1..=60),
             batch_longest_ms: dice.magnitude(1..=2_000),

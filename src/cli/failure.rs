@@ -268,6 +268,7 @@ fn of_file(error: &FileError) -> Code {
         | FileError::NotSqlite { .. }
         | FileError::Foreign { .. }
         | FileError::Newer { .. } => Code::Usage,
+        FileError::Older { .. } => Code::Refused,
         FileError::Layout { .. } => Code::Refused,
         FileError::Damaged { .. }
         | FileError::ReadOnly { .. }

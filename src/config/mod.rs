@@ -10,7 +10,7 @@ pub mod nearest;
 pub mod services;
 mod table;
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroI64, NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::config::services::{CassandraSettings, KafkaSettings, ServicesSettings
 use crate::embedded::Synchronous;
 use crate::pipeline::Options;
 use crate::schema::{Keyspace, Replication};
-use crate::store::Layout;
+use crate::store::{CountLayout, EventLayout, Layout};
 use crate::window::{WindowError, WindowSpec};
 
 /// Every value, typed. The fields are the keys of [`keys::KEYS`]; see there for meaning, unit and range.
@@ -83,6 +83,10 @@ pub struct StoreSettings {
     pub layout: LayoutKind,
     /// `store.bucket_rows`
     pub bucket_rows: NonZeroU32,
+    /// `store.count_block_windows`
+    pub count_block_windows: NonZeroU32,
+    /// `store.count_shards`
+    pub count_shards: NonZeroU16,
 }
 
 /// Which store.
@@ -99,9 +103,9 @@ pub enum StoreKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LayoutKind {
-    /// [`Layout::Original`].
+    /// [`EventLayout::Original`].
     Original,
-    /// [`Layout::Bucketed`], with `store.bucket_rows`.
+    /// [`EventLayout::Bucketed`], with `store.bucket_rows`.
     Bucketed,
 }
 
@@ -249,12 +253,15 @@ impl Settings {
         self.cassandra.options(&self.store.keyspace)
     }
 
-    /// The layout of `events`.
+    /// The layout of the tables.
     pub fn layout(&self) -> Layout {
-        match self.store.layout {
-            LayoutKind::Original => Layout::Original,
-            LayoutKind::Bucketed => Layout::Bucketed { rows: self.store.bucket_rows },
-        }
+        let events = match self.store.layout {
+            LayoutKind::Original => EventLayout::Original,
+            LayoutKind::Bucketed => EventLayout::Bucketed { rows: self.store.bucket_rows },
+        };
+        let block_ms = self.window.slide_ms.saturating_mul(self.store.count_block_windows.get().into());
+        let block_ms = NonZeroI64::new(block_ms).unwrap_or(CountLayout::DEFAULT.block_ms);
+        Layout { events, counts: CountLayout { block_ms, shards: self.store.count_shards } }
     }
 
     /// A worker's options.

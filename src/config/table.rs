@@ -3,6 +3,7 @@
 use crate::config::keys::{Key, Kind};
 use crate::pipeline::Options;
 use crate::schema::{KEYSPACE_RULE, Keyspace};
+use crate::store::CountLayout;
 
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
@@ -119,6 +120,20 @@ pub const KEYS: &[Key] = &[
         integer(500_000, 1, u32::MAX as i64),
         "Offsets that share a partition of the store, where store.layout is bucketed. The default makes some \
          50 to 100 MB of rows with 100 to 200 bytes. Bound by init.",
+    ),
+    key(
+        "store.count_block_windows",
+        integer(CountLayout::BLOCK_WINDOWS as i64, 1, u32::MAX as i64),
+        "Windows whose counts share a partition of Cassandra, for each shard and partition of the log. More make \
+         fewer and larger requests where a batch spans many windows. A partition of Cassandra holds up to \
+         count_block_windows times sources / count_shards rows; keep that below some 100,000. Bound by init.",
+    ),
+    key(
+        "store.count_shards",
+        integer(CountLayout::SHARDS as i64, 1, u16::MAX as i64),
+        "Into how many partitions of Cassandra the sources of a block of windows are spread. More make smaller \
+         partitions, and more requests for each batch: reading the sums takes one for each partition of the log, \
+         block and shard that the batch touched. Bound by init.",
     ),
     key(
         "embedded.data",

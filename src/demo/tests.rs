@@ -5,7 +5,7 @@ fn options(records: u64, kills: u32, seed: u64) -> Options {
         folder: PathBuf::new(),
         embedded: embedded::Options::default(),
         facts: Facts::new("t"),
-        layout: Layout::Original,
+        layout: Layout::ORIGINAL,
         records,
         kills,
         seed,

@@ -109,6 +109,20 @@ pub enum FileError {
         /// The newest version that is known here.
         known: i32,
     },
+    /// The file was written by an older version of this program, and its tables have another shape.
+    #[error(
+        "{} has tables of version {found}, and this program needs version {known}: start over in another folder \
+         (or keyspace), from the log's start or with `init --from`, and keep the old one until the new one has caught up",
+        path.display()
+    )]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// The version of its tables.
+        found: i32,
+        /// The version that is needed.
+        known: i32,
+    },
     /// The file's content cannot be right.
     #[error("{} is damaged: {what}. restore it, or begin anew in another folder", path.display())]
     Damaged {
@@ -367,6 +381,9 @@ fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<Fou
     }
     if found > format.version {
         return Err(FileError::Newer { path, found, known: format.version });
+    }
+    if (1..format.version).contains(&found) {
+        return Err(FileError::Older { path, found, known: format.version });
     }
     if found < format.version {
         let what = format!("there never was a version {found} of its tables");

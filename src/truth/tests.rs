@@ -14,7 +14,7 @@ fn binding(window: WindowSpec) -> Binding {
         window,
         max_mutation_bytes: 1 << 20,
         decoder_version: DECODER_VERSION,
-        layout: Layout::Original,
+        layout: Layout::ORIGINAL,
         schema_version: SCHEMA_VERSION,
         origins: BTreeMap::new(),
     }

@@ -23,7 +23,7 @@ fn binding(window: WindowSpec, max_mutation_bytes: usize) -> Binding {
         window,
         max_mutation_bytes: max_mutation_bytes as i64,
         decoder_version: DECODER_VERSION,
-        layout: Layout::Original,
+        layout: Layout::ORIGINAL,
         schema_version: SCHEMA_VERSION,
         origins: BTreeMap::new(),
     }

@@ -151,7 +151,7 @@ impl Folder {
     }
 
     fn store(&self) -> EmbeddedStore {
-        EmbeddedStore::open(self.data(), &Options::default(), Layout::Original).expect("the store opens")
+        EmbeddedStore::open(self.data(), &Options::default(), Layout::ORIGINAL).expect("the store opens")
     }
 
     fn stored_in(&self, store: &EmbeddedStore) -> u64 {

@@ -43,7 +43,8 @@ use crate::world::World;
 const SETTLE_LIMIT_MS: u64 = 300_000;
 
 /// All tables.
-const TABLES: [&str; 6] = ["pipeline", "progress", "window_counts", "alerts", "events", "dead_letters"];
+const TABLES: [&str; 7] =
+    ["pipeline", "progress", "window_counts", "registry", "alerts", "events", "dead_letters"];
 
 /// What came of a run. `{}` is what somebody needs who has to find out why it failed.
 #[derive(Clone, Debug)]

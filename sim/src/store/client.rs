@@ -64,16 +64,20 @@ impl Store for StoreClient {
         ask!(self, Ask::WriteProgress(partition, progress), Answer::Written => ())
     }
 
-    async fn own_counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
-        ask!(self, Ask::OwnCounts(partition, windows.to_vec()), Answer::OwnCounts(counts) => counts)
+    async fn register(&self, partition: i32) -> Outcome<()> {
+        ask!(self, Ask::Register(partition), Answer::Written => ())
+    }
+
+    async fn registered(&self) -> Outcome<i32> {
+        ask!(self, Ask::Registered, Answer::Registered(partitions) => partitions)
+    }
+
+    async fn counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
+        ask!(self, Ask::Counts(partition, windows.to_vec()), Answer::Counts(counts) => counts)
     }
 
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
         ask!(self, Ask::WriteCounts(partition, counts.to_vec()), Answer::Written => ())
-    }
-
-    async fn all_counts(&self, windows: &[WindowKey]) -> Outcome<Vec<Vec<(i32, Count)>>> {
-        ask!(self, Ask::AllCounts(windows.to_vec()), Answer::AllCounts(counts) => counts)
     }
 
     async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {

@@ -18,9 +18,10 @@ pub(crate) enum Ask {
     ProgressOfAll,
     Progress(i32),
     WriteProgress(i32, Progress),
-    OwnCounts(i32, Vec<WindowKey>),
+    Register(i32),
+    Registered,
+    Counts(i32, Vec<WindowKey>),
     WriteCounts(i32, Vec<(WindowKey, Count)>),
-    AllCounts(Vec<WindowKey>),
     WriteAlerts(Vec<Alert>),
     WriteRows(i32, Vec<(i64, Row)>),
     RowsBelow(i32, i64, i64, usize),
@@ -36,8 +37,8 @@ pub(crate) enum Answer {
     HoldsRows(bool),
     ProgressOfAll(BTreeMap<i32, Progress>),
     Progress(Option<Progress>),
-    OwnCounts(Vec<Option<Count>>),
-    AllCounts(Vec<Vec<(i32, Count)>>),
+    Registered(i32),
+    Counts(Vec<Option<Count>>),
     RowsBelow(Vec<(i64, Row)>),
     Events(Vec<(i64, Event)>),
     DeadLetters(Vec<(i64, DeadLetter)>),
@@ -50,7 +51,7 @@ impl Ask {
     /// The rows of a write, each a write of its own.
     pub fn rows(&self) -> Vec<Ask> {
         match self {
-            Ask::WriteProgress(..) => vec![self.clone()],
+            Ask::WriteProgress(..) | Ask::Register(_) => vec![self.clone()],
             Ask::WriteCounts(partition, counts) => {
                 counts.iter().map(|count| Ask::WriteCounts(*partition, vec![count.clone()])).collect()
             }
@@ -67,7 +68,11 @@ impl Ask {
     pub fn is_write(&self) -> bool {
         matches!(
             self,
-            Ask::WriteProgress(..) | Ask::WriteCounts(..) | Ask::WriteAlerts(..) | Ask::WriteRows(..)
+            Ask::WriteProgress(..)
+                | Ask::Register(_)
+                | Ask::WriteCounts(..)
+                | Ask::WriteAlerts(..)
+                | Ask::WriteRows(..)
         )
     }
 
@@ -75,6 +80,7 @@ impl Ask {
     pub fn written_partition(&self) -> Option<i32> {
         match self {
             Ask::WriteProgress(partition, _)
+            | Ask::Register(partition)
             | Ask::WriteCounts(partition, _)
             | Ask::WriteRows(partition, _) => Some(*partition),
             _ => None,
@@ -93,9 +99,10 @@ impl Question for Ask {
     fn point_before_answer(&self) -> Option<Point> {
         match self {
             Ask::Progress(_) => Some(Point::ProgressRead),
-            Ask::OwnCounts(..) => Some(Point::CountsRead),
+            Ask::Counts(..) => Some(Point::CountsRead),
+            Ask::Register(_) => Some(Point::Registered),
             Ask::WriteCounts(..) => Some(Point::CountsWritten),
-            Ask::AllCounts(_) => Some(Point::SumsRead),
+            Ask::Registered => Some(Point::RegistryRead),
             Ask::WriteAlerts(_) => Some(Point::AlertsWritten),
             Ask::WriteRows(..) => Some(Point::RowsWritten),
             Ask::WriteProgress(..) => Some(Point::ProgressWritten),
@@ -112,13 +119,10 @@ impl Question for Ask {
             Answer::ProgressOfAll(all) => format!("{} rows of progress", all.len()),
             Answer::Progress(None) => "no progress".to_owned(),
             Answer::Progress(Some(progress)) => format!("next offset {}", progress.next_offset),
-            Answer::OwnCounts(counts) => some(counts.iter(), |f: &mut String, count| match count {
+            Answer::Registered(partitions) => format!("{partitions} partitions registered"),
+            Answer::Counts(counts) => some(counts.iter(), |f: &mut String, count| match count {
                 Some(Count { count, through_offset }) => write!(f, "{count} through {through_offset}"),
                 None => f.write_str("none"),
-            }),
-            Answer::AllCounts(windows) => some(windows.iter(), |f, counts| {
-                let sum: i64 = counts.iter().map(|(_, count)| count.count).sum();
-                write!(f, "sum {sum} of {} partitions", counts.len())
             }),
             Answer::RowsBelow(rows) => format!("{} rows", rows.len()),
             Answer::Events(rows) => format!("{} events", rows.len()),
@@ -142,7 +146,9 @@ impl fmt::Display for Ask {
             Ask::WriteProgress(partition, progress) => {
                 write!(f, "write progress of {partition}: {}", progress.next_offset)
             }
-            Ask::OwnCounts(partition, windows) => {
+            Ask::Register(partition) => write!(f, "register {partition}"),
+            Ask::Registered => f.write_str("read the registry"),
+            Ask::Counts(partition, windows) => {
                 write!(f, "read counts of {partition}: {}", some(windows.iter(), window))
             }
             Ask::WriteCounts(partition, counts) => {
@@ -152,7 +158,6 @@ impl fmt::Display for Ask {
                 });
                 write!(f, "write counts of {partition}: {counts}")
             }
-            Ask::AllCounts(windows) => write!(f, "read all counts: {}", some(windows.iter(), window)),
             Ask::WriteAlerts(alerts) => {
                 let alerts = some(alerts.iter(), |f, alert| {
                     window(f, &WindowKey { source: alert.source.clone(), end: alert.ts })?;

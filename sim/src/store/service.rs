@@ -8,7 +8,7 @@ use exactlyonce::store::memory::MemoryStore;
 use exactlyonce::store::{Outcome, Store};
 use tokio::time::sleep;
 
-use crate::network::{self, Manner};
+use crate::network::{self, Caller, Manner};
 use crate::observed;
 use crate::stage::Stage;
 use crate::store::question::{Answer, Ask};
@@ -29,7 +29,7 @@ pub(crate) async fn serve(stage: Arc<Stage>) {
 async fn apply(stage: &Stage, ask: Ask, manner: Manner, open: &Open) -> Answer {
     observe(stage, &ask, manner).await;
     if !ask.is_write() {
-        return read(stage, ask).await;
+        return read(stage, ask, manner.caller).await;
     }
     if manner.forgotten {
         stage.observe("acknowledged writes dropped");
@@ -83,6 +83,7 @@ async fn write(stage: &Stage, ask: &Ask, manner: Manner) {
             Ask::WriteProgress(partition, progress) => {
                 stage.tables.write_progress(*partition, *progress).await
             }
+            Ask::Register(partition) => stage.tables.register(*partition).await,
             Ask::WriteCounts(partition, counts) => stage.tables.write_counts(*partition, counts).await,
             Ask::WriteAlerts(alerts) => stage.tables.write_alerts(alerts).await,
             Ask::WriteRows(partition, rows) => stage.tables.write_rows(*partition, rows).await,
@@ -92,7 +93,7 @@ async fn write(stage: &Stage, ask: &Ask, manner: Manner) {
     }
 }
 
-async fn read(stage: &Stage, ask: Ask) -> Answer {
+async fn read(stage: &Stage, ask: Ask, caller: Caller) -> Answer {
     let tables = &stage.tables;
     match ask {
         Ask::Binding => Answer::Binding(acknowledged(tables.binding().await)),
@@ -100,24 +101,18 @@ async fn read(stage: &Stage, ask: Ask) -> Answer {
         Ask::HoldsRows => Answer::HoldsRows(acknowledged(tables.holds_rows().await)),
         Ask::ProgressOfAll => Answer::ProgressOfAll(acknowledged(tables.progress_of_all().await)),
         Ask::Progress(partition) => Answer::Progress(acknowledged(tables.progress(partition).await)),
-        Ask::OwnCounts(partition, windows) => {
+        Ask::Registered => Answer::Registered(acknowledged(tables.registered().await)),
+        Ask::Counts(partition, windows) => {
             let mut counts = Vec::with_capacity(windows.len());
             for part in parts(stage, &windows) {
                 pause(stage).await;
-                counts.extend(acknowledged(tables.own_counts(partition, part).await));
+                counts.extend(acknowledged(tables.counts(partition, part).await));
             }
-            Answer::OwnCounts(counts)
-        }
-        Ask::AllCounts(windows) => {
-            let mut counts = Vec::with_capacity(windows.len());
-            for part in parts(stage, &windows) {
-                pause(stage).await;
-                counts.extend(acknowledged(tables.all_counts(part).await));
-            }
-            if counts.iter().any(|partitions| partitions.len() > 1) {
+            // Whoever is not the owner reads it for a sum, of windows that he has counted in himself.
+            if counts.iter().any(Option::is_some) && stage.group().owner(partition) != Some(caller) {
                 stage.observe(observed::SHARED_WINDOW);
             }
-            Answer::AllCounts(counts)
+            Answer::Counts(counts)
         }
         Ask::RowsBelow(partition, from, below, limit) => {
             Answer::RowsBelow(acknowledged(tables.rows_below(partition, from, below, limit).await))
@@ -130,9 +125,11 @@ async fn read(stage: &Stage, ask: Ask) -> Answer {
         }
         Ask::Partitions => Answer::Partitions(acknowledged(tables.partitions().await)),
         Ask::Alerts(after, limit) => Answer::Alerts(acknowledged(tables.alerts(after, limit).await)),
-        Ask::WriteProgress(..) | Ask::WriteCounts(..) | Ask::WriteAlerts(..) | Ask::WriteRows(..) => {
-            unreachable!("writes are not read")
-        }
+        Ask::WriteProgress(..)
+        | Ask::Register(_)
+        | Ask::WriteCounts(..)
+        | Ask::WriteAlerts(..)
+        | Ask::WriteRows(..) => unreachable!("writes are not read"),
     }
 }
 
@@ -167,7 +164,10 @@ async fn observe(stage: &Stage, ask: &Ask, Manner { caller, .. }: Manner) {
         Ask::WriteCounts(partition, counts) => {
             counts.iter().for_each(|(key, _)| stage.wrote(caller, *partition, key));
         }
-        Ask::OwnCounts(partition, windows) if stage.has_written(caller, *partition, windows) => {
+        // With a single partition there are no sums to read, so this is the fold's read.
+        Ask::Counts(partition, windows)
+            if stage.world.partitions == 1 && stage.has_written(caller, *partition, windows) =>
+        {
             stage.observe(observed::EVICTION);
         }
         Ask::WriteRows(partition, rows) => {

@@ -44,8 +44,8 @@ async fn until_known<T, F: Future<Output = Outcome<T>>>(mut ask: impl FnMut() ->
 /// Makes the tables, and writes and reads rows while one node after another is killed, loses its power, is paused.
 async fn rows_through_trouble(cluster: &SimulatedCassandra) -> Vec<i64> {
     let options = options(cluster);
-    apply_schema(&options, &Replication::anywhere(3).unwrap(), Layout::Original).await.unwrap();
-    let store = CassandraStore::connect(&options, Layout::Original).await.unwrap();
+    apply_schema(&options, &Replication::anywhere(3).unwrap(), Layout::ORIGINAL).await.unwrap();
+    let store = CassandraStore::connect(&options, Layout::ORIGINAL).await.unwrap();
     let trouble = {
         let cluster = cluster.clone();
         madsim::task::spawn(async move {

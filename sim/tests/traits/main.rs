@@ -20,7 +20,7 @@ macro_rules! on_every_implementation {
             $(
                 #[test]
                 fn $case() {
-                    crate::on_a_cluster(stringify!($case), crate::Layout::Original, async |store| {
+                    crate::on_a_cluster(stringify!($case), crate::Layout::ORIGINAL, async |store| {
                         super::$case(store).await;
                     });
                 }
@@ -45,7 +45,7 @@ pub(crate) use on_every_implementation;
 mod store;
 
 /// Few offsets in a bucket, so that rows lie in several.
-const BUCKETED: Layout = Layout::Bucketed { rows: NonZeroU32::new(4).unwrap() };
+const BUCKETED: Layout = Layout::bucketed(NonZeroU32::new(4).unwrap());
 
 /// Runs a case on a store in a cluster of its own.
 fn on_a_cluster(case: &str, layout: Layout, body: impl AsyncFnOnce(CassandraStore) + Send) {

@@ -1,15 +1,16 @@
 //! The binding: read, and written once by a conditional insert.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 
 use scylla::frame::types::Consistency;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::{CqlValue, Row as Columns};
 
 use super::outcomes::Fate;
-use super::{Failed, Shared};
+use super::{Failed, RequestKind, Shared};
 use crate::event::Health;
-use crate::store::{Binding, Bound};
+use crate::store::{Binding, Bound, CountLayout, Layout};
 use crate::window::{HealthSet, WindowSpec};
 
 /// The key of the only row.
@@ -31,6 +32,8 @@ type BindingColumns = (
     i64,
     i32,
     String,
+    i64,
+    i32,
     i32,
     // Cassandra has no empty collection but a frozen one; null means that, too.
     Option<BTreeMap<i32, i64>>,
@@ -46,8 +49,16 @@ impl Shared {
         let what = || format!("{READ} {}.pipeline", self.keyspace);
         let rows: Vec<BindingColumns> = self.select(what, statement, (NAME,), 1).await?;
         let Some(columns) = rows.into_iter().next() else { return Ok(None) };
-        let (topic, topic_id, size_ms, slide_ms, threshold, levels, bytes, decoder, layout, schema, origins) =
-            columns;
+        let (topic, topic_id, size_ms, slide_ms, threshold, levels, bytes, decoder, ..) = columns;
+        let (.., events, block_ms, shards, schema, origins) = columns;
+        let unfit = |column: &str, value: i64| self.damaged(what, format!("{column} {value}"));
+        let counts = CountLayout {
+            block_ms: block_ms.try_into().map_err(|_| unfit("count_block_ms", block_ms))?,
+            shards: u16::try_from(shards)
+                .ok()
+                .and_then(NonZeroU16::new)
+                .ok_or_else(|| unfit("count_shards", shards.into()))?,
+        };
         let mut health = Vec::new();
         for code in levels {
             let level = Health::from_code(code.into());
@@ -59,7 +70,7 @@ impl Shared {
             window: WindowSpec { size_ms, slide_ms, threshold, health: HealthSet::of(&health) },
             max_mutation_bytes: bytes,
             decoder_version: decoder,
-            layout: layout.parse().map_err(|error| self.damaged(what, error))?,
+            layout: Layout { events: events.parse().map_err(|error| self.damaged(what, error))?, counts },
             schema_version: schema,
             origins: origins.unwrap_or_default(),
         }))
@@ -114,11 +125,13 @@ impl Shared {
             window.health.levels().map(Health::code).collect::<BTreeSet<i32>>(),
             binding.max_mutation_bytes,
             binding.decoder_version,
-            binding.layout.to_string(),
+            binding.layout.events.to_string(),
+            binding.layout.counts.block_ms.get(),
+            i32::from(binding.layout.counts.shards.get()),
             binding.schema_version,
             &binding.origins,
         );
-        let result = self.execute(&what, &self.statements.insert_binding, values, 0).await?;
+        let result = self.execute(RequestKind::Other, &what, &self.statements.insert_binding, values).await?;
         // [applied], and if it was not, the row that is there: columns that differ from answer to answer.
         let unread = |error: String| Failed::unknown(format!("{}: {error}", what()));
         let rows = result.into_rows_result().map_err(|error| unread(error.to_string()))?;

@@ -235,5 +235,5 @@ pub(super) async fn prepare(
             ConnectError::of_request(options, &format!("prepare {cql:?}"), &ExecutionError::from(error))
         })
     };
-    Statements::prepare(&options.keyspace, layout, prepare).await
+    Statements::prepare(&options.keyspace, layout.events, prepare).await
 }

@@ -21,8 +21,8 @@
 //!
 //! # Requests
 //!
-//! Rows go in unlogged batches of one partition of the store each, which is one mutation there; counts, one
-//! row in a partition of its own, go alone. Statements are token-aware: they go to a replica. Bytes of rows
+//! Rows, counts and alerts go in unlogged batches of one partition of the store each, which is one mutation there;
+//! counts are read some hundred at once (`counts.rs`). Statements are token-aware: they go to a replica. Bytes of rows
 //! and requests under way are capped, for all clones together, see [`CassandraOptions`]: more would only feed
 //! the garbage collector of the nodes.
 //!
@@ -39,11 +39,13 @@
 
 mod bind;
 mod connect;
+mod counts;
 mod ddl;
 mod limits;
 mod options;
 mod outcomes;
 mod read;
+mod requests;
 mod schema;
 mod statements;
 #[cfg(feature = "tls")]
@@ -58,6 +60,7 @@ use scylla::client::session::Session;
 
 pub use connect::ConnectError;
 pub use options::{CassandraOptions, Compression, Consistency, Credentials, Tls};
+pub use requests::RequestKind;
 pub use schema::{Difference, apply_schema, check_schema};
 
 use crate::event::{DeadLetter, Event, Row};
@@ -66,6 +69,7 @@ use crate::store::{
 };
 use limits::Limits;
 use outcomes::Fate;
+use requests::Requests;
 use statements::Statements;
 use write::{Batches, Growth};
 
@@ -83,6 +87,7 @@ struct Shared {
     replicas: u32,
     request_bytes: usize,
     limits: Limits,
+    requests: Requests,
     batches: Batches,
     /// The consistency of a read that completes conditional inserts first.
     serial_read: scylla::frame::types::Consistency,
@@ -139,6 +144,7 @@ impl CassandraStore {
             replicas,
             request_bytes: options.request_bytes,
             limits: Limits::new(options),
+            requests: Requests::default(),
             batches: Batches::default(),
             serial_read: bind::serial_read(options.consistency),
             growth: Growth::new(options.warn_rows),
@@ -149,6 +155,11 @@ impl CassandraStore {
     /// The keyspace.
     pub fn keyspace(&self) -> &str {
         &self.shared.keyspace
+    }
+
+    /// Requests sent so far by all clones of this store, by kind.
+    pub fn requests(&self) -> impl Iterator<Item = (RequestKind, u64)> + '_ {
+        self.shared.requests.all()
     }
 
     /// Copies of each row, of which a quorum is more than half: those of the datacenter with LOCAL_QUORUM, else
@@ -187,16 +198,20 @@ impl Store for CassandraStore {
         outcome(self.shared.write_progress(partition, progress).await)
     }
 
-    async fn own_counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
-        outcome(self.shared.own_counts(partition, windows).await)
+    async fn register(&self, partition: i32) -> Outcome<()> {
+        outcome(self.shared.register(partition).await)
+    }
+
+    async fn registered(&self) -> Outcome<i32> {
+        outcome(self.shared.registered().await)
+    }
+
+    async fn counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
+        outcome(self.shared.counts(partition, windows).await)
     }
 
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
         outcome(self.shared.write_counts(partition, counts).await)
-    }
-
-    async fn all_counts(&self, windows: &[WindowKey]) -> Outcome<Vec<Vec<(i32, Count)>>> {
-        outcome(self.shared.all_counts(windows).await)
     }
 
     async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {

@@ -28,6 +28,7 @@ use crate::embedded::{self, Connected, Fate, FileError, Gone, Options, diagnose}
 use crate::event::{DeadLetter, Event, Row};
 use crate::store::{
     Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
+    registration,
 };
 use schema::Events;
 use write::{Change, Writer};
@@ -103,7 +104,7 @@ impl EmbeddedStore {
         options: &Options,
         layout: Layout,
     ) -> Result<(), FileError> {
-        embedded::create(folder.as_ref(), &schema::format(layout), options)
+        embedded::create(folder.as_ref(), &schema::format(layout.events), options)
     }
 
     /// Opens the store of a folder.
@@ -116,10 +117,10 @@ impl EmbeddedStore {
         let path = folder.join(schema::NAME);
         let threadless = |source| FileError::Thread { path: path.clone(), source };
         // Reads have a connection of their own, so that they do not wait for big writes.
-        let format = schema::format(layout);
+        let format = schema::format(layout.events);
         let [writer, reader] =
             [embedded::open(folder, &format, options)?, embedded::open(folder, &format, options)?];
-        let events = Arc::new(Events::new(layout));
+        let events = Arc::new(Events::new(layout.events));
         let writer = Writer::start(writer, path.clone(), events.clone()).map_err(threadless)?;
         let reader = Connected::with("store reader", reader).map_err(threadless)?;
         Ok(Self { shared: Arc::new(Shared { path, layout, events, writer, reader }) })
@@ -177,20 +178,24 @@ impl Store for EmbeddedStore {
         self.write(asked, Change::Progress(partition, progress)).await
     }
 
-    async fn own_counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
+    async fn register(&self, partition: i32) -> Outcome<()> {
+        let asked = Asked::about("write the registration", partition);
+        self.write(asked, Change::Register(registration(partition))).await
+    }
+
+    async fn registered(&self) -> Outcome<i32> {
+        self.read(Asked::of("read the registry"), |file| read::registered(file)).await
+    }
+
+    async fn counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
         let windows = windows.to_vec();
-        let asked = Asked::about("read own counts", partition);
-        self.read(asked, move |file| read::own_counts(file, partition, &windows)).await
+        let asked = Asked::about("read counts", partition);
+        self.read(asked, move |file| read::counts(file, partition, &windows)).await
     }
 
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
         let asked = Asked::about("write counts", partition);
         self.write(asked, Change::Counts(partition, counts.to_vec())).await
-    }
-
-    async fn all_counts(&self, windows: &[WindowKey]) -> Outcome<Vec<Vec<(i32, Count)>>> {
-        let windows = windows.to_vec();
-        self.read(Asked::of("read all counts"), move |file| read::all_counts(file, &windows)).await
     }
 
     async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {

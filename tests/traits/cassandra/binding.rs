@@ -14,9 +14,9 @@ const REPETITIONS: usize = 40;
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
 async fn of_two_different_inits_at_once_exactly_one_succeeds() {
-    let kept = Kept::new(Layout::Original).await;
+    let kept = Kept::new(Layout::ORIGINAL).await;
     let session = services::session(&kept.options).await;
-    let other = CassandraStore::connect(&kept.options, Layout::Original).await.unwrap();
+    let other = CassandraStore::connect(&kept.options, Layout::ORIGINAL).await.unwrap();
     let broker = MemoryBroker::default();
     broker.create_topic("topic", 2, 1).await.unwrap();
     let facts = |threshold| {
