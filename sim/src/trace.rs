@@ -2,8 +2,10 @@
 //! simulated time. Two runs of a seed are identical if and only if their traces are equal.
 
 use std::fmt;
+use std::hash::Hasher as _;
 use std::sync::{Mutex, PoisonError};
 
+use fnv::FnvHasher;
 use madsim::time::TimeHandle;
 
 /// The trace of a run. Its hash is always computed; its text is kept on demand.
@@ -32,7 +34,7 @@ impl Trace {
     /// An empty trace.
     pub fn new(keep_lines: bool) -> Self {
         let lines = keep_lines.then(Vec::new);
-        Self(Mutex::new(Kept { hash: 0xcbf2_9ce4_8422_2325, events: 0, lines }))
+        Self(Mutex::new(Kept { hash: FnvHasher::default().finish(), events: 0, lines }))
     }
 
     /// Appends an event with the current simulated time.
@@ -41,9 +43,9 @@ impl Trace {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let line = format!("{:>6} {:>7}.{:06} ms  {event}", kept.events, now / 1_000_000, now % 1_000_000);
         kept.events += 1;
-        for byte in line.bytes() {
-            kept.hash = (kept.hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-        }
+        let mut hasher = FnvHasher::with_key(kept.hash);
+        hasher.write(line.as_bytes());
+        kept.hash = hasher.finish();
         if let Some(lines) = &mut kept.lines {
             lines.push(line);
         }

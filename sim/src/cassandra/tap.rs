@@ -1,9 +1,11 @@
 //! Traces the frames of a CQL connection.
 
+use std::hash::Hasher as _;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use fnv::FnvHasher;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -55,14 +57,14 @@ impl Frames {
                 }
                 let length =
                     self.header[5..HEADER].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
-                (self.missing, self.hash) = (length, 0xcbf2_9ce4_8422_2325);
+                (self.missing, self.hash) = (length, FnvHasher::default().finish());
                 self.beginning.clear();
             }
             let count = bytes.len().min(self.missing);
             let (body, remaining) = bytes.split_at(count);
-            for byte in body {
-                self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-            }
+            let mut hasher = FnvHasher::with_key(self.hash);
+            hasher.write(body);
+            self.hash = hasher.finish();
             let kept = body.len().min((TEXT + 4).saturating_sub(self.beginning.len()));
             self.beginning.extend_from_slice(&body[..kept]);
             self.missing -= count;

@@ -37,7 +37,7 @@ pub enum Verb {
 /// [`VERBS`](crate::suite::World::VERBS).
 #[allow(async_fn_in_trait)] // cases run on the thread that made their world
 pub trait World: crate::suite::World<Verb = Verb> {
-    /// Where each node answers clients.
+    /// The address at which each node serves clients.
     fn addresses(&self) -> [SocketAddr; 3];
 
     /// How long a coordinator waits for the replicas of a write (`write_request_timeout`); a replica drops a
@@ -94,6 +94,6 @@ pub trait World: crate::suite::World<Verb = Verb> {
     /// [`Verb::ClockSkew`], by microseconds from the true time.
     async fn clock_skew(&self, node: usize, micros: i64);
 
-    /// [`Verb::DropMutations`], until told otherwise.
+    /// [`Verb::DropMutations`], until switched off.
     async fn drop_mutations(&self, from: usize, to: usize, lost: bool);
 }

@@ -13,7 +13,7 @@ use tokio::network::Network;
 use tokio::time::{sleep, timeout};
 
 use super::world::{self, Verb};
-use crate::runner::{Ground, words};
+use crate::runner::{Ground, panic_message};
 use crate::suite::{self, Case, Seen};
 
 /// No case takes as long in simulated time; one that does hangs.
@@ -58,7 +58,7 @@ impl Ground for Simulations {
         });
         match ran {
             Ok(result) => Ok(result?),
-            Err(panic) => Err(Failed::from(words(&*panic))),
+            Err(panic) => Err(Failed::from(panic_message(&*panic))),
         }
     }
 

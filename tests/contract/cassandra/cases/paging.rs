@@ -41,7 +41,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
     ]
 }
 
-/// A page, and where the next begins.
+/// A page, and where the next one starts.
 async fn page(client: &Client, cql: &str, size: i32, from: PagingState) -> (String, Option<PagingState>) {
     let statement = client.statement(cql).with_page_size(size);
     let result = client.session.query_single_page(statement, (), from).await;

@@ -40,7 +40,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
         case!(
             system_tables_describe_the_cluster,
             [],
-            "system.local and system.peers_v2 tell the nodes, their tokens and schema versions (virtual and system tables)",
+            "system.local and system.peers_v2 list the nodes, their tokens and schema versions (virtual and system tables)",
         ),
         case!(a_new_column_is_null_in_old_rows, [], "ALTER TABLE ADD does not touch rows (CQL: ALTER TABLE)",),
         case!(

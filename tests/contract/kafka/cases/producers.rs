@@ -108,8 +108,8 @@ async fn many_lost_answers_leave_an_idempotent_producers_records_once_and_in_ord
         sent.extend(batch);
     }
     let broker = driver(world);
-    let ask = || async { offsets(&broker, &topic).await.end };
-    eventually("all records", ask, |end| *end >= 100).await;
+    let attempt = || async { offsets(&broker, &topic).await.end };
+    eventually("all records", attempt, |end| *end >= 100).await;
     assert_eq!(values_of(&read_all(&broker, &topic, 0, 0).await), sent);
     assert_eq!(link.lost_answers(), 4);
     append(world, &topic, 0, 100..101).await;
