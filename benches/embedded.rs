@@ -261,15 +261,15 @@ async fn memory(count: usize) -> Outcome {
     let (store, _) = bind(&broker, folder.path(), ".").await?;
     let start = Instant::now();
     let mut child = worker(folder.path())?;
-    let (mut told, mut most) = (0, 0);
+    let (mut reported, mut most) = (0, 0);
     while child.try_wait()?.is_none() {
         std::thread::sleep(Duration::from_millis(50));
         most = most.max(resident(child.id()).unwrap_or(0));
         let all = store.progress_of_all().await.answer()?;
         let done: i64 = all.values().map(|progress| progress.next_offset).sum();
         let tenth = done as usize * 10 / count.max(1);
-        if tenth > told {
-            told = tenth;
+        if tenth > reported {
+            reported = tenth;
             let now = resident(child.id()).unwrap_or(0) / 1024;
             println!("{:>3} %  {done:>9} records  {now:>4} MiB", tenth * 10);
         }

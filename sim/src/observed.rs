@@ -32,7 +32,7 @@ names! {
     EVICTION = "count read again by its writer";
     /// A partition was handed over in order.
     RELEASED = "partition released in order";
-    /// A partition was taken away because its owner took too long to release it.
+    /// A partition was revoked by force because its owner took too long to release it.
     TAKEN_AWAY = "partition taken from a slow owner";
     /// A worker lost a partition.
     LOST = "partition lost";

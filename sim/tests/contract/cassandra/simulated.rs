@@ -19,7 +19,7 @@ use crate::suite::{self, Case, Seen};
 /// No case takes as long in simulated time; one that does hangs.
 const CASE_TIMEOUT: Duration = Duration::from_secs(3_600);
 
-/// Longer than hints and batch logs wait in a case that wants them to.
+/// Longer than any case waits: keeps hints and batch logs from being delivered.
 const LONG: Duration = Duration::from_secs(86_400);
 
 /// Three nodes.

@@ -238,8 +238,8 @@ async fn system_tables_describe_the_cluster<W: World>(world: &W, seen: &Seen) {
     for client in keyspace.clients() {
         let one = client.at(Consistency::One);
         let local = "SELECT key, bootstrapped, partitioner, data_center FROM system.local";
-        let told = one.rows(local).await;
-        seen.note(format!("local: {told}"));
+        let listed = one.rows(local).await;
+        seen.note(format!("local: {listed}"));
         let peers = one
             .ok("SELECT peer, data_center, schema_version FROM system.peers")
             .await
