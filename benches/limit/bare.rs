@@ -1,5 +1,5 @@
 //! The bare loop: consume, decode, write single-partition unlogged batches. It guarantees nothing: no progress,
-//! no counts, no alerts, no repeated request.
+//! no counts, no alerts, no retries.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use crate::services::{PARTITIONS, Services};
 use crate::{Measured, Outcome};
 
-/// Batches that may wait between the consumer's thread and the writers.
+/// Maximum number of batches queued between the consumer's thread and the writers.
 const WAITING: usize = 8;
 
 #[derive(Deserialize)]
@@ -63,7 +63,7 @@ pub async fn measure(
         let session = Arc::clone(&session);
         let statements = if batch.len() == rows { Arc::clone(&full) } else { Arc::new(of_size(batch.len())) };
         tokio::spawn(async move {
-            // A bare loop does not even look; here it must, for the figure to mean something.
+            // A bare loop would not check this; here it must, or the result would mean nothing.
             if let Err(error) = session.batch(&statements, &batch).await {
                 eprintln!("a batch failed: {error}");
                 std::process::exit(1);
@@ -77,7 +77,7 @@ pub async fn measure(
     Measured::of_this_process(records, seconds)
 }
 
-/// Reads and decodes until so many records were read.
+/// Reads and decodes this many records.
 fn read(servers: &str, topic: &str, end: u64, rows: usize, sender: &mpsc::Sender<Vec<Row>>) -> Outcome<u64> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", servers)

@@ -1,15 +1,15 @@
-//! The whole pipeline on real Kafka and Cassandra, measured against a bare loop without any guarantee.
+//! Benchmark of the whole pipeline on real Kafka and Cassandra, relative to a bare loop without any guarantee.
 //!
-//! Services first, for example `docker/local/cluster up`; where they are is asked of
-//! `docker/local/cluster env`. Each measured run is a process of its own.
+//! The services must be running, for example by `docker/local/cluster up`; their addresses are those of
+//! `docker/local/cluster env`. Each measured run is a separate process.
 //!
-//! - `cargo bench --bench limit -- ratio [RECORDS] [ROUNDS]`: the bare loop and the pipeline in turn on the same
+//! - `cargo bench --bench limit -- ratio [RECORDS] [ROUNDS]`: the bare loop and the pipeline alternately on the same
 //!   topic (3 partitions, 50 sources, 30 % Critical): records per second, CPU seconds of the process per
-//!   million records, most memory, and the ratios.
+//!   million records, peak RSS, and the ratios.
 //! - `cargo bench --bench limit -- sweep [RECORDS]`: the bare loop with several batch sizes and numbers of
 //!   requests in flight, to find its best.
-//! - `cargo bench --bench limit -- restart [RECORDS]`: how long a worker with nothing to do takes from its
-//!   start to its end, with few and with many stored rows.
+//! - `cargo bench --bench limit -- restart [RECORDS]`: the run time of a worker with nothing to do, with few
+//!   and with many stored rows.
 
 mod bare;
 #[path = "../../tests/common/cluster.rs"]
@@ -24,7 +24,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use services::Services;
 
-/// The program's, for the bare loop, too.
+/// The program's allocator, for the bare loop, too.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -34,7 +34,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 const BATCH_ROWS: usize = 400;
 const IN_FLIGHT: usize = 32;
 
-/// What a measured process says of itself.
+/// The measurements that a measured process prints.
 #[derive(Debug, Serialize, Deserialize)]
 struct Measured {
     records: u64,
@@ -42,7 +42,7 @@ struct Measured {
     seconds: f64,
     /// User and system time of the whole process.
     cpu_seconds: f64,
-    /// Most resident memory, in KiB.
+    /// Peak RSS in KiB.
     memory_kib: u64,
 }
 

@@ -40,7 +40,7 @@ struct Times {
     last: Option<Instant>,
 }
 
-/// A broker that notes [`Times`].
+/// A broker that records [`Times`].
 #[derive(Clone)]
 struct Timed<T> {
     broker: T,

@@ -1,4 +1,4 @@
-//! The services that are measured, and what is in them.
+//! The measured services, and their topics and keyspaces.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,16 +17,16 @@ use crate::cluster::Cluster;
 /// Partitions of the topics.
 pub const PARTITIONS: i32 = 3;
 
-/// Where the services are.
+/// The addresses of the services.
 pub struct Services {
-    /// Brokers, with commas between.
+    /// Brokers, separated by commas.
     pub kafka: String,
     /// Nodes.
     pub cassandra: Vec<String>,
 }
 
 impl Services {
-    /// Asks the script that starts them.
+    /// Reads them from the script that starts the services.
     pub fn find() -> Outcome<Self> {
         let cluster = Cluster::find()?;
         Ok(Self {
@@ -44,12 +44,12 @@ impl Services {
         Ok(CassandraOptions::new(self.cassandra.clone(), Keyspace::try_from(keyspace.to_owned())?))
     }
 
-    /// A topic of so many records, made once: 50 sources, 30 % Critical, events only.
+    /// A topic with this many records, created once: 50 sources, 30 % Critical, events only.
     pub async fn topic(&self, records: u64) -> Outcome<String> {
         let (broker, topic) = (self.broker()?, format!("exactlyonce.limit.{records}"));
         match broker.create_topic(&topic, PARTITIONS, 1).await {
             Ok(_) => {
-                // Of the present: the broker's retention goes by the records' times.
+                // The current time: the broker's retention depends on the records' timestamps.
                 let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
                 let mixed = Mixed {
                     records,

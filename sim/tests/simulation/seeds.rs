@@ -21,9 +21,9 @@ fn campaign() -> &'static Campaign {
 
 fn play(seed: Seed, keep_trace: bool) -> Played {
     let report = simulation::run(seed, keep_trace);
-    let report = report.violation.as_ref().map(|_| report.to_string()).unwrap_or_default();
+    let text = report.violation.as_ref().map(|_| report.to_string()).unwrap_or_default();
     let Report { observed, trace, violation, simulated_ms, .. } = report;
-    Played { seed, observed, trace, violation, simulated_ms, report }
+    Played { seed, observed, trace, violation, simulated_ms, report: text }
 }
 
 #[test]
