@@ -23,7 +23,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
         ),
         case!(a_delivery_says_where_the_next_one_goes_on, [], "the project's `Delivery::Records`"),
         case!(
-            an_end_is_told_again_when_it_has_moved,
+            an_end_is_reported_again_when_it_has_moved,
             [],
             "enable.partition.eof: once for each time that the end is reached (librdkafka, CONFIGURATION.md)"
         ),
@@ -123,7 +123,7 @@ async fn a_delivery_says_where_the_next_one_goes_on<W: World>(world: &W, seen: &
     seen.note("each of the deliveries of 1000 records begins where the one before it said");
 }
 
-async fn an_end_is_told_again_when_it_has_moved<W: World>(world: &W, seen: &Seen) {
+async fn an_end_is_reported_again_when_it_has_moved<W: World>(world: &W, seen: &Seen) {
     let topic = topic(world, &[]).await;
     let member = Member::join(&driver(world), &world.unique("group"), &topic, &Positions::default()).await;
     let mut ends = Vec::new();

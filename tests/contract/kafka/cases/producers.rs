@@ -26,7 +26,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
             "a timeout says nothing about the log (Kafka documentation, Message Delivery Semantics)"
         ),
         case!(
-            an_idempotent_producer_anew_appends_again,
+            a_new_idempotent_producer_appends_again,
             [Transactions],
             "a producer id lives as long as its producer: no deduplication between sessions (KIP-98)"
         ),
@@ -82,7 +82,7 @@ async fn a_send_that_failed_may_have_been_appended<W: World>(world: &W, seen: &S
     assert_eq!(values, ["first", "second"]);
 }
 
-async fn an_idempotent_producer_anew_appends_again<W: World>(world: &W, seen: &Seen) {
+async fn a_new_idempotent_producer_appends_again<W: World>(world: &W, seen: &Seen) {
     let topic = topic(world, &[]).await;
     for _ in 0..2 {
         let producer = world.producer(&quick(Guarantee::Idempotent), None);

@@ -11,7 +11,7 @@ use crate::suite::{Case, Seen, case};
 
 pub fn cases<W: World>() -> Vec<Case<W>> {
     vec![
-        case!(an_unknown_topic_is_told_by_every_verb, [], "UNKNOWN_TOPIC_OR_PARTITION (Kafka protocol)"),
+        case!(an_unknown_topic_is_reported_by_every_verb, [], "UNKNOWN_TOPIC_OR_PARTITION (Kafka protocol)"),
         case!(a_topic_is_created_once, [], "TOPIC_ALREADY_EXISTS (Kafka protocol, CreateTopics)"),
         case!(
             a_topic_is_described_from_the_cluster,
@@ -34,7 +34,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
             "offsets start at 0 again; a consumer that sends no topic id is not informed (KIP-516, rejected alternatives)"
         ),
         case!(
-            a_member_whose_topic_is_recreated_is_not_told_so,
+            a_member_whose_topic_is_recreated_is_not_notified,
             [],
             "a fetch by topic id: UNKNOWN_TOPIC_ID (KIP-516); librdkafka refreshes its metadata"
         ),
@@ -52,7 +52,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
     ]
 }
 
-async fn an_unknown_topic_is_told_by_every_verb<W: World>(world: &W, seen: &Seen) {
+async fn an_unknown_topic_is_reported_by_every_verb<W: World>(world: &W, seen: &Seen) {
     let broker = driver(world);
     let no = world.unique("no-such-topic");
     let described = kind(&broker.topic(&no).await.expect_err("no topic"));
@@ -144,7 +144,7 @@ async fn a_stored_position_reads_other_records_in_a_recreated_topic<W: World>(wo
     assert_eq!(values_of(&fetched.expect("records").records), ["105", "106", "107"]);
 }
 
-async fn a_member_whose_topic_is_recreated_is_not_told_so<W: World>(world: &W, seen: &Seen) {
+async fn a_member_whose_topic_is_recreated_is_not_notified<W: World>(world: &W, seen: &Seen) {
     let topic = topic(world, &[]).await;
     append(world, &topic, 0, 0..5).await;
     let broker = driver(world);

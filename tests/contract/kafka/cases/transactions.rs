@@ -45,7 +45,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
             "transaction.timeout.ms, enforced by the coordinator (KIP-98)"
         ),
         case!(
-            transactions_that_overlap_are_told_apart,
+            overlapping_transactions_are_kept_apart,
             [Transactions],
             "a batch carries its producer's id; the broker sends the list of aborted transactions (KIP-98)"
         ),
@@ -65,7 +65,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
             "DeleteRecords and retention know offsets, not records (KIP-107)"
         ),
         case!(
-            a_position_at_the_told_end_stays_in_range_when_all_is_deleted,
+            a_position_at_the_reported_end_stays_in_range_when_all_is_deleted,
             [Transactions],
             "DeleteRecords up to the high watermark: log start = log end (KIP-107)"
         ),
@@ -217,7 +217,7 @@ async fn a_transaction_whose_producer_is_silent_is_aborted_after_its_timeout<W: 
     seen.note("2 records in a transaction of a silent producer, 1 plain: end 0, after the timeout end 4 and the plain one is read");
 }
 
-async fn transactions_that_overlap_are_told_apart<W: World>(world: &W, seen: &Seen) {
+async fn overlapping_transactions_are_kept_apart<W: World>(world: &W, seen: &Seen) {
     let topic = topic(world, &[]).await;
     let (kept, dropped) = (transactional(world).await, transactional(world).await);
     kept.begin().await.expect("begun");
@@ -298,7 +298,7 @@ async fn a_position_after_the_last_record_falls_out_of_the_log_when_its_marker_i
     member.leave().await;
 }
 
-async fn a_position_at_the_told_end_stays_in_range_when_all_is_deleted<W: World>(world: &W, seen: &Seen) {
+async fn a_position_at_the_reported_end_stays_in_range_when_all_is_deleted<W: World>(world: &W, seen: &Seen) {
     let topic = topic(world, &[]).await;
     commit_three(world, &topic).await;
     let (broker, positions) = (driver(world), Positions::default());
