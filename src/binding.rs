@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use crate::broker::{Broker, BrokerError, Topic};
-use crate::event::DECODER_VERSION;
+use crate::decode::DECODER_VERSION;
 use crate::store::{Binding, Bound, Layout, Outcome, Progress, SCHEMA_VERSION, Store, StoreError};
 use crate::window::{WindowError, WindowSpec};
 

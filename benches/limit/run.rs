@@ -36,7 +36,7 @@ struct Times {
     last: Option<SystemTime>,
 }
 
-/// A broker that notes [`Times`].
+/// A broker that records [`Times`].
 #[derive(Clone)]
 struct Timed<T> {
     broker: T,
