@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use services::Services;
 
 /// The program's, for the bare loop, too.
+#[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
