@@ -19,12 +19,13 @@ pub mod embedded;
 pub mod kafka;
 pub mod memory;
 
-use std::future::Future;
+use std::future::{self, Future};
 
 use thiserror::Error;
 
 use crate::error::Cause;
 use crate::event::Record;
+use crate::guarantee::Finding;
 
 /// Why a broker did not do what it was asked.
 #[derive(Debug, Error)]
@@ -150,6 +151,16 @@ pub trait Broker: Clone + Send + Sync + 'static {
         max_records: usize,
         max_bytes: usize,
     ) -> impl Future<Output = Result<Fetched, BrokerError>> + Send;
+
+    /// Checks what the guarantee requires of this topic and its broker; see [`crate::guarantee`]. An embedded log
+    /// promises by construction what it must, so it has nothing to check.
+    ///
+    /// # Errors
+    /// As [`Broker::topic`]. A check that the caller has no right to make is a finding and not an error.
+    fn guarantees(&self, topic: &str) -> impl Future<Output = Result<Vec<Finding>, BrokerError>> + Send {
+        let _ = topic;
+        future::ready(Ok(Vec::new()))
+    }
 
     /// Joins `group` and asks for a share of the topic's partitions.
     ///
