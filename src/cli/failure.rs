@@ -240,6 +240,7 @@ fn of_binding(error: &BindingError) -> Code {
         BindingError::StoreRefused { .. } | BindingError::StoreUnavailable { .. } => Code::Unavailable,
         BindingError::ForeignRows
         | BindingError::Differs { .. }
+        | BindingError::OtherConsistency { .. }
         | BindingError::Recreated { .. }
         | BindingError::Compacted { .. } => Code::Refused,
     }

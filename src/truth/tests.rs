@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::*;
 use crate::event::{DECODER_VERSION, Health};
-use crate::store::{Layout, SCHEMA_VERSION};
+use crate::store::{BoundConsistency, Layout, SCHEMA_VERSION};
 use crate::window::HealthSet;
 
 fn binding(window: WindowSpec) -> Binding {
@@ -16,6 +16,7 @@ fn binding(window: WindowSpec) -> Binding {
         decoder_version: DECODER_VERSION,
         layout: Layout::ORIGINAL,
         schema_version: SCHEMA_VERSION,
+        consistency: BoundConsistency::Single,
         origins: BTreeMap::new(),
     }
 }

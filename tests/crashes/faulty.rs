@@ -8,7 +8,8 @@ use std::time::Duration;
 use exactlyonce::event::{DeadLetter, Event, Row};
 use exactlyonce::store::memory::MemoryStore;
 use exactlyonce::store::{
-    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
+    StoreError, WindowKey,
 };
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -183,6 +184,10 @@ impl FaultyStore {
 impl Store for FaultyStore {
     fn layout(&self) -> Layout {
         self.store.layout()
+    }
+
+    fn consistency(&self) -> BoundConsistency {
+        self.store.consistency()
     }
 
     async fn binding(&self) -> Outcome<Option<Binding>> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use exactlyonce::event::{DeadLetter, Event, Row};
 use exactlyonce::store::{
-    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
 };
 
 use crate::network::Line;
@@ -38,6 +38,10 @@ macro_rules! ask {
 impl Store for StoreClient {
     fn layout(&self) -> Layout {
         self.layout
+    }
+
+    fn consistency(&self) -> BoundConsistency {
+        BoundConsistency::Quorum
     }
 
     async fn binding(&self) -> Outcome<Option<Binding>> {

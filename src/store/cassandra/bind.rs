@@ -10,7 +10,7 @@ use scylla::value::{CqlValue, Row as Columns};
 use super::outcomes::Fate;
 use super::{Failed, Shared};
 use crate::event::Health;
-use crate::store::{Binding, Bound, CountLayout, Layout};
+use crate::store::{Binding, Bound, BoundConsistency, CountLayout, Layout};
 use crate::window::{HealthSet, WindowSpec};
 
 /// The key of the only row.
@@ -35,6 +35,8 @@ type BindingColumns = (
     i64,
     i32,
     i32,
+    String,
+    String,
     // Cassandra has no empty collection but a frozen one; null means that, too.
     Option<BTreeMap<i32, i64>>,
 );
@@ -50,7 +52,7 @@ impl Shared {
         let rows: Vec<BindingColumns> = self.select(what, statement, (NAME,), 1).await?;
         let Some(columns) = rows.into_iter().next() else { return Ok(None) };
         let (topic, topic_id, size_ms, slide_ms, threshold, levels, bytes, decoder, ..) = columns;
-        let (.., events, block_ms, shards, schema, origins) = columns;
+        let (.., events, block_ms, shards, schema, consistency, datacenter, origins) = columns;
         let unfit = |column: &str, value: i64| self.damaged(what, format!("{column} {value}"));
         let counts = CountLayout {
             block_ms: block_ms.try_into().map_err(|_| unfit("count_block_ms", block_ms))?,
@@ -72,6 +74,8 @@ impl Shared {
             decoder_version: decoder,
             layout: Layout { events: events.parse().map_err(|error| self.damaged(what, error))?, counts },
             schema_version: schema,
+            consistency: BoundConsistency::from_columns(&consistency, &datacenter)
+                .map_err(|error| self.damaged(what, error))?,
             origins: origins.unwrap_or_default(),
         }))
     }
@@ -91,7 +95,7 @@ impl Shared {
                 Err(failed) => {
                     unknown = Some(failed);
                     let mut statement = self.statements.select_binding.clone();
-                    statement.set_consistency(self.serial_read);
+                    statement.set_consistency(Consistency::Serial);
                     if self.read_binding(&statement).await?.is_none() {
                         continue;
                     }
@@ -115,6 +119,7 @@ impl Shared {
     async fn insert_binding(&self, binding: &Binding) -> Result<bool, Failed> {
         let what = || format!("{WRITE} {}.pipeline", self.keyspace);
         let window = &binding.window;
+        let (consistency, datacenter) = binding.consistency.columns();
         let values = (
             NAME,
             &binding.topic,
@@ -129,6 +134,8 @@ impl Shared {
             binding.layout.counts.block_ms.get(),
             i32::from(binding.layout.counts.shards.get()),
             binding.schema_version,
+            consistency,
+            datacenter,
             &binding.origins,
         );
         let result = self.execute(&what, &self.statements.insert_binding, values, 0).await?;
@@ -140,13 +147,5 @@ impl Shared {
             Some(Some(CqlValue::Boolean(applied))) => Ok(*applied),
             other => Err(unread(format!("answered {other:?} where [applied] should be"))),
         }
-    }
-}
-
-/// The consistency of a read that completes conditional inserts first.
-pub(super) fn serial_read(consistency: super::Consistency) -> Consistency {
-    match consistency {
-        super::Consistency::Quorum => Consistency::Serial,
-        super::Consistency::LocalQuorum => Consistency::LocalSerial,
     }
 }

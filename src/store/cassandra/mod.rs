@@ -2,8 +2,9 @@
 //!
 //! # How the contract of [`crate::store`] is kept
 //!
-//! - Every read and write is at QUORUM, or LOCAL_QUORUM if so configured; [`Store::bind`] is a conditional
-//!   insert at the matching serial level. So what was acknowledged is seen by every later read.
+//! - Every read and write is at QUORUM, or LOCAL_QUORUM if so configured, and which of them is a fact of the
+//!   binding. So what was acknowledged is seen by every later read. The binding itself is written conditionally
+//!   at SERIAL, across all datacenters, whatever the consistency of the rest (`bind.rs`).
 //! - Every write carries its timestamp (`USING TIMESTAMP ?`), and cells that are not there are left unset,
 //!   never null, which would be a tombstone. So writes may be repeated, late, or out of order.
 //! - What the driver says is turned into an [`Outcome`] in one place (`outcomes.rs`); `docs/outcomes.md` is its
@@ -63,7 +64,8 @@ pub use schema::{Difference, apply_schema, check_schema};
 
 use crate::event::{DeadLetter, Event, Row};
 use crate::store::{
-    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
+    StoreError, WindowKey,
 };
 use limits::Limits;
 use outcomes::Fate;
@@ -85,8 +87,7 @@ struct Shared {
     request_bytes: usize,
     limits: Limits,
     batches: Batches,
-    /// The consistency of a read that completes conditional inserts first.
-    serial_read: scylla::frame::types::Consistency,
+    consistency: BoundConsistency,
     growth: Growth,
 }
 
@@ -129,6 +130,7 @@ impl CassandraStore {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn connect(options: &CassandraOptions, layout: Layout) -> Result<Self, ConnectError> {
+        let consistency = connect::consistency(options)?;
         let session = connect::session(options).await?;
         let replicas = schema::check(&session, options, layout).await?.replicas;
         let statements = connect::prepare(&session, options, layout).await?;
@@ -141,7 +143,7 @@ impl CassandraStore {
             request_bytes: options.request_bytes,
             limits: Limits::new(options),
             batches: Batches::default(),
-            serial_read: bind::serial_read(options.consistency),
+            consistency,
             growth: Growth::new(options.warn_rows),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -162,6 +164,10 @@ impl CassandraStore {
 impl Store for CassandraStore {
     fn layout(&self) -> Layout {
         self.shared.layout
+    }
+
+    fn consistency(&self) -> BoundConsistency {
+        self.shared.consistency.clone()
     }
 
     async fn binding(&self) -> Outcome<Option<Binding>> {
