@@ -103,13 +103,21 @@ pub enum BindingError {
     #[error(
         "the keyspace is bound to consistency {bound}, but this store is opened with {found}: workers that do not all \
          use the same one miss each other's counts. use the bound one, or change the binding (`exactlyonce \
-         consistency change --help`)"
+         change-consistency --help`)"
     )]
     OtherConsistency {
         /// What the binding says.
         bound: BoundConsistency,
         /// What the configuration says.
         found: BoundConsistency,
+    },
+    /// The operator said that the keyspace is bound to another consistency than it is.
+    #[error("the keyspace is bound to consistency {bound}, and not to {from} (--from): nothing was changed")]
+    NotFrom {
+        /// What the binding says.
+        bound: BoundConsistency,
+        /// What the operator said.
+        from: BoundConsistency,
     },
     /// The topic was deleted and created again.
     #[error(
@@ -190,6 +198,7 @@ impl BindingError {
             BindingError::ForeignRows
             | BindingError::Differs { .. }
             | BindingError::OtherConsistency { .. }
+            | BindingError::NotFrom { .. }
             | BindingError::Recreated { .. }
             | BindingError::Compacted { .. } => true,
             BindingError::Unbound { .. }

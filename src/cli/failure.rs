@@ -241,6 +241,7 @@ fn of_binding(error: &BindingError) -> Code {
         BindingError::ForeignRows
         | BindingError::Differs { .. }
         | BindingError::OtherConsistency { .. }
+        | BindingError::NotFrom { .. }
         | BindingError::Recreated { .. }
         | BindingError::Compacted { .. } => Code::Refused,
     }

@@ -506,6 +506,7 @@ async fn progress<B: Broker, S: Store>(
         Column::number("lag", 12),
     ];
     let topic = broker.topic(&settings.topic).await?;
+    binding::check_store(store).await?;
     let all = store.progress_of_all().await.answer().map_err(Failure::store("read progress"))?;
     rows.header(&columns)?;
     for (partition, Progress { origin, next_offset }) in all {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use exactlyonce::event::{DeadLetter, Event, Row};
 use exactlyonce::store::{
-    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
+    StoreError, WindowKey,
 };
 
 use crate::network::Line;

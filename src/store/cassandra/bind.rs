@@ -1,9 +1,20 @@
-//! The binding: read, and written once by a conditional insert.
+//! The binding: read, written once by a conditional insert, and changed conditionally by the operator.
+//!
+//! Conditional writes are at SERIAL: of two datacenters' writes one must win, which LOCAL_SERIAL, a quorum of one
+//! datacenter's replicas, does not give. What they commit must then be seen by workers that read at LOCAL_QUORUM in
+//! any datacenter:
+//! - The insert commits at EACH_QUORUM if the keyspace names several datacenters, else at QUORUM. A worker that does
+//!   not see it yet finds no binding and refuses, which loses nothing.
+//! - The change commits at ALL. A worker that does not see it would still find the former binding and start beside
+//!   the new datacenter's workers. EACH_QUORUM would not do: with `paxos_variant: v2` it is counted over all replicas
+//!   and not in each datacenter (Cassandra, `PaxosCommit`: "Does not support EACH_QUORUM").
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 
+use scylla::errors::ExecutionError;
 use scylla::frame::types::Consistency;
+use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::{CqlValue, Row as Columns};
 
@@ -21,6 +32,19 @@ const ATTEMPTS: usize = 4;
 
 const READ: &str = "read the binding from";
 const WRITE: &str = "write the binding into";
+
+/// What came of [`CassandraStore::change_consistency`](super::CassandraStore::change_consistency).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// The binding is changed, and every replica knows of it.
+    Now,
+    /// The binding was as asked for already; every replica knows of it now.
+    Before,
+    /// The binding is neither what was expected nor what was asked for. Nothing was changed.
+    Not(BoundConsistency),
+    /// There is no binding.
+    Unbound,
+}
 
 type BindingColumns = (
     String,
@@ -115,6 +139,57 @@ impl Shared {
         Err(unknown.unwrap_or_else(|| Failed::unknown(format!("{WRITE} {}.pipeline", self.keyspace))))
     }
 
+    /// Changes the consistency that is bound, if it is `from`, and makes every replica know of it.
+    ///
+    /// An attempt of unknown outcome is followed by another one: if the first was accepted, the second finds `to`.
+    /// What is found to be `to` already is written once more, for the write before may not have reached every replica.
+    pub(super) async fn change_consistency(
+        &self,
+        from: &BoundConsistency,
+        to: &BoundConsistency,
+    ) -> Result<Changed, Failed> {
+        let what = || format!("change the binding in {}", self.of("pipeline"));
+        let cql = format!(
+            "UPDATE {} SET consistency = ?, datacenter = ? WHERE name = ? IF consistency = ? AND datacenter = ?",
+            self.of("pipeline")
+        );
+        let prepared = self.session.prepare(cql).await;
+        let mut update = prepared.map_err(|error| self.failed(what, &ExecutionError::PrepareError(error)))?;
+        update.set_consistency(Consistency::All);
+        let mut serial_read = self.statements.select_binding.clone();
+        serial_read.set_consistency(Consistency::Serial);
+        let swap = async |from: &BoundConsistency| {
+            let ((level, datacenter), (from_level, from_datacenter)) = (to.columns(), from.columns());
+            let values = (level, datacenter, NAME, from_level, from_datacenter);
+            self.applied(what, &update, values).await
+        };
+        let mut unknown = None;
+        for _ in 0..ATTEMPTS {
+            let outcome = match swap(from).await {
+                Ok(true) if from != to => return Ok(Changed::Now),
+                Ok(true) => return Ok(Changed::Before),
+                Ok(false) => match self.read_binding(&serial_read).await {
+                    Ok(None) => return Ok(Changed::Unbound),
+                    Ok(Some(there)) if there.consistency != *to => {
+                        return Ok(Changed::Not(there.consistency));
+                    }
+                    Ok(Some(_)) => swap(to).await,
+                    Err(failed) => Err(failed),
+                },
+                Err(failed) => Err(failed),
+            };
+            match outcome {
+                Ok(true) if unknown.is_some() => return Ok(Changed::Now),
+                Ok(true) => return Ok(Changed::Before),
+                // Somebody else changed it in between.
+                Ok(false) => {}
+                Err(failed) if failed.fate == Fate::Refused => return Err(failed),
+                Err(failed) => unknown = Some(failed),
+            }
+        }
+        Err(unknown.unwrap_or_else(|| Failed::unknown(format!("{}: it is changed all the time", what()))))
+    }
+
     /// True if this insert wrote the row, false if there was one.
     async fn insert_binding(&self, binding: &Binding) -> Result<bool, Failed> {
         let what = || format!("{WRITE} {}.pipeline", self.keyspace);
@@ -138,7 +213,17 @@ impl Shared {
             datacenter,
             &binding.origins,
         );
-        let result = self.execute(&what, &self.statements.insert_binding, values, 0).await?;
+        self.applied(what, &self.statements.insert_binding, values).await
+    }
+
+    /// True if a conditional write was applied.
+    async fn applied(
+        &self,
+        what: impl Fn() -> String,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<bool, Failed> {
+        let result = self.execute(&what, statement, values, 0).await?;
         // [applied], and if it was not, the row that is there: columns that differ from answer to answer.
         let unread = |error: String| Failed::unknown(format!("{}: {error}", what()));
         let rows = result.into_rows_result().map_err(|error| unread(error.to_string()))?;

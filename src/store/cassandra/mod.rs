@@ -57,7 +57,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use scylla::client::session::Session;
+use scylla::frame::types::Consistency as Level;
 
+pub use bind::Changed;
 pub use connect::ConnectError;
 pub use options::{CassandraOptions, Compression, Consistency, Credentials, Tls};
 pub use schema::{Difference, apply_schema, check_schema};
@@ -69,6 +71,7 @@ use crate::store::{
 };
 use limits::Limits;
 use outcomes::Fate;
+use schema::Right;
 use statements::Statements;
 use write::{Batches, Growth};
 
@@ -132,8 +135,13 @@ impl CassandraStore {
     pub async fn connect(options: &CassandraOptions, layout: Layout) -> Result<Self, ConnectError> {
         let consistency = connect::consistency(options)?;
         let session = connect::session(options).await?;
-        let replicas = schema::check(&session, options, layout).await?.replicas;
-        let statements = connect::prepare(&session, options, layout).await?;
+        let Right { replicas, datacenters } = schema::check(&session, options, layout).await?;
+        let mut statements = connect::prepare(&session, options, layout).await?;
+        // See `bind.rs`.
+        statements.insert_binding.set_consistency(match datacenters {
+            2.. => Level::EachQuorum,
+            _ => Level::Quorum,
+        });
         let shared = Shared {
             session,
             statements,
@@ -152,6 +160,15 @@ impl CassandraStore {
     /// The keyspace.
     pub fn keyspace(&self) -> &str {
         &self.shared.keyspace
+    }
+
+    /// Changes the consistency that the keyspace is bound to from `from` to the one that this store is opened with.
+    ///
+    /// This is for an operator, while no worker runs, and after a repair of the whole keyspace: until then the
+    /// replicas that are read from now on may lack acknowledged rows. Every replica must be available, for every one
+    /// must know of the change when this returns.
+    pub async fn change_consistency(&self, from: &BoundConsistency) -> Outcome<Changed> {
+        outcome(self.shared.change_consistency(from, &self.shared.consistency).await)
     }
 
     /// Copies of each row, of which a quorum is more than half: those of the datacenter with LOCAL_QUORUM, else
