@@ -18,6 +18,7 @@ mod log;
 mod member;
 mod options;
 mod producer;
+mod properties;
 mod raw;
 mod reader;
 mod settings;

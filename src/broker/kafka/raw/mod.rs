@@ -120,6 +120,28 @@ pub(super) fn try_property(property: &str, value: &str) -> Result<(), String> {
     Conf::new().set(property, value)
 }
 
+/// The names of the properties that have a value by default, without aliases.
+#[cfg(test)]
+pub(super) fn property_names() -> Vec<String> {
+    let conf = Conf::new();
+    let mut names = Vec::new();
+    // SAFETY: both dumps are arrays of as many texts as they say, names and values in turn, and are freed once; the
+    // configurations are ours.
+    unsafe {
+        let topic = sys::rd_kafka_topic_conf_new();
+        let mut count = 0;
+        let dump = sys::rd_kafka_conf_dump(conf.0, &raw mut count);
+        let mut topic_count = 0;
+        let topic_dump = sys::rd_kafka_topic_conf_dump(topic, &raw mut topic_count);
+        for (dump, count) in [(dump, count), (topic_dump, topic_count)] {
+            names.extend((0..count).step_by(2).map(|place| text(*dump.add(place))));
+            sys::rd_kafka_conf_dump_free(dump, count);
+        }
+        sys::rd_kafka_topic_conf_destroy(topic);
+    }
+    names
+}
+
 /// A consumer of librdkafka. Dropping it ends it without leaving its group.
 #[derive(Debug)]
 pub(super) struct Client {
