@@ -85,6 +85,11 @@ impl KafkaError {
         self.code == code as i32
     }
 
+    /// True if the user has no right to what was requested.
+    pub(super) fn is_missing_right(&self) -> bool {
+        self.is(TopicAuthorizationFailed) || self.is(ClusterAuthorizationFailed)
+    }
+
     pub(super) fn text(&self) -> &str {
         &self.text
     }

@@ -13,6 +13,7 @@
 
 mod consumer;
 mod error;
+mod guarantee;
 mod handover;
 mod log;
 mod member;
@@ -36,6 +37,7 @@ pub use settings::OptionsError;
 
 use crate::broker::{Broker, BrokerError, Fetched, LogOffsets, NewRecord, Producer, Topic};
 use crate::error::Cause;
+use crate::guarantee::Finding;
 use producer::drop_elsewhere;
 use raw::Client;
 use reader::Reader;
@@ -184,6 +186,12 @@ impl Broker for KafkaBroker {
         self.rest_later();
         let read = move |reader: &Reader| reader.fetch(&asked, partition, offset, max_records, max_bytes);
         self.wait_for(what, read).await
+    }
+
+    async fn guarantees(&self, topic: &str) -> Result<Vec<Finding>, BrokerError> {
+        let asked = topic.to_owned();
+        let what = || format!("read the settings of topic {topic} and its brokers");
+        self.wait_for(what, move |reader| reader.guarantees(&asked)).await
     }
 
     async fn subscribe(&self, group: &str, topic: &str) -> Result<Self::Consumer, BrokerError> {

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::broker::kafka::error::{Class, KafkaError};
+use crate::broker::kafka::guarantee;
 use crate::broker::kafka::options::KafkaOptions;
 use crate::broker::kafka::probe::{self, Listener};
-use crate::broker::kafka::raw::{Client, Event, Message, Queue};
+use crate::broker::kafka::raw::{Client, Event, Message, Queue, Resource};
 use crate::broker::{BrokerError, Fetched, LogOffsets, Topic};
 use crate::event::Record;
+use crate::guarantee::Finding;
 
 /// Messages that are taken at once.
 const PIECE: usize = 500;
@@ -129,10 +131,10 @@ impl Reader {
 
     pub(super) fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
         let what = || format!("describe topic {topic}");
-        let described = patiently(|| self.client.describe(topic, self.wait));
+        let described = retry_unknown(|| self.client.describe(topic, self.wait));
         let described = described.map_err(|error| self.error(error, topic, what()))?;
-        let policy = patiently(|| self.client.topic_setting(topic, "cleanup.policy", self.wait));
-        let policy = policy.map_err(|error| self.error(error, topic, what()))?.unwrap_or_default();
+        let settings = retry_unknown(|| self.client.settings(Resource::Topic(topic), self.wait));
+        let settings = settings.map_err(|error| self.error(error, topic, what()))?;
         if described.id.is_empty() {
             let error = KafkaError::of(Code::UnsupportedVersion);
             return Err(
@@ -145,8 +147,20 @@ impl Reader {
             id: described.id,
             partitions: i32::try_from(described.partitions).unwrap_or(i32::MAX),
             replication: i16::try_from(described.replication).unwrap_or(i16::MAX),
-            compacted: policy.split(',').any(|policy| policy.trim() == "compact"),
+            compacted: settings
+                .iter()
+                .any(|s| s.name == "cleanup.policy" && guarantee::is_compacted(&s.value)),
         })
+    }
+
+    /// What the guarantee requires of a topic.
+    pub(super) fn guarantees(&self, topic: &str) -> Result<Vec<Finding>, BrokerError> {
+        let what = || format!("read the settings of topic {topic} and its brokers");
+        let described = retry_unknown(|| self.client.describe(topic, self.wait));
+        let described = described.map_err(|error| self.error(error, topic, what()))?;
+        let settings = |resource: Resource<'_>| self.client.settings(resource, self.wait);
+        let findings = guarantee::findings(topic, &described, settings);
+        findings.map_err(|error| self.error(error, topic, what()))
     }
 
     pub(super) fn create_topic(&self, topic: &str, partitions: i32, copies: i16) -> Result<(), BrokerError> {
@@ -157,7 +171,7 @@ impl Reader {
     /// How many partitions the topic has.
     pub(super) fn partitions(&self, topic: &str) -> Result<usize, BrokerError> {
         let what = || format!("look for topic {topic}");
-        let partitions = patiently(|| self.client.partitions(topic, self.wait));
+        let partitions = retry_unknown(|| self.client.partitions(topic, self.wait));
         let partitions = partitions.map_err(|error| self.error(error, topic, what()))?;
         Ok(usize::try_from(partitions).unwrap_or(0))
     }
@@ -165,7 +179,7 @@ impl Reader {
     /// Makes sure that the partition exists.
     pub(super) fn look_for(&self, topic: &str, partition: i32) -> Result<(), BrokerError> {
         let what = || format!("look for topic {topic} partition {partition}");
-        let partitions = patiently(|| self.client.partitions(topic, self.wait));
+        let partitions = retry_unknown(|| self.client.partitions(topic, self.wait));
         let partitions = partitions.map_err(|error| self.error(error, topic, what()))?;
         if (0..partitions).contains(&partition) {
             return Ok(());
@@ -179,7 +193,7 @@ impl Reader {
             self.look_for(topic, partition)?;
         }
         let what = format!("say where the log of topic {topic} partition {partition} ends");
-        match patiently(|| self.client.offsets(topic, partition, self.wait)) {
+        match retry_unknown(|| self.client.offsets(topic, partition, self.wait)) {
             Ok((start, end)) => Ok(LogOffsets { start, end }),
             // Whether it is the topic that is unknown, or the partition, only the topic tells.
             Err(error) if error.class() == Class::UnknownTopic || error.is(Code::UnknownPartition) => {
@@ -356,8 +370,8 @@ fn connection(words: String) -> KafkaError {
     KafkaError::new(Code::BrokerTransportFailure as i32, format!("{words}{likely}"))
 }
 
-/// Asks again what is said not to exist.
-fn patiently<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+/// Retries for a while what is said not to exist.
+fn retry_unknown<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
     let mut asked = 1;
     loop {
         match ask() {

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub(super) use admin::{Description, Resource, Setting};
 pub(super) use queue::{Event, Message, Queue};
 use rdkafka_sys as sys;
 
