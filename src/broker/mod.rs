@@ -64,7 +64,19 @@ pub enum BrokerError {
         #[source]
         cause: Option<Cause>,
     },
-    /// Asking again will not help: unauthorized, misconfigured, damaged.
+    /// The broker does not let this client do it: a login or a certificate that is not accepted, a right that is
+    /// missing, a group whose members work in another way. Somebody has to change the configuration.
+    #[error("the broker refused to {what}: {reason}")]
+    Refused {
+        /// What was requested, and of which topic and partition.
+        what: String,
+        /// What is wrong, and what to do.
+        reason: String,
+        /// The driver's error.
+        #[source]
+        cause: Option<Cause>,
+    },
+    /// Asking again will not help: misconfigured, damaged.
     #[error("the broker cannot go on: {what}")]
     Fatal {
         /// What was asked, and of which topic, partition or file.

@@ -13,6 +13,7 @@ mod generate;
 mod init;
 mod logging;
 mod output;
+mod retrying;
 mod run;
 mod schema;
 mod services;
