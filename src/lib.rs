@@ -18,6 +18,7 @@ pub mod embedded;
 pub mod error;
 pub mod event;
 pub mod generate;
+pub mod guarantee;
 pub mod pipeline;
 pub mod schema;
 pub mod secret;

@@ -70,10 +70,6 @@ pub enum Kind {
     },
 }
 
-/// What the names of properties contain whose values are nobody's business.
-const SECRET: [&str; 8] =
-    ["password", "passphrase", "secret", "pem", "token", "credential", "jaas", "oauthbearer.config"];
-
 /// A table of texts: tables in it become names with dots, numbers and truths their texts.
 fn flattened(table: Table) -> Table {
     let mut flat = Table::new();
@@ -208,8 +204,7 @@ impl Key {
         match (&self.kind, value) {
             (_, value) if self.secret && *value == self.kind.default() => value.clone(),
             (Kind::Properties, Value::Table(all)) => {
-                let is_secret =
-                    |name: &str| SECRET.iter().any(|word| name.to_ascii_lowercase().contains(word));
+                let is_secret = crate::secret::is_secret;
                 let masked = |(name, value): (&String, &Value)| {
                     let value = if is_secret(name) { MASK.into() } else { value.clone() };
                     (name.clone(), value)

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::*;
 use crate::decode::DECODER_VERSION;
 use crate::event::Health;
-use crate::store::{Layout, SCHEMA_VERSION};
+use crate::store::{BoundConsistency, Layout, SCHEMA_VERSION};
 use crate::window::HealthSet;
 
 fn binding(window: WindowSpec) -> Binding {
@@ -17,6 +17,7 @@ fn binding(window: WindowSpec) -> Binding {
         decoder_version: DECODER_VERSION,
         layout: Layout::ORIGINAL,
         schema_version: SCHEMA_VERSION,
+        consistency: BoundConsistency::Single,
         origins: BTreeMap::new(),
     }
 }

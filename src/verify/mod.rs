@@ -178,6 +178,7 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
             decoder_version: DECODER_VERSION,
             layout: self.store.layout(),
             schema_version: SCHEMA_VERSION,
+            consistency: self.store.consistency(),
             ..bound.clone()
         };
         match binding::compare(bound, &found) {

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use exactlyonce::broker::kafka::{KafkaBroker, KafkaConsumer, KafkaOptions};
 use exactlyonce::broker::{Broker, BrokerError, Fetched, LogOffsets, NewRecord, Producer, Topic};
+use exactlyonce::guarantee::Finding;
 
 use crate::cluster::Cluster;
 
@@ -70,6 +71,10 @@ impl Broker for Own {
     ) -> Result<Fetched, BrokerError> {
         let fetched = self.kafka.fetch(&self.name(topic), partition, offset, records, bytes).await;
         fetched.map_err(|error| self.plain(error))
+    }
+
+    async fn guarantees(&self, topic: &str) -> Result<Vec<Finding>, BrokerError> {
+        self.kafka.guarantees(&self.name(topic)).await.map_err(|error| self.plain(error))
     }
 
     async fn subscribe(&self, group: &str, topic: &str) -> Result<KafkaConsumer, BrokerError> {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use exactlyonce::decode::{DECODER_VERSION, Decoder};
 use exactlyonce::event::{Record, Row};
-use exactlyonce::store::{Binding, Layout, SCHEMA_VERSION};
+use exactlyonce::store::{Binding, BoundConsistency, Layout, SCHEMA_VERSION};
 use exactlyonce::truth;
 use exactlyonce::window::WindowSpec;
 
@@ -25,6 +25,7 @@ fn binding(window: WindowSpec, max_mutation_bytes: usize) -> Binding {
         decoder_version: DECODER_VERSION,
         layout: Layout::ORIGINAL,
         schema_version: SCHEMA_VERSION,
+        consistency: BoundConsistency::Single,
         origins: BTreeMap::new(),
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use exactlyonce::event::{DeadLetter, Event, Row};
 use exactlyonce::store::{
-    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
+    StoreError, WindowKey,
 };
 
 use crate::network::Channel;
@@ -38,6 +39,10 @@ macro_rules! call {
 impl Store for StoreClient {
     fn layout(&self) -> Layout {
         self.layout
+    }
+
+    fn consistency(&self) -> BoundConsistency {
+        BoundConsistency::Quorum
     }
 
     async fn binding(&self) -> Outcome<Option<Binding>> {

@@ -106,6 +106,7 @@ pub fn kind(error: &BrokerError) -> &'static str {
         BrokerError::UnknownTopic(_) => "unknown topic",
         BrokerError::TopicExists(_) => "topic exists",
         BrokerError::Unsupported { .. } => "unsupported",
+        BrokerError::Refused { .. } => "refused",
         BrokerError::Fatal { .. } => "fatal",
     }
 }
