@@ -13,6 +13,7 @@ use super::Context;
 use super::failure::{Code, Failure};
 use super::output::Output;
 use super::services::{self, with_broker};
+use super::stderr;
 use crate::broker::{Broker, BrokerError, NewRecord, Producer};
 use crate::config::Settings;
 use crate::decode::Decoder;
@@ -201,15 +202,14 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
     if arguments.create_topic {
         services::prepare_broker(&settings)?;
     }
-    with_broker!(&settings, |broker| generate(arguments, &settings, broker).await)?;
-    Ok(Code::Fine)
+    with_broker!(&settings, |broker| generate(arguments, &settings, broker).await)
 }
 
 async fn generate<B: Broker + Producer>(
     arguments: Arguments,
     settings: &Settings,
     broker: B,
-) -> Result<(), Failure> {
+) -> Result<Code, Failure> {
     let topic = settings.topic.as_str();
     match broker.topic(topic).await {
         Err(BrokerError::UnknownTopic(_)) if arguments.create_topic => {
@@ -231,15 +231,16 @@ async fn generate<B: Broker + Producer>(
     let made = make(&arguments, settings, &mut appender).await;
     let flushed = match &made {
         // The lines before a bad one go in.
-        Ok(_) | Err(Failure::Line(_)) => appender.flush().await,
-        Err(_) => Ok(()),
+        Ok(_) | Err(Failure::Line(_)) if !appender.is_unread() => appender.flush().await,
+        _ => Ok(()),
     };
     let seed = made.as_ref().ok().copied().flatten();
-    let told = appender.tell(seed, arguments.json);
-    made.map(drop).and(flushed).and(told)
+    let summed_up = appender.sum_up(seed, arguments.json);
+    made.map(drop).and(flushed).and(summed_up)
 }
 
-/// Makes the records; answers the seed, if there is one.
+/// Makes the records until all are made, or nobody reads their places any more; returns the seed, if there is
+/// one.
 async fn make<B: Producer>(
     arguments: &Arguments,
     settings: &Settings,
@@ -248,7 +249,9 @@ async fn make<B: Producer>(
     if arguments.stdin {
         let key = arguments.key.clone().map(String::into_bytes);
         let mut chunks = read_lines(key);
-        while let Some(chunk) = chunks.recv().await {
+        while let Some(chunk) = chunks.recv().await
+            && !appender.is_unread()
+        {
             for record in chunk {
                 appender.push(record?).await?;
             }
@@ -263,6 +266,9 @@ async fn make<B: Producer>(
             let events_per_key = arguments.original.events_per_key.unwrap_or(Original::EVENTS_PER_KEY);
             let original = Original { events_per_key, delay: arguments.original.delay, seed };
             for (index, record) in (0..).zip(original.records(now_ms)) {
+                if appender.is_unread() {
+                    break;
+                }
                 appender.push(record).await?;
                 let rest = original.rest_after(index);
                 if rest > Duration::ZERO {
@@ -275,6 +281,9 @@ async fn make<B: Producer>(
             let mixed = arguments.mixed.options(seed, settings, now_ms());
             let (begun, start_ms) = (Instant::now(), mixed.start_ms);
             for record in mixed.records()? {
+                if appender.is_unread() {
+                    break;
+                }
                 let due = begun + Duration::from_millis(record.timestamp.abs_diff(start_ms));
                 if arguments.mixed.paced && due > Instant::now() {
                     appender.flush().await?;
@@ -362,16 +371,30 @@ impl<B: Producer> Appender<'_, B> {
         for ((partition, offset), id) in places.into_iter().zip(ids.into_iter().flatten()) {
             self.output.json(&Place { partition, offset, id })?;
         }
-        Ok(())
+        // At once, so that a reader sees what was appended, and it shows when there is no reader.
+        self.output.flush()
     }
 
-    /// Sums up: to stdout, or beside JSON to the messages.
-    fn tell(mut self, seed: Option<u64>, json: bool) -> Result<(), Failure> {
+    /// True if the places of records were to be read, and their reader has ended.
+    fn is_unread(&self) -> bool {
+        self.decoder.is_some() && self.output.is_closed()
+    }
+
+    /// Sums up: to stdout, with JSON to stderr.
+    fn sum_up(mut self, seed: Option<u64>, json: bool) -> Result<Code, Failure> {
         let total: u64 = self.appended.values().map(|(count, ..)| count).sum();
         let topic = self.topic;
         if json {
             tracing::info!(records = total, topic, seed, "appended");
-            return self.output.finish();
+            if self.is_unread() {
+                // Whatever log.level is: nothing else says how far it came.
+                stderr::line(format_args!(
+                    "stopped because the reader of the output ended: {total} record(s) were appended to topic {topic}"
+                ));
+                return Ok(Code::BrokenPipe);
+            }
+            self.output.finish()?;
+            return Ok(Code::Fine);
         }
         let seed = seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
         self.output.line(format_args!("appended {total} record(s) to topic {topic}{seed}"))?;
@@ -380,7 +403,8 @@ impl<B: Producer> Appender<'_, B> {
                 "partition {partition}: {count} record(s), from offset {first} to {last}"
             ))?;
         }
-        self.output.finish()
+        self.output.finish()?;
+        Ok(Code::Fine)
     }
 }
 

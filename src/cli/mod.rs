@@ -1,7 +1,7 @@
 //! The command line: flags, and one file per command.
 //!
 //! A command reads its settings, opens its services (`services`), calls the library and prints the result to
-//! stdout (`output`); messages go to stderr (`logging`). It decides nothing that the library should. How it
+//! stdout (`output`); messages go to stderr (`logging`, `stderr`). It decides nothing that the library should. How it
 //! ends is a `Code` or a `Failure`, and nothing else leaves the process.
 
 mod completions;
@@ -16,6 +16,8 @@ mod run;
 mod schema;
 mod services;
 mod show;
+mod signals;
+mod stderr;
 mod topic;
 mod verify;
 #[cfg(any(feature = "kafka", feature = "cassandra"))]
@@ -36,8 +38,12 @@ Exit codes:
   1  differences found
   2  wrong usage or configuration, refused passwords and certificates included, or `init` has not run
   3  refused: log and tables contradict each other, nothing was changed
-  4  a service is not available: no answer until the deadline, a lock that another process holds, a full disk
-  130, 143  ended by SIGINT or SIGTERM (`run`, which stops in order, by a second one); nothing is lost by it";
+  4  a service is not available (no response until the deadline, a lock that another process holds, a full disk),
+     or the output cannot be written
+  5  damaged data: a file of the embedded services is damaged, or is not an SQLite database
+  129, 130, 131, 143  ended by SIGHUP, SIGINT, SIGQUIT or SIGTERM (`run`, which stops in order, by a second SIGINT
+     or SIGTERM); nothing is lost by it
+  141  `generate --json` stopped because the reader of its output ended";
 
 const CONFIGURATION: &str = "\
 Configuration, the later wins: defaults, a TOML file, environment variables EXACTLYONCE_<SECTION>_<KEY>, \
@@ -143,17 +149,30 @@ impl Command {
 
 /// Runs the command that the process was started with; prints what it found, or once why it failed.
 pub fn main() -> ExitCode {
-    let CommandLine { context, command } = CommandLine::parse();
+    let CommandLine { context, command } = match CommandLine::try_parse() {
+        Ok(parsed) => parsed,
+        Err(error) => return usage(&error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::Runtime(error).report(),
     };
     let result = runtime.block_on(command.run(&context));
-    // What still runs in the background has no more to say, and may be dropped anywhere.
+    // Tasks that still run in the background may be dropped at any point.
     runtime.shutdown_background();
     match result {
         Ok(code) => code.into(),
         Err(failure) => failure.report(),
+    }
+}
+
+/// Prints what clap has to say: a page of help or the version to stdout, what is wrong with the flags to stderr.
+fn usage(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| std::io::Write::flush(&mut std::io::stdout()));
+    match printed {
+        _ if error.use_stderr() => Code::Usage.into(),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Failure::Output(error).report(),
+        _ => Code::Fine.into(),
     }
 }
 

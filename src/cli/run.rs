@@ -14,6 +14,7 @@ use super::Context;
 use super::failure::{Code, Failure};
 use super::output::Output;
 use super::services::{self, Advice, with_broker, with_store};
+use super::signals::Signals;
 use crate::pipeline::{self, Summary};
 
 /// Runs a worker: from the log into the tables, until it is stopped.
@@ -120,48 +121,4 @@ fn print(summary: &Summary, json: bool, output: &mut Output) -> Result<(), Failu
         output.line(format_args!("partition {partition} is done up to offset {next_offset}"))?;
     }
     Ok(())
-}
-
-/// The signals that ask a process to stop.
-#[cfg(unix)]
-pub(super) struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    pub(super) fn listen() -> Result<Self, Failure> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let listen =
-            |kind| signal(kind).map_err(|source| Failure::System { what: "listen for signals", source });
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    /// Waits for the next one: its name and number.
-    pub(super) async fn next(&mut self) -> (&'static str, i32) {
-        tokio::select! {
-            _ = self.interrupt.recv() => ("SIGINT", 2),
-            _ = self.terminate.recv() => ("SIGTERM", 15),
-        }
-    }
-}
-
-/// The signals that ask a process to stop.
-#[cfg(not(unix))]
-pub(super) struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    pub(super) fn listen() -> Result<Self, Failure> {
-        Ok(Self)
-    }
-
-    /// Waits for the next Ctrl-C, for ever if it cannot be listened for.
-    pub(super) async fn next(&mut self) -> (&'static str, i32) {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        ("Ctrl-C", 2)
-    }
 }

@@ -224,8 +224,9 @@ impl Rows {
         }
     }
 
+    /// True if no more rows are wanted.
     fn is_full(&self) -> bool {
-        self.left == 0
+        self.left == 0 || self.output.is_closed()
     }
 
     fn finish(self) -> Result<Code, Failure> {

@@ -12,7 +12,7 @@ mod file;
 mod lock;
 mod thread;
 
-pub use file::{FileError, SqliteError};
+pub use file::{Damage, FileError, SqliteError, is_damaged_file};
 pub use lock::{LockError, WorkerLock};
 
 pub(crate) use file::{Fate, Format, Shape, create, damaged, diagnose, open};

@@ -7,7 +7,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Result as SqliteResult, TransactionBehavior, params};
 
 use crate::broker::{BrokerError, Fetched, LogOffsets, NewRecord, Topic, partition_of_key};
-use crate::embedded::{Fate, diagnose};
+use crate::embedded::{Damage, Fate, SqliteError, diagnose};
 use crate::event::Record;
 
 /// The most partitions of a topic.
@@ -23,7 +23,7 @@ pub(super) enum Failure {
     Log(BrokerError),
     /// By SQLite.
     Sqlite(rusqlite::Error),
-    /// What is in the file cannot be right.
+    /// The file's content cannot be right.
     Damaged(String),
 }
 
@@ -39,18 +39,17 @@ impl Failure {
         match self {
             Failure::Log(error) => error,
             Failure::Sqlite(error) => {
-                let (fate, meaning) = diagnose(&error);
+                let (fate, meaning) = diagnose(&error, path);
                 let what = format!("{} in {}: {meaning}", what(), path.display());
-                // Its words only: rusqlite's errors say them again as their source.
-                let cause = Some(error.to_string().into());
+                let cause = Some(SqliteError::new(error).into());
                 match fate {
                     Fate::Refused => BrokerError::Fatal { what, cause },
                     Fate::Unknown => BrokerError::Retriable { what, cause },
                 }
             }
             Failure::Damaged(damage) => {
-                let what = format!("{} in {}: the file is damaged: {damage}", what(), path.display());
-                BrokerError::Fatal { what, cause: None }
+                let what = format!("{} in {}: the file is damaged", what(), path.display());
+                BrokerError::Fatal { what, cause: Some(Damage(damage).into()) }
             }
         }
     }

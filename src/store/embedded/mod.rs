@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction};
 
-use crate::embedded::{self, Connected, Fate, FileError, Gone, Options, diagnose};
+use crate::embedded::{self, Connected, Fate, FileError, Gone, Options, SqliteError, diagnose};
 use crate::event::{DeadLetter, Event, Row};
 use crate::store::{
     Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
@@ -65,10 +65,10 @@ impl Asked {
         Self { what, partition: Some(partition) }
     }
 
-    fn failed<T>(self, path: &Path, error: &rusqlite::Error) -> Outcome<T> {
-        let (fate, meaning) = diagnose(error);
-        // Its words only: rusqlite's errors say them again as their source.
-        let error = StoreError::new(format!("{self} in {}: {meaning}", path.display()), error.to_string());
+    fn failed<T>(self, path: &Path, error: SqliteError) -> Outcome<T> {
+        let (fate, meaning) = diagnose(error.get(), path);
+        let what = format!("{self} in {}: {meaning}", path.display());
+        let error = StoreError::new(what, error);
         match fate {
             Fate::Refused => Outcome::Refused(error),
             Fate::Unknown => Outcome::Unknown(error),
@@ -135,7 +135,7 @@ impl EmbeddedStore {
         let read = |connection: &mut Connection| query(&connection.transaction()?);
         match self.shared.reader.call(read).await {
             Ok(Ok(answer)) => Outcome::Acknowledged(answer),
-            Ok(Err(error)) => asked.failed(&self.shared.path, &error),
+            Ok(Err(error)) => asked.failed(&self.shared.path, SqliteError::new(error)),
             Err(gone) => asked.gone(&self.shared.path, gone),
         }
     }

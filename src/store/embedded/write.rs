@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::embedded::{Fate, Gone, Thread, diagnose};
+use crate::embedded::{Fate, Gone, SqliteError, Thread, diagnose};
 use crate::event::{Health, Row};
 use crate::store::cell::{Cells, DeadLetterCells, Tie};
 use crate::store::embedded::schema::Events;
@@ -171,14 +171,15 @@ impl Work {
                 }
             }
             // Which request was it? Each has its own outcome when it is alone.
-            Err(error) if group.len() > 1 && diagnose(&error).0 == Fate::Refused => {
+            Err(error) if group.len() > 1 && diagnose(&error, &self.path).0 == Fate::Refused => {
                 for request in group {
                     self.serve(vec![request]);
                 }
             }
             Err(error) => {
+                let error = SqliteError::new(error);
                 for Request { asked, reply, .. } in group {
-                    let _ = reply.send(asked.failed(&self.path, &error));
+                    let _ = reply.send(asked.failed(&self.path, error.clone()));
                 }
             }
         }
