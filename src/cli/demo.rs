@@ -110,7 +110,8 @@ fn worker(
         arguments.extend(["--set".into(), OsString::from(format!("{key}={value}"))]);
     };
     // It uses the embedded services only, and no passwords must show in the list of processes.
-    let unused = |name: &str| ["kafka.", "cassandra.", "embedded.data"].iter().any(|key| name.starts_with(key));
+    let unused =
+        |name: &str| ["kafka.", "cassandra.", "embedded.data"].iter().any(|key| name.starts_with(key));
     for effective in layers.values().iter().filter(|effective| !unused(effective.key.name)) {
         let value = &effective.value;
         set(effective.key.name, value.as_str().map_or_else(|| value.to_string(), str::to_owned).as_str());

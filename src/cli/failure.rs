@@ -277,9 +277,7 @@ fn of_file(error: &FileError) -> Code {
         FileError::Older { .. } => Code::Refused,
         FileError::Layout { .. } => Code::Refused,
         FileError::Damaged { .. } | FileError::NotSqlite { .. } => Code::Damaged,
-        FileError::ReadOnly { .. }
-        | FileError::Sqlite { .. }
-        | FileError::Thread { .. } => Code::Unavailable,
+        FileError::ReadOnly { .. } | FileError::Sqlite { .. } | FileError::Thread { .. } => Code::Unavailable,
     }
 }
 

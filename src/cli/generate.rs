@@ -235,7 +235,8 @@ async fn generate<B: Broker + Producer>(
         _ => Ok(()),
     };
     let seed = made.as_ref().ok().copied().flatten();
-    let summed_up = appender.sum_up(seed, arguments.json);
+    let failed = made.is_err() || flushed.is_err();
+    let summed_up = appender.sum_up(seed, arguments.json, failed);
     made.map(drop).and(flushed).and(summed_up)
 }
 
@@ -381,13 +382,15 @@ impl<B: Producer> Appender<'_, B> {
     }
 
     /// Sums up: to stdout, with JSON to stderr.
-    fn sum_up(mut self, seed: Option<u64>, json: bool) -> Result<Code, Failure> {
+    fn sum_up(mut self, seed: Option<u64>, json: bool, failed: bool) -> Result<Code, Failure> {
         let total: u64 = self.appended.values().map(|(count, ..)| count).sum();
         let topic = self.topic;
         if json {
             tracing::info!(records = total, topic, seed, "appended");
-            if self.is_unread() {
-                // Whatever log.level is: nothing else says how far it came.
+            // Whatever log.level is: nothing else says how far it came.
+            if failed {
+                stderr::line(format_args!("stopped after {total} record(s) were appended to topic {topic}"));
+            } else if self.is_unread() {
                 stderr::line(format_args!(
                     "stopped because the reader of the output ended: {total} record(s) were appended to topic {topic}"
                 ));

@@ -91,7 +91,7 @@ struct Context {
     config: Option<PathBuf>,
     /// Folder of the embedded broker and store; sets embedded.data
     #[arg(long, global = true, value_name = "DIR")]
-    data: Option<String>,
+    data: Option<PathBuf>,
     /// Topic; sets topic
     #[arg(long, global = true, value_name = "TOPIC")]
     topic: Option<String>,
@@ -104,13 +104,13 @@ impl Context {
     /// Every key's value and where it came from.
     fn layers(&self) -> Result<Layers, Failure> {
         let mut flags: Vec<_> = self.set.iter().map(|text| ("--set", text.clone())).collect();
-        flags.extend(self.data.iter().map(|data| ("--data", format!("embedded.data={data}"))));
         flags.extend(self.topic.iter().map(|topic| ("--topic", format!("topic={topic}"))));
         let sources = Sources {
             file: self.config.clone(),
             default_file: Some(DEFAULT_FILE.into()),
             environment: std::env::vars_os().collect(),
             flags,
+            data: self.data.clone(),
         };
         Layers::read(&sources).map_err(Failure::Configuration)
     }

@@ -4,6 +4,7 @@
 //! flags. [`keys::KEYS`] knows every key; what is not in it is refused, with the nearest known name. The
 //! result is one [`Settings`], whole and checked.
 
+mod endpoint;
 pub mod keys;
 pub mod layers;
 pub mod nearest;
@@ -199,6 +200,9 @@ impl Settings {
             let what = error.message().to_owned();
             vec![Problem::Together { what, origins: "all layers".to_owned() }]
         })?;
+        if let Some(data) = &layers.exact_data {
+            settings.embedded.data = data.clone();
+        }
         let mut problems = settings.contradictions(layers);
         problems.extend(services::complete(&mut settings, layers));
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
@@ -297,9 +301,17 @@ mod tests {
     use super::layers::Sources;
     use super::*;
 
+    /// With these flags; a secret comes from the environment.
     fn settings(flags: &[&str]) -> Result<Settings, String> {
-        let flags = flags.iter().map(|flag| ("--set", (*flag).to_owned())).collect();
-        let layers = Layers::read(&Sources { flags, ..Sources::default() });
+        let (mut environment, mut set) = (Vec::new(), Vec::new());
+        for flag in flags {
+            let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
+            match keys::Key::find(name).filter(|key| key.secret) {
+                Some(key) => environment.push((key.variable().into(), value.into())),
+                None => set.push(("--set", (*flag).to_owned())),
+            }
+        }
+        let layers = Layers::read(&Sources { flags: set, environment, ..Sources::default() });
         let told =
             |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n");
         Settings::new(&layers.map_err(told)?).map_err(told)

@@ -7,6 +7,8 @@ use std::{fs, io};
 
 use serde::Deserialize;
 
+#[cfg(feature = "cassandra")]
+use crate::config::endpoint::with_port;
 use crate::config::layers::{Layers, Origin, Problem};
 use crate::config::{BrokerKind, Settings, StoreKind};
 use crate::secret::Secret;
@@ -360,7 +362,7 @@ impl KafkaSettings {
             SaslMechanismName::ScramSha512 => Some(SaslMechanism::ScramSha512),
         };
         KafkaOptions {
-            bootstrap_servers: self.bootstrap_servers.clone(),
+            bootstrap_servers: self.bootstrap_servers.replace(' ', ""),
             group_protocol: match self.group_protocol {
                 GroupProtocolName::Classic => GroupProtocol::Classic,
                 GroupProtocolName::Consumer => GroupProtocol::Consumer,
@@ -389,6 +391,10 @@ impl KafkaSettings {
     }
 }
 
+/// Cassandra's port where none is set.
+#[cfg(feature = "cassandra")]
+const PORT: u16 = 9042;
+
 #[cfg(feature = "cassandra")]
 impl CassandraSettings {
     /// The driver's options, for this keyspace.
@@ -396,7 +402,12 @@ impl CassandraSettings {
         use crate::store::cassandra::{CassandraOptions, Compression, Consistency, Credentials, Tls};
         use std::time::Duration;
         CassandraOptions {
-            contact_points: self.contact_points.clone(),
+            // The driver does not add a port to an IPv6 address in brackets.
+            contact_points: self
+                .contact_points
+                .iter()
+                .map(|point| if point.starts_with('[') { with_port(point, PORT) } else { point.clone() })
+                .collect(),
             keyspace: keyspace.clone(),
             datacenter: Some(self.datacenter.clone()).filter(|name| !name.is_empty()),
             consistency: match self.consistency {

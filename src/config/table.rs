@@ -32,22 +32,6 @@ pub(super) const fn integer(default: i64, min: i64, max: i64) -> Kind {
     Kind::Integer { default, min, max }
 }
 
-pub(super) fn is_servers(servers: &str) -> bool {
-    let is_server = |server: &str| {
-        let port = server.trim().rsplit_once(':').filter(|(host, _)| is_host(host));
-        port.is_some_and(|(_, port)| port.parse::<u16>().is_ok())
-    };
-    servers.split(',').all(is_server)
-}
-
-fn is_host(host: &str) -> bool {
-    !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b))
-}
-
-pub(super) fn is_contact_point(point: &str) -> bool {
-    is_servers(point) && !point.contains(',') || is_host(point) && !point.contains(':')
-}
-
 fn is_name(text: &str) -> bool {
     !text.chars().any(char::is_control)
 }
@@ -158,7 +142,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "kafka.bootstrap_servers",
-        text("127.0.0.1:9092", is_servers, "host:port, with commas between several"),
+        Kind::Servers { default: "127.0.0.1:9092" },
         "Some of the cluster's brokers; the others are learnt from them. The section kafka is for broker.kind \
          = kafka.",
     ),
@@ -230,7 +214,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "cassandra.contact_points",
-        Kind::Texts { default: &["127.0.0.1:9042"], valid: is_contact_point, rule: "host or host:port" },
+        Kind::Hosts { default: &["127.0.0.1:9042"] },
         "Some of the cluster's nodes; the others are learnt from them. The section cassandra is for store.kind \
          = cassandra.",
     ),

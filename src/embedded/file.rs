@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rusqlite::types::Type;
-use rusqlite::{Connection, ErrorCode, ffi, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 use thiserror::Error;
 
 use crate::embedded::{Options, Synchronous};
@@ -84,10 +84,7 @@ pub fn is_damaged_file(error: &(dyn std::error::Error + 'static)) -> bool {
     while let Some(error) = next {
         let is = error.is::<Damage>()
             || error.downcast_ref().is_some_and(SqliteError::is_damage)
-            || matches!(
-                error.downcast_ref(),
-                Some(FileError::Damaged { .. } | FileError::NotSqlite { .. })
-            );
+            || matches!(error.downcast_ref(), Some(FileError::Damaged { .. } | FileError::NotSqlite { .. }));
         if is {
             return true;
         }
@@ -552,9 +549,13 @@ mod tests {
 
     #[test]
     fn why_a_folder_cannot_be_written_to_is_named() {
-        for (code, words) in
-            [(28, "disk is full"), (122, "quota"), (30, "mounted read-only"), (13, "permissions"), (27, "ulimit")]
-        {
+        for (code, words) in [
+            (28, "disk is full"),
+            (122, "quota"),
+            (30, "mounted read-only"),
+            (13, "permissions"),
+            (27, "ulimit"),
+        ] {
             let meaning = meaning_of(io::Error::from_raw_os_error(code).kind());
             assert!(meaning.is_some_and(|meaning| meaning.contains(words)), "{words}: {meaning:?}");
         }
