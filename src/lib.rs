@@ -20,6 +20,7 @@ pub mod error;
 pub mod event;
 pub mod generate;
 pub mod pipeline;
+mod random;
 pub mod schema;
 pub mod secret;
 pub mod store;

@@ -34,20 +34,20 @@ const PARTS: [&str; 9] =
 /// Words that make a name that of a secret where they are its last, or only, part: `ssl_key`, `api.key`.
 const LAST_WORDS: [&str; 5] = ["key", "keys", "apikey", "pass", "pwd"];
 
-/// Words at the end of a name that make it that of a place, not of what is there: `password_file`.
-const PLACES: [&str; 3] = ["file", "location", "path"];
+/// Last parts of a name that make it the location of a secret, not the secret: `password_file`.
+const LOCATIONS: [&str; 3] = ["file", "location", "path"];
 
 /// True if what has this name must neither be shown nor stand in a command line: passwords, keys, tokens,
 /// credentials. Case does not matter. It errs on the side of secrecy.
 ///
-/// It is the one list for everything: what `config show` and messages mask, and what flags refuse.
+/// The only list of this kind: `config show`, messages and flags use it.
 pub fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let last = name.rsplit(['.', '_', '-']).next().unwrap_or_default();
     if name.contains("oauthbearer") {
         return true;
     }
-    !PLACES.contains(&last) && (LAST_WORDS.contains(&last) || PARTS.iter().any(|part| name.contains(part)))
+    !LOCATIONS.contains(&last) && (LAST_WORDS.contains(&last) || PARTS.iter().any(|part| name.contains(part)))
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(super) enum Code {
     Unavailable = 4,
     /// A file of the embedded services is damaged.
     Damaged = 5,
-    /// Work was stopped because the reader of its output ended: 128 + SIGPIPE, as shells say.
+    /// Work was stopped because the reader of its output ended: 128 + SIGPIPE, as in shells.
     BrokenPipe = 141,
 }
 
@@ -60,7 +60,7 @@ pub(super) enum Failure {
         "{key} is {value:?}, but this build has no driver for it: it was built without the feature `{feature}`"
     )]
     NotBuilt {
-        /// The key that asks for it.
+        /// The key that sets it.
         key: &'static str,
         /// Its value.
         value: &'static str,
@@ -69,7 +69,7 @@ pub(super) enum Failure {
     },
     /// A service did not respond until the deadline.
     #[cfg(any(feature = "kafka", feature = "cassandra"))]
-    #[error("{service} did not answer; gave up after {seconds} s (services.start_deadline_ms)")]
+    #[error("{service} did not respond; gave up after {seconds} s (services.start_deadline_ms)")]
     Away {
         /// Its name and address.
         service: String,
@@ -100,10 +100,10 @@ pub(super) enum Failure {
     /// The demonstration failed.
     #[error(transparent)]
     Demo(#[from] DemoError),
-    /// No such records can be made.
+    /// Such records cannot be generated.
     #[error(transparent)]
     Mixed(#[from] MixedError),
-    /// The standard input has a line that cannot be taken.
+    /// The standard input has a line that cannot be appended.
     #[error(transparent)]
     Line(#[from] LineError),
     /// A signal ended the command.
@@ -137,7 +137,7 @@ pub(super) enum Failure {
     /// The result could not be written.
     #[error("cannot write to stdout")]
     Output(#[source] io::Error),
-    /// The operating system did not do something.
+    /// A request to the operating system failed.
     #[error("cannot {what}")]
     System {
         /// What.

@@ -1,4 +1,4 @@
-//! Messages: to stderr, as lines or as JSON.
+//! Logging to stderr, as lines or as JSON.
 
 use std::io::{self, IsTerminal};
 

@@ -38,11 +38,11 @@ Exit codes:
   1  differences found
   2  wrong usage or configuration, refused passwords and certificates included, or `init` has not run
   3  refused: log and tables contradict each other, nothing was changed
-  4  a service is not available (no response until the deadline, a lock that another process holds, a full disk),
-     or the output cannot be written
+  4  a service or resource is not available: no response until the deadline, a lock that another
+     process holds, a full disk, a result that cannot be written
   5  damaged data: a file of the embedded services is damaged, or is not an SQLite database
-  129, 130, 131, 143  ended by SIGHUP, SIGINT, SIGQUIT or SIGTERM (`run`, which stops in order, by a second SIGINT
-     or SIGTERM); nothing is lost by it
+  129, 130, 131, 143  ended by SIGHUP, SIGINT, SIGQUIT or SIGTERM (`run`, which stops in order, by a
+     second SIGINT or SIGTERM); nothing is lost
   141  `generate --json` stopped because the reader of its output ended";
 
 const CONFIGURATION: &str = "\
@@ -58,7 +58,7 @@ flags. `exactlyonce config keys` prints all keys, `exactlyonce config show` what
     name = "exactlyonce",
     version,
     max_term_width = 100,
-    after_help = "`--help` says more, also of each command.",
+    after_help = "See `--help` for more, also of each command.",
     after_long_help = format!("{CONFIGURATION}\n\n{EXIT_CODES}"),
 )]
 struct CommandLine {
@@ -120,8 +120,7 @@ impl Context {
         Settings::new(&self.layers()?).map_err(Failure::Configuration)
     }
 
-    /// The settings in force, for services that this build has; from here on, messages are written as they
-    /// say.
+    /// The settings in force, for services that this build has. Starts logging.
     fn start(&self) -> Result<Settings, Failure> {
         let settings = self.settings()?;
         services::check_kinds(&settings)?;
@@ -166,7 +165,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints what clap has to say: a page of help or the version to stdout, what is wrong with the flags to stderr.
+/// Prints clap's output: a page of help or the version to stdout, errors of the flags to stderr.
 fn usage(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| std::io::Write::flush(&mut std::io::stdout()));
     match printed {

@@ -13,7 +13,7 @@ use super::failure::Failure;
 /// Stdout, buffered. [`Output::finish`] it, so that a failed write is reported.
 ///
 /// A pipe whose reader has ended is no error, as in `exactlyonce show events | head`: what is written after that is
-/// dropped, so that a command ends with the exit code of its work. [`Output::is_closed`] tells long output to stop.
+/// dropped, so that a command ends with the exit code of its work. Long output stops early with [`Output::is_closed`].
 #[derive(Debug)]
 pub(super) struct Output {
     out: BufWriter<Pipe>,

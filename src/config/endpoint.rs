@@ -1,7 +1,7 @@
 //! Hosts and ports, as they stand in settings.
 //!
-//! A host is a name, an IPv4 address, or an IPv6 address in brackets (RFC 3986, 3.2.2): without them nobody can tell
-//! where the address ends and the port begins.
+//! A host is a name, an IPv4 address, or an IPv6 address in brackets (RFC 3986, 3.2.2): without them
+//! it is ambiguous where the address ends and the port begins.
 
 use std::net::Ipv6Addr;
 

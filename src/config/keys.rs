@@ -1,8 +1,8 @@
-//! What a key of the configuration is: its name, what it means, what it may be, and its default.
+//! The keys of the configuration: name, meaning, allowed values, default.
 //!
 //! Files, environment and flags are checked against the table of all keys ([`KEYS`]), and what the command
-//! line prints about keys comes from it. [`crate::config::Settings`] has a field for each; a test holds the two
-//! together.
+//! line prints about keys comes from it. [`crate::config::Settings`] has a field for each; a test compares
+//! the two.
 
 use std::fmt;
 
@@ -37,22 +37,22 @@ pub enum Kind {
         default: &'static str,
         /// The rule.
         valid: fn(&str) -> bool,
-        /// The rule in words, after "must be".
+        /// The rule as text, after "must be".
         rule: &'static str,
     },
-    /// One of some words.
+    /// One of several names.
     Choice {
         /// Default.
         default: &'static str,
         /// All of them.
-        words: &'static [&'static str],
+        names: &'static [&'static str],
     },
-    /// Some of some words.
+    /// Some of several names.
     Choices {
         /// Default.
         default: &'static [&'static str],
         /// All of them.
-        words: &'static [&'static str],
+        names: &'static [&'static str],
     },
     /// One or more `host:port`, in one text with commas between.
     Servers {
@@ -93,7 +93,7 @@ fn flattened(table: Table) -> Table {
 }
 
 impl Kind {
-    /// The value where nobody set one.
+    /// The value where none is set.
     pub fn default(&self) -> Value {
         match *self {
             Kind::Integer { default, .. } | Kind::Replication { default } => default.into(),
@@ -116,9 +116,10 @@ impl Kind {
         match *self {
             Kind::Integer { min, max, .. } => value.as_integer().is_some_and(|i| (min..=max).contains(&i)),
             Kind::Text { valid, .. } => value.as_str().is_some_and(valid),
-            Kind::Choice { words, .. } => value.as_str().is_some_and(|word| words.contains(&word)),
-            Kind::Choices { words, .. } => value.as_array().is_some_and(|all| {
-                !all.is_empty() && all.iter().all(|one| one.as_str().is_some_and(|w| words.contains(&w)))
+            Kind::Choice { names, .. } => value.as_str().is_some_and(|name| names.contains(&name)),
+            Kind::Choices { names, .. } => value.as_array().is_some_and(|all| {
+                !all.is_empty()
+                    && all.iter().all(|one| one.as_str().is_some_and(|name| names.contains(&name)))
             }),
             Kind::Boolean { .. } => value.is_bool(),
             Kind::Servers { .. } => value.as_str().is_some() && self.reason(value).is_none(),
@@ -133,7 +134,7 @@ impl Kind {
         }
     }
 
-    /// What exactly is wrong with a value of the right type, where there is more to say than the rule.
+    /// The part of a value that breaks the rule, and how, where that is known.
     pub fn reason(&self, value: &Value) -> Option<String> {
         match self {
             Kind::Servers { .. } => endpoint::check_list(value.as_str()?).err(),
@@ -179,8 +180,8 @@ impl fmt::Display for Kind {
             Kind::Integer { min, max: i64::MAX, .. } => write!(f, "an integer, at least {min}"),
             Kind::Integer { min, max, .. } => write!(f, "an integer from {min} to {max}"),
             Kind::Text { rule, .. } => f.write_str(rule),
-            Kind::Choice { words, .. } => write!(f, "one of {}", words.join(", ")),
-            Kind::Choices { words, .. } => write!(f, "a list of one or more of {}", words.join(", ")),
+            Kind::Choice { names, .. } => write!(f, "one of {}", names.join(", ")),
+            Kind::Choices { names, .. } => write!(f, "a list of one or more of {}", names.join(", ")),
             Kind::Boolean { .. } => f.write_str("true or false"),
             Kind::Servers { .. } => f.write_str("host:port, with commas between several"),
             Kind::Hosts { .. } => f.write_str("a list of one or more of host or host:port"),
@@ -209,7 +210,7 @@ impl Key {
         KEYS.iter().find(|key| key.name == name)
     }
 
-    /// The key of [`Kind::Properties`] whose name a longer one begins with, and the rest of that.
+    /// The key of [`Kind::Properties`] that is a prefix of a longer name, and what follows it.
     pub fn find_property(name: &str) -> Option<(&'static Key, &str)> {
         let mut keys = KEYS.iter().filter(|key| matches!(key.kind, Kind::Properties));
         keys.find_map(|key| Some((key, name.strip_prefix(key.name)?.strip_prefix('.')?)))
@@ -249,10 +250,10 @@ impl Key {
     }
 }
 
-/// What is shown in a secret's place.
+/// Shown instead of a secret.
 const MASK: &str = "***";
 
-/// What every environment variable of this program begins with.
+/// The prefix of every environment variable of this program.
 pub const PREFIX: &str = "EXACTLYONCE_";
 
 #[cfg(test)]
@@ -364,7 +365,7 @@ mod tests {
 
     #[test]
     fn lists_are_read_with_commas_or_as_in_a_file() {
-        let kind = Kind::Choices { default: &["critical"], words: HEALTH };
+        let kind = Kind::Choices { default: &["critical"], names: HEALTH };
         let both: Value = vec!["warning", "critical"].into();
         assert_eq!(kind.read("warning, critical"), both);
         assert_eq!(kind.read("[\"warning\", \"critical\"]"), both);

@@ -39,7 +39,7 @@ pub enum Origin {
     Default,
     /// A file.
     File {
-        /// Its path, as it was given.
+        /// Its path, as written.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
@@ -74,7 +74,7 @@ pub enum Problem {
         /// A known name like it.
         nearest: Option<&'static str>,
     },
-    /// An environment variable that looks like ours, but sets no key.
+    /// An environment variable with our prefix that sets no key.
     #[error("environment variable {}: it sets no key{}", .name.escape_debug(), hint(.nearest.as_deref()))]
     UnknownVariable {
         /// As written.
@@ -93,7 +93,7 @@ pub enum Problem {
         origin: Origin,
         /// What is allowed.
         allowed: String,
-        /// What exactly is wrong, where there is more to say.
+        /// The part that is wrong, and how, where that is known.
         reason: Option<String>,
     },
     /// A flag sets a secret, which every user of the machine may see in the list of processes.
@@ -258,7 +258,7 @@ impl Layers {
         self.values.iter().find(|value| value.key.name == name).map(|value| &value.origin)
     }
 
-    /// True if nobody set a key.
+    /// True if a key is not set.
     pub(super) fn is_default(&self, name: &str) -> bool {
         self.origin(name) == Some(&Origin::Default)
     }
@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_of_a_file_is_told_with_its_line() {
+    fn every_problem_of_a_file_is_reported_with_its_line() {
         let text =
             "topc = 'x'\nstore = 'x'\n\n[pipeline]\nbatch_record = 5\nwrite_bytes = 0\ngroup = 7\n[windo]\n";
         insta::assert_snapshot!(problems(text), @r#"
@@ -532,13 +532,13 @@ mod tests {
     }
 
     #[test]
-    fn a_number_too_large_for_an_integer_is_told_with_its_line() {
+    fn a_number_too_large_for_an_integer_is_reported_with_its_line() {
         let told = problems("[window]\nsize_ms = 99999999999999999999");
         assert!(told.starts_with("x.toml:2: window.size_ms is no value that can be read"), "{told}");
     }
 
     #[test]
-    fn what_is_not_toml_is_told_with_its_line() {
+    fn what_is_not_toml_is_reported_with_its_line() {
         let told = problems("topic = 'a'\ntopic = 'b'\n");
         assert!(told.starts_with("x.toml:2: not TOML: "), "{told}");
         let told = problems("[window]\nsize_ms = \n");

@@ -1,7 +1,7 @@
-//! The configuration: what an operator may set, and where each value came from.
+//! The configuration: what an operator may set, and the source of each value.
 //!
 //! Four layers, the later wins: defaults, a TOML file, environment variables `EXACTLYONCE_<SECTION>_<KEY>`,
-//! flags. [`keys::KEYS`] knows every key; what is not in it is refused, with the nearest known name. The
+//! flags. [`keys::KEYS`] lists every key; others are refused, with the nearest known name. The
 //! result is one [`Settings`], whole and checked.
 
 mod endpoint;
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_services_that_do_not_go_together_are_told() {
+    fn settings_of_services_that_contradict_each_other_are_reported() {
         let told = |flags: &[&str]| settings(flags).unwrap_err();
         insta::assert_snapshot!(told(&[
             "broker.kind=kafka",
@@ -463,7 +463,7 @@ mod tests {
             "cassandra.request_bytes=9000000",
         ]));
         insta::assert_snapshot!(told(&["store.kind=cassandra", "cassandra.password=hunter2"]));
-        // They are nobody's business where another kind is set.
+        // They are not used where another kind is set.
         settings(&["cassandra.consistency=local_quorum", "kafka.sasl_mechanism=plain"]).unwrap();
     }
 

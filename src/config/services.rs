@@ -1,5 +1,5 @@
-//! Kafka and Cassandra: their settings, what of them does not go together, and the options that the drivers
-//! take. All of it matters only where the kind of broker or store is set.
+//! Kafka and Cassandra: their settings, contradictions among them, and the options that the drivers take. All of it
+//! is used only with that kind of broker or store.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -168,7 +168,7 @@ pub enum CompressionName {
     Snappy,
 }
 
-/// Takes the secrets from their files, and says what does not go together.
+/// Reads the secrets from their files, and returns what contradicts each other.
 pub(super) fn complete(settings: &mut Settings, layers: &Layers) -> Vec<Problem> {
     let mut check = Check { layers, problems: Vec::new() };
     if settings.broker.kind == BrokerKind::Kafka {
@@ -189,7 +189,7 @@ fn is_set(path: &Path) -> bool {
     !path.as_os_str().is_empty()
 }
 
-fn hidden(secret: &Secret) -> bool {
+fn is_given(secret: &Secret) -> bool {
     !secret.expose().is_empty()
 }
 
@@ -203,11 +203,11 @@ impl Check<'_> {
         self.secret(&mut kafka.tls_key_password, &kafka.tls_key_password_file, "kafka.tls_key_password");
         self.secret(&mut kafka.sasl_password, &kafka.sasl_password_file, "kafka.sasl_password");
         self.tls("kafka", kafka.tls, &kafka.tls_ca_file, &kafka.tls_certificate_file, &kafka.tls_key_file);
-        if hidden(&kafka.tls_key_password) && !is_set(&kafka.tls_key_file) {
+        if is_given(&kafka.tls_key_password) && !is_set(&kafka.tls_key_file) {
             let key = self.given("kafka.tls_key_password");
             self.together(format!("{key} is set, but kafka.tls_key_file is not"), &[key]);
         }
-        let (named, with_password) = (!kafka.sasl_username.is_empty(), hidden(&kafka.sasl_password));
+        let (named, with_password) = (!kafka.sasl_username.is_empty(), is_given(&kafka.sasl_password));
         let password = self.given("kafka.sasl_password");
         if kafka.sasl_mechanism == SaslMechanismName::None {
             for (_, key) in
@@ -233,12 +233,12 @@ impl Check<'_> {
                 self.together(what, &["kafka.max_poll_interval_ms", "kafka.session_timeout_ms"]);
             }
             GroupProtocolName::Consumer if !self.layers.is_default("kafka.session_timeout_ms") => {
-                let what = "kafka.session_timeout_ms is set, but with kafka.group_protocol = consumer the broker says";
+                let what = "kafka.session_timeout_ms is set, but with kafka.group_protocol = consumer the broker decides";
                 self.together(what, &["kafka.session_timeout_ms", "kafka.group_protocol"]);
             }
             _ => {}
         }
-        // The driver's own check, where it does not repeat what is said already.
+        // The driver's own check, unless it would repeat a problem above.
         #[cfg(feature = "kafka")]
         if self.problems.len() == before
             && let Err(error) = kafka.options().check()
@@ -254,7 +254,7 @@ impl Check<'_> {
         let CassandraSettings { tls, tls_ca_file, tls_certificate_file, tls_key_file, .. } = &*cassandra;
         self.tls("cassandra", *tls, tls_ca_file, tls_certificate_file, tls_key_file);
         let password = self.given("cassandra.password");
-        match (cassandra.username.is_empty(), hidden(&cassandra.password)) {
+        match (cassandra.username.is_empty(), is_given(&cassandra.password)) {
             (true, true) => {
                 self.together(format!("{password} is set, but cassandra.username is not"), &[password]);
             }
@@ -311,9 +311,9 @@ impl Check<'_> {
             return;
         }
         let file = format!("{key}_file");
-        if hidden(secret) {
+        if is_given(secret) {
             return self
-                .together(format!("{key} and {file} are both set: one of them must go"), &[key, &file]);
+                .together(format!("{key} and {file} are both set: remove one of them"), &[key, &file]);
         }
         match read_secret(path) {
             Ok(text) => *secret = Secret::new(text),
@@ -378,7 +378,7 @@ impl KafkaSettings {
                     ca_file: path(&self.tls_ca_file),
                     certificate_file: path(&self.tls_certificate_file),
                     key_file: path(&self.tls_key_file),
-                    key_password: hidden(&self.tls_key_password).then(|| self.tls_key_password.clone()),
+                    key_password: is_given(&self.tls_key_password).then(|| self.tls_key_password.clone()),
                 }),
                 sasl: mechanism.map(|mechanism| Sasl {
                     mechanism,

@@ -63,8 +63,8 @@ pub(super) async fn run(
             }
             sleep(READ_INTERVAL).await;
         }
-        // Closed before the kill, so that the worker dies as the last that had the file open, and whoever
-        // opens it next must recover it.
+        // Closed before the kill, so that the worker dies as the last that had the file open, and the
+        // next to open it must recover it.
         drop(tables);
         sleep(moment.map_or(Duration::ZERO, |moment| moment.delay)).await;
         Ok::<_, DemoError>(())
@@ -84,7 +84,7 @@ pub(super) async fn run(
         // It may have ended well a moment before it was killed.
         status if status.success() => Ok(Ended::ByItself),
         status if killed && was_killed(status) => Ok(Ended::Killed),
-        status => Err(DemoError::WorkerFailed { status, said: tail(&messages) }),
+        status => Err(DemoError::WorkerFailed { status, messages: tail(&messages) }),
     }
 }
 
@@ -122,9 +122,9 @@ fn tail(messages: &Path) -> String {
         let length = fs::metadata(messages)?.len();
         let mut file = File::open(messages)?;
         file.seek(SeekFrom::Start(length.saturating_sub(SHOWN)))?;
-        let mut said = Vec::new();
-        file.read_to_end(&mut said)?;
-        std::io::Result::Ok(String::from_utf8_lossy(&said).trim_end().to_owned())
+        let mut end = Vec::new();
+        file.read_to_end(&mut end)?;
+        std::io::Result::Ok(String::from_utf8_lossy(&end).trim_end().to_owned())
     };
     read().unwrap_or_else(|error| format!("({}: {error})", messages.display()))
 }

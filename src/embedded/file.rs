@@ -26,7 +26,7 @@ const CACHE_KIB: i64 = 4_096;
 /// Statements that a connection keeps prepared.
 const STATEMENTS: usize = 32;
 
-/// A kind of file: what is in it, and how it is told from others.
+/// A kind of file: its content, and how it is identified.
 #[derive(Debug)]
 pub(crate) struct Format {
     /// Its name in the folder.
@@ -104,7 +104,7 @@ pub enum FileError {
         /// The operating system's error.
         source: io::Error,
     },
-    /// There is no such file, or nothing in it.
+    /// The file does not exist, or is empty.
     #[error("{} does not exist, or holds no tables yet: run `{command}` first", path.display())]
     Missing {
         /// The file.
@@ -139,7 +139,7 @@ pub enum FileError {
     },
     /// The file was written by a newer version of this program.
     #[error(
-        "{} has tables of version {found}, this program knows version {known}: use a newer exactlyonce",
+        "{} has tables of version {found}, this program supports up to version {known}: use a newer exactlyonce",
         path.display()
     )]
     Newer {
@@ -175,9 +175,9 @@ pub enum FileError {
         #[source]
         source: Option<SqliteError>,
     },
-    /// The file's tables are ours, but in another layout than was asked for.
+    /// The file's tables are in another layout than the one set.
     #[error(
-        "{} has its tables in the layout {found}, but here it is {asked}: use the layout that it was made with, or \
+        "{} has its tables in the layout {found}, but here it is {wanted}: use the layout that it was made with, or \
          a keyspace of another name",
         path.display()
     )]
@@ -186,8 +186,8 @@ pub enum FileError {
         path: PathBuf,
         /// The layout that it was made with.
         found: String,
-        /// The layout that was asked for.
-        asked: String,
+        /// The layout that is set.
+        wanted: String,
     },
     /// The file may be read, but not written.
     #[error("{} cannot be written: {what}", path.display())]
@@ -304,7 +304,7 @@ fn meaning_of(kind: io::ErrorKind) -> Option<&'static str> {
     }
 }
 
-/// What an error means for the request, and for whoever reads the message.
+/// What an error means for the request, and a description for messages.
 ///
 /// A full disk is a refusal: the write of a commit's last page is what makes it a commit, and SQLite reports
 /// a full disk only for writes that did not get there (a failed flush is an I/O error, so unknown).
@@ -365,7 +365,7 @@ pub(crate) fn open(folder: &Path, format: &Format, options: &Options) -> Result<
     })
 }
 
-/// Makes folder and file where they are not there; a file that is there and ours stays as it is.
+/// Makes folder and file where they do not exist; a file of ours stays as it is.
 pub(crate) fn create(folder: &Path, format: &Format, options: &Options) -> Result<(), FileError> {
     let in_folder = |source| FileError::Folder { path: folder.to_owned(), source };
     fs::create_dir_all(folder).map_err(in_folder)?;
@@ -416,7 +416,7 @@ fn connect(path: &Path, more: OpenFlags, options: &Options) -> Result<Connection
     let of = |error| FileError::of(path, error);
     // Each connection belongs to one thread, so SQLite need not lock it.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
-    // This SQLite takes a name that begins with `file:` for a URI; a path never does after `./`.
+    // This build of SQLite takes a name that starts with `file:` for a URI, which a path with `./` never does.
     let name = if path.is_relative() { Path::new(".").join(path) } else { path.to_owned() };
     let connection = Connection::open_with_flags(name, flags).map_err(of)?;
     connection.busy_timeout(options.busy_timeout).map_err(of)?;
@@ -468,7 +468,7 @@ fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<Fou
         .map_err(of)?;
     let path = path.to_owned();
     if application_id == 0 && found == 0 && tables.is_empty() {
-        // SQLite takes a file of one byte for an empty one. (Only a look at the size: to open and close the
+        // SQLite takes a file of one byte for an empty one. (Only the size is read: to open and close the
         // file here would drop the locks that this process has on it.)
         return match fs::metadata(&path) {
             Ok(file) if file.len() == 1 => Err(FileError::NotSqlite { path, source: None }),
@@ -491,7 +491,7 @@ fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<Fou
     if let Some(Shape { name, of }) = &format.shape
         && let Some(found) = of(&tables).filter(|found| found != name)
     {
-        return Err(FileError::Layout { path, found, asked: name.clone() });
+        return Err(FileError::Layout { path, found, wanted: name.clone() });
     }
     if let Some(table) = format.tables.iter().find(|table| !tables.contains(table.as_ref())) {
         let name = table.split_whitespace().nth(2).unwrap_or_default();

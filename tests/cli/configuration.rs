@@ -246,7 +246,7 @@ fn a_service_that_is_away_is_named_with_its_address() {
         for command in commands {
             let said = folder.run(&format!("{NOBODY} --set {kind} {command}"));
             assert_eq!((said.code, said.stdout.as_str()), (4, ""), "{command}: {said}");
-            let words = format!("error: {service} at 127.0.0.1:1 did not answer");
+            let words = format!("error: {service} at 127.0.0.1:1 did not respond");
             assert!(said.stderr.contains(&words), "{command}: {said}");
         }
     }

@@ -3,7 +3,7 @@
 //! Guarantees, beyond the contract of [`crate::broker`]:
 //! - an append is one transaction: all of its records are there, or none, and they are durable as
 //!   [`Synchronous`](crate::embedded::Synchronous) says when it returns. Producers of several processes take
-//!   turns; readers wait for nobody;
+//!   turns; readers never wait;
 //! - offsets are dense, and every record has a checksum: a record that is missing or was altered on the disk
 //!   is an error, never skipped;
 //! - a topic's id is a UUID of its own for each creation.
@@ -102,7 +102,7 @@ impl EmbeddedBroker {
         self.write(what, move |file| log::add_partitions(file, &name, partitions)).await
     }
 
-    /// Sets or clears what [`Topic::compacted`] says. Nothing is compacted.
+    /// Sets or clears [`Topic::compacted`]. Nothing is compacted.
     ///
     /// # Errors
     /// As [`Broker::topic`].
@@ -132,7 +132,7 @@ impl EmbeddedBroker {
     }
 }
 
-/// The answer of a thread, or why there is none.
+/// The reply of a thread, or why there is none.
 fn flatten<T>(
     answer: Result<Result<T, Failure>, Gone>,
     what: impl FnOnce() -> String,
@@ -179,7 +179,7 @@ impl Broker for EmbeddedBroker {
         self.read(what, fetch).await
     }
 
-    /// The group's name makes no difference: whoever subscribes gets all partitions.
+    /// The group's name makes no difference: every member gets all partitions.
     async fn subscribe(&self, _group: &str, topic: &str) -> Result<EmbeddedConsumer, BrokerError> {
         let partitions = self.topic(topic).await?.partitions;
         // A connection of its own, so that looking at the log does not wait for the worker.
