@@ -179,7 +179,8 @@ impl Failure {
             Failure::File(error) => of_file(error),
             Failure::Verify(error) => of_verification(error),
             Failure::Demo(error) => match error {
-                DemoError::Folder { .. } | DemoError::NotEmpty { .. } | DemoError::Mixed(_) => Code::Usage,
+                DemoError::Folder { source, .. } => of_folder(source),
+                DemoError::NotEmpty { .. } | DemoError::Mixed(_) => Code::Usage,
                 DemoError::File(error) => of_file(error),
                 DemoError::Broker(error) => of_broker(error),
                 DemoError::Binding(error) => of_binding(error),
@@ -268,10 +269,20 @@ fn of_cassandra(error: &ConnectError) -> Code {
     }
 }
 
+/// Of an error of a folder: a wrong name, or a disk that cannot be written now.
+fn of_folder(error: &io::Error) -> Code {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => {
+            Code::Unavailable
+        }
+        _ => Code::Usage,
+    }
+}
+
 fn of_file(error: &FileError) -> Code {
     match error {
-        FileError::Folder { .. }
-        | FileError::Missing { .. }
+        FileError::Folder { source, .. } => of_folder(source),
+        FileError::Missing { .. }
         | FileError::Foreign { .. }
         | FileError::Newer { .. } => Code::Usage,
         FileError::Older { .. } => Code::Refused,

@@ -60,5 +60,7 @@ fn a_read_only_disk_is_called_one() {
         assert!(said.stderr.contains("mounted read-only"), "{command}: {said}");
     }
     let said = with_disk(&Folder::new(), "mount -o remount,ro disk && $X --data disk/new topic create");
-    assert!(said.stderr.contains("Read-only file system"), "{said}");
+    assert!(said.code == 4 && said.stderr.contains("Read-only file system"), "{said}");
+    let said = with_disk(&Folder::new(), "mount -o remount,ro disk && TMPDIR=disk $X demo --events 10");
+    assert!(said.code == 4 && said.stderr.contains("Read-only file system"), "{said}");
 }
