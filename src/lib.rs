@@ -14,8 +14,6 @@ pub mod config;
 pub mod decode;
 #[cfg(feature = "cli")]
 pub mod demo;
-#[cfg(feature = "embedded")]
-pub mod embedded;
 pub mod error;
 pub mod event;
 pub mod generate;
@@ -23,6 +21,8 @@ pub mod pipeline;
 mod random;
 pub mod schema;
 pub mod secret;
+#[cfg(feature = "embedded")]
+pub mod sqlite;
 pub mod store;
 pub mod truth;
 #[cfg(feature = "embedded")]

@@ -11,11 +11,11 @@ use crate::binding::BindingError;
 use crate::broker::BrokerError;
 use crate::config::layers::Problem;
 use crate::demo::DemoError;
-use crate::embedded::{FileError, LockError, is_damaged_file};
 #[cfg(any(feature = "kafka", feature = "cassandra"))]
 use crate::error::Cause;
 use crate::generate::{LineError, MixedError};
 use crate::pipeline::PipelineError;
+use crate::sqlite::{FileError, LockError, is_damaged_file};
 use crate::store::StoreError;
 #[cfg(feature = "cassandra")]
 use crate::store::cassandra::{ConnectError, Difference};
@@ -282,9 +282,7 @@ fn of_folder(error: &io::Error) -> Code {
 fn of_file(error: &FileError) -> Code {
     match error {
         FileError::Folder { source, .. } => of_folder(source),
-        FileError::Missing { .. }
-        | FileError::Foreign { .. }
-        | FileError::Newer { .. } => Code::Usage,
+        FileError::Missing { .. } | FileError::Foreign { .. } | FileError::Newer { .. } => Code::Usage,
         FileError::Older { .. } => Code::Refused,
         FileError::Layout { .. } => Code::Refused,
         FileError::Damaged { .. } | FileError::NotSqlite { .. } => Code::Damaged,

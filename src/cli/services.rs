@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use super::failure::Failure;
 use crate::broker::embedded::EmbeddedBroker;
 use crate::config::{BrokerKind, Settings, StoreKind};
-use crate::embedded::{Options, WorkerLock};
+use crate::sqlite::{Options, WorkerLock};
 use crate::store::embedded::EmbeddedStore;
 
 /// The keyspace whose tables the embedded store keeps in the folder itself.

@@ -20,9 +20,9 @@ use serde::Deserialize;
 use crate::binding::Facts;
 use crate::config::layers::{Layers, Problem};
 use crate::config::services::{CassandraSettings, KafkaSettings, ServicesSettings};
-use crate::embedded::Synchronous;
 use crate::pipeline::Options;
 use crate::schema::{Keyspace, Replication};
+use crate::sqlite::Synchronous;
 use crate::store::{CountLayout, EventLayout, Layout};
 use crate::window::{WindowError, WindowSpec};
 

@@ -30,9 +30,9 @@ use tokio::process::Child;
 use crate::binding::{self, BindingError, Facts, Origin};
 use crate::broker::embedded::EmbeddedBroker;
 use crate::broker::{BrokerError, Producer};
-use crate::embedded::{self, FileError};
 use crate::generate::{Mixed, MixedError};
 use crate::random::{below, seeded};
+use crate::sqlite::{self, FileError};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{Layout, StoreError};
 use crate::verify::{self, VerifyError, VerifyOptions};
@@ -63,7 +63,7 @@ pub struct Options {
     /// An empty folder, see [`Folder`].
     pub folder: PathBuf,
     /// How its files are opened.
-    pub embedded: embedded::Options,
+    pub embedded: sqlite::Options,
     /// What the keyspace is bound with. The worker must use the same.
     pub facts: Facts,
     /// Layout of `events`. The worker must use the same.

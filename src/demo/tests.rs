@@ -3,7 +3,7 @@ use super::*;
 fn options(records: u64, kills: u32, seed: u64) -> Options {
     Options {
         folder: PathBuf::new(),
-        embedded: embedded::Options::default(),
+        embedded: sqlite::Options::default(),
         facts: Facts::new("t"),
         layout: Layout::ORIGINAL,
         records,

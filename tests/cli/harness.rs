@@ -5,7 +5,7 @@ use std::process::Command;
 
 use exactlyonce::broker::embedded::EmbeddedBroker;
 use exactlyonce::broker::{NewRecord, Producer};
-use exactlyonce::embedded::Options;
+use exactlyonce::sqlite::Options;
 use tempfile::TempDir;
 
 use crate::program::program;

@@ -1,9 +1,9 @@
 //! The demonstration, as a newcomer runs it, only smaller.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
-use exactlyonce::embedded::WorkerLock;
+use exactlyonce::sqlite::WorkerLock;
 use tempfile::TempDir;
 
 use crate::program::{program, signal};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use exactlyonce::broker::Broker;
 use exactlyonce::broker::embedded::EmbeddedBroker;
-use exactlyonce::embedded::Options;
+use exactlyonce::sqlite::Options;
 use exactlyonce::store::embedded::EmbeddedStore;
 use exactlyonce::store::{Layout, Store};
 use rand_chacha::ChaCha8Rng;

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::broker::embedded::gone;
 use crate::broker::embedded::log::{self, Failure};
 use crate::broker::{Assignment, BrokerError, Consumer, Delivery, Fetched};
-use crate::embedded::Connected;
+use crate::sqlite::Connected;
 
 /// Most records and, after the first, about most bytes of one delivery.
 const CHUNK_RECORDS: usize = 2_000;

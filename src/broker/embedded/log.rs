@@ -7,8 +7,8 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Result as SqliteResult, TransactionBehavior, params};
 
 use crate::broker::{BrokerError, Fetched, LogOffsets, NewRecord, Topic, partition_of_key};
-use crate::embedded::{Damage, Fate, SqliteError, diagnose};
 use crate::event::Record;
+use crate::sqlite::{Damage, Fate, SqliteError, diagnose};
 
 /// The most partitions of a topic.
 const MAX_PARTITIONS: i32 = 100_000;

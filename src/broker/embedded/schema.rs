@@ -1,6 +1,6 @@
 //! The tables of `log.sqlite`. A change of these texts is a new version.
 
-use crate::embedded::Format;
+use crate::sqlite::Format;
 
 /// Name of the file.
 pub(super) const NAME: &str = "log.sqlite";

@@ -1,4 +1,5 @@
-//! What the embedded broker and the embedded store share: a folder, and how its SQLite files are opened.
+//! The SQLite files of the embedded broker and the embedded store: opening, checking, a thread for each, and the lock of
+//! their folder.
 //!
 //! A folder holds two SQLite files in WAL mode, `log.sqlite` (see [`crate::broker::embedded`]) and
 //! `store.sqlite` (see [`crate::store::embedded`]), and `worker.lock`. The two files share no transaction:

@@ -13,8 +13,8 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 use thiserror::Error;
 
-use crate::embedded::{Options, Synchronous};
 use crate::error::Cause;
+use crate::sqlite::{Options, Synchronous};
 
 /// Pages (of 4 KiB) of the WAL after which a commit copies them into the file. With twice SQLite's
 /// default a page that several transactions change is copied once.
