@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 use exactlyonce::binding::{self, Facts, Origin};
 use exactlyonce::broker::embedded::EmbeddedBroker;
 use exactlyonce::broker::{Broker, NewRecord, Producer};
-use exactlyonce::embedded;
 use exactlyonce::event::{Record, Row};
 use exactlyonce::generate::Mixed;
 use exactlyonce::pipeline::{self, Options};
+use exactlyonce::sqlite;
 use exactlyonce::store::cell::DeadLetterCells;
 use exactlyonce::store::embedded::EmbeddedStore;
 use exactlyonce::store::{Binding, Layout, Store};
@@ -56,7 +56,7 @@ fn options() -> Options {
 
 /// A folder whose log has this many records.
 async fn log(folder: &Path, records: usize) -> Outcome<EmbeddedBroker> {
-    let opened = embedded::Options::default();
+    let opened = sqlite::Options::default();
     EmbeddedBroker::create(folder, &opened)?;
     let broker = EmbeddedBroker::open(folder, &opened)?;
     broker.create_topic(TOPIC, 3, 1).await?;
@@ -140,7 +140,7 @@ async fn ratio(count: usize, rounds: usize) -> Outcome {
 }
 
 async fn bind(broker: &EmbeddedBroker, folder: &Path, name: &str) -> Outcome<(EmbeddedStore, Binding)> {
-    let (folder, opened) = (folder.join(name), embedded::Options::default());
+    let (folder, opened) = (folder.join(name), sqlite::Options::default());
     EmbeddedStore::apply_schema(&folder, &opened, Layout::ORIGINAL)?;
     let store = EmbeddedStore::open(&folder, &opened, Layout::ORIGINAL)?;
     let bound = binding::init(broker, &store, &Facts::new(TOPIC), &Origin::Start).await?;
@@ -180,7 +180,7 @@ fn counts(rows: &[(i32, i64, Row)], binding: &Binding) -> Counts {
 /// Inserts rows, counts and alerts, and does nothing else.
 fn bare_loop(folder: &Path, name: &str, rows_per_transaction: usize, all: &Rows) -> Outcome<Duration> {
     let folder = folder.join(name);
-    EmbeddedStore::apply_schema(&folder, &embedded::Options::default(), Layout::ORIGINAL)?;
+    EmbeddedStore::apply_schema(&folder, &sqlite::Options::default(), Layout::ORIGINAL)?;
     let mut file = Connection::open(folder.join("store.sqlite"))?;
     file.pragma_update(None, "journal_mode", "WAL")?;
     file.pragma_update(None, "synchronous", "FULL")?;

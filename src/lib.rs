@@ -13,15 +13,16 @@ pub mod config;
 pub mod decode;
 #[cfg(feature = "cli")]
 pub mod demo;
-#[cfg(feature = "embedded")]
-pub mod embedded;
 pub mod error;
 pub mod event;
 pub mod generate;
 pub mod guarantee;
 pub mod pipeline;
+mod random;
 pub mod schema;
 pub mod secret;
+#[cfg(feature = "embedded")]
+pub mod sqlite;
 pub mod store;
 pub mod truth;
 #[cfg(feature = "embedded")]
