@@ -214,17 +214,10 @@ impl Term {
                         shown_type(receiver.data_type)
                     )));
                 }
-                Term::new(inner, receiver, markers)
+                let name = format!("({}){}", type_name(&to), shown(inner));
+                Term::new(inner, Receiver { name: &name, data_type: &to }, markers)
             }
             ast::Term::Call(name, arguments) => call(name, arguments, receiver, markers),
-        }
-    }
-
-    /// The marker that it is, if it is nothing but one.
-    pub fn marker(&self) -> Option<usize> {
-        match self {
-            Term::Marker(marker, _) => Some(*marker),
-            _ => None,
         }
     }
 

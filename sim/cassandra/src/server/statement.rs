@@ -66,6 +66,7 @@ impl<C: Coordinator> Inner<C> {
         let keyspace = session.keyspace();
         match request {
             Request::Query(query, parameters) => {
+                let keyspace = parameters.keyspace.clone().or(keyspace);
                 let (planned, schema) = self.plan(&query, keyspace.as_deref())?;
                 let values = by_position(&planned.markers, &parameters, false)?;
                 self.run(session, &planned, &schema, &parameters, &values).await
@@ -80,7 +81,10 @@ impl<C: Coordinator> Inner<C> {
                 let values = by_position(&statement.planned.markers, &parameters, true)?;
                 self.run(session, &statement.planned, &schema, &parameters, &values).await
             }
-            Request::Batch(batch) => self.protocol_batch(keyspace.as_deref(), batch).await,
+            Request::Batch(batch) => {
+                let keyspace = batch.keyspace.clone().or(keyspace);
+                self.protocol_batch(keyspace.as_deref(), batch).await
+            }
             Request::Startup(_) | Request::Options | Request::Register(_) | Request::AuthResponse(_) => {
                 Err(ServerError::Protocol("Unexpected message".to_owned()))
             }
