@@ -38,8 +38,8 @@ pub(super) enum Function {
     MaxTimeUuid,
     /// `intasblob(a)` and its like
     AsBlob(DataType),
-    /// `blobasint(a)` and its like
-    BlobAs(DataType),
+    /// `blobasint(a)` and its like, by its name
+    BlobAs(DataType, String),
     /// `token(a, b)`
     Token(Vec<DataType>),
     /// `cast(a AS b)`
@@ -237,7 +237,7 @@ impl Function {
             | Function::MaskNull(of)
             | Function::ToJson(of) => vec![of.clone()],
             Function::MaskReplace(of) => vec![of.clone(), of.clone()],
-            Function::BlobAs(_) => vec![DataType::Blob],
+            Function::BlobAs(..) => vec![DataType::Blob],
             Function::Token(types) => types.clone(),
         }
     }
@@ -252,7 +252,7 @@ impl Function {
             Function::CurrentTime => DataType::Time,
             Function::ToUnixTimestamp(_) | Function::Token(_) => DataType::BigInt,
             Function::AsBlob(_) => DataType::Blob,
-            Function::BlobAs(to) | Function::Cast(_, to) => to.clone(),
+            Function::BlobAs(to, _) | Function::Cast(_, to) => to.clone(),
             Function::Math(_, of)
             | Function::MaskDefault(of)
             | Function::MaskNull(of)
@@ -321,16 +321,14 @@ impl Function {
                 fixed(&((uuid & !u128::from(u64::MAX)) | u128::from(rest)).to_be_bytes())
             }
             Function::AsBlob(_) => Ok(Some(first)),
-            Function::BlobAs(to) => {
-                validate(to, &first).map_err(|_| ServerError::FunctionFailure {
-                    keyspace: "system".to_owned(),
-                    function: format!("blobas{}", type_name(to)),
-                    arguments: vec!["blob".to_owned()],
-                    message: format!(
-                        "In call to function system.blobas{0}, value 0x{1} is not a valid binary representation for type {0}",
-                        type_name(to),
-                        first.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-                    ),
+            Function::BlobAs(to, name) => {
+                let value = || first.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+                validate(to, &first).map_err(|_| {
+                    ServerError::invalid(format!(
+                        "In call to function system.{name}, value 0x{} is not a valid binary representation for type {}",
+                        value(),
+                        type_name(to)
+                    ))
                 })?;
                 Ok(Some(first))
             }
@@ -373,7 +371,7 @@ fn of_bytes(name: &str) -> Option<Function> {
         return native(of).map(Function::AsBlob);
     }
     let of = name.strip_prefix("blob_as_").or_else(|| name.strip_prefix("blobas"))?;
-    native(of).map(Function::BlobAs)
+    native(of).map(|to| Function::BlobAs(to, name.to_owned()))
 }
 
 /// A function of this name that takes any type, and how many arguments it has.

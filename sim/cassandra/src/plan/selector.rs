@@ -164,6 +164,9 @@ impl Selection {
                     ServerError::invalid("Unknown type in a cast, or one that is not simulated")
                 })?;
                 let from = inner.data_type();
+                if from == to {
+                    return Ok((inner, name));
+                }
                 if !can_cast(&from, &to) {
                     return Err(ServerError::invalid(format!(
                         "{} cannot be cast to {} (or that cast is not simulated)",

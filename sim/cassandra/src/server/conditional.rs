@@ -236,34 +236,52 @@ impl<C: Coordinator> Inner<C> {
 fn check_conditions(parts: &[Part]) -> Result<(), ServerError> {
     // What each row's first condition is; `None` stands for the static columns.
     let mut by_row: Vec<(Option<Position>, &BoundConditions)> = Vec::new();
-    let kind = |conditions: &BoundConditions| std::mem::discriminant(conditions);
     for part in parts {
-        if matches!(part.conditions, BoundConditions::None) {
-            continue;
-        }
         let row = part.write.row().map(|values| part.write.table.row(values.to_vec()));
-        let known = by_row.iter().find(|(other, _)| match (other, &row) {
-            (Some(other), Some(row)) => other.cmp(row).is_eq(),
-            (other, row) => other.is_none() && row.is_none(),
-        });
-        let Some((_, first)) = known else {
-            by_row.push((row, &part.conditions));
-            continue;
+        // Conditions on static columns belong to the static row, whatever row their statement names.
+        let places = match &part.conditions {
+            BoundConditions::None => Vec::new(),
+            BoundConditions::Exists | BoundConditions::NotExists => vec![row],
+            BoundConditions::Columns(all) => {
+                let is_static = |it: &(Column, _, _)| it.0.kind == ColumnKind::Static;
+                let of_row = all.iter().any(|it| !is_static(it)).then_some(row);
+                of_row.into_iter().chain(all.iter().any(is_static).then_some(None)).collect()
+            }
         };
-        if kind(first) == kind(&part.conditions) {
-            continue;
+        for row in places {
+            check_condition(&mut by_row, row, &part.conditions)?;
         }
-        return Err(ServerError::invalid(match (first, &part.conditions) {
-            (BoundConditions::Columns(_), BoundConditions::Exists) => {
-                "Cannot mix IF conditions and IF EXISTS for the same row"
-            }
-            (BoundConditions::Columns(_), _) | (_, BoundConditions::Columns(_)) => {
-                "Cannot mix IF conditions and IF NOT EXISTS for the same row"
-            }
-            _ => "Cannot mix IF EXISTS and IF NOT EXISTS conditions for the same row",
-        }));
     }
     Ok(())
+}
+
+/// Checks one condition on a row against the first on it, if there is one.
+fn check_condition<'a>(
+    by_row: &mut Vec<(Option<Position>, &'a BoundConditions)>,
+    row: Option<Position>,
+    conditions: &'a BoundConditions,
+) -> Result<(), ServerError> {
+    let kind = |conditions: &BoundConditions| std::mem::discriminant(conditions);
+    let known = by_row.iter().find(|(other, _)| match (other, &row) {
+        (Some(other), Some(row)) => other.cmp(row).is_eq(),
+        (other, row) => other.is_none() && row.is_none(),
+    });
+    let Some((_, first)) = known else {
+        by_row.push((row, conditions));
+        return Ok(());
+    };
+    if kind(first) == kind(conditions) {
+        return Ok(());
+    }
+    Err(ServerError::invalid(match (first, conditions) {
+        (BoundConditions::Columns(_), BoundConditions::Exists) => {
+            "Cannot mix IF conditions and IF EXISTS for the same row"
+        }
+        (BoundConditions::Columns(_), _) | (_, BoundConditions::Columns(_)) => {
+            "Cannot mix IF conditions and IF NOT EXISTS for the same row"
+        }
+        _ => "Cannot mix IF EXISTS and IF NOT EXISTS conditions for the same row",
+    }))
 }
 
 /// The columns that a refusal shows: those of the conditions, or all; of a batch the key's, too, to tell its rows

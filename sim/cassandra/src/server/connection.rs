@@ -1,5 +1,6 @@
 //! One connection: its frames, its state, its requests.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,12 +19,30 @@ use crate::system::CQL_VERSION;
 #[derive(Debug, Default)]
 pub(super) struct Session {
     keyspace: Mutex<Option<String>>,
+    /// Whether it was warned of USE with prepared statements.
+    warned_of_use: AtomicBool,
 }
 
 impl Session {
     /// The keyspace of names without one.
     pub fn keyspace(&self) -> Option<String> {
         self.keyspace.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What a client is warned of, once, when it prepares a statement whose names depend on USE
+    /// (`ClientState.warnAboutUseWithPreparedStatements`).
+    pub fn warning_of_use(&self, keyspace: &str, id: &[u8]) -> Option<String> {
+        if self.warned_of_use.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(format!(
+            "`USE <keyspace>` with prepared statements is considered to be an anti-pattern due to ambiguity in \
+             non-qualified table names. Please consider removing instances of `Session#setKeyspace(<keyspace>)`, \
+             `Session#execute(\"USE <keyspace>\")` and `cluster.newSession(<keyspace>)` from your code, and always use \
+             fully qualified table names (e.g. <keyspace>.<table>). Keyspace used: {keyspace}, statement keyspace: \
+             {keyspace}, statement id: {id}"
+        ))
     }
 
     /// USE
@@ -248,7 +267,7 @@ fn opening<C: Coordinator>(
                 "Provided username and/or password are incorrect".to_owned(),
             )))
         }
-        (Request::Startup(_) | Request::AuthResponse(_), _) => {
+        (Request::Startup(_), _) | (Request::AuthResponse(_), Stage::Open) => {
             Some(Err(unexpected(request, "the connection is already initialized")))
         }
         (_, Stage::New) => Some(Err(unexpected(request, "expecting STARTUP or OPTIONS"))),

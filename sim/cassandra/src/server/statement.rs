@@ -72,8 +72,11 @@ impl<C: Coordinator> Inner<C> {
                 self.run(session, &planned, &schema, &parameters, &values).await
             }
             Request::Prepare(query) => {
-                let (id, statement) = self.prepare(&query, keyspace.as_deref())?;
-                Ok(Response::Prepared(prepared(id, &statement)).into())
+                let done = self.prepare(&query, keyspace.as_deref())?;
+                let keyspace = keyspace.filter(|_| done.depends_on_keyspace);
+                let warning = keyspace.and_then(|keyspace| session.warning_of_use(&keyspace, &done.id));
+                let response = Response::Prepared(prepared(done.id, &done.statement));
+                Ok(Answer { response, warnings: warning.into_iter().collect() })
             }
             Request::Execute(id, parameters) => {
                 let statement = self.find_prepared(&id)?;

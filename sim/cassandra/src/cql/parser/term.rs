@@ -87,7 +87,8 @@ fn simple_term(cursor: &mut Cursor<'_>) -> Result<Term, ServerError> {
     if cursor.at_sign("(") {
         return in_parentheses(cursor);
     }
-    if cursor.at_sign("-") && cursor.sign_ahead(1, ".") {
+    if cursor.at_sign("-") && (cursor.sign_ahead(1, ".") || cursor.name_ahead(1) && !cursor.sign_ahead(2, "(")) {
+        // No value begins like that.
         cursor.advance();
         return Err(cursor.no_alternative());
     }

@@ -294,6 +294,10 @@ pub(super) fn alter_table(
         table_options,
     );
     next.dropped = dropped;
+    if next == **table {
+        // Nothing changes, and nobody is told of anything (`SchemaAlteringStatement`).
+        return Ok(None);
+    }
     let told = notice(ChangeKind::Updated, keyspace, Some(&name.name));
     Ok(Some((SchemaChange::PutTable(Arc::new(next)), told)))
 }
