@@ -9,8 +9,8 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::embedded::{Fate, Gone, Thread, diagnose};
 use crate::event::{Health, Row};
+use crate::sqlite::{Fate, Gone, SqliteError, Thread, diagnose};
 use crate::store::cell::{Cells, DeadLetterCells, Tie};
 use crate::store::embedded::schema::Events;
 use crate::store::embedded::{Asked, read};
@@ -171,14 +171,15 @@ impl Work {
                 }
             }
             // Which request was it? Each has its own outcome when it is alone.
-            Err(error) if group.len() > 1 && diagnose(&error).0 == Fate::Refused => {
+            Err(error) if group.len() > 1 && diagnose(&error, &self.path).0 == Fate::Refused => {
                 for request in group {
                     self.serve(vec![request]);
                 }
             }
             Err(error) => {
+                let error = SqliteError::new(error);
                 for Request { asked, reply, .. } in group {
-                    let _ = reply.send(asked.failed(&self.path, &error));
+                    let _ = reply.send(asked.failed(&self.path, error.clone()));
                 }
             }
         }
@@ -222,13 +223,15 @@ fn bind(file: &Connection, binding: &Binding) -> Result<Option<Binding>> {
         decoder_version,
         layout,
         schema_version,
+        consistency,
         origins,
     } = binding;
+    let (consistency, datacenter) = consistency.columns();
     let json = |text: serde_json::Result<String>| {
         text.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
     };
     file.prepare_cached(
-        "INSERT INTO pipeline VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        "INSERT INTO pipeline VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )?
     .execute(params![
         topic,
@@ -243,6 +246,8 @@ fn bind(file: &Connection, binding: &Binding) -> Result<Option<Binding>> {
         layout.counts.block_ms,
         layout.counts.shards,
         schema_version,
+        consistency,
+        datacenter,
         json(serde_json::to_string(origins))?,
     ])?;
     Ok(None)
@@ -425,8 +430,8 @@ mod tests {
     use tempfile::{TempDir, tempdir};
 
     use super::*;
-    use crate::embedded::{self, Options};
     use crate::event::{Body, DeadLetter, Reason};
+    use crate::sqlite::{self, Options};
     use crate::store::EventLayout;
     use crate::store::embedded::schema::format;
 
@@ -435,8 +440,8 @@ mod tests {
     fn work() -> (TempDir, Work) {
         let folder = tempdir().unwrap();
         let format = format(EventLayout::Original);
-        embedded::create(folder.path(), &format, &Options::default()).unwrap();
-        let connection = embedded::open(folder.path(), &format, &Options::default()).unwrap();
+        sqlite::create(folder.path(), &format, &Options::default()).unwrap();
+        let connection = sqlite::open(folder.path(), &format, &Options::default()).unwrap();
         let path = folder.path().join(format.name);
         (folder, Work { connection, path, events: Events::new(EventLayout::Original).into() })
     }
