@@ -13,6 +13,8 @@ mod generate;
 mod init;
 mod logging;
 mod output;
+// Only a broker over the network is retried.
+#[cfg_attr(not(feature = "kafka"), allow(dead_code))]
 mod retrying;
 mod run;
 mod schema;

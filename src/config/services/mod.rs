@@ -8,7 +8,7 @@ pub use cassandra::{CassandraSettings, CompressionName, ConsistencyName};
 pub use kafka::{GroupProtocolName, KafkaSettings, Properties, SaslMechanismName};
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{fs, io};
 
 use serde::Deserialize;
@@ -127,6 +127,6 @@ fn read_secret(path: &Path) -> io::Result<String> {
 
 /// A path, if there is one.
 #[cfg(any(feature = "kafka", feature = "cassandra"))]
-fn path(path: &Path) -> Option<PathBuf> {
+fn path(path: &Path) -> Option<std::path::PathBuf> {
     is_set(path).then(|| path.to_owned())
 }
