@@ -248,6 +248,8 @@ fn of_binding(error: &BindingError) -> Code {
         BindingError::StoreRefused { .. } | BindingError::StoreUnavailable { .. } => Code::Unavailable,
         BindingError::ForeignRows
         | BindingError::Differs { .. }
+        | BindingError::OtherConsistency { .. }
+        | BindingError::NotFrom { .. }
         | BindingError::Recreated { .. }
         | BindingError::Compacted { .. } => Code::Refused,
     }
@@ -305,9 +307,10 @@ fn of_verification(error: &VerifyError) -> Code {
 
 fn of_broker(error: &BrokerError) -> Code {
     match error {
-        BrokerError::UnknownTopic(_) | BrokerError::TopicExists(_) | BrokerError::Unsupported { .. } => {
-            Code::Usage
-        }
+        BrokerError::UnknownTopic(_)
+        | BrokerError::TopicExists(_)
+        | BrokerError::Unsupported { .. }
+        | BrokerError::Refused { .. } => Code::Usage,
         BrokerError::OutOfRange { .. } => Code::Refused,
         BrokerError::Retriable { .. } | BrokerError::Fatal { .. } => Code::Unavailable,
     }
@@ -332,6 +335,8 @@ mod tests {
         let broker = || BrokerError::Retriable { what: "describe a topic".to_owned(), cause: None };
         let unknown = || BrokerError::UnknownTopic("t".to_owned());
         let lacking = || BrokerError::Unsupported { what: "join".to_owned(), cause: None };
+        let refusing =
+            || BrokerError::Refused { what: "join".to_owned(), reason: "no".to_owned(), cause: None };
         let topic = || "t".to_owned();
         let request = || "write events".to_owned();
         let cases: Vec<(Failure, Code)> = vec![
@@ -341,6 +346,8 @@ mod tests {
             (BindingError::Broker { topic: topic(), source: unknown() }.into(), Code::Usage),
             (unknown().into(), Code::Usage),
             (PipelineError::Broker { topic: topic(), source: lacking() }.into(), Code::Usage),
+            (PipelineError::Broker { topic: topic(), source: refusing() }.into(), Code::Usage),
+            (BindingError::Broker { topic: topic(), source: refusing() }.into(), Code::Usage),
             (BindingError::ForeignRows.into(), Code::Refused),
             (PipelineError::from(BindingError::Compacted { topic: topic() }).into(), Code::Refused),
             (

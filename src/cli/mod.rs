@@ -4,6 +4,7 @@
 //! stdout (`output`); messages go to stderr (`logging`, `stderr`). It decides nothing that the library should. How it
 //! ends is a `Code` or a `Failure`, and nothing else leaves the process.
 
+mod change_consistency;
 mod completions;
 mod config;
 mod demo;
@@ -12,6 +13,7 @@ mod generate;
 mod init;
 mod logging;
 mod output;
+mod retrying;
 mod run;
 mod schema;
 mod services;
@@ -78,6 +80,7 @@ enum Command {
     Verify(verify::Arguments),
     Show(show::Arguments),
     Schema(schema::Arguments),
+    ChangeConsistency(change_consistency::Arguments),
     Config(config::Arguments),
     Completions(completions::Arguments),
 }
@@ -139,6 +142,7 @@ impl Command {
             Command::Run(arguments) => run::run(arguments, context).await,
             Command::Verify(arguments) => verify::run(arguments, context).await,
             Command::Show(arguments) => show::run(arguments, context).await,
+            Command::ChangeConsistency(arguments) => change_consistency::run(arguments, context).await,
             Command::Schema(arguments) => schema::run(arguments, context).await,
             Command::Config(arguments) => config::run(arguments, context),
             Command::Completions(arguments) => completions::run(arguments, CommandLine::command()),

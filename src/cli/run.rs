@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::Context;
 use super::failure::{Code, Failure};
 use super::output::Output;
+use super::retrying::ForWorker;
 use super::services::{self, Advice, with_broker, with_store};
 use super::signals::Signals;
 use crate::pipeline::{self, Summary};
@@ -65,7 +66,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
             store.advise();
             // From here on a signal stops the worker in order.
             let _ = start.send(());
-            let summary = pipeline::run(&broker, &store, &options, rng, stop).await;
+            let summary = pipeline::run(broker.for_worker(), &store, &options, rng, stop).await;
             drop(lock);
             Ok::<_, Failure>(summary?)
         }))

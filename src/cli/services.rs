@@ -68,9 +68,12 @@ pub(super) fn embedded_store(settings: &Settings) -> Result<EmbeddedStore, Failu
     Ok(EmbeddedStore::open(store_folder(settings), &options(settings), settings.layout())?)
 }
 
-/// See [`with_broker`]. Waits until it responds.
+/// See [`with_broker`]. Waits until it responds, and retries the requests that follow.
 #[cfg(feature = "kafka")]
-pub(super) async fn kafka_broker(settings: &Settings) -> Result<crate::broker::kafka::KafkaBroker, Failure> {
+pub(super) async fn kafka_broker(
+    settings: &Settings,
+) -> Result<super::retrying::Retrying<crate::broker::kafka::KafkaBroker>, Failure> {
+    use super::retrying::Retrying;
     use super::waiting::{Attempt, wait};
     use crate::broker::kafka::KafkaBroker;
     use crate::broker::{Broker, BrokerError};
@@ -85,8 +88,9 @@ pub(super) async fn kafka_broker(settings: &Settings) -> Result<crate::broker::k
             Err(error) => Attempt::Failed(unusable(error)),
         }
     };
-    wait(settings, &format!("kafka at {servers}"), ask, || broker.trouble()).await?;
-    Ok(broker)
+    wait(settings, &format!("kafka at {servers}"), ask, || broker.last_error()).await?;
+    let deadline = std::time::Duration::from_millis(settings.services.start_deadline_ms);
+    Ok(Retrying::new(broker, deadline))
 }
 
 /// See [`with_store`]. Waits until it responds; its tables are then those of the schema.

@@ -166,7 +166,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
                     && health.is_none_or(|health| health == event.health)
             };
             with_store!(settings, |store| {
-                binding::check_layout(&store).await?;
+                binding::check_store(&store).await?;
                 events(&store, range, wanted, Rows::new(form)).await
             })
         }
@@ -177,14 +177,14 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
                     && to.is_none_or(|to| alert.ts < to)
             };
             with_store!(settings, |store| {
-                binding::check_layout(&store).await?;
+                binding::check_store(&store).await?;
                 alerts(&store, wanted, Rows::new(form)).await
             })
         }
         Table::DeadLetters { range, reason, form } => {
             let wanted = |letter: &DeadLetter| reason.is_none_or(|reason| reason == letter.reason);
             with_store!(settings, |store| {
-                binding::check_layout(&store).await?;
+                binding::check_store(&store).await?;
                 dead_letters(&store, range, wanted, Rows::new(form)).await
             })
         }
@@ -507,6 +507,7 @@ async fn progress<B: Broker, S: Store>(
         Column::number("lag", 12),
     ];
     let topic = broker.topic(&settings.topic).await?;
+    binding::check_store(store).await?;
     let all = store.progress_of_all().await.answer().map_err(Failure::store("read progress"))?;
     rows.header(&columns)?;
     for (partition, Progress { origin, next_offset }) in all {

@@ -1,3 +1,5 @@
+//! Tests of the demonstration.
+
 use super::*;
 
 fn options(records: u64, kills: u32, seed: u64) -> Options {

@@ -25,9 +25,9 @@ use crate::pipeline::batch::{Batch, OpenBatch, Part, Rows};
 use crate::pipeline::counts::{Counts, Touched};
 use crate::pipeline::error::PipelineError;
 use crate::pipeline::inbox::{Inbox, Next};
+use crate::pipeline::messages::{AssignmentEvent, End};
 use crate::pipeline::retry::Retry;
 use crate::pipeline::tracker::Tracker;
-use crate::pipeline::worker::{End, Note};
 use crate::pipeline::{Options, resume};
 use crate::store::{Alert, Binding, Count, Progress, Store, StoreError, WindowKey, registration};
 
@@ -50,8 +50,8 @@ pub(super) struct Assigned<'a, B, S> {
     pub(super) binding: &'a Binding,
     pub(super) decoder: Decoder,
     pub(super) retry: Retry,
-    /// Tells the worker.
-    pub(super) notes: mpsc::UnboundedSender<Note>,
+    /// To the worker.
+    pub(super) events: mpsc::UnboundedSender<AssignmentEvent>,
     /// Told by the worker when to end.
     pub(super) end: watch::Receiver<End>,
 }
@@ -110,7 +110,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         hash_seed: u64,
     ) -> Result<(), PipelineError> {
         let progress = resume::position(self, refused_at).await?;
-        self.note(Note::Start(self.assignment, progress.next_offset));
+        self.report(AssignmentEvent::Start(self.assignment, progress.next_offset));
         let shared = Shared {
             counts: Mutex::new(Counts::new(self.options.counts_cache_bytes, hash_seed)),
             released: Notify::new(),
@@ -184,7 +184,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
                 next => next,
             };
             if inbox.wants_more() {
-                self.note(Note::Resume(self.assignment));
+                self.report(AssignmentEvent::Resume(self.assignment));
             }
             match next {
                 Next::Record(record, next_offset) => {
@@ -292,7 +292,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         }
         let Written { events, dead_letters, alerts, counts } = all;
         if counts.is_some() {
-            self.note(Note::Written { events, dead_letters, alerts });
+            self.report(AssignmentEvent::Written { events, dead_letters, alerts });
         }
         Ok((number, counts))
     }
@@ -365,11 +365,11 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
 
     /// Loop 3. One write at a time: none is changed into another while it is unknown.
     async fn advance(&self, start: Progress, mut durable: watch::Receiver<i64>) -> Result<(), PipelineError> {
-        self.note(Note::Durable(self.assignment, start.next_offset));
+        self.report(AssignmentEvent::Durable(self.assignment, start.next_offset));
         while durable.changed().await.is_ok() {
             let next_offset = *durable.borrow_and_update();
             self.write_progress(Progress { next_offset, ..start }).await?;
-            self.note(Note::Durable(self.assignment, next_offset));
+            self.report(AssignmentEvent::Durable(self.assignment, next_offset));
         }
         Ok(())
     }
@@ -379,9 +379,9 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         !matches!(*self.end.borrow(), End::No)
     }
 
-    fn note(&self, note: Note) {
-        // A worker that is gone takes no notes, and nobody misses them.
-        let _ = self.notes.send(note);
+    fn report(&self, event: AssignmentEvent) {
+        // A worker that is gone needs no reports.
+        let _ = self.events.send(event);
     }
 }
 

@@ -39,6 +39,7 @@ mod batch;
 pub mod counts;
 mod error;
 mod inbox;
+mod messages;
 mod options;
 mod resume;
 mod retry;
@@ -60,7 +61,7 @@ use crate::binding::{self, BindingError};
 use crate::broker::Broker;
 use crate::error::chain;
 use crate::store::{Binding, Store};
-use retry::{Retry, Tries};
+use retry::{Attempts, Retry};
 
 /// What a run did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,9 +102,9 @@ pub async fn run<B: Broker, S: Store>(
         prepared = prepare(broker, store, options, &retry) => prepared?,
     };
     let (binding, ends, consumer) = prepared;
-    let (sender, notes) = mpsc::unbounded_channel();
+    let (sender, events) = mpsc::unbounded_channel();
     let worker = worker::Worker::new(broker, store, options, &binding, retry, rng, consumer, sender);
-    worker.run(notes, ends, stop).await
+    worker.run(events, ends, stop).await
 }
 
 fn seed(rng: &mut ChaCha8Rng) -> [u8; 32] {
@@ -140,13 +141,13 @@ async fn check<B: Broker, S: Store>(
     options: &Options,
     retry: &Retry,
 ) -> Result<Binding, BindingError> {
-    let mut tries = Tries::new(retry);
+    let mut attempts = Attempts::new(retry);
     loop {
         match binding::check(broker, store, &options.facts).await {
-            Err(error) if error.is_transient() && tries.exhausted().is_none() => {
-                tries.again(|| chain(&error)).await;
+            Err(error) if error.is_transient() && attempts.exhausted().is_none() => {
+                attempts.again(|| chain(&error)).await;
             }
-            checked => return tries.over(checked),
+            checked => return attempts.over(checked),
         }
     }
 }

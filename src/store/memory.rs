@@ -9,15 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::event::{DeadLetter, Event, Row};
 use crate::store::cell::{Cells, DeadLetterCells, Tie};
 use crate::store::{
-    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
-    registration, row_timestamp,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
+    StoreError, WindowKey, registration, row_timestamp,
 };
 
 /// The tables.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct MemoryStore {
     tables: Arc<Mutex<Tables>>,
     layout: Layout,
+    consistency: BoundConsistency,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +63,13 @@ fn outcome<T>(result: Result<T, StoreError>) -> Outcome<T> {
     }
 }
 
+impl Default for MemoryStore {
+    fn default() -> Self {
+        let (layout, consistency) = (Layout::default(), BoundConsistency::Single);
+        Self { tables: Arc::default(), layout, consistency }
+    }
+}
+
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
@@ -73,6 +81,11 @@ impl MemoryStore {
         Self { layout, ..Self::default() }
     }
 
+    /// The same tables, opened by a client that says that it uses this consistency. In memory all are the same.
+    pub fn at(&self, consistency: BoundConsistency) -> Self {
+        Self { consistency, ..self.clone() }
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,6 +94,10 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn layout(&self) -> Layout {
         self.layout
+    }
+
+    fn consistency(&self) -> BoundConsistency {
+        self.consistency.clone()
     }
 
     async fn binding(&self) -> Outcome<Option<Binding>> {

@@ -26,13 +26,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use crate::binding::{Binding, Bound, BoundConsistency, SCHEMA_VERSION};
 use crate::error::Cause;
 use crate::event::{DeadLetter, Event, Row};
-use crate::window::WindowSpec;
 pub use layout::{CountLayout, EventLayout, Layout, LayoutError};
-
-/// The version of the tables' shape, kept in the binding.
-pub const SCHEMA_VERSION: i32 = 2;
 
 /// What went wrong at a store: where, and in the store's own words.
 #[derive(Debug, Error)]
@@ -91,44 +88,6 @@ impl<T> Outcome<T> {
             Outcome::Refused(error) | Outcome::Unknown(error) => Err(error),
         }
     }
-}
-
-/// Everything that the result depends on besides the log: the row of the table `pipeline`. `init` writes it
-/// once, and a worker whose facts differ refuses to start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Binding {
-    /// Name of the topic.
-    pub topic: String,
-    /// Id of the topic: a recreated topic is another one.
-    pub topic_id: String,
-    /// Windows and alerts.
-    pub window: WindowSpec,
-    /// A record larger than this, key and value together, is a dead letter without its bytes.
-    pub max_mutation_bytes: i64,
-    /// See [`crate::event::DECODER_VERSION`].
-    pub decoder_version: i32,
-    /// How the tables that grow are keyed.
-    pub layout: Layout,
-    /// See [`SCHEMA_VERSION`].
-    pub schema_version: i32,
-    /// Where the pipeline began in each partition that existed then; partitions that came later begin at 0.
-    pub origins: BTreeMap<i32, i64>,
-}
-
-impl Binding {
-    /// Where a partition's part of the result begins.
-    pub fn origin(&self, partition: i32) -> i64 {
-        self.origins.get(&partition).copied().unwrap_or(0)
-    }
-}
-
-/// What came of [`Store::bind`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bound {
-    /// The binding is written.
-    Now,
-    /// There was one before; it was not changed.
-    Before(Binding),
 }
 
 /// How far a partition is done: the row of the table `progress`.
@@ -224,6 +183,10 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// The layout that this store writes and reads its tables with. It must be compared with the binding's before
     /// anything else is written or read: in another layout rows are not found.
     fn layout(&self) -> Layout;
+
+    /// The consistency of this store's reads and writes. It must be compared with the binding's before anything
+    /// else is written or read: a worker that uses another one misses counts.
+    fn consistency(&self) -> BoundConsistency;
 
     /// The binding, if `init` wrote one.
     fn binding(&self) -> impl Future<Output = Outcome<Option<Binding>>> + Send;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use exactlyonce::event::{DeadLetter, Event, Row};
 use exactlyonce::store::memory::MemoryStore;
 use exactlyonce::store::{
-    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
+    StoreError, WindowKey,
 };
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -30,6 +31,8 @@ pub enum Fault {
     Twice,
     /// The worker does not know, and the request is done much later, when others have gone on.
     Late,
+    /// The request is refused, as when a right was revoked. No sweep has it: it ends a worker in an error.
+    Refused,
 }
 
 impl Fault {
@@ -52,6 +55,8 @@ struct Plan {
     faults: BTreeMap<u64, Fault>,
     /// How long operations take, in turn: request and answer.
     delays: Vec<(u64, u64)>,
+    /// What happens to every reading of all partitions' progress, whatever its number.
+    progress_of_all: Option<Fault>,
     operations: u64,
     met: Vec<Fault>,
     /// How many rows each write of rows had, and how many counts each of counts.
@@ -88,6 +93,11 @@ impl FaultyStore {
     pub fn new(store: MemoryStore, faults: BTreeMap<u64, Fault>, delays: Vec<(u64, u64)>) -> Self {
         let plan = Plan { faults, delays, ..Plan::default() };
         Self { store, plan: Arc::new(Mutex::new(plan)), crash: Arc::default(), registry: None }
+    }
+
+    /// From now on, this happens to every reading of all partitions' progress.
+    pub fn fail_progress_of_all(&self, fault: Option<Fault>) {
+        self.plan.lock().unwrap().progress_of_all = fault;
     }
 
     /// The same store and plan for another worker, which crashes by itself.
@@ -168,6 +178,7 @@ impl FaultyStore {
         sleep(Duration::from_millis(there)).await;
         let answer = match fault {
             Some(Fault::Lost) => unknown(),
+            Some(Fault::Refused) => Outcome::Refused(StoreError::of("not allowed")),
             Some(Fault::Late) => {
                 let late = whole(self.store.clone());
                 tokio::spawn(async move {
@@ -209,6 +220,10 @@ impl Store for FaultyStore {
         self.store.layout()
     }
 
+    fn consistency(&self) -> BoundConsistency {
+        self.store.consistency()
+    }
+
     async fn binding(&self) -> Outcome<Option<Binding>> {
         self.read(|store| async move { store.binding().await }).await
     }
@@ -227,6 +242,11 @@ impl Store for FaultyStore {
     }
 
     async fn progress_of_all(&self) -> Outcome<BTreeMap<i32, Progress>> {
+        match self.plan.lock().unwrap().progress_of_all {
+            Some(Fault::Refused) => return Outcome::Refused(StoreError::of("not allowed")),
+            Some(_) => return Outcome::Unknown(StoreError::of("no answer")),
+            None => {}
+        }
         self.read(|store| async move { store.progress_of_all().await }).await
     }
 

@@ -261,10 +261,10 @@ fn a_store_in_another_layout_than_the_bound_one_is_refused_by_run_and_init() {
         assert!(error.to_string().contains(words), "{error}");
         let error = binding::init(&broker, &other, &facts, &Origin::Start).await.unwrap_err();
         assert!(error.is_refusal() && error.to_string().contains(words), "{error}");
-        let error = binding::check_layout(&other).await.unwrap_err();
+        let error = binding::check_store(&other).await.unwrap_err();
         assert!(error.is_refusal() && error.to_string().contains(words), "{error}");
-        binding::check_layout(&bucketed).await.unwrap();
-        binding::check_layout(&MemoryStore::new()).await.unwrap();
+        binding::check_store(&bucketed).await.unwrap();
+        binding::check_store(&MemoryStore::new()).await.unwrap();
     });
 }
 

@@ -130,6 +130,27 @@ impl World {
         rows.map(|row: serde_json::Value| row["next_offset"].as_i64().expect("an offset")).sum()
     }
 
+    /// Waits until so many records are done, and looks so often that a worker does not get far meanwhile: with a session
+    /// of its own, not by starting the program.
+    pub fn wait_closely_until_done(&self, records: i64) {
+        let session = self.session();
+        let cql = format!("SELECT next_offset FROM {}.progress", self.name);
+        let begun = Instant::now();
+        loop {
+            // A read may time out on a busy machine.
+            if let Ok(rows) = self.runtime.block_on(session.query_unpaged(cql.as_str(), ())) {
+                let rows = rows.into_rows_result().expect("rows");
+                let rows = rows.rows::<(Option<i64>,)>().expect("offsets");
+                let done: i64 = rows.filter_map(|row| row.expect("an offset").0).sum();
+                if done >= records {
+                    return;
+                }
+            }
+            assert!(begun.elapsed() < PATIENCE, "{records} records are not done");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Waits until so many records are done.
     pub fn wait_until_done(&self, records: i64) {
         until(&format!("{records} records are done"), || self.done() >= records);

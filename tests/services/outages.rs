@@ -61,7 +61,7 @@ fn a_worker_goes_on_by_itself_when_a_lost_service_is_back() {
     world.wait_until_done(900);
     let said = worker.stop();
     assert_eq!(said.code, 0, "{said}");
-    assert!(said.stderr.contains("no answer, trying again"), "{said}");
+    assert!(said.stderr.contains("request failed; retrying"), "{said}");
     world.verified("");
     world.end();
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use exactlyonce::event::{Body, DeadLetter, Event, Health, Reason, Row};
 use exactlyonce::store::{
-    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Progress, SCHEMA_VERSION, Store, WindowKey,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Progress, SCHEMA_VERSION, Store,
+    WindowKey,
 };
 use exactlyonce::window::{HealthSet, WindowSpec};
 use futures_util::future::join_all;
@@ -79,6 +80,7 @@ pub(crate) fn binding(topic: &str) -> Binding {
         decoder_version: 1,
         layout: Layout::ORIGINAL,
         schema_version: SCHEMA_VERSION,
+        consistency: BoundConsistency::Quorum,
         origins: BTreeMap::from([(0, 0), (1, 17), (2, i64::MAX)]),
     }
 }

@@ -158,7 +158,7 @@ mod tests {
         ] {
             assert!(original.contains(&(name.to_owned(), expected.to_owned())), "{name}: {original:#?}");
         }
-        assert_eq!(original.len(), 7 + 3 + 7 + 2 + 3 + 9 + 14);
+        assert_eq!(original.len(), 7 + 3 + 7 + 2 + 3 + 9 + 16);
         let bucketed = described(BUCKETED);
         let bucket = ("events.bucket".to_owned(), "bigint, number 2 of the partition key".to_owned());
         assert!(bucketed.contains(&bucket), "{bucketed:#?}");

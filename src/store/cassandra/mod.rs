@@ -2,8 +2,9 @@
 //!
 //! # How the contract of [`crate::store`] is kept
 //!
-//! - Every read and write is at QUORUM, or LOCAL_QUORUM if so configured; [`Store::bind`] is a conditional
-//!   insert at the matching serial level. So what was acknowledged is seen by every later read.
+//! - Every read and write is at QUORUM, or LOCAL_QUORUM if so configured, and which of them is a fact of the
+//!   binding. So what was acknowledged is seen by every later read. The binding itself is written conditionally
+//!   at SERIAL, across all datacenters, whatever the consistency of the rest (`bind.rs`).
 //! - Every write carries its timestamp (`USING TIMESTAMP ?`), and cells that are not there are left unset,
 //!   never null, which would be a tombstone. So writes may be repeated, late, or out of order.
 //! - What the driver says is turned into an [`Outcome`] in one place (`outcomes.rs`); `docs/outcomes.md` is its
@@ -57,7 +58,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use scylla::client::session::Session;
+use scylla::frame::types::Consistency as Level;
 
+pub use bind::Changed;
 pub use connect::ConnectError;
 pub use options::{CassandraOptions, Compression, Consistency, Credentials, Tls};
 pub use requests::RequestKind;
@@ -65,11 +68,13 @@ pub use schema::{Difference, apply_schema, check_schema};
 
 use crate::event::{DeadLetter, Event, Row};
 use crate::store::{
-    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
+    StoreError, WindowKey,
 };
 use limits::Limits;
 use outcomes::Fate;
 use requests::Requests;
+use schema::Right;
 use statements::Statements;
 use write::{Batches, Growth};
 
@@ -89,8 +94,7 @@ struct Shared {
     limits: Limits,
     requests: Requests,
     batches: Batches,
-    /// The consistency of a read that completes conditional inserts first.
-    serial_read: scylla::frame::types::Consistency,
+    consistency: BoundConsistency,
     growth: Growth,
 }
 
@@ -133,9 +137,15 @@ impl CassandraStore {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn connect(options: &CassandraOptions, layout: Layout) -> Result<Self, ConnectError> {
+        let consistency = connect::consistency(options)?;
         let session = connect::session(options).await?;
-        let replicas = schema::check(&session, options, layout).await?.replicas;
-        let statements = connect::prepare(&session, options, layout).await?;
+        let Right { replicas, datacenters } = schema::check(&session, options, layout).await?;
+        let mut statements = connect::prepare(&session, options, layout).await?;
+        // See `bind.rs`.
+        statements.insert_binding.set_consistency(match datacenters {
+            2.. => Level::EachQuorum,
+            _ => Level::Quorum,
+        });
         let shared = Shared {
             session,
             statements,
@@ -146,7 +156,7 @@ impl CassandraStore {
             limits: Limits::new(options),
             requests: Requests::default(),
             batches: Batches::default(),
-            serial_read: bind::serial_read(options.consistency),
+            consistency,
             growth: Growth::new(options.warn_rows),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -162,6 +172,15 @@ impl CassandraStore {
         self.shared.requests.all()
     }
 
+    /// Changes the consistency that the keyspace is bound to from `from` to the one that this store is opened with.
+    ///
+    /// This is for an operator, while no worker runs, and after a repair of the whole keyspace: until then the
+    /// replicas that are read from now on may lack acknowledged rows. Every replica must be available, for every one
+    /// must know of the change when this returns.
+    pub async fn change_consistency(&self, from: &BoundConsistency) -> Outcome<Changed> {
+        outcome(self.shared.change_consistency(from, &self.shared.consistency).await)
+    }
+
     /// Copies of each row, of which a quorum is more than half: those of the datacenter with LOCAL_QUORUM, else
     /// all of them. As the schema had it when the store was opened.
     pub fn replicas(&self) -> u32 {
@@ -172,6 +191,10 @@ impl CassandraStore {
 impl Store for CassandraStore {
     fn layout(&self) -> Layout {
         self.shared.layout
+    }
+
+    fn consistency(&self) -> BoundConsistency {
+        self.shared.consistency.clone()
     }
 
     async fn binding(&self) -> Outcome<Option<Binding>> {

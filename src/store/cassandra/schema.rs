@@ -191,6 +191,8 @@ struct FoundTable {
 pub(super) struct Right {
     /// Of which a quorum is more than half.
     pub(super) replicas: u32,
+    /// Datacenters that the replication names; 0 if it names none.
+    pub(super) datacenters: usize,
 }
 
 impl Found {
@@ -255,11 +257,19 @@ impl Found {
                 Some(found) => found.difference(&table, &columns, layout)?,
             }
         }
-        Ok(Right { replicas })
+        Ok(Right { replicas, datacenters: found.datacenters() })
     }
 }
 
 impl FoundKeyspace {
+    /// How many datacenters have replicas, as far as the replication names them.
+    fn datacenters(&self) -> usize {
+        if !self.replication.get("class").is_some_and(|class| class.ends_with("NetworkTopologyStrategy")) {
+            return 0;
+        }
+        self.replication.iter().filter(|(key, value)| *key != "class" && *value != "0").count()
+    }
+
     /// How many replicas there are of a row, as far as a quorum goes.
     fn replicas(&self, options: &CassandraOptions) -> Result<u32, Difference> {
         let number = |text: &String| text.parse::<u32>().ok();

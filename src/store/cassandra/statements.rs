@@ -46,7 +46,8 @@ pub(super) struct Statements {
 }
 
 const BINDING: &str = "topic, topic_id, window_size_ms, window_slide_ms, threshold, health, max_mutation_bytes, \
-                       decoder_version, layout, count_block_ms, count_shards, schema_version, origins";
+                       decoder_version, layout, count_block_ms, count_shards, schema_version, consistency, \
+                       datacenter, origins";
 const EVENT: &str = "offset, id, ts, source, client, health";
 const DEAD_LETTER: &str = "offset, reason, timestamp, key, value, key_length, value_length, sha256";
 
@@ -99,7 +100,7 @@ impl Statements {
             select_binding: small(format!("SELECT {BINDING} FROM {keyspace}.pipeline WHERE name = ?")).await?,
             // The only one that is not idempotent: the second time, it says that the first came before.
             insert_binding: prepare(format!(
-                "INSERT INTO {keyspace}.pipeline (name, {BINDING}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+                "INSERT INTO {keyspace}.pipeline (name, {BINDING}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
                  IF NOT EXISTS"
             ))
             .await?,

@@ -27,8 +27,8 @@ use rusqlite::{Connection, Transaction};
 use crate::event::{DeadLetter, Event, Row};
 use crate::sqlite::{self, Connected, Fate, FileError, Gone, Options, SqliteError, diagnose};
 use crate::store::{
-    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
-    registration,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
+    StoreError, WindowKey, registration,
 };
 use schema::Events;
 use write::{Change, Writer};
@@ -148,6 +148,10 @@ impl EmbeddedStore {
 impl Store for EmbeddedStore {
     fn layout(&self) -> Layout {
         self.shared.layout
+    }
+
+    fn consistency(&self) -> BoundConsistency {
+        BoundConsistency::Single
     }
 
     async fn binding(&self) -> Outcome<Option<Binding>> {

@@ -11,7 +11,9 @@ use crate::event::{DeadLetter, Event, Health, Row};
 use crate::sqlite::damaged;
 use crate::store::cell::DeadLetterCells;
 use crate::store::embedded::schema::Events;
-use crate::store::{Alert, Binding, Count, CountLayout, Cursor, Layout, Page, Progress, WindowKey};
+use crate::store::{
+    Alert, Binding, BoundConsistency, Count, CountLayout, Cursor, Layout, Page, Progress, WindowKey,
+};
 use crate::window::WindowSpec;
 
 pub(super) const DEAD_LETTER: &str =
@@ -28,10 +30,19 @@ fn json<T: DeserializeOwned>(columns: &Columns<'_>, column: usize) -> Result<T> 
     serde_json::from_str(text).map_err(|error| damaged(column, Type::Text, error))
 }
 
+/// A consistency, in this column and the next.
+fn consistency(columns: &Columns<'_>, column: usize) -> Result<BoundConsistency> {
+    let (consistency, datacenter) =
+        (columns.get_ref(column)?.as_str()?, columns.get_ref(column + 1)?.as_str()?);
+    BoundConsistency::from_columns(consistency, datacenter)
+        .map_err(|error| damaged(column, Type::Text, error))
+}
+
 pub(super) fn binding(file: &Connection) -> Result<Option<Binding>> {
     let mut query = file.prepare_cached(
         "SELECT topic, topic_id, window_size_ms, window_slide_ms, threshold, health, max_mutation_bytes,
-            decoder_version, layout, count_block_ms, count_shards, schema_version, origins FROM pipeline",
+            decoder_version, layout, count_block_ms, count_shards, schema_version, consistency, datacenter, origins
+            FROM pipeline",
     )?;
     let binding = |columns: &Columns<'_>| {
         Ok(Binding {
@@ -50,7 +61,8 @@ pub(super) fn binding(file: &Connection) -> Result<Option<Binding>> {
                 counts: CountLayout { block_ms: columns.get(9)?, shards: columns.get(10)? },
             },
             schema_version: columns.get(11)?,
-            origins: json(columns, 12)?,
+            consistency: consistency(columns, 12)?,
+            origins: json(columns, 14)?,
         })
     };
     query.query_row([], binding).optional()

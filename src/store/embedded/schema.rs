@@ -160,6 +160,8 @@ const TABLES: &[&str] = &[
             count_block_ms INTEGER NOT NULL,
             count_shards INTEGER NOT NULL,
             schema_version INTEGER NOT NULL,
+            consistency TEXT NOT NULL,
+            datacenter TEXT NOT NULL,
             origins TEXT NOT NULL
         ) STRICT",
 ];

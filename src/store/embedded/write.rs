@@ -223,13 +223,15 @@ fn bind(file: &Connection, binding: &Binding) -> Result<Option<Binding>> {
         decoder_version,
         layout,
         schema_version,
+        consistency,
         origins,
     } = binding;
+    let (consistency, datacenter) = consistency.columns();
     let json = |text: serde_json::Result<String>| {
         text.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
     };
     file.prepare_cached(
-        "INSERT INTO pipeline VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        "INSERT INTO pipeline VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )?
     .execute(params![
         topic,
@@ -244,6 +246,8 @@ fn bind(file: &Connection, binding: &Binding) -> Result<Option<Binding>> {
         layout.counts.block_ms,
         layout.counts.shards,
         schema_version,
+        consistency,
+        datacenter,
         json(serde_json::to_string(origins))?,
     ])?;
     Ok(None)
