@@ -1,4 +1,5 @@
-//! Disks that cannot be written, made in a namespace of their own: full, read-only, without permission.
+//! Disks that cannot be written: full, read-only, without permission. They need namespaces of users and mounts, which
+//! not every Linux gives to every user.
 
 #![cfg(target_os = "linux")]
 
@@ -63,4 +64,35 @@ fn a_read_only_disk_is_called_one() {
     assert!(said.code == 4 && said.stderr.contains("Read-only file system"), "{said}");
     let said = with_disk(&Folder::new(), "mount -o remount,ro disk && TMPDIR=disk $X demo --events 10");
     assert!(said.code == 4 && said.stderr.contains("Read-only file system"), "{said}");
+}
+
+#[test]
+#[ignore = "needs namespaces of users and mounts: cargo test --test cli disks -- --ignored"]
+fn missing_permissions_are_called_so() {
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::bound();
+    folder.fine("generate --events-per-key 1");
+    let set = |mode: u32| {
+        for file in ["log.sqlite", "store.sqlite"] {
+            set_permissions(folder.data().join(file), Permissions::from_mode(mode))
+                .expect("the file is ours");
+        }
+        set_permissions(folder.data(), Permissions::from_mode(mode | 0o111)).expect("the folder is ours");
+    };
+    set(0o444);
+    for command in ["run --until-end", "generate", "show events", "verify"] {
+        // Without privileges over what belongs to the user outside, root included.
+        let program = folder.command(&command.split(' ').collect::<Vec<_>>());
+        let mut unprivileged = Command::new("unshare");
+        unprivileged.arg("--user").arg(program.get_program()).args(program.get_args());
+        let said = Said::from(unprivileged.current_dir(folder.path()).output().expect("unshare runs"));
+        assert_eq!(said.code, 4, "{command}: {said}");
+        assert!(
+            said.stderr.contains("check the permissions of the file and of its folder"),
+            "{command}: {said}"
+        );
+    }
+    set(0o644);
+    folder.fine("--set log.level=off run --until-end");
 }
