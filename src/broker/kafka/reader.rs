@@ -110,6 +110,11 @@ impl Reader {
         mismatch.map(|reason| (connection(failure.text), reason))
     }
 
+    /// Ends the waits of requests, or no longer does so.
+    pub(super) fn cancel(&self, cancelled: bool) {
+        self.client.cancel(cancelled);
+    }
+
     /// True if the listener is to be asked what it speaks.
     pub(super) fn suspects_listener(&self) -> bool {
         let broken = |text: &str| {
