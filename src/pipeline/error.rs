@@ -74,6 +74,18 @@ pub enum PipelineError {
         /// The sum over all partitions.
         sum: i64,
     },
+    /// This worker registered its partition, that was acknowledged, and the registry does not show it.
+    #[error(
+        "partition {partition} was registered, but the registry holds only {registered} partitions: somebody deleted from \
+         the table registry or lowered its value, so sums over partitions cannot be trusted any more. run verify to see \
+         what the tables hold, and start over in a new keyspace"
+    )]
+    NotRegistered {
+        /// The partition.
+        partition: i32,
+        /// What the registry says.
+        registered: i32,
+    },
     /// The store refused a request that the protocol needs.
     #[error("the store refused to {request}")]
     StoreRefused {
@@ -110,7 +122,8 @@ impl PipelineError {
             PipelineError::LogBeginsAfterProgress { .. }
             | PipelineError::OutOfRange { .. }
             | PipelineError::RecordsDiffer { .. }
-            | PipelineError::CountOverflow { .. } => true,
+            | PipelineError::CountOverflow { .. }
+            | PipelineError::NotRegistered { .. } => true,
             PipelineError::StoreRefused { .. }
             | PipelineError::StoreUnavailable { .. }
             | PipelineError::Broker { .. } => false,

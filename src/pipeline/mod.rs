@@ -9,7 +9,8 @@
 //! | cells | value | write timestamp |
 //! |---|---|---|
 //! | `events`, `dead_letters` at `(partition, offset)` | a function of the record | `offset + 1` |
-//! | `window_counts` at `(source, window_end, partition)` | a function of the partition's log up to `through_offset` | `through_offset + 1` |
+//! | `window_counts` at `(partition, window_end, source)` | a function of the partition's log up to `through_offset` | `through_offset + 1` |
+//! | `registry` | one more than the greatest partition that may have counts | the number |
 //! | `alerts` at `(source, ts)` | the sum over partitions, which only grows | `event_count` |
 //! | `progress` at `partition` | everything below is durable in every table | `next_offset + 1` |
 //!
@@ -17,9 +18,11 @@
 //!
 //! 1. Fold, strictly in the order of the log and one batch at a time: take each touched window's own count
 //!    (memory, else the store) and count what lies past its `through_offset`.
-//! 2. Write every touched count, also an unchanged one, and wait until that is acknowledged.
-//! 3. Only then read all partitions' counts of every touched window, sum, and write the alert where the sum
-//!    reaches the threshold.
+//! 2. Write every touched count, also an unchanged one, and wait until that is acknowledged. Before its first count,
+//!    an assignment registers its partition and waits for that, too.
+//! 3. Only then read the registry, then the other registered partitions' counts of every touched window, sum, and
+//!    write the alert where the sum reaches the threshold. Of several writers of one window, the one whose count is
+//!    acknowledged last reads the registry after all of them have registered, so it sees all their counts.
 //! 4. Beside 2 and 3, write events and dead letters.
 //! 5. When this batch and all earlier ones are acknowledged, `progress` moves behind it.
 //!
