@@ -130,6 +130,10 @@ impl KafkaBroker {
                 }
                 Err(_) => {
                     if let Some((error, reason)) = watched.never_answers() {
+                        // So that no thread goes on waiting, for which a runtime would wait when it is dropped.
+                        watched.cancel(true);
+                        let _ = tokio::time::timeout(WATCH * 5, &mut response).await;
+                        watched.cancel(false);
                         return Err(error.refused(what(), reason));
                     }
                     if watched.suspects_listener() && probe_at <= Instant::now() {

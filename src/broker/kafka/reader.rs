@@ -42,6 +42,7 @@ pub(super) struct Reader {
     established: AtomicBool,
     servers: String,
     encrypted: bool,
+    logs_in: bool,
     /// What the listener speaks, once it was asked.
     listener: OnceLock<Listener>,
     wait: Duration,
@@ -73,6 +74,7 @@ impl Reader {
             established: AtomicBool::new(false),
             servers: options.bootstrap_servers.clone(),
             encrypted: options.security.tls.is_some(),
+            logs_in: options.security.sasl.is_some(),
             listener: OnceLock::new(),
             wait: options.request_timeout,
             places: Mutex::default(),
@@ -102,12 +104,17 @@ impl Reader {
                 Some("the listener does not speak TLS, and this client does")
             }
             // librdkafka tries again and again, and would have said if it ended in another way.
-            _ if failure.text.contains("might require SASL") && failure.at.elapsed() >= HANGS_UP => {
+            _ if !self.logs_in && hangs_up(&failure.text) && failure.at.elapsed() >= HANGS_UP => {
                 Some("the listener requires a login (SASL), and this client has none")
             }
             _ => None,
         };
         mismatch.map(|reason| (connection(failure.text), reason))
+    }
+
+    /// Ends the waits of requests, or no longer does so.
+    pub(super) fn cancel(&self, cancelled: bool) {
+        self.client.cancel(cancelled);
     }
 
     /// True if the listener is to be asked what it speaks.
@@ -335,6 +342,11 @@ const CREDENTIALS: &str = "the login or the certificate is not accepted";
 
 /// A listener that has hung up on every request for so long does so on purpose.
 const HANGS_UP: Duration = Duration::from_millis(1_500);
+
+/// True if the server answered the request that comes before any login, and closed the connection at the next.
+fn hangs_up(text: &str) -> bool {
+    text.contains("might require SASL") || (text.contains("Disconnected") && text.contains("in state UP"))
+}
 
 /// True if the error will not pass by itself.
 fn is_final(error: &KafkaError) -> bool {

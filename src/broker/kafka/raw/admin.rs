@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::c_int;
 use std::ptr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka_sys as sys;
 
@@ -40,6 +40,9 @@ pub(in crate::broker::kafka) struct Setting {
 /// The end of the log, as a request for offsets names it (`RD_KAFKA_OFFSET_SPEC_LATEST`).
 const LATEST: i64 = -1;
 
+/// How often a request that waits looks whether it was cancelled.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// An answer, destroyed when it was read.
 struct Answer(*mut sys::rd_kafka_event_t);
 
@@ -68,8 +71,15 @@ impl Client {
             sys::rd_kafka_AdminOptions_set_request_timeout(options, millis(wait), start, length);
             send(options, queue);
             sys::rd_kafka_AdminOptions_destroy(options);
-            // The request has a time limit of its own; the second is for librdkafka to tell of it.
-            let event = sys::rd_kafka_queue_poll(queue, millis(wait + Duration::from_secs(1)));
+            // The request has a time limit of its own; the second is for librdkafka to report it.
+            let until = Instant::now() + wait + Duration::from_secs(1);
+            let event = loop {
+                let left = until.saturating_duration_since(Instant::now());
+                let event = sys::rd_kafka_queue_poll(queue, millis(left.min(LOOK)));
+                if !event.is_null() || left.is_zero() || self.is_cancelled() {
+                    break event;
+                }
+            };
             sys::rd_kafka_queue_destroy(queue);
             if event.is_null() {
                 let timed_out = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__TIMED_OUT;

@@ -150,6 +150,8 @@ pub(super) struct Client {
     /// librdkafka holds a pointer to what it points to. `Box::into_raw` made it, and `drop` takes it back: as a `Box`
     /// it would claim to be the only pointer whenever the client is moved.
     lines: NonNull<Lines>,
+    /// Requests that wait in [`admin`] end now, as if they had timed out.
+    cancelled: AtomicBool,
 }
 
 /// A failed connection. librdkafka does not repeat, for half a minute, what it has said of a broker before.
@@ -248,7 +250,7 @@ impl Client {
             match NonNull::new(sys::rd_kafka_new(kind, conf.0, words.as_mut_ptr(), words.len())) {
                 Some(client) => {
                     std::mem::forget(conf);
-                    Ok(Self { client, lines })
+                    Ok(Self { client, lines, cancelled: AtomicBool::new(false) })
                 }
                 None => {
                     drop(Box::from_raw(lines.as_ptr()));
@@ -265,6 +267,15 @@ impl Client {
 
     fn ptr(&self) -> *mut sys::rd_kafka_t {
         self.client.as_ptr()
+    }
+
+    /// Ends the waits of requests that describe something, or no longer does so.
+    pub(super) fn cancel(&self, cancelled: bool) {
+        self.cancelled.store(cancelled, Ordering::Relaxed);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
     }
 
     /// Why a connection failed last, since that was forgotten.
