@@ -62,6 +62,21 @@ struct Plan {
     /// How many rows each write of rows had, and how many counts each of counts.
     rows: Vec<usize>,
     counts: Vec<usize>,
+    /// Requests about counts, in the order in which they were acknowledged.
+    acknowledged: Vec<Call>,
+}
+
+/// A request about counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// A partition was registered.
+    Register(i32),
+    /// The registry was read.
+    Registered,
+    /// Counts of a partition were read.
+    Counts(i32),
+    /// Counts of a partition were written.
+    WriteCounts(i32),
 }
 
 /// One worker's way to the store.
@@ -70,12 +85,14 @@ pub struct FaultyStore {
     store: MemoryStore,
     plan: Arc<Mutex<Plan>>,
     crash: Arc<Notify>,
+    /// What the registry shows, if not what it holds.
+    registry: Option<i32>,
 }
 
 impl FaultyStore {
     pub fn new(store: MemoryStore, faults: BTreeMap<u64, Fault>, delays: Vec<(u64, u64)>) -> Self {
         let plan = Plan { faults, delays, ..Plan::default() };
-        Self { store, plan: Arc::new(Mutex::new(plan)), crash: Arc::default() }
+        Self { store, plan: Arc::new(Mutex::new(plan)), crash: Arc::default(), registry: None }
     }
 
     /// From now on, this happens to every reading of all partitions' progress.
@@ -86,6 +103,11 @@ impl FaultyStore {
     /// The same store and plan for another worker, which crashes by itself.
     pub fn for_another_worker(&self) -> Self {
         Self { crash: Arc::default(), ..self.clone() }
+    }
+
+    /// The same store, whose registry somebody has lowered.
+    pub fn with_registry_at(self, partitions: i32) -> Self {
+        Self { registry: Some(partitions), ..self }
     }
 
     /// Ready when this worker is to die.
@@ -102,6 +124,18 @@ impl FaultyStore {
     pub fn writes(&self) -> (Vec<usize>, Vec<usize>) {
         let plan = self.plan.lock().unwrap();
         (plan.rows.clone(), plan.counts.clone())
+    }
+
+    /// The requests about counts that were acknowledged so far.
+    pub fn acknowledged(&self) -> Vec<Call> {
+        self.plan.lock().unwrap().acknowledged.clone()
+    }
+
+    fn note<T>(&self, call: Call, outcome: Outcome<T>) -> Outcome<T> {
+        if matches!(outcome, Outcome::Acknowledged(_)) {
+            self.plan.lock().unwrap().acknowledged.push(call);
+        }
+        outcome
     }
 
     /// The faults that came up so far.
@@ -225,20 +259,24 @@ impl Store for FaultyStore {
     }
 
     async fn register(&self, partition: i32) -> Outcome<()> {
-        self.read(move |store| async move { store.register(partition).await }).await
+        let outcome = self.read(move |store| async move { store.register(partition).await }).await;
+        self.note(Call::Register(partition), outcome)
     }
 
     async fn registered(&self) -> Outcome<i32> {
-        self.read(|store| async move { store.registered().await }).await
+        let outcome = self.read(|store| async move { store.registered().await }).await;
+        let outcome = outcome.map(|registered| self.registry.unwrap_or(registered));
+        self.note(Call::Registered, outcome)
     }
 
     async fn counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
         let windows = windows.to_vec();
-        self.read(move |store| {
+        let outcome = self.read(move |store| {
             let windows = windows.clone();
             async move { store.counts(partition, &windows).await }
-        })
-        .await
+        });
+        let outcome = outcome.await;
+        self.note(Call::Counts(partition), outcome)
     }
 
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
@@ -250,7 +288,8 @@ impl Store for FaultyStore {
                 async move { store.write_counts(partition, &counts).await }
             }
         };
-        self.operate(write(counts), write(&counts[..counts.len() / 2])).await
+        let outcome = self.operate(write(counts), write(&counts[..counts.len() / 2])).await;
+        self.note(Call::WriteCounts(partition), outcome)
     }
 
     async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {

@@ -19,7 +19,7 @@ use scylla::statement::prepared::PreparedStatement;
 use scylla::value::{CqlValue, Row as Columns};
 
 use super::outcomes::Fate;
-use super::{Failed, Shared};
+use super::{Failed, RequestKind, Shared};
 use crate::event::Health;
 use crate::store::{Binding, Bound, BoundConsistency, CountLayout, Layout};
 use crate::window::{HealthSet, WindowSpec};
@@ -223,7 +223,7 @@ impl Shared {
         statement: &PreparedStatement,
         values: impl SerializeRow,
     ) -> Result<bool, Failed> {
-        let result = self.execute(&what, statement, values, 0).await?;
+        let result = self.execute(RequestKind::Other, &what, statement, values).await?;
         // [applied], and if it was not, the row that is there: columns that differ from answer to answer.
         let unread = |error: String| Failed::unknown(format!("{}: {error}", what()));
         let rows = result.into_rows_result().map_err(|error| unread(error.to_string()))?;

@@ -12,7 +12,7 @@ use scylla::value::CqlTimestamp;
 use super::read::side_by_side;
 use super::statements::REGISTRY;
 use super::write::{STATEMENT_BYTES, Written, copies, requests};
-use super::{Failed, Shared};
+use super::{Failed, RequestKind, Shared};
 use crate::store::layout::CountPlace;
 use crate::store::{Count, WindowKey, registration};
 
@@ -87,7 +87,19 @@ impl Shared {
         let what = || format!("register partition {partition} in {}", self.of("registry"));
         let partitions = registration(partition);
         let values = (REGISTRY, partitions, i64::from(partitions));
-        self.execute(what, &self.statements.insert_registry, values, 0).await.map(drop)
+        self.execute(RequestKind::WriteRegistry, what, &self.statements.insert_registry, values)
+            .await
+            .map(drop)
+    }
+
+    pub(super) async fn registered(&self) -> Result<i32, Failed> {
+        let what = || format!("read the registered partitions from {}", self.of("registry"));
+        let statement = &self.statements.select_registry;
+        let result = self.execute(RequestKind::ReadRegistry, what, statement, (REGISTRY,)).await?;
+        let result = result.into_rows_result();
+        let result = result.map_err(|error| Failed::unknown(format!("{}: {error}", what())))?;
+        let row = result.maybe_first_row::<(i32,)>().map_err(|error| self.damaged(what, error))?;
+        Ok(row.map_or(0, |(partitions,)| partitions))
     }
 
     pub(super) async fn counts(
@@ -125,7 +137,8 @@ impl Shared {
         let keys: Vec<(CqlTimestamp, &str)> =
             wanted.iter().map(|(_, window, _)| (CqlTimestamp(window.end), &*window.source)).collect();
         let values = (partition, block, shard, keys);
-        let result = self.execute(what, &self.statements.select_counts, values, 0).await?;
+        let result =
+            self.execute(RequestKind::ReadCounts, what, &self.statements.select_counts, values).await?;
         let result = result.into_rows_result();
         let result = result.map_err(|error| Failed::unknown(format!("{}: {error}", what())))?;
         let rows = result.rows::<Columns<'_>>().map_err(|error| self.damaged(what, error))?;
@@ -180,6 +193,7 @@ impl Shared {
         };
         let _admitted = self.limits.admit(bytes).await;
         let batch = copies(&self.statements.insert_count, rows.len());
+        self.requests.add(RequestKind::WriteCounts);
         let result = self.session.batch(&batch, &rows[..]).await;
         result.map(drop).map_err(|error| self.failed(what, &error))
     }

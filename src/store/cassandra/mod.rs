@@ -46,6 +46,7 @@ mod limits;
 mod options;
 mod outcomes;
 mod read;
+mod requests;
 mod schema;
 mod statements;
 #[cfg(feature = "tls")]
@@ -62,6 +63,7 @@ use scylla::frame::types::Consistency as Level;
 pub use bind::Changed;
 pub use connect::ConnectError;
 pub use options::{CassandraOptions, Compression, Consistency, Credentials, Tls};
+pub use requests::RequestKind;
 pub use schema::{Difference, apply_schema, check_schema};
 
 use crate::event::{DeadLetter, Event, Row};
@@ -71,6 +73,7 @@ use crate::store::{
 };
 use limits::Limits;
 use outcomes::Fate;
+use requests::Requests;
 use schema::Right;
 use statements::Statements;
 use write::{Batches, Growth};
@@ -89,6 +92,7 @@ struct Shared {
     replicas: u32,
     request_bytes: usize,
     limits: Limits,
+    requests: Requests,
     batches: Batches,
     consistency: BoundConsistency,
     growth: Growth,
@@ -150,6 +154,7 @@ impl CassandraStore {
             replicas,
             request_bytes: options.request_bytes,
             limits: Limits::new(options),
+            requests: Requests::default(),
             batches: Batches::default(),
             consistency,
             growth: Growth::new(options.warn_rows),
@@ -169,6 +174,11 @@ impl CassandraStore {
     /// must know of the change when this returns.
     pub async fn change_consistency(&self, from: &BoundConsistency) -> Outcome<Changed> {
         outcome(self.shared.change_consistency(from, &self.shared.consistency).await)
+    }
+
+    /// Requests sent so far by all clones of this store, by kind.
+    pub fn requests(&self) -> impl Iterator<Item = (RequestKind, u64)> + '_ {
+        self.shared.requests.all()
     }
 
     /// Copies of each row, of which a quorum is more than half: those of the datacenter with LOCAL_QUORUM, else

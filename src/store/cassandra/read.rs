@@ -13,8 +13,8 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlTimestamp;
 
-use super::statements::{DERIVED, REGISTRY};
-use super::{Failed, Fate, Shared, outcomes};
+use super::statements::DERIVED;
+use super::{Failed, Fate, RequestKind, Shared, outcomes};
 use crate::error::Cause;
 use crate::event::{DeadLetter, Event, Health, Row};
 use crate::store::cell::DeadLetterCells;
@@ -78,12 +78,13 @@ impl Shared {
     /// One request with an answer that is not paged.
     pub(super) async fn execute(
         &self,
+        kind: RequestKind,
         what: impl Fn() -> String,
         statement: &PreparedStatement,
         values: impl SerializeRow,
-        bytes: usize,
     ) -> Result<QueryResult, Failed> {
-        let _admitted = self.limits.admit(bytes).await;
+        let _admitted = self.limits.admit(0).await;
+        self.requests.add(kind);
         let result = self.session.execute_unpaged(statement, values).await;
         result.map_err(|error| self.failed(what, &error))
     }
@@ -98,6 +99,7 @@ impl Shared {
         into: &mut Vec<R>,
     ) -> Result<Option<PagingState>, Failed> {
         let _admitted = self.limits.admit(0).await;
+        self.requests.add(RequestKind::Other);
         let result = self.session.execute_single_page(statement, values, from).await;
         let (result, next) = result.map_err(|error| self.failed(&what, &error))?;
         let rows = result.into_rows_result();
@@ -134,7 +136,7 @@ impl Shared {
     pub(super) async fn holds_rows(&self) -> Result<bool, Failed> {
         for (statement, table) in self.statements.select_any.iter().zip(DERIVED) {
             let what = || format!("look for rows in {}", self.of(table));
-            let result = self.execute(what, statement, (), 0).await?;
+            let result = self.execute(RequestKind::Other, what, statement, ()).await?;
             let rows = result.into_rows_result();
             let rows = rows.map_err(|error| Failed::unknown(format!("{}: {error}", what())))?;
             if rows.rows_num() > 0 {
@@ -157,12 +159,6 @@ impl Shared {
         let statement = &self.statements.select_progress;
         let rows: Vec<(i32, i64, i64)> = self.select(what, statement, (partition,), 1).await?;
         Ok(rows.first().map(|&(_, origin, next_offset)| Progress { origin, next_offset }))
-    }
-
-    pub(super) async fn registered(&self) -> Result<i32, Failed> {
-        let what = || format!("read the registered partitions from {}", self.of("registry"));
-        let rows: Vec<(i32,)> = self.select(what, &self.statements.select_registry, (REGISTRY,), 1).await?;
-        Ok(rows.first().map_or(0, |(partitions,)| *partitions))
     }
 
     pub(super) async fn rows_below(

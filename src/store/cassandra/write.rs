@@ -12,7 +12,7 @@ use scylla::value::{CqlTimestamp, MaybeUnset};
 use tracing::warn;
 
 use super::read::side_by_side;
-use super::{Failed, Shared};
+use super::{Failed, RequestKind, Shared};
 use crate::event::{Body, DeadLetter, Event, Row};
 use crate::store::{Alert, Progress, row_timestamp};
 
@@ -250,6 +250,7 @@ impl Shared {
         let batch = batch_of(statements.map(|statement| statement.clone().into()).into());
         let values = ((partition, next_offset, progress.write_timestamp()), (partition, origin, 1i64));
         let _admitted = self.limits.admit(0).await;
+        self.requests.add(RequestKind::WriteProgress);
         self.session.batch(&batch, values).await.map_err(|error| self.failed(what, &error))?;
         let rows = next_offset.saturating_sub(origin);
         if self.layout.events.bucket(0).is_none() && self.growth.passes(partition, rows) {
@@ -280,6 +281,7 @@ impl Shared {
         };
         let _admitted = self.limits.admit(bytes).await;
         let batch = copies(&self.statements.insert_alert, alerts.len());
+        self.requests.add(RequestKind::WriteAlerts);
         let result = self.session.batch(&batch, &alerts[..]).await;
         result.map(drop).map_err(|error| self.failed(what, &error))
     }
@@ -325,6 +327,7 @@ impl Shared {
         };
         let _admitted = self.limits.admit(bytes).await;
         let batch = self.batches.take(&self.statements.insert_event, rows.len());
+        self.requests.add(RequestKind::WriteEvents);
         let result = self.session.batch(&batch, &rows[..]).await;
         self.batches.give(batch);
         result.map(drop).map_err(|error| self.failed(what, &error))
@@ -338,6 +341,7 @@ impl Shared {
         };
         let _admitted = self.limits.admit(bytes).await;
         let batch = copies(&self.statements.insert_dead_letter, rows.len());
+        self.requests.add(RequestKind::WriteDeadLetters);
         let result = self.session.batch(&batch, &rows[..]).await;
         result.map(drop).map_err(|error| self.failed(what, &error))
     }
