@@ -86,6 +86,12 @@ pub(super) enum Failure {
     #[cfg(feature = "cassandra")]
     #[error(transparent)]
     Cassandra(#[from] ConnectError),
+    /// A service does not promise what the guarantee requires.
+    #[error("{refused} requirement(s) of the guarantee are not met, see the list: nothing was bound")]
+    Guarantee {
+        /// How many.
+        refused: usize,
+    },
     /// The worker failed.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
@@ -165,6 +171,7 @@ impl Failure {
                 error if error.is_refusal() => Code::Refused,
                 _ => Code::Unavailable,
             },
+            Failure::Guarantee { .. } => Code::Refused,
             Failure::Binding(error) => of_binding(error),
             Failure::Broker(error) => of_broker(error),
             Failure::File(error) => of_file(error),

@@ -42,6 +42,7 @@ mod bind;
 mod connect;
 mod counts;
 mod ddl;
+mod guarantee;
 mod limits;
 mod options;
 mod outcomes;
@@ -67,6 +68,7 @@ pub use requests::RequestKind;
 pub use schema::{Difference, apply_schema, check_schema};
 
 use crate::event::{DeadLetter, Event, Row};
+use crate::guarantee::Finding;
 use crate::store::{
     Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
     StoreError, WindowKey,
@@ -90,6 +92,8 @@ struct Shared {
     keyspace: String,
     layout: Layout,
     replicas: u32,
+    /// As the schema had it when the store was opened.
+    replication: BTreeMap<String, String>,
     request_bytes: usize,
     limits: Limits,
     requests: Requests,
@@ -139,7 +143,7 @@ impl CassandraStore {
     pub async fn connect(options: &CassandraOptions, layout: Layout) -> Result<Self, ConnectError> {
         let consistency = connect::consistency(options)?;
         let session = connect::session(options).await?;
-        let Right { replicas, datacenters } = schema::check(&session, options, layout).await?;
+        let Right { replicas, datacenters, replication } = schema::check(&session, options, layout).await?;
         let mut statements = connect::prepare(&session, options, layout).await?;
         // See `bind.rs`.
         statements.insert_binding.set_consistency(match datacenters {
@@ -152,6 +156,7 @@ impl CassandraStore {
             keyspace: options.keyspace.to_string(),
             layout,
             replicas,
+            replication,
             request_bytes: options.request_bytes,
             limits: Limits::new(options),
             requests: Requests::default(),
@@ -195,6 +200,10 @@ impl Store for CassandraStore {
 
     fn consistency(&self) -> BoundConsistency {
         self.shared.consistency.clone()
+    }
+
+    async fn guarantees(&self) -> Outcome<Vec<Finding>> {
+        outcome(self.shared.guarantees().await)
     }
 
     async fn binding(&self) -> Outcome<Option<Binding>> {
