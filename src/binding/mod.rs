@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use crate::broker::{Broker, BrokerError, Topic};
-use crate::event::DECODER_VERSION;
+use crate::decode::DECODER_VERSION;
 use crate::store::{Outcome, Progress, Store, StoreError};
 use crate::window::{WindowError, WindowSpec};
 pub use row::{Binding, Bound, BoundConsistency, ConsistencyError, SCHEMA_VERSION};

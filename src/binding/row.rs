@@ -97,7 +97,7 @@ pub struct Binding {
     pub window: WindowSpec,
     /// A record larger than this, key and value together, is a dead letter without its bytes.
     pub max_mutation_bytes: i64,
-    /// See [`crate::event::DECODER_VERSION`].
+    /// See [`crate::decode::DECODER_VERSION`].
     pub decoder_version: i32,
     /// How the tables that grow are keyed.
     pub layout: Layout,

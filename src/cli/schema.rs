@@ -10,10 +10,10 @@ use super::output::Output;
 use super::services::{self, with_broker, with_store};
 use crate::broker::Broker;
 use crate::config::{BrokerKind, Settings};
-use crate::embedded::FileError;
 use crate::error::chain;
 use crate::guarantee::Finding;
 use crate::schema;
+use crate::sqlite::FileError;
 use crate::store::Store;
 #[cfg(feature = "cassandra")]
 use crate::store::cassandra::ConnectError;

@@ -54,7 +54,7 @@ use std::path::PathBuf;
 
 use crate::binding::{self, BindingError};
 use crate::broker::{Broker, Topic};
-use crate::event::DECODER_VERSION;
+use crate::decode::DECODER_VERSION;
 use crate::store::{Binding, SCHEMA_VERSION, Store};
 
 pub use difference::{AlteredField, Difference, Foreignness, Table};

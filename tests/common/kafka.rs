@@ -1,4 +1,4 @@
-//! Topics of their own for tests on a real Kafka, which `docker/local/cluster` starts.
+//! Separate topics for tests on a real Kafka cluster, which `docker/local/cluster` starts.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,8 +15,7 @@ pub(crate) fn options() -> KafkaOptions {
     KafkaOptions::new(brokers.join(","))
 }
 
-/// A broker on which this test's topics and groups have names of their own. Only the real cluster shares them
-/// between tests.
+/// A broker on which this test's topics and groups have unique names: the real cluster is shared by all tests.
 #[derive(Clone, Debug)]
 pub(crate) struct Own {
     pub(crate) kafka: KafkaBroker,

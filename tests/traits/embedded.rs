@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 
 use exactlyonce::broker::embedded::EmbeddedBroker;
-use exactlyonce::embedded::{Options, Synchronous};
+use exactlyonce::sqlite::{Options, Synchronous};
 use exactlyonce::store::Layout;
 use exactlyonce::store::embedded::EmbeddedStore;
 

@@ -196,9 +196,8 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// An exception of Cassandra's own, from `java.lang`, that is no error of the protocol: an accident there, which
-    /// clients are told as it is.
-    pub(crate) fn accident(exception: &str) -> Self {
+    /// An unhandled exception of Cassandra's own, from `java.lang`, which its clients see as an error of the server.
+    pub(crate) fn internal_error(exception: &str) -> Self {
         Self::Server(format!("java.lang.{exception}"))
     }
 }

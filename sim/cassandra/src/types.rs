@@ -72,6 +72,40 @@ impl DataType {
             )
     }
 
+    /// Whether cells that were written as another type are values of this one, as long ones as it has
+    /// (`AbstractType.isSerializationCompatibleWith`).
+    pub fn reads_cells_of(&self, other: &DataType) -> bool {
+        match (self, other) {
+            (Self::List(element), Self::List(before)) => {
+                element.takes(before) && element.reads_cells_of(before)
+            }
+            (Self::Set(element), Self::Set(before)) => element.is_ordered_as(before),
+            (Self::Map(key, value), Self::Map(key_before, value_before)) => {
+                key.is_ordered_as(key_before)
+                    && value.takes(value_before)
+                    && value.reads_cells_of(value_before)
+            }
+            _ => self.takes(other) && self.fixed_length() == other.fixed_length(),
+        }
+    }
+
+    /// Whether values of another type are values of this one, in the same order (`AbstractType.isCompatibleWith`).
+    fn is_ordered_as(&self, other: &DataType) -> bool {
+        self == other
+            || matches!((self, other), (Self::Text, Self::Ascii) | (Self::Blob, Self::Ascii | Self::Text))
+    }
+
+    /// The bytes that each value has, where Cassandra counts on it (`AbstractType.valueLengthIfFixed`).
+    fn fixed_length(&self) -> Option<usize> {
+        match self {
+            Self::Boolean => Some(1),
+            Self::Float | Self::Int => Some(4),
+            Self::BigInt | Self::Double | Self::Timestamp => Some(8),
+            Self::TimeUuid | Self::Uuid => Some(16),
+            _ => None,
+        }
+    }
+
     /// The order of two serialized values of this type, as Cassandra's `AbstractType.compare`. Empty values come
     /// first. Bytes that are no value of the type are compared as bytes.
     pub fn compare(&self, left: &[u8], right: &[u8]) -> Ordering {

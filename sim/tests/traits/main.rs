@@ -1,4 +1,4 @@
-//! What every store must do, on production's store over simulated Cassandra: the cases of `tests/traits`.
+//! The contract of every store, tested with the production store on simulated Cassandra: the cases of `tests/traits`.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -55,7 +55,7 @@ fn on_a_cluster(case: &str, layout: Layout, body: impl AsyncFnOnce(CassandraStor
         let notes: Notes = Arc::new(|_: fmt::Arguments<'_>| {});
         let cluster = SimulatedCassandra::start(3, seed, notes.clone(), |_| {});
         cluster.cluster.settled().await;
-        // Until all listen.
+        // Until all nodes listen.
         sleep(Duration::from_millis(100)).await;
         let nodes = cluster.addresses().iter().map(ToString::to_string).collect();
         let keyspace = Keyspace::try_from("traits".to_owned()).expect("a valid name");

@@ -172,6 +172,11 @@ impl CassandraStore {
         &self.shared.keyspace
     }
 
+    /// Requests sent so far by all clones of this store, by kind.
+    pub fn requests(&self) -> impl Iterator<Item = (RequestKind, u64)> + '_ {
+        self.shared.requests.all()
+    }
+
     /// Changes the consistency that the keyspace is bound to from `from` to the one that this store is opened with.
     ///
     /// This is for an operator, while no worker runs, and after a repair of the whole keyspace: until then the
@@ -179,11 +184,6 @@ impl CassandraStore {
     /// must know of the change when this returns.
     pub async fn change_consistency(&self, from: &BoundConsistency) -> Outcome<Changed> {
         outcome(self.shared.change_consistency(from, &self.shared.consistency).await)
-    }
-
-    /// Requests sent so far by all clones of this store, by kind.
-    pub fn requests(&self) -> impl Iterator<Item = (RequestKind, u64)> + '_ {
-        self.shared.requests.all()
     }
 
     /// Copies of each row, of which a quorum is more than half: those of the datacenter with LOCAL_QUORUM, else

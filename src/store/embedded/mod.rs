@@ -2,7 +2,7 @@
 //!
 //! Guarantees, beyond the contract of [`crate::store`]:
 //! - a call is atomic: its rows are written in one transaction, shared with other calls that wait at the same
-//!   time, and acknowledged when that is durable as [`Synchronous`](crate::embedded::Synchronous) says;
+//!   time, and acknowledged when that is durable as [`Synchronous`](crate::sqlite::Synchronous) says;
 //! - a refused call changed nothing, and never takes others with it;
 //! - several processes may have the file open. Writers take turns; readers wait for nobody.
 //!
@@ -24,8 +24,8 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction};
 
-use crate::embedded::{self, Connected, Fate, FileError, Gone, Options, diagnose};
 use crate::event::{DeadLetter, Event, Row};
+use crate::sqlite::{self, Connected, Fate, FileError, Gone, Options, SqliteError, diagnose};
 use crate::store::{
     Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
     StoreError, WindowKey, registration,
@@ -65,10 +65,10 @@ impl Asked {
         Self { what, partition: Some(partition) }
     }
 
-    fn failed<T>(self, path: &Path, error: &rusqlite::Error) -> Outcome<T> {
-        let (fate, meaning) = diagnose(error);
-        // Its words only: rusqlite's errors say them again as their source.
-        let error = StoreError::new(format!("{self} in {}: {meaning}", path.display()), error.to_string());
+    fn failed<T>(self, path: &Path, error: SqliteError) -> Outcome<T> {
+        let (fate, meaning) = diagnose(error.get(), path);
+        let what = format!("{self} in {}: {meaning}", path.display());
+        let error = StoreError::new(what, error);
         match fate {
             Fate::Refused => Outcome::Refused(error),
             Fate::Unknown => Outcome::Unknown(error),
@@ -104,7 +104,7 @@ impl EmbeddedStore {
         options: &Options,
         layout: Layout,
     ) -> Result<(), FileError> {
-        embedded::create(folder.as_ref(), &schema::format(layout.events), options)
+        sqlite::create(folder.as_ref(), &schema::format(layout.events), options)
     }
 
     /// Opens the store of a folder.
@@ -119,7 +119,7 @@ impl EmbeddedStore {
         // Reads have a connection of their own, so that they do not wait for big writes.
         let format = schema::format(layout.events);
         let [writer, reader] =
-            [embedded::open(folder, &format, options)?, embedded::open(folder, &format, options)?];
+            [sqlite::open(folder, &format, options)?, sqlite::open(folder, &format, options)?];
         let events = Arc::new(Events::new(layout.events));
         let writer = Writer::start(writer, path.clone(), events.clone()).map_err(threadless)?;
         let reader = Connected::with("store reader", reader).map_err(threadless)?;
@@ -135,7 +135,7 @@ impl EmbeddedStore {
         let read = |connection: &mut Connection| query(&connection.transaction()?);
         match self.shared.reader.call(read).await {
             Ok(Ok(answer)) => Outcome::Acknowledged(answer),
-            Ok(Err(error)) => asked.failed(&self.shared.path, &error),
+            Ok(Err(error)) => asked.failed(&self.shared.path, SqliteError::new(error)),
             Err(gone) => asked.gone(&self.shared.path, gone),
         }
     }

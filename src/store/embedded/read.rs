@@ -7,8 +7,8 @@ use rusqlite::types::{FromSql, FromSqlResult, Type, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Row as Columns, params};
 use serde::de::DeserializeOwned;
 
-use crate::embedded::damaged;
 use crate::event::{DeadLetter, Event, Health, Row};
+use crate::sqlite::damaged;
 use crate::store::cell::DeadLetterCells;
 use crate::store::embedded::schema::Events;
 use crate::store::{

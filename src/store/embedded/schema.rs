@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use crate::embedded::{Format, Shape};
+use crate::sqlite::{Format, Shape};
 use crate::store::EventLayout;
 
 /// Name of the file.

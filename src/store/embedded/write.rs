@@ -9,8 +9,8 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::embedded::{Fate, Gone, Thread, diagnose};
 use crate::event::{Health, Row};
+use crate::sqlite::{Fate, Gone, SqliteError, Thread, diagnose};
 use crate::store::cell::{Cells, DeadLetterCells, Tie};
 use crate::store::embedded::schema::Events;
 use crate::store::embedded::{Asked, read};
@@ -171,14 +171,15 @@ impl Work {
                 }
             }
             // Which request was it? Each has its own outcome when it is alone.
-            Err(error) if group.len() > 1 && diagnose(&error).0 == Fate::Refused => {
+            Err(error) if group.len() > 1 && diagnose(&error, &self.path).0 == Fate::Refused => {
                 for request in group {
                     self.serve(vec![request]);
                 }
             }
             Err(error) => {
+                let error = SqliteError::new(error);
                 for Request { asked, reply, .. } in group {
-                    let _ = reply.send(asked.failed(&self.path, &error));
+                    let _ = reply.send(asked.failed(&self.path, error.clone()));
                 }
             }
         }
@@ -429,8 +430,8 @@ mod tests {
     use tempfile::{TempDir, tempdir};
 
     use super::*;
-    use crate::embedded::{self, Options};
     use crate::event::{Body, DeadLetter, Reason};
+    use crate::sqlite::{self, Options};
     use crate::store::EventLayout;
     use crate::store::embedded::schema::format;
 
@@ -439,8 +440,8 @@ mod tests {
     fn work() -> (TempDir, Work) {
         let folder = tempdir().unwrap();
         let format = format(EventLayout::Original);
-        embedded::create(folder.path(), &format, &Options::default()).unwrap();
-        let connection = embedded::open(folder.path(), &format, &Options::default()).unwrap();
+        sqlite::create(folder.path(), &format, &Options::default()).unwrap();
+        let connection = sqlite::open(folder.path(), &format, &Options::default()).unwrap();
         let path = folder.path().join(format.name);
         (folder, Work { connection, path, events: Events::new(EventLayout::Original).into() })
     }

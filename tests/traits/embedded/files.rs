@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use exactlyonce::broker::embedded::EmbeddedBroker;
 use exactlyonce::broker::{Broker, Producer};
-use exactlyonce::embedded::{FileError, Options, Synchronous};
 use exactlyonce::event::Row;
+use exactlyonce::sqlite::{FileError, Options, Synchronous};
 use exactlyonce::store::embedded::EmbeddedStore;
 use exactlyonce::store::{Alert, Bound, Count, Layout, Outcome, Progress, Store, WindowKey};
 use rusqlite::Connection;

@@ -65,6 +65,15 @@ async fn carry(mut parcels: mpsc::UnboundedReceiver<(Instant, Message)>, cluster
     let mut under_way: BTreeMap<(Instant, u64), Message> = BTreeMap::new();
     let mut sent = 0u64;
     loop {
+        // What is due goes out without a timer: tokio's wait for the next whole millisecond.
+        let now = Instant::now();
+        while let Some(first) = under_way.first_entry() {
+            if first.key().0 > now {
+                break;
+            }
+            let Some(cluster) = cluster.upgrade() else { return };
+            cluster.deliver(first.remove());
+        }
         let next = under_way.first_key_value().map(|((at, _), _)| *at);
         tokio::select! {
             biased;
@@ -73,16 +82,7 @@ async fn carry(mut parcels: mpsc::UnboundedReceiver<(Instant, Message)>, cluster
                 sent += 1;
                 under_way.insert((at, sent), message);
             }
-            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
-                let Some(cluster) = cluster.upgrade() else { return };
-                let now = Instant::now();
-                while let Some(first) = under_way.first_entry() {
-                    if first.key().0 > now {
-                        break;
-                    }
-                    cluster.deliver(first.remove());
-                }
-            }
+            () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
         }
     }
 }

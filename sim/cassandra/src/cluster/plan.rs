@@ -54,7 +54,7 @@ impl Quota {
     }
 
     /// What to tell if only these nodes are alive. If each data centre must have enough, it is what the first needs that
-    /// has not, and by an accident of Cassandra's that none is alive (`ReplicaPlans.assureSufficientLiveReplicas`).
+    /// has not, and by a mistake of Cassandra's that none is alive (`ReplicaPlans.assureSufficientLiveReplicas`).
     fn unavailable(&self, ring: &Ring, consistency: Consistency, alive: &BTreeSet<NodeId>) -> RequestError {
         let lacks = |name: &str, needed: usize| {
             alive.iter().filter(|node| ring.data_center(**node) == name).count() < needed

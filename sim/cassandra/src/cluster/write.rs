@@ -228,15 +228,7 @@ impl Node {
                 .collect();
             let of = if tables.len() == 1 { "" } else { "s" };
             let tables = tables.into_iter().collect::<Vec<_>>().join(", ");
-            let keys: BTreeSet<_> = mutations.iter().map(|mutation| &mutation.key).collect();
-            if mode == WriteMode::UnloggedBatch && keys.len() > options.unlogged_batch_partitions_warn {
-                warnings.push(format!(
-                    "Unlogged batch covering {} partitions detected against table{of} [{tables}]. You should use a \
-                     logged batch for atomicity, or asynchronous writes for performance.",
-                    keys.len()
-                ));
-            }
-            let size: usize = mutations.iter().map(|mutation| mutation.size()).sum();
+            let size: usize = mutations.iter().map(|mutation| mutation.data_size()).sum();
             if size > options.batch_size_fail {
                 return Err(RequestError::Invalid("Batch too large".to_owned()));
             }
@@ -245,6 +237,14 @@ impl Node {
                     "Batch for [{tables}] is of size {size}, exceeding specified threshold of {} by {}.",
                     options.batch_size_warn,
                     size - options.batch_size_warn
+                ));
+            }
+            let keys: BTreeSet<_> = mutations.iter().map(|mutation| &mutation.key).collect();
+            if mode == WriteMode::UnloggedBatch && keys.len() > options.unlogged_batch_partitions_warn {
+                warnings.push(format!(
+                    "Unlogged batch covering {} partitions detected against table{of} [{tables}]. You should use a \
+                     logged batch for atomicity, or asynchronous writes for performance.",
+                    keys.len()
                 ));
             }
         }

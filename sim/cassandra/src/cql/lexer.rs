@@ -278,9 +278,6 @@ fn unit_duration(text: &str) -> Option<usize> {
 fn iso_duration(text: &str) -> Option<usize> {
     let sign = usize::from(text.starts_with('-'));
     let body = text[sign..].strip_prefix('P')?;
-    let mut at = 0;
-    let mut parts = 0;
-    let mut in_time = false;
     if let Some(alternative) = body.as_bytes().get(..19) {
         let pattern = b"dddd-dd-ddTdd:dd:dd";
         let fits = alternative.iter().zip(pattern).all(|(byte, wanted)| match wanted {
@@ -291,25 +288,32 @@ fn iso_duration(text: &str) -> Option<usize> {
             return Some(sign + 1 + 19);
         }
     }
-    loop {
-        if !in_time && body[at..].starts_with('T') {
-            in_time = true;
-            at += 1;
-            continue;
+    let ends = |at: usize| !body[at..].starts_with(is_word);
+    let weeks = digits(body);
+    if weeks > 0 && body[weeks..].starts_with('W') {
+        return ends(weeks + 1).then_some(sign + 1 + weeks + 1);
+    }
+    // Units come at most once, from the largest to the smallest, and at least one after `T`.
+    let units = |mut at: usize, designators: [char; 3]| {
+        let mut found = false;
+        for designator in designators {
+            let places = digits(&body[at..]);
+            if places > 0 && body[at + places..].starts_with(designator) {
+                at += places + 1;
+                found = true;
+            }
         }
-        let places = digits(&body[at..]);
-        if places == 0 {
-            break;
-        }
-        let units = if in_time { ['H', 'M', 'S', 'S'] } else { ['Y', 'M', 'D', 'W'] };
-        if !body[at + places..].starts_with(units) {
+        (at, found)
+    };
+    let (mut at, has_date) = units(0, ['Y', 'M', 'D']);
+    let mut has_time = false;
+    if body[at..].starts_with('T') {
+        (at, has_time) = units(at + 1, ['H', 'M', 'S']);
+        if !has_time {
             return None;
         }
-        at += places + 1;
-        parts += 1;
     }
-    let ends = !body[at..].starts_with(is_word);
-    (parts > 0 && ends).then_some(sign + 1 + at)
+    ((has_date || has_time) && ends(at)).then_some(sign + 1 + at)
 }
 
 #[cfg(test)]

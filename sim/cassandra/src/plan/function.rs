@@ -3,6 +3,10 @@
 use bytes::{Bytes, BytesMut};
 
 use super::Context;
+use super::json::json;
+use super::math::{Math, NUMBERS};
+use super::term::{could_be, data_type_of, shown};
+use crate::cql::ast;
 use crate::cql::value::{date_of_millis, millis_of_date, time_uuid, time_uuid_millis, validate, whole};
 use crate::cql::{type_name, type_named};
 use crate::protocol::ServerError;
@@ -34,13 +38,97 @@ pub(super) enum Function {
     MaxTimeUuid,
     /// `intasblob(a)` and its like
     AsBlob(DataType),
-    /// `blobasint(a)` and its like
-    BlobAs(DataType),
+    /// `blobasint(a)` and its like, by its name
+    BlobAs(DataType, String),
     /// `token(a, b)`
     Token(Vec<DataType>),
     /// `cast(a AS b)`
     Cast(DataType, DataType),
+    /// `abs(a)` and its like
+    Math(Math, DataType),
+    /// `mask_default(a)`
+    MaskDefault(DataType),
+    /// `mask_null(a)`
+    MaskNull(DataType),
+    /// `mask_replace(a, b)`
+    MaskReplace(DataType),
+    /// `to_json(a)`
+    ToJson(DataType),
 }
+
+/// What a function is called with.
+pub(super) enum Argument<'a> {
+    /// A value of this type.
+    Typed(DataType),
+    /// Something written, whose type may depend on the function.
+    Written(&'a ast::Term),
+}
+
+/// How well an argument fits a type (`AssignmentTestable.TestResult`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    Not,
+    Weakly,
+    Exactly,
+}
+
+impl Argument<'_> {
+    fn fit(&self, data_type: &DataType) -> Fit {
+        match self {
+            Argument::Typed(own) if own == data_type => Fit::Exactly,
+            Argument::Typed(own) if data_type.takes(own) => Fit::Weakly,
+            Argument::Typed(_) => Fit::Not,
+            Argument::Written(_) if self.preferred().as_ref() == Some(data_type) => Fit::Exactly,
+            Argument::Written(term) if could_be(term, data_type) => Fit::Weakly,
+            Argument::Written(_) => Fit::Not,
+        }
+    }
+
+    /// The type that it has where nothing else decides (`Constants.Literal.getPreferedTypeFor`).
+    fn preferred(&self) -> Option<DataType> {
+        let term = match self {
+            Argument::Typed(data_type) => return Some(data_type.clone()),
+            Argument::Written(term) => term,
+        };
+        match term {
+            ast::Term::Literal(kind, text) => Some(match kind {
+                ast::LiteralKind::Integer if text.parse::<i32>().is_ok() => DataType::Int,
+                ast::LiteralKind::Integer if text.parse::<i64>().is_ok() => DataType::BigInt,
+                ast::LiteralKind::Integer => DataType::VarInt,
+                ast::LiteralKind::Float => DataType::Double,
+                ast::LiteralKind::Boolean => DataType::Boolean,
+                ast::LiteralKind::Hex => DataType::Blob,
+                ast::LiteralKind::Duration => DataType::Duration,
+                ast::LiteralKind::String => DataType::Text,
+                ast::LiteralKind::Uuid => DataType::Uuid,
+            }),
+            ast::Term::Cast(to, _) => data_type_of(to),
+            _ => None,
+        }
+    }
+}
+
+/// Functions of Cassandra 5.0 that are not simulated: without these, theirs would be the names of no functions.
+const NOT_SIMULATED: [&str; 18] = [
+    "collection_avg",
+    "collection_count",
+    "collection_max",
+    "collection_min",
+    "collection_sum",
+    "floor",
+    "from_json",
+    "fromjson",
+    "map_keys",
+    "map_values",
+    "mask_hash",
+    "mask_inner",
+    "mask_outer",
+    "similarity_cosine",
+    "similarity_dot_product",
+    "similarity_euclidean",
+    "random_float_vector",
+    "normalize_l2",
+];
 
 const MILLIS_OF_DAY: i64 = 86_400_000;
 
@@ -50,31 +138,84 @@ impl Function {
         Function::Token(types.to_vec())
     }
 
-    /// The function of this name for arguments of these types, as far as they are known.
-    pub fn named(name: &str, types: &[Option<DataType>]) -> Option<Function> {
-        let first = types.first().cloned().flatten();
-        Some(match name {
-            "now" | "currenttimeuuid" | "current_timeuuid" => Function::Now,
-            "uuid" => Function::Uuid,
-            "currenttimestamp" | "current_timestamp" => Function::CurrentTimestamp,
-            "currentdate" | "current_date" => Function::CurrentDate,
-            "currenttime" | "current_time" => Function::CurrentTime,
-            "totimestamp" | "to_timestamp" => Function::ToTimestamp(first.unwrap_or(DataType::TimeUuid)),
-            "todate" | "to_date" => Function::ToDate(first.unwrap_or(DataType::TimeUuid)),
-            "tounixtimestamp" | "to_unix_timestamp" => {
-                Function::ToUnixTimestamp(first.unwrap_or(DataType::TimeUuid))
+    /// The function of this name that takes these arguments and, if a receiver is known, returns what that takes; `None`
+    /// if none has this name (`FunctionResolver.get`).
+    ///
+    /// # Errors
+    /// If those of this name take other arguments, or more than one takes these, or they are not simulated.
+    pub fn resolve(
+        name: &str,
+        arguments: &[Argument<'_>],
+        receiver: Option<&DataType>,
+    ) -> Result<Option<Function>, ServerError> {
+        if NOT_SIMULATED.contains(&name) {
+            return Err(ServerError::invalid(format!("the function {name} is not simulated")));
+        }
+        if let Some((at_least, make)) = of_any(name) {
+            let [argument, ..] = arguments else { return Err(of_any_arguments(name)) };
+            if arguments.len() != at_least {
+                return Err(of_any_arguments(name));
             }
-            "mintimeuuid" | "min_timeuuid" => Function::MinTimeUuid,
-            "maxtimeuuid" | "max_timeuuid" => Function::MaxTimeUuid,
-            other => {
-                let other = other.replace('_', "");
-                if let Some(native) = other.strip_suffix("asblob").and_then(type_named) {
-                    Function::AsBlob(native)
-                } else {
-                    Function::BlobAs(other.strip_prefix("blobas").and_then(type_named)?)
-                }
+            return match argument.preferred() {
+                Some(data_type) => Ok(Some(make(data_type))),
+                None => Err(ServerError::invalid(format!(
+                    "Cannot infer type of argument {} in call to function system.{name}: use type casts to disambiguate",
+                    match argument {
+                        Argument::Written(term) => shown(term),
+                        Argument::Typed(data_type) => type_name(data_type),
+                    }
+                ))),
+            };
+        }
+        let all = overloads(name);
+        let mut candidates = all.clone();
+        candidates.retain(|function| receiver.is_none_or(|receiver| receiver.takes(&function.returns())));
+        let fit = |function: &Function| {
+            let types = function.arguments();
+            if types.len() != arguments.len() {
+                return Fit::Not;
             }
-        })
+            let fits = types.iter().zip(arguments).map(|(data_type, argument)| argument.fit(data_type));
+            fits.min().unwrap_or(Fit::Exactly)
+        };
+        if all.len() < 2 {
+            // What is wrong with the arguments of the only one is told by name.
+            return Ok(all.into_iter().next());
+        }
+        let signatures = |functions: &[Function]| {
+            let shown = functions.iter().map(|function| {
+                let types: Vec<_> = function.arguments().iter().map(type_name).collect();
+                format!("system.{name} : ({}) -> {}", types.join(", "), type_name(&function.returns()))
+            });
+            shown.collect::<Vec<_>>().join(", ")
+        };
+        if let [only] = candidates.as_slice() {
+            return match fit(only) {
+                Fit::Not => Err(no_signature(name, &signatures(&all))),
+                Fit::Weakly | Fit::Exactly => Ok(Some(only.clone())),
+            };
+        }
+        if let Some(exact) = candidates.iter().find(|function| fit(function) == Fit::Exactly) {
+            return Ok(Some(exact.clone()));
+        }
+        candidates.retain(|function| fit(function) == Fit::Weakly);
+        match candidates.as_slice() {
+            [] => Err(no_signature(name, &signatures(&all))),
+            [only] => Ok(Some(only.clone())),
+            several => Err(ServerError::invalid(format!(
+                "Ambiguous call to function {name} (can be matched by following signatures: {}): use type casts to \
+                 disambiguate",
+                signatures(several)
+            ))),
+        }
+    }
+
+    /// The name that results show, where it is another.
+    pub fn shown_name(name: &str) -> &str {
+        match name {
+            "tojson" => "to_json",
+            name => name,
+        }
     }
 
     /// The types of its arguments.
@@ -89,8 +230,14 @@ impl Function {
                 vec![from.clone()]
             }
             Function::MinTimeUuid | Function::MaxTimeUuid => vec![DataType::Timestamp],
-            Function::AsBlob(from) | Function::Cast(from, _) => vec![from.clone()],
-            Function::BlobAs(_) => vec![DataType::Blob],
+            Function::AsBlob(of)
+            | Function::Cast(of, _)
+            | Function::Math(_, of)
+            | Function::MaskDefault(of)
+            | Function::MaskNull(of)
+            | Function::ToJson(of) => vec![of.clone()],
+            Function::MaskReplace(of) => vec![of.clone(), of.clone()],
+            Function::BlobAs(..) => vec![DataType::Blob],
             Function::Token(types) => types.clone(),
         }
     }
@@ -105,7 +252,12 @@ impl Function {
             Function::CurrentTime => DataType::Time,
             Function::ToUnixTimestamp(_) | Function::Token(_) => DataType::BigInt,
             Function::AsBlob(_) => DataType::Blob,
-            Function::BlobAs(to) | Function::Cast(_, to) => to.clone(),
+            Function::BlobAs(to, _) | Function::Cast(_, to) => to.clone(),
+            Function::Math(_, of)
+            | Function::MaskDefault(of)
+            | Function::MaskNull(of)
+            | Function::MaskReplace(of) => of.clone(),
+            Function::ToJson(_) => DataType::Text,
         }
     }
 
@@ -118,6 +270,20 @@ impl Function {
         arguments: &[Option<Bytes>],
         context: &Context<'_>,
     ) -> Result<Option<Bytes>, ServerError> {
+        match self {
+            Function::MaskNull(_) => return Ok(None),
+            Function::MaskDefault(of) => return Ok(Some(masked(of))),
+            Function::MaskReplace(_) => return Ok(arguments.get(1).cloned().flatten()),
+            Function::ToJson(of) => {
+                let text = arguments
+                    .first()
+                    .cloned()
+                    .flatten()
+                    .map_or_else(|| "null".to_owned(), |it| json(of, &it));
+                return Ok(Some(Bytes::from(text)));
+            }
+            _ => {}
+        }
         let Some(values) = arguments.iter().cloned().collect::<Option<Vec<Bytes>>>() else {
             return Ok(None);
         };
@@ -159,21 +325,105 @@ impl Function {
                 fixed(&((uuid & !u128::from(u64::MAX)) | u128::from(rest)).to_be_bytes())
             }
             Function::AsBlob(_) => Ok(Some(first)),
-            Function::BlobAs(to) => {
-                validate(to, &first).map_err(|_| ServerError::FunctionFailure {
-                    keyspace: "system".to_owned(),
-                    function: format!("blobas{}", type_name(to)),
-                    arguments: vec!["blob".to_owned()],
-                    message: format!(
-                        "In call to function system.blobas{0}, value 0x{1} is not a valid binary representation for type {0}",
-                        type_name(to),
-                        first.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-                    ),
+            Function::BlobAs(to, name) => {
+                let value = || first.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+                validate(to, &first).map_err(|_| {
+                    ServerError::invalid(format!(
+                        "In call to function system.{name}, value 0x{} is not a valid binary representation for type {}",
+                        value(),
+                        type_name(to)
+                    ))
                 })?;
                 Ok(Some(first))
             }
             Function::Token(_) => fixed(&DecoratedKey::of_components(&values).token().0.to_be_bytes()),
             Function::Cast(from, to) => cast(from, to, &first).map(Some),
+            Function::Math(math, of) => math.call(of, &first),
+            // Null arguments make a difference to them: they are done with above.
+            Function::MaskDefault(_)
+            | Function::MaskNull(_)
+            | Function::MaskReplace(_)
+            | Function::ToJson(_) => Ok(None),
+        }
+    }
+}
+
+/// The functions of this name that take certain types.
+fn overloads(name: &str) -> Vec<Function> {
+    if let Some(math) = Math::named(name) {
+        return NUMBERS.into_iter().map(|of| Function::Math(math, of)).collect();
+    }
+    let of = |make: fn(DataType) -> Function, types: &[DataType]| types.iter().cloned().map(make).collect();
+    match name {
+        "totimestamp" | "to_timestamp" => of(Function::ToTimestamp, &[DataType::TimeUuid, DataType::Date]),
+        "todate" | "to_date" => of(Function::ToDate, &[DataType::TimeUuid, DataType::Timestamp]),
+        "tounixtimestamp" | "to_unix_timestamp" => {
+            of(Function::ToUnixTimestamp, &[DataType::TimeUuid, DataType::Timestamp, DataType::Date])
+        }
+        "now" | "currenttimeuuid" | "current_timeuuid" => vec![Function::Now],
+        "uuid" => vec![Function::Uuid],
+        "currenttimestamp" | "current_timestamp" => vec![Function::CurrentTimestamp],
+        "currentdate" | "current_date" => vec![Function::CurrentDate],
+        "currenttime" | "current_time" => vec![Function::CurrentTime],
+        "mintimeuuid" | "min_timeuuid" => vec![Function::MinTimeUuid],
+        "maxtimeuuid" | "max_timeuuid" => vec![Function::MaxTimeUuid],
+        other => of_bytes(other).into_iter().collect(),
+    }
+}
+
+/// `intasblob`, `int_as_blob`, `blobasint` and their like. There is none from blobs to blobs.
+fn of_bytes(name: &str) -> Option<Function> {
+    let native = |name: &str| type_named(name).filter(|data_type| *data_type != DataType::Blob);
+    if let Some(of) = name.strip_suffix("_as_blob").or_else(|| name.strip_suffix("asblob")) {
+        return native(of).map(Function::AsBlob);
+    }
+    let of = name.strip_prefix("blob_as_").or_else(|| name.strip_prefix("blobas"))?;
+    native(of).map(|to| Function::BlobAs(to, name.to_owned()))
+}
+
+/// A function of this name that takes any type, and how many arguments it has.
+fn of_any(name: &str) -> Option<(usize, fn(DataType) -> Function)> {
+    Some(match name {
+        "mask_default" => (1, Function::MaskDefault as fn(DataType) -> Function),
+        "mask_null" => (1, Function::MaskNull),
+        "mask_replace" => (2, Function::MaskReplace),
+        "to_json" | "tojson" => (1, Function::ToJson),
+        _ => return None,
+    })
+}
+
+fn of_any_arguments(name: &str) -> ServerError {
+    let types = if name == "mask_replace" { "any, any" } else { "any" };
+    let name = Function::shown_name(name);
+    ServerError::invalid(format!("Invalid number of arguments for function system.{name}({types})"))
+}
+
+fn no_signature(name: &str, known: &str) -> ServerError {
+    ServerError::invalid(format!(
+        "Invalid call to function {name}, none of its type signatures match (known type signatures: {known})"
+    ))
+}
+
+/// What stands for any value of a type (`AbstractType.getMaskedValue`).
+fn masked(data_type: &DataType) -> Bytes {
+    let zeros = |count: usize| Bytes::from(vec![0; count]);
+    match data_type {
+        DataType::Ascii | DataType::Text => Bytes::from_static(b"****"),
+        DataType::Blob | DataType::Tuple(_) => Bytes::new(),
+        DataType::Boolean | DataType::TinyInt | DataType::VarInt => zeros(1),
+        DataType::SmallInt => zeros(2),
+        DataType::Duration => zeros(3),
+        DataType::Float | DataType::Inet | DataType::Int => zeros(4),
+        DataType::List(_) | DataType::Set(_) | DataType::Map(..) => zeros(4),
+        DataType::Decimal => zeros(5),
+        DataType::BigInt | DataType::Counter | DataType::Double | DataType::Time | DataType::Timestamp => {
+            zeros(8)
+        }
+        DataType::Date => Bytes::copy_from_slice(&(1u32 << 31).to_be_bytes()),
+        DataType::Uuid => zeros(16),
+        // The least of 1970.
+        DataType::TimeUuid => {
+            Bytes::copy_from_slice(&0x1381_4000_1dd2_11b2_8080_8080_8080_8080_u128.to_be_bytes())
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::protocol::{ColumnSpec, ServerError};
-use crate::schema::Table;
+use crate::schema::{ColumnKind, Table};
 use crate::types::DataType;
 
 /// The markers of a statement, and what each stands for as far as it is known.
@@ -11,6 +11,8 @@ use crate::types::DataType;
 pub struct Markers {
     names: Vec<Option<String>>,
     found: Vec<Option<ColumnSpec>>,
+    /// Which column of its table's partition key each marker stands for alone.
+    key_columns: Vec<Option<usize>>,
     table: Option<Arc<Table>>,
 }
 
@@ -18,7 +20,8 @@ impl Markers {
     /// Markers with these names.
     pub fn new(names: Vec<Option<String>>) -> Markers {
         let found = names.iter().map(|_| None).collect();
-        Markers { names, found, table: None }
+        let key_columns = vec![None; names.len()];
+        Markers { names, found, key_columns, table: None }
     }
 
     /// From here on they belong to a statement on this table.
@@ -34,6 +37,13 @@ impl Markers {
     /// A marker stands for `name`, unless it has a name of its own, and has this type.
     pub fn set(&mut self, marker: usize, name: &str, data_type: &DataType) {
         let Some(place) = self.found.get_mut(marker) else { return };
+        let column = self.table.as_ref().and_then(|table| table.columns.get(name));
+        if let (Some(column), Some(key_column)) = (column, self.key_columns.get_mut(marker)) {
+            *key_column = match column.kind {
+                ColumnKind::PartitionKey(at) if column.data_type == *data_type => Some(at),
+                _ => None,
+            };
+        }
         let own = self.names.get(marker).and_then(Option::as_deref);
         let (keyspace, table) = match &self.table {
             Some(table) => (Arc::clone(&table.keyspace), Arc::clone(&table.name)),
@@ -45,6 +55,17 @@ impl Markers {
             name: own.unwrap_or(name).to_owned(),
             data_type: data_type.clone(),
         });
+    }
+
+    /// For each column of the partition key of their only table the last marker that stands for it; nothing if one has
+    /// none (`VariableSpecifications.getPartitionKeyBindVariableIndexes`).
+    pub(super) fn partition_key(&self) -> Vec<u16> {
+        let Some(table) = &self.table else { return Vec::new() };
+        let of_column = |at: usize| {
+            let marker = self.key_columns.iter().rposition(|column| *column == Some(at))?;
+            u16::try_from(marker).ok()
+        };
+        (0..table.partition_key.len()).map(of_column).collect::<Option<_>>().unwrap_or_default()
     }
 
     /// What they stand for.

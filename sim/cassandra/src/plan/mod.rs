@@ -9,7 +9,9 @@ mod condition;
 pub mod definition;
 mod early;
 mod function;
+mod json;
 mod markers;
+mod math;
 mod modification;
 mod restriction;
 mod select;
@@ -72,15 +74,24 @@ pub fn plan(
             let table = tables.find(keyspace, &select.table)?;
             markers.of(Arc::clone(&table));
             let plan = SelectPlan::new(select, table, &mut markers)?;
-            partition_key = plan.marked_key();
+            partition_key = markers.partition_key();
             Plan::Select(plan)
         }
         Statement::Modification(statement) => {
             let plan = ModificationPlan::new(statement, tables, keyspace, &mut markers)?;
-            partition_key = plan.marked_key();
+            partition_key = markers.partition_key();
             Plan::Modification(plan)
         }
-        Statement::Batch(batch) => Plan::Batch(BatchPlan::new(batch, tables, keyspace, &mut markers)?),
+        Statement::Batch(batch) => {
+            let plan = BatchPlan::new(batch, tables, keyspace, &mut markers)?;
+            let mut ids = plan.statements.iter().map(|statement| statement.table().id);
+            if let Some(first) = ids.next()
+                && ids.all(|id| id == first)
+            {
+                partition_key = markers.partition_key();
+            }
+            Plan::Batch(plan)
+        }
         other => Plan::Other(other),
     };
     Ok(Planned { plan, markers: markers.finish()?, partition_key })

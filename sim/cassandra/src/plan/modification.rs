@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::condition::{BoundConditions, Conditions};
-use super::restriction::{Restrictions, SharedTable, Usage, marked_key, validate_keys};
+use super::restriction::{Restrictions, SharedTable, Usage, validate_keys};
 use super::term::{Context, Receiver, Term, shown_type};
 use super::{Markers, TableLookup, column};
 use crate::cql::ast::{self, Assignment, Attributes, Modification, Operator, Relation, TableName};
@@ -372,10 +372,6 @@ impl ModificationPlan {
     /// Whether it says its timestamp itself.
     pub fn has_timestamp(&self) -> bool {
         self.timestamp.is_some()
-    }
-
-    pub(super) fn marked_key(&self) -> Vec<u16> {
-        marked_key(&self.restrictions.keys)
     }
 
     /// The keys of the partitions that it writes to, for these values of markers.

@@ -5,9 +5,7 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 
 use super::early::only_static;
-use super::restriction::{
-    Filter, Keys, Restrictions, SharedTable, Usage, filtering_needed, marked_key, validate_keys,
-};
+use super::restriction::{Filter, Keys, Restrictions, SharedTable, Usage, filtering_needed, validate_keys};
 use super::selector::{Collector, Selection, key_columns};
 use super::term::{Context, Receiver, Term};
 use super::{Markers, RowView, column};
@@ -119,13 +117,24 @@ impl SelectPlan {
         self.selection.is_aggregate
     }
 
+    /// What a node warns of before it carries out an aggregate (`SelectStatement.execute`).
+    pub fn warning(&self) -> Option<&'static str> {
+        let of_key = |filter: &Filter| matches!(filter.column().kind, ColumnKind::PartitionKey(_));
+        match &self.restrictions.keys {
+            _ if !self.selection.is_aggregate => None,
+            Keys::All if !self.filters().iter().any(of_key) => {
+                Some("Aggregation query used without partition key")
+            }
+            keys if keys.has_in() => {
+                Some("Aggregation query used on multiple partition keys (IN restriction)")
+            }
+            _ => None,
+        }
+    }
+
     /// Tests that rows must pass after they were read.
     pub fn filters(&self) -> &[Filter] {
         &self.restrictions.filters
-    }
-
-    pub(super) fn marked_key(&self) -> Vec<u16> {
-        marked_key(&self.restrictions.keys)
     }
 
     /// What to read, for these values of markers.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::aggregate::{Aggregate, State};
-use super::function::{Function, can_cast};
+use super::function::{Argument, Function, can_cast};
 use super::term::{Context, Receiver, Term, check_argument, data_type_of, shown};
 use super::{Markers, column};
 use crate::cql::{ast, type_name};
@@ -164,6 +164,9 @@ impl Selection {
                     ServerError::invalid("Unknown type in a cast, or one that is not simulated")
                 })?;
                 let from = inner.data_type();
+                if from == to {
+                    return Ok((inner, name));
+                }
                 if !can_cast(&from, &to) {
                     return Err(ServerError::invalid(format!(
                         "{} cannot be cast to {} (or that cast is not simulated)",
@@ -230,19 +233,22 @@ impl Selection {
             let selector = Selector::Aggregate(aggregate, Some(Box::new(argument)), data_type);
             return Ok((selector, format!("system.{name}({argument_name})")));
         }
-        // Constants get their types from the function, so it is looked up by the columns first.
-        let mut types = Vec::new();
+        let mut typed = Vec::new();
         for argument in arguments {
-            types.push(match argument {
-                ast::Selector::Term(_) => None,
-                other => Some(self.prepare(other, table, markers)?.0.data_type()),
+            typed.push(match argument {
+                ast::Selector::Term(ast::Term::Cast(to, _)) if data_type_of(to).is_some() => {
+                    Argument::Typed(data_type_of(to).unwrap_or(DataType::Blob))
+                }
+                ast::Selector::Term(term) => Argument::Written(term),
+                other => Argument::Typed(self.prepare(other, table, markers)?.0.data_type()),
             });
         }
         let function = match name {
             "token" => Function::token(&table.partition_key),
-            name => Function::named(name, &types)
+            name => Function::resolve(name, &typed, None)?
                 .ok_or_else(|| ServerError::invalid(format!("Unknown function '{name}'")))?,
         };
+        let shown_name = Function::shown_name(name);
         let wanted = function.arguments();
         if wanted.len() != arguments.len() {
             return Err(ServerError::invalid(format!(
@@ -258,7 +264,10 @@ impl Selection {
                 check_argument(name, names.len(), term, &data_type)?;
                 let receiver_name = format!("arg(system.{name})");
                 let receiver = Receiver { name: &receiver_name, data_type: &data_type };
-                names.push(shown(term));
+                names.push(match term {
+                    ast::Term::Null => "NULL".to_owned(),
+                    term => shown(term),
+                });
                 selectors.push(Selector::Value(Term::new(term, receiver, markers)?, data_type));
                 continue;
             }
@@ -273,7 +282,7 @@ impl Selection {
             names.push(argument_name);
             selectors.push(selector);
         }
-        Ok((Selector::Call(function, selectors), format!("system.{name}({})", names.join(", "))))
+        Ok((Selector::Call(function, selectors), format!("system.{shown_name}({})", names.join(", "))))
     }
 
     /// The columns to read: those that are shown, and `more`.

@@ -4,9 +4,11 @@ use bytes::Bytes;
 
 use super::Markers;
 use super::aggregate::Aggregate;
-use super::function::Function;
+use super::function::{Argument, Function};
 use crate::cql::ast;
-use crate::cql::value::{collection, components, elements, fits, parse, validate};
+use crate::cql::value::{
+    collection, components, elements, fits, is_null_if_empty, list, nullable_elements, parse, validate,
+};
 use crate::cql::{type_name, type_named};
 use crate::protocol::{BoundValue, ServerError};
 use crate::types::DataType;
@@ -55,7 +57,7 @@ pub(super) enum Term {
 }
 
 /// Whether a term can have a type, as far as its shape tells.
-fn could_be(term: &ast::Term, data_type: &DataType) -> bool {
+pub(super) fn could_be(term: &ast::Term, data_type: &DataType) -> bool {
     let all = |terms: &[ast::Term], data_type: &DataType| terms.iter().all(|term| could_be(term, data_type));
     match (term, data_type) {
         (ast::Term::Literal(kind, _), _) => fits(*kind, data_type),
@@ -67,8 +69,11 @@ fn could_be(term: &ast::Term, data_type: &DataType) -> bool {
         }
         (ast::Term::List(_) | ast::Term::Set(_) | ast::Term::Map(_), _) => false,
         // That there is no such function is told better elsewhere.
-        (ast::Term::Call(name, _), _) => returned_by(name).is_none_or(|returned| data_type.takes(&returned)),
-        // Casts and markers have their own say.
+        (ast::Term::Call(name, arguments), _) => {
+            returned_by(name, arguments).is_none_or(|returned| data_type.takes(&returned))
+        }
+        (ast::Term::Cast(to, _), _) => data_type_of(to).is_none_or(|to| data_type.takes(&to)),
+        // Markers and null can be anything.
         _ => true,
     }
 }
@@ -155,7 +160,10 @@ impl Term {
                 }
                 // Bytes are not parsed as what they are for.
                 let of = if *kind == ast::LiteralKind::Hex { &DataType::Blob } else { receiver.data_type };
-                parse(of, text).map(|bytes| Term::Value(Some(bytes))).map_err(ServerError::invalid)
+                if *receiver.data_type == DataType::Timestamp && text.eq_ignore_ascii_case("now") {
+                    return Ok(Term::Call(Function::CurrentTimestamp, text.clone(), Vec::new()));
+                }
+                Ok(Term::Value(Some(parse(of, text)?)))
             }
             ast::Term::Marker(marker) => {
                 markers.set(*marker, receiver.name, receiver.data_type);
@@ -206,7 +214,7 @@ impl Term {
                 let to = data_type_of(to).ok_or_else(|| {
                     ServerError::invalid("Unknown type in a cast, or one that is not simulated")
                 })?;
-                if to != *receiver.data_type {
+                if !receiver.data_type.takes(&to) {
                     return Err(ServerError::invalid(format!(
                         "Cannot assign value {} to {} of type {}",
                         shown(term),
@@ -217,14 +225,6 @@ impl Term {
                 Term::new(inner, receiver, markers)
             }
             ast::Term::Call(name, arguments) => call(name, arguments, receiver, markers),
-        }
-    }
-
-    /// The marker that it is, if it is nothing but one.
-    pub fn marker(&self) -> Option<usize> {
-        match self {
-            Term::Marker(marker, _) => Some(*marker),
-            _ => None,
         }
     }
 
@@ -246,7 +246,7 @@ impl Term {
                     return Err(ServerError::invalid("Invalid amount of bind variables"));
                 };
                 if let BoundValue::Value(bytes) = value {
-                    validate(data_type, bytes).map_err(ServerError::invalid)?;
+                    validate(data_type, bytes)?;
                     return Ok(BoundValue::Value(in_order(data_type, bytes)));
                 }
                 value.clone()
@@ -314,6 +314,16 @@ fn map(key_type: &DataType, entries: Vec<(Bytes, Bytes)>) -> Bytes {
 /// A bound collection as it is stored: clients may send sets and maps in any order.
 fn in_order(data_type: &DataType, bytes: &Bytes) -> Bytes {
     match data_type {
+        DataType::List(element) => match nullable_elements(bytes) {
+            Some(mut all) => {
+                // Elements are read and written anew (`ListSerializer`): of most types an empty one is none.
+                if is_null_if_empty(element) {
+                    all.iter_mut().for_each(|element| *element = element.take().filter(|it| !it.is_empty()));
+                }
+                list(&all)
+            }
+            None => bytes.clone(),
+        },
         DataType::Set(element) => match elements(data_type, bytes) {
             Some(all) => set(element, all),
             None => bytes.clone(),
@@ -336,17 +346,9 @@ fn call(
     receiver: Receiver<'_>,
     markers: &mut Markers,
 ) -> Result<Term, ServerError> {
-    let types: Vec<Option<DataType>> = arguments
-        .iter()
-        .map(|argument| match argument {
-            ast::Term::Cast(to, _) => data_type_of(to),
-            ast::Term::Call(inner, _) => returned_by(inner),
-            _ => None,
-        })
-        .collect();
     let function = match (name, markers.table()) {
         ("token", Some(table)) => Some(Function::token(&table.partition_key)),
-        _ => Function::named(name, &types),
+        _ => Function::resolve(name, &typed(arguments), Some(receiver.data_type))?,
     };
     let Some(function) = function else {
         let Some(aggregate) = Aggregate::named(name) else {
@@ -383,11 +385,27 @@ fn call(
     Ok(Term::Call(function, name.to_owned(), terms.collect::<Result<_, _>>()?))
 }
 
-/// The type of what a function returns, if there is one of this name. It depends on nothing else.
-fn returned_by(name: &str) -> Option<DataType> {
+/// Arguments, with their types if those are known.
+fn typed(arguments: &[ast::Term]) -> Vec<Argument<'_>> {
+    let typed = arguments.iter().map(|argument| match argument {
+        ast::Term::Call(inner, inner_arguments) => match returned_by(inner, inner_arguments) {
+            Some(data_type) => Argument::Typed(data_type),
+            None => Argument::Written(argument),
+        },
+        ast::Term::Cast(to, _) => match data_type_of(to) {
+            Some(data_type) => Argument::Typed(data_type),
+            None => Argument::Written(argument),
+        },
+        other => Argument::Written(other),
+    });
+    typed.collect()
+}
+
+/// The type of what a call returns, if that is certain.
+fn returned_by(name: &str, arguments: &[ast::Term]) -> Option<DataType> {
     match name {
         "token" => Some(DataType::BigInt),
-        name => Function::named(name, &[]).map(|function| function.returns()),
+        name => Function::resolve(name, &typed(arguments), None).ok().flatten().map(|it| it.returns()),
     }
 }
 
@@ -425,6 +443,9 @@ pub(super) fn shown(term: &ast::Term) -> String {
         }
         ast::Term::Tuple(terms) => format!("({})", list(terms)),
         ast::Term::Call(name, terms) => format!("{name}({})", list(terms)),
-        ast::Term::Cast(_, inner) => shown(inner),
+        ast::Term::Cast(to, inner) => match data_type_of(to) {
+            Some(to) => format!("({}){}", type_name(&to), shown(inner)),
+            None => shown(inner),
+        },
     }
 }

@@ -3,6 +3,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::request::message_name;
 use super::{Compression, Request, Response, ServerError, Writer};
 
 /// Bytes of a frame's header.
@@ -87,6 +88,9 @@ pub enum Incoming {
         /// Whether nothing that follows can be understood.
         is_fatal: bool,
     },
+    /// A frame of a version that is not spoken here: to be answered with [`encode_version_error`]. Nothing that
+    /// follows can be understood.
+    WrongVersion(u8),
     /// The client has gone, between two frames.
     End,
 }
@@ -109,22 +113,17 @@ pub async fn read<R: AsyncRead + Unpin>(
     if first == 0 {
         return Ok(Incoming::End);
     }
+    if let version @ (1 | 2) = head[0] & 0x7f {
+        // Their headers have eight bytes: waiting for a ninth could take for ever.
+        return Ok(Incoming::WrongVersion(version));
+    }
     connection.read_exact(&mut head[1..]).await?;
     let header = Header::decode(head);
     let stream = header.stream;
     let refused = |error| Ok(Incoming::Refused { stream, error, is_fatal: false });
     let fatal = |error| Ok(Incoming::Refused { stream, error, is_fatal: true });
     if header.version != VERSION {
-        return fatal(ServerError::Protocol(format!(
-            "Invalid or unsupported protocol version ({}); supported versions are (4/v4)",
-            header.version
-        )));
-    }
-    if header.is_response {
-        return refused(ServerError::Protocol(format!(
-            "Wrong protocol direction (RESPONSE) for message type with opcode {}",
-            header.opcode
-        )));
+        return Ok(Incoming::WrongVersion(header.version));
     }
     let Ok(length) = usize::try_from(header.length) else {
         return fatal(ServerError::Protocol(format!("Invalid frame body length: {}", header.length)));
@@ -141,22 +140,45 @@ pub async fn read<R: AsyncRead + Unpin>(
         )));
     }
     let body = body(connection, length).await?;
-    let body = match (header.flags & FLAG_COMPRESSED != 0, compression) {
-        (false, _) => body,
-        (true, Some(compression)) => match compression.decompress(&body, limits.body) {
+    if header.is_response {
+        let name = message_name(header.opcode).unwrap_or("unknown");
+        return refused(ServerError::Protocol(format!(
+            "Wrong protocol direction (expected REQUEST, got RESPONSE) for opcode {} ({name})",
+            header.opcode
+        )));
+    }
+    // Without a compression that was agreed on, Cassandra looks at no such flag.
+    let body = match compression.filter(|_| header.flags & FLAG_COMPRESSED != 0) {
+        None => body,
+        Some(compression) => match compression.decompress(&body, limits.body) {
             Ok(body) => body,
             Err(error) => return refused(ServerError::Protocol(format!("cannot unpack the body: {error}"))),
         },
-        (true, None) => {
-            return refused(ServerError::Protocol(
-                "Compressed frame received but no compression was negotiated".to_owned(),
-            ));
-        }
     };
     match Request::decode(header.opcode, header.flags, body) {
         Ok(request) => Ok(Incoming::Request { stream, tracing: header.flags & FLAG_TRACING != 0, request }),
-        Err(error) => refused(ServerError::Protocol(error.to_string())),
+        Err(error) => refused(error.into()),
     }
+}
+
+/// The answer to a frame of a version that is not spoken: a protocol error on stream 0 that names those that are, which
+/// is what drivers negotiate by. Versions 1 and 2 get it with their own header of eight bytes
+/// (`Envelope.Decoder`, `ErrorMessage`).
+pub fn encode_version_error(version: u8) -> Bytes {
+    let error = ServerError::Protocol(format!(
+        "Invalid or unsupported protocol version ({version}); supported versions are (4/v4)"
+    ));
+    if !matches!(version, 1 | 2) {
+        return encode(0, &Response::Error(error), &[], None);
+    }
+    let mut body = Writer::new();
+    error.encode(&mut body);
+    let body = body.finish();
+    let mut frame = BytesMut::with_capacity(8 + body.len());
+    frame.put_slice(&[version | 0x80, 0, 0, 0]);
+    frame.put_i32(i32::try_from(body.len()).unwrap_or(i32::MAX));
+    frame.put_slice(&body);
+    frame.freeze()
 }
 
 /// Reads a body, with memory for what has arrived.

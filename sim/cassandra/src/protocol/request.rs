@@ -3,31 +3,69 @@
 use bytes::Bytes;
 
 use super::frame::FLAG_CUSTOM_PAYLOAD;
-use super::{BoundValue, EventKind, Reader, WireError, is_serial};
+use super::{BoundValue, EventKind, Reader, ServerError, WireError};
 use crate::coordinator::Consistency;
 
-/// A body that is no request.
+/// A body that is no request. The messages are Cassandra's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// No request has this opcode.
+    /// No message has this opcode.
     #[error("Unknown opcode {0}")]
     Opcode(u8),
+    /// Only nodes send messages with this opcode.
+    #[error("Wrong protocol direction (expected RESPONSE, got REQUEST) for opcode {opcode} ({name})")]
+    Direction {
+        /// The opcode.
+        opcode: u8,
+        /// The name of the message.
+        name: &'static str,
+    },
+    /// Versions before 4 have this message.
+    #[error("Unsupported message")]
+    Unsupported,
     /// The body does not fit its opcode.
-    #[error("malformed {message}: {error}")]
-    Malformed {
-        /// The message.
-        message: &'static str,
-        /// What is wrong.
-        error: WireError,
-    },
-    /// It fits, and something is left.
-    #[error("malformed {message}: {left} bytes too many")]
-    Trailing {
-        /// The message.
-        message: &'static str,
-        /// How many bytes are left.
-        left: usize,
-    },
+    #[error(transparent)]
+    Malformed(#[from] WireError),
+}
+
+impl From<RequestError> for ServerError {
+    /// Where numbers are cut off, Cassandra answers with the exception of its buffer, as an error of the server.
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Malformed(WireError::Truncated { .. }) => {
+                ServerError::Request(crate::coordinator::RequestError::internal_error(&format!(
+                    "IndexOutOfBoundsException: {error}"
+                )))
+            }
+            other => ServerError::Protocol(other.to_string()),
+        }
+    }
+}
+
+/// The messages of the protocol, requests and responses, by their opcodes.
+const MESSAGES: [&str; 17] = [
+    "ERROR",
+    "STARTUP",
+    "READY",
+    "AUTHENTICATE",
+    "CREDENTIALS",
+    "OPTIONS",
+    "SUPPORTED",
+    "QUERY",
+    "RESULT",
+    "PREPARE",
+    "EXECUTE",
+    "REGISTER",
+    "EVENT",
+    "BATCH",
+    "AUTH_CHALLENGE",
+    "AUTH_RESPONSE",
+    "AUTH_SUCCESS",
+];
+
+/// The name of the message with this opcode.
+pub(super) fn message_name(opcode: u8) -> Option<&'static str> {
+    MESSAGES.get(usize::from(opcode)).copied()
 }
 
 /// What belongs to a QUERY or an EXECUTE besides the statement.
@@ -49,6 +87,8 @@ pub struct QueryParameters {
     pub serial_consistency: Option<Consistency>,
     /// Timestamp of what is written, in microseconds; the coordinator's clock if `None`.
     pub timestamp: Option<i64>,
+    /// The keyspace of names without one, instead of the session's. Version 5 has it; Cassandra takes it in any.
+    pub keyspace: Option<String>,
 }
 
 /// The kinds of batches.
@@ -93,6 +133,8 @@ pub struct Batch {
     pub serial_consistency: Option<Consistency>,
     /// Timestamp of statements that have none of their own.
     pub timestamp: Option<i64>,
+    /// The keyspace of names without one, instead of the session's.
+    pub keyspace: Option<String>,
 }
 
 /// What a client asks for.
@@ -122,23 +164,31 @@ impl Request {
     /// # Errors
     /// If it is none.
     pub fn decode(opcode: u8, flags: u8, body: Bytes) -> Result<Request, RequestError> {
-        let message = match opcode {
-            0x01 => "STARTUP",
-            0x05 => "OPTIONS",
-            0x07 => "QUERY",
-            0x09 => "PREPARE",
-            0x0A => "EXECUTE",
-            0x0B => "REGISTER",
-            0x0D => "BATCH",
-            0x0F => "AUTH_RESPONSE",
-            _ => return Err(RequestError::Opcode(opcode)),
-        };
-        let mut reader = Reader::new(body);
-        let request =
-            decode(opcode, flags, &mut reader).map_err(|error| RequestError::Malformed { message, error })?;
-        match reader.left() {
-            0 => Ok(request),
-            left => Err(RequestError::Trailing { message, left }),
+        match opcode {
+            0x01 | 0x05 | 0x07 | 0x09 | 0x0A | 0x0B | 0x0D | 0x0F => {}
+            0x04 => return Err(RequestError::Unsupported),
+            _ => {
+                return Err(match message_name(opcode) {
+                    Some(name) => RequestError::Direction { opcode, name },
+                    None => RequestError::Opcode(opcode),
+                });
+            }
+        }
+        // What follows a whole message is not looked at, as in Cassandra.
+        Ok(decode(opcode, flags, &mut Reader::new(body))?)
+    }
+
+    /// Its name in the protocol.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Request::Startup(_) => "STARTUP",
+            Request::Options => "OPTIONS",
+            Request::Query(..) => "QUERY",
+            Request::Prepare(_) => "PREPARE",
+            Request::Execute(..) => "EXECUTE",
+            Request::Register(_) => "REGISTER",
+            Request::Batch(_) => "BATCH",
+            Request::AuthResponse(_) => "AUTH_RESPONSE",
         }
     }
 }
@@ -162,32 +212,30 @@ fn decode(opcode: u8, flags: u8, reader: &mut Reader) -> Result<Request, WireErr
         }
         0x0B => {
             let names = reader.string_list("event")?;
-            let kinds = names.into_iter().map(|name| {
-                EventKind::from_name(&name).ok_or(WireError::UnknownName { what: "event", name })
-            });
-            Request::Register(kinds.collect::<Result<_, _>>()?)
+            let mut kinds = Vec::new();
+            for name in names {
+                match EventKind::from_name(&name) {
+                    Some(kind) => kinds.push(kind),
+                    // The end of a trace: nothing is traced here.
+                    None if name.eq_ignore_ascii_case("TRACE_COMPLETE") => {}
+                    None => return Err(WireError::UnknownName { name, of: "Type" }),
+                }
+            }
+            Request::Register(kinds)
         }
         0x0D => Request::Batch(batch(reader)?),
         0x0F => Request::AuthResponse(reader.bytes("token")?),
-        other => return Err(WireError::Unknown { what: "opcode", value: i64::from(other) }),
+        // `Request::decode` lets no other through.
+        other => {
+            return Err(WireError::Unknown { what: "Unknown opcode", value: i64::from(other), after: "" });
+        }
     })
 }
 
-fn serial(reader: &mut Reader) -> Result<Consistency, WireError> {
-    let level = reader.consistency()?;
-    if is_serial(level) {
-        Ok(level)
-    } else {
-        Err(WireError::UnknownName { what: "serial consistency level", name: level.to_string() })
-    }
-}
-
+/// Consistency, flags and what the flags announce: the same in QUERY, EXECUTE and BATCH (`QueryOptions.codec`).
 fn parameters(reader: &mut Reader) -> Result<QueryParameters, WireError> {
     let consistency = reader.consistency()?;
     let flags = reader.byte("flags")?;
-    if flags & 0x80 != 0 {
-        return Err(WireError::Unknown { what: "query flags", value: i64::from(flags) });
-    }
     let mut values = Vec::new();
     let mut names = None;
     if flags & 0x01 != 0 {
@@ -202,10 +250,18 @@ fn parameters(reader: &mut Reader) -> Result<QueryParameters, WireError> {
         }
         names = named.then_some(all);
     }
-    let page_size = if flags & 0x04 != 0 { Some(reader.int("page size")?) } else { None };
+    let page_size = match flags & 0x04 != 0 {
+        true => match reader.int("page size")? {
+            0 => return Err(WireError::PageSize),
+            size => Some(size),
+        },
+        false => None,
+    };
     let paging_state = if flags & 0x08 != 0 { reader.bytes("paging state")? } else { None };
-    let serial_consistency = if flags & 0x10 != 0 { Some(serial(reader)?) } else { None };
+    // Whether it is a serial level matters, and is checked, only where a statement is conditional.
+    let serial_consistency = if flags & 0x10 != 0 { Some(reader.consistency()?) } else { None };
     let timestamp = if flags & 0x20 != 0 { Some(timestamp(reader)?) } else { None };
+    let keyspace = if flags & 0x80 != 0 { Some(reader.string("keyspace")?) } else { None };
     Ok(QueryParameters {
         consistency,
         values,
@@ -215,13 +271,14 @@ fn parameters(reader: &mut Reader) -> Result<QueryParameters, WireError> {
         paging_state,
         serial_consistency,
         timestamp,
+        keyspace,
     })
 }
 
 fn timestamp(reader: &mut Reader) -> Result<i64, WireError> {
     match reader.long("timestamp")? {
         // It stands for "no timestamp" inside Cassandra, which refuses it for that reason.
-        i64::MIN => Err(WireError::Unknown { what: "timestamp", value: i64::MIN }),
+        i64::MIN => Err(WireError::Timestamp),
         timestamp => Ok(timestamp),
     }
 }
@@ -231,7 +288,10 @@ fn batch(reader: &mut Reader) -> Result<Batch, WireError> {
         0 => BatchKind::Logged,
         1 => BatchKind::Unlogged,
         2 => BatchKind::Counter,
-        other => return Err(WireError::Unknown { what: "batch type", value: i64::from(other) }),
+        other => {
+            let value = i64::from(other as i8);
+            return Err(WireError::Unknown { what: "Invalid BATCH message type", value, after: "" });
+        }
     };
     let count = reader.short("count of statements")?;
     let mut statements = Vec::new();
@@ -239,20 +299,19 @@ fn batch(reader: &mut Reader) -> Result<Batch, WireError> {
         let query = match reader.byte("statement kind")? {
             0 => BatchQuery::Text(reader.long_string("query")?),
             1 => BatchQuery::Prepared(reader.short_bytes("statement id")?),
-            other => return Err(WireError::Unknown { what: "statement kind", value: i64::from(other) }),
+            other => {
+                let what = "Invalid query kind in BATCH messages. Must be 0 or 1 but got";
+                return Err(WireError::Unknown { what, value: i64::from(other as i8), after: "" });
+            }
         };
         let values = reader.short("count of values")?;
         let values = (0..values).map(|_| reader.value("value")).collect::<Result<_, _>>()?;
         statements.push(BatchStatement { query, values });
     }
-    let consistency = reader.consistency()?;
-    let flags = reader.byte("flags")?;
-    // Names of values would stand after the values of each statement, where nobody can tell them: the protocol's
-    // own text calls this flag a mistake, and Cassandra refuses it as well.
-    if flags & !0x30 != 0 {
-        return Err(WireError::Unknown { what: "batch flags", value: i64::from(flags) });
+    let QueryParameters { consistency, serial_consistency, timestamp, keyspace, paging_state, .. } =
+        parameters(reader)?;
+    if paging_state.is_some() {
+        return Err(WireError::PagingState);
     }
-    let serial_consistency = if flags & 0x10 != 0 { Some(serial(reader)?) } else { None };
-    let timestamp = if flags & 0x20 != 0 { Some(timestamp(reader)?) } else { None };
-    Ok(Batch { kind, statements, consistency, serial_consistency, timestamp })
+    Ok(Batch { kind, statements, consistency, serial_consistency, timestamp, keyspace })
 }

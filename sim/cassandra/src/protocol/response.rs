@@ -225,7 +225,12 @@ fn encode_type(data_type: &DataType, out: &mut Writer) {
         DataType::Time => 0x0012,
         DataType::SmallInt => 0x0013,
         DataType::TinyInt => 0x0014,
-        DataType::Duration => 0x0015,
+        // Version 5 has a number for it; before, it goes by the name of its class.
+        DataType::Duration => {
+            out.short(0x0000);
+            out.string("org.apache.cassandra.db.marshal.DurationType");
+            return;
+        }
         DataType::List(element) => {
             out.short(0x0020);
             return encode_type(element, out);

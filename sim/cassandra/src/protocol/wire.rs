@@ -7,10 +7,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::{consistency_code, consistency_of};
 use crate::coordinator::Consistency;
 
-/// Bytes that are no message.
+/// Bytes that are no message. The messages are those of Cassandra's `CBUtil`, but for that of numbers that are cut off.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// The body ends too early.
+    /// The body ends within a number or a value.
     #[error("{what} needs {needed} bytes and {left} are left")]
     Truncated {
         /// What was to be read.
@@ -20,36 +20,49 @@ pub enum WireError {
         /// How many there are.
         left: usize,
     },
-    /// A length or count below zero.
-    #[error("{what} has the negative length {length}")]
-    Negative {
-        /// What was to be read.
-        what: &'static str,
-        /// Its length.
-        length: i64,
-    },
+    /// The body ends within a text, or its length is negative.
+    #[error("Not enough bytes to read an UTF8 serialized string preceded by its {0} bytes length")]
+    Text(u8),
+    /// The body ends within bytes with a length of two bytes.
+    #[error("Not enough bytes to read a byte array preceded by its 2 bytes length")]
+    ShortBytes,
+    /// A value with a negative length that means nothing.
+    #[error("Invalid ByteBuf length {0}")]
+    ValueLength(i32),
     /// Text that is not UTF-8.
-    #[error("{what} is not UTF-8")]
-    NotUtf8 {
-        /// What was to be read.
-        what: &'static str,
-    },
+    #[error(
+        "Cannot decode string as UTF8: '{0}'; java.nio.charset.MalformedInputException: Input length = 1"
+    )]
+    NotUtf8(String),
     /// A number that names nothing.
-    #[error("unknown {what} {value}")]
+    #[error("{what} {value}{after}")]
     Unknown {
-        /// What the number should name.
+        /// The message before the number.
         what: &'static str,
         /// The number.
         value: i64,
+        /// The message after it.
+        after: &'static str,
     },
     /// Text that names nothing.
-    #[error("unknown {what} '{name}'")]
+    #[error("Invalid value '{name}' for {of}")]
     UnknownName {
-        /// What the text should name.
-        what: &'static str,
         /// The text.
         name: String,
+        /// What it should name.
+        of: &'static str,
     },
+    /// A page of no rows.
+    #[error("The page size cannot be 0")]
+    PageSize,
+    /// A paging state of something else.
+    #[error("Invalid value for the paging state")]
+    PagingState,
+    /// The number that stands for no timestamp inside Cassandra.
+    #[error(
+        "Out of bound timestamp, must be in [-9223372036854775807, 9223372036854775807] (got -9223372036854775808)"
+    )]
+    Timestamp,
 }
 
 /// A value bound to a marker of a statement.
@@ -114,26 +127,32 @@ impl Reader {
         Ok(self.rest.get_i64())
     }
 
-    fn text(&mut self, what: &'static str, length: usize) -> Result<String, WireError> {
-        let bytes = self.take(what, length)?;
+    /// A text of `length` bytes, which stands in `of` bytes before it.
+    fn text(&mut self, length: usize, of: u8) -> Result<String, WireError> {
+        if self.rest.len() < length {
+            return Err(WireError::Text(of));
+        }
+        let bytes = self.rest.split_to(length);
         match std::str::from_utf8(&bytes) {
             Ok(text) => Ok(text.to_owned()),
-            Err(_) => Err(WireError::NotUtf8 { what }),
+            Err(error) => {
+                let wrong = &bytes[error.valid_up_to()..];
+                let shown = wrong.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+                Err(WireError::NotUtf8(shown))
+            }
         }
     }
 
     /// `[string]`
     pub fn string(&mut self, what: &'static str) -> Result<String, WireError> {
-        let length = self.short(what)?;
-        self.text(what, usize::from(length))
+        let length = self.short(what).map_err(|_| WireError::Text(2))?;
+        self.text(usize::from(length), 2)
     }
 
     /// `[long string]`
     pub fn long_string(&mut self, what: &'static str) -> Result<String, WireError> {
-        let length = self.int(what)?;
-        let length =
-            usize::try_from(length).map_err(|_| WireError::Negative { what, length: i64::from(length) })?;
-        self.text(what, length)
+        let length = self.int(what).map_err(|_| WireError::Text(4))?;
+        self.text(usize::try_from(length).map_err(|_| WireError::Text(4))?, 4)
     }
 
     /// `[bytes]`; `None` for a negative length.
@@ -146,8 +165,8 @@ impl Reader {
 
     /// `[short bytes]`
     pub fn short_bytes(&mut self, what: &'static str) -> Result<Bytes, WireError> {
-        let length = self.short(what)?;
-        self.take(what, usize::from(length))
+        let length = self.short(what).map_err(|_| WireError::ShortBytes)?;
+        self.take(what, usize::from(length)).map_err(|_| WireError::ShortBytes)
     }
 
     /// `[value]`
@@ -157,7 +176,7 @@ impl Reader {
             -2 => Ok(BoundValue::Unset),
             length => match usize::try_from(length) {
                 Ok(length) => self.take(what, length).map(BoundValue::Value),
-                Err(_) => Err(WireError::Negative { what, length: i64::from(length) }),
+                Err(_) => Err(WireError::ValueLength(length)),
             },
         }
     }
@@ -183,7 +202,11 @@ impl Reader {
     /// `[consistency]`
     pub fn consistency(&mut self) -> Result<Consistency, WireError> {
         let code = self.short("consistency level")?;
-        consistency_of(code).ok_or(WireError::Unknown { what: "consistency level", value: i64::from(code) })
+        consistency_of(code).ok_or(WireError::Unknown {
+            what: "Unknown code",
+            value: i64::from(code),
+            after: " for a consistency level",
+        })
     }
 }
 

@@ -129,10 +129,21 @@ pub struct Table {
     pub partition_key: Vec<DataType>,
     /// The types and order of the clustering columns; empty if a partition has one row.
     pub clustering: Arc<ClusteringOrder>,
-    /// Columns that were dropped, with the timestamp up to which their old cells are ignored.
-    pub dropped: BTreeMap<ColumnName, Timestamp>,
+    /// Columns that were dropped.
+    pub dropped: BTreeMap<ColumnName, DroppedColumn>,
     /// The options.
     pub options: TableOptions,
+}
+
+/// What is known of a column that was dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DroppedColumn {
+    /// Static or regular.
+    pub kind: ColumnKind,
+    /// The type it had. One of another type must not take its name: its old cells would be read as that type.
+    pub data_type: DataType,
+    /// Its cells up to this timestamp are ignored.
+    pub until: Timestamp,
 }
 
 impl Table {

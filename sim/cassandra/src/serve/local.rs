@@ -30,8 +30,12 @@ pub struct LocalOptions {
     pub port: u16,
     /// Places on the ring that each node has.
     pub tokens: u8,
-    /// Decides delays on the links between the nodes.
+    /// Decides what is random inside: the delays of messages between the nodes, if there are any, and the order in which
+    /// replicas are contacted.
     pub seed: u64,
+    /// The longest that a message between two nodes takes; each takes a random part of it. Without one a message
+    /// arrives at once. Of less than a millisecond or two tokio's timers make that much.
+    pub longest_delay: Duration,
     /// What the clocks of all nodes show at the start, in microseconds since 1970.
     pub clock: i64,
     /// How each node serves its clients.
@@ -41,7 +45,15 @@ pub struct LocalOptions {
 impl LocalOptions {
     /// Three nodes on port 9042, whose clocks show `clock`.
     pub fn new(clock: i64) -> LocalOptions {
-        LocalOptions { nodes: 3, port: 9042, tokens: 4, seed: 1, clock, server: ServerOptions::default() }
+        LocalOptions {
+            nodes: 3,
+            port: 9042,
+            tokens: 4,
+            seed: 1,
+            longest_delay: Duration::ZERO,
+            clock,
+            server: ServerOptions::default(),
+        }
     }
 }
 
@@ -120,8 +132,7 @@ impl LocalNodes {
             random.set_stream(stream);
             random
         };
-        let links =
-            Arc::new(RuledLinks::new(Duration::from_micros(50), Duration::from_micros(500), random(0)));
+        let links = Arc::new(RuledLinks::new(Duration::ZERO, options.longest_delay, random(0)));
         let cluster = Cluster::start(configured, links.clone(), random(1));
         let nodes = LocalNodes { cluster, links, clocks, port, server: options.server };
         for (node, listener) in (1..).zip(listeners) {

@@ -35,7 +35,8 @@ impl<C: Coordinator> Inner<C> {
             let serial = serial.unwrap_or(Consistency::Serial);
             return self.write_if(statements, mode, consistency, serial).await;
         }
-        if is_serial(consistency) {
+        // Cassandra checks it of single statements alone (`ModificationStatement.executeWithoutCondition`).
+        if mode == WriteMode::Single && is_serial(consistency) {
             return Err(ServerError::invalid("You must use conditional updates for serializable writes"));
         }
         let stamp = Stamp {

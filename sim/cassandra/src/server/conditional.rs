@@ -13,8 +13,8 @@ use crate::coordinator::{
 };
 use crate::plan::{BoundConditions, RowView, RowWrite, Stamp};
 use crate::protocol::{ColumnSpec, Response, ResultMetadata, Rows, ServerError, is_serial};
-use crate::schema::{Column, ColumnKind, Table};
-use crate::storage::{ClusteringFilter, ColumnSelection, ReadCommand, ReadResult, Row};
+use crate::schema::{Column, ColumnKind, Replication, Table};
+use crate::storage::{ClusteringFilter, ColumnSelection, Position, ReadCommand, ReadResult, Row};
 use crate::types::DataType;
 
 /// One write and what it depends on.
@@ -59,6 +59,37 @@ fn with_row<T>(
 }
 
 impl<C: Coordinator> Inner<C> {
+    /// Checks the levels of a conditional write (`StorageProxy.cas`).
+    fn check_levels(
+        &self,
+        serial: Consistency,
+        commit: Consistency,
+        table: &Table,
+    ) -> Result<(), ServerError> {
+        if !is_serial(serial) {
+            return Err(ServerError::invalid(
+                "Invalid consistency for conditional update. Must be one of SERIAL or LOCAL_SERIAL",
+            ));
+        }
+        if is_serial(commit) {
+            return Err(ServerError::invalid(format!(
+                "{commit} is not supported as conditional update commit consistency. Use ANY if you mean \"make sure it \
+                 is accepted but I don't care how many replicas commit it for non-SERIAL reads\""
+            )));
+        }
+        let schema = self.coordinator.schema();
+        let keyspace = schema.keyspaces.get(&table.keyspace);
+        if let (Consistency::EachQuorum, Some(Replication::Simple { .. })) =
+            (commit, keyspace.map(|keyspace| &keyspace.replication))
+        {
+            return Err(ServerError::invalid(
+                "consistency level EACH_QUORUM not compatible with replication strategy \
+                 (org.apache.cassandra.locator.SimpleStrategy)",
+            ));
+        }
+        Ok(())
+    }
+
     pub(super) async fn write_if(
         &self,
         statements: Vec<Statement<'_>>,
@@ -66,12 +97,6 @@ impl<C: Coordinator> Inner<C> {
         consistency: Consistency,
         serial: Consistency,
     ) -> Result<Answer, ServerError> {
-        if is_serial(consistency) {
-            return Err(ServerError::invalid(format!(
-                "{consistency} is not supported as conditional update commit consistency. Use ANY if you mean \"make \
-                 sure it is accepted but I don't care how many replicas commit it for non-SERIAL reads\""
-            )));
-        }
         let now = self.coordinator.now();
         let mut parts: Vec<Part> = Vec::new();
         if let Some(first) = statements.first()
@@ -85,12 +110,12 @@ impl<C: Coordinator> Inner<C> {
             if statement.plan.has_key_in() {
                 let exception = "IllegalArgumentException: Batch with conditions cannot span multiple partitions (you \
                                  cannot use IN on the partition key)";
-                return Err(RequestError::accident(exception).into());
+                return Err(RequestError::internal_error(exception).into());
             }
             let Some(key) = keys.first() else {
                 // `token(...)` left none of the keys, and the first of them is asked for.
                 let exception = "IndexOutOfBoundsException: Index 0 out of bounds for length 0";
-                return Err(RequestError::accident(exception).into());
+                return Err(RequestError::internal_error(exception).into());
             };
             if partition_key.get_or_insert_with(|| key.clone()) != key {
                 return Err(ServerError::invalid("Batch with conditions cannot span multiple partitions"));
@@ -105,10 +130,12 @@ impl<C: Coordinator> Inner<C> {
             let conditions = statement.plan.bind_conditions(&statement.context)?;
             parts.extend(writes.into_iter().map(|write| Part { write, conditions: conditions.clone() }));
         }
+        check_conditions(&parts)?;
         let parts = Arc::new(parts);
         let Some(first) = parts.first() else {
             return Ok(Response::Void.into());
         };
+        self.check_levels(serial, consistency, &first.write.table)?;
         let table = Arc::clone(&first.write.table);
         let partition_key = first.write.key.clone();
         let key = partition_key.components(table.partition_key.len()).unwrap_or_default();
@@ -208,6 +235,58 @@ impl<C: Coordinator> Inner<C> {
         let metadata = ResultMetadata { columns, paging_state: None };
         Ok(Response::Rows(Rows { metadata, skip_metadata: false, rows }).into())
     }
+}
+
+/// Checks that the conditions on each row go together (`CQL3CasRequest.addConditions`, `addExistsCondition`).
+fn check_conditions(parts: &[Part]) -> Result<(), ServerError> {
+    // What each row's first condition is; `None` stands for the static columns.
+    let mut by_row: Vec<(Option<Position>, &BoundConditions)> = Vec::new();
+    for part in parts {
+        let row = part.write.row().map(|values| part.write.table.row(values.to_vec()));
+        // Conditions on static columns belong to the static row, whatever row their statement names.
+        let places = match &part.conditions {
+            BoundConditions::None => Vec::new(),
+            BoundConditions::Exists | BoundConditions::NotExists => vec![row],
+            BoundConditions::Columns(all) => {
+                let is_static = |it: &(Column, _, _)| it.0.kind == ColumnKind::Static;
+                let of_row = all.iter().any(|it| !is_static(it)).then_some(row);
+                of_row.into_iter().chain(all.iter().any(is_static).then_some(None)).collect()
+            }
+        };
+        for row in places {
+            check_condition(&mut by_row, row, &part.conditions)?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks one condition on a row against the first on it, if there is one.
+fn check_condition<'a>(
+    by_row: &mut Vec<(Option<Position>, &'a BoundConditions)>,
+    row: Option<Position>,
+    conditions: &'a BoundConditions,
+) -> Result<(), ServerError> {
+    let kind = |conditions: &BoundConditions| std::mem::discriminant(conditions);
+    let known = by_row.iter().find(|(other, _)| match (other, &row) {
+        (Some(other), Some(row)) => other.cmp(row).is_eq(),
+        (other, row) => other.is_none() && row.is_none(),
+    });
+    let Some((_, first)) = known else {
+        by_row.push((row, conditions));
+        return Ok(());
+    };
+    if kind(first) == kind(conditions) {
+        return Ok(());
+    }
+    Err(ServerError::invalid(match (first, conditions) {
+        (BoundConditions::Columns(_), BoundConditions::Exists) => {
+            "Cannot mix IF conditions and IF EXISTS for the same row"
+        }
+        (BoundConditions::Columns(_), _) | (_, BoundConditions::Columns(_)) => {
+            "Cannot mix IF conditions and IF NOT EXISTS for the same row"
+        }
+        _ => "Cannot mix IF EXISTS and IF NOT EXISTS conditions for the same row",
+    }))
 }
 
 /// The columns that a refusal shows: those of the conditions, or all; of a batch the key's, too, to tell its rows

@@ -1,6 +1,8 @@
 //! One connection: its frames, its state, its requests.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -17,12 +19,30 @@ use crate::system::CQL_VERSION;
 #[derive(Debug, Default)]
 pub(super) struct Session {
     keyspace: Mutex<Option<String>>,
+    /// Whether it was warned of USE with prepared statements.
+    warned_of_use: AtomicBool,
 }
 
 impl Session {
     /// The keyspace of names without one.
     pub fn keyspace(&self) -> Option<String> {
         self.keyspace.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What a client is warned of, once, when it prepares a statement whose names depend on USE
+    /// (`ClientState.warnAboutUseWithPreparedStatements`).
+    pub fn warning_of_use(&self, keyspace: &str, id: &[u8]) -> Option<String> {
+        if self.warned_of_use.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(format!(
+            "`USE <keyspace>` with prepared statements is considered to be an anti-pattern due to ambiguity in \
+             non-qualified table names. Please consider removing instances of `Session#setKeyspace(<keyspace>)`, \
+             `Session#execute(\"USE <keyspace>\")` and `cluster.newSession(<keyspace>)` from your code, and always use \
+             fully qualified table names (e.g. <keyspace>.<table>). Keyspace used: {keyspace}, statement keyspace: \
+             {keyspace}, statement id: {id}"
+        ))
     }
 
     /// USE
@@ -43,6 +63,9 @@ enum Outgoing {
 /// How many responses may wait to be written.
 const WAITING_RESPONSES: usize = 64;
 
+/// How long a client may take to hang up after the last answer.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Where the opening of a connection has got to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -57,23 +80,29 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (mut input, mut output) = tokio::io::split(connection);
+    let mut sink = tokio::io::sink();
     let (send, mut receive) = mpsc::channel(WAITING_RESPONSES);
     let events = server.coordinator.events();
     let reading = read(Arc::clone(&server), &mut input, send);
     let writing = write(&mut output, &mut receive, events);
-    let result = tokio::select! {
+    let (lingers, result) = tokio::select! {
         biased;
-        () = server.stopped() => Ok(()),
-        result = writing => result,
+        () = server.stopped() => (false, Ok(())),
+        result = writing => (result.is_ok(), result),
         result = async {
             match reading.await {
                 // The writer ends the connection when it has written what there is.
                 Ok(()) => std::future::pending().await,
                 Err(error) => Err(error),
             }
-        } => result,
+        } => (false, result),
     };
     let _ = output.shutdown().await;
+    if lingers {
+        // A socket that is closed with bytes unread resets the connection, and the client may lose the last answer.
+        let rest = tokio::io::copy(&mut input, &mut sink);
+        let _ = tokio::time::timeout(LINGER, rest).await;
+    }
     result
 }
 
@@ -136,6 +165,12 @@ async fn read<C: Coordinator, R: AsyncRead + Unpin>(
                 let _ = send.send(Outgoing::Close).await;
                 return Ok(());
             }
+            Incoming::WrongVersion(version) => {
+                tracing::debug!(version, "a client speaks another version of the protocol");
+                let _ = send.send(Outgoing::Frame(frame::encode_version_error(version))).await;
+                let _ = send.send(Outgoing::Close).await;
+                return Ok(());
+            }
             Incoming::Refused { stream, error, is_fatal } => {
                 let frame = frame::encode(stream, &Response::Error(error), &[], None);
                 if send.send(Outgoing::Frame(frame)).await.is_err() {
@@ -150,7 +185,16 @@ async fn read<C: Coordinator, R: AsyncRead + Unpin>(
             Incoming::Request { stream, tracing, request } => (stream, tracing, request),
         };
         let packed = compression;
-        let at_once = if tracing {
+        // Cassandra answers what comes too early on stream 0.
+        let stream = match (stage, &request) {
+            (Stage::Open | Stage::Authenticating, _) | (_, Request::Startup(_) | Request::Options) => stream,
+            (Stage::New, _) => 0,
+        };
+        let is_statement = matches!(
+            request,
+            Request::Query(..) | Request::Prepare(_) | Request::Execute(..) | Request::Batch(_)
+        );
+        let at_once = if tracing && is_statement && stage == Stage::Open {
             Some(Err(ServerError::invalid("tracing is not simulated")))
         } else {
             opening(&server, &request, &mut stage, &mut compression)
@@ -223,21 +267,21 @@ fn opening<C: Coordinator>(
                 "Provided username and/or password are incorrect".to_owned(),
             )))
         }
-        (Request::Startup(_) | Request::AuthResponse(_), _) => {
-            Some(Err(ServerError::Protocol("Unexpected message, the connection is open already".to_owned())))
+        (Request::Startup(_), _) | (Request::AuthResponse(_), Stage::Open) => {
+            Some(Err(unexpected(request, "the connection is already initialized")))
         }
-        (_, Stage::New) => {
-            Some(Err(ServerError::Protocol("Unexpected message, expecting STARTUP or OPTIONS".to_owned())))
-        }
-        (_, Stage::Authenticating) => {
-            Some(Err(ServerError::Protocol("Unexpected message, expecting AUTH_RESPONSE".to_owned())))
-        }
+        (_, Stage::New) => Some(Err(unexpected(request, "expecting STARTUP or OPTIONS"))),
+        (_, Stage::Authenticating) => Some(Err(unexpected(request, "expecting SASL_RESPONSE"))),
         (Request::Register(_), Stage::Open) => Some(Ok(Response::Ready)),
         (
             Request::Query(..) | Request::Prepare(_) | Request::Execute(..) | Request::Batch(_),
             Stage::Open,
         ) => None,
     }
+}
+
+fn unexpected(request: &Request, why: &str) -> ServerError {
+    ServerError::Protocol(format!("Unexpected message {}, {why}", request.name()))
 }
 
 fn startup<C: Coordinator>(
@@ -252,12 +296,17 @@ fn startup<C: Coordinator>(
     let Some(version) = option("CQL_VERSION") else {
         return Err(ServerError::Protocol("Missing value CQL_VERSION in STARTUP message".to_owned()));
     };
-    if version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_none_or(|major| major < 3) {
+    let mut parts =
+        version.splitn(2, '.').map(|part| part.split('.').next().and_then(|it| it.parse::<u32>().ok()));
+    let (Some(Some(major)), Some(Some(_))) = (parts.next(), parts.next()) else {
+        return Err(ServerError::Protocol(format!("Invalid version value: {version}")));
+    };
+    if major < 3 {
         return Err(ServerError::Protocol(format!(
             "CQL version {version} is not supported by the binary protocol (supported version are >= 3.0.0)"
         )));
     }
-    if let Some(name) = option("COMPRESSION").filter(|name| !name.is_empty()) {
+    if let Some(name) = option("COMPRESSION") {
         let Some(known) = Compression::from_name(name) else {
             return Err(ServerError::Protocol(format!("Unknown compression algorithm: {name}")));
         };

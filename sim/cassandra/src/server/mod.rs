@@ -104,6 +104,14 @@ impl PreparedStatement {
     }
 }
 
+/// What came of PREPARE.
+pub(crate) struct Preparation {
+    id: Bytes,
+    statement: Arc<PreparedStatement>,
+    /// Whether a name in it depends on the session's keyspace.
+    depends_on_keyspace: bool,
+}
+
 #[derive(Default)]
 struct PreparedStatements {
     by_id: BTreeMap<Bytes, Arc<PreparedStatement>>,
@@ -167,12 +175,8 @@ impl<C: Coordinator> Inner<C> {
         Ok((planned, schema))
     }
 
-    /// Prepares a statement. Returns its id: MD5 of the keyspace, if a name depends on it, and the text.
-    fn prepare(
-        &self,
-        query: &str,
-        keyspace: Option<&str>,
-    ) -> Result<(Bytes, Arc<PreparedStatement>), ServerError> {
+    /// Prepares a statement. Its id is the MD5 of the keyspace, if a name depends on it, and the text.
+    fn prepare(&self, query: &str, keyspace: Option<&str>) -> Result<Preparation, ServerError> {
         let (planned, _) = self.plan(query, keyspace)?;
         // Where every name is qualified, the session's keyspace makes no difference.
         let depends = self.plan(query, None).is_err();
@@ -190,7 +194,7 @@ impl<C: Coordinator> Inner<C> {
             },
         );
         let statement = self.remember(&id, planned);
-        Ok((id, statement))
+        Ok(Preparation { id, statement, depends_on_keyspace: depends })
     }
 
     /// Keeps a prepared statement in memory.

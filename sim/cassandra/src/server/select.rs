@@ -87,7 +87,8 @@ impl<C: Coordinator> Inner<C> {
         let rows = collector.finish()?;
         let metadata = ResultMetadata { columns: plan.columns().to_vec(), paging_state };
         let skip_metadata = parameters.skip_metadata;
-        Ok(Response::Rows(Rows { metadata, skip_metadata, rows }).into())
+        let warnings = plan.warning().map(str::to_owned).into_iter().collect();
+        Ok(Answer { response: Response::Rows(Rows { metadata, skip_metadata, rows }), warnings })
     }
 
     /// Reads until the page is full, LIMIT is reached or nothing is left. Says whether there may be more.
@@ -120,6 +121,9 @@ impl<C: Coordinator> Inner<C> {
                     PartitionRange::Key(key) => *key == last.key,
                     PartitionRange::Tokens { .. } => true,
                 });
+                if filters && let Some(resume) = &mut command.resume {
+                    resume.remaining_in_partition = u32::MAX;
+                }
                 let result = self.read(plan, &command, schema, consistency).await?;
                 let limited = result.limited;
                 let before = progress.last.clone();
@@ -154,21 +158,39 @@ impl<C: Coordinator> Inner<C> {
         let limit = if plan.is_aggregate() { u32::MAX } else { bound.limit };
         let mut rows = Vec::new();
         for mut command in bound.commands {
-            // Rows that a filter drops count for no limit.
-            command.limit = if plan.filters().is_empty() { limit } else { u32::MAX };
+            let filters = !plan.filters().is_empty();
+            let per_partition = command.per_partition_limit;
+            if filters {
+                // Rows that a filter drops count for no limit.
+                command.limit = u32::MAX;
+                command.per_partition_limit = u32::MAX;
+            } else {
+                command.limit = limit;
+            }
             let result = self.read(plan, &command, schema, consistency).await?;
             for partition in result.partitions {
                 if partition.rows.is_empty() {
                     rows.push((Vec::new(), partition));
                     continue;
                 }
+                let mut left = per_partition;
                 for (position, row) in partition.rows {
                     let alone = ResultPartition {
                         key: partition.key.clone(),
                         static_row: partition.static_row.clone(),
                         rows: vec![(position.clone(), row)],
                     };
-                    rows.push((position.values().to_vec(), alone));
+                    let mut passes = !filters;
+                    if filters {
+                        plan.each_row(&alone, context, |_| {
+                            passes = true;
+                            Ok(true)
+                        })?;
+                    }
+                    if passes && left > 0 {
+                        left -= 1;
+                        rows.push((position.values().to_vec(), alone));
+                    }
                 }
             }
         }

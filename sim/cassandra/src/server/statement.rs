@@ -66,13 +66,17 @@ impl<C: Coordinator> Inner<C> {
         let keyspace = session.keyspace();
         match request {
             Request::Query(query, parameters) => {
+                let keyspace = parameters.keyspace.clone().or(keyspace);
                 let (planned, schema) = self.plan(&query, keyspace.as_deref())?;
                 let values = by_position(&planned.markers, &parameters, false)?;
                 self.run(session, &planned, &schema, &parameters, &values).await
             }
             Request::Prepare(query) => {
-                let (id, statement) = self.prepare(&query, keyspace.as_deref())?;
-                Ok(Response::Prepared(prepared(id, &statement)).into())
+                let done = self.prepare(&query, keyspace.as_deref())?;
+                let keyspace = keyspace.filter(|_| done.depends_on_keyspace);
+                let warning = keyspace.and_then(|keyspace| session.warning_of_use(&keyspace, &done.id));
+                let response = Response::Prepared(prepared(done.id, &done.statement));
+                Ok(Answer { response, warnings: warning.into_iter().collect() })
             }
             Request::Execute(id, parameters) => {
                 let statement = self.find_prepared(&id)?;
@@ -80,7 +84,10 @@ impl<C: Coordinator> Inner<C> {
                 let values = by_position(&statement.planned.markers, &parameters, true)?;
                 self.run(session, &statement.planned, &schema, &parameters, &values).await
             }
-            Request::Batch(batch) => self.protocol_batch(keyspace.as_deref(), batch).await,
+            Request::Batch(batch) => {
+                let keyspace = batch.keyspace.clone().or(keyspace);
+                self.protocol_batch(keyspace.as_deref(), batch).await
+            }
             Request::Startup(_) | Request::Options | Request::Register(_) | Request::AuthResponse(_) => {
                 Err(ServerError::Protocol("Unexpected message".to_owned()))
             }

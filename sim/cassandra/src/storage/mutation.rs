@@ -60,4 +60,9 @@ impl Mutation {
     pub fn size(&self) -> usize {
         self.key.bytes().len() + self.updates.values().map(Partition::size).sum::<usize>()
     }
+
+    /// Its size in bytes as the thresholds for batches count it (`IMutation.dataSize`): in memory and without the key.
+    pub fn data_size(&self) -> usize {
+        self.updates.values().map(Partition::data_size).sum()
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::row::newer;
 use super::{Cell, ColumnSelection, Deletion, Position, Row, Seconds, Timestamp};
-use crate::schema::ColumnName;
+use crate::schema::{ColumnName, DroppedColumn};
 
 /// A deletion of every row between two places.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,11 +169,13 @@ impl Partition {
     }
 
     /// Drops the cells of dropped columns that are not newer than the drop.
-    pub(crate) fn without_dropped(&mut self, dropped: &BTreeMap<ColumnName, Timestamp>) {
+    pub(crate) fn without_dropped(&mut self, dropped: &BTreeMap<ColumnName, DroppedColumn>) {
         if dropped.is_empty() {
             return;
         }
-        self.retain_cells(|column, cell| dropped.get(column).is_none_or(|until| cell.timestamp > *until));
+        self.retain_cells(|column, cell| {
+            dropped.get(column).is_none_or(|dropped| cell.timestamp > dropped.until)
+        });
     }
 
     /// Keeps of the cells those that `is_kept` names, and rows that anything is left of.
@@ -251,5 +253,15 @@ impl Partition {
             + self.static_row.size()
             + rows.sum::<usize>()
             + 24 * self.ranges.len()
+    }
+
+    /// Its size as `PartitionUpdate.dataSize` counts it: a static row and a deletion of the partition count even if
+    /// there are none.
+    pub(crate) fn data_size(&self) -> usize {
+        let values = |position: &Position| position.values().iter().map(|value| value.len()).sum::<usize>();
+        let rows = self.rows.iter().map(|(position, row)| values(position) + row.data_size());
+        let ranges = self.ranges.values().map(|range| values(&range.start) + values(&range.end) + 8 + 4);
+        let ranges = if self.ranges.is_empty() { 0 } else { 4 + ranges.sum::<usize>() };
+        8 + ranges + self.static_row.data_size() + rows.sum::<usize>()
     }
 }

@@ -199,4 +199,15 @@ impl Row {
                 .map(|cell| 9 + cell.value.as_ref().map_or(4, |value| value.len()))
                 .sum::<usize>()
     }
+
+    /// Its size as `BTreeRow.dataSize` counts it, without its clustering: a timestamp of 8 bytes, a TTL of 4 and a
+    /// local deletion time of 8 for each cell, whether it expires or not.
+    pub(crate) fn data_size(&self) -> usize {
+        let expires = self.liveness.is_some_and(|marker| marker.ttl != 0);
+        let liveness = if expires { 8 + 4 + 8 } else { 8 };
+        let cells =
+            self.cells.values().map(|cell| 8 + 4 + 8 + cell.value.as_ref().map_or(0, |value| value.len()));
+        let deletion = 12 + 1;
+        liveness + deletion + cells.sum::<usize>()
+    }
 }

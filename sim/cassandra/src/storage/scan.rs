@@ -204,7 +204,7 @@ fn scan_partition(
         let mut row = row.clone();
         if !table.dropped.is_empty() {
             row.cells.retain(|column, cell| {
-                table.dropped.get(column).is_none_or(|until| cell.timestamp > *until)
+                table.dropped.get(column).is_none_or(|dropped| cell.timestamp > dropped.until)
                     && table.columns.get(column).is_some_and(|column| column.kind == ColumnKind::Regular)
             });
         }

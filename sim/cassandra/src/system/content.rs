@@ -11,7 +11,7 @@ use super::{
 };
 use crate::coordinator::{KeptStatement, Peer};
 use crate::cql::value::collection;
-use crate::schema::{Column, ColumnKind, Order, Replication, Table};
+use crate::schema::{Column, ColumnKind, DroppedColumn, Order, Replication, Table};
 use crate::storage::{Cell, DecoratedKey, Liveness, Partition, Row};
 
 /// The rows of a table.
@@ -304,16 +304,18 @@ fn column_rows(table: &Table) -> Vec<Named> {
     table.columns.values().map(row).collect()
 }
 
-/// Columns that were dropped. Their kinds and types are not kept: `regular` and `blob` stand for any.
+/// Columns that were dropped.
 fn dropped_rows(table: &Table) -> Vec<Named> {
-    let row = |(name, at): (&Arc<str>, &i64)| {
+    let row = |(name, column): (&Arc<str>, &DroppedColumn)| {
+        let at = column.until;
+        let of_name = Column { name: name.clone(), kind: column.kind, data_type: column.data_type.clone() };
         vec![
             ("keyspace_name", text(&table.keyspace)),
             ("table_name", text(&table.name)),
             ("column_name", text(name)),
             ("dropped_time", Some(Bytes::copy_from_slice(&at.div_euclid(1000).to_be_bytes()))),
-            ("kind", text("regular")),
-            ("type", text("blob")),
+            ("kind", text(if column.kind == ColumnKind::Static { "static" } else { "regular" })),
+            ("type", text(shown_type(table, &of_name))),
         ]
     };
     table.dropped.iter().map(row).collect()

@@ -52,7 +52,7 @@ async fn statements_are_accepted_and_refused_as_by_cassandra_in_the_same_words()
     assert!(different.is_empty(), "{} of {count} differ:\n{}", different.len(), different.join("\n"));
 }
 
-/// Beside a whole key they are accidents of Cassandra 5.0.5, which tell them as errors of the server.
+/// Beside a whole key Cassandra 5.0.5 fails at them, with an error of the server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_is_null_or_unset_is_refused() {
     let nodes = Nodes::start(1).await;

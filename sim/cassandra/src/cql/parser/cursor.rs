@@ -91,6 +91,11 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    /// The whole statement.
+    pub fn text(&self) -> &'a str {
+        self.query
+    }
+
     /// At the first token of `query`.
     pub fn new(query: &'a str) -> Result<Cursor<'a>, ServerError> {
         let tokens = tokens(query);

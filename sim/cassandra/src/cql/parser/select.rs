@@ -2,7 +2,7 @@
 
 use super::super::ast::{InValues, Operator, Relation, Select, Selector, Term};
 use super::cursor::Cursor;
-use super::term::{function_name, literal, term, type_name};
+use super::term::{check_number, function_name, literal, term, type_name};
 use crate::protocol::ServerError;
 
 /// A SELECT.
@@ -109,6 +109,7 @@ fn selector(cursor: &mut Cursor<'_>) -> Result<Selector, ServerError> {
 
 fn simple_selector(cursor: &mut Cursor<'_>) -> Result<Selector, ServerError> {
     if let Some((kind, text)) = literal(cursor) {
+        check_number(cursor, kind, &text)?;
         return Ok(Selector::Term(Term::Literal(kind, text)));
     }
     if cursor.keyword("null") {

@@ -39,8 +39,38 @@ pub(super) fn literal(cursor: &mut Cursor<'_>) -> Option<(LiteralKind, String)> 
     Some(found)
 }
 
+/// Checks that a number with a point or an exponent is finite as a double, and that its exponent is one that a decimal can
+/// have (`Constants.Literal.floatingPoint`).
+pub(super) fn check_number(cursor: &Cursor<'_>, kind: LiteralKind, text: &str) -> Result<(), ServerError> {
+    if kind != LiteralKind::Float || text.ends_with(['N', 'y']) {
+        return Ok(());
+    }
+    let failed = |reason: &str| {
+        Err(ServerError::Syntax(format!(
+            "Failed parsing statement: [{}] reason: NumberFormatException {reason}",
+            cursor.text()
+        )))
+    };
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let fraction = mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+    let scale =
+        exponent.parse::<i64>().ok().and_then(|exponent| i64::try_from(fraction).ok()?.checked_sub(exponent));
+    match scale {
+        Some(scale) if i32::try_from(scale).is_ok() => {}
+        Some(_) => return failed("Scale out of range."),
+        None => return failed("Exponent overflow."),
+    }
+    if text.parse::<f64>().is_ok_and(f64::is_infinite) {
+        return failed(
+            "Character I is neither a decimal digit number, decimal point, nor \"e\" notation exponential mark.",
+        );
+    }
+    Ok(())
+}
+
 fn simple_term(cursor: &mut Cursor<'_>) -> Result<Term, ServerError> {
     if let Some((kind, text)) = literal(cursor) {
+        check_number(cursor, kind, &text)?;
         return Ok(Term::Literal(kind, text));
     }
     if cursor.keyword("null") {
@@ -57,6 +87,13 @@ fn simple_term(cursor: &mut Cursor<'_>) -> Result<Term, ServerError> {
     }
     if cursor.at_sign("(") {
         return in_parentheses(cursor);
+    }
+    if cursor.at_sign("-")
+        && (cursor.sign_ahead(1, ".") || cursor.name_ahead(1) && !cursor.sign_ahead(2, "("))
+    {
+        // No value begins like that.
+        cursor.advance();
+        return Err(cursor.no_alternative());
     }
     if cursor.at_sign("-") {
         return Err(cursor.not_simulated("a minus before a value"));

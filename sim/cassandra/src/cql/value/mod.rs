@@ -1,15 +1,47 @@
 //! Values: from constants of a statement to bytes, and whether bytes are a value of a type.
 
+mod duration;
 mod time;
 
-pub use time::{date_of_millis, millis_of_date, time_uuid, time_uuid_millis};
+pub use duration::text_of_duration;
+pub use time::{
+    date_of_millis, millis_of_date, text_of_date, text_of_millis, text_of_time, time_uuid, time_uuid_millis,
+};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use num_bigint::BigInt;
 
 use super::ast::LiteralKind;
 use super::type_name;
+use crate::coordinator::RequestError;
+use crate::protocol::ServerError;
 use crate::types::DataType;
+
+/// Why a text or bytes are no value of a type, with Cassandra's message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// They are none (`MarshalException`, `InvalidRequestException`).
+    #[error("{0}")]
+    Invalid(String),
+    /// They are none that Cassandra expects: an exception of `java.lang` reaches the client.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<String> for ValueError {
+    fn from(message: String) -> Self {
+        ValueError::Invalid(message)
+    }
+}
+
+impl From<ValueError> for ServerError {
+    fn from(error: ValueError) -> Self {
+        match error {
+            ValueError::Invalid(message) => ServerError::invalid(message),
+            ValueError::Internal(message) => RequestError::internal_error(&message).into(),
+        }
+    }
+}
 
 /// Whether a constant of this kind can be a value of this type (Cassandra's `Constants.Literal.testAssignment`).
 pub fn fits(kind: LiteralKind, data_type: &DataType) -> bool {
@@ -47,16 +79,18 @@ pub fn fits(kind: LiteralKind, data_type: &DataType) -> bool {
 ///
 /// # Errors
 /// In Cassandra's words, if the text is no such value.
-pub fn parse(data_type: &DataType, text: &str) -> Result<Bytes, String> {
+pub fn parse(data_type: &DataType, text: &str) -> Result<Bytes, ValueError> {
     fn number<N: std::str::FromStr>(name: &str, text: &str) -> Result<N, String> {
         text.parse().map_err(|_| format!("Unable to make {name} from '{text}'"))
     }
     let bytes = match data_type {
         DataType::Ascii => {
             if !text.is_ascii() {
-                return Err("Invalid ASCII character in string literal: \
+                return Err(ValueError::Invalid(
+                    "Invalid ASCII character in string literal: \
                             java.nio.charset.UnmappableCharacterException: Input length = 1"
-                    .to_owned());
+                        .to_owned(),
+                ));
             }
             text.as_bytes().to_vec()
         }
@@ -68,11 +102,11 @@ pub fn parse(data_type: &DataType, text: &str) -> Result<Bytes, String> {
         DataType::VarInt => number::<BigInt>("int", text)?.to_signed_bytes_be(),
         DataType::Double => match float(text) {
             Some(value) => value.to_be_bytes().to_vec(),
-            None => return Err(format!("Unable to make double from '{text}'")),
+            None => return Err(format!("Unable to make double from '{text}'").into()),
         },
         DataType::Float => match text.parse::<f32>() {
             Ok(value) => value.to_be_bytes().to_vec(),
-            Err(_) => return Err(format!("Unable to make float from '{text}'")),
+            Err(_) => return Err(format!("Unable to make float from '{text}'").into()),
         },
         DataType::Decimal => {
             decimal(text).ok_or_else(|| format!("unable to make BigDecimal from '{text}'"))?
@@ -82,38 +116,61 @@ pub fn parse(data_type: &DataType, text: &str) -> Result<Bytes, String> {
         DataType::Uuid | DataType::TimeUuid => {
             let uuid = uuid(text).ok_or_else(|| format!("Unable to make UUID from '{text}'"))?;
             if *data_type == DataType::TimeUuid && (uuid >> 76) & 0xf != 1 {
-                return Err("TimeUUID supports only version 1 UUIDs".to_owned());
+                return Err(ValueError::Invalid("TimeUUID supports only version 1 UUIDs".to_owned()));
             }
             uuid.to_be_bytes().to_vec()
         }
         // Of these types the empty text is the empty value.
         DataType::Inet | DataType::Timestamp if text.is_empty() => Vec::new(),
-        DataType::Inet => match text.parse() {
-            Ok(std::net::IpAddr::V4(ip)) => ip.octets().to_vec(),
-            Ok(std::net::IpAddr::V6(ip)) => ip.octets().to_vec(),
-            // Java also takes names of hosts and asks the resolver; there is none here.
-            Err(_) => return Err(format!("Unable to make inet address from '{text}'")),
-        },
-        DataType::Timestamp => time::timestamp(text)
-            .ok_or_else(|| format!("Unable to parse a date/time from '{text}'"))?
-            .to_be_bytes()
-            .to_vec(),
-        DataType::Date => time::date(text)
-            .ok_or_else(|| format!("Unable to coerce '{text}' to a formatted date (long)"))?
-            .to_be_bytes()
-            .to_vec(),
-        DataType::Time => time::time(text)
-            .ok_or_else(|| format!("(TimeType) Unable to coerce '{text}' to a formatted time (long)"))?
-            .to_be_bytes()
-            .to_vec(),
-        DataType::Duration => {
-            time::duration(text).ok_or_else(|| format!("Unable to convert '{text}' to a duration"))?
-        }
+        DataType::Inet => inet(text).ok_or_else(|| format!("Unable to make inet address from '{text}'"))?,
+        DataType::Timestamp => time::timestamp(text)?.to_be_bytes().to_vec(),
+        DataType::Date => time::date(text)?.to_be_bytes().to_vec(),
+        DataType::Time => time::time(text)?.to_be_bytes().to_vec(),
+        DataType::Duration => duration::duration(text)?,
         DataType::List(_) | DataType::Set(_) | DataType::Map(..) | DataType::Tuple(_) => {
-            return Err(format!("Unable to make {} from '{text}'", type_name(data_type)));
+            return Err(format!("Unable to make {} from '{text}'", type_name(data_type)).into());
         }
     };
     Ok(Bytes::from(bytes))
+}
+
+/// An address as Java's `InetAddress.getByName` reads it. Of names only `localhost` is known: there is no resolver here.
+fn inet(text: &str) -> Option<Vec<u8>> {
+    if text == "localhost" {
+        return Some(vec![127, 0, 0, 1]);
+    }
+    if !text.contains(':') {
+        return four_bytes(text);
+    }
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    // A scope by number; those with names are of this machine.
+    let bare = match bare.split_once('%') {
+        Some((address, scope)) => {
+            scope.parse::<u32>().ok()?;
+            address
+        }
+        None => bare,
+    };
+    let address: std::net::Ipv6Addr = bare.parse().ok()?;
+    match address.to_ipv4_mapped() {
+        Some(mapped) => Some(mapped.octets().to_vec()),
+        None => Some(address.octets().to_vec()),
+    }
+}
+
+/// `1.2.3.4`, or fewer parts, the last of which fills what is left.
+fn four_bytes(text: &str) -> Option<Vec<u8>> {
+    let parts: Vec<&str> = text.split('.').collect();
+    let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if parts.len() > 4 || text.len() > 15 || !parts.iter().all(is_number) {
+        return None;
+    }
+    let (last, first) = parts.split_last()?;
+    let mut bytes = first.iter().map(|part| part.parse::<u8>().ok()).collect::<Option<Vec<u8>>>()?;
+    let last = last.parse::<u32>().ok()?.to_be_bytes();
+    let (above, low) = last.split_at(bytes.len());
+    bytes.extend(low);
+    above.iter().all(|byte| *byte == 0).then_some(bytes)
 }
 
 /// A number as Java's `Double.valueOf` reads it, which knows Infinity and NaN by these names only.
@@ -213,23 +270,24 @@ pub fn components(types: &[DataType], bytes: &Bytes) -> Option<Vec<Option<Bytes>
 ///
 /// # Errors
 /// In Cassandra's words (`TypeSerializer.validate`).
-pub fn validate(data_type: &DataType, bytes: &Bytes) -> Result<(), String> {
+pub fn validate(data_type: &DataType, bytes: &Bytes) -> Result<(), ValueError> {
     let length = bytes.len();
+    let invalid = |message: String| Err(ValueError::Invalid(message));
     let sized = |size: usize, name: &str| {
         if length == size || length == 0 {
             Ok(())
         } else {
-            Err(format!("Expected {size} or 0 byte {name} ({length})"))
+            invalid(format!("Expected {size} or 0 byte {name} ({length})"))
         }
     };
     match data_type {
         DataType::Ascii => match bytes.iter().find(|byte| !byte.is_ascii()) {
             None => Ok(()),
-            Some(byte) => Err(format!("Invalid byte for ascii: {}", *byte as i8)),
+            Some(byte) => invalid(format!("Invalid byte for ascii: {}", *byte as i8)),
         },
         DataType::Text => match std::str::from_utf8(bytes) {
             Ok(_) => Ok(()),
-            Err(_) => Err("String didn't validate.".to_owned()),
+            Err(_) => invalid("String didn't validate.".to_owned()),
         },
         DataType::BigInt | DataType::Counter => sized(8, "long"),
         DataType::Int => sized(4, "int"),
@@ -237,31 +295,37 @@ pub fn validate(data_type: &DataType, bytes: &Bytes) -> Result<(), String> {
         DataType::Float => sized(4, "value for a float"),
         DataType::Double => sized(8, "value for a double"),
         DataType::Boolean if length <= 1 => Ok(()),
-        DataType::Boolean => Err(format!("Expected 1 or 0 byte value ({length})")),
+        DataType::Boolean => invalid(format!("Expected 1 or 0 byte value ({length})")),
         DataType::SmallInt if length == 2 => Ok(()),
-        DataType::SmallInt => Err(format!("Expected 2 bytes for a smallint ({length})")),
+        DataType::SmallInt => invalid(format!("Expected 2 bytes for a smallint ({length})")),
         DataType::TinyInt if length == 1 => Ok(()),
-        DataType::TinyInt => Err(format!("Expected 1 byte for a tinyint ({length})")),
+        DataType::TinyInt => invalid(format!("Expected 1 byte for a tinyint ({length})")),
         DataType::Date if length == 4 => Ok(()),
-        DataType::Date => Err(format!("Expected 4 byte long for date ({length})")),
+        DataType::Date => invalid(format!("Expected 4 byte long for date ({length})")),
         DataType::Time if length == 8 => Ok(()),
-        DataType::Time => Err(format!("Expected 8 byte long for time ({length})")),
+        DataType::Time => invalid(format!("Expected 8 byte long for time ({length})")),
         DataType::Uuid | DataType::TimeUuid if length != 16 && length != 0 => {
-            Err(format!("UUID should be 16 or 0 bytes ({length})"))
+            invalid(format!("UUID should be 16 or 0 bytes ({length})"))
         }
         DataType::Uuid => Ok(()),
         DataType::TimeUuid if length == 16 && bytes[6] >> 4 != 1 => {
-            Err("Invalid version for TimeUUID type.".to_owned())
+            invalid("Invalid version for TimeUUID type.".to_owned())
         }
         DataType::TimeUuid => Ok(()),
         DataType::Inet if matches!(length, 0 | 4 | 16) => Ok(()),
-        DataType::Inet => Err("bytes for inet must be of length 4 or 16".to_owned()),
-        DataType::Decimal if length == 0 || length > 4 => Ok(()),
-        DataType::Decimal => Err(format!("Expected 0 or at least 4 bytes ({length})")),
-        DataType::Duration if length >= 3 => Ok(()),
-        DataType::Duration => Err(format!("Expected at least 3 bytes for a duration ({length})")),
+        DataType::Inet => invalid("bytes for inet must be of length 4 or 16".to_owned()),
+        DataType::Decimal if length == 0 || length >= 4 => Ok(()),
+        DataType::Decimal => invalid(format!("Expected 0 or at least 4 bytes ({length})")),
+        DataType::Duration => duration::validate(bytes),
         DataType::Blob | DataType::VarInt => Ok(()),
-        DataType::List(element) | DataType::Set(element) => {
+        DataType::List(element) => {
+            let all = nullable_elements(bytes).ok_or_else(|| broken_collection(data_type))?;
+            all.iter().flatten().try_for_each(|value| validate(element, value))
+        }
+        DataType::Set(element) => {
+            if **element == DataType::Decimal && has_decimal_without_digits(bytes) {
+                return Err(ValueError::Internal("NumberFormatException: Zero length BigInteger".to_owned()));
+            }
             let all = elements(data_type, bytes).ok_or_else(|| broken_collection(data_type))?;
             all.iter().try_for_each(|value| validate(element, value))
         }
@@ -280,6 +344,66 @@ pub fn validate(data_type: &DataType, bytes: &Bytes) -> Result<(), String> {
             })
         }
     }
+}
+
+/// Takes the next element of a collection; `Some(None)` for a null one, `None` if there is no whole one.
+fn take_element(rest: &mut Bytes) -> Option<Option<Bytes>> {
+    let head = rest.first_chunk::<4>().copied()?;
+    let Ok(length) = usize::try_from(i32::from_be_bytes(head)) else {
+        *rest = rest.slice(4..);
+        return Some(None);
+    };
+    if rest.len() - 4 < length {
+        return None;
+    }
+    let element = rest.slice(4..4 + length);
+    *rest = rest.slice(4 + length..);
+    Some(Some(element))
+}
+
+/// The elements of a list as a client may send it: some may be null.
+pub fn nullable_elements(bytes: &Bytes) -> Option<Vec<Option<Bytes>>> {
+    let head = bytes.first_chunk::<4>().copied()?;
+    let count = usize::try_from(i32::from_be_bytes(head)).ok()?;
+    let mut rest = bytes.slice(4..);
+    let mut all = Vec::new();
+    for _ in 0..count {
+        all.push(take_element(&mut rest)?);
+    }
+    rest.is_empty().then_some(all)
+}
+
+/// Whether the empty value of this type is the same as none (`TypeSerializer.deserialize`).
+pub fn is_null_if_empty(data_type: &DataType) -> bool {
+    !matches!(data_type, DataType::Ascii | DataType::Blob | DataType::Text)
+}
+
+/// The bytes of a list with these elements.
+pub fn list(elements: &[Option<Bytes>]) -> Bytes {
+    let mut bytes = BytesMut::new();
+    bytes.put_i32(i32::try_from(elements.len()).unwrap_or(i32::MAX));
+    for element in elements {
+        match element {
+            Some(element) => {
+                bytes.put_i32(i32::try_from(element.len()).unwrap_or(i32::MAX));
+                bytes.put_slice(element);
+            }
+            None => bytes.put_i32(-1),
+        }
+    }
+    bytes.freeze()
+}
+
+/// Whether a decimal of four bytes, a scale and no number, is among the elements that can be read: it passes as a value,
+/// and Cassandra fails when it compares it.
+fn has_decimal_without_digits(bytes: &Bytes) -> bool {
+    let Some(count) =
+        bytes.first_chunk::<4>().and_then(|head| usize::try_from(i32::from_be_bytes(*head)).ok())
+    else {
+        return false;
+    };
+    let mut rest = bytes.slice(4..);
+    (0..count).map_while(|_| take_element(&mut rest)).flatten().any(|element| element.len() == 4)
 }
 
 fn broken_collection(data_type: &DataType) -> String {
@@ -329,15 +453,21 @@ mod tests {
             ),
             (DataType::Time, "25:00:00", "(TimeType) Unable to coerce '25:00:00' to a formatted time (long)"),
         ] {
-            assert_eq!(parse(&data_type, text).unwrap_err(), message);
+            assert_eq!(parse(&data_type, text).unwrap_err().to_string(), message);
         }
     }
 
     #[test]
     fn bytes_of_the_wrong_length_are_no_value() {
         let bytes = |length: usize| Bytes::from(vec![0; length]);
-        assert_eq!(validate(&DataType::Int, &bytes(2)).unwrap_err(), "Expected 4 or 0 byte int (2)");
-        assert_eq!(validate(&DataType::BigInt, &bytes(4)).unwrap_err(), "Expected 8 or 0 byte long (4)");
+        assert_eq!(
+            validate(&DataType::Int, &bytes(2)).unwrap_err().to_string(),
+            "Expected 4 or 0 byte int (2)"
+        );
+        assert_eq!(
+            validate(&DataType::BigInt, &bytes(4)).unwrap_err().to_string(),
+            "Expected 8 or 0 byte long (4)"
+        );
         assert!(validate(&DataType::Int, &bytes(0)).is_ok());
         let list = DataType::List(Box::new(DataType::Int));
         assert!(validate(&list, &bytes(4)).is_ok());

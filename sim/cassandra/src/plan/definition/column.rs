@@ -3,7 +3,7 @@
 use super::invalid;
 use crate::cql::ast::{ColumnDefinition, TypeName};
 use crate::cql::type_name;
-use crate::plan::term::data_type_of;
+use crate::plan::term::{data_type_of, shown_type};
 use crate::protocol::ServerError;
 use crate::types::DataType;
 
@@ -25,11 +25,13 @@ pub(super) fn column_type(
                 type_name(&data_type)
             )));
         }
-        if matches!(data_type, DataType::Counter | DataType::Duration) {
-            return Err(invalid(format!(
-                "{} type is not supported for PRIMARY KEY column '{name}'",
-                type_name(&data_type)
-            )));
+        let refused = match data_type {
+            DataType::Counter => Some("counter"),
+            _ if has_duration(&data_type) => Some("duration"),
+            _ => None,
+        };
+        if let Some(refused) = refused {
+            return Err(invalid(format!("{refused} type is not supported for PRIMARY KEY column '{name}'")));
         }
     }
     if !is_frozen {
@@ -39,6 +41,38 @@ pub(super) fn column_type(
         )));
     }
     Ok(data_type)
+}
+
+/// Whether a duration is part of its values (`AbstractType.referencesDuration`).
+fn has_duration(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Duration => true,
+        DataType::List(inner) | DataType::Set(inner) => has_duration(inner),
+        DataType::Map(key, value) => has_duration(key) || has_duration(value),
+        _ => false,
+    }
+}
+
+/// Checks the elements of a collection: counters cannot be any, and durations, which have no order, neither elements of
+/// sets nor keys of maps (`CQL3Type.Raw.RawCollection.prepare`). `shown` is the collection's type in messages.
+fn check_elements(written: &TypeName, shown: impl Fn(&DataType) -> String) -> Result<(), ServerError> {
+    let Some(data_type) = data_type_of(written) else { return Ok(()) };
+    let refused = |why: &str| Err(invalid(format!("{why}: {}", shown(&data_type))));
+    match &data_type {
+        DataType::List(inner) | DataType::Set(inner) if **inner == DataType::Counter => {
+            refused("Counters are not allowed inside collections")
+        }
+        DataType::Map(key, value) if **key == DataType::Counter || **value == DataType::Counter => {
+            refused("Counters are not allowed inside collections")
+        }
+        DataType::Set(inner) if **inner == DataType::Duration => {
+            refused("Durations are not allowed inside sets")
+        }
+        DataType::Map(key, _) if **key == DataType::Duration => {
+            refused("Durations are not allowed as map keys")
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn not_simulated(written: &TypeName) -> ServerError {
@@ -65,21 +99,29 @@ pub(super) fn check_type(keyspace: &str, written: &TypeName) -> Result<(), Serve
     };
     match written {
         TypeName::Native(_) => Ok(()),
-        TypeName::List(inner) | TypeName::Set(inner) => nested(inner, false),
+        TypeName::List(inner) | TypeName::Set(inner) => {
+            nested(inner, false)?;
+            check_elements(written, type_name)
+        }
         TypeName::Map(key, value) => {
             nested(key, false)?;
-            nested(value, false)
+            nested(value, false)?;
+            check_elements(written, type_name)
         }
-        TypeName::Frozen(inner) => match &**inner {
+        TypeName::Frozen(of) => match &**of {
             TypeName::Native(native) => Err(ServerError::Syntax(format!(
                 "frozen<> is only allowed on collections, tuples, and user-defined types (got {})",
                 type_name(native)
             ))),
             // Freezing a collection freezes what is in it.
-            TypeName::List(inner) | TypeName::Set(inner) => check_frozen(keyspace, inner),
+            TypeName::List(inner) | TypeName::Set(inner) => {
+                check_frozen(keyspace, inner)?;
+                check_elements(of, shown_type)
+            }
             TypeName::Map(key, value) => {
                 check_frozen(keyspace, key)?;
-                check_frozen(keyspace, value)
+                check_frozen(keyspace, value)?;
+                check_elements(of, shown_type)
             }
             other => check_type(keyspace, other),
         },

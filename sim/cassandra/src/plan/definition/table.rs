@@ -11,8 +11,9 @@ use super::{
 };
 use crate::coordinator::ChangeKind;
 use crate::cql::ast::{AlterTableChange, ColumnDefinition, CreateTable, TableName};
+use crate::plan::term::shown_type;
 use crate::protocol::ServerError;
-use crate::schema::{Column, ColumnKind, Order, SchemaChange, Table, TableOptions};
+use crate::schema::{Column, ColumnKind, DroppedColumn, Order, SchemaChange, Table, TableOptions};
 use crate::types::DataType;
 
 pub(super) fn create_table(
@@ -159,6 +160,31 @@ pub(super) fn clustering_orders(
     Ok((0..clustering.len()).map(order).collect())
 }
 
+/// Checks that a column may have the name of one that was dropped (`AlterTableStatement.AddColumns`).
+fn check_added_again(
+    name: &str,
+    kind: ColumnKind,
+    data_type: &DataType,
+    before: &DroppedColumn,
+) -> Result<(), ServerError> {
+    let shown_kind = |kind: ColumnKind| if kind == ColumnKind::Static { "STATIC" } else { "REGULAR" };
+    if !data_type.reads_cells_of(&before.data_type) {
+        return Err(invalid(format!(
+            "Cannot re-add previously dropped column '{name}' of type {}, incompatible with previous type {}",
+            shown_type(data_type),
+            shown_type(&before.data_type)
+        )));
+    }
+    if kind != before.kind {
+        return Err(invalid(format!(
+            "Cannot re-add previously dropped column '{name}' of kind {}, incompatible with previous kind {}",
+            shown_kind(kind),
+            shown_kind(before.kind)
+        )));
+    }
+    Ok(())
+}
+
 pub(super) fn alter_table(
     name: &TableName,
     if_exists: bool,
@@ -199,12 +225,6 @@ pub(super) fn alter_table(
                     return Err(invalid(format!("Column with name '{}' already exists", definition.name)));
                 }
                 let data_type = column_type(keyspace, definition, false)?;
-                if data_type == DataType::Counter {
-                    return Err(ServerError::configuration(format!(
-                        "{full}: Cannot have a counter column (\"{}\") in a non counter table",
-                        definition.name
-                    )));
-                }
                 if definition.is_static && table.clustering.components().is_empty() {
                     return Err(invalid(
                         "Static columns are only useful (and thus allowed) if the table has at least one clustering \
@@ -213,6 +233,15 @@ pub(super) fn alter_table(
                     ));
                 }
                 let kind = if definition.is_static { ColumnKind::Static } else { ColumnKind::Regular };
+                if let Some(before) = dropped.get(definition.name.as_str()) {
+                    check_added_again(&definition.name, kind, &data_type, before)?;
+                }
+                if data_type == DataType::Counter {
+                    return Err(ServerError::configuration(format!(
+                        "{full}: Cannot have a counter column (\"{}\") in a non counter table",
+                        definition.name
+                    )));
+                }
                 let name: Arc<str> = Arc::from(definition.name.as_str());
                 columns.insert(name.clone(), Column { name, kind, data_type });
             }
@@ -228,8 +257,9 @@ pub(super) fn alter_table(
                 if matches!(column.kind, ColumnKind::PartitionKey(_) | ColumnKind::Clustering(..)) {
                     return Err(invalid(format!("Cannot drop PRIMARY KEY column {name}")));
                 }
-                let at = timestamp.unwrap_or(around.timestamp);
-                dropped.insert(column.name.clone(), at);
+                let until = timestamp.unwrap_or(around.timestamp);
+                let of = DroppedColumn { kind: column.kind, data_type: column.data_type.clone(), until };
+                dropped.insert(column.name.clone(), of);
                 columns.remove(name.as_str());
             }
         }
@@ -264,6 +294,10 @@ pub(super) fn alter_table(
         table_options,
     );
     next.dropped = dropped;
+    if next == **table {
+        // Nothing changes, and nobody is told of anything (`SchemaAlteringStatement`).
+        return Ok(None);
+    }
     let told = notice(ChangeKind::Updated, keyspace, Some(&name.name));
     Ok(Some((SchemaChange::PutTable(Arc::new(next)), told)))
 }

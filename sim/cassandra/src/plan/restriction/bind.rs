@@ -65,11 +65,11 @@ impl Restrictions {
                 let mut keys: Vec<_> =
                     keys.into_iter().map(|values| DecoratedKey::of_components(&values)).collect();
                 if let Some((lower, upper)) = &self.within {
-                    // An accident of Cassandra's (`TokenFilter.toRangeSet`), which takes null for bytes.
+                    // Cassandra fails here (`TokenFilter.toRangeSet`): it takes null for bytes.
                     let null = || {
                         let exception = "NullPointerException: Cannot invoke \"java.nio.ByteBuffer.position()\" because \
                                          \"bytes\" is null";
-                        RequestError::accident(exception).into()
+                        RequestError::internal_error(exception).into()
                     };
                     let of_bound = |bound| token_of(bound, context, null);
                     let (lower, upper) = (of_bound(lower)?, of_bound(upper)?);
@@ -190,7 +190,7 @@ fn token_of(
         BoundValue::Value(bytes) => Ok(Some((whole(&bytes).ok_or_else(null)?, *inclusive))),
         BoundValue::Null => Err(null()),
         // No bytes are then taken for a number.
-        BoundValue::Unset => Err(RequestError::accident("IndexOutOfBoundsException").into()),
+        BoundValue::Unset => Err(RequestError::internal_error("IndexOutOfBoundsException").into()),
     }
 }
 

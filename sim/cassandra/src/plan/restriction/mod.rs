@@ -420,16 +420,6 @@ impl Keys {
     }
 }
 
-/// The markers that make up a partition key, if nothing but markers do.
-pub(super) fn marked_key(keys: &Keys) -> Vec<u16> {
-    let Keys::Columns(values) = keys else { return Vec::new() };
-    let marker = |values: &Values| match values {
-        Values::Equal(term) => term.marker().and_then(|marker| u16::try_from(marker).ok()),
-        Values::In(_) | Values::InMarker(..) => None,
-    };
-    values.iter().map(marker).collect::<Option<Vec<_>>>().unwrap_or_default()
-}
-
 /// As messages show a column's type.
 pub(super) fn column_type(column: &Column) -> String {
     shown_type(&column.data_type)

@@ -1,4 +1,4 @@
-//! What is asked of the store, and what it answers.
+//! Requests to the store, and its responses.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -7,11 +7,11 @@ use exactlyonce::event::{DeadLetter, Event, Row};
 use exactlyonce::store::{Alert, Binding, Bound, Count, Cursor, Page, Progress, WindowKey};
 
 use crate::faults::Point;
-use crate::network::{Question, Service};
+use crate::network::{Request, Service};
 
 /// A call of [`exactlyonce::store::Store`].
 #[derive(Clone)]
-pub(crate) enum Ask {
+pub(crate) enum StoreRequest {
     Binding,
     Bind(Binding),
     HoldsRows,
@@ -31,7 +31,7 @@ pub(crate) enum Ask {
     Alerts(Option<Cursor>, usize),
 }
 
-pub(crate) enum Answer {
+pub(crate) enum StoreResponse {
     Binding(Option<Binding>),
     Bind(Bound),
     HoldsRows(bool),
@@ -47,19 +47,20 @@ pub(crate) enum Answer {
     Written,
 }
 
-impl Ask {
+impl StoreRequest {
     /// The rows of a write, each a write of its own.
-    pub fn rows(&self) -> Vec<Ask> {
+    pub fn rows(&self) -> Vec<StoreRequest> {
         match self {
-            Ask::WriteProgress(..) | Ask::Register(_) => vec![self.clone()],
-            Ask::WriteCounts(partition, counts) => {
-                counts.iter().map(|count| Ask::WriteCounts(*partition, vec![count.clone()])).collect()
+            StoreRequest::WriteProgress(..) | StoreRequest::Register(_) => vec![self.clone()],
+            StoreRequest::WriteCounts(partition, counts) => counts
+                .iter()
+                .map(|count| StoreRequest::WriteCounts(*partition, vec![count.clone()]))
+                .collect(),
+            StoreRequest::WriteAlerts(alerts) => {
+                alerts.iter().map(|alert| StoreRequest::WriteAlerts(vec![alert.clone()])).collect()
             }
-            Ask::WriteAlerts(alerts) => {
-                alerts.iter().map(|alert| Ask::WriteAlerts(vec![alert.clone()])).collect()
-            }
-            Ask::WriteRows(partition, rows) => {
-                rows.iter().map(|row| Ask::WriteRows(*partition, vec![row.clone()])).collect()
+            StoreRequest::WriteRows(partition, rows) => {
+                rows.iter().map(|row| StoreRequest::WriteRows(*partition, vec![row.clone()])).collect()
             }
             _ => Vec::new(),
         }
@@ -68,119 +69,121 @@ impl Ask {
     pub fn is_write(&self) -> bool {
         matches!(
             self,
-            Ask::WriteProgress(..)
-                | Ask::Register(_)
-                | Ask::WriteCounts(..)
-                | Ask::WriteAlerts(..)
-                | Ask::WriteRows(..)
+            StoreRequest::WriteProgress(..)
+                | StoreRequest::Register(_)
+                | StoreRequest::WriteCounts(..)
+                | StoreRequest::WriteAlerts(..)
+                | StoreRequest::WriteRows(..)
         )
     }
 
     /// The partition that a write belongs to.
     pub fn written_partition(&self) -> Option<i32> {
         match self {
-            Ask::WriteProgress(partition, _)
-            | Ask::Register(partition)
-            | Ask::WriteCounts(partition, _)
-            | Ask::WriteRows(partition, _) => Some(*partition),
+            StoreRequest::WriteProgress(partition, _)
+            | StoreRequest::Register(partition)
+            | StoreRequest::WriteCounts(partition, _)
+            | StoreRequest::WriteRows(partition, _) => Some(*partition),
             _ => None,
         }
     }
 }
 
-impl Question for Ask {
-    type Answer = Answer;
+impl Request for StoreRequest {
+    type Response = StoreResponse;
     const SERVICE: Service = Service::Store;
 
     fn point_on_arrival(&self) -> Option<Point> {
         self.is_write().then_some(Point::WriteArrived)
     }
 
-    fn point_before_answer(&self) -> Option<Point> {
+    fn point_before_response(&self) -> Option<Point> {
         match self {
-            Ask::Progress(_) => Some(Point::ProgressRead),
-            Ask::Counts(..) => Some(Point::CountsRead),
-            Ask::Register(_) => Some(Point::Registered),
-            Ask::WriteCounts(..) => Some(Point::CountsWritten),
-            Ask::Registered => Some(Point::RegistryRead),
-            Ask::WriteAlerts(_) => Some(Point::AlertsWritten),
-            Ask::WriteRows(..) => Some(Point::RowsWritten),
-            Ask::WriteProgress(..) => Some(Point::ProgressWritten),
+            StoreRequest::Progress(_) => Some(Point::ProgressRead),
+            StoreRequest::Counts(..) => Some(Point::CountsRead),
+            StoreRequest::Register(_) => Some(Point::Registered),
+            StoreRequest::WriteCounts(..) => Some(Point::CountsWritten),
+            StoreRequest::Registered => Some(Point::RegistryRead),
+            StoreRequest::WriteAlerts(_) => Some(Point::AlertsWritten),
+            StoreRequest::WriteRows(..) => Some(Point::RowsWritten),
+            StoreRequest::WriteProgress(..) => Some(Point::ProgressWritten),
             _ => None,
         }
     }
 
-    fn describe(answer: &Answer) -> String {
-        match answer {
-            Answer::Binding(binding) => format!("bound: {}", binding.is_some()),
-            Answer::Bind(Bound::Now) => "bound now".to_owned(),
-            Answer::Bind(Bound::Before(_)) => "bound before".to_owned(),
-            Answer::HoldsRows(yes) => format!("holds rows: {yes}"),
-            Answer::ProgressOfAll(all) => format!("{} rows of progress", all.len()),
-            Answer::Progress(None) => "no progress".to_owned(),
-            Answer::Progress(Some(progress)) => format!("next offset {}", progress.next_offset),
-            Answer::Registered(partitions) => format!("{partitions} partitions registered"),
-            Answer::Counts(counts) => some(counts.iter(), |f: &mut String, count| match count {
+    fn describe(response: &StoreResponse) -> String {
+        match response {
+            StoreResponse::Binding(binding) => format!("bound: {}", binding.is_some()),
+            StoreResponse::Bind(Bound::Now) => "bound now".to_owned(),
+            StoreResponse::Bind(Bound::Before(_)) => "bound before".to_owned(),
+            StoreResponse::HoldsRows(yes) => format!("holds rows: {yes}"),
+            StoreResponse::ProgressOfAll(all) => format!("{} rows of progress", all.len()),
+            StoreResponse::Progress(None) => "no progress".to_owned(),
+            StoreResponse::Progress(Some(progress)) => format!("next offset {}", progress.next_offset),
+            StoreResponse::Registered(partitions) => format!("{partitions} partitions registered"),
+            StoreResponse::Counts(counts) => some(counts.iter(), |f: &mut String, count| match count {
                 Some(Count { count, through_offset }) => write!(f, "{count} through {through_offset}"),
                 None => f.write_str("none"),
             }),
-            Answer::RowsBelow(rows) => format!("{} rows", rows.len()),
-            Answer::Events(rows) => format!("{} events", rows.len()),
-            Answer::DeadLetters(rows) => format!("{} dead letters", rows.len()),
-            Answer::Partitions(partitions) => format!("partitions {partitions:?}"),
-            Answer::Alerts(page) => format!("{} alerts", page.rows.len()),
-            Answer::Written => "written".to_owned(),
+            StoreResponse::RowsBelow(rows) => format!("{} rows", rows.len()),
+            StoreResponse::Events(rows) => format!("{} events", rows.len()),
+            StoreResponse::DeadLetters(rows) => format!("{} dead letters", rows.len()),
+            StoreResponse::Partitions(partitions) => format!("partitions {partitions:?}"),
+            StoreResponse::Alerts(page) => format!("{} alerts", page.rows.len()),
+            StoreResponse::Written => "written".to_owned(),
         }
     }
 }
 
-impl fmt::Display for Ask {
+impl fmt::Display for StoreRequest {
     /// Short also for calls of thousands of rows: the first ones, how many, and a digest of all.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Ask::Binding => f.write_str("read the binding"),
-            Ask::Bind(_) => f.write_str("bind"),
-            Ask::HoldsRows => f.write_str("look for rows"),
-            Ask::ProgressOfAll => f.write_str("read all progress"),
-            Ask::Progress(partition) => write!(f, "read progress of {partition}"),
-            Ask::WriteProgress(partition, progress) => {
+            StoreRequest::Binding => f.write_str("read the binding"),
+            StoreRequest::Bind(_) => f.write_str("bind"),
+            StoreRequest::HoldsRows => f.write_str("check for rows"),
+            StoreRequest::ProgressOfAll => f.write_str("read all progress"),
+            StoreRequest::Progress(partition) => write!(f, "read progress of {partition}"),
+            StoreRequest::WriteProgress(partition, progress) => {
                 write!(f, "write progress of {partition}: {}", progress.next_offset)
             }
-            Ask::Register(partition) => write!(f, "register {partition}"),
-            Ask::Registered => f.write_str("read the registry"),
-            Ask::Counts(partition, windows) => {
+            StoreRequest::Register(partition) => write!(f, "register {partition}"),
+            StoreRequest::Registered => f.write_str("read the registry"),
+            StoreRequest::Counts(partition, windows) => {
                 write!(f, "read counts of {partition}: {}", some(windows.iter(), window))
             }
-            Ask::WriteCounts(partition, counts) => {
+            StoreRequest::WriteCounts(partition, counts) => {
                 let counts = some(counts.iter(), |f, (key, count)| {
                     window(f, key)?;
                     write!(f, " {} through {}", count.count, count.through_offset)
                 });
                 write!(f, "write counts of {partition}: {counts}")
             }
-            Ask::WriteAlerts(alerts) => {
+            StoreRequest::WriteAlerts(alerts) => {
                 let alerts = some(alerts.iter(), |f, alert| {
                     window(f, &WindowKey { source: alert.source.clone(), end: alert.ts })?;
                     write!(f, " {}", alert.event_count)
                 });
                 write!(f, "write alerts: {alerts}")
             }
-            Ask::WriteRows(partition, rows) => {
+            StoreRequest::WriteRows(partition, rows) => {
                 let rows = some(rows.iter(), |f, (offset, row)| match row {
                     Row::Event(event) => write!(f, "{offset} event {} at {}", event.id, event.ts),
                     Row::DeadLetter(letter) => write!(f, "{offset} {}", letter.reason),
                 });
                 write!(f, "write rows of {partition}: {rows}")
             }
-            Ask::RowsBelow(partition, from, below, limit) => {
+            StoreRequest::RowsBelow(partition, from, below, limit) => {
                 write!(f, "read the last {limit} rows of {partition}: {from}..{below}")
             }
-            Ask::Events(partition, from, to, _) => write!(f, "read events of {partition}: {from}..{to}"),
-            Ask::DeadLetters(partition, from, to, _) => {
+            StoreRequest::Events(partition, from, to, _) => {
+                write!(f, "read events of {partition}: {from}..{to}")
+            }
+            StoreRequest::DeadLetters(partition, from, to, _) => {
                 write!(f, "read dead letters of {partition}: {from}..{to}")
             }
-            Ask::Partitions => f.write_str("read the partitions"),
-            Ask::Alerts(..) => f.write_str("read alerts"),
+            StoreRequest::Partitions => f.write_str("read the partitions"),
+            StoreRequest::Alerts(..) => f.write_str("read alerts"),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The options of a run, drawn once from the seed. Everything else follows from them and from the streams of
-//! [`crate::dice`]; `{:?}` prints them whole.
+//! [`crate::random`]; `{:?}` prints them whole.
 
 use std::num::{NonZeroI64, NonZeroU16, NonZeroU32};
 use std::time::Duration;
@@ -10,23 +10,23 @@ use exactlyonce::pipeline::Options;
 use exactlyonce::store::{CountLayout, Layout};
 use exactlyonce::window::{HealthSet, WindowSpec};
 
-use crate::dice::{Dice, Stream};
+use crate::random::{Random, Stream};
 
 /// Name of the topic.
 pub const TOPIC: &str = "exactlyonce.events";
 
-/// Where `init` lets the pipeline begin.
+/// Where `init` makes the pipeline start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
     /// At the log's start.
     Start,
-    /// At the log's end: what is there already is none of the pipeline's business.
+    /// At the log's end: existing records are ignored.
     End,
 }
 
 /// A run's options.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct World {
+pub struct SimConfig {
     /// Worker nodes.
     pub workers: u8,
     /// Partitions at the start.
@@ -43,7 +43,7 @@ pub struct World {
     pub sources: u64,
     /// Length of a source's name.
     pub source_bytes: u64,
-    /// How many records per mille are no events.
+    /// How many records per mille are invalid.
     pub malformed_per_mille: u64,
     /// How many events per mille are late by many windows.
     pub late_per_mille: u64,
@@ -89,56 +89,56 @@ pub struct World {
     /// See [`Options::topic_check_interval`].
     pub topic_check_interval_ms: u64,
 
-    /// How long a client waits for an answer of a service.
+    /// How long a client waits for a response.
     pub request_timeout_ms: u64,
     /// Longest time that a service takes for a request when nothing is wrong.
     pub service_time_ms: u64,
-    /// A member that was not heard of for so long is out of the group.
+    /// A member that sends no heartbeat for this long is removed from the group.
     pub session_timeout_ms: u64,
     /// Time between two heartbeats.
     pub heartbeat_ms: u64,
-    /// A consumer that was not polled for so long stops its heartbeats.
+    /// A consumer that is not polled for this long stops its heartbeats.
     pub poll_timeout_ms: u64,
-    /// An owner that does not release a revoked partition for so long loses it.
+    /// An owner that does not release a revoked partition for this long loses it.
     pub rebalance_timeout_ms: u64,
-    /// Most records of one fetch.
+    /// Maximum number of records per fetch.
     pub fetch_records: u64,
-    /// Most fetches of one partition that wait to be polled.
+    /// Maximum number of fetches per partition that have not been polled yet.
     pub prefetched_fetches: usize,
-    /// How many fetches per mille that belong to an older incarnation are delivered all the same.
+    /// How many fetches per mille of an older incarnation are delivered anyway.
     pub stale_deliveries_per_mille: u64,
 
-    /// How long records are appended and faults begin.
-    pub stormy_ms: u64,
-    /// After everything is healed, how long the workers may take to drain the log.
+    /// How long records are appended and faults are started.
+    pub chaos_ms: u64,
+    /// After all faults have ended, how long the workers may take to drain the log.
     pub settle_limit_ms: u64,
 }
 
-impl World {
-    /// The world of a seed.
+impl SimConfig {
+    /// The configuration of a seed.
     pub fn of(seed: u64) -> Self {
-        let mut dice = Dice::new(seed, Stream::World);
+        let mut random = Random::new(seed, Stream::Config);
         // One in eight has more counts than the pipeline may keep in memory.
-        let world = match dice.below(8) {
-            0 => Self::wide(&mut dice),
-            _ => Self::narrow(&mut dice),
+        let config = match random.below(8) {
+            0 => Self::wide(&mut random),
+            _ => Self::narrow(&mut random),
         };
-        world.laid_out(&mut dice)
+        config.with_layout(&mut random)
     }
 
-    /// The world of a seed, among those with few windows.
+    /// The configuration of a seed, among those with few windows.
     pub(crate) fn narrow_of(seed: u64) -> Self {
-        let mut dice = Dice::new(seed, Stream::World);
-        Self::narrow(&mut dice).laid_out(&mut dice)
+        let mut random = Random::new(seed, Stream::Config);
+        Self::narrow(&mut random).with_layout(&mut random)
     }
 
-    fn laid_out(self, dice: &mut Dice) -> Self {
+    fn with_layout(self, random: &mut Random) -> Self {
         // The simple store keys nothing by it, but it is bound and compared. Drawn last, so that the other options of
         // a seed do not depend on it.
         let layouts = [1, 7, 500_000].map(|rows| NonZeroU32::new(rows).map(Layout::bucketed));
-        let layout = dice.pick(&layouts).filter(|_| dice.coin()).unwrap_or_default();
-        let block_ms = NonZeroI64::new(dice.pick(&[1, 5_000, 60_000, i64::MAX]));
-        let shards = NonZeroU16::new(dice.pick(&[1, 2, 16]));
+        let layout = random.pick(&layouts).filter(|_| random.coin()).unwrap_or_default();
+        let block_ms = NonZeroI64::new(random.pick(&[1, 5_000, 60_000, i64::MAX]));
+        let shards = NonZeroU16::new(random.pick(&[1, 2, 16]));
         let counts = match block_ms.zip(shards) {
             Some((block_ms, shards)) => CountLayout { block_ms, shards },
             None => CountLayout::DEFAULT,
@@ -146,103 +146,102 @@ impl World {
         Self { layout: Layout { counts, ..layout }, ..self }
     }
 
-    fn narrow(dice: &mut Dice) -> Self {
+    fn narrow(random: &mut Random) -> Self {
         let (size_ms, slide_ms) =
-            dice.pick(&[(5_000, 5_000), (5_000, 1_000), (7, 3), (10, 2), (1, 1), (60_000, 7_000)]);
+            random.pick(&[(5_000, 5_000), (5_000, 1_000), (7, 3), (10, 2), (1, 1), (60_000, 7_000)]);
         let levels: &[&[Health]] = &[
             &[Health::Critical],
             &[Health::Critical],
             &[Health::Critical, Health::Warning],
             &[Health::Nominal, Health::Warning, Health::Critical],
         ];
-        let request_timeout_ms = dice.magnitude(30..=1_500);
-        let session_timeout_ms = dice.magnitude(300..=3_000);
+        let request_timeout_ms = random.log_uniform(30..=1_500);
+        let session_timeout_ms = random.log_uniform(300..=3_000);
         Self {
-            workers: dice.within(1..=3) as u8,
-            partitions: dice.within(1..=3) as u8,
-            records: dice.magnitude(10..=500),
-            records_at_start_per_mille: dice.pick(&[0, 200, 500, 1_000]),
-            retired_offsets: dice.pick(&[0, 0, 0, 1, 40]),
-            begin: dice.pick(&[Begin::Start, Begin::Start, Begin::Start, Begin::End]),
-            sources: dice.within(1..=5),
-            source_bytes: dice.magnitude(1..=20),
-            malformed_per_mille: dice.pick(&[0, 50, 300]),
-            late_per_mille: dice.pick(&[0, 50, 300]),
-            repeated_id_per_mille: dice.pick(&[0, 200]),
-            gap_per_mille: dice.pick(&[0, 30, 300]),
-            first_ts_ms: dice.pick(&[0, -20, -123_456, 1_700_000_000_000, i64::MIN / 2]),
-            step_ms: dice.magnitude(1..=(size_ms as u64).clamp(2, 2_000)),
+            workers: random.within(1..=3) as u8,
+            partitions: random.within(1..=3) as u8,
+            records: random.log_uniform(10..=500),
+            records_at_start_per_mille: random.pick(&[0, 200, 500, 1_000]),
+            retired_offsets: random.pick(&[0, 0, 0, 1, 40]),
+            begin: random.pick(&[Begin::Start, Begin::Start, Begin::Start, Begin::End]),
+            sources: random.within(1..=5),
+            source_bytes: random.log_uniform(1..=20),
+            malformed_per_mille: random.pick(&[0, 50, 300]),
+            late_per_mille: random.pick(&[0, 50, 300]),
+            repeated_id_per_mille: random.pick(&[0, 200]),
+            gap_per_mille: random.pick(&[0, 30, 300]),
+            first_ts_ms: random.pick(&[0, -20, -123_456, 1_700_000_000_000, i64::MIN / 2]),
+            step_ms: random.log_uniform(1..=(size_ms as u64).clamp(2, 2_000)),
             window: WindowSpec {
                 size_ms,
                 slide_ms,
-                threshold: dice.within(1..=12) as i32,
-                health: HealthSet::of(dice.pick(levels)),
+                threshold: random.within(1..=12) as i32,
+                health: HealthSet::of(random.pick(levels)),
             },
-            max_mutation_bytes: dice.pick(&[Facts::MAX_MUTATION_BYTES, 1_500]),
+            max_mutation_bytes: random.pick(&[Facts::MAX_MUTATION_BYTES, 1_500]),
             layout: Layout::ORIGINAL,
-            batch_records: dice.magnitude(1..=64) as usize,
-            batch_delay_ms: dice.magnitude(1..=60),
-            batch_longest_ms: dice.magnitude(1..=2_000),
-            write_records: dice.magnitude(1..=64) as usize,
-            write_bytes: dice.magnitude(100..=100_000) as usize,
-            in_flight_batches: dice.within(1..=6) as usize,
-            prefetch_bytes: dice.magnitude(100..=100_000) as usize,
-            counts_cache_bytes: dice.pick(&[1 << 10, 2 << 10, 4 << 10, 16 << 10, 4 << 20]),
-            backoff_min_ms: dice.magnitude(1..=20),
-            backoff_max_ms: dice.magnitude(20..=500),
-            retry_deadline_ms: dice.coin().then(|| dice.magnitude(200..=4_000)),
-            stop_deadline_ms: dice.magnitude(20..=3_000),
-            topic_check_interval_ms: dice.magnitude(100..=4_000),
+            batch_records: random.log_uniform(1..=64) as usize,
+            batch_delay_ms: random.log_uniform(1..=60),
+            batch_longest_ms: random.log_uniform(1..=2_000),
+            write_records: random.log_uniform(1..=64) as usize,
+            write_bytes: random.log_uniform(100..=100_000) as usize,
+            in_flight_batches: random.within(1..=6) as usize,
+            prefetch_bytes: random.log_uniform(100..=100_000) as usize,
+            counts_cache_bytes: random.pick(&[1 << 10, 2 << 10, 4 << 10, 16 << 10, 4 << 20]),
+            backoff_min_ms: random.log_uniform(1..=20),
+            backoff_max_ms: random.log_uniform(20..=500),
+            retry_deadline_ms: random.coin().then(|| random.log_uniform(200..=4_000)),
+            stop_deadline_ms: random.log_uniform(20..=3_000),
+            topic_check_interval_ms: random.log_uniform(100..=4_000),
             request_timeout_ms,
-            service_time_ms: dice.magnitude(1..=25),
+            service_time_ms: random.log_uniform(1..=25),
             session_timeout_ms,
-            heartbeat_ms: session_timeout_ms / dice.within(3..=6),
-            poll_timeout_ms: session_timeout_ms * dice.within(1..=4),
-            rebalance_timeout_ms: dice.magnitude(100..=3_000),
-            fetch_records: dice.magnitude(1..=50),
-            prefetched_fetches: dice.within(1..=3) as usize,
-            stale_deliveries_per_mille: dice.pick(&[0, 300, 1_000]),
-            stormy_ms: dice.magnitude(1_000..=15_000),
+            heartbeat_ms: session_timeout_ms / random.within(3..=6),
+            poll_timeout_ms: session_timeout_ms * random.within(1..=4),
+            rebalance_timeout_ms: random.log_uniform(100..=3_000),
+            fetch_records: random.log_uniform(1..=50),
+            prefetched_fetches: random.within(1..=3) as usize,
+            stale_deliveries_per_mille: random.pick(&[0, 300, 1_000]),
+            chaos_ms: random.log_uniform(1_000..=15_000),
             settle_limit_ms: 120_000,
         }
     }
 
-    /// Long names and hundreds of windows an event. A dozen events fill the memory for counts, and a source
-    /// comes again while a batch that has it may still be in flight, so counts are evicted, pinned and waited
-    /// for.
-    fn wide(dice: &mut Dice) -> Self {
-        let (size_ms, slide_ms) = dice.pick(&[(10_000, 25), (3_000, 6)]);
-        let narrow = Self::narrow(dice);
+    /// Long names and hundreds of windows per event. A dozen events fill the cache of counts, and a source repeats
+    /// while a batch with it may still be in flight, so counts are evicted, pinned and waited for.
+    fn wide(random: &mut Random) -> Self {
+        let (size_ms, slide_ms) = random.pick(&[(10_000, 25), (3_000, 6)]);
+        let narrow = Self::narrow(random);
         Self {
-            partitions: dice.within(1..=2) as u8,
-            records: dice.within(60..=120),
+            partitions: random.within(1..=2) as u8,
+            records: random.within(60..=120),
             records_at_start_per_mille: 1_000,
             begin: Begin::Start,
-            sources: dice.within(10..=16),
-            source_bytes: dice.within(900..=1_000),
+            sources: random.within(10..=16),
+            source_bytes: random.within(900..=1_000),
             malformed_per_mille: 20,
-            late_per_mille: dice.pick(&[0, 50]),
+            late_per_mille: random.pick(&[0, 50]),
             gap_per_mille: 20,
             step_ms: 20,
-            window: WindowSpec { size_ms, slide_ms, threshold: dice.within(2..=4) as i32, ..narrow.window },
+            window: WindowSpec { size_ms, slide_ms, threshold: random.within(2..=4) as i32, ..narrow.window },
             max_mutation_bytes: Facts::MAX_MUTATION_BYTES,
-            batch_records: dice.pick(&[1, 4, 16]),
-            in_flight_batches: dice.pick(&[1, 6, 8, 10]),
-            // Long beside the time of a fold: a write that is lost stays unknown while others overtake it.
-            request_timeout_ms: dice.magnitude(200..=4_000),
+            batch_records: random.pick(&[1, 4, 16]),
+            in_flight_batches: random.pick(&[1, 6, 8, 10]),
+            // Long compared with a fold: a lost write stays unknown while others overtake it.
+            request_timeout_ms: random.log_uniform(200..=4_000),
             write_bytes: 100_000,
             prefetch_bytes: 100_000,
-            stormy_ms: dice.magnitude(1_000..=6_000),
+            chaos_ms: random.log_uniform(1_000..=6_000),
             ..narrow
         }
     }
 
-    /// What `init` and the workers are told about the result.
+    /// What `init` and the workers are given to bind.
     pub fn facts(&self) -> Facts {
         Facts { window: self.window, max_mutation_bytes: self.max_mutation_bytes, ..Facts::new(TOPIC) }
     }
 
-    /// What the workers are told.
+    /// The workers' options.
     pub fn options(&self) -> Options {
         let ms = Duration::from_millis;
         Options {
