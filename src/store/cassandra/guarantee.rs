@@ -67,7 +67,7 @@ impl Shared {
         statement.set_is_idempotent(true);
         let only = SingleTargetLoadBalancingPolicy::new(NodeIdentifier::Node(node.clone()), None);
         statement.set_load_balancing_policy(Some(only));
-        let answer = self.session.query_unpaged(statement, ()).await.map_err(|error| words(&error))?;
+        let answer = self.session.query_unpaged(statement, ()).await.map_err(|error| message(&error))?;
         let rows = answer.into_rows_result().map_err(|error| error.to_string())?;
         let rows = rows.rows::<(String, Option<String>)>().map_err(|error| error.to_string())?;
         rows.collect::<Result<_, _>>().map_err(|error| error.to_string())
@@ -107,8 +107,8 @@ impl Shared {
     }
 }
 
-/// A server's own words where it answered, else the driver's.
-fn words(error: &ExecutionError) -> String {
+/// The server's message where it answered, else the driver's.
+fn message(error: &ExecutionError) -> String {
     match error {
         ExecutionError::LastAttemptError(RequestAttemptError::DbError(_, message)) => message.clone(),
         error => error.to_string(),

@@ -14,8 +14,8 @@
 //!
 //! The retry policy is `FallthroughRetryPolicy` and there is no speculative execution. The pipeline repeats
 //! what is unknown itself, with backoff, with the same bytes and the same timestamp, and it alone knows when
-//! to stop; retries below it would multiply the load on a cluster in trouble and hide from the log how much
-//! trouble there is. Repeating would be safe: every statement but the conditional insert is idempotent and
+//! to stop; retries below it would multiply the load on an overloaded cluster and hide from the log how many
+//! requests fail. Repeating would be safe: every statement but the conditional insert is idempotent and
 //! marked so. Two things the driver does on its own, neither of which sends a request twice that may have
 //! been carried out: a node without a working connection is passed over for the next one, and a statement
 //! that a node does not know (it was restarted) is prepared there again.
@@ -74,7 +74,7 @@ use crate::store::{
     StoreError, WindowKey,
 };
 use limits::Limits;
-use outcomes::Fate;
+use outcomes::ErrorClass;
 use requests::Requests;
 use schema::Right;
 use statements::Statements;
@@ -105,25 +105,25 @@ struct Shared {
 /// A request that came to nothing, or of which nothing is known.
 #[derive(Debug)]
 struct Failed {
-    fate: Fate,
+    class: ErrorClass,
     error: StoreError,
 }
 
 impl Failed {
     fn refused(what: impl Into<String>) -> Self {
-        Self { fate: Fate::Refused, error: StoreError::of(what) }
+        Self { class: ErrorClass::Refused, error: StoreError::of(what) }
     }
 
     fn unknown(what: impl Into<String>) -> Self {
-        Self { fate: Fate::Unknown, error: StoreError::of(what) }
+        Self { class: ErrorClass::Unknown, error: StoreError::of(what) }
     }
 }
 
 fn outcome<T>(result: Result<T, Failed>) -> Outcome<T> {
     match result {
         Ok(answer) => Outcome::Acknowledged(answer),
-        Err(Failed { fate: Fate::Refused, error }) => Outcome::Refused(error),
-        Err(Failed { fate: Fate::Unknown, error }) => Outcome::Unknown(error),
+        Err(Failed { class: ErrorClass::Refused, error }) => Outcome::Refused(error),
+        Err(Failed { class: ErrorClass::Unknown, error }) => Outcome::Unknown(error),
     }
 }
 

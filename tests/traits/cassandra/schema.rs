@@ -10,7 +10,7 @@ use scylla::client::session::Session;
 use super::BUCKETED;
 use super::services::{self, Kept};
 
-/// What `check_schema` says, without its first words.
+/// What `check_schema` says, without the names of the keyspace.
 async fn said(options: &CassandraOptions, layout: Layout) -> String {
     let connected = CassandraStore::connect(options, layout).await.map(drop);
     match check_schema(options, layout).await {
@@ -19,9 +19,9 @@ async fn said(options: &CassandraOptions, layout: Layout) -> String {
             "right".to_owned()
         }
         Err(ConnectError::Schema(difference)) => {
-            // Whoever connects is told the same.
+            // Connecting gives the same.
             match connected {
-                Err(ConnectError::Schema(told)) => assert_eq!(told, difference),
+                Err(ConnectError::Schema(other)) => assert_eq!(other, difference),
                 other => panic!("{difference}, but connecting gave {other:?}"),
             }
             difference.to_string().replace(options.keyspace.as_str(), "K")
