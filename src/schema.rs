@@ -47,7 +47,7 @@ pub const KEYSPACE_RULE: &str = "1 to 48 characters a-z, 0-9 and _, beginning wi
 pub const REPLICATION_RULE: &str = "1 to 99 replicas, or as many for each named datacenter, for example 3 or \
                                     {paris = 3, oslo = 3}; the names have 1 to 64 characters A-Z, a-z, 0-9, _, - and dot";
 
-/// Words that CQL does not take as a name without quotes, in any version from 3.11 on (Cassandra's
+/// Names that CQL does not take as a name without quotes, in any version from 3.11 on (Cassandra's
 /// `reserved_keywords.txt`).
 const RESERVED: &str = "add allow alter and apply asc authorize batch begin by check columnfamily constraint create \
                         default delete desc describe drop entries execute from full grant if in index infinity \
@@ -203,8 +203,8 @@ mod tests {
     /// The statements, without comments and with single spaces.
     fn statements(cql: &str) -> Vec<String> {
         let code: Vec<&str> = cql.lines().map(|line| line.split("--").next().unwrap_or("")).collect();
-        let words = |statement: &str| statement.split_whitespace().collect::<Vec<_>>().join(" ");
-        code.join(" ").split(';').map(words).filter(|statement| !statement.is_empty()).collect()
+        let spaced = |statement: &str| statement.split_whitespace().collect::<Vec<_>>().join(" ");
+        code.join(" ").split(';').map(spaced).filter(|statement| !statement.is_empty()).collect()
     }
 
     #[test]

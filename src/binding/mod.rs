@@ -1,7 +1,7 @@
 //! Binding a keyspace to a topic: what `init` writes once and every worker checks.
 //!
 //! The result is a pure function of the log and of the [`Binding`]. So the binding is written once,
-//! conditionally, and a worker never writes it: a worker that finds none, or another one than it was told,
+//! conditionally, and a worker never writes it: a worker that finds none, or another one than it was configured with,
 //! refuses. The origins are part of the binding, so that it is whole in one write; the rows of `progress`
 //! follow it, and an `init` that was cut off between the two is completed by running it again, or by the
 //! first worker.
@@ -170,7 +170,7 @@ pub enum BindingError {
     StoreRefused {
         /// The request.
         request: &'static str,
-        /// Its own words.
+        /// The cause.
         source: StoreError,
     },
     /// The store did not say.
@@ -178,7 +178,7 @@ pub enum BindingError {
     StoreUnavailable {
         /// The request.
         request: &'static str,
-        /// Its own words.
+        /// The cause.
         source: StoreError,
     },
     /// The broker did not say.
@@ -186,7 +186,7 @@ pub enum BindingError {
     Broker {
         /// Topic name.
         topic: String,
-        /// Its own words.
+        /// The cause.
         source: BrokerError,
     },
 }

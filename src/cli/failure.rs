@@ -91,6 +91,12 @@ pub(super) enum Failure {
     #[cfg(feature = "cassandra")]
     #[error(transparent)]
     Cassandra(#[from] ConnectError),
+    /// A service does not promise what the guarantee requires.
+    #[error("{refused} requirement(s) of the guarantee are not met, see the list: nothing was bound")]
+    Guarantee {
+        /// How many.
+        refused: usize,
+    },
     /// The worker failed.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
@@ -174,6 +180,7 @@ impl Failure {
                 error if error.is_refusal() => Code::Refused,
                 _ => Code::Unavailable,
             },
+            Failure::Guarantee { .. } => Code::Refused,
             Failure::Binding(error) => of_binding(error),
             Failure::Broker(error) => of_broker(error),
             Failure::File(error) => of_file(error),

@@ -7,8 +7,10 @@ use clap::Args;
 use super::Context;
 use super::failure::{Code, Failure};
 use super::output::{Output, listed};
-use super::services::{self, Advice, with_broker, with_store};
+use super::services::{self, with_broker, with_store};
 use crate::binding::{self, Initialized, Origin};
+use crate::broker::Broker;
+use crate::store::Store;
 
 /// Applies the schema and binds the keyspace to the topic.
 ///
@@ -16,6 +18,9 @@ use crate::binding::{self, Initialized, Origin};
 /// threshold, the levels that count, max_mutation_bytes, and where each partition begins. `init` writes them
 /// once; `run` checks them and never writes them. Repeated with the same facts, it completes what an earlier
 /// one left open and changes nothing else; with other facts it refuses (exit code 3).
+///
+/// Before it binds, it checks what the guarantee requires of Kafka and Cassandra, as far as they report it, and prints
+/// each finding: ok, warning, unchecked (it could not be looked at), or refused (nothing is bound, exit code 3).
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -58,14 +63,22 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
     let initialized: Initialized = with_broker!(&settings, |broker| {
         // After the broker, so that nothing is made where there is no log.
         services::apply_schema(&settings).await?;
+        output.line(format_args!("the schema is applied to {}", services::store_name(&settings)))?;
         with_store!(&settings, |store| {
-            store.advise();
+            let mut findings = broker.guarantees(&settings.topic).await?;
+            let of_store = store.guarantees().await.answer();
+            findings.extend(of_store.map_err(Failure::store("check what the guarantee requires"))?);
+            output.findings(&findings)?;
+            let refused = findings.iter().filter(|finding| finding.verdict.is_refused()).count();
+            if refused > 0 {
+                output.finish()?;
+                return Err(Failure::Guarantee { refused });
+            }
             Ok::<_, Failure>(binding::init(&broker, &store, &settings.facts(), &origin).await?)
         })
     })?;
     let Initialized { binding, new } = initialized;
     let keyspace = &settings.store.keyspace;
-    output.line(format_args!("the schema is applied to {}", services::store_name(&settings)))?;
     let bound = if new { "is bound now" } else { "was bound already" };
     output.line(format_args!(
         "keyspace {keyspace} {bound} to topic {}, id {}",

@@ -9,6 +9,7 @@ use std::io::{self, BufWriter, Stdout, Write};
 use serde::{Serialize, Serializer};
 
 use super::failure::Failure;
+use crate::guarantee::Finding;
 
 /// Stdout, buffered. [`Output::finish`] it, so that a failed write is reported.
 ///
@@ -82,6 +83,14 @@ impl Output {
         let mut serializer = serde_json::Serializer::with_formatter(&mut self.out, Plain);
         value.serialize(&mut serializer).map_err(|error| Failure::Output(error.into()))?;
         self.line("")
+    }
+
+    /// Writes a line for each finding.
+    pub(super) fn findings(&mut self, findings: &[Finding]) -> Result<(), Failure> {
+        for finding in findings {
+            self.line(format_args!("{:<10}{}", finding.verdict.label(), escaped(&finding.to_string())))?;
+        }
+        Ok(())
     }
 
     /// Writes the first line of a table.

@@ -7,9 +7,14 @@ use super::Context;
 use super::failure::is_missing;
 use super::failure::{Code, Failure};
 use super::output::Output;
-use super::services;
+use super::services::{self, with_broker, with_store};
+use crate::broker::Broker;
+use crate::config::{BrokerKind, Settings};
+use crate::error::chain;
+use crate::guarantee::Finding;
 use crate::schema;
 use crate::sqlite::FileError;
+use crate::store::Store;
 #[cfg(feature = "cassandra")]
 use crate::store::cassandra::ConnectError;
 
@@ -35,9 +40,11 @@ enum Command {
     ///
     /// May be repeated. `init` does it, too.
     Apply,
-    /// Compares the tables with the schema and names the first difference
+    /// Compares the tables with the schema, and checks what the guarantee requires of Kafka and Cassandra
     ///
-    /// Exit code 1 if there is one, 2 if there are no tables yet.
+    /// Names the first difference of the tables; then each finding: ok, warning, unchecked (it could not be looked
+    /// at), or refused (the guarantee does not hold). Exit code 1 if there is a difference or anything is refused, 2 if
+    /// there are no tables yet.
     Check,
 }
 
@@ -75,8 +82,31 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
                 checked => checked?,
             }
             output.line(format_args!("{} has the schema", services::store_name(&settings)))?;
+            let findings = findings(&settings).await?;
+            output.findings(&findings)?;
+            if findings.iter().any(|finding| finding.verdict.is_refused()) {
+                output.finish()?;
+                return Ok(Code::Differences);
+            }
         }
     }
     output.finish()?;
     Ok(Code::Fine)
+}
+
+/// What the services promise.
+async fn findings(settings: &Settings) -> Result<Vec<Finding>, Failure> {
+    let mut findings = Vec::new();
+    // An embedded log promises what it must, and need not exist yet.
+    if settings.broker.kind == BrokerKind::Kafka {
+        let topic = &settings.topic;
+        let of_broker = with_broker!(settings, |broker| Ok::<_, Failure>(broker.guarantees(topic).await))?;
+        match of_broker {
+            Ok(of_broker) => findings.extend(of_broker),
+            Err(error) => findings.push(Finding::unchecked(format!("kafka topic {topic}"), chain(&error))),
+        }
+    }
+    let of_store = with_store!(settings, |store| Ok::<_, Failure>(store.guarantees().await.answer()))?;
+    findings.extend(of_store.map_err(Failure::store("check what the guarantee requires"))?);
+    Ok(findings)
 }

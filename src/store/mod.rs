@@ -29,6 +29,7 @@ use thiserror::Error;
 pub use crate::binding::{Binding, Bound, BoundConsistency, SCHEMA_VERSION};
 use crate::error::Cause;
 use crate::event::{DeadLetter, Event, Row};
+use crate::guarantee::Finding;
 pub use layout::{CountLayout, EventLayout, Layout, LayoutError};
 
 /// What went wrong at a store: where, and in the store's own words.
@@ -187,6 +188,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// The consistency of this store's reads and writes. It must be compared with the binding's before anything
     /// else is written or read: a worker that uses another one misses counts.
     fn consistency(&self) -> BoundConsistency;
+
+    /// Checks what the guarantee requires of this store; see [`crate::guarantee`]. A store of one file has nothing to
+    /// check. What the caller has no right to look at is a finding and not an error.
+    fn guarantees(&self) -> impl Future<Output = Outcome<Vec<Finding>>> + Send {
+        std::future::ready(Outcome::Acknowledged(Vec::new()))
+    }
 
     /// The binding, if `init` wrote one.
     fn binding(&self) -> impl Future<Output = Outcome<Option<Binding>>> + Send;

@@ -22,6 +22,7 @@ const COMMANDS: &[&str] = &[
     "schema print",
     "schema apply",
     "schema check",
+    "change-consistency",
     "config",
     "config show",
     "config check",

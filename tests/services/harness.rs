@@ -167,7 +167,8 @@ impl World {
 
     /// Every cell of every table, in some order that does not change.
     pub fn dump(&self) -> BTreeMap<&'static str, Vec<String>> {
-        let tables = ["events", "alerts", "window_counts", "progress", "dead_letters", "pipeline"];
+        let tables =
+            ["events", "alerts", "window_counts", "registry", "progress", "dead_letters", "pipeline"];
         let session = self.session();
         let rows = |table| {
             let cql = format!("SELECT JSON * FROM {}.{table}", self.name);

@@ -63,6 +63,61 @@ fn other_windows_than_those_bound_are_refused() {
 
 #[test]
 #[ignore = "needs services: docker/local/cluster up"]
+fn another_consistency_than_the_bound_one_is_refused_by_every_command_until_the_binding_is_changed() {
+    let _shared = shared();
+    let world = World::processed();
+    let local = "--set cassandra.consistency=local_quorum --set cassandra.datacenter=dc1";
+    let both = ["bound to consistency quorum", "opened with local_quorum:dc1"];
+    refused(&world, local, &both);
+    for command in ["init", "verify", "show events", "show progress"] {
+        let said = world.run(&format!("{local} {command}"));
+        assert_eq!(said.code, 3, "{said}");
+        for words in both {
+            assert!(said.stderr.contains(words), "{command}: {said}");
+        }
+    }
+    let change = |arguments: &str| world.run(&format!("{local} change-consistency {arguments}"));
+    let unconfirmed = change("--from quorum --workers-are-stopped");
+    assert_eq!(unconfirmed.code, 2, "{unconfirmed}");
+    assert!(unconfirmed.stderr.contains("--keyspace-is-repaired"), "{unconfirmed}");
+    let confirmed = "--workers-are-stopped --keyspace-is-repaired";
+    let wrong = change(&format!("--from local_quorum:dc2 {confirmed}"));
+    assert_eq!(wrong.code, 3, "{wrong}");
+    assert!(wrong.stderr.contains("bound to consistency quorum, and not to local_quorum:dc2"), "{wrong}");
+    for expected in ["is bound to consistency local_quorum:dc1 now", "local_quorum:dc1 already"] {
+        let changed = change(&format!("--from quorum {confirmed}"));
+        assert_eq!(changed.code, 0, "{changed}");
+        assert!(changed.stdout.contains(expected), "{changed}");
+    }
+    let former = world.run("run --until-end");
+    assert_eq!(former.code, 3, "{former}");
+    world.fine(&format!("{local} run --until-end"));
+    world.fine(&format!("{local} verify"));
+    world.end();
+}
+
+#[test]
+#[ignore = "needs services: docker/local/cluster up"]
+fn what_the_guarantee_requires_is_listed_and_the_cluster_s_own_settings_are_among_it() {
+    let _shared = shared();
+    let world = World::processed();
+    let listed = world.fine("schema check");
+    println!("{listed}");
+    for line in [
+        "ok        cassandra user_timestamps_enabled is true",
+        "ok        cassandra minimum_timestamp_fail_threshold is not set",
+        "ok        cassandra write at timestamp 1",
+        "unchecked cassandra repairs: ",
+        "kafka topic ",
+    ] {
+        assert!(listed.contains(line), "{line:?} is missing: {listed}");
+    }
+    assert!(listed.contains(" cassandra commitlog_sync is "), "{listed}");
+    world.end();
+}
+
+#[test]
+#[ignore = "needs services: docker/local/cluster up"]
 fn a_keyspace_of_another_topic_is_refused() {
     let _shared = shared();
     let world = World::processed();

@@ -18,7 +18,7 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::{CqlValue, Row as Columns};
 
-use super::outcomes::Fate;
+use super::outcomes::ErrorClass;
 use super::{Failed, RequestKind, Shared};
 use crate::event::Health;
 use crate::store::{Binding, Bound, BoundConsistency, CountLayout, Layout};
@@ -115,7 +115,7 @@ impl Shared {
         for _ in 0..ATTEMPTS {
             let mine = match self.insert_binding(binding).await {
                 Ok(applied) => applied,
-                Err(failed) if failed.fate == Fate::Refused => return Err(failed),
+                Err(failed) if failed.class == ErrorClass::Refused => return Err(failed),
                 Err(failed) => {
                     unknown = Some(failed);
                     let mut statement = self.statements.select_binding.clone();
@@ -183,7 +183,7 @@ impl Shared {
                 Ok(true) => return Ok(Changed::Before),
                 // Somebody else changed it in between.
                 Ok(false) => {}
-                Err(failed) if failed.fate == Fate::Refused => return Err(failed),
+                Err(failed) if failed.class == ErrorClass::Refused => return Err(failed),
                 Err(failed) => unknown = Some(failed),
             }
         }

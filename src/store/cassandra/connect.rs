@@ -17,7 +17,7 @@ use scylla::policies::retry::FallthroughRetryPolicy;
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::outcomes::{self, Fate, NO_LOOK_UP};
+use super::outcomes::{self, ErrorClass, NO_LOOK_UP};
 use super::schema::Difference;
 use super::statements::Statements;
 use super::{CassandraOptions, Compression, Consistency};
@@ -42,7 +42,7 @@ pub enum ConnectError {
         nodes: String,
         /// What could not be done.
         what: String,
-        /// The driver's words.
+        /// The driver's message.
         #[source]
         cause: Option<Cause>,
     },
@@ -53,7 +53,7 @@ pub enum ConnectError {
         nodes: String,
         /// What is wrong.
         what: String,
-        /// The driver's words.
+        /// The driver's message.
         #[source]
         cause: Option<Cause>,
     },
@@ -83,8 +83,8 @@ impl ConnectError {
     /// Of a request that was made to set things up.
     pub(super) fn of_request(options: &CassandraOptions, what: &str, error: &ExecutionError) -> Self {
         match outcomes::of_execution(error) {
-            Fate::Unknown => Self::unavailable(options, what, error.to_string()),
-            Fate::Refused => {
+            ErrorClass::Unknown => Self::unavailable(options, what, error.to_string()),
+            ErrorClass::Refused => {
                 Self::refused(options, format!("could not {what}"), Some(error.to_string().into()))
             }
         }
@@ -206,7 +206,9 @@ fn refusal(error: &NewSessionError) -> Option<&'static str> {
 fn refused_connection(error: &ConnectionError) -> Option<&'static str> {
     match error {
         ConnectionError::ConnectionSetupRequestError(error) => match error.get_error() {
-            ConnectionSetupRequestErrorKind::MissingAuthentication => Some("it wants a name and a password"),
+            ConnectionSetupRequestErrorKind::MissingAuthentication => {
+                Some("the server requires authentication")
+            }
             // It could not look, which is not the same as having looked.
             ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, message)
                 if message.to_ascii_lowercase().starts_with(NO_LOOK_UP) =>
@@ -221,7 +223,7 @@ fn refused_connection(error: &ConnectionError) -> Option<&'static str> {
             _ => None,
         },
         #[cfg(feature = "tls")]
-        ConnectionError::IoError(error) if super::tls::is_refusal(error) => Some("no trusted TLS connection"),
+        ConnectionError::IoError(error) if super::tls::is_refusal(error) => Some("TLS verification failed"),
         _ => None,
     }
 }

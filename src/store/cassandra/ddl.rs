@@ -7,8 +7,8 @@ use crate::schema::Keyspace;
 /// The statements of a text, without comments and with single spaces.
 pub(super) fn statements(cql: &str) -> Vec<String> {
     let code: Vec<&str> = cql.lines().map(|line| line.split("--").next().unwrap_or("")).collect();
-    let words = |statement: &str| statement.split_whitespace().collect::<Vec<_>>().join(" ");
-    code.join(" ").split(';').map(words).filter(|statement| !statement.is_empty()).collect()
+    let spaced = |statement: &str| statement.split_whitespace().collect::<Vec<_>>().join(" ");
+    code.join(" ").split(';').map(spaced).filter(|statement| !statement.is_empty()).collect()
 }
 
 /// A column: what it holds and where it stands.

@@ -14,8 +14,8 @@
 //!
 //! The retry policy is `FallthroughRetryPolicy` and there is no speculative execution. The pipeline repeats
 //! what is unknown itself, with backoff, with the same bytes and the same timestamp, and it alone knows when
-//! to stop; retries below it would multiply the load on a cluster in trouble and hide from the log how much
-//! trouble there is. Repeating would be safe: every statement but the conditional insert is idempotent and
+//! to stop; retries below it would multiply the load on an overloaded cluster and hide from the log how many
+//! requests fail. Repeating would be safe: every statement but the conditional insert is idempotent and
 //! marked so. Two things the driver does on its own, neither of which sends a request twice that may have
 //! been carried out: a node without a working connection is passed over for the next one, and a statement
 //! that a node does not know (it was restarted) is prepared there again.
@@ -42,6 +42,7 @@ mod bind;
 mod connect;
 mod counts;
 mod ddl;
+mod guarantee;
 mod limits;
 mod options;
 mod outcomes;
@@ -67,12 +68,13 @@ pub use requests::RequestKind;
 pub use schema::{Difference, apply_schema, check_schema};
 
 use crate::event::{DeadLetter, Event, Row};
+use crate::guarantee::Finding;
 use crate::store::{
     Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
     StoreError, WindowKey,
 };
 use limits::Limits;
-use outcomes::Fate;
+use outcomes::ErrorClass;
 use requests::Requests;
 use schema::Right;
 use statements::Statements;
@@ -90,6 +92,8 @@ struct Shared {
     keyspace: String,
     layout: Layout,
     replicas: u32,
+    /// As the schema had it when the store was opened.
+    replication: BTreeMap<String, String>,
     request_bytes: usize,
     limits: Limits,
     requests: Requests,
@@ -101,25 +105,25 @@ struct Shared {
 /// A request that came to nothing, or of which nothing is known.
 #[derive(Debug)]
 struct Failed {
-    fate: Fate,
+    class: ErrorClass,
     error: StoreError,
 }
 
 impl Failed {
     fn refused(what: impl Into<String>) -> Self {
-        Self { fate: Fate::Refused, error: StoreError::of(what) }
+        Self { class: ErrorClass::Refused, error: StoreError::of(what) }
     }
 
     fn unknown(what: impl Into<String>) -> Self {
-        Self { fate: Fate::Unknown, error: StoreError::of(what) }
+        Self { class: ErrorClass::Unknown, error: StoreError::of(what) }
     }
 }
 
 fn outcome<T>(result: Result<T, Failed>) -> Outcome<T> {
     match result {
         Ok(answer) => Outcome::Acknowledged(answer),
-        Err(Failed { fate: Fate::Refused, error }) => Outcome::Refused(error),
-        Err(Failed { fate: Fate::Unknown, error }) => Outcome::Unknown(error),
+        Err(Failed { class: ErrorClass::Refused, error }) => Outcome::Refused(error),
+        Err(Failed { class: ErrorClass::Unknown, error }) => Outcome::Unknown(error),
     }
 }
 
@@ -139,7 +143,7 @@ impl CassandraStore {
     pub async fn connect(options: &CassandraOptions, layout: Layout) -> Result<Self, ConnectError> {
         let consistency = connect::consistency(options)?;
         let session = connect::session(options).await?;
-        let Right { replicas, datacenters } = schema::check(&session, options, layout).await?;
+        let Right { replicas, datacenters, replication } = schema::check(&session, options, layout).await?;
         let mut statements = connect::prepare(&session, options, layout).await?;
         // See `bind.rs`.
         statements.insert_binding.set_consistency(match datacenters {
@@ -152,6 +156,7 @@ impl CassandraStore {
             keyspace: options.keyspace.to_string(),
             layout,
             replicas,
+            replication,
             request_bytes: options.request_bytes,
             limits: Limits::new(options),
             requests: Requests::default(),
@@ -195,6 +200,10 @@ impl Store for CassandraStore {
 
     fn consistency(&self) -> BoundConsistency {
         self.shared.consistency.clone()
+    }
+
+    async fn guarantees(&self) -> Outcome<Vec<Finding>> {
+        outcome(self.shared.guarantees().await)
     }
 
     async fn binding(&self) -> Outcome<Option<Binding>> {

@@ -12,23 +12,23 @@ use tracing::error;
 
 /// Two of the three outcomes; the third is no error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum ErrorClass {
     /// It certainly did not happen, and never will.
     Refused,
     /// It may have happened, or may yet.
     Unknown,
 }
 
-use Fate::{Refused, Unknown};
+use ErrorClass::{Refused, Unknown};
 
 /// A variant that the driver did not have when this was written.
-fn not_in_the_table(error: &dyn Debug) -> Fate {
+fn not_in_the_table(error: &dyn Debug) -> ErrorClass {
     error!(?error, "an error of the driver that docs/outcomes.md does not know, taken for unknown");
     Unknown
 }
 
-/// The fate of a request that ended in this error.
-pub(super) fn of_execution(error: &ExecutionError) -> Fate {
+/// The class of a request that ended in this error.
+pub(super) fn of_execution(error: &ExecutionError) -> ErrorClass {
     match error {
         ExecutionError::BadQuery(error) => of_bad_query(error),
         // No node could be asked: none is up, or none of the datacenter. Nodes come back.
@@ -48,7 +48,7 @@ pub(super) fn of_execution(error: &ExecutionError) -> Fate {
 }
 
 /// Found in the client, before anything was sent.
-fn of_bad_query(error: &BadQuery) -> Fate {
+fn of_bad_query(error: &BadQuery) -> ErrorClass {
     match error {
         // The statement's metadata do not fit its values: the same next time.
         BadQuery::PartitionKeyExtraction => Refused,
@@ -62,12 +62,12 @@ fn of_bad_query(error: &BadQuery) -> Fate {
     }
 }
 
-/// The fate of preparing a statement.
-pub(super) fn of_prepare(error: &PrepareError) -> Fate {
+/// The class of preparing a statement.
+pub(super) fn of_prepare(error: &PrepareError) -> ErrorClass {
     match error {
         // Nothing was sent, for want of a connection.
         PrepareError::ConnectionPoolError(_) => Unknown,
-        // Every node that was asked failed; of these, one is told.
+        // Every node that was asked failed; of these, one is reported.
         PrepareError::AllAttemptsFailed { first_attempt } => of_attempt(first_attempt),
         // Nodes of different versions, as in the middle of an upgrade.
         PrepareError::PreparedStatementIdsMismatch => Unknown,
@@ -75,13 +75,13 @@ pub(super) fn of_prepare(error: &PrepareError) -> Fate {
     }
 }
 
-/// The fate of one attempt, of which there is only one.
-pub(super) fn of_attempt(error: &RequestAttemptError) -> Fate {
+/// The class of one attempt, of which there is only one.
+pub(super) fn of_attempt(error: &RequestAttemptError) -> ErrorClass {
     match error {
         // Both before anything was sent: the values do not fit, or the request is too large for a frame.
         RequestAttemptError::SerializationError(_) => Refused,
         RequestAttemptError::CqlRequestSerialization(_) => Refused,
-        // Too many requests on one connection. Not sent, but there will be room again.
+        // Too many requests on one connection. Not sent, but some will end.
         RequestAttemptError::UnableToAllocStreamId => Unknown,
         // It may have been on its way already.
         RequestAttemptError::BrokenConnectionError(_) => Unknown,
@@ -115,14 +115,14 @@ const MISSING: [&str; 6] = [
 /// How Cassandra begins to say that it could not look up whether the user may do this.
 pub(super) const NO_LOOK_UP: &str = "unable to perform auth";
 
-/// The fate of a request that a server answered with an error.
-fn of_server(error: &DbError, message: &str) -> Fate {
+/// The class of a request that a server answered with an error.
+fn of_server(error: &DbError, message: &str) -> ErrorClass {
     let message = message.to_ascii_lowercase();
     match error {
         // The statement is no CQL: the same on every node, and next time.
         DbError::SyntaxError => Refused,
         // A node that has not heard of the schema yet, or no longer: the next one may know it.
-        DbError::Invalid if MISSING.iter().any(|words| message.contains(words)) => Unknown,
+        DbError::Invalid if MISSING.iter().any(|text| message.contains(text)) => Unknown,
         // The request itself is wrong, for example larger than a mutation may be, or a guardrail forbids it.
         DbError::Invalid => Refused,
         // Only changes of the schema are answered so, and the store makes none.
@@ -159,7 +159,7 @@ fn of_server(error: &DbError, message: &str) -> Fate {
         DbError::ServerError => Unknown,
         // The server could not read the request, or is not the server that we think.
         DbError::ProtocolError => Unknown,
-        // ScyllaDB's limit for one partition; later, there is room again.
+        // ScyllaDB's limit for one partition; later, there is capacity again.
         DbError::RateLimitReached { .. } => Unknown,
         // A number that neither Cassandra nor ScyllaDB had when the driver was written.
         DbError::Other(_) => Unknown,
@@ -182,8 +182,8 @@ mod tests {
     const TABLE: &str = include_str!("../../../docs/outcomes.md");
     const CODE: &str = include_str!("outcomes.rs");
 
-    /// Every error of a server, with words that it comes with.
-    fn of_servers() -> Vec<(DbError, &'static str, Fate)> {
+    /// Every error of a server, with a message that it comes with.
+    fn of_servers() -> Vec<(DbError, &'static str, ErrorClass)> {
         let counts = (3, 2, 1);
         let (received, required, numfailures) = counts;
         let (keyspace, table) = ("k".to_owned(), "t".to_owned());
@@ -256,14 +256,18 @@ mod tests {
 
     #[test]
     fn an_error_of_a_server_has_its_outcome_however_it_reaches_the_client() {
-        for (error, message, fate) in of_servers() {
-            assert_eq!(of_server(&error, message), fate, "{error:?} {message}");
+        for (error, message, class) in of_servers() {
+            assert_eq!(of_server(&error, message), class, "{error:?} {message}");
             let attempt = RequestAttemptError::DbError(error.clone(), message.to_owned());
-            assert_eq!(of_attempt(&attempt), fate, "{error:?} {message}");
+            assert_eq!(of_attempt(&attempt), class, "{error:?} {message}");
             let preparing = PrepareError::AllAttemptsFailed { first_attempt: attempt.clone() };
-            assert_eq!(of_prepare(&preparing), fate, "{error:?} {message}");
-            assert_eq!(of_execution(&ExecutionError::PrepareError(preparing)), fate, "{error:?} {message}");
-            assert_eq!(of_execution(&ExecutionError::LastAttemptError(attempt)), fate, "{error:?} {message}");
+            assert_eq!(of_prepare(&preparing), class, "{error:?} {message}");
+            assert_eq!(of_execution(&ExecutionError::PrepareError(preparing)), class, "{error:?} {message}");
+            assert_eq!(
+                of_execution(&ExecutionError::LastAttemptError(attempt)),
+                class,
+                "{error:?} {message}"
+            );
         }
     }
 
@@ -356,10 +360,10 @@ mod tests {
     #[test]
     fn the_documented_outcomes_of_servers_errors_are_those_of_the_code() {
         let mut outcomes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for (error, _, fate) in of_servers() {
+        for (error, _, class) in of_servers() {
             let name = format!("{error:?}");
             let name = name.split(|c: char| !c.is_alphanumeric()).next().unwrap();
-            let outcome = format!("{fate:?}").to_lowercase();
+            let outcome = format!("{class:?}").to_lowercase();
             outcomes.entry(format!("DbError::{name}")).or_default().insert(outcome);
         }
         let mut documented = documented();

@@ -14,7 +14,7 @@ use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlTimestamp;
 
 use super::statements::DERIVED;
-use super::{Failed, Fate, RequestKind, Shared, outcomes};
+use super::{ErrorClass, Failed, RequestKind, Shared, outcomes};
 use crate::error::Cause;
 use crate::event::{DeadLetter, Event, Health, Row};
 use crate::store::cell::DeadLetterCells;
@@ -66,13 +66,13 @@ impl Shared {
     /// What an error of the driver means for a request.
     pub(super) fn failed(&self, what: impl Fn() -> String, error: &ExecutionError) -> Failed {
         // Its words only: the driver's errors say those of their sources themselves.
-        Failed { fate: outcomes::of_execution(error), error: StoreError::new(what(), error.to_string()) }
+        Failed { class: outcomes::of_execution(error), error: StoreError::new(what(), error.to_string()) }
     }
 
     /// A row that no version of this program wrote.
     pub(super) fn damaged(&self, what: impl Fn() -> String, cause: impl Into<Cause>) -> Failed {
         let what = format!("{}: a row there is not as this program writes it", what());
-        Failed { fate: Fate::Refused, error: StoreError::new(what, cause) }
+        Failed { class: ErrorClass::Refused, error: StoreError::new(what, cause) }
     }
 
     /// One request with an answer that is not paged.

@@ -193,6 +193,8 @@ pub(super) struct Right {
     pub(super) replicas: u32,
     /// Datacenters that the replication names; 0 if it names none.
     pub(super) datacenters: usize,
+    /// As the cluster has it.
+    pub(super) replication: BTreeMap<String, String>,
 }
 
 impl Found {
@@ -257,7 +259,8 @@ impl Found {
                 Some(found) => found.difference(&table, &columns, layout)?,
             }
         }
-        Ok(Right { replicas, datacenters: found.datacenters() })
+        let replication = found.replication.clone();
+        Ok(Right { replicas, datacenters: found.datacenters(), replication })
     }
 }
 

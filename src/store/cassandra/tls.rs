@@ -10,7 +10,7 @@ use scylla::client::session::TlsContext;
 
 use super::Tls;
 
-/// What is wrong, and OpenSSL's words.
+/// What is wrong, and OpenSSL's message.
 type Wrong = (String, ErrorStack);
 
 /// What every connection is encrypted with. Nodes are always verified.
@@ -53,7 +53,7 @@ pub(super) fn context(tls: &Tls) -> Result<TlsContext, Wrong> {
 }
 
 /// True if the connection failed for the sake of TLS itself (a certificate that is not trusted, names another
-/// address, or that the other side wants of us), and not because it broke.
+/// address, or that the other side requires of us), and not because it broke.
 pub(super) fn is_refusal(error: &std::io::Error) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = error.get_ref().map(|error| error as _);
     while let Some(error) = cause {

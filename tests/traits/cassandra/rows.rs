@@ -22,6 +22,7 @@ async fn every_cell_has_the_timestamp_that_the_protocol_gives_it() {
     let window = WindowKey { source: "a".into(), end: 5 };
     known(store.write_counts(0, &[(window, Count { count: 12, through_offset: 40 })]).await);
     known(store.write_alerts(&[Alert { source: "a".into(), ts: 5, event_count: 12 }]).await);
+    known(store.register(2).await);
     let session = services::session(&kept.options).await;
     for (table, columns, expected) in [
         ("events", vec!["id", "ts", "source", "client", "health"], vec![Some(1); 5]),
@@ -33,6 +34,7 @@ async fn every_cell_has_the_timestamp_that_the_protocol_gives_it() {
         ("progress", vec!["origin", "next_offset"], vec![Some(1), Some(43)]),
         ("window_counts", vec!["count", "through_offset"], vec![Some(41), Some(41)]),
         ("alerts", vec!["event_count"], vec![Some(12)]),
+        ("registry", vec!["partitions"], vec![Some(3)]),
     ] {
         for (column, expected) in columns.into_iter().zip(expected) {
             let cql = format!("SELECT writetime({column}) FROM {keyspace}.{table}");

@@ -1,16 +1,16 @@
 //! A schema that is made, and one that is not as it should be.
 
 use exactlyonce::schema::cql;
-use exactlyonce::store::Layout;
 use exactlyonce::store::cassandra::{
-    CassandraOptions, CassandraStore, ConnectError, apply_schema, check_schema,
+    CassandraOptions, CassandraStore, ConnectError, Difference, apply_schema, check_schema,
 };
+use exactlyonce::store::{Layout, Store};
 use scylla::client::session::Session;
 
 use super::BUCKETED;
 use super::services::{self, Kept};
 
-/// What `check_schema` says, without its first words.
+/// What `check_schema` says, without the names of the keyspace.
 async fn said(options: &CassandraOptions, layout: Layout) -> String {
     let connected = CassandraStore::connect(options, layout).await.map(drop);
     match check_schema(options, layout).await {
@@ -19,9 +19,9 @@ async fn said(options: &CassandraOptions, layout: Layout) -> String {
             "right".to_owned()
         }
         Err(ConnectError::Schema(difference)) => {
-            // Whoever connects is told the same.
+            // Connecting gives the same.
             match connected {
-                Err(ConnectError::Schema(told)) => assert_eq!(told, difference),
+                Err(ConnectError::Schema(other)) => assert_eq!(other, difference),
                 other => panic!("{difference}, but connecting gave {other:?}"),
             }
             difference.to_string().replace(options.keyspace.as_str(), "K")
@@ -159,6 +159,61 @@ async fn each_kind_of_difference_is_named() {
     kept.drop().await;
 }
 
+/// The table that version 1 kept counts in, with the source in its partition key.
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn a_keyspace_of_an_older_version_is_refused_with_what_to_do() {
+    let kept = Kept::new(Layout::ORIGINAL).await;
+    let (options, keyspace) = (&kept.options, &kept.options.keyspace);
+    let session = services::session(options).await;
+    run(&session, format!("DROP TABLE {keyspace}.window_counts")).await;
+    run(
+        &session,
+        format!(
+            "CREATE TABLE {keyspace}.window_counts (source text, window_end timestamp, partition int, count bigint, \
+             through_offset bigint, PRIMARY KEY ((source, window_end), partition))"
+        ),
+    )
+    .await;
+    let said = said(options, Layout::ORIGINAL).await;
+    assert_eq!(
+        said,
+        "table K.window_counts is keyed as in schema version 1, and this program needs version 2: start over in a new \
+         keyspace (`store.keyspace`), from the log's start or with `init --from`, and keep the old one until the new \
+         one has caught up"
+    );
+    // An older keyspace also lacks tables and columns; what is found first says what to do.
+    run(&session, format!("DROP TABLE {keyspace}.registry")).await;
+    run(&session, format!("ALTER TABLE {keyspace}.pipeline DROP consistency")).await;
+    let applied = apply_schema(options, &services::replication(options), Layout::ORIGINAL).await;
+    assert!(matches!(applied, Err(ConnectError::Schema(Difference::OlderVersion { .. }))), "{applied:?}");
+    kept.drop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
+async fn what_the_guarantee_requires_is_read_from_the_cluster() {
+    let kept = Kept::new(Layout::ORIGINAL).await;
+    let findings = kept.store.guarantees().await.answer().unwrap();
+    for finding in &findings {
+        println!("{:<10}{finding}", finding.verdict.label());
+    }
+    let verdict = |what: &str| {
+        let found: Vec<_> = findings.iter().filter(|finding| finding.what.starts_with(what)).collect();
+        assert!(!found.is_empty(), "{what}: {findings:#?}");
+        found[0].verdict.label()
+    };
+    assert_eq!(verdict("cassandra write at timestamp 1"), "ok");
+    assert_eq!(verdict("cassandra user_timestamps_enabled"), "ok");
+    assert_eq!(verdict("cassandra minimum_timestamp_fail_threshold"), "ok");
+    assert!(["ok", "warning"].contains(&verdict("cassandra commitlog_sync")), "{findings:#?}");
+    assert_eq!(verdict("cassandra repairs"), "unchecked");
+    // The trial row is neither a binding nor one of the rows that make a keyspace foreign.
+    assert_eq!(kept.store.binding().await.answer().unwrap(), None);
+    assert!(!kept.store.holds_rows().await.answer().unwrap());
+    kept.drop().await;
+}
+
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
 async fn a_schema_is_completed_and_its_layout_never_changed() {
@@ -193,7 +248,7 @@ async fn options_that_cannot_work_are_refused_and_an_absent_cluster_may_be_tried
         }
     };
     let local = CassandraOptions { consistency: Consistency::LocalQuorum, ..options.clone() };
-    assert_eq!(refused(local).await, "local quorum needs the name of the datacenter");
+    assert_eq!(refused(local).await, "consistency local_quorum requires the name of the datacenter");
     let nowhere = CassandraOptions { datacenter: Some("nowhere".to_owned()), ..options.clone() };
     assert_eq!(refused(nowhere).await, "there is no datacenter nowhere, there is dc1");
     let nobody = CassandraOptions { contact_points: Vec::new(), ..options.clone() };
