@@ -106,7 +106,8 @@ fn main() -> ExitCode {
 }
 
 fn run(options: LocalOptions) -> Result<(), StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     let result = runtime.block_on(serve(options));
     // A read of standard input may be under way and never end.
     runtime.shutdown_background();

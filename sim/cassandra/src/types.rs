@@ -81,7 +81,9 @@ impl DataType {
             }
             (Self::Set(element), Self::Set(before)) => element.is_ordered_as(before),
             (Self::Map(key, value), Self::Map(key_before, value_before)) => {
-                key.is_ordered_as(key_before) && value.takes(value_before) && value.reads_cells_of(value_before)
+                key.is_ordered_as(key_before)
+                    && value.takes(value_before)
+                    && value.reads_cells_of(value_before)
             }
             _ => self.takes(other) && self.fixed_length() == other.fixed_length(),
         }
@@ -90,10 +92,7 @@ impl DataType {
     /// Whether values of another type are values of this one, in the same order (`AbstractType.isCompatibleWith`).
     fn is_ordered_as(&self, other: &DataType) -> bool {
         self == other
-            || matches!(
-                (self, other),
-                (Self::Text, Self::Ascii) | (Self::Blob, Self::Ascii | Self::Text)
-            )
+            || matches!((self, other), (Self::Text, Self::Ascii) | (Self::Blob, Self::Ascii | Self::Text))
     }
 
     /// The bytes that each value has, where Cassandra counts on it (`AbstractType.valueLengthIfFixed`).

@@ -275,7 +275,11 @@ impl Function {
             Function::MaskDefault(of) => return Ok(Some(masked(of))),
             Function::MaskReplace(_) => return Ok(arguments.get(1).cloned().flatten()),
             Function::ToJson(of) => {
-                let text = arguments.first().cloned().flatten().map_or_else(|| "null".to_owned(), |it| json(of, &it));
+                let text = arguments
+                    .first()
+                    .cloned()
+                    .flatten()
+                    .map_or_else(|| "null".to_owned(), |it| json(of, &it));
                 return Ok(Some(Bytes::from(text)));
             }
             _ => {}
@@ -336,7 +340,10 @@ impl Function {
             Function::Cast(from, to) => cast(from, to, &first).map(Some),
             Function::Math(math, of) => math.call(of, &first),
             // Null arguments make a difference to them: they are done with above.
-            Function::MaskDefault(_) | Function::MaskNull(_) | Function::MaskReplace(_) | Function::ToJson(_) => Ok(None),
+            Function::MaskDefault(_)
+            | Function::MaskNull(_)
+            | Function::MaskReplace(_)
+            | Function::ToJson(_) => Ok(None),
         }
     }
 }
@@ -409,7 +416,9 @@ fn masked(data_type: &DataType) -> Bytes {
         DataType::Float | DataType::Inet | DataType::Int => zeros(4),
         DataType::List(_) | DataType::Set(_) | DataType::Map(..) => zeros(4),
         DataType::Decimal => zeros(5),
-        DataType::BigInt | DataType::Counter | DataType::Double | DataType::Time | DataType::Timestamp => zeros(8),
+        DataType::BigInt | DataType::Counter | DataType::Double | DataType::Time | DataType::Timestamp => {
+            zeros(8)
+        }
         DataType::Date => Bytes::copy_from_slice(&(1u32 << 31).to_be_bytes()),
         DataType::Uuid => zeros(16),
         // The least of 1970.

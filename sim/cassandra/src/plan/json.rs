@@ -24,7 +24,9 @@ fn written(data_type: &DataType, bytes: &Bytes) -> Option<String> {
     }
     Some(match data_type {
         DataType::Ascii | DataType::Text => quote(std::str::from_utf8(bytes).ok()?),
-        DataType::Blob => return quoted(bytes.iter().fold("0x".to_owned(), |text, byte| text + &format!("{byte:02x}"))),
+        DataType::Blob => {
+            return quoted(bytes.iter().fold("0x".to_owned(), |text, byte| text + &format!("{byte:02x}")));
+        }
         DataType::Boolean => (bytes[0] != 0).to_string(),
         DataType::BigInt | DataType::Counter | DataType::Int | DataType::SmallInt | DataType::TinyInt => {
             whole(bytes)?.to_string()
@@ -196,7 +198,10 @@ mod tests {
 
     #[test]
     fn texts_are_escaped_and_keys_are_strings() {
-        assert_eq!(json(&DataType::Text, &Bytes::from("h\u{e9}\"\\llo\n\u{1}")), "\"h\u{e9}\\\"\\\\llo\\n\\u0001\"");
+        assert_eq!(
+            json(&DataType::Text, &Bytes::from("h\u{e9}\"\\llo\n\u{1}")),
+            "\"h\u{e9}\\\"\\\\llo\\n\\u0001\""
+        );
         let map = DataType::Map(Box::new(DataType::Int), Box::new(DataType::Text));
         let bytes = crate::cql::value::collection(1, &[Bytes::from_static(&[0, 0, 0, 7]), Bytes::from("x")]);
         assert_eq!(json(&map, &bytes), "{\"7\": \"x\"}");

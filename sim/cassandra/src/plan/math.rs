@@ -87,8 +87,12 @@ impl Math {
                     (Math::Abs, _) => fixed(&number.wrapping_abs().to_be_bytes()),
                     (Math::Round, _) => Ok(Some(bytes.clone())),
                     // Of what does not fit a cast keeps the limit, and of an int the low bits.
-                    (_, DataType::TinyInt) => fixed(&(self.of_double(number as f64) as i32 as i8).to_be_bytes()),
-                    (_, DataType::SmallInt) => fixed(&(self.of_double(number as f64) as i32 as i16).to_be_bytes()),
+                    (_, DataType::TinyInt) => {
+                        fixed(&(self.of_double(number as f64) as i32 as i8).to_be_bytes())
+                    }
+                    (_, DataType::SmallInt) => {
+                        fixed(&(self.of_double(number as f64) as i32 as i16).to_be_bytes())
+                    }
                     (_, DataType::Int) => fixed(&(self.of_double(number as f64) as i32).to_be_bytes()),
                     (..) => fixed(&(self.of_double(number as f64) as i64).to_be_bytes()),
                 }
@@ -111,7 +115,10 @@ impl Math {
         let (scale, unscaled) = match data_type {
             DataType::Decimal => match bytes.split_first_chunk::<4>() {
                 Some((_, [])) => {
-                    return Err(RequestError::internal_error("NumberFormatException: Zero length BigInteger").into());
+                    return Err(RequestError::internal_error(
+                        "NumberFormatException: Zero length BigInteger",
+                    )
+                    .into());
                 }
                 Some((scale, digits)) => (i64::from(i32::from_be_bytes(*scale)), digits),
                 None => return Err(broken(data_type)),
@@ -187,7 +194,8 @@ mod tests {
     }
 
     fn of_int(math: Math, number: i32) -> i32 {
-        let bytes = math.call(&DataType::Int, &Bytes::copy_from_slice(&number.to_be_bytes())).unwrap().unwrap();
+        let bytes =
+            math.call(&DataType::Int, &Bytes::copy_from_slice(&number.to_be_bytes())).unwrap().unwrap();
         i32::from_be_bytes(bytes.as_ref().try_into().unwrap())
     }
 
@@ -212,14 +220,22 @@ mod tests {
 
     #[test]
     fn decimals_keep_their_scale_and_are_rounded_away_from_zero() {
-        let call = |math: Math, digits, scale| math.call(&DataType::Decimal, &decimal(digits, scale)).unwrap().unwrap();
+        let call = |math: Math, digits, scale| {
+            math.call(&DataType::Decimal, &decimal(digits, scale)).unwrap().unwrap()
+        };
         assert_eq!(call(Math::Abs, -150, 2), decimal(150, 2));
         assert_eq!(call(Math::Round, 25, 1), decimal(3, 0));
         assert_eq!(call(Math::Round, -25, 1), decimal(-3, 0));
         assert_eq!(call(Math::Round, 1, -2), decimal(100, 0));
         let error = Math::Log.call(&DataType::Decimal, &decimal(-1, 0)).unwrap_err();
         assert_eq!(error.to_string(), "java.lang.ArithmeticException: Natural log of number zero or less");
-        assert!(Math::Exp.call(&DataType::Decimal, &decimal(1, 0)).unwrap_err().to_string().contains("not simulated"));
+        assert!(
+            Math::Exp
+                .call(&DataType::Decimal, &decimal(1, 0))
+                .unwrap_err()
+                .to_string()
+                .contains("not simulated")
+        );
         assert!(Math::Round.call(&DataType::Decimal, &decimal(1, i32::MIN)).is_err());
     }
 }

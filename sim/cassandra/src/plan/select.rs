@@ -5,9 +5,7 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 
 use super::early::only_static;
-use super::restriction::{
-    Filter, Keys, Restrictions, SharedTable, Usage, filtering_needed, validate_keys,
-};
+use super::restriction::{Filter, Keys, Restrictions, SharedTable, Usage, filtering_needed, validate_keys};
 use super::selector::{Collector, Selection, key_columns};
 use super::term::{Context, Receiver, Term};
 use super::{Markers, RowView, column};

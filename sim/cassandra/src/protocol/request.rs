@@ -44,8 +44,23 @@ impl From<RequestError> for ServerError {
 
 /// The messages of the protocol, requests and responses, by their opcodes.
 const MESSAGES: [&str; 17] = [
-    "ERROR", "STARTUP", "READY", "AUTHENTICATE", "CREDENTIALS", "OPTIONS", "SUPPORTED", "QUERY", "RESULT", "PREPARE",
-    "EXECUTE", "REGISTER", "EVENT", "BATCH", "AUTH_CHALLENGE", "AUTH_RESPONSE", "AUTH_SUCCESS",
+    "ERROR",
+    "STARTUP",
+    "READY",
+    "AUTHENTICATE",
+    "CREDENTIALS",
+    "OPTIONS",
+    "SUPPORTED",
+    "QUERY",
+    "RESULT",
+    "PREPARE",
+    "EXECUTE",
+    "REGISTER",
+    "EVENT",
+    "BATCH",
+    "AUTH_CHALLENGE",
+    "AUTH_RESPONSE",
+    "AUTH_SUCCESS",
 ];
 
 /// The name of the message with this opcode.
@@ -211,7 +226,9 @@ fn decode(opcode: u8, flags: u8, reader: &mut Reader) -> Result<Request, WireErr
         0x0D => Request::Batch(batch(reader)?),
         0x0F => Request::AuthResponse(reader.bytes("token")?),
         // `Request::decode` lets no other through.
-        other => return Err(WireError::Unknown { what: "Unknown opcode", value: i64::from(other), after: "" }),
+        other => {
+            return Err(WireError::Unknown { what: "Unknown opcode", value: i64::from(other), after: "" });
+        }
     })
 }
 
@@ -291,7 +308,8 @@ fn batch(reader: &mut Reader) -> Result<Batch, WireError> {
         let values = (0..values).map(|_| reader.value("value")).collect::<Result<_, _>>()?;
         statements.push(BatchStatement { query, values });
     }
-    let QueryParameters { consistency, serial_consistency, timestamp, keyspace, paging_state, .. } = parameters(reader)?;
+    let QueryParameters { consistency, serial_consistency, timestamp, keyspace, paging_state, .. } =
+        parameters(reader)?;
     if paging_state.is_some() {
         return Err(WireError::PagingState);
     }

@@ -30,7 +30,9 @@ pub enum WireError {
     #[error("Invalid ByteBuf length {0}")]
     ValueLength(i32),
     /// Text that is not UTF-8.
-    #[error("Cannot decode string as UTF8: '{0}'; java.nio.charset.MalformedInputException: Input length = 1")]
+    #[error(
+        "Cannot decode string as UTF8: '{0}'; java.nio.charset.MalformedInputException: Input length = 1"
+    )]
     NotUtf8(String),
     /// A number that names nothing.
     #[error("{what} {value}{after}")]

@@ -3,6 +3,6 @@
 mod definition;
 
 pub use definition::{
-    Column, ColumnKind, ColumnName, DroppedColumn, Keyspace, Order, ReadRepair, Replication, Schema, SchemaChange,
-    SpeculativeRetry, Table, TableId, TableOptions, UnknownTable,
+    Column, ColumnKind, ColumnName, DroppedColumn, Keyspace, Order, ReadRepair, Replication, Schema,
+    SchemaChange, SpeculativeRetry, Table, TableId, TableOptions, UnknownTable,
 };

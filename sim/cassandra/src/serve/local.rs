@@ -45,7 +45,15 @@ pub struct LocalOptions {
 impl LocalOptions {
     /// Three nodes on port 9042, whose clocks show `clock`.
     pub fn new(clock: i64) -> LocalOptions {
-        LocalOptions { nodes: 3, port: 9042, tokens: 4, seed: 1, longest_delay: Duration::ZERO, clock, server: ServerOptions::default() }
+        LocalOptions {
+            nodes: 3,
+            port: 9042,
+            tokens: 4,
+            seed: 1,
+            longest_delay: Duration::ZERO,
+            clock,
+            server: ServerOptions::default(),
+        }
     }
 }
 
@@ -124,8 +132,7 @@ impl LocalNodes {
             random.set_stream(stream);
             random
         };
-        let links =
-            Arc::new(RuledLinks::new(Duration::ZERO, options.longest_delay, random(0)));
+        let links = Arc::new(RuledLinks::new(Duration::ZERO, options.longest_delay, random(0)));
         let cluster = Cluster::start(configured, links.clone(), random(1));
         let nodes = LocalNodes { cluster, links, clocks, port, server: options.server };
         for (node, listener) in (1..).zip(listeners) {

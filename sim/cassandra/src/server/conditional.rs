@@ -60,7 +60,12 @@ fn with_row<T>(
 
 impl<C: Coordinator> Inner<C> {
     /// Checks the levels of a conditional write (`StorageProxy.cas`).
-    fn check_levels(&self, serial: Consistency, commit: Consistency, table: &Table) -> Result<(), ServerError> {
+    fn check_levels(
+        &self,
+        serial: Consistency,
+        commit: Consistency,
+        table: &Table,
+    ) -> Result<(), ServerError> {
         if !is_serial(serial) {
             return Err(ServerError::invalid(
                 "Invalid consistency for conditional update. Must be one of SERIAL or LOCAL_SERIAL",

@@ -296,7 +296,8 @@ fn startup<C: Coordinator>(
     let Some(version) = option("CQL_VERSION") else {
         return Err(ServerError::Protocol("Missing value CQL_VERSION in STARTUP message".to_owned()));
     };
-    let mut parts = version.splitn(2, '.').map(|part| part.split('.').next().and_then(|it| it.parse::<u32>().ok()));
+    let mut parts =
+        version.splitn(2, '.').map(|part| part.split('.').next().and_then(|it| it.parse::<u32>().ok()));
     let (Some(Some(major)), Some(Some(_))) = (parts.next(), parts.next()) else {
         return Err(ServerError::Protocol(format!("Invalid version value: {version}")));
     };

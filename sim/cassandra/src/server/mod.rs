@@ -176,11 +176,7 @@ impl<C: Coordinator> Inner<C> {
     }
 
     /// Prepares a statement. Its id is the MD5 of the keyspace, if a name depends on it, and the text.
-    fn prepare(
-        &self,
-        query: &str,
-        keyspace: Option<&str>,
-    ) -> Result<Preparation, ServerError> {
+    fn prepare(&self, query: &str, keyspace: Option<&str>) -> Result<Preparation, ServerError> {
         let (planned, _) = self.plan(query, keyspace)?;
         // Where every name is qualified, the session's keyspace makes no difference.
         let depends = self.plan(query, None).is_err();

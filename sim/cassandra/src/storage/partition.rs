@@ -173,7 +173,9 @@ impl Partition {
         if dropped.is_empty() {
             return;
         }
-        self.retain_cells(|column, cell| dropped.get(column).is_none_or(|dropped| cell.timestamp > dropped.until));
+        self.retain_cells(|column, cell| {
+            dropped.get(column).is_none_or(|dropped| cell.timestamp > dropped.until)
+        });
     }
 
     /// Keeps of the cells those that `is_kept` names, and rows that anything is left of.

@@ -205,7 +205,8 @@ impl Row {
     pub(crate) fn data_size(&self) -> usize {
         let expires = self.liveness.is_some_and(|marker| marker.ttl != 0);
         let liveness = if expires { 8 + 4 + 8 } else { 8 };
-        let cells = self.cells.values().map(|cell| 8 + 4 + 8 + cell.value.as_ref().map_or(0, |value| value.len()));
+        let cells =
+            self.cells.values().map(|cell| 8 + 4 + 8 + cell.value.as_ref().map_or(0, |value| value.len()));
         let deletion = 12 + 1;
         liveness + deletion + cells.sum::<usize>()
     }

@@ -53,7 +53,8 @@ pub(super) fn check_number(cursor: &Cursor<'_>, kind: LiteralKind, text: &str) -
     };
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let fraction = mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len());
-    let scale = exponent.parse::<i64>().ok().and_then(|exponent| i64::try_from(fraction).ok()?.checked_sub(exponent));
+    let scale =
+        exponent.parse::<i64>().ok().and_then(|exponent| i64::try_from(fraction).ok()?.checked_sub(exponent));
     match scale {
         Some(scale) if i32::try_from(scale).is_ok() => {}
         Some(_) => return failed("Scale out of range."),
@@ -87,7 +88,9 @@ fn simple_term(cursor: &mut Cursor<'_>) -> Result<Term, ServerError> {
     if cursor.at_sign("(") {
         return in_parentheses(cursor);
     }
-    if cursor.at_sign("-") && (cursor.sign_ahead(1, ".") || cursor.name_ahead(1) && !cursor.sign_ahead(2, "(")) {
+    if cursor.at_sign("-")
+        && (cursor.sign_ahead(1, ".") || cursor.name_ahead(1) && !cursor.sign_ahead(2, "("))
+    {
         // No value begins like that.
         cursor.advance();
         return Err(cursor.no_alternative());

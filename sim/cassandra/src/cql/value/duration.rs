@@ -124,11 +124,7 @@ fn is_digits(text: &str) -> bool {
 }
 
 /// `1y2mo3w4d5h6m7s8ms9us10ns`
-fn with_units(
-    source: &str,
-    built: &mut Builder,
-    unable: &impl Fn() -> ValueError,
-) -> Result<(), ValueError> {
+fn with_units(source: &str, built: &mut Builder, unable: &impl Fn() -> ValueError) -> Result<(), ValueError> {
     let mut rest = source;
     loop {
         let count = rest.bytes().take_while(u8::is_ascii_digit).count();
@@ -190,7 +186,10 @@ fn alternative(iso: &str) -> Option<[&str; 6]> {
 /// Checks that bytes are a duration (`DurationSerializer.validate`).
 pub(super) fn validate(bytes: &[u8]) -> Result<(), ValueError> {
     if bytes.len() < 3 {
-        return Err(ValueError::Invalid(format!("Expected at least 3 bytes for a duration ({})", bytes.len())));
+        return Err(ValueError::Invalid(format!(
+            "Expected at least 3 bytes for a duration ({})",
+            bytes.len()
+        )));
     }
     let Some((months, days, nanos)) = parts(bytes) else {
         return Err(ValueError::Internal("AssertionError: Unexpected error".to_owned()));
@@ -311,11 +310,17 @@ mod tests {
     fn parts_of_different_signs_and_cut_off_numbers_are_no_duration() {
         assert_eq!(validate(&[2, 4, 6, 99]), Ok(()), "what follows is not looked at");
         let error = validate(&[2, 3, 6]).unwrap_err().to_string();
-        assert_eq!(error, "The duration months, days and nanoseconds must be all of the same sign (1, -2, 3)");
+        assert_eq!(
+            error,
+            "The duration months, days and nanoseconds must be all of the same sign (1, -2, 3)"
+        );
         assert!(matches!(validate(&[0xff, 0xff, 0xff]), Err(ValueError::Internal(_))));
         let error = validate(&[0xf1, 0, 0, 0, 0, 0, 0]).unwrap_err().to_string();
         assert_eq!(error, "The duration months must be a 32 bits integer but was: 2147483648");
-        assert_eq!(text_of_duration(&duration("1y2mo3d4h5m6s7ms8us9ns").unwrap()).unwrap(), "1y2mo3d4h5m6s7ms8us9ns");
+        assert_eq!(
+            text_of_duration(&duration("1y2mo3d4h5m6s7ms8us9ns").unwrap()).unwrap(),
+            "1y2mo3d4h5m6s7ms8us9ns"
+        );
         assert_eq!(text_of_duration(&duration("-1s").unwrap()).unwrap(), "-1s");
     }
 }

@@ -86,9 +86,11 @@ pub fn parse(data_type: &DataType, text: &str) -> Result<Bytes, ValueError> {
     let bytes = match data_type {
         DataType::Ascii => {
             if !text.is_ascii() {
-                return Err(ValueError::Invalid("Invalid ASCII character in string literal: \
+                return Err(ValueError::Invalid(
+                    "Invalid ASCII character in string literal: \
                             java.nio.charset.UnmappableCharacterException: Input length = 1"
-                    .to_owned()));
+                        .to_owned(),
+                ));
             }
             text.as_bytes().to_vec()
         }
@@ -120,9 +122,7 @@ pub fn parse(data_type: &DataType, text: &str) -> Result<Bytes, ValueError> {
         }
         // Of these types the empty text is the empty value.
         DataType::Inet | DataType::Timestamp if text.is_empty() => Vec::new(),
-        DataType::Inet => {
-            inet(text).ok_or_else(|| format!("Unable to make inet address from '{text}'"))?
-        }
+        DataType::Inet => inet(text).ok_or_else(|| format!("Unable to make inet address from '{text}'"))?,
         DataType::Timestamp => time::timestamp(text)?.to_be_bytes().to_vec(),
         DataType::Date => time::date(text)?.to_be_bytes().to_vec(),
         DataType::Time => time::time(text)?.to_be_bytes().to_vec(),
@@ -397,7 +397,8 @@ pub fn list(elements: &[Option<Bytes>]) -> Bytes {
 /// Whether a decimal of four bytes, a scale and no number, is among the elements that can be read: it passes as a value,
 /// and Cassandra fails when it compares it.
 fn has_decimal_without_digits(bytes: &Bytes) -> bool {
-    let Some(count) = bytes.first_chunk::<4>().and_then(|head| usize::try_from(i32::from_be_bytes(*head)).ok())
+    let Some(count) =
+        bytes.first_chunk::<4>().and_then(|head| usize::try_from(i32::from_be_bytes(*head)).ok())
     else {
         return false;
     };
@@ -459,8 +460,14 @@ mod tests {
     #[test]
     fn bytes_of_the_wrong_length_are_no_value() {
         let bytes = |length: usize| Bytes::from(vec![0; length]);
-        assert_eq!(validate(&DataType::Int, &bytes(2)).unwrap_err().to_string(), "Expected 4 or 0 byte int (2)");
-        assert_eq!(validate(&DataType::BigInt, &bytes(4)).unwrap_err().to_string(), "Expected 8 or 0 byte long (4)");
+        assert_eq!(
+            validate(&DataType::Int, &bytes(2)).unwrap_err().to_string(),
+            "Expected 4 or 0 byte int (2)"
+        );
+        assert_eq!(
+            validate(&DataType::BigInt, &bytes(4)).unwrap_err().to_string(),
+            "Expected 8 or 0 byte long (4)"
+        );
         assert!(validate(&DataType::Int, &bytes(0)).is_ok());
         let list = DataType::List(Box::new(DataType::Int));
         assert!(validate(&list, &bytes(4)).is_ok());

@@ -65,8 +65,12 @@ fn check_elements(written: &TypeName, shown: impl Fn(&DataType) -> String) -> Re
         DataType::Map(key, value) if **key == DataType::Counter || **value == DataType::Counter => {
             refused("Counters are not allowed inside collections")
         }
-        DataType::Set(inner) if **inner == DataType::Duration => refused("Durations are not allowed inside sets"),
-        DataType::Map(key, _) if **key == DataType::Duration => refused("Durations are not allowed as map keys"),
+        DataType::Set(inner) if **inner == DataType::Duration => {
+            refused("Durations are not allowed inside sets")
+        }
+        DataType::Map(key, _) if **key == DataType::Duration => {
+            refused("Durations are not allowed as map keys")
+        }
         _ => Ok(()),
     }
 }

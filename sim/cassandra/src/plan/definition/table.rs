@@ -11,8 +11,8 @@ use super::{
 };
 use crate::coordinator::ChangeKind;
 use crate::cql::ast::{AlterTableChange, ColumnDefinition, CreateTable, TableName};
-use crate::protocol::ServerError;
 use crate::plan::term::shown_type;
+use crate::protocol::ServerError;
 use crate::schema::{Column, ColumnKind, DroppedColumn, Order, SchemaChange, Table, TableOptions};
 use crate::types::DataType;
 
