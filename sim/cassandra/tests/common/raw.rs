@@ -219,6 +219,10 @@ fn metadata(reader: &mut Reader) -> (Vec<String>, Option<Bytes>) {
     let flags = reader.int("flags").unwrap();
     let count = reader.int("columns").unwrap();
     let state = if flags & 0x02 != 0 { reader.bytes("state").unwrap() } else { None };
+    if flags & 0x04 != 0 {
+        // The client said that it knows them.
+        return (vec![String::new(); count as usize], state);
+    }
     if flags & 0x01 != 0 {
         reader.string("keyspace").unwrap();
         reader.string("table").unwrap();

@@ -13,14 +13,36 @@ use crate::raw::{Body, Client, Parameters};
 use crate::setting;
 
 const NATIVE: [&str; 19] = [
-    "ascii", "bigint", "blob", "boolean", "date", "decimal", "double", "duration", "float", "inet", "int", "smallint",
-    "text", "time", "timestamp", "timeuuid", "tinyint", "uuid", "varint",
+    "ascii",
+    "bigint",
+    "blob",
+    "boolean",
+    "date",
+    "decimal",
+    "double",
+    "duration",
+    "float",
+    "inet",
+    "int",
+    "smallint",
+    "text",
+    "time",
+    "timestamp",
+    "timeuuid",
+    "tinyint",
+    "uuid",
+    "varint",
 ];
 
 /// Types that bytes are bound to, besides the native ones.
 const COLLECTIONS: [&str; 7] = [
-    "frozen<list<int>>", "frozen<list<text>>", "frozen<set<int>>", "frozen<set<decimal>>", "frozen<map<int,text>>",
-    "frozen<map<text,duration>>", "frozen<list<frozen<list<tinyint>>>>",
+    "frozen<list<int>>",
+    "frozen<list<text>>",
+    "frozen<set<int>>",
+    "frozen<set<decimal>>",
+    "frozen<map<int,text>>",
+    "frozen<map<text,duration>>",
+    "frozen<list<frozen<list<tinyint>>>>",
 ];
 
 const KEYSPACE: &str = "differential_values";
@@ -47,13 +69,30 @@ fn pick(draw: &mut Draw, all: &[&str]) -> String {
 fn number(draw: &mut Draw) -> String {
     let sign = pick(draw, &["", "", "-", "+", "--"]);
     let whole = if draw.chance(30) {
-        pick(draw, &["127", "128", "32767", "32768", "2147483647", "2147483648", "9223372036854775807", "9223372036854775808"])
+        pick(
+            draw,
+            &[
+                "127",
+                "128",
+                "32767",
+                "32768",
+                "2147483647",
+                "2147483648",
+                "9223372036854775807",
+                "9223372036854775808",
+            ],
+        )
     } else {
         digits(draw)
     };
     let fraction = if draw.chance(30) { format!(".{}", digits(draw)) } else { pick(draw, &["", "", "."]) };
     let exponent = if draw.chance(30) {
-        format!("{}{}{}", pick(draw, &["e", "E"]), pick(draw, &["", "+", "-"]), pick(draw, &["0", "3", "39", "46", "308", "324", "400", "2147483648"]))
+        format!(
+            "{}{}{}",
+            pick(draw, &["e", "E"]),
+            pick(draw, &["", "+", "-"]),
+            pick(draw, &["0", "3", "39", "46", "308", "324", "400", "2147483648"])
+        )
     } else {
         String::new()
     };
@@ -75,15 +114,53 @@ fn clock(draw: &mut Draw) -> String {
         "{}:{}{}",
         pick(draw, &["0", "7", "07", "23", "24", "25", "007", "+1", "-1"]),
         pick(draw, &["0", "00", "5", "59", "60"]),
-        pick(draw, &["", ":", ":00", ":5", ":59", ":60", ":1.5", ":1.000", ":1.999999999", ":1.9999999999", ":1.", ".5"])
+        pick(
+            draw,
+            &[
+                "",
+                ":",
+                ":00",
+                ":5",
+                ":59",
+                ":60",
+                ":1.5",
+                ":1.000",
+                ":1.999999999",
+                ":1.9999999999",
+                ":1.",
+                ".5"
+            ]
+        )
     )
 }
 
 fn zone(draw: &mut Draw) -> String {
     pick(
         draw,
-        &["", "", "", "Z", " Z", "z", "+01", "+0130", "+01:30", " +01", " +0130", " +01:30", " -18:00", "+18:01", "+1", " UTC",
-          " GMT", " UT", " UTC+01:00", " GMT+1", " GMT0", "  UTC"],
+        &[
+            "",
+            "",
+            "",
+            "Z",
+            " Z",
+            "z",
+            "+01",
+            "+0130",
+            "+01:30",
+            " +01",
+            " +0130",
+            " +01:30",
+            " -18:00",
+            "+18:01",
+            "+1",
+            " UTC",
+            " GMT",
+            " UT",
+            " UTC+01:00",
+            " GMT+1",
+            " GMT0",
+            "  UTC",
+        ],
     )
 }
 
@@ -102,7 +179,10 @@ fn duration(draw: &mut Draw) -> String {
     let mut text = sign;
     for _ in 0..=draw.below(4) {
         text.push_str(&pick(draw, &["0", "1", "12", "999", "2147483648", "99999999999999999999"]));
-        text.push_str(&pick(draw, &["y", "mo", "w", "d", "h", "m", "s", "ms", "us", "µs", "ns", "M", "Y", "x"]));
+        text.push_str(&pick(
+            draw,
+            &["y", "mo", "w", "d", "h", "m", "s", "ms", "us", "µs", "ns", "M", "Y", "x"],
+        ));
     }
     text
 }
@@ -110,7 +190,8 @@ fn duration(draw: &mut Draw) -> String {
 fn address(draw: &mut Draw) -> String {
     if draw.chance(50) {
         let parts = 1 + draw.below(5);
-        let part = |draw: &mut Draw| pick(draw, &["0", "1", "01", "127", "255", "256", "65535", "16777216", ""]);
+        let part =
+            |draw: &mut Draw| pick(draw, &["0", "1", "01", "127", "255", "256", "65535", "16777216", ""]);
         return (0..parts).map(|_| part(draw)).collect::<Vec<_>>().join(".");
     }
     let parts = 1 + draw.below(9);
@@ -134,7 +215,11 @@ fn meant_for(draw: &mut Draw, data_type: &str) -> String {
             quoted(&text)
         }
         "timestamp" => {
-            let clock = if draw.chance(70) { format!("{}{}", pick(draw, &["T", " ", " ", "  "]), clock(draw)) } else { String::new() };
+            let clock = if draw.chance(70) {
+                format!("{}{}", pick(draw, &["T", " ", " ", "  "]), clock(draw))
+            } else {
+                String::new()
+            };
             let text = format!("{}{clock}{}", date(draw), zone(draw));
             quoted(&text)
         }
@@ -144,7 +229,9 @@ fn meant_for(draw: &mut Draw, data_type: &str) -> String {
             let version = pick(draw, &["1", "4", "1", "7"]);
             format!("d2177dd0-eaa2-{version}1de-a572-001b779c76e{}", pick(draw, &["3", "F", "", "g"]))
         }
-        "blob" => format!("{}{}", pick(draw, &["0x", "0X", "-0x"]), pick(draw, &["", "00", "CAFE", "abc", "0g"])),
+        "blob" => {
+            format!("{}{}", pick(draw, &["0x", "0X", "-0x"]), pick(draw, &["", "00", "CAFE", "abc", "0g"]))
+        }
         "boolean" => pick(draw, &["true", "FALSE", "tru", "'true'", "1"]),
         "text" | "ascii" => quoted(&pick(draw, &["", "abc", "é", "\u{20ac}", "it's", "1"])),
         _ => number(draw),
@@ -347,7 +434,9 @@ fn random_values_and_frames_are_taken_and_refused_alike_by_cassandra_and_the_sim
             }
         }
     });
-    println!("{wanted} values: {stored} stored, {refused} refused, {left_out} not simulated, {frames} of all are frames");
+    println!(
+        "{wanted} values: {stored} stored, {refused} refused, {left_out} not simulated, {frames} of all are frames"
+    );
     assert!(different.is_empty(), "seed {seed}: {} differ:\n{}", different.len(), different.join("\n"));
     // A test that compares nothing but refusals compares nothing.
     assert!(stored * 4 > wanted && refused * 4 > wanted, "too few are stored, or refused");
