@@ -403,8 +403,10 @@ fn compared(body: &Body) -> Body {
 #[ignore = "needs services: docker/local/cluster up --kafka 0 --cassandra 1"]
 fn random_values_and_frames_are_taken_and_refused_alike_by_cassandra_and_the_simulation() {
     let seed = setting("EXACTLYONCE_DIFFERENTIAL_SEED", std::process::id().into());
-    let wanted = setting("EXACTLYONCE_DIFFERENTIAL_STATEMENTS", 5000) as usize;
-    println!("EXACTLYONCE_DIFFERENTIAL_SEED={seed} EXACTLYONCE_DIFFERENTIAL_STATEMENTS={wanted}");
+    let statements = setting("EXACTLYONCE_DIFFERENTIAL_STATEMENTS", 5000) as usize;
+    println!("EXACTLYONCE_DIFFERENTIAL_SEED={seed} EXACTLYONCE_DIFFERENTIAL_STATEMENTS={statements}");
+    // Half as many, so that this takes no longer than the statements beside it.
+    let wanted = statements / 2;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -323,8 +323,8 @@ pub fn validate(data_type: &DataType, bytes: &Bytes) -> Result<(), ValueError> {
             all.iter().flatten().try_for_each(|value| validate(element, value))
         }
         DataType::Set(element) => {
-            if **element == DataType::Decimal && has_decimal_without_digits(bytes) {
-                return Err(ValueError::Internal("NumberFormatException: Zero length BigInteger".to_owned()));
+            if **element == DataType::Decimal {
+                check_decimals(bytes)?;
             }
             let all = elements(data_type, bytes).ok_or_else(|| broken_collection(data_type))?;
             all.iter().try_for_each(|value| validate(element, value))
@@ -394,16 +394,35 @@ pub fn list(elements: &[Option<Bytes>]) -> Bytes {
     bytes.freeze()
 }
 
-/// Whether a decimal of four bytes, a scale and no number, is among the elements that can be read: it passes as a value,
-/// and Cassandra fails when it compares it.
-fn has_decimal_without_digits(bytes: &Bytes) -> bool {
-    let Some(count) =
-        bytes.first_chunk::<4>().and_then(|head| usize::try_from(i32::from_be_bytes(*head)).ok())
-    else {
-        return false;
-    };
-    let mut rest = bytes.slice(4..);
-    (0..count).map_while(|_| take_element(&mut rest)).flatten().any(|element| element.len() == 4)
+/// Checks the decimals of a set one after another, as they are read: one of four bytes, a scale and no number, is a value,
+/// and Cassandra fails as soon as it orders it.
+fn check_decimals(bytes: &Bytes) -> Result<(), ValueError> {
+    let count = bytes.first_chunk::<4>().and_then(|head| usize::try_from(i32::from_be_bytes(*head)).ok());
+    let mut rest = bytes.slice(4.min(bytes.len())..);
+    for element in (0..count.unwrap_or(0)).map_while(|_| take_element(&mut rest)).flatten() {
+        validate(&DataType::Decimal, &element)?;
+        if element.len() == 4 {
+            return Err(ValueError::Internal("NumberFormatException: Zero length BigInteger".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// An element of a collection as Cassandra writes it after it has read it: numbers without superfluous bytes, durations
+/// without what follows them.
+pub fn rewritten(data_type: &DataType, bytes: &Bytes) -> Bytes {
+    match data_type {
+        DataType::Boolean if bytes.len() == 1 => Bytes::copy_from_slice(&[u8::from(bytes[0] != 0)]),
+        DataType::VarInt if !bytes.is_empty() => {
+            Bytes::from(BigInt::from_signed_bytes_be(bytes).to_signed_bytes_be())
+        }
+        DataType::Decimal if bytes.len() > 4 => {
+            let digits = BigInt::from_signed_bytes_be(&bytes[4..]).to_signed_bytes_be();
+            Bytes::from([&bytes[..4], &digits].concat())
+        }
+        DataType::Duration => duration::rewritten(bytes).map_or_else(|| bytes.clone(), Bytes::from),
+        _ => bytes.clone(),
+    }
 }
 
 fn broken_collection(data_type: &DataType) -> String {
