@@ -1,4 +1,4 @@
-//! The parts that work on a core: records per second of decoding alone, and of decoding with folding.
+//! The CPU-bound parts: records per second of decoding alone, and of decoding and counting.
 //!
 //! `cargo bench --bench decode_and_fold`. One core, no I/O; the column `item/s` is records per second.
 
@@ -11,14 +11,14 @@ use exactlyonce::generate::{Mixed, Original, Share};
 use exactlyonce::pipeline::counts::{Counts, Touched};
 use exactlyonce::window::WindowSpec;
 
-/// Records of one round; a few batches of the pipeline.
+/// Records per round; a few batches of the pipeline.
 const RECORDS: u64 = 20_000;
 
 fn main() {
     divan::main();
 }
 
-/// Runs `work` over all records, again and again.
+/// Runs `work` over all records repeatedly.
 fn measure(bencher: Bencher<'_, '_>, records: Vec<Record>, work: impl Fn(Vec<Record>) + Sync) {
     let bytes: usize = records.iter().map(Record::len).sum();
     bencher
@@ -54,20 +54,20 @@ mod decode {
         }
     }
 
-    /// Good events, as the original sends them.
+    /// Valid events, as the original application sends them.
     #[divan::bench]
     fn original(bencher: Bencher) {
         let original = Original { events_per_key: RECORDS / 3, delay: false, seed: 0 };
         measure(bencher, records(original.records(|| 1_464_739_200_000)), all);
     }
 
-    /// Good events of many sources.
+    /// Valid events of many sources.
     #[divan::bench]
     fn mixed_without_malformed(bencher: Bencher) {
         measure(bencher, mixed(Share::NONE), all);
     }
 
-    /// One record in a hundred takes the careful way and becomes a dead letter.
+    /// One record in a hundred needs the careful pass and becomes a dead letter.
     #[divan::bench]
     fn mixed_with_1_percent_malformed(bencher: Bencher) {
         measure(bencher, mixed(Share::percent(1)), all);

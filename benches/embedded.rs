@@ -1,14 +1,14 @@
-//! The whole pipeline on the embedded default, measured as ratios.
+//! Benchmark of the whole pipeline on the embedded services, as ratios.
 //!
-//! - `cargo bench --bench embedded -- ratio [RECORDS] [ROUNDS]`: in turn a bare loop, which inserts the very
-//!   rows that the pipeline writes (decoded and counted before) into the same SQLite tables with the same
-//!   durability, and the pipeline, which reads the log, decodes, counts and inserts. The bare loop commits a
-//!   batch's rows at once, and in a second run four batches' rows, for the store commits together what waits
-//!   at the same time. Prints records per second and both ratios of each round.
-//! - `cargo bench --bench embedded -- memory [RECORDS]`: the memory of the worker's process while it works
-//!   through a log, sampled.
-//! - `cargo bench --bench embedded -- restart [RECORDS]`: how long a worker with nothing to do takes from its
-//!   start to its end, with few and with many stored rows.
+//! - `cargo bench --bench embedded -- ratio [RECORDS] [ROUNDS]`: alternately a bare loop, which inserts the
+//!   rows that the pipeline writes (decoded and counted beforehand) into the same SQLite tables with the same
+//!   durability, and the pipeline, which reads the log, decodes, counts and inserts. The bare loop commits the
+//!   rows of one batch per transaction, and in a second run those of four batches, because the store commits
+//!   concurrent requests together. Prints records per second and both ratios of each round.
+//! - `cargo bench --bench embedded -- memory [RECORDS]`: the RSS of the worker's process, sampled while it
+//!   processes a log.
+//! - `cargo bench --bench embedded -- restart [RECORDS]`: the run time of a worker with nothing to do, with few
+//!   and with many stored rows.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 use exactlyonce::binding::{self, Facts, Origin};
 use exactlyonce::broker::embedded::EmbeddedBroker;
 use exactlyonce::broker::{Broker, NewRecord, Producer};
-use exactlyonce::embedded;
 use exactlyonce::event::{Record, Row};
 use exactlyonce::generate::Mixed;
 use exactlyonce::pipeline::{self, Options};
+use exactlyonce::sqlite;
 use exactlyonce::store::cell::DeadLetterCells;
 use exactlyonce::store::embedded::EmbeddedStore;
 use exactlyonce::store::{Binding, Layout, Store};
@@ -54,9 +54,9 @@ fn options() -> Options {
     Options { until_end: true, ..Options::new(Facts::new(TOPIC)) }
 }
 
-/// A folder whose log holds so many records.
+/// A folder whose log has this many records.
 async fn log(folder: &Path, records: usize) -> Outcome<EmbeddedBroker> {
-    let opened = embedded::Options::default();
+    let opened = sqlite::Options::default();
     EmbeddedBroker::create(folder, &opened)?;
     let broker = EmbeddedBroker::open(folder, &opened)?;
     broker.create_topic(TOPIC, 3, 1).await?;
@@ -140,14 +140,14 @@ async fn ratio(count: usize, rounds: usize) -> Outcome {
 }
 
 async fn bind(broker: &EmbeddedBroker, folder: &Path, name: &str) -> Outcome<(EmbeddedStore, Binding)> {
-    let (folder, opened) = (folder.join(name), embedded::Options::default());
-    EmbeddedStore::apply_schema(&folder, &opened, Layout::Original)?;
-    let store = EmbeddedStore::open(&folder, &opened, Layout::Original)?;
+    let (folder, opened) = (folder.join(name), sqlite::Options::default());
+    EmbeddedStore::apply_schema(&folder, &opened, Layout::ORIGINAL)?;
+    let store = EmbeddedStore::open(&folder, &opened, Layout::ORIGINAL)?;
     let bound = binding::init(broker, &store, &Facts::new(TOPIC), &Origin::Start).await?;
     Ok((store, bound.binding))
 }
 
-/// What the pipeline writes, each row once and in its last form.
+/// The rows that the pipeline writes, each once and in its final state.
 struct Rows {
     rows: Vec<(i32, i64, Row)>,
     counts: Counts,
@@ -177,10 +177,10 @@ fn counts(rows: &[(i32, i64, Row)], binding: &Binding) -> Counts {
     counts
 }
 
-/// Inserts rows, counts and alerts with nothing around it.
+/// Inserts rows, counts and alerts, and does nothing else.
 fn bare_loop(folder: &Path, name: &str, rows_per_transaction: usize, all: &Rows) -> Outcome<Duration> {
     let folder = folder.join(name);
-    EmbeddedStore::apply_schema(&folder, &embedded::Options::default(), Layout::Original)?;
+    EmbeddedStore::apply_schema(&folder, &sqlite::Options::default(), Layout::ORIGINAL)?;
     let mut file = Connection::open(folder.join("store.sqlite"))?;
     file.pragma_update(None, "journal_mode", "WAL")?;
     file.pragma_update(None, "synchronous", "FULL")?;
@@ -196,7 +196,7 @@ fn bare_loop(folder: &Path, name: &str, rows_per_transaction: usize, all: &Rows)
                 transaction.prepare_cached("INSERT INTO window_counts VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
             for (partition, offset, row) in rows {
                 for (source, end, count) in all.counts.get(&(*partition, *offset)).into_iter().flatten() {
-                    counted.execute(params![source, end, partition, count, offset, offset + 1])?;
+                    counted.execute(params![partition, end, source, count, offset, offset + 1])?;
                 }
                 match row {
                     Row::Event(e) => event.execute(params![
@@ -238,7 +238,7 @@ fn bare_loop(folder: &Path, name: &str, rows_per_transaction: usize, all: &Rows)
     Ok(start.elapsed())
 }
 
-/// The worker as a process of its own.
+/// The worker in a separate process.
 fn worker(folder: &Path) -> Outcome<Child> {
     let child = Command::new(env!("CARGO_BIN_EXE_exactlyonce"))
         .args(["run", "--until-end", "--set", "log.level=warn", "--data"])
@@ -248,7 +248,7 @@ fn worker(folder: &Path) -> Outcome<Child> {
     Ok(child)
 }
 
-/// Resident memory of a process now, in KiB; `None` when it has ended.
+/// RSS of a process in KiB; `None` when it has ended.
 fn resident(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
@@ -261,15 +261,15 @@ async fn memory(count: usize) -> Outcome {
     let (store, _) = bind(&broker, folder.path(), ".").await?;
     let start = Instant::now();
     let mut child = worker(folder.path())?;
-    let (mut told, mut most) = (0, 0);
+    let (mut reported, mut most) = (0, 0);
     while child.try_wait()?.is_none() {
         std::thread::sleep(Duration::from_millis(50));
         most = most.max(resident(child.id()).unwrap_or(0));
         let all = store.progress_of_all().await.answer()?;
         let done: i64 = all.values().map(|progress| progress.next_offset).sum();
         let tenth = done as usize * 10 / count.max(1);
-        if tenth > told {
-            told = tenth;
+        if tenth > reported {
+            reported = tenth;
             let now = resident(child.id()).unwrap_or(0) / 1024;
             println!("{:>3} %  {done:>9} records  {now:>4} MiB", tenth * 10);
         }

@@ -1,14 +1,14 @@
-//! From a record to its row: the pipeline's route.
+//! Decodes a record into its row; the pipeline's implementation.
 //!
-//! The rule, which [`DECODER_VERSION`](crate::event::DECODER_VERSION) names: the value is one JSON object by
-//! RFC 8259 with the five fields of [`Event`], each once and of its type; other names are ignored, however
-//! often they come and whatever they hold. An integer is written without fraction and exponent (`-0` is 0).
-//! What breaks the rule becomes a [`DeadLetter`] with the first [`Reason`] that holds, and nothing stops.
+//! The rule, identified by [`DECODER_VERSION`]: the value is one JSON object by RFC 8259 with the five fields of
+//! [`Event`], each exactly once and of its type; other names are ignored, however often they occur and whatever their
+//! values. An integer is written without fraction and exponent (`-0` is 0). A record that violates the rule becomes a
+//! [`DeadLetter`] with the first [`Reason`] that applies, and processing continues.
 //!
-//! Two passes: a fast one that only knows good events, and, where it finds anything odd, a careful one that
-//! names the fault. Both are serde_json's iterative scanner, so nesting costs a byte a level and no stack,
-//! and neither allocates more than a small multiple of the record. The ground truth decodes by another
-//! route ([`crate::truth`]), and a property test holds the two against each other.
+//! There are two passes: a fast one that accepts only valid events, and, if it fails, a careful one that determines the
+//! reason. Both use serde_json's iterative scanner, so nesting costs a byte per level and no stack, and neither
+//! allocates more than a small multiple of the record's size. The ground truth has an independent decoder
+//! ([`crate::truth`]), and a property test compares the two.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,6 +20,10 @@ use sha2::{Digest, Sha256};
 use crate::event::{Body, CLIENT_BYTES, DeadLetter, Event, Field, Health, Reason, Record, Row, SOURCE_BYTES};
 use crate::window::WindowSpec;
 
+/// Version of the decoding rule. `init` binds it to a keyspace: a changed rule would turn records into different rows
+/// than those stored, so it requires a new version and a new keyspace.
+pub const DECODER_VERSION: i32 = 1;
+
 /// Decodes records for one binding.
 #[derive(Clone, Copy, Debug)]
 pub struct Decoder {
@@ -30,7 +34,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// What the record becomes. Takes the record, so that a dead letter keeps its bytes without a copy.
+    /// The record's row. Takes the record by value, so that a dead letter keeps its bytes without a copy.
     pub fn row(&self, record: Record) -> Row {
         match self.event(&record) {
             Ok(event) => Row::Event(event),
@@ -45,10 +49,10 @@ impl Decoder {
         }
     }
 
-    /// The event that the record holds.
+    /// Decodes the record's event.
     ///
     /// # Errors
-    /// The reason why it holds none.
+    /// The reason why the record is not a valid event.
     pub fn event(&self, record: &Record) -> Result<Event, Reason> {
         if record.len() > self.max_mutation_bytes {
             return Err(Reason::TooLarge);
@@ -66,7 +70,7 @@ impl Decoder {
     }
 }
 
-/// The ranges that JSON does not know.
+/// Checks the ranges that JSON does not express.
 fn check(event: Event, window: &WindowSpec) -> Result<Event, Reason> {
     if event.source.len() < *SOURCE_BYTES.start() {
         return Err(Reason::TooShort(Field::Source));
@@ -96,7 +100,7 @@ fn digest(record: &Record) -> Body {
     Body::Digest { key_length, value_length, sha256: hash.finalize().into() }
 }
 
-/// A good event, or `None` for anything that needs a second look.
+/// A valid event, or `None` for anything that needs the careful pass.
 fn fast(text: &str) -> Option<Event> {
     if !text.trim_ascii_start().starts_with('{') {
         return None;
@@ -147,7 +151,7 @@ impl<'de> Visitor<'de> for FastVisitor {
     }
 }
 
-/// A key of the object, told apart without a copy.
+/// A key of the object, recognised without a copy.
 struct FieldName(Option<Field>);
 
 impl<'de> serde::Deserialize<'de> for FieldName {
@@ -166,8 +170,8 @@ impl<'de> serde::Deserialize<'de> for FieldName {
     }
 }
 
-/// An integer. Serde's own i64 would put a string that it finds instead, escaped and so many times as long,
-/// into an error that nobody reads.
+/// An integer. If Serde's own i64 finds a string instead, it puts that string, escaped and so several times as long, into
+/// an error that nobody reads.
 struct Integer(i64);
 
 impl<'de> serde::Deserialize<'de> for Integer {

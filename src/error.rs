@@ -7,7 +7,7 @@
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// An error and its causes on one line, separated by colons.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,7 +1,7 @@
-//! What flows through the house: records of the log, and what each of them becomes.
+//! The domain types: records of the log, and the rows they become.
 //!
-//! A [`Record`] is what a broker delivered, untouched. It becomes exactly one [`Row`]: an [`Event`] or a
-//! [`DeadLetter`]. Which of the two, and every byte of it, is a pure function of the record and of the
+//! A [`Record`] is what a broker delivered, unchanged. It becomes exactly one [`Row`]: an [`Event`] or a [`DeadLetter`].
+//! Which of the two, and every byte of it, is a pure function of the record and of the
 //! [binding](crate::store::Binding): see [`crate::decode`] for the rule.
 
 use std::fmt;
@@ -18,10 +18,6 @@ pub const SOURCE_BYTES: RangeInclusive<usize> = 1..=1024;
 /// Allowed length of an event's `client`, in bytes of UTF-8.
 pub const CLIENT_BYTES: RangeInclusive<usize> = 0..=1024;
 
-/// The rule by which records are decoded. It is bound to a keyspace by `init`: a change of the rule would
-/// turn records into other rows than those stored, so it takes a new number and a new keyspace.
-pub const DECODER_VERSION: i32 = 1;
-
 /// One record of the log as the broker delivered it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
@@ -29,8 +25,8 @@ pub struct Record {
     pub partition: i32,
     /// Offset in the partition, from 0. Offsets ascend but need not be dense.
     pub offset: i64,
-    /// The broker's timestamp in milliseconds since the epoch (create or append time, as the topic says);
-    /// -1 where the record has none.
+    /// The broker's timestamp in milliseconds since the epoch (create or append time, depending on the topic's
+    /// configuration); -1 if the record has none.
     pub timestamp: i64,
     /// The key, if any.
     pub key: Option<Vec<u8>>,
@@ -44,7 +40,7 @@ impl Record {
         self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len)
     }
 
-    /// True if key and value hold no byte.
+    /// True if key and value are empty or absent.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -63,7 +59,7 @@ impl fmt::Debug for Record {
     }
 }
 
-/// How well a source is.
+/// The health of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
@@ -97,15 +93,15 @@ pub struct Event {
     pub id: i64,
     /// Event time in milliseconds since the epoch; may be negative.
     pub ts: i64,
-    /// Who reports; [`SOURCE_BYTES`] long.
+    /// The device that reports; [`SOURCE_BYTES`] long.
     pub source: String,
-    /// Whose source it is; [`CLIENT_BYTES`] long.
+    /// The client that the source belongs to; [`CLIENT_BYTES`] long.
     pub client: String,
-    /// How well the source is.
+    /// The health of the source.
     pub health: Health,
 }
 
-/// A field of the event, in the order in which faults are looked for.
+/// A field of the event, in the order in which they are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Field {
     /// `id`
@@ -121,7 +117,7 @@ pub enum Field {
 }
 
 impl Field {
-    /// All fields, in the order in which faults are looked for.
+    /// All fields, in the order in which they are checked.
     pub const ALL: [Field; 5] = [Field::Id, Field::Ts, Field::Source, Field::Client, Field::Health];
 
     /// The name in JSON.
@@ -138,8 +134,8 @@ impl Field {
 
 /// Why a record is a dead letter.
 ///
-/// A record has one reason: the least that holds, by `Ord`. That is the order of the variants here, and
-/// within a variant the order of [`Field::ALL`]: a record whose `id` is a string and that has no `ts` is
+/// A record has one reason: the smallest that applies, by `Ord`. That is the order of the variants here, and within a
+/// variant the order of [`Field::ALL`]: a record whose `id` is a string and that has no `ts` is
 /// `missing_field:ts`, one whose `id` and `ts` are both strings is `wrong_type:id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
@@ -151,33 +147,33 @@ pub enum Reason {
     Empty,
     /// The value is not UTF-8.
     NotUtf8,
-    /// The value is not one JSON text by RFC 8259 (a raw NUL or another control character in a string, and
-    /// anything after the text, included).
+    /// The value is not a single JSON text by RFC 8259. (This includes a raw NUL or another control character in a
+    /// string, and anything after the text.)
     NotJson,
-    /// The value is JSON, but no object.
+    /// The value is JSON, but not an object.
     NotAnObject,
-    /// The object has the field twice. (A name that the event does not know may repeat.)
+    /// The object has the field more than once. (Unknown names may repeat.)
     DuplicateField(Field),
     /// The object lacks the field.
     MissingField(Field),
-    /// The field is of another JSON type; a number with a fraction or an exponent is no integer.
+    /// The field has the wrong JSON type; a number with a fraction or an exponent is not an integer.
     WrongType(Field),
-    /// The field is a string with an escape that is no Unicode character (a lone surrogate).
+    /// The field is a string with an escape that is not a Unicode character (a lone surrogate).
     NotUnicode(Field),
     /// The field is an integer outside i64.
     OutOfRange(Field),
     /// `health` is an integer other than 0, 1 and 2.
     UnknownHealth,
-    /// The field is shorter than its least length ([`SOURCE_BYTES`]).
+    /// The field is shorter than its minimum length ([`SOURCE_BYTES`]).
     TooShort(Field),
-    /// The field is longer than its greatest length ([`SOURCE_BYTES`], [`CLIENT_BYTES`]).
+    /// The field is longer than its maximum length ([`SOURCE_BYTES`], [`CLIENT_BYTES`]).
     TooLong(Field),
-    /// A window that `ts` belongs to ends outside i64.
+    /// A window that contains `ts` ends outside i64.
     WindowOverflow,
 }
 
 impl Reason {
-    /// The fixed code that is stored, for example `missing_field:source`. Never a parser's text.
+    /// The fixed code that is stored, for example `missing_field:source`. Never a parser's message.
     pub fn code(self) -> String {
         match self {
             Reason::DuplicateField(f)
@@ -212,7 +208,7 @@ impl Reason {
         }
     }
 
-    /// Every reason there is.
+    /// All reasons.
     pub fn all() -> impl Iterator<Item = Reason> {
         use Reason::*;
         let plain =
@@ -221,7 +217,7 @@ impl Reason {
         plain.into_iter().chain(of_fields.into_iter().flat_map(|reason| Field::ALL.map(reason)))
     }
 
-    /// The reason of a stored code; `None` for a code that no version wrote.
+    /// The reason with a stored code; `None` for an unknown code.
     pub fn from_code(code: &str) -> Option<Self> {
         Self::all().find(|reason| reason.code() == code)
     }
@@ -233,29 +229,29 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A record that is no event: the content of one row of the table `dead_letters`, without its key
-/// `(partition, offset)`. Nothing of the record is lost, except with [`Reason::TooLarge`].
+/// An invalid record: the content of one row of the table `dead_letters`, without its key `(partition, offset)`. Nothing
+/// of the record is lost, except with [`Reason::TooLarge`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Why.
+    /// Why the record is invalid.
     pub reason: Reason,
     /// The broker's timestamp of the record, in milliseconds.
     pub timestamp: i64,
-    /// Key, value and nothing else, or what remains of them.
+    /// The record's key and value, or their digest.
     pub body: Body,
 }
 
-/// The bytes of a dead letter.
+/// The contents of a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// All of them.
+    /// Key and value.
     Whole {
         /// The record's key.
         key: Option<Vec<u8>>,
         /// The record's value.
         value: Option<Vec<u8>>,
     },
-    /// The record is larger than a row may be: lengths and a hash stand for its bytes.
+    /// The record is larger than a row may be: lengths and a hash instead of its bytes.
     Digest {
         /// Bytes of the key; `None` for no key.
         key_length: Option<i64>,
@@ -280,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_has_a_code_of_its_own_and_comes_back_from_it() {
+    fn every_reason_has_a_unique_code_and_is_found_by_it() {
         let codes: std::collections::BTreeSet<_> = Reason::all().map(Reason::code).collect();
         assert_eq!(codes.len(), Reason::all().count());
         for reason in Reason::all() {

@@ -1,9 +1,8 @@
 //! Health events from a log into tables, exactly once, however often anything crashes.
 //!
-//! The pipeline ([`pipeline`]) is written against two traits, [`broker::Broker`] and [`store::Store`], and
-//! takes time, tasks and randomness from outside, so that the very same code runs on production services and
-//! in a deterministic simulation. [`truth`] says, independently of it, what the tables must hold.
-//! `ARCHITECTURE.md` has the tour.
+//! The pipeline ([`pipeline`]) is written against two traits, [`broker::Broker`] and [`store::Store`], and takes time,
+//! tasks and random numbers from outside, so that the same code runs on production services and in a deterministic
+//! simulation. [`truth`] computes independently what the tables must contain. `ARCHITECTURE.md` describes the modules.
 
 pub mod binding;
 pub mod broker;
@@ -14,14 +13,16 @@ pub mod config;
 pub mod decode;
 #[cfg(feature = "cli")]
 pub mod demo;
-#[cfg(feature = "embedded")]
-pub mod embedded;
 pub mod error;
 pub mod event;
 pub mod generate;
+pub mod guarantee;
 pub mod pipeline;
+mod random;
 pub mod schema;
 pub mod secret;
+#[cfg(feature = "embedded")]
+pub mod sqlite;
 pub mod store;
 pub mod truth;
 #[cfg(feature = "embedded")]

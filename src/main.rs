@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-/// A record's bytes are taken by one thread and given back by another, which the C library's allocator pays for in
-/// time and in memory (docs/performance.md). It also serves librdkafka.
+/// A record's bytes are allocated by one thread and freed by another, which costs the C library's allocator time and
+/// memory (docs/performance.md). librdkafka uses it, too.
+#[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::store::Layout;
+use crate::store::{EventLayout, Layout};
 
 const TEMPLATE: &str = include_str!("../schema/exactlyonce.cql");
 /// What stands before the dot of every table's name in the file, and is the keyspace's.
@@ -19,7 +19,7 @@ const NAMED: &str = "IF NOT EXISTS exactlyonce";
 /// The keyspace's replication in the file.
 const REPLICATION: &str = "{'class': 'SimpleStrategy', 'replication_factor': 1}";
 
-/// What the file says about `events`, and their key, which are other ones in [`Layout::Bucketed`].
+/// What the file says about `events`, and their key, which are other ones in [`EventLayout::Bucketed`].
 const EVENTS_COMMENT: &str =
     "-- One row per record that holds an event, as in the original of 2016. Written at offset + 1.\n";
 const EVENTS_KEY: &str =
@@ -181,9 +181,9 @@ impl fmt::Display for Replication {
 /// The whole schema in CQL, comments included. Its statements create what is missing and change nothing that
 /// is there.
 pub fn cql(keyspace: &Keyspace, replication: &Replication, layout: Layout) -> String {
-    let template = match layout {
-        Layout::Original => TEMPLATE.to_owned(),
-        Layout::Bucketed { rows } => {
+    let template = match layout.events {
+        EventLayout::Original => TEMPLATE.to_owned(),
+        EventLayout::Bucketed { rows } => {
             TEMPLATE.replace(EVENTS_COMMENT, &bucketed_comment(rows)).replace(EVENTS_KEY, BUCKETED_KEY)
         }
     };
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn every_statement_only_creates_what_is_missing() {
         let statements = statements(TEMPLATE);
-        assert_eq!(statements.len(), 7);
+        assert_eq!(statements.len(), 8);
         for statement in statements {
             let keyspace = statement.starts_with("CREATE KEYSPACE IF NOT EXISTS exactlyonce WITH");
             let table = statement.starts_with("CREATE TABLE IF NOT EXISTS exactlyonce.");
@@ -235,14 +235,14 @@ mod tests {
     #[test]
     fn the_defaults_give_the_file_as_it_stands() {
         let defaults = (keyspace("exactlyonce"), Replication::anywhere(1));
-        assert_eq!(cql(&defaults.0.unwrap(), &defaults.1.unwrap(), Layout::Original), TEMPLATE);
+        assert_eq!(cql(&defaults.0.unwrap(), &defaults.1.unwrap(), Layout::ORIGINAL), TEMPLATE);
     }
 
     #[test]
     fn in_buckets_only_the_key_of_events_is_another() {
         let rows = NonZeroU32::new(70_000).unwrap();
         let (keyspace, replication) = (keyspace("exactlyonce").unwrap(), Replication::anywhere(1).unwrap());
-        let bucketed = cql(&keyspace, &replication, Layout::Bucketed { rows });
+        let bucketed = cql(&keyspace, &replication, Layout::bucketed(rows));
         assert!(bucketed.contains("buckets of 70000 offsets"), "{bucketed}");
         let (original, bucketed) = (statements(TEMPLATE), statements(&bucketed));
         let differ: Vec<_> = original.iter().zip(&bucketed).filter(|(a, b)| a != b).collect();
@@ -259,7 +259,7 @@ mod tests {
     fn keyspace_and_replication_go_into_every_statement() {
         let replicas = [("paris".to_owned(), 3), ("oslo-2".to_owned(), 2)];
         let replication = Replication::datacenters(replicas.into()).unwrap();
-        let statements = statements(&cql(&keyspace("other").unwrap(), &replication, Layout::Original));
+        let statements = statements(&cql(&keyspace("other").unwrap(), &replication, Layout::ORIGINAL));
         assert_eq!(
             statements[0],
             "CREATE KEYSPACE IF NOT EXISTS other WITH replication = \

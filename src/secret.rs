@@ -1,10 +1,10 @@
-//! Texts that nobody gets to see.
+//! Secrets: a type that is not shown, and the names of settings that hold one.
 
 use std::fmt;
 
 use serde::Deserialize;
 
-/// A password: shown neither in logs nor in errors nor in `{:?}`.
+/// A password: not shown in logs, errors or `{:?}`.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -15,7 +15,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text, for whoever must send it.
+    /// The text, to send it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -27,6 +27,29 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// What the name of a secret contains: of a setting of this program, or of a property of librdkafka.
+const PARTS: [&str; 9] =
+    ["password", "passwd", "passphrase", "secret", "credential", "token", "jaas", "pem", "privatekey"];
+
+/// Words that make a name that of a secret where they are its last, or only, part: `ssl_key`, `api.key`.
+const LAST_WORDS: [&str; 5] = ["key", "keys", "apikey", "pass", "pwd"];
+
+/// Last parts of a name that make it the location of a secret, not the secret: `password_file`.
+const LOCATIONS: [&str; 3] = ["file", "location", "path"];
+
+/// True if what has this name must neither be shown nor stand in a command line: passwords, keys, tokens,
+/// credentials. Case does not matter. It errs on the side of secrecy.
+///
+/// The only list of this kind: `config show`, messages and flags use it.
+pub fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let last = name.rsplit(['.', '_', '-']).next().unwrap_or_default();
+    if name.contains("oauthbearer") {
+        return true;
+    }
+    !LOCATIONS.contains(&last) && (LAST_WORDS.contains(&last) || PARTS.iter().any(|part| name.contains(part)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,5 +57,43 @@ mod tests {
     #[test]
     fn a_secret_is_not_shown() {
         assert_eq!(format!("{:?}", Some(Secret::new("hunter2"))), "Some(***)");
+    }
+
+    #[test]
+    fn names_of_secrets_are_recognized_in_upper_and_lower_case() {
+        for name in [
+            "password",
+            "kafka.sasl_password",
+            "sasl.password",
+            "SSL.Key.Password",
+            "ssl.keystore.password",
+            "ssl.key.pem",
+            "ssl_key",
+            "sasl.jaas.config",
+            "sasl.oauthbearer.config",
+            "sasl.oauthbearer.client.secret",
+            "Sasl.OAuthBearer.Assertion.Private.Key.File",
+            "sasl.oauthbearer.assertion.private.key.passphrase",
+            "schema.registry.basic.auth.credentials.source",
+            "api.key",
+            "x-auth-token",
+        ] {
+            assert!(is_secret(name), "{name}");
+        }
+        for name in [
+            "topic",
+            "group.id",
+            "client.id",
+            "kafka.sasl_username",
+            "kafka.sasl_password_file",
+            "kafka.tls_key_file",
+            "ssl.key.location",
+            "ssl.keystore.location",
+            "sasl.mechanism",
+            "fetch.min.bytes",
+            "sticky.partitioning.linger.ms",
+        ] {
+            assert!(!is_secret(name), "{name}");
+        }
     }
 }

@@ -8,10 +8,10 @@ use thiserror::Error;
 
 use crate::event::Health;
 
-/// The most windows that one event may belong to (`size / slide`).
+/// Maximum number of windows that contain one event (`size / slide`).
 pub const MAX_WINDOWS_PER_EVENT: i64 = 1_000;
 
-/// The set of health levels that count towards an alert.
+/// The health levels that count towards an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthSet(u8);
 
@@ -26,7 +26,7 @@ impl HealthSet {
         self.0 & (1 << level.code()) != 0
     }
 
-    /// The levels, by code.
+    /// The levels, ordered by code.
     pub fn levels(self) -> impl Iterator<Item = Health> {
         Health::ALL.into_iter().filter(move |level| self.contains(*level))
     }
@@ -44,21 +44,21 @@ impl<'de> Deserialize<'de> for HealthSet {
     }
 }
 
-/// Which windows there are, and when one of them raises an alert.
+/// The windows, and the threshold of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowSpec {
     /// Length of a window in milliseconds, at least 1.
     pub size_ms: i64,
     /// Distance between the ends of two windows in milliseconds, 1 to `size_ms`.
     pub slide_ms: i64,
-    /// Least number of counted events that makes an alert, at least 1.
+    /// Minimum number of counted events that raises an alert, at least 1.
     pub threshold: i32,
-    /// The levels that count.
+    /// The levels that are counted.
     pub health: HealthSet,
 }
 
 impl Default for WindowSpec {
-    /// Tumbling windows of 5 s, an alert from 10 Critical events on.
+    /// Tumbling windows of 5 s, an alert at 10 or more Critical events.
     fn default() -> Self {
         Self { size_ms: 5_000, slide_ms: 5_000, threshold: 10, health: HealthSet::of(&[Health::Critical]) }
     }
@@ -88,7 +88,7 @@ pub enum WindowError {
         /// As given.
         slide: i64,
     },
-    /// The threshold is not positive. (It is also the least write timestamp of an alert.)
+    /// The threshold is not positive. (It is also the smallest write timestamp of an alert.)
     #[error("alert threshold is {0}, it must be at least 1")]
     Threshold(i32),
     /// Nothing would ever be counted.
@@ -97,10 +97,10 @@ pub enum WindowError {
 }
 
 impl WindowSpec {
-    /// Checks the ranges that the fields name.
+    /// Checks the documented ranges of the fields.
     ///
     /// # Errors
-    /// The first range that is broken.
+    /// The first field that is out of range.
     pub fn check(&self) -> Result<(), WindowError> {
         let (size, slide) = (self.size_ms, self.slide_ms);
         if size < 1 {
@@ -122,7 +122,7 @@ impl WindowSpec {
         Ok(())
     }
 
-    /// The ends of the windows that `ts` belongs to, ascending; `None` if one of them lies outside i64.
+    /// The ends of the windows that contain `ts`, ascending; `None` if one of them lies outside i64.
     pub fn ends(&self, ts: i64) -> Option<impl Iterator<Item = i64> + use<>> {
         let slide = self.slide_ms;
         let first = ts.div_euclid(slide).checked_add(1)?.checked_mul(slide)?;
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_outside_i64_is_told() {
+    fn an_end_outside_i64_is_detected() {
         assert_eq!(ends(5_000, 5_000, i64::MAX), None);
         assert_eq!(ends(1, 1, i64::MAX), None);
         assert_eq!(ends(1, 1, i64::MAX - 1), Some(vec![i64::MAX]));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_specs_are_refused() {
+    fn invalid_specs_are_refused() {
         let good = WindowSpec::default();
         assert_eq!(good.check(), Ok(()));
         assert_eq!(WindowSpec { size_ms: 0, ..good }.check(), Err(WindowError::Size(0)));

@@ -19,7 +19,7 @@ use exactlyonce::store::cassandra::{
 use exactlyonce::store::{Layout, Outcome, Progress, Store};
 use tokio::net::{TcpListener, TcpStream};
 
-const LAYOUT: Layout = Layout::Original;
+const LAYOUT: Layout = Layout::ORIGINAL;
 
 fn named(all: &BTreeMap<String, String>, name: &str) -> String {
     let hint = "no secure services run: docker/local/cluster up --kafka 1 --cassandra 1 --secure starts them";

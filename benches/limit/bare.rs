@@ -2,7 +2,7 @@
 //! no counts, no alerts, no repeated request.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
@@ -13,7 +13,8 @@ use scylla::value::CqlTimestamp;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::services::{PARTITIONS, Services};
+use crate::load::Load;
+use crate::services::Services;
 use crate::{Measured, Outcome};
 
 /// Batches that may wait between the consumer's thread and the writers.
@@ -32,7 +33,7 @@ type Row = (i32, i64, i64, CqlTimestamp, String, String, i32, i64);
 
 pub async fn measure(
     services: &Services,
-    topic: &str,
+    load: &Load,
     keyspace: &str,
     rows: usize,
     in_flight: usize,
@@ -51,14 +52,15 @@ pub async fn measure(
         batch
     };
     let (session, full) = (Arc::new(session), Arc::new(of_size(rows)));
-    let end = services.records(topic).await?;
+    let end = services.records(&load.topic()).await?;
     let (sender, mut batches) = mpsc::channel::<Vec<Row>>(WAITING);
-    let (servers, topic) = (services.kafka.clone(), topic.to_owned());
-    let reader = std::thread::spawn(move || read(&servers, &topic, end, rows, &sender));
+    let (servers, topic) = (services.kafka.clone(), load.topic());
+    let partitions = load.partitions;
+    let reader = std::thread::spawn(move || read(&servers, (&topic, partitions), end, rows, &sender));
     let permits = Arc::new(Semaphore::new(in_flight));
     let mut start = None;
     while let Some(batch) = batches.recv().await {
-        start.get_or_insert_with(Instant::now);
+        start.get_or_insert_with(SystemTime::now);
         let permit: OwnedSemaphorePermit = Arc::clone(&permits).acquire_owned().await?;
         let session = Arc::clone(&session);
         let statements = if batch.len() == rows { Arc::clone(&full) } else { Arc::new(of_size(batch.len())) };
@@ -72,13 +74,19 @@ pub async fn measure(
         });
     }
     drop(permits.acquire_many(u32::try_from(in_flight)?).await?);
-    let seconds = start.ok_or("no record")?.elapsed().as_secs_f64();
+    let last = Some(SystemTime::now());
     let records = reader.join().map_err(|_| "the reader panicked")??;
-    Measured::of_this_process(records, seconds)
+    Measured::of_this_process(records, start, last)
 }
 
 /// Reads and decodes until so many records were read.
-fn read(servers: &str, topic: &str, end: u64, rows: usize, sender: &mpsc::Sender<Vec<Row>>) -> Outcome<u64> {
+fn read(
+    servers: &str,
+    (topic, partitions): (&str, i32),
+    end: u64,
+    rows: usize,
+    sender: &mpsc::Sender<Vec<Row>>,
+) -> Outcome<u64> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", servers)
         .set("group.id", "exactlyonce-limit")
@@ -88,11 +96,11 @@ fn read(servers: &str, topic: &str, end: u64, rows: usize, sender: &mpsc::Sender
         .set("queued.max.messages.kbytes", "8192")
         .create()?;
     let mut list = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
+    for partition in 0..partitions {
         list.add_partition_offset(topic, partition, Offset::Offset(0))?;
     }
     consumer.assign(&list)?;
-    let mut waiting: Vec<Vec<Row>> = (0..PARTITIONS).map(|_| Vec::with_capacity(rows)).collect();
+    let mut waiting: Vec<Vec<Row>> = (0..partitions).map(|_| Vec::with_capacity(rows)).collect();
     let mut records = 0;
     while records < end {
         let Some(message) = consumer.poll(Duration::from_secs(10)) else {

@@ -3,28 +3,39 @@
 //! Services first, for example `docker/local/cluster up`; where they are is asked of
 //! `docker/local/cluster env`. Each measured run is a process of its own.
 //!
-//! - `cargo bench --bench limit -- ratio [RECORDS] [ROUNDS]`: the bare loop and the pipeline in turn on the same
-//!   topic (3 partitions, 50 sources, 30 % Critical): records per second, CPU seconds of the process per
-//!   million records, most memory, and the ratios.
-//! - `cargo bench --bench limit -- sweep [RECORDS]`: the bare loop with several batch sizes and numbers of
-//!   requests in flight, to find its best.
-//! - `cargo bench --bench limit -- restart [RECORDS]`: how long a worker with nothing to do takes from its
-//!   start to its end, with few and with many stored rows.
+//! - `cargo bench --bench limit -- ratio`: the bare loop and the pipeline in turn on the same topic: records per
+//!   second, CPU seconds of the process per million records, peak memory, requests by kind, and the ratios.
+//! - `cargo bench --bench limit -- sources`: the same with 1, 50, 2,000 and 100,000 sources, and with windows of 60 s
+//!   that begin every second.
+//! - `cargo bench --bench limit -- scale`: the pipeline on 1, 3, 12 and 48 partitions with 1 and 3 workers, and on 48
+//!   partitions of which 3 have records: records per second and requests by kind.
+//! - `cargo bench --bench limit -- sweep`: the bare loop with several batch sizes and numbers of requests in flight, to
+//!   find its best.
+//! - `cargo bench --bench limit -- restart`: how long a worker with nothing to do takes from its start to its end, with
+//!   few and with many stored rows.
+//!
+//! Arguments `name=value` change what is measured: `records`, `sources`, `partitions`, `active` (partitions that have
+//! records), `size` and `slide` (of the windows, in milliseconds), `block` (windows) and `shards` (of the counts),
+//! `rounds`. See [`Load`].
 
 mod bare;
 #[path = "../../tests/common/cluster.rs"]
 mod cluster;
+mod load;
 mod run;
 mod services;
 
+use std::collections::BTreeMap;
 use std::error::Error;
-use std::process::Command;
-use std::time::Instant;
+use std::process::{Command, Stdio};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use load::Load;
 use serde::{Deserialize, Serialize};
 use services::Services;
 
 /// The program's, for the bare loop, too.
+#[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -38,16 +49,19 @@ const IN_FLIGHT: usize = 32;
 #[derive(Debug, Serialize, Deserialize)]
 struct Measured {
     records: u64,
-    /// From the first delivered record to the last acknowledged write.
-    seconds: f64,
+    /// When the first record was delivered and the last write acknowledged, in seconds since the epoch.
+    first: f64,
+    last: f64,
     /// User and system time of the whole process.
     cpu_seconds: f64,
-    /// Most resident memory, in KiB.
+    /// Peak resident memory, in KiB.
     memory_kib: u64,
+    /// Requests to Cassandra, by kind.
+    requests: BTreeMap<String, u64>,
 }
 
 impl Measured {
-    fn of_this_process(records: u64, seconds: f64) -> Outcome<Self> {
+    fn of_this_process(records: u64, first: Option<SystemTime>, last: Option<SystemTime>) -> Outcome<Self> {
         let status = std::fs::read_to_string("/proc/self/status")?;
         let memory = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let memory_kib = memory.and_then(|m| m.split_whitespace().next()).ok_or("no VmHWM")?.parse()?;
@@ -56,11 +70,38 @@ impl Measured {
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
         let ticks =
             |place: usize| fields.get(place).ok_or("short stat")?.parse::<f64>().map_err(|e| e.to_string());
-        Ok(Self { records, seconds, cpu_seconds: (ticks(11)? + ticks(12)?) / 100.0, memory_kib })
+        let seconds = |time: Option<SystemTime>| -> Outcome<f64> {
+            Ok(time.unwrap_or(UNIX_EPOCH).duration_since(UNIX_EPOCH)?.as_secs_f64())
+        };
+        Ok(Self {
+            records,
+            first: seconds(first)?,
+            last: seconds(last)?,
+            cpu_seconds: (ticks(11)? + ticks(12)?) / 100.0,
+            memory_kib,
+            requests: BTreeMap::new(),
+        })
+    }
+
+    /// Workers that shared the work, as one.
+    fn together(workers: Vec<Self>) -> Self {
+        let busy = || workers.iter().filter(|worker| worker.records > 0);
+        let mut requests = BTreeMap::new();
+        for (kind, number) in workers.iter().flat_map(|worker| &worker.requests) {
+            *requests.entry(kind.clone()).or_default() += number;
+        }
+        Self {
+            records: workers.iter().map(|worker| worker.records).sum(),
+            first: busy().map(|worker| worker.first).fold(f64::INFINITY, f64::min),
+            last: busy().map(|worker| worker.last).fold(0.0, f64::max),
+            cpu_seconds: workers.iter().map(|worker| worker.cpu_seconds).sum(),
+            memory_kib: workers.iter().map(|worker| worker.memory_kib).max().unwrap_or(0),
+            requests,
+        }
     }
 
     fn per_second(&self) -> f64 {
-        self.records as f64 / self.seconds
+        self.records as f64 / (self.last - self.first)
     }
 
     fn cpu_per_million(&self) -> f64 {
@@ -69,40 +110,52 @@ impl Measured {
 
     fn print(&self, name: &str) {
         println!(
-            "{name:<24} {:>9.0} records/s  {:>6.2} CPU s per million  {:>4} MiB",
+            "{name:<28} {:>9.0} records/s  {:>6.2} CPU s per million  {:>4} MiB",
             self.per_second(),
             self.cpu_per_million(),
             self.memory_kib / 1024
         );
+    }
+
+    /// Requests per million records.
+    fn print_requests(&self) {
+        let million = |number: u64| number as f64 * 1e6 / self.records as f64;
+        let requests = self.requests.iter().filter(|(_, number)| **number > 0);
+        let requests: Vec<String> =
+            requests.map(|(kind, number)| format!("{kind} {:.0}", million(*number))).collect();
+        println!("    requests per million records: {}", requests.join(", "));
     }
 }
 
 fn main() -> Outcome {
     // Cargo adds `--bench`.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    let number = |place: usize, default: u64| {
-        arguments.get(place).map_or(Ok(default), |text| text.replace('_', "").parse())
+    let (what, rest) = match arguments.split_first() {
+        Some((what, rest)) => (what.as_str(), rest),
+        None => ("ratio", &arguments[..]),
     };
-    let text = |place: usize| arguments.get(place).cloned().ok_or("an argument is missing");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let services = Services::find()?;
-    match arguments.first().map_or("ratio", String::as_str) {
-        "ratio" => runtime.block_on(ratio(&services, number(1, 1_000_000)?, number(2, 5)?)),
-        "sweep" => runtime.block_on(sweep(&services, number(1, 1_000_000)?)),
-        "restart" => runtime.block_on(restart(&services, number(1, 1_000_000)?)),
+    match what {
+        "ratio" => runtime.block_on(async { ratio(&services, &Load::parse(rest)?).await.map(drop) }),
+        "sources" => runtime.block_on(sources(&services, &Load::parse(rest)?)),
+        "scale" => runtime.block_on(scale(&services, &Load::parse(rest)?)),
+        "sweep" => runtime.block_on(sweep(&services, &Load::parse(rest)?)),
+        "restart" => runtime.block_on(restart(&services, &Load::parse(rest)?)),
         // What the measurements start.
         "bare" => {
-            let (topic, keyspace) = (text(1)?, text(2)?);
-            let (rows, in_flight) = (number(3, BATCH_ROWS as u64)?, number(4, IN_FLIGHT as u64)?);
-            report(runtime.block_on(bare::measure(
-                &services,
-                &topic,
-                &keyspace,
-                rows as usize,
-                in_flight as usize,
-            ))?)
+            let (numbers, load) = rest.split_at_checked(3).ok_or("an argument is missing")?;
+            let measured = async {
+                let (rows, in_flight) = (numbers[1].parse()?, numbers[2].parse()?);
+                bare::measure(&services, &Load::parse(load)?, &numbers[0], rows, in_flight).await
+            };
+            report(runtime.block_on(measured)?)
         }
-        "pipeline" => report(runtime.block_on(run::measure(&services, &text(1)?, &text(2)?))?),
+        "pipeline" => {
+            let (keyspace, load) = rest.split_first().ok_or("an argument is missing")?;
+            let measured = async { run::measure(&services, &Load::parse(load)?, keyspace).await };
+            report(runtime.block_on(measured)?)
+        }
         other => Err(format!("no such measurement: {other}").into()),
     }
 }
@@ -112,17 +165,28 @@ fn report(measured: Measured) -> Outcome {
     Ok(())
 }
 
-/// Runs this program again with these arguments.
-fn child(arguments: &[&str]) -> Outcome<Measured> {
-    let output = Command::new(std::env::current_exe()?)
-        .args(arguments)
-        .stderr(std::process::Stdio::inherit())
-        .output()?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    match said.lines().last() {
-        Some(line) if output.status.success() => Ok(serde_json::from_str(line)?),
-        _ => Err(format!("{arguments:?} ended with {}: {said}", output.status).into()),
+/// Runs this program so many times at once with these arguments and those of the load.
+fn children(workers: usize, arguments: &[&str], load: &Load) -> Outcome<Measured> {
+    let mut children = Vec::new();
+    for _ in 0..workers {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(arguments).args(load.to_string().split(' '));
+        children.push(command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?);
     }
+    let mut measured = Vec::new();
+    for child in children {
+        let output = child.wait_with_output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        match said.lines().last() {
+            Some(line) if output.status.success() => measured.push(serde_json::from_str(line)?),
+            _ => return Err(format!("{arguments:?} ended with {}: {said}", output.status).into()),
+        }
+    }
+    Ok(Measured::together(measured))
+}
+
+fn bare(keyspace: &str, rows: usize, in_flight: usize, load: &Load) -> Outcome<Measured> {
+    children(1, &["bare", keyspace, &rows.to_string(), &in_flight.to_string()], load)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -130,49 +194,86 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-async fn ratio(services: &Services, records: u64, rounds: u64) -> Outcome {
-    let topic = services.topic(records).await?;
-    let (mut speed, mut cpu) = (Vec::new(), Vec::new());
-    println!(
-        "{records} records; the bare loop writes {BATCH_ROWS} rows a batch, {IN_FLIGHT} batches in flight"
-    );
+/// The ratios of records per second and of CPU seconds, and the pipeline's peak memory in MiB.
+async fn ratio(services: &Services, load: &Load) -> Outcome<(f64, f64, u64)> {
+    services.topic(load).await?;
+    let (mut speed, mut cpu, mut memory) = (Vec::new(), Vec::new(), 0);
+    println!("{load}; the bare loop writes {BATCH_ROWS} rows a batch, {IN_FLIGHT} batches in flight");
     // The first round warms up the services and is not counted.
-    for round in 0..=rounds {
+    for round in 0..=load.rounds {
         let bare = {
-            let keyspace = services.keyspace(&format!("limit_bare_{round}")).await?;
-            let measured = child(&["bare", &topic, &keyspace])?;
+            let keyspace = services.keyspace(&format!("limit_bare_{round}"), load.layout()).await?;
+            let measured = bare(&keyspace, BATCH_ROWS, IN_FLIGHT, load)?;
             services.drop_keyspace(&keyspace).await?;
             measured
         };
         let pipeline = {
-            let keyspace = services.bound(&format!("limit_run_{round}"), &topic).await?;
-            let measured = child(&["pipeline", &topic, &keyspace])?;
+            let keyspace = services.bound(&format!("limit_run_{round}"), load).await?;
+            let measured = children(1, &["pipeline", &keyspace], load)?;
             services.drop_keyspace(&keyspace).await?;
             measured
         };
         bare.print(&format!("round {round}: bare loop"));
         pipeline.print(&format!("round {round}: pipeline"));
+        pipeline.print_requests();
         for measured in [&bare, &pipeline] {
-            if measured.records != records {
-                return Err(format!("{} of {records} records", measured.records).into());
+            if measured.records != load.records {
+                return Err(format!("{} of {} records", measured.records, load.records).into());
             }
         }
         if round > 0 {
             speed.push(pipeline.per_second() / bare.per_second());
             cpu.push(pipeline.cpu_per_million() / bare.cpu_per_million());
+            memory = memory.max(pipeline.memory_kib / 1024);
         }
     }
-    println!("median ratio of records/s {:.2}, of CPU seconds {:.2}", median(speed), median(cpu));
+    let (speed, cpu) = (median(speed), median(cpu));
+    println!("median ratio of records/s {speed:.2}, of CPU seconds {cpu:.2}; peak memory {memory} MiB");
+    Ok((speed, cpu, memory))
+}
+
+async fn sources(services: &Services, load: &Load) -> Outcome {
+    let of = |sources| Load { sources, ..load.clone() };
+    let hopping = Load { records: load.records / 10, size_ms: 60_000, slide_ms: 1_000, ..load.clone() };
+    let mut lines = Vec::new();
+    for load in [of(1), of(50), of(2_000), of(100_000), hopping] {
+        let (speed, cpu, memory) = ratio(services, &load).await?;
+        let Load { sources, size_ms, slide_ms, .. } = load;
+        lines.push(format!("| {sources} | {size_ms} / {slide_ms} | {speed:.2} | {cpu:.2} | {memory} |"));
+    }
+    println!(
+        "| sources | windows, ms | records/s | CPU | MiB |\n|---|---|---|---|---|\n{}",
+        lines.join("\n")
+    );
     Ok(())
 }
 
-async fn sweep(services: &Services, records: u64) -> Outcome {
-    let topic = services.topic(records).await?;
+async fn scale(services: &Services, load: &Load) -> Outcome {
+    for (partitions, active) in [(1, 1), (3, 3), (12, 12), (48, 48), (48, 3)] {
+        let load = Load { partitions, active, ..load.clone() };
+        services.topic(&load).await?;
+        for workers in [1, 3] {
+            let mut rounds = Vec::new();
+            for _ in 0..load.rounds {
+                let keyspace = services.bound("limit_scale", &load).await?;
+                rounds.push(children(workers, &["pipeline", &keyspace], &load)?);
+                services.drop_keyspace(&keyspace).await?;
+            }
+            rounds.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
+            let measured = rounds.swap_remove(rounds.len() / 2);
+            measured.print(&format!("{active} of {partitions} partitions, {workers} workers"));
+            measured.print_requests();
+        }
+    }
+    Ok(())
+}
+
+async fn sweep(services: &Services, load: &Load) -> Outcome {
+    services.topic(load).await?;
     for rows in [50, 100, 200, 400, 1_000] {
         for in_flight in [4, 8, 16, 32] {
-            let keyspace = services.keyspace("limit_sweep").await?;
-            let (rows, in_flight) = (rows.to_string(), in_flight.to_string());
-            let measured = child(&["bare", &topic, &keyspace, &rows, &in_flight])?;
+            let keyspace = services.keyspace("limit_sweep", load.layout()).await?;
+            let measured = bare(&keyspace, rows, in_flight, load)?;
             services.drop_keyspace(&keyspace).await?;
             measured.print(&format!("{rows} rows, {in_flight} in flight"));
         }
@@ -180,16 +281,17 @@ async fn sweep(services: &Services, records: u64) -> Outcome {
     Ok(())
 }
 
-async fn restart(services: &Services, many: u64) -> Outcome {
+async fn restart(services: &Services, load: &Load) -> Outcome {
     let mut medians = Vec::new();
-    for records in [1_000, many] {
-        let topic = services.topic(records).await?;
-        let keyspace = services.bound("limit_restart", &topic).await?;
-        child(&["pipeline", &topic, &keyspace])?;
+    for records in [1_000, load.records] {
+        let load = Load { records, ..load.clone() };
+        services.topic(&load).await?;
+        let keyspace = services.bound("limit_restart", &load).await?;
+        children(1, &["pipeline", &keyspace], &load)?;
         let mut times = Vec::new();
         for _ in 0..7 {
             let start = Instant::now();
-            child(&["pipeline", &topic, &keyspace])?;
+            children(1, &["pipeline", &keyspace], &load)?;
             times.push(start.elapsed().as_secs_f64());
         }
         services.drop_keyspace(&keyspace).await?;

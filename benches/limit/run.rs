@@ -1,46 +1,42 @@
 //! The pipeline, as the program runs it, with the time between its first delivery and its last write.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::SystemTime;
 
-use exactlyonce::binding::Facts;
 use exactlyonce::broker::kafka::{KafkaBroker, KafkaOptions};
 use exactlyonce::broker::{Assignment, Broker, BrokerError, Consumer, Delivery, Fetched, LogOffsets, Topic};
 use exactlyonce::pipeline::{self, Options};
-use exactlyonce::store::Layout;
 use exactlyonce::store::cassandra::CassandraStore;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use crate::load::Load;
 use crate::services::Services;
 use crate::{Measured, Outcome};
 
-pub async fn measure(services: &Services, topic: &str, keyspace: &str) -> Outcome<Measured> {
-    let store = CassandraStore::connect(&services.store(keyspace)?, Layout::Original).await?;
+pub async fn measure(services: &Services, load: &Load, keyspace: &str) -> Outcome<Measured> {
+    let store = CassandraStore::connect(&services.store(keyspace)?, load.layout()).await?;
     let times = Arc::new(Mutex::new(Times::default()));
     let broker = Timed {
         broker: KafkaBroker::connect(&KafkaOptions::new(&services.kafka))?,
         times: Arc::clone(&times),
     };
-    let options = Options { until_end: true, group: keyspace.to_owned(), ..Options::new(Facts::new(topic)) };
+    let options = Options { until_end: true, group: keyspace.to_owned(), ..Options::new(load.facts()) };
     let rng = ChaCha8Rng::seed_from_u64(0);
     let summary = pipeline::run(&broker, &store, &options, rng, std::future::pending()).await?;
     let times = times.lock().map_err(|_| "a panic")?;
-    let seconds = match (times.first, times.last) {
-        (Some(first), Some(last)) => (last - first).as_secs_f64(),
-        _ => 0.0,
-    };
-    Measured::of_this_process(summary.records, seconds)
+    let requests = store.requests().map(|(kind, number)| (kind.name().to_owned(), number)).collect();
+    Ok(Measured { requests, ..Measured::of_this_process(summary.records, times.first, times.last)? })
 }
 
 /// When the first records came, and when the worker left the group, having written everything.
 #[derive(Default)]
 struct Times {
-    first: Option<Instant>,
-    last: Option<Instant>,
+    first: Option<SystemTime>,
+    last: Option<SystemTime>,
 }
 
-/// A broker that notes [`Times`].
+/// A broker that records [`Times`].
 #[derive(Clone)]
 struct Timed<T> {
     broker: T,
@@ -88,7 +84,7 @@ impl<C: Consumer> Consumer for Timed<C> {
         let delivery = self.broker.poll().await;
         if let Ok(Delivery::Records { .. }) = delivery {
             self.note(|times| {
-                times.first.get_or_insert_with(Instant::now);
+                times.first.get_or_insert_with(SystemTime::now);
             });
         }
         delivery
@@ -115,7 +111,7 @@ impl<C: Consumer> Consumer for Timed<C> {
     }
 
     async fn leave(self) {
-        self.note(|times| times.last = Some(Instant::now()));
+        self.note(|times| times.last = Some(SystemTime::now()));
         self.broker.leave().await;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use exactlyonce::binding::{self, Facts, Origin};
+use exactlyonce::binding::{self, Origin};
 use exactlyonce::broker::kafka::{KafkaBroker, KafkaOptions};
 use exactlyonce::broker::{Broker, BrokerError, NewRecord, Producer};
 use exactlyonce::generate::{Mixed, Share};
@@ -13,9 +13,7 @@ use scylla::client::session_builder::SessionBuilder;
 
 use crate::Outcome;
 use crate::cluster::Cluster;
-
-/// Partitions of the topics.
-pub const PARTITIONS: i32 = 3;
+use crate::load::Load;
 
 /// Where the services are.
 pub struct Services {
@@ -44,17 +42,17 @@ impl Services {
         Ok(CassandraOptions::new(self.cassandra.clone(), Keyspace::try_from(keyspace.to_owned())?))
     }
 
-    /// A topic of so many records, made once: 50 sources, 30 % Critical, events only.
-    pub async fn topic(&self, records: u64) -> Outcome<String> {
-        let (broker, topic) = (self.broker()?, format!("exactlyonce.limit.{records}"));
-        match broker.create_topic(&topic, PARTITIONS, 1).await {
+    /// The topic of a load, made once: 30 % Critical, events only.
+    pub async fn topic(&self, load: &Load) -> Outcome<String> {
+        let (broker, topic) = (self.broker()?, load.topic());
+        match broker.create_topic(&topic, load.partitions, 1).await {
             Ok(_) => {
                 // Of the present: the broker's retention goes by the records' times.
                 let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
                 let mixed = Mixed {
-                    records,
+                    records: load.records,
                     start_ms: i64::try_from(now.as_millis())?,
-                    sources: 50,
+                    sources: load.sources,
                     health: "50,20,30".parse()?,
                     late: Share::NONE,
                     duplicates: Share::NONE,
@@ -62,9 +60,12 @@ impl Services {
                     ..Mixed::default()
                 };
                 // Evenly over the partitions: the three clients' names share two of them.
-                let made = mixed.records()?.enumerate();
-                let mut made =
-                    made.map(|(i, record)| NewRecord { partition: Some(i as i32 % PARTITIONS), ..record });
+                let (first, active) = (load.partitions - load.active(), load.active());
+                let partition = |i: usize| Some(first + (i % active as usize) as i32);
+                let mut made = mixed
+                    .records()?
+                    .enumerate()
+                    .map(|(i, record)| NewRecord { partition: partition(i), ..record });
                 loop {
                     let chunk: Vec<NewRecord> = made.by_ref().take(20_000).collect();
                     if chunk.is_empty() {
@@ -77,15 +78,17 @@ impl Services {
             Err(error) => return Err(error.into()),
         }
         match self.records(&topic).await? {
-            found if found == records => Ok(topic),
-            found => Err(format!("topic {topic} holds {found} records, not {records}: delete it").into()),
+            found if found == load.records => Ok(topic),
+            found => {
+                Err(format!("topic {topic} holds {found} records, not {}: delete it", load.records).into())
+            }
         }
     }
 
     /// Records of a topic.
     pub async fn records(&self, topic: &str) -> Outcome<u64> {
         let (broker, mut records) = (self.broker()?, 0);
-        for partition in 0..PARTITIONS {
+        for partition in 0..broker.topic(topic).await?.partitions {
             let log = broker.offsets(topic, partition).await?;
             records += u64::try_from(log.end - log.start)?;
         }
@@ -93,19 +96,18 @@ impl Services {
     }
 
     /// A fresh keyspace with the tables.
-    pub async fn keyspace(&self, name: &str) -> Outcome<String> {
+    pub async fn keyspace(&self, name: &str, layout: Layout) -> Outcome<String> {
         self.drop_keyspace(name).await?;
         let replicas = i64::try_from(self.cassandra.len().min(3))?;
-        cassandra::apply_schema(&self.store(name)?, &Replication::anywhere(replicas)?, Layout::Original)
-            .await?;
+        cassandra::apply_schema(&self.store(name)?, &Replication::anywhere(replicas)?, layout).await?;
         Ok(name.to_owned())
     }
 
-    /// A fresh keyspace that is bound to a topic.
-    pub async fn bound(&self, name: &str, topic: &str) -> Outcome<String> {
-        let keyspace = self.keyspace(name).await?;
-        let store = CassandraStore::connect(&self.store(&keyspace)?, Layout::Original).await?;
-        binding::init(&self.broker()?, &store, &Facts::new(topic), &Origin::Start).await?;
+    /// A fresh keyspace that is bound to a load's topic.
+    pub async fn bound(&self, name: &str, load: &Load) -> Outcome<String> {
+        let keyspace = self.keyspace(name, load.layout()).await?;
+        let store = CassandraStore::connect(&self.store(&keyspace)?, load.layout()).await?;
+        binding::init(&self.broker()?, &store, &load.facts(), &Origin::Start).await?;
         Ok(keyspace)
     }
 

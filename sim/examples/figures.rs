@@ -1,4 +1,4 @@
-//! What a simulated Cassandra costs, on one core: `cargo run --profile sim --example figures`, in this folder.
+//! The cost of a simulated Cassandra cluster, on one core: `cargo run --profile sim --example figures`, in this folder.
 
 use std::fmt;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ fn statements(count: i32) -> Duration {
     began.elapsed()
 }
 
-/// Bytes of memory that this process has.
+/// RSS of this process in bytes.
 fn memory() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4_096
@@ -70,7 +70,7 @@ fn memory_of_a_node() -> u64 {
 }
 
 fn main() {
-    // First, while no memory lies about that others have given back.
+    // First, before others have freed memory that the allocator keeps.
     let empty = memory_of_a_node();
     statements(0); // once for what is made once
     let start = statements(0);

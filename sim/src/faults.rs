@@ -1,16 +1,15 @@
-//! What goes wrong in a run: a plan, which is data, whether drawn, written by hand or cut down.
+//! The fault plan of a run. It is data, whether drawn, written by hand or reduced.
 //!
-//! A plan is a list of faults; a fault has a trigger (a time, or a point in meaning: "when the third write of
-//! counts was applied and not yet answered"), a target and a duration. Each kind is enabled with probability
-//! 1/2, with rates of uniform magnitude, so that many runs have few kinds, and some have one kind alone.
-//! Everything drawn here a correct pipeline survives; [`Kind::AcknowledgedWritesDropped`], which no client
-//! could survive, is for testing the oracle and never drawn.
+//! A plan is a list of faults; a fault has a trigger (a time, or a point of the protocol: "when the third write of counts
+//! was applied and its response not yet sent"), a target and a duration. Each kind is enabled with probability 1/2, with
+//! log-uniform rates, so that many runs have few kinds, and some have only one. A correct pipeline survives every drawn
+//! fault; [`Kind::AcknowledgedWritesDropped`], which no client could survive, is for testing the checker and never drawn.
 
 use std::fmt;
 
-use crate::dice::{Dice, Stream};
+use crate::config::SimConfig;
 use crate::network::Service;
-use crate::world::World;
+use crate::random::{Random, Stream};
 
 /// A plan of faults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,17 +21,17 @@ pub struct Plan {
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// When it begins.
+    /// When it starts.
     pub trigger: Trigger,
-    /// Which worker it hits, if it hits one.
+    /// Which worker it affects, if any.
     pub target: Target,
     /// What happens.
     pub kind: Kind,
-    /// How long it lasts, in simulated milliseconds.
+    /// Its duration in simulated milliseconds.
     pub duration_ms: u64,
 }
 
-/// When a fault begins.
+/// When a fault starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
     /// At this time after the workers start.
@@ -49,39 +48,42 @@ pub enum Trigger {
     },
 }
 
-/// A point in meaning. The service that a worker is talking to has reached it and has not yet answered.
+/// A point of the protocol. The service that handles a worker's request has reached it and has not responded yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Point {
     /// `progress` was read: nothing was written yet in this assignment.
     ProgressRead,
-    /// Own counts were read.
+    /// A partition was registered, and no count of it written yet in this assignment.
+    Registered,
+    /// Counts of a partition were read: own ones while folding, or those of another partition for the sums.
     CountsRead,
-    /// A write came in and is not yet applied.
+    /// A write has arrived and is not applied yet.
     WriteArrived,
     /// Counts are written, and the sums not yet read.
     CountsWritten,
-    /// All counts of windows were read, and no alert written yet.
-    SumsRead,
+    /// The registry was read, and the other partitions' counts not yet.
+    RegistryRead,
     /// Alerts are written.
     AlertsWritten,
     /// Events and dead letters are written.
     RowsWritten,
     /// Progress is written.
     ProgressWritten,
-    /// A partition was given to a worker.
+    /// A partition was assigned to a worker.
     Assigned,
-    /// A partition was asked back from a worker.
+    /// A partition was revoked from a worker.
     Revoked,
 }
 
 impl Point {
     /// All of them.
-    pub const ALL: [Point; 10] = [
+    pub const ALL: [Point; 11] = [
         Point::ProgressRead,
+        Point::Registered,
         Point::CountsRead,
         Point::WriteArrived,
         Point::CountsWritten,
-        Point::SumsRead,
+        Point::RegistryRead,
         Point::AlertsWritten,
         Point::RowsWritten,
         Point::ProgressWritten,
@@ -90,103 +92,103 @@ impl Point {
     ];
 }
 
-/// Which worker a fault hits.
+/// Which worker a fault affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// This one.
     Worker(u8),
     /// The one that reached the point.
-    WhoeverGotThere,
+    Triggering,
     /// None in particular.
     Anyone,
 }
 
-/// Which way messages do not come through.
+/// In which direction messages are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// No way.
+    /// Both.
     Both,
-    /// Requests do not arrive.
+    /// Requests are lost.
     Requests,
-    /// Requests arrive, answers do not.
-    Answers,
+    /// Requests arrive, responses are lost.
+    Responses,
 }
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The worker's process is gone, at whatever it awaits, and comes back after the duration.
+    /// The worker's process is killed at any await point, and restarted after the duration.
     WorkerKilled,
-    /// The worker does nothing, and then goes on as if no time had passed.
+    /// The worker is paused, and then resumes as if no time had passed.
     WorkerPaused,
-    /// The worker is told to stop, and started again when it has stopped and the duration is over.
+    /// The worker is asked to stop, and restarted when it has stopped and the duration is over.
     WorkerStopped,
-    /// Nothing comes through between the worker and a service.
+    /// The link between the worker and a service is cut.
     LinkCut {
         /// The service.
         service: Service,
-        /// Which way.
+        /// In which direction.
         direction: Direction,
     },
-    /// The service's process is gone with all requests in it, and comes back after the duration.
+    /// The service's process is killed with all requests in flight, and restarted after the duration.
     ServiceKilled {
         /// The service.
         service: Service,
     },
-    /// Requests vanish before they are applied.
+    /// Requests are lost before they are applied.
     RequestsLost {
         /// By this service.
         service: Service,
         /// How many.
         per_mille: u64,
     },
-    /// Requests are applied late, mostly after their client gave them up.
+    /// Requests are applied late, mostly after their client timed out.
     RequestsDelayed {
         /// By this service.
         service: Service,
         /// How many.
         per_mille: u64,
-        /// How late at most, in milliseconds.
+        /// Maximum delay in milliseconds.
         up_to_ms: u64,
     },
     /// Requests are applied a second time, later.
-    RequestsDoubled {
+    RequestsDuplicated {
         /// By this service.
         service: Service,
         /// How many.
         per_mille: u64,
-        /// How much later at most, in milliseconds.
+        /// Maximum delay in milliseconds.
         up_to_ms: u64,
     },
-    /// Requests are applied, and their answers vanish.
-    AnswersLost {
+    /// Requests are applied, and their responses lost.
+    ResponsesLost {
         /// By this service.
         service: Service,
         /// How many.
         per_mille: u64,
     },
-    /// Requests are not applied, and answered with an error that does not say so.
-    ErrorsAnswered {
+    /// Requests are not applied, and return an error that does not say so.
+    ErrorsReturned {
         /// By this service.
         service: Service,
         /// How many.
         per_mille: u64,
     },
-    /// Calls to the store are applied in part and answered with an error.
+    /// Calls to the store are applied in part and return an error.
     CallsTorn {
         /// How many.
         per_mille: u64,
     },
     /// A partition is added to the topic.
     PartitionAdded,
-    /// The group deals its partitions anew, again and again.
+    /// The group reassigns its partitions repeatedly.
     GroupShuffled {
-        /// Time between two deals, in milliseconds.
+        /// Time between two reassignments, in milliseconds.
         every_ms: u64,
     },
-    /// Readers see the log end where it ended when the fault began, as after an election.
+    /// Readers see the log's end as it was when the fault started, as after an election.
     LogEndLags,
-    /// The store acknowledges a write and forgets it. Never drawn: the oracle must find it.
+    /// The store acknowledges a write and drops it. Never drawn: the checker must find it.
     AcknowledgedWritesDropped {
         /// How many.
         per_mille: u64,
@@ -194,7 +196,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All names of what is drawn.
+    /// The names of all kinds that are drawn.
     pub const DRAWN: [&str; 14] = [
         "worker killed",
         "worker paused",
@@ -203,9 +205,9 @@ impl Kind {
         "service killed",
         "requests lost",
         "requests delayed",
-        "requests doubled",
-        "answers lost",
-        "errors answered",
+        "requests duplicated",
+        "responses lost",
+        "errors returned",
         "calls torn",
         "partition added",
         "group shuffled",
@@ -222,9 +224,9 @@ impl Kind {
             Kind::ServiceKilled { .. } => "service killed",
             Kind::RequestsLost { .. } => "requests lost",
             Kind::RequestsDelayed { .. } => "requests delayed",
-            Kind::RequestsDoubled { .. } => "requests doubled",
-            Kind::AnswersLost { .. } => "answers lost",
-            Kind::ErrorsAnswered { .. } => "errors answered",
+            Kind::RequestsDuplicated { .. } => "requests duplicated",
+            Kind::ResponsesLost { .. } => "responses lost",
+            Kind::ErrorsReturned { .. } => "errors returned",
             Kind::CallsTorn { .. } => "calls torn",
             Kind::PartitionAdded => "partition added",
             Kind::GroupShuffled { .. } => "group shuffled",
@@ -233,26 +235,26 @@ impl Kind {
         }
     }
 
-    /// True if it hits a worker, and so needs a target.
-    fn hits_worker(self) -> bool {
+    /// True if it affects a worker, and so needs a target.
+    fn affects_worker(self) -> bool {
         matches!(self, Kind::WorkerKilled | Kind::WorkerPaused | Kind::WorkerStopped | Kind::LinkCut { .. })
     }
 }
 
-/// Longest delay of a request, in milliseconds: what a run waits after everything is healed, too.
+/// Maximum delay of a request, in milliseconds; a run waits at least this long after all faults have ended.
 pub const LONGEST_DELAY_MS: u64 = 8_000;
 
 impl Plan {
     /// The plan of a seed.
-    pub fn of(seed: u64, world: &World) -> Self {
-        let dice = &mut Dice::new(seed, Stream::Faults);
+    pub fn of(seed: u64, config: &SimConfig) -> Self {
+        let random = &mut Random::new(seed, Stream::Faults);
         let mut faults = Vec::new();
         for name in Kind::DRAWN {
-            if !dice.coin() {
+            if !random.coin() {
                 continue;
             }
-            for _ in 0..dice.magnitude(1..=12) {
-                faults.push(Fault::draw(dice, world, name));
+            for _ in 0..random.log_uniform(1..=12) {
+                faults.push(Fault::draw(random, config, name));
             }
         }
         Self { faults }
@@ -260,35 +262,36 @@ impl Plan {
 }
 
 impl Fault {
-    fn draw(dice: &mut Dice, world: &World, name: &'static str) -> Self {
-        let kind = Kind::draw(dice, name);
-        let point = dice.chance(333).then(|| dice.pick(&Point::ALL));
+    fn draw(random: &mut Random, config: &SimConfig, name: &'static str) -> Self {
+        let kind = Kind::draw(random, name);
+        let point = random.chance(333).then(|| random.pick(&Point::ALL));
         let trigger = match point {
-            Some(point) => Trigger::When { point, nth: dice.magnitude(1..=200) },
-            None => Trigger::At { ms: dice.below(world.stormy_ms) },
+            Some(point) => Trigger::When { point, nth: random.log_uniform(1..=200) },
+            None => Trigger::At { ms: random.below(config.chaos_ms) },
         };
-        let target = match (kind.hits_worker(), trigger) {
+        let target = match (kind.affects_worker(), trigger) {
             (false, _) => Target::Anyone,
-            (true, Trigger::When { .. }) => Target::WhoeverGotThere,
-            (true, Trigger::At { .. }) => Target::Worker(dice.below(world.workers.into()) as u8),
+            (true, Trigger::When { .. }) => Target::Triggering,
+            (true, Trigger::At { .. }) => Target::Worker(random.below(config.workers.into()) as u8),
         };
-        // Around the session's timeout, below and over.
-        let duration_ms = match kind.hits_worker() {
-            true => dice.magnitude(world.session_timeout_ms / 16..=world.session_timeout_ms * 4),
-            false => dice.magnitude(20..=4_000),
+        // Around the session timeout, below and above.
+        let duration_ms = match kind.affects_worker() {
+            true => random.log_uniform(config.session_timeout_ms / 16..=config.session_timeout_ms * 4),
+            false => random.log_uniform(20..=4_000),
         };
         Self { trigger, target, kind, duration_ms }
     }
 }
 
 impl Kind {
-    fn draw(dice: &mut Dice, name: &'static str) -> Self {
-        let mut service = || dice.pick(&[Service::Store, Service::Store, Service::Log, Service::Coordinator]);
+    fn draw(random: &mut Random, name: &'static str) -> Self {
+        let mut service =
+            || random.pick(&[Service::Store, Service::Store, Service::Log, Service::Coordinator]);
         let service = service();
-        let per_mille = dice.magnitude(8..=600);
-        let up_to_ms = dice.magnitude(30..=LONGEST_DELAY_MS);
+        let per_mille = random.log_uniform(8..=600);
+        let up_to_ms = random.log_uniform(30..=LONGEST_DELAY_MS);
         let direction =
-            dice.pick(&[Direction::Both, Direction::Both, Direction::Requests, Direction::Answers]);
+            random.pick(&[Direction::Both, Direction::Both, Direction::Requests, Direction::Responses]);
         match name {
             "worker killed" => Kind::WorkerKilled,
             "worker paused" => Kind::WorkerPaused,
@@ -297,12 +300,12 @@ impl Kind {
             "service killed" => Kind::ServiceKilled { service },
             "requests lost" => Kind::RequestsLost { service, per_mille },
             "requests delayed" => Kind::RequestsDelayed { service, per_mille, up_to_ms },
-            "requests doubled" => Kind::RequestsDoubled { service, per_mille, up_to_ms },
-            "answers lost" => Kind::AnswersLost { service, per_mille },
-            "errors answered" => Kind::ErrorsAnswered { service, per_mille },
+            "requests duplicated" => Kind::RequestsDuplicated { service, per_mille, up_to_ms },
+            "responses lost" => Kind::ResponsesLost { service, per_mille },
+            "errors returned" => Kind::ErrorsReturned { service, per_mille },
             "calls torn" => Kind::CallsTorn { per_mille },
             "partition added" => Kind::PartitionAdded,
-            "group shuffled" => Kind::GroupShuffled { every_ms: dice.magnitude(20..=1_000) },
+            "group shuffled" => Kind::GroupShuffled { every_ms: random.log_uniform(20..=1_000) },
             "log end lags" => Kind::LogEndLags,
             other => unreachable!("no kind of fault is drawn under the name {other:?}"),
         }
@@ -325,8 +328,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_plans_of_many_seeds_hold_every_kind_and_every_point_and_never_a_lying_store() {
-        let faults: Vec<Fault> = (0..300).flat_map(|seed| Plan::of(seed, &World::of(seed)).faults).collect();
+    fn the_plans_of_many_seeds_hold_every_kind_and_every_point_and_never_a_store_that_drops_writes() {
+        let faults: Vec<Fault> =
+            (0..300).flat_map(|seed| Plan::of(seed, &SimConfig::of(seed)).faults).collect();
         for name in Kind::DRAWN {
             assert!(faults.iter().any(|fault| fault.kind.name() == name), "{name}");
         }
@@ -334,7 +338,7 @@ mod tests {
             let at = |fault: &Fault| matches!(fault.trigger, Trigger::When { point: p, .. } if p == point);
             assert!(faults.iter().any(at), "{point:?}");
         }
-        let lying = |fault: &Fault| matches!(fault.kind, Kind::AcknowledgedWritesDropped { .. });
-        assert!(!faults.iter().any(lying));
+        let drops = |fault: &Fault| matches!(fault.kind, Kind::AcknowledgedWritesDropped { .. });
+        assert!(!faults.iter().any(drops));
     }
 }

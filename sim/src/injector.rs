@@ -1,4 +1,4 @@
-//! Carries a plan of faults out: on the network, on nodes, on the broker.
+//! Injects the faults of a plan: into the network, nodes and the broker.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use madsim::task::NodeId;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use crate::config::TOPIC;
+use crate::context::SimContext;
 use crate::faults::{Direction, Fault, Kind, Plan, Target, Trigger};
 use crate::network::{Caller, Service};
 use crate::observed;
-use crate::stage::Stage;
-use crate::world::TOPIC;
 
 /// The run's nodes.
 #[derive(Clone, Debug)]
@@ -25,20 +25,20 @@ pub(crate) struct Nodes {
 }
 
 pub(crate) struct Injector {
-    stage: Arc<Stage>,
+    context: Arc<SimContext>,
     handle: Handle,
     nodes: Nodes,
     plan: Plan,
 }
 
 impl Injector {
-    pub fn new(stage: Arc<Stage>, nodes: Nodes, plan: Plan) -> Self {
-        Self { stage, handle: Handle::current(), nodes, plan }
+    pub fn new(context: Arc<SimContext>, nodes: Nodes, plan: Plan) -> Self {
+        Self { context, handle: Handle::current(), nodes, plan }
     }
 
-    /// Lets the faults of the plan begin and end, each at its time.
-    pub async fn carry_out(self: Arc<Self>, mut triggered: mpsc::UnboundedReceiver<(usize, Caller)>) {
-        self.stage.arm(&self.plan.faults);
+    /// Starts and ends the faults of the plan, each at its time.
+    pub async fn inject(self: Arc<Self>, mut triggered: mpsc::UnboundedReceiver<(usize, Caller)>) {
+        self.context.arm(&self.plan.faults);
         for (number, fault) in self.plan.faults.iter().enumerate() {
             if let Trigger::At { ms } = fault.trigger {
                 let this = self.clone();
@@ -57,30 +57,30 @@ impl Injector {
         self.play(number, Some(caller)).await;
     }
 
-    /// One fault from its beginning to its end.
-    async fn play(&self, number: usize, whoever: Option<Caller>) {
+    /// Injects one fault, and ends it after its duration.
+    async fn play(&self, number: usize, triggering: Option<Caller>) {
         let mut fault = self.plan.faults[number].clone();
-        if fault.target == Target::WhoeverGotThere {
-            match whoever.and_then(|caller| caller.worker) {
+        if fault.target == Target::Triggering {
+            match triggering.and_then(|caller| caller.worker) {
                 Some(worker) => fault.target = Target::Worker(worker),
                 None => return,
             }
         }
-        if !self.begin(number, &fault).await {
-            return self.stage.note(format_args!("fault {number} has nothing to hit: {:?}", fault.kind));
+        if !self.start(number, &fault).await {
+            return self.context.note(format_args!("fault {number} skipped: {:?}", fault.kind));
         }
-        if whoever.is_some() {
-            self.stage.observe(observed::MEANING);
+        if triggering.is_some() {
+            self.context.observe(observed::AT_A_POINT);
         }
         sleep(Duration::from_millis(fault.duration_ms)).await;
         self.end(number);
     }
 
-    /// Begins a fault; false if what it would hit is out of order already.
-    async fn begin(&self, number: usize, fault: &Fault) -> bool {
+    /// Starts a fault; false if its target is already affected by another one.
+    async fn start(&self, number: usize, fault: &Fault) -> bool {
         let is_free = |hits: &dyn Fn(&Fault) -> bool| {
-            let active = self.stage.active_faults();
-            !active.iter().any(|active| self.stage.with_fault(*active, hits))
+            let active = self.context.active_faults();
+            !active.iter().any(|active| self.context.with_fault(*active, hits))
         };
         let net = NetSim::current();
         match (fault.kind, fault.target) {
@@ -96,10 +96,10 @@ impl Injector {
                     Kind::WorkerKilled => self.handle.kill(node),
                     Kind::WorkerPaused => self.handle.pause(node),
                     _ => {
-                        self.stage.stops[usize::from(worker)].send_replace(true);
+                        self.context.stops[usize::from(worker)].send_replace(true);
                     }
                 }
-                self.stage.observe(fault.kind.name());
+                self.context.observe(fault.kind.name());
             }
             (Kind::LinkCut { service, .. }, Target::Worker(_)) => {
                 let same = |other: &Fault| {
@@ -120,13 +120,13 @@ impl Injector {
                     return false;
                 }
                 self.handle.kill(self.nodes.services[&service]);
-                self.stage.observe(fault.kind.name());
+                self.context.observe(fault.kind.name());
             }
             (Kind::PartitionAdded, _) => {
                 let partitions = self.partitions().await;
-                self.stage.log.grow(TOPIC, partitions + 1);
-                self.stage.group().grow(self.stage.now_ms(), partitions + 1);
-                self.stage.observe(fault.kind.name());
+                self.context.log.grow(TOPIC, partitions + 1);
+                self.context.group().grow(self.context.now_ms(), partitions + 1);
+                self.context.observe(fault.kind.name());
             }
             (Kind::LogEndLags, _) => {
                 if !is_free(&|other: &Fault| other.kind == Kind::LogEndLags) {
@@ -136,29 +136,29 @@ impl Injector {
             (
                 Kind::RequestsLost { .. }
                 | Kind::RequestsDelayed { .. }
-                | Kind::RequestsDoubled { .. }
-                | Kind::AnswersLost { .. }
-                | Kind::ErrorsAnswered { .. }
+                | Kind::RequestsDuplicated { .. }
+                | Kind::ResponsesLost { .. }
+                | Kind::ErrorsReturned { .. }
                 | Kind::CallsTorn { .. }
                 | Kind::GroupShuffled { .. }
                 | Kind::AcknowledgedWritesDropped { .. },
                 _,
             ) => {}
-            (_, Target::Anyone | Target::WhoeverGotThere) => return false,
+            (_, Target::Anyone | Target::Triggering) => return false,
         }
         let ends = match fault.kind {
             Kind::LogEndLags => self.log_ends().await,
             _ => BTreeMap::new(),
         };
-        self.stage.note(format_args!("fault {number} begins: {:?} {:?}", fault.kind, fault.target));
-        self.stage.begin_fault(number, fault.clone(), ends);
+        self.context.note(format_args!("fault {number} starts: {:?} {:?}", fault.kind, fault.target));
+        self.context.begin_fault(number, fault.clone(), ends);
         true
     }
 
     /// Ends a fault, if it has not ended yet.
     fn end(&self, number: usize) {
-        let Some(fault) = self.stage.end_fault(number) else { return };
-        self.stage.note(format_args!("fault {number} ends: {:?} {:?}", fault.kind, fault.target));
+        let Some(fault) = self.context.end_fault(number) else { return };
+        self.context.note(format_args!("fault {number} ends: {:?} {:?}", fault.kind, fault.target));
         match (fault.kind, fault.target) {
             (Kind::WorkerKilled, Target::Worker(worker)) => {
                 self.handle.restart(self.nodes.workers[usize::from(worker)]);
@@ -167,7 +167,7 @@ impl Injector {
                 self.handle.resume(self.nodes.workers[usize::from(worker)]);
             }
             (Kind::WorkerStopped, Target::Worker(worker)) => {
-                self.stage.stops[usize::from(worker)].send_replace(false);
+                self.context.stops[usize::from(worker)].send_replace(false);
             }
             (Kind::LinkCut { .. }, _) => {
                 let net = NetSim::current();
@@ -180,13 +180,13 @@ impl Injector {
         }
     }
 
-    /// Ends every fault; none begins any more.
+    /// Ends every fault; no further one starts.
     pub fn heal(&self) {
-        self.stage.disarm();
-        for number in self.stage.active_faults() {
+        self.context.disarm();
+        for number in self.context.active_faults() {
             self.end(number);
         }
-        self.stage.note(format_args!("everything is healed"));
+        self.context.note(format_args!("all faults have ended"));
     }
 
     fn links(&self, fault: &Fault) -> Vec<(NodeId, NodeId)> {
@@ -198,19 +198,19 @@ impl Injector {
         match direction {
             Direction::Both => vec![(worker, service), (service, worker)],
             Direction::Requests => vec![(worker, service)],
-            Direction::Answers => vec![(service, worker)],
+            Direction::Responses => vec![(service, worker)],
         }
     }
 
     async fn partitions(&self) -> i32 {
-        self.stage.log.topic(TOPIC).await.expect("the topic exists from the start").partitions
+        self.context.log.topic(TOPIC).await.expect("the topic exists from the start").partitions
     }
 
     async fn log_ends(&self) -> BTreeMap<i32, i64> {
         let mut ends = BTreeMap::new();
         for partition in 0..self.partitions().await {
-            let log = self.stage.log.offsets(TOPIC, partition).await;
-            ends.insert(partition, log.expect("the log in memory has its partitions").end);
+            let log = self.context.log.offsets(TOPIC, partition).await;
+            ends.insert(partition, log.expect("the in-memory log has its partitions").end);
         }
         ends
     }

@@ -1,6 +1,6 @@
-//! Plays one seed and prints what came of it: `simulation SEED [--trace]`.
+//! Runs one seed and prints the report: `simulation SEED [--trace]`.
 //!
-//! Exit codes: 0 the tables equal the ground truth, 1 something went wrong, 2 usage.
+//! Exit codes: 0 the tables equal the ground truth, 1 a violation was found, 2 usage.
 
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
@@ -8,15 +8,15 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let seed = arguments.next().and_then(|seed| seed.parse().ok());
-    let rest: Vec<String> = arguments.collect();
-    let trace = rest == ["--trace"];
-    let (Some(seed), true) = (seed, trace || rest.is_empty()) else {
+    let flags: Vec<String> = arguments.collect();
+    let trace = flags == ["--trace"];
+    let (Some(seed), true) = (seed, trace || flags.is_empty()) else {
         eprintln!("usage: simulation SEED [--trace]");
         return ExitCode::from(2);
     };
     let report = simulation::run(seed, trace);
     match print(&report) {
-        // Whoever reads only the beginning is free to.
+        // The reader may close the pipe early.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             eprintln!("the report was not written: {error}");
             ExitCode::from(1)

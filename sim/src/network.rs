@@ -1,9 +1,8 @@
-//! Requests and answers over madsim's network, and what may become of them.
+//! Requests and responses over madsim's network, and the faults that apply to them.
 //!
-//! A request is one message and its answer another. Between its arrival and its answer a service is at the
-//! mercy of the run's faults: the request may be lost, applied late, applied twice, applied in part, or
-//! applied and not answered. A client that hears nothing in time gives up, and the request goes on without
-//! it. Nothing keeps two requests of one client in order.
+//! A request is one message and its response another. The run's faults may lose a request, apply it late, twice or
+//! in part, or apply it and lose its response. A client times out; its request may still be applied afterwards. Two
+//! requests of one client may be applied in any order.
 
 use std::fmt;
 use std::future::Future;
@@ -14,18 +13,18 @@ use std::time::Duration;
 use madsim::net::Endpoint;
 use tokio::time::{sleep, timeout};
 
+use crate::context::SimContext;
 use crate::faults::Point;
 use crate::observed;
-use crate::stage::Stage;
 
-/// A service of the simulated world.
+/// A simulated service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Service {
     /// The tables.
     Store,
-    /// The broker, as far as it keeps records.
+    /// The part of the broker that stores records.
     Log,
-    /// The broker, as far as it keeps groups: a worker may be cut off from it and go on reading the log.
+    /// The part of the broker that coordinates the group: a worker may be partitioned from it and still read the log.
     Coordinator,
 }
 
@@ -42,12 +41,12 @@ impl Service {
     }
 }
 
-/// Who asks.
+/// Who sends a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Caller {
     /// The worker; `None` for the operator who runs `init`.
     pub worker: Option<u8>,
-    /// How many lives it had before.
+    /// How many times it was started before.
     pub life: u32,
 }
 
@@ -60,191 +59,201 @@ impl fmt::Display for Caller {
     }
 }
 
-/// A question to a service.
-pub(crate) trait Question: Clone + fmt::Display + Send + Sync + 'static {
-    type Answer: Send + Sync + 'static;
+/// A request to a service.
+pub(crate) trait Request: Clone + fmt::Display + Send + Sync + 'static {
+    type Response: Send + Sync + 'static;
     const SERVICE: Service;
 
-    /// The point that is reached when the question has arrived.
+    /// The point that is reached when the request has arrived.
     fn point_on_arrival(&self) -> Option<Point>;
-    /// The point that is reached when it has been dealt with.
-    fn point_before_answer(&self) -> Option<Point>;
-    /// The answer for the trace.
-    fn describe(answer: &Self::Answer) -> String;
+    /// The point that is reached when it has been applied.
+    fn point_before_response(&self) -> Option<Point>;
+    /// The response, for the trace.
+    fn describe(response: &Self::Response) -> String;
 }
 
 struct Envelope<Q> {
-    /// Unique in the run, and the tag of the answer: what is meant for a worker's earlier life at the same
-    /// address cannot be taken for another answer.
+    /// Unique in the run, and the tag of the response: a response to an earlier process of a worker at the same address
+    /// cannot be mistaken for another one.
     number: u64,
     caller: Caller,
-    question: Q,
+    request: Q,
 }
 
 enum Reply<A> {
-    Answer(A),
+    Response(A),
     Error,
 }
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoAnswer {
-    #[error("no answer in time")]
+pub(crate) enum RequestError {
+    #[error("no response in time")]
     TimedOut,
     #[error("the service is overloaded")]
     Overloaded,
 }
 
-/// A client's end of the network. Clones share it.
+/// A client's connection to all services. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Line {
-    pub stage: Arc<Stage>,
+pub(crate) struct Channel {
+    pub context: Arc<SimContext>,
     pub caller: Caller,
     endpoint: Endpoint,
 }
 
-impl Line {
-    /// Opens the network for the present node.
-    pub async fn open(stage: Arc<Stage>, caller: Caller) -> Self {
+impl Channel {
+    /// Opens a channel for the current node.
+    pub async fn open(context: Arc<SimContext>, caller: Caller) -> Self {
         let endpoint = Endpoint::bind("0.0.0.0:0").await.expect("a node has free ports");
-        Self { stage, caller, endpoint }
+        Self { context, caller, endpoint }
     }
 
-    /// Asks once.
-    pub async fn ask<Q: Question>(&self, question: &Q) -> Result<Q::Answer, NoAnswer> {
-        let Self { stage, caller, .. } = self;
-        let number = stage.next_request();
+    /// Sends a request and waits for its response; does not retry.
+    pub async fn send<Q: Request>(&self, request: &Q) -> Result<Q::Response, RequestError> {
+        let Self { context, caller, .. } = self;
+        let number = context.next_request();
         let service = Q::SERVICE;
-        stage.note(format_args!("{caller} asks {service:?} #{number}: {question}"));
-        if stage.is_cut(*caller, service, false) {
-            stage.observe("link cut");
+        context.note(format_args!("{caller} sends to {service:?} #{number}: {request}"));
+        if context.is_cut(*caller, service, false) {
+            context.observe("link cut");
         }
-        let envelope = Envelope { number, caller: *caller, question: question.clone() };
+        let envelope = Envelope { number, caller: *caller, request: request.clone() };
         let exchange = async {
             self.endpoint.send_to_raw(service.address(), 0, Box::new(envelope)).await?;
             self.endpoint.recv_from_raw(number).await
         };
-        let patience = Duration::from_millis(stage.world.request_timeout_ms);
-        let answer = match timeout(patience, exchange).await {
-            Ok(Ok((reply, _))) => match *reply.downcast().expect("a service answers its own questions") {
-                Reply::Answer(answer) => Ok(answer),
-                Reply::Error => Err(NoAnswer::Overloaded),
+        let deadline = Duration::from_millis(context.config.request_timeout_ms);
+        let response = match timeout(deadline, exchange).await {
+            Ok(Ok((reply, _))) => match *reply.downcast().expect("a service responds to its own requests") {
+                Reply::Response(response) => Ok(response),
+                Reply::Error => Err(RequestError::Overloaded),
             },
-            Ok(Err(_)) | Err(_) => Err(NoAnswer::TimedOut),
+            Ok(Err(_)) | Err(_) => Err(RequestError::TimedOut),
         };
-        match &answer {
-            Ok(answer) => stage.note(format_args!("{caller} has #{number}: {}", Q::describe(answer))),
-            Err(error) => stage.note(format_args!("{caller} gives up #{number}: {error}")),
+        match &response {
+            Ok(response) => {
+                context.note(format_args!("{caller} receives #{number}: {}", Q::describe(response)))
+            }
+            Err(error) => context.note(format_args!("{caller} gives up #{number}: {error}")),
         }
-        answer
+        response
     }
 }
 
-/// How a question is to be dealt with.
+/// How a service handles a request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
+pub(crate) struct Handling {
     pub number: u64,
     pub caller: Caller,
-    /// Do only a part of it.
+    /// Apply only a part of it.
     pub torn: bool,
-    /// Do nothing, and say that all is done.
+    /// Apply nothing, and acknowledge it.
     pub forgotten: bool,
 }
 
-/// How many requests may be on their way into a service at once.
+/// How many requests a service receives at the same time.
 const LISTENERS: usize = 8;
 
-/// Serves questions until the node is killed.
-pub(crate) async fn serve<Q, H, F>(stage: Arc<Stage>, handle: H)
+/// Serves requests until the node is killed.
+pub(crate) async fn serve<Q, H, F>(context: Arc<SimContext>, handle: H)
 where
-    Q: Question,
-    H: Fn(Arc<Stage>, Q, Manner) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Q::Answer> + Send + 'static,
+    Q: Request,
+    H: Fn(Arc<SimContext>, Q, Handling) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Q::Response> + Send + 'static,
 {
     let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Q::SERVICE.address().port());
     let endpoint = Endpoint::bind(address).await.expect("the port is free when the service begins");
     for _ in 0..LISTENERS {
-        let (stage, handle, endpoint) = (stage.clone(), handle.clone(), endpoint.clone());
+        let (context, handle, endpoint) = (context.clone(), handle.clone(), endpoint.clone());
         tokio::spawn(async move {
             loop {
                 let Ok((message, from)) = endpoint.recv_from_raw(0).await else { return };
-                let envelope = *message.downcast::<Envelope<Q>>().expect("clients ask what a service knows");
-                tokio::spawn(meet_fate(stage.clone(), handle.clone(), endpoint.clone(), from, envelope));
+                let envelope =
+                    *message.downcast::<Envelope<Q>>().expect("clients send requests that the service knows");
+                tokio::spawn(serve_request(
+                    context.clone(),
+                    handle.clone(),
+                    endpoint.clone(),
+                    from,
+                    envelope,
+                ));
             }
         });
     }
     std::future::pending().await
 }
 
-/// Deals with one request, as the faults of the moment have it.
-async fn meet_fate<Q, H, F>(
-    stage: Arc<Stage>,
+/// Handles one request, subject to the active faults.
+async fn serve_request<Q, H, F>(
+    context: Arc<SimContext>,
     handle: H,
     endpoint: Endpoint,
     from: SocketAddr,
     envelope: Envelope<Q>,
 ) where
-    Q: Question,
-    H: Fn(Arc<Stage>, Q, Manner) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Q::Answer> + Send + 'static,
+    Q: Request,
+    H: Fn(Arc<SimContext>, Q, Handling) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Q::Response> + Send + 'static,
 {
-    let Envelope { number, caller, question } = envelope;
+    let Envelope { number, caller, request } = envelope;
     let service = Q::SERVICE;
-    let fate = stage.fate(service);
-    let arrived = stage.now_ms();
-    let took = stage.dice().within(0..=stage.world.service_time_ms);
-    if fate.lost {
-        stage.observe("requests lost");
-        return stage.note(format_args!("{service:?} never sees #{number}"));
+    let faults = context.request_faults(service);
+    let arrived = context.now_ms();
+    let took = context.random().within(0..=context.config.service_time_ms);
+    if faults.lost {
+        context.observe("requests lost");
+        return context.note(format_args!("{service:?} never receives #{number}"));
     }
-    if let Some(delay_ms) = fate.delay_ms {
-        stage.observe("requests delayed");
-        stage.note(format_args!("{service:?} will see #{number} in {delay_ms} ms"));
+    if let Some(delay_ms) = faults.delay_ms {
+        context.observe("requests delayed");
+        context.note(format_args!("{service:?} will receive #{number} in {delay_ms} ms"));
         sleep(Duration::from_millis(delay_ms)).await;
     }
     if took > 0 {
         sleep(Duration::from_millis(took)).await;
     }
-    if let Some(point) = question.point_on_arrival() {
-        stage.reached(point, caller).await;
+    if let Some(point) = request.point_on_arrival() {
+        context.reached(point, caller).await;
     }
-    let manner = Manner { number, caller, torn: fate.torn, forgotten: fate.forgotten };
-    let reply = if fate.error && !fate.torn {
-        stage.observe("errors answered");
-        stage.note(format_args!("{service:?} does not do #{number}"));
+    let handling = Handling { number, caller, torn: faults.torn, forgotten: faults.forgotten };
+    let reply = if faults.error && !faults.torn {
+        context.observe("errors returned");
+        context.note(format_args!("{service:?} fails #{number}"));
         Reply::Error
     } else {
-        if stage.now_ms() > arrived + stage.world.request_timeout_ms && question.point_on_arrival().is_some()
+        if context.now_ms() > arrived + context.config.request_timeout_ms
+            && request.point_on_arrival().is_some()
         {
-            stage.observe(observed::LATE_WRITE);
+            context.observe(observed::LATE_WRITE);
         }
-        let answer = handle(stage.clone(), question.clone(), manner).await;
-        stage.note(format_args!("{service:?} did #{number} of {caller}: {}", Q::describe(&answer)));
-        match fate.torn {
+        let response = handle(context.clone(), request.clone(), handling).await;
+        context.note(format_args!("{service:?} applied #{number} of {caller}: {}", Q::describe(&response)));
+        match faults.torn {
             true => Reply::Error,
-            false => Reply::Answer(answer),
+            false => Reply::Response(response),
         }
     };
-    if let Some(point) = question.point_before_answer() {
-        stage.reached(point, caller).await;
+    if let Some(point) = request.point_before_response() {
+        context.reached(point, caller).await;
     }
-    if let Some(after_ms) = fate.doubled_after_ms {
-        let stage = stage.clone();
+    if let Some(after_ms) = faults.duplicated_after_ms {
+        let context = context.clone();
         tokio::spawn(async move {
             sleep(Duration::from_millis(after_ms)).await;
-            stage.observe("requests doubled");
-            let answer = handle(stage.clone(), question, manner).await;
-            stage.note(format_args!("{service:?} did #{number} once more: {}", Q::describe(&answer)));
+            context.observe("requests duplicated");
+            let response = handle(context.clone(), request, handling).await;
+            context.note(format_args!("{service:?} applied #{number} again: {}", Q::describe(&response)));
         });
     }
-    if fate.answer_lost {
-        stage.observe("answers lost");
-        stage.observe(observed::UNANSWERED);
-        return stage.note(format_args!("{service:?} loses its answer to #{number}"));
+    if faults.response_lost {
+        context.observe("responses lost");
+        context.observe(observed::RESPONSE_LOST);
+        return context.note(format_args!("{service:?} loses its response to #{number}"));
     }
-    if stage.is_cut(caller, service, true) {
-        stage.observe("link cut");
+    if context.is_cut(caller, service, true) {
+        context.observe("link cut");
     }
-    // A client that is gone cannot be told, which is nothing to the service.
+    // The client may be gone; the service does not care.
     let _ = endpoint.send_to_raw(from, number, Box::new(reply)).await;
 }

@@ -1,4 +1,4 @@
-//! A run, from its seed to its verdict: bind, break things, heal everything, drain, compare.
+//! A run of a seed: bind, inject faults, end all of them, drain the log, compare the tables.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,40 +16,40 @@ use tokio::network::Network;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use crate::checker::{Checker, Violation};
+use crate::config::{Begin, SimConfig, TOPIC};
+use crate::context::SimContext;
 use crate::faults::{LONGEST_DELAY_MS, Plan};
 use crate::injector::{Injector, Nodes};
-use crate::network::{Caller, Line, Service};
+use crate::network::{Caller, Channel, Service};
 use crate::observed::Observed;
-use crate::oracle::{Judge, Violation};
 use crate::simulate::simulate;
-use crate::stage::Stage;
 use crate::worker::Tables;
 use crate::workload::{self, Item};
-use crate::world::{Begin, TOPIC, World};
 use crate::{broker, store, trace, worker};
 
-/// Decides everything that happens in a run.
+/// Determines everything that happens in a run.
 pub type Seed = u64;
 
-/// Time between two looks of the oracle, in simulated milliseconds.
-const LOOK_MS: u64 = 100;
+/// Time between two checks of the invariant, in simulated milliseconds.
+const CHECK_INTERVAL_MS: u64 = 100;
 
-/// What came of a run. `{}` is what somebody needs who has to find out why it failed.
+/// The result of a run. `{}` prints what is needed to find out why it failed.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The run's seed.
     pub seed: Seed,
     /// Its options.
-    pub world: World,
+    pub config: SimConfig,
     /// Its faults.
     pub plan: Plan,
     /// What happened in it.
     pub observed: Observed,
-    /// All that happened in it, in order.
+    /// Its trace.
     pub trace: trace::Record,
-    /// What went wrong, if anything did.
+    /// The first violation, if any.
     pub violation: Option<Violation>,
-    /// Simulated time that it took, in milliseconds.
+    /// Its duration in simulated milliseconds.
     pub simulated_ms: u64,
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for Report {
                 writeln!(f, "seed {} after {} ms: {violation:#?}", self.seed, self.simulated_ms)?;
             }
         }
-        writeln!(f, "world: {:#?}", self.world)?;
+        writeln!(f, "config: {:#?}", self.config)?;
         write!(f, "faults:\n{}", self.plan)?;
         writeln!(f, "observed:")?;
         for (name, count) in self.observed.iter() {
@@ -70,158 +70,161 @@ impl fmt::Display for Report {
         writeln!(f, "trace: {} events, hash {:016x}", self.trace.events, self.trace.hash)?;
         writeln!(
             f,
-            "again, with its trace: EXACTLYONCE_SIM_SEEDS={} EXACTLYONCE_SIM_TRACE=1 cargo sim a_thousand_seeds \
+            "to repeat it with its trace: EXACTLYONCE_SIM_SEEDS={} EXACTLYONCE_SIM_TRACE=1 cargo sim a_thousand_seeds \
              --nocapture",
             self.seed
         )
     }
 }
 
-/// Plays a seed.
+/// Runs a seed.
 pub fn run(seed: Seed, keep_trace: bool) -> Report {
-    let world = World::of(seed);
-    let plan = Plan::of(seed, &world);
-    run_with(seed, world, plan, keep_trace)
+    let config = SimConfig::of(seed);
+    let plan = Plan::of(seed, &config);
+    run_with(seed, config, plan, keep_trace)
 }
 
-/// Plays a seed in a world and with faults that somebody chose.
-pub fn run_with(seed: Seed, world: World, plan: Plan, keep_trace: bool) -> Report {
+/// Runs a seed with a given configuration and given faults.
+pub fn run_with(seed: Seed, config: SimConfig, plan: Plan, keep_trace: bool) -> Report {
     let (sender, triggered) = mpsc::unbounded_channel();
-    let stage = Arc::new(Stage::new(seed, world.clone(), keep_trace, sender));
+    let context = Arc::new(SimContext::new(seed, config.clone(), keep_trace, sender));
     let played = simulate(seed, {
-        let (stage, plan) = (stage.clone(), plan.clone());
-        move || play(stage, plan, triggered)
+        let (context, plan) = (context.clone(), plan.clone());
+        move || play(context, plan, triggered)
     });
     let (violation, simulated_ms) = match played {
         Ok(played) => {
-            debug_assert_eq!(Arc::strong_count(&stage), 1, "the run leaves something behind");
+            debug_assert_eq!(Arc::strong_count(&context), 1, "the run leaks a task");
             played
         }
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("something that is no text");
+            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message");
             (Some(Violation::Panicked { message: text.to_owned() }), 0)
         }
     };
-    let (observed, trace) = (stage.observed(), stage.trace.record());
-    Report { seed, world, plan, observed, trace, violation, simulated_ms }
+    let (observed, trace) = (context.observed(), context.trace.record());
+    Report { seed, config, plan, observed, trace, violation, simulated_ms }
 }
 
 async fn play(
-    stage: Arc<Stage>,
+    context: Arc<SimContext>,
     plan: Plan,
     triggered: mpsc::UnboundedReceiver<(usize, Caller)>,
 ) -> (Option<Violation>, u64) {
     let handle = Handle::current();
-    let items = workload::draw(stage.seed, &stage.world);
+    let items = workload::draw(context.seed, &context.config);
     let (before, during): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| item.at_ms.is_none());
-    create_topic(&stage).await;
-    append(&stage, before).await;
-    let services = services(&handle, &stage);
-    let binding = init(&handle, &stage, worker::SimpleTables).await;
-    let workers = workers(&handle, &stage, &worker::SimpleTables);
+    create_topic(&context).await;
+    append(&context, before).await;
+    let services = services(&handle, &context);
+    let binding = init(&handle, &context, worker::SimpleTables).await;
+    let workers = workers(&handle, &context, &worker::SimpleTables);
     let nodes = Nodes { workers, services };
 
-    let mut judge = Judge::new(stage.log.clone(), stage.tables.clone(), binding);
-    let injector = Arc::new(Injector::new(stage.clone(), nodes.clone(), plan));
-    let injecting = tokio::spawn(injector.clone().carry_out(triggered));
-    let producer = tokio::spawn(produce(stage.clone(), during));
-    let storm_ends_ms = stage.now_ms() + stage.world.stormy_ms;
-    while stage.now_ms() < storm_ends_ms && stage.violation().is_none() {
-        look(&stage, &mut judge).await;
+    let mut checker = Checker::new(context.log.clone(), context.tables.clone(), binding);
+    let injector = Arc::new(Injector::new(context.clone(), nodes.clone(), plan));
+    let injecting = tokio::spawn(injector.clone().inject(triggered));
+    let producer = tokio::spawn(produce(context.clone(), during));
+    let chaos_ends_ms = context.now_ms() + context.config.chaos_ms;
+    while context.now_ms() < chaos_ends_ms && context.violation().is_none() {
+        wait_and_check(&context, &mut checker).await;
     }
     injector.heal();
-    // All records are there by now; this only says that producing did not fail.
+    // All records have been appended by now; this only checks that the producer did not fail.
     let produced = producer.await;
     produced.expect("the producer does not panic");
 
-    let give_up_ms = stage.now_ms() + stage.world.settle_limit_ms;
-    while stage.violation().is_none() && !judge.has_drained().await {
-        look(&stage, &mut judge).await;
-        if stage.now_ms() >= give_up_ms {
-            stage.violate(Violation::Stuck { partitions: judge.positions().await });
+    let give_up_ms = context.now_ms() + context.config.settle_limit_ms;
+    while context.violation().is_none() && !checker.has_drained().await {
+        wait_and_check(&context, &mut checker).await;
+        if context.now_ms() >= give_up_ms {
+            context.violate(Violation::Stuck { partitions: checker.positions().await });
         }
     }
-    verdict(&stage, &judge).await;
-    stage.note(format_args!("drained"));
-    // Whatever is still on its way lands now, and must change nothing.
+    check_at_end(&context, &checker).await;
+    context.note(format_args!("drained"));
+    // Delayed requests are applied now, and must change nothing.
     sleep(Duration::from_millis(2 * LONGEST_DELAY_MS)).await;
-    verdict(&stage, &judge).await;
+    check_at_end(&context, &checker).await;
 
-    let simulated_ms = stage.now_ms();
+    let simulated_ms = context.now_ms();
     for node in nodes.workers.into_iter().chain(nodes.services.into_values()) {
         handle.kill(node);
     }
     injecting.abort();
     // Time for the tasks of the killed nodes to be dropped.
     sleep(Duration::from_secs(5)).await;
-    (stage.violation(), simulated_ms)
+    (context.violation(), simulated_ms)
 }
 
-async fn look<S: Store>(stage: &Stage, judge: &mut Judge<S>) {
-    sleep(Duration::from_millis(LOOK_MS)).await;
-    if let Some(violation) = judge.check_promise().await {
-        stage.violate(violation);
+async fn wait_and_check<S: Store>(context: &SimContext, checker: &mut Checker<S>) {
+    sleep(Duration::from_millis(CHECK_INTERVAL_MS)).await;
+    if let Some(violation) = checker.check_invariant().await {
+        context.violate(violation);
     }
 }
 
-pub(crate) async fn verdict<S: Store>(stage: &Stage, judge: &Judge<S>) {
-    if stage.violation().is_none()
-        && let Some(violation) = judge.judge().await
+pub(crate) async fn check_at_end<S: Store>(context: &SimContext, checker: &Checker<S>) {
+    if context.violation().is_none()
+        && let Some(violation) = checker.check_tables().await
     {
-        stage.violate(violation);
+        context.violate(violation);
     }
 }
 
-const EXPECTED: &str = "the log in memory does what is well formed";
+const EXPECTED: &str = "the in-memory log accepts every well-formed request";
 
-pub(crate) async fn create_topic(stage: &Stage) {
-    let World { partitions, retired_offsets, .. } = stage.world;
-    stage.log.create_topic(TOPIC, partitions.into(), 1).await.expect(EXPECTED);
+pub(crate) async fn create_topic(context: &SimContext) {
+    let SimConfig { partitions, retired_offsets, .. } = context.config;
+    context.log.create_topic(TOPIC, partitions.into(), 1).await.expect(EXPECTED);
     for partition in 0..partitions.into() {
-        stage.log.skip(TOPIC, partition, retired_offsets);
-        stage.log.delete_below(TOPIC, partition, retired_offsets);
+        context.log.skip(TOPIC, partition, retired_offsets);
+        context.log.delete_below(TOPIC, partition, retired_offsets);
     }
 }
 
-pub(crate) async fn append(stage: &Stage, items: Vec<Item>) {
+pub(crate) async fn append(context: &SimContext, items: Vec<Item>) {
     for Item { lane, gap, record, .. } in items {
-        let partitions = stage.log.topic(TOPIC).await.expect(EXPECTED).partitions;
+        let partitions = context.log.topic(TOPIC).await.expect(EXPECTED).partitions;
         let partition = (lane % partitions as u64) as i32;
         let record = NewRecord { partition: Some(partition), ..record };
-        let places = stage.log.append(TOPIC, vec![record]).await.expect(EXPECTED);
-        stage.log.skip(TOPIC, partition, gap);
-        stage.note(format_args!("appended {places:?}, gap {gap}"));
+        let positions = context.log.append(TOPIC, vec![record]).await.expect(EXPECTED);
+        context.log.skip(TOPIC, partition, gap);
+        context.note(format_args!("appended {positions:?}, gap {gap}"));
     }
 }
 
-pub(crate) async fn produce(stage: Arc<Stage>, items: Vec<Item>) {
-    let began_ms = stage.now_ms();
+pub(crate) async fn produce(context: Arc<SimContext>, items: Vec<Item>) {
+    let began_ms = context.now_ms();
     for item in items {
         let due_ms = began_ms + item.at_ms.unwrap_or(0);
-        let now_ms = stage.now_ms();
+        let now_ms = context.now_ms();
         if due_ms > now_ms {
             sleep(Duration::from_millis(due_ms - now_ms)).await;
         }
-        append(&stage, vec![item]).await;
+        append(&context, vec![item]).await;
     }
 }
 
-// The simulator keeps what starts a node for ever, also after the run. So that holds the stage weakly, or every
-// seed of a long campaign would leave its log and tables behind.
-pub(crate) fn services(handle: &Handle, stage: &Arc<Stage>) -> BTreeMap<Service, madsim::task::NodeId> {
+// The simulator keeps a node's start function forever, even after the run. So it holds only a weak reference to the
+// context, or every seed of a long campaign would leak its log and tables.
+pub(crate) fn services(
+    handle: &Handle,
+    context: &Arc<SimContext>,
+) -> BTreeMap<Service, madsim::task::NodeId> {
     let node = |service: Service| {
-        let stage = Arc::downgrade(stage);
+        let context = Arc::downgrade(context);
         let node = handle.create_node().name(format!("{service:?}")).ip(service.ip());
         let node = node.init(move || {
-            let stage = stage.clone();
+            let context = context.clone();
             async move {
-                let Some(stage) = stage.upgrade() else { return };
-                stage.note(format_args!("{service:?} starts"));
+                let Some(context) = context.upgrade() else { return };
+                context.note(format_args!("{service:?} starts"));
                 match service {
-                    Service::Store => store::serve(stage).await,
-                    Service::Log => broker::serve_log(stage).await,
-                    Service::Coordinator => broker::serve_group(stage).await,
+                    Service::Store => store::serve(context).await,
+                    Service::Log => broker::serve_log(context).await,
+                    Service::Coordinator => broker::serve_group(context).await,
                 }
             }
         });
@@ -232,19 +235,19 @@ pub(crate) fn services(handle: &Handle, stage: &Arc<Stage>) -> BTreeMap<Service,
 
 pub(crate) fn workers<T: Tables>(
     handle: &Handle,
-    stage: &Arc<Stage>,
+    context: &Arc<SimContext>,
     tables: &T,
 ) -> Vec<madsim::task::NodeId> {
     let node = |index: u8| {
-        let (stage, lives) = (Arc::downgrade(stage), Arc::new(AtomicU32::new(0)));
+        let (context, lives) = (Arc::downgrade(context), Arc::new(AtomicU32::new(0)));
         let ip = worker_ip(index);
         let node = handle.create_node().name(format!("worker {index}")).ip(ip);
         let tables = tables.clone();
         let work = move || {
-            let (stage, tables, lives) = (stage.clone(), tables.clone(), lives.clone());
+            let (context, tables, lives) = (context.clone(), tables.clone(), lives.clone());
             async move {
-                if let Some(stage) = stage.upgrade() {
-                    worker::work(stage, tables, index, lives).await;
+                if let Some(context) = context.upgrade() {
+                    worker::work(context, tables, index, lives).await;
                 }
             }
         };
@@ -252,7 +255,7 @@ pub(crate) fn workers<T: Tables>(
         Network::current().plug_in(node, ip);
         node
     };
-    (0..stage.world.workers).map(node).collect()
+    (0..context.config.workers).map(node).collect()
 }
 
 /// A worker's address.
@@ -260,32 +263,32 @@ pub(crate) fn worker_ip(index: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, 1, index + 1).into()
 }
 
-/// Binds the tables to the topic, as an operator would: from a machine of its own, until it is done.
-pub(crate) async fn init<T: Tables>(handle: &Handle, stage: &Arc<Stage>, tables: T) -> Binding {
+/// Binds the tables to the topic as an operator would: from a node of its own, retrying until it succeeds.
+pub(crate) async fn init<T: Tables>(handle: &Handle, context: &Arc<SimContext>, tables: T) -> Binding {
     let ip = Ipv4Addr::new(10, 0, 2, 1).into();
     let node = handle.create_node().name("operator").ip(ip).build();
     Network::current().plug_in(node.id(), ip);
-    let stage = stage.clone();
+    let context = context.clone();
     let bound = node.spawn(async move {
-        let origin = match stage.world.begin {
+        let origin = match context.config.begin {
             Begin::Start => Origin::Start,
             Begin::End => Origin::End,
         };
-        let line = Line::open(stage.clone(), Caller { worker: None, life: 0 }).await;
-        let broker = broker::BrokerClient::new(line.clone());
+        let channel = Channel::open(context.clone(), Caller { worker: None, life: 0 }).await;
+        let broker = broker::BrokerClient::new(channel.clone());
         loop {
-            let store = match tables.open(&line).await {
+            let store = match tables.open(&channel).await {
                 Ok(store) => store,
                 Err(error) => {
-                    stage.note(format_args!("init has no tables: {error}"));
+                    context.note(format_args!("init has no tables: {error}"));
                     sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
-            match binding::init(&broker, &store, &stage.world.facts(), &origin).await {
+            match binding::init(&broker, &store, &context.config.facts(), &origin).await {
                 Ok(initialized) => return initialized.binding,
                 Err(error) => {
-                    stage.note(format_args!("init failed, and runs again: {}", chain(&error)));
+                    context.note(format_args!("init failed, retrying: {}", chain(&error)));
                     sleep(Duration::from_millis(100)).await;
                 }
             }

@@ -1,4 +1,4 @@
-//! A simulation of its own for each call.
+//! Runs a future in its own simulation.
 
 use std::future::Future;
 
@@ -6,8 +6,8 @@ use madsim::Config;
 use madsim::runtime::Runtime;
 use tokio::network::Network;
 
-/// Runs a future in a simulation, with a network, until it ends; a panic in it is the error. It has a thread of its
-/// own: two simulations on one thread would share the seeds of its hash maps.
+/// Runs a future in a simulation with a network until it ends; a panic in it is the error. It gets its own thread: two
+/// simulations on one thread would share the seeds of its hash maps.
 ///
 /// # Errors
 /// What the future panicked with.

@@ -1,4 +1,4 @@
-//! A worker's node: production's pipeline, and somebody who starts it again when it ends.
+//! A worker's node: the production pipeline, and a supervisor that restarts it when it ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -11,103 +11,103 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::broker::BrokerClient;
-use crate::dice::Stream;
-use crate::network::{Caller, Line};
+use crate::checker::Violation;
+use crate::context::SimContext;
+use crate::network::{Caller, Channel};
 use crate::observed;
-use crate::oracle::Violation;
-use crate::stage::Stage;
+use crate::random::Stream;
 use crate::store::StoreClient;
 
-/// Opens the tables for a life of a worker.
+/// Opens the tables for a process of a worker.
 pub(crate) trait Tables: Clone + Send + Sync + 'static {
     type Store: Store;
 
-    /// One attempt; the error's words otherwise.
-    fn open(&self, line: &Line) -> impl Future<Output = Result<Self::Store, String>> + Send;
+    /// Tries once; the error is its message.
+    fn open(&self, channel: &Channel) -> impl Future<Output = Result<Self::Store, String>> + Send;
 }
 
-/// The simple service of this simulation.
+/// The simple simulated store.
 #[derive(Clone)]
 pub(crate) struct SimpleTables;
 
 impl Tables for SimpleTables {
     type Store = StoreClient;
 
-    async fn open(&self, line: &Line) -> Result<StoreClient, String> {
-        Ok(StoreClient::new(line.clone(), line.stage.world.layout))
+    async fn open(&self, channel: &Channel) -> Result<StoreClient, String> {
+        Ok(StoreClient::new(channel.clone(), channel.context.config.layout))
     }
 }
 
-/// How long after its deadline a worker that was told to stop may still be there. Requests that it has sent
-/// take up to their timeout.
+/// How long after its deadline a worker that was asked to stop may still be running: requests in flight take up to
+/// their timeout.
 const STOP_SLACK: Duration = Duration::from_secs(5);
 
 /// Time between the end of a worker and its next start.
 const RESTART_DELAY: Duration = Duration::from_millis(50);
 
-/// Works until the node is killed; each start is a life of its own.
-pub(crate) async fn work<T: Tables>(stage: Arc<Stage>, tables: T, index: u8, lives: Arc<AtomicU32>) {
-    let mut told = stage.stops[usize::from(index)].subscribe();
+/// Runs the worker until the node is killed, restarting it whenever it ends.
+pub(crate) async fn work<T: Tables>(context: Arc<SimContext>, tables: T, index: u8, lives: Arc<AtomicU32>) {
+    let mut stop_signal = context.stops[usize::from(index)].subscribe();
     loop {
         let life = lives.fetch_add(1, Ordering::Relaxed);
         let caller = Caller { worker: Some(index), life };
-        stage.note(format_args!("{caller} starts"));
-        let line = Line::open(stage.clone(), caller).await;
-        let store = match tables.open(&line).await {
+        context.note(format_args!("{caller} starts"));
+        let channel = Channel::open(context.clone(), caller).await;
+        let store = match tables.open(&channel).await {
             Ok(store) => store,
             Err(error) => {
-                stage.note(format_args!("{caller} has no tables: {error}"));
-                stage.observe(observed::GAVE_UP);
+                context.note(format_args!("{caller} has no tables: {error}"));
+                context.observe(observed::GAVE_UP);
                 sleep(RESTART_DELAY).await;
                 continue;
             }
         };
-        let broker = BrokerClient::new(line);
-        let options = stage.world.options();
-        let rng = Stream::Worker { index, life }.generator(stage.seed);
-        let was_told = Arc::new(AtomicBool::new(false));
-        let hear = |mut told: watch::Receiver<bool>| {
-            let was_told = was_told.clone();
+        let broker = BrokerClient::new(channel);
+        let options = context.config.options();
+        let rng = Stream::Worker { index, life }.generator(context.seed);
+        let was_signalled = Arc::new(AtomicBool::new(false));
+        let signalled = |mut stop_signal: watch::Receiver<bool>| {
+            let was_signalled = was_signalled.clone();
             async move {
-                // The sender lives as long as the run.
-                let _ = told.wait_for(|stop| *stop).await;
-                was_told.store(true, Ordering::Relaxed);
+                // The sender exists as long as the run.
+                let _ = stop_signal.wait_for(|stop| *stop).await;
+                was_signalled.store(true, Ordering::Relaxed);
             }
         };
-        let stop = hear(told.clone());
+        let stop = signalled(stop_signal.clone());
         let too_long = async {
-            hear(told.clone()).await;
+            signalled(stop_signal.clone()).await;
             sleep(options.stop_deadline * 2 + STOP_SLACK).await;
         };
         let ended = tokio::select! {
             biased;
             ended = pipeline::run(&broker, &store, &options, rng, stop) => ended,
-            () = too_long => return fail(&stage, Violation::DidNotStop { worker: index }).await,
+            () = too_long => return fail(&context, Violation::DidNotStop { worker: index }).await,
         };
         match ended {
             Ok(summary) => {
-                stage.note(format_args!("{caller} stops: {summary:?}"));
-                if !was_told.load(Ordering::Relaxed) {
-                    return fail(&stage, Violation::EndedUntold { worker: index }).await;
+                context.note(format_args!("{caller} stops: {summary:?}"));
+                if !was_signalled.load(Ordering::Relaxed) {
+                    return fail(&context, Violation::EndedUnexpectedly { worker: index }).await;
                 }
-                stage.observe(observed::STOPPED);
+                context.observe(observed::STOPPED);
             }
             Err(error) => {
                 let text = chain(&error);
-                stage.note(format_args!("{caller} ends: {text}"));
+                context.note(format_args!("{caller} ends: {text}"));
                 if error.is_refusal() {
-                    return fail(&stage, Violation::Refused { worker: index, error: text }).await;
+                    return fail(&context, Violation::Refused { worker: index, error: text }).await;
                 }
-                stage.observe(observed::GAVE_UP);
+                context.observe(observed::GAVE_UP);
             }
         }
-        let _ = told.wait_for(|stop| !*stop).await;
+        let _ = stop_signal.wait_for(|stop| !*stop).await;
         sleep(RESTART_DELAY).await;
     }
 }
 
-/// The run has failed; the node stays as it is until the run ends.
-async fn fail(stage: &Stage, violation: Violation) {
-    stage.violate(violation);
+/// The run has failed; the node waits for its end.
+async fn fail(context: &SimContext, violation: Violation) {
+    context.violate(violation);
     std::future::pending().await
 }

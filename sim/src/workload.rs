@@ -1,20 +1,20 @@
-//! The records of a run: events, late ones, repeated ids, and everything that is no event.
+//! The records of a run: events, late events, repeated ids, and invalid records of every kind.
 //!
-//! A record names a lane, not a partition: it goes to the partition that its lane has when it is appended, so
-//! that partitions added during the run get records, too. A source writes to all lanes, so that its windows
-//! are counted in several partitions.
+//! A record has a lane instead of a partition: the lane determines the partition when the record is appended, so that
+//! partitions added during the run get records, too. A source uses all lanes, so that its windows are counted in
+//! several partitions.
 
 use exactlyonce::broker::NewRecord;
 
-use crate::dice::{Dice, Stream};
-use crate::world::World;
+use crate::config::SimConfig;
+use crate::random::{Random, Stream};
 
 /// A record to be appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     /// When, in simulated milliseconds after the workers start; `None` for before.
     pub at_ms: Option<u64>,
-    /// Modulo the number of partitions of that moment, the partition.
+    /// Modulo the current number of partitions, the partition.
     pub lane: u64,
     /// Offsets without a record that follow it.
     pub gap: i64,
@@ -23,27 +23,27 @@ pub struct Item {
 }
 
 /// The records of a run, in the order of appending.
-pub fn draw(seed: u64, world: &World) -> Vec<Item> {
-    let dice = &mut Dice::new(seed, Stream::Workload);
-    let at_start = world.records * world.records_at_start_per_mille / 1_000;
+pub fn draw(seed: u64, config: &SimConfig) -> Vec<Item> {
+    let random = &mut Random::new(seed, Stream::Workload);
+    let at_start = config.records * config.records_at_start_per_mille / 1_000;
     let mut times: Vec<Option<u64>> =
-        (0..world.records).map(|n| (n >= at_start).then(|| dice.below(world.stormy_ms))).collect();
+        (0..config.records).map(|n| (n >= at_start).then(|| random.below(config.chaos_ms))).collect();
     times.sort_unstable();
-    let sources: Vec<String> = (0..world.sources).map(|n| source(n, world.source_bytes)).collect();
-    let mut ts = world.first_ts_ms;
+    let sources: Vec<String> = (0..config.sources).map(|n| source(n, config.source_bytes)).collect();
+    let mut ts = config.first_ts_ms;
     let mut items = Vec::new();
     for (n, at_ms) in times.into_iter().enumerate() {
-        ts = ts.saturating_add(dice.below(world.step_ms + 1) as i64);
-        let event = EventText::draw(dice, world, n as i64, ts, &sources);
-        let value = match dice.chance(world.malformed_per_mille) {
-            true => malformed(dice, event),
+        ts = ts.saturating_add(random.below(config.step_ms + 1) as i64);
+        let event = EventText::draw(random, config, n as i64, ts, &sources);
+        let value = match random.chance(config.malformed_per_mille) {
+            true => malformed(random, event),
             false => Some(event.json().into_bytes()),
         };
-        let key = dice.coin().then(|| format!("client {}", dice.below(3)).into_bytes());
-        let timestamp = dice.pick(&[-1, 0, 1_700_000_000_000 + n as i64]);
-        let gap = if dice.chance(world.gap_per_mille) { dice.magnitude(1..=20) as i64 } else { 0 };
+        let key = random.coin().then(|| format!("client {}", random.below(3)).into_bytes());
+        let timestamp = random.pick(&[-1, 0, 1_700_000_000_000 + n as i64]);
+        let gap = if random.chance(config.gap_per_mille) { random.log_uniform(1..=20) as i64 } else { 0 };
         let record = NewRecord { key, value, timestamp, partition: None };
-        items.push(Item { at_ms, lane: dice.below(6), gap, record });
+        items.push(Item { at_ms, lane: random.below(6), gap, record });
     }
     items
 }
@@ -56,7 +56,7 @@ fn source(n: u64, bytes: u64) -> String {
     name
 }
 
-/// An event's fields as JSON texts, to be put together, or spoilt one by one.
+/// An event's fields as JSON texts, so that each can be replaced by an invalid one.
 struct EventText {
     id: String,
     ts: String,
@@ -66,17 +66,18 @@ struct EventText {
 }
 
 impl EventText {
-    fn draw(dice: &mut Dice, world: &World, n: i64, ts: i64, sources: &[String]) -> Self {
-        let late = if dice.chance(world.late_per_mille) { dice.below(20) as i64 } else { 0 };
-        let ts = ts.saturating_sub(world.window.size_ms.saturating_mul(late));
-        let id = if dice.chance(world.repeated_id_per_mille) { dice.below(n as u64 + 1) as i64 } else { n };
+    fn draw(random: &mut Random, config: &SimConfig, n: i64, ts: i64, sources: &[String]) -> Self {
+        let late = if random.chance(config.late_per_mille) { random.below(20) as i64 } else { 0 };
+        let ts = ts.saturating_sub(config.window.size_ms.saturating_mul(late));
+        let id =
+            if random.chance(config.repeated_id_per_mille) { random.below(n as u64 + 1) as i64 } else { n };
         Self {
             id: id.to_string(),
             ts: ts.to_string(),
-            source: format!("{:?}", dice.pick(sources)),
-            client: format!("{:?}", dice.pick(&["", "Undersea", "Größe"])),
-            // Mostly what counts.
-            health: dice.pick(&["0", "1", "2", "2", "2", "2", "2"]).to_owned(),
+            source: format!("{:?}", random.pick(sources)),
+            client: format!("{:?}", random.pick(&["", "Undersea", "Größe"])),
+            // Mostly levels that count.
+            health: random.pick(&["0", "1", "2", "2", "2", "2", "2"]).to_owned(),
         }
     }
 
@@ -86,12 +87,12 @@ impl EventText {
     }
 }
 
-/// Something that is no event, one kind after the other.
-fn malformed(dice: &mut Dice, good: EventText) -> Option<Vec<u8>> {
+/// An invalid record of a random kind.
+fn malformed(random: &mut Random, good: EventText) -> Option<Vec<u8>> {
     let text = good.json();
     let spoilt = |event: EventText| Some(event.json().into_bytes());
     let other = |text: String| Some(text.into_bytes());
-    match dice.below(20) {
+    match random.below(20) {
         0 => None,
         1 => Some(Vec::new()),
         2 => Some(b"\xff\xfe".to_vec()),
@@ -111,7 +112,7 @@ fn malformed(dice: &mut Dice, good: EventText) -> Option<Vec<u8>> {
         16 => spoilt(EventText { client: format!("{:?}", "c".repeat(1_025)), ..good }),
         17 => spoilt(EventText { source: r#""\ud800""#.to_owned(), ..good }),
         18 => spoilt(EventText { ts: i64::MAX.to_string(), ..good }),
-        // Too large in a world with a small limit, and an event in the others.
+        // Too large with a small limit, otherwise an event.
         _ => other(text.replace(r#""id":"#, &format!(r#""x":{:?},"id":"#, "x".repeat(2_000)))),
     }
 }
@@ -130,9 +131,9 @@ mod tests {
     fn over_the_seeds_there_are_events_and_dead_letters_of_every_kind() {
         let mut kinds = BTreeSet::new();
         for seed in 0..200 {
-            let world = World::of(seed);
-            let decoder = Decoder { window: world.window, max_mutation_bytes: world.max_mutation_bytes };
-            for Item { record: NewRecord { key, value, timestamp, .. }, .. } in draw(seed, &world) {
+            let config = SimConfig::of(seed);
+            let decoder = Decoder { window: config.window, max_mutation_bytes: config.max_mutation_bytes };
+            for Item { record: NewRecord { key, value, timestamp, .. }, .. } in draw(seed, &config) {
                 let record = Record { partition: 0, offset: 0, timestamp, key, value };
                 kinds.insert(decoder.event(&record).map_or_else(|reason| reason.kind(), |_| "event"));
             }

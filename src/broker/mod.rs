@@ -19,12 +19,13 @@ pub mod embedded;
 pub mod kafka;
 pub mod memory;
 
-use std::future::Future;
+use std::future::{self, Future};
 
 use thiserror::Error;
 
 use crate::error::Cause;
 use crate::event::Record;
+use crate::guarantee::Finding;
 
 /// Why a broker did not do what it was asked.
 #[derive(Debug, Error)]
@@ -63,7 +64,19 @@ pub enum BrokerError {
         #[source]
         cause: Option<Cause>,
     },
-    /// Asking again will not help: unauthorized, misconfigured, damaged.
+    /// The broker does not let this client do it: a login or a certificate that is not accepted, a right that is
+    /// missing, a group whose members work in another way. Somebody has to change the configuration.
+    #[error("the broker refused to {what}: {reason}")]
+    Refused {
+        /// What was requested, and of which topic and partition.
+        what: String,
+        /// What is wrong, and what to do.
+        reason: String,
+        /// The driver's error.
+        #[source]
+        cause: Option<Cause>,
+    },
+    /// Asking again will not help: misconfigured, damaged.
     #[error("the broker cannot go on: {what}")]
     Fatal {
         /// What was asked, and of which topic, partition or file.
@@ -150,6 +163,16 @@ pub trait Broker: Clone + Send + Sync + 'static {
         max_records: usize,
         max_bytes: usize,
     ) -> impl Future<Output = Result<Fetched, BrokerError>> + Send;
+
+    /// Checks what the guarantee requires of this topic and its broker; see [`crate::guarantee`]. An embedded log
+    /// promises by construction what it must, so it has nothing to check.
+    ///
+    /// # Errors
+    /// As [`Broker::topic`]. A check that the caller has no right to make is a finding and not an error.
+    fn guarantees(&self, topic: &str) -> impl Future<Output = Result<Vec<Finding>, BrokerError>> + Send {
+        let _ = topic;
+        future::ready(Ok(Vec::new()))
+    }
 
     /// Joins `group` and asks for a share of the topic's partitions.
     ///

@@ -4,6 +4,7 @@ use clap::Args;
 use clap_complete::Shell;
 
 use super::failure::{Code, Failure};
+use super::output::Output;
 
 /// Prints a script that completes this command line in a shell.
 ///
@@ -22,6 +23,8 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments, mut command: clap::Command) -> Result<Code, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, "exactlyonce", &mut script);
-    std::io::Write::write_all(&mut std::io::stdout(), &script).map_err(Failure::Output)?;
+    let mut output = Output::stdout();
+    output.bytes(&script)?;
+    output.finish()?;
     Ok(Code::Fine)
 }

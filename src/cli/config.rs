@@ -15,9 +15,9 @@ use crate::config::layers::{Effective, Origin};
 
 /// Checks and shows the configuration.
 ///
-/// Values come from four places, the later wins: defaults, a TOML file (--config, else the variable
+/// Values come from four sources, the later wins: defaults, a TOML file (--config, else the variable
 /// EXACTLYONCE_CONFIG, else exactlyonce.toml in the working directory), environment variables
-/// EXACTLYONCE_<SECTION>_<KEY>, flags. Keys that do not exist are refused wherever they stand.
+/// EXACTLYONCE_<SECTION>_<KEY>, flags. Unknown keys are refused in all of them.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -31,17 +31,17 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Prints the values in force as TOML, each with where it came from
+    /// Prints the values in force as TOML, each with its source
     ///
     /// Secrets are masked. What is printed is a configuration file itself.
     Show {
-        /// One JSON object: by key, the value and where it came from
+        /// One JSON object: by key, the value and its source
         #[arg(long)]
         json: bool,
     },
-    /// Checks everything that can be checked without a service, and says what that was
+    /// Checks everything that can be checked without a service, and prints what that was
     ///
-    /// All problems are told at once; exit code 2 if there is one.
+    /// All problems are printed at once; exit code 2 if there is one.
     Check,
     /// Prints every key with its meaning, range, variable and default, as a configuration file
     Keys,

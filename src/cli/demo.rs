@@ -10,8 +10,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::Context;
 use super::failure::{Code, Failure};
 use super::output::{Column, Output, escaped};
-use super::run::Signals;
 use super::services;
+use super::signals::Signals;
+use super::stderr::line;
 use crate::config::Settings;
 use crate::config::layers::Layers;
 use crate::demo::{self, Folder, Kill, Options, Report, Step, Worker};
@@ -20,14 +21,14 @@ use crate::demo::{self, Folder, Kill, Options, Report, Step, Worker};
 ///
 /// Appends events of many sources (some malformed, some late, some sent twice) to a log in an empty folder,
 /// runs `exactlyonce run` on it as a process of its own, kills that with SIGKILL at moments that the seed
-/// decides, starts it again each time, lets it finish, and holds the tables against the log as `verify` does.
+/// decides, starts it again each time, lets it finish, and compares the tables with the log as `verify` does.
 /// Exit code 1 if anything differs.
 ///
 /// The folder is a temporary one, removed at the end unless something went wrong, or the one that --data
 /// names: it must be empty or not exist yet, and stays.
 ///
-/// Keys of the configuration hold for it, too, except that it always uses the embedded services, and that
-/// batches are smaller where there are few events for each kill, so that it finds work under way.
+/// It uses the configuration, except that services are always the embedded ones, and that batches are smaller
+/// where there are few events for each kill, so that a kill finds work in flight.
 #[derive(Debug, Args)]
 #[command(after_long_help = format!("\
 Examples:
@@ -37,10 +38,10 @@ Examples:
 
 {}", super::EXIT_CODES))]
 pub(super) struct Arguments {
-    /// Records, malformed ones and all
+    /// Number of records, malformed ones included
     #[arg(long, value_name = "N", default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1..))]
     events: u64,
-    /// How often to kill the worker
+    /// Number of kills
     #[arg(long, value_name = "K", default_value_t = 10)]
     kills: u32,
     /// Decides records and kills [default: a random one, printed]
@@ -52,7 +53,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code, Failure> {
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen_to_all()?;
     let layers = context.layers()?;
     let settings = context.start()?;
     let mut folder = match &context.data {
@@ -82,7 +83,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
         Ok(report) if report.differences == 0 => report,
         other => {
             folder.keep();
-            eprintln!("the folder {} is kept", folder.path().display());
+            line(format_args!("the folder {} is kept", folder.path().display()));
             other?
         }
     };
@@ -100,7 +101,7 @@ fn worker(
     layers: &Layers,
     settings: &Settings,
     folder: &Folder,
-    asked: &Arguments,
+    flags: &Arguments,
 ) -> Result<Worker, Failure> {
     let program = std::env::current_exe()
         .map_err(|source| Failure::System { what: "find this program's file", source })?;
@@ -108,37 +109,41 @@ fn worker(
     let mut set = |key: &str, value: &str| {
         arguments.extend(["--set".into(), OsString::from(format!("{key}={value}"))]);
     };
-    // It speaks to the embedded services only, so nobody's passwords go into a list of processes.
-    let of_others = |name: &str| name.starts_with("kafka.") || name.starts_with("cassandra.");
-    for effective in layers.values().iter().filter(|effective| !of_others(effective.key.name)) {
+    // It uses the embedded services only, and no passwords must show in the list of processes.
+    let unused =
+        |name: &str| ["kafka.", "cassandra.", "embedded.data"].iter().any(|key| name.starts_with(key));
+    for effective in layers.values().iter().filter(|effective| !unused(effective.key.name)) {
         let value = &effective.value;
         set(effective.key.name, value.as_str().map_or_else(|| value.to_string(), str::to_owned).as_str());
     }
     let pipeline = &settings.pipeline;
-    let batch_records = demo::batch_records(asked.events, asked.kills, pipeline.in_flight_batches);
+    let batch_records = demo::batch_records(flags.events, flags.kills, pipeline.in_flight_batches);
     set("pipeline.batch_records", &batch_records.min(pipeline.batch_records as u64).to_string());
     set("broker.kind", "embedded");
     set("store.kind", "embedded");
     set("store.keyspace", services::FIRST_KEYSPACE);
     set("log.format", "text");
-    arguments.extend(["--data".into(), folder.path().into()]);
+    // In one argument: the folder's name may begin with a hyphen.
+    let mut data = OsString::from("--data=");
+    data.push(folder.path());
+    arguments.push(data);
     Ok(Worker { program, arguments })
 }
 
-/// What can be seen while it goes on: a bar on a terminal, else a line now and then.
+/// Progress of the demonstration: a bar on a terminal, else a line now and then.
 struct View {
     bar: Option<ProgressBar>,
     phase: &'static str,
     line_at: Instant,
 }
 
-/// Lines of one phase come this far apart.
-const LINES: Duration = Duration::from_secs(2);
+/// Interval between lines of one phase.
+const LINE_INTERVAL: Duration = Duration::from_secs(2);
 
 impl View {
     fn new(options: &Options) -> Self {
         let Options { records, kills, seed, folder, .. } = options;
-        eprintln!("demo: {records} records, {kills} kills, seed {seed}, in {}", folder.display());
+        line(format_args!("demo: {records} records, {kills} kills, seed {seed}, in {}", folder.display()));
         let style = ProgressStyle::with_template("{msg:<12} {bar:40} {human_pos:>9} of {human_len} records");
         let bar = style
             .ok()
@@ -152,7 +157,7 @@ impl View {
             Step::Appended { records, of } => self.count("appending", records, of),
             Step::Stored { records, of } => self.count("working", records, of),
             Step::Killed(Kill { number, stored, applied_again }) => self.line(format!(
-                "kill {number}: at {stored} records done; {applied_again} more are there and will be applied again"
+                "kill {number}: {stored} records done; {applied_again} more are stored and will be applied again"
             )),
             Step::Verifying => {
                 if let Some(bar) = &self.bar {
@@ -174,17 +179,17 @@ impl View {
                 bar.set_position(records);
             }
             None if changed || self.line_at <= Instant::now() => {
-                self.line_at = Instant::now() + LINES;
-                eprintln!("{phase}: {records} of {of} records");
+                self.line_at = Instant::now() + LINE_INTERVAL;
+                line(format_args!("{phase}: {records} of {of} records"));
             }
             None => {}
         }
     }
 
-    fn line(&self, line: String) {
+    fn line(&self, text: String) {
         match &self.bar {
-            Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.println(text),
+            None => line(text),
         }
     }
 
@@ -199,7 +204,7 @@ fn print(report: &Report, output: &mut Output) -> Result<(), Failure> {
     let kills = match report.kills.len() as u32 {
         kills if kills < report.kills_asked_for => {
             format!(
-                "{kills} (of {} asked for: the worker was done before the others)",
+                "{kills} (of {} requested: the worker was done before the others)",
                 report.kills_asked_for
             )
         }
@@ -217,7 +222,7 @@ fn print(report: &Report, output: &mut Output) -> Result<(), Failure> {
         (
             "throughput",
             format!(
-                "{} records/s over {}.{:01} s of work, starts and repetitions included",
+                "{} records/s over {}.{:01} s of work, starts and repeated work included",
                 report.records_per_second,
                 report.working_ms / 1_000,
                 report.working_ms % 1_000 / 100

@@ -1,4 +1,4 @@
-//! How a command ends: its exit code, and an error told once.
+//! How a command ends: its exit code, and an error that is printed once.
 
 use std::error::Error;
 use std::io;
@@ -6,21 +6,22 @@ use std::process::ExitCode;
 
 use thiserror::Error;
 
+use super::stderr;
 use crate::binding::BindingError;
 use crate::broker::BrokerError;
 use crate::config::layers::Problem;
 use crate::demo::DemoError;
-use crate::embedded::{FileError, LockError};
 #[cfg(any(feature = "kafka", feature = "cassandra"))]
 use crate::error::Cause;
 use crate::generate::{LineError, MixedError};
 use crate::pipeline::PipelineError;
+use crate::sqlite::{FileError, LockError, is_damaged_file};
 use crate::store::StoreError;
 #[cfg(feature = "cassandra")]
 use crate::store::cassandra::{ConnectError, Difference};
 use crate::verify::VerifyError;
 
-/// What the process says to whoever started it.
+/// The exit code of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Code {
     /// All is well.
@@ -33,6 +34,10 @@ pub(super) enum Code {
     Refused = 3,
     /// A service is not available.
     Unavailable = 4,
+    /// A file of the embedded services is damaged.
+    Damaged = 5,
+    /// Work was stopped because the reader of its output ended: 128 + SIGPIPE, as in shells.
+    BrokenPipe = 141,
 }
 
 impl From<Code> for ExitCode {
@@ -55,34 +60,34 @@ pub(super) enum Failure {
         "{key} is {value:?}, but this build has no driver for it: it was built without the feature `{feature}`"
     )]
     NotBuilt {
-        /// The key that asks for it.
+        /// The key that sets it.
         key: &'static str,
         /// Its value.
         value: &'static str,
         /// What the build lacks.
         feature: &'static str,
     },
-    /// A service was waited for, in vain.
+    /// A service did not respond until the deadline.
     #[cfg(any(feature = "kafka", feature = "cassandra"))]
-    #[error("{service} did not answer; gave up after {seconds} s (services.start_deadline_ms)")]
+    #[error("{service} did not respond; gave up after {seconds} s (services.start_deadline_ms)")]
     Away {
         /// Its name and address.
         service: String,
         /// How long it was waited for.
         seconds: u64,
-        /// What came of the last attempt.
+        /// The error of the last attempt.
         source: Option<Cause>,
     },
-    /// Kafka will have nothing to do with us.
+    /// Kafka refuses the connection or the settings.
     #[cfg(feature = "kafka")]
     #[error("kafka at {servers} cannot be used")]
     Kafka {
-        /// The servers that were asked first.
+        /// The bootstrap servers.
         servers: String,
-        /// The driver's words.
+        /// The driver's error.
         source: BrokerError,
     },
-    /// Cassandra will have nothing to do with us, or has other tables.
+    /// Cassandra refuses the connection, or has other tables.
     #[cfg(feature = "cassandra")]
     #[error(transparent)]
     Cassandra(#[from] ConnectError),
@@ -95,10 +100,10 @@ pub(super) enum Failure {
     /// The demonstration failed.
     #[error(transparent)]
     Demo(#[from] DemoError),
-    /// No such records can be made.
+    /// Such records cannot be generated.
     #[error(transparent)]
     Mixed(#[from] MixedError),
-    /// The standard input has a line that cannot be taken.
+    /// The standard input has a line that cannot be appended.
     #[error(transparent)]
     Line(#[from] LineError),
     /// A signal ended the command.
@@ -118,26 +123,26 @@ pub(super) enum Failure {
     /// The store failed.
     #[error("the store did not {request}")]
     Store {
-        /// What was asked.
+        /// The request.
         request: &'static str,
-        /// Its own words.
+        /// Its error.
         source: StoreError,
     },
     /// A file of the embedded services cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Another worker is at work, or it cannot be known.
+    /// Another worker holds the lock, or the lock cannot be used.
     #[error(transparent)]
     Lock(#[from] LockError),
     /// The result could not be written.
     #[error("cannot write to stdout")]
     Output(#[source] io::Error),
-    /// The operating system did not do something.
+    /// A request to the operating system failed.
     #[error("cannot {what}")]
     System {
         /// What.
         what: &'static str,
-        /// Its words.
+        /// Its error.
         source: io::Error,
     },
     /// The process could not be set up.
@@ -146,13 +151,17 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// The store's answer to a request that is asked once.
+    /// The error of a request to the store that is not retried.
     pub(super) fn store(request: &'static str) -> impl Fn(StoreError) -> Failure {
         move |source| Failure::Store { request, source }
     }
 
     /// The exit code.
     fn code(&self) -> Code {
+        // It may be the cause of any request's failure.
+        if is_damaged_file(self) || matches!(self, Failure::File(error) if is_damaged_file(error)) {
+            return Code::Damaged;
+        }
         match self {
             Failure::Configuration(_)
             | Failure::Usage(_)
@@ -170,7 +179,8 @@ impl Failure {
             Failure::File(error) => of_file(error),
             Failure::Verify(error) => of_verification(error),
             Failure::Demo(error) => match error {
-                DemoError::Folder { .. } | DemoError::NotEmpty { .. } | DemoError::Mixed(_) => Code::Usage,
+                DemoError::Folder { source, .. } => of_folder(source),
+                DemoError::NotEmpty { .. } | DemoError::Mixed(_) => Code::Usage,
                 DemoError::File(error) => of_file(error),
                 DemoError::Broker(error) => of_broker(error),
                 DemoError::Binding(error) => of_binding(error),
@@ -197,20 +207,18 @@ impl Failure {
         }
     }
 
-    /// Tells the error once, a line for each cause.
+    /// Prints the error once, a line for each cause.
     pub(super) fn report(&self) -> ExitCode {
         match self {
             Failure::Interrupted { number, .. } => {
-                tell(self);
+                print(self);
                 return ExitCode::from(128 + *number as u8);
             }
-            // Whoever reads the output has seen enough, as in `exactlyonce show events | head`.
-            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return Code::Fine.into(),
-            Failure::Configuration(problems) => problems.iter().for_each(|problem| tell(problem)),
-            failure => tell(failure),
+            Failure::Configuration(problems) => problems.iter().for_each(|problem| print(problem)),
+            failure => print(failure),
         }
         if let Some(hint) = self.hint() {
-            eprintln!("hint: {hint}");
+            stderr::line(format_args!("hint: {hint}"));
         }
         self.code().into()
     }
@@ -240,6 +248,8 @@ fn of_binding(error: &BindingError) -> Code {
         BindingError::StoreRefused { .. } | BindingError::StoreUnavailable { .. } => Code::Unavailable,
         BindingError::ForeignRows
         | BindingError::Differs { .. }
+        | BindingError::OtherConsistency { .. }
+        | BindingError::NotFrom { .. }
         | BindingError::Recreated { .. }
         | BindingError::Compacted { .. } => Code::Refused,
     }
@@ -261,18 +271,24 @@ fn of_cassandra(error: &ConnectError) -> Code {
     }
 }
 
+/// Of an error of a folder: a wrong name, or a disk that cannot be written now.
+fn of_folder(error: &io::Error) -> Code {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => {
+            Code::Unavailable
+        }
+        _ => Code::Usage,
+    }
+}
+
 fn of_file(error: &FileError) -> Code {
     match error {
-        FileError::Folder { .. }
-        | FileError::Missing { .. }
-        | FileError::NotSqlite { .. }
-        | FileError::Foreign { .. }
-        | FileError::Newer { .. } => Code::Usage,
+        FileError::Folder { source, .. } => of_folder(source),
+        FileError::Missing { .. } | FileError::Foreign { .. } | FileError::Newer { .. } => Code::Usage,
+        FileError::Older { .. } => Code::Refused,
         FileError::Layout { .. } => Code::Refused,
-        FileError::Damaged { .. }
-        | FileError::ReadOnly { .. }
-        | FileError::Sqlite { .. }
-        | FileError::Thread { .. } => Code::Unavailable,
+        FileError::Damaged { .. } | FileError::NotSqlite { .. } => Code::Damaged,
+        FileError::ReadOnly { .. } | FileError::Sqlite { .. } | FileError::Thread { .. } => Code::Unavailable,
     }
 }
 
@@ -291,19 +307,20 @@ fn of_verification(error: &VerifyError) -> Code {
 
 fn of_broker(error: &BrokerError) -> Code {
     match error {
-        BrokerError::UnknownTopic(_) | BrokerError::TopicExists(_) | BrokerError::Unsupported { .. } => {
-            Code::Usage
-        }
+        BrokerError::UnknownTopic(_)
+        | BrokerError::TopicExists(_)
+        | BrokerError::Unsupported { .. }
+        | BrokerError::Refused { .. } => Code::Usage,
         BrokerError::OutOfRange { .. } => Code::Refused,
         BrokerError::Retriable { .. } | BrokerError::Fatal { .. } => Code::Unavailable,
     }
 }
 
-fn tell(error: &dyn Error) {
-    eprintln!("error: {error}");
+fn print(error: &dyn Error) {
+    stderr::line(format_args!("error: {error}"));
     let mut cause = error.source();
     while let Some(error) = cause {
-        eprintln!("  caused by: {error}");
+        stderr::line(format_args!("  caused by: {error}"));
         cause = error.source();
     }
 }
@@ -318,6 +335,8 @@ mod tests {
         let broker = || BrokerError::Retriable { what: "describe a topic".to_owned(), cause: None };
         let unknown = || BrokerError::UnknownTopic("t".to_owned());
         let lacking = || BrokerError::Unsupported { what: "join".to_owned(), cause: None };
+        let refusing =
+            || BrokerError::Refused { what: "join".to_owned(), reason: "no".to_owned(), cause: None };
         let topic = || "t".to_owned();
         let request = || "write events".to_owned();
         let cases: Vec<(Failure, Code)> = vec![
@@ -327,6 +346,8 @@ mod tests {
             (BindingError::Broker { topic: topic(), source: unknown() }.into(), Code::Usage),
             (unknown().into(), Code::Usage),
             (PipelineError::Broker { topic: topic(), source: lacking() }.into(), Code::Usage),
+            (PipelineError::Broker { topic: topic(), source: refusing() }.into(), Code::Usage),
+            (BindingError::Broker { topic: topic(), source: refusing() }.into(), Code::Usage),
             (BindingError::ForeignRows.into(), Code::Refused),
             (PipelineError::from(BindingError::Compacted { topic: topic() }).into(), Code::Refused),
             (

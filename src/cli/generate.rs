@@ -13,6 +13,7 @@ use super::Context;
 use super::failure::{Code, Failure};
 use super::output::Output;
 use super::services::{self, with_broker};
+use super::stderr;
 use crate::broker::{Broker, BrokerError, NewRecord, Producer};
 use crate::config::Settings;
 use crate::decode::Decoder;
@@ -26,12 +27,11 @@ const APPEND_BYTES: usize = 1 << 20;
 /// Partitions of a topic that `--create-topic` creates, as `topic create` does.
 const PARTITIONS: i32 = 3;
 
-/// Appends events to the topic: made-up ones, or lines of yours.
+/// Appends events to the topic: synthetic ones, or your own lines.
 ///
 /// The preset `original` is the test generator of 2016: for each of its three clients --events-per-key
-/// Critical events of the present moment from "My Router". The preset `mixed` is a large house: many
-/// sources of unequal business, three levels of health, late events, duplicates and malformed records. Both
-/// use the client as the key. With --stdin each line of the input becomes a record's value as it is.
+/// Critical events of the current time from "My Router". The preset `mixed` has many sources of unequal rates,
+/// three levels of health, late events, duplicates and malformed records. Both use the client as the key. With --stdin each line of the input becomes a record's value as it is.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -39,12 +39,12 @@ Examples:
   exactlyonce generate --preset mixed --events 100000 --seed 7
   exactlyonce generate --preset mixed --rate 50 --paced
   exactlyonce generate --stdin --key me < events.jsonl
-  exactlyonce generate --json > places.jsonl")]
+  exactlyonce generate --json > positions.jsonl")]
 pub(super) struct Arguments {
-    /// What to make
+    /// Which events
     #[arg(long, value_enum, default_value_t = Preset::Original, conflicts_with = "stdin")]
     preset: Preset,
-    /// Take each line of the standard input as a record's value
+    /// Append each line of the standard input as a record's value
     #[arg(long)]
     stdin: bool,
     /// Key of the records [default: none]
@@ -53,10 +53,10 @@ pub(super) struct Arguments {
     /// Create the topic, with 3 partitions, if it does not exist
     #[arg(long)]
     create_topic: bool,
-    /// Print each record's partition, offset and id (null if it is no event) as one line of JSON
+    /// Print each record's partition, offset and id (null if it is not a valid event) as one line of JSON
     #[arg(long)]
     json: bool,
-    /// Decides everything that is random [default: a random one, printed]
+    /// Seed of everything random [default: a random one, printed]
     #[arg(long, conflicts_with = "stdin")]
     seed: Option<u64>,
     #[command(flatten)]
@@ -69,7 +69,7 @@ pub(super) struct Arguments {
 enum Preset {
     /// The test generator of 2016
     Original,
-    /// A large house with faults
+    /// Many sources, with late, repeated and malformed records
     Mixed,
 }
 
@@ -79,7 +79,7 @@ struct OriginalArguments {
     /// Events of each client [default: 200]
     #[arg(long, value_name = "N", conflicts_with = "stdin")]
     events_per_key: Option<u64>,
-    /// Rest half a second after each event of every tenth round, as in 2016
+    /// Pause half a second after each event of every tenth round, as in 2016
     #[arg(long, conflicts_with = "stdin")]
     delay: bool,
 }
@@ -124,16 +124,16 @@ struct MixedArguments {
 }
 
 impl OriginalArguments {
-    /// A flag that was given.
-    fn given(&self) -> Option<&'static str> {
+    /// A flag that is set.
+    fn first_set(&self) -> Option<&'static str> {
         let flags = [("--events-per-key", self.events_per_key.is_some()), ("--delay", self.delay)];
-        first_given(&flags)
+        first_of(&flags)
     }
 }
 
 impl MixedArguments {
-    /// A flag that was given.
-    fn given(&self) -> Option<&'static str> {
+    /// A flag that is set.
+    fn first_set(&self) -> Option<&'static str> {
         let flags = [
             ("--events", self.events.is_some()),
             ("--sources", self.sources.is_some()),
@@ -147,7 +147,7 @@ impl MixedArguments {
             ("--start-ms", self.start_ms.is_some()),
             ("--paced", self.paced),
         ];
-        first_given(&flags)
+        first_of(&flags)
     }
 
     fn options(&self, seed: u64, settings: &Settings, now_ms: i64) -> Mixed {
@@ -174,15 +174,15 @@ impl MixedArguments {
     }
 }
 
-fn first_given(flags: &[(&'static str, bool)]) -> Option<&'static str> {
-    flags.iter().find(|(_, given)| *given).map(|(flag, _)| *flag)
+fn first_of(flags: &[(&'static str, bool)]) -> Option<&'static str> {
+    flags.iter().find(|(_, set)| *set).map(|(flag, _)| *flag)
 }
 
-/// Refuses a preset's flags with another preset: they would be without effect.
+/// Refuses a preset's flags with another preset: they would have no effect.
 fn check(arguments: &Arguments) -> Result<(), Failure> {
     let (flag, preset) = match arguments.preset {
-        Preset::Original => (arguments.mixed.given(), "mixed"),
-        Preset::Mixed => (arguments.original.given(), "original"),
+        Preset::Original => (arguments.mixed.first_set(), "mixed"),
+        Preset::Mixed => (arguments.original.first_set(), "original"),
     };
     match flag {
         Some(flag) if !arguments.stdin => Err(Failure::Usage(format!("{flag} is for --preset {preset}"))),
@@ -201,15 +201,14 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
     if arguments.create_topic {
         services::prepare_broker(&settings)?;
     }
-    with_broker!(&settings, |broker| generate(arguments, &settings, broker).await)?;
-    Ok(Code::Fine)
+    with_broker!(&settings, |broker| generate(arguments, &settings, broker).await)
 }
 
 async fn generate<B: Broker + Producer>(
     arguments: Arguments,
     settings: &Settings,
     broker: B,
-) -> Result<(), Failure> {
+) -> Result<Code, Failure> {
     let topic = settings.topic.as_str();
     match broker.topic(topic).await {
         Err(BrokerError::UnknownTopic(_)) if arguments.create_topic => {
@@ -231,15 +230,17 @@ async fn generate<B: Broker + Producer>(
     let made = make(&arguments, settings, &mut appender).await;
     let flushed = match &made {
         // The lines before a bad one go in.
-        Ok(_) | Err(Failure::Line(_)) => appender.flush().await,
-        Err(_) => Ok(()),
+        Ok(_) | Err(Failure::Line(_)) if !appender.is_unread() => appender.flush().await,
+        _ => Ok(()),
     };
     let seed = made.as_ref().ok().copied().flatten();
-    let told = appender.tell(seed, arguments.json);
-    made.map(drop).and(flushed).and(told)
+    let failed = made.is_err() || flushed.is_err();
+    let summed_up = appender.sum_up(seed, arguments.json, failed);
+    made.map(drop).and(flushed).and(summed_up)
 }
 
-/// Makes the records; answers the seed, if there is one.
+/// Appends the records until all are there, or the reader of their positions ended; returns the seed, if there is
+/// one.
 async fn make<B: Producer>(
     arguments: &Arguments,
     settings: &Settings,
@@ -248,11 +249,13 @@ async fn make<B: Producer>(
     if arguments.stdin {
         let key = arguments.key.clone().map(String::into_bytes);
         let mut chunks = read_lines(key);
-        while let Some(chunk) = chunks.recv().await {
+        while let Some(chunk) = chunks.recv().await
+            && !appender.is_unread()
+        {
             for record in chunk {
                 appender.push(record?).await?;
             }
-            // What a slow producer wrote is not kept waiting for more.
+            // Lines of a slow producer are appended at once.
             appender.flush().await?;
         }
         return Ok(None);
@@ -263,19 +266,25 @@ async fn make<B: Producer>(
             let events_per_key = arguments.original.events_per_key.unwrap_or(Original::EVENTS_PER_KEY);
             let original = Original { events_per_key, delay: arguments.original.delay, seed };
             for (index, record) in (0..).zip(original.records(now_ms)) {
+                if appender.is_unread() {
+                    break;
+                }
                 appender.push(record).await?;
-                let rest = original.rest_after(index);
-                if rest > Duration::ZERO {
+                let pause = original.pause_after(index);
+                if pause > Duration::ZERO {
                     appender.flush().await?;
-                    sleep(rest).await;
+                    sleep(pause).await;
                 }
             }
         }
         Preset::Mixed => {
             let mixed = arguments.mixed.options(seed, settings, now_ms());
-            let (begun, start_ms) = (Instant::now(), mixed.start_ms);
+            let (started, start_ms) = (Instant::now(), mixed.start_ms);
             for record in mixed.records()? {
-                let due = begun + Duration::from_millis(record.timestamp.abs_diff(start_ms));
+                if appender.is_unread() {
+                    break;
+                }
+                let due = started + Duration::from_millis(record.timestamp.abs_diff(start_ms));
                 if arguments.mixed.paced && due > Instant::now() {
                     appender.flush().await?;
                     sleep_until(due).await;
@@ -289,7 +298,7 @@ async fn make<B: Producer>(
 
 type Chunk = Vec<Result<NewRecord, LineError>>;
 
-/// Reads the standard input on a thread of its own, for it may keep us waiting. A chunk holds the lines that
+/// Reads the standard input on a thread of its own, because reading blocks. A chunk holds the lines that
 /// are there, up to the size of an append.
 fn read_lines(key: Option<Vec<u8>>) -> mpsc::Receiver<Chunk> {
     let (sender, chunks) = mpsc::channel(1);
@@ -315,11 +324,11 @@ fn size(record: &NewRecord) -> usize {
     record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len)
 }
 
-/// Appends in chunks and says where each record is.
+/// Appends in chunks and prints the position of each record.
 struct Appender<'a, B> {
     broker: B,
     topic: &'a str,
-    /// Finds the ids, where each record is told.
+    /// Finds the ids, where each record is printed.
     decoder: Option<Decoder>,
     output: Output,
     records: Vec<NewRecord>,
@@ -329,7 +338,7 @@ struct Appender<'a, B> {
 }
 
 #[derive(Serialize)]
-struct Place {
+struct Appended {
     partition: i32,
     offset: i64,
     id: Option<i64>,
@@ -353,25 +362,41 @@ impl<B: Producer> Appender<'_, B> {
         let records = std::mem::take(&mut self.records);
         let ids: Option<Vec<_>> =
             self.decoder.map(|decoder| records.iter().map(|record| id(&decoder, record)).collect());
-        let places = self.broker.append(self.topic, records).await?;
-        for &(partition, offset) in &places {
+        let positions = self.broker.append(self.topic, records).await?;
+        for &(partition, offset) in &positions {
             let (count, _, last) = self.appended.entry(partition).or_insert((0, offset, offset));
             *count += 1;
             *last = offset;
         }
-        for ((partition, offset), id) in places.into_iter().zip(ids.into_iter().flatten()) {
-            self.output.json(&Place { partition, offset, id })?;
+        for ((partition, offset), id) in positions.into_iter().zip(ids.into_iter().flatten()) {
+            self.output.json(&Appended { partition, offset, id })?;
         }
-        Ok(())
+        // At once, so that the reader sees what was appended, and an ended reader is noticed.
+        self.output.flush()
     }
 
-    /// Sums up: to stdout, or beside JSON to the messages.
-    fn tell(mut self, seed: Option<u64>, json: bool) -> Result<(), Failure> {
+    /// True if the positions are printed, and their reader has ended.
+    fn is_unread(&self) -> bool {
+        self.decoder.is_some() && self.output.is_closed()
+    }
+
+    /// Sums up: to stdout, with JSON to stderr.
+    fn sum_up(mut self, seed: Option<u64>, json: bool, failed: bool) -> Result<Code, Failure> {
         let total: u64 = self.appended.values().map(|(count, ..)| count).sum();
         let topic = self.topic;
         if json {
             tracing::info!(records = total, topic, seed, "appended");
-            return self.output.finish();
+            // Whatever log.level is: nothing else reports how far it came.
+            if failed {
+                stderr::line(format_args!("stopped after {total} record(s) were appended to topic {topic}"));
+            } else if self.is_unread() {
+                stderr::line(format_args!(
+                    "stopped because the reader of the output ended: {total} record(s) were appended to topic {topic}"
+                ));
+                return Ok(Code::BrokenPipe);
+            }
+            self.output.finish()?;
+            return Ok(Code::Fine);
         }
         let seed = seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
         self.output.line(format_args!("appended {total} record(s) to topic {topic}{seed}"))?;
@@ -380,7 +405,8 @@ impl<B: Producer> Appender<'_, B> {
                 "partition {partition}: {count} record(s), from offset {first} to {last}"
             ))?;
         }
-        self.output.finish()
+        self.output.finish()?;
+        Ok(Code::Fine)
     }
 }
 

@@ -1,9 +1,10 @@
 //! The command line: flags, and one file per command.
 //!
 //! A command reads its settings, opens its services (`services`), calls the library and prints the result to
-//! stdout (`output`); messages go to stderr (`logging`). It decides nothing that the library should. How it
+//! stdout (`output`); messages go to stderr (`logging`, `stderr`). It decides nothing that the library should. How it
 //! ends is a `Code` or a `Failure`, and nothing else leaves the process.
 
+mod change_consistency;
 mod completions;
 mod config;
 mod demo;
@@ -12,10 +13,13 @@ mod generate;
 mod init;
 mod logging;
 mod output;
+mod retrying;
 mod run;
 mod schema;
 mod services;
 mod show;
+mod signals;
+mod stderr;
 mod topic;
 mod verify;
 #[cfg(any(feature = "kafka", feature = "cassandra"))]
@@ -36,8 +40,12 @@ Exit codes:
   1  differences found
   2  wrong usage or configuration, refused passwords and certificates included, or `init` has not run
   3  refused: log and tables contradict each other, nothing was changed
-  4  a service is not available: no answer until the deadline, a lock that another process holds, a full disk
-  130, 143  ended by SIGINT or SIGTERM (`run`, which stops in order, by a second one); nothing is lost by it";
+  4  a service or resource is not available: no response until the deadline, a lock that another
+     process holds, a full disk, a result that cannot be written
+  5  damaged data: a file of the embedded services is damaged, or is not an SQLite database
+  129, 130, 131, 143  ended by SIGHUP, SIGINT, SIGQUIT or SIGTERM (`run`, which stops in order, by a
+     second SIGINT or SIGTERM); nothing is lost
+  141  `generate --json` stopped because the reader of its output ended";
 
 const CONFIGURATION: &str = "\
 Configuration, the later wins: defaults, a TOML file, environment variables EXACTLYONCE_<SECTION>_<KEY>, \
@@ -52,7 +60,7 @@ flags. `exactlyonce config keys` prints all keys, `exactlyonce config show` what
     name = "exactlyonce",
     version,
     max_term_width = 100,
-    after_help = "`--help` says more, also of each command.",
+    after_help = "See `--help` for more, also of each command.",
     after_long_help = format!("{CONFIGURATION}\n\n{EXIT_CODES}"),
 )]
 struct CommandLine {
@@ -72,6 +80,7 @@ enum Command {
     Verify(verify::Arguments),
     Show(show::Arguments),
     Schema(schema::Arguments),
+    ChangeConsistency(change_consistency::Arguments),
     Config(config::Arguments),
     Completions(completions::Arguments),
 }
@@ -85,7 +94,7 @@ struct Context {
     config: Option<PathBuf>,
     /// Folder of the embedded broker and store; sets embedded.data
     #[arg(long, global = true, value_name = "DIR")]
-    data: Option<String>,
+    data: Option<PathBuf>,
     /// Topic; sets topic
     #[arg(long, global = true, value_name = "TOPIC")]
     topic: Option<String>,
@@ -98,13 +107,13 @@ impl Context {
     /// Every key's value and where it came from.
     fn layers(&self) -> Result<Layers, Failure> {
         let mut flags: Vec<_> = self.set.iter().map(|text| ("--set", text.clone())).collect();
-        flags.extend(self.data.iter().map(|data| ("--data", format!("embedded.data={data}"))));
         flags.extend(self.topic.iter().map(|topic| ("--topic", format!("topic={topic}"))));
         let sources = Sources {
             file: self.config.clone(),
             default_file: Some(DEFAULT_FILE.into()),
             environment: std::env::vars_os().collect(),
             flags,
+            data: self.data.clone(),
         };
         Layers::read(&sources).map_err(Failure::Configuration)
     }
@@ -114,8 +123,7 @@ impl Context {
         Settings::new(&self.layers()?).map_err(Failure::Configuration)
     }
 
-    /// The settings in force, for services that this build has; from here on, messages are written as they
-    /// say.
+    /// The settings in force, for services that this build has. Starts logging.
     fn start(&self) -> Result<Settings, Failure> {
         let settings = self.settings()?;
         services::check_kinds(&settings)?;
@@ -134,6 +142,7 @@ impl Command {
             Command::Run(arguments) => run::run(arguments, context).await,
             Command::Verify(arguments) => verify::run(arguments, context).await,
             Command::Show(arguments) => show::run(arguments, context).await,
+            Command::ChangeConsistency(arguments) => change_consistency::run(arguments, context).await,
             Command::Schema(arguments) => schema::run(arguments, context).await,
             Command::Config(arguments) => config::run(arguments, context),
             Command::Completions(arguments) => completions::run(arguments, CommandLine::command()),
@@ -143,17 +152,30 @@ impl Command {
 
 /// Runs the command that the process was started with; prints what it found, or once why it failed.
 pub fn main() -> ExitCode {
-    let CommandLine { context, command } = CommandLine::parse();
+    let CommandLine { context, command } = match CommandLine::try_parse() {
+        Ok(parsed) => parsed,
+        Err(error) => return usage(&error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::Runtime(error).report(),
     };
     let result = runtime.block_on(command.run(&context));
-    // What still runs in the background has no more to say, and may be dropped anywhere.
+    // Tasks that still run in the background may be dropped at any point.
     runtime.shutdown_background();
     match result {
         Ok(code) => code.into(),
         Err(failure) => failure.report(),
+    }
+}
+
+/// Prints clap's output: a page of help or the version to stdout, errors of the flags to stderr.
+fn usage(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| std::io::Write::flush(&mut std::io::stdout()));
+    match printed {
+        _ if error.use_stderr() => Code::Usage.into(),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Failure::Output(error).report(),
+        _ => Code::Fine.into(),
     }
 }
 

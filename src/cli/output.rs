@@ -10,16 +10,66 @@ use serde::{Serialize, Serializer};
 
 use super::failure::Failure;
 
-/// Stdout, buffered. [`Output::finish`] it, so that nothing is lost without a word.
+/// Stdout, buffered. [`Output::finish`] it, so that a failed write is reported.
+///
+/// A pipe whose reader has ended is no error, as in `exactlyonce show events | head`: what is written after that is
+/// dropped, so that a command ends with the exit code of its work. Long output stops early with [`Output::is_closed`].
 #[derive(Debug)]
 pub(super) struct Output {
-    out: BufWriter<Stdout>,
+    out: BufWriter<Pipe>,
+}
+
+/// Stdout, or nothing once its reader has ended.
+#[derive(Debug)]
+struct Pipe {
+    stdout: Stdout,
+    closed: bool,
+}
+
+impl Pipe {
+    fn unless_closed<T>(&mut self, result: io::Result<T>, if_closed: T) -> io::Result<T> {
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(if_closed)
+            }
+            result => result,
+        }
+    }
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.closed {
+            return Ok(bytes.len());
+        }
+        let result = self.stdout.write(bytes);
+        self.unless_closed(result, bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        let result = self.stdout.flush();
+        self.unless_closed(result, ())
+    }
 }
 
 impl Output {
     /// The process's stdout.
     pub(super) fn stdout() -> Self {
-        Self { out: BufWriter::new(io::stdout()) }
+        Self { out: BufWriter::new(Pipe { stdout: io::stdout(), closed: false }) }
+    }
+
+    /// True if stdout is a pipe whose reader is known to have ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.out.get_ref().closed
+    }
+
+    /// Writes bytes as they are.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.out.write_all(bytes).map_err(Failure::Output)
     }
 
     /// Writes a line.
@@ -55,8 +105,13 @@ impl Output {
     }
 
     /// Writes what is buffered.
-    pub(super) fn finish(mut self) -> Result<(), Failure> {
+    pub(super) fn flush(&mut self) -> Result<(), Failure> {
         self.out.flush().map_err(Failure::Output)
+    }
+
+    /// Writes what is buffered, at the end.
+    pub(super) fn finish(mut self) -> Result<(), Failure> {
+        self.flush()
     }
 }
 

@@ -13,18 +13,20 @@ use tokio::sync::oneshot;
 use super::Context;
 use super::failure::{Code, Failure};
 use super::output::Output;
+use super::retrying::ForWorker;
 use super::services::{self, Advice, with_broker, with_store};
+use super::signals::Signals;
 use crate::pipeline::{self, Summary};
 
 /// Runs a worker: from the log into the tables, until it is stopped.
 ///
-/// It goes on where the tables say that everything before is durable. SIGINT (Ctrl-C) or SIGTERM stops it
-/// in order: what is in flight is finished, or after pipeline.stop_deadline_ms abandoned, and the exit code
-/// is 0. A second signal ends it at once, with exit code 130 or 143. It may also be killed at any moment: the
-/// next run does again what was not durable, and the tables are the same.
+/// It resumes from the progress in the tables. SIGINT (Ctrl-C) or SIGTERM stops it in order: what is in flight is
+/// finished, or abandoned after pipeline.stop_deadline_ms, and the exit code is 0. A second signal ends it at
+/// once, with exit code 130 or 143. It may also be killed at any moment: the next run repeats what was not
+/// durable, and the tables are the same.
 ///
 /// The keyspace must have been bound by `init`. With the embedded services one worker at a time may use a
-/// folder; a second one is told the first one's process id (exit code 4).
+/// folder; a second one ends with exit code 4 and the first one's process id.
 #[derive(Debug, Args)]
 #[command(after_long_help = format!("\
 Examples:
@@ -52,31 +54,28 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
         tracing::info!(signal = first, "stopping in order; a second signal ends the process at once");
         tokio::spawn(async move {
             let (second, number) = signals.next().await;
-            tracing::warn!(
-                signal = second,
-                "ending at once; what was in flight is done again by the next run"
-            );
-            // The protocol allows an end at any moment, so there is nothing to clean up.
+            tracing::warn!(signal = second, "ending at once; the next run repeats what was in flight");
+            // The protocol allows a crash at any moment, so there is nothing to clean up.
             std::process::exit(128 + number);
         });
     };
-    let (begins, begun) = oneshot::channel();
+    let (start, started) = oneshot::channel();
     let work = async {
         with_broker!(&settings, |broker| with_store!(&settings, |store| {
             let lock = services::lock(&settings)?;
             store.advise();
             // From here on a signal stops the worker in order.
-            let _ = begins.send(());
-            let summary = pipeline::run(&broker, &store, &options, rng, stop).await;
+            let _ = start.send(());
+            let summary = pipeline::run(broker.for_worker(), &store, &options, rng, stop).await;
             drop(lock);
             Ok::<_, Failure>(summary?)
         }))
     };
-    // While services are waited for there is nothing to be stopped in order.
+    // While services are waited for there is no work to stop in order.
     let interrupted = async {
         tokio::select! {
             biased;
-            _ = begun => std::future::pending().await,
+            _ = started => std::future::pending().await,
             signal = early.next() => signal,
         }
     };
@@ -120,48 +119,4 @@ fn print(summary: &Summary, json: bool, output: &mut Output) -> Result<(), Failu
         output.line(format_args!("partition {partition} is done up to offset {next_offset}"))?;
     }
     Ok(())
-}
-
-/// The signals that ask a process to stop.
-#[cfg(unix)]
-pub(super) struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    pub(super) fn listen() -> Result<Self, Failure> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let listen =
-            |kind| signal(kind).map_err(|source| Failure::System { what: "listen for signals", source });
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    /// Waits for the next one: its name and number.
-    pub(super) async fn next(&mut self) -> (&'static str, i32) {
-        tokio::select! {
-            _ = self.interrupt.recv() => ("SIGINT", 2),
-            _ = self.terminate.recv() => ("SIGTERM", 15),
-        }
-    }
-}
-
-/// The signals that ask a process to stop.
-#[cfg(not(unix))]
-pub(super) struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    pub(super) fn listen() -> Result<Self, Failure> {
-        Ok(Self)
-    }
-
-    /// Waits for the next Ctrl-C, for ever if it cannot be listened for.
-    pub(super) async fn next(&mut self) -> (&'static str, i32) {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        ("Ctrl-C", 2)
-    }
 }

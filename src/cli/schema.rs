@@ -8,8 +8,8 @@ use super::failure::is_missing;
 use super::failure::{Code, Failure};
 use super::output::Output;
 use super::services;
-use crate::embedded::FileError;
 use crate::schema;
+use crate::sqlite::FileError;
 #[cfg(feature = "cassandra")]
 use crate::store::cassandra::ConnectError;
 

@@ -5,14 +5,14 @@
 //! async function that returns `Result<_, Failure>`. A new kind is a new arm in each of the `match`es on the
 //! kind here, and nothing elsewhere.
 //!
-//! Kafka and Cassandra are waited for ([`super::waiting`]); what they say that will not get better is not.
+//! Kafka and Cassandra are waited for ([`super::waiting`]), except after errors that waiting does not fix.
 
 use std::path::PathBuf;
 
 use super::failure::Failure;
 use crate::broker::embedded::EmbeddedBroker;
 use crate::config::{BrokerKind, Settings, StoreKind};
-use crate::embedded::{Options, WorkerLock};
+use crate::sqlite::{Options, WorkerLock};
 use crate::store::embedded::EmbeddedStore;
 
 /// The keyspace whose tables the embedded store keeps in the folder itself.
@@ -68,9 +68,12 @@ pub(super) fn embedded_store(settings: &Settings) -> Result<EmbeddedStore, Failu
     Ok(EmbeddedStore::open(store_folder(settings), &options(settings), settings.layout())?)
 }
 
-/// See [`with_broker`]. Waits until it answers.
+/// See [`with_broker`]. Waits until it responds, and retries the requests that follow.
 #[cfg(feature = "kafka")]
-pub(super) async fn kafka_broker(settings: &Settings) -> Result<crate::broker::kafka::KafkaBroker, Failure> {
+pub(super) async fn kafka_broker(
+    settings: &Settings,
+) -> Result<super::retrying::Retrying<crate::broker::kafka::KafkaBroker>, Failure> {
+    use super::retrying::Retrying;
     use super::waiting::{Attempt, wait};
     use crate::broker::kafka::KafkaBroker;
     use crate::broker::{Broker, BrokerError};
@@ -79,17 +82,18 @@ pub(super) async fn kafka_broker(settings: &Settings) -> Result<crate::broker::k
     let broker = KafkaBroker::connect(&settings.kafka()).map_err(unusable)?;
     let ask = || async {
         match broker.topic(&settings.topic).await {
-            // Whether there is a topic is for the command to say.
+            // The command decides whether a topic must exist.
             Ok(_) | Err(BrokerError::UnknownTopic(_)) => Attempt::Answered(()),
             Err(error) if error.is_retriable() => Attempt::Away(error.into()),
             Err(error) => Attempt::Failed(unusable(error)),
         }
     };
-    wait(settings, &format!("kafka at {servers}"), ask, || broker.trouble()).await?;
-    Ok(broker)
+    wait(settings, &format!("kafka at {servers}"), ask, || broker.last_error()).await?;
+    let deadline = std::time::Duration::from_millis(settings.services.start_deadline_ms);
+    Ok(Retrying::new(broker, deadline))
 }
 
-/// See [`with_store`]. Waits until it answers; its tables are then those of the schema.
+/// See [`with_store`]. Waits until it responds; its tables are then those of the schema.
 #[cfg(feature = "cassandra")]
 pub(super) async fn cassandra_store(
     settings: &Settings,
@@ -99,9 +103,9 @@ pub(super) async fn cassandra_store(
     with_cassandra(settings, || CassandraStore::connect(options, settings.layout())).await
 }
 
-/// What is said once by the commands that begin with a store or work with it for long.
+/// Warnings about a store's setup, logged once by the commands that bind it or process into it.
 pub(super) trait Advice {
-    /// Warns of what is allowed and seldom wanted.
+    /// Warns of a setup that is allowed but rarely intended.
     fn advise(&self) {}
 }
 
@@ -115,14 +119,14 @@ impl Advice for crate::store::cassandra::CassandraStore {
             tracing::warn!(
                 keyspace = self.keyspace(),
                 replicas,
-                "with fewer than 3 replicas a quorum is all of them: no node may be down, and of one that lost its \
-                 disk nothing is left"
+                "with fewer than 3 replicas a quorum is all of them: no node may be down, and what a node stored is \
+                 lost with its disk"
             );
         }
     }
 }
 
-/// Waits until Cassandra answers to this.
+/// Repeats a request until Cassandra responds.
 #[cfg(feature = "cassandra")]
 async fn with_cassandra<T, F>(settings: &Settings, ask: impl Fn() -> F) -> Result<T, Failure>
 where
@@ -143,7 +147,7 @@ fn cassandra_name(settings: &Settings) -> String {
     format!("cassandra at {}", settings.cassandra.contact_points.join(", "))
 }
 
-/// What is said of a kind that this build does not have.
+/// The error for a kind that this build does not have.
 #[cfg(not(feature = "kafka"))]
 pub(super) const NO_KAFKA: Failure =
     Failure::NotBuilt { key: "broker.kind", value: "kafka", feature: "kafka" };
@@ -165,10 +169,10 @@ pub(super) fn check_kinds(settings: &Settings) -> Result<(), Failure> {
     if cassandra {
         return Err(NO_CASSANDRA);
     }
-    for (asked, key) in
+    for (set, key) in
         [(kafka && settings.kafka.tls, "kafka.tls"), (cassandra && settings.cassandra.tls, "cassandra.tls")]
     {
-        if asked && !cfg!(feature = "tls") {
+        if set && !cfg!(feature = "tls") {
             return Err(Failure::NotBuilt { key, value: "true", feature: "tls" });
         }
     }
@@ -226,7 +230,7 @@ pub(super) fn lock(settings: &Settings) -> Result<Option<WorkerLock>, Failure> {
     }
 }
 
-/// What the store is, in words.
+/// The store's name in messages.
 pub(super) fn store_name(settings: &Settings) -> String {
     match settings.store.kind {
         StoreKind::Embedded => format!("the embedded store in {}", store_folder(settings).display()),

@@ -25,7 +25,7 @@ const PAGE_BYTES: usize = 1 << 20;
 /// Rows are written as they are read, so output of any length takes little memory. In text, control
 /// characters are escaped (\n, \u{1b}) and bytes that are not UTF-8 come as \x.. . With --json each row is
 /// one line of JSON; there, bytes that are not UTF-8 come as an object with their hexadecimal, for example
-/// "value": {"hex": "ff00"}. Safe while workers run; what is shown is then no snapshot.
+/// "value": {"hex": "ff00"}. Safe while workers run; what is shown is then not a snapshot.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -87,7 +87,7 @@ enum Table {
         #[command(flatten)]
         form: Form,
     },
-    /// How far each partition is done, and how far its log goes
+    /// Progress of each partition, and the start and end of its log
     Progress {
         /// Only this partition
         #[arg(long, value_name = "N")]
@@ -97,7 +97,7 @@ enum Table {
     },
 }
 
-/// Which positions of the log.
+/// A range of positions of the log.
 #[derive(Clone, Copy, Debug, Args)]
 struct Range {
     /// Only this partition
@@ -113,10 +113,10 @@ struct Range {
     to: i64,
 }
 
-/// How much, and how it is written.
+/// How many rows, and in which format.
 #[derive(Clone, Copy, Debug, Args)]
 struct Form {
-    /// At most so many rows
+    /// The most rows to show
     #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
     limit: u64,
     /// JSON Lines: one object for each row
@@ -146,8 +146,8 @@ fn reason(code: &str) -> Result<Reason, String> {
         let codes: Vec<String> = Reason::all().map(Reason::code).collect();
         let nearest = crate::config::nearest::nearest(code, codes.iter().map(String::as_str));
         match nearest {
-            Some(nearest) => format!("there is no such reason, did you mean {nearest}?"),
-            None => format!("there is no such reason; there are {}", codes.join(", ")),
+            Some(nearest) => format!("unknown reason, did you mean {nearest}?"),
+            None => format!("unknown reason; the reasons are {}", codes.join(", ")),
         }
     })
 }
@@ -166,7 +166,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
                     && health.is_none_or(|health| health == event.health)
             };
             with_store!(settings, |store| {
-                binding::check_layout(&store).await?;
+                binding::check_store(&store).await?;
                 events(&store, range, wanted, Rows::new(form)).await
             })
         }
@@ -177,14 +177,14 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
                     && to.is_none_or(|to| alert.ts < to)
             };
             with_store!(settings, |store| {
-                binding::check_layout(&store).await?;
+                binding::check_store(&store).await?;
                 alerts(&store, wanted, Rows::new(form)).await
             })
         }
         Table::DeadLetters { range, reason, form } => {
             let wanted = |letter: &DeadLetter| reason.is_none_or(|reason| reason == letter.reason);
             with_store!(settings, |store| {
-                binding::check_layout(&store).await?;
+                binding::check_store(&store).await?;
                 dead_letters(&store, range, wanted, Rows::new(form)).await
             })
         }
@@ -224,8 +224,9 @@ impl Rows {
         }
     }
 
+    /// True if no more rows are wanted.
     fn is_full(&self) -> bool {
-        self.left == 0
+        self.left == 0 || self.output.is_closed()
     }
 
     fn finish(self) -> Result<Code, Failure> {
@@ -259,7 +260,7 @@ async fn records<B: Broker>(broker: &B, topic: &str, range: Range, mut rows: Row
         while next < to && !rows.is_full() {
             let fetched = broker.fetch(topic, partition, next, LARGE_PAGE, PAGE_BYTES).await;
             if let Err(BrokerError::OutOfRange { .. }) = fetched {
-                // Retention may have gone past what was to be read next.
+                // Retention may have deleted the next offset.
                 let start = broker.offsets(topic, partition).await?.start;
                 if start > next {
                     next = start;
@@ -506,6 +507,7 @@ async fn progress<B: Broker, S: Store>(
         Column::number("lag", 12),
     ];
     let topic = broker.topic(&settings.topic).await?;
+    binding::check_store(store).await?;
     let all = store.progress_of_all().await.answer().map_err(Failure::store("read progress"))?;
     rows.header(&columns)?;
     for (partition, Progress { origin, next_offset }) in all {
@@ -514,7 +516,7 @@ async fn progress<B: Broker, S: Store>(
         }
         let log = match (0..topic.partitions).contains(&partition) {
             true => Some(broker.offsets(&settings.topic, partition).await?),
-            // The tables know a partition that the topic does not have.
+            // The tables have a partition that the topic does not have.
             false => None,
         };
         let row = ProgressRow {

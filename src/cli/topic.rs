@@ -8,6 +8,7 @@ use super::failure::{Code, Failure};
 use super::output::{Column, Output};
 use super::services::{self, with_broker};
 use crate::broker::{Broker, LogOffsets, Producer, Topic};
+use crate::guarantee::Finding;
 
 /// Creates or describes the topic.
 #[derive(Debug, Args)]
@@ -33,7 +34,7 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i16).range(1..))]
         replication_factor: i16,
     },
-    /// Prints the topic's id and partitions, and where each partition's log starts and ends
+    /// Prints the topic's id, its logs' starts and ends, and the settings that the guarantee depends on
     Describe {
         /// One JSON object
         #[arg(long)]
@@ -57,21 +58,29 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
             ))?;
         }
         Command::Describe { json } => {
-            let (topic, logs) = with_broker!(&settings, |broker| describe(&broker, name).await)?;
-            print(&topic, &logs, json, &mut output)?;
+            let described = with_broker!(&settings, |broker| describe(&broker, name).await)?;
+            print(&described, json, &mut output)?;
         }
     }
     output.finish()?;
     Ok(Code::Fine)
 }
 
-async fn describe<B: Broker>(broker: &B, name: &str) -> Result<(Topic, Vec<LogOffsets>), Failure> {
+/// What is known of a topic.
+struct Known {
+    topic: Topic,
+    logs: Vec<LogOffsets>,
+    findings: Vec<Finding>,
+}
+
+async fn describe<B: Broker>(broker: &B, name: &str) -> Result<Known, Failure> {
     let topic = broker.topic(name).await?;
+    let findings = broker.guarantees(name).await?;
     let mut logs = Vec::new();
     for partition in 0..topic.partitions {
         logs.push(broker.offsets(name, partition).await?);
     }
-    Ok((topic, logs))
+    Ok(Known { topic, logs, findings })
 }
 
 #[derive(Serialize)]
@@ -81,6 +90,16 @@ struct Described<'a> {
     replication_factor: i16,
     compacted: bool,
     partitions: Vec<Partition>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    guarantees: Vec<Checked<'a>>,
+}
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    what: &'a str,
+    value: Option<&'a str>,
+    verdict: &'static str,
+    reason: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -90,7 +109,8 @@ struct Partition {
     end: i64,
 }
 
-fn print(topic: &Topic, logs: &[LogOffsets], json: bool, output: &mut Output) -> Result<(), Failure> {
+fn print(known: &Known, json: bool, output: &mut Output) -> Result<(), Failure> {
+    let Known { topic, logs, findings } = known;
     let partitions = logs.iter().enumerate();
     if json {
         return output.json(&Described {
@@ -101,12 +121,24 @@ fn print(topic: &Topic, logs: &[LogOffsets], json: bool, output: &mut Output) ->
             partitions: partitions
                 .map(|(partition, log)| Partition { partition, start: log.start, end: log.end })
                 .collect(),
+            guarantees: findings
+                .iter()
+                .map(|Finding { what, value, verdict }| Checked {
+                    what,
+                    value: value.as_deref(),
+                    verdict: verdict.label(),
+                    reason: verdict.reason(),
+                })
+                .collect(),
         });
     }
     output.line(format_args!("topic               {}", topic.name))?;
     output.line(format_args!("id                  {}", topic.id))?;
     output.line(format_args!("replication factor  {}", topic.replication))?;
     output.line(format_args!("compacted           {}", if topic.compacted { "yes" } else { "no" }))?;
+    for finding in findings {
+        output.line(format_args!("{:<10}{finding}", finding.verdict.label()))?;
+    }
     output.line("")?;
     let columns = [Column::number("partition", 9), Column::number("start", 12), Column::number("end", 12)];
     output.header(&columns)?;

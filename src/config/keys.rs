@@ -1,16 +1,18 @@
-//! What a key of the configuration is: its name, what it means, what it may be, and its default.
+//! The keys of the configuration: name, meaning, allowed values, default.
 //!
 //! Files, environment and flags are checked against the table of all keys ([`KEYS`]), and what the command
-//! line prints about keys comes from it. [`crate::config::Settings`] has a field for each; a test holds the two
-//! together.
+//! line prints about keys comes from it. [`crate::config::Settings`] has a field for each; a test compares
+//! the two.
 
 use std::fmt;
 
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use crate::config::endpoint;
 pub use crate::config::table::KEYS;
 use crate::schema::{REPLICATION_RULE, Replication};
+use crate::secret::is_secret;
 
 /// What a key may be set to, and its default.
 #[derive(Clone, Copy, Debug)]
@@ -35,33 +37,35 @@ pub enum Kind {
         default: &'static str,
         /// The rule.
         valid: fn(&str) -> bool,
-        /// The rule in words, after "must be".
+        /// The rule as text, after "must be".
         rule: &'static str,
     },
-    /// One of some words.
+    /// One of several names.
     Choice {
         /// Default.
         default: &'static str,
         /// All of them.
-        words: &'static [&'static str],
+        names: &'static [&'static str],
     },
-    /// Some of some words.
+    /// Some of several names.
     Choices {
         /// Default.
         default: &'static [&'static str],
         /// All of them.
-        words: &'static [&'static str],
+        names: &'static [&'static str],
     },
-    /// One or more texts that a rule holds for.
-    Texts {
+    /// One or more `host:port`, in one text with commas between.
+    Servers {
+        /// Default.
+        default: &'static str,
+    },
+    /// A list of one or more `host` or `host:port`.
+    Hosts {
         /// Default.
         default: &'static [&'static str],
-        /// The rule for each.
-        valid: fn(&str) -> bool,
-        /// The rule in words, after "must be".
-        rule: &'static str,
     },
-    /// Texts by name, for somebody else; none by default. What a name tells to be a secret is not shown.
+    /// Texts by name, for a library; none by default. Values are not shown where the name is that of a secret
+    /// ([`is_secret`]).
     Properties,
     /// See [`Replication`].
     Replication {
@@ -69,10 +73,6 @@ pub enum Kind {
         default: i64,
     },
 }
-
-/// What the names of properties contain whose values are nobody's business.
-const SECRET: [&str; 8] =
-    ["password", "passphrase", "secret", "pem", "token", "credential", "jaas", "oauthbearer.config"];
 
 /// A table of texts: tables in it become names with dots, numbers and truths their texts.
 fn flattened(table: Table) -> Table {
@@ -93,15 +93,22 @@ fn flattened(table: Table) -> Table {
 }
 
 impl Kind {
-    /// The value where nobody set one.
+    /// The value where none is set.
     pub fn default(&self) -> Value {
         match *self {
             Kind::Integer { default, .. } | Kind::Replication { default } => default.into(),
-            Kind::Text { default, .. } | Kind::Choice { default, .. } => default.into(),
-            Kind::Choices { default, .. } | Kind::Texts { default, .. } => default.to_vec().into(),
+            Kind::Text { default, .. } | Kind::Choice { default, .. } | Kind::Servers { default } => {
+                default.into()
+            }
+            Kind::Choices { default, .. } | Kind::Hosts { default } => default.to_vec().into(),
             Kind::Boolean { default } => default.into(),
             Kind::Properties => Table::new().into(),
         }
+    }
+
+    /// True if it is one text as it is, in which blanks count.
+    pub fn is_text(&self) -> bool {
+        matches!(self, Kind::Text { .. })
     }
 
     /// True if a key may be set to this.
@@ -109,18 +116,33 @@ impl Kind {
         match *self {
             Kind::Integer { min, max, .. } => value.as_integer().is_some_and(|i| (min..=max).contains(&i)),
             Kind::Text { valid, .. } => value.as_str().is_some_and(valid),
-            Kind::Choice { words, .. } => value.as_str().is_some_and(|word| words.contains(&word)),
-            Kind::Choices { words, .. } => value.as_array().is_some_and(|all| {
-                !all.is_empty() && all.iter().all(|one| one.as_str().is_some_and(|w| words.contains(&w)))
+            Kind::Choice { names, .. } => value.as_str().is_some_and(|name| names.contains(&name)),
+            Kind::Choices { names, .. } => value.as_array().is_some_and(|all| {
+                !all.is_empty()
+                    && all.iter().all(|one| one.as_str().is_some_and(|name| names.contains(&name)))
             }),
             Kind::Boolean { .. } => value.is_bool(),
-            Kind::Texts { valid, .. } => value
-                .as_array()
-                .is_some_and(|all| !all.is_empty() && all.iter().all(|one| one.as_str().is_some_and(valid))),
+            Kind::Servers { .. } => value.as_str().is_some() && self.reason(value).is_none(),
+            Kind::Hosts { .. } => {
+                let all = value.as_array().filter(|all| !all.is_empty());
+                all.is_some_and(|all| all.iter().all(Value::is_str)) && self.reason(value).is_none()
+            }
             Kind::Properties => value
                 .as_table()
                 .is_some_and(|all| all.iter().all(|(name, value)| !name.is_empty() && value.is_str())),
             Kind::Replication { .. } => Replication::deserialize(value.clone()).is_ok(),
+        }
+    }
+
+    /// The part of a value that breaks the rule, and how, where that is known.
+    pub fn reason(&self, value: &Value) -> Option<String> {
+        match self {
+            Kind::Servers { .. } => endpoint::check_list(value.as_str()?).err(),
+            Kind::Hosts { .. } => {
+                let mut hosts = value.as_array()?.iter().filter_map(Value::as_str);
+                hosts.find_map(|host| endpoint::check(host, false).err())
+            }
+            _ => None,
         }
     }
 
@@ -132,20 +154,20 @@ impl Kind {
         }
     }
 
-    /// Reads what the environment or a flag says. Lists and tables are written as in a file, a list also as
-    /// words with commas between them. What makes no sense stays text, for [`Kind::allows`] to refuse.
+    /// Reads a value of the environment or of a flag. Lists and tables are written as in a file, a list also as
+    /// items with commas between them (it may begin with the bracket of an IPv6 address). What cannot be read
+    /// stays text, for [`Kind::allows`] to refuse.
     pub fn read(&self, text: &str) -> Value {
+        let list = || Some(text.split(',').map(str::trim).collect::<Vec<_>>().into());
         let toml = || toml::de::ValueDeserializer::parse(text).and_then(Value::deserialize).ok();
         let read = match self {
-            Kind::Text { .. } | Kind::Choice { .. } => None,
+            Kind::Text { .. } | Kind::Choice { .. } | Kind::Servers { .. } => None,
             Kind::Integer { .. } => text.parse().ok().map(Value::Integer),
             Kind::Boolean { .. } => text.parse().ok().map(Value::Boolean),
             Kind::Replication { .. } => toml(),
             Kind::Properties => toml().map(|value| self.normal(value)),
-            Kind::Choices { .. } | Kind::Texts { .. } if text.starts_with('[') => toml(),
-            Kind::Choices { .. } | Kind::Texts { .. } => {
-                Some(text.split(',').map(str::trim).collect::<Vec<_>>().into())
-            }
+            Kind::Choices { .. } | Kind::Hosts { .. } if text.starts_with('[') => toml().or_else(list),
+            Kind::Choices { .. } | Kind::Hosts { .. } => list(),
         };
         read.unwrap_or_else(|| Value::String(text.to_owned()))
     }
@@ -158,10 +180,11 @@ impl fmt::Display for Kind {
             Kind::Integer { min, max: i64::MAX, .. } => write!(f, "an integer, at least {min}"),
             Kind::Integer { min, max, .. } => write!(f, "an integer from {min} to {max}"),
             Kind::Text { rule, .. } => f.write_str(rule),
-            Kind::Choice { words, .. } => write!(f, "one of {}", words.join(", ")),
-            Kind::Choices { words, .. } => write!(f, "a list of one or more of {}", words.join(", ")),
+            Kind::Choice { names, .. } => write!(f, "one of {}", names.join(", ")),
+            Kind::Choices { names, .. } => write!(f, "a list of one or more of {}", names.join(", ")),
             Kind::Boolean { .. } => f.write_str("true or false"),
-            Kind::Texts { rule, .. } => write!(f, "a list of one or more of {rule}"),
+            Kind::Servers { .. } => f.write_str("host:port, with commas between several"),
+            Kind::Hosts { .. } => f.write_str("a list of one or more of host or host:port"),
             Kind::Properties => f.write_str("texts by name, for example {\"fetch.min.bytes\" = \"1\"}"),
             Kind::Replication { .. } => f.write_str(REPLICATION_RULE),
         }
@@ -177,7 +200,7 @@ pub struct Key {
     pub help: &'static str,
     /// What it may be.
     pub kind: Kind,
-    /// True if its value must not be shown to anybody.
+    /// True if its value must not be shown.
     pub secret: bool,
 }
 
@@ -187,7 +210,7 @@ impl Key {
         KEYS.iter().find(|key| key.name == name)
     }
 
-    /// The key of [`Kind::Properties`] whose name a longer one begins with, and the rest of that.
+    /// The key of [`Kind::Properties`] that is a prefix of a longer name, and what follows it.
     pub fn find_property(name: &str) -> Option<(&'static Key, &str)> {
         let mut keys = KEYS.iter().filter(|key| matches!(key.kind, Kind::Properties));
         keys.find_map(|key| Some((key, name.strip_prefix(key.name)?.strip_prefix('.')?)))
@@ -208,8 +231,6 @@ impl Key {
         match (&self.kind, value) {
             (_, value) if self.secret && *value == self.kind.default() => value.clone(),
             (Kind::Properties, Value::Table(all)) => {
-                let is_secret =
-                    |name: &str| SECRET.iter().any(|word| name.to_ascii_lowercase().contains(word));
                 let masked = |(name, value): (&String, &Value)| {
                     let value = if is_secret(name) { MASK.into() } else { value.clone() };
                     (name.clone(), value)
@@ -229,10 +250,10 @@ impl Key {
     }
 }
 
-/// What is shown in a secret's place.
+/// Shown instead of a secret.
 const MASK: &str = "***";
 
-/// What every environment variable of this program begins with.
+/// The prefix of every environment variable of this program.
 pub const PREFIX: &str = "EXACTLYONCE_";
 
 #[cfg(test)]
@@ -307,19 +328,27 @@ mod tests {
     }
 
     #[test]
-    fn servers_have_a_host_and_a_port() {
-        use crate::config::table::{is_contact_point, is_servers};
-        for good in ["a:1", "a:1,b:2", "127.0.0.1:9092", "[::1]:9092", "kafka-1.example.org:9092, b:65535"] {
-            assert!(is_servers(good), "{good}");
+    fn hosts_are_read_in_each_way_of_writing_a_list() {
+        let kind = Kind::Hosts { default: &[] };
+        let is = |text: &str, hosts: &[&str]| {
+            let read = kind.read(text);
+            assert_eq!(read, Value::from(hosts.to_vec()), "{text}");
+            assert!(kind.allows(&read), "{text}");
+        };
+        is("[::1]:9042", &["[::1]:9042"]);
+        is("[::1]", &["[::1]"]);
+        is("[::1]:9042, a", &["[::1]:9042", "a"]);
+        is("a,[::1]", &["a", "[::1]"]);
+        is("[\"[::1]:9042\", \"a\"]", &["[::1]:9042", "a"]);
+        for bad in ["", "[]", "a,", "a:1;b:1", "[\"a\", 1]", "[a]"] {
+            assert!(!kind.allows(&kind.read(bad)), "{bad}");
         }
-        for bad in ["", "a", "a:", ":1", "a:x", "a:65536", "a:1,", "a b:1", "a:1;b:2", "a:-1"] {
-            assert!(!is_servers(bad), "{bad}");
-        }
-        for good in ["a", "127.0.0.2", "a:9042", "[::1]:9042"] {
-            assert!(is_contact_point(good), "{good}");
-        }
-        for bad in ["", "a,b", "a:1,b:1", "a:x", "a b", ":1"] {
-            assert!(!is_contact_point(bad), "{bad}");
+    }
+
+    #[test]
+    fn the_names_of_keys_say_which_are_secret() {
+        for key in KEYS {
+            assert_eq!(key.secret, is_secret(key.name), "{}", key.name);
         }
     }
 
@@ -336,7 +365,7 @@ mod tests {
 
     #[test]
     fn lists_are_read_with_commas_or_as_in_a_file() {
-        let kind = Kind::Choices { default: &["critical"], words: HEALTH };
+        let kind = Kind::Choices { default: &["critical"], names: HEALTH };
         let both: Value = vec!["warning", "critical"].into();
         assert_eq!(kind.read("warning, critical"), both);
         assert_eq!(kind.read("[\"warning\", \"critical\"]"), both);

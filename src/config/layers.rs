@@ -1,4 +1,4 @@
-//! Where values come from: defaults, then a file, then the environment, then flags; the later wins.
+//! The sources of values: defaults, then a file, then the environment, then flags; the later wins.
 //!
 //! Every value keeps its [`Origin`], so that an error and `config show` can name it. All problems of all
 //! layers are collected before anything is refused.
@@ -14,6 +14,7 @@ use toml::{Spanned, Value};
 
 use crate::config::keys::{KEYS, Key, PREFIX};
 use crate::config::nearest::nearest;
+use crate::secret::is_secret;
 
 /// The file that is read from the working directory if none is named.
 pub const DEFAULT_FILE: &str = "exactlyonce.toml";
@@ -21,7 +22,10 @@ pub const DEFAULT_FILE: &str = "exactlyonce.toml";
 /// Names the file, as the flag `--config` does.
 pub const FILE_VARIABLE: &str = "EXACTLYONCE_CONFIG";
 
-/// What variables of the testbed go on with after [`PREFIX`]: those of `docker/local/cluster` and of `cargo sim`,
+/// The key of the folder of the embedded services.
+const DATA: &str = "embedded.data";
+
+/// What variables of the testbed continue with after [`PREFIX`]: those of `docker/local/cluster` and of `cargo sim`,
 /// which may be set in the same shell.
 const OF_OTHERS: [&str; 2] = ["LOCAL_", "SIM_"];
 
@@ -35,7 +39,7 @@ pub enum Origin {
     Default,
     /// A file.
     File {
-        /// Its path, as it was given.
+        /// Its path, as written.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
@@ -70,7 +74,7 @@ pub enum Problem {
         /// A known name like it.
         nearest: Option<&'static str>,
     },
-    /// An environment variable that looks like ours, but sets no key.
+    /// An environment variable with our prefix that sets no key.
     #[error("environment variable {}: it sets no key{}", .name.escape_debug(), hint(.nearest.as_deref()))]
     UnknownVariable {
         /// As written.
@@ -79,7 +83,7 @@ pub enum Problem {
         nearest: Option<String>,
     },
     /// A key has another value than it may have.
-    #[error("{origin}: {key} is {value}, it must be {allowed}")]
+    #[error("{origin}: {key} is {value}, it must be {allowed}{}", behind_colon(.reason.as_deref()))]
     Value {
         /// Full name of the key.
         key: &'static str,
@@ -89,6 +93,19 @@ pub enum Problem {
         origin: Origin,
         /// What is allowed.
         allowed: String,
+        /// The part that is wrong, and how, where that is known.
+        reason: Option<String>,
+    },
+    /// A flag sets a secret, which every user of the machine may see in the list of processes.
+    #[error(
+        "flag --set: {name} is a secret, and command lines are visible in the list of processes: set it by {}",
+        by(.key)
+    )]
+    SecretFlag {
+        /// Name of the key, or of the property.
+        name: String,
+        /// The key.
+        key: &'static Key,
     },
     /// A section's name stands for a value.
     #[error("{origin}: {name:?} is a section, it must be written as [{name}]")]
@@ -106,7 +123,7 @@ pub enum Problem {
         /// As written.
         text: String,
     },
-    /// Values that are right each by itself contradict each other.
+    /// Values that are allowed each by itself contradict each other.
     #[error("{what} (from {origins})")]
     Together {
         /// What is wrong.
@@ -133,7 +150,7 @@ pub enum Problem {
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// The parser's words.
+        /// The parser's message.
         message: String,
     },
     /// The file cannot be read.
@@ -141,10 +158,10 @@ pub enum Problem {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file is no file of ours.
+    /// The file is too large to be a configuration.
     #[error("{}: the configuration file has more than {FILE_BYTES} bytes", .path.display())]
     TooLarge {
         /// The file.
@@ -156,17 +173,33 @@ fn hint(nearest: Option<&str>) -> String {
     nearest.map(|name| format!(", did you mean {name}?")).unwrap_or_default()
 }
 
+fn behind_colon(reason: Option<&str>) -> String {
+    reason.map(|reason| format!(": {reason}")).unwrap_or_default()
+}
+
+/// The ways to set a secret.
+fn by(key: &Key) -> String {
+    let file = format!("{}_file", key.name);
+    let file = match Key::find(&file) {
+        Some(key) => format!("{}, ", key.name),
+        None => String::new(),
+    };
+    format!("{file}the environment variable {}, or the configuration file", key.variable())
+}
+
 /// What the configuration is read from.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// A file that must be there.
+    /// A file that must exist.
     pub file: Option<PathBuf>,
-    /// A file that is read if it is there and `file` is not given.
+    /// A file that is read if it exists and `file` is not given.
     pub default_file: Option<PathBuf>,
-    /// The environment; what does not begin with [`PREFIX`] is of no interest.
+    /// The environment; variables that do not begin with [`PREFIX`] are ignored.
     pub environment: Vec<(OsString, OsString)>,
     /// Flags: name, and `key=value`.
     pub flags: Vec<(&'static str, String)>,
+    /// The flag `--data`, which wins over all: the folder's name as it is, in UTF-8 or not.
+    pub data: Option<PathBuf>,
 }
 
 /// A key with the value that is in force.
@@ -186,6 +219,8 @@ pub struct Layers {
     values: Vec<Effective>,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
+    /// What [`DATA`] is, if it is not UTF-8.
+    pub(super) exact_data: Option<PathBuf>,
 }
 
 impl Layers {
@@ -196,11 +231,14 @@ impl Layers {
     pub fn read(sources: &Sources) -> Result<Self, Vec<Problem>> {
         let default =
             |key: &'static Key| Effective { key, value: key.kind.default(), origin: Origin::Default };
-        let mut layers = Layers { values: KEYS.iter().map(default).collect(), file: None };
+        let mut layers = Layers { values: KEYS.iter().map(default).collect(), file: None, exact_data: None };
         let mut problems = Vec::new();
         layers.file(sources, &mut problems);
         layers.environment(&sources.environment, &mut problems);
         layers.flags(&sources.flags, &mut problems);
+        if let (Some(data), Some(key)) = (&sources.data, Key::find(DATA)) {
+            layers.folder(key, data.as_os_str(), Origin::Flag("--data"), &mut problems);
+        }
         if problems.is_empty() { Ok(layers) } else { Err(problems) }
     }
 
@@ -220,15 +258,25 @@ impl Layers {
         self.values.iter().find(|value| value.key.name == name).map(|value| &value.origin)
     }
 
-    /// True if nobody set a key.
+    /// True if a key is not set.
     pub(super) fn is_default(&self, name: &str) -> bool {
         self.origin(name) == Some(&Origin::Default)
     }
 
+    /// Sets the key of a folder, whatever bytes its name has.
+    fn folder(&mut self, key: &'static Key, name: &OsStr, origin: Origin, problems: &mut Vec<Problem>) {
+        self.set(key, name.to_string_lossy().into_owned().into(), origin, problems);
+        self.exact_data = name.to_str().is_none().then(|| name.into());
+    }
+
     fn set(&mut self, key: &'static Key, value: Value, origin: Origin, problems: &mut Vec<Problem>) {
         if !key.kind.allows(&value) {
-            let (value, allowed) = (key.shown(&value), key.kind.to_string());
-            return problems.push(Problem::Value { key: key.name, value, origin, allowed });
+            let (allowed, reason) = (key.kind.to_string(), key.kind.reason(&value));
+            let value = key.shown(&value);
+            return problems.push(Problem::Value { key: key.name, value, origin, allowed, reason });
+        }
+        if key.name == DATA {
+            self.exact_data = None;
         }
         if let Some(effective) = self.values.iter_mut().find(|effective| effective.key.name == key.name) {
             (effective.value, effective.origin) = (value, origin);
@@ -306,6 +354,7 @@ impl Layers {
                 },
                 origin,
                 allowed: key.kind.to_string(),
+                reason: None,
             }),
         }
     }
@@ -335,11 +384,13 @@ impl Layers {
             let origin = Origin::Environment(name.into_owned());
             match value.to_str() {
                 Some(text) => self.set(key, key.kind.read(text), origin, problems),
+                None if key.name == DATA => self.folder(key, value, origin, problems),
                 None => problems.push(Problem::Value {
                     key: key.name,
                     value: "not UTF-8".to_owned(),
                     origin,
                     allowed: key.kind.to_string(),
+                    reason: None,
                 }),
             }
         }
@@ -354,10 +405,21 @@ impl Layers {
                 problems.push(Problem::NoAssignment { flag, text });
                 continue;
             };
-            let (name, origin) = (name.trim(), Origin::Flag(flag));
+            let origin = Origin::Flag(flag);
+            // `key = value` is taken as in a file; but blanks may belong to a text, such as a folder's name.
+            let value = if name.ends_with(' ') { value.trim_start_matches(' ') } else { value };
+            let name = name.trim();
             if let Some(key) = Key::find(name) {
-                self.set(key, key.kind.read(value.trim()), origin, problems);
+                let value = key.kind.read(if key.kind.is_text() { value } else { value.trim() });
+                match secret_in(key, &value) {
+                    Some(name) => problems.push(Problem::SecretFlag { name, key }),
+                    None => self.set(key, value, origin, problems),
+                }
             } else if let Some((key, property)) = Key::find_property(name) {
+                if is_secret(property) && !value.is_empty() {
+                    problems.push(Problem::SecretFlag { name: name.to_owned(), key });
+                    continue;
+                }
                 let before = self.values.iter().find(|effective| effective.key.name == key.name);
                 let mut all = before.and_then(|before| before.value.as_table().cloned()).unwrap_or_default();
                 all.insert(property.to_owned(), value.trim().into());
@@ -366,6 +428,18 @@ impl Layers {
                 problems.push(unknown(name, origin));
             }
         }
+    }
+}
+
+/// The name of a secret that this value of a key sets. An empty one is none: it takes back what a file sets.
+fn secret_in(key: &Key, value: &Value) -> Option<String> {
+    let is_empty = |value: &Value| value.as_str().is_some_and(str::is_empty);
+    match value {
+        Value::Table(all) => {
+            let mut secrets = all.iter().filter(|(name, value)| is_secret(name) && !is_empty(value));
+            secrets.next().map(|(name, _)| format!("{}.{name}", key.name))
+        }
+        value => (key.secret && !is_empty(value)).then(|| key.name.to_owned()),
     }
 }
 
@@ -444,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_of_a_file_is_told_with_its_line() {
+    fn every_problem_of_a_file_is_reported_with_its_line() {
         let text =
             "topc = 'x'\nstore = 'x'\n\n[pipeline]\nbatch_record = 5\nwrite_bytes = 0\ngroup = 7\n[windo]\n";
         insta::assert_snapshot!(problems(text), @r#"
@@ -458,13 +532,13 @@ mod tests {
     }
 
     #[test]
-    fn a_number_too_large_for_an_integer_is_told_with_its_line() {
+    fn a_number_too_large_for_an_integer_is_reported_with_its_line() {
         let told = problems("[window]\nsize_ms = 99999999999999999999");
         assert!(told.starts_with("x.toml:2: window.size_ms is no value that can be read"), "{told}");
     }
 
     #[test]
-    fn what_is_not_toml_is_told_with_its_line() {
+    fn what_is_not_toml_is_reported_with_its_line() {
         let told = problems("topic = 'a'\ntopic = 'b'\n");
         assert!(told.starts_with("x.toml:2: not TOML: "), "{told}");
         let told = problems("[window]\nsize_ms = \n");
@@ -498,6 +572,36 @@ mod tests {
             ["environment variable EXACTLYONCE_WINDOW_SIZE: it sets no key, did you mean \
               EXACTLYONCE_WINDOW_SIZE_MS?"]
         );
+    }
+
+    #[test]
+    fn blanks_belong_to_a_text_and_to_nothing_else() {
+        for (flag, name, expected) in [
+            ("embedded.data= a ", "embedded.data", "\" a \""),
+            ("embedded.data = a ", "embedded.data", "\"a \""),
+            ("window.size_ms = 7 ", "window.size_ms", "7"),
+            ("window.health = warning , critical", "window.health", "[\"warning\", \"critical\"]"),
+        ] {
+            let sources = Sources { flags: vec![("--set", flag.to_owned())], ..Sources::default() };
+            assert_eq!(value(&Layers::read(&sources).unwrap(), name).0, expected, "{flag}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_folder_is_that_of_the_last_layer_in_utf8_or_not() {
+        use std::os::unix::ffi::OsStrExt;
+        let odd = || OsStr::from_bytes(b"\xff").to_owned();
+        let environment = vec![("EXACTLYONCE_EMBEDDED_DATA".into(), odd())];
+        let flags = vec![("--set", "embedded.data=set".to_owned())];
+        let exact = |sources: &Sources| Layers::read(sources).unwrap().exact_data;
+        let of_environment = Sources { environment, ..Sources::default() };
+        assert_eq!(exact(&of_environment), Some(odd().into()));
+        let of_set = Sources { flags, ..of_environment };
+        assert_eq!(exact(&of_set), None);
+        let of_data = Sources { data: Some(odd().into()), ..of_set };
+        assert_eq!(exact(&of_data), Some(odd().into()));
+        assert_eq!(exact(&Sources { data: Some("a".into()), ..of_data }), None);
     }
 
     #[test]

@@ -1,16 +1,17 @@
-//! The configuration: what an operator may set, and where each value came from.
+//! The configuration: what an operator may set, and the source of each value.
 //!
 //! Four layers, the later wins: defaults, a TOML file, environment variables `EXACTLYONCE_<SECTION>_<KEY>`,
-//! flags. [`keys::KEYS`] knows every key; what is not in it is refused, with the nearest known name. The
+//! flags. [`keys::KEYS`] lists every key; others are refused, with the nearest known name. The
 //! result is one [`Settings`], whole and checked.
 
+mod endpoint;
 pub mod keys;
 pub mod layers;
 pub mod nearest;
 pub mod services;
 mod table;
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroI64, NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,10 +20,10 @@ use serde::Deserialize;
 use crate::binding::Facts;
 use crate::config::layers::{Layers, Problem};
 use crate::config::services::{CassandraSettings, KafkaSettings, ServicesSettings};
-use crate::embedded::Synchronous;
 use crate::pipeline::Options;
 use crate::schema::{Keyspace, Replication};
-use crate::store::Layout;
+use crate::sqlite::Synchronous;
+use crate::store::{CountLayout, EventLayout, Layout};
 use crate::window::{WindowError, WindowSpec};
 
 /// Every value, typed. The fields are the keys of [`keys::KEYS`]; see there for meaning, unit and range.
@@ -83,6 +84,10 @@ pub struct StoreSettings {
     pub layout: LayoutKind,
     /// `store.bucket_rows`
     pub bucket_rows: NonZeroU32,
+    /// `store.count_block_windows`
+    pub count_block_windows: NonZeroU32,
+    /// `store.count_shards`
+    pub count_shards: NonZeroU16,
 }
 
 /// Which store.
@@ -99,9 +104,9 @@ pub enum StoreKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LayoutKind {
-    /// [`Layout::Original`].
+    /// [`EventLayout::Original`].
     Original,
-    /// [`Layout::Bucketed`], with `store.bucket_rows`.
+    /// [`EventLayout::Bucketed`], with `store.bucket_rows`.
     Bucketed,
 }
 
@@ -195,6 +200,9 @@ impl Settings {
             let what = error.message().to_owned();
             vec![Problem::Together { what, origins: "all layers".to_owned() }]
         })?;
+        if let Some(data) = &layers.exact_data {
+            settings.embedded.data = data.clone();
+        }
         let mut problems = settings.contradictions(layers);
         problems.extend(services::complete(&mut settings, layers));
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
@@ -249,12 +257,15 @@ impl Settings {
         self.cassandra.options(&self.store.keyspace)
     }
 
-    /// The layout of `events`.
+    /// The layout of the tables.
     pub fn layout(&self) -> Layout {
-        match self.store.layout {
-            LayoutKind::Original => Layout::Original,
-            LayoutKind::Bucketed => Layout::Bucketed { rows: self.store.bucket_rows },
-        }
+        let events = match self.store.layout {
+            LayoutKind::Original => EventLayout::Original,
+            LayoutKind::Bucketed => EventLayout::Bucketed { rows: self.store.bucket_rows },
+        };
+        let block_ms = self.window.slide_ms.saturating_mul(self.store.count_block_windows.get().into());
+        let block_ms = NonZeroI64::new(block_ms).unwrap_or(CountLayout::DEFAULT.block_ms);
+        Layout { events, counts: CountLayout { block_ms, shards: self.store.count_shards } }
     }
 
     /// A worker's options.
@@ -290,9 +301,17 @@ mod tests {
     use super::layers::Sources;
     use super::*;
 
+    /// With these flags; a secret comes from the environment.
     fn settings(flags: &[&str]) -> Result<Settings, String> {
-        let flags = flags.iter().map(|flag| ("--set", (*flag).to_owned())).collect();
-        let layers = Layers::read(&Sources { flags, ..Sources::default() });
+        let (mut environment, mut set) = (Vec::new(), Vec::new());
+        for flag in flags {
+            let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
+            match keys::Key::find(name).filter(|key| key.secret) {
+                Some(key) => environment.push((key.variable().into(), value.into())),
+                None => set.push(("--set", (*flag).to_owned())),
+            }
+        }
+        let layers = Layers::read(&Sources { flags: set, environment, ..Sources::default() });
         let told =
             |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n");
         Settings::new(&layers.map_err(told)?).map_err(told)
@@ -417,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_services_that_do_not_go_together_are_told() {
+    fn settings_of_services_that_contradict_each_other_are_reported() {
         let told = |flags: &[&str]| settings(flags).unwrap_err();
         insta::assert_snapshot!(told(&[
             "broker.kind=kafka",
@@ -444,7 +463,7 @@ mod tests {
             "cassandra.request_bytes=9000000",
         ]));
         insta::assert_snapshot!(told(&["store.kind=cassandra", "cassandra.password=hunter2"]));
-        // They are nobody's business where another kind is set.
+        // They are not used where another kind is set.
         settings(&["cassandra.consistency=local_quorum", "kafka.sasl_mechanism=plain"]).unwrap();
     }
 

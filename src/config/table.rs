@@ -3,6 +3,7 @@
 use crate::config::keys::{Key, Kind};
 use crate::pipeline::Options;
 use crate::schema::{KEYSPACE_RULE, Keyspace};
+use crate::store::CountLayout;
 
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
@@ -29,22 +30,6 @@ const fn key(name: &'static str, kind: Kind, help: &'static str) -> Key {
 
 pub(super) const fn integer(default: i64, min: i64, max: i64) -> Kind {
     Kind::Integer { default, min, max }
-}
-
-pub(super) fn is_servers(servers: &str) -> bool {
-    let is_server = |server: &str| {
-        let port = server.trim().rsplit_once(':').filter(|(host, _)| is_host(host));
-        port.is_some_and(|(_, port)| port.parse::<u16>().is_ok())
-    };
-    servers.split(',').all(is_server)
-}
-
-fn is_host(host: &str) -> bool {
-    !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b))
-}
-
-pub(super) fn is_contact_point(point: &str) -> bool {
-    is_servers(point) && !point.contains(',') || is_host(point) && !point.contains(':')
 }
 
 fn is_name(text: &str) -> bool {
@@ -83,12 +68,12 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "broker.kind",
-        Kind::Choice { default: "embedded", words: &["embedded", "kafka"] },
+        Kind::Choice { default: "embedded", names: &["embedded", "kafka"] },
         "Where the log is: embedded (a file in the folder embedded.data) or kafka.",
     ),
     key(
         "store.kind",
-        Kind::Choice { default: "embedded", words: &["embedded", "cassandra"] },
+        Kind::Choice { default: "embedded", names: &["embedded", "cassandra"] },
         "Where the tables are: embedded (a file in the folder embedded.data) or cassandra.",
     ),
     key(
@@ -109,7 +94,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "store.layout",
-        Kind::Choice { default: "original", words: &["original", "bucketed"] },
+        Kind::Choice { default: "original", names: &["original", "bucketed"] },
         "How the rows of events are keyed: original (all of a partition of the log in one partition of the \
          store, as in 2016; it grows without bound, where Cassandra advises some 100 MB at most) or bucketed \
          (a new one every store.bucket_rows offsets). Chosen when the schema is applied, and bound by init.",
@@ -121,49 +106,63 @@ pub const KEYS: &[Key] = &[
          50 to 100 MB of rows with 100 to 200 bytes. Bound by init.",
     ),
     key(
+        "store.count_block_windows",
+        integer(CountLayout::BLOCK_WINDOWS as i64, 1, u32::MAX as i64),
+        "Windows whose counts share a partition of Cassandra, for each shard and partition of the log. More make \
+         fewer and larger requests where a batch spans many windows. A partition of Cassandra holds up to \
+         count_block_windows times sources / count_shards rows; keep that below some 100,000. Bound by init.",
+    ),
+    key(
+        "store.count_shards",
+        integer(CountLayout::SHARDS as i64, 1, u16::MAX as i64),
+        "Into how many partitions of Cassandra the sources of a block of windows are spread. More make smaller \
+         partitions, and more requests for each batch: reading the sums takes one for each partition of the log, \
+         block and shard that the batch touched. Bound by init.",
+    ),
+    key(
         "embedded.data",
         Kind::Text { default: "exactlyonce-data", valid: is_path, rule: "the path of a folder" },
         "The folder of the embedded broker and store, seen from the working directory.",
     ),
     key(
         "embedded.synchronous",
-        Kind::Choice { default: "full", words: &["full", "normal", "off"] },
-        "When the files are synced: full (before each answer: loss of power loses nothing), normal (now and then: \
-         loss of power may take back what was answered last; if the tables are then ahead of the log, the \
+        Kind::Choice { default: "full", names: &["full", "normal", "off"] },
+        "When the files are synced: full (before each acknowledgement: loss of power loses nothing), normal (now and \
+         then: loss of power may lose what was acknowledged last; if the tables are then ahead of the log, the \
          worker refuses to go on), off (never: loss of power may damage the files). A killed process loses \
          nothing with any of them.",
     ),
     key(
         "services.start_deadline_ms",
         integer(60_000, 0, DAY_MS),
-        "How long a command waits for Kafka and Cassandra to answer when it starts, in milliseconds; then it \
-         ends with exit code 4. 0 asks once. What will not get better by waiting (a wrong password, a \
-         certificate that is not trusted, other tables) is not waited for. A service that is lost later: see \
+        "How long a command waits for Kafka and Cassandra to respond when it starts, in milliseconds; then it \
+         ends with exit code 4. 0 tries once. Errors that waiting does not fix (a wrong password, a certificate \
+         that is not trusted, other tables) end it at once. For a service that is lost later see \
          pipeline.retry_deadline_ms.",
     ),
     key(
         "kafka.bootstrap_servers",
-        text("127.0.0.1:9092", is_servers, "host:port, with commas between several"),
-        "Some of the cluster's brokers; the others are learnt from them. The section kafka is for broker.kind \
+        Kind::Servers { default: "127.0.0.1:9092" },
+        "Some of the cluster's brokers; the client discovers the others. The section kafka is for broker.kind \
          = kafka.",
     ),
     key(
         "kafka.group_protocol",
-        Kind::Choice { default: "classic", words: &["classic", "consumer"] },
+        Kind::Choice { default: "classic", names: &["classic", "consumer"] },
         "How the group's members share the partitions: classic (one of them assigns, in small steps) or \
          consumer (the broker assigns, KIP-848; needs Kafka 4.0). All members must use the same.",
     ),
     key(
         "kafka.session_timeout_ms",
         integer(45_000, 1_000, DAY_MS),
-        "A member that was not heard of for so long is out of the group, in milliseconds. With \
-         kafka.group_protocol = consumer the broker says, and this must not be set.",
+        "A member without a heartbeat for so long is removed from the group, in milliseconds. With \
+         kafka.group_protocol = consumer the broker decides, and this must not be set.",
     ),
     key(
         "kafka.max_poll_interval_ms",
         integer(300_000, 1_000, DAY_MS),
-        "A member that hangs for so long gives its partitions up, in milliseconds, at least \
-         kafka.session_timeout_ms. A long outage of the store is no such thing.",
+        "A member that does not poll for so long loses its partitions, in milliseconds, at least \
+         kafka.session_timeout_ms. A long outage of the store does not count.",
     ),
     key(
         "kafka.request_timeout_ms",
@@ -173,7 +172,7 @@ pub const KEYS: &[Key] = &[
     key(
         "kafka.metadata_interval_ms",
         integer(30_000, 100, DAY_MS),
-        "How often it is looked whether the topic has got more partitions, in milliseconds.",
+        "Interval for checking whether the topic has more partitions, in milliseconds.",
     ),
     key(
         "kafka.queued_bytes",
@@ -183,7 +182,7 @@ pub const KEYS: &[Key] = &[
     key(
         "kafka.commit_offsets",
         boolean(true),
-        "Whether durable positions are also committed to the group, for lag dashboards. Nothing starts there.",
+        "Whether durable positions are also committed to the group, for lag dashboards. They are never read.",
     ),
     key(
         "kafka.tls",
@@ -197,44 +196,48 @@ pub const KEYS: &[Key] = &[
     ),
     key("kafka.tls_certificate_file", FILE, "This client's certificate and its chain, in PEM."),
     key("kafka.tls_key_file", FILE, "The key of this client's certificate, in PEM."),
-    secret("kafka.tls_key_password", "The password of that key. Better in a file or in the environment."),
-    key("kafka.tls_key_password_file", FILE, "A file that holds it. A newline at its end does not count."),
+    secret(
+        "kafka.tls_key_password",
+        "The password of that key. Not by a flag: command lines are visible to other users.",
+    ),
+    key("kafka.tls_key_password_file", FILE, "A file that holds it. A newline at its end is ignored."),
     key(
         "kafka.sasl_mechanism",
-        Kind::Choice { default: "none", words: &["none", "plain", "scram-sha-256", "scram-sha-512"] },
-        "How this client shows name and password. plain sends the password as it is, so use it with kafka.tls.",
+        Kind::Choice { default: "none", names: &["none", "plain", "scram-sha-256", "scram-sha-512"] },
+        "How this client authenticates. plain sends the password in clear text, so use it with kafka.tls.",
     ),
-    key("kafka.sasl_username", NAME, "The name."),
-    secret("kafka.sasl_password", "The password. Better in a file or in the environment."),
-    key("kafka.sasl_password_file", FILE, "A file that holds it. A newline at its end does not count."),
+    key("kafka.sasl_username", NAME, "The user name."),
+    secret("kafka.sasl_password", "The password. Not by a flag: command lines are visible to other users."),
+    key("kafka.sasl_password_file", FILE, "A file that holds it. A newline at its end is ignored."),
     key(
         "kafka.properties",
         Kind::Properties,
-        "Other properties of librdkafka, as they are. Those that this program sets, or that would break its \
-         guarantees, are refused. As a flag also one by one: --set kafka.properties.fetch.min.bytes=1.",
+        "Other properties of librdkafka, passed as they are. Those that this program sets, or that would break its \
+         guarantees, are refused. As a flag also one by one: --set kafka.properties.fetch.min.bytes=1; secrets \
+         not by a flag.",
     ),
     key(
         "cassandra.contact_points",
-        Kind::Texts { default: &["127.0.0.1:9042"], valid: is_contact_point, rule: "host or host:port" },
-        "Some of the cluster's nodes; the others are learnt from them. The section cassandra is for store.kind \
+        Kind::Hosts { default: &["127.0.0.1:9042"] },
+        "Some of the cluster's nodes; the driver discovers the others. The section cassandra is for store.kind \
          = cassandra.",
     ),
     key(
         "cassandra.datacenter",
         NAME,
-        "The datacenter whose nodes are asked; all if empty. Needed for local_quorum. All workers of a keyspace \
+        "The datacenter whose nodes coordinate requests; all if empty. Needed for local_quorum. All workers of a keyspace \
          must use the same.",
     ),
     key(
         "cassandra.consistency",
-        Kind::Choice { default: "quorum", words: &["quorum", "local_quorum"] },
+        Kind::Choice { default: "quorum", names: &["quorum", "local_quorum"] },
         "The replicas that take part in each read and write: quorum (more than half of all) or local_quorum \
          (more than half of those in cassandra.datacenter).",
     ),
     key(
         "cassandra.compression",
-        Kind::Choice { default: "none", words: &["none", "lz4", "snappy"] },
-        "How requests and answers are compressed.",
+        Kind::Choice { default: "none", names: &["none", "lz4", "snappy"] },
+        "Compression of requests and responses.",
     ),
     key(
         "cassandra.tls",
@@ -248,9 +251,9 @@ pub const KEYS: &[Key] = &[
     ),
     key("cassandra.tls_certificate_file", FILE, "This client's certificate and its chain, in PEM."),
     key("cassandra.tls_key_file", FILE, "The key of this client's certificate, in PEM."),
-    key("cassandra.username", NAME, "The name."),
-    secret("cassandra.password", "The password. Better in a file or in the environment."),
-    key("cassandra.password_file", FILE, "A file that holds it. A newline at its end does not count."),
+    key("cassandra.username", NAME, "The user name."),
+    secret("cassandra.password", "The password. Not by a flag: command lines are visible to other users."),
+    key("cassandra.password_file", FILE, "A file that holds it. A newline at its end is ignored."),
     key(
         "cassandra.connect_timeout_ms",
         integer(5_000, 1, 10 * MINUTE_MS),
@@ -259,20 +262,20 @@ pub const KEYS: &[Key] = &[
     key(
         "cassandra.request_timeout_ms",
         integer(12_000, 1, 10 * MINUTE_MS),
-        "How long an answer is waited for, in milliseconds; the request may still be carried out later. Longer \
-         than the nodes' own timeouts, so that these are told.",
+        "How long to wait for a response, in milliseconds; the request may still be carried out later. Longer \
+         than the nodes' own timeouts, so that these are reported.",
     ),
     key("cassandra.request_bytes", integer(64 << 10, 1, 1 << 26), "Bytes of rows in one request."),
     key(
         "cassandra.in_flight_bytes",
         integer(2 << 20, 1, 1 << 31),
-        "Bytes of rows that may be under way at once, at least cassandra.request_bytes.",
+        "Bytes of rows that may be in flight at once, at least cassandra.request_bytes.",
     ),
-    key("cassandra.in_flight_requests", integer(64, 1, 32_768), "Requests that may be under way at once."),
+    key("cassandra.in_flight_requests", integer(64, 1, 32_768), "Requests that may be in flight at once."),
     key(
         "cassandra.warn_rows",
         integer(1_000_000, 1, i64::MAX),
-        "With store.layout = original: a warning says so when a partition passes so many rows.",
+        "With store.layout = original: a warning is logged when a partition passes so many rows.",
     ),
     key("window.size_ms", integer(5_000, 1, i64::MAX), "Length of a window of event time, in milliseconds."),
     key(
@@ -288,7 +291,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "window.health",
-        Kind::Choices { default: &["critical"], words: HEALTH },
+        Kind::Choices { default: &["critical"], names: HEALTH },
         "The levels of health that count.",
     ),
     key(
@@ -308,19 +311,19 @@ pub const KEYS: &[Key] = &[
     key(
         "pipeline.batch_delay_ms",
         integer(50, 0, 10 * MINUTE_MS),
-        "A batch closes this long after its first record came, in milliseconds, when nothing waits and there is room to \
-         write it.",
+        "A batch closes this long after its first record came, in milliseconds, when no record waits and fewer than \
+         pipeline.in_flight_batches are in flight.",
     ),
     key(
         "pipeline.batch_longest_ms",
         integer(2_000, 0, 10 * MINUTE_MS),
-        "A batch closes, however much waits, with rows that are handed on so long after its first record came, in \
+        "A batch closes, however much waits, with rows that are flushed so long after its first record came, in \
          milliseconds.",
     ),
     key(
         "pipeline.write_records",
         integer(5_000, 1, 1_000_000),
-        "Rows of a batch are handed on to be written when there are this many.",
+        "Rows of a batch are flushed to the store when there are this many.",
     ),
     key(
         "pipeline.write_bytes",
@@ -340,7 +343,7 @@ pub const KEYS: &[Key] = &[
     key(
         "pipeline.counts_cache_bytes",
         integer(4 << 20, Options::MIN_COUNTS_CACHE_BYTES as i64, 1 << 36),
-        "Bytes of window counts that one partition may keep in memory; the rest is read again when needed.",
+        "Bytes of window counts that one partition may keep in memory; the others are read again when needed.",
     ),
     key(
         "pipeline.max_mutation_bytes",
@@ -350,37 +353,37 @@ pub const KEYS: &[Key] = &[
     key(
         "pipeline.backoff_min_ms",
         integer(10, 1, 10 * MINUTE_MS),
-        "First wait before an unanswered request is repeated, in milliseconds; it doubles each time.",
+        "First backoff before a request is retried, in milliseconds; it doubles each time.",
     ),
     key(
         "pipeline.backoff_max_ms",
         integer(5_000, 1, 10 * MINUTE_MS),
-        "Longest such wait, in milliseconds, at least pipeline.backoff_min_ms.",
+        "Longest backoff, in milliseconds, at least pipeline.backoff_min_ms.",
     ),
     key(
         "pipeline.retry_deadline_ms",
         integer(0, 0, DAY_MS),
-        "Gives up when a request was not answered for so long, in milliseconds; 0 repeats it for ever.",
+        "Gives up when a request did not succeed for so long, in milliseconds; 0 retries without end.",
     ),
     key(
         "pipeline.stop_deadline_ms",
         integer(10_000, 0, 60 * MINUTE_MS),
         "How long what is in flight may take to finish when the worker stops or gives a partition back, in \
-         milliseconds. What does not is done again by the next worker.",
+         milliseconds. What does not is repeated by the next worker.",
     ),
     key(
         "pipeline.topic_check_interval_ms",
         integer(10_000, 1, 60 * MINUTE_MS),
-        "How often it is checked that the topic was not recreated, in milliseconds.",
+        "Interval for checking that the topic was not recreated, in milliseconds.",
     ),
     key(
         "log.format",
-        Kind::Choice { default: "text", words: &["text", "json"] },
-        "How messages are written to stderr.",
+        Kind::Choice { default: "text", names: &["text", "json"] },
+        "Format of the messages on stderr.",
     ),
     key(
         "log.level",
-        Kind::Choice { default: "info", words: &["off", "error", "warn", "info", "debug", "trace"] },
-        "The least weight of a message that is written.",
+        Kind::Choice { default: "info", names: &["off", "error", "warn", "info", "debug", "trace"] },
+        "Minimum level of messages that are written.",
     ),
 ];

@@ -51,7 +51,7 @@ impl Folder {
         &self.path
     }
 
-    /// Leaves it where it is, for somebody to look at.
+    /// Keeps it, for inspection.
     pub fn keep(&mut self) {
         if let Some(temporary) = &mut self.temporary {
             temporary.disable_cleanup(true);

@@ -4,10 +4,11 @@
 //! The worker is a process of its own ([`Worker`]), killed with SIGKILL at moments that a seed decides: each
 //! kill waits until a certain number of records is stored, some of them by this very worker, and then a few
 //! milliseconds more, so that it falls anywhere in a batch. A kill counts only if the worker was at work: it
-//! had stored something, and was not yet done. The last run ends by itself at the log's end. Then [`verify`](mod@crate::verify) judges.
+//! had stored something, and was not yet done. The last run ends by itself at the log's end. Then
+//! [`verify`](mod@crate::verify) compares tables and log.
 //!
-//! The same options make the same records and ask for the same kills on every machine; where exactly in the
-//! work a kill falls is up to the machine.
+//! The same options make the same records and plan the same kills on every machine; where exactly in the
+//! work a kill falls depends on the machine.
 
 mod folder;
 mod report;
@@ -29,8 +30,9 @@ use tokio::process::Child;
 use crate::binding::{self, BindingError, Facts, Origin};
 use crate::broker::embedded::EmbeddedBroker;
 use crate::broker::{BrokerError, Producer};
-use crate::embedded::{self, FileError};
-use crate::generate::{Mixed, MixedError, below, seeded};
+use crate::generate::{Mixed, MixedError};
+use crate::random::{below, seeded};
+use crate::sqlite::{self, FileError};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{Layout, StoreError};
 use crate::verify::{self, VerifyError, VerifyOptions};
@@ -43,7 +45,7 @@ const PARTITIONS: i32 = 3;
 /// Records of one append.
 const APPEND_RECORDS: usize = 5_000;
 
-/// Kills fall into so much of the work. The rest is left to the run that ends by itself.
+/// Kills fall into so much of the work. What remains is left to the run that ends by itself.
 const KILLS_WITHIN_PERCENT: u64 = 80;
 
 /// A kill waits up to so long after its number of records is stored, in microseconds: 25 ms, or, where there
@@ -61,10 +63,10 @@ pub struct Options {
     /// An empty folder, see [`Folder`].
     pub folder: PathBuf,
     /// How its files are opened.
-    pub embedded: embedded::Options,
-    /// What the keyspace is bound with. The worker must be told the same.
+    pub embedded: sqlite::Options,
+    /// What the keyspace is bound with. The worker must use the same.
     pub facts: Facts,
-    /// Layout of `events`. The worker must be told the same.
+    /// Layout of `events`. The worker must use the same.
     pub layout: Layout,
     /// Number of records, malformed ones and all.
     pub records: u64,
@@ -96,7 +98,7 @@ fn part(records: u64, kills: u32) -> u64 {
     records.saturating_mul(KILLS_WITHIN_PERCENT) / 100 / u64::from(kills.max(1))
 }
 
-/// What is going on, for whoever waits.
+/// Progress of the demonstration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Records are appended to the log.
@@ -115,7 +117,7 @@ pub enum Step {
     },
     /// The worker was killed.
     Killed(Kill),
-    /// The tables are held against the log.
+    /// The tables are compared with the log.
     Verifying,
 }
 
@@ -127,7 +129,7 @@ pub enum DemoError {
     Folder {
         /// The folder.
         path: PathBuf,
-        /// The operating system's words.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The folder has something in it.
@@ -136,7 +138,7 @@ pub enum DemoError {
         /// The folder.
         path: PathBuf,
     },
-    /// No such records can be made.
+    /// Such records cannot be generated.
     #[error(transparent)]
     Mixed(#[from] MixedError),
     /// A file of the folder cannot be used.
@@ -151,9 +153,9 @@ pub enum DemoError {
     /// The tables failed.
     #[error("the store did not {request}")]
     Store {
-        /// What was asked.
+        /// The request.
         request: String,
-        /// Its own words.
+        /// Its error.
         source: StoreError,
     },
     /// The worker cannot be started, watched or killed.
@@ -161,16 +163,16 @@ pub enum DemoError {
     Worker {
         /// What.
         what: &'static str,
-        /// The operating system's words.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The worker ended by itself, and not well.
-    #[error("the worker ended with {status}; the last it said:\n{said}")]
+    #[error("the worker ended with {status}; its last messages:\n{messages}")]
     WorkerFailed {
         /// How.
         status: std::process::ExitStatus,
         /// The end of its messages.
-        said: String,
+        messages: String,
     },
     /// The worker ended by itself, as if it were done.
     #[error("the worker ended when {stored} of {records} records were stored")]
@@ -180,7 +182,7 @@ pub enum DemoError {
         /// In the log.
         records: u64,
     },
-    /// It was asked to stop.
+    /// It was stopped.
     #[error("stopped before the end")]
     Stopped,
     /// Nothing could be verified.
@@ -200,14 +202,14 @@ impl DemoError {
 /// See [`DemoError`]. Differences are no error: they are in the report.
 pub async fn run(
     options: &Options,
-    tell: impl FnMut(Step),
+    report: impl FnMut(Step),
     stop: impl Future<Output = ()>,
 ) -> Result<Report, DemoError> {
     let mut worker = None;
     let result = tokio::select! {
         biased;
         () = stop => Err(DemoError::Stopped),
-        result = demonstrate(options, &mut worker, tell) => result,
+        result = demonstrate(options, &mut worker, report) => result,
     };
     if let Some(mut worker) = worker {
         worker.kill().await.map_err(|source| DemoError::Worker { what: "kill", source })?;
@@ -218,9 +220,9 @@ pub async fn run(
 async fn demonstrate(
     options: &Options,
     worker: &mut Option<Child>,
-    mut tell: impl FnMut(Step),
+    mut report: impl FnMut(Step),
 ) -> Result<Report, DemoError> {
-    append(options, &mut tell).await?;
+    append(options, &mut report).await?;
     let mut moments = moments(options).into_iter();
     let mut moment = moments.next();
     let mut kills: Vec<Kill> = Vec::new();
@@ -228,7 +230,7 @@ async fn demonstrate(
     loop {
         let started = Instant::now();
         let ended = worker::run(options, worker, found, moment, |records| {
-            tell(Step::Stored { records, of: options.records });
+            report(Step::Stored { records, of: options.records });
         });
         let ended = ended.await?;
         working += started.elapsed();
@@ -246,13 +248,13 @@ async fn demonstrate(
             Ended::Killed => {
                 let applied_again = tables.rows_past(&progress).await?;
                 let kill = Kill { number: kills.len() as u32 + 1, stored, applied_again };
-                tell(Step::Killed(kill));
+                report(Step::Killed(kill));
                 kills.push(kill);
                 moment = moments.next();
             }
         }
     }
-    tell(Step::Verifying);
+    report(Step::Verifying);
     let tables = Tables::open(options)?;
     let broker = EmbeddedBroker::open(&options.folder, &options.embedded)?;
     let verified = verify::verify(&broker, tables.store(), &VerifyOptions::default()).await?;
@@ -261,7 +263,7 @@ async fn demonstrate(
 }
 
 /// Creates the topic, binds the tables to it, and fills it.
-async fn append(options: &Options, tell: &mut impl FnMut(Step)) -> Result<(), DemoError> {
+async fn append(options: &Options, report: &mut impl FnMut(Step)) -> Result<(), DemoError> {
     let Options { folder, embedded, facts, records: of, .. } = options;
     let mut made = options.mixed().records()?.peekable();
     EmbeddedBroker::create(folder, embedded)?;
@@ -275,7 +277,7 @@ async fn append(options: &Options, tell: &mut impl FnMut(Step)) -> Result<(), De
         let chunk: Vec<_> = made.by_ref().take(APPEND_RECORDS).collect();
         records += chunk.len() as u64;
         broker.append(&facts.topic, chunk).await?;
-        tell(Step::Appended { records, of: *of });
+        report(Step::Appended { records, of: *of });
     }
     Ok(())
 }

@@ -48,7 +48,7 @@ pub struct Report {
     pub dead_letters: u64,
     /// Rows of `alerts`.
     pub alerts: u64,
-    /// How many kills were asked for. There are fewer where the worker was done before.
+    /// The number of kills requested. There are fewer where the worker was done before.
     pub kills_asked_for: u32,
     /// The kills.
     pub kills: Vec<Kill>,

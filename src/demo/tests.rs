@@ -1,11 +1,13 @@
+//! Tests of the demonstration.
+
 use super::*;
 
 fn options(records: u64, kills: u32, seed: u64) -> Options {
     Options {
         folder: PathBuf::new(),
-        embedded: embedded::Options::default(),
+        embedded: sqlite::Options::default(),
         facts: Facts::new("t"),
-        layout: Layout::Original,
+        layout: Layout::ORIGINAL,
         records,
         kills,
         seed,
@@ -63,7 +65,7 @@ fn a_given_folder_must_be_empty_and_a_temporary_one_goes_away() {
 }
 
 #[tokio::test]
-async fn a_worker_that_fails_is_told_with_its_own_words() {
+async fn a_worker_that_fails_is_reported_with_its_messages() {
     let folder = Folder::temporary().unwrap();
     let worker = |script: &str| Worker { program: "sh".into(), arguments: vec!["-c".into(), script.into()] };
     let failed = Options {

@@ -14,17 +14,17 @@ use super::tables::{Tables, done};
 use super::{DemoError, Moment, Options};
 use crate::config::keys::PREFIX;
 
-/// How often progress is looked at.
-const LOOK: Duration = Duration::from_millis(3);
+/// Interval between two readings of progress.
+const READ_INTERVAL: Duration = Duration::from_millis(3);
 
-/// The file in the folder that holds what the workers say.
+/// The file in the folder that holds the workers' messages.
 const MESSAGES: &str = "worker.log";
 
-/// As much of it as an error shows, in bytes.
+/// Bytes of its end that an error shows.
 const SHOWN: u64 = 2_000;
 
 /// How to start a worker. Its messages go to `worker.log` in the folder. It does not see the environment
-/// variables of the configuration: everything must be said by arguments.
+/// variables of the configuration: everything must be set by arguments.
 #[derive(Clone, Debug)]
 pub struct Worker {
     /// The program.
@@ -36,20 +36,20 @@ pub struct Worker {
 /// How a worker ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// It said that it reached the log's end.
+    /// It ended with success: it reached the log's end.
     ByItself,
-    /// It was killed by us.
+    /// This process killed it.
     Killed,
 }
 
-/// Runs a worker until it ends, or is killed at its moment. It finds `found` records stored. While it runs it is in `slot`, so that it is not
-/// lost sight of when this future is dropped.
+/// Runs a worker until it ends, or is killed at its moment. It finds `found` records stored. While it runs it is
+/// in `slot`, so that it can be killed when this future is dropped.
 pub(super) async fn run(
     options: &Options,
     slot: &mut Option<Child>,
     found: u64,
     moment: Option<Moment>,
-    mut tell: impl FnMut(u64),
+    mut stored_now: impl FnMut(u64),
 ) -> Result<Ended, DemoError> {
     let messages = options.folder.join(MESSAGES);
     let child = slot.insert(start(&options.worker, &messages)?);
@@ -57,14 +57,14 @@ pub(super) async fn run(
         let tables = Tables::open(options)?;
         loop {
             let stored = done(&tables.progress().await?);
-            tell(stored);
+            stored_now(stored);
             if moment.is_some_and(|moment| moment.stored.max(found + 1) <= stored) {
                 break;
             }
-            sleep(LOOK).await;
+            sleep(READ_INTERVAL).await;
         }
-        // Closed before the kill, so that the worker dies as the last that had the file open, and whoever
-        // opens it next must recover it.
+        // Closed before the kill, so that the worker dies as the last that had the file open, and the
+        // next to open it must recover it.
         drop(tables);
         sleep(moment.map_or(Duration::ZERO, |moment| moment.delay)).await;
         Ok::<_, DemoError>(())
@@ -84,7 +84,7 @@ pub(super) async fn run(
         // It may have ended well a moment before it was killed.
         status if status.success() => Ok(Ended::ByItself),
         status if killed && was_killed(status) => Ok(Ended::Killed),
-        status => Err(DemoError::WorkerFailed { status, said: tail(&messages) }),
+        status => Err(DemoError::WorkerFailed { status, messages: tail(&messages) }),
     }
 }
 
@@ -98,7 +98,9 @@ fn start(worker: &Worker, messages: &Path) -> Result<Child, DemoError> {
             command.env_remove(name);
         }
     }
-    // Whatever becomes of us, as long as we can do anything about it.
+    // A signal of the terminal goes to its whole process group; the worker is ended by this process alone.
+    #[cfg(unix)]
+    command.process_group(0);
     command.kill_on_drop(true).spawn().map_err(failed)
 }
 
@@ -110,7 +112,7 @@ fn was_killed(status: ExitStatus) -> bool {
 
 #[cfg(not(unix))]
 fn was_killed(status: ExitStatus) -> bool {
-    // What a terminated process leaves; one that failed says 2 or more.
+    // The exit code of a terminated process; one that failed has 2 or more.
     status.code() == Some(1)
 }
 
@@ -120,9 +122,9 @@ fn tail(messages: &Path) -> String {
         let length = fs::metadata(messages)?.len();
         let mut file = File::open(messages)?;
         file.seek(SeekFrom::Start(length.saturating_sub(SHOWN)))?;
-        let mut said = Vec::new();
-        file.read_to_end(&mut said)?;
-        std::io::Result::Ok(String::from_utf8_lossy(&said).trim_end().to_owned())
+        let mut end = Vec::new();
+        file.read_to_end(&mut end)?;
+        std::io::Result::Ok(String::from_utf8_lossy(&end).trim_end().to_owned())
     };
     read().unwrap_or_else(|error| format!("({}: {error})", messages.display()))
 }

@@ -26,7 +26,7 @@ pub enum LineError {
     Read {
         /// Number of the line, from 1.
         line: u64,
-        /// The system's own words.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -43,13 +43,13 @@ pub struct Lines<R, C> {
 }
 
 impl<R: Read, C: FnMut() -> i64> Lines<R, C> {
-    /// All records get this key, or none. `clock` tells the milliseconds since the epoch and is asked once
+    /// All records get this key, or none. `clock` returns the milliseconds since the epoch and is read once
     /// for each; `limit` is the length of the longest line, in bytes ([`MAX_LINE_BYTES`]).
     pub fn new(reader: R, key: Option<Vec<u8>>, limit: usize, clock: C) -> Self {
         Self { reader: BufReader::new(reader), clock, key, limit, line: 0, ended: false }
     }
 
-    /// True if the next line was read ahead already, so that to take it waits for nobody.
+    /// True if the next line was read ahead already, so that taking it does not block.
     pub fn has_next_at_hand(&self) -> bool {
         self.reader.buffer().contains(&b'\n')
     }

@@ -2,8 +2,9 @@
 
 use rand_chacha::ChaCha8Rng;
 
-use super::{below, json};
+use super::json;
 use crate::event::{CLIENT_BYTES, Event, Field, Reason, SOURCE_BYTES};
+use crate::random::below;
 
 /// True if some record can have this reason. (A number cannot be too long, nor a string out of range.)
 pub fn can_occur(reason: Reason) -> bool {
@@ -140,10 +141,10 @@ impl Fields {
 
 #[cfg(test)]
 mod tests {
-    use super::super::seeded;
     use super::*;
     use crate::decode::Decoder;
     use crate::event::{Health, Record};
+    use crate::random::seeded;
     use crate::window::WindowSpec;
 
     fn event() -> Event {

@@ -1,4 +1,4 @@
-//! What a large house with faults sends.
+//! Records of many sources, with late, repeated and malformed ones.
 
 use std::collections::VecDeque;
 
@@ -6,14 +6,15 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
 use thiserror::Error;
 
-use super::{CLIENTS, NotAShare, SOURCE, Share, below, can_occur, happens, malformed, record, seeded};
+use super::{CLIENTS, NotAShare, SOURCE, Share, can_occur, happens, malformed, record};
 use crate::broker::NewRecord;
 use crate::event::{Event, Health, Reason};
+use crate::random::{below, seeded};
 
 /// A producer repeats what it sent lately: a duplicate is one of this many events before it.
 const RECENT: usize = 64;
 
-/// Of so many malformed records one is huge, where huge ones are asked for.
+/// Of so many malformed records one is huge, where huge ones are requested.
 const HUGE_ONE_IN: u64 = 1_000;
 
 /// Shares of the health levels among the events, which together are all.
@@ -82,7 +83,7 @@ pub struct NotAHealthMix;
 
 /// Options of the mixed records.
 ///
-/// Sources are of very unequal business: the first is the busiest, the next two are half as busy each, the
+/// Sources have very unequal rates: the first is the busiest, the next two are half as busy each, the
 /// next four a quarter, and so on. Any source reports for any of the three [`CLIENTS`], so its windows
 /// spread over the partitions of all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Makes records, for trying the pipeline and for testing it.
 //!
 //! Three sources of records, each an iterator of [`NewRecord`]: [`Original`], the test generator of the
-//! original of 2016; [`Mixed`], what a large house with faults sends; [`Lines`], anyone's own data.
+//! original of 2016; [`Mixed`], many sources with late, repeated and malformed records; [`Lines`], your own data.
 //! Same options and same seed make the same records on every machine: the randomness is ChaCha8, the
 //! arithmetic is on integers, and the time comes from the caller's clock.
 
@@ -19,12 +19,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::broker::NewRecord;
 use crate::event::Event;
+use crate::random::below;
 
 /// The clients of the original of 2016. Each is the key of its records.
 pub const CLIENTS: [&str; 3] =
@@ -66,7 +66,7 @@ impl fmt::Display for Share {
     }
 }
 
-/// The text is no [`Share`].
+/// The text is not a [`Share`].
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("not a percentage from 0 to 100 with at most four decimals")]
 pub struct NotAShare;
@@ -89,19 +89,6 @@ impl FromStr for Share {
             _ => Err(NotAShare),
         }
     }
-}
-
-/// The randomness of a seed.
-pub(crate) fn seeded(seed: u64) -> ChaCha8Rng {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    ChaCha8Rng::from_seed(bytes)
-}
-
-/// A number from 0 up to and without `limit` (0 if that is 0). Written out here because the records of a
-/// seed must not change with a library's version; the bias is below `limit` in 2^64.
-pub(crate) fn below(rng: &mut ChaCha8Rng, limit: u64) -> u64 {
-    ((u128::from(rng.next_u64()) * u128::from(limit)) >> 64) as u64
 }
 
 fn happens(rng: &mut ChaCha8Rng, share: Share) -> bool {
@@ -145,13 +132,5 @@ mod tests {
         for text in ["", "-1", "101", "100.0001", "1.", ".5", "1e1", "0.00001", "+1", "1.+2", "1%"] {
             assert_eq!(text.parse::<Share>(), Err(NotAShare), "{text}");
         }
-    }
-
-    #[test]
-    fn a_bounded_number_stays_below_its_limit_and_reaches_all_below_it() {
-        let mut rng = seeded(1);
-        let seen: std::collections::BTreeSet<u64> = (0..1_000).map(|_| below(&mut rng, 7)).collect();
-        assert_eq!(seen, (0..7).collect());
-        assert_eq!(below(&mut rng, 0), 0);
     }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
 
-use super::{CLIENTS, SOURCE, record, seeded};
+use super::{CLIENTS, SOURCE, record};
 use crate::broker::NewRecord;
 use crate::event::{Event, Health};
+use crate::random::seeded;
 
 /// Options of the original generator: round by round one event of each of the three [`CLIENTS`], all from
 /// [`SOURCE`], all Critical, of the present moment and with a random id.
@@ -16,7 +17,7 @@ pub struct Original {
     /// Rounds: events of each client.
     pub events_per_key: u64,
     /// Rest half a second after each event of every tenth round, the first included. (The original did so
-    /// unless told otherwise.)
+    /// unless set otherwise.)
     pub delay: bool,
     /// Decides the ids.
     pub seed: u64,
@@ -26,7 +27,7 @@ impl Original {
     /// The original's number of events of each client.
     pub const EVENTS_PER_KEY: u64 = 200;
 
-    /// How long the original rests where it does.
+    /// How long the original pauses where it does.
     pub const DELAY: Duration = Duration::from_millis(500);
 
     /// The number of records.
@@ -39,15 +40,15 @@ impl Original {
         self.events_per_key == 0
     }
 
-    /// How long to rest after the record of this index (from 0), before the next is taken.
-    pub fn rest_after(&self, index: u64) -> Duration {
+    /// How long to pause after the record of this index (from 0), before the next is taken.
+    pub fn pause_after(&self, index: u64) -> Duration {
         match self.delay && (index / CLIENTS.len() as u64).is_multiple_of(10) {
             true => Self::DELAY,
             false => Duration::ZERO,
         }
     }
 
-    /// The records. `clock` tells the milliseconds since the epoch and is asked once for each.
+    /// The records. `clock` returns the milliseconds since the epoch and is read once for each.
     pub fn records<C: FnMut() -> i64>(self, clock: C) -> OriginalRecords<C> {
         OriginalRecords { options: self, clock, rng: seeded(self.seed), index: 0 }
     }
@@ -110,13 +111,13 @@ mod tests {
     #[test]
     fn it_rests_half_a_second_after_each_event_of_every_tenth_round() {
         let original = Original { events_per_key: 200, delay: true, seed: 0 };
-        let rests: Vec<u64> =
-            (0..original.len()).filter(|i| original.rest_after(*i) == Original::DELAY).take(7).collect();
-        assert_eq!(rests, [0, 1, 2, 30, 31, 32, 60]);
-        let all: Duration = (0..original.len()).map(|i| original.rest_after(i)).sum();
+        let pauses: Vec<u64> =
+            (0..original.len()).filter(|i| original.pause_after(*i) == Original::DELAY).take(7).collect();
+        assert_eq!(pauses, [0, 1, 2, 30, 31, 32, 60]);
+        let all: Duration = (0..original.len()).map(|i| original.pause_after(i)).sum();
         assert_eq!(all, Duration::from_secs(30));
         let hasty = Original { delay: false, ..original };
-        assert!((0..hasty.len()).all(|i| hasty.rest_after(i).is_zero()));
+        assert!((0..hasty.len()).all(|i| hasty.pause_after(i).is_zero()));
     }
 
     #[test]

@@ -13,8 +13,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Notify, mpsc, watch};
+use futures_util::stream::{self, FuturesUnordered};
+use tokio::sync::{Notify, OnceCell, mpsc, watch};
 use tokio::time::Instant;
 use tokio::try_join;
 
@@ -25,14 +25,17 @@ use crate::pipeline::batch::{Batch, OpenBatch, Part, Rows};
 use crate::pipeline::counts::{Counts, Touched};
 use crate::pipeline::error::PipelineError;
 use crate::pipeline::inbox::{Inbox, Next};
+use crate::pipeline::messages::{AssignmentEvent, End};
 use crate::pipeline::retry::Retry;
 use crate::pipeline::tracker::Tracker;
-use crate::pipeline::worker::{End, Note};
 use crate::pipeline::{Options, resume};
-use crate::store::{Alert, Binding, Count, Progress, Store, StoreError, WindowKey};
+use crate::store::{Alert, Binding, Count, Progress, Store, StoreError, WindowKey, registration};
 
-/// Windows of one request to the store.
-const WINDOWS_PER_REQUEST: usize = 1_000;
+/// Windows of one call of the store, which makes as many requests of them as it needs. Most batches touch fewer.
+const WINDOWS_PER_CALL: usize = 10_000;
+
+/// Partitions whose counts are read at once for the sums.
+const PARTITIONS_AT_ONCE: usize = 8;
 
 /// Parts of one batch that are written at once.
 const PARTS_IN_FLIGHT: usize = 2;
@@ -47,8 +50,8 @@ pub(super) struct Assigned<'a, B, S> {
     pub(super) binding: &'a Binding,
     pub(super) decoder: Decoder,
     pub(super) retry: Retry,
-    /// Tells the worker.
-    pub(super) notes: mpsc::UnboundedSender<Note>,
+    /// To the worker.
+    pub(super) events: mpsc::UnboundedSender<AssignmentEvent>,
     /// Told by the worker when to end.
     pub(super) end: watch::Receiver<End>,
 }
@@ -59,6 +62,8 @@ struct Shared {
     /// A batch was acknowledged, so counts may have been released.
     released: Notify,
     tracker: Mutex<Tracker>,
+    /// Set when this partition is registered, which it must be before its first count is written.
+    registered: OnceCell<()>,
     /// Room for rows to come, from rows that are written: growing it anew each time costs more than decoding.
     spare: Mutex<Vec<Rows>>,
 }
@@ -105,11 +110,12 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         hash_seed: u64,
     ) -> Result<(), PipelineError> {
         let progress = resume::position(self, refused_at).await?;
-        self.note(Note::Start(self.assignment, progress.next_offset));
+        self.report(AssignmentEvent::Start(self.assignment, progress.next_offset));
         let shared = Shared {
             counts: Mutex::new(Counts::new(self.options.counts_cache_bytes, hash_seed)),
             released: Notify::new(),
             tracker: Mutex::new(Tracker::default()),
+            registered: OnceCell::new(),
             spare: Mutex::default(),
         };
         let (folded, to_write) = mpsc::channel(1);
@@ -144,10 +150,10 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
                 shared.released.notified().await;
             }
             let missing = touched.missing();
-            for places in missing.chunks(WINDOWS_PER_REQUEST) {
+            for places in missing.chunks(WINDOWS_PER_CALL) {
                 let windows: Vec<WindowKey> =
                     places.iter().map(|p| touched.windows()[*p].0.clone()).collect();
-                let read = self.read_own_counts(&windows).await?;
+                let read = self.read_counts(self.assignment.partition, &windows).await?;
                 for (place, count) in places.iter().zip(read) {
                     touched.set(*place, count);
                 }
@@ -178,7 +184,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
                 next => next,
             };
             if inbox.wants_more() {
-                self.note(Note::Resume(self.assignment));
+                self.report(AssignmentEvent::Resume(self.assignment));
             }
             match next {
                 Next::Record(record, next_offset) => {
@@ -286,7 +292,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         }
         let Written { events, dead_letters, alerts, counts } = all;
         if counts.is_some() {
-            self.note(Note::Written { events, dead_letters, alerts });
+            self.report(AssignmentEvent::Written { events, dead_letters, alerts });
         }
         Ok((number, counts))
     }
@@ -302,25 +308,28 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
                 Ok(Written { events: events as u64, dead_letters, ..Written::default() })
             }
             Part::Counts(counts) => {
-                let alerts = self.count_and_alert(&counts).await?;
+                let alerts = self.count_and_alert(shared, &counts).await?;
                 Ok(Written { alerts, counts: Some(counts), ..Written::default() })
             }
         }
     }
 
-    /// The own counts first. Only when they are acknowledged, the sums: so that of several writers of one
-    /// window the last sees all the others. Then the alerts.
-    async fn count_and_alert(&self, counts: &[(WindowKey, Count)]) -> Result<u64, PipelineError> {
+    /// The own counts first. Only when they are acknowledged, the registry and then the sums: so that of several
+    /// writers of one window the last sees all the others. Then the alerts.
+    async fn count_and_alert(
+        &self,
+        shared: &Shared,
+        counts: &[(WindowKey, Count)],
+    ) -> Result<u64, PipelineError> {
         let mut written = 0;
-        for counts in counts.chunks(WINDOWS_PER_REQUEST) {
+        for counts in counts.chunks(WINDOWS_PER_CALL) {
+            // Also where an earlier assignment registered it: that may be on one replica only.
+            shared.registered.get_or_try_init(|| self.register()).await?;
             self.write_counts(counts).await?;
-            let windows: Vec<WindowKey> = counts.iter().map(|(window, _)| window.clone()).collect();
-            let sums = self.read_all_counts(&windows).await?;
             let mut alerts = Vec::new();
-            for (window, rows) in windows.into_iter().zip(sums) {
-                let sum = rows.iter().fold(0i64, |sum, (_, count)| sum.saturating_add(count.count));
+            for ((window, _), sum) in counts.iter().zip(self.read_sums(counts).await?) {
                 if sum >= i64::from(self.binding.window.threshold) {
-                    alerts.push(alert(window, sum)?);
+                    alerts.push(alert(window.clone(), sum)?);
                 }
             }
             if !alerts.is_empty() {
@@ -331,13 +340,36 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         Ok(written)
     }
 
+    /// The sum of each window over all partitions. The counts of this one must be acknowledged: they are taken as they
+    /// were written. Which others there are is read after that, for each batch again: another worker may have registered
+    /// one meanwhile.
+    async fn read_sums(&self, counts: &[(WindowKey, Count)]) -> Result<Vec<i64>, PipelineError> {
+        let own = self.assignment.partition;
+        let registered = self.read_registered().await?;
+        if registered < registration(own) {
+            return Err(PipelineError::NotRegistered { partition: own, registered });
+        }
+        let windows: Vec<WindowKey> = counts.iter().map(|(window, _)| window.clone()).collect();
+        let mut sums: Vec<i64> = counts.iter().map(|(_, count)| count.count).collect();
+        let others = (0..registered).filter(|partition| *partition != own);
+        let mut reads = stream::iter(others)
+            .map(|partition| self.read_counts(partition, &windows))
+            .buffer_unordered(PARTITIONS_AT_ONCE);
+        while let Some(read) = reads.next().await {
+            for (sum, count) in sums.iter_mut().zip(read?) {
+                *sum = sum.saturating_add(count.map_or(0, |count| count.count));
+            }
+        }
+        Ok(sums)
+    }
+
     /// Loop 3. One write at a time: none is changed into another while it is unknown.
     async fn advance(&self, start: Progress, mut durable: watch::Receiver<i64>) -> Result<(), PipelineError> {
-        self.note(Note::Durable(self.assignment, start.next_offset));
+        self.report(AssignmentEvent::Durable(self.assignment, start.next_offset));
         while durable.changed().await.is_ok() {
             let next_offset = *durable.borrow_and_update();
             self.write_progress(Progress { next_offset, ..start }).await?;
-            self.note(Note::Durable(self.assignment, next_offset));
+            self.report(AssignmentEvent::Durable(self.assignment, next_offset));
         }
         Ok(())
     }
@@ -347,9 +379,9 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         !matches!(*self.end.borrow(), End::No)
     }
 
-    fn note(&self, note: Note) {
-        // A worker that is gone takes no notes, and nobody misses them.
-        let _ = self.notes.send(note);
+    fn report(&self, event: AssignmentEvent) {
+        // A worker that is gone needs no reports.
+        let _ = self.events.send(event);
     }
 }
 
@@ -380,17 +412,24 @@ fn whole<T>(
 
 /// The requests to the store, each repeated until it is acknowledged.
 impl<B: Broker, S: Store> Assigned<'_, B, S> {
-    async fn read_own_counts(&self, windows: &[WindowKey]) -> Result<Vec<Option<Count>>, PipelineError> {
+    async fn register(&self) -> Result<(), PipelineError> {
         let partition = self.assignment.partition;
-        let request = || format!("read {} counts of partition {partition}", windows.len());
-        let counts =
-            self.retry.until_acknowledged(request, || self.store.own_counts(partition, windows)).await?;
-        whole(counts, windows, request)
+        let request = || format!("register partition {partition}");
+        self.retry.until_acknowledged(request, || self.store.register(partition)).await
     }
 
-    async fn read_all_counts(&self, windows: &[WindowKey]) -> Result<Vec<Vec<(i32, Count)>>, PipelineError> {
-        let request = || format!("read the counts of {} windows", windows.len());
-        let counts = self.retry.until_acknowledged(request, || self.store.all_counts(windows)).await?;
+    async fn read_registered(&self) -> Result<i32, PipelineError> {
+        let request = || "read the registered partitions".to_owned();
+        self.retry.until_acknowledged(request, || self.store.registered()).await
+    }
+
+    async fn read_counts(
+        &self,
+        partition: i32,
+        windows: &[WindowKey],
+    ) -> Result<Vec<Option<Count>>, PipelineError> {
+        let request = || format!("read {} counts of partition {partition}", windows.len());
+        let counts = self.retry.until_acknowledged(request, || self.store.counts(partition, windows)).await?;
         whole(counts, windows, request)
     }
 

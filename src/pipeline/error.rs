@@ -15,8 +15,8 @@ pub enum PipelineError {
     /// Retention deleted records that were never processed.
     #[error(
         "topic {topic} partition {partition}: the log begins at offset {log_start}, but only what lies below \
-         {next_offset} was processed: records {next_offset} to {log_start} are gone. restore them, or begin \
-         anew in a keyspace of another name"
+         {next_offset} was processed: records {next_offset} to {log_start} are gone. restore them, or start \
+         over in a new keyspace"
     )]
     LogBeginsAfterProgress {
         /// Topic name.
@@ -31,8 +31,8 @@ pub enum PipelineError {
     /// The broker does not have the offset where the pipeline must go on.
     #[error(
         "topic {topic} partition {partition}: the broker does not have offset {offset} (progress is \
-         {next_offset}): the log was truncated or recreated. run verify to see what the tables hold, and begin \
-         anew in a keyspace of another name"
+         {next_offset}): the log was truncated or recreated. run verify to see what the tables hold, and start \
+         over in a new keyspace"
     )]
     OutOfRange {
         /// Topic name.
@@ -48,7 +48,7 @@ pub enum PipelineError {
     #[error(
         "topic {topic} partition {partition} offset {offset}: the log holds another record than the tables \
          ({difference}; progress is {next_offset}): the log was truncated or recreated. run verify to see what \
-         the tables hold, and begin anew in a keyspace of another name"
+         the tables hold, and start over in a new keyspace"
     )]
     RecordsDiffer {
         /// Topic name.
@@ -62,7 +62,7 @@ pub enum PipelineError {
         /// How.
         difference: &'static str,
     },
-    /// A window holds more events than `event_count` can say.
+    /// A window holds more events than `event_count` can represent.
     #[error(
         "source {source_name:?} window ending at {window_end}: {sum} events do not fit event_count, an int"
     )]
@@ -74,22 +74,34 @@ pub enum PipelineError {
         /// The sum over all partitions.
         sum: i64,
     },
+    /// This worker registered its partition, that was acknowledged, and the registry does not show it.
+    #[error(
+        "partition {partition} was registered, but the registry holds only {registered} partitions: somebody deleted from \
+         the table registry or lowered its value, so sums over partitions cannot be trusted any more. run verify to see \
+         what the tables hold, and start over in a new keyspace"
+    )]
+    NotRegistered {
+        /// The partition.
+        partition: i32,
+        /// What the registry says.
+        registered: i32,
+    },
     /// The store refused a request that the protocol needs.
     #[error("the store refused to {request}")]
     StoreRefused {
         /// The request, with table, partition and offsets.
         request: String,
-        /// Its own words.
+        /// The driver's error.
         source: StoreError,
     },
-    /// The store did not answer until the deadline.
+    /// The store did not acknowledge a request until the retry deadline.
     #[error("the store did not {request} for {seconds} s")]
     StoreUnavailable {
         /// The request, with table, partition and offsets.
         request: String,
         /// How long it was tried.
         seconds: u64,
-        /// Its own words.
+        /// The driver's error.
         source: StoreError,
     },
     /// The broker cannot go on.
@@ -97,20 +109,21 @@ pub enum PipelineError {
     Broker {
         /// Topic name.
         topic: String,
-        /// Its own words.
+        /// The driver's error.
         source: BrokerError,
     },
 }
 
 impl PipelineError {
-    /// True if log and tables contradict each other, so that going on would be a guess.
+    /// True if log and tables contradict each other, so that continuing would be a guess.
     pub fn is_refusal(&self) -> bool {
         match self {
             PipelineError::Binding(error) => error.is_refusal(),
             PipelineError::LogBeginsAfterProgress { .. }
             | PipelineError::OutOfRange { .. }
             | PipelineError::RecordsDiffer { .. }
-            | PipelineError::CountOverflow { .. } => true,
+            | PipelineError::CountOverflow { .. }
+            | PipelineError::NotRegistered { .. } => true,
             PipelineError::StoreRefused { .. }
             | PipelineError::StoreUnavailable { .. }
             | PipelineError::Broker { .. } => false,

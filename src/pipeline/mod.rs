@@ -9,7 +9,8 @@
 //! | cells | value | write timestamp |
 //! |---|---|---|
 //! | `events`, `dead_letters` at `(partition, offset)` | a function of the record | `offset + 1` |
-//! | `window_counts` at `(source, window_end, partition)` | a function of the partition's log up to `through_offset` | `through_offset + 1` |
+//! | `window_counts` at `(partition, window_end, source)` | a function of the partition's log up to `through_offset` | `through_offset + 1` |
+//! | `registry` | one more than the greatest partition that may have counts | the number |
 //! | `alerts` at `(source, ts)` | the sum over partitions, which only grows | `event_count` |
 //! | `progress` at `partition` | everything below is durable in every table | `next_offset + 1` |
 //!
@@ -17,9 +18,11 @@
 //!
 //! 1. Fold, strictly in the order of the log and one batch at a time: take each touched window's own count
 //!    (memory, else the store) and count what lies past its `through_offset`.
-//! 2. Write every touched count, also an unchanged one, and wait until that is acknowledged.
-//! 3. Only then read all partitions' counts of every touched window, sum, and write the alert where the sum
-//!    reaches the threshold.
+//! 2. Write every touched count, also an unchanged one, and wait until that is acknowledged. Before its first count,
+//!    an assignment registers its partition and waits for that, too.
+//! 3. Only then read the registry, then the other registered partitions' counts of every touched window, sum, and
+//!    write the alert where the sum reaches the threshold. Of several writers of one window, the one whose count is
+//!    acknowledged last reads the registry after all of them have registered, so it sees all their counts.
 //! 4. Beside 2 and 3, write events and dead letters.
 //! 5. When this batch and all earlier ones are acknowledged, `progress` moves behind it.
 //!
@@ -36,6 +39,7 @@ mod batch;
 pub mod counts;
 mod error;
 mod inbox;
+mod messages;
 mod options;
 mod resume;
 mod retry;
@@ -57,7 +61,7 @@ use crate::binding::{self, BindingError};
 use crate::broker::Broker;
 use crate::error::chain;
 use crate::store::{Binding, Store};
-use retry::{Retry, Tries};
+use retry::{Attempts, Retry};
 
 /// What a run did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,9 +102,9 @@ pub async fn run<B: Broker, S: Store>(
         prepared = prepare(broker, store, options, &retry) => prepared?,
     };
     let (binding, ends, consumer) = prepared;
-    let (sender, notes) = mpsc::unbounded_channel();
+    let (sender, events) = mpsc::unbounded_channel();
     let worker = worker::Worker::new(broker, store, options, &binding, retry, rng, consumer, sender);
-    worker.run(notes, ends, stop).await
+    worker.run(events, ends, stop).await
 }
 
 fn seed(rng: &mut ChaCha8Rng) -> [u8; 32] {
@@ -137,13 +141,13 @@ async fn check<B: Broker, S: Store>(
     options: &Options,
     retry: &Retry,
 ) -> Result<Binding, BindingError> {
-    let mut tries = Tries::new(retry);
+    let mut attempts = Attempts::new(retry);
     loop {
         match binding::check(broker, store, &options.facts).await {
-            Err(error) if error.is_transient() && tries.exhausted().is_none() => {
-                tries.again(|| chain(&error)).await;
+            Err(error) if error.is_transient() && attempts.exhausted().is_none() => {
+                attempts.again(|| chain(&error)).await;
             }
-            checked => return tries.over(checked),
+            checked => return attempts.over(checked),
         }
     }
 }

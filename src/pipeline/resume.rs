@@ -9,7 +9,7 @@ use crate::broker::{Broker, BrokerError};
 use crate::event::Row;
 use crate::pipeline::assignment::Assigned;
 use crate::pipeline::error::PipelineError;
-use crate::pipeline::retry::Tries;
+use crate::pipeline::retry::Attempts;
 use crate::store::{Progress, Store};
 
 /// How many stored rows below `progress` are compared with the log.
@@ -76,7 +76,7 @@ async fn identity<B: Broker, S: Store>(
     let differ = |offset, difference| {
         Err(PipelineError::RecordsDiffer { topic: topic.clone(), partition, offset, next_offset, difference })
     };
-    let mut tries = Tries::new(&a.retry);
+    let mut attempts = Attempts::new(&a.retry);
     while from < next_offset {
         let fetch = || a.broker.fetch(topic, partition, from, FETCH_RECORDS, FETCH_BYTES);
         let fetched = match a.retry.until_answered(fetch).await {
@@ -111,13 +111,15 @@ async fn identity<B: Broker, S: Store>(
         let reach = || a.broker.fetch(topic, partition, next_offset, 1, 1);
         match a.retry.until_answered(reach).await {
             Ok(_) => {
-                tries.again(|| format!("broker: offset {from} of partition {partition} is undecided")).await
+                attempts
+                    .again(|| format!("broker: offset {from} of partition {partition} is undecided"))
+                    .await
             }
             Err(BrokerError::OutOfRange { .. }) => return Ok(()),
             Err(error) => return Err(a.retry.broker_error(error)),
         }
     }
-    tries.over(Ok(()))
+    attempts.over(Ok(()))
 }
 
 fn content(row: &Row) -> &'static str {

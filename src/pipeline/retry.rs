@@ -1,8 +1,8 @@
-//! Asking again: the one place where an unknown outcome is dealt with.
+//! Reattempts: the one place that handles unknown outcomes.
 //!
-//! A request whose outcome is unknown is repeated, unchanged, until it is acknowledged. Between two attempts
-//! lies an exponential backoff with full jitter. However many requests fail at once, an episode of trouble
-//! is told when it begins, once a minute while it lasts, and when it is over.
+//! A request whose outcome is unknown is repeated, unchanged, until it is acknowledged. The wait between two attempts
+//! is an exponential backoff with full jitter. However many requests fail at the same time, they are one [`Episode`] in
+//! the log: a line when it begins, one each minute while it lasts, and one when it is over.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,8 +18,32 @@ use crate::error::chain;
 use crate::pipeline::{Options, PipelineError};
 use crate::store::Outcome;
 
-/// How often trouble that lasts is told again.
+/// Time between two log lines of an episode that lasts.
 const REMINDER: Duration = Duration::from_secs(60);
+
+/// Failures that follow each other, for the log.
+#[derive(Debug, Default)]
+pub(super) struct Episode {
+    since: Option<Instant>,
+    last_logged_at: Option<Instant>,
+}
+
+impl Episode {
+    /// Something failed. For how long it has been failing, if that is to be logged now.
+    pub(super) fn failed(&mut self, now: Instant) -> Option<Duration> {
+        let since = *self.since.get_or_insert(now);
+        if self.last_logged_at.is_some_and(|logged| now - logged < REMINDER) {
+            return None;
+        }
+        self.last_logged_at = Some(now);
+        Some(now - since)
+    }
+
+    /// It went well. For how long it had been failing before, if it had.
+    pub(super) fn recovered(&mut self, now: Instant) -> Option<Duration> {
+        std::mem::take(self).since.map(|since| now - since)
+    }
+}
 
 /// Repeats requests for one worker. Clones share the randomness and the episode.
 #[derive(Clone, Debug)]
@@ -34,11 +58,10 @@ pub(super) struct Retry {
 #[derive(Debug)]
 struct Shared {
     rng: ChaCha8Rng,
-    /// Requests that are being repeated at the moment, and since when there are any.
+    /// Requests that are being repeated at the moment.
     failing: usize,
-    since: Option<Instant>,
-    /// When the trouble was told last.
-    told: Option<Instant>,
+    /// Lasts while there are any.
+    episode: Episode,
 }
 
 /// Counts one failing request, also if its future is dropped.
@@ -49,7 +72,7 @@ impl Drop for Failing<'_> {
         let mut shared = self.0.lock();
         shared.failing -= 1;
         if shared.failing == 0 {
-            shared.since = None;
+            shared.episode = Episode::default();
         }
     }
 }
@@ -61,7 +84,7 @@ impl Retry {
             min: options.backoff_min.max(Duration::from_millis(1)),
             max: options.backoff_max.max(options.backoff_min),
             deadline: options.retry_deadline,
-            shared: Arc::new(Mutex::new(Shared { rng, failing: 0, since: None, told: None })),
+            shared: Arc::new(Mutex::new(Shared { rng, failing: 0, episode: Episode::default() })),
         }
     }
 
@@ -79,59 +102,59 @@ impl Retry {
         request: impl Fn() -> String,
         mut attempt: impl FnMut() -> F,
     ) -> Result<T, PipelineError> {
-        let mut tries = Tries::new(self);
+        let mut attempts = Attempts::new(self);
         loop {
             match attempt().await {
-                Outcome::Acknowledged(answer) => return Ok(tries.over(answer)),
+                Outcome::Acknowledged(answer) => return Ok(attempts.over(answer)),
                 Outcome::Refused(source) => {
                     return Err(PipelineError::StoreRefused { request: request(), source });
                 }
                 Outcome::Unknown(source) => {
-                    if let Some(seconds) = tries.exhausted() {
+                    if let Some(seconds) = attempts.exhausted() {
                         return Err(PipelineError::StoreUnavailable { request: request(), seconds, source });
                     }
-                    tries.again(|| format!("store: {}: {}", request(), chain(&source))).await;
+                    attempts.again(|| format!("store: {}: {}", request(), chain(&source))).await;
                 }
             }
         }
     }
 
-    /// Repeats a question to the broker until it is answered, by whatever is no retriable error.
+    /// Repeats a request to the broker until the result is anything but a retriable error.
     pub(super) async fn until_answered<T, F: Future<Output = Result<T, BrokerError>>>(
         &self,
         mut attempt: impl FnMut() -> F,
     ) -> Result<T, BrokerError> {
-        let mut tries = Tries::new(self);
+        let mut attempts = Attempts::new(self);
         loop {
             match attempt().await {
-                Err(error) if error.is_retriable() && tries.exhausted().is_none() => {
-                    tries.again(|| format!("broker: {}", chain(&error))).await;
+                Err(error) if error.is_retriable() && attempts.exhausted().is_none() => {
+                    attempts.again(|| format!("broker: {}", chain(&error))).await;
                 }
-                answer => return tries.over(answer),
+                answer => return attempts.over(answer),
             }
         }
     }
 
-    /// The error of a broker that will not go on.
+    /// The error of a broker that cannot go on.
     pub(super) fn broker_error(&self, source: BrokerError) -> PipelineError {
         PipelineError::Broker { topic: self.topic.to_string(), source }
     }
 }
 
-/// The attempts at one request.
-pub(super) struct Tries<'a> {
+/// The attempts of one request.
+pub(super) struct Attempts<'a> {
     retry: &'a Retry,
     backoff: Duration,
-    /// When the first attempt ended, and the mark that there is trouble.
+    /// When the first attempt ended, and the count of it among the failing ones.
     failing: Option<(Instant, Failing<'a>)>,
 }
 
-impl<'a> Tries<'a> {
+impl<'a> Attempts<'a> {
     pub(super) fn new(retry: &'a Retry) -> Self {
         Self { retry, backoff: retry.min, failing: None }
     }
 
-    /// How long it was tried, if that is too long.
+    /// For how many seconds it was tried, if that is past the deadline.
     pub(super) fn exhausted(&self) -> Option<u64> {
         let (since, _) = self.failing.as_ref()?;
         let tried = since.elapsed();
@@ -139,44 +162,40 @@ impl<'a> Tries<'a> {
     }
 
     /// Waits before the next attempt.
-    pub(super) async fn again(&mut self, trouble: impl FnOnce() -> String) {
-        sleep(self.next_wait(trouble)).await;
+    pub(super) async fn again(&mut self, last_error: impl FnOnce() -> String) {
+        sleep(self.next_wait(last_error)).await;
     }
 
     /// How long to wait before the next attempt.
-    pub(super) fn next_wait(&mut self, trouble: impl FnOnce() -> String) -> Duration {
+    pub(super) fn next_wait(&mut self, last_error: impl FnOnce() -> String) -> Duration {
         let mut shared = self.retry.lock();
         if self.failing.is_none() {
             shared.failing += 1;
             self.failing = Some((Instant::now(), Failing(self.retry)));
         }
-        let now = Instant::now();
-        match shared.since {
-            None => {
-                (shared.since, shared.told) = (Some(now), Some(now));
-                warn!(topic = %self.retry.topic, trouble = trouble(), "no answer, trying again");
+        if let Some(failing_for) = shared.episode.failed(Instant::now()) {
+            let (topic, last_error, seconds) = (&*self.retry.topic, last_error(), failing_for.as_secs());
+            match seconds {
+                0 => warn!(topic, last_error, "request failed; retrying"),
+                _ => warn!(topic, last_error, seconds, "requests still fail; retrying"),
             }
-            Some(since) if shared.told.is_none_or(|told| now - told >= REMINDER) => {
-                shared.told = Some(now);
-                let seconds = (now - since).as_secs();
-                warn!(topic = %self.retry.topic, seconds, trouble = trouble(), "still no answer, trying again");
-            }
-            Some(_) => {}
         }
         let jitter = shared.rng.next_u64() % (self.backoff.as_micros() as u64 + 1);
         self.backoff = (self.backoff * 2).min(self.retry.max);
         Duration::from_micros(jitter).max(Duration::from_millis(1))
     }
 
-    /// Ends the attempts with an answer, and the episode if nobody else is in trouble.
-    pub(super) fn over<T>(self, answer: T) -> T {
+    /// Ends the attempts with their result, and the episode if no other request is failing.
+    pub(super) fn over<T>(self, result: T) -> T {
         if self.failing.is_some() {
-            let shared = self.retry.lock();
-            if let (1, Some(since)) = (shared.failing, shared.since) {
-                let seconds = since.elapsed().as_secs_f64();
-                info!(topic = %self.retry.topic, seconds, "answers again");
+            let mut shared = self.retry.lock();
+            if shared.failing == 1
+                && let Some(failed_for) = shared.episode.recovered(Instant::now())
+            {
+                let (topic, seconds) = (&*self.retry.topic, failed_for.as_secs_f64());
+                info!(topic, seconds, "recovered");
             }
         }
-        answer
+        result
     }
 }

@@ -21,36 +21,13 @@ use crate::error::chain;
 use crate::pipeline::assignment::Assigned;
 use crate::pipeline::error::PipelineError;
 use crate::pipeline::inbox::{Inbox, Piece, Sender, inbox};
-use crate::pipeline::retry::{Retry, Tries};
+use crate::pipeline::messages::{AssignmentEvent, End};
+use crate::pipeline::retry::{Attempts, Episode, Retry};
 use crate::pipeline::{Options, Summary};
-use crate::store::{Binding, Outcome, Progress, Store};
+use crate::store::{Binding, Progress, Store};
 
-/// How often a run that ends at the log's end looks how far other workers are.
+/// Time between two readings of how far other workers are, in a run that ends at the log's end.
 const END_CHECK: std::time::Duration = std::time::Duration::from_millis(500);
-
-/// What an assignment tells its worker.
-#[derive(Debug)]
-pub(super) enum Note {
-    /// Deliver from this offset on.
-    Start(Assignment, i64),
-    /// The inbox has room again.
-    Resume(Assignment),
-    /// A batch is acknowledged.
-    Written { events: u64, dead_letters: u64, alerts: u64 },
-    /// Progress is durable up to this offset.
-    Durable(Assignment, i64),
-}
-
-/// Whether an assignment is to end.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum End {
-    /// No.
-    No,
-    /// Fold nothing more, and give up what is not durable at this time.
-    By(Instant),
-    /// At once: the partition may be somebody else's.
-    Now,
-}
 
 /// A partition that this worker owns.
 #[derive(Debug)]
@@ -84,7 +61,7 @@ pub(super) struct Worker<'a, B: Broker, S> {
     retry: Retry,
     rng: ChaCha8Rng,
     consumer: B::Consumer,
-    notes: mpsc::UnboundedSender<Note>,
+    events: mpsc::UnboundedSender<AssignmentEvent>,
     slots: BTreeMap<i32, Slot>,
     running: Running<'a>,
     incarnation: u64,
@@ -92,13 +69,15 @@ pub(super) struct Worker<'a, B: Broker, S> {
     delivered: BTreeSet<i32>,
     /// True when the group has settled what this worker gets.
     joined: bool,
+    /// Topic checks that fail.
+    topic_check_failing: Episode,
     summary: Summary,
     /// Set when the worker ends, with the error if there is one.
     ending: Option<Result<(), PipelineError>>,
 }
 
 impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
-    #[allow(clippy::too_many_arguments, reason = "all of it is the worker's world, named once")]
+    #[allow(clippy::too_many_arguments, reason = "everything that a worker uses, named once")]
     pub(super) fn new(
         broker: &'a B,
         store: &'a S,
@@ -107,7 +86,7 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
         retry: Retry,
         rng: ChaCha8Rng,
         consumer: B::Consumer,
-        notes: mpsc::UnboundedSender<Note>,
+        events: mpsc::UnboundedSender<AssignmentEvent>,
     ) -> Self {
         Self {
             broker,
@@ -117,12 +96,13 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
             retry,
             rng,
             consumer,
-            notes,
+            events,
             slots: BTreeMap::new(),
             running: FuturesUnordered::new(),
             incarnation: 0,
             delivered: BTreeSet::new(),
             joined: false,
+            topic_check_failing: Episode::default(),
             summary: Summary::default(),
             ending: None,
         }
@@ -132,7 +112,7 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
     /// options say so.
     pub(super) async fn run(
         mut self,
-        mut notes: mpsc::UnboundedReceiver<Note>,
+        mut events: mpsc::UnboundedReceiver<AssignmentEvent>,
         ends: BTreeMap<i32, i64>,
         stop: impl Future<Output = ()>,
     ) -> Result<Summary, PipelineError> {
@@ -142,7 +122,7 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
         let mut topic_check_at = Instant::now() + self.options.topic_check_interval;
         let mut end_check = FuturesUnordered::new();
         let mut end_check_at = Instant::now() + END_CHECK;
-        let mut polling = Tries::new(&retry);
+        let mut polling = Attempts::new(&retry);
         let mut poll_at = Instant::now();
         loop {
             if self.options.until_end && self.ending.is_none() && self.has_reached(&ends) {
@@ -157,11 +137,11 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
                     info!("stopping");
                     self.end(Ok(()));
                 }
-                Some(note) = notes.recv() => self.take_note(note),
+                Some(event) = events.recv() => self.handle(event),
                 Some((assignment, ended)) = self.running.next(), if !self.running.is_empty() => {
-                    // What it told before it ended comes first.
-                    while let Ok(note) = notes.try_recv() {
-                        self.take_note(note);
+                    // What it reported before it ended comes first.
+                    while let Ok(event) = events.try_recv() {
+                        self.handle(event);
                     }
                     self.assignment_ended(assignment, ended);
                 }
@@ -174,15 +154,15 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
                 }
                 Some(all) = end_check.next(), if !end_check.is_empty() => {
                     end_check_at = Instant::now() + END_CHECK;
-                    self.look_at_others(all);
+                    self.note_progress_of_others(all);
                 }
                 () = sleep_until(end_check_at), if self.options.until_end && end_check.is_empty() => {
-                    end_check.push(self.store.progress_of_all());
+                    end_check.push(progress_of_all(self.store, &retry));
                 }
                 () = sleep_until(poll_at), if poll_at > Instant::now() => {}
                 delivery = self.consumer.poll(), if poll_at <= Instant::now() => match delivery {
                     Ok(delivery) => {
-                        polling = polling.over(Tries::new(&retry));
+                        polling = polling.over(Attempts::new(&retry));
                         self.deliver(delivery);
                     }
                     Err(error) if error.is_retriable() && polling.exhausted().is_none() => {
@@ -194,7 +174,7 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
             }
         }
         if timeout(self.options.stop_deadline, self.consumer.leave()).await.is_err() {
-            warn!("the broker did not confirm that this worker left its group");
+            warn!("the broker did not confirm that this worker has left its group");
         }
         match self.ending {
             Some(Err(error)) => Err(error),
@@ -262,7 +242,7 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
             error if error.is_retriable() => None,
             _ => return self.end(Err(self.retry.broker_error(error))),
         };
-        warn!(?assignment, offset, error = chain(&error), "delivery failed, beginning again at progress");
+        warn!(?assignment, offset, error = chain(&error), "delivery failed; restarting at progress");
         // A revoked partition is about to go anyway: its next owner finds out.
         if self.slots.get(&assignment.partition).is_some_and(|slot| !slot.release) {
             self.begin(assignment.partition, refused_at);
@@ -278,7 +258,7 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
         self.delivered.remove(&partition);
         let assignment = Assignment { partition, incarnation: self.incarnation };
         let (sender, inbox) = inbox(self.options.prefetch_bytes);
-        let (end, told) = watch::channel(End::No);
+        let (end, end_seen) = watch::channel(End::No);
         let slot = Slot { assignment, inbox: Some(sender), end, release: false };
         if let Some(old) = self.slots.insert(partition, slot) {
             old.end.send_replace(End::Now);
@@ -294,8 +274,8 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
                 max_mutation_bytes: usize::try_from(self.binding.max_mutation_bytes).unwrap_or(usize::MAX),
             },
             retry: self.retry.clone(),
-            notes: self.notes.clone(),
-            end: told,
+            events: self.events.clone(),
+            end: end_seen,
         };
         self.running.push(Box::pin(run_until_ended(assigned, inbox, refused_at, self.rng.next_u64())));
     }
@@ -304,27 +284,27 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
         self.slots.get(&assignment.partition).filter(|slot| slot.assignment == assignment)
     }
 
-    fn take_note(&mut self, note: Note) {
-        match note {
-            Note::Start(assignment, offset) => {
+    fn handle(&mut self, event: AssignmentEvent) {
+        match event {
+            AssignmentEvent::Start(assignment, offset) => {
                 if self.slot(assignment).is_some_and(|slot| slot.inbox.is_some()) {
                     info!(?assignment, offset, "starting");
                     self.consumer.start(assignment, offset);
                 }
             }
-            Note::Resume(assignment) => {
+            AssignmentEvent::Resume(assignment) => {
                 if self.slot(assignment).is_some() {
                     self.consumer.resume(assignment.partition);
                 }
             }
-            Note::Written { events, dead_letters, alerts } => {
+            AssignmentEvent::Written { events, dead_letters, alerts } => {
                 self.summary.records += events + dead_letters;
                 self.summary.events += events;
                 self.summary.dead_letters += dead_letters;
                 self.summary.alerts += alerts;
                 self.summary.batches += 1;
             }
-            Note::Durable(assignment, next_offset) => {
+            AssignmentEvent::Durable(assignment, next_offset) => {
                 if self.slot(assignment).is_some() {
                     self.summary.next_offsets.insert(assignment.partition, next_offset);
                     self.consumer.report(assignment.partition, next_offset);
@@ -349,11 +329,23 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
     }
 
     fn topic_checked(&mut self, checked: Result<crate::broker::Topic, BindingError>) {
+        let now = Instant::now();
         match checked {
-            Ok(_) => {}
+            Ok(_) => {
+                if let Some(failed_for) = self.topic_check_failing.recovered(now) {
+                    let (topic, seconds) = (&self.binding.topic, failed_for.as_secs());
+                    info!(topic, seconds, "the topic can be checked again");
+                }
+            }
             Err(error) if error.is_refusal() => self.end(Err(error.into())),
-            // Whether the topic is the same one cannot be said now; it is asked again.
-            Err(error) => debug!(error = chain(&error), "the topic could not be checked"),
+            // It is not known whether the topic is still the same one; the next check may tell.
+            Err(error) => {
+                if let Some(failing_for) = self.topic_check_failing.failed(now) {
+                    let (topic, seconds) = (&self.binding.topic, failing_for.as_secs());
+                    let last_error = chain(&error);
+                    warn!(topic, seconds, last_error, "the topic could not be checked; retrying");
+                }
+            }
         }
     }
 
@@ -383,14 +375,29 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
             })
     }
 
-    /// Learns how far the partitions of other workers are. Without an answer it is asked again.
-    fn look_at_others(&mut self, all: Outcome<BTreeMap<i32, Progress>>) {
-        for (partition, progress) in all.answer().unwrap_or_default() {
+    /// Notes how far the partitions of other workers are. Without that a run until the end would never end, so it
+    /// is an error unless the run ends anyway.
+    fn note_progress_of_others(&mut self, all: Result<BTreeMap<i32, Progress>, PipelineError>) {
+        let all = match all {
+            Ok(all) => all,
+            Err(error) if self.ending.is_none() => return self.end(Err(error)),
+            Err(_) => return,
+        };
+        for (partition, progress) in all {
             if !self.slots.contains_key(&partition) {
                 self.summary.next_offsets.insert(partition, progress.next_offset);
             }
         }
     }
+}
+
+/// Reads how far every partition is, until that is acknowledged.
+async fn progress_of_all<S: Store>(
+    store: &S,
+    retry: &Retry,
+) -> Result<BTreeMap<i32, Progress>, PipelineError> {
+    let request = || "read the progress of all partitions".to_owned();
+    retry.until_acknowledged(request, || store.progress_of_all()).await
 }
 
 impl Slot {
@@ -402,7 +409,7 @@ impl Slot {
     }
 }
 
-/// Runs an assignment until it is done, in error, or told to end.
+/// Runs an assignment until it is done, fails, or is to end.
 async fn run_until_ended<B: Broker, S: Store>(
     assigned: Assigned<'_, B, S>,
     inbox: Inbox,

@@ -9,15 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::event::{DeadLetter, Event, Row};
 use crate::store::cell::{Cells, DeadLetterCells, Tie};
 use crate::store::{
-    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
-    row_timestamp,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
+    StoreError, WindowKey, registration, row_timestamp,
 };
 
 /// The tables.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct MemoryStore {
     tables: Arc<Mutex<Tables>>,
     layout: Layout,
+    consistency: BoundConsistency,
 }
 
 #[derive(Debug, Default)]
@@ -25,7 +26,9 @@ struct Tables {
     binding: Option<Binding>,
     origins: BTreeMap<i32, Cells<i64>>,
     next_offsets: BTreeMap<i32, Cells<i64>>,
-    counts: BTreeMap<WindowKey, BTreeMap<i32, Cells<Count>>>,
+    counts: BTreeMap<i32, BTreeMap<WindowKey, Cells<Count>>>,
+    /// Its write timestamp is the number itself.
+    registered: i32,
     alerts: BTreeMap<WindowKey, Cells<i32>>,
     events: BTreeMap<(i32, i64), Cells<Event>>,
     dead_letters: BTreeMap<(i32, i64), Cells<DeadLetterCells>>,
@@ -60,6 +63,13 @@ fn outcome<T>(result: Result<T, StoreError>) -> Outcome<T> {
     }
 }
 
+impl Default for MemoryStore {
+    fn default() -> Self {
+        let (layout, consistency) = (Layout::default(), BoundConsistency::Single);
+        Self { tables: Arc::default(), layout, consistency }
+    }
+}
+
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
@@ -71,6 +81,11 @@ impl MemoryStore {
         Self { layout, ..Self::default() }
     }
 
+    /// The same tables, opened by a client that says that it uses this consistency. In memory all are the same.
+    pub fn at(&self, consistency: BoundConsistency) -> Self {
+        Self { consistency, ..self.clone() }
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -79,6 +94,10 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn layout(&self) -> Layout {
         self.layout
+    }
+
+    fn consistency(&self) -> BoundConsistency {
+        self.consistency.clone()
     }
 
     async fn binding(&self) -> Outcome<Option<Binding>> {
@@ -100,6 +119,7 @@ impl Store for MemoryStore {
         let tables = self.tables();
         let empty = tables.next_offsets.is_empty()
             && tables.counts.is_empty()
+            && tables.registered == 0
             && tables.alerts.is_empty()
             && tables.events.is_empty()
             && tables.dead_letters.is_empty();
@@ -125,28 +145,30 @@ impl Store for MemoryStore {
         Outcome::Acknowledged(())
     }
 
-    async fn own_counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
+    async fn register(&self, partition: i32) -> Outcome<()> {
+        let mut tables = self.tables();
+        tables.registered = tables.registered.max(registration(partition));
+        Outcome::Acknowledged(())
+    }
+
+    async fn registered(&self) -> Outcome<i32> {
+        Outcome::Acknowledged(self.tables().registered)
+    }
+
+    async fn counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
         let tables = self.tables();
-        let own = |key| Some(tables.counts.get(key)?.get(&partition)?.values);
-        Outcome::Acknowledged(windows.iter().map(own).collect())
+        let counts = tables.counts.get(&partition);
+        let count = |key| Some(counts?.get(key)?.values);
+        Outcome::Acknowledged(windows.iter().map(count).collect())
     }
 
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
         let mut tables = self.tables();
         for (key, count) in counts {
             let cells = Cells { timestamp: count.write_timestamp(), values: *count };
-            upsert(tables.counts.entry(key.clone()).or_default(), partition, cells);
+            upsert(tables.counts.entry(partition).or_default(), key.clone(), cells);
         }
         Outcome::Acknowledged(())
-    }
-
-    async fn all_counts(&self, windows: &[WindowKey]) -> Outcome<Vec<Vec<(i32, Count)>>> {
-        let tables = self.tables();
-        let all = |key| -> Vec<(i32, Count)> {
-            let rows = tables.counts.get(key).into_iter().flatten();
-            rows.map(|(partition, cells)| (*partition, cells.values)).collect()
-        };
-        Outcome::Acknowledged(windows.iter().map(all).collect())
     }
 
     async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {

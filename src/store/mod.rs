@@ -16,24 +16,20 @@ pub mod cassandra;
 pub mod cell;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod layout;
 pub mod memory;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::future::Future;
-use std::num::NonZeroU32;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use crate::binding::{Binding, Bound, BoundConsistency, SCHEMA_VERSION};
 use crate::error::Cause;
 use crate::event::{DeadLetter, Event, Row};
-use crate::window::WindowSpec;
-
-/// The version of the tables' shape, kept in the binding.
-pub const SCHEMA_VERSION: i32 = 1;
+pub use layout::{CountLayout, EventLayout, Layout, LayoutError};
 
 /// What went wrong at a store: where, and in the store's own words.
 #[derive(Debug, Error)]
@@ -92,110 +88,6 @@ impl<T> Outcome<T> {
             Outcome::Refused(error) | Outcome::Unknown(error) => Err(error),
         }
     }
-}
-
-/// How the rows of `events` are keyed. Chosen when the tables are made, and part of the binding. As text it
-/// is `original`, or `bucketed` with the rows of a bucket behind a colon, for example `bucketed:500000`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Layout {
-    /// As in the original of 2016: `(partition, offset)`. All rows of a partition of the log are in one
-    /// partition of the store, which grows without bound.
-    #[default]
-    Original,
-    /// `((partition, bucket), offset)`, with `bucket` = `offset` / `rows`.
-    Bucketed {
-        /// Offsets that share a bucket, at least 1.
-        rows: NonZeroU32,
-    },
-}
-
-impl Layout {
-    /// The bucket of an offset, for [`Layout::Bucketed`].
-    pub fn bucket(&self, offset: i64) -> Option<i64> {
-        match self {
-            Layout::Original => None,
-            Layout::Bucketed { rows } => Some(offset.div_euclid(i64::from(rows.get()))),
-        }
-    }
-}
-
-impl fmt::Display for Layout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Layout::Original => f.write_str("original"),
-            Layout::Bucketed { rows } => write!(f, "bucketed:{rows}"),
-        }
-    }
-}
-
-/// A text that names no [`Layout`].
-#[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is no layout: it must be original, or bucketed:N with N rows in a bucket, 1 to 4294967295")]
-pub struct LayoutError(String);
-
-impl FromStr for Layout {
-    type Err = LayoutError;
-
-    fn from_str(text: &str) -> Result<Self, LayoutError> {
-        match text.strip_prefix("bucketed:").map(str::parse) {
-            None if text == "original" => Ok(Layout::Original),
-            Some(Ok(rows)) => Ok(Layout::Bucketed { rows }),
-            _ => Err(LayoutError(text.to_owned())),
-        }
-    }
-}
-
-impl TryFrom<String> for Layout {
-    type Error = LayoutError;
-
-    fn try_from(text: String) -> Result<Self, LayoutError> {
-        text.parse()
-    }
-}
-
-impl From<Layout> for String {
-    fn from(layout: Layout) -> String {
-        layout.to_string()
-    }
-}
-
-/// Everything that the result depends on besides the log: the row of the table `pipeline`. `init` writes it
-/// once, and a worker whose facts differ refuses to start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Binding {
-    /// Name of the topic.
-    pub topic: String,
-    /// Id of the topic: a recreated topic is another one.
-    pub topic_id: String,
-    /// Windows and alerts.
-    pub window: WindowSpec,
-    /// A record larger than this, key and value together, is a dead letter without its bytes.
-    pub max_mutation_bytes: i64,
-    /// See [`crate::event::DECODER_VERSION`].
-    pub decoder_version: i32,
-    /// Layout of `events`.
-    pub layout: Layout,
-    /// See [`SCHEMA_VERSION`].
-    pub schema_version: i32,
-    /// Where the pipeline began in each partition that existed then; partitions that came later begin at 0.
-    pub origins: BTreeMap<i32, i64>,
-}
-
-impl Binding {
-    /// Where a partition's part of the result begins.
-    pub fn origin(&self, partition: i32) -> i64 {
-        self.origins.get(&partition).copied().unwrap_or(0)
-    }
-}
-
-/// What came of [`Store::bind`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bound {
-    /// The binding is written.
-    Now,
-    /// There was one before; it was not changed.
-    Before(Binding),
 }
 
 /// How far a partition is done: the row of the table `progress`.
@@ -263,6 +155,11 @@ pub struct Alert {
     pub event_count: i32,
 }
 
+/// The value of the registry that makes a partition one of those that may have counts, and its write timestamp.
+pub fn registration(partition: i32) -> i32 {
+    partition.saturating_add(1)
+}
+
 /// Write timestamp of an event's or a dead letter's cells: the row is a function of its position.
 pub fn row_timestamp(offset: i64) -> i64 {
     offset.saturating_add(1)
@@ -283,9 +180,13 @@ pub struct Page<T> {
 
 /// The tables. Cheap to clone; every clone speaks to the same store.
 pub trait Store: Clone + Send + Sync + 'static {
-    /// The layout that this store writes and reads `events` with. Everybody who compares it with a binding's
-    /// does so before anything else is written or read, for in another one rows are not found.
+    /// The layout that this store writes and reads its tables with. It must be compared with the binding's before
+    /// anything else is written or read: in another layout rows are not found.
     fn layout(&self) -> Layout;
+
+    /// The consistency of this store's reads and writes. It must be compared with the binding's before anything
+    /// else is written or read: a worker that uses another one misses counts.
+    fn consistency(&self) -> BoundConsistency;
 
     /// The binding, if `init` wrote one.
     fn binding(&self) -> impl Future<Output = Outcome<Option<Binding>>> + Send;
@@ -305,26 +206,26 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Writes a partition's progress: `next_offset` at [`Progress::write_timestamp`], `origin` at 1.
     fn write_progress(&self, partition: i32, progress: Progress) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// This partition's own count of each window, in the order asked for; `None` where there is no row.
-    fn own_counts(
+    /// Registers a partition: `partitions` = `partition` + 1, at the timestamp of that number, so that the greatest
+    /// one stays. A partition must be registered, and that be acknowledged, before its first count is written.
+    fn register(&self, partition: i32) -> impl Future<Output = Outcome<()>> + Send;
+
+    /// The number of partitions that may have counts: those from 0 up to and without it. 0 if none is registered.
+    fn registered(&self) -> impl Future<Output = Outcome<i32>> + Send;
+
+    /// A partition's count of each window, in the order given; `None` where there is no row.
+    fn counts(
         &self,
         partition: i32,
         windows: &[WindowKey],
     ) -> impl Future<Output = Outcome<Vec<Option<Count>>>> + Send;
 
-    /// Writes this partition's own counts, each at [`Count::write_timestamp`].
+    /// Writes a partition's counts, each at [`Count::write_timestamp`]. Only that partition's worker does.
     fn write_counts(
         &self,
         partition: i32,
         counts: &[(WindowKey, Count)],
     ) -> impl Future<Output = Outcome<()>> + Send;
-
-    /// All partitions' counts of each window, in the order asked for: the whole row set of the window, of
-    /// whatever partitions there are.
-    fn all_counts(
-        &self,
-        windows: &[WindowKey],
-    ) -> impl Future<Output = Outcome<Vec<Vec<(i32, Count)>>>> + Send;
 
     /// Writes alerts, each at the timestamp `event_count`.
     fn write_alerts(&self, alerts: &[Alert]) -> impl Future<Output = Outcome<()>> + Send;

@@ -1,17 +1,16 @@
-//! Decoding for the ground truth: a recogniser of RFC 8259 over bytes, written to be read.
+//! The decoder of the ground truth: a recogniser of RFC 8259 over bytes, optimised for readability.
 //!
-//! It goes another route than [`crate::decode`] on purpose (no serde, every fault looked for in the order of
-//! [`Reason`]'s variants) so that a mistake would have to be made twice to go unseen. Nothing recurses: what
-//! is open is a byte a level on a stack of its own.
+//! It is deliberately implemented differently from [`crate::decode`] (no serde; reasons are checked in the order of
+//! [`Reason`]'s variants), so that a mistake would have to be made twice to stay undetected. Nothing recurses: open
+//! brackets take a byte per level on an explicit stack.
 //!
-//! A function named after a part of JSON's grammar takes the text and where that part must begin, and gives
-//! where it ends, or `None` if there is no such part.
+//! A function named after a production of JSON's grammar takes the text and the position where it must start, and returns
+//! the position where it ends, or `None` if it does not match.
 
 use crate::event::{CLIENT_BYTES, Event, Field, Health, Reason, SOURCE_BYTES};
 use crate::store::Binding;
 
-/// The event in a record's value, or the first reason why there is none. (The record's size is judged by
-/// the caller.)
+/// The event in a record's value, or the first reason why it is invalid. (The caller checks the record's size.)
 pub(super) fn event(value: Option<&[u8]>, binding: &Binding) -> Result<Event, Reason> {
     let text = value.ok_or(Reason::NullValue)?;
     if text.is_empty() {
@@ -75,8 +74,8 @@ pub(super) fn event(value: Option<&[u8]>, binding: &Binding) -> Result<Event, Re
     Ok(Event { id, ts, source, client, health })
 }
 
-/// The members of an object that have an event's names, each with the bytes of its value, in their order.
-/// The first two of a name are enough to know that it repeats, so no more are kept.
+/// The members of an object that have an event's names, each with the bytes of its value, in order. Two of a name are
+/// enough to know that it repeats, so no more are kept.
 fn members(text: &[u8], at: usize) -> Option<Vec<(Field, &[u8])>> {
     let mut found: Vec<(Field, &[u8])> = Vec::new();
     let mut at = whitespace(text, at + 1);
@@ -103,7 +102,7 @@ fn any_value(text: &[u8], at: usize) -> Option<usize> {
     // The brackets that are open, outermost first.
     let mut open = Vec::new();
     loop {
-        // A value begins here.
+        // A value starts here.
         at = match *text.get(at)? {
             b'{' => {
                 let inside = whitespace(text, at + 1);
@@ -129,7 +128,7 @@ fn any_value(text: &[u8], at: usize) -> Option<usize> {
             b't' => literal(text, at, b"true")?,
             _ => number(text, at)?,
         };
-        // A value has ended here, and with it perhaps what it is in.
+        // A value has ended here, and perhaps the array or object around it.
         loop {
             let Some(bracket) = open.last() else { return Some(at) };
             at = whitespace(text, at);
@@ -152,13 +151,13 @@ fn any_value(text: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// A member up to where its value begins.
+/// A member up to the start of its value.
 fn name_and_colon(text: &[u8], at: usize) -> Option<usize> {
     let colon = whitespace(text, string(text, at)?);
     Some(whitespace(text, literal(text, colon, b":")?))
 }
 
-/// `ws`: always there, if only empty.
+/// `ws`: always matches, possibly empty.
 fn whitespace(text: &[u8], at: usize) -> usize {
     at + text[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).count()
 }
@@ -212,7 +211,7 @@ fn string(text: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// The UTF-16 code unit of `\uXXXX`, which begins at the backslash.
+/// The UTF-16 code unit of `\uXXXX`, which starts at the backslash.
 fn unit(text: &[u8], at: usize) -> Option<u16> {
     let mut unit = 0;
     for byte in text.get(at + 2..at + 6)? {
@@ -221,8 +220,8 @@ fn unit(text: &[u8], at: usize) -> Option<u16> {
     u16::try_from(unit).ok()
 }
 
-/// What a string of the grammar says, put together from UTF-16 code units as JSON's escapes are; `None` if
-/// they are no Unicode.
+/// The value of a string of the grammar, assembled from UTF-16 code units as JSON's escapes are; `None` if they are not
+/// valid Unicode.
 fn characters(string: &[u8]) -> Option<String> {
     let mut units = Vec::new();
     let mut at = 1;
@@ -254,7 +253,7 @@ fn is_integer(value: &[u8]) -> bool {
     number && !value.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E'))
 }
 
-/// What an integer of the grammar says; `None` if it lies outside i64.
+/// The value of an integer of the grammar; `None` if it is outside i64.
 fn integer(value: &[u8]) -> Option<i64> {
     let (sign, digits) = match value {
         [b'-', digits @ ..] => (-1, digits),
@@ -274,7 +273,7 @@ fn integer(value: &[u8]) -> Option<i64> {
 mod tests {
     use super::*;
 
-    /// The end of the JSON text that begins the bytes, without whitespace before or after it.
+    /// The end of the JSON text at the start of the bytes, without whitespace around it.
     fn ends(text: &str) -> Option<usize> {
         any_value(text.as_bytes(), 0)
     }
@@ -357,15 +356,15 @@ mod tests {
         ] {
             assert_eq!(ends(text), None, "{text:?}");
         }
-        // A number ends where its grammar does; what follows is then somebody's trailing garbage.
+        // A number ends where its grammar does; the caller rejects what follows.
         for (text, end) in [("01", 1), ("-01", 2), ("1 2", 1), ("{}}", 2), ("nullx", 4), ("1-", 1)] {
             assert_eq!(ends(text), Some(end), "{text}");
         }
     }
 
     #[test]
-    fn strings_say_what_their_escapes_mean() {
-        for (string, said) in [
+    fn strings_have_the_value_of_their_escapes() {
+        for (string, value) in [
             (r#""""#, Some("")),
             (r#""a\u0000\n\/b""#, Some("a\0\n/b")),
             (r#""\u0069\u00E9\u00e9""#, Some("iéé")),
@@ -375,7 +374,7 @@ mod tests {
             (r#""\ud83d\u0041""#, None),
             (r#""\ud83d😀""#, None),
         ] {
-            assert_eq!(characters(string.as_bytes()).as_deref(), said, "{string}");
+            assert_eq!(characters(string.as_bytes()).as_deref(), value, "{string}");
         }
     }
 

@@ -1,11 +1,11 @@
-//! The ground truth: what the tables must hold, in one pass over the log.
+//! The ground truth: what the tables must contain, computed in one pass over the log.
 //!
-//! Every record from its partition's origin on is an event or a dead letter. The events whose health counts
-//! are counted for each window of their source, and a window that holds at least the threshold has an alert.
-//! That is all: no batches, no order between partitions, no store.
+//! Every record from its partition's origin on is an event or a dead letter. Events whose health counts are counted for
+//! each window of their source, and a window with at least the threshold has an alert. That is all: no batches, no order
+//! between partitions, no store.
 //!
-//! It is written apart from the pipeline, to judge it: it shares the types with it (records, rows, the
-//! binding) and nothing that computes, neither [`crate::decode`] nor [`crate::pipeline`] nor
+//! It is an independent reference implementation that the pipeline is checked against: the two share types (records,
+//! rows, the binding) but no computation; it uses neither [`crate::decode`] nor [`crate::pipeline`] nor
 //! [`WindowSpec::ends`].
 
 mod decode;
@@ -21,7 +21,7 @@ use crate::window::WindowSpec;
 
 pub use stored::stored;
 
-/// The three tables that are the result.
+/// The three result tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
     /// By partition and offset.
@@ -32,7 +32,7 @@ pub struct Tables {
     pub alerts: BTreeMap<(String, i64), i64>,
 }
 
-/// What the record becomes.
+/// The record's row.
 pub fn row(record: &Record, binding: &Binding) -> Row {
     let reason = if record.len() as i128 > i128::from(binding.max_mutation_bytes) {
         Reason::TooLarge
@@ -56,7 +56,7 @@ pub fn row(record: &Record, binding: &Binding) -> Row {
     Row::DeadLetter(DeadLetter { reason, timestamp: record.timestamp, body })
 }
 
-/// The ends of the windows that `ts` belongs to, ascending: the multiples of `slide_ms` that are greater
+/// The ends of the windows that contain `ts`, ascending: the multiples of `slide_ms` that are greater
 /// than `ts` and at most `ts + size_ms`. `None` if one of them lies outside i64.
 pub fn window_ends(ts: i64, window: &WindowSpec) -> Option<Vec<i64>> {
     let (ts, size, slide) = (i128::from(ts), i128::from(window.size_ms), i128::from(window.slide_ms.max(1)));
@@ -71,8 +71,8 @@ pub fn window_ends(ts: i64, window: &WindowSpec) -> Option<Vec<i64>> {
     Some(ends)
 }
 
-/// The tables of a log. The records of a partition may come in any order and mixed with those of others;
-/// those below its origin are left out.
+/// The tables of a log. The records of a partition may be in any order and mixed with those of other partitions; those
+/// below its origin are skipped.
 pub fn tables<'a>(records: impl IntoIterator<Item = &'a Record>, binding: &Binding) -> Tables {
     let mut tables = Tables::default();
     let mut counts: BTreeMap<(String, i64), i64> = BTreeMap::new();
@@ -80,10 +80,10 @@ pub fn tables<'a>(records: impl IntoIterator<Item = &'a Record>, binding: &Bindi
         if record.offset < binding.origin(record.partition) {
             continue;
         }
-        let place = (record.partition, record.offset);
+        let position = (record.partition, record.offset);
         match row(record, binding) {
             Row::DeadLetter(letter) => {
-                tables.dead_letters.insert(place, letter);
+                tables.dead_letters.insert(position, letter);
             }
             Row::Event(event) => {
                 if binding.window.health.contains(event.health) {
@@ -91,7 +91,7 @@ pub fn tables<'a>(records: impl IntoIterator<Item = &'a Record>, binding: &Bindi
                         *counts.entry((event.source.clone(), end)).or_default() += 1;
                     }
                 }
-                tables.events.insert(place, event);
+                tables.events.insert(position, event);
             }
         }
     }

@@ -1,15 +1,15 @@
-//! The tables of a store, to hold them against [`super::tables`].
+//! Reads the tables of a store, to compare them with [`super::tables`].
 
 use super::Tables;
 use crate::store::{Store, StoreError};
 
-/// Rows of one request.
+/// Rows per request.
 const PAGE: usize = 1_000;
 
-/// Reads the whole store into memory: for tests and small data. Nobody should write meanwhile.
+/// Reads the whole store into memory: for tests and small data. The tables must not be written meanwhile.
 ///
 /// # Errors
-/// What the store refuses or does not answer; nothing is asked twice.
+/// The first request that is refused or has an unknown outcome; nothing is retried.
 pub async fn stored<S: Store>(store: &S) -> Result<Tables, StoreError> {
     let mut tables = Tables::default();
     for partition in store.partitions().await.answer()? {

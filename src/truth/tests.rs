@@ -1,10 +1,11 @@
-//! Tables by hand.
+//! Expected tables, written by hand.
 
 use std::fmt::Write;
 
 use super::*;
-use crate::event::{DECODER_VERSION, Health};
-use crate::store::{Layout, SCHEMA_VERSION};
+use crate::decode::DECODER_VERSION;
+use crate::event::Health;
+use crate::store::{BoundConsistency, Layout, SCHEMA_VERSION};
 use crate::window::HealthSet;
 
 fn binding(window: WindowSpec) -> Binding {
@@ -14,8 +15,9 @@ fn binding(window: WindowSpec) -> Binding {
         window,
         max_mutation_bytes: 1 << 20,
         decoder_version: DECODER_VERSION,
-        layout: Layout::Original,
+        layout: Layout::ORIGINAL,
         schema_version: SCHEMA_VERSION,
+        consistency: BoundConsistency::Single,
         origins: BTreeMap::new(),
     }
 }
@@ -160,7 +162,7 @@ fn what_lies_below_an_origin_is_left_out() {
     let mut records: Vec<Record> = (0..4).map(|offset| critical(0, offset, 0)).collect();
     records.push(record(0, 1, "nonsense"));
     records.push(critical(1, 0, 0));
-    // A partition that came after the binding.
+    // A partition that was added after the binding.
     records.push(critical(2, 0, 0));
     insta::assert_snapshot!(everything(&records, &binding), @r"
     event 0/2: 2 0 s c Critical
@@ -172,7 +174,7 @@ fn what_lies_below_an_origin_is_left_out() {
 }
 
 #[test]
-fn a_record_that_is_no_event_is_a_dead_letter_and_counts_nowhere() {
+fn an_invalid_record_is_a_dead_letter_and_is_not_counted() {
     let null = Record { value: None, ..record(0, 3, "") };
     let records = [
         critical(0, 0, 0),
@@ -214,11 +216,11 @@ fn a_record_that_is_too_large_leaves_lengths_and_the_hash_of_its_bytes() {
     let Body::Digest { key_length: Some(1), value_length: Some(3), sha256 } = body else {
         panic!("{body:?}")
     };
-    assert_eq!(sha256.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")), hash);
+    assert_eq!(hex::encode(sha256), hash);
 }
 
 #[test]
-fn a_window_end_outside_i64_is_no_window() {
+fn a_window_end_outside_i64_is_not_a_window() {
     assert_eq!(window_ends(i64::MAX, &hopping(1, 1, 1)), None);
     assert_eq!(window_ends(i64::MAX - 1, &hopping(1, 1, 1)), Some(vec![i64::MAX]));
     assert_eq!(window_ends(i64::MAX - 2, &hopping(4, 1, 1)), None);
@@ -228,7 +230,7 @@ fn a_window_end_outside_i64_is_no_window() {
 
 proptest::proptest! {
     #[test]
-    fn the_truth_s_windows_are_the_pipeline_s(
+    fn the_windows_of_the_ground_truth_are_those_of_the_pipeline(
         ts in proptest::prop_oneof![
             -100..100i64,
             i64::MIN..i64::MIN + 100,

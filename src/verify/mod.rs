@@ -54,7 +54,7 @@ use std::path::PathBuf;
 
 use crate::binding::{self, BindingError};
 use crate::broker::{Broker, Topic};
-use crate::event::DECODER_VERSION;
+use crate::decode::DECODER_VERSION;
 use crate::store::{Binding, SCHEMA_VERSION, Store};
 
 pub use difference::{AlteredField, Difference, Foreignness, Table};
@@ -178,6 +178,7 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
             decoder_version: DECODER_VERSION,
             layout: self.store.layout(),
             schema_version: SCHEMA_VERSION,
+            consistency: self.store.consistency(),
             ..bound.clone()
         };
         match binding::compare(bound, &found) {

@@ -118,6 +118,86 @@ fn wrong_variables_and_flags_are_refused_by_name() {
     said!(&folder, "config-wrong-flags", folder.run(flags));
 }
 
+#[test]
+fn an_ipv6_address_stands_in_brackets_wherever_it_is_set() {
+    let folder = Folder::new();
+    let is = |said: &Said, key: &str, value: &str| {
+        assert_eq!(said.code, 0, "{said}");
+        assert!(said.stdout.contains(&format!("\n{key} = {value}  # ")), "{said}");
+    };
+    let points = "contact_points";
+    is(&folder.run("--set cassandra.contact_points=[::1]:9042 config show"), points, "[\"[::1]:9042\"]");
+    is(&folder.run("--set cassandra.contact_points=[::1],a:1 config show"), points, "[\"[::1]\", \"a:1\"]");
+    let variables = [
+        ("EXACTLYONCE_CASSANDRA_CONTACT_POINTS", "[::1]:9042"),
+        ("EXACTLYONCE_KAFKA_BOOTSTRAP_SERVERS", "[::1]:9092"),
+    ];
+    is(&folder.run_with("config show", &variables), points, "[\"[::1]:9042\"]");
+    is(&folder.run_with("config show", &variables), "bootstrap_servers", "\"[::1]:9092\"");
+    folder.write(
+        "exactlyonce.toml",
+        "[cassandra]\ncontact_points = ['[::1]:9042']\n[kafka]\nbootstrap_servers = '[::1]:1,b:2'\n",
+    );
+    is(&folder.run("config show"), points, "[\"[::1]:9042\"]");
+    is(&folder.run("config show"), "bootstrap_servers", "\"[::1]:1,b:2\"");
+    for (set, words) in [
+        (
+            "kafka.bootstrap_servers=::1:9092",
+            "\"::1:9092\" has an IPv6 address without brackets: write [address]:port",
+        ),
+        ("kafka.bootstrap_servers=a:1,", "an item is empty"),
+        ("kafka.bootstrap_servers=a:0", "\"a:0\" has a port that is not from 1 to 65535"),
+        ("kafka.bootstrap_servers=a:65536", "\"a:65536\" has a port that is not from 1 to 65535"),
+        ("kafka.bootstrap_servers=a", "\"a\" has no port"),
+        ("cassandra.contact_points=::1", "\"::1\" has an IPv6 address without brackets"),
+        ("cassandra.contact_points=a,,b", "an item is empty"),
+        ("cassandra.contact_points=a:0", "\"a:0\" has a port that is not from 1 to 65535"),
+        ("cassandra.contact_points=[::1", "\"[::1\" lacks a closing bracket"),
+    ] {
+        for command in ["config check", "run --until-end"] {
+            let said = folder.run(&format!("--set {set} {command}"));
+            assert!(said.code == 2 && said.stderr.contains(words), "{set}: {said}");
+        }
+    }
+}
+
+#[test]
+fn secrets_are_refused_in_flags_with_where_to_set_them() {
+    let folder = Folder::new();
+    for (name, by) in [
+        (
+            "cassandra.password",
+            "cassandra.password_file, the environment variable EXACTLYONCE_CASSANDRA_PASSWORD",
+        ),
+        (
+            "kafka.sasl_password",
+            "kafka.sasl_password_file, the environment variable EXACTLYONCE_KAFKA_SASL_PASSWORD",
+        ),
+        ("kafka.tls_key_password", "kafka.tls_key_password_file, the environment"),
+        ("kafka.properties.ssl.keystore.password", "the environment variable EXACTLYONCE_KAFKA_PROPERTIES"),
+        (
+            "kafka.properties.Sasl.OAuthBearer.Client.Secret",
+            "the environment variable EXACTLYONCE_KAFKA_PROPERTIES",
+        ),
+        ("kafka.properties.sasl.jaas.config", "the environment variable EXACTLYONCE_KAFKA_PROPERTIES"),
+    ] {
+        for command in ["config check", "topic create", "run"] {
+            let said = folder.run(&format!("--set {name}=hunter2 {command}"));
+            assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{name}: {said}");
+            assert!(
+                said.stderr.contains(&format!("{name} is a secret")) && said.stderr.contains(by),
+                "{said}"
+            );
+            assert!(!said.stderr.contains("hunter2"), "{said}");
+        }
+        // Nothing is no secret.
+        folder.fine(&format!("--set {name}= config check"));
+    }
+    let said = folder.run("--set kafka.properties={ssl.key.pem=\"hunter2\"} config check");
+    assert!(said.code == 2 && said.stderr.contains("kafka.properties.ssl.key.pem is a secret"), "{said}");
+    assert!(!folder.data().exists());
+}
+
 #[cfg(unix)]
 #[test]
 fn a_variable_that_is_not_utf8_is_refused() {
@@ -166,7 +246,7 @@ fn a_service_that_is_away_is_named_with_its_address() {
         for command in commands {
             let said = folder.run(&format!("{NOBODY} --set {kind} {command}"));
             assert_eq!((said.code, said.stdout.as_str()), (4, ""), "{command}: {said}");
-            let words = format!("error: {service} at 127.0.0.1:1 did not answer");
+            let words = format!("error: {service} at 127.0.0.1:1 did not respond");
             assert!(said.stderr.contains(&words), "{command}: {said}");
         }
     }

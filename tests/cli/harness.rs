@@ -1,13 +1,15 @@
-//! A folder, the program in it, and what it said.
+//! A folder, the program in it, and what it printed.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
 use exactlyonce::broker::embedded::EmbeddedBroker;
 use exactlyonce::broker::{NewRecord, Producer};
-use exactlyonce::embedded::Options;
+use exactlyonce::sqlite::Options;
 use tempfile::TempDir;
+
+use crate::program::program;
+pub use crate::program::{Said, signal};
 
 /// The topic that everything has by default.
 pub const TOPIC: &str = "exactlyonce.events";
@@ -17,27 +19,6 @@ pub struct Folder(TempDir);
 
 /// What a record is made of.
 pub type KeyAndValue<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
-
-/// What the program said.
-pub struct Said {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl fmt::Display for Said {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "exit code {}\n--- stdout\n{}--- stderr\n{}", self.code, self.stdout, self.stderr)
-    }
-}
-
-impl From<Output> for Said {
-    fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).expect("what the program says is UTF-8");
-        let code = output.status.code().expect("the program ends by itself");
-        Said { code, stdout: text(output.stdout), stderr: text(output.stderr) }
-    }
-}
 
 impl Folder {
     pub fn new() -> Self {
@@ -67,8 +48,8 @@ impl Folder {
 
     /// The program, with arguments.
     pub fn command<A: AsRef<std::ffi::OsStr>>(&self, arguments: &[A]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_exactlyonce"));
-        command.args(arguments).current_dir(self.path()).env_clear().stdin(Stdio::null());
+        let mut command = program(arguments);
+        command.current_dir(self.path());
         command
     }
 
@@ -84,7 +65,7 @@ impl Folder {
         output.expect("the program starts").into()
     }
 
-    /// Runs the program and wants exit code 0.
+    /// Runs the program, which must end with exit code 0.
     pub fn fine(&self, arguments: &str) -> String {
         let said = self.run(arguments);
         assert_eq!(said.code, 0, "{arguments}: {said}");

@@ -3,9 +3,16 @@
 
 mod commands;
 mod configuration;
+mod damage;
+mod disks;
+mod folders;
 mod generate;
 mod harness;
 mod help;
+mod interrupted;
+#[path = "../common/program.rs"]
+mod program;
 mod refusals;
+mod streams;
 mod verify;
 mod worker;

@@ -3,11 +3,11 @@
 #![cfg(unix)]
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, Stdio};
 
 use rusqlite::Connection;
 
-use crate::harness::{Folder, Said, said};
+use crate::harness::{Folder, Said, said, signal};
 
 /// A worker that runs until it is stopped.
 struct Worker {
@@ -43,8 +43,7 @@ impl Worker {
     }
 
     fn signal(&self, name: &str) {
-        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.id())]).status();
-        assert!(sent.expect("a shell").success());
+        assert!(signal(self.child.as_ref().expect("the worker runs"), name));
     }
 
     /// Waits for its end: exit code and stdout.

@@ -1,4 +1,4 @@
-//! Keyspaces of their own for tests on a real Cassandra, which `docker/local/cluster` starts.
+//! Separate keyspaces for tests on a real Cassandra cluster, which `docker/local/cluster` starts.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(crate) fn nodes() -> Vec<String> {
     Cluster::running().addresses("CASSANDRA", 1).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Options for a keyspace that nobody else uses.
+/// Options for a keyspace that only this test uses.
 pub(crate) fn options() -> CassandraOptions {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -25,12 +25,12 @@ pub(crate) fn options() -> CassandraOptions {
     CassandraOptions::new(nodes(), Keyspace::try_from(name).expect("a valid name"))
 }
 
-/// A copy on each node.
+/// A replica on each node.
 pub(crate) fn replication(options: &CassandraOptions) -> Replication {
     Replication::anywhere(options.contact_points.len() as i64).expect("as many as there are nodes")
 }
 
-/// A session of the test's own, to look and to meddle. A machine that is busy takes its time to drop a keyspace.
+/// A session with which a test inspects and changes the tables directly. Dropping a keyspace is slow on a busy machine.
 pub(crate) async fn session(options: &CassandraOptions) -> Session {
     let patient = ExecutionProfile::builder().request_timeout(Some(Duration::from_secs(180))).build();
     let session = SessionBuilder::new()
@@ -39,7 +39,7 @@ pub(crate) async fn session(options: &CassandraOptions) -> Session {
     session.build().await.expect("the nodes answer")
 }
 
-/// A store in a keyspace of its own. What a test that failed leaves behind may be looked at.
+/// A store in a separate keyspace, which a failed test leaves behind for inspection.
 pub(crate) struct Kept {
     pub(crate) options: CassandraOptions,
     pub(crate) store: CassandraStore,

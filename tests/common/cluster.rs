@@ -1,6 +1,6 @@
-//! The real services, as `docker/local/cluster` runs them: for every test and benchmark that needs some.
+//! The real services, as `docker/local/cluster` runs them, for all tests and benchmarks that need them.
 
-// Each program calls what it needs.
+// Each program uses only a part.
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Finds the cluster that runs.
+    /// Finds the running cluster.
     pub fn find() -> Result<Self, String> {
         let package = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut scripts = package.ancestors().map(|folder| folder.join("docker/local/cluster"));
@@ -29,7 +29,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Likewise, for a test: panics where none runs, for such a test must not pass.
+    /// The same for a test: panics if none runs, because such a test must not pass.
     pub fn running() -> Self {
         Self::find().unwrap_or_else(|error| panic!("{error}"))
     }

@@ -1,10 +1,11 @@
-//! Topics of their own for tests on a real Kafka, which `docker/local/cluster` starts.
+//! Separate topics for tests on a real Kafka cluster, which `docker/local/cluster` starts.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use exactlyonce::broker::kafka::{KafkaBroker, KafkaConsumer, KafkaOptions};
 use exactlyonce::broker::{Broker, BrokerError, Fetched, LogOffsets, NewRecord, Producer, Topic};
+use exactlyonce::guarantee::Finding;
 
 use crate::cluster::Cluster;
 
@@ -14,8 +15,7 @@ pub(crate) fn options() -> KafkaOptions {
     KafkaOptions::new(brokers.join(","))
 }
 
-/// A broker on which this test's topics and groups have names of their own. Only the real cluster shares them
-/// between tests.
+/// A broker on which this test's topics and groups have unique names: the real cluster is shared by all tests.
 #[derive(Clone, Debug)]
 pub(crate) struct Own {
     pub(crate) kafka: KafkaBroker,
@@ -71,6 +71,10 @@ impl Broker for Own {
     ) -> Result<Fetched, BrokerError> {
         let fetched = self.kafka.fetch(&self.name(topic), partition, offset, records, bytes).await;
         fetched.map_err(|error| self.plain(error))
+    }
+
+    async fn guarantees(&self, topic: &str) -> Result<Vec<Finding>, BrokerError> {
+        self.kafka.guarantees(&self.name(topic)).await.map_err(|error| self.plain(error))
     }
 
     async fn subscribe(&self, group: &str, topic: &str) -> Result<KafkaConsumer, BrokerError> {

@@ -1,5 +1,5 @@
-//! `docs/contract.md`: a table for each service, with a column for each world, between two marks. The rest of
-//! the document is written by hand.
+//! `docs/contract.md`: a table for each service, with a column for each world, between two marks. Everything
+//! else in the document is written by hand.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

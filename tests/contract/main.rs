@@ -1,7 +1,7 @@
-//! How the services behave, case by case: the pipeline is built on it, and the simulation is held to it.
+//! How the services behave, case by case: the pipeline relies on it, and the simulation must reproduce it.
 //!
-//! A case is a sentence, written once against the traits of a service (`cassandra/world.rs`,
-//! `kafka/world.rs`) and run in every world that has the verbs it needs. Here the world is the real services:
+//! A case is a sentence, written once against the traits of a service (`cassandra/world.rs`, `kafka/world.rs`) and run in
+//! every world (real or simulated services) that supports the verbs it needs. This program runs them on real services:
 //!
 //! ```text
 //! docker/local/cluster up --kafka 3 --cassandra 3
@@ -10,7 +10,7 @@
 //!
 //! On simulated services, `sim/tests/contract` runs the same files: `cargo sim simulated::`.
 //!
-//! What a case observed must be what `docs/contract.md` says of it. With `EXACTLYONCE_CONTRACT_WRITE=1` in the
+//! What a case observes must equal its text in `docs/contract.md`. With `EXACTLYONCE_CONTRACT_WRITE=1` in the
 //! environment, the document is written instead.
 
 mod cassandra;

@@ -1,4 +1,4 @@
-//! Runs the cases of a world one after another, and holds what they observed to `docs/contract.md`.
+//! Runs the cases of a world one after another, and compares what they observed with `docs/contract.md`.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -111,7 +111,7 @@ impl<G: Ground> Finish for Arc<Mutex<State<G>>> {
     }
 }
 
-/// Finishes all worlds; tells whether all went well.
+/// Finishes all worlds; returns whether all succeeded.
 pub fn finish(worlds: Vec<Box<dyn Finish>>) -> bool {
     let mut well = true;
     for error in worlds.iter().filter_map(|world| world.finish().err()) {
@@ -190,16 +190,16 @@ fn one<G: Ground>(
     let written = Table::parse(&written, service)?.observed(case.name, column).to_owned();
     if written != text {
         return Err(Failed::from(format!(
-            "observed:  {text}\nbut docs/contract.md says:\n           {written}\n(EXACTLYONCE_CONTRACT_WRITE=1 writes it anew)"
+            "observed:  {text}\nbut docs/contract.md says:\n           {written}\n(EXACTLYONCE_CONTRACT_WRITE=1 rewrites it)"
         )));
     }
     Ok(())
 }
 
 /// What a panic said.
-pub fn words(panic: &(dyn Any + Send)) -> String {
+pub fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("a panic without words").to_owned()
+    text.unwrap_or("a panic without a message").to_owned()
 }
 
 fn document_is_complete(service: &str, column: &str, cases: &[(&str, &str)]) -> Result<(), String> {
@@ -208,7 +208,7 @@ fn document_is_complete(service: &str, column: &str, cases: &[(&str, &str)]) -> 
     let table = Table::parse(&text, service)?;
     if table != table.with(cases, column, &BTreeMap::new()) {
         return Err(format!(
-            "its table of {service} is not of these cases (EXACTLYONCE_CONTRACT_WRITE=1 writes it anew)"
+            "its table of {service} is not of these cases (EXACTLYONCE_CONTRACT_WRITE=1 rewrites it)"
         ));
     }
     match cases.iter().find(|case| table.observed(case.0, column).is_empty()) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Failed;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::runner::{Ground, words};
+use crate::runner::{Ground, panic_message};
 use crate::suite::{Case, Seen, World};
 
 /// No case takes as long; one that does hangs.
@@ -77,6 +77,6 @@ fn block_on<T>(
     match ran {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(_)) => Err(Failed::from(format!("{case} did not end within {} s", CASE_TIMEOUT.as_secs()))),
-        Err(panic) => Err(Failed::from(words(&*panic))),
+        Err(panic) => Err(Failed::from(panic_message(&*panic))),
     }
 }

@@ -1,6 +1,6 @@
-//! Cases, worlds, and the list of cases that a world cannot run: what every service's suite is made of.
+//! Cases, worlds, and the list of cases that a world cannot run: the parts of every service's suite.
 //!
-//! Nothing here knows how cases are run, so that another crate can include this file.
+//! This file does not depend on how cases are run, so that another crate can include it.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,14 +11,14 @@ use std::pin::Pin;
 /// Where the cases of a service are run: the real service, or a simulated one.
 #[allow(async_fn_in_trait)] // cases run on the thread that made their world
 pub trait World: Sized + 'static {
-    /// What cases may do to the world, beside talking to the service, and not every world can.
+    /// Operations that cases may use in addition to requests, and that not every world supports.
     type Verb: Copy + Eq + Debug + Send + Sync + 'static;
 
-    /// The verbs that this world has.
+    /// The verbs that this world supports.
     const VERBS: &'static [Self::Verb];
 
-    /// Undoes what a case may have left behind, also a case that failed: after it all nodes run and know it of
-    /// each other, and what the case named `case` created is gone.
+    /// Undoes what a case may have left behind, even if it failed: afterwards all nodes run and see each other as up, and
+    /// what the case named `case` created is deleted.
     async fn heal(&self, case: &str) -> Result<(), String>;
 
     /// After the last case: leaves the services as they were found.
@@ -34,9 +34,9 @@ pub struct Case<W: World> {
     pub name: &'static str,
     /// What the documentation or the source of the service says, and where.
     pub documented: &'static str,
-    /// The verbs without which it cannot be tried.
+    /// The verbs that it needs.
     pub needs: &'static [W::Verb],
-    /// Tries it, and notes what was seen.
+    /// Runs it, and records what was observed.
     pub run: for<'a> fn(&'a W, &'a Seen) -> Running<'a>,
 }
 

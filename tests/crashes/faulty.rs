@@ -8,7 +8,8 @@ use std::time::Duration;
 use exactlyonce::event::{DeadLetter, Event, Row};
 use exactlyonce::store::memory::MemoryStore;
 use exactlyonce::store::{
-    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
+    StoreError, WindowKey,
 };
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -30,6 +31,8 @@ pub enum Fault {
     Twice,
     /// The worker does not know, and the request is done much later, when others have gone on.
     Late,
+    /// The request is refused, as when a right was revoked. No sweep has it: it ends a worker in an error.
+    Refused,
 }
 
 impl Fault {
@@ -52,11 +55,28 @@ struct Plan {
     faults: BTreeMap<u64, Fault>,
     /// How long operations take, in turn: request and answer.
     delays: Vec<(u64, u64)>,
+    /// What happens to every reading of all partitions' progress, whatever its number.
+    progress_of_all: Option<Fault>,
     operations: u64,
     met: Vec<Fault>,
     /// How many rows each write of rows had, and how many counts each of counts.
     rows: Vec<usize>,
     counts: Vec<usize>,
+    /// Requests about counts, in the order in which they were acknowledged.
+    acknowledged: Vec<Call>,
+}
+
+/// A request about counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// A partition was registered.
+    Register(i32),
+    /// The registry was read.
+    Registered,
+    /// Counts of a partition were read.
+    Counts(i32),
+    /// Counts of a partition were written.
+    WriteCounts(i32),
 }
 
 /// One worker's way to the store.
@@ -65,17 +85,29 @@ pub struct FaultyStore {
     store: MemoryStore,
     plan: Arc<Mutex<Plan>>,
     crash: Arc<Notify>,
+    /// What the registry shows, if not what it holds.
+    registry: Option<i32>,
 }
 
 impl FaultyStore {
     pub fn new(store: MemoryStore, faults: BTreeMap<u64, Fault>, delays: Vec<(u64, u64)>) -> Self {
         let plan = Plan { faults, delays, ..Plan::default() };
-        Self { store, plan: Arc::new(Mutex::new(plan)), crash: Arc::default() }
+        Self { store, plan: Arc::new(Mutex::new(plan)), crash: Arc::default(), registry: None }
+    }
+
+    /// From now on, this happens to every reading of all partitions' progress.
+    pub fn fail_progress_of_all(&self, fault: Option<Fault>) {
+        self.plan.lock().unwrap().progress_of_all = fault;
     }
 
     /// The same store and plan for another worker, which crashes by itself.
     pub fn for_another_worker(&self) -> Self {
         Self { crash: Arc::default(), ..self.clone() }
+    }
+
+    /// The same store, whose registry somebody has lowered.
+    pub fn with_registry_at(self, partitions: i32) -> Self {
+        Self { registry: Some(partitions), ..self }
     }
 
     /// Ready when this worker is to die.
@@ -92,6 +124,18 @@ impl FaultyStore {
     pub fn writes(&self) -> (Vec<usize>, Vec<usize>) {
         let plan = self.plan.lock().unwrap();
         (plan.rows.clone(), plan.counts.clone())
+    }
+
+    /// The requests about counts that were acknowledged so far.
+    pub fn acknowledged(&self) -> Vec<Call> {
+        self.plan.lock().unwrap().acknowledged.clone()
+    }
+
+    fn note<T>(&self, call: Call, outcome: Outcome<T>) -> Outcome<T> {
+        if matches!(outcome, Outcome::Acknowledged(_)) {
+            self.plan.lock().unwrap().acknowledged.push(call);
+        }
+        outcome
     }
 
     /// The faults that came up so far.
@@ -134,6 +178,7 @@ impl FaultyStore {
         sleep(Duration::from_millis(there)).await;
         let answer = match fault {
             Some(Fault::Lost) => unknown(),
+            Some(Fault::Refused) => Outcome::Refused(StoreError::of("not allowed")),
             Some(Fault::Late) => {
                 let late = whole(self.store.clone());
                 tokio::spawn(async move {
@@ -175,6 +220,10 @@ impl Store for FaultyStore {
         self.store.layout()
     }
 
+    fn consistency(&self) -> BoundConsistency {
+        self.store.consistency()
+    }
+
     async fn binding(&self) -> Outcome<Option<Binding>> {
         self.read(|store| async move { store.binding().await }).await
     }
@@ -193,6 +242,11 @@ impl Store for FaultyStore {
     }
 
     async fn progress_of_all(&self) -> Outcome<BTreeMap<i32, Progress>> {
+        match self.plan.lock().unwrap().progress_of_all {
+            Some(Fault::Refused) => return Outcome::Refused(StoreError::of("not allowed")),
+            Some(_) => return Outcome::Unknown(StoreError::of("no answer")),
+            None => {}
+        }
         self.read(|store| async move { store.progress_of_all().await }).await
     }
 
@@ -204,13 +258,25 @@ impl Store for FaultyStore {
         self.read(move |store| async move { store.write_progress(partition, progress).await }).await
     }
 
-    async fn own_counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
+    async fn register(&self, partition: i32) -> Outcome<()> {
+        let outcome = self.read(move |store| async move { store.register(partition).await }).await;
+        self.note(Call::Register(partition), outcome)
+    }
+
+    async fn registered(&self) -> Outcome<i32> {
+        let outcome = self.read(|store| async move { store.registered().await }).await;
+        let outcome = outcome.map(|registered| self.registry.unwrap_or(registered));
+        self.note(Call::Registered, outcome)
+    }
+
+    async fn counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
         let windows = windows.to_vec();
-        self.read(move |store| {
+        let outcome = self.read(move |store| {
             let windows = windows.clone();
-            async move { store.own_counts(partition, &windows).await }
-        })
-        .await
+            async move { store.counts(partition, &windows).await }
+        });
+        let outcome = outcome.await;
+        self.note(Call::Counts(partition), outcome)
     }
 
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
@@ -222,16 +288,8 @@ impl Store for FaultyStore {
                 async move { store.write_counts(partition, &counts).await }
             }
         };
-        self.operate(write(counts), write(&counts[..counts.len() / 2])).await
-    }
-
-    async fn all_counts(&self, windows: &[WindowKey]) -> Outcome<Vec<Vec<(i32, Count)>>> {
-        let windows = windows.to_vec();
-        self.read(move |store| {
-            let windows = windows.clone();
-            async move { store.all_counts(&windows).await }
-        })
-        .await
+        let outcome = self.operate(write(counts), write(&counts[..counts.len() / 2])).await;
+        self.note(Call::WriteCounts(partition), outcome)
     }
 
     async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {

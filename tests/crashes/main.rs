@@ -4,5 +4,6 @@ mod faulty;
 mod generated;
 mod harness;
 mod refusals;
+mod registry;
 mod stopping;
 mod sweep;

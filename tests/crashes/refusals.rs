@@ -248,10 +248,10 @@ fn a_store_in_another_layout_than_the_bound_one_is_refused_by_run_and_init() {
     block_on(async {
         let broker = broker_with(&log(30), 10).await;
         let rows = NonZeroU32::new(500).unwrap();
-        let bucketed = MemoryStore::with_layout(Layout::Bucketed { rows });
+        let bucketed = MemoryStore::with_layout(Layout::bucketed(rows));
         let facts = options().facts;
         let bound = binding::init(&broker, &bucketed, &facts, &Origin::Start).await.unwrap().binding;
-        assert_eq!(bound.layout, Layout::Bucketed { rows });
+        assert_eq!(bound.layout, Layout::bucketed(rows));
         run(&broker, &bucketed).await.unwrap();
         // Tables that say one layout, and a worker that was told another.
         let other = MemoryStore::new();
@@ -261,10 +261,10 @@ fn a_store_in_another_layout_than_the_bound_one_is_refused_by_run_and_init() {
         assert!(error.to_string().contains(words), "{error}");
         let error = binding::init(&broker, &other, &facts, &Origin::Start).await.unwrap_err();
         assert!(error.is_refusal() && error.to_string().contains(words), "{error}");
-        let error = binding::check_layout(&other).await.unwrap_err();
+        let error = binding::check_store(&other).await.unwrap_err();
         assert!(error.is_refusal() && error.to_string().contains(words), "{error}");
-        binding::check_layout(&bucketed).await.unwrap();
-        binding::check_layout(&MemoryStore::new()).await.unwrap();
+        binding::check_store(&bucketed).await.unwrap();
+        binding::check_store(&MemoryStore::new()).await.unwrap();
     });
 }
 
@@ -325,6 +325,7 @@ fn a_sum_past_the_range_of_event_count_is_refused() {
         let (broker, store) = processed().await;
         let window = WindowKey { source: "a".into(), end: 5_000 };
         let count = Count { count: i64::from(i32::MAX), through_offset: 1 };
+        store.register(77).await.answer().unwrap();
         store.write_counts(77, &[(window, count)]).await.answer().unwrap();
         append(&broker, &log(3)).await;
         let error = run(&broker, &store).await.unwrap_err();

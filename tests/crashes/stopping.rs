@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use exactlyonce::binding::{self, Origin};
-use exactlyonce::broker::memory::MemoryBroker;
+use exactlyonce::broker::memory::{MemoryBroker, MemoryConsumer};
+use exactlyonce::broker::{Broker, BrokerError, Fetched, LogOffsets, Topic};
 use exactlyonce::pipeline::{self, Options, PipelineError};
 use exactlyonce::store::Store;
 use exactlyonce::store::memory::MemoryStore;
 use exactlyonce::truth;
 use exactlyonce::window::WindowSpec;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::faulty::{Fault, FaultyStore};
 use crate::harness::{Entry, append, block_on, broker_with, event, facts, rng, truth_of};
@@ -134,11 +136,11 @@ fn logged(run: impl FnOnce()) -> String {
 }
 
 #[test]
-fn an_episode_of_trouble_is_told_once_when_it_begins_and_once_when_it_is_over() {
-    let told = logged(|| {
+fn failing_requests_are_logged_once_when_they_begin_to_fail_and_once_when_all_have_recovered() {
+    let text = logged(|| {
         block_on(async {
             let (broker, store) = bound(300).await;
-            // Two episodes, each with several batches of several partitions in trouble.
+            // Two episodes, in each of which requests of several batches and partitions fail.
             let lost = (START + 20..START + 70).chain(START + 260..START + 310);
             let faults = lost.map(|operation| (operation, Fault::Lost)).collect();
             let away = FaultyStore::new(store, faults, vec![(1, 1)]);
@@ -148,13 +150,13 @@ fn an_episode_of_trouble_is_told_once_when_it_begins_and_once_when_it_is_over() 
             assert!(away.operations() > START + 310, "the second episode never came");
         });
     });
-    let times = |words: &str| told.matches(words).count();
-    assert_eq!((times("no answer, trying again"), times("answers again")), (2, 2), "{told}");
+    let times = |words: &str| text.matches(words).count();
+    assert_eq!((times("request failed; retrying"), times("recovered")), (2, 2), "{text}");
 }
 
 #[test]
-fn trouble_that_lasts_is_told_once_a_minute() {
-    let told = logged(|| {
+fn requests_that_go_on_failing_are_logged_once_a_minute() {
+    let text = logged(|| {
         block_on(async {
             let (broker, store) = bound(60).await;
             let faults = (START + 6..100_000).map(|operation| (operation, Fault::Lost)).collect();
@@ -163,8 +165,8 @@ fn trouble_that_lasts_is_told_once_a_minute() {
             pipeline::run(&broker, &deaf, &options(), rng(1), stop).await.unwrap();
         });
     });
-    let times = |words: &str| told.matches(words).count();
-    assert_eq!((times(" no answer, trying again"), times("still no answer, trying again")), (4, 3), "{told}");
+    let times = |words: &str| text.matches(words).count();
+    assert_eq!((times("request failed; retrying"), times("requests still fail; retrying")), (1, 3), "{text}");
 }
 
 #[test]
@@ -211,4 +213,124 @@ fn partitions_change_hands_when_workers_come_and_go() {
         let binding = store.binding().await.answer().unwrap().unwrap();
         assert_eq!(truth::stored(&store).await.unwrap(), truth_of(&broker, &binding).await);
     });
+}
+
+/// Two workers share the partitions. The first never ends; the second ends at the log's end, for which it reads how far
+/// the first one is. How the second ends, in which the reading fails like this.
+async fn run_beside_another(options: &Options, fault: Option<Fault>) -> Result<(), PipelineError> {
+    let (broker, store) = bound(60).await;
+    let beside = pipeline::run(&broker, &store, options, rng(1), pending());
+    let second = async {
+        sleep(Duration::from_millis(90)).await;
+        append(&broker, &log(30)).await;
+        let faulty = FaultyStore::new(store.clone(), BTreeMap::new(), vec![(1, 1)]);
+        faulty.fail_progress_of_all(fault);
+        let until_end = Options { until_end: true, ..options.clone() };
+        let run = pipeline::run(&broker, &faulty, &until_end, rng(2), pending());
+        timeout(Duration::from_secs(600), run).await.expect("it ends, or says why not").map(drop)
+    };
+    tokio::select! {
+        ended = beside => panic!("the first worker ended: {ended:?}"),
+        ended = second => ended,
+    }
+}
+
+#[test]
+fn a_run_until_the_end_that_may_not_read_the_progress_of_other_workers_is_an_error() {
+    block_on(async {
+        run_beside_another(&options(), None).await.unwrap();
+        let error = run_beside_another(&options(), Some(Fault::Refused)).await.unwrap_err();
+        assert!(matches!(error, PipelineError::StoreRefused { .. }), "{error:?}");
+        assert!(error.to_string().contains("progress of all partitions"), "{error}");
+    });
+}
+
+#[test]
+fn a_run_until_the_end_that_cannot_read_the_progress_of_other_workers_says_so_and_ends_at_the_deadline() {
+    let text = logged(|| {
+        block_on(async {
+            let options = Options { retry_deadline: Some(Duration::from_secs(30)), ..options() };
+            let error = run_beside_another(&options, Some(Fault::Lost)).await.unwrap_err();
+            assert!(matches!(error, PipelineError::StoreUnavailable { seconds: 30.., .. }), "{error:?}");
+        });
+    });
+    assert_eq!(text.matches("read the progress of all partitions: no answer").count(), 1, "{text}");
+}
+
+#[test]
+fn a_stop_ends_a_run_that_cannot_read_the_progress_of_other_workers_without_an_error() {
+    block_on(async {
+        let (broker, store) = bound(60).await;
+        let faulty = FaultyStore::new(store, BTreeMap::new(), vec![(1, 1)]);
+        faulty.fail_progress_of_all(Some(Fault::Lost));
+        let until_end = Options { until_end: true, batch_delay: Duration::from_secs(3), ..options() };
+        pipeline::run(&broker, &faulty, &until_end, rng(1), sleep(Duration::from_secs(2))).await.unwrap();
+    });
+}
+
+/// A broker that does not describe the topic while it is told not to.
+#[derive(Clone)]
+struct Undescribed {
+    inner: MemoryBroker,
+    silent: Arc<AtomicBool>,
+}
+
+impl Broker for Undescribed {
+    type Consumer = MemoryConsumer;
+
+    async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
+        if self.silent.load(Ordering::Relaxed) {
+            let cause = Some("no controller".into());
+            return Err(BrokerError::Retriable { what: format!("describe topic {topic}"), cause });
+        }
+        self.inner.topic(topic).await
+    }
+
+    async fn offsets(&self, topic: &str, partition: i32) -> Result<LogOffsets, BrokerError> {
+        self.inner.offsets(topic, partition).await
+    }
+
+    async fn fetch(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Result<Fetched, BrokerError> {
+        self.inner.fetch(topic, partition, offset, max_records, max_bytes).await
+    }
+
+    async fn subscribe(&self, group: &str, topic: &str) -> Result<MemoryConsumer, BrokerError> {
+        self.inner.subscribe(group, topic).await
+    }
+}
+
+#[test]
+fn a_topic_check_that_fails_again_and_again_is_logged_with_its_cause_once_a_minute_and_when_it_is_over() {
+    let text = logged(|| {
+        block_on(async {
+            let (inner, store) = bound(60).await;
+            let broker = Undescribed { inner, silent: Arc::default() };
+            let options = options();
+            let run = pipeline::run(&broker, &store, &options, rng(1), sleep(Duration::from_secs(300)));
+            let silence = async {
+                sleep(Duration::from_secs(15)).await;
+                broker.silent.store(true, Ordering::Relaxed);
+                sleep(Duration::from_secs(150)).await;
+                broker.silent.store(false, Ordering::Relaxed);
+                pending::<()>().await;
+            };
+            tokio::select! {
+                result = run => drop(result.unwrap()),
+                () = silence => unreachable!(),
+            }
+        });
+    });
+    let lines = |words: &str| text.lines().filter(|line| line.contains(words)).collect::<Vec<_>>();
+    let failed = lines("the topic could not be checked");
+    assert_eq!(failed.len(), 3, "{text}");
+    assert!(failed.iter().all(|line| line.contains(" WARN ") && line.contains("no controller")), "{text}");
+    let over = lines("the topic can be checked again");
+    assert!(over.len() == 1 && over[0].contains(" INFO "), "{text}");
 }

@@ -41,8 +41,8 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// What `work` gives, and the most bytes that this thread had allocated at once while it worked, on top of
-/// what it had before.
+/// The result of `work`, and the peak of the bytes that this thread had allocated during it, in addition to those
+/// allocated before.
 pub fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = NOW.get();
     PEAK.set(before);

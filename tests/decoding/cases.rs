@@ -16,7 +16,7 @@ fn object(members: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<str>)>)
     format!("{{{}}}", members.join(","))
 }
 
-/// A good event but for these fields, given as raw JSON.
+/// A valid event except for these fields, given as raw JSON.
 fn with(changes: &[(&str, &str)]) -> String {
     object(NAMES.into_iter().zip(GOOD).map(|(name, good)| {
         let changed = changes.iter().find(|(changed, _)| *changed == name);
@@ -24,7 +24,7 @@ fn with(changes: &[(&str, &str)]) -> String {
     }))
 }
 
-/// A good event with members of other names before its fields.
+/// A valid event with members of other names before its fields.
 fn extra(members: &str) -> String {
     format!("{{{members},{}", &with(&[])[1..])
 }
@@ -262,7 +262,7 @@ fn a_record_at_the_limit_is_whole_and_one_byte_more_is_a_digest() {
     };
     let Body::Digest { key_length, value_length, .. } = body else { panic!("{body:?}") };
     assert_eq!((key_length, value_length), (Some(3), Some(value.len() as i64)));
-    // Too large goes before everything, and null and nothing have lengths of their own.
+    // Too large takes precedence, and null and empty values have different lengths.
     for (key, value, lengths) in [
         (Some(vec![0; 9]), None, (Some(9), None)),
         (None, Some(vec![0; 9]), (None, Some(9))),

@@ -9,7 +9,7 @@ use crate::allocations::peak;
 use crate::{binding, default_binding, record};
 
 /// The most that decoding may allocate at once, in bytes, for a record of `length` bytes: for the pipeline
-/// (whose row takes the record's own bytes over) and for the truth (whose row copies them).
+/// (whose row takes the record's own bytes) and for the ground truth (whose row copies them).
 fn bounds(length: usize) -> (usize, usize) {
     (4 * length + 1_024, 8 * length + 1_024)
 }

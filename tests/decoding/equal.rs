@@ -1,4 +1,4 @@
-//! Both routes give the same row, whatever the bytes.
+//! Both decoders return the same row, whatever the bytes.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use crate::{binding, cost, row};
 
 const NAMES: [&str; 5] = ["id", "ts", "source", "client", "health"];
 
-/// Integers as JSON has them, mostly near a border.
+/// Integers as JSON writes them, mostly near a limit.
 fn integer() -> impl Strategy<Value = String> {
     let borders = [0, 1, 2, 3, -1, 5_000, -5_000, i64::MAX, i64::MAX - 5_000, i64::MIN];
     prop_oneof![
@@ -26,7 +26,7 @@ fn integer() -> impl Strategy<Value = String> {
     ]
 }
 
-/// What stands for a number: also what JSON does not allow.
+/// Number tokens, including some that JSON does not allow.
 fn number() -> impl Strategy<Value = String> {
     let odd = ["-0", "-", "01", "1.", ".1", "+1", "1.0", "0e0", "1E+9", "1e-9", "1e999999", "-0.0", "0x1"];
     prop_oneof![
@@ -36,7 +36,7 @@ fn number() -> impl Strategy<Value = String> {
     ]
 }
 
-/// What stands between the quotes of a string: mostly JSON.
+/// The contents of string tokens, mostly valid JSON.
 fn characters() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         8 => "[a-z ]{0,6}",
@@ -181,7 +181,7 @@ fn inflict(damage: Damage, bytes: &mut Vec<u8>) {
     }
 }
 
-/// A good event to begin with, then a few changes and damages, mostly none.
+/// A valid event with a few changes and damages, mostly none.
 fn nearly_valid() -> impl Strategy<Value = Vec<u8>> {
     let good = (any::<i64>(), -1_000_000..1_000_000i64, "[a-zé]{1,8}", "[a-zé]{0,8}", 0..3i32);
     let changes = prop_oneof![Just(Vec::new()), vec(change(), 1..4)];
@@ -241,7 +241,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn on_arbitrary_bytes_both_routes_agree(
+    fn on_arbitrary_bytes_both_decoders_agree(
         record in any_record(vec(any::<u8>(), 0..200)),
         binding in any_binding(),
     ) {
@@ -250,7 +250,7 @@ proptest! {
     }
 
     #[test]
-    fn on_arbitrary_pieces_of_json_both_routes_agree(
+    fn on_arbitrary_pieces_of_json_both_decoders_agree(
         record in any_record(vec(select(b"{}[]:,\"\\ud8c0019-.eE \ntrufalsn".to_vec()), 0..40)),
         binding in any_binding(),
     ) {
@@ -259,7 +259,7 @@ proptest! {
     }
 
     #[test]
-    fn on_arbitrary_values_of_an_unknown_field_both_routes_agree(value in any_value()) {
+    fn on_arbitrary_values_of_an_unknown_field_both_decoders_agree(value in any_value()) {
         let text = format!(r#"{{"x":{value},"id":1,"ts":1,"source":"s","client":"","health":0}}"#);
         let record = crate::record(text);
         row(&record, &crate::default_binding());
@@ -270,7 +270,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn on_nearly_valid_json_both_routes_agree(
+    fn on_nearly_valid_json_both_decoders_agree(
         record in any_record(nearly_valid()),
         binding in any_binding(),
     ) {

@@ -19,8 +19,8 @@ const GROUP: &str = "group";
 fn options(protocol: GroupProtocol) -> KafkaOptions {
     let mut options = services::options();
     options.group_protocol = protocol;
-    // The least that the local cluster's brokers take; in the protocol `consumer` they say 6 s themselves.
-    options.session_timeout = Duration::from_secs(2);
+    // As the brokers have it in the protocol `consumer`. On a busy machine a shorter session ends now and then.
+    options.session_timeout = Duration::from_secs(6);
     options.metadata_interval = Duration::from_secs(1);
     options
 }
@@ -354,4 +354,71 @@ async fn records_of_every_codec_are_read() {
     let text = |value: Option<Vec<u8>>| String::from_utf8(value.unwrap()).unwrap();
     let got: Vec<String> = fetched.records.into_iter().map(|record| text(record.value)).collect();
     assert_eq!(got, expected);
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --kafka 3"]
+async fn a_group_whose_members_use_another_assignor_is_refused_with_a_hint_to_choose_another() {
+    use rdkafka::consumer::{BaseConsumer, Consumer as _};
+    let options = options(GroupProtocol::Classic);
+    let broker = Own::new(&options);
+    broker.create_topic(TOPIC, 1, 1).await.unwrap();
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &options.bootstrap_servers).set("group.id", broker.name(GROUP));
+    let other: BaseConsumer = config.set("partition.assignment.strategy", "range").create().unwrap();
+    other.subscribe(&[&broker.name(TOPIC)]).unwrap();
+    while other.assignment().unwrap().count() == 0 {
+        let _ = other.poll(Duration::from_millis(100));
+        tokio::task::yield_now().await;
+    }
+    let mut consumer = broker.subscribe(GROUP, TOPIC).await.unwrap();
+    let error = timeout(Duration::from_secs(30), consumer.poll()).await.unwrap().unwrap_err();
+    match &error {
+        BrokerError::Refused { reason, .. } => assert!(reason.contains("pipeline.group"), "{error}"),
+        _ => panic!("{error:?}"),
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --kafka 3"]
+async fn settings_that_break_the_guarantee_are_found() {
+    use exactlyonce::guarantee::Verdict;
+    use rdkafka::admin::{AlterConfig, ResourceSpecifier};
+    let options = options(GroupProtocol::Classic);
+    let broker = Own::new(&options);
+    broker.create_topic(TOPIC, 2, 3).await.unwrap();
+    let verdicts = async || -> std::collections::BTreeMap<String, &'static str> {
+        let findings = broker.guarantees(TOPIC).await.unwrap();
+        let named = findings.into_iter().map(|finding| {
+            let name = finding.what.replace(&broker.name(TOPIC), "t").replace("kafka ", "");
+            (name, finding.verdict.label())
+        });
+        named.collect()
+    };
+    let inherited = verdicts().await;
+    assert_eq!(inherited["topic t min.insync.replicas"], Verdict::Fine.label(), "{inherited:?}");
+    // Three brokers with two settings that the topic does not have.
+    assert_eq!(inherited.keys().filter(|name| name.starts_with("broker ")).count(), 6, "{inherited:?}");
+    assert!(inherited.values().all(|verdict| *verdict == "ok"), "{inherited:?}");
+    let name = broker.name(TOPIC);
+    let worse = AlterConfig::new(ResourceSpecifier::Topic(&name))
+        .set("min.insync.replicas", "1")
+        .set("unclean.leader.election.enable", "true")
+        .set("cleanup.policy", "compact,delete");
+    admin(&options).alter_configs(&[worse], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+    let settings = ["min.insync.replicas", "unclean.leader.election.enable", "cleanup.policy"];
+    let until_seen = async {
+        loop {
+            let found = verdicts().await;
+            if settings.iter().all(|setting| found[&format!("topic t {setting}")] == "refused") {
+                break found;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let found = timeout(Duration::from_secs(20), until_seen).await.expect("all three are refused");
+    assert!(found.keys().all(|name| !name.starts_with("broker ")), "{found:?}");
+    broker.create_topic("single", 1, 1).await.unwrap();
+    let single = broker.guarantees("single").await.unwrap();
+    assert_eq!(single[0].verdict.label(), "warning", "{single:?}");
 }

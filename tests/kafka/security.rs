@@ -53,17 +53,13 @@ async fn works(options: &KafkaOptions) {
     consumer.leave().await;
 }
 
-/// The error of the first question, with its causes.
+/// The error of the first request, with its causes. It comes long before the request would time out.
 async fn refused(options: &KafkaOptions) -> String {
-    let error = Own::new(options).topic("t").await.unwrap_err();
-    assert!(matches!(error, BrokerError::Fatal { .. }), "{error:?}");
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
+    let options = KafkaOptions { request_timeout: Duration::from_secs(60), ..options.clone() };
+    let request = async { Own::new(&options).topic("t").await.unwrap_err() };
+    let error = timeout(Duration::from_secs(6), request).await.expect("an error at once");
+    assert!(matches!(error, BrokerError::Refused { .. }), "{error:?}");
+    exactlyonce::error::chain(&error)
 }
 
 #[tokio::test]
@@ -104,13 +100,49 @@ async fn a_wrong_password_is_a_clear_error_that_does_not_show_it() {
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --kafka 1 --secure"]
-async fn a_user_without_permission_is_told_so() {
+async fn a_listener_with_another_protocol_is_an_error_at_once() {
+    let secure = Secure::new();
+    let tls = || secure.tls("CA_PEM");
+    let none = || Security { tls: None, sasl: None };
+    let plain = || Some(secure.sasl(SaslMechanism::Plain, "PLAIN"));
+    for (listener, security, words) in [
+        ("KAFKA_SSL", none(), "the listener speaks TLS"),
+        ("KAFKA_SASL_SSL", none(), "the listener speaks TLS"),
+        ("KAFKA_SSL", Security { tls: None, sasl: plain() }, "the listener speaks TLS"),
+        ("KAFKA", Security { tls: tls(), sasl: None }, "the listener does not speak TLS"),
+        ("KAFKA", Security { tls: tls(), sasl: plain() }, "the listener does not speak TLS"),
+        ("KAFKA", Security { tls: None, sasl: plain() }, "is it a listener without SASL?"),
+        ("KAFKA_SSL", Security { tls: tls(), sasl: plain() }, "is it a listener without SASL?"),
+        ("KAFKA_SASL_SSL", Security { tls: tls(), sasl: None }, "requires a login (SASL)"),
+    ] {
+        let error = refused(&secure.options(listener, security)).await;
+        assert!(error.contains(words), "{listener}: {error}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --kafka 1 --secure"]
+async fn a_server_whose_certificate_is_for_another_name_is_refused() {
+    let secure = Secure::new();
+    let mut options = secure.options("KAFKA_SSL", Security { tls: secure.tls("CA_PEM"), sasl: None });
+    // The same address, written as a number that is in no certificate.
+    options.bootstrap_servers = options.bootstrap_servers.replace("127.0.0.1", "2130706433");
+    let error = refused(&options).await;
+    assert!(error.contains("certificate"), "{error}");
+}
+
+#[tokio::test]
+#[ignore = "needs services: docker/local/cluster up --kafka 1 --secure"]
+async fn a_user_without_rights_is_told_which_ones_are_missing() {
     let secure = Secure::new();
     let sasl = Some(secure.sasl(SaslMechanism::Plain, "UNAUTHORIZED"));
     let options = secure.options("KAFKA_SASL_SSL", Security { tls: secure.tls("CA_PEM"), sasl });
-    let error = Own::new(&options).topic("t").await.unwrap_err();
+    let broker = Own::new(&options);
+    let error = broker.topic("t").await.unwrap_err();
     // Kafka does not tell a user what there is.
     assert!(!error.is_retriable(), "{error:?}");
+    let error = broker.create_topic("t", 1, 1).await.unwrap_err();
+    assert!(matches!(&error, BrokerError::Refused { reason, .. } if reason.contains("Create")), "{error:?}");
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
 //! The demonstration, as a newcomer runs it, only smaller.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
-use exactlyonce::embedded::WorkerLock;
+use exactlyonce::sqlite::WorkerLock;
 use tempfile::TempDir;
 
-use crate::harness::program;
+use crate::program::{program, signal};
 
 fn run(arguments: &[&str]) -> Output {
     program(arguments).output().expect("the program starts")
@@ -78,8 +78,7 @@ fn a_signal_ends_it_and_its_worker() {
     let mut lines = BufReader::new(demo.stderr.take().expect("a pipe")).lines();
     assert!(lines.any(|line| line.expect("text").starts_with("kill 1:")), "there was no kill");
     // Now, or in a moment, the next worker runs.
-    let sent = Command::new("kill").args(["-INT", &demo.id().to_string()]).status().expect("kill runs");
-    assert!(sent.success());
+    assert!(signal(&demo, "INT"));
     lines.for_each(drop);
     assert_eq!(demo.wait().expect("it ends").code(), Some(130));
     WorkerLock::acquire(&data).expect("no worker has the folder");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use exactlyonce::broker::Broker;
 use exactlyonce::broker::embedded::EmbeddedBroker;
-use exactlyonce::embedded::Options;
+use exactlyonce::sqlite::Options;
 use exactlyonce::store::embedded::EmbeddedStore;
 use exactlyonce::store::{Layout, Store};
 use rand_chacha::ChaCha8Rng;
@@ -15,13 +15,15 @@ use rand_core::{Rng, SeedableRng};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use crate::program::{program, signal};
+
 pub const SIGKILL: i32 = 9;
 
 const TOPIC: &str = "exactlyonce.events";
 const PARTITIONS: i32 = 3;
 
-/// How often progress is looked at.
-const LOOK: Duration = Duration::from_millis(2);
+/// Interval between two readings of progress.
+const READ_INTERVAL: Duration = Duration::from_millis(2);
 
 /// The choices of a seed.
 pub struct Random(ChaCha8Rng);
@@ -57,13 +59,6 @@ pub enum How {
 pub struct Folder {
     temporary: TempDir,
     runtime: Runtime,
-}
-
-/// The program, with arguments and nothing from the environment.
-pub fn program<A: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_exactlyonce"));
-    command.args(arguments).env_clear().stdin(Stdio::null());
-    command
 }
 
 impl Folder {
@@ -126,9 +121,8 @@ impl Folder {
                     return worker.end();
                 }
                 if let How::Stopping(..) = how {
-                    let id = worker.0.id().to_string();
-                    let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
-                    assert!(sent.success() || worker.0.try_wait().expect("it can be asked").is_some());
+                    let sent = signal(&worker.0, "TERM");
+                    assert!(sent || worker.0.try_wait().expect("it can be asked").is_some());
                 }
                 std::thread::sleep(delay);
             }
@@ -145,13 +139,13 @@ impl Folder {
             if worker.try_wait().expect("it can be asked").is_some() {
                 return false;
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(READ_INTERVAL);
         }
         true
     }
 
     fn store(&self) -> EmbeddedStore {
-        EmbeddedStore::open(self.data(), &Options::default(), Layout::Original).expect("the store opens")
+        EmbeddedStore::open(self.data(), &Options::default(), Layout::ORIGINAL).expect("the store opens")
     }
 
     fn stored_in(&self, store: &EmbeddedStore) -> u64 {

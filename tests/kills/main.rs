@@ -7,6 +7,8 @@
 
 mod demo;
 mod harness;
+#[path = "../common/program.rs"]
+mod program;
 
 use std::time::Duration;
 

@@ -49,9 +49,16 @@ pub(crate) fn responses() -> Condition {
     Condition::not(Condition::ConnectionRegisteredAnyEvent)
 }
 
-/// Of these some, here and there, and so many at most.
+/// Some of these, `times` in all: one of ten at random among the first twenty, and then every one, so that a run cannot
+/// pass without meeting the fault.
 pub(crate) fn some(of: Condition, times: usize) -> Condition {
-    of.and(Condition::RandomWithProbability(0.1)).and(Condition::TrueForLimitedTimes(times))
+    let at_random = after(Condition::True, 20).or(Condition::RandomWithProbability(0.1));
+    of.and(at_random).and(Condition::TrueForLimitedTimes(times))
+}
+
+/// These, but for the first `count`.
+pub(crate) fn after(of: Condition, count: usize) -> Condition {
+    of.and(Condition::not(Condition::TrueForLimitedTimes(count)))
 }
 
 impl World {

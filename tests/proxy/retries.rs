@@ -23,7 +23,7 @@ fn row(offset: i64) -> (i64, Row) {
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
 async fn the_driver_sends_a_request_once_whatever_comes_of_it() {
-    let mut world = World::new(Layout::Original).await;
+    let mut world = World::new(Layout::ORIGINAL).await;
     let forged = RequestReaction::forge();
     // What drivers retry on the same node, if they retry at all; most else they send to another one only.
     let (consistency, received, required) = (Quorum, 2, 2);
@@ -64,7 +64,7 @@ async fn the_driver_sends_a_request_once_whatever_comes_of_it() {
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
 async fn a_forgotten_statement_is_prepared_and_sent_again_by_the_driver() {
-    let mut world = World::new(Layout::Original).await;
+    let mut world = World::new(Layout::ORIGINAL).await;
     let once = requests().and(Condition::TrueForLimitedTimes(1));
     let (forget, mut forgotten) = rule(once, RequestReaction::forge().unprepared());
     let (watch, mut passed) =
@@ -85,7 +85,7 @@ async fn a_forgotten_statement_is_prepared_and_sent_again_by_the_driver() {
 async fn under_way(world: &mut World, in_flight_bytes: usize, in_flight_requests: usize) -> usize {
     let options =
         CassandraOptions { request_bytes: 1, in_flight_bytes, in_flight_requests, ..world.options.clone() };
-    let store = CassandraStore::connect(&options, Layout::Original).await.unwrap();
+    let store = CassandraStore::connect(&options, Layout::ORIGINAL).await.unwrap();
     let (rule, mut seen) = rule(requests(), RequestReaction::drop_frame());
     world.on_requests(vec![rule]);
     let rows: Vec<_> = (0..10).map(row).collect();
@@ -108,7 +108,7 @@ async fn under_way(world: &mut World, in_flight_bytes: usize, in_flight_requests
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
 async fn no_more_is_under_way_than_the_options_allow_over_all_calls() {
-    let mut world = World::new(Layout::Original).await;
+    let mut world = World::new(Layout::ORIGINAL).await;
     // Such a row is taken for 115 bytes.
     assert_eq!(under_way(&mut world, 300, 100).await, 2);
     assert_eq!(under_way(&mut world, usize::MAX, 5).await, 5);
@@ -120,7 +120,7 @@ async fn no_more_is_under_way_than_the_options_allow_over_all_calls() {
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
 async fn the_pipeline_repeats_what_failed_with_the_same_bytes_and_timestamps() {
-    let mut world = World::new(Layout::Original).await;
+    let mut world = World::new(Layout::ORIGINAL).await;
     // Batches are writes, and nothing else is.
     let writes = || Condition::RequestOpcode(RequestOpcode::Batch);
     let (fail, mut failed) = rule(some(writes(), 30), RequestReaction::forge().write_timeout());
@@ -140,7 +140,7 @@ async fn the_pipeline_repeats_what_failed_with_the_same_bytes_and_timestamps() {
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
 async fn what_is_not_there_is_unset_and_nothing_is_null() {
-    let mut world = World::new(Layout::Original).await;
+    let mut world = World::new(Layout::ORIGINAL).await;
     let writes = Condition::RequestOpcode(RequestOpcode::Batch);
     let (watch, mut passed) = rule(writes, RequestReaction::noop());
     world.on_requests(vec![watch]);

@@ -7,25 +7,25 @@
 //! docker/local/cluster down
 //! ```
 //!
-//! `EXACTLYONCE_REAL_SECONDS` is how long there is trouble (180). `EXACTLYONCE_REAL_SEED` repeats a run's
+//! `EXACTLYONCE_REAL_SECONDS` is how long faults are injected (180). `EXACTLYONCE_REAL_SEED` repeats a run's
 //! choices: the records, the faults, their order, targets and lengths. Where in the work a fault falls
-//! is up to the machine. Every fault is printed when it begins.
+//! depends on the machine. Every fault is printed when it begins; the ends of the workers' logs when the test fails.
 
 #![cfg(unix)]
 
 #[path = "../common/cluster.rs"]
 mod cluster;
+mod faults;
 mod pipeline;
 mod services;
-mod trouble;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use pipeline::{Pipeline, Producer, Workers};
+use faults::{FaultLog, Random};
+use pipeline::{LogsOnFailure, Pipeline, Producer, Workers};
 use services::Services;
-use trouble::{Random, Told};
 
 fn number(variable: &str, default: u64) -> u64 {
     match std::env::var(variable) {
@@ -67,20 +67,21 @@ fn the_tables_are_exact_whatever_happened_to_workers_brokers_and_nodes() {
             "pipeline.counts_cache_bytes=200000",
         ],
     );
-    first.fine(&["topic", "create", "--partitions", "3", "--replication-factor", "3"]);
+    first.succeed(&["topic", "create", "--partitions", "3", "--replication-factor", "3"]);
     for pipeline in [&first, &second] {
-        pipeline.fine(&["init"]);
+        pipeline.succeed(&["init"]);
     }
 
-    let told = Told::new();
+    let _logs = LogsOnFailure(&[&first, &second]);
+    let log = FaultLog::new();
     let over = Arc::new(AtomicBool::new(false));
     let workers = [Workers::start(&first, 3), Workers::start(&second, 2)];
     let producer = Producer::start(first.clone(), random.fork(), Arc::clone(&over));
     let until = Instant::now() + Duration::from_secs(seconds);
     std::thread::scope(|scope| {
         let (for_services, for_workers) = (random.fork(), random.fork());
-        scope.spawn(|| trouble::of_services(&services, &topic, for_services, until, &told));
-        scope.spawn(|| trouble::of_workers(&workers, for_workers, until, &told));
+        scope.spawn(|| faults::into_services(&services, &topic, for_services, until, &log));
+        scope.spawn(|| faults::into_workers(&workers, for_workers, until, &log));
     });
     println!("healing");
     services.heal();
@@ -92,10 +93,10 @@ fn the_tables_are_exact_whatever_happened_to_workers_brokers_and_nodes() {
     for pipeline in [&first, &second] {
         pipeline.drain_and_verify(records);
     }
-    told.print();
-    // A run that hurt nobody has shown nothing.
+    log.print();
+    // A run without faults shows nothing.
     for kind in ["worker killed", "worker paused", "node", "broker"] {
-        assert!(told.count(kind) > 0 || seconds < 120, "no fault of kind {kind:?} in {seconds} s");
+        assert!(log.count(kind) > 0 || seconds < 120, "no fault of kind {kind:?} in {seconds} s");
     }
     for pipeline in [&first, &second] {
         pipeline.drop_keyspace();

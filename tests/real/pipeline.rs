@@ -1,9 +1,9 @@
 //! A pipeline: its configuration, its workers as processes, and what fills its topic.
 
 use std::fs::{File, OpenOptions};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,11 +11,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use scylla::client::session_builder::SessionBuilder;
 use tempfile::TempDir;
 
+use crate::faults::Random;
 use crate::services::Services;
-use crate::trouble::Random;
 
-/// How long the rest of the log may take when everything is well again.
-const DRAIN: Duration = Duration::from_secs(300);
+/// Longest time for a command that is not a worker.
+const COMMAND: Duration = Duration::from_secs(300);
+/// Longest time without progress while the last worker reads the log to its end. A slow machine may take as long as it
+/// makes progress, up to `DRAIN`.
+const STALLED: Duration = Duration::from_secs(120);
+/// Longest time that the last worker may take.
+const DRAIN: Duration = Duration::from_secs(900);
 
 /// A pipeline's configuration. Its clones share a folder.
 #[derive(Clone)]
@@ -53,37 +58,74 @@ impl Pipeline {
         command
     }
 
-    fn said(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        let output = self.command(arguments).output().expect("the program starts");
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    /// Runs a command: its exit code (`None` for a signal) and its output.
+    ///
+    /// # Panics
+    /// If it takes longer than [`COMMAND`].
+    fn output(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        // Into a file: a pipe that nobody reads would fill up and stop the command.
+        let path = self.log(&format!("command-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        let file = File::create(&path).expect("a file can be written");
+        let errors = file.try_clone().expect("a handle can be duplicated");
+        let child = self.command(arguments).stdout(file).stderr(errors).spawn();
+        let mut child = Worker(child.expect("the program starts"));
+        let ended = child.wait(COMMAND);
+        let output = std::fs::read_to_string(&path).unwrap_or_default();
+        let Some(code) = ended else {
+            panic!("{arguments:?} did not end within {} s: {output}", COMMAND.as_secs());
+        };
+        std::fs::remove_file(&path).expect("the file can be removed");
+        (code, output)
     }
 
-    /// Runs a command that must go well.
-    pub fn fine(&self, arguments: &[&str]) -> String {
-        let (code, said) = self.said(arguments);
-        assert_eq!(code, Some(0), "{arguments:?}: {said}");
-        said
+    /// Runs a command that must succeed.
+    pub fn succeed(&self, arguments: &[&str]) -> String {
+        let (code, output) = self.output(arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {output}");
+        output
     }
 
-    /// Lets a worker finish the log and holds the tables against it.
+    /// Lets a worker process the log to its end, and compares the tables with the log.
     pub fn drain_and_verify(&self, at_least: u64) {
         let name = format!("{}-drain", self.keyspace);
         let mut worker = Worker::start(self, &name, &["run", "--until-end"]);
-        let ended = worker.wait(DRAIN);
-        assert_eq!(
-            ended,
-            Some(Some(0)),
-            "the last worker did not reach the end:\n{}",
-            tail(&self.log(&name))
-        );
-        let (code, said) = self.said(&["verify", "--json"]);
-        assert_eq!(code, Some(0), "{said}");
+        let began = Instant::now();
+        let (mut progress, mut progressed) = (self.progress(), began);
+        let ended = loop {
+            if let Some(code) = worker.wait(Duration::from_secs(5)) {
+                break code;
+            }
+            let now = self.progress();
+            if now > progress {
+                (progress, progressed) = (now, Instant::now());
+            }
+            let (stalled, taken) = (progressed.elapsed(), began.elapsed());
+            if stalled > STALLED || taken > DRAIN {
+                panic!(
+                    "the last worker of {} did not reach the end in {} s, and made no progress for {} s, at {progress} records",
+                    self.keyspace,
+                    taken.as_secs(),
+                    stalled.as_secs(),
+                );
+            }
+        };
+        assert_eq!(ended, Some(0), "the last worker of {} failed", self.keyspace);
+        println!("{}: at the end of the log after {:.1} s", self.keyspace, began.elapsed().as_secs_f64());
+        let (code, output) = self.output(&["verify", "--json"]);
+        assert_eq!(code, Some(0), "{output}");
         let report: serde_json::Value =
-            said.lines().find_map(|line| serde_json::from_str(line).ok()).expect("a report");
+            output.lines().find_map(|line| serde_json::from_str(line).ok()).expect("a report");
         println!("{}: {report}", self.keyspace);
         let rows = report["events"].as_u64().zip(report["dead_letters"].as_u64()).map(|(e, d)| e + d);
         assert!(rows >= Some(at_least), "{rows:?} rows of at least {at_least} records: {report}");
+    }
+
+    /// Records that are processed, over all partitions.
+    fn progress(&self) -> i64 {
+        let output = self.succeed(&["show", "progress", "--json"]);
+        let rows = output.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        rows.filter_map(|row| row["next_offset"].as_i64()).sum()
     }
 
     pub fn drop_keyspace(&self) {
@@ -97,10 +139,31 @@ impl Pipeline {
     }
 }
 
-fn tail(log: &PathBuf) -> String {
+/// The last lines of a log.
+fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
+/// Prints the end of every worker's log when a test fails.
+pub struct LogsOnFailure<'a>(pub &'a [&'a Pipeline]);
+
+impl Drop for LogsOnFailure<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for pipeline in self.0 {
+            let files = std::fs::read_dir(pipeline.folder.path()).into_iter().flatten().flatten();
+            let mut logs: Vec<PathBuf> = files.map(|file| file.path()).collect();
+            logs.retain(|path| path.extension().is_none());
+            logs.sort();
+            for log in logs {
+                eprintln!("\n---- the end of {}:\n{}", log.display(), tail(&log));
+            }
+        }
+    }
 }
 
 /// Sends a signal by name.
@@ -124,7 +187,7 @@ impl Worker {
     fn wait(&mut self, most: Duration) -> Option<Option<i32>> {
         let deadline = Instant::now() + most;
         while Instant::now() < deadline {
-            if let Some(status) = self.0.try_wait().expect("it can be asked") {
+            if let Some(status) = self.0.try_wait().expect("a child can be waited for") {
                 return Some(status.code());
             }
             std::thread::sleep(Duration::from_millis(100));
@@ -167,7 +230,7 @@ impl Workers {
     /// Does something to a worker, which must be alive: none ends by itself, whatever happens to the services.
     fn with<T>(&self, number: usize, act: impl FnOnce(&mut Worker) -> T) -> T {
         let mut worker = self.all[number].lock().expect("nobody panicked");
-        if let Some(status) = worker.0.try_wait().expect("it can be asked") {
+        if let Some(status) = worker.0.try_wait().expect("a child can be waited for") {
             panic!(
                 "worker {} ended with {status}:\n{}",
                 self.name(number),
@@ -177,12 +240,12 @@ impl Workers {
         act(&mut worker)
     }
 
-    /// SIGKILL, and another one after a while.
-    pub fn kill(&self, number: usize, away: Duration) {
+    /// SIGKILL, and a new worker after a while.
+    pub fn kill(&self, number: usize, pause: Duration) {
         self.with(number, |worker| {
             worker.0.kill().expect("a child can be killed");
-            worker.0.wait().expect("it can be waited for");
-            std::thread::sleep(away);
+            worker.0.wait().expect("a child can be waited for");
+            std::thread::sleep(pause);
             *worker = Self::worker(&self.pipeline, number);
         });
     }
@@ -196,7 +259,7 @@ impl Workers {
         });
     }
 
-    /// SIGTERM, and another one when it has ended in order.
+    /// SIGTERM, and a new worker when the old one has shut down cleanly.
     pub fn restart(&self, number: usize) {
         self.with(number, |worker| {
             self.stop(number, worker);
@@ -211,7 +274,7 @@ impl Workers {
         assert_eq!(
             ended,
             Some(Some(0)),
-            "worker {} did not stop in order:\n{}",
+            "worker {} did not shut down cleanly:\n{}",
             self.name(number),
             tail(&log)
         );
@@ -224,7 +287,7 @@ impl Workers {
     }
 }
 
-/// Fills the topic, at a moderate rate, until it is told to end.
+/// Fills the topic, at a moderate rate, until `over` is set.
 pub struct Producer(JoinHandle<u64>);
 
 impl Producer {
@@ -237,7 +300,7 @@ impl Producer {
                 let (events, seed) = (500 + random.below(1_500), random.below(u64::MAX >> 1).to_string());
                 // Windows on both sides of the threshold, and event time that overlaps from call to call.
                 let (count, start) = (events.to_string(), start_ms.to_string());
-                let said = pipeline.said(&[
+                let generated = pipeline.output(&[
                     "generate",
                     "--preset",
                     "mixed",
@@ -258,8 +321,8 @@ impl Producer {
                     "--seed",
                     &seed,
                 ]);
-                // With the brokers in trouble it may fail; then any part of it is in the log, which is all that counts.
-                if said.0 == Some(0) {
+                // While brokers are down it may fail; then any part of it is in the log, and the log is what counts.
+                if generated.0 == Some(0) {
                     appended += events;
                 }
                 start_ms += events * 3;

@@ -1,10 +1,9 @@
 //! A folder whose configuration names the services, a topic and a keyspace of its own, and the program in it.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,6 +18,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::cluster::Cluster;
+use crate::program::{Said, program, signal};
 
 /// The longest that anything here may take.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -37,28 +37,6 @@ pub fn alone() -> RwLockWriteGuard<'static, ()> {
 /// Runs the script that starts and stops the services. Panics where there are none: such a test must not pass.
 pub fn cluster(arguments: &[&str]) {
     Cluster::running().run(arguments).unwrap_or_else(|error| panic!("{error}"));
-}
-
-/// What the program said.
-pub struct Said {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl fmt::Display for Said {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "exit code {}\n--- stdout\n{}--- stderr\n{}", self.code, self.stdout, self.stderr)
-    }
-}
-
-impl From<Output> for Said {
-    fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).expect("what the program says is UTF-8");
-        // A signal ended it.
-        let code = output.status.code().unwrap_or(-1);
-        Said { code, stdout: text(output.stdout), stderr: text(output.stderr) }
-    }
 }
 
 pub struct World {
@@ -119,8 +97,8 @@ impl World {
     }
 
     pub fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_exactlyonce"));
-        command.args(arguments.split(' ')).current_dir(self.folder.path()).env_clear().stdin(Stdio::null());
+        let mut command = program(arguments.split(' '));
+        command.current_dir(self.folder.path());
         command
     }
 
@@ -150,6 +128,27 @@ impl World {
         let rows = self.fine("show progress --json");
         let rows = rows.lines().map(|line| serde_json::from_str(line).expect("JSON"));
         rows.map(|row: serde_json::Value| row["next_offset"].as_i64().expect("an offset")).sum()
+    }
+
+    /// Waits until so many records are done, and looks so often that a worker does not get far meanwhile: with a session
+    /// of its own, not by starting the program.
+    pub fn wait_closely_until_done(&self, records: i64) {
+        let session = self.session();
+        let cql = format!("SELECT next_offset FROM {}.progress", self.name);
+        let begun = Instant::now();
+        loop {
+            // A read may time out on a busy machine.
+            if let Ok(rows) = self.runtime.block_on(session.query_unpaged(cql.as_str(), ())) {
+                let rows = rows.into_rows_result().expect("rows");
+                let rows = rows.rows::<(Option<i64>,)>().expect("offsets");
+                let done: i64 = rows.filter_map(|row| row.expect("an offset").0).sum();
+                if done >= records {
+                    return;
+                }
+            }
+            assert!(begun.elapsed() < PATIENCE, "{records} records are not done");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Waits until so many records are done.
@@ -245,9 +244,7 @@ impl Worker {
 
     /// Asks it to stop, and waits until it has.
     pub fn stop(self) -> Said {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
-        assert!(sent.success());
+        assert!(signal(&self.child, "TERM"));
         self.wait()
     }
 

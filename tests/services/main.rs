@@ -6,4 +6,6 @@ mod cluster;
 mod harness;
 mod outages;
 mod pipeline;
+#[path = "../common/program.rs"]
+mod program;
 mod refusals;

@@ -13,7 +13,7 @@ fn away_at_the_start(node: &str, service: &str) {
     cluster(&["kill", node]);
     let said = world.run("--set services.start_deadline_ms=3000 run --until-end");
     assert_eq!((said.code, said.stdout.as_str()), (4, ""), "{said}");
-    let words = format!("error: {service} at {address} did not answer; gave up after 3 s");
+    let words = format!("error: {service} at {address} did not respond; gave up after 3 s");
     assert!(said.stderr.contains(&words), "{said}");
     let waiting = world.start("--set services.start_deadline_ms=120000 run --until-end");
     std::thread::sleep(Duration::from_secs(3));
@@ -61,7 +61,7 @@ fn a_worker_goes_on_by_itself_when_a_lost_service_is_back() {
     world.wait_until_done(900);
     let said = worker.stop();
     assert_eq!(said.code, 0, "{said}");
-    assert!(said.stderr.contains("no answer, trying again"), "{said}");
+    assert!(said.stderr.contains("request failed; retrying"), "{said}");
     world.verified("");
     world.end();
 }

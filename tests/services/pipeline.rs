@@ -29,7 +29,7 @@ fn killed_in_the_middle(generate: &str, records: i64, layout: &str) {
     let small = "--set pipeline.batch_records=7 --set pipeline.in_flight_batches=2";
     for part in 1..=3 {
         let mut worker = world.start(&with(&format!("{small} run")));
-        crate::harness::until("some records are done", || done(&world, layout) >= records * part / 5);
+        world.wait_closely_until_done(records * part / 5);
         worker.kill();
     }
     assert!(done(&world, layout) < records, "the kills came too late");

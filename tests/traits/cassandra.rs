@@ -14,10 +14,10 @@ pub(crate) mod services;
 use services::Kept;
 
 /// Few offsets in a bucket, so that rows lie in several.
-pub(crate) const BUCKETED: Layout = Layout::Bucketed { rows: NonZeroU32::new(4).unwrap() };
+pub(crate) const BUCKETED: Layout = Layout::bucketed(NonZeroU32::new(4).unwrap());
 
 pub(crate) async fn kept() -> Kept {
-    Kept::new(Layout::Original).await
+    Kept::new(Layout::ORIGINAL).await
 }
 
 pub(crate) async fn kept_in_buckets() -> Kept {

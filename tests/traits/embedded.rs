@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 
 use exactlyonce::broker::embedded::EmbeddedBroker;
-use exactlyonce::embedded::{Options, Synchronous};
+use exactlyonce::sqlite::{Options, Synchronous};
 use exactlyonce::store::Layout;
 use exactlyonce::store::embedded::EmbeddedStore;
 
@@ -19,7 +19,7 @@ pub(crate) fn options() -> Options {
 
 /// The store of a folder, made if it is not there.
 pub(crate) fn store_in(folder: &Path) -> EmbeddedStore {
-    store_in_layout(folder, Layout::Original)
+    store_in_layout(folder, Layout::ORIGINAL)
 }
 
 /// Offsets that share a bucket in these tests: few, so that their rows lie in several.
@@ -27,7 +27,7 @@ const BUCKET_ROWS: NonZeroU32 = NonZeroU32::new(4).unwrap();
 
 /// As [`store_in`], in buckets.
 pub(crate) fn bucketed_store_in(folder: &Path) -> EmbeddedStore {
-    store_in_layout(folder, Layout::Bucketed { rows: BUCKET_ROWS })
+    store_in_layout(folder, Layout::bucketed(BUCKET_ROWS))
 }
 
 pub(crate) fn store_in_layout(folder: &Path, layout: Layout) -> EmbeddedStore {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use exactlyonce::event::{Body, DeadLetter, Event, Health, Reason, Row};
 use exactlyonce::store::{
-    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Progress, SCHEMA_VERSION, Store, WindowKey,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Progress, SCHEMA_VERSION, Store,
+    WindowKey,
 };
 use exactlyonce::window::{HealthSet, WindowSpec};
 use futures_util::future::join_all;
@@ -31,7 +32,9 @@ crate::on_every_implementation!(
         progress_of_all_has_every_partition_with_a_row,
         counts_resolve_by_timestamp_whatever_the_order,
         counts_come_in_the_order_asked_for,
-        all_counts_are_of_every_partition_of_the_window_and_of_no_other_window,
+        counts_are_of_their_own_partition_and_window_and_of_no_other,
+        thousands_of_counts_come_back_each_to_its_place,
+        the_registry_keeps_the_greatest_partition_whatever_the_order,
         a_window_may_end_anywhere_in_i64,
         the_greater_event_count_of_an_alert_wins_whatever_the_order,
         alerts_come_page_by_page_each_once,
@@ -48,6 +51,7 @@ crate::on_every_implementation!(
         partitions_are_those_of_events_and_dead_letters,
         progress_makes_a_store_hold_rows,
         a_count_makes_a_store_hold_rows,
+        a_registration_makes_a_store_hold_rows,
         an_alert_makes_a_store_hold_rows,
         an_event_makes_a_store_hold_rows,
         a_dead_letter_makes_a_store_hold_rows,
@@ -74,8 +78,9 @@ pub(crate) fn binding(topic: &str) -> Binding {
         },
         max_mutation_bytes: i64::MAX,
         decoder_version: 1,
-        layout: Layout::Original,
+        layout: Layout::ORIGINAL,
         schema_version: SCHEMA_VERSION,
+        consistency: BoundConsistency::Quorum,
         origins: BTreeMap::from([(0, 0), (1, 17), (2, i64::MAX)]),
     }
 }
@@ -129,8 +134,8 @@ async fn a_new_store_holds_nothing<S: Store>(store: S) {
     assert!(!known(store.holds_rows().await));
     assert_eq!(known(store.progress_of_all().await), BTreeMap::new());
     assert_eq!(known(store.progress(0).await), None);
-    assert_eq!(known(store.own_counts(0, &[window("a", 5)]).await), [None]);
-    assert_eq!(known(store.all_counts(&[window("a", 5)]).await), [vec![]]);
+    assert_eq!(known(store.counts(0, &[window("a", 5)]).await), [None]);
+    assert_eq!(known(store.registered().await), 0);
     assert_eq!(known(store.rows_below(0, 0, i64::MAX, 10).await), []);
     assert_eq!(known(store.events(0, 0, i64::MAX, 10).await), []);
     assert_eq!(known(store.dead_letters(0, 0, i64::MAX, 10).await), []);
@@ -229,7 +234,7 @@ async fn counts_resolve_by_timestamp_whatever_the_order<S: Store>(store: S) {
             let count = Count { count, through_offset };
             known(store.write_counts(1, &[(window("a", end), count)]).await);
         }
-        let stored = known(store.own_counts(1, &[window("a", end)]).await);
+        let stored = known(store.counts(1, &[window("a", end)]).await);
         assert_eq!(stored, [Some(Count { count: 7, through_offset: 30 })], "order {end}");
     }
     // At a tie each cell takes the greater bytes, so the row may be one that nobody wrote.
@@ -238,7 +243,7 @@ async fn counts_resolve_by_timestamp_whatever_the_order<S: Store>(store: S) {
             let count = Count { count, through_offset };
             known(store.write_counts(1, &[(window("a", end), count)]).await);
         }
-        let stored = known(store.own_counts(1, &[window("a", end)]).await);
+        let stored = known(store.counts(1, &[window("a", end)]).await);
         assert_eq!(stored, [Some(Count { count: -10, through_offset: i64::MAX })]);
     }
 }
@@ -250,15 +255,12 @@ async fn counts_come_in_the_order_asked_for<S: Store>(store: S) {
     let asked =
         [window("a", 10), window("c", 5), window("b", 5), window("a", 5), window("b", 10), window("a", 10)];
     let own = [Some(count(3)), None, Some(count(1)), Some(count(2)), None, Some(count(3))];
-    assert_eq!(known(store.own_counts(4, &asked).await), own);
-    assert_eq!(known(store.own_counts(5, &asked).await), [None; 6]);
-    let all = own.map(|count| count.map(|count| (4, count)).into_iter().collect::<Vec<_>>());
-    assert_eq!(known(store.all_counts(&asked).await), all);
-    assert_eq!(known(store.own_counts(4, &[]).await), []);
-    assert_eq!(known(store.all_counts(&[]).await), Vec::<Vec<_>>::new());
+    assert_eq!(known(store.counts(4, &asked).await), own);
+    assert_eq!(known(store.counts(5, &asked).await), [None; 6]);
+    assert_eq!(known(store.counts(4, &[]).await), []);
 }
 
-async fn all_counts_are_of_every_partition_of_the_window_and_of_no_other_window<S: Store>(store: S) {
+async fn counts_are_of_their_own_partition_and_window_and_of_no_other<S: Store>(store: S) {
     let count = |n| Count { count: n, through_offset: n };
     for partition in [300, 0, 2] {
         known(store.write_counts(partition, &[(window("a", 5), count(i64::from(partition) + 1))]).await);
@@ -266,9 +268,45 @@ async fn all_counts_are_of_every_partition_of_the_window_and_of_no_other_window<
     for (source, end) in [("a", 4), ("a", 6), ("ab", 5), ("", 5), ("A", 5), ("a\0", 5), ("a\0b", 5)] {
         known(store.write_counts(1, &[(window(source, end), count(1000))]).await);
     }
-    let mut all = known(store.all_counts(&[window("a", 5), window("a\0b", 5)]).await);
-    all[0].sort_by_key(|row| row.0);
-    assert_eq!(all, [vec![(0, count(1)), (2, count(3)), (300, count(301))], vec![(1, count(1000))]]);
+    let asked = [window("a", 5), window("a\0b", 5)];
+    for (partition, expected) in [
+        (0, [Some(count(1)), None]),
+        (1, [None, Some(count(1000))]),
+        (2, [Some(count(3)), None]),
+        (300, [Some(count(301)), None]),
+        (3, [None, None]),
+    ] {
+        assert_eq!(known(store.counts(partition, &asked).await), expected, "partition {partition}");
+    }
+}
+
+/// More than one request of any store, over many blocks and shards, in no order, some asked for twice.
+async fn thousands_of_counts_come_back_each_to_its_place<S: Store>(store: S) {
+    let written: Vec<(WindowKey, Count)> = (0..3_000i64)
+        .map(|n| (window(&format!("source {}", n * 7 % 411), n * 7_919 % 400_000 - 200_000), n))
+        .map(|(key, n)| (key, Count { count: n, through_offset: n }))
+        .collect();
+    let written: BTreeMap<WindowKey, Count> = written.into_iter().collect();
+    let rows: Vec<(WindowKey, Count)> = written.clone().into_iter().collect();
+    known(store.write_counts(3, &rows).await);
+    let mut asked: Vec<WindowKey> = written.keys().rev().cloned().collect();
+    asked.extend((0..50).map(|n| window("source 1", 1_000_000 + n)));
+    asked.extend(written.keys().step_by(17).cloned());
+    let expected: Vec<Option<Count>> = asked.iter().map(|key| written.get(key).copied()).collect();
+    assert_eq!(known(store.counts(3, &asked).await), expected);
+}
+
+async fn the_registry_keeps_the_greatest_partition_whatever_the_order<S: Store>(store: S) {
+    for (partition, expected) in [(0, 1), (2, 3), (1, 3), (2, 3), (47, 48), (0, 48)] {
+        known(store.register(partition).await);
+        assert_eq!(known(store.registered().await), expected, "after partition {partition}");
+    }
+}
+
+async fn a_registration_makes_a_store_hold_rows<S: Store>(store: S) {
+    assert!(!known(store.holds_rows().await));
+    known(store.register(0).await);
+    assert!(known(store.holds_rows().await));
 }
 
 async fn a_window_may_end_anywhere_in_i64<S: Store>(store: S) {
@@ -278,7 +316,7 @@ async fn a_window_may_end_anywhere_in_i64<S: Store>(store: S) {
         known(store.write_counts(0, &[(window("a", end), count(i))]).await);
         known(store.write_alerts(&[alert("a", end, 10)]).await);
     }
-    let stored = known(store.own_counts(0, &ends.map(|end| window("a", end))).await);
+    let stored = known(store.counts(0, &ends.map(|end| window("a", end))).await);
     assert_eq!(stored, (0..ends.len()).map(|i| Some(count(i))).collect::<Vec<_>>());
     let alerts: BTreeSet<i64> = all_alerts(&store, 2).await.into_iter().map(|alert| alert.ts).collect();
     assert_eq!(alerts, ends.into());
@@ -390,7 +428,7 @@ async fn a_call_may_name_a_position_twice<S: Store>(store: S) {
     assert_eq!(known(store.events(0, 0, 9, 9).await), [(7, event(2, "a"))]);
     let count = |count, through_offset| (window("a", 5), Count { count, through_offset });
     known(store.write_counts(0, &[count(2, 9), count(1, 4), count(3, 9)]).await);
-    assert_eq!(known(store.own_counts(0, &[window("a", 5)]).await), [Some(count(3, 9).1)]);
+    assert_eq!(known(store.counts(0, &[window("a", 5)]).await), [Some(count(3, 9).1)]);
     known(store.write_alerts(&[alert("a", 5, 11), alert("a", 5, 12), alert("a", 5, 10)]).await);
     assert_eq!(all_alerts(&store, 9).await, [alert("a", 5, 12)]);
 }
@@ -553,7 +591,7 @@ async fn repeating_every_call_changes_nothing<S: Store>(store: S) {
         known(store.write_rows(0, &rows).await);
         known(store.write_progress(0, progress).await);
         assert_eq!(known(store.rows_below(0, 0, 9, 9).await), rows);
-        assert_eq!(known(store.own_counts(0, std::slice::from_ref(&count.0)).await), [Some(count.1)]);
+        assert_eq!(known(store.counts(0, std::slice::from_ref(&count.0)).await), [Some(count.1)]);
         assert_eq!(all_alerts(&store, 9).await, [alert("a", 5, 10)]);
         assert_eq!(known(store.progress_of_all().await), BTreeMap::from([(0, progress)]));
     }
@@ -577,7 +615,7 @@ async fn calls_may_overlap_and_a_clone_sees_what_was_acknowledged<S: Store>(stor
             let seen = known(store.clone().events(partition, n * 50, n * 50 + 50, 100).await);
             assert_eq!(seen.len(), 50);
             let keys: Vec<WindowKey> = counts.into_iter().map(|(key, _)| key).collect();
-            for count in known(store.own_counts(partition, &keys).await) {
+            for count in known(store.counts(partition, &keys).await) {
                 assert!(count.is_some_and(|count| count.through_offset >= n));
             }
         }
@@ -587,7 +625,7 @@ async fn calls_may_overlap_and_a_clone_sees_what_was_acknowledged<S: Store>(stor
         let rows = known(store.events(partition, 0, i64::MAX, usize::MAX).await);
         assert_eq!(rows.len(), 500);
         let expected = Count { count: 28 + i64::from(partition), through_offset: 27 + i64::from(partition) };
-        let own = known(store.own_counts(partition, &[window("source 4", 5)]).await);
+        let own = known(store.counts(partition, &[window("source 4", 5)]).await);
         assert_eq!(own, [Some(expected)]);
     }
 }

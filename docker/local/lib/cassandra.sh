@@ -70,14 +70,15 @@ cassandra_answers() {
     ((${#reply[@]} > 9 && reply[4] == 6))
 }
 
-# cassandra_nodetool I ARGUMENT...
+# cassandra_nodetool I ARGUMENT...: ended after $nodetool_limit seconds; 0 is no limit.
+nodetool_limit=0
 cassandra_nodetool() {
     local i=$1 arguments
     shift
     mkdir -p "$dir/tools"
     mapfile -t arguments < <(cassandra_modules)
     # Its history goes to the home folder: here, the cluster's own.
-    "$java" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmx128m "${arguments[@]}" "-Duser.home=$dir/tools" -Dexactlyonce.level=WARN \
+    timeout "$nodetool_limit" "$java" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmx128m "${arguments[@]}" "-Duser.home=$dir/tools" -Dexactlyonce.level=WARN \
         -cp "$dir/cassandra-$i/conf:$cassandra_jars/*" org.apache.cassandra.tools.NodeTool -h 127.0.0.1 -p $((JMX_PORT + i - 1)) "$@"
 }
 
@@ -86,7 +87,8 @@ cassandra_wait_seen() {
     local i=$1 end=$((SECONDS + start_timeout)) seen j missing
     shift
     while true; do
-        seen=$(cassandra_nodetool "$i" status 2>/dev/null) || true
+        # A node that hangs must not keep this from its own limit.
+        seen=$(nodetool_limit=30 cassandra_nodetool "$i" status 2>/dev/null) || true
         missing=""
         for j in "$@"; do
             # One that ended or was paused meanwhile is not waited for.

@@ -1,5 +1,5 @@
-//! The broker as a worker sees it. A member of the group does its heartbeats and fetches in tasks of its own,
-//! as the real client does in threads; `poll` only hands over what they found.
+//! The client of the broker. A member of the group sends heartbeats and fetches in tasks of its own, as the real client
+//! does in threads; `poll` only returns their results.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,33 +9,33 @@ use exactlyonce::broker::{Assignment, Broker, BrokerError, Consumer, Delivery, F
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use crate::broker::group::Share;
-use crate::broker::question::{AskGroup, AskLog, GroupAnswer, LogAnswer};
+use crate::broker::group::OwnedPartition;
+use crate::broker::request::{GroupRequest, GroupResponse, LogRequest, LogResponse};
 use crate::faults::Point;
-use crate::network::{Line, NoAnswer};
+use crate::network::{Channel, RequestError};
 use crate::observed;
 
-/// How long a fetcher that has nothing to do waits before it looks again.
+/// Longest time between two checks of an idle fetcher.
 const IDLE_MS: u64 = 25;
 
 /// A client of the simulated broker.
 #[derive(Clone)]
-pub struct BrokerClient(Line);
+pub struct BrokerClient(Channel);
 
-fn unanswered(what: String, error: NoAnswer) -> BrokerError {
+fn request_failed(what: String, error: RequestError) -> BrokerError {
     BrokerError::Retriable { what, cause: Some(error.into()) }
 }
 
 impl BrokerClient {
-    pub(crate) fn new(line: Line) -> Self {
-        Self(line)
+    pub(crate) fn new(channel: Channel) -> Self {
+        Self(channel)
     }
 
-    async fn ask(&self, ask: AskLog) -> Result<LogAnswer, BrokerError> {
-        match self.0.ask(&ask).await {
-            Ok(LogAnswer::Refused(error)) => Err(error),
-            Ok(answer) => Ok(answer),
-            Err(error) => Err(unanswered(ask.to_string(), error)),
+    async fn send(&self, request: LogRequest) -> Result<LogResponse, BrokerError> {
+        match self.0.send(&request).await {
+            Ok(LogResponse::Refused(error)) => Err(error),
+            Ok(response) => Ok(response),
+            Err(error) => Err(request_failed(request.to_string(), error)),
         }
     }
 }
@@ -44,16 +44,16 @@ impl Broker for BrokerClient {
     type Consumer = GroupMember;
 
     async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
-        match self.ask(AskLog::Topic(topic.to_owned())).await? {
-            LogAnswer::Topic(topic) => Ok(topic),
-            _ => unreachable!("the log answers what it was asked"),
+        match self.send(LogRequest::Topic(topic.to_owned())).await? {
+            LogResponse::Topic(topic) => Ok(topic),
+            _ => unreachable!("the response is of the request's type"),
         }
     }
 
     async fn offsets(&self, topic: &str, partition: i32) -> Result<LogOffsets, BrokerError> {
-        match self.ask(AskLog::Offsets(topic.to_owned(), partition)).await? {
-            LogAnswer::Offsets(log) => Ok(log),
-            _ => unreachable!("the log answers what it was asked"),
+        match self.send(LogRequest::Offsets(topic.to_owned(), partition)).await? {
+            LogResponse::Offsets(log) => Ok(log),
+            _ => unreachable!("the response is of the request's type"),
         }
     }
 
@@ -65,72 +65,72 @@ impl Broker for BrokerClient {
         max_records: usize,
         _max_bytes: usize,
     ) -> Result<Fetched, BrokerError> {
-        let ask = AskLog::Fetch { topic: topic.to_owned(), partition, offset, max_records };
-        match self.ask(ask).await? {
-            LogAnswer::Fetched { fetched, .. } => Ok(fetched),
-            _ => unreachable!("the log answers what it was asked"),
+        let request = LogRequest::Fetch { topic: topic.to_owned(), partition, offset, max_records };
+        match self.send(request).await? {
+            LogResponse::Fetched { fetched, .. } => Ok(fetched),
+            _ => unreachable!("the response is of the request's type"),
         }
     }
 
     async fn subscribe(&self, _group: &str, topic: &str) -> Result<GroupMember, BrokerError> {
         let member = join(&self.0).await?;
-        let shared = Arc::new(Shared {
-            line: self.0.clone(),
+        let membership = Arc::new(Membership {
+            channel: self.0.clone(),
             topic: topic.to_owned(),
-            state: Mutex::new(State { member, polled_ms: self.0.stage.now_ms(), ..State::default() }),
+            state: Mutex::new(State { member, polled_ms: self.0.context.now_ms(), ..State::default() }),
             delivered: Notify::new(),
-            hurry: Notify::new(),
+            heartbeat_now: Notify::new(),
         });
-        tokio::spawn(stay_member(shared.clone()));
-        Ok(GroupMember { shared })
+        tokio::spawn(stay_member(membership.clone()));
+        Ok(GroupMember { membership })
     }
 }
 
-async fn join(line: &Line) -> Result<u64, BrokerError> {
-    match line.ask(&AskGroup::Join).await {
-        Ok(GroupAnswer::Joined(member)) => Ok(member),
-        Ok(_) => unreachable!("the group answers what it was asked"),
-        Err(error) => Err(unanswered("join".to_owned(), error)),
+async fn join(channel: &Channel) -> Result<u64, BrokerError> {
+    match channel.send(&GroupRequest::Join).await {
+        Ok(GroupResponse::Joined(member)) => Ok(member),
+        Ok(_) => unreachable!("the response is of the request's type"),
+        Err(error) => Err(request_failed("join".to_owned(), error)),
     }
 }
 
 /// A member of the group.
 pub struct GroupMember {
-    shared: Arc<Shared>,
+    membership: Arc<Membership>,
 }
 
-struct Shared {
-    line: Line,
+struct Membership {
+    channel: Channel,
     topic: String,
     state: Mutex<State>,
-    /// Something is ready to be polled.
+    /// A delivery is ready to be polled.
     delivered: Notify,
-    /// The next heartbeat should not wait.
-    hurry: Notify,
+    /// The next heartbeat is due now.
+    heartbeat_now: Notify,
 }
 
 #[derive(Default)]
 struct State {
     member: u64,
-    /// The group member is gone; its tasks end.
+    /// The consumer was dropped; its tasks end.
     closed: bool,
     polled_ms: u64,
     held: BTreeMap<i32, Held>,
-    positions: BTreeMap<i32, Position>,
+    positions: BTreeMap<i32, DeliveryState>,
     ready: VecDeque<Result<Delivery, BrokerError>>,
-    /// What was fetched for incarnations that are over, and may yet turn up.
+    /// What was fetched for incarnations that have ended, and may still be delivered.
     stale: BTreeMap<i32, Vec<Delivery>>,
 }
 
-/// A partition that the group gave to this member.
+/// A partition that the group assigned to this member.
 struct Held {
     epoch: u64,
     revoked: bool,
     released: bool,
 }
 
-/// Where delivery of a partition stands.
-struct Position {
+/// The state of delivery of a partition.
+struct DeliveryState {
     assignment: Assignment,
     paused: bool,
 }
@@ -168,7 +168,7 @@ impl State {
         self.positions.get(&assignment.partition).is_some_and(|position| position.assignment == assignment)
     }
 
-    /// How many fetches of an assignment wait to be polled.
+    /// How many fetches of an assignment have not been polled yet.
     fn waiting(&self, of: Assignment) -> usize {
         let own = |delivery: &&Result<Delivery, BrokerError>| {
             delivery.as_ref().is_ok_and(|delivery| assignment(delivery) == Some(of))
@@ -192,13 +192,13 @@ impl State {
     }
 }
 
-impl Shared {
+impl Membership {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ms(&self, low: u64, high: u64) -> Duration {
-        Duration::from_millis(self.line.stage.dice().within(low..=high))
+        Duration::from_millis(self.channel.context.random().within(low..=high))
     }
 }
 
@@ -206,8 +206,8 @@ impl Consumer for GroupMember {
     async fn poll(&mut self) -> Result<Delivery, BrokerError> {
         loop {
             {
-                let state = &mut *self.shared.lock();
-                state.polled_ms = self.shared.line.stage.now_ms();
+                let state = &mut *self.membership.lock();
+                state.polled_ms = self.membership.channel.context.now_ms();
                 if let Some(delivery) = state.ready.pop_front() {
                     if let Ok(Delivery::Revoked(partitions) | Delivery::Lost(partitions)) = &delivery {
                         partitions.iter().for_each(|partition| state.retire(*partition));
@@ -215,120 +215,121 @@ impl Consumer for GroupMember {
                     return delivery;
                 }
             }
-            // Woken also when nothing came, so that a consumer that waits is not taken for one that is stuck.
-            let patience = Duration::from_millis(self.shared.line.stage.world.heartbeat_ms);
-            let _ = timeout(patience, self.shared.delivered.notified()).await;
+            // Wakes up even without a delivery, so that a waiting consumer is not mistaken for a stuck one.
+            let wake_up = Duration::from_millis(self.membership.channel.context.config.heartbeat_ms);
+            let _ = timeout(wake_up, self.membership.delivered.notified()).await;
         }
     }
 
     fn start(&mut self, assignment: Assignment, offset: i64) {
-        let stage = &self.shared.line.stage;
+        let context = &self.membership.channel.context;
         let partition = assignment.partition;
         {
-            let state = &mut *self.shared.lock();
+            let state = &mut *self.membership.lock();
             state.retire(partition);
-            state.positions.insert(partition, Position { assignment, paused: false });
+            state.positions.insert(partition, DeliveryState { assignment, paused: false });
             for delivery in state.stale.remove(&partition).unwrap_or_default() {
-                if stage.dice().chance(stage.world.stale_deliveries_per_mille) {
-                    stage.observe(observed::STALE_DELIVERY);
+                if context.random().chance(context.config.stale_deliveries_per_mille) {
+                    context.observe(observed::STALE_DELIVERY);
                     state.ready.push_back(Ok(delivery));
                 }
             }
         }
-        stage.note(format_args!("{} starts {assignment:?} at {offset}", self.shared.line.caller));
-        tokio::spawn(fetch(self.shared.clone(), assignment, offset));
+        context.note(format_args!("{} starts {assignment:?} at {offset}", self.membership.channel.caller));
+        tokio::spawn(fetch(self.membership.clone(), assignment, offset));
     }
 
     fn pause(&mut self, partition: i32) {
-        if let Some(position) = self.shared.lock().positions.get_mut(&partition) {
+        if let Some(position) = self.membership.lock().positions.get_mut(&partition) {
             position.paused = true;
         }
     }
 
     fn resume(&mut self, partition: i32) {
-        if let Some(position) = self.shared.lock().positions.get_mut(&partition) {
+        if let Some(position) = self.membership.lock().positions.get_mut(&partition) {
             position.paused = false;
         }
     }
 
     fn release(&mut self, partition: i32) {
-        if let Some(held) = self.shared.lock().held.get_mut(&partition) {
+        if let Some(held) = self.membership.lock().held.get_mut(&partition) {
             held.released = true;
         }
-        self.shared.hurry.notify_one();
+        self.membership.heartbeat_now.notify_one();
     }
 
     fn report(&mut self, _partition: i32, _next_offset: i64) {}
 
     async fn leave(self) {
         let member = {
-            let mut state = self.shared.lock();
+            let mut state = self.membership.lock();
             state.closed = true;
             state.member
         };
-        // Once: who is not heard finds out by the session's end.
-        let _ = self.shared.line.ask(&AskGroup::Leave { member }).await;
+        // Sent once: if it is lost, the session expires.
+        let _ = self.membership.channel.send(&GroupRequest::Leave { member }).await;
     }
 }
 
 impl Drop for GroupMember {
-    /// The member's own tasks end; the group is not told.
+    /// The member's tasks end; the group is not notified.
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
+        self.membership.lock().closed = true;
     }
 }
 
-/// Heartbeats until the member is closed, and joins again when the group does not know it any more.
-async fn stay_member(shared: Arc<Shared>) {
-    let (line, world) = (&shared.line, &shared.line.stage.world);
+/// Sends heartbeats until the member is closed, and joins again when the group no longer knows it.
+async fn stay_member(membership: Arc<Membership>) {
+    let (channel, config) = (&membership.channel, &membership.channel.context.config);
     loop {
         let (member, released, stuck) = {
-            let state = shared.lock();
+            let state = membership.lock();
             if state.closed {
                 return;
             }
             let released = state.held.iter().filter(|(_, held)| held.released);
             let released = released.map(|(partition, held)| (*partition, held.epoch)).collect();
-            (state.member, released, line.stage.now_ms() > state.polled_ms + world.poll_timeout_ms)
+            (state.member, released, channel.context.now_ms() > state.polled_ms + config.poll_timeout_ms)
         };
         if !stuck {
-            match line.ask(&AskGroup::Heartbeat { member, released }).await {
-                Ok(GroupAnswer::Shares(shares)) => take_shares(&shared, shares).await,
-                Ok(GroupAnswer::UnknownMember) => {
-                    take_shares(&shared, Vec::new()).await;
-                    if let Ok(member) = join(line).await {
-                        shared.lock().member = member;
+            match channel.send(&GroupRequest::Heartbeat { member, released }).await {
+                Ok(GroupResponse::Owned(owned)) => update_owned(&membership, owned).await,
+                Ok(GroupResponse::UnknownMember) => {
+                    update_owned(&membership, Vec::new()).await;
+                    if let Ok(member) = join(channel).await {
+                        membership.lock().member = member;
                     }
                 }
-                Ok(_) => unreachable!("the group answers what it was asked"),
-                // Not knowing is no loss: the worker goes on with what it has.
-                Err(NoAnswer::TimedOut | NoAnswer::Overloaded) => {}
+                Ok(_) => unreachable!("the response is of the request's type"),
+                // An unknown outcome is not a loss: the worker keeps its partitions.
+                Err(RequestError::TimedOut | RequestError::Overloaded) => {}
             }
         }
-        let _ = timeout(Duration::from_millis(world.heartbeat_ms), shared.hurry.notified()).await;
+        let _ =
+            timeout(Duration::from_millis(config.heartbeat_ms), membership.heartbeat_now.notified()).await;
     }
 }
 
-/// Tells the worker what changed since the last answer of the group.
-async fn take_shares(shared: &Shared, shares: Vec<Share>) {
+/// Queues deliveries for what changed since the last response of the group.
+async fn update_owned(membership: &Membership, owned: Vec<OwnedPartition>) {
     let (mut assigned, mut revoked, mut lost) = (Vec::new(), Vec::new(), Vec::new());
     {
-        let state = &mut *shared.lock();
+        let state = &mut *membership.lock();
         state.held.retain(|partition, held| {
-            let kept = shares.iter().any(|share| share.partition == *partition && share.epoch == held.epoch);
+            let kept = owned.iter().any(|owned| owned.partition == *partition && owned.epoch == held.epoch);
             if !kept && !held.released {
                 lost.push(*partition);
             }
             kept
         });
-        for share in shares {
-            let held = state.held.entry(share.partition).or_insert_with(|| {
-                assigned.push(share.partition);
-                Held { epoch: share.epoch, revoked: false, released: false }
+        for owned in owned {
+            let held = state.held.entry(owned.partition).or_insert_with(|| {
+                assigned.push(owned.partition);
+                Held { epoch: owned.epoch, revoked: false, released: false }
             });
-            if share.revoked && !held.revoked {
+            if owned.revoked && !held.revoked {
                 held.revoked = true;
-                revoked.push(share.partition);
+                revoked.push(owned.partition);
             }
         }
         let news = [
@@ -337,85 +338,95 @@ async fn take_shares(shared: &Shared, shares: Vec<Share>) {
             (!revoked.is_empty()).then(|| Delivery::Revoked(revoked.clone())),
         ];
         for delivery in news.into_iter().flatten() {
-            shared.line.stage.note(format_args!("{} is told {delivery:?}", shared.line.caller));
+            membership
+                .channel
+                .context
+                .note(format_args!("{} receives {delivery:?}", membership.channel.caller));
             state.ready.push_back(Ok(delivery));
         }
     }
-    shared.delivered.notify_one();
-    let (stage, caller) = (&shared.line.stage, shared.line.caller);
+    membership.delivered.notify_one();
+    let (context, caller) = (&membership.channel.context, membership.channel.caller);
     if !lost.is_empty() {
-        stage.observe(observed::LOST);
+        context.observe(observed::LOST);
     }
     if !assigned.is_empty() {
-        stage.reached(Point::Assigned, caller).await;
+        context.reached(Point::Assigned, caller).await;
     }
     if !revoked.is_empty() {
-        stage.reached(Point::Revoked, caller).await;
+        context.reached(Point::Revoked, caller).await;
     }
 }
 
-/// Fetches for one assignment until it is over.
-async fn fetch(shared: Arc<Shared>, of: Assignment, mut offset: i64) {
-    let (line, world) = (&shared.line, &shared.line.stage.world);
-    let mut told_end = None;
+/// Fetches for one assignment until it ends.
+async fn fetch(membership: Arc<Membership>, of: Assignment, mut offset: i64) {
+    let (channel, config) = (&membership.channel, &membership.channel.context.config);
+    let mut reported_end = None;
     loop {
-        let step = shared.lock().next_step(of, world.prefetched_fetches);
+        let step = membership.lock().next_step(of, config.prefetched_fetches);
         match step {
             Step::Fetch => {}
             Step::Wait => {
-                sleep(shared.ms(1, IDLE_MS)).await;
+                sleep(membership.ms(1, IDLE_MS)).await;
                 continue;
             }
             Step::End => return,
         }
-        let max_records = line.stage.dice().within(1..=world.fetch_records) as usize;
-        let ask = AskLog::Fetch { topic: shared.topic.clone(), partition: of.partition, offset, max_records };
-        let answer = line.ask(&ask).await;
-        let delivery = match answer {
-            Ok(LogAnswer::Fetched { fetched: Fetched { records, next_offset }, at_end }) => {
+        let max_records = channel.context.random().within(1..=config.fetch_records) as usize;
+        let request = LogRequest::Fetch {
+            topic: membership.topic.clone(),
+            partition: of.partition,
+            offset,
+            max_records,
+        };
+        let response = channel.send(&request).await;
+        let delivery = match response {
+            Ok(LogResponse::Fetched { fetched: Fetched { records, next_offset }, at_end }) => {
                 if let Some(last) = records.last() {
-                    // It need not know of a gap behind the last record.
-                    let knows_gap = line.stage.dice().coin();
+                    // The response need not include a gap after the last record.
+                    let knows_gap = channel.context.random().coin();
                     let next_offset = if knows_gap { next_offset } else { last.offset + 1 };
                     offset = next_offset;
                     Ok(Delivery::Records { assignment: of, records, next_offset })
                 } else {
                     offset = next_offset;
-                    if at_end && told_end != Some(offset) {
-                        told_end = Some(offset);
+                    if at_end && reported_end != Some(offset) {
+                        reported_end = Some(offset);
                         Ok(Delivery::End { assignment: of, offset })
                     } else {
-                        sleep(shared.ms(1, IDLE_MS * 2)).await;
+                        sleep(membership.ms(1, IDLE_MS * 2)).await;
                         continue;
                     }
                 }
             }
-            Ok(LogAnswer::Refused(error)) => Ok(Delivery::Failed { assignment: of, offset, error }),
-            Ok(_) => unreachable!("the log answers what it was asked"),
-            // Mostly the client asks again by itself; at times the worker hears of it.
-            Err(error) if line.stage.dice().chance(200) => Err(unanswered("fetch".to_owned(), error)),
+            Ok(LogResponse::Refused(error)) => Ok(Delivery::Failed { assignment: of, offset, error }),
+            Ok(_) => unreachable!("the response is of the request's type"),
+            // Usually the client retries by itself; sometimes the worker gets the error.
+            Err(error) if channel.context.random().chance(200) => {
+                Err(request_failed("fetch".to_owned(), error))
+            }
             Err(_) => {
-                sleep(shared.ms(1, IDLE_MS)).await;
+                sleep(membership.ms(1, IDLE_MS)).await;
                 continue;
             }
         };
         let failed = matches!(&delivery, Ok(Delivery::Failed { .. }));
         {
-            let state = &mut *shared.lock();
+            let state = &mut *membership.lock();
             if state.is_current(of) {
                 state.ready.push_back(delivery);
             } else if let Ok(delivery) = delivery {
-                let stage = &line.stage;
+                let context = &channel.context;
                 let superseded = state.positions.contains_key(&of.partition);
-                if superseded && stage.dice().chance(stage.world.stale_deliveries_per_mille) {
-                    stage.observe(observed::STALE_DELIVERY);
+                if superseded && context.random().chance(context.config.stale_deliveries_per_mille) {
+                    context.observe(observed::STALE_DELIVERY);
                     state.ready.push_back(Ok(delivery));
                 } else if !superseded {
                     state.stale.entry(of.partition).or_default().push(delivery);
                 }
             }
         }
-        shared.delivered.notify_one();
+        membership.delivered.notify_one();
         if failed {
             return;
         }

@@ -1,12 +1,12 @@
-//! The group: who its members are, and which partition is whose. Plain data; time comes from outside.
+//! The group: its members, and who owns which partition. Plain data; time is passed in.
 //!
-//! An ownership has an epoch of its own, so that what is said about an older one can be told. Every answer
-//! to a heartbeat is the whole of what a member owns; the member finds out what changed.
+//! Each ownership has its own epoch, so that a message about an older one is recognised. Every response to a heartbeat
+//! lists everything that the member owns; the member computes what changed.
 
 use std::collections::BTreeMap;
 
+use crate::config::SimConfig;
 use crate::network::Caller;
-use crate::world::World;
 
 /// The group.
 #[derive(Clone, Debug)]
@@ -18,34 +18,34 @@ pub(crate) struct Group {
     owners: BTreeMap<i32, Owner>,
     next_member: u64,
     next_epoch: u64,
-    /// Where the deal begins.
-    turn: usize,
+    /// Offset of the round-robin assignment.
+    rotation: usize,
 }
 
 #[derive(Clone, Debug)]
 struct Member {
     caller: Caller,
-    heard_ms: u64,
+    last_heartbeat_ms: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Owner {
     member: u64,
     epoch: u64,
-    /// Since when the partition is asked back.
+    /// Since when the partition is being revoked.
     revoked_ms: Option<u64>,
 }
 
 /// A partition of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Share {
+pub(crate) struct OwnedPartition {
     pub partition: i32,
     pub epoch: u64,
-    /// The member is to give it back.
+    /// The member must release it.
     pub revoked: bool,
 }
 
-/// What the passing of time did.
+/// What a timeout changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// A member was silent for too long.
@@ -55,20 +55,20 @@ pub(crate) enum Change {
 }
 
 impl Group {
-    pub fn new(world: &World) -> Self {
+    pub fn new(config: &SimConfig) -> Self {
         Self {
-            session_timeout_ms: world.session_timeout_ms,
-            rebalance_timeout_ms: world.rebalance_timeout_ms,
-            partitions: world.partitions.into(),
+            session_timeout_ms: config.session_timeout_ms,
+            rebalance_timeout_ms: config.rebalance_timeout_ms,
+            partitions: config.partitions.into(),
             members: BTreeMap::new(),
             owners: BTreeMap::new(),
             next_member: 1,
             next_epoch: 1,
-            turn: 0,
+            rotation: 0,
         }
     }
 
-    /// Who owns a partition at the moment.
+    /// The current owner of a partition.
     pub fn owner(&self, partition: i32) -> Option<Caller> {
         Some(self.members.get(&self.owners.get(&partition)?.member)?.caller)
     }
@@ -76,34 +76,39 @@ impl Group {
     pub fn join(&mut self, now_ms: u64, caller: Caller) -> u64 {
         let member = self.next_member;
         self.next_member += 1;
-        self.members.insert(member, Member { caller, heard_ms: now_ms });
-        self.deal(now_ms);
+        self.members.insert(member, Member { caller, last_heartbeat_ms: now_ms });
+        self.assign(now_ms);
         member
     }
 
-    /// Notes a sign of life and what was released; `None` for who is no member.
-    pub fn heartbeat(&mut self, now_ms: u64, member: u64, released: &[(i32, u64)]) -> Option<Vec<Share>> {
-        self.members.get_mut(&member)?.heard_ms = now_ms;
+    /// Records a heartbeat and what was released; `None` for an unknown member.
+    pub fn heartbeat(
+        &mut self,
+        now_ms: u64,
+        member: u64,
+        released: &[(i32, u64)],
+    ) -> Option<Vec<OwnedPartition>> {
+        self.members.get_mut(&member)?.last_heartbeat_ms = now_ms;
         self.owners.retain(|partition, owner| {
             owner.member != member
                 || owner.revoked_ms.is_none()
                 || !released.contains(&(*partition, owner.epoch))
         });
-        self.deal(now_ms);
-        Some(self.shares(member))
+        self.assign(now_ms);
+        Some(self.owned(member))
     }
 
     pub fn leave(&mut self, now_ms: u64, member: u64) {
         self.members.remove(&member);
         self.owners.retain(|_, owner| owner.member != member);
-        self.deal(now_ms);
+        self.assign(now_ms);
     }
 
     pub fn tick(&mut self, now_ms: u64) -> Vec<Change> {
         let mut changes = Vec::new();
         let timeout = self.session_timeout_ms;
         self.members.retain(|_, member| {
-            let alive = now_ms < member.heard_ms + timeout;
+            let alive = now_ms < member.last_heartbeat_ms + timeout;
             if !alive {
                 changes.push(Change::Expired(member.caller));
             }
@@ -117,29 +122,29 @@ impl Group {
             }
             !slow && members.contains_key(&owner.member)
         });
-        self.deal(now_ms);
+        self.assign(now_ms);
         changes
     }
 
     pub fn grow(&mut self, now_ms: u64, partitions: i32) {
         self.partitions = self.partitions.max(partitions);
-        self.deal(now_ms);
+        self.assign(now_ms);
     }
 
-    /// Deals the partitions to other members.
+    /// Assigns the partitions to other members.
     pub fn shuffle(&mut self, now_ms: u64) {
-        self.turn += 1;
-        self.deal(now_ms);
+        self.rotation += 1;
+        self.assign(now_ms);
     }
 
-    /// Partitions that are asked back.
+    /// Number of partitions being revoked.
     pub fn revoked(&self) -> usize {
         self.owners.values().filter(|owner| owner.revoked_ms.is_some()).count()
     }
 
-    fn shares(&self, member: u64) -> Vec<Share> {
+    fn owned(&self, member: u64) -> Vec<OwnedPartition> {
         let own = self.owners.iter().filter(|(_, owner)| owner.member == member);
-        let share = |(partition, owner): (&i32, &Owner)| Share {
+        let share = |(partition, owner): (&i32, &Owner)| OwnedPartition {
             partition: *partition,
             epoch: owner.epoch,
             revoked: owner.revoked_ms.is_some(),
@@ -147,14 +152,14 @@ impl Group {
         own.map(share).collect()
     }
 
-    /// Gives away what nobody has, and asks back what is to be somebody else's.
-    fn deal(&mut self, now_ms: u64) {
+    /// Assigns partitions without an owner, and revokes those that another member should own.
+    fn assign(&mut self, now_ms: u64) {
         let members: Vec<u64> = self.members.keys().copied().collect();
         if members.is_empty() {
             return;
         }
         for partition in 0..self.partitions {
-            let member = members[(partition as usize + self.turn) % members.len()];
+            let member = members[(partition as usize + self.rotation) % members.len()];
             match self.owners.get_mut(&partition) {
                 None => {
                     let epoch = self.next_epoch;
@@ -178,21 +183,21 @@ mod tests {
     const REBALANCE_MS: u64 = 50;
 
     fn group(partitions: u8) -> Group {
-        let world = World {
+        let config = SimConfig {
             partitions,
             session_timeout_ms: SESSION_MS,
             rebalance_timeout_ms: REBALANCE_MS,
-            ..World::of(0)
+            ..SimConfig::of(0)
         };
-        Group::new(&world)
+        Group::new(&config)
     }
 
     fn caller(worker: u8) -> Caller {
         Caller { worker: Some(worker), life: 0 }
     }
 
-    fn partitions(shares: Option<Vec<Share>>) -> Vec<(i32, bool)> {
-        shares.unwrap().iter().map(|share| (share.partition, share.revoked)).collect()
+    fn partitions(owned: Option<Vec<OwnedPartition>>) -> Vec<(i32, bool)> {
+        owned.unwrap().iter().map(|share| (share.partition, share.revoked)).collect()
     }
 
     #[test]
@@ -202,17 +207,17 @@ mod tests {
         assert_eq!(partitions(group.heartbeat(0, first, &[])), [(0, false), (1, false)]);
         let second = group.join(1, caller(1));
         assert_eq!(partitions(group.heartbeat(1, second, &[])), []);
-        let shares = group.heartbeat(2, first, &[]).unwrap();
-        assert_eq!(partitions(Some(shares.clone())), [(0, false), (1, true)]);
-        // Neither what is not asked back nor what belongs to another epoch can be released.
-        group.heartbeat(3, first, &[(0, shares[0].epoch), (1, shares[1].epoch + 7)]);
+        let owned = group.heartbeat(2, first, &[]).unwrap();
+        assert_eq!(partitions(Some(owned.clone())), [(0, false), (1, true)]);
+        // Neither a partition that is not revoked nor one of another epoch can be released.
+        group.heartbeat(3, first, &[(0, owned[0].epoch), (1, owned[1].epoch + 7)]);
         assert_eq!(partitions(group.heartbeat(3, second, &[])), []);
-        assert_eq!(partitions(group.heartbeat(4, first, &[(1, shares[1].epoch)])), [(0, false)]);
+        assert_eq!(partitions(group.heartbeat(4, first, &[(1, owned[1].epoch)])), [(0, false)]);
         assert_eq!(partitions(group.heartbeat(4, second, &[])), [(1, false)]);
     }
 
     #[test]
-    fn who_does_not_release_in_time_loses_the_partition() {
+    fn a_member_that_does_not_release_in_time_loses_the_partition() {
         let mut group = group(1);
         let first = group.join(0, caller(0));
         let second = group.join(1, caller(1));
@@ -224,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_silent_for_too_long_is_no_member_any_more() {
+    fn a_member_that_is_silent_for_too_long_is_removed() {
         let mut group = group(1);
         let first = group.join(0, caller(0));
         let second = group.join(50, caller(1));

@@ -1,14 +1,14 @@
 //! The simulated broker: two services, one with the log and one with the group.
 //!
-//! They are apart so that a worker may lose touch with its group and go on reading the log, as a consumer of
-//! the real broker does: a zombie that does not know it. The log has gaps and a start past 0, may show its
-//! end late, and hands out any number of records at once. The group hands partitions over in order where it
-//! can; who is silent for too long, or does not give back what it is asked for, loses its partitions. Not
-//! here: replicas, elections, transactions (but for the gaps they leave), retention during the run.
+//! They are separate so that a worker may be partitioned from its group and still read the log, as a consumer of the
+//! real broker may: a zombie. The log has gaps and a start past 0, may report its end late, and returns any number of
+//! records per fetch. The group moves a partition after its owner has released it; a member that is silent for too long,
+//! or does not release a revoked partition in time, loses it. Not simulated: replicas, elections, transactions (except
+//! for the gaps they leave), retention during the run.
 
 mod client;
 pub(crate) mod group;
-mod question;
+mod request;
 mod service;
 
 pub use client::{BrokerClient, GroupMember};

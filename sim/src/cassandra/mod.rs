@@ -1,9 +1,8 @@
-//! A simulated Cassandra cluster on the simulated network: its nodes are machines that speak CQL over TCP, so that
-//! drivers connect to them as to real ones.
+//! A simulated Cassandra cluster on the simulated network: its nodes are hosts that serve CQL over TCP, so that drivers
+//! connect to them as to real ones.
 //!
-//! What nodes keep and say to each other is the crate [`simulated_cassandra`]; here it gets machines, a clock and a
-//! disk for each, and links that the run's seed decides about. All that clients send, and all that they are
-//! answered, is noted for the trace.
+//! The crate [`simulated_cassandra`] implements the nodes and their messages; this module gives each of them a host, a
+//! clock and a disk, and links with delays from the run's seed. Every request and response of a client is traced.
 
 mod tap;
 
@@ -22,25 +21,25 @@ use tokio::net::TcpListener;
 use tokio::network::Network;
 use tokio::time::sleep;
 
-use crate::dice::Stream;
+use crate::random::Stream;
 use tap::Tap;
 
-/// The port that all nodes answer clients at.
+/// The port at which all nodes serve clients.
 pub const PORT: u16 = 9042;
 
-/// Where the clocks of all nodes begin: 2026-01-01, in microseconds.
+/// Initial time of all nodes' clocks: 2026-01-01, in microseconds.
 pub const EPOCH_MICROS: i64 = 1_767_225_600_000_000;
 
-/// Places on the ring that each node has.
+/// Number of tokens of each node.
 const TOKENS: u64 = 4;
 
-/// Who is told what clients ask of the nodes, and what they are answered.
+/// Observes the requests of clients and the responses of nodes.
 pub trait Watch: Send + Sync {
     /// A line for the trace.
     fn note(&self, event: fmt::Arguments<'_>);
 
-    /// A node answered with an error of the protocol; its code.
-    fn answered_with_error(&self, _code: u32) {}
+    /// A node returned an error; its protocol code.
+    fn returned_error(&self, _code: u32) {}
 }
 
 impl<F: Fn(fmt::Arguments<'_>) + Send + Sync> Watch for F {
@@ -49,15 +48,15 @@ impl<F: Fn(fmt::Arguments<'_>) + Send + Sync> Watch for F {
     }
 }
 
-/// Where notes for the trace go.
+/// Receives the lines of the trace.
 pub type Notes = Arc<dyn Watch>;
 
-/// A cluster whose nodes are machines of the simulation. A clone is the same cluster.
+/// A cluster whose nodes are hosts of the simulation. A clone is the same cluster.
 #[derive(Clone)]
 pub struct SimulatedCassandra {
-    /// What the nodes keep and say to each other.
+    /// The nodes.
     pub cluster: Cluster,
-    /// What becomes of what they say.
+    /// The links between them.
     pub links: Arc<RuledLinks>,
     /// Their clocks.
     pub clocks: Vec<Arc<AdjustableClock>>,
@@ -66,8 +65,8 @@ pub struct SimulatedCassandra {
 }
 
 impl SimulatedCassandra {
-    /// Starts `count` nodes. Must be called within a simulation that has a [`Network`], on a machine that outlives
-    /// the cluster: the cluster's own tasks are there.
+    /// Starts `count` nodes. Must be called within a simulation that has a [`Network`], on a node of the
+    /// simulation that outlives the cluster: the cluster's own tasks run there.
     pub fn start(count: u8, seed: u64, notes: Notes, change: impl FnOnce(&mut Options)) -> Self {
         let handle = Handle::current();
         let clocks: Vec<_> = (0..count).map(|_| Arc::new(AdjustableClock::new(EPOCH_MICROS))).collect();
@@ -76,7 +75,7 @@ impl SimulatedCassandra {
         let links = links(seed);
         let cluster = Cluster::start(options, links.clone(), Stream::Cassandra.generator(seed));
         let machine = |node: u8| {
-            // The simulator keeps what starts a machine for ever: the cluster is not to live as long.
+            // The simulator keeps a host's start function forever; the cluster must not live as long.
             let (weak, notes) = (cluster.downgrade(), Arc::downgrade(&notes));
             let machine = handle.create_node().name(format!("cassandra {}", node + 1)).ip(ip(node));
             let machine = machine.init(move || {
@@ -98,32 +97,32 @@ impl SimulatedCassandra {
         Self { cluster, links, clocks, handle, machines }
     }
 
-    /// Where each node answers clients.
+    /// The address at which each node serves clients.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         (0..self.machines.len() as u8).map(|node| SocketAddr::new(ip(node), PORT)).collect()
     }
 
-    /// Kills a node's process. Its machine closes the connections.
+    /// Kills a node's process. Its host closes the connections.
     pub fn kill(&self, node: u8) {
         self.handle.kill(self.machines[usize::from(node)]);
         self.cluster.end(NodeId(node.into()), Ending::Kill);
     }
 
-    /// Cuts the power of a node's machine. Clients are not told; what was not synced is gone.
+    /// Cuts the power of a node's host. Connections are not closed; what was not synced is lost.
     pub fn power_off(&self, node: u8) {
         Network::current().power_off(ip(node));
         self.handle.kill(self.machines[usize::from(node)]);
         self.cluster.end(NodeId(node.into()), Ending::PowerLoss);
     }
 
-    /// Starts a node that was killed, or whose machine has no power.
+    /// Starts a node that was killed, or whose host lost power.
     pub fn start_node(&self, node: u8) {
         Network::current().power_on(ip(node));
         self.cluster.start_node(NodeId(node.into()));
         self.handle.restart(self.machines[usize::from(node)]);
     }
 
-    /// Stops a node where it stands. Its machine goes on taking connections and bytes.
+    /// Pauses a node. Its host still accepts connections and data.
     pub fn pause(&self, node: u8) {
         self.handle.pause(self.machines[usize::from(node)]);
         self.cluster.pause(NodeId(node.into()));
@@ -135,13 +134,13 @@ impl SimulatedCassandra {
         self.handle.resume(self.machines[usize::from(node)]);
     }
 
-    /// Ends the machines for good.
+    /// Shuts the hosts down for good.
     pub fn shut_down(&self) {
         self.machines.iter().for_each(|machine| self.handle.kill(*machine));
     }
 }
 
-/// The nodes alone: no client can connect to them.
+/// Nodes without hosts: no client can connect to them.
 pub fn without_machines(count: u8, seed: u64) -> Cluster {
     let clocks: Vec<_> = (0..count).map(|_| Arc::new(AdjustableClock::new(EPOCH_MICROS))).collect();
     Cluster::start(options(&clocks), links(seed), Stream::Cassandra.generator(seed))
@@ -172,14 +171,14 @@ pub fn ip(node: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, 3, node + 1).into()
 }
 
-/// Places that alternate between the nodes.
+/// Tokens that alternate between the nodes.
 fn tokens(node: u8, count: u8) -> Vec<Token> {
     let step = u64::MAX / (TOKENS * u64::from(count));
-    let places = (0..TOKENS).map(|place| place * u64::from(count) + u64::from(node));
-    places.map(|place| Token((i64::MIN + 1).wrapping_add_unsigned(place * step))).collect()
+    let indexes = (0..TOKENS).map(|index| index * u64::from(count) + u64::from(node));
+    indexes.map(|index| Token((i64::MIN + 1).wrapping_add_unsigned(index * step))).collect()
 }
 
-/// Answers clients until the process is killed.
+/// Serves clients until the process is killed.
 async fn serve(running: RunningNode, node: u8, notes: Notes) {
     running.ready().await;
     let listener = loop {
@@ -191,7 +190,7 @@ async fn serve(running: RunningNode, node: u8, notes: Notes) {
             }
         }
     };
-    notes.note(format_args!("cassandra {} answers clients", node + 1));
+    notes.note(format_args!("cassandra {} serves clients", node + 1));
     let server = Server::new(running, ServerOptions::default());
     let mut connections = 0u64;
     while let Ok((connection, client)) = listener.accept().await {

@@ -1,9 +1,11 @@
-//! What passes through a connection of CQL, noted frame by frame.
+//! Traces the frames of a CQL connection.
 
+use std::hash::Hasher as _;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use fnv::FnvHasher;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -12,10 +14,10 @@ use super::Notes;
 /// Bytes before a frame's body: version, flags, stream (2), opcode, length (4).
 const HEADER: usize = 9;
 
-/// How much of a statement's text is noted.
+/// How much of a statement's text is traced.
 const TEXT: usize = 160;
 
-/// A connection that notes every frame of protocol v4 that passes.
+/// A connection that traces every frame of protocol v4.
 pub(super) struct Tap {
     connection: TcpStream,
     name: String,
@@ -30,7 +32,7 @@ impl Tap {
     }
 }
 
-/// Frames of one direction, as they come together.
+/// Reassembles the frames of one direction.
 #[derive(Default)]
 struct Frames {
     header: Vec<u8>,
@@ -38,13 +40,13 @@ struct Frames {
     beginning: Vec<u8>,
     /// FNV-1a of the body.
     hash: u64,
-    /// Of the body, still to come.
+    /// Bytes of the body that have not arrived yet.
     missing: usize,
 }
 
 impl Frames {
-    /// Takes bytes in, and tells of each frame that they complete.
-    fn take(&mut self, mut bytes: &[u8], mut tell: impl FnMut(&[u8], &[u8], u64)) {
+    /// Consumes bytes, and reports each frame that they complete.
+    fn take(&mut self, mut bytes: &[u8], mut report: impl FnMut(&[u8], &[u8], u64)) {
         while !bytes.is_empty() {
             if self.header.len() < HEADER {
                 let count = bytes.len().min(HEADER - self.header.len());
@@ -55,20 +57,20 @@ impl Frames {
                 }
                 let length =
                     self.header[5..HEADER].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
-                (self.missing, self.hash) = (length, 0xcbf2_9ce4_8422_2325);
+                (self.missing, self.hash) = (length, FnvHasher::default().finish());
                 self.beginning.clear();
             }
             let count = bytes.len().min(self.missing);
-            let (body, rest) = bytes.split_at(count);
-            for byte in body {
-                self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-            }
+            let (body, remaining) = bytes.split_at(count);
+            let mut hasher = FnvHasher::with_key(self.hash);
+            hasher.write(body);
+            self.hash = hasher.finish();
             let kept = body.len().min((TEXT + 4).saturating_sub(self.beginning.len()));
             self.beginning.extend_from_slice(&body[..kept]);
             self.missing -= count;
-            bytes = rest;
+            bytes = remaining;
             if self.missing == 0 {
-                tell(&self.header, &self.beginning, self.hash);
+                report(&self.header, &self.beginning, self.hash);
                 self.header.clear();
             }
         }
@@ -105,7 +107,7 @@ fn error_code(header: &[u8], body: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(*code))
 }
 
-/// The statement of a QUERY or PREPARE that is not compressed, as far as it is kept.
+/// The statement of a QUERY or PREPARE that is not compressed, up to the traced length.
 fn statement<'a>(header: &[u8], body: &'a [u8]) -> std::borrow::Cow<'a, str> {
     let has_text = matches!(header[4], 7 | 9) && header[1] & 1 == 0;
     match body.get(4..) {
@@ -129,7 +131,7 @@ impl AsyncRead for Tap {
         requests.take(&buffer.filled()[before..], |header, body, hash| {
             let stream = u16::from_be_bytes([header[2], header[3]]);
             let text = statement(header, body);
-            notes.note(format_args!("{name} is asked {stream}: {} {hash:016x} {text}", opcode(header)));
+            notes.note(format_args!("{name} receives {stream}: {} {hash:016x} {text}", opcode(header)));
         });
         polled
     }
@@ -148,11 +150,15 @@ impl AsyncWrite for Tap {
                 let stream = u16::from_be_bytes([header[2], header[3]]);
                 match error_code(header, body) {
                     Some(code) => {
-                        notes.note(format_args!("{name} answers {stream}: ERROR {code:#06x} {hash:016x}"));
-                        notes.answered_with_error(code);
+                        notes
+                            .note(format_args!("{name} responds to {stream}: ERROR {code:#06x} {hash:016x}"));
+                        notes.returned_error(code);
                     }
                     None => {
-                        notes.note(format_args!("{name} answers {stream}: {} {hash:016x}", opcode(header)));
+                        notes.note(format_args!(
+                            "{name} responds to {stream}: {} {hash:016x}",
+                            opcode(header)
+                        ));
                     }
                 }
             });

@@ -1,4 +1,4 @@
-//! Carries a plan out on the nodes, their clocks, and the links between them and to the workers.
+//! Injects the faults of a plan into the nodes, their clocks, and the links between them and to the workers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,49 +9,49 @@ use tokio::network::Network;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::faults::{CassandraFault, CassandraKind as Kind, CassandraPlan, CassandraWorld, NODES};
+use super::faults::{CassandraConfig, CassandraFault, CassandraKind as Kind, CassandraPlan, NODES};
 use super::observed;
 use crate::cassandra::{SimulatedCassandra, ip};
-use crate::dice::{Dice, Stream};
+use crate::context::SimContext;
 use crate::faults::Direction;
+use crate::random::{Random, Stream};
 use crate::run::worker_ip;
-use crate::stage::Stage;
 
 pub(super) struct Injector {
-    stage: Arc<Stage>,
+    context: Arc<SimContext>,
     cassandra: SimulatedCassandra,
     plan: CassandraPlan,
-    weather: Arc<Mutex<Weather>>,
+    fault_state: Arc<Mutex<FaultState>>,
 }
 
-/// What is wrong at the moment.
-struct Weather {
-    dice: Dice,
-    /// By the fault's place in the plan.
+/// The active faults, and those that wait for their trigger.
+struct FaultState {
+    random: Random,
+    /// By the fault's index in the plan.
     active: BTreeMap<usize, CassandraFault>,
-    /// Held and unanswered when a client's link was cut.
+    /// Held writes and failed connection attempts at the time when a client's link was cut.
     before: BTreeMap<usize, u64>,
-    /// Coordinators that have sent enough.
+    /// Receives the coordinators that have sent enough writes.
     due: mpsc::UnboundedSender<usize>,
-    /// The coordinators that are to be killed, and how many writes each may still send.
+    /// The coordinators to be killed, and how many more writes each may send.
     left: BTreeMap<usize, (u8, u64)>,
     healed: bool,
 }
 
-fn lock(weather: &Mutex<Weather>) -> MutexGuard<'_, Weather> {
-    weather.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(fault_state: &Mutex<FaultState>) -> MutexGuard<'_, FaultState> {
+    fault_state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Injector {
     pub fn new(
-        stage: Arc<Stage>,
+        context: Arc<SimContext>,
         cassandra: SimulatedCassandra,
-        world: &CassandraWorld,
+        config: &CassandraConfig,
         plan: CassandraPlan,
     ) -> Arc<Self> {
         let (due, coordinators) = mpsc::unbounded_channel();
-        let weather = Arc::new(Mutex::new(Weather {
-            dice: Dice::new(stage.seed, Stream::CassandraFates),
+        let fault_state = Arc::new(Mutex::new(FaultState {
+            random: Random::new(context.seed, Stream::CassandraFaultDraws),
             active: BTreeMap::new(),
             before: BTreeMap::new(),
             due,
@@ -60,23 +60,23 @@ impl Injector {
         }));
         let usual = RuledLinks::new(
             Duration::from_micros(100),
-            Duration::from_millis(world.link_ms),
-            Stream::CassandraFates.generator(stage.seed + 1),
+            Duration::from_millis(config.link_ms),
+            Stream::CassandraFaultDraws.generator(context.seed + 1),
         );
-        let (on, noted) = (weather.clone(), stage.clone());
+        let (on, noted) = (fault_state.clone(), context.clone());
         cassandra.links.rule(move |envelope| deliveries(&mut lock(&on), &noted, &usual, envelope));
-        let this = Arc::new(Self { stage, cassandra, plan, weather });
+        let this = Arc::new(Self { context, cassandra, plan, fault_state });
         tokio::spawn(this.clone().kill_coordinators(coordinators));
         this
     }
 
-    /// Lets the faults of the plan begin and end, each at its time.
-    pub async fn carry_out(self: Arc<Self>) {
+    /// Starts and ends the faults of the plan, each at its time.
+    pub async fn inject(self: Arc<Self>) {
         for (number, fault) in self.plan.faults.iter().copied().enumerate() {
             let this = self.clone();
             tokio::spawn(async move {
                 sleep(Duration::from_millis(fault.at_ms)).await;
-                if this.begin(number, fault) {
+                if this.start(number, fault) {
                     sleep(Duration::from_millis(fault.duration_ms)).await;
                     this.end(number);
                 }
@@ -88,8 +88,8 @@ impl Injector {
         while let Some(number) = due.recv().await {
             let Kind::CoordinatorKilled(node, _) = self.plan.faults[number].kind else { continue };
             let fault = CassandraFault { kind: Kind::NodeKilled(node), ..self.plan.faults[number] };
-            if self.begin(number, fault) {
-                self.stage.observe("coordinator killed");
+            if self.start(number, fault) {
+                self.context.observe("coordinator killed");
                 let this = self.clone();
                 tokio::spawn(async move {
                     sleep(Duration::from_millis(fault.duration_ms)).await;
@@ -99,37 +99,37 @@ impl Injector {
         }
     }
 
-    /// Begins a fault; false if what it would hit is out of order already, or it has still to wait.
-    fn begin(&self, number: usize, fault: CassandraFault) -> bool {
-        let Self { stage, cassandra, .. } = self;
+    /// Starts a fault; false if its target is already affected by another one, or if it waits for its trigger.
+    fn start(&self, number: usize, fault: CassandraFault) -> bool {
+        let Self { context, cassandra, .. } = self;
         {
-            let mut weather = lock(&self.weather);
-            if weather.healed {
+            let mut fault_state = lock(&self.fault_state);
+            if fault_state.healed {
                 return false;
             }
             let ended = |node| {
                 let of_all = |kind| kind == Kind::AllKilled;
-                let hit = |kind: Kind| kind.hits_process_of() == Some(node) || of_all(kind);
-                weather.active.values().any(|active| hit(active.kind))
+                let hit = |kind: Kind| kind.affects_process_of() == Some(node) || of_all(kind);
+                fault_state.active.values().any(|active| hit(active.kind))
             };
             let is_hit = match fault.kind {
                 Kind::AllKilled => (0..NODES).any(ended),
                 Kind::ClockStepped(node, _) | Kind::ClockCoarse(node, _) => {
                     let clock = |kind| matches!(kind, Kind::ClockStepped(other, _) | Kind::ClockCoarse(other, _) if other == node);
-                    weather.active.values().any(|active| clock(active.kind))
+                    fault_state.active.values().any(|active| clock(active.kind))
                 }
-                kind => kind.hits_process_of().is_some_and(ended),
+                kind => kind.affects_process_of().is_some_and(ended),
             };
             if is_hit {
                 return false;
             }
             if let Kind::CoordinatorKilled(node, writes) = fault.kind {
-                weather.left.insert(number, (node, writes));
+                fault_state.left.insert(number, (node, writes));
                 return false;
             }
-            weather.active.insert(number, fault);
+            fault_state.active.insert(number, fault);
         }
-        stage.note(format_args!("cassandra fault {number} begins: {:?}", fault.kind));
+        context.note(format_args!("cassandra fault {number} starts: {:?}", fault.kind));
         let network = Network::current();
         match fault.kind {
             Kind::NodeKilled(node) => cassandra.kill(node),
@@ -137,14 +137,14 @@ impl Injector {
             Kind::PowerLost(node) => {
                 let disk = cassandra.cluster.disk(NodeId(node.into()));
                 if disk.is_some_and(|disk| disk.unsynced() > 0) {
-                    stage.observe(observed::UNSYNCED_LOST);
+                    context.observe(observed::UNSYNCED_LOST);
                 }
                 cassandra.power_off(node);
             }
             Kind::NodePaused(node) => cassandra.pause(node),
             Kind::ClientLinkCut(..) => {
                 let effects = network.effects();
-                lock(&self.weather).before.insert(number, effects.held + effects.unanswered);
+                lock(&self.fault_state).before.insert(number, effects.held + effects.unanswered);
                 self.client_links(fault.kind).into_iter().for_each(|(from, to)| network.cut(from, to));
                 return true;
             }
@@ -158,22 +158,22 @@ impl Injector {
             Kind::CoordinatorKilled(..)
             | Kind::ReplicaLinkCut(..)
             | Kind::ReplicaMessagesLost(_)
-            | Kind::ReplicaMessagesLate(..)
-            | Kind::ReplicaMessagesDoubled(_) => return true,
+            | Kind::ReplicaMessagesDelayed(..)
+            | Kind::ReplicaMessagesDuplicated(_) => return true,
         }
-        stage.observe(fault.kind.name());
+        context.observe(fault.kind.name());
         true
     }
 
     /// Ends a fault, if it has not ended yet.
     fn end(&self, number: usize) {
-        let Self { stage, cassandra, .. } = self;
+        let Self { context, cassandra, .. } = self;
         let (fault, before) = {
-            let mut weather = lock(&self.weather);
-            (weather.active.remove(&number), weather.before.remove(&number))
+            let mut fault_state = lock(&self.fault_state);
+            (fault_state.active.remove(&number), fault_state.before.remove(&number))
         };
         let Some(fault) = fault else { return };
-        stage.note(format_args!("cassandra fault {number} ends: {:?}", fault.kind));
+        context.note(format_args!("cassandra fault {number} ends: {:?}", fault.kind));
         let network = Network::current();
         match fault.kind {
             Kind::NodeKilled(node) | Kind::PowerLost(node) => cassandra.start_node(node),
@@ -182,11 +182,12 @@ impl Injector {
             Kind::ClientLinkCut(..) => {
                 let effects = network.effects();
                 if before.is_some_and(|before| effects.held + effects.unanswered > before) {
-                    stage.observe(fault.kind.name());
+                    context.observe(fault.kind.name());
                 }
-                self.client_links(fault.kind).into_iter().for_each(|(from, to)| network.mend(from, to));
+                self.client_links(fault.kind).into_iter().for_each(|(from, to)| network.restore(from, to));
                 // Another fault may have cut the same link.
-                let active: Vec<_> = lock(&self.weather).active.values().map(|fault| fault.kind).collect();
+                let active: Vec<_> =
+                    lock(&self.fault_state).active.values().map(|fault| fault.kind).collect();
                 for kind in active {
                     self.client_links(kind).into_iter().for_each(|(from, to)| network.cut(from, to));
                 }
@@ -203,35 +204,35 @@ impl Injector {
         match direction {
             Direction::Both => vec![(worker, node), (node, worker)],
             Direction::Requests => vec![(worker, node)],
-            Direction::Answers => vec![(node, worker)],
+            Direction::Responses => vec![(node, worker)],
         }
     }
 
-    /// Ends every fault; none begins any more.
+    /// Ends every fault; no further one starts.
     pub fn heal(&self) {
         let active: Vec<usize> = {
-            let mut weather = lock(&self.weather);
-            weather.healed = true;
-            weather.left.clear();
-            weather.active.keys().copied().collect()
+            let mut fault_state = lock(&self.fault_state);
+            fault_state.healed = true;
+            fault_state.left.clear();
+            fault_state.active.keys().copied().collect()
         };
         active.into_iter().for_each(|number| self.end(number));
-        self.stage.note(format_args!("cassandra is healed"));
+        self.context.note(format_args!("all cassandra faults have ended"));
     }
 }
 
-/// What becomes of a message between nodes.
+/// The delays of the copies of a message between nodes; none if it is lost.
 fn deliveries(
-    weather: &mut Weather,
-    stage: &Stage,
+    fault_state: &mut FaultState,
+    context: &SimContext,
     usual: &RuledLinks,
     envelope: &Envelope,
 ) -> Option<Vec<Duration>> {
     match envelope.verb {
-        Verb::Hint => stage.observe(observed::HINT),
-        Verb::ReadRepair => stage.observe(observed::READ_REPAIR),
+        Verb::Hint => context.observe(observed::HINT),
+        Verb::ReadRepair => context.observe(observed::READ_REPAIR),
         Verb::Write => {
-            let Weather { left, due, .. } = weather;
+            let FaultState { left, due, .. } = fault_state;
             let mut sent = Vec::new();
             for (number, (node, left)) in &mut *left {
                 if envelope.from == NodeId((*node).into()) {
@@ -243,34 +244,34 @@ fn deliveries(
             }
             for number in sent {
                 left.remove(&number);
-                // Whoever kills them is there for as long as the run.
+                // The receiver exists as long as the run.
                 let _ = due.send(number);
             }
         }
         _ => {}
     }
-    let Weather { dice, active, .. } = weather;
+    let FaultState { random, active, .. } = fault_state;
     let mut copies = usual.deliveries(envelope);
     for fault in active.values() {
         match fault.kind {
             Kind::ReplicaLinkCut(from, to)
                 if (envelope.from, envelope.to) == (NodeId(from.into()), NodeId(to.into())) =>
             {
-                stage.observe(fault.kind.name());
+                context.observe(fault.kind.name());
                 return Some(Vec::new());
             }
-            Kind::ReplicaMessagesLost(per_mille) if dice.chance(per_mille) => {
-                stage.observe(fault.kind.name());
+            Kind::ReplicaMessagesLost(per_mille) if random.chance(per_mille) => {
+                context.observe(fault.kind.name());
                 return Some(Vec::new());
             }
-            Kind::ReplicaMessagesLate(per_mille, up_to_ms) if dice.chance(per_mille) => {
-                stage.observe(fault.kind.name());
-                let late = Duration::from_millis(dice.within(1..=up_to_ms));
+            Kind::ReplicaMessagesDelayed(per_mille, up_to_ms) if random.chance(per_mille) => {
+                context.observe(fault.kind.name());
+                let late = Duration::from_millis(random.within(1..=up_to_ms));
                 copies.iter_mut().for_each(|delay| *delay += late);
             }
-            Kind::ReplicaMessagesDoubled(per_mille) if dice.chance(per_mille) => {
-                stage.observe(fault.kind.name());
-                let again = copies.iter().map(|delay| *delay + Duration::from_millis(dice.below(2_000)));
+            Kind::ReplicaMessagesDuplicated(per_mille) if random.chance(per_mille) => {
+                context.observe(fault.kind.name());
+                let again = copies.iter().map(|delay| *delay + Duration::from_millis(random.below(2_000)));
                 let again: Vec<_> = again.collect();
                 copies.extend(again);
             }

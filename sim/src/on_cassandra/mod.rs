@@ -1,8 +1,8 @@
-//! The pipeline on production's own store, over a simulated Cassandra of three nodes: bind, break things, heal
-//! everything, drain, read the tables at QUORUM from each pair of replicas, compare.
+//! The pipeline with the production store on a simulated three-node Cassandra cluster: bind, inject faults, end all of
+//! them, drain the log, read the tables at QUORUM from each pair of replicas, compare.
 //!
-//! The broker, the workers and what happens to them are those of [`crate::run`]; the faults of its plan that are
-//! about its simple store are left out, and those of [`CassandraPlan`] come instead.
+//! The broker, the workers and their faults are those of [`crate::run`]; the faults of its plan that affect its simple
+//! store are replaced by those of [`CassandraPlan`].
 
 mod faults;
 mod injector;
@@ -22,49 +22,50 @@ use tokio::network::Network;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-pub use faults::{CassandraFault, CassandraKind, CassandraPlan, CassandraWorld, NODES};
+pub use faults::{CassandraConfig, CassandraFault, CassandraKind, CassandraPlan, NODES};
 
 use crate::cassandra::{Notes, SimulatedCassandra, Watch};
+use crate::checker::{Checker, Violation};
+use crate::config::SimConfig;
+use crate::context::SimContext;
 use crate::faults::{Kind, LONGEST_DELAY_MS, Plan};
 use crate::injector::Nodes;
-use crate::network::{Caller, Line, Service};
+use crate::network::{Caller, Channel, Service};
 use crate::observed::Observed;
-use crate::oracle::{Judge, Violation};
-use crate::run::{Seed, append, create_topic, init, produce, services, verdict, workers};
+use crate::run::{Seed, append, check_at_end, create_topic, init, produce, services, workers};
 use crate::simulate::simulate;
-use crate::stage::Stage;
 use crate::trace;
 use crate::worker::Tables;
 use crate::workload::{self, Item};
-use crate::world::World;
 
-/// Simulated time that the workers have to drain the log when all is healed: drivers wait up to a minute before they
-/// connect to a node again.
+/// Simulated time that the workers have to drain the log after all faults have ended: drivers wait up to a minute before
+/// they reconnect to a node.
 const SETTLE_LIMIT_MS: u64 = 300_000;
 
 /// All tables.
-const TABLES: [&str; 6] = ["pipeline", "progress", "window_counts", "alerts", "events", "dead_letters"];
+const TABLES: [&str; 7] =
+    ["pipeline", "progress", "window_counts", "registry", "alerts", "events", "dead_letters"];
 
-/// What came of a run. `{}` is what somebody needs who has to find out why it failed.
+/// The result of a run. `{}` prints what is needed to find out why it failed.
 #[derive(Clone, Debug)]
 pub struct CassandraReport {
     /// The run's seed.
     pub seed: Seed,
     /// Its options.
-    pub world: World,
-    /// How the cluster was configured.
-    pub cassandra: CassandraWorld,
-    /// What went wrong with workers and broker.
+    pub config: SimConfig,
+    /// The cluster's configuration.
+    pub cassandra: CassandraConfig,
+    /// The faults of workers and broker.
     pub plan: Plan,
-    /// What went wrong with Cassandra.
+    /// The faults of Cassandra.
     pub faults: CassandraPlan,
     /// What happened in it.
     pub observed: Observed,
-    /// All that happened in it, in order.
+    /// Its trace.
     pub trace: trace::Record,
-    /// What went wrong, if anything did.
+    /// The first violation, if any.
     pub violation: Option<Violation>,
-    /// Simulated time that it took, in milliseconds.
+    /// Its duration in simulated milliseconds.
     pub simulated_ms: u64,
 }
 
@@ -80,7 +81,7 @@ impl fmt::Display for CassandraReport {
                 )?;
             }
         }
-        writeln!(f, "world: {:#?}", self.world)?;
+        writeln!(f, "config: {:#?}", self.config)?;
         writeln!(f, "cassandra: {:#?}", self.cassandra)?;
         write!(f, "faults:\n{}{}", self.plan, self.faults)?;
         writeln!(f, "observed:")?;
@@ -90,74 +91,74 @@ impl fmt::Display for CassandraReport {
         writeln!(f, "trace: {} events, hash {:016x}", self.trace.events, self.trace.hash)?;
         writeln!(
             f,
-            "again, with its trace: EXACTLYONCE_SIM_CASSANDRA_SEEDS={} EXACTLYONCE_SIM_TRACE=1 cargo sim \
+            "to repeat it with its trace: EXACTLYONCE_SIM_CASSANDRA_SEEDS={} EXACTLYONCE_SIM_TRACE=1 cargo sim \
              seeds_on_cassandra --nocapture",
             self.seed
         )
     }
 }
 
-/// The options of a seed: those of the simple store's runs, with fewer records, for each costs much more here.
-pub fn world(seed: Seed) -> World {
-    let world = World::narrow_of(seed);
-    World { records: world.records.min(150), settle_limit_ms: SETTLE_LIMIT_MS, ..world }
+/// The options of a seed: those of the simple store's runs, with fewer records, because each costs much more here.
+pub fn config(seed: Seed) -> SimConfig {
+    let config = SimConfig::narrow_of(seed);
+    SimConfig { records: config.records.min(150), settle_limit_ms: SETTLE_LIMIT_MS, ..config }
 }
 
-/// What happens to the workers and the broker in a seed.
-fn plan(seed: Seed, world: &World) -> Plan {
+/// The faults of the workers and the broker in a seed.
+fn plan(seed: Seed, config: &SimConfig) -> Plan {
     let is_of_simple_store = |kind: Kind| match kind {
         Kind::LinkCut { service, .. }
         | Kind::ServiceKilled { service }
         | Kind::RequestsLost { service, .. }
         | Kind::RequestsDelayed { service, .. }
-        | Kind::RequestsDoubled { service, .. }
-        | Kind::AnswersLost { service, .. }
-        | Kind::ErrorsAnswered { service, .. } => service == Service::Store,
+        | Kind::RequestsDuplicated { service, .. }
+        | Kind::ResponsesLost { service, .. }
+        | Kind::ErrorsReturned { service, .. } => service == Service::Store,
         Kind::CallsTorn { .. } | Kind::AcknowledgedWritesDropped { .. } => true,
         _ => false,
     };
-    let mut plan = Plan::of(seed, world);
+    let mut plan = Plan::of(seed, config);
     plan.faults.retain(|fault| !is_of_simple_store(fault.kind));
     plan
 }
 
-/// Plays a seed.
+/// Runs a seed.
 pub fn run_on_cassandra(seed: Seed, keep_trace: bool) -> CassandraReport {
-    let (world, cassandra) = (world(seed), CassandraWorld::of(seed));
-    let faults = CassandraPlan::of(seed, &world, &cassandra);
-    let plan = plan(seed, &world);
-    run_on_cassandra_with(seed, world, cassandra, plan, faults, keep_trace)
+    let (config, cassandra) = (config(seed), CassandraConfig::of(seed));
+    let faults = CassandraPlan::of(seed, &config, &cassandra);
+    let plan = plan(seed, &config);
+    run_on_cassandra_with(seed, config, cassandra, plan, faults, keep_trace)
 }
 
-/// Plays a seed in a world and with faults that somebody chose.
+/// Runs a seed with given configurations and given faults.
 pub fn run_on_cassandra_with(
     seed: Seed,
-    world: World,
-    cassandra: CassandraWorld,
+    config: SimConfig,
+    cassandra: CassandraConfig,
     plan: Plan,
     faults: CassandraPlan,
     keep_trace: bool,
 ) -> CassandraReport {
     let (sender, triggered) = mpsc::unbounded_channel();
-    let stage = Arc::new(Stage::new(seed, world.clone(), keep_trace, sender));
+    let context = Arc::new(SimContext::new(seed, config.clone(), keep_trace, sender));
     let played = simulate(seed, {
-        let (stage, plan, cassandra, faults) =
-            (stage.clone(), plan.clone(), cassandra.clone(), faults.clone());
-        move || play(stage, plan, triggered, cassandra, faults)
+        let (context, plan, cassandra, faults) =
+            (context.clone(), plan.clone(), cassandra.clone(), faults.clone());
+        move || play(context, plan, triggered, cassandra, faults)
     });
     let (violation, simulated_ms) = match played {
         Ok(played) => played,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("something that is no text");
+            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message");
             (Some(Violation::Panicked { message: text.to_owned() }), 0)
         }
     };
-    let (observed, trace) = (stage.observed(), stage.trace.record());
-    CassandraReport { seed, world, cassandra, plan, faults, observed, trace, violation, simulated_ms }
+    let (observed, trace) = (context.observed(), context.trace.record());
+    CassandraReport { seed, config, cassandra, plan, faults, observed, trace, violation, simulated_ms }
 }
 
-/// Production's store for each life of a worker.
+/// The production store for each process of a worker.
 #[derive(Clone)]
 struct CassandraTables {
     options: CassandraOptions,
@@ -167,20 +168,20 @@ struct CassandraTables {
 impl Tables for CassandraTables {
     type Store = CassandraStore;
 
-    async fn open(&self, _line: &Line) -> Result<CassandraStore, String> {
+    async fn open(&self, _channel: &Channel) -> Result<CassandraStore, String> {
         CassandraStore::connect(&self.options, self.layout).await.map_err(|error| chain(&error))
     }
 }
 
-/// Notes what clients ask of nodes, and counts errors.
-struct Watching(Arc<Stage>);
+/// Traces the requests of clients, and counts errors.
+struct Watching(Arc<SimContext>);
 
 impl Watch for Watching {
     fn note(&self, event: fmt::Arguments<'_>) {
         self.0.note(event);
     }
 
-    fn answered_with_error(&self, code: u32) {
+    fn returned_error(&self, code: u32) {
         // native_protocol_v4, 9
         match code {
             0x1000 => self.0.observe(observed::UNAVAILABLE),
@@ -192,45 +193,45 @@ impl Watch for Watching {
 }
 
 async fn play(
-    stage: Arc<Stage>,
+    context: Arc<SimContext>,
     plan: Plan,
     triggered: mpsc::UnboundedReceiver<(usize, Caller)>,
-    world: CassandraWorld,
+    config: CassandraConfig,
     faults: CassandraPlan,
 ) -> (Option<Violation>, u64) {
     let handle = Handle::current();
     Network::current().plug_in(madsim::plugin::node(), [10, 0, 2, 2].into());
-    let items = workload::draw(stage.seed, &stage.world);
+    let items = workload::draw(context.seed, &context.config);
     let (before, during): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| item.at_ms.is_none());
-    create_topic(&stage).await;
-    append(&stage, before).await;
-    let services = services(&handle, &stage);
-    let notes: Notes = Arc::new(Watching(stage.clone()));
+    create_topic(&context).await;
+    append(&context, before).await;
+    let services = services(&handle, &context);
+    let notes: Notes = Arc::new(Watching(context.clone()));
     let cassandra =
-        SimulatedCassandra::start(NODES, stage.seed, notes.clone(), |options| world.configure(options));
+        SimulatedCassandra::start(NODES, context.seed, notes.clone(), |options| config.configure(options));
     cassandra.cluster.settled().await;
-    let tables = make_tables(&stage, &cassandra, &world).await;
-    let binding = init(&handle, &stage, tables.clone()).await;
-    let workers = workers(&handle, &stage, &tables);
+    let tables = create_tables(&context, &cassandra, &config).await;
+    let binding = init(&handle, &context, tables.clone()).await;
+    let workers = workers(&handle, &context, &tables);
     let nodes = Nodes { workers, services };
 
-    let injector = Arc::new(crate::injector::Injector::new(stage.clone(), nodes.clone(), plan));
-    let injecting = tokio::spawn(injector.clone().carry_out(triggered));
-    let on_cassandra = injector::Injector::new(stage.clone(), cassandra.clone(), &world, faults);
-    tokio::spawn(on_cassandra.clone().carry_out());
-    let producer = tokio::spawn(produce(stage.clone(), during));
-    let storm_ends_ms = stage.now_ms() + stage.world.stormy_ms;
-    while stage.now_ms() < storm_ends_ms && stage.violation().is_none() {
+    let injector = Arc::new(crate::injector::Injector::new(context.clone(), nodes.clone(), plan));
+    let injecting = tokio::spawn(injector.clone().inject(triggered));
+    let on_cassandra = injector::Injector::new(context.clone(), cassandra.clone(), &config, faults);
+    tokio::spawn(on_cassandra.clone().inject());
+    let producer = tokio::spawn(produce(context.clone(), during));
+    let chaos_ends_ms = context.now_ms() + context.config.chaos_ms;
+    while context.now_ms() < chaos_ends_ms && context.violation().is_none() {
         sleep(Duration::from_millis(100)).await;
     }
     on_cassandra.heal();
     injector.heal();
-    // All records are there by now; this only says that producing did not fail.
+    // All records have been appended by now; this only checks that the producer did not fail.
     producer.await.expect("the producer does not panic");
 
     cassandra.cluster.settled().await;
     let reading = CassandraTables {
-        // Nobody is in a hurry here.
+        // Long timeouts: nothing is under test here.
         options: CassandraOptions {
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
@@ -238,38 +239,38 @@ async fn play(
         },
         layout: tables.layout,
     };
-    let store = connect(&stage, &reading).await;
-    let mut judge = Judge::new(stage.log.clone(), store, binding.clone());
-    let give_up_ms = stage.now_ms() + stage.world.settle_limit_ms;
-    while stage.violation().is_none() && !judge.has_drained().await {
+    let store = connect(&context, &reading).await;
+    let mut checker = Checker::new(context.log.clone(), store, binding.clone());
+    let give_up_ms = context.now_ms() + context.config.settle_limit_ms;
+    while context.violation().is_none() && !checker.has_drained().await {
         sleep(Duration::from_millis(500)).await;
-        if stage.now_ms() >= give_up_ms {
-            stage.violate(Violation::Stuck { partitions: judge.positions().await });
+        if context.now_ms() >= give_up_ms {
+            context.violate(Violation::Stuck { partitions: checker.positions().await });
         }
     }
-    verdict(&stage, &judge).await;
-    if stage.violation().is_none()
-        && let Some(violation) = judge.check_promise().await
+    check_at_end(&context, &checker).await;
+    if context.violation().is_none()
+        && let Some(violation) = checker.check_invariant().await
     {
-        stage.violate(violation);
+        context.violate(violation);
     }
-    stage.note(format_args!("drained"));
-    // Whatever is still on its way lands now, hints among it, and must change nothing.
-    sleep(Duration::from_millis(2 * LONGEST_DELAY_MS + 2 * world.hint_interval_ms)).await;
-    for away in 0..NODES {
-        if stage.violation().is_some() {
+    context.note(format_args!("drained"));
+    // Delayed requests and hints are applied now, and must change nothing.
+    sleep(Duration::from_millis(2 * LONGEST_DELAY_MS + 2 * config.hint_interval_ms)).await;
+    for down in 0..NODES {
+        if context.violation().is_some() {
             break;
         }
-        cassandra.kill(away);
-        sleep(Duration::from_millis(3 * world.failure_timeout_ms)).await;
-        stage.note(format_args!("the tables without cassandra {}", away + 1));
-        let store = connect(&stage, &reading).await;
-        verdict(&stage, &Judge::new(stage.log.clone(), store, binding.clone())).await;
-        cassandra.start_node(away);
+        cassandra.kill(down);
+        sleep(Duration::from_millis(3 * config.failure_timeout_ms)).await;
+        context.note(format_args!("the tables without cassandra {}", down + 1));
+        let store = connect(&context, &reading).await;
+        check_at_end(&context, &Checker::new(context.log.clone(), store, binding.clone())).await;
+        cassandra.start_node(down);
         cassandra.cluster.settled().await;
     }
 
-    let simulated_ms = stage.now_ms();
+    let simulated_ms = context.now_ms();
     for node in nodes.workers.into_iter().chain(nodes.services.into_values()) {
         handle.kill(node);
     }
@@ -278,50 +279,50 @@ async fn play(
     injecting.abort();
     // Time for the tasks of the killed nodes to be dropped.
     sleep(Duration::from_secs(5)).await;
-    (stage.violation(), simulated_ms)
+    (context.violation(), simulated_ms)
 }
 
-/// Makes the tables, as an operator does before the first worker comes.
-async fn make_tables(
-    stage: &Stage,
+/// Creates the tables, as an operator does before the first worker starts.
+async fn create_tables(
+    context: &SimContext,
     cassandra: &SimulatedCassandra,
-    world: &CassandraWorld,
+    config: &CassandraConfig,
 ) -> CassandraTables {
     let nodes = cassandra.addresses().iter().map(ToString::to_string).collect();
     let keyspace = Keyspace::try_from("exactlyonce".to_owned()).expect("a valid name");
     let options = CassandraOptions {
-        connect_timeout: Duration::from_millis(world.connect_timeout_ms),
-        request_timeout: Duration::from_millis(world.request_timeout_ms),
+        connect_timeout: Duration::from_millis(config.connect_timeout_ms),
+        request_timeout: Duration::from_millis(config.request_timeout_ms),
         ..CassandraOptions::new(nodes, keyspace)
     };
-    let patient = CassandraOptions {
+    let long_timeouts = CassandraOptions {
         connect_timeout: Duration::from_secs(10),
         request_timeout: Duration::from_secs(10),
         ..options.clone()
     };
     let replication = Replication::anywhere(NODES.into()).expect("as many as there are nodes");
-    let layout = stage.world.layout;
+    let layout = context.config.layout;
     loop {
-        match apply_schema(&patient, &replication, layout).await {
+        match apply_schema(&long_timeouts, &replication, layout).await {
             Ok(()) => break,
-            Err(error) => stage.note(format_args!("no tables yet: {}", chain(&error))),
+            Err(error) => context.note(format_args!("no tables yet: {}", chain(&error))),
         }
         sleep(Duration::from_millis(100)).await;
     }
     let session = SessionBuilder::new().known_nodes(&options.contact_points).build().await;
-    let session = session.expect("nothing is wrong yet");
+    let session = session.expect("no fault is active yet");
     for table in TABLES {
-        let alter = format!("ALTER TABLE {}.{table} WITH {}", options.keyspace, world.table_options());
-        session.query_unpaged(alter, ()).await.expect("nothing is wrong yet");
+        let alter = format!("ALTER TABLE {}.{table} WITH {}", options.keyspace, config.table_options());
+        session.query_unpaged(alter, ()).await.expect("no fault is active yet");
     }
     CassandraTables { options, layout }
 }
 
-async fn connect(stage: &Stage, tables: &CassandraTables) -> CassandraStore {
+async fn connect(context: &SimContext, tables: &CassandraTables) -> CassandraStore {
     loop {
         match CassandraStore::connect(&tables.options, tables.layout).await {
             Ok(store) => return store,
-            Err(error) => stage.note(format_args!("the judge has no tables: {}", chain(&error))),
+            Err(error) => context.note(format_args!("the checker has no tables: {}", chain(&error))),
         }
         sleep(Duration::from_millis(500)).await;
     }

@@ -1,4 +1,4 @@
-//! What must have happened to Cassandra over many seeds, besides every kind of fault.
+//! What must have happened to Cassandra over many seeds, in addition to every kind of fault.
 
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
@@ -13,13 +13,13 @@ names! {
     HINT = "hint sent";
     /// A read found that replicas differ, and wrote to one.
     READ_REPAIR = "read repair sent";
-    /// A machine lost its power while its commit log held records that were not on the disk.
+    /// A host lost power while its commit log held records that were not synced.
     UNSYNCED_LOST = "unsynced records lost";
-    /// A coordinator gave up on a write.
+    /// A write timed out at its coordinator.
     WRITE_TIMEOUT = "write timed out at its coordinator";
-    /// A coordinator gave up on a read.
+    /// A read timed out at its coordinator.
     READ_TIMEOUT = "read timed out at its coordinator";
-    /// A coordinator knew of too few replicas.
+    /// A coordinator saw too few live replicas.
     UNAVAILABLE = "too few replicas known to be alive";
     /// A worker could not open its tables, or gave up on them.
     GAVE_UP = "worker gave up on a service";

@@ -1,36 +1,37 @@
-//! The store as a worker sees it: over the network, where no answer means *unknown*.
+//! The client of the store: a request without a response has the outcome *unknown*.
 
 use std::collections::BTreeMap;
 
 use exactlyonce::event::{DeadLetter, Event, Row};
 use exactlyonce::store::{
-    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
+    StoreError, WindowKey,
 };
 
-use crate::network::Line;
-use crate::store::question::{Answer, Ask};
+use crate::network::Channel;
+use crate::store::request::{StoreRequest, StoreResponse};
 
 /// A client of the simulated store.
 #[derive(Clone)]
 pub struct StoreClient {
-    line: Line,
+    channel: Channel,
     layout: Layout,
 }
 
 impl StoreClient {
     /// A client that writes and reads `events` in this layout.
-    pub(crate) fn new(line: Line, layout: Layout) -> Self {
-        Self { line, layout }
+    pub(crate) fn new(channel: Channel, layout: Layout) -> Self {
+        Self { channel, layout }
     }
 }
 
-macro_rules! ask {
-    ($client:expr, $ask:expr, $answer:pat => $value:expr) => {{
-        let ask = $ask;
-        match $client.line.ask(&ask).await {
-            Ok($answer) => Outcome::Acknowledged($value),
-            Ok(_) => unreachable!("the store answers what it was asked"),
-            Err(error) => Outcome::Unknown(StoreError::new(ask.to_string(), error)),
+macro_rules! call {
+    ($client:expr, $request:expr, $response:pat => $value:expr) => {{
+        let request = $request;
+        match $client.channel.send(&request).await {
+            Ok($response) => Outcome::Acknowledged($value),
+            Ok(_) => unreachable!("the response is of the request's type"),
+            Err(error) => Outcome::Unknown(StoreError::new(request.to_string(), error)),
         }
     }};
 }
@@ -40,48 +41,56 @@ impl Store for StoreClient {
         self.layout
     }
 
+    fn consistency(&self) -> BoundConsistency {
+        BoundConsistency::Quorum
+    }
+
     async fn binding(&self) -> Outcome<Option<Binding>> {
-        ask!(self, Ask::Binding, Answer::Binding(binding) => binding)
+        call!(self, StoreRequest::Binding, StoreResponse::Binding(binding) => binding)
     }
 
     async fn bind(&self, binding: &Binding) -> Outcome<Bound> {
-        ask!(self, Ask::Bind(binding.clone()), Answer::Bind(bound) => bound)
+        call!(self, StoreRequest::Bind(binding.clone()), StoreResponse::Bind(bound) => bound)
     }
 
     async fn holds_rows(&self) -> Outcome<bool> {
-        ask!(self, Ask::HoldsRows, Answer::HoldsRows(yes) => yes)
+        call!(self, StoreRequest::HoldsRows, StoreResponse::HoldsRows(yes) => yes)
     }
 
     async fn progress_of_all(&self) -> Outcome<BTreeMap<i32, Progress>> {
-        ask!(self, Ask::ProgressOfAll, Answer::ProgressOfAll(all) => all)
+        call!(self, StoreRequest::ProgressOfAll, StoreResponse::ProgressOfAll(all) => all)
     }
 
     async fn progress(&self, partition: i32) -> Outcome<Option<Progress>> {
-        ask!(self, Ask::Progress(partition), Answer::Progress(progress) => progress)
+        call!(self, StoreRequest::Progress(partition), StoreResponse::Progress(progress) => progress)
     }
 
     async fn write_progress(&self, partition: i32, progress: Progress) -> Outcome<()> {
-        ask!(self, Ask::WriteProgress(partition, progress), Answer::Written => ())
+        call!(self, StoreRequest::WriteProgress(partition, progress), StoreResponse::Written => ())
     }
 
-    async fn own_counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
-        ask!(self, Ask::OwnCounts(partition, windows.to_vec()), Answer::OwnCounts(counts) => counts)
+    async fn register(&self, partition: i32) -> Outcome<()> {
+        call!(self, StoreRequest::Register(partition), StoreResponse::Written => ())
+    }
+
+    async fn registered(&self) -> Outcome<i32> {
+        call!(self, StoreRequest::Registered, StoreResponse::Registered(partitions) => partitions)
+    }
+
+    async fn counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
+        call!(self, StoreRequest::Counts(partition, windows.to_vec()), StoreResponse::Counts(counts) => counts)
     }
 
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
-        ask!(self, Ask::WriteCounts(partition, counts.to_vec()), Answer::Written => ())
-    }
-
-    async fn all_counts(&self, windows: &[WindowKey]) -> Outcome<Vec<Vec<(i32, Count)>>> {
-        ask!(self, Ask::AllCounts(windows.to_vec()), Answer::AllCounts(counts) => counts)
+        call!(self, StoreRequest::WriteCounts(partition, counts.to_vec()), StoreResponse::Written => ())
     }
 
     async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {
-        ask!(self, Ask::WriteAlerts(alerts.to_vec()), Answer::Written => ())
+        call!(self, StoreRequest::WriteAlerts(alerts.to_vec()), StoreResponse::Written => ())
     }
 
     async fn write_rows(&self, partition: i32, rows: &[(i64, Row)]) -> Outcome<()> {
-        ask!(self, Ask::WriteRows(partition, rows.to_vec()), Answer::Written => ())
+        call!(self, StoreRequest::WriteRows(partition, rows.to_vec()), StoreResponse::Written => ())
     }
 
     async fn rows_below(
@@ -91,11 +100,11 @@ impl Store for StoreClient {
         below: i64,
         limit: usize,
     ) -> Outcome<Vec<(i64, Row)>> {
-        ask!(self, Ask::RowsBelow(partition, from, below, limit), Answer::RowsBelow(rows) => rows)
+        call!(self, StoreRequest::RowsBelow(partition, from, below, limit), StoreResponse::RowsBelow(rows) => rows)
     }
 
     async fn events(&self, partition: i32, from: i64, to: i64, limit: usize) -> Outcome<Vec<(i64, Event)>> {
-        ask!(self, Ask::Events(partition, from, to, limit), Answer::Events(rows) => rows)
+        call!(self, StoreRequest::Events(partition, from, to, limit), StoreResponse::Events(rows) => rows)
     }
 
     async fn dead_letters(
@@ -105,14 +114,14 @@ impl Store for StoreClient {
         to: i64,
         limit: usize,
     ) -> Outcome<Vec<(i64, DeadLetter)>> {
-        ask!(self, Ask::DeadLetters(partition, from, to, limit), Answer::DeadLetters(rows) => rows)
+        call!(self, StoreRequest::DeadLetters(partition, from, to, limit), StoreResponse::DeadLetters(rows) => rows)
     }
 
     async fn partitions(&self) -> Outcome<Vec<i32>> {
-        ask!(self, Ask::Partitions, Answer::Partitions(partitions) => partitions)
+        call!(self, StoreRequest::Partitions, StoreResponse::Partitions(partitions) => partitions)
     }
 
     async fn alerts(&self, after: Option<Cursor>, limit: usize) -> Outcome<Page<Alert>> {
-        ask!(self, Ask::Alerts(after, limit), Answer::Alerts(page) => page)
+        call!(self, StoreRequest::Alerts(after, limit), StoreResponse::Alerts(page) => page)
     }
 }

@@ -8,36 +8,41 @@ use exactlyonce::store::memory::MemoryStore;
 use exactlyonce::store::{Outcome, Store};
 use tokio::time::sleep;
 
-use crate::network::{self, Manner};
+use crate::context::SimContext;
+use crate::network::{self, Caller, Handling};
 use crate::observed;
-use crate::stage::Stage;
-use crate::store::question::{Answer, Ask};
+use crate::store::request::{StoreRequest, StoreResponse};
 
-/// How many calls that write rows of a partition are being applied: for telling that they overlap.
+/// How many calls that write rows of a partition are being applied: to detect overlap.
 type Open = Arc<Mutex<BTreeMap<i32, u32>>>;
 
 /// Serves the tables until the node is killed.
-pub(crate) async fn serve(stage: Arc<Stage>) {
+pub(crate) async fn serve(context: Arc<SimContext>) {
     let open = Open::default();
-    network::serve(stage, move |stage, ask, manner| {
+    network::serve(context, move |context, request, handling| {
         let open = open.clone();
-        async move { apply(&stage, ask, manner, &open).await }
+        async move { apply(&context, request, handling, &open).await }
     })
     .await;
 }
 
-async fn apply(stage: &Stage, ask: Ask, manner: Manner, open: &Open) -> Answer {
-    observe(stage, &ask, manner).await;
-    if !ask.is_write() {
-        return read(stage, ask).await;
+async fn apply(
+    context: &SimContext,
+    request: StoreRequest,
+    handling: Handling,
+    open: &Open,
+) -> StoreResponse {
+    observe(context, &request, handling).await;
+    if !request.is_write() {
+        return read(context, request, handling.caller).await;
     }
-    if manner.forgotten {
-        stage.observe("acknowledged writes dropped");
-        stage.note(format_args!("the store forgets #{}", manner.number));
-        return Answer::Written;
+    if handling.forgotten {
+        context.observe("acknowledged writes dropped");
+        context.note(format_args!("the store drops #{}", handling.number));
+        return StoreResponse::Written;
     }
-    let rows_of = match &ask {
-        Ask::WriteRows(partition, _) => Some(*partition),
+    let rows_of = match &request {
+        StoreRequest::WriteRows(partition, _) => Some(*partition),
         _ => None,
     };
     if let Some(partition) = rows_of {
@@ -45,106 +50,111 @@ async fn apply(stage: &Stage, ask: Ask, manner: Manner, open: &Open) -> Answer {
         let calls = open.entry(partition).or_default();
         *calls += 1;
         if *calls > 1 {
-            stage.observe(observed::OVERLAP);
+            context.observe(observed::OVERLAP);
         }
     }
-    write(stage, &ask, manner).await;
+    write(context, &request, handling).await;
     if let Some(partition) = rows_of
         && let Some(calls) = open.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&partition)
     {
         *calls -= 1;
     }
-    Answer::Written
+    StoreResponse::Written
 }
 
-/// Applies rows one by one, in any order, with pauses in which other requests are served.
-async fn write(stage: &Stage, ask: &Ask, manner: Manner) {
-    let mut rows = ask.rows();
+/// Applies rows one by one, in random order, with pauses during which other requests are served.
+async fn write(context: &SimContext, request: &StoreRequest, handling: Handling) {
+    let mut rows = request.rows();
     let (pauses, kept) = {
-        let mut dice = stage.dice();
-        dice.shuffle(&mut rows);
+        let mut random = context.random();
+        random.shuffle(&mut rows);
         let length = rows.len() as u64;
         let pauses: Vec<(u64, u64)> =
-            (0..dice.below(3)).map(|_| (dice.below(length + 1), dice.within(1..=20))).collect();
-        (pauses, if manner.torn { dice.below(length + 1) } else { length })
+            (0..random.below(3)).map(|_| (random.below(length + 1), random.within(1..=20))).collect();
+        (pauses, if handling.torn { random.below(length + 1) } else { length })
     };
-    if manner.torn {
-        stage.observe("calls torn");
+    if handling.torn {
+        context.observe("calls torn");
         if kept > 0 && kept < rows.len() as u64 {
-            stage.observe(observed::TORN);
+            context.observe(observed::TORN);
         }
-        stage.note(format_args!("the store does {kept} of {} rows of #{}", rows.len(), manner.number));
+        context.note(format_args!("the store applies {kept} of {} rows of #{}", rows.len(), handling.number));
     }
     for (number, row) in rows.into_iter().enumerate().take(kept as usize) {
         for (_, ms) in pauses.iter().filter(|(before, _)| *before == number as u64) {
             sleep(Duration::from_millis(*ms)).await;
         }
         let written = match &row {
-            Ask::WriteProgress(partition, progress) => {
-                stage.tables.write_progress(*partition, *progress).await
+            StoreRequest::WriteProgress(partition, progress) => {
+                context.tables.write_progress(*partition, *progress).await
             }
-            Ask::WriteCounts(partition, counts) => stage.tables.write_counts(*partition, counts).await,
-            Ask::WriteAlerts(alerts) => stage.tables.write_alerts(alerts).await,
-            Ask::WriteRows(partition, rows) => stage.tables.write_rows(*partition, rows).await,
+            StoreRequest::Register(partition) => context.tables.register(*partition).await,
+            StoreRequest::WriteCounts(partition, counts) => {
+                context.tables.write_counts(*partition, counts).await
+            }
+            StoreRequest::WriteAlerts(alerts) => context.tables.write_alerts(alerts).await,
+            StoreRequest::WriteRows(partition, rows) => context.tables.write_rows(*partition, rows).await,
             _ => unreachable!("only writes have rows"),
         };
         acknowledged(written);
     }
 }
 
-async fn read(stage: &Stage, ask: Ask) -> Answer {
-    let tables = &stage.tables;
-    match ask {
-        Ask::Binding => Answer::Binding(acknowledged(tables.binding().await)),
-        Ask::Bind(binding) => Answer::Bind(acknowledged(tables.bind(&binding).await)),
-        Ask::HoldsRows => Answer::HoldsRows(acknowledged(tables.holds_rows().await)),
-        Ask::ProgressOfAll => Answer::ProgressOfAll(acknowledged(tables.progress_of_all().await)),
-        Ask::Progress(partition) => Answer::Progress(acknowledged(tables.progress(partition).await)),
-        Ask::OwnCounts(partition, windows) => {
+async fn read(context: &SimContext, request: StoreRequest, caller: Caller) -> StoreResponse {
+    let tables = &context.tables;
+    match request {
+        StoreRequest::Binding => StoreResponse::Binding(acknowledged(tables.binding().await)),
+        StoreRequest::Bind(binding) => StoreResponse::Bind(acknowledged(tables.bind(&binding).await)),
+        StoreRequest::HoldsRows => StoreResponse::HoldsRows(acknowledged(tables.holds_rows().await)),
+        StoreRequest::ProgressOfAll => {
+            StoreResponse::ProgressOfAll(acknowledged(tables.progress_of_all().await))
+        }
+        StoreRequest::Progress(partition) => {
+            StoreResponse::Progress(acknowledged(tables.progress(partition).await))
+        }
+        StoreRequest::Registered => StoreResponse::Registered(acknowledged(tables.registered().await)),
+        StoreRequest::Counts(partition, windows) => {
             let mut counts = Vec::with_capacity(windows.len());
-            for part in parts(stage, &windows) {
-                pause(stage).await;
-                counts.extend(acknowledged(tables.own_counts(partition, part).await));
+            for part in parts(context, &windows) {
+                pause(context).await;
+                counts.extend(acknowledged(tables.counts(partition, part).await));
             }
-            Answer::OwnCounts(counts)
-        }
-        Ask::AllCounts(windows) => {
-            let mut counts = Vec::with_capacity(windows.len());
-            for part in parts(stage, &windows) {
-                pause(stage).await;
-                counts.extend(acknowledged(tables.all_counts(part).await));
+            // Whoever is not the owner reads it for a sum, of windows that he has counted in himself.
+            if counts.iter().any(Option::is_some) && context.group().owner(partition) != Some(caller) {
+                context.observe(observed::SHARED_WINDOW);
             }
-            if counts.iter().any(|partitions| partitions.len() > 1) {
-                stage.observe(observed::SHARED_WINDOW);
-            }
-            Answer::AllCounts(counts)
+            StoreResponse::Counts(counts)
         }
-        Ask::RowsBelow(partition, from, below, limit) => {
-            Answer::RowsBelow(acknowledged(tables.rows_below(partition, from, below, limit).await))
+        StoreRequest::RowsBelow(partition, from, below, limit) => {
+            StoreResponse::RowsBelow(acknowledged(tables.rows_below(partition, from, below, limit).await))
         }
-        Ask::Events(partition, from, to, limit) => {
-            Answer::Events(acknowledged(tables.events(partition, from, to, limit).await))
+        StoreRequest::Events(partition, from, to, limit) => {
+            StoreResponse::Events(acknowledged(tables.events(partition, from, to, limit).await))
         }
-        Ask::DeadLetters(partition, from, to, limit) => {
-            Answer::DeadLetters(acknowledged(tables.dead_letters(partition, from, to, limit).await))
+        StoreRequest::DeadLetters(partition, from, to, limit) => {
+            StoreResponse::DeadLetters(acknowledged(tables.dead_letters(partition, from, to, limit).await))
         }
-        Ask::Partitions => Answer::Partitions(acknowledged(tables.partitions().await)),
-        Ask::Alerts(after, limit) => Answer::Alerts(acknowledged(tables.alerts(after, limit).await)),
-        Ask::WriteProgress(..) | Ask::WriteCounts(..) | Ask::WriteAlerts(..) | Ask::WriteRows(..) => {
-            unreachable!("writes are not read")
+        StoreRequest::Partitions => StoreResponse::Partitions(acknowledged(tables.partitions().await)),
+        StoreRequest::Alerts(after, limit) => {
+            StoreResponse::Alerts(acknowledged(tables.alerts(after, limit).await))
         }
+        StoreRequest::WriteProgress(..)
+        | StoreRequest::Register(_)
+        | StoreRequest::WriteCounts(..)
+        | StoreRequest::WriteAlerts(..)
+        | StoreRequest::WriteRows(..) => unreachable!("writes are not read"),
     }
 }
 
-/// A read of many windows is no snapshot: it is done in up to two parts.
-fn parts<'a, T>(stage: &Stage, items: &'a [T]) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
-    let cut = stage.dice().below(items.len() as u64 + 1) as usize;
+/// A read of many windows is not a snapshot: it is done in up to two parts.
+fn parts<'a, T>(context: &SimContext, items: &'a [T]) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
+    let cut = context.random().below(items.len() as u64 + 1) as usize;
     let (first, second) = items.split_at(cut);
     [first, second].into_iter().filter(|part| !part.is_empty())
 }
 
-async fn pause(stage: &Stage) {
-    let ms = stage.dice().below(8);
+async fn pause(context: &SimContext) {
+    let ms = context.random().below(8);
     if ms > 0 {
         sleep(Duration::from_millis(ms)).await;
     }
@@ -152,29 +162,32 @@ async fn pause(stage: &Stage) {
 
 /// What the tables in memory answer at once.
 fn acknowledged<T>(outcome: Outcome<T>) -> T {
-    outcome.answer().expect("the tables in memory answer whatever is well formed")
+    outcome.answer().expect("the in-memory tables answer every well-formed request")
 }
 
-async fn observe(stage: &Stage, ask: &Ask, Manner { caller, .. }: Manner) {
-    if let Some(partition) = ask.written_partition() {
-        let owner = stage.group().owner(partition);
+async fn observe(context: &SimContext, request: &StoreRequest, Handling { caller, .. }: Handling) {
+    if let Some(partition) = request.written_partition() {
+        let owner = context.group().owner(partition);
         if owner.is_some_and(|owner| owner != caller) {
-            stage.observe(observed::ZOMBIE_WRITE);
+            context.observe(observed::ZOMBIE_WRITE);
         }
     }
-    match ask {
-        Ask::Progress(partition) => stage.forget_written(caller, *partition),
-        Ask::WriteCounts(partition, counts) => {
-            counts.iter().for_each(|(key, _)| stage.wrote(caller, *partition, key));
+    match request {
+        StoreRequest::Progress(partition) => context.forget_written(caller, *partition),
+        StoreRequest::WriteCounts(partition, counts) => {
+            counts.iter().for_each(|(key, _)| context.wrote(caller, *partition, key));
         }
-        Ask::OwnCounts(partition, windows) if stage.has_written(caller, *partition, windows) => {
-            stage.observe(observed::EVICTION);
+        // With a single partition there are no sums to read, so this is the fold's read.
+        StoreRequest::Counts(partition, windows)
+            if context.config.partitions == 1 && context.has_written(caller, *partition, windows) =>
+        {
+            context.observe(observed::EVICTION);
         }
-        Ask::WriteRows(partition, rows) => {
+        StoreRequest::WriteRows(partition, rows) => {
             if let Some(&(offset, _)) = rows.first()
-                && holds(&stage.tables, *partition, offset).await
+                && holds(&context.tables, *partition, offset).await
             {
-                stage.observe(observed::REPLAY);
+                context.observe(observed::REPLAY);
             }
         }
         _ => {}

@@ -1,4 +1,4 @@
-//! Many seeds, each a world of its own, played on all cores and judged together.
+//! Runs many seeds on all cores, and checks them together.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -6,14 +6,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use simulation::Seed;
+use simulation::checker::Violation;
 use simulation::observed::Observed;
-use simulation::oracle::Violation;
 use simulation::trace::Record;
 
-/// Failures that are told whole; one is enough to begin with.
-const TOLD: usize = 3;
+/// Failures that are reported in full.
+const REPORTED: usize = 3;
 
-/// The seeds that somebody chose in a variable of the environment.
+/// The seeds chosen by an environment variable.
 pub fn range_of(variable: &str) -> Option<Range<Seed>> {
     let text = std::env::var(variable).ok()?;
     let range = match text.split_once("..") {
@@ -31,8 +31,8 @@ pub struct Played {
     pub trace: Record,
     pub violation: Option<Violation>,
     pub simulated_ms: u64,
-    /// All that there is to say, of a run that failed.
-    pub told: String,
+    /// The full report of a run that failed.
+    pub report: String,
 }
 
 #[derive(Default)]
@@ -42,12 +42,12 @@ pub struct Campaign {
     played: u64,
     events: u64,
     simulated_ms: u64,
-    /// Somebody chose the seeds.
+    /// The seeds were chosen by the environment variable.
     chosen: bool,
 }
 
 impl Campaign {
-    /// Plays the seeds that `variable` names, or else these. `play` is told whether the trace is to be kept.
+    /// Runs the seeds that the variable names, by default these. `play` gets whether to keep the trace.
     pub fn of(variable: &str, seeds: Range<Seed>, play: fn(Seed, bool) -> Played) -> Self {
         let chosen = range_of(variable);
         let campaign = Mutex::new(Self { chosen: chosen.is_some(), ..Self::default() });
@@ -83,16 +83,16 @@ impl Campaign {
         self.simulated_ms += played.simulated_ms;
         self.observed.add_all(&played.observed);
         if let Some(violation) = played.violation {
-            self.failures.push((played.seed, violation, played.told));
+            self.failures.push((played.seed, violation, played.report));
         }
     }
 
-    /// Fails if a run has failed.
-    pub fn judge(&self) {
+    /// Fails if any run has failed.
+    pub fn assert_no_failures(&self) {
         let Self { failures, played, events, simulated_ms, .. } = self;
         println!("{played} seeds, {events} events, {} s of simulated time", simulated_ms / 1_000);
-        for (_, _, told) in failures.iter().take(TOLD) {
-            eprintln!("{told}");
+        for (_, _, report) in failures.iter().take(REPORTED) {
+            eprintln!("{report}");
         }
         let name = |(seed, violation, _): &(Seed, Violation, String)| {
             let violation = format!("{violation:?}");
@@ -102,13 +102,13 @@ impl Campaign {
         assert!(all.is_empty(), "{} of {played} seeds fail: {}", all.len(), all.join(", "));
     }
 
-    /// Fails if one of these has happened in no run, unless somebody chose the seeds.
+    /// Fails if one of these has happened in no run, unless the seeds were chosen.
     pub fn all_happened<'a>(&self, names: impl Iterator<Item = &'a str>) {
         for (name, count) in self.observed.iter() {
             println!("{count:>9}  {name}");
         }
         if self.chosen {
-            println!("not judged: these seeds were chosen");
+            println!("not checked: these seeds were chosen");
             return;
         }
         let names: BTreeSet<&str> = names.collect();

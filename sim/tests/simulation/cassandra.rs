@@ -1,4 +1,4 @@
-//! The unmodified driver, and production's store on it, against a simulated cluster.
+//! The unmodified driver, and the production store, against a simulated cluster.
 
 use std::fmt;
 use std::process::Command;
@@ -30,23 +30,23 @@ fn event(id: i64) -> Row {
     Row::Event(Event { id, ts: id * 1_000, source, client, health: Health::Warning })
 }
 
-async fn until_known<T, F: Future<Output = Outcome<T>>>(mut ask: impl FnMut() -> F) -> T {
+async fn until_known<T, F: Future<Output = Outcome<T>>>(mut request: impl FnMut() -> F) -> T {
     for _ in 0..200 {
-        match ask().await {
+        match request().await {
             Outcome::Acknowledged(answer) => return answer,
             Outcome::Unknown(_) => sleep(Duration::from_millis(100)).await,
             Outcome::Refused(error) => panic!("refused: {error}"),
         }
     }
-    panic!("no answer to 200 attempts")
+    panic!("the outcome is unknown after 200 attempts")
 }
 
-/// Makes the tables, and writes and reads rows while one node after another is killed, loses its power, is paused.
-async fn rows_through_trouble(cluster: &SimulatedCassandra) -> Vec<i64> {
+/// Creates the tables, and writes and reads rows while one node after another is killed, loses power, is paused.
+async fn rows_under_faults(cluster: &SimulatedCassandra) -> Vec<i64> {
     let options = options(cluster);
-    apply_schema(&options, &Replication::anywhere(3).unwrap(), Layout::Original).await.unwrap();
-    let store = CassandraStore::connect(&options, Layout::Original).await.unwrap();
-    let trouble = {
+    apply_schema(&options, &Replication::anywhere(3).unwrap(), Layout::ORIGINAL).await.unwrap();
+    let store = CassandraStore::connect(&options, Layout::ORIGINAL).await.unwrap();
+    let faults = {
         let cluster = cluster.clone();
         madsim::task::spawn(async move {
             for round in 0..2 {
@@ -68,7 +68,7 @@ async fn rows_through_trouble(cluster: &SimulatedCassandra) -> Vec<i64> {
         })
     };
     let mut offset = 0;
-    while !trouble.is_finished() {
+    while !faults.is_finished() {
         let rows: Vec<(i64, Row)> = (offset..offset + 5).map(|offset| (offset, event(offset))).collect();
         until_known(|| store.write_rows(0, &rows)).await;
         offset += 5;
@@ -96,7 +96,7 @@ fn trace(seed: u64) -> Record {
         let notes: simulation::cassandra::Notes = Arc::new(move |note: fmt::Arguments<'_>| notes.note(note));
         let cluster = SimulatedCassandra::start(3, seed, notes.clone(), |options| {
             options.failure_timeout = Duration::from_secs(3);
-            // Synced now and then, a replica that loses its power would lose what it has acknowledged.
+            // With periodic sync, a replica that loses power would lose what it has acknowledged.
             options.commit_log_sync = CommitLogSync::Batch(Duration::from_millis(1));
         });
         let client = Handle::current().create_node().name("client").ip([10, 0, 1, 1].into()).build();
@@ -105,7 +105,7 @@ fn trace(seed: u64) -> Record {
         let rows = client.spawn(async move {
             on.cluster.settled().await;
             sleep(Duration::from_millis(100)).await;
-            rows_through_trouble(&on).await
+            rows_under_faults(&on).await
         });
         let rows = rows.await.unwrap();
         cluster.shut_down();
@@ -119,14 +119,14 @@ fn trace(seed: u64) -> Record {
 }
 
 #[test]
-fn productions_store_keeps_its_rows_while_nodes_are_killed_paused_and_lose_their_power() {
+fn the_production_store_keeps_its_rows_while_nodes_are_killed_paused_and_lose_power() {
     let trace = trace(11);
     let of = |text: &str| trace.lines.iter().filter(|line| line.contains(text)).count();
     assert!(of("BATCH") > 20 && of("EXECUTE") > 20 && of("PREPARE") > 3, "{} events", trace.events);
-    assert!(of(" answers clients") == 3 + 4, "{}", of(" answers clients"));
+    assert!(of(" serves clients") == 3 + 4, "{}", of(" serves clients"));
 }
 
-/// Says to a process of this program that it is to print the trace of a seed.
+/// Makes a process of this program print the trace of a seed.
 const PRINT: &str = "EXACTLYONCE_SIM_PRINT_CASSANDRA";
 
 #[test]
@@ -152,10 +152,10 @@ fn a_cluster_s_trace_is_the_same_in_two_processes() {
     }
 }
 
-/// Tells where two traces part.
+/// Fails at the first line where two traces differ.
 fn assert_equal(one: &[String], other: &[String]) {
     for (number, (one, other)) in one.iter().zip(other).enumerate() {
-        assert_eq!(one, other, "they part at line {number}");
+        assert_eq!(one, other, "they differ from line {number} on");
     }
     assert_eq!(one.len(), other.len());
 }

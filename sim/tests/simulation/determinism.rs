@@ -1,4 +1,4 @@
-//! One seed is one run, whichever process plays it. Whoever cannot rely on this cannot repeat a failure.
+//! A seed has one run, whichever process runs it. Without this, a failure could not be reproduced.
 
 use std::process::Command;
 
@@ -25,7 +25,7 @@ fn a_seed_gives_the_same_trace_in_two_processes() {
         for (one, other) in first.lines().zip(second.lines()) {
             assert_eq!(
                 one, other,
-                "seed {seed}: the processes part after {lines} lines, the last was\n{before}"
+                "seed {seed}: the processes differ after {lines} lines, the last was\n{before}"
             );
             before = one;
             lines += 1;

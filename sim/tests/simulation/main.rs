@@ -3,6 +3,7 @@
 mod alarm;
 mod campaign;
 mod cassandra;
+mod datacenters;
 mod determinism;
 mod network;
 mod seeds;

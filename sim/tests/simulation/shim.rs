@@ -1,4 +1,4 @@
-//! The shim: what production code gets under the name of tokio.
+//! The shim that replaces tokio for production code.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ fn simulate<T: Send, F: Future<Output = T>>(seed: u64, body: impl FnOnce() -> F 
 }
 
 #[test]
-fn an_unbiased_select_begins_where_the_seed_says() {
+fn an_unbiased_select_starts_at_a_branch_from_the_seed() {
     let branches = |seed| {
         simulate(seed, || async {
             let mut chosen = Vec::new();
@@ -28,7 +28,7 @@ fn an_unbiased_select_begins_where_the_seed_says() {
 }
 
 #[test]
-fn a_biased_select_begins_at_its_first_branch() {
+fn a_biased_select_starts_at_its_first_branch() {
     let chosen = simulate(7, || async {
         for _ in 0..64 {
             tokio::select! {
@@ -56,7 +56,7 @@ fn timeout_at_waits_until_its_deadline_and_no_longer() {
 }
 
 #[test]
-fn chance_is_the_seeds_also_for_crates_that_ask_the_system() {
+fn random_numbers_come_from_the_seed_even_for_crates_that_use_the_system_s() {
     // The driver's generator, and that of the store's and the driver's UUIDs.
     let drawn = |seed| simulate(seed, || async { (rand::random::<u64>(), uuid::Uuid::new_v4()) });
     assert_eq!(drawn(7), drawn(7));
@@ -64,7 +64,7 @@ fn chance_is_the_seeds_also_for_crates_that_ask_the_system() {
 }
 
 #[test]
-fn those_who_watch_a_value_are_all_woken_by_a_change_and_by_the_senders_end() {
+fn all_receivers_of_a_watch_channel_wake_up_at_a_change_and_when_the_sender_is_dropped() {
     let woken = simulate(7, || async {
         let (sender, receiver) = tokio::sync::watch::channel(0);
         let (note, mut notes) = tokio::sync::mpsc::unbounded_channel();
@@ -72,8 +72,8 @@ fn those_who_watch_a_value_are_all_woken_by_a_change_and_by_the_senders_end() {
         for number in 0..64 {
             let (mut receiver, note) = (receiver.clone(), note.clone());
             watching.push(tokio::spawn(async move {
-                receiver.wait_for(|value| *value > 0).await.expect("the sender is there");
-                note.send(number).expect("somebody listens");
+                receiver.wait_for(|value| *value > 0).await.expect("the sender exists");
+                note.send(number).expect("the receiver exists");
                 receiver.changed().await.expect_err("the sender is gone");
             }));
             sleep(Duration::from_millis(1)).await;

@@ -1,4 +1,4 @@
-//! What every store must do, on production's store over simulated Cassandra: the cases of `tests/traits`.
+//! The contract of every store, tested with the production store on simulated Cassandra: the cases of `tests/traits`.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -20,7 +20,7 @@ macro_rules! on_every_implementation {
             $(
                 #[test]
                 fn $case() {
-                    crate::on_a_cluster(stringify!($case), crate::Layout::Original, async |store| {
+                    crate::on_a_cluster(stringify!($case), crate::Layout::ORIGINAL, async |store| {
                         super::$case(store).await;
                     });
                 }
@@ -45,7 +45,7 @@ pub(crate) use on_every_implementation;
 mod store;
 
 /// Few offsets in a bucket, so that rows lie in several.
-const BUCKETED: Layout = Layout::Bucketed { rows: NonZeroU32::new(4).unwrap() };
+const BUCKETED: Layout = Layout::bucketed(NonZeroU32::new(4).unwrap());
 
 /// Runs a case on a store in a cluster of its own.
 fn on_a_cluster(case: &str, layout: Layout, body: impl AsyncFnOnce(CassandraStore) + Send) {
@@ -55,7 +55,7 @@ fn on_a_cluster(case: &str, layout: Layout, body: impl AsyncFnOnce(CassandraStor
         let notes: Notes = Arc::new(|_: fmt::Arguments<'_>| {});
         let cluster = SimulatedCassandra::start(3, seed, notes.clone(), |_| {});
         cluster.cluster.settled().await;
-        // Until all listen.
+        // Until all nodes listen.
         sleep(Duration::from_millis(100)).await;
         let nodes = cluster.addresses().iter().map(ToString::to_string).collect();
         let keyspace = Keyspace::try_from("traits".to_owned()).expect("a valid name");

@@ -1,9 +1,9 @@
 //! Delivery of a topic's records to the worker.
 //!
-//! The consumer asks a thread to look at the log: the thread reads a piece of the first partition, in turn,
-//! that has records, and notices on the way which partitions are at their end and how many there are. While
-//! a piece is being processed, the next look is under way. Its result is checked against what the worker has
-//! said since then: what is of an older start, or of another position, is dropped and read again.
+//! The consumer lets a thread read the log: the thread reads a chunk of the first partition, in turn, that has
+//! records, and notices on the way which partitions are at their end and how many there are. While a chunk is being
+//! processed, the next read is in flight. Its result is compared with the positions that the worker has set since
+//! then: what belongs to an older start, or to another position, is dropped and read again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -17,14 +17,14 @@ use tokio::time::{Instant, sleep_until};
 use crate::broker::embedded::gone;
 use crate::broker::embedded::log::{self, Failure};
 use crate::broker::{Assignment, BrokerError, Consumer, Delivery, Fetched};
-use crate::embedded::Connected;
+use crate::sqlite::Connected;
 
 /// Most records and, after the first, about most bytes of one delivery.
-const PIECE_RECORDS: usize = 2_000;
-const PIECE_BYTES: usize = 1 << 20;
+const CHUNK_RECORDS: usize = 2_000;
+const CHUNK_BYTES: usize = 1 << 20;
 
-/// Time between two looks while there is nothing to deliver.
-const REST: Duration = Duration::from_millis(20);
+/// Time between two reads while there is nothing to deliver.
+const IDLE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The member of a group, which has all partitions.
 #[derive(Debug)]
@@ -37,15 +37,15 @@ pub struct EmbeddedConsumer {
     positions: BTreeMap<i32, Position>,
     /// The partition that was served last.
     last: i32,
-    /// What is to be handed over without a look.
+    /// What can be delivered without a read.
     inbox: VecDeque<Delivery>,
-    /// The look under way. It stays here while nobody polls.
-    looking: Option<oneshot::Receiver<Result<Seen, BrokerError>>>,
+    /// The read in flight. It stays here between two polls.
+    reading: Option<oneshot::Receiver<Result<Seen, BrokerError>>>,
     /// State of the file in which there was nothing to deliver.
     idle_at: Option<i64>,
-    /// No look before this.
-    rest_until: Option<Instant>,
-    /// Positions were started or resumed since the look under way began, so it does not tell that there is
+    /// No read before this.
+    idle_until: Option<Instant>,
+    /// Positions were started or resumed since the read in flight started, so it does not show that there is
     /// nothing to deliver.
     woken: bool,
 }
@@ -56,21 +56,21 @@ struct Position {
     offset: i64,
     paused: bool,
     failed: bool,
-    end_told: Option<i64>,
+    reported_end: Option<i64>,
 }
 
-/// A start and how far it is.
-type Place = (Assignment, i64);
+/// An assignment and an offset in it.
+type At = (Assignment, i64);
 
-/// What a look found.
+/// The result of a read.
 #[derive(Debug)]
 struct Seen {
     /// State of the file; `None` if it is as it was.
     version: Option<i64>,
     partitions: i32,
-    /// Places that are at the log's end.
-    ends: Vec<Place>,
-    piece: Option<(Place, Result<Fetched, BrokerError>)>,
+    /// Positions that are at the log's end.
+    ends: Vec<At>,
+    chunk: Option<(At, Result<Fetched, BrokerError>)>,
 }
 
 impl EmbeddedConsumer {
@@ -83,41 +83,41 @@ impl EmbeddedConsumer {
             positions: BTreeMap::new(),
             last: -1,
             inbox: VecDeque::from([Delivery::Assigned((0..partitions).collect())]),
-            looking: None,
+            reading: None,
             idle_at: None,
-            rest_until: None,
+            idle_until: None,
             woken: false,
         }
     }
 
-    /// Begins a look at the partitions that are neither paused nor failed.
-    fn look(&mut self) -> Result<(), BrokerError> {
+    /// Starts a read of the partitions that are neither paused nor failed.
+    fn start_read(&mut self) -> Result<(), BrokerError> {
         let after = self.positions.range(self.last.saturating_add(1)..);
         let before = self.positions.range(..=self.last);
-        let wanted: Vec<Place> = after
+        let wanted: Vec<At> = after
             .chain(before)
             .filter(|(_, position)| !position.paused && !position.failed)
             .map(|(_, position)| (position.assignment, position.offset))
             .collect();
         let (topic, path, idle_at) = (self.topic.clone(), self.path.clone(), self.idle_at);
-        let look = move |file: &mut Connection| {
+        let read = move |file: &mut Connection| {
             let what = || format!("read topic {topic}");
-            look(file, &topic, &path, idle_at, wanted).map_err(|failure| failure.into_error(what, &path))
+            read_next(file, &topic, &path, idle_at, wanted).map_err(|failure| failure.into_error(what, &path))
         };
         let what = || format!("read topic {}", self.topic);
-        let looking = self.reader.submit(look).map_err(|_| gone(what, &self.path))?;
-        self.looking = Some(looking);
+        let reading = self.reader.submit(read).map_err(|_| gone(what, &self.path))?;
+        self.reading = Some(reading);
         self.woken = false;
         Ok(())
     }
 
-    /// The position, if the place is still where it is.
-    fn position(&mut self, (assignment, offset): Place) -> Option<&mut Position> {
+    /// The position, if it is still the same.
+    fn position(&mut self, (assignment, offset): At) -> Option<&mut Position> {
         let position = self.positions.get_mut(&assignment.partition)?;
         (position.assignment == assignment && position.offset == offset).then_some(position)
     }
 
-    /// Takes in what a look found, and says whether the next should follow at once.
+    /// Takes the result of a read; true if the next should follow at once.
     fn take(&mut self, seen: Seen) -> bool {
         let Some(version) = seen.version else { return self.woken };
         if seen.partitions > self.partitions {
@@ -126,15 +126,15 @@ impl EmbeddedConsumer {
         }
         for (assignment, offset) in seen.ends {
             if let Some(position) = self.position((assignment, offset))
-                && position.end_told != Some(offset)
+                && position.reported_end != Some(offset)
             {
-                position.end_told = Some(offset);
+                position.reported_end = Some(offset);
                 self.inbox.push_back(Delivery::End { assignment, offset });
             }
         }
-        if let Some((place, fetched)) = seen.piece {
-            let (assignment, offset) = place;
-            let Some(position) = self.position(place) else { return true };
+        if let Some((at, fetched)) = seen.chunk {
+            let (assignment, offset) = at;
+            let Some(position) = self.position(at) else { return true };
             match fetched {
                 Ok(Fetched { records, next_offset }) => {
                     position.offset = next_offset;
@@ -154,47 +154,47 @@ impl EmbeddedConsumer {
         self.woken || !self.inbox.is_empty()
     }
 
-    /// The next look must read, and at once.
+    /// The next read must not be skipped, and follow at once.
     fn wake(&mut self) {
         self.idle_at = None;
-        self.rest_until = None;
+        self.idle_until = None;
         self.woken = true;
     }
 }
 
-/// One look, in one transaction. Only what makes all partitions unreadable is an error here.
-fn look(
+/// One read, in one transaction. Only what makes all partitions unreadable is an error here.
+fn read_next(
     file: &mut Connection,
     topic: &str,
     path: &Path,
     idle_at: Option<i64>,
-    wanted: Vec<Place>,
+    wanted: Vec<At>,
 ) -> Result<Seen, Failure> {
-    // Asked for before the transaction: what is committed in between only makes the next look read again.
+    // Read before the transaction: what is committed in between only makes the next read find it again.
     let version: i64 = file.pragma_query_value(None, "data_version", |row| row.get(0))?;
-    let mut seen = Seen { version: Some(version), partitions: 0, ends: Vec::new(), piece: None };
+    let mut seen = Seen { version: Some(version), partitions: 0, ends: Vec::new(), chunk: None };
     if idle_at == Some(version) {
         return Ok(Seen { version: None, ..seen });
     }
     let transaction = file.transaction()?;
     match log::find(&transaction, topic) {
         Ok(found) => seen.partitions = found.partitions,
-        // It was deleted: each partition says so.
+        // It was deleted: each partition reports that.
         Err(Failure::Log(_)) => {}
         Err(failure) => return Err(failure),
     }
     for (assignment, offset) in wanted {
         let partition = assignment.partition;
-        match log::fetch(&transaction, topic, partition, offset, PIECE_RECORDS, PIECE_BYTES) {
+        match log::fetch(&transaction, topic, partition, offset, CHUNK_RECORDS, CHUNK_BYTES) {
             Ok(fetched) if fetched.records.is_empty() => seen.ends.push((assignment, offset)),
             Ok(fetched) => {
-                seen.piece = Some(((assignment, offset), Ok(fetched)));
+                seen.chunk = Some(((assignment, offset), Ok(fetched)));
                 break;
             }
             Err(Failure::Sqlite(error)) => return Err(Failure::Sqlite(error)),
             Err(failure) => {
                 let what = || format!("read topic {topic} partition {partition} from offset {offset}");
-                seen.piece = Some(((assignment, offset), Err(failure.into_error(what, path))));
+                seen.chunk = Some(((assignment, offset), Err(failure.into_error(what, path))));
                 break;
             }
         }
@@ -206,29 +206,29 @@ impl Consumer for EmbeddedConsumer {
     async fn poll(&mut self) -> Result<Delivery, BrokerError> {
         loop {
             if let Some(delivery) = self.inbox.pop_front() {
-                if self.looking.is_none() && self.rest_until.is_none() {
+                if self.reading.is_none() && self.idle_until.is_none() {
                     // Reads ahead while the caller is busy; an error would come again.
-                    let _ = self.look();
+                    let _ = self.start_read();
                 }
                 return Ok(delivery);
             }
-            let seen = match &mut self.looking {
-                Some(looking) => looking.await,
+            let seen = match &mut self.reading {
+                Some(reading) => reading.await,
                 None => {
-                    if let Some(until) = self.rest_until {
+                    if let Some(until) = self.idle_until {
                         sleep_until(until).await;
-                        self.rest_until = None;
+                        self.idle_until = None;
                     }
-                    self.look()?;
+                    self.start_read()?;
                     continue;
                 }
             };
-            self.looking = None;
+            self.reading = None;
             let what = || format!("read topic {}", self.topic);
             let seen = seen.map_err(|_| gone(what, &self.path)).flatten();
             let more = seen.map(|seen| self.take(seen));
             if !matches!(more, Ok(true)) {
-                self.rest_until = Some(Instant::now() + REST);
+                self.idle_until = Some(Instant::now() + IDLE_INTERVAL);
             }
             more?;
         }
@@ -242,7 +242,7 @@ impl Consumer for EmbeddedConsumer {
             | Delivery::Failed { assignment, .. } => assignment.partition != partition,
             Delivery::Assigned(_) | Delivery::Revoked(_) | Delivery::Lost(_) => true,
         });
-        let position = Position { assignment, offset, paused: false, failed: false, end_told: None };
+        let position = Position { assignment, offset, paused: false, failed: false, reported_end: None };
         self.positions.insert(partition, position);
         self.wake();
     }

@@ -1,4 +1,4 @@
-//! What is done to the log, in terms of SQL.
+//! The operations on the log, in SQL.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -7,8 +7,8 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Result as SqliteResult, TransactionBehavior, params};
 
 use crate::broker::{BrokerError, Fetched, LogOffsets, NewRecord, Topic, partition_of_key};
-use crate::embedded::{Fate, diagnose};
 use crate::event::Record;
+use crate::sqlite::{Damage, Fate, SqliteError, diagnose};
 
 /// The most partitions of a topic.
 const MAX_PARTITIONS: i32 = 100_000;
@@ -23,7 +23,7 @@ pub(super) enum Failure {
     Log(BrokerError),
     /// By SQLite.
     Sqlite(rusqlite::Error),
-    /// What is in the file cannot be right.
+    /// The file's content cannot be right.
     Damaged(String),
 }
 
@@ -34,23 +34,22 @@ impl From<rusqlite::Error> for Failure {
 }
 
 impl Failure {
-    /// The error for whoever asked.
+    /// The error for the caller.
     pub fn into_error(self, what: impl FnOnce() -> String, path: &Path) -> BrokerError {
         match self {
             Failure::Log(error) => error,
             Failure::Sqlite(error) => {
-                let (fate, meaning) = diagnose(&error);
+                let (fate, meaning) = diagnose(&error, path);
                 let what = format!("{} in {}: {meaning}", what(), path.display());
-                // Its words only: rusqlite's errors say them again as their source.
-                let cause = Some(error.to_string().into());
+                let cause = Some(SqliteError::new(error).into());
                 match fate {
                     Fate::Refused => BrokerError::Fatal { what, cause },
                     Fate::Unknown => BrokerError::Retriable { what, cause },
                 }
             }
             Failure::Damaged(damage) => {
-                let what = format!("{} in {}: the file is damaged: {damage}", what(), path.display());
-                BrokerError::Fatal { what, cause: None }
+                let what = format!("{} in {}: the file is damaged", what(), path.display());
+                BrokerError::Fatal { what, cause: Some(Damage(damage).into()) }
             }
         }
     }
@@ -224,7 +223,7 @@ pub(super) fn append(
     let transaction = file.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found = find(&transaction, topic)?;
     let mut ends = BTreeMap::new();
-    let mut places = Vec::with_capacity(records.len());
+    let mut positions = Vec::with_capacity(records.len());
     let mut insert = transaction.prepare_cached("INSERT INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
     for NewRecord { key, value, timestamp, partition } in records {
         let partition = match (partition, &key) {
@@ -242,7 +241,7 @@ pub(super) fn append(
         };
         let checksum = checksum(timestamp, key.as_deref(), value.as_deref());
         insert.execute(params![found.number, partition, *end, timestamp, key, value, checksum])?;
-        places.push((partition, *end));
+        positions.push((partition, *end));
         *end += 1;
     }
     for (partition, end) in ends {
@@ -252,7 +251,7 @@ pub(super) fn append(
     }
     drop(insert);
     transaction.commit()?;
-    Ok(places)
+    Ok(positions)
 }
 
 pub(super) fn delete_below(
@@ -273,7 +272,7 @@ pub(super) fn delete_below(
     Ok(delete_records(file, found.number, partition, start)?)
 }
 
-/// Deletes records of a partition below `end`, in pieces. If that is cut off, the next one goes on.
+/// Deletes records of a partition below `end`, in chunks. If that is interrupted, the next deletion continues.
 fn delete_records(file: &Connection, topic: i64, partition: i32, end: i64) -> SqliteResult<()> {
     let mut first = file.prepare_cached(
         "SELECT offset FROM records WHERE topic = ?1 AND partition = ?2 AND offset < ?3 ORDER BY offset LIMIT 1",
@@ -295,21 +294,21 @@ pub(super) fn delete_topic(file: &mut Connection, topic: &str) -> Result<(), Fai
     transaction.execute("DELETE FROM topics WHERE number = ?1", [found.number])?;
     transaction.execute("DELETE FROM partitions WHERE topic = ?1", [found.number])?;
     transaction.commit()?;
-    // Of this topic, and of others whose deletion was cut off here.
+    // Of this topic, and of others whose deletion was interrupted here.
     let mut next = file.prepare_cached(
         "SELECT topic, partition FROM records WHERE (topic, partition) > (?1, ?2)
          ORDER BY topic, partition LIMIT 1",
     )?;
     let mut lives = file.prepare_cached("SELECT EXISTS (SELECT 1 FROM topics WHERE number = ?1)")?;
-    let mut place = (i64::MIN, i32::MIN);
+    let mut at = (i64::MIN, i32::MIN);
     while let Some(found) = next
-        .query_row(params![place.0, place.1], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i32>(1)?)))
+        .query_row(params![at.0, at.1], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i32>(1)?)))
         .optional()?
     {
-        place = found;
-        match lives.query_row([place.0], |row| row.get(0))? {
-            true => place.1 = i32::MAX,
-            false => delete_records(file, place.0, place.1, i64::MAX)?,
+        at = found;
+        match lives.query_row([at.0], |row| row.get(0))? {
+            true => at.1 = i32::MAX,
+            false => delete_records(file, at.0, at.1, i64::MAX)?,
         }
     }
     Ok(())

@@ -2,14 +2,14 @@
 //!
 //! Guarantees, beyond the contract of [`crate::broker`]:
 //! - an append is one transaction: all of its records are there, or none, and they are durable as
-//!   [`Synchronous`](crate::embedded::Synchronous) says when it returns. Producers of several processes take
-//!   turns; readers wait for nobody;
+//!   [`Synchronous`](crate::sqlite::Synchronous) says when it returns. Producers of several processes take
+//!   turns; readers never wait;
 //! - offsets are dense, and every record has a checksum: a record that is missing or was altered on the disk
 //!   is an error, never skipped;
 //! - a topic's id is a UUID of its own for each creation.
 //!
 //! A group has one member here, for a folder has one worker at a time
-//! ([`WorkerLock`](crate::embedded::WorkerLock)), and that member gets all partitions. Nothing is ever revoked.
+//! ([`WorkerLock`](crate::sqlite::WorkerLock)), and that member gets all partitions. Nothing is ever revoked.
 
 mod consumer;
 mod log;
@@ -24,7 +24,7 @@ use rusqlite::Connection;
 pub use consumer::EmbeddedConsumer;
 
 use crate::broker::{Broker, BrokerError, Fetched, LogOffsets, NewRecord, Producer, Topic};
-use crate::embedded::{self, Connected, FileError, Gone, Options};
+use crate::sqlite::{self, Connected, FileError, Gone, Options};
 use log::Failure;
 
 /// The log of a folder. The file is closed when the last clone and the last consumer are dropped, which waits
@@ -51,7 +51,7 @@ impl EmbeddedBroker {
     /// # Errors
     /// See [`FileError`]; a file that is not ours is not touched.
     pub fn create(folder: impl AsRef<Path>, options: &Options) -> Result<(), FileError> {
-        embedded::create(folder.as_ref(), &schema::format(), options)
+        sqlite::create(folder.as_ref(), &schema::format(), options)
     }
 
     /// Opens the log of a folder.
@@ -62,7 +62,7 @@ impl EmbeddedBroker {
         let folder = folder.as_ref().to_owned();
         let path: Arc<Path> = folder.join(schema::NAME).into();
         let connected = |name| {
-            let connection = embedded::open(&folder, &schema::format(), options)?;
+            let connection = sqlite::open(&folder, &schema::format(), options)?;
             Connected::with(name, connection)
                 .map_err(|source| FileError::Thread { path: path.to_path_buf(), source })
         };
@@ -102,7 +102,7 @@ impl EmbeddedBroker {
         self.write(what, move |file| log::add_partitions(file, &name, partitions)).await
     }
 
-    /// Sets or clears what [`Topic::compacted`] says. Nothing is compacted.
+    /// Sets or clears [`Topic::compacted`]. Nothing is compacted.
     ///
     /// # Errors
     /// As [`Broker::topic`].
@@ -132,7 +132,7 @@ impl EmbeddedBroker {
     }
 }
 
-/// The answer of a thread, or why there is none.
+/// The reply of a thread, or why there is none.
 fn flatten<T>(
     answer: Result<Result<T, Failure>, Gone>,
     what: impl FnOnce() -> String,
@@ -179,14 +179,14 @@ impl Broker for EmbeddedBroker {
         self.read(what, fetch).await
     }
 
-    /// The group's name makes no difference: whoever subscribes gets all partitions.
+    /// The group's name makes no difference: every member gets all partitions.
     async fn subscribe(&self, _group: &str, topic: &str) -> Result<EmbeddedConsumer, BrokerError> {
         let partitions = self.topic(topic).await?.partitions;
         // A connection of its own, so that looking at the log does not wait for the worker.
         let Shared { folder, path, options, reader, .. } = &*self.shared;
         let what = || format!("subscribe to topic {topic}");
         let (folder, options) = (folder.clone(), options.clone());
-        let opened = reader.call(move |_| embedded::open(&folder, &schema::format(), &options)).await;
+        let opened = reader.call(move |_| sqlite::open(&folder, &schema::format(), &options)).await;
         let connection = opened
             .map_err(|_| gone(what, path))?
             .map_err(|error| BrokerError::Fatal { what: what(), cause: Some(error.into()) })?;

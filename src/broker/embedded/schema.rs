@@ -1,6 +1,6 @@
 //! The tables of `log.sqlite`. A change of these texts is a new version.
 
-use crate::embedded::Format;
+use crate::sqlite::Format;
 
 /// Name of the file.
 pub(super) const NAME: &str = "log.sqlite";
@@ -11,7 +11,7 @@ pub(super) fn format() -> Format {
         application_id: i32::from_be_bytes(*b"xo1l"),
         version: 1,
         tables: vec![
-            // A number is never used again, so that what is left of a deleted topic is nobody's.
+            // A number is never reused, so that remains of a deleted topic do not belong to another.
             "CREATE TABLE topics (
             number INTEGER PRIMARY KEY AUTOINCREMENT,
             name TEXT NOT NULL UNIQUE,

@@ -6,7 +6,7 @@
 //! | out of range | `OFFSET_OUT_OF_RANGE`, `_AUTO_OFFSET_RESET` (with `auto.offset.reset=error` it is how a consumer says so), `_LOG_TRUNCATION` | the partition's delivery stops; the pipeline decides |
 //! | unknown topic | `UNKNOWN_TOPIC_OR_PART`, `_UNKNOWN_TOPIC`, `UNKNOWN_TOPIC_ID`, as the answer to a question about a topic. A consumer that is told so goes on, and the topic is looked at | the caller is told |
 //! | topic exists | `TOPIC_ALREADY_EXISTS` | the caller is told |
-//! | fatal | no permission, credentials, unsupported or invalid requests and settings, damaged or oversized records, fenced producers and members, librdkafka's own mistakes | asking again does not help |
+//! | fatal | no permission, credentials, unsupported or invalid requests and settings, damaged or oversized records, fenced producers and members, librdkafka's own mistakes | asking again does not help; where the configuration is to be changed ([`refusal`]), the error says how |
 //!
 //! A code that is in none of the lists, for it is newer than this program, is retriable and logged: stopping
 //! would turn a passing trouble into an outage, and repeating a question does no harm.
@@ -14,32 +14,46 @@
 use std::fmt;
 
 use rdkafka::types::RDKafkaErrorCode::{self, *};
-use thiserror::Error;
 use tracing::warn;
 
 use crate::broker::BrokerError;
 
-/// librdkafka's words.
-#[derive(Clone, Debug, Error)]
-pub(super) struct KafkaError {
+/// An error of librdkafka, or of a broker through it: a message, and the code as its source.
+#[derive(Clone, Debug)]
+pub struct KafkaError {
     code: i32,
     text: String,
+    /// There if the code is known and the text is not its own.
+    source: Option<RDKafkaErrorCode>,
 }
 
 impl fmt::Display for KafkaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match known(self.code) {
             Some(code) if self.text.is_empty() => write!(f, "{code}"),
-            Some(code) => write!(f, "{} ({code:?})", self.text),
+            Some(_) => f.write_str(&self.text),
             None if self.text.is_empty() => write!(f, "error {}", self.code),
             None => write!(f, "{} (error {})", self.text, self.code),
         }
     }
 }
 
+impl std::error::Error for KafkaError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|code| code as _)
+    }
+}
+
 impl KafkaError {
     pub(super) fn new(code: i32, text: impl Into<String>) -> Self {
-        Self { code, text: text.into().trim().to_owned() }
+        let text = text.into().trim().to_owned();
+        let source = if text.is_empty() { None } else { known(code) };
+        Self { code, text, source }
+    }
+
+    /// librdkafka's code, if this program knows it.
+    pub fn code(&self) -> Option<RDKafkaErrorCode> {
+        known(self.code)
     }
 
     /// Of a code of the safe crate.
@@ -71,6 +85,11 @@ impl KafkaError {
         self.code == code as i32
     }
 
+    /// True if the user has no right to what was requested.
+    pub(super) fn is_missing_right(&self) -> bool {
+        self.is(TopicAuthorizationFailed) || self.is(ClusterAuthorizationFailed)
+    }
+
     pub(super) fn text(&self) -> &str {
         &self.text
     }
@@ -96,7 +115,42 @@ impl KafkaError {
     }
 
     pub(super) fn fatal(self, what: impl Into<String>) -> BrokerError {
-        BrokerError::Fatal { what: what.into(), cause: Some(Box::new(self)) }
+        match self.code().and_then(refusal) {
+            Some(reason) => self.refused(what, reason),
+            None => BrokerError::Fatal { what: what.into(), cause: Some(Box::new(self)) },
+        }
+    }
+
+    pub(super) fn refused(self, what: impl Into<String>, reason: impl Into<String>) -> BrokerError {
+        BrokerError::Refused { what: what.into(), reason: reason.into(), cause: Some(Box::new(self)) }
+    }
+}
+
+/// What is wrong, and what to do, where the broker does not let this client do something.
+fn refusal(code: RDKafkaErrorCode) -> Option<&'static str> {
+    const GROUP: &str = "the group has members of another kind, or that share its partitions in another way \
+                         (assignor); choose another group (pipeline.group)";
+    match code {
+        Authentication | SaslAuthenticationFailed | UnacceptableCredential => {
+            Some("the login or the certificate is not accepted")
+        }
+        UnsupportedSASLMechanism => Some("the listener does not have this SASL mechanism"),
+        IllegalSASLState => Some("the listener has another security protocol"),
+        TopicAuthorizationFailed => Some(
+            "the user lacks a right on the topic: it takes Describe and DescribeConfigs, Read to read, Write to \
+             append, Create to create it",
+        ),
+        GroupAuthorizationFailed => Some("the user lacks the right Read on the group (pipeline.group)"),
+        ClusterAuthorizationFailed => Some(
+            "the user lacks a right on the cluster: it takes Create to create a topic, DescribeConfigs for the settings of brokers",
+        ),
+        TransactionalIdAuthorizationFailed => Some("the user lacks a right on the transactional id"),
+        InconsistentGroupProtocol | GroupIdNotFound => Some(GROUP),
+        InvalidGroupId => Some("the group's name is not valid; choose another group (pipeline.group)"),
+        UnsupportedAssignor => {
+            Some("the broker does not have the assignor that kafka.properties names (group.remote.assignor)")
+        }
+        _ => None,
     }
 }
 
@@ -350,15 +404,39 @@ mod tests {
         assert!(about(LeaderNotAvailable).is_retriable());
         assert!(matches!(about(UnknownTopicOrPartition), BrokerError::UnknownTopic(t) if t == "t"));
         assert!(matches!(about(TopicAlreadyExists), BrokerError::TopicExists(t) if t == "t"));
-        assert!(matches!(about(TopicAuthorizationFailed), BrokerError::Fatal { what, .. } if what == "ask"));
+        assert!(matches!(about(BadMessage), BrokerError::Fatal { what, .. } if what == "ask"));
     }
 
     #[test]
-    fn an_error_shows_librdkafkas_words_and_the_code_once() {
-        let told = KafkaError::of(LeaderNotAvailable).to_string();
-        assert_eq!(told, "LeaderNotAvailable (Broker: Leader not available)");
-        let told = KafkaError::new(LeaderNotAvailable as i32, " no leader yet\n").to_string();
-        assert_eq!(told, "no leader yet (LeaderNotAvailable)");
+    fn what_the_broker_does_not_allow_says_what_to_change() {
+        for (code, words) in [
+            (TopicAuthorizationFailed, "Describe"),
+            (GroupAuthorizationFailed, "Read on the group"),
+            (InconsistentGroupProtocol, "pipeline.group"),
+            (GroupIdNotFound, "pipeline.group"),
+            (InvalidGroupId, "pipeline.group"),
+            (UnsupportedAssignor, "group.remote.assignor"),
+            (Authentication, "login"),
+        ] {
+            match KafkaError::of(code).about("t", "ask") {
+                BrokerError::Refused { what, reason, cause: Some(_) } => {
+                    assert!(what == "ask" && reason.contains(words), "{code:?}: {reason}");
+                }
+                other => panic!("{code:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_shows_its_message_and_has_the_code_as_its_source() {
+        let chain = |error: &KafkaError| crate::error::chain(error);
+        let error = KafkaError::of(LeaderNotAvailable);
+        assert_eq!(chain(&error), "LeaderNotAvailable (Broker: Leader not available)");
+        let error = KafkaError::new(LeaderNotAvailable as i32, " no leader yet\n");
+        assert_eq!(chain(&error), "no leader yet: LeaderNotAvailable (Broker: Leader not available)");
+        let source =
+            std::error::Error::source(&error).and_then(|source| source.downcast_ref::<RDKafkaErrorCode>());
+        assert_eq!((source, error.code()), (Some(&LeaderNotAvailable), Some(LeaderNotAvailable)));
         assert_eq!(KafkaError::new(12_345, "").to_string(), "error 12345");
     }
 }

@@ -13,11 +13,14 @@
 
 mod consumer;
 mod error;
+mod guarantee;
 mod handover;
 mod log;
 mod member;
 mod options;
+mod probe;
 mod producer;
+mod properties;
 mod raw;
 mod reader;
 mod settings;
@@ -25,16 +28,25 @@ mod settings;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 pub use consumer::KafkaConsumer;
+pub use error::KafkaError;
 pub use options::{GroupProtocol, KafkaOptions, Sasl, SaslMechanism, Security, Tls};
 pub use settings::OptionsError;
 
 use crate::broker::{Broker, BrokerError, Fetched, LogOffsets, NewRecord, Producer, Topic};
 use crate::error::Cause;
+use crate::guarantee::Finding;
 use producer::drop_elsewhere;
 use raw::Client;
 use reader::Reader;
+
+/// How often it is checked, while a request is under way, whether it can be answered at all.
+const WATCH: Duration = Duration::from_millis(100);
+
+/// Time between two probes of a listener that does not say what it speaks.
+const PROBE: Duration = Duration::from_secs(2);
 
 /// A Kafka cluster.
 #[derive(Clone)]
@@ -74,34 +86,59 @@ impl KafkaBroker {
         let what = || format!("use the options for {}", options.bootstrap_servers);
         options.check().map_err(|error| BrokerError::Fatal { what: what(), cause: Some(Box::new(error)) })?;
         let client = Client::consumer(&options.reader());
-        let reader = client.and_then(|client| Reader::new(client, options.request_timeout));
+        let reader = client.and_then(|client| Reader::new(client, options));
         let reader = Some(Arc::new(reader.map_err(|error| error.fatal(what()))?));
         let (producer, resting) = (producer::Producer::default(), AtomicBool::new(false));
         Ok(Self { inner: Arc::new(Inner { options: options.clone(), reader, producer, resting }) })
     }
 
-    /// What librdkafka has said of its connections since the cluster answered last, for who waits for an answer: a
-    /// name that is not known, a connection that is refused, a listener that speaks another protocol.
-    pub fn trouble(&self) -> Option<Cause> {
-        self.inner.reader.as_ref()?.trouble().map(Into::into)
+    /// What librdkafka has reported of its connections since the cluster answered last, for a caller whose request is
+    /// under way: a name that is not known, a connection that is refused, a listener with another protocol.
+    pub fn last_error(&self) -> Option<Cause> {
+        self.inner.reader.as_ref()?.last_error().map(Into::into)
     }
 
     fn options(&self) -> &KafkaOptions {
         &self.inner.options
     }
 
-    /// Does what waits, off the runtime's threads.
+    /// Does what blocks, off the runtime's threads. Ends before it does when librdkafka reports that the cluster will
+    /// never answer this client.
     async fn wait_for<T: Send + 'static>(
         &self,
         what: impl FnOnce() -> String,
-        ask: impl FnOnce(&Reader) -> Result<T, BrokerError> + Send + 'static,
+        request: impl FnOnce(&Reader) -> Result<T, BrokerError> + Send + 'static,
     ) -> Result<T, BrokerError> {
         let Some(reader) = self.inner.reader.clone() else {
             return Err(BrokerError::Fatal { what: what(), cause: None });
         };
-        match tokio::task::spawn_blocking(move || ask(&reader)).await {
-            Ok(answer) => answer,
-            Err(error) => Err(BrokerError::Fatal { what: what(), cause: Some(Box::new(error)) }),
+        let watched = reader.clone();
+        let mut response = tokio::task::spawn_blocking(move || request(&reader));
+        let mut probe_at = Instant::now();
+        loop {
+            match tokio::time::timeout(WATCH, &mut response).await {
+                Ok(Ok(response)) => {
+                    if response.as_ref().is_ok()
+                        || response.as_ref().is_err_and(|error| !error.is_retriable())
+                    {
+                        watched.establish();
+                    }
+                    return response;
+                }
+                Ok(Err(error)) => {
+                    return Err(BrokerError::Fatal { what: what(), cause: Some(Box::new(error)) });
+                }
+                Err(_) => {
+                    if let Some((error, reason)) = watched.never_answers() {
+                        return Err(error.refused(what(), reason));
+                    }
+                    if watched.suspects_listener() && probe_at <= Instant::now() {
+                        probe_at = Instant::now() + PROBE;
+                        let reader = watched.clone();
+                        let _ = tokio::task::spawn_blocking(move || reader.probe_listener()).await;
+                    }
+                }
+            }
         }
     }
 
@@ -149,6 +186,12 @@ impl Broker for KafkaBroker {
         self.rest_later();
         let read = move |reader: &Reader| reader.fetch(&asked, partition, offset, max_records, max_bytes);
         self.wait_for(what, read).await
+    }
+
+    async fn guarantees(&self, topic: &str) -> Result<Vec<Finding>, BrokerError> {
+        let asked = topic.to_owned();
+        let what = || format!("read the settings of topic {topic} and its brokers");
+        self.wait_for(what, move |reader| reader.guarantees(&asked)).await
     }
 
     async fn subscribe(&self, group: &str, topic: &str) -> Result<Self::Consumer, BrokerError> {

@@ -5,8 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::broker::kafka::settings;
-use crate::secret::Secret;
+use crate::secret::{Secret, is_secret};
 
 /// How the members of a group share the partitions among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,7 +108,7 @@ impl KafkaOptions {
 impl fmt::Debug for KafkaOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |(name, value): (&String, &String)| {
-            let hidden = settings::is_secret(name);
+            let hidden = is_secret(name);
             (name.clone(), if hidden { "***".to_owned() } else { value.clone() })
         };
         f.debug_struct("KafkaOptions")

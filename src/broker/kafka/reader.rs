@@ -4,15 +4,20 @@
 //! little while, so that who reads on where the last reading ended need not wait.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::broker::kafka::error::{Class, KafkaError};
-use crate::broker::kafka::raw::{Client, Event, Message, Queue};
+use crate::broker::kafka::guarantee;
+use crate::broker::kafka::options::KafkaOptions;
+use crate::broker::kafka::probe::{self, Listener};
+use crate::broker::kafka::raw::{Client, Event, Message, Queue, Resource};
 use crate::broker::{BrokerError, Fetched, LogOffsets, Topic};
 use crate::event::Record;
+use crate::guarantee::Finding;
 
 /// Messages that are taken at once.
 const PIECE: usize = 500;
@@ -32,7 +37,13 @@ type Key = (String, i32);
 pub(super) struct Reader {
     client: Arc<Client>,
     queue: Mutex<Queue>,
-    trouble: Mutex<Option<KafkaError>>,
+    last_error: Mutex<Option<KafkaError>>,
+    /// True since something was answered.
+    established: AtomicBool,
+    servers: String,
+    encrypted: bool,
+    /// What the listener speaks, once it was asked.
+    listener: OnceLock<Listener>,
     wait: Duration,
     places: Mutex<HashMap<Key, Arc<Mutex<Option<Place>>>>>,
 }
@@ -52,32 +63,104 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Every function waits, so none may be called on a thread of the async runtime.
 impl Reader {
-    pub(super) fn new(client: Client, wait: Duration) -> Result<Self, KafkaError> {
+    pub(super) fn new(client: Client, options: &KafkaOptions) -> Result<Self, KafkaError> {
         let client = Arc::new(client);
         let queue = Mutex::new(Queue::main(&client)?);
-        Ok(Self { client, queue, trouble: Mutex::default(), wait, places: Mutex::default() })
+        Ok(Self {
+            client,
+            queue,
+            last_error: Mutex::default(),
+            established: AtomicBool::new(false),
+            servers: options.bootstrap_servers.clone(),
+            encrypted: options.security.tls.is_some(),
+            listener: OnceLock::new(),
+            wait: options.request_timeout,
+            places: Mutex::default(),
+        })
+    }
+
+    /// Notes that the cluster has answered, so its listeners and the login are right.
+    pub(super) fn establish(&self) {
+        self.established.store(true, Ordering::Relaxed);
+    }
+
+    /// Why the cluster will never answer this client, as far as that is known while a request waits: librdkafka says
+    /// it long before the request times out. `None` once it has answered: what goes wrong then may pass.
+    pub(super) fn never_answers(&self) -> Option<(KafkaError, &'static str)> {
+        if self.established.load(Ordering::Relaxed) {
+            return None;
+        }
+        if let Some(error) = self.last_error().filter(is_final) {
+            return Some((error, CREDENTIALS));
+        }
+        let failure = self.client.failure()?;
+        let mismatch = match self.listener.get() {
+            Some(Listener::Tls) if !self.encrypted => {
+                Some("the listener speaks TLS, and this client does not")
+            }
+            Some(Listener::Plain) if self.encrypted => {
+                Some("the listener does not speak TLS, and this client does")
+            }
+            // librdkafka tries again and again, and would have said if it ended in another way.
+            _ if failure.text.contains("might require SASL") && failure.at.elapsed() >= HANGS_UP => {
+                Some("the listener requires a login (SASL), and this client has none")
+            }
+            _ => None,
+        };
+        mismatch.map(|reason| (connection(failure.text), reason))
+    }
+
+    /// True if the listener is to be asked what it speaks.
+    pub(super) fn suspects_listener(&self) -> bool {
+        let broken = |text: &str| {
+            text.contains("SSL_HANDSHAKE")
+                || text.contains("APIVERSION_QUERY")
+                || text.contains("Invalid response size")
+        };
+        !self.established.load(Ordering::Relaxed)
+            && self.listener.get().is_none()
+            && self.client.failure().is_some_and(|failure| broken(&failure.text))
+    }
+
+    /// Asks it. An answer that tells nothing is not kept.
+    pub(super) fn probe_listener(&self) {
+        if let Some(listener) = probe::listener(&self.servers) {
+            let _ = self.listener.set(listener);
+        }
     }
 
     pub(super) fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
         let what = || format!("describe topic {topic}");
-        let described = patiently(|| self.client.describe(topic, self.wait));
+        let described = retry_unknown(|| self.client.describe(topic, self.wait));
         let described = described.map_err(|error| self.error(error, topic, what()))?;
-        let policy = patiently(|| self.client.topic_setting(topic, "cleanup.policy", self.wait));
-        let policy = policy.map_err(|error| self.error(error, topic, what()))?.unwrap_or_default();
+        let settings = retry_unknown(|| self.client.settings(Resource::Topic(topic), self.wait));
+        let settings = settings.map_err(|error| self.error(error, topic, what()))?;
         if described.id.is_empty() {
             let error = KafkaError::of(Code::UnsupportedVersion);
             return Err(
                 error.fatal(format!("describe topic {topic}: topics have no ids (Kafka 2.8 or later)"))
             );
         }
-        self.forget_trouble();
+        self.forget_errors();
         Ok(Topic {
             name: topic.to_owned(),
             id: described.id,
             partitions: i32::try_from(described.partitions).unwrap_or(i32::MAX),
             replication: i16::try_from(described.replication).unwrap_or(i16::MAX),
-            compacted: policy.split(',').any(|policy| policy.trim() == "compact"),
+            compacted: settings
+                .iter()
+                .any(|s| s.name == "cleanup.policy" && guarantee::is_compacted(&s.value)),
         })
+    }
+
+    /// What the guarantee requires of a topic.
+    pub(super) fn guarantees(&self, topic: &str) -> Result<Vec<Finding>, BrokerError> {
+        let what = || format!("read the settings of topic {topic} and its brokers");
+        let described = retry_unknown(|| self.client.describe(topic, self.wait));
+        let described = described.map_err(|error| self.error(error, topic, what()))?;
+        let settings = |resource: Resource<'_>| self.client.settings(resource, self.wait);
+        let findings = guarantee::findings(topic, &described, settings);
+        findings.map_err(|error| self.error(error, topic, what()))
     }
 
     pub(super) fn create_topic(&self, topic: &str, partitions: i32, copies: i16) -> Result<(), BrokerError> {
@@ -88,7 +171,7 @@ impl Reader {
     /// How many partitions the topic has.
     pub(super) fn partitions(&self, topic: &str) -> Result<usize, BrokerError> {
         let what = || format!("look for topic {topic}");
-        let partitions = patiently(|| self.client.partitions(topic, self.wait));
+        let partitions = retry_unknown(|| self.client.partitions(topic, self.wait));
         let partitions = partitions.map_err(|error| self.error(error, topic, what()))?;
         Ok(usize::try_from(partitions).unwrap_or(0))
     }
@@ -96,7 +179,7 @@ impl Reader {
     /// Makes sure that the partition exists.
     pub(super) fn look_for(&self, topic: &str, partition: i32) -> Result<(), BrokerError> {
         let what = || format!("look for topic {topic} partition {partition}");
-        let partitions = patiently(|| self.client.partitions(topic, self.wait));
+        let partitions = retry_unknown(|| self.client.partitions(topic, self.wait));
         let partitions = partitions.map_err(|error| self.error(error, topic, what()))?;
         if (0..partitions).contains(&partition) {
             return Ok(());
@@ -110,7 +193,7 @@ impl Reader {
             self.look_for(topic, partition)?;
         }
         let what = format!("say where the log of topic {topic} partition {partition} ends");
-        match patiently(|| self.client.offsets(topic, partition, self.wait)) {
+        match retry_unknown(|| self.client.offsets(topic, partition, self.wait)) {
             Ok((start, end)) => Ok(LogOffsets { start, end }),
             // Whether it is the topic that is unknown, or the partition, only the topic tells.
             Err(error) if error.class() == Class::UnknownTopic || error.is(Code::UnknownPartition) => {
@@ -210,46 +293,52 @@ impl Reader {
         }
     }
 
-    /// An error, with its reason where librdkafka has told it apart from the answer: a client that cannot log in,
-    /// does not trust the server or speaks to the wrong listener only ever sees requests time out.
+    /// An error, with its reason where librdkafka reports that apart from the response: a client that cannot log in,
+    /// does not trust the server or uses the wrong listener only ever sees requests time out.
     fn error(&self, error: KafkaError, topic: &str, what: String) -> BrokerError {
-        match self.trouble() {
-            Some(trouble) if decides(&trouble) && error.class() == Class::Retriable => {
-                self.forget_trouble();
-                trouble.fatal(what)
+        match self.last_error() {
+            Some(last) if is_final(&last) && error.class() == Class::Retriable => {
+                self.forget_errors();
+                last.refused(what, CREDENTIALS)
             }
-            Some(trouble) if error.is(Code::OperationTimedOut) => trouble.retriable(what),
+            Some(last) if error.is(Code::OperationTimedOut) => last.retriable(what),
             _ => error.about(topic, what),
         }
     }
 
-    /// What librdkafka has said of connections since something was answered. It is kept, for librdkafka says the
-    /// same thing again after half a minute only.
-    pub(super) fn trouble(&self) -> Option<KafkaError> {
+    /// What librdkafka has reported of connections since the last answer. It is kept, for librdkafka reports the same
+    /// thing again after half a minute only.
+    pub(super) fn last_error(&self) -> Option<KafkaError> {
         let queue = lock(&self.queue);
-        let mut told = lock(&self.trouble);
+        let mut kept = lock(&self.last_error);
         while let Some(event) = queue.event() {
             if let Event::Error { error, .. } = event
-                && (told.is_none() || decides(&error))
+                && (kept.is_none() || is_final(&error))
             {
-                *told = Some(login(error));
+                *kept = Some(login(error));
             }
         }
-        // A failed connection is not always told as an error, and that all brokers are down is no reason.
-        let failure = || self.client.failure().map(connection);
-        told.clone().filter(decides).or_else(failure).or_else(|| told.clone())
+        // A failed connection is not always reported as an error, and that all brokers are down is no reason.
+        let failure = || self.client.failure().map(|failure| connection(failure.text));
+        kept.clone().filter(is_final).or_else(failure).or_else(|| kept.clone())
     }
 
-    fn forget_trouble(&self) {
-        self.trouble();
-        *lock(&self.trouble) = None;
+    fn forget_errors(&self) {
+        self.last_error();
+        *lock(&self.last_error) = None;
         self.client.forget_failure();
     }
 }
 
-/// True if the trouble will not pass by itself.
-fn decides(trouble: &KafkaError) -> bool {
-    trouble.is(Code::Authentication) || is_certificate(trouble)
+/// Said of a login or a certificate that one of both sides does not accept.
+const CREDENTIALS: &str = "the login or the certificate is not accepted";
+
+/// A listener that has hung up on every request for so long does so on purpose.
+const HANGS_UP: Duration = Duration::from_millis(1_500);
+
+/// True if the error will not pass by itself.
+fn is_final(error: &KafkaError) -> bool {
+    error.is(Code::Authentication) || is_certificate(error)
 }
 
 /// What librdkafka says of a login, and what is behind it: a listener without SASL knows no state of SASL that such a
@@ -281,8 +370,8 @@ fn connection(words: String) -> KafkaError {
     KafkaError::new(Code::BrokerTransportFailure as i32, format!("{words}{likely}"))
 }
 
-/// Asks again what is said not to exist.
-fn patiently<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+/// Retries for a while what is said not to exist.
+fn retry_unknown<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
     let mut asked = 1;
     loop {
         match ask() {

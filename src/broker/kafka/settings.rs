@@ -1,4 +1,4 @@
-//! librdkafka's properties: those that the options become, and those that are refused.
+//! librdkafka's properties that the options become. Those that an operator sets are judged by [`properties`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use rdkafka::ClientConfig;
 use thiserror::Error;
 
 use crate::broker::kafka::options::{GroupProtocol, KafkaOptions, Sasl, SaslMechanism, Tls};
-use crate::broker::kafka::raw;
+use crate::broker::kafka::{properties, raw};
+use crate::secret::is_secret;
 
 /// Properties by name.
 pub(super) type Properties = BTreeMap<String, String>;
@@ -34,12 +35,24 @@ pub enum OptionsError {
         /// What would break.
         reason: &'static str,
     },
+    /// A number that would make it wait too long, or break the protocol.
+    #[error("property {property} must be from {least} to {most}: {reason}")]
+    OutOfBounds {
+        /// The property.
+        property: String,
+        /// The least value.
+        least: i64,
+        /// The greatest value.
+        most: i64,
+        /// What would go wrong.
+        reason: &'static str,
+    },
     /// A property, or a value of it, that librdkafka does not know.
     #[error("property {property} is not taken by librdkafka: {reason}")]
     Invalid {
         /// The property.
         property: String,
-        /// librdkafka's words, unless they hold a secret.
+        /// librdkafka's message, unless it contains a secret.
         reason: String,
     },
     /// The program was built without it.
@@ -50,85 +63,9 @@ pub enum OptionsError {
     HalfCertificate(&'static str),
 }
 
-/// Properties that an option sets.
-const HAVE_OPTIONS: &[(&str, &str)] = &[
-    ("bootstrap.servers", "bootstrap servers"),
-    ("metadata.broker.list", "bootstrap servers"),
-    ("group.id", "group"),
-    ("group.protocol", "group protocol"),
-    ("session.timeout.ms", "session timeout"),
-    ("max.poll.interval.ms", "longest time between polls"),
-    ("socket.timeout.ms", "request timeout"),
-    ("topic.metadata.refresh.interval.ms", "metadata interval"),
-    ("metadata.max.age.ms", "metadata interval"),
-    ("queued.max.messages.kbytes", "queued bytes"),
-    ("security.protocol", "security"),
-    ("ssl.ca.location", "TLS"),
-    ("ssl.certificate.location", "TLS"),
-    ("ssl.key.location", "TLS"),
-    ("ssl.key.password", "TLS"),
-    ("sasl.mechanism", "SASL"),
-    ("sasl.mechanisms", "SASL"),
-    ("sasl.username", "SASL"),
-    ("sasl.password", "SASL"),
-];
-
-const STARTS: &str = "where a partition starts comes from the tables and from nowhere else";
-const CHECKED: &str = "the server's certificate and its name are always checked";
-const CALLS: &str = "it is for programs that call librdkafka themselves";
-
-/// Properties that would break the protocol.
-const REFUSED: &[(&str, &str)] = &[
-    ("auto.offset.reset", "a position that the log does not have must stop the partition, not move it"),
-    ("isolation.level", "records of open and aborted transactions would become rows"),
-    ("enable.auto.commit", STARTS),
-    ("auto.commit.enable", STARTS),
-    ("auto.commit.interval.ms", STARTS),
-    ("enable.auto.offset.store", STARTS),
-    ("offset.store.method", STARTS),
-    ("offset.store.path", STARTS),
-    ("offset.store.sync.interval.ms", STARTS),
-    ("enable.partition.eof", "the end of a partition is how gaps before it are passed"),
-    ("check.crcs", "a damaged record would become a row"),
-    (
-        "partition.assignment.strategy",
-        "partitions are handed over one by one, which takes `cooperative-sticky` in every member",
-    ),
-    (
-        "group.instance.id",
-        "a static member keeps its partitions when it leaves, and two workers that were given the same id \
-         throw each other out",
-    ),
-    ("allow.auto.create.topics", "a topic that is not there is an error"),
-    ("enable.idempotence", "a repeated request would append twice, or in another order"),
-    ("acks", "a record that is called written must be on every replica in sync"),
-    ("request.required.acks", "a record that is called written must be on every replica in sync"),
-    ("transactional.id", "the producer does not use transactions"),
-    ("partitioner", "a key goes to the same partition with every broker of this program (CRC-32)"),
-    ("enable.ssl.certificate.verification", CHECKED),
-    ("ssl.endpoint.identification.algorithm", CHECKED),
-    ("test.mock.num.brokers", "it puts a made-up cluster in the place of the real one"),
-    ("test.mock.broker.rtt", "it puts a made-up cluster in the place of the real one"),
-    ("plugin.library.paths", "it loads code that could change any of this"),
-    ("enabled_events", CALLS),
-    ("log.queue", CALLS),
-    ("opaque", CALLS),
-    ("default_topic_conf", CALLS),
-    ("interceptors", CALLS),
-    ("delivery.report.only.error", CALLS),
-    ("enable.sasl.oauthbearer.unsecure.jwt", "it is a login that anybody can forge"),
-];
-
-/// True if the property's value is nobody's business.
-pub(super) fn is_secret(property: &str) -> bool {
-    ["password", "secret", "pem", "jaas", "token", "sasl.oauthbearer.config"]
-        .iter()
-        .any(|part| property.contains(part))
-}
-
-/// librdkafka's words about a property, which may hold its value.
-pub(super) fn without_secret(property: &str, words: String) -> String {
-    if is_secret(property) { "its value was refused".to_owned() } else { words }
+/// librdkafka's message about a property, which may contain its value.
+pub(super) fn without_secret(property: &str, message: String) -> String {
+    if is_secret(property) { "its value was refused".to_owned() } else { message }
 }
 
 impl KafkaOptions {
@@ -142,28 +79,29 @@ impl KafkaOptions {
         }
         self.check_security()?;
         for (property, value) in &self.properties {
-            let is = |(name, _): &&(&str, _)| *name == property.trim();
-            let property = property.clone();
-            if let Some((_, option)) = HAVE_OPTIONS.iter().find(is) {
-                return Err(OptionsError::HasOption { property, option });
+            properties::check(property, value)?;
+            if let Err(message) = raw::try_property(property, value) {
+                let reason = without_secret(property, message);
+                return Err(OptionsError::Invalid { property: property.clone(), reason });
             }
-            if let Some((_, reason)) = REFUSED.iter().find(is) {
+            if properties::rule(property).is_none() {
+                let property = property.clone();
+                let reason = "this program does not know what it does";
                 return Err(OptionsError::Refused { property, reason });
-            }
-            if property.ends_with("_cb") {
-                return Err(OptionsError::Refused { property, reason: CALLS });
-            }
-            if let Err(words) = raw::try_property(&property, value) {
-                let reason = without_secret(&property, words);
-                return Err(OptionsError::Invalid { property, reason });
             }
         }
         // What the options become has ranges, too.
         for (property, value) in self.member("group", 1) {
-            if let Err(words) = raw::try_property(&property, &value) {
-                let reason = without_secret(&property, words);
+            if let Err(message) = raw::try_property(&property, &value) {
+                let reason = without_secret(&property, message);
                 return Err(OptionsError::Invalid { property, reason });
             }
+        }
+        let heartbeat = self.properties.get("heartbeat.interval.ms").and_then(|ms| ms.trim().parse().ok());
+        if heartbeat.is_some_and(|ms: i64| ms >= in_millis(self.session_timeout)) {
+            let property = "heartbeat.interval.ms".to_owned();
+            let reason = "it must be shorter than the session timeout, or every member is evicted";
+            return Err(OptionsError::Refused { property, reason });
         }
         Ok(())
     }
@@ -341,19 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn properties_that_would_break_the_protocol_are_refused_with_the_reason() {
-        for (property, reason) in REFUSED {
-            let refused = with(property, "true").check().unwrap_err();
-            assert_eq!(refused, OptionsError::Refused { property: (*property).to_owned(), reason });
-        }
-        for property in ["rebalance_cb", "log_cb"] {
-            assert!(matches!(with(property, "").check(), Err(OptionsError::Refused { .. })));
-        }
-    }
-
-    /// By name, for the test above goes by the list itself.
-    #[test]
-    fn what_breaks_the_protocol_is_not_taken_by_any_name() {
+    fn what_would_break_the_protocol_or_wait_without_end_is_refused_with_the_reason() {
         let refused = [
             "auto.offset.reset",
             "isolation.level",
@@ -384,6 +310,18 @@ mod tests {
             "sasl.mechanisms",
             "sasl.username",
             "sasl.password",
+            "topic.blacklist",
+            "rebalance_cb",
+            "log_cb",
+            "enabled_events",
+            "api.version.request",
+            "broker.version.fallback",
+            "metadata.recovery.strategy",
+            "internal.termination.signal",
+            "sasl.kerberos.kinit.cmd",
+            "ssl.engine.location",
+            "queuing.strategy",
+            "log.connection.close",
         ];
         for property in refused {
             for property in [property.to_owned(), format!(" {property} ")] {
@@ -396,12 +334,26 @@ mod tests {
     }
 
     #[test]
-    fn properties_with_an_option_of_their_own_are_refused_and_the_option_is_named() {
-        for (property, option) in HAVE_OPTIONS {
-            let refused = with(property, "1").check().unwrap_err();
-            assert_eq!(refused, OptionsError::HasOption { property: (*property).to_owned(), option });
-            assert!(refused.to_string().contains(option));
-        }
+    fn a_refusal_names_the_option_to_use_or_what_would_go_wrong() {
+        let refused = |property, value| with(property, value).check().unwrap_err().to_string();
+        assert_eq!(refused("group.id", "g"), "property group.id is set by the option group");
+        let blacklist = refused("topic.blacklist", ".*");
+        assert!(
+            blacklist.ends_with("a topic that is hidden from the client is waited for without end"),
+            "{blacklist}"
+        );
+        let fails = refused("socket.max.fails", "0");
+        assert!(fails.starts_with("property socket.max.fails must be from 1 to 1000: "), "{fails}");
+        let unknown = refused("ut_something", "1");
+        assert!(unknown.contains("not taken by librdkafka"), "{unknown}");
+    }
+
+    #[test]
+    fn heartbeats_are_more_frequent_than_sessions_end() {
+        let mut options = with("heartbeat.interval.ms", "3000");
+        assert_eq!(options.check(), Ok(()));
+        options.session_timeout = Duration::from_secs(3);
+        assert!(matches!(options.check(), Err(OptionsError::Refused { .. })));
     }
 
     #[test]

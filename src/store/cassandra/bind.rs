@@ -1,15 +1,27 @@
-//! The binding: read, and written once by a conditional insert.
+//! The binding: read, written once by a conditional insert, and changed conditionally by the operator.
+//!
+//! Conditional writes are at SERIAL: of two datacenters' writes one must win, which LOCAL_SERIAL, a quorum of one
+//! datacenter's replicas, does not give. What they commit must then be seen by workers that read at LOCAL_QUORUM in
+//! any datacenter:
+//! - The insert commits at EACH_QUORUM if the keyspace names several datacenters, else at QUORUM. A worker that does
+//!   not see it yet finds no binding and refuses, which loses nothing.
+//! - The change commits at ALL. A worker that does not see it would still find the former binding and start beside
+//!   the new datacenter's workers. EACH_QUORUM would not do: with `paxos_variant: v2` it is counted over all replicas
+//!   and not in each datacenter (Cassandra, `PaxosCommit`: "Does not support EACH_QUORUM").
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 
+use scylla::errors::ExecutionError;
 use scylla::frame::types::Consistency;
+use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::{CqlValue, Row as Columns};
 
 use super::outcomes::Fate;
-use super::{Failed, Shared};
+use super::{Failed, RequestKind, Shared};
 use crate::event::Health;
-use crate::store::{Binding, Bound};
+use crate::store::{Binding, Bound, BoundConsistency, CountLayout, Layout};
 use crate::window::{HealthSet, WindowSpec};
 
 /// The key of the only row.
@@ -21,6 +33,19 @@ const ATTEMPTS: usize = 4;
 const READ: &str = "read the binding from";
 const WRITE: &str = "write the binding into";
 
+/// What came of [`CassandraStore::change_consistency`](super::CassandraStore::change_consistency).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// The binding is changed, and every replica knows of it.
+    Now,
+    /// The binding was as asked for already; every replica knows of it now.
+    Before,
+    /// The binding is neither what was expected nor what was asked for. Nothing was changed.
+    Not(BoundConsistency),
+    /// There is no binding.
+    Unbound,
+}
+
 type BindingColumns = (
     String,
     String,
@@ -31,7 +56,11 @@ type BindingColumns = (
     i64,
     i32,
     String,
+    i64,
     i32,
+    i32,
+    String,
+    String,
     // Cassandra has no empty collection but a frozen one; null means that, too.
     Option<BTreeMap<i32, i64>>,
 );
@@ -46,8 +75,16 @@ impl Shared {
         let what = || format!("{READ} {}.pipeline", self.keyspace);
         let rows: Vec<BindingColumns> = self.select(what, statement, (NAME,), 1).await?;
         let Some(columns) = rows.into_iter().next() else { return Ok(None) };
-        let (topic, topic_id, size_ms, slide_ms, threshold, levels, bytes, decoder, layout, schema, origins) =
-            columns;
+        let (topic, topic_id, size_ms, slide_ms, threshold, levels, bytes, decoder, ..) = columns;
+        let (.., events, block_ms, shards, schema, consistency, datacenter, origins) = columns;
+        let unfit = |column: &str, value: i64| self.damaged(what, format!("{column} {value}"));
+        let counts = CountLayout {
+            block_ms: block_ms.try_into().map_err(|_| unfit("count_block_ms", block_ms))?,
+            shards: u16::try_from(shards)
+                .ok()
+                .and_then(NonZeroU16::new)
+                .ok_or_else(|| unfit("count_shards", shards.into()))?,
+        };
         let mut health = Vec::new();
         for code in levels {
             let level = Health::from_code(code.into());
@@ -59,8 +96,10 @@ impl Shared {
             window: WindowSpec { size_ms, slide_ms, threshold, health: HealthSet::of(&health) },
             max_mutation_bytes: bytes,
             decoder_version: decoder,
-            layout: layout.parse().map_err(|error| self.damaged(what, error))?,
+            layout: Layout { events: events.parse().map_err(|error| self.damaged(what, error))?, counts },
             schema_version: schema,
+            consistency: BoundConsistency::from_columns(&consistency, &datacenter)
+                .map_err(|error| self.damaged(what, error))?,
             origins: origins.unwrap_or_default(),
         }))
     }
@@ -80,7 +119,7 @@ impl Shared {
                 Err(failed) => {
                     unknown = Some(failed);
                     let mut statement = self.statements.select_binding.clone();
-                    statement.set_consistency(self.serial_read);
+                    statement.set_consistency(Consistency::Serial);
                     if self.read_binding(&statement).await?.is_none() {
                         continue;
                     }
@@ -100,10 +139,62 @@ impl Shared {
         Err(unknown.unwrap_or_else(|| Failed::unknown(format!("{WRITE} {}.pipeline", self.keyspace))))
     }
 
+    /// Changes the consistency that is bound, if it is `from`, and makes every replica know of it.
+    ///
+    /// An attempt of unknown outcome is followed by another one: if the first was accepted, the second finds `to`.
+    /// What is found to be `to` already is written once more, for the write before may not have reached every replica.
+    pub(super) async fn change_consistency(
+        &self,
+        from: &BoundConsistency,
+        to: &BoundConsistency,
+    ) -> Result<Changed, Failed> {
+        let what = || format!("change the binding in {}", self.of("pipeline"));
+        let cql = format!(
+            "UPDATE {} SET consistency = ?, datacenter = ? WHERE name = ? IF consistency = ? AND datacenter = ?",
+            self.of("pipeline")
+        );
+        let prepared = self.session.prepare(cql).await;
+        let mut update = prepared.map_err(|error| self.failed(what, &ExecutionError::PrepareError(error)))?;
+        update.set_consistency(Consistency::All);
+        let mut serial_read = self.statements.select_binding.clone();
+        serial_read.set_consistency(Consistency::Serial);
+        let swap = async |from: &BoundConsistency| {
+            let ((level, datacenter), (from_level, from_datacenter)) = (to.columns(), from.columns());
+            let values = (level, datacenter, NAME, from_level, from_datacenter);
+            self.applied(what, &update, values).await
+        };
+        let mut unknown = None;
+        for _ in 0..ATTEMPTS {
+            let outcome = match swap(from).await {
+                Ok(true) if from != to => return Ok(Changed::Now),
+                Ok(true) => return Ok(Changed::Before),
+                Ok(false) => match self.read_binding(&serial_read).await {
+                    Ok(None) => return Ok(Changed::Unbound),
+                    Ok(Some(there)) if there.consistency != *to => {
+                        return Ok(Changed::Not(there.consistency));
+                    }
+                    Ok(Some(_)) => swap(to).await,
+                    Err(failed) => Err(failed),
+                },
+                Err(failed) => Err(failed),
+            };
+            match outcome {
+                Ok(true) if unknown.is_some() => return Ok(Changed::Now),
+                Ok(true) => return Ok(Changed::Before),
+                // Somebody else changed it in between.
+                Ok(false) => {}
+                Err(failed) if failed.fate == Fate::Refused => return Err(failed),
+                Err(failed) => unknown = Some(failed),
+            }
+        }
+        Err(unknown.unwrap_or_else(|| Failed::unknown(format!("{}: it is changed all the time", what()))))
+    }
+
     /// True if this insert wrote the row, false if there was one.
     async fn insert_binding(&self, binding: &Binding) -> Result<bool, Failed> {
         let what = || format!("{WRITE} {}.pipeline", self.keyspace);
         let window = &binding.window;
+        let (consistency, datacenter) = binding.consistency.columns();
         let values = (
             NAME,
             &binding.topic,
@@ -114,11 +205,25 @@ impl Shared {
             window.health.levels().map(Health::code).collect::<BTreeSet<i32>>(),
             binding.max_mutation_bytes,
             binding.decoder_version,
-            binding.layout.to_string(),
+            binding.layout.events.to_string(),
+            binding.layout.counts.block_ms.get(),
+            i32::from(binding.layout.counts.shards.get()),
             binding.schema_version,
+            consistency,
+            datacenter,
             &binding.origins,
         );
-        let result = self.execute(&what, &self.statements.insert_binding, values, 0).await?;
+        self.applied(what, &self.statements.insert_binding, values).await
+    }
+
+    /// True if a conditional write was applied.
+    async fn applied(
+        &self,
+        what: impl Fn() -> String,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<bool, Failed> {
+        let result = self.execute(RequestKind::Other, &what, statement, values).await?;
         // [applied], and if it was not, the row that is there: columns that differ from answer to answer.
         let unread = |error: String| Failed::unknown(format!("{}: {error}", what()));
         let rows = result.into_rows_result().map_err(|error| unread(error.to_string()))?;
@@ -127,13 +232,5 @@ impl Shared {
             Some(Some(CqlValue::Boolean(applied))) => Ok(*applied),
             other => Err(unread(format!("answered {other:?} where [applied] should be"))),
         }
-    }
-}
-
-/// The consistency of a read that completes conditional inserts first.
-pub(super) fn serial_read(consistency: super::Consistency) -> Consistency {
-    match consistency {
-        super::Consistency::Quorum => Consistency::Serial,
-        super::Consistency::LocalQuorum => Consistency::LocalSerial,
     }
 }

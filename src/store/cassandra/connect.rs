@@ -22,7 +22,7 @@ use super::schema::Difference;
 use super::statements::Statements;
 use super::{CassandraOptions, Compression, Consistency};
 use crate::error::Cause;
-use crate::store::Layout;
+use crate::store::{BoundConsistency, Layout};
 
 /// How often the driver asks each connection whether it lives, and how long the answer may take. (The
 /// driver's own 30 s each let a frozen node take requests for a minute.)
@@ -95,15 +95,25 @@ impl ConnectError {
     }
 }
 
+/// What these options make of the binding's fact.
+pub(super) fn consistency(options: &CassandraOptions) -> Result<BoundConsistency, ConnectError> {
+    match (options.consistency, &options.datacenter) {
+        (Consistency::Quorum, _) => Ok(BoundConsistency::Quorum),
+        (Consistency::LocalQuorum, Some(name)) if !name.is_empty() => {
+            Ok(BoundConsistency::LocalQuorum { datacenter: name.clone() })
+        }
+        (Consistency::LocalQuorum, _) => {
+            let what = "consistency local_quorum requires the name of the datacenter";
+            Err(ConnectError::refused(options, what, None))
+        }
+    }
+}
+
 /// Connects.
 pub(super) async fn session(options: &CassandraOptions) -> Result<Session, ConnectError> {
-    let local = options.consistency == Consistency::LocalQuorum;
+    let local = consistency(options)? != BoundConsistency::Quorum;
     if options.contact_points.is_empty() {
         return Err(ConnectError::refused(options, "there are no contact points", None));
-    }
-    if local && options.datacenter.is_none() {
-        let what = "local quorum needs the name of the datacenter";
-        return Err(ConnectError::refused(options, what, None));
     }
     let mut balancing = DefaultPolicy::builder().token_aware(true);
     if let Some(datacenter) = &options.datacenter {
@@ -113,11 +123,8 @@ pub(super) async fn session(options: &CassandraOptions) -> Result<Session, Conne
     }
     let profile = ExecutionProfile::builder()
         .consistency(if local { Level::LocalQuorum } else { Level::Quorum })
-        .serial_consistency(Some(if local {
-            SerialConsistency::LocalSerial
-        } else {
-            SerialConsistency::Serial
-        }))
+        // Only the binding is written conditionally, and of two datacenters' workers one must win.
+        .serial_consistency(Some(SerialConsistency::Serial))
         .request_timeout(Some(options.request_timeout))
         .load_balancing_policy(balancing.build())
         .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
@@ -235,5 +242,5 @@ pub(super) async fn prepare(
             ConnectError::of_request(options, &format!("prepare {cql:?}"), &ExecutionError::from(error))
         })
     };
-    Statements::prepare(&options.keyspace, layout, prepare).await
+    Statements::prepare(&options.keyspace, layout.events, prepare).await
 }

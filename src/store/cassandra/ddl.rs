@@ -110,7 +110,7 @@ mod tests {
     use crate::schema::{self, Replication};
     use crate::store::Layout;
 
-    const BUCKETED: Layout = Layout::Bucketed { rows: std::num::NonZeroU32::new(4).unwrap() };
+    const BUCKETED: Layout = Layout::bucketed(std::num::NonZeroU32::new(4).unwrap());
 
     fn keyspace() -> Keyspace {
         Keyspace::try_from("k".to_owned()).unwrap()
@@ -124,9 +124,9 @@ mod tests {
     fn a_text_is_split_into_statements_without_comments() {
         let text = "-- first; not a statement\nCREATE a (\n  b int, -- c; d\n);\n\n;  CREATE   e;\n";
         assert_eq!(statements(text), ["CREATE a ( b int, )", "CREATE e"]);
-        for layout in [Layout::Original, BUCKETED] {
+        for layout in [Layout::ORIGINAL, BUCKETED] {
             let all = statements(&cql(layout));
-            assert_eq!(all.len(), 7, "{all:#?}");
+            assert_eq!(all.len(), 8, "{all:#?}");
             assert!(all.iter().all(|statement| statement.starts_with("CREATE ")), "{all:#?}");
         }
     }
@@ -143,20 +143,22 @@ mod tests {
                 })
                 .collect()
         };
-        let original = described(Layout::Original);
+        let original = described(Layout::ORIGINAL);
         for (name, expected) in [
             ("events.partition", "int, number 1 of the partition key"),
             ("events.offset", "bigint, number 1 of the clustering key, desc"),
             ("events.ts", "timestamp, not in the key"),
             ("alerts.ts", "timestamp, number 1 of the clustering key, asc"),
-            ("window_counts.window_end", "timestamp, number 2 of the partition key"),
+            ("window_counts.shard", "int, number 3 of the partition key"),
+            ("window_counts.window_end", "timestamp, number 1 of the clustering key, asc"),
+            ("window_counts.source", "text, number 2 of the clustering key, asc"),
             ("progress.partition", "int, number 1 of the partition key"),
             ("pipeline.health", "frozen<set<int>>, not in the key"),
             ("pipeline.origins", "frozen<map<int, bigint>>, not in the key"),
         ] {
             assert!(original.contains(&(name.to_owned(), expected.to_owned())), "{name}: {original:#?}");
         }
-        assert_eq!(original.len(), 7 + 3 + 5 + 3 + 9 + 12);
+        assert_eq!(original.len(), 7 + 3 + 7 + 2 + 3 + 9 + 16);
         let bucketed = described(BUCKETED);
         let bucket = ("events.bucket".to_owned(), "bigint, number 2 of the partition key".to_owned());
         assert!(bucketed.contains(&bucket), "{bucketed:#?}");

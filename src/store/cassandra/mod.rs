@@ -2,8 +2,9 @@
 //!
 //! # How the contract of [`crate::store`] is kept
 //!
-//! - Every read and write is at QUORUM, or LOCAL_QUORUM if so configured; [`Store::bind`] is a conditional
-//!   insert at the matching serial level. So what was acknowledged is seen by every later read.
+//! - Every read and write is at QUORUM, or LOCAL_QUORUM if so configured, and which of them is a fact of the
+//!   binding. So what was acknowledged is seen by every later read. The binding itself is written conditionally
+//!   at SERIAL, across all datacenters, whatever the consistency of the rest (`bind.rs`).
 //! - Every write carries its timestamp (`USING TIMESTAMP ?`), and cells that are not there are left unset,
 //!   never null, which would be a tombstone. So writes may be repeated, late, or out of order.
 //! - What the driver says is turned into an [`Outcome`] in one place (`outcomes.rs`); `docs/outcomes.md` is its
@@ -21,8 +22,8 @@
 //!
 //! # Requests
 //!
-//! Rows go in unlogged batches of one partition of the store each, which is one mutation there; counts, one
-//! row in a partition of its own, go alone. Statements are token-aware: they go to a replica. Bytes of rows
+//! Rows, counts and alerts go in unlogged batches of one partition of the store each, which is one mutation there;
+//! counts are read some hundred at once (`counts.rs`). Statements are token-aware: they go to a replica. Bytes of rows
 //! and requests under way are capped, for all clones together, see [`CassandraOptions`]: more would only feed
 //! the garbage collector of the nodes.
 //!
@@ -39,11 +40,13 @@
 
 mod bind;
 mod connect;
+mod counts;
 mod ddl;
 mod limits;
 mod options;
 mod outcomes;
 mod read;
+mod requests;
 mod schema;
 mod statements;
 #[cfg(feature = "tls")]
@@ -55,17 +58,23 @@ use std::fmt;
 use std::sync::Arc;
 
 use scylla::client::session::Session;
+use scylla::frame::types::Consistency as Level;
 
+pub use bind::Changed;
 pub use connect::ConnectError;
 pub use options::{CassandraOptions, Compression, Consistency, Credentials, Tls};
+pub use requests::RequestKind;
 pub use schema::{Difference, apply_schema, check_schema};
 
 use crate::event::{DeadLetter, Event, Row};
 use crate::store::{
-    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
+    StoreError, WindowKey,
 };
 use limits::Limits;
 use outcomes::Fate;
+use requests::Requests;
+use schema::Right;
 use statements::Statements;
 use write::{Batches, Growth};
 
@@ -83,9 +92,9 @@ struct Shared {
     replicas: u32,
     request_bytes: usize,
     limits: Limits,
+    requests: Requests,
     batches: Batches,
-    /// The consistency of a read that completes conditional inserts first.
-    serial_read: scylla::frame::types::Consistency,
+    consistency: BoundConsistency,
     growth: Growth,
 }
 
@@ -128,9 +137,15 @@ impl CassandraStore {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn connect(options: &CassandraOptions, layout: Layout) -> Result<Self, ConnectError> {
+        let consistency = connect::consistency(options)?;
         let session = connect::session(options).await?;
-        let replicas = schema::check(&session, options, layout).await?.replicas;
-        let statements = connect::prepare(&session, options, layout).await?;
+        let Right { replicas, datacenters } = schema::check(&session, options, layout).await?;
+        let mut statements = connect::prepare(&session, options, layout).await?;
+        // See `bind.rs`.
+        statements.insert_binding.set_consistency(match datacenters {
+            2.. => Level::EachQuorum,
+            _ => Level::Quorum,
+        });
         let shared = Shared {
             session,
             statements,
@@ -139,8 +154,9 @@ impl CassandraStore {
             replicas,
             request_bytes: options.request_bytes,
             limits: Limits::new(options),
+            requests: Requests::default(),
             batches: Batches::default(),
-            serial_read: bind::serial_read(options.consistency),
+            consistency,
             growth: Growth::new(options.warn_rows),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -149,6 +165,20 @@ impl CassandraStore {
     /// The keyspace.
     pub fn keyspace(&self) -> &str {
         &self.shared.keyspace
+    }
+
+    /// Requests sent so far by all clones of this store, by kind.
+    pub fn requests(&self) -> impl Iterator<Item = (RequestKind, u64)> + '_ {
+        self.shared.requests.all()
+    }
+
+    /// Changes the consistency that the keyspace is bound to from `from` to the one that this store is opened with.
+    ///
+    /// This is for an operator, while no worker runs, and after a repair of the whole keyspace: until then the
+    /// replicas that are read from now on may lack acknowledged rows. Every replica must be available, for every one
+    /// must know of the change when this returns.
+    pub async fn change_consistency(&self, from: &BoundConsistency) -> Outcome<Changed> {
+        outcome(self.shared.change_consistency(from, &self.shared.consistency).await)
     }
 
     /// Copies of each row, of which a quorum is more than half: those of the datacenter with LOCAL_QUORUM, else
@@ -161,6 +191,10 @@ impl CassandraStore {
 impl Store for CassandraStore {
     fn layout(&self) -> Layout {
         self.shared.layout
+    }
+
+    fn consistency(&self) -> BoundConsistency {
+        self.shared.consistency.clone()
     }
 
     async fn binding(&self) -> Outcome<Option<Binding>> {
@@ -187,16 +221,20 @@ impl Store for CassandraStore {
         outcome(self.shared.write_progress(partition, progress).await)
     }
 
-    async fn own_counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
-        outcome(self.shared.own_counts(partition, windows).await)
+    async fn register(&self, partition: i32) -> Outcome<()> {
+        outcome(self.shared.register(partition).await)
+    }
+
+    async fn registered(&self) -> Outcome<i32> {
+        outcome(self.shared.registered().await)
+    }
+
+    async fn counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
+        outcome(self.shared.counts(partition, windows).await)
     }
 
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
         outcome(self.shared.write_counts(partition, counts).await)
-    }
-
-    async fn all_counts(&self, windows: &[WindowKey]) -> Outcome<Vec<Vec<(i32, Count)>>> {
-        outcome(self.shared.all_counts(windows).await)
     }
 
     async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {

@@ -75,7 +75,7 @@ pub struct CassandraOptions {
     pub in_flight_bytes: usize,
     /// Requests that may be under way at once.
     pub in_flight_requests: usize,
-    /// With [`crate::store::Layout::Original`]: a warning says so when a partition passes so many rows.
+    /// With [`crate::store::Layout::ORIGINAL`]: a warning says so when a partition passes so many rows.
     pub warn_rows: i64,
 }
 

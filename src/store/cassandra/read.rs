@@ -14,11 +14,11 @@ use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlTimestamp;
 
 use super::statements::DERIVED;
-use super::{Failed, Fate, Shared, outcomes};
+use super::{Failed, Fate, RequestKind, Shared, outcomes};
 use crate::error::Cause;
 use crate::event::{DeadLetter, Event, Health, Row};
 use crate::store::cell::DeadLetterCells;
-use crate::store::{Alert, Count, Cursor, Layout, Page, Progress, StoreError, WindowKey};
+use crate::store::{Alert, Cursor, EventLayout, Page, Progress, StoreError};
 
 /// Buckets that a read looks into one after another before it asks which buckets there are, which reads the
 /// keys of the whole table.
@@ -78,12 +78,13 @@ impl Shared {
     /// One request with an answer that is not paged.
     pub(super) async fn execute(
         &self,
+        kind: RequestKind,
         what: impl Fn() -> String,
         statement: &PreparedStatement,
         values: impl SerializeRow,
-        bytes: usize,
     ) -> Result<QueryResult, Failed> {
-        let _admitted = self.limits.admit(bytes).await;
+        let _admitted = self.limits.admit(0).await;
+        self.requests.add(kind);
         let result = self.session.execute_unpaged(statement, values).await;
         result.map_err(|error| self.failed(what, &error))
     }
@@ -98,6 +99,7 @@ impl Shared {
         into: &mut Vec<R>,
     ) -> Result<Option<PagingState>, Failed> {
         let _admitted = self.limits.admit(0).await;
+        self.requests.add(RequestKind::Other);
         let result = self.session.execute_single_page(statement, values, from).await;
         let (result, next) = result.map_err(|error| self.failed(&what, &error))?;
         let rows = result.into_rows_result();
@@ -127,14 +129,14 @@ impl Shared {
         Ok(rows)
     }
 
-    fn of(&self, table: &str) -> String {
+    pub(super) fn of(&self, table: &str) -> String {
         format!("{}.{table}", self.keyspace)
     }
 
     pub(super) async fn holds_rows(&self) -> Result<bool, Failed> {
         for (statement, table) in self.statements.select_any.iter().zip(DERIVED) {
             let what = || format!("look for rows in {}", self.of(table));
-            let result = self.execute(what, statement, (), 0).await?;
+            let result = self.execute(RequestKind::Other, what, statement, ()).await?;
             let rows = result.into_rows_result();
             let rows = rows.map_err(|error| Failed::unknown(format!("{}: {error}", what())))?;
             if rows.rows_num() > 0 {
@@ -157,56 +159,6 @@ impl Shared {
         let statement = &self.statements.select_progress;
         let rows: Vec<(i32, i64, i64)> = self.select(what, statement, (partition,), 1).await?;
         Ok(rows.first().map(|&(_, origin, next_offset)| Progress { origin, next_offset }))
-    }
-
-    pub(super) async fn own_counts(
-        &self,
-        partition: i32,
-        windows: &[WindowKey],
-    ) -> Result<Vec<Option<Count>>, Failed> {
-        let read = |(place, key): (usize, &WindowKey)| {
-            let (source, end) = (key.source.clone(), key.end);
-            async move {
-                let what = || {
-                    format!(
-                        "read the count of partition {partition} of source {source:?}, window end {end} from {}",
-                        self.of("window_counts")
-                    )
-                };
-                let values = (&*source, CqlTimestamp(end), partition);
-                let statement = &self.statements.select_own_count;
-                let rows: Vec<(i32, i64, i64)> = self.select(what, statement, values, 1).await?;
-                let count = rows.first().map(|&(_, count, through_offset)| Count { count, through_offset });
-                Ok((place, count))
-            }
-        };
-        let mut counts = vec![None; windows.len()];
-        let requests = windows.iter().enumerate().map(read);
-        side_by_side(requests, self.limits.requests(), |(place, count)| counts[place] = count).await?;
-        Ok(counts)
-    }
-
-    pub(super) async fn all_counts(&self, windows: &[WindowKey]) -> Result<Vec<Vec<(i32, Count)>>, Failed> {
-        let read = |(place, key): (usize, &WindowKey)| {
-            let (source, end) = (key.source.clone(), key.end);
-            async move {
-                let what = || {
-                    format!(
-                        "read the counts of source {source:?}, window end {end} from {}",
-                        self.of("window_counts")
-                    )
-                };
-                let values = (&*source, CqlTimestamp(end));
-                let statement = &self.statements.select_counts;
-                let rows: Vec<(i32, i64, i64)> = self.select(what, statement, values, usize::MAX).await?;
-                let count = |(partition, count, through_offset)| (partition, Count { count, through_offset });
-                Ok((place, rows.into_iter().map(count).collect()))
-            }
-        };
-        let mut counts = vec![Vec::new(); windows.len()];
-        let requests = windows.iter().enumerate().map(read);
-        side_by_side(requests, self.limits.requests(), |(place, all)| counts[place] = all).await?;
-        Ok(counts)
     }
 
     pub(super) async fn rows_below(
@@ -250,7 +202,8 @@ impl Shared {
         if from >= to || limit == 0 {
             return Ok(events);
         }
-        let Some((first, last)) = self.layout.bucket(from).zip(self.layout.bucket(to - 1)) else {
+        let Some((first, last)) = self.layout.events.bucket(from).zip(self.layout.events.bucket(to - 1))
+        else {
             self.events_of(side, partition, None, (from, to), limit, &mut events).await?;
             return Ok(events);
         };
@@ -336,13 +289,13 @@ impl Shared {
         let statement = &self.statements.select_event_partitions;
         let mut next = Some(PagingState::start());
         while let Some(from) = next {
-            match self.layout {
-                Layout::Original => {
+            match self.layout.events {
+                EventLayout::Original => {
                     let mut rows: Vec<(i32,)> = Vec::new();
                     next = self.page(what, statement, (), from, &mut rows).await?;
                     rows.into_iter().for_each(|(partition,)| found(partition, None));
                 }
-                Layout::Bucketed { .. } => {
+                EventLayout::Bucketed { .. } => {
                     let mut rows: Vec<(i32, i64)> = Vec::new();
                     next = self.page(what, statement, (), from, &mut rows).await?;
                     rows.into_iter().for_each(|(partition, bucket)| found(partition, Some(bucket)));

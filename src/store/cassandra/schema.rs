@@ -17,7 +17,7 @@ use super::connect::{self, ConnectError};
 use super::ddl::{Column, Columns, statements, tables};
 use super::{CassandraOptions, Consistency};
 use crate::schema::{self, Replication};
-use crate::store::Layout;
+use crate::store::{Layout, SCHEMA_VERSION};
 
 /// How long a statement that changes the schema may take.
 const CHANGE: Duration = Duration::from_secs(60);
@@ -54,6 +54,16 @@ pub enum Difference {
     /// There is no such table.
     #[error("table {table} does not exist: `exactlyonce schema apply` creates it")]
     NoTable {
+        /// Keyspace and name.
+        table: String,
+    },
+    /// The tables are those of an older version of this program.
+    #[error(
+        "table {table} is keyed as in schema version 1, and this program needs version {SCHEMA_VERSION}: start over in \
+         a new keyspace (`store.keyspace`), from the log's start or with `init --from`, and keep the old one until the \
+         new one has caught up"
+    )]
+    OlderVersion {
         /// Keyspace and name.
         table: String,
     },
@@ -181,6 +191,8 @@ struct FoundTable {
 pub(super) struct Right {
     /// Of which a quorum is more than half.
     pub(super) replicas: u32,
+    /// Datacenters that the replication names; 0 if it names none.
+    pub(super) datacenters: usize,
 }
 
 impl Found {
@@ -245,11 +257,19 @@ impl Found {
                 Some(found) => found.difference(&table, &columns, layout)?,
             }
         }
-        Ok(Right { replicas })
+        Ok(Right { replicas, datacenters: found.datacenters() })
     }
 }
 
 impl FoundKeyspace {
+    /// How many datacenters have replicas, as far as the replication names them.
+    fn datacenters(&self) -> usize {
+        if !self.replication.get("class").is_some_and(|class| class.ends_with("NetworkTopologyStrategy")) {
+            return 0;
+        }
+        self.replication.iter().filter(|(key, value)| *key != "class" && *value != "0").count()
+    }
+
     /// How many replicas there are of a row, as far as a quorum goes.
     fn replicas(&self, options: &CassandraOptions) -> Result<u32, Difference> {
         let number = |text: &String| text.parse::<u32>().ok();
@@ -272,9 +292,18 @@ impl FoundKeyspace {
 
 impl FoundTable {
     fn difference(&self, table: &str, expected: &Columns, layout: Layout) -> Result<(), Difference> {
+        let keyed_by_source =
+            |columns: &Columns| columns.get("source").is_some_and(|source| source.kind == "partition_key");
+        if expected.contains_key("shard") && keyed_by_source(&self.columns) {
+            return Err(Difference::OlderVersion { table: table.to_owned() });
+        }
         if expected.contains_key("bucket") != self.columns.contains_key("bucket") {
             let has = if self.columns.contains_key("bucket") { "has" } else { "has not" };
-            return Err(Difference::Layout { table: table.to_owned(), has, layout: layout.to_string() });
+            return Err(Difference::Layout {
+                table: table.to_owned(),
+                has,
+                layout: layout.events.to_string(),
+            });
         }
         let nothing = || "no such column".to_owned();
         let differ = |column: &str, expected: String, found: String| {
@@ -335,7 +364,7 @@ mod tests {
     use super::*;
     use crate::schema::Keyspace;
 
-    const BUCKETED: Layout = Layout::Bucketed { rows: std::num::NonZeroU32::new(4).unwrap() };
+    const BUCKETED: Layout = Layout::bucketed(std::num::NonZeroU32::new(4).unwrap());
 
     fn keyspace() -> Keyspace {
         Keyspace::try_from("k".to_owned()).unwrap()
@@ -363,14 +392,14 @@ mod tests {
 
     #[test]
     fn what_the_statements_make_is_right() {
-        for layout in [Layout::Original, BUCKETED] {
+        for layout in [Layout::ORIGINAL, BUCKETED] {
             assert_eq!(right(layout).difference(&options(), layout).unwrap().replicas, 3);
         }
     }
 
     #[test]
     fn a_local_quorum_is_of_the_replicas_of_its_datacenter() {
-        let mut found = right(Layout::Original);
+        let mut found = right(Layout::ORIGINAL);
         let replication =
             [("class", "NetworkTopologyStrategy"), ("paris", "3"), ("oslo", "5"), ("rome", "0")];
         found.keyspace.as_mut().unwrap().replication =
@@ -378,7 +407,7 @@ mod tests {
         let replicas = |datacenter: &str, consistency| {
             let datacenter = Some(datacenter.to_owned());
             let options = CassandraOptions { datacenter, consistency, ..options() };
-            found.difference(&options, Layout::Original).map(|right| right.replicas)
+            found.difference(&options, Layout::ORIGINAL).map(|right| right.replicas)
         };
         assert_eq!(replicas("paris", Consistency::Quorum), Ok(8));
         assert_eq!(replicas("paris", Consistency::LocalQuorum), Ok(3));

@@ -5,7 +5,7 @@ use std::future::Future;
 use scylla::statement::prepared::PreparedStatement;
 
 use crate::schema::Keyspace;
-use crate::store::Layout;
+use crate::store::EventLayout;
 
 /// Rows of one page of a read. What a page holds is held in memory, so pages of rows that may be large are
 /// small: an event takes up to about 2 KiB, a dead letter about as much as a record may be large.
@@ -14,7 +14,11 @@ const DEAD_LETTERS_PAGE: i32 = 32;
 const SMALL_ROWS_PAGE: i32 = 5_000;
 
 /// The names of the tables that hold what the pipeline derives.
-pub(super) const DERIVED: [&str; 5] = ["progress", "window_counts", "alerts", "events", "dead_letters"];
+pub(super) const DERIVED: [&str; 6] =
+    ["progress", "window_counts", "registry", "alerts", "events", "dead_letters"];
+
+/// The key of the only row of `registry`.
+pub(super) const REGISTRY: &str = "partitions";
 
 pub(super) struct Statements {
     pub(super) select_binding: PreparedStatement,
@@ -25,7 +29,8 @@ pub(super) struct Statements {
     pub(super) select_progress: PreparedStatement,
     pub(super) insert_next_offset: PreparedStatement,
     pub(super) insert_origin: PreparedStatement,
-    pub(super) select_own_count: PreparedStatement,
+    pub(super) select_registry: PreparedStatement,
+    pub(super) insert_registry: PreparedStatement,
     pub(super) select_counts: PreparedStatement,
     pub(super) insert_count: PreparedStatement,
     pub(super) insert_alert: PreparedStatement,
@@ -41,7 +46,8 @@ pub(super) struct Statements {
 }
 
 const BINDING: &str = "topic, topic_id, window_size_ms, window_slide_ms, threshold, health, max_mutation_bytes, \
-                       decoder_version, layout, schema_version, origins";
+                       decoder_version, layout, count_block_ms, count_shards, schema_version, consistency, \
+                       datacenter, origins";
 const EVENT: &str = "offset, id, ts, source, client, health";
 const DEAD_LETTER: &str = "offset, reason, timestamp, key, value, key_length, value_length, sha256";
 
@@ -52,7 +58,7 @@ impl Statements {
     /// The first that `prepare` gives.
     pub(super) async fn prepare<E, F: Future<Output = Result<PreparedStatement, E>>>(
         keyspace: &Keyspace,
-        layout: Layout,
+        layout: EventLayout,
         prepare: impl Fn(String) -> F,
     ) -> Result<Self, E> {
         let idempotent = async |cql: String, page: i32| {
@@ -63,8 +69,8 @@ impl Statements {
         };
         let small = async |cql: String| idempotent(cql, SMALL_ROWS_PAGE).await;
         let bucket = match layout {
-            Layout::Original => ("", "", ""),
-            Layout::Bucketed { .. } => (", bucket", ", ?", " AND bucket = ?"),
+            EventLayout::Original => ("", "", ""),
+            EventLayout::Bucketed { .. } => (", bucket", ", ?", " AND bucket = ?"),
         };
         let event_key = format!("partition{}", bucket.0);
         let events = |order: &str| {
@@ -82,19 +88,19 @@ impl Statements {
         };
         let mut select_any = Vec::new();
         for table in DERIVED {
-            let column = if matches!(table, "alerts" | "window_counts") { "source" } else { "partition" };
+            let column = match table {
+                "alerts" => "source",
+                "registry" => "name",
+                _ => "partition",
+            };
             select_any.push(small(format!("SELECT {column} FROM {keyspace}.{table} LIMIT 1")).await?);
         }
         let select_progress = format!("SELECT partition, origin, next_offset FROM {keyspace}.progress");
-        let select_counts = format!(
-            "SELECT partition, count, through_offset FROM {keyspace}.window_counts \
-             WHERE source = ? AND window_end = ?"
-        );
         Ok(Self {
             select_binding: small(format!("SELECT {BINDING} FROM {keyspace}.pipeline WHERE name = ?")).await?,
             // The only one that is not idempotent: the second time, it says that the first came before.
             insert_binding: prepare(format!(
-                "INSERT INTO {keyspace}.pipeline (name, {BINDING}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+                "INSERT INTO {keyspace}.pipeline (name, {BINDING}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
                  IF NOT EXISTS"
             ))
             .await?,
@@ -109,11 +115,20 @@ impl Statements {
                 "INSERT INTO {keyspace}.progress (partition, origin) VALUES (?, ?) USING TIMESTAMP ?"
             ))
             .await?,
-            select_own_count: small(format!("{select_counts} AND partition = ?")).await?,
-            select_counts: small(select_counts).await?,
+            select_registry: small(format!("SELECT partitions FROM {keyspace}.registry WHERE name = ?")).await?,
+            insert_registry: small(format!(
+                "INSERT INTO {keyspace}.registry (name, partitions) VALUES (?, ?) USING TIMESTAMP ?"
+            ))
+            .await?,
+            select_counts: small(format!(
+                "SELECT window_end, source, count, through_offset FROM {keyspace}.window_counts \
+                 WHERE partition = ? AND block = ? AND shard = ? AND (window_end, source) IN ?"
+            ))
+            .await?,
             insert_count: small(format!(
-                "INSERT INTO {keyspace}.window_counts (source, window_end, partition, count, through_offset) \
-                 VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?"
+                "INSERT INTO {keyspace}.window_counts \
+                 (partition, block, shard, window_end, source, count, through_offset) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
             ))
             .await?,
             insert_alert: small(format!(

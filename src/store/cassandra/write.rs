@@ -12,23 +12,23 @@ use scylla::value::{CqlTimestamp, MaybeUnset};
 use tracing::warn;
 
 use super::read::side_by_side;
-use super::{Failed, Shared};
+use super::{Failed, RequestKind, Shared};
 use crate::event::{Body, DeadLetter, Event, Row};
-use crate::store::{Alert, Count, Progress, WindowKey, row_timestamp};
+use crate::store::{Alert, Progress, row_timestamp};
 
 /// Statements of one request: the number is 16 bits wide in the protocol.
 const MOST_STATEMENTS: usize = u16::MAX as usize;
 
 /// What the protocol adds to the values of one statement of a batch: kind, id, number of values, and a length
 /// for each of them. (A bound, not a measure.)
-const STATEMENT_BYTES: usize = 1 + 2 + 16 + 2 + 11 * 4;
+pub(super) const STATEMENT_BYTES: usize = 1 + 2 + 16 + 2 + 11 * 4;
 
 /// Batches that are kept for the next request, and the most statements of one that is worth keeping.
 const KEPT_BATCHES: usize = 32;
 const KEPT_STATEMENTS: usize = 512;
 
 /// A row to write.
-trait Written: SerializeRow + Sync {
+pub(super) trait Written: SerializeRow + Sync {
     /// Bytes of it in a request, about.
     fn bytes(&self) -> usize;
 
@@ -156,7 +156,7 @@ type BoxedRows<'a, T> = Box<dyn Iterator<Item = T> + Send + 'a>;
 
 /// Cuts rows into requests: each of one partition of the store, and of no more than so many bytes, unless it is
 /// a single row. Lazily, so that only what is under way is held twice.
-fn requests<T: Written>(
+pub(super) fn requests<T: Written>(
     rows: impl Iterator<Item = T>,
     most_bytes: usize,
 ) -> impl Iterator<Item = (Vec<T>, usize)> {
@@ -204,7 +204,7 @@ fn batch_of(statements: Vec<BatchStatement>) -> Batch {
     batch
 }
 
-fn copies(statement: &PreparedStatement, rows: usize) -> Batch {
+pub(super) fn copies(statement: &PreparedStatement, rows: usize) -> Batch {
     batch_of(vec![BatchStatement::PreparedStatement(statement.clone()); rows])
 }
 
@@ -250,9 +250,10 @@ impl Shared {
         let batch = batch_of(statements.map(|statement| statement.clone().into()).into());
         let values = ((partition, next_offset, progress.write_timestamp()), (partition, origin, 1i64));
         let _admitted = self.limits.admit(0).await;
+        self.requests.add(RequestKind::WriteProgress);
         self.session.batch(&batch, values).await.map_err(|error| self.failed(what, &error))?;
         let rows = next_offset.saturating_sub(origin);
-        if self.layout.bucket(0).is_none() && self.growth.passes(partition, rows) {
+        if self.layout.events.bucket(0).is_none() && self.growth.passes(partition, rows) {
             warn!(
                 partition,
                 rows,
@@ -262,31 +263,6 @@ impl Shared {
             );
         }
         Ok(())
-    }
-
-    pub(super) async fn write_counts(
-        &self,
-        partition: i32,
-        counts: &[(WindowKey, Count)],
-    ) -> Result<(), Failed> {
-        let write = |(key, count): &(WindowKey, Count)| {
-            let (source, end, count) = (key.source.clone(), key.end, *count);
-            async move {
-                let what = || {
-                    format!(
-                        "write the count of partition {partition} of source {source:?}, window end {end} into \
-                         {}.window_counts",
-                        self.keyspace
-                    )
-                };
-                let Count { count: number, through_offset } = count;
-                let at = count.write_timestamp();
-                let values = (&*source, CqlTimestamp(end), partition, number, through_offset, at);
-                let bytes = STATEMENT_BYTES + source.len();
-                self.execute(what, &self.statements.insert_count, values, bytes).await.map(drop)
-            }
-        };
-        side_by_side(counts.iter().map(write), self.limits.requests(), drop).await
     }
 
     pub(super) async fn write_alerts(&self, alerts: &[Alert]) -> Result<(), Failed> {
@@ -305,6 +281,7 @@ impl Shared {
         };
         let _admitted = self.limits.admit(bytes).await;
         let batch = copies(&self.statements.insert_alert, alerts.len());
+        self.requests.add(RequestKind::WriteAlerts);
         let result = self.session.batch(&batch, &alerts[..]).await;
         result.map(drop).map_err(|error| self.failed(what, &error))
     }
@@ -314,7 +291,7 @@ impl Shared {
         let events: BoxedRows<'_, EventRow<'_>> =
             Box::new(rows.iter().filter_map(|(offset, row)| match row {
                 Row::Event(event) => {
-                    let (offset, bucket) = (*offset, self.layout.bucket(*offset));
+                    let (offset, bucket) = (*offset, self.layout.events.bucket(*offset));
                     Some(EventRow { partition, bucket, offset, event })
                 }
                 Row::DeadLetter(_) => None,
@@ -350,6 +327,7 @@ impl Shared {
         };
         let _admitted = self.limits.admit(bytes).await;
         let batch = self.batches.take(&self.statements.insert_event, rows.len());
+        self.requests.add(RequestKind::WriteEvents);
         let result = self.session.batch(&batch, &rows[..]).await;
         self.batches.give(batch);
         result.map(drop).map_err(|error| self.failed(what, &error))
@@ -363,6 +341,7 @@ impl Shared {
         };
         let _admitted = self.limits.admit(bytes).await;
         let batch = copies(&self.statements.insert_dead_letter, rows.len());
+        self.requests.add(RequestKind::WriteDeadLetters);
         let result = self.session.batch(&batch, &rows[..]).await;
         result.map(drop).map_err(|error| self.failed(what, &error))
     }
@@ -380,8 +359,12 @@ mod tests {
 
     /// The lengths of the requests that rows at `offsets` make.
     fn lengths(offsets: &[i64], event: &Event, layout: Layout, most_bytes: usize) -> Vec<usize> {
-        let row =
-            |offset: &i64| EventRow { partition: 1, bucket: layout.bucket(*offset), offset: *offset, event };
+        let row = |offset: &i64| EventRow {
+            partition: 1,
+            bucket: layout.events.bucket(*offset),
+            offset: *offset,
+            event,
+        };
         let rows = || offsets.iter().map(row);
         let lengths: Vec<usize> = requests(rows(), most_bytes).map(|(rows, _)| rows.len()).collect();
         let sizes: usize = requests(rows(), most_bytes).map(|(_, bytes)| bytes).sum();
@@ -394,27 +377,27 @@ mod tests {
         let offsets: Vec<i64> = (0..10).collect();
         let event = event(100);
         let row = EventRow { partition: 0, bucket: None, offset: 0, event: &event }.bytes();
-        assert_eq!(lengths(&offsets, &event, Layout::Original, 4 * row), [4, 4, 2]);
-        assert_eq!(lengths(&offsets, &event, Layout::Original, 4 * row - 1), [3, 3, 3, 1]);
-        assert_eq!(lengths(&[], &event, Layout::Original, 4 * row), [0usize; 0]);
+        assert_eq!(lengths(&offsets, &event, Layout::ORIGINAL, 4 * row), [4, 4, 2]);
+        assert_eq!(lengths(&offsets, &event, Layout::ORIGINAL, 4 * row - 1), [3, 3, 3, 1]);
+        assert_eq!(lengths(&[], &event, Layout::ORIGINAL, 4 * row), [0usize; 0]);
     }
 
     #[test]
     fn a_row_larger_than_a_request_goes_alone() {
-        assert_eq!(lengths(&[0, 1, 2], &event(1_000), Layout::Original, 10), [1, 1, 1]);
-        assert_eq!(lengths(&[0, 1], &event(1_000), Layout::Original, 0), [1, 1]);
+        assert_eq!(lengths(&[0, 1, 2], &event(1_000), Layout::ORIGINAL, 10), [1, 1, 1]);
+        assert_eq!(lengths(&[0, 1], &event(1_000), Layout::ORIGINAL, 0), [1, 1]);
     }
 
     #[test]
     fn a_request_has_no_more_statements_than_the_protocol_can_count() {
         let offsets: Vec<i64> = (0..70_000).collect();
-        let lengths = lengths(&offsets, &event(1), Layout::Original, usize::MAX);
+        let lengths = lengths(&offsets, &event(1), Layout::ORIGINAL, usize::MAX);
         assert_eq!(lengths, [65_535, 70_000 - 65_535]);
     }
 
     #[test]
     fn a_request_is_of_one_bucket() {
-        let layout = Layout::Bucketed { rows: std::num::NonZeroU32::new(4).unwrap() };
+        let layout = Layout::bucketed(std::num::NonZeroU32::new(4).unwrap());
         assert_eq!(lengths(&[0, 1, 2, 3, 4, 7, 8, 100], &event(1), layout, usize::MAX), [4, 2, 1, 1]);
         assert_eq!(lengths(&[0, 4, 1], &event(1), layout, usize::MAX), [1, 1, 1]);
     }

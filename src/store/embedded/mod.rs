@@ -2,7 +2,7 @@
 //!
 //! Guarantees, beyond the contract of [`crate::store`]:
 //! - a call is atomic: its rows are written in one transaction, shared with other calls that wait at the same
-//!   time, and acknowledged when that is durable as [`Synchronous`](crate::embedded::Synchronous) says;
+//!   time, and acknowledged when that is durable as [`Synchronous`](crate::sqlite::Synchronous) says;
 //! - a refused call changed nothing, and never takes others with it;
 //! - several processes may have the file open. Writers take turns; readers wait for nobody.
 //!
@@ -24,10 +24,11 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction};
 
-use crate::embedded::{self, Connected, Fate, FileError, Gone, Options, diagnose};
 use crate::event::{DeadLetter, Event, Row};
+use crate::sqlite::{self, Connected, Fate, FileError, Gone, Options, SqliteError, diagnose};
 use crate::store::{
-    Alert, Binding, Bound, Count, Cursor, Layout, Outcome, Page, Progress, Store, StoreError, WindowKey,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
+    StoreError, WindowKey, registration,
 };
 use schema::Events;
 use write::{Change, Writer};
@@ -64,10 +65,10 @@ impl Asked {
         Self { what, partition: Some(partition) }
     }
 
-    fn failed<T>(self, path: &Path, error: &rusqlite::Error) -> Outcome<T> {
-        let (fate, meaning) = diagnose(error);
-        // Its words only: rusqlite's errors say them again as their source.
-        let error = StoreError::new(format!("{self} in {}: {meaning}", path.display()), error.to_string());
+    fn failed<T>(self, path: &Path, error: SqliteError) -> Outcome<T> {
+        let (fate, meaning) = diagnose(error.get(), path);
+        let what = format!("{self} in {}: {meaning}", path.display());
+        let error = StoreError::new(what, error);
         match fate {
             Fate::Refused => Outcome::Refused(error),
             Fate::Unknown => Outcome::Unknown(error),
@@ -103,7 +104,7 @@ impl EmbeddedStore {
         options: &Options,
         layout: Layout,
     ) -> Result<(), FileError> {
-        embedded::create(folder.as_ref(), &schema::format(layout), options)
+        sqlite::create(folder.as_ref(), &schema::format(layout.events), options)
     }
 
     /// Opens the store of a folder.
@@ -116,10 +117,10 @@ impl EmbeddedStore {
         let path = folder.join(schema::NAME);
         let threadless = |source| FileError::Thread { path: path.clone(), source };
         // Reads have a connection of their own, so that they do not wait for big writes.
-        let format = schema::format(layout);
+        let format = schema::format(layout.events);
         let [writer, reader] =
-            [embedded::open(folder, &format, options)?, embedded::open(folder, &format, options)?];
-        let events = Arc::new(Events::new(layout));
+            [sqlite::open(folder, &format, options)?, sqlite::open(folder, &format, options)?];
+        let events = Arc::new(Events::new(layout.events));
         let writer = Writer::start(writer, path.clone(), events.clone()).map_err(threadless)?;
         let reader = Connected::with("store reader", reader).map_err(threadless)?;
         Ok(Self { shared: Arc::new(Shared { path, layout, events, writer, reader }) })
@@ -134,7 +135,7 @@ impl EmbeddedStore {
         let read = |connection: &mut Connection| query(&connection.transaction()?);
         match self.shared.reader.call(read).await {
             Ok(Ok(answer)) => Outcome::Acknowledged(answer),
-            Ok(Err(error)) => asked.failed(&self.shared.path, &error),
+            Ok(Err(error)) => asked.failed(&self.shared.path, SqliteError::new(error)),
             Err(gone) => asked.gone(&self.shared.path, gone),
         }
     }
@@ -147,6 +148,10 @@ impl EmbeddedStore {
 impl Store for EmbeddedStore {
     fn layout(&self) -> Layout {
         self.shared.layout
+    }
+
+    fn consistency(&self) -> BoundConsistency {
+        BoundConsistency::Single
     }
 
     async fn binding(&self) -> Outcome<Option<Binding>> {
@@ -177,20 +182,24 @@ impl Store for EmbeddedStore {
         self.write(asked, Change::Progress(partition, progress)).await
     }
 
-    async fn own_counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
+    async fn register(&self, partition: i32) -> Outcome<()> {
+        let asked = Asked::about("write the registration", partition);
+        self.write(asked, Change::Register(registration(partition))).await
+    }
+
+    async fn registered(&self) -> Outcome<i32> {
+        self.read(Asked::of("read the registry"), |file| read::registered(file)).await
+    }
+
+    async fn counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
         let windows = windows.to_vec();
-        let asked = Asked::about("read own counts", partition);
-        self.read(asked, move |file| read::own_counts(file, partition, &windows)).await
+        let asked = Asked::about("read counts", partition);
+        self.read(asked, move |file| read::counts(file, partition, &windows)).await
     }
 
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
         let asked = Asked::about("write counts", partition);
         self.write(asked, Change::Counts(partition, counts.to_vec())).await
-    }
-
-    async fn all_counts(&self, windows: &[WindowKey]) -> Outcome<Vec<Vec<(i32, Count)>>> {
-        let windows = windows.to_vec();
-        self.read(Asked::of("read all counts"), move |file| read::all_counts(file, &windows)).await
     }
 
     async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {

@@ -7,11 +7,13 @@ use rusqlite::types::{FromSql, FromSqlResult, Type, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Row as Columns, params};
 use serde::de::DeserializeOwned;
 
-use crate::embedded::damaged;
 use crate::event::{DeadLetter, Event, Health, Row};
+use crate::sqlite::damaged;
 use crate::store::cell::DeadLetterCells;
 use crate::store::embedded::schema::Events;
-use crate::store::{Alert, Binding, Count, Cursor, Page, Progress, WindowKey};
+use crate::store::{
+    Alert, Binding, BoundConsistency, Count, CountLayout, Cursor, Layout, Page, Progress, WindowKey,
+};
 use crate::window::WindowSpec;
 
 pub(super) const DEAD_LETTER: &str =
@@ -28,10 +30,19 @@ fn json<T: DeserializeOwned>(columns: &Columns<'_>, column: usize) -> Result<T> 
     serde_json::from_str(text).map_err(|error| damaged(column, Type::Text, error))
 }
 
+/// A consistency, in this column and the next.
+fn consistency(columns: &Columns<'_>, column: usize) -> Result<BoundConsistency> {
+    let (consistency, datacenter) =
+        (columns.get_ref(column)?.as_str()?, columns.get_ref(column + 1)?.as_str()?);
+    BoundConsistency::from_columns(consistency, datacenter)
+        .map_err(|error| damaged(column, Type::Text, error))
+}
+
 pub(super) fn binding(file: &Connection) -> Result<Option<Binding>> {
     let mut query = file.prepare_cached(
         "SELECT topic, topic_id, window_size_ms, window_slide_ms, threshold, health, max_mutation_bytes,
-            decoder_version, layout, schema_version, origins FROM pipeline",
+            decoder_version, layout, count_block_ms, count_shards, schema_version, consistency, datacenter, origins
+            FROM pipeline",
     )?;
     let binding = |columns: &Columns<'_>| {
         Ok(Binding {
@@ -45,9 +56,13 @@ pub(super) fn binding(file: &Connection) -> Result<Option<Binding>> {
             },
             max_mutation_bytes: columns.get(6)?,
             decoder_version: columns.get(7)?,
-            layout: json(columns, 8)?,
-            schema_version: columns.get(9)?,
-            origins: json(columns, 10)?,
+            layout: Layout {
+                events: json(columns, 8)?,
+                counts: CountLayout { block_ms: columns.get(9)?, shards: columns.get(10)? },
+            },
+            schema_version: columns.get(11)?,
+            consistency: consistency(columns, 12)?,
+            origins: json(columns, 14)?,
         })
     };
     query.query_row([], binding).optional()
@@ -56,6 +71,7 @@ pub(super) fn binding(file: &Connection) -> Result<Option<Binding>> {
 pub(super) fn holds_rows(file: &Connection) -> Result<bool> {
     let mut query = file.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM progress) OR EXISTS (SELECT 1 FROM window_counts)
+            OR EXISTS (SELECT 1 FROM registry)
             OR EXISTS (SELECT 1 FROM alerts) OR EXISTS (SELECT 1 FROM events)
             OR EXISTS (SELECT 1 FROM dead_letters)",
     )?;
@@ -77,31 +93,21 @@ pub(super) fn progress(file: &Connection, partition: i32) -> Result<Option<Progr
     query.query_row([partition], progress).optional()
 }
 
-pub(super) fn own_counts(
-    file: &Connection,
-    partition: i32,
-    windows: &[WindowKey],
-) -> Result<Vec<Option<Count>>> {
-    let mut query = file.prepare_cached(
-        "SELECT count, through_offset FROM window_counts
-         WHERE source = ?1 AND window_end = ?2 AND partition = ?3",
-    )?;
-    let count = |columns: &Columns<'_>| Ok(Count { count: columns.get(0)?, through_offset: columns.get(1)? });
-    let mut own =
-        |key: &WindowKey| query.query_row(params![key.source, key.end, partition], count).optional();
-    windows.iter().map(&mut own).collect()
+/// 0 without a row.
+pub(super) fn registered(file: &Connection) -> Result<i32> {
+    let mut query = file.prepare_cached("SELECT partitions FROM registry")?;
+    Ok(query.query_row([], |columns| columns.get(0)).optional()?.unwrap_or(0))
 }
 
-pub(super) fn all_counts(file: &Connection, windows: &[WindowKey]) -> Result<Vec<Vec<(i32, Count)>>> {
+pub(super) fn counts(file: &Connection, partition: i32, windows: &[WindowKey]) -> Result<Vec<Option<Count>>> {
     let mut query = file.prepare_cached(
-        "SELECT partition, count, through_offset FROM window_counts WHERE source = ?1 AND window_end = ?2
-         ORDER BY partition",
+        "SELECT count, through_offset FROM window_counts
+         WHERE partition = ?1 AND window_end = ?2 AND source = ?3",
     )?;
-    let count = |columns: &Columns<'_>| {
-        Ok((columns.get(0)?, Count { count: columns.get(1)?, through_offset: columns.get(2)? }))
-    };
-    let mut all = |key: &WindowKey| query.query_map(params![key.source, key.end], count)?.collect();
-    windows.iter().map(&mut all).collect()
+    let count = |columns: &Columns<'_>| Ok(Count { count: columns.get(0)?, through_offset: columns.get(1)? });
+    let mut one =
+        |key: &WindowKey| query.query_row(params![partition, key.end, key.source], count).optional();
+    windows.iter().map(&mut one).collect()
 }
 
 /// The event whose columns begin at `first`.

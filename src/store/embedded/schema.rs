@@ -5,18 +5,18 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use crate::embedded::{Format, Shape};
-use crate::store::Layout;
+use crate::sqlite::{Format, Shape};
+use crate::store::EventLayout;
 
 /// Name of the file.
 pub(super) const NAME: &str = "store.sqlite";
 
 /// The file with `events` in this layout. Its statement holds the layout, rows of a bucket and all.
-pub(super) fn format(layout: Layout) -> Format {
+pub(super) fn format(layout: EventLayout) -> Format {
     Format {
         name: NAME,
         application_id: i32::from_be_bytes(*b"xo1s"),
-        version: 1,
+        version: 2,
         tables: [events(layout)].into_iter().chain(TABLES.iter().map(|&table| table.into())).collect(),
         shape: Some(Shape { name: layout.to_string(), of: layout_of }),
         command: "exactlyonce init",
@@ -34,13 +34,13 @@ const EVENTS: &str = "CREATE TABLE events (
             PRIMARY KEY (partition, offset)
         ) STRICT, WITHOUT ROWID";
 
-/// What stands before the rows of a bucket in the statement of [`Layout::Bucketed`].
+/// What stands before the rows of a bucket in the statement of [`EventLayout::Bucketed`].
 const BUCKET: &str = "bucket INTEGER NOT NULL CHECK (bucket = offset / ";
 
-fn events(layout: Layout) -> Cow<'static, str> {
+fn events(layout: EventLayout) -> Cow<'static, str> {
     match layout {
-        Layout::Original => EVENTS.into(),
-        Layout::Bucketed { rows } => EVENTS
+        EventLayout::Original => EVENTS.into(),
+        EventLayout::Bucketed { rows } => EVENTS
             .replace(
                 "PRIMARY KEY (partition, offset)",
                 &format!("{BUCKET}{rows}),\n            PRIMARY KEY (partition, bucket, offset)"),
@@ -54,10 +54,10 @@ fn layout_of(statements: &BTreeSet<String>) -> Option<String> {
     let rows = |statement: &String| {
         let (_, rest) = statement.split_once(BUCKET)?;
         let rows = rest.split(')').next()?.parse().ok()?;
-        Some(Layout::Bucketed { rows })
+        Some(EventLayout::Bucketed { rows })
     };
     let bucketed = statements.iter().find_map(rows).into_iter();
-    let mut layouts = bucketed.chain([Layout::Original]);
+    let mut layouts = bucketed.chain([EventLayout::Original]);
     layouts.find(|&layout| statements.contains(events(layout).as_ref())).map(|layout| layout.to_string())
 }
 
@@ -77,14 +77,14 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub fn new(layout: Layout) -> Self {
+    pub fn new(layout: EventLayout) -> Self {
         let (values, one, range) = match layout {
-            Layout::Original => {
+            EventLayout::Original => {
                 let range = "offset >= ?2 AND offset < ?3";
                 (String::new(), "offset = ?2".to_owned(), range.to_owned())
             }
             // Buckets ascend with their offsets, so a range of offsets is one of the key, too.
-            Layout::Bucketed { rows } => (
+            EventLayout::Bucketed { rows } => (
                 format!(", ?2 / {rows}"),
                 format!("bucket = ?2 / {rows} AND offset = ?2"),
                 format!("(bucket, offset) >= (?2 / {rows}, ?2) AND (bucket, offset) < (?3 / {rows}, ?3)"),
@@ -93,8 +93,8 @@ impl Events {
         let values = format!("events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7{values})");
         let columns = "id, ts, source, client, health FROM events WHERE partition = ?1";
         let order = |direction| match layout {
-            Layout::Original => format!("ORDER BY offset{direction} LIMIT ?4"),
-            Layout::Bucketed { .. } => format!("ORDER BY bucket{direction}, offset{direction} LIMIT ?4"),
+            EventLayout::Original => format!("ORDER BY offset{direction} LIMIT ?4"),
+            EventLayout::Bucketed { .. } => format!("ORDER BY bucket{direction}, offset{direction} LIMIT ?4"),
         };
         Self {
             insert: format!("INSERT INTO {values} ON CONFLICT DO NOTHING"),
@@ -115,14 +115,18 @@ const TABLES: &[&str] = &[
             PRIMARY KEY (source, ts)
         ) STRICT, WITHOUT ROWID",
     "CREATE TABLE window_counts (
-            source TEXT NOT NULL,
-            window_end INTEGER NOT NULL,
             partition INTEGER NOT NULL,
+            window_end INTEGER NOT NULL,
+            source TEXT NOT NULL,
             count INTEGER NOT NULL,
             through_offset INTEGER NOT NULL,
             write_timestamp INTEGER NOT NULL,
-            PRIMARY KEY (source, window_end, partition)
+            PRIMARY KEY (partition, window_end, source)
         ) STRICT, WITHOUT ROWID",
+    "CREATE TABLE registry (
+            only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),
+            partitions INTEGER NOT NULL
+        ) STRICT",
     "CREATE TABLE progress (
             partition INTEGER NOT NULL PRIMARY KEY,
             next_offset INTEGER NOT NULL,
@@ -153,7 +157,11 @@ const TABLES: &[&str] = &[
             max_mutation_bytes INTEGER NOT NULL,
             decoder_version INTEGER NOT NULL,
             layout TEXT NOT NULL,
+            count_block_ms INTEGER NOT NULL,
+            count_shards INTEGER NOT NULL,
             schema_version INTEGER NOT NULL,
+            consistency TEXT NOT NULL,
+            datacenter TEXT NOT NULL,
             origins TEXT NOT NULL
         ) STRICT",
 ];

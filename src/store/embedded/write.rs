@@ -9,8 +9,8 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::embedded::{Fate, Gone, Thread, diagnose};
 use crate::event::{Health, Row};
+use crate::sqlite::{Fate, Gone, SqliteError, Thread, diagnose};
 use crate::store::cell::{Cells, DeadLetterCells, Tie};
 use crate::store::embedded::schema::Events;
 use crate::store::embedded::{Asked, read};
@@ -27,6 +27,7 @@ const QUEUE: usize = 256;
 pub(super) enum Change {
     Bind(Box<Binding>),
     Progress(i32, Progress),
+    Register(i32),
     Counts(i32, Vec<(WindowKey, Count)>),
     Alerts(Vec<Alert>),
     Rows(i32, Rows),
@@ -87,7 +88,7 @@ impl Change {
     /// About how many bytes it holds.
     fn bytes(&self) -> usize {
         match self {
-            Change::Bind(_) | Change::Progress(..) => 64,
+            Change::Bind(_) | Change::Progress(..) | Change::Register(_) => 64,
             Change::Counts(_, counts) => counts.iter().map(|(key, _)| 64 + key.source.len()).sum(),
             Change::Alerts(alerts) => alerts.iter().map(|alert| 64 + alert.source.len()).sum(),
             Change::Rows(_, rows) => {
@@ -104,6 +105,7 @@ impl Change {
         match self {
             Change::Bind(binding) => return bind(file, binding),
             Change::Progress(partition, progress) => write_progress(file, *partition, *progress)?,
+            Change::Register(partitions) => register(file, *partitions)?,
             Change::Counts(partition, counts) => write_counts(file, *partition, counts)?,
             Change::Alerts(alerts) => write_alerts(file, alerts)?,
             Change::Rows(partition, rows) => write_rows(file, events, *partition, rows)?,
@@ -169,14 +171,15 @@ impl Work {
                 }
             }
             // Which request was it? Each has its own outcome when it is alone.
-            Err(error) if group.len() > 1 && diagnose(&error).0 == Fate::Refused => {
+            Err(error) if group.len() > 1 && diagnose(&error, &self.path).0 == Fate::Refused => {
                 for request in group {
                     self.serve(vec![request]);
                 }
             }
             Err(error) => {
+                let error = SqliteError::new(error);
                 for Request { asked, reply, .. } in group {
-                    let _ = reply.send(asked.failed(&self.path, &error));
+                    let _ = reply.send(asked.failed(&self.path, error.clone()));
                 }
             }
         }
@@ -220,25 +223,33 @@ fn bind(file: &Connection, binding: &Binding) -> Result<Option<Binding>> {
         decoder_version,
         layout,
         schema_version,
+        consistency,
         origins,
     } = binding;
+    let (consistency, datacenter) = consistency.columns();
     let json = |text: serde_json::Result<String>| {
         text.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
     };
-    file.prepare_cached("INSERT INTO pipeline VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")?
-        .execute(params![
-            topic,
-            topic_id,
-            window.size_ms,
-            window.slide_ms,
-            window.threshold,
-            json(serde_json::to_string(&window.health))?,
-            max_mutation_bytes,
-            decoder_version,
-            json(serde_json::to_string(layout))?,
-            schema_version,
-            json(serde_json::to_string(origins))?,
-        ])?;
+    file.prepare_cached(
+        "INSERT INTO pipeline VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+    )?
+    .execute(params![
+        topic,
+        topic_id,
+        window.size_ms,
+        window.slide_ms,
+        window.threshold,
+        json(serde_json::to_string(&window.health))?,
+        max_mutation_bytes,
+        decoder_version,
+        json(serde_json::to_string(&layout.events))?,
+        layout.counts.block_ms,
+        layout.counts.shards,
+        schema_version,
+        consistency,
+        datacenter,
+        json(serde_json::to_string(origins))?,
+    ])?;
     Ok(None)
 }
 
@@ -278,6 +289,15 @@ fn write_progress(file: &Connection, partition: i32, progress: Progress) -> Resu
     Ok(())
 }
 
+/// A max-register: the greatest number stays, as with write timestamps that equal it.
+fn register(file: &Connection, partitions: i32) -> Result<()> {
+    file.prepare_cached(
+        "INSERT INTO registry VALUES (1, ?1) ON CONFLICT DO UPDATE SET partitions = ?1 WHERE partitions < ?1",
+    )?
+    .execute([partitions])?;
+    Ok(())
+}
+
 fn write_counts(file: &Connection, partition: i32, counts: &[(WindowKey, Count)]) -> Result<()> {
     // A greater timestamp wins without a look at what it replaces; ties are resolved below.
     let mut write = file.prepare_cached(
@@ -286,24 +306,24 @@ fn write_counts(file: &Connection, partition: i32, counts: &[(WindowKey, Count)]
     )?;
     let mut read = file.prepare_cached(
         "SELECT count, through_offset, write_timestamp FROM window_counts
-         WHERE source = ?1 AND window_end = ?2 AND partition = ?3",
+         WHERE partition = ?1 AND window_end = ?2 AND source = ?3",
     )?;
     let mut replace = file.prepare_cached(
         "UPDATE window_counts SET count = ?4, through_offset = ?5, write_timestamp = ?6
-         WHERE source = ?1 AND window_end = ?2 AND partition = ?3",
+         WHERE partition = ?1 AND window_end = ?2 AND source = ?3",
     )?;
     for (WindowKey { source, end }, count) in counts {
         let timestamp = count.write_timestamp();
-        let row = params![source, end, partition, count.count, count.through_offset, timestamp];
+        let row = params![partition, end, source, count.count, count.through_offset, timestamp];
         if write.execute(row)? == 1 {
             continue;
         }
-        let stored = read.query_row(params![source, end, partition], |columns| {
+        let stored = read.query_row(params![partition, end, source], |columns| {
             let values = Count { count: columns.get(0)?, through_offset: columns.get(1)? };
             Ok(Cells { values, timestamp: columns.get(2)? })
         })?;
         if let Some(Cells { timestamp, values }) = resolved(stored, Cells { timestamp, values: *count }) {
-            let row = params![source, end, partition, values.count, values.through_offset, timestamp];
+            let row = params![partition, end, source, values.count, values.through_offset, timestamp];
             replace.execute(row)?;
         }
     }
@@ -410,20 +430,20 @@ mod tests {
     use tempfile::{TempDir, tempdir};
 
     use super::*;
-    use crate::embedded::{self, Options};
     use crate::event::{Body, DeadLetter, Reason};
-    use crate::store::Layout;
+    use crate::sqlite::{self, Options};
+    use crate::store::EventLayout;
     use crate::store::embedded::schema::format;
 
     type Answer = oneshot::Receiver<Outcome<Option<Binding>>>;
 
     fn work() -> (TempDir, Work) {
         let folder = tempdir().unwrap();
-        let format = format(Layout::Original);
-        embedded::create(folder.path(), &format, &Options::default()).unwrap();
-        let connection = embedded::open(folder.path(), &format, &Options::default()).unwrap();
+        let format = format(EventLayout::Original);
+        sqlite::create(folder.path(), &format, &Options::default()).unwrap();
+        let connection = sqlite::open(folder.path(), &format, &Options::default()).unwrap();
         let path = folder.path().join(format.name);
-        (folder, Work { connection, path, events: Events::new(Layout::Original).into() })
+        (folder, Work { connection, path, events: Events::new(EventLayout::Original).into() })
     }
 
     /// A request to write a dead letter of so many bytes.

@@ -319,7 +319,7 @@ async fn a_compacted_topic_and_rows_without_a_binding_are_refused() {
 async fn a_store_in_another_layout_than_the_bound_one_is_not_judged() {
     let world = spoilt(|_| ()).await;
     let mut bound = world.store.binding().await.answer().expect("an answer").expect("a binding");
-    bound.layout = "bucketed:9".parse().expect("a layout");
+    bound.layout.events = "bucketed:9".parse().expect("a layout");
     let world = World { store: MemoryStore::new(), ..world };
     world.store.bind(&bound).await.answer().expect("an answer");
     insta::assert_snapshot!(refused(&world).await, @r#"the keyspace is bound with layout = "bucketed:9", but here it is "original": use what it is bound with, or a keyspace of another name"#);

@@ -1,9 +1,11 @@
 //! The driver, held to one coordinator, with its errors and rows as short stable text.
 
 use std::fmt::Write as _;
+use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fnv::FnvHasher;
 use futures_util::future::join_all;
 use scylla::client::PoolSize;
 use scylla::client::execution_profile::ExecutionProfile;
@@ -105,12 +107,12 @@ impl Client {
         rows(self.ok(cql).await)
     }
 
-    /// How a statement ended, as text: its rows, `ok`, or the error without its words.
+    /// How a statement ended, as text: its rows, `ok`, or the error without its message.
     pub async fn ends(&self, cql: &str) -> String {
         ending(self.run(cql).await)
     }
 
-    /// The error of a statement that must not succeed, with its words.
+    /// The error of a statement that must not succeed, with its message.
     pub async fn refusal(&self, cql: &str) -> String {
         match self.run(cql).await {
             Ok(result) => panic!("{}: was not refused, but gave {}", self.text(cql), rows(result)),
@@ -158,7 +160,7 @@ pub struct Keyspace {
 }
 
 impl Keyspace {
-    /// Makes it anew, and the tables: what follows `CREATE TABLE KS.`.
+    /// Recreates it, and the tables: what follows `CREATE TABLE KS.`.
     pub async fn with<W: World>(world: &W, seen: &Seen, tables: &[&str]) -> Self {
         let name = keyspace_of(seen.case);
         let clients = join_all((0..3).map(|node| Client::connect(world, node))).await;
@@ -207,10 +209,9 @@ impl Keyspace {
 
 /// The name of a case's keyspace: short, and its own.
 pub fn keyspace_of(case: &str) -> String {
-    let hash = case
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    format!("contract_{hash:016x}")
+    let mut hasher = FnvHasher::default();
+    hasher.write(case.as_bytes());
+    format!("contract_{:016x}", hasher.finish())
 }
 
 /// The rows of a result, as text.
@@ -221,7 +222,7 @@ pub fn rows(result: QueryResult) -> String {
     if rows.is_empty() { "no rows".to_owned() } else { rows.join(" ") }
 }
 
-/// How a request ended: its rows, `ok`, or the error without its words.
+/// How a request ended: its rows, `ok`, or the error without its message.
 pub fn ending(result: Result<QueryResult, ExecutionError>) -> String {
     match result {
         Ok(result) => rows(result),
@@ -249,9 +250,7 @@ fn value(value: Option<&CqlValue>) -> String {
         Some(CqlValue::Timestamp(value)) => value.0.to_string(),
         Some(CqlValue::Text(value)) => format!("'{value}'"),
         Some(CqlValue::Uuid(value)) => value.to_string(),
-        Some(CqlValue::Blob(value)) => {
-            value.iter().fold("0x".to_owned(), |text, byte| text + &format!("{byte:02x}"))
-        }
+        Some(CqlValue::Blob(value)) => format!("0x{}", hex::encode(value)),
         Some(CqlValue::Set(values)) => format!("{{{}}}", list(values)),
         Some(CqlValue::List(values)) => format!("[{}]", list(values)),
         Some(CqlValue::Map(values)) => {
@@ -266,21 +265,21 @@ fn value(value: Option<&CqlValue>) -> String {
 
 /// The error's kind and fields.
 pub fn kind(error: &ExecutionError) -> String {
-    words(error).0
+    kind_and_message(error).0
 }
 
-/// The error's kind, fields and words.
+/// The error's kind, fields and message.
 pub fn full(error: &ExecutionError) -> String {
-    let (kind, words) = words(error);
-    if words.is_empty() { kind } else { format!("{kind}: {words}") }
+    let (kind, message) = kind_and_message(error);
+    if message.is_empty() { kind } else { format!("{kind}: {message}") }
 }
 
-fn words(error: &ExecutionError) -> (String, String) {
+fn kind_and_message(error: &ExecutionError) -> (String, String) {
     match error {
         ExecutionError::LastAttemptError(attempt)
         | ExecutionError::PrepareError(PrepareError::AllAttemptsFailed { first_attempt: attempt }) => {
             match attempt {
-                RequestAttemptError::DbError(error, words) => (answer(error), words.clone()),
+                RequestAttemptError::DbError(error, message) => (answer(error), message.clone()),
                 RequestAttemptError::BrokenConnectionError(_) => {
                     ("broken connection".to_owned(), String::new())
                 }

@@ -28,7 +28,7 @@ struct Node {
     paused: bool,
     killed: bool,
     silent: bool,
-    /// Was away in this case, so that the others may not know yet that it is back.
+    /// Was down in this case, so that the others may not know yet that it is back.
     was_away: bool,
     /// As far as it is known.
     handoff: Option<bool>,
@@ -54,15 +54,15 @@ impl Real {
     }
 
     async fn verb(&self, verb: &str, nodes: &[usize]) {
-        let mut words = vec![verb];
-        words.extend(nodes.iter().map(|&node| NAMES[node]));
-        self.cluster.call(&words).await.unwrap_or_else(|error| panic!("{error}"));
+        let mut arguments = vec![verb];
+        arguments.extend(nodes.iter().map(|&node| NAMES[node]));
+        self.cluster.call(&arguments).await.unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// The same on several nodes at once.
-    async fn nodetool(&self, nodes: &[usize], words: &[&str]) -> Result<(), String> {
+    async fn nodetool(&self, nodes: &[usize], arguments: &[&str]) -> Result<(), String> {
         let calls = nodes.iter().map(|&node| async move {
-            self.cluster.call(&[&["nodetool", NAMES[node]], words].concat()).await
+            self.cluster.call(&[&["nodetool", NAMES[node]], arguments].concat()).await
         });
         try_join_all(calls).await.map(drop)
     }
@@ -216,8 +216,8 @@ impl world::World for Real {
     }
 
     async fn repair(&self, keyspace: &str) {
-        let words = ["repair", "--full", keyspace];
-        self.nodetool(&[0], &words).await.unwrap_or_else(|error| panic!("{error}"));
+        let arguments = ["repair", "--full", keyspace];
+        self.nodetool(&[0], &arguments).await.unwrap_or_else(|error| panic!("{error}"));
     }
 
     async fn periodic_sync(&self, _on: bool) {

@@ -1,43 +1,43 @@
-//! What a case may do to a world of Cassandra, beside talking to its nodes through the driver.
+//! The operations on a Cassandra cluster that a case may use, in addition to requests through the driver.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// What not every world can do.
+/// Operations that not every world supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// Stop nodes where they stand, and let them go on.
+    /// Pause nodes, and resume them.
     Pause,
-    /// End a node's process: its memory is gone, what it gave to its operating system stays. Start it again.
+    /// Kill a node's process: its memory is lost, data passed to the operating system is kept. Start it again.
     Kill,
     /// Switch hinted handoff on and off.
     HintedHandoff,
-    /// Have nodes taken for down by the others, at once, though they run; and take it back.
+    /// Make running nodes look down to the others at once; and end that.
     Silence,
-    /// Write a table's memtable to disk, and merge what is there.
+    /// Flush a table's memtable, and compact its sstables.
     Compact,
-    /// Keep the hints of a coordinator in its memory for longer than a case takes.
+    /// Keep the hints of a coordinator in memory for longer than a case takes.
     HoldHints,
     /// Run an anti-entropy repair.
     AntiEntropy,
-    /// Cut a node's power: what it had not synced is gone.
+    /// Cut a node's power: data that was not synced is lost.
     PowerLoss,
-    /// Have the commit log synced now and then instead of before each acknowledgement.
+    /// Sync the commit log periodically instead of before each acknowledgement.
     PeriodicSync,
     /// Give a node an empty disk.
     WipeDisk,
     /// Move a node's clock.
     ClockSkew,
-    /// Lose what a node asks another to write, and nothing else.
+    /// Lose the mutations from one node to another, and nothing else.
     DropMutations,
 }
 
-/// Three nodes, numbered from 0, that all hold everything (replication factor 3), and know each other to be up
-/// when a case begins. A verb that fails panics, and so does one that is not in
+/// Three nodes, numbered from 0, that are all replicas of everything (replication factor 3), and see each other as up
+/// when a case starts. A verb that fails panics, and so does one that is not in
 /// [`VERBS`](crate::suite::World::VERBS).
 #[allow(async_fn_in_trait)] // cases run on the thread that made their world
 pub trait World: crate::suite::World<Verb = Verb> {
-    /// Where each node answers clients.
+    /// The address at which each node serves clients.
     fn addresses(&self) -> [SocketAddr; 3];
 
     /// How long a coordinator waits for the replicas of a write (`write_request_timeout`); a replica drops a
@@ -94,6 +94,6 @@ pub trait World: crate::suite::World<Verb = Verb> {
     /// [`Verb::ClockSkew`], by microseconds from the true time.
     async fn clock_skew(&self, node: usize, micros: i64);
 
-    /// [`Verb::DropMutations`], until told otherwise.
+    /// [`Verb::DropMutations`], until switched off.
     async fn drop_mutations(&self, from: usize, to: usize, lost: bool);
 }

@@ -21,7 +21,7 @@ pub enum Verb {
     Kill,
     /// [`World::stop`]: a broker takes its leave in order.
     Stop,
-    /// [`Link::cut`] and [`Link::mend`].
+    /// [`Link::cut`] and [`Link::restore`].
     Cut,
     /// [`Link::lose_answers`].
     LoseAnswers,
@@ -159,7 +159,7 @@ pub enum Refusal {
     OutOfRange,
     /// INVALID_PARTITIONS.
     InvalidPartitions,
-    /// Anything else, in the client's words.
+    /// Anything else, with the client's message.
     Other(String),
 }
 
@@ -181,7 +181,7 @@ pub trait TransactionalProducer: TestProducer {
 /// What is cut of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Everything; what is under way arrives when the link is mended.
+    /// Everything; data in flight arrives when the link is restored.
     All,
     /// What a member says to its group's coordinator.
     Group,
@@ -200,7 +200,7 @@ pub trait Link {
     /// From now on nothing (of [`What`]) passes, in either direction. Connections stay open.
     fn cut(&self, what: What);
     /// Everything passes again, and what was held back comes first.
-    fn mend(&self);
+    fn restore(&self);
     /// The next so many requests of this kind are carried out, but their answers never come: the connection
     /// breaks instead.
     fn lose_answers(&self, of: Request, count: u32);
@@ -259,7 +259,7 @@ pub trait World: suite::World<Verb = Verb> {
     async fn delete_topic(&self, topic: &str) -> Result<(), Refusal>;
     /// Gives a topic more partitions, this many in all.
     async fn add_partitions(&self, topic: &str, total: i32) -> Result<(), Refusal>;
-    /// Deletes the records below an offset (`None`: all up to the high watermark); tells the new log start.
+    /// Deletes the records below an offset (`None`: all up to the high watermark); returns the new log start.
     async fn delete_records(&self, topic: &str, partition: i32, before: Option<i64>) -> Result<i64, Refusal>;
     /// Sets a topic's configuration: these and no others.
     async fn set_configs(&self, topic: &str, configs: &[(&str, &str)]) -> Result<(), Refusal>;

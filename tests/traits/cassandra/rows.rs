@@ -15,7 +15,7 @@ fn letter(bytes: usize) -> Row {
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
 async fn every_cell_has_the_timestamp_that_the_protocol_gives_it() {
-    let kept = Kept::new(Layout::Original).await;
+    let kept = Kept::new(Layout::ORIGINAL).await;
     let (store, keyspace) = (&kept.store, &kept.options.keyspace);
     known(store.write_rows(0, &[(0, Row::Event(event(1, "a"))), (41, letter(3))]).await);
     known(store.write_progress(0, Progress { origin: 17, next_offset: 42 }).await);
@@ -47,7 +47,7 @@ async fn every_cell_has_the_timestamp_that_the_protocol_gives_it() {
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
 async fn a_row_of_a_mebibyte_passes_among_small_ones_and_one_beyond_the_servers_limit_is_refused() {
-    for layout in [Layout::Original, BUCKETED] {
+    for layout in [Layout::ORIGINAL, BUCKETED] {
         let kept = Kept::new(layout).await;
         let store = &kept.store;
         let rows: Vec<(i64, Row)> = (0..200)

@@ -36,7 +36,7 @@ async fn run(session: &Session, cql: String) {
 
 /// The statement that makes a table.
 fn creates(options: &CassandraOptions, table: &str) -> String {
-    let text = cql(&options.keyspace, &services::replication(options), Layout::Original);
+    let text = cql(&options.keyspace, &services::replication(options), Layout::ORIGINAL);
     let code: Vec<&str> = text.lines().map(|line| line.split("--").next().unwrap()).collect();
     let code = code.join("\n");
     let named = format!("{}.{table} (", options.keyspace);
@@ -46,11 +46,11 @@ fn creates(options: &CassandraOptions, table: &str) -> String {
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
 async fn each_kind_of_difference_is_named() {
-    let kept = Kept::new(Layout::Original).await;
+    let kept = Kept::new(Layout::ORIGINAL).await;
     let options = &kept.options;
     let session = services::session(options).await;
     let keyspace = &options.keyspace;
-    assert_eq!(said(options, Layout::Original).await, "right");
+    assert_eq!(said(options, Layout::ORIGINAL).await, "right");
     assert_eq!(
         said(options, BUCKETED).await,
         "table K.events has not a column bucket, so its layout is not bucketed:4"
@@ -132,28 +132,28 @@ async fn each_kind_of_difference_is_named() {
         assert_ne!(right, wrong, "{from}");
         run(&session, format!("DROP TABLE {keyspace}.{table}")).await;
         run(&session, wrong).await;
-        assert_eq!(said(options, Layout::Original).await, expected);
+        assert_eq!(said(options, Layout::ORIGINAL).await, expected);
         // Applying changes nothing that is there.
-        let applied = apply_schema(options, &services::replication(options), Layout::Original).await;
+        let applied = apply_schema(options, &services::replication(options), Layout::ORIGINAL).await;
         assert!(matches!(applied, Err(ConnectError::Schema(_))), "{applied:?}");
         run(&session, format!("DROP TABLE {keyspace}.{table}")).await;
         assert_eq!(
-            said(options, Layout::Original).await,
+            said(options, Layout::ORIGINAL).await,
             format!("table K.{table} does not exist: `exactlyonce schema apply` creates it")
         );
         run(&session, right).await;
     }
-    assert_eq!(said(options, Layout::Original).await, "right");
+    assert_eq!(said(options, Layout::ORIGINAL).await, "right");
     run(&session, format!("ALTER TABLE {keyspace}.events DROP client")).await;
     run(&session, format!("ALTER TABLE {keyspace}.events ADD client text")).await;
     assert_eq!(
-        said(options, Layout::Original).await,
+        said(options, Layout::ORIGINAL).await,
         "table K.events column client was dropped and added again: everything written at a timestamp before that \
          moment is hidden, and so is all that this program writes. use a keyspace of another name"
     );
     run(&session, format!("ALTER KEYSPACE {keyspace} WITH durable_writes = false")).await;
     assert_eq!(
-        said(options, Layout::Original).await,
+        said(options, Layout::ORIGINAL).await,
         "keyspace K has durable_writes = false: a node that is killed loses what it acknowledged"
     );
     kept.drop().await;
@@ -171,8 +171,8 @@ async fn a_schema_is_completed_and_its_layout_never_changed() {
     apply_schema(&options, &replication, BUCKETED).await.unwrap();
     assert_eq!(said(&options, BUCKETED).await, "right");
     let expected = "table K.events has a column bucket, so its layout is not original";
-    assert_eq!(said(&options, Layout::Original).await, expected);
-    let applied = apply_schema(&options, &replication, Layout::Original).await;
+    assert_eq!(said(&options, Layout::ORIGINAL).await, expected);
+    let applied = apply_schema(&options, &replication, Layout::ORIGINAL).await;
     assert!(matches!(applied, Err(ConnectError::Schema(_))), "{applied:?}");
     let session = services::session(&options).await;
     run(&session, format!("DROP TABLE {}.progress", options.keyspace)).await;
@@ -187,7 +187,7 @@ async fn options_that_cannot_work_are_refused_and_an_absent_cluster_may_be_tried
     use exactlyonce::store::cassandra::Consistency;
     let options = services::options();
     let refused = |options: CassandraOptions| async move {
-        match check_schema(&options, Layout::Original).await {
+        match check_schema(&options, Layout::ORIGINAL).await {
             Err(ConnectError::Refused { what, .. }) => what,
             other => panic!("{other:?}"),
         }
@@ -200,6 +200,6 @@ async fn options_that_cannot_work_are_refused_and_an_absent_cluster_may_be_tried
     assert_eq!(refused(nobody).await, "there are no contact points");
     // Nobody listens on port 1.
     let absent = CassandraOptions { contact_points: vec!["127.0.0.1:1".to_owned()], ..options };
-    let absent = check_schema(&absent, Layout::Original).await;
+    let absent = check_schema(&absent, Layout::ORIGINAL).await;
     assert!(matches!(&absent, Err(error) if error.is_transient()), "{absent:?}");
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use exactlyonce::broker::embedded::EmbeddedBroker;
 use exactlyonce::broker::{Broker, Producer};
-use exactlyonce::embedded::{FileError, Options, Synchronous};
 use exactlyonce::event::Row;
+use exactlyonce::sqlite::{FileError, Options, Synchronous};
 use exactlyonce::store::embedded::EmbeddedStore;
 use exactlyonce::store::{Alert, Bound, Count, Layout, Outcome, Progress, Store, WindowKey};
 use rusqlite::Connection;
@@ -25,8 +25,8 @@ type Opened = fn(&Path) -> Result<(), FileError>;
 const KINDS: [(&str, Opened, Opened); 2] = [
     (
         "store.sqlite",
-        |folder| EmbeddedStore::open(folder, &options(), Layout::Original).map(drop),
-        |folder| EmbeddedStore::apply_schema(folder, &options(), Layout::Original),
+        |folder| EmbeddedStore::open(folder, &options(), Layout::ORIGINAL).map(drop),
+        |folder| EmbeddedStore::apply_schema(folder, &options(), Layout::ORIGINAL),
     ),
     (
         "log.sqlite",
@@ -79,7 +79,7 @@ async fn a_store_that_is_opened_again_is_as_it_was() {
     let older = Count { count: 99, through_offset: 6 };
     known(store.write_counts(0, &[(key.clone(), older)]).await);
     let expected = Count { count: 7, through_offset: 7 };
-    assert_eq!(known(store.own_counts(0, &[key]).await), [Some(expected)]);
+    assert_eq!(known(store.counts(0, &[key]).await), [Some(expected)]);
 }
 
 #[tokio::test]
@@ -87,9 +87,9 @@ async fn every_kind_of_durability_keeps_what_was_written() {
     for synchronous in [Synchronous::Off, Synchronous::Normal, Synchronous::Full] {
         let folder = tempdir().unwrap();
         let options = Options { synchronous, ..Options::default() };
-        EmbeddedStore::apply_schema(folder.path(), &options, Layout::Original).unwrap();
-        fill(&EmbeddedStore::open(folder.path(), &options, Layout::Original).unwrap(), 10).await;
-        let store = EmbeddedStore::open(folder.path(), &options, Layout::Original).unwrap();
+        EmbeddedStore::apply_schema(folder.path(), &options, Layout::ORIGINAL).unwrap();
+        fill(&EmbeddedStore::open(folder.path(), &options, Layout::ORIGINAL).unwrap(), 10).await;
+        let store = EmbeddedStore::open(folder.path(), &options, Layout::ORIGINAL).unwrap();
         assert_eq!(known(store.rows_below(0, 0, i64::MAX, 1000).await).len(), 10);
     }
 }
@@ -150,8 +150,8 @@ fn making_a_file_again_changes_nothing() {
 
 #[tokio::test]
 async fn tables_in_another_layout_are_left_alone_and_both_layouts_are_named() {
-    let bucketed = |rows| Layout::Bucketed { rows: NonZeroU32::new(rows).unwrap() };
-    let layouts = [Layout::Original, bucketed(1), bucketed(10), bucketed(100), bucketed(u32::MAX)];
+    let bucketed = |rows| Layout::bucketed(NonZeroU32::new(rows).unwrap());
+    let layouts = [Layout::ORIGINAL, bucketed(1), bucketed(10), bucketed(100), bucketed(u32::MAX)];
     for made in layouts {
         let folder = tempdir().unwrap();
         let store = store_in_layout(folder.path(), made);
@@ -167,7 +167,7 @@ async fn tables_in_another_layout_are_left_alone_and_both_layouts_are_named() {
             ] {
                 assert!(matches!(error, FileError::Layout { .. }), "{error}");
                 let text = chain(&error);
-                let words = format!("in the layout {made}, but here it is {asked}:");
+                let words = format!("in the layout {}, but here it is {}:", made.events, asked.events);
                 assert!(text.contains(&words) && text.contains(path.to_str().unwrap()), "{text}");
             }
         }
@@ -181,7 +181,7 @@ async fn tables_in_another_layout_are_left_alone_and_both_layouts_are_named() {
 async fn a_row_lies_in_the_bucket_of_its_offset() {
     let folder = tempdir().unwrap();
     let rows = NonZeroU32::new(100).unwrap();
-    fill(&store_in_layout(folder.path(), Layout::Bucketed { rows }), 250).await;
+    fill(&store_in_layout(folder.path(), Layout::bucketed(rows)), 250).await;
     let file = Connection::open(folder.path().join("store.sqlite")).unwrap();
     let mut query = file.prepare("SELECT bucket, count(*), min(offset) FROM events GROUP BY bucket").unwrap();
     let buckets = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
@@ -270,12 +270,24 @@ fn a_file_of_a_newer_version_is_left_alone() {
         let folder = tempdir().unwrap();
         create(folder.path()).unwrap();
         let newer = Connection::open(folder.path().join(name)).unwrap();
-        newer.execute_batch("PRAGMA user_version = 2; CREATE TABLE news (x)").unwrap();
+        newer.execute_batch("PRAGMA user_version = 3; CREATE TABLE news (x)").unwrap();
         drop(newer);
-        is_left_alone(folder.path(), name, "tables of version 2, this program knows version 1", |error| {
-            matches!(error, FileError::Newer { found: 2, known: 1, .. })
+        is_left_alone(folder.path(), name, "tables of version 3, this program knows version", |error| {
+            matches!(error, FileError::Newer { found: 3, .. })
         });
     }
+}
+
+#[test]
+fn a_store_of_an_older_version_is_left_alone() {
+    let folder = tempdir().unwrap();
+    drop(store_in(folder.path()));
+    let older = Connection::open(folder.path().join("store.sqlite")).unwrap();
+    older.execute_batch("PRAGMA user_version = 1; DROP TABLE registry").unwrap();
+    drop(older);
+    is_left_alone(folder.path(), "store.sqlite", "version 1, and this program needs version 2", |error| {
+        matches!(error, FileError::Older { found: 1, known: 2, .. })
+    });
 }
 
 #[test]
@@ -326,7 +338,7 @@ async fn an_overwritten_page_is_told_where_it_is_met_and_nothing_is_made_up() {
         let mut bytes = whole.clone();
         bytes[page * 4096..][..4096].fill(damage);
         fs::write(&path, &bytes).unwrap();
-        let store = match EmbeddedStore::open(folder.path(), &options(), Layout::Original) {
+        let store = match EmbeddedStore::open(folder.path(), &options(), Layout::ORIGINAL) {
             Ok(store) => store,
             Err(error) => {
                 assert!(chain(&error).contains(path.to_str().unwrap()), "{error}");
@@ -471,7 +483,7 @@ async fn while_another_process_writes_for_long_writes_are_unknown_and_reads_go_o
     let patient = store_in(folder.path());
     fill(&patient, 3).await;
     let options = Options { busy_timeout: Duration::from_millis(1), ..options() };
-    let store = EmbeddedStore::open(folder.path(), &options, Layout::Original).unwrap();
+    let store = EmbeddedStore::open(folder.path(), &options, Layout::ORIGINAL).unwrap();
     let other = Connection::open(folder.path().join("store.sqlite")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE; DELETE FROM events").unwrap();
     let rows = [(7, Row::Event(event(7, "a")))];

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use exactlyonce::embedded::{LockError, WorkerLock};
+use exactlyonce::sqlite::{LockError, WorkerLock};
 use tempfile::tempdir;
 
 use exactlyonce::error::chain;

@@ -1,3 +1,5 @@
+//! Tests of the protocol: messages are read as they were written, and damaged ones are refused.
+
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 

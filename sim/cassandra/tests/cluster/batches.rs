@@ -1,3 +1,5 @@
+//! Batches: atomic with a batch log, and what remains of them without one.
+
 use simulated_cassandra::cluster::{Ending, Misbehaviour, Verb};
 use simulated_cassandra::coordinator::{Consistency, Coordinator, RequestError, WriteMode, WriteType};
 use simulated_cassandra::schema::Replication;

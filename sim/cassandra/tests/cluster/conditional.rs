@@ -1,3 +1,5 @@
+//! Conditional statements (Paxos) under concurrency and faults.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! Hinted handoff.
+
 use simulated_cassandra::cluster::{Ending, Verb};
 use simulated_cassandra::coordinator::{Consistency, Coordinator};
 

@@ -1,3 +1,5 @@
+//! Starting, killing and pausing nodes.
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

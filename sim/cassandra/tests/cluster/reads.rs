@@ -1,3 +1,5 @@
+//! Reads at all consistency levels, and read repair.
+
 use std::time::Duration;
 
 use simulated_cassandra::cluster::{Ending, Misbehaviour, Verb};

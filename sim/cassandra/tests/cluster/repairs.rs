@@ -1,3 +1,5 @@
+//! Anti-entropy repair.
+
 use std::time::Duration;
 
 use simulated_cassandra::cluster::{CommitLogSync, Ending, RepairError, Verb};

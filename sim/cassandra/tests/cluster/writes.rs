@@ -1,3 +1,5 @@
+//! Writes at all consistency levels, with replicas that fail.
+
 use simulated_cassandra::cluster::{Ending, Misbehaviour, Verb};
 use simulated_cassandra::coordinator::{
     Consistency, Coordinator, FailureReason, RequestError, WriteMode, WriteType,

@@ -1,6 +1,6 @@
-//! tokio as the simulation has it: tasks, time and network from madsim, the rest from tokio itself.
+//! tokio for the simulation: tasks, time and network from madsim, everything else from tokio itself.
 //!
-//! madsim-tokio does nearly all of it. Added here is what it leaves to chance or does not have.
+//! madsim-tokio provides nearly all of it. This shim adds what it lacks, and what it does not make deterministic.
 
 pub mod net;
 pub mod network;
@@ -11,15 +11,15 @@ pub use madsim_tokio::*;
 #[doc(hidden)]
 pub use real as __real;
 
-/// The branch that an unbiased `select!` begins with, from the simulation's seed.
+/// The first branch that an unbiased `select!` polls, from the simulation's seed.
 #[doc(hidden)]
 pub fn __start_branch(branches: u32) -> u32 {
     use madsim::rand::Rng;
     madsim::rand::thread_rng().gen_range(0..branches)
 }
 
-/// tokio's `select!`. An unbiased one begins at a branch that the simulation's seed decides; tokio's own
-/// draws it from a generator that the seed does not reach.
+/// tokio's `select!`. An unbiased one first polls a branch drawn from the simulation's seed; tokio's own draws it from a
+/// generator that does not depend on the seed.
 #[macro_export]
 macro_rules! select {
     (biased; $($branches:tt)*) => { $crate::__real::select!(biased; $($branches)*) };

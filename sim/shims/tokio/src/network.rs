@@ -1,16 +1,16 @@
-//! The network under [`crate::net`], and what may go wrong with it.
+//! The network under [`crate::net`], and its faults.
 //!
-//! The simulator has a TCP of its own, which refuses where a real one waits (a connection through a cut link),
-//! and tells of a peer's end through a cut link. This one does as Linux does:
+//! The simulator's own TCP refuses a connection through a cut link where a real one retries, and reports the peer's close
+//! through a cut link. This one behaves as Linux does:
 //!
-//! - What is written through a cut link is held, up to the send buffer, and comes when the link is mended; so does
-//!   the end of a connection. A connection that is being made waits, and tries again after 1, 3, 7 s and so on.
-//! - A process that ends, or is killed, closes its connections. A machine without power says nothing. When it is
-//!   back, it resets the connections that it knows nothing of, as soon as something comes through them.
-//! - What comes for a connection that was closed resets it.
+//! - Data written through a cut link is held, up to the send buffer, and delivered when the link is restored; so is the
+//!   end of a connection. A connection attempt is retried after 1, 3, 7 s and so on.
+//! - A process that ends, or is killed, closes its connections. A machine without power sends nothing. After it is
+//!   powered on, it resets connections that it does not know as soon as it receives data for them.
+//! - Data for a closed connection resets it.
 //!
-//! Not there: lost and doubled segments, which TCP hides behind delays, and the end of a connection through which
-//! nothing has come for a quarter of an hour.
+//! Not simulated: lost and duplicated segments, which TCP hides behind delays, and the timeout of a connection through
+//! which no data has passed for a quarter of an hour.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -29,13 +29,13 @@ use madsim::time::TimeHandle;
 use madsim_tokio::time::{Instant, sleep};
 use real::io::ReadBuf;
 
-/// Bytes that may be under way, or wait to be read, in one direction of a connection.
+/// Bytes that may be in flight, or not read yet, in one direction of a connection.
 const BUFFER: usize = 256 << 10;
 
-/// Connections that may wait to be accepted.
+/// Maximum number of connections that are not accepted yet.
 const BACKLOG: usize = 128;
 
-/// After so many seconds a connection is tried again, and given up in the end (`tcp_syn_retries`, 6).
+/// Seconds after which a connection attempt is retried, and finally fails (`tcp_syn_retries`, 6).
 const CONNECT_RETRIES: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// The network of a simulation, which all its machines share.
@@ -63,14 +63,14 @@ struct State {
     effects: Effects,
 }
 
-/// What cut links and power failures really did to connections, in numbers.
+/// How often cut links and power failures affected connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     /// Writes that were held.
     pub held: u64,
-    /// Attempts to connect that got no answer.
+    /// Connection attempts without a response.
     pub unanswered: u64,
-    /// Ends of connections that were told of a reset.
+    /// Ends of connections that received a reset.
     pub resets: u64,
 }
 
@@ -81,10 +81,10 @@ struct Listener {
 }
 
 struct Connection {
-    /// The client's, the server's.
+    /// Of the client, of the server.
     addresses: [SocketAddr; 2],
     /// From the client, from the server.
-    ways: [Way; 2],
+    flows: [Flow; 2],
     ends: [EndState; 2],
 }
 
@@ -94,26 +94,26 @@ enum Presence {
     Open,
     /// Its process closed it, or ended.
     Closed,
-    /// Its machine lost its power.
+    /// Its machine lost power.
     Forgotten,
 }
 
 #[derive(Default)]
 struct EndState {
     presence: Presence,
-    /// The stream itself is gone.
+    /// The stream was dropped.
     dropped: bool,
-    /// From when on it is reset.
+    /// Since when it is reset.
     reset: Option<Instant>,
 }
 
 /// One direction.
 #[derive(Default)]
-struct Way {
-    /// With their arrival.
-    under_way: VecDeque<(Instant, VecDeque<u8>)>,
+struct Flow {
+    /// With their time of arrival.
+    in_flight: VecDeque<(Instant, VecDeque<u8>)>,
     held: VecDeque<VecDeque<u8>>,
-    /// All that was not read yet.
+    /// Bytes not read yet.
     bytes: usize,
     end: Fin,
     last: Option<Instant>,
@@ -129,12 +129,12 @@ enum Fin {
     Arrives(Instant),
 }
 
-impl Way {
+impl Flow {
     fn wake(&mut self) {
         self.reader.take().into_iter().chain(self.writer.take()).for_each(Waker::wake);
     }
 
-    /// When something that is sent now arrives: not before what was sent earlier.
+    /// The arrival of data that is sent now: not before data that was sent earlier.
     fn arrival(&mut self, at: Instant) -> Instant {
         let at = self.last.map_or(at, |last| last.max(at));
         self.last = Some(at);
@@ -146,24 +146,24 @@ impl Way {
 #[derive(Debug)]
 pub(crate) struct End {
     connection: u64,
-    /// 0 for who connected, 1 for who accepted.
+    /// 0 for the client, 1 for the server.
     side: usize,
     pub(crate) local: SocketAddr,
     pub(crate) peer: SocketAddr,
 }
 
-/// Where somebody listens.
+/// A listening port.
 #[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) address: SocketAddr,
     number: u64,
 }
 
-/// What reading came to.
+/// The result of a read.
 pub(crate) enum Read {
     Done,
     Failed(io::Error),
-    /// Nothing is there; something may be at this time.
+    /// No data; there may be some at this time.
     Nothing(Option<Instant>),
 }
 
@@ -195,38 +195,38 @@ impl Simulator for Network {
 }
 
 impl Network {
-    /// Gives a simulation its network. Without it, nothing connects there.
+    /// Adds the network to a simulation. Without it, no connection is possible.
     pub fn install(runtime: &Runtime) {
         runtime.add_simulator::<Network>();
     }
 
-    /// The network of the present simulation.
+    /// The network of the current simulation.
     pub fn current() -> Arc<Self> {
         plugin::simulator()
     }
 
-    /// Plugs a machine in.
+    /// Connects a machine to the network.
     pub fn plug_in(&self, machine: NodeId, ip: IpAddr) {
         self.lock().machines.insert(machine, ip);
     }
 
-    /// How long a message takes.
+    /// Sets the latency of a message.
     pub fn set_latency(&self, latency: Range<Duration>) {
         self.lock().latency = latency;
     }
 
-    /// From now on nothing comes from one machine to another. The other direction stays as it is.
+    /// Cuts the link from one machine to another. The other direction is not affected.
     pub fn cut(&self, from: IpAddr, to: IpAddr) {
         self.lock().cut.insert((from, to));
     }
 
     /// Undoes [`cut`](Self::cut).
-    pub fn mend(&self, from: IpAddr, to: IpAddr) {
+    pub fn restore(&self, from: IpAddr, to: IpAddr) {
         self.lock().cut.remove(&(from, to));
         self.release();
     }
 
-    /// Cuts a machine's power. What it ran is to be killed after this: its connections are not closed.
+    /// Cuts a machine's power: its connections are not closed. The caller kills its processes afterwards.
     pub fn power_off(&self, ip: IpAddr) {
         let state = &mut *self.lock();
         state.without_power.insert(ip);
@@ -239,13 +239,13 @@ impl Network {
         }
     }
 
-    /// Undoes [`power_off`](Self::power_off). What the machine ran is not there any more.
+    /// Undoes [`power_off`](Self::power_off). The machine's processes are not restarted.
     pub fn power_on(&self, ip: IpAddr) {
         self.lock().without_power.remove(&ip);
         self.release();
     }
 
-    /// Resets the connections between two machines, as something on the way that forgets them does. Tells how many.
+    /// Resets the connections between two machines, as a middlebox that lost its state does. Returns how many.
     pub fn reset_connections(&self, one: IpAddr, other: IpAddr) -> usize {
         let now = self.now();
         let state = &mut *self.lock();
@@ -258,13 +258,13 @@ impl Network {
             for end in &mut connection.ends {
                 end.reset.get_or_insert(now);
             }
-            connection.ways.iter_mut().for_each(Way::wake);
+            connection.flows.iter_mut().for_each(Flow::wake);
             count += 1;
         }
         count
     }
 
-    /// What was really held and reset so far.
+    /// The effects so far.
     pub fn effects(&self) -> Effects {
         self.lock().effects
     }
@@ -277,40 +277,40 @@ impl Network {
         self.time.now_instant()
     }
 
-    /// How long the next message takes.
+    /// Draws the latency of the next message.
     fn latency(&self, latency: &Range<Duration>) -> Duration {
         if latency.is_empty() { latency.start } else { self.random.clone().gen_range(latency.clone()) }
     }
 
-    /// The address of the machine that asks.
+    /// The address of the calling machine.
     fn here(&self) -> io::Result<IpAddr> {
         let missing = || io::Error::new(io::ErrorKind::AddrNotAvailable, "this machine is not plugged in");
         self.lock().machines.get(&plugin::node()).copied().ok_or_else(missing)
     }
 
-    /// Sends what was held and may pass now. After an interruption, what is sent again comes late.
+    /// Sends held data that may pass now. Retransmissions after an interruption arrive late.
     fn release(&self) {
         let now = self.now();
         let state = &mut *self.lock();
         let open = state.open();
         for connection in state.connections.values_mut() {
             for side in 0..2 {
-                let way = &mut connection.ways[side];
+                let flow = &mut connection.flows[side];
                 let [from, to] = [side, 1 - side].map(|side| connection.addresses[side].ip());
-                if (way.held.is_empty() && way.end != Fin::Held) || !open(from, to) {
+                if (flow.held.is_empty() && flow.end != Fin::Held) || !open(from, to) {
                     continue;
                 }
                 let again = now + self.latency(&state.latency) + self.latency(&(Duration::ZERO..Duration::from_secs(1)));
                 if connection.ends[1 - side].presence != Presence::Open {
                     connection.ends[side].reset.get_or_insert(again);
                 }
-                let at = way.arrival(again);
-                let held = std::mem::take(&mut way.held);
-                way.under_way.extend(held.into_iter().map(|bytes| (at, bytes)));
-                if way.end == Fin::Held {
-                    way.end = Fin::Arrives(at);
+                let at = flow.arrival(again);
+                let held = std::mem::take(&mut flow.held);
+                flow.in_flight.extend(held.into_iter().map(|bytes| (at, bytes)));
+                if flow.end == Fin::Held {
+                    flow.end = Fin::Arrives(at);
                 }
-                connection.ways.iter_mut().for_each(Way::wake);
+                connection.flows.iter_mut().for_each(Flow::wake);
             }
         }
     }
@@ -339,7 +339,7 @@ impl Network {
     pub(crate) fn unlisten(&self, port: &Port) {
         let now = self.now();
         let state = &mut *self.lock();
-        // After a kill, somebody else may listen there.
+        // After a kill, another process may listen there.
         if state.listeners.get(&port.address).is_none_or(|listener| listener.number != port.number) {
             return;
         }
@@ -385,7 +385,7 @@ impl Network {
         Err(io::Error::new(io::ErrorKind::TimedOut, "connection timed out"))
     }
 
-    /// Connects, or hears nothing.
+    /// Tries to connect; `None` without a response.
     fn try_connect(&self, here: IpAddr, to: SocketAddr) -> io::Result<Option<End>> {
         let state = &mut *self.lock();
         let open = state.open();
@@ -404,10 +404,10 @@ impl Network {
         if let Some(waker) = listener.waker.take() {
             waker.wake();
         }
-        // Ports are not used twice for as long as a run takes.
+        // Ports are not reused during a run.
         let local = SocketAddr::new(here, 32_768 + (number % 32_000) as u16);
         let connection =
-            Connection { addresses: [local, to], ways: Default::default(), ends: Default::default() };
+            Connection { addresses: [local, to], flows: Default::default(), ends: Default::default() };
         state.connections.insert(number, connection);
         Ok(Some(End { connection: number, side: 0, local, peer: to }))
     }
@@ -423,9 +423,9 @@ impl Network {
             state.effects.resets += 1;
             return Read::Failed(reset());
         }
-        let way = &mut connection.ways[1 - end.side];
+        let flow = &mut connection.flows[1 - end.side];
         let mut read = 0;
-        while let Some((arrival, bytes)) = way.under_way.front_mut() {
+        while let Some((arrival, bytes)) = flow.in_flight.front_mut() {
             if *arrival > now || buffer.remaining() == 0 {
                 break;
             }
@@ -437,23 +437,23 @@ impl Network {
             bytes.drain(..count);
             read += count;
             if bytes.is_empty() {
-                way.under_way.pop_front();
+                flow.in_flight.pop_front();
             }
         }
         if read > 0 {
-            way.bytes -= read;
-            if let Some(writer) = way.writer.take() {
+            flow.bytes -= read;
+            if let Some(writer) = flow.writer.take() {
                 writer.wake();
             }
             return Read::Done;
         }
-        let next = match (way.under_way.front(), way.end) {
+        let next = match (flow.in_flight.front(), flow.end) {
             (Some((arrival, _)), _) => Some(*arrival),
             (None, Fin::Arrives(at)) if at <= now => return Read::Done,
             (None, Fin::Arrives(at)) => Some(at),
             (None, Fin::NotSent | Fin::Held) => None,
         };
-        way.reader = Some(waker.clone());
+        flow.reader = Some(waker.clone());
         Read::Nothing(next.into_iter().chain(reset_at).min())
     }
 
@@ -468,30 +468,30 @@ impl Network {
             state.effects.resets += 1;
             return Poll::Ready(Err(reset()));
         }
-        let way = &mut connection.ways[end.side];
-        if way.end != Fin::NotSent {
+        let flow = &mut connection.flows[end.side];
+        if flow.end != Fin::NotSent {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, "broken pipe")));
         }
-        let count = bytes.len().min(BUFFER.saturating_sub(way.bytes));
+        let count = bytes.len().min(BUFFER.saturating_sub(flow.bytes));
         if count == 0 && !bytes.is_empty() {
-            way.writer = Some(waker.clone());
+            flow.writer = Some(waker.clone());
             return Poll::Pending;
         }
         let segment = VecDeque::from(bytes[..count].to_vec());
-        way.bytes += count;
-        if way.held.is_empty() && open(end.local.ip(), end.peer.ip()) {
+        flow.bytes += count;
+        if flow.held.is_empty() && open(end.local.ip(), end.peer.ip()) {
             let at = now + self.latency(&state.latency);
-            let at = way.arrival(at);
-            way.under_way.push_back((at, segment));
+            let at = flow.arrival(at);
+            flow.in_flight.push_back((at, segment));
             if connection.ends[1 - end.side].presence != Presence::Open {
-                // Nobody is there any more, which is told by return.
+                // The peer is gone, so it responds with a reset.
                 connection.ends[end.side].reset.get_or_insert(at + self.latency(&state.latency));
-                connection.ways[1 - end.side].wake();
-            } else if let Some(reader) = way.reader.take() {
+                connection.flows[1 - end.side].wake();
+            } else if let Some(reader) = flow.reader.take() {
                 reader.wake();
             }
         } else {
-            way.held.push_back(segment);
+            flow.held.push_back(segment);
             state.effects.held += 1;
         }
         Poll::Ready(Ok(count))
@@ -516,7 +516,7 @@ impl State {
         self.next
     }
 
-    /// Whether something comes from one machine to another.
+    /// Whether messages pass from one machine to another.
     fn open(&self) -> impl Fn(IpAddr, IpAddr) -> bool + use<> {
         let (cut, without_power) = (self.cut.clone(), self.without_power.clone());
         move |from, to| {
@@ -524,17 +524,17 @@ impl State {
         }
     }
 
-    /// Says that nothing more comes from this end. Draws nothing, for it may happen in a drop.
+    /// Sends the end of this direction. Draws no random number, because it may run in a drop.
     fn finish(&mut self, number: u64, side: usize, now: Instant) {
         let open = self.open();
         let Some(connection) = self.connections.get_mut(&number) else { return };
         let [from, to] = [side, 1 - side].map(|side| connection.addresses[side].ip());
-        let way = &mut connection.ways[side];
-        if way.end == Fin::NotSent {
-            let passes = way.held.is_empty() && open(from, to);
-            way.end =
-                if passes { Fin::Arrives(way.arrival(now + self.latency.start)) } else { Fin::Held };
-            way.wake();
+        let flow = &mut connection.flows[side];
+        if flow.end == Fin::NotSent {
+            let passes = flow.held.is_empty() && open(from, to);
+            flow.end =
+                if passes { Fin::Arrives(flow.arrival(now + self.latency.start)) } else { Fin::Held };
+            flow.wake();
         }
     }
 

@@ -13,13 +13,13 @@ use tokio::network::Network;
 use tokio::time::{sleep, timeout};
 
 use super::world::{self, Verb};
-use crate::runner::{Ground, words};
+use crate::runner::{Ground, panic_message};
 use crate::suite::{self, Case, Seen};
 
 /// No case takes as long in simulated time; one that does hangs.
 const CASE_TIMEOUT: Duration = Duration::from_secs(3_600);
 
-/// Longer than hints and batch logs wait in a case that wants them to.
+/// Longer than any case waits: keeps hints and batch logs from being delivered.
 const LONG: Duration = Duration::from_secs(86_400);
 
 /// Three nodes.
@@ -58,7 +58,7 @@ impl Ground for Simulations {
         });
         match ran {
             Ok(result) => Ok(result?),
-            Err(panic) => Err(Failed::from(words(&*panic))),
+            Err(panic) => Err(Failed::from(panic_message(&*panic))),
         }
     }
 

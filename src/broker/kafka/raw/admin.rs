@@ -1,5 +1,6 @@
 //! Questions about topics. Each waits for its answer.
 
+use std::collections::BTreeSet;
 use std::ffi::c_int;
 use std::ptr;
 use std::time::Duration;
@@ -16,6 +17,24 @@ pub(in crate::broker::kafka) struct Description {
     pub(in crate::broker::kafka) partitions: usize,
     /// The least number of copies that a partition has.
     pub(in crate::broker::kafka) replication: usize,
+    /// The ids of the brokers that have copies, ascending.
+    pub(in crate::broker::kafka) brokers: Vec<i32>,
+}
+
+/// What has settings.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::broker::kafka) enum Resource<'a> {
+    Topic(&'a str),
+    Broker(i32),
+}
+
+/// One setting of a topic or a broker.
+#[derive(Clone, Debug)]
+pub(in crate::broker::kafka) struct Setting {
+    pub(in crate::broker::kafka) name: String,
+    pub(in crate::broker::kafka) value: String,
+    /// True if it is set on the topic itself, and not by a broker or by default.
+    pub(in crate::broker::kafka) of_topic: bool,
 }
 
 /// The end of the log, as a request for offsets names it (`RD_KAFKA_OFFSET_SPEC_LATEST`).
@@ -99,30 +118,42 @@ impl Client {
             let partitions = lent(*topic, &mut count, |topic, count| {
                 sys::rd_kafka_TopicDescription_partitions(topic, count)
             });
-            let copies = partitions.iter().map(|partition| {
-                let mut copies = 0;
-                sys::rd_kafka_TopicPartitionInfo_replicas(*partition, &raw mut copies);
-                copies
-            });
-            let replication = copies.min().unwrap_or(0);
-            Ok(Description { id, partitions: partitions.len(), replication })
+            let mut brokers = BTreeSet::new();
+            let mut replication = usize::MAX;
+            for partition in partitions {
+                let copies = lent(*partition, &mut count, |partition, count| {
+                    sys::rd_kafka_TopicPartitionInfo_replicas(partition, count)
+                });
+                replication = replication.min(copies.len());
+                brokers.extend(copies.iter().map(|node| sys::rd_kafka_Node_id(*node)));
+            }
+            let (partitions, brokers) = (partitions.len(), brokers.into_iter().collect());
+            Ok(Description {
+                id,
+                partitions,
+                replication: if partitions == 0 { 0 } else { replication },
+                brokers,
+            })
         }
     }
 
-    /// The value of one of a topic's settings, if it has that.
-    pub(in crate::broker::kafka) fn topic_setting(
+    /// All settings of a topic or a broker, without those whose value is secret.
+    pub(in crate::broker::kafka) fn settings(
         &self,
-        topic: &str,
-        setting: &str,
+        resource: Resource<'_>,
         wait: Duration,
-    ) -> Result<Option<String>, KafkaError> {
-        let topic = name(topic);
+    ) -> Result<Vec<Setting>, KafkaError> {
+        let (kind, of) = match resource {
+            Resource::Topic(topic) => (sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, name(topic)),
+            Resource::Broker(id) => {
+                (sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_BROKER, name(&id.to_string()))
+            }
+        };
         let api = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS;
         let answer = self.ask(api, wait, |options, queue| {
             // SAFETY: the request copies the resource, which is ours.
             unsafe {
-                let kind = sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
-                let mut resources = [sys::rd_kafka_ConfigResource_new(kind, topic.as_ptr())];
+                let mut resources = [sys::rd_kafka_ConfigResource_new(kind, of.as_ptr())];
                 let (start, length) = (resources.as_mut_ptr(), resources.len());
                 sys::rd_kafka_DescribeConfigs(self.ptr(), start, length, options, queue);
                 sys::rd_kafka_ConfigResource_destroy(resources[0]);
@@ -136,14 +167,19 @@ impl Client {
                 sys::rd_kafka_DescribeConfigs_result_resources(result, count)
             });
             let [resource] = resources else {
-                return Err(KafkaError::invalid("the answer is not of one topic"));
+                return Err(KafkaError::invalid("the answer is not of one resource"));
             };
             error_of(sys::rd_kafka_ConfigResource_error(*resource))?;
             let entries = lent(*resource, &mut count, |resource, count| {
                 sys::rd_kafka_ConfigResource_configs(resource, count)
             });
-            let found = entries.iter().find(|entry| text(sys::rd_kafka_ConfigEntry_name(**entry)) == setting);
-            Ok(found.map(|entry| text(sys::rd_kafka_ConfigEntry_value(*entry))))
+            let of_topic = sys::rd_kafka_ConfigSource_t::RD_KAFKA_CONFIG_SOURCE_DYNAMIC_TOPIC_CONFIG;
+            let settings = entries.iter().map(|entry| Setting {
+                name: text(sys::rd_kafka_ConfigEntry_name(*entry)),
+                value: text(sys::rd_kafka_ConfigEntry_value(*entry)),
+                of_topic: sys::rd_kafka_ConfigEntry_source(*entry) == of_topic,
+            });
+            Ok(settings.collect())
         }
     }
 

@@ -16,8 +16,9 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+pub(super) use admin::{Description, Resource, Setting};
 pub(super) use queue::{Event, Message, Queue};
 use rdkafka_sys as sys;
 
@@ -120,19 +121,49 @@ pub(super) fn try_property(property: &str, value: &str) -> Result<(), String> {
     Conf::new().set(property, value)
 }
 
+/// The names of the properties that have a value by default, without aliases.
+#[cfg(test)]
+pub(super) fn property_names() -> Vec<String> {
+    let conf = Conf::new();
+    let mut names = Vec::new();
+    // SAFETY: both dumps are arrays of as many texts as they say, names and values in turn, and are freed once; the
+    // configurations are ours.
+    unsafe {
+        let topic = sys::rd_kafka_topic_conf_new();
+        let mut count = 0;
+        let dump = sys::rd_kafka_conf_dump(conf.0, &raw mut count);
+        let mut topic_count = 0;
+        let topic_dump = sys::rd_kafka_topic_conf_dump(topic, &raw mut topic_count);
+        for (dump, count) in [(dump, count), (topic_dump, topic_count)] {
+            names.extend((0..count).step_by(2).map(|place| text(*dump.add(place))));
+            sys::rd_kafka_conf_dump_free(dump, count);
+        }
+        sys::rd_kafka_topic_conf_destroy(topic);
+    }
+    names
+}
+
 /// A consumer of librdkafka. Dropping it ends it without leaving its group.
 #[derive(Debug)]
 pub(super) struct Client {
     client: NonNull<sys::rd_kafka_t>,
-    /// librdkafka holds a pointer to it.
-    lines: Box<Lines>,
+    /// librdkafka holds a pointer to what it points to. `Box::into_raw` made it, and `drop` takes it back: as a `Box`
+    /// it would claim to be the only pointer whenever the client is moved.
+    lines: NonNull<Lines>,
+}
+
+/// A failed connection. librdkafka does not repeat, for half a minute, what it has said of a broker before.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) text: String,
+    pub(super) at: Instant,
 }
 
 /// What librdkafka says in log lines only.
 #[derive(Debug, Default)]
 struct Lines {
-    /// Why a connection failed last.
-    failure: Mutex<Option<String>>,
+    /// Why a connection failed last, and when that was said first.
+    failure: Mutex<Option<Failure>>,
     /// Said with `debug=cgrp` only.
     ///
     /// The coordinator's list of requests lacks the heartbeat of the group protocol `consumer`. librdkafka
@@ -141,7 +172,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn failure(&self) -> MutexGuard<'_, Option<String>> {
+    fn failure(&self) -> MutexGuard<'_, Option<Failure>> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -153,12 +184,12 @@ impl Lines {
         if facility == "FAIL" && level <= INFO {
             // The thread's name comes first.
             let said = line.split_once("]: ").map_or(line, |(_, said)| said);
-            *self.failure() = Some(said.to_owned());
+            *self.failure() = Some(Failure { text: said.to_owned(), at: Instant::now() });
         }
     }
 }
 
-// SAFETY: librdkafka may be called from any thread, and from several at once.
+// SAFETY: librdkafka may be called from any thread, and from several at once; the lines are `Sync`.
 unsafe impl Send for Client {}
 // SAFETY: as above.
 unsafe impl Sync for Client {}
@@ -166,9 +197,11 @@ unsafe impl Sync for Client {}
 impl Drop for Client {
     fn drop(&mut self) {
         // SAFETY: the client is ours and every queue is gone, for queues hold the client. A consumer that
-        // was closed before has left; another one must not, for this is what a crash does.
+        // was closed before has left; another one must not, for this is what a crash does. librdkafka's threads have
+        // ended when the call returns, so nobody logs any more, and the lines came from `Box::into_raw`.
         unsafe {
             sys::rd_kafka_destroy_flags(self.ptr(), sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+            drop(Box::from_raw(self.lines.as_ptr()));
         }
     }
 }
@@ -201,25 +234,33 @@ impl Client {
                 return Err(KafkaError::invalid(format!("{property}: {words}")));
             }
         }
-        let lines = Box::new(Lines::default());
+        let lines = NonNull::from(Box::leak(Box::<Lines>::default()));
         let mut words = [0; 512];
-        // SAFETY: the configuration is ours; on success it belongs to the client and is forgotten here. The lines
-        // are at an address that does not move, and are dropped after the client.
+        // SAFETY: the configuration is ours; on success it belongs to the client and is forgotten here, and the lines
+        // are dropped with the client. Without success there are no threads of librdkafka that could use them.
         unsafe {
             let events =
                 sys::RD_KAFKA_EVENT_REBALANCE | sys::RD_KAFKA_EVENT_ERROR | sys::RD_KAFKA_EVENT_OFFSET_COMMIT;
             sys::rd_kafka_conf_set_events(conf.0, events);
             sys::rd_kafka_conf_set_log_cb(conf.0, Some(log));
-            sys::rd_kafka_conf_set_opaque(conf.0, ptr::from_ref::<Lines>(&lines).cast_mut().cast());
+            sys::rd_kafka_conf_set_opaque(conf.0, lines.as_ptr().cast());
             let kind = sys::rd_kafka_type_t::RD_KAFKA_CONSUMER;
             match NonNull::new(sys::rd_kafka_new(kind, conf.0, words.as_mut_ptr(), words.len())) {
                 Some(client) => {
                     std::mem::forget(conf);
                     Ok(Self { client, lines })
                 }
-                None => Err(KafkaError::invalid(text(words.as_ptr()))),
+                None => {
+                    drop(Box::from_raw(lines.as_ptr()));
+                    Err(KafkaError::invalid(text(words.as_ptr())))
+                }
             }
         }
+    }
+
+    fn lines(&self) -> &Lines {
+        // SAFETY: it lives as long as the client, and everybody only shares it.
+        unsafe { self.lines.as_ref() }
     }
 
     fn ptr(&self) -> *mut sys::rd_kafka_t {
@@ -227,18 +268,18 @@ impl Client {
     }
 
     /// Why a connection failed last, since that was forgotten.
-    pub(super) fn failure(&self) -> Option<String> {
-        self.lines.failure().clone()
+    pub(super) fn failure(&self) -> Option<Failure> {
+        self.lines().failure().clone()
     }
 
     pub(super) fn forget_failure(&self) {
-        *self.lines.failure() = None;
+        *self.lines().failure() = None;
     }
 
     /// True if a coordinator was found that lacks the group protocol `consumer`, after which this client never
     /// becomes a member; told only to a client with `debug=cgrp`.
     pub(super) fn met_coordinator_without_heartbeat(&self) -> bool {
-        self.lines.without_heartbeat.load(Ordering::Relaxed)
+        self.lines().without_heartbeat.load(Ordering::Relaxed)
     }
 
     /// Joins the group and asks for a share of the topic.

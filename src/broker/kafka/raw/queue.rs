@@ -1,7 +1,7 @@
 //! librdkafka's queues, and what comes out of them.
 
 use std::ffi::c_void;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::thread::Thread;
 use std::time::Duration;
@@ -42,21 +42,23 @@ pub(in crate::broker::kafka) enum Message {
 #[derive(Debug)]
 pub(in crate::broker::kafka) struct Queue {
     pub(super) queue: *mut sys::rd_kafka_queue_t,
-    /// Woken when the queue is no longer empty. librdkafka holds a pointer to it.
-    waker: Option<Box<Thread>>,
+    /// Woken when the queue is no longer empty. librdkafka holds a pointer to it, too; `Box::into_raw` made it, and
+    /// `drop` takes it back.
+    waker: Option<NonNull<Thread>>,
     _client: Arc<Client>,
 }
 
-// SAFETY: queues may be used from any thread.
+// SAFETY: queues may be used from any thread, and so may the handle of a thread.
 unsafe impl Send for Queue {}
 
 impl Drop for Queue {
     fn drop(&mut self) {
         // SAFETY: the callback is taken away under the queue's lock, under which it is also called, so nobody
-        // uses the waker afterwards. The queue object is ours and counted.
+        // uses the waker afterwards, and it came from `Box::into_raw`. The queue object is ours and counted.
         unsafe {
-            if self.waker.is_some() {
+            if let Some(waker) = self.waker.take() {
                 sys::rd_kafka_queue_cb_event_enable(self.queue, None, ptr::null_mut());
+                drop(Box::from_raw(waker.as_ptr()));
             }
             sys::rd_kafka_queue_destroy(self.queue);
         }
@@ -112,14 +114,15 @@ impl Queue {
 
     /// Wakes the thread whenever the queue is no longer empty.
     pub(in crate::broker::kafka) fn wake(&mut self, thread: Thread) {
-        let waker = Box::new(thread);
-        // SAFETY: the waker lives in this object, at an address that does not move, until the callback is
-        // taken away.
+        let waker = NonNull::from(Box::leak(Box::new(thread)));
+        // SAFETY: the waker lives until the callback is taken away: from here on only `drop` and the next call of this
+        // function free it, each after the queue has let go of it.
         unsafe {
-            let pointer = ptr::from_ref::<Thread>(&waker).cast_mut().cast();
-            sys::rd_kafka_queue_cb_event_enable(self.queue, Some(wake), pointer);
+            sys::rd_kafka_queue_cb_event_enable(self.queue, Some(wake), waker.as_ptr().cast());
+            if let Some(old) = self.waker.replace(waker) {
+                drop(Box::from_raw(old.as_ptr()));
+            }
         }
-        self.waker = Some(waker);
     }
 
     /// The next event, if there is one already.

@@ -99,7 +99,7 @@ fn inserts(places: &[(&str, i32)], length: usize) -> String {
 
 const TEXTS: &str = "(p int, c int, w text, PRIMARY KEY (p, c))";
 
-/// How it ended, with the warning's first words.
+/// How it ended, with the start of the warning.
 fn warned(result: Result<QueryResult, scylla::errors::ExecutionError>) -> String {
     let warnings: Vec<_> = match &result {
         Ok(result) => result.warnings().map(str::to_owned).collect(),
@@ -149,7 +149,7 @@ async fn the_size_of_a_batch_counts_only_beyond_one_mutation<W: World>(world: &W
         seen.hold(what, &ended, expected);
     }
     let refused = a.refusal(&batch("UNLOGGED", &inserts(&[("t", 1), ("t", 2)], 30 << 10))).await;
-    seen.note(format!("in its words: {refused}"));
+    seen.note(format!("its message: {refused}"));
 }
 
 async fn an_unlogged_batch_of_many_partitions_is_warned_of<W: World>(world: &W, seen: &Seen) {
@@ -271,7 +271,7 @@ async fn a_logged_batch_whose_log_timed_out_is_written_later<W: World>(world: &W
     b.expect_within(
         seen,
         world.delivered_within(),
-        "rows later, when nobody wrote any more",
+        "rows later, after the last write",
         "SELECT p, writetime(v) FROM KS.t",
         "(1, 5) (2, 6)",
     )

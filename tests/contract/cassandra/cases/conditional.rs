@@ -96,7 +96,7 @@ async fn of_conditional_inserts_at_once_one_is_applied<W: World>(world: &W, seen
         let endings = join_all(asked).await;
         let applied = endings.iter().filter(|ended| ended.starts_with("(true")).count();
         let refused = endings.iter().filter(|ended| ended.starts_with("(false")).count();
-        // Contention may end in a timeout, which is unknown; then the row tells.
+        // Contention may end in a timeout, whose outcome is unknown; then the row decides.
         let rows = keyspace.clients()[0]
             .rows(&format!("SELECT topic FROM KS.pipeline WHERE name = 'p{round}'"))
             .await;

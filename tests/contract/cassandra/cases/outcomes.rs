@@ -1,4 +1,4 @@
-//! How requests end when replicas or coordinators are away, and what was done in the end.
+//! How requests end when replicas or coordinators are down, and what was applied in the end.
 
 use std::time::Duration;
 
@@ -168,7 +168,7 @@ async fn a_hint_comes_later_with_the_original_timestamp<W: World>(world: &W, see
     a.ok("UPDATE KS.events USING TIMESTAMP 50 SET source = 'newer' WHERE partition = 0 AND offset = 0").await;
     let one = c.at(Consistency::One);
     let all = "SELECT offset, source, writetime(source) FROM KS.events WHERE partition = 0";
-    one.expect_within(seen, Duration::from_secs(5), "row 0 written anew at 50", all, "(0, 'newer', 50)")
+    one.expect_within(seen, Duration::from_secs(5), "row 0 written again at 50", all, "(0, 'newer', 50)")
         .await;
     a.ok("DELETE source FROM KS.events USING TIMESTAMP 60 WHERE partition = 0 AND offset = 0").await;
     // The row's marker is only in the hint.

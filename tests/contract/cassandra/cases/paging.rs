@@ -41,7 +41,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
     ]
 }
 
-/// A page, and where the next begins.
+/// A page, and where the next one starts.
 async fn page(client: &Client, cql: &str, size: i32, from: PagingState) -> (String, Option<PagingState>) {
     let statement = client.statement(cql).with_page_size(size);
     let result = client.session.query_single_page(statement, (), from).await;
@@ -131,7 +131,7 @@ async fn paging_is_no_snapshot<W: World>(world: &W, seen: &Seen) {
     b.ok(&events(0, 9..10)).await;
     let (second, _) = page(a, READ, 9, next.expect("more rows")).await;
     seen.note(format!("a page: {first}; then 16 and 9 are written, 13 and 14 deleted, 12 changed"));
-    seen.note(format!("the rest: {second}"));
+    seen.note(format!("the remaining rows: {second}"));
     assert_eq!(first, "(15, 's') (14, 's')");
     assert_eq!(second, "(12, 'new') (11, 's') (10, 's') (9, 's')");
 }

@@ -16,7 +16,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
         case!(
             a_read_at_one_is_stale_and_repairs_nothing,
             [Silence, HintedHandoff],
-            "At ONE a single replica answers, there is nothing to compare; consistency wants R + W > RF (architecture/dynamo: tunable consistency)",
+            "At ONE a single replica answers, there is nothing to compare; consistency requires R + W > RF (architecture/dynamo: tunable consistency)",
         ),
         case!(
             a_read_at_one_that_asks_a_second_replica_may_repair_the_first,
@@ -68,7 +68,7 @@ async fn a_read_at_one_is_stale_and_repairs_nothing<W: World>(world: &W, seen: &
     let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
     world.silence(&[2]).await;
-    a.expect(seen, "rows 0 to 2 at QUORUM, the third replica away", &events(0, 0..3), "ok").await;
+    a.expect(seen, "rows 0 to 2 at QUORUM, the third replica down", &events(0, 0..3), "ok").await;
     world.end_silence().await;
     let one = c.at(Consistency::One);
     one.expect(seen, "ONE at the third, when it is back", READ, "no rows").await;

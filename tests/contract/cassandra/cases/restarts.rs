@@ -23,7 +23,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
             "Prepared statements are stored in system.prepared_statements and prepared again at start (CASSANDRA-8831)",
         ),
         case!(
-            a_killed_node_is_taken_for_up_until_gossip_notices,
+            a_killed_node_counts_as_up_until_gossip_notices,
             [Kill],
             "A failure detector suspects a node by the heartbeats it misses; until then writes to it time out (architecture/dynamo: Failure Detection)",
         ),
@@ -75,7 +75,7 @@ async fn a_prepared_statement_outlives_its_nodes_restart<W: World>(world: &W, se
     b.execute(&insert, (1, 1, 1)).await;
     let stored = format!(
         "SELECT query_string FROM system.prepared_statements WHERE prepared_id = 0x{}",
-        hex(insert.get_id())
+        hex::encode(insert.get_id())
     );
     let expected = format!("('{}')", insert.get_statement());
     let note = |text: String| if text == expected { "the statement".to_owned() } else { text };
@@ -94,11 +94,7 @@ async fn a_prepared_statement_outlives_its_nodes_restart<W: World>(world: &W, se
     b.expect(seen, "rows", "SELECT c FROM KS.t", "(1) (2)").await;
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-async fn a_killed_node_is_taken_for_up_until_gossip_notices<W: World>(world: &W, seen: &Seen) {
+async fn a_killed_node_counts_as_up_until_gossip_notices<W: World>(world: &W, seen: &Seen) {
     let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     world.kill(&[1, 2]).await;
@@ -148,7 +144,7 @@ async fn an_empty_disk_makes_a_quorum_miss_what_was_acknowledged<W: World>(world
     world.hinted_handoff(false).await;
     let mut keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
     world.silence(&[2]).await;
-    keyspace.clients[0].expect(seen, "a write, the third replica away", &events(0, 0..1), "ok").await;
+    keyspace.clients[0].expect(seen, "a write, the third replica down", &events(0, 0..1), "ok").await;
     world.end_silence().await;
     world.kill(&[1]).await;
     world.wipe_disk(1).await;

@@ -18,17 +18,17 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
             "Syntax_error 0x2000, Invalid 0x2200, Config_error 0x2300, Already_exists 0x2400 (native_protocol_v4, 9)",
         ),
         case!(
-            what_is_there_already_is_told,
+            what_exists_already_is_reported,
             [],
             "CREATE of what exists is Already_exists with keyspace and table; with IF NOT EXISTS it changes nothing, whatever it says (CQL: CREATE TABLE)",
         ),
         case!(
-            the_schema_tables_tell_columns_kinds_types_and_order,
+            the_schema_tables_list_columns_kinds_types_and_order,
             [],
             "system_schema.columns has a row for each column (CQL: system_schema)",
         ),
         case!(
-            the_schema_tables_tell_the_options_of_a_table,
+            the_schema_tables_list_the_options_of_a_table,
             [],
             "system_schema.tables has a column for each option (CQL: system_schema)",
         ),
@@ -40,7 +40,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
         case!(
             system_tables_describe_the_cluster,
             [],
-            "system.local and system.peers_v2 tell the nodes, their tokens and schema versions (virtual and system tables)",
+            "system.local and system.peers_v2 list the nodes, their tokens and schema versions (virtual and system tables)",
         ),
         case!(a_new_column_is_null_in_old_rows, [], "ALTER TABLE ADD does not touch rows (CQL: ALTER TABLE)",),
         case!(
@@ -120,7 +120,7 @@ async fn each_wrong_statement_has_its_kind_of_error<W: World>(world: &W, seen: &
     }
 }
 
-async fn what_is_there_already_is_told<W: World>(world: &W, seen: &Seen) {
+async fn what_exists_already_is_reported<W: World>(world: &W, seen: &Seen) {
     let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     let create = format!(
@@ -165,11 +165,11 @@ fn tables_of_the_pipeline() -> Vec<String> {
     tables.map(|(_, table)| table.trim().to_owned()).collect()
 }
 
-async fn the_schema_tables_tell_columns_kinds_types_and_order<W: World>(world: &W, seen: &Seen) {
+async fn the_schema_tables_list_columns_kinds_types_and_order<W: World>(world: &W, seen: &Seen) {
     let tables = tables_of_the_pipeline();
     let keyspace = Keyspace::with(world, seen, &tables.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let [_, b, _] = keyspace.clients();
-    assert_eq!(tables.len(), 6);
+    assert_eq!(tables.len(), 7);
     for (table, expected) in [
         (
             "events",
@@ -179,9 +179,10 @@ async fn the_schema_tables_tell_columns_kinds_types_and_order<W: World>(world: &
         ),
         (
             "window_counts",
-            "('count', 'regular', -1, 'bigint', 'none') ('partition', 'clustering', 0, 'int', 'asc') \
-             ('source', 'partition_key', 0, 'text', 'none') ('through_offset', 'regular', -1, 'bigint', 'none') \
-             ('window_end', 'partition_key', 1, 'timestamp', 'none')",
+            "('block', 'partition_key', 1, 'bigint', 'none') ('count', 'regular', -1, 'bigint', 'none') \
+             ('partition', 'partition_key', 0, 'int', 'none') ('shard', 'partition_key', 2, 'int', 'none') \
+             ('source', 'clustering', 1, 'text', 'asc') ('through_offset', 'regular', -1, 'bigint', 'none') \
+             ('window_end', 'clustering', 0, 'timestamp', 'asc')",
         ),
     ] {
         let read = format!(
@@ -198,7 +199,7 @@ async fn the_schema_tables_tell_columns_kinds_types_and_order<W: World>(world: &
     b.expect(seen, "frozen collections", &read, "('frozen<set<int>>') ('frozen<map<int, bigint>>')").await;
 }
 
-async fn the_schema_tables_tell_the_options_of_a_table<W: World>(world: &W, seen: &Seen) {
+async fn the_schema_tables_list_the_options_of_a_table<W: World>(world: &W, seen: &Seen) {
     let tables = [
         ROWS.to_owned(),
         format!(
@@ -238,8 +239,8 @@ async fn system_tables_describe_the_cluster<W: World>(world: &W, seen: &Seen) {
     for client in keyspace.clients() {
         let one = client.at(Consistency::One);
         let local = "SELECT key, bootstrapped, partitioner, data_center FROM system.local";
-        let told = one.rows(local).await;
-        seen.note(format!("local: {told}"));
+        let listed = one.rows(local).await;
+        seen.note(format!("local: {listed}"));
         let peers = one
             .ok("SELECT peer, data_center, schema_version FROM system.peers")
             .await

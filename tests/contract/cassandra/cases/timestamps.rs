@@ -39,7 +39,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
             "Equal timestamps: a cell that expires is kept over one that does not, for it becomes a tombstone (Cells.resolveRegular, CASSANDRA-14592)",
         ),
         case!(
-            writetime_and_ttl_tell_what_was_written,
+            writetime_and_ttl_return_what_was_written,
             [],
             "WRITETIME and TTL give a cell's timestamp and what is left of its time to live, null if it has none; not for key columns (CQL: SELECT)",
         ),
@@ -176,7 +176,7 @@ async fn at_equal_timestamps_an_expiring_value_beats_one_that_stays<W: World>(wo
     }
 }
 
-async fn writetime_and_ttl_tell_what_was_written<W: World>(world: &W, seen: &Seen) {
+async fn writetime_and_ttl_return_what_was_written<W: World>(world: &W, seen: &Seen) {
     let keyspace = Keyspace::with(world, seen, &[COUNTS]).await;
     let [a, ..] = keyspace.clients();
     a.ok("INSERT INTO KS.counts (id, count) VALUES (1, 5) USING TIMESTAMP 123456789").await;

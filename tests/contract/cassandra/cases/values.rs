@@ -58,23 +58,23 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
     ]
 }
 
-const ALL: &str = "a (id int PRIMARY KEY, whole int, big bigint, words text, at timestamp, bytes blob, yes boolean, \
+const ALL: &str = "a (id int PRIMARY KEY, whole int, big bigint, body text, at timestamp, bytes blob, yes boolean, \
                    levels frozen<set<int>>, origins frozen<map<int, bigint>>)";
 
 async fn every_type_of_the_tables_comes_back_as_written<W: World>(world: &W, seen: &Seen) {
     let keyspace = Keyspace::with(world, seen, &[ALL]).await;
     let [a, b, _] = keyspace.clients();
     let insert = a
-        .prepare("INSERT INTO KS.a (id, whole, big, words, at, bytes, yes) VALUES (?, ?, ?, ?, ?, ?, ?)")
+        .prepare("INSERT INTO KS.a (id, whole, big, body, at, bytes, yes) VALUES (?, ?, ?, ?, ?, ?, ?)")
         .await;
-    for (id, whole, big, words, yes) in [
+    for (id, whole, big, body, yes) in [
         (1, i32::MIN, i64::MIN, "", false),
         (2, i32::MAX, i64::MAX, "\u{0}\n'\"é\u{10ffff}", true),
         (3, -1, 0, " ", true),
     ] {
         let at = scylla::value::CqlTimestamp(big);
         let bytes: &[u8] = if id == 2 { &[0, 0x7f, 0x80, 0xff] } else { &[] };
-        a.execute(&insert, (id, whole, big, words, at, bytes, yes)).await;
+        a.execute(&insert, (id, whole, big, body, at, bytes, yes)).await;
     }
     const SELECT: &str = "SELECT whole, big, at, bytes, yes FROM KS.a WHERE id = ";
     b.expect(
@@ -92,8 +92,8 @@ async fn every_type_of_the_tables_comes_back_as_written<W: World>(world: &W, see
     )
     .await;
     b.expect(seen, "between", &format!("{SELECT}3"), "(-1, 0, 0, 0x, true)").await;
-    let words = b.ok("SELECT words FROM KS.a WHERE id = 2").await.into_rows_result().expect("rows");
-    assert_eq!(words.single_row::<(String,)>().expect("one text").0, "\u{0}\n'\"é\u{10ffff}");
+    let body = b.ok("SELECT body FROM KS.a WHERE id = 2").await.into_rows_result().expect("rows");
+    assert_eq!(body.single_row::<(String,)>().expect("one text").0, "\u{0}\n'\"é\u{10ffff}");
     seen.note("text with a zero, quotes and the last character: the same");
 }
 
@@ -104,7 +104,7 @@ async fn a_number_out_of_range_is_refused<W: World>(world: &W, seen: &Seen) {
         ("2^31 in an int", "whole", "2147483648"),
         ("2^63 in a bigint", "big", "9223372036854775808"),
         ("text in an int", "whole", "'1'"),
-        ("a number in text", "words", "1"),
+        ("a number in text", "body", "1"),
         ("a number in a blob", "bytes", "1"),
         ("a number in a boolean", "yes", "1"),
         ("no date in a timestamp", "at", "'yesterday'"),
@@ -141,10 +141,10 @@ async fn a_null_deletes_a_cell_and_an_unset_value_leaves_it<W: World>(world: &W,
 async fn an_empty_value_is_not_null<W: World>(world: &W, seen: &Seen) {
     let keyspace = Keyspace::with(world, seen, &[ALL]).await;
     let [a, ..] = keyspace.clients();
-    a.ok("INSERT INTO KS.a (id, words, bytes) VALUES (1, '', 0x)").await;
-    a.expect(seen, "empty text, empty blob", "SELECT words, bytes FROM KS.a WHERE id = 1", "('', 0x)").await;
+    a.ok("INSERT INTO KS.a (id, body, bytes) VALUES (1, '', 0x)").await;
+    a.expect(seen, "empty text, empty blob", "SELECT body, bytes FROM KS.a WHERE id = 1", "('', 0x)").await;
     a.ok("INSERT INTO KS.a (id) VALUES (2)").await;
-    a.expect(seen, "not written", "SELECT words, bytes FROM KS.a WHERE id = 2", "(null, null)").await;
+    a.expect(seen, "not written", "SELECT body, bytes FROM KS.a WHERE id = 2", "(null, null)").await;
     let insert = a.prepare("INSERT INTO KS.a (id, big) VALUES (3, ?)").await;
     a.execute(&insert, (CqlValue::Empty,)).await;
     a.expect(seen, "a bigint of no bytes", "SELECT big FROM KS.a WHERE id = 3", "(empty)").await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::helpers::{
-    driver, eventually, fetch, offsets, offsets_of, ranges, read_all, told, topic, values_of,
+    describe, driver, eventually, fetch, offsets, offsets_of, ranges, read_all, topic, values_of,
 };
 use super::member::{Member, Positions, offsets_delivered};
 use crate::kafka::world::{NewRecord, ProducerOptions, TestProducer, Verb, World};
@@ -57,8 +57,8 @@ async fn two_keys<W: World>(world: &W) -> String {
 async fn compacted<W: World>(world: &W, topic: &str) {
     world.set_configs(topic, &CONFIGS).await.expect("configured");
     let broker = driver(world);
-    let ask = || async { read_all(&broker, topic, 0, 0).await.len() };
-    eventually("compaction", ask, |count| *count == 3).await;
+    let attempt = || async { read_all(&broker, topic, 0, 0).await.len() };
+    eventually("compaction", attempt, |count| *count == 3).await;
 }
 
 async fn compaction_leaves_gaps_and_neither_the_start_nor_the_end_moves<W: World>(world: &W, seen: &Seen) {
@@ -76,7 +76,7 @@ async fn compaction_leaves_gaps_and_neither_the_start_nor_the_end_moves<W: World
     assert_eq!((offsets_of(&all), log.start, log.end), (vec![8, 9, 10], 0, 11));
     for offset in [0, 5, 9] {
         let fetched = fetch(&broker, &topic, offset).await;
-        seen.note(format!("a fetch at {offset}: {}", told(&fetched)));
+        seen.note(format!("a fetch at {offset}: {}", describe(&fetched)));
         assert!(fetched.is_ok());
     }
     let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::at([(0, 3)])).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use exactlyonce::broker::Assignment;
 
 use super::helpers::{append, driver, numbered, topic, topic_of};
-use super::member::{Habit, Member, Positions, Told, delivered, offsets_delivered};
+use super::member::{Habit, Member, MemberEvent, Positions, delivered, offsets_delivered};
 use crate::kafka::world::{Link, ProducerOptions, Request, TestProducer, Verb, What, World, value};
 use crate::suite::{Case, Seen, case};
 
@@ -23,7 +23,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
         ),
         case!(a_delivery_says_where_the_next_one_goes_on, [], "the project's `Delivery::Records`"),
         case!(
-            an_end_is_told_again_when_it_has_moved,
+            an_end_is_reported_again_when_it_has_moved,
             [],
             "enable.partition.eof: once for each time that the end is reached (librdkafka, CONFIGURATION.md)"
         ),
@@ -60,14 +60,14 @@ async fn idle<W: World>(world: &W, topic: &str, partitions: usize) -> Member {
     member
 }
 
-fn of_incarnation(told: &[Told], incarnation: u64) -> Vec<i64> {
-    let offsets = |told: &Told| match told {
-        Told::Records { at, records, .. } if at.incarnation == incarnation => {
+fn of_incarnation(events: &[MemberEvent], incarnation: u64) -> Vec<i64> {
+    let offsets = |events: &MemberEvent| match events {
+        MemberEvent::Records { at, records, .. } if at.incarnation == incarnation => {
             records.iter().map(|(offset, _)| *offset).collect()
         }
         _ => Vec::new(),
     };
-    told.iter().flat_map(offsets).collect()
+    events.iter().flat_map(offsets).collect()
 }
 
 async fn nothing_is_delivered_of_a_partition_before_it_is_started<W: World>(world: &W, seen: &Seen) {
@@ -78,12 +78,12 @@ async fn nothing_is_delivered_of_a_partition_before_it_is_started<W: World>(worl
     member.start(1, 2);
     member.until_ends(&[(1, 5)]).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(offsets_delivered(&member.told(), 1), [2, 3, 4]);
-    assert_eq!(offsets_delivered(&member.told(), 0), [] as [i64; 0]);
+    assert_eq!(offsets_delivered(&member.events(), 1), [2, 3, 4]);
+    assert_eq!(offsets_delivered(&member.events(), 0), [] as [i64; 0]);
     seen.note("two partitions assigned, one started at 2: 2-4 of it, nothing of the other");
     member.start(0, 4);
     member.until_ends(&[(0, 5)]).await;
-    assert_eq!(offsets_delivered(&member.told(), 0), [4]);
+    assert_eq!(offsets_delivered(&member.events(), 0), [4]);
     seen.note("the other started at 4: 4");
     member.leave().await;
 }
@@ -100,9 +100,9 @@ async fn every_record_is_delivered_once_in_order<W: World>(world: &W, seen: &See
         }
     }
     member.until_ends(&[(0, 2000), (1, 2000), (2, 2000)]).await;
-    let told = member.leave().await;
+    let events = member.leave().await;
     let expected: Vec<_> = (0..2000).map(|n: i64| (n, n.to_string())).collect();
-    assert!((0..3).all(|partition| delivered(&told, partition) == expected));
+    assert!((0..3).all(|partition| delivered(&events, partition) == expected));
     seen.note("2000 records in each of 3 partitions while being read: each once, in order");
 }
 
@@ -112,8 +112,8 @@ async fn a_delivery_says_where_the_next_one_goes_on<W: World>(world: &W, seen: &
     let member = Member::join(&driver(world), &world.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 1000)]).await;
     let mut expected = 0;
-    for told in member.leave().await {
-        if let Told::Records { records, next, .. } = told {
+    for events in member.leave().await {
+        if let MemberEvent::Records { records, next, .. } = events {
             assert_eq!(records.first().map(|(offset, _)| *offset), Some(expected));
             assert_eq!(records.last().map(|(offset, _)| *offset + 1), Some(next));
             expected = next;
@@ -123,7 +123,7 @@ async fn a_delivery_says_where_the_next_one_goes_on<W: World>(world: &W, seen: &
     seen.note("each of the deliveries of 1000 records begins where the one before it said");
 }
 
-async fn an_end_is_told_again_when_it_has_moved<W: World>(world: &W, seen: &Seen) {
+async fn an_end_is_reported_again_when_it_has_moved<W: World>(world: &W, seen: &Seen) {
     let topic = topic(world, &[]).await;
     let member = Member::join(&driver(world), &world.unique("group"), &topic, &Positions::default()).await;
     let mut ends = Vec::new();
@@ -134,16 +134,16 @@ async fn an_end_is_told_again_when_it_has_moved<W: World>(world: &W, seen: &Seen
     }
     member.until_ends(&[(0, 4)]).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let told: Vec<_> = member
+    let events: Vec<_> = member
         .leave()
         .await
         .into_iter()
-        .filter_map(|told| match told {
-            Told::End { offset, .. } => Some(offset),
+        .filter_map(|events| match events {
+            MemberEvent::End { offset, .. } => Some(offset),
             _ => None,
         })
         .collect();
-    assert!(told.is_sorted(), "{told:?}");
+    assert!(events.is_sorted(), "{events:?}");
     seen.note("4 records one by one: ends at 0, 1, 2, 3, 4");
 }
 
@@ -160,23 +160,25 @@ async fn nothing_of_an_older_incarnation_comes_after_a_new_start<W: World>(world
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
     member.until_ends(&[(0, COUNT)]).await;
-    let finished = |told: &[Told]| {
-        told.iter().any(|told| matches!(told, Told::End { at, offset: COUNT } if at.incarnation == 5))
+    let finished = |events: &[MemberEvent]| {
+        events
+            .iter()
+            .any(|events| matches!(events, MemberEvent::End { at, offset: COUNT } if at.incarnation == 5))
     };
     member.until("the end of the last start", finished).await;
-    let told = member.leave().await;
+    let events = member.leave().await;
     let mut newest = 0;
-    for told in &told {
-        let (Told::Records { at, .. } | Told::End { at, .. }) = told else { continue };
+    for events in &events {
+        let (MemberEvent::Records { at, .. } | MemberEvent::End { at, .. }) = events else { continue };
         assert!(at.incarnation >= newest, "{at:?} after {newest}");
         newest = at.incarnation;
     }
     for (incarnation, start) in (1..).zip([0, 5000, 100, 19_000, 7]) {
-        let offsets = of_incarnation(&told, incarnation);
+        let offsets = of_incarnation(&events, incarnation);
         let follow: Vec<_> = (start..).take(offsets.len()).collect();
         assert_eq!(offsets, follow, "incarnation {incarnation}");
     }
-    assert_eq!(of_incarnation(&told, 5).len() as i64, COUNT - 7);
+    assert_eq!(of_incarnation(&events, 5).len() as i64, COUNT - 7);
     seen.note("started at 0, 5000, 100, 19000 and 7 in turn: each delivers from its start, none after the next, the last all");
 }
 
@@ -190,7 +192,7 @@ async fn a_paused_partition_is_delivered_nothing_while_others_are<W: World>(worl
     append(world, &topic, 1, 0..10).await;
     member.until_ends(&[(1, 10)]).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(offsets_delivered(&member.told(), 0), [] as [i64; 0]);
+    assert_eq!(offsets_delivered(&member.events(), 0), [] as [i64; 0]);
     seen.note("one of two partitions paused, 10 records to each: 10 of the other, none of it");
     member.resume(0);
     member.until_ends(&[(0, 10)]).await;
@@ -206,12 +208,12 @@ async fn a_new_start_ends_a_pause<W: World>(world: &W, seen: &Seen) {
     member.until_ends(&[(0, 10)]).await;
     member.pause(0);
     member.start(0, 6);
-    let again = |told: &[Told]| of_incarnation(told, 2).len() == 4;
+    let again = |events: &[MemberEvent]| of_incarnation(events, 2).len() == 4;
     member.until("the records again", again).await;
-    assert_eq!(of_incarnation(&member.told(), 2), [6, 7, 8, 9]);
+    assert_eq!(of_incarnation(&member.events(), 2), [6, 7, 8, 9]);
     seen.note("paused and started at 6: 6-9");
     append(world, &topic, 0, 10..11).await;
-    member.until("the next", |told| of_incarnation(told, 2).len() == 5).await;
+    member.until("the next", |events| of_incarnation(events, 2).len() == 5).await;
     member.leave().await;
 }
 
@@ -226,8 +228,8 @@ async fn two_members_of_two_groups_are_each_delivered_everything<W: World>(world
     }
     for member in members {
         member.until_ends(&[(0, 10), (1, 10)]).await;
-        let told = member.leave().await;
-        assert!((0..2).all(|partition| offsets_delivered(&told, partition).len() == 10));
+        let events = member.leave().await;
+        assert!((0..2).all(|partition| offsets_delivered(&events, partition).len() == 10));
     }
     seen.note("two groups, one member each: each is delivered all records of all partitions");
 }
@@ -244,8 +246,8 @@ async fn lost_answers_to_fetches_lose_and_double_nothing<W: World>(world: &W, se
         member.until_delivered(0, (round as usize + 1) * 100).await;
     }
     assert_eq!(link.lost_answers(), 4);
-    let told = member.leave().await;
-    assert_eq!(delivered(&told, 0), (0..400).map(|n: i64| (n, n.to_string())).collect::<Vec<_>>());
+    let events = member.leave().await;
+    assert_eq!(delivered(&events, 0), (0..400).map(|n: i64| (n, n.to_string())).collect::<Vec<_>>());
     seen.note("4 answers lost in 400 records: each once, in order");
 }
 
@@ -259,12 +261,12 @@ async fn a_reader_that_was_cut_off_goes_on_where_it_was<W: World>(world: &W, see
     link.cut(What::All);
     append(world, &topic, 0, 10..20).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    assert_eq!(offsets_delivered(&member.told(), 0).len(), 10);
-    link.mend();
+    assert_eq!(offsets_delivered(&member.events(), 0).len(), 10);
+    link.restore();
     member.until_ends(&[(0, 20)]).await;
-    let told = member.leave().await;
-    assert_eq!(offsets_delivered(&told, 0), (0..20).collect::<Vec<_>>());
+    let events = member.leave().await;
+    assert_eq!(offsets_delivered(&events, 0), (0..20).collect::<Vec<_>>());
     let first = Assignment { partition: 0, incarnation: 1 };
-    assert!(told.iter().all(|told| !matches!(told, Told::Records { at, .. } if *at != first)));
+    assert!(events.iter().all(|events| !matches!(events, MemberEvent::Records { at, .. } if *at != first)));
     seen.note("cut off for less than its session: 0-19 once each, in the same incarnation");
 }

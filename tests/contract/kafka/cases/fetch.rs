@@ -2,7 +2,7 @@
 
 use exactlyonce::broker::Broker;
 
-use super::helpers::{append, driver, fetch, offsets_of, patiently, told, topic, values_of};
+use super::helpers::{append, describe, driver, fetch, offsets_of, retry, topic, values_of};
 use crate::kafka::world::{ProducerOptions, TestProducer, World, value};
 use crate::suite::{Case, Seen, case};
 
@@ -42,8 +42,8 @@ async fn a_fetch_brings_one_record_however_small_its_bound<W: World>(world: &W, 
     let records = (0..3).map(|n| value(n.to_string().repeat(1000))).collect();
     producer.send_all(&topic, records).await.expect("records");
     let broker = driver(world);
-    let fetched = patiently(|| broker.fetch(&topic, 0, 1, 100, 1)).await;
-    seen.note(format!("records of 1000 bytes, a fetch at 1 of at most 1 byte: {}", told(&fetched)));
+    let fetched = retry(|| broker.fetch(&topic, 0, 1, 100, 1)).await;
+    seen.note(format!("records of 1000 bytes, a fetch at 1 of at most 1 byte: {}", describe(&fetched)));
     assert_eq!(offsets_of(&fetched.expect("a record").records), [1]);
 }
 
@@ -52,8 +52,8 @@ async fn a_fetch_brings_no_more_records_than_asked_for<W: World>(world: &W, seen
     append(world, &topic, 0, 0..100).await;
     let broker = driver(world);
     for max_records in [1, 7, 100, 1000] {
-        let fetched = patiently(|| broker.fetch(&topic, 0, 0, max_records, 1 << 20)).await;
-        seen.note(format!("100 records, a fetch of at most {max_records}: {}", told(&fetched)));
+        let fetched = retry(|| broker.fetch(&topic, 0, 0, max_records, 1 << 20)).await;
+        seen.note(format!("100 records, a fetch of at most {max_records}: {}", describe(&fetched)));
         assert!(fetched.is_ok_and(|fetched| fetched.records.len() == max_records.min(100)));
     }
 }
@@ -64,7 +64,7 @@ async fn a_fetch_stops_near_its_bound_in_bytes<W: World>(world: &W, seen: &Seen)
     let records = (0..100).map(|_| value("x".repeat(1000))).collect();
     producer.send_all(&topic, records).await.expect("records");
     let broker = driver(world);
-    let fetched = patiently(|| broker.fetch(&topic, 0, 0, 1000, 10_000)).await.expect("records");
+    let fetched = retry(|| broker.fetch(&topic, 0, 0, 1000, 10_000)).await.expect("records");
     let count = fetched.records.len();
     assert!((1..=12).contains(&count), "{count}");
     assert_eq!(fetched.next_offset, count as i64);
@@ -80,13 +80,13 @@ async fn a_log_read_piece_by_piece_is_the_log_read_at_once<W: World>(world: &W, 
     assert_eq!(values_of(&whole), (0..500).map(|n| n.to_string()).collect::<Vec<_>>());
     let (mut next, mut pieces) = (0, Vec::new());
     while next < 500 {
-        let fetched = patiently(|| broker.fetch(&topic, 0, next, 17, 1 << 20)).await.expect("a piece");
+        let fetched = retry(|| broker.fetch(&topic, 0, next, 17, 1 << 20)).await.expect("a piece");
         next = fetched.next_offset;
         pieces.extend(fetched.records);
     }
     assert_eq!(pieces, whole);
     seen.note("500 records in pieces of 17: the same as at once");
-    let back = patiently(|| broker.fetch(&topic, 0, 100, 1, 1 << 20)).await.expect("a record");
+    let back = retry(|| broker.fetch(&topic, 0, 100, 1, 1 << 20)).await.expect("a record");
     assert_eq!(offsets_of(&back.records), [100]);
     seen.note("then a fetch further back, at 100: 100");
 }
@@ -96,7 +96,7 @@ async fn a_position_inside_a_batch_begins_with_its_record<W: World>(world: &W, s
     append(world, &topic, 0, 0..10).await;
     let broker = driver(world);
     let fetched = fetch(&broker, &topic, 6).await;
-    seen.note(format!("10 records sent at once, a fetch at 6: {}", told(&fetched)));
+    seen.note(format!("10 records sent at once, a fetch at 6: {}", describe(&fetched)));
     let fetched = fetched.expect("records");
     assert_eq!(offsets_of(&fetched.records), [6, 7, 8, 9]);
     assert_eq!(values_of(&fetched.records), ["6", "7", "8", "9"]);

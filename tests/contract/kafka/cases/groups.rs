@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::helpers::{append, eventually, topic, topic_of};
 use super::member::{
-    Habit, Member, Positions, Told, brief, delivered, of_the_group, offsets_delivered, owned, words,
+    Habit, Member, MemberEvent, Positions, brief, delivered, of_the_group, offsets_delivered, owned, summary,
 };
 use crate::kafka::world::{Client, Link, ProducerOptions, Protocol, TestProducer, Verb, What, World, value};
 use crate::suite::{Case, Seen, case};
@@ -38,7 +38,7 @@ under_both_protocols! {
 
 const JOIN: &str = "cooperative: only what moves is revoked, and assigned in a second round (KIP-429); by the broker, member by member (KIP-848)";
 const EXPIRY: &str = "after session.timeout.ms without a heartbeat a member is dead; it learns with its next heartbeat: UNKNOWN_MEMBER_ID / FENCED_MEMBER_EPOCH, partitions lost (KIP-429, KIP-848)";
-const CUT: &str = "librdkafka's introduction: with the consumer protocol a consumer goes on fetching when the coordinator is away; classic members revoke when the session has expired";
+const CUT: &str = "librdkafka's introduction: with the consumer protocol a consumer goes on fetching when the coordinator is unavailable; classic members revoke when the session has expired";
 
 pub fn cases<W: World>() -> Vec<Case<W>> {
     vec![
@@ -159,14 +159,14 @@ async fn settled<W: World>(
 }
 
 /// What both were delivered of a partition, in order of offsets.
-fn together(partition: i32, of: &[&[Told]]) -> Vec<i64> {
-    let mut all: Vec<_> = of.iter().flat_map(|told| offsets_delivered(told, partition)).collect();
+fn together(partition: i32, of: &[&[MemberEvent]]) -> Vec<i64> {
+    let mut all: Vec<_> = of.iter().flat_map(|events| offsets_delivered(events, partition)).collect();
     all.sort_unstable();
     all
 }
 
-fn is_lost(told: &Told) -> bool {
-    matches!(told, Told::Lost(_))
+fn is_lost(events: &MemberEvent) -> bool {
+    matches!(events, MemberEvent::Lost(_))
 }
 
 async fn joins<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
@@ -185,7 +185,7 @@ async fn joins<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
         append(world, &topic, partition, 10..20).await;
     }
     for partition in 0..4 {
-        let (one, two) = (first.told(), second.told());
+        let (one, two) = (first.events(), second.events());
         let owner = if owned(&one).contains(&partition) { &first } else { &second };
         assert_ne!(owned(&one).contains(&partition), owned(&two).contains(&partition));
         owner.until_ends(&[(partition, 20)]).await;
@@ -193,8 +193,8 @@ async fn joins<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     let changes = of_the_group(&first.since(mark));
     let revoked: usize = changes
         .iter()
-        .map(|told| match told {
-            Told::Revoked(partitions) => partitions.len(),
+        .map(|events| match events {
+            MemberEvent::Revoked(partitions) => partitions.len(),
             other => panic!("{other:?}"),
         })
         .sum();
@@ -213,10 +213,10 @@ async fn too_many<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     let mark = first.mark();
     let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(owned(&second.told()), [] as [i32; 0]);
-    seen.note(format!("1 partition, a second member: told {}", words(&second.told())));
+    assert_eq!(owned(&second.events()), [] as [i32; 0]);
+    seen.note(format!("1 partition, a second member: gets {}", summary(&second.events())));
     assert!(
-        of_the_group(&first.since(mark)).iter().all(|told| *told == Told::Assigned(Vec::new())),
+        of_the_group(&first.since(mark)).iter().all(|events| *events == MemberEvent::Assigned(Vec::new())),
         "{}",
         brief(&first.since(mark))
     );
@@ -235,14 +235,14 @@ async fn waits<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     first.until_owns(1).await;
     // Longer than the session: what is asked back is not taken.
     tokio::time::sleep(protocol.session() + Duration::from_secs(2)).await;
-    assert_eq!(owned(&second.told()), [] as [i32; 0]);
+    assert_eq!(owned(&second.events()), [] as [i32; 0]);
     seen.note("a revoked partition is not released for longer than the session: nobody gets it");
-    let Some(Told::Revoked(revoked)) = of_the_group(&first.told()).pop() else {
-        panic!("{}", brief(&first.told()))
+    let Some(MemberEvent::Revoked(revoked)) = of_the_group(&first.events()).pop() else {
+        panic!("{}", brief(&first.events()))
     };
     revoked.iter().for_each(|&partition| first.release(partition));
     second.until_owns(1).await;
-    assert_eq!(owned(&second.told()), revoked);
+    assert_eq!(owned(&second.events()), revoked);
     seen.note("released: the other gets it");
     second.leave().await;
     first.leave().await;
@@ -258,7 +258,7 @@ async fn prefetched<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
     // Records flow while the partition changes hands.
     let mut sent = 0;
-    while sent < COUNT || owned(&second.told()).is_empty() {
+    while sent < COUNT || owned(&second.events()).is_empty() {
         for partition in 0..2 {
             let batch = (sent..sent + 500)
                 .map(|n| crate::kafka::world::NewRecord { partition: Some(partition), ..value(n) });
@@ -274,13 +274,13 @@ async fn prefetched<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     .await;
     let (one, two) = (first.leave().await, second.leave().await);
     let mut gone = Vec::new();
-    for told in &one {
-        match told {
-            Told::Revoked(partitions) => gone.extend(partitions.iter().copied()),
-            Told::Records { at, .. } | Told::End { at, .. } => {
+    for events in &one {
+        match events {
+            MemberEvent::Revoked(partitions) => gone.extend(partitions.iter().copied()),
+            MemberEvent::Records { at, .. } | MemberEvent::End { at, .. } => {
                 assert!(!gone.contains(&at.partition), "{at:?} after its revocation")
             }
-            Told::Assigned(partitions) => gone.retain(|partition| !partitions.contains(partition)),
+            MemberEvent::Assigned(partitions) => gone.retain(|partition| !partitions.contains(partition)),
             _ => {}
         }
     }
@@ -300,9 +300,9 @@ async fn leaves<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     // Neither what the first had read nor what the group knows.
     let given = Positions::at([(0, 4), (1, 9)]);
     let second = settled(world, protocol, &group, &topic, &[(0, 10), (1, 10)], &given).await;
-    let told = second.leave().await;
-    assert_eq!(offsets_delivered(&told, 0), [4, 5, 6, 7, 8, 9]);
-    assert_eq!(offsets_delivered(&told, 1), [9]);
+    let events = second.leave().await;
+    assert_eq!(offsets_delivered(&events, 0), [4, 5, 6, 7, 8, 9]);
+    assert_eq!(offsets_delivered(&events, 1), [9]);
     seen.note("both partitions read to 10 by the first, which leaves; given 4 and 9, the second is delivered 4-9 and 9");
 }
 
@@ -316,7 +316,7 @@ async fn crashes<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     first.until_owns(1).await;
     let one = first.crash().await;
     tokio::time::sleep(protocol.session() / 3).await;
-    assert_eq!(owned(&second.told()).len(), 1);
+    assert_eq!(owned(&second.events()).len(), 1);
     seen.note("one of two members crashes: within its session the other gets nothing");
     second.until_owns(2).await;
     append(world, &topic, 0, 10..15).await;
@@ -346,17 +346,19 @@ async fn expires<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     }
     second.until_ends(&[(0, 5), (1, 5)]).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let while_cut = words(&first.since(mark));
-    seen.note(format!("while it is cut off it is told: {while_cut}"));
-    link.mend();
+    let while_cut = summary(&first.since(mark));
+    seen.note(format!("while it is cut off it gets: {while_cut}"));
+    link.restore();
     first
-        .until("loss, and then a share", |told| told[mark..].iter().any(is_lost) && owned(told).len() == 1)
+        .until("loss, and then a share", |events| {
+            events[mark..].iter().any(is_lost) && owned(events).len() == 1
+        })
         .await;
     second.until_owns(1).await;
-    let told = first.since(mark);
-    assert!(!told.iter().any(|told| matches!(told, Told::Revoked(_))), "{}", brief(&told));
-    assert_eq!(of_the_group(&told).first().map(is_lost), Some(true), "{}", brief(&told));
-    seen.note("by the time it is back it has been told lost, not revoked; then it is assigned a share");
+    let events = first.since(mark);
+    assert!(!events.iter().any(|events| matches!(events, MemberEvent::Revoked(_))), "{}", brief(&events));
+    assert_eq!(of_the_group(&events).first().map(is_lost), Some(true), "{}", brief(&events));
+    seen.note("by the time it is back it has got lost, not revoked; then it is assigned a share");
     first.leave().await;
     second.leave().await;
 }
@@ -371,13 +373,13 @@ async fn survives<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     let mark = member.mark();
     link.cut(What::All);
     tokio::time::sleep(protocol.session() / 3).await;
-    link.mend();
+    link.restore();
     append(world, &topic, 0, 0..5).await;
     member.until_ends(&[(0, 5)]).await;
     tokio::time::sleep(protocol.session()).await;
-    let told = of_the_group(&member.since(mark));
-    seen.note(format!("cut off for a third of its session, it is told: {}", words(&told)));
-    assert_eq!(told, []);
+    let events = of_the_group(&member.since(mark));
+    seen.note(format!("cut off for a third of its session, it gets: {}", summary(&events)));
+    assert_eq!(events, []);
     member.leave().await;
 }
 
@@ -400,16 +402,16 @@ async fn zombie<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     append(world, &topic, 0, 10..15).await;
     second.until_ends(&[(0, 15)]).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let told = first.since(mark);
-    let zombie = offsets_delivered(&told, 0).contains(&14);
+    let events = first.since(mark);
+    let zombie = offsets_delivered(&events, 0).contains(&14);
     seen.note(format!(
-        "beyond its session, the partition another's: it is told {}, and of what comes then it is delivered {}",
-        words(&told),
+        "beyond its session, the partition another's: it gets {}, and of the records after that it receives {}",
+        summary(&events),
         if zombie { "everything" } else { "nothing" }
     ));
-    link.mend();
-    first.until("the loss", |told| told[mark..].iter().any(is_lost)).await;
-    seen.note("mended: it has been told lost");
+    link.restore();
+    first.until("the loss", |events| events[mark..].iter().any(is_lost)).await;
+    seen.note("restored: it has got lost");
     first.leave().await;
     second.leave().await;
 }
@@ -425,7 +427,7 @@ async fn polling<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     append(world, &topic, 0, 0..5).await;
     tokio::time::sleep(protocol.session() + Duration::from_secs(2)).await;
     assert_eq!(member.since(mark), []);
-    seen.note("everything paused for longer than its session: told nothing");
+    seen.note("everything paused for longer than its session: it gets nothing");
     member.resume(0);
     member.until_ends(&[(0, 5)]).await;
     seen.note("resumed: goes on");
@@ -439,16 +441,18 @@ async fn late_start<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     let member = Member::join_as(Habit::Idle, &driver(world, protocol), &group, &topic, &positions).await;
     member.until_owns(2).await;
     tokio::time::sleep(protocol.session() + Duration::from_secs(2)).await;
-    assert_eq!(of_the_group(&member.told()), [Told::Assigned(vec![0, 1])]);
+    assert_eq!(of_the_group(&member.events()), [MemberEvent::Assigned(vec![0, 1])]);
     member.start(0, 2);
     member.until_ends(&[(0, 5)]).await;
-    assert_eq!(delivered(&member.told(), 0).first(), Some(&(2, "2".to_owned())));
+    assert_eq!(delivered(&member.events(), 0).first(), Some(&(2, "2".to_owned())));
     seen.note(
-        "assigned, and started at 2 when longer than its session has passed: told nothing in between, then delivered from 2",
+        "assigned, and started at 2 when longer than its session has passed: it gets nothing in between, then records from 2",
     );
     let second = Member::join(&driver(world, protocol), &group, &topic, &Positions::at([(0, 5)])).await;
     member.until_owns(1).await;
-    let Some(Told::Revoked(revoked)) = of_the_group(&member.told()).pop() else { panic!("no revocation") };
+    let Some(MemberEvent::Revoked(revoked)) = of_the_group(&member.events()).pop() else {
+        panic!("no revocation")
+    };
     revoked.iter().for_each(|&partition| member.release(partition));
     second.until_owns(1).await;
     seen.note("a second member is given its share then");
@@ -464,19 +468,19 @@ async fn committed<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     let client = Client { protocol, commit_offsets: true, ..Client::default() };
     let member = Member::join(&world.broker(client, None), &group, &topic, &Positions::at([(0, 2)])).await;
     member.until_ends(&[(0, 10)]).await;
-    assert_eq!(offsets_delivered(&member.told(), 0).first(), Some(&2));
-    seen.note("the group has committed 7, the given position is 2: delivered from 2");
+    assert_eq!(offsets_delivered(&member.events(), 0).first(), Some(&2));
+    seen.note("the group has committed 7, the given position is 2: records from 2");
     member.report(0, 5);
-    let ask = || world.committed(&group, &topic, 0);
-    let reported = eventually("the report", ask, |committed| *committed == Ok(Some(5))).await;
+    let attempt = || world.committed(&group, &topic, 0);
+    let reported = eventually("the report", attempt, |committed| *committed == Ok(Some(5))).await;
     assert_eq!(reported, Ok(Some(5)));
     seen.note("5 is reported: the group has committed 5");
     member.leave().await;
     assert_eq!(world.committed(&group, &topic, 0).await, Ok(Some(5)));
     let member = Member::join(&world.broker(client, None), &group, &topic, &Positions::at([(0, 3)])).await;
     member.until_ends(&[(0, 10)]).await;
-    assert_eq!(offsets_delivered(&member.told(), 0).first(), Some(&3));
-    seen.note("started anew at 3: delivered from 3, although 5 is committed and 10 was read");
+    assert_eq!(offsets_delivered(&member.events(), 0).first(), Some(&3));
+    seen.note("started again at 3: records from 3, although 5 is committed and 10 was read");
     member.leave().await;
 }
 
@@ -498,19 +502,20 @@ async fn coordinator<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     world.kill(coordinator).await;
     append(world, &topic, 0, 5..10).await;
     member.until_ends(&[(0, 10)]).await;
-    let ask = || world.coordinator(&group);
-    let other =
-        eventually("another coordinator", ask, |node| node.as_ref().is_ok_and(|node| *node != coordinator));
+    let attempt = || world.coordinator(&group);
+    let other = eventually("another coordinator", attempt, |node| {
+        node.as_ref().is_ok_and(|node| *node != coordinator)
+    });
     assert_ne!(other.await, Ok(coordinator));
     tokio::time::sleep(protocol.session() + Duration::from_secs(2)).await;
-    let told = member.since(mark);
+    let events = member.since(mark);
     append(world, &topic, 0, 10..15).await;
     member.until_ends(&[(0, 15)]).await;
     seen.note(format!(
-        "its coordinator is killed: the member reads on, and is told of the group {}",
-        words(&told)
+        "its coordinator is killed: the member continues to read, and gets from the group: {}",
+        summary(&events)
     ));
-    assert_eq!(of_the_group(&told), []);
+    assert_eq!(of_the_group(&events), []);
     world.start(&[coordinator]).await;
     let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
     member.leave().await;

@@ -1,4 +1,4 @@
-//! What most cases do.
+//! Helpers of the cases.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -9,15 +9,15 @@ use exactlyonce::event::Record;
 
 use crate::kafka::world::{Client, NewRecord, ProducerOptions, TestProducer, World, value};
 
-/// What takes longer than this does not happen.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// A condition that takes longer than this fails the case.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A topic of one partition, replicated three times.
 pub async fn topic<W: World>(world: &W, configs: &[(&str, &str)]) -> String {
     topic_of(world, 1, configs).await
 }
 
-/// A topic of so many partitions.
+/// A topic with this many partitions.
 pub async fn topic_of<W: World>(world: &W, partitions: i32, configs: &[(&str, &str)]) -> String {
     let name = world.unique("contract");
     world.create_topic(&name, partitions, 3, configs).await.expect("the topic is created");
@@ -48,13 +48,13 @@ pub async fn append<W: World>(
     sent.into_iter().map(|(_, offset)| offset).collect()
 }
 
-/// Asks again as long as the error says that it may help.
-pub async fn patiently<T, F: Future<Output = Result<T, BrokerError>>>(
-    mut ask: impl FnMut() -> F,
+/// Retries as long as the error is retriable.
+pub async fn retry<T, F: Future<Output = Result<T, BrokerError>>>(
+    mut attempt: impl FnMut() -> F,
 ) -> Result<T, BrokerError> {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + TIMEOUT;
     loop {
-        match ask().await {
+        match attempt().await {
             Err(error) if error.is_retriable() && tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -65,21 +65,21 @@ pub async fn patiently<T, F: Future<Output = Result<T, BrokerError>>>(
 
 /// The log's start and end.
 pub async fn offsets<B: Broker>(broker: &B, topic: &str) -> LogOffsets {
-    patiently(|| broker.offsets(topic, 0)).await.expect("the offsets of partition 0")
+    retry(|| broker.offsets(topic, 0)).await.expect("the offsets of partition 0")
 }
 
 /// A fetch with bounds that do not matter.
 pub async fn fetch<B: Broker>(broker: &B, topic: &str, offset: i64) -> Result<Fetched, BrokerError> {
-    patiently(|| broker.fetch(topic, 0, offset, 10_000, 16 << 20)).await
+    retry(|| broker.fetch(topic, 0, offset, 10_000, 16 << 20)).await
 }
 
-/// Everything from an offset to the end, piece by piece.
+/// Everything from an offset to the end, in chunks.
 pub async fn read_all<B: Broker>(broker: &B, topic: &str, partition: i32, from: i64) -> Vec<Record> {
-    let end = patiently(|| broker.offsets(topic, partition)).await.expect("offsets").end;
+    let end = retry(|| broker.offsets(topic, partition)).await.expect("offsets").end;
     let (mut next, mut all) = (from, Vec::new());
     while next < end {
-        let ask = || broker.fetch(topic, partition, next, 1000, 1 << 20);
-        let fetched = patiently(ask).await.expect("a piece of the log");
+        let attempt = || broker.fetch(topic, partition, next, 1000, 1 << 20);
+        let fetched = retry(attempt).await.expect("a chunk of the log");
         assert!(fetched.next_offset > next, "no way forward at {next} of {end}");
         next = fetched.next_offset;
         all.extend(fetched.records);
@@ -106,12 +106,13 @@ pub fn kind(error: &BrokerError) -> &'static str {
         BrokerError::UnknownTopic(_) => "unknown topic",
         BrokerError::TopicExists(_) => "topic exists",
         BrokerError::Unsupported { .. } => "unsupported",
+        BrokerError::Refused { .. } => "refused",
         BrokerError::Fatal { .. } => "fatal",
     }
 }
 
-/// What a fetch brought, in words.
-pub fn told(fetched: &Result<Fetched, BrokerError>) -> String {
+/// The result of a fetch, as text.
+pub fn describe(fetched: &Result<Fetched, BrokerError>) -> String {
     match fetched {
         Ok(fetched) if fetched.records.is_empty() => format!("nothing, next {}", fetched.next_offset),
         Ok(fetched) => format!("{}, next {}", ranges(&offsets_of(&fetched.records)), fetched.next_offset),
@@ -119,7 +120,7 @@ pub fn told(fetched: &Result<Fetched, BrokerError>) -> String {
     }
 }
 
-/// Offsets in few words: `0-4, 7`.
+/// Offsets as ranges: `0-4, 7`.
 pub fn ranges(offsets: &[i64]) -> String {
     let mut runs: Vec<(i64, i64)> = Vec::new();
     for &offset in offsets {
@@ -135,22 +136,19 @@ pub fn ranges(offsets: &[i64]) -> String {
     if runs.is_empty() { "nothing".to_owned() } else { runs.iter().map(run).collect::<Vec<_>>().join(", ") }
 }
 
-/// Waits until an answer is what it should be.
+/// Waits until a response satisfies a condition.
 pub async fn eventually<T: Debug, F: Future<Output = T>>(
     what: &str,
-    mut ask: impl FnMut() -> F,
+    mut attempt: impl FnMut() -> F,
     right: impl Fn(&T) -> bool,
 ) -> T {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + TIMEOUT;
     loop {
-        let answer = ask().await;
+        let answer = attempt().await;
         if right(&answer) {
             return answer;
         }
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "{what} did not come to be; the last answer: {answer:?}"
-        );
+        assert!(tokio::time::Instant::now() < deadline, "{what}: not reached; the last response: {answer:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

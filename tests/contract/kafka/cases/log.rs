@@ -1,11 +1,11 @@
-//! Where a log begins and ends, and what a position outside it meets.
+//! Where a log starts and ends, and what happens at a position outside it.
 
 use std::time::Duration;
 
 use exactlyonce::broker::{Broker, BrokerError, LogOffsets};
 
-use super::helpers::{PATIENCE, append, driver, eventually, fetch, kind, offsets, told, topic};
-use super::member::{Habit, Member, Positions, Told, offsets_delivered};
+use super::helpers::{TIMEOUT, append, describe, driver, eventually, fetch, kind, offsets, topic};
+use super::member::{Habit, Member, MemberEvent, Positions, offsets_delivered};
 use crate::kafka::world::{NewRecord, ProducerOptions, Refusal, TestProducer, World, value};
 use crate::suite::{Case, Seen, case};
 
@@ -70,10 +70,10 @@ async fn an_empty_partition_begins_and_ends_at_zero<W: World>(world: &W, seen: &
     assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 0, end: 0 });
     seen.note("start 0, end 0");
     let at_zero = fetch(&broker, &topic, 0).await;
-    seen.note(format!("a fetch at 0: {}", told(&at_zero)));
+    seen.note(format!("a fetch at 0: {}", describe(&at_zero)));
     let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 0)]).await;
-    seen.note("a member is told the end at 0");
+    seen.note("a member gets the end at 0");
     member.leave().await;
 }
 
@@ -90,7 +90,7 @@ async fn a_position_beyond_the_end_is_out_of_range_and_the_end_itself_is_not<W: 
         if let Err(BrokerError::OutOfRange { partition: 0, offset: asked, .. }) = &answer {
             assert_eq!(*asked, offset);
         }
-        seen.note(format!("end 3, a fetch at {offset}: {}", told(&answer)));
+        seen.note(format!("end 3, a fetch at {offset}: {}", describe(&answer)));
     }
     assert!(fetch(&broker, &topic, 3).await.is_ok_and(|fetched| fetched.records.is_empty()));
     assert!(matches!(fetch(&broker, &topic, 4).await, Err(BrokerError::OutOfRange { .. })));
@@ -104,7 +104,7 @@ async fn a_position_below_the_start_is_out_of_range<W: World>(world: &W, seen: &
     assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 5, end: 10 });
     seen.note("10 records, those below 5 deleted: start 5, end 10");
     for offset in [0, 4, 5] {
-        seen.note(format!("a fetch at {offset}: {}", told(&fetch(&broker, &topic, offset).await)));
+        seen.note(format!("a fetch at {offset}: {}", describe(&fetch(&broker, &topic, offset).await)));
     }
     assert!(matches!(fetch(&broker, &topic, 4).await, Err(BrokerError::OutOfRange { offset: 4, .. })));
 }
@@ -117,7 +117,7 @@ async fn deleting_all_records_leaves_a_log_that_begins_at_its_end<W: World>(worl
     assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 10, end: 10 });
     seen.note("10 records, all deleted: start 10, end 10");
     for offset in [9, 10] {
-        seen.note(format!("a fetch at {offset}: {}", told(&fetch(&broker, &topic, offset).await)));
+        seen.note(format!("a fetch at {offset}: {}", describe(&fetch(&broker, &topic, offset).await)));
     }
     assert_eq!(append(world, &topic, 0, 10..11).await, [10]);
     seen.note("the next record gets the offset 10");
@@ -139,12 +139,12 @@ async fn retention_empties_even_the_last_segment<W: World>(world: &W, seen: &See
     let old = |n: i64| NewRecord { timestamp: Some(1_000_000 + n), ..value(n.to_string()) };
     producer.send_all(&topic, (0..4).map(old).collect()).await.expect("records");
     let broker = driver(world);
-    let ask = || async { offsets(&broker, &topic).await };
-    let after = eventually("retention", ask, |offsets| offsets.start > 0).await;
+    let attempt = || async { offsets(&broker, &topic).await };
+    let after = eventually("retention", attempt, |offsets| offsets.start > 0).await;
     assert_eq!(after, LogOffsets { start: 4, end: 4 });
     seen.note("4 records past their retention: start 4, end 4");
     for offset in [3, 4] {
-        seen.note(format!("a fetch at {offset}: {}", told(&fetch(&broker, &topic, offset).await)));
+        seen.note(format!("a fetch at {offset}: {}", describe(&fetch(&broker, &topic, offset).await)));
     }
 }
 
@@ -166,7 +166,7 @@ async fn a_start_below_the_log_fails_and_another_start_goes_on<W: World>(world: 
     seen.note("start 5, a member's start at 4: out of range at 4, nothing delivered");
     member.start(0, 5);
     member.until_ends(&[(0, 10)]).await;
-    assert_eq!(offsets_delivered(&member.told(), 0), [5, 6, 7, 8, 9]);
+    assert_eq!(offsets_delivered(&member.events(), 0), [5, 6, 7, 8, 9]);
     seen.note("started again at 5: 5-9, end 10");
     member.leave().await;
 }
@@ -179,23 +179,23 @@ async fn a_start_beyond_the_log_fails_although_the_log_reaches_it_later<W: World
     seen.note("end 3, a member's start at 4: out of range at 4");
     append(world, &topic, 0, 3..6).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(offsets_delivered(&member.told(), 0).is_empty());
+    assert!(offsets_delivered(&member.events(), 0).is_empty());
     seen.note("the log grows to 6: nothing delivered");
     member.start(0, 4);
     member.until_ends(&[(0, 6)]).await;
-    assert_eq!(offsets_delivered(&member.told(), 0), [4, 5]);
+    assert_eq!(offsets_delivered(&member.events(), 0), [4, 5]);
     seen.note("started again at 4: 4-5, end 6");
     member.leave().await;
 }
 
 async fn fails(member: &Member, at_offset: i64) {
-    let failed = |told: &[Told]| {
-        told.iter().any(|told| {
-            matches!(told, Told::Failed { at, offset, kind: "out of range" } if at.partition == 0 && *offset == at_offset)
+    let failed = |events: &[MemberEvent]| {
+        events.iter().any(|events| {
+            matches!(events, MemberEvent::Failed { at, offset, kind: "out of range" } if at.partition == 0 && *offset == at_offset)
         })
     };
     member.until(&format!("failure at {at_offset}"), failed).await;
-    assert!(offsets_delivered(&member.told(), 0).is_empty());
+    assert!(offsets_delivered(&member.events(), 0).is_empty());
 }
 
 async fn records_deleted_under_a_reader_are_out_of_range_for_it<W: World>(world: &W, seen: &Seen) {
@@ -211,18 +211,19 @@ async fn records_deleted_under_a_reader_are_out_of_range_for_it<W: World>(world:
     // A fetch may have been under way when the pause came.
     let mark = member.mark();
     member.start(0, 3);
-    let failed = |told: &[Told]| {
-        told.iter()
+    let failed = |events: &[MemberEvent]| {
+        events
+            .iter()
             .skip(mark)
-            .any(|told| matches!(told, Told::Failed { offset: 3, kind: "out of range", .. }))
+            .any(|events| matches!(events, MemberEvent::Failed { offset: 3, kind: "out of range", .. }))
     };
     member.until("the failure", failed).await;
     assert!(
         member
             .since(mark)
             .iter()
-            .all(|told| !matches!(told, Told::Records { at, .. } if at.incarnation == 2))
+            .all(|events| !matches!(events, MemberEvent::Records { at, .. } if at.incarnation == 2))
     );
     seen.note("position 3, records below 8 deleted: out of range at 3, nothing delivered");
-    assert!(tokio::time::timeout(PATIENCE, member.leave()).await.is_ok());
+    assert!(tokio::time::timeout(TIMEOUT, member.leave()).await.is_ok());
 }

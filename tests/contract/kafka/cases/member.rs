@@ -1,4 +1,4 @@
-//! A member of a group that does what a worker does, and remembers everything it was told.
+//! A member of a group that does what a worker does, and remembers everything it was events.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,9 +8,9 @@ use exactlyonce::broker::{Assignment, Broker, Consumer, Delivery};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
-use super::helpers::{PATIENCE, kind};
+use super::helpers::{TIMEOUT, kind};
 
-/// Where each partition goes on: what a store is to workers. Shared by members.
+/// The next position of each partition, as a store keeps it for workers. Shared by members.
 #[derive(Clone, Default)]
 pub struct Positions(Arc<Mutex<BTreeMap<i32, i64>>>);
 
@@ -34,9 +34,9 @@ impl Positions {
     }
 }
 
-/// What a member was told. Values are kept as text.
+/// What a member was events. Values are kept as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum MemberEvent {
     Assigned(Vec<i32>),
     Revoked(Vec<i32>),
     Lost(Vec<i32>),
@@ -58,14 +58,14 @@ pub enum Told {
     Ended(&'static str),
 }
 
-/// What a member does by itself.
+/// What a member does on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Habit {
-    /// Starts what it is assigned, at the position that is kept for it, and releases what is revoked.
+    /// Starts what it is assigned, at the stored position, and releases what is revoked.
     Worker,
-    /// Starts as a worker does, and releases only when told to.
+    /// Starts as a worker does, and releases only on command.
     Holds,
-    /// Does nothing that it is not told to.
+    /// Does nothing except on command.
     Idle,
 }
 
@@ -80,7 +80,7 @@ enum Command {
 
 /// A member. Dropping it is a crash.
 pub struct Member {
-    told: Arc<Mutex<Vec<Told>>>,
+    events: Arc<Mutex<Vec<MemberEvent>>>,
     commands: UnboundedSender<Command>,
     task: JoinHandle<()>,
 }
@@ -99,23 +99,22 @@ impl Member {
         topic: &str,
         positions: &Positions,
     ) -> Self {
-        let consumer =
-            super::helpers::patiently(|| broker.subscribe(group, topic)).await.expect("a membership");
-        let told = Arc::new(Mutex::new(Vec::new()));
+        let consumer = super::helpers::retry(|| broker.subscribe(group, topic)).await.expect("a membership");
+        let events = Arc::new(Mutex::new(Vec::new()));
         let (commands, received) = unbounded_channel();
-        let life = Life {
+        let task = MemberTask {
             consumer,
             habit,
             incarnation: 0,
             current: BTreeMap::new(),
             positions: positions.clone(),
-            told: told.clone(),
+            events: events.clone(),
         };
-        Self { told, commands, task: tokio::spawn(life.live(received)) }
+        Self { events, commands, task: tokio::spawn(task.run(received)) }
     }
 
     fn command(&self, command: Command) {
-        assert!(self.commands.send(command).is_ok(), "the membership ended: {:?}", self.told().last());
+        assert!(self.commands.send(command).is_ok(), "the membership ended: {:?}", self.events().last());
     }
 
     /// Starts a partition as the next incarnation.
@@ -139,74 +138,75 @@ impl Member {
         self.command(Command::Report(partition, offset));
     }
 
-    /// Leaves, and returns what it was told until then.
-    pub async fn leave(self) -> Vec<Told> {
+    /// Leaves, and returns what it received until then.
+    pub async fn leave(self) -> Vec<MemberEvent> {
         self.command(Command::Leave);
         self.ended().await
     }
 
-    /// Ends without a word, and returns what it was told until then.
-    pub async fn crash(self) -> Vec<Told> {
+    /// Ends without leaving the group, and returns what it received until then.
+    pub async fn crash(self) -> Vec<MemberEvent> {
         self.task.abort();
         self.ended().await
     }
 
-    async fn ended(mut self) -> Vec<Told> {
+    async fn ended(mut self) -> Vec<MemberEvent> {
         match (&mut self.task).await {
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            _ => self.told(),
+            _ => self.events(),
         }
     }
 
     /// Everything so far.
-    pub fn told(&self) -> Vec<Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn events(&self) -> Vec<MemberEvent> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How much it was told so far; for [`Member::since`].
+    /// How many events it has received so far; for [`Member::since`].
     pub fn mark(&self) -> usize {
-        self.told().len()
+        self.events().len()
     }
 
-    /// What it was told after a mark.
-    pub fn since(&self, mark: usize) -> Vec<Told> {
-        self.told().split_off(mark)
+    /// What it has received after a mark.
+    pub fn since(&self, mark: usize) -> Vec<MemberEvent> {
+        self.events().split_off(mark)
     }
 
-    /// Waits until what it was told is enough.
-    pub async fn until(&self, what: &str, enough: impl Fn(&[Told]) -> bool) {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+    /// Waits until the events satisfy a condition.
+    pub async fn until(&self, what: &str, enough: impl Fn(&[MemberEvent]) -> bool) {
+        let deadline = tokio::time::Instant::now() + TIMEOUT;
         loop {
-            let told = self.told();
-            if enough(&told) {
+            let events = self.events();
+            if enough(&events) {
                 return;
             }
             let in_time = tokio::time::Instant::now() < deadline;
-            assert!(in_time, "{what}: not within {PATIENCE:?}; told: {}", brief(&told));
+            assert!(in_time, "{what}: not within {TIMEOUT:?}; events: {}", brief(&events));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Waits until it owns exactly so many partitions.
+    /// Waits until it owns exactly this many partitions.
     pub async fn until_owns(&self, count: usize) {
-        self.until(&format!("{count} partitions"), |told| owned(told).len() == count).await;
+        self.until(&format!("{count} partitions"), |events| owned(events).len() == count).await;
     }
 
-    /// Waits until each of these ends was told.
+    /// Waits until it received each of these ends.
     pub async fn until_ends(&self, ends: &[(i32, i64)]) {
-        let reached = |told: &[Told], partition, end| {
-            told.iter().any(|told| {
-                matches!(told, Told::End { at, offset } if at.partition == partition && *offset == end)
+        let reached = |events: &[MemberEvent], partition, end| {
+            events.iter().any(|events| {
+                matches!(events, MemberEvent::End { at, offset } if at.partition == partition && *offset == end)
             })
         };
-        let all = |told: &[Told]| ends.iter().all(|&(partition, end)| reached(told, partition, end));
+        let all =
+            |events: &[MemberEvent]| ends.iter().all(|&(partition, end)| reached(events, partition, end));
         self.until(&format!("the ends {ends:?}"), all).await;
     }
 
-    /// Waits until it was delivered so many records.
+    /// Waits until it received this many records.
     pub async fn until_delivered(&self, partition: i32, count: usize) {
         let what = format!("{count} records of partition {partition}");
-        self.until(&what, |told| delivered(told, partition).len() >= count).await;
+        self.until(&what, |events| delivered(events, partition).len() >= count).await;
     }
 }
 
@@ -216,20 +216,20 @@ impl Drop for Member {
     }
 }
 
-struct Life<C> {
+struct MemberTask<C> {
     consumer: C,
     habit: Habit,
     incarnation: u64,
     /// The incarnation of each partition that is started.
     current: BTreeMap<i32, u64>,
     positions: Positions,
-    told: Arc<Mutex<Vec<Told>>>,
+    events: Arc<Mutex<Vec<MemberEvent>>>,
 }
 
-impl<C: Consumer> Life<C> {
-    async fn live(mut self, mut commands: UnboundedReceiver<Command>) {
+impl<C: Consumer> MemberTask<C> {
+    async fn run(mut self, mut commands: UnboundedReceiver<Command>) {
         loop {
-            // Biased: what is chosen must not be left to chance.
+            // Biased: the choice must be deterministic.
             tokio::select! {
                 biased;
                 command = commands.recv() => match command {
@@ -244,14 +244,14 @@ impl<C: Consumer> Life<C> {
                 delivery = self.consumer.poll() => match delivery {
                     Ok(delivery) => self.take(delivery),
                     Err(error) if error.is_retriable() => tokio::time::sleep(Duration::from_millis(50)).await,
-                    Err(error) => return self.remember(Told::Ended(kind(&error))),
+                    Err(error) => return self.remember(MemberEvent::Ended(kind(&error))),
                 },
             }
         }
     }
 
-    fn remember(&self, told: Told) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).push(told);
+    fn remember(&self, events: MemberEvent) {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(events);
     }
 
     fn start(&mut self, partition: i32, offset: i64) {
@@ -268,7 +268,7 @@ impl<C: Consumer> Life<C> {
     fn take(&mut self, delivery: Delivery) {
         match delivery {
             Delivery::Assigned(partitions) => {
-                self.remember(Told::Assigned(sorted(&partitions)));
+                self.remember(MemberEvent::Assigned(sorted(&partitions)));
                 if self.habit != Habit::Idle {
                     for partition in partitions {
                         self.start(partition, self.positions.of(partition));
@@ -276,13 +276,13 @@ impl<C: Consumer> Life<C> {
                 }
             }
             Delivery::Revoked(partitions) => {
-                self.remember(Told::Revoked(sorted(&partitions)));
+                self.remember(MemberEvent::Revoked(sorted(&partitions)));
                 if self.habit == Habit::Worker {
                     partitions.into_iter().for_each(|partition| self.release(partition));
                 }
             }
             Delivery::Lost(partitions) => {
-                self.remember(Told::Lost(sorted(&partitions)));
+                self.remember(MemberEvent::Lost(sorted(&partitions)));
                 for partition in partitions {
                     self.current.remove(&partition);
                 }
@@ -294,16 +294,16 @@ impl<C: Consumer> Life<C> {
                 let text =
                     |value: Option<Vec<u8>>| String::from_utf8_lossy(&value.unwrap_or_default()).into_owned();
                 let records = records.into_iter().map(|record| (record.offset, text(record.value))).collect();
-                self.remember(Told::Records { at: assignment, records, next: next_offset });
+                self.remember(MemberEvent::Records { at: assignment, records, next: next_offset });
             }
             Delivery::End { assignment, offset } => {
                 if self.current.get(&assignment.partition) == Some(&assignment.incarnation) {
                     self.positions.lock().insert(assignment.partition, offset);
                 }
-                self.remember(Told::End { at: assignment, offset });
+                self.remember(MemberEvent::End { at: assignment, offset });
             }
             Delivery::Failed { assignment, offset, error } => {
-                self.remember(Told::Failed { at: assignment, offset, kind: kind(&error) });
+                self.remember(MemberEvent::Failed { at: assignment, offset, kind: kind(&error) });
             }
         }
     }
@@ -315,13 +315,13 @@ fn sorted(partitions: &[i32]) -> Vec<i32> {
     sorted
 }
 
-/// What a member owns after it was told this.
-pub fn owned(told: &[Told]) -> Vec<i32> {
+/// What a member owns after these events.
+pub fn owned(events: &[MemberEvent]) -> Vec<i32> {
     let mut owned = std::collections::BTreeSet::new();
-    for told in told {
-        match told {
-            Told::Assigned(partitions) => owned.extend(partitions),
-            Told::Revoked(partitions) | Told::Lost(partitions) => {
+    for events in events {
+        match events {
+            MemberEvent::Assigned(partitions) => owned.extend(partitions),
+            MemberEvent::Revoked(partitions) | MemberEvent::Lost(partitions) => {
                 partitions.iter().for_each(|partition| {
                     owned.remove(partition);
                 });
@@ -333,49 +333,53 @@ pub fn owned(told: &[Told]) -> Vec<i32> {
 }
 
 /// Offsets and values of one partition, as delivered.
-pub fn delivered(told: &[Told], partition: i32) -> Vec<(i64, String)> {
-    let records = |told: &Told| match told {
-        Told::Records { at, records, .. } if at.partition == partition => records.clone(),
+pub fn delivered(events: &[MemberEvent], partition: i32) -> Vec<(i64, String)> {
+    let records = |events: &MemberEvent| match events {
+        MemberEvent::Records { at, records, .. } if at.partition == partition => records.clone(),
         _ => Vec::new(),
     };
-    told.iter().flat_map(records).collect()
+    events.iter().flat_map(records).collect()
 }
 
 /// Offsets of one partition, as delivered.
-pub fn offsets_delivered(told: &[Told], partition: i32) -> Vec<i64> {
-    delivered(told, partition).into_iter().map(|(offset, _)| offset).collect()
+pub fn offsets_delivered(events: &[MemberEvent], partition: i32) -> Vec<i64> {
+    delivered(events, partition).into_iter().map(|(offset, _)| offset).collect()
 }
 
-/// Whether anything was said of the membership: assigned, revoked, lost, ended.
-pub fn of_the_group(told: &[Told]) -> Vec<Told> {
-    let of_the_group =
-        |told: &&Told| matches!(told, Told::Assigned(_) | Told::Revoked(_) | Told::Lost(_) | Told::Ended(_));
-    told.iter().filter(of_the_group).cloned().collect()
+/// The events of the membership: assigned, revoked, lost, ended.
+pub fn of_the_group(events: &[MemberEvent]) -> Vec<MemberEvent> {
+    let of_the_group = |events: &&MemberEvent| {
+        matches!(
+            events,
+            MemberEvent::Assigned(_) | MemberEvent::Revoked(_) | MemberEvent::Lost(_) | MemberEvent::Ended(_)
+        )
+    };
+    events.iter().filter(of_the_group).cloned().collect()
 }
 
-/// The kinds of what was said of the membership, in order, without partitions.
-pub fn words(told: &[Told]) -> String {
-    let word = |told: &Told| match told {
-        Told::Assigned(partitions) if partitions.is_empty() => Some("assigned nothing"),
-        Told::Assigned(_) => Some("assigned"),
-        Told::Revoked(_) => Some("revoked"),
-        Told::Lost(_) => Some("lost"),
-        Told::Ended(kind) => Some(*kind),
+/// The kinds of the membership's events, in order, without partitions.
+pub fn summary(events: &[MemberEvent]) -> String {
+    let name = |events: &MemberEvent| match events {
+        MemberEvent::Assigned(partitions) if partitions.is_empty() => Some("assigned nothing"),
+        MemberEvent::Assigned(_) => Some("assigned"),
+        MemberEvent::Revoked(_) => Some("revoked"),
+        MemberEvent::Lost(_) => Some("lost"),
+        MemberEvent::Ended(kind) => Some(*kind),
         _ => None,
     };
-    let mut words: Vec<_> = told.iter().filter_map(word).collect();
-    words.dedup();
-    if words.is_empty() { "nothing".to_owned() } else { words.join(", ") }
+    let mut names: Vec<_> = events.iter().filter_map(name).collect();
+    names.dedup();
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
 /// For a failure's message.
-pub fn brief(told: &[Told]) -> String {
-    let line = |told: &Told| match told {
-        Told::Records { at, records, next } => {
+pub fn brief(events: &[MemberEvent]) -> String {
+    let line = |events: &MemberEvent| match events {
+        MemberEvent::Records { at, records, next } => {
             let offsets: Vec<_> = records.iter().map(|(offset, _)| *offset).collect();
             format!("records {at:?} {} next {next}", super::helpers::ranges(&offsets))
         }
         other => format!("{other:?}"),
     };
-    told.iter().map(line).collect::<Vec<_>>().join("; ")
+    events.iter().map(line).collect::<Vec<_>>().join("; ")
 }

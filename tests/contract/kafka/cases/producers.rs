@@ -26,7 +26,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
             "a timeout says nothing about the log (Kafka documentation, Message Delivery Semantics)"
         ),
         case!(
-            an_idempotent_producer_anew_appends_again,
+            a_new_idempotent_producer_appends_again,
             [Transactions],
             "a producer id lives as long as its producer: no deduplication between sessions (KIP-98)"
         ),
@@ -82,7 +82,7 @@ async fn a_send_that_failed_may_have_been_appended<W: World>(world: &W, seen: &S
     assert_eq!(values, ["first", "second"]);
 }
 
-async fn an_idempotent_producer_anew_appends_again<W: World>(world: &W, seen: &Seen) {
+async fn a_new_idempotent_producer_appends_again<W: World>(world: &W, seen: &Seen) {
     let topic = topic(world, &[]).await;
     for _ in 0..2 {
         let producer = world.producer(&quick(Guarantee::Idempotent), None);
@@ -108,8 +108,8 @@ async fn many_lost_answers_leave_an_idempotent_producers_records_once_and_in_ord
         sent.extend(batch);
     }
     let broker = driver(world);
-    let ask = || async { offsets(&broker, &topic).await.end };
-    eventually("all records", ask, |end| *end >= 100).await;
+    let attempt = || async { offsets(&broker, &topic).await.end };
+    eventually("all records", attempt, |end| *end >= 100).await;
     assert_eq!(values_of(&read_all(&broker, &topic, 0, 0).await), sent);
     assert_eq!(link.lost_answers(), 4);
     append(world, &topic, 0, 100..101).await;

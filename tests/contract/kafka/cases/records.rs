@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use exactlyonce::broker::{Broker, partition_of_key};
 
-use super::helpers::{driver, fetch, offsets, patiently, read_all, topic, topic_of};
-use super::member::{Member, Positions, Told};
+use super::helpers::{driver, fetch, offsets, read_all, retry, topic, topic_of};
+use super::member::{Member, MemberEvent, Positions};
 use crate::kafka::world::{NewRecord, ProducerOptions, Refusal, TestProducer, Verb, World, value};
 use crate::suite::{Case, Seen, case};
 
@@ -128,9 +128,9 @@ async fn a_record_larger_than_any_queue_arrives_whole<W: World>(world: &W, seen:
     seen.note("10000000 bytes fetched whole, between two small records");
     let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 3)]).await;
-    let told = member.leave().await;
-    let whole = |told: &Told| matches!(told, Told::Records { records, .. } if records.iter().any(|(offset, value)| *offset == 1 && *value == large));
-    assert!(told.iter().any(whole));
+    let events = member.leave().await;
+    let whole = |events: &MemberEvent| matches!(events, MemberEvent::Records { records, .. } if records.iter().any(|(offset, value)| *offset == 1 && *value == large));
+    assert!(events.iter().any(whole));
     seen.note("and delivered whole to a member");
 }
 
@@ -163,7 +163,7 @@ async fn a_key_goes_to_the_partition_of_its_crc<W: World>(world: &W, seen: &Seen
     let broker = driver(world);
     let mut sum = 0;
     for partition in 0..PARTITIONS {
-        sum += patiently(|| broker.offsets(&topic, partition)).await.expect("offsets").end;
+        sum += retry(|| broker.offsets(&topic, partition)).await.expect("offsets").end;
     }
     assert_eq!(sum, 63);
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 use exactlyonce::broker::{Broker, LogOffsets};
 
 use super::helpers::{
-    append, driver, eventually, fetch, numbered, offsets, read_all, told, topic_of, values_of,
+    append, describe, driver, eventually, fetch, numbered, offsets, read_all, topic_of, values_of,
 };
-use super::member::{Member, Positions, Told, brief, delivered, of_the_group, offsets_delivered, words};
+use super::member::{
+    Member, MemberEvent, Positions, brief, delivered, of_the_group, offsets_delivered, summary,
+};
 use crate::kafka::world::{
     Guarantee, NODES, PartitionState, ProducerOptions, Refusal, TestProducer, Verb, World, value,
 };
@@ -69,18 +71,18 @@ async fn placed<W: World>(world: &W, replicas: &[i32], configs: &[(&str, &str)])
 }
 
 async fn in_sync<W: World>(world: &W, topic: &str, count: usize) {
-    let ask = || world.partition(topic, 0);
+    let attempt = || world.partition(topic, 0);
     let right = |state: &Result<PartitionState, Refusal>| {
         state.as_ref().is_ok_and(|state| state.in_sync.len() == count)
     };
-    assert!(eventually("the in-sync set", ask, right).await.is_ok());
+    assert!(eventually("the in-sync set", attempt, right).await.is_ok());
 }
 
 async fn led_by_other_than<W: World>(world: &W, topic: &str, node: i32) -> i32 {
-    let ask = || world.partition(topic, 0);
+    let attempt = || world.partition(topic, 0);
     let other = |leader: Option<i32>| leader.is_some_and(|leader| leader != node);
     let state =
-        eventually("another leader", ask, |state| state.as_ref().is_ok_and(|state| other(state.leader)))
+        eventually("another leader", attempt, |state| state.as_ref().is_ok_and(|state| other(state.leader)))
             .await;
     state.ok().and_then(|state| state.leader).expect("a leader")
 }
@@ -89,8 +91,8 @@ async fn a_record_is_visible_when_the_in_sync_set_has_it<W: World>(world: &W, se
     let topic = placed(world, &[1, 2, 3], &[]).await;
     append(world, &topic, 0, 0..3).await;
     let broker = driver(world);
-    let ask = || async { offsets(&broker, &topic).await.end };
-    eventually("the first records", ask, |end| *end == 3).await;
+    let attempt = || async { offsets(&broker, &topic).await.end };
+    eventually("the first records", attempt, |end| *end == 3).await;
     world.pause(3).await;
     let sent = world.producer(&quick(1), None).send_all(&topic, numbered(0, 3..6)).await;
     assert_eq!(sent, Ok(vec![(0, 3), (0, 4), (0, 5)]));
@@ -102,24 +104,24 @@ async fn a_record_is_visible_when_the_in_sync_set_has_it<W: World>(world: &W, se
     ));
     assert_eq!(log, LogOffsets { start: 0, end: 3 });
     for offset in [0, 3] {
-        seen.note(format!("a fetch at {offset}: {}", told(&fetch(&broker, &topic, offset).await)));
+        seen.note(format!("a fetch at {offset}: {}", describe(&fetch(&broker, &topic, offset).await)));
     }
     // Above the leader's own end, not only above the high watermark.
-    seen.note(format!("a fetch at 7: {}", told(&fetch(&broker, &topic, 7).await)));
+    seen.note(format!("a fetch at 7: {}", describe(&fetch(&broker, &topic, 7).await)));
     let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::at([(0, 4)])).await;
     member.until_owns(1).await;
     let started_early = member.mark();
-    eventually("the end", ask, |end| *end == 6).await;
+    eventually("the end", attempt, |end| *end == 6).await;
     in_sync(world, &topic, 2).await;
     seen.note("the follower is dropped from the in-sync set: end 6");
     member.until_ends(&[(0, 6)]).await;
-    let told = member.leave().await;
+    let events = member.leave().await;
     assert!(
-        !told.iter().any(|told| matches!(told, Told::Failed { .. })),
+        !events.iter().any(|events| matches!(events, MemberEvent::Failed { .. })),
         "{}",
-        brief(&told[started_early..])
+        brief(&events[started_early..])
     );
-    assert_eq!(offsets_delivered(&told, 0), [4, 5]);
+    assert_eq!(offsets_delivered(&events, 0), [4, 5]);
     seen.note("a member started at 4 before that: 4-5 then");
 }
 
@@ -147,11 +149,11 @@ async fn too_few_in_sync_replicas_refuse_a_write_to_all_of_them<W: World>(world:
         "acks=1: {}, end {end}",
         if alone == Ok((0, 3)) { "appended at 3" } else { "refused" }
     ));
-    seen.note(format!("a fetch at 0: {}", told(&fetch(&broker, &topic, 0).await)));
+    seen.note(format!("a fetch at 0: {}", describe(&fetch(&broker, &topic, 0).await)));
     world.start(&[2]).await;
     in_sync(world, &topic, 2).await;
-    let ask = || async { offsets(&broker, &topic).await.end };
-    eventually("the end", ask, |end| *end == 4).await;
+    let attempt = || async { offsets(&broker, &topic).await.end };
+    eventually("the end", attempt, |end| *end == 4).await;
     assert_eq!(values_of(&read_all(&broker, &topic, 0, 0).await), ["0", "1", "2", "alone"]);
     seen.note("both in sync again: end 4");
 }
@@ -160,8 +162,8 @@ async fn a_record_that_only_its_leader_has_goes_with_it<W: World>(world: &W, see
     let topic = placed(world, &[1, 2, 3], &[]).await;
     append(world, &topic, 0, 0..3).await;
     let broker = driver(world);
-    let ask = || async { offsets(&broker, &topic).await.end };
-    eventually("the first records", ask, |end| *end == 3).await;
+    let attempt = || async { offsets(&broker, &topic).await.end };
+    eventually("the first records", attempt, |end| *end == 3).await;
     let producer = world.producer(&quick(1), None);
     world.pause(2).await;
     world.pause(3).await;
@@ -195,20 +197,20 @@ async fn a_killed_leader_loses_and_doubles_nothing_for_a_reader<W: World>(world:
     seen.note("the leader is killed while a member reads: another leads");
     world.start(&[2]).await;
     in_sync(world, &topic, 3).await;
-    let ask = || async {
+    let attempt = || async {
         world.elect_preferred(&topic, 0).await.expect("an election");
         world.partition(&topic, 0).await
     };
     let right =
         |state: &Result<PartitionState, Refusal>| state.as_ref().is_ok_and(|state| state.leader == Some(2));
-    assert!(eventually("the preferred leader", ask, right).await.is_ok());
+    assert!(eventually("the preferred leader", attempt, right).await.is_ok());
     producer.send_all(&topic, numbered(0, 200..300)).await.expect("records");
     member.until_delivered(0, 300).await;
     seen.note("it is back and leads again");
-    let told = member.leave().await;
-    assert_eq!(delivered(&told, 0), (0..300).map(|n: i64| (n, n.to_string())).collect::<Vec<_>>());
-    assert!(!told.iter().any(|told| matches!(told, Told::Failed { .. })));
-    seen.note("300 records: each once, in order, no failure told");
+    let events = member.leave().await;
+    assert_eq!(delivered(&events, 0), (0..300).map(|n: i64| (n, n.to_string())).collect::<Vec<_>>());
+    assert!(!events.iter().any(|events| matches!(events, MemberEvent::Failed { .. })));
+    seen.note("300 records: each once, in order, no failure reported");
 }
 
 async fn a_leader_that_stands_still_delays_and_loses_nothing<W: World>(world: &W, seen: &Seen) {
@@ -225,10 +227,10 @@ async fn a_leader_that_stands_still_delays_and_loses_nothing<W: World>(world: &W
     });
     sent.expect("records");
     member.until_delivered(0, 100).await;
-    let told = member.leave().await;
-    assert_eq!(delivered(&told, 0), (0..100).map(|n: i64| (n, n.to_string())).collect::<Vec<_>>());
-    assert!(!told.iter().any(|told| matches!(told, Told::Failed { .. })));
-    seen.note("the leader stands still for 4 s: 100 records, each once, in order, no failure told");
+    let events = member.leave().await;
+    assert_eq!(delivered(&events, 0), (0..100).map(|n: i64| (n, n.to_string())).collect::<Vec<_>>());
+    assert!(!events.iter().any(|events| matches!(events, MemberEvent::Failed { .. })));
+    seen.note("the leader stands still for 4 s: 100 records, each once, in order, no failure reported");
 }
 
 async fn brokers_restarted_in_turn_are_not_noticed_by_a_reader<W: World>(world: &W, seen: &Seen) {
@@ -247,22 +249,26 @@ async fn brokers_restarted_in_turn_are_not_noticed_by_a_reader<W: World>(world: 
         sent += 20;
         world.start(&[node]).await;
         for partition in 0..3 {
-            let ask = || world.partition(&topic, partition);
+            let attempt = || world.partition(&topic, partition);
             let right = |state: &Result<PartitionState, Refusal>| {
                 state.as_ref().is_ok_and(|state| state.in_sync.len() == 3)
             };
-            assert!(eventually("the in-sync set", ask, right).await.is_ok());
+            assert!(eventually("the in-sync set", attempt, right).await.is_ok());
         }
     }
     member.until_ends(&[(0, sent), (1, sent), (2, sent)]).await;
-    let told = member.leave().await;
+    let events = member.leave().await;
     for partition in 0..3 {
-        assert_eq!(delivered(&told, partition), (0..sent).map(|n| (n, n.to_string())).collect::<Vec<_>>());
+        assert_eq!(delivered(&events, partition), (0..sent).map(|n| (n, n.to_string())).collect::<Vec<_>>());
     }
-    assert!(!told.iter().any(|told| matches!(told, Told::Failed { .. })));
-    seen.note("each broker stopped and started while records are written: each delivered once, in order, no failure told");
-    let of_the_group = of_the_group(&told[mark..]);
-    assert!(!of_the_group.iter().any(|told| matches!(told, Told::Ended(_))), "{}", words(&of_the_group));
+    assert!(!events.iter().any(|events| matches!(events, MemberEvent::Failed { .. })));
+    seen.note("each broker stopped and started while records are written: each delivered once, in order, no failure reported");
+    let of_the_group = of_the_group(&events[mark..]);
+    assert!(
+        !of_the_group.iter().any(|events| matches!(events, MemberEvent::Ended(_))),
+        "{}",
+        summary(&of_the_group)
+    );
 }
 
 async fn all_brokers_killed_at_once_keep_what_they_acknowledged<W: World>(world: &W, seen: &Seen) {
@@ -304,8 +310,8 @@ async fn an_unclean_election_puts_other_records_at_the_offsets_that_were_read<W:
     in_sync(world, &topic, 1).await;
     append(world, &topic, 0, 5..10).await;
     let broker = driver(world);
-    let ask = || async { offsets(&broker, &topic).await.end };
-    eventually("all records", ask, |end| *end == 10).await;
+    let attempt = || async { offsets(&broker, &topic).await.end };
+    eventually("all records", attempt, |end| *end == 10).await;
     assert_eq!(values_of(&read_all(&broker, &topic, 0, 0).await).len(), 10);
     let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 10)]).await;
@@ -317,23 +323,24 @@ async fn an_unclean_election_puts_other_records_at_the_offsets_that_were_read<W:
     let answer = fetch(&broker, &topic, 10).await;
     seen.note(format!(
         "10 records read, an unclean election of a replica with 5: a fetch at 10: {}",
-        told(&answer)
+        describe(&answer)
     ));
     append(world, &topic, 0, 100..108).await;
     let fetched = fetch(&broker, &topic, 10).await;
-    seen.note(format!("8 more: a fetch at 10: {}, no error", told(&fetched)));
+    seen.note(format!("8 more: a fetch at 10: {}, no error", describe(&fetched)));
     assert_eq!(values_of(&fetched.expect("records").records), ["105", "106", "107"]);
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let told = member.since(mark);
-    let failed = told.iter().any(|told| matches!(told, Told::Failed { kind: "out of range", .. }));
-    let records = delivered(&told, 0);
+    let events = member.since(mark);
+    let failed =
+        events.iter().any(|events| matches!(events, MemberEvent::Failed { kind: "out of range", .. }));
+    let records = delivered(&events, 0);
     seen.note(format!(
         "a member at 10 throughout: {}",
         match (failed, records.is_empty()) {
             // Which of them depends on how long the log is when it first asks the new leader.
-            (true, true) | (false, false) => "told that it is out of range, or delivered the other records",
-            (true, false) => "told that it is out of range, and delivered records",
-            (false, true) => "told nothing",
+            (true, true) | (false, false) => "gets out of range, or the other records",
+            (true, false) => "gets out of range, and records",
+            (false, true) => "gets nothing",
         }
     ));
     member.crash().await;

@@ -3,15 +3,15 @@
 use exactlyonce::broker::{Broker, BrokerError};
 
 use super::helpers::{
-    append, driver, eventually, fetch, kind, offsets, patiently, told, topic, topic_of, values_of,
+    append, describe, driver, eventually, fetch, kind, offsets, retry, topic, topic_of, values_of,
 };
-use super::member::{Member, Positions, Told, delivered, offsets_delivered};
+use super::member::{Member, MemberEvent, Positions, delivered, offsets_delivered};
 use crate::kafka::world::{Client, Protocol, Refusal, Verb, World};
 use crate::suite::{Case, Seen, case};
 
 pub fn cases<W: World>() -> Vec<Case<W>> {
     vec![
-        case!(an_unknown_topic_is_told_by_every_verb, [], "UNKNOWN_TOPIC_OR_PARTITION (Kafka protocol)"),
+        case!(an_unknown_topic_is_reported_by_every_verb, [], "UNKNOWN_TOPIC_OR_PARTITION (Kafka protocol)"),
         case!(a_topic_is_created_once, [], "TOPIC_ALREADY_EXISTS (Kafka protocol, CreateTopics)"),
         case!(
             a_topic_is_described_from_the_cluster,
@@ -31,10 +31,10 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
         case!(
             a_stored_position_reads_other_records_in_a_recreated_topic,
             [],
-            "offsets begin at 0 again; a consumer that names no topic id is not told (KIP-516, rejected alternatives)"
+            "offsets start at 0 again; a consumer that sends no topic id is not informed (KIP-516, rejected alternatives)"
         ),
         case!(
-            a_member_whose_topic_is_recreated_is_not_told_so,
+            a_member_whose_topic_is_recreated_is_not_notified,
             [],
             "a fetch by topic id: UNKNOWN_TOPIC_ID (KIP-516); librdkafka refreshes its metadata"
         ),
@@ -52,7 +52,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
     ]
 }
 
-async fn an_unknown_topic_is_told_by_every_verb<W: World>(world: &W, seen: &Seen) {
+async fn an_unknown_topic_is_reported_by_every_verb<W: World>(world: &W, seen: &Seen) {
     let broker = driver(world);
     let no = world.unique("no-such-topic");
     let described = kind(&broker.topic(&no).await.expect_err("no topic"));
@@ -79,7 +79,7 @@ async fn a_topic_is_created_once<W: World>(world: &W, seen: &Seen) {
 async fn a_topic_is_described_from_the_cluster<W: World>(world: &W, seen: &Seen) {
     let topic = topic_of(world, 5, &[]).await;
     let broker = driver(world);
-    let described = patiently(|| broker.topic(&topic)).await.expect("a topic");
+    let described = retry(|| broker.topic(&topic)).await.expect("a topic");
     assert_eq!(
         (described.name.as_str(), described.partitions, described.replication),
         (topic.as_str(), 5, 3)
@@ -87,7 +87,7 @@ async fn a_topic_is_described_from_the_cluster<W: World>(world: &W, seen: &Seen)
     assert!(!described.compacted && !described.id.is_empty());
     seen.note("5 partitions, 3 replicas, not compacted, an id");
     world.add_partitions(&topic, 6).await.expect("another partition");
-    let grown = patiently(|| broker.topic(&topic)).await.expect("a topic");
+    let grown = retry(|| broker.topic(&topic)).await.expect("a topic");
     assert_eq!((grown.partitions, &grown.id), (6, &described.id));
     seen.note("a partition added: 6 at once, the same id");
 }
@@ -96,14 +96,14 @@ async fn a_cleanup_policy_that_names_compaction_is_compacted<W: World>(world: &W
     let broker = driver(world);
     for policy in ["delete", "compact", "compact,delete", "delete,compact"] {
         let topic = topic(world, &[("cleanup.policy", policy)]).await;
-        let compacted = patiently(|| broker.topic(&topic)).await.expect("a topic").compacted;
+        let compacted = retry(|| broker.topic(&topic)).await.expect("a topic").compacted;
         seen.note(format!("{policy}: {compacted}"));
         assert_eq!(compacted, policy.contains("compact"));
     }
     let topic = topic(world, &[]).await;
     world.set_configs(&topic, &[("cleanup.policy", "compact")]).await.expect("a configuration");
-    let ask = || async { patiently(|| broker.topic(&topic)).await.expect("a topic").compacted };
-    eventually("the change of the policy", ask, |compacted| *compacted).await;
+    let attempt = || async { retry(|| broker.topic(&topic)).await.expect("a topic").compacted };
+    eventually("the change of the policy", attempt, |compacted| *compacted).await;
     seen.note("changed to compact: true");
 }
 
@@ -111,19 +111,19 @@ async fn a_recreated_topic_has_another_id_and_begins_at_zero<W: World>(world: &W
     let topic = topic(world, &[]).await;
     append(world, &topic, 0, 0..5).await;
     let broker = driver(world);
-    let first = patiently(|| broker.topic(&topic)).await.expect("a topic");
+    let first = retry(|| broker.topic(&topic)).await.expect("a topic");
     world.delete_topic(&topic).await.expect("deleted");
     let gone = broker.topic(&topic).await;
     assert!(matches!(&gone, Err(BrokerError::UnknownTopic(_))), "{gone:?}");
     world.create_topic(&topic, 1, 3, &[]).await.expect("created");
-    let second = patiently(|| broker.topic(&topic)).await.expect("a topic");
+    let second = retry(|| broker.topic(&topic)).await.expect("a topic");
     assert_ne!(first.id, second.id);
     assert_eq!(append(world, &topic, 0, 0..1).await, [0]);
-    let ask = || broker.offsets(&topic, 0);
+    let attempt = || broker.offsets(&topic, 0);
     let right = |answer: &Result<exactlyonce::broker::LogOffsets, BrokerError>| {
         answer.as_ref().is_ok_and(|offsets| offsets.start == 0 && offsets.end == 1)
     };
-    assert!(eventually("the new log", ask, right).await.is_ok());
+    assert!(eventually("the new log", attempt, right).await.is_ok());
     seen.note("deleted: unknown topic; recreated: another id, the first record has offset 0");
 }
 
@@ -134,14 +134,17 @@ async fn a_stored_position_reads_other_records_in_a_recreated_topic<W: World>(wo
     world.create_topic(&topic, 1, 3, &[]).await.expect("created");
     append(world, &topic, 0, 100..103).await;
     let broker = driver(world);
-    seen.note(format!("position 5, 3 records in the new log: {}", told(&fetch(&broker, &topic, 5).await)));
+    seen.note(format!(
+        "position 5, 3 records in the new log: {}",
+        describe(&fetch(&broker, &topic, 5).await)
+    ));
     append(world, &topic, 0, 103..108).await;
     let fetched = fetch(&broker, &topic, 5).await;
-    seen.note(format!("8 records in the new log: {}, no error", told(&fetched)));
+    seen.note(format!("8 records in the new log: {}, no error", describe(&fetched)));
     assert_eq!(values_of(&fetched.expect("records").records), ["105", "106", "107"]);
 }
 
-async fn a_member_whose_topic_is_recreated_is_not_told_so<W: World>(world: &W, seen: &Seen) {
+async fn a_member_whose_topic_is_recreated_is_not_notified<W: World>(world: &W, seen: &Seen) {
     let topic = topic(world, &[]).await;
     append(world, &topic, 0, 0..5).await;
     let broker = driver(world);
@@ -153,19 +156,19 @@ async fn a_member_whose_topic_is_recreated_is_not_told_so<W: World>(world: &W, s
     append(world, &topic, 0, 100..108).await;
     // Long enough for two refreshes of the metadata.
     tokio::time::sleep(Client::default().metadata_interval * 3).await;
-    let told = member.since(mark);
-    let records = offsets_delivered(&told, 0);
+    let events = member.since(mark);
+    let records = offsets_delivered(&events, 0);
     // Whether it looks before or after the new log has reached its position, is a matter of chance.
     let expected: Vec<_> = (5..).take(records.len()).collect();
-    assert_eq!(records, expected, "{told:?}");
-    let of_another_kind = |told: &&Told| match told {
-        Told::Failed { kind, .. } => *kind != "out of range",
-        Told::Records { .. } | Told::End { .. } => false,
+    assert_eq!(records, expected, "{events:?}");
+    let of_another_kind = |events: &&MemberEvent| match events {
+        MemberEvent::Failed { kind, .. } => *kind != "out of range",
+        MemberEvent::Records { .. } | MemberEvent::End { .. } => false,
         _ => true,
     };
-    assert_eq!(told.iter().find(of_another_kind), None);
+    assert_eq!(events.iter().find(of_another_kind), None);
     seen.note(
-        "position 5, recreated with 8 records: the member goes on at 5 in the new log, or is out of range if it looks too early; only the topic's id tells",
+        "position 5, recreated with 8 records: the member goes on at 5 in the new log, or is out of range if it fetches too early; only the topic's id shows it",
     );
     member.crash().await;
 }
@@ -206,13 +209,13 @@ async fn added_partitions<W: World>(world: &W, seen: &Seen, protocol: Protocol) 
     member.until_ends(&[(1, 5), (2, 5)]).await;
     append(world, &topic, 0, 3..5).await;
     member.until_delivered(0, 5).await;
-    let told = member.leave().await;
+    let events = member.leave().await;
     for partition in [1, 2] {
-        assert_eq!(offsets_delivered(&told, partition), [0, 1, 2, 3, 4]);
-        assert_eq!(delivered(&told, partition)[0].1, format!("{partition}0"));
+        assert_eq!(offsets_delivered(&events, partition), [0, 1, 2, 3, 4]);
+        assert_eq!(delivered(&events, partition)[0].1, format!("{partition}0"));
     }
-    assert_eq!(offsets_delivered(&told, 0), [0, 1, 2, 3, 4]);
-    assert!(!told.iter().any(|told| matches!(told, Told::Lost(_))));
+    assert_eq!(offsets_delivered(&events, 0), [0, 1, 2, 3, 4]);
+    assert!(!events.iter().any(|events| matches!(events, MemberEvent::Lost(_))));
     seen.note("two partitions added, written to at once: assigned, and read from 0 to 4");
     seen.note("the first partition was delivered once");
 }

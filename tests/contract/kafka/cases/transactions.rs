@@ -5,10 +5,10 @@ use std::time::Duration;
 use exactlyonce::broker::{Broker, LogOffsets};
 
 use super::helpers::{
-    append, driver, eventually, fetch, numbered, offsets, offsets_of, ranges, read_all, told, topic,
+    append, describe, driver, eventually, fetch, numbered, offsets, offsets_of, ranges, read_all, topic,
     topic_of, values_of,
 };
-use super::member::{Member, Positions, Told, offsets_delivered};
+use super::member::{Member, MemberEvent, Positions, offsets_delivered};
 use crate::kafka::world::{Refusal, TestProducer, TransactionalProducer, Verb, World};
 use crate::suite::{Case, Seen, case};
 
@@ -45,7 +45,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
             "transaction.timeout.ms, enforced by the coordinator (KIP-98)"
         ),
         case!(
-            transactions_that_overlap_are_told_apart,
+            overlapping_transactions_are_kept_apart,
             [Transactions],
             "a batch carries its producer's id; the broker sends the list of aborted transactions (KIP-98)"
         ),
@@ -65,7 +65,7 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
             "DeleteRecords and retention know offsets, not records (KIP-107)"
         ),
         case!(
-            a_position_at_the_told_end_stays_in_range_when_all_is_deleted,
+            a_position_at_the_reported_end_stays_in_range_when_all_is_deleted,
             [Transactions],
             "DeleteRecords up to the high watermark: log start = log end (KIP-107)"
         ),
@@ -85,13 +85,13 @@ async fn a_commit_marker_takes_an_offset_and_is_not_delivered<W: World>(world: &
     producer.send_all(&topic, numbered(0, 0..3)).await.expect("records");
     producer.commit().await.expect("committed");
     let broker = driver(world);
-    let ask = || async { offsets(&broker, &topic).await };
-    let after = eventually("the commit", ask, |offsets| offsets.end > 0).await;
+    let attempt = || async { offsets(&broker, &topic).await };
+    let after = eventually("the commit", attempt, |offsets| offsets.end > 0).await;
     assert_eq!(after, LogOffsets { start: 0, end: 4 });
     seen.note("3 records committed: end 4");
     for offset in [0, 3, 4] {
         let fetched = fetch(&broker, &topic, offset).await;
-        seen.note(format!("a fetch at {offset}: {}", told(&fetched)));
+        seen.note(format!("a fetch at {offset}: {}", describe(&fetched)));
         assert!(fetched.is_ok_and(|fetched| fetched.next_offset == 4));
     }
     append(world, &topic, 0, 3..4).await;
@@ -107,11 +107,11 @@ async fn an_aborted_transaction_is_not_delivered<W: World>(world: &W, seen: &See
     producer.send_all(&topic, numbered(0, 2..5)).await.expect("records");
     producer.abort().await.expect("aborted");
     let broker = driver(world);
-    let ask = || async { offsets(&broker, &topic).await.end };
-    assert_eq!(eventually("the abort", ask, |end| *end > 2).await, 6);
+    let attempt = || async { offsets(&broker, &topic).await.end };
+    assert_eq!(eventually("the abort", attempt, |end| *end > 2).await, 6);
     for offset in [0, 2, 4] {
         let fetched = fetch(&broker, &topic, offset).await;
-        seen.note(format!("0-1 plain, 2-4 aborted, end 6, a fetch at {offset}: {}", told(&fetched)));
+        seen.note(format!("0-1 plain, 2-4 aborted, end 6, a fetch at {offset}: {}", describe(&fetched)));
         assert!(fetched.is_ok_and(|fetched| fetched.next_offset == 6));
     }
     append(world, &topic, 0, 6..8).await;
@@ -127,14 +127,14 @@ async fn reading_ends_where_a_transaction_is_open<W: World>(world: &W, seen: &Se
     producer.send_all(&topic, numbered(0, 2..4)).await.expect("records");
     append(world, &topic, 0, 4..6).await;
     let broker = driver(world);
-    let ask = || async { world.high_watermark(&topic, 0).await };
-    assert_eq!(eventually("the high watermark", ask, |high| *high == Ok(6)).await, Ok(6));
+    let attempt = || async { world.high_watermark(&topic, 0).await };
+    assert_eq!(eventually("the high watermark", attempt, |high| *high == Ok(6)).await, Ok(6));
     assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 0, end: 2 });
     seen.note("0-1 plain, 2-3 in an open transaction, 4-5 plain: high watermark 6, end 2");
-    seen.note(format!("a fetch at 0: {}", told(&fetch(&broker, &topic, 0).await)));
+    seen.note(format!("a fetch at 0: {}", describe(&fetch(&broker, &topic, 0).await)));
     let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 2)]).await;
-    assert_eq!(offsets_delivered(&member.told(), 0), [0, 1]);
+    assert_eq!(offsets_delivered(&member.events(), 0), [0, 1]);
     seen.note("a member: 0-1, end 2");
     producer.commit().await.expect("committed");
     member.until_ends(&[(0, 7)]).await;
@@ -149,20 +149,25 @@ async fn a_position_between_the_last_stable_offset_and_the_end_is_in_range<W: Wo
     producer.send_all(&topic, numbered(0, 0..2)).await.expect("records");
     append(world, &topic, 0, 2..6).await;
     let broker = driver(world);
-    let ask = || async { world.high_watermark(&topic, 0).await };
-    assert_eq!(eventually("the high watermark", ask, |high| *high == Ok(6)).await, Ok(6));
+    let attempt = || async { world.high_watermark(&topic, 0).await };
+    assert_eq!(eventually("the high watermark", attempt, |high| *high == Ok(6)).await, Ok(6));
     for offset in [0, 3, 6, 7] {
         let fetched = fetch(&broker, &topic, offset).await;
-        seen.note(format!("last stable offset 0, high watermark 6, a fetch at {offset}: {}", told(&fetched)));
+        seen.note(format!(
+            "last stable offset 0, high watermark 6, a fetch at {offset}: {}",
+            describe(&fetched)
+        ));
     }
     let asked = broker.fetch(&topic, 0, 4, 10, 1000).await;
     assert!(asked.is_ok_and(|fetched| fetched.records.is_empty() && fetched.next_offset == 4));
     let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::at([(0, 3)])).await;
     member.until_owns(1).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let so_far = member.told();
+    let so_far = member.events();
     assert!(
-        !so_far.iter().any(|told| matches!(told, Told::Failed { .. } | Told::Records { .. })),
+        !so_far
+            .iter()
+            .any(|events| matches!(events, MemberEvent::Failed { .. } | MemberEvent::Records { .. })),
         "{so_far:?}"
     );
     seen.note("a member started at 3: no records, no failure");
@@ -180,8 +185,8 @@ async fn a_new_producer_of_the_same_id_aborts_what_the_old_one_left_open<W: Worl
     old.send_all(&topic, numbered(0, 0..2)).await.expect("records");
     let new = world.transactional(&id, LONG).await.expect("its successor");
     let broker = driver(world);
-    let ask = || async { offsets(&broker, &topic).await.end };
-    assert_eq!(eventually("the abort", ask, |end| *end > 0).await, 3);
+    let attempt = || async { offsets(&broker, &topic).await.end };
+    assert_eq!(eventually("the abort", attempt, |end| *end > 0).await, 3);
     seen.note("2 records in a transaction left open, a new producer of the same id: aborted, end 3");
     let refused = old.commit().await;
     assert_eq!(refused, Err(Refusal::Fenced));
@@ -189,7 +194,7 @@ async fn a_new_producer_of_the_same_id_aborts_what_the_old_one_left_open<W: Worl
     new.begin().await.expect("begun");
     new.send_all(&topic, numbered(0, 3..4)).await.expect("a record");
     new.commit().await.expect("committed");
-    eventually("the commit", ask, |end| *end == 5).await;
+    eventually("the commit", attempt, |end| *end == 5).await;
     assert_eq!(offsets_of(&read_all(&broker, &topic, 0, 0).await), [3]);
     seen.note("the new producer commits one record: all offsets are 3, end 5");
 }
@@ -206,13 +211,13 @@ async fn a_transaction_whose_producer_is_silent_is_aborted_after_its_timeout<W: 
     append(world, &topic, 0, 2..3).await;
     let broker = driver(world);
     assert_eq!(offsets(&broker, &topic).await.end, 0);
-    let ask = || async { offsets(&broker, &topic).await.end };
-    assert_eq!(eventually("the abort", ask, |end| *end > 0).await, 4);
+    let attempt = || async { offsets(&broker, &topic).await.end };
+    assert_eq!(eventually("the abort", attempt, |end| *end > 0).await, 4);
     assert_eq!(offsets_of(&read_all(&broker, &topic, 0, 0).await), [2]);
     seen.note("2 records in a transaction of a silent producer, 1 plain: end 0, after the timeout end 4 and the plain one is read");
 }
 
-async fn transactions_that_overlap_are_told_apart<W: World>(world: &W, seen: &Seen) {
+async fn overlapping_transactions_are_kept_apart<W: World>(world: &W, seen: &Seen) {
     let topic = topic(world, &[]).await;
     let (kept, dropped) = (transactional(world).await, transactional(world).await);
     kept.begin().await.expect("begun");
@@ -224,8 +229,8 @@ async fn transactions_that_overlap_are_told_apart<W: World>(world: &W, seen: &Se
     dropped.abort().await.expect("aborted");
     kept.commit().await.expect("committed");
     let broker = driver(world);
-    let ask = || async { offsets(&broker, &topic).await.end };
-    assert_eq!(eventually("both ends", ask, |end| *end > 0).await, 8);
+    let attempt = || async { offsets(&broker, &topic).await.end };
+    assert_eq!(eventually("both ends", attempt, |end| *end > 0).await, 8);
     let records = read_all(&broker, &topic, 0, 0).await;
     assert_eq!(values_of(&records), ["0", "2", "4"]);
     seen.note(format!(
@@ -245,8 +250,8 @@ async fn a_transaction_over_several_partitions_is_committed_in_each<W: World>(wo
     let broker = driver(world);
     let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 3), (1, 3), (2, 3)]).await;
-    let told = member.leave().await;
-    assert!((0..3).all(|partition| offsets_delivered(&told, partition) == [0, 1]));
+    let events = member.leave().await;
+    assert!((0..3).all(|partition| offsets_delivered(&events, partition) == [0, 1]));
     seen.note("2 records in each of 3 partitions: 0-1, end 3 in each");
 }
 
@@ -261,8 +266,8 @@ async fn an_end_lies_past_markers_and_aborted_records<W: World>(world: &W, seen:
     let positions = Positions::default();
     let member = Member::join(&broker, &world.unique("group"), &topic, &positions).await;
     member.until_ends(&[(0, 6)]).await;
-    assert_eq!(offsets_delivered(&member.told(), 0), [0, 1]);
-    seen.note("0-1 plain, 2-4 aborted: a member is delivered 0-1 and told the end at 6");
+    assert_eq!(offsets_delivered(&member.events(), 0), [0, 1]);
+    seen.note("0-1 plain, 2-4 aborted: a member receives 0-1 and the end at 6");
     producer.begin().await.expect("begun");
     producer.send_all(&topic, numbered(0, 6..7)).await.expect("a record");
     producer.commit().await.expect("committed");
@@ -279,19 +284,21 @@ async fn a_position_after_the_last_record_falls_out_of_the_log_when_its_marker_i
     let fetched = fetch(&broker, &topic, 3).await;
     seen.note(format!(
         "0-2 committed, the marker at 3, all deleted: start 4, end 4; a fetch at 3: {}",
-        told(&fetched)
+        describe(&fetched)
     ));
     assert!(fetched.is_err());
     let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::at([(0, 3)])).await;
-    let failed = |told: &[Told]| {
-        told.iter().any(|told| matches!(told, Told::Failed { offset: 3, kind: "out of range", .. }))
+    let failed = |events: &[MemberEvent]| {
+        events
+            .iter()
+            .any(|events| matches!(events, MemberEvent::Failed { offset: 3, kind: "out of range", .. }))
     };
     member.until("the failure", failed).await;
     seen.note("a member started at 3: out of range, although no record is missing");
     member.leave().await;
 }
 
-async fn a_position_at_the_told_end_stays_in_range_when_all_is_deleted<W: World>(world: &W, seen: &Seen) {
+async fn a_position_at_the_reported_end_stays_in_range_when_all_is_deleted<W: World>(world: &W, seen: &Seen) {
     let topic = topic(world, &[]).await;
     commit_three(world, &topic).await;
     let (broker, positions) = (driver(world), Positions::default());
@@ -304,13 +311,13 @@ async fn a_position_at_the_told_end_stays_in_range_when_all_is_deleted<W: World>
     let successor = Member::join(&driver(world), &group, &topic, &positions).await;
     successor.until_ends(&[(0, 4)]).await;
     seen.note(
-        "0-2 committed, the end told at 4, all deleted: a successor that starts at 4 is told the end at 4",
+        "0-2 committed, the end reported at 4, all deleted: a successor that starts at 4 gets the end at 4",
     );
     append(world, &topic, 0, 4..6).await;
     successor.until_ends(&[(0, 6)]).await;
-    let told = successor.leave().await;
-    assert!(!told.iter().any(|told| matches!(told, Told::Failed { .. })), "{told:?}");
-    assert_eq!(offsets_delivered(&told, 0), [4, 5]);
+    let events = successor.leave().await;
+    assert!(!events.iter().any(|events| matches!(events, MemberEvent::Failed { .. })), "{events:?}");
+    assert_eq!(offsets_delivered(&events, 0), [4, 5]);
     seen.note("two more: 4-5");
 }
 
@@ -320,8 +327,8 @@ async fn commit_three<W: World>(world: &W, topic: &str) {
     producer.send_all(topic, numbered(0, 0..3)).await.expect("records");
     producer.commit().await.expect("committed");
     let broker = driver(world);
-    let ask = || async { offsets(&broker, topic).await.end };
-    eventually("the commit", ask, |end| *end == 4).await;
+    let attempt = || async { offsets(&broker, topic).await.end };
+    eventually("the commit", attempt, |end| *end == 4).await;
 }
 
 async fn committed_and_deleted<W: World>(world: &W) -> (String, W::Broker) {

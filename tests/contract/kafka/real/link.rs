@@ -76,7 +76,7 @@ impl Proxies {
 /// Connections that are open live as long as their clients.
 impl Drop for Proxies {
     fn drop(&mut self) {
-        self.mend();
+        self.restore();
         self.listeners.iter().for_each(AbortHandle::abort);
     }
 }
@@ -86,7 +86,7 @@ impl Link for Proxies {
         self.shared.cut.send_replace(Some(what));
     }
 
-    fn mend(&self) {
+    fn restore(&self) {
         self.shared.cut.send_replace(None);
     }
 
@@ -106,7 +106,7 @@ async fn listen(listener: TcpListener, port: u16, shared: Arc<Shared>) {
 }
 
 async fn connection(client: TcpStream, port: u16, shared: Arc<Shared>) {
-    // A broker that is dead refuses; the client is told by the end of its connection.
+    // A dead broker refuses; the client notices by the end of its connection.
     let Ok(broker) = TcpStream::connect((HOST, port)).await else { return };
     let (Ok(()), Ok(())) = (client.set_nodelay(true), broker.set_nodelay(true)) else { return };
     let (client_in, client_out) = client.into_split();

@@ -29,7 +29,7 @@ use super::world::{Client, NODES, PartitionState, ProducerOptions, Protocol, Ref
 use crate::cluster::Cluster;
 use crate::suite;
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Three brokers of `docker/local/cluster`.
 pub struct Real {
@@ -119,7 +119,7 @@ impl Real {
 
     async fn settle(&self, topic: &str, right: impl Fn(&Option<Vec<PartitionState>>) -> bool) {
         let all = || async { self.views(topic).await.is_ok_and(|views| views.iter().all(&right)) };
-        assert!(within(PATIENCE, all).await, "the brokers do not agree on {topic}");
+        assert!(within(TIMEOUT, all).await, "the brokers do not agree on {topic}");
     }
 
     async fn create(&self, topic: NewTopic<'_>) -> Result<(), Refusal> {
@@ -161,7 +161,7 @@ fn config(bootstrap: &str) -> ClientConfig {
 }
 
 fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
+    AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT))
 }
 
 fn one(results: Result<Vec<TopicResult>, KafkaError>) -> Result<(), Refusal> {
@@ -171,8 +171,8 @@ fn one(results: Result<Vec<TopicResult>, KafkaError>) -> Result<(), Refusal> {
     Ok(())
 }
 
-async fn within<F: Future<Output = bool>>(patience: Duration, mut true_now: impl FnMut() -> F) -> bool {
-    let deadline = tokio::time::Instant::now() + patience;
+async fn within<F: Future<Output = bool>>(limit: Duration, mut true_now: impl FnMut() -> F) -> bool {
+    let deadline = tokio::time::Instant::now() + limit;
     loop {
         if true_now().await {
             return true;
@@ -351,7 +351,7 @@ impl World for Real {
     }
 
     async fn partition(&self, topic: &str, partition: i32) -> Result<PartitionState, Refusal> {
-        // As the first broker that answers has it; a case waits for what it wants to see.
+        // As the first broker that answers has it; a case waits for the state that it needs.
         for address in self.answering() {
             if let Ok(described) = wire::metadata(address, Some(topic)).await {
                 let described = described.into_iter().find(|described| described.name == topic);
@@ -365,7 +365,7 @@ impl World for Real {
 
     async fn high_watermark(&self, topic: &str, partition: i32) -> Result<i64, Refusal> {
         let topic = topic.to_owned();
-        let asked = move |consumer: &BaseConsumer| consumer.fetch_watermarks(&topic, partition, PATIENCE);
+        let asked = move |consumer: &BaseConsumer| consumer.fetch_watermarks(&topic, partition, TIMEOUT);
         self.with_consumer("contract", asked).await.map(|(_, high)| high)
     }
 
@@ -386,7 +386,7 @@ impl World for Real {
         let asked = move |consumer: &BaseConsumer| {
             let mut list = TopicPartitionList::new();
             list.add_partition(&topic, partition);
-            let committed = consumer.committed_offsets(list, PATIENCE)?;
+            let committed = consumer.committed_offsets(list, TIMEOUT)?;
             Ok(committed.find_partition(&topic, partition).and_then(|found| match found.offset() {
                 Offset::Offset(offset) => Some(offset),
                 _ => None,

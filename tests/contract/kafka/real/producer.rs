@@ -15,7 +15,7 @@ use crate::kafka::world::{
 };
 
 /// How long a call that blocks may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 type Answer = Result<(i32, i64), Refusal>;
 
@@ -68,7 +68,7 @@ impl RealProducer {
         config.set("transactional.id", id).set("transaction.timeout.ms", timeout.as_millis().to_string());
         config.set("message.timeout.ms", timeout.as_millis().to_string());
         let producer = Self(Arc::new(config.create_with_context(Reports).expect("a producer")));
-        producer.blocking(|producer| producer.init_transactions(PATIENCE)).await?;
+        producer.blocking(|producer| producer.init_transactions(TIMEOUT)).await?;
         Ok(producer)
     }
 
@@ -138,11 +138,11 @@ impl TransactionalProducer for RealProducer {
     }
 
     async fn commit(&self) -> Result<(), Refusal> {
-        self.blocking(|producer| producer.commit_transaction(PATIENCE)).await
+        self.blocking(|producer| producer.commit_transaction(TIMEOUT)).await
     }
 
     async fn abort(&self) -> Result<(), Refusal> {
-        self.blocking(|producer| producer.abort_transaction(PATIENCE)).await
+        self.blocking(|producer| producer.abort_transaction(TIMEOUT)).await
     }
 }
 

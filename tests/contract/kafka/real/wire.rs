@@ -10,7 +10,7 @@ use crate::kafka::world::PartitionState;
 
 const METADATA: i16 = 3;
 const ELECT_LEADERS: i16 = 43;
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a broker says of a topic: the state of each partition, by number; `None` if it knows no such topic.
 pub struct Described {
@@ -28,7 +28,7 @@ pub async fn metadata(address: &str, topic: Option<&str>) -> io::Result<Vec<Desc
         }
         None => body.extend((-1_i32).to_be_bytes()),
     }
-    let answer = ask(address, METADATA, 1, &body).await?;
+    let answer = attempt(address, METADATA, 1, &body).await?;
     let mut answer = Answer { bytes: &answer };
     for _ in 0..answer.int32()? {
         answer.int32()?;
@@ -68,7 +68,7 @@ pub async fn elect_preferred(address: &str, topic: &str, partition: i32) -> io::
     body.extend(1_i32.to_be_bytes());
     body.extend(partition.to_be_bytes());
     body.extend(10_000_i32.to_be_bytes());
-    ask(address, ELECT_LEADERS, 1, &body).await.map(|_| ())
+    attempt(address, ELECT_LEADERS, 1, &body).await.map(|_| ())
 }
 
 fn put_string(body: &mut Vec<u8>, text: &str) {
@@ -76,7 +76,7 @@ fn put_string(body: &mut Vec<u8>, text: &str) {
     body.extend(text.as_bytes());
 }
 
-async fn ask(address: &str, key: i16, version: i16, body: &[u8]) -> io::Result<Vec<u8>> {
+async fn attempt(address: &str, key: i16, version: i16, body: &[u8]) -> io::Result<Vec<u8>> {
     let exchange = async {
         let mut connection = TcpStream::connect(address).await?;
         let mut frame = Vec::new();
@@ -92,7 +92,7 @@ async fn ask(address: &str, key: i16, version: i16, body: &[u8]) -> io::Result<V
         connection.read_exact(&mut answer).await?;
         Ok(answer.split_off(4.min(answer.len())))
     };
-    tokio::time::timeout(PATIENCE, exchange).await?
+    tokio::time::timeout(TIMEOUT, exchange).await?
 }
 
 struct Answer<'a> {

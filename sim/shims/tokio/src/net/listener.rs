@@ -1,4 +1,4 @@
-//! The side that waits for connections.
+//! The listening side.
 
 use std::future::poll_fn;
 use std::io;
@@ -17,7 +17,7 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens at the first address that can be listened at.
+    /// Listens at the first address at which that is possible.
     ///
     /// # Errors
     /// If the address is not this machine's, or in use.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::{TcpListener, TcpStream};
 
-/// A socket that has yet to be connected. Options are taken by a real socket that is never connected: drivers set
-/// some through its descriptor. They change nothing here.
+/// A socket that is not connected yet. Options are accepted by a real socket that is never connected, because drivers set
+/// some through its descriptor. They have no effect here.
 #[derive(Debug)]
 pub struct TcpSocket {
     options: socket2::Socket,
@@ -57,7 +57,7 @@ impl TcpSocket {
         Ok(())
     }
 
-    /// Listens. How many may wait is the network's affair.
+    /// Listens. The backlog is the network's constant.
     ///
     /// # Errors
     /// If the address is not this machine's, in use, or not chosen.
@@ -68,12 +68,12 @@ impl TcpSocket {
     }
 }
 
-/// Options that are taken, and change nothing.
+/// Options that are accepted without effect.
 macro_rules! options {
     ($($name:ident: $type:ty),* $(,)?) => {
         impl TcpSocket {
             $(
-                /// Taken, without effect.
+                /// Accepted without effect.
                 ///
                 /// # Errors
                 /// None.

@@ -17,7 +17,7 @@ use crate::network::{End, Network, Read};
 pub struct TcpStream {
     network: Arc<Network>,
     end: End,
-    /// Until what is on its way has arrived.
+    /// Until the data in flight has arrived.
     arrival: Option<Pin<Box<Sleep>>>,
 }
 
@@ -29,7 +29,7 @@ impl TcpStream {
     /// Connects to the first address that can be connected to.
     ///
     /// # Errors
-    /// `ConnectionRefused` if nobody listens; `TimedOut` after two minutes without an answer.
+    /// `ConnectionRefused` if nobody listens; `TimedOut` after two minutes without a response.
     pub async fn connect<A: ToSocketAddrs>(address: A) -> io::Result<Self> {
         let network = Network::current();
         let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no address to connect to");
@@ -58,7 +58,7 @@ impl TcpStream {
         Ok(self.end.peer)
     }
 
-    /// Taken, without effect: nothing waits for more to be sent with it.
+    /// Accepted without effect: data is never delayed to be combined.
     ///
     /// # Errors
     /// None.

@@ -1,39 +1,39 @@
-//! Chance from the seed. Each subject has a stream of its own, so that another draw of one of them leaves
-//! the others as they were. Integer arithmetic only: the same draws on every machine.
+//! Random numbers derived from the seed. Each purpose has its own stream, so that an additional draw for one of them
+//! does not change the others. Integer arithmetic only: the same draws on every machine.
 
 use std::ops::RangeInclusive;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-/// What a stream decides.
+/// The purpose of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// The run's options.
-    World,
-    /// The records, and when they come.
+    Config,
+    /// The records, and when they are appended.
     Workload,
     /// The plan of faults.
     Faults,
-    /// Which request a fault hits, and how hard.
-    Fates,
-    /// What services and clients do that is allowed and unpleasant.
+    /// Which requests a fault affects, and by how much.
+    FaultDraws,
+    /// Behaviour of services and clients that is allowed without a fault.
     Services,
-    /// What becomes of messages between Cassandra's nodes.
+    /// Delays of messages between Cassandra nodes.
     Links,
-    /// What Cassandra's nodes leave to chance.
+    /// Random choices of Cassandra nodes.
     Cassandra,
-    /// How Cassandra is configured.
-    CassandraWorld,
-    /// What goes wrong with Cassandra.
+    /// The configuration of Cassandra.
+    CassandraConfig,
+    /// The plan of Cassandra faults.
     CassandraFaults,
-    /// Which of Cassandra's messages a fault hits, and how hard.
-    CassandraFates,
-    /// A life of a worker: production's own randomness.
+    /// Which messages of Cassandra a fault affects, and by how much.
+    CassandraFaultDraws,
+    /// A process of a worker: the production code's own random numbers.
     Worker {
         /// Which worker.
         index: u8,
-        /// How many lives it had before.
+        /// How many times it was started before.
         life: u32,
     },
 }
@@ -41,16 +41,16 @@ pub enum Stream {
 impl Stream {
     fn number(self) -> u64 {
         match self {
-            Stream::World => 1,
+            Stream::Config => 1,
             Stream::Workload => 2,
             Stream::Faults => 3,
-            Stream::Fates => 4,
+            Stream::FaultDraws => 4,
             Stream::Services => 5,
             Stream::Links => 6,
             Stream::Cassandra => 7,
-            Stream::CassandraWorld => 8,
+            Stream::CassandraConfig => 8,
             Stream::CassandraFaults => 9,
-            Stream::CassandraFates => 10,
+            Stream::CassandraFaultDraws => 10,
             Stream::Worker { index, life } => (u64::from(index) + 1) << 32 | u64::from(life),
         }
     }
@@ -65,10 +65,10 @@ impl Stream {
 
 /// Draws from one stream.
 #[derive(Clone, Debug)]
-pub struct Dice(ChaCha8Rng);
+pub struct Random(ChaCha8Rng);
 
-impl Dice {
-    /// The dice of a stream.
+impl Random {
+    /// The generator of a stream.
     pub fn new(seed: u64, stream: Stream) -> Self {
         Self(stream.generator(seed))
     }
@@ -83,8 +83,8 @@ impl Dice {
         range.start() + self.below(range.end() - range.start() + 1)
     }
 
-    /// A number of the range whose magnitude is uniform: as often between 1 and 2 as between 512 and 1,024.
-    pub fn magnitude(&mut self, range: RangeInclusive<u64>) -> u64 {
+    /// A number of the range with a log-uniform distribution: as often between 1 and 2 as between 512 and 1,024.
+    pub fn log_uniform(&mut self, range: RangeInclusive<u64>) -> u64 {
         let (low, high) = (*range.start(), *range.end());
         let bits = self.within(u64::from(low.max(1).ilog2())..=u64::from(high.max(1).ilog2()));
         self.within(1 << bits..=(2 << bits) - 1).clamp(low, high)
@@ -105,7 +105,7 @@ impl Dice {
         choices[self.below(choices.len() as u64) as usize].clone()
     }
 
-    /// Puts them into any order.
+    /// Shuffles them.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last as u64 + 1) as usize);
@@ -120,19 +120,19 @@ mod tests {
     #[test]
     fn a_stream_repeats_and_differs_from_the_others() {
         let draws = |stream| {
-            let mut dice = Dice::new(7, stream);
-            [(); 8].map(|()| dice.below(1_000_000))
+            let mut random = Random::new(7, stream);
+            [(); 8].map(|()| random.below(1_000_000))
         };
-        assert_eq!(draws(Stream::World), draws(Stream::World));
-        assert_ne!(draws(Stream::World), draws(Stream::Faults));
+        assert_eq!(draws(Stream::Config), draws(Stream::Config));
+        assert_ne!(draws(Stream::Config), draws(Stream::Faults));
         let worker = |index, life| draws(Stream::Worker { index, life });
         assert_ne!(worker(0, 1), worker(1, 0));
     }
 
     #[test]
-    fn magnitudes_stay_in_their_range_and_reach_both_ends() {
-        let mut dice = Dice::new(1, Stream::World);
-        let drawn: std::collections::BTreeSet<u64> = (0..1_000).map(|_| dice.magnitude(3..=20)).collect();
+    fn log_uniform_draws_stay_in_their_range_and_reach_both_ends() {
+        let mut random = Random::new(1, Stream::Config);
+        let drawn: std::collections::BTreeSet<u64> = (0..1_000).map(|_| random.log_uniform(3..=20)).collect();
         assert_eq!(drawn, (3..=20).collect());
     }
 }

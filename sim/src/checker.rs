@@ -1,10 +1,10 @@
-//! Judges a run: by the tables at its end, and by a promise that must hold at every moment of it.
+//! Checks a run: the tables at its end, and an invariant during it.
 //!
-//! At the end, `events`, `dead_letters` and `alerts` must equal the ground truth of the whole log, and
-//! `progress` its ends: once when the workers have drained the log (progress says that all is durable), and
-//! again when every late request has landed. During the run, whatever lies below `progress` must be in
-//! `events` or `dead_letters` already. The oracle only reads and draws nothing. It does not look at
-//! `window_counts`, which the alerts stand for.
+//! At the end, `events`, `dead_letters` and `alerts` must equal the ground truth of the whole log, and `progress` its
+//! ends: once when the workers have drained the log (`progress` says that everything is durable), and again when every
+//! delayed request has been applied. During the run, every record below `progress` must already be in `events` or
+//! `dead_letters`. The checker only reads, and draws no random numbers. It does not check `window_counts`, only the
+//! alerts that result from them.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -17,77 +17,77 @@ use exactlyonce::store::{Binding, Outcome, Store};
 use exactlyonce::truth::{self, Tables};
 use tokio::time::sleep;
 
-use crate::world::TOPIC;
+use crate::config::TOPIC;
 
 /// What a run did wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// A valid record is no row of `events`.
-    LostEvent(Place),
+    /// A valid record has no row in `events`.
+    LostEvent(Position),
     /// A row of `events` without a valid record.
-    ForeignEvent(Place),
-    /// A row of `events` that is not its record's.
-    AlteredEvent(Place, Difference),
-    /// A record that is no event is no row of `dead_letters`.
-    LostDeadLetter(Place),
-    /// A row of `dead_letters` without such a record.
-    ForeignDeadLetter(Place),
-    /// A row of `dead_letters` that is not its record's.
-    AlteredDeadLetter(Place, Difference),
+    ForeignEvent(Position),
+    /// A row of `events` differs from its record.
+    AlteredEvent(Position, Difference),
+    /// An invalid record has no row in `dead_letters`.
+    LostDeadLetter(Position),
+    /// A row of `dead_letters` without an invalid record.
+    ForeignDeadLetter(Position),
+    /// A row of `dead_letters` differs from its record.
+    AlteredDeadLetter(Position, Difference),
     /// A window that reached the threshold has no alert.
     MissingAlert(Window),
-    /// A window that did not reach the threshold has one.
+    /// A window that did not reach the threshold has an alert.
     PhantomAlert(Window),
-    /// An alert says another number than there are events.
+    /// An alert's count differs from the number of events.
     WrongAlertCount(Window, Difference),
     /// `progress` has passed a record that is in no table.
     ProgressAheadOfData {
         /// The record.
-        place: Place,
-        /// What progress says.
+        position: Position,
+        /// The stored progress.
         next_offset: i64,
     },
-    /// `progress` is where it should not be at the end.
+    /// `progress` is wrong at the end.
     WrongProgress {
         /// Partition.
         partition: i32,
-        /// What it says.
+        /// The stored progress.
         next_offset: Option<i64>,
         /// The log's end.
         log_end: i64,
     },
-    /// The workers did not drain the log although nothing was wrong any more.
+    /// The workers did not drain the log although all faults had ended.
     Stuck {
         /// For each partition, progress and the log's end.
         partitions: BTreeMap<i32, (Option<i64>, i64)>,
     },
-    /// A worker refused to go on although log and tables agree.
+    /// A worker refused to continue although log and tables agree.
     Refused {
         /// Which.
         worker: u8,
-        /// Its words.
+        /// Its error.
         error: String,
     },
-    /// A worker ended and nobody had told it to.
-    EndedUntold {
+    /// A worker ended without being asked to stop.
+    EndedUnexpectedly {
         /// Which.
         worker: u8,
     },
-    /// A worker was told to stop and was still there long after its deadline.
+    /// A worker was asked to stop and was still running long after its deadline.
     DidNotStop {
         /// Which.
         worker: u8,
     },
     /// Something panicked: production code, or the simulation.
     Panicked {
-        /// Its words.
+        /// The panic's message.
         message: String,
     },
 }
 
-/// A place in the log.
+/// A position in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     /// Partition of the topic.
     pub partition: i32,
     /// Offset in it.
@@ -103,12 +103,12 @@ pub struct Window {
     pub end: i64,
 }
 
-/// What is, and what should be.
+/// Found and expected value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// In the tables.
     pub found: String,
-    /// By the ground truth.
+    /// According to the ground truth.
     pub expected: String,
 }
 
@@ -120,20 +120,22 @@ impl Difference {
 
 /// The first violation of the tables, if there is one.
 pub fn compare(found: &Tables, expected: &Tables) -> Option<Violation> {
-    let place = |(partition, offset): &(i32, i64)| Place { partition: *partition, offset: *offset };
+    let position = |(partition, offset): &(i32, i64)| Position { partition: *partition, offset: *offset };
     let window = |(source, end): &(String, i64)| Window { source: source.clone(), end: *end };
     let (events, letters, alerts) = (&expected.events, &expected.dead_letters, &expected.alerts);
     difference(&found.events, events, |at, found, expected| match (found, expected) {
-        (None, _) => Violation::LostEvent(place(at)),
-        (_, None) => Violation::ForeignEvent(place(at)),
-        (Some(found), Some(expected)) => Violation::AlteredEvent(place(at), Difference::of(found, expected)),
+        (None, _) => Violation::LostEvent(position(at)),
+        (_, None) => Violation::ForeignEvent(position(at)),
+        (Some(found), Some(expected)) => {
+            Violation::AlteredEvent(position(at), Difference::of(found, expected))
+        }
     })
     .or_else(|| {
         difference(&found.dead_letters, letters, |at, found, expected| match (found, expected) {
-            (None, _) => Violation::LostDeadLetter(place(at)),
-            (_, None) => Violation::ForeignDeadLetter(place(at)),
+            (None, _) => Violation::LostDeadLetter(position(at)),
+            (_, None) => Violation::ForeignDeadLetter(position(at)),
             (Some(found), Some(expected)) => {
-                Violation::AlteredDeadLetter(place(at), Difference::of(found, expected))
+                Violation::AlteredDeadLetter(position(at), Difference::of(found, expected))
             }
         })
     })
@@ -163,7 +165,7 @@ fn difference<K: Ord, V: PartialEq>(
 
 /// Reads the run's log and tables.
 #[derive(Clone)]
-pub(crate) struct Judge<S> {
+pub(crate) struct Checker<S> {
     log: MemoryBroker,
     tables: S,
     binding: Binding,
@@ -171,23 +173,23 @@ pub(crate) struct Judge<S> {
     checked: BTreeMap<i32, i64>,
 }
 
-const EXPECTED: &str = "log and tables answer when nothing is wrong with them";
+const EXPECTED: &str = "log and tables respond when no fault is active";
 
-/// How often the tables are asked before they count as broken. Those in memory answer at once.
+/// How often a request to the tables is tried before the run fails. The in-memory tables respond at once.
 const ATTEMPTS: u32 = 300;
 
-/// Asks the tables until they answer.
-async fn known<T, F: Future<Output = Outcome<T>>>(mut ask: impl FnMut() -> F) -> T {
+/// Retries a request until its outcome is known.
+async fn known<T, F: Future<Output = Outcome<T>>>(mut request: impl FnMut() -> F) -> T {
     for _ in 1..ATTEMPTS {
-        match ask().await {
+        match request().await {
             Outcome::Unknown(_) => sleep(Duration::from_millis(100)).await,
             outcome => return outcome.answer().expect(EXPECTED),
         }
     }
-    ask().await.answer().expect(EXPECTED)
+    request().await.answer().expect(EXPECTED)
 }
 
-impl<S: Store> Judge<S> {
+impl<S: Store> Checker<S> {
     pub fn new(log: MemoryBroker, tables: S, binding: Binding) -> Self {
         Self { log, tables, binding, checked: BTreeMap::new() }
     }
@@ -209,8 +211,8 @@ impl<S: Store> Judge<S> {
         positions.values().all(|(next_offset, end)| next_offset.unwrap_or(0) >= *end)
     }
 
-    /// Holds what progress promises against the tables.
-    pub async fn check_promise(&mut self) -> Option<Violation> {
+    /// Checks that every record below progress is in the tables.
+    pub async fn check_invariant(&mut self) -> Option<Violation> {
         for (partition, (next_offset, _)) in self.positions().await {
             let Some(next_offset) = next_offset else { continue };
             let from = *self.checked.get(&partition).unwrap_or(&self.binding.origin(partition));
@@ -224,8 +226,8 @@ impl<S: Store> Judge<S> {
             stored.sort_unstable();
             for record in self.records(partition, from).await {
                 if record.offset < next_offset && stored.binary_search(&record.offset).is_err() {
-                    let place = Place { partition, offset: record.offset };
-                    return Some(Violation::ProgressAheadOfData { place, next_offset });
+                    let position = Position { partition, offset: record.offset };
+                    return Some(Violation::ProgressAheadOfData { position, next_offset });
                 }
             }
             self.checked.insert(partition, next_offset);
@@ -233,8 +235,8 @@ impl<S: Store> Judge<S> {
         None
     }
 
-    /// The judgement of a run that has drained.
-    pub async fn judge(&self) -> Option<Violation> {
+    /// Compares the tables of a run that has drained with the ground truth.
+    pub async fn check_tables(&self) -> Option<Violation> {
         for (partition, (next_offset, log_end)) in self.positions().await {
             if next_offset.unwrap_or(0) != log_end {
                 return Some(Violation::WrongProgress { partition, next_offset, log_end });
@@ -280,7 +282,7 @@ mod tests {
         }
     }
 
-    /// What the oracle says of the good tables after a change.
+    /// What the checker finds in correct tables after a change.
     fn verdict(change: impl FnOnce(&mut Tables)) -> Option<Violation> {
         let mut found = good();
         change(&mut found);
@@ -293,22 +295,22 @@ mod tests {
     }
 
     #[test]
-    fn every_difference_of_the_tables_has_its_name_and_place() {
-        let place = |partition, offset| Place { partition, offset };
+    fn every_difference_of_the_tables_has_its_name_and_position() {
+        let position = |partition, offset| Position { partition, offset };
         let window = |end| Window { source: "s".to_owned(), end };
         let lost = verdict(|tables| drop(tables.events.remove(&(1, 5))));
-        assert_eq!(lost, Some(Violation::LostEvent(place(1, 5))));
+        assert_eq!(lost, Some(Violation::LostEvent(position(1, 5))));
         let foreign = verdict(|tables| drop(tables.events.insert((1, 4), good().events[&(0, 5)].clone())));
-        assert_eq!(foreign, Some(Violation::ForeignEvent(place(1, 4))));
+        assert_eq!(foreign, Some(Violation::ForeignEvent(position(1, 4))));
         let altered = verdict(|tables| tables.events.get_mut(&(0, 5)).unwrap().id = 7);
-        assert!(matches!(altered, Some(Violation::AlteredEvent(at, _)) if at == place(0, 5)));
+        assert!(matches!(altered, Some(Violation::AlteredEvent(at, _)) if at == position(0, 5)));
         let lost = verdict(|tables| tables.dead_letters.clear());
-        assert_eq!(lost, Some(Violation::LostDeadLetter(place(0, 6))));
+        assert_eq!(lost, Some(Violation::LostDeadLetter(position(0, 6))));
         let foreign =
             verdict(|tables| drop(tables.dead_letters.insert((0, 5), good().dead_letters[&(0, 6)].clone())));
-        assert_eq!(foreign, Some(Violation::ForeignDeadLetter(place(0, 5))));
+        assert_eq!(foreign, Some(Violation::ForeignDeadLetter(position(0, 5))));
         let altered = verdict(|tables| tables.dead_letters.get_mut(&(0, 6)).unwrap().timestamp = 4);
-        assert!(matches!(altered, Some(Violation::AlteredDeadLetter(at, _)) if at == place(0, 6)));
+        assert!(matches!(altered, Some(Violation::AlteredDeadLetter(at, _)) if at == position(0, 6)));
         let missing = verdict(|tables| tables.alerts.clear());
         assert_eq!(missing, Some(Violation::MissingAlert(window(10))));
         let phantom = verdict(|tables| tables.alerts.extend([(("s".to_owned(), 20), 2)]));

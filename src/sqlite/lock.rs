@@ -12,7 +12,7 @@ use thiserror::Error;
 const ID_WAITS: u32 = 20;
 const ID_WAIT: Duration = Duration::from_millis(5);
 
-/// Why a folder's lock was not to be had.
+/// Why a folder's lock could not be taken.
 #[derive(Debug, Error)]
 pub enum LockError {
     /// Another worker has it.
@@ -20,7 +20,7 @@ pub enum LockError {
     Taken {
         /// The folder.
         folder: PathBuf,
-        /// Process id of the worker; `unknown` if it did not say.
+        /// Process id of the worker; `unknown` if the lock file does not hold it.
         owner: String,
     },
     /// The lock file cannot be used.
@@ -28,7 +28,7 @@ pub enum LockError {
     File {
         /// The file.
         path: PathBuf,
-        /// The operating system's words.
+        /// The operating system's error.
         source: io::Error,
     },
 }
@@ -73,7 +73,7 @@ impl Drop for WorkerLock {
     }
 }
 
-/// What the lock file says. It is empty between the owner's lock and its first write.
+/// The content of the lock file. It is empty between the owner's lock and its first write.
 fn owner(file: &mut File) -> String {
     for _ in 0..ID_WAITS {
         let mut text = String::new();

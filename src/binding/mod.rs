@@ -6,14 +6,17 @@
 //! follow it, and an `init` that was cut off between the two is completed by running it again, or by the
 //! first worker.
 
+mod row;
+
 use std::collections::BTreeMap;
 
 use thiserror::Error;
 
 use crate::broker::{Broker, BrokerError, Topic};
-use crate::event::DECODER_VERSION;
-use crate::store::{Binding, Bound, Layout, Outcome, Progress, SCHEMA_VERSION, Store, StoreError};
+use crate::decode::DECODER_VERSION;
+use crate::store::{Outcome, Progress, Store, StoreError};
 use crate::window::{WindowError, WindowSpec};
+pub use row::{Binding, Bound, BoundConsistency, ConsistencyError, SCHEMA_VERSION};
 
 /// What the operator says about the result. With the topic's id and the origins it makes a [`Binding`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,16 +43,17 @@ impl Facts {
         }
     }
 
-    /// The binding of these facts and a store's layout to a topic.
-    fn bound_to(&self, topic: &Topic, layout: Layout, origins: BTreeMap<i32, i64>) -> Binding {
+    /// The binding of these facts and a store's own to a topic.
+    fn bound_to<S: Store>(&self, topic: &Topic, store: &S, origins: BTreeMap<i32, i64>) -> Binding {
         Binding {
             topic: topic.name.clone(),
             topic_id: topic.id.clone(),
             window: self.window,
             max_mutation_bytes: i64::try_from(self.max_mutation_bytes).unwrap_or(i64::MAX),
             decoder_version: DECODER_VERSION,
-            layout,
+            layout: store.layout(),
             schema_version: SCHEMA_VERSION,
+            consistency: store.consistency(),
             origins,
         }
     }
@@ -94,6 +98,26 @@ pub enum BindingError {
         bound: String,
         /// What the configuration or the broker says.
         found: String,
+    },
+    /// The store is opened at another consistency, or in another datacenter, than the keyspace is bound to.
+    #[error(
+        "the keyspace is bound to consistency {bound}, but this store is opened with {found}: workers that do not all \
+         use the same one miss each other's counts. use the bound one, or change the binding (`exactlyonce \
+         change-consistency --help`)"
+    )]
+    OtherConsistency {
+        /// What the binding says.
+        bound: BoundConsistency,
+        /// What the configuration says.
+        found: BoundConsistency,
+    },
+    /// The operator said that the keyspace is bound to another consistency than it is.
+    #[error("the keyspace is bound to consistency {bound}, and not to {from} (--from): nothing was changed")]
+    NotFrom {
+        /// What the binding says.
+        bound: BoundConsistency,
+        /// What the operator said.
+        from: BoundConsistency,
     },
     /// The topic was deleted and created again.
     #[error(
@@ -173,6 +197,8 @@ impl BindingError {
         match self {
             BindingError::ForeignRows
             | BindingError::Differs { .. }
+            | BindingError::OtherConsistency { .. }
+            | BindingError::NotFrom { .. }
             | BindingError::Recreated { .. }
             | BindingError::Compacted { .. } => true,
             BindingError::Unbound { .. }
@@ -238,14 +264,14 @@ pub async fn init<B: Broker, S: Store>(
             }
         }
         None => {
-            let binding = facts.bound_to(&topic, store.layout(), origins(broker, &topic, origin).await?);
+            let binding = facts.bound_to(&topic, store, origins(broker, &topic, origin).await?);
             match answer("write the binding", store.bind(&binding).await)? {
                 Bound::Now => Initialized { binding, new: true },
                 Bound::Before(binding) => Initialized { binding, new: false },
             }
         }
     };
-    compare(&initialized.binding, &facts.bound_to(&topic, store.layout(), BTreeMap::new()))?;
+    compare(&initialized.binding, &facts.bound_to(&topic, store, BTreeMap::new()))?;
     for (&partition, &origin) in &initialized.binding.origins {
         if answer("read progress", store.progress(partition).await)?.is_none() {
             let progress = Progress { origin, next_offset: origin };
@@ -274,18 +300,22 @@ pub async fn check<B: Broker, S: Store>(
     }
     let Some(binding) = binding else { return Err(BindingError::ForeignRows) };
     let topic = describe(broker, &facts.topic).await?;
-    compare(&binding, &facts.bound_to(&topic, store.layout(), BTreeMap::new()))?;
+    compare(&binding, &facts.bound_to(&topic, store, BTreeMap::new()))?;
     Ok(binding)
 }
 
-/// Checks that a store is opened in the layout that it is bound with: in another one its rows would not be
-/// found. Fine where there is no binding. ([`init`] and [`check`] compare it, too.)
+/// Checks that a store is opened in the layout and at the consistency that it is bound with: in another layout its
+/// rows would not be found, at another consistency not all of them. Fine where there is no binding. ([`init`] and
+/// [`check`] compare both, too.)
 ///
 /// # Errors
 /// [`BindingError::Differs`], or that the store did not answer.
-pub async fn check_layout<S: Store>(store: &S) -> Result<(), BindingError> {
+pub async fn check_store<S: Store>(store: &S) -> Result<(), BindingError> {
     match answer("read the binding", store.binding().await)? {
-        Some(bound) => compare(&bound, &Binding { layout: store.layout(), ..bound.clone() }),
+        Some(bound) => compare(
+            &bound,
+            &Binding { layout: store.layout(), consistency: store.consistency(), ..bound.clone() },
+        ),
         None => Ok(()),
     }
 }
@@ -356,6 +386,7 @@ pub(crate) fn compare(bound: &Binding, found: &Binding) -> Result<(), BindingErr
         decoder_version,
         layout,
         schema_version,
+        consistency,
         origins: _,
     } = bound;
     fn same<T: PartialEq + std::fmt::Debug>(
@@ -372,7 +403,13 @@ pub(crate) fn compare(bound: &Binding, found: &Binding) -> Result<(), BindingErr
     same("topic", topic, &found.topic)?;
     same("schema_version", schema_version, &found.schema_version)?;
     same("decoder_version", decoder_version, &found.decoder_version)?;
-    same("layout", &layout.to_string(), &found.layout.to_string())?;
+    same("layout", &layout.events.to_string(), &found.layout.events.to_string())?;
+    same("count_block_ms", &layout.counts.block_ms, &found.layout.counts.block_ms)?;
+    same("count_shards", &layout.counts.shards, &found.layout.counts.shards)?;
+    if *consistency != found.consistency {
+        let (bound, found) = (consistency.clone(), found.consistency.clone());
+        return Err(BindingError::OtherConsistency { bound, found });
+    }
     same("window.size_ms", &window.size_ms, &found.window.size_ms)?;
     same("window.slide_ms", &window.slide_ms, &found.window.slide_ms)?;
     same("window.threshold", &window.threshold, &found.window.threshold)?;

@@ -1,18 +1,19 @@
-//! What the embedded broker and the embedded store share: a folder, and how its SQLite files are opened.
+//! The SQLite files of the embedded broker and the embedded store: opening, checking, a thread for each, and the lock of
+//! their folder.
 //!
 //! A folder holds two SQLite files in WAL mode, `log.sqlite` (see [`crate::broker::embedded`]) and
 //! `store.sqlite` (see [`crate::store::embedded`]), and `worker.lock`. The two files share no transaction:
-//! the protocol makes the result exact, not a common commit. Any number of processes may look at a folder
+//! exactness comes from the protocol, not from a shared commit. Any number of processes may read a folder
 //! and append to its log, but only one worker at a time may process it ([`WorkerLock`]).
 //!
-//! Nothing of a file is ever overwritten that is not known to be ours: a file says by SQLite's
-//! `application_id` whose it is and by `user_version` which version of the tables it has.
+//! A file is never overwritten unless it is known to be ours: SQLite's `application_id` identifies the program, and
+//! `user_version` the version of the tables.
 
 mod file;
 mod lock;
 mod thread;
 
-pub use file::{FileError, SqliteError};
+pub use file::{Damage, FileError, SqliteError, is_damaged_file};
 pub use lock::{LockError, WorkerLock};
 
 pub(crate) use file::{Fate, Format, Shape, create, damaged, diagnose, open};
@@ -45,7 +46,7 @@ pub struct Options {
     /// When writes become durable.
     pub synchronous: Synchronous,
     /// How long a request waits while another process writes to the same file; after that its outcome is
-    /// unknown, and it is asked again.
+    /// unknown, and it is retried.
     pub busy_timeout: Duration,
 }
 

@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rusqlite::types::Type;
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 use thiserror::Error;
 
-use crate::embedded::{Options, Synchronous};
 use crate::error::Cause;
+use crate::sqlite::{Options, Synchronous};
 
 /// Pages (of 4 KiB) of the WAL after which a commit copies them into the file. With twice SQLite's
 /// default a page that several transactions change is copied once.
@@ -25,7 +26,7 @@ const CACHE_KIB: i64 = 4_096;
 /// Statements that a connection keeps prepared.
 const STATEMENTS: usize = 32;
 
-/// A kind of file: what is in it, and how it is told from others.
+/// A kind of file: its content, and how it is identified.
 #[derive(Debug)]
 pub(crate) struct Format {
     /// Its name in the folder.
@@ -51,10 +52,46 @@ pub(crate) struct Shape {
     pub of: fn(&BTreeSet<String>) -> Option<String>,
 }
 
-/// SQLite's words for an error. (rusqlite's own errors say them again as their source.)
+/// An error of SQLite. (Not rusqlite's own type, which repeats its text as its source.)
+#[derive(Clone, Debug, Error)]
+#[error("{0}")]
+pub struct SqliteError(Arc<rusqlite::Error>);
+
+impl SqliteError {
+    pub(crate) fn new(error: rusqlite::Error) -> Self {
+        Self(Arc::new(error))
+    }
+
+    /// The error itself.
+    pub(crate) fn get(&self) -> &rusqlite::Error {
+        &self.0
+    }
+
+    /// True if the file's content cannot be right.
+    pub fn is_damage(&self) -> bool {
+        is_damage(&self.0)
+    }
+}
+
+/// A part of a file that cannot be right, although SQLite can read it.
 #[derive(Debug, Error)]
 #[error("{0}")]
-pub struct SqliteError(rusqlite::Error);
+pub struct Damage(pub(crate) String);
+
+/// True if an error, or one of its causes, is that a file is damaged or is not an SQLite database.
+pub fn is_damaged_file(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let is = error.is::<Damage>()
+            || error.downcast_ref().is_some_and(SqliteError::is_damage)
+            || matches!(error.downcast_ref(), Some(FileError::Damaged { .. } | FileError::NotSqlite { .. }));
+        if is {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
 
 /// Why a file of the folder cannot be used. The file was not changed.
 #[derive(Debug, Error)]
@@ -64,10 +101,10 @@ pub enum FileError {
     Folder {
         /// The folder.
         path: PathBuf,
-        /// The operating system's words.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// There is no such file, or nothing in it.
+    /// The file does not exist, or is empty.
     #[error("{} does not exist, or holds no tables yet: run `{command}` first", path.display())]
     Missing {
         /// The file.
@@ -75,12 +112,16 @@ pub enum FileError {
         /// What makes it.
         command: &'static str,
     },
-    /// The file is something else than an SQLite database.
-    #[error("{} is not an SQLite database; it was left as it is: use another folder", path.display())]
+    /// The file is not an SQLite database: its start is damaged, or it never was one.
+    #[error(
+        "{} is damaged, or another program's: it is not an SQLite database. it was left as it is: restore it, or use \
+         another folder",
+        path.display()
+    )]
     NotSqlite {
         /// The file.
         path: PathBuf,
-        /// SQLite's words.
+        /// SQLite's error.
         #[source]
         source: Option<SqliteError>,
     },
@@ -98,7 +139,7 @@ pub enum FileError {
     },
     /// The file was written by a newer version of this program.
     #[error(
-        "{} has tables of version {found}, this program knows version {known}: use a newer exactlyonce",
+        "{} has tables of version {found}, this program supports up to version {known}: use a newer exactlyonce",
         path.display()
     )]
     Newer {
@@ -109,20 +150,34 @@ pub enum FileError {
         /// The newest version that is known here.
         known: i32,
     },
+    /// The file was written by an older version of this program, and its tables have another shape.
+    #[error(
+        "{} has tables of version {found}, and this program needs version {known}: start over in another folder \
+         (or keyspace), from the log's start or with `init --from`, and keep the old one until the new one has caught up",
+        path.display()
+    )]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// The version of its tables.
+        found: i32,
+        /// The version that is needed.
+        known: i32,
+    },
     /// The file's content cannot be right.
-    #[error("{} is damaged: {what}. restore it, or begin anew in another folder", path.display())]
+    #[error("{} is damaged: {what}. restore it, or start over in another folder", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// In what way.
         what: String,
-        /// SQLite's words.
+        /// SQLite's error.
         #[source]
         source: Option<SqliteError>,
     },
-    /// The file's tables are ours, but in another layout than was asked for.
+    /// The file's tables are in another layout than the one set.
     #[error(
-        "{} has its tables in the layout {found}, but here it is {asked}: use the layout that it was made with, or \
+        "{} has its tables in the layout {found}, but here it is {wanted}: use the layout that it was made with, or \
          a keyspace of another name",
         path.display()
     )]
@@ -131,14 +186,16 @@ pub enum FileError {
         path: PathBuf,
         /// The layout that it was made with.
         found: String,
-        /// The layout that was asked for.
-        asked: String,
+        /// The layout that is set.
+        wanted: String,
     },
     /// The file may be read, but not written.
-    #[error("{} cannot be written: check the permissions of the file and of its folder", path.display())]
+    #[error("{} cannot be written: {what}", path.display())]
     ReadOnly {
         /// The file.
         path: PathBuf,
+        /// Why.
+        what: &'static str,
     },
     /// Anything else.
     #[error("{} cannot be opened: {what}", path.display())]
@@ -147,15 +204,15 @@ pub enum FileError {
         path: PathBuf,
         /// What that means.
         what: &'static str,
-        /// SQLite's words.
+        /// SQLite's error.
         source: SqliteError,
     },
-    /// There was no thread to be had.
+    /// No thread could be started.
     #[error("no thread could be started for {}", path.display())]
     Thread {
         /// The file.
         path: PathBuf,
-        /// The operating system's words.
+        /// The operating system's error.
         source: io::Error,
     },
 }
@@ -163,14 +220,14 @@ pub enum FileError {
 impl FileError {
     fn of(path: &Path, error: rusqlite::Error) -> Self {
         let path = path.to_owned();
-        let (code, meaning) = (error.sqlite_error_code(), diagnose(&error).1);
-        let source = SqliteError(error);
+        let (code, meaning) = (error.sqlite_error_code(), diagnose(&error, &path).1);
+        let source = SqliteError::new(error);
         match code {
             Some(ErrorCode::NotADatabase) => FileError::NotSqlite { path, source: Some(source) },
             Some(ErrorCode::DatabaseCorrupt) => {
                 FileError::Damaged { path, what: "SQLite cannot read it".to_owned(), source: Some(source) }
             }
-            Some(ErrorCode::ReadOnly) => FileError::ReadOnly { path },
+            Some(ErrorCode::ReadOnly) => FileError::ReadOnly { path, what: meaning },
             _ => FileError::Sqlite { path, what: meaning, source },
         }
     }
@@ -191,17 +248,67 @@ impl FileError {
 /// What is known of a request that SQLite did not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// It did not happen, and asking again will not help.
+    /// It did not happen, and repeating it will not help.
     Refused,
-    /// It may have happened, or may go well later.
+    /// It may have happened, or may succeed later.
     Unknown,
 }
 
-/// What an error means for the request, and for whoever reads the message.
+const DISK_FULL: &str = "the disk is full: free some space and start again";
+const PERMISSIONS: &str = "no access: check the permissions of the file and of its folder";
+
+/// True if the file's content cannot be right.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error as E;
+    match error {
+        E::FromSqlConversionFailure(..)
+        | E::InvalidColumnType(..)
+        | E::IntegralValueOutOfRange(..)
+        | E::Utf8Error(..) => true,
+        error => {
+            let code = error.sqlite_error().map(|error| (error.code, error.extended_code));
+            matches!(
+                code,
+                Some(
+                    (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _)
+                        | (_, ffi::SQLITE_IOERR_SHORT_READ | ffi::SQLITE_IOERR_CORRUPTFS)
+                )
+            )
+        }
+    }
+}
+
+/// Why the folder of a file cannot be written to, if it cannot. SQLite reports most of these as an I/O error
+/// without the operating system's reason, so this tries a small file of its own.
+fn obstacle(path: &Path) -> Option<&'static str> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = tempfile::tempfile_in(folder)?;
+        // As much as SQLite's index of the WAL takes at least (`-shm`).
+        io::Write::write_all(&mut file, &[0; 64 << 10])?;
+        file.sync_all()
+    };
+    write().err().and_then(|error| meaning_of(error.kind()))
+}
+
+fn meaning_of(kind: io::ErrorKind) -> Option<&'static str> {
+    match kind {
+        io::ErrorKind::StorageFull => Some(DISK_FULL),
+        io::ErrorKind::QuotaExceeded => {
+            Some("the disk quota is used up: free some space or raise it, and start again")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => Some("the file system is mounted read-only"),
+        io::ErrorKind::PermissionDenied => Some(PERMISSIONS),
+        io::ErrorKind::FileTooLarge => Some("a file would be larger than this process may write (ulimit -f)"),
+        _ => None,
+    }
+}
+
+/// What an error means for the request, and a description for messages.
 ///
 /// A full disk is a refusal: the write of a commit's last page is what makes it a commit, and SQLite reports
 /// a full disk only for writes that did not get there (a failed flush is an I/O error, so unknown).
-pub(crate) fn diagnose(error: &rusqlite::Error) -> (Fate, &'static str) {
+pub(crate) fn diagnose(error: &rusqlite::Error, path: &Path) -> (Fate, &'static str) {
     use rusqlite::Error as E;
     let code = match error {
         E::SqliteFailure(error, _) => error.code,
@@ -215,12 +322,12 @@ pub(crate) fn diagnose(error: &rusqlite::Error) -> (Fate, &'static str) {
         _ => return (Fate::Unknown, "the request failed"),
     };
     match code {
-        ErrorCode::DiskFull => (Fate::Refused, "the disk is full: make room and start again"),
+        ErrorCode::DiskFull => (Fate::Refused, DISK_FULL),
         ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen => {
-            (Fate::Refused, "no access: check the permissions of the file and of its folder")
+            (Fate::Refused, obstacle(path).unwrap_or(PERMISSIONS))
         }
         ErrorCode::DatabaseCorrupt => {
-            (Fate::Refused, "the file is damaged: restore it, or begin anew in another folder")
+            (Fate::Refused, "the file is damaged: restore it, or start over in another folder")
         }
         ErrorCode::NotADatabase => (Fate::Refused, "the file is not an SQLite database (any more)"),
         ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig => {
@@ -229,7 +336,7 @@ pub(crate) fn diagnose(error: &rusqlite::Error) -> (Fate, &'static str) {
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => {
             (Fate::Unknown, "another process kept the file locked")
         }
-        ErrorCode::SystemIoFailure => (Fate::Unknown, "reading or writing failed"),
+        ErrorCode::SystemIoFailure => (Fate::Unknown, obstacle(path).unwrap_or("reading or writing failed")),
         ErrorCode::OutOfMemory => (Fate::Unknown, "there was not enough memory"),
         _ => (Fate::Unknown, "the request failed"),
     }
@@ -249,7 +356,7 @@ pub(crate) fn open(folder: &Path, format: &Format, options: &Options) -> Result<
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing(path)),
         Err(source) => return Err(FileError::Folder { path: folder.to_owned(), source }),
     }
-    patiently(options, || {
+    retry_while_busy(options, || {
         let connection = connect(&path, OpenFlags::empty(), options)?;
         match identify(&connection, &path, format)? {
             Found::Ours => configure(&connection, &path, options).map(|()| connection),
@@ -258,13 +365,13 @@ pub(crate) fn open(folder: &Path, format: &Format, options: &Options) -> Result<
     })
 }
 
-/// Makes folder and file where they are not there; a file that is there and ours stays as it is.
+/// Makes folder and file where they do not exist; a file of ours stays as it is.
 pub(crate) fn create(folder: &Path, format: &Format, options: &Options) -> Result<(), FileError> {
     let in_folder = |source| FileError::Folder { path: folder.to_owned(), source };
     fs::create_dir_all(folder).map_err(in_folder)?;
     let path = folder.join(format.name);
     let of = |error| FileError::of(&path, error);
-    patiently(options, || {
+    retry_while_busy(options, || {
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_CREATE, options)?;
         if identify(&connection, &path, format)? == Found::Ours {
             return Ok(());
@@ -289,12 +396,15 @@ pub(crate) fn create(folder: &Path, format: &Format, options: &Options) -> Resul
     Ok(())
 }
 
-/// Tries again while another process holds the file: not every step of opening waits by itself.
-fn patiently<T>(options: &Options, mut step: impl FnMut() -> Result<T, FileError>) -> Result<T, FileError> {
-    let begun = Instant::now();
+/// Retries while another process holds the file: not every step of opening waits by itself.
+fn retry_while_busy<T>(
+    options: &Options,
+    mut step: impl FnMut() -> Result<T, FileError>,
+) -> Result<T, FileError> {
+    let started = Instant::now();
     loop {
         match step() {
-            Err(error) if error.is_busy() && begun.elapsed() < options.busy_timeout => {
+            Err(error) if error.is_busy() && started.elapsed() < options.busy_timeout => {
                 sleep(Duration::from_millis(10));
             }
             result => return result,
@@ -306,7 +416,9 @@ fn connect(path: &Path, more: OpenFlags, options: &Options) -> Result<Connection
     let of = |error| FileError::of(path, error);
     // Each connection belongs to one thread, so SQLite need not lock it.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
-    let connection = Connection::open_with_flags(path, flags).map_err(of)?;
+    // This build of SQLite takes a name that starts with `file:` for a URI, which a path with `./` never does.
+    let name = if path.is_relative() { Path::new(".").join(path) } else { path.to_owned() };
+    let connection = Connection::open_with_flags(name, flags).map_err(of)?;
     connection.busy_timeout(options.busy_timeout).map_err(of)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
@@ -315,7 +427,8 @@ fn connect(path: &Path, more: OpenFlags, options: &Options) -> Result<Connection
 fn configure(connection: &Connection, path: &Path, options: &Options) -> Result<(), FileError> {
     let of = |error| FileError::of(path, error);
     if connection.is_readonly("main").map_err(of)? {
-        return Err(FileError::ReadOnly { path: path.to_owned() });
+        let what = obstacle(path).unwrap_or(PERMISSIONS);
+        return Err(FileError::ReadOnly { path: path.to_owned(), what });
     }
     let mode: String = connection.query_row("PRAGMA journal_mode = wal", [], |row| row.get(0)).map_err(of)?;
     if mode != "wal" {
@@ -355,7 +468,7 @@ fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<Fou
         .map_err(of)?;
     let path = path.to_owned();
     if application_id == 0 && found == 0 && tables.is_empty() {
-        // SQLite takes a file of one byte for an empty one. (Only a look at the size: to open and close the
+        // SQLite takes a file of one byte for an empty one. (Only the size is read: to open and close the
         // file here would drop the locks that this process has on it.)
         return match fs::metadata(&path) {
             Ok(file) if file.len() == 1 => Err(FileError::NotSqlite { path, source: None }),
@@ -368,6 +481,9 @@ fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<Fou
     if found > format.version {
         return Err(FileError::Newer { path, found, known: format.version });
     }
+    if (1..format.version).contains(&found) {
+        return Err(FileError::Older { path, found, known: format.version });
+    }
     if found < format.version {
         let what = format!("there never was a version {found} of its tables");
         return Err(FileError::Damaged { path, what, source: None });
@@ -375,7 +491,7 @@ fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<Fou
     if let Some(Shape { name, of }) = &format.shape
         && let Some(found) = of(&tables).filter(|found| found != name)
     {
-        return Err(FileError::Layout { path, found, asked: name.clone() });
+        return Err(FileError::Layout { path, found, wanted: name.clone() });
     }
     if let Some(table) = format.tables.iter().find(|table| !tables.contains(table.as_ref())) {
         let name = table.split_whitespace().nth(2).unwrap_or_default();
@@ -387,12 +503,11 @@ fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<Fou
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::ffi;
-
     use super::*;
 
     fn fate_of(result_code: i32) -> Fate {
-        diagnose(&rusqlite::Error::SqliteFailure(ffi::Error::new(result_code), None)).0
+        let error = rusqlite::Error::SqliteFailure(ffi::Error::new(result_code), None);
+        diagnose(&error, Path::new("file")).0
     }
 
     #[test]
@@ -433,13 +548,40 @@ mod tests {
     }
 
     #[test]
+    fn why_a_folder_cannot_be_written_to_is_named() {
+        for (code, words) in [
+            (28, "disk is full"),
+            (122, "quota"),
+            (30, "mounted read-only"),
+            (13, "permissions"),
+            (27, "ulimit"),
+        ] {
+            let meaning = meaning_of(io::Error::from_raw_os_error(code).kind());
+            assert!(meaning.is_some_and(|meaning| meaning.contains(words)), "{words}: {meaning:?}");
+        }
+        assert_eq!(obstacle(&tempfile::tempdir().unwrap().path().join("file")), None);
+    }
+
+    #[test]
+    fn damage_is_found_among_the_causes_of_an_error() {
+        let corrupt = |code| SqliteError::new(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        let caused_by = |cause: Cause| crate::store::StoreError::new("read rows", cause);
+        assert!(is_damaged_file(&caused_by(corrupt(ffi::SQLITE_CORRUPT_INDEX).into())));
+        assert!(is_damaged_file(&caused_by(corrupt(ffi::SQLITE_NOTADB).into())));
+        assert!(is_damaged_file(&caused_by(Damage("a gap".to_owned()).into())));
+        assert!(is_damaged_file(&SqliteError::new(damaged(0, Type::Text, "health 9"))));
+        assert!(!is_damaged_file(&caused_by(corrupt(ffi::SQLITE_FULL).into())));
+        assert!(!is_damaged_file(&caused_by("damaged".into())));
+    }
+
+    #[test]
     fn a_write_to_a_file_that_may_only_be_read_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
         let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
         let error = connection.execute("INSERT INTO t VALUES (1)", []).unwrap_err();
-        let (fate, meaning) = diagnose(&error);
+        let (fate, meaning) = diagnose(&error, &path);
         assert_eq!(fate, Fate::Refused);
         assert!(meaning.contains("permissions"), "{meaning}");
         let refused = configure(&connection, &path, &Options::default()).unwrap_err();

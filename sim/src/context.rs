@@ -1,7 +1,6 @@
-//! What a run's nodes share: what is durable, what is noted, and what is wrong at the moment.
+//! The state that all nodes of a run share: durable data, the trace, and the active faults.
 //!
-//! Nothing here belongs to a node, so a node's crash loses nothing of it. What a node may lose, it keeps to
-//! itself.
+//! None of it belongs to a node, so a node's crash loses none of it. Volatile state is kept in the node's own tasks.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,53 +12,53 @@ use madsim::time::TimeHandle;
 use tokio::sync::{mpsc, watch};
 
 use crate::broker::group::Group;
-use crate::dice::{Dice, Stream};
+use crate::checker::Violation;
+use crate::config::SimConfig;
 use crate::faults::{Direction, Fault, Kind, Point, Trigger};
 use crate::network::{Caller, Service};
 use crate::observed::Observed;
-use crate::oracle::Violation;
+use crate::random::{Random, Stream};
 use crate::trace::Trace;
-use crate::world::World;
 
-pub(crate) struct Stage {
+pub(crate) struct SimContext {
     pub seed: u64,
-    pub world: World,
+    pub config: SimConfig,
     pub trace: Trace,
     /// The store's tables.
     pub tables: MemoryStore,
     /// The log.
     pub log: MemoryBroker,
     group: Mutex<Group>,
-    weather: Mutex<Weather>,
-    dice: Mutex<Dice>,
+    fault_state: Mutex<FaultState>,
+    random: Mutex<Random>,
     observed: Mutex<Observed>,
     violation: Mutex<Option<Violation>>,
     requests: Mutex<u64>,
-    /// For each worker, whether it is told to stop.
+    /// For each worker, whether it should stop.
     pub stops: Vec<watch::Sender<bool>>,
     triggered: mpsc::UnboundedSender<(usize, Caller)>,
 }
 
-/// What is wrong at the moment.
-struct Weather {
-    dice: Dice,
-    /// By the fault's place in the plan.
+/// The active faults, and those that wait for their trigger.
+struct FaultState {
+    random: Random,
+    /// By the fault's index in the plan.
     active: BTreeMap<usize, Fault>,
-    /// Faults that wait for a point, and how often it has yet to come.
+    /// Faults that wait for a point, and how many more times it must be reached.
     waiting: BTreeMap<usize, (Point, u64)>,
-    /// Where the log ended for those who see it lagging.
+    /// The log's end as lagging readers see it.
     lagging_ends: BTreeMap<i32, i64>,
-    /// Windows by what each life of a worker wrote: for telling evictions.
+    /// The windows that each process of a worker wrote: to detect evictions.
     written: BTreeMap<(Caller, i32), std::collections::BTreeSet<exactlyonce::store::WindowKey>>,
 }
 
-/// What becomes of one request.
+/// The faults that apply to one request.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Fate {
+pub(crate) struct RequestFaults {
     pub lost: bool,
     pub delay_ms: Option<u64>,
-    pub doubled_after_ms: Option<u64>,
-    pub answer_lost: bool,
+    pub duplicated_after_ms: Option<u64>,
+    pub response_lost: bool,
     pub error: bool,
     pub torn: bool,
     pub forgotten: bool,
@@ -69,35 +68,35 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Stage {
+impl SimContext {
     pub fn new(
         seed: u64,
-        world: World,
+        config: SimConfig,
         keep_trace: bool,
         triggered: mpsc::UnboundedSender<(usize, Caller)>,
     ) -> Self {
-        let group = Group::new(&world);
-        let stops = (0..world.workers).map(|_| watch::Sender::new(false)).collect();
+        let group = Group::new(&config);
+        let stops = (0..config.workers).map(|_| watch::Sender::new(false)).collect();
         Self {
             seed,
             trace: Trace::new(keep_trace),
-            tables: MemoryStore::with_layout(world.layout),
-            log: MemoryBroker::new(world.fetch_records as usize),
+            tables: MemoryStore::with_layout(config.layout),
+            log: MemoryBroker::new(config.fetch_records as usize),
             group: Mutex::new(group),
-            weather: Mutex::new(Weather {
-                dice: Dice::new(seed, Stream::Fates),
+            fault_state: Mutex::new(FaultState {
+                random: Random::new(seed, Stream::FaultDraws),
                 active: BTreeMap::new(),
                 waiting: BTreeMap::new(),
                 lagging_ends: BTreeMap::new(),
                 written: BTreeMap::new(),
             }),
-            dice: Mutex::new(Dice::new(seed, Stream::Services)),
+            random: Mutex::new(Random::new(seed, Stream::Services)),
             observed: Mutex::default(),
             violation: Mutex::default(),
             requests: Mutex::default(),
             stops,
             triggered,
-            world,
+            config,
         }
     }
 
@@ -113,7 +112,7 @@ impl Stage {
         lock(&self.observed).clone()
     }
 
-    /// The first violation stays.
+    /// Records a violation; the first one is kept.
     pub fn violate(&self, violation: Violation) {
         self.note(format_args!("VIOLATION {violation:?}"));
         lock(&self.violation).get_or_insert(violation);
@@ -123,9 +122,9 @@ impl Stage {
         lock(&self.violation).clone()
     }
 
-    /// Chance for what services and clients may do at any time.
-    pub fn dice(&self) -> MutexGuard<'_, Dice> {
-        lock(&self.dice)
+    /// Random numbers for what services and clients may do at any time.
+    pub fn random(&self) -> MutexGuard<'_, Random> {
+        lock(&self.random)
     }
 
     pub fn group(&self) -> MutexGuard<'_, Group> {
@@ -142,32 +141,32 @@ impl Stage {
         *requests
     }
 
-    // The weather.
+    // Faults.
 
     pub fn begin_fault(&self, number: usize, fault: Fault, ends: BTreeMap<i32, i64>) {
-        let mut weather = lock(&self.weather);
+        let mut fault_state = lock(&self.fault_state);
         if fault.kind == Kind::LogEndLags {
-            weather.lagging_ends = ends;
+            fault_state.lagging_ends = ends;
         }
-        weather.active.insert(number, fault);
+        fault_state.active.insert(number, fault);
     }
 
     pub fn end_fault(&self, number: usize) -> Option<Fault> {
-        lock(&self.weather).active.remove(&number)
+        lock(&self.fault_state).active.remove(&number)
     }
 
     pub fn active_faults(&self) -> Vec<usize> {
-        lock(&self.weather).active.keys().copied().collect()
+        lock(&self.fault_state).active.keys().copied().collect()
     }
 
-    /// What a question says of a fault that is active; false for others.
-    pub fn with_fault(&self, number: usize, question: &dyn Fn(&Fault) -> bool) -> bool {
-        lock(&self.weather).active.get(&number).is_some_and(question)
+    /// Whether a fault is active and satisfies the predicate.
+    pub fn with_fault(&self, number: usize, request: &dyn Fn(&Fault) -> bool) -> bool {
+        lock(&self.fault_state).active.get(&number).is_some_and(request)
     }
 
-    /// From now on, points in meaning are counted.
+    /// Starts to count the points that triggers wait for.
     pub fn arm(&self, plan: &[Fault]) {
-        lock(&self.weather).waiting = plan
+        lock(&self.fault_state).waiting = plan
             .iter()
             .enumerate()
             .filter_map(|(number, fault)| match fault.trigger {
@@ -177,16 +176,15 @@ impl Stage {
             .collect();
     }
 
-    /// No fault begins any more.
+    /// No further fault is triggered.
     pub fn disarm(&self) {
-        lock(&self.weather).waiting.clear();
+        lock(&self.fault_state).waiting.clear();
     }
 
-    /// A worker's request has come to this point. If a fault waited for it, the fault begins before this
-    /// returns.
+    /// A worker's request has reached this point. If a fault waits for it, the fault starts before this returns.
     pub async fn reached(&self, point: Point, caller: Caller) {
         let mut due = Vec::new();
-        lock(&self.weather).waiting.retain(|number, (awaited, left)| {
+        lock(&self.fault_state).waiting.retain(|number, (awaited, left)| {
             if *awaited == point {
                 *left -= 1;
                 if *left == 0 {
@@ -204,95 +202,95 @@ impl Stage {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
 
-    /// True if the request (or the answer to it) would not come through.
-    pub fn is_cut(&self, caller: Caller, service: Service, answers: bool) -> bool {
-        let weather = lock(&self.weather);
-        weather.active.values().any(|fault| match (fault.kind, fault.target) {
+    /// True if the request (or its response) would be lost.
+    pub fn is_cut(&self, caller: Caller, service: Service, responses: bool) -> bool {
+        let fault_state = lock(&self.fault_state);
+        fault_state.active.values().any(|fault| match (fault.kind, fault.target) {
             (Kind::LinkCut { service: cut, direction }, crate::faults::Target::Worker(worker)) => {
                 cut == service
                     && caller.worker == Some(worker)
                     && match direction {
                         Direction::Both => true,
-                        Direction::Requests => !answers,
-                        Direction::Answers => answers,
+                        Direction::Requests => !responses,
+                        Direction::Responses => responses,
                     }
             }
             _ => false,
         })
     }
 
-    /// What becomes of a request that arrived.
-    pub fn fate(&self, at: Service) -> Fate {
-        let weather = &mut *lock(&self.weather);
-        let dice = &mut weather.dice;
-        let mut fate = Fate::default();
-        for fault in weather.active.values() {
+    /// Draws the faults for a request that has arrived.
+    pub fn request_faults(&self, at: Service) -> RequestFaults {
+        let fault_state = &mut *lock(&self.fault_state);
+        let random = &mut fault_state.random;
+        let mut faults = RequestFaults::default();
+        for fault in fault_state.active.values() {
             match fault.kind {
                 Kind::RequestsLost { service, per_mille } if service == at => {
-                    fate.lost |= dice.chance(per_mille);
+                    faults.lost |= random.chance(per_mille);
                 }
                 Kind::RequestsDelayed { service, per_mille, up_to_ms }
-                    if service == at && dice.chance(per_mille) =>
+                    if service == at && random.chance(per_mille) =>
                 {
-                    fate.delay_ms = Some(dice.within(1..=up_to_ms));
+                    faults.delay_ms = Some(random.within(1..=up_to_ms));
                 }
-                Kind::RequestsDoubled { service, per_mille, up_to_ms }
-                    if service == at && dice.chance(per_mille) =>
+                Kind::RequestsDuplicated { service, per_mille, up_to_ms }
+                    if service == at && random.chance(per_mille) =>
                 {
-                    fate.doubled_after_ms = Some(dice.within(1..=up_to_ms));
+                    faults.duplicated_after_ms = Some(random.within(1..=up_to_ms));
                 }
-                Kind::AnswersLost { service, per_mille } if service == at => {
-                    fate.answer_lost |= dice.chance(per_mille);
+                Kind::ResponsesLost { service, per_mille } if service == at => {
+                    faults.response_lost |= random.chance(per_mille);
                 }
-                Kind::ErrorsAnswered { service, per_mille } if service == at => {
-                    fate.error |= dice.chance(per_mille);
+                Kind::ErrorsReturned { service, per_mille } if service == at => {
+                    faults.error |= random.chance(per_mille);
                 }
                 Kind::CallsTorn { per_mille } if at == Service::Store => {
-                    fate.torn |= dice.chance(per_mille);
+                    faults.torn |= random.chance(per_mille);
                 }
                 Kind::AcknowledgedWritesDropped { per_mille } if at == Service::Store => {
-                    fate.forgotten |= dice.chance(per_mille);
+                    faults.forgotten |= random.chance(per_mille);
                 }
                 _ => {}
             }
         }
-        fate
+        faults
     }
 
-    /// Where readers see a partition's log end, if that is not where it does.
+    /// The log's end as readers see it, if it lags.
     pub fn lagging_end(&self, partition: i32) -> Option<i64> {
-        let weather = lock(&self.weather);
-        let lags = weather.active.values().any(|fault| fault.kind == Kind::LogEndLags);
-        lags.then(|| weather.lagging_ends.get(&partition).copied().unwrap_or(0))
+        let fault_state = lock(&self.fault_state);
+        let lags = fault_state.active.values().any(|fault| fault.kind == Kind::LogEndLags);
+        lags.then(|| fault_state.lagging_ends.get(&partition).copied().unwrap_or(0))
     }
 
-    /// Time between two deals of the group, if it is being shuffled.
+    /// Time between two reassignments of the group, while that fault is active.
     pub fn shuffle_every_ms(&self) -> Option<u64> {
-        lock(&self.weather).active.values().find_map(|fault| match fault.kind {
+        lock(&self.fault_state).active.values().find_map(|fault| match fault.kind {
             Kind::GroupShuffled { every_ms } => Some(every_ms),
             _ => None,
         })
     }
 
-    /// Notes which windows a life of a worker wrote.
+    /// Records which windows a process of a worker wrote.
     pub fn wrote(&self, caller: Caller, partition: i32, key: &exactlyonce::store::WindowKey) {
-        lock(&self.weather).written.entry((caller, partition)).or_default().insert(key.clone());
+        lock(&self.fault_state).written.entry((caller, partition)).or_default().insert(key.clone());
     }
 
-    /// True if it wrote one of these since it was assigned the partition.
+    /// True if it wrote one of these windows since it was assigned the partition.
     pub fn has_written(
         &self,
         caller: Caller,
         partition: i32,
         keys: &[exactlyonce::store::WindowKey],
     ) -> bool {
-        let weather = lock(&self.weather);
-        let written = weather.written.get(&(caller, partition));
+        let fault_state = lock(&self.fault_state);
+        let written = fault_state.written.get(&(caller, partition));
         written.is_some_and(|written| keys.iter().any(|key| written.contains(key)))
     }
 
-    /// A partition begins anew in a worker, with nothing in memory.
+    /// A worker starts a partition with nothing in memory.
     pub fn forget_written(&self, caller: Caller, partition: i32) {
-        lock(&self.weather).written.remove(&(caller, partition));
+        lock(&self.fault_state).written.remove(&(caller, partition));
     }
 }

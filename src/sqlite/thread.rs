@@ -14,7 +14,7 @@ pub(crate) struct Thread<J> {
     handle: Option<JoinHandle<()>>,
 }
 
-/// The thread is no more. It never ends by itself, so it has panicked.
+/// The thread has ended. It never does by itself, so it has panicked.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Gone {
     /// Before it got the job.
@@ -23,7 +23,7 @@ pub(crate) enum Gone {
     Meanwhile,
 }
 
-/// What a [`Connected`] thread does: a closure that sends its own answer.
+/// A job of a [`Connected`] thread: a closure that sends its own reply.
 pub(crate) type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// A thread that runs closures on its connection, one after the other.
@@ -87,7 +87,7 @@ impl Connected {
         answer.await.map_err(|_| Gone::Meanwhile)
     }
 
-    /// Queues a closure without waiting; the answer comes through the channel.
+    /// Queues a closure without waiting; the reply comes through the channel.
     pub fn submit<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> T + Send + 'static,
@@ -106,7 +106,7 @@ fn job<T: Send + 'static>(
     let (reply, answer) = oneshot::channel();
     let job = Box::new(move |connection: &mut Connection| {
         if !reply.is_closed() {
-            // Whoever asked may be gone by now.
+            // The caller may have given up by now.
             let _ = reply.send(work(connection));
         }
     });

@@ -1,0 +1,116 @@
+//! What is measured: the records, the windows, the layout of the counts; and the arguments that say so.
+
+use std::fmt;
+use std::num::{NonZeroI64, NonZeroU16};
+use std::str::FromStr;
+
+use exactlyonce::binding::Facts;
+use exactlyonce::store::{CountLayout, Layout};
+use exactlyonce::window::WindowSpec;
+
+use crate::Outcome;
+
+/// Records, windows and layout. As text it is its arguments, `name=value` each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Records of the topic.
+    pub records: u64,
+    /// Sources that they come from.
+    pub sources: u32,
+    /// Partitions of the topic.
+    pub partitions: i32,
+    /// Partitions that have records: the last so many.
+    pub active: i32,
+    /// Windows.
+    pub size_ms: i64,
+    /// Distance of their ends.
+    pub slide_ms: i64,
+    /// Windows of a block of counts.
+    pub block: i64,
+    /// Shards of a block of counts.
+    pub shards: u16,
+    /// Rounds of a comparison.
+    pub rounds: u64,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            records: 1_000_000,
+            sources: 50,
+            partitions: 3,
+            active: i32::MAX,
+            size_ms: 5_000,
+            slide_ms: 5_000,
+            block: CountLayout::BLOCK_WINDOWS.into(),
+            shards: CountLayout::SHARDS,
+            rounds: 3,
+        }
+    }
+}
+
+impl Load {
+    /// The arguments of a call, beginning with the defaults.
+    pub fn parse(arguments: &[String]) -> Outcome<Self> {
+        let mut load = Self::default();
+        for argument in arguments {
+            let (name, value) =
+                argument.split_once('=').ok_or(format!("{argument}: not of the form name=value"))?;
+            let value = value.replace('_', "");
+            fn number<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(value: &str) -> Outcome<T> {
+                Ok(value.parse()?)
+            }
+            match name {
+                "records" => load.records = number(&value)?,
+                "sources" => load.sources = number(&value)?,
+                "partitions" => load.partitions = number(&value)?,
+                "active" => load.active = number(&value)?,
+                "size" => load.size_ms = number(&value)?,
+                "slide" => load.slide_ms = number(&value)?,
+                "block" => load.block = number(&value)?,
+                "shards" => load.shards = number(&value)?,
+                "rounds" => load.rounds = number(&value)?,
+                other => return Err(format!("no such argument: {other}").into()),
+            }
+        }
+        Ok(load)
+    }
+
+    /// Partitions that have records.
+    pub fn active(&self) -> i32 {
+        self.active.clamp(1, self.partitions)
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> String {
+        format!("exactlyonce.limit.{}.{}.{}.{}", self.records, self.sources, self.partitions, self.active())
+    }
+
+    /// What a keyspace is bound to.
+    pub fn facts(&self) -> Facts {
+        let window = WindowSpec { size_ms: self.size_ms, slide_ms: self.slide_ms, ..WindowSpec::default() };
+        Facts { window, ..Facts::new(self.topic()) }
+    }
+
+    /// How its tables are keyed.
+    pub fn layout(&self) -> Layout {
+        let counts = CountLayout::DEFAULT;
+        let counts = CountLayout {
+            block_ms: NonZeroI64::new(self.slide_ms.saturating_mul(self.block)).unwrap_or(counts.block_ms),
+            shards: NonZeroU16::new(self.shards).unwrap_or(counts.shards),
+        };
+        Layout { counts, ..Layout::ORIGINAL }
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { records, sources, partitions, size_ms, slide_ms, block, shards, rounds, .. } = self;
+        write!(
+            f,
+            "records={records} sources={sources} partitions={partitions} active={} size={size_ms} slide={slide_ms} \
+             block={block} shards={shards} rounds={rounds}",
+            self.active()
+        )
+    }
+}

@@ -1,0 +1,127 @@
+//! Requests to the log and to the group, and their responses.
+
+use std::fmt;
+
+use exactlyonce::broker::{BrokerError, Fetched, LogOffsets, Topic};
+
+use crate::broker::group::OwnedPartition;
+use crate::faults::Point;
+use crate::network::{Request, Service};
+
+#[derive(Clone)]
+pub(crate) enum LogRequest {
+    Topic(String),
+    Offsets(String, i32),
+    Fetch { topic: String, partition: i32, offset: i64, max_records: usize },
+}
+
+pub(crate) enum LogResponse {
+    Topic(Topic),
+    Offsets(LogOffsets),
+    Fetched {
+        fetched: Fetched,
+        /// It ends where the log ends, as far as the reader can see.
+        at_end: bool,
+    },
+    Refused(BrokerError),
+}
+
+impl Request for LogRequest {
+    type Response = LogResponse;
+    const SERVICE: Service = Service::Log;
+
+    fn point_on_arrival(&self) -> Option<Point> {
+        None
+    }
+
+    fn point_before_response(&self) -> Option<Point> {
+        None
+    }
+
+    fn describe(response: &LogResponse) -> String {
+        match response {
+            LogResponse::Topic(topic) => format!("{} partitions", topic.partitions),
+            LogResponse::Offsets(log) => format!("{}..{}", log.start, log.end),
+            LogResponse::Fetched { fetched, at_end } => {
+                let offsets: Vec<i64> = fetched.records.iter().map(|record| record.offset).collect();
+                let end = if *at_end { ", the end" } else { "" };
+                match (offsets.first(), offsets.last()) {
+                    (Some(first), Some(last)) => {
+                        let length = offsets.len();
+                        format!("{length} records {first}..={last}, then {}{end}", fetched.next_offset)
+                    }
+                    _ => format!("nothing, then {}{end}", fetched.next_offset),
+                }
+            }
+            LogResponse::Refused(error) => error.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for LogRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LogRequest::Topic(_) => f.write_str("describe the topic"),
+            LogRequest::Offsets(_, partition) => write!(f, "offsets of {partition}"),
+            LogRequest::Fetch { partition, offset, max_records, .. } => {
+                write!(f, "fetch up to {max_records} of {partition} from {offset}")
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) enum GroupRequest {
+    Join,
+    Heartbeat { member: u64, released: Vec<(i32, u64)> },
+    Leave { member: u64 },
+}
+
+#[derive(Debug)]
+pub(crate) enum GroupResponse {
+    Joined(u64),
+    Owned(Vec<OwnedPartition>),
+    UnknownMember,
+    Left,
+}
+
+impl Request for GroupRequest {
+    type Response = GroupResponse;
+    const SERVICE: Service = Service::Coordinator;
+
+    fn point_on_arrival(&self) -> Option<Point> {
+        None
+    }
+
+    fn point_before_response(&self) -> Option<Point> {
+        None
+    }
+
+    fn describe(response: &GroupResponse) -> String {
+        match response {
+            GroupResponse::Joined(member) => format!("joined as {member}"),
+            GroupResponse::Owned(partitions) => {
+                let describe = |owned: &OwnedPartition| {
+                    let revoked = if owned.revoked { " (to be released)" } else { "" };
+                    format!("{}{revoked}", owned.partition)
+                };
+                let partitions: Vec<String> = partitions.iter().map(describe).collect();
+                format!("owns [{}]", partitions.join(", "))
+            }
+            GroupResponse::UnknownMember => "unknown member".to_owned(),
+            GroupResponse::Left => "left".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for GroupRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GroupRequest::Join => f.write_str("join"),
+            GroupRequest::Heartbeat { member, released } => {
+                write!(f, "heartbeat of {member}, released {released:?}")
+            }
+            GroupRequest::Leave { member } => write!(f, "leave as {member}"),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What a keyspace is bound to: the row of the table `pipeline`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::store::Layout;
+use crate::window::WindowSpec;
+
+/// The version of the tables' shape, kept in the binding.
+pub const SCHEMA_VERSION: i32 = 2;
+
+/// At which consistency all workers of a keyspace read and write.
+///
+/// It is a fact of the binding because the sums are only right if every read of a count sees every acknowledged
+/// write of one: workers that use a quorum of different datacenters miss each other's counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BoundConsistency {
+    /// The store has one copy of everything: a file, or memory.
+    Single,
+    /// A quorum of all replicas, in whichever datacenters.
+    Quorum,
+    /// A quorum of the replicas of one datacenter.
+    LocalQuorum {
+        /// Its name, as the cluster has it. Not empty.
+        datacenter: String,
+    },
+}
+
+/// A stored consistency, or a text, that names none.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{0:?} is not a consistency: it must be quorum, or local_quorum:DATACENTER")]
+pub struct ConsistencyError(String);
+
+impl BoundConsistency {
+    const LOCAL_QUORUM: &'static str = "local_quorum";
+
+    /// The values of the columns `consistency` and `datacenter`; the second is empty where there is none.
+    pub fn columns(&self) -> (&'static str, &str) {
+        match self {
+            BoundConsistency::Single => ("single", ""),
+            BoundConsistency::Quorum => ("quorum", ""),
+            BoundConsistency::LocalQuorum { datacenter } => (Self::LOCAL_QUORUM, datacenter),
+        }
+    }
+
+    /// The other way round.
+    ///
+    /// # Errors
+    /// [`ConsistencyError`] where the columns hold anything that [`BoundConsistency::columns`] does not give.
+    pub fn from_columns(consistency: &str, datacenter: &str) -> Result<Self, ConsistencyError> {
+        match (consistency, datacenter) {
+            ("single", "") => Ok(BoundConsistency::Single),
+            ("quorum", "") => Ok(BoundConsistency::Quorum),
+            (Self::LOCAL_QUORUM, name) if !name.is_empty() => {
+                Ok(BoundConsistency::LocalQuorum { datacenter: name.to_owned() })
+            }
+            _ => Err(ConsistencyError(format!("{consistency}:{datacenter}"))),
+        }
+    }
+}
+
+/// As it is written on the command line: `quorum`, `local_quorum:oslo`.
+impl fmt::Display for BoundConsistency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.columns() {
+            (consistency, "") => f.write_str(consistency),
+            (consistency, datacenter) => write!(f, "{consistency}:{datacenter}"),
+        }
+    }
+}
+
+impl std::str::FromStr for BoundConsistency {
+    type Err = ConsistencyError;
+
+    /// `single` cannot be asked for: only a store that has one copy is opened so.
+    fn from_str(text: &str) -> Result<Self, ConsistencyError> {
+        let (consistency, datacenter) = text.split_once(':').unwrap_or((text, ""));
+        match Self::from_columns(consistency, datacenter) {
+            Ok(parsed) if parsed != BoundConsistency::Single && parsed.to_string() == text => Ok(parsed),
+            _ => Err(ConsistencyError(text.to_owned())),
+        }
+    }
+}
+
+/// Everything that the result depends on besides the log: the row of the table `pipeline`. `init` writes it
+/// once, and a worker whose facts differ refuses to start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// Name of the topic.
+    pub topic: String,
+    /// Id of the topic: a recreated topic is another one.
+    pub topic_id: String,
+    /// Windows and alerts.
+    pub window: WindowSpec,
+    /// A record larger than this, key and value together, is a dead letter without its bytes.
+    pub max_mutation_bytes: i64,
+    /// See [`crate::decode::DECODER_VERSION`].
+    pub decoder_version: i32,
+    /// How the tables that grow are keyed.
+    pub layout: Layout,
+    /// See [`SCHEMA_VERSION`].
+    pub schema_version: i32,
+    /// At which consistency, and in which datacenter, every worker reads and writes.
+    pub consistency: BoundConsistency,
+    /// Where the pipeline began in each partition that existed then; partitions that came later begin at 0.
+    pub origins: BTreeMap<i32, i64>,
+}
+
+impl Binding {
+    /// Where a partition's part of the result begins.
+    pub fn origin(&self, partition: i32) -> i64 {
+        self.origins.get(&partition).copied().unwrap_or(0)
+    }
+}
+
+/// What came of [`Store::bind`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// The binding is written.
+    Now,
+    /// There was one before; it was not changed.
+    Before(Binding),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consistency_is_read_back_from_its_columns_and_from_its_text() {
+        let local = BoundConsistency::LocalQuorum { datacenter: "oslo-2".to_owned() };
+        for (consistency, text) in [(BoundConsistency::Quorum, "quorum"), (local, "local_quorum:oslo-2")] {
+            let (level, datacenter) = consistency.columns();
+            assert_eq!(BoundConsistency::from_columns(level, datacenter).as_ref(), Ok(&consistency));
+            assert_eq!(consistency.to_string(), text);
+            assert_eq!(text.parse().as_ref(), Ok(&consistency));
+        }
+        assert_eq!(BoundConsistency::from_columns("single", ""), Ok(BoundConsistency::Single));
+    }
+
+    #[test]
+    fn what_names_no_consistency_is_an_error_that_says_it() {
+        for bad in ["", "single", "one", "quorum:", "quorum:oslo", "local_quorum", "local_quorum:", "QUORUM"]
+        {
+            let error = bad.parse::<BoundConsistency>().unwrap_err();
+            assert!(error.to_string().contains(&format!("{bad:?}")), "{error}");
+        }
+        for (level, datacenter) in [("quorum", "oslo"), ("local_quorum", ""), ("single", "x"), ("", "")] {
+            assert!(BoundConsistency::from_columns(level, datacenter).is_err(), "{level} {datacenter}");
+        }
+    }
+}

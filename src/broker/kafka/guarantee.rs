@@ -1,0 +1,215 @@
+//! What the guarantee requires of a topic and of its brokers, judged from their settings.
+//!
+//! A record that was read once must never change or vanish, or rows stay that the log no longer has. In Kafka that
+//! takes replicas: an acknowledged record is on `min.insync.replicas` of them, and only a replica in sync may become
+//! leader (`unclean.leader.election.enable=false`). And no compaction, which deletes records between two readings.
+//!
+//! A topic's settings come from its own configuration, or from its brokers'. Only in the second case brokers can
+//! differ, so then each broker's value is judged, too; that takes the right DescribeConfigs on the cluster.
+
+use super::error::KafkaError;
+use super::raw::{Description, Resource, Setting};
+use crate::guarantee::{Finding, Verdict};
+
+const MIN_INSYNC: &str = "min.insync.replicas";
+const UNCLEAN: &str = "unclean.leader.election.enable";
+const CLEANUP: &str = "cleanup.policy";
+
+/// Settings that only say for how long the log has what was not processed yet.
+const RETENTION: [&str; 2] = ["retention.ms", "retention.bytes"];
+
+/// Judges a topic. `settings` are a resource's settings.
+///
+/// # Errors
+/// Whatever `settings` meets but a missing right, which is a finding.
+pub(super) fn findings(
+    topic: &str,
+    described: &Description,
+    settings: impl Fn(Resource<'_>) -> Result<Vec<Setting>, KafkaError>,
+) -> Result<Vec<Finding>, KafkaError> {
+    let replicas = described.replication;
+    let mut findings = vec![Finding::new(
+        format!("kafka topic {topic} replicas"),
+        replicas.to_string(),
+        of_replicas(replicas),
+    )];
+    let of_topic = |setting: &str| format!("kafka topic {topic} {setting}");
+    let of_topic_all = match settings(Resource::Topic(topic)) {
+        Ok(all) => all,
+        Err(error) if error.is_missing_right() => {
+            let reason = format!("the user lacks the right DescribeConfigs on topic {topic}");
+            let names = [MIN_INSYNC, UNCLEAN, CLEANUP].into_iter().chain(RETENTION);
+            findings.extend(names.map(|setting| Finding::unchecked(of_topic(setting), &*reason)));
+            return Ok(findings);
+        }
+        Err(error) => return Err(error),
+    };
+    let find = |name: &str| of_topic_all.iter().find(|setting| setting.name == name);
+    let mut inherited = Vec::new();
+    for name in [MIN_INSYNC, UNCLEAN, CLEANUP] {
+        let Some(setting) = find(name) else {
+            findings.push(Finding::unchecked(of_topic(name), "the broker does not report it"));
+            continue;
+        };
+        findings.push(Finding::new(of_topic(name), &*setting.value, judge(name, &setting.value, replicas)));
+        if name != CLEANUP && !setting.of_topic {
+            inherited.push(name);
+        }
+    }
+    for name in RETENTION {
+        if let Some(setting) = find(name) {
+            findings.push(Finding::new(of_topic(name), &*setting.value, Verdict::Fine));
+        }
+    }
+    for broker in described.brokers.iter().filter(|_| !inherited.is_empty()) {
+        match settings(Resource::Broker(*broker)) {
+            Ok(all) => findings.extend(inherited.iter().filter_map(|name| {
+                let setting = all.iter().find(|setting| setting.name == *name)?;
+                let verdict = judge(name, &setting.value, replicas);
+                Some(Finding::new(format!("kafka broker {broker} {name}"), &*setting.value, verdict))
+            })),
+            Err(error) if error.is_missing_right() => {
+                let what = format!("kafka brokers {}", inherited.join(" and "));
+                let reason = format!(
+                    "topic {topic} takes it from its brokers, and the user lacks the right DescribeConfigs on the \
+                     cluster; grant it, or set it on the topic"
+                );
+                findings.push(Finding::unchecked(what, reason));
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(findings)
+}
+
+fn of_replicas(replicas: usize) -> Verdict {
+    match replicas {
+        0 | 1 => Verdict::Warning(
+            "with one replica, records are lost with the disk of one broker: enough for trying it out"
+                .to_owned(),
+        ),
+        2 => Verdict::Warning(
+            "with two replicas, either no broker may be down, or records may be lost".to_owned(),
+        ),
+        _ => Verdict::Fine,
+    }
+}
+
+fn judge(setting: &str, value: &str, replicas: usize) -> Verdict {
+    match setting {
+        MIN_INSYNC => match value.trim().parse::<usize>() {
+            Err(_) => Verdict::Unchecked("it is not a number".to_owned()),
+            Ok(least) if least > replicas => {
+                Verdict::Warning("it is more than there are replicas: nobody can append".to_owned())
+            }
+            Ok(least) if least >= 2 => Verdict::Fine,
+            Ok(_) if replicas >= 3 => Verdict::Refused(
+                "a record that was read may be on one replica only, and vanish with it; set it to 2".to_owned(),
+            ),
+            Ok(_) => Verdict::Warning("a record that was read may be on one replica only".to_owned()),
+        },
+        UNCLEAN if value.trim().eq_ignore_ascii_case("true") && replicas > 1 => Verdict::Refused(
+            "a replica that lacks records may become leader, and records that were read vanish; set it to false"
+                .to_owned(),
+        ),
+        CLEANUP if is_compacted(value) => {
+            Verdict::Refused("compaction deletes records between two readings; set it to delete".to_owned())
+        }
+        _ => Verdict::Fine,
+    }
+}
+
+/// True if a `cleanup.policy` holds `compact`.
+pub(super) fn is_compacted(policy: &str) -> bool {
+    policy.split(',').any(|policy| policy.trim() == "compact")
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::types::RDKafkaErrorCode as Code;
+
+    use super::*;
+
+    fn setting(name: &str, value: &str, of_topic: bool) -> Setting {
+        Setting { name: name.to_owned(), value: value.to_owned(), of_topic }
+    }
+
+    /// The findings of a topic with so many replicas on brokers 1 to 3, in short. `brokers` are the values that each
+    /// of them has, or an error.
+    fn judged(
+        replication: usize,
+        settings: [&str; 3],
+        of_topic: bool,
+        brokers: Option<[&str; 2]>,
+    ) -> Vec<(String, &'static str)> {
+        let described = Description { id: "id".to_owned(), partitions: 1, replication, brokers: vec![1, 2] };
+        let all = |resource: Resource<'_>| match (resource, brokers) {
+            (Resource::Topic("t"), _) => {
+                let names = [MIN_INSYNC, UNCLEAN, CLEANUP];
+                Ok((0..3).map(|i| setting(names[i], settings[i], of_topic)).collect())
+            }
+            (Resource::Broker(_), Some([least, unclean])) => {
+                Ok(vec![setting(MIN_INSYNC, least, false), setting(UNCLEAN, unclean, false)])
+            }
+            _ => Err(KafkaError::of(Code::ClusterAuthorizationFailed)),
+        };
+        let findings = findings("t", &described, all).unwrap();
+        let short =
+            |what: String| what.trim_start_matches("kafka ").trim_start_matches("topic t ").to_owned();
+        findings.into_iter().map(|finding| (short(finding.what), finding.verdict.label())).collect()
+    }
+
+    fn verdicts(replication: usize, settings: [&str; 3]) -> Vec<&'static str> {
+        judged(replication, settings, true, None).into_iter().map(|(_, label)| label).collect()
+    }
+
+    #[test]
+    fn three_replicas_of_which_two_are_in_sync_are_fine() {
+        assert_eq!(verdicts(3, ["2", "false", "delete"]), ["ok"; 4]);
+    }
+
+    #[test]
+    fn what_breaks_the_guarantee_is_refused() {
+        assert_eq!(verdicts(3, ["1", "false", "delete"]), ["ok", "refused", "ok", "ok"]);
+        assert_eq!(verdicts(3, ["2", "true", "delete"]), ["ok", "ok", "refused", "ok"]);
+        assert_eq!(verdicts(3, ["2", "false", "delete, compact"]), ["ok", "ok", "ok", "refused"]);
+    }
+
+    #[test]
+    fn one_replica_is_a_warning_for_trying_it_out() {
+        assert_eq!(verdicts(1, ["1", "true", "delete"]), ["warning", "warning", "ok", "ok"]);
+        assert_eq!(verdicts(2, ["1", "false", "delete"]), ["warning", "warning", "ok", "ok"]);
+        assert_eq!(verdicts(1, ["2", "false", "delete"]), ["warning", "warning", "ok", "ok"]);
+    }
+
+    #[test]
+    fn settings_that_a_topic_takes_from_its_brokers_are_judged_on_each_of_them() {
+        let judged = judged(3, ["2", "false", "delete"], false, Some(["1", "true"]));
+        let of_brokers: Vec<_> = judged[4..].iter().map(|(what, label)| (what.as_str(), *label)).collect();
+        let expected = [
+            ("broker 1 min.insync.replicas", "refused"),
+            ("broker 1 unclean.leader.election.enable", "refused"),
+            ("broker 2 min.insync.replicas", "refused"),
+            ("broker 2 unclean.leader.election.enable", "refused"),
+        ];
+        assert_eq!(of_brokers, expected);
+    }
+
+    #[test]
+    fn a_right_that_is_missing_is_named() {
+        let judged = judged(3, ["2", "false", "delete"], false, None);
+        let last = judged.last().unwrap();
+        assert_eq!((judged.len(), last.1), (5, "unchecked"));
+        let described = Description { id: "id".to_owned(), partitions: 1, replication: 3, brokers: vec![] };
+        let denied = |_: Resource<'_>| Err(KafkaError::of(Code::TopicAuthorizationFailed));
+        let findings = findings("t", &described, denied).unwrap();
+        assert_eq!(findings.len(), 6);
+        for finding in &findings[1..] {
+            let reason = finding.verdict.reason().unwrap();
+            assert!(finding.verdict.label() == "unchecked" && reason.contains("DescribeConfigs on topic t"));
+        }
+        let away = |_: Resource<'_>| Err(KafkaError::of(Code::OperationTimedOut));
+        assert!(super::findings("t", &described, away).is_err());
+    }
+}

@@ -1,0 +1,221 @@
+//! The counts of windows: read and written hundreds of rows a request.
+//!
+//! The counts of one partition of the log are in partitions of the store of their own, one for each block of windows
+//! and shard of sources, see [`CountLayout`](crate::store::CountLayout). A request is of one of these: a read names
+//! its rows in a list, a write is an unlogged batch, which is one mutation.
+
+use scylla::serialize::SerializationError;
+use scylla::serialize::row::{RowSerializationContext, SerializeRow};
+use scylla::serialize::writers::RowWriter;
+use scylla::value::CqlTimestamp;
+
+use super::read::side_by_side;
+use super::statements::REGISTRY;
+use super::write::{STATEMENT_BYTES, Written, copies, requests};
+use super::{Failed, RequestKind, Shared};
+use crate::store::layout::CountPlace;
+use crate::store::{Count, WindowKey, registration};
+
+/// Rows that one read names.
+const MOST_KEYS: usize = 256;
+
+/// What the protocol adds to one key of such a list: the lengths of the pair and of both its parts, and the time.
+const KEY_BYTES: usize = 3 * 4 + 8;
+
+/// A row to write, with its place.
+struct CountRow<'a> {
+    partition: i32,
+    place: CountPlace,
+    window: &'a WindowKey,
+    count: Count,
+}
+
+impl SerializeRow for CountRow<'_> {
+    fn serialize(
+        &self,
+        context: &RowSerializationContext<'_>,
+        writer: &mut RowWriter,
+    ) -> Result<(), SerializationError> {
+        let CountPlace { block, shard } = self.place;
+        let Count { count, through_offset } = self.count;
+        let (end, source) = (CqlTimestamp(self.window.end), &*self.window.source);
+        let at = self.count.write_timestamp();
+        (self.partition, block, shard, end, source, count, through_offset, at).serialize(context, writer)
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+impl Written for CountRow<'_> {
+    fn bytes(&self) -> usize {
+        STATEMENT_BYTES + 48 + self.window.source.len()
+    }
+
+    fn beside(&self, other: &Self) -> bool {
+        (self.partition, self.place) == (other.partition, other.place)
+    }
+}
+
+/// A row as it is read: the window's end, its source (which stays in the response), and the count.
+type Columns<'a> = (CqlTimestamp, &'a str, i64, i64);
+
+/// A window to look for: where it is, and its number among those asked for.
+type Wanted<'a> = (CountPlace, &'a WindowKey, usize);
+
+/// Cuts windows, in the order of the store, into reads: each of one partition of the store, with so many keys and
+/// bytes at most.
+fn reads<'a, 'w>(wanted: &'a [Wanted<'w>], most_bytes: usize) -> impl Iterator<Item = &'a [Wanted<'w>]> {
+    let mut rest = wanted;
+    std::iter::from_fn(move || {
+        let (place, ..) = rest.first()?;
+        let mut bytes = 0;
+        let fits = |(number, (other, window, _)): &(usize, &Wanted<'_>)| {
+            bytes += KEY_BYTES + window.source.len();
+            other == place && *number < MOST_KEYS && (*number == 0 || bytes <= most_bytes)
+        };
+        let length = rest.iter().enumerate().take_while(fits).count();
+        let (read, left) = rest.split_at(length);
+        rest = left;
+        Some(read)
+    })
+}
+
+impl Shared {
+    pub(super) async fn register(&self, partition: i32) -> Result<(), Failed> {
+        let what = || format!("register partition {partition} in {}", self.of("registry"));
+        let partitions = registration(partition);
+        let values = (REGISTRY, partitions, i64::from(partitions));
+        self.execute(RequestKind::WriteRegistry, what, &self.statements.insert_registry, values)
+            .await
+            .map(drop)
+    }
+
+    pub(super) async fn registered(&self) -> Result<i32, Failed> {
+        let what = || format!("read the registered partitions from {}", self.of("registry"));
+        let statement = &self.statements.select_registry;
+        let result = self.execute(RequestKind::ReadRegistry, what, statement, (REGISTRY,)).await?;
+        let result = result.into_rows_result();
+        let result = result.map_err(|error| Failed::unknown(format!("{}: {error}", what())))?;
+        let row = result.maybe_first_row::<(i32,)>().map_err(|error| self.damaged(what, error))?;
+        Ok(row.map_or(0, |(partitions,)| partitions))
+    }
+
+    pub(super) async fn counts(
+        &self,
+        partition: i32,
+        windows: &[WindowKey],
+    ) -> Result<Vec<Option<Count>>, Failed> {
+        let layout = self.layout.counts;
+        let mut wanted: Vec<Wanted<'_>> =
+            (0..).zip(windows).map(|(n, window)| (layout.place(window), window, n)).collect();
+        // As the store has them: by place, then by the clustering key.
+        let order = |(place, window, _): &Wanted<'_>| (*place, window.end);
+        wanted.sort_unstable_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.1.source.cmp(&b.1.source)));
+        let mut counts = vec![None; windows.len()];
+        let requests = reads(&wanted, self.request_bytes).map(|wanted| self.counts_of(partition, wanted));
+        let found = |found: Vec<(usize, Count)>| {
+            for (number, count) in found {
+                counts[number] = Some(count);
+            }
+        };
+        side_by_side(requests, self.limits.requests(), found).await?;
+        Ok(counts)
+    }
+
+    /// The counts of windows of one partition of the store, with their numbers.
+    async fn counts_of(&self, partition: i32, wanted: &[Wanted<'_>]) -> Result<Vec<(usize, Count)>, Failed> {
+        let Some((CountPlace { block, shard }, ..)) = wanted.first() else { return Ok(Vec::new()) };
+        let what = || {
+            format!(
+                "read {} counts of partition {partition}, block {block}, shard {shard} from {}",
+                wanted.len(),
+                self.of("window_counts")
+            )
+        };
+        let keys: Vec<(CqlTimestamp, &str)> =
+            wanted.iter().map(|(_, window, _)| (CqlTimestamp(window.end), &*window.source)).collect();
+        let values = (partition, block, shard, keys);
+        let result =
+            self.execute(RequestKind::ReadCounts, what, &self.statements.select_counts, values).await?;
+        let result = result.into_rows_result();
+        let result = result.map_err(|error| Failed::unknown(format!("{}: {error}", what())))?;
+        let rows = result.rows::<Columns<'_>>().map_err(|error| self.damaged(what, error))?;
+        let mut found = Vec::with_capacity(wanted.len());
+        for row in rows {
+            let (CqlTimestamp(end), source, count, through_offset) =
+                row.map_err(|error| self.damaged(what, error))?;
+            let of = |(_, window, _): &Wanted<'_>| (window.end, &*window.source) == (end, source);
+            // A window may be asked for more than once.
+            let first =
+                wanted.partition_point(|(_, window, _)| (window.end, &*window.source) < (end, source));
+            for (.., number) in wanted[first..].iter().take_while(|wanted| of(wanted)) {
+                found.push((*number, Count { count, through_offset }));
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn write_counts(
+        &self,
+        partition: i32,
+        counts: &[(WindowKey, Count)],
+    ) -> Result<(), Failed> {
+        let layout = self.layout.counts;
+        let mut rows: Vec<CountRow<'_>> = counts
+            .iter()
+            .map(|(window, count)| CountRow { partition, place: layout.place(window), window, count: *count })
+            .collect();
+        let order = |row: &CountRow<'_>| (row.place, row.window.end);
+        rows.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.window.source.cmp(&b.window.source)));
+        let write = requests(rows.into_iter(), self.request_bytes)
+            .map(|(rows, bytes)| self.write_counts_of(partition, rows, bytes));
+        side_by_side(write, self.limits.requests(), drop).await
+    }
+
+    /// Counts of one partition of the store.
+    async fn write_counts_of(
+        &self,
+        partition: i32,
+        rows: Vec<CountRow<'_>>,
+        bytes: usize,
+    ) -> Result<(), Failed> {
+        let what = || {
+            let place = rows.first().map_or((0, 0), |row| (row.place.block, row.place.shard));
+            format!(
+                "write {} counts of partition {partition}, block {}, shard {} into {}",
+                rows.len(),
+                place.0,
+                place.1,
+                self.of("window_counts")
+            )
+        };
+        let _admitted = self.limits.admit(bytes).await;
+        let batch = copies(&self.statements.insert_count, rows.len());
+        self.requests.add(RequestKind::WriteCounts);
+        let result = self.session.batch(&batch, &rows[..]).await;
+        result.map(drop).map_err(|error| self.failed(what, &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_is_of_one_place_and_bounded_by_keys_and_bytes() {
+        let windows: Vec<WindowKey> = (0..1_000).map(|end| WindowKey { source: "abc".into(), end }).collect();
+        let wanted: Vec<Wanted<'_>> = windows
+            .iter()
+            .enumerate()
+            .map(|(number, window)| (CountPlace { block: window.end / 600, shard: 1 }, window, number))
+            .collect();
+        let lengths = |most_bytes| reads(&wanted, most_bytes).map(<[_]>::len).collect::<Vec<_>>();
+        assert_eq!(lengths(usize::MAX), [256, 256, 88, 256, 144]);
+        assert_eq!(lengths(300 * (KEY_BYTES + 3)), [256, 256, 88, 256, 144]);
+        assert_eq!(lengths(200 * (KEY_BYTES + 3)), [200, 200, 200, 200, 200]);
+        assert_eq!(lengths(0).len(), 1_000, "a window always fits");
+        assert_eq!(reads(&[], 10).count(), 0);
+    }
+}

@@ -1,0 +1,256 @@
+//! Standard streams that cannot be written: losing messages loses no work and no exit code, and a result that
+//! cannot be written is an error.
+
+#![cfg(unix)]
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::harness::{Folder, Said, signal};
+
+/// The longest that a worker may take to do a little work.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How a stream is lost.
+#[derive(Clone, Copy, Debug)]
+enum Lost {
+    /// A disk with no space left.
+    Full,
+    /// A pipe whose reader ended.
+    Unread,
+    /// It was closed before the program started.
+    Closed,
+}
+
+const ALL: [Lost; 3] = [Lost::Full, Lost::Unread, Lost::Closed];
+
+impl Lost {
+    fn stream(self) -> Stdio {
+        match self {
+            Lost::Full => File::options().write(true).open("/dev/full").expect("/dev/full is there").into(),
+            Lost::Unread | Lost::Closed => {
+                let (reader, writer) = std::io::pipe().expect("a pipe");
+                drop(reader);
+                writer.into()
+            }
+        }
+    }
+
+    /// The program with its standard error lost.
+    fn stderr(self, folder: &Folder, arguments: &[&str]) -> Command {
+        let program = folder.command(arguments);
+        if let Lost::Closed = self {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "exec \"$0\" \"$@\" 2>&-"]).arg(program.get_program()).args(program.get_args());
+            shell.current_dir(folder.path()).env_clear().stdin(Stdio::null());
+            return shell;
+        }
+        let mut program = program;
+        program.stderr(self.stream());
+        program
+    }
+}
+
+fn run(mut command: Command) -> Said {
+    command.output().expect("the program starts").into()
+}
+
+/// The program with its standard output lost.
+fn without_stdout(lost: Lost, folder: &Folder, arguments: &str) -> Said {
+    let mut command = folder.command(&arguments.split(' ').collect::<Vec<_>>());
+    command.stdout(lost.stream()).stderr(Stdio::piped());
+    command.spawn().expect("the program starts").wait_with_output().expect("it ends").into()
+}
+
+const GENERATE: &str = "generate --preset mixed --events 500 --sources 5 --start-ms 0 --seed 3";
+
+#[test]
+fn no_command_needs_its_standard_error() {
+    for format in ["text", "json"] {
+        for lost in ALL {
+            let folder = Folder::new();
+            let set = format!("log.format={format}");
+            let ends = |arguments: &str, code: i32| {
+                let arguments: Vec<&str> = ["--set", &set, "--set", "log.level=debug"]
+                    .into_iter()
+                    .chain(arguments.split(' '))
+                    .collect();
+                let said = run(lost.stderr(&folder, &arguments));
+                assert_eq!(said.code, code, "{lost:?} {format} {arguments:?}: {said}");
+                assert_eq!(said.stdout.is_empty(), code > 1, "{lost:?} {format} {arguments:?}: {said}");
+                said.stdout
+            };
+            // Refusals and usage errors have nothing but their code left.
+            ends("run --until-end", 2);
+            ends("--set window.size_ms=x config check", 2);
+            ends("show evnts", 2);
+            for command in ["topic create", "init", GENERATE, "topic describe", "run --until-end"] {
+                ends(command, 0);
+            }
+            ends("topic create", 2);
+            ends("--set window.threshold=5 run --until-end", 3);
+            let commands = "verify|show records|show events|show alerts|show dead-letters|show progress|schema check|\
+                            schema apply|schema print|config show|config check|config keys|completions bash|--help";
+            for command in commands.split('|') {
+                ends(command, 0);
+            }
+            assert!(ends("verify", 0).contains("differences   0"));
+            // All records were processed.
+            let lags = ends("show progress --json", 0);
+            assert_eq!(lags.lines().filter(|line| line.contains("\"lag\":0")).count(), 3, "{lags}");
+            let store =
+                rusqlite::Connection::open(folder.data().join("store.sqlite")).expect("the store opens");
+            store.execute("DELETE FROM events", []).expect("rows go");
+            drop(store);
+            ends("verify", 1);
+        }
+    }
+}
+
+#[test]
+fn a_demonstration_does_not_need_its_standard_error() {
+    for lost in ALL {
+        let folder = Folder::new();
+        let demo = "demo --events 600 --kills 1 --seed 5 --json --data data";
+        let said = run(lost.stderr(&folder, &demo.split(' ').collect::<Vec<_>>()));
+        assert_eq!(said.code, 0, "{lost:?}: {said}");
+        assert!(said.stdout.contains("\"differences\":0"), "{lost:?}: {said}");
+    }
+}
+
+/// Waits until so many records are done.
+fn wait_until_done(folder: &Folder, records: i64) {
+    let started = Instant::now();
+    loop {
+        let rows = folder.fine("show progress --json");
+        let rows = rows.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        let done: i64 = rows.map(|row| row["next_offset"].as_i64().expect("an offset")).sum();
+        if done >= records {
+            return;
+        }
+        assert!(started.elapsed() < DEADLINE, "only {done} records were processed");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_worker_whose_log_is_lost_goes_on_and_stops_in_order() {
+    for format in ["text", "json"] {
+        for lost in ALL {
+            let folder = Folder::bound();
+            let set = format!("log.format={format}");
+            let mut command = lost.stderr(&folder, &["--set", &set, "run", "--json"]);
+            let worker = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+            folder.append_events(0, &["{}"; 20]);
+            wait_until_done(&folder, 20);
+            assert!(signal(&worker, "TERM"));
+            let said = Said::from(worker.wait_with_output().expect("it ends"));
+            assert_eq!(said.code, 0, "{lost:?} {format}: {said}");
+            assert!(said.stdout.contains("\"dead_letters\":20"), "{lost:?} {format}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_worker_goes_on_when_the_reader_of_its_log_ends() {
+    let folder = Folder::bound();
+    let mut command = folder.command(&["--set", "log.level=trace", "run", "--json"]);
+    let mut worker =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let mut messages = BufReader::new(worker.stderr.take().expect("a pipe"));
+    messages.read_line(&mut String::new()).expect("a message");
+    drop(messages);
+    folder.append_events(0, &["{}"; 20]);
+    wait_until_done(&folder, 20);
+    assert!(signal(&worker, "INT"));
+    let said = Said::from(worker.wait_with_output().expect("it ends"));
+    assert_eq!(said.code, 0, "{said}");
+}
+
+/// Commands that print, with the exit code that they have when their reader ends.
+const PRINTING: [(&str, i32); 15] = [
+    ("topic describe", 0),
+    ("init", 0),
+    ("run --until-end", 0),
+    ("verify", 0),
+    ("show records", 0),
+    ("show events --json", 0),
+    ("show progress", 0),
+    ("schema print", 0),
+    ("schema check", 0),
+    ("config show", 0),
+    ("config keys", 0),
+    ("completions bash", 0),
+    ("--help", 0),
+    ("--version", 0),
+    ("generate --json --events-per-key 1", 141),
+];
+
+#[test]
+fn a_result_that_cannot_be_written_is_an_error() {
+    let folder = Folder::bound();
+    folder.fine(GENERATE);
+    for (command, _) in PRINTING {
+        let said = without_stdout(Lost::Full, &folder, command);
+        assert_eq!(said.code, 4, "{command}: {said}");
+        let words = ["error: cannot write to stdout", "No space left on device"];
+        assert!(words.iter().all(|words| said.stderr.contains(words)), "{command}: {said}");
+    }
+    // What it was to report happened nevertheless, and is said.
+    let said = without_stdout(Lost::Full, &folder, "generate --json --events-per-key 1");
+    assert!(said.stderr.contains("stopped after 3 record(s) were appended"), "{said}");
+    assert_eq!(folder.fine("show records --json").lines().count(), 506);
+}
+
+#[test]
+fn a_command_whose_reader_ends_is_quiet_and_keeps_the_exit_code_of_its_work() {
+    let folder = Folder::bound();
+    folder.fine(GENERATE);
+    for (command, code) in PRINTING {
+        let said = without_stdout(Lost::Unread, &folder, &format!("--set log.level=off {command}"));
+        assert_eq!(said.code, code, "{command}: {said}");
+        assert_eq!(said.stderr.is_empty(), code == 0, "{command}: {said}");
+    }
+    let store = rusqlite::Connection::open(folder.data().join("store.sqlite")).expect("the store opens");
+    store.execute("DELETE FROM events", []).expect("rows go");
+    drop(store);
+    assert_eq!(without_stdout(Lost::Unread, &folder, "verify").code, 1);
+}
+
+#[test]
+fn generate_says_how_far_it_came_when_its_reader_ends() {
+    for source in ["--preset mixed --events 50000", "--events-per-key 50000", "--stdin"] {
+        let folder = Folder::new();
+        let arguments = format!("generate --create-topic --json {source}");
+        let mut command = folder.command(&arguments.split(' ').collect::<Vec<_>>());
+        if source == "--stdin" {
+            let input = folder.path().join("input");
+            std::fs::write(&input, "line\n".repeat(50_000)).expect("a file is written");
+            command.stdin(File::open(input).expect("the file opens"));
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let mut line = String::new();
+        BufReader::with_capacity(64, child.stdout.take().expect("a pipe"))
+            .read_line(&mut line)
+            .expect("a line");
+        assert!(line.starts_with("{\"partition\":"), "{line}");
+        let mut messages = String::new();
+        child.stderr.take().expect("a pipe").read_to_string(&mut messages).expect("messages");
+        let said = Said::from(child.wait_with_output().expect("it ends"));
+        assert_eq!(said.code, 141, "{source}: {messages}");
+        let records = folder.fine("show records --json").lines().count();
+        let words = format!("{records} record(s) were appended to topic exactlyonce.events");
+        assert!(records < 50_000 && messages.contains(&words), "{source}: {records}: {messages}");
+    }
+}
+
+#[test]
+fn generate_without_json_appends_everything_whoever_reads() {
+    let folder = Folder::new();
+    let said = without_stdout(Lost::Unread, &folder, "generate --create-topic --preset mixed --events 5000");
+    assert_eq!(said.code, 0, "{said}");
+    assert_eq!(folder.fine("show records --json").lines().count(), 5_000);
+}
