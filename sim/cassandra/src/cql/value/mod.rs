@@ -318,23 +318,9 @@ pub fn validate(data_type: &DataType, bytes: &Bytes) -> Result<(), ValueError> {
         DataType::Decimal => invalid(format!("Expected 0 or at least 4 bytes ({length})")),
         DataType::Duration => duration::validate(bytes),
         DataType::Blob | DataType::VarInt => Ok(()),
-        DataType::List(element) => {
-            let all = nullable_elements(bytes).ok_or_else(|| broken_collection(data_type))?;
-            all.iter().flatten().try_for_each(|value| validate(element, value))
-        }
-        DataType::Set(element) => {
-            if **element == DataType::Decimal {
-                check_decimals(bytes)?;
-            }
-            let all = elements(data_type, bytes).ok_or_else(|| broken_collection(data_type))?;
-            all.iter().try_for_each(|value| validate(element, value))
-        }
-        DataType::Map(key, value) => {
-            let all = elements(data_type, bytes).ok_or_else(|| broken_collection(data_type))?;
-            all.iter()
-                .enumerate()
-                .try_for_each(|(at, bytes)| validate(if at % 2 == 0 { key } else { value }, bytes))
-        }
+        DataType::List(element) => validate_elements(data_type, bytes, &[element]),
+        DataType::Set(element) => validate_elements(data_type, bytes, &[element]),
+        DataType::Map(key, value) => validate_elements(data_type, bytes, &[key, value]),
         DataType::Tuple(types) => {
             let all =
                 components(types, bytes).ok_or_else(|| "Not enough bytes to read a tuple".to_owned())?;
@@ -394,18 +380,30 @@ pub fn list(elements: &[Option<Bytes>]) -> Bytes {
     bytes.freeze()
 }
 
-/// Checks the decimals of a set one after another, as they are read: one of four bytes, a scale and no number, is a value,
-/// and Cassandra fails as soon as it orders it.
-fn check_decimals(bytes: &Bytes) -> Result<(), ValueError> {
+/// Checks the elements of a collection, whose types come in turn, one after another as they are read: what is wrong first
+/// is reported.
+fn validate_elements(data_type: &DataType, bytes: &Bytes, types: &[&DataType]) -> Result<(), ValueError> {
+    let broken = || ValueError::Invalid(broken_collection(data_type));
     let count = bytes.first_chunk::<4>().and_then(|head| usize::try_from(i32::from_be_bytes(*head)).ok());
-    let mut rest = bytes.slice(4.min(bytes.len())..);
-    for element in (0..count.unwrap_or(0)).map_while(|_| take_element(&mut rest)).flatten() {
-        validate(&DataType::Decimal, &element)?;
-        if element.len() == 4 {
-            return Err(ValueError::Internal("NumberFormatException: Zero length BigInteger".to_owned()));
+    let count = count.and_then(|count| count.checked_mul(types.len())).ok_or_else(broken)?;
+    let mut rest = bytes.slice(4..);
+    for (_, element_type) in (0..count).zip(types.iter().cycle()) {
+        match take_element(&mut rest).ok_or_else(broken)? {
+            Some(element) => {
+                validate(element_type, &element)?;
+                let is_ordered = matches!(data_type, DataType::Set(_));
+                if is_ordered && **element_type == DataType::Decimal && element.len() == 4 {
+                    // A scale and no number is a value, and Cassandra fails as soon as it orders it.
+                    return Err(ValueError::Internal(
+                        "NumberFormatException: Zero length BigInteger".to_owned(),
+                    ));
+                }
+            }
+            None if matches!(data_type, DataType::List(_)) => {}
+            None => return Err(ValueError::Invalid("Null value read when not allowed".to_owned())),
         }
     }
-    Ok(())
+    if rest.is_empty() { Ok(()) } else { Err(broken()) }
 }
 
 /// An element of a collection as Cassandra writes it after it has read it: numbers without superfluous bytes, durations
