@@ -353,7 +353,7 @@ fn overloads(name: &str) -> Vec<Function> {
     if let Some(math) = Math::named(name) {
         return NUMBERS.into_iter().map(|of| Function::Math(math, of)).collect();
     }
-    let of = |make: fn(DataType) -> Function, types: &[DataType]| types.iter().cloned().map(make).collect();
+    let of = |make: OfType, types: &[DataType]| types.iter().cloned().map(make).collect();
     match name {
         "totimestamp" | "to_timestamp" => of(Function::ToTimestamp, &[DataType::TimeUuid, DataType::Date]),
         "todate" | "to_date" => of(Function::ToDate, &[DataType::TimeUuid, DataType::Timestamp]),
@@ -381,10 +381,13 @@ fn of_bytes(name: &str) -> Option<Function> {
     native(of).map(|to| Function::BlobAs(to, name.to_owned()))
 }
 
+/// Makes a function of the type that it is for.
+type OfType = fn(DataType) -> Function;
+
 /// A function of this name that takes any type, and how many arguments it has.
-fn of_any(name: &str) -> Option<(usize, fn(DataType) -> Function)> {
+fn of_any(name: &str) -> Option<(usize, OfType)> {
     Some(match name {
-        "mask_default" => (1, Function::MaskDefault as fn(DataType) -> Function),
+        "mask_default" => (1, Function::MaskDefault as OfType),
         "mask_null" => (1, Function::MaskNull),
         "mask_replace" => (2, Function::MaskReplace),
         "to_json" | "tojson" => (1, Function::ToJson),

@@ -7,7 +7,8 @@ use super::aggregate::Aggregate;
 use super::function::{Argument, Function};
 use crate::cql::ast;
 use crate::cql::value::{
-    collection, components, elements, fits, is_null_if_empty, list, nullable_elements, parse, validate,
+    collection, components, elements, fits, is_null_if_empty, list, nullable_elements, parse, rewritten,
+    validate,
 };
 use crate::cql::{type_name, type_named};
 use crate::protocol::{BoundValue, ServerError};
@@ -318,19 +319,22 @@ fn in_order(data_type: &DataType, bytes: &Bytes) -> Bytes {
             Some(mut all) => {
                 // Elements are read and written anew (`ListSerializer`): of most types an empty one is none.
                 if is_null_if_empty(element) {
-                    all.iter_mut().for_each(|element| *element = element.take().filter(|it| !it.is_empty()));
+                    all.iter_mut().for_each(|value| *value = value.take().filter(|it| !it.is_empty()));
                 }
+                all.iter_mut().flatten().for_each(|value| *value = rewritten(element, value));
                 list(&all)
             }
             None => bytes.clone(),
         },
         DataType::Set(element) => match elements(data_type, bytes) {
-            Some(all) => set(element, all),
+            Some(all) => set(element, all.iter().map(|value| rewritten(element, value)).collect()),
             None => bytes.clone(),
         },
-        DataType::Map(key_type, _) => match elements(data_type, bytes) {
+        DataType::Map(key_type, value_type) => match elements(data_type, bytes) {
             Some(all) => {
-                let entries = all.chunks_exact(2).map(|entry| (entry[0].clone(), entry[1].clone()));
+                let entries = all
+                    .chunks_exact(2)
+                    .map(|entry| (rewritten(key_type, &entry[0]), rewritten(value_type, &entry[1])));
                 map(key_type, entries.collect())
             }
             None => bytes.clone(),

@@ -250,13 +250,7 @@ fn parameters(reader: &mut Reader) -> Result<QueryParameters, WireError> {
         }
         names = named.then_some(all);
     }
-    let page_size = match flags & 0x04 != 0 {
-        true => match reader.int("page size")? {
-            0 => return Err(WireError::PageSize),
-            size => Some(size),
-        },
-        false => None,
-    };
+    let page_size = if flags & 0x04 != 0 { Some(reader.int("page size")?) } else { None };
     let paging_state = if flags & 0x08 != 0 { reader.bytes("paging state")? } else { None };
     // Whether it is a serial level matters, and is checked, only where a statement is conditional.
     let serial_consistency = if flags & 0x10 != 0 { Some(reader.consistency()?) } else { None };

@@ -52,9 +52,6 @@ pub enum WireError {
         /// What it should name.
         of: &'static str,
     },
-    /// A page of no rows.
-    #[error("The page size cannot be 0")]
-    PageSize,
     /// A paging state of something else.
     #[error("Invalid value for the paging state")]
     PagingState,

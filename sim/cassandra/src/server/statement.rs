@@ -29,6 +29,14 @@ impl From<Response> for Answer {
     }
 }
 
+/// Checks that pages can hold rows.
+fn check_page_size(parameters: &QueryParameters) -> Result<(), ServerError> {
+    match parameters.page_size {
+        Some(0) => Err(ServerError::Protocol("The page size cannot be 0".to_owned())),
+        _ => Ok(()),
+    }
+}
+
 /// Values in the order of the markers.
 fn by_position(
     markers: &[ColumnSpec],
@@ -66,6 +74,7 @@ impl<C: Coordinator> Inner<C> {
         let keyspace = session.keyspace();
         match request {
             Request::Query(query, parameters) => {
+                check_page_size(&parameters)?;
                 let keyspace = parameters.keyspace.clone().or(keyspace);
                 let (planned, schema) = self.plan(&query, keyspace.as_deref())?;
                 let values = by_position(&planned.markers, &parameters, false)?;
@@ -80,6 +89,7 @@ impl<C: Coordinator> Inner<C> {
             }
             Request::Execute(id, parameters) => {
                 let statement = self.find_prepared(&id)?;
+                check_page_size(&parameters)?;
                 let schema = self.coordinator.schema();
                 let values = by_position(&statement.planned.markers, &parameters, true)?;
                 self.run(session, &statement.planned, &schema, &parameters, &values).await

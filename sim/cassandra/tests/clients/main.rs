@@ -1,5 +1,8 @@
-//! Clients that were not written for this: cqlsh and the Python driver, on three nodes that a process of its own serves.
+//! Clients that were not written for this: cqlsh, the Python driver and gocql, on three nodes that a process of its own
+//! serves.
 
+mod go;
+mod program;
 mod python;
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -53,9 +56,9 @@ impl Nodes {
         answer.trim().to_owned()
     }
 
-    /// Ends the input, and with it the program.
+    /// Ends the program.
     fn end(mut self) {
-        drop(self.commands.take());
+        assert_eq!(self.ask("exit"), "ok");
         let status = self.process.wait().expect("it ends");
         assert!(status.success(), "{status}");
     }
@@ -190,6 +193,7 @@ fn wrong_options_end_the_program_with_code_2_and_name_the_option() {
         (vec!["--nodes", "many"], "--nodes needs a number, not 'many'"),
         (vec!["--port"], "--port needs a number, not ''"),
         (vec!["--fast"], "unknown option '--fast'"),
+        (vec!["--log", "loud"], "--log must be off, error, warn, info, debug or trace, not 'loud'"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_simulated-cassandra"))
             .args(&arguments)

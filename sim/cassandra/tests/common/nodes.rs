@@ -3,6 +3,7 @@
 // Each program calls what it needs.
 #![allow(dead_code)]
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use scylla::client::session::Session;
@@ -37,6 +38,11 @@ impl Nodes {
     /// Starts a node again.
     pub async fn restart(&self, node: u8) {
         self.0.start_node(node).await.expect("the node starts");
+    }
+
+    /// Where the first node listens.
+    pub fn address(&self) -> SocketAddr {
+        self.0.address(1)
     }
 
     /// A builder of sessions with this cluster.

@@ -1,14 +1,17 @@
-//! Random statements on a real node and on the simulation: both answer the same.
+//! Random statements and values on a real node and on the simulation: both answer the same.
 
 mod draw;
 mod sides;
 mod statements;
 mod tables;
+mod values;
 
 #[path = "../../../../tests/common/cluster.rs"]
 mod cluster;
 #[path = "../common/nodes.rs"]
 mod nodes;
+#[path = "../common/raw.rs"]
+mod raw;
 
 use std::cell::Cell;
 

@@ -1,8 +1,12 @@
 //! The simulated cluster, used through the scylla driver on loopback sockets.
 
+mod answers;
 mod connections;
 mod errors;
+mod frames;
 #[path = "../common/nodes.rs"]
 mod nodes;
+#[path = "../common/raw.rs"]
+mod raw;
 mod reality;
 mod statements;

@@ -56,7 +56,7 @@ async fn values_of_every_type_come_back_as_they_were_bound() {
         CqlValue::Date(CqlDate(2_147_500_000)),
         CqlValue::Decimal(CqlDecimal::from_signed_be_bytes_and_exponent(vec![0xff, 0x01], 3)),
         CqlValue::Double(-0.25),
-        CqlValue::Duration(CqlDuration { months: 1, days: -2, nanoseconds: 3_000_000_000 }),
+        CqlValue::Duration(CqlDuration { months: -1, days: -2, nanoseconds: -3_000_000_000 }),
         CqlValue::Float(1.5),
         CqlValue::Inet("2001:db8::1".parse::<IpAddr>().unwrap()),
         CqlValue::SmallInt(-3),

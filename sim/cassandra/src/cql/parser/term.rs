@@ -53,8 +53,11 @@ pub(super) fn check_number(cursor: &Cursor<'_>, kind: LiteralKind, text: &str) -
     };
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let fraction = mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len());
-    let scale =
-        exponent.parse::<i64>().ok().and_then(|exponent| i64::try_from(fraction).ok()?.checked_sub(exponent));
+    let scale = exponent
+        .parse::<i32>()
+        .ok()
+        .map(i64::from)
+        .and_then(|exponent| i64::try_from(fraction).ok()?.checked_sub(exponent));
     match scale {
         Some(scale) if i32::try_from(scale).is_ok() => {}
         Some(_) => return failed("Scale out of range."),

@@ -216,6 +216,14 @@ fn parts(mut bytes: &[u8]) -> Option<(i64, i64, i64)> {
     Some((read_variable_length(bytes)?, read_variable_length(bytes)?, read_variable_length(bytes)?))
 }
 
+/// The same duration, without what follows it.
+pub(super) fn rewritten(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (months, days, nanos) = parts(bytes)?;
+    let mut written = Vec::new();
+    [months, days, nanos].into_iter().for_each(|part| variable_length(part, &mut written));
+    Some(written)
+}
+
 /// The text of a duration (`Duration.toString`).
 pub fn text_of_duration(bytes: &[u8]) -> Option<String> {
     let (months, days, nanos) = parts(bytes)?;

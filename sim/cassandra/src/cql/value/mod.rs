@@ -318,23 +318,9 @@ pub fn validate(data_type: &DataType, bytes: &Bytes) -> Result<(), ValueError> {
         DataType::Decimal => invalid(format!("Expected 0 or at least 4 bytes ({length})")),
         DataType::Duration => duration::validate(bytes),
         DataType::Blob | DataType::VarInt => Ok(()),
-        DataType::List(element) => {
-            let all = nullable_elements(bytes).ok_or_else(|| broken_collection(data_type))?;
-            all.iter().flatten().try_for_each(|value| validate(element, value))
-        }
-        DataType::Set(element) => {
-            if **element == DataType::Decimal && has_decimal_without_digits(bytes) {
-                return Err(ValueError::Internal("NumberFormatException: Zero length BigInteger".to_owned()));
-            }
-            let all = elements(data_type, bytes).ok_or_else(|| broken_collection(data_type))?;
-            all.iter().try_for_each(|value| validate(element, value))
-        }
-        DataType::Map(key, value) => {
-            let all = elements(data_type, bytes).ok_or_else(|| broken_collection(data_type))?;
-            all.iter()
-                .enumerate()
-                .try_for_each(|(at, bytes)| validate(if at % 2 == 0 { key } else { value }, bytes))
-        }
+        DataType::List(element) => validate_elements(data_type, bytes, &[element]),
+        DataType::Set(element) => validate_elements(data_type, bytes, &[element]),
+        DataType::Map(key, value) => validate_elements(data_type, bytes, &[key, value]),
         DataType::Tuple(types) => {
             let all =
                 components(types, bytes).ok_or_else(|| "Not enough bytes to read a tuple".to_owned())?;
@@ -394,16 +380,47 @@ pub fn list(elements: &[Option<Bytes>]) -> Bytes {
     bytes.freeze()
 }
 
-/// Whether a decimal of four bytes, a scale and no number, is among the elements that can be read: it passes as a value,
-/// and Cassandra fails when it compares it.
-fn has_decimal_without_digits(bytes: &Bytes) -> bool {
-    let Some(count) =
-        bytes.first_chunk::<4>().and_then(|head| usize::try_from(i32::from_be_bytes(*head)).ok())
-    else {
-        return false;
-    };
+/// Checks the elements of a collection, whose types come in turn, one after another as they are read: what is wrong first
+/// is reported.
+fn validate_elements(data_type: &DataType, bytes: &Bytes, types: &[&DataType]) -> Result<(), ValueError> {
+    let broken = || ValueError::Invalid(broken_collection(data_type));
+    let count = bytes.first_chunk::<4>().and_then(|head| usize::try_from(i32::from_be_bytes(*head)).ok());
+    let count = count.and_then(|count| count.checked_mul(types.len())).ok_or_else(broken)?;
     let mut rest = bytes.slice(4..);
-    (0..count).map_while(|_| take_element(&mut rest)).flatten().any(|element| element.len() == 4)
+    for (_, element_type) in (0..count).zip(types.iter().cycle()) {
+        match take_element(&mut rest).ok_or_else(broken)? {
+            Some(element) => {
+                validate(element_type, &element)?;
+                let is_ordered = matches!(data_type, DataType::Set(_));
+                if is_ordered && **element_type == DataType::Decimal && element.len() == 4 {
+                    // A scale and no number is a value, and Cassandra fails as soon as it orders it.
+                    return Err(ValueError::Internal(
+                        "NumberFormatException: Zero length BigInteger".to_owned(),
+                    ));
+                }
+            }
+            None if matches!(data_type, DataType::List(_)) => {}
+            None => return Err(ValueError::Invalid("Null value read when not allowed".to_owned())),
+        }
+    }
+    if rest.is_empty() { Ok(()) } else { Err(broken()) }
+}
+
+/// An element of a collection as Cassandra writes it after it has read it: numbers without superfluous bytes, durations
+/// without what follows them.
+pub fn rewritten(data_type: &DataType, bytes: &Bytes) -> Bytes {
+    match data_type {
+        DataType::Boolean if bytes.len() == 1 => Bytes::copy_from_slice(&[u8::from(bytes[0] != 0)]),
+        DataType::VarInt if !bytes.is_empty() => {
+            Bytes::from(BigInt::from_signed_bytes_be(bytes).to_signed_bytes_be())
+        }
+        DataType::Decimal if bytes.len() > 4 => {
+            let digits = BigInt::from_signed_bytes_be(&bytes[4..]).to_signed_bytes_be();
+            Bytes::from([&bytes[..4], &digits].concat())
+        }
+        DataType::Duration => duration::rewritten(bytes).map_or_else(|| bytes.clone(), Bytes::from),
+        _ => bytes.clone(),
+    }
 }
 
 fn broken_collection(data_type: &DataType) -> String {
