@@ -129,7 +129,7 @@ async fn records(broker: &MemoryBroker) -> Vec<Record> {
     records
 }
 
-/// A worker, until it is told to stop; then how it ended.
+/// A worker, until it is asked to stop; returns how it ended.
 fn worker(
     broker: &MemoryBroker,
     store: CassandraStore,
