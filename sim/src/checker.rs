@@ -1,10 +1,9 @@
 //! Checks a run: the tables at its end, and an invariant during it.
 //!
-//! At the end, `events`, `dead_letters` and `alerts` must equal the ground truth of the whole log, and `progress` its
+//! At the end, `events`, `dead_letters`, `alerts` and `window_counts` must equal the ground truth of the whole log, and `progress` its
 //! ends: once when the workers have drained the log (`progress` says that everything is durable), and again when every
 //! delayed request has been applied. During the run, every record below `progress` must already be in `events` or
-//! `dead_letters`. The checker only reads, and draws no random numbers. It does not check `window_counts`, only the
-//! alerts that result from them.
+//! `dead_letters`. The checker only reads, and draws no random numbers.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -40,6 +39,8 @@ pub enum Violation {
     PhantomAlert(Window),
     /// An alert's count differs from the number of events.
     WrongAlertCount(Window, Difference),
+    /// A partition's count of a window is missing, is not the log's, or is of a window without counted events.
+    WrongCount(i32, Window, Difference),
     /// `progress` has passed a record that is in no table.
     ProgressAheadOfData {
         /// The record.
@@ -146,6 +147,12 @@ pub fn compare(found: &Tables, expected: &Tables) -> Option<Violation> {
             (Some(found), Some(expected)) => {
                 Violation::WrongAlertCount(window(at), Difference::of(found, expected))
             }
+        })
+    })
+    .or_else(|| {
+        difference(&found.counts, &expected.counts, |(partition, source, end), found, expected| {
+            let window = Window { source: source.clone(), end: *end };
+            Violation::WrongCount(*partition, window, Difference::of(&found, &expected))
         })
     })
 }
@@ -279,6 +286,7 @@ mod tests {
             events: BTreeMap::from([((0, 5), event.clone()), ((1, 5), event)]),
             dead_letters: BTreeMap::from([((0, 6), letter)]),
             alerts: BTreeMap::from([(("s".to_owned(), 10), 2)]),
+            counts: BTreeMap::from([((0, "s".to_owned(), 10), (1, 5)), ((1, "s".to_owned(), 10), (1, 5))]),
         }
     }
 
@@ -317,5 +325,14 @@ mod tests {
         assert_eq!(phantom, Some(Violation::PhantomAlert(window(20))));
         let wrong = verdict(|tables| tables.alerts.extend([(("s".to_owned(), 10), 3)]));
         assert!(matches!(wrong, Some(Violation::WrongAlertCount(at, _)) if at == window(10)));
+        let counts: [fn(&mut Tables); 3] = [
+            |tables| { tables.counts.remove(&(1, "s".to_owned(), 10)); },
+            |tables| { tables.counts.insert((1, "s".to_owned(), 10), (1, 6)); },
+            |tables| { tables.counts.insert((1, "s".to_owned(), 10), (2, 5)); },
+        ];
+        for change in counts {
+            let wrong = verdict(change);
+            assert!(matches!(wrong, Some(Violation::WrongCount(1, at, _)) if at == window(10)));
+        }
     }
 }

@@ -205,9 +205,9 @@ impl BindingError {
             | BindingError::OriginOutOfRange { .. }
             | BindingError::NoPartition { .. }
             | BindingError::Window(_)
-            | BindingError::StoreRefused { .. }
             | BindingError::StoreUnavailable { .. }
             | BindingError::Broker { .. } => false,
+            BindingError::StoreRefused { source, .. } => source.damaged().is_some(),
         }
     }
 

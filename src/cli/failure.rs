@@ -192,8 +192,8 @@ impl Failure {
                 DemoError::Broker(error) => of_broker(error),
                 DemoError::Binding(error) => of_binding(error),
                 DemoError::Verify(error) => of_verification(error),
-                DemoError::Store { .. }
-                | DemoError::Worker { .. }
+                DemoError::Store { source, .. } => of_store(source),
+                DemoError::Worker { .. }
                 | DemoError::WorkerFailed { .. }
                 | DemoError::EndedEarly { .. }
                 | DemoError::Stopped => Code::Unavailable,
@@ -204,8 +204,8 @@ impl Failure {
             Failure::Away { .. } => Code::Unavailable,
             #[cfg(feature = "cassandra")]
             Failure::Cassandra(error) => of_cassandra(error),
-            Failure::Store { .. }
-            | Failure::Lock(_)
+            Failure::Store { source, .. } => of_store(source),
+            Failure::Lock(_)
             | Failure::Line(LineError::Read { .. })
             | Failure::Interrupted { .. }
             | Failure::Output(_)
@@ -252,13 +252,22 @@ fn of_binding(error: &BindingError) -> Code {
         | BindingError::NoPartition { .. }
         | BindingError::Window(_) => Code::Usage,
         BindingError::Broker { source, .. } => of_broker(source),
-        BindingError::StoreRefused { .. } | BindingError::StoreUnavailable { .. } => Code::Unavailable,
+        BindingError::StoreRefused { source, .. } => of_store(source),
+        BindingError::StoreUnavailable { .. } => Code::Unavailable,
         BindingError::ForeignRows
         | BindingError::Differs { .. }
         | BindingError::OtherConsistency { .. }
         | BindingError::NotFrom { .. }
         | BindingError::Recreated { .. }
         | BindingError::Compacted { .. } => Code::Refused,
+    }
+}
+
+/// Of a store that refused: a row that is damaged stays so until somebody repairs it.
+fn of_store(error: &StoreError) -> Code {
+    match error.damaged() {
+        Some(_) => Code::Refused,
+        None => Code::Unavailable,
     }
 }
 
@@ -305,10 +314,10 @@ fn of_verification(error: &VerifyError) -> Code {
         VerifyError::Binding(error) => of_binding(error),
         VerifyError::Broker { source, .. } => of_broker(source),
         VerifyError::Recreated { .. } => Code::Refused,
-        VerifyError::NothingDelivered { .. }
-        | VerifyError::Store { .. }
-        | VerifyError::Folder { .. }
-        | VerifyError::Spill { .. } => Code::Unavailable,
+        VerifyError::Store { source, .. } => of_store(source),
+        VerifyError::NothingDelivered { .. } | VerifyError::Folder { .. } | VerifyError::Spill { .. } => {
+            Code::Unavailable
+        }
     }
 }
 

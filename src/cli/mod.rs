@@ -41,7 +41,8 @@ Exit codes:
   0  fine
   1  differences found
   2  wrong usage or configuration, refused passwords and certificates included, or `init` has not run
-  3  refused: log and tables contradict each other, nothing was changed
+  3  refused: log and tables contradict each other, or the tables hold a row that this program did not
+     write; nothing was changed
   4  a service or resource is not available: no response until the deadline, a lock that another
      process holds, a full disk, a result that cannot be written
   5  damaged data: a file of the embedded services is damaged, or is not an SQLite database

@@ -11,7 +11,7 @@ use crate::binding;
 use crate::broker::{Broker, BrokerError, LogOffsets};
 use crate::config::Settings;
 use crate::event::{Body, DeadLetter, Event, Health, Reason, Record};
-use crate::store::{Alert, Progress, Store};
+use crate::store::{Alert, Damaged, Progress, Store};
 
 /// Events (of 2 KiB at most) and alerts that are read at once.
 const PAGE: usize = 1_000;
@@ -25,7 +25,8 @@ const PAGE_BYTES: usize = 1 << 20;
 /// Rows are written as they are read, so output of any length takes little memory. In text, control
 /// characters are escaped (\n, \u{1b}) and bytes that are not UTF-8 come as \x.. . With --json each row is
 /// one line of JSON; there, bytes that are not UTF-8 come as an object with their hexadecimal, for example
-/// "value": {"hex": "ff00"}. Safe while workers run; what is shown is then not a snapshot.
+/// "value": {"hex": "ff00"}. Safe while workers run; what is shown is then not a snapshot. A row
+/// that this program did not write and cannot read is shown as damaged, with its column; the exit code is then 1.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -200,11 +201,19 @@ struct Rows {
     output: Output,
     json: bool,
     left: u64,
+    /// A row was damaged.
+    damaged: bool,
+}
+
+/// A damaged row, in JSON.
+#[derive(Serialize)]
+struct DamagedRow<'a> {
+    damaged: &'a Damaged,
 }
 
 impl Rows {
     fn new(form: Form) -> Self {
-        Self { output: Output::stdout(), json: form.json, left: form.limit }
+        Self { output: Output::stdout(), json: form.json, left: form.limit, damaged: false }
     }
 
     fn header(&mut self, columns: &[Column]) -> Result<(), Failure> {
@@ -224,6 +233,16 @@ impl Rows {
         }
     }
 
+    /// Writes that a row is damaged.
+    fn damaged(&mut self, row: &Damaged) -> Result<(), Failure> {
+        self.damaged = true;
+        self.left = self.left.saturating_sub(1);
+        match self.json {
+            true => self.output.json(&DamagedRow { damaged: row }),
+            false => self.output.line(format_args!("damaged: {}", escaped(&row.to_string()))),
+        }
+    }
+
     /// True if no more rows are wanted.
     fn is_full(&self) -> bool {
         self.left == 0 || self.output.is_closed()
@@ -231,7 +250,7 @@ impl Rows {
 
     fn finish(self) -> Result<Code, Failure> {
         self.output.finish()?;
-        Ok(Code::Fine)
+        Ok(if self.damaged { Code::Differences } else { Code::Fine })
     }
 }
 
@@ -337,12 +356,20 @@ async fn events<S: Store>(
     for partition in partitions(store, range).await? {
         let mut next = range.from;
         while next < range.to && !rows.is_full() {
-            let page = store.events(partition, next, range.to, PAGE).await.answer();
+            let page = store.stored_events(partition, next, range.to, PAGE).await.answer();
             let page = page.map_err(Failure::store("read events"))?;
-            for (offset, event) in page.iter().filter(|(_, event)| wanted(event)) {
+            for (offset, event) in &page {
                 if rows.is_full() {
                     break;
                 }
+                let event = match event {
+                    Ok(event) if wanted(event) => event,
+                    Ok(_) => continue,
+                    Err(damaged) => {
+                        rows.damaged(damaged)?;
+                        continue;
+                    }
+                };
                 let Event { id, ts, ref source, ref client, health } = *event;
                 let row =
                     EventRow { partition, offset: *offset, id, ts, source, client, health: health.code() };
@@ -438,12 +465,20 @@ async fn dead_letters<S: Store>(
     for partition in partitions(store, range).await? {
         let mut next = range.from;
         while next < range.to && !rows.is_full() {
-            let page = store.dead_letters(partition, next, range.to, LARGE_PAGE).await.answer();
+            let page = store.stored_dead_letters(partition, next, range.to, LARGE_PAGE).await.answer();
             let page = page.map_err(Failure::store("read dead letters"))?;
-            for (offset, letter) in page.iter().filter(|(_, letter)| wanted(letter)) {
+            for (offset, letter) in &page {
                 if rows.is_full() {
                     break;
                 }
+                let letter = match letter {
+                    Ok(letter) if wanted(letter) => letter,
+                    Ok(_) => continue,
+                    Err(damaged) => {
+                        rows.damaged(damaged)?;
+                        continue;
+                    }
+                };
                 rows.row(&columns, DeadLetterRow::new(partition, *offset, letter), DeadLetterRow::cells)?;
             }
             match page.last() {
@@ -464,12 +499,22 @@ async fn alerts<S: Store>(
     rows.header(&columns)?;
     let mut after = None;
     while !rows.is_full() {
-        let page = store.alerts(after, PAGE).await.answer().map_err(Failure::store("read alerts"))?;
-        for alert in page.rows.iter().filter(|alert| wanted(alert)) {
+        let page = store.stored_alerts(after, PAGE).await.answer().map_err(Failure::store("read alerts"))?;
+        for (window, count) in page.rows {
             if rows.is_full() {
                 break;
             }
-            rows.row(&columns, alert, |alert| {
+            let alert = match count {
+                Ok(event_count) => Alert { source: window.source, ts: window.end, event_count },
+                Err(damaged) => {
+                    rows.damaged(&damaged)?;
+                    continue;
+                }
+            };
+            if !wanted(&alert) {
+                continue;
+            }
+            rows.row(&columns, &alert, |alert| {
                 vec![alert.ts.to_string(), alert.event_count.to_string(), escaped(&alert.source)]
             })?;
         }
@@ -508,12 +553,19 @@ async fn progress<B: Broker, S: Store>(
     ];
     let topic = broker.topic(&settings.topic).await?;
     binding::check_store(store).await?;
-    let all = store.progress_of_all().await.answer().map_err(Failure::store("read progress"))?;
+    let all = store.stored_progress().await.answer().map_err(Failure::store("read progress"))?;
     rows.header(&columns)?;
-    for (partition, Progress { origin, next_offset }) in all {
+    for (partition, row) in all {
         if only.is_some_and(|only| only != partition) || rows.is_full() {
             continue;
         }
+        let Progress { origin, next_offset } = match row {
+            Ok(progress) => progress,
+            Err(damaged) => {
+                rows.damaged(&damaged)?;
+                continue;
+            }
+        };
         let log = match (0..topic.partitions).contains(&partition) {
             true => Some(broker.offsets(&settings.topic, partition).await?),
             // The tables have a partition that the topic does not have.

@@ -9,14 +9,16 @@ use super::output::{Column, Output, escaped, or_dash};
 use super::services::{with_broker, with_store};
 use crate::verify::{self, PartitionReport, Report, VerifyOptions};
 
-/// Holds the tables against the log and lists every difference.
+/// Compares the tables with the log and lists every difference.
 ///
 /// Reads the log once, from each partition's origin up to what is done, computes what the tables must hold,
 /// and compares. What the log no longer has is said to be unverifiable, never to be fine. Changes nothing and
 /// is safe while workers run. Memory stays bounded: what grows with the log goes to a temporary file.
 ///
 /// Differences, by name: lost, duplicate, altered, foreign and missing_dead_letter name partition and offset;
-/// missing_alert, wrong_alert_count and phantom_alert name source and window end.
+/// missing_alert, wrong_alert_count and phantom_alert name source and window end; missing_count, wrong_count,
+/// foreign_count and misplaced_count name partition, source and window end; wrong_progress names the partition;
+/// wrong_registry; damaged is a row that cannot be understood, with its table, key and column.
 #[derive(Debug, Args)]
 #[command(after_long_help = format!("\
 Examples:
@@ -64,9 +66,12 @@ struct Printed<'a> {
 
 fn print(report: &Report, output: &mut Output) -> Result<(), Failure> {
     output.line(format_args!("topic         {}, id {}", report.topic, report.topic_id))?;
-    for (name, count) in
-        [("events", report.events), ("dead letters", report.dead_letters), ("alerts", report.alerts)]
-    {
+    for (name, count) in [
+        ("events", report.events),
+        ("dead letters", report.dead_letters),
+        ("alerts", report.alerts),
+        ("counts", report.window_counts),
+    ] {
         output.line(format_args!("{name:<12}  {count}"))?;
     }
     output.line("")?;

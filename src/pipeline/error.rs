@@ -124,9 +124,9 @@ impl PipelineError {
             | PipelineError::RecordsDiffer { .. }
             | PipelineError::CountOverflow { .. }
             | PipelineError::NotRegistered { .. } => true,
-            PipelineError::StoreRefused { .. }
-            | PipelineError::StoreUnavailable { .. }
-            | PipelineError::Broker { .. } => false,
+            // The tables hold something that this program did not write.
+            PipelineError::StoreRefused { source, .. } => source.damaged().is_some(),
+            PipelineError::StoreUnavailable { .. } | PipelineError::Broker { .. } => false,
         }
     }
 }

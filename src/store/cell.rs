@@ -149,12 +149,12 @@ impl From<DeadLetter> for DeadLetterCells {
 }
 
 impl TryFrom<DeadLetterCells> for DeadLetter {
-    /// What about the cells no version of this program wrote.
-    type Error = String;
+    /// The column that no version of this program writes so, and what is wrong with it.
+    type Error = (&'static str, String);
 
-    fn try_from(cells: DeadLetterCells) -> Result<Self, String> {
+    fn try_from(cells: DeadLetterCells) -> Result<Self, Self::Error> {
         let reason = Reason::from_code(&cells.reason)
-            .ok_or_else(|| format!("dead letter with the unknown reason {:?}", cells.reason))?;
+            .ok_or_else(|| ("reason", format!("{:?} is not a reason", cells.reason)))?;
         let body = match cells.sha256 {
             None => Body::Whole { key: cells.key, value: cells.value },
             Some(hash) => Body::Digest {
@@ -162,7 +162,7 @@ impl TryFrom<DeadLetterCells> for DeadLetter {
                 value_length: cells.value_length,
                 sha256: hash
                     .try_into()
-                    .map_err(|hash: Vec<u8>| format!("dead letter with a hash of {} bytes", hash.len()))?,
+                    .map_err(|hash: Vec<u8>| ("sha256", format!("{} bytes and not 32", hash.len())))?,
             },
         };
         Ok(DeadLetter { reason, timestamp: cells.timestamp, body })

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::event::{DeadLetter, Event, Row};
 use crate::store::cell::{Cells, DeadLetterCells, Tie};
 use crate::store::{
-    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
-    StoreError, WindowKey, registration, row_timestamp,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Flaw, Layout, Outcome, Page, Progress, RowKey,
+    Store, StoreError, Stored, StoredCount, WindowKey, event_count, registration, row_timestamp,
 };
 
 /// The tables.
@@ -52,15 +52,24 @@ impl Tables {
     }
 }
 
-fn letter(cells: &Cells<DeadLetterCells>) -> Result<DeadLetter, StoreError> {
-    DeadLetter::try_from(cells.values.clone()).map_err(StoreError::of)
+fn letter(key: &(i32, i64), cells: &Cells<DeadLetterCells>) -> Stored<DeadLetter> {
+    let key = RowKey::Position { partition: key.0, offset: key.1 };
+    DeadLetter::try_from(cells.values.clone())
+        .map_err(|(column, what)| Flaw::new(column, what).of("dead_letters", key))
 }
 
-fn outcome<T>(result: Result<T, StoreError>) -> Outcome<T> {
-    match result {
-        Ok(answer) => Outcome::Acknowledged(answer),
-        Err(error) => Outcome::Refused(error),
-    }
+/// Rows from a cursor on, which is the number of those before it.
+fn page<T>(all: impl Iterator<Item = T>, after: Option<Cursor>, limit: usize) -> Outcome<Page<T>> {
+    let skip = match after.map(|cursor| cursor.0.try_into()) {
+        None => 0,
+        Some(Ok(bytes)) => usize::from_be_bytes(bytes),
+        Some(Err(_)) => return Outcome::Refused(StoreError::of("not a cursor of this store")),
+    };
+    let mut all = all.skip(skip);
+    let rows: Vec<T> = all.by_ref().take(limit).collect();
+    let read = skip + rows.len();
+    let next = all.next().map(|_| Cursor(read.to_be_bytes().into()));
+    Outcome::Acknowledged(Page { rows, next })
 }
 
 impl Default for MemoryStore {
@@ -126,10 +135,10 @@ impl Store for MemoryStore {
         Outcome::Acknowledged(!empty)
     }
 
-    async fn progress_of_all(&self) -> Outcome<BTreeMap<i32, Progress>> {
+    async fn stored_progress(&self) -> Outcome<BTreeMap<i32, Stored<Progress>>> {
         let tables = self.tables();
         let all = tables.next_offsets.keys();
-        Outcome::Acknowledged(all.filter_map(|p| Some((*p, tables.progress(*p)?))).collect())
+        Outcome::Acknowledged(all.filter_map(|p| Some((*p, Ok(tables.progress(*p)?)))).collect())
     }
 
     async fn progress(&self, partition: i32) -> Outcome<Option<Progress>> {
@@ -208,31 +217,37 @@ impl Store for MemoryStore {
         let mut rows: Vec<(i64, Row)> =
             events.map(|(key, cells)| (key.1, Row::Event(cells.values.clone()))).collect();
         for (key, cells) in tables.dead_letters.range(range).rev().take(limit) {
-            match letter(cells) {
+            match letter(key, cells) {
                 Ok(letter) => rows.push((key.1, Row::DeadLetter(letter))),
-                Err(error) => return Outcome::Refused(error),
+                Err(damaged) => return Outcome::Refused(StoreError::new("read rows", damaged)),
             }
         }
         rows.sort_by_key(|row| row.0);
         Outcome::Acknowledged(rows.split_off(rows.len().saturating_sub(limit)))
     }
 
-    async fn events(&self, partition: i32, from: i64, to: i64, limit: usize) -> Outcome<Vec<(i64, Event)>> {
-        let tables = self.tables();
-        let rows = tables.events.range((partition, from)..(partition, to.max(from))).take(limit);
-        Outcome::Acknowledged(rows.map(|(key, cells)| (key.1, cells.values.clone())).collect())
-    }
-
-    async fn dead_letters(
+    async fn stored_events(
         &self,
         partition: i32,
         from: i64,
         to: i64,
         limit: usize,
-    ) -> Outcome<Vec<(i64, DeadLetter)>> {
+    ) -> Outcome<Vec<(i64, Stored<Event>)>> {
+        let tables = self.tables();
+        let rows = tables.events.range((partition, from)..(partition, to.max(from))).take(limit);
+        Outcome::Acknowledged(rows.map(|(key, cells)| (key.1, Ok(cells.values.clone()))).collect())
+    }
+
+    async fn stored_dead_letters(
+        &self,
+        partition: i32,
+        from: i64,
+        to: i64,
+        limit: usize,
+    ) -> Outcome<Vec<(i64, Stored<DeadLetter>)>> {
         let tables = self.tables();
         let rows = tables.dead_letters.range((partition, from)..(partition, to.max(from))).take(limit);
-        outcome(rows.map(|(key, cells)| Ok((key.1, letter(cells)?))).collect())
+        Outcome::Acknowledged(rows.map(|(key, cells)| (key.1, letter(key, cells))).collect())
     }
 
     async fn partitions(&self) -> Outcome<Vec<i32>> {
@@ -244,22 +259,30 @@ impl Store for MemoryStore {
         Outcome::Acknowledged(partitions)
     }
 
-    async fn alerts(&self, after: Option<Cursor>, limit: usize) -> Outcome<Page<Alert>> {
+    async fn stored_alerts(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Outcome<Page<(WindowKey, Stored<i32>)>> {
         let tables = self.tables();
-        let skip = match after.map(|cursor| cursor.0.try_into()) {
-            None => 0,
-            Some(Ok(bytes)) => usize::from_be_bytes(bytes),
-            Some(Err(_)) => return Outcome::Refused(StoreError::of("alerts: not a cursor of this store")),
+        let alert = |(window, cells): (&WindowKey, &Cells<i32>)| {
+            let key = || RowKey::Window { source: window.source.clone(), window_end: window.end };
+            let count = event_count(Some(cells.values.into())).map_err(|flaw| flaw.of("alerts", key()));
+            (window.clone(), count)
         };
-        let rows: Vec<Alert> = tables
-            .alerts
-            .iter()
-            .skip(skip)
-            .take(limit)
-            .map(|(key, cells)| Alert { source: key.source.clone(), ts: key.end, event_count: cells.values })
-            .collect();
-        let read = skip + rows.len();
-        let next = (read < tables.alerts.len()).then(|| Cursor(read.to_be_bytes().into()));
-        Outcome::Acknowledged(Page { rows, next })
+        page(tables.alerts.iter().map(alert), after, limit)
+    }
+
+    async fn all_counts(&self, after: Option<Cursor>, limit: usize) -> Outcome<Page<StoredCount>> {
+        let tables = self.tables();
+        let all = tables.counts.iter().flat_map(|(partition, counts)| {
+            counts.iter().map(|(window, cells)| StoredCount {
+                partition: *partition,
+                place: None,
+                window: window.clone(),
+                count: Ok(cells.values),
+            })
+        });
+        page(all, after, limit)
     }
 }

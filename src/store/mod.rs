@@ -14,6 +14,7 @@
 #[cfg(feature = "cassandra")]
 pub mod cassandra;
 pub mod cell;
+mod damaged;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod layout;
@@ -30,7 +31,9 @@ pub use crate::binding::{Binding, Bound, BoundConsistency, SCHEMA_VERSION};
 use crate::error::Cause;
 use crate::event::{DeadLetter, Event, Row};
 use crate::guarantee::Finding;
-pub use layout::{CountLayout, EventLayout, Layout, LayoutError};
+pub use damaged::{Damaged, RowKey, Stored};
+pub(crate) use damaged::{Flaw, event_count};
+pub use layout::{CountLayout, CountPlace, EventLayout, Layout, LayoutError};
 
 /// What went wrong at a store: where, and in the store's own words.
 #[derive(Debug, Error)]
@@ -52,6 +55,11 @@ impl StoreError {
     /// An error without a cause.
     pub fn of(what: impl Into<String>) -> Self {
         Self { what: what.into(), cause: None }
+    }
+
+    /// The damaged row that the request met, if that is why it failed.
+    pub fn damaged(&self) -> Option<&Damaged> {
+        self.cause.as_ref()?.downcast_ref()
     }
 }
 
@@ -156,6 +164,34 @@ pub struct Alert {
     pub event_count: i32,
 }
 
+/// A row of the table `window_counts`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCount {
+    /// The partition of the log.
+    pub partition: i32,
+    /// Where the row was found, in a store that keys counts by [`CountPlace`].
+    pub place: Option<CountPlace>,
+    /// The window.
+    pub window: WindowKey,
+    /// The count.
+    pub count: Stored<Count>,
+}
+
+/// Every value, or the error of the first row that has none.
+fn undamaged<T>(request: &str, outcome: Outcome<Vec<Stored<T>>>) -> Outcome<Vec<T>> {
+    match outcome {
+        Outcome::Acknowledged(rows) => match rows.into_iter().collect() {
+            Ok(rows) => Outcome::Acknowledged(rows),
+            Err(damaged) => Outcome::Refused(StoreError::new(
+                format!("{request}: a row is damaged: it holds a value that this program does not write"),
+                damaged,
+            )),
+        },
+        Outcome::Refused(error) => Outcome::Refused(error),
+        Outcome::Unknown(error) => Outcome::Unknown(error),
+    }
+}
+
 /// The value of the registry that makes a partition one of those that may have counts, and its write timestamp.
 pub fn registration(partition: i32) -> i32 {
     partition.saturating_add(1)
@@ -204,8 +240,17 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// True if any table but `pipeline` has a row. Without a binding such rows are somebody else's.
     fn holds_rows(&self) -> impl Future<Output = Outcome<bool>> + Send;
 
-    /// The progress of every partition that has a row.
-    fn progress_of_all(&self) -> impl Future<Output = Outcome<BTreeMap<i32, Progress>>> + Send;
+    /// The progress of every partition that has a row, damaged rows included.
+    fn stored_progress(&self) -> impl Future<Output = Outcome<BTreeMap<i32, Stored<Progress>>>> + Send;
+
+    /// The progress of every partition that has a row. Refused where a row is damaged.
+    fn progress_of_all(&self) -> impl Future<Output = Outcome<BTreeMap<i32, Progress>>> + Send {
+        async move {
+            let rows = self.stored_progress().await;
+            let rows = rows.map(|rows| rows.into_iter().map(|(p, row)| Ok((p, row?))).collect());
+            undamaged("read progress", rows).map(BTreeMap::from_iter)
+        }
+    }
 
     /// A partition's progress.
     fn progress(&self, partition: i32) -> impl Future<Output = Outcome<Option<Progress>>> + Send;
@@ -251,14 +296,39 @@ pub trait Store: Clone + Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Outcome<Vec<(i64, Row)>>> + Send;
 
-    /// Events of a partition from `from` up to and without `to`, by ascending offset, at most `limit`.
+    /// Events of a partition from `from` up to and without `to`, by ascending offset, at most `limit`, damaged rows
+    /// included.
+    fn stored_events(
+        &self,
+        partition: i32,
+        from: i64,
+        to: i64,
+        limit: usize,
+    ) -> impl Future<Output = Outcome<Vec<(i64, Stored<Event>)>>> + Send;
+
+    /// Events, as [`Store::stored_events`]. Refused where a row is damaged.
     fn events(
         &self,
         partition: i32,
         from: i64,
         to: i64,
         limit: usize,
-    ) -> impl Future<Output = Outcome<Vec<(i64, Event)>>> + Send;
+    ) -> impl Future<Output = Outcome<Vec<(i64, Event)>>> + Send {
+        async move {
+            let rows = self.stored_events(partition, from, to, limit).await;
+            let rows = rows.map(|rows| rows.into_iter().map(|(offset, row)| Ok((offset, row?))).collect());
+            undamaged("read events", rows)
+        }
+    }
+
+    /// Dead letters, as [`Store::stored_events`].
+    fn stored_dead_letters(
+        &self,
+        partition: i32,
+        from: i64,
+        to: i64,
+        limit: usize,
+    ) -> impl Future<Output = Outcome<Vec<(i64, Stored<DeadLetter>)>>> + Send;
 
     /// Dead letters, as [`Store::events`].
     fn dead_letters(
@@ -267,15 +337,47 @@ pub trait Store: Clone + Send + Sync + 'static {
         from: i64,
         to: i64,
         limit: usize,
-    ) -> impl Future<Output = Outcome<Vec<(i64, DeadLetter)>>> + Send;
+    ) -> impl Future<Output = Outcome<Vec<(i64, DeadLetter)>>> + Send {
+        async move {
+            let rows = self.stored_dead_letters(partition, from, to, limit).await;
+            let rows = rows.map(|rows| rows.into_iter().map(|(offset, row)| Ok((offset, row?))).collect());
+            undamaged("read dead letters", rows)
+        }
+    }
 
     /// The partitions that `events` or `dead_letters` have rows of.
     fn partitions(&self) -> impl Future<Output = Outcome<Vec<i32>>> + Send;
 
-    /// All alerts, in any order, a page at a time. Not a snapshot.
+    /// All alerts (the key and `event_count`), in any order, a page at a time, damaged rows included. Not a snapshot.
+    fn stored_alerts(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> impl Future<Output = Outcome<Page<(WindowKey, Stored<i32>)>>> + Send;
+
+    /// All alerts, as [`Store::stored_alerts`]. Refused where a row is damaged.
     fn alerts(
         &self,
         after: Option<Cursor>,
         limit: usize,
-    ) -> impl Future<Output = Outcome<Page<Alert>>> + Send;
+    ) -> impl Future<Output = Outcome<Page<Alert>>> + Send {
+        async move {
+            let mut next = None;
+            let rows = self.stored_alerts(after, limit).await.map(|page| {
+                next = page.next;
+                let alert = |(window, count): (WindowKey, Stored<i32>)| {
+                    Ok(Alert { source: window.source, ts: window.end, event_count: count? })
+                };
+                page.rows.into_iter().map(alert).collect()
+            });
+            undamaged("read alerts", rows).map(|rows| Page { rows, next })
+        }
+    }
+
+    /// All counts of all partitions, in any order, a page at a time, damaged rows included. Not a snapshot.
+    fn all_counts(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> impl Future<Output = Outcome<Page<StoredCount>>> + Send;
 }

@@ -21,7 +21,11 @@ use crate::window::WindowSpec;
 
 pub use stored::stored;
 
-/// The three result tables.
+/// What a partition has counted in one window: by partition, source and window end, the number of counted events and the
+/// offset of the last one.
+pub type Counts = BTreeMap<(i32, String, i64), (i64, i64)>;
+
+/// The three result tables, and the counts that the alerts are summed from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
     /// By partition and offset.
@@ -30,6 +34,8 @@ pub struct Tables {
     pub dead_letters: BTreeMap<(i32, i64), DeadLetter>,
     /// `event_count` by source and window end.
     pub alerts: BTreeMap<(String, i64), i64>,
+    /// What `window_counts` must hold.
+    pub counts: Counts,
 }
 
 /// The record's row.
@@ -89,6 +95,10 @@ pub fn tables<'a>(records: impl IntoIterator<Item = &'a Record>, binding: &Bindi
                 if binding.window.health.contains(event.health) {
                     for end in window_ends(event.ts, &binding.window).unwrap_or_default() {
                         *counts.entry((event.source.clone(), end)).or_default() += 1;
+                        let key = (record.partition, event.source.clone(), end);
+                        let (count, through) = tables.counts.entry(key).or_insert((0, record.offset));
+                        *count += 1;
+                        *through = record.offset.max(*through);
                     }
                 }
                 tables.events.insert(position, event);

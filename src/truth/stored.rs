@@ -36,6 +36,19 @@ pub async fn stored<S: Store>(store: &S) -> Result<Tables, StoreError> {
         tables.alerts.extend(rows.map(|a| ((a.source.as_ref().to_owned(), a.ts), i64::from(a.event_count))));
         cursor = page.next;
         if cursor.is_none() {
+            break;
+        }
+    }
+    let mut cursor = None;
+    loop {
+        let page = store.all_counts(cursor, PAGE).await.answer()?;
+        for row in page.rows {
+            let count = row.count.map_err(|damaged| StoreError::new("read counts", damaged))?;
+            let key = (row.partition, row.window.source.as_ref().to_owned(), row.window.end);
+            tables.counts.insert(key, (count.count, count.through_offset));
+        }
+        cursor = page.next;
+        if cursor.is_none() {
             return Ok(tables);
         }
     }

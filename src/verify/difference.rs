@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::event::{DeadLetter, Event};
+use crate::store::Damaged;
 use crate::store::cell::DeadLetterCells;
 
 /// A table that holds a row for each offset.
@@ -151,11 +152,123 @@ pub enum Difference {
         /// The most events that the log has for the window.
         counted: i64,
     },
+    /// The log has counted events of a window in a partition, and `window_counts` has no row.
+    MissingCount {
+        /// Partition.
+        partition: i32,
+        /// The source.
+        source: String,
+        /// The window's end in milliseconds since the epoch.
+        window_end: i64,
+        /// Counted events in the judged log.
+        counted: i64,
+    },
+    /// A row of `window_counts` with another count or offset than the log's.
+    WrongCount {
+        /// Partition.
+        partition: i32,
+        /// The source.
+        source: String,
+        /// The window's end in milliseconds since the epoch.
+        window_end: i64,
+        /// `count` of the row.
+        count: i64,
+        /// `through_offset` of the row.
+        through_offset: i64,
+        /// The least count that would be right.
+        least: i64,
+        /// The greatest one; `None` if part of the window's log is gone.
+        most: Option<i64>,
+        /// The least offset that would be right.
+        least_through: i64,
+        /// The greatest one; `None` if part of the window's log is gone.
+        most_through: Option<i64>,
+    },
+    /// A row of `window_counts` for a window and partition of which the log has no counted event.
+    ForeignCount {
+        /// Partition.
+        partition: i32,
+        /// The source.
+        source: String,
+        /// The window's end in milliseconds since the epoch.
+        window_end: i64,
+        /// `count` of the row.
+        count: i64,
+        /// `through_offset` of the row.
+        through_offset: i64,
+    },
+    /// A row of `window_counts` in a block and shard where no reader looks for it.
+    MisplacedCount {
+        /// Partition.
+        partition: i32,
+        /// The source.
+        source: String,
+        /// The window's end in milliseconds since the epoch.
+        window_end: i64,
+        /// The block that has it.
+        block: i64,
+        /// The shard that has it.
+        shard: i32,
+        /// The block that should have it.
+        expected_block: i64,
+        /// The shard that should have it.
+        expected_shard: i32,
+    },
+    /// `progress` says what cannot be.
+    WrongProgress {
+        /// Partition.
+        partition: i32,
+        /// `origin` of the row.
+        origin: Option<i64>,
+        /// `next_offset` of the row.
+        next_offset: Option<i64>,
+        /// Why that cannot be.
+        why: WrongProgress,
+    },
+    /// `registry` has too few partitions for the counts that are there, or more than the topic.
+    WrongRegistry {
+        /// `partitions` of the row, 0 if there is none.
+        stored: i32,
+        /// The least number that would be right: one more than the greatest partition with counts.
+        least: i32,
+        /// The greatest one: the topic's partitions.
+        most: i32,
+    },
+    /// A row with a value that this program does not write. Of it, nothing else is judged.
+    Damaged(Damaged),
+}
+
+/// Why a row of `progress` cannot be right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WrongProgress {
+    /// There is no row, but other tables have rows of the partition.
+    Missing,
+    /// `origin` is not the binding's.
+    Origin,
+    /// `next_offset` lies below the origin, which a negative one does, too.
+    BelowOrigin,
+    /// `next_offset` lies past the log's end: the log was truncated, or the row was changed.
+    PastLogEnd,
+    /// The topic has no such partition.
+    NoPartition,
+}
+
+impl fmt::Display for WrongProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WrongProgress::Missing => "there is no row, but other tables have rows of the partition",
+            WrongProgress::Origin => "origin is not the one of the binding",
+            WrongProgress::BelowOrigin => "next_offset lies below the origin",
+            WrongProgress::PastLogEnd => "next_offset lies past the log's end",
+            WrongProgress::NoPartition => "the topic has no such partition",
+        })
+    }
 }
 
 impl Difference {
     /// The names of all differences, in the order in which reports list them.
-    pub const NAMES: [&'static str; 8] = [
+    pub const NAMES: [&'static str; 15] = [
         "lost",
         "duplicate",
         "altered",
@@ -164,6 +277,13 @@ impl Difference {
         "missing_alert",
         "wrong_alert_count",
         "phantom_alert",
+        "missing_count",
+        "wrong_count",
+        "foreign_count",
+        "misplaced_count",
+        "wrong_progress",
+        "wrong_registry",
+        "damaged",
     ];
 
     /// The difference's name.
@@ -177,6 +297,13 @@ impl Difference {
             Difference::MissingAlert { .. } => "missing_alert",
             Difference::WrongAlertCount { .. } => "wrong_alert_count",
             Difference::PhantomAlert { .. } => "phantom_alert",
+            Difference::MissingCount { .. } => "missing_count",
+            Difference::WrongCount { .. } => "wrong_count",
+            Difference::ForeignCount { .. } => "foreign_count",
+            Difference::MisplacedCount { .. } => "misplaced_count",
+            Difference::WrongProgress { .. } => "wrong_progress",
+            Difference::WrongRegistry { .. } => "wrong_registry",
+            Difference::Damaged(_) => "damaged",
         }
     }
 }
@@ -231,6 +358,72 @@ impl fmt::Display for Difference {
                 "source {source:?} window ending at {window_end}: an alert with event_count {stored} where the \
                  log has {counted}"
             ),
+            Difference::MissingCount { partition, source, window_end, counted } => write!(
+                f,
+                "partition {partition} source {source:?} window ending at {window_end}: {counted} events and no row in \
+                 window_counts"
+            ),
+            Difference::WrongCount {
+                partition,
+                source,
+                window_end,
+                count,
+                through_offset,
+                least,
+                most,
+                least_through,
+                most_through,
+            } => {
+                write!(
+                    f,
+                    "partition {partition} source {source:?} window ending at {window_end}: count {count} through \
+                     offset {through_offset} where "
+                )?;
+                let range = |least: &i64, most: i64| match most == *least {
+                    true => least.to_string(),
+                    false => format!("{least} to {most}"),
+                };
+                match most.zip(*most_through) {
+                    Some((most, through)) => {
+                        let (count, through) = (range(least, most), range(least_through, through));
+                        write!(f, "the log has {count} through {through}")
+                    }
+                    None => write!(f, "what is left of the log has {least} through {least_through}"),
+                }
+            }
+            Difference::ForeignCount { partition, source, window_end, count, through_offset } => write!(
+                f,
+                "partition {partition} source {source:?} window ending at {window_end}: count {count} through offset \
+                 {through_offset}, but the log has no counted event"
+            ),
+            Difference::MisplacedCount {
+                partition,
+                source,
+                window_end,
+                block,
+                shard,
+                expected_block,
+                expected_shard,
+            } => write!(
+                f,
+                "partition {partition} source {source:?} window ending at {window_end}: the count is in block {block} \
+                 shard {shard}, where it belongs into block {expected_block} shard {expected_shard}"
+            ),
+            Difference::WrongProgress { partition, origin, next_offset, why } => {
+                write!(f, "partition {partition}: ")?;
+                if let Some((origin, next_offset)) = origin.zip(*next_offset) {
+                    write!(f, "origin {origin}, next_offset {next_offset}: ")?;
+                }
+                write!(f, "{why}")
+            }
+            Difference::WrongRegistry { stored, least, most } => {
+                write!(f, "partitions is {stored} where ")?;
+                match stored < least {
+                    true => write!(f, "window_counts has rows that need {least}"),
+                    false => write!(f, "the topic has {most}"),
+                }
+            }
+            Difference::Damaged(damaged) => write!(f, "{damaged}"),
         }
     }
 }

@@ -92,10 +92,10 @@ impl VerifyError {
             VerifyError::Binding(error) => error.is_refusal(),
             VerifyError::Unbound
             | VerifyError::NothingDelivered { .. }
-            | VerifyError::Store { .. }
             | VerifyError::Broker { .. }
             | VerifyError::Folder { .. }
             | VerifyError::Spill { .. } => false,
+            VerifyError::Store { source, .. } => source.damaged().is_some(),
         }
     }
 }

@@ -23,6 +23,18 @@
 //!
 //! Where nothing lies behind the judged log that is plain equality.
 //!
+//! # Counts, progress, registry
+//! A partition's row of `window_counts` must have the number of its counted events of the window and the offset of the
+//! last one. While workers run, events behind the judged log may be included: then `count` and `through_offset` must lie
+//! between those of the judged log and those of the whole log, both at the same end or both in between. A row that is
+//! stored in a block and shard where no reader looks is misplaced and no count. `progress` must have the binding's
+//! origin and lie between it and the log's end, in a row for each partition that other tables have rows of. `registry`
+//! must have at least the partitions that have counts, and at most the topic's.
+//!
+//! # Damaged rows
+//! A row with a value that this program does not write is reported as damaged, and nothing else is judged of it, not
+//! even that it is missing. Damage of the row of `pipeline` is an error, for without it nothing can be judged.
+//!
 //! # What the log no longer has
 //! Records that retention deleted, before the verification or while it runs, cannot be judged. Their offsets
 //! are reported as unverifiable, never as fine. Their windows are not judged from above: an alert there must
@@ -41,7 +53,6 @@
 //! The topic's id (checked at the start, after the alerts and at the end), a log whose records do not change
 //! and whose end only grows, and a store that answers as [`crate::store`] says. A broker may for a moment say
 //! an end that lies too low, so where rows or progress lie past it, it is asked again for some seconds.
-//! The table `window_counts` is not looked at: it is the pipeline's memory, not its result.
 
 mod ask;
 mod difference;
@@ -50,20 +61,21 @@ mod partition;
 mod report;
 mod windows;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::binding::{self, BindingError};
 use crate::broker::{Broker, Topic};
 use crate::decode::DECODER_VERSION;
-use crate::store::{Binding, SCHEMA_VERSION, Store};
+use crate::store::{Binding, Progress, SCHEMA_VERSION, Store, Stored, StoredCount};
 
-pub use difference::{AlteredField, Difference, Foreignness, Table};
+pub use difference::{AlteredField, Difference, Foreignness, Table, WrongProgress};
 pub use error::VerifyError;
 pub use report::{OffsetRange, PartitionReport, Report};
 use windows::Windows;
 
-/// Alerts of one request.
-const ALERTS_PAGE: usize = 1_000;
+/// Alerts, and counts, of one request.
+const PAGE: usize = 1_000;
 
 /// How to verify. Only memory, disk and the length of the report depend on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,38 +141,155 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
         let store = self.store;
         // The order matters. What is below this progress was in the log before the log is looked at, and
         // what has rows now was in the topic before the topic is looked at.
-        let progress = ask::store(|| "give the progress".to_owned(), || store.progress_of_all()).await?;
+        let progress = ask::store(|| "give the progress".to_owned(), || store.stored_progress()).await?;
         let stored = ask::store(|| "list the partitions that have rows".to_owned(), || store.partitions());
         let stored = stored.await?;
         let topic = self.topic().await?;
 
         let mut judged = Vec::new();
         for partition in 0..topic.partitions {
-            let next_offset = progress.get(&partition).map(|progress| progress.next_offset);
-            judged.push(self.judge_partition(partition, next_offset).await?);
+            let progress = progress.get(&partition).and_then(|row| row.as_ref().ok());
+            judged.push(self.judge_partition(partition, progress.map(|row| row.next_offset)).await?);
         }
-        for partition in stored.into_iter().filter(|p| !(0..topic.partitions).contains(p)) {
+        for partition in stored.iter().copied().filter(|p| !(0..topic.partitions).contains(p)) {
             self.foreign(partition, i64::MIN, i64::MAX, Foreignness::NoPartition).await?;
         }
+        self.read_alerts().await?;
+        let counted = self.read_counts().await?;
+        // Whoever writes a count has registered its partition before.
+        let registered = ask::store(|| "give the registry".to_owned(), || store.registered()).await;
 
-        let mut cursor = None;
-        loop {
-            let after = &cursor;
-            let page = ask::store(|| "list alerts".to_owned(), || store.alerts(after.clone(), ALERTS_PAGE));
-            let page = page.await?;
-            self.windows.add_alerts(&page.rows)?;
-            cursor = page.next;
-            if cursor.is_none() {
-                break;
-            }
-        }
-
-        // Only now: no alert that was read can count a record that is not in the log by now.
+        // Only now: no alert or count that was read can include a record that is not in the log by now.
         let topic = self.topic().await?;
         for partition in 0..topic.partitions {
             let judged_to = judged.get(partition as usize).copied();
             let from = judged_to.unwrap_or_else(|| self.binding.origin(partition));
             self.count_behind(partition, from).await?;
+        }
+        self.judge_registry(registered, counted.last().copied(), topic.partitions)?;
+        let with_rows: BTreeSet<i32> = counted.into_iter().chain(stored).collect();
+        self.judge_progress(progress, with_rows, topic.partitions).await
+    }
+
+    async fn read_alerts(&mut self) -> Result<(), VerifyError> {
+        let (store, mut cursor) = (self.store, None);
+        loop {
+            let after = &cursor;
+            let page = ask::store(|| "list alerts".to_owned(), || store.stored_alerts(after.clone(), PAGE));
+            let page = page.await?;
+            let mut alerts = Vec::with_capacity(page.rows.len());
+            for (window, count) in page.rows {
+                alerts.push((window, self.undamaged(count)));
+            }
+            self.windows.add_alerts(&alerts)?;
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads the counts, and gives the partitions that have any.
+    async fn read_counts(&mut self) -> Result<BTreeSet<i32>, VerifyError> {
+        let (store, layout, mut cursor) = (self.store, self.binding.layout.counts, None);
+        let mut partitions = BTreeSet::new();
+        loop {
+            let after = &cursor;
+            let page = ask::store(|| "list counts".to_owned(), || store.all_counts(after.clone(), PAGE));
+            let page = page.await?;
+            let mut counts = Vec::with_capacity(page.rows.len());
+            for StoredCount { partition, place, window, count } in page.rows {
+                let expected = layout.place(&window);
+                if let Some(place) = place.filter(|place| *place != expected) {
+                    self.report.add(Difference::MisplacedCount {
+                        partition,
+                        source: window.source.as_ref().to_owned(),
+                        window_end: window.end,
+                        block: place.block,
+                        shard: place.shard,
+                        expected_block: expected.block,
+                        expected_shard: expected.shard,
+                    });
+                    // No reader finds it there, so it is no count of the window.
+                    continue;
+                }
+                partitions.insert(partition);
+                counts.push((partition, window, self.undamaged(count)));
+            }
+            self.windows.add_counts(&counts)?;
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(partitions);
+            }
+        }
+    }
+
+    /// The value of a row; a damaged one is reported.
+    fn undamaged<T>(&mut self, row: Stored<T>) -> Option<T> {
+        row.map_err(|damaged| self.report.add(Difference::Damaged(damaged))).ok()
+    }
+
+    fn judge_registry(
+        &mut self,
+        registered: Result<i32, VerifyError>,
+        last: Option<i32>,
+        most: i32,
+    ) -> Result<(), VerifyError> {
+        let stored = match registered {
+            Ok(stored) => stored,
+            Err(VerifyError::Store { request, source }) => match source.damaged() {
+                Some(damaged) => {
+                    self.report.add(Difference::Damaged(damaged.clone()));
+                    return Ok(());
+                }
+                None => return Err(VerifyError::Store { request, source }),
+            },
+            Err(error) => return Err(error),
+        };
+        let least = last.map_or(0, |last| last.saturating_add(1));
+        if !(least..=most).contains(&stored) {
+            self.report.add(Difference::WrongRegistry { stored, least, most });
+        }
+        Ok(())
+    }
+
+    /// Judges the rows of `progress` as they were read at the start. A worker writes one before any other row of its
+    /// partition, so where others are there, it must be.
+    async fn judge_progress(
+        &mut self,
+        progress: BTreeMap<i32, Stored<Progress>>,
+        with_rows: BTreeSet<i32>,
+        partitions: i32,
+    ) -> Result<(), VerifyError> {
+        let store = self.store;
+        for partition in with_rows.iter().filter(|partition| !progress.contains_key(partition)) {
+            let (partition, why) = (*partition, WrongProgress::Missing);
+            // It may have come meanwhile, with the rows.
+            let request = || format!("give the progress of partition {partition}");
+            let now = ask::store(request, || store.progress(partition)).await?;
+            if now.is_none() && (0..partitions).contains(&partition) {
+                let (origin, next_offset) = (None, None);
+                self.report.add(Difference::WrongProgress { partition, origin, next_offset, why });
+            }
+        }
+        for (partition, row) in progress {
+            let Some(Progress { origin, next_offset }) = self.undamaged(row) else { continue };
+            let bound = self.binding.origin(partition);
+            let judged = self.report.partitions.iter().find(|report| report.partition == partition);
+            let log_end = judged.map(|report| report.log_end);
+            let why = if !(0..partitions).contains(&partition) {
+                WrongProgress::NoPartition
+            } else if origin != bound {
+                WrongProgress::Origin
+            } else if next_offset < bound {
+                WrongProgress::BelowOrigin
+            } else if log_end.is_some_and(|end| next_offset > end) {
+                WrongProgress::PastLogEnd
+            } else {
+                continue;
+            };
+            let (origin, next_offset) = (Some(origin), Some(next_offset));
+            self.report.add(Difference::WrongProgress { partition, origin, next_offset, why });
         }
         Ok(())
     }
@@ -195,6 +324,7 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
         let judged =
             windows.judge(binding.window.threshold, any_gone, |difference| report.add(difference))?;
         report.alerts = judged.alerts;
+        report.window_counts = judged.counts;
         report.windows_not_judged = judged.windows_not_judged;
         Ok(report)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::broker::Broker;
 use crate::event::{DeadLetter, Event, Record, Row};
-use crate::store::Store;
+use crate::store::{Store, Stored};
 use crate::truth;
 
 use super::Verification;
@@ -24,16 +24,16 @@ const DEAD_LETTERS_PAGE: std::ops::RangeInclusive<usize> = 16..=64;
 /// Rows of a partition from where they were asked for up to `to`.
 struct Rows {
     to: i64,
-    events: Vec<(i64, Event)>,
-    dead_letters: Vec<(i64, DeadLetter)>,
+    events: Vec<(i64, Stored<Event>)>,
+    dead_letters: Vec<(i64, Stored<DeadLetter>)>,
 }
 
 /// What log and tables say of one offset.
 #[derive(Default)]
 struct Place {
     truth: Option<Row>,
-    event: Option<Event>,
-    dead_letter: Option<DeadLetter>,
+    event: Option<Stored<Event>>,
+    dead_letter: Option<Stored<DeadLetter>>,
 }
 
 impl<B: Broker, S: Store> Verification<'_, B, S> {
@@ -75,6 +75,7 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
                 }
             }
         }
+        self.damaged_ahead(partition, judged_to, log.end).await?;
         self.foreign_past_end(partition, log.end.max(judged_to)).await?;
 
         self.report.partitions.push(PartitionReport {
@@ -98,7 +99,7 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
                 Piece::Here(fetched) => {
                     for record in fetched.records.iter().filter(|record| record.offset < end) {
                         if let Row::Event(event) = truth::row(record, &self.binding) {
-                            self.count(&event, Found::Behind)?;
+                            self.count(&event, (partition, record.offset), Found::Behind)?;
                         }
                     }
                     at = fetched.next_offset;
@@ -120,11 +121,11 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
     }
 
     /// Counts an event in each of its windows, if it counts.
-    fn count(&mut self, event: &Event, found: Found) -> Result<(), VerifyError> {
+    fn count(&mut self, event: &Event, at: (i32, i64), found: Found) -> Result<(), VerifyError> {
         if self.binding.window.health.contains(event.health) {
             // A stored event may be any; the log's own have windows.
             for end in truth::window_ends(event.ts, &self.binding.window).unwrap_or_default() {
-                self.windows.add(&event.source, end, found)?;
+                self.windows.add(&event.source, end, at, found)?;
             }
         }
         Ok(())
@@ -146,7 +147,7 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
             match &row {
                 Row::Event(event) => {
                     self.report.events += 1;
-                    self.count(event, Found::Judged)?;
+                    self.count(event, (partition, record.offset), Found::Judged)?;
                 }
                 Row::DeadLetter(_) => dead_letters += 1,
             }
@@ -206,7 +207,27 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
                 let why = Foreignness::PastLogEnd;
                 self.report.add(Difference::Foreign { partition, offset, table, why });
             }
-            at = rows.to.max(log.end);
+            let (to, end) = (rows.to, log.end);
+            for damaged in rows.events.into_iter().filter_map(|(_, row)| row.err()) {
+                self.report.add(Difference::Damaged(damaged));
+            }
+            for damaged in rows.dead_letters.into_iter().filter_map(|(_, row)| row.err()) {
+                self.report.add(Difference::Damaged(damaged));
+            }
+            at = to.max(end);
+        }
+        Ok(())
+    }
+
+    /// Reports damaged rows between progress and the log's end. The others there may be a worker's that is ahead of its
+    /// progress; but it writes whole rows.
+    async fn damaged_ahead(&mut self, partition: i32, from: i64, to: i64) -> Result<(), VerifyError> {
+        let mut at = from;
+        while at < to {
+            let rows = self.rows(partition, at, to, 0).await?;
+            rows.events.into_iter().for_each(|(_, row)| drop(self.undamaged(row)));
+            rows.dead_letters.into_iter().for_each(|(_, row)| drop(self.undamaged(row)));
+            at = rows.to;
         }
         Ok(())
     }
@@ -219,10 +240,20 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
             let rows = self.rows(partition, at, to, 0).await?;
             count += (rows.events.len() + rows.dead_letters.len()) as u64;
             for (offset, event) in &rows.events {
-                self.count(event, Found::Gone)?;
+                match event {
+                    Ok(event) => self.count(event, (partition, *offset), Found::Gone)?,
+                    Err(damaged) => {
+                        self.report.add(Difference::Damaged(damaged.clone()));
+                        // Its source and time are not known.
+                        self.any_gone = true;
+                    }
+                }
                 if rows.dead_letters.binary_search_by_key(offset, |row| row.0).is_ok() {
                     self.report.add(Difference::Duplicate { partition, offset: *offset, wrong: None });
                 }
+            }
+            for (_, row) in rows.dead_letters {
+                self.undamaged(row);
             }
             at = rows.to;
         }
@@ -240,13 +271,13 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
         let (store, mut end) = (self.store, to);
         let limit = (dead_letters + 1).clamp(*DEAD_LETTERS_PAGE.start(), *DEAD_LETTERS_PAGE.end());
         let request = || format!("list dead letters of partition {partition} offsets {from} to {to}");
-        let dead_letters = ask::store(request, || store.dead_letters(partition, from, to, limit));
+        let dead_letters = ask::store(request, || store.stored_dead_letters(partition, from, to, limit));
         let mut dead_letters = dead_letters.await?;
         if let Some((last, _)) = dead_letters.get(limit - 1) {
             end = last + 1;
         }
         let request = || format!("list events of partition {partition} offsets {from} to {end}");
-        let events = ask::store(request, || store.events(partition, from, end, EVENTS_PAGE)).await?;
+        let events = ask::store(request, || store.stored_events(partition, from, end, EVENTS_PAGE)).await?;
         if let Some((last, _)) = events.get(EVENTS_PAGE - 1) {
             end = last + 1;
             dead_letters.retain(|row| row.0 < end);
@@ -255,16 +286,19 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
     }
 
     fn judge(&mut self, partition: i32, offset: i64, place: Place, why_foreign: Foreignness) {
-        let report = &mut self.report;
         let Place { truth, event, dead_letter } = place;
-        let duplicate = event.is_some() && dead_letter.is_some();
+        let (has_event, has_letter) = (event.is_some(), dead_letter.is_some());
+        // `None` if there is no row, `Some(None)` if it is damaged.
+        let event = event.map(|row| self.undamaged(row));
+        let dead_letter = dead_letter.map(|row| self.undamaged(row));
+        let report = &mut self.report;
         let wrong = match truth {
             None => {
                 let why = why_foreign;
-                if event.is_some() {
+                if has_event {
                     report.add(Difference::Foreign { partition, offset, table: Table::Events, why });
                 }
-                if dead_letter.is_some() {
+                if has_letter {
                     report.add(Difference::Foreign { partition, offset, table: Table::DeadLetters, why });
                 }
                 return;
@@ -272,34 +306,35 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
             Some(Row::Event(expected)) => {
                 match event {
                     None => {
-                        let dead_letter = dead_letter.map(|letter| letter.reason.code());
+                        let dead_letter = dead_letter.flatten().map(|letter| letter.reason.code());
                         report.add(Difference::Lost { partition, offset, dead_letter });
                     }
-                    Some(stored) if stored == expected => {}
-                    Some(stored) => {
+                    Some(Some(stored)) if stored != expected => {
                         let fields = altered_event(&stored, &expected);
                         report.add(Difference::Altered { partition, offset, table: Table::Events, fields });
                     }
+                    Some(_) => {}
                 }
                 Table::DeadLetters
             }
             Some(Row::DeadLetter(expected)) => {
                 match dead_letter {
                     None => {
-                        let (reason, event) = (expected.reason.code(), event.is_some());
+                        let reason = expected.reason.code();
+                        let event = has_event;
                         report.add(Difference::MissingDeadLetter { partition, offset, reason, event });
                     }
-                    Some(stored) if stored == expected => {}
-                    Some(stored) => {
+                    Some(Some(stored)) if stored != expected => {
                         let table = Table::DeadLetters;
                         let fields = altered_dead_letter(stored, expected);
                         report.add(Difference::Altered { partition, offset, table, fields });
                     }
+                    Some(_) => {}
                 }
                 Table::Events
             }
         };
-        if duplicate {
+        if has_event && has_letter {
             report.add(Difference::Duplicate { partition, offset, wrong: Some(wrong) });
         }
     }

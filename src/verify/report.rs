@@ -50,6 +50,8 @@ pub struct Report {
     pub dead_letters: u64,
     /// Alerts that the table holds.
     pub alerts: u64,
+    /// Rows that `window_counts` holds.
+    pub window_counts: u64,
     /// Stored rows whose records the log no longer has.
     pub rows_unverifiable: u64,
     /// Windows with a part in a log that is gone: they were judged only by what is left.
@@ -71,6 +73,7 @@ impl Report {
             events: 0,
             dead_letters: 0,
             alerts: 0,
+            window_counts: 0,
             rows_unverifiable: 0,
             windows_not_judged: 0,
             counts: Difference::NAMES.into_iter().map(|name| (name, 0)).collect(),

@@ -9,7 +9,7 @@ use exactlyonce::event::{DeadLetter, Event, Row};
 use exactlyonce::store::memory::MemoryStore;
 use exactlyonce::store::{
     Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
-    StoreError, WindowKey,
+    StoreError, Stored, StoredCount, WindowKey,
 };
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -241,13 +241,13 @@ impl Store for FaultyStore {
         self.read(|store| async move { store.holds_rows().await }).await
     }
 
-    async fn progress_of_all(&self) -> Outcome<BTreeMap<i32, Progress>> {
+    async fn stored_progress(&self) -> Outcome<BTreeMap<i32, Stored<Progress>>> {
         match self.plan.lock().unwrap().progress_of_all {
             Some(Fault::Refused) => return Outcome::Refused(StoreError::of("not allowed")),
             Some(_) => return Outcome::Unknown(StoreError::of("no answer")),
             None => {}
         }
-        self.read(|store| async move { store.progress_of_all().await }).await
+        self.read(|store| async move { store.stored_progress().await }).await
     }
 
     async fn progress(&self, partition: i32) -> Outcome<Option<Progress>> {
@@ -325,28 +325,47 @@ impl Store for FaultyStore {
         self.read(move |store| async move { store.rows_below(partition, from, below, limit).await }).await
     }
 
-    async fn events(&self, partition: i32, from: i64, to: i64, limit: usize) -> Outcome<Vec<(i64, Event)>> {
-        self.read(move |store| async move { store.events(partition, from, to, limit).await }).await
-    }
-
-    async fn dead_letters(
+    async fn stored_events(
         &self,
         partition: i32,
         from: i64,
         to: i64,
         limit: usize,
-    ) -> Outcome<Vec<(i64, DeadLetter)>> {
-        self.read(move |store| async move { store.dead_letters(partition, from, to, limit).await }).await
+    ) -> Outcome<Vec<(i64, Stored<Event>)>> {
+        self.read(move |store| async move { store.stored_events(partition, from, to, limit).await }).await
+    }
+
+    async fn stored_dead_letters(
+        &self,
+        partition: i32,
+        from: i64,
+        to: i64,
+        limit: usize,
+    ) -> Outcome<Vec<(i64, Stored<DeadLetter>)>> {
+        self.read(move |store| async move { store.stored_dead_letters(partition, from, to, limit).await })
+            .await
     }
 
     async fn partitions(&self) -> Outcome<Vec<i32>> {
         self.read(|store| async move { store.partitions().await }).await
     }
 
-    async fn alerts(&self, after: Option<Cursor>, limit: usize) -> Outcome<Page<Alert>> {
+    async fn stored_alerts(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Outcome<Page<(WindowKey, Stored<i32>)>> {
         self.read(move |store| {
             let after = after.clone();
-            async move { store.alerts(after, limit).await }
+            async move { store.stored_alerts(after, limit).await }
+        })
+        .await
+    }
+
+    async fn all_counts(&self, after: Option<Cursor>, limit: usize) -> Outcome<Page<StoredCount>> {
+        self.read(move |store| {
+            let after = after.clone();
+            async move { store.all_counts(after, limit).await }
         })
         .await
     }

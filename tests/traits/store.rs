@@ -38,6 +38,7 @@ crate::on_every_implementation!(
         a_window_may_end_anywhere_in_i64,
         the_greater_event_count_of_an_alert_wins_whatever_the_order,
         alerts_come_page_by_page_each_once,
+        counts_of_all_partitions_come_page_by_page_each_once,
         a_foreign_cursor_is_refused,
         events_come_back_byte_for_byte,
         dead_letters_come_back_byte_for_byte,
@@ -349,7 +350,41 @@ async fn alerts_come_page_by_page_each_once<S: Store>(store: S) {
     }
 }
 
+async fn counts_of_all_partitions_come_page_by_page_each_once<S: Store>(store: S) {
+    let sources = ["a", "a\0", "ab", "ü"];
+    let mut expected = BTreeMap::new();
+    for partition in [0, 1, 7] {
+        let ends = [i64::MIN, -5, 0, 5, 60_000, i64::MAX];
+        let windows = sources.iter().flat_map(|source| ends.map(|end| window(source, end)));
+        let counts: Vec<(WindowKey, Count)> =
+            windows.zip(1..).map(|(window, n)| (window, Count { count: n, through_offset: 2 * n })).collect();
+        known(store.register(partition).await);
+        known(store.write_counts(partition, &counts).await);
+        expected.extend(counts.into_iter().map(|(window, count)| ((partition, window), count)));
+    }
+    let layout = store.layout().counts;
+    for limit in [1, 2, 5, expected.len() - 1, expected.len(), 1000] {
+        let (mut found, mut rows, mut after) = (BTreeMap::new(), 0, None);
+        loop {
+            let page = known(store.all_counts(after, limit).await);
+            assert!(page.rows.len() <= limit);
+            for row in page.rows {
+                assert!(row.place.is_none_or(|place| place == layout.place(&row.window)), "{row:?}");
+                found.insert((row.partition, row.window), row.count.expect("not damaged"));
+                rows += 1;
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!((rows, &found), (expected.len(), &expected), "limit {limit}");
+    }
+}
+
 async fn a_foreign_cursor_is_refused<S: Store>(store: S) {
+    let outcome = store.all_counts(Some(Cursor(vec![1])), 10).await;
+    assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
     let outcome = store.alerts(Some(Cursor(vec![1])), 10).await;
     assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
 }

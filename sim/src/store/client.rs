@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use exactlyonce::event::{DeadLetter, Event, Row};
 use exactlyonce::store::{
     Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
-    StoreError, WindowKey,
-};
+    StoreError, WindowKey, Stored, StoredCount};
 
 use crate::network::Channel;
 use crate::store::request::{StoreRequest, StoreResponse};
@@ -57,7 +56,7 @@ impl Store for StoreClient {
         call!(self, StoreRequest::HoldsRows, StoreResponse::HoldsRows(yes) => yes)
     }
 
-    async fn progress_of_all(&self) -> Outcome<BTreeMap<i32, Progress>> {
+    async fn stored_progress(&self) -> Outcome<BTreeMap<i32, Stored<Progress>>> {
         call!(self, StoreRequest::ProgressOfAll, StoreResponse::ProgressOfAll(all) => all)
     }
 
@@ -103,17 +102,17 @@ impl Store for StoreClient {
         call!(self, StoreRequest::RowsBelow(partition, from, below, limit), StoreResponse::RowsBelow(rows) => rows)
     }
 
-    async fn events(&self, partition: i32, from: i64, to: i64, limit: usize) -> Outcome<Vec<(i64, Event)>> {
+    async fn stored_events(&self, partition: i32, from: i64, to: i64, limit: usize) -> Outcome<Vec<(i64, Stored<Event>)>> {
         call!(self, StoreRequest::Events(partition, from, to, limit), StoreResponse::Events(rows) => rows)
     }
 
-    async fn dead_letters(
+    async fn stored_dead_letters(
         &self,
         partition: i32,
         from: i64,
         to: i64,
         limit: usize,
-    ) -> Outcome<Vec<(i64, DeadLetter)>> {
+    ) -> Outcome<Vec<(i64, Stored<DeadLetter>)>> {
         call!(self, StoreRequest::DeadLetters(partition, from, to, limit), StoreResponse::DeadLetters(rows) => rows)
     }
 
@@ -121,7 +120,11 @@ impl Store for StoreClient {
         call!(self, StoreRequest::Partitions, StoreResponse::Partitions(partitions) => partitions)
     }
 
-    async fn alerts(&self, after: Option<Cursor>, limit: usize) -> Outcome<Page<Alert>> {
+    async fn stored_alerts(&self, after: Option<Cursor>, limit: usize) -> Outcome<Page<(WindowKey, Stored<i32>)>> {
         call!(self, StoreRequest::Alerts(after, limit), StoreResponse::Alerts(page) => page)
+    }
+
+    async fn all_counts(&self, after: Option<Cursor>, limit: usize) -> Outcome<Page<StoredCount>> {
+        call!(self, StoreRequest::AllCounts(after, limit), StoreResponse::AllCounts(page) => page)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use exactlyonce::event::{DeadLetter, Event, Row};
-use exactlyonce::store::{Alert, Binding, Bound, Count, Cursor, Page, Progress, WindowKey};
+use exactlyonce::store::{Alert, Binding, Bound, Count, Cursor, Page, Progress, WindowKey, Stored, StoredCount};
 
 use crate::faults::Point;
 use crate::network::{Request, Service};
@@ -29,21 +29,23 @@ pub(crate) enum StoreRequest {
     DeadLetters(i32, i64, i64, usize),
     Partitions,
     Alerts(Option<Cursor>, usize),
+    AllCounts(Option<Cursor>, usize),
 }
 
 pub(crate) enum StoreResponse {
     Binding(Option<Binding>),
     Bind(Bound),
     HoldsRows(bool),
-    ProgressOfAll(BTreeMap<i32, Progress>),
+    ProgressOfAll(BTreeMap<i32, Stored<Progress>>),
     Progress(Option<Progress>),
     Registered(i32),
     Counts(Vec<Option<Count>>),
     RowsBelow(Vec<(i64, Row)>),
-    Events(Vec<(i64, Event)>),
-    DeadLetters(Vec<(i64, DeadLetter)>),
+    Events(Vec<(i64, Stored<Event>)>),
+    DeadLetters(Vec<(i64, Stored<DeadLetter>)>),
     Partitions(Vec<i32>),
-    Alerts(Page<Alert>),
+    Alerts(Page<(WindowKey, Stored<i32>)>),
+    AllCounts(Page<StoredCount>),
     Written,
 }
 
@@ -130,6 +132,7 @@ impl Request for StoreRequest {
             StoreResponse::DeadLetters(rows) => format!("{} dead letters", rows.len()),
             StoreResponse::Partitions(partitions) => format!("partitions {partitions:?}"),
             StoreResponse::Alerts(page) => format!("{} alerts", page.rows.len()),
+            StoreResponse::AllCounts(page) => format!("{} counts", page.rows.len()),
             StoreResponse::Written => "written".to_owned(),
         }
     }
@@ -184,6 +187,7 @@ impl fmt::Display for StoreRequest {
             }
             StoreRequest::Partitions => f.write_str("read the partitions"),
             StoreRequest::Alerts(..) => f.write_str("read alerts"),
+            StoreRequest::AllCounts(..) => f.write_str("read all counts"),
         }
     }
 }

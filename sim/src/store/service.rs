@@ -107,7 +107,7 @@ async fn read(context: &SimContext, request: StoreRequest, caller: Caller) -> St
         StoreRequest::Bind(binding) => StoreResponse::Bind(acknowledged(tables.bind(&binding).await)),
         StoreRequest::HoldsRows => StoreResponse::HoldsRows(acknowledged(tables.holds_rows().await)),
         StoreRequest::ProgressOfAll => {
-            StoreResponse::ProgressOfAll(acknowledged(tables.progress_of_all().await))
+            StoreResponse::ProgressOfAll(acknowledged(tables.stored_progress().await))
         }
         StoreRequest::Progress(partition) => {
             StoreResponse::Progress(acknowledged(tables.progress(partition).await))
@@ -129,14 +129,17 @@ async fn read(context: &SimContext, request: StoreRequest, caller: Caller) -> St
             StoreResponse::RowsBelow(acknowledged(tables.rows_below(partition, from, below, limit).await))
         }
         StoreRequest::Events(partition, from, to, limit) => {
-            StoreResponse::Events(acknowledged(tables.events(partition, from, to, limit).await))
+            StoreResponse::Events(acknowledged(tables.stored_events(partition, from, to, limit).await))
         }
         StoreRequest::DeadLetters(partition, from, to, limit) => {
-            StoreResponse::DeadLetters(acknowledged(tables.dead_letters(partition, from, to, limit).await))
+            StoreResponse::DeadLetters(acknowledged(tables.stored_dead_letters(partition, from, to, limit).await))
         }
         StoreRequest::Partitions => StoreResponse::Partitions(acknowledged(tables.partitions().await)),
         StoreRequest::Alerts(after, limit) => {
-            StoreResponse::Alerts(acknowledged(tables.alerts(after, limit).await))
+            StoreResponse::Alerts(acknowledged(tables.stored_alerts(after, limit).await))
+        }
+        StoreRequest::AllCounts(after, limit) => {
+            StoreResponse::AllCounts(acknowledged(tables.all_counts(after, limit).await))
         }
         StoreRequest::WriteProgress(..)
         | StoreRequest::Register(_)

@@ -21,7 +21,7 @@ use scylla::value::{CqlValue, Row as Columns};
 use super::outcomes::ErrorClass;
 use super::{Failed, RequestKind, Shared};
 use crate::event::Health;
-use crate::store::{Binding, Bound, BoundConsistency, CountLayout, Layout};
+use crate::store::{Binding, Bound, BoundConsistency, CountLayout, Flaw, Layout, LayoutError, RowKey};
 use crate::window::{HealthSet, WindowSpec};
 
 /// The key of the only row.
@@ -77,7 +77,10 @@ impl Shared {
         let Some(columns) = rows.into_iter().next() else { return Ok(None) };
         let (topic, topic_id, size_ms, slide_ms, threshold, levels, bytes, decoder, ..) = columns;
         let (.., events, block_ms, shards, schema, consistency, datacenter, origins) = columns;
-        let unfit = |column: &str, value: i64| self.damaged(what, format!("{column} {value}"));
+        let damaged = |column: &'static str, text: String| {
+            self.damaged(what, Flaw::new(column, text).of("pipeline", RowKey::Only {}))
+        };
+        let unfit = |column: &'static str, value: i64| damaged(column, format!("{value} is out of range"));
         let counts = CountLayout {
             block_ms: block_ms.try_into().map_err(|_| unfit("count_block_ms", block_ms))?,
             shards: u16::try_from(shards)
@@ -88,7 +91,7 @@ impl Shared {
         let mut health = Vec::new();
         for code in levels {
             let level = Health::from_code(code.into());
-            health.push(level.ok_or_else(|| self.damaged(what, format!("health level {code}")))?);
+            health.push(level.ok_or_else(|| damaged("health", format!("{code} is not a health")))?);
         }
         Ok(Some(Binding {
             topic,
@@ -96,10 +99,13 @@ impl Shared {
             window: WindowSpec { size_ms, slide_ms, threshold, health: HealthSet::of(&health) },
             max_mutation_bytes: bytes,
             decoder_version: decoder,
-            layout: Layout { events: events.parse().map_err(|error| self.damaged(what, error))?, counts },
+            layout: Layout {
+                events: events.parse().map_err(|error: LayoutError| damaged("layout", error.to_string()))?,
+                counts,
+            },
             schema_version: schema,
             consistency: BoundConsistency::from_columns(&consistency, &datacenter)
-                .map_err(|error| self.damaged(what, error))?,
+                .map_err(|error| damaged("consistency", error.to_string()))?,
             origins: origins.unwrap_or_default(),
         }))
     }

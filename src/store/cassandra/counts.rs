@@ -14,7 +14,7 @@ use super::statements::REGISTRY;
 use super::write::{STATEMENT_BYTES, Written, copies, requests};
 use super::{Failed, RequestKind, Shared};
 use crate::store::layout::CountPlace;
-use crate::store::{Count, WindowKey, registration};
+use crate::store::{Count, Flaw, RowKey, Stored, WindowKey, registration};
 
 /// Rows that one read names.
 const MOST_KEYS: usize = 256;
@@ -59,7 +59,23 @@ impl Written for CountRow<'_> {
 }
 
 /// A row as it is read: the window's end, its source (which stays in the response), and the count.
-type Columns<'a> = (CqlTimestamp, &'a str, i64, i64);
+type Columns<'a> = (CqlTimestamp, &'a str, Option<i64>, Option<i64>);
+
+/// The count of a row that anybody may have written.
+pub(super) fn stored_count(
+    partition: i32,
+    window: &WindowKey,
+    count: Option<i64>,
+    through_offset: Option<i64>,
+) -> Stored<Count> {
+    let column = match (count, through_offset) {
+        (Some(count), Some(through_offset)) => return Ok(Count { count, through_offset }),
+        (None, _) => "count",
+        (_, None) => "through_offset",
+    };
+    let (source, window_end) = (window.source.clone(), window.end);
+    Err(Flaw::null(column).of("window_counts", RowKey::Count { partition, source, window_end }))
+}
 
 /// A window to look for: where it is, and its number among those asked for.
 type Wanted<'a> = (CountPlace, &'a WindowKey, usize);
@@ -98,8 +114,9 @@ impl Shared {
         let result = self.execute(RequestKind::ReadRegistry, what, statement, (REGISTRY,)).await?;
         let result = result.into_rows_result();
         let result = result.map_err(|error| Failed::unknown(format!("{}: {error}", what())))?;
-        let row = result.maybe_first_row::<(i32,)>().map_err(|error| self.damaged(what, error))?;
-        Ok(row.map_or(0, |(partitions,)| partitions))
+        let row = result.maybe_first_row::<(Option<i32>,)>().map_err(|error| self.damaged(what, error))?;
+        let null = || self.damaged(what, Flaw::null("partitions").of("registry", RowKey::Only {}));
+        row.map_or(Ok(0), |(partitions,)| partitions.ok_or_else(null))
     }
 
     pub(super) async fn counts(
@@ -146,12 +163,15 @@ impl Shared {
         for row in rows {
             let (CqlTimestamp(end), source, count, through_offset) =
                 row.map_err(|error| self.damaged(what, error))?;
+            let count =
+                stored_count(partition, &WindowKey { source: source.into(), end }, count, through_offset)
+                    .map_err(|damaged| self.damaged(what, damaged))?;
             let of = |(_, window, _): &Wanted<'_>| (window.end, &*window.source) == (end, source);
             // A window may be asked for more than once.
             let first =
                 wanted.partition_point(|(_, window, _)| (window.end, &*window.source) < (end, source));
             for (.., number) in wanted[first..].iter().take_while(|wanted| of(wanted)) {
-                found.push((*number, Count { count, through_offset }));
+                found.push((*number, count));
             }
         }
         Ok(found)

@@ -71,7 +71,7 @@ use crate::event::{DeadLetter, Event, Row};
 use crate::guarantee::Finding;
 use crate::store::{
     Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
-    StoreError, WindowKey,
+    StoreError, Stored, StoredCount, WindowKey,
 };
 use limits::Limits;
 use outcomes::ErrorClass;
@@ -218,8 +218,8 @@ impl Store for CassandraStore {
         outcome(self.shared.holds_rows().await)
     }
 
-    async fn progress_of_all(&self) -> Outcome<BTreeMap<i32, Progress>> {
-        outcome(self.shared.progress_of_all().await)
+    async fn stored_progress(&self) -> Outcome<BTreeMap<i32, Stored<Progress>>> {
+        outcome(self.shared.stored_progress().await)
     }
 
     async fn progress(&self, partition: i32) -> Outcome<Option<Progress>> {
@@ -264,17 +264,23 @@ impl Store for CassandraStore {
         outcome(self.shared.rows_below(partition, from, below, limit).await)
     }
 
-    async fn events(&self, partition: i32, from: i64, to: i64, limit: usize) -> Outcome<Vec<(i64, Event)>> {
-        outcome(self.shared.events(partition, from, to, limit).await)
-    }
-
-    async fn dead_letters(
+    async fn stored_events(
         &self,
         partition: i32,
         from: i64,
         to: i64,
         limit: usize,
-    ) -> Outcome<Vec<(i64, DeadLetter)>> {
+    ) -> Outcome<Vec<(i64, Stored<Event>)>> {
+        outcome(self.shared.events(partition, from, to, limit).await)
+    }
+
+    async fn stored_dead_letters(
+        &self,
+        partition: i32,
+        from: i64,
+        to: i64,
+        limit: usize,
+    ) -> Outcome<Vec<(i64, Stored<DeadLetter>)>> {
         outcome(self.shared.dead_letters(partition, from, to, limit).await)
     }
 
@@ -282,7 +288,15 @@ impl Store for CassandraStore {
         outcome(self.shared.partitions().await)
     }
 
-    async fn alerts(&self, after: Option<Cursor>, limit: usize) -> Outcome<Page<Alert>> {
+    async fn stored_alerts(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Outcome<Page<(WindowKey, Stored<i32>)>> {
         outcome(self.shared.alerts(after, limit).await)
+    }
+
+    async fn all_counts(&self, after: Option<Cursor>, limit: usize) -> Outcome<Page<StoredCount>> {
+        outcome(self.shared.all_counts(after, limit).await)
     }
 }

@@ -13,26 +13,40 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlTimestamp;
 
+use super::counts::stored_count;
 use super::statements::DERIVED;
 use super::{ErrorClass, Failed, RequestKind, Shared, outcomes};
 use crate::error::Cause;
 use crate::event::{DeadLetter, Event, Health, Row};
 use crate::store::cell::DeadLetterCells;
-use crate::store::{Alert, Cursor, EventLayout, Page, Progress, StoreError};
+use crate::store::{
+    CountPlace, Cursor, EventLayout, Flaw, Page, Progress, RowKey, StoreError, Stored, StoredCount,
+    WindowKey, event_count,
+};
 
 /// Buckets that a read looks into one after another before it asks which buckets there are, which reads the
 /// keys of the whole table.
 const NEAR_BUCKETS: usize = 8;
 
-/// The most rows that a page of alerts may have.
-const MOST_ALERTS: usize = 10_000;
+/// The most rows that a page of a scan may have.
+const MOST_SCANNED: usize = 10_000;
 
 /// What a cursor begins with, so that one of another store is told apart.
 const CURSOR: &[u8] = b"cassandra:";
 
-type EventColumns = (i64, i64, CqlTimestamp, String, String, i32);
-type DeadLetterColumns =
-    (i64, String, CqlTimestamp, Option<Vec<u8>>, Option<Vec<u8>>, Option<i64>, Option<i64>, Option<Vec<u8>>);
+type ProgressColumns = (i32, Option<i64>, Option<i64>);
+type CountColumns = (i32, i64, i32, CqlTimestamp, Arc<str>, Option<i64>, Option<i64>);
+type EventColumns = (i64, Option<i64>, Option<CqlTimestamp>, Option<String>, Option<String>, Option<i32>);
+type DeadLetterColumns = (
+    i64,
+    Option<String>,
+    Option<CqlTimestamp>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<i64>,
+    Option<i64>,
+    Option<Vec<u8>>,
+);
 
 /// The end of a range that is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,19 +160,19 @@ impl Shared {
         Ok(false)
     }
 
-    pub(super) async fn progress_of_all(&self) -> Result<BTreeMap<i32, Progress>, Failed> {
+    pub(super) async fn stored_progress(&self) -> Result<BTreeMap<i32, Stored<Progress>>, Failed> {
         let what = || format!("read progress from {}", self.of("progress"));
         let statement = &self.statements.select_all_progress;
-        let rows: Vec<(i32, i64, i64)> = self.select(what, statement, (), usize::MAX).await?;
-        let progress = |(partition, origin, next_offset)| (partition, Progress { origin, next_offset });
-        Ok(rows.into_iter().map(progress).collect())
+        let rows: Vec<ProgressColumns> = self.select(what, statement, (), usize::MAX).await?;
+        Ok(rows.into_iter().map(|columns| (columns.0, stored_progress(columns))).collect())
     }
 
     pub(super) async fn progress(&self, partition: i32) -> Result<Option<Progress>, Failed> {
         let what = || format!("read progress of partition {partition} from {}", self.of("progress"));
         let statement = &self.statements.select_progress;
-        let rows: Vec<(i32, i64, i64)> = self.select(what, statement, (partition,), 1).await?;
-        Ok(rows.first().map(|&(_, origin, next_offset)| Progress { origin, next_offset }))
+        let rows: Vec<ProgressColumns> = self.select(what, statement, (partition,), 1).await?;
+        let progress = rows.first().map(|columns| stored_progress(*columns)).transpose();
+        progress.map_err(|damaged| self.damaged(what, damaged))
     }
 
     pub(super) async fn rows_below(
@@ -172,9 +186,11 @@ impl Shared {
             self.events_from(Side::Last, partition, from, below, limit),
             self.dead_letters_from(Side::Last, partition, from, below, limit),
         )?;
-        let events = events.into_iter().map(|(offset, event)| (offset, Row::Event(event)));
-        let letters = letters.into_iter().map(|(offset, letter)| (offset, Row::DeadLetter(letter)));
-        let mut rows: Vec<(i64, Row)> = events.chain(letters).collect();
+        let what = || format!("read rows of partition {partition} from offset {from} to {below}");
+        let events = events.into_iter().map(|(offset, event)| Ok((offset, Row::Event(event?))));
+        let letters = letters.into_iter().map(|(offset, letter)| Ok((offset, Row::DeadLetter(letter?))));
+        let rows: Stored<Vec<(i64, Row)>> = events.chain(letters).collect();
+        let mut rows = rows.map_err(|damaged| self.damaged(what, damaged))?;
         rows.sort_by_key(|row| row.0);
         Ok(rows.split_off(rows.len().saturating_sub(limit)))
     }
@@ -185,7 +201,7 @@ impl Shared {
         from: i64,
         to: i64,
         limit: usize,
-    ) -> Result<Vec<(i64, Event)>, Failed> {
+    ) -> Result<Vec<(i64, Stored<Event>)>, Failed> {
         self.events_from(Side::First, partition, from, to, limit).await
     }
 
@@ -197,7 +213,7 @@ impl Shared {
         from: i64,
         to: i64,
         limit: usize,
-    ) -> Result<Vec<(i64, Event)>, Failed> {
+    ) -> Result<Vec<(i64, Stored<Event>)>, Failed> {
         let mut events = Vec::new();
         if from >= to || limit == 0 {
             return Ok(events);
@@ -243,7 +259,7 @@ impl Shared {
         bucket: Option<i64>,
         (from, to): (i64, i64),
         limit: usize,
-        events: &mut Vec<(i64, Event)>,
+        events: &mut Vec<(i64, Stored<Event>)>,
     ) -> Result<(), Failed> {
         let what = || {
             format!(
@@ -261,11 +277,10 @@ impl Shared {
             None => self.select(what, statement, (partition, from, to, most), limit).await?,
             Some(bucket) => self.select(what, statement, (partition, bucket, from, to, most), limit).await?,
         };
-        for (offset, id, CqlTimestamp(ts), source, client, code) in rows {
-            let health = Health::from_code(code.into());
-            let health =
-                health.ok_or_else(|| self.damaged(what, format!("health {code} at offset {offset}")))?;
-            events.push((offset, Event { id, ts, source, client, health }));
+        for columns in rows {
+            let (offset, event) = stored_event(columns);
+            let key = RowKey::Position { partition, offset };
+            events.push((offset, event.map_err(|flaw| flaw.of("events", key))));
         }
         Ok(())
     }
@@ -311,7 +326,7 @@ impl Shared {
         from: i64,
         to: i64,
         limit: usize,
-    ) -> Result<Vec<(i64, DeadLetter)>, Failed> {
+    ) -> Result<Vec<(i64, Stored<DeadLetter>)>, Failed> {
         self.dead_letters_from(Side::First, partition, from, to, limit).await
     }
 
@@ -322,7 +337,7 @@ impl Shared {
         from: i64,
         to: i64,
         limit: usize,
-    ) -> Result<Vec<(i64, DeadLetter)>, Failed> {
+    ) -> Result<Vec<(i64, Stored<DeadLetter>)>, Failed> {
         if from >= to || limit == 0 {
             return Ok(Vec::new());
         }
@@ -341,11 +356,20 @@ impl Shared {
             self.select(what, statement, (partition, from, to, most), limit).await?;
         let mut letters = Vec::with_capacity(rows.len());
         for (offset, reason, timestamp, key, value, key_length, value_length, sha256) in rows {
-            let timestamp = timestamp.0;
-            let cells = DeadLetterCells { reason, timestamp, key, value, key_length, value_length, sha256 };
-            let letter = DeadLetter::try_from(cells);
-            let letter = letter.map_err(|error| self.damaged(what, format!("offset {offset}: {error}")))?;
-            letters.push((offset, letter));
+            let letter = || {
+                let cells = DeadLetterCells {
+                    reason: reason.ok_or_else(|| Flaw::null("reason"))?,
+                    timestamp: timestamp.ok_or_else(|| Flaw::null("timestamp"))?.0,
+                    key,
+                    value,
+                    key_length,
+                    value_length,
+                    sha256,
+                };
+                DeadLetter::try_from(cells).map_err(|(column, what)| Flaw::new(column, what))
+            };
+            let key = RowKey::Position { partition, offset };
+            letters.push((offset, letter().map_err(|flaw: Flaw| flaw.of("dead_letters", key))));
         }
         Ok(letters)
     }
@@ -368,27 +392,83 @@ impl Shared {
         Ok(partitions)
     }
 
-    /// A page of the store is a page of the answer: it may be shorter than `limit` and not the last.
-    pub(super) async fn alerts(&self, after: Option<Cursor>, limit: usize) -> Result<Page<Alert>, Failed> {
-        let what = || format!("read alerts from {}", self.of("alerts"));
+    /// The page that a scan goes on with. One of the store is one of the response: it may be shorter than `limit` and
+    /// not the last.
+    async fn scan<R: for<'f, 'm> DeserializeRow<'f, 'm>>(
+        &self,
+        what: impl Fn() -> String,
+        statement: &PreparedStatement,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<(Vec<R>, Option<Cursor>), Failed> {
         let from = match after.as_ref().map(|cursor| cursor.0.strip_prefix(CURSOR)) {
             None => PagingState::start(),
             Some(Some(state)) => PagingState::new_from_raw_bytes(state),
             Some(None) => return Err(Failed::refused(format!("{}: not a cursor of this store", what()))),
         };
-        let page = match i32::try_from(limit.min(MOST_ALERTS)) {
+        let page = match i32::try_from(limit.min(MOST_SCANNED)) {
             Ok(page) if page > 0 => page,
             _ => return Err(Failed::refused(format!("{}: a page of {limit} rows", what()))),
         };
-        let mut statement = self.statements.select_alerts.clone();
+        let mut statement = statement.clone();
         statement.set_page_size(page);
-        let mut columns: Vec<(Arc<str>, CqlTimestamp, i32)> = Vec::new();
+        let mut columns = Vec::new();
         let next = self.page(what, &statement, (), from, &mut columns).await?;
-        let alert = |(source, CqlTimestamp(ts), event_count)| Alert { source, ts, event_count };
         let next = next.as_ref().and_then(|next| next.as_bytes_slice());
-        Ok(Page {
-            rows: columns.into_iter().map(alert).collect(),
-            next: next.map(|state| Cursor([CURSOR, state].concat())),
-        })
+        Ok((columns, next.map(|state| Cursor([CURSOR, state].concat()))))
     }
+
+    pub(super) async fn alerts(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page<(WindowKey, Stored<i32>)>, Failed> {
+        let what = || format!("read alerts from {}", self.of("alerts"));
+        let (columns, next) = self.scan(what, &self.statements.select_alerts, after, limit).await?;
+        let alert = |(source, CqlTimestamp(end), count): (Arc<str>, CqlTimestamp, Option<i32>)| {
+            let key = RowKey::Window { source: source.clone(), window_end: end };
+            let count = event_count(count.map(i64::from)).map_err(|flaw| flaw.of("alerts", key));
+            (WindowKey { source, end }, count)
+        };
+        Ok(Page { rows: columns.into_iter().map(alert).collect(), next })
+    }
+
+    pub(super) async fn all_counts(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page<StoredCount>, Failed> {
+        let what = || format!("read counts from {}", self.of("window_counts"));
+        let (columns, next) = self.scan(what, &self.statements.select_all_counts, after, limit).await?;
+        let count = |(partition, block, shard, CqlTimestamp(end), source, count, through): CountColumns| {
+            let window = WindowKey { source, end };
+            let count = stored_count(partition, &window, count, through);
+            StoredCount { partition, place: Some(CountPlace { block, shard }), window, count }
+        };
+        Ok(Page { rows: columns.into_iter().map(count).collect(), next })
+    }
+}
+
+fn stored_progress((partition, origin, next_offset): ProgressColumns) -> Stored<Progress> {
+    let column = match (origin, next_offset) {
+        (Some(origin), Some(next_offset)) => return Ok(Progress { origin, next_offset }),
+        (None, _) => "origin",
+        (_, None) => "next_offset",
+    };
+    Err(Flaw::null(column).of("progress", RowKey::Partition { partition }))
+}
+
+fn stored_event((offset, id, ts, source, client, code): EventColumns) -> (i64, Result<Event, Flaw>) {
+    let event = || {
+        let code = code.ok_or_else(|| Flaw::null("health"))?;
+        Ok(Event {
+            id: id.ok_or_else(|| Flaw::null("id"))?,
+            ts: ts.ok_or_else(|| Flaw::null("ts"))?.0,
+            source: source.ok_or_else(|| Flaw::null("source"))?,
+            client: client.ok_or_else(|| Flaw::null("client"))?,
+            health: Health::from_code(code.into())
+                .ok_or_else(|| Flaw::new("health", format!("{code} is not a health")))?,
+        })
+    };
+    (offset, event())
 }

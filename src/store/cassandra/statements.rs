@@ -32,6 +32,7 @@ pub(super) struct Statements {
     pub(super) select_registry: PreparedStatement,
     pub(super) insert_registry: PreparedStatement,
     pub(super) select_counts: PreparedStatement,
+    pub(super) select_all_counts: PreparedStatement,
     pub(super) insert_count: PreparedStatement,
     pub(super) insert_alert: PreparedStatement,
     pub(super) select_alerts: PreparedStatement,
@@ -123,6 +124,10 @@ impl Statements {
             select_counts: small(format!(
                 "SELECT window_end, source, count, through_offset FROM {keyspace}.window_counts \
                  WHERE partition = ? AND block = ? AND shard = ? AND (window_end, source) IN ?"
+            ))
+            .await?,
+            select_all_counts: small(format!(
+                "SELECT partition, block, shard, window_end, source, count, through_offset FROM {keyspace}.window_counts"
             ))
             .await?,
             insert_count: small(format!(

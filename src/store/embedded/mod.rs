@@ -27,8 +27,8 @@ use rusqlite::{Connection, Transaction};
 use crate::event::{DeadLetter, Event, Row};
 use crate::sqlite::{self, Connected, Fate, FileError, Gone, Options, SqliteError, diagnose};
 use crate::store::{
-    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
-    StoreError, WindowKey, registration,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Damaged, Layout, Outcome, Page, Progress, Store,
+    StoreError, Stored, StoredCount, WindowKey, registration,
 };
 use schema::Events;
 use write::{Change, Writer};
@@ -66,6 +66,12 @@ impl Asked {
     }
 
     fn failed<T>(self, path: &Path, error: SqliteError) -> Outcome<T> {
+        if let rusqlite::Error::FromSqlConversionFailure(_, _, cause) = error.get()
+            && let Some(damaged) = cause.downcast_ref::<Damaged>()
+        {
+            let what = format!("{self} in {}: the file holds a damaged row", path.display());
+            return Outcome::Refused(StoreError::new(what, damaged.clone()));
+        }
         let (fate, meaning) = diagnose(error.get(), path);
         let what = format!("{self} in {}: {meaning}", path.display());
         let error = StoreError::new(what, error);
@@ -168,8 +174,8 @@ impl Store for EmbeddedStore {
         self.read(Asked::of("look for rows"), |file| read::holds_rows(file)).await
     }
 
-    async fn progress_of_all(&self) -> Outcome<BTreeMap<i32, Progress>> {
-        self.read(Asked::of("read progress"), |file| read::progress_of_all(file)).await
+    async fn stored_progress(&self) -> Outcome<BTreeMap<i32, Stored<Progress>>> {
+        self.read(Asked::of("read progress"), |file| read::stored_progress(file)).await
     }
 
     async fn progress(&self, partition: i32) -> Outcome<Option<Progress>> {
@@ -222,18 +228,24 @@ impl Store for EmbeddedStore {
         self.read(asked, move |file| read::rows_below(file, &events, partition, from, below, limit)).await
     }
 
-    async fn events(&self, partition: i32, from: i64, to: i64, limit: usize) -> Outcome<Vec<(i64, Event)>> {
-        let (asked, events) = (Asked::about("read events", partition), self.shared.events.clone());
-        self.read(asked, move |file| read::events(file, &events, partition, from, to, limit)).await
-    }
-
-    async fn dead_letters(
+    async fn stored_events(
         &self,
         partition: i32,
         from: i64,
         to: i64,
         limit: usize,
-    ) -> Outcome<Vec<(i64, DeadLetter)>> {
+    ) -> Outcome<Vec<(i64, Stored<Event>)>> {
+        let (asked, events) = (Asked::about("read events", partition), self.shared.events.clone());
+        self.read(asked, move |file| read::events(file, &events, partition, from, to, limit)).await
+    }
+
+    async fn stored_dead_letters(
+        &self,
+        partition: i32,
+        from: i64,
+        to: i64,
+        limit: usize,
+    ) -> Outcome<Vec<(i64, Stored<DeadLetter>)>> {
         let asked = Asked::about("read dead letters", partition);
         self.read(asked, move |file| read::dead_letters(file, partition, from, to, limit)).await
     }
@@ -242,10 +254,21 @@ impl Store for EmbeddedStore {
         self.read(Asked::of("list partitions"), |file| read::partitions(file)).await
     }
 
-    async fn alerts(&self, after: Option<Cursor>, limit: usize) -> Outcome<Page<Alert>> {
+    async fn stored_alerts(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Outcome<Page<(WindowKey, Stored<i32>)>> {
         let Ok(after) = after.map(read::position).transpose() else {
             return Outcome::Refused(StoreError::of("read alerts: not a cursor of this store"));
         };
         self.read(Asked::of("read alerts"), move |file| read::alerts(file, after, limit)).await
+    }
+
+    async fn all_counts(&self, after: Option<Cursor>, limit: usize) -> Outcome<Page<StoredCount>> {
+        let Ok(after) = after.map(read::position).transpose() else {
+            return Outcome::Refused(StoreError::of("read counts: not a cursor of this store"));
+        };
+        self.read(Asked::of("read counts"), move |file| read::all_counts(file, after, limit)).await
     }
 }

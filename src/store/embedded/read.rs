@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rusqlite::types::{FromSql, FromSqlResult, Type, ValueRef};
+use rusqlite::types::{FromSql, Type, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Row as Columns, params};
 use serde::de::DeserializeOwned;
 
@@ -12,7 +12,8 @@ use crate::sqlite::damaged;
 use crate::store::cell::DeadLetterCells;
 use crate::store::embedded::schema::Events;
 use crate::store::{
-    Alert, Binding, BoundConsistency, Count, CountLayout, Cursor, Layout, Page, Progress, WindowKey,
+    Binding, BoundConsistency, Count, CountLayout, Cursor, Damaged, Flaw, Layout, Page, Progress, RowKey,
+    Stored, StoredCount, WindowKey, event_count,
 };
 use crate::window::WindowSpec;
 
@@ -28,6 +29,30 @@ fn rows_of(limit: usize) -> i64 {
 fn json<T: DeserializeOwned>(columns: &Columns<'_>, column: usize) -> Result<T> {
     let text = columns.get_ref(column)?.as_str()?;
     serde_json::from_str(text).map_err(|error| damaged(column, Type::Text, error))
+}
+
+/// The error of a query that cannot go on without a damaged row.
+fn unreadable(damaged_row: Damaged) -> rusqlite::Error {
+    damaged(0, Type::Null, damaged_row)
+}
+
+/// A column of a row that anybody may have written.
+fn column<T: FromSql>(
+    columns: &Columns<'_>,
+    column: usize,
+    name: &'static str,
+) -> std::result::Result<T, Flaw> {
+    columns.get(column).map_err(|error| {
+        Flaw::new(
+            name,
+            match error {
+                rusqlite::Error::InvalidColumnType(_, _, Type::Null) => "null".to_owned(),
+                rusqlite::Error::InvalidColumnType(_, _, kind) => format!("a value of type {kind}"),
+                rusqlite::Error::IntegralValueOutOfRange(_, value) => format!("{value} is out of range"),
+                other => other.to_string(),
+            },
+        )
+    })
 }
 
 /// A consistency, in this column and the next.
@@ -65,7 +90,38 @@ pub(super) fn binding(file: &Connection) -> Result<Option<Binding>> {
             origins: json(columns, 14)?,
         })
     };
-    query.query_row([], binding).optional()
+    let flaw = |error: rusqlite::Error| {
+        let columns = [
+            "topic",
+            "topic_id",
+            "window_size_ms",
+            "window_slide_ms",
+            "threshold",
+            "health",
+            "max_mutation_bytes",
+            "decoder_version",
+            "layout",
+            "count_block_ms",
+            "count_shards",
+            "schema_version",
+            "consistency",
+            "datacenter",
+            "origins",
+        ];
+        let (column, what) = match &error {
+            rusqlite::Error::FromSqlConversionFailure(column, _, cause) => (*column, cause.to_string()),
+            rusqlite::Error::InvalidColumnType(column, _, kind) => {
+                (*column, format!("a value of type {kind}"))
+            }
+            rusqlite::Error::IntegralValueOutOfRange(column, value) => {
+                (*column, format!("{value} is out of range"))
+            }
+            _ => return error,
+        };
+        let column = columns.get(column).copied().unwrap_or("topic");
+        unreadable(Flaw::new(column, what).of("pipeline", RowKey::Only {}))
+    };
+    query.query_row([], binding).optional().map_err(flaw)
 }
 
 pub(super) fn holds_rows(file: &Connection) -> Result<bool> {
@@ -78,25 +134,51 @@ pub(super) fn holds_rows(file: &Connection) -> Result<bool> {
     query.query_row([], |columns| columns.get(0))
 }
 
-pub(super) fn progress_of_all(file: &Connection) -> Result<BTreeMap<i32, Progress>> {
+fn stored_progress_row(partition: i32, columns: &Columns<'_>, first: usize) -> Stored<Progress> {
+    let progress = || {
+        Ok(Progress {
+            origin: column(columns, first, "origin")?,
+            next_offset: column(columns, first + 1, "next_offset")?,
+        })
+    };
+    progress().map_err(|flaw: Flaw| flaw.of("progress", RowKey::Partition { partition }))
+}
+
+pub(super) fn stored_progress(file: &Connection) -> Result<BTreeMap<i32, Stored<Progress>>> {
     let mut query = file.prepare_cached("SELECT partition, origin, next_offset FROM progress")?;
     let progress = |columns: &Columns<'_>| {
-        Ok((columns.get(0)?, Progress { origin: columns.get(1)?, next_offset: columns.get(2)? }))
+        let partition = columns.get(0)?;
+        Ok((partition, stored_progress_row(partition, columns, 1)))
     };
     query.query_map([], progress)?.collect()
 }
 
 pub(super) fn progress(file: &Connection, partition: i32) -> Result<Option<Progress>> {
     let mut query = file.prepare_cached("SELECT origin, next_offset FROM progress WHERE partition = ?1")?;
-    let progress =
-        |columns: &Columns<'_>| Ok(Progress { origin: columns.get(0)?, next_offset: columns.get(1)? });
+    let progress = |columns: &Columns<'_>| stored_progress_row(partition, columns, 0).map_err(unreadable);
     query.query_row([partition], progress).optional()
 }
 
 /// 0 without a row.
 pub(super) fn registered(file: &Connection) -> Result<i32> {
     let mut query = file.prepare_cached("SELECT partitions FROM registry")?;
-    Ok(query.query_row([], |columns| columns.get(0)).optional()?.unwrap_or(0))
+    let partitions = |columns: &Columns<'_>| {
+        column(columns, 0, "partitions").map_err(|flaw| unreadable(flaw.of("registry", RowKey::Only {})))
+    };
+    Ok(query.query_row([], partitions).optional()?.unwrap_or(0))
+}
+
+fn stored_count(partition: i32, window: &WindowKey, columns: &Columns<'_>, first: usize) -> Stored<Count> {
+    let count = || {
+        Ok(Count {
+            count: column(columns, first, "count")?,
+            through_offset: column(columns, first + 1, "through_offset")?,
+        })
+    };
+    count().map_err(|flaw: Flaw| {
+        let (source, window_end) = (window.source.clone(), window.end);
+        flaw.of("window_counts", RowKey::Count { partition, source, window_end })
+    })
 }
 
 pub(super) fn counts(file: &Connection, partition: i32, windows: &[WindowKey]) -> Result<Vec<Option<Count>>> {
@@ -104,26 +186,32 @@ pub(super) fn counts(file: &Connection, partition: i32, windows: &[WindowKey]) -
         "SELECT count, through_offset FROM window_counts
          WHERE partition = ?1 AND window_end = ?2 AND source = ?3",
     )?;
-    let count = |columns: &Columns<'_>| Ok(Count { count: columns.get(0)?, through_offset: columns.get(1)? });
-    let mut one =
-        |key: &WindowKey| query.query_row(params![partition, key.end, key.source], count).optional();
+    let mut one = |key: &WindowKey| {
+        let count = |columns: &Columns<'_>| stored_count(partition, key, columns, 0).map_err(unreadable);
+        query.query_row(params![partition, key.end, key.source], count).optional()
+    };
     windows.iter().map(&mut one).collect()
 }
 
-/// The event whose columns begin at `first`.
-pub(super) fn event(columns: &Columns<'_>, first: usize) -> Result<Event> {
-    let code = columns.get(first + 4)?;
+fn stored_event(columns: &Columns<'_>, first: usize) -> std::result::Result<Event, Flaw> {
+    let code: i64 = column(columns, first + 4, "health")?;
     let health = Health::from_code(code);
     Ok(Event {
-        id: columns.get(first)?,
-        ts: columns.get(first + 1)?,
-        source: columns.get(first + 2)?,
-        client: columns.get(first + 3)?,
-        health: health.ok_or_else(|| damaged(first + 4, Type::Integer, format!("health {code}")))?,
+        id: column(columns, first, "id")?,
+        ts: column(columns, first + 1, "ts")?,
+        source: column(columns, first + 2, "source")?,
+        client: column(columns, first + 3, "client")?,
+        health: health.ok_or_else(|| Flaw::new("health", format!("{code} is not a health")))?,
     })
 }
 
-/// The cells of the dead letter whose columns begin at `first`.
+/// The event at this position, whose columns begin at `first`.
+pub(super) fn event(columns: &Columns<'_>, first: usize, partition: i32, offset: i64) -> Result<Event> {
+    let key = RowKey::Position { partition, offset };
+    stored_event(columns, first).map_err(|flaw| unreadable(flaw.of("events", key)))
+}
+
+/// The cells of the dead letter whose columns begin at `first`, to resolve a write against them.
 pub(super) fn dead_letter_cells(columns: &Columns<'_>, first: usize) -> Result<DeadLetterCells> {
     Ok(DeadLetterCells {
         reason: columns.get(first)?,
@@ -136,9 +224,25 @@ pub(super) fn dead_letter_cells(columns: &Columns<'_>, first: usize) -> Result<D
     })
 }
 
-fn dead_letter(columns: &Columns<'_>, first: usize) -> Result<DeadLetter> {
-    let cells = dead_letter_cells(columns, first)?;
-    DeadLetter::try_from(cells).map_err(|what| damaged(first, Type::Text, what))
+fn stored_dead_letter(
+    columns: &Columns<'_>,
+    first: usize,
+    partition: i32,
+    offset: i64,
+) -> Stored<DeadLetter> {
+    let letter = || {
+        let cells = DeadLetterCells {
+            reason: column(columns, first, "reason")?,
+            timestamp: column(columns, first + 1, "timestamp")?,
+            key: column(columns, first + 2, "key")?,
+            value: column(columns, first + 3, "value")?,
+            key_length: column(columns, first + 4, "key_length")?,
+            value_length: column(columns, first + 5, "value_length")?,
+            sha256: column(columns, first + 6, "sha256")?,
+        };
+        DeadLetter::try_from(cells).map_err(|(column, what)| Flaw::new(column, what))
+    };
+    letter().map_err(|flaw: Flaw| flaw.of("dead_letters", RowKey::Position { partition, offset }))
 }
 
 pub(super) fn events(
@@ -148,9 +252,13 @@ pub(super) fn events(
     from: i64,
     to: i64,
     limit: usize,
-) -> Result<Vec<(i64, Event)>> {
+) -> Result<Vec<(i64, Stored<Event>)>> {
     let mut query = file.prepare_cached(&statements.first)?;
-    let row = |columns: &Columns<'_>| Ok((columns.get(0)?, event(columns, 1)?));
+    let row = |columns: &Columns<'_>| {
+        let offset = columns.get(0)?;
+        let key = RowKey::Position { partition, offset };
+        Ok((offset, stored_event(columns, 1).map_err(|flaw| flaw.of("events", key))))
+    };
     query.query_map(params![partition, from, to, rows_of(limit)], row)?.collect()
 }
 
@@ -160,12 +268,15 @@ pub(super) fn dead_letters(
     from: i64,
     to: i64,
     limit: usize,
-) -> Result<Vec<(i64, DeadLetter)>> {
+) -> Result<Vec<(i64, Stored<DeadLetter>)>> {
     let mut query = file.prepare_cached(
         "SELECT offset, reason, timestamp, key, value, key_length, value_length, sha256 FROM dead_letters
          WHERE partition = ?1 AND offset >= ?2 AND offset < ?3 ORDER BY offset LIMIT ?4",
     )?;
-    let row = |columns: &Columns<'_>| Ok((columns.get(0)?, dead_letter(columns, 1)?));
+    let row = |columns: &Columns<'_>| {
+        let offset = columns.get(0)?;
+        Ok((offset, stored_dead_letter(columns, 1, partition, offset)))
+    };
     query.query_map(params![partition, from, to, rows_of(limit)], row)?.collect()
 }
 
@@ -183,8 +294,15 @@ pub(super) fn rows_below(
          WHERE partition = ?1 AND offset >= ?2 AND offset < ?3 ORDER BY offset DESC LIMIT ?4",
     )?;
     let range = params![partition, from, below, rows_of(limit)];
-    let of_event = |columns: &Columns<'_>| Ok((columns.get(0)?, Row::Event(event(columns, 1)?)));
-    let of_letter = |columns: &Columns<'_>| Ok((columns.get(0)?, Row::DeadLetter(dead_letter(columns, 1)?)));
+    let of_event = |columns: &Columns<'_>| {
+        let offset = columns.get(0)?;
+        Ok((offset, Row::Event(event(columns, 1, partition, offset)?)))
+    };
+    let of_letter = |columns: &Columns<'_>| {
+        let offset = columns.get(0)?;
+        let letter = stored_dead_letter(columns, 1, partition, offset).map_err(unreadable)?;
+        Ok((offset, Row::DeadLetter(letter)))
+    };
     let mut rows: Vec<(i64, Row)> = events.query_map(range, of_event)?.collect::<Result<_>>()?;
     for row in dead_letters.query_map(range, of_letter)? {
         rows.push(row?);
@@ -211,54 +329,112 @@ pub(super) fn partitions(file: &Connection) -> Result<Vec<i32>> {
     Ok(found.into_iter().collect())
 }
 
-/// The key after which a scan of `alerts` goes on.
+/// The key after which a scan of `alerts` or `window_counts` goes on. `partition` is of the latter only.
 pub(super) struct Position {
-    source: String,
-    ts: i64,
+    partition: i64,
+    end: i64,
+    source: Vec<u8>,
 }
 
-/// What a cursor says; fails for one that [`alerts`] did not make.
+/// What a cursor says; fails for one that no scan made.
 pub(super) fn position(cursor: Cursor) -> std::result::Result<Position, ()> {
-    let (ts, source) = cursor.0.split_first_chunk().ok_or(())?;
-    let source = String::from_utf8(source.to_vec()).map_err(|_| ())?;
-    Ok(Position { source, ts: i64::from_be_bytes(*ts) })
+    let (partition, rest) = cursor.0.split_first_chunk().ok_or(())?;
+    let (end, source) = rest.split_first_chunk().ok_or(())?;
+    let (partition, end) = (i64::from_be_bytes(*partition), i64::from_be_bytes(*end));
+    Ok(Position { partition, end, source: source.to_vec() })
 }
 
-fn cursor(alert: &Alert) -> Cursor {
-    Cursor([&alert.ts.to_be_bytes(), alert.source.as_bytes()].concat())
+fn cursor(partition: i64, end: i64, source: &[u8]) -> Cursor {
+    Cursor([&partition.to_be_bytes(), &end.to_be_bytes(), source].concat())
 }
 
-/// Text without a detour over `String`.
-struct Text(Arc<str>);
+/// A row of a scan, with the cursor that goes on after it.
+type Scanned<T> = (T, Cursor);
 
-impl FromSql for Text {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        value.as_str().map(|text| Self(text.into()))
-    }
+/// The first `limit` rows as a page, of one row more.
+fn page<T>(mut rows: Vec<Scanned<T>>, limit: usize) -> Page<T> {
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = rows.last().filter(|_| more).map(|(_, cursor)| cursor.clone());
+    Page { rows: rows.into_iter().map(|(row, _)| row).collect(), next }
 }
 
-pub(super) fn alerts(file: &Connection, after: Option<Position>, limit: usize) -> Result<Page<Alert>> {
+/// The source in a column, also where its bytes are not UTF-8; and its bytes.
+fn source(
+    columns: &Columns<'_>,
+    column: usize,
+) -> Result<(Arc<str>, std::result::Result<(), Flaw>, Vec<u8>)> {
+    let bytes = match columns.get_ref(column)? {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.to_vec(),
+        other => other.as_str()?.as_bytes().to_vec(),
+    };
+    let flaw = std::str::from_utf8(&bytes).map(drop).map_err(|error| Flaw::new("source", error.to_string()));
+    Ok((String::from_utf8_lossy(&bytes).into(), flaw, bytes))
+}
+
+pub(super) fn alerts(
+    file: &Connection,
+    after: Option<Position>,
+    limit: usize,
+) -> Result<Page<(WindowKey, Stored<i32>)>> {
     // One more than asked for tells whether there is more.
     let rows = rows_of(limit.saturating_add(1));
     let alert = |columns: &Columns<'_>| {
-        let Text(source) = columns.get(0)?;
-        Ok(Alert { source, ts: columns.get(1)?, event_count: columns.get(2)? })
+        let ((source, flaw, bytes), end) = (source(columns, 0)?, columns.get(1)?);
+        let count = flaw.and_then(|()| event_count(column(columns, 2, "event_count")?));
+        let key = || RowKey::Window { source: source.clone(), window_end: end };
+        let count = count.map_err(|flaw| flaw.of("alerts", key()));
+        Ok(((WindowKey { source: source.clone(), end }, count), cursor(0, end, &bytes)))
     };
-    let mut rows: Vec<Alert> = match after {
+    let rows = match after {
         None => file
             .prepare_cached("SELECT source, ts, event_count FROM alerts ORDER BY source, ts LIMIT ?1")?
             .query_map([rows], alert)?
             .collect::<Result<_>>()?,
-        Some(Position { source, ts }) => file
+        Some(Position { source, end, .. }) => file
             .prepare_cached(
-                "SELECT source, ts, event_count FROM alerts WHERE (source, ts) > (?1, ?2)
+                "SELECT source, ts, event_count FROM alerts WHERE (source, ts) > (CAST(?1 AS TEXT), ?2)
                  ORDER BY source, ts LIMIT ?3",
             )?
-            .query_map(params![source, ts, rows], alert)?
+            .query_map(params![source, end, rows], alert)?
             .collect::<Result<_>>()?,
     };
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = rows.last().filter(|_| more).map(cursor);
-    Ok(Page { rows, next })
+    Ok(page(rows, limit))
+}
+
+pub(super) fn all_counts(
+    file: &Connection,
+    after: Option<Position>,
+    limit: usize,
+) -> Result<Page<StoredCount>> {
+    let rows = rows_of(limit.saturating_add(1));
+    let count = |columns: &Columns<'_>| {
+        let (partition, end): (i32, i64) = (columns.get(0)?, columns.get(1)?);
+        let (source, flaw, bytes) = source(columns, 2)?;
+        let window = WindowKey { source, end };
+        let count = match flaw {
+            Ok(()) => stored_count(partition, &window, columns, 3),
+            Err(flaw) => {
+                let key = RowKey::Count { partition, source: window.source.clone(), window_end: end };
+                Err(flaw.of("window_counts", key))
+            }
+        };
+        let cursor = cursor(i64::from(partition), end, &bytes);
+        Ok((StoredCount { partition, place: None, window, count }, cursor))
+    };
+    let columns = "SELECT partition, window_end, source, count, through_offset FROM window_counts";
+    let order = "ORDER BY partition, window_end, source";
+    let rows = match after {
+        None => file
+            .prepare_cached(&format!("{columns} {order} LIMIT ?1"))?
+            .query_map([rows], count)?
+            .collect::<Result<_>>()?,
+        Some(Position { partition, end, source }) => file
+            .prepare_cached(&format!(
+                "{columns} WHERE (partition, window_end, source) > (?1, ?2, CAST(?3 AS TEXT)) {order} LIMIT ?4"
+            ))?
+            .query_map(params![partition, end, source, rows], count)?
+            .collect::<Result<_>>()?,
+    };
+    Ok(page(rows, limit))
 }

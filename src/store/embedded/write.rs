@@ -369,7 +369,7 @@ fn write_rows(file: &Connection, events: &Events, partition: i32, rows: &Rows) -
         let timestamp = row_timestamp(offset);
         let stored = file
             .prepare_cached(&events.one)?
-            .query_row(params![partition, offset], |columns| read::event(columns, 0))?;
+            .query_row(params![partition, offset], |columns| read::event(columns, 0, partition, offset))?;
         let values =
             crate::event::Event { id, ts, source: source.to_owned(), client: client.to_owned(), health };
         let stored = Cells { timestamp, values: stored };

@@ -35,6 +35,9 @@ enum Damage {
     LoseAlert(usize),
     ChangeAlert(usize, i64),
     AddAlert(i64, i64),
+    LoseCount(usize),
+    ChangeCount(usize, i64, i64),
+    AddCount(i32, i64),
 }
 
 fn damage() -> impl Strategy<Value = Damage> {
@@ -48,6 +51,9 @@ fn damage() -> impl Strategy<Value = Damage> {
         at().prop_map(Damage::LoseAlert),
         (at(), -2..3i64).prop_map(|(at, by)| Damage::ChangeAlert(at, by)),
         (-2..4i64, 1..5i64).prop_map(|(window, count)| Damage::AddAlert(window * 10, count)),
+        at().prop_map(Damage::LoseCount),
+        (at(), -1..2i64, -1..2i64).prop_map(|(at, by, through)| Damage::ChangeCount(at, by, through)),
+        (0..PARTITIONS, -2..4i64).prop_map(|(partition, window)| Damage::AddCount(partition, window * 10)),
     ]
 }
 
@@ -56,7 +62,7 @@ fn nth<K: Clone, V>(table: &BTreeMap<K, V>, at: usize) -> Option<K> {
 }
 
 fn inflict(damage: Damage, tables: &mut Tables) {
-    let Tables { events, dead_letters, alerts } = tables;
+    let Tables { events, dead_letters, alerts, counts } = tables;
     match damage {
         Damage::LoseEvent(at) => drop(nth(events, at).map(|key| events.remove(&key))),
         Damage::LoseDeadLetter(at) => drop(nth(dead_letters, at).map(|key| dead_letters.remove(&key))),
@@ -84,6 +90,16 @@ fn inflict(damage: Damage, tables: &mut Tables) {
             if let Some(count) = nth(alerts, at).and_then(|key| alerts.get_mut(&key)) {
                 *count += by;
             }
+        }
+        Damage::LoseCount(at) => drop(nth(counts, at).map(|key| counts.remove(&key))),
+        Damage::ChangeCount(at, by, through) => {
+            if let Some((count, offset)) = nth(counts, at).and_then(|key| counts.get_mut(&key)) {
+                *count += by;
+                *offset += through;
+            }
+        }
+        Damage::AddCount(partition, end) => {
+            counts.entry((partition, "a".to_owned(), end)).or_insert((1, 0));
         }
         Damage::AddAlert(end, count) => alerts.extend([(("a".to_owned(), end), count)]),
     }

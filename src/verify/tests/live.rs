@@ -108,6 +108,8 @@ async fn rows_past_the_end_of_a_truncated_log_are_foreign() {
     insta::assert_snapshot!(world.differences().await, @r#"
     foreign: partition 0 offset 4: events has a row, but it lies past the log's end
     foreign: partition 0 offset 5: events has a row, but it lies past the log's end
+    wrong_progress: partition 0: origin 0, next_offset 5: next_offset lies past the log's end
+    wrong_count: partition 0 source "s" window ending at 10: count 6 through offset 5 where the log has 4 through 3
     wrong_alert_count: source "s" window ending at 10: event_count is 6 where the log has 4
     "#);
     let report = world.verify().await;

@@ -14,7 +14,7 @@ use crate::broker::memory::{MemoryBroker, MemoryConsumer};
 use crate::broker::{BrokerError, Fetched, LogOffsets, NewRecord, Producer};
 use crate::event::{Event, Health, Record, Row};
 use crate::store::memory::MemoryStore;
-use crate::store::{Alert, Progress};
+use crate::store::{Alert, Count, Progress, WindowKey};
 use crate::truth::{self, Tables};
 use crate::window::WindowSpec;
 
@@ -94,6 +94,9 @@ impl World {
         for ((source, ts), event_count) in &tables.alerts {
             self.write_alert(source, *ts, *event_count as i32).await;
         }
+        for ((partition, source, end), (count, through)) in &tables.counts {
+            self.write_count(*partition, source, *end, (*count, *through)).await;
+        }
     }
 
     async fn write_row(&self, partition: i32, offset: i64, row: Row) {
@@ -103,6 +106,14 @@ impl World {
     async fn write_alert(&self, source: &str, ts: i64, event_count: i32) {
         let alert = Alert { source: source.into(), ts, event_count };
         self.store.write_alerts(&[alert]).await.answer().expect("written");
+    }
+
+    /// Registers the partition and writes a count, through an offset.
+    async fn write_count(&self, partition: i32, source: &str, end: i64, (count, through): (i64, i64)) {
+        self.store.register(partition).await.answer().expect("registered");
+        let window = WindowKey { source: source.into(), end };
+        let count = Count { count, through_offset: through };
+        self.store.write_counts(partition, &[(window, count)]).await.answer().expect("written");
     }
 
     /// Writes these tables and says that all of the log is done.

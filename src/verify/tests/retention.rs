@@ -53,6 +53,7 @@ async fn an_alert_of_a_window_that_is_partly_gone_may_be_missing_only_if_what_is
     world.append([critical(0, 5)]).await;
     let fifth = world.truth().await.events[&(0, 9)].clone();
     world.write_row(0, 9, Row::Event(fifth)).await;
+    world.write_count(0, "s", 10, (5, 9)).await;
     world.write_progress(0, 10).await;
     insta::assert_snapshot!(world.differences().await, @r#"
     missing_alert: source "s" window ending at 10: 3 events and no alert

@@ -11,7 +11,9 @@ use exactlyonce::broker::{Broker, Producer};
 use exactlyonce::event::Row;
 use exactlyonce::sqlite::{FileError, Options, Synchronous};
 use exactlyonce::store::embedded::EmbeddedStore;
-use exactlyonce::store::{Alert, Bound, Count, Layout, Outcome, Progress, Store, WindowKey};
+use exactlyonce::store::{
+    Alert, Bound, Count, Damaged, Layout, Outcome, Progress, Store, StoreError, WindowKey,
+};
 use rusqlite::Connection;
 use tempfile::tempdir;
 
@@ -372,38 +374,68 @@ async fn an_overwritten_page_is_told_where_it_is_met_and_nothing_is_made_up() {
 }
 
 #[tokio::test]
-async fn a_value_that_the_program_does_not_write_is_told() {
+async fn a_row_that_the_program_does_not_write_is_named_and_hides_no_other() {
     let folder = tempdir().unwrap();
     let store = store_in(folder.path());
-    fill(&store, 1).await;
+    fill(&store, 2).await;
     let path = folder.path().join("store.sqlite");
     let file = Connection::open(&path).unwrap();
-    let refused = |error: &dyn std::error::Error, words: &str| {
-        let text = chain(error);
-        assert!(text.contains("damaged") && text.contains(path.to_str().unwrap()), "{text}");
-        assert!(text.contains(words), "{text}");
+    let refused = |error: &StoreError, text: &str| {
+        let damaged = error.damaged().unwrap_or_else(|| panic!("{}", chain(error)));
+        assert_eq!(damaged.to_string(), text);
+        assert!(chain(error).contains(path.to_str().unwrap()) || chain(error).contains(text));
     };
     file.execute_batch(
-        "UPDATE events SET health = 7;
+        "UPDATE events SET health = 9 WHERE partition = 0 AND offset = 0;
          UPDATE pipeline SET layout = '\"of tomorrow\"';
-         INSERT INTO dead_letters (partition, offset, reason, timestamp) VALUES (0, 5, 'made up', 0)",
+         INSERT INTO dead_letters (partition, offset, reason, timestamp) VALUES (0, 5, 'made up', 0);
+         INSERT INTO dead_letters (partition, offset, reason, timestamp, sha256)
+             VALUES (0, 6, 'too_large', 0, x'00112233445566');
+         INSERT INTO dead_letters (partition, offset, reason, timestamp) VALUES (0, 7, 'not_json', 0);
+         INSERT INTO alerts VALUES ('foreign', 10, 0, 0)",
     )
     .unwrap();
+    let health = "events partition 0 offset 0: column health: 9 is not a health";
+    let reason = "dead_letters partition 0 offset 5: column reason: \"made up\" is not a reason";
+    let hash = "dead_letters partition 0 offset 6: column sha256: 7 bytes and not 32";
+    let told = |error: &Damaged| error.to_string();
+
+    let events = known(store.stored_events(0, 0, 9, 9).await);
+    assert_eq!(events[0].1.as_ref().map(drop).map_err(told), Err(health.to_owned()));
+    assert!(events.len() > 1 && events[1..].iter().all(|row| row.1.is_ok()), "{events:?}");
+    let letters = known(store.stored_dead_letters(0, 5, 9, 9).await);
+    let letters: Vec<_> = letters.iter().map(|row| row.1.as_ref().map(drop).map_err(told)).collect();
+    assert_eq!(letters, [Err(reason.to_owned()), Err(hash.to_owned()), Ok(())]);
+    let alerts = known(store.stored_alerts(None, 99).await).rows;
+    let damaged: Vec<_> = alerts.iter().filter_map(|row| row.1.as_ref().err().map(told)).collect();
+    assert_eq!(
+        damaged,
+        ["alerts source \"foreign\" window ending at 10: column event_count: 0 is not a count"]
+    );
+
     match store.events(0, 0, 9, 9).await {
-        Outcome::Refused(error) => refused(&error, "health 7"),
+        Outcome::Refused(error) => refused(&error, health),
         other => panic!("{other:?}"),
     }
     match store.dead_letters(0, 0, 9, 9).await {
-        Outcome::Refused(error) => refused(&error, "made up"),
+        Outcome::Refused(error) => refused(&error, reason),
+        other => panic!("{other:?}"),
+    }
+    match store.rows_below(0, 0, 9, 9).await {
+        Outcome::Refused(error) => assert!(error.damaged().is_some(), "{}", chain(&error)),
         other => panic!("{other:?}"),
     }
     match store.binding().await {
-        Outcome::Refused(error) => refused(&error, "of tomorrow"),
+        Outcome::Refused(error) => {
+            let text = chain(&error);
+            assert!(error.damaged().is_some() && text.contains("pipeline: column layout: "), "{text}");
+            assert!(text.contains("of tomorrow"), "{text}");
+        }
         other => panic!("{other:?}"),
     }
     // Writing over it says so, too, instead of resolving against what cannot be read.
     match store.write_rows(0, &[(0, Row::Event(event(0, "a source")))]).await {
-        Outcome::Refused(error) => refused(&error, "health 7"),
+        Outcome::Refused(error) => refused(&error, health),
         other => panic!("{other:?}"),
     }
 }
