@@ -326,9 +326,15 @@ mod tests {
         let wrong = verdict(|tables| tables.alerts.extend([(("s".to_owned(), 10), 3)]));
         assert!(matches!(wrong, Some(Violation::WrongAlertCount(at, _)) if at == window(10)));
         let counts: [fn(&mut Tables); 3] = [
-            |tables| { tables.counts.remove(&(1, "s".to_owned(), 10)); },
-            |tables| { tables.counts.insert((1, "s".to_owned(), 10), (1, 6)); },
-            |tables| { tables.counts.insert((1, "s".to_owned(), 10), (2, 5)); },
+            |tables| {
+                tables.counts.remove(&(1, "s".to_owned(), 10));
+            },
+            |tables| {
+                tables.counts.insert((1, "s".to_owned(), 10), (1, 6));
+            },
+            |tables| {
+                tables.counts.insert((1, "s".to_owned(), 10), (2, 5));
+            },
         ];
         for change in counts {
             let wrong = verdict(change);

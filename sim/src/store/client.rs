@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use exactlyonce::event::{DeadLetter, Event, Row};
 use exactlyonce::store::{
     Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
-    StoreError, WindowKey, Stored, StoredCount};
+    StoreError, Stored, StoredCount, WindowKey,
+};
 
 use crate::network::Channel;
 use crate::store::request::{StoreRequest, StoreResponse};
@@ -102,7 +103,13 @@ impl Store for StoreClient {
         call!(self, StoreRequest::RowsBelow(partition, from, below, limit), StoreResponse::RowsBelow(rows) => rows)
     }
 
-    async fn stored_events(&self, partition: i32, from: i64, to: i64, limit: usize) -> Outcome<Vec<(i64, Stored<Event>)>> {
+    async fn stored_events(
+        &self,
+        partition: i32,
+        from: i64,
+        to: i64,
+        limit: usize,
+    ) -> Outcome<Vec<(i64, Stored<Event>)>> {
         call!(self, StoreRequest::Events(partition, from, to, limit), StoreResponse::Events(rows) => rows)
     }
 
@@ -120,7 +127,11 @@ impl Store for StoreClient {
         call!(self, StoreRequest::Partitions, StoreResponse::Partitions(partitions) => partitions)
     }
 
-    async fn stored_alerts(&self, after: Option<Cursor>, limit: usize) -> Outcome<Page<(WindowKey, Stored<i32>)>> {
+    async fn stored_alerts(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Outcome<Page<(WindowKey, Stored<i32>)>> {
         call!(self, StoreRequest::Alerts(after, limit), StoreResponse::Alerts(page) => page)
     }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use exactlyonce::event::{DeadLetter, Event, Row};
-use exactlyonce::store::{Alert, Binding, Bound, Count, Cursor, Page, Progress, WindowKey, Stored, StoredCount};
+use exactlyonce::store::{
+    Alert, Binding, Bound, Count, Cursor, Page, Progress, Stored, StoredCount, WindowKey,
+};
 
 use crate::faults::Point;
 use crate::network::{Request, Service};

@@ -131,9 +131,9 @@ async fn read(context: &SimContext, request: StoreRequest, caller: Caller) -> St
         StoreRequest::Events(partition, from, to, limit) => {
             StoreResponse::Events(acknowledged(tables.stored_events(partition, from, to, limit).await))
         }
-        StoreRequest::DeadLetters(partition, from, to, limit) => {
-            StoreResponse::DeadLetters(acknowledged(tables.stored_dead_letters(partition, from, to, limit).await))
-        }
+        StoreRequest::DeadLetters(partition, from, to, limit) => StoreResponse::DeadLetters(acknowledged(
+            tables.stored_dead_letters(partition, from, to, limit).await,
+        )),
         StoreRequest::Partitions => StoreResponse::Partitions(acknowledged(tables.partitions().await)),
         StoreRequest::Alerts(after, limit) => {
             StoreResponse::Alerts(acknowledged(tables.stored_alerts(after, limit).await))
