@@ -7,7 +7,7 @@ use super::failure::{Code, Failure};
 use crate::binding::BoundConsistency;
 use crate::config::StoreKind;
 
-/// Changes the consistency, or the datacenter, that a keyspace in Cassandra is bound to.
+/// Changes the consistency or datacenter that a keyspace is bound to.
 ///
 /// All workers of a keyspace must read and write at the same consistency and, with local_quorum, in the same
 /// datacenter, or they miss each other's counts. So both are bound by `init`, and every command refuses a

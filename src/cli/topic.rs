@@ -34,7 +34,7 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i16).range(1..))]
         replication_factor: i16,
     },
-    /// Prints the topic's id, its logs' starts and ends, and the settings that the guarantee depends on
+    /// Prints the topic's id, where its logs begin and end, and its settings
     Describe {
         /// One JSON object
         #[arg(long)]

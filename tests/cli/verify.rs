@@ -81,9 +81,9 @@ fn a_damaged_row_is_named_and_the_rest_is_judged() {
 #[test]
 fn changed_counts_progress_and_registry_are_named() {
     for (sql, name) in [
-        ("UPDATE window_counts SET count = count + 1 WHERE partition = 1", "wrong_count"),
-        ("UPDATE window_counts SET through_offset = through_offset - 1 WHERE partition = 1", "wrong_count"),
-        ("DELETE FROM window_counts WHERE partition = 1", "missing_count"),
+        ("UPDATE window_counts SET count = count + 1 WHERE partition = 0", "wrong_count"),
+        ("UPDATE window_counts SET through_offset = through_offset - 1 WHERE partition = 0", "wrong_count"),
+        ("DELETE FROM window_counts WHERE partition = 0", "missing_count"),
         ("INSERT INTO window_counts VALUES (0, 5000, 'nobody', 1, 1, 2)", "foreign_count"),
         ("UPDATE progress SET origin = 1 WHERE partition = 2", "wrong_progress"),
         ("UPDATE progress SET next_offset = -1 WHERE partition = 2", "wrong_progress"),
