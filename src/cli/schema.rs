@@ -40,7 +40,7 @@ enum Command {
     ///
     /// May be repeated. `init` does it, too.
     Apply,
-    /// Compares the tables with the schema, and checks what the guarantee requires of Kafka and Cassandra
+    /// Compares the tables with the schema, and checks settings of the services
     ///
     /// Names the first difference of the tables; then each finding: ok, warning, unchecked (it could not be looked
     /// at), or refused (the guarantee does not hold). Exit code 1 if there is a difference or anything is refused, 2 if
