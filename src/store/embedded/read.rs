@@ -359,11 +359,11 @@ fn page<T>(mut rows: Vec<Scanned<T>>, limit: usize) -> Page<T> {
     Page { rows: rows.into_iter().map(|(row, _)| row).collect(), next }
 }
 
-/// The source in a column, also where its bytes are not UTF-8; and its bytes.
-fn source(
-    columns: &Columns<'_>,
-    column: usize,
-) -> Result<(Arc<str>, std::result::Result<(), Flaw>, Vec<u8>)> {
+/// A source as text, what is wrong with its bytes if they are not UTF-8, and its bytes.
+type Source = (Arc<str>, std::result::Result<(), Flaw>, Vec<u8>);
+
+/// The source in a column, also where its bytes are not UTF-8.
+fn source(columns: &Columns<'_>, column: usize) -> Result<Source> {
     let bytes = match columns.get_ref(column)? {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.to_vec(),
         other => other.as_str()?.as_bytes().to_vec(),

@@ -146,8 +146,9 @@ impl Answers {
     }
 }
 
-/// How long a thread takes at most to go on when what it waits for is there.
-const WAKING: Duration = Duration::from_micros(500);
+/// How long a thread takes at most to go on when what it waits for is there. Some milliseconds: timers are no finer than
+/// one, and a request to another node and its response take at least one each, so nothing could ever come meanwhile.
+const WAKING: Duration = Duration::from_millis(6);
 
 impl Reading<'_> {
     fn deadline(&self) -> Instant {
