@@ -116,7 +116,7 @@ impl Binding {
     }
 }
 
-/// What came of [`Store::bind`].
+/// What came of [`Store::bind`](crate::store::Store::bind).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// The binding is written.
