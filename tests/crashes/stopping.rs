@@ -268,7 +268,7 @@ fn a_stop_ends_a_run_that_cannot_read_the_progress_of_other_workers_without_an_e
     });
 }
 
-/// A broker that does not describe the topic while it is told not to.
+/// A broker that does not describe the topic while `silent` is set.
 #[derive(Clone)]
 struct Undescribed {
     inner: MemoryBroker,

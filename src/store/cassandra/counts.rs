@@ -4,12 +4,14 @@
 //! and shard of sources, see [`CountLayout`](crate::store::CountLayout). A request is of one of these: a read names
 //! its rows in a list, a write is an unlogged batch, which is one mutation.
 
+use std::cmp::Ordering;
+
 use scylla::serialize::SerializationError;
 use scylla::serialize::row::{RowSerializationContext, SerializeRow};
 use scylla::serialize::writers::RowWriter;
 use scylla::value::CqlTimestamp;
 
-use super::read::side_by_side;
+use super::read::{rows_of, side_by_side};
 use super::statements::REGISTRY;
 use super::write::{STATEMENT_BYTES, Written, copies, requests};
 use super::{Failed, RequestKind, Shared};
@@ -64,7 +66,7 @@ type Columns<'a> = (CqlTimestamp, &'a str, Option<i64>, Option<i64>);
 /// The count of a row that anybody may have written.
 pub(super) fn stored_count(
     partition: i32,
-    window: &WindowKey,
+    (window_end, source): (i64, &str),
     count: Option<i64>,
     through_offset: Option<i64>,
 ) -> Stored<Count> {
@@ -73,8 +75,14 @@ pub(super) fn stored_count(
         (None, _) => "count",
         (_, None) => "through_offset",
     };
-    let (source, window_end) = (window.source.clone(), window.end);
-    Err(Flaw::null(column).of("window_counts", RowKey::Count { partition, source, window_end }))
+    Err(Flaw::null(column)
+        .of("window_counts", RowKey::Count { partition, source: source.into(), window_end }))
+}
+
+/// The order of the store: by place, then by the clustering key.
+fn order(a: (CountPlace, &WindowKey), b: (CountPlace, &WindowKey)) -> Ordering {
+    let key = |(place, window): (CountPlace, &WindowKey)| (place, window.end);
+    key(a).cmp(&key(b)).then_with(|| a.1.source.cmp(&b.1.source))
 }
 
 /// A window to look for: where it is, and its number among those asked for.
@@ -112,8 +120,7 @@ impl Shared {
         let what = || format!("read the registered partitions from {}", self.of("registry"));
         let statement = &self.statements.select_registry;
         let result = self.execute(RequestKind::ReadRegistry, what, statement, (REGISTRY,)).await?;
-        let result = result.into_rows_result();
-        let result = result.map_err(|error| Failed::unknown(format!("{}: {error}", what())))?;
+        let result = rows_of(what, result)?;
         let row = result.maybe_first_row::<(Option<i32>,)>().map_err(|error| self.damaged(what, error))?;
         let null = || self.damaged(what, Flaw::null("partitions").of("registry", RowKey::Only {}));
         row.map_or(Ok(0), |(partitions,)| partitions.ok_or_else(null))
@@ -127,9 +134,7 @@ impl Shared {
         let layout = self.layout.counts;
         let mut wanted: Vec<Wanted<'_>> =
             (0..).zip(windows).map(|(n, window)| (layout.place(window), window, n)).collect();
-        // As the store has them: by place, then by the clustering key.
-        let order = |(place, window, _): &Wanted<'_>| (*place, window.end);
-        wanted.sort_unstable_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.1.source.cmp(&b.1.source)));
+        wanted.sort_unstable_by(|a, b| order((a.0, a.1), (b.0, b.1)));
         let mut counts = vec![None; windows.len()];
         let requests = reads(&wanted, self.request_bytes).map(|wanted| self.counts_of(partition, wanted));
         let found = |found: Vec<(usize, Count)>| {
@@ -156,16 +161,14 @@ impl Shared {
         let values = (partition, block, shard, keys);
         let result =
             self.execute(RequestKind::ReadCounts, what, &self.statements.select_counts, values).await?;
-        let result = result.into_rows_result();
-        let result = result.map_err(|error| Failed::unknown(format!("{}: {error}", what())))?;
+        let result = rows_of(what, result)?;
         let rows = result.rows::<Columns<'_>>().map_err(|error| self.damaged(what, error))?;
         let mut found = Vec::with_capacity(wanted.len());
         for row in rows {
             let (CqlTimestamp(end), source, count, through_offset) =
                 row.map_err(|error| self.damaged(what, error))?;
-            let count =
-                stored_count(partition, &WindowKey { source: source.into(), end }, count, through_offset)
-                    .map_err(|damaged| self.damaged(what, damaged))?;
+            let count = stored_count(partition, (end, source), count, through_offset)
+                .map_err(|damaged| self.damaged(what, damaged))?;
             let of = |(_, window, _): &Wanted<'_>| (window.end, &*window.source) == (end, source);
             // A window may be asked for more than once.
             let first =
@@ -187,8 +190,7 @@ impl Shared {
             .iter()
             .map(|(window, count)| CountRow { partition, place: layout.place(window), window, count: *count })
             .collect();
-        let order = |row: &CountRow<'_>| (row.place, row.window.end);
-        rows.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.window.source.cmp(&b.window.source)));
+        rows.sort_by(|a, b| order((a.place, a.window), (b.place, b.window)));
         let write = requests(rows.into_iter(), self.request_bytes)
             .map(|(rows, bytes)| self.write_counts_of(partition, rows, bytes));
         side_by_side(write, self.limits.requests(), drop).await

@@ -8,7 +8,7 @@ use futures_util::stream::FuturesUnordered;
 use scylla::deserialize::row::DeserializeRow;
 use scylla::errors::ExecutionError;
 use scylla::response::PagingState;
-use scylla::response::query_result::QueryResult;
+use scylla::response::query_result::{QueryResult, QueryRowsResult};
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlTimestamp;
@@ -76,6 +76,11 @@ pub(super) async fn side_by_side<T, F: Future<Output = Result<T, Failed>>>(
     }
 }
 
+/// The rows of a response. One that cannot be read as rows says nothing about the request.
+pub(super) fn rows_of(what: impl Fn() -> String, result: QueryResult) -> Result<QueryRowsResult, Failed> {
+    result.into_rows_result().map_err(|error| Failed::unknown(format!("{}: {error}", what())))
+}
+
 impl Shared {
     /// What an error of the driver means for a request.
     pub(super) fn failed(&self, what: impl Fn() -> String, error: &ExecutionError) -> Failed {
@@ -116,8 +121,7 @@ impl Shared {
         self.requests.add(RequestKind::Other);
         let result = self.session.execute_single_page(statement, values, from).await;
         let (result, next) = result.map_err(|error| self.failed(&what, &error))?;
-        let rows = result.into_rows_result();
-        let rows = rows.map_err(|error| Failed::unknown(format!("{}: {error}", what())))?;
+        let rows = rows_of(&what, result)?;
         let columns = rows.rows::<R>().map_err(|error| self.damaged(&what, error))?;
         for row in columns {
             into.push(row.map_err(|error| self.damaged(&what, error))?);
@@ -151,8 +155,7 @@ impl Shared {
         for (statement, table) in self.statements.select_any.iter().zip(DERIVED) {
             let what = || format!("look for rows in {}", self.of(table));
             let result = self.execute(RequestKind::Other, what, statement, ()).await?;
-            let rows = result.into_rows_result();
-            let rows = rows.map_err(|error| Failed::unknown(format!("{}: {error}", what())))?;
+            let rows = rows_of(what, result)?;
             if rows.rows_num() > 0 {
                 return Ok(true);
             }
@@ -442,7 +445,7 @@ impl Shared {
         let (columns, next) = self.scan(what, &self.statements.select_all_counts, after, limit).await?;
         let count = |(partition, block, shard, CqlTimestamp(end), source, count, through): CountColumns| {
             let window = WindowKey { source, end };
-            let count = stored_count(partition, &window, count, through);
+            let count = stored_count(partition, (window.end, &window.source), count, through);
             StoredCount { partition, place: Some(CountPlace { block, shard }), window, count }
         };
         Ok(Page { rows: columns.into_iter().map(count).collect(), next })

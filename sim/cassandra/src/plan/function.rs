@@ -179,7 +179,7 @@ impl Function {
             fits.min().unwrap_or(Fit::Exactly)
         };
         if all.len() < 2 {
-            // What is wrong with the arguments of the only one is told by name.
+            // With a single candidate, the error names the argument that is wrong.
             return Ok(all.into_iter().next());
         }
         let signatures = |functions: &[Function]| {

@@ -317,7 +317,7 @@ fn in_order(data_type: &DataType, bytes: &Bytes) -> Bytes {
     match data_type {
         DataType::List(element) => match nullable_elements(bytes) {
             Some(mut all) => {
-                // Elements are read and written anew (`ListSerializer`): of most types an empty one is none.
+                // Elements are deserialized and serialized again (`ListSerializer`): of most types an empty one is none.
                 if is_null_if_empty(element) {
                     all.iter_mut().for_each(|value| *value = value.take().filter(|it| !it.is_empty()));
                 }

@@ -295,7 +295,7 @@ pub(super) fn alter_table(
     );
     next.dropped = dropped;
     if next == **table {
-        // Nothing changes, and nobody is told of anything (`SchemaAlteringStatement`).
+        // Nothing changes, so no event is sent (`SchemaAlteringStatement`).
         return Ok(None);
     }
     let told = notice(ChangeKind::Updated, keyspace, Some(&name.name));
