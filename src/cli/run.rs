@@ -21,8 +21,8 @@ use crate::pipeline::{self, Summary};
 /// Runs a worker: from the log into the tables, until it is stopped.
 ///
 /// It resumes from the progress in the tables. SIGINT (Ctrl-C) or SIGTERM stops it in order: what is in flight is
-/// finished, or abandoned after pipeline.stop_deadline_ms, and the exit code is 0. A second signal ends it at
-/// once, with exit code 130 or 143. It may also be killed at any moment: the next run repeats what was not
+/// finished, or abandoned after pipeline.stop_deadline_ms, and the exit code is 0; so it is while it waits for
+/// services at its start. A second signal ends it at once, with exit code 130 or 143. It may also be killed at any moment: the next run repeats what was not
 /// durable, and the tables are the same.
 ///
 /// The keyspace must have been bound by `init`. With the embedded services one worker at a time may use a
@@ -71,18 +71,18 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
             Ok::<_, Failure>(summary?)
         }))
     };
-    // While services are waited for there is no work to stop in order.
+    // While services are waited for there is nothing in flight; the first signal ends it in order, too.
     let interrupted = async {
         tokio::select! {
             biased;
             _ = started => std::future::pending().await,
-            signal = early.next() => signal,
+            (signal, _) = early.next() => tracing::info!(signal, "stopping; no work had begun"),
         }
     };
     let summary: Summary = tokio::select! {
         biased;
         summary = work => summary?,
-        (name, number) = interrupted => return Err(Failure::Interrupted { name, number }),
+        () = interrupted => Summary::default(),
     };
     let mut output = Output::stdout();
     print(&summary, arguments.json, &mut output)?;

@@ -94,6 +94,23 @@ fn a_signal_stops_a_worker_in_order() {
     }
 }
 
+#[cfg(feature = "kafka")]
+#[test]
+fn a_signal_stops_a_worker_in_order_while_it_waits_for_services() {
+    for name in ["INT", "TERM"] {
+        let folder = Folder::bound();
+        // Port 1 of the loopback interface, where nobody listens.
+        let mut worker =
+            Worker::start(&folder, "--set broker=kafka --set kafka.bootstrap_servers=127.0.0.1:1 run --json");
+        worker.wait_for("waiting for it");
+        worker.signal(name);
+        let (code, stdout) = worker.end();
+        assert_eq!(code, Some(0), "{name}");
+        let summary: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+        assert_eq!(summary["records"], 0, "{name}");
+    }
+}
+
 /// A transaction that lets nobody else write to the store.
 fn blocked(folder: &Folder) -> Connection {
     let connection = Connection::open(folder.data().join("store.sqlite")).expect("the store opens");
