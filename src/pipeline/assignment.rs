@@ -1,14 +1,14 @@
-//! One partition in one incarnation: the protocol.
+//! The protocol for one incarnation of one partition.
 //!
-//! Three loops work side by side and end together. Batches go from the first to the second to the third:
+//! Three loops run concurrently and end together. Batches go from the first to the second to the third:
 //!
-//! 1. **fold**, strictly in the order of the log: take records into a batch, hand its rows on as they come, count
-//!    them into windows; what is not in memory is read from the store first;
+//! 1. **fold**, strictly in the order of the log: take records into a batch, flush its rows to the writers as they
+//!    come, count them into windows; counts that are not in memory are read from the store first;
 //! 2. **write**, several batches at once: rows; and counts, then sums, then alerts;
-//! 3. **advance**: move `progress` behind the batches that are acknowledged, in order.
+//! 3. **advance**: move `progress` past the batches that are acknowledged, in order.
 //!
-//! Everything of an incarnation (inbox, counts, batches, tracker) lives in [`Assigned::run`] and ends with it.
-//! Dropping that future at any await is what a crash does, and as harmless.
+//! All state of an incarnation (inbox, counts, batches, tracker) lives in [`Assigned::run`] and ends with it.
+//! Dropping that future at any await has the same effect as a crash, and is as harmless.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +21,7 @@ use tokio::try_join;
 use crate::broker::{Assignment, Broker};
 use crate::decode::Decoder;
 use crate::event::Row;
-use crate::pipeline::batch::{Batch, OpenBatch, Part, Rows};
+use crate::pipeline::batch::{Batch, OpenBatch, Part, RowBuffer};
 use crate::pipeline::counts::{Counts, Touched};
 use crate::pipeline::error::PipelineError;
 use crate::pipeline::inbox::{Inbox, Next};
@@ -31,16 +31,16 @@ use crate::pipeline::tracker::Tracker;
 use crate::pipeline::{Options, resume};
 use crate::store::{Alert, Binding, Count, Progress, Store, StoreError, WindowKey, registration};
 
-/// Windows of one call of the store, which makes as many requests of them as it needs. Most batches touch fewer.
+/// Windows in one call of the store, which splits them into as many requests as it needs. Most batches touch fewer.
 const WINDOWS_PER_CALL: usize = 10_000;
 
-/// Partitions whose counts are read at once for the sums.
+/// Partitions whose counts are read concurrently for the sums.
 const PARTITIONS_AT_ONCE: usize = 8;
 
-/// Parts of one batch that are written at once.
+/// Parts of one batch that are written concurrently.
 const PARTS_IN_FLIGHT: usize = 2;
 
-/// What an assignment works with.
+/// An assignment and what it uses.
 #[derive(Debug)]
 pub(super) struct Assigned<'a, B, S> {
     pub(super) assignment: Assignment,
@@ -52,29 +52,29 @@ pub(super) struct Assigned<'a, B, S> {
     pub(super) retry: Retry,
     /// To the worker.
     pub(super) events: mpsc::UnboundedSender<AssignmentEvent>,
-    /// Told by the worker when to end.
+    /// Set by the worker when the assignment is to end.
     pub(super) end: watch::Receiver<End>,
 }
 
-/// What the loops share.
-struct Shared {
+/// State that the three loops share.
+struct LoopState {
     counts: Mutex<Counts>,
-    /// A batch was acknowledged, so counts may have been released.
+    /// Notified when a batch is acknowledged, so counts may have been released.
     released: Notify,
     tracker: Mutex<Tracker>,
-    /// Set when this partition is registered, which it must be before its first count is written.
+    /// Set once this partition is registered, which it must be before its first count is written.
     registered: OnceCell<()>,
-    /// Room for rows to come, from rows that are written: growing it anew each time costs more than decoding.
-    spare: Mutex<Vec<Rows>>,
+    /// Buffers of rows that were written, for reuse: allocating them again costs more than decoding.
+    buffer_pool: Mutex<Vec<RowBuffer>>,
 }
 
-/// What was written of a batch.
+/// What was written of a batch so far.
 #[derive(Debug, Default)]
-struct Written {
+struct WriteTotals {
     events: u64,
     dead_letters: u64,
     alerts: u64,
-    /// There when the last part is written.
+    /// Set when the last part is written.
     counts: Option<Vec<(WindowKey, Count)>>,
 }
 
@@ -82,14 +82,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
-    /// Room for rows.
-    fn room(&self) -> Rows {
-        lock(&self.spare).pop().unwrap_or_default()
+impl LoopState {
+    /// A buffer for rows, from the pool if it has one.
+    fn buffer(&self) -> RowBuffer {
+        lock(&self.buffer_pool).pop().unwrap_or_default()
     }
 }
 
-impl Written {
+impl WriteTotals {
     fn add(&mut self, other: Self) {
         self.events += other.events;
         self.dead_letters += other.dead_letters;
@@ -99,10 +99,10 @@ impl Written {
 }
 
 impl<B: Broker, S: Store> Assigned<'_, B, S> {
-    /// Works until the inbox is closed and what was folded is durable.
+    /// Runs until the inbox is closed and what was folded is durable.
     ///
     /// # Errors
-    /// Refusals, and services that gave up.
+    /// Refusals, and services that were unavailable past the retry deadline.
     pub(super) async fn run(
         &self,
         inbox: Inbox,
@@ -111,12 +111,12 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
     ) -> Result<(), PipelineError> {
         let progress = resume::position(self, refused_at).await?;
         self.report(AssignmentEvent::Start(self.assignment, progress.next_offset));
-        let shared = Shared {
+        let shared = LoopState {
             counts: Mutex::new(Counts::new(self.options.counts_cache_bytes, hash_seed)),
             released: Notify::new(),
             tracker: Mutex::new(Tracker::default()),
             registered: OnceCell::new(),
-            spare: Mutex::default(),
+            buffer_pool: Mutex::default(),
         };
         let (folded, to_write) = mpsc::channel(1);
         let (durable, to_advance) = watch::channel(progress.next_offset);
@@ -131,31 +131,31 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
     /// Loop 1. A fold, reads included, ends before the next begins.
     async fn fold(
         &self,
-        shared: &Shared,
+        shared: &LoopState,
         mut inbox: Inbox,
         mut position: i64,
         folded: mpsc::Sender<Batch>,
     ) -> Result<(), PipelineError> {
         for number in 0.. {
-            let room = shared.room();
-            let mut batch = OpenBatch::new(number, position, room, &folded);
+            let buffer = shared.buffer();
+            let mut batch = OpenBatch::new(number, position, buffer, &folded);
             let mut touched = self.take(shared, &mut inbox, &mut batch).await;
             if batch.next_offset == position {
                 break;
             }
-            // The rest of its rows, which are written beside the reads that follow.
-            batch.hand_on(Rows::new()).await;
-            // Counts that wait for their acknowledgement fill the memory: wait with them.
-            while !lock(&shared.counts).make_room() {
+            // Its remaining rows, which are written concurrently with the reads that follow.
+            batch.flush(RowBuffer::new()).await;
+            // Counts that are not acknowledged yet fill the cache: wait until some are.
+            while !lock(&shared.counts).shrink_to_limit() {
                 shared.released.notified().await;
             }
             let missing = touched.missing();
-            for places in missing.chunks(WINDOWS_PER_CALL) {
+            for indexes in missing.chunks(WINDOWS_PER_CALL) {
                 let windows: Vec<WindowKey> =
-                    places.iter().map(|p| touched.windows()[*p].0.clone()).collect();
+                    indexes.iter().map(|p| touched.windows()[*p].0.clone()).collect();
                 let read = self.read_counts(self.assignment.partition, &windows).await?;
-                for (place, count) in places.iter().zip(read) {
-                    touched.set(*place, count);
+                for (index, count) in indexes.iter().zip(read) {
+                    touched.set(*index, count);
                 }
             }
             touched.add_all();
@@ -167,10 +167,10 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         Ok(())
     }
 
-    /// Takes records into a batch until it is full or old, nothing waits and the writers have room for it, or an
-    /// end is reached: while they have none, a small batch would only wait, and cost them as much as a large one.
-    /// A batch that covers nothing means that nothing will come any more.
-    async fn take(&self, shared: &Shared, inbox: &mut Inbox, batch: &mut OpenBatch<'_>) -> Touched {
+    /// Takes records into a batch until it is full, its deadline has passed, the inbox is empty while the writers can
+    /// accept the batch, or an end is reached. While the writers are busy, a small batch would only wait, and cost
+    /// them as much as a large one. A batch that covers nothing means that the inbox is closed.
+    async fn take(&self, shared: &LoopState, inbox: &mut Inbox, batch: &mut OpenBatch<'_>) -> Touched {
         let options = self.options;
         let mut touched = Touched::default();
         let (mut deadline, mut latest) = (None, None);
@@ -178,17 +178,17 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
             let next = match inbox.next(deadline).await {
                 Next::Nothing => tokio::select! {
                     biased;
-                    () = batch.has_room() => Next::Nothing,
+                    () = batch.writers_ready() => Next::Nothing,
                     next = inbox.next(None) => next,
                 },
                 next => next,
             };
-            if inbox.wants_more() {
+            if inbox.take_resume() {
                 self.report(AssignmentEvent::Resume(self.assignment));
             }
             match next {
                 Next::Record(record, next_offset) => {
-                    // A broker that repeats itself is no reason to count twice.
+                    // Skips records that the broker delivers again.
                     if record.offset < batch.next_offset {
                         continue;
                     }
@@ -205,8 +205,8 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
                     if lock(&shared.counts).is_full(&touched) {
                         break;
                     }
-                    if batch.has_rows_for(options.write_records.max(1), options.write_bytes.max(1)) {
-                        batch.hand_on(shared.room()).await;
+                    if batch.has_rows_to_flush(options.write_records.max(1), options.write_bytes.max(1)) {
+                        batch.flush(shared.buffer()).await;
                         if latest.is_some_and(|latest| latest <= Instant::now()) {
                             break;
                         }
@@ -224,8 +224,8 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         touched
     }
 
-    /// Notes the windows that count the row.
-    fn touch(&self, shared: &Shared, touched: &mut Touched, offset: i64, row: &Row, number: u64) {
+    /// Registers the row's event in the windows that count it.
+    fn touch(&self, shared: &LoopState, touched: &mut Touched, offset: i64, row: &Row, number: u64) {
         let window = &self.binding.window;
         if let Row::Event(event) = row
             && window.health.contains(event.health)
@@ -241,7 +241,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
     /// Loop 2.
     async fn write(
         &self,
-        shared: &Shared,
+        shared: &LoopState,
         mut folded: mpsc::Receiver<Batch>,
         durable: watch::Sender<i64>,
     ) -> Result<(), PipelineError> {
@@ -251,7 +251,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
             tokio::select! {
                 biased;
                 Some(written) = writing.next(), if !writing.is_empty() => {
-                    // One that has no counts was given up, and so will everything be.
+                    // Without counts the batch was abandoned, and all others will be, too.
                     let (number, Some(counts)) = written? else { continue };
                     lock(&shared.counts).release(number, counts);
                     shared.released.notify_one();
@@ -273,12 +273,12 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
     /// Writes one batch; returns its counts when all of it is acknowledged.
     async fn write_batch(
         &self,
-        shared: &Shared,
+        shared: &LoopState,
         batch: Batch,
     ) -> Result<(u64, Option<Vec<(WindowKey, Count)>>), PipelineError> {
         let Batch { number, mut parts } = batch;
         let mut writing = FuturesUnordered::new();
-        let mut all = Written::default();
+        let mut all = WriteTotals::default();
         let mut open = true;
         while open || !writing.is_empty() {
             tokio::select! {
@@ -290,40 +290,40 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
                 },
             }
         }
-        let Written { events, dead_letters, alerts, counts } = all;
+        let WriteTotals { events, dead_letters, alerts, counts } = all;
         if counts.is_some() {
             self.report(AssignmentEvent::Written { events, dead_letters, alerts });
         }
         Ok((number, counts))
     }
 
-    async fn write_part(&self, shared: &Shared, part: Part) -> Result<Written, PipelineError> {
+    async fn write_part(&self, shared: &LoopState, part: Part) -> Result<WriteTotals, PipelineError> {
         match part {
             Part::Rows(mut rows) => {
                 self.write_rows(&rows).await?;
                 let events = rows.iter().filter(|(_, row)| matches!(row, Row::Event(_))).count();
                 let dead_letters = (rows.len() - events) as u64;
                 rows.clear();
-                lock(&shared.spare).push(rows);
-                Ok(Written { events: events as u64, dead_letters, ..Written::default() })
+                lock(&shared.buffer_pool).push(rows);
+                Ok(WriteTotals { events: events as u64, dead_letters, ..WriteTotals::default() })
             }
             Part::Counts(counts) => {
                 let alerts = self.count_and_alert(shared, &counts).await?;
-                Ok(Written { alerts, counts: Some(counts), ..Written::default() })
+                Ok(WriteTotals { alerts, counts: Some(counts), ..WriteTotals::default() })
             }
         }
     }
 
-    /// The own counts first. Only when they are acknowledged, the registry and then the sums: so that of several
-    /// writers of one window the last sees all the others. Then the alerts.
+    /// Writes the partition's own counts first; only after their acknowledgement reads the registry and then the sums,
+    /// so that of several writers of one window the last sees the counts of all others. Then writes the alerts.
     async fn count_and_alert(
         &self,
-        shared: &Shared,
+        shared: &LoopState,
         counts: &[(WindowKey, Count)],
     ) -> Result<u64, PipelineError> {
         let mut written = 0;
         for counts in counts.chunks(WINDOWS_PER_CALL) {
-            // Also where an earlier assignment registered it: that may be on one replica only.
+            // Even if an earlier assignment registered it: that write may have reached only one replica.
             shared.registered.get_or_try_init(|| self.register()).await?;
             self.write_counts(counts).await?;
             let mut alerts = Vec::new();
@@ -340,9 +340,9 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         Ok(written)
     }
 
-    /// The sum of each window over all partitions. The counts of this one must be acknowledged: they are taken as they
-    /// were written. Which others there are is read after that, for each batch again: another worker may have registered
-    /// one meanwhile.
+    /// The sum of each window over all partitions. The counts of this partition must be acknowledged: they are used as
+    /// they were written. The registry is read after that, again for each batch, because another worker may have
+    /// registered a partition in the meantime.
     async fn read_sums(&self, counts: &[(WindowKey, Count)]) -> Result<Vec<i64>, PipelineError> {
         let own = self.assignment.partition;
         let registered = self.read_registered().await?;
@@ -363,7 +363,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         Ok(sums)
     }
 
-    /// Loop 3. One write at a time: none is changed into another while it is unknown.
+    /// Loop 3. One write at a time: a write whose outcome is unknown is repeated before the next one starts.
     async fn advance(&self, start: Progress, mut durable: watch::Receiver<i64>) -> Result<(), PipelineError> {
         self.report(AssignmentEvent::Durable(self.assignment, start.next_offset));
         while durable.changed().await.is_ok() {
@@ -374,7 +374,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         Ok(())
     }
 
-    /// True if the worker wants the assignment to end.
+    /// True if the worker has asked the assignment to end.
     fn ends(&self) -> bool {
         !matches!(*self.end.borrow(), End::No)
     }
@@ -397,16 +397,16 @@ fn alert(window: WindowKey, sum: i64) -> Result<Alert, PipelineError> {
     }
 }
 
-/// An answer with one item for each window that was asked for.
-fn whole<T>(
-    answer: Vec<T>,
+/// Checks that a response has one item for each window that was requested.
+fn check_length<T>(
+    items: Vec<T>,
     windows: &[WindowKey],
     request: impl Fn() -> String,
 ) -> Result<Vec<T>, PipelineError> {
-    if answer.len() == windows.len() {
-        return Ok(answer);
+    if items.len() == windows.len() {
+        return Ok(items);
     }
-    let source = StoreError::of(format!("it answered for {} of {} windows", answer.len(), windows.len()));
+    let source = StoreError::of(format!("the response covers {} of {} windows", items.len(), windows.len()));
     Err(PipelineError::StoreRefused { request: request(), source })
 }
 
@@ -430,7 +430,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
     ) -> Result<Vec<Option<Count>>, PipelineError> {
         let request = || format!("read {} counts of partition {partition}", windows.len());
         let counts = self.retry.until_acknowledged(request, || self.store.counts(partition, windows)).await?;
-        whole(counts, windows, request)
+        check_length(counts, windows, request)
     }
 
     async fn write_counts(&self, counts: &[(WindowKey, Count)]) -> Result<(), PipelineError> {

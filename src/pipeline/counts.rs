@@ -1,10 +1,10 @@
 //! This partition's own window counts in memory, bounded.
 //!
-//! Two kinds of counts are here. *Pinned* ones are touched by a batch that is not yet acknowledged: their
-//! newest value may exist nowhere else, so they are neither evicted nor read again. *Released* ones are
-//! acknowledged in their newest value and leave the memory when it is needed, the longest untouched first;
-//! they are read again when they are touched again. Releasing a count on the acknowledgement of an older
-//! write than its newest is how counts get lost, so a pin names the newest batch.
+//! A count is either *pinned* or *released*. A pinned one is touched by a batch that is not yet acknowledged: its
+//! newest value may exist nowhere else, so it is neither evicted nor read again. A released one is acknowledged in its
+//! newest value; it may be evicted, least recently released first, and is read again when it is touched again.
+//! Releasing a count when an older write than its newest is acknowledged would lose counts, so a pin names the newest
+//! batch.
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
@@ -15,18 +15,19 @@ use hashbrown::{Equivalent, HashMap};
 
 use crate::store::{Count, WindowKey};
 
-/// What a count costs beside the bytes of its source: the entry in a table that is half full, the source's
-/// allocation, and the place in the queue.
+/// What a count costs in addition to the bytes of its source: the entry in a table that is half full, the source's
+/// allocation, and the entry in the queue.
 const COUNT_BYTES: usize = 256;
 
 /// The counts of one partition in one incarnation.
 #[derive(Debug)]
 pub struct Counts {
     entries: HashMap<WindowKey, Entry, FixedState>,
-    /// Released counts by when that was, oldest first. Entries may be outdated: the stamp tells.
+    /// Released counts in the order of their release, oldest first. An entry is outdated if its stamp differs from
+    /// the count's.
     released: VecDeque<(u64, WindowKey)>,
     stamp: u64,
-    /// Batches that were folded and not released.
+    /// Batches that were folded and not released yet.
     in_flight: usize,
     bytes: usize,
     limit: usize,
@@ -34,15 +35,15 @@ pub struct Counts {
 
 #[derive(Debug)]
 struct Entry {
-    /// `None` while it has yet to be read from the store.
+    /// `None` until it is read from the store.
     count: Option<Count>,
     hold: Hold,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hold {
-    /// By the newest batch that touched it, at this place among the batch's windows.
-    Pinned { batch: u64, place: usize },
+    /// By the newest batch that touched it; `index` is its position among the batch's windows.
+    Pinned { batch: u64, index: usize },
     /// Since this stamp.
     Released(u64),
 }
@@ -50,9 +51,9 @@ enum Hold {
 /// One batch's windows and what it adds to them.
 #[derive(Debug, Default)]
 pub struct Touched {
-    /// Each window once, with its count: `None` if the store has to be asked.
+    /// Each window once, with its count: `None` if it must be read from the store.
     windows: Vec<(WindowKey, Option<Count>)>,
-    /// Places in `windows` and the offsets to count there, in the order of the log.
+    /// Indexes into `windows` and the offsets to count there, in the order of the log.
     additions: Vec<(usize, i64)>,
     /// What the windows cost in memory.
     bytes: usize,
@@ -82,7 +83,7 @@ fn cost(key: &WindowKey) -> usize {
 }
 
 impl Counts {
-    /// An empty cache of at most `limit` bytes. `seed` keeps sources from choosing their place in the table.
+    /// An empty cache of at most `limit` bytes. `seed` keeps senders from causing hash collisions by their choice of sources.
     pub fn new(limit: usize, seed: u64) -> Self {
         Self {
             entries: HashMap::with_hasher(FixedState::with_seed(seed)),
@@ -94,42 +95,41 @@ impl Counts {
         }
     }
 
-    /// Notes that `batch` counts the event at `offset` in a window of `source`, and pins that window.
+    /// Records that `batch` counts the event at `offset` in a window of `source`, and pins that window.
     pub fn touch(&mut self, batch: u64, touched: &mut Touched, source: &str, end: i64, offset: i64) {
-        let place = match self.entries.get_key_value_mut(&Borrowed { source, end }) {
-            Some((_, Entry { hold: Hold::Pinned { batch: holder, place }, .. })) if *holder == batch => {
-                *place
+        let index = match self.entries.get_key_value_mut(&Borrowed { source, end }) {
+            Some((_, Entry { hold: Hold::Pinned { batch: holder, index }, .. })) if *holder == batch => {
+                *index
             }
             Some((key, entry)) => {
-                let place = touched.windows.len();
-                entry.hold = Hold::Pinned { batch, place };
+                let index = touched.windows.len();
+                entry.hold = Hold::Pinned { batch, index };
                 touched.bytes += cost(key);
                 touched.windows.push((key.clone(), entry.count));
-                place
+                index
             }
             None => {
-                let place = touched.windows.len();
+                let index = touched.windows.len();
                 let key = WindowKey { source: Arc::from(source), end };
                 touched.bytes += cost(&key);
                 self.bytes += cost(&key);
-                let entry = Entry { count: None, hold: Hold::Pinned { batch, place } };
+                let entry = Entry { count: None, hold: Hold::Pinned { batch, index } };
                 self.entries.insert(key.clone(), entry);
                 touched.windows.push((key, None));
-                place
+                index
             }
         };
-        touched.additions.push((place, offset));
+        touched.additions.push((index, offset));
     }
 
-    /// True if a batch with these windows, and with so much to add to them, should close: several batches have to
-    /// fit.
+    /// True if a batch with these windows and additions should close: the limit must hold several batches.
     pub fn is_full(&self, touched: &Touched) -> bool {
         touched.bytes + size_of_val(touched.additions.as_slice()) >= self.limit / 4
     }
 
-    /// Evicts what may be evicted until the limit holds; false if it does not hold yet and other batches
-    /// will release more. (The windows of one batch stay far below any sensible limit, see `is_full`.)
-    pub fn make_room(&mut self) -> bool {
+    /// Evicts released counts until the limit holds; false if it does not hold yet and other batches will release
+    /// more. (The windows of one batch stay far below any sensible limit, see `is_full`.)
+    pub fn shrink_to_limit(&mut self) -> bool {
         while self.bytes > self.limit {
             let Some((stamp, key)) = self.released.pop_front() else {
                 return self.in_flight == 0;
@@ -142,7 +142,7 @@ impl Counts {
         true
     }
 
-    /// Takes the newest values of a batch's windows. The batch holds them until it is released.
+    /// Stores the newest values of a batch's windows. The batch pins them until it is released.
     pub fn store(&mut self, touched: &Touched) {
         self.in_flight += 1;
         for (key, count) in &touched.windows {
@@ -152,8 +152,7 @@ impl Counts {
         }
     }
 
-    /// Releases the windows of a batch whose counts are acknowledged, but for those that a newer batch
-    /// holds.
+    /// Releases the windows of a batch whose counts are acknowledged, except those that a newer batch has pinned.
     pub fn release(&mut self, batch: u64, windows: Vec<(WindowKey, Count)>) {
         self.in_flight -= 1;
         for (key, _) in windows {
@@ -180,26 +179,26 @@ impl Touched {
         &self.windows
     }
 
-    /// Sets the count that the store has of the window at this place: `None` for no row.
-    pub fn set(&mut self, place: usize, stored: Option<Count>) {
-        if let Some((_, count)) = self.windows.get_mut(place) {
+    /// Sets the stored count of the window at this index: `None` for no row.
+    pub fn set(&mut self, index: usize, stored: Option<Count>) {
+        if let Some((_, count)) = self.windows.get_mut(index) {
             *count = Some(stored.unwrap_or(Count::NONE));
         }
     }
 
-    /// The places of the windows that the store has to be asked for.
+    /// The indexes of the windows whose counts must be read from the store.
     pub fn missing(&self) -> Vec<usize> {
-        (0..self.windows.len()).filter(|place| self.windows[*place].1.is_none()).collect()
+        (0..self.windows.len()).filter(|index| self.windows[*index].1.is_none()).collect()
     }
 
-    /// Counts, in the order of the log. Every window must have its count.
+    /// Applies the additions, in the order of the log. Every window must have its count.
     pub fn add_all(&mut self) {
-        for (place, offset) in self.additions.drain(..) {
-            self.windows[place].1.get_or_insert(Count::NONE).add(offset);
+        for (index, offset) in self.additions.drain(..) {
+            self.windows[index].1.get_or_insert(Count::NONE).add(offset);
         }
     }
 
-    /// What has to be written: every window that was touched, changed or not.
+    /// The counts to write: every window that was touched, changed or not.
     pub fn into_counts(self) -> Vec<(WindowKey, Count)> {
         self.windows.into_iter().filter_map(|(key, count)| Some((key, count?))).collect()
     }
@@ -209,14 +208,14 @@ impl Touched {
 mod tests {
     use super::*;
 
-    /// Folds one event of each source as batch `number`; what the cache does not have counts `stored`.
+    /// Folds one event of each source as batch `number`; what the cache does not have has no stored row.
     fn fold(counts: &mut Counts, number: u64, sources: &[&str], offset: i64) -> Vec<(WindowKey, Count)> {
         let mut touched = Touched::default();
         for source in sources {
             counts.touch(number, &mut touched, source, 10, offset);
         }
-        for place in touched.missing() {
-            touched.set(place, None);
+        for index in touched.missing() {
+            touched.set(index, None);
         }
         touched.add_all();
         counts.store(&touched);
@@ -262,11 +261,11 @@ mod tests {
     }
 
     #[test]
-    fn a_released_count_stays_while_there_is_room() {
+    fn a_released_count_stays_while_the_limit_holds() {
         let mut counts = Counts::new(1 << 20, 1);
         let written = fold(&mut counts, 0, &["a"], 5);
         counts.release(0, written);
-        assert!(counts.make_room());
+        assert!(counts.shrink_to_limit());
         assert_eq!(count_of(&mut counts, "a"), Some(Count { count: 1, through_offset: 5 }));
     }
 
@@ -276,7 +275,7 @@ mod tests {
         for (number, source) in ["a", "b", "a", "c"].into_iter().enumerate() {
             let written = fold(&mut counts, number as u64, &[source], number as i64);
             counts.release(number as u64, written);
-            assert!(counts.make_room());
+            assert!(counts.shrink_to_limit());
         }
         assert_eq!(count_of(&mut counts, "b"), None);
         assert_eq!(count_of(&mut counts, "c"), Some(Count { count: 1, through_offset: 3 }));
@@ -287,9 +286,9 @@ mod tests {
     fn a_count_that_is_not_acknowledged_is_never_evicted() {
         let mut counts = Counts::new(1, 1);
         let written = fold(&mut counts, 0, &["a"], 5);
-        assert!(!counts.make_room(), "it waits for the acknowledgement");
+        assert!(!counts.shrink_to_limit(), "it waits for the acknowledgement");
         counts.release(0, written);
-        assert!(counts.make_room());
+        assert!(counts.shrink_to_limit());
         assert_eq!(count_of(&mut counts, "a"), None);
     }
 
@@ -299,9 +298,9 @@ mod tests {
         let older = fold(&mut counts, 0, &["a"], 5);
         let newer = fold(&mut counts, 1, &["a"], 6);
         counts.release(0, older);
-        assert!(!counts.make_room());
+        assert!(!counts.shrink_to_limit());
         counts.release(1, newer);
-        assert!(counts.make_room());
+        assert!(counts.shrink_to_limit());
     }
 
     #[test]

@@ -6,32 +6,32 @@ use crate::binding::BindingError;
 use crate::broker::BrokerError;
 use crate::store::StoreError;
 
-/// Why a run ended early. Nothing is lost by any of them: what was not durable is read again.
+/// Why a run ended early. None of them loses anything: what was not durable is read again.
 #[derive(Debug, Error)]
 pub enum PipelineError {
-    /// The keyspace is not bound to this topic and these facts.
+    /// The keyspace is not bound, or to something other than the configuration says.
     #[error(transparent)]
     Binding(#[from] BindingError),
     /// Retention deleted records that were never processed.
     #[error(
-        "topic {topic} partition {partition}: the log begins at offset {log_start}, but only what lies below \
-         {next_offset} was processed: records {next_offset} to {log_start} are gone. restore them, or start \
-         over in a new keyspace"
+        "topic {topic} partition {partition}: the log starts at offset {log_start}, but only records below \
+         {next_offset} were processed: records from {next_offset} up to {log_start} were deleted. restore them, or \
+         start over in a new keyspace"
     )]
     LogBeginsAfterProgress {
         /// Topic name.
         topic: String,
         /// Partition.
         partition: i32,
-        /// Where the log begins.
+        /// First offset of the log.
         log_start: i64,
-        /// Where the pipeline must go on.
+        /// Offset at which the pipeline must continue.
         next_offset: i64,
     },
-    /// The broker does not have the offset where the pipeline must go on.
+    /// The broker does not have the offset at which the pipeline must continue.
     #[error(
         "topic {topic} partition {partition}: the broker does not have offset {offset} (progress is \
-         {next_offset}): the log was truncated or recreated. run verify to see what the tables hold, and start \
+         {next_offset}): the log was truncated or recreated. run verify to see what the tables contain, and start \
          over in a new keyspace"
     )]
     OutOfRange {
@@ -39,16 +39,16 @@ pub enum PipelineError {
         topic: String,
         /// Partition.
         partition: i32,
-        /// The offset that was asked for.
+        /// The requested offset.
         offset: i64,
         /// Durable progress.
         next_offset: i64,
     },
     /// The records just below progress are not those that were stored.
     #[error(
-        "topic {topic} partition {partition} offset {offset}: the log holds another record than the tables \
+        "topic {topic} partition {partition} offset {offset}: the log has a different record than the tables \
          ({difference}; progress is {next_offset}): the log was truncated or recreated. run verify to see what \
-         the tables hold, and start over in a new keyspace"
+         the tables contain, and start over in a new keyspace"
     )]
     RecordsDiffer {
         /// Topic name.
@@ -62,9 +62,9 @@ pub enum PipelineError {
         /// How.
         difference: &'static str,
     },
-    /// A window holds more events than `event_count` can represent.
+    /// A window has more events than `event_count` can represent.
     #[error(
-        "source {source_name:?} window ending at {window_end}: {sum} events do not fit event_count, an int"
+        "source {source_name:?} window ending at {window_end}: {sum} events do not fit into event_count, an int"
     )]
     CountOverflow {
         /// The source.
@@ -74,9 +74,9 @@ pub enum PipelineError {
         /// The sum over all partitions.
         sum: i64,
     },
-    /// This worker registered its partition, that was acknowledged, and the registry does not show it.
+    /// This worker registered its partition and that was acknowledged, but the registry does not contain it.
     #[error(
-        "partition {partition} was registered, but the registry holds only {registered} partitions: somebody deleted from \
+        "partition {partition} was registered, but the registry has only {registered} partitions: somebody deleted from \
          the table registry or lowered its value, so sums over partitions cannot be trusted any more. run verify to see \
          what the tables hold, and start over in a new keyspace"
     )]
@@ -94,17 +94,17 @@ pub enum PipelineError {
         /// The driver's error.
         source: StoreError,
     },
-    /// The store did not acknowledge a request until the retry deadline.
-    #[error("the store did not {request} for {seconds} s")]
+    /// The store did not acknowledge a request before the retry deadline.
+    #[error("could not {request}: the store did not acknowledge it for {seconds} s")]
     StoreUnavailable {
         /// The request, with table, partition and offsets.
         request: String,
-        /// How long it was tried.
+        /// How long it was retried.
         seconds: u64,
         /// The driver's error.
         source: StoreError,
     },
-    /// The broker cannot go on.
+    /// The broker returned an error that is not transient.
     #[error("the broker stopped serving topic {topic}")]
     Broker {
         /// Topic name.
@@ -124,7 +124,7 @@ impl PipelineError {
             | PipelineError::RecordsDiffer { .. }
             | PipelineError::CountOverflow { .. }
             | PipelineError::NotRegistered { .. } => true,
-            // The tables hold something that this program did not write.
+            // The tables contain something that this program did not write.
             PipelineError::StoreRefused { source, .. } => source.damaged().is_some(),
             PipelineError::StoreUnavailable { .. } | PipelineError::Broker { .. } => false,
         }

@@ -1,7 +1,7 @@
-//! What an assignment has been sent and has not taken yet, bounded in bytes.
+//! The inbox of an assignment: records that were delivered and not taken yet, bounded in bytes.
 //!
 //! The worker never waits for an assignment: it must go on polling to stay in its group. Instead a partition
-//! whose inbox is full is paused at the consumer, and resumed when half of it is taken.
+//! whose inbox is full is paused at the consumer, and resumed when the inbox is half empty.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,17 +11,17 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::event::Record;
 
-/// A piece of the log, as the consumer delivered it.
+/// A part of the log, as the consumer delivered it.
 #[derive(Debug)]
-pub(super) enum Piece {
-    /// Records, and where the consumer reads on.
+pub(super) enum Chunk {
+    /// Records, and the offset at which the consumer continues.
     Records { records: Vec<Record>, next_offset: i64 },
     /// The end of the partition.
     End { offset: i64 },
 }
 
 #[derive(Debug, Default)]
-struct Level {
+struct Fill {
     bytes: AtomicUsize,
     paused: AtomicBool,
 }
@@ -29,63 +29,63 @@ struct Level {
 /// The worker's side.
 #[derive(Debug)]
 pub(super) struct Sender {
-    pieces: mpsc::UnboundedSender<(usize, Piece)>,
-    level: Arc<Level>,
+    chunks: mpsc::UnboundedSender<(usize, Chunk)>,
+    fill: Arc<Fill>,
     limit: usize,
 }
 
 /// The assignment's side.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    pieces: mpsc::UnboundedReceiver<(usize, Piece)>,
-    level: Arc<Level>,
+    chunks: mpsc::UnboundedReceiver<(usize, Chunk)>,
+    fill: Arc<Fill>,
     limit: usize,
-    /// Records of the piece that was taken last, and where it ends.
+    /// Remaining records of the chunk that was taken last, and the offset at which it ends.
     open: std::vec::IntoIter<Record>,
     open_end: i64,
 }
 
-/// What comes out of an inbox.
+/// The next item of an inbox.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// A record, and the position behind it: past the gap that follows, where one is known.
+    /// A record, and the position after it: past the gap that follows, where one is known.
     Record(Record, i64),
     /// The end of the partition, at this offset.
     End(i64),
-    /// Nothing came in time.
+    /// Nothing came before the deadline.
     Nothing,
-    /// Nothing will come any more.
+    /// The worker has closed the inbox.
     Closed,
 }
 
-/// What a record costs in memory beside its bytes.
+/// What a record costs in memory in addition to its bytes.
 const RECORD_BYTES: usize = 96;
 
-/// An inbox that is full with `limit` bytes.
+/// An inbox that is full at `limit` bytes.
 pub(super) fn inbox(limit: usize) -> (Sender, Inbox) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let level = Arc::new(Level::default());
+    let fill = Arc::new(Fill::default());
     let open = Vec::new().into_iter();
-    let inbox = Inbox { pieces: receiver, level: level.clone(), limit, open, open_end: 0 };
-    (Sender { pieces: sender, level, limit }, inbox)
+    let inbox = Inbox { chunks: receiver, fill: fill.clone(), limit, open, open_end: 0 };
+    (Sender { chunks: sender, fill, limit }, inbox)
 }
 
 impl Sender {
-    /// Adds a piece. True if the partition must be paused now.
-    pub(super) fn send(&self, piece: Piece) -> bool {
-        let bytes = match &piece {
-            Piece::Records { records, .. } => records.iter().map(|r| r.len() + RECORD_BYTES).sum(),
-            Piece::End { .. } => RECORD_BYTES,
+    /// Adds a chunk. True if the partition must be paused now.
+    pub(super) fn send(&self, chunk: Chunk) -> bool {
+        let bytes = match &chunk {
+            Chunk::Records { records, .. } => records.iter().map(|r| r.len() + RECORD_BYTES).sum(),
+            Chunk::End { .. } => RECORD_BYTES,
         };
-        let level = self.level.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        // An assignment that is gone takes nothing; the worker hears of its end elsewhere.
-        let _ = self.pieces.send((bytes, piece));
-        level > self.limit && !self.level.paused.swap(true, Ordering::Relaxed)
+        let fill = self.fill.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        // The assignment may be gone; the worker learns of its end elsewhere.
+        let _ = self.chunks.send((bytes, chunk));
+        fill > self.limit && !self.fill.paused.swap(true, Ordering::Relaxed)
     }
 }
 
 impl Inbox {
-    /// Takes the next thing, waiting until `deadline` at most.
+    /// Takes the next item, waiting until `deadline` at most.
     pub(super) async fn next(&mut self, deadline: Option<Instant>) -> Next {
         loop {
             if let Some(record) = self.open.next() {
@@ -95,21 +95,21 @@ impl Inbox {
                 };
                 return Next::Record(record, next_offset);
             }
-            let received = match (self.pieces.try_recv(), deadline) {
+            let received = match (self.chunks.try_recv(), deadline) {
                 (Ok(received), _) => Some(received),
-                (Err(_), None) => self.pieces.recv().await,
-                (Err(_), Some(deadline)) => match timeout_at(deadline, self.pieces.recv()).await {
+                (Err(_), None) => self.chunks.recv().await,
+                (Err(_), Some(deadline)) => match timeout_at(deadline, self.chunks.recv()).await {
                     Ok(received) => received,
                     Err(_) => return Next::Nothing,
                 },
             };
             match received {
                 None => return Next::Closed,
-                Some((bytes, piece)) => {
-                    self.level.bytes.fetch_sub(bytes, Ordering::Relaxed);
-                    match piece {
-                        Piece::End { offset } => return Next::End(offset),
-                        Piece::Records { records, next_offset } => {
+                Some((bytes, chunk)) => {
+                    self.fill.bytes.fetch_sub(bytes, Ordering::Relaxed);
+                    match chunk {
+                        Chunk::End { offset } => return Next::End(offset),
+                        Chunk::Records { records, next_offset } => {
                             self.open = records.into_iter();
                             self.open_end = next_offset;
                         }
@@ -120,8 +120,8 @@ impl Inbox {
     }
 
     /// True, once, when a paused partition should be resumed.
-    pub(super) fn wants_more(&self) -> bool {
-        self.level.bytes.load(Ordering::Relaxed) <= self.limit / 2
-            && self.level.paused.swap(false, Ordering::Relaxed)
+    pub(super) fn take_resume(&self) -> bool {
+        self.fill.bytes.load(Ordering::Relaxed) <= self.limit / 2
+            && self.fill.paused.swap(false, Ordering::Relaxed)
     }
 }

@@ -22,8 +22,8 @@ pub(super) enum AssignmentEvent {
 pub(super) enum End {
     /// No.
     No,
-    /// Fold nothing more, and give up what is not durable at this time.
+    /// Fold nothing more, and abandon what is not durable at this time.
     By(Instant),
-    /// At once: the partition may be somebody else's.
+    /// Immediately: the partition may belong to another worker already.
     Now,
 }

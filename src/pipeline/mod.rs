@@ -3,8 +3,8 @@
 //! # The idea
 //!
 //! Every derived cell is written with a timestamp that is its position in the log, and the store keeps the
-//! cell with the greatest timestamp. So a replay, a repeated request, a late one and a worker that does not
-//! know it was replaced all converge on the same tables; there is no lease and no fencing.
+//! cell with the greatest timestamp. So replays, repeated requests, delayed requests and workers that do not know
+//! that they were replaced all converge on the same tables; there is no lease and no fencing.
 //!
 //! | cells | value | write timestamp |
 //! |---|---|---|
@@ -17,22 +17,22 @@
 //! # One batch of one partition
 //!
 //! 1. Fold, strictly in the order of the log and one batch at a time: take each touched window's own count
-//!    (memory, else the store) and count what lies past its `through_offset`.
-//! 2. Write every touched count, also an unchanged one, and wait until that is acknowledged. Before its first count,
-//!    an assignment registers its partition and waits for that, too.
+//!    (from memory, else from the store) and count the events past its `through_offset`.
+//! 2. Write every touched count, also an unchanged one, and wait for the acknowledgement. Before its first count,
+//!    an assignment registers its partition and waits for that acknowledgement, too.
 //! 3. Only then read the registry, then the other registered partitions' counts of every touched window, sum, and
 //!    write the alert where the sum reaches the threshold. Of several writers of one window, the one whose count is
 //!    acknowledged last reads the registry after all of them have registered, so it sees all their counts.
-//! 4. Beside 2 and 3, write events and dead letters.
-//! 5. When this batch and all earlier ones are acknowledged, `progress` moves behind it.
+//! 4. Concurrently with 2 and 3, write events and dead letters.
+//! 5. When this batch and all earlier ones are acknowledged, `progress` moves past it.
 //!
 //! Any number of batches may be in flight; a count leaves memory only when its newest write is acknowledged.
-//! An unknown outcome is repeated with the same bytes. Each assignment of a partition is an incarnation
-//! of its own and begins at `progress` with nothing in memory. Where log and tables contradict each other the
-//! worker stops with an error and guesses nothing.
+//! A request with an unknown outcome is repeated with the same bytes. Each assignment of a partition is an incarnation
+//! of its own and starts at `progress` with empty state in memory. Where log and tables contradict each other, the
+//! worker stops with an error instead of guessing.
 //!
-//! Time is tokio's, and so are tasks; there is no thread, no clock of the system and no randomness but the
-//! generator that the caller passes.
+//! Time and tasks are tokio's; there are no threads, no system clock and no randomness other than the generator that
+//! the caller passes.
 
 mod assignment;
 mod batch;
@@ -63,27 +63,26 @@ use crate::error::chain;
 use crate::store::{Binding, Store};
 use retry::{Attempts, Retry};
 
-/// What a run did.
+/// Totals of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Records written to the tables and acknowledged. Records that an earlier run had written already are
-    /// among them.
+    /// Records written to the tables and acknowledged, including those that an earlier run had written already.
     pub records: u64,
-    /// Of these, events.
+    /// Events among these records.
     pub events: u64,
-    /// Of these, dead letters.
+    /// Dead letters among these records.
     pub dead_letters: u64,
-    /// Alerts written; one that was raised again counts again.
+    /// Alerts written; an alert that was raised again counts again.
     pub alerts: u64,
-    /// Batches.
+    /// Batches written.
     pub batches: u64,
     /// Durable position of each partition, as far as this run knows.
     pub next_offsets: BTreeMap<i32, i64>,
 }
 
-/// Runs a worker until `stop` is ready, the log's end is reached (if the options say so), or it must refuse.
+/// Runs a worker until `stop` is ready, the log's end is reached (if the options say so), or an error ends it.
 ///
-/// Dropping the future is a crash: nothing is lost by it, and nothing is finished.
+/// Dropping the future is equivalent to a crash: nothing is lost, and nothing is finished.
 ///
 /// # Errors
 /// See [`PipelineError`].
@@ -113,7 +112,7 @@ fn seed(rng: &mut ChaCha8Rng) -> [u8; 32] {
     seed
 }
 
-/// Checks the binding, notes the log's ends if the run is to stop there, and joins the group.
+/// Checks the binding, reads the log's ends if the run is to stop there, and joins the group.
 async fn prepare<B: Broker, S: Store>(
     broker: &B,
     store: &S,
@@ -134,7 +133,7 @@ async fn prepare<B: Broker, S: Store>(
     Ok((binding, ends, consumer.map_err(|error| retry.broker_error(error))?))
 }
 
-/// The binding, asked for until both services have answered.
+/// Checks the binding, with retries until both services have responded.
 async fn check<B: Broker, S: Store>(
     broker: &B,
     store: &S,

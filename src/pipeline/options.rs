@@ -1,10 +1,10 @@
-//! What a worker may be told, with defaults and ranges.
+//! The options of a worker, with defaults and ranges.
 
 use std::time::Duration;
 
 use crate::binding::Facts;
 
-/// Options of a worker. Everything that the result depends on is in [`Facts`]; the rest only trades memory,
+/// Options of a worker. Everything that affects the result is in [`Facts`]; the other options only trade memory,
 /// latency and throughput, and may differ from run to run and from worker to worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -12,17 +12,17 @@ pub struct Options {
     pub facts: Facts,
     /// The group whose members share the topic's partitions.
     pub group: String,
-    /// A batch closes with this many records: the windows that it touched are written, read and alerted of once
+    /// Maximum records of a batch: the counts, sums and alerts of the windows that it touched are read and written once
     /// for all of them. At least 1.
     pub batch_records: usize,
-    /// A batch closes this long after its first record came, if nothing waits and there is room to write it.
+    /// A batch closes this long after its first record came, if no record is waiting and a write slot is free.
     pub batch_delay: Duration,
-    /// A batch closes at the latest this long after its first record came, and then with its next rows that are
-    /// handed on; however much waits.
+    /// A batch closes at the first flush of rows that is at least this long after its first record came, however many
+    /// records are waiting.
     pub batch_longest: Duration,
-    /// Rows are handed on to be written when there are this many, before their batch closes. At least 1.
+    /// Rows are flushed to the writers when there are this many, before their batch closes. At least 1.
     pub write_records: usize,
-    /// Or when their records have this many bytes of keys and values. At least 1.
+    /// Rows are also flushed when their records have this many bytes of keys and values. At least 1.
     pub write_bytes: usize,
     /// Batches of one partition that may be in flight. At least 1.
     pub in_flight_batches: usize,
@@ -32,13 +32,13 @@ pub struct Options {
     /// offsets to count in them, take a quarter of it, so little memory makes small batches; the windows of one
     /// event always fit. At least [`Options::MIN_COUNTS_CACHE_BYTES`].
     pub counts_cache_bytes: usize,
-    /// First wait before an unknown request is repeated; it doubles with each repetition.
+    /// First wait before a request with an unknown outcome is repeated; it doubles with each repetition.
     pub backoff_min: Duration,
     /// Longest such wait.
     pub backoff_max: Duration,
-    /// Gives up when a request was not answered for so long; `None` repeats until stopped.
+    /// How long a request is retried before the worker gives up; `None` retries until stopped.
     pub retry_deadline: Option<Duration>,
-    /// When stopped, or when a partition is revoked: how long what is in flight may take to finish.
+    /// How long requests in flight may take to finish when the worker is stopped or a partition is revoked.
     pub stop_deadline: Duration,
     /// How often the topic's id is checked again.
     pub topic_check_interval: Duration,
@@ -47,7 +47,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Least [`Options::counts_cache_bytes`].
+    /// Minimum of [`Options::counts_cache_bytes`].
     pub const MIN_COUNTS_CACHE_BYTES: usize = 1 << 10;
 
     /// The defaults, for these facts.

@@ -1,7 +1,7 @@
-//! Where an assignment begins, and the checks that come before.
+//! The position at which an assignment starts, and the checks before that.
 //!
-//! The position comes from the store's `progress` and from nowhere else. Whatever does not fit together is
-//! refused; nothing is guessed.
+//! The position comes from the store's `progress` and from nowhere else. Where tables and log contradict each other,
+//! the assignment is refused; nothing is guessed.
 
 use tracing::debug;
 
@@ -15,21 +15,21 @@ use crate::store::{Progress, Store};
 /// How many stored rows below `progress` are compared with the log.
 const IDENTITY_ROWS: usize = 16;
 
-/// Records of one look at the log.
+/// Records of one read of the log.
 const FETCH_RECORDS: usize = 1_000;
 const FETCH_BYTES: usize = 1 << 20;
 
-/// Where the assignment begins. `refused_at` is the offset that the broker called out of range, if that is
-/// why it begins anew.
+/// The progress from which the assignment continues. `refused_at` is the offset that the broker called out of range,
+/// if that is why the assignment restarts.
 ///
 /// # Errors
-/// Refusals, and services that gave up.
+/// Refusals, and services that were unavailable past the retry deadline.
 pub(super) async fn position<B: Broker, S: Store>(
     a: &Assigned<'_, B, S>,
     refused_at: Option<i64>,
 ) -> Result<Progress, PipelineError> {
     let (topic, partition) = (&a.binding.topic, a.assignment.partition);
-    // The log's start comes first: what another worker does between the two readings may then only move
+    // The log's start is read first: what another worker does between the two reads can then only move
     // progress further past it, and cannot look like a loss.
     let log = a.retry.until_answered(|| a.broker.offsets(topic, partition)).await;
     let log = log.map_err(|error| a.retry.broker_error(error))?;
@@ -51,12 +51,12 @@ pub(super) async fn position<B: Broker, S: Store>(
             next_offset,
         });
     }
-    // Only where another worker has gone on meanwhile, the broker's word is of no matter.
+    // The broker's error no longer applies if another worker has moved progress past that offset in the meantime.
     if let Some(offset) = refused_at.filter(|offset| next_offset <= *offset) {
         return Err(PipelineError::OutOfRange { topic: topic.clone(), partition, offset, next_offset });
     }
     identity(a, log.start.max(progress.origin), next_offset).await?;
-    // What was read may sit on one replica only; it is written again before anything builds on it.
+    // What was read may be on one replica only; it is written again before anything depends on it.
     a.write_progress(progress).await?;
     Ok(progress)
 }
@@ -81,8 +81,8 @@ async fn identity<B: Broker, S: Store>(
         let fetch = || a.broker.fetch(topic, partition, from, FETCH_RECORDS, FETCH_BYTES);
         let fetched = match a.retry.until_answered(fetch).await {
             Ok(fetched) => fetched,
-            // Retention came in between, or the log is shorter than progress. The latter shows as soon as
-            // the consumer starts there; a watermark is not asked, for it may lag behind the log.
+            // Retention deleted it meanwhile, or the log is shorter than progress. The latter is detected as soon as
+            // the consumer starts there; the watermark is not used here because it may lag behind the log.
             Err(BrokerError::OutOfRange { offset, .. }) => {
                 debug!(%topic, partition, offset, "the log moved while rows were compared");
                 return Ok(());
@@ -106,13 +106,13 @@ async fn identity<B: Broker, S: Store>(
             from = fetched.next_offset;
             continue;
         }
-        // Nothing can be read there. Either the log ends before progress, see above; or a transaction is open
-        // where rows are stored, and what it comes to must be known before anything is built on it.
-        let reach = || a.broker.fetch(topic, partition, next_offset, 1, 1);
-        match a.retry.until_answered(reach).await {
+        // Nothing can be read there. Either the log ends before progress, see above; or a transaction is open at
+        // offsets that have stored rows, and its outcome must be known before anything depends on it.
+        let probe = || a.broker.fetch(topic, partition, next_offset, 1, 1);
+        match a.retry.until_answered(probe).await {
             Ok(_) => {
                 attempts
-                    .again(|| format!("broker: offset {from} of partition {partition} is undecided"))
+                    .again(|| format!("broker: offset {from} of partition {partition} is part of an open transaction"))
                     .await
             }
             Err(BrokerError::OutOfRange { .. }) => return Ok(()),

@@ -1,8 +1,8 @@
-//! Which position is durable, when batches end in any order.
+//! The durable position, when batches are acknowledged in any order.
 
 use std::collections::VecDeque;
 
-/// The batches of one incarnation that are not behind the durable position yet, in the order of the log.
+/// The batches of one incarnation past the durable position, in the order of the log.
 #[derive(Debug, Default)]
 pub(super) struct Tracker {
     batches: VecDeque<Tracked>,
@@ -16,13 +16,13 @@ struct Tracked {
 }
 
 impl Tracker {
-    /// Adds a batch behind all others; it covers the log up to `next_offset`.
+    /// Adds a batch after all others; it covers the log up to `next_offset`.
     pub(super) fn begin(&mut self, batch: u64, next_offset: i64) {
         self.batches.push_back(Tracked { batch, next_offset, done: false });
     }
 
-    /// Notes that a batch is acknowledged. Returns the durable position if that moved: the end of the last
-    /// batch before which nothing is open.
+    /// Marks a batch as acknowledged. Returns the durable position if it moved: the end of the last batch that is
+    /// acknowledged together with all before it.
     pub(super) fn finish(&mut self, batch: u64) -> Option<i64> {
         if let Some(tracked) = self.batches.iter_mut().find(|tracked| tracked.batch == batch) {
             tracked.done = true;

@@ -1,5 +1,6 @@
-//! The worker: a member of the group. It hands each partition's deliveries to the assignment of the present
-//! incarnation and goes on polling whatever the assignments do, so that a slow store is no dead consumer.
+//! The worker: a member of the group. It passes each partition's deliveries to the assignment of the current
+//! incarnation and keeps polling whatever the assignments do, so that the group does not expel it when the store is
+//! slow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -20,13 +21,13 @@ use crate::decode::Decoder;
 use crate::error::chain;
 use crate::pipeline::assignment::Assigned;
 use crate::pipeline::error::PipelineError;
-use crate::pipeline::inbox::{Inbox, Piece, Sender, inbox};
+use crate::pipeline::inbox::{Inbox, Chunk, Sender, inbox};
 use crate::pipeline::messages::{AssignmentEvent, End};
 use crate::pipeline::retry::{Attempts, Episode, Retry};
 use crate::pipeline::{Options, Summary};
 use crate::store::{Binding, Progress, Store};
 
-/// Time between two readings of how far other workers are, in a run that ends at the log's end.
+/// Time between two reads of the progress of other workers, in a run that ends at the log's end.
 const END_CHECK: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// A partition that this worker owns.
@@ -36,7 +37,7 @@ struct Slot {
     /// Closed when the assignment is to end.
     inbox: Option<Sender>,
     end: watch::Sender<End>,
-    /// The group wants it back when it has ended.
+    /// The group has revoked it: it is released when the assignment has ended.
     release: bool,
 }
 
@@ -45,9 +46,9 @@ struct Slot {
 enum Ended {
     /// What it folded is durable.
     Done,
-    /// It was out of time.
+    /// Its deadline passed, or its partition was lost.
     Abandoned,
-    /// It met an error.
+    /// It failed with this error.
     Failed(PipelineError),
 }
 
@@ -65,11 +66,11 @@ pub(super) struct Worker<'a, B: Broker, S> {
     slots: BTreeMap<i32, Slot>,
     running: Running<'a>,
     incarnation: u64,
-    /// Partitions of which the broker has delivered something, records or an end, since they began.
+    /// Partitions of which the broker has delivered something, records or an end, since their incarnation began.
     delivered: BTreeSet<i32>,
-    /// True when the group has settled what this worker gets.
+    /// True once the group has assigned partitions to this worker, or none.
     joined: bool,
-    /// Topic checks that fail.
+    /// Consecutive topic checks that failed.
     topic_check_failing: Episode,
     summary: Summary,
     /// Set when the worker ends, with the error if there is one.
@@ -108,8 +109,8 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
         }
     }
 
-    /// Works until it is stopped, at the log's end, or in error. `ends` are the offsets to reach, if the
-    /// options say so.
+    /// Runs until it is stopped, reaches the log's end, or fails. `ends` are the offsets to reach, if the options say
+    /// so.
     pub(super) async fn run(
         mut self,
         mut events: mpsc::UnboundedReceiver<AssignmentEvent>,
@@ -139,7 +140,7 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
                 }
                 Some(event) = events.recv() => self.handle(event),
                 Some((assignment, ended)) = self.running.next(), if !self.running.is_empty() => {
-                    // What it reported before it ended comes first.
+                    // Events from before it ended are handled first.
                     while let Ok(event) = events.try_recv() {
                         self.handle(event);
                     }
@@ -212,24 +213,24 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
                 }
             }
             Delivery::Records { assignment, records, next_offset } => {
-                self.pass_on(assignment, Piece::Records { records, next_offset });
+                self.pass_on(assignment, Chunk::Records { records, next_offset });
             }
-            Delivery::End { assignment, offset } => self.pass_on(assignment, Piece::End { offset }),
+            Delivery::End { assignment, offset } => self.pass_on(assignment, Chunk::End { offset }),
             Delivery::Failed { assignment, offset, error } => self.delivery_failed(assignment, offset, error),
         }
     }
 
-    /// Hands a piece to the assignment that it belongs to. What belongs to an older incarnation is dropped:
-    /// with sparse offsets, the gap that it tears could not be seen afterwards.
-    fn pass_on(&mut self, assignment: Assignment, piece: Piece) {
+    /// Passes a chunk to the assignment that it belongs to. A chunk of an older incarnation is dropped: offsets may be
+    /// sparse, so the gap that it would leave in the newer one could not be detected.
+    fn pass_on(&mut self, assignment: Assignment, chunk: Chunk) {
         match self.slot(assignment) {
             Some(Slot { inbox: Some(inbox), .. }) => {
-                if inbox.send(piece) {
+                if inbox.send(chunk) {
                     self.consumer.pause(assignment.partition);
                 }
                 self.delivered.insert(assignment.partition);
             }
-            _ => debug!(?assignment, "dropped what an ended assignment was sent"),
+            _ => debug!(?assignment, "dropped records for an assignment that has ended"),
         }
     }
 
@@ -243,13 +244,13 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
             _ => return self.end(Err(self.retry.broker_error(error))),
         };
         warn!(?assignment, offset, error = chain(&error), "delivery failed; restarting at progress");
-        // A revoked partition is about to go anyway: its next owner finds out.
+        // A revoked partition is not restarted: its next owner will get the same error.
         if self.slots.get(&assignment.partition).is_some_and(|slot| !slot.release) {
             self.begin(assignment.partition, refused_at);
         }
     }
 
-    /// Begins a new incarnation of a partition; an older one ends at once.
+    /// Starts a new incarnation of a partition; an older one ends immediately.
     fn begin(&mut self, partition: i32, refused_at: Option<i64>) {
         if self.ending.is_some() {
             return;
@@ -338,7 +339,7 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
                 }
             }
             Err(error) if error.is_refusal() => self.end(Err(error.into())),
-            // It is not known whether the topic is still the same one; the next check may tell.
+            // It is not known whether the topic is still the same one; the next check may show.
             Err(error) => {
                 if let Some(failing_for) = self.topic_check_failing.failed(now) {
                     let (topic, seconds) = (&self.binding.topic, failing_for.as_secs());
@@ -349,7 +350,7 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
         }
     }
 
-    /// Ends the worker: what is in flight may finish until the deadline. The first error stays.
+    /// Ends the worker: requests in flight may finish until the deadline. The first error is kept.
     fn end(&mut self, result: Result<(), PipelineError>) {
         match &mut self.ending {
             None => self.ending = Some(result),
@@ -364,8 +365,8 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
         }
     }
 
-    /// True if every partition is durable up to its end. Of an own partition the broker must have delivered
-    /// something first: a log that ends before progress is to be refused, not taken for done.
+    /// True if every partition is durable up to its end. Of its own partitions the broker must have delivered something
+    /// first: a log that ends before progress must be refused, not treated as done.
     fn has_reached(&self, ends: &BTreeMap<i32, i64>) -> bool {
         self.joined
             && ends.iter().all(|(partition, end)| {
@@ -375,8 +376,8 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
             })
     }
 
-    /// Notes how far the partitions of other workers are. Without that a run until the end would never end, so it
-    /// is an error unless the run ends anyway.
+    /// Records the progress of the partitions of other workers. Without that a run until the end would never end, so a
+    /// failure is an error unless the run ends anyway.
     fn note_progress_of_others(&mut self, all: Result<BTreeMap<i32, Progress>, PipelineError>) {
         let all = match all {
             Ok(all) => all,
@@ -391,7 +392,7 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
     }
 }
 
-/// Reads how far every partition is, until that is acknowledged.
+/// Reads the progress of every partition, with retries until it is acknowledged.
 async fn progress_of_all<S: Store>(
     store: &S,
     retry: &Retry,
@@ -409,7 +410,7 @@ impl Slot {
     }
 }
 
-/// Runs an assignment until it is done, fails, or is to end.
+/// Runs an assignment until it is done, fails, or must end.
 async fn run_until_ended<B: Broker, S: Store>(
     assigned: Assigned<'_, B, S>,
     inbox: Inbox,
@@ -420,8 +421,8 @@ async fn run_until_ended<B: Broker, S: Store>(
     let mut end = assigned.end.clone();
     let out_of_time = async {
         loop {
-            let wish = *end.borrow_and_update();
-            match wish {
+            let requested = *end.borrow_and_update();
+            match requested {
                 End::Now => return,
                 End::By(time) => tokio::select! {
                     () = sleep_until(time) => return,
@@ -436,7 +437,7 @@ async fn run_until_ended<B: Broker, S: Store>(
         }
     };
     let ended = tokio::select! {
-        // First, so that nothing more is done for a partition that was lost.
+        // Polled first, so that nothing more is done for a partition that was lost.
         biased;
         () = out_of_time => Ended::Abandoned,
         result = assigned.run(inbox, refused_at, hash_seed) => match result {
