@@ -1,8 +1,8 @@
 //! A broker in memory, for tests and as a reference for the contract of [`crate::broker`].
 //!
-//! It has what breaks consumers of the real one and can be had without processes: gaps between offsets,
-//! retention, truncation, recreated and compacted topics, groups with orderly hand-over and with loss.
-//! Errors of the network are for those who wrap it.
+//! It has those behaviours of the real one that break consumers and that need no processes: gaps between offsets,
+//! retention, truncation, recreated and compacted topics, groups that revoke partitions and that lose them. Network
+//! errors are left to wrappers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,13 +18,13 @@ use crate::event::Record;
 /// A cluster of topics and groups.
 #[derive(Clone, Debug)]
 pub struct MemoryBroker {
-    shared: Arc<Shared>,
-    /// Most records of one delivery.
+    shared: Arc<MemoryCluster>,
+    /// Maximum records of one delivery.
     fetch_records: usize,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct MemoryCluster {
     state: Mutex<State>,
     changed: Notify,
 }
@@ -52,9 +52,9 @@ struct Log {
 #[derive(Debug, Default)]
 struct Group {
     topic: String,
-    /// By member id; what each has yet to be told.
+    /// By member id; what is to be delivered to each.
     members: BTreeMap<u64, VecDeque<Delivery>>,
-    /// Owner of each partition, and whether it was asked to give it back.
+    /// Owner of each partition, and whether it is being revoked.
     owners: BTreeMap<i32, (u64, bool)>,
 }
 
@@ -70,19 +70,19 @@ impl Group {
             match self.owners.get_mut(&partition) {
                 None => {
                     self.owners.insert(partition, (target, false));
-                    self.tell(target, Delivery::Assigned(vec![partition]));
+                    self.deliver(target, Delivery::Assigned(vec![partition]));
                 }
                 Some((owner, revoking)) if *owner != target && !*revoking => {
                     *revoking = true;
                     let owner = *owner;
-                    self.tell(owner, Delivery::Revoked(vec![partition]));
+                    self.deliver(owner, Delivery::Revoked(vec![partition]));
                 }
                 Some(_) => {}
             }
         }
     }
 
-    fn tell(&mut self, member: u64, delivery: Delivery) {
+    fn deliver(&mut self, member: u64, delivery: Delivery) {
         if let Some(inbox) = self.members.get_mut(&member) {
             inbox.push_back(delivery);
         }
@@ -94,9 +94,9 @@ impl Log {
         if offset < self.start || offset > self.end {
             return Err(BrokerError::OutOfRange { topic: topic.to_owned(), partition, offset });
         }
-        let mut rest = self.records.range(offset..);
-        let records: Vec<Record> = rest.by_ref().take(limit).map(|(_, record)| record.clone()).collect();
-        let next_offset = match (rest.next(), records.last()) {
+        let mut stored = self.records.range(offset..);
+        let records: Vec<Record> = stored.by_ref().take(limit).map(|(_, record)| record.clone()).collect();
+        let next_offset = match (stored.next(), records.last()) {
             (Some(_), Some(last)) => last.offset + 1,
             _ => self.end,
         };
@@ -125,7 +125,7 @@ impl MemoryBroker {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes a topic, if it exists, and wakes whoever waits for that.
+    /// Changes a topic, if it exists, and wakes all waiting consumers.
     fn change(&self, topic: &str, change: impl FnOnce(&mut TopicState)) {
         if let Some(topic) = self.state().topics.get_mut(topic) {
             change(topic);
@@ -146,7 +146,7 @@ impl MemoryBroker {
         self.change_log(topic, partition, |log| log.end += offsets);
     }
 
-    /// Retention: deletes what lies below `start`.
+    /// Retention: deletes records below `start`.
     pub fn delete_below(&self, topic: &str, partition: i32, start: i64) {
         self.change_log(topic, partition, |log| {
             log.start = log.start.max(start.min(log.end));
@@ -162,7 +162,7 @@ impl MemoryBroker {
         });
     }
 
-    /// Deletes the topic and creates one of the same name and shape, empty and with another id.
+    /// Deletes the topic and creates one of the same name and number of partitions, empty and with another id.
     pub fn recreate(&self, topic: &str) {
         let mut state = self.state();
         state.ids += 1;
@@ -275,7 +275,7 @@ impl Broker for MemoryBroker {
     }
 }
 
-/// A member of a group. Dropping it is a crash that the group notices at once.
+/// A member of a group. Dropping it is a crash that the group detects immediately.
 #[derive(Debug)]
 pub struct MemoryConsumer {
     broker: MemoryBroker,
@@ -293,11 +293,11 @@ struct Position {
     offset: i64,
     paused: bool,
     failed: bool,
-    end_told: Option<i64>,
+    reported_end: Option<i64>,
 }
 
 impl MemoryConsumer {
-    /// What there is to hand over now, if anything.
+    /// The next delivery that is ready, if any.
     fn next(&mut self) -> Option<Delivery> {
         let mut state = self.broker.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         let inbox = state.groups.get_mut(&self.group).and_then(|group| group.members.get_mut(&self.member));
@@ -330,8 +330,8 @@ impl MemoryConsumer {
                 }
                 Ok(Fetched { next_offset, .. }) => {
                     position.offset = next_offset;
-                    if position.end_told != Some(next_offset) {
-                        position.end_told = Some(next_offset);
+                    if position.reported_end != Some(next_offset) {
+                        position.reported_end = Some(next_offset);
                         return Some(Delivery::End { assignment, offset: next_offset });
                     }
                 }
@@ -355,7 +355,7 @@ impl Consumer for MemoryConsumer {
     }
 
     fn start(&mut self, assignment: Assignment, offset: i64) {
-        let position = Position { assignment, offset, paused: false, failed: false, end_told: None };
+        let position = Position { assignment, offset, paused: false, failed: false, reported_end: None };
         self.positions.insert(assignment.partition, position);
     }
 
@@ -419,7 +419,7 @@ impl Producer for MemoryBroker {
     async fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(i32, i64)>, BrokerError> {
         let mut state = self.state();
         let partitions = state.topic(topic)?.description.partitions;
-        let mut places = Vec::with_capacity(records.len());
+        let mut positions = Vec::with_capacity(records.len());
         for record in records {
             let by_key = record.key.as_deref().map_or(0, |key| partition_of_key(key, partitions));
             let partition = record.partition.unwrap_or(by_key);
@@ -430,10 +430,10 @@ impl Producer for MemoryBroker {
                 log.records.insert(offset, Record { partition, offset, timestamp, key, value });
                 log.end = offset + 1;
             }
-            places.push((partition, offset));
+            positions.push((partition, offset));
         }
         drop(state);
         self.shared.changed.notify_waiters();
-        Ok(places)
+        Ok(positions)
     }
 }

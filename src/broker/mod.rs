@@ -1,9 +1,9 @@
-//! The log: what the pipeline asks of a broker.
+//! The log: what the pipeline requires of a broker.
 //!
 //! A topic has partitions; a partition is a sequence of records with ascending, not necessarily dense
-//! offsets. Workers of a group share a topic's partitions among them. Three traits, by who needs them:
-//! [`Broker`] (looking at the log), [`Consumer`] (being a member of a group), [`Producer`] (making topics
-//! and records; the pipeline itself never writes to the log).
+//! offsets. Workers of a group share a topic's partitions among them. There are three traits, by their users:
+//! [`Broker`] (reads the log), [`Consumer`] (a member of a group), [`Producer`] (creates topics and appends records;
+//! the pipeline itself never writes to the log).
 //!
 //! Contract of every implementation:
 //! - start positions come from the caller, never from offsets that the broker keeps for a group;
@@ -11,7 +11,7 @@
 //!   [`BrokerError::OutOfRange`];
 //! - only committed records are delivered (`read_committed`): the log's end is the last stable offset;
 //! - every delivery carries the incarnation that its [`Consumer::start`] named, so that what was fetched for
-//!   an older one can be told and dropped.
+//!   an older one can be recognised and dropped.
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
@@ -27,26 +27,26 @@ use crate::error::Cause;
 use crate::event::Record;
 use crate::guarantee::Finding;
 
-/// Why a broker did not do what it was asked.
+/// Why a request to a broker failed.
 #[derive(Debug, Error)]
 pub enum BrokerError {
-    /// It may go well when asked again: the broker is away, a leader moved, a request timed out.
-    #[error("the broker did not answer: {what}")]
+    /// A retry may succeed: the broker is unavailable, a leader moved, a request timed out.
+    #[error("request to the broker failed: {what}")]
     Retriable {
-        /// What was asked, and of which topic and partition.
+        /// What was requested, and of which topic and partition.
         what: String,
-        /// The broker's own words.
+        /// The broker's error.
         #[source]
         cause: Option<Cause>,
     },
-    /// The log does not have the offset that was asked for: it lies below the log's start or past its end.
+    /// The log does not have the requested offset: it is below the log's start or past its end.
     #[error("topic {topic} partition {partition} does not have offset {offset}")]
     OutOfRange {
         /// Topic name.
         topic: String,
         /// Partition.
         partition: i32,
-        /// The offset that was asked for.
+        /// The requested offset.
         offset: i64,
     },
     /// The topic does not exist.
@@ -55,17 +55,17 @@ pub enum BrokerError {
     /// The topic exists already.
     #[error("topic {0} exists already")]
     TopicExists(String),
-    /// The cluster does not have what the options ask for.
+    /// The cluster does not support what the options require.
     #[error("the broker cannot {what}")]
     Unsupported {
-        /// What was asked, and what to do instead.
+        /// What was requested, and what to do instead.
         what: String,
-        /// The broker's own words.
+        /// The broker's error.
         #[source]
         cause: Option<Cause>,
     },
-    /// The broker does not let this client do it: a login or a certificate that is not accepted, a right that is
-    /// missing, a group whose members work in another way. Somebody has to change the configuration.
+    /// The broker does not allow it: a login or a certificate is not accepted, a permission is missing, the members of
+    /// the group use another protocol or assignor. The configuration has to be changed.
     #[error("the broker refused to {what}: {reason}")]
     Refused {
         /// What was requested, and of which topic and partition.
@@ -76,19 +76,19 @@ pub enum BrokerError {
         #[source]
         cause: Option<Cause>,
     },
-    /// Asking again will not help: misconfigured, damaged.
-    #[error("the broker cannot go on: {what}")]
+    /// A retry will not help: the configuration is wrong, or data is damaged.
+    #[error("broker error: {what}")]
     Fatal {
-        /// What was asked, and of which topic, partition or file.
+        /// What was requested, and of which topic, partition or file.
         what: String,
-        /// The broker's own words.
+        /// The broker's error.
         #[source]
         cause: Option<Cause>,
     },
 }
 
 impl BrokerError {
-    /// True if the same request may go well later.
+    /// True if the same request may succeed later.
     pub fn is_retriable(&self) -> bool {
         matches!(self, BrokerError::Retriable { .. })
     }
@@ -99,37 +99,37 @@ impl BrokerError {
 pub struct Topic {
     /// Name.
     pub name: String,
-    /// The id that tells a topic from another one of the same name, created after the first was deleted
+    /// The id that distinguishes a topic from another one of the same name, created after the first was deleted
     /// (Kafka: a UUID, KIP-516).
     pub id: String,
     /// Number of partitions, numbered from 0. It can grow.
     pub partitions: i32,
-    /// Copies of each partition.
+    /// Replication factor.
     pub replication: i16,
-    /// True if `cleanup.policy` holds `compact`: its records change between two readings.
+    /// True if `cleanup.policy` contains `compact`: records may be deleted between two reads.
     pub compacted: bool,
 }
 
-/// Where a partition's log begins and ends.
+/// Start and end of a partition's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogOffsets {
     /// The first offset that the log may still have.
     pub start: i64,
-    /// The offset after the last committed record (or marker): where a reader waits for more.
+    /// The offset after the last committed record (or marker), at which a reader waits for more.
     pub end: i64,
 }
 
-/// A piece of a partition.
+/// The result of a fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
     /// Records by ascending offset.
     pub records: Vec<Record>,
-    /// Where to read on: past the last record, and past any gap behind it. Equal to the offset that was
-    /// asked for if the log ends there.
+    /// The offset to continue at: past the last record, and past any gap after it. Equal to the requested offset if the
+    /// log ends there.
     pub next_offset: i64,
 }
 
-/// Looks at the log. Cheap to clone; every clone speaks to the same broker.
+/// Reads the log. Cheap to clone; every clone uses the same broker.
 pub trait Broker: Clone + Send + Sync + 'static {
     /// A member of a group.
     type Consumer: Consumer;
@@ -151,10 +151,10 @@ pub trait Broker: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<LogOffsets, BrokerError>> + Send;
 
     /// Reads from `offset` on, outside any group: at least one record if the log has one there, at most
-    /// `max_records` and, after the first, about `max_bytes`. Does not wait for records to come.
+    /// `max_records` and, after the first, about `max_bytes`. Does not wait for new records.
     ///
     /// # Errors
-    /// [`BrokerError::OutOfRange`] if `offset` lies outside the log; else as [`Broker::topic`].
+    /// [`BrokerError::OutOfRange`] if `offset` is outside the log; else as [`Broker::topic`].
     fn fetch(
         &self,
         topic: &str,
@@ -165,10 +165,10 @@ pub trait Broker: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Fetched, BrokerError>> + Send;
 
     /// Checks what the guarantee requires of this topic and its broker; see [`crate::guarantee`]. An embedded log
-    /// promises by construction what it must, so it has nothing to check.
+    /// meets the requirements by construction, so it has nothing to check.
     ///
     /// # Errors
-    /// As [`Broker::topic`]. A check that the caller has no right to make is a finding and not an error.
+    /// As [`Broker::topic`]. A check for which the caller lacks a permission is a finding and not an error.
     fn guarantees(&self, topic: &str) -> impl Future<Output = Result<Vec<Finding>, BrokerError>> + Send {
         let _ = topic;
         future::ready(Ok(Vec::new()))
@@ -190,92 +190,93 @@ pub trait Broker: Clone + Send + Sync + 'static {
 pub struct Assignment {
     /// The partition.
     pub partition: i32,
-    /// Grows with every start in a worker; what carries an older one is of the past.
+    /// Increases with every start in a worker; deliveries of an older one are outdated.
     pub incarnation: u64,
 }
 
-/// What a consumer hands over.
+/// What a consumer delivers.
 #[derive(Debug)]
 pub enum Delivery {
-    /// These partitions are this worker's from now on. Nothing of them comes before [`Consumer::start`].
-    /// A worker that joins and gets none is told so, with an empty list.
+    /// These partitions belong to this worker from now on. Nothing of them is delivered before [`Consumer::start`].
+    /// A worker that joins and gets none receives an empty list.
     Assigned(Vec<i32>),
-    /// The group wants these partitions back. The worker finishes or abandons what it does with them and
-    /// then calls [`Consumer::release`]; until then nobody else gets them. No records of them follow.
+    /// The group revokes these partitions. The worker finishes or abandons its work on them and then calls
+    /// [`Consumer::release`]; until then no other worker gets them. No records of them follow.
     Revoked(Vec<i32>),
-    /// These partitions are gone: somebody else may own them already. No records of them follow.
+    /// These partitions are lost: another worker may own them already. No records of them follow.
     Lost(Vec<i32>),
-    /// Records of one partition, by ascending offset, following on what came before.
+    /// Records of one partition, by ascending offset, that follow those delivered before.
     Records {
         /// The start that this belongs to.
         assignment: Assignment,
         /// At least one record.
         records: Vec<Record>,
-        /// Where the consumer reads on: past the last record and any gap behind it that it knows of.
+        /// The offset at which the consumer continues: past the last record and any gap after it that it knows of.
         next_offset: i64,
     },
-    /// The reader is at the end of the partition's log, having delivered everything before. It comes again
-    /// when the end has moved.
+    /// The reader is at the end of the partition's log, having delivered everything before. It is delivered
+    /// again when the end has moved.
     End {
         /// The start that this belongs to.
         assignment: Assignment,
-        /// The end's offset; it may lie past the last record (transaction markers, aborted records).
+        /// The end's offset; it may be past the last record (transaction markers, aborted records).
         offset: i64,
     },
-    /// A partition's delivery has stopped; [`Consumer::start`] begins it anew.
+    /// A partition's delivery has stopped; [`Consumer::start`] restarts it.
     Failed {
         /// The start that this belongs to.
         assignment: Assignment,
-        /// The offset that was asked for.
+        /// The requested offset.
         offset: i64,
         /// Why; mostly [`BrokerError::OutOfRange`].
         error: BrokerError,
     },
 }
 
-/// A member of a group. Dropping it without [`Consumer::leave`] is a crash: the group finds out by itself.
+/// A member of a group. Dropping it without [`Consumer::leave`] is equivalent to a crash: the group detects it by
+/// itself.
 pub trait Consumer: Send {
-    /// Waits for what comes next. Cancel safe: a future that is dropped loses nothing. It must be called
-    /// again and again, also while every partition is paused: that is what keeps the membership alive.
+    /// Waits for the next delivery. Cancel safe: a future that is dropped loses nothing. It must be called regularly,
+    /// also while every partition is paused, to keep the membership alive.
     ///
     /// # Errors
     /// [`BrokerError::Retriable`] (call again), or one that ends the membership.
     fn poll(&mut self) -> impl Future<Output = Result<Delivery, BrokerError>> + Send;
 
-    /// Begins delivery of an assigned partition at `offset`, or begins it anew; a pause is over with it. What
-    /// is delivered for it from now on carries the assignment's incarnation.
+    /// Starts or restarts delivery of an assigned partition at `offset`, and ends a pause. Deliveries from now on carry
+    /// the assignment's incarnation.
     fn start(&mut self, assignment: Assignment, offset: i64);
 
-    /// Stops fetching for a partition; what was fetched may still be delivered once.
+    /// Stops fetching for a partition; what was fetched already may still be delivered once.
     fn pause(&mut self, partition: i32);
 
-    /// Goes on where [`Consumer::pause`] stopped.
+    /// Continues where [`Consumer::pause`] stopped.
     fn resume(&mut self, partition: i32);
 
     /// Gives a revoked partition back.
     fn release(&mut self, partition: i32);
 
-    /// Says how far a partition is durable. For the eyes of lag dashboards only: nobody starts there.
+    /// Reports the durable position of a partition, for lag dashboards only: no worker starts there.
     fn report(&mut self, partition: i32, next_offset: i64);
 
-    /// Leaves the group, so that others get the partitions at once.
+    /// Leaves the group, so that others get the partitions immediately.
     fn leave(self) -> impl Future<Output = ()> + Send;
 }
 
 /// A record to be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewRecord {
-    /// Decides the partition, see [`partition_of_key`].
+    /// Determines the partition, see [`partition_of_key`].
     pub key: Option<Vec<u8>>,
     /// The value.
     pub value: Option<Vec<u8>>,
     /// Milliseconds since the epoch.
     pub timestamp: i64,
-    /// Overrides the key's choice of a partition.
+    /// Overrides the partition that follows from the key.
     pub partition: Option<i32>,
 }
 
-/// Makes topics and records.
+/// Creates topics and appends records.
 pub trait Producer: Clone + Send + Sync + 'static {
     /// Creates a topic.
     ///
@@ -288,8 +289,8 @@ pub trait Producer: Clone + Send + Sync + 'static {
         replication: i16,
     ) -> impl Future<Output = Result<Topic, BrokerError>> + Send;
 
-    /// Appends records in order and says where each is: partition and offset. When it returns they are
-    /// durable; with an error, any of them may be.
+    /// Appends records in order and returns the partition and offset of each. When it returns they are durable; after
+    /// an error, any of them may be.
     ///
     /// # Errors
     /// As [`Broker::topic`].

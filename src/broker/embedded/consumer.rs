@@ -19,7 +19,7 @@ use crate::broker::embedded::log::{self, Failure};
 use crate::broker::{Assignment, BrokerError, Consumer, Delivery, Fetched};
 use crate::sqlite::Connected;
 
-/// Most records and, after the first, about most bytes of one delivery.
+/// Maximum records and, after the first, approximate maximum bytes of one delivery.
 const CHUNK_RECORDS: usize = 2_000;
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -41,7 +41,7 @@ pub struct EmbeddedConsumer {
     inbox: VecDeque<Delivery>,
     /// The read in flight. It stays here between two polls.
     reading: Option<oneshot::Receiver<Result<Seen, BrokerError>>>,
-    /// State of the file in which there was nothing to deliver.
+    /// Version of the file at which there was nothing to deliver.
     idle_at: Option<i64>,
     /// No read before this.
     idle_until: Option<Instant>,
@@ -65,7 +65,7 @@ type At = (Assignment, i64);
 /// The result of a read.
 #[derive(Debug)]
 struct Seen {
-    /// State of the file; `None` if it is as it was.
+    /// Version of the file; `None` if it has not changed.
     version: Option<i64>,
     partitions: i32,
     /// Positions that are at the log's end.

@@ -8,20 +8,20 @@ use rusqlite::{Connection, OptionalExtension, Result as SqliteResult, Transactio
 
 use crate::broker::{BrokerError, Fetched, LogOffsets, NewRecord, Topic, partition_of_key};
 use crate::event::Record;
-use crate::sqlite::{Damage, Fate, SqliteError, diagnose};
+use crate::sqlite::{Damage, ErrorClass, SqliteError, diagnose};
 
-/// The most partitions of a topic.
+/// Maximum number of partitions of a topic.
 const MAX_PARTITIONS: i32 = 100_000;
 
 /// Records deleted in one transaction, so that appends need not wait for long.
 const DELETED_AT_ONCE: i64 = 10_000;
 
-/// Why something was not done.
+/// Why an operation failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// By the rules of a log.
+    /// The log does not allow it.
     Log(BrokerError),
-    /// By SQLite.
+    /// SQLite failed.
     Sqlite(rusqlite::Error),
     /// The file's content cannot be right.
     Damaged(String),
@@ -39,12 +39,12 @@ impl Failure {
         match self {
             Failure::Log(error) => error,
             Failure::Sqlite(error) => {
-                let (fate, meaning) = diagnose(&error, path);
+                let (class, meaning) = diagnose(&error, path);
                 let what = format!("{} in {}: {meaning}", what(), path.display());
                 let cause = Some(SqliteError::new(error).into());
-                match fate {
-                    Fate::Refused => BrokerError::Fatal { what, cause },
-                    Fate::Unknown => BrokerError::Retriable { what, cause },
+                match class {
+                    ErrorClass::Refused => BrokerError::Fatal { what, cause },
+                    ErrorClass::Unknown => BrokerError::Retriable { what, cause },
                 }
             }
             Failure::Damaged(damage) => {
@@ -108,12 +108,12 @@ fn offsets_of(file: &Connection, found: &Found, topic: &str, partition: i32) -> 
     }
 }
 
-/// Over everything that a reader gets of a record but its position.
+/// Checksum of a record's content, without its position.
 fn checksum(timestamp: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&timestamp.to_be_bytes());
     for part in [key, value] {
-        // Null and no bytes are different things.
+        // Null and empty differ.
         hasher.update(&part.map_or(-1, |bytes| bytes.len() as i64).to_be_bytes());
         hasher.update(part.unwrap_or_default());
     }
@@ -172,12 +172,12 @@ pub(super) fn create_topic(file: &mut Connection, topic: Topic) -> Result<Topic,
         return refused(format!("topic {name} cannot have {partitions} partitions: 1 to {MAX_PARTITIONS}"));
     }
     let transaction = file.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let made = transaction.execute(
+    let inserted = transaction.execute(
         "INSERT INTO topics (name, id, partitions, replication, compacted) VALUES (?1, ?2, 0, ?3, ?4)
          ON CONFLICT DO NOTHING",
         params![name, id, replication, compacted],
     )?;
-    if made == 0 {
+    if inserted == 0 {
         return Err(Failure::Log(BrokerError::TopicExists(name.clone())));
     }
     grow(&transaction, name, *partitions)?;

@@ -28,25 +28,25 @@ use crate::sqlite::{self, Connected, FileError, Gone, Options};
 use log::Failure;
 
 /// The log of a folder. The file is closed when the last clone and the last consumer are dropped, which waits
-/// for a request that is being served.
+/// for a request in flight.
 #[derive(Clone, Debug)]
 pub struct EmbeddedBroker {
-    shared: Arc<Shared>,
+    shared: Arc<LogFile>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct LogFile {
     folder: PathBuf,
     path: Arc<Path>,
     options: Options,
     reader: Connected,
     writer: Connected,
-    /// Records without a key and a partition, so far: they go to the partitions in turn.
+    /// Records without a key and a partition so far: they are distributed round-robin over the partitions.
     keyless: AtomicU32,
 }
 
 impl EmbeddedBroker {
-    /// Makes the folder and an empty log where they are not there yet. What is there stays as it is.
+    /// Creates the folder and an empty log where they do not exist yet. An existing log is not changed.
     ///
     /// # Errors
     /// See [`FileError`]; a file that is not ours is not touched.
@@ -68,11 +68,11 @@ impl EmbeddedBroker {
         };
         let (reader, writer) = (connected("log reader")?, connected("log writer")?);
         let (options, keyless) = (options.clone(), AtomicU32::new(0));
-        Ok(Self { shared: Arc::new(Shared { folder, path, options, reader, writer, keyless }) })
+        Ok(Self { shared: Arc::new(LogFile { folder, path, options, reader, writer, keyless }) })
     }
 
-    /// Retention: deletes what lies below `start`, or everything if the log ends before, and moves the log's
-    /// start there. Space in the file is used again, but the file does not shrink.
+    /// Retention: deletes records below `start`, or all if the log ends before, and moves the log's start there. Space
+    /// in the file is reused, but the file does not shrink.
     ///
     /// # Errors
     /// As [`Broker::offsets`].
@@ -91,8 +91,8 @@ impl EmbeddedBroker {
         self.write(|| format!("delete topic {topic}"), move |file| log::delete_topic(file, &name)).await
     }
 
-    /// Raises a topic's number of partitions. Fewer than it has changes nothing. As with Kafka, keys go to
-    /// other partitions from then on.
+    /// Raises a topic's number of partitions. A smaller number than it has changes nothing. As with Kafka, keys then map
+    /// to other partitions.
     ///
     /// # Errors
     /// As [`Broker::topic`].
@@ -182,8 +182,8 @@ impl Broker for EmbeddedBroker {
     /// The group's name makes no difference: every member gets all partitions.
     async fn subscribe(&self, _group: &str, topic: &str) -> Result<EmbeddedConsumer, BrokerError> {
         let partitions = self.topic(topic).await?.partitions;
-        // A connection of its own, so that looking at the log does not wait for the worker.
-        let Shared { folder, path, options, reader, .. } = &*self.shared;
+        // A connection of its own, so that other reads of the log do not wait for the worker.
+        let LogFile { folder, path, options, reader, .. } = &*self.shared;
         let what = || format!("subscribe to topic {topic}");
         let (folder, options) = (folder.clone(), options.clone());
         let opened = reader.call(move |_| sqlite::open(&folder, &schema::format(), &options)).await;

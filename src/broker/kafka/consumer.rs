@@ -12,41 +12,41 @@ use tracing::warn;
 
 use crate::broker::kafka::KafkaBroker;
 use crate::broker::kafka::error::KafkaError;
-use crate::broker::kafka::handover::Handover;
+use crate::broker::kafka::flow_control::FlowControl;
 use crate::broker::kafka::member::{Command, Member};
 use crate::broker::kafka::raw::{Client, Queue};
 use crate::broker::{Assignment, Broker, BrokerError, Consumer, Delivery, LogOffsets};
 
-/// How often a poll that has nothing to deliver looks after the thread.
-const LOOK: Duration = Duration::from_millis(500);
-/// A thread that was silent for so long is stuck.
-const SILENT: Duration = Duration::from_secs(30);
-/// How often one quiet partition is looked at: whether the log has something that does not come.
-const QUIET: Duration = Duration::from_secs(60);
-/// How long leaving may take.
-const LEAVE: Duration = Duration::from_secs(10);
+/// How often a poll that has nothing to deliver checks the thread.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// A thread that has been inactive for this time is considered stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+/// How often one partition without deliveries is checked: whether the log has records that are not delivered.
+const QUIET_INTERVAL: Duration = Duration::from_secs(60);
+/// How long leaving the group may take.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The member of a group in Kafka.
 ///
-/// Dropping it without [`Consumer::leave`] ends its thread and its connections, and says nothing to the group.
+/// Dropping it without [`Consumer::leave`] ends its thread and its connections without leaving the group.
 #[derive(Debug)]
 pub struct KafkaConsumer {
     broker: KafkaBroker,
     topic: String,
     commands: std_mpsc::Sender<Command>,
-    told: mpsc::UnboundedReceiver<Result<Delivery, BrokerError>>,
-    handover: Arc<Handover>,
-    /// The starts that count.
+    deliveries: mpsc::UnboundedReceiver<Result<Delivery, BrokerError>>,
+    flow: Arc<FlowControl>,
+    /// The latest start of each partition.
     started: BTreeMap<i32, Started>,
     warned: bool,
-    /// The look at a quiet partition that is under way.
-    look: Option<(Assignment, i64, Look)>,
-    look_at: Instant,
-    looked_last: i32,
+    /// The check of a quiet partition in flight.
+    end_request: Option<(Assignment, i64, EndRequest)>,
+    next_check_at: Instant,
+    last_checked: i32,
 }
 
-/// A question for the ends of a log.
-type Look = JoinHandle<Result<LogOffsets, BrokerError>>;
+/// A request for the offsets of a log.
+type EndRequest = JoinHandle<Result<LogOffsets, BrokerError>>;
 
 #[derive(Debug)]
 struct Started {
@@ -69,37 +69,37 @@ impl KafkaConsumer {
         let queue = Queue::of_consumer(&client)?;
         client.subscribe(topic)?;
         let (commands, to_take) = std_mpsc::channel();
-        let (tell, told) = mpsc::unbounded_channel();
-        let handover = Arc::new(Handover::new());
-        let member = Member::new(client, queue, topic, options, to_take, tell, handover.clone());
+        let (sender, deliveries) = mpsc::unbounded_channel();
+        let flow = Arc::new(FlowControl::new());
+        let member = Member::new(client, queue, topic, options, to_take, sender, flow.clone());
         let thread = thread::Builder::new()
             .name("kafka consumer".to_owned())
             .spawn(move || member.run())
             .map_err(|error| KafkaError::invalid(error.to_string()))?;
-        handover.wakes(thread.thread().clone());
+        flow.wakes(thread.thread().clone());
         Ok(Self {
             broker: broker.clone(),
             topic: topic.to_owned(),
             commands,
-            told,
-            handover,
+            deliveries,
+            flow,
             started: BTreeMap::new(),
             warned: false,
-            look: None,
-            look_at: Instant::now() + QUIET,
-            looked_last: -1,
+            end_request: None,
+            next_check_at: Instant::now() + QUIET_INTERVAL,
+            last_checked: -1,
         })
     }
 
-    fn say(&self, command: Command) {
-        // A thread that is gone is noticed by the next poll.
+    fn send(&self, command: Command) {
+        // A thread that has ended is noticed by the next poll.
         let _ = self.commands.send(command);
-        self.handover.wake();
+        self.flow.wake();
     }
 
-    /// True if the delivery is of a start that counts, or of none.
+    /// True if the delivery belongs to the latest start of its partition, or to none.
     fn counts(&mut self, delivery: &Delivery) -> bool {
-        let (assignment, reads_on) = match delivery {
+        let (assignment, next_offset) = match delivery {
             Delivery::Assigned(_) => return true,
             Delivery::Revoked(partitions) | Delivery::Lost(partitions) => {
                 self.started.retain(|partition, _| !partitions.contains(partition));
@@ -112,7 +112,7 @@ impl KafkaConsumer {
         match self.started.get_mut(&assignment.partition) {
             Some(started) if started.assignment == *assignment => {
                 started.heard = Instant::now();
-                match reads_on {
+                match next_offset {
                     Some(next_offset) => started.next_offset = next_offset,
                     None => started.paused = true,
                 }
@@ -122,19 +122,19 @@ impl KafkaConsumer {
         }
     }
 
-    /// Looks whether the thread comes back from librdkafka, and whether a quiet partition should be quiet.
-    async fn look_after(&mut self) {
-        let silent = self.handover.silent_for();
-        if silent > SILENT && !self.warned {
+    /// Warns if the thread is stuck in librdkafka, or if a partition has records that are not delivered.
+    async fn check_health(&mut self) {
+        let silent = self.flow.silent_for();
+        if silent > STUCK_AFTER && !self.warned {
             warn!(
                 topic = self.topic,
                 seconds = silent.as_secs(),
-                "the Kafka client does not come back from a call"
+                "the Kafka client is stuck in a call"
             );
         }
-        self.warned = silent > SILENT;
-        if let Some((assignment, next_offset, look)) = self.look.take_if(|(_, _, look)| look.is_finished())
-            && let Ok(Ok(log)) = look.await
+        self.warned = silent > STUCK_AFTER;
+        if let Some((assignment, next_offset, end_request)) = self.end_request.take_if(|(_, _, end_request)| end_request.is_finished())
+            && let Ok(Ok(log)) = end_request.await
             && let Some(started) = self.started.get(&assignment.partition)
             && (started.assignment, started.next_offset, started.paused) == (assignment, next_offset, false)
             && log.end > next_offset
@@ -146,19 +146,19 @@ impl KafkaConsumer {
                 next_offset,
                 log_end = log.end,
                 seconds,
-                "the log has more, but nothing was delivered for a while"
+                "the log has more records, but nothing was delivered for a while"
             );
         }
-        if self.look.is_none() && self.look_at <= Instant::now() {
-            self.look_at = Instant::now() + QUIET;
-            let quiet = |(_, started): &(&i32, &Started)| !started.paused && started.heard.elapsed() >= QUIET;
-            let after = self.started.range(self.looked_last.saturating_add(1)..).find(quiet);
+        if self.end_request.is_none() && self.next_check_at <= Instant::now() {
+            self.next_check_at = Instant::now() + QUIET_INTERVAL;
+            let quiet = |(_, started): &(&i32, &Started)| !started.paused && started.heard.elapsed() >= QUIET_INTERVAL;
+            let after = self.started.range(self.last_checked.saturating_add(1)..).find(quiet);
             let next = after.or_else(|| self.started.iter().find(quiet));
             if let Some((partition, Started { assignment, next_offset, .. })) = next {
                 let (broker, topic, partition) = (self.broker.clone(), self.topic.clone(), *partition);
-                self.looked_last = partition;
-                let look = tokio::spawn(async move { broker.offsets(&topic, partition).await });
-                self.look = Some((*assignment, *next_offset, look));
+                self.last_checked = partition;
+                let end_request = tokio::spawn(async move { broker.offsets(&topic, partition).await });
+                self.end_request = Some((*assignment, *next_offset, end_request));
             }
         }
     }
@@ -167,10 +167,10 @@ impl KafkaConsumer {
 impl Consumer for KafkaConsumer {
     async fn poll(&mut self) -> Result<Delivery, BrokerError> {
         loop {
-            self.handover.poll();
-            match timeout(LOOK, self.told.recv()).await {
+            self.flow.poll();
+            match timeout(CHECK_INTERVAL, self.deliveries.recv()).await {
                 Ok(Some(Ok(delivery))) => {
-                    self.handover.take(&delivery);
+                    self.flow.take(&delivery);
                     if self.counts(&delivery) {
                         return Ok(delivery);
                     }
@@ -180,7 +180,7 @@ impl Consumer for KafkaConsumer {
                     let what = format!("read topic {}: the client's thread has ended", self.topic);
                     return Err(BrokerError::Fatal { what, cause: None });
                 }
-                Err(_) => self.look_after().await,
+                Err(_) => self.check_health().await,
             }
         }
     }
@@ -189,14 +189,14 @@ impl Consumer for KafkaConsumer {
         let heard = Instant::now();
         let started = Started { assignment, next_offset: offset, paused: false, heard };
         self.started.insert(assignment.partition, started);
-        self.say(Command::Start(assignment, offset));
+        self.send(Command::Start(assignment, offset));
     }
 
     fn pause(&mut self, partition: i32) {
         if let Some(started) = self.started.get_mut(&partition) {
             started.paused = true;
         }
-        self.say(Command::Pause(partition));
+        self.send(Command::Pause(partition));
     }
 
     fn resume(&mut self, partition: i32) {
@@ -204,20 +204,20 @@ impl Consumer for KafkaConsumer {
             started.paused = false;
             started.heard = Instant::now();
         }
-        self.say(Command::Resume(partition));
+        self.send(Command::Resume(partition));
     }
 
     fn release(&mut self, partition: i32) {
-        self.say(Command::Release(partition));
+        self.send(Command::Release(partition));
     }
 
     fn report(&mut self, partition: i32, next_offset: i64) {
-        self.say(Command::Report(partition, next_offset));
+        self.send(Command::Report(partition, next_offset));
     }
 
     async fn leave(self) {
         let (left, to_hear) = oneshot::channel();
-        self.say(Command::Leave(Instant::now() + LEAVE, left));
+        self.send(Command::Leave(Instant::now() + LEAVE_TIMEOUT, left));
         // The thread ends its wait by itself.
         let _ = to_hear.await;
     }
@@ -246,16 +246,16 @@ mod tests {
                 }
             }
         };
-        timeout(Duration::from_secs(30), polls).await.expect("told")
+        timeout(Duration::from_secs(30), polls).await.expect("the membership ends")
     }
 
     #[tokio::test]
-    async fn a_cluster_without_the_group_protocol_consumer_ends_the_membership_and_is_told_of() {
+    async fn a_cluster_without_the_group_protocol_consumer_ends_the_membership_and_is_reported() {
         for cluster in [Cluster::lacking(HEARTBEAT, "t"), Cluster::refusing(HEARTBEAT, "t")] {
             let error = ended(cluster).await;
             assert!(matches!(error, BrokerError::Unsupported { .. }), "{error:?}");
-            let told = error.to_string();
-            assert!(told.contains("KIP-848") && told.contains("classic") && !told.contains("  "), "{told}");
+            let text = error.to_string();
+            assert!(text.contains("KIP-848") && text.contains("classic") && !text.contains("  "), "{text}");
         }
     }
 
@@ -275,14 +275,14 @@ mod tests {
     }
 
     impl Logged {
-        fn times(&self, words: &str) -> usize {
-            String::from_utf8_lossy(&self.0.lock().unwrap()).matches(words).count()
+        fn times(&self, message: &str) -> usize {
+            String::from_utf8_lossy(&self.0.lock().unwrap()).matches(message).count()
         }
     }
 
-    /// The thread of librdkafka's calls is played by the test: it says nothing, or it beats.
+    /// The test stands in for the thread that calls librdkafka: it is inactive, or it beats.
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_does_not_come_back_from_a_call_is_named_once_and_again_after_it_came_back() {
+    async fn a_client_that_is_stuck_in_a_call_is_reported_once_and_again_after_it_recovered() {
         let logged = Logged::default();
         let writer = logged.clone();
         let subscriber =
@@ -290,30 +290,30 @@ mod tests {
         let _default = tracing::subscriber::set_default(subscriber);
         let broker = KafkaBroker::connect(&KafkaOptions::new("127.0.0.1:1")).unwrap();
         let (commands, _to_take) = std_mpsc::channel();
-        let (_tell, told) = mpsc::unbounded_channel();
+        let (_sender, deliveries) = mpsc::unbounded_channel();
         let mut consumer = KafkaConsumer {
             broker,
             topic: "the topic".to_owned(),
             commands,
-            told,
-            handover: Arc::new(Handover::silent(SILENT - Duration::from_secs(20))),
+            deliveries,
+            flow: Arc::new(FlowControl::silent(STUCK_AFTER - Duration::from_secs(20))),
             started: BTreeMap::new(),
             warned: false,
-            look: None,
-            look_at: Instant::now() + QUIET,
-            looked_last: -1,
+            end_request: None,
+            next_check_at: Instant::now() + QUIET_INTERVAL,
+            last_checked: -1,
         };
-        let words = "the Kafka client does not come back from a call";
-        assert!(timeout(LOOK * 3, consumer.poll()).await.is_err());
-        assert_eq!(logged.times(words), 0);
+        let message = "the Kafka client is stuck in a call";
+        assert!(timeout(CHECK_INTERVAL * 3, consumer.poll()).await.is_err());
+        assert_eq!(logged.times(message), 0);
         for times in 1..3 {
-            consumer.handover = Arc::new(Handover::silent(SILENT + Duration::from_secs(3)));
-            assert!(timeout(LOOK * 5, consumer.poll()).await.is_err());
-            assert_eq!(logged.times(words), times);
+            consumer.flow = Arc::new(FlowControl::silent(STUCK_AFTER + Duration::from_secs(3)));
+            assert!(timeout(CHECK_INTERVAL * 5, consumer.poll()).await.is_err());
+            assert_eq!(logged.times(message), times);
             assert_eq!(logged.times("topic=\"the topic\" seconds=3"), times);
-            consumer.handover.beat();
-            assert!(timeout(LOOK * 3, consumer.poll()).await.is_err());
-            assert_eq!(logged.times(words), times);
+            consumer.flow.beat();
+            assert!(timeout(CHECK_INTERVAL * 3, consumer.poll()).await.is_err());
+            assert_eq!(logged.times(message), times);
         }
     }
 }

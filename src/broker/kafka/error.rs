@@ -2,14 +2,14 @@
 //!
 //! | class | codes | what happens |
 //! |---|---|---|
-//! | retriable | everything about connections, time, elections, coordinators, membership, quotas, replicas | asked again with backoff |
-//! | out of range | `OFFSET_OUT_OF_RANGE`, `_AUTO_OFFSET_RESET` (with `auto.offset.reset=error` it is how a consumer says so), `_LOG_TRUNCATION` | the partition's delivery stops; the pipeline decides |
-//! | unknown topic | `UNKNOWN_TOPIC_OR_PART`, `_UNKNOWN_TOPIC`, `UNKNOWN_TOPIC_ID`, as the answer to a question about a topic. A consumer that is told so goes on, and the topic is looked at | the caller is told |
-//! | topic exists | `TOPIC_ALREADY_EXISTS` | the caller is told |
-//! | fatal | no permission, credentials, unsupported or invalid requests and settings, damaged or oversized records, fenced producers and members, librdkafka's own mistakes | asking again does not help; where the configuration is to be changed ([`refusal`]), the error says how |
+//! | retriable | everything about connections, time, elections, coordinators, membership, quotas, replicas | retried with backoff |
+//! | out of range | `OFFSET_OUT_OF_RANGE`, `_AUTO_OFFSET_RESET` (how a consumer reports it with `auto.offset.reset=error`), `_LOG_TRUNCATION` | the partition's delivery stops; the pipeline decides |
+//! | unknown topic | `UNKNOWN_TOPIC_OR_PART`, `_UNKNOWN_TOPIC`, `UNKNOWN_TOPIC_ID`, as the response to a request about a topic. A consumer that gets it continues, and the topic is checked | the caller gets the error |
+//! | topic exists | `TOPIC_ALREADY_EXISTS` | the caller gets the error |
+//! | fatal | no permission, credentials, unsupported or invalid requests and settings, damaged or oversized records, fenced producers and members, librdkafka's internal errors | a retry does not help; where the configuration is to be changed ([`refusal`]), the error says how |
 //!
-//! A code that is in none of the lists, for it is newer than this program, is retriable and logged: stopping
-//! would turn a passing trouble into an outage, and repeating a question does no harm.
+//! A code that is in none of the lists because it is newer than this program is retriable and logged: stopping would
+//! turn a transient error into an outage, and repeating a request does no harm.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ use crate::broker::BrokerError;
 pub struct KafkaError {
     code: i32,
     text: String,
-    /// There if the code is known and the text is not its own.
+    /// Set if the code is known and the text is not the code's own.
     source: Option<RDKafkaErrorCode>,
 }
 
@@ -61,7 +61,7 @@ impl KafkaError {
         Self::new(code as i32, "")
     }
 
-    /// An argument or a setting that librdkafka does not take.
+    /// An argument or a setting that librdkafka rejects.
     pub(super) fn invalid(text: impl Into<String>) -> Self {
         Self::new(InvalidArgument as i32, text)
     }
@@ -73,7 +73,7 @@ impl KafkaError {
             Safe::ClientConfig(_, _, property, _) => {
                 Self::invalid(format!("property {property} was refused"))
             }
-            Safe::ClientCreation(words) => Self::invalid(words.clone()),
+            Safe::ClientCreation(text) => Self::invalid(text.clone()),
             other => match other.rdkafka_error_code() {
                 Some(code) => Self::of(code),
                 None => Self::new(Fail as i32, other.to_string()),
@@ -85,7 +85,7 @@ impl KafkaError {
         self.code == code as i32
     }
 
-    /// True if the user has no right to what was requested.
+    /// True if the user lacks a permission for the request.
     pub(super) fn is_missing_right(&self) -> bool {
         self.is(TopicAuthorizationFailed) || self.is(ClusterAuthorizationFailed)
     }
@@ -98,14 +98,14 @@ impl KafkaError {
         class(self.code)
     }
 
-    /// The error for a question about a topic or one of its partitions. `what` completes "the broker did not
-    /// answer".
+    /// The error of a request about a topic or one of its partitions. `what` completes "request to the broker
+    /// failed".
     pub(super) fn about(self, topic: &str, what: impl Into<String>) -> BrokerError {
         match self.class() {
             Class::UnknownTopic => BrokerError::UnknownTopic(topic.to_owned()),
             Class::TopicExists => BrokerError::TopicExists(topic.to_owned()),
             Class::Retriable => self.retriable(what),
-            // Only who asked for an offset can say so.
+            // A request without an offset cannot be out of range.
             Class::OutOfRange | Class::Fatal => self.fatal(what),
         }
     }
@@ -126,16 +126,16 @@ impl KafkaError {
     }
 }
 
-/// What is wrong, and what to do, where the broker does not let this client do something.
+/// What is wrong, and what to do, for errors of a client that lacks a permission or is configured wrongly.
 fn refusal(code: RDKafkaErrorCode) -> Option<&'static str> {
-    const GROUP: &str = "the group has members of another kind, or that share its partitions in another way \
-                         (assignor); choose another group (pipeline.group)";
+    const GROUP: &str = "the group has members with another group protocol or another assignor; \
+                         choose another group (pipeline.group)";
     match code {
         Authentication | SaslAuthenticationFailed | UnacceptableCredential => {
             Some("the login or the certificate is not accepted")
         }
         UnsupportedSASLMechanism => Some("the listener does not have this SASL mechanism"),
-        IllegalSASLState => Some("the listener has another security protocol"),
+        IllegalSASLState => Some("the listener uses another security protocol"),
         TopicAuthorizationFailed => Some(
             "the user lacks a right on the topic: it takes Describe and DescribeConfigs, Read to read, Write to \
              append, Create to create it",
@@ -189,7 +189,7 @@ const RETRIABLE: &[RDKafkaErrorCode] = &[
     BrokerDestroy,
     RebootstrapRequired,
     ListenerNotFound,
-    // librdkafka is busy with something, or was told to drop it.
+    // librdkafka is busy, or was asked to drop the request.
     QueueFull,
     NodeUpdate,
     WaitingForCoordinator,
@@ -206,8 +206,7 @@ const RETRIABLE: &[RDKafkaErrorCode] = &[
     NoOffset,
     State,
     Conflict,
-    // Handshakes are also broken off by a broker that goes away; a wrong certificate is told apart by whoever
-    // asked.
+    // A handshake also fails when a broker shuts down; the caller detects a wrong certificate.
     SSL,
     // Elections and replicas.
     LeaderNotAvailable,
@@ -399,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_a_question_about_a_topic_becomes_what_its_class_says() {
+    fn an_error_of_a_request_about_a_topic_follows_from_its_class() {
         let about = |code| KafkaError::of(code).about("t", "ask");
         assert!(about(LeaderNotAvailable).is_retriable());
         assert!(matches!(about(UnknownTopicOrPartition), BrokerError::UnknownTopic(t) if t == "t"));
@@ -408,8 +407,8 @@ mod tests {
     }
 
     #[test]
-    fn what_the_broker_does_not_allow_says_what_to_change() {
-        for (code, words) in [
+    fn an_error_of_a_request_that_is_not_allowed_says_what_to_change() {
+        for (code, expected) in [
             (TopicAuthorizationFailed, "Describe"),
             (GroupAuthorizationFailed, "Read on the group"),
             (InconsistentGroupProtocol, "pipeline.group"),
@@ -420,7 +419,7 @@ mod tests {
         ] {
             match KafkaError::of(code).about("t", "ask") {
                 BrokerError::Refused { what, reason, cause: Some(_) } => {
-                    assert!(what == "ask" && reason.contains(words), "{code:?}: {reason}");
+                    assert!(what == "ask" && reason.contains(expected), "{code:?}: {reason}");
                 }
                 other => panic!("{code:?}: {other:?}"),
             }

@@ -1,11 +1,11 @@
 //! What the guarantee requires of a topic and of its brokers, judged from their settings.
 //!
-//! A record that was read once must never change or vanish, or rows stay that the log no longer has. In Kafka that
-//! takes replicas: an acknowledged record is on `min.insync.replicas` of them, and only a replica in sync may become
-//! leader (`unclean.leader.election.enable=false`). And no compaction, which deletes records between two readings.
+//! A record that was read once must never change or disappear, or rows remain that the log no longer has. In Kafka
+//! that requires replicas: an acknowledged record is on `min.insync.replicas` of them, and only a replica in sync may become
+//! leader (`unclean.leader.election.enable=false`). Compaction must be off, because it deletes records between two reads.
 //!
-//! A topic's settings come from its own configuration, or from its brokers'. Only in the second case brokers can
-//! differ, so then each broker's value is judged, too; that takes the right DescribeConfigs on the cluster.
+//! A topic's settings come from its own configuration, or from its brokers'. Only in the second case can
+//! brokers differ, so then each broker's value is judged, too; that requires DescribeConfigs on the cluster.
 
 use super::error::KafkaError;
 use super::raw::{Description, Resource, Setting};
@@ -15,13 +15,13 @@ const MIN_INSYNC: &str = "min.insync.replicas";
 const UNCLEAN: &str = "unclean.leader.election.enable";
 const CLEANUP: &str = "cleanup.policy";
 
-/// Settings that only say for how long the log has what was not processed yet.
+/// Settings that only limit how long the log keeps records that were not processed yet.
 const RETENTION: [&str; 2] = ["retention.ms", "retention.bytes"];
 
 /// Judges a topic. `settings` are a resource's settings.
 ///
 /// # Errors
-/// Whatever `settings` meets but a missing right, which is a finding.
+/// The errors of `settings`, except a missing permission, which is a finding.
 pub(super) fn findings(
     topic: &str,
     described: &Description,
@@ -86,11 +86,11 @@ pub(super) fn findings(
 fn of_replicas(replicas: usize) -> Verdict {
     match replicas {
         0 | 1 => Verdict::Warning(
-            "with one replica, records are lost with the disk of one broker: enough for trying it out"
+            "with one replica, the loss of one broker's disk loses records: suitable for testing only"
                 .to_owned(),
         ),
         2 => Verdict::Warning(
-            "with two replicas, either no broker may be down, or records may be lost".to_owned(),
+            "with two replicas, either no broker may be down, or records can be lost".to_owned(),
         ),
         _ => Verdict::Fine,
     }
@@ -101,26 +101,26 @@ fn judge(setting: &str, value: &str, replicas: usize) -> Verdict {
         MIN_INSYNC => match value.trim().parse::<usize>() {
             Err(_) => Verdict::Unchecked("it is not a number".to_owned()),
             Ok(least) if least > replicas => {
-                Verdict::Warning("it is more than there are replicas: nobody can append".to_owned())
+                Verdict::Warning("it is greater than the number of replicas: no record can be appended".to_owned())
             }
             Ok(least) if least >= 2 => Verdict::Fine,
             Ok(_) if replicas >= 3 => Verdict::Refused(
-                "a record that was read may be on one replica only, and vanish with it; set it to 2".to_owned(),
+                "a record that was read may be on one replica only, and be lost with it; set it to 2".to_owned(),
             ),
             Ok(_) => Verdict::Warning("a record that was read may be on one replica only".to_owned()),
         },
         UNCLEAN if value.trim().eq_ignore_ascii_case("true") && replicas > 1 => Verdict::Refused(
-            "a replica that lacks records may become leader, and records that were read vanish; set it to false"
+            "a replica that lacks records may become leader, so records that were read are lost; set it to false"
                 .to_owned(),
         ),
         CLEANUP if is_compacted(value) => {
-            Verdict::Refused("compaction deletes records between two readings; set it to delete".to_owned())
+            Verdict::Refused("compaction deletes records between two reads; set it to delete".to_owned())
         }
         _ => Verdict::Fine,
     }
 }
 
-/// True if a `cleanup.policy` holds `compact`.
+/// True if a `cleanup.policy` contains `compact`.
 pub(super) fn is_compacted(policy: &str) -> bool {
     policy.split(',').any(|policy| policy.trim() == "compact")
 }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn one_replica_is_a_warning_for_trying_it_out() {
+    fn one_replica_is_a_warning() {
         assert_eq!(verdicts(1, ["1", "true", "delete"]), ["warning", "warning", "ok", "ok"]);
         assert_eq!(verdicts(2, ["1", "false", "delete"]), ["warning", "warning", "ok", "ok"]);
         assert_eq!(verdicts(1, ["2", "false", "delete"]), ["warning", "warning", "ok", "ok"]);
@@ -209,7 +209,7 @@ mod tests {
             let reason = finding.verdict.reason().unwrap();
             assert!(finding.verdict.label() == "unchecked" && reason.contains("DescribeConfigs on topic t"));
         }
-        let away = |_: Resource<'_>| Err(KafkaError::of(Code::OperationTimedOut));
-        assert!(super::findings("t", &described, away).is_err());
+        let timed_out = |_: Resource<'_>| Err(KafkaError::of(Code::OperationTimedOut));
+        assert!(super::findings("t", &described, timed_out).is_err());
     }
 }

@@ -7,7 +7,7 @@ pub(super) fn line(level: i32, facility: &str, line: &str) {
     match (level, facility) {
         // A property that only one kind of client uses is given to all of them.
         (_, "CONFWARN") => debug!(target: "librdkafka", facility, "{line}"),
-        // A broker that is away: told once by whoever needs it, and by librdkafka again and again.
+        // An unavailable broker: the caller that needs it reports that once; librdkafka logs it repeatedly.
         (_, "FAIL" | "ERROR") => info!(target: "librdkafka", facility, "{line}"),
         (..=3, _) => error!(target: "librdkafka", facility, "{line}"),
         (4, _) => warn!(target: "librdkafka", facility, "{line}"),

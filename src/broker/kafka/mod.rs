@@ -1,20 +1,20 @@
 //! The log in Apache Kafka, through librdkafka.
 //!
-//! - Where a partition starts comes from the caller. Positions are committed to the group, if the options say
-//!   so, for lag dashboards only, and never read. A position that the log does not have is an error
+//! - The caller decides where a partition starts. Positions are committed to the group, if the options say so, for lag
+//!   dashboards only, and never read. A position that the log does not have is an error
 //!   (`auto.offset.reset=error`); nothing is reset.
 //! - Only committed records are delivered, and the log's end is the last stable offset (`read_committed`).
-//! - The member of a group is a thread of its own, which goes on whatever the worker waits for; how it answers
-//!   rebalances under both group protocols is told in the module `member`. The worker is told apart what is revoked
-//!   (it finishes first) and what is lost.
-//! - What each error means is told in the module `error`.
+//! - The member of a group is a thread of its own, which runs whatever the worker waits for; the module `member`
+//!   describes how it answers rebalances under both group protocols. The worker gets different events for revoked
+//!   partitions (it finishes first) and for lost ones.
+//! - The module `error` describes what each error means.
 //!
-//! librdkafka tries again by itself whenever a connection breaks, a leader moves or a coordinator is away.
+//! librdkafka retries by itself when a connection breaks, a leader moves or a coordinator is unavailable.
 
 mod consumer;
 mod error;
 mod guarantee;
-mod handover;
+mod flow_control;
 mod log;
 mod member;
 mod options;
@@ -42,10 +42,10 @@ use producer::drop_elsewhere;
 use raw::Client;
 use reader::Reader;
 
-/// How often it is checked, while a request is under way, whether it can be answered at all.
+/// Interval at which it is checked, while a request is in flight, whether it can succeed at all.
 const WATCH: Duration = Duration::from_millis(100);
 
-/// Time between two probes of a listener that does not say what it speaks.
+/// Time between two probes of a listener whose protocol is unknown.
 const PROBE: Duration = Duration::from_secs(2);
 
 /// A Kafka cluster.
@@ -59,8 +59,8 @@ struct Inner {
     /// `None` only while it is dropped.
     reader: Option<Arc<Reader>>,
     producer: producer::Producer,
-    /// A look at partitions that nobody reads is planned.
-    resting: AtomicBool,
+    /// Stopping idle partitions is scheduled.
+    stop_planned: AtomicBool,
 }
 
 impl fmt::Debug for KafkaBroker {
@@ -77,23 +77,23 @@ impl Drop for Inner {
 }
 
 impl KafkaBroker {
-    /// Begins to connect, and does not wait for it: whether the cluster is there shows with the first question.
+    /// Starts to connect, and does not wait for it: the first request shows whether the cluster is available.
     ///
     /// # Errors
-    /// [`BrokerError::Fatal`] if the options are wrong ([`KafkaOptions::check`]) or librdkafka does not take
-    /// them together, for example a certificate that is no file.
+    /// [`BrokerError::Fatal`] if the options are wrong ([`KafkaOptions::check`]) or librdkafka rejects
+    /// their combination, for example if a certificate is not a file.
     pub fn connect(options: &KafkaOptions) -> Result<Self, BrokerError> {
         let what = || format!("use the options for {}", options.bootstrap_servers);
         options.check().map_err(|error| BrokerError::Fatal { what: what(), cause: Some(Box::new(error)) })?;
         let client = Client::consumer(&options.reader());
         let reader = client.and_then(|client| Reader::new(client, options));
         let reader = Some(Arc::new(reader.map_err(|error| error.fatal(what()))?));
-        let (producer, resting) = (producer::Producer::default(), AtomicBool::new(false));
-        Ok(Self { inner: Arc::new(Inner { options: options.clone(), reader, producer, resting }) })
+        let (producer, stop_planned) = (producer::Producer::default(), AtomicBool::new(false));
+        Ok(Self { inner: Arc::new(Inner { options: options.clone(), reader, producer, stop_planned }) })
     }
 
-    /// What librdkafka has reported of its connections since the cluster answered last, for a caller whose request is
-    /// under way: a name that is not known, a connection that is refused, a listener with another protocol.
+    /// The last connection error that librdkafka has reported since the cluster's last response, for a caller whose
+    /// request is in flight: a host that cannot be resolved, a refused connection, a listener with another protocol.
     pub fn last_error(&self) -> Option<Cause> {
         self.inner.reader.as_ref()?.last_error().map(Into::into)
     }
@@ -102,8 +102,8 @@ impl KafkaBroker {
         &self.inner.options
     }
 
-    /// Does what blocks, off the runtime's threads. Ends before it does when librdkafka reports that the cluster will
-    /// never answer this client.
+    /// Runs a blocking request off the runtime's threads. Ends early if librdkafka reports that the cluster will never
+    /// accept this client.
     async fn wait_for<T: Send + 'static>(
         &self,
         what: impl FnOnce() -> String,
@@ -130,7 +130,7 @@ impl KafkaBroker {
                 }
                 Err(_) => {
                     if let Some((error, reason)) = watched.never_answers() {
-                        // So that no thread goes on waiting, for which a runtime would wait when it is dropped.
+                        // A thread that keeps waiting would delay the drop of the runtime.
                         watched.cancel(true);
                         let _ = tokio::time::timeout(WATCH * 5, &mut response).await;
                         watched.cancel(false);
@@ -146,18 +146,18 @@ impl KafkaBroker {
         }
     }
 
-    /// Stops what nobody reads any more, in a while.
-    fn rest_later(&self) {
-        if self.inner.resting.swap(true, Ordering::AcqRel) {
+    /// Schedules the stop of partitions that are no longer read.
+    fn stop_idle_later(&self) {
+        if self.inner.stop_planned.swap(true, Ordering::AcqRel) {
             return;
         }
         let inner = Arc::downgrade(&self.inner);
         tokio::spawn(async move {
-            tokio::time::sleep(reader::REST * 2).await;
+            tokio::time::sleep(reader::IDLE_TIMEOUT * 2).await;
             let Some(inner) = inner.upgrade() else { return };
-            inner.resting.store(false, Ordering::Release);
+            inner.stop_planned.store(false, Ordering::Release);
             if let Some(reader) = inner.reader.clone() {
-                let _ = tokio::task::spawn_blocking(move || reader.rest()).await;
+                let _ = tokio::task::spawn_blocking(move || reader.stop_idle()).await;
             }
         });
     }
@@ -173,7 +173,7 @@ impl Broker for KafkaBroker {
 
     async fn offsets(&self, topic: &str, partition: i32) -> Result<LogOffsets, BrokerError> {
         let asked = topic.to_owned();
-        let what = || format!("say where the log of topic {topic} partition {partition} ends");
+        let what = || format!("read the offsets of topic {topic} partition {partition}");
         self.wait_for(what, move |reader| reader.offsets(&asked, partition)).await
     }
 
@@ -187,7 +187,7 @@ impl Broker for KafkaBroker {
     ) -> Result<Fetched, BrokerError> {
         let asked = topic.to_owned();
         let what = || format!("read topic {topic} partition {partition} from offset {offset}");
-        self.rest_later();
+        self.stop_idle_later();
         let read = move |reader: &Reader| reader.fetch(&asked, partition, offset, max_records, max_bytes);
         self.wait_for(what, read).await
     }
@@ -216,23 +216,23 @@ impl Producer for KafkaBroker {
         let asked = topic.to_owned();
         let create = move |reader: &Reader| {
             reader.create_topic(&asked, partitions, replication)?;
-            // The controller has it; the broker that is asked next may hear of it a moment later.
+            // The controller knows the topic; the broker of the next request may learn of it a moment later.
             reader.topic(&asked)
         };
         self.wait_for(|| format!("create topic {topic}"), create).await
     }
 
-    /// Appends records. One whose timestamp is 0 is given the producer's clock, as librdkafka has it.
+    /// Appends records. A timestamp of 0 is replaced by the producer's clock, as librdkafka does.
     async fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(i32, i64)>, BrokerError> {
         let asked = topic.to_owned();
         let highest = records.iter().filter_map(|record| record.partition).max();
         let lowest = records.iter().filter_map(|record| record.partition).min();
-        let look = move |reader: &Reader| {
+        let check = move |reader: &Reader| {
             // librdkafka waits half a minute for a topic that does not exist.
             let named = [Some(0), highest, lowest];
-            named.into_iter().flatten().try_for_each(|partition| reader.look_for(&asked, partition))
+            named.into_iter().flatten().try_for_each(|partition| reader.check_partition(&asked, partition))
         };
-        self.wait_for(|| format!("append to topic {topic}"), look).await?;
+        self.wait_for(|| format!("append to topic {topic}"), check).await?;
         self.inner.producer.append(&self.options().producer(), topic, records).await
     }
 }

@@ -1,14 +1,14 @@
-//! Which protocol a listener speaks, asked without librdkafka.
+//! Detects the protocol of a listener, without librdkafka.
 //!
-//! A client that speaks plain Kafka to a TLS listener, or TLS to a plain one, only sees its connections closed. So it
-//! does in front of a proxy whose broker is not up yet, and that has to be waited for. This tells them apart: a
-//! listener that answers in the other protocol is misconfigured for good.
+//! A client that speaks plain Kafka to a TLS listener, or TLS to a plain one, only sees its connections closed. The same
+//! happens at a proxy whose broker is not up yet, where the client must retry. This distinguishes the two: if a listener
+//! answers in the other protocol, a retry cannot help.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-/// What a listener answered in.
+/// The protocol of a listener's response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Listener {
     /// Kafka's protocol, unencrypted.
@@ -34,8 +34,8 @@ fn client_hello() -> Vec<u8> {
     hello
 }
 
-/// Asks one of the servers (`host:port`, separated by commas) after the other, until one says what it speaks. Blocks
-/// the thread, for some seconds at worst for each address.
+/// Probes the servers (`host:port`, separated by commas) one after the other, until the protocol of one is known. Blocks
+/// the thread, for some seconds for each address in the worst case.
 pub(super) fn listener(servers: &str) -> Option<Listener> {
     servers.split(',').find_map(|server| {
         let server = server.trim();
@@ -53,7 +53,7 @@ pub(super) fn listener(servers: &str) -> Option<Listener> {
             };
             match exchange(&API_VERSIONS) {
                 Some(([.., 0, 0, 0, 1], 8)) => return Some(Listener::Plain),
-                // An alert: what it was sent is no TLS.
+                // An alert: the request was not TLS.
                 Some(([0x15, 0x03, ..], 2..)) => return Some(Listener::Tls),
                 _ => {}
             }
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_is_known_by_what_it_answers() {
+    fn the_protocol_of_a_listener_is_known_by_its_response() {
         assert_eq!(listener(&server(&[&[0, 0, 1, 0, 0, 0, 0, 1]])), Some(Listener::Plain));
         assert_eq!(listener(&server(&[&[0x15, 3, 3, 0, 2, 2, 40]])), Some(Listener::Tls));
         assert_eq!(listener(&server(&[&[], &[0x15, 3, 3, 0, 2, 2, 40]])), Some(Listener::Tls));
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_closes_every_connection_or_is_not_there_is_not_known() {
+    fn the_protocol_of_one_that_closes_every_connection_or_does_not_exist_is_unknown() {
         assert_eq!(listener(&server(&[&[], &[]])), None);
         assert_eq!(listener("127.0.0.1:1, no such host:1,"), None);
     }

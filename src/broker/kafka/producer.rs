@@ -1,4 +1,4 @@
-//! Making records: an idempotent producer that waits for every replica in sync.
+//! Appending records: an idempotent producer that waits for every in-sync replica.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,27 +19,27 @@ use crate::broker::{BrokerError, NewRecord};
 /// How long to wait when librdkafka's queue is full.
 const FULL: Duration = Duration::from_millis(10);
 
-/// What became of the records of one call.
+/// The outcome of the records of one call.
 #[derive(Debug, Default)]
-pub(super) struct Written {
+pub(super) struct DeliveryReport {
     state: Mutex<State>,
     done: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    places: Vec<Option<(i32, i64)>>,
-    open: usize,
+    positions: Vec<Option<(i32, i64)>>,
+    pending: usize,
     error: Option<KafkaError>,
 }
 
-impl Written {
+impl DeliveryReport {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Takes log lines and what became of records.
+/// Receives log lines and the outcome of records.
 #[derive(Debug)]
 pub(super) struct Context;
 
@@ -54,14 +54,14 @@ impl ClientContext for Context {
 }
 
 impl ProducerContext for Context {
-    type DeliveryOpaque = Box<(usize, Arc<Written>)>;
+    type DeliveryOpaque = Box<(usize, Arc<DeliveryReport>)>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: Self::DeliveryOpaque) {
-        let (place, written) = *opaque;
-        let mut state = written.state();
+        let (index, report) = *opaque;
+        let mut state = report.state();
         match result {
             Ok(message) => {
-                if let Some(slot) = state.places.get_mut(place) {
+                if let Some(slot) = state.positions.get_mut(index) {
                     *slot = Some((message.partition(), message.offset()));
                 }
             }
@@ -69,9 +69,9 @@ impl ProducerContext for Context {
                 state.error.get_or_insert(KafkaError::from_safe(error));
             }
         }
-        state.open -= 1;
-        if state.open == 0 {
-            written.done.notify_one();
+        state.pending -= 1;
+        if state.pending == 0 {
+            report.done.notify_one();
         }
     }
 }
@@ -85,7 +85,7 @@ pub(super) struct Producer(Mutex<Option<Native>>);
 impl Producer {
     fn get(&self, config: &ClientConfig) -> Result<Native, KafkaError> {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that has lost its place in the sequence of its records stays broken.
+        // A producer that had a fatal error (a gap in its sequence numbers) stays unusable.
         if let Some(producer) = made.take_if(|producer| producer.client().fatal_error().is_some()) {
             drop_elsewhere(producer);
         }
@@ -110,11 +110,11 @@ impl Producer {
     ) -> Result<Vec<(i32, i64)>, BrokerError> {
         let what = || format!("append to topic {topic}");
         let native = self.get(config).map_err(|error| error.about(topic, what()))?;
-        let written = Arc::new(Written::default());
-        written.state().places = vec![None; records.len()];
-        for (place, record) in records.into_iter().enumerate() {
-            written.state().open += 1;
-            let mut opaque = Box::new((place, written.clone()));
+        let report = Arc::new(DeliveryReport::default());
+        report.state().positions = vec![None; records.len()];
+        for (index, record) in records.into_iter().enumerate() {
+            report.state().pending += 1;
+            let mut opaque = Box::new((index, report.clone()));
             loop {
                 let mut message = BaseRecord::with_opaque_to(topic, opaque).timestamp(record.timestamp);
                 message.key = record.key.as_deref();
@@ -127,7 +127,7 @@ impl Producer {
                         sleep(FULL).await;
                     }
                     Err((error, _)) => {
-                        written.state().open -= 1;
+                        report.state().pending -= 1;
                         let error = KafkaError::from_safe(&error);
                         if error.is(Code::UnknownPartition) {
                             let partition = record.partition.unwrap_or_default();
@@ -140,23 +140,23 @@ impl Producer {
             }
         }
         loop {
-            // Made before the look, so that what comes in between is not missed.
-            let done = written.done.notified();
-            if written.state().open == 0 {
+            // Created before the check, so that a notification in between is not missed.
+            let done = report.done.notified();
+            if report.state().pending == 0 {
                 break;
             }
             done.await;
         }
-        let mut state = written.state();
+        let mut state = report.state();
         if let Some(error) = state.error.take() {
             return Err(error.about(topic, what()));
         }
-        Ok(state.places.iter().copied().flatten().collect())
+        Ok(state.positions.iter().copied().flatten().collect())
     }
 }
 
-/// Drops what waits for librdkafka's threads on a thread of its own.
+/// Drops a value on a thread of its own, because dropping it waits for librdkafka's threads.
 pub(super) fn drop_elsewhere<T: Send + 'static>(value: T) {
-    // Without a thread, it is dropped here, and whoever dropped it waits.
+    // If no thread can be started, it is dropped here, and the caller waits.
     let _ = std::thread::Builder::new().name("kafka end".to_owned()).spawn(move || drop(value));
 }

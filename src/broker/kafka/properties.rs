@@ -1,31 +1,31 @@
 //! Which of librdkafka's properties an operator may set: one table of all of them.
 //!
-//! A property is refused where a value of it would break what the pipeline guarantees, make a request wait without
-//! end, do nothing at all in this program, or run code from elsewhere. A property that is not in the table (newer than
-//! this program, or meant for librdkafka's own tests) is refused, too: nobody has looked at what it does.
+//! A property is refused if a value of it could break what the pipeline guarantees, make a request wait forever, have no
+//! effect in this program, or load external code. A property that is not in the table (newer than this program, or
+//! meant for librdkafka's own tests) is refused, too, because its effect was not reviewed.
 //!
 //! The table follows `CONFIGURATION.md` of librdkafka 2.12; a test compares it with the linked library's defaults.
 
 use super::settings::OptionsError;
 
-/// What becomes of a property that an operator sets.
+/// How a property that an operator sets is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
-    /// Given to librdkafka, which checks the value.
+    /// Passed to librdkafka, which checks the value.
     Allowed,
     /// Likewise, for numbers in this range, ends included.
     Within(i64, i64, &'static str),
     /// An option of this program sets it.
     HasOption(&'static str),
-    /// Not taken, for this reason.
+    /// Refused, for this reason.
     Refused(&'static str),
 }
 
 use Rule::{Allowed, HasOption, Refused, Within};
 
-const START: &str = "where a partition starts comes from the tables and from nowhere else";
+const START: &str = "the start position of a partition comes only from the tables";
 const CERTIFICATE: &str = "the server's certificate and its name are always checked";
-const API: &str = "it has a meaning only for programs that call librdkafka themselves";
+const API: &str = "it has an effect only in programs that call librdkafka themselves";
 const VERSION: &str =
     "a broker must say what it supports: with an assumed version, read_committed may not be requested";
 const MOCK: &str = "it replaces the real cluster by a simulated one";
@@ -34,7 +34,7 @@ const CODE: &str = "it loads code that could change any of this";
 const ACKS: &str = "a record that is reported as written must be on every replica in sync";
 const LOG_LINES: &str = "why a connection fails is taken from librdkafka's log lines";
 const TRANSACTIONS: &str = "the producer does not use transactions";
-const IDLE: &str = "while nothing happens it would wait that long";
+const IDLE: &str = "it would wait that long while nothing happens";
 const BACKOFF: &str = "after an outage it would stay idle that long";
 
 /// A minute, in milliseconds.
@@ -53,7 +53,7 @@ const PROPERTIES: &[(&str, Rule)] = &[
     ("message.copy.max.bytes", Allowed),
     (
         "receive.message.max.bytes",
-        Within(100_000_000, i32::MAX as i64, "a larger response would be requested again without end"),
+        Within(100_000_000, i32::MAX as i64, "a larger response would be requested again forever"),
     ),
     ("max.in.flight.requests.per.connection", Allowed),
     ("max.in.flight", Allowed),
@@ -262,7 +262,7 @@ const PROPERTIES: &[(&str, Rule)] = &[
     ("msg_order_cmp", Refused(API)),
 ];
 
-/// What becomes of a property. Spaces around the name do not count.
+/// The rule of a property. Spaces around the name are ignored.
 pub(super) fn rule(property: &str) -> Option<Rule> {
     let property = property.trim();
     if property.ends_with("_cb") {
@@ -271,7 +271,7 @@ pub(super) fn rule(property: &str) -> Option<Rule> {
     PROPERTIES.iter().find(|(name, _)| *name == property).map(|(_, rule)| *rule)
 }
 
-/// Checks a property that an operator sets against its rule. Whether librdkafka takes the value is not checked here.
+/// Checks a property that an operator sets against its rule. Whether librdkafka accepts the value is not checked here.
 pub(super) fn check(property: &str, value: &str) -> Result<(), OptionsError> {
     let name = property.to_owned();
     match rule(property) {
@@ -282,7 +282,7 @@ pub(super) fn check(property: &str, value: &str) -> Result<(), OptionsError> {
             Ok(number) if !(least..=most).contains(&number) => {
                 Err(OptionsError::OutOfBounds { property: name, least, most, reason })
             }
-            // What is no number librdkafka says itself.
+            // librdkafka itself reports what is not a number.
             _ => Ok(()),
         },
     }

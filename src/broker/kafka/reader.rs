@@ -1,7 +1,7 @@
-//! Looking at topics and reading from them, outside any group.
+//! Describing topics and reading from them, outside any group.
 //!
-//! One client does it for all clones of a broker. A partition that is being read goes on being fetched for a
-//! little while, so that who reads on where the last reading ended need not wait.
+//! One client serves all clones of a broker. A partition that was read is fetched for a while longer, so that a read
+//! that continues where the last one ended need not wait.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,15 +19,16 @@ use crate::broker::{BrokerError, Fetched, LogOffsets, Topic};
 use crate::event::Record;
 use crate::guarantee::Finding;
 
-/// Messages that are taken at once.
-const PIECE: usize = 500;
-/// A partition that nobody read for so long is fetched no more.
-pub(super) const REST: Duration = Duration::from_secs(5);
-/// A reading that has brought nothing for so long asks whether there is anything, and again after twice as long.
-const NOTHING: Duration = Duration::from_millis(250);
-/// How often a topic that is said not to exist is asked for again: brokers hear of a new topic, and of
-/// everything when they come up, one after another.
-const UNKNOWN_ASKED: u32 = 5;
+/// Messages that are taken in one call.
+const CHUNK: usize = 500;
+/// A partition that was not read for this time is no longer fetched.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A read that has returned nothing for this time checks whether there is anything to read, and again after twice as
+/// long.
+const EMPTY_CHECK: Duration = Duration::from_millis(250);
+/// Attempts for a topic that is reported as unknown: brokers learn of a new topic, and of all topics when they start,
+/// one after another.
+const UNKNOWN_ATTEMPTS: u32 = 5;
 const UNKNOWN_WAIT: Duration = Duration::from_millis(200);
 
 type Key = (String, i32);
@@ -38,20 +39,20 @@ pub(super) struct Reader {
     client: Arc<Client>,
     queue: Mutex<Queue>,
     last_error: Mutex<Option<KafkaError>>,
-    /// True since something was answered.
+    /// True after the first response.
     established: AtomicBool,
     servers: String,
     encrypted: bool,
     logs_in: bool,
-    /// What the listener speaks, once it was asked.
+    /// The listener's protocol, once it was probed.
     listener: OnceLock<Listener>,
     wait: Duration,
-    places: Mutex<HashMap<Key, Arc<Mutex<Option<Place>>>>>,
+    positions: Mutex<HashMap<Key, Arc<Mutex<Option<ReadPosition>>>>>,
 }
 
-/// A partition that is fetched.
+/// A partition that is being fetched.
 #[derive(Debug)]
-struct Place {
+struct ReadPosition {
     queue: Queue,
     waiting: VecDeque<Record>,
     next_offset: i64,
@@ -62,7 +63,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Every function waits, so none may be called on a thread of the async runtime.
+/// Every function blocks, so none may be called on a thread of the async runtime.
 impl Reader {
     pub(super) fn new(client: Client, options: &KafkaOptions) -> Result<Self, KafkaError> {
         let client = Arc::new(client);
@@ -77,17 +78,17 @@ impl Reader {
             logs_in: options.security.sasl.is_some(),
             listener: OnceLock::new(),
             wait: options.request_timeout,
-            places: Mutex::default(),
+            positions: Mutex::default(),
         })
     }
 
-    /// Notes that the cluster has answered, so its listeners and the login are right.
+    /// Records that the cluster has responded, so listener and login are right.
     pub(super) fn establish(&self) {
         self.established.store(true, Ordering::Relaxed);
     }
 
-    /// Why the cluster will never answer this client, as far as that is known while a request waits: librdkafka says
-    /// it long before the request times out. `None` once it has answered: what goes wrong then may pass.
+    /// Why the cluster will never accept this client, if that is known while a request waits: librdkafka reports it long
+    /// before the request times out. `None` after the first response: later errors may be transient.
     pub(super) fn never_answers(&self) -> Option<(KafkaError, &'static str)> {
         if self.established.load(Ordering::Relaxed) {
             return None;
@@ -98,12 +99,12 @@ impl Reader {
         let failure = self.client.failure()?;
         let mismatch = match self.listener.get() {
             Some(Listener::Tls) if !self.encrypted => {
-                Some("the listener speaks TLS, and this client does not")
+                Some("the listener uses TLS, and this client does not")
             }
             Some(Listener::Plain) if self.encrypted => {
-                Some("the listener does not speak TLS, and this client does")
+                Some("the listener does not use TLS, and this client does")
             }
-            // librdkafka tries again and again, and would have said if it ended in another way.
+            // librdkafka retries, and would have reported another kind of failure.
             _ if !self.logs_in && hangs_up(&failure.text) && failure.at.elapsed() >= HANGS_UP => {
                 Some("the listener requires a login (SASL), and this client has none")
             }
@@ -117,7 +118,7 @@ impl Reader {
         self.client.cancel(cancelled);
     }
 
-    /// True if the listener is to be asked what it speaks.
+    /// True if the listener's protocol is to be probed.
     pub(super) fn suspects_listener(&self) -> bool {
         let broken = |text: &str| {
             text.contains("SSL_HANDSHAKE")
@@ -129,7 +130,7 @@ impl Reader {
             && self.client.failure().is_some_and(|failure| broken(&failure.text))
     }
 
-    /// Asks it. An answer that tells nothing is not kept.
+    /// Probes the listener. An inconclusive response is not kept.
     pub(super) fn probe_listener(&self) {
         if let Some(listener) = probe::listener(&self.servers) {
             let _ = self.listener.set(listener);
@@ -170,41 +171,41 @@ impl Reader {
         findings.map_err(|error| self.error(error, topic, what()))
     }
 
-    pub(super) fn create_topic(&self, topic: &str, partitions: i32, copies: i16) -> Result<(), BrokerError> {
-        let created = self.client.create_topic(topic, partitions, copies, self.wait);
+    pub(super) fn create_topic(&self, topic: &str, partitions: i32, replication: i16) -> Result<(), BrokerError> {
+        let created = self.client.create_topic(topic, partitions, replication, self.wait);
         created.map_err(|error| self.error(error, topic, format!("create topic {topic}")))
     }
 
-    /// How many partitions the topic has.
+    /// The topic's number of partitions.
     pub(super) fn partitions(&self, topic: &str) -> Result<usize, BrokerError> {
-        let what = || format!("look for topic {topic}");
+        let what = || format!("read the metadata of topic {topic}");
         let partitions = retry_unknown(|| self.client.partitions(topic, self.wait));
         let partitions = partitions.map_err(|error| self.error(error, topic, what()))?;
         Ok(usize::try_from(partitions).unwrap_or(0))
     }
 
-    /// Makes sure that the partition exists.
-    pub(super) fn look_for(&self, topic: &str, partition: i32) -> Result<(), BrokerError> {
-        let what = || format!("look for topic {topic} partition {partition}");
+    /// Fails if the partition does not exist.
+    pub(super) fn check_partition(&self, topic: &str, partition: i32) -> Result<(), BrokerError> {
+        let what = || format!("read the metadata of topic {topic} partition {partition}");
         let partitions = retry_unknown(|| self.client.partitions(topic, self.wait));
         let partitions = partitions.map_err(|error| self.error(error, topic, what()))?;
         if (0..partitions).contains(&partition) {
             return Ok(());
         }
-        let what = format!("topic {topic} has {partitions} partitions, there is no partition {partition}");
+        let what = format!("topic {topic} has {partitions} partitions and no partition {partition}");
         Err(BrokerError::Fatal { what, cause: None })
     }
 
     pub(super) fn offsets(&self, topic: &str, partition: i32) -> Result<LogOffsets, BrokerError> {
         if partition < 0 {
-            self.look_for(topic, partition)?;
+            self.check_partition(topic, partition)?;
         }
-        let what = format!("say where the log of topic {topic} partition {partition} ends");
+        let what = format!("read the offsets of topic {topic} partition {partition}");
         match retry_unknown(|| self.client.offsets(topic, partition, self.wait)) {
             Ok((start, end)) => Ok(LogOffsets { start, end }),
-            // Whether it is the topic that is unknown, or the partition, only the topic tells.
+            // Whether the topic or only the partition is unknown is shown by the topic's metadata.
             Err(error) if error.class() == Class::UnknownTopic || error.is(Code::UnknownPartition) => {
-                self.look_for(topic, partition)?;
+                self.check_partition(topic, partition)?;
                 Err(error.retriable(what))
             }
             Err(error) => Err(self.error(error, topic, what)),
@@ -220,24 +221,24 @@ impl Reader {
         max_bytes: usize,
     ) -> Result<Fetched, BrokerError> {
         let key = (topic.to_owned(), partition);
-        let shared = lock(&self.places).entry(key).or_default().clone();
+        let shared = lock(&self.positions).entry(key).or_default().clone();
         let mut shared = lock(&shared);
-        if shared.as_ref().is_none_or(|place| place.next_offset != offset) {
+        if shared.as_ref().is_none_or(|position| position.next_offset != offset) {
             self.stop(topic, partition, shared.take());
-            self.look_for(topic, partition)?;
+            self.check_partition(topic, partition)?;
             if offset < 0 {
                 return Err(BrokerError::OutOfRange { topic: topic.to_owned(), partition, offset });
             }
-            let place = self.begin(topic, partition, offset);
-            *shared = Some(place.map_err(|error| self.failed(error, topic, partition, offset))?);
+            let position = self.begin(topic, partition, offset);
+            *shared = Some(position.map_err(|error| self.failed(error, topic, partition, offset))?);
         }
-        let Some(place) = shared.as_mut() else {
+        let Some(position) = shared.as_mut() else {
             return Ok(Fetched { records: Vec::new(), next_offset: offset });
         };
         let nothing = |left| self.nothing_to_read(topic, partition, offset, left);
-        let read = place.read(max_records.max(1), max_bytes, self.wait, nothing);
-        // At the end there is nothing to go on with: the next reading begins anew and is told of the end
-        // again. After an error nothing is known.
+        let read = position.read(max_records.max(1), max_bytes, self.wait, nothing);
+        // At the end the fetch is stopped: the next read restarts it and gets the end again. After an error the state
+        // is unknown.
         if !matches!(read, Ok((_, false))) {
             self.stop(topic, partition, shared.take());
         }
@@ -247,47 +248,47 @@ impl Reader {
         }
     }
 
-    /// True if the log goes up to `offset` or beyond, and nothing from there on is decided: a transaction that
-    /// began before is open. librdkafka tells an end only to who stands right at it.
+    /// True if the log reaches `offset`, and nothing from there on is committed or aborted: a transaction that started
+    /// before is open. librdkafka reports an end only to a reader whose position equals it.
     fn nothing_to_read(&self, topic: &str, partition: i32, offset: i64, wait: Duration) -> bool {
-        // In this order: what is decided grows, so the second answer cannot make up for the first.
+        // In this order: the last stable offset only grows, so the second response cannot hide what the first showed.
         let committed = self.client.offsets(topic, partition, wait);
         let looked = committed.and_then(|(_, committed)| {
             Ok(committed <= offset && self.client.high_watermark(topic, partition, wait)? >= offset)
         });
         looked.unwrap_or_else(|error| {
-            tracing::debug!(topic, partition, offset, %error, "it is not known whether there is anything to read");
+            tracing::debug!(topic, partition, offset, %error, "could not determine whether there is anything to read");
             false
         })
     }
 
-    fn begin(&self, topic: &str, partition: i32, offset: i64) -> Result<Place, KafkaError> {
+    fn begin(&self, topic: &str, partition: i32, offset: i64) -> Result<ReadPosition, KafkaError> {
         let queue = Queue::of_partition(&self.client, topic, partition)?;
         self.client.fetch_start(topic, partition, offset)?;
-        Ok(Place { queue, waiting: VecDeque::new(), next_offset: offset, read: Instant::now() })
+        Ok(ReadPosition { queue, waiting: VecDeque::new(), next_offset: offset, read: Instant::now() })
     }
 
-    fn stop(&self, topic: &str, partition: i32, place: Option<Place>) {
-        if place.is_some()
+    fn stop(&self, topic: &str, partition: i32, position: Option<ReadPosition>) {
+        if position.is_some()
             && let Err(error) = self.client.fetch_stop(topic, partition)
         {
-            tracing::debug!(topic, partition, %error, "a reading was not stopped");
+            tracing::debug!(topic, partition, %error, "could not stop a fetch");
         }
     }
 
-    /// Stops what nobody has read for a while.
-    pub(super) fn rest(&self) {
-        let places: Vec<_> =
-            lock(&self.places).iter().map(|(key, place)| (key.clone(), place.clone())).collect();
-        for ((topic, partition), shared) in places {
-            // One that is being read is not at rest.
-            if let Ok(mut place) = shared.try_lock()
-                && place.as_ref().is_some_and(|place| place.read.elapsed() >= REST)
+    /// Stops fetching partitions that were not read for a while.
+    pub(super) fn stop_idle(&self) {
+        let positions: Vec<_> =
+            lock(&self.positions).iter().map(|(key, position)| (key.clone(), position.clone())).collect();
+        for ((topic, partition), shared) in positions {
+            // One that is being read is not idle.
+            if let Ok(mut position) = shared.try_lock()
+                && position.as_ref().is_some_and(|position| position.read.elapsed() >= IDLE_TIMEOUT)
             {
-                self.stop(&topic, partition, place.take());
+                self.stop(&topic, partition, position.take());
             }
         }
-        lock(&self.places).retain(|_, shared| Arc::strong_count(shared) > 1 || lock(shared).is_some());
+        lock(&self.positions).retain(|_, shared| Arc::strong_count(shared) > 1 || lock(shared).is_some());
     }
 
     fn failed(&self, error: KafkaError, topic: &str, partition: i32, offset: i64) -> BrokerError {
@@ -300,7 +301,7 @@ impl Reader {
         }
     }
 
-    /// An error, with its reason where librdkafka reports that apart from the response: a client that cannot log in,
+    /// An error, with its reason where librdkafka reports that separately from the response: a client that cannot log in,
     /// does not trust the server or uses the wrong listener only ever sees requests time out.
     fn error(&self, error: KafkaError, topic: &str, what: String) -> BrokerError {
         match self.last_error() {
@@ -313,8 +314,8 @@ impl Reader {
         }
     }
 
-    /// What librdkafka has reported of connections since the last answer. It is kept, for librdkafka reports the same
-    /// thing again after half a minute only.
+    /// The last connection error that librdkafka has reported since the last response. It is kept because librdkafka
+    /// repeats an error only after half a minute.
     pub(super) fn last_error(&self) -> Option<KafkaError> {
         let queue = lock(&self.queue);
         let mut kept = lock(&self.last_error);
@@ -325,7 +326,7 @@ impl Reader {
                 *kept = Some(login(error));
             }
         }
-        // A failed connection is not always reported as an error, and that all brokers are down is no reason.
+        // A failed connection is not always reported as an error, and "all brokers are down" does not say why.
         let failure = || self.client.failure().map(|failure| connection(failure.text));
         kept.clone().filter(is_final).or_else(failure).or_else(|| kept.clone())
     }
@@ -337,10 +338,10 @@ impl Reader {
     }
 }
 
-/// Said of a login or a certificate that one of both sides does not accept.
+/// The reason if one of both sides does not accept a login or a certificate.
 const CREDENTIALS: &str = "the login or the certificate is not accepted";
 
-/// A listener that has hung up on every request for so long does so on purpose.
+/// A listener that has closed the connection at every request for this time does so on purpose.
 const HANGS_UP: Duration = Duration::from_millis(1_500);
 
 /// True if the server answered the request that comes before any login, and closed the connection at the next.
@@ -353,45 +354,44 @@ fn is_final(error: &KafkaError) -> bool {
     error.is(Code::Authentication) || is_certificate(error)
 }
 
-/// What librdkafka says of a login, and what is behind it: a listener without SASL knows no state of SASL that such a
-/// request would be valid in.
+/// An error of a login, with a hint if the listener has no SASL.
 fn login(error: KafkaError) -> KafkaError {
     if error.is(Code::Authentication) && error.text().contains("not valid in current SASL state") {
-        let words = format!("{}: is it a listener without SASL?", error.text());
-        return KafkaError::new(Code::Authentication as i32, words);
+        let text = format!("{}: is it a listener without SASL?", error.text());
+        return KafkaError::new(Code::Authentication as i32, text);
     }
     error
 }
 
-/// Why a connection failed, in librdkafka's words, and what is often behind it.
-fn connection(words: String) -> KafkaError {
-    let broken = words.contains("Disconnected") || words.contains("reset by peer");
-    // librdkafka often asks by itself.
-    let likely = if words.contains("listener?") {
+/// Why a connection failed: librdkafka's message, and the likely cause.
+fn connection(text: String) -> KafkaError {
+    let broken = text.contains("Disconnected") || text.contains("reset by peer");
+    // librdkafka often adds such a hint itself.
+    let likely = if text.contains("listener?") {
         ""
-    } else if broken && words.contains("in state SSL_HANDSHAKE") {
+    } else if broken && text.contains("in state SSL_HANDSHAKE") {
         ": is it a listener without TLS?"
-    } else if broken && words.contains("in state APIVERSION_QUERY") || words.contains("Invalid response size")
+    } else if broken && text.contains("in state APIVERSION_QUERY") || text.contains("Invalid response size")
     {
         ": is it a listener with TLS?"
-    } else if broken && words.contains("in state UP") {
+    } else if broken && text.contains("in state UP") {
         ": is it a listener with SASL?"
     } else {
         ""
     };
-    KafkaError::new(Code::BrokerTransportFailure as i32, format!("{words}{likely}"))
+    KafkaError::new(Code::BrokerTransportFailure as i32, format!("{text}{likely}"))
 }
 
-/// Retries for a while what is said not to exist.
+/// Retries a request for a topic that is reported as unknown, for a while.
 fn retry_unknown<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
-    let mut asked = 1;
+    let mut attempts = 1;
     loop {
         match ask() {
             Err(error)
-                if asked < UNKNOWN_ASKED
+                if attempts < UNKNOWN_ATTEMPTS
                     && (error.class() == Class::UnknownTopic || error.is(Code::UnknownPartition)) =>
             {
-                asked += 1;
+                attempts += 1;
                 std::thread::sleep(UNKNOWN_WAIT);
             }
             answer => return answer,
@@ -406,17 +406,17 @@ fn is_certificate(error: &KafkaError) -> bool {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let places: Vec<_> = lock(&self.places).drain().collect();
-        for ((topic, partition), shared) in places {
-            let place = lock(&shared).take();
-            self.stop(&topic, partition, place);
+        let positions: Vec<_> = lock(&self.positions).drain().collect();
+        for ((topic, partition), shared) in positions {
+            let position = lock(&shared).take();
+            self.stop(&topic, partition, position);
         }
     }
 }
 
-impl Place {
-    /// Reads on, and says whether the log's end was reached. `nothing` is asked, now and then, while nothing comes,
-    /// and told how long it may take.
+impl ReadPosition {
+    /// Continues to read, and returns whether the log's end was reached. While nothing comes, `nothing` is called from
+    /// time to time with the time that it may take.
     fn read(
         &mut self,
         max_records: usize,
@@ -425,8 +425,8 @@ impl Place {
         nothing: impl Fn(Duration) -> bool,
     ) -> Result<(Fetched, bool), KafkaError> {
         let until = Instant::now() + wait;
-        let mut patience = NOTHING;
-        let mut ask_at = Instant::now() + patience;
+        let mut interval = EMPTY_CHECK;
+        let mut ask_at = Instant::now() + interval;
         let mut records: Vec<Record> = Vec::new();
         let mut bytes = 0;
         let mut end = None;
@@ -459,8 +459,8 @@ impl Place {
                 if nothing(left) {
                     return Ok((Fetched { records, next_offset: self.next_offset }, true));
                 }
-                patience *= 2;
-                ask_at = Instant::now() + patience;
+                interval *= 2;
+                ask_at = Instant::now() + interval;
             }
             let left = if records.is_empty() {
                 left.min(ask_at.saturating_duration_since(Instant::now()))
@@ -476,9 +476,9 @@ impl Place {
                 Message::End(offset) => end = Some(offset),
                 Message::Error(error, _) => failure = Some(error),
             };
-            self.queue.take(PIECE, left, &mut each);
+            self.queue.take(CHUNK, left, &mut each);
             if let Some(error) = failure {
-                // What came before the error is good; who reads on meets the error again.
+                // Records before the error are valid; the next read gets the error again.
                 if records.is_empty() && self.waiting.is_empty() {
                     return Err(error);
                 }

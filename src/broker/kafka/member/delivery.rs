@@ -1,7 +1,7 @@
-//! The records of one partition after another: from librdkafka's queues to the worker.
+//! Delivery of records from librdkafka's queues to the worker, one partition after another.
 //!
-//! A failure stops a partition's delivery until the worker starts it anew. One that may go well then is told after a
-//! wait, so that the two do not chase each other.
+//! A failure stops a partition's delivery until the worker restarts it. A transient failure is reported after a wait, so
+//! that restarts and failures do not alternate in a busy loop.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,40 +13,40 @@ use crate::broker::kafka::error::{Class, KafkaError};
 use crate::broker::kafka::raw::{Message, Queue};
 use crate::broker::{Assignment, BrokerError, Delivery};
 
-/// Messages that are taken from one partition before the next has its turn.
-const PIECE: usize = 1_000;
-/// A partition whose delivery failed, though it may go well when asked again, says so after this wait, which
-/// doubles with every failure until a record came.
+/// Messages that are taken from one partition before the next one.
+const CHUNK: usize = 1_000;
+/// A transient failure of a partition's delivery is reported after this wait, which doubles with every failure until a
+/// record comes.
 const FAILURE_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_FAILURE_WAIT: Duration = Duration::from_secs(5);
 
-/// A partition that the group gave.
+/// A partition that the group assigned.
 #[derive(Debug, Default)]
 pub(super) struct Partition {
-    /// The start that counts.
+    /// The latest start.
     pub(super) start: Option<Assignment>,
-    /// Where it reads on.
+    /// The offset at which it continues.
     pub(super) next_offset: i64,
-    /// It is on librdkafka's list, and messages come here.
+    /// Set while librdkafka fetches the partition: its messages come here.
     pub(super) queue: Option<Queue>,
     pub(super) paused: bool,
     /// Its delivery has stopped.
     pub(super) failed: bool,
-    /// The group wants it back.
+    /// The group has revoked it.
     pub(super) revoked: bool,
-    /// To be started when the present revocation is answered.
+    /// To be started when the current revocation is answered.
     pub(super) waiting: Option<(Assignment, i64)>,
-    /// To be told at this time.
+    /// To be reported at this time.
     pub(super) failure: Option<(Instant, Delivery)>,
     pub(super) failure_wait: Duration,
 }
 
 impl Member {
-    /// Begins delivery of a partition, or begins it anew.
+    /// Starts or restarts delivery of a partition.
     pub(super) fn start(&mut self, assignment: Assignment, offset: i64) {
         let number = assignment.partition;
         let Some(partition) = self.partitions.get_mut(&number).filter(|partition| !partition.revoked) else {
-            debug!(?assignment, "not started: it is not this worker's any more");
+            debug!(?assignment, "not started: the partition is no longer assigned to this worker");
             return;
         };
         partition.start = Some(assignment);
@@ -56,13 +56,13 @@ impl Member {
         partition.failure = None;
         partition.waiting = None;
         if offset < 0 {
-            // librdkafka has meanings of its own for negative offsets.
+            // Negative offsets have special meanings in librdkafka.
             partition.failed = true;
             let error = self.out_of_range(number, offset);
-            return self.tell(Delivery::Failed { assignment, offset, error });
+            return self.send(Delivery::Failed { assignment, offset, error });
         }
         if partition.queue.is_some() {
-            // To take it from the list now would answer the revocation that is waiting.
+            // Removing it from librdkafka's list now would answer the pending revocation.
             if !self.unreleased.is_empty() {
                 partition.waiting = Some((assignment, offset));
                 return;
@@ -70,7 +70,7 @@ impl Member {
             if let Err(error) = self.client.incremental_unassign(&self.topic, &[number]) {
                 return self.fail(number, offset, error);
             }
-            // Before the new one is made: it takes its waker away.
+            // Dropped before the new one is created, because dropping removes the partition's waker.
             partition.queue = None;
         }
         let queue = Queue::of_partition(&self.client, &self.topic, number);
@@ -93,7 +93,7 @@ impl Member {
         BrokerError::OutOfRange { topic: self.topic.clone(), partition, offset }
     }
 
-    /// Stops a partition's delivery. What may go well when asked again is told after a wait.
+    /// Stops a partition's delivery. A transient failure is reported after a wait.
     pub(super) fn fail(&mut self, number: i32, offset: i64, error: KafkaError) {
         let out_of_range = self.out_of_range(number, offset);
         let Some(partition) = self.partitions.get_mut(&number) else { return };
@@ -106,7 +106,7 @@ impl Member {
                 (Duration::ZERO, out_of_range)
             }
             Class::Fatal => (Duration::ZERO, error.fatal(what)),
-            // The topic itself is looked at when the error is told.
+            // The topic itself is checked when the error is reported.
             Class::Retriable | Class::UnknownTopic | Class::TopicExists => {
                 let wait = partition.failure_wait.clamp(FAILURE_WAIT, LONGEST_FAILURE_WAIT);
                 partition.failure_wait = (wait * 2).min(LONGEST_FAILURE_WAIT);
@@ -117,7 +117,7 @@ impl Member {
         partition.failure = Some((Instant::now() + wait, failed));
     }
 
-    pub(super) fn tell_failures(&mut self, now: Instant) {
+    pub(super) fn send_failures(&mut self, now: Instant) {
         let mut due = Vec::new();
         for partition in self.partitions.values_mut() {
             if partition.failure.as_ref().is_some_and(|(at, _)| *at <= now) {
@@ -125,7 +125,7 @@ impl Member {
             }
         }
         for failed in due {
-            self.tell(failed);
+            self.send(failed);
         }
     }
 
@@ -135,7 +135,7 @@ impl Member {
         let numbers: Vec<i32> = self.partitions.keys().copied().collect();
         let split = numbers.partition_point(|number| *number <= self.last);
         for number in numbers[split..].iter().chain(&numbers[..split]) {
-            if self.handover.is_full() {
+            if self.flow.is_full() {
                 break;
             }
             if self.deliver_of(*number) {
@@ -155,40 +155,40 @@ impl Member {
         let assignment = *assignment;
         let mut next_offset = partition.next_offset;
         let mut records = Vec::new();
-        let mut pieces = Vec::new();
+        let mut deliveries = Vec::new();
         let mut failure = None;
-        let taken = queue.take(PIECE, Duration::ZERO, |message| match message {
+        let taken = queue.take(CHUNK, Duration::ZERO, |message| match message {
             _ if failure.is_some() => {}
-            // librdkafka may repeat itself when it pauses for a rebalance while messages are taken.
+            // librdkafka may deliver messages again when it pauses for a rebalance while messages are taken.
             Message::Record(record) if record.offset < next_offset => {}
             Message::Record(record) => {
                 next_offset = record.offset + 1;
                 if records.capacity() == 0 {
-                    records.reserve(PIECE / 4);
+                    records.reserve(CHUNK / 4);
                 }
                 records.push(record);
             }
             Message::End(offset) => {
                 if !records.is_empty() {
                     let records = std::mem::take(&mut records);
-                    pieces.push(Delivery::Records { assignment, records, next_offset });
+                    deliveries.push(Delivery::Records { assignment, records, next_offset });
                 }
                 next_offset = next_offset.max(offset);
-                pieces.push(Delivery::End { assignment, offset });
+                deliveries.push(Delivery::End { assignment, offset });
             }
             Message::Error(error, offset) => {
                 failure = Some((error, if offset < 0 { next_offset } else { offset }));
             }
         });
         if !records.is_empty() {
-            pieces.push(Delivery::Records { assignment, records, next_offset });
+            deliveries.push(Delivery::Records { assignment, records, next_offset });
         }
         if next_offset > partition.next_offset {
             partition.failure_wait = Duration::ZERO;
         }
         partition.next_offset = next_offset;
-        for piece in pieces {
-            self.tell(piece);
+        for delivery in deliveries {
+            self.send(delivery);
         }
         if let Some((error, offset)) = failure {
             self.fail(number, offset, error);

@@ -1,4 +1,5 @@
-//! What lies between the member's thread and the worker, bounded in bytes, and signs of life of both.
+//! Flow control between the member's thread and the worker: the bytes of deliveries in between are bounded, and each
+//! side sees when the other was last active.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -8,23 +9,23 @@ use std::time::{Duration, Instant};
 
 use crate::broker::Delivery;
 
-/// Bytes that may lie between the two before the thread takes no more messages.
+/// Bytes of deliveries in between at which the thread stops taking messages.
 const LIMIT: usize = 1 << 20;
-/// What a record costs in memory beside its bytes.
+/// What a record costs in memory in addition to its bytes.
 const RECORD_BYTES: usize = 96;
 
 #[derive(Debug)]
-pub(super) struct Handover {
+pub(super) struct FlowControl {
     bytes: AtomicUsize,
     full: AtomicBool,
     began: Instant,
-    /// Milliseconds after `began` of the worker's last poll, and of the thread's last round.
+    /// The worker's last poll and the thread's last iteration, in milliseconds after `began`.
     polled: AtomicU64,
     beaten: AtomicU64,
     thread: Mutex<Option<Thread>>,
 }
 
-impl Handover {
+impl FlowControl {
     pub(super) fn new() -> Self {
         Self {
             bytes: AtomicUsize::new(0),
@@ -36,16 +37,16 @@ impl Handover {
         }
     }
 
-    /// One whose thread has been silent for so long.
+    /// One whose thread has been inactive for this time.
     #[cfg(test)]
     pub(super) fn silent(time: Duration) -> Self {
         Self {
-            began: Instant::now().checked_sub(time).expect("the machine is not that young"),
+            began: Instant::now().checked_sub(time).expect("the machine has been up for longer"),
             ..Self::new()
         }
     }
 
-    /// Says whom to wake.
+    /// Sets the thread to wake.
     pub(super) fn wakes(&self, thread: Thread) {
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
     }
@@ -56,7 +57,7 @@ impl Handover {
         }
     }
 
-    /// The thread hands something over.
+    /// The thread delivers something.
     pub(super) fn put(&self, delivery: &Delivery) {
         let bytes = size(delivery);
         if self.bytes.fetch_add(bytes, Ordering::AcqRel) + bytes >= LIMIT {
@@ -73,12 +74,12 @@ impl Handover {
         }
     }
 
-    /// True if the thread must take no more messages.
+    /// True if the thread must not take more messages.
     pub(super) fn is_full(&self) -> bool {
         if !self.full.load(Ordering::Acquire) {
             return false;
         }
-        // The worker may have taken the last of it just before the mark was set.
+        // The worker may have taken everything just before the flag was set.
         if self.bytes.load(Ordering::Acquire) <= LIMIT / 2 {
             self.full.store(false, Ordering::Release);
             return false;
@@ -108,7 +109,7 @@ impl Handover {
         self.beaten.store(self.now(), Ordering::Relaxed);
     }
 
-    /// How long the thread has been silent.
+    /// How long the thread has been inactive.
     pub(super) fn silent_for(&self) -> Duration {
         self.since(&self.beaten)
     }
@@ -135,34 +136,34 @@ mod tests {
     }
 
     #[test]
-    fn it_is_full_at_its_limit_and_open_again_at_half_of_it() {
-        let handover = Handover::new();
-        let piece = of(LIMIT / 4);
+    fn it_is_full_at_its_limit_and_accepts_more_at_half_of_it() {
+        let flow = FlowControl::new();
+        let delivery = of(LIMIT / 4);
         for _ in 0..3 {
-            handover.put(&piece);
-            assert!(!handover.is_full());
+            flow.put(&delivery);
+            assert!(!flow.is_full());
         }
-        handover.put(&piece);
-        assert!(handover.is_full());
-        handover.take(&piece);
-        assert!(handover.is_full());
+        flow.put(&delivery);
+        assert!(flow.is_full());
+        flow.take(&delivery);
+        assert!(flow.is_full());
         for _ in 0..3 {
-            handover.take(&piece);
+            flow.take(&delivery);
         }
-        assert!(!handover.is_full());
-        assert_eq!(handover.bytes.load(Ordering::Relaxed), 0);
+        assert!(!flow.is_full());
+        assert_eq!(flow.bytes.load(Ordering::Relaxed), 0);
     }
 
     #[test]
-    fn one_piece_of_any_size_goes_through() {
-        let handover = Handover::new();
-        let piece = of(10 * LIMIT);
+    fn one_delivery_of_any_size_is_accepted() {
+        let flow = FlowControl::new();
+        let delivery = of(10 * LIMIT);
         for _ in 0..3 {
-            assert!(!handover.is_full());
-            handover.put(&piece);
-            assert!(handover.is_full());
-            handover.take(&piece);
+            assert!(!flow.is_full());
+            flow.put(&delivery);
+            assert!(flow.is_full());
+            flow.take(&delivery);
         }
-        assert!(!handover.is_full());
+        assert!(!flow.is_full());
     }
 }
