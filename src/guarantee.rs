@@ -1,29 +1,29 @@
 //! What the guarantee requires of the services, as far as a client can check it.
 //!
-//! Exactly-once rests on promises that the services make and the pipeline cannot keep for them: that a record once
-//! read never changes, that an acknowledged write survives. A check of one promise is a [`Finding`]. Broker and
-//! store each give a list of them; `init` prints both lists and refuses to go on if one of them is
-//! [`Verdict::Refused`]. What could not be looked at is a finding, too: [`Verdict::Unchecked`], with the reason.
+//! Exactly-once depends on properties of the services that the pipeline cannot ensure itself: a record that was read
+//! never changes, an acknowledged write is not lost. The check of one such requirement is a [`Finding`]. Broker and
+//! store each return a list of them; `init` prints both lists and refuses to continue if one of them is
+//! [`Verdict::Refused`]. What could not be checked is a finding, too: [`Verdict::Unchecked`], with the reason.
 
 use std::fmt;
 
-/// What a check of one promise came to.
+/// The result of the check of one requirement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The service promises what the guarantee requires.
+    /// The requirement is met.
     Fine,
-    /// The guarantee holds only while something does not happen that the service allows (the reason says what).
-    /// Usable for trying the pipeline out.
+    /// The guarantee holds only as long as something does not happen that the configuration of the service allows (the
+    /// reason says what). Suitable for testing.
     Warning(String),
     /// The guarantee does not hold (the reason says why, and what to change). Nothing may be bound.
     Refused(String),
-    /// It could not be looked at (the reason says why, for example the right that is missing). Whoever runs the
-    /// service has to check it.
+    /// It could not be checked (the reason says why, for example a missing permission). The operator of the service has
+    /// to check it.
     Unchecked(String),
 }
 
 impl Verdict {
-    /// One word for a list: `ok`, `warning`, `refused` or `unchecked`.
+    /// The label in a list: `ok`, `warning`, `refused` or `unchecked`.
     pub fn label(&self) -> &'static str {
         match self {
             Verdict::Fine => "ok",
@@ -33,7 +33,7 @@ impl Verdict {
         }
     }
 
-    /// The reason, of every verdict but [`Verdict::Fine`].
+    /// The reason; every verdict except [`Verdict::Fine`] has one.
     pub fn reason(&self) -> Option<&str> {
         match self {
             Verdict::Fine => None,
@@ -47,15 +47,15 @@ impl Verdict {
     }
 }
 
-/// One promise of a service, and what its check came to.
+/// One requirement of a service, and the result of its check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What was checked, with the name by which the service's own documentation has it: `kafka topic t
+    /// What was checked, with the name that the service's documentation uses: `kafka topic t
     /// min.insync.replicas`, `cassandra commitlog_sync`.
     pub what: String,
     /// The value that was found, as the service writes it; `None` where there is none to show.
     pub value: Option<String>,
-    /// What it came to.
+    /// The result.
     pub verdict: Verdict,
 }
 
@@ -65,13 +65,13 @@ impl Finding {
         Self { what: what.into(), value: Some(value.into()), verdict }
     }
 
-    /// A promise that could not be looked at, and why.
+    /// A requirement that could not be checked, and why.
     pub fn unchecked(what: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { what: what.into(), value: None, verdict: Verdict::Unchecked(reason.into()) }
     }
 }
 
-/// `what is value: reason`, without the parts that are not there; the label is not part of it.
+/// `what is value: reason`, without missing parts and without the label.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;

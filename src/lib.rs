@@ -1,4 +1,4 @@
-//! Health events from a log into tables, exactly once, however often anything crashes.
+//! Writes health events from a log into tables, exactly once, regardless of crashes.
 //!
 //! The pipeline ([`pipeline`]) is written against two traits, [`broker::Broker`] and [`store::Store`], and takes time,
 //! tasks and random numbers from outside, so that the same code runs on production services and in a deterministic

@@ -1,4 +1,4 @@
-//! Random numbers of a seed, the same on every machine and with every version of the libraries.
+//! Random numbers from a seed, the same on every machine and with every version of the libraries.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -10,7 +10,7 @@ pub(crate) fn seeded(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(bytes)
 }
 
-/// A number from 0 up to and without `limit` (0 if that is 0). Written out here because the records of a
+/// A number from 0 up to and without `limit` (0 if that is 0). Implemented here because the records of a
 /// seed must not change with a library's version; the bias is below `limit` in 2^64.
 pub(crate) fn below(rng: &mut ChaCha8Rng, limit: u64) -> u64 {
     ((u128::from(rng.next_u64()) * u128::from(limit)) >> 64) as u64

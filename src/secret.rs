@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-/// A password: not shown in logs, errors or `{:?}`.
+/// A password, which is never shown in logs, errors or `{:?}`.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -27,18 +27,18 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What the name of a secret contains: of a setting of this program, or of a property of librdkafka.
+/// Parts of the names of secrets, among the settings of this program and the properties of librdkafka.
 const PARTS: [&str; 9] =
     ["password", "passwd", "passphrase", "secret", "credential", "token", "jaas", "pem", "privatekey"];
 
-/// Words that make a name that of a secret where they are its last, or only, part: `ssl_key`, `api.key`.
-const LAST_WORDS: [&str; 5] = ["key", "keys", "apikey", "pass", "pwd"];
+/// Last (or only) parts of a name that make it the name of a secret: `ssl_key`, `api.key`.
+const LAST_PARTS: [&str; 5] = ["key", "keys", "apikey", "pass", "pwd"];
 
 /// Last parts of a name that make it the location of a secret, not the secret: `password_file`.
 const LOCATIONS: [&str; 3] = ["file", "location", "path"];
 
-/// True if what has this name must neither be shown nor stand in a command line: passwords, keys, tokens,
-/// credentials. Case does not matter. It errs on the side of secrecy.
+/// True if a setting of this name must neither be shown nor be given on a command line: passwords, keys, tokens,
+/// credentials. Case does not matter. In doubt, a name is treated as that of a secret.
 ///
 /// The only list of this kind: `config show`, messages and flags use it.
 pub fn is_secret(name: &str) -> bool {
@@ -47,7 +47,7 @@ pub fn is_secret(name: &str) -> bool {
     if name.contains("oauthbearer") {
         return true;
     }
-    !LOCATIONS.contains(&last) && (LAST_WORDS.contains(&last) || PARTS.iter().any(|part| name.contains(part)))
+    !LOCATIONS.contains(&last) && (LAST_PARTS.contains(&last) || PARTS.iter().any(|part| name.contains(part)))
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! The result is a pure function of the log and of the [`Binding`]. So the binding is written once,
 //! conditionally, and a worker never writes it: a worker that finds none, or another one than it was configured with,
-//! refuses. The origins are part of the binding, so that it is whole in one write; the rows of `progress`
-//! follow it, and an `init` that was cut off between the two is completed by running it again, or by the
+//! refuses. The origins are part of the binding, so that it is written in one piece; the rows of
+//! `progress` follow it, and an `init` that was interrupted between the two is completed by running it again, or by the
 //! first worker.
 
 mod row;
@@ -18,7 +18,7 @@ use crate::store::{Outcome, Progress, Store, StoreError};
 use crate::window::{WindowError, WindowSpec};
 pub use row::{Binding, Bound, BoundConsistency, ConsistencyError, SCHEMA_VERSION};
 
-/// What the operator says about the result. With the topic's id and the origins it makes a [`Binding`].
+/// The parameters of the result that the operator sets. With the topic's id and the origins they make a [`Binding`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Name of the topic.
@@ -43,7 +43,7 @@ impl Facts {
         }
     }
 
-    /// The binding of these facts and a store's own to a topic.
+    /// The binding with these parameters and those of a store to a topic.
     fn bound_to<S: Store>(&self, topic: &Topic, store: &S, origins: BTreeMap<i32, i64>) -> Binding {
         Binding {
             topic: topic.name.clone(),
@@ -59,15 +59,15 @@ impl Facts {
     }
 }
 
-/// Where a new pipeline begins.
+/// Where a new pipeline starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
     /// At the log's start.
     #[default]
     Start,
-    /// At the log's end: only what comes from now on.
+    /// At the log's end: only new records.
     End,
-    /// At these offsets; partitions not named begin at the log's start.
+    /// At these offsets; partitions not named start at the log's start.
     Offsets(BTreeMap<i32, i64>),
 }
 
@@ -80,23 +80,20 @@ pub enum BindingError {
         /// Topic name.
         topic: String,
     },
-    /// Rows without a binding: they were written by something else, perhaps with wall-clock timestamps, which
-    /// would shadow ours for ever.
-    #[error(
-        "the tables hold rows, but no binding: something else wrote them. use a keyspace of another name"
-    )]
+    /// Rows without a binding: another program wrote them, perhaps with wall-clock timestamps, which would hide this
+    /// program's writes forever.
+    #[error("the tables contain rows but no binding: another program wrote them. use a different keyspace")]
     ForeignRows,
-    /// The keyspace belongs to another pipeline, or to this one under other rules.
+    /// The keyspace is bound to another pipeline, or with other parameters.
     #[error(
-        "the keyspace is bound with {fact} = {bound}, but here it is {found}: use what it is bound with, or a \
-         keyspace of another name"
+        "the keyspace is bound with {parameter} = {bound}, not {found}: use the bound value, or a different keyspace"
     )]
     Differs {
-        /// Which fact.
-        fact: &'static str,
+        /// Name of the parameter.
+        parameter: &'static str,
         /// What the binding says.
         bound: String,
-        /// What the configuration or the broker says.
+        /// The value of the configuration or of this program.
         found: String,
     },
     /// The store is opened at another consistency, or in another datacenter, than the keyspace is bound to.
@@ -122,7 +119,7 @@ pub enum BindingError {
     /// The topic was deleted and created again.
     #[error(
         "topic {topic} was recreated: the keyspace is bound to id {bound}, the broker has id {found}. a recreated \
-         topic needs a keyspace of another name"
+         topic needs a different keyspace"
     )]
     Recreated {
         /// Topic name.
@@ -132,20 +129,22 @@ pub enum BindingError {
         /// What the broker says.
         found: String,
     },
-    /// The topic's records change between two readings.
+    /// Records of the topic may be deleted between two reads.
     #[error("topic {topic} is compacted (cleanup.policy): its records change, so nothing could be verified")]
     Compacted {
         /// Topic name.
         topic: String,
     },
     /// An origin that the log does not have.
-    #[error("topic {topic} partition {partition} has no offset {offset}: the log holds {start} to {end}")]
+    #[error(
+        "topic {topic} partition {partition} has no offset {offset}: its log has offsets {start} to {end}"
+    )]
     OriginOutOfRange {
         /// Topic name.
         topic: String,
         /// Partition.
         partition: i32,
-        /// As asked for.
+        /// As requested.
         offset: i64,
         /// The log's start.
         start: i64,
@@ -153,16 +152,16 @@ pub enum BindingError {
         end: i64,
     },
     /// An origin for a partition that does not exist.
-    #[error("topic {topic} has {partitions} partitions, there is no partition {partition}")]
+    #[error("topic {topic} has {partitions} partitions and no partition {partition}")]
     NoPartition {
         /// Topic name.
         topic: String,
-        /// As asked for.
+        /// As requested.
         partition: i32,
-        /// How many there are.
+        /// Number of partitions.
         partitions: i32,
     },
-    /// The windows make no sense.
+    /// The windows are invalid.
     #[error(transparent)]
     Window(#[from] WindowError),
     /// The store refused.
@@ -173,16 +172,16 @@ pub enum BindingError {
         /// The cause.
         source: StoreError,
     },
-    /// The store did not say.
-    #[error("the store did not {request}")]
+    /// The request to the store failed.
+    #[error("could not {request}")]
     StoreUnavailable {
         /// The request.
         request: &'static str,
         /// The cause.
         source: StoreError,
     },
-    /// The broker did not say.
-    #[error("the broker did not describe topic {topic}")]
+    /// The request to the broker failed.
+    #[error("could not describe topic {topic}")]
     Broker {
         /// Topic name.
         topic: String,
@@ -211,7 +210,7 @@ impl BindingError {
         }
     }
 
-    /// True if the same request may go well later: a service did not answer.
+    /// True if the same request may succeed later: a service is unavailable.
     pub fn is_transient(&self) -> bool {
         match self {
             BindingError::StoreUnavailable { .. } => true,
@@ -221,8 +220,8 @@ impl BindingError {
     }
 }
 
-/// The answer to `request`.
-fn answer<T>(request: &'static str, outcome: Outcome<T>) -> Result<T, BindingError> {
+/// The result of `request`.
+fn result<T>(request: &'static str, outcome: Outcome<T>) -> Result<T, BindingError> {
     match outcome {
         Outcome::Acknowledged(answer) => Ok(answer),
         Outcome::Refused(source) => Err(BindingError::StoreRefused { request, source }),
@@ -230,17 +229,17 @@ fn answer<T>(request: &'static str, outcome: Outcome<T>) -> Result<T, BindingErr
     }
 }
 
-/// What `init` found or made.
+/// The result of `init`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Initialized {
-    /// The binding in force.
+    /// The binding of the keyspace.
     pub binding: Binding,
-    /// False if it was there before, with the same facts.
+    /// False if it existed before, with the same parameters.
     pub new: bool,
 }
 
-/// Binds the keyspace to the topic and writes each partition's origin. Does nothing twice: with the same
-/// facts it may run again, and then completes what an earlier run left open.
+/// Binds the keyspace to the topic and writes each partition's origin. Idempotent: with the same parameters it may run
+/// again, and then completes an interrupted earlier run.
 ///
 /// # Errors
 /// See [`BindingError`].
@@ -252,20 +251,20 @@ pub async fn init<B: Broker, S: Store>(
 ) -> Result<Initialized, BindingError> {
     facts.window.check()?;
     let topic = describe(broker, &facts.topic).await?;
-    let existing = answer("read the binding", store.binding().await)?;
+    let existing = result("read the binding", store.binding().await)?;
     let initialized = match existing {
         Some(binding) => Initialized { binding, new: false },
-        None if answer("look for rows", store.holds_rows().await)? => {
-            // Rows follow a binding, so those of somebody who bound the keyspace between the two questions are
-            // not foreign: his binding is there now.
-            match answer("read the binding", store.binding().await)? {
+        None if result("check for rows", store.holds_rows().await)? => {
+            // Rows are written after a binding: if another process bound the keyspace between the two reads, its
+            // binding is there now and the rows are not foreign.
+            match result("read the binding", store.binding().await)? {
                 Some(binding) => Initialized { binding, new: false },
                 None => return Err(BindingError::ForeignRows),
             }
         }
         None => {
             let binding = facts.bound_to(&topic, store, origins(broker, &topic, origin).await?);
-            match answer("write the binding", store.bind(&binding).await)? {
+            match result("write the binding", store.bind(&binding).await)? {
                 Bound::Now => Initialized { binding, new: true },
                 Bound::Before(binding) => Initialized { binding, new: false },
             }
@@ -273,15 +272,15 @@ pub async fn init<B: Broker, S: Store>(
     };
     compare(&initialized.binding, &facts.bound_to(&topic, store, BTreeMap::new()))?;
     for (&partition, &origin) in &initialized.binding.origins {
-        if answer("read progress", store.progress(partition).await)?.is_none() {
+        if result("read progress", store.progress(partition).await)?.is_none() {
             let progress = Progress { origin, next_offset: origin };
-            answer("write progress", store.write_progress(partition, progress).await)?;
+            result("write progress", store.write_progress(partition, progress).await)?;
         }
     }
     Ok(initialized)
 }
 
-/// The binding, if it is the one of these facts and of the topic as it is now.
+/// The binding, if it matches these parameters and the current topic.
 ///
 /// # Errors
 /// See [`BindingError`].
@@ -290,13 +289,13 @@ pub async fn check<B: Broker, S: Store>(
     store: &S,
     facts: &Facts,
 ) -> Result<Binding, BindingError> {
-    let mut binding = answer("read the binding", store.binding().await)?;
+    let mut binding = result("read the binding", store.binding().await)?;
     if binding.is_none() {
-        if !answer("look for rows", store.holds_rows().await)? {
+        if !result("check for rows", store.holds_rows().await)? {
             return Err(BindingError::Unbound { topic: facts.topic.clone() });
         }
         // As in `init`.
-        binding = answer("read the binding", store.binding().await)?;
+        binding = result("read the binding", store.binding().await)?;
     }
     let Some(binding) = binding else { return Err(BindingError::ForeignRows) };
     let topic = describe(broker, &facts.topic).await?;
@@ -304,14 +303,14 @@ pub async fn check<B: Broker, S: Store>(
     Ok(binding)
 }
 
-/// Checks that a store is opened in the layout and at the consistency that it is bound with: in another layout its
-/// rows would not be found, at another consistency not all of them. Fine where there is no binding. ([`init`] and
-/// [`check`] compare both, too.)
+/// Checks that a store is opened with the layout and the consistency that it is bound with: with another layout its rows
+/// would not be found, at another consistency not all of them. Succeeds if there is no binding. ([`init`] and [`check`]
+/// compare both, too.)
 ///
 /// # Errors
-/// [`BindingError::Differs`], or that the store did not answer.
+/// [`BindingError::Differs`], or the error of the request to the store.
 pub async fn check_store<S: Store>(store: &S) -> Result<(), BindingError> {
-    match answer("read the binding", store.binding().await)? {
+    match result("read the binding", store.binding().await)? {
         Some(bound) => compare(
             &bound,
             &Binding { layout: store.layout(), consistency: store.consistency(), ..bound.clone() },
@@ -337,7 +336,7 @@ pub async fn check_topic<B: Broker>(broker: &B, binding: &Binding) -> Result<Top
     }
 }
 
-/// The topic as it is now, if a pipeline can read it.
+/// The current topic, if a pipeline can read it.
 async fn describe<B: Broker>(broker: &B, topic: &str) -> Result<Topic, BindingError> {
     let described = broker.topic(topic).await;
     let described = described.map_err(|source| BindingError::Broker { topic: topic.to_owned(), source })?;
@@ -376,7 +375,7 @@ async fn origins<B: Broker>(
     Ok(origins)
 }
 
-/// Checks every fact but the origins, which only the binding knows.
+/// Compares all parameters except the origins, which only the binding has.
 pub(crate) fn compare(bound: &Binding, found: &Binding) -> Result<(), BindingError> {
     let Binding {
         topic,
@@ -390,14 +389,14 @@ pub(crate) fn compare(bound: &Binding, found: &Binding) -> Result<(), BindingErr
         origins: _,
     } = bound;
     fn same<T: PartialEq + std::fmt::Debug>(
-        fact: &'static str,
+        parameter: &'static str,
         bound: &T,
         found: &T,
     ) -> Result<(), BindingError> {
         if bound == found {
             return Ok(());
         }
-        Err(BindingError::Differs { fact, bound: format!("{bound:?}"), found: format!("{found:?}") })
+        Err(BindingError::Differs { parameter, bound: format!("{bound:?}"), found: format!("{found:?}") })
     }
     let levels = |window: &WindowSpec| window.health.levels().collect::<Vec<_>>();
     same("topic", topic, &found.topic)?;

@@ -1,4 +1,4 @@
-//! What a keyspace is bound to: the row of the table `pipeline`.
+//! The binding of a keyspace: the row of the table `pipeline`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,27 +9,27 @@ use thiserror::Error;
 use crate::store::Layout;
 use crate::window::WindowSpec;
 
-/// The version of the tables' shape, kept in the binding.
+/// The version of the tables, part of the binding.
 pub const SCHEMA_VERSION: i32 = 2;
 
-/// At which consistency all workers of a keyspace read and write.
+/// The consistency at which all workers of a keyspace read and write.
 ///
-/// It is a fact of the binding because the sums are only right if every read of a count sees every acknowledged
+/// It is part of the binding because the sums are only right if every read of a count sees every acknowledged
 /// write of one: workers that use a quorum of different datacenters miss each other's counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BoundConsistency {
     /// The store has one copy of everything: a file, or memory.
     Single,
-    /// A quorum of all replicas, in whichever datacenters.
+    /// A quorum of all replicas, in any datacenters.
     Quorum,
     /// A quorum of the replicas of one datacenter.
     LocalQuorum {
-        /// Its name, as the cluster has it. Not empty.
+        /// Its name in the cluster. Not empty.
         datacenter: String,
     },
 }
 
-/// A stored consistency, or a text, that names none.
+/// The error of a stored value or a text that is not a consistency.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{0:?} is not a consistency: it must be quorum, or local_quorum:DATACENTER")]
 pub struct ConsistencyError(String);
@@ -46,10 +46,10 @@ impl BoundConsistency {
         }
     }
 
-    /// The other way round.
+    /// The inverse of [`BoundConsistency::columns`].
     ///
     /// # Errors
-    /// [`ConsistencyError`] where the columns hold anything that [`BoundConsistency::columns`] does not give.
+    /// [`ConsistencyError`] if the columns contain anything that [`BoundConsistency::columns`] does not return.
     pub fn from_columns(consistency: &str, datacenter: &str) -> Result<Self, ConsistencyError> {
         match (consistency, datacenter) {
             ("single", "") => Ok(BoundConsistency::Single),
@@ -62,7 +62,7 @@ impl BoundConsistency {
     }
 }
 
-/// As it is written on the command line: `quorum`, `local_quorum:oslo`.
+/// As on the command line: `quorum`, `local_quorum:oslo`.
 impl fmt::Display for BoundConsistency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.columns() {
@@ -75,7 +75,7 @@ impl fmt::Display for BoundConsistency {
 impl std::str::FromStr for BoundConsistency {
     type Err = ConsistencyError;
 
-    /// `single` cannot be asked for: only a store that has one copy is opened so.
+    /// `single` cannot be parsed: only a store that has one copy uses it.
     fn from_str(text: &str) -> Result<Self, ConsistencyError> {
         let (consistency, datacenter) = text.split_once(':').unwrap_or((text, ""));
         match Self::from_columns(consistency, datacenter) {
@@ -85,8 +85,8 @@ impl std::str::FromStr for BoundConsistency {
     }
 }
 
-/// Everything that the result depends on besides the log: the row of the table `pipeline`. `init` writes it
-/// once, and a worker whose facts differ refuses to start.
+/// Everything that the result depends on besides the log: the row of the table `pipeline`. `init` writes it once, and a
+/// worker whose parameters differ refuses to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
     /// Name of the topic.
@@ -103,25 +103,25 @@ pub struct Binding {
     pub layout: Layout,
     /// See [`SCHEMA_VERSION`].
     pub schema_version: i32,
-    /// At which consistency, and in which datacenter, every worker reads and writes.
+    /// Consistency and datacenter of every worker's reads and writes.
     pub consistency: BoundConsistency,
-    /// Where the pipeline began in each partition that existed then; partitions that came later begin at 0.
+    /// Where the pipeline started in each partition that existed then; partitions that were added later start at 0.
     pub origins: BTreeMap<i32, i64>,
 }
 
 impl Binding {
-    /// Where a partition's part of the result begins.
+    /// The first offset of a partition that is part of the result.
     pub fn origin(&self, partition: i32) -> i64 {
         self.origins.get(&partition).copied().unwrap_or(0)
     }
 }
 
-/// What came of [`Store::bind`](crate::store::Store::bind).
+/// The result of [`Store::bind`](crate::store::Store::bind).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// The binding is written.
     Now,
-    /// There was one before; it was not changed.
+    /// There was one already; it was not changed.
     Before(Binding),
 }
 

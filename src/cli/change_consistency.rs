@@ -11,13 +11,13 @@ use crate::config::StoreKind;
 ///
 /// All workers of a keyspace must read and write at the same consistency and, with local_quorum, in the same
 /// datacenter, or they miss each other's counts. So both are bound by `init`, and every command refuses a
-/// configuration that has others (exit code 3). This command changes the binding from what --from says to what the
-/// configuration says (cassandra.consistency, cassandra.datacenter).
+/// configuration with other values (exit code 3). This command changes the binding from the value of --from to that of
+/// the configuration (cassandra.consistency, cassandra.datacenter).
 ///
 /// Before it:
 ///   1. Stop all workers of the keyspace, in every datacenter, and start none until it is done.
 ///   2. Repair the whole keyspace (`nodetool repair -full KEYSPACE` on every node). Until then the replicas that are
-///      read from now on may lack acknowledged rows, and counts would begin again from nothing.
+///      read from now on may lack acknowledged rows, and counts would start again from zero.
 ///
 /// All replicas must be available. It may be repeated: if the outcome of an attempt is not known, run it again.
 #[derive(Debug, Args)]
@@ -26,7 +26,7 @@ Examples:
   exactlyonce change-consistency --from local_quorum:oslo --workers-are-stopped --keyspace-is-repaired
   exactlyonce change-consistency --from quorum --workers-are-stopped --keyspace-is-repaired")]
 pub(super) struct Arguments {
-    /// What the keyspace is bound to now
+    /// What the keyspace is currently bound to
     #[arg(long, value_name = "quorum|local_quorum:DATACENTER")]
     from: BoundConsistency,
     /// Confirms that no worker of the keyspace runs, in any datacenter
@@ -77,9 +77,9 @@ async fn change(from: BoundConsistency, settings: &crate::config::Settings) -> R
     let changed =
         store.change_consistency(&from).await.answer().map_err(Failure::store("change the binding"))?;
     match changed {
-        Changed::Now => output.line(format_args!("keyspace {keyspace} is bound to consistency {to} now"))?,
+        Changed::Now => output.line(format_args!("keyspace {keyspace} is now bound to consistency {to}"))?,
         Changed::Before => output.line(format_args!(
-            "keyspace {keyspace} was bound to consistency {to} already; every replica has it"
+            "keyspace {keyspace} was already bound to consistency {to}; every replica has it"
         ))?,
         Changed::Not(bound) => return Err(BindingError::NotFrom { bound, from }.into()),
         Changed::Unbound => return Err(BindingError::Unbound { topic: settings.topic.clone() }.into()),

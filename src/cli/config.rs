@@ -15,7 +15,7 @@ use crate::config::layers::{Effective, Origin};
 
 /// Checks and shows the configuration.
 ///
-/// Values come from four sources, the later wins: defaults, a TOML file (--config, else the variable
+/// Values have four sources, of which later ones override earlier ones: defaults, a TOML file (--config, else the variable
 /// EXACTLYONCE_CONFIG, else exactlyonce.toml in the working directory), environment variables
 /// EXACTLYONCE_<SECTION>_<KEY>, flags. Unknown keys are refused in all of them.
 #[derive(Debug, Args)]
@@ -31,17 +31,17 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Prints the values in force as TOML, each with its source
+    /// Prints the effective values as TOML, each with its source
     ///
-    /// Secrets are masked. What is printed is a configuration file itself.
+    /// Secrets are masked. The output is a valid configuration file.
     Show {
-        /// One JSON object: by key, the value and its source
+        /// Print one JSON object: value and source by key
         #[arg(long)]
         json: bool,
     },
-    /// Checks everything that can be checked without a service, and prints what that was
+    /// Checks everything that can be checked without a service, and lists what was checked
     ///
-    /// All problems are printed at once; exit code 2 if there is one.
+    /// All problems are reported at once; exit code 2 if there is one.
     Check,
     /// Prints every key with its meaning, range, variable and default, as a configuration file
     Keys,
@@ -114,7 +114,7 @@ fn check(context: &Context, output: &mut Output) -> Result<(), Failure> {
     let from_file = count(|origin| matches!(origin, Origin::File { .. }));
     let from_environment = count(|origin| matches!(origin, Origin::Environment(_)));
     let from_flags = count(|origin| matches!(origin, Origin::Flag(_)));
-    output.line("the configuration is fine")?;
+    output.line("the configuration is valid")?;
     output.line(format_args!(
         "checked: {} keys, their types and ranges ({from_file} set in {file}, {from_environment} in the \
          environment, {from_flags} by flags, the others have their defaults)",
@@ -143,7 +143,7 @@ fn keys(output: &mut Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Begins a section where the key is the first of one; true if it is.
+/// Starts a section if the key is the first of one; true if it is.
 fn section(key: &Key, current: &mut &'static str, output: &mut Output) -> Result<bool, Failure> {
     let (section, _) = key.parts();
     if section == *current {

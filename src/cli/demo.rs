@@ -17,15 +17,15 @@ use crate::config::Settings;
 use crate::config::layers::Layers;
 use crate::demo::{self, Folder, Kill, Options, Report, Step, Worker};
 
-/// Kills a worker again and again, and shows that the tables are exact.
+/// Kills a worker repeatedly, and shows that the tables are exact.
 ///
 /// Appends events of many sources (some malformed, some late, some sent twice) to a log in an empty folder,
-/// runs `exactlyonce run` on it as a process of its own, kills that with SIGKILL at moments that the seed
-/// decides, starts it again each time, lets it finish, and compares the tables with the log as `verify` does.
+/// runs `exactlyonce run` on it as a process of its own, kills that with SIGKILL at times drawn from
+/// the seed, restarts it each time, lets it finish, and compares the tables with the log as `verify` does.
 /// Exit code 1 if anything differs.
 ///
-/// The folder is a temporary one, removed at the end unless something went wrong, or the one that --data
-/// names: it must be empty or not exist yet, and stays.
+/// The folder is a temporary one, removed at the end unless something failed, or the one that --data
+/// names: it must be empty or not exist yet, and is kept.
 ///
 /// It uses the configuration, except that services are always the embedded ones, and that batches are smaller
 /// where there are few events for each kill, so that a kill finds work in flight.
@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     /// Number of kills
     #[arg(long, value_name = "K", default_value_t = 10)]
     kills: u32,
-    /// Decides records and kills [default: a random one, printed]
+    /// Seed of records and kills [default: a random one, printed]
     #[arg(long)]
     seed: Option<u64>,
     /// Print the report as one JSON object
@@ -96,7 +96,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
     Ok(if report.differences == 0 { Code::Fine } else { Code::Differences })
 }
 
-/// `run --until-end` with our configuration, on the folder.
+/// `run --until-end` with this configuration, on the folder.
 fn worker(
     layers: &Layers,
     settings: &Settings,
@@ -109,7 +109,7 @@ fn worker(
     let mut set = |key: &str, value: &str| {
         arguments.extend(["--set".into(), OsString::from(format!("{key}={value}"))]);
     };
-    // It uses the embedded services only, and no passwords must show in the list of processes.
+    // It uses the embedded services only, and passwords must not be visible in the process list.
     let unused =
         |name: &str| ["kafka.", "cassandra.", "embedded.data"].iter().any(|key| name.starts_with(key));
     for effective in layers.values().iter().filter(|effective| !unused(effective.key.name)) {
@@ -123,14 +123,14 @@ fn worker(
     set("store.kind", "embedded");
     set("store.keyspace", services::FIRST_KEYSPACE);
     set("log.format", "text");
-    // In one argument: the folder's name may begin with a hyphen.
+    // In one argument: the folder's name may start with a hyphen.
     let mut data = OsString::from("--data=");
     data.push(folder.path());
     arguments.push(data);
     Ok(Worker { program, arguments })
 }
 
-/// Progress of the demonstration: a bar on a terminal, else a line now and then.
+/// Progress of the demonstration: a bar on a terminal, else a line from time to time.
 struct View {
     bar: Option<ProgressBar>,
     phase: &'static str,
@@ -157,7 +157,7 @@ impl View {
             Step::Appended { records, of } => self.count("appending", records, of),
             Step::Stored { records, of } => self.count("working", records, of),
             Step::Killed(Kill { number, stored, applied_again }) => self.line(format!(
-                "kill {number}: {stored} records done; {applied_again} more are stored and will be applied again"
+                "kill {number} after {stored} durable records; {applied_again} more are stored and will be reprocessed"
             )),
             Step::Verifying => {
                 if let Some(bar) = &self.bar {
@@ -217,12 +217,12 @@ fn print(report: &Report, output: &mut Output) -> Result<(), Failure> {
         ("dead letters", report.dead_letters.to_string()),
         ("alerts", report.alerts.to_string()),
         ("kills", kills),
-        ("applied again", format!("{} records", report.applied_again)),
+        ("reprocessed", format!("{} records", report.applied_again)),
         ("differences", report.differences.to_string()),
         (
             "throughput",
             format!(
-                "{} records/s over {}.{:01} s of work, starts and repeated work included",
+                "{} records/s over {}.{:01} s of work, including starts and reprocessing",
                 report.records_per_second,
                 report.working_ms / 1_000,
                 report.working_ms % 1_000 / 100

@@ -24,7 +24,7 @@ use crate::verify::VerifyError;
 /// The exit code of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Code {
-    /// All is well.
+    /// Success.
     Fine = 0,
     /// Differences were found.
     Differences = 1,
@@ -52,10 +52,10 @@ pub(super) enum Failure {
     /// Everything that is wrong with the configuration.
     #[error("the configuration has {} problem(s)", .0.len())]
     Configuration(Vec<Problem>),
-    /// Flags that do not go together.
+    /// Flags that contradict each other.
     #[error("{0}")]
     Usage(String),
-    /// What this build cannot do.
+    /// A service that this build has no driver for.
     #[error(
         "{key} is {value:?}, but this build has no driver for it: it was built without the feature `{feature}`"
     )]
@@ -64,16 +64,16 @@ pub(super) enum Failure {
         key: &'static str,
         /// Its value.
         value: &'static str,
-        /// What the build lacks.
+        /// The missing feature.
         feature: &'static str,
     },
     /// A service did not respond until the deadline.
     #[cfg(any(feature = "kafka", feature = "cassandra"))]
-    #[error("{service} did not respond; gave up after {seconds} s (services.start_deadline_ms)")]
-    Away {
+    #[error("{service} is unavailable: no response within {seconds} s (services.start_deadline_ms)")]
+    Unavailable {
         /// Its name and address.
         service: String,
-        /// How long it was waited for.
+        /// How long it was retried.
         seconds: u64,
         /// The error of the last attempt.
         source: Option<Cause>,
@@ -91,10 +91,10 @@ pub(super) enum Failure {
     #[cfg(feature = "cassandra")]
     #[error(transparent)]
     Cassandra(#[from] ConnectError),
-    /// A service does not promise what the guarantee requires.
+    /// A service does not meet the requirements of the guarantee.
     #[error("{refused} requirement(s) of the guarantee are not met, see the list: nothing was bound")]
     Guarantee {
-        /// How many.
+        /// Number of them.
         refused: usize,
     },
     /// The worker failed.
@@ -127,7 +127,7 @@ pub(super) enum Failure {
     #[error(transparent)]
     Broker(#[from] BrokerError),
     /// The store failed.
-    #[error("the store did not {request}")]
+    #[error("could not {request}")]
     Store {
         /// The request.
         request: &'static str,
@@ -164,7 +164,7 @@ impl Failure {
 
     /// The exit code.
     fn code(&self) -> Code {
-        // It may be the cause of any request's failure.
+        // Damage may be the cause of any failed request.
         if is_damaged_file(self) || matches!(self, Failure::File(error) if is_damaged_file(error)) {
             return Code::Damaged;
         }
@@ -201,7 +201,7 @@ impl Failure {
             #[cfg(feature = "kafka")]
             Failure::Kafka { .. } => Code::Usage,
             #[cfg(any(feature = "kafka", feature = "cassandra"))]
-            Failure::Away { .. } => Code::Unavailable,
+            Failure::Unavailable { .. } => Code::Unavailable,
             #[cfg(feature = "cassandra")]
             Failure::Cassandra(error) => of_cassandra(error),
             Failure::Store { source, .. } => of_store(source),
@@ -263,7 +263,7 @@ fn of_binding(error: &BindingError) -> Code {
     }
 }
 
-/// Of a store that refused: a row that is damaged stays so until somebody repairs it.
+/// The code of a store that refused: a damaged row remains until an operator repairs it.
 fn of_store(error: &StoreError) -> Code {
     match error.damaged() {
         Some(_) => Code::Refused,
@@ -287,7 +287,7 @@ fn of_cassandra(error: &ConnectError) -> Code {
     }
 }
 
-/// Of an error of a folder: a wrong name, or a disk that cannot be written now.
+/// The code of a folder's error: a wrong name, or a disk that cannot be written now.
 fn of_folder(error: &io::Error) -> Code {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => {
@@ -346,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_exit_code_tells_refusal_from_unavailability_from_usage() {
+    fn the_exit_code_distinguishes_refusal_unavailability_and_usage() {
         let store = || StoreError::of("the disk is full");
         let broker = || BrokerError::Retriable { what: "describe a topic".to_owned(), cause: None };
         let unknown = || BrokerError::UnknownTopic("t".to_owned());

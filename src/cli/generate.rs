@@ -20,7 +20,7 @@ use crate::decode::Decoder;
 use crate::event::Record;
 use crate::generate::{HealthMix, LineError, Lines, MAX_LINE_BYTES, Mixed, Original, Share};
 
-/// Records of one append, and bytes of them after which it is closed.
+/// Maximum records of one append, and bytes of them at which it is closed.
 const APPEND_RECORDS: usize = 1_000;
 const APPEND_BYTES: usize = 1 << 20;
 
@@ -31,7 +31,8 @@ const PARTITIONS: i32 = 3;
 ///
 /// The preset `original` is the test generator of 2016: for each of its three clients --events-per-key
 /// Critical events of the current time from "My Router". The preset `mixed` has many sources of unequal rates,
-/// three levels of health, late events, duplicates and malformed records. Both use the client as the key. With --stdin each line of the input becomes a record's value as it is.
+/// three levels of health, late events, duplicates and malformed records. Both use the client as the key. With --stdin
+/// each line of the input becomes a record's value, unchanged.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -41,7 +42,7 @@ Examples:
   exactlyonce generate --stdin --key me < events.jsonl
   exactlyonce generate --json > positions.jsonl")]
 pub(super) struct Arguments {
-    /// Which events
+    /// Which events to generate
     #[arg(long, value_enum, default_value_t = Preset::Original, conflicts_with = "stdin")]
     preset: Preset,
     /// Append each line of the standard input as a record's value
@@ -96,29 +97,29 @@ struct MixedArguments {
     /// Percentages of the three levels of health, together 100 [default: 80,10,10]
     #[arg(long, value_name = "NOMINAL,WARNING,CRITICAL", conflicts_with = "stdin")]
     health: Option<HealthMix>,
-    /// Percentage of the events whose time lies before their sending [default: 2]
+    /// Percentage of the events that are late: their time is before that of sending [default: 2]
     #[arg(long, value_name = "PERCENT", conflicts_with = "stdin")]
     late: Option<Share>,
-    /// How late these are at most, in milliseconds [default: 60000]
+    /// Maximum lateness of these, in milliseconds [default: 60000]
     #[arg(long, value_name = "MS", conflicts_with = "stdin")]
     late_by_ms: Option<i64>,
     /// Percentage of the records that are sent again, with the same id [default: 1]
     #[arg(long, value_name = "PERCENT", conflicts_with = "stdin")]
     duplicates: Option<Share>,
-    /// Percentage of the records that are no events, for every possible reason [default: 1]
+    /// Percentage of the records that are invalid, for every possible reason [default: 1]
     #[arg(long, value_name = "PERCENT", conflicts_with = "stdin")]
     malformed: Option<Share>,
     /// Make one in a thousand of these larger than pipeline.max_mutation_bytes
     #[arg(long, conflicts_with = "stdin")]
     huge: bool,
-    /// Records for each second of event time [default: 10000]
+    /// Records per second of event time [default: 10000]
     #[arg(long, value_name = "N", conflicts_with = "stdin")]
     rate: Option<u32>,
     /// Event time of the first record, in milliseconds since the epoch [default: so that the last one's is
     /// now; with --paced, now]
     #[arg(long, value_name = "MS", allow_negative_numbers = true, conflicts_with = "stdin")]
     start_ms: Option<i64>,
-    /// Append at the rate, instead of at once
+    /// Append at that rate, instead of as fast as possible
     #[arg(long, conflicts_with = "stdin")]
     paced: bool,
 }
@@ -229,7 +230,7 @@ async fn generate<B: Broker + Producer>(
     };
     let made = make(&arguments, settings, &mut appender).await;
     let flushed = match &made {
-        // The lines before a bad one go in.
+        // The lines before an invalid one are appended.
         Ok(_) | Err(Failure::Line(_)) if !appender.is_unread() => appender.flush().await,
         _ => Ok(()),
     };
@@ -255,7 +256,7 @@ async fn make<B: Producer>(
             for record in chunk {
                 appender.push(record?).await?;
             }
-            // Lines of a slow producer are appended at once.
+            // Lines of a slow producer are appended immediately.
             appender.flush().await?;
         }
         return Ok(None);
@@ -298,8 +299,8 @@ async fn make<B: Producer>(
 
 type Chunk = Vec<Result<NewRecord, LineError>>;
 
-/// Reads the standard input on a thread of its own, because reading blocks. A chunk holds the lines that
-/// are there, up to the size of an append.
+/// Reads the standard input on a thread of its own, because reading blocks. A chunk has the lines that
+/// are available, up to the size of an append.
 fn read_lines(key: Option<Vec<u8>>) -> mpsc::Receiver<Chunk> {
     let (sender, chunks) = mpsc::channel(1);
     tokio::task::spawn_blocking(move || {
@@ -328,7 +329,7 @@ fn size(record: &NewRecord) -> usize {
 struct Appender<'a, B> {
     broker: B,
     topic: &'a str,
-    /// Finds the ids, where each record is printed.
+    /// Decodes the ids, if each record is printed.
     decoder: Option<Decoder>,
     output: Output,
     records: Vec<NewRecord>,
@@ -371,7 +372,7 @@ impl<B: Producer> Appender<'_, B> {
         for ((partition, offset), id) in positions.into_iter().zip(ids.into_iter().flatten()) {
             self.output.json(&Appended { partition, offset, id })?;
         }
-        // At once, so that the reader sees what was appended, and an ended reader is noticed.
+        // Flushed, so that the reader sees what was appended, and the end of the reader is noticed.
         self.output.flush()
     }
 
@@ -380,13 +381,13 @@ impl<B: Producer> Appender<'_, B> {
         self.decoder.is_some() && self.output.is_closed()
     }
 
-    /// Sums up: to stdout, with JSON to stderr.
+    /// Prints the totals: to stdout, with JSON to stderr.
     fn sum_up(mut self, seed: Option<u64>, json: bool, failed: bool) -> Result<Code, Failure> {
         let total: u64 = self.appended.values().map(|(count, ..)| count).sum();
         let topic = self.topic;
         if json {
             tracing::info!(records = total, topic, seed, "appended");
-            // Whatever log.level is: nothing else reports how far it came.
+            // Independent of log.level: nothing else reports how much was appended.
             if failed {
                 stderr::line(format_args!("stopped after {total} record(s) were appended to topic {topic}"));
             } else if self.is_unread() {

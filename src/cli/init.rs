@@ -14,13 +14,13 @@ use crate::store::Store;
 
 /// Applies the schema and binds the keyspace to the topic.
 ///
-/// What the tables will hold depends on the log and on a few facts: the topic's id, the windows, the
-/// threshold, the levels that count, max_mutation_bytes, and where each partition begins. `init` writes them
-/// once; `run` checks them and never writes them. Repeated with the same facts, it completes what an earlier
-/// one left open and changes nothing else; with other facts it refuses (exit code 3).
+/// The content of the tables depends on the log and on a few parameters: the topic's id, the windows, the
+/// threshold, the levels that count, max_mutation_bytes, and where each partition starts. `init` writes them
+/// once; `run` checks them and never writes them. Repeated with the same parameters, it completes an interrupted
+/// earlier call and changes nothing else; with other parameters it is refused (exit code 3).
 ///
 /// Before it binds, it checks what the guarantee requires of Kafka and Cassandra, as far as they report it, and prints
-/// each finding: ok, warning, unchecked (it could not be looked at), or refused (nothing is bound, exit code 3).
+/// each finding: ok, warning, unchecked (it could not be checked), or refused (nothing is bound, exit code 3).
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -28,7 +28,7 @@ Examples:
   exactlyonce init --from end           only what comes from now on
   exactlyonce init --from 0=1200,2=900  partition 1 begins at its log's start")]
 pub(super) struct Arguments {
-    /// Where to begin: start, end, or an offset for some partitions
+    /// Where to start: start, end, or an offset for some partitions
     #[arg(long, value_name = "start|end|P=OFFSET,...", value_parser = origin)]
     from: Option<Origin>,
 }
@@ -47,7 +47,7 @@ fn origin(text: &str) -> Result<Origin, String> {
             (partition >= 0 && offset >= 0).then_some((partition, offset))
         });
         let (partition, offset) =
-            parsed.ok_or_else(|| format!("{part:?} is no PARTITION=OFFSET, and not start or end either"))?;
+            parsed.ok_or_else(|| format!("{part:?} is not start, end or PARTITION=OFFSET"))?;
         if offsets.insert(partition, offset).is_some() {
             return Err(format!("partition {partition} comes twice"));
         }
@@ -61,7 +61,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
     let origin = arguments.from.unwrap_or_default();
     let mut output = Output::stdout();
     let initialized: Initialized = with_broker!(&settings, |broker| {
-        // After the broker, so that nothing is made where there is no log.
+        // After the broker, so that nothing is created if there is no log.
         services::apply_schema(&settings).await?;
         output.line(format_args!("the schema is applied to {}", services::store_name(&settings)))?;
         with_store!(&settings, |store| {
@@ -79,7 +79,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
     })?;
     let Initialized { binding, new } = initialized;
     let keyspace = &settings.store.keyspace;
-    let bound = if new { "is bound now" } else { "was bound already" };
+    let bound = if new { "is now bound" } else { "was already bound" };
     output.line(format_args!(
         "keyspace {keyspace} {bound} to topic {}, id {}",
         binding.topic, binding.topic_id
@@ -93,10 +93,10 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
         listed(window.health.levels().map(|level| format!("{level:?}").to_lowercase())),
     ))?;
     for (partition, origin) in &binding.origins {
-        output.line(format_args!("partition {partition} begins at offset {origin}"))?;
+        output.line(format_args!("partition {partition} starts at offset {origin}"))?;
     }
     if !new && asked {
-        output.line("--from changes nothing: where the partitions begin was decided by the first init")?;
+        output.line("--from has no effect: the first init decided where the partitions start")?;
     }
     output.finish()?;
     Ok(Code::Fine)

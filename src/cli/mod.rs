@@ -1,8 +1,8 @@
 //! The command line: flags, and one file per command.
 //!
 //! A command reads its settings, opens its services (`services`), calls the library and prints the result to
-//! stdout (`output`); messages go to stderr (`logging`, `stderr`). It decides nothing that the library should. How it
-//! ends is a `Code` or a `Failure`, and nothing else leaves the process.
+//! stdout (`output`); messages go to stderr (`logging`, `stderr`). Decisions are left to the library.
+//! The result of a command is a `Code` or a `Failure`.
 
 mod change_consistency;
 mod completions;
@@ -38,26 +38,26 @@ use failure::{Code, Failure};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  fine
+  0  success
   1  differences found
   2  wrong usage or configuration, refused passwords and certificates included, or `init` has not run
-  3  refused: log and tables contradict each other, or the tables hold a row that this program did not
+  3  refused: log and tables contradict each other, or the tables contain a row that this program did not
      write; nothing was changed
   4  a service or resource is not available: no response until the deadline, a lock that another
      process holds, a full disk, a result that cannot be written
   5  damaged data: a file of the embedded services is damaged, or is not an SQLite database
-  129, 130, 131, 143  ended by SIGHUP, SIGINT, SIGQUIT or SIGTERM (`run`, which stops in order, by a
+  129, 130, 131, 143  ended by SIGHUP, SIGINT, SIGQUIT or SIGTERM (`run`, which stops gracefully, by a
      second SIGINT or SIGTERM); nothing is lost
   141  `generate --json` stopped because the reader of its output ended";
 
 const CONFIGURATION: &str = "\
-Configuration, the later wins: defaults, a TOML file, environment variables EXACTLYONCE_<SECTION>_<KEY>, \
-flags. `exactlyonce config keys` prints all keys, `exactlyonce config show` what is in force and from where.";
+Configuration sources, of which later ones override earlier ones: defaults, a TOML file, environment variables \
+EXACTLYONCE_<SECTION>_<KEY>, flags. `exactlyonce config keys` prints all keys, `exactlyonce config show` the effective values and their sources.";
 
-/// Events of a log into tables, exactly once, however often anything crashes.
+/// Writes the events of a log into tables, exactly once, regardless of crashes.
 ///
-/// Reads health events from a topic, writes each as a row, and raises an alert where a source has too many of
-/// them in a window. However often it is killed, the tables hold what one undisturbed pass over the log gives.
+/// Reads health events from a topic, writes each as a row, and raises an alert if a source has too many of them in a
+/// window. However often it is killed, the tables equal the result of a single pass over the log.
 #[derive(Debug, Parser)]
 #[command(
     name = "exactlyonce",
@@ -107,7 +107,7 @@ struct Context {
 }
 
 impl Context {
-    /// Every key's value and where it came from.
+    /// Every key's value and its source.
     fn layers(&self) -> Result<Layers, Failure> {
         let mut flags: Vec<_> = self.set.iter().map(|text| ("--set", text.clone())).collect();
         flags.extend(self.topic.iter().map(|topic| ("--topic", format!("topic={topic}"))));
@@ -121,7 +121,7 @@ impl Context {
         Layers::read(&sources).map_err(Failure::Configuration)
     }
 
-    /// The settings in force.
+    /// The effective settings.
     fn settings(&self) -> Result<Settings, Failure> {
         Settings::new(&self.layers()?).map_err(Failure::Configuration)
     }
@@ -153,7 +153,7 @@ impl Command {
     }
 }
 
-/// Runs the command that the process was started with; prints what it found, or once why it failed.
+/// Runs the command of the process; prints its result, or its error once.
 pub fn main() -> ExitCode {
     let CommandLine { context, command } = match CommandLine::try_parse() {
         Ok(parsed) => parsed,

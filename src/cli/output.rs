@@ -1,7 +1,7 @@
-//! Results on stdout: lines, tables and JSON Lines, with nothing in them that could control a terminal.
+//! Results on stdout: lines, tables and JSON Lines, without anything that could control a terminal.
 //!
-//! What comes from records is anybody's text. In lines and tables it is [`escaped`]; in JSON, control
-//! characters are `\u` escapes, also those that JSON itself would leave alone.
+//! Text from records is untrusted. In lines and tables it is [`escaped`]; in JSON, control characters are `\u` escapes,
+//! also those that JSON itself would allow.
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, BufWriter, Stdout, Write};
@@ -13,7 +13,7 @@ use crate::guarantee::Finding;
 
 /// Stdout, buffered. [`Output::finish`] it, so that a failed write is reported.
 ///
-/// A pipe whose reader has ended is no error, as in `exactlyonce show events | head`: what is written after that is
+/// A pipe whose reader has ended is not an error, as in `exactlyonce show events | head`: what is written after that is
 /// dropped, so that a command ends with the exit code of its work. Long output stops early with [`Output::is_closed`].
 #[derive(Debug)]
 pub(super) struct Output {
@@ -68,7 +68,7 @@ impl Output {
         self.out.get_ref().closed
     }
 
-    /// Writes bytes as they are.
+    /// Writes bytes unchanged.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.out.write_all(bytes).map_err(Failure::Output)
     }
@@ -164,7 +164,7 @@ fn escape_into(text: &str, out: &mut String) {
     }
 }
 
-/// The text with `\n`, `\r`, `\t`, `\\` and `\u{...}` for what is not to be printed as it is.
+/// The text with `\n`, `\r`, `\t`, `\\` and `\u{...}` for unprintable characters.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     escape_into(text, &mut out);
@@ -207,7 +207,7 @@ impl Serialize for Bytes<'_> {
     }
 }
 
-/// JSON without spaces in which what is not to be printed as it is comes as `\u` escapes.
+/// JSON without spaces, with `\u` escapes for unprintable characters.
 struct Plain;
 
 impl serde_json::ser::Formatter for Plain {
@@ -227,12 +227,12 @@ impl serde_json::ser::Formatter for Plain {
     }
 }
 
-/// A value where there is one, else `-`.
+/// A value, or `-` if there is none.
 pub(super) fn or_dash<T: Display>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// A list with commas.
+/// A list separated by commas.
 pub(super) fn listed<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
 }

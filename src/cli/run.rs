@@ -18,15 +18,15 @@ use super::services::{self, Advice, with_broker, with_store};
 use super::signals::Signals;
 use crate::pipeline::{self, Summary};
 
-/// Runs a worker: from the log into the tables, until it is stopped.
+/// Runs a worker until it is stopped.
 ///
-/// It resumes from the progress in the tables. SIGINT (Ctrl-C) or SIGTERM stops it in order: what is in flight is
-/// finished, or abandoned after pipeline.stop_deadline_ms, and the exit code is 0; so it is while it waits for
-/// services at its start. A second signal ends it at once, with exit code 130 or 143. It may also be killed at any moment: the next run repeats what was not
-/// durable, and the tables are the same.
+/// It resumes from the progress in the tables. SIGINT (Ctrl-C) or SIGTERM stops it gracefully: requests in flight are
+/// finished, or abandoned after pipeline.stop_deadline_ms, and the exit code is 0, also while it waits for services at
+/// its start. A second signal ends it immediately, with exit code 130 or 143. It may also be killed at any time: the
+/// next run reprocesses what was not durable, and the tables are the same.
 ///
 /// The keyspace must have been bound by `init`. With the embedded services one worker at a time may use a
-/// folder; a second one ends with exit code 4 and the first one's process id.
+/// folder; a second one exits with code 4 and reports the first one's process id.
 #[derive(Debug, Args)]
 #[command(after_long_help = format!("\
 Examples:
@@ -35,7 +35,7 @@ Examples:
 
 {}", super::EXIT_CODES))]
 pub(super) struct Arguments {
-    /// Stop at the end of the log as it is now
+    /// Stop at the current end of the log
     #[arg(long)]
     until_end: bool,
     /// Print the summary as one JSON object
@@ -51,11 +51,14 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
         .map_err(|error| Failure::System { what: "read randomness", source: io::Error::other(error) })?;
     let stop = async move {
         let (first, _) = signals.next().await;
-        tracing::info!(signal = first, "stopping in order; a second signal ends the process at once");
+        tracing::info!(signal = first, "stopping gracefully; a second signal ends the process immediately");
         tokio::spawn(async move {
             let (second, number) = signals.next().await;
-            tracing::warn!(signal = second, "ending at once; the next run repeats what was in flight");
-            // The protocol allows a crash at any moment, so there is nothing to clean up.
+            tracing::warn!(
+                signal = second,
+                "ending immediately; the next run reprocesses what was in flight"
+            );
+            // The protocol allows a crash at any time, so there is nothing to clean up.
             std::process::exit(128 + number);
         });
     };
@@ -64,19 +67,19 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
         with_broker!(&settings, |broker| with_store!(&settings, |store| {
             let lock = services::lock(&settings)?;
             store.advise();
-            // From here on a signal stops the worker in order.
+            // From here on a signal stops the worker gracefully.
             let _ = start.send(());
             let summary = pipeline::run(broker.for_worker(), &store, &options, rng, stop).await;
             drop(lock);
             Ok::<_, Failure>(summary?)
         }))
     };
-    // While services are waited for there is nothing in flight; the first signal ends it in order, too.
+    // While services are waited for there is nothing in flight; the first signal ends it gracefully, too.
     let interrupted = async {
         tokio::select! {
             biased;
             _ = started => std::future::pending().await,
-            (signal, _) = early.next() => tracing::info!(signal, "stopping; no work had begun"),
+            (signal, _) = early.next() => tracing::info!(signal, "stopping; no work was started"),
         }
     };
     let summary: Summary = tokio::select! {
@@ -116,7 +119,7 @@ fn print(summary: &Summary, json: bool, output: &mut Output) -> Result<(), Failu
         output.line(format_args!("{name:<12}  {total}"))?;
     }
     for (partition, next_offset) in next_offsets {
-        output.line(format_args!("partition {partition} is done up to offset {next_offset}"))?;
+        output.line(format_args!("partition {partition}: next offset {next_offset}"))?;
     }
     Ok(())
 }

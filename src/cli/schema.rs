@@ -20,7 +20,7 @@ use crate::store::cassandra::ConnectError;
 
 /// Prints, applies or checks the schema of the tables.
 ///
-/// The tables events and alerts are those of the original; the others keep what makes the result exact. In
+/// The tables events and alerts are those of the original; the others have the state of the protocol. In
 /// Cassandra the schema is CQL; the embedded store keeps the same tables in SQLite.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -42,8 +42,8 @@ enum Command {
     Apply,
     /// Compares the tables with the schema, and checks settings of the services
     ///
-    /// Names the first difference of the tables; then each finding: ok, warning, unchecked (it could not be looked
-    /// at), or refused (the guarantee does not hold). Exit code 1 if there is a difference or anything is refused, 2 if
+    /// Names the first difference of the tables; then each finding: ok, warning, unchecked (it could not be
+    /// checked), or refused (the guarantee does not hold). Exit code 1 if there is a difference or anything is refused, 2 if
     /// there are no tables yet.
     Check,
 }
@@ -52,7 +52,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
     let mut output = Output::stdout();
     match arguments.command {
         Command::Print => {
-            // For whoever has a Cassandra, whether or not this build has a driver for it.
+            // Independent of whether this build has a driver for Cassandra.
             let settings = context.settings()?;
             let cql = schema::cql(&settings.store.keyspace, &settings.store.replication, settings.layout());
             output.line(cql.trim_end())?;
@@ -94,10 +94,10 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
     Ok(Code::Fine)
 }
 
-/// What the services promise.
+/// The findings about the services.
 async fn findings(settings: &Settings) -> Result<Vec<Finding>, Failure> {
     let mut findings = Vec::new();
-    // An embedded log promises what it must, and need not exist yet.
+    // An embedded log meets the requirements, and need not exist yet.
     if settings.broker.kind == BrokerKind::Kafka {
         let topic = &settings.topic;
         let of_broker = with_broker!(settings, |broker| Ok::<_, Failure>(broker.guarantees(topic).await))?;

@@ -5,7 +5,7 @@
 //! async function that returns `Result<_, Failure>`. A new kind is a new arm in each of the `match`es on the
 //! kind here, and nothing elsewhere.
 //!
-//! Kafka and Cassandra are waited for ([`super::waiting`]), except after errors that waiting does not fix.
+//! Kafka and Cassandra are waited for ([`super::waiting`]), except after errors that a retry cannot fix.
 
 use std::path::PathBuf;
 
@@ -83,8 +83,8 @@ pub(super) async fn kafka_broker(
     let ask = || async {
         match broker.topic(&settings.topic).await {
             // The command decides whether a topic must exist.
-            Ok(_) | Err(BrokerError::UnknownTopic(_)) => Attempt::Answered(()),
-            Err(error) if error.is_retriable() => Attempt::Away(error.into()),
+            Ok(_) | Err(BrokerError::UnknownTopic(_)) => Attempt::Available(()),
+            Err(error) if error.is_retriable() => Attempt::Unavailable(error.into()),
             Err(error) => Attempt::Failed(unusable(error)),
         }
     };
@@ -119,8 +119,8 @@ impl Advice for crate::store::cassandra::CassandraStore {
             tracing::warn!(
                 keyspace = self.keyspace(),
                 replicas,
-                "with fewer than 3 replicas a quorum is all of them: no node may be down, and what a node stored is \
-                 lost with its disk"
+                "with fewer than 3 replicas a quorum is all of them: any node down makes requests fail, and a lost disk \
+                 loses data"
             );
         }
     }
@@ -135,8 +135,8 @@ where
     use super::waiting::{Attempt, wait};
     let attempt = || async {
         match ask().await {
-            Ok(answer) => Attempt::Answered(answer),
-            Err(error) if error.is_transient() => Attempt::Away(error.into()),
+            Ok(answer) => Attempt::Available(answer),
+            Err(error) if error.is_transient() => Attempt::Unavailable(error.into()),
             Err(error) => Attempt::Failed(error.into()),
         }
     };

@@ -13,19 +13,19 @@ use crate::config::Settings;
 use crate::event::{Body, DeadLetter, Event, Health, Reason, Record};
 use crate::store::{Alert, Damaged, Progress, Store};
 
-/// Events (of 2 KiB at most) and alerts that are read at once.
+/// Events (of 2 KiB at most) and alerts of one read.
 const PAGE: usize = 1_000;
-/// Records and dead letters that are read at once; each may be large.
+/// Records and dead letters of one read; each may be large.
 const LARGE_PAGE: usize = 16;
-/// Bytes of records that are read at once, after the first.
+/// Bytes of records of one read, after the first.
 const PAGE_BYTES: usize = 1 << 20;
 
 /// Shows the log or the tables.
 ///
 /// Rows are written as they are read, so output of any length takes little memory. In text, control
-/// characters are escaped (\n, \u{1b}) and bytes that are not UTF-8 come as \x.. . With --json each row is
-/// one line of JSON; there, bytes that are not UTF-8 come as an object with their hexadecimal, for example
-/// "value": {"hex": "ff00"}. Safe while workers run; what is shown is then not a snapshot. A row
+/// characters are escaped (\n, \u{1b}) and bytes that are not UTF-8 are printed as \x.. . With --json each row is
+/// one line of JSON; there, bytes that are not UTF-8 are an object with their hexadecimal, for example
+/// "value": {"hex": "ff00"}. Safe while workers run; the output is then not a snapshot. A row
 /// that this program did not write and cannot read is shown as damaged, with its column; the exit code is then 1.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -52,13 +52,13 @@ enum Table {
     Events {
         #[command(flatten)]
         range: Range,
-        /// Only of this source
+        /// Only rows of this source
         #[arg(long)]
         source: Option<String>,
-        /// Only of this client
+        /// Only rows of this client
         #[arg(long)]
         client: Option<String>,
-        /// Only of this health
+        /// Only rows of this health
         #[arg(long)]
         health: Option<HealthName>,
         #[command(flatten)]
@@ -66,7 +66,7 @@ enum Table {
     },
     /// Rows of alerts, in the order of the store
     Alerts {
-        /// Only of this source
+        /// Only rows of this source
         #[arg(long)]
         source: Option<String>,
         /// Only windows that end at this time or later, in milliseconds since the epoch
@@ -82,7 +82,7 @@ enum Table {
     DeadLetters {
         #[command(flatten)]
         range: Range,
-        /// Only with this reason, for example missing_field:source
+        /// Only rows with this reason, for example missing_field:source
         #[arg(long, value_parser = reason)]
         reason: Option<Reason>,
         #[command(flatten)]
@@ -104,7 +104,7 @@ struct Range {
     /// Only this partition
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
-    /// Only this offset and later ones, of each partition
+    /// Only offsets from this one on, of each partition
     #[arg(long, value_name = "OFFSET", default_value_t = 0, hide_default_value = true,
           value_parser = clap::value_parser!(i64).range(0..))]
     from: i64,
@@ -114,10 +114,10 @@ struct Range {
     to: i64,
 }
 
-/// How many rows, and in which format.
+/// Number and format of the rows.
 #[derive(Clone, Copy, Debug, Args)]
 struct Form {
-    /// The most rows to show
+    /// Maximum number of rows
     #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
     limit: u64,
     /// JSON Lines: one object for each row
@@ -157,7 +157,8 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
     let settings = &context.start()?;
     match arguments.table {
         Table::Records { range, form } => {
-            with_broker!(settings, |broker| records(&broker, &settings.topic, range, Rows::new(form)).await)
+            with_broker!(settings, |broker| records(&broker, &settings.topic, range, RowPrinter::new(form))
+                .await)
         }
         Table::Events { range, source, client, health, form } => {
             let health = health.map(Health::from);
@@ -168,7 +169,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
             };
             with_store!(settings, |store| {
                 binding::check_store(&store).await?;
-                events(&store, range, wanted, Rows::new(form)).await
+                events(&store, range, wanted, RowPrinter::new(form)).await
             })
         }
         Table::Alerts { source, from, to, form } => {
@@ -179,29 +180,29 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
             };
             with_store!(settings, |store| {
                 binding::check_store(&store).await?;
-                alerts(&store, wanted, Rows::new(form)).await
+                alerts(&store, wanted, RowPrinter::new(form)).await
             })
         }
         Table::DeadLetters { range, reason, form } => {
             let wanted = |letter: &DeadLetter| reason.is_none_or(|reason| reason == letter.reason);
             with_store!(settings, |store| {
                 binding::check_store(&store).await?;
-                dead_letters(&store, range, wanted, Rows::new(form)).await
+                dead_letters(&store, range, wanted, RowPrinter::new(form)).await
             })
         }
         Table::Progress { partition, form } => with_broker!(settings, |broker| with_store!(
             settings,
-            |store| progress(&broker, &store, settings, partition, Rows::new(form)).await
+            |store| progress(&broker, &store, settings, partition, RowPrinter::new(form)).await
         )),
     }
 }
 
-/// Rows on their way to stdout.
-struct Rows {
+/// Prints rows to stdout.
+struct RowPrinter {
     output: Output,
     json: bool,
     left: u64,
-    /// A row was damaged.
+    /// Whether a row was damaged.
     damaged: bool,
 }
 
@@ -211,7 +212,7 @@ struct DamagedRow<'a> {
     damaged: &'a Damaged,
 }
 
-impl Rows {
+impl RowPrinter {
     fn new(form: Form) -> Self {
         Self { output: Output::stdout(), json: form.json, left: form.limit, damaged: false }
     }
@@ -233,7 +234,7 @@ impl Rows {
         }
     }
 
-    /// Writes that a row is damaged.
+    /// Prints a damaged row.
     fn damaged(&mut self, row: &Damaged) -> Result<(), Failure> {
         self.damaged = true;
         self.left = self.left.saturating_sub(1);
@@ -243,7 +244,7 @@ impl Rows {
         }
     }
 
-    /// True if no more rows are wanted.
+    /// True if no more rows are to be printed.
     fn is_full(&self) -> bool {
         self.left == 0 || self.output.is_closed()
     }
@@ -263,7 +264,12 @@ struct RecordRow<'a> {
     value: Option<Bytes<'a>>,
 }
 
-async fn records<B: Broker>(broker: &B, topic: &str, range: Range, mut rows: Rows) -> Result<Code, Failure> {
+async fn records<B: Broker>(
+    broker: &B,
+    topic: &str,
+    range: Range,
+    mut rows: RowPrinter,
+) -> Result<Code, Failure> {
     let columns = [
         Column::number("partition", 9),
         Column::number("offset", 12),
@@ -318,7 +324,7 @@ async fn records<B: Broker>(broker: &B, topic: &str, range: Range, mut rows: Row
     rows.finish()
 }
 
-/// The partitions that a range asks for.
+/// The partitions of a range.
 async fn partitions<S: Store>(store: &S, range: Range) -> Result<Vec<i32>, Failure> {
     match range.partition {
         Some(partition) => Ok(vec![partition]),
@@ -341,7 +347,7 @@ async fn events<S: Store>(
     store: &S,
     range: Range,
     wanted: impl Fn(&Event) -> bool,
-    mut rows: Rows,
+    mut rows: RowPrinter,
 ) -> Result<Code, Failure> {
     let columns = [
         Column::number("partition", 9),
@@ -451,7 +457,7 @@ async fn dead_letters<S: Store>(
     store: &S,
     range: Range,
     wanted: impl Fn(&DeadLetter) -> bool,
-    mut rows: Rows,
+    mut rows: RowPrinter,
 ) -> Result<Code, Failure> {
     let columns = [
         Column::number("partition", 9),
@@ -493,7 +499,7 @@ async fn dead_letters<S: Store>(
 async fn alerts<S: Store>(
     store: &S,
     wanted: impl Fn(&Alert) -> bool,
-    mut rows: Rows,
+    mut rows: RowPrinter,
 ) -> Result<Code, Failure> {
     let columns = [Column::number("ts", 14), Column::number("event_count", 11), Column::text("source", 0)];
     rows.header(&columns)?;
@@ -541,7 +547,7 @@ async fn progress<B: Broker, S: Store>(
     store: &S,
     settings: &Settings,
     only: Option<i32>,
-    mut rows: Rows,
+    mut rows: RowPrinter,
 ) -> Result<Code, Failure> {
     let columns = [
         Column::number("partition", 9),

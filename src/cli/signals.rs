@@ -5,7 +5,7 @@ use super::failure::Failure;
 /// A signal: its name and number.
 pub(super) type Named = (&'static str, i32);
 
-/// Signals that are listened for, instead of ending the process at once.
+/// Signals that are listened for, instead of ending the process immediately.
 #[cfg(unix)]
 pub(super) struct Signals {
     listening: Vec<(tokio::signal::unix::Signal, Named)>,
@@ -18,7 +18,7 @@ impl Signals {
         Self::of(&[("SIGINT", 2), ("SIGTERM", 15)])
     }
 
-    /// All signals that a terminal or a supervisor ends a process with, as long as that can be prevented. SIGHUP
+    /// All signals by which a terminal or a supervisor ends a process and that can be handled. SIGHUP
     /// stays ignored where the process was started so (`nohup`).
     pub(super) fn listen_to_all() -> Result<Self, Failure> {
         let all = [("SIGINT", 2), ("SIGTERM", 15), ("SIGQUIT", 3), ("SIGHUP", 1)];
@@ -50,7 +50,7 @@ impl Signals {
     }
 }
 
-/// True if the process ignores a signal, as far as the system tells (Linux, `/proc/self/status`).
+/// True if the process ignores a signal, as far as the system reports it (Linux, `/proc/self/status`).
 #[cfg(unix)]
 fn is_ignored(number: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -59,7 +59,7 @@ fn is_ignored(number: i32) -> bool {
     mask & (1 << (number - 1)) != 0
 }
 
-/// Signals that are listened for, instead of ending the process at once.
+/// Signals that are listened for, instead of ending the process immediately.
 #[cfg(not(unix))]
 pub(super) struct Signals;
 
@@ -75,7 +75,7 @@ impl Signals {
         Ok(Self)
     }
 
-    /// Waits for the next one, without end if it cannot be listened for.
+    /// Waits for the next one, forever if it cannot be listened for.
     pub(super) async fn next(&mut self) -> Named {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;

@@ -27,16 +27,16 @@ enum Command {
     ///
     /// With the embedded broker, the folder too. Exit code 2 if the topic exists already.
     Create {
-        /// How many partitions
+        /// Number of partitions
         #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=10_000))]
         partitions: i32,
-        /// How many copies of each; the embedded broker has one
+        /// Replication factor; the embedded broker has one replica
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i16).range(1..))]
         replication_factor: i16,
     },
-    /// Prints the topic's id, where its logs begin and end, and its settings
+    /// Prints the topic's id, the start and end of its logs, and its settings
     Describe {
-        /// One JSON object
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
@@ -66,7 +66,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
     Ok(Code::Fine)
 }
 
-/// What is known of a topic.
+/// The description of a topic.
 struct Known {
     topic: Topic,
     logs: Vec<LogOffsets>,

@@ -11,14 +11,14 @@ use crate::verify::{self, PartitionReport, Report, VerifyOptions};
 
 /// Compares the tables with the log and lists every difference.
 ///
-/// Reads the log once, from each partition's origin up to what is done, computes what the tables must hold,
-/// and compares. What the log no longer has is said to be unverifiable, never to be fine. Changes nothing and
-/// is safe while workers run. Memory stays bounded: what grows with the log goes to a temporary file.
+/// Reads the log once, from each partition's origin up to its progress, computes what the tables must contain, and
+/// compares. Rows whose records are no longer in the log are reported as unverifiable, never as correct. Changes
+/// nothing and is safe while workers run. Memory is bounded: what grows with the log goes to a temporary file.
 ///
 /// Differences, by name: lost, duplicate, altered, foreign and missing_dead_letter name partition and offset;
 /// missing_alert, wrong_alert_count and phantom_alert name source and window end; missing_count, wrong_count,
 /// foreign_count and misplaced_count name partition, source and window end; wrong_progress names the partition;
-/// wrong_registry; damaged is a row that cannot be understood, with its table, key and column.
+/// wrong_registry; damaged is a row that cannot be parsed, with its table, key and column.
 #[derive(Debug, Args)]
 #[command(after_long_help = format!("\
 Examples:
@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     /// Print the report as one JSON object
     #[arg(long)]
     json: bool,
-    /// The most differences to list; all are counted
+    /// Maximum number of differences to list; all are counted
     #[arg(long, value_name = "N", default_value_t = VerifyOptions::default().listed)]
     list: usize,
 }
@@ -58,7 +58,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
 struct Printed<'a> {
     /// No difference was found.
     clean: bool,
-    /// The log still has everything that was to be judged.
+    /// The log still has everything that was to be checked.
     complete: bool,
     #[serde(flatten)]
     report: &'a Report,
@@ -104,7 +104,7 @@ fn print(report: &Report, output: &mut Output) -> Result<(), Failure> {
     }
     if !report.is_complete() {
         output.line(format_args!(
-            "unverifiable: {} row(s), and {} window(s) that could be judged only by what is left of the log",
+            "unverifiable: {} row(s), and {} window(s) that could be checked only against the remaining part of the log",
             report.rows_unverifiable, report.windows_not_judged
         ))?;
     }

@@ -1,7 +1,7 @@
-//! Hosts and ports, as they stand in settings.
+//! Hosts and ports in settings.
 //!
 //! A host is a name, an IPv4 address, or an IPv6 address in brackets (RFC 3986, 3.2.2): without them
-//! it is ambiguous where the address ends and the port begins.
+//! it is ambiguous where the address ends and the port starts.
 
 use std::net::Ipv6Addr;
 
@@ -15,20 +15,20 @@ pub(super) fn check(text: &str, port_required: bool) -> Result<(), String> {
         return Err("an item is empty".to_owned());
     }
     if text.contains(char::is_whitespace) {
-        return wrong("holds white space");
+        return wrong("contains white space");
     }
     let port = if let Some(address) = text.strip_prefix('[') {
         let Some((address, port)) = address.split_once(']') else {
             return wrong("lacks a closing bracket");
         };
-        // The zone of a link-local address stands behind a percent sign.
+        // The zone of a link-local address follows a percent sign.
         let address = address.split_once('%').map_or(address, |(address, _)| address);
         if address.parse::<Ipv6Addr>().is_err() {
             return wrong("has no IPv6 address in its brackets");
         }
         match port.strip_prefix(':') {
             None if port.is_empty() => None,
-            None => return wrong("has something other than a port behind its brackets"),
+            None => return wrong("has something other than a port after its brackets"),
             port => port,
         }
     } else {
@@ -57,7 +57,7 @@ pub(super) fn check(text: &str, port_required: bool) -> Result<(), String> {
     match port {
         None if port_required => wrong("has no port"),
         None => Ok(()),
-        // `parse` takes a sign, too.
+        // `parse` accepts a sign, too.
         Some(port) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
             match port.parse::<u16>() {
                 Ok(1..) => Ok(()),
@@ -108,7 +108,7 @@ mod tests {
             assert_eq!(check(good, false), Ok(()), "{good}");
             assert!(check(good, true).unwrap_err().contains("has no port"), "{good}");
         }
-        for (bad, words) in [
+        for (bad, expected) in [
             ("", "empty"),
             ("::1", "IPv6 address without brackets"),
             ("::1:9092", "IPv6 address without brackets"),
@@ -116,7 +116,7 @@ mod tests {
             ("2001:db8:0:0:0:0:0:1:9092", "IPv6 address without brackets"),
             ("a:1:2", "more than one colon"),
             ("[::1", "closing bracket"),
-            ("[::1]9092", "behind its brackets"),
+            ("[::1]9092", "after its brackets"),
             ("[]:1", "no IPv6 address"),
             ("[127.0.0.1]:1", "no IPv6 address"),
             ("[::g]:1", "no IPv6 address"),
@@ -136,8 +136,8 @@ mod tests {
             ("a/b:1", "other characters"),
             ("\"a\":1", "other characters"),
         ] {
-            let told = check(bad, false).unwrap_err();
-            assert!(told.contains(words), "{bad}: {told}");
+            let error = check(bad, false).unwrap_err();
+            assert!(error.contains(expected), "{bad}: {error}");
         }
     }
 

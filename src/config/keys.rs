@@ -1,7 +1,7 @@
 //! The keys of the configuration: name, meaning, allowed values, default.
 //!
-//! Files, environment and flags are checked against the table of all keys ([`KEYS`]), and what the command
-//! line prints about keys comes from it. [`crate::config::Settings`] has a field for each; a test compares
+//! Files, environment and flags are checked against the table of all keys ([`KEYS`]), and the command line
+//! prints keys from it. [`crate::config::Settings`] has a field for each; a test compares
 //! the two.
 
 use std::fmt;
@@ -14,16 +14,16 @@ pub use crate::config::table::KEYS;
 use crate::schema::{REPLICATION_RULE, Replication};
 use crate::secret::is_secret;
 
-/// What a key may be set to, and its default.
+/// The allowed values of a key, and its default.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// An integer.
     Integer {
         /// Default.
         default: i64,
-        /// Least.
+        /// Minimum.
         min: i64,
-        /// Greatest.
+        /// Maximum.
         max: i64,
     },
     /// True or false.
@@ -31,7 +31,7 @@ pub enum Kind {
         /// Default.
         default: bool,
     },
-    /// A text that a rule holds for.
+    /// A text that satisfies a rule.
     Text {
         /// Default.
         default: &'static str,
@@ -47,7 +47,7 @@ pub enum Kind {
         /// All of them.
         names: &'static [&'static str],
     },
-    /// Some of several names.
+    /// A subset of several names.
     Choices {
         /// Default.
         default: &'static [&'static str],
@@ -74,7 +74,7 @@ pub enum Kind {
     },
 }
 
-/// A table of texts: tables in it become names with dots, numbers and truths their texts.
+/// A table of texts: nested tables become names with dots; numbers and booleans become texts.
 fn flattened(table: Table) -> Table {
     let mut flat = Table::new();
     for (name, value) in table {
@@ -93,7 +93,7 @@ fn flattened(table: Table) -> Table {
 }
 
 impl Kind {
-    /// The value where none is set.
+    /// The default.
     pub fn default(&self) -> Value {
         match *self {
             Kind::Integer { default, .. } | Kind::Replication { default } => default.into(),
@@ -106,7 +106,7 @@ impl Kind {
         }
     }
 
-    /// True if it is one text as it is, in which blanks count.
+    /// True if the value is a verbatim text, in which blanks are significant.
     pub fn is_text(&self) -> bool {
         matches!(self, Kind::Text { .. })
     }
@@ -146,7 +146,7 @@ impl Kind {
         }
     }
 
-    /// A value of a file in the form in which it is kept.
+    /// A value of a file in its internal form.
     pub fn normal(&self, value: Value) -> Value {
         match (self, value) {
             (Kind::Properties, Value::Table(table)) => flattened(table).into(),
@@ -155,8 +155,8 @@ impl Kind {
     }
 
     /// Reads a value of the environment or of a flag. Lists and tables are written as in a file, a list also as
-    /// items with commas between them (it may begin with the bracket of an IPv6 address). What cannot be read
-    /// stays text, for [`Kind::allows`] to refuse.
+    /// items with commas between them (it may begin with the bracket of an IPv6 address). What cannot be parsed
+    /// stays text, which [`Kind::allows`] refuses.
     pub fn read(&self, text: &str) -> Value {
         let list = || Some(text.split(',').map(str::trim).collect::<Vec<_>>().into());
         let toml = || toml::de::ValueDeserializer::parse(text).and_then(Value::deserialize).ok();
@@ -196,9 +196,9 @@ impl fmt::Display for Kind {
 pub struct Key {
     /// Section and name with a dot between; keys outside a section have no dot.
     pub name: &'static str,
-    /// What it is for.
+    /// Its meaning.
     pub help: &'static str,
-    /// What it may be.
+    /// Its allowed values.
     pub kind: Kind,
     /// True if its value must not be shown.
     pub secret: bool,
@@ -221,12 +221,12 @@ impl Key {
         self.name.split_once('.').unwrap_or(("", self.name))
     }
 
-    /// The environment variable that sets it.
+    /// Its environment variable.
     pub fn variable(&self) -> String {
         format!("{PREFIX}{}", self.name.replace('.', "_").to_ascii_uppercase())
     }
 
-    /// A value of this key as it may be shown: what is secret is masked. That nothing is set is no secret.
+    /// A value of this key for output: secrets are masked. An unset value is shown as such.
     pub fn masked(&self, value: &Value) -> Value {
         match (&self.kind, value) {
             (_, value) if self.secret && *value == self.kind.default() => value.clone(),
@@ -237,20 +237,20 @@ impl Key {
                 };
                 all.iter().map(masked).collect::<Table>().into()
             }
-            // It may be anything, written in a wrong way.
+            // A value in a wrong form: any part may be secret.
             (Kind::Properties, _) => MASK.into(),
             _ if self.secret => MASK.into(),
             (_, value) => value.clone(),
         }
     }
 
-    /// A value of this key as it may be shown, in TOML.
+    /// A value of this key for output, in TOML.
     pub fn shown(&self, value: &Value) -> String {
         self.masked(value).to_string()
     }
 }
 
-/// Shown instead of a secret.
+/// The mask of a secret.
 const MASK: &str = "***";
 
 /// The prefix of every environment variable of this program.

@@ -1,4 +1,4 @@
-//! The sources of values: defaults, then a file, then the environment, then flags; the later wins.
+//! The sources of values: defaults, a file, the environment, flags; later ones override earlier ones.
 //!
 //! Every value keeps its [`Origin`], so that an error and `config show` can name it. All problems of all
 //! layers are collected before anything is refused.
@@ -25,14 +25,14 @@ pub const FILE_VARIABLE: &str = "EXACTLYONCE_CONFIG";
 /// The key of the folder of the embedded services.
 const DATA: &str = "embedded.data";
 
-/// What variables of the testbed continue with after [`PREFIX`]: those of `docker/local/cluster` and of `cargo sim`,
+/// Prefixes (after [`PREFIX`]) of the testbed's variables: those of `docker/local/cluster` and of `cargo sim`,
 /// which may be set in the same shell.
 const OF_OTHERS: [&str; 2] = ["LOCAL_", "SIM_"];
 
-/// The largest file that is read, in bytes.
+/// Maximum size of the file, in bytes.
 const FILE_BYTES: u64 = 1 << 20;
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The table of keys.
@@ -61,33 +61,33 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing that is wrong with the configuration.
+/// An error in the configuration.
 #[derive(Debug, Error)]
 pub enum Problem {
-    /// No such key.
+    /// Unknown key.
     #[error("{origin}: there is no key {name:?}{}", hint(*.nearest))]
     UnknownKey {
         /// As written.
         name: String,
         /// Where.
         origin: Origin,
-        /// A known name like it.
+        /// A similar known name.
         nearest: Option<&'static str>,
     },
-    /// An environment variable with our prefix that sets no key.
+    /// An environment variable with this program's prefix that sets no key.
     #[error("environment variable {}: it sets no key{}", .name.escape_debug(), hint(.nearest.as_deref()))]
     UnknownVariable {
         /// As written.
         name: String,
-        /// A known name like it.
+        /// A similar known name.
         nearest: Option<String>,
     },
-    /// A key has another value than it may have.
+    /// A value that is not allowed.
     #[error("{origin}: {key} is {value}, it must be {allowed}{}", behind_colon(.reason.as_deref()))]
     Value {
         /// Full name of the key.
         key: &'static str,
-        /// As it may be shown.
+        /// The value, masked if it is secret.
         value: String,
         /// Where.
         origin: Origin,
@@ -96,7 +96,7 @@ pub enum Problem {
         /// The part that is wrong, and how, where that is known.
         reason: Option<String>,
     },
-    /// A flag sets a secret, which every user of the machine may see in the list of processes.
+    /// A flag sets a secret, which every user of the machine can see in the process list.
     #[error(
         "flag --set: {name} is a secret, and command lines are visible in the list of processes: set it by {}",
         by(.key)
@@ -107,7 +107,7 @@ pub enum Problem {
         /// The key.
         key: &'static Key,
     },
-    /// A section's name stands for a value.
+    /// The name of a section is used as a key.
     #[error("{origin}: {name:?} is a section, it must be written as [{name}]")]
     Section {
         /// The section.
@@ -123,7 +123,7 @@ pub enum Problem {
         /// As written.
         text: String,
     },
-    /// Values that are allowed each by itself contradict each other.
+    /// Values that contradict each other.
     #[error("{what} (from {origins})")]
     Together {
         /// What is wrong.
@@ -131,7 +131,7 @@ pub enum Problem {
         /// Each key's name and where it came from.
         origins: String,
     },
-    /// A file that holds a secret cannot be used.
+    /// A file with a secret cannot be used.
     #[error("{origin}: {key} is {}, which cannot be read", .path.display())]
     Secret {
         /// Full name of the key that names the file.
@@ -187,22 +187,22 @@ fn by(key: &Key) -> String {
     format!("{file}the environment variable {}, or the configuration file", key.variable())
 }
 
-/// What the configuration is read from.
+/// The sources of the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// A file that must exist.
     pub file: Option<PathBuf>,
     /// A file that is read if it exists and `file` is not given.
     pub default_file: Option<PathBuf>,
-    /// The environment; variables that do not begin with [`PREFIX`] are ignored.
+    /// The environment; variables that do not start with [`PREFIX`] are ignored.
     pub environment: Vec<(OsString, OsString)>,
     /// Flags: name, and `key=value`.
     pub flags: Vec<(&'static str, String)>,
-    /// The flag `--data`, which wins over all: the folder's name as it is, in UTF-8 or not.
+    /// The flag `--data`, which overrides all others: the folder's name, which need not be UTF-8.
     pub data: Option<PathBuf>,
 }
 
-/// A key with the value that is in force.
+/// A key with its effective value.
 #[derive(Clone, Debug)]
 pub struct Effective {
     /// The key.
@@ -227,7 +227,7 @@ impl Layers {
     /// Reads all sources.
     ///
     /// # Errors
-    /// Everything that is wrong with them.
+    /// All errors in them.
     pub fn read(sources: &Sources) -> Result<Self, Vec<Problem>> {
         let default =
             |key: &'static Key| Effective { key, value: key.kind.default(), origin: Origin::Default };
@@ -247,13 +247,13 @@ impl Layers {
         &self.values
     }
 
-    /// Where the values of these keys came from, for an error about all of them.
+    /// The sources of the values of these keys, for an error about all of them.
     pub(super) fn origins(&self, names: &[&str]) -> String {
         let named = self.values.iter().filter(|value| names.contains(&value.key.name));
         named.map(|value| format!("{}: {}", value.key.name, value.origin)).collect::<Vec<_>>().join(", ")
     }
 
-    /// Where the value of a key came from.
+    /// The source of a key's value.
     pub(super) fn origin(&self, name: &str) -> Option<&Origin> {
         self.values.iter().find(|value| value.key.name == name).map(|value| &value.origin)
     }
@@ -345,12 +345,12 @@ impl Layers {
         };
         match Value::deserialize(ValueDeserializer::from(value.clone())) {
             Ok(value) => self.set(key, key.kind.normal(value), origin, problems),
-            // A number that TOML allows and no integer of 64 bits holds.
+            // A number that TOML allows and that does not fit into 64 bits.
             Err(error) => problems.push(Problem::Value {
                 key: key.name,
                 value: match key.secret {
-                    true => "no value that can be read".to_owned(),
-                    false => format!("no value that can be read ({})", error.message()),
+                    true => "not a value that can be parsed".to_owned(),
+                    false => format!("not a value that can be parsed ({})", error.message()),
                 },
                 origin,
                 allowed: key.kind.to_string(),
@@ -399,14 +399,14 @@ impl Layers {
     fn flags(&mut self, flags: &[(&'static str, String)], problems: &mut Vec<Problem>) {
         for (flag, text) in flags {
             let Some((name, value)) = text.split_once('=') else {
-                // Only what may be a key's name: behind it there may be a secret.
+                // Only what may be a key's name: a secret may follow it.
                 let is_name = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
                 let text = text.chars().take_while(|c| is_name(*c)).collect();
                 problems.push(Problem::NoAssignment { flag, text });
                 continue;
             };
             let origin = Origin::Flag(flag);
-            // `key = value` is taken as in a file; but blanks may belong to a text, such as a folder's name.
+            // `key = value` is accepted as in a file; but blanks may be part of a text, such as a folder's name.
             let value = if name.ends_with(' ') { value.trim_start_matches(' ') } else { value };
             let name = name.trim();
             if let Some(key) = Key::find(name) {
@@ -431,7 +431,7 @@ impl Layers {
     }
 }
 
-/// The name of a secret that this value of a key sets. An empty one is none: it takes back what a file sets.
+/// The name of a secret that this value of a key sets. An empty value is not a secret: it overrides the value of a file.
 fn secret_in(key: &Key, value: &Value) -> Option<String> {
     let is_empty = |value: &Value| value.as_str().is_some_and(str::is_empty);
     match value {
@@ -533,16 +533,19 @@ mod tests {
 
     #[test]
     fn a_number_too_large_for_an_integer_is_reported_with_its_line() {
-        let told = problems("[window]\nsize_ms = 99999999999999999999");
-        assert!(told.starts_with("x.toml:2: window.size_ms is no value that can be read"), "{told}");
+        let message = problems("[window]\nsize_ms = 99999999999999999999");
+        assert!(
+            message.starts_with("x.toml:2: window.size_ms is not a value that can be parsed"),
+            "{message}"
+        );
     }
 
     #[test]
     fn what_is_not_toml_is_reported_with_its_line() {
-        let told = problems("topic = 'a'\ntopic = 'b'\n");
-        assert!(told.starts_with("x.toml:2: not TOML: "), "{told}");
-        let told = problems("[window]\nsize_ms = \n");
-        assert!(told.starts_with("x.toml:2: not TOML: "), "{told}");
+        let message = problems("topic = 'a'\ntopic = 'b'\n");
+        assert!(message.starts_with("x.toml:2: not TOML: "), "{message}");
+        let message = problems("[window]\nsize_ms = \n");
+        assert!(message.starts_with("x.toml:2: not TOML: "), "{message}");
     }
 
     #[test]
@@ -566,9 +569,9 @@ mod tests {
         ];
         let environment = names.map(|name| (OsString::from(name), OsString::from("1"))).to_vec();
         let problems = Layers::read(&Sources { environment, ..Sources::default() }).unwrap_err();
-        let told: Vec<String> = problems.iter().map(Problem::to_string).collect();
+        let messages: Vec<String> = problems.iter().map(Problem::to_string).collect();
         assert_eq!(
-            told,
+            messages,
             ["environment variable EXACTLYONCE_WINDOW_SIZE: it sets no key, did you mean \
               EXACTLYONCE_WINDOW_SIZE_MS?"]
         );
@@ -606,14 +609,14 @@ mod tests {
 
     #[test]
     fn a_flag_needs_a_key_and_a_value() {
-        for (text, told) in [
+        for (text, message) in [
             ("window.size_ms", "flag --set: \"window.size_ms\" is not of the form section.key=value"),
             ("size_ms=1", "flag --set: there is no key \"size_ms\", did you mean window.size_ms?"),
             ("window.size_ms=x", "flag --set: window.size_ms is \"x\", it must be an integer, at least 1"),
         ] {
             let sources = Sources { flags: vec![("--set", text.to_owned())], ..Sources::default() };
             let problems = Layers::read(&sources).unwrap_err();
-            assert_eq!(problems.iter().map(Problem::to_string).collect::<Vec<_>>(), [told]);
+            assert_eq!(problems.iter().map(Problem::to_string).collect::<Vec<_>>(), [message]);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The configuration: what an operator may set, and the source of each value.
 //!
-//! Four layers, the later wins: defaults, a TOML file, environment variables `EXACTLYONCE_<SECTION>_<KEY>`,
-//! flags. [`keys::KEYS`] lists every key; others are refused, with the nearest known name. The
-//! result is one [`Settings`], whole and checked.
+//! Four layers, of which later ones override earlier ones: defaults, a TOML file, environment variables
+//! `EXACTLYONCE_<SECTION>_<KEY>`, flags. [`keys::KEYS`] lists every key; others are refused, with the most similar known
+//! name. The result is one [`Settings`], complete and checked.
 
 mod endpoint;
 pub mod keys;
@@ -166,21 +166,21 @@ pub struct LogSettings {
     pub level: String,
 }
 
-/// How messages are written.
+/// Format of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Readable lines.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl Settings {
-    /// The settings that these layers give.
+    /// The settings of these layers.
     ///
     /// # Errors
-    /// Values that contradict each other, with where each came from.
+    /// Values that contradict each other, with their sources.
     pub fn new(layers: &Layers) -> Result<Self, Vec<Problem>> {
         let mut document = toml::Table::new();
         for effective in layers.values() {
@@ -195,7 +195,7 @@ impl Settings {
                 }
             }
         }
-        // Only a value that this machine cannot hold (a 32-bit size) gets past the table and fails here.
+        // Only a value that does not fit this machine (a 32-bit size) passes the table and fails here.
         let mut settings = Settings::deserialize(document).map_err(|error| {
             let what = error.message().to_owned();
             vec![Problem::Together { what, origins: "all layers".to_owned() }]
@@ -236,7 +236,7 @@ impl Settings {
         problems
     }
 
-    /// What `init` binds and a worker checks.
+    /// The parameters that `init` binds and a worker checks.
     pub fn facts(&self) -> Facts {
         Facts {
             topic: self.topic.clone(),
@@ -312,9 +312,9 @@ mod tests {
             }
         }
         let layers = Layers::read(&Sources { flags: set, environment, ..Sources::default() });
-        let told =
+        let message =
             |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n");
-        Settings::new(&layers.map_err(told)?).map_err(told)
+        Settings::new(&layers.map_err(message)?).map_err(message)
     }
 
     #[test]
@@ -437,15 +437,15 @@ mod tests {
 
     #[test]
     fn settings_of_services_that_contradict_each_other_are_reported() {
-        let told = |flags: &[&str]| settings(flags).unwrap_err();
-        insta::assert_snapshot!(told(&[
+        let message = |flags: &[&str]| settings(flags).unwrap_err();
+        insta::assert_snapshot!(message(&[
             "broker.kind=kafka",
             "kafka.tls_ca_file=ca",
             "kafka.tls_key_file=key",
             "kafka.sasl_password=hunter2",
             "kafka.session_timeout_ms=400000",
         ]));
-        insta::assert_snapshot!(told(&[
+        insta::assert_snapshot!(message(&[
             "broker.kind=kafka",
             "kafka.sasl_mechanism=plain",
             "kafka.tls=true",
@@ -454,7 +454,7 @@ mod tests {
             "kafka.group_protocol=consumer",
             "kafka.session_timeout_ms=50000",
         ]));
-        insta::assert_snapshot!(told(&[
+        insta::assert_snapshot!(message(&[
             "store.kind=cassandra",
             "cassandra.consistency=local_quorum",
             "cassandra.tls_ca_file=ca",
@@ -462,8 +462,8 @@ mod tests {
             "cassandra.username=me",
             "cassandra.request_bytes=9000000",
         ]));
-        insta::assert_snapshot!(told(&["store.kind=cassandra", "cassandra.password=hunter2"]));
-        // They are not used where another kind is set.
+        insta::assert_snapshot!(message(&["store.kind=cassandra", "cassandra.password=hunter2"]));
+        // They are not used with another kind.
         settings(&["cassandra.consistency=local_quorum", "kafka.sasl_mechanism=plain"]).unwrap();
     }
 
@@ -484,25 +484,28 @@ mod tests {
             assert_eq!(read(content.as_bytes(), &[]).as_deref(), Ok(password));
         }
         for bad in [&b""[..], b"\n", b"hunter2\xff", &[b'h'; 65_537]] {
-            let told = read(bad, &[]).unwrap_err();
-            assert!(told.contains(path.to_str().unwrap()) && !told.contains("hunter2"), "{told}");
+            let message = read(bad, &[]).unwrap_err();
+            assert!(message.contains(path.to_str().unwrap()) && !message.contains("hunter2"), "{message}");
         }
-        let told = read(b"hunter2", &["kafka.sasl_password=hunter3"]).unwrap_err();
-        assert!(told.contains("both set") && !told.contains("hunter"), "{told}");
+        let message = read(b"hunter2", &["kafka.sasl_password=hunter3"]).unwrap_err();
+        assert!(message.contains("both set") && !message.contains("hunter"), "{message}");
         std::fs::remove_file(&path).unwrap();
         let file = format!("cassandra.password_file={}", path.display());
-        let told = settings(&["store.kind=cassandra", "cassandra.username=me", &file]).unwrap_err();
-        assert!(told.contains(path.to_str().unwrap()) && told.contains("cassandra.password_file"), "{told}");
+        let message = settings(&["store.kind=cassandra", "cassandra.username=me", &file]).unwrap_err();
+        assert!(
+            message.contains(path.to_str().unwrap()) && message.contains("cassandra.password_file"),
+            "{message}"
+        );
     }
 
     #[test]
     fn values_that_contradict_each_other_are_told_with_their_origins() {
-        let told = settings(&["window.size_ms=100", "pipeline.backoff_min_ms=6000"]).unwrap_err();
-        insta::assert_snapshot!(told, @r"
+        let message = settings(&["window.size_ms=100", "pipeline.backoff_min_ms=6000"]).unwrap_err();
+        insta::assert_snapshot!(message, @r"
         window slide is 5000 ms, it must be 1 to the size of 100 ms (from window.size_ms: flag --set, window.slide_ms: default)
         pipeline.backoff_max_ms is 5000, it must be at least pipeline.backoff_min_ms, 6000 (from pipeline.backoff_min_ms: flag --set, pipeline.backoff_max_ms: default)
         ");
-        let told = settings(&["window.slide_ms=4"]).unwrap_err();
-        assert!(told.contains("more than 1000 windows"), "{told}");
+        let message = settings(&["window.slide_ms=4"]).unwrap_err();
+        assert!(message.contains("more than 1000 windows"), "{message}");
     }
 }

@@ -1,9 +1,9 @@
 //! Suggestions for misspelt names.
 
-/// How alike two names must be, from 0 to 1, to be worth a suggestion.
+/// Minimum similarity of a suggestion, from 0 to 1.
 const LIKENESS: f64 = 0.5;
 
-/// The one of `known` most like `name`, if any is like it. A name without a section is also compared with
+/// The name in `known` that is most similar to `name`, if any is similar enough. A name without a section is also compared with
 /// the last parts of the known ones, so that `batch_records` finds `pipeline.batch_records`.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let likeness = |candidate: &str| {

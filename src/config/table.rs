@@ -122,7 +122,7 @@ pub const KEYS: &[Key] = &[
     key(
         "embedded.data",
         Kind::Text { default: "exactlyonce-data", valid: is_path, rule: "the path of a folder" },
-        "The folder of the embedded broker and store, seen from the working directory.",
+        "The folder of the embedded broker and store, relative to the working directory.",
     ),
     key(
         "embedded.synchronous",
@@ -200,7 +200,7 @@ pub const KEYS: &[Key] = &[
         "kafka.tls_key_password",
         "The password of that key. Not by a flag: command lines are visible to other users.",
     ),
-    key("kafka.tls_key_password_file", FILE, "A file that holds it. A newline at its end is ignored."),
+    key("kafka.tls_key_password_file", FILE, "A file that contains it. A newline at its end is ignored."),
     key(
         "kafka.sasl_mechanism",
         Kind::Choice { default: "none", names: &["none", "plain", "scram-sha-256", "scram-sha-512"] },
@@ -208,7 +208,7 @@ pub const KEYS: &[Key] = &[
     ),
     key("kafka.sasl_username", NAME, "The user name."),
     secret("kafka.sasl_password", "The password. Not by a flag: command lines are visible to other users."),
-    key("kafka.sasl_password_file", FILE, "A file that holds it. A newline at its end is ignored."),
+    key("kafka.sasl_password_file", FILE, "A file that contains it. A newline at its end is ignored."),
     key(
         "kafka.properties",
         Kind::Properties,
@@ -253,7 +253,7 @@ pub const KEYS: &[Key] = &[
     key("cassandra.tls_key_file", FILE, "The key of this client's certificate, in PEM."),
     key("cassandra.username", NAME, "The user name."),
     secret("cassandra.password", "The password. Not by a flag: command lines are visible to other users."),
-    key("cassandra.password_file", FILE, "A file that holds it. A newline at its end is ignored."),
+    key("cassandra.password_file", FILE, "A file that contains it. A newline at its end is ignored."),
     key(
         "cassandra.connect_timeout_ms",
         integer(5_000, 1, 10 * MINUTE_MS),
@@ -275,7 +275,7 @@ pub const KEYS: &[Key] = &[
     key(
         "cassandra.warn_rows",
         integer(1_000_000, 1, i64::MAX),
-        "With store.layout = original: a warning is logged when a partition passes so many rows.",
+        "With store.layout = original: a warning is logged when a partition exceeds this many rows.",
     ),
     key("window.size_ms", integer(5_000, 1, i64::MAX), "Length of a window of event time, in milliseconds."),
     key(
@@ -287,7 +287,7 @@ pub const KEYS: &[Key] = &[
     key(
         "window.threshold",
         integer(10, 1, i32::MAX as i64),
-        "Least number of counted events of a source in a window that makes an alert.",
+        "Minimum number of counted events of a source in a window that raises an alert.",
     ),
     key(
         "window.health",
@@ -328,7 +328,7 @@ pub const KEYS: &[Key] = &[
     key(
         "pipeline.write_bytes",
         integer(1 << 19, 1, 1 << 29),
-        "Or when their records have this many bytes of keys and values.",
+        "Rows of a batch are also flushed when their records have this many bytes of keys and values.",
     ),
     key(
         "pipeline.in_flight_batches",
@@ -363,7 +363,7 @@ pub const KEYS: &[Key] = &[
     key(
         "pipeline.retry_deadline_ms",
         integer(0, 0, DAY_MS),
-        "Gives up when a request did not succeed for so long, in milliseconds; 0 retries without end.",
+        "How long a request is retried before the worker gives up, in milliseconds; 0 retries forever.",
     ),
     key(
         "pipeline.stop_deadline_ms",

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::DemoError;
 
-/// A folder that is there and empty.
+/// An existing, empty folder.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -16,7 +16,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// A new one among the system's temporary files, removed when this is dropped.
+    /// A new temporary folder, removed when this is dropped.
     ///
     /// # Errors
     /// [`DemoError::Folder`].
@@ -26,7 +26,7 @@ impl Folder {
         Ok(Self { path: made.path().to_owned(), temporary: Some(made) })
     }
 
-    /// This one, made if it does not exist, and never removed.
+    /// This folder, created if it does not exist, and never removed.
     ///
     /// # Errors
     /// [`DemoError::NotEmpty`] if anything is in it; [`DemoError::Folder`].
@@ -46,7 +46,7 @@ impl Folder {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -1,14 +1,14 @@
-//! The demonstration: events into a log, a worker that is killed again and again, and the proof that the
-//! tables are what one undisturbed pass over the log gives.
+//! The demonstration: appends events to a log, kills a worker repeatedly, and shows that the tables equal the result of
+//! a single pass over the log.
 //!
-//! The worker is a process of its own ([`Worker`]), killed with SIGKILL at moments that a seed decides: each
-//! kill waits until a certain number of records is stored, some of them by this very worker, and then a few
-//! milliseconds more, so that it falls anywhere in a batch. A kill counts only if the worker was at work: it
-//! had stored something, and was not yet done. The last run ends by itself at the log's end. Then
+//! The worker is a process of its own ([`Worker`]), killed with SIGKILL at times drawn from a seed: each kill
+//! waits until a certain number of records is stored, some of them by this worker, and then a few milliseconds more, so
+//! that it can happen at any point of a batch. A kill counts only if the worker was active: it had stored something, and
+//! was not done yet. The last run ends by itself at the log's end. Then
 //! [`verify`](mod@crate::verify) compares tables and log.
 //!
-//! The same options make the same records and plan the same kills on every machine; where exactly in the
-//! work a kill falls depends on the machine.
+//! The same options generate the same records and plan the same kills on every machine; the exact point at which a kill
+//! hits depends on the machine.
 
 mod folder;
 mod report;
@@ -45,16 +45,16 @@ const PARTITIONS: i32 = 3;
 /// Records of one append.
 const APPEND_RECORDS: usize = 5_000;
 
-/// Kills fall into so much of the work. What remains is left to the run that ends by itself.
+/// The part of the work in which kills are planned. The remainder is left to the run that ends by itself.
 const KILLS_WITHIN_PERCENT: u64 = 80;
 
-/// A kill waits up to so long after its number of records is stored, in microseconds: 25 ms, or, where there
-/// are few records for each kill, about half the time that a worker takes for these.
+/// Maximum wait of a kill after its number of records is stored, in microseconds: 25 ms, or, with few records for each
+/// kill, about half the time that a worker needs for these.
 const KILL_DELAY_US: u64 = 25_000;
 const KILL_DELAY_US_PER_RECORD: u64 = 4;
 
-/// Event time of the first record: 2016-06-01T00:00:00Z, in milliseconds. The clock's time would make other
-/// records each time.
+/// Event time of the first record: 2016-06-01T00:00:00Z, in milliseconds. With the clock's time the records
+/// would differ each time.
 const START_MS: i64 = 1_464_739_200_000;
 
 /// What to demonstrate.
@@ -64,36 +64,36 @@ pub struct Options {
     pub folder: PathBuf,
     /// How its files are opened.
     pub embedded: sqlite::Options,
-    /// What the keyspace is bound with. The worker must use the same.
+    /// The parameters of the binding. The worker must use the same.
     pub facts: Facts,
     /// Layout of `events`. The worker must use the same.
     pub layout: Layout,
-    /// Number of records, malformed ones and all.
+    /// Number of records, malformed ones included.
     pub records: u64,
-    /// How often to kill the worker.
+    /// Number of kills.
     pub kills: u32,
-    /// Decides records and kills.
+    /// Seed of records and kills.
     pub seed: u64,
     /// The process that runs the pipeline on the folder and ends at the log's end.
     pub worker: Worker,
 }
 
 impl Options {
-    /// The records that are made.
+    /// The generated records.
     pub fn mixed(&self) -> Mixed {
         Mixed { records: self.records, start_ms: START_MS, seed: self.seed, ..Mixed::default() }
     }
 }
 
-/// The most records that a worker's batch may have, so that every kill of the demonstration can fall into
-/// work: what is in flight stays below what one kill has to itself. At least 1.
+/// Maximum records of a worker's batch, so that every kill can hit work in flight: what is in flight stays below the part
+/// of the work of one kill. At least 1.
 pub fn batch_records(records: u64, kills: u32, in_flight_batches: usize) -> u64 {
     let in_flight = (in_flight_batches.max(1) as u64).saturating_mul(u64::from(PARTITIONS.unsigned_abs()));
     let most = part(records, kills).min(records / 10);
     (most / in_flight).max(1)
 }
 
-/// Records of the part of the work that each kill has to itself.
+/// Records of the part of the work of each kill.
 fn part(records: u64, kills: u32) -> u64 {
     records.saturating_mul(KILLS_WITHIN_PERCENT) / 100 / u64::from(kills.max(1))
 }
@@ -101,23 +101,23 @@ fn part(records: u64, kills: u32) -> u64 {
 /// Progress of the demonstration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Records are appended to the log.
+    /// Appending records to the log.
     Appended {
-        /// So far.
+        /// Number so far.
         records: u64,
-        /// In the end.
+        /// Total.
         of: u64,
     },
-    /// A worker works; some records are done, by the progress that it stored.
+    /// A worker is running; records are done according to the stored progress.
     Stored {
-        /// So far.
+        /// Number so far.
         records: u64,
-        /// In the end.
+        /// Total.
         of: u64,
     },
     /// The worker was killed.
     Killed(Kill),
-    /// The tables are compared with the log.
+    /// Comparing the tables with the log.
     Verifying,
 }
 
@@ -132,8 +132,8 @@ pub enum DemoError {
         /// The operating system's error.
         source: io::Error,
     },
-    /// The folder has something in it.
-    #[error("the folder {} is not empty: name one that is, or that does not exist", path.display())]
+    /// The folder is not empty.
+    #[error("the folder {} is not empty: use an empty one, or one that does not exist", path.display())]
     NotEmpty {
         /// The folder.
         path: PathBuf,
@@ -151,7 +151,7 @@ pub enum DemoError {
     #[error(transparent)]
     Binding(#[from] BindingError),
     /// The tables failed.
-    #[error("the store did not {request}")]
+    #[error("could not {request}")]
     Store {
         /// The request.
         request: String,
@@ -166,23 +166,23 @@ pub enum DemoError {
         /// The operating system's error.
         source: io::Error,
     },
-    /// The worker ended by itself, and not well.
+    /// The worker failed.
     #[error("the worker ended with {status}; its last messages:\n{messages}")]
     WorkerFailed {
-        /// How.
+        /// Its exit status.
         status: std::process::ExitStatus,
-        /// The end of its messages.
+        /// Its last messages.
         messages: String,
     },
-    /// The worker ended by itself, as if it were done.
+    /// The worker ended by itself before the end.
     #[error("the worker ended when {stored} of {records} records were stored")]
     EndedEarly {
-        /// By its progress.
+        /// Records according to progress.
         stored: u64,
-        /// In the log.
+        /// Records of the log.
         records: u64,
     },
-    /// It was stopped.
+    /// The demonstration was stopped.
     #[error("stopped before the end")]
     Stopped,
     /// Nothing could be verified.
@@ -196,10 +196,10 @@ impl DemoError {
     }
 }
 
-/// Runs the demonstration until it is over, or `stop` is ready. No worker is left behind.
+/// Runs the demonstration until it ends or `stop` is ready. No worker is left running.
 ///
 /// # Errors
-/// See [`DemoError`]. Differences are no error: they are in the report.
+/// See [`DemoError`]. Differences are not errors: they are in the report.
 pub async fn run(
     options: &Options,
     report: impl FnMut(Step),
@@ -243,7 +243,7 @@ async fn demonstrate(
                 return Err(DemoError::EndedEarly { stored, records: options.records });
             }
             Ended::ByItself => break,
-            // It had nothing left to do, so this kill and those to come would prove nothing.
+            // It had nothing left to do, so this kill and the remaining ones would show nothing.
             Ended::Killed if stored >= options.records => moment = None,
             Ended::Killed => {
                 let applied_again = tables.rows_past(&progress).await?;
@@ -282,19 +282,19 @@ async fn append(options: &Options, report: &mut impl FnMut(Step)) -> Result<(), 
     Ok(())
 }
 
-/// A moment to kill the worker at.
+/// When to kill the worker.
 #[derive(Clone, Copy, Debug)]
 struct Moment {
-    /// So many records are stored, by progress.
+    /// When this many records are stored, according to progress.
     stored: u64,
-    /// So long after that was seen.
+    /// And then after this time.
     delay: Duration,
 }
 
-/// When to kill, ascending: each kill has a part of the work to itself, and falls anywhere in it.
+/// The times of the kills, ascending: each kill is at a random point of its own part of the work.
 fn moments(options: &Options) -> Vec<Moment> {
     let mut rng: ChaCha8Rng = seeded(options.seed);
-    // Not the stream of the records, which are made from the same seed.
+    // Not the stream of the records, which use the same seed.
     rng.set_stream(1);
     let kills = u64::from(options.kills);
     let part = part(options.records, options.kills);

@@ -1,4 +1,4 @@
-//! What the demonstration found.
+//! The report of the demonstration.
 
 use std::time::Duration;
 
@@ -8,37 +8,37 @@ use super::Options;
 use super::tables::Counted;
 use crate::verify::{self, Difference};
 
-/// Lines of [`Report::busiest`].
+/// Length of [`Report::busiest`].
 const BUSIEST: usize = 5;
 
-/// A worker's death at work.
+/// A kill of an active worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Kill {
-    /// From 1.
+    /// Number of the kill, from 1.
     pub number: u32,
-    /// Records that were done then, by progress.
+    /// Records that were done then, according to progress.
     pub stored: u64,
-    /// Rows found past progress: the next worker applied their records again.
+    /// Rows past progress: the next worker processed their records again.
     pub applied_again: u64,
 }
 
-/// A source, and what came of it.
+/// A source and its results.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Busiest {
     /// The source.
     pub source: String,
-    /// Its events.
+    /// Number of its events.
     pub events: u64,
-    /// Of these, critical ones.
+    /// Number of its critical events.
     pub critical: u64,
-    /// Its windows with an alert.
+    /// Number of its windows with an alert.
     pub alerts: u64,
 }
 
 /// The result of a demonstration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// What decided records and kills.
+    /// Seed of records and kills.
     pub seed: u64,
     /// Records of the log.
     pub records: u64,
@@ -48,7 +48,7 @@ pub struct Report {
     pub dead_letters: u64,
     /// Rows of `alerts`.
     pub alerts: u64,
-    /// The number of kills requested. There are fewer where the worker was done before.
+    /// The number of kills requested. There are fewer if the worker was done before.
     pub kills_asked_for: u32,
     /// The kills.
     pub kills: Vec<Kill>,
@@ -56,11 +56,11 @@ pub struct Report {
     pub applied_again: u64,
     /// Differences between the tables and the ground truth.
     pub differences: u64,
-    /// The first of them.
+    /// The first differences.
     pub first_differences: Vec<Difference>,
     /// How long workers were running, their starts included, in milliseconds.
     pub working_ms: u64,
-    /// Records of the log for each second of that.
+    /// Records of the log per second of that.
     pub records_per_second: u64,
     /// The busiest sources, by events.
     pub busiest: Vec<Busiest>,

@@ -8,7 +8,7 @@ use crate::event::Health;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{Progress, Store};
 
-/// Rows of one reading.
+/// Rows of one read.
 const PAGE: usize = 5_000;
 
 /// The tables of the demonstration, open.
@@ -16,7 +16,7 @@ pub(super) struct Tables {
     store: EmbeddedStore,
 }
 
-/// What is in them.
+/// Their content.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     pub events: u64,
@@ -44,7 +44,7 @@ impl Tables {
         self.store.progress_of_all().await.answer().map_err(DemoError::store("read progress"))
     }
 
-    /// Rows at and past progress: the next worker applies their records again.
+    /// Rows at and past progress: the next worker processes their records again.
     pub async fn rows_past(&self, progress: &BTreeMap<i32, Progress>) -> Result<u64, DemoError> {
         let mut rows = 0;
         for partition in 0..PARTITIONS {
@@ -95,7 +95,7 @@ impl Tables {
             }
         }
         counted.sources = sources.into_values().collect();
-        // Stable, so that equals stay in the order of their names.
+        // Stable, so that ties stay in the order of their names.
         counted.sources.sort_by_key(|line| std::cmp::Reverse(line.events));
         Ok(counted)
     }

@@ -14,17 +14,17 @@ use super::tables::{Tables, done};
 use super::{DemoError, Moment, Options};
 use crate::config::keys::PREFIX;
 
-/// Interval between two readings of progress.
+/// Interval between two reads of progress.
 const READ_INTERVAL: Duration = Duration::from_millis(3);
 
-/// The file in the folder that holds the workers' messages.
+/// The file in the folder with the workers' messages.
 const MESSAGES: &str = "worker.log";
 
-/// Bytes of its end that an error shows.
+/// Bytes at its end that an error shows.
 const SHOWN: u64 = 2_000;
 
-/// How to start a worker. Its messages go to `worker.log` in the folder. It does not see the environment
-/// variables of the configuration: everything must be set by arguments.
+/// How to start a worker. Its messages go to `worker.log` in the folder. It does not inherit the
+/// environment variables of the configuration: everything must be set by arguments.
 #[derive(Clone, Debug)]
 pub struct Worker {
     /// The program.
@@ -42,8 +42,8 @@ pub(super) enum Ended {
     Killed,
 }
 
-/// Runs a worker until it ends, or is killed at its moment. It finds `found` records stored. While it runs it is
-/// in `slot`, so that it can be killed when this future is dropped.
+/// Runs a worker until it ends or is killed as planned. `found` records are stored when it starts. While it runs it is in
+/// `slot`, so that it can be killed when this future is dropped.
 pub(super) async fn run(
     options: &Options,
     slot: &mut Option<Child>,
@@ -63,8 +63,8 @@ pub(super) async fn run(
             }
             sleep(READ_INTERVAL).await;
         }
-        // Closed before the kill, so that the worker dies as the last that had the file open, and the
-        // next to open it must recover it.
+        // Closed before the kill, so that the killed worker is the last process that had the file open, and the next
+        // one has to recover it.
         drop(tables);
         sleep(moment.map_or(Duration::ZERO, |moment| moment.delay)).await;
         Ok::<_, DemoError>(())
@@ -81,7 +81,7 @@ pub(super) async fn run(
     *slot = None;
     let status = status.map_err(|source| DemoError::Worker { what: "wait for", source })?;
     match status {
-        // It may have ended well a moment before it was killed.
+        // It may have ended successfully just before the kill.
         status if status.success() => Ok(Ended::ByItself),
         status if killed && was_killed(status) => Ok(Ended::Killed),
         status => Err(DemoError::WorkerFailed { status, messages: tail(&messages) }),
@@ -116,7 +116,7 @@ fn was_killed(status: ExitStatus) -> bool {
     status.code() == Some(1)
 }
 
-/// The end of the messages, or why they cannot be read.
+/// The last messages, or why they cannot be read.
 fn tail(messages: &Path) -> String {
     let read = || {
         let length = fs::metadata(messages)?.len();

@@ -1,4 +1,4 @@
-//! Anyone's data: each line of a text is a record's value, as it is.
+//! Records from the user's own data: each line of a text is a record's value, unchanged.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -6,11 +6,11 @@ use thiserror::Error;
 
 use crate::broker::NewRecord;
 
-/// The longest line that is taken, in bytes. More than any store takes as one row, so that such a record
-/// still shows among the dead letters.
+/// Maximum length of a line, in bytes. Greater than what any store accepts as one row, so that such a record still becomes
+/// a dead letter.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
 
-/// Why reading lines ended early. The lines before it were handed over.
+/// Why reading lines ended early. The lines before it were returned.
 #[derive(Debug, Error)]
 pub enum LineError {
     /// The line is longer than a record may be.
@@ -18,7 +18,7 @@ pub enum LineError {
     TooLong {
         /// Number of the line, from 1.
         line: u64,
-        /// The bound, in bytes.
+        /// The limit, in bytes.
         limit: usize,
     },
     /// The input cannot be read.
@@ -31,8 +31,8 @@ pub enum LineError {
     },
 }
 
-/// Records of the lines of `reader`: a line's bytes without its line feed are a value, whatever they are (an
-/// empty line is an empty value). Keeps one line in memory. Ends after an error.
+/// Records of the lines of `reader`: a line's bytes without its line feed are the value (an empty line is an empty
+/// value). Keeps one line in memory. Ends after an error.
 pub struct Lines<R, C> {
     reader: BufReader<R>,
     clock: C,
@@ -102,7 +102,7 @@ mod tests {
             match line {
                 Ok(record) => values.push(record.value.unwrap()),
                 Err(error) => {
-                    assert!(lines.next().is_none(), "it goes on after an error");
+                    assert!(lines.next().is_none(), "it continues after an error");
                     return (values, Some(error));
                 }
             }

@@ -1,4 +1,4 @@
-//! Records that are no events, one way for each [`Reason`].
+//! Records that are not valid events, one kind for each [`Reason`].
 
 use rand_chacha::ChaCha8Rng;
 
@@ -33,8 +33,8 @@ fn is_text(field: Field) -> bool {
     }
 }
 
-/// A record's value that is a dead letter for this reason and no other; it looks as much like the event as
-/// it can. `size` is the least length of one that is [`Reason::TooLarge`], in bytes. `None` is a null value.
+/// A record's value that is a dead letter for this reason and no other; otherwise it is like that of the event. `size` is
+/// the minimum length of one that is [`Reason::TooLarge`], in bytes. `None` is a null value.
 ///
 /// Where the reason [cannot occur](can_occur), the value is that of the event.
 pub fn malformed(reason: Reason, event: &Event, size: usize, rng: &mut ChaCha8Rng) -> Option<Vec<u8>> {
@@ -94,7 +94,7 @@ fn pick<'a, T: ?Sized>(rng: &mut ChaCha8Rng, choices: &[&'a T]) -> &'a T {
 /// Puts bytes into the last string of the event's JSON, that of its client.
 fn spliced(mut json: Vec<u8>, bytes: &[u8]) -> Vec<u8> {
     let quote = json.iter().rposition(|byte| *byte == b'"').unwrap_or(0);
-    // The last quote opens `"health"`'s end; two quotes before it ends the client.
+    // The last quote ends `"health"`; the third last one ends the client.
     let end = json[..quote].iter().rposition(|byte| *byte == b'"').unwrap_or(0);
     let end = json[..end].iter().rposition(|byte| *byte == b'"').unwrap_or(0);
     json.splice(end..end, bytes.iter().copied());

@@ -11,13 +11,13 @@ use crate::broker::NewRecord;
 use crate::event::{Event, Health, Reason};
 use crate::random::{below, seeded};
 
-/// A producer repeats what it sent lately: a duplicate is one of this many events before it.
+/// A producer repeats recent records: a duplicate is one of this many events before it.
 const RECENT: usize = 64;
 
-/// Of so many malformed records one is huge, where huge ones are requested.
+/// One of this many malformed records is oversized, if oversized ones are requested.
 const HUGE_ONE_IN: u64 = 1_000;
 
-/// Shares of the health levels among the events, which together are all.
+/// Shares of the health levels among the events; their sum is 100 percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthMix {
     /// Share of Nominal.
@@ -76,7 +76,7 @@ impl std::str::FromStr for HealthMix {
     }
 }
 
-/// The text is no [`HealthMix`].
+/// The error of a text that is not a [`HealthMix`].
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("not three percentages NOMINAL,WARNING,CRITICAL that add up to 100")]
 pub struct NotAHealthMix;
@@ -94,22 +94,22 @@ pub struct Mixed {
     pub sources: u32,
     /// Health of the events.
     pub health: HealthMix,
-    /// Share of the events whose time lies before that of their sending.
+    /// Share of the events that are late: their event time is before their send time.
     pub late: Share,
-    /// How late these are at most, in milliseconds, at least 1. (Each is late by 1 to this, evenly.)
+    /// Maximum lateness in milliseconds, at least 1. (Uniform from 1 to this.)
     pub late_by_ms: i64,
-    /// Share of the records that a producer sent again: same id, same bytes.
+    /// Share of the records that are duplicates: same id, same bytes.
     pub duplicates: Share,
-    /// Share of the records that are no events: of all [`Reason`]s but [`Reason::TooLarge`], evenly.
+    /// Share of the records that are invalid, uniformly over all [`Reason`]s except [`Reason::TooLarge`].
     pub malformed: Share,
-    /// Makes one in a thousand malformed records longer than so many bytes; set it to the pipeline's
-    /// `max_mutation_bytes`. `None` makes none.
+    /// If set, one in a thousand malformed records is longer than this many bytes; set it to the pipeline's
+    /// `max_mutation_bytes`.
     pub huge_bytes: Option<usize>,
-    /// Records for each second of event time, at least 1.
+    /// Records per second of event time, at least 1.
     pub rate: u32,
     /// Event time of the first record, in milliseconds since the epoch.
     pub start_ms: i64,
-    /// Decides everything else.
+    /// Seed of everything random.
     pub seed: u64,
 }
 
@@ -134,28 +134,32 @@ impl Default for Mixed {
 /// What is wrong with [`Mixed`].
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum MixedError {
-    /// Nobody would report.
+    /// No sources.
     #[error("sources is 0, it must be at least 1")]
     Sources,
-    /// Time would stand still.
+    /// No records per second.
     #[error("rate is 0 per second, it must be at least 1")]
     Rate,
-    /// Late by nothing is not late.
+    /// A maximum lateness of 0.
     #[error("late events are late by up to {0} ms, it must be at least 1")]
     LateBy(i64),
-    /// The levels' shares are not all.
+    /// The shares of the levels do not add up to 100 percent.
     #[error("health mix {0} does not add up to 100 percent")]
     Health(HealthMix),
-    /// A record cannot be both.
-    #[error("{duplicates} percent duplicates and {malformed} percent malformed records are more than all")]
+    /// Duplicates and malformed records together are more than 100 percent.
+    #[error(
+        "{duplicates} percent duplicates and {malformed} percent malformed records are more than 100 percent"
+    )]
     Shares {
         /// As given.
         duplicates: Share,
         /// As given.
         malformed: Share,
     },
-    /// The last record's time lies outside i64.
-    #[error("{records} records at {rate} per second from {start_ms} ms on pass the end of time (i64)")]
+    /// The last record's time is out of range (i64).
+    #[error(
+        "{records} records at {rate} per second from {start_ms} ms on exceed the range of timestamps (i64)"
+    )]
     Time {
         /// As given.
         records: u64,
@@ -167,10 +171,10 @@ pub enum MixedError {
 }
 
 impl Mixed {
-    /// Checks the ranges that the fields name.
+    /// Checks the ranges of the fields.
     ///
     /// # Errors
-    /// The first range that is broken.
+    /// The first field that is out of range.
     pub fn check(&self) -> Result<(), MixedError> {
         if self.sources == 0 {
             return Err(MixedError::Sources);
@@ -206,7 +210,7 @@ impl Mixed {
         i128::from(self.start_ms) + i128::from(index) * 1_000 / i128::from(self.rate)
     }
 
-    /// The records. The timestamp of each is the event time of its sending, which never goes back.
+    /// The records. The timestamp of each is its send time, which never decreases.
     ///
     /// # Errors
     /// As [`Mixed::check`].
@@ -258,7 +262,7 @@ impl Iterator for MixedRecords {
         if self.index >= self.options.records {
             return None;
         }
-        // Checked for the last of them when the options were.
+        // The options were checked for the last record, too.
         let now = self.options.time(self.index) as i64;
         self.index += 1;
         let kind = below(&mut self.rng, 1_000_000);
@@ -281,8 +285,8 @@ impl Iterator for MixedRecords {
     }
 }
 
-/// A number below `limit`: first how many binary digits, evenly, then one of those. So each power of two of
-/// numbers comes as often as the one before it.
+/// A log-uniform number below `limit`: the number of binary digits is uniform, and so is the number among those with that
+/// many digits.
 fn skewed(rng: &mut ChaCha8Rng, limit: u32) -> u32 {
     let limit = u64::from(limit.max(1));
     let octaves = u64::from(limit.ilog2()) + 1;

@@ -1,8 +1,8 @@
-//! Makes records, for trying the pipeline and for testing it.
+//! Generates records, for demonstrations and tests.
 //!
 //! Three sources of records, each an iterator of [`NewRecord`]: [`Original`], the test generator of the
 //! original of 2016; [`Mixed`], many sources with late, repeated and malformed records; [`Lines`], your own data.
-//! Same options and same seed make the same records on every machine: the randomness is ChaCha8, the
+//! The same options and seed generate the same records on every machine: the randomness is ChaCha8, the
 //! arithmetic is on integers, and the time comes from the caller's clock.
 
 mod lines;
@@ -50,7 +50,7 @@ impl Share {
         Self { per_million: if percent > 100 { 1_000_000 } else { percent * 10_000 } }
     }
 
-    /// How many of a million.
+    /// Parts per million.
     pub const fn per_million(self) -> u32 {
         self.per_million
     }
@@ -106,7 +106,7 @@ fn json(event: &Event) -> Vec<u8> {
         health: i32,
     }
     let Event { id, ts, source, client, health } = event;
-    // Numbers and strings always have a JSON text, so the default is never taken.
+    // Numbers and strings can always be written as JSON, so the default is never used.
     serde_json::to_vec(&Wire { id: *id, ts: *ts, source, client, health: health.code() }).unwrap_or_default()
 }
 

@@ -11,15 +11,15 @@ use crate::event::{Event, Health};
 use crate::random::seeded;
 
 /// Options of the original generator: round by round one event of each of the three [`CLIENTS`], all from
-/// [`SOURCE`], all Critical, of the present moment and with a random id.
+/// [`SOURCE`], all Critical, with the current time and a random id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Original {
     /// Rounds: events of each client.
     pub events_per_key: u64,
-    /// Rest half a second after each event of every tenth round, the first included. (The original did so
-    /// unless set otherwise.)
+    /// Pause for half a second after each event of every tenth round, the first included. (The default of the
+    /// original.)
     pub delay: bool,
-    /// Decides the ids.
+    /// Seed of the ids.
     pub seed: u64,
 }
 
@@ -27,7 +27,7 @@ impl Original {
     /// The original's number of events of each client.
     pub const EVENTS_PER_KEY: u64 = 200;
 
-    /// How long the original pauses where it does.
+    /// Duration of a pause of the original.
     pub const DELAY: Duration = Duration::from_millis(500);
 
     /// The number of records.
@@ -35,7 +35,7 @@ impl Original {
         self.events_per_key.saturating_mul(CLIENTS.len() as u64)
     }
 
-    /// True if there is nothing to make.
+    /// True if there are no records.
     pub fn is_empty(&self) -> bool {
         self.events_per_key == 0
     }

@@ -112,7 +112,11 @@ async fn identity<B: Broker, S: Store>(
         match a.retry.until_answered(probe).await {
             Ok(_) => {
                 attempts
-                    .again(|| format!("broker: offset {from} of partition {partition} is part of an open transaction"))
+                    .again(|| {
+                        format!(
+                            "broker: offset {from} of partition {partition} is part of an open transaction"
+                        )
+                    })
                     .await
             }
             Err(BrokerError::OutOfRange { .. }) => return Ok(()),

@@ -21,7 +21,7 @@ use crate::decode::Decoder;
 use crate::error::chain;
 use crate::pipeline::assignment::Assigned;
 use crate::pipeline::error::PipelineError;
-use crate::pipeline::inbox::{Inbox, Chunk, Sender, inbox};
+use crate::pipeline::inbox::{Chunk, Inbox, Sender, inbox};
 use crate::pipeline::messages::{AssignmentEvent, End};
 use crate::pipeline::retry::{Attempts, Episode, Retry};
 use crate::pipeline::{Options, Summary};

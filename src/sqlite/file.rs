@@ -1,4 +1,4 @@
-//! One SQLite file: making it, opening it, and saying what is wrong with it.
+//! One SQLite file: creating it, opening it, and describing its errors.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -35,11 +35,11 @@ pub(crate) struct Format {
     pub application_id: i32,
     /// SQLite's `user_version`.
     pub version: i32,
-    /// The statements that make the tables, as SQLite keeps them.
+    /// The statements that create the tables, as SQLite stores them.
     pub tables: Vec<Cow<'static, str>>,
-    /// Where the tables can have one of several shapes.
+    /// Set if the tables can have one of several shapes.
     pub shape: Option<Shape>,
-    /// The command that makes the file.
+    /// The command that creates the file.
     pub command: &'static str,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Shape {
     pub of: fn(&BTreeSet<String>) -> Option<String>,
 }
 
-/// An error of SQLite. (Not rusqlite's own type, which repeats its text as its source.)
+/// An error of SQLite. (rusqlite's own type repeats its source's text.)
 #[derive(Clone, Debug, Error)]
 #[error("{0}")]
 pub struct SqliteError(Arc<rusqlite::Error>);
@@ -67,13 +67,13 @@ impl SqliteError {
         &self.0
     }
 
-    /// True if the file's content cannot be right.
+    /// True if the file's content is invalid.
     pub fn is_damage(&self) -> bool {
         is_damage(&self.0)
     }
 }
 
-/// A part of a file that cannot be right, although SQLite can read it.
+/// Invalid content of a file that SQLite can read.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct Damage(pub(crate) String);
@@ -96,7 +96,7 @@ pub fn is_damaged_file(error: &(dyn std::error::Error + 'static)) -> bool {
 /// Why a file of the folder cannot be used. The file was not changed.
 #[derive(Debug, Error)]
 pub enum FileError {
-    /// The folder is not there and cannot be made, or is no folder.
+    /// The folder does not exist and cannot be created, or is not a folder.
     #[error("{} cannot be used as a folder", path.display())]
     Folder {
         /// The folder.
@@ -105,17 +105,17 @@ pub enum FileError {
         source: io::Error,
     },
     /// The file does not exist, or is empty.
-    #[error("{} does not exist, or holds no tables yet: run `{command}` first", path.display())]
+    #[error("{} does not exist, or has no tables yet: run `{command}` first", path.display())]
     Missing {
         /// The file.
         path: PathBuf,
-        /// What makes it.
+        /// The command that creates it.
         command: &'static str,
     },
-    /// The file is not an SQLite database: its start is damaged, or it never was one.
+    /// The file is not an SQLite database: its header is damaged, or it never was one.
     #[error(
-        "{} is damaged, or another program's: it is not an SQLite database. it was left as it is: restore it, or use \
-         another folder",
+        "{} is damaged or belongs to another program: it is not an SQLite database. it was not changed: restore it, or \
+         use another folder",
         path.display()
     )]
     NotSqlite {
@@ -127,14 +127,14 @@ pub enum FileError {
     },
     /// The file is an SQLite database of another program.
     #[error(
-        "{} is an SQLite database of another program (application_id {application_id:#x}); it was left as it is: \
+        "{} is an SQLite database of another program (application_id {application_id:#x}); it was not changed: \
          use another folder",
         path.display()
     )]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// Whose.
+        /// The other program's id.
         application_id: i32,
     },
     /// The file was written by a newer version of this program.
@@ -147,7 +147,7 @@ pub enum FileError {
         path: PathBuf,
         /// Version of its tables.
         found: i32,
-        /// The newest version that is known here.
+        /// The newest version that this program supports.
         known: i32,
     },
     /// The file was written by an older version of this program, and its tables have another shape.
@@ -164,30 +164,30 @@ pub enum FileError {
         /// The version that is needed.
         known: i32,
     },
-    /// The file's content cannot be right.
+    /// The file's content is invalid.
     #[error("{} is damaged: {what}. restore it, or start over in another folder", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// In what way.
+        /// What is wrong.
         what: String,
         /// SQLite's error.
         #[source]
         source: Option<SqliteError>,
     },
-    /// The file's tables are in another layout than the one set.
+    /// The file's tables are in another layout than the configured one.
     #[error(
-        "{} has its tables in the layout {found}, but here it is {wanted}: use the layout that it was made with, or \
-         a keyspace of another name",
+        "{} has its tables in the layout {found}, not {configured}: use the layout that it was created with, or a \
+         different keyspace",
         path.display()
     )]
     Layout {
         /// The file.
         path: PathBuf,
-        /// The layout that it was made with.
+        /// The layout that it was created with.
         found: String,
-        /// The layout that is set.
-        wanted: String,
+        /// The configured layout.
+        configured: String,
     },
     /// The file may be read, but not written.
     #[error("{} cannot be written: {what}", path.display())]
@@ -202,7 +202,7 @@ pub enum FileError {
     Sqlite {
         /// The file.
         path: PathBuf,
-        /// What that means.
+        /// A description.
         what: &'static str,
         /// SQLite's error.
         source: SqliteError,
@@ -245,9 +245,9 @@ impl FileError {
     }
 }
 
-/// What is known of a request that SQLite did not do.
+/// What is known of a request that failed in SQLite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum ErrorClass {
     /// It did not happen, and repeating it will not help.
     Refused,
     /// It may have happened, or may succeed later.
@@ -257,7 +257,7 @@ pub(crate) enum Fate {
 const DISK_FULL: &str = "the disk is full: free some space and start again";
 const PERMISSIONS: &str = "no access: check the permissions of the file and of its folder";
 
-/// True if the file's content cannot be right.
+/// True if the file's content is invalid.
 fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::Error as E;
     match error {
@@ -279,12 +279,12 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 /// Why the folder of a file cannot be written to, if it cannot. SQLite reports most of these as an I/O error
-/// without the operating system's reason, so this tries a small file of its own.
+/// without the operating system's reason, so this writes a small file to find it.
 fn obstacle(path: &Path) -> Option<&'static str> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
         let mut file = tempfile::tempfile_in(folder)?;
-        // As much as SQLite's index of the WAL takes at least (`-shm`).
+        // As large as SQLite's index of the WAL at least is (`-shm`).
         io::Write::write_all(&mut file, &[0; 64 << 10])?;
         file.sync_all()
     };
@@ -306,9 +306,9 @@ fn meaning_of(kind: io::ErrorKind) -> Option<&'static str> {
 
 /// What an error means for the request, and a description for messages.
 ///
-/// A full disk is a refusal: the write of a commit's last page is what makes it a commit, and SQLite reports
-/// a full disk only for writes that did not get there (a failed flush is an I/O error, so unknown).
-pub(crate) fn diagnose(error: &rusqlite::Error, path: &Path) -> (Fate, &'static str) {
+/// A full disk is a refusal: a transaction is committed by the write of its last page, and SQLite reports a full disk
+/// only for writes that were not made (a failed flush is an I/O error, so unknown).
+pub(crate) fn diagnose(error: &rusqlite::Error, path: &Path) -> (ErrorClass, &'static str) {
     use rusqlite::Error as E;
     let code = match error {
         E::SqliteFailure(error, _) => error.code,
@@ -316,29 +316,34 @@ pub(crate) fn diagnose(error: &rusqlite::Error, path: &Path) -> (Fate, &'static 
         | E::InvalidColumnType(..)
         | E::IntegralValueOutOfRange(..)
         | E::Utf8Error(..) => {
-            return (Fate::Refused, "the file is damaged: it holds a value that this program does not write");
+            return (
+                ErrorClass::Refused,
+                "the file is damaged: it contains a value that this program does not write",
+            );
         }
-        E::ToSqlConversionFailure(_) => return (Fate::Refused, "the value cannot be stored"),
-        _ => return (Fate::Unknown, "the request failed"),
+        E::ToSqlConversionFailure(_) => return (ErrorClass::Refused, "the value cannot be stored"),
+        _ => return (ErrorClass::Unknown, "the request failed"),
     };
     match code {
-        ErrorCode::DiskFull => (Fate::Refused, DISK_FULL),
+        ErrorCode::DiskFull => (ErrorClass::Refused, DISK_FULL),
         ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen => {
-            (Fate::Refused, obstacle(path).unwrap_or(PERMISSIONS))
+            (ErrorClass::Refused, obstacle(path).unwrap_or(PERMISSIONS))
         }
         ErrorCode::DatabaseCorrupt => {
-            (Fate::Refused, "the file is damaged: restore it, or start over in another folder")
+            (ErrorClass::Refused, "the file is damaged: restore it, or start over in another folder")
         }
-        ErrorCode::NotADatabase => (Fate::Refused, "the file is not an SQLite database (any more)"),
+        ErrorCode::NotADatabase => (ErrorClass::Refused, "the file is not an SQLite database (any more)"),
         ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig => {
-            (Fate::Refused, "the value cannot be stored")
+            (ErrorClass::Refused, "the value cannot be stored")
         }
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => {
-            (Fate::Unknown, "another process kept the file locked")
+            (ErrorClass::Unknown, "another process kept the file locked")
         }
-        ErrorCode::SystemIoFailure => (Fate::Unknown, obstacle(path).unwrap_or("reading or writing failed")),
-        ErrorCode::OutOfMemory => (Fate::Unknown, "there was not enough memory"),
-        _ => (Fate::Unknown, "the request failed"),
+        ErrorCode::SystemIoFailure => {
+            (ErrorClass::Unknown, obstacle(path).unwrap_or("reading or writing failed"))
+        }
+        ErrorCode::OutOfMemory => (ErrorClass::Unknown, "there was not enough memory"),
+        _ => (ErrorClass::Unknown, "the request failed"),
     }
 }
 
@@ -365,7 +370,7 @@ pub(crate) fn open(folder: &Path, format: &Format, options: &Options) -> Result<
     })
 }
 
-/// Makes folder and file where they do not exist; a file of ours stays as it is.
+/// Creates folder and file where they do not exist; a file of this program is not changed.
 pub(crate) fn create(folder: &Path, format: &Format, options: &Options) -> Result<(), FileError> {
     let in_folder = |source| FileError::Folder { path: folder.to_owned(), source };
     fs::create_dir_all(folder).map_err(in_folder)?;
@@ -390,13 +395,13 @@ pub(crate) fn create(folder: &Path, format: &Format, options: &Options) -> Resul
         transaction.commit().map_err(of)
     })?;
     if cfg!(unix) && options.synchronous == Synchronous::Full {
-        // So that a power loss does not take the files' names.
+        // So that a power loss does not lose the directory entries.
         fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(in_folder)?;
     }
     Ok(())
 }
 
-/// Retries while another process holds the file: not every step of opening waits by itself.
+/// Retries while another process has the file locked: not every step of opening waits by itself.
 fn retry_while_busy<T>(
     options: &Options,
     mut step: impl FnMut() -> Result<T, FileError>,
@@ -416,7 +421,7 @@ fn connect(path: &Path, more: OpenFlags, options: &Options) -> Result<Connection
     let of = |error| FileError::of(path, error);
     // Each connection belongs to one thread, so SQLite need not lock it.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
-    // This build of SQLite takes a name that starts with `file:` for a URI, which a path with `./` never does.
+    // This build of SQLite treats a name that starts with `file:` as a URI; a path that starts with `./` is never one.
     let name = if path.is_relative() { Path::new(".").join(path) } else { path.to_owned() };
     let connection = Connection::open_with_flags(name, flags).map_err(of)?;
     connection.busy_timeout(options.busy_timeout).map_err(of)?;
@@ -448,28 +453,28 @@ fn configure(connection: &Connection, path: &Path, options: &Options) -> Result<
 #[derive(PartialEq, Eq)]
 enum Found {
     Ours,
-    /// An empty file, or what an interrupted [`create`] left.
+    /// An empty file, or one that an interrupted [`create`] left.
     Nothing,
 }
 
 fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<Found, FileError> {
     let of = |error| FileError::of(path, error);
-    // One state of the file, for another process may be making it.
+    // Reads one state of the file, because another process may be creating it.
     let _one_state = match connection.is_autocommit() {
         true => Some(connection.unchecked_transaction().map_err(of)?),
         false => None,
     };
     let header = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(of);
     let (application_id, found) = (header("application_id")?, header("user_version")?);
-    // SQLite keeps the statements as they were given.
+    // SQLite stores the statements as they were given.
     let tables: BTreeSet<String> = connection
         .prepare("SELECT coalesce(sql, '') FROM sqlite_schema")
         .and_then(|mut query| query.query_map([], |row| row.get(0))?.collect())
         .map_err(of)?;
     let path = path.to_owned();
     if application_id == 0 && found == 0 && tables.is_empty() {
-        // SQLite takes a file of one byte for an empty one. (Only the size is read: to open and close the
-        // file here would drop the locks that this process has on it.)
+        // SQLite treats a file of one byte as empty. (Only the size is read: opening and closing the file here would
+        // drop the locks that this process has on it.)
         return match fs::metadata(&path) {
             Ok(file) if file.len() == 1 => Err(FileError::NotSqlite { path, source: None }),
             _ => Ok(Found::Nothing),
@@ -491,11 +496,11 @@ fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<Fou
     if let Some(Shape { name, of }) = &format.shape
         && let Some(found) = of(&tables).filter(|found| found != name)
     {
-        return Err(FileError::Layout { path, found, wanted: name.clone() });
+        return Err(FileError::Layout { path, found, configured: name.clone() });
     }
     if let Some(table) = format.tables.iter().find(|table| !tables.contains(table.as_ref())) {
         let name = table.split_whitespace().nth(2).unwrap_or_default();
-        let what = format!("it lacks the table {name}, or has it in another shape");
+        let what = format!("it lacks the table {name}, or has it with other columns");
         return Err(FileError::Damaged { path, what, source: None });
     }
     Ok(Found::Ours)
@@ -505,7 +510,7 @@ fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<Fou
 mod tests {
     use super::*;
 
-    fn fate_of(result_code: i32) -> Fate {
+    fn class_of(result_code: i32) -> ErrorClass {
         let error = rusqlite::Error::SqliteFailure(ffi::Error::new(result_code), None);
         diagnose(&error, Path::new("file")).0
     }
@@ -526,7 +531,7 @@ mod tests {
             ffi::SQLITE_MISMATCH,
             ffi::SQLITE_TOOBIG,
         ] {
-            assert_eq!(fate_of(code), Fate::Refused, "{code}");
+            assert_eq!(class_of(code), ErrorClass::Refused, "{code}");
         }
         for code in [
             ffi::SQLITE_BUSY,
@@ -543,13 +548,13 @@ mod tests {
             ffi::SQLITE_MISUSE,
             ffi::SQLITE_SCHEMA,
         ] {
-            assert_eq!(fate_of(code), Fate::Unknown, "{code}");
+            assert_eq!(class_of(code), ErrorClass::Unknown, "{code}");
         }
     }
 
     #[test]
     fn why_a_folder_cannot_be_written_to_is_named() {
-        for (code, words) in [
+        for (code, expected) in [
             (28, "disk is full"),
             (122, "quota"),
             (30, "mounted read-only"),
@@ -557,7 +562,7 @@ mod tests {
             (27, "ulimit"),
         ] {
             let meaning = meaning_of(io::Error::from_raw_os_error(code).kind());
-            assert!(meaning.is_some_and(|meaning| meaning.contains(words)), "{words}: {meaning:?}");
+            assert!(meaning.is_some_and(|meaning| meaning.contains(expected)), "{expected}: {meaning:?}");
         }
         assert_eq!(obstacle(&tempfile::tempdir().unwrap().path().join("file")), None);
     }
@@ -581,8 +586,8 @@ mod tests {
         Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
         let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
         let error = connection.execute("INSERT INTO t VALUES (1)", []).unwrap_err();
-        let (fate, meaning) = diagnose(&error, &path);
-        assert_eq!(fate, Fate::Refused);
+        let (class, meaning) = diagnose(&error, &path);
+        assert_eq!(class, ErrorClass::Refused);
         assert!(meaning.contains("permissions"), "{meaning}");
         let refused = configure(&connection, &path, &Options::default()).unwrap_err();
         assert!(matches!(refused, FileError::ReadOnly { .. }), "{refused}");

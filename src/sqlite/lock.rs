@@ -20,7 +20,7 @@ pub enum LockError {
     Taken {
         /// The folder.
         folder: PathBuf,
-        /// Process id of the worker; `unknown` if the lock file does not hold it.
+        /// Process id of the worker; `unknown` if the lock file does not contain it.
         owner: String,
     },
     /// The lock file cannot be used.
@@ -33,8 +33,8 @@ pub enum LockError {
     },
 }
 
-/// A folder's lock, held until this is dropped or the process ends, however it ends: the operating system
-/// keeps it, not the file's existence. The file `worker.lock` stays and holds the id of the last owner.
+/// A folder's lock, held until this is dropped or the process ends in any way: it is a lock of the operating system, not
+/// the file's existence. The file `worker.lock` remains and contains the id of the last owner.
 #[derive(Debug)]
 pub struct WorkerLock {
     file: File,
@@ -50,7 +50,7 @@ impl WorkerLock {
         let path = folder.join("worker.lock");
         let failed = |source| LockError::File { path: path.clone(), source };
         let mut options = OpenOptions::new();
-        // Not truncated: it may hold the owner's id.
+        // Not truncated: it may contain the owner's id.
         options.read(true).write(true).create(true).truncate(false);
         let mut file = options.open(&path).map_err(failed)?;
         match file.try_lock() {
@@ -68,7 +68,7 @@ impl WorkerLock {
 
 impl Drop for WorkerLock {
     fn drop(&mut self) {
-        // Closing would unlock, too, but not before a child that is being started has closed its copy.
+        // Closing would unlock, too, but only after a child that is being started has closed its copy.
         let _ = self.file.unlock();
     }
 }

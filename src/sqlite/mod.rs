@@ -6,7 +6,7 @@
 //! exactness comes from the protocol, not from a shared commit. Any number of processes may read a folder
 //! and append to its log, but only one worker at a time may process it ([`WorkerLock`]).
 //!
-//! A file is never overwritten unless it is known to be ours: SQLite's `application_id` identifies the program, and
+//! A file is never overwritten unless it is known to belong to this program: SQLite's `application_id` identifies the program, and
 //! `user_version` the version of the tables.
 
 mod file;
@@ -16,24 +16,23 @@ mod thread;
 pub use file::{Damage, FileError, SqliteError, is_damaged_file};
 pub use lock::{LockError, WorkerLock};
 
-pub(crate) use file::{Fate, Format, Shape, create, damaged, diagnose, open};
-pub(crate) use thread::{Connected, Gone, Thread};
+pub(crate) use file::{ErrorClass, Format, Shape, create, damaged, diagnose, open};
+pub(crate) use thread::{Connected, Panicked, Thread};
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// When SQLite asks the disk to make writes durable. A killed process loses nothing in any of these: what was
-/// written is in the operating system's hands. They differ in what a power loss, or a crash of the operating
-/// system, may do.
+/// When SQLite flushes writes to the disk. A killed process loses nothing with any of these, because its writes are in
+/// the operating system's cache. They differ in the effect of a power loss or a crash of the operating system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Synchronous {
     /// Never. A power loss may lose acknowledged writes and may damage the files.
     Off,
-    /// Only when the WAL is copied into the file. A power loss may lose the last acknowledged writes of either
-    /// file, each back to an earlier whole state. The tables follow the log again, but records that a producer
-    /// appended last may be gone; if the store is then ahead of the log, the worker refuses to go on.
+    /// Only when the WAL is copied into the file. A power loss may lose the last acknowledged writes of either file, each
+    /// of which then has an earlier consistent state. The worker updates the tables from the log again, but the records
+    /// that were appended last may be lost; if the store is then ahead of the log, the worker refuses to continue.
     Normal,
     /// With every commit. A power loss loses nothing that was acknowledged.
     #[default]

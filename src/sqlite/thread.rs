@@ -14,23 +14,23 @@ pub(crate) struct Thread<J> {
     handle: Option<JoinHandle<()>>,
 }
 
-/// The thread has ended. It never does by itself, so it has panicked.
+/// The thread has ended. It never ends by itself, so it has panicked.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Gone {
-    /// Before it got the job.
+pub(crate) enum Panicked {
+    /// Before it took the job.
     Before,
-    /// It had the job by then.
-    Meanwhile,
+    /// After it took the job.
+    During,
 }
 
-/// A job of a [`Connected`] thread: a closure that sends its own reply.
+/// A job of a [`Connected`] thread: a closure that sends its own response.
 pub(crate) type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// A thread that runs closures on its connection, one after the other.
 pub(crate) type Connected = Thread<Job>;
 
 impl<J: Send + 'static> Thread<J> {
-    /// Starts a thread with a queue of so many jobs.
+    /// Starts a thread with a queue of `queue` jobs.
     pub fn start(
         name: &str,
         queue: usize,
@@ -43,10 +43,10 @@ impl<J: Send + 'static> Thread<J> {
     }
 
     /// Queues a job; waits while the queue is full.
-    pub async fn send(&self, job: J) -> Result<(), Gone> {
+    pub async fn send(&self, job: J) -> Result<(), Panicked> {
         match &self.jobs {
-            Some(jobs) => jobs.send(job).await.map_err(|_| Gone::Before),
-            None => Err(Gone::Before),
+            Some(jobs) => jobs.send(job).await.map_err(|_| Panicked::Before),
+            None => Err(Panicked::Before),
         }
     }
 }
@@ -81,21 +81,21 @@ impl Connected {
     pub async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> T + Send + 'static,
-    ) -> Result<T, Gone> {
-        let (job, answer) = job(work);
+    ) -> Result<T, Panicked> {
+        let (job, response) = job(work);
         self.send(job).await?;
-        answer.await.map_err(|_| Gone::Meanwhile)
+        response.await.map_err(|_| Panicked::During)
     }
 
     /// Queues a closure without waiting; the reply comes through the channel.
     pub fn submit<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> T + Send + 'static,
-    ) -> Result<oneshot::Receiver<T>, Gone> {
-        let (job, answer) = job(work);
+    ) -> Result<oneshot::Receiver<T>, Panicked> {
+        let (job, response) = job(work);
         match self.jobs.as_ref().map(|jobs| jobs.try_send(job)) {
-            Some(Ok(())) => Ok(answer),
-            _ => Err(Gone::Before),
+            Some(Ok(())) => Ok(response),
+            _ => Err(Panicked::Before),
         }
     }
 }
@@ -103,12 +103,12 @@ impl Connected {
 fn job<T: Send + 'static>(
     work: impl FnOnce(&mut Connection) -> T + Send + 'static,
 ) -> (Job, oneshot::Receiver<T>) {
-    let (reply, answer) = oneshot::channel();
+    let (reply, response) = oneshot::channel();
     let job = Box::new(move |connection: &mut Connection| {
         if !reply.is_closed() {
             // The caller may have given up by now.
             let _ = reply.send(work(connection));
         }
     });
-    (job, answer)
+    (job, response)
 }

@@ -1,12 +1,12 @@
-//! How two writes of one row are resolved: Cassandra's rule, in one place for the stores that are ours.
+//! How two writes of one row are resolved: Cassandra's rule, shared by the stores of this project.
 //!
 //! Source: `org.apache.cassandra.db.rows.Cells.resolveRegular` (5.0): for each cell the greater timestamp
 //! wins; at equal timestamps the greater serialized value does, compared as unsigned bytes. (Tombstones and
-//! expiring cells cannot come up here: the protocol's tables know neither.)
+//! expiring cells do not occur: the protocol's tables have neither.)
 //!
 //! Every write of the protocol sets all cells of a row, or of an independent part of one (`origin` and
-//! `next_offset` of `progress`), at one timestamp. So the cells of such a part always share a timestamp, one
-//! of them stands for all, and only a tie has to be resolved cell by cell.
+//! `next_offset` of `progress`), at one timestamp. So the cells of such a part always share a timestamp, which
+//! is kept once, and only a tie has to be resolved cell by cell.
 
 use crate::event::{Body, DeadLetter, Event, Health, Reason};
 use crate::store::Count;
@@ -33,7 +33,7 @@ impl<T: Tie> Cells<T> {
 
 /// Resolves two writes at one timestamp: each cell takes the value whose bytes are greater.
 pub trait Tie {
-    /// Takes from `other` what wins.
+    /// Takes the cells of `other` that win.
     fn resolve_tie(&mut self, other: Self);
 }
 
@@ -71,7 +71,7 @@ impl Tie for String {
 }
 
 impl Tie for Option<Vec<u8>> {
-    /// A cell that is not there loses to any that is.
+    /// A missing cell loses to any existing one.
     fn resolve_tie(&mut self, other: Self) {
         if other > *self {
             *self = other;
@@ -149,7 +149,7 @@ impl From<DeadLetter> for DeadLetterCells {
 }
 
 impl TryFrom<DeadLetterCells> for DeadLetter {
-    /// The column that no version of this program writes so, and what is wrong with it.
+    /// The column with a value that no version of this program writes, and what is wrong with it.
     type Error = (&'static str, String);
 
     fn try_from(cells: DeadLetterCells) -> Result<Self, Self::Error> {

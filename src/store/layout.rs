@@ -1,6 +1,6 @@
 //! How the tables that grow are keyed: `events`, and `window_counts`.
 //!
-//! Chosen when the tables are made, and part of the binding: in another layout rows are not found.
+//! Chosen when the tables are created, and part of the binding: in another layout rows are not found.
 
 use std::fmt;
 use std::num::{NonZeroI64, NonZeroU16, NonZeroU32};
@@ -24,13 +24,13 @@ impl Layout {
     /// `events` as in the original, counts as by default.
     pub const ORIGINAL: Self = Self { events: EventLayout::Original, counts: CountLayout::DEFAULT };
 
-    /// `events` in buckets of so many offsets, counts as by default.
+    /// `events` in buckets of `rows` offsets, counts as by default.
     pub const fn bucketed(rows: NonZeroU32) -> Self {
         Self { events: EventLayout::Bucketed { rows }, counts: CountLayout::DEFAULT }
     }
 }
 
-/// How the rows of `events` are keyed. As text it is `original`, or `bucketed` with the rows of a bucket behind a
+/// How the rows of `events` are keyed. As text it is `original`, or `bucketed` with the rows of a bucket after a
 /// colon, for example `bucketed:500000`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -65,7 +65,7 @@ impl fmt::Display for EventLayout {
     }
 }
 
-/// A text that is no layout.
+/// The error of a text that is not a layout.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{0:?} is not a layout: it must be original, or bucketed:N with N rows in a bucket, 1 to 4294967295")]
 pub struct LayoutError(String);
@@ -98,8 +98,8 @@ impl From<EventLayout> for String {
 
 /// How the rows of `window_counts` are keyed in Cassandra: `((partition, block, shard), window_end, source)`. So the
 /// counts of one partition of the log are in partitions of the store that only its own worker writes, and many of
-/// them are read and written by one request. (The other stores have no partitions that would have to be bounded:
-/// they bind this layout, and do without it.)
+/// them are read and written by one request. (The other stores have no partitions that must be bounded: they
+/// bind this layout without using it.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CountLayout {
     /// Milliseconds of window ends that share a block, at least 1: `block` = `window_end` / `block_ms`, floored.
@@ -108,7 +108,7 @@ pub struct CountLayout {
     pub shards: NonZeroU16,
 }
 
-/// Which partition of the store holds a count, beside the partition of the log.
+/// The block and the shard of a count: with the partition of the log they are its partition key in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CountPlace {
     /// See [`CountLayout::block_ms`].

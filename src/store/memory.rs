@@ -1,7 +1,7 @@
 //! A store in memory, for tests and as a reference for the contract of [`crate::store`].
 //!
-//! It resolves writes as all stores do and answers at once. It loses nothing, for it never restarts: faults
-//! are for those who wrap it.
+//! It resolves writes as all stores do and responds immediately. It loses nothing because it never restarts; faults are
+//! left to wrappers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -58,7 +58,7 @@ fn letter(key: &(i32, i64), cells: &Cells<DeadLetterCells>) -> Stored<DeadLetter
         .map_err(|(column, what)| Flaw::new(column, what).of("dead_letters", key))
 }
 
-/// Rows from a cursor on, which is the number of those before it.
+/// Rows from a cursor on; a cursor is the number of rows before it.
 fn page<T>(all: impl Iterator<Item = T>, after: Option<Cursor>, limit: usize) -> Outcome<Page<T>> {
     let skip = match after.map(|cursor| cursor.0.try_into()) {
         None => 0,
@@ -85,12 +85,12 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// An empty store that says that it keeps `events` in this layout. In memory every layout is the same.
+    /// An empty store that reports this layout of `events`. In memory the layout has no effect.
     pub fn with_layout(layout: Layout) -> Self {
         Self { layout, ..Self::default() }
     }
 
-    /// The same tables, opened by a client that says that it uses this consistency. In memory all are the same.
+    /// The same tables, for a client that reports this consistency. In memory the consistency has no effect.
     pub fn at(&self, consistency: BoundConsistency) -> Self {
         Self { consistency, ..self.clone() }
     }

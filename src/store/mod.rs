@@ -1,14 +1,14 @@
-//! The tables: what the pipeline asks of a store.
+//! The tables: what the pipeline requires of a store.
 //!
 //! A store keeps cells with write timestamps and resolves two writes of one cell by them: the greater
 //! timestamp wins, and at a tie the greater bytes do (Cassandra, `Cells.resolveRegular`). The timestamps are
-//! positions of the log, see each write below; nobody may write to these tables with any other clock.
+//! positions of the log, see each write below; no other program may write to these tables with another clock.
 //!
 //! Contract of every implementation:
-//! - a write that is [`Outcome::Acknowledged`] is seen by every later read, from any worker (in Cassandra:
-//!   both at QUORUM), and stays;
-//! - a call may write many rows and need not be atomic: after [`Outcome::Unknown`] any part of it may be
-//!   there, now or later. Repeating the same call with the same arguments is always right;
+//! - a write that is [`Outcome::Acknowledged`] is durable and seen by every later read, from any worker (in Cassandra:
+//!   both at QUORUM);
+//! - a call may write many rows and need not be atomic: after [`Outcome::Unknown`] any part of it may
+//!   have been written, or may be later. Repeating the same call with the same arguments is always correct;
 //! - calls may overlap, in any number and order.
 
 #[cfg(feature = "cassandra")]
@@ -35,13 +35,13 @@ pub use damaged::{Damaged, RowKey, Stored};
 pub(crate) use damaged::{Flaw, event_count};
 pub use layout::{CountLayout, CountPlace, EventLayout, Layout, LayoutError};
 
-/// What went wrong at a store: where, and in the store's own words.
+/// The error of a request to a store.
 #[derive(Debug, Error)]
 #[error("{what}")]
 pub struct StoreError {
-    /// What was asked, and of which table, partition or file.
+    /// What was requested, and of which table, partition or file.
     pub what: String,
-    /// The store's own words.
+    /// The store's error.
     #[source]
     pub cause: Option<Cause>,
 }
@@ -57,28 +57,28 @@ impl StoreError {
         Self { what: what.into(), cause: None }
     }
 
-    /// The damaged row that the request met, if that is why it failed.
+    /// The damaged row that made the request fail, if there is one.
     pub fn damaged(&self) -> Option<&Damaged> {
         self.cause.as_ref()?.downcast_ref()
     }
 }
 
-/// What is known of a request after it ended. Exactly one of three, and the difference is the heart of the
-/// matter: taking *unknown* for either of the others loses or doubles events.
+/// What is known of a request after it ended. The difference between the three is essential: treating *unknown* as one
+/// of the others loses or duplicates events.
 #[must_use = "a request's outcome decides whether it must be repeated"]
 #[derive(Debug)]
 pub enum Outcome<T> {
-    /// It happened and is durable; for a read, this is the answer.
+    /// It was carried out and is durable; for a read, this is the result.
     Acknowledged(T),
-    /// It certainly did not happen, and never will: the request itself is wrong, or is not allowed.
+    /// It was not and never will be carried out: the request itself is wrong, or is not allowed.
     Refused(StoreError),
-    /// It may have happened, may happen later, or never: timeouts, broken connections, overload. For a read:
-    /// there is no answer. Ask again, with the same bytes.
+    /// It may have been carried out, may be later, or never: timeouts, broken connections, overload. A read has no
+    /// result. Repeat it with the same bytes.
     Unknown(StoreError),
 }
 
 impl<T> Outcome<T> {
-    /// Changes the answer.
+    /// Maps the result.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Outcome<U> {
         match self {
             Outcome::Acknowledged(answer) => Outcome::Acknowledged(f(answer)),
@@ -87,7 +87,7 @@ impl<T> Outcome<T> {
         }
     }
 
-    /// The answer, or why there is none, for callers that ask once and then give up.
+    /// The result, or why there is none, for callers that do not retry.
     ///
     /// # Errors
     /// What was refused or is unknown.
@@ -99,10 +99,10 @@ impl<T> Outcome<T> {
     }
 }
 
-/// How far a partition is done: the row of the table `progress`.
+/// The progress of a partition: a row of the table `progress`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Where this pipeline began. Never changes.
+    /// Where this pipeline started. Never changes.
     pub origin: i64,
     /// Everything from `origin` up to here is durable in every table.
     pub next_offset: i64,
@@ -134,7 +134,7 @@ pub struct Count {
 }
 
 impl Count {
-    /// Nothing counted yet: every offset lies past it.
+    /// Nothing counted yet: every offset is past it.
     pub const NONE: Count = Count { count: 0, through_offset: -1 };
 
     /// Counts the event at `offset`, unless it is counted already.
@@ -177,13 +177,13 @@ pub struct StoredCount {
     pub count: Stored<Count>,
 }
 
-/// Every value, or the error of the first row that has none.
+/// All values, or the error of the first damaged row.
 fn undamaged<T>(request: &str, outcome: Outcome<Vec<Stored<T>>>) -> Outcome<Vec<T>> {
     match outcome {
         Outcome::Acknowledged(rows) => match rows.into_iter().collect() {
             Ok(rows) => Outcome::Acknowledged(rows),
             Err(damaged) => Outcome::Refused(StoreError::new(
-                format!("{request}: a row is damaged: it holds a value that this program does not write"),
+                format!("{request}: a row is damaged: it contains a value that this program does not write"),
                 damaged,
             )),
         },
@@ -192,7 +192,7 @@ fn undamaged<T>(request: &str, outcome: Outcome<Vec<Stored<T>>>) -> Outcome<Vec<
     }
 }
 
-/// The value of the registry that makes a partition one of those that may have counts, and its write timestamp.
+/// The value of the registry that includes a partition among those that may have counts; also its write timestamp.
 pub fn registration(partition: i32) -> i32 {
     partition.saturating_add(1)
 }
@@ -202,20 +202,20 @@ pub fn row_timestamp(offset: i64) -> i64 {
     offset.saturating_add(1)
 }
 
-/// Where a scan goes on: an answer's token, given back unchanged.
+/// Where a scan continues: the token of a page, passed back unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor(pub Vec<u8>);
 
-/// A piece of a scan.
+/// A page of a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
     /// In the order of the store.
     pub rows: Vec<T>,
-    /// Where to go on; `None` at the end.
+    /// Where to continue; `None` at the end.
     pub next: Option<Cursor>,
 }
 
-/// The tables. Cheap to clone; every clone speaks to the same store.
+/// The tables. Cheap to clone; every clone uses the same store.
 pub trait Store: Clone + Send + Sync + 'static {
     /// The layout that this store writes and reads its tables with. It must be compared with the binding's before
     /// anything else is written or read: in another layout rows are not found.
@@ -226,7 +226,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn consistency(&self) -> BoundConsistency;
 
     /// Checks what the guarantee requires of this store; see [`crate::guarantee`]. A store of one file has nothing to
-    /// check. What the caller has no right to look at is a finding and not an error.
+    /// check. A check for which the caller lacks a permission is a finding and not an error.
     fn guarantees(&self) -> impl Future<Output = Outcome<Vec<Finding>>> + Send {
         std::future::ready(Outcome::Acknowledged(Vec::new()))
     }
@@ -234,10 +234,11 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// The binding, if `init` wrote one.
     fn binding(&self) -> impl Future<Output = Outcome<Option<Binding>>> + Send;
 
-    /// Writes the binding if there is none: of two at once, one wins and the other is told. Linearizable.
+    /// Writes the binding if there is none: of two concurrent calls, one wins and the other gets the winner's binding.
+    /// Linearizable.
     fn bind(&self, binding: &Binding) -> impl Future<Output = Outcome<Bound>> + Send;
 
-    /// True if any table but `pipeline` has a row. Without a binding such rows are somebody else's.
+    /// True if any table other than `pipeline` has a row. Without a binding such rows are of another program.
     fn holds_rows(&self) -> impl Future<Output = Outcome<bool>> + Send;
 
     /// The progress of every partition that has a row, damaged rows included.
@@ -259,7 +260,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn write_progress(&self, partition: i32, progress: Progress) -> impl Future<Output = Outcome<()>> + Send;
 
     /// Registers a partition: `partitions` = `partition` + 1, at the timestamp of that number, so that the greatest
-    /// one stays. A partition must be registered, and that be acknowledged, before its first count is written.
+    /// one is kept. A partition must be registered, with acknowledgement, before its first count is written.
     fn register(&self, partition: i32) -> impl Future<Output = Outcome<()>> + Send;
 
     /// The number of partitions that may have counts: those from 0 up to and without it. 0 if none is registered.
@@ -272,7 +273,7 @@ pub trait Store: Clone + Send + Sync + 'static {
         windows: &[WindowKey],
     ) -> impl Future<Output = Outcome<Vec<Option<Count>>>> + Send;
 
-    /// Writes a partition's counts, each at [`Count::write_timestamp`]. Only that partition's worker does.
+    /// Writes a partition's counts, each at [`Count::write_timestamp`]. Only that partition's worker does so.
     fn write_counts(
         &self,
         partition: i32,
@@ -286,8 +287,8 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn write_rows(&self, partition: i32, rows: &[(i64, Row)]) -> impl Future<Output = Outcome<()>> + Send;
 
     /// The last `limit` rows of a partition from `from` up to and without `below`, events and dead letters
-    /// together, by ascending offset. An offset that both tables hold comes twice. The lower bound spares a
-    /// store in buckets the way back to its first one.
+    /// together, by ascending offset. An offset that both tables have is returned twice. The lower bound saves a
+    /// store with buckets from searching back to its first one.
     fn rows_below(
         &self,
         partition: i32,

@@ -39,7 +39,7 @@ fn init_begins_at_the_end_if_told() {
     folder.fine("topic create --partitions 1");
     folder.append_events(0, &["{}", "{}"]);
     let said = folder.fine("init --from end");
-    assert!(said.contains("partition 0 begins at offset 2\n"), "{said}");
+    assert!(said.contains("partition 0 starts at offset 2\n"), "{said}");
     assert!(folder.fine("--set log.level=off run --until-end").starts_with("records       0\n"));
 }
 

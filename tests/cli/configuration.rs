@@ -225,18 +225,18 @@ fn a_kind_that_this_build_does_not_have_is_refused_with_the_feature_that_it_lack
             assert!(said.stderr.contains(&words), "{command}: {said}");
         }
     }
-    // The schema is for whoever has a Cassandra, without a driver.
+    // The schema can be printed without a driver for Cassandra.
     folder.fine("--set store.kind=cassandra schema print");
 }
 
-/// A port of this machine where nobody listens.
+/// A port of this machine on which nothing listens.
 #[cfg(all(feature = "kafka", feature = "cassandra"))]
-const NOBODY: &str = "--set services.start_deadline_ms=400 --set kafka.bootstrap_servers=127.0.0.1:1 \
+const NO_LISTENER: &str = "--set services.start_deadline_ms=400 --set kafka.bootstrap_servers=127.0.0.1:1 \
                       --set cassandra.contact_points=127.0.0.1:1";
 
 #[cfg(all(feature = "kafka", feature = "cassandra"))]
 #[test]
-fn a_service_that_is_away_is_named_with_its_address() {
+fn an_unavailable_service_is_named_with_its_address() {
     let folder = Folder::new();
     folder.fine("topic create");
     for (kind, service, commands) in [
@@ -244,9 +244,9 @@ fn a_service_that_is_away_is_named_with_its_address() {
         ("store.kind=cassandra", "cassandra", ["schema apply", "init", "verify", "show events"]),
     ] {
         for command in commands {
-            let said = folder.run(&format!("{NOBODY} --set {kind} {command}"));
+            let said = folder.run(&format!("{NO_LISTENER} --set {kind} {command}"));
             assert_eq!((said.code, said.stdout.as_str()), (4, ""), "{command}: {said}");
-            let words = format!("error: {service} at 127.0.0.1:1 did not respond");
+            let words = format!("error: {service} at 127.0.0.1:1 is unavailable: no response within ");
             assert!(said.stderr.contains(&words), "{command}: {said}");
         }
     }
@@ -296,7 +296,7 @@ fn no_command_shows_a_secret() {
         "--set kafka.sasl_pasword=hunter2-typo config show",
     ];
     for command in commands {
-        let said = folder.run_with(&format!("{NOBODY} {command}"), &password).to_string();
+        let said = folder.run_with(&format!("{NO_LISTENER} {command}"), &password).to_string();
         assert!(!said.contains("hunter2"), "{command}: {said}");
     }
     let shown = folder.run_with("config show", &password).to_string();

@@ -96,13 +96,13 @@ fn a_signal_stops_a_worker_in_order() {
 
 #[cfg(feature = "kafka")]
 #[test]
-fn a_signal_stops_a_worker_in_order_while_it_waits_for_services() {
+fn a_signal_stops_a_worker_gracefully_while_it_waits_for_services() {
     for name in ["INT", "TERM"] {
         let folder = Folder::bound();
-        // Port 1 of the loopback interface, where nobody listens.
+        // Port 1 of the loopback interface, on which nothing listens.
         let mut worker =
             Worker::start(&folder, "--set broker=kafka --set kafka.bootstrap_servers=127.0.0.1:1 run --json");
-        worker.wait_for("waiting for it");
+        worker.wait_for("service unavailable; retrying");
         worker.signal(name);
         let (code, stdout) = worker.end();
         assert_eq!(code, Some(0), "{name}");
@@ -111,7 +111,7 @@ fn a_signal_stops_a_worker_in_order_while_it_waits_for_services() {
     }
 }
 
-/// A transaction that lets nobody else write to the store.
+/// A transaction that blocks all other writes to the store.
 fn blocked(folder: &Folder) -> Connection {
     let connection = Connection::open(folder.data().join("store.sqlite")).expect("the store opens");
     connection.execute_batch("BEGIN IMMEDIATE").expect("the store is free");
@@ -119,12 +119,12 @@ fn blocked(folder: &Folder) -> Connection {
 }
 
 #[test]
-fn a_second_sigterm_ends_a_worker_at_once() {
+fn a_second_sigterm_ends_a_worker_immediately() {
     second_signal("TERM", 143);
 }
 
 #[test]
-fn a_second_sigint_ends_a_worker_at_once() {
+fn a_second_sigint_ends_a_worker_immediately() {
     second_signal("INT", 130);
 }
 
@@ -132,12 +132,12 @@ fn second_signal(name: &str, code: i32) {
     let folder = Folder::bound();
     let mut worker = Worker::start(&folder, "--set pipeline.stop_deadline_ms=30000 run");
     worker.wait_for("assigned");
-    // A write in flight that does not end keeps the worker from stopping in order.
+    // A write in flight that does not end keeps the worker from stopping gracefully.
     let blocked = blocked(&folder);
     folder.append_events(0, &["{}"]);
     worker.wait_for("WARN");
     worker.signal(name);
-    worker.wait_for("stopping in order");
+    worker.wait_for("stopping gracefully");
     worker.signal(name);
     assert_eq!(worker.end(), (Some(code), String::new()), "{name}");
     drop(blocked);
@@ -146,13 +146,13 @@ fn second_signal(name: &str, code: i32) {
 }
 
 #[test]
-fn a_worker_gives_up_when_the_store_does_not_answer_until_the_deadline() {
+fn a_worker_gives_up_when_the_store_does_not_respond_before_the_deadline() {
     let folder = Folder::bound();
     folder.append_events(0, &["{}"]);
     let blocked = blocked(&folder);
     let said = folder.run("--set pipeline.retry_deadline_ms=1 --set log.level=off run --until-end");
     assert_eq!(said.code, 4, "{said}");
-    assert!(said.stderr.starts_with("error: the store did not "), "{said}");
+    assert!(said.stderr.starts_with("error: could not "), "{said}");
     drop(blocked);
     let summary = folder.fine("--set log.level=off run --until-end");
     assert!(summary.starts_with("records       1\n"), "{summary}");

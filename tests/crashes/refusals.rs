@@ -253,10 +253,10 @@ fn a_store_in_another_layout_than_the_bound_one_is_refused_by_run_and_init() {
         let bound = binding::init(&broker, &bucketed, &facts, &Origin::Start).await.unwrap().binding;
         assert_eq!(bound.layout, Layout::bucketed(rows));
         run(&broker, &bucketed).await.unwrap();
-        // Tables that say one layout, and a worker that was told another.
+        // Tables in one layout, and a worker that is configured with another.
         let other = MemoryStore::new();
         other.bind(&bound).await.answer().unwrap();
-        let words = "bound with layout = \"bucketed:500\", but here it is \"original\"";
+        let words = "bound with layout = \"bucketed:500\", not \"original\"";
         let error = refused(&broker, &other).await;
         assert!(error.to_string().contains(words), "{error}");
         let error = binding::init(&broker, &other, &facts, &Origin::Start).await.unwrap_err();

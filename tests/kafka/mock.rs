@@ -494,7 +494,7 @@ async fn a_client_with_tls_at_a_listener_without_is_refused_long_before_a_reques
     let broker = KafkaBroker::connect(&options).unwrap();
     let error = timeout(Duration::from_secs(5), broker.topic(TOPIC)).await.expect("at once").unwrap_err();
     match &error {
-        BrokerError::Refused { reason, .. } => assert!(reason.contains("does not speak TLS"), "{error}"),
+        BrokerError::Refused { reason, .. } => assert!(reason.contains("does not use TLS"), "{error}"),
         _ => panic!("{error:?}"),
     }
 }

@@ -13,7 +13,7 @@ fn away_at_the_start(node: &str, service: &str) {
     cluster(&["kill", node]);
     let said = world.run("--set services.start_deadline_ms=3000 run --until-end");
     assert_eq!((said.code, said.stdout.as_str()), (4, ""), "{said}");
-    let words = format!("error: {service} at {address} did not respond; gave up after 3 s");
+    let words = format!("error: {service} at {address} is unavailable: no response within 3 s");
     assert!(said.stderr.contains(&words), "{said}");
     let waiting = world.start("--set services.start_deadline_ms=120000 run --until-end");
     std::thread::sleep(Duration::from_secs(3));
@@ -21,7 +21,7 @@ fn away_at_the_start(node: &str, service: &str) {
     let said = waiting.wait();
     assert_eq!(said.code, 0, "{said}");
     assert!(
-        said.stderr.contains("does not answer, waiting for it") && said.stderr.contains(&address),
+        said.stderr.contains("service unavailable; retrying") && said.stderr.contains(&address),
         "{said}"
     );
     assert_eq!(world.verified("").0, 60);

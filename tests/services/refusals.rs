@@ -42,7 +42,7 @@ fn a_recreated_topic_is_refused() {
     world.delete_topic();
     world.fine("topic create");
     world.fine("generate --events-per-key 10 --seed 1");
-    refused(&world, "", &[world.name(), "was recreated", "a keyspace of another name"]);
+    refused(&world, "", &[world.name(), "was recreated", "a different keyspace"]);
     let verify = world.run("verify");
     assert_eq!(verify.code, 3, "{verify}");
     world.end();
@@ -54,8 +54,8 @@ fn other_windows_than_those_bound_are_refused() {
     let _shared = shared();
     let world = World::processed();
     let size = "--set window.size_ms=10000";
-    refused(&world, size, &["bound with window.size_ms = 5000, but here it is 10000"]);
-    refused(&world, "--set window.threshold=5", &["bound with window.threshold = 10, but here it is 5"]);
+    refused(&world, size, &["bound with window.size_ms = 5000, not 10000"]);
+    refused(&world, "--set window.threshold=5", &["bound with window.threshold = 10, not 5"]);
     let init = world.run(&format!("{size} init"));
     assert_eq!(init.code, 3, "{init}");
     world.end();
@@ -195,7 +195,7 @@ fn buckets_of_another_size_than_those_bound_are_refused_by_whoever_reads_rows() 
     world.fine(&format!("{bound} init"));
     world.fine("generate --events-per-key 10 --seed 1");
     world.fine(&format!("{bound} run --until-end"));
-    let words = r#"bound with layout = "bucketed:10", but here it is "bucketed:20""#;
+    let words = r#"bound with layout = "bucketed:10", not "bucketed:20""#;
     refused(&world, other, &[words]);
     for command in ["verify", "show events", "show dead-letters", "init"] {
         let said = world.run(&format!("{other} {command}"));

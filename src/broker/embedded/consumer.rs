@@ -14,8 +14,8 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use crate::broker::embedded::gone;
 use crate::broker::embedded::log::{self, Failure};
+use crate::broker::embedded::panicked;
 use crate::broker::{Assignment, BrokerError, Consumer, Delivery, Fetched};
 use crate::sqlite::Connected;
 
@@ -105,7 +105,7 @@ impl EmbeddedConsumer {
             read_next(file, &topic, &path, idle_at, wanted).map_err(|failure| failure.into_error(what, &path))
         };
         let what = || format!("read topic {}", self.topic);
-        let reading = self.reader.submit(read).map_err(|_| gone(what, &self.path))?;
+        let reading = self.reader.submit(read).map_err(|_| panicked(what, &self.path))?;
         self.reading = Some(reading);
         self.woken = false;
         Ok(())
@@ -225,7 +225,7 @@ impl Consumer for EmbeddedConsumer {
             };
             self.reading = None;
             let what = || format!("read topic {}", self.topic);
-            let seen = seen.map_err(|_| gone(what, &self.path)).flatten();
+            let seen = seen.map_err(|_| panicked(what, &self.path)).flatten();
             let more = seen.map(|seen| self.take(seen));
             if !matches!(more, Ok(true)) {
                 self.idle_until = Some(Instant::now() + IDLE_INTERVAL);

@@ -24,7 +24,7 @@ use rusqlite::Connection;
 pub use consumer::EmbeddedConsumer;
 
 use crate::broker::{Broker, BrokerError, Fetched, LogOffsets, NewRecord, Producer, Topic};
-use crate::sqlite::{self, Connected, FileError, Gone, Options};
+use crate::sqlite::{self, Connected, FileError, Options, Panicked};
 use log::Failure;
 
 /// The log of a folder. The file is closed when the last clone and the last consumer are dropped, which waits
@@ -49,7 +49,7 @@ impl EmbeddedBroker {
     /// Creates the folder and an empty log where they do not exist yet. An existing log is not changed.
     ///
     /// # Errors
-    /// See [`FileError`]; a file that is not ours is not touched.
+    /// See [`FileError`]; a file of another program is not changed.
     pub fn create(folder: impl AsRef<Path>, options: &Options) -> Result<(), FileError> {
         sqlite::create(folder.as_ref(), &schema::format(), options)
     }
@@ -134,19 +134,19 @@ impl EmbeddedBroker {
 
 /// The reply of a thread, or why there is none.
 fn flatten<T>(
-    answer: Result<Result<T, Failure>, Gone>,
+    answer: Result<Result<T, Failure>, Panicked>,
     what: impl FnOnce() -> String,
     path: &Path,
 ) -> Result<T, BrokerError> {
     match answer {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(failure)) => Err(failure.into_error(what, path)),
-        Err(Gone::Before | Gone::Meanwhile) => Err(gone(what, path)),
+        Err(Panicked::Before | Panicked::During) => Err(panicked(what, path)),
     }
 }
 
-fn gone(what: impl FnOnce() -> String, path: &Path) -> BrokerError {
-    let what = format!("{} in {}: the thread that does it panicked", what(), path.display());
+fn panicked(what: impl FnOnce() -> String, path: &Path) -> BrokerError {
+    let what = format!("{} in {}: its thread panicked", what(), path.display());
     BrokerError::Fatal { what, cause: None }
 }
 
@@ -188,7 +188,7 @@ impl Broker for EmbeddedBroker {
         let (folder, options) = (folder.clone(), options.clone());
         let opened = reader.call(move |_| sqlite::open(&folder, &schema::format(), &options)).await;
         let connection = opened
-            .map_err(|_| gone(what, path))?
+            .map_err(|_| panicked(what, path))?
             .map_err(|error| BrokerError::Fatal { what: what(), cause: Some(error.into()) })?;
         let reader = Connected::with("log consumer", connection)
             .map_err(|error| BrokerError::Fatal { what: what(), cause: Some(error.into()) })?;

@@ -126,14 +126,11 @@ impl KafkaConsumer {
     async fn check_health(&mut self) {
         let silent = self.flow.silent_for();
         if silent > STUCK_AFTER && !self.warned {
-            warn!(
-                topic = self.topic,
-                seconds = silent.as_secs(),
-                "the Kafka client is stuck in a call"
-            );
+            warn!(topic = self.topic, seconds = silent.as_secs(), "the Kafka client is stuck in a call");
         }
         self.warned = silent > STUCK_AFTER;
-        if let Some((assignment, next_offset, end_request)) = self.end_request.take_if(|(_, _, end_request)| end_request.is_finished())
+        if let Some((assignment, next_offset, end_request)) =
+            self.end_request.take_if(|(_, _, end_request)| end_request.is_finished())
             && let Ok(Ok(log)) = end_request.await
             && let Some(started) = self.started.get(&assignment.partition)
             && (started.assignment, started.next_offset, started.paused) == (assignment, next_offset, false)
@@ -151,7 +148,9 @@ impl KafkaConsumer {
         }
         if self.end_request.is_none() && self.next_check_at <= Instant::now() {
             self.next_check_at = Instant::now() + QUIET_INTERVAL;
-            let quiet = |(_, started): &(&i32, &Started)| !started.paused && started.heard.elapsed() >= QUIET_INTERVAL;
+            let quiet = |(_, started): &(&i32, &Started)| {
+                !started.paused && started.heard.elapsed() >= QUIET_INTERVAL
+            };
             let after = self.started.range(self.last_checked.saturating_add(1)..).find(quiet);
             let next = after.or_else(|| self.started.iter().find(quiet));
             if let Some((partition, Started { assignment, next_offset, .. })) = next {

@@ -13,8 +13,8 @@
 
 mod consumer;
 mod error;
-mod guarantee;
 mod flow_control;
+mod guarantee;
 mod log;
 mod member;
 mod options;

@@ -98,9 +98,7 @@ impl Reader {
         }
         let failure = self.client.failure()?;
         let mismatch = match self.listener.get() {
-            Some(Listener::Tls) if !self.encrypted => {
-                Some("the listener uses TLS, and this client does not")
-            }
+            Some(Listener::Tls) if !self.encrypted => Some("the listener uses TLS, and this client does not"),
             Some(Listener::Plain) if self.encrypted => {
                 Some("the listener does not use TLS, and this client does")
             }
@@ -171,7 +169,12 @@ impl Reader {
         findings.map_err(|error| self.error(error, topic, what()))
     }
 
-    pub(super) fn create_topic(&self, topic: &str, partitions: i32, replication: i16) -> Result<(), BrokerError> {
+    pub(super) fn create_topic(
+        &self,
+        topic: &str,
+        partitions: i32,
+        replication: i16,
+    ) -> Result<(), BrokerError> {
         let created = self.client.create_topic(topic, partitions, replication, self.wait);
         created.map_err(|error| self.error(error, topic, format!("create topic {topic}")))
     }
@@ -371,8 +374,7 @@ fn connection(text: String) -> KafkaError {
         ""
     } else if broken && text.contains("in state SSL_HANDSHAKE") {
         ": is it a listener without TLS?"
-    } else if broken && text.contains("in state APIVERSION_QUERY") || text.contains("Invalid response size")
-    {
+    } else if broken && text.contains("in state APIVERSION_QUERY") || text.contains("Invalid response size") {
         ": is it a listener with TLS?"
     } else if broken && text.contains("in state UP") {
         ": is it a listener with SASL?"

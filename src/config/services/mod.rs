@@ -1,5 +1,5 @@
 //! Kafka and Cassandra: their settings, contradictions among them, and the options that the drivers take, in a file for
-//! each service. All of it is used only with that kind of broker or store. Here is what they share.
+//! each service. They are used only with that kind of broker or store. This module has what they share.
 
 mod cassandra;
 mod kafka;
@@ -17,7 +17,7 @@ use crate::config::layers::{Layers, Origin, Problem};
 use crate::config::{BrokerKind, Settings, StoreKind};
 use crate::secret::Secret;
 
-/// The largest file that may hold a secret, in bytes.
+/// Maximum size of a file with a secret, in bytes.
 const SECRET_BYTES: u64 = 64 << 10;
 
 /// `[services]`
@@ -77,7 +77,7 @@ impl Check<'_> {
         self.together(format!("{set} is set, but {other} is not"), &[set, other]);
     }
 
-    /// The name of the key that gave a secret: its own, or that of the file.
+    /// The name of the key that set a secret: its own, or that of the file.
     fn given(&self, key: &'static str) -> &'static str {
         let file = match key {
             "kafka.tls_key_password" => "kafka.tls_key_password_file",

@@ -1,12 +1,12 @@
 //! The binding: read, written once by a conditional insert, and changed conditionally by the operator.
 //!
-//! Conditional writes are at SERIAL: of two datacenters' writes one must win, which LOCAL_SERIAL, a quorum of one
-//! datacenter's replicas, does not give. What they commit must then be seen by workers that read at LOCAL_QUORUM in
+//! Conditional writes are at SERIAL: of writes in two datacenters one must win, which LOCAL_SERIAL, a quorum of one
+//! datacenter's replicas, does not guarantee. What they commit must then be seen by workers that read at LOCAL_QUORUM in
 //! any datacenter:
 //! - The insert commits at EACH_QUORUM if the keyspace names several datacenters, else at QUORUM. A worker that does
 //!   not see it yet finds no binding and refuses, which loses nothing.
-//! - The change commits at ALL. A worker that does not see it would still find the former binding and start beside
-//!   the new datacenter's workers. EACH_QUORUM would not do: with `paxos_variant: v2` it is counted over all replicas
+//! - The change commits at ALL. A worker that does not see it would still find the former binding and start
+//!   concurrently with the new datacenter's workers. EACH_QUORUM is not sufficient: with `paxos_variant: v2` it is counted over all replicas
 //!   and not in each datacenter (Cassandra, `PaxosCommit`: "Does not support EACH_QUORUM").
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ use scylla::statement::prepared::PreparedStatement;
 use scylla::value::{CqlValue, Row as Columns};
 
 use super::outcomes::ErrorClass;
-use super::{Failed, RequestKind, Shared};
+use super::{Connection, Failed, RequestKind};
 use crate::event::Health;
 use crate::store::{Binding, Bound, BoundConsistency, CountLayout, Flaw, Layout, LayoutError, RowKey};
 use crate::window::{HealthSet, WindowSpec};
@@ -27,20 +27,20 @@ use crate::window::{HealthSet, WindowSpec};
 /// The key of the only row.
 const NAME: &str = "pipeline";
 
-/// How often the insert is tried: rivals at the same moment may make each other time out.
+/// Maximum attempts of the insert: concurrent ones may make each other time out.
 const ATTEMPTS: usize = 4;
 
 const READ: &str = "read the binding from";
 const WRITE: &str = "write the binding into";
 
-/// What came of [`CassandraStore::change_consistency`](super::CassandraStore::change_consistency).
+/// The result of [`CassandraStore::change_consistency`](super::CassandraStore::change_consistency).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changed {
-    /// The binding is changed, and every replica knows of it.
+    /// The binding is changed, and every replica has it.
     Now,
-    /// The binding was as asked for already; every replica knows of it now.
+    /// The binding was as requested already; every replica has it now.
     Before,
-    /// The binding is neither what was expected nor what was asked for. Nothing was changed.
+    /// The binding is neither as expected nor as requested. Nothing was changed.
     Not(BoundConsistency),
     /// There is no binding.
     Unbound,
@@ -61,11 +61,11 @@ type BindingColumns = (
     i32,
     String,
     String,
-    // Cassandra has no empty collection but a frozen one; null means that, too.
+    // In Cassandra only a frozen collection can be empty; null means the same.
     Option<BTreeMap<i32, i64>>,
 );
 
-impl Shared {
+impl Connection {
     /// The binding, at the consistency of the protocol.
     pub(super) async fn binding(&self) -> Result<Option<Binding>, Failed> {
         self.read_binding(&self.statements.select_binding).await
@@ -110,12 +110,11 @@ impl Shared {
         }))
     }
 
-    /// Writes the binding if there is none, and reads back what is there then.
+    /// Writes the binding if there is none, and reads it back.
     ///
-    /// The outcome of a conditional insert may be unknown like any other: it was perhaps accepted, and then
-    /// whoever comes next completes it. A serial read does that and sees it, so it says what became of it.
-    /// That an equal row is there after an unknown attempt means that the attempt went well (or that somebody
-    /// wrote the very same, which is as good).
+    /// The outcome of a conditional insert may be unknown like any other: if it was accepted, the next Paxos operation
+    /// completes it. A serial read does so and returns the result. An equal row after an unknown attempt means that the
+    /// attempt succeeded (or that another client wrote an equal row, which makes no difference).
     pub(super) async fn bind(&self, binding: &Binding) -> Result<Bound, Failed> {
         let mut unknown = None;
         for _ in 0..ATTEMPTS {
@@ -145,10 +144,10 @@ impl Shared {
         Err(unknown.unwrap_or_else(|| Failed::unknown(format!("{WRITE} {}.pipeline", self.keyspace))))
     }
 
-    /// Changes the consistency that is bound, if it is `from`, and makes every replica know of it.
+    /// Changes the consistency that is bound, if it is `from`, on every replica.
     ///
     /// An attempt of unknown outcome is followed by another one: if the first was accepted, the second finds `to`.
-    /// What is found to be `to` already is written once more, for the write before may not have reached every replica.
+    /// A binding that is `to` already is written once more, because the earlier write may not have reached every replica.
     pub(super) async fn change_consistency(
         &self,
         from: &BoundConsistency,
@@ -187,13 +186,13 @@ impl Shared {
             match outcome {
                 Ok(true) if unknown.is_some() => return Ok(Changed::Now),
                 Ok(true) => return Ok(Changed::Before),
-                // Somebody else changed it in between.
+                // Another client changed it in between.
                 Ok(false) => {}
                 Err(failed) if failed.class == ErrorClass::Refused => return Err(failed),
                 Err(failed) => unknown = Some(failed),
             }
         }
-        Err(unknown.unwrap_or_else(|| Failed::unknown(format!("{}: it is changed all the time", what()))))
+        Err(unknown.unwrap_or_else(|| Failed::unknown(format!("{}: it was changed concurrently", what()))))
     }
 
     /// True if this insert wrote the row, false if there was one.
@@ -230,7 +229,7 @@ impl Shared {
         values: impl SerializeRow,
     ) -> Result<bool, Failed> {
         let result = self.execute(RequestKind::Other, &what, statement, values).await?;
-        // [applied], and if it was not, the row that is there: columns that differ from answer to answer.
+        // [applied], and if it was not, the existing row: the columns differ from response to response.
         let unread = |error: String| Failed::unknown(format!("{}: {error}", what()));
         let rows = result.into_rows_result().map_err(|error| unread(error.to_string()))?;
         let first: Columns = rows.first_row().map_err(|error| unread(error.to_string()))?;

@@ -1,8 +1,8 @@
-//! The counts of windows: read and written hundreds of rows a request.
+//! The counts of windows: hundreds of rows are read and written by one request.
 //!
 //! The counts of one partition of the log are in partitions of the store of their own, one for each block of windows
-//! and shard of sources, see [`CountLayout`](crate::store::CountLayout). A request is of one of these: a read names
-//! its rows in a list, a write is an unlogged batch, which is one mutation.
+//! and shard of sources, see [`CountLayout`](crate::store::CountLayout). A request covers one of these: a read lists
+//! the keys of its rows, a write is an unlogged batch, which is one mutation.
 
 use std::cmp::Ordering;
 
@@ -14,14 +14,14 @@ use scylla::value::CqlTimestamp;
 use super::read::{rows_of, side_by_side};
 use super::statements::REGISTRY;
 use super::write::{STATEMENT_BYTES, Written, copies, requests};
-use super::{Failed, RequestKind, Shared};
+use super::{Connection, Failed, RequestKind};
 use crate::store::layout::CountPlace;
 use crate::store::{Count, Flaw, RowKey, Stored, WindowKey, registration};
 
-/// Rows that one read names.
+/// Maximum rows of one read.
 const MOST_KEYS: usize = 256;
 
-/// What the protocol adds to one key of such a list: the lengths of the pair and of both its parts, and the time.
+/// Bytes that the protocol adds to one key of such a list: the lengths of the pair and of both its parts, and the time.
 const KEY_BYTES: usize = 3 * 4 + 8;
 
 /// A row to write, with its place.
@@ -63,7 +63,7 @@ impl Written for CountRow<'_> {
 /// A row as it is read: the window's end, its source (which stays in the response), and the count.
 type Columns<'a> = (CqlTimestamp, &'a str, Option<i64>, Option<i64>);
 
-/// The count of a row that anybody may have written.
+/// The count of a row that another program may have written.
 pub(super) fn stored_count(
     partition: i32,
     (window_end, source): (i64, &str),
@@ -85,11 +85,11 @@ fn order(a: (CountPlace, &WindowKey), b: (CountPlace, &WindowKey)) -> Ordering {
     key(a).cmp(&key(b)).then_with(|| a.1.source.cmp(&b.1.source))
 }
 
-/// A window to look for: where it is, and its number among those asked for.
+/// A window to read: where it is, and its number among the requested ones.
 type Wanted<'a> = (CountPlace, &'a WindowKey, usize);
 
-/// Cuts windows, in the order of the store, into reads: each of one partition of the store, with so many keys and
-/// bytes at most.
+/// Splits windows, in the order of the store, into reads: each of one partition of the store, with at most this many
+/// keys and bytes.
 fn reads<'a, 'w>(wanted: &'a [Wanted<'w>], most_bytes: usize) -> impl Iterator<Item = &'a [Wanted<'w>]> {
     let mut rest = wanted;
     std::iter::from_fn(move || {
@@ -106,7 +106,7 @@ fn reads<'a, 'w>(wanted: &'a [Wanted<'w>], most_bytes: usize) -> impl Iterator<I
     })
 }
 
-impl Shared {
+impl Connection {
     pub(super) async fn register(&self, partition: i32) -> Result<(), Failed> {
         let what = || format!("register partition {partition} in {}", self.of("registry"));
         let partitions = registration(partition);
@@ -170,7 +170,7 @@ impl Shared {
             let count = stored_count(partition, (end, source), count, through_offset)
                 .map_err(|damaged| self.damaged(what, damaged))?;
             let of = |(_, window, _): &Wanted<'_>| (window.end, &*window.source) == (end, source);
-            // A window may be asked for more than once.
+            // A window may be requested more than once.
             let first =
                 wanted.partition_point(|(_, window, _)| (window.end, &*window.source) < (end, source));
             for (.., number) in wanted[first..].iter().take_while(|wanted| of(wanted)) {

@@ -1,8 +1,8 @@
 //! What the guarantee requires of the cluster, as far as it reports it: see [`crate::guarantee`].
 //!
 //! Settings are read from `system_views.settings` (Cassandra 4.0 and later). That is a virtual table: each node
-//! answers with its own settings, so every node is asked. Guardrails are settings of the nodes, too, and do not apply
-//! to superusers (Cassandra, `Guardrail.enabled`), so a trial write shows what the role of this session may do.
+//! returns its own settings, so every node is queried. Guardrails are settings of the nodes, too, and do not apply
+//! to superusers (Cassandra, `Guardrail.enabled`), so a trial write shows what the role of this session is allowed to do.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use scylla::frame::types::Consistency as Level;
 use scylla::policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy};
 use scylla::statement::unprepared::Statement;
 
-use super::{Failed, Shared};
+use super::{Connection, Failed};
 use crate::guarantee::{Finding, Verdict};
 use crate::store::SCHEMA_VERSION;
 
@@ -24,10 +24,10 @@ const SETTINGS: [&str; 4] = [
     "minimum_timestamp_warn_threshold",
 ];
 
-/// The key of the row of `pipeline` that trial writes write. Nobody reads it.
+/// The key of the row of `pipeline` that trial writes write. It is never read.
 const TRIAL: &str = "trial";
 
-/// What is not in any table.
+/// Requirements that no table shows.
 const NOT_REPORTED: [(&str, &str); 2] = [
     (
         "cassandra repairs",
@@ -40,13 +40,13 @@ const NOT_REPORTED: [(&str, &str); 2] = [
     ),
 ];
 
-/// A node's settings, or why it does not give them.
+/// A node's settings, or why they cannot be read.
 type Settings = Result<BTreeMap<String, Option<String>>, String>;
 
-impl Shared {
+impl Connection {
     pub(super) async fn guarantees(&self) -> Result<Vec<Finding>, Failed> {
         let mut findings = vec![replication(&self.keyspace, &self.replication, self.replicas)];
-        // The store was opened, so these are as they must be (`schema.rs`).
+        // The store was opened, so these are valid (`schema.rs`).
         for option in ["durable_writes", "default_time_to_live, compaction"] {
             let what = format!("cassandra keyspace {} {option}", self.keyspace);
             findings.push(Finding { what, value: None, verdict: Verdict::Fine });
@@ -107,7 +107,7 @@ impl Shared {
     }
 }
 
-/// The server's message where it answered, else the driver's.
+/// The server's message if it responded, else the driver's.
 fn message(error: &ExecutionError) -> String {
     match error {
         ExecutionError::LastAttemptError(RequestAttemptError::DbError(_, message)) => message.clone(),
@@ -144,7 +144,7 @@ fn of_nodes(nodes: &[(String, Settings)]) -> Vec<Finding> {
         let mut by_value: BTreeMap<Result<Option<&str>, &str>, Vec<&str>> = BTreeMap::new();
         for (node, settings) in nodes {
             let value = match settings {
-                // A guardrail that the version does not have does not bite.
+                // A guardrail that the version does not have has no effect.
                 Ok(settings) => Ok(settings.get(setting).and_then(Option::as_deref)),
                 Err(reason) => Err(reason.as_str()),
             };
@@ -173,16 +173,16 @@ fn judge(setting: &str, value: Option<&str>) -> Verdict {
              serves again. use batch or group"
                 .to_owned(),
         ),
-        ("commitlog_sync", _) => Verdict::Unchecked("it is none of batch, group and periodic".to_owned()),
+        ("commitlog_sync", _) => Verdict::Unchecked("it is not one of batch, group and periodic".to_owned()),
         ("user_timestamps_enabled", Some("false")) => Verdict::Refused(
             "every write carries its position in the log as its timestamp, which this guardrail forbids".to_owned(),
         ),
         ("minimum_timestamp_fail_threshold", Some(_)) => Verdict::Refused(
-            "timestamps are positions in the log, which this guardrail takes for the year 1970 and refuses. unset it"
+            "timestamps are positions in the log, which this guardrail treats as dates in 1970 and refuses. unset it"
                 .to_owned(),
         ),
         ("minimum_timestamp_warn_threshold", Some(_)) => Verdict::Warning(
-            "timestamps are positions in the log, so this guardrail warns of every write".to_owned(),
+            "timestamps are positions in the log, so this guardrail warns about every write".to_owned(),
         ),
         _ => Verdict::Fine,
     }

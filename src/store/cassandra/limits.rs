@@ -1,4 +1,4 @@
-//! How much may be under way at once, over all clones of a store.
+//! Limits of what may be in flight, over all clones of a store.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -11,7 +11,7 @@ pub(super) struct Limits {
     all_requests: usize,
 }
 
-/// A request may go; it counts until this is dropped.
+/// The permit of a request, held until this is dropped.
 pub(super) struct Admitted<'a> {
     _bytes: Option<SemaphorePermit<'a>>,
     _request: Option<SemaphorePermit<'a>>,
@@ -19,7 +19,7 @@ pub(super) struct Admitted<'a> {
 
 impl Limits {
     pub(super) fn new(options: &CassandraOptions) -> Self {
-        // A semaphore counts to usize::MAX / 8, and hands out u32 at once.
+        // A semaphore has at most usize::MAX / 8 permits, and grants at most u32::MAX at a time.
         let all_bytes =
             u32::try_from(options.in_flight_bytes.max(1)).unwrap_or(u32::MAX >> 4).min(u32::MAX >> 4);
         let all_requests = options.in_flight_requests.clamp(1, 1 << 15);
@@ -31,16 +31,16 @@ impl Limits {
         }
     }
 
-    /// Requests that may be under way.
+    /// Requests that may be in flight.
     pub(super) fn requests(&self) -> usize {
         self.all_requests
     }
 
-    /// Waits until a request with so many bytes of rows may go. One that is larger than all that is allowed
-    /// goes alone.
+    /// Waits until a request with this many bytes of rows may be sent. One that is larger than the limit is sent when
+    /// nothing else is in flight.
     pub(super) async fn admit(&self, bytes: usize) -> Admitted<'_> {
-        // Bytes always come before the request, so two that wait cannot wait for each other. Nobody closes
-        // these semaphores, so an error, which says that, is none.
+        // Bytes are always acquired before the request, so two waiters cannot block each other. These semaphores are
+        // never closed, so acquiring cannot fail.
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.all_bytes);
         let _bytes = match bytes {
             0 => None,
@@ -66,19 +66,19 @@ mod tests {
     #[test]
     fn what_is_under_way_is_capped_by_bytes_and_by_requests() {
         let limits = limits(100, 3);
-        let first = limits.admit(60).now_or_never().expect("room for 60 of 100");
+        let first = limits.admit(60).now_or_never().expect("60 of 100 are free");
         assert!(limits.admit(41).now_or_never().is_none());
-        let _second = limits.admit(40).now_or_never().expect("room for 40 more");
+        let _second = limits.admit(40).now_or_never().expect("40 more are free");
         drop(first);
         let _third = limits.admit(0).now_or_never().expect("a read takes no bytes");
-        let _fourth = limits.admit(60).now_or_never().expect("the first gave its bytes back");
-        assert!(limits.admit(0).now_or_never().is_none(), "three requests are under way");
+        let _fourth = limits.admit(60).now_or_never().expect("the first released its bytes");
+        assert!(limits.admit(0).now_or_never().is_none(), "three requests are in flight");
     }
 
     #[test]
     fn a_row_larger_than_all_that_is_allowed_goes_alone() {
         let limits = limits(100, 3);
-        let large = limits.admit(1_000_000).now_or_never().expect("nothing else is under way");
+        let large = limits.admit(1_000_000).now_or_never().expect("nothing else is in flight");
         assert!(limits.admit(1).now_or_never().is_none());
         drop(large);
         assert!(limits.admit(1).now_or_never().is_some());

@@ -1,42 +1,41 @@
-//! The tables in Apache Cassandra (4.1, 5.0) or ScyllaDB, by the driver `scylla`.
+//! The tables in Apache Cassandra (4.1, 5.0) or ScyllaDB, with the driver `scylla`.
 //!
 //! # How the contract of [`crate::store`] is kept
 //!
-//! - Every read and write is at QUORUM, or LOCAL_QUORUM if so configured, and which of them is a fact of the
-//!   binding. So what was acknowledged is seen by every later read. The binding itself is written conditionally
-//!   at SERIAL, across all datacenters, whatever the consistency of the rest (`bind.rs`).
-//! - Every write carries its timestamp (`USING TIMESTAMP ?`), and cells that are not there are left unset,
-//!   never null, which would be a tombstone. So writes may be repeated, late, or out of order.
-//! - What the driver says is turned into an [`Outcome`] in one place (`outcomes.rs`); `docs/outcomes.md` is its
+//! - Every read and write is at QUORUM, or LOCAL_QUORUM if so configured; the binding records which. So what was
+//!   acknowledged is seen by every later read. The binding itself is written conditionally at SERIAL, across all
+//!   datacenters, whatever the consistency of the other requests (`bind.rs`).
+//! - Every write carries its timestamp (`USING TIMESTAMP ?`), and missing cells are left unset, never null, which would
+//!   be a tombstone. So writes may be repeated, delayed, or reordered.
+//! - Errors of the driver are turned into an [`Outcome`] in one place (`outcomes.rs`); `docs/outcomes.md` is its
 //!   table.
 //!
 //! # Retries: the driver makes none
 //!
-//! The retry policy is `FallthroughRetryPolicy` and there is no speculative execution. The pipeline repeats
-//! what is unknown itself, with backoff, with the same bytes and the same timestamp, and it alone knows when
+//! The retry policy is `FallthroughRetryPolicy` and there is no speculative execution. The pipeline itself
+//! repeats requests with unknown outcomes, with backoff, with the same bytes and the same timestamp, and it decides when
 //! to stop; retries below it would multiply the load on an overloaded cluster and hide from the log how many
-//! requests fail. Repeating would be safe: every statement but the conditional insert is idempotent and
-//! marked so. Two things the driver does on its own, neither of which sends a request twice that may have
-//! been carried out: a node without a working connection is passed over for the next one, and a statement
-//! that a node does not know (it was restarted) is prepared there again.
+//! requests fail. Retries would be safe: every statement except the conditional insert is idempotent and
+//! marked so. The driver does two things on its own, neither of which repeats a request that may have been carried out:
+//! it skips a node without a working connection, and it prepares a statement again that a restarted node does not know.
 //!
 //! # Requests
 //!
-//! Rows, counts and alerts go in unlogged batches of one partition of the store each, which is one mutation there;
-//! counts are read some hundred at once (`counts.rs`). Statements are token-aware: they go to a replica. Bytes of rows
-//! and requests under way are capped, for all clones together, see [`CassandraOptions`]: more would only feed
-//! the garbage collector of the nodes.
+//! Rows, counts and alerts are written in unlogged batches of one partition of the store each, which is one mutation
+//! there; counts are read hundreds at a time (`counts.rs`). Statements are token-aware: they go to a replica. Bytes of rows
+//! and requests in flight are limited, for all clones together, see [`CassandraOptions`]: more would only load the
+//! garbage collectors of the nodes.
 //!
 //! # Encryption
 //!
 //! With [`CassandraOptions::tls`] the certificate of each node must come from a trusted authority and name
-//! the node's IP address among its alternative names; the driver knows nodes by address, so it checks no
-//! host name. There is no way to switch this off.
+//! the node's IP address among its alternative names; the driver identifies nodes by address, so it checks no
+//! host name. Verification cannot be disabled.
 //!
 //! # What is not covered
 //!
-//! A node that freezes, its kernel still accepting connections, makes [`CassandraStore::connect`] wait until
-//! its deadline: the driver has none for the handshake. Once connected, frozen nodes are noticed by keepalive.
+//! A node that freezes while its kernel still accepts connections makes [`CassandraStore::connect`] wait until its
+//! deadline: the driver has no timeout for the handshake. Once connected, frozen nodes are detected by keepalive.
 
 mod bind;
 mod connect;
@@ -83,16 +82,17 @@ use write::{Batches, Growth};
 /// The tables of a keyspace. Cheap to clone; the connections are closed when the last clone is dropped.
 #[derive(Clone)]
 pub struct CassandraStore {
-    shared: Arc<Shared>,
+    shared: Arc<Connection>,
 }
 
-struct Shared {
+/// What the clones of a store share.
+struct Connection {
     session: Session,
     statements: Statements,
     keyspace: String,
     layout: Layout,
     replicas: u32,
-    /// As the schema had it when the store was opened.
+    /// From the schema at the time when the store was opened.
     replication: BTreeMap<String, String>,
     request_bytes: usize,
     limits: Limits,
@@ -102,7 +102,7 @@ struct Shared {
     growth: Growth,
 }
 
-/// A request that came to nothing, or of which nothing is known.
+/// A request that was refused, or whose outcome is unknown.
 #[derive(Debug)]
 struct Failed {
     class: ErrorClass,
@@ -129,14 +129,14 @@ fn outcome<T>(result: Result<T, Failed>) -> Outcome<T> {
 
 impl fmt::Debug for CassandraStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shared { keyspace, layout, .. } = &*self.shared;
+        let Connection { keyspace, layout, .. } = &*self.shared;
         f.debug_struct("CassandraStore").field("keyspace", keyspace).field("layout", layout).finish()
     }
 }
 
 impl CassandraStore {
-    /// Connects, checks the schema and prepares the statements. One attempt, which takes no longer than a
-    /// few times the timeouts of the options; whoever calls decides about another.
+    /// Connects, checks the schema and prepares the statements. One attempt, which takes at most a few
+    /// times the timeouts of the options; the caller decides whether to retry.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -150,7 +150,7 @@ impl CassandraStore {
             2.. => Level::EachQuorum,
             _ => Level::Quorum,
         });
-        let shared = Shared {
+        let shared = Connection {
             session,
             statements,
             keyspace: options.keyspace.to_string(),
@@ -180,14 +180,14 @@ impl CassandraStore {
     /// Changes the consistency that the keyspace is bound to from `from` to the one that this store is opened with.
     ///
     /// This is for an operator, while no worker runs, and after a repair of the whole keyspace: until then the
-    /// replicas that are read from now on may lack acknowledged rows. Every replica must be available, for every one
-    /// must know of the change when this returns.
+    /// replicas that are read from now on may lack acknowledged rows. Every replica must be available, because
+    /// every one must have the change when this returns.
     pub async fn change_consistency(&self, from: &BoundConsistency) -> Outcome<Changed> {
         outcome(self.shared.change_consistency(from, &self.shared.consistency).await)
     }
 
-    /// Copies of each row, of which a quorum is more than half: those of the datacenter with LOCAL_QUORUM, else
-    /// all of them. As the schema had it when the store was opened.
+    /// Number of replicas of which a quorum is more than half: those of the datacenter with LOCAL_QUORUM, else
+    /// all of them. From the schema at the time when the store was opened.
     pub fn replicas(&self) -> u32 {
         self.shared.replicas
     }

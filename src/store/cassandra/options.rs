@@ -1,4 +1,4 @@
-//! What an operator may set about the connection to Cassandra.
+//! Options of the connection to Cassandra.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +12,7 @@ pub enum Consistency {
     /// More than half of all replicas.
     #[default]
     Quorum,
-    /// More than half of the replicas of one's own datacenter. All workers must then use the same one.
+    /// More than half of the replicas of the configured datacenter. All workers must then use the same one.
     LocalQuorum,
 }
 
@@ -55,7 +55,7 @@ pub struct CassandraOptions {
     pub contact_points: Vec<String>,
     /// The keyspace of the tables.
     pub keyspace: Keyspace,
-    /// The datacenter whose nodes are asked; must be set for [`Consistency::LocalQuorum`].
+    /// The datacenter whose nodes are used; must be set for [`Consistency::LocalQuorum`].
     pub datacenter: Option<String>,
     /// See [`Consistency`].
     pub consistency: Consistency,
@@ -67,15 +67,15 @@ pub struct CassandraOptions {
     pub credentials: Option<Credentials>,
     /// How long connecting to one node may take.
     pub connect_timeout: Duration,
-    /// How long the client waits for one answer; the request may still be carried out later.
+    /// How long the client waits for a response; the request may still be carried out later.
     pub request_timeout: Duration,
-    /// Bytes of rows in one request: a batch of one partition's rows closes with so many.
+    /// Bytes of rows in one request, at which a batch of one partition's rows is closed.
     pub request_bytes: usize,
-    /// Bytes of rows that may be under way at once, over all requests.
+    /// Bytes of rows that may be in flight, over all requests.
     pub in_flight_bytes: usize,
-    /// Requests that may be under way at once.
+    /// Requests that may be in flight.
     pub in_flight_requests: usize,
-    /// With [`crate::store::Layout::ORIGINAL`]: a warning says so when a partition passes so many rows.
+    /// With [`crate::store::Layout::ORIGINAL`]: a warning is logged when a partition exceeds this many rows.
     pub warn_rows: i64,
 }
 

@@ -1,4 +1,4 @@
-//! The reads. None holds more than the rows asked for, and one page.
+//! The reads. None keeps more in memory than the requested rows and one page.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use scylla::value::CqlTimestamp;
 
 use super::counts::stored_count;
 use super::statements::DERIVED;
-use super::{ErrorClass, Failed, RequestKind, Shared, outcomes};
+use super::{Connection, ErrorClass, Failed, RequestKind, outcomes};
 use crate::error::Cause;
 use crate::event::{DeadLetter, Event, Health, Row};
 use crate::store::cell::DeadLetterCells;
@@ -24,14 +24,14 @@ use crate::store::{
     WindowKey, event_count,
 };
 
-/// Buckets that a read looks into one after another before it asks which buckets there are, which reads the
-/// keys of the whole table.
+/// Buckets that a read queries one after another before it lists the existing buckets, which reads the keys of the whole
+/// table.
 const NEAR_BUCKETS: usize = 8;
 
-/// The most rows that a page of a scan may have.
+/// Maximum rows of a page of a scan.
 const MOST_SCANNED: usize = 10_000;
 
-/// What a cursor begins with, so that one of another store is told apart.
+/// The prefix of a cursor, by which one of another store is recognised.
 const CURSOR: &[u8] = b"cassandra:";
 
 type ProgressColumns = (i32, Option<i64>, Option<i64>);
@@ -48,15 +48,15 @@ type DeadLetterColumns = (
     Option<Vec<u8>>,
 );
 
-/// The end of a range that is read from.
+/// The end of a range at which a read starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     First,
     Last,
 }
 
-/// Runs requests side by side, at most `at_once`, and hands their answers over as they come. Ends with the
-/// first that fails; the others are then no longer waited for.
+/// Runs requests concurrently, at most `at_once`, and passes on their responses as they come. Ends with the first error;
+/// the other requests are then abandoned.
 pub(super) async fn side_by_side<T, F: Future<Output = Result<T, Failed>>>(
     mut requests: impl Iterator<Item = F>,
     at_once: usize,
@@ -76,25 +76,25 @@ pub(super) async fn side_by_side<T, F: Future<Output = Result<T, Failed>>>(
     }
 }
 
-/// The rows of a response. One that cannot be read as rows says nothing about the request.
+/// The rows of a response. If it cannot be parsed as rows, the outcome of the request is unknown.
 pub(super) fn rows_of(what: impl Fn() -> String, result: QueryResult) -> Result<QueryRowsResult, Failed> {
     result.into_rows_result().map_err(|error| Failed::unknown(format!("{}: {error}", what())))
 }
 
-impl Shared {
+impl Connection {
     /// What an error of the driver means for a request.
     pub(super) fn failed(&self, what: impl Fn() -> String, error: &ExecutionError) -> Failed {
-        // Its words only: the driver's errors say those of their sources themselves.
+        // Only its message: the driver's errors include the messages of their sources.
         Failed { class: outcomes::of_execution(error), error: StoreError::new(what(), error.to_string()) }
     }
 
     /// A row that no version of this program wrote.
     pub(super) fn damaged(&self, what: impl Fn() -> String, cause: impl Into<Cause>) -> Failed {
-        let what = format!("{}: a row there is not as this program writes it", what());
+        let what = format!("{}: a row differs from what this program writes", what());
         Failed { class: ErrorClass::Refused, error: StoreError::new(what, cause) }
     }
 
-    /// One request with an answer that is not paged.
+    /// One request whose response is not paged.
     pub(super) async fn execute(
         &self,
         kind: RequestKind,
@@ -108,7 +108,7 @@ impl Shared {
         result.map_err(|error| self.failed(what, &error))
     }
 
-    /// One page, and where the next begins.
+    /// One page, and the state of the next one.
     async fn page<R: for<'f, 'm> DeserializeRow<'f, 'm>>(
         &self,
         what: impl Fn() -> String,
@@ -153,7 +153,7 @@ impl Shared {
 
     pub(super) async fn holds_rows(&self) -> Result<bool, Failed> {
         for (statement, table) in self.statements.select_any.iter().zip(DERIVED) {
-            let what = || format!("look for rows in {}", self.of(table));
+            let what = || format!("check for rows in {}", self.of(table));
             let result = self.execute(RequestKind::Other, what, statement, ()).await?;
             let rows = rows_of(what, result)?;
             if rows.rows_num() > 0 {
@@ -208,7 +208,7 @@ impl Shared {
         self.events_from(Side::First, partition, from, to, limit).await
     }
 
-    /// Events of `from..to`, at most `limit`, the nearest to that side first.
+    /// Events of `from..to`, at most `limit`, starting at that end.
     async fn events_from(
         &self,
         side: Side,
@@ -226,7 +226,7 @@ impl Shared {
             self.events_of(side, partition, None, (from, to), limit, &mut events).await?;
             return Ok(events);
         };
-        // Most reads are of few buckets, or find what they want in the first.
+        // Most reads cover few buckets, or find enough rows in the first.
         let mut bucket = Some(if side == Side::First { first } else { last });
         for _ in 0..NEAR_BUCKETS {
             let Some(near) = bucket.filter(|bucket| (first..=last).contains(bucket)) else {
@@ -380,7 +380,7 @@ impl Shared {
     pub(super) async fn partitions(&self) -> Result<Vec<i32>, Failed> {
         let mut partitions = Vec::new();
         self.event_partitions(|partition, _| {
-            // Buckets of one partition are many, and not side by side.
+            // A partition has many buckets, which are not adjacent.
             if let Err(place) = partitions.binary_search(&partition) {
                 partitions.insert(place, partition);
             }
@@ -395,8 +395,7 @@ impl Shared {
         Ok(partitions)
     }
 
-    /// The page that a scan goes on with. One of the store is one of the response: it may be shorter than `limit` and
-    /// not the last.
+    /// The next page of a scan. It is a page of the response: it may be shorter than `limit` without being the last.
     async fn scan<R: for<'f, 'm> DeserializeRow<'f, 'm>>(
         &self,
         what: impl Fn() -> String,

@@ -21,7 +21,7 @@ pub enum RequestKind {
     WriteAlerts,
     /// Progress is written.
     WriteProgress,
-    /// Anything else: the binding, and the reads of starts, `verify` and `show`.
+    /// Anything else: the binding, and the reads at the start of an assignment, of `verify` and of `show`.
     Other,
 }
 

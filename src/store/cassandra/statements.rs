@@ -7,13 +7,13 @@ use scylla::statement::prepared::PreparedStatement;
 use crate::schema::Keyspace;
 use crate::store::EventLayout;
 
-/// Rows of one page of a read. What a page holds is held in memory, so pages of rows that may be large are
-/// small: an event takes up to about 2 KiB, a dead letter about as much as a record may be large.
+/// Rows of one page of a read. A page is kept in memory, so pages of rows that may be large have few rows: an event takes
+/// up to about 2 KiB, a dead letter about as much as the largest record.
 const EVENTS_PAGE: i32 = 1_000;
 const DEAD_LETTERS_PAGE: i32 = 32;
 const SMALL_ROWS_PAGE: i32 = 5_000;
 
-/// The names of the tables that hold what the pipeline derives.
+/// The names of the tables that the pipeline derives.
 pub(super) const DERIVED: [&str; 6] =
     ["progress", "window_counts", "registry", "alerts", "events", "dead_letters"];
 
@@ -56,7 +56,7 @@ impl Statements {
     /// Prepares all of them, one after another.
     ///
     /// # Errors
-    /// The first that `prepare` gives.
+    /// The first error of `prepare`.
     pub(super) async fn prepare<E, F: Future<Output = Result<PreparedStatement, E>>>(
         keyspace: &Keyspace,
         layout: EventLayout,
@@ -99,7 +99,7 @@ impl Statements {
         let select_progress = format!("SELECT partition, origin, next_offset FROM {keyspace}.progress");
         Ok(Self {
             select_binding: small(format!("SELECT {BINDING} FROM {keyspace}.pipeline WHERE name = ?")).await?,
-            // The only one that is not idempotent: the second time, it says that the first came before.
+            // The only one that is not idempotent: repeated, it reports that the row exists.
             insert_binding: prepare(format!(
                 "INSERT INTO {keyspace}.pipeline (name, {BINDING}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
                  IF NOT EXISTS"

@@ -10,18 +10,19 @@ use scylla::client::session::TlsContext;
 
 use super::Tls;
 
-/// What is wrong, and OpenSSL's message.
+/// What failed, and OpenSSL's message.
 type Wrong = (String, ErrorStack);
 
 /// What every connection is encrypted with. Nodes are always verified.
 pub(super) fn context(tls: &Tls) -> Result<TlsContext, Wrong> {
-    let openssl = |error| ("OpenSSL does not start".to_owned(), error);
+    let openssl = |error| ("OpenSSL cannot be initialized".to_owned(), error);
     let file = |name: &'static str, path: &Path| {
         let what = format!("{name} {} cannot be used", path.display());
         move |error| (what, error)
     };
     let mut builder: SslConnectorBuilder = SslConnector::builder(SslMethod::tls_client()).map_err(openssl)?;
-    // Instead of the default, which looks where this OpenSSL was built: the system's, or the named only.
+    // The system's authorities or the configured ones, instead of OpenSSL's default location, which depends on its
+    // build.
     match &tls.ca_file {
         Some(path) => {
             let nobody = X509StoreBuilder::new().map_err(openssl)?;
@@ -30,8 +31,12 @@ pub(super) fn context(tls: &Tls) -> Result<TlsContext, Wrong> {
         }
         None => {
             let found = openssl_probe::probe();
-            let nowhere =
-                || ("no certificates of authorities are found on this system".to_owned(), ErrorStack::get());
+            let nowhere = || {
+                (
+                    "no certificates of trusted authorities were found on this system".to_owned(),
+                    ErrorStack::get(),
+                )
+            };
             if found.cert_file.is_none() && found.cert_dir.is_empty() {
                 return Err(nowhere());
             }
@@ -46,14 +51,14 @@ pub(super) fn context(tls: &Tls) -> Result<TlsContext, Wrong> {
         builder.set_private_key_file(path, SslFiletype::PEM).map_err(file("key file", path))?;
     }
     if tls.certificate_file.is_some() || tls.key_file.is_some() {
-        let what = "certificate and key do not belong together";
+        let what = "the key does not match the certificate";
         builder.check_private_key().map_err(|error| (what.to_owned(), error))?;
     }
     Ok(builder.into())
 }
 
-/// True if the connection failed for the sake of TLS itself (a certificate that is not trusted, names another
-/// address, or that the other side requires of us), and not because it broke.
+/// True if the connection failed because of TLS itself (a certificate that is not trusted, names another
+/// address, or is missing on this side), and not because it broke.
 pub(super) fn is_refusal(error: &std::io::Error) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = error.get_ref().map(|error| error as _);
     while let Some(error) = cause {

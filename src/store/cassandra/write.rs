@@ -1,4 +1,4 @@
-//! The writes: what a request holds, and how many go side by side.
+//! The writes: the content of requests, and their concurrency.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,27 +12,27 @@ use scylla::value::{CqlTimestamp, MaybeUnset};
 use tracing::warn;
 
 use super::read::side_by_side;
-use super::{Failed, RequestKind, Shared};
+use super::{Connection, Failed, RequestKind};
 use crate::event::{Body, DeadLetter, Event, Row};
 use crate::store::{Alert, Progress, row_timestamp};
 
-/// Statements of one request: the number is 16 bits wide in the protocol.
+/// Maximum statements of one request: the number is 16 bits wide in the protocol.
 const MOST_STATEMENTS: usize = u16::MAX as usize;
 
-/// What the protocol adds to the values of one statement of a batch: kind, id, number of values, and a length
-/// for each of them. (A bound, not a measure.)
+/// Bytes that the protocol adds to the values of one statement of a batch: kind, id, number of values, and a length for
+/// each of them. (An upper bound.)
 pub(super) const STATEMENT_BYTES: usize = 1 + 2 + 16 + 2 + 11 * 4;
 
-/// Batches that are kept for the next request, and the most statements of one that is worth keeping.
+/// Maximum number of batches that are kept for reuse, and maximum statements of one of them.
 const KEPT_BATCHES: usize = 32;
 const KEPT_STATEMENTS: usize = 512;
 
 /// A row to write.
 pub(super) trait Written: SerializeRow + Sync {
-    /// Bytes of it in a request, about.
+    /// Its approximate size in a request, in bytes.
     fn bytes(&self) -> usize;
 
-    /// True if both go into one partition of the store.
+    /// True if both belong to one partition of the store.
     fn beside(&self, other: &Self) -> bool;
 }
 
@@ -154,8 +154,8 @@ impl Written for &Alert {
 
 type BoxedRows<'a, T> = Box<dyn Iterator<Item = T> + Send + 'a>;
 
-/// Cuts rows into requests: each of one partition of the store, and of no more than so many bytes, unless it is
-/// a single row. Lazily, so that only what is under way is held twice.
+/// Splits rows into requests: each of one partition of the store, and of at most this many bytes unless it is a single
+/// row. Lazily, so that only rows in flight are in memory twice.
 pub(super) fn requests<T: Written>(
     rows: impl Iterator<Item = T>,
     most_bytes: usize,
@@ -177,8 +177,8 @@ pub(super) fn requests<T: Written>(
     })
 }
 
-/// Batches for the insert of events, kept from request to request: a batch wants a copy of its statement for
-/// each row, and most batches have about as many rows as the last.
+/// Batches for the insert of events, kept from request to request: a batch needs a copy of its statement for each row,
+/// and most batches have about as many rows as the previous one.
 #[derive(Default)]
 pub(super) struct Batches(Mutex<Vec<Batch>>);
 
@@ -208,10 +208,10 @@ pub(super) fn copies(statement: &PreparedStatement, rows: usize) -> Batch {
     batch_of(vec![BatchStatement::PreparedStatement(statement.clone()); rows])
 }
 
-/// Says when a partition of the store has grown large.
+/// Decides when to warn about a large partition of the store.
 pub(super) struct Growth {
     warn_rows: i64,
-    /// Of each partition: how many rows make the next warning.
+    /// For each partition, the number of rows of the next warning.
     next: Mutex<BTreeMap<i32, i64>>,
 }
 
@@ -220,8 +220,8 @@ impl Growth {
         Self { warn_rows: warn_rows.max(1), next: Mutex::default() }
     }
 
-    /// True if this many rows are worth a warning: the first time that they are past the limit, and each time
-    /// they have doubled since.
+    /// True if a warning is due at this many rows: the first time that they exceed the limit, and each time that they
+    /// have doubled since.
     fn passes(&self, partition: i32, rows: i64) -> bool {
         if rows < self.warn_rows {
             return false;
@@ -236,7 +236,7 @@ impl Growth {
     }
 }
 
-impl Shared {
+impl Connection {
     pub(super) async fn write_progress(&self, partition: i32, progress: Progress) -> Result<(), Failed> {
         let what = || {
             format!(
@@ -245,7 +245,7 @@ impl Shared {
             )
         };
         let Progress { origin, next_offset } = progress;
-        // One mutation, so that there is never half a row.
+        // One mutation, so that a row is never written in part.
         let statements = [&self.statements.insert_next_offset, &self.statements.insert_origin];
         let batch = batch_of(statements.map(|statement| statement.clone().into()).into());
         let values = ((partition, next_offset, progress.write_timestamp()), (partition, origin, 1i64));
@@ -287,7 +287,7 @@ impl Shared {
     }
 
     pub(super) async fn write_rows(&self, partition: i32, rows: &[(i64, Row)]) -> Result<(), Failed> {
-        // Boxed, for the compiler does not see that futures with these closures inside are `Send`.
+        // Boxed, because the compiler does not infer that futures with these closures are `Send`.
         let events: BoxedRows<'_, EventRow<'_>> =
             Box::new(rows.iter().filter_map(|(offset, row)| match row {
                 Row::Event(event) => {
@@ -357,7 +357,7 @@ mod tests {
         Event { id: 1, ts: 2, source: "s".repeat(length), client: String::new(), health: Health::Nominal }
     }
 
-    /// The lengths of the requests that rows at `offsets` make.
+    /// The sizes of the requests for rows at `offsets`.
     fn lengths(offsets: &[i64], event: &Event, layout: Layout, most_bytes: usize) -> Vec<usize> {
         let row = |offset: &i64| EventRow {
             partition: 1,

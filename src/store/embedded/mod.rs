@@ -2,16 +2,16 @@
 //!
 //! Guarantees, beyond the contract of [`crate::store`]:
 //! - a call is atomic: its rows are written in one transaction, shared with other calls that wait at the same
-//!   time, and acknowledged when that is durable as [`Synchronous`](crate::sqlite::Synchronous) says;
-//! - a refused call changed nothing, and never takes others with it;
-//! - several processes may have the file open. Writers take turns; readers wait for nobody.
+//!   time, and acknowledged when it is durable as [`Synchronous`](crate::sqlite::Synchronous) says;
+//! - a refused call changed nothing, and does not affect other calls;
+//! - several processes may have the file open. Writers take turns; readers never wait.
 //!
-//! Write timestamps: `progress`, `window_counts` and `alerts` keep them beside the cells. `events` and
+//! Write timestamps: `progress`, `window_counts` and `alerts` store them beside the cells. `events` and
 //! `dead_letters` need not: every write of a row is made at [`row_timestamp`](crate::store::row_timestamp) of
 //! its own key, so two writes of one row always tie.
 //!
-//! SQLite keeps no checksums of its pages. Damage to the file's structure is found when it is met; a value
-//! that was changed into another valid one is not: that takes `verify`.
+//! SQLite has no checksums of its pages. Damage to the file's structure is detected when it is read; a value that was
+//! changed into another valid one is detected by `verify` only.
 
 mod read;
 mod schema;
@@ -25,7 +25,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Transaction};
 
 use crate::event::{DeadLetter, Event, Row};
-use crate::sqlite::{self, Connected, Fate, FileError, Gone, Options, SqliteError, diagnose};
+use crate::sqlite::{self, Connected, ErrorClass, FileError, Options, Panicked, SqliteError, diagnose};
 use crate::store::{
     Alert, Binding, Bound, BoundConsistency, Count, Cursor, Damaged, Layout, Outcome, Page, Progress, Store,
     StoreError, Stored, StoredCount, WindowKey, registration,
@@ -33,15 +33,15 @@ use crate::store::{
 use schema::Events;
 use write::{Change, Writer};
 
-/// The tables of a folder. The file is closed when the last clone is dropped, which waits for a request that
-/// is being served.
+/// The tables of a folder. The file is closed when the last clone is dropped, which waits for a request in
+/// flight.
 #[derive(Clone, Debug)]
 pub struct EmbeddedStore {
-    shared: Arc<Shared>,
+    shared: Arc<StoreFile>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct StoreFile {
     path: PathBuf,
     layout: Layout,
     events: Arc<Events>,
@@ -49,14 +49,14 @@ struct Shared {
     reader: Connected,
 }
 
-/// What was asked, for messages.
+/// The name of a request, for messages.
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct Operation {
     what: &'static str,
     partition: Option<i32>,
 }
 
-impl Asked {
+impl Operation {
     fn of(what: &'static str) -> Self {
         Self { what, partition: None }
     }
@@ -76,21 +76,21 @@ impl Asked {
         let what = format!("{self} in {}: {meaning}", path.display());
         let error = StoreError::new(what, error);
         match fate {
-            Fate::Refused => Outcome::Refused(error),
-            Fate::Unknown => Outcome::Unknown(error),
+            ErrorClass::Refused => Outcome::Refused(error),
+            ErrorClass::Unknown => Outcome::Unknown(error),
         }
     }
 
-    fn gone<T>(self, path: &Path, gone: Gone) -> Outcome<T> {
-        let error = StoreError::of(format!("{self} in {}: the thread that does it panicked", path.display()));
-        match gone {
-            Gone::Before => Outcome::Refused(error),
-            Gone::Meanwhile => Outcome::Unknown(error),
+    fn panicked<T>(self, path: &Path, panicked: Panicked) -> Outcome<T> {
+        let error = StoreError::of(format!("{self} in {}: its thread panicked", path.display()));
+        match panicked {
+            Panicked::Before => Outcome::Refused(error),
+            Panicked::During => Outcome::Unknown(error),
         }
     }
 }
 
-impl fmt::Display for Asked {
+impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.partition {
             None => f.write_str(self.what),
@@ -100,11 +100,11 @@ impl fmt::Display for Asked {
 }
 
 impl EmbeddedStore {
-    /// Makes the folder, the file and the tables, `events` in this layout, where they are not there yet. What
-    /// is there stays as it is.
+    /// Creates the folder, the file and the tables, `events` in this layout, where they do not exist yet. Existing ones
+    /// are not changed.
     ///
     /// # Errors
-    /// See [`FileError`]; a file that is not ours, or in another layout, is not touched.
+    /// See [`FileError`]; a file of another program, or in another layout, is not changed.
     pub fn apply_schema(
         folder: impl AsRef<Path>,
         options: &Options,
@@ -122,32 +122,32 @@ impl EmbeddedStore {
         let folder = folder.as_ref();
         let path = folder.join(schema::NAME);
         let threadless = |source| FileError::Thread { path: path.clone(), source };
-        // Reads have a connection of their own, so that they do not wait for big writes.
+        // Reads have a connection of their own, so that they do not wait for large writes.
         let format = schema::format(layout.events);
         let [writer, reader] =
             [sqlite::open(folder, &format, options)?, sqlite::open(folder, &format, options)?];
         let events = Arc::new(Events::new(layout.events));
         let writer = Writer::start(writer, path.clone(), events.clone()).map_err(threadless)?;
         let reader = Connected::with("store reader", reader).map_err(threadless)?;
-        Ok(Self { shared: Arc::new(Shared { path, layout, events, writer, reader }) })
+        Ok(Self { shared: Arc::new(StoreFile { path, layout, events, writer, reader }) })
     }
 
     /// Runs queries in one transaction, so that they see one state.
     async fn read<T: Send + 'static>(
         &self,
-        asked: Asked,
+        operation: Operation,
         query: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Outcome<T> {
         let read = |connection: &mut Connection| query(&connection.transaction()?);
         match self.shared.reader.call(read).await {
             Ok(Ok(answer)) => Outcome::Acknowledged(answer),
-            Ok(Err(error)) => asked.failed(&self.shared.path, SqliteError::new(error)),
-            Err(gone) => asked.gone(&self.shared.path, gone),
+            Ok(Err(error)) => operation.failed(&self.shared.path, SqliteError::new(error)),
+            Err(panicked) => operation.panicked(&self.shared.path, panicked),
         }
     }
 
-    async fn write(&self, asked: Asked, change: Change) -> Outcome<()> {
-        self.shared.writer.write(asked, change).await.map(|_| ())
+    async fn write(&self, operation: Operation, change: Change) -> Outcome<()> {
+        self.shared.writer.write(operation, change).await.map(|_| ())
     }
 }
 
@@ -161,60 +161,60 @@ impl Store for EmbeddedStore {
     }
 
     async fn binding(&self) -> Outcome<Option<Binding>> {
-        self.read(Asked::of("read the binding"), |file| read::binding(file)).await
+        self.read(Operation::of("read the binding"), |file| read::binding(file)).await
     }
 
     async fn bind(&self, binding: &Binding) -> Outcome<Bound> {
         let change = Change::Bind(Box::new(binding.clone()));
-        let before = self.shared.writer.write(Asked::of("write the binding"), change).await;
+        let before = self.shared.writer.write(Operation::of("write the binding"), change).await;
         before.map(|before| before.map_or(Bound::Now, Bound::Before))
     }
 
     async fn holds_rows(&self) -> Outcome<bool> {
-        self.read(Asked::of("look for rows"), |file| read::holds_rows(file)).await
+        self.read(Operation::of("check for rows"), |file| read::holds_rows(file)).await
     }
 
     async fn stored_progress(&self) -> Outcome<BTreeMap<i32, Stored<Progress>>> {
-        self.read(Asked::of("read progress"), |file| read::stored_progress(file)).await
+        self.read(Operation::of("read progress"), |file| read::stored_progress(file)).await
     }
 
     async fn progress(&self, partition: i32) -> Outcome<Option<Progress>> {
-        let asked = Asked::about("read progress", partition);
-        self.read(asked, move |file| read::progress(file, partition)).await
+        let operation = Operation::about("read progress", partition);
+        self.read(operation, move |file| read::progress(file, partition)).await
     }
 
     async fn write_progress(&self, partition: i32, progress: Progress) -> Outcome<()> {
-        let asked = Asked::about("write progress", partition);
-        self.write(asked, Change::Progress(partition, progress)).await
+        let operation = Operation::about("write progress", partition);
+        self.write(operation, Change::Progress(partition, progress)).await
     }
 
     async fn register(&self, partition: i32) -> Outcome<()> {
-        let asked = Asked::about("write the registration", partition);
-        self.write(asked, Change::Register(registration(partition))).await
+        let operation = Operation::about("write the registration", partition);
+        self.write(operation, Change::Register(registration(partition))).await
     }
 
     async fn registered(&self) -> Outcome<i32> {
-        self.read(Asked::of("read the registry"), |file| read::registered(file)).await
+        self.read(Operation::of("read the registry"), |file| read::registered(file)).await
     }
 
     async fn counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
         let windows = windows.to_vec();
-        let asked = Asked::about("read counts", partition);
-        self.read(asked, move |file| read::counts(file, partition, &windows)).await
+        let operation = Operation::about("read counts", partition);
+        self.read(operation, move |file| read::counts(file, partition, &windows)).await
     }
 
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
-        let asked = Asked::about("write counts", partition);
-        self.write(asked, Change::Counts(partition, counts.to_vec())).await
+        let operation = Operation::about("write counts", partition);
+        self.write(operation, Change::Counts(partition, counts.to_vec())).await
     }
 
     async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {
-        self.write(Asked::of("write alerts"), Change::Alerts(alerts.to_vec())).await
+        self.write(Operation::of("write alerts"), Change::Alerts(alerts.to_vec())).await
     }
 
     async fn write_rows(&self, partition: i32, rows: &[(i64, Row)]) -> Outcome<()> {
-        let asked = Asked::about("write rows", partition);
-        self.write(asked, Change::Rows(partition, rows.into())).await
+        let operation = Operation::about("write rows", partition);
+        self.write(operation, Change::Rows(partition, rows.into())).await
     }
 
     async fn rows_below(
@@ -224,8 +224,8 @@ impl Store for EmbeddedStore {
         below: i64,
         limit: usize,
     ) -> Outcome<Vec<(i64, Row)>> {
-        let (asked, events) = (Asked::about("read rows", partition), self.shared.events.clone());
-        self.read(asked, move |file| read::rows_below(file, &events, partition, from, below, limit)).await
+        let (operation, events) = (Operation::about("read rows", partition), self.shared.events.clone());
+        self.read(operation, move |file| read::rows_below(file, &events, partition, from, below, limit)).await
     }
 
     async fn stored_events(
@@ -235,8 +235,8 @@ impl Store for EmbeddedStore {
         to: i64,
         limit: usize,
     ) -> Outcome<Vec<(i64, Stored<Event>)>> {
-        let (asked, events) = (Asked::about("read events", partition), self.shared.events.clone());
-        self.read(asked, move |file| read::events(file, &events, partition, from, to, limit)).await
+        let (operation, events) = (Operation::about("read events", partition), self.shared.events.clone());
+        self.read(operation, move |file| read::events(file, &events, partition, from, to, limit)).await
     }
 
     async fn stored_dead_letters(
@@ -246,12 +246,12 @@ impl Store for EmbeddedStore {
         to: i64,
         limit: usize,
     ) -> Outcome<Vec<(i64, Stored<DeadLetter>)>> {
-        let asked = Asked::about("read dead letters", partition);
-        self.read(asked, move |file| read::dead_letters(file, partition, from, to, limit)).await
+        let operation = Operation::about("read dead letters", partition);
+        self.read(operation, move |file| read::dead_letters(file, partition, from, to, limit)).await
     }
 
     async fn partitions(&self) -> Outcome<Vec<i32>> {
-        self.read(Asked::of("list partitions"), |file| read::partitions(file)).await
+        self.read(Operation::of("list partitions"), |file| read::partitions(file)).await
     }
 
     async fn stored_alerts(
@@ -262,13 +262,13 @@ impl Store for EmbeddedStore {
         let Ok(after) = after.map(read::position).transpose() else {
             return Outcome::Refused(StoreError::of("read alerts: not a cursor of this store"));
         };
-        self.read(Asked::of("read alerts"), move |file| read::alerts(file, after, limit)).await
+        self.read(Operation::of("read alerts"), move |file| read::alerts(file, after, limit)).await
     }
 
     async fn all_counts(&self, after: Option<Cursor>, limit: usize) -> Outcome<Page<StoredCount>> {
         let Ok(after) = after.map(read::position).transpose() else {
             return Outcome::Refused(StoreError::of("read counts: not a cursor of this store"));
         };
-        self.read(Asked::of("read counts"), move |file| read::all_counts(file, after, limit)).await
+        self.read(Operation::of("read counts"), move |file| read::all_counts(file, after, limit)).await
     }
 }

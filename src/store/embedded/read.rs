@@ -1,4 +1,4 @@
-//! The queries. None of them reads more of a table than it answers with.
+//! The queries. None of them reads more of a table than it returns.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,12 +31,12 @@ fn json<T: DeserializeOwned>(columns: &Columns<'_>, column: usize) -> Result<T> 
     serde_json::from_str(text).map_err(|error| damaged(column, Type::Text, error))
 }
 
-/// The error of a query that cannot go on without a damaged row.
+/// The error of a query that needs a damaged row.
 fn unreadable(damaged_row: Damaged) -> rusqlite::Error {
     damaged(0, Type::Null, damaged_row)
 }
 
-/// A column of a row that anybody may have written.
+/// A column of a row that another program may have written.
 fn column<T: FromSql>(
     columns: &Columns<'_>,
     column: usize,
@@ -311,7 +311,7 @@ pub(super) fn rows_below(
     Ok(rows.split_off(rows.len().saturating_sub(limit)))
 }
 
-/// Goes from one partition to the next by the key, whatever lies between.
+/// Goes from one partition to the next by the key, without reading the rows in between.
 pub(super) fn partitions(file: &Connection) -> Result<Vec<i32>> {
     let after = |query: &mut CachedStatement<'_>, found: &mut BTreeSet<i32>| -> Result<()> {
         let mut last = i64::MIN;
@@ -329,14 +329,14 @@ pub(super) fn partitions(file: &Connection) -> Result<Vec<i32>> {
     Ok(found.into_iter().collect())
 }
 
-/// The key after which a scan of `alerts` or `window_counts` goes on. `partition` is of the latter only.
+/// The key after which a scan of `alerts` or `window_counts` continues. `partition` is used by the latter only.
 pub(super) struct Position {
     partition: i64,
     end: i64,
     source: Vec<u8>,
 }
 
-/// What a cursor says; fails for one that no scan made.
+/// Parses a cursor; fails for one that no scan returned.
 pub(super) fn position(cursor: Cursor) -> std::result::Result<Position, ()> {
     let (partition, rest) = cursor.0.split_first_chunk().ok_or(())?;
     let (end, source) = rest.split_first_chunk().ok_or(())?;
@@ -348,7 +348,7 @@ fn cursor(partition: i64, end: i64, source: &[u8]) -> Cursor {
     Cursor([&partition.to_be_bytes(), &end.to_be_bytes(), source].concat())
 }
 
-/// A row of a scan, with the cursor that goes on after it.
+/// A row of a scan, with the cursor that continues after it.
 type Scanned<T> = (T, Cursor);
 
 /// The first `limit` rows as a page, of one row more.
@@ -377,7 +377,7 @@ pub(super) fn alerts(
     after: Option<Position>,
     limit: usize,
 ) -> Result<Page<(WindowKey, Stored<i32>)>> {
-    // One more than asked for tells whether there is more.
+    // One more row than requested shows whether there are more.
     let rows = rows_of(limit.saturating_add(1));
     let alert = |columns: &Columns<'_>| {
         let ((source, flaw, bytes), end) = (source(columns, 0)?, columns.get(1)?);

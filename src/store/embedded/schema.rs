@@ -1,6 +1,6 @@
 //! The tables of `store.sqlite`, and the statements that depend on the layout of `events`.
 //!
-//! Clustered by their keys, as the protocol reads them. A change of these texts is a new version.
+//! Clustered by their keys, as the protocol reads them. A change of these statements requires a new version.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use crate::store::EventLayout;
 /// Name of the file.
 pub(super) const NAME: &str = "store.sqlite";
 
-/// The file with `events` in this layout. Its statement holds the layout, rows of a bucket and all.
+/// The file with `events` in this layout. Its statement contains the layout, including the rows of a bucket.
 pub(super) fn format(layout: EventLayout) -> Format {
     Format {
         name: NAME,
@@ -34,7 +34,7 @@ const EVENTS: &str = "CREATE TABLE events (
             PRIMARY KEY (partition, offset)
         ) STRICT, WITHOUT ROWID";
 
-/// What stands before the rows of a bucket in the statement of [`EventLayout::Bucketed`].
+/// The text before the rows of a bucket in the statement of [`EventLayout::Bucketed`].
 const BUCKET: &str = "bucket INTEGER NOT NULL CHECK (bucket = offset / ";
 
 fn events(layout: EventLayout) -> Cow<'static, str> {

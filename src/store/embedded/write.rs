@@ -1,7 +1,6 @@
-//! The thread that writes: everything that waits goes into one transaction.
+//! The thread that writes: all waiting requests share one transaction.
 //!
-//! A commit costs a flush of the disk, whatever is in it, so requests that come while one is under way share
-//! the next. A transaction takes requests until [`TRANSACTION_BYTES`]; a single request is never split.
+//! A commit costs a flush of the disk, whatever its size, so requests that come while one is in progress share the next. A transaction takes requests until [`TRANSACTION_BYTES`]; a single request is never split.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,19 +9,19 @@ use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior, param
 use tokio::sync::{mpsc, oneshot};
 
 use crate::event::{Health, Row};
-use crate::sqlite::{Fate, Gone, SqliteError, Thread, diagnose};
+use crate::sqlite::{ErrorClass, Panicked, SqliteError, Thread, diagnose};
 use crate::store::cell::{Cells, DeadLetterCells, Tie};
 use crate::store::embedded::schema::Events;
-use crate::store::embedded::{Asked, read};
+use crate::store::embedded::{Operation, read};
 use crate::store::{Alert, Binding, Count, Outcome, Progress, WindowKey, row_timestamp};
 
 /// A transaction is closed with this many bytes of requests.
 const TRANSACTION_BYTES: usize = 4 << 20;
 
-/// Requests that may wait.
+/// Length of the queue of requests.
 const QUEUE: usize = 256;
 
-/// What is to be written.
+/// A write.
 #[derive(Debug)]
 pub(super) enum Change {
     Bind(Box<Binding>),
@@ -30,12 +29,12 @@ pub(super) enum Change {
     Register(i32),
     Counts(i32, Vec<(WindowKey, Count)>),
     Alerts(Vec<Alert>),
-    Rows(i32, Rows),
+    Rows(i32, PackedRows),
 }
 
-/// Rows of a call, copied once, without an allocation for each.
+/// The rows of a call, copied without an allocation for each.
 #[derive(Debug, Default)]
-pub(super) struct Rows {
+pub(super) struct PackedRows {
     events: Vec<PackedEvent>,
     /// The events' sources and clients, one after the other.
     text: String,
@@ -52,7 +51,7 @@ struct PackedEvent {
     client_bytes: usize,
 }
 
-impl From<&[(i64, Row)]> for Rows {
+impl From<&[(i64, Row)]> for PackedRows {
     fn from(rows: &[(i64, Row)]) -> Self {
         let text = rows.iter().map(|(_, row)| match row {
             Row::Event(event) => event.source.len() + event.client.len(),
@@ -85,7 +84,7 @@ impl From<&[(i64, Row)]> for Rows {
 }
 
 impl Change {
-    /// About how many bytes it holds.
+    /// Its approximate size in bytes.
     fn bytes(&self) -> usize {
         match self {
             Change::Bind(_) | Change::Progress(..) | Change::Register(_) => 64,
@@ -100,7 +99,7 @@ impl Change {
         }
     }
 
-    /// Writes it; of a binding, says which one there was before.
+    /// Applies it; for a binding, returns the existing one.
     fn apply(&self, file: &Connection, events: &Events) -> Result<Option<Binding>> {
         match self {
             Change::Bind(binding) => return bind(file, binding),
@@ -116,12 +115,12 @@ impl Change {
 
 #[derive(Debug)]
 struct Request {
-    asked: Asked,
+    operation: Operation,
     change: Change,
     reply: oneshot::Sender<Outcome<Option<Binding>>>,
 }
 
-/// The thread's address.
+/// The handle of the thread.
 #[derive(Debug)]
 pub(super) struct Writer {
     thread: Thread<Request>,
@@ -135,14 +134,14 @@ impl Writer {
         Ok(Self { thread, path })
     }
 
-    pub async fn write(&self, asked: Asked, change: Change) -> Outcome<Option<Binding>> {
-        let (reply, answer) = oneshot::channel();
-        if let Err(gone) = self.thread.send(Request { asked, change, reply }).await {
-            return asked.gone(&self.path, gone);
+    pub async fn write(&self, operation: Operation, change: Change) -> Outcome<Option<Binding>> {
+        let (reply, response) = oneshot::channel();
+        if let Err(panicked) = self.thread.send(Request { operation, change, reply }).await {
+            return operation.panicked(&self.path, panicked);
         }
-        match answer.await {
+        match response.await {
             Ok(outcome) => outcome,
-            Err(_) => asked.gone(&self.path, Gone::Meanwhile),
+            Err(_) => operation.panicked(&self.path, Panicked::During),
         }
     }
 }
@@ -165,38 +164,38 @@ impl Work {
 
     fn serve(&mut self, group: Vec<Request>) {
         match self.transact(&group) {
-            Ok(answers) => {
-                for (request, answer) in group.into_iter().zip(answers) {
-                    let _ = request.reply.send(Outcome::Acknowledged(answer));
+            Ok(responses) => {
+                for (request, response) in group.into_iter().zip(responses) {
+                    let _ = request.reply.send(Outcome::Acknowledged(response));
                 }
             }
-            // Which request was it? Each has its own outcome when it is alone.
-            Err(error) if group.len() > 1 && diagnose(&error, &self.path).0 == Fate::Refused => {
+            // It is not known which request failed: each is repeated alone.
+            Err(error) if group.len() > 1 && diagnose(&error, &self.path).0 == ErrorClass::Refused => {
                 for request in group {
                     self.serve(vec![request]);
                 }
             }
             Err(error) => {
                 let error = SqliteError::new(error);
-                for Request { asked, reply, .. } in group {
-                    let _ = reply.send(asked.failed(&self.path, error.clone()));
+                for Request { operation, reply, .. } in group {
+                    let _ = reply.send(operation.failed(&self.path, error.clone()));
                 }
             }
         }
     }
 
-    /// All or nothing.
+    /// Applies all of them or none.
     fn transact(&mut self, group: &[Request]) -> Result<Vec<Option<Binding>>> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let answers: Result<Vec<_>> =
+        let responses: Result<Vec<_>> =
             group.iter().map(|request| request.change.apply(&transaction, &self.events)).collect();
-        let answers = answers?;
+        let responses = responses?;
         transaction.commit()?;
-        Ok(answers)
+        Ok(responses)
     }
 }
 
-/// The requests of one transaction: the first and those that wait behind it, until there are bytes enough.
+/// The requests of one transaction: the first and those that wait after it, until there are enough bytes.
 fn gather(first: Request, requests: &mut mpsc::Receiver<Request>) -> Vec<Request> {
     let mut bytes = first.change.bytes();
     let mut group = vec![first];
@@ -206,7 +205,7 @@ fn gather(first: Request, requests: &mut mpsc::Receiver<Request>) -> Vec<Request
         bytes += next.change.bytes();
         group.push(next);
     }
-    // Whoever asked may be gone by now; then it never happens.
+    // Requests whose callers have given up are not applied.
     group.retain(|request| !request.reply.is_closed());
     group
 }
@@ -253,7 +252,7 @@ fn bind(file: &Connection, binding: &Binding) -> Result<Option<Binding>> {
     Ok(None)
 }
 
-/// Resolves a write of cells that are stored, and says what must be stored instead, if anything.
+/// Resolves a write of cells that are stored already; returns what must be stored instead, if anything.
 fn resolved<T: Tie + Clone + PartialEq>(stored: Cells<T>, written: Cells<T>) -> Option<Cells<T>> {
     let mut cells = stored.clone();
     cells.merge(written);
@@ -289,7 +288,7 @@ fn write_progress(file: &Connection, partition: i32, progress: Progress) -> Resu
     Ok(())
 }
 
-/// A max-register: the greatest number stays, as with write timestamps that equal it.
+/// A max-register: the greatest number is kept, as with write timestamps that equal it.
 fn register(file: &Connection, partitions: i32) -> Result<()> {
     file.prepare_cached(
         "INSERT INTO registry VALUES (1, ?1) ON CONFLICT DO UPDATE SET partitions = ?1 WHERE partitions < ?1",
@@ -299,7 +298,7 @@ fn register(file: &Connection, partitions: i32) -> Result<()> {
 }
 
 fn write_counts(file: &Connection, partition: i32, counts: &[(WindowKey, Count)]) -> Result<()> {
-    // A greater timestamp wins without a look at what it replaces; ties are resolved below.
+    // A greater timestamp wins without a read of what it replaces; ties are resolved below.
     let mut write = file.prepare_cached(
         "INSERT INTO window_counts VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE
          SET count = ?4, through_offset = ?5, write_timestamp = ?6 WHERE write_timestamp < ?6",
@@ -355,13 +354,13 @@ fn write_alerts(file: &Connection, alerts: &[Alert]) -> Result<()> {
     Ok(())
 }
 
-fn write_rows(file: &Connection, events: &Events, partition: i32, rows: &Rows) -> Result<()> {
+fn write_rows(file: &Connection, events: &Events, partition: i32, rows: &PackedRows) -> Result<()> {
     let mut write = file.prepare_cached(&events.insert)?;
     let mut text = rows.text.as_str();
     for event in &rows.events {
-        let (source, rest) = text.split_at(event.source_bytes);
-        let (client, rest) = rest.split_at(event.client_bytes);
-        text = rest;
+        let (source, remaining) = text.split_at(event.source_bytes);
+        let (client, remaining) = remaining.split_at(event.client_bytes);
+        text = remaining;
         let PackedEvent { offset, id, ts, health, .. } = *event;
         if write.execute(params![partition, offset, id, ts, source, client, health.code()])? == 1 {
             continue;
@@ -435,7 +434,7 @@ mod tests {
     use crate::store::EventLayout;
     use crate::store::embedded::schema::format;
 
-    type Answer = oneshot::Receiver<Outcome<Option<Binding>>>;
+    type Response = oneshot::Receiver<Outcome<Option<Binding>>>;
 
     fn work() -> (TempDir, Work) {
         let folder = tempdir().unwrap();
@@ -446,18 +445,18 @@ mod tests {
         (folder, Work { connection, path, events: Events::new(EventLayout::Original).into() })
     }
 
-    /// A request to write a dead letter of so many bytes.
-    fn request(offset: i64, bytes: usize) -> (Request, Answer) {
+    /// A request to write a dead letter of this size.
+    fn request(offset: i64, bytes: usize) -> (Request, Response) {
         let body = Body::Whole { key: None, value: Some(vec![b'x'; bytes]) };
         let letter = DeadLetter { reason: Reason::NotJson, timestamp: 0, body };
         let rows = [(offset, Row::DeadLetter(letter))];
-        let (reply, answer) = oneshot::channel();
+        let (reply, response) = oneshot::channel();
         let change = Change::Rows(0, rows[..].into());
-        (Request { asked: Asked::about("write rows", 0), change, reply }, answer)
+        (Request { operation: Operation::about("write rows", 0), change, reply }, response)
     }
 
-    fn refusal(answer: &mut Answer) -> String {
-        match answer.try_recv() {
+    fn refusal(response: &mut Response) -> String {
+        match response.try_recv() {
             Ok(Outcome::Refused(error)) => error.to_string(),
             other => panic!("{other:?}"),
         }
@@ -473,13 +472,13 @@ mod tests {
         let (_folder, mut work) = work();
         work.connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, 10_000).unwrap();
         let sizes = [10, 20_000, 30, 40_000, 50];
-        let (group, mut answers): (Vec<_>, Vec<_>) =
+        let (group, mut responses): (Vec<_>, Vec<_>) =
             (0..).zip(sizes).map(|(offset, bytes)| request(offset, bytes)).unzip();
         work.serve(group);
-        for (answer, bytes) in answers.iter_mut().zip(sizes) {
+        for (response, bytes) in responses.iter_mut().zip(sizes) {
             match bytes {
-                0..10_000 => assert!(matches!(answer.try_recv(), Ok(Outcome::Acknowledged(None)))),
-                _ => assert!(refusal(answer).contains("cannot be stored")),
+                0..10_000 => assert!(matches!(response.try_recv(), Ok(Outcome::Acknowledged(None)))),
+                _ => assert!(refusal(response).contains("cannot be stored")),
             }
         }
         assert_eq!(offsets(&work), [0, 2, 4]);
@@ -490,18 +489,18 @@ mod tests {
         let (_folder, mut work) = work();
         let pages: i64 = work.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
         work.connection.pragma_update(None, "max_page_count", pages + 5).unwrap();
-        let (group, mut answers): (Vec<_>, Vec<_>) =
+        let (group, mut responses): (Vec<_>, Vec<_>) =
             (0..).zip([10, 100_000, 30]).map(|(offset, bytes)| request(offset, bytes)).unzip();
         work.serve(group);
-        assert!(matches!(answers[0].try_recv(), Ok(Outcome::Acknowledged(None))));
-        let text = refusal(&mut answers[1]);
+        assert!(matches!(responses[0].try_recv(), Ok(Outcome::Acknowledged(None))));
+        let text = refusal(&mut responses[1]);
         assert!(text.contains("the disk is full") && text.contains(work.path.to_str().unwrap()), "{text}");
-        assert!(matches!(answers[2].try_recv(), Ok(Outcome::Acknowledged(None))));
+        assert!(matches!(responses[2].try_recv(), Ok(Outcome::Acknowledged(None))));
         assert_eq!(offsets(&work), [0, 2]);
         work.connection.pragma_update(None, "max_page_count", 1_000_000).unwrap();
-        let (again, mut answer) = request(1, 100_000);
+        let (again, mut response) = request(1, 100_000);
         work.serve(vec![again]);
-        assert!(matches!(answer.try_recv(), Ok(Outcome::Acknowledged(None))));
+        assert!(matches!(response.try_recv(), Ok(Outcome::Acknowledged(None))));
         assert_eq!(offsets(&work), [0, 1, 2]);
     }
 
@@ -509,14 +508,14 @@ mod tests {
     fn a_request_that_nobody_waits_for_any_more_is_not_done() {
         let (_folder, mut work) = work();
         let (sender, receiver) = mpsc::channel(8);
-        let (dropped, answer) = request(0, 10);
-        drop(answer);
-        let (kept, mut answer) = request(1, 10);
+        let (dropped, response) = request(0, 10);
+        drop(response);
+        let (kept, mut response) = request(1, 10);
         sender.try_send(dropped).unwrap();
         sender.try_send(kept).unwrap();
         drop(sender);
         work.run(receiver);
-        assert!(matches!(answer.try_recv(), Ok(Outcome::Acknowledged(None))));
+        assert!(matches!(response.try_recv(), Ok(Outcome::Acknowledged(None))));
         assert_eq!(offsets(&work), [1]);
     }
 

@@ -424,7 +424,7 @@ async fn a_compacted_topic_and_rows_without_a_binding_are_refused() {
     insta::assert_snapshot!(refused(&world).await, @"topic t is compacted (cleanup.policy): its records change, so nothing could be verified");
     let world = World { store: MemoryStore::new(), ..world };
     world.write_alert("s", 10, 3).await;
-    insta::assert_snapshot!(refused(&world).await, @"the tables hold rows, but no binding: something else wrote them. use a keyspace of another name");
+    insta::assert_snapshot!(refused(&world).await, @"the tables contain rows but no binding: another program wrote them. use a different keyspace");
 }
 
 #[tokio::test]

@@ -169,7 +169,7 @@ async fn tables_in_another_layout_are_left_alone_and_both_layouts_are_named() {
             ] {
                 assert!(matches!(error, FileError::Layout { .. }), "{error}");
                 let text = chain(&error);
-                let words = format!("in the layout {}, but here it is {}:", made.events, asked.events);
+                let words = format!("in the layout {}, not {}:", made.events, asked.events);
                 assert!(text.contains(&words) && text.contains(path.to_str().unwrap()), "{text}");
             }
         }

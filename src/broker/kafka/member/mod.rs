@@ -270,7 +270,8 @@ impl Member {
         } else if now.saturating_duration_since(self.outside_since) >= OUTSIDE {
             self.outside_since = now;
             let cause = KafkaError::of(Code::WaitingForCoordinator);
-            let what = format!("read topic {}: no coordinator accepts this member into its group", self.topic);
+            let what =
+                format!("read topic {}: no coordinator accepts this member into its group", self.topic);
             self.send_error(cause.retriable(what));
         }
     }
@@ -374,7 +375,8 @@ impl Member {
 
     fn commit_now(&mut self) {
         let owned = |(number, _): &(&i32, &i64)| self.partitions.contains_key(number);
-        let positions: Vec<(i32, i64)> = self.uncommitted.iter().filter(owned).map(|(n, o)| (*n, *o)).collect();
+        let positions: Vec<(i32, i64)> =
+            self.uncommitted.iter().filter(owned).map(|(n, o)| (*n, *o)).collect();
         self.uncommitted.clear();
         if positions.is_empty() || self.committing {
             return;
@@ -400,7 +402,10 @@ impl Member {
         while !self.client.closed() {
             self.take_events();
             if Instant::now() >= deadline {
-                warn!(topic = self.topic, "the group was not left in time; it will remove this member after its session timeout");
+                warn!(
+                    topic = self.topic,
+                    "the group was not left in time; it will remove this member after its session timeout"
+                );
                 return;
             }
             thread::park_timeout(Duration::from_millis(10));
