@@ -171,7 +171,7 @@ impl<'de> serde::Deserialize<'de> for FieldName {
 }
 
 /// An integer. If Serde's own i64 finds a string instead, it puts that string, escaped and so several times as long, into
-/// an error that nobody reads.
+/// an error that is not read.
 struct Integer(i64);
 
 impl<'de> serde::Deserialize<'de> for Integer {

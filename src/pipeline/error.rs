@@ -76,7 +76,7 @@ pub enum PipelineError {
     },
     /// This worker registered its partition and that was acknowledged, but the registry does not contain it.
     #[error(
-        "partition {partition} was registered, but the registry has only {registered} partitions: somebody deleted from \
+        "partition {partition} was registered, but the registry has only {registered} partitions: another program deleted from \
          the table registry or lowered its value, so sums over partitions cannot be trusted any more. run verify to see \
          what the tables hold, and start over in a new keyspace"
     )]

@@ -140,7 +140,7 @@ fn an_ipv6_address_stands_in_brackets_wherever_it_is_set() {
     );
     is(&folder.run("config show"), points, "[\"[::1]:9042\"]");
     is(&folder.run("config show"), "bootstrap_servers", "\"[::1]:1,b:2\"");
-    for (set, words) in [
+    for (set, message) in [
         (
             "kafka.bootstrap_servers=::1:9092",
             "\"::1:9092\" has an IPv6 address without brackets: write [address]:port",
@@ -156,7 +156,7 @@ fn an_ipv6_address_stands_in_brackets_wherever_it_is_set() {
     ] {
         for command in ["config check", "run --until-end"] {
             let said = folder.run(&format!("--set {set} {command}"));
-            assert!(said.code == 2 && said.stderr.contains(words), "{set}: {said}");
+            assert!(said.code == 2 && said.stderr.contains(message), "{set}: {said}");
         }
     }
 }
@@ -221,8 +221,8 @@ fn a_kind_that_this_build_does_not_have_is_refused_with_the_feature_that_it_lack
         for command in ["run --until-end", "init", "show progress"].iter().filter(|_| !built) {
             let said = folder.run(&format!("--set {set} {command}"));
             assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{command}: {said}");
-            let words = format!("it was built without the feature `{feature}`");
-            assert!(said.stderr.contains(&words), "{command}: {said}");
+            let message = format!("it was built without the feature `{feature}`");
+            assert!(said.stderr.contains(&message), "{command}: {said}");
         }
     }
     // The schema can be printed without a driver for Cassandra.
@@ -246,8 +246,8 @@ fn an_unavailable_service_is_named_with_its_address() {
         for command in commands {
             let said = folder.run(&format!("{NO_LISTENER} --set {kind} {command}"));
             assert_eq!((said.code, said.stdout.as_str()), (4, ""), "{command}: {said}");
-            let words = format!("error: {service} at 127.0.0.1:1 is unavailable: no response within ");
-            assert!(said.stderr.contains(&words), "{command}: {said}");
+            let message = format!("error: {service} at 127.0.0.1:1 is unavailable: no response within ");
+            assert!(said.stderr.contains(&message), "{command}: {said}");
         }
     }
 }

@@ -114,7 +114,7 @@ fn a_slash_at_the_end_and_a_whole_path_name_the_same_folder() {
 #[test]
 fn a_name_that_cannot_be_a_folder_is_refused() {
     let folder = Folder::new();
-    for (arguments, words) in [
+    for (arguments, message) in [
         (["--data=", "topic", "create"], "--data"),
         (
             ["--set=embedded.data=", "topic", "create"],
@@ -122,7 +122,7 @@ fn a_name_that_cannot_be_a_folder_is_refused() {
         ),
     ] {
         let said = Said::from(folder.command(&arguments).output().expect("the program starts"));
-        assert!(said.code == 2 && said.stderr.contains(words), "{said}");
+        assert!(said.code == 2 && said.stderr.contains(message), "{said}");
     }
     folder.write("exactlyonce.toml", "[embedded]\ndata = \"a\\u0000b\"\n");
     let said = folder.run("topic create");

@@ -119,7 +119,7 @@ fn a_line_that_is_too_long_is_named_and_those_before_it_go_in() {
 #[test]
 fn flags_that_would_be_without_effect_are_refused() {
     let folder = Folder::bound();
-    for (arguments, words) in [
+    for (arguments, message) in [
         ("generate --sources 5", "--sources is for --preset mixed"),
         ("generate --paced", "--paced is for --preset mixed"),
         ("generate --preset mixed --delay", "--delay is for --preset original"),
@@ -133,7 +133,7 @@ fn flags_that_would_be_without_effect_are_refused() {
     ] {
         let said = folder.run(arguments);
         assert_eq!(said.code, 2, "{arguments}: {said}");
-        assert!(said.stderr.contains(words), "{arguments}: {said}");
+        assert!(said.stderr.contains(message), "{arguments}: {said}");
     }
     assert_eq!(folder.fine("show records --json"), "");
 }

@@ -55,7 +55,7 @@ fn another_layout_than_that_of_the_tables_is_refused_and_both_are_named() {
     assert_eq!(folder.fine(&format!("{bucketed} show events --json")).lines().count(), 10);
 }
 
-/// Takes away the files whose names begin so, and gives their names and content.
+/// Removes the files whose names start with a prefix, and returns their names and content.
 fn take(folder: &Folder, prefix: &str) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut taken = Vec::new();
     for entry in std::fs::read_dir(folder.data()).expect("the folder is there") {
@@ -100,7 +100,7 @@ fn files_that_are_not_ours_are_left_as_they_are() {
     let folder = Folder::bound();
     let store = folder.data().join("store.sqlite");
     take(&folder, "store.sqlite");
-    let text = "this is no database, but somebody's text. ".repeat(200);
+    let text = "this is not a database, but a text. ".repeat(200);
     std::fs::write(&store, &text).expect("a file is written");
     said!(&folder, "run-not-sqlite", folder.run("run --until-end"));
     said!(&folder, "apply-not-sqlite", folder.run("schema apply"));

@@ -195,8 +195,8 @@ fn a_result_that_cannot_be_written_is_an_error() {
     for (command, _) in PRINTING {
         let said = without_stdout(Lost::Full, &folder, command);
         assert_eq!(said.code, 4, "{command}: {said}");
-        let words = ["error: cannot write to stdout", "No space left on device"];
-        assert!(words.iter().all(|words| said.stderr.contains(words)), "{command}: {said}");
+        let message = ["error: cannot write to stdout", "No space left on device"];
+        assert!(message.iter().all(|message| said.stderr.contains(message)), "{command}: {said}");
     }
     // What it was to report happened nevertheless, and is said.
     let said = without_stdout(Lost::Full, &folder, "generate --json --events-per-key 1");
@@ -242,8 +242,8 @@ fn generate_says_how_far_it_came_when_its_reader_ends() {
         let said = Said::from(child.wait_with_output().expect("it ends"));
         assert_eq!(said.code, 141, "{source}: {messages}");
         let records = folder.fine("show records --json").lines().count();
-        let words = format!("{records} record(s) were appended to topic exactlyonce.events");
-        assert!(records < 50_000 && messages.contains(&words), "{source}: {records}: {messages}");
+        let message = format!("{records} record(s) were appended to topic exactlyonce.events");
+        assert!(records < 50_000 && messages.contains(&message), "{source}: {records}: {messages}");
     }
 }
 

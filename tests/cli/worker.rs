@@ -29,14 +29,14 @@ impl Worker {
         self.child.as_ref().expect("the worker runs").id()
     }
 
-    /// Reads messages up to one with these words.
-    fn wait_for(&mut self, words: &str) {
+    /// Reads messages up to one that contains this text.
+    fn wait_for(&mut self, message: &str) {
         let mut read = String::new();
         loop {
             let before = read.len();
             self.messages.read_line(&mut read).expect("messages are UTF-8");
-            assert!(read.len() > before, "the worker ended without {words:?}: {read}");
-            if read[before..].contains(words) {
+            assert!(read.len() > before, "the worker ended without {message:?}: {read}");
+            if read[before..].contains(message) {
                 return;
             }
         }

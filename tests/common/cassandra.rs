@@ -32,10 +32,10 @@ pub(crate) fn replication(options: &CassandraOptions) -> Replication {
 
 /// A session with which a test inspects and changes the tables directly. Dropping a keyspace is slow on a busy machine.
 pub(crate) async fn session(options: &CassandraOptions) -> Session {
-    let patient = ExecutionProfile::builder().request_timeout(Some(Duration::from_secs(180))).build();
+    let profile = ExecutionProfile::builder().request_timeout(Some(Duration::from_secs(180))).build();
     let session = SessionBuilder::new()
         .known_nodes(&options.contact_points)
-        .default_execution_profile_handle(patient.into_handle());
+        .default_execution_profile_handle(profile.into_handle());
     session.build().await.expect("the nodes answer")
 }
 

@@ -105,7 +105,7 @@ impl FaultyStore {
         Self { crash: Arc::default(), ..self.clone() }
     }
 
-    /// The same store, whose registry somebody has lowered.
+    /// The same store, whose registry was lowered by another program.
     pub fn with_registry_at(self, partitions: i32) -> Self {
         Self { registry: Some(partitions), ..self }
     }

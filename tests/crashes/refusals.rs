@@ -39,7 +39,7 @@ async fn processed() -> (MemoryBroker, MemoryStore) {
     (broker, store)
 }
 
-/// Expects a refusal that leaves the tables as they are; returns its words.
+/// Expects a refusal that does not change the tables; returns its message.
 async fn refused(broker: &MemoryBroker, store: &MemoryStore) -> PipelineError {
     let before = truth::stored(store).await.unwrap();
     let progress = store.progress_of_all().await.answer().unwrap();
@@ -256,13 +256,13 @@ fn a_store_in_another_layout_than_the_bound_one_is_refused_by_run_and_init() {
         // Tables in one layout, and a worker that is configured with another.
         let other = MemoryStore::new();
         other.bind(&bound).await.answer().unwrap();
-        let words = "bound with layout = \"bucketed:500\", not \"original\"";
+        let message = "bound with layout = \"bucketed:500\", not \"original\"";
         let error = refused(&broker, &other).await;
-        assert!(error.to_string().contains(words), "{error}");
+        assert!(error.to_string().contains(message), "{error}");
         let error = binding::init(&broker, &other, &facts, &Origin::Start).await.unwrap_err();
-        assert!(error.is_refusal() && error.to_string().contains(words), "{error}");
+        assert!(error.is_refusal() && error.to_string().contains(message), "{error}");
         let error = binding::check_store(&other).await.unwrap_err();
-        assert!(error.is_refusal() && error.to_string().contains(words), "{error}");
+        assert!(error.is_refusal() && error.to_string().contains(message), "{error}");
         binding::check_store(&bucketed).await.unwrap();
         binding::check_store(&MemoryStore::new()).await.unwrap();
     });

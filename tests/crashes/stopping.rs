@@ -1,4 +1,4 @@
-//! Workers that are stopped, stores that are away for long, and partitions that change hands.
+//! Workers that are stopped, stores that are unavailable for long, and partitions that move to another worker.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -97,11 +97,15 @@ fn a_store_that_is_away_for_long_is_waited_for() {
     block_on(async {
         let (broker, store) = bound(90).await;
         let faults = (START + 2..START + 300).map(|operation| (operation, Fault::Lost)).collect();
-        let away = FaultyStore::new(store.clone(), faults, vec![(1, 1)]);
+        let faulty = FaultyStore::new(store.clone(), faults, vec![(1, 1)]);
         let options = Options { until_end: true, ..options() };
         let begun = Instant::now();
-        pipeline::run(&broker, &away, &options, rng(1), pending()).await.unwrap();
-        assert!(begun.elapsed() > Duration::from_secs(10), "the store was not away: {:?}", begun.elapsed());
+        pipeline::run(&broker, &faulty, &options, rng(1), pending()).await.unwrap();
+        assert!(
+            begun.elapsed() > Duration::from_secs(10),
+            "the store was not unavailable: {:?}",
+            begun.elapsed()
+        );
         let binding = store.binding().await.answer().unwrap().unwrap();
         assert_eq!(truth::stored(&store).await.unwrap(), truth_of(&broker, &binding).await);
     });
@@ -109,9 +113,9 @@ fn a_store_that_is_away_for_long_is_waited_for() {
 
 /// What was logged.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<u8>>>);
+struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl io::Write for Told {
+impl io::Write for LogBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -124,15 +128,15 @@ impl io::Write for Told {
 
 /// What is logged while this runs.
 fn logged(run: impl FnOnce()) -> String {
-    let told = Told::default();
-    let writer = told.clone();
+    let logged = LogBuffer::default();
+    let writer = logged.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     let ours = tracing::Dispatch::new(subscriber);
     // While there is but one, tracing takes the word of whichever thread logs first for whether a line is of
     // interest to anybody, and the threads of the other tests have no subscriber.
     let _another = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(io::sink).finish());
     tracing::dispatcher::with_default(&ours, run);
-    String::from_utf8(told.0.lock().unwrap().clone()).unwrap()
+    String::from_utf8(logged.0.lock().unwrap().clone()).unwrap()
 }
 
 #[test]
@@ -143,14 +147,14 @@ fn failing_requests_are_logged_once_when_they_begin_to_fail_and_once_when_all_ha
             // Two episodes, in each of which requests of several batches and partitions fail.
             let lost = (START + 20..START + 70).chain(START + 260..START + 310);
             let faults = lost.map(|operation| (operation, Fault::Lost)).collect();
-            let away = FaultyStore::new(store, faults, vec![(1, 1)]);
+            let faulty = FaultyStore::new(store, faults, vec![(1, 1)]);
             let backoff_max = Duration::from_millis(20);
             let options = Options { until_end: true, backoff_max, ..options() };
-            pipeline::run(&broker, &away, &options, rng(1), pending()).await.unwrap();
-            assert!(away.operations() > START + 310, "the second episode never came");
+            pipeline::run(&broker, &faulty, &options, rng(1), pending()).await.unwrap();
+            assert!(faulty.operations() > START + 310, "the second episode never came");
         });
     });
-    let times = |words: &str| text.matches(words).count();
+    let times = |message: &str| text.matches(message).count();
     assert_eq!((times("request failed; retrying"), times("recovered")), (2, 2), "{text}");
 }
 
@@ -165,7 +169,7 @@ fn requests_that_go_on_failing_are_logged_once_a_minute() {
             pipeline::run(&broker, &deaf, &options(), rng(1), stop).await.unwrap();
         });
     });
-    let times = |words: &str| text.matches(words).count();
+    let times = |message: &str| text.matches(message).count();
     assert_eq!((times("request failed; retrying"), times("requests still fail; retrying")), (1, 3), "{text}");
 }
 
@@ -327,7 +331,7 @@ fn a_topic_check_that_fails_again_and_again_is_logged_with_its_cause_once_a_minu
             }
         });
     });
-    let lines = |words: &str| text.lines().filter(|line| line.contains(words)).collect::<Vec<_>>();
+    let lines = |message: &str| text.lines().filter(|line| line.contains(message)).collect::<Vec<_>>();
     let failed = lines("the topic could not be checked");
     assert_eq!(failed.len(), 3, "{text}");
     assert!(failed.iter().all(|line| line.contains(" WARN ") && line.contains("no controller")), "{text}");

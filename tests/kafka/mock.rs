@@ -3,7 +3,7 @@
 //! The mock speaks the classic group protocol with heartbeats and sessions, moves leaders and coordinators, drops
 //! connections, answers late or with any error. It dies of a request to
 //! produce where a partition has no leader; it has no transactions that hide records and no retention to speak
-//! of; and it does not tell a topic's settings, so the topic is described by the test.
+//! of; and it does not return a topic's settings, so the topic is described by the test.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -221,10 +221,10 @@ async fn fault(cluster: &Cluster, rng: &mut ChaCha8Rng, members: u64) -> String 
                 return "nothing".to_owned();
             }
             let errors: Vec<_> = (0..1 + below(rng, 4)).map(|_| errors[below(rng, errors.len())]).collect();
-            let told = format!("{api:?}");
+            let name = format!("{api:?}");
             cluster.request_errors(api, &errors);
             sleep(while_).await;
-            told
+            name
         }
     }
 }
@@ -398,7 +398,8 @@ async fn a_member_whose_session_the_group_forgot_loses_its_partitions_and_gets_t
     let (cluster, options) = cluster();
     let broker = KafkaBroker::connect(&options).unwrap();
     let mut consumer = broker.subscribe(GROUP, TOPIC).await.unwrap();
-    let mut next = async || timeout(Duration::from_secs(30), consumer.poll()).await.expect("told").unwrap();
+    let mut next =
+        async || timeout(Duration::from_secs(30), consumer.poll()).await.expect("a delivery").unwrap();
     let Delivery::Assigned(all) = next().await else { panic!("no assignment") };
     assert_eq!(all.len(), PARTITIONS as usize);
     cluster.request_errors(Api::Heartbeat, &[Error::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID]);
@@ -425,7 +426,7 @@ async fn a_delivery_that_fails_names_its_start_and_the_partition_goes_on_after_a
     broker.append(TOPIC, (0..10).map(value).collect()).await.unwrap();
     let mut consumer = broker.subscribe(GROUP, TOPIC).await.unwrap();
     let next = async |consumer: &mut KafkaConsumer| {
-        timeout(Duration::from_secs(30), consumer.poll()).await.expect("told").unwrap()
+        timeout(Duration::from_secs(30), consumer.poll()).await.expect("a delivery").unwrap()
     };
     assert!(matches!(next(&mut consumer).await, Delivery::Assigned(_)));
     cluster.request_errors(Api::Fetch, &[Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
@@ -454,7 +455,8 @@ async fn a_worker_that_does_not_poll_loses_its_membership_and_gets_it_again_when
     options.max_poll_interval = Duration::from_secs(3);
     let broker = KafkaBroker::connect(&options).unwrap();
     let mut stuck = broker.subscribe(GROUP, TOPIC).await.unwrap();
-    let mut next = async || timeout(Duration::from_secs(30), stuck.poll()).await.expect("told").unwrap();
+    let mut next =
+        async || timeout(Duration::from_secs(30), stuck.poll()).await.expect("a delivery").unwrap();
     assert!(matches!(next().await, Delivery::Assigned(_)));
     // Five seconds until the thread gives it up, three more until librdkafka does.
     sleep(Duration::from_secs(11)).await;
@@ -463,7 +465,7 @@ async fn a_worker_that_does_not_poll_loses_its_membership_and_gets_it_again_when
 }
 
 /// The error of the first question and of the one after it, and what is known before either ends.
-async fn away(options: &KafkaOptions) -> [String; 3] {
+async fn errors_of_unavailable(options: &KafkaOptions) -> [String; 3] {
     let broker = KafkaBroker::connect(options).unwrap();
     let known = async {
         loop {
@@ -476,13 +478,13 @@ async fn away(options: &KafkaOptions) -> [String; 3] {
         }
     };
     let known = timeout(Duration::from_secs(30), known).await.expect("librdkafka says something");
-    let mut told = [known, String::new(), String::new()];
-    for told in &mut told[1..] {
+    let mut errors = [known, String::new(), String::new()];
+    for error_text in &mut errors[1..] {
         let error = broker.topic(TOPIC).await.unwrap_err();
         assert!(error.is_retriable(), "{error:?}");
-        *told = std::error::Error::source(&error).expect("a cause").to_string();
+        *error_text = std::error::Error::source(&error).expect("a cause").to_string();
     }
-    told
+    errors
 }
 
 #[tokio::test]
@@ -510,9 +512,9 @@ async fn a_client_at_a_listener_that_closes_every_connection_says_what_it_may_be
             let _ = std::io::Read::read(&mut connection.unwrap(), &mut [0; 4]);
         }
     });
-    for told in away(&options).await {
-        let asked = told.contains("is it a listener with TLS?");
-        assert!(asked || told.contains("connecting to a SSL listener?"), "{told}");
+    for error in errors_of_unavailable(&options).await {
+        let suggested = error.contains("is it a listener with TLS?");
+        assert!(suggested || error.contains("connecting to a SSL listener?"), "{error}");
     }
 }
 

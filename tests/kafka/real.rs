@@ -39,7 +39,7 @@ fn values(partition: i32, numbers: std::ops::Range<i64>) -> Vec<NewRecord> {
 
 async fn next(consumer: &mut KafkaConsumer) -> Delivery {
     loop {
-        match timeout(Duration::from_secs(60), consumer.poll()).await.expect("nothing is told any more") {
+        match timeout(Duration::from_secs(60), consumer.poll()).await.expect("no further delivery") {
             Ok(delivery) => return delivery,
             Err(error) => assert!(error.is_retriable(), "{error:?}"),
         }
@@ -123,7 +123,7 @@ fn store_away() -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// The store is away: positions are loaded late. It takes longer than a session in either protocol.
+/// The store is unavailable: positions are loaded late. It takes longer than a session in either protocol.
 async fn a_partition_that_is_started_long_after_its_assignment_is_still_its_members(options: KafkaOptions) {
     let broker = Own::new(&options);
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
@@ -136,8 +136,8 @@ async fn a_partition_that_is_started_long_after_its_assignment_is_still_its_memb
     // Meanwhile everything is paused, and the other partition is not started.
     consumer.pause(0);
     let until = Instant::now() + store_away();
-    while let Ok(told) = timeout_at(until, consumer.poll()).await {
-        match told {
+    while let Ok(delivery) = timeout_at(until, consumer.poll()).await {
+        match delivery {
             Ok(Delivery::End { .. }) | Err(_) => {}
             other => panic!("{other:?}"),
         }
@@ -163,12 +163,12 @@ async fn a_revoked_partition_is_nobody_elses_until_it_is_released_however_long_t
     let mut revoked = Vec::new();
     while revoked.is_empty() {
         tokio::select! {
-            told = next(&mut first) => match told {
+            delivery = next(&mut first) => match delivery {
                 Delivery::Revoked(partitions) => revoked = partitions,
                 Delivery::End { .. } => {}
                 other => panic!("{other:?}"),
             },
-            told = next(&mut second) => assert!(matches!(&told, Delivery::Assigned(none) if none.is_empty()), "{told:?}"),
+            delivery = next(&mut second) => assert!(matches!(&delivery, Delivery::Assigned(none) if none.is_empty()), "{delivery:?}"),
         }
     }
     assert_eq!(revoked.len(), 1);
@@ -176,13 +176,13 @@ async fn a_revoked_partition_is_nobody_elses_until_it_is_released_however_long_t
     broker.append(TOPIC, values(revoked[0], 10..12)).await.unwrap();
     let until = Instant::now() + Duration::from_secs(10);
     loop {
-        let told = async {
+        let delivery = async {
             tokio::select! {
-                told = next(&mut first) => (1, told),
-                told = next(&mut second) => (2, told),
+                delivery = next(&mut first) => (1, delivery),
+                delivery = next(&mut second) => (2, delivery),
             }
         };
-        match timeout_at(until, told).await {
+        match timeout_at(until, delivery).await {
             Err(_) => break,
             Ok((2, Delivery::Assigned(none))) if none.is_empty() => {}
             Ok((1, Delivery::End { assignment, .. })) if assignment.partition == kept => {}
@@ -230,17 +230,17 @@ async fn a_member_that_gets_no_partition_is_told_so(options: KafkaOptions) {
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     let mut members =
         [broker.subscribe(GROUP, TOPIC).await.unwrap(), broker.subscribe(GROUP, TOPIC).await.unwrap()];
-    let mut told = [None, None];
-    while told.iter().any(Option::is_none) {
+    let mut shares = [None, None];
+    while shares.iter().any(Option::is_none) {
         let [first, second] = &mut members;
         let (who, delivery) = tokio::select! {
-            told = next(first) => (0, told),
-            told = next(second) => (1, told),
+            delivery = next(first) => (0, delivery),
+            delivery = next(second) => (1, delivery),
         };
         match delivery {
-            Delivery::Assigned(partitions) => told[who] = Some(partitions.len()),
+            Delivery::Assigned(partitions) => shares[who] = Some(partitions.len()),
             Delivery::Revoked(partitions) => {
-                told[who] = None;
+                shares[who] = None;
                 members[who].release(partitions[0]);
             }
             other => panic!("{other:?}"),

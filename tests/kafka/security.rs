@@ -47,8 +47,8 @@ async fn works(options: &KafkaOptions) {
     let record = NewRecord { value: Some(b"v".to_vec()), ..NewRecord::default() };
     broker.append("t", vec![record]).await.unwrap();
     let mut consumer = broker.subscribe("g", "t").await.unwrap();
-    let told = timeout(Duration::from_secs(30), consumer.poll()).await.unwrap().unwrap();
-    assert!(matches!(told, Delivery::Assigned(all) if all == [0]));
+    let delivery = timeout(Duration::from_secs(30), consumer.poll()).await.unwrap().unwrap();
+    assert!(matches!(delivery, Delivery::Assigned(all) if all == [0]));
     assert_eq!(broker.fetch("t", 0, 0, 10, 1000).await.unwrap().records.len(), 1);
     consumer.leave().await;
 }
@@ -105,7 +105,7 @@ async fn a_listener_with_another_protocol_is_an_error_at_once() {
     let tls = || secure.tls("CA_PEM");
     let none = || Security { tls: None, sasl: None };
     let plain = || Some(secure.sasl(SaslMechanism::Plain, "PLAIN"));
-    for (listener, security, words) in [
+    for (listener, security, message) in [
         ("KAFKA_SSL", none(), "the listener speaks TLS"),
         ("KAFKA_SASL_SSL", none(), "the listener speaks TLS"),
         ("KAFKA_SSL", Security { tls: None, sasl: plain() }, "the listener speaks TLS"),
@@ -116,7 +116,7 @@ async fn a_listener_with_another_protocol_is_an_error_at_once() {
         ("KAFKA_SASL_SSL", Security { tls: tls(), sasl: None }, "requires a login (SASL)"),
     ] {
         let error = refused(&secure.options(listener, security)).await;
-        assert!(error.contains(words), "{listener}: {error}");
+        assert!(error.contains(message), "{listener}: {error}");
     }
 }
 
@@ -139,7 +139,7 @@ async fn a_user_without_rights_is_told_which_ones_are_missing() {
     let options = secure.options("KAFKA_SASL_SSL", Security { tls: secure.tls("CA_PEM"), sasl });
     let broker = Own::new(&options);
     let error = broker.topic("t").await.unwrap_err();
-    // Kafka does not tell a user what there is.
+    // Kafka does not show a user topics that it has no permission for.
     assert!(!error.is_retriable(), "{error:?}");
     let error = broker.create_topic("t", 1, 1).await.unwrap_err();
     assert!(matches!(&error, BrokerError::Refused { reason, .. } if reason.contains("Create")), "{error:?}");

@@ -94,7 +94,8 @@ fn verify_names_a_lost_row_and_a_wrong_count_and_exits_with_1() {
     drop(store);
     let (code, said) = folder.verify();
     assert_eq!(code, Some(1), "{said}");
-    for words in ["lost: partition 2 offset ", "wrong_alert_count: source \"My Router\"", "differences   2"] {
-        assert!(said.contains(words), "{words}: {said}");
+    for message in ["lost: partition 2 offset ", "wrong_alert_count: source \"My Router\"", "differences   2"]
+    {
+        assert!(said.contains(message), "{message}: {said}");
     }
 }

@@ -1,4 +1,4 @@
-//! Services that are away when a worker starts, or go away later. Nobody else may use them meanwhile.
+//! Services that are unavailable when a worker starts, or fail later. No other test may use them meanwhile.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ fn away_at_the_start(node: &str, service: &str) {
     cluster(&["kill", node]);
     let said = world.run("--set services.start_deadline_ms=3000 run --until-end");
     assert_eq!((said.code, said.stdout.as_str()), (4, ""), "{said}");
-    let words = format!("error: {service} at {address} is unavailable: no response within 3 s");
-    assert!(said.stderr.contains(&words), "{said}");
+    let message = format!("error: {service} at {address} is unavailable: no response within 3 s");
+    assert!(said.stderr.contains(&message), "{said}");
     let waiting = world.start("--set services.start_deadline_ms=120000 run --until-end");
     std::thread::sleep(Duration::from_secs(3));
     cluster(&["start", node]);
@@ -48,7 +48,7 @@ fn a_worker_goes_on_by_itself_when_a_lost_service_is_back() {
     let worker = world.start("run");
     world.fine("generate --preset mixed --events 300 --sources 3 --seed 1");
     world.wait_until_done(300);
-    // Records come while the tables are away.
+    // Records come while the tables are unavailable.
     cluster(&["kill", "cassandra-1"]);
     world.fine("generate --preset mixed --events 300 --sources 3 --seed 2");
     std::thread::sleep(Duration::from_secs(5));

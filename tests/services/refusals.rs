@@ -1,14 +1,14 @@
-//! Where log and tables contradict each other: exit code 3, words that say what, and not a cell is changed.
+//! Where log and tables contradict each other: exit code 3, a message that names the contradiction, and no cell is changed.
 
 use crate::harness::{World, shared};
 
-/// Runs the worker and wants it to refuse with these words, whatever the tables hold left as it is.
-fn refused(world: &World, arguments: &str, words: &[&str]) {
+/// Runs the worker and expects it to refuse with these texts in the message, without any change of the tables.
+fn refused(world: &World, arguments: &str, texts: &[&str]) {
     let before = world.dump();
     let said = world.run(format!("{arguments} run --until-end").trim_start());
     assert_eq!((said.code, said.stdout.as_str()), (3, ""), "{said}");
-    for word in words {
-        assert!(said.stderr.contains(word), "{word:?} is not said: {said}");
+    for text in texts {
+        assert!(said.stderr.contains(text), "{text:?} is not said: {said}");
     }
     let after = world.dump();
     for (table, rows) in &before {
@@ -28,9 +28,9 @@ fn retention_past_the_resume_point_is_refused() {
     let (partition, next_offset) = (row["partition"].as_i64().unwrap(), row["next_offset"].as_i64().unwrap());
     world.fine("generate --events-per-key 10 --seed 2");
     world.delete_below(partition as i32, next_offset + 5);
-    let words = format!("topic {} partition {partition}", world.name());
+    let texts = format!("topic {} partition {partition}", world.name());
     let offsets = [next_offset.to_string(), (next_offset + 5).to_string()];
-    refused(&world, "", &[&words, "the log begins", &offsets[0], &offsets[1]]);
+    refused(&world, "", &[&texts, "the log starts", &offsets[0], &offsets[1]]);
     world.end();
 }
 
@@ -72,8 +72,8 @@ fn another_consistency_than_the_bound_one_is_refused_by_every_command_until_the_
     for command in ["init", "verify", "show events", "show progress"] {
         let said = world.run(&format!("{local} {command}"));
         assert_eq!(said.code, 3, "{said}");
-        for words in both {
-            assert!(said.stderr.contains(words), "{command}: {said}");
+        for texts in both {
+            assert!(said.stderr.contains(texts), "{command}: {said}");
         }
     }
     let change = |arguments: &str| world.run(&format!("{local} change-consistency {arguments}"));
@@ -135,7 +135,7 @@ fn tables_that_were_changed_by_hand_are_refused() {
     let world = World::processed();
     let twcs = "WITH compaction = {'class': 'TimeWindowCompactionStrategy'}";
     let stcs = "WITH compaction = {'class': 'SizeTieredCompactionStrategy'}";
-    for (change, words, undo) in [
+    for (change, texts, undo) in [
         (
             format!("ALTER TABLE KS.events {twcs}"),
             ["events", "TimeWindowCompactionStrategy"],
@@ -149,9 +149,9 @@ fn tables_that_were_changed_by_hand_are_refused() {
         ("ALTER TABLE KS.alerts ADD note text".to_owned(), ["alerts column note", "text"], String::new()),
     ] {
         world.cql(&change);
-        refused(&world, "", &words);
+        refused(&world, "", &texts);
         let check = world.run("schema check");
-        assert!(check.code == 1 && words.iter().all(|word| check.stdout.contains(word)), "{check}");
+        assert!(check.code == 1 && texts.iter().all(|text| check.stdout.contains(text)), "{check}");
         let init = world.run("init");
         assert_eq!(init.code, 3, "{init}");
         match undo.as_str() {
@@ -195,11 +195,11 @@ fn buckets_of_another_size_than_those_bound_are_refused_by_whoever_reads_rows() 
     world.fine(&format!("{bound} init"));
     world.fine("generate --events-per-key 10 --seed 1");
     world.fine(&format!("{bound} run --until-end"));
-    let words = r#"bound with layout = "bucketed:10", not "bucketed:20""#;
-    refused(&world, other, &[words]);
+    let texts = r#"bound with layout = "bucketed:10", not "bucketed:20""#;
+    refused(&world, other, &[texts]);
     for command in ["verify", "show events", "show dead-letters", "init"] {
         let said = world.run(&format!("{other} {command}"));
-        assert!(said.code == 3 && said.stderr.contains(words), "{command}: {said}");
+        assert!(said.code == 3 && said.stderr.contains(texts), "{command}: {said}");
     }
     assert_eq!(world.verified(bound).0, 30);
     world.end();

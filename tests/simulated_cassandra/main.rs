@@ -8,7 +8,7 @@ use std::time::Duration;
 use simulated_cassandra::cluster::Ending;
 use world::{Choices, World};
 
-/// Records that are made before each trouble, so that there is always work.
+/// Records that are appended before each fault, so that there is always work.
 const RECORDS: u64 = 400;
 
 /// `SIMULATED_CASSANDRA_SEED` repeats a run's choices: the records, and what happens to whom.

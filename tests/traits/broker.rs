@@ -67,7 +67,7 @@ pub(crate) async fn start_all<C: Consumer>(consumer: &mut C) -> Vec<i32> {
             other => panic!("{other:?} before an assignment"),
         }
     }
-    // A member alone may be told of its partitions one by one.
+    // A single member may get its partitions one by one.
     while let Some(Ok(Delivery::Assigned(more))) = consumer.poll().now_or_never() {
         partitions.extend(more);
     }
@@ -78,7 +78,7 @@ pub(crate) async fn start_all<C: Consumer>(consumer: &mut C) -> Vec<i32> {
     partitions
 }
 
-/// What was delivered of each partition, until each of `ends` was told.
+/// What was delivered of each partition, until each of `ends` was reported.
 pub(crate) async fn until_ends<C: Consumer>(
     consumer: &mut C,
     ends: &[(i32, i64)],
@@ -411,8 +411,8 @@ pub(crate) async fn an_end_that_was_found_for_an_older_incarnation_does_not_come
     let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
     start_all(&mut consumer).await;
     // Both are at their end, and one has said so.
-    let Delivery::End { assignment: told, .. } = next(&mut consumer).await else { panic!("no end") };
-    let assignment = Assignment { partition: 1 - told.partition, incarnation: 2 };
+    let Delivery::End { assignment: ended, .. } = next(&mut consumer).await else { panic!("no end") };
+    let assignment = Assignment { partition: 1 - ended.partition, incarnation: 2 };
     consumer.start(assignment, 0);
     match next(&mut consumer).await {
         Delivery::End { assignment: delivered, offset: 0 } => assert_eq!(delivered, assignment),

@@ -12,7 +12,7 @@ use exactlyonce::sqlite::{Options, Synchronous};
 use exactlyonce::store::Layout;
 use exactlyonce::store::embedded::EmbeddedStore;
 
-/// No test here takes the power away.
+/// No test here simulates a power loss.
 pub(crate) fn options() -> Options {
     Options { synchronous: Synchronous::Off, ..Options::default() }
 }

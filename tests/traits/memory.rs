@@ -8,8 +8,8 @@ use futures_util::FutureExt;
 
 use crate::broker::{TOPIC, next, offsets_of, start_all, until_ends, values};
 
-/// What a member is told without waiting.
-fn told(consumer: &mut MemoryConsumer) -> Vec<Delivery> {
+/// The deliveries of a member that need no wait.
+fn deliveries(consumer: &mut MemoryConsumer) -> Vec<Delivery> {
     std::iter::from_fn(|| consumer.poll().now_or_never().map(Result::unwrap)).collect()
 }
 
@@ -34,15 +34,15 @@ async fn a_revoked_partition_is_nobody_elses_until_it_is_released() {
     let broker = MemoryBroker::default();
     broker.create_topic(TOPIC, 4, 1).await.unwrap();
     let mut first = broker.subscribe("group", TOPIC).await.unwrap();
-    assert_eq!(assigned(&told(&mut first)), BTreeSet::from([0, 1, 2, 3]));
+    assert_eq!(assigned(&deliveries(&mut first)), BTreeSet::from([0, 1, 2, 3]));
     let mut second = broker.subscribe("group", TOPIC).await.unwrap();
-    let handed_over = revoked(&told(&mut first));
+    let handed_over = revoked(&deliveries(&mut first));
     assert_eq!(handed_over.len(), 2);
-    assert_eq!(assigned(&told(&mut second)), BTreeSet::new());
+    assert_eq!(assigned(&deliveries(&mut second)), BTreeSet::new());
     first.release(handed_over[0]);
-    assert_eq!(assigned(&told(&mut second)), BTreeSet::from([handed_over[0]]));
+    assert_eq!(assigned(&deliveries(&mut second)), BTreeSet::from([handed_over[0]]));
     first.release(handed_over[1]);
-    assert_eq!(assigned(&told(&mut second)), BTreeSet::from([handed_over[1]]));
+    assert_eq!(assigned(&deliveries(&mut second)), BTreeSet::from([handed_over[1]]));
 }
 
 #[tokio::test]
@@ -50,12 +50,12 @@ async fn partitions_of_a_member_that_is_gone_go_to_the_others() {
     let broker = MemoryBroker::default();
     broker.create_topic(TOPIC, 4, 1).await.unwrap();
     let mut first = broker.subscribe("group", TOPIC).await.unwrap();
-    told(&mut first);
+    deliveries(&mut first);
     let mut second = broker.subscribe("group", TOPIC).await.unwrap();
     let mut other_group = broker.subscribe("another group", TOPIC).await.unwrap();
-    assert_eq!(assigned(&told(&mut other_group)).len(), 4);
+    assert_eq!(assigned(&deliveries(&mut other_group)).len(), 4);
     drop(first);
-    assert_eq!(assigned(&told(&mut second)), BTreeSet::from([0, 1, 2, 3]));
+    assert_eq!(assigned(&deliveries(&mut second)), BTreeSet::from([0, 1, 2, 3]));
 }
 
 #[tokio::test]
@@ -63,9 +63,9 @@ async fn new_partitions_are_assigned() {
     let broker = MemoryBroker::default();
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
-    assert_eq!(assigned(&told(&mut consumer)), BTreeSet::from([0]));
+    assert_eq!(assigned(&deliveries(&mut consumer)), BTreeSet::from([0]));
     broker.grow(TOPIC, 3);
-    assert_eq!(assigned(&told(&mut consumer)), BTreeSet::from([1, 2]));
+    assert_eq!(assigned(&deliveries(&mut consumer)), BTreeSet::from([1, 2]));
 }
 
 #[tokio::test]

@@ -175,8 +175,8 @@ async fn of_many_bindings_at_once_one_wins_and_the_others_are_told_which<S: Stor
                 now += 1;
                 assert_eq!(*own, winner, "{outcomes:?}");
             }
-            Bound::Before(told) => {
-                assert_eq!(*told, winner, "{outcomes:?}");
+            Bound::Before(existing) => {
+                assert_eq!(*existing, winner, "{outcomes:?}");
                 assert!(*own != winner || *asked > 0, "{outcomes:?}");
             }
         }
@@ -238,7 +238,7 @@ async fn counts_resolve_by_timestamp_whatever_the_order<S: Store>(store: S) {
         let stored = known(store.counts(1, &[window("a", end)]).await);
         assert_eq!(stored, [Some(Count { count: 7, through_offset: 30 })], "order {end}");
     }
-    // At a tie each cell takes the greater bytes, so the row may be one that nobody wrote.
+    // At a tie each cell takes the greater bytes, so the row may be one that was never written as such.
     for (end, order) in (100..).zip(orders(&[(12, i64::MAX - 1), (-10, i64::MAX)])) {
         for (count, through_offset) in order {
             let count = Count { count, through_offset };
@@ -501,7 +501,7 @@ async fn rows_below_are_the_last_of_both_tables<S: Store>(store: S) {
 }
 
 async fn rows_of_many_buckets_come_in_order_and_page_by_page<S: Store>(store: S) {
-    // Buckets that are empty, that hold one row, and that are far away.
+    // Buckets that are empty, that hold one row, and that are far from the others.
     let offsets: Vec<i64> = (0..23).chain([40, 41, 63, 64, 1 << 40]).collect();
     for partition in [0, 1] {
         let rows: Vec<_> = offsets.iter().map(|&o| (o, Row::Event(event(o, "a")))).collect();

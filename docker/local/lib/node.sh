@@ -47,7 +47,7 @@ ports_free() {
             rc=0
             # shellcheck disable=SC2016 # the inner shell expands these
             timeout 2 bash -c 'exec 3<>"/dev/tcp/$1/$2"' connect "${at%:*}" "${at#*:}" 2>/dev/null || rc=$?
-            # Refused is 1; connected, or no answer at all, is somebody.
+            # Exit code 1 means refused; a connection, or no response at all, means that the port is in use.
             ((rc != 1)) || break
             ((tries < 10)) || fail "$1 needs $at, but something listens there already$(port_user "$at"): end it, or choose another port (EXACTLYONCE_LOCAL_*_PORT)"
             sleep 0.2

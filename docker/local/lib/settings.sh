@@ -3,7 +3,7 @@
 # they agree whatever the environment says.
 
 settings_file=cluster.settings
-# What the data depend on stays as it was made; the rest may change at the next `up`.
+# Settings that the data depend on keep their first values; all others may change at the next `up`.
 settings_fixed=(KAFKA_NODES CASSANDRA_NODES SECURE KAFKA_PORT CQL_PORT STORAGE_PORT JMX_PORT ADDRESS_PREFIX CASSANDRA_VERSION)
 settings_free=(KAFKA_HEAP CASSANDRA_HEAP JVM COMMITLOG_SYNC)
 declare -A settings_default=(

@@ -116,7 +116,7 @@ pub enum RequestError {
     /// Too few replicas are believed to be alive. Part of a batch may have been sent before it was found.
     #[error("Cannot achieve consistency level {consistency}")]
     Unavailable {
-        /// The level asked for.
+        /// The requested level.
         consistency: Consistency,
         /// How many replicas it needs.
         required: usize,
@@ -126,7 +126,7 @@ pub enum RequestError {
     /// Too few replicas acknowledged a write in time. It may have happened, or may yet, or not.
     #[error("Operation timed out - received only {received} responses.")]
     WriteTimeout {
-        /// The level asked for.
+        /// The requested level.
         consistency: Consistency,
         /// How many acknowledged.
         received: usize,
@@ -138,19 +138,19 @@ pub enum RequestError {
     /// Too few replicas answered a read in time, or acknowledged the repair that it made.
     #[error("Operation timed out - received only {received} responses.")]
     ReadTimeout {
-        /// The level asked for.
+        /// The requested level.
         consistency: Consistency,
         /// How many answered.
         received: usize,
         /// How many had to.
         block_for: usize,
-        /// Whether the replica asked for data, not only a digest, was among them.
+        /// Whether the replica that returns data, not only a digest, was among them.
         data_present: bool,
     },
     /// Replicas refused a write. Others may have done it.
     #[error("Operation failed - received {received} responses and {} failures", .failures.len())]
     WriteFailure {
-        /// The level asked for.
+        /// The requested level.
         consistency: Consistency,
         /// How many acknowledged.
         received: usize,
@@ -164,7 +164,7 @@ pub enum RequestError {
     /// Replicas refused a read.
     #[error("Operation failed - received {received} responses and {} failures", .failures.len())]
     ReadFailure {
-        /// The level asked for.
+        /// The requested level.
         consistency: Consistency,
         /// How many answered.
         received: usize,
@@ -172,7 +172,7 @@ pub enum RequestError {
         block_for: usize,
         /// The replicas that refused, and why.
         failures: BTreeMap<IpAddr, FailureReason>,
-        /// Whether the replica asked for data was among those that answered.
+        /// Whether the replica that returns data was among those that responded.
         data_present: bool,
     },
     /// The coordinator has too much to do.
@@ -377,7 +377,7 @@ pub trait Coordinator: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// `Unavailable` if a node is believed to be down, `Truncate` if one did not answer in time.
+    /// `Unavailable` if a node is believed to be down, `Truncate` if one did not respond in time.
     fn truncate(&self, table: TableId) -> impl Future<Output = Result<(), RequestError>> + Send;
 
     /// Keeps a prepared statement on the node's disk (`system.prepared_statements`), so that it is known after a
@@ -390,7 +390,7 @@ pub trait Coordinator: Send + Sync + 'static {
     /// The prepared statements on the node's disk.
     fn kept_prepared(&self) -> BTreeMap<Bytes, KeptStatement>;
 
-    /// Changes this node's schema and tells the others, without waiting for them.
+    /// Changes this node's schema and sends it to the others, without waiting for them.
     ///
     /// # Errors
     ///

@@ -10,7 +10,7 @@
 //! - [`coordinator`]: what a node offers to those who speak CQL to it, and the errors it answers with.
 //! - [`cluster`]: nodes, replicas and the messages between them; it implements [`coordinator::Coordinator`].
 //!
-//! Nothing here reads a wall clock, asks the operating system for randomness or depends on the order of a hash
+//! Nothing here reads a wall clock, uses randomness of the operating system or depends on the order of a hash
 //! map. Time passes on `tokio::time`; clocks, randomness, disks and links are the caller's.
 
 pub mod cluster;

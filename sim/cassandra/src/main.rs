@@ -12,14 +12,14 @@ use tracing_subscriber::filter::LevelFilter;
 const USAGE: &str = "\
 usage: simulated-cassandra [--nodes N] [--port PORT] [--seed SEED] [--log LEVEL]
 
-Serves a simulated Cassandra cluster of N nodes (3) on 127.0.0.1, 127.0.0.2 and so on, port PORT (9042; 0 for one that
-is free), until it gets SIGINT or SIGTERM or the command exit. SEED (1) decides what is random inside. Prints a line when
+Serves a simulated Cassandra cluster of N nodes (3) on 127.0.0.1, 127.0.0.2 and so on, port PORT (9042; 0 for a free
+one), until it gets SIGINT or SIGTERM or the command exit. SEED (1) is the seed of everything random. Prints a line when
 every node serves clients, and a line for each command on standard input, `ok` or `error: ...`:
 
   kill NODE        end its process: the commit log reaches the disk, hints in memory do not
   power-loss NODE  end its process, and lose what was not synced
-  stop NODE        end its process in an orderly way
-  start NODE       start it again on its disk, and wait until the others know
+  stop NODE        end its process gracefully
+  start NODE       start it again on its disk, and wait until the others see it
   pause NODE       stop it as SIGSTOP does
   resume NODE      let it continue
   status           the nodes that run
@@ -35,11 +35,11 @@ const LOG_VARIABLE: &str = "SIMULATED_CASSANDRA_LOG";
 
 #[derive(Debug, Error)]
 enum CommandError {
-    #[error("unknown command '{0}'; there are kill, power-loss, stop, start, pause, resume, status and exit")]
+    #[error("unknown command '{0}'; the commands are kill, power-loss, stop, start, pause, resume, status and exit")]
     Unknown(String),
-    #[error("'{0}' is no node: nodes are counted from 1")]
+    #[error("'{0}' is not a node: nodes are numbered from 1")]
     Node(String),
-    #[error("{0} needs one node")]
+    #[error("{0} requires one node")]
     Arguments(String),
     #[error("a command of more than {LONGEST_COMMAND} bytes")]
     TooLong,
@@ -51,11 +51,11 @@ enum CommandError {
 enum StartError {
     #[error("unknown option '{0}'")]
     Option(String),
-    #[error("{option} needs a number, not '{given}'")]
+    #[error("{option} requires a number, not '{given}'")]
     Number { option: String, given: String },
     #[error("{source_name} must be off, error, warn, info, debug or trace, not '{given}'")]
     Level { source_name: &'static str, given: String },
-    #[error("the system's clock shows no time since 1970")]
+    #[error("the system's clock is before 1970")]
     Clock,
     #[error("cannot handle signals")]
     Signals(#[source] std::io::Error),
@@ -65,9 +65,9 @@ enum StartError {
     Nodes(#[from] LocalError),
 }
 
-/// Why commands are read no more.
+/// Why no more commands are read.
 enum End {
-    /// There are no more.
+    /// The input has ended.
     Input,
     /// The command `exit`.
     Exit,
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // Whoever reads no log loses no nodes.
+    // A log that cannot be written must not end the nodes.
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
@@ -109,13 +109,13 @@ fn run(options: LocalOptions) -> Result<(), StartError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     let result = runtime.block_on(serve(options));
-    // A read of standard input may be under way and never end.
+    // A read of standard input may be in progress and never end.
     runtime.shutdown_background();
     result
 }
 
 async fn serve(options: LocalOptions) -> Result<(), StartError> {
-    // From here on a signal ends the program in an orderly way.
+    // From here on a signal ends the program gracefully.
     let mut ended = std::pin::pin!(signal()?);
     let nodes = tokio::select! {
         name = &mut ended => {
@@ -239,18 +239,18 @@ async fn commands(nodes: &LocalNodes, input: impl AsyncRead + Unpin) -> std::io:
             continue;
         }
         let line = String::from_utf8_lossy(&line);
-        let words: Vec<&str> = line.split_whitespace().collect();
-        if words.is_empty() {
+        let arguments: Vec<&str> = line.split_whitespace().collect();
+        if arguments.is_empty() {
             continue;
         }
-        if words == ["exit"] {
+        if arguments == ["exit"] {
             say("ok");
             return Ok(End::Exit);
         }
-        let result = command(nodes, &words).await;
+        let result = command(nodes, &arguments).await;
         match &result {
-            Ok(_) => tracing::info!(command = %words.join(" "), "executed"),
-            Err(error) => tracing::warn!(command = %words.join(" "), %error, "refused"),
+            Ok(_) => tracing::info!(command = %arguments.join(" "), "executed"),
+            Err(error) => tracing::warn!(command = %arguments.join(" "), %error, "refused"),
         }
         match result {
             Ok(answer) => say(&answer),
@@ -262,12 +262,12 @@ async fn commands(nodes: &LocalNodes, input: impl AsyncRead + Unpin) -> std::io:
     }
 }
 
-async fn command(nodes: &LocalNodes, words: &[&str]) -> Result<String, CommandError> {
-    let node = || match words {
+async fn command(nodes: &LocalNodes, arguments: &[&str]) -> Result<String, CommandError> {
+    let node = || match arguments {
         [_, node] => node.parse::<u8>().map_err(|_| CommandError::Node((*node).to_owned())),
-        _ => Err(CommandError::Arguments(words[0].to_owned())),
+        _ => Err(CommandError::Arguments(arguments[0].to_owned())),
     };
-    match words[0] {
+    match arguments[0] {
         "kill" => nodes.end(node()?, Ending::Kill)?,
         "power-loss" => nodes.end(node()?, Ending::PowerLoss)?,
         "stop" => nodes.end(node()?, Ending::Stop)?,

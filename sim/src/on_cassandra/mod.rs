@@ -274,7 +274,7 @@ async fn play(
     for node in nodes.workers.into_iter().chain(nodes.services.into_values()) {
         handle.kill(node);
     }
-    cassandra.links.mend_all();
+    cassandra.links.restore_all();
     cassandra.shut_down();
     injecting.abort();
     // Time for the tasks of the killed nodes to be dropped.

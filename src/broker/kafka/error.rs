@@ -250,7 +250,7 @@ const RETRIABLE: &[RDKafkaErrorCode] = &[
     StaleMemberEpoch,
     UnreleasedInstanceId,
     GroupMaxSizeReached,
-    // Transactions of others, and what an idempotent producer mends.
+    // Transactions of others, and errors that an idempotent producer recovers from.
     ConcurrentTransactions,
     UnknownProducerId,
     PartitionEOF,

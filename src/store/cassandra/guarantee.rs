@@ -35,7 +35,7 @@ const NOT_REPORTED: [(&str, &str); 2] = [
     ),
     (
         "cassandra writes by others",
-        "nobody else may write to the tables or delete from them: with wall-clock timestamps that would hide all later \
+        "no other program may write to the tables or delete from them: with wall-clock timestamps that would hide all later \
          rows",
     ),
 ];

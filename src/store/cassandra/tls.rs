@@ -25,8 +25,8 @@ pub(super) fn context(tls: &Tls) -> Result<TlsContext, Wrong> {
     // build.
     match &tls.ca_file {
         Some(path) => {
-            let nobody = X509StoreBuilder::new().map_err(openssl)?;
-            builder.set_cert_store(nobody.build());
+            let empty = X509StoreBuilder::new().map_err(openssl)?;
+            builder.set_cert_store(empty.build());
             builder.set_ca_file(path).map_err(file("CA file", path))?;
         }
         None => {

@@ -434,7 +434,7 @@ async fn a_store_in_another_layout_than_the_bound_one_is_not_judged() {
     bound.layout.events = "bucketed:9".parse().expect("a layout");
     let world = World { store: MemoryStore::new(), ..world };
     world.store.bind(&bound).await.answer().expect("an answer");
-    insta::assert_snapshot!(refused(&world).await, @r#"the keyspace is bound with layout = "bucketed:9", but here it is "original": use what it is bound with, or a keyspace of another name"#);
+    insta::assert_snapshot!(refused(&world).await, @r#"the keyspace is bound with layout = "bucketed:9", not "original": use the bound value, or a different keyspace"#);
 }
 
 #[tokio::test]

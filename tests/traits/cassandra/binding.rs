@@ -12,7 +12,7 @@ use crate::store::known;
 
 const REPETITIONS: usize = 40;
 
-/// As [`init`], repeated while the store cannot tell whether the conditional write was applied: where two compete for
+/// As [`init`], repeated while it is unknown whether the conditional write was applied: where two compete for
 /// a partition, Cassandra may answer with a timeout. With the number of attempts.
 async fn init_until_known(
     broker: &MemoryBroker,

@@ -251,8 +251,8 @@ async fn options_that_cannot_work_are_refused_and_an_absent_cluster_may_be_tried
     assert_eq!(refused(local).await, "consistency local_quorum requires the name of the datacenter");
     let nowhere = CassandraOptions { datacenter: Some("nowhere".to_owned()), ..options.clone() };
     assert_eq!(refused(nowhere).await, "there is no datacenter nowhere, there is dc1");
-    let nobody = CassandraOptions { contact_points: Vec::new(), ..options.clone() };
-    assert_eq!(refused(nobody).await, "there are no contact points");
+    let without_nodes = CassandraOptions { contact_points: Vec::new(), ..options.clone() };
+    assert_eq!(refused(without_nodes).await, "there are no contact points");
     // Nobody listens on port 1.
     let absent = CassandraOptions { contact_points: vec!["127.0.0.1:1".to_owned()], ..options };
     let absent = check_schema(&absent, Layout::ORIGINAL).await;

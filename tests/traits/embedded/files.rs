@@ -37,15 +37,15 @@ const KINDS: [(&str, Opened, Opened); 2] = [
     ),
 ];
 
-/// Opening and creating must both fail alike, with words and the file's name, and leave the file as it is.
-fn is_left_alone(folder: &Path, name: &str, words: &str, expected: impl Fn(&FileError) -> bool) {
+/// Opening and creating must both fail with this text and the file's name in the message, and must not change the file.
+fn is_left_alone(folder: &Path, name: &str, message: &str, expected: impl Fn(&FileError) -> bool) {
     let (_, open, create) = KINDS.into_iter().find(|kind| kind.0 == name).unwrap();
     let path = folder.join(name);
     let before = fs::read(&path).unwrap();
     for error in [open(folder).unwrap_err(), create(folder).unwrap_err()] {
         let text = chain(&error);
         assert!(expected(&error), "{text}");
-        assert!(text.contains(words) && text.contains(path.to_str().unwrap()), "{text}");
+        assert!(text.contains(message) && text.contains(path.to_str().unwrap()), "{text}");
     }
     assert!(fs::read(&path).unwrap() == before, "{name} was changed");
 }
@@ -169,8 +169,8 @@ async fn tables_in_another_layout_are_left_alone_and_both_layouts_are_named() {
             ] {
                 assert!(matches!(error, FileError::Layout { .. }), "{error}");
                 let text = chain(&error);
-                let words = format!("in the layout {}, not {}:", made.events, asked.events);
-                assert!(text.contains(&words) && text.contains(path.to_str().unwrap()), "{text}");
+                let message = format!("in the layout {}, not {}:", made.events, asked.events);
+                assert!(text.contains(&message) && text.contains(path.to_str().unwrap()), "{text}");
             }
         }
         assert!(fs::read(&path).unwrap() == before);
@@ -351,11 +351,11 @@ async fn an_overwritten_page_is_told_where_it_is_met_and_nothing_is_made_up() {
                 continue;
             }
         };
-        let mut told = false;
+        let mut found = false;
         let mut judge = |refused: Option<String>, right: bool| match refused {
             Some(text) => {
                 assert!(text.contains("damaged") && text.contains(path.to_str().unwrap()), "{text}");
-                told = true;
+                found = true;
             }
             None => assert!(right, "page {page}: another answer than before"),
         };
@@ -370,7 +370,7 @@ async fn an_overwritten_page_is_told_where_it_is_met_and_nothing_is_made_up() {
             Outcome::Refused(error) => judge(refusal(&error), false),
             Outcome::Unknown(error) => panic!("{}", chain(&error)),
         }
-        *(if told { &mut at_read } else { &mut unread }) += 1;
+        *(if found { &mut at_read } else { &mut unread }) += 1;
     }
     // The first page says what is in the file; the others are met when they are read. (Counts are not here.)
     assert!(at_open >= 1 && at_read > 20 && unread > 0, "{at_open} {at_read} {unread}");
@@ -401,16 +401,16 @@ async fn a_row_that_the_program_does_not_write_is_named_and_hides_no_other() {
     let health = "events partition 0 offset 0: column health: 9 is not a health";
     let reason = "dead_letters partition 0 offset 5: column reason: \"made up\" is not a reason";
     let hash = "dead_letters partition 0 offset 6: column sha256: 7 bytes and not 32";
-    let told = |error: &Damaged| error.to_string();
+    let text = |error: &Damaged| error.to_string();
 
     let events = known(store.stored_events(0, 0, 9, 9).await);
-    assert_eq!(events[0].1.as_ref().map(drop).map_err(told), Err(health.to_owned()));
+    assert_eq!(events[0].1.as_ref().map(drop).map_err(text), Err(health.to_owned()));
     assert!(events.len() > 1 && events[1..].iter().all(|row| row.1.is_ok()), "{events:?}");
     let letters = known(store.stored_dead_letters(0, 5, 9, 9).await);
-    let letters: Vec<_> = letters.iter().map(|row| row.1.as_ref().map(drop).map_err(told)).collect();
+    let letters: Vec<_> = letters.iter().map(|row| row.1.as_ref().map(drop).map_err(text)).collect();
     assert_eq!(letters, [Err(reason.to_owned()), Err(hash.to_owned()), Ok(())]);
     let alerts = known(store.stored_alerts(None, 99).await).rows;
-    let damaged: Vec<_> = alerts.iter().filter_map(|row| row.1.as_ref().err().map(told)).collect();
+    let damaged: Vec<_> = alerts.iter().filter_map(|row| row.1.as_ref().err().map(text)).collect();
     assert_eq!(
         damaged,
         ["alerts source \"foreign\" window ending at 10: column event_count: 0 is not a count"]
@@ -471,7 +471,7 @@ fn a_folder_in_the_files_place_is_told() {
     }
 }
 
-/// Where nobody can write, whoever runs the tests.
+/// A place that cannot be written to, not even by root.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_folder_that_cannot_be_written_is_told() {
@@ -515,8 +515,8 @@ async fn two_handles_see_each_others_writes() {
 #[tokio::test]
 async fn while_another_process_writes_for_long_writes_are_unknown_and_reads_go_on() {
     let folder = tempdir().unwrap();
-    let patient = store_in(folder.path());
-    fill(&patient, 3).await;
+    let store = store_in(folder.path());
+    fill(&store, 3).await;
     let options = Options { busy_timeout: Duration::from_millis(1), ..options() };
     let store = EmbeddedStore::open(folder.path(), &options, Layout::ORIGINAL).unwrap();
     let other = Connection::open(folder.path().join("store.sqlite")).unwrap();
@@ -535,7 +535,7 @@ async fn while_another_process_writes_for_long_writes_are_unknown_and_reads_go_o
     assert_eq!(known(store.events(0, 0, 9, 9).await).len(), 3);
     other.execute_batch("ROLLBACK").unwrap();
     known(store.write_rows(0, &rows).await);
-    assert_eq!(known(patient.events(0, 0, 9, 9).await).len(), 4);
+    assert_eq!(known(store.events(0, 0, 9, 9).await).len(), 4);
 }
 
 #[tokio::test]

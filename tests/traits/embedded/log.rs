@@ -229,7 +229,7 @@ async fn an_append_that_fails_leaves_none_of_its_records() {
 
 #[tokio::test]
 async fn a_record_that_is_missing_or_altered_is_told_and_never_skipped() {
-    for (damage, words) in [
+    for (damage, message) in [
         ("DELETE FROM records WHERE offset = 3", "partition 0 offset 3 is missing"),
         ("DELETE FROM records WHERE offset >= 3", "partition 0 offset 3 is missing"),
         ("UPDATE records SET value = x'00' WHERE offset = 3", "partition 0 offset 3 was altered"),
@@ -246,7 +246,7 @@ async fn a_record_that_is_missing_or_altered_is_told_and_never_skipped() {
         let error = broker.fetch(TOPIC, 0, 0, 100, usize::MAX).await.unwrap_err();
         let text = chain(&error);
         assert!(matches!(error, BrokerError::Fatal { .. }), "{text}");
-        assert!(text.contains(words) && text.contains(file.to_str().unwrap()), "{text}");
+        assert!(text.contains(message) && text.contains(file.to_str().unwrap()), "{text}");
         assert_eq!(broker.fetch(TOPIC, 0, 0, 3, usize::MAX).await.unwrap().records.len(), 3);
         let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
         start_all(&mut consumer).await;
@@ -254,7 +254,7 @@ async fn a_record_that_is_missing_or_altered_is_told_and_never_skipped() {
             match next(&mut consumer).await {
                 Delivery::End { assignment, .. } => assert_eq!(assignment.partition, 1),
                 Delivery::Failed { assignment, error, .. } => {
-                    assert!(assignment.partition == 0 && chain(&error).contains(words), "{error:?}");
+                    assert!(assignment.partition == 0 && chain(&error).contains(message), "{error:?}");
                     break;
                 }
                 other => panic!("{other:?}"),

@@ -1,6 +1,6 @@
 //! How nodes come to know the same schema: late, but all of it.
 //!
-//! A change is applied on the node that was asked and sent to the others, which may not hear of it; nodes that see
+//! A change is applied on the coordinating node and sent to the others, which may not receive it; nodes that see
 //! another version in gossip ask for what they miss. All apply the same changes in the same order, by timestamp, so
 //! that concurrent ones end the same everywhere.
 
@@ -55,7 +55,7 @@ impl Node {
         }
     }
 
-    /// Changes the schema of this node and tells the others.
+    /// Changes the schema of this node and sends it to the others.
     pub(crate) fn change_schema(self: &Arc<Self>, change: SchemaChange) -> Result<(), RequestError> {
         let entry = SchemaEntry {
             timestamp: self.timestamp(),
@@ -64,7 +64,7 @@ impl Node {
         };
         self.learn_schema(std::slice::from_ref(&entry));
         for peer in self.cluster.ids().filter(|peer| *peer != self.id) {
-            self.tell(peer, Request::Schema(vec![entry.clone()]));
+            self.notify(peer, Request::Schema(vec![entry.clone()]));
         }
         Ok(())
     }

@@ -42,7 +42,7 @@ impl Node {
             decided(decision).await?;
         }
         for keeper in keepers {
-            self.tell(keeper, Request::RemoveBatch(id));
+            self.notify(keeper, Request::RemoveBatch(id));
         }
         Ok(())
     }
@@ -123,7 +123,7 @@ impl Node {
                         self.replay(&left, batch.written_at).await;
                     }
                 }
-                self.tell(self.id, Request::RemoveBatch(id));
+                self.notify(self.id, Request::RemoveBatch(id));
             }
         }
     }

@@ -48,7 +48,7 @@ impl RunningNode {
         self.0.begin(|_| work);
     }
 
-    /// Does a request in a task of the node, which goes on if nobody waits any more, and ends with the node.
+    /// Runs a request in a task of the node, which continues if the caller has given up, and ends with the node.
     async fn run<T, F>(&self, work: impl FnOnce(Arc<Node>) -> F) -> Result<T, RequestError>
     where
         T: Send + 'static,

@@ -1,9 +1,9 @@
 //! Who is believed to be alive, and how late that is known.
 //!
-//! Every node tells every other that it is alive, and who else was when. One that nobody has heard of late is believed
+//! Every node reports to every other that it is alive, and when it last heard of the others. One that no node has heard of recently is considered
 //! to be down, for the failure timeout has passed; one that some hear is alive for all that hear those
 //! (`Gossiper.notifyFailureDetector`): what is sent to it over a link that is cut is lost, and no request is refused
-//! for it. One that was down is asked for an echo first, so that a node that cannot be reached or does not hear stays
+//! for it. One that was down is sent an echo request first, so that a node that cannot be reached or does not hear stays
 //! down (`Gossiper.markAlive`). A node that starts believes that all others are down until they echo.
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ impl Node {
         loop {
             let heartbeats = self.heartbeats();
             for peer in self.cluster.ids().filter(|peer| *peer != self.id) {
-                self.tell(peer, Request::Gossip(heartbeats.clone()));
+                self.notify(peer, Request::Gossip(heartbeats.clone()));
             }
             self.convict();
             if Instant::now() >= settled {
@@ -76,7 +76,7 @@ impl Node {
                 return;
             }
             if heartbeat.generation > peer.heartbeat.generation && peer.alive {
-                // It was restarted without having been missed: what it was told before may not be known to it.
+                // It was restarted without having been missed: it may lack what was sent to it before.
                 peer.alive = false;
                 peer.down_since = Instant::now();
             }
@@ -87,7 +87,7 @@ impl Node {
             (echo, heartbeat.schema_version != own_version)
         };
         if pull {
-            self.tell(of, Request::SchemaPull);
+            self.notify(of, Request::SchemaPull);
         }
         if echo {
             self.begin(|node| async move { node.echo(of).await });

@@ -16,7 +16,7 @@ use crate::storage::{Hint, Mutation, Seconds, Timestamp};
 impl Node {
     /// Whether hints are kept for a replica (`StorageProxy.shouldHint`): not if it has been down for longer than the
     /// window, nor while the disk has one that is older (`hint_window_persistent_enabled`), for a restart of this
-    /// node or a moment of the replica's begins the window anew.
+    /// node or a moment of the replica's restarts the window.
     pub(crate) fn is_hinted(&self, target: NodeId) -> bool {
         let options = &self.cluster.settings.borrow().hints;
         if !options.enabled || target == self.id || self.down_for(target) > options.window {

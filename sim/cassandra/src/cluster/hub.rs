@@ -1,6 +1,6 @@
 //! The tasks behind the cluster: one carries messages, one begins the nodes' own tasks.
 //!
-//! Both belong to whoever started the cluster, not to who happens to send or to begin something: a message that was
+//! Both belong to the caller that started the cluster, not to the sender of a message: a message that was
 //! sent arrives even if its sender dies, and what a coordinator has begun goes on when its client hangs up.
 
 use std::collections::BTreeMap;

@@ -41,7 +41,7 @@ pub enum Verb {
     Schema,
     /// The question for schema changes.
     SchemaPull,
-    /// Rows asked for by a repair or by a node that joins.
+    /// Rows requested by a repair or by a joining node.
     RepairRead,
     /// Rows written by a repair.
     RepairWrite,
@@ -64,7 +64,7 @@ pub struct Envelope {
     pub request: u64,
 }
 
-/// Decides what becomes of each message between two nodes. Messages of a node to itself are not asked about.
+/// Decides the fate of each message between two nodes. Messages of a node to itself are not subject to it.
 pub trait Links: Send + Sync {
     /// How long each copy of the message takes: one for a message as it should be, none if it is lost, two if it is
     /// duplicated. Copies overtake each other as their delays have it.
@@ -101,18 +101,18 @@ impl RuledLinks {
     }
 
     /// Undoes [`cut`](Self::cut).
-    pub fn mend(&self, from: NodeId, to: NodeId) {
+    pub fn restore(&self, from: NodeId, to: NodeId) {
         self.lock().cut.remove(&(from, to));
     }
 
     /// Undoes every cut and forgets every rule.
-    pub fn mend_all(&self) {
+    pub fn restore_all(&self) {
         let mut state = self.lock();
         state.cut.clear();
         state.rules.clear();
     }
 
-    /// Adds a rule, asked after those that are there. Returns its number, for [`remove`](Self::remove).
+    /// Adds a rule, evaluated after the existing ones. Returns its number, for [`remove`](Self::remove).
     pub fn rule(&self, rule: impl FnMut(&Envelope) -> Option<Vec<Duration>> + Send + 'static) -> u64 {
         let mut state = self.lock();
         let number = state.next_rule;

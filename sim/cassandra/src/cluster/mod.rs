@@ -284,7 +284,7 @@ impl Cluster {
         }
     }
 
-    /// Lets a node do something wrong, until it is told otherwise or restarted.
+    /// Makes a node misbehave, until this is changed or the node is restarted.
     pub fn misbehave(&self, id: NodeId, misbehaviour: Misbehaviour) {
         if let Some(node) = self.get(id) {
             node.lock().misbehaviour = misbehaviour;

@@ -1,4 +1,4 @@
-//! A running node: what it knows, what it is asked and what it asks others.
+//! A running node: its state, the requests that it serves and those that it sends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
@@ -29,7 +29,7 @@ pub(crate) struct PeerView {
     pub(crate) echoing: bool,
 }
 
-/// What a node is told to do wrong.
+/// How a node is made to misbehave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Misbehaviour {
     /// As a replica, it refuses writes (its disk is full).
@@ -205,7 +205,7 @@ impl Node {
     }
 
     /// This node's clock in whole milliseconds, or one more than the last answer: on one node no two are equal and
-    /// none is smaller, until it is restarted. Of two nodes asked in one millisecond they are often equal
+    /// none is smaller, until it is restarted. Those of two nodes in one millisecond they are often equal
     /// (`ClientState.getTimestamp`: `currentTimeMillis() * 1000`).
     pub(crate) fn timestamp(&self) -> Timestamp {
         let clock = self.member().clock.micros().div_euclid(1000) * 1000;
@@ -309,8 +309,8 @@ impl Node {
         }
     }
 
-    /// Sends a message that asks for no answer.
-    pub(crate) fn tell(&self, to: NodeId, request: Request) {
+    /// Sends a message that has no response.
+    pub(crate) fn notify(&self, to: NodeId, request: Request) {
         self.send(to, self.cluster.next_request(), None, Body::Request(request));
     }
 
@@ -377,7 +377,7 @@ impl Call {
     pub(crate) async fn next(&mut self, deadline: Instant) -> Option<(NodeId, Response)> {
         match timeout_at(deadline, self.answers.recv()).await {
             Ok(Some(answer)) => Some(answer),
-            // The node died, and so will the task that asks.
+            // The node died, and so will the requesting task.
             Ok(None) => std::future::pending().await,
             Err(_) => None,
         }

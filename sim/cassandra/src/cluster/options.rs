@@ -113,7 +113,7 @@ pub struct Options {
     pub max_requests: usize,
     /// How often a batch log is looked through for batches to replay.
     pub batch_replay_interval: Duration,
-    /// How often nodes tell each other that they are alive.
+    /// Interval of the nodes' heartbeats.
     pub gossip_interval: Duration,
     /// After how long a silence a node is believed to be down.
     pub failure_timeout: Duration,

@@ -1,9 +1,9 @@
 //! Conditional writes and serial reads: one Paxos register for each partition (`StorageProxy.doPaxos`).
 //!
-//! A ballot is promised by a majority, which also tells what it accepted or committed before: what was accepted and
+//! A ballot is promised by a majority, which also returns what it accepted or committed before: what was accepted and
 //! not committed is finished first. Then the partition is read at QUORUM, the condition is judged, and the write is
 //! proposed and committed. A condition that does not hold proposes nothing, so that its answer has a place in the
-//! order, too. If answers to a proposal stay away, nobody knows whether it will be finished: a `WriteTimeout` of type
+//! order, too. If responses to a proposal are missing, it is unknown whether it will be finished: a `WriteTimeout` of type
 //! `Cas`. Once a majority has accepted, only the commit's visibility is open: its timeout is of type `Simple`.
 //! Whoever finishes another's proposal gives it his own ballot, and with it his own, later timestamp: it then
 //! shadows plain writes that came after the one who proposed it had given up (`Commit.newProposal`).
@@ -40,7 +40,7 @@ struct Register<'a> {
 /// What to make of a proposal that some accepted, and not a majority (`StorageProxy.proposePaxos`).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Partial {
-    /// One's own: the client is told that nobody knows.
+    /// The client's own: its outcome is reported as unknown.
     IsUnknown,
     /// Another's: it may be tried again.
     IsContended,
@@ -174,7 +174,7 @@ impl Register<'_> {
         }
     }
 
-    /// That nobody knows, which even a read is told in these words: `CasWriteUnknownResultException`, for protocol
+    /// The outcome is unknown, which even a read gets as `CasWriteUnknownResultException`, for protocol
     /// v4 a timeout (`ErrorMessage.getBackwardsCompatibleException`).
     fn unknown(&self, received: usize, block_for: usize) -> RequestError {
         let write_type = WriteType::Cas;
@@ -233,7 +233,7 @@ impl Register<'_> {
             if let Some((unfinished, Some(mutation))) = accepted
                 && newest_commit.is_none_or(|commit| unfinished > commit)
             {
-                // An earlier request may have been told nothing; it is finished in its own place. Only then can
+                // The client of an earlier request may have got no response; that request is finished in its own order. Only then can
                 // this one have the next.
                 let mutation = Arc::new(Mutation::clone(&mutation).stamped(ballot.timestamp));
                 match self.propose(ballot, Some(mutation.clone()), Partial::IsContended).await? {
@@ -255,7 +255,7 @@ impl Register<'_> {
                 let behind: Vec<NodeId> = behind.map(|(voter, _)| *voter).collect();
                 if !behind.is_empty() {
                     for voter in behind {
-                        self.node.tell(voter, self.commit_request(commit, mutation.clone()));
+                        self.node.notify(voter, self.commit_request(commit, mutation.clone()));
                     }
                     continue;
                 }
@@ -264,7 +264,7 @@ impl Register<'_> {
         }
     }
 
-    /// What a client is told if another's proposal could not be finished: nothing that could be taken for news of
+    /// What a client gets if another's proposal could not be finished: nothing that could be taken for the outcome of
     /// its own.
     fn of_another(&self, error: RequestError) -> RequestError {
         match error {
@@ -327,7 +327,7 @@ impl Register<'_> {
                 return Ok(Step::Done);
             }
             let no = accepted.len() - yes;
-            // Where nobody accepted, the proposal is dead; where some did, another request may finish it.
+            // If no replica accepted, the proposal is dead; if some did, another request may finish it.
             let is_lost = no > voters.len() - needed;
             if is_lost && partial == Partial::IsContended {
                 return Ok(Step::Contended(highest));

@@ -53,7 +53,7 @@ impl Quota {
         self.only.as_ref().is_none_or(|only| ring.data_center(node) == only)
     }
 
-    /// What to tell if only these nodes are alive. If each data centre must have enough, it is what the first needs that
+    /// The error if only these nodes are alive. If each data centre must have enough, it is what the first needs that
     /// has not, and by a mistake of Cassandra's that none is alive (`ReplicaPlans.assureSufficientLiveReplicas`).
     fn unavailable(&self, ring: &Ring, consistency: Consistency, alive: &BTreeSet<NodeId>) -> RequestError {
         let lacks = |name: &str, needed: usize| {
@@ -89,9 +89,9 @@ pub(crate) struct WritePlan {
 #[derive(Debug, Clone)]
 pub(crate) struct ReadPlan {
     pub(crate) quota: Quota,
-    /// Those asked first.
+    /// Replicas that are contacted first.
     pub(crate) contacts: Vec<NodeId>,
-    /// Those that can be asked besides.
+    /// Replicas that can be contacted in addition.
     pub(crate) spare: Vec<NodeId>,
 }
 

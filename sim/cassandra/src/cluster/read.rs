@@ -1,8 +1,8 @@
 //! The coordinator's side of reads (`StorageProxy.read`, `AbstractReadExecutor`, `BlockingReadRepair`).
 //!
-//! One replica is asked for rows, the others for digests. If all agree, that is the answer. If not, all are asked for
+//! One replica returns rows, the others digests. If all agree, the rows are the result. If not, all are asked for
 //! rows; the answers are merged and, in tables with blocking read repair, what each lacks is written to it before the
-//! client gets its answer. A read of many partitions asks every replica for rows at once.
+//! client gets its response. A read of many partitions requests rows from every replica at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,8 +27,8 @@ struct Reading<'a> {
     command: Arc<ReadCommand>,
     consistency: Consistency,
     plan: ReadPlan,
-    /// Those asked so far.
-    asked: Vec<NodeId>,
+    /// Replicas contacted so far.
+    contacted: Vec<NodeId>,
     timeout: Duration,
     began: Instant,
 }
@@ -108,7 +108,7 @@ impl Node {
             table: table.clone(),
             command: Arc::new(command),
             consistency,
-            asked: plan.contacts.clone(),
+            contacted: plan.contacts.clone(),
             plan,
             timeout,
             began: Instant::now(),
@@ -163,11 +163,11 @@ impl Reading<'_> {
         call.send(replica, self.request(digest), self.deadline().saturating_duration_since(Instant::now()));
     }
 
-    /// When one more replica is asked, if answers are still missing then. Refusals do not wait for it: a read that
-    /// cannot get enough answers from those asked so far fails at once (`ReadCallback.onFailure`).
+    /// When one more replica is contacted, if responses are still missing then. Refusals do not wait for it: a read that
+    /// cannot get enough responses from those contacted so far fails at once (`ReadCallback.onFailure`).
     fn speculate_at(&self) -> Option<Instant> {
         let after = match self.table.options.speculative_retry {
-            // One more has been asked from the start.
+            // One more was contacted from the start.
             SpeculativeRetry::Never | SpeculativeRetry::Always => return None,
             SpeculativeRetry::After(micros) => Duration::from_micros(micros),
             SpeculativeRetry::Percentile99 => self.node.read_latency(99.0),
@@ -176,21 +176,21 @@ impl Reading<'_> {
         (after < self.timeout).then(|| Instant::now() + after)
     }
 
-    /// Collects answers until there are enough, and rows among them. One more replica is asked if they are late.
+    /// Collects answers until there are enough, and rows among them. One more replica is contacted if they are late.
     async fn collect(&mut self, call: &mut Call, all_data: bool) -> Result<Answers, RequestError> {
         let mut answers = Answers::default();
         let mut speculate_at = self.speculate_at().filter(|_| !self.plan.spare.is_empty());
         loop {
             let received = answers.received();
             if !answers.data.is_empty() && self.plan.quota.is_met(&self.node.cluster.ring, &received) {
-                if received.len() + answers.failures.len() < self.asked.len() {
+                if received.len() + answers.failures.len() < self.contacted.len() {
                     self.take_in_meanwhile(call, &mut answers).await;
                 }
                 return Ok(answers);
             }
             let (received, block_for) = (received.len(), self.plan.quota.block_for);
             let data_present = !answers.data.is_empty();
-            if block_for + answers.failures.len() > self.asked.len() {
+            if block_for + answers.failures.len() > self.contacted.len() {
                 return Err(self.failure(answers.failures, received, data_present));
             }
             let until = speculate_at.map_or(self.deadline(), |at| at.min(self.deadline()));
@@ -249,7 +249,7 @@ impl Reading<'_> {
             return None;
         }
         let spare = self.plan.spare.remove(0);
-        self.asked.push(spare);
+        self.contacted.push(spare);
         Some(spare)
     }
 
@@ -259,7 +259,7 @@ impl Reading<'_> {
         if self.table.options.speculative_retry == SpeculativeRetry::Always {
             self.next_spare();
         }
-        for (place, replica) in self.asked.clone().into_iter().enumerate() {
+        for (place, replica) in self.contacted.clone().into_iter().enumerate() {
             self.ask(&call, replica, place > 0);
         }
         let answers = self.collect(&mut call, false).await?;
@@ -272,7 +272,7 @@ impl Reading<'_> {
         }
         tracing::trace!(node = self.node.id.0, "digest mismatch");
         let mut call = self.node.call();
-        for replica in self.asked.clone() {
+        for replica in self.contacted.clone() {
             self.ask(&call, replica, false);
         }
         let answers = self.collect(&mut call, true).await?;
@@ -282,10 +282,10 @@ impl Reading<'_> {
     /// Reads many partitions.
     async fn range(mut self) -> Result<Merged, RequestError> {
         let mut call = self.node.call();
-        for replica in &self.asked {
+        for replica in &self.contacted {
             self.ask(&call, *replica, false);
         }
-        // No further replica is asked for ranges.
+        // No further replica is contacted for ranges.
         self.plan.spare.clear();
         let answers = self.collect(&mut call, true).await?;
         self.reconcile(answers.data).await
@@ -373,7 +373,7 @@ impl Reading<'_> {
                     });
                 }
                 None => {
-                    // What has not been acknowledged is sent to the replicas that were not asked, whose
+                    // What has not been acknowledged is sent to the replicas that were not contacted, whose
                     // acknowledgements count as well.
                     more_at = None;
                     let mut rest = Partition::default();

@@ -16,13 +16,13 @@ use crate::storage::{ColumnSelection, Partition, Token};
 /// A repair that could not be done.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RepairError {
-    /// There is no such keyspace on the node that was asked.
+    /// The coordinating node has no such keyspace.
     #[error("keyspace {0} does not exist")]
     UnknownKeyspace(String),
-    /// A replica is down or did not answer; what was repaired before stays repaired.
-    #[error("node {} did not answer", .0.0)]
+    /// A replica is down or did not respond; what was repaired before stays repaired.
+    #[error("node {} did not respond", .0.0)]
     NoAnswer(NodeId),
-    /// The node that was asked is not running, or died.
+    /// The coordinating node is not running, or died.
     #[error("the node is not running")]
     NotRunning,
 }

@@ -1,4 +1,4 @@
-//! What a node does when another asks it: the replica's side of everything.
+//! The replica's side of all requests between nodes.
 
 use std::sync::Arc;
 
@@ -21,10 +21,10 @@ impl Table {
 }
 
 impl Node {
-    /// Does what another node (or this one) asks for, and answers.
-    pub(crate) fn answer(self: &Arc<Self>, from: NodeId, request: u64, asked: Request) {
-        let verb = asked.verb();
-        let (response, safe_at) = match asked {
+    /// Serves the request of another node (or of this one), and responds.
+    pub(crate) fn answer(self: &Arc<Self>, from: NodeId, request: u64, requested: Request) {
+        let verb = requested.verb();
+        let (response, safe_at) = match requested {
             Request::Write(mutation) | Request::ReadRepair(mutation) => self.apply(mutation),
             Request::Hint(mutation, written_at) => {
                 let left = self.lock().engine.not_truncated(&mutation, written_at);
@@ -54,7 +54,7 @@ impl Node {
             }
             Request::SchemaPull => {
                 let entries = self.lock().engine.disk().schema();
-                self.tell(from, Request::Schema(entries));
+                self.notify(from, Request::Schema(entries));
                 return;
             }
             Request::RepairRead { table, after, up_to } => {
@@ -107,7 +107,7 @@ impl Node {
         (Response::Done, self.record(Record::Write(mutation), durable))
     }
 
-    fn read_locally(&self, command: &ReadCommand, digest: bool, asked: &Table) -> Response {
+    fn read_locally(&self, command: &ReadCommand, digest: bool, requested: &Table) -> Response {
         let state = self.lock();
         if state.misbehaviour.refuse_reads {
             return Response::Failed(FailureReason::Unknown);
@@ -116,16 +116,16 @@ impl Node {
             return Response::Failed(FailureReason::IncompatibleSchema);
         };
         // A read names every column that its coordinator knows.
-        if !asked.columns.keys().all(|column| table.remembers(column)) {
+        if !requested.columns.keys().all(|column| table.remembers(column)) {
             return Response::Failed(FailureReason::Unknown);
         }
         let mut found = state.engine.read(table, command, self.options().tombstone_failure_threshold);
         if let Ok(answer) = &mut found
-            && table.columns.keys().any(|column| !asked.columns.contains_key(column))
+            && table.columns.keys().any(|column| !requested.columns.contains_key(column))
         {
-            // Columns that the coordinator does not know are not asked for.
+            // Columns that the coordinator does not know are not requested.
             for partition in answer.partitions.values_mut() {
-                partition.retain_cells(|column, _| asked.columns.contains_key(column));
+                partition.retain_cells(|column, _| requested.columns.contains_key(column));
             }
             answer.partitions.retain(|_, partition| !partition.is_empty());
         }

@@ -65,7 +65,7 @@ impl Node {
         }
         for decision in decisions {
             match decided(decision).await {
-                // A hint would have been enough: the client is told of success even if none is kept
+                // A hint would have been enough: the client gets success even if none is kept
                 // (`StorageProxy.hintMutations`).
                 Err(RequestError::WriteTimeout { .. } | RequestError::WriteFailure { .. })
                     if consistency == Consistency::Any =>

@@ -3,7 +3,7 @@
 /// What kind of token it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A name, or a keyword: which of the two the parser tells from where it stands.
+    /// A name, or a keyword: the parser decides by the position.
     Word,
     /// A name in double quotes.
     Quoted,

@@ -1,8 +1,8 @@
-//! CQL as text: tokens, the syntax tree, and the parser that tells where a text is wrong.
+//! CQL as text: tokens, the syntax tree, and the parser, which locates errors.
 //!
 //! The grammar is the part of Cassandra's `Parser.g` that is about tables and their rows. What lies outside of it
-//! (indexes, views, functions, user types, roles and the like) is recognized by its first words and refused by
-//! name; what is no CQL is refused with line, column and the token, in the words of Cassandra's parser.
+//! (indexes, views, functions, user types, roles and the like) is recognized by its first keywords and refused by
+//! name; a text that is not CQL is refused with line, column and the token, with the message of Cassandra's parser.
 
 pub mod ast;
 mod lexer;

@@ -66,7 +66,7 @@ pub(super) struct State {
     data_type: DataType,
     count: i64,
     best: Option<Bytes>,
-    /// The sum; of decimals the average so far, if that is asked for.
+    /// The sum; of decimals the average so far, if that is requested.
     whole: BigInt,
     /// Digits of `whole` behind the point.
     scale: i64,

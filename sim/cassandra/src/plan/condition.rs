@@ -215,7 +215,7 @@ fn condition(
 }
 
 impl BoundConditions {
-    /// Whether they hold for a row. `exists` tells whether the row itself (for static columns: the static row) is
+    /// Whether they hold for a row. `exists` is whether the row itself (for static columns: the static row) is
     /// there.
     ///
     /// # Errors

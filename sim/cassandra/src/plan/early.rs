@@ -7,7 +7,7 @@ use crate::protocol::ServerError;
 use crate::schema::{Column, ColumnKind, Table};
 
 /// Whether nothing but static columns is shown (`SelectStatement.selectOnlyStaticColumns`). Selectors are prepared only
-/// as they are looked at (`RawSelector.toSelectables`), which here is where their mistakes are told; those of all others
+/// as they are looked at (`RawSelector.toSelectables`), which here is where their errors are reported; those of all others
 /// come after those of WHERE.
 ///
 /// # Errors
@@ -63,7 +63,7 @@ fn known_columns<'a>(selector: &ast::Selector, table: &'a Table) -> Result<Vec<&
     }
 }
 
-/// Whether what is wrong with a selector alone is told after what is wrong with WHERE: Cassandra looks functions up
+/// Whether an error of a selector alone is reported after errors of WHERE: Cassandra looks functions up
 /// before (`Selectable.Raw.prepare`), and what they are given after (`Selectable.newSelectorFactory`).
 fn is_checked_late(selector: &ast::Selector, table: &Table) -> bool {
     match selector {

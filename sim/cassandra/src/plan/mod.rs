@@ -1,7 +1,7 @@
 //! From statements to reads and writes: names are looked up in a schema, types and rules are checked, and what a
 //! statement will do is fixed but for the values of its markers.
 //!
-//! What is refused is refused in the words of Cassandra 5.0.
+//! Errors have the messages of Cassandra 5.0.
 
 mod aggregate;
 mod catalog;
@@ -33,7 +33,7 @@ use crate::cql::Parsed;
 use crate::cql::ast::Statement;
 use crate::protocol::{ColumnSpec, ServerError};
 
-/// What a statement does, as far as the schema tells.
+/// What a statement does, as far as the schema shows.
 #[derive(Debug)]
 pub enum Plan {
     /// It reads.

@@ -170,7 +170,7 @@ impl ModificationPlan {
                 }
             }
         }
-        // Clustering columns that are missing are told before those that come after a gap.
+        // Clustering columns that are missing are reported before those that come after a gap.
         let only_static = !has_clustering
             && !sets.is_empty()
             && sets.iter().all(|(column, _)| column.kind == ColumnKind::Static);

@@ -203,7 +203,7 @@ impl SelectPlan {
             })
             .collect();
         if views.is_empty() {
-            // Without a row the static columns are one, unless certain rows were asked for.
+            // Without a row the static columns are one, unless certain rows were requested.
             if self.restrictions.has_clustering {
                 return Ok(true);
             }

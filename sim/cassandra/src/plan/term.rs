@@ -57,7 +57,7 @@ pub(super) enum Term {
     Component(Box<Term>, usize, Vec<DataType>),
 }
 
-/// Whether a term can have a type, as far as its shape tells.
+/// Whether a term can have a type, judged by its form.
 pub(super) fn could_be(term: &ast::Term, data_type: &DataType) -> bool {
     let all = |terms: &[ast::Term], data_type: &DataType| terms.iter().all(|term| could_be(term, data_type));
     match (term, data_type) {
@@ -69,7 +69,7 @@ pub(super) fn could_be(term: &ast::Term, data_type: &DataType) -> bool {
             entries.iter().all(|entry| could_be(&entry.0, key) && could_be(&entry.1, value))
         }
         (ast::Term::List(_) | ast::Term::Set(_) | ast::Term::Map(_), _) => false,
-        // That there is no such function is told better elsewhere.
+        // An unknown function is reported with a better message elsewhere.
         (ast::Term::Call(name, arguments), _) => {
             returned_by(name, arguments).is_none_or(|returned| data_type.takes(&returned))
         }

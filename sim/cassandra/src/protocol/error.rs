@@ -1,4 +1,4 @@
-//! Errors as the protocol tells them to a client.
+//! Errors as the protocol encodes them.
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! What a node tells clients that registered for it.
+//! Events that a node sends to clients that registered for them.
 
 use std::net::SocketAddr;
 
@@ -35,7 +35,7 @@ impl EventKind {
     }
 }
 
-/// One change of the schema: what clients are told, and the result of the statement that made it.
+/// One change of the schema: the event for clients, and the result of the statement that made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaNotice {
     /// What happened.
@@ -67,7 +67,7 @@ impl SchemaNotice {
         }
     }
 
-    /// What clients are told of a change.
+    /// The event of a change.
     pub fn of(kind: ChangeKind, change: &SchemaChange) -> SchemaNotice {
         let (keyspace, table) = match change {
             SchemaChange::PutKeyspace { name, .. } | SchemaChange::DropKeyspace { name } => (name, None),
@@ -115,7 +115,7 @@ impl Notice {
         }
     }
 
-    /// Which clients are told.
+    /// The clients that get it.
     pub fn kind(&self) -> EventKind {
         match self {
             Notice::Topology { .. } => EventKind::TopologyChange,

@@ -37,7 +37,7 @@ impl Default for Limits {
 /// A frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Version, without the bit that tells responses from requests.
+    /// Version, without the bit that marks responses.
     pub version: u8,
     /// Whether that bit is set.
     pub is_response: bool,
@@ -74,9 +74,9 @@ pub enum Incoming {
     Request {
         /// What the client calls the request.
         stream: i16,
-        /// Whether the client asks for a trace.
+        /// Whether the client requests a trace.
         tracing: bool,
-        /// What it asks for.
+        /// The request.
         request: Request,
     },
     /// A frame to be answered with an error.

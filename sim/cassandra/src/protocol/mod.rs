@@ -2,7 +2,7 @@
 //!
 //! What comes from outside is checked before it is believed: a length is never used to allocate more than the
 //! bytes that are there, a frame is never larger than [`frame::Limits::body`], and nothing here panics on bytes.
-//! Version 5 is not spoken; a client that offers it is told which versions are, and comes back with version 4.
+//! Version 5 is not supported; a client that offers it gets the supported versions, and retries with version 4.
 //!
 //! Source: `doc/native_protocol_v4.spec` and `org.apache.cassandra.transport` of Cassandra 5.0.
 

@@ -137,7 +137,7 @@ pub struct Batch {
     pub keyspace: Option<String>,
 }
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// The first message of a connection, with options.
@@ -150,7 +150,7 @@ pub enum Request {
     Prepare(String),
     /// A prepared statement, by its id.
     Execute(Bytes, QueryParameters),
-    /// Events to be told.
+    /// Register for events.
     Register(Vec<EventKind>),
     /// Several statements.
     Batch(Batch),

@@ -53,7 +53,7 @@ pub struct Prepared {
     pub result: ResultMetadata,
 }
 
-/// What a client is told.
+/// A response to a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
     /// The request was refused or failed.

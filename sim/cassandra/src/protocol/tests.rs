@@ -100,7 +100,7 @@ fn a_client_that_offers_another_version_is_told_which_is_spoken_on_stream_0() {
     let frame = frame::encode_version_error(5);
     let text = "Invalid or unsupported protocol version (5); supported versions are (4/v4)";
     assert_eq!(frame[..5], [0x84, 0, 0, 0, 0], "version 4, stream 0, ERROR");
-    assert!(frame.ends_with(text.as_bytes()), "drivers look for these words");
+    assert!(frame.ends_with(text.as_bytes()), "drivers search for this text");
     // The header of these has eight bytes, and it is not waited for.
     for version in [1, 2] {
         assert!(matches!(read_all(&[version], None).as_slice(), [Incoming::WrongVersion(_)]));

@@ -68,7 +68,7 @@ pub enum ReadRepair {
     None,
 }
 
-/// When a coordinator asks one more replica than the consistency level needs.
+/// When a coordinator contacts one more replica than the consistency level needs.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum SpeculativeRetry {
     /// Never.
@@ -341,7 +341,7 @@ impl Schema {
     }
 }
 
-/// A change of the schema, checked against the schema of the node that was asked for it.
+/// A change of the schema, checked against the schema of the coordinating node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SchemaChange {
     /// CREATE or ALTER KEYSPACE; its tables stay.

@@ -57,7 +57,7 @@ impl LocalOptions {
     }
 }
 
-/// Why a cluster on loopback addresses, or one of its nodes, cannot do what it is told.
+/// Why a cluster on loopback addresses, or one of its nodes, cannot carry out a command.
 #[derive(Debug, Error)]
 pub enum LocalError {
     /// Neither no nodes nor more than a hundred.
@@ -278,7 +278,7 @@ fn tokens(node: u8, nodes: u8, each: u8) -> Vec<Token> {
 }
 
 /// Listeners on one port of the addresses of all nodes. Each address may be used again although connections of a run
-/// that has ended linger: `TcpListener::bind` asks for that.
+/// that has ended linger: `TcpListener::bind` sets the option for that.
 async fn listen(nodes: u8, port: u16) -> Result<Vec<TcpListener>, LocalError> {
     const ATTEMPTS: usize = 50;
     let mut found = listen_on(nodes, port).await;

@@ -21,7 +21,7 @@ pub async fn serve(node: RunningNode, listener: TcpListener, options: ServerOpti
                 Ok((connection, client)) => {
                     let _ = connection.set_nodelay(true);
                     let server = server.clone();
-                    // A paused process answers nobody; its system takes connections in all the same.
+                    // A paused process responds to no client, but its kernel still accepts connections.
                     node.begin(async move {
                         if let Err(error) = server.serve(connection).await {
                             tracing::debug!(%client, %error, "a connection broke");

@@ -43,7 +43,7 @@ impl<C: Coordinator> Inner<C> {
             timestamp: timestamp.unwrap_or_else(|| self.coordinator.timestamp()),
             now: self.coordinator.now(),
         };
-        // What is wrong with any key is told first (`BatchStatement.getMutations`).
+        // Errors of any key are reported first (`BatchStatement.getMutations`).
         let keys = statements.iter().map(|statement| statement.plan.bind_keys(&statement.context));
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         let mut mutations = Vec::new();

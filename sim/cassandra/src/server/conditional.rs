@@ -113,7 +113,7 @@ impl<C: Coordinator> Inner<C> {
                 return Err(RequestError::internal_error(exception).into());
             }
             let Some(key) = keys.first() else {
-                // `token(...)` left none of the keys, and the first of them is asked for.
+                // `token(...)` left none of the keys, and the first of them is named.
                 let exception = "IndexOutOfBoundsException: Index 0 out of bounds for length 0";
                 return Err(RequestError::internal_error(exception).into());
             };
@@ -139,7 +139,7 @@ impl<C: Coordinator> Inner<C> {
         let table = Arc::clone(&first.write.table);
         let partition_key = first.write.key.clone();
         let key = partition_key.components(table.partition_key.len()).unwrap_or_default();
-        // Static columns come along with any row: of conditions of nothing else the first one of the partition tells
+        // Static columns come along with any row: if there are only such conditions the first row of the partition decides
         // whether there is such a partition (`CQL3CasRequest.readCommand`).
         let mut read = ReadCommand::of_partition(table.id, partition_key.clone(), now);
         let rows = parts.iter().filter(|part| part.is_of_row()).filter_map(|part| part.write.row());
@@ -213,7 +213,7 @@ impl<C: Coordinator> Inner<C> {
         let mut rows: Vec<Vec<Option<Bytes>>> = Vec::new();
         for partition in &found.partitions {
             let static_row = &partition.static_row;
-            // Columns that are not asked for are not even looked at, here.
+            // Columns that are not requested are not even checked here.
             let is_seen = |row: &Row| regulars || row.liveness.is_some_and(|marker| marker.is_live(now));
             let of_rows = partition.rows.iter().filter(|(_, row)| is_seen(row)).map(|(position, row)| {
                 RowView { key: &key, clustering: Some(position.values()), static_row, row: Some(row) }
@@ -289,7 +289,7 @@ fn check_condition<'a>(
     }))
 }
 
-/// The columns that a refusal shows: those of the conditions, or all; of a batch the key's, too, to tell its rows
+/// The columns that a refusal shows: those of the conditions, or all; of a batch the key's, too, to distinguish its rows
 /// apart.
 fn shown_columns(statements: &[Statement<'_>], mode: WriteMode, table: &Table) -> Vec<Column> {
     let of_kind =

@@ -1,7 +1,7 @@
 //! A node's side of CQL connections.
 //!
 //! A [`Server`] belongs to one run of one node. Connections are anything that bytes can be read from and written
-//! to; whoever accepts them hands them over. Requests of a connection are carried out side by side, as in
+//! to; the acceptor passes them on. Requests of a connection are carried out concurrently, as in
 //! Cassandra: a client that hangs up, or waits no longer, leaves its requests running.
 
 mod batch;

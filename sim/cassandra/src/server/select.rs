@@ -18,7 +18,7 @@ struct Progress {
     /// How many more rows LIMIT allows.
     remaining: u32,
     /// How many more rows fit into the page.
-    room: u32,
+    page_left: u32,
     /// The last row that was looked at.
     last: Option<Resume>,
     /// Rows of the last partition that were counted against PER PARTITION LIMIT.
@@ -72,7 +72,7 @@ impl<C: Coordinator> Inner<C> {
             let limit = if aggregates { u32::MAX } else { bound.limit };
             let mut progress = Progress {
                 remaining: state.as_ref().map_or(limit, |state| state.remaining),
-                room: if aggregates { u32::MAX } else { page.unwrap_or(u32::MAX) },
+                page_left: if aggregates { u32::MAX } else { page.unwrap_or(u32::MAX) },
                 last: state.map(|state| state.resume),
                 in_partition: 0,
             };
@@ -112,7 +112,7 @@ impl<C: Coordinator> Inner<C> {
                 command.per_partition_limit = u32::MAX;
             }
             loop {
-                let wanted = progress.remaining.min(progress.room);
+                let wanted = progress.remaining.min(progress.page_left);
                 if wanted == 0 {
                     return Ok(goes_on(progress, &command, at + 1 < count));
                 }
@@ -137,7 +137,7 @@ impl<C: Coordinator> Inner<C> {
                     break;
                 }
             }
-            if progress.remaining == 0 || progress.room == 0 {
+            if progress.remaining == 0 || progress.page_left == 0 {
                 return Ok(goes_on(progress, &command, at + 1 < count));
             }
         }
@@ -226,8 +226,8 @@ impl<C: Coordinator> Inner<C> {
     }
 }
 
-/// Whether there is another page after a full one, as `AbstractQueryPager.isExhausted` tells: of a range always, for a
-/// full page does not tell that it was the last; of one partition unless no row of it may follow.
+/// Whether there is another page after a full one, as in `AbstractQueryPager.isExhausted`: of a range always, because a
+/// full page may not be the last; of one partition unless no row of it may follow.
 fn goes_on(progress: &Progress, command: &ReadCommand, is_more_to_read: bool) -> bool {
     let is_over = match (&command.partitions, &progress.last) {
         (PartitionRange::Key(key), Some(last)) => {
@@ -240,7 +240,7 @@ fn goes_on(progress: &Progress, command: &ReadCommand, is_more_to_read: bool) ->
     progress.remaining > 0 && (!is_over || is_more_to_read)
 }
 
-/// Takes the rows of a partition as long as there is room. Says whether it took all.
+/// Takes the rows of a partition until the page is full. Returns whether it took all.
 fn take(
     plan: &SelectPlan,
     partition: &ResultPartition,
@@ -271,7 +271,7 @@ fn take(
         views.push(partition.clone());
     }
     for view in &views {
-        if progress.room == 0 || progress.remaining == 0 {
+        if progress.page_left == 0 || progress.remaining == 0 {
             return Ok(false);
         }
         let position = view.rows.first().map(|(position, _)| table.row(position.values().to_vec()));
@@ -279,7 +279,7 @@ fn take(
             plan.each_row(view, context, |row| {
                 collector.add(row)?;
                 progress.remaining = progress.remaining.saturating_sub(1);
-                progress.room = progress.room.saturating_sub(1);
+                progress.page_left = progress.page_left.saturating_sub(1);
                 if filters {
                     progress.in_partition += 1;
                 }

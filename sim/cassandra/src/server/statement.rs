@@ -1,4 +1,4 @@
-//! One request: from what a client sent to what it is told.
+//! One request: from the frame of a client to its response.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::protocol::{
 use crate::schema::{Schema, TableId};
 use crate::system::{self, AllTables, Knowledge};
 
-/// What a client is told.
+/// The response to a client.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub response: Response,
@@ -44,7 +44,7 @@ fn by_position(
     is_prepared: bool,
 ) -> Result<Vec<BoundValue>, ServerError> {
     let amount = || {
-        // Two words for one mistake (`QueryProcessor.process`, `processPrepared`).
+        // Two messages for one error (`QueryProcessor.process`, `processPrepared`).
         ServerError::invalid(match is_prepared {
             true => format!(
                 "there were {} markers(?) in CQL but {} bound variables",
@@ -174,7 +174,7 @@ impl<C: Coordinator> Inner<C> {
             };
             items.push(BatchItem { plan, context: Context { values, micros, unique: &unique } });
         }
-        // What is wrong with a statement of it is told first.
+        // Errors of its statements are reported first.
         let mode = mode(batch.kind, !items.is_empty())?;
         self.write(items, mode, batch.consistency, batch.serial_consistency, batch.timestamp).await
     }

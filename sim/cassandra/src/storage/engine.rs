@@ -1,7 +1,7 @@
 //! A node's data: in memory, in the commit log, and on the disk that outlives the node.
 //!
 //! Every change goes into the commit log and into memory; now and then what is in memory is flushed to the disk's
-//! tables and the log begins anew. A disk keeps the whole log when the process dies (the system has the file
+//! tables and the log restarts empty. A disk keeps the whole log when the process dies (the system has the file
 //! mapped), but only the part that was synced when the power fails. What is not written here never happened.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -61,7 +61,7 @@ pub struct Hint {
 /// A schema change with its place in the order in which all nodes apply them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SchemaEntry {
-    /// When it was made, by the clock of the node that was asked.
+    /// When it was made, by the clock of the coordinating node.
     pub timestamp: Timestamp,
     /// Which of several with the same timestamp.
     pub unique: u128,
@@ -128,7 +128,7 @@ struct DiskContent {
     prepared: BTreeMap<Bytes, (u64, KeptStatement)>,
 }
 
-/// A node's disk. It outlives the node: whoever starts a node gives it one, and a clone is the same disk.
+/// A node's disk. It outlives the node: the caller that starts a node provides one, and a clone is the same disk.
 #[derive(Debug, Clone, Default)]
 pub struct Disk(Arc<Mutex<DiskContent>>);
 
@@ -143,7 +143,7 @@ impl Disk {
         let mut disk = self.lock();
         let synced = disk.synced;
         let keep = synced.saturating_sub(disk.log_start) as usize;
-        // A statement is safe with the sync of what was logged after it; which that is nobody waits for.
+        // A statement is durable after the sync of what was logged after it; no request waits for that sync.
         disk.prepared.retain(|_, (logged, _)| *logged < synced);
         disk.log.truncate(keep);
     }

@@ -40,7 +40,7 @@ pub enum ClusteringFilter {
     Names(BTreeSet<Position>),
 }
 
-/// The columns that a read asks for.
+/// The columns of a read.
 ///
 /// Replicas return every regular column's timestamps, for a row exists even when the wanted columns are null; but
 /// values, digests and read repairs are of the queried columns only (`ColumnFilter`).
@@ -95,7 +95,7 @@ pub struct ResultPartition {
     pub key: DecoratedKey,
     /// The live static cells.
     pub static_row: Row,
-    /// The live rows, with their live cells, in the order asked for. Empty if only static columns are live.
+    /// The live rows, with their live cells, in the requested order. Empty if only static columns are live.
     pub rows: Vec<(Position, Row)>,
 }
 
@@ -109,7 +109,7 @@ pub struct ReadResult {
 }
 
 impl ColumnSelection {
-    /// Whether a column is asked for.
+    /// Whether a column is requested.
     pub fn has(&self, column: &ColumnName) -> bool {
         match self {
             Self::All => true,

@@ -208,7 +208,7 @@ fn scan_partition(
                     && table.columns.get(column).is_some_and(|column| column.kind == ColumnKind::Regular)
             });
         }
-        // Cells that are fetched only to tell whether there is a row are left out below its marker's timestamp, also if
+        // Cells that are fetched only to decide whether there is a row are left out below its marker's timestamp, also if
         // the marker has expired: the row is then none (`BTreeRow.filter`, CASSANDRA-10657).
         if let Some(marker) = row.liveness {
             row.cells

@@ -365,11 +365,11 @@ fn a_row_whose_marker_has_expired_lives_by_older_cells_only_where_they_are_asked
     let key = table.key(&[int(1)]);
     let mutation = Mutation::new("ks".into(), key.clone(), table.id, written);
     engine.apply(Record::Write(Arc::new(mutation)), true);
-    for (asked, now, rows) in [("v", NOW, 1), ("v", NOW + 2, 0), ("w", NOW + 2, 1)] {
+    for (column, now, rows) in [("v", NOW, 1), ("v", NOW + 2, 0), ("w", NOW + 2, 1)] {
         let mut command = ReadCommand::of_partition(table.id, key.clone(), now);
-        command.columns = ColumnSelection::Queried([asked.into()].into());
+        command.columns = ColumnSelection::Queried([column.into()].into());
         let answer = engine.read(&table, &command, 1000).expect("few tombstones");
         let live = |partition: &Partition| partition.rows.values().filter(|row| row.is_live(now)).count();
-        assert_eq!(answer.partitions.values().map(live).sum::<usize>(), rows, "{asked} at {now}");
+        assert_eq!(answer.partitions.values().map(live).sum::<usize>(), rows, "{column} at {now}");
     }
 }

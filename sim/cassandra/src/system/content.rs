@@ -147,7 +147,7 @@ fn tokens(peer: &Peer) -> Option<Bytes> {
     set(&tokens)
 }
 
-/// Ports between nodes, which nobody here connects to.
+/// Ports between nodes, to which nothing connects here.
 const STORAGE_PORT: i32 = 7000;
 
 fn local(around: &Knowledge<'_>) -> Named {
@@ -271,7 +271,7 @@ fn table_row(table: &Table) -> Named {
         ("id", uuid(table.id.0)),
         ("incremental_backups", flag("incremental_backups")),
         ("max_index_interval", number("max_index_interval")),
-        // The default is told by leaving it out.
+        // The default is indicated by omission.
         ("memtable", text(of("memtable")).filter(|memtable| memtable != "default")),
         ("memtable_flush_period_in_ms", number("memtable_flush_period_in_ms")),
         ("min_index_interval", number("min_index_interval")),

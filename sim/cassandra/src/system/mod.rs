@@ -1,7 +1,7 @@
 //! The system's own tables, made from what a node knows of schema and ring when they are read.
 //!
 //! What drivers and cqlsh read is there: `system.local`, `system.peers`, `system.peers_v2`, `system_schema` and
-//! `system_virtual_schema`. Others of the system's tables exist and are empty, so far as something asks for them;
+//! `system_virtual_schema`. Others of the system's tables exist and are empty, if some client is known to query them;
 //! none can be written to.
 
 mod content;

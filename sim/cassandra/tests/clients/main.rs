@@ -105,7 +105,7 @@ fn the_python_driver_reads_metadata_writes_batches_pages_and_survives_killed_nod
         println!("{line}");
         if let Some(command) = line.strip_prefix("DO ") {
             let answer = nodes.ask(command);
-            // A script that has failed reads no answer; its status tells.
+            // A script that has failed reads no response; its exit status shows it.
             let _ = writeln!(answers, "{answer}").and_then(|()| answers.flush());
         }
         checked += usize::from(line.starts_with("checked: "));

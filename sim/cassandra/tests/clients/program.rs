@@ -1,4 +1,4 @@
-//! The program without anybody at its input: in containers, in steps of CI, in the background.
+//! The program without an open input: in containers, in CI steps, in the background.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpStream;

@@ -57,7 +57,7 @@ async fn a_logged_batch_whose_coordinator_died_half_way_is_completed_by_another_
         let RequestError::WriteTimeout { write_type, .. } = error else { panic!("{error:?}") };
         assert_eq!(write_type, if completed { WriteType::Batch } else { WriteType::UnloggedBatch });
         world.cluster.end(A, Ending::Kill);
-        world.links.mend_all();
+        world.links.restore_all();
         assert_eq!((world.peek(B, on_b), world.peek(C, on_c)), (vec![(1, 1)], vec![]));
         world.pass(60.0).await;
         assert_eq!(!world.peek(C, on_c).is_empty(), completed, "{mode:?}");

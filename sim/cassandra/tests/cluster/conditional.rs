@@ -73,7 +73,7 @@ async fn insert_if_absent(
     world.on(node).write_if(write, Consistency::Serial, Consistency::Quorum).await
 }
 
-/// A's INSERT IF NOT EXISTS of (1, 1), of which nobody knows whether it will be finished: its own vote is given, the
+/// A's INSERT IF NOT EXISTS of (1, 1), of which it is unknown whether it will be finished: its own vote is given, the
 /// others' answers are lost, so they have accepted and A does not know.
 async fn leave_unfinished(world: &World) {
     let lost = [world.lose_answers(Verb::Propose, B), world.lose_answers(Verb::Propose, C)];
@@ -151,7 +151,7 @@ async fn conditional_increments_from_all_nodes_lose_none_and_double_none() {
                 }
             }
         }
-        world.links.mend_all();
+        world.links.restore_all();
         let found = world.on(C).read(world.select(1), Consistency::Serial).await.expect("read");
         let last = rows(&found, "v").first().and_then(|(_, value)| *value).unwrap_or(0);
         let distinct: std::collections::BTreeSet<i32> = applied.iter().copied().collect();
@@ -189,7 +189,7 @@ async fn a_proposal_that_some_accepted_and_most_refused_is_not_tried_again_but_u
     );
     assert!(matches!(second, Err(RequestError::ReadTimeout { .. })), "{second:?}");
     // Were A to try again, it would finish its own proposal first and then add one to it.
-    world.links.mend_all();
+    world.links.restore_all();
     assert_eq!(increment(&world, C, 1).await, Ok(2), "the next one finishes it");
 }
 

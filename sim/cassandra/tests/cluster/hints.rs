@@ -78,7 +78,7 @@ async fn at_any_a_hint_is_enough() {
     world.lose(Verb::Write, B);
     world.lose(Verb::Write, C);
     world.end_and_notice(C, Ending::Kill).await;
-    // RF 3 and A itself a replica: ANY is met by it, so take A's own write away, too.
+    // RF 3 and A itself a replica: ANY is met by it, so drop A's own write, too.
     world.cluster.misbehave(
         A,
         simulated_cassandra::cluster::Misbehaviour { refuse_writes: true, ..Default::default() },

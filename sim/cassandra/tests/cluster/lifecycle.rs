@@ -52,7 +52,7 @@ async fn a_paused_node_answers_late_and_is_missed_meanwhile() {
     world.cluster.resume(C);
     world.pass(5.0).await;
     world.cluster.settled().await;
-    assert_eq!(world.peek(C, 1), [], "by then nobody waits for it, and it ignores it");
+    assert_eq!(world.peek(C, 1), [], "by then no request waits for it, and it ignores it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,12 +79,12 @@ async fn a_node_that_talks_but_does_not_hear_stays_down() {
         world.links.cut(from, to);
     }
     world.pass(15.0).await;
-    world.links.mend(C, A);
+    world.links.restore(C, A);
     assert!(!world.cluster.believes_alive(A, B));
-    world.links.mend(B, A);
+    world.links.restore(B, A);
     world.pass(15.0).await;
     assert!(!world.cluster.believes_alive(A, B), "A hears it, but has no echo from it");
-    world.links.mend(A, B);
+    world.links.restore(A, B);
     world.pass(15.0).await;
     assert!(world.cluster.believes_alive(A, B));
 }

@@ -103,7 +103,7 @@ async fn too_few_answers_are_counted_and_rows_among_them_told_from_digests() {
         Err(RequestError::ReadTimeout { consistency, received, block_for: 2, data_present })
     };
     assert_eq!(error, timeout(1, true));
-    world.links.mend_all();
+    world.links.restore_all();
     world.cluster.misbehave(A, Misbehaviour { refuse_reads: true, ..Misbehaviour::default() });
     let error = world.read(A, 1, Consistency::Quorum).await.expect_err("refused");
     let RequestError::ReadFailure { failures, .. } = error else { panic!("{error:?}") };
@@ -206,7 +206,7 @@ async fn a_replicas_late_answer_to_an_earlier_read_is_ignored() {
             .then(|| vec![Duration::from_secs(6), Duration::from_secs(7)])
     });
     world.read(A, 1, Consistency::Quorum).await.expect_err("too late");
-    world.links.mend_all();
+    world.links.restore_all();
     world.write(A, world.insert(1, 1, 2, 2), Consistency::All).await.expect("written");
     world.pass(10.0).await;
     assert_eq!(world.read(A, 1, Consistency::Quorum).await, Ok(vec![(1, Some(2))]));

@@ -49,7 +49,7 @@ async fn a_node_on_an_empty_disk_serves_holes_unless_it_gets_its_data_first() {
         let world = world(periodic).await;
         world.lose(Verb::Write, C);
         world.write(A, world.insert(1, 1, 1, 1), Consistency::Quorum).await.expect("on A and B");
-        world.links.mend_all();
+        world.links.restore_all();
         world.end_and_notice(B, Ending::Kill).await;
         world.cluster.disk(B).expect("a disk").wipe();
         if how == "replace" {
@@ -86,7 +86,7 @@ async fn a_node_that_joins_refuses_reads_and_takes_writes() {
     // Long enough for every attempt to get its data to have timed out.
     world.pass(600.0).await;
     assert_eq!(world.read(B, 1, Consistency::One).await, Err(RequestError::IsBootstrapping));
-    // It is one more to wait for, and nobody to read from.
+    // It is one more node to wait for, and not one to read from.
     world.write(A, world.insert(1, 2, 2, 1), Consistency::Quorum).await.expect("written");
     assert_eq!(world.peek(B, 1), [(2, 2)]);
     let lost = world.lose(Verb::Write, C);

@@ -240,7 +240,7 @@ impl World {
             }
             self.pass(0.5).await;
         }
-        panic!("nobody noticed the end of {node:?}");
+        panic!("no node noticed the end of {node:?}");
     }
 
     /// Starts a node and waits until all serve.

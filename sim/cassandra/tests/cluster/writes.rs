@@ -89,12 +89,12 @@ async fn a_node_that_another_hears_of_is_alive_for_those_it_cannot_reach_and_wri
     assert!(!world.cluster.believes_alive(A, B));
     assert!(!world.cluster.believes_alive(A, C));
     assert!(world.cluster.believes_alive(C, A), "in one direction");
-    world.links.mend(C, A);
+    world.links.restore(C, A);
     world.pass(15.0).await;
     assert!(world.cluster.believes_alive(A, C));
     assert!(!world.cluster.believes_alive(A, B), "there is no echo");
-    world.links.mend(A, B);
-    world.links.mend(B, A);
+    world.links.restore(A, B);
+    world.links.restore(B, A);
     world.cluster.settled().await;
     assert!(world.cluster.believes_alive(B, A));
 }
@@ -225,14 +225,14 @@ async fn a_new_table_is_unknown_to_nodes_that_have_not_heard_of_it() {
     assert!(world.on(A).schema().table("ks", "late").is_some());
     assert!(world.on(B).schema().table("ks", "late").is_none());
     assert_ne!(world.on(A).schema().version, world.on(B).schema().version);
-    world.links.mend_all();
+    world.links.restore_all();
     let mut mutation = world.insert(1, 1, 1, 1);
     let update = mutation.updates.remove(&world.table.id).expect("its update");
     mutation.updates.insert(new.id, update);
     let error = world.write(A, mutation.clone(), Consistency::Quorum).await.expect_err("unknown to two");
     let RequestError::WriteFailure { failures, .. } = error else { panic!("{error:?}") };
     assert!(failures.values().all(|reason| *reason == FailureReason::IncompatibleSchema));
-    // Gossip tells of the version, and the others ask.
+    // Gossip spreads the version, and the others request the schema.
     world.pass(3.0).await;
     assert_eq!(world.on(A).schema().version, world.on(B).schema().version);
     world.write(A, mutation, Consistency::All).await.expect("known to all");
@@ -302,7 +302,7 @@ async fn a_column_that_replicas_have_not_heard_of_fails_writes_of_it_and_all_rea
     let column = Column { name: "x".into(), ..table.columns["v"].clone() };
     table.columns.insert("x".into(), column);
     world.on(A).change_schema(SchemaChange::PutTable(table.into())).await.expect("changed here");
-    world.links.mend_all();
+    world.links.restore_all();
     let new = world.set(1, 1, "x", 1, 1);
     let error = world.write(A, new.clone(), Consistency::Quorum).await.expect_err("unknown to two");
     assert!(matches!(error, RequestError::WriteFailure { received: 1, .. }), "{error:?}");

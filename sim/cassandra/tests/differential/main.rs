@@ -36,7 +36,7 @@ const IN_A_ROW: usize = 100;
 /// After how many cases that differ the test ends.
 const MOST_DIFFERENCES: usize = 8;
 
-/// How many refusals in other words are printed.
+/// Maximum refusals with other messages that are printed.
 const MOST_TOLD: usize = 20;
 
 /// A number from the environment.
@@ -73,8 +73,8 @@ struct Counts {
     too_slow: Cell<usize>,
     /// Written to expire soon.
     expired: Cell<usize>,
-    /// Refused with the right kind of error and another text, as where one of several mistakes is told first.
-    told_otherwise: Cell<usize>,
+    /// Refused with the right kind of error and another text, for example if another one of several errors is reported first.
+    other_messages: Cell<usize>,
     refused: Cell<usize>,
     rows: Cell<usize>,
 }
@@ -119,10 +119,10 @@ async fn compare(
         }
         if expected.same(&found) {
             if !expected.same_words(&found) && !counts.shrinking.get() {
-                counts.told_otherwise.set(counts.told_otherwise.get() + 1);
-                if counts.told_otherwise.get() <= MOST_TOLD {
+                counts.other_messages.set(counts.other_messages.get() + 1);
+                if counts.other_messages.get() <= MOST_TOLD {
                     println!(
-                        "in other words: {step:?}\n    Cassandra:  {expected:?}\n    simulation: {found:?}"
+                        "with another message: {step:?}\n    Cassandra:  {expected:?}\n    simulation: {found:?}"
                     );
                 }
             }
@@ -231,11 +231,11 @@ fn random_statements_find_and_do_the_same_on_cassandra_and_in_the_simulation() {
         case += 1;
     }
     println!(
-        "{} statements in {case} cases: {} expired, {} refused, {} in other words, {} rows, {} not simulated, {} too slow",
+        "{} statements in {case} cases: {} expired, {} refused, {} with another message, {} rows, {} not simulated, {} too slow",
         counts.statements.get(),
         counts.expired.get(),
         counts.refused.get(),
-        counts.told_otherwise.get(),
+        counts.other_messages.get(),
         counts.rows.get(),
         counts.left_out.get(),
         counts.too_slow.get()
@@ -243,7 +243,10 @@ fn random_statements_find_and_do_the_same_on_cassandra_and_in_the_simulation() {
     assert!(different.is_empty(), "seed {seed}:\n{}", different.join("\n"));
     // A test that compares nothing but refusals compares nothing.
     assert!(counts.refused.get() * 2 < counts.statements.get(), "most statements are refused");
-    assert!(counts.told_otherwise.get() * 50 < counts.refused.get(), "too much is refused in other words");
+    assert!(
+        counts.other_messages.get() * 50 < counts.refused.get(),
+        "too many refusals have another message"
+    );
     assert!(counts.expired.get() * 200 > counts.statements.get(), "too little expires");
     assert!(counts.too_slow.get() * 200 < counts.statements.get(), "too much is not compared");
     assert!(counts.left_out.get() * 100 < counts.statements.get(), "too much is not simulated");

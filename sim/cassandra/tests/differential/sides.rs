@@ -46,7 +46,7 @@ impl Outcome {
         here || self.parts().iter().any(Outcome::is_left_out)
     }
 
-    /// Whether a cluster that is in no trouble was too slow for it.
+    /// Whether a healthy cluster was too slow for it.
     pub fn is_too_slow(&self) -> bool {
         let here = match self {
             Outcome::Unclear => true,
@@ -81,7 +81,7 @@ impl Outcome {
             && parts.iter().zip(others).all(|(part, other)| part.same_but(other, refusals))
     }
 
-    /// Whether the texts of errors are the same, too, as far as it can be told: texts of syntax errors are about the
+    /// Whether the texts of errors are the same, too, as far as that can be decided: texts of syntax errors are about the
     /// states of a generated parser, and some lists of names come in the order of a hash table.
     pub fn same_words(&self, other: &Outcome) -> bool {
         self.same_but(other, |(kind, text), (other, other_text)| {
@@ -94,7 +94,7 @@ impl Outcome {
             kind == other
                 && (text == other_text
                     || kind == "SyntaxError"
-                    || is_list && words(text) == words(other_text))
+                    || is_list && tokens(text) == tokens(other_text))
         })
     }
 }
@@ -118,16 +118,16 @@ impl fmt::Debug for Outcome {
     }
 }
 
-/// Its words, in an order of their own.
-fn words(text: &str) -> Vec<&str> {
-    let mut words: Vec<_> = text.split([' ', ',', '(', ')', '"']).collect();
-    words.sort_unstable();
-    words
+/// Its tokens, sorted.
+fn tokens(text: &str) -> Vec<&str> {
+    let mut tokens: Vec<_> = text.split([' ', ',', '(', ')', '"']).collect();
+    tokens.sort_unstable();
+    tokens
 }
 
 fn refused(error: &DbError, text: &str) -> Outcome {
     let kind = match error {
-        // Its text tells more than its fields, and has them.
+        // Its text has more information than its fields, and includes them.
         DbError::Unprepared { .. } => "Unprepared".to_owned(),
         other => format!("{other:?}"),
     };
@@ -167,7 +167,7 @@ fn values(bound: &[Bound]) -> Vec<MaybeUnset<Option<CqlValue>>> {
         .collect()
 }
 
-/// A value as it is compared. What depends on the moment is told roughly: timestamps of the coordinator's clock, and
+/// A value as it is compared. What depends on the time is rounded: timestamps of the coordinator's clock, and
 /// what is left of a TTL.
 fn shown(column: &str, value: Option<CqlValue>) -> String {
     match value {
@@ -202,7 +202,7 @@ fn add(result: QueryResult, columns: &mut Vec<String>, rows: &mut Vec<Vec<String
     Ok(true)
 }
 
-/// Does a step and tells what came of it.
+/// Executes a step and returns its outcome.
 pub async fn run(session: &Session, step: &Step) -> Outcome {
     match step {
         Step::Write(statement) => all_pages(session, statement, None, &[]).await,

@@ -72,7 +72,7 @@ impl fmt::Debug for Step {
 /// Timestamps are few, so that they tie.
 const TIMESTAMPS: usize = 12;
 
-/// TTLs differ by this many seconds at least, so what is left of them tells which one it was.
+/// TTLs differ by this many seconds at least, so the remaining time identifies them.
 pub const TTL_STEP: i32 = 1000;
 
 /// The TTL of what is to expire, in seconds. Cassandra counts in whole ones: what is written lives for one second at
@@ -600,31 +600,31 @@ impl<'a> Writer<'a> {
 
     /// The statement with something wrong in it, maybe.
     fn damaged(&mut self, statement: Statement) -> Statement {
-        let mut words: Vec<String> = statement.text.split(' ').map(str::to_owned).collect();
-        let at = self.draw.below(words.len());
+        let mut tokens: Vec<String> = statement.text.split(' ').map(str::to_owned).collect();
+        let at = self.draw.below(tokens.len());
         match self.draw.below(6) {
             0 => {
-                words.remove(at);
+                tokens.remove(at);
             }
-            1 => words.insert(at, words[at].clone()),
+            1 => tokens.insert(at, tokens[at].clone()),
             2 => {
-                let with = self.draw.below(words.len());
-                words.swap(at, with);
+                let with = self.draw.below(tokens.len());
+                tokens.swap(at, with);
             }
             3 => {
-                words[at] =
+                tokens[at] =
                     (*self.draw.pick(&["nothing", "'text'", "17", "0xff", "null", "?", "(", "=", "1.5"]))
                         .to_owned()
             }
             4 => {
                 let columns = self.table.columns();
-                words[at] = self.draw.pick(&columns).name.clone();
+                tokens[at] = self.draw.pick(&columns).name.clone();
             }
             _ => {
-                words[at].push(*self.draw.pick(&['x', ')', ',', '\'', '0']));
+                tokens[at].push(*self.draw.pick(&['x', ')', ',', '\'', '0']));
             }
         }
-        let text = words.join(" ");
+        let text = tokens.join(" ");
         // A marker more or less is for the driver to find, unless the statement goes as text.
         let values =
             if text.matches('?').count() == statement.values.len() { statement.values } else { Vec::new() };

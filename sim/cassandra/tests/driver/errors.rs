@@ -1,4 +1,4 @@
-//! Errors of the cluster, with all that the protocol tells of each.
+//! Errors of the cluster, with all fields of the protocol.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ async fn three() -> (LocalNodes, Session) {
     (nodes, session)
 }
 
-fn told(error: ExecutionError) -> DbError {
+fn db_error(error: ExecutionError) -> DbError {
     match error {
         ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) => error,
         other => panic!("not an answer of the server: {other}"),
@@ -63,7 +63,7 @@ async fn error_of(session: &Session, text: &str, consistency: Consistency) -> Db
         tokio::time::sleep(Duration::from_millis(50)).await;
         answer = session.query_unpaged(statement.clone(), &[]).await;
     }
-    told(answer.err().unwrap_or_else(|| panic!("{text} went well")))
+    db_error(answer.err().unwrap_or_else(|| panic!("{text} went well")))
 }
 
 const INSERT: &str = "INSERT INTO k.t (a, b) VALUES (1, 1)";
@@ -101,7 +101,7 @@ async fn timeouts_tell_who_answered_and_what_was_written() {
     batch.append_statement(INSERT);
     batch.append_statement("INSERT INTO k.t (a, b) VALUES (2, 1)");
     batch.set_consistency(Consistency::All);
-    let error = told(session.batch(&batch, ((), ())).await.unwrap_err());
+    let error = db_error(session.batch(&batch, ((), ())).await.unwrap_err());
     let expected = DbError::WriteTimeout {
         consistency: Consistency::All,
         received: 1,
@@ -197,7 +197,7 @@ async fn a_node_that_joins_tells_a_client_that_reads_from_it() {
     let lost = nodes.links().rule(|envelope| (envelope.verb == Verb::RepairRead).then(Vec::new));
     nodes.replace(2).await.unwrap();
     let profile = ExecutionProfile::builder().retry_policy(Arc::new(FallthroughRetryPolicy::new())).build();
-    // A client that knows no other node, and is told of none.
+    // A client that knows no other node, and discovers none.
     let only = SessionBuilder::new()
         .known_node_addr(nodes.address(2))
         .host_filter(Arc::new(AllowListHostFilter::new([nodes.address(2)]).expect("an address")))
@@ -211,7 +211,7 @@ async fn a_node_that_joins_tells_a_client_that_reads_from_it() {
     let mut statement = Statement::new(SELECT);
     statement.set_consistency(Consistency::One);
     while let Err(error) = only.query_unpaged(statement.clone(), &[]).await {
-        assert_eq!(told(error), DbError::IsBootstrapping);
+        assert_eq!(db_error(error), DbError::IsBootstrapping);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

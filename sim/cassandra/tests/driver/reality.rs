@@ -6,7 +6,7 @@ use scylla::value::{CqlDecimal, CqlValue, MaybeUnset};
 use crate::nodes::Nodes;
 
 /// The text of an error as the server sent it, with its code.
-fn told(error: &ExecutionError) -> String {
+fn message_of(error: &ExecutionError) -> String {
     match error {
         ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, message)) => {
             format!("{} {message}", code(error))
@@ -41,7 +41,7 @@ async fn statements_are_accepted_and_refused_as_by_cassandra_in_the_same_words()
         let statement = statement.strip_prefix("> ").expect("a statement");
         let found = match session.query_unpaged(statement, &[]).await {
             Ok(_) => "ok".to_owned(),
-            Err(error) => told(&error),
+            Err(error) => message_of(&error),
         };
         if found != expected {
             different.push(format!("{statement}\n  Cassandra:  {expected}\n  simulation: {found}"));
@@ -76,7 +76,7 @@ async fn a_token_that_is_null_or_unset_is_refused() {
         let prepared = session.prepare(text.as_str()).await.expect(&text);
         let values: Vec<MaybeUnset<Option<CqlValue>>> = vec![value];
         let found = session.execute_unpaged(&prepared, values).await.expect_err(&text);
-        assert_eq!(told(&found), expected, "{text}");
+        assert_eq!(message_of(&found), expected, "{text}");
     }
 }
 
@@ -95,9 +95,9 @@ async fn decimals_that_are_equal_are_one_row_and_aggregates_are_always_paged() {
 
     // Nothing can be found; yet one is paged, and the other is not.
     let restrictions = "FROM k.d WHERE p IN (1, 2) AND c < 0 AND c >= 1 ORDER BY c ASC";
-    let told = session.query_iter(format!("SELECT max(c) {restrictions}"), &[]).await;
-    let told = told.err().map(|error| error.to_string()).unwrap_or_default();
-    assert!(told.contains("Cannot page queries with both ORDER BY and a IN restriction"), "{told:?}");
+    let refused = session.query_iter(format!("SELECT max(c) {restrictions}"), &[]).await;
+    let refused = refused.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(refused.contains("Cannot page queries with both ORDER BY and a IN restriction"), "{refused:?}");
     session.query_iter(format!("SELECT c {restrictions}"), &[]).await.expect("it is not paged");
 }
 

@@ -26,7 +26,7 @@ fn framed(flags: u8, opcode: u8, length: i32, body: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Reads one frame, and tells how much memory that took. None if the connection would have broken.
+/// Reads one frame, and returns how much memory that took. None if the connection would have broken.
 fn read(bytes: &[u8], compression: Option<Compression>) -> (Option<Incoming>, usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let mut rest = bytes;

@@ -36,7 +36,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Runs `work` and tells how many bytes it held at once, at most, beyond what was held before.
+/// Runs `work` and returns its peak memory in bytes, beyond what was held before.
 pub fn most_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = TAKEN.get();
     MOST.set(before);

@@ -71,7 +71,7 @@ const RESERVED: [&str; 57] = [
     "where",
 ];
 
-/// The rest of the reserved words; apart only because of their number.
+/// The other reserved keywords; separate only because of their number.
 const RESERVED_TOO: [&str; 2] = ["view", "with"];
 
 /// Whether a word needs quotes to be a name.

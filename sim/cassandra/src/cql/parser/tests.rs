@@ -177,7 +177,7 @@ mod arbitrary {
 
     /// Texts made of what statements are made of, so that the parser gets far.
     fn statement() -> impl Strategy<Value = String> {
-        let words: &'static [&str] = &[
+        let tokens: &'static [&str] = &[
             "SELECT",
             "FROM",
             "WHERE",
@@ -255,7 +255,7 @@ mod arbitrary {
             "µ",
             "P1Y",
         ];
-        proptest::collection::vec(proptest::sample::select(words), 0..40).prop_map(|words| words.join(" "))
+        proptest::collection::vec(proptest::sample::select(tokens), 0..40).prop_map(|tokens| tokens.join(" "))
     }
 
     proptest! {

@@ -78,7 +78,7 @@ pub fn fits(kind: LiteralKind, data_type: &DataType) -> bool {
 /// The bytes of a constant of a kind that [`fits`] the type.
 ///
 /// # Errors
-/// In Cassandra's words, if the text is no such value.
+/// Cassandra's message, if the text is not such a value.
 pub fn parse(data_type: &DataType, text: &str) -> Result<Bytes, ValueError> {
     fn number<N: std::str::FromStr>(name: &str, text: &str) -> Result<N, String> {
         text.parse().map_err(|_| format!("Unable to make {name} from '{text}'"))
@@ -269,7 +269,7 @@ pub fn components(types: &[DataType], bytes: &Bytes) -> Option<Vec<Option<Bytes>
 /// Checks that bytes are a value of a type.
 ///
 /// # Errors
-/// In Cassandra's words (`TypeSerializer.validate`).
+/// Cassandra's message (`TypeSerializer.validate`).
 pub fn validate(data_type: &DataType, bytes: &Bytes) -> Result<(), ValueError> {
     let length = bytes.len();
     let invalid = |message: String| Err(ValueError::Invalid(message));

@@ -322,7 +322,7 @@ fn offset_of_digits(mut text: &str, with_seconds: bool) -> Option<i64> {
     fits.then_some(if negative { -seconds } else { seconds })
 }
 
-/// Whether it may be a name of a zone: of a region, an abbreviation, or words.
+/// Whether it may be a name of a zone: of a region, an abbreviation, or a display name.
 fn is_zone_name(zone: &str) -> bool {
     zone.strip_prefix(' ').is_some_and(|name| {
         name.starts_with(|c: char| c.is_ascii_alphabetic())

@@ -14,7 +14,7 @@ use crate::storage::Timestamp;
 use keyspace::{alter_keyspace, create_keyspace};
 use table::{alter_table, create_table};
 
-/// A change of the schema, and what the client is told of it.
+/// A change of the schema, and the event that clients get.
 pub type Change = (SchemaChange, SchemaNotice);
 
 /// What a change depends on besides the statement.
@@ -33,7 +33,7 @@ pub struct Surroundings<'a> {
     pub timestamp: Timestamp,
 }
 
-/// Keyspaces that nobody may change.
+/// Keyspaces that cannot be changed.
 const SYSTEM_KEYSPACES: [&str; 4] = ["system", "system_schema", "system_views", "system_virtual_schema"];
 
 /// Keyspaces of the system that are replicated, and so may be altered in that.
@@ -78,8 +78,8 @@ pub fn change(statement: &Statement, around: &Surroundings<'_>) -> Result<Option
             if !around.schema.keyspaces.contains_key(name.as_str()) {
                 return missing(*if_exists, format!("Keyspace '{name}' doesn't exist"));
             }
-            let told = notice(ChangeKind::Dropped, name, None);
-            Ok(Some((SchemaChange::DropKeyspace { name: name.as_str().into() }, told)))
+            let event = notice(ChangeKind::Dropped, name, None);
+            Ok(Some((SchemaChange::DropKeyspace { name: name.as_str().into() }, event)))
         }
         Statement::CreateTable(create) => create_table(create, around),
         Statement::AlterTable { table, if_exists, change } => alter_table(table, *if_exists, change, around),
@@ -89,10 +89,10 @@ pub fn change(statement: &Statement, around: &Surroundings<'_>) -> Result<Option
             if around.schema.table(keyspace, &table.name).is_none() {
                 return missing(*if_exists, format!("Table '{keyspace}.{}' doesn't exist", table.name));
             }
-            let told = notice(ChangeKind::Dropped, keyspace, Some(&table.name));
+            let event = notice(ChangeKind::Dropped, keyspace, Some(&table.name));
             let change =
                 SchemaChange::DropTable { keyspace: keyspace.into(), name: table.name.as_str().into() };
-            Ok(Some((change, told)))
+            Ok(Some((change, event)))
         }
         _ => Err(invalid("this statement does not change the schema".to_owned())),
     }

@@ -121,8 +121,8 @@ pub(super) fn create_table(
         )));
     }
     let table = Table::new(around.id, keyspace, name, columns, options);
-    let told = notice(ChangeKind::Created, keyspace, Some(name));
-    Ok(Some((SchemaChange::PutTable(Arc::new(table)), told)))
+    let event = notice(ChangeKind::Created, keyspace, Some(name));
+    Ok(Some((SchemaChange::PutTable(Arc::new(table)), event)))
 }
 
 pub(super) fn clustering_orders(
@@ -197,7 +197,7 @@ pub(super) fn alter_table(
     }
     let full = format!("{keyspace}.{}", name.name);
     if let AlterTableChange::Properties(properties) = change {
-        // Unknown ones are told before a missing table.
+        // Unknown ones are reported before a missing table.
         options(TableOptions::default(), properties)?;
     }
     let Some(table) = around.schema.table(keyspace, &name.name) else {
@@ -298,6 +298,6 @@ pub(super) fn alter_table(
         // Nothing changes, so no event is sent (`SchemaAlteringStatement`).
         return Ok(None);
     }
-    let told = notice(ChangeKind::Updated, keyspace, Some(&name.name));
-    Ok(Some((SchemaChange::PutTable(Arc::new(next)), told)))
+    let event = notice(ChangeKind::Updated, keyspace, Some(&name.name));
+    Ok(Some((SchemaChange::PutTable(Arc::new(next)), event)))
 }

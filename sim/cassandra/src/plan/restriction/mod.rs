@@ -153,7 +153,7 @@ impl Restrictions {
             all.add(relation, table, markers)?;
         }
         let Relations { mut columns, multi, tokens, .. } = all;
-        // Of columns beside the key, for later: what is wrong with the key is told first.
+        // Errors of columns outside the key, for later: errors of the key are reported first.
         let others = columns.iter().filter(|(name, _)| {
             let kind = table.columns.get(**name).map(|column| column.kind);
             matches!(kind, Some(ColumnKind::Static | ColumnKind::Regular))
