@@ -12,8 +12,8 @@ use tracing_subscriber::filter::LevelFilter;
 const USAGE: &str = "\
 usage: simulated-cassandra [--nodes N] [--port PORT] [--seed SEED] [--log LEVEL]
 
-Serves a simulated Cassandra cluster of N nodes (3) on 127.0.0.1, 127.0.0.2 and so on, port PORT (9042; 0 for a free
-one), until it gets SIGINT or SIGTERM or the command exit. SEED (1) is the seed of everything random. Prints a line when
+Serves a simulated Cassandra cluster of N nodes (3) on 127.0.0.1, 127.0.0.2 and so on, port PORT (9042; 0 for one that
+is free), until it gets SIGINT or SIGTERM or the command exit. SEED (1) decides what is random inside. Prints a line when
 every node serves clients, and a line for each command on standard input, `ok` or `error: ...`:
 
   kill NODE        end its process: the commit log reaches the disk, hints in memory do not
@@ -51,11 +51,11 @@ enum CommandError {
 enum StartError {
     #[error("unknown option '{0}'")]
     Option(String),
-    #[error("{option} requires a number, not '{given}'")]
+    #[error("{option} needs a number, not '{given}'")]
     Number { option: String, given: String },
     #[error("{source_name} must be off, error, warn, info, debug or trace, not '{given}'")]
     Level { source_name: &'static str, given: String },
-    #[error("the system's clock is before 1970")]
+    #[error("the system's clock shows no time since 1970")]
     Clock,
     #[error("cannot handle signals")]
     Signals(#[source] std::io::Error),
@@ -65,9 +65,9 @@ enum StartError {
     Nodes(#[from] LocalError),
 }
 
-/// Why no more commands are read.
+/// Why commands are read no more.
 enum End {
-    /// The input has ended.
+    /// There are no more.
     Input,
     /// The command `exit`.
     Exit,
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // A log that cannot be written must not end the nodes.
+    // Whoever reads no log loses no nodes.
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
@@ -199,7 +199,7 @@ fn log_level(source_name: &'static str, given: &str) -> Result<LevelFilter, Star
     level.ok_or_else(|| StartError::Level { source_name, given: given.to_owned() })
 }
 
-/// Text to standard output or error. Whoever does not read it does not need it.
+/// Writes text to standard output or error. Errors are ignored: a closed stream is not read.
 fn write_all(mut to: impl std::io::Write, text: &str) {
     let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
 }
@@ -216,7 +216,7 @@ fn complain(error: &StartError) {
     write_all(std::io::stderr(), &text);
 }
 
-/// A line on standard output, at once. Whoever reads none any more needs none.
+/// Writes a line to standard output and flushes it. Errors are ignored as above.
 fn say(line: &str) {
     write_all(std::io::stdout().lock(), &format!("{line}\n"));
 }

@@ -83,7 +83,7 @@ pub enum LocalError {
 }
 
 /// A cluster whose nodes listen on loopback addresses: what happens to their processes is up to the caller. Nodes are
-/// counted from 1, as their addresses are. Its nodes end when it is dropped.
+/// numbered from 1, as their addresses are. Its nodes end when it is dropped.
 pub struct LocalNodes {
     cluster: Cluster,
     links: Arc<RuledLinks>,

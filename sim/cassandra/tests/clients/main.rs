@@ -178,8 +178,8 @@ fn commands_on_standard_input_end_pause_and_start_nodes_and_wrong_ones_are_refus
     assert_eq!(nodes.ask("stop 1"), "ok");
     assert_eq!(nodes.ask("kill 3"), "error: no node 3");
     assert_eq!(nodes.ask("kill 0"), "error: no node 0");
-    assert_eq!(nodes.ask("kill x"), "error: 'x' is no node: nodes are counted from 1");
-    assert_eq!(nodes.ask("kill"), "error: kill needs one node");
+    assert_eq!(nodes.ask("kill x"), "error: 'x' is not a node: nodes are numbered from 1");
+    assert_eq!(nodes.ask("kill"), "error: kill requires one node");
     let unknown = nodes.ask("destroy 1");
     assert!(unknown.starts_with("error: unknown command 'destroy'"), "{unknown}");
     assert_eq!(nodes.ask(&"x".repeat(5000)), "error: a command of more than 1024 bytes");
