@@ -41,13 +41,13 @@ Exit codes:
   0  success
   1  differences found
   2  wrong usage or configuration, refused passwords and certificates included, or `init` has not run
-  3  refused: log and tables contradict each other, or the tables contain a row that this program did not
-     write; nothing was changed
+  3  refused: log and tables contradict each other, or the tables contain a row that this
+     program did not write; nothing was changed
   4  a service or resource is not available: no response until the deadline, a lock that another
      process holds, a full disk, a result that cannot be written
   5  damaged data: a file of the embedded services is damaged, or is not an SQLite database
-  129, 130, 131, 143  ended by SIGHUP, SIGINT, SIGQUIT or SIGTERM (`run`, which stops gracefully, by a
-     second SIGINT or SIGTERM); nothing is lost
+  129, 130, 131, 143  ended by SIGHUP, SIGINT, SIGQUIT or SIGTERM (`run`, which stops gracefully,
+     by a second SIGINT or SIGTERM); nothing is lost
   141  `generate --json` stopped because the reader of its output ended";
 
 const CONFIGURATION: &str = "\

@@ -1,7 +1,7 @@
 //! Standard error: the only place of the command line that writes to it.
 //!
 //! Messages are informational. That one cannot be written (a full disk, a pipe whose reader ended, a
-//! terminal that hung up) must not stop the work or change its exit code, so errors of writing are dropped here.
+//! terminal that disconnected) must not stop the work or change its exit code, so errors of writing are dropped here.
 //! `eprintln!` panics instead, and so does tracing-subscriber, which reports errors of its writer with it.
 
 use std::fmt::Display;

@@ -1,6 +1,6 @@
 //! The inbox of an assignment: records that were delivered and not taken yet, bounded in bytes.
 //!
-//! The worker never waits for an assignment: it must go on polling to stay in its group. Instead a partition
+//! The worker never waits for an assignment: it must keep polling to stay in its group. Instead a partition
 //! whose inbox is full is paused at the consumer, and resumed when the inbox is half empty.
 
 use std::sync::Arc;

@@ -169,7 +169,7 @@ mod tests {
         assert_eq!((block(i64::MAX, i64::MIN), block(i64::MAX, i64::MAX)), (-2, 1));
     }
 
-    /// Rows are found under their shard for ever, so it may never change.
+    /// Rows are found under their shard forever, so it may never change.
     #[test]
     fn shards_are_what_they_have_always_been() {
         let shards =

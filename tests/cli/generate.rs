@@ -117,7 +117,7 @@ fn a_line_that_is_too_long_is_named_and_those_before_it_go_in() {
 }
 
 #[test]
-fn flags_that_would_be_without_effect_are_refused() {
+fn flags_that_would_have_no_effect_are_refused() {
     let folder = Folder::bound();
     for (arguments, message) in [
         ("generate --sources 5", "--sources is for --preset mixed"),
@@ -129,7 +129,7 @@ fn flags_that_would_be_without_effect_are_refused() {
         ("generate --preset mixed --health 50,50,50", "add up to 100"),
         ("generate --preset mixed --late 101", "not a percentage"),
         ("generate --preset mixed --rate 0", "rate is 0"),
-        ("generate --preset mixed --duplicates 60 --malformed 60", "more than all"),
+        ("generate --preset mixed --duplicates 60 --malformed 60", "more than 100 percent"),
     ] {
         let said = folder.run(arguments);
         assert_eq!(said.code, 2, "{arguments}: {said}");

@@ -1,4 +1,4 @@
-//! Counts what a thread has allocated. Threads are counted apart, so tests may run side by side.
+//! Counts what a thread has allocated. Threads are counted apart, so tests may run concurrently.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -33,7 +33,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Old and new block may exist side by side while one is copied.
+        // Old and new block may exist concurrently while one is copied.
         count(size as isize);
         count(-(layout.size() as isize));
         // SAFETY: as above.

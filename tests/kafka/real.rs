@@ -19,7 +19,7 @@ const GROUP: &str = "group";
 fn options(protocol: GroupProtocol) -> KafkaOptions {
     let mut options = services::options();
     options.group_protocol = protocol;
-    // As the brokers have it in the protocol `consumer`. On a busy machine a shorter session ends now and then.
+    // As the brokers have it in the protocol `consumer`. On a busy machine a shorter session sometimes expires.
     options.session_timeout = Duration::from_secs(6);
     options.metadata_interval = Duration::from_secs(1);
     options
@@ -203,7 +203,7 @@ async fn a_revoked_partition_is_nobody_elses_until_it_is_released_however_long_t
         }
     };
     both.await;
-    // What the first one kept goes on where it was.
+    // The partitions that the first one kept continue at their positions.
     broker.append(TOPIC, values(kept, 10..11)).await.unwrap();
     assert_eq!(read(&mut first, &[(kept, 11)]).await[&kept], [10]);
 }

@@ -1,4 +1,4 @@
-//! The real program on the embedded services, killed again and again, and judged by its own `verify`.
+//! The real program on the embedded services, killed repeatedly, and judged by its own `verify`.
 //!
 //! `KILLS_SEED` repeats a run's choices: records, sizes of batches and moments. Where in the work a moment
 //! falls is up to the machine.

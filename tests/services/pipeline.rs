@@ -18,7 +18,7 @@ fn thirty_events_make_at_least_ten_rows_and_an_alert_as_in_2016() {
     world.end();
 }
 
-/// Kills a worker on these records again and again, and lets the last one finish.
+/// Kills a worker on these records repeatedly, and lets the last one finish.
 fn killed_in_the_middle(generate: &str, records: i64, layout: &str) {
     let _shared = shared();
     let world = World::new();

@@ -1,4 +1,4 @@
-//! A write whose outcome the client does not learn, and what became of it: `cargo run --example faults`.
+//! A write whose outcome the client does not learn, and the outcome of it: `cargo run --example faults`.
 
 use std::error::Error;
 use std::sync::Arc;

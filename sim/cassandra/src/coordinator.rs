@@ -237,7 +237,7 @@ pub enum Decision {
     Refuse,
 }
 
-/// What became of a conditional write.
+/// The outcome of a conditional write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConditionalOutcome {
     /// It was written.
@@ -314,7 +314,7 @@ pub enum ChangeKind {
 }
 
 /// One node, as those who speak CQL to it use it. Dropping a future abandons only the answer: what was sent to
-/// replicas stays sent, as when a client hangs up.
+/// replicas stays sent, as when a client disconnects.
 pub trait Coordinator: Send + Sync + 'static {
     /// The schema as this node knows it.
     fn schema(&self) -> Arc<Schema>;

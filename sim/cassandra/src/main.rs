@@ -35,7 +35,9 @@ const LOG_VARIABLE: &str = "SIMULATED_CASSANDRA_LOG";
 
 #[derive(Debug, Error)]
 enum CommandError {
-    #[error("unknown command '{0}'; the commands are kill, power-loss, stop, start, pause, resume, status and exit")]
+    #[error(
+        "unknown command '{0}'; the commands are kill, power-loss, stop, start, pause, resume, status and exit"
+    )]
     Unknown(String),
     #[error("'{0}' is not a node: nodes are numbered from 1")]
     Node(String),

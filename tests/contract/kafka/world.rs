@@ -3,7 +3,7 @@
 //! A [`World`] is a cluster of three brokers (named 1, 2 and 3) with these things around it: the project's own
 //! driver ([`World::broker`]), producers as anybody may have them ([`World::producer`]), administration of
 //! topics, verbs on nodes, and links: a client that was made over a [`Link`] can be cut off, or lose answers,
-//! while all others go on. Everything waits through `tokio::time`, so that the same cases run in simulated
+//! while all others continue. Everything waits through `tokio::time`, so that the same cases run in simulated
 //! time. A case names the verbs that it needs, see [`suite::World::VERBS`].
 
 use std::time::Duration;
@@ -278,7 +278,7 @@ pub trait World: suite::World<Verb = Verb> {
 
     /// The process stands still, with all that it was doing.
     async fn pause(&self, node: i32);
-    /// It goes on.
+    /// It continues.
     async fn resume(&self, node: i32);
     /// It is gone at once; what it had written to its files stays.
     async fn kill(&self, node: i32);

@@ -1,7 +1,7 @@
-//! How nodes come to know the same schema: late, but all of it.
+//! Schema agreement: all nodes eventually get the same schema.
 //!
 //! A change is applied on the coordinating node and sent to the others, which may not receive it; nodes that see
-//! another version in gossip ask for what they miss. All apply the same changes in the same order, by timestamp, so
+//! another version in gossip request what they lack. All apply the same changes in the same order, by timestamp, so
 //! that concurrent ones end the same everywhere.
 
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Node {
         state.schema = Arc::new(schema);
     }
 
-    /// Takes in changes that another node knows.
+    /// Adds changes of another node.
     pub(crate) fn learn_schema(&self, entries: &[SchemaEntry]) {
         let known = self.member().disk.schema();
         let before = self.schema();

@@ -1,5 +1,5 @@
-//! Logged batches: written down on two other nodes first, and replayed from there if their coordinator does not
-//! take them back (`StorageProxy.mutateAtomically`, `BatchlogManager`).
+//! Logged batches: written to the batch logs of two other nodes first, and replayed from there unless the coordinator
+//! removes them (`StorageProxy.mutateAtomically`, `BatchlogManager`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ impl Node {
         Ok(())
     }
 
-    /// Replays now and then the batches in this node's log whose coordinators should be done with them by now.
+    /// Periodically replays the batches in this node's log whose coordinators should be done with them by now.
     pub(crate) async fn replay_batches(self: Arc<Self>) {
         loop {
             sleep(self.options().batch_replay_interval).await;

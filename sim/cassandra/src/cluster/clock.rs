@@ -1,4 +1,4 @@
-//! What nodes take for the time.
+//! The clocks of nodes.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// A node's clock.
 pub trait Clock: Send + Sync {
-    /// Microseconds since 1970, rightly or wrongly. It may step and stand still.
+    /// Microseconds since 1970, as this clock shows them. It may be wrong, jump and stop.
     fn micros(&self) -> i64;
 }
 
@@ -15,7 +15,7 @@ struct Setting {
     /// What it showed at `since`.
     base: i64,
     since: Instant,
-    /// How much faster it runs than it should, in millionths.
+    /// Its drift in millionths; positive if it runs too fast.
     drift: i64,
     tick: i64,
 }
@@ -30,17 +30,17 @@ impl AdjustableClock {
         Self(Mutex::new(Setting { base: start, since: Instant::now(), drift: 0, tick: 1 }))
     }
 
-    /// Sets it forward, or back, by so many microseconds.
+    /// Sets it forward, or back, by this many microseconds.
     pub fn step(&self, by: i64) {
         self.set(|setting| setting.base += by);
     }
 
-    /// Lets it run faster than it should by so many millionths (slower if negative).
+    /// Makes it run faster than real time by this many millionths (slower if negative).
     pub fn drift(&self, millionths: i64) {
         self.set(|setting| setting.drift = millionths);
     }
 
-    /// Lets it show only multiples of so many microseconds.
+    /// Makes it show only multiples of this many microseconds.
     pub fn quantize(&self, tick: i64) {
         self.set(|setting| setting.tick = tick.max(1));
     }

@@ -17,8 +17,8 @@ use crate::coordinator::{
 use crate::schema::{Schema, SchemaChange, TableId};
 use crate::storage::{Mutation, ReadCommand, ReadResult, Seconds, Timestamp};
 
-/// One run of a node, from its start to its end. A request to a node that has died is never answered; wait for
-/// [`died`](Self::died) besides, as a client notices the broken connection.
+/// One run of a node, from its start to its end. A request to a node that has died gets no response; also wait for
+/// [`died`](Self::died), as a client notices the broken connection.
 #[derive(Clone)]
 pub struct RunningNode(pub(super) Arc<Node>);
 
@@ -43,7 +43,7 @@ impl RunningNode {
         self.0.is_dead()
     }
 
-    /// Begins a task of the node's process: it stands still while the process is paused, and ends with it.
+    /// Starts a task of the node's process: it is suspended while the process is paused, and ends with it.
     pub fn begin(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.0.begin(|_| work);
     }
@@ -62,13 +62,13 @@ impl RunningNode {
         });
         match result.await {
             Ok(result) => result,
-            // The node died: no answer, ever.
+            // The node died: there will be no response.
             Err(_) => std::future::pending().await,
         }
     }
 }
 
-/// One request among those that the node has under way.
+/// One request among those that the node has in flight.
 struct Admitted(Arc<Node>);
 
 impl Admitted {

@@ -1,7 +1,7 @@
-//! Who is believed to be alive, and how late that is known.
+//! Failure detection by gossip.
 //!
-//! Every node reports to every other that it is alive, and when it last heard of the others. One that no node has heard of recently is considered
-//! to be down, for the failure timeout has passed; one that some hear is alive for all that hear those
+//! Every node reports to every other that it is alive, and when it last heard of the others. One that no node has
+//! heard of recently is considered down after the failure timeout; one that some nodes hear is alive for all that hear those
 //! (`Gossiper.notifyFailureDetector`): what is sent to it over a link that is cut is lost, and no request is refused
 //! for it. One that was down is sent an echo request first, so that a node that cannot be reached or does not hear stays
 //! down (`Gossiper.markAlive`). A node that starts believes that all others are down until they echo.
@@ -18,7 +18,7 @@ use super::node::Node;
 use crate::coordinator::Event;
 
 impl Node {
-    /// Says now and then that this node is alive, and notes who has been silent for too long.
+    /// Periodically sends heartbeats, and marks nodes as down that have been silent for too long.
     pub(crate) async fn gossip(self: Arc<Self>) {
         let settled = Instant::now() + self.options().gossip_settle;
         loop {
@@ -34,7 +34,7 @@ impl Node {
         }
     }
 
-    /// What this node knows of all, with a new sign of its own life.
+    /// What this node knows of all nodes, with a new heartbeat of its own.
     fn heartbeats(&self) -> BTreeMap<NodeId, Heartbeat> {
         let mut state = self.lock();
         state.heartbeats += 1;
@@ -65,7 +65,7 @@ impl Node {
         }
     }
 
-    /// Takes in a sign of a node's life, if it is a new one.
+    /// Stores a heartbeat of a node, if it is a new one.
     pub(crate) fn heard(self: &Arc<Self>, of: NodeId, heartbeat: Heartbeat) {
         let (echo, pull) = {
             let mut state = self.lock();
@@ -76,7 +76,7 @@ impl Node {
                 return;
             }
             if heartbeat.generation > peer.heartbeat.generation && peer.alive {
-                // It was restarted without having been missed: it may lack what was sent to it before.
+                // It was restarted before it was considered down: it may lack what was sent to it before.
                 peer.alive = false;
                 peer.down_since = Instant::now();
             }

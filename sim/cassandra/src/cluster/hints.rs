@@ -1,4 +1,4 @@
-//! Hints: what a coordinator keeps for replicas that missed a write.
+//! Hints: mutations that a coordinator keeps for replicas that missed a write.
 //!
 //! A hint is in memory first and dies with the process; a flush writes it to the disk. Only what is on the disk is
 //! delivered, with its original timestamps, once the replica is believed to be alive; it is dropped when older than
@@ -27,7 +27,7 @@ impl Node {
         oldest.is_none_or(|hint| self.member().clock.micros().saturating_sub(window) <= hint.written_at)
     }
 
-    /// Keeps a mutation for a replica, if it is hinted. Says whether it is.
+    /// Keeps a mutation for a replica, if it is hinted. Returns whether it is.
     pub(crate) fn hint(&self, target: NodeId, mutation: &Arc<Mutation>) -> bool {
         let is_kept = self.is_hinted(target);
         if is_kept {
@@ -36,7 +36,7 @@ impl Node {
         is_kept
     }
 
-    /// For so many seconds a mutation may be delivered late: the shortest `gc_grace_seconds` of its tables.
+    /// How many seconds late a mutation may be delivered: the shortest `gc_grace_seconds` of its tables.
     pub(crate) fn lifetime(&self, mutation: &Mutation) -> Seconds {
         let schema = self.schema();
         let tables = mutation.updates.keys().filter_map(|table| schema.tables.get(table));
@@ -63,7 +63,7 @@ impl Node {
         }
     }
 
-    /// Writes hints to the disk now and then.
+    /// Periodically writes hints to the disk.
     pub(crate) async fn flush_hints(self: Arc<Self>) {
         let mut settings = self.cluster.settings.subscribe();
         loop {
@@ -77,7 +77,7 @@ impl Node {
         }
     }
 
-    /// Begins now and then to deliver hints to the nodes that are believed to be alive.
+    /// Periodically starts to deliver hints to the nodes that are believed to be alive.
     pub(crate) async fn dispatch_hints(self: Arc<Self>) {
         loop {
             let interval = self.cluster.settings.borrow().hints.dispatch_interval;

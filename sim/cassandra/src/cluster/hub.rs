@@ -1,7 +1,7 @@
-//! The tasks behind the cluster: one carries messages, one begins the nodes' own tasks.
+//! The tasks of the cluster: one delivers messages, one starts the nodes' own tasks.
 //!
 //! Both belong to the caller that started the cluster, not to the sender of a message: a message that was
-//! sent arrives even if its sender dies, and what a coordinator has begun goes on when its client hangs up.
+//! sent arrives even if its sender dies, and what a coordinator has begun continues when its client disconnects.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -16,21 +16,21 @@ use super::message::Message;
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Where messages and tasks are handed in.
+/// The sending side for messages and tasks.
 #[derive(Debug)]
 pub(crate) struct Hub {
     parcels: mpsc::UnboundedSender<(Instant, Message)>,
     tasks: mpsc::UnboundedSender<Task>,
 }
 
-/// The other end, before it is started.
+/// The receiving side, before it is started.
 pub(crate) struct Backstage {
     parcels: mpsc::UnboundedReceiver<(Instant, Message)>,
     tasks: mpsc::UnboundedReceiver<Task>,
 }
 
 pub(crate) fn hub() -> (Hub, Backstage) {
-    // Unbounded: what is under way is bounded by the requests that nodes accept and by what links duplicate.
+    // Unbounded: what is in flight is bounded by the requests that nodes accept and by what links duplicate.
     let (parcels, parcels_out) = mpsc::unbounded_channel();
     let (tasks, tasks_out) = mpsc::unbounded_channel();
     (Hub { parcels, tasks }, Backstage { parcels: parcels_out, tasks: tasks_out })

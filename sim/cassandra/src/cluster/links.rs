@@ -1,4 +1,4 @@
-//! What becomes of the messages between nodes.
+//! Links: delay, loss and duplication of the messages between nodes.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,12 +8,12 @@ use rand_core::Rng;
 
 use super::NodeId;
 
-/// What a message between nodes is for.
+/// The kind of a message between nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verb {
     /// A mutation for a replica.
     Write,
-    /// What a read writes back.
+    /// A mutation of a read repair.
     ReadRepair,
     /// A hint delivered.
     Hint,
@@ -23,42 +23,42 @@ pub enum Verb {
     ReadDigest,
     /// A logged batch for the batch log.
     StoreBatch,
-    /// A logged batch is done with.
+    /// The removal of a logged batch.
     RemoveBatch,
-    /// The first step of a conditional write.
+    /// The first step of a conditional write (prepare).
     Prepare,
-    /// The second.
+    /// The second step (propose).
     Propose,
-    /// The third.
+    /// The third step (commit).
     Commit,
     /// A TRUNCATE.
     Truncate,
-    /// A sign of life.
+    /// A heartbeat.
     Gossip,
-    /// The question whether a node can be reached, before it is believed to be alive.
+    /// An echo request, before a node is considered alive.
     Echo,
     /// Schema changes.
     Schema,
-    /// The question for schema changes.
+    /// A request for schema changes.
     SchemaPull,
     /// Rows requested by a repair or by a joining node.
     RepairRead,
     /// Rows written by a repair.
     RepairWrite,
-    /// The answer to a message of the kind within.
+    /// The response to a message of this kind.
     Response,
 }
 
-/// A message on its way, as far as links may look at it.
+/// A message in flight, as links see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Envelope {
     /// The sender.
     pub from: NodeId,
     /// The receiver, another node.
     pub to: NodeId,
-    /// What it is for.
+    /// Its kind.
     pub verb: Verb,
-    /// What it answers, if it is a response.
+    /// The kind of its request, if it is a response.
     pub answers: Option<Verb>,
     /// The place of its request among all requests of the cluster.
     pub request: u64,
@@ -67,7 +67,7 @@ pub struct Envelope {
 /// Decides the fate of each message between two nodes. Messages of a node to itself are not subject to it.
 pub trait Links: Send + Sync {
     /// How long each copy of the message takes: one for a message as it should be, none if it is lost, two if it is
-    /// duplicated. Copies overtake each other as their delays have it.
+    /// duplicated. Copies are delivered in the order of their delays.
     fn deliveries(&self, envelope: &Envelope) -> Vec<Duration>;
 }
 
@@ -95,7 +95,7 @@ impl RuledLinks {
         Self { shortest, longest, state: Mutex::new(state) }
     }
 
-    /// Loses every message from one node to another. The other direction stays as it is.
+    /// Loses every message from one node to another. The other direction is not changed.
     pub fn cut(&self, from: NodeId, to: NodeId) {
         self.lock().cut.insert((from, to));
     }

@@ -1,4 +1,4 @@
-//! What nodes say to each other.
+//! The messages between nodes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::storage::{
 pub(crate) struct Message {
     pub(crate) from: NodeId,
     pub(crate) to: NodeId,
-    /// The request it is or answers.
+    /// The number of its request.
     pub(crate) request: u64,
     pub(crate) sent: Instant,
     /// When its sender stops waiting, after `sent`.
@@ -35,12 +35,12 @@ pub(crate) enum Body {
     Response(Verb, Response),
 }
 
-/// The newest sign of life of a node (`EndpointState`).
+/// The newest heartbeat of a node (`EndpointState`).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heartbeat {
     /// Which run of the node it is from.
     pub(crate) generation: u32,
-    /// The place of the sign in its run.
+    /// The number of the heartbeat in its run.
     pub(crate) version: u64,
     pub(crate) schema_version: u128,
     pub(crate) joining: bool,

@@ -1,13 +1,13 @@
 //! A cluster: nodes, replicas and the messages between them.
 //!
-//! Every node has its own disk, clock and idea of who is alive, and its own copy of everything; nodes share nothing
-//! but messages, and a write to three replicas is three messages. What becomes of each is decided by the caller's
+//! Every node has its own disk, clock and view of which nodes are alive, and its own copy of the data; nodes only
+//! exchange messages, and a write to three replicas is three messages. The fate of each is decided by the caller's
 //! [`Links`]: it may be late, lost or duplicated, in one direction or both. Node processes can be killed, with or
 //! without the power, paused and started again, on the same disk or an empty one.
 //!
 //! A cluster runs in tasks of the runtime that it was started in, and ends when its last [`Cluster`] is dropped.
 //!
-//! What is not there: repairs of sub-ranges and incremental repairs, materialized views, secondary indexes, counters,
+//! Not simulated: repairs of sub-ranges and incremental repairs, materialized views, secondary indexes, counters,
 //! nodes that leave or join besides those in the options (a node can be replaced, on its tokens), and the time that
 //! a replica takes for its work: only links and syncs take time.
 
@@ -54,18 +54,18 @@ use crate::storage::{DecoratedKey, Disk, Partition, fingerprint};
 /// How a node's process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// In an orderly way: hints are flushed, the commit log is synced.
+    /// Gracefully: hints are flushed, the commit log is synced.
     Stop,
-    /// It is killed. What it had handed to the system reaches the disk: the commit log does, unflushed hints do not.
+    /// By SIGKILL. What it had passed to the operating system reaches the disk: the commit log does, unflushed hints do not.
     Kill,
-    /// With the power: what was not synced is gone.
+    /// By a power loss: what was not synced is lost.
     PowerLoss,
 }
 
-/// What all nodes share: the outside world.
+/// What all nodes share: the environment.
 pub(crate) struct Shared {
     options: Options,
-    /// What may change while nodes run.
+    /// Settings that may change while nodes run.
     settings: watch::Sender<Settings>,
     ring: Ring,
     links: Arc<dyn Links>,
@@ -124,7 +124,7 @@ impl Shared {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a message to its receiver, if that is running.
+    /// Delivers a message to its receiver, if that is running.
     fn deliver(&self, message: Message) {
         let receiver = self.running().get(&message.to).cloned();
         if let Some(receiver) = receiver {
@@ -152,12 +152,12 @@ impl Drop for Handle {
 #[derive(Clone)]
 pub struct Cluster(Arc<Handle>);
 
-/// A cluster that may be gone: it does not keep it alive.
+/// A weak reference to a cluster.
 #[derive(Clone)]
 pub struct WeakCluster(Weak<Handle>);
 
 impl WeakCluster {
-    /// The cluster, if it is still there.
+    /// The cluster, if it still exists.
     pub fn upgrade(&self) -> Option<Cluster> {
         self.0.upgrade().map(Cluster)
     }
@@ -237,7 +237,7 @@ impl Cluster {
         self.start_as(id, false);
     }
 
-    /// Starts a node that gets its data from the other replicas first. Until it has it, it takes writes in and
+    /// Starts a node that gets its data from the other replicas first. Until then it accepts writes and
     /// refuses reads as a node that is bootstrapping.
     pub fn replace(&self, id: NodeId) {
         self.start_as(id, true);
@@ -253,7 +253,7 @@ impl Cluster {
         tracing::debug!(node = id.0, generation = node.generation, joining, "started");
     }
 
-    /// Ends a node's process, if it is running. A power loss takes what is not synced even so.
+    /// Ends a node's process, if it is running. A power loss also loses what is not synced if the node is not running.
     pub fn end(&self, id: NodeId, ending: Ending) {
         let node = self.shared().running().remove(&id);
         let Some(options) = self.node_options(id) else { return };
@@ -277,7 +277,7 @@ impl Cluster {
         }
     }
 
-    /// Lets a paused node go on, with the messages that arrived meanwhile.
+    /// Resumes a paused node, with the messages that arrived in the meantime.
     pub fn resume(&self, id: NodeId) {
         if let Some(node) = self.get(id) {
             node.resume();

@@ -23,9 +23,9 @@ pub(crate) struct PeerView {
     /// Since when it is believed to be down.
     pub(crate) down_since: Instant,
     pub(crate) heard: Instant,
-    /// The newest sign of life, from whomever it came.
+    /// The newest heartbeat, from any node.
     pub(crate) heartbeat: Heartbeat,
-    /// Whether an echo is under way.
+    /// Whether an echo is in flight.
     pub(crate) echoing: bool,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct State {
     pub(crate) schema: Arc<Schema>,
     pub(crate) peers: BTreeMap<NodeId, PeerView>,
     pub(crate) joining: bool,
-    /// How many signs of life this node has given.
+    /// Number of heartbeats that this node has sent.
     pub(crate) heartbeats: u64,
     /// Hints that are not on the disk yet, by host id.
     pub(crate) hints: BTreeMap<u128, Vec<Hint>>,
@@ -63,7 +63,7 @@ pub(crate) struct State {
     read_latencies: VecDeque<Duration>,
 }
 
-/// What waits for a paused process to go on.
+/// What waits for a paused process to continue.
 #[derive(Debug, Default)]
 struct Paused {
     messages: Vec<Message>,
@@ -71,7 +71,7 @@ struct Paused {
 }
 
 impl State {
-    /// Whether the process is paused. If it is, the task is woken when it goes on.
+    /// Whether the process is paused. If it is, the task is woken when it continues.
     fn pause_task(&mut self, task: &Waker) -> bool {
         match &mut self.paused {
             Some(paused) => {
@@ -165,7 +165,7 @@ impl Node {
         let mut dead = self.dead.subscribe();
         let mut work = Box::pin(work(self.clone()));
         let node = self.clone();
-        // A paused process does nothing at all; its timers go off when it goes on.
+        // A paused process does nothing at all; its timers go off when it continues.
         let work = poll_fn(move |context| {
             if node.lock().pause_task(context.waker()) { Poll::Pending } else { work.as_mut().poll(context) }
         });
@@ -254,7 +254,7 @@ impl Node {
         self.lock().paused.get_or_insert_default();
     }
 
-    /// Reacts to the messages that arrived meanwhile, and goes on.
+    /// Reacts to the messages that arrived meanwhile, and continues.
     pub(crate) fn resume(self: &Arc<Self>) {
         let Some(paused) = self.lock().paused.take() else { return };
         for message in paused.messages {
@@ -360,7 +360,7 @@ impl Node {
     }
 }
 
-/// A request under way to some nodes. Answers that come after it is dropped are ignored.
+/// A request in flight to some nodes. Answers that come after it is dropped are ignored.
 pub(crate) struct Call {
     node: Arc<Node>,
     request: u64,

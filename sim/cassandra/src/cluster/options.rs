@@ -109,7 +109,7 @@ pub struct Options {
     pub max_mutation_size: usize,
     /// How many tombstones a read may meet on a replica.
     pub tombstone_failure_threshold: usize,
-    /// How many requests a coordinator has under way before it calls itself overloaded.
+    /// How many requests a coordinator has in flight before it calls itself overloaded.
     pub max_requests: usize,
     /// How often a batch log is looked through for batches to replay.
     pub batch_replay_interval: Duration,
@@ -117,7 +117,7 @@ pub struct Options {
     pub gossip_interval: Duration,
     /// After how long a silence a node is believed to be down.
     pub failure_timeout: Duration,
-    /// How long a starting node waits to hear from the others before it serves clients all the same.
+    /// How long a starting node waits to hear from the others before it serves clients anyway.
     pub gossip_settle: Duration,
 }
 

@@ -5,8 +5,8 @@
 //! proposed and committed. A condition that does not hold proposes nothing, so that its answer has a place in the
 //! order, too. If responses to a proposal are missing, it is unknown whether it will be finished: a `WriteTimeout` of type
 //! `Cas`. Once a majority has accepted, only the commit's visibility is open: its timeout is of type `Simple`.
-//! Whoever finishes another's proposal gives it his own ballot, and with it his own, later timestamp: it then
-//! shadows plain writes that came after the one who proposed it had given up (`Commit.newProposal`).
+//! A coordinator that finishes another's proposal gives it its own ballot, and with it its own, later timestamp: it then
+//! hides plain writes that came after the original proposer had given up (`Commit.newProposal`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ struct Register<'a> {
     deadline: Instant,
 }
 
-/// What to make of a proposal that some accepted, and not a majority (`StorageProxy.proposePaxos`).
+/// The outcome of a proposal that some replicas accepted, but not a majority (`StorageProxy.proposePaxos`).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Partial {
     /// The client's own: its outcome is reported as unknown.
@@ -46,7 +46,7 @@ enum Partial {
     IsContended,
 }
 
-/// What became of a step.
+/// The outcome of a step.
 enum Step {
     Done,
     /// Another ballot got in between; try again with one above this.
@@ -181,7 +181,7 @@ impl Register<'_> {
         RequestError::WriteTimeout { consistency: self.serial, received, block_for, write_type }
     }
 
-    /// Nobody tries for longer than the contention timeout.
+    /// No request is retried for longer than the contention timeout.
     fn check_time(&self) -> Result<(), RequestError> {
         if Instant::now() < self.deadline {
             return Ok(());
@@ -249,8 +249,8 @@ impl Register<'_> {
                 continue;
             }
             if let Some((commit, Some(mutation))) = committed {
-                // The commit may not have reached a majority: the read that follows could miss it. Nobody waits for
-                // it to arrive; a further round shows.
+                // The commit may not have reached a majority: the read that follows could miss it. Its
+                // arrival is not waited for; a further round shows it.
                 let behind = commits.iter().filter(|(_, last)| **last < Some(commit));
                 let behind: Vec<NodeId> = behind.map(|(voter, _)| *voter).collect();
                 if !behind.is_empty() {
@@ -368,7 +368,7 @@ impl Register<'_> {
         let write_type = WriteType::Simple;
         let decision = self.node.send_and_collect(request, mutation, plan, consistency, write_type, deadline);
         match consistency {
-            // Nobody is waited for.
+            // Without waiting for responses.
             Consistency::Any => Ok(()),
             _ => decided(decision).await,
         }

@@ -1,4 +1,4 @@
-//! Which replicas a request goes to and how many of them must answer.
+//! Which replicas get a request and how many of them must respond.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,14 +11,14 @@ use crate::coordinator::{Consistency, RequestError};
 use crate::schema::Replication;
 use crate::storage::Token;
 
-/// How many of which replicas must answer.
+/// How many of which replicas must respond.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Quota {
     /// In all.
     pub(crate) block_for: usize,
     /// If set, only replicas in this data centre count.
     only: Option<String>,
-    /// If set, so many in each data centre.
+    /// If set, this many in each data centre.
     each: Option<BTreeMap<String, usize>>,
 }
 
@@ -131,7 +131,7 @@ impl Node {
         Ok(WritePlan { quota, alive, down, candidates })
     }
 
-    /// The replicas to read from, nearest first: this node, its data centre, the others; otherwise by chance.
+    /// The replicas to read from, nearest first: this node, its data centre, the others; otherwise in random order.
     ///
     /// # Errors
     ///
@@ -176,7 +176,7 @@ impl Node {
     }
 }
 
-/// Puts things into a random order.
+/// Shuffles items.
 pub(crate) fn shuffle<T>(random: &mut dyn Rng, things: &mut [T]) {
     for at in (1..things.len()).rev() {
         things.swap(at, (random.next_u64() % (at as u64 + 1)) as usize);

@@ -20,7 +20,7 @@ use crate::coordinator::{Consistency, FailureReason, RequestError};
 use crate::schema::{ReadRepair, Replication, SpeculativeRetry, Table};
 use crate::storage::{Answer, DecoratedKey, Mutation, Partition, PartitionRange, ReadCommand, ReadResult};
 
-/// One read under way.
+/// One read in flight.
 struct Reading<'a> {
     node: &'a Arc<Node>,
     table: Arc<Table>,
@@ -146,7 +146,7 @@ impl Answers {
     }
 }
 
-/// How long a thread takes at most to go on when what it waits for is there. Some milliseconds: timers are no finer than
+/// How long a thread takes at most to continue when its wait ends. Some milliseconds: timers are no finer than
 /// one, and a request to another node and its response take at least one each, so nothing could ever come meanwhile.
 const WAKING: Duration = Duration::from_millis(6);
 
@@ -234,7 +234,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Between the answer that is enough and the thread that goes on with it, another may come: what is there then is
+    /// Between the answer that is enough and the thread that continues with it, another may come: what is there then is
     /// compared, and repaired, too.
     async fn take_in_meanwhile(&self, call: &mut Call, answers: &mut Answers) {
         let longest = WAKING.as_nanos() as u64;
@@ -390,7 +390,7 @@ impl Reading<'_> {
     }
 }
 
-/// The repairs of one partition under way.
+/// The repairs of one partition in flight.
 struct Repair {
     call: Call,
     key: DecoratedKey,

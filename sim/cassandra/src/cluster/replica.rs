@@ -197,7 +197,7 @@ impl Node {
             .collect()
     }
 
-    /// Takes rows in as streamed tables: they are on the disk at once.
+    /// Adds rows as streamed tables: they are on the disk immediately.
     pub(crate) fn stream_in(&self, table: TableId, rows: Rows) {
         let mut state = self.lock();
         let Ok(keyspace) = state.schema.table_by_id(table).map(|table| table.keyspace.clone()) else {
@@ -210,7 +210,7 @@ impl Node {
         state.engine.flush();
     }
 
-    /// Syncs the commit log now and then.
+    /// Periodically syncs the commit log.
     pub(crate) async fn sync_commit_log(self: Arc<Self>) {
         let disk = self.member().disk.clone();
         let mut settings = self.cluster.settings.subscribe();

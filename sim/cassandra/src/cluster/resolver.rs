@@ -1,4 +1,4 @@
-//! What several replicas' answers to one read come to: pure functions on data.
+//! Resolution of several replicas' responses to one read: pure functions on data.
 //!
 //! The answers are merged row by row until the read's limit is reached. Each replica stopped at the same limit on its
 //! own rows; where some of those turn out to be deleted, a replica's answer may end too early, and what lies after
@@ -131,7 +131,7 @@ impl<'a> Resolver<'a> {
         self.stopped_before(None)
     }
 
-    /// Takes in what was fetched.
+    /// Adds what was fetched.
     pub(crate) fn add(&mut self, more: More, answer: Answer) {
         let own = self.answers.entry(more.replica).or_default();
         for (key, partition) in answer.partitions {
@@ -459,7 +459,7 @@ mod tests {
             [(keys[0], Step::Static { timestamp: 1, value: 1 }), insert(keys[1], 0), insert(keys[2], 0)];
         let second = [(keys[0], Step::DeletePartition { timestamp: 2 }), insert(keys[2], 0)];
         assert_eq!(found(&first, &second, &command), [(table.key(&[int(keys[1])]), 1)]);
-        // With a limit for each partition: the first replica goes on to the next one after its first row.
+        // With a limit for each partition: the first replica continues to the next one after its first row.
         let first = [insert(1, 0), insert(1, 1)];
         let second = [delete(1, 0)];
         let command = ReadCommand { per_partition_limit: 1, ..ReadCommand::of_table(table.id, NOW) };

@@ -1,4 +1,4 @@
-//! Who has which partitions.
+//! The ring: which nodes are replicas of which partitions.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -96,7 +96,7 @@ impl Node {
         }
     }
 
-    /// Sends a mutation to its replicas and sees to the acknowledgements and hints.
+    /// Sends a mutation to its replicas and handles the acknowledgements and hints.
     pub(crate) fn send_write(
         self: &Arc<Self>,
         mutation: Arc<Mutation>,
@@ -138,7 +138,7 @@ impl Node {
             };
             let decide_once = |decide: &mut Option<oneshot::Sender<_>>, result| {
                 if let Some(decide) = decide.take() {
-                    // The coordinator's client may be gone.
+                    // The coordinator's client may have disconnected.
                     let _ = decide.send(result);
                 }
             };
@@ -252,7 +252,7 @@ impl Node {
     }
 }
 
-/// Waits for a decision. It never comes if the node dies, and then neither does anything else of it.
+/// Waits for a decision. There is none if the node dies.
 pub(crate) async fn decided(decision: Decision) -> Result<(), RequestError> {
     match decision.await {
         Ok(result) => result,

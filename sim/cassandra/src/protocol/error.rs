@@ -8,7 +8,7 @@ use crate::coordinator::{RequestError, WriteType};
 /// An ERROR message: its code, its text and the fields that belong to the code. The texts are Cassandra's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServerError {
-    /// What became of a request: Unavailable, timeouts and failures, Overloaded, Is_bootstrapping, Truncate_error,
+    /// The outcome of a request: Unavailable, timeouts and failures, Overloaded, Is_bootstrapping, Truncate_error,
     /// Invalid, Config_error and Server_error.
     #[error(transparent)]
     Request(#[from] RequestError),

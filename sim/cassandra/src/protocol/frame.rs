@@ -114,7 +114,7 @@ pub async fn read<R: AsyncRead + Unpin>(
         return Ok(Incoming::End);
     }
     if let version @ (1 | 2) = head[0] & 0x7f {
-        // Their headers have eight bytes: waiting for a ninth could take for ever.
+        // Their headers have eight bytes: waiting for a ninth could take forever.
         return Ok(Incoming::WrongVersion(version));
     }
     connection.read_exact(&mut head[1..]).await?;

@@ -89,7 +89,7 @@ pub enum SpeculativeRetry {
 pub struct TableOptions {
     /// How long tombstones are kept, in seconds.
     pub gc_grace_seconds: u32,
-    /// The lifetime of values written without a TTL, in seconds; 0 is for ever.
+    /// The lifetime of values written without a TTL, in seconds; 0 is forever.
     pub default_time_to_live: u32,
     /// What reads do about replicas that differ.
     pub read_repair: ReadRepair,

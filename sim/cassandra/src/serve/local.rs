@@ -15,13 +15,13 @@ use crate::cluster::{AdjustableClock, Cluster, Ending, NodeId, NodeOptions, Opti
 use crate::server::ServerOptions;
 use crate::storage::{Disk, Token};
 
-/// Most nodes of a cluster on loopback addresses.
+/// Maximum nodes of a cluster on loopback addresses.
 const MOST_NODES: u8 = 100;
 
 /// How long a port of a node that ended may stay taken before starting it again fails.
 const PORT_WAIT: Duration = Duration::from_secs(10);
 
-/// What a cluster on loopback addresses consists of.
+/// Options of a cluster on loopback addresses.
 #[derive(Clone, Debug)]
 pub struct LocalOptions {
     /// How many nodes, from 1 to 100. The first listens on 127.0.0.1, the next on 127.0.0.2, and so on.
@@ -30,11 +30,11 @@ pub struct LocalOptions {
     pub port: u16,
     /// Places on the ring that each node has.
     pub tokens: u8,
-    /// Decides what is random inside: the delays of messages between the nodes, if there are any, and the order in which
+    /// The seed of everything random: the delays of messages between the nodes, if there are any, and the order in which
     /// replicas are contacted.
     pub seed: u64,
     /// The longest that a message between two nodes takes; each takes a random part of it. Without one a message
-    /// arrives at once. Of less than a millisecond or two tokio's timers make that much.
+    /// arrives immediately. Delays below a millisecond or two are as long as that because of tokio's timers.
     pub longest_delay: Duration,
     /// What the clocks of all nodes show at the start, in microseconds since 1970.
     pub clock: i64,
@@ -60,7 +60,7 @@ impl LocalOptions {
 /// Why a cluster on loopback addresses, or one of its nodes, cannot carry out a command.
 #[derive(Debug, Error)]
 pub enum LocalError {
-    /// Neither no nodes nor more than a hundred.
+    /// The number of nodes is 0 or more than 100.
     #[error("{0} nodes: there can be from 1 to {MOST_NODES}")]
     Nodes(u8),
     /// There is no such node.
@@ -77,7 +77,7 @@ pub enum LocalError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
 }
@@ -97,7 +97,7 @@ impl LocalNodes {
     /// default its nodes gossip faster than Cassandra's, so that what happens is known within a second or two.
     ///
     /// # Errors
-    /// If there is no such number of nodes, or an address is taken.
+    /// If the number of nodes is not allowed, or an address is in use.
     pub async fn start(
         options: LocalOptions,
         change: impl FnOnce(&mut Options),
@@ -148,12 +148,12 @@ impl LocalNodes {
         }
     }
 
-    /// The cluster, for whatever else is to happen to it.
+    /// The cluster, for all other operations.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
-    /// What the nodes' messages to each other go through.
+    /// The links between the nodes.
     pub fn links(&self) -> &RuledLinks {
         &self.links
     }
@@ -223,7 +223,7 @@ impl LocalNodes {
             return Err(LocalError::Running(node));
         }
         let address = self.address(node);
-        // Its last run closes its listener when it gets to it.
+        // Its previous run closes its listener asynchronously.
         let deadline = tokio::time::Instant::now() + PORT_WAIT;
         loop {
             match TcpListener::bind(address).await {
@@ -246,7 +246,7 @@ impl LocalNodes {
         Ok(())
     }
 
-    /// Lets a paused node go on.
+    /// Resumes a paused node.
     ///
     /// # Errors
     /// If it does not run.
@@ -298,7 +298,7 @@ async fn listen_on(nodes: u8, port: u16) -> Result<Vec<TcpListener>, LocalError>
         let address = SocketAddr::new(address(node), port);
         let failed = |source| LocalError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
-        // The first decides, if any port will do.
+        // With port 0 the first address determines the port.
         port = listener.local_addr().map_err(failed)?.port();
         listeners.push(listener);
     }

@@ -15,7 +15,7 @@ use crate::protocol::frame::{self, Incoming};
 use crate::protocol::{Compression, EventKind, Notice, Request, Response, ServerError};
 use crate::system::CQL_VERSION;
 
-/// What a client has said of itself, as far as its statements depend on it.
+/// The state of a client that its statements depend on.
 #[derive(Debug, Default)]
 pub(super) struct Session {
     keyspace: Mutex<Option<String>>,
@@ -29,7 +29,7 @@ impl Session {
         self.keyspace.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What a client is warned of, once, when it prepares a statement whose names depend on USE
+    /// The warning, once, for a client that prepares a statement whose names depend on USE
     /// (`ClientState.warnAboutUseWithPreparedStatements`).
     pub fn warning_of_use(&self, keyspace: &str, id: &[u8]) -> Option<String> {
         if self.warned_of_use.swap(true, Ordering::Relaxed) {
@@ -51,10 +51,10 @@ impl Session {
     }
 }
 
-/// What is to be written.
+/// An item to be written.
 enum Outgoing {
     Frame(Bytes),
-    /// Tell the client what happens from now on, of these kinds.
+    /// Send the client events of these kinds from now on.
     Events(Vec<EventKind>, Option<Compression>),
     /// Nothing more.
     Close,
@@ -63,10 +63,10 @@ enum Outgoing {
 /// How many responses may wait to be written.
 const WAITING_RESPONSES: usize = 64;
 
-/// How long a client may take to hang up after the last answer.
+/// How long a client may take to disconnect after the last response.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Where the opening of a connection has got to.
+/// The state of the handshake of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     New,
@@ -149,7 +149,7 @@ async fn write<W: AsyncWrite + Unpin>(
     }
 }
 
-/// Reads requests and begins them, until the client hangs up.
+/// Reads requests and begins them, until the client disconnects.
 async fn read<C: Coordinator, R: AsyncRead + Unpin>(
     server: Arc<Inner<C>>,
     input: &mut R,
@@ -185,7 +185,7 @@ async fn read<C: Coordinator, R: AsyncRead + Unpin>(
             Incoming::Request { stream, tracing, request } => (stream, tracing, request),
         };
         let packed = compression;
-        // Cassandra answers what comes too early on stream 0.
+        // Cassandra responds to premature requests on stream 0.
         let stream = match (stage, &request) {
             (Stage::Open | Stage::Authenticating, _) | (_, Request::Startup(_) | Request::Options) => stream,
             (Stage::New, _) => 0,
@@ -228,13 +228,13 @@ async fn read<C: Coordinator, R: AsyncRead + Unpin>(
                 Ok(Answer { response, warnings }) => (response, warnings),
                 Err(error) => (Response::Error(error), Vec::new()),
             };
-            // A client that has gone misses the answer; what was done stays done.
+            // A client that has disconnected misses the response; the effect remains.
             let _ = send.send(Outgoing::Frame(frame::encode(stream, &response, &warnings, packed))).await;
         });
     }
 }
 
-/// Answers what is about the connection itself; `None` for the rest.
+/// Responds to requests about the connection itself; `None` for all others.
 fn opening<C: Coordinator>(
     server: &Inner<C>,
     request: &Request,
@@ -320,7 +320,7 @@ fn startup<C: Coordinator>(
     Ok(Response::Ready)
 }
 
-/// Whether a SASL PLAIN token holds this name and password.
+/// Whether a SASL PLAIN token contains this name and password.
 fn is_login(token: &[u8], wanted: &super::Credentials) -> bool {
     let mut parts = token.split(|byte| *byte == 0);
     parts.next().is_some()

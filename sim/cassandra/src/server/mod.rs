@@ -2,7 +2,7 @@
 //!
 //! A [`Server`] belongs to one run of one node. Connections are anything that bytes can be read from and written
 //! to; the acceptor passes them on. Requests of a connection are carried out concurrently, as in
-//! Cassandra: a client that hangs up, or waits no longer, leaves its requests running.
+//! Cassandra: a client that disconnects, or waits no longer, leaves its requests running.
 
 mod batch;
 mod conditional;
@@ -27,7 +27,7 @@ use crate::protocol::frame::Limits;
 use crate::schema::{Schema, Table};
 use crate::system::AllTables;
 
-/// A name and a password that clients must bring.
+/// A name and a password that clients must send.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The name.
@@ -45,7 +45,7 @@ impl std::fmt::Debug for Credentials {
 /// How a node serves its clients.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// What clients must bring; nothing if `None`.
+    /// The credentials that clients must send; none if `None`.
     pub credentials: Option<Credentials>,
     /// How much of a request is kept in memory.
     pub limits: Limits,
@@ -104,7 +104,7 @@ impl PreparedStatement {
     }
 }
 
-/// What came of PREPARE.
+/// The result of PREPARE.
 pub(crate) struct Preparation {
     id: Bytes,
     statement: Arc<PreparedStatement>,
@@ -131,7 +131,7 @@ impl<C: Coordinator> Server<C> {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Serves a connection until the client hangs up, says something that makes no sense, or the server is
+    /// Serves a connection until the client disconnects, sends something invalid, or the server is
     /// stopped. Must be called within a tokio runtime: requests are tasks of their own.
     ///
     /// # Errors

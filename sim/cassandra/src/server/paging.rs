@@ -1,4 +1,4 @@
-//! Where a page ended, as clients hold it for the next request.
+//! The paging state: where a page ended, for the client's next request.
 
 use bytes::Bytes;
 
@@ -15,7 +15,7 @@ pub(super) struct PagingState {
     pub remaining: u32,
 }
 
-/// The first byte, so that a state of something else is noticed.
+/// The first byte, by which other data are recognised.
 const FORMAT: u8 = 0x51;
 
 impl PagingState {
@@ -39,7 +39,7 @@ impl PagingState {
     /// From bytes that a client sent.
     ///
     /// # Errors
-    /// If they are none of [`PagingState::encode`], of this table.
+    /// If they are not from [`PagingState::encode`] for this table.
     pub fn decode(bytes: Bytes, table: &Table) -> Result<PagingState, ServerError> {
         let error = || ServerError::Protocol("Invalid value for the paging state".to_owned());
         let read = || -> Result<Option<PagingState>, WireError> {

@@ -91,7 +91,7 @@ impl<C: Coordinator> Inner<C> {
         Ok(Answer { response: Response::Rows(Rows { metadata, skip_metadata, rows }), warnings })
     }
 
-    /// Reads until the page is full, LIMIT is reached or nothing is left. Says whether there may be more.
+    /// Reads until the page is full, LIMIT is reached or nothing is left. Returns whether there may be more.
     #[allow(clippy::too_many_arguments)]
     async fn pages(
         &self,
@@ -132,7 +132,7 @@ impl<C: Coordinator> Inner<C> {
                         return Ok(goes_on(progress, &command, at + 1 < count));
                     }
                 }
-                // A read that found nothing has nothing to go on from.
+                // A read that found nothing has nothing to continue from.
                 if !limited || progress.last == before {
                     break;
                 }

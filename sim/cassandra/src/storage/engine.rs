@@ -1,8 +1,8 @@
 //! A node's data: in memory, in the commit log, and on the disk that outlives the node.
 //!
-//! Every change goes into the commit log and into memory; now and then what is in memory is flushed to the disk's
+//! Every change goes into the commit log and into memory; memory is flushed periodically to the disk's
 //! tables and the log restarts empty. A disk keeps the whole log when the process dies (the system has the file
-//! mapped), but only the part that was synced when the power fails. What is not written here never happened.
+//! mapped), but only the part that was synced when the power fails. What is not written here is lost.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,8 +17,8 @@ use crate::schema::{Schema, SchemaChange, Table, TableId};
 /// The partitions of a table. Shared until changed, so that a flush copies nothing.
 pub(crate) type Rows = BTreeMap<DecoratedKey, Arc<Partition>>;
 
-/// The proposal number of a conditional write: a time in microseconds, made unique by the rest. It is also the
-/// timestamp of what the write writes.
+/// The proposal number of a conditional write: a time in microseconds, made unique by the other bits. It is also the
+/// timestamp of the written cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Ballot {
     /// The timestamp.
@@ -115,7 +115,7 @@ struct DiskContent {
     log: Vec<Record>,
     /// The number of records ever logged before the first of `log`.
     log_start: u64,
-    /// The number of records ever logged that are safe from a power failure.
+    /// The number of records ever logged that survive a power failure.
     synced: u64,
     hints: BTreeMap<u128, VecDeque<Hint>>,
     /// When tables were emptied, by the node's clock.
@@ -138,7 +138,7 @@ impl Disk {
         Self::default()
     }
 
-    /// The power fails: what the commit log had not synced is gone. Only for a node that is not running.
+    /// A power failure: what the commit log had not synced is lost. Only for a node that is not running.
     pub fn lose_unsynced(&self) {
         let mut disk = self.lock();
         let synced = disk.synced;
@@ -148,8 +148,8 @@ impl Disk {
         disk.log.truncate(keep);
     }
 
-    /// The disk is replaced by an empty one. Only for a node that is not running. Starts go on being counted, for
-    /// what nodes count them by is the time. The node has another host id from then on, which is on the disk.
+    /// Replaces the disk by an empty one. Only for a node that is not running. The count of starts continues, because
+    /// nodes derive it from the time. The node has another host id from then on, which is on the disk.
     pub fn wipe(&self) {
         let mut disk = self.lock();
         let (generation, predecessors) = (disk.generation, disk.predecessors + 1);
@@ -161,13 +161,13 @@ impl Disk {
         self.lock().predecessors
     }
 
-    /// How many records of the commit log a power failure would take now.
+    /// How many records of the commit log a power failure would lose now.
     pub fn unsynced(&self) -> usize {
         let disk = self.lock();
         (disk.log_start + disk.log.len() as u64 - disk.synced) as usize
     }
 
-    /// Syncs the commit log. Returns how many records have ever been made safe.
+    /// Syncs the commit log. Returns how many records have ever been synced.
     pub(crate) fn sync(&self) -> u64 {
         let mut disk = self.lock();
         disk.synced = disk.log_start + disk.log.len() as u64;
@@ -180,7 +180,7 @@ impl Disk {
         disk.log_start + disk.log.len() as u64
     }
 
-    /// Makes the first `end` records ever logged safe.
+    /// Syncs the first `end` records ever logged.
     pub(crate) fn sync_up_to(&self, end: u64) {
         let mut disk = self.lock();
         disk.synced = disk.synced.max(end);
@@ -234,7 +234,7 @@ impl Disk {
         }
     }
 
-    /// Drops the hints for a node that is not there any more.
+    /// Drops the hints for a node that no longer exists.
     pub(crate) fn forget_hints(&self, target: u128) {
         self.lock().hints.remove(&target);
     }
@@ -244,7 +244,7 @@ impl Disk {
         self.lock().hints.values().map(VecDeque::len).sum()
     }
 
-    /// Writes schema changes down. Says whether any was new.
+    /// Stores schema changes. Returns whether any was new.
     pub(crate) fn add_schema(&self, entries: &[SchemaEntry]) -> bool {
         let mut disk = self.lock();
         let before = disk.schema.len();
@@ -304,7 +304,7 @@ impl Engine {
     }
 
     /// Applies a record and logs it, unless it is not to be `durable`. Returns how many records had ever been
-    /// logged with it: once so many are synced, it is safe.
+    /// logged with it: once that many are synced, it is durable.
     pub(crate) fn apply(&mut self, record: Record, durable: bool) -> u64 {
         self.content.apply(&record);
         let (end, full) = {
@@ -320,7 +320,7 @@ impl Engine {
         end
     }
 
-    /// Writes what the commit log describes to the tables on the disk, and begins a new log.
+    /// Writes what the commit log describes to the tables on the disk, and starts a new log.
     pub(crate) fn flush(&mut self) {
         let mut disk = self.disk.lock();
         let log = std::mem::take(&mut disk.log);

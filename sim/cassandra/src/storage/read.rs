@@ -72,7 +72,7 @@ pub struct ReadCommand {
     pub partitions: PartitionRange,
     /// The rows of each.
     pub rows: ClusteringFilter,
-    /// Whether rows come in reverse of the clustering order. Slices are given in clustering order all the same.
+    /// Whether rows come in reverse of the clustering order. Slices are given in clustering order anyway.
     pub reversed: bool,
     /// The columns.
     pub columns: ColumnSelection,

@@ -71,7 +71,7 @@ impl Counter {
         self.in_partition += 1;
     }
 
-    /// Ends a partition. Says whether it counted as one for its static columns.
+    /// Ends a partition. Returns whether it counted as one for its static columns.
     pub(crate) fn end(&mut self, static_live: bool) -> bool {
         let only_static = self.in_partition == 0 && static_live && self.counts_static;
         if only_static {

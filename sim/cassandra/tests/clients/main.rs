@@ -66,7 +66,7 @@ impl Nodes {
 
 impl Drop for Nodes {
     fn drop(&mut self) {
-        // Gone already, if all went well.
+        // Gone already, if all succeeded.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

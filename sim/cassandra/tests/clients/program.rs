@@ -55,7 +55,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Gone already, if all went well.
+        // Gone already, if all succeeded.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

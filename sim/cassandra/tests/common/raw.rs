@@ -154,7 +154,7 @@ impl Client {
         self.query_with(text, &Parameters::default()).await.body
     }
 
-    /// Executes a statement that must go well.
+    /// Executes a statement that must succeed.
     pub async fn done(&mut self, text: &str) {
         let body = self.query(text).await;
         assert!(!matches!(body, Body::Error(..)), "{text}: {body:?}");

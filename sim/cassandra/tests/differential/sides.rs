@@ -24,7 +24,7 @@ pub enum Outcome {
     Refused(String, String),
     /// Of several statements in a row.
     Several(Vec<Outcome>),
-    /// What came of it depends on how long it took, and that was too long.
+    /// The result of it depends on how long it took, and that was too long.
     Unclear,
 }
 

@@ -222,7 +222,7 @@ async fn a_quorum_read_with_limit_repairs_only_the_rows_it_returned<W: World>(wo
     world.hinted_handoff(false).await;
     let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
     let [a, b, c] = keyspace.clients();
-    // A node that goes on may look at a clock of before the pause, and take a message that has expired. Then the
+    // A node that continues may look at a clock of before the pause, and take a message that has expired. Then the
     // next partition has to do.
     let mut partition = 0;
     let ended = loop {

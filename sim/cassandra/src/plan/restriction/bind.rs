@@ -239,7 +239,7 @@ fn product(rows: Vec<Vec<Bytes>>, choices: &[Bytes]) -> Result<Vec<Vec<Bytes>>, 
     Ok(rows.iter().flat_map(|row| choices.iter().map(move |choice| longer(row, choice))).collect())
 }
 
-/// Adds the slices of the rows that begin with `prefix` and go on between two bounds of one or more columns.
+/// Adds the slices of the rows that begin with `prefix` and continue between two bounds of one or more columns.
 ///
 /// A bound of several columns is no single place where their orders differ: `(b, c) > (1, 2)` is all of `b > 1`,
 /// and of `b = 1` what has `c > 2`.
