@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use exactlyonce::binding::{self, Facts, Origin};
+use exactlyonce::binding::{self, BindingSpec, Origin};
 use exactlyonce::broker::embedded::EmbeddedBroker;
 use exactlyonce::broker::{Broker, NewRecord, Producer};
 use exactlyonce::event::{Record, Row};
@@ -51,7 +51,7 @@ fn main() -> Outcome {
 }
 
 fn options() -> Options {
-    Options { until_end: true, ..Options::new(Facts::new(TOPIC)) }
+    Options { until_end: true, ..Options::new(BindingSpec::new(TOPIC)) }
 }
 
 /// A folder whose log has this many records.
@@ -143,7 +143,7 @@ async fn bind(broker: &EmbeddedBroker, folder: &Path, name: &str) -> Outcome<(Em
     let (folder, opened) = (folder.join(name), sqlite::Options::default());
     EmbeddedStore::apply_schema(&folder, &opened, Layout::ORIGINAL)?;
     let store = EmbeddedStore::open(&folder, &opened, Layout::ORIGINAL)?;
-    let bound = binding::init(broker, &store, &Facts::new(TOPIC), &Origin::Start).await?;
+    let bound = binding::init(broker, &store, &BindingSpec::new(TOPIC), &Origin::Start).await?;
     Ok((store, bound.binding))
 }
 

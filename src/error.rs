@@ -1,6 +1,6 @@
 //! What the errors of all layers share: a cause of any type, and the text of a whole chain of causes.
 //!
-//! An error of this crate says what it was about and never repeats its source. Whoever handles it prints the chain
+//! An error of this crate says what it was about and never repeats its source. The code that handles it prints the chain
 //! once, with [`chain`].
 
 /// An error of a library underneath, kept as it is.

@@ -16,15 +16,18 @@ const IDIOM: &[(&str, &str)] = &[
     ("accident", "fault, internal error"),
     ("accidents", "faults"),
     ("anew", "again"),
+    ("anybody", "any program, any client"),
     ("away", "unavailable, down"),
     ("dice", "random"),
     ("house", "modules, code"),
     ("mend", "restore, fix"),
     ("mended", "restored, fixed"),
+    ("mends", "restores, fixes"),
     ("patience", "timeout, deadline"),
     ("patiently", "retry"),
     ("room", "buffer, capacity, space"),
-    ("stage", "context"),
+    ("somebody", "another program, another client"),
+    ("stage", "context, phase"),
     ("tell", "report, return, log"),
     ("tells", "reports, returns, logs"),
     ("told", "reported, notified, configured"),
@@ -34,28 +37,15 @@ const IDIOM: &[(&str, &str)] = &[
     ("words", "message, text"),
 ];
 
-/// Where the idiom rule holds: files, and folders with a slash at the end.
-const IDIOM_FREE: &[&str] = &[
-    "ARCHITECTURE.md",
-    "CHANGELOG.md",
-    "README.md",
-    "benches/",
-    "docs/",
-    "schema/",
-    "sim/examples/",
-    "sim/shims/",
-    "sim/src/",
-    "sim/tests/",
-    "src/decode.rs",
-    "src/error.rs",
-    "src/event.rs",
-    "src/lib.rs",
-    "src/main.rs",
-    "src/truth/",
-    "src/window.rs",
-    "tests/common/",
-    "tests/contract/",
-    "tests/decoding/",
+/// Where the idiom rule does not hold yet: files, and folders with a slash at the end. Data are never checked.
+const UNCHECKED: &[&str] = &[
+    "sim/cassandra/tests/data/",
+    "src/broker/kafka/options.rs",
+    "src/broker/kafka/raw/",
+    "src/verify/",
+    "tests/kills/harness.rs",
+    "tests/services/harness.rs",
+    "tests/simulated_cassandra/world.rs",
 ];
 
 /// Longest Rust file.
@@ -93,15 +83,15 @@ fn is_allowed(list: &str, path: &str, word: &str, line: &str) -> bool {
 /// What breaks a rule in a file.
 fn violations(path: &str, text: &str, allowed: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let idiom_free =
-        IDIOM_FREE.iter().any(|place| path == *place || place.ends_with('/') && path.starts_with(place));
+    let unchecked =
+        UNCHECKED.iter().any(|place| path == *place || place.ends_with('/') && path.starts_with(place));
     for (number, line) in (1..).zip(text.lines()) {
         for machine in MACHINE_PATHS {
             if has_path(line, machine) {
                 found.push(format!("{path}:{number}: a path of a machine, {machine}"));
             }
         }
-        if !idiom_free {
+        if unchecked {
             continue;
         }
         for word in line.split(|character| !is_word(character)).map(str::to_lowercase) {
@@ -158,7 +148,7 @@ fn each_rule_finds_its_violations() {
         "README.md:2: \"told\" is idiom; write: reported, notified, configured"
     );
     assert_eq!(of("README.md", "the_others_are_told_which, restroom"), "");
-    assert_eq!(of("elsewhere/a.rs", "//! What is told.\n"), "");
+    assert_eq!(of("src/verify/a.rs", "//! What is told.\n"), "");
     assert_eq!(of("src/new.rs", "use std::fmt;\n"), "src/new.rs:1: no module header (//!)");
     let long = format!("//! Long.\n{}", "\n".repeat(MOST_LINES));
     assert_eq!(of("src/new.rs", &long), "src/new.rs: 801 lines, more than 800");

@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::{NonZeroI64, NonZeroU16};
 use std::str::FromStr;
 
-use exactlyonce::binding::Facts;
+use exactlyonce::binding::BindingSpec;
 use exactlyonce::store::{CountLayout, Layout};
 use exactlyonce::window::WindowSpec;
 
@@ -87,9 +87,9 @@ impl Load {
     }
 
     /// What a keyspace is bound to.
-    pub fn facts(&self) -> Facts {
+    pub fn binding_spec(&self) -> BindingSpec {
         let window = WindowSpec { size_ms: self.size_ms, slide_ms: self.slide_ms, ..WindowSpec::default() };
-        Facts { window, ..Facts::new(self.topic()) }
+        BindingSpec { window, ..BindingSpec::new(self.topic()) }
     }
 
     /// How its tables are keyed.

@@ -107,7 +107,7 @@ impl Services {
     pub async fn bound(&self, name: &str, load: &Load) -> Outcome<String> {
         let keyspace = self.keyspace(name, load.layout()).await?;
         let store = CassandraStore::connect(&self.store(&keyspace)?, load.layout()).await?;
-        binding::init(&self.broker()?, &store, &load.facts(), &Origin::Start).await?;
+        binding::init(&self.broker()?, &store, &load.binding_spec(), &Origin::Start).await?;
         Ok(keyspace)
     }
 

@@ -4,7 +4,7 @@
 use std::num::{NonZeroI64, NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
-use exactlyonce::binding::Facts;
+use exactlyonce::binding::BindingSpec;
 use exactlyonce::event::Health;
 use exactlyonce::pipeline::Options;
 use exactlyonce::store::{CountLayout, Layout};
@@ -57,7 +57,7 @@ pub struct SimConfig {
     pub step_ms: u64,
     /// Windows and alerts.
     pub window: WindowSpec,
-    /// See [`Facts::max_mutation_bytes`].
+    /// See [`BindingSpec::max_mutation_bytes`].
     pub max_mutation_bytes: usize,
 
     /// Layout of `events`.
@@ -178,7 +178,7 @@ impl SimConfig {
                 threshold: random.within(1..=12) as i32,
                 health: HealthSet::of(random.pick(levels)),
             },
-            max_mutation_bytes: random.pick(&[Facts::MAX_MUTATION_BYTES, 1_500]),
+            max_mutation_bytes: random.pick(&[BindingSpec::MAX_MUTATION_BYTES, 1_500]),
             layout: Layout::ORIGINAL,
             batch_records: random.log_uniform(1..=64) as usize,
             batch_delay_ms: random.log_uniform(1..=60),
@@ -224,7 +224,7 @@ impl SimConfig {
             gap_per_mille: 20,
             step_ms: 20,
             window: WindowSpec { size_ms, slide_ms, threshold: random.within(2..=4) as i32, ..narrow.window },
-            max_mutation_bytes: Facts::MAX_MUTATION_BYTES,
+            max_mutation_bytes: BindingSpec::MAX_MUTATION_BYTES,
             batch_records: random.pick(&[1, 4, 16]),
             in_flight_batches: random.pick(&[1, 6, 8, 10]),
             // Long compared with a fold: a lost write stays unknown while others overtake it.
@@ -237,15 +237,19 @@ impl SimConfig {
     }
 
     /// What `init` and the workers are given to bind.
-    pub fn facts(&self) -> Facts {
-        Facts { window: self.window, max_mutation_bytes: self.max_mutation_bytes, ..Facts::new(TOPIC) }
+    pub fn binding_spec(&self) -> BindingSpec {
+        BindingSpec {
+            window: self.window,
+            max_mutation_bytes: self.max_mutation_bytes,
+            ..BindingSpec::new(TOPIC)
+        }
     }
 
     /// The workers' options.
     pub fn options(&self) -> Options {
         let ms = Duration::from_millis;
         Options {
-            facts: self.facts(),
+            binding_spec: self.binding_spec(),
             group: "workers".to_owned(),
             batch_records: self.batch_records,
             batch_delay: ms(self.batch_delay_ms),

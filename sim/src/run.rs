@@ -285,7 +285,7 @@ pub(crate) async fn init<T: Tables>(handle: &Handle, context: &Arc<SimContext>, 
                     continue;
                 }
             };
-            match binding::init(&broker, &store, &context.config.facts(), &origin).await {
+            match binding::init(&broker, &store, &context.config.binding_spec(), &origin).await {
                 Ok(initialized) => return initialized.binding,
                 Err(error) => {
                     context.note(format_args!("init failed, retrying: {}", chain(&error)));

@@ -20,7 +20,7 @@ pub use row::{Binding, Bound, BoundConsistency, ConsistencyError, SCHEMA_VERSION
 
 /// The parameters of the result that the operator sets. With the topic's id and the origins they make a [`Binding`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct BindingSpec {
     /// Name of the topic.
     pub topic: String,
     /// Windows and alerts.
@@ -29,8 +29,8 @@ pub struct Facts {
     pub max_mutation_bytes: usize,
 }
 
-impl Facts {
-    /// Default of [`Facts::max_mutation_bytes`]: 1 MiB, well below the largest mutation that Cassandra's
+impl BindingSpec {
+    /// Default of [`BindingSpec::max_mutation_bytes`]: 1 MiB, well below the largest mutation that Cassandra's
     /// own defaults allow (half of a commit log segment, 16 MiB).
     pub const MAX_MUTATION_BYTES: usize = 1 << 20;
 
@@ -246,11 +246,11 @@ pub struct Initialized {
 pub async fn init<B: Broker, S: Store>(
     broker: &B,
     store: &S,
-    facts: &Facts,
+    binding_spec: &BindingSpec,
     origin: &Origin,
 ) -> Result<Initialized, BindingError> {
-    facts.window.check()?;
-    let topic = describe(broker, &facts.topic).await?;
+    binding_spec.window.check()?;
+    let topic = describe(broker, &binding_spec.topic).await?;
     let existing = result("read the binding", store.binding().await)?;
     let initialized = match existing {
         Some(binding) => Initialized { binding, new: false },
@@ -263,14 +263,14 @@ pub async fn init<B: Broker, S: Store>(
             }
         }
         None => {
-            let binding = facts.bound_to(&topic, store, origins(broker, &topic, origin).await?);
+            let binding = binding_spec.bound_to(&topic, store, origins(broker, &topic, origin).await?);
             match result("write the binding", store.bind(&binding).await)? {
                 Bound::Now => Initialized { binding, new: true },
                 Bound::Before(binding) => Initialized { binding, new: false },
             }
         }
     };
-    compare(&initialized.binding, &facts.bound_to(&topic, store, BTreeMap::new()))?;
+    compare(&initialized.binding, &binding_spec.bound_to(&topic, store, BTreeMap::new()))?;
     for (&partition, &origin) in &initialized.binding.origins {
         if result("read progress", store.progress(partition).await)?.is_none() {
             let progress = Progress { origin, next_offset: origin };
@@ -287,19 +287,19 @@ pub async fn init<B: Broker, S: Store>(
 pub async fn check<B: Broker, S: Store>(
     broker: &B,
     store: &S,
-    facts: &Facts,
+    binding_spec: &BindingSpec,
 ) -> Result<Binding, BindingError> {
     let mut binding = result("read the binding", store.binding().await)?;
     if binding.is_none() {
         if !result("check for rows", store.holds_rows().await)? {
-            return Err(BindingError::Unbound { topic: facts.topic.clone() });
+            return Err(BindingError::Unbound { topic: binding_spec.topic.clone() });
         }
         // As in `init`.
         binding = result("read the binding", store.binding().await)?;
     }
     let Some(binding) = binding else { return Err(BindingError::ForeignRows) };
-    let topic = describe(broker, &facts.topic).await?;
-    compare(&binding, &facts.bound_to(&topic, store, BTreeMap::new()))?;
+    let topic = describe(broker, &binding_spec.topic).await?;
+    compare(&binding, &binding_spec.bound_to(&topic, store, BTreeMap::new()))?;
     Ok(binding)
 }
 

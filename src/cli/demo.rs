@@ -64,7 +64,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
     let options = Options {
         folder: folder.path().to_owned(),
         embedded: services::options(&settings),
-        facts: settings.facts(),
+        binding_spec: settings.binding_spec(),
         layout: settings.layout(),
         records: arguments.events,
         kills: arguments.kills,

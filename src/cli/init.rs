@@ -74,7 +74,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
                 output.finish()?;
                 return Err(Failure::Guarantee { refused });
             }
-            Ok::<_, Failure>(binding::init(&broker, &store, &settings.facts(), &origin).await?)
+            Ok::<_, Failure>(binding::init(&broker, &store, &settings.binding_spec(), &origin).await?)
         })
     })?;
     let Initialized { binding, new } = initialized;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::binding::Facts;
+use crate::binding::BindingSpec;
 use crate::config::layers::{Layers, Problem};
 use crate::config::services::{CassandraSettings, KafkaSettings, ServicesSettings};
 use crate::pipeline::Options;
@@ -237,8 +237,8 @@ impl Settings {
     }
 
     /// The parameters that `init` binds and a worker checks.
-    pub fn facts(&self) -> Facts {
-        Facts {
+    pub fn binding_spec(&self) -> BindingSpec {
+        BindingSpec {
             topic: self.topic.clone(),
             window: self.window,
             max_mutation_bytes: self.pipeline.max_mutation_bytes,
@@ -273,7 +273,7 @@ impl Settings {
         let pipeline = &self.pipeline;
         let milliseconds = Duration::from_millis;
         Options {
-            facts: self.facts(),
+            binding_spec: self.binding_spec(),
             group: pipeline.group.clone(),
             batch_records: pipeline.batch_records,
             batch_delay: milliseconds(pipeline.batch_delay_ms),
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_library() {
         let defaults = settings(&[]).unwrap();
-        assert_eq!(defaults.options(false), Options::new(Facts::new("exactlyonce.events")));
+        assert_eq!(defaults.options(false), Options::new(BindingSpec::new("exactlyonce.events")));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 use tokio::process::Child;
 
-use crate::binding::{self, BindingError, Facts, Origin};
+use crate::binding::{self, BindingError, BindingSpec, Origin};
 use crate::broker::embedded::EmbeddedBroker;
 use crate::broker::{BrokerError, Producer};
 use crate::generate::{Mixed, MixedError};
@@ -65,7 +65,7 @@ pub struct Options {
     /// How its files are opened.
     pub embedded: sqlite::Options,
     /// The parameters of the binding. The worker must use the same.
-    pub facts: Facts,
+    pub binding_spec: BindingSpec,
     /// Layout of `events`. The worker must use the same.
     pub layout: Layout,
     /// Number of records, malformed ones included.
@@ -264,19 +264,19 @@ async fn demonstrate(
 
 /// Creates the topic, binds the tables to it, and fills it.
 async fn append(options: &Options, report: &mut impl FnMut(Step)) -> Result<(), DemoError> {
-    let Options { folder, embedded, facts, records: of, .. } = options;
+    let Options { folder, embedded, binding_spec, records: of, .. } = options;
     let mut made = options.mixed().records()?.peekable();
     EmbeddedBroker::create(folder, embedded)?;
     EmbeddedStore::apply_schema(folder, embedded, options.layout)?;
     let broker = EmbeddedBroker::open(folder, embedded)?;
-    broker.create_topic(&facts.topic, PARTITIONS, 1).await?;
+    broker.create_topic(&binding_spec.topic, PARTITIONS, 1).await?;
     let store = EmbeddedStore::open(folder, embedded, options.layout)?;
-    binding::init(&broker, &store, facts, &Origin::Start).await?;
+    binding::init(&broker, &store, binding_spec, &Origin::Start).await?;
     let mut records = 0;
     while made.peek().is_some() {
         let chunk: Vec<_> = made.by_ref().take(APPEND_RECORDS).collect();
         records += chunk.len() as u64;
-        broker.append(&facts.topic, chunk).await?;
+        broker.append(&binding_spec.topic, chunk).await?;
         report(Step::Appended { records, of: *of });
     }
     Ok(())

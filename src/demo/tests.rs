@@ -6,7 +6,7 @@ fn options(records: u64, kills: u32, seed: u64) -> Options {
     Options {
         folder: PathBuf::new(),
         embedded: sqlite::Options::default(),
-        facts: Facts::new("t"),
+        binding_spec: BindingSpec::new("t"),
         layout: Layout::ORIGINAL,
         records,
         kills,

@@ -119,7 +119,7 @@ async fn prepare<B: Broker, S: Store>(
     options: &Options,
     retry: &Retry,
 ) -> Result<(Binding, BTreeMap<i32, i64>, B::Consumer), PipelineError> {
-    let topic = options.facts.topic.as_str();
+    let topic = options.binding_spec.topic.as_str();
     let binding = check(broker, store, options, retry).await?;
     let mut ends = BTreeMap::new();
     if options.until_end {
@@ -142,7 +142,7 @@ async fn check<B: Broker, S: Store>(
 ) -> Result<Binding, BindingError> {
     let mut attempts = Attempts::new(retry);
     loop {
-        match binding::check(broker, store, &options.facts).await {
+        match binding::check(broker, store, &options.binding_spec).await {
             Err(error) if error.is_transient() && attempts.exhausted().is_none() => {
                 attempts.again(|| chain(&error)).await;
             }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::binding::Facts;
+use crate::binding::BindingSpec;
 
-/// Options of a worker. Everything that affects the result is in [`Facts`]; the other options only trade memory,
+/// Options of a worker. Everything that affects the result is in [`BindingSpec`]; the other options only trade memory,
 /// latency and throughput, and may differ from run to run and from worker to worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// What the binding must say.
-    pub facts: Facts,
+    pub binding_spec: BindingSpec,
     /// The group whose members share the topic's partitions.
     pub group: String,
     /// Maximum records of a batch: the counts, sums and alerts of the windows that it touched are read and written once
@@ -50,10 +50,10 @@ impl Options {
     /// Minimum of [`Options::counts_cache_bytes`].
     pub const MIN_COUNTS_CACHE_BYTES: usize = 1 << 10;
 
-    /// The defaults, for these facts.
-    pub fn new(facts: Facts) -> Self {
+    /// The defaults, for these parameters.
+    pub fn new(binding_spec: BindingSpec) -> Self {
         Self {
-            facts,
+            binding_spec,
             group: "exactlyonce".to_owned(),
             batch_records: 100_000,
             batch_delay: Duration::from_millis(50),

@@ -80,7 +80,7 @@ impl Drop for Failing<'_> {
 impl Retry {
     pub(super) fn new(options: &Options, rng: ChaCha8Rng) -> Self {
         Self {
-            topic: options.facts.topic.as_str().into(),
+            topic: options.binding_spec.topic.as_str().into(),
             min: options.backoff_min.max(Duration::from_millis(1)),
             max: options.backoff_max.max(options.backoff_min),
             deadline: options.retry_deadline,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use exactlyonce::binding::{self, Facts, Origin};
+use exactlyonce::binding::{self, BindingSpec, Origin};
 use exactlyonce::broker::memory::MemoryBroker;
 use exactlyonce::broker::{Broker, NewRecord, Producer};
 use exactlyonce::event::Record;
@@ -60,8 +60,8 @@ pub struct Ended {
     pub truth: Tables,
 }
 
-pub fn facts(window: WindowSpec) -> Facts {
-    Facts { window, ..Facts::new(TOPIC) }
+pub fn binding_spec(window: WindowSpec) -> BindingSpec {
+    BindingSpec { window, ..BindingSpec::new(TOPIC) }
 }
 
 pub fn rng(seed: u64) -> ChaCha8Rng {
@@ -122,7 +122,7 @@ impl World {
             counts_cache_bytes: self.counts_cache_bytes,
             prefetch_bytes: 400,
             until_end: true,
-            ..Options::new(facts(self.window))
+            ..Options::new(binding_spec(self.window))
         }
     }
 
@@ -132,7 +132,7 @@ impl World {
             let broker = broker_with(&self.log, self.fetch_records).await;
             let store = MemoryStore::new();
             let options = self.options();
-            let bound = binding::init(&broker, &store, &options.facts, &Origin::Start).await.unwrap();
+            let bound = binding::init(&broker, &store, &options.binding_spec, &Origin::Start).await.unwrap();
             let faulty = FaultyStore::new(store.clone(), self.faults.clone(), self.delays.clone());
             let workers =
                 (0..self.workers).map(|id| work(&broker, faulty.for_another_worker(), &options, id));

@@ -16,14 +16,16 @@ use exactlyonce::store::{Count, Layout, Progress, Store, WindowKey};
 use exactlyonce::truth;
 use exactlyonce::window::WindowSpec;
 
-use crate::harness::{Entry, PARTITIONS, TOPIC, append, block_on, broker_with, event, facts, rng, truth_of};
+use crate::harness::{
+    Entry, PARTITIONS, TOPIC, append, binding_spec, block_on, broker_with, event, rng, truth_of,
+};
 
 fn log(records: i64) -> Vec<Entry> {
     (0..records).map(|i| Entry::Value((i % 3) as i32, event(i, i, "a", 2))).collect()
 }
 
 fn options() -> Options {
-    Options { until_end: true, ..Options::new(facts(WindowSpec::default())) }
+    Options { until_end: true, ..Options::new(binding_spec(WindowSpec::default())) }
 }
 
 async fn run(broker: &MemoryBroker, store: &MemoryStore) -> Result<Summary, PipelineError> {
@@ -34,7 +36,7 @@ async fn run(broker: &MemoryBroker, store: &MemoryStore) -> Result<Summary, Pipe
 async fn processed() -> (MemoryBroker, MemoryStore) {
     let broker = broker_with(&log(30), 10).await;
     let store = MemoryStore::new();
-    binding::init(&broker, &store, &options().facts, &Origin::Start).await.unwrap();
+    binding::init(&broker, &store, &options().binding_spec, &Origin::Start).await.unwrap();
     run(&broker, &store).await.unwrap();
     (broker, store)
 }
@@ -238,7 +240,8 @@ fn rows_without_a_binding_are_refused_by_run_and_init() {
         store.write_rows(0, &[(0, Row::Event(event))]).await.answer().unwrap();
         let error = refused(&broker, &store).await;
         assert!(matches!(error, PipelineError::Binding(BindingError::ForeignRows)), "{error:?}");
-        let error = binding::init(&broker, &store, &options().facts, &Origin::Start).await.unwrap_err();
+        let error =
+            binding::init(&broker, &store, &options().binding_spec, &Origin::Start).await.unwrap_err();
         assert!(matches!(error, BindingError::ForeignRows), "{error:?}");
     });
 }
@@ -249,8 +252,8 @@ fn a_store_in_another_layout_than_the_bound_one_is_refused_by_run_and_init() {
         let broker = broker_with(&log(30), 10).await;
         let rows = NonZeroU32::new(500).unwrap();
         let bucketed = MemoryStore::with_layout(Layout::bucketed(rows));
-        let facts = options().facts;
-        let bound = binding::init(&broker, &bucketed, &facts, &Origin::Start).await.unwrap().binding;
+        let binding_spec = options().binding_spec;
+        let bound = binding::init(&broker, &bucketed, &binding_spec, &Origin::Start).await.unwrap().binding;
         assert_eq!(bound.layout, Layout::bucketed(rows));
         run(&broker, &bucketed).await.unwrap();
         // Tables in one layout, and a worker that is configured with another.
@@ -259,7 +262,7 @@ fn a_store_in_another_layout_than_the_bound_one_is_refused_by_run_and_init() {
         let message = "bound with layout = \"bucketed:500\", not \"original\"";
         let error = refused(&broker, &other).await;
         assert!(error.to_string().contains(message), "{error}");
-        let error = binding::init(&broker, &other, &facts, &Origin::Start).await.unwrap_err();
+        let error = binding::init(&broker, &other, &binding_spec, &Origin::Start).await.unwrap_err();
         assert!(error.is_refusal() && error.to_string().contains(message), "{error}");
         let error = binding::check_store(&other).await.unwrap_err();
         assert!(error.is_refusal() && error.to_string().contains(message), "{error}");
@@ -273,10 +276,10 @@ fn every_other_fact_of_the_binding_is_compared() {
     block_on(async {
         let (broker, store) = processed().await;
         let good = options();
-        let window = |window| Options { facts: facts(window), ..good.clone() };
+        let window = |window| Options { binding_spec: binding_spec(window), ..good.clone() };
         let default = WindowSpec::default();
         let mut bytes = good.clone();
-        bytes.facts.max_mutation_bytes = 77;
+        bytes.binding_spec.max_mutation_bytes = 77;
         for options in [
             window(WindowSpec { size_ms: 10_000, ..default }),
             window(WindowSpec { slide_ms: 1_000, ..default }),
@@ -338,10 +341,10 @@ fn origins_are_bound_once_and_honoured() {
     block_on(async {
         let broker = broker_with(&log(30), 10).await;
         let store = MemoryStore::new();
-        let facts = options().facts;
+        let binding_spec = options().binding_spec;
         let from = Origin::Offsets(BTreeMap::from([(0, 4), (1, 10)]));
-        let first = binding::init(&broker, &store, &facts, &from).await.unwrap();
-        let second = binding::init(&broker, &store, &facts, &Origin::Start).await.unwrap();
+        let first = binding::init(&broker, &store, &binding_spec, &from).await.unwrap();
+        let second = binding::init(&broker, &store, &binding_spec, &Origin::Start).await.unwrap();
         assert!(first.new && !second.new);
         assert_eq!(first.binding, second.binding);
         run(&broker, &store).await.unwrap();
@@ -358,7 +361,7 @@ fn origins_that_the_log_does_not_have_are_refused() {
         let store = MemoryStore::new();
         for (partition, offset) in [(0, 11), (0, -1), (7, 0)] {
             let from = Origin::Offsets(BTreeMap::from([(partition, offset)]));
-            binding::init(&broker, &store, &options().facts, &from).await.unwrap_err();
+            binding::init(&broker, &store, &options().binding_spec, &from).await.unwrap_err();
         }
         assert_eq!(store.binding().await.answer().unwrap(), None);
         assert_eq!(broker.topic(TOPIC).await.unwrap().partitions, PARTITIONS);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use exactlyonce::binding::{self, Facts, Origin};
+use exactlyonce::binding::{self, BindingSpec, Origin};
 use exactlyonce::broker::memory::MemoryBroker;
 use exactlyonce::pipeline::{self, Options, PipelineError};
 use exactlyonce::store::memory::MemoryStore;
@@ -19,7 +19,7 @@ fn options() -> Options {
         batch_records: 4,
         in_flight_batches: 1,
         until_end: true,
-        ..Options::new(Facts { window, ..Facts::new(TOPIC) })
+        ..Options::new(BindingSpec { window, ..BindingSpec::new(TOPIC) })
     }
 }
 
@@ -30,7 +30,7 @@ fn counted(partition: i32, events: i64) -> Vec<Entry> {
 
 async fn bound(log: &[Entry]) -> (MemoryBroker, MemoryStore) {
     let (broker, store) = (broker_with(log, 100).await, MemoryStore::new());
-    binding::init(&broker, &store, &options().facts, &Origin::Start).await.unwrap();
+    binding::init(&broker, &store, &options().binding_spec, &Origin::Start).await.unwrap();
     (broker, store)
 }
 

@@ -18,7 +18,7 @@ use exactlyonce::window::WindowSpec;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::faulty::{Fault, FaultyStore};
-use crate::harness::{Entry, append, block_on, broker_with, event, facts, rng, truth_of};
+use crate::harness::{Entry, append, binding_spec, block_on, broker_with, event, rng, truth_of};
 
 /// Operations of a start with three partitions: the binding, and for each partition progress, rows below it,
 /// and progress again.
@@ -33,14 +33,14 @@ fn options() -> Options {
         batch_records: 4,
         batch_delay: Duration::from_millis(5),
         stop_deadline: Duration::from_secs(2),
-        ..Options::new(facts(WindowSpec::default()))
+        ..Options::new(binding_spec(WindowSpec::default()))
     }
 }
 
 async fn bound(records: i64) -> (MemoryBroker, MemoryStore) {
     let broker = broker_with(&log(records), 5).await;
     let store = MemoryStore::new();
-    binding::init(&broker, &store, &options().facts, &Origin::Start).await.unwrap();
+    binding::init(&broker, &store, &options().binding_spec, &Origin::Start).await.unwrap();
     (broker, store)
 }
 
@@ -133,7 +133,7 @@ fn logged(run: impl FnOnce()) -> String {
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     let ours = tracing::Dispatch::new(subscriber);
     // While there is but one, tracing takes the word of whichever thread logs first for whether a line is of
-    // interest to anybody, and the threads of the other tests have no subscriber.
+    // interest to any test, and the threads of the other tests have no subscriber.
     let _another = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(io::sink).finish());
     tracing::dispatcher::with_default(&ours, run);
     String::from_utf8(logged.0.lock().unwrap().clone()).unwrap()
@@ -190,7 +190,7 @@ fn a_batch_writes_its_rows_in_parts_and_its_counts_once() {
         assert_eq!((rows.iter().sum::<usize>(), rows.iter().max()), (3_000, Some(&50)), "{rows:?}");
         assert!(counts.len() <= 6, "two batches of each partition: {counts:?}");
         let old = FaultyStore::new(MemoryStore::new(), BTreeMap::new(), vec![(5, 5)]);
-        binding::init(&broker, &old, &options().facts, &Origin::Start).await.unwrap();
+        binding::init(&broker, &old, &options().binding_spec, &Origin::Start).await.unwrap();
         let short = Options { batch_longest: Duration::ZERO, ..large };
         pipeline::run(&broker, &old, &short, rng(1), pending()).await.unwrap();
         assert_eq!(old.writes().1.len(), 60, "a batch closes when it is old");

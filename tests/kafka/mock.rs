@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use exactlyonce::binding::{self, Facts, Origin};
+use exactlyonce::binding::{self, BindingSpec, Origin};
 #[cfg(feature = "tls")]
 use exactlyonce::broker::kafka::Tls;
 use exactlyonce::broker::kafka::{KafkaBroker, KafkaConsumer, KafkaOptions, Sasl, SaslMechanism};
@@ -261,7 +261,7 @@ fn log(servers: &str) -> Vec<Record> {
 
 async fn worker(options: &KafkaOptions, store: &MemoryStore, seed: u64, mut stop: watch::Receiver<bool>) {
     let broker = Described(KafkaBroker::connect(options).unwrap());
-    let mut work = Options::new(Facts::new(TOPIC));
+    let mut work = Options::new(BindingSpec::new(TOPIC));
     work.group = GROUP.to_owned();
     work.batch_records = 50;
     work.prefetch_bytes = 20_000;
@@ -284,8 +284,9 @@ async fn run(seed: u64, workers: u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let store = MemoryStore::new();
     let first = KafkaBroker::connect(&options).unwrap();
-    let facts = Facts::new(TOPIC);
-    let bound = binding::init(&Described(first.clone()), &store, &facts, &Origin::Start).await.unwrap();
+    let binding_spec = BindingSpec::new(TOPIC);
+    let bound =
+        binding::init(&Described(first.clone()), &store, &binding_spec, &Origin::Start).await.unwrap();
     let binding: Binding = bound.binding;
     let (stop, stopped) = watch::channel(false);
     let records = events(&mut rng, RECORDS);

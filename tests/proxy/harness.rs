@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use exactlyonce::binding::{self, Facts, Origin};
+use exactlyonce::binding::{self, BindingSpec, Origin};
 use exactlyonce::broker::memory::MemoryBroker;
 use exactlyonce::broker::{Broker, NewRecord, Producer};
 use exactlyonce::pipeline::{self, Options, PipelineError, Summary};
@@ -86,8 +86,8 @@ impl World {
         let broker = MemoryBroker::new(50);
         broker.create_topic(TOPIC, PARTITIONS, 1).await.unwrap();
         broker.append(TOPIC, (0..RECORDS).map(record).collect()).await.unwrap();
-        let facts = Facts::new(TOPIC);
-        let bound = binding::init(&broker, &kept.store, &facts, &Origin::Start).await.unwrap();
+        let binding_spec = BindingSpec::new(TOPIC);
+        let bound = binding::init(&broker, &kept.store, &binding_spec, &Origin::Start).await.unwrap();
         Self { kept, proxy, store, options, broker, binding: bound.binding }
     }
 
@@ -109,7 +109,7 @@ impl World {
             batch_records: 100,
             backoff_max: Duration::from_millis(100),
             until_end: true,
-            ..Options::new(Facts::new(TOPIC))
+            ..Options::new(BindingSpec::new(TOPIC))
         };
         let run = pipeline::run(
             &self.broker,

@@ -119,7 +119,7 @@ async fn read(context: &SimContext, request: StoreRequest, caller: Caller) -> St
                 pause(context).await;
                 counts.extend(acknowledged(tables.counts(partition, part).await));
             }
-            // Whoever is not the owner reads it for a sum, of windows that he has counted in himself.
+            // Workers other than the owner read it for a sum of windows in which they have counted themselves.
             if counts.iter().any(Option::is_some) && context.group().owner(partition) != Some(caller) {
                 context.observe(observed::SHARED_WINDOW);
             }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exactlyonce::binding::{self, BindingError, BoundConsistency, Facts, Origin};
+use exactlyonce::binding::{self, BindingError, BindingSpec, BoundConsistency, Origin};
 use exactlyonce::broker::memory::MemoryBroker;
 use exactlyonce::broker::{Broker, NewRecord, Producer};
 use exactlyonce::event::Record;
@@ -139,7 +139,7 @@ fn worker(
     let (stop, stopped) = oneshot::channel::<()>();
     let broker = broker.clone();
     let task = madsim::task::spawn(async move {
-        let options = pipeline::Options::new(Facts::new(TOPIC));
+        let options = pipeline::Options::new(BindingSpec::new(TOPIC));
         let stop = async {
             let _ = stopped.await;
         };
@@ -156,9 +156,9 @@ fn workers_of_two_datacenters_miss_each_other_s_counts_and_an_alert() {
     let (stored, truth, registered) = simulated(1, |cluster| async move {
         cluster.create("k").await;
         let broker = broker().await;
-        let facts = Facts::new(TOPIC);
+        let binding_spec = BindingSpec::new(TOPIC);
         let (oslo, paris) = (cluster.store(OSLO, "k").await, cluster.store(PARIS, "k").await);
-        let bound = binding::init(&broker, &oslo, &facts, &Origin::Start).await.unwrap().binding;
+        let bound = binding::init(&broker, &oslo, &binding_spec, &Origin::Start).await.unwrap().binding;
         let one = worker(&broker, oslo.clone(), 1);
         sleep(Duration::from_secs(2)).await;
         // A lie: the first worker runs.
@@ -196,11 +196,11 @@ fn a_worker_or_an_init_of_another_datacenter_than_the_bound_one_is_refused() {
     simulated(2, |cluster| async move {
         cluster.create("k").await;
         let broker = broker().await;
-        let facts = Facts::new(TOPIC);
+        let binding_spec = BindingSpec::new(TOPIC);
         let (oslo, paris) = (cluster.store(OSLO, "k").await, cluster.store(PARIS, "k").await);
         let options = CassandraOptions { consistency: Consistency::Quorum, ..cluster.options(OSLO, "k") };
         let quorum = CassandraStore::connect(&options, Layout::ORIGINAL).await.unwrap();
-        binding::init(&broker, &oslo, &facts, &Origin::Start).await.unwrap();
+        binding::init(&broker, &oslo, &binding_spec, &Origin::Start).await.unwrap();
         append(&broker, 6).await;
         for (store, consistency) in [(&paris, local(PARIS)), (&quorum, BoundConsistency::Quorum)] {
             let is_refused = |error: &BindingError| {
@@ -216,7 +216,7 @@ fn a_worker_or_an_init_of_another_datacenter_than_the_bound_one_is_refused() {
                 Err(PipelineError::Binding(error)) => assert!(is_refused(&error), "{error}"),
                 other => panic!("{other:?}"),
             }
-            let error = binding::init(&broker, store, &facts, &Origin::Start).await.unwrap_err();
+            let error = binding::init(&broker, store, &binding_spec, &Origin::Start).await.unwrap_err();
             assert!(is_refused(&error), "{error}");
             let error = binding::check_store(store).await.unwrap_err();
             assert!(is_refused(&error), "{error}");
@@ -231,7 +231,7 @@ fn of_two_inits_in_two_datacenters_at_once_exactly_one_wins() {
     const REPETITIONS: u64 = 12;
     let winners = simulated(3, |cluster| async move {
         let broker = broker().await;
-        let facts = Facts::new(TOPIC);
+        let binding_spec = BindingSpec::new(TOPIC);
         let mut winners = BTreeMap::new();
         for repetition in 0..REPETITIONS {
             let keyspace = format!("k{repetition}");
@@ -247,7 +247,7 @@ fn of_two_inits_in_two_datacenters_at_once_exactly_one_wins() {
                 (crosses && envelope.verb == Verb::Commit).then(|| vec![delay])
             });
             let init = async |store: &CassandraStore| loop {
-                match binding::init(&broker, store, &facts, &Origin::Start).await {
+                match binding::init(&broker, store, &binding_spec, &Origin::Start).await {
                     // Rivals may make each other time out.
                     Err(error) if error.is_transient() => sleep(Duration::from_millis(100)).await,
                     ended => return ended,
@@ -277,13 +277,13 @@ fn a_binding_moves_only_from_what_it_is_and_when_every_replica_can_know() {
     simulated(4, |cluster| async move {
         cluster.create("k").await;
         let broker = broker().await;
-        let facts = Facts::new(TOPIC);
+        let binding_spec = BindingSpec::new(TOPIC);
         let (oslo, paris) = (cluster.store(OSLO, "k").await, cluster.store(PARIS, "k").await);
         let change = async |store: &CassandraStore, from: &BoundConsistency| {
             store.change_consistency(from).await.answer()
         };
         assert_eq!(change(&paris, &local(OSLO)).await.unwrap(), Changed::Unbound);
-        let bound = binding::init(&broker, &oslo, &facts, &Origin::Start).await.unwrap().binding;
+        let bound = binding::init(&broker, &oslo, &binding_spec, &Origin::Start).await.unwrap().binding;
         // What is not bound is not moved.
         let not = Changed::Not(local(OSLO));
         assert_eq!(change(&paris, &BoundConsistency::Quorum).await.unwrap(), not);
@@ -305,9 +305,9 @@ fn a_binding_moves_only_from_what_it_is_and_when_every_replica_can_know() {
         for store in [&oslo, &paris] {
             assert_eq!(store.binding().await.answer().unwrap().as_ref(), Some(&moved));
         }
-        let checked = binding::check(&broker, &oslo, &facts).await;
+        let checked = binding::check(&broker, &oslo, &binding_spec).await;
         assert!(matches!(checked, Err(BindingError::OtherConsistency { .. })), "{checked:?}");
-        assert_eq!(binding::check(&broker, &paris, &facts).await.unwrap(), moved);
+        assert_eq!(binding::check(&broker, &paris, &binding_spec).await.unwrap(), moved);
     });
 }
 
@@ -318,9 +318,9 @@ fn a_worker_starts_while_the_other_datacenter_is_down_and_never_with_the_former_
     simulated(5, |cluster| async move {
         cluster.create("k").await;
         let broker = broker().await;
-        let facts = Facts::new(TOPIC);
+        let binding_spec = BindingSpec::new(TOPIC);
         let (oslo, paris) = (cluster.store(OSLO, "k").await, cluster.store(PARIS, "k").await);
-        binding::init(&broker, &oslo, &facts, &Origin::Start).await.unwrap();
+        binding::init(&broker, &oslo, &binding_spec, &Origin::Start).await.unwrap();
         // While one datacenter cannot learn of the change, it is not acknowledged.
         let lost = cluster.lose_between_datacenters(&[Verb::Commit]);
         let outcome = paris.change_consistency(&local(OSLO)).await;
@@ -328,7 +328,7 @@ fn a_worker_starts_while_the_other_datacenter_is_down_and_never_with_the_former_
         cluster.0.links.remove(lost);
         let late = cluster.lose_between_datacenters(&[Verb::Write, Verb::Hint, Verb::ReadRepair]);
         assert_eq!(paris.change_consistency(&local(OSLO)).await.answer().unwrap(), Changed::Before);
-        let checked = binding::check(&broker, &oslo, &facts).await;
+        let checked = binding::check(&broker, &oslo, &binding_spec).await;
         assert!(matches!(checked, Err(BindingError::OtherConsistency { .. })), "{checked:?}");
         cluster.0.links.remove(late);
         for node in 0..IN_OSLO {

@@ -327,7 +327,7 @@ const FATAL: &[RDKafkaErrorCode] = &[
     FeatureUpdateFailed,
     UnknownSubscriptionId,
     TelemetryTooLarge,
-    // Somebody else took this one's place.
+    // Another member or producer has replaced this one.
     Fenced,
     FencedInstanceId,
     ProducerFenced,

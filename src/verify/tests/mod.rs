@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::binding::{Facts, Origin, init};
+use crate::binding::{BindingSpec, Origin, init};
 use crate::broker::memory::{MemoryBroker, MemoryConsumer};
 use crate::broker::{BrokerError, Fetched, LogOffsets, NewRecord, Producer};
 use crate::event::{Event, Health, Record, Row};
@@ -40,8 +40,8 @@ impl World {
         broker.create_topic(TOPIC, PARTITIONS, 1).await.expect("a topic");
         broker.append(TOPIC, before).await.expect("appended");
         let window = WindowSpec { size_ms: 10, slide_ms, threshold: THRESHOLD, ..WindowSpec::default() };
-        let facts = Facts { window, max_mutation_bytes: 1_000, ..Facts::new(TOPIC) };
-        let binding = init(&broker, &store, &facts, &origin).await.expect("bound").binding;
+        let binding_spec = BindingSpec { window, max_mutation_bytes: 1_000, ..BindingSpec::new(TOPIC) };
+        let binding = init(&broker, &store, &binding_spec, &origin).await.expect("bound").binding;
         Self { broker, store, binding }
     }
 

@@ -1,7 +1,7 @@
 //! What a case about Kafka may ask of the world it runs in.
 //!
 //! A [`World`] is a cluster of three brokers (named 1, 2 and 3) with these things around it: the project's own
-//! driver ([`World::broker`]), producers as anybody may have them ([`World::producer`]), administration of
+//! driver ([`World::broker`]), ordinary producers ([`World::producer`]), administration of
 //! topics, verbs on nodes, and links: a client that was made over a [`Link`] can be cut off, or lose answers,
 //! while all others continue. Everything waits through `tokio::time`, so that the same cases run in simulated
 //! time. A case names the verbs that it needs, see [`suite::World::VERBS`].

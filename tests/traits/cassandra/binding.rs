@@ -1,6 +1,6 @@
 //! Two that bind the same keyspace at once.
 
-use exactlyonce::binding::{BindingError, Facts, Initialized, Origin, init};
+use exactlyonce::binding::{BindingError, BindingSpec, Initialized, Origin, init};
 use exactlyonce::broker::Producer;
 use exactlyonce::broker::memory::MemoryBroker;
 use exactlyonce::store::cassandra::CassandraStore;
@@ -17,10 +17,10 @@ const REPETITIONS: usize = 40;
 async fn init_until_known(
     broker: &MemoryBroker,
     store: &CassandraStore,
-    facts: &Facts,
+    binding_spec: &BindingSpec,
 ) -> (Result<Initialized, BindingError>, usize) {
     for attempt in 1..20 {
-        match init(broker, store, facts, &Origin::Start).await {
+        match init(broker, store, binding_spec, &Origin::Start).await {
             Err(BindingError::StoreUnavailable { source, .. }) => println!("attempt {attempt}: {source}"),
             outcome => return (outcome, attempt),
         }
@@ -48,14 +48,14 @@ async fn of_two_different_inits_at_once_exactly_one_succeeds() {
     let other = CassandraStore::connect(&kept.options, Layout::ORIGINAL).await.unwrap();
     let broker = MemoryBroker::default();
     broker.create_topic("topic", 2, 1).await.unwrap();
-    let facts = |threshold| {
-        let mut facts = Facts::new("topic");
-        facts.window.threshold = threshold;
-        facts
+    let binding_spec = |threshold| {
+        let mut binding_spec = BindingSpec::new("topic");
+        binding_spec.window.threshold = threshold;
+        binding_spec
     };
     let mut winners = [0, 0];
     for repetition in 0..REPETITIONS {
-        let (one, two) = (facts(10), facts(20));
+        let (one, two) = (binding_spec(10), binding_spec(20));
         let both = tokio::join!(
             init_until_known(&broker, &kept.store, &one),
             init_until_known(&broker, &other, &two),
@@ -75,8 +75,8 @@ async fn of_two_different_inits_at_once_exactly_one_succeeds() {
         for store in [&kept.store, &other] {
             let there = known(store.binding().await).unwrap();
             assert_eq!(there.window.threshold, [10, 20][winner], "repetition {repetition}");
-            // Another init with the same facts finds them.
-            let (again, _) = init_until_known(&broker, store, &facts([10, 20][winner])).await;
+            // Another init with the same parameters finds them.
+            let (again, _) = init_until_known(&broker, store, &binding_spec([10, 20][winner])).await;
             assert!(!again.unwrap().new);
         }
         // For the next pair. Conditionally, so that it is ordered with the inserts.

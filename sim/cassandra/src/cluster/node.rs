@@ -93,7 +93,7 @@ pub(crate) struct Node {
     pub(crate) events: broadcast::Sender<Event>,
     /// The number of commit log records that are safe.
     pub(crate) synced: watch::Sender<u64>,
-    /// Told of each record that is logged.
+    /// Notified of each record that is logged.
     pub(crate) logged: Notify,
     /// Whether it serves clients.
     pub(crate) readiness: watch::Sender<bool>,

@@ -68,7 +68,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// The state of the handshake of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum Phase {
     New,
     Authenticating,
     Open,
@@ -157,7 +157,7 @@ async fn read<C: Coordinator, R: AsyncRead + Unpin>(
 ) -> std::io::Result<()> {
     let session = Arc::new(Session::default());
     let slots = Arc::new(Semaphore::new(server.options.requests_per_connection.max(1)));
-    let mut stage = Stage::New;
+    let mut phase = Phase::New;
     let mut compression = None;
     loop {
         let (stream, tracing, request) = match frame::read(input, compression, server.options.limits).await? {
@@ -186,18 +186,18 @@ async fn read<C: Coordinator, R: AsyncRead + Unpin>(
         };
         let packed = compression;
         // Cassandra responds to premature requests on stream 0.
-        let stream = match (stage, &request) {
-            (Stage::Open | Stage::Authenticating, _) | (_, Request::Startup(_) | Request::Options) => stream,
-            (Stage::New, _) => 0,
+        let stream = match (phase, &request) {
+            (Phase::Open | Phase::Authenticating, _) | (_, Request::Startup(_) | Request::Options) => stream,
+            (Phase::New, _) => 0,
         };
         let is_statement = matches!(
             request,
             Request::Query(..) | Request::Prepare(_) | Request::Execute(..) | Request::Batch(_)
         );
-        let at_once = if tracing && is_statement && stage == Stage::Open {
+        let at_once = if tracing && is_statement && phase == Phase::Open {
             Some(Err(ServerError::invalid("tracing is not simulated")))
         } else {
-            opening(&server, &request, &mut stage, &mut compression)
+            opening(&server, &request, &mut phase, &mut compression)
         };
         if let Some(result) = at_once {
             if let (Request::Register(kinds), Ok(_)) = (&request, &result) {
@@ -238,10 +238,10 @@ async fn read<C: Coordinator, R: AsyncRead + Unpin>(
 fn opening<C: Coordinator>(
     server: &Inner<C>,
     request: &Request,
-    stage: &mut Stage,
+    phase: &mut Phase,
     compression: &mut Option<Compression>,
 ) -> Option<Result<Response, ServerError>> {
-    match (request, *stage) {
+    match (request, *phase) {
         (Request::Options, _) => {
             let supported = |name: &str, values: &[&str]| {
                 (name.to_owned(), values.iter().map(|value| (*value).to_owned()).collect())
@@ -252,30 +252,30 @@ fn opening<C: Coordinator>(
                 supported("PROTOCOL_VERSIONS", &["4/v4"]),
             ])))
         }
-        (Request::Startup(options), Stage::New) => Some(startup(server, options, stage, compression)),
-        (Request::AuthResponse(token), Stage::Authenticating) => {
+        (Request::Startup(options), Phase::New) => Some(startup(server, options, phase, compression)),
+        (Request::AuthResponse(token), Phase::Authenticating) => {
             let accepted = server
                 .options
                 .credentials
                 .as_ref()
                 .is_none_or(|wanted| token.as_deref().is_some_and(|token| is_login(token, wanted)));
             if accepted {
-                *stage = Stage::Open;
+                *phase = Phase::Open;
                 return Some(Ok(Response::AuthSuccess(None)));
             }
             Some(Err(ServerError::BadCredentials(
                 "Provided username and/or password are incorrect".to_owned(),
             )))
         }
-        (Request::Startup(_), _) | (Request::AuthResponse(_), Stage::Open) => {
+        (Request::Startup(_), _) | (Request::AuthResponse(_), Phase::Open) => {
             Some(Err(unexpected(request, "the connection is already initialized")))
         }
-        (_, Stage::New) => Some(Err(unexpected(request, "expecting STARTUP or OPTIONS"))),
-        (_, Stage::Authenticating) => Some(Err(unexpected(request, "expecting SASL_RESPONSE"))),
-        (Request::Register(_), Stage::Open) => Some(Ok(Response::Ready)),
+        (_, Phase::New) => Some(Err(unexpected(request, "expecting STARTUP or OPTIONS"))),
+        (_, Phase::Authenticating) => Some(Err(unexpected(request, "expecting SASL_RESPONSE"))),
+        (Request::Register(_), Phase::Open) => Some(Ok(Response::Ready)),
         (
             Request::Query(..) | Request::Prepare(_) | Request::Execute(..) | Request::Batch(_),
-            Stage::Open,
+            Phase::Open,
         ) => None,
     }
 }
@@ -287,7 +287,7 @@ fn unexpected(request: &Request, why: &str) -> ServerError {
 fn startup<C: Coordinator>(
     server: &Inner<C>,
     options: &[(String, String)],
-    stage: &mut Stage,
+    phase: &mut Phase,
     compression: &mut Option<Compression>,
 ) -> Result<Response, ServerError> {
     let option = |name: &str| {
@@ -313,10 +313,10 @@ fn startup<C: Coordinator>(
         *compression = Some(known);
     }
     if server.options.credentials.is_some() {
-        *stage = Stage::Authenticating;
+        *phase = Phase::Authenticating;
         return Ok(Response::Authenticate("org.apache.cassandra.auth.PasswordAuthenticator".to_owned()));
     }
-    *stage = Stage::Open;
+    *phase = Phase::Open;
     Ok(Response::Ready)
 }
 

@@ -1,6 +1,6 @@
 """What a user of the Python driver does first, on three nodes of the simulated Cassandra.
 
-Arguments: the first node's address and the port. A line "DO kill 3" on standard output asks whoever started this for
+Arguments: the first node's address and the port. A line "DO kill 3" on standard output asks the parent process for
 something; the answer comes on standard input.
 """
 
@@ -169,7 +169,7 @@ def a_killed_node(cluster, session):
             errors.append(error)
     else:
         raise AssertionError(f"never all together: {errors[-3:]}")
-    checked("what is missing is told with its counts, and comes back")
+    checked("unavailability is reported with its counts, and ends")
 
 
 def main():

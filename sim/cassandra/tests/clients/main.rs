@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use python::Environment;
 
 /// The longest that a client may take.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// One makes the environment, the others wait.
 fn environment() -> Environment {
@@ -144,7 +144,7 @@ fn cqlsh_describes_reads_writes_and_copies() {
         if let Some(status) = client.0.try_wait().expect("it can be asked") {
             break status;
         }
-        assert!(start.elapsed() < PATIENCE, "cqlsh comes to no end");
+        assert!(start.elapsed() < TIMEOUT, "cqlsh does not end");
         std::thread::sleep(Duration::from_millis(50));
     };
     let complaints = client.0.stderr.take().map(std::io::read_to_string).expect("a pipe").expect("text");

@@ -202,7 +202,7 @@ async fn added_partitions<W: World>(world: &W, seen: &Seen, protocol: Protocol) 
     let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 3)]).await;
     world.add_partitions(&topic, 3).await.expect("two more partitions");
-    // Written before anybody can know of the partitions.
+    // Written before any client can know of the partitions.
     append(world, &topic, 1, 10..15).await;
     append(world, &topic, 2, 20..25).await;
     member.until_owns(3).await;

@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 type Answer = Result<(i32, i64), Refusal>;
 
-/// Hands each delivery report to whoever waits for it.
+/// Passes each delivery report to the caller that waits for it.
 pub struct Reports;
 
 impl ClientContext for Reports {
@@ -36,7 +36,7 @@ impl ProducerContext for Reports {
             Ok(message) => Ok((message.partition(), message.offset())),
             Err((error, _)) => Err(refusal(error)),
         };
-        // Whoever no longer waits needs no answer.
+        // A caller that no longer waits needs no response.
         let _ = answer.send(result);
     }
 }
@@ -62,7 +62,7 @@ impl RealProducer {
         Self(Arc::new(config.create_with_context(Reports).expect("a producer")))
     }
 
-    /// With a transactional id; fences whoever had it before.
+    /// With a transactional id; fences the previous owner.
     pub async fn transactional(bootstrap: &str, id: &str, timeout: Duration) -> Result<Self, Refusal> {
         let mut config = config(bootstrap);
         config.set("transactional.id", id).set("transaction.timeout.ms", timeout.as_millis().to_string());

@@ -10,7 +10,7 @@ const DEEPEST: usize = 100;
 /// How many tokens a statement may have; it bounds the memory that a text can demand.
 const MOST_TOKENS: usize = 1 << 18;
 
-/// Words that are no names unless they are quoted. (`true` and `false` are constants to the lexer.)
+/// Keywords that are not names unless they are quoted. (`true` and `false` are constants to the lexer.)
 const RESERVED: [&str; 57] = [
     "add",
     "allow",
