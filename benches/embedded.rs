@@ -103,7 +103,7 @@ async fn ratio(count: usize, rounds: usize) -> Outcome {
         });
         let rows: Vec<_> = rows.collect();
         let counts = counts(&rows, &binding);
-        Rows { rows, counts, tables }
+        FinalRows { rows, counts, tables }
     };
     let batch = options().write_records;
     println!("{count} records; transactions of {batch} and of {} rows in the bare loop", 4 * batch);
@@ -148,7 +148,7 @@ async fn bind(broker: &EmbeddedBroker, folder: &Path, name: &str) -> Outcome<(Em
 }
 
 /// The rows that the pipeline writes, each once and in its final state.
-struct Rows {
+struct FinalRows {
     rows: Vec<(i32, i64, Row)>,
     counts: Counts,
     tables: Tables,
@@ -178,7 +178,7 @@ fn counts(rows: &[(i32, i64, Row)], binding: &Binding) -> Counts {
 }
 
 /// Inserts rows, counts and alerts, and does nothing else.
-fn bare_loop(folder: &Path, name: &str, rows_per_transaction: usize, all: &Rows) -> Outcome<Duration> {
+fn bare_loop(folder: &Path, name: &str, rows_per_transaction: usize, all: &FinalRows) -> Outcome<Duration> {
     let folder = folder.join(name);
     EmbeddedStore::apply_schema(&folder, &sqlite::Options::default(), Layout::ORIGINAL)?;
     let mut file = Connection::open(folder.join("store.sqlite"))?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::Shared;
+use super::Environment;
 use super::message::Message;
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -49,7 +49,7 @@ impl Hub {
 
 impl Backstage {
     /// Starts both tasks. They end when the cluster is dropped.
-    pub(crate) fn start(self, cluster: &Arc<Shared>) {
+    pub(crate) fn start(self, cluster: &Arc<Environment>) {
         let mut tasks = self.tasks;
         tokio::spawn(async move {
             while let Some(task) = tasks.recv().await {
@@ -60,7 +60,7 @@ impl Backstage {
     }
 }
 
-async fn carry(mut parcels: mpsc::UnboundedReceiver<(Instant, Message)>, cluster: Weak<Shared>) {
+async fn carry(mut parcels: mpsc::UnboundedReceiver<(Instant, Message)>, cluster: Weak<Environment>) {
     // By arrival, then in the order of sending.
     let mut under_way: BTreeMap<(Instant, u64), Message> = BTreeMap::new();
     let mut sent = 0u64;

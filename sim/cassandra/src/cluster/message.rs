@@ -10,7 +10,7 @@ use super::{NodeId, Verb};
 use crate::coordinator::FailureReason;
 use crate::schema::{Table, TableId};
 use crate::storage::{
-    Answer, Ballot, DecoratedKey, Mutation, Partition, ReadCommand, SchemaEntry, StoredBatch, Timestamp,
+    Ballot, DecoratedKey, Mutation, Partition, ReadCommand, ReplicaRows, SchemaEntry, StoredBatch, Timestamp,
     Token,
 };
 
@@ -27,7 +27,7 @@ pub(crate) struct Message {
 }
 
 /// The rows of a table.
-pub(crate) type Rows = BTreeMap<DecoratedKey, Arc<Partition>>;
+pub(crate) type Partitions = BTreeMap<DecoratedKey, Arc<Partition>>;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Body {
@@ -89,7 +89,7 @@ pub(crate) enum Request {
     },
     RepairWrite {
         table: TableId,
-        rows: Rows,
+        rows: Partitions,
     },
 }
 
@@ -100,11 +100,11 @@ pub(crate) type Proposal = Option<(Ballot, Option<Arc<Mutation>>)>;
 pub(crate) enum Response {
     Done,
     Failed(FailureReason),
-    Data(Answer),
+    Data(ReplicaRows),
     Digest(u128),
     Promise { promised: bool, highest: Ballot, accepted: Proposal, committed: Proposal },
     Accepted { accepted: bool, highest: Ballot },
-    Rows(Rows),
+    Rows(Partitions),
 }
 
 impl Request {

@@ -63,7 +63,7 @@ pub enum Ending {
 }
 
 /// What all nodes share: the environment.
-pub(crate) struct Shared {
+pub(crate) struct Environment {
     options: Options,
     /// Settings that may change while nodes run.
     settings: watch::Sender<Settings>,
@@ -75,7 +75,7 @@ pub(crate) struct Shared {
     running: Mutex<BTreeMap<NodeId, Arc<Node>>>,
 }
 
-impl Shared {
+impl Environment {
     fn member(&self, id: NodeId) -> &NodeOptions {
         // Node ids come from `ids` alone, but for those in the cluster's own methods, which check them.
         &self.options.nodes[id.0 as usize]
@@ -138,7 +138,7 @@ fn as_uuid(number: u128) -> u128 {
     (number & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62)
 }
 
-struct Handle(Arc<Shared>);
+struct Handle(Arc<Environment>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
@@ -167,7 +167,7 @@ impl Cluster {
     /// Starts a cluster with all its nodes. Must be called within a tokio runtime, whose tasks do all the work.
     pub fn start(options: Options, links: Arc<dyn Links>, random: impl Rng + Send + 'static) -> Self {
         let (hub, backstage) = hub();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Environment {
             ring: Ring::new(&options.nodes),
             settings: watch::Sender::new(Settings {
                 hints: options.hints.clone(),
@@ -193,7 +193,7 @@ impl Cluster {
         WeakCluster(Arc::downgrade(&self.0))
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    fn shared(&self) -> &Arc<Environment> {
         &self.0.0
     }
 

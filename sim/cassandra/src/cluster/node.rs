@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::message::{Body, Heartbeat, Message, Request, Response};
 use super::options::{NodeOptions, Options};
-use super::{Envelope, NodeId, Shared};
+use super::{Envelope, Environment, NodeId};
 use crate::coordinator::{Event, RequestError};
 use crate::schema::{Replication, Schema, Table, TableId};
 use crate::storage::{Engine, Hint, Seconds, Timestamp};
@@ -88,7 +88,7 @@ impl State {
 
 pub(crate) struct Node {
     pub(crate) id: NodeId,
-    pub(crate) cluster: Arc<Shared>,
+    pub(crate) cluster: Arc<Environment>,
     pub(crate) generation: u32,
     pub(crate) events: broadcast::Sender<Event>,
     /// The number of commit log records that are safe.
@@ -102,7 +102,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn start(cluster: Arc<Shared>, id: NodeId, joining: bool) -> Arc<Self> {
+    pub(crate) fn start(cluster: Arc<Environment>, id: NodeId, joining: bool) -> Arc<Self> {
         let disk = cluster.member(id).disk.clone();
         let generation = disk.next_generation();
         let engine = Engine::open(disk, cluster.options.flush_after_records);

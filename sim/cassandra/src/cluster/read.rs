@@ -18,7 +18,9 @@ use super::resolver::{Merged, Resolver, live};
 use super::write::reason;
 use crate::coordinator::{Consistency, FailureReason, RequestError};
 use crate::schema::{ReadRepair, Replication, SpeculativeRetry, Table};
-use crate::storage::{Answer, DecoratedKey, Mutation, Partition, PartitionRange, ReadCommand, ReadResult};
+use crate::storage::{
+    DecoratedKey, Mutation, Partition, PartitionRange, ReadCommand, ReadResult, ReplicaRows,
+};
 
 /// One read in flight.
 struct Reading<'a> {
@@ -120,7 +122,7 @@ impl Node {
 /// The answers to a read so far.
 #[derive(Default)]
 struct Answers {
-    data: BTreeMap<NodeId, Answer>,
+    data: BTreeMap<NodeId, ReplicaRows>,
     digests: BTreeMap<NodeId, u128>,
     failures: BTreeMap<NodeId, FailureReason>,
 }
@@ -265,7 +267,7 @@ impl Reading<'_> {
         let answers = self.collect(&mut call, false).await?;
         self.node.note_read_latency(self.began.elapsed());
         let digests: BTreeSet<u128> =
-            answers.data.values().map(Answer::digest).chain(answers.digests.values().copied()).collect();
+            answers.data.values().map(ReplicaRows::digest).chain(answers.digests.values().copied()).collect();
         if let (1, Some((replica, data))) = (digests.len(), answers.data.into_iter().next()) {
             let only = BTreeMap::from([(replica, data)]);
             return Ok(Resolver::new(&self.table, &self.command, only).resolve());
@@ -292,7 +294,7 @@ impl Reading<'_> {
     }
 
     /// Merges the answers and repairs what they show.
-    async fn reconcile(&self, answers: BTreeMap<NodeId, Answer>) -> Result<Merged, RequestError> {
+    async fn reconcile(&self, answers: BTreeMap<NodeId, ReplicaRows>) -> Result<Merged, RequestError> {
         let answered: BTreeSet<NodeId> = answers.keys().copied().collect();
         let mut resolver = Resolver::new(&self.table, &self.command, answers);
         while answered.len() > 1

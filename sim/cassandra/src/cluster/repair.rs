@@ -8,7 +8,7 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
 use super::NodeId;
-use super::message::{Request, Response, Rows};
+use super::message::{Partitions, Request, Response};
 use super::node::Node;
 use crate::schema::{Keyspace, TableId};
 use crate::storage::{ColumnSelection, Partition, Token};
@@ -49,7 +49,7 @@ impl Node {
         up_to: Token,
         replicas: &[NodeId],
     ) -> Result<(), RepairError> {
-        let mut versions: BTreeMap<NodeId, Rows> = BTreeMap::new();
+        let mut versions: BTreeMap<NodeId, Partitions> = BTreeMap::new();
         let mut merged: BTreeMap<_, Partition> = BTreeMap::new();
         for replica in replicas {
             let rows =
@@ -61,7 +61,7 @@ impl Node {
         }
         let nothing = Arc::new(Partition::default());
         for (replica, rows) in versions {
-            let mut missing = Rows::new();
+            let mut missing = Partitions::new();
             for (key, partition) in &merged {
                 let difference = partition.over(rows.get(key).unwrap_or(&nothing), &ColumnSelection::All);
                 if !difference.is_empty() {
@@ -87,7 +87,7 @@ impl Node {
         table: TableId,
         after: Token,
         up_to: Token,
-    ) -> Option<Rows> {
+    ) -> Option<Partitions> {
         if !self.is_alive(replica) {
             return None;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::sleep;
 
 use super::NodeId;
-use super::message::{Request, Response, Rows};
+use super::message::{Partitions, Request, Response};
 use super::node::Node;
 use super::options::CommitLogSync;
 use crate::coordinator::FailureReason;
@@ -188,7 +188,7 @@ impl Node {
     }
 
     /// Everything this node has of a range of a table, tombstones and all.
-    pub(crate) fn rows(&self, table: TableId, after: Token, up_to: Token) -> Rows {
+    pub(crate) fn rows(&self, table: TableId, after: Token, up_to: Token) -> Partitions {
         let state = self.lock();
         let rows = state.engine.table(table).into_iter().flatten();
         rows.skip_while(|(key, _)| key.token() <= after)
@@ -198,7 +198,7 @@ impl Node {
     }
 
     /// Adds rows as streamed tables: they are on the disk immediately.
-    pub(crate) fn stream_in(&self, table: TableId, rows: Rows) {
+    pub(crate) fn stream_in(&self, table: TableId, rows: Partitions) {
         let mut state = self.lock();
         let Ok(keyspace) = state.schema.table_by_id(table).map(|table| table.keyspace.clone()) else {
             return;

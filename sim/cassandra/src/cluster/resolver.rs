@@ -12,8 +12,8 @@ use std::ops::Bound;
 use super::NodeId;
 use crate::schema::Table;
 use crate::storage::{
-    Answer, Counter, DecoratedKey, Partition, PartitionRange, Position, RangeTombstone, ReadCommand,
-    ReadResult, ResultPartition, Resume, Row,
+    Counter, DecoratedKey, Partition, PartitionRange, Position, RangeTombstone, ReadCommand, ReadResult,
+    ReplicaRows, ResultPartition, Resume, Row,
 };
 
 /// The answers to one read, by replica.
@@ -21,7 +21,7 @@ use crate::storage::{
 pub(crate) struct Resolver<'a> {
     table: &'a Table,
     command: &'a ReadCommand,
-    answers: BTreeMap<NodeId, Answer>,
+    answers: BTreeMap<NodeId, ReplicaRows>,
 }
 
 /// The merged rows, up to the limit.
@@ -41,7 +41,11 @@ pub(crate) struct More {
 }
 
 impl<'a> Resolver<'a> {
-    pub(crate) fn new(table: &'a Table, command: &'a ReadCommand, answers: BTreeMap<NodeId, Answer>) -> Self {
+    pub(crate) fn new(
+        table: &'a Table,
+        command: &'a ReadCommand,
+        answers: BTreeMap<NodeId, ReplicaRows>,
+    ) -> Self {
         Self { table, command, answers }
     }
 
@@ -93,7 +97,7 @@ impl<'a> Resolver<'a> {
         })
     }
 
-    fn more(&self, replica: NodeId, answer: &Answer) -> More {
+    fn more(&self, replica: NodeId, answer: &ReplicaRows) -> More {
         let resume = answer.stopped.as_ref().map(|(key, row)| resume(key, row.as_ref()));
         More { replica, command: ReadCommand { resume, ..self.command.clone() }, cut: None }
     }
@@ -132,7 +136,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Adds what was fetched.
-    pub(crate) fn add(&mut self, more: More, answer: Answer) {
+    pub(crate) fn add(&mut self, more: More, answer: ReplicaRows) {
         let own = self.answers.entry(more.replica).or_default();
         for (key, partition) in answer.partitions {
             own.partitions.entry(key).or_default().merge(&partition);

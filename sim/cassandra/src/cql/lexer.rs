@@ -23,7 +23,7 @@ pub(super) enum Kind {
     Sign,
     /// White space or a comment.
     Hidden,
-    /// What is no token: the text is the message, and nothing comes after it.
+    /// An invalid token: the text is the message, and no token follows.
     Broken,
     /// The end.
     End,

@@ -16,7 +16,7 @@ use crate::types::DataType;
 pub enum Conditions {
     /// Nothing: it is not conditional.
     None,
-    /// That there is no such row.
+    /// IF NOT EXISTS.
     NotExists,
     /// That there is one.
     Exists,
@@ -43,7 +43,7 @@ enum ConditionValues {
 pub enum BoundConditions {
     /// It is not conditional.
     None,
-    /// That there is no such row.
+    /// IF NOT EXISTS.
     NotExists,
     /// That there is one.
     Exists,

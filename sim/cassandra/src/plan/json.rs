@@ -12,7 +12,7 @@ use crate::cql::value::{
 use crate::schema::TableId;
 use crate::types::DataType;
 
-/// A value as JSON. What is no value of the type is `null`.
+/// A value as JSON. An invalid value of the type is `null`.
 pub(super) fn json(data_type: &DataType, bytes: &Bytes) -> String {
     written(data_type, bytes).unwrap_or_else(|| "null".to_owned())
 }

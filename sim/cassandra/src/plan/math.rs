@@ -167,7 +167,7 @@ impl Math {
     }
 }
 
-/// What is no logarithm: Java has another not-a-number for it on the machines that it is compared with.
+/// The result for an argument without a logarithm: Java has another not-a-number for it on the machines that it is compared with.
 fn not_a_number(number: f64, result: f64) -> f64 {
     if number < 0.0 { f64::from_bits(0xfff8_0000_0000_0000) } else { result }
 }

@@ -1,7 +1,7 @@
 //! Writes, alone and in batches.
 
 use super::Inner;
-use super::statement::Answer;
+use super::statement::Reply;
 use crate::coordinator::{Consistency, Coordinator, WriteMode};
 use crate::plan::{Context, ModificationPlan, Stamp};
 use crate::protocol::{Response, ServerError, is_serial};
@@ -23,7 +23,7 @@ impl<C: Coordinator> Inner<C> {
         consistency: Consistency,
         serial: Option<Consistency>,
         timestamp: Option<Timestamp>,
-    ) -> Result<Answer, ServerError> {
+    ) -> Result<Reply, ServerError> {
         if let Some(system) = statements.iter().find(|it| is_system_table(it.plan.table())) {
             let table = system.plan.table();
             return Err(ServerError::invalid(format!(
@@ -57,6 +57,6 @@ impl<C: Coordinator> Inner<C> {
             return Ok(Response::Void.into());
         }
         let warnings = self.coordinator.write(mutations, mode, consistency).await?;
-        Ok(Answer { response: Response::Void, warnings })
+        Ok(Reply { response: Response::Void, warnings })
     }
 }

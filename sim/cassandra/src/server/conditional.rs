@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Inner;
 use super::batch::Statement;
-use super::statement::Answer;
+use super::statement::Reply;
 use crate::coordinator::{
     ConditionalOutcome, ConditionalWrite, Consistency, Coordinator, Decision, RequestError, WriteMode,
 };
@@ -96,7 +96,7 @@ impl<C: Coordinator> Inner<C> {
         mode: WriteMode,
         consistency: Consistency,
         serial: Consistency,
-    ) -> Result<Answer, ServerError> {
+    ) -> Result<Reply, ServerError> {
         let now = self.coordinator.now();
         let mut parts: Vec<Part> = Vec::new();
         if let Some(first) = statements.first()

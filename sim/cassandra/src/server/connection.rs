@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, broadcast, mpsc};
 
 use super::Inner;
-use super::statement::Answer;
+use super::statement::Reply;
 use crate::coordinator::Coordinator;
 use crate::protocol::frame::{self, Incoming};
 use crate::protocol::{Compression, EventKind, Notice, Request, Response, ServerError};
@@ -225,7 +225,7 @@ async fn read<C: Coordinator, R: AsyncRead + Unpin>(
                 answer = server.answer(&session, request) => answer,
             };
             let (response, warnings) = match answer {
-                Ok(Answer { response, warnings }) => (response, warnings),
+                Ok(Reply { response, warnings }) => (response, warnings),
                 Err(error) => (Response::Error(error), Vec::new()),
             };
             // A client that has disconnected misses the response; the effect remains.

@@ -2,7 +2,7 @@
 
 use super::Inner;
 use super::paging::PagingState;
-use super::statement::Answer;
+use super::statement::Reply;
 use crate::coordinator::{Consistency, Coordinator};
 use crate::plan::{BoundSelect, Collector, Context, SelectPlan};
 use crate::protocol::{QueryParameters, Response, ResultMetadata, Rows, ServerError, is_serial};
@@ -32,7 +32,7 @@ impl<C: Coordinator> Inner<C> {
         schema: &Schema,
         context: &Context<'_>,
         parameters: &QueryParameters,
-    ) -> Result<Answer, ServerError> {
+    ) -> Result<Reply, ServerError> {
         if parameters.consistency == Consistency::Any {
             return Err(ServerError::invalid("ANY ConsistencyLevel is only supported for writes"));
         }
@@ -88,7 +88,7 @@ impl<C: Coordinator> Inner<C> {
         let metadata = ResultMetadata { columns: plan.columns().to_vec(), paging_state };
         let skip_metadata = parameters.skip_metadata;
         let warnings = plan.warning().map(str::to_owned).into_iter().collect();
-        Ok(Answer { response: Response::Rows(Rows { metadata, skip_metadata, rows }), warnings })
+        Ok(Reply { response: Response::Rows(Rows { metadata, skip_metadata, rows }), warnings })
     }
 
     /// Reads until the page is full, LIMIT is reached or nothing is left. Returns whether there may be more.

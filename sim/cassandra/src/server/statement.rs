@@ -18,12 +18,12 @@ use crate::system::{self, AllTables, Knowledge};
 
 /// The response to a client.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Reply {
     pub response: Response,
     pub warnings: Warnings,
 }
 
-impl From<Response> for Answer {
+impl From<Response> for Reply {
     fn from(response: Response) -> Self {
         Self { response, warnings: Warnings::new() }
     }
@@ -70,7 +70,7 @@ fn by_position(
 
 impl<C: Coordinator> Inner<C> {
     /// Carries out a request.
-    pub(super) async fn answer(&self, session: &Session, request: Request) -> Result<Answer, ServerError> {
+    pub(super) async fn answer(&self, session: &Session, request: Request) -> Result<Reply, ServerError> {
         let keyspace = session.keyspace();
         match request {
             Request::Query(query, parameters) => {
@@ -85,7 +85,7 @@ impl<C: Coordinator> Inner<C> {
                 let keyspace = keyspace.filter(|_| done.depends_on_keyspace);
                 let warning = keyspace.and_then(|keyspace| session.warning_of_use(&keyspace, &done.id));
                 let response = Response::Prepared(prepared(done.id, &done.statement));
-                Ok(Answer { response, warnings: warning.into_iter().collect() })
+                Ok(Reply { response, warnings: warning.into_iter().collect() })
             }
             Request::Execute(id, parameters) => {
                 let statement = self.find_prepared(&id)?;
@@ -111,7 +111,7 @@ impl<C: Coordinator> Inner<C> {
         schema: &Schema,
         parameters: &QueryParameters,
         values: &[BoundValue],
-    ) -> Result<Answer, ServerError> {
+    ) -> Result<Reply, ServerError> {
         let unique = || self.coordinator.unique();
         let context = Context { values, micros: self.coordinator.timestamp(), unique: &unique };
         match &planned.plan {
@@ -144,7 +144,7 @@ impl<C: Coordinator> Inner<C> {
         }
     }
 
-    async fn protocol_batch(&self, keyspace: Option<&str>, batch: Batch) -> Result<Answer, ServerError> {
+    async fn protocol_batch(&self, keyspace: Option<&str>, batch: Batch) -> Result<Reply, ServerError> {
         let mut statements: Vec<(Arc<PreparedStatement>, Vec<BoundValue>)> = Vec::new();
         for statement in batch.statements {
             let found = match statement.query {
@@ -184,7 +184,7 @@ impl<C: Coordinator> Inner<C> {
         session: &Session,
         statement: &Statement,
         schema: &Schema,
-    ) -> Result<Answer, ServerError> {
+    ) -> Result<Reply, ServerError> {
         let keyspace = session.keyspace();
         match statement {
             Statement::Use(name) => {

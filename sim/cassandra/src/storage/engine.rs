@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::scan::{Answer, TooManyTombstones, scan};
+use super::scan::{ReplicaRows, TooManyTombstones, scan};
 use super::{DecoratedKey, Mutation, Partition, ReadCommand, Seconds, Timestamp};
 use crate::coordinator::KeptStatement;
 use crate::schema::{Schema, SchemaChange, Table, TableId};
 
 /// The partitions of a table. Shared until changed, so that a flush copies nothing.
-pub(crate) type Rows = BTreeMap<DecoratedKey, Arc<Partition>>;
+pub(crate) type Partitions = BTreeMap<DecoratedKey, Arc<Partition>>;
 
 /// The proposal number of a conditional write: a time in microseconds, made unique by the other bits. It is also the
 /// timestamp of the written cells.
@@ -81,7 +81,7 @@ pub(crate) enum Record {
 /// What the commit log describes.
 #[derive(Debug, Clone, Default)]
 struct Content {
-    tables: BTreeMap<TableId, Rows>,
+    tables: BTreeMap<TableId, Partitions>,
     paxos: BTreeMap<(TableId, DecoratedKey), PaxosState>,
     batches: BTreeMap<u128, StoredBatch>,
 }
@@ -346,15 +346,15 @@ impl Engine {
         table: &Table,
         command: &ReadCommand,
         tombstone_limit: usize,
-    ) -> Result<Answer, TooManyTombstones> {
+    ) -> Result<ReplicaRows, TooManyTombstones> {
         match self.content.tables.get(&table.id) {
             Some(rows) => scan(rows, table, command, tombstone_limit),
-            None => Ok(Answer::default()),
+            None => Ok(ReplicaRows::default()),
         }
     }
 
     /// Everything of a table, tombstones and all.
-    pub(crate) fn table(&self, table: TableId) -> Option<&Rows> {
+    pub(crate) fn table(&self, table: TableId) -> Option<&Partitions> {
         self.content.tables.get(&table)
     }
 

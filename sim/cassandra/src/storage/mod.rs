@@ -28,7 +28,7 @@ pub use read::{
 pub use row::{Deletion, Liveness, Row};
 pub(crate) use scan::Counter;
 pub(crate) use scan::scan;
-pub use scan::{Answer, TooManyTombstones};
+pub use scan::{ReplicaRows, TooManyTombstones};
 
 /// A write's timestamp: microseconds, by convention since 1970.
 pub type Timestamp = i64;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 
-use super::engine::Rows;
+use super::engine::Partitions;
 use super::{
     Cell, ClusteringFilter, DecoratedKey, Partition, PartitionRange, Position, RangeTombstone, ReadCommand,
     Row, Slice, fingerprint,
@@ -15,7 +15,7 @@ use crate::schema::{ColumnKind, Table};
 
 /// What one replica found: rows and tombstones, up to the read's limits.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Answer {
+pub struct ReplicaRows {
     /// What lies in the partitions that were read. Range tombstones end where reading ended.
     pub partitions: BTreeMap<DecoratedKey, Partition>,
     /// The partitions that may have more rows than PER PARTITION LIMIT allowed, with the last row read.
@@ -129,13 +129,13 @@ fn slices(table: &Table, command: &ReadCommand, key: &DecoratedKey) -> Vec<Slice
 ///
 /// If there are more than `tombstone_limit` tombstones in what is read.
 pub(crate) fn scan(
-    rows: &Rows,
+    rows: &Partitions,
     table: &Table,
     command: &ReadCommand,
     tombstone_limit: usize,
-) -> Result<Answer, TooManyTombstones> {
+) -> Result<ReplicaRows, TooManyTombstones> {
     let gc_before = command.now - i64::from(table.options.gc_grace_seconds);
-    let mut answer = Answer::default();
+    let mut answer = ReplicaRows::default();
     let mut counter = Counter::new(command);
     let mut tombstones = 0;
     let mut visit = |key: &DecoratedKey, partition: &Arc<Partition>| {
@@ -257,7 +257,7 @@ fn scan_partition(
     (found, cut)
 }
 
-impl Answer {
+impl ReplicaRows {
     /// What two replicas' answers are compared by: equal contents have equal digests.
     pub fn digest(&self) -> u128 {
         let mut bytes = BytesMut::new();

@@ -15,7 +15,7 @@ use crate::schema::{Column, ColumnKind, DroppedColumn, Order, Replication, Table
 use crate::storage::{Cell, DecoratedKey, Liveness, Partition, Row};
 
 /// The rows of a table.
-pub(super) type Rows = BTreeMap<DecoratedKey, Arc<Partition>>;
+pub(super) type Partitions = BTreeMap<DecoratedKey, Arc<Partition>>;
 
 /// A row by the names of its columns.
 type Named = Vec<(&'static str, Option<Bytes>)>;
@@ -63,7 +63,7 @@ fn map(entries: &BTreeMap<String, String>) -> Option<Bytes> {
 }
 
 /// Everything in one of the system's tables.
-pub(super) fn rows(table: &Table, around: &Knowledge<'_>) -> Rows {
+pub(super) fn rows(table: &Table, around: &Knowledge<'_>) -> Partitions {
     let named: Vec<Named> = match (&*table.keyspace, &*table.name) {
         ("system", "local") => vec![local(around)],
         ("system", "peers") => around.topology.peers.iter().map(peer).collect(),

@@ -34,7 +34,7 @@ pub fn result_columns(what: &Describe) -> Vec<ColumnSpec> {
 /// What a DESCRIBE answers, row by row; `keyspace` is the session's.
 ///
 /// # Errors
-/// If there is no such thing to describe.
+/// If the object to describe does not exist.
 pub fn describe(
     what: &Describe,
     keyspace: Option<&str>,

@@ -16,7 +16,7 @@ pub struct Client(TcpStream);
 
 /// A response.
 #[derive(Debug)]
-pub struct Answer {
+pub struct RawResponse {
     pub stream: i16,
     pub warnings: Vec<String>,
     pub body: Body,
@@ -117,7 +117,7 @@ impl Client {
     }
 
     /// Sends a message of version 4 on stream 7 and reads the answer.
-    pub async fn ask(&mut self, opcode: u8, body: &[u8]) -> Answer {
+    pub async fn ask(&mut self, opcode: u8, body: &[u8]) -> RawResponse {
         let mut frame = vec![4, 0, 0, 7, opcode];
         frame.extend((body.len() as i32).to_be_bytes());
         frame.extend(body);
@@ -126,7 +126,7 @@ impl Client {
     }
 
     /// Reads an answer of version 4.
-    pub async fn answer(&mut self) -> Answer {
+    pub async fn answer(&mut self) -> RawResponse {
         let head = self.read(9).await;
         assert_eq!(head[0], 0x84, "a response of version 4");
         let length = i32::from_be_bytes(head[5..9].try_into().unwrap()) as usize;
@@ -137,11 +137,11 @@ impl Client {
             0x08 => result(&mut reader),
             other => Body::Other(other),
         };
-        Answer { stream: i16::from_be_bytes([head[2], head[3]]), warnings, body }
+        RawResponse { stream: i16::from_be_bytes([head[2], head[3]]), warnings, body }
     }
 
     /// Executes a statement as text.
-    pub async fn query_with(&mut self, text: &str, parameters: &Parameters) -> Answer {
+    pub async fn query_with(&mut self, text: &str, parameters: &Parameters) -> RawResponse {
         let mut body = Writer::new();
         body.int(text.len() as i32);
         body.raw(text.as_bytes());
@@ -177,7 +177,7 @@ impl Client {
     }
 
     /// Executes a batch of statements as text: of a kind, and at levels.
-    pub async fn batch(&mut self, kind: u8, texts: &[String], serial: Option<Consistency>) -> Answer {
+    pub async fn batch(&mut self, kind: u8, texts: &[String], serial: Option<Consistency>) -> RawResponse {
         let mut body = Writer::new();
         body.byte(kind);
         body.short(texts.len() as u16);

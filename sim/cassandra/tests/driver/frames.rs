@@ -4,7 +4,7 @@
 use simulated_cassandra::coordinator::Consistency;
 
 use crate::nodes::Nodes;
-use crate::raw::{Answer, Body, Client, Parameters};
+use crate::raw::{Body, Client, Parameters, RawResponse};
 
 const INVALID: i32 = 0x2200;
 const PROTOCOL: i32 = 0x000A;
@@ -153,7 +153,7 @@ async fn aggregates_of_many_partitions_carry_a_warning() {
         ("SELECT count(*) FROM t WHERE token(a) > 0", None),
         ("SELECT * FROM t", None),
     ] {
-        let Answer { warnings, .. } = client.query_with(text, &Parameters::default()).await;
+        let RawResponse { warnings, .. } = client.query_with(text, &Parameters::default()).await;
         assert_eq!(warnings, expected.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{text}");
     }
 }

@@ -23,12 +23,12 @@ const OF_THE_GROUP: [i16; 6] = [8, 11, 12, 13, 14, 68];
 
 /// See [`Link`].
 pub struct Proxies {
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
     bootstrap: String,
     listeners: Vec<AbortHandle>,
 }
 
-struct Shared {
+struct ProxyState {
     cut: watch::Sender<Option<What>>,
     lose: [AtomicU32; 3],
     lost: AtomicU32,
@@ -49,7 +49,7 @@ impl Proxies {
             listeners.push(listener);
         }
         let bootstrap: Vec<_> = ports.iter().map(|(_, proxy)| format!("{HOST}:{proxy}")).collect();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProxyState {
             cut: watch::Sender::new(None),
             lose: Default::default(),
             lost: AtomicU32::new(0),
@@ -99,13 +99,13 @@ impl Link for Proxies {
     }
 }
 
-async fn listen(listener: TcpListener, port: u16, shared: Arc<Shared>) {
+async fn listen(listener: TcpListener, port: u16, shared: Arc<ProxyState>) {
     while let Ok((client, _)) = listener.accept().await {
         tokio::spawn(connection(client, port, Arc::clone(&shared)));
     }
 }
 
-async fn connection(client: TcpStream, port: u16, shared: Arc<Shared>) {
+async fn connection(client: TcpStream, port: u16, shared: Arc<ProxyState>) {
     // A dead broker refuses; the client notices by the end of its connection.
     let Ok(broker) = TcpStream::connect((HOST, port)).await else { return };
     let (Ok(()), Ok(())) = (client.set_nodelay(true), broker.set_nodelay(true)) else { return };
@@ -132,7 +132,7 @@ async fn write(to: &mut OwnedWriteHalf, frame: &[u8]) -> Option<()> {
     to.write_all(&whole).await.ok()
 }
 
-async fn passes(shared: &Shared, stops: impl Fn(What) -> bool) -> Option<()> {
+async fn passes(shared: &ProxyState, stops: impl Fn(What) -> bool) -> Option<()> {
     shared.cut.subscribe().wait_for(|cut| !cut.is_some_and(&stops)).await.ok().map(|_| ())
 }
 
@@ -140,7 +140,7 @@ async fn requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     asked: mpsc::UnboundedSender<i16>,
-    shared: &Shared,
+    shared: &ProxyState,
 ) {
     while let Some(frame) = frame(&mut from).await {
         let key = frame.get(..2).map_or(-1, |key| i16::from_be_bytes([key[0], key[1]]));
@@ -158,7 +158,7 @@ async fn answers(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut answered: mpsc::UnboundedReceiver<i16>,
-    shared: &Shared,
+    shared: &ProxyState,
 ) {
     let mut pending = VecDeque::new();
     while let Some(mut frame) = frame(&mut from).await {

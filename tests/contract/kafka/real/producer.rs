@@ -17,7 +17,7 @@ use crate::kafka::world::{
 /// How long a call that blocks may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-type Answer = Result<(i32, i64), Refusal>;
+type Appended = Result<(i32, i64), Refusal>;
 
 /// Passes each delivery report to the caller that waits for it.
 pub struct Reports;
@@ -29,7 +29,7 @@ impl ClientContext for Reports {
 }
 
 impl ProducerContext for Reports {
-    type DeliveryOpaque = Box<oneshot::Sender<Answer>>;
+    type DeliveryOpaque = Box<oneshot::Sender<Appended>>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, answer: Self::DeliveryOpaque) {
         let result = match result {
@@ -81,7 +81,7 @@ impl RealProducer {
         done.map_err(|error| refusal(&error))
     }
 
-    fn enqueue(&self, topic: &str, record: NewRecord) -> Result<oneshot::Receiver<Answer>, Refusal> {
+    fn enqueue(&self, topic: &str, record: NewRecord) -> Result<oneshot::Receiver<Appended>, Refusal> {
         let (answer, answered) = oneshot::channel();
         let mut headers = OwnedHeaders::new();
         for (key, value) in &record.headers {
@@ -115,7 +115,7 @@ fn config(bootstrap: &str) -> ClientConfig {
 }
 
 impl TestProducer for RealProducer {
-    async fn send(&self, topic: &str, record: NewRecord) -> Answer {
+    async fn send(&self, topic: &str, record: NewRecord) -> Appended {
         self.enqueue(topic, record)?.await.expect("every record has its report")
     }
 

@@ -29,7 +29,7 @@ pub async fn metadata(address: &str, topic: Option<&str>) -> io::Result<Vec<Desc
         None => body.extend((-1_i32).to_be_bytes()),
     }
     let answer = attempt(address, METADATA, 1, &body).await?;
-    let mut answer = Answer { bytes: &answer };
+    let mut answer = ResponseReader { bytes: &answer };
     for _ in 0..answer.int32()? {
         answer.int32()?;
         answer.string()?;
@@ -95,11 +95,11 @@ async fn attempt(address: &str, key: i16, version: i16, body: &[u8]) -> io::Resu
     tokio::time::timeout(TIMEOUT, exchange).await?
 }
 
-struct Answer<'a> {
+struct ResponseReader<'a> {
     bytes: &'a [u8],
 }
 
-impl Answer<'_> {
+impl ResponseReader<'_> {
     fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
         let (taken, rest) = self.bytes.split_first_chunk().ok_or(io::ErrorKind::UnexpectedEof)?;
         self.bytes = rest;
