@@ -174,5 +174,5 @@ async fn files_that_cannot_be_used_are_named() {
     let tls = Tls { certificate_file: Some(pem.clone()), key_file: Some(ca_key), ..Tls::default() };
     assert_says(&refused(&with_tls(tls)).await, &["key file"]);
     let tls = Tls { certificate_file: Some(pem), ..Tls::default() };
-    assert_says(&refused(&with_tls(tls)).await, &["certificate and key do not belong together"]);
+    assert_says(&refused(&with_tls(tls)).await, &["the key does not match the certificate"]);
 }

@@ -106,9 +106,9 @@ async fn a_listener_with_another_protocol_is_an_error_at_once() {
     let none = || Security { tls: None, sasl: None };
     let plain = || Some(secure.sasl(SaslMechanism::Plain, "PLAIN"));
     for (listener, security, message) in [
-        ("KAFKA_SSL", none(), "the listener speaks TLS"),
-        ("KAFKA_SASL_SSL", none(), "the listener speaks TLS"),
-        ("KAFKA_SSL", Security { tls: None, sasl: plain() }, "the listener speaks TLS"),
+        ("KAFKA_SSL", none(), "the listener uses TLS"),
+        ("KAFKA_SASL_SSL", none(), "the listener uses TLS"),
+        ("KAFKA_SSL", Security { tls: None, sasl: plain() }, "the listener uses TLS"),
         ("KAFKA", Security { tls: tls(), sasl: None }, "the listener does not use TLS"),
         ("KAFKA", Security { tls: tls(), sasl: plain() }, "the listener does not use TLS"),
         ("KAFKA", Security { tls: None, sasl: plain() }, "is it a listener without SASL?"),
