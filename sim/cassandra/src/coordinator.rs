@@ -1,4 +1,4 @@
-//! What a node does for those who speak CQL to it, and the errors it answers with.
+//! The interface between a node and its CQL clients, and the errors of requests.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -213,7 +213,7 @@ pub enum WriteMode {
     UnloggedBatch,
 }
 
-/// What the node says besides, for the frame's warnings.
+/// Warnings of the node, for the frame.
 pub type Warnings = Vec<String>;
 
 /// A conditional write of one partition.
@@ -228,7 +228,7 @@ pub struct ConditionalWrite<F> {
     pub decide: F,
 }
 
-/// What a condition came to.
+/// The outcome of a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// The condition holds: write this.
@@ -313,7 +313,7 @@ pub enum ChangeKind {
     Dropped,
 }
 
-/// One node, as those who speak CQL to it use it. Dropping a future abandons only the answer: what was sent to
+/// One node, as its CQL clients use it. Dropping a future abandons only the response: what was sent to
 /// replicas stays sent, as when a client disconnects.
 pub trait Coordinator: Send + Sync + 'static {
     /// The schema as this node knows it.

@@ -51,12 +51,12 @@ pub enum DataType {
     Set(Box<DataType>),
     /// A frozen map.
     Map(Box<DataType>, Box<DataType>),
-    /// A tuple: what a marker for several columns stands for. No column has this type.
+    /// A tuple: the type of a marker for several columns. No column has this type.
     Tuple(Vec<DataType>),
 }
 
 impl DataType {
-    /// Whether what has another type may stand where this one is wanted: any value of that type is one of this
+    /// Whether a value of another type is allowed where this one is required: any value of that type is one of this
     /// (`AbstractType.isValueCompatibleWith`).
     pub fn takes(&self, other: &DataType) -> bool {
         self == other

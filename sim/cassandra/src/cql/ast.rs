@@ -57,7 +57,7 @@ impl LiteralKind {
     }
 }
 
-/// A value, or something that makes one.
+/// A term: a value, or an expression for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Term {
     /// A constant: its kind, and its text without quotes.

@@ -34,7 +34,7 @@ pub(super) enum Kind {
 pub(super) struct Token {
     /// Its kind.
     pub kind: Kind,
-    /// What it says: without quotes, and with doubled quotes made single.
+    /// Its content: without quotes, and with doubled quotes made single.
     pub text: String,
     /// Where it begins in the query.
     pub start: usize,
@@ -151,7 +151,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Whether what stands after a minus makes it part of a number, a duration or a constant.
+    /// Whether what follows a minus makes it part of a number, a duration or a constant.
     fn number_follows(&self, rest: &str) -> bool {
         let word_end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
         let word = &rest[..word_end];

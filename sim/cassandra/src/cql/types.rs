@@ -49,7 +49,7 @@ pub fn type_name(data_type: &DataType) -> String {
     }
 }
 
-/// A type within another: a collection there is always frozen, and says so.
+/// A type within another: a collection there is always frozen, and printed so.
 fn nested(data_type: &DataType) -> String {
     match data_type {
         DataType::List(_) | DataType::Set(_) | DataType::Map(..) | DataType::Tuple(_) => {

@@ -59,7 +59,7 @@ impl Aggregate {
     }
 }
 
-/// What an aggregate has seen so far.
+/// The state of an aggregate.
 #[derive(Clone, Debug)]
 pub(super) struct State {
     aggregate: Aggregate,
@@ -83,7 +83,7 @@ impl State {
         State { aggregate, data_type, count: 0, best: None, whole: BigInt::default(), scale: 0, float: 0.0 }
     }
 
-    /// Sees a value; a null counts for nothing.
+    /// Adds a value; nulls are ignored.
     ///
     /// # Errors
     /// If a sum of decimals gets too long.
@@ -141,7 +141,7 @@ impl State {
         Ok(())
     }
 
-    /// What it comes to. Sums that do not fit wrap around, as in Cassandra.
+    /// The result. Sums that do not fit wrap around, as in Cassandra.
     pub fn finish(self) -> Option<Bytes> {
         let number = |number: BigInt| {
             // The low eight bytes, in two's complement.
@@ -184,7 +184,7 @@ impl State {
             Aggregate::Avg if is_float => {
                 Some(float(if self.count == 0 { 0.0 } else { self.float / self.count as f64 }))
             }
-            // Rounded towards zero; of nothing it is 0.
+            // Rounded towards zero; 0 without values.
             Aggregate::Avg => Some(number(if self.count == 0 {
                 BigInt::default()
             } else {

@@ -18,9 +18,9 @@ pub enum Conditions {
     None,
     /// IF NOT EXISTS.
     NotExists,
-    /// That there is one.
+    /// That the row exists.
     Exists,
-    /// What its columns hold.
+    /// Conditions on columns.
     Columns(Vec<ColumnCondition>),
 }
 
@@ -45,9 +45,9 @@ pub enum BoundConditions {
     None,
     /// IF NOT EXISTS.
     NotExists,
-    /// That there is one.
+    /// That the row exists.
     Exists,
-    /// What its columns hold: any of the values will do.
+    /// Conditions on columns: any of the values matches.
     Columns(Vec<(Column, Operator, Vec<Option<Bytes>>)>),
 }
 
@@ -219,7 +219,7 @@ impl BoundConditions {
     /// there.
     ///
     /// # Errors
-    /// If a null is to be smaller or greater than something.
+    /// If null is compared by order.
     pub fn hold(&self, exists: bool, row: &RowView<'_>) -> Result<bool, ServerError> {
         match self {
             BoundConditions::None => Ok(true),

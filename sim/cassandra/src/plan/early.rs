@@ -1,4 +1,4 @@
-//! What Cassandra looks at in a SELECT clause before it looks at WHERE.
+//! Checks of a SELECT clause that Cassandra makes before those of WHERE.
 
 use super::selector::Selection;
 use super::{Markers, column};
@@ -7,7 +7,7 @@ use crate::protocol::ServerError;
 use crate::schema::{Column, ColumnKind, Table};
 
 /// Whether nothing but static columns is shown (`SelectStatement.selectOnlyStaticColumns`). Selectors are prepared only
-/// as they are looked at (`RawSelector.toSelectables`), which here is where their errors are reported; those of all others
+/// as they are checked (`RawSelector.toSelectables`), which here is where their errors are reported; those of all others
 /// come after those of WHERE.
 ///
 /// # Errors
@@ -25,7 +25,7 @@ pub(super) fn only_static(
         && !any(selectors, table, markers, of_rows)?)
 }
 
-/// Whether a selector shows a column of some kind; those after the first that does are not looked at.
+/// Whether a selector shows a column of some kind; those after the first such one are not checked.
 fn any(
     selectors: &[(ast::Selector, Option<String>)],
     table: &Table,

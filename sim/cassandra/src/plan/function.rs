@@ -60,7 +60,7 @@ pub(super) enum Function {
 pub(super) enum Argument<'a> {
     /// A value of this type.
     Typed(DataType),
-    /// Something written, whose type may depend on the function.
+    /// A literal, whose type may depend on the function.
     Written(&'a ast::Term),
 }
 

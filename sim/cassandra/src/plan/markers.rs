@@ -1,4 +1,4 @@
-//! The markers of a statement, and what each stands for.
+//! The bind markers of a statement, and their meaning.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::protocol::{ColumnSpec, ServerError};
 use crate::schema::{ColumnKind, Table};
 use crate::types::DataType;
 
-/// The markers of a statement, and what each stands for as far as it is known.
+/// The bind markers of a statement, and their meaning as far as it is known.
 #[derive(Debug)]
 pub struct Markers {
     names: Vec<Option<String>>,
@@ -71,7 +71,7 @@ impl Markers {
     /// What they stand for.
     ///
     /// # Errors
-    /// If one stands where no marker may.
+    /// If there is one where no marker is allowed.
     pub fn finish(self) -> Result<Vec<ColumnSpec>, ServerError> {
         self.found
             .into_iter()

@@ -172,7 +172,7 @@ fn not_a_number(number: f64, result: f64) -> f64 {
     if number < 0.0 { f64::from_bits(0xfff8_0000_0000_0000) } else { result }
 }
 
-/// `Math.round`: to the nearest whole number, and halfway up; 0 of what is no number.
+/// `Math.round`: to the nearest whole number, with ties rounded up; 0 for not-a-number.
 fn half_up(number: f64) -> f64 {
     let below = number.floor();
     if number - below >= 0.5 { below + 1.0 } else { below }

@@ -369,7 +369,7 @@ impl ModificationPlan {
         matches!(self.kind, Kind::Delete)
     }
 
-    /// Whether it says its timestamp itself.
+    /// Whether it has a timestamp of its own.
     pub fn has_timestamp(&self) -> bool {
         self.timestamp.is_some()
     }
@@ -391,7 +391,7 @@ impl ModificationPlan {
     /// What it writes to these partitions, for these values of markers: an element for each.
     ///
     /// # Errors
-    /// If a value is none that may stand where it does.
+    /// If a value is not allowed at its position.
     pub fn bind(&self, keys: Vec<DecoratedKey>, context: &Context<'_>) -> Result<Vec<RowWrite>, ServerError> {
         let rows = self.restrictions.bind_rows(&self.table, context)?;
         let timestamp = bind_timestamp(self.timestamp.as_ref(), context)?;
@@ -514,7 +514,7 @@ impl BatchPlan {
         Ok(BatchPlan { kind: batch.kind, statements, timestamp })
     }
 
-    /// Whether it says its timestamp itself.
+    /// Whether it has a timestamp of its own.
     pub fn has_timestamp(&self) -> bool {
         self.timestamp.is_some()
     }
@@ -528,7 +528,7 @@ impl BatchPlan {
     }
 }
 
-/// What is looked at before all else of a statement (`ModificationStatement.Parsed.prepare`): timestamp, TTL and
+/// The checks that come first for a statement (`ModificationStatement.Parsed.prepare`): timestamp, TTL and
 /// conditions.
 fn preface(
     written: &Attributes,
@@ -609,7 +609,7 @@ fn missing_key(table: &SharedTable, relations: &[Relation], only_static: bool) -
 }
 
 impl RowWrite {
-    /// Whether it says its timestamp itself.
+    /// Whether it has a timestamp of its own.
     pub fn has_timestamp(&self) -> bool {
         self.timestamp.is_some()
     }

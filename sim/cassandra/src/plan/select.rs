@@ -140,7 +140,7 @@ impl SelectPlan {
     /// What to read, for these values of markers.
     ///
     /// # Errors
-    /// If a value is none that may stand where it does.
+    /// If a value is not allowed at its position.
     pub fn bind(&self, context: &Context<'_>, now: Seconds) -> Result<BoundSelect, ServerError> {
         let limit = bind_limit(self.limit.as_ref(), context)?;
         let per_partition_limit = bind_limit(self.per_partition_limit.as_ref(), context)?;

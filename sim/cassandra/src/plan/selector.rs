@@ -390,7 +390,7 @@ pub struct Collector<'a> {
     now: Seconds,
     rows: Vec<Vec<Option<Bytes>>>,
     states: Vec<(Option<&'a Selector>, State)>,
-    /// What the columns beside aggregates show: those of the first row.
+    /// The values of columns next to aggregates: those of the first row.
     first: Option<Vec<Option<Bytes>>>,
 }
 
@@ -464,7 +464,7 @@ impl<'a> Collector<'a> {
     }
 }
 
-/// The columns of a partition key, or nothing if the bytes are none.
+/// The columns of a partition key, or none if the bytes are not a key.
 pub(super) fn key_columns(table: &Table, key: &DecoratedKey) -> Vec<Bytes> {
     key.components(table.partition_key.len()).unwrap_or_default()
 }

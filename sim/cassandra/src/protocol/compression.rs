@@ -20,20 +20,20 @@ pub enum CompressionError {
     /// More than a frame may hold.
     #[error("a compressed body that holds {length} bytes, and {limit} are allowed")]
     TooLong {
-        /// What it says it holds.
+        /// The stated size.
         length: u64,
-        /// What it may hold.
+        /// The limit.
         limit: usize,
     },
     /// Not what the algorithm writes.
     #[error("a body that is not {0:?}")]
     Damaged(Compression),
-    /// It holds another number of bytes than it says.
+    /// Its size differs from the stated one.
     #[error("a compressed body that holds {actual} bytes and not {stated}")]
     Length {
-        /// What it says.
+        /// The stated size.
         stated: usize,
-        /// What came out.
+        /// The actual size.
         actual: usize,
     },
 }
@@ -77,10 +77,10 @@ impl Compression {
         }
     }
 
-    /// What `body` holds, at most `limit` bytes.
+    /// Decompresses `body` to at most `limit` bytes.
     ///
     /// # Errors
-    /// If it is damaged, or would hold more: nothing is allocated then.
+    /// If it is damaged, or would be larger: nothing is allocated then.
     pub fn decompress(self, body: &[u8], limit: usize) -> Result<Bytes, CompressionError> {
         // No algorithm here packs more than 255 bytes into one, so this bounds what a short body can demand.
         let believable = |stated: u64| {

@@ -100,7 +100,7 @@ pub enum Notice {
 }
 
 impl Notice {
-    /// The message for something that happened.
+    /// The message of an event.
     pub fn of(event: &Event) -> Notice {
         match event {
             Event::Up(address, port) => Notice::Status { up: true, address: (*address, *port).into() },

@@ -67,7 +67,7 @@ impl Header {
     }
 }
 
-/// What came from a client.
+/// Input from a client.
 #[derive(Debug)]
 pub enum Incoming {
     /// A frame, unpacked.
@@ -85,7 +85,7 @@ pub enum Incoming {
         stream: i16,
         /// The answer.
         error: ServerError,
-        /// Whether nothing that follows can be understood.
+        /// Whether the following bytes cannot be parsed.
         is_fatal: bool,
     },
     /// A frame of a version that is not spoken here: to be answered with [`encode_version_error`]. Nothing that
@@ -97,7 +97,7 @@ pub enum Incoming {
 
 /// Reads the next frame.
 ///
-/// A body is read as it arrives: its stated length alone allocates nothing. One beyond the limit is passed over
+/// A body is read as it arrives: its stated length alone allocates nothing. One beyond the limit is skipped
 /// and refused, and the connection lives on.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! The native protocol, version 4, as Cassandra speaks it: frames, requests, responses, errors, events.
 //!
-//! What comes from outside is checked before it is believed: a length is never used to allocate more than the
+//! Input is validated before it is used: a length is never used to allocate more than the
 //! bytes that are there, a frame is never larger than [`frame::Limits::body`], and nothing here panics on bytes.
 //! Version 5 is not supported; a client that offers it gets the supported versions, and retries with version 4.
 //!

@@ -68,7 +68,7 @@ pub(super) fn message_name(opcode: u8) -> Option<&'static str> {
     MESSAGES.get(usize::from(opcode)).copied()
 }
 
-/// What belongs to a QUERY or an EXECUTE besides the statement.
+/// The parameters of a QUERY or an EXECUTE in addition to the statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryParameters {
     /// How many replicas take part.
@@ -216,7 +216,7 @@ fn decode(opcode: u8, flags: u8, reader: &mut Reader) -> Result<Request, WireErr
             for name in names {
                 match EventKind::from_name(&name) {
                     Some(kind) => kinds.push(kind),
-                    // The end of a trace: nothing is traced here.
+                    // Tracing is not simulated.
                     None if name.eq_ignore_ascii_case("TRACE_COMPLETE") => {}
                     None => return Err(WireError::UnknownName { name, of: "Type" }),
                 }

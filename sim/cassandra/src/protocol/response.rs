@@ -20,7 +20,7 @@ pub struct ColumnSpec {
     pub data_type: DataType,
 }
 
-/// What is said about the columns of a result.
+/// The metadata of the columns of a result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResultMetadata {
     /// The columns.
@@ -64,7 +64,7 @@ pub enum Response {
     Authenticate(String),
     /// The options there are.
     Supported(Vec<(String, Vec<String>)>),
-    /// Done, and there is nothing to show.
+    /// Success without a result.
     Void,
     /// Rows.
     Rows(Rows),

@@ -7,7 +7,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::{consistency_code, consistency_of};
 use crate::coordinator::Consistency;
 
-/// Bytes that are no message. The messages are those of Cassandra's `CBUtil`, but for that of numbers that are cut off.
+/// The error of bytes that are not a message. The texts are those of Cassandra's `CBUtil`, except for truncated numbers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// The body ends within a number or a value.
@@ -26,7 +26,7 @@ pub enum WireError {
     /// The body ends within bytes with a length of two bytes.
     #[error("Not enough bytes to read a byte array preceded by its 2 bytes length")]
     ShortBytes,
-    /// A value with a negative length that means nothing.
+    /// A value with an invalid negative length.
     #[error("Invalid ByteBuf length {0}")]
     ValueLength(i32),
     /// Text that is not UTF-8.
@@ -34,7 +34,7 @@ pub enum WireError {
         "Cannot decode string as UTF8: '{0}'; java.nio.charset.MalformedInputException: Input length = 1"
     )]
     NotUtf8(String),
-    /// A number that names nothing.
+    /// An unknown number.
     #[error("{what} {value}{after}")]
     Unknown {
         /// The message before the number.
@@ -44,7 +44,7 @@ pub enum WireError {
         /// The message after it.
         after: &'static str,
     },
-    /// Text that names nothing.
+    /// An unknown name.
     #[error("Invalid value '{name}' for {of}")]
     UnknownName {
         /// The text.
@@ -52,7 +52,7 @@ pub enum WireError {
         /// What it should name.
         of: &'static str,
     },
-    /// A paging state of something else.
+    /// A paging state of another kind.
     #[error("Invalid value for the paging state")]
     PagingState,
     /// The number that stands for no timestamp inside Cassandra.

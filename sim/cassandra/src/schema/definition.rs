@@ -64,7 +64,7 @@ pub enum ReadRepair {
     /// It waits until what it read has been written back, so that reads at QUORUM are monotonic.
     #[default]
     Blocking,
-    /// It answers with the merged rows and writes nothing.
+    /// It returns the merged rows and writes nothing.
     None,
 }
 
@@ -84,7 +84,7 @@ pub enum SpeculativeRetry {
     Percentile(f64),
 }
 
-/// The options of a table that something depends on, and the text of those that nothing does.
+/// The options of a table that have an effect, and the text of those that have none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableOptions {
     /// How long tombstones are kept, in seconds.

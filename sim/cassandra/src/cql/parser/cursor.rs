@@ -1,4 +1,4 @@
-//! Where the parser stands in the tokens, and how it says what is wrong there.
+//! The position of the parser in the tokens, and its errors.
 
 use super::super::ast::{TableName, Term};
 use super::super::lexer::{Kind, Token, tokens};
@@ -286,30 +286,30 @@ impl<'a> Cursor<'a> {
         Ok(term)
     }
 
-    /// Passes semicolons; nothing may come after them.
+    /// Skips semicolons; nothing may follow them.
     pub fn end(&mut self) -> Result<(), ServerError> {
         while self.sign(";") {}
         if self.peek(0).kind == Kind::End { Ok(()) } else { Err(self.mismatch("EOF")) }
     }
 
-    /// The next token fits none of what may stand here.
+    /// The error if the next token is none of those allowed here.
     pub fn no_alternative(&self) -> ServerError {
         self.no_alternative_ahead(0)
     }
 
-    /// The token `ahead` of the next one fits none of what may stand there.
+    /// The error if the token `ahead` of the next one is none of those allowed there.
     pub fn no_alternative_ahead(&self, ahead: usize) -> ServerError {
         let input = self.peek(ahead).text.clone();
         self.error(ahead, &format!("no viable alternative at input '{input}'"))
     }
 
-    /// The next token fits none of what may stand here, which was being decided since `place`.
+    /// The error if the next token is none of those allowed here, for a decision that started at `place`.
     pub fn no_alternative_since(&self, place: (usize, usize)) -> ServerError {
         let input = self.peek(0).text.clone();
         self.error_between(place.0, self.at, &format!("no viable alternative at input '{input}'"))
     }
 
-    /// The next token is not the only one that may stand here.
+    /// The error if the next token is not the only one allowed here.
     pub fn mismatch(&self, expected: &str) -> ServerError {
         let input = &self.peek(0).text;
         self.error(0, &format!("mismatched input '{input}' expecting {expected}"))

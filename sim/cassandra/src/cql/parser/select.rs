@@ -25,7 +25,7 @@ pub(super) fn select(cursor: &mut Cursor<'_>) -> Result<Select, ServerError> {
             }
         }
     }
-    // A word that is no FROM may have been meant for one; the grammar notices at the token after the selector.
+    // A token that is not FROM may be a misspelling of it; the grammar notices at the token after the selector.
     cursor.expect_keyword("from")?;
     let table = cursor.table_name()?;
     let relations = if cursor.keyword("where") { relations(cursor)? } else { Vec::new() };
@@ -253,7 +253,7 @@ fn relation(cursor: &mut Cursor<'_>) -> Result<Relation, ServerError> {
     column_relation(cursor, column)
 }
 
-/// What comes after a column's name.
+/// What may follow a column's name.
 fn column_relation(cursor: &mut Cursor<'_>, column: String) -> Result<Relation, ServerError> {
     if cursor.keyword("in") {
         return in_values(cursor).map(|values| Relation::In(column, values));

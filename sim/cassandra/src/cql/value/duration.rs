@@ -210,7 +210,7 @@ pub(super) fn validate(bytes: &[u8]) -> Result<(), ValueError> {
     Ok(())
 }
 
-/// Months, days and nanoseconds; what follows them is not looked at.
+/// Months, days and nanoseconds; what follows them is ignored.
 fn parts(mut bytes: &[u8]) -> Option<(i64, i64, i64)> {
     let bytes = &mut bytes;
     Some((read_variable_length(bytes)?, read_variable_length(bytes)?, read_variable_length(bytes)?))

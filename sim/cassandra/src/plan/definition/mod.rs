@@ -17,7 +17,7 @@ use table::{alter_table, create_table};
 /// A change of the schema, and the event that clients get.
 pub type Change = (SchemaChange, SchemaNotice);
 
-/// What a change depends on besides the statement.
+/// What a change depends on in addition to the statement.
 pub struct Surroundings<'a> {
     /// The schema that it changes.
     pub schema: &'a Schema,

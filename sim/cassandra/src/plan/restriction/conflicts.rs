@@ -4,7 +4,7 @@ use crate::cql::ast::Operator;
 use crate::protocol::ServerError;
 use crate::schema::{ColumnKind, Table};
 
-/// What one relation is, as far as others may or may not be added to it.
+/// The kind of a relation, by which others may or may not be added to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Equal,

@@ -39,7 +39,7 @@ impl Filter {
         &self.column
     }
 
-    /// Checks that there is something to compare with (`RowFilter.Expression.validate`).
+    /// Checks that there is a value to compare with (`RowFilter.Expression.validate`).
     ///
     /// # Errors
     /// If there is not.
@@ -48,7 +48,7 @@ impl Filter {
             Test::Compare(_, term) | Test::In(Values::Equal(term)) => (term, "Unsupported"),
             Test::In(Values::In(terms)) => match terms.as_slice() {
                 [term] => (term, "Unsupported"),
-                // Of several, those that are nothing equal nothing.
+                // Of several values, nulls match nothing.
                 _ => return Ok(()),
             },
             Test::In(Values::InMarker(term, _)) => (term, "Invalid"),

@@ -28,7 +28,7 @@ use relation::{Multi, OfColumn, Relations};
 pub(super) enum Usage {
     /// SELECT
     Select {
-        /// Whether it shows static columns, and nothing of a row.
+        /// Whether it selects static columns only.
         only_static: bool,
         /// ALLOW FILTERING
         allow_filtering: bool,
@@ -104,7 +104,7 @@ pub(super) enum Keys {
 #[derive(Clone, Debug)]
 pub(super) struct Restrictions {
     pub keys: Keys,
-    /// Of the partitions in `keys`, if these are named, those whose tokens lie between lower and upper bound.
+    /// Of the partitions in `keys`, if these are named, those whose tokens are between lower and upper bound.
     within: Option<(TokenBound, TokenBound)>,
     prefix: Vec<Prefix>,
     from: Option<Bound>,

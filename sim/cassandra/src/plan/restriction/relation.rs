@@ -1,4 +1,4 @@
-//! The relations of a WHERE clause one by one: what each says, and which do not go together.
+//! The relations of a WHERE clause one by one, and conflicts between them.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::protocol::ServerError;
 use crate::schema::{Column, ColumnKind, Table};
 use crate::types::DataType;
 
-/// What was said of one column.
+/// The relations of one column.
 #[derive(Default)]
 pub(super) struct OfColumn {
     pub values: Option<Values>,
@@ -21,7 +21,7 @@ pub(super) struct OfColumn {
     pub filters: Vec<Test>,
 }
 
-/// What a relation of several columns says.
+/// A relation of several columns.
 pub(super) enum Multi {
     Values(Vec<Vec<Term>>),
     InMarker(Term, Vec<DataType>),
@@ -29,7 +29,7 @@ pub(super) enum Multi {
     To(Bound),
 }
 
-/// What all relations say.
+/// All relations.
 #[derive(Default)]
 pub(super) struct Relations<'a> {
     /// Of columns, one at a time.
@@ -157,7 +157,7 @@ impl<'a> Relations<'a> {
         Ok(())
     }
 
-    /// Adds what a relation says of one column.
+    /// Adds a relation of one column.
     fn single(
         &mut self,
         relation: &'a Relation,
