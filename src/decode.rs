@@ -202,7 +202,7 @@ fn careful(text: &str) -> Result<Event, Reason> {
     if !whole.get().starts_with('{') {
         return Err(Reason::NotAnObject);
     }
-    // The text is known to be JSON, so an error below can only be a key that is no Unicode (handled by
+    // The text is known to be JSON, so an error below can only be a key that is not Unicode (handled by
     // taking keys raw) or a defect; the safe answer to a defect is a dead letter.
     let fields = serde_json::Deserializer::from_str(text)
         .deserialize_map(CarefulVisitor)
@@ -246,7 +246,7 @@ impl<'de> Visitor<'de> for CarefulVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawFields<'de>, A::Error> {
         let mut fields = RawFields::default();
         while let Some(key) = map.next_key::<&RawValue>()? {
-            // A key with a lone surrogate is no name that we know.
+            // A key with a lone surrogate is not a known name.
             let name = serde_json::from_str::<Cow<'_, str>>(key.get()).ok();
             let value = map.next_value::<&RawValue>()?.get();
             if let Some(field) = Field::ALL.into_iter().find(|f| name.as_deref() == Some(f.name())) {

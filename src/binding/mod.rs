@@ -71,7 +71,7 @@ pub enum Origin {
     Offsets(BTreeMap<i32, i64>),
 }
 
-/// Why there is no binding, or not the right one.
+/// Why a keyspace is not bound, or bound with other parameters.
 #[derive(Debug, Error)]
 pub enum BindingError {
     /// `init` has not run.

@@ -141,7 +141,7 @@ impl MemoryBroker {
         });
     }
 
-    /// Takes `offsets` offsets that hold no record, as transaction markers and aborted records do.
+    /// Skips `offsets` offsets without records, as transaction markers and aborted records do.
     pub fn skip(&self, topic: &str, partition: i32, offsets: i64) {
         self.change_log(topic, partition, |log| log.end += offsets);
     }

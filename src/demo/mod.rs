@@ -121,7 +121,7 @@ pub enum Step {
     Verifying,
 }
 
-/// Why there is no report.
+/// Why the demonstration failed.
 #[derive(Debug, Error)]
 pub enum DemoError {
     /// The folder cannot be used.

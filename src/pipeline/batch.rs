@@ -56,7 +56,7 @@ impl<'a> OpenBatch<'a> {
         Self { number, next_offset: position, records: 0, rows: buffer, bytes: 0, writers, parts: None }
     }
 
-    /// Adds a row, whose record had so many bytes.
+    /// Adds a row, whose record had `bytes` bytes.
     pub(super) fn add(&mut self, offset: i64, row: Row, bytes: usize) {
         self.records += 1;
         self.bytes += bytes;

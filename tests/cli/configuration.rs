@@ -190,7 +190,7 @@ fn secrets_are_refused_in_flags_with_where_to_set_them() {
             );
             assert!(!said.stderr.contains("hunter2"), "{said}");
         }
-        // Nothing is no secret.
+        // An unset value is not secret.
         folder.fine(&format!("--set {name}= config check"));
     }
     let said = folder.run("--set kafka.properties={ssl.key.pem=\"hunter2\"} config check");

@@ -120,7 +120,7 @@ fn a_demonstration_does_not_need_its_standard_error() {
     }
 }
 
-/// Waits until so many records are done.
+/// Waits until this many records are done.
 fn wait_until_done(folder: &Folder, records: i64) {
     let started = Instant::now();
     loop {

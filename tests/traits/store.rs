@@ -153,7 +153,7 @@ async fn a_binding_comes_back_as_written_and_is_never_changed<S: Store>(store: S
 }
 
 async fn of_many_bindings_at_once_one_wins_and_the_others_are_told_which<S: Store>(store: S) {
-    // Where so many compete, some may not be answered in time; like the pipeline, they ask again.
+    // With this much contention some requests time out; like the pipeline, the test retries them.
     let bind = |i: i32| {
         let (store, own) = (store.clone(), binding(&format!("topic {i}")));
         async move {

@@ -135,7 +135,7 @@ mod tests {
         Setting { name: name.to_owned(), value: value.to_owned(), of_topic }
     }
 
-    /// The findings of a topic with so many replicas on brokers 1 to 3, in short. `brokers` are the values that each
+    /// The findings of a topic with this many replicas on brokers 1 to 3, in short. `brokers` are the values that each
     /// of them has, or an error.
     fn judged(
         replication: usize,

@@ -88,7 +88,7 @@ impl Connection {
         Failed { class: outcomes::of_execution(error), error: StoreError::new(what(), error.to_string()) }
     }
 
-    /// A row that no version of this program wrote.
+    /// The error of a row that no version of this program wrote.
     pub(super) fn damaged(&self, what: impl Fn() -> String, cause: impl Into<Cause>) -> Failed {
         let what = format!("{}: a row differs from what this program writes", what());
         Failed { class: ErrorClass::Refused, error: StoreError::new(what, cause) }

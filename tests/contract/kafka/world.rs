@@ -49,7 +49,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// After so long without a heartbeat a member of this protocol is dead: as short as the cluster allows.
+    /// The session timeout of members of this protocol: as short as the cluster allows.
     pub fn session(self) -> Duration {
         match self {
             Protocol::Classic => Duration::from_secs(3),
@@ -100,11 +100,11 @@ pub struct ProducerOptions {
     pub acks: i32,
     /// Which compression, if any: `gzip`, `snappy`, `lz4`, `zstd`.
     pub compression: Option<&'static str>,
-    /// After so long without an answer the request is sent again.
+    /// The timeout after which the request is sent again.
     pub request_timeout: Duration,
     /// How often a request is sent again.
     pub retries: u32,
-    /// After so long in all the send has failed.
+    /// The timeout after which the send has failed.
     pub delivery_timeout: Duration,
 }
 
@@ -201,7 +201,7 @@ pub trait Link {
     fn cut(&self, what: What);
     /// Everything passes again, and what was held back comes first.
     fn restore(&self);
-    /// The next so many requests of this kind are carried out, but their answers never come: the connection
+    /// The next `count` requests of this kind are carried out, but their responses are lost: the connection
     /// breaks instead.
     fn lose_answers(&self, of: Request, count: u32);
     /// How many answers were lost so far.
