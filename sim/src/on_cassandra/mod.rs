@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exactlyonce::error::chain;
-use exactlyonce::schema::{Keyspace, Replication};
 use exactlyonce::store::Layout;
 use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, apply_schema};
+use exactlyonce::store::cql::{Keyspace, Replication};
 use madsim::runtime::Handle;
 use scylla::client::session_builder::SessionBuilder;
 use tokio::network::Network;

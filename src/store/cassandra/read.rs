@@ -14,7 +14,6 @@ use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlTimestamp;
 
 use super::counts::stored_count;
-use super::statements::DERIVED;
 use super::{ErrorClass, Failed, RequestKind, Shared, outcomes};
 use crate::error::Cause;
 use crate::event::{DeadLetter, Event, Health, Row};
@@ -152,7 +151,7 @@ impl Shared {
     }
 
     pub(super) async fn holds_rows(&self) -> Result<bool, Failed> {
-        for (statement, table) in self.statements.select_any.iter().zip(DERIVED) {
+        for (table, statement) in &self.statements.select_any {
             let what = || format!("look for rows in {}", self.of(table));
             let result = self.execute(RequestKind::Other, what, statement, ()).await?;
             let rows = rows_of(what, result)?;
