@@ -43,6 +43,7 @@ mod connect;
 mod counts;
 mod difference;
 mod error;
+mod execute;
 mod guarantee;
 mod limits;
 mod options;
