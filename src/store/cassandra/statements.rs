@@ -157,3 +157,25 @@ impl Statements {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::store::cql::tables;
+
+    #[test]
+    fn every_column_outside_the_written_key_is_read_and_written() {
+        for (name, key, columns) in [
+            ("pipeline", "name", BINDING),
+            ("events", "partition", EVENT),
+            ("dead_letters", "partition", DEAD_LETTER),
+        ] {
+            let table = tables(EventLayout::Original).into_iter().find(|table| table.name == name).unwrap();
+            let all: BTreeSet<&str> = table.columns.iter().map(|column| column.name).collect();
+            let named: BTreeSet<&str> = [key].into_iter().chain(columns.split(", ")).collect();
+            assert_eq!(named, all, "{name}");
+        }
+    }
+}
