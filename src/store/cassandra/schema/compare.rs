@@ -157,8 +157,7 @@ impl FoundTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::cql::Keyspace;
-    use crate::store::cql::Order;
+    use crate::store::cql::{Keyspace, Order};
 
     const BUCKETED: Layout = Layout::bucketed(std::num::NonZeroU32::new(4).unwrap());
 
