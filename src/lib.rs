@@ -19,7 +19,6 @@ pub mod generate;
 pub mod guarantee;
 pub mod pipeline;
 mod random;
-pub mod schema;
 pub mod secret;
 #[cfg(feature = "embedded")]
 pub mod sqlite;

@@ -6,9 +6,9 @@ use exactlyonce::binding::{self, Origin};
 use exactlyonce::broker::kafka::{KafkaBroker, KafkaOptions};
 use exactlyonce::broker::{Broker, BrokerError, NewRecord, Producer};
 use exactlyonce::generate::{Mixed, Share};
-use exactlyonce::schema::{Keyspace, Replication};
 use exactlyonce::store::Layout;
 use exactlyonce::store::cassandra::{self, CassandraOptions, CassandraStore};
+use exactlyonce::store::cql::{Keyspace, Replication};
 use scylla::client::session_builder::SessionBuilder;
 
 use crate::Outcome;

@@ -186,14 +186,6 @@ pub(super) fn escaped_bytes(bytes: Option<&[u8]>) -> String {
     out
 }
 
-/// Bytes in lower-case hexadecimal.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// Bytes in JSON: a string if they are UTF-8, else an object with their hexadecimal, `{"hex": "ff00"}`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
@@ -202,7 +194,7 @@ impl Serialize for Bytes<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(self.0) {
             Ok(text) => serializer.serialize_str(text),
-            Err(_) => serializer.collect_map([("hex", hexadecimal(self.0))]),
+            Err(_) => serializer.collect_map([("hex", hex::encode(self.0))]),
         }
     }
 }

@@ -12,11 +12,11 @@ use crate::broker::Broker;
 use crate::config::{BrokerKind, Settings};
 use crate::error::chain;
 use crate::guarantee::Finding;
-use crate::schema;
 use crate::sqlite::FileError;
 use crate::store::Store;
 #[cfg(feature = "cassandra")]
 use crate::store::cassandra::ConnectError;
+use crate::store::cql;
 
 /// Prints, applies or checks the schema of the tables.
 ///
@@ -54,8 +54,9 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
         Command::Print => {
             // Independent of whether this build has a driver for Cassandra.
             let settings = context.settings()?;
-            let cql = schema::cql(&settings.store.keyspace, &settings.store.replication, settings.layout());
-            output.line(cql.trim_end())?;
+            let schema =
+                cql::schema(&settings.store.keyspace, &settings.store.replication, settings.layout());
+            output.line(schema.trim_end())?;
         }
         Command::Apply => {
             let settings = context.start()?;

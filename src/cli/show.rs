@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::failure::{Code, Failure};
-use super::output::{Bytes, Column, Output, escaped, escaped_bytes, hexadecimal, or_dash};
+use super::output::{Bytes, Column, Output, escaped, escaped_bytes, or_dash};
 use super::services::{with_broker, with_store};
 use crate::binding;
 use crate::broker::{Broker, BrokerError, LogOffsets};
@@ -425,7 +425,7 @@ impl<'a> DeadLetterRow<'a> {
                 (key, value) = (whole_key.as_deref().map(Bytes), whole_value.as_deref().map(Bytes));
             }
             Body::Digest { key_length, value_length, sha256 } => {
-                (lengths, hash) = ((*key_length, *value_length), Some(hexadecimal(sha256)));
+                (lengths, hash) = ((*key_length, *value_length), Some(hex::encode(sha256)));
             }
         }
         let (key_length, value_length) = lengths;

@@ -11,8 +11,8 @@ use toml::{Table, Value};
 
 use crate::config::endpoint;
 pub use crate::config::table::KEYS;
-use crate::schema::{REPLICATION_RULE, Replication};
 use crate::secret::is_secret;
+use crate::store::cql::{REPLICATION_RULE, Replication};
 
 /// The allowed values of a key, and its default.
 #[derive(Clone, Copy, Debug)]

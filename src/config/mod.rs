@@ -21,8 +21,8 @@ use crate::binding::BindingSpec;
 use crate::config::layers::{Layers, Problem};
 use crate::config::services::{CassandraSettings, KafkaSettings, ServicesSettings};
 use crate::pipeline::Options;
-use crate::schema::{Keyspace, Replication};
 use crate::sqlite::Synchronous;
+use crate::store::cql::{Keyspace, Replication};
 use crate::store::{CountLayout, EventLayout, Layout};
 use crate::window::{WindowError, WindowSpec};
 

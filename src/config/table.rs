@@ -2,8 +2,8 @@
 
 use crate::config::keys::{Key, Kind};
 use crate::pipeline::Options;
-use crate::schema::{KEYSPACE_RULE, Keyspace};
 use crate::store::CountLayout;
+use crate::store::cql::{KEYSPACE_RULE, Keyspace};
 
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;

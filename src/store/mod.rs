@@ -14,6 +14,7 @@
 #[cfg(feature = "cassandra")]
 pub mod cassandra;
 pub mod cell;
+pub mod cql;
 mod damaged;
 #[cfg(feature = "embedded")]
 pub mod embedded;

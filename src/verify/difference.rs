@@ -447,9 +447,6 @@ pub(super) fn altered_dead_letter(stored: DeadLetter, expected: DeadLetter) -> V
     fn bytes(bytes: &Option<Vec<u8>>) -> String {
         bytes.as_ref().map_or("unset".to_owned(), |bytes| format!("\"{}\"", bytes.escape_ascii()))
     }
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
     fn length(length: Option<i64>) -> String {
         length.map_or("unset".to_owned(), |length| length.to_string())
     }
@@ -462,7 +459,7 @@ pub(super) fn altered_dead_letter(stored: DeadLetter, expected: DeadLetter) -> V
             ("value", bytes(&cells.value)),
             ("key_length", length(cells.key_length)),
             ("value_length", length(cells.value_length)),
-            ("sha256", cells.sha256.as_deref().map_or("unset".to_owned(), hex)),
+            ("sha256", cells.sha256.as_deref().map_or("unset".to_owned(), hex::encode)),
         ]
     };
     altered(columns(stored), columns(expected))

@@ -3,19 +3,37 @@
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use clap::Parser;
 use simulated_cassandra::cluster::Ending;
 use simulated_cassandra::serve::{LocalError, LocalNodes, LocalOptions};
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tracing_subscriber::filter::LevelFilter;
 
-const USAGE: &str = "\
-usage: simulated-cassandra [--nodes N] [--port PORT] [--seed SEED] [--log LEVEL]
+/// Serves a simulated Cassandra cluster to any client.
+///
+/// It serves on 127.0.0.1, 127.0.0.2 and so on until it gets SIGINT or SIGTERM or the command exit. It prints a line when
+/// every node serves clients, and a line for each command on standard input, `ok` or `error: ...`.
+#[derive(Debug, Parser)]
+#[command(name = "simulated-cassandra", after_help = COMMANDS)]
+struct Arguments {
+    /// Number of nodes
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    nodes: u8,
+    /// Port of all nodes; 0 for one that is free
+    #[arg(long, default_value_t = 9042)]
+    port: u16,
+    /// What is random inside depends on it
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Least level of the messages on standard error: off, error, warn, info, debug (with every refused statement) or
+    /// trace
+    #[arg(long, value_name = "LEVEL", env = "SIMULATED_CASSANDRA_LOG", default_value = "info", value_parser = level)]
+    log: LevelFilter,
+}
 
-Serves a simulated Cassandra cluster of N nodes (3) on 127.0.0.1, 127.0.0.2 and so on, port PORT (9042; 0 for one that
-is free), until it gets SIGINT or SIGTERM or the command exit. SEED (1) decides what is random inside. Prints a line when
-every node serves clients, and a line for each command on standard input, `ok` or `error: ...`:
-
+const COMMANDS: &str = "\
+Commands on standard input, which may be closed or empty:
   kill NODE        end its process: the commit log reaches the disk, hints in memory do not
   power-loss NODE  end its process, and lose what was not synced
   stop NODE        end its process gracefully
@@ -23,15 +41,20 @@ every node serves clients, and a line for each command on standard input, `ok` o
   pause NODE       stop it as SIGSTOP does
   resume NODE      let it continue
   status           the nodes that run
-  exit             end the program
+  exit             end the program";
 
-Standard input may be closed or empty. The log goes to standard error: messages of LEVEL (info) and above, which is off,
-error, warn, info, debug (with every refused statement) or trace. The environment variable SIMULATED_CASSANDRA_LOG sets
-LEVEL as well; --log takes precedence.
-";
-
-/// Sets the level of the log, where `--log` does not.
-const LOG_VARIABLE: &str = "SIMULATED_CASSANDRA_LOG";
+/// A level of the log by its name. An empty variable is one that is not set.
+fn level(name: &str) -> Result<LevelFilter, &'static str> {
+    match name.to_ascii_lowercase().as_str() {
+        "off" => Ok(LevelFilter::OFF),
+        "error" => Ok(LevelFilter::ERROR),
+        "warn" => Ok(LevelFilter::WARN),
+        "info" | "" => Ok(LevelFilter::INFO),
+        "debug" => Ok(LevelFilter::DEBUG),
+        "trace" => Ok(LevelFilter::TRACE),
+        _ => Err("it must be off, error, warn, info, debug or trace"),
+    }
+}
 
 #[derive(Debug, Error)]
 enum CommandError {
@@ -51,12 +74,6 @@ enum CommandError {
 
 #[derive(Debug, Error)]
 enum StartError {
-    #[error("unknown option '{0}'")]
-    Option(String),
-    #[error("{option} needs a number, not '{given}'")]
-    Number { option: String, given: String },
-    #[error("{source_name} must be off, error, warn, info, debug or trace, not '{given}'")]
-    Level { source_name: &'static str, given: String },
     #[error("the system's clock shows no time since 1970")]
     Clock,
     #[error("cannot handle signals")]
@@ -78,27 +95,15 @@ enum End {
 const LONGEST_COMMAND: usize = 1024;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
-        write_all(std::io::stdout(), USAGE);
-        return ExitCode::SUCCESS;
-    }
-    let (options, level) = match options(&arguments) {
-        Ok(options) => options,
-        Err(error) => {
-            complain(&error);
-            write_all(std::io::stderr(), USAGE);
-            return ExitCode::from(2);
-        }
-    };
+    let arguments = Arguments::parse();
     // Whoever reads no log loses no nodes.
     tracing_subscriber::fmt()
-        .with_max_level(level)
+        .with_max_level(arguments.log)
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .log_internal_errors(false)
         .init();
-    match run(options) {
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
@@ -107,7 +112,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: LocalOptions) -> Result<(), StartError> {
+fn run(arguments: &Arguments) -> Result<(), StartError> {
+    let options = options(arguments)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     let result = runtime.block_on(serve(options));
@@ -171,34 +177,11 @@ fn signal() -> Result<impl Future<Output = &'static str>, StartError> {
     })
 }
 
-/// The options, and the level of the log.
-fn options(arguments: &[String]) -> Result<(LocalOptions, LevelFilter), StartError> {
+fn options(arguments: &Arguments) -> Result<LocalOptions, StartError> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_err(|_| StartError::Clock)?;
-    let mut options = LocalOptions::new(i64::try_from(now.as_micros()).map_err(|_| StartError::Clock)?);
-    let mut level = match std::env::var(LOG_VARIABLE) {
-        Ok(given) if !given.is_empty() => log_level(LOG_VARIABLE, &given)?,
-        _ => LevelFilter::INFO,
-    };
-    let mut arguments = arguments.iter();
-    while let Some(option) = arguments.next() {
-        let given = arguments.next().map_or("", String::as_str);
-        let number = || StartError::Number { option: option.clone(), given: given.to_owned() };
-        match option.as_str() {
-            "--nodes" => options.nodes = given.parse().map_err(|_| number())?,
-            "--port" => options.port = given.parse().map_err(|_| number())?,
-            "--seed" => options.seed = given.parse().map_err(|_| number())?,
-            "--log" => level = log_level("--log", given)?,
-            other => return Err(StartError::Option(other.to_owned())),
-        }
-    }
-    Ok((options, level))
-}
-
-fn log_level(source_name: &'static str, given: &str) -> Result<LevelFilter, StartError> {
-    // Numbers are levels, too, to the parser of `tracing`.
-    let is_name = given.bytes().all(|byte| byte.is_ascii_alphabetic()) && !given.is_empty();
-    let level = given.parse().ok().filter(|_| is_name);
-    level.ok_or_else(|| StartError::Level { source_name, given: given.to_owned() })
+    let clock = i64::try_from(now.as_micros()).map_err(|_| StartError::Clock)?;
+    let Arguments { nodes, port, seed, .. } = *arguments;
+    Ok(LocalOptions { nodes, port, seed, ..LocalOptions::new(clock) })
 }
 
 /// Writes text to standard output or error. Errors are ignored: a closed stream is not read.

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exactlyonce::error::chain;
-use exactlyonce::schema::{Keyspace, Replication};
 use exactlyonce::store::Layout;
 use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, apply_schema};
+use exactlyonce::store::cql::{Keyspace, Replication, tables};
 use madsim::runtime::Handle;
 use scylla::client::session_builder::SessionBuilder;
 use tokio::network::Network;
@@ -41,10 +41,6 @@ use crate::workload::{self, Item};
 /// Simulated time that the workers have to drain the log after all faults have ended: drivers wait up to a minute before
 /// they reconnect to a node.
 const SETTLE_LIMIT_MS: u64 = 300_000;
-
-/// All tables.
-const TABLES: [&str; 7] =
-    ["pipeline", "progress", "window_counts", "registry", "alerts", "events", "dead_letters"];
 
 /// The result of a run. `{}` prints what is needed to find out why it failed.
 #[derive(Clone, Debug)]
@@ -311,8 +307,9 @@ async fn create_tables(
     }
     let session = SessionBuilder::new().known_nodes(&options.contact_points).build().await;
     let session = session.expect("no fault is active yet");
-    for table in TABLES {
-        let alter = format!("ALTER TABLE {}.{table} WITH {}", options.keyspace, config.table_options());
+    for table in tables(layout.events) {
+        let (keyspace, name) = (&options.keyspace, table.name);
+        let alter = format!("ALTER TABLE {keyspace}.{name} WITH {}", config.table_options());
         session.query_unpaged(alter, ()).await.expect("no fault is active yet");
     }
     CassandraTables { options, layout }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use exactlyonce::event::{Event, Health, Row};
-use exactlyonce::schema::{Keyspace, Replication};
 use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, apply_schema};
+use exactlyonce::store::cql::{Keyspace, Replication};
 use exactlyonce::store::{Layout, Outcome, Progress, Store};
 use madsim::runtime::Handle;
 use simulated_cassandra::cluster::CommitLogSync;

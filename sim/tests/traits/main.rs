@@ -5,9 +5,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exactlyonce::schema::{Keyspace, Replication};
 use exactlyonce::store::Layout;
 use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, apply_schema};
+use exactlyonce::store::cql::{Keyspace, Replication};
 use simulation::cassandra::{Notes, SimulatedCassandra};
 use tokio::network::Network;
 use tokio::time::sleep;

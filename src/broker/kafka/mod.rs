@@ -32,8 +32,7 @@ use std::time::{Duration, Instant};
 
 pub use consumer::KafkaConsumer;
 pub use error::KafkaError;
-pub use options::{GroupProtocol, KafkaOptions, Sasl, SaslMechanism, Security, Tls};
-pub use settings::OptionsError;
+pub use options::{GroupProtocol, KafkaOptions, OptionsError, Sasl, SaslMechanism, Security, Tls};
 
 use crate::broker::{Broker, BrokerError, Fetched, LogOffsets, NewRecord, Producer, Topic};
 use crate::error::Cause;

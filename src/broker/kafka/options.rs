@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use thiserror::Error;
+
 use crate::secret::{Secret, is_secret};
 
 /// How the members of a group share the partitions among them.
@@ -124,4 +126,54 @@ impl fmt::Debug for KafkaOptions {
             .field("properties", &self.properties.iter().map(shown).collect::<BTreeMap<_, _>>())
             .finish()
     }
+}
+
+/// Why options cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum OptionsError {
+    /// There is no broker to ask.
+    #[error("no bootstrap server is named")]
+    NoServers,
+    /// A property with an option of its own.
+    #[error("property {property} is set by the option {option}")]
+    HasOption {
+        /// The property.
+        property: String,
+        /// The option.
+        option: &'static str,
+    },
+    /// A property that would break the protocol.
+    #[error("property {property} must not be set: {reason}")]
+    Refused {
+        /// The property.
+        property: String,
+        /// What would break.
+        reason: &'static str,
+    },
+    /// A number that would make it wait too long, or break the protocol.
+    #[error("property {property} must be from {least} to {most}: {reason}")]
+    OutOfBounds {
+        /// The property.
+        property: String,
+        /// The least value.
+        least: i64,
+        /// The greatest value.
+        most: i64,
+        /// What would go wrong.
+        reason: &'static str,
+    },
+    /// A property, or a value of it, that librdkafka does not know.
+    #[error("property {property} is not taken by librdkafka: {reason}")]
+    Invalid {
+        /// The property.
+        property: String,
+        /// librdkafka's message, unless it contains a secret.
+        reason: String,
+    },
+    /// The program was built without it.
+    #[error("{0} needs a build with the feature `tls`")]
+    WithoutTls(&'static str),
+    /// A certificate without its key, or a key without its certificate.
+    #[error("a client's certificate and its key come together, but only {0} is set")]
+    HalfCertificate(&'static str),
 }

@@ -6,7 +6,18 @@
 //!
 //! The table follows `CONFIGURATION.md` of librdkafka 2.12; a test compares it with the linked library's defaults.
 
-use super::settings::OptionsError;
+use std::collections::BTreeMap;
+
+use super::options::OptionsError;
+use crate::secret::is_secret;
+
+/// Properties by name.
+pub(super) type Properties = BTreeMap<String, String>;
+
+/// librdkafka's message about a property, which may contain its value.
+pub(super) fn without_secret(property: &str, message: String) -> String {
+    if is_secret(property) { "its value was refused".to_owned() } else { message }
+}
 
 /// How a property that an operator sets is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

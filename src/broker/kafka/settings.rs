@@ -1,72 +1,12 @@
 //! librdkafka's properties that the options become. Those that an operator sets are judged by [`properties`].
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use thiserror::Error;
 
-use crate::broker::kafka::options::{GroupProtocol, KafkaOptions, Sasl, SaslMechanism, Tls};
-use crate::broker::kafka::{properties, raw};
-use crate::secret::is_secret;
-
-/// Properties by name.
-pub(super) type Properties = BTreeMap<String, String>;
-
-/// Why options cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum OptionsError {
-    /// There is no broker to ask.
-    #[error("no bootstrap server is named")]
-    NoServers,
-    /// A property with an option of its own.
-    #[error("property {property} is set by the option {option}")]
-    HasOption {
-        /// The property.
-        property: String,
-        /// The option.
-        option: &'static str,
-    },
-    /// A property that would break the protocol.
-    #[error("property {property} must not be set: {reason}")]
-    Refused {
-        /// The property.
-        property: String,
-        /// What would break.
-        reason: &'static str,
-    },
-    /// A number that would make it wait too long, or break the protocol.
-    #[error("property {property} must be from {least} to {most}: {reason}")]
-    OutOfBounds {
-        /// The property.
-        property: String,
-        /// The least value.
-        least: i64,
-        /// The greatest value.
-        most: i64,
-        /// What would go wrong.
-        reason: &'static str,
-    },
-    /// A property, or a value of it, that librdkafka does not know.
-    #[error("property {property} is not taken by librdkafka: {reason}")]
-    Invalid {
-        /// The property.
-        property: String,
-        /// librdkafka's message, unless it contains a secret.
-        reason: String,
-    },
-    /// The program was built without it.
-    #[error("{0} needs a build with the feature `tls`")]
-    WithoutTls(&'static str),
-    /// A certificate without its key, or a key without its certificate.
-    #[error("a client's certificate and its key come together, but only {0} is set")]
-    HalfCertificate(&'static str),
-}
-
-/// librdkafka's message about a property, which may contain its value.
-pub(super) fn without_secret(property: &str, message: String) -> String {
-    if is_secret(property) { "its value was refused".to_owned() } else { message }
-}
+use crate::broker::kafka::options::{GroupProtocol, KafkaOptions, OptionsError, Sasl, SaslMechanism, Tls};
+use crate::broker::kafka::properties::{self, Properties, without_secret};
+use crate::broker::kafka::raw;
 
 impl KafkaOptions {
     /// Checks everything that can be checked without a broker.

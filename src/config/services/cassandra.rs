@@ -111,7 +111,10 @@ const PORT: u16 = 9042;
 #[cfg(feature = "cassandra")]
 impl CassandraSettings {
     /// The driver's options, for this keyspace.
-    pub fn options(&self, keyspace: &crate::schema::Keyspace) -> crate::store::cassandra::CassandraOptions {
+    pub fn options(
+        &self,
+        keyspace: &crate::store::cql::Keyspace,
+    ) -> crate::store::cassandra::CassandraOptions {
         use crate::store::cassandra::{CassandraOptions, Compression, Consistency, Credentials, Tls};
         use std::time::Duration;
         CassandraOptions {

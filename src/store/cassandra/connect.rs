@@ -14,11 +14,10 @@ use scylla::frame::Compression as DriverCompression;
 use scylla::frame::types::{Consistency as Level, SerialConsistency};
 use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::policies::retry::FallthroughRetryPolicy;
-use thiserror::Error;
 use tokio::time::timeout;
 
-use super::outcomes::{self, ErrorClass, NO_LOOK_UP};
-use super::schema::Difference;
+use super::error::ConnectError;
+use super::outcomes::NO_LOOK_UP;
 use super::statements::Statements;
 use super::{CassandraOptions, Compression, Consistency};
 use crate::error::Cause;
@@ -31,69 +30,6 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long nodes may need to agree on the schema.
 const AGREEMENT: Duration = Duration::from_secs(20);
-
-/// Why there is no store to work with.
-#[derive(Debug, Error)]
-pub enum ConnectError {
-    /// No answer, or one that may be another next time: try again.
-    #[error("cassandra at {nodes} is not available: could not {what}")]
-    Unavailable {
-        /// The contact points.
-        nodes: String,
-        /// What could not be done.
-        what: String,
-        /// The driver's message.
-        #[source]
-        cause: Option<Cause>,
-    },
-    /// The options are wrong, or the cluster will have nothing to do with us: trying again helps nothing.
-    #[error("cassandra at {nodes}: {what}")]
-    Refused {
-        /// The contact points.
-        nodes: String,
-        /// What is wrong.
-        what: String,
-        /// The driver's message.
-        #[source]
-        cause: Option<Cause>,
-    },
-    /// The tables are not those of this program.
-    #[error("the schema differs")]
-    Schema(#[from] Difference),
-}
-
-impl ConnectError {
-    /// True if another attempt may go well.
-    pub fn is_transient(&self) -> bool {
-        matches!(self, ConnectError::Unavailable { .. })
-    }
-
-    pub(super) fn unavailable(options: &CassandraOptions, what: &str, cause: impl Into<Cause>) -> Self {
-        ConnectError::Unavailable {
-            nodes: options.contact_points.join(", "),
-            what: what.to_owned(),
-            cause: Some(cause.into()),
-        }
-    }
-
-    fn refused(options: &CassandraOptions, what: impl Into<String>, cause: Option<Cause>) -> Self {
-        ConnectError::Refused { nodes: options.contact_points.join(", "), what: what.into(), cause }
-    }
-
-    /// Of a request that was made to set things up.
-    pub(super) fn of_request(options: &CassandraOptions, what: &str, error: &ExecutionError) -> Self {
-        match outcomes::of_execution(error) {
-            ErrorClass::Unknown => Self::unavailable(options, what, error.to_string()),
-            ErrorClass::Refused => {
-                Self::refused(options, format!("could not {what}"), Some(error.to_string().into()))
-            }
-        }
-    }
-
-    fn not_in_time(options: &CassandraOptions, what: &str, waited: Duration) -> Self {
-        Self::unavailable(options, what, format!("no answer in {} s", waited.as_secs()))
-    }
-}
 
 /// What these options make of the binding's fact.
 pub(super) fn consistency(options: &CassandraOptions) -> Result<BoundConsistency, ConnectError> {

@@ -11,7 +11,7 @@ use scylla::serialize::row::{RowSerializationContext, SerializeRow};
 use scylla::serialize::writers::RowWriter;
 use scylla::value::CqlTimestamp;
 
-use super::read::{rows_of, side_by_side};
+use super::execute::{rows_of, side_by_side};
 use super::statements::REGISTRY;
 use super::write::{STATEMENT_BYTES, Written, copies, requests};
 use super::{Connection, Failed, RequestKind};

@@ -46,7 +46,7 @@ type Settings = Result<BTreeMap<String, Option<String>>, String>;
 impl Connection {
     pub(super) async fn guarantees(&self) -> Result<Vec<Finding>, Failed> {
         let mut findings = vec![replication(&self.keyspace, &self.replication, self.replicas)];
-        // The store was opened, so these are valid (`schema.rs`).
+        // The store was opened, so these are valid (`schema/compare.rs`).
         for option in ["durable_writes", "default_time_to_live, compaction"] {
             let what = format!("cassandra keyspace {} {option}", self.keyspace);
             findings.push(Finding { what, value: None, verdict: Verdict::Fine });

@@ -55,7 +55,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::schema::Keyspace;
+    use crate::store::cql::Keyspace;
 
     fn limits(in_flight_bytes: usize, in_flight_requests: usize) -> Limits {
         let keyspace = Keyspace::try_from("k".to_owned()).unwrap();

@@ -40,7 +40,9 @@
 mod bind;
 mod connect;
 mod counts;
-mod ddl;
+mod difference;
+mod error;
+mod execute;
 mod guarantee;
 mod limits;
 mod options;
@@ -61,10 +63,11 @@ use scylla::client::session::Session;
 use scylla::frame::types::Consistency as Level;
 
 pub use bind::Changed;
-pub use connect::ConnectError;
+pub use difference::Difference;
+pub use error::ConnectError;
 pub use options::{CassandraOptions, Compression, Consistency, Credentials, Tls};
 pub use requests::RequestKind;
-pub use schema::{Difference, apply_schema, check_schema};
+pub use schema::{apply_schema, check_schema};
 
 use crate::event::{DeadLetter, Event, Row};
 use crate::guarantee::Finding;
@@ -75,7 +78,7 @@ use crate::store::{
 use limits::Limits;
 use outcomes::ErrorClass;
 use requests::Requests;
-use schema::Right;
+use schema::Checked;
 use statements::Statements;
 use write::{Batches, Growth};
 
@@ -143,7 +146,7 @@ impl CassandraStore {
     pub async fn connect(options: &CassandraOptions, layout: Layout) -> Result<Self, ConnectError> {
         let consistency = connect::consistency(options)?;
         let session = connect::session(options).await?;
-        let Right { replicas, datacenters, replication } = schema::check(&session, options, layout).await?;
+        let Checked { replicas, datacenters, replication } = schema::check(&session, options, layout).await?;
         let mut statements = connect::prepare(&session, options, layout).await?;
         // See `bind.rs`.
         statements.insert_binding.set_consistency(match datacenters {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::schema::Keyspace;
 use crate::secret::Secret;
+use crate::store::cql::Keyspace;
 
 /// How many replicas take part in every read and write of the protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::future::Future;
 
 use scylla::statement::prepared::PreparedStatement;
 
-use crate::schema::Keyspace;
 use crate::store::EventLayout;
+use crate::store::cql::{Keyspace, derived_tables};
 
 /// Rows of one page of a read. A page is kept in memory, so pages of rows that may be large have few rows: an event takes
 /// up to about 2 KiB, a dead letter about as much as the largest record.
@@ -13,18 +13,14 @@ const EVENTS_PAGE: i32 = 1_000;
 const DEAD_LETTERS_PAGE: i32 = 32;
 const SMALL_ROWS_PAGE: i32 = 5_000;
 
-/// The names of the tables that the pipeline derives.
-pub(super) const DERIVED: [&str; 6] =
-    ["progress", "window_counts", "registry", "alerts", "events", "dead_letters"];
-
 /// The key of the only row of `registry`.
 pub(super) const REGISTRY: &str = "partitions";
 
 pub(super) struct Statements {
     pub(super) select_binding: PreparedStatement,
     pub(super) insert_binding: PreparedStatement,
-    /// In the order of [`DERIVED`].
-    pub(super) select_any: Vec<PreparedStatement>,
+    /// For each of [`derived_tables`], by name: a read of any row.
+    pub(super) select_any: Vec<(&'static str, PreparedStatement)>,
     pub(super) select_all_progress: PreparedStatement,
     pub(super) select_progress: PreparedStatement,
     pub(super) insert_next_offset: PreparedStatement,
@@ -88,13 +84,10 @@ impl Statements {
             )
         };
         let mut select_any = Vec::new();
-        for table in DERIVED {
-            let column = match table {
-                "alerts" => "source",
-                "registry" => "name",
-                _ => "partition",
-            };
-            select_any.push(small(format!("SELECT {column} FROM {keyspace}.{table} LIMIT 1")).await?);
+        for table in derived_tables(layout) {
+            let column = table.partition_key[0];
+            let select = small(format!("SELECT {column} FROM {keyspace}.{} LIMIT 1", table.name)).await?;
+            select_any.push((table.name, select));
         }
         let select_progress = format!("SELECT partition, origin, next_offset FROM {keyspace}.progress");
         Ok(Self {
@@ -162,5 +155,27 @@ impl Statements {
             ))
             .await?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::store::cql::tables;
+
+    #[test]
+    fn every_column_outside_the_written_key_is_read_and_written() {
+        for (name, key, columns) in [
+            ("pipeline", "name", BINDING),
+            ("events", "partition", EVENT),
+            ("dead_letters", "partition", DEAD_LETTER),
+        ] {
+            let table = tables(EventLayout::Original).into_iter().find(|table| table.name == name).unwrap();
+            let all: BTreeSet<&str> = table.columns.iter().map(|column| column.name).collect();
+            let named: BTreeSet<&str> = [key].into_iter().chain(columns.split(", ")).collect();
+            assert_eq!(named, all, "{name}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use scylla::statement::prepared::PreparedStatement;
 use scylla::value::{CqlTimestamp, MaybeUnset};
 use tracing::warn;
 
-use super::read::side_by_side;
+use super::execute::side_by_side;
 use super::{Connection, Failed, RequestKind};
 use crate::event::{Body, DeadLetter, Event, Row};
 use crate::store::{Alert, Progress, row_timestamp};

@@ -1,10 +1,9 @@
 //! A schema that is made, and one that is not as it should be.
 
-use exactlyonce::schema::cql;
 use exactlyonce::store::cassandra::{
     CassandraOptions, CassandraStore, ConnectError, Difference, apply_schema, check_schema,
 };
-use exactlyonce::store::{Layout, Store};
+use exactlyonce::store::{Layout, Store, cql};
 use scylla::client::session::Session;
 
 use super::BUCKETED;
@@ -36,11 +35,9 @@ async fn run(session: &Session, cql: String) {
 
 /// The statement that makes a table.
 fn creates(options: &CassandraOptions, table: &str) -> String {
-    let text = cql(&options.keyspace, &services::replication(options), Layout::ORIGINAL);
-    let code: Vec<&str> = text.lines().map(|line| line.split("--").next().unwrap()).collect();
-    let code = code.join("\n");
+    let all = cql::statements(&options.keyspace, &services::replication(options), Layout::ORIGINAL);
     let named = format!("{}.{table} (", options.keyspace);
-    code.split(';').find(|statement| statement.contains(&named)).expect("such a table").to_owned()
+    all.into_iter().find(|statement| statement.contains(&named)).expect("such a table")
 }
 
 #[tokio::test]

@@ -326,11 +326,10 @@ impl Function {
             }
             Function::AsBlob(_) => Ok(Some(first)),
             Function::BlobAs(to, name) => {
-                let value = || first.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
                 validate(to, &first).map_err(|_| {
                     ServerError::invalid(format!(
                         "In call to function system.{name}, value 0x{} is not a valid binary representation for type {}",
-                        value(),
+                        hex::encode(&first),
                         type_name(to)
                     ))
                 })?;

@@ -24,9 +24,7 @@ fn written(data_type: &DataType, bytes: &Bytes) -> Option<String> {
     }
     Some(match data_type {
         DataType::Ascii | DataType::Text => quote(std::str::from_utf8(bytes).ok()?),
-        DataType::Blob => {
-            return quoted(bytes.iter().fold("0x".to_owned(), |text, byte| text + &format!("{byte:02x}")));
-        }
+        DataType::Blob => return quoted(format!("0x{}", hex::encode(bytes))),
         DataType::Boolean => (bytes[0] != 0).to_string(),
         DataType::BigInt | DataType::Counter | DataType::Int | DataType::SmallInt | DataType::TinyInt => {
             whole(bytes)?.to_string()

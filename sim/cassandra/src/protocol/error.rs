@@ -61,14 +61,9 @@ fn already_exists(keyspace: &str, table: &str) -> String {
 }
 
 fn unprepared(id: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let hex = id.iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    });
+    let id = hex::encode(id);
     format!(
-        "Prepared query with ID {hex} not found (either the query was not prepared on this host (maybe the host \
+        "Prepared query with ID {id} not found (either the query was not prepared on this host (maybe the host \
          has been restarted?) or you have prepared too many queries and it has been evicted from the internal cache)"
     )
 }

@@ -134,8 +134,7 @@ impl Reader {
             Ok(text) => Ok(text.to_owned()),
             Err(error) => {
                 let wrong = &bytes[error.valid_up_to()..];
-                let shown = wrong.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-                Err(WireError::NotUtf8(shown))
+                Err(WireError::NotUtf8(hex::encode(&wrong[..wrong.len().min(16)])))
             }
         }
     }

@@ -35,7 +35,7 @@ impl Session {
         if self.warned_of_use.swap(true, Ordering::Relaxed) {
             return None;
         }
-        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = hex::encode(id);
         Some(format!(
             "`USE <keyspace>` with prepared statements is considered to be an anti-pattern due to ambiguity in \
              non-qualified table names. Please consider removing instances of `Session#setKeyspace(<keyspace>)`, \

@@ -190,10 +190,13 @@ fn commands_on_standard_input_end_pause_and_start_nodes_and_wrong_ones_are_refus
 #[test]
 fn wrong_options_end_the_program_with_code_2_and_name_the_option() {
     for (arguments, expected) in [
-        (vec!["--nodes", "many"], "--nodes needs a number, not 'many'"),
-        (vec!["--port"], "--port needs a number, not ''"),
-        (vec!["--fast"], "unknown option '--fast'"),
-        (vec!["--log", "loud"], "--log must be off, error, warn, info, debug or trace, not 'loud'"),
+        (vec!["--nodes", "many"], "invalid value 'many' for '--nodes <N>'"),
+        (vec!["--port"], "a value is required for '--port <PORT>'"),
+        (vec!["--fast"], "unexpected argument '--fast' found"),
+        (
+            vec!["--log", "loud"],
+            "invalid value 'loud' for '--log <LEVEL>': it must be off, error, warn, info, debug or trace",
+        ),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_simulated-cassandra"))
             .args(&arguments)

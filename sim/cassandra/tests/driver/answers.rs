@@ -7,23 +7,19 @@ use bytes::Bytes;
 use crate::nodes::Nodes;
 use crate::raw::{Body, Client, Parameters};
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Bytes of a file's line.
 fn bytes(text: &str) -> Bytes {
     if text == "empty" {
         return Bytes::new();
     }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hex")).collect()
+    hex::decode(text).expect("hex").into()
 }
 
 fn shown_value(value: &Option<Bytes>) -> String {
     match value {
         None => "null".to_owned(),
         Some(bytes) if bytes.is_empty() => "empty".to_owned(),
-        Some(bytes) => hex(bytes),
+        Some(bytes) => hex::encode(bytes),
     }
 }
 

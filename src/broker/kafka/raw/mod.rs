@@ -24,7 +24,7 @@ use rdkafka_sys as sys;
 
 use crate::broker::kafka::error::KafkaError;
 use crate::broker::kafka::log as lines;
-use crate::broker::kafka::settings::{self, Properties};
+use crate::broker::kafka::properties::{self, Properties};
 
 /// How librdkafka 2.12 says that a broker lacks the request (`rd_kafka_ConsumerGroupHeartbeatRequest`).
 const WITHOUT_HEARTBEAT: &str = "ConsumerGroupHeartbeatRequest not supported by broker";
@@ -232,7 +232,7 @@ impl Client {
         let mut conf = Conf::new();
         for (property, value) in properties {
             if let Err(words) = conf.set(property, value) {
-                let words = settings::without_secret(property, words);
+                let words = properties::without_secret(property, words);
                 return Err(KafkaError::invalid(format!("{property}: {words}")));
             }
         }

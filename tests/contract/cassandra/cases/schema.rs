@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use exactlyonce::store::{Layout, cql};
 use scylla::statement::Consistency;
 use tokio::time::{Instant, sleep};
 
@@ -156,13 +157,11 @@ async fn what_exists_already_is_reported<W: World>(world: &W, seen: &Seen) {
 
 /// The tables of the pipeline, each after `CREATE TABLE KS.`.
 fn tables_of_the_pipeline() -> Vec<String> {
-    let schema = include_str!("../../../../schema/exactlyonce.cql");
-    let lines = schema.lines().map(|line| line.split("--").next().unwrap_or_default());
-    let text = lines.collect::<Vec<_>>().join("\n");
-    let tables = text
-        .split(';')
-        .filter_map(|statement| statement.split_once("CREATE TABLE IF NOT EXISTS exactlyonce."));
-    tables.map(|(_, table)| table.trim().to_owned()).collect()
+    let keyspace = cql::Keyspace::try_from("k".to_owned()).expect("a name");
+    let replication = cql::Replication::anywhere(1).expect("a number of replicas");
+    let statements = cql::statements(&keyspace, &replication, Layout::ORIGINAL);
+    let tables = statements.iter().filter_map(|one| one.strip_prefix("CREATE TABLE IF NOT EXISTS k."));
+    tables.map(str::to_owned).collect()
 }
 
 async fn the_schema_tables_list_columns_kinds_types_and_order<W: World>(world: &W, seen: &Seen) {

@@ -112,7 +112,7 @@ pub fn parse(data_type: &DataType, text: &str) -> Result<Bytes, ValueError> {
             decimal(text).ok_or_else(|| format!("unable to make BigDecimal from '{text}'"))?
         }
         DataType::Boolean => vec![u8::from(text.eq_ignore_ascii_case("true"))],
-        DataType::Blob => hex(text)?,
+        DataType::Blob => blob(text)?,
         DataType::Uuid | DataType::TimeUuid => {
             let uuid = uuid(text).ok_or_else(|| format!("Unable to make UUID from '{text}'"))?;
             if *data_type == DataType::TimeUuid && (uuid >> 76) & 0xf != 1 {
@@ -178,16 +178,9 @@ fn float(text: &str) -> Option<f64> {
     text.parse().ok()
 }
 
-fn hex(text: &str) -> Result<Vec<u8>, String> {
+fn blob(text: &str) -> Result<Vec<u8>, String> {
     let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
-    let error = || format!("cannot parse '{digits}' as hex bytes");
-    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
-        return Err(error());
-    }
-    (0..digits.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).map_err(|_| error()))
-        .collect()
+    hex::decode(digits).map_err(|_| format!("cannot parse '{digits}' as hex bytes"))
 }
 
 /// The number that a UUID's text stands for.
@@ -461,6 +454,7 @@ mod tests {
             (DataType::Int, "2147483648", "Unable to make int from '2147483648'"),
             (DataType::TinyInt, "300", "Unable to make byte from '300'"),
             (DataType::Blob, "0xabc", "cannot parse 'abc' as hex bytes"),
+            (DataType::Blob, "0x+1", "cannot parse '+1' as hex bytes"),
             (DataType::Date, "2020-13-01", "Unable to coerce '2020-13-01' to a formatted date (long)"),
             (DataType::Timestamp, "nope", "Unable to parse a date/time from 'nope'"),
             (

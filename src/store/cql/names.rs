@@ -1,37 +1,11 @@
-//! The schema in CQL: `schema/exactlyonce.cql`, with the keyspace and the replication of the configuration.
-//!
-//! The file is valid CQL as it stands, for the original's keyspace and one replica. What is put into it
-//! comes from types that can hold nothing but a valid name or number, so it cannot say anything else.
+//! What may stand in the schema beside the tables: the name of a keyspace, and its replication.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-
-use crate::store::{EventLayout, Layout};
-
-const TEMPLATE: &str = include_str!("../schema/exactlyonce.cql");
-/// What stands before the dot of every table's name in the file, and is the keyspace's.
-const NAMED: &str = "IF NOT EXISTS exactlyonce";
-/// The keyspace's replication in the file.
-const REPLICATION: &str = "{'class': 'SimpleStrategy', 'replication_factor': 1}";
-
-/// What the file says about `events`, and their key, which are other ones in [`EventLayout::Bucketed`].
-const EVENTS_COMMENT: &str =
-    "-- One row per record that holds an event, as in the original of 2016. Written at offset + 1.\n";
-const EVENTS_KEY: &str =
-    "    health int,       -- 0 nominal, 1 warning, 2 critical\n    PRIMARY KEY (partition, offset)\n";
-const BUCKETED_KEY: &str = "    health int,       -- 0 nominal, 1 warning, 2 critical\n    bucket bigint,    -- offset / rows of a bucket\n    PRIMARY KEY ((partition, bucket), offset)\n";
-
-fn bucketed_comment(rows: NonZeroU32) -> String {
-    format!(
-        "-- One row per record that holds an event, in buckets of {rows} offsets, so that no partition grows without\n\
-         -- bound. Written at offset + 1.\n"
-    )
-}
 
 /// Cassandra's limit for the name of a keyspace, in characters.
 pub const KEYSPACE_LENGTH: usize = 48;
@@ -178,96 +152,12 @@ impl fmt::Display for Replication {
     }
 }
 
-/// The whole schema in CQL, comments included. Its statements create what is missing and change nothing that
-/// is there.
-pub fn cql(keyspace: &Keyspace, replication: &Replication, layout: Layout) -> String {
-    let template = match layout.events {
-        EventLayout::Original => TEMPLATE.to_owned(),
-        EventLayout::Bucketed { rows } => {
-            TEMPLATE.replace(EVENTS_COMMENT, &bucketed_comment(rows)).replace(EVENTS_KEY, BUCKETED_KEY)
-        }
-    };
-    template
-        .replace(NAMED, &format!("IF NOT EXISTS {keyspace}"))
-        .replace(REPLICATION, &replication.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn keyspace(name: &str) -> Result<Keyspace, SchemaError> {
         Keyspace::try_from(name.to_owned())
-    }
-
-    /// The statements, without comments and with single spaces.
-    fn statements(cql: &str) -> Vec<String> {
-        let code: Vec<&str> = cql.lines().map(|line| line.split("--").next().unwrap_or("")).collect();
-        let spaced = |statement: &str| statement.split_whitespace().collect::<Vec<_>>().join(" ");
-        code.join(" ").split(';').map(spaced).filter(|statement| !statement.is_empty()).collect()
-    }
-
-    #[test]
-    fn events_and_alerts_are_those_of_the_original() {
-        let statements = statements(TEMPLATE);
-        for original in [
-            "CREATE TABLE IF NOT EXISTS exactlyonce.events ( id bigint, ts timestamp, partition int, \
-             offset bigint, source text, client text, health int, PRIMARY KEY (partition, offset) ) \
-             WITH CLUSTERING ORDER BY (offset DESC)",
-            "CREATE TABLE IF NOT EXISTS exactlyonce.alerts ( ts timestamp, source text, event_count int, \
-             PRIMARY KEY (source, ts) )",
-        ] {
-            assert!(statements.iter().any(|statement| statement == original), "{original}: {statements:#?}");
-        }
-    }
-
-    #[test]
-    fn every_statement_only_creates_what_is_missing() {
-        let statements = statements(TEMPLATE);
-        assert_eq!(statements.len(), 8);
-        for statement in statements {
-            let keyspace = statement.starts_with("CREATE KEYSPACE IF NOT EXISTS exactlyonce WITH");
-            let table = statement.starts_with("CREATE TABLE IF NOT EXISTS exactlyonce.");
-            assert!(keyspace || table, "{statement}");
-        }
-    }
-
-    #[test]
-    fn the_defaults_give_the_file_as_it_stands() {
-        let defaults = (keyspace("exactlyonce"), Replication::anywhere(1));
-        assert_eq!(cql(&defaults.0.unwrap(), &defaults.1.unwrap(), Layout::ORIGINAL), TEMPLATE);
-    }
-
-    #[test]
-    fn in_buckets_only_the_key_of_events_is_another() {
-        let rows = NonZeroU32::new(70_000).unwrap();
-        let (keyspace, replication) = (keyspace("exactlyonce").unwrap(), Replication::anywhere(1).unwrap());
-        let bucketed = cql(&keyspace, &replication, Layout::bucketed(rows));
-        assert!(bucketed.contains("buckets of 70000 offsets"), "{bucketed}");
-        let (original, bucketed) = (statements(TEMPLATE), statements(&bucketed));
-        let differ: Vec<_> = original.iter().zip(&bucketed).filter(|(a, b)| a != b).collect();
-        assert_eq!((original.len(), differ.len()), (bucketed.len(), 1), "{differ:#?}");
-        assert_eq!(
-            differ[0].1,
-            "CREATE TABLE IF NOT EXISTS exactlyonce.events ( id bigint, ts timestamp, partition int, \
-             offset bigint, source text, client text, health int, bucket bigint, \
-             PRIMARY KEY ((partition, bucket), offset) ) WITH CLUSTERING ORDER BY (offset DESC)"
-        );
-    }
-
-    #[test]
-    fn keyspace_and_replication_go_into_every_statement() {
-        let replicas = [("paris".to_owned(), 3), ("oslo-2".to_owned(), 2)];
-        let replication = Replication::datacenters(replicas.into()).unwrap();
-        let statements = statements(&cql(&keyspace("other").unwrap(), &replication, Layout::ORIGINAL));
-        assert_eq!(
-            statements[0],
-            "CREATE KEYSPACE IF NOT EXISTS other WITH replication = \
-             {'class': 'NetworkTopologyStrategy', 'oslo-2': 2, 'paris': 3}"
-        );
-        for statement in &statements[1..] {
-            assert!(statement.starts_with("CREATE TABLE IF NOT EXISTS other."), "{statement}");
-        }
     }
 
     #[test]

@@ -1,0 +1,111 @@
+//! How a request is executed, and what all responses have in common.
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use scylla::deserialize::row::DeserializeRow;
+use scylla::errors::ExecutionError;
+use scylla::response::PagingState;
+use scylla::response::query_result::{QueryResult, QueryRowsResult};
+use scylla::serialize::row::SerializeRow;
+use scylla::statement::prepared::PreparedStatement;
+
+use super::{Connection, ErrorClass, Failed, RequestKind, outcomes};
+use crate::error::Cause;
+use crate::store::StoreError;
+
+/// Runs requests concurrently, at most `at_once`, and passes on their responses as they come. Ends with the first error;
+/// the other requests are then abandoned.
+pub(super) async fn side_by_side<T, F: Future<Output = Result<T, Failed>>>(
+    mut requests: impl Iterator<Item = F>,
+    at_once: usize,
+    mut answered: impl FnMut(T),
+) -> Result<(), Failed> {
+    let mut running = FuturesUnordered::new();
+    loop {
+        while running.len() < at_once
+            && let Some(request) = requests.next()
+        {
+            running.push(request);
+        }
+        match running.next().await {
+            Some(answer) => answered(answer?),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// The rows of a response. If it cannot be parsed as rows, the outcome of the request is unknown.
+pub(super) fn rows_of(what: impl Fn() -> String, result: QueryResult) -> Result<QueryRowsResult, Failed> {
+    result.into_rows_result().map_err(|error| Failed::unknown(format!("{}: {error}", what())))
+}
+
+impl Connection {
+    /// What an error of the driver means for a request.
+    pub(super) fn failed(&self, what: impl Fn() -> String, error: &ExecutionError) -> Failed {
+        // Only its message: the driver's errors include the messages of their sources.
+        Failed { class: outcomes::of_execution(error), error: StoreError::new(what(), error.to_string()) }
+    }
+
+    /// The error of a row that no version of this program wrote.
+    pub(super) fn damaged(&self, what: impl Fn() -> String, cause: impl Into<Cause>) -> Failed {
+        let what = format!("{}: a row differs from what this program writes", what());
+        Failed { class: ErrorClass::Refused, error: StoreError::new(what, cause) }
+    }
+
+    /// One request whose response is not paged.
+    pub(super) async fn execute(
+        &self,
+        kind: RequestKind,
+        what: impl Fn() -> String,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<QueryResult, Failed> {
+        let _admitted = self.limits.admit(0).await;
+        self.requests.add(kind);
+        let result = self.session.execute_unpaged(statement, values).await;
+        result.map_err(|error| self.failed(what, &error))
+    }
+
+    /// One page, and where the next begins.
+    pub(super) async fn page<R: for<'f, 'm> DeserializeRow<'f, 'm>>(
+        &self,
+        what: impl Fn() -> String,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+        from: PagingState,
+        into: &mut Vec<R>,
+    ) -> Result<Option<PagingState>, Failed> {
+        let _admitted = self.limits.admit(0).await;
+        self.requests.add(RequestKind::Other);
+        let result = self.session.execute_single_page(statement, values, from).await;
+        let (result, next) = result.map_err(|error| self.failed(&what, &error))?;
+        let rows = rows_of(&what, result)?;
+        let columns = rows.rows::<R>().map_err(|error| self.damaged(&what, error))?;
+        for row in columns {
+            into.push(row.map_err(|error| self.damaged(&what, error))?);
+        }
+        Ok(next.into_paging_control_flow().continue_value())
+    }
+
+    /// The first rows, at most `limit`.
+    pub(super) async fn select<R: for<'f, 'm> DeserializeRow<'f, 'm>>(
+        &self,
+        what: impl Fn() -> String,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+        limit: usize,
+    ) -> Result<Vec<R>, Failed> {
+        let (mut rows, mut next) = (Vec::new(), Some(PagingState::start()));
+        while let Some(from) = next
+            && rows.len() < limit
+        {
+            next = self.page(&what, statement, &values, from, &mut rows).await?;
+        }
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    pub(super) fn of(&self, table: &str) -> String {
+        format!("{}.{table}", self.keyspace)
+    }
+}

@@ -1,0 +1,137 @@
+//! What the tables of a cluster are, by its own account: `system_schema`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use scylla::client::session::Session;
+use scylla::deserialize::row::DeserializeRow;
+use scylla::frame::types::Consistency as Level;
+use scylla::statement::unprepared::Statement;
+
+use crate::store::cassandra::CassandraOptions;
+use crate::store::cassandra::error::ConnectError;
+use crate::store::cql::Order;
+
+/// What is in a cluster.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) keyspace: Option<FoundKeyspace>,
+    pub(super) tables: BTreeMap<String, FoundTable>,
+}
+
+#[derive(Debug)]
+pub(super) struct FoundKeyspace {
+    pub(super) durable_writes: bool,
+    pub(super) replication: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct FoundTable {
+    pub(super) columns: BTreeMap<String, FoundColumn>,
+    /// Names of columns that were dropped once.
+    pub(super) dropped: Vec<String>,
+    pub(super) compaction: String,
+    pub(super) time_to_live: i32,
+}
+
+/// What a column holds, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FoundColumn {
+    pub(super) data: String,
+    pub(super) place: Place,
+}
+
+/// Positions are counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    PartitionKey(usize),
+    ClusteringKey(usize, Order),
+    Static,
+    Regular,
+}
+
+impl fmt::Display for FoundColumn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { data, place } = self;
+        match place {
+            Place::PartitionKey(position) => {
+                write!(f, "{data}, number {} of the partition key", position + 1)
+            }
+            Place::ClusteringKey(position, order) => {
+                let order = match order {
+                    Order::Ascending => "asc",
+                    Order::Descending => "desc",
+                };
+                write!(f, "{data}, number {} of the clustering key, {order}", position + 1)
+            }
+            Place::Static => write!(f, "{data}, static"),
+            Place::Regular => write!(f, "{data}, not in the key"),
+        }
+    }
+}
+
+impl Found {
+    pub(super) async fn read(session: &Session, options: &CassandraOptions) -> Result<Self, ConnectError> {
+        let keyspace = &options.keyspace;
+        let of = |table: &str, columns: &str| {
+            format!("SELECT {columns} FROM system_schema.{table} WHERE keyspace_name = '{keyspace}'")
+        };
+        let found: Vec<(bool, BTreeMap<String, String>)> =
+            select(session, options, of("keyspaces", "durable_writes, replication")).await?;
+        let keyspace = found.into_iter().next();
+        let keyspace =
+            keyspace.map(|(durable_writes, replication)| FoundKeyspace { durable_writes, replication });
+        let mut tables: BTreeMap<String, FoundTable> = BTreeMap::new();
+        let found: Vec<(String, BTreeMap<String, String>, i32)> =
+            select(session, options, of("tables", "table_name, compaction, default_time_to_live")).await?;
+        for (name, compaction, time_to_live) in found {
+            let compaction = compaction.get("class").cloned().unwrap_or_default();
+            tables.insert(name, FoundTable { compaction, time_to_live, ..FoundTable::default() });
+        }
+        let columns = "table_name, column_name, kind, position, clustering_order, type";
+        let found: Vec<(String, String, String, i32, String, String)> =
+            select(session, options, of("columns", columns)).await?;
+        for (table, name, kind, position, order, data) in found {
+            let position = usize::try_from(position).unwrap_or_default();
+            let place = match kind.as_str() {
+                "partition_key" => Place::PartitionKey(position),
+                "clustering" if order.eq_ignore_ascii_case("desc") => {
+                    Place::ClusteringKey(position, Order::Descending)
+                }
+                "clustering" => Place::ClusteringKey(position, Order::Ascending),
+                "static" => Place::Static,
+                _ => Place::Regular,
+            };
+            let column = FoundColumn { data, place };
+            // Views have columns, too, but are no tables.
+            if let Some(table) = tables.get_mut(&table) {
+                table.columns.insert(name, column);
+            }
+        }
+        let found: Vec<(String, String)> =
+            select(session, options, of("dropped_columns", "table_name, column_name")).await?;
+        for (table, column) in found {
+            if let Some(table) = tables.get_mut(&table) {
+                table.dropped.push(column);
+            }
+        }
+        Ok(Self { keyspace, tables })
+    }
+}
+
+/// All rows of a question to the node's own tables.
+async fn select<R: for<'f, 'm> DeserializeRow<'f, 'm>>(
+    session: &Session,
+    options: &CassandraOptions,
+    cql: String,
+) -> Result<Vec<R>, ConnectError> {
+    let what = format!("run {cql:?}");
+    let unread = |error: String| ConnectError::unavailable(options, &what, error);
+    let mut statement = Statement::new(cql.as_str());
+    statement.set_consistency(Level::One);
+    let answer = session.query_unpaged(statement, ()).await;
+    let answer = answer.map_err(|error| ConnectError::of_request(options, &what, &error))?;
+    let rows = answer.into_rows_result().map_err(|error| unread(error.to_string()))?;
+    let rows = rows.rows::<R>().map_err(|error| unread(error.to_string()))?;
+    rows.map(|row| row.map_err(|error| unread(error.to_string()))).collect()
+}

@@ -1,0 +1,75 @@
+//! The tables in a cluster: made where they are missing (this file), read back (`found.rs`), and compared with the
+//! description of [`crate::store::cql`] (`compare.rs`).
+
+mod compare;
+mod found;
+
+use std::time::Duration;
+
+use scylla::client::session::Session;
+use scylla::statement::unprepared::Statement;
+
+use super::CassandraOptions;
+use super::connect;
+use super::error::ConnectError;
+use crate::store::Layout;
+use crate::store::cql::{self, Replication};
+pub(super) use compare::Checked;
+use found::Found;
+
+/// How long a statement that changes the schema may take.
+const CHANGE: Duration = Duration::from_secs(60);
+
+/// Creates what is missing, waits until all nodes agree on the schema, and checks it. Changes nothing that is
+/// there.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn apply_schema(
+    options: &CassandraOptions,
+    replication: &Replication,
+    layout: Layout,
+) -> Result<(), ConnectError> {
+    let session = connect::session(options).await?;
+    for cql in cql::statements(&options.keyspace, replication, layout) {
+        let what = format!("run {:?}", cql.chars().take(60).collect::<String>());
+        let mut statement = Statement::new(cql);
+        statement.set_request_timeout(Some(CHANGE));
+        // Waits until the nodes agree.
+        let done = session.query_unpaged(statement, ()).await;
+        done.map_err(|error| ConnectError::of_request(options, &what, &error))?;
+    }
+    // Also on what was there before: another one may be at it.
+    agree(&session, options).await?;
+    check(&session, options, layout).await.map(drop)
+}
+
+/// Compares the tables with what this program needs.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn check_schema(options: &CassandraOptions, layout: Layout) -> Result<(), ConnectError> {
+    check(&connect::session(options).await?, options, layout).await.map(drop)
+}
+
+async fn agree(session: &Session, options: &CassandraOptions) -> Result<(), ConnectError> {
+    let agreed = session.await_schema_agreement().await;
+    agreed.map(drop).map_err(|error| {
+        ConnectError::unavailable(options, "see the nodes agree on the schema", error.to_string())
+    })
+}
+
+pub(super) async fn check(
+    session: &Session,
+    options: &CassandraOptions,
+    layout: Layout,
+) -> Result<Checked, ConnectError> {
+    match Found::read(session, options).await?.difference(options, layout) {
+        Ok(found) => Ok(found),
+        // The node that answered may not have heard of the latest change yet.
+        Err(_) => {
+            agree(session, options).await?;
+            Ok(Found::read(session, options).await?.difference(options, layout)?)
+        }
+    }
+}
