@@ -6,7 +6,10 @@
 //! follow it, and an `init` that was cut off between the two is completed by running it again, or by the
 //! first worker.
 
+#[cfg(any(feature = "cassandra", feature = "embedded", test))]
+mod columns;
 mod row;
+mod stored;
 
 use std::collections::BTreeMap;
 
@@ -16,7 +19,10 @@ use crate::broker::{Broker, BrokerError, Topic};
 use crate::decode::DECODER_VERSION;
 use crate::store::{Outcome, Progress, Store, StoreError};
 use crate::window::{WindowError, WindowSpec};
+#[cfg(any(feature = "cassandra", feature = "embedded"))]
+pub(crate) use columns::{Column, Columns};
 pub use row::{Binding, Bound, BoundConsistency, ConsistencyError, SCHEMA_VERSION};
+pub use stored::{Assumed, StoredBinding};
 
 /// What the operator says about the result. With the topic's id and the origins it makes a [`Binding`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +50,12 @@ impl Facts {
     }
 
     /// The binding of these facts and a store's own to a topic.
-    fn bound_to<S: Store>(&self, topic: &Topic, store: &S, origins: BTreeMap<i32, i64>) -> Binding {
+    pub(crate) fn bound_to<S: Store>(
+        &self,
+        topic: &Topic,
+        store: &S,
+        origins: BTreeMap<i32, i64>,
+    ) -> Binding {
         Binding {
             topic: topic.name.clone(),
             topic_id: topic.id.clone(),
@@ -83,7 +94,8 @@ pub enum BindingError {
     /// Rows without a binding: they were written by something else, perhaps with wall-clock timestamps, which
     /// would shadow ours for ever.
     #[error(
-        "the tables hold rows, but no binding: something else wrote them. use a keyspace of another name"
+        "the tables hold rows, but there is no binding: something else wrote them, or the row of `pipeline` was \
+         deleted. restore it, or use a keyspace of another name"
     )]
     ForeignRows,
     /// The keyspace belongs to another pipeline, or to this one under other rules.

@@ -100,8 +100,10 @@ fn a_signal_stops_a_worker_in_order_while_it_waits_for_services() {
     for name in ["INT", "TERM"] {
         let folder = Folder::bound();
         // Port 1 of the loopback interface, where nobody listens.
-        let mut worker =
-            Worker::start(&folder, "--set broker=kafka --set kafka.bootstrap_servers=127.0.0.1:1 run --json");
+        let mut worker = Worker::start(
+            &folder,
+            "--set broker.kind=kafka --set kafka.bootstrap_servers=127.0.0.1:1 run --json",
+        );
         worker.wait_for("waiting for it");
         worker.signal(name);
         let (code, stdout) = worker.end();

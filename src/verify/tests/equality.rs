@@ -146,10 +146,10 @@ proptest! {
 
             let broker = Meddled::new(&world, fetch_records, |_, _, _| None);
             let options = |windows_in_memory| VerifyOptions { windows_in_memory, ..VerifyOptions::default() };
-            let report = verify(&broker, &world.store, &options(1_000)).await.expect("a report");
+            let report = verify(&broker, &world.store, &world.facts, &options(1_000)).await.expect("a report");
             prop_assert_eq!(report.is_clean(), stored == truth, "{:#?}", report.differences);
             prop_assert!(report.is_complete());
-            let spilled = verify(&world.broker, &world.store, &options(1)).await.expect("a report");
+            let spilled = verify(&world.broker, &world.store, &world.facts, &options(1)).await.expect("a report");
             prop_assert_eq!(report, spilled);
             Ok(())
         })?;
