@@ -6,7 +6,10 @@
 //! `progress` follow it, and an `init` that was interrupted between the two is completed by running it again, or by the
 //! first worker.
 
+#[cfg(any(feature = "cassandra", feature = "embedded", test))]
+mod columns;
 mod row;
+mod stored;
 
 use std::collections::BTreeMap;
 
@@ -16,7 +19,10 @@ use crate::broker::{Broker, BrokerError, Topic};
 use crate::decode::DECODER_VERSION;
 use crate::store::{Outcome, Progress, Store, StoreError};
 use crate::window::{WindowError, WindowSpec};
+#[cfg(any(feature = "cassandra", feature = "embedded"))]
+pub(crate) use columns::{Column, Columns};
 pub use row::{Binding, Bound, BoundConsistency, ConsistencyError, SCHEMA_VERSION};
+pub use stored::{Assumed, StoredBinding};
 
 /// The parameters of the result that the operator sets. With the topic's id and the origins they make a [`Binding`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +50,12 @@ impl BindingSpec {
     }
 
     /// The binding with these parameters and those of a store to a topic.
-    fn bound_to<S: Store>(&self, topic: &Topic, store: &S, origins: BTreeMap<i32, i64>) -> Binding {
+    pub(crate) fn bound_to<S: Store>(
+        &self,
+        topic: &Topic,
+        store: &S,
+        origins: BTreeMap<i32, i64>,
+    ) -> Binding {
         Binding {
             topic: topic.name.clone(),
             topic_id: topic.id.clone(),
@@ -82,7 +93,10 @@ pub enum BindingError {
     },
     /// Rows without a binding: another program wrote them, perhaps with wall-clock timestamps, which would hide this
     /// program's writes forever.
-    #[error("the tables contain rows but no binding: another program wrote them. use a different keyspace")]
+        #[error(
+        "the tables contain rows but no binding: another program wrote them, or the row of `pipeline` was deleted. \
+         restore it, or use a different keyspace"
+    )]
     ForeignRows,
     /// The keyspace is bound to another pipeline, or with other parameters.
     #[error(

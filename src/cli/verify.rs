@@ -18,7 +18,9 @@ use crate::verify::{self, PartitionReport, Report, VerifyOptions};
 /// Differences, by name: lost, duplicate, altered, foreign and missing_dead_letter name partition and offset;
 /// missing_alert, wrong_alert_count and phantom_alert name source and window end; missing_count, wrong_count,
 /// foreign_count and misplaced_count name partition, source and window end; wrong_progress names the partition;
-/// wrong_registry; damaged is a row that cannot be parsed, with its table, key and column.
+/// wrong_registry; damaged is a row that cannot be parsed, with its table, key and column. damaged_binding and
+/// missing_binding are differences of the row that `init` wrote (`pipeline`): the rest is then judged by the
+/// configuration. A row that has other values than the configuration is refused (exit code 3).
 #[derive(Debug, Args)]
 #[command(after_long_help = format!("\
 Examples:
@@ -39,7 +41,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
     let settings = context.start()?;
     let options = VerifyOptions { listed: arguments.list, ..VerifyOptions::default() };
     let report = with_broker!(&settings, |broker| with_store!(&settings, |store| {
-        Ok::<_, Failure>(verify::verify(&broker, &store, &options).await?)
+        Ok::<_, Failure>(verify::verify(&broker, &store, &settings.binding_spec(), &options).await?)
     }))?;
     let mut output = Output::stdout();
     match arguments.json {

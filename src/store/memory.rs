@@ -10,7 +10,8 @@ use crate::event::{DeadLetter, Event, Row};
 use crate::store::cell::{Cells, DeadLetterCells, Tie};
 use crate::store::{
     Alert, Binding, Bound, BoundConsistency, Count, Cursor, Flaw, Layout, Outcome, Page, Progress, RowKey,
-    Store, StoreError, Stored, StoredCount, WindowKey, event_count, registration, row_timestamp,
+    Store, StoreError, Stored, StoredBinding, StoredCount, WindowKey, event_count, registration,
+    row_timestamp,
 };
 
 /// The tables.
@@ -23,7 +24,7 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Tables {
-    binding: Option<Binding>,
+    binding: Option<StoredBinding>,
     origins: BTreeMap<i32, Cells<i64>>,
     next_offsets: BTreeMap<i32, Cells<i64>>,
     counts: BTreeMap<i32, BTreeMap<WindowKey, Cells<Count>>>,
@@ -95,6 +96,11 @@ impl MemoryStore {
         Self { consistency, ..self.clone() }
     }
 
+    /// Replaces the row of `pipeline`, as only somebody who changes the tables by hand does.
+    pub fn replace_binding(&self, binding: Option<StoredBinding>) {
+        self.tables().binding = binding;
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -109,19 +115,20 @@ impl Store for MemoryStore {
         self.consistency.clone()
     }
 
-    async fn binding(&self) -> Outcome<Option<Binding>> {
+    async fn stored_binding(&self) -> Outcome<Option<StoredBinding>> {
         Outcome::Acknowledged(self.tables().binding.clone())
     }
 
     async fn bind(&self, binding: &Binding) -> Outcome<Bound> {
         let mut tables = self.tables();
-        Outcome::Acknowledged(match &tables.binding {
-            Some(before) => Bound::Before(before.clone()),
-            None => {
-                tables.binding = Some(binding.clone());
-                Bound::Now
+        match tables.binding.clone().map(StoredBinding::undamaged).transpose() {
+            Ok(Some(before)) => Outcome::Acknowledged(Bound::Before(before)),
+            Ok(None) => {
+                tables.binding = Some(binding.clone().into());
+                Outcome::Acknowledged(Bound::Now)
             }
-        })
+            Err(damaged) => Outcome::Refused(StoreError::new("write the binding", damaged)),
+        }
     }
 
     async fn holds_rows(&self) -> Outcome<bool> {

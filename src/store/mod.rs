@@ -28,7 +28,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use crate::binding::{Binding, Bound, BoundConsistency, SCHEMA_VERSION};
+pub use crate::binding::{Binding, Bound, BoundConsistency, SCHEMA_VERSION, StoredBinding};
 use crate::error::Cause;
 use crate::event::{DeadLetter, Event, Row};
 use crate::guarantee::Finding;
@@ -232,8 +232,17 @@ pub trait Store: Clone + Send + Sync + 'static {
         std::future::ready(Outcome::Acknowledged(Vec::new()))
     }
 
-    /// The binding, if `init` wrote one.
-    fn binding(&self) -> impl Future<Output = Outcome<Option<Binding>>> + Send;
+    /// The binding, if `init` wrote one, damaged columns included.
+    fn stored_binding(&self) -> impl Future<Output = Outcome<Option<StoredBinding>>> + Send;
+
+    /// The binding, if `init` wrote one. Refused where a column is damaged.
+    fn binding(&self) -> impl Future<Output = Outcome<Option<Binding>>> + Send {
+        async move {
+            let stored = self.stored_binding().await;
+            let stored = stored.map(|stored| stored.map(StoredBinding::undamaged).into_iter().collect());
+            undamaged("read the binding", stored).map(|bindings| bindings.into_iter().next())
+        }
+    }
 
     /// Writes the binding if there is none: of two concurrent calls, one wins and the other gets the winner's binding.
     /// Linearizable.

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::event::{DeadLetter, Event};
-use crate::store::Damaged;
 use crate::store::cell::DeadLetterCells;
+use crate::store::{Binding, Damaged};
 
 /// A table that holds a row for each offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -236,6 +236,50 @@ pub enum Difference {
     },
     /// A row with a value that this program does not write. Of it, nothing else is judged.
     Damaged(Damaged),
+    /// A column of the row of `pipeline` with a value that this program does not write. The tables are judged as if it
+    /// were `expected`.
+    DamagedBinding {
+        /// Table, column, and what is wrong with the value.
+        #[serde(flatten)]
+        damaged: Damaged,
+        /// What should be there.
+        expected: String,
+        /// Where that is known from.
+        by: Evidence,
+    },
+    /// `pipeline` has no row, but other tables have rows. They are judged as if it were `expected`: the configuration,
+    /// with the topic as it is now and the origins that `progress` has.
+    MissingBinding {
+        /// `pipeline`
+        table: &'static str,
+        /// The row that should be there.
+        expected: Box<Binding>,
+    },
+}
+
+/// Where a fact of the binding is known from if its column is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// The configuration.
+    Configuration,
+    /// The topic, as the broker has it now.
+    Topic,
+    /// The table `progress`.
+    Progress,
+    /// This program, whose version it is.
+    Program,
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Evidence::Configuration => "the configuration",
+            Evidence::Topic => "the topic",
+            Evidence::Progress => "progress",
+            Evidence::Program => "this program",
+        })
+    }
 }
 
 /// Why a row of `progress` cannot be right.
@@ -268,7 +312,7 @@ impl fmt::Display for WrongProgress {
 
 impl Difference {
     /// The names of all differences, in the order in which reports list them.
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 17] = [
         "lost",
         "duplicate",
         "altered",
@@ -284,6 +328,8 @@ impl Difference {
         "wrong_progress",
         "wrong_registry",
         "damaged",
+        "damaged_binding",
+        "missing_binding",
     ];
 
     /// The difference's name.
@@ -304,6 +350,8 @@ impl Difference {
             Difference::WrongProgress { .. } => "wrong_progress",
             Difference::WrongRegistry { .. } => "wrong_registry",
             Difference::Damaged(_) => "damaged",
+            Difference::DamagedBinding { .. } => "damaged_binding",
+            Difference::MissingBinding { .. } => "missing_binding",
         }
     }
 }
@@ -424,6 +472,15 @@ impl fmt::Display for Difference {
                 }
             }
             Difference::Damaged(damaged) => write!(f, "{damaged}"),
+            Difference::DamagedBinding { damaged, expected, by } => {
+                write!(f, "{damaged}, where {by} has {expected}: the rest is judged by that")
+            }
+            Difference::MissingBinding { table, expected } => write!(
+                f,
+                "{table} has no row, but other tables have rows: they are judged by the configuration, topic {} with \
+                 id {} and the origins in progress",
+                expected.topic, expected.topic_id
+            ),
         }
     }
 }

@@ -33,7 +33,14 @@
 //!
 //! # Damaged rows
 //! A row with a value that this program does not write is reported as damaged, and nothing else is judged of it, not
-//! even that it is missing. Damage of the row of `pipeline` is an error, for without it nothing can be judged.
+//! even that it is missing.
+//!
+//! # The binding
+//! The tables are judged by the row of `pipeline`. A column of it that is damaged is a difference, and so is a row that
+//! is missing where other tables have rows. The rest is then judged by what else is known of the fact: the
+//! configuration, the topic's id as the broker has it, the origins in `progress`. The difference names what was so
+//! assumed. A fact that is intact, but not the one of the configuration, is an error, as for every other command: whether
+//! the table or the configuration is wrong, only the operator can say.
 //!
 //! # What the log no longer has
 //! Records that retention deleted, before the verification or while it runs, cannot be judged. Their offsets
@@ -57,6 +64,7 @@
 mod ask;
 mod difference;
 mod error;
+mod judged_by;
 mod partition;
 mod report;
 mod windows;
@@ -64,12 +72,11 @@ mod windows;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::binding::{self, BindingError};
+use crate::binding::{self, BindingError, BindingSpec};
 use crate::broker::{Broker, Topic};
-use crate::decode::DECODER_VERSION;
-use crate::store::{Binding, Progress, SCHEMA_VERSION, Store, Stored, StoredCount};
+use crate::store::{Binding, Progress, Store, Stored, StoredCount};
 
-pub use difference::{AlteredField, Difference, Foreignness, Table, WrongProgress};
+pub use difference::{AlteredField, Difference, Evidence, Foreignness, Table, WrongProgress};
 pub use error::VerifyError;
 pub use report::{OffsetRange, PartitionReport, Report};
 use windows::Windows;
@@ -95,25 +102,27 @@ impl Default for VerifyOptions {
     }
 }
 
-/// Holds the tables against the log, by the binding that the store has. Safe while workers run.
+/// Compares the tables with the log, by the binding that the store has, which must have these binding_spec. Safe while workers
+/// run.
 ///
 /// # Errors
 /// [`VerifyError`]; differences are no error, they are in the report.
 pub async fn verify<B: Broker, S: Store>(
     broker: &B,
     store: &S,
+    binding_spec: &BindingSpec,
     options: &VerifyOptions,
 ) -> Result<Report, VerifyError> {
-    let binding = ask::store(|| "give the binding".to_owned(), || store.binding()).await?;
-    let Some(binding) = binding else {
-        let rows = ask::store(|| "say whether it holds rows".to_owned(), || store.holds_rows()).await?;
-        return Err(if rows { BindingError::ForeignRows.into() } else { VerifyError::Unbound });
-    };
+    binding_spec.window.check().map_err(BindingError::Window)?;
+    let (binding, differences) = judged_by::judged_by(broker, store, binding_spec).await?;
+    let mut report = Report::new(binding.topic.clone(), binding.topic_id.clone(), options.listed);
+    differences.into_iter().for_each(|difference| report.add(difference));
     let mut verification = Verification {
         broker,
         store,
+        binding_spec,
         windows: Windows::new(options.spill_folder.as_deref(), options.windows_in_memory)?,
-        report: Report::new(binding.topic.clone(), binding.topic_id.clone(), options.listed),
+        report,
         any_gone: false,
         binding,
     };
@@ -128,6 +137,7 @@ pub async fn verify<B: Broker, S: Store>(
 struct Verification<'a, B, S> {
     broker: &'a B,
     store: &'a S,
+    binding_spec: &'a BindingSpec,
     binding: Binding,
     windows: Windows,
     report: Report,
@@ -296,21 +306,12 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
 
     /// The topic as it is now, if it is still the one of the binding and can be judged.
     async fn topic(&self) -> Result<Topic, VerifyError> {
-        let bound = &self.binding;
-        bound.window.check().map_err(BindingError::Window)?;
-        let topic = ask::topic(self.broker, &bound.topic).await?;
+        let topic = ask::topic(self.broker, &self.binding_spec.topic).await?;
         if topic.compacted {
             return Err(BindingError::Compacted { topic: topic.name }.into());
         }
-        let found = Binding {
-            topic_id: topic.id.clone(),
-            decoder_version: DECODER_VERSION,
-            layout: self.store.layout(),
-            schema_version: SCHEMA_VERSION,
-            consistency: self.store.consistency(),
-            ..bound.clone()
-        };
-        match binding::compare(bound, &found) {
+        let found = self.binding_spec.bound_to(&topic, self.store, BTreeMap::new());
+        match binding::compare(&self.binding, &found) {
             Ok(()) => Ok(topic),
             Err(BindingError::Recreated { topic, bound, found }) => {
                 Err(VerifyError::Recreated { topic, bound, found })

@@ -121,3 +121,113 @@ fn a_worker_refuses_a_damaged_row_and_names_it() {
     assert_eq!(ended.code, 3, "{}", ended.stderr);
     assert!(ended.stderr.contains("column health: 9 is not a health"), "{}", ended.stderr);
 }
+
+/// Every cell of the tables, to see that nothing was changed.
+fn tables(folder: &Folder) -> Vec<String> {
+    let store = rusqlite::Connection::open(folder.data().join("store.sqlite")).expect("the store opens");
+    let mut rows = Vec::new();
+    for table in ["events", "alerts", "window_counts", "registry", "progress", "dead_letters", "pipeline"] {
+        let mut query = store.prepare(&format!("SELECT * FROM {table}")).expect("a query");
+        let columns = query.column_count();
+        let mut found = query.query([]).expect("rows");
+        while let Some(row) = found.next().expect("a row") {
+            let cell = |column| format!("{:?}", row.get_ref(column).expect("a cell"));
+            rows.push(format!("{table} {:?}", (0..columns).map(cell).collect::<Vec<_>>()));
+        }
+    }
+    rows
+}
+
+#[test]
+fn a_damaged_binding_is_named_by_verify_which_judges_the_rest_and_refused_by_all_others() {
+    let (folder, store) = done();
+    store.execute_batch("DELETE FROM events WHERE partition = 0 AND offset = 6").expect("changed");
+    for (column, value, what, expected, by) in [
+        ("threshold", "0", "alert threshold is 0, it must be at least 1", "10", "configuration"),
+        ("window_size_ms", "-5", "window size is -5 ms, it must be at least 1", "5000", "configuration"),
+        ("health", "'[]'", "no health level counts towards an alert", "[Critical]", "configuration"),
+        ("count_shards", "70000", "70000 is out of range", "16", "configuration"),
+        ("max_mutation_bytes", "-1", "-1 is out of range", "1048576", "configuration"),
+        ("topic_id", "CAST(x'ff' AS TEXT)", "invalid utf-8 sequence of 1 bytes from index 0", "", "topic"),
+        ("decoder_version", "5000000000", "5000000000 is out of range", "1", "program"),
+        (
+            "consistency",
+            "'all'",
+            "\"all:\" is not a consistency: it must be quorum, or local_quorum:DATACENTER",
+            "single",
+            "configuration",
+        ),
+        ("origins", "'{\"0\":-3}'", "0: -3 is out of range", "{0: 0, 1: 0, 2: 0}", "progress"),
+    ] {
+        let intact: rusqlite::types::Value = store
+            .query_row(&format!("SELECT {column} FROM pipeline"), [], |row| row.get(0))
+            .expect("the column is there");
+        store.execute_batch(&format!("UPDATE pipeline SET {column} = {value}")).expect("changed");
+        let before = tables(&folder);
+        let said = folder.run("verify --json");
+        assert_eq!(said.code, 1, "{column}: {said}");
+        let report: serde_json::Value = serde_json::from_str(&said.stdout).expect("JSON");
+        let [damaged, lost] = report["differences"].as_array().expect("a list").as_slice() else {
+            panic!("{column}: {said}")
+        };
+        assert_eq!(lost["difference"], "lost", "{column}: {said}");
+        let fields = ["difference", "table", "column", "what", "by"].map(|name| damaged[name].as_str());
+        let wanted = ["damaged_binding", "pipeline", column, what, by].map(Some);
+        assert_eq!(fields, wanted, "{said}");
+        assert!(damaged["expected"].as_str().expect("text").contains(expected), "{said}");
+        let said = folder.run("verify");
+        let line = format!("damaged_binding: pipeline: column {column}: {what}, where ");
+        assert!(said.code == 1 && said.stdout.contains(&line), "{column}: {said}");
+        for command in ["run --until-end", "init", "show events", "show progress"] {
+            let said = folder.run(command);
+            assert_eq!(said.code, 3, "{column}, {command}: {said}");
+            assert!(said.stderr.contains(&format!("pipeline: column {column}: {what}")), "{command}: {said}");
+        }
+        assert_eq!(tables(&folder), before, "{column}");
+        store.execute(&format!("UPDATE pipeline SET {column} = ?1"), [intact]).expect("restored");
+    }
+    drop(store);
+    let said = folder.run("verify");
+    assert!(said.stdout.contains("differences   1 (lost 1)"), "{said}");
+}
+
+#[test]
+fn a_missing_binding_is_named_by_verify_which_judges_the_rest_and_refused_by_those_who_write() {
+    let (folder, store) = done();
+    store
+        .execute_batch("DELETE FROM events WHERE partition = 0 AND offset = 6; DELETE FROM pipeline")
+        .expect("changed");
+    drop(store);
+    let before = tables(&folder);
+    said!(&folder, "verify-without-binding", folder.run("verify"));
+    for command in ["run --until-end", "init"] {
+        let said = folder.run(&format!("--set log.level=off {command}"));
+        assert_eq!(said.code, 3, "{command}: {said}");
+        assert!(said.stderr.contains("the row of `pipeline` was deleted"), "{command}: {said}");
+    }
+    assert_eq!(tables(&folder), before);
+}
+
+#[test]
+fn a_binding_that_differs_from_the_configuration_is_refused_with_both_values() {
+    let (folder, store) = done();
+    for (column, value, fact, here) in [
+        ("threshold", "9", "window.threshold = 9", "10"),
+        ("window_slide_ms", "1000", "window.slide_ms = 1000", "5000"),
+        ("decoder_version", "2", "decoder_version = 2", "1"),
+        ("topic", "'another'", "topic = \"another\"", "\"exactlyonce.events\""),
+    ] {
+        let intact: rusqlite::types::Value = store
+            .query_row(&format!("SELECT {column} FROM pipeline"), [], |row| row.get(0))
+            .expect("the column is there");
+        store.execute_batch(&format!("UPDATE pipeline SET {column} = {value}")).expect("changed");
+        for command in ["verify", "run --until-end", "init"] {
+            let said = folder.run(command);
+            let words = format!("the keyspace is bound with {fact}, not {here}");
+            assert!(said.code == 3 && said.stderr.contains(&words), "{command}: {said}");
+        }
+        store.execute(&format!("UPDATE pipeline SET {column} = ?1"), [intact]).expect("restored");
+    }
+    let said = folder.run("--set window.threshold=11 verify");
+    assert!(said.code == 3 && said.stderr.contains("threshold = 10, not 11"), "{said}");
+}

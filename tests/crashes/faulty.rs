@@ -9,7 +9,7 @@ use exactlyonce::event::{DeadLetter, Event, Row};
 use exactlyonce::store::memory::MemoryStore;
 use exactlyonce::store::{
     Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
-    StoreError, Stored, StoredCount, WindowKey,
+    StoreError, Stored, StoredBinding, StoredCount, WindowKey,
 };
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -224,8 +224,8 @@ impl Store for FaultyStore {
         self.store.consistency()
     }
 
-    async fn binding(&self) -> Outcome<Option<Binding>> {
-        self.read(|store| async move { store.binding().await }).await
+    async fn stored_binding(&self) -> Outcome<Option<StoredBinding>> {
+        self.read(|store| async move { store.stored_binding().await }).await
     }
 
     async fn bind(&self, binding: &Binding) -> Outcome<Bound> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use exactlyonce::event::{DeadLetter, Event, Row};
 use exactlyonce::store::{
     Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
-    StoreError, Stored, StoredCount, WindowKey,
+    StoreError, Stored, StoredBinding, StoredCount, WindowKey,
 };
 
 use crate::network::Channel;
@@ -45,8 +45,8 @@ impl Store for StoreClient {
         BoundConsistency::Quorum
     }
 
-    async fn binding(&self) -> Outcome<Option<Binding>> {
-        call!(self, StoreRequest::Binding, StoreResponse::Binding(binding) => binding)
+    async fn stored_binding(&self) -> Outcome<Option<StoredBinding>> {
+        call!(self, StoreRequest::Binding, StoreResponse::Binding(binding) => binding.map(StoredBinding::from))
     }
 
     async fn bind(&self, binding: &Binding) -> Outcome<Bound> {

@@ -10,19 +10,19 @@
 //!   and not in each datacenter (Cassandra, `PaxosCommit`: "Does not support EACH_QUORUM").
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU16;
 
 use scylla::errors::ExecutionError;
 use scylla::frame::types::Consistency;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
-use scylla::value::{CqlValue, Row as Columns};
+use scylla::value::{CqlValue, Row};
 
 use super::outcomes::ErrorClass;
 use super::{Connection, Failed, RequestKind};
+use crate::binding::{Column, Columns};
 use crate::event::Health;
-use crate::store::{Binding, Bound, BoundConsistency, CountLayout, Flaw, Layout, LayoutError, RowKey};
-use crate::window::{HealthSet, WindowSpec};
+use crate::store::{Binding, Bound, BoundConsistency, Flaw, LayoutError, StoredBinding};
+use crate::window::HealthSet;
 
 /// The key of the only row.
 const NAME: &str = "pipeline";
@@ -46,68 +46,85 @@ pub enum Changed {
     Unbound,
 }
 
+/// The row as it is read: nothing of it need be there.
 type BindingColumns = (
-    String,
-    String,
-    i64,
-    i64,
-    i32,
-    BTreeSet<i32>,
-    i64,
-    i32,
-    String,
-    i64,
-    i32,
-    i32,
-    String,
-    String,
-    // In Cassandra only a frozen collection can be empty; null means the same.
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+    Option<i64>,
+    Option<i32>,
+    Option<BTreeSet<i32>>,
+    Option<i64>,
+    Option<i32>,
+    Option<String>,
+    Option<i64>,
+    Option<i32>,
+    Option<i32>,
+    Option<String>,
+    Option<String>,
+    // A frozen collection that is empty is not null.
     Option<BTreeMap<i32, i64>>,
 );
 
+/// The columns, each with its value or what is wrong with it.
+fn stored_binding(columns: BindingColumns) -> StoredBinding {
+    fn some<T>(name: &'static str, value: Option<T>) -> Column<T> {
+        value.ok_or_else(|| Flaw::null(name))
+    }
+    let (topic, topic_id, size_ms, slide_ms, threshold, levels, bytes, decoder, ..) = columns;
+    let (.., events, block_ms, shards, schema, consistency, datacenter, origins) = columns;
+    let health = some("health", levels).and_then(|codes| {
+        let level = |code: i32| {
+            let level = Health::from_code(code.into());
+            level.ok_or_else(|| Flaw::new("health", format!("{code} is not a health")))
+        };
+        let levels: Result<Vec<Health>, Flaw> = codes.into_iter().map(level).collect();
+        levels.map(|levels| HealthSet::of(&levels))
+    });
+    let layout = some("layout", events)
+        .and_then(|text| text.parse().map_err(|error: LayoutError| Flaw::new("layout", error.to_string())));
+    StoredBinding::from(Columns {
+        topic: some("topic", topic),
+        topic_id: some("topic_id", topic_id),
+        window_size_ms: some("window_size_ms", size_ms),
+        window_slide_ms: some("window_slide_ms", slide_ms),
+        threshold: some("threshold", threshold),
+        health,
+        max_mutation_bytes: some("max_mutation_bytes", bytes),
+        decoder_version: some("decoder_version", decoder),
+        layout,
+        count_block_ms: some("count_block_ms", block_ms),
+        count_shards: some("count_shards", shards),
+        schema_version: some("schema_version", schema),
+        consistency: some("consistency", consistency),
+        datacenter: some("datacenter", datacenter),
+        origins: some("origins", origins),
+    })
+}
+
 impl Connection {
+    /// The binding, at the consistency of the protocol, damaged columns included.
+    pub(super) async fn stored_binding(&self) -> Result<Option<StoredBinding>, Failed> {
+        self.select_binding(&self.statements.select_binding).await
+    }
+
     /// The binding, at the consistency of the protocol.
     pub(super) async fn binding(&self) -> Result<Option<Binding>, Failed> {
         self.read_binding(&self.statements.select_binding).await
     }
 
     async fn read_binding(&self, statement: &PreparedStatement) -> Result<Option<Binding>, Failed> {
-        let what = || format!("{READ} {}.pipeline", self.keyspace);
-        let rows: Vec<BindingColumns> = self.select(what, statement, (NAME,), 1).await?;
-        let Some(columns) = rows.into_iter().next() else { return Ok(None) };
-        let (topic, topic_id, size_ms, slide_ms, threshold, levels, bytes, decoder, ..) = columns;
-        let (.., events, block_ms, shards, schema, consistency, datacenter, origins) = columns;
-        let damaged = |column: &'static str, text: String| {
-            self.damaged(what, Flaw::new(column, text).of("pipeline", RowKey::Only {}))
-        };
-        let unfit = |column: &'static str, value: i64| damaged(column, format!("{value} is out of range"));
-        let counts = CountLayout {
-            block_ms: block_ms.try_into().map_err(|_| unfit("count_block_ms", block_ms))?,
-            shards: u16::try_from(shards)
-                .ok()
-                .and_then(NonZeroU16::new)
-                .ok_or_else(|| unfit("count_shards", shards.into()))?,
-        };
-        let mut health = Vec::new();
-        for code in levels {
-            let level = Health::from_code(code.into());
-            health.push(level.ok_or_else(|| damaged("health", format!("{code} is not a health")))?);
-        }
-        Ok(Some(Binding {
-            topic,
-            topic_id,
-            window: WindowSpec { size_ms, slide_ms, threshold, health: HealthSet::of(&health) },
-            max_mutation_bytes: bytes,
-            decoder_version: decoder,
-            layout: Layout {
-                events: events.parse().map_err(|error: LayoutError| damaged("layout", error.to_string()))?,
-                counts,
-            },
-            schema_version: schema,
-            consistency: BoundConsistency::from_columns(&consistency, &datacenter)
-                .map_err(|error| damaged("consistency", error.to_string()))?,
-            origins: origins.unwrap_or_default(),
-        }))
+        let binding = self.select_binding(statement).await?.map(StoredBinding::undamaged).transpose();
+        binding.map_err(|damaged| self.damaged(|| self.reading(), damaged))
+    }
+
+    async fn select_binding(&self, statement: &PreparedStatement) -> Result<Option<StoredBinding>, Failed> {
+        let rows: Vec<BindingColumns> = self.select(|| self.reading(), statement, (NAME,), 1).await?;
+        Ok(rows.into_iter().next().map(stored_binding))
+    }
+
+    fn reading(&self) -> String {
+        format!("{READ} {}.pipeline", self.keyspace)
     }
 
     /// Writes the binding if there is none, and reads it back.
@@ -232,7 +249,7 @@ impl Connection {
         // [applied], and if it was not, the existing row: the columns differ from response to response.
         let unread = |error: String| Failed::unknown(format!("{}: {error}", what()));
         let rows = result.into_rows_result().map_err(|error| unread(error.to_string()))?;
-        let first: Columns = rows.first_row().map_err(|error| unread(error.to_string()))?;
+        let first: Row = rows.first_row().map_err(|error| unread(error.to_string()))?;
         match first.columns.first() {
             Some(Some(CqlValue::Boolean(applied))) => Ok(*applied),
             other => Err(unread(format!("answered {other:?} where [applied] should be"))),

@@ -73,7 +73,7 @@ use crate::event::{DeadLetter, Event, Row};
 use crate::guarantee::Finding;
 use crate::store::{
     Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
-    StoreError, Stored, StoredCount, WindowKey,
+    StoreError, Stored, StoredBinding, StoredCount, WindowKey,
 };
 use limits::Limits;
 use outcomes::ErrorClass;
@@ -207,6 +207,10 @@ impl Store for CassandraStore {
 
     async fn guarantees(&self) -> Outcome<Vec<Finding>> {
         outcome(self.shared.guarantees().await)
+    }
+
+    async fn stored_binding(&self) -> Outcome<Option<StoredBinding>> {
+        outcome(self.shared.stored_binding().await)
     }
 
     async fn binding(&self) -> Outcome<Option<Binding>> {

@@ -28,7 +28,7 @@ use crate::event::{DeadLetter, Event, Row};
 use crate::sqlite::{self, Connected, ErrorClass, FileError, Options, Panicked, SqliteError, diagnose};
 use crate::store::{
     Alert, Binding, Bound, BoundConsistency, Count, Cursor, Damaged, Layout, Outcome, Page, Progress, Store,
-    StoreError, Stored, StoredCount, WindowKey, registration,
+    StoreError, Stored, StoredBinding, StoredCount, WindowKey, registration,
 };
 use schema::Events;
 use write::{Change, Writer};
@@ -160,8 +160,8 @@ impl Store for EmbeddedStore {
         BoundConsistency::Single
     }
 
-    async fn binding(&self) -> Outcome<Option<Binding>> {
-        self.read(Operation::of("read the binding"), |file| read::binding(file)).await
+    async fn stored_binding(&self) -> Outcome<Option<StoredBinding>> {
+        self.read(Operation::of("read the binding"), |file| read::stored_binding(file)).await
     }
 
     async fn bind(&self, binding: &Binding) -> Outcome<Bound> {

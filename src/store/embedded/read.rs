@@ -7,15 +7,15 @@ use rusqlite::types::{FromSql, Type, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Row as Columns, params};
 use serde::de::DeserializeOwned;
 
+use crate::binding::{self, Column};
 use crate::event::{DeadLetter, Event, Health, Row};
 use crate::sqlite::damaged;
 use crate::store::cell::DeadLetterCells;
 use crate::store::embedded::schema::Events;
 use crate::store::{
-    Binding, BoundConsistency, Count, CountLayout, Cursor, Damaged, Flaw, Layout, Page, Progress, RowKey,
-    Stored, StoredCount, WindowKey, event_count,
+    Binding, Count, Cursor, Damaged, Flaw, Page, Progress, RowKey, Stored, StoredBinding, StoredCount,
+    WindowKey, event_count,
 };
-use crate::window::WindowSpec;
 
 pub(super) const DEAD_LETTER: &str =
     "SELECT reason, timestamp, key, value, key_length, value_length, sha256 FROM dead_letters
@@ -26,22 +26,13 @@ fn rows_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-fn json<T: DeserializeOwned>(columns: &Columns<'_>, column: usize) -> Result<T> {
-    let text = columns.get_ref(column)?.as_str()?;
-    serde_json::from_str(text).map_err(|error| damaged(column, Type::Text, error))
-}
-
 /// The error of a query that needs a damaged row.
 fn unreadable(damaged_row: Damaged) -> rusqlite::Error {
     damaged(0, Type::Null, damaged_row)
 }
 
 /// A column of a row that another program may have written.
-fn column<T: FromSql>(
-    columns: &Columns<'_>,
-    column: usize,
-    name: &'static str,
-) -> std::result::Result<T, Flaw> {
+fn column<T: FromSql>(columns: &Columns<'_>, column: usize, name: &'static str) -> Column<T> {
     columns.get(column).map_err(|error| {
         Flaw::new(
             name,
@@ -49,79 +40,50 @@ fn column<T: FromSql>(
                 rusqlite::Error::InvalidColumnType(_, _, Type::Null) => "null".to_owned(),
                 rusqlite::Error::InvalidColumnType(_, _, kind) => format!("a value of type {kind}"),
                 rusqlite::Error::IntegralValueOutOfRange(_, value) => format!("{value} is out of range"),
+                rusqlite::Error::Utf8Error(_, error) => error.to_string(),
                 other => other.to_string(),
             },
         )
     })
 }
 
-/// A consistency, in this column and the next.
-fn consistency(columns: &Columns<'_>, column: usize) -> Result<BoundConsistency> {
-    let (consistency, datacenter) =
-        (columns.get_ref(column)?.as_str()?, columns.get_ref(column + 1)?.as_str()?);
-    BoundConsistency::from_columns(consistency, datacenter)
-        .map_err(|error| damaged(column, Type::Text, error))
+/// A column of JSON that anybody may have written.
+fn json<T: DeserializeOwned>(columns: &Columns<'_>, number: usize, name: &'static str) -> Column<T> {
+    let text: String = column(columns, number, name)?;
+    serde_json::from_str(&text).map_err(|error| Flaw::new(name, error.to_string()))
 }
 
-pub(super) fn binding(file: &Connection) -> Result<Option<Binding>> {
+pub(super) fn stored_binding(file: &Connection) -> Result<Option<StoredBinding>> {
     let mut query = file.prepare_cached(
         "SELECT topic, topic_id, window_size_ms, window_slide_ms, threshold, health, max_mutation_bytes,
             decoder_version, layout, count_block_ms, count_shards, schema_version, consistency, datacenter, origins
             FROM pipeline",
     )?;
-    let binding = |columns: &Columns<'_>| {
-        Ok(Binding {
-            topic: columns.get(0)?,
-            topic_id: columns.get(1)?,
-            window: WindowSpec {
-                size_ms: columns.get(2)?,
-                slide_ms: columns.get(3)?,
-                threshold: columns.get(4)?,
-                health: json(columns, 5)?,
-            },
-            max_mutation_bytes: columns.get(6)?,
-            decoder_version: columns.get(7)?,
-            layout: Layout {
-                events: json(columns, 8)?,
-                counts: CountLayout { block_ms: columns.get(9)?, shards: columns.get(10)? },
-            },
-            schema_version: columns.get(11)?,
-            consistency: consistency(columns, 12)?,
-            origins: json(columns, 14)?,
-        })
+    let binding = |row: &Columns<'_>| {
+        Ok(StoredBinding::from(binding::Columns {
+            topic: column(row, 0, "topic"),
+            topic_id: column(row, 1, "topic_id"),
+            window_size_ms: column(row, 2, "window_size_ms"),
+            window_slide_ms: column(row, 3, "window_slide_ms"),
+            threshold: column(row, 4, "threshold"),
+            health: json(row, 5, "health"),
+            max_mutation_bytes: column(row, 6, "max_mutation_bytes"),
+            decoder_version: column(row, 7, "decoder_version"),
+            layout: json(row, 8, "layout"),
+            count_block_ms: column(row, 9, "count_block_ms"),
+            count_shards: column(row, 10, "count_shards"),
+            schema_version: column(row, 11, "schema_version"),
+            consistency: column(row, 12, "consistency"),
+            datacenter: column(row, 13, "datacenter"),
+            origins: json(row, 14, "origins"),
+        }))
     };
-    let flaw = |error: rusqlite::Error| {
-        let columns = [
-            "topic",
-            "topic_id",
-            "window_size_ms",
-            "window_slide_ms",
-            "threshold",
-            "health",
-            "max_mutation_bytes",
-            "decoder_version",
-            "layout",
-            "count_block_ms",
-            "count_shards",
-            "schema_version",
-            "consistency",
-            "datacenter",
-            "origins",
-        ];
-        let (column, what) = match &error {
-            rusqlite::Error::FromSqlConversionFailure(column, _, cause) => (*column, cause.to_string()),
-            rusqlite::Error::InvalidColumnType(column, _, kind) => {
-                (*column, format!("a value of type {kind}"))
-            }
-            rusqlite::Error::IntegralValueOutOfRange(column, value) => {
-                (*column, format!("{value} is out of range"))
-            }
-            _ => return error,
-        };
-        let column = columns.get(column).copied().unwrap_or("topic");
-        unreadable(Flaw::new(column, what).of("pipeline", RowKey::Only {}))
-    };
-    query.query_row([], binding).optional().map_err(flaw)
+    query.query_row([], binding).optional()
+}
+
+/// Fails where a column is damaged.
+pub(super) fn binding(file: &Connection) -> Result<Option<Binding>> {
+    stored_binding(file)?.map(StoredBinding::undamaged).transpose().map_err(unreadable)
 }
 
 pub(super) fn holds_rows(file: &Connection) -> Result<bool> {

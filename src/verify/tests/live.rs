@@ -93,7 +93,8 @@ async fn events_of_a_partition_that_came_meanwhile_may_be_counted_already() {
         }
         None
     });
-    let report = verify(&broker, &world.store, &VerifyOptions::default()).await.expect("a report");
+    let report =
+        verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await.expect("a report");
     assert_eq!(lines(&report), "");
 }
 
@@ -131,7 +132,8 @@ async fn a_log_that_is_truncated_meanwhile_is_told() {
         }
         None
     });
-    let report = verify(&broker, &world.store, &VerifyOptions::default()).await.expect("a report");
+    let report =
+        verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await.expect("a report");
     assert_eq!(report.counts["foreign"], 3);
 }
 
@@ -149,7 +151,7 @@ async fn a_topic_that_is_recreated_meanwhile_is_told() {
             }
             None
         });
-        let result = verify(&broker, &world.store, &VerifyOptions::default()).await;
+        let result = verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await;
         assert!(matches!(result, Err(VerifyError::Recreated { .. })), "{result:?}");
     }
 }
@@ -182,14 +184,21 @@ async fn a_broker_that_does_not_answer_is_asked_again_and_not_for_ever() {
         asked += 1;
         if asked % 5 == 0 { None } else { silent() }
     });
-    assert!(verify(&broker, &world.store, &VerifyOptions::default()).await.expect("a report").is_clean());
+    assert!(
+        verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default())
+            .await
+            .expect("a report")
+            .is_clean()
+    );
     let broker = Meddled::new(&world, 1, move |_, _, _| silent());
-    let error = verify(&broker, &world.store, &VerifyOptions::default()).await.expect_err("no report");
+    let error =
+        verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await.expect_err("no report");
     assert_eq!(error.to_string(), "the broker did not deliver topic t partition 0 from offset 0");
     let broker = Meddled::new(&world, 1, |_, partition, offset| {
         Some(BrokerError::OutOfRange { topic: TOPIC.to_owned(), partition, offset })
     });
-    let error = verify(&broker, &world.store, &VerifyOptions::default()).await.expect_err("no report");
+    let error =
+        verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await.expect_err("no report");
     assert!(matches!(error, VerifyError::NothingDelivered { offset: 0, log_end: 3, .. }), "{error}");
 }
 
@@ -215,7 +224,8 @@ async fn a_worker_that_goes_on_all_the_while_is_never_blamed() {
             work(&inside, ts);
             None
         });
-        let report = verify(&broker, &world.store, &VerifyOptions::default()).await.expect("a report");
+        let report =
+            verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await.expect("a report");
         assert_eq!(lines(&report), "", "progress {behind} behind");
         assert!(world.truth().await.events.len() > 20);
     }

@@ -1,5 +1,6 @@
 //! Logs and tables by hand, on the broker and the store in memory.
 
+mod binding;
 mod differences;
 mod equality;
 mod live;
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::binding::{BindingSpec, Origin, init};
+use crate::binding::{BindingSpec, Origin, StoredBinding, init};
 use crate::broker::memory::{MemoryBroker, MemoryConsumer};
 use crate::broker::{BrokerError, Fetched, LogOffsets, NewRecord, Producer};
 use crate::event::{Event, Health, Record, Row};
@@ -26,6 +27,7 @@ const THRESHOLD: i32 = 3;
 struct World {
     broker: MemoryBroker,
     store: MemoryStore,
+    binding_spec: BindingSpec,
     binding: Binding,
 }
 
@@ -42,7 +44,7 @@ impl World {
         let window = WindowSpec { size_ms: 10, slide_ms, threshold: THRESHOLD, ..WindowSpec::default() };
         let binding_spec = BindingSpec { window, max_mutation_bytes: 1_000, ..BindingSpec::new(TOPIC) };
         let binding = init(&broker, &store, &binding_spec, &origin).await.expect("bound").binding;
-        Self { broker, store, binding }
+        Self { broker, store, binding_spec, binding }
     }
 
     async fn append(&self, records: impl IntoIterator<Item = NewRecord>) {
@@ -125,7 +127,7 @@ impl World {
     }
 
     async fn verify(&self) -> Report {
-        verify(&self.broker, &self.store, &VerifyOptions::default()).await.expect("a report")
+        verify(&self.broker, &self.store, &self.binding_spec, &VerifyOptions::default()).await.expect("a report")
     }
 
     /// The differences, a line each.

@@ -113,7 +113,9 @@ async fn a_log_whose_start_moves_meanwhile_is_no_difference() {
                 }
                 None
             });
-            let report = verify(&broker, &world.store, &VerifyOptions::default()).await.expect("a report");
+            let report = verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default())
+                .await
+                .expect("a report");
             assert_eq!(lines(&report), "", "start moves to {start} when {deleted_at} is read");
             let gone: Vec<_> = (start > deleted_at)
                 .then_some(OffsetRange { from: deleted_at, to: start })
@@ -145,7 +147,8 @@ async fn records_behind_the_judged_log_may_go_meanwhile() {
             }
             None
         });
-        let report = verify(&broker, &world.store, &VerifyOptions::default()).await.expect("a report");
+        let report =
+            verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await.expect("a report");
         assert_eq!(lines(&report), "");
         // Offsets 3 and 4 went: both of the window until 20. If nobody says that their rows are all there,
         // they may have been of any window.

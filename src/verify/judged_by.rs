@@ -1,0 +1,57 @@
+//! The binding that the tables are judged by: the stored one. What of it cannot be read is a difference, and is replaced
+//! by what else is known: the configuration, the topic as it is now, and the origins in `progress`.
+
+use std::collections::BTreeMap;
+
+use super::ask;
+use super::difference::{Difference, Evidence};
+use super::error::VerifyError;
+use crate::binding::{Assumed, BindingSpec};
+use crate::broker::Broker;
+use crate::store::{Binding, Store};
+
+/// The binding to judge by, and the differences of the row of `pipeline`.
+pub(super) async fn judged_by<B: Broker, S: Store>(
+    broker: &B,
+    store: &S,
+    binding_spec: &BindingSpec,
+) -> Result<(Binding, Vec<Difference>), VerifyError> {
+    let read = || ask::store(|| "give the binding".to_owned(), || store.stored_binding());
+    let mut stored = read().await?;
+    if stored.is_none() {
+        if !ask::store(|| "say whether it holds rows".to_owned(), || store.holds_rows()).await? {
+            return Err(VerifyError::Unbound);
+        }
+        // Rows follow a binding, so somebody may have bound the keyspace between the two questions.
+        stored = read().await?;
+    }
+    if let Some(Ok(binding)) = stored.clone().map(|stored| stored.undamaged()) {
+        return Ok((binding, Vec::new()));
+    }
+    let topic = ask::topic(broker, &binding_spec.topic).await?;
+    let progress = ask::store(|| "give the progress".to_owned(), || store.stored_progress()).await?;
+    let mut origins = BTreeMap::new();
+    for (partition, row) in progress {
+        if let Ok(progress) = row
+            && (0..topic.partitions).contains(&partition)
+        {
+            origins.insert(partition, progress.origin);
+        }
+    }
+    let known = binding_spec.bound_to(&topic, store, origins);
+    let Some(stored) = stored else {
+        let difference = Difference::MissingBinding { table: "pipeline", expected: Box::new(known.clone()) };
+        return Ok((known, vec![difference]));
+    };
+    let (binding, assumed) = stored.or(&known);
+    let difference = |Assumed { damaged, value }| {
+        let by = match damaged.column {
+            "topic_id" => Evidence::Topic,
+            "origins" => Evidence::Progress,
+            "decoder_version" | "schema_version" => Evidence::Program,
+            _ => Evidence::Configuration,
+        };
+        Difference::DamagedBinding { damaged, expected: value, by }
+    };
+    Ok((binding, assumed.into_iter().map(difference).collect()))
+}

@@ -1,0 +1,164 @@
+//! The row of `pipeline`: damaged, missing, or another one than the configuration says.
+
+use super::*;
+use crate::store::{Damaged, RowKey};
+
+fn damaged(column: &'static str) -> Damaged {
+    Damaged { table: "pipeline", key: RowKey::Only {}, column, what: "null".to_owned() }
+}
+
+/// A world of [`some`] records, one of which is lost, whose binding was changed.
+async fn changed(change: impl FnOnce(&mut StoredBinding)) -> World {
+    let world = World::new().await;
+    world.append(some()).await;
+    let mut tables = world.truth().await;
+    tables.events.remove(&(0, 1));
+    world.finish(&tables).await;
+    let mut stored = world.binding.clone().into();
+    change(&mut stored);
+    world.store.replace_binding(Some(stored));
+    world
+}
+
+#[tokio::test]
+async fn a_damaged_column_of_the_binding_is_named_with_what_is_expected_and_the_rest_is_judged() {
+    type Change = fn(&mut StoredBinding);
+    let cases: [(Change, &str); 14] = [
+        (|b| b.topic = Err(damaged("topic")), r#"topic: null, where the configuration has "t""#),
+        (|b| b.topic_id = Err(damaged("topic_id")), r#"topic_id: null, where the topic has "memory-1""#),
+        (
+            |b| b.window_size_ms = Err(damaged("window_size_ms")),
+            "window_size_ms: null, where the configuration has 10",
+        ),
+        (
+            |b| b.window_slide_ms = Err(damaged("window_slide_ms")),
+            "window_slide_ms: null, where the configuration has 10",
+        ),
+        (|b| b.threshold = Err(damaged("threshold")), "threshold: null, where the configuration has 3"),
+        (|b| b.health = Err(damaged("health")), "health: null, where the configuration has [Critical]"),
+        (
+            |b| b.max_mutation_bytes = Err(damaged("max_mutation_bytes")),
+            "max_mutation_bytes: null, where the configuration has 1000",
+        ),
+        (
+            |b| b.decoder_version = Err(damaged("decoder_version")),
+            "decoder_version: null, where this program has 1",
+        ),
+        (|b| b.layout = Err(damaged("layout")), "layout: null, where the configuration has original"),
+        (
+            |b| b.count_block_ms = Err(damaged("count_block_ms")),
+            "count_block_ms: null, where the configuration has 60000",
+        ),
+        (
+            |b| b.count_shards = Err(damaged("count_shards")),
+            "count_shards: null, where the configuration has 16",
+        ),
+        (
+            |b| b.schema_version = Err(damaged("schema_version")),
+            "schema_version: null, where this program has 2",
+        ),
+        (
+            |b| b.consistency = Err(damaged("consistency")),
+            "consistency: null, where the configuration has single",
+        ),
+        (|b| b.origins = Err(damaged("origins")), "origins: null, where progress has {0: 0, 1: 0}"),
+    ];
+    for (change, expected) in cases {
+        let world = changed(change).await;
+        let lines = format!(
+            "damaged_binding: pipeline: column {expected}: the rest is judged by that\n\
+             lost: partition 0 offset 1: the event is not in events\n"
+        );
+        assert_eq!(world.differences().await, lines);
+    }
+}
+
+#[tokio::test]
+async fn every_damaged_column_is_named_and_what_is_intact_is_judged_by() {
+    let world = changed(|binding| {
+        binding.threshold = Err(damaged("threshold"));
+        binding.health = Err(damaged("health"));
+    });
+    let report = world.await.verify().await;
+    assert_eq!((report.counts["damaged_binding"], report.total()), (2, 3));
+    let json = serde_json::to_value(&report.differences[0]).expect("JSON");
+    insta::assert_json_snapshot!(json, @r#"
+    {
+      "by": "configuration",
+      "column": "threshold",
+      "difference": "damaged_binding",
+      "expected": "3",
+      "table": "pipeline",
+      "what": "null"
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn origins_that_cannot_be_read_are_taken_from_progress() {
+    let world = World::with(Origin::End, some(), 10).await;
+    world.append(some()).await;
+    world.finish(&world.truth().await).await;
+    let origins = Err(damaged("origins"));
+    world.store.replace_binding(Some(StoredBinding { origins, ..world.binding.clone().into() }));
+    // Rows below the origins would be lost if they were taken for 0.
+    insta::assert_snapshot!(world.differences().await, @"damaged_binding: pipeline: column origins: null, where progress has {0: 3, 1: 3}: the rest is judged by that");
+}
+
+#[tokio::test]
+async fn a_missing_binding_is_named_where_other_tables_have_rows() {
+    let world = changed(|_| ()).await;
+    world.store.replace_binding(None);
+    insta::assert_snapshot!(world.differences().await, @r"
+    missing_binding: pipeline has no row, but other tables have rows: they are judged by the configuration, topic t with id memory-1 and the origins in progress
+    lost: partition 0 offset 1: the event is not in events
+    ");
+    let report = world.verify().await;
+    let json = serde_json::to_value(&report.differences[0]).expect("JSON");
+    let expected = &json["expected"];
+    assert_eq!((&json["table"], &expected["window"]["threshold"]), (&"pipeline".into(), &3.into()));
+    assert_eq!(expected["origins"], serde_json::json!({"0": 0, "1": 0}));
+}
+
+#[tokio::test]
+async fn rows_of_somebody_else_are_named_one_by_one_where_nothing_is_bound() {
+    let world = World::new().await;
+    world.append([value(0, "nonsense")]).await;
+    let world = World { store: MemoryStore::new(), ..world };
+    world.write_alert("s", 10, 3).await;
+    insta::assert_snapshot!(world.differences().await, @r#"
+    missing_binding: pipeline has no row, but other tables have rows: they are judged by the configuration, topic t with id memory-1 and the origins in progress
+    phantom_alert: source "s" window ending at 10: an alert with event_count 3 where the log has 0
+    "#);
+}
+
+async fn refused(world: &World) -> String {
+    let error = verify(&world.broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await;
+    let error = error.expect_err("no report");
+    assert!(error.is_refusal(), "{error}");
+    error.to_string()
+}
+
+#[tokio::test]
+async fn an_intact_binding_that_differs_from_the_configuration_is_refused_with_both_values() {
+    type Change = fn(&mut StoredBinding);
+    let cases: [(Change, &str); 5] = [
+        (|b| b.topic = Ok("other".to_owned()), r#"topic = "other", not "t""#),
+        (|b| b.threshold = Ok(4), "window.threshold = 4, not 3"),
+        (|b| b.window_size_ms = Ok(20), "window.size_ms = 20, not 10"),
+        (|b| b.max_mutation_bytes = Ok(9), "max_mutation_bytes = 9, not 1000"),
+        (|b| b.decoder_version = Ok(7), "decoder_version = 7, not 1"),
+    ];
+    for (change, expected) in cases {
+        let mut world = changed(change).await;
+        assert!(refused(&world).await.contains(&format!("is bound with {expected}")), "{expected}");
+        // Also where another column is damaged, by which alone the rest would have been judged.
+        let mut stored = world.store.stored_binding().await.answer().expect("an answer").expect("a binding");
+        stored.health = Err(damaged("health"));
+        world.store.replace_binding(Some(stored));
+        assert!(refused(&world).await.contains(&format!("is bound with {expected}")), "{expected}");
+        world.binding_spec.topic = "nowhere".to_owned();
+        let verified = verify(&world.broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await;
+        assert!(matches!(verified, Err(VerifyError::Broker { .. })), "{verified:?}");
+    }
+}
