@@ -96,7 +96,7 @@ impl MemoryStore {
         Self { consistency, ..self.clone() }
     }
 
-    /// Replaces the row of `pipeline`, as only somebody who changes the tables by hand does.
+    /// Replaces the row of `pipeline`, as only a manual change of the tables does.
     pub fn replace_binding(&self, binding: Option<StoredBinding>) {
         self.tables().binding = binding;
     }

@@ -223,8 +223,8 @@ fn a_binding_that_differs_from_the_configuration_is_refused_with_both_values() {
         store.execute_batch(&format!("UPDATE pipeline SET {column} = {value}")).expect("changed");
         for command in ["verify", "run --until-end", "init"] {
             let said = folder.run(command);
-            let words = format!("the keyspace is bound with {fact}, not {here}");
-            assert!(said.code == 3 && said.stderr.contains(&words), "{command}: {said}");
+            let expected = format!("the keyspace is bound with {fact}, not {here}");
+            assert!(said.code == 3 && said.stderr.contains(&expected), "{command}: {said}");
         }
         store.execute(&format!("UPDATE pipeline SET {column} = ?1"), [intact]).expect("restored");
     }

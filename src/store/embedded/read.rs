@@ -47,7 +47,7 @@ fn column<T: FromSql>(columns: &Columns<'_>, column: usize, name: &'static str) 
     })
 }
 
-/// A column of JSON that anybody may have written.
+/// A column of JSON that another program may have written.
 fn json<T: DeserializeOwned>(columns: &Columns<'_>, number: usize, name: &'static str) -> Column<T> {
     let text: String = column(columns, number, name)?;
     serde_json::from_str(&text).map_err(|error| Flaw::new(name, error.to_string()))
