@@ -1,11 +1,13 @@
 //! The counts of windows: hundreds of rows are read and written by one request.
 //!
 //! The counts of one partition of the log are in partitions of the store of their own, one for each block of windows
-//! and shard of sources, see [`CountLayout`](crate::store::CountLayout). A request covers one of these: a read lists
-//! the keys of its rows, a write is an unlogged batch, which is one mutation.
+//! and shard of sources, see [`CountLayout`](crate::store::CountLayout). A request covers one of these: a read is
+//! a slice or lists the keys of its rows ([`Slices`]), a write is an unlogged batch, which is one mutation.
 
-use std::cmp::Ordering;
+use std::cmp;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use scylla::response::query_result::QueryRowsResult;
 use scylla::serialize::SerializationError;
 use scylla::serialize::row::{RowSerializationContext, SerializeRow};
 use scylla::serialize::writers::RowWriter;
@@ -21,8 +23,39 @@ use crate::store::{Count, Flaw, RowKey, Stored, WindowKey, registration};
 /// Maximum rows of one read.
 const MOST_KEYS: usize = 256;
 
+/// A read of fewer windows names them.
+const LEAST_SLICED: usize = 16;
+
+/// Rows that a slice may return for each window that is wanted.
+const ROWS_PER_KEY: usize = 2;
+
+/// Reads that name their windows after a slice that had too many other rows.
+const READS_AFTER_SPARSE: u32 = 64;
+
 /// Bytes that the protocol adds to one key of such a list: the lengths of the pair and of both its parts, and the time.
 const KEY_BYTES: usize = 3 * 4 + 8;
+
+/// Chooses how counts are read. A slice, which returns every row between two keys, costs a node and the driver less than
+/// a list of keys, as long as most of its rows are wanted. That is so where many sources are active: what one partition
+/// of the log counts, the others count at about the same time.
+#[derive(Default)]
+pub(super) struct Slices {
+    /// Reads that will name their windows before a slice is tried again.
+    listed: AtomicU32,
+}
+
+impl Slices {
+    /// Whether the next read is a slice.
+    fn next_is_one(&self) -> bool {
+        let less = |listed: u32| listed.checked_sub(1);
+        self.listed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_err()
+    }
+
+    /// A slice had too many rows that were not wanted.
+    fn was_sparse(&self) {
+        self.listed.store(READS_AFTER_SPARSE, Ordering::Relaxed);
+    }
+}
 
 /// A row to write, with its place.
 struct CountRow<'a> {
@@ -80,7 +113,7 @@ pub(super) fn stored_count(
 }
 
 /// The order of the store: by place, then by the clustering key.
-fn order(a: (CountPlace, &WindowKey), b: (CountPlace, &WindowKey)) -> Ordering {
+fn order(a: (CountPlace, &WindowKey), b: (CountPlace, &WindowKey)) -> cmp::Ordering {
     let key = |(place, window): (CountPlace, &WindowKey)| (place, window.end);
     key(a).cmp(&key(b)).then_with(|| a.1.source.cmp(&b.1.source))
 }
@@ -147,37 +180,97 @@ impl Connection {
     }
 
     /// The counts of windows of one partition of the store, with their numbers.
-    async fn counts_of(&self, partition: i32, wanted: &[Wanted<'_>]) -> Result<Vec<(usize, Count)>, Failed> {
-        let Some((CountPlace { block, shard }, ..)) = wanted.first() else { return Ok(Vec::new()) };
-        let what = || {
-            format!(
-                "read {} counts of partition {partition}, block {block}, shard {shard} from {}",
-                wanted.len(),
-                self.of("window_counts")
-            )
-        };
-        let keys: Vec<(CqlTimestamp, &str)> =
-            wanted.iter().map(|(_, window, _)| (CqlTimestamp(window.end), &*window.source)).collect();
-        let values = (partition, block, shard, keys);
-        let result =
-            self.execute(RequestKind::ReadCounts, what, &self.statements.select_counts, values).await?;
-        let result = rows_of(what, result)?;
-        let rows = result.rows::<Columns<'_>>().map_err(|error| self.damaged(what, error))?;
+    async fn counts_of(
+        &self,
+        partition: i32,
+        mut wanted: &[Wanted<'_>],
+    ) -> Result<Vec<(usize, Count)>, Failed> {
         let mut found = Vec::with_capacity(wanted.len());
+        if wanted.len() >= LEAST_SLICED && self.slices.next_is_one() {
+            let complete = self.counts_between(partition, wanted, &mut found).await?;
+            if complete < wanted.len() {
+                self.slices.was_sparse();
+            }
+            wanted = &wanted[complete..];
+        }
+        if let Some((CountPlace { block, shard }, ..)) = wanted.first() {
+            let what = || self.reading_counts(partition, wanted);
+            let keys: Vec<(CqlTimestamp, &str)> =
+                wanted.iter().map(|(_, window, _)| (CqlTimestamp(window.end), &*window.source)).collect();
+            let values = (partition, block, shard, keys);
+            let result =
+                self.execute(RequestKind::ReadCounts, what, &self.statements.select_counts, values).await?;
+            self.find(partition, wanted, &rows_of(what, result)?, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// Reads all counts from the first window to the last, at most [`ROWS_PER_KEY`] rows for each. Returns how many
+    /// of the windows have been looked up: all of them, unless there are more rows.
+    async fn counts_between(
+        &self,
+        partition: i32,
+        wanted: &[Wanted<'_>],
+        found: &mut Vec<(usize, Count)>,
+    ) -> Result<usize, Failed> {
+        let (Some((CountPlace { block, shard }, first, _)), Some((_, last, _))) =
+            (wanted.first(), wanted.last())
+        else {
+            return Ok(0);
+        };
+        let what = || self.reading_counts(partition, wanted);
+        let limit = ROWS_PER_KEY * wanted.len();
+        let (from, to) = (CqlTimestamp(first.end), CqlTimestamp(last.end));
+        let rows = i32::try_from(limit).unwrap_or(i32::MAX);
+        let values = (partition, block, shard, from, &*first.source, to, &*last.source, rows);
+        let statement = &self.statements.select_counts_between;
+        let result = self.execute(RequestKind::ReadCounts, what, statement, values).await?;
+        let result = rows_of(what, result)?;
+        let last_row = self.find(partition, wanted, &result, found)?;
+        Ok(match last_row {
+            Some(last) if result.rows_num() >= limit => {
+                wanted.partition_point(|(_, window, _)| (window.end, &*window.source) <= last)
+            }
+            _ => wanted.len(),
+        })
+    }
+
+    fn reading_counts(&self, partition: i32, wanted: &[Wanted<'_>]) -> String {
+        let CountPlace { block, shard } =
+            wanted.first().map_or(CountPlace { block: 0, shard: 0 }, |(place, ..)| *place);
+        format!(
+            "read {} counts of partition {partition}, block {block}, shard {shard} from {}",
+            wanted.len(),
+            self.of("window_counts")
+        )
+    }
+
+    /// Adds the counts among these rows of the windows that are wanted. Returns the key of the last row.
+    fn find<'r>(
+        &self,
+        partition: i32,
+        wanted: &[Wanted<'_>],
+        result: &'r QueryRowsResult,
+        found: &mut Vec<(usize, Count)>,
+    ) -> Result<Option<(i64, &'r str)>, Failed> {
+        let what = || self.reading_counts(partition, wanted);
+        let rows = result.rows::<Columns<'r>>().map_err(|error| self.damaged(what, error))?;
+        let mut last = None;
         for row in rows {
             let (CqlTimestamp(end), source, count, through_offset) =
                 row.map_err(|error| self.damaged(what, error))?;
-            let count = stored_count(partition, (end, source), count, through_offset)
-                .map_err(|damaged| self.damaged(what, damaged))?;
+            last = Some((end, source));
             let of = |(_, window, _): &Wanted<'_>| (window.end, &*window.source) == (end, source);
-            // A window may be requested more than once.
             let first =
                 wanted.partition_point(|(_, window, _)| (window.end, &*window.source) < (end, source));
+            // A window may be wanted more than once.
             for (.., number) in wanted[first..].iter().take_while(|wanted| of(wanted)) {
+                let count = stored_count(partition, (end, source), count, through_offset)
+                    .map_err(|damaged| self.damaged(what, damaged))?;
                 found.push((*number, count));
             }
         }
-        Ok(found)
+        Ok(last)
     }
 
     pub(super) async fn write_counts(

@@ -28,6 +28,7 @@ pub(super) struct Statements {
     pub(super) select_registry: PreparedStatement,
     pub(super) insert_registry: PreparedStatement,
     pub(super) select_counts: PreparedStatement,
+    pub(super) select_counts_between: PreparedStatement,
     pub(super) select_all_counts: PreparedStatement,
     pub(super) insert_count: PreparedStatement,
     pub(super) insert_alert: PreparedStatement,
@@ -117,6 +118,12 @@ impl Statements {
             select_counts: small(format!(
                 "SELECT window_end, source, count, through_offset FROM {keyspace}.window_counts \
                  WHERE partition = ? AND block = ? AND shard = ? AND (window_end, source) IN ?"
+            ))
+            .await?,
+            select_counts_between: small(format!(
+                "SELECT window_end, source, count, through_offset FROM {keyspace}.window_counts \
+                 WHERE partition = ? AND block = ? AND shard = ? \
+                 AND (window_end, source) >= (?, ?) AND (window_end, source) <= (?, ?) LIMIT ?"
             ))
             .await?,
             select_all_counts: small(format!(

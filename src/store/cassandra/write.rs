@@ -280,10 +280,14 @@ impl Connection {
             format!("write {} alerts of source {source:?} into {}.alerts", alerts.len(), self.keyspace)
         };
         let _admitted = self.limits.admit(bytes).await;
-        let batch = copies(&self.statements.insert_alert, alerts.len());
         self.requests.add(RequestKind::WriteAlerts);
-        let result = self.session.batch(&batch, &alerts[..]).await;
-        result.map(drop).map_err(|error| self.failed(what, &error))
+        let insert = &self.statements.insert_alert;
+        // Most sources have one, which costs less without a batch.
+        let result = match alerts[..] {
+            [alert] => self.session.execute_unpaged(insert, alert).await.map(drop),
+            _ => self.session.batch(&copies(insert, alerts.len()), &alerts[..]).await.map(drop),
+        };
+        result.map_err(|error| self.failed(what, &error))
     }
 
     pub(super) async fn write_rows(&self, partition: i32, rows: &[(i64, Row)]) -> Result<(), Failed> {
