@@ -10,7 +10,7 @@ use crate::harness::{Folder, Said};
 /// Runs a script of `sh` with the folder `disk`, 2 MiB large, mounted on a memory file system, and `$X` the program.
 fn with_disk(folder: &Folder, script: &str) -> Said {
     let script = format!("mkdir disk && mount -t tmpfs -o size=2m none disk && {script}");
-    let program = folder.command::<&str>(&[]);
+    let program = folder.command([""; 0]);
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]).current_dir(folder.path());
     command.env("X", program.get_program()).output().expect("unshare runs").into()
