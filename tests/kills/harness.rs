@@ -49,7 +49,7 @@ pub enum How {
     After(Duration),
     /// So long after it was seen to have stored so many records.
     Stored(u64, Duration),
-    /// Likewise, but it is told to stop first, and killed so long after that.
+    /// Likewise, but it gets SIGTERM first, and killed so long after that.
     Stopping(u64, Duration),
 }
 
