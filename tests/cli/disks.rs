@@ -83,7 +83,7 @@ fn missing_permissions_are_called_so() {
     set(0o444);
     for command in ["run --until-end", "generate", "show events", "verify"] {
         // Without privileges over what belongs to the user outside, root included.
-        let program = folder.command(&command.split(' ').collect::<Vec<_>>());
+        let program = folder.command(command.split(' '));
         let mut unprivileged = Command::new("unshare");
         unprivileged.arg("--user").arg(program.get_program()).args(program.get_args());
         let said = Said::from(unprivileged.current_dir(folder.path()).output().expect("unshare runs"));
