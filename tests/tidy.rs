@@ -43,9 +43,6 @@ const UNCHECKED: &[&str] = &[
     "src/broker/kafka/options.rs",
     "src/broker/kafka/raw/",
     "src/verify/",
-    "tests/kills/harness.rs",
-    "tests/services/harness.rs",
-    "tests/simulated_cassandra/world.rs",
     "tests/tidy-allowed.txt",
 ];
 

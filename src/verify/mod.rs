@@ -32,8 +32,8 @@
 //! must have at least the partitions that have counts, and at most the topic's.
 //!
 //! # Damaged rows
-//! A row with a value that this program does not write is reported as damaged, and nothing else is judged of it, not
-//! even that it is missing.
+//! A row with a value that this program does not write is reported as damaged. Nothing else is judged of it, not even
+//! that it is missing, except whether the log has a record for it at all.
 //!
 //! # The binding
 //! The tables are judged by the row of `pipeline`. A column of it that is damaged is a difference, and so is a row that

@@ -150,7 +150,7 @@ fn show_reads_on_past_a_page() {
 #[test]
 fn the_reader_of_a_result_may_go_away() {
     let folder = filled();
-    let mut command = folder.command(&["show", "records", "--json"]);
+    let mut command = folder.command(["show", "records", "--json"]);
     let mut child = command
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())

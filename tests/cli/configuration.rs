@@ -203,7 +203,7 @@ fn secrets_are_refused_in_flags_with_where_to_set_them() {
 fn a_variable_that_is_not_utf8_is_refused() {
     use std::os::unix::ffi::OsStrExt;
     let folder = Folder::new();
-    let mut command = folder.command(&["config", "check"]);
+    let mut command = folder.command(["config", "check"]);
     command.env("EXACTLYONCE_TOPIC", OsStr::from_bytes(b"\xff"));
     said!(&folder, "config-wrong-bytes", Said::from(command.output().expect("the program starts")));
 }

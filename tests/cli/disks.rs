@@ -10,7 +10,7 @@ use crate::harness::{Folder, Said};
 /// Runs a script of `sh` with the folder `disk`, 2 MiB large, mounted on a memory file system, and `$X` the program.
 fn with_disk(folder: &Folder, script: &str) -> Said {
     let script = format!("mkdir disk && mount -t tmpfs -o size=2m none disk && {script}");
-    let program = folder.command::<&str>(&[]);
+    let program = folder.command([""; 0]);
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]).current_dir(folder.path());
     command.env("X", program.get_program()).output().expect("unshare runs").into()
@@ -83,7 +83,7 @@ fn missing_permissions_are_called_so() {
     set(0o444);
     for command in ["run --until-end", "generate", "show events", "verify"] {
         // Without privileges over what belongs to the user outside, root included.
-        let program = folder.command(&command.split(' ').collect::<Vec<_>>());
+        let program = folder.command(command.split(' '));
         let mut unprivileged = Command::new("unshare");
         unprivileged.arg("--user").arg(program.get_program()).args(program.get_args());
         let said = Said::from(unprivileged.current_dir(folder.path()).output().expect("unshare runs"));

@@ -32,7 +32,7 @@ const NAMES: [&[u8]; 18] = [
 /// Goes through the commands with a folder that is named in some way. Nothing else may be made.
 fn works(folder: &Folder, name: &OsStr, named: impl Fn(&mut std::process::Command)) {
     let run = |arguments: &str| {
-        let mut command = folder.command(&arguments.split(' ').collect::<Vec<_>>());
+        let mut command = folder.command(arguments.split(' '));
         named(&mut command);
         let said = Said::from(command.output().expect("the program starts"));
         assert_eq!(said.code, 0, "{name:?} {arguments}: {said}");
@@ -121,7 +121,7 @@ fn a_name_that_cannot_be_a_folder_is_refused() {
             "embedded.data is \"\", it must be the path of a folder",
         ),
     ] {
-        let said = Said::from(folder.command(&arguments).output().expect("the program starts"));
+        let said = Said::from(folder.command(arguments).output().expect("the program starts"));
         assert!(said.code == 2 && said.stderr.contains(message), "{said}");
     }
     folder.write("exactlyonce.toml", "[embedded]\ndata = \"a\\u0000b\"\n");
@@ -151,7 +151,7 @@ fn a_demonstration_takes_every_name() {
 #[test]
 fn a_name_does_not_control_the_terminal_of_who_reads_the_messages() {
     let folder = Folder::new();
-    let said = folder.command(&["run", "--data=a\u{1b}[31m"]).output().expect("the program starts");
+    let said = folder.command(["run", "--data=a\u{1b}[31m"]).output().expect("the program starts");
     let said = Said::from(said);
     assert!(said.stderr.contains("\\u{1b}[31m") && !said.stderr.contains('\u{1b}'), "{said}");
 }

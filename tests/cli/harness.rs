@@ -1,28 +1,26 @@
 //! A folder, the program in it, and what it printed.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::ops::Deref;
 
 use exactlyonce::broker::embedded::EmbeddedBroker;
 use exactlyonce::broker::{NewRecord, Producer};
 use exactlyonce::sqlite::Options;
-use tempfile::TempDir;
 
-use crate::program::program;
+use crate::program::Workplace;
 pub use crate::program::{Said, signal};
 
 /// The topic that everything has by default.
 pub const TOPIC: &str = "exactlyonce.events";
 
 /// A working directory of its own, removed at the end.
-pub struct Folder(TempDir);
+pub struct Folder(Workplace);
 
 /// What a record is made of.
 pub type KeyAndValue<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
 
 impl Folder {
     pub fn new() -> Self {
-        Self(TempDir::new().expect("a temporary folder"))
+        Self(Workplace::new())
     }
 
     /// One whose topic exists, has no records, and is bound.
@@ -33,43 +31,14 @@ impl Folder {
         folder
     }
 
-    pub fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// The folder of the embedded services.
-    pub fn data(&self) -> PathBuf {
-        self.path().join("exactlyonce-data")
-    }
-
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         std::fs::write(self.path().join(name), content).expect("a file is written");
     }
 
-    /// The program, with arguments.
-    pub fn command<A: AsRef<std::ffi::OsStr>>(&self, arguments: &[A]) -> Command {
-        let mut command = program(arguments);
-        command.current_dir(self.path());
-        command
-    }
-
-    /// Runs the program with arguments that have no spaces in them.
-    pub fn run(&self, arguments: &str) -> Said {
-        self.run_with(arguments, &[])
-    }
-
-    /// Likewise, with environment variables.
+    /// Runs the program with environment variables, and with arguments that have no spaces in them.
     pub fn run_with(&self, arguments: &str, environment: &[(&str, &str)]) -> Said {
-        let arguments: Vec<&str> = arguments.split(' ').collect();
-        let output = self.command(&arguments).envs(environment.iter().copied()).output();
+        let output = self.command(arguments.split(' ')).envs(environment.iter().copied()).output();
         output.expect("the program starts").into()
-    }
-
-    /// Runs the program, which must end with exit code 0.
-    pub fn fine(&self, arguments: &str) -> String {
-        let said = self.run(arguments);
-        assert_eq!(said.code, 0, "{arguments}: {said}");
-        said.stdout
     }
 
     /// Puts records into a partition, each with a timestamp that is its place in the list.
@@ -91,6 +60,14 @@ impl Folder {
         let records: Vec<_> =
             events.iter().map(|event| (Some(b"key".as_slice()), Some(event.as_bytes()))).collect();
         self.append(partition, &records);
+    }
+}
+
+impl Deref for Folder {
+    type Target = Workplace;
+
+    fn deref(&self) -> &Workplace {
+        &self.0
     }
 }
 

@@ -15,7 +15,7 @@ fn started(
     folder: &Folder,
     temporary: &TempDir,
 ) -> (Child, std::io::Lines<BufReader<std::process::ChildStderr>>) {
-    let mut command = folder.command(&["demo", "--events", "100000", "--kills", "10", "--seed", "5"]);
+    let mut command = folder.command(["demo", "--events", "100000", "--kills", "10", "--seed", "5"]);
     command.env("TMPDIR", temporary.path()).stderr(Stdio::piped()).stdout(Stdio::null()).process_group(0);
     let mut demo = command.spawn().expect("the program starts");
     let mut lines = BufReader::new(demo.stderr.take().expect("a pipe")).lines();
@@ -67,7 +67,7 @@ fn every_signal_that_ends_a_demonstration_takes_its_folder_and_its_worker() {
 #[test]
 fn a_hangup_that_is_ignored_does_not_end_a_demonstration() {
     let (folder, temporary) = (Folder::new(), TempDir::new().expect("a folder"));
-    let demo = folder.command(&["demo", "--events", "20000", "--kills", "1", "--seed", "5"]);
+    let demo = folder.command(["demo", "--events", "20000", "--kills", "1", "--seed", "5"]);
     let mut shell = Command::new("sh");
     shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(demo.get_program()).args(demo.get_args());
     shell.env_clear().env("TMPDIR", temporary.path()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -84,7 +84,7 @@ fn a_demonstration_whose_reader_ended_leaves_nothing_behind() {
     let (folder, temporary) = (Folder::new(), TempDir::new().expect("a folder"));
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
-    let mut command = folder.command(&["demo", "--events", "600", "--kills", "1", "--seed", "5"]);
+    let mut command = folder.command(["demo", "--events", "600", "--kills", "1", "--seed", "5"]);
     command.env("TMPDIR", temporary.path()).stdout(writer).stderr(Stdio::null());
     let status = command.status().expect("the program starts");
     assert_eq!(status.code(), Some(0));

@@ -59,7 +59,7 @@ fn run(mut command: Command) -> Said {
 
 /// The program with its standard output lost.
 fn without_stdout(lost: Lost, folder: &Folder, arguments: &str) -> Said {
-    let mut command = folder.command(&arguments.split(' ').collect::<Vec<_>>());
+    let mut command = folder.command(arguments.split(' '));
     command.stdout(lost.stream()).stderr(Stdio::piped());
     command.spawn().expect("the program starts").wait_with_output().expect("it ends").into()
 }
@@ -156,7 +156,7 @@ fn a_worker_whose_log_is_lost_goes_on_and_stops_in_order() {
 #[test]
 fn a_worker_goes_on_when_the_reader_of_its_log_ends() {
     let folder = Folder::bound();
-    let mut command = folder.command(&["--set", "log.level=trace", "run", "--json"]);
+    let mut command = folder.command(["--set", "log.level=trace", "run", "--json"]);
     let mut worker =
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
     let mut messages = BufReader::new(worker.stderr.take().expect("a pipe"));
@@ -224,7 +224,7 @@ fn generate_says_how_far_it_came_when_its_reader_ends() {
     for source in ["--preset mixed --events 50000", "--events-per-key 50000", "--stdin"] {
         let folder = Folder::new();
         let arguments = format!("generate --create-topic --json {source}");
-        let mut command = folder.command(&arguments.split(' ').collect::<Vec<_>>());
+        let mut command = folder.command(arguments.split(' '));
         if source == "--stdin" {
             let input = folder.path().join("input");
             std::fs::write(&input, "line\n".repeat(50_000)).expect("a file is written");

@@ -76,7 +76,7 @@ fn a_signal_ends_it_and_its_worker() {
         .spawn()
         .expect("the program starts");
     let mut lines = BufReader::new(demo.stderr.take().expect("a pipe")).lines();
-    assert!(lines.any(|line| line.expect("text").starts_with("kill 1:")), "there was no kill");
+    assert!(lines.any(|line| line.expect("text").starts_with("kill 1 ")), "there was no kill");
     // Now, or in a moment, the next worker runs.
     assert!(signal(&demo, "INT"));
     lines.for_each(drop);

@@ -1,8 +1,6 @@
 //! A folder, the program on it, and its death.
 
-use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::ops::Deref;
 use std::time::Duration;
 
 use exactlyonce::broker::Broker;
@@ -12,12 +10,12 @@ use exactlyonce::store::embedded::EmbeddedStore;
 use exactlyonce::store::{Layout, Store};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::program::{program, signal};
+use crate::program::{Process, Workplace};
 
-pub const SIGKILL: i32 = 9;
+/// The exit code of a killed process.
+pub const KILLED: i32 = 128 + 9;
 
 const TOPIC: &str = "exactlyonce.events";
 const PARTITIONS: i32 = 3;
@@ -51,47 +49,23 @@ pub enum How {
     After(Duration),
     /// So long after it was seen to have stored so many records.
     Stored(u64, Duration),
-    /// Likewise, but it is told to stop first, and killed so long after that.
+    /// Likewise, but it gets SIGTERM first, and killed so long after that.
     Stopping(u64, Duration),
 }
 
 /// A folder with a topic and tables bound to it, removed at the end.
 pub struct Folder {
-    temporary: TempDir,
+    workplace: Workplace,
     runtime: Runtime,
 }
 
 impl Folder {
     pub fn new() -> Self {
         let runtime = Runtime::new().expect("a runtime");
-        let folder = Self { temporary: TempDir::new().expect("a temporary folder"), runtime };
+        let folder = Self { workplace: Workplace::new(), runtime };
         folder.fine("topic create");
         folder.fine("init");
         folder
-    }
-
-    pub fn data(&self) -> PathBuf {
-        self.temporary.path().join("data")
-    }
-
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = program(arguments.split(' '));
-        command.arg("--data").arg(self.data()).current_dir(self.temporary.path());
-        command
-    }
-
-    /// Runs a command to its end: exit code, and what it said.
-    fn said(&self, arguments: &str) -> (Option<i32>, String) {
-        let output = self.command(arguments).output().expect("the program starts");
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
-    }
-
-    /// Runs a command that must go well.
-    fn fine(&self, arguments: &str) -> String {
-        let (code, said) = self.said(arguments);
-        assert_eq!(code, Some(0), "{arguments}: {said}");
-        said
     }
 
     /// Appends records of many kinds, whose windows lie on both sides of the threshold.
@@ -103,9 +77,8 @@ impl Folder {
         ));
     }
 
-    /// Starts a worker with options of its own and kills it. Answers the signal that ended it; `None` if it
-    /// ended well by itself before.
-    pub fn run_and_kill(&self, how: How, random: &mut Random) -> Option<i32> {
+    /// Starts a worker with options of its own and kills it. Answers its exit code, which is 0 if it ended before.
+    pub fn run_and_kill(&self, how: How, random: &mut Random) -> i32 {
         let arguments = format!(
             "run --until-end --set log.level=error --set pipeline.batch_records={} --set \
              pipeline.in_flight_batches={} --set pipeline.batch_delay_ms=5",
@@ -113,30 +86,28 @@ impl Folder {
             1 + random.below(6),
         );
         let before = self.stored();
-        let mut worker = Worker(self.command(&arguments).stdout(Stdio::null()).spawn().expect("it starts"));
+        let mut worker = self.start("worker", arguments.split(' '));
         match how {
             How::After(delay) => std::thread::sleep(delay),
             How::Stored(records, delay) | How::Stopping(records, delay) => {
-                if !self.wait_until_stored(before + records, &mut worker.0) {
-                    return worker.end();
+                if !self.wait_until_stored(before + records, &mut worker) {
+                    return worker.wait();
                 }
                 if let How::Stopping(..) = how {
-                    let sent = signal(&worker.0, "TERM");
-                    assert!(sent || worker.0.try_wait().expect("it can be asked").is_some());
+                    assert!(worker.signal("TERM") || worker.ended().is_some());
                 }
                 std::thread::sleep(delay);
             }
         }
-        worker.0.kill().expect("a child can be killed");
-        worker.end()
+        worker.kill()
     }
 
     /// Looks at progress until it is so far; false if the worker ended before. No file stays open, so that
     /// the worker dies as the last that had them.
-    fn wait_until_stored(&self, records: u64, worker: &mut Child) -> bool {
+    fn wait_until_stored(&self, records: u64, worker: &mut Process) -> bool {
         let store = self.store();
         while self.stored_in(&store) < records {
-            if worker.try_wait().expect("it can be asked").is_some() {
+            if worker.ended().is_some() {
                 return false;
             }
             std::thread::sleep(READ_INTERVAL);
@@ -178,17 +149,11 @@ impl Folder {
         rows as u64
     }
 
-    /// Exit code of `verify`, and what it said.
-    pub fn verify(&self) -> (Option<i32>, String) {
-        self.said("verify")
-    }
-
     /// Lets a worker finish; then nothing may be left, and the tables must be exact.
     pub fn finish_and_verify(&self) {
         self.fine("run --until-end --set log.level=error");
         assert_eq!(self.left(), 0);
-        let (code, said) = self.verify();
-        assert_eq!(code, Some(0), "{said}");
+        let said = self.fine("verify");
         let events = self.fine("show events --json").lines().count();
         let letters = self.fine("show dead-letters --json").lines().count();
         assert_eq!((events + letters) as u64, self.stored(), "rows, and records of the log");
@@ -196,21 +161,10 @@ impl Folder {
     }
 }
 
-/// A process that does not outlive the test.
-struct Worker(Child);
+impl Deref for Folder {
+    type Target = Workplace;
 
-impl Worker {
-    /// Waits for its end: the signal, or `None` if it ended well.
-    fn end(mut self) -> Option<i32> {
-        let status = self.0.wait().expect("it can be waited for");
-        assert!(status.success() || status.signal().is_some(), "the worker ended with {status}");
-        status.signal()
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+    fn deref(&self) -> &Workplace {
+        &self.workplace
     }
 }

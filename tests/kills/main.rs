@@ -12,7 +12,7 @@ mod program;
 
 use std::time::Duration;
 
-use harness::{Folder, How, SIGKILL, seed};
+use harness::{Folder, How, KILLED, seed};
 
 /// Kills of one folder.
 const KILLS: u32 = 10;
@@ -35,16 +35,13 @@ fn fifty_kills_at_any_moment_leave_exact_tables() {
                 _ => How::Stored(1 + random.below(200), Duration::from_micros(random.below(15_000))),
             };
             let ended = folder.run_and_kill(how, &mut random);
-            if ended == Some(SIGKILL) && folder.left() > 0 {
+            if ended == KILLED && folder.left() > 0 {
                 kills += 1;
                 let rows = folder.rows_past_progress();
                 applied_again += rows;
                 at_work += u32::from(rows > 0);
             } else {
-                assert!(
-                    matches!(ended, None | Some(SIGKILL)),
-                    "the worker of folder {number} ended with {ended:?}"
-                );
+                assert!(matches!(ended, 0 | KILLED), "the worker of folder {number} ended with {ended}");
                 folder.generate(RECORDS, &mut random);
             }
         }
@@ -67,9 +64,9 @@ fn a_kill_while_the_worker_stops_in_order_leaves_exact_tables() {
         folder.generate(RECORDS / 3, &mut random);
         let grace = Duration::from_micros(random.below(12_000));
         match folder.run_and_kill(How::Stopping(1 + random.below(200), grace), &mut random) {
-            Some(SIGKILL) => killed += 1,
-            None => stopped += 1,
-            other => panic!("the worker ended with {other:?}"),
+            KILLED => killed += 1,
+            0 => stopped += 1,
+            other => panic!("the worker ended with {other}"),
         }
     }
     println!("seed {seed}: {killed} killed while they stopped, {stopped} stopped before that");
@@ -92,10 +89,10 @@ fn verify_names_a_lost_row_and_a_wrong_count_and_exits_with_1() {
         assert_eq!(store.execute(damage, []).expect("the store is damaged"), 1, "{damage}");
     }
     drop(store);
-    let (code, said) = folder.verify();
-    assert_eq!(code, Some(1), "{said}");
+    let said = folder.run("verify");
+    assert_eq!(said.code, 1, "{said}");
     for message in ["lost: partition 2 offset ", "wrong_alert_count: source \"My Router\"", "differences   2"]
     {
-        assert!(said.contains(message), "{message}: {said}");
+        assert!(said.stdout.contains(message), "{message}: {said}");
     }
 }

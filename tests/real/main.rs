@@ -17,6 +17,8 @@
 mod cluster;
 mod faults;
 mod pipeline;
+#[path = "../common/program.rs"]
+mod program;
 mod services;
 
 use std::sync::Arc;
@@ -24,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use faults::{FaultLog, Random};
-use pipeline::{LogsOnFailure, Pipeline, Producer, Workers};
+use pipeline::{Pipeline, Producer, Workers};
 use services::Services;
 
 fn number(variable: &str, default: u64) -> u64 {
@@ -72,7 +74,6 @@ fn the_tables_are_exact_whatever_happened_to_workers_brokers_and_nodes() {
         pipeline.succeed(&["init"]);
     }
 
-    let _logs = LogsOnFailure(&[&first, &second]);
     let log = FaultLog::new();
     let over = Arc::new(AtomicBool::new(false));
     let workers = [Workers::start(&first, 3), Workers::start(&second, 2)];

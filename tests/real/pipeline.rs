@@ -1,17 +1,14 @@
 //! A pipeline: its configuration, its workers as processes, and what fills its topic.
 
-use std::fs::{File, OpenOptions};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use scylla::client::session_builder::SessionBuilder;
-use tempfile::TempDir;
 
 use crate::faults::Random;
+use crate::program::{Process, Workplace};
 use crate::services::Services;
 
 /// Longest time for a command that is not a worker.
@@ -25,14 +22,13 @@ const DRAIN: Duration = Duration::from_secs(900);
 /// A pipeline's configuration. Its clones share a folder.
 #[derive(Clone)]
 pub struct Pipeline {
-    folder: Arc<TempDir>,
+    workplace: Arc<Workplace>,
     keyspace: String,
     nodes: String,
 }
 
 impl Pipeline {
     pub fn new(services: &Services, topic: &str, keyspace: &str, settings: &[&str]) -> Self {
-        let folder = TempDir::new().expect("a temporary folder");
         let nodes = services.cassandra.clone();
         let points: Vec<String> = nodes.split(',').map(|node| format!("{node:?}")).collect();
         let configuration = format!(
@@ -43,57 +39,42 @@ impl Pipeline {
             points.join(", "),
             settings.join("\n"),
         );
-        std::fs::write(folder.path().join("exactlyonce.toml"), configuration).expect("a file can be written");
-        Self { folder: Arc::new(folder), keyspace: keyspace.to_owned(), nodes }
+        let workplace = Arc::new(Workplace::configured(&configuration));
+        Self { workplace, keyspace: keyspace.to_owned(), nodes }
     }
 
-    fn log(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// The program in this pipeline's folder, with nothing from the environment.
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_exactlyonce"));
-        command.args(arguments).current_dir(self.folder.path()).env_clear().stdin(Stdio::null());
-        command
-    }
-
-    /// Runs a command: its exit code (`None` for a signal) and its output.
+    /// Runs a command: its exit code and its output.
     ///
     /// # Panics
     /// If it takes longer than [`COMMAND`].
-    fn output(&self, arguments: &[&str]) -> (Option<i32>, String) {
+    fn output(&self, arguments: &[&str]) -> (i32, String) {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        // Into a file: a pipe that nobody reads would fill up and stop the command.
-        let path = self.log(&format!("command-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
-        let file = File::create(&path).expect("a file can be written");
-        let errors = file.try_clone().expect("a handle can be duplicated");
-        let child = self.command(arguments).stdout(file).stderr(errors).spawn();
-        let mut child = Worker(child.expect("the program starts"));
-        let ended = child.wait(COMMAND);
-        let output = std::fs::read_to_string(&path).unwrap_or_default();
+        let name = format!("command-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let mut process = self.workplace.start(&name, arguments);
+        let ended = process.ends_within(COMMAND);
+        let output = process.log();
         let Some(code) = ended else {
             panic!("{arguments:?} did not end within {} s: {output}", COMMAND.as_secs());
         };
-        std::fs::remove_file(&path).expect("the file can be removed");
+        process.remove_log();
         (code, output)
     }
 
     /// Runs a command that must succeed.
     pub fn succeed(&self, arguments: &[&str]) -> String {
         let (code, output) = self.output(arguments);
-        assert_eq!(code, Some(0), "{arguments:?}: {output}");
+        assert_eq!(code, 0, "{arguments:?}: {output}");
         output
     }
 
     /// Lets a worker process the log to its end, and compares the tables with the log.
     pub fn drain_and_verify(&self, at_least: u64) {
         let name = format!("{}-drain", self.keyspace);
-        let mut worker = Worker::start(self, &name, &["run", "--until-end"]);
+        let mut worker = self.workplace.start(&name, ["run", "--until-end"]);
         let began = Instant::now();
         let (mut progress, mut progressed) = (self.progress(), began);
         let ended = loop {
-            if let Some(code) = worker.wait(Duration::from_secs(5)) {
+            if let Some(code) = worker.ends_within(Duration::from_secs(5)) {
                 break code;
             }
             let now = self.progress();
@@ -110,10 +91,10 @@ impl Pipeline {
                 );
             }
         };
-        assert_eq!(ended, Some(0), "the last worker of {} failed", self.keyspace);
+        assert_eq!(ended, 0, "the last worker of {} failed", self.keyspace);
         println!("{}: at the end of the log after {:.1} s", self.keyspace, began.elapsed().as_secs_f64());
         let (code, output) = self.output(&["verify", "--json"]);
-        assert_eq!(code, Some(0), "{output}");
+        assert_eq!(code, 0, "{output}");
         let report: serde_json::Value =
             output.lines().find_map(|line| serde_json::from_str(line).ok()).expect("a report");
         println!("{}: {report}", self.keyspace);
@@ -123,9 +104,7 @@ impl Pipeline {
 
     /// Records that are processed, over all partitions.
     fn progress(&self) -> i64 {
-        let output = self.succeed(&["show", "progress", "--json"]);
-        let rows = output.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        rows.filter_map(|row| row["next_offset"].as_i64()).sum()
+        self.workplace.done("").expect("progress is shown")
     }
 
     pub fn drop_keyspace(&self) {
@@ -139,74 +118,10 @@ impl Pipeline {
     }
 }
 
-/// The last lines of a log.
-fn tail(log: &Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(40)..].join("\n")
-}
-
-/// Prints the end of every worker's log when a test fails.
-pub struct LogsOnFailure<'a>(pub &'a [&'a Pipeline]);
-
-impl Drop for LogsOnFailure<'_> {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
-        }
-        for pipeline in self.0 {
-            let files = std::fs::read_dir(pipeline.folder.path()).into_iter().flatten().flatten();
-            let mut logs: Vec<PathBuf> = files.map(|file| file.path()).collect();
-            logs.retain(|path| path.extension().is_none());
-            logs.sort();
-            for log in logs {
-                eprintln!("\n---- the end of {}:\n{}", log.display(), tail(&log));
-            }
-        }
-    }
-}
-
-/// Sends a signal by name.
-fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
-    assert!(sent.expect("kill runs").success(), "SIG{name} to a child");
-}
-
-/// A process that does not outlive the test.
-struct Worker(Child);
-
-impl Worker {
-    fn start(pipeline: &Pipeline, name: &str, arguments: &[&str]) -> Self {
-        let log = OpenOptions::new().create(true).append(true).open(pipeline.log(name));
-        let log: File = log.expect("a log can be written");
-        let child = pipeline.command(arguments).stdout(Stdio::null()).stderr(log).spawn();
-        Self(child.expect("the program starts"))
-    }
-
-    /// Its exit code (`None` for a signal), if it ends in time.
-    fn wait(&mut self, most: Duration) -> Option<Option<i32>> {
-        let deadline = Instant::now() + most;
-        while Instant::now() < deadline {
-            if let Some(status) = self.0.try_wait().expect("a child can be waited for") {
-                return Some(status.code());
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        None
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Workers of one group.
 pub struct Workers {
     pipeline: Pipeline,
-    all: Vec<Mutex<Worker>>,
+    all: Vec<Mutex<Process>>,
 }
 
 impl Workers {
@@ -215,8 +130,8 @@ impl Workers {
         Self { pipeline: pipeline.clone(), all }
     }
 
-    fn worker(pipeline: &Pipeline, number: usize) -> Worker {
-        Worker::start(pipeline, &format!("{}-{number}", pipeline.keyspace), &["run"])
+    fn worker(pipeline: &Pipeline, number: usize) -> Process {
+        pipeline.workplace.start(&format!("{}-{number}", pipeline.keyspace), ["run"])
     }
 
     pub fn len(&self) -> usize {
@@ -228,14 +143,10 @@ impl Workers {
     }
 
     /// Does something to a worker, which must be alive: none ends by itself, whatever happens to the services.
-    fn with<T>(&self, number: usize, act: impl FnOnce(&mut Worker) -> T) -> T {
+    fn with<T>(&self, number: usize, act: impl FnOnce(&mut Process) -> T) -> T {
         let mut worker = self.all[number].lock().expect("nobody panicked");
-        if let Some(status) = worker.0.try_wait().expect("a child can be waited for") {
-            panic!(
-                "worker {} ended with {status}:\n{}",
-                self.name(number),
-                tail(&self.pipeline.log(&self.name(number)))
-            );
+        if let Some(code) = worker.ended() {
+            panic!("worker {} ended with exit code {code}:\n{}", self.name(number), worker.tail());
         }
         act(&mut worker)
     }
@@ -243,8 +154,7 @@ impl Workers {
     /// SIGKILL, and a new worker after a while.
     pub fn kill(&self, number: usize, pause: Duration) {
         self.with(number, |worker| {
-            worker.0.kill().expect("a child can be killed");
-            worker.0.wait().expect("a child can be waited for");
+            worker.kill();
             std::thread::sleep(pause);
             *worker = Self::worker(&self.pipeline, number);
         });
@@ -253,9 +163,9 @@ impl Workers {
     /// SIGSTOP, and SIGCONT after a while: longer than the session timeout it is a zombie that wakes up.
     pub fn pause(&self, number: usize, pause: Duration) {
         self.with(number, |worker| {
-            signal(&worker.0, "STOP");
+            assert!(worker.signal("STOP"), "SIGSTOP to a worker");
             std::thread::sleep(pause);
-            signal(&worker.0, "CONT");
+            assert!(worker.signal("CONT"), "SIGCONT to a worker");
         });
     }
 
@@ -267,17 +177,11 @@ impl Workers {
         });
     }
 
-    fn stop(&self, number: usize, worker: &mut Worker) {
-        signal(&worker.0, "TERM");
-        let ended = worker.wait(Duration::from_secs(60));
-        let log = self.pipeline.log(&self.name(number));
-        assert_eq!(
-            ended,
-            Some(Some(0)),
-            "worker {} did not shut down cleanly:\n{}",
-            self.name(number),
-            tail(&log)
-        );
+    fn stop(&self, number: usize, worker: &mut Process) {
+        assert!(worker.signal("TERM"), "SIGTERM to a worker");
+        let ended = worker.ends_within(Duration::from_secs(60));
+        let name = self.name(number);
+        assert_eq!(ended, Some(0), "worker {name} did not shut down cleanly:\n{}", worker.tail());
     }
 
     pub fn stop_in_order(self) {
@@ -322,7 +226,7 @@ impl Producer {
                     &seed,
                 ]);
                 // While brokers are down it may fail; then any part of it is in the log, and the log is what counts.
-                if generated.0 == Some(0) {
+                if generated.0 == 0 {
                     appended += events;
                 }
                 start_ms += events * 3;

@@ -1,27 +1,27 @@
 //! A folder whose configuration names the services, a topic and a keyspace of its own, and the program in it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use exactlyonce::store::EventLayout;
+use exactlyonce::store::cql::tables;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{Offset, TopicPartitionList};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::cluster::Cluster;
-use crate::program::{Said, program, signal};
+use crate::damaged_rows::Damageable;
+use crate::program::{Process, Said, Workplace};
 
-/// The longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// Longest time that anything here may take.
+const DEADLINE: Duration = Duration::from_secs(240);
 
 /// Tests share the services; one that stops a node has them for itself.
 static SERVICES: RwLock<()> = RwLock::new(());
@@ -40,7 +40,7 @@ pub fn cluster(arguments: &[&str]) {
 }
 
 pub struct World {
-    folder: TempDir,
+    workplace: Workplace,
     name: String,
     pub kafka: String,
     pub cassandra: String,
@@ -70,10 +70,9 @@ impl World {
              [cassandra]\ncontact_points = {points:?}\n[pipeline]\ngroup = '{name}'\n",
             points.len(),
         );
-        let folder = TempDir::new().expect("a temporary folder");
-        std::fs::write(folder.path().join("exactlyonce.toml"), configuration).expect("a file is written");
-        let runtime = Runtime::new().expect("a runtime");
-        Self { folder, name, kafka, cassandra, runtime }
+        let (workplace, runtime) =
+            (Workplace::configured(&configuration), Runtime::new().expect("a runtime"));
+        Self { workplace, name, kafka, cassandra, runtime }
     }
 
     /// With the topic created and bound.
@@ -96,38 +95,11 @@ impl World {
         &self.name
     }
 
-    pub fn command(&self, arguments: &str) -> Command {
-        let mut command = program(arguments.split(' '));
-        command.current_dir(self.folder.path());
-        command
-    }
-
-    pub fn run(&self, arguments: &str) -> Said {
-        self.command(arguments).output().expect("the program starts").into()
-    }
-
-    /// Wants exit code 0.
-    pub fn fine(&self, arguments: &str) -> String {
-        let said = self.run(arguments);
-        assert_eq!(said.code, 0, "{arguments}: {said}");
-        said.stdout
-    }
-
-    /// Starts the program, its messages kept in a file: a pipe that nobody reads would fill up and stop it.
-    pub fn start(&self, arguments: &str) -> Worker {
+    /// Starts a worker.
+    pub fn worker(&self, arguments: &str) -> Process {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let messages = self.folder.path().join(format!("messages-{number}"));
-        let file = File::create(&messages).expect("a file is made");
-        let child = self.command(arguments).stdout(Stdio::null()).stderr(file).spawn();
-        Worker { child: child.expect("the program starts"), messages }
-    }
-
-    /// Records that are done, over all partitions.
-    pub fn done(&self) -> i64 {
-        let rows = self.fine("show progress --json");
-        let rows = rows.lines().map(|line| serde_json::from_str(line).expect("JSON"));
-        rows.map(|row: serde_json::Value| row["next_offset"].as_i64().expect("an offset")).sum()
+        self.start(&format!("worker-{number}"), arguments.split(' '))
     }
 
     /// Waits until so many records are done, and looks so often that a worker does not get far meanwhile: with a session
@@ -146,17 +118,17 @@ impl World {
                     return;
                 }
             }
-            assert!(begun.elapsed() < PATIENCE, "{records} records are not done");
+            assert!(begun.elapsed() < DEADLINE, "{records} records are not done");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
     /// Waits until so many records are done.
     pub fn wait_until_done(&self, records: i64) {
-        until(&format!("{records} records are done"), || self.done() >= records);
+        until(&format!("{records} records are done"), || self.done("") >= Some(records));
     }
 
-    /// Wants log and tables to agree; answers the number of events and of alerts.
+    /// Expects log and tables to agree; answers the number of events and of alerts.
     pub fn verified(&self, arguments: &str) -> (u64, u64) {
         let report = self.fine(format!("{arguments} verify --json").trim_start());
         let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
@@ -167,8 +139,6 @@ impl World {
 
     /// Every cell of every table, in some order that does not change.
     pub fn dump(&self) -> BTreeMap<&'static str, Vec<String>> {
-        let tables =
-            ["events", "alerts", "window_counts", "registry", "progress", "dead_letters", "pipeline"];
         let session = self.session();
         let rows = |table| {
             let cql = format!("SELECT JSON * FROM {}.{table}", self.name);
@@ -179,7 +149,7 @@ impl World {
             rows.sort_unstable();
             (table, rows)
         };
-        tables.into_iter().map(rows).collect()
+        tables(EventLayout::Original).map(|table| rows(table.name)).into()
     }
 
     fn session(&self) -> Session {
@@ -225,47 +195,37 @@ impl World {
 pub fn until(what: &str, is: impl Fn() -> bool) {
     let begun = Instant::now();
     while !is() {
-        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
+        assert!(begun.elapsed() < DEADLINE, "in vain: {what}");
         std::thread::sleep(Duration::from_millis(200));
     }
 }
 
-/// A process of the program. It is killed at the latest when it is dropped; if that is because a test failed,
-/// its messages are shown.
-pub struct Worker {
-    child: Child,
-    messages: PathBuf,
+/// Asks a worker to stop, and waits until it has.
+pub fn stop(worker: Process) -> Said {
+    assert!(worker.signal("TERM"));
+    finish(worker)
 }
 
-impl Worker {
-    pub fn kill(&mut self) {
-        self.child.kill().expect("it can be killed");
-        self.child.wait().expect("it ends");
-    }
+/// Waits until a worker ends by itself.
+pub fn finish(mut worker: Process) -> Said {
+    let code = worker.ends_within(DEADLINE).expect("it ends");
+    Said { code, stdout: String::new(), stderr: worker.log() }
+}
 
-    /// Asks it to stop, and waits until it has.
-    pub fn stop(self) -> Said {
-        assert!(signal(&self.child, "TERM"));
-        self.wait()
-    }
+impl Deref for World {
+    type Target = Workplace;
 
-    /// Waits until it ends by itself.
-    pub fn wait(mut self) -> Said {
-        let code = self.child.wait().expect("it ends").code().unwrap_or(-1);
-        Said { code, stdout: String::new(), stderr: self.messages() }
-    }
-
-    fn messages(&self) -> String {
-        std::fs::read_to_string(&self.messages).unwrap_or_default()
+    fn deref(&self) -> &Workplace {
+        &self.workplace
     }
 }
 
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- messages of the worker\n{}", self.messages());
-        }
+impl Damageable for World {
+    fn run(&self, arguments: &str) -> Said {
+        self.workplace.run(arguments)
+    }
+
+    fn cql(&self, statement: &str) {
+        World::cql(self, statement);
     }
 }

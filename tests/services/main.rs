@@ -3,6 +3,9 @@
 
 #[path = "../common/cluster.rs"]
 mod cluster;
+mod damage;
+#[path = "../common/damaged_rows.rs"]
+mod damaged_rows;
 mod harness;
 mod outages;
 mod pipeline;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{World, alone, cluster};
+use crate::harness::{World, alone, cluster, finish, stop};
 
 /// A node is killed; the worker waits for it, up to the deadline, and begins when it is back.
 fn away_at_the_start(node: &str, service: &str) {
@@ -15,10 +15,10 @@ fn away_at_the_start(node: &str, service: &str) {
     assert_eq!((said.code, said.stdout.as_str()), (4, ""), "{said}");
     let message = format!("error: {service} at {address} is unavailable: no response within 3 s");
     assert!(said.stderr.contains(&message), "{said}");
-    let waiting = world.start("--set services.start_deadline_ms=120000 run --until-end");
+    let waiting = world.worker("--set services.start_deadline_ms=120000 run --until-end");
     std::thread::sleep(Duration::from_secs(3));
     cluster(&["start", node]);
-    let said = waiting.wait();
+    let said = finish(waiting);
     assert_eq!(said.code, 0, "{said}");
     assert!(
         said.stderr.contains("service unavailable; retrying") && said.stderr.contains(&address),
@@ -45,7 +45,7 @@ fn a_worker_waits_for_a_kafka_that_is_away_at_the_start() {
 fn a_worker_goes_on_by_itself_when_a_lost_service_is_back() {
     let _alone = alone();
     let world = World::bound();
-    let worker = world.start("run");
+    let worker = world.worker("run");
     world.fine("generate --preset mixed --events 300 --sources 3 --seed 1");
     world.wait_until_done(300);
     // Records come while the tables are unavailable.
@@ -59,7 +59,7 @@ fn a_worker_goes_on_by_itself_when_a_lost_service_is_back() {
     cluster(&["start", "kafka-1"]);
     world.fine("generate --preset mixed --events 300 --sources 3 --seed 3");
     world.wait_until_done(900);
-    let said = worker.stop();
+    let said = stop(worker);
     assert_eq!(said.code, 0, "{said}");
     assert!(said.stderr.contains("request failed; retrying"), "{said}");
     world.verified("");

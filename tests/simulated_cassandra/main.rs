@@ -1,6 +1,10 @@
 //! The program itself on three nodes of the simulated Cassandra, over sockets: nodes and workers are killed while it
-//! works, and the tables are exact.
+//! works, and the tables are exact. Damaged rows are named.
 
+#[path = "../common/damaged_rows.rs"]
+mod damaged_rows;
+#[path = "../common/program.rs"]
+mod program;
 mod world;
 
 use std::time::Duration;
@@ -69,10 +73,27 @@ fn tables_are_exact_although_nodes_and_workers_are_killed() {
         world.start_node(node);
     }
     worker.kill();
-    world.worker("run --until-end").finish();
+    world.finish(world.worker("run --until-end"));
     assert_eq!(world.stored(), Some(made), "every record is done");
     // It ends with another exit code if there is a single difference.
     let verdict = world.fine("verify");
     println!("{nodes_ended} nodes ended, {paused} paused, {workers_killed} workers killed\n{verdict}");
     assert!(nodes_ended >= 7 && paused == 1 && workers_killed == 3);
+}
+
+fn bound() -> World {
+    let world = World::start();
+    world.fine("topic create");
+    world.fine("init");
+    world
+}
+
+#[test]
+fn damaged_rows_of_the_log_are_named_and_the_rest_is_judged() {
+    damaged_rows::rows_of_the_log(&bound());
+}
+
+#[test]
+fn damaged_rows_of_the_pipeline_are_named_and_the_rest_is_judged() {
+    damaged_rows::rows_of_the_pipeline(&bound());
 }
