@@ -158,7 +158,8 @@ async fn an_intact_binding_that_differs_from_the_configuration_is_refused_with_b
         world.store.replace_binding(Some(stored));
         assert!(refused(&world).await.contains(&format!("is bound with {expected}")), "{expected}");
         world.binding_spec.topic = "nowhere".to_owned();
-        let verified = verify(&world.broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await;
+        let verified =
+            verify(&world.broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await;
         assert!(matches!(verified, Err(VerifyError::Broker { .. })), "{verified:?}");
     }
 }

@@ -442,13 +442,16 @@ async fn a_store_in_another_layout_than_the_bound_one_is_not_judged() {
 async fn an_unbound_keyspace_and_an_unknown_topic_are_errors() {
     let world = spoilt(|_| ()).await;
     let options = VerifyOptions::default();
-    let error =
-        verify(&world.broker, &MemoryStore::new(), &world.binding_spec, &options).await.expect_err("no report");
+    let error = verify(&world.broker, &MemoryStore::new(), &world.binding_spec, &options)
+        .await
+        .expect_err("no report");
     assert!(matches!(error, VerifyError::Unbound));
-    let error =
-        verify(&MemoryBroker::default(), &world.store, &world.binding_spec, &options).await.expect_err("no report");
+    let error = verify(&MemoryBroker::default(), &world.store, &world.binding_spec, &options)
+        .await
+        .expect_err("no report");
     assert_eq!(error.to_string(), "the broker did not describe topic t");
     let options = VerifyOptions { spill_folder: Some("/no/such/folder".into()), ..options };
-    let error = verify(&world.broker, &world.store, &world.binding_spec, &options).await.expect_err("no report");
+    let error =
+        verify(&world.broker, &world.store, &world.binding_spec, &options).await.expect_err("no report");
     assert_eq!(error.to_string(), "cannot make a temporary file in /no/such/folder");
 }

@@ -93,8 +93,9 @@ async fn events_of_a_partition_that_came_meanwhile_may_be_counted_already() {
         }
         None
     });
-    let report =
-        verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await.expect("a report");
+    let report = verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default())
+        .await
+        .expect("a report");
     assert_eq!(lines(&report), "");
 }
 
@@ -132,8 +133,9 @@ async fn a_log_that_is_truncated_meanwhile_is_told() {
         }
         None
     });
-    let report =
-        verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await.expect("a report");
+    let report = verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default())
+        .await
+        .expect("a report");
     assert_eq!(report.counts["foreign"], 3);
 }
 
@@ -191,14 +193,16 @@ async fn a_broker_that_does_not_answer_is_asked_again_and_not_for_ever() {
             .is_clean()
     );
     let broker = Meddled::new(&world, 1, move |_, _, _| silent());
-    let error =
-        verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await.expect_err("no report");
+    let error = verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default())
+        .await
+        .expect_err("no report");
     assert_eq!(error.to_string(), "the broker did not deliver topic t partition 0 from offset 0");
     let broker = Meddled::new(&world, 1, |_, partition, offset| {
         Some(BrokerError::OutOfRange { topic: TOPIC.to_owned(), partition, offset })
     });
-    let error =
-        verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await.expect_err("no report");
+    let error = verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default())
+        .await
+        .expect_err("no report");
     assert!(matches!(error, VerifyError::NothingDelivered { offset: 0, log_end: 3, .. }), "{error}");
 }
 
@@ -224,8 +228,9 @@ async fn a_worker_that_goes_on_all_the_while_is_never_blamed() {
             work(&inside, ts);
             None
         });
-        let report =
-            verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await.expect("a report");
+        let report = verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default())
+            .await
+            .expect("a report");
         assert_eq!(lines(&report), "", "progress {behind} behind");
         assert!(world.truth().await.events.len() > 20);
     }

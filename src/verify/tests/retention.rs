@@ -147,8 +147,9 @@ async fn records_behind_the_judged_log_may_go_meanwhile() {
             }
             None
         });
-        let report =
-            verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await.expect("a report");
+        let report = verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default())
+            .await
+            .expect("a report");
         assert_eq!(lines(&report), "");
         // Offsets 3 and 4 went: both of the window until 20. If nobody says that their rows are all there,
         // they may have been of any window.
