@@ -5,6 +5,7 @@ use std::num::{NonZeroI64, NonZeroU16};
 use std::str::FromStr;
 
 use exactlyonce::binding::BindingSpec;
+use exactlyonce::pipeline::Options;
 use exactlyonce::store::{CountLayout, Layout};
 use exactlyonce::window::WindowSpec;
 
@@ -31,11 +32,21 @@ pub struct Load {
     pub shards: u16,
     /// Rounds of a comparison.
     pub rounds: u64,
+    /// `pipeline.write_records`.
+    pub write: usize,
+    /// `pipeline.counts_cache_bytes`.
+    pub cache: usize,
+    /// `pipeline.prefetch_bytes`.
+    pub prefetch: usize,
 }
 
 impl Default for Load {
     fn default() -> Self {
+        let options = Options::new(BindingSpec::new(""));
         Self {
+            write: options.write_records,
+            cache: options.counts_cache_bytes,
+            prefetch: options.prefetch_bytes,
             records: 1_000_000,
             sources: 50,
             partitions: 3,
@@ -70,6 +81,9 @@ impl Load {
                 "block" => load.block = number(&value)?,
                 "shards" => load.shards = number(&value)?,
                 "rounds" => load.rounds = number(&value)?,
+                "write" => load.write = number(&value)?,
+                "cache" => load.cache = number(&value)?,
+                "prefetch" => load.prefetch = number(&value)?,
                 other => return Err(format!("no such argument: {other}").into()),
             }
         }
@@ -84,6 +98,16 @@ impl Load {
     /// The topic's name.
     pub fn topic(&self) -> String {
         format!("exactlyonce.limit.{}.{}.{}.{}", self.records, self.sources, self.partitions, self.active())
+    }
+
+    /// The options of the pipeline.
+    pub fn options(&self) -> Options {
+        Options {
+            write_records: self.write,
+            counts_cache_bytes: self.cache,
+            prefetch_bytes: self.prefetch,
+            ..Options::new(self.binding_spec())
+        }
     }
 
     /// What a keyspace is bound to.
@@ -105,12 +129,15 @@ impl Load {
 
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { records, sources, partitions, size_ms, slide_ms, block, shards, rounds, .. } = self;
+        let Self {
+            records, sources, partitions, size_ms, slide_ms, block, shards, rounds, write, cache, ..
+        } = self;
         write!(
             f,
             "records={records} sources={sources} partitions={partitions} active={} size={size_ms} slide={slide_ms} \
-             block={block} shards={shards} rounds={rounds}",
-            self.active()
+             block={block} shards={shards} rounds={rounds} write={write} cache={cache} prefetch={}",
+            self.active(),
+            self.prefetch
         )
     }
 }

@@ -21,8 +21,7 @@ pub async fn measure(services: &Services, load: &Load, keyspace: &str) -> Outcom
         broker: KafkaBroker::connect(&KafkaOptions::new(&services.kafka))?,
         times: Arc::clone(&times),
     };
-    let options =
-        Options { until_end: true, group: keyspace.to_owned(), ..Options::new(load.binding_spec()) };
+    let options = Options { until_end: true, group: keyspace.to_owned(), ..load.options() };
     let rng = ChaCha8Rng::seed_from_u64(0);
     let summary = pipeline::run(&broker, &store, &options, rng, std::future::pending()).await?;
     let times = times.lock().map_err(|_| "a panic")?;

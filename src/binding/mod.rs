@@ -93,7 +93,7 @@ pub enum BindingError {
     },
     /// Rows without a binding: another program wrote them, perhaps with wall-clock timestamps, which would hide this
     /// program's writes forever.
-        #[error(
+    #[error(
         "the tables contain rows but no binding: another program wrote them, or the row of `pipeline` was deleted. \
          restore it, or use a different keyspace"
     )]

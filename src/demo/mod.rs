@@ -257,7 +257,8 @@ async fn demonstrate(
     report(Step::Verifying);
     let tables = Tables::open(options)?;
     let broker = EmbeddedBroker::open(&options.folder, &options.embedded)?;
-    let verified = verify::verify(&broker, tables.store(), &options.binding_spec, &VerifyOptions::default()).await?;
+    let verified =
+        verify::verify(&broker, tables.store(), &options.binding_spec, &VerifyOptions::default()).await?;
     let counted = tables.count().await?;
     Ok(Report::new(options, kills, working, counted, verified))
 }

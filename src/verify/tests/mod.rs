@@ -127,7 +127,9 @@ impl Fixture {
     }
 
     async fn verify(&self) -> Report {
-        verify(&self.broker, &self.store, &self.binding_spec, &VerifyOptions::default()).await.expect("a report")
+        verify(&self.broker, &self.store, &self.binding_spec, &VerifyOptions::default())
+            .await
+            .expect("a report")
     }
 
     /// The differences, a line each.
