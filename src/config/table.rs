@@ -322,7 +322,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "pipeline.write_records",
-        integer(5_000, 1, 1_000_000),
+        integer(2_500, 1, 1_000_000),
         "Rows of a batch are flushed to the store when there are this many.",
     ),
     key(
@@ -337,7 +337,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "pipeline.prefetch_bytes",
-        integer(2 << 20, 1, 1 << 30),
+        integer(1 << 20, 1, 1 << 30),
         "Bytes of records of one partition that may wait to be taken into a batch.",
     ),
     key(

@@ -1,5 +1,5 @@
-//! Asking broker and store with patience: a verification reads for long, and one request that got no answer
-//! is no reason to begin anew.
+//! Requests to broker and store with retries: a verification reads for long, and one request that got no answer
+//! is no reason to start over.
 
 use std::future::Future;
 use std::time::Duration;

@@ -372,7 +372,7 @@ impl fmt::Display for Difference {
                 write!(f, "partition {partition} offset {offset}: both events and dead_letters have a row")?;
                 match wrong {
                     Some(table) => write!(f, ", {table} should not"),
-                    None => f.write_str(", the log no longer tells which should not"),
+                    None => f.write_str(", the log no longer shows which should not"),
                 }
             }
             Difference::Altered { partition, offset, table, fields } => {

@@ -33,7 +33,7 @@ pub enum VerifyError {
         /// What the broker says.
         found: String,
     },
-    /// The broker has the offset by its own words, but delivers nothing from there.
+    /// The broker has the offset according to its own response, but delivers nothing from there.
     #[error(
         "topic {topic} partition {partition}: the broker delivers nothing from offset {offset} on, though the \
          log ends at {log_end}"
@@ -53,7 +53,7 @@ pub enum VerifyError {
     Store {
         /// The request, with table, partition and offsets.
         request: String,
-        /// Its own words.
+        /// Its own message.
         source: StoreError,
     },
     /// The broker refused, or did not answer for long enough.
@@ -61,15 +61,15 @@ pub enum VerifyError {
     Broker {
         /// The request, with topic, partition and offset.
         request: String,
-        /// Its own words.
+        /// Its own message.
         source: BrokerError,
     },
-    /// There is no room for the temporary file.
+    /// There is no space for the temporary file.
     #[error("cannot make a temporary file in {folder}")]
     Folder {
         /// The folder.
         folder: String,
-        /// The operating system's words.
+        /// The operating system's message.
         source: io::Error,
     },
     /// The temporary file does not do its work; mostly the disk is full.
@@ -79,7 +79,7 @@ pub enum VerifyError {
         request: &'static str,
         /// The file.
         file: String,
-        /// SQLite's words.
+        /// SQLite's message.
         source: rusqlite::Error,
     },
 }

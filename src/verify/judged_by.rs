@@ -22,7 +22,7 @@ pub(super) async fn judged_by<B: Broker, S: Store>(
         if !ask::store(|| "say whether it holds rows".to_owned(), || store.holds_rows()).await? {
             return Err(VerifyError::Unbound);
         }
-        // Rows follow a binding, so somebody may have bound the keyspace between the two questions.
+        // Rows follow a binding, so another program may have bound the keyspace between the two questions.
         stored = read().await?;
     }
     if let Some(Ok(binding)) = stored.clone().map(|stored| stored.undamaged()) {

@@ -46,7 +46,7 @@
 //! Records that retention deleted, before the verification or while it runs, cannot be judged. Their offsets
 //! are reported as unverifiable, never as fine. Their windows are not judged from above: an alert there must
 //! reach `low` and the threshold, and must exist if `low` reaches the threshold, but may count more and may
-//! exist without. Which windows those are is told by the stored events of these offsets (with a health that
+//! exist without. Which windows those are follows from the stored events of these offsets (with a health that
 //! counts). This rests on these rows being right, as far as it can be known: where one of them was lost,
 //! foreign or altered, an alert may be reported wrong or phantom that was right, or not judged that could
 //! have been. The tables are damaged in all of these cases, but a difference of such a window does not say

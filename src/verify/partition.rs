@@ -199,7 +199,7 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
             let dead_letters = rows.dead_letters.iter().map(|row| (Table::DeadLetters, row.0));
             let places: Vec<(Table, i64)> = events.chain(dead_letters).collect();
             let Some(last) = places.iter().map(|place| place.1).max() else { break };
-            // The patience for an end that lags is spent once, not for every page.
+            // The timeout for an end that lags applies once, not to every page.
             let wanted = if asked { i64::MIN } else { last.saturating_add(1) };
             let log = ask::offsets(self.broker, &self.binding.topic, partition, wanted).await?;
             asked = true;

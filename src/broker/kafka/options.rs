@@ -12,7 +12,7 @@ use crate::secret::{Secret, is_secret};
 /// How the members of a group share the partitions among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GroupProtocol {
-    /// The members' leader assigns, in two rounds that take away only what moves (`cooperative-sticky`).
+    /// The members' leader assigns, in two rounds that revoke only what moves (`cooperative-sticky`).
     #[default]
     Classic,
     /// The broker assigns (KIP-848); needs Kafka 4.0 or later.

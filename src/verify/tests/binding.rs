@@ -8,8 +8,8 @@ fn damaged(column: &'static str) -> Damaged {
 }
 
 /// A world of [`some`] records, one of which is lost, whose binding was changed.
-async fn changed(change: impl FnOnce(&mut StoredBinding)) -> World {
-    let world = World::new().await;
+async fn changed(change: impl FnOnce(&mut StoredBinding)) -> Fixture {
+    let world = Fixture::new().await;
     world.append(some()).await;
     let mut tables = world.truth().await;
     tables.events.remove(&(0, 1));
@@ -96,7 +96,7 @@ async fn every_damaged_column_is_named_and_what_is_intact_is_judged_by() {
 
 #[tokio::test]
 async fn origins_that_cannot_be_read_are_taken_from_progress() {
-    let world = World::with(Origin::End, some(), 10).await;
+    let world = Fixture::with(Origin::End, some(), 10).await;
     world.append(some()).await;
     world.finish(&world.truth().await).await;
     let origins = Err(damaged("origins"));
@@ -122,9 +122,9 @@ async fn a_missing_binding_is_named_where_other_tables_have_rows() {
 
 #[tokio::test]
 async fn rows_of_somebody_else_are_named_one_by_one_where_nothing_is_bound() {
-    let world = World::new().await;
+    let world = Fixture::new().await;
     world.append([value(0, "nonsense")]).await;
-    let world = World { store: MemoryStore::new(), ..world };
+    let world = Fixture { store: MemoryStore::new(), ..world };
     world.write_alert("s", 10, 3).await;
     insta::assert_snapshot!(world.differences().await, @r#"
     missing_binding: pipeline has no row, but other tables have rows: they are judged by the configuration, topic t with id memory-1 and the origins in progress
@@ -132,7 +132,7 @@ async fn rows_of_somebody_else_are_named_one_by_one_where_nothing_is_bound() {
     "#);
 }
 
-async fn refused(world: &World) -> String {
+async fn refused(world: &Fixture) -> String {
     let error = verify(&world.broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await;
     let error = error.expect_err("no report");
     assert!(error.is_refusal(), "{error}");

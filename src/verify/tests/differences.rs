@@ -4,8 +4,8 @@ use super::*;
 use crate::event::{Body, DeadLetter, Reason};
 
 /// A world of [`some`] records whose tables were spoilt.
-async fn spoilt(spoil: impl FnOnce(&mut Tables)) -> World {
-    let world = World::new().await;
+async fn spoilt(spoil: impl FnOnce(&mut Tables)) -> Fixture {
+    let world = Fixture::new().await;
     world.append(some()).await;
     let mut tables = world.truth().await;
     spoil(&mut tables);
@@ -84,7 +84,7 @@ async fn tables_that_are_right_are_clean() {
 
 #[tokio::test]
 async fn an_empty_log_and_empty_tables_are_clean() {
-    let world = World::new().await;
+    let world = Fixture::new().await;
     assert_eq!(world.differences().await, "");
 }
 
@@ -133,7 +133,7 @@ async fn a_row_with_other_content_is_altered_and_the_columns_are_told() {
 
 #[tokio::test]
 async fn long_values_are_cut_to_where_they_differ() {
-    let world = World::new().await;
+    let world = Fixture::new().await;
     world.append([value(0, &"a".repeat(500))]).await;
     let mut tables = world.truth().await;
     let stored = ["a".repeat(400), "b".repeat(400)].concat().into_bytes();
@@ -145,7 +145,7 @@ async fn long_values_are_cut_to_where_they_differ() {
 
 #[tokio::test]
 async fn a_digest_in_place_of_the_bytes_is_altered() {
-    let world = World::new().await;
+    let world = Fixture::new().await;
     world.append([value(0, "x"), value(0, &"y".repeat(2_000))]).await;
     let mut tables = world.truth().await;
     let digest = tables.dead_letters[&(0, 1)].body.clone();
@@ -156,7 +156,7 @@ async fn a_digest_in_place_of_the_bytes_is_altered() {
 
 #[tokio::test]
 async fn rows_in_gaps_are_foreign() {
-    let world = World::new().await;
+    let world = Fixture::new().await;
     world.append([critical(0, 1)]).await;
     world.broker.skip(TOPIC, 0, 5);
     world.append([critical(0, 2)]).await;
@@ -177,7 +177,7 @@ async fn rows_in_gaps_are_foreign() {
 
 #[tokio::test]
 async fn rows_below_the_origin_are_foreign() {
-    let world = World::with(Origin::End, some(), 10).await;
+    let world = Fixture::with(Origin::End, some(), 10).await;
     world.append(some()).await;
     let mut tables = world.truth().await;
     assert_eq!(tables.events.len(), 5);
@@ -248,7 +248,7 @@ async fn an_alert_that_no_window_reached_is_a_phantom() {
 
 #[tokio::test]
 async fn the_list_is_bounded_and_the_counts_are_not() {
-    let world = World::new().await;
+    let world = Fixture::new().await;
     world.append((0..50).map(|i| critical(0, i * 100))).await;
     world.append((0..7).map(|_| value(1, ""))).await;
     world.finish(&Tables::default()).await;
@@ -262,7 +262,7 @@ async fn the_list_is_bounded_and_the_counts_are_not() {
 
 #[tokio::test]
 async fn many_rows_are_read_in_pieces() {
-    let world = World::new().await;
+    let world = Fixture::new().await;
     let records = (0..2_500).map(|i| if i % 5 == 0 { value(0, "x") } else { critical(0, i) });
     world.append(records).await;
     let mut tables = world.truth().await;
@@ -344,7 +344,7 @@ async fn counts_may_be_ahead_of_progress_but_not_of_the_log() {
     for (count, through, right) in
         [(2, 1, true), (3, 2, true), (4, 3, true), (1, 0, false), (2, 2, false), (3, 1, false), (5, 4, false)]
     {
-        let world = World::new().await;
+        let world = Fixture::new().await;
         world.append([1, 2, 3, 4].map(|ts| critical(0, ts))).await;
         let mut tables = world.truth().await;
         tables.counts.insert((0, "s".to_owned(), 10), (count, through));
@@ -360,7 +360,7 @@ async fn progress_that_cannot_be_is_named() {
         let world = spoilt(|_| ()).await;
         let store = MemoryStore::new();
         store.bind(&world.binding).await.answer().expect("bound");
-        let world = World { store, ..world };
+        let world = Fixture { store, ..world };
         world.write(&world.truth().await).await;
         world.write_progress(1, 3).await;
         let progress = Progress { origin, next_offset };
@@ -382,7 +382,7 @@ async fn progress_past_the_log_or_of_no_partition_or_missing_is_named() {
     ");
     let store = MemoryStore::new();
     store.bind(&world.binding).await.answer().expect("bound");
-    let world = World { store, ..world };
+    let world = Fixture { store, ..world };
     world.write(&world.truth().await).await;
     world.write_progress(1, 3).await;
     insta::assert_snapshot!(world.differences().await, @"wrong_progress: partition 0: there is no row, but other tables have rows of the partition");
@@ -393,7 +393,7 @@ async fn a_registry_that_lacks_counted_partitions_or_has_more_than_the_topic_is_
     let world = spoilt(|_| ()).await;
     world.store.register(4).await.answer().expect("registered");
     insta::assert_snapshot!(world.differences().await, @"wrong_registry: partitions is 5 where the topic has 2");
-    let world = World { store: MemoryStore::new(), ..world };
+    let world = Fixture { store: MemoryStore::new(), ..world };
     world.store.bind(&world.binding).await.answer().expect("bound");
     let tables = world.truth().await;
     world.finish(&Tables { counts: BTreeMap::new(), ..tables.clone() }).await;
@@ -405,7 +405,7 @@ async fn a_registry_that_lacks_counted_partitions_or_has_more_than_the_topic_is_
     insta::assert_snapshot!(world.differences().await, @"wrong_registry: partitions is 0 where window_counts has rows that need 2");
 }
 
-async fn refused(world: &World) -> String {
+async fn refused(world: &Fixture) -> String {
     let error = verify(&world.broker, &world.store, &world.binding_spec, &VerifyOptions::default())
         .await
         .expect_err("no report");
@@ -433,7 +433,7 @@ async fn a_store_in_another_layout_than_the_bound_one_is_not_judged() {
     let world = spoilt(|_| ()).await;
     let mut bound = world.store.binding().await.answer().expect("an answer").expect("a binding");
     bound.layout.events = "bucketed:9".parse().expect("a layout");
-    let world = World { store: MemoryStore::new(), ..world };
+    let world = Fixture { store: MemoryStore::new(), ..world };
     world.store.bind(&bound).await.answer().expect("an answer");
     insta::assert_snapshot!(refused(&world).await, @r#"the keyspace is bound with layout = "bucketed:9", not "original": use the bound value, or a different keyspace"#);
 }

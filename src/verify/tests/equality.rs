@@ -129,7 +129,7 @@ proptest! {
                 Step::Append(partition, text) => Some(value(partition, &text)),
                 Step::Skip(..) => None,
             });
-            let world = World::with(Origin::End, before.collect(), slide_ms).await;
+            let world = Fixture::with(Origin::End, before.collect(), slide_ms).await;
             for step in steps {
                 match step {
                     Step::Append(partition, text) => world.append([value(partition, &text)]).await,
@@ -162,7 +162,7 @@ proptest! {
         starts in (0..20i64, 0..20i64),
         slide_ms in select(vec![10, 5, 4]),
     ) {
-        let world = World::with(Origin::Start, Vec::new(), slide_ms).now_or_never().expect("at once");
+        let world = Fixture::with(Origin::Start, Vec::new(), slide_ms).now_or_never().expect("at once");
         block_on(async {
             for step in steps {
                 match step {

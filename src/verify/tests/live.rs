@@ -5,7 +5,7 @@ use crate::broker::BrokerError;
 
 #[tokio::test]
 async fn alerts_and_rows_may_be_ahead_of_progress() {
-    let world = World::new().await;
+    let world = Fixture::new().await;
     world.append([1, 2, 3, 4, 5].map(|ts| critical(0, ts))).await;
     let mut tables = world.truth().await;
     world.write(&tables).await;
@@ -20,7 +20,7 @@ async fn alerts_and_rows_may_be_ahead_of_progress() {
     }
     // Rows that a worker has yet to write, and an alert that it has yet to raise.
     for (progress, count) in [(3, 3), (3, 4), (3, 5), (4, 4), (2, 3)] {
-        let world = World { store: MemoryStore::new(), ..World::new().await };
+        let world = Fixture { store: MemoryStore::new(), ..Fixture::new().await };
         world.store.bind(&world.binding).await.answer().expect("bound");
         world.append([1, 2, 3, 4, 5].map(|ts| critical(0, ts))).await;
         tables.alerts = BTreeMap::from([(("s".to_owned(), 10), count)]);
@@ -41,7 +41,7 @@ async fn an_alert_outside_of_what_workers_can_have_counted_is_wrong() {
         (1, 2, "event_count is 2 where the log has 3 to 5"),
         (5, 4, "event_count is 4 where the log has 5"),
     ] {
-        let world = World::new().await;
+        let world = Fixture::new().await;
         world.append([1, 2, 3, 4, 5].map(|ts| critical(0, ts))).await;
         world.write(&Tables { alerts: BTreeMap::new(), ..world.truth().await }).await;
         world.write_progress(0, progress).await;
@@ -53,7 +53,7 @@ async fn an_alert_outside_of_what_workers_can_have_counted_is_wrong() {
 
 #[tokio::test]
 async fn an_alert_that_not_even_the_whole_log_reaches_is_a_phantom_and_a_due_one_is_missing() {
-    let world = World::new().await;
+    let world = Fixture::new().await;
     world.append([1, 2, 11, 12, 13, 14].map(|ts| critical(0, ts))).await;
     world.write(&Tables { alerts: BTreeMap::new(), ..world.truth().await }).await;
     world.write_progress(0, 1).await;
@@ -68,7 +68,7 @@ async fn an_alert_that_not_even_the_whole_log_reaches_is_a_phantom_and_a_due_one
 
 #[tokio::test]
 async fn a_partition_without_progress_is_judged_to_its_origin() {
-    let world = World::new().await;
+    let world = Fixture::new().await;
     world.append(some()).await;
     world.broker.grow(TOPIC, 3);
     world.append([critical(2, 6)]).await;
@@ -80,7 +80,7 @@ async fn a_partition_without_progress_is_judged_to_its_origin() {
 
 #[tokio::test]
 async fn events_of_a_partition_that_came_meanwhile_may_be_counted_already() {
-    let world = World::new().await;
+    let world = Fixture::new().await;
     world.append(some()).await;
     world.finish(&world.truth().await).await;
     world.write_alert("s", 10, 5).await;
@@ -101,7 +101,7 @@ async fn events_of_a_partition_that_came_meanwhile_may_be_counted_already() {
 
 #[tokio::test(start_paused = true)]
 async fn rows_past_the_end_of_a_truncated_log_are_foreign() {
-    let world = World::new().await;
+    let world = Fixture::new().await;
     world.append((1..7).map(|ts| critical(0, ts))).await;
     world.write(&world.truth().await).await;
     world.write_progress(0, 5).await;
@@ -124,7 +124,7 @@ async fn rows_past_the_end_of_a_truncated_log_are_foreign() {
 
 #[tokio::test(start_paused = true)]
 async fn a_log_that_is_truncated_meanwhile_is_told() {
-    let world = World::new().await;
+    let world = Fixture::new().await;
     world.append((1..7).map(|ts| critical(0, ts))).await;
     world.finish(&world.truth().await).await;
     let broker = Meddled::new(&world, 1, |broker, _, offset| {
@@ -142,7 +142,7 @@ async fn a_log_that_is_truncated_meanwhile_is_told() {
 #[tokio::test(start_paused = true)]
 async fn a_topic_that_is_recreated_meanwhile_is_told() {
     for at in 0..6 {
-        let world = World::new().await;
+        let world = Fixture::new().await;
         world.append((1..7).map(|ts| critical(0, ts))).await;
         // Half of it is judged, the other half lies behind.
         world.write(&world.truth().await).await;
@@ -160,7 +160,7 @@ async fn a_topic_that_is_recreated_meanwhile_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn an_end_that_lags_for_a_moment_is_no_difference() {
-    let world = World::new().await;
+    let world = Fixture::new().await;
     world.append(some()).await;
     world.finish(&world.truth().await).await;
     let late = world.broker.clone();
@@ -177,7 +177,7 @@ async fn an_end_that_lags_for_a_moment_is_no_difference() {
 
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_does_not_answer_is_asked_again_and_not_for_ever() {
-    let world = World::new().await;
+    let world = Fixture::new().await;
     world.append(some()).await;
     world.finish(&world.truth().await).await;
     let silent = || Some(BrokerError::Retriable { what: "fetch".to_owned(), cause: None });
@@ -210,8 +210,8 @@ async fn a_broker_that_does_not_answer_is_asked_again_and_not_for_ever() {
 #[tokio::test]
 async fn a_worker_that_goes_on_all_the_while_is_never_blamed() {
     for behind in [0i64, 1, 5] {
-        let world = Arc::new(World::new().await);
-        let work = move |world: &World, ts: i64| {
+        let world = Arc::new(Fixture::new().await);
+        let work = move |world: &Fixture, ts: i64| {
             let work = async {
                 world.append([critical((ts % 2) as i32, ts)]).await;
                 world.write(&world.truth().await).await;

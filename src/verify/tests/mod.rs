@@ -24,14 +24,14 @@ const PARTITIONS: i32 = 2;
 const THRESHOLD: i32 = 3;
 
 /// A topic of two partitions and a keyspace bound to it, with tumbling windows of 10 ms.
-struct World {
+struct Fixture {
     broker: MemoryBroker,
     store: MemoryStore,
     binding_spec: BindingSpec,
     binding: Binding,
 }
 
-impl World {
+impl Fixture {
     async fn new() -> Self {
         Self::with(Origin::Start, Vec::new(), 10).await
     }
@@ -181,7 +181,7 @@ type Meddler = Box<dyn FnMut(&MemoryBroker, i32, i64) -> Option<BrokerError> + S
 
 impl Meddled {
     fn new(
-        world: &World,
+        world: &Fixture,
         fetch_records: usize,
         meddler: impl FnMut(&MemoryBroker, i32, i64) -> Option<BrokerError> + Send + 'static,
     ) -> Self {

@@ -4,8 +4,8 @@ use super::*;
 
 /// Windows until 10 (four events, the first two of them gone), until 20 (three, none gone) and until 30
 /// (one, gone, and two that do not reach the threshold).
-async fn cut() -> (World, Tables) {
-    let world = World::new().await;
+async fn cut() -> (Fixture, Tables) {
+    let world = Fixture::new().await;
     let times = [1, 2, 21, 3, 4, 11, 12, 13, 22];
     world.append(times.map(|ts| critical(0, ts))).await;
     let tables = world.truth().await;
@@ -33,7 +33,7 @@ async fn a_window_that_is_partly_gone_is_judged_from_below_only() {
         let (_, mut tables) = cut().await;
         let (world, _) = cut().await;
         tables.alerts.insert(("s".to_owned(), end), count);
-        let world = World { store: MemoryStore::new(), ..world };
+        let world = Fixture { store: MemoryStore::new(), ..world };
         world.store.bind(&world.binding).await.answer().expect("bound");
         world.write(&tables).await;
         world.write_progress(0, 9).await;
@@ -44,7 +44,7 @@ async fn a_window_that_is_partly_gone_is_judged_from_below_only() {
 #[tokio::test]
 async fn an_alert_of_a_window_that_is_partly_gone_may_be_missing_only_if_what_is_left_is_too_little() {
     let (world, tables) = cut().await;
-    let world = World { store: MemoryStore::new(), ..world };
+    let world = Fixture { store: MemoryStore::new(), ..world };
     world.store.bind(&world.binding).await.answer().expect("bound");
     world.write(&Tables { alerts: BTreeMap::new(), ..tables }).await;
     world.write_progress(0, 9).await;
@@ -81,12 +81,12 @@ async fn an_offset_in_both_tables_is_a_duplicate_even_where_the_log_is_gone() {
     );
     assert_eq!(tables.dead_letters.len(), 0);
     world.write(&letter).await;
-    insta::assert_snapshot!(world.differences().await, @"duplicate: partition 0 offset 1: both events and dead_letters have a row, the log no longer tells which should not");
+    insta::assert_snapshot!(world.differences().await, @"duplicate: partition 0 offset 1: both events and dead_letters have a row, the log no longer shows which should not");
 }
 
 #[tokio::test]
 async fn records_that_went_before_they_were_durable_leave_no_window_judged_from_above() {
-    let world = World::new().await;
+    let world = Fixture::new().await;
     world.append([1, 2, 3, 11, 12, 13].map(|ts| critical(0, ts))).await;
     let tables = world.truth().await;
     world.write(&Tables { alerts: tables.alerts.clone(), ..Tables::default() }).await;
@@ -104,7 +104,7 @@ async fn records_that_went_before_they_were_durable_leave_no_window_judged_from_
 async fn a_log_whose_start_moves_meanwhile_is_no_difference() {
     for deleted_at in 0..9 {
         for start in 0..=9 {
-            let world = World::new().await;
+            let world = Fixture::new().await;
             world.append([1, 2, 21, 3, 4, 11, 12, 13, 22].map(|ts| critical(0, ts))).await;
             world.finish(&world.truth().await).await;
             let broker = Meddled::new(&world, 1, move |broker, _, offset| {
@@ -130,7 +130,7 @@ async fn a_log_whose_start_moves_meanwhile_is_no_difference() {
 #[tokio::test]
 async fn records_behind_the_judged_log_may_go_meanwhile() {
     for durable in [false, true] {
-        let world = World::new().await;
+        let world = Fixture::new().await;
         world.append([1, 2, 3, 11, 12, 13].map(|ts| critical(0, ts))).await;
         let tables = world.truth().await;
         world.write(&tables).await;

@@ -61,13 +61,13 @@ impl Client {
         wait: Duration,
         send: impl FnOnce(*mut sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
     ) -> Result<Answer, KafkaError> {
-        let mut words = [0; 256];
+        let mut errstr = [0; 256];
         // SAFETY: queue and options are made and destroyed here; the request copies the options, and an answer
         // is an object of its own.
         unsafe {
             let queue = sys::rd_kafka_queue_new(self.ptr());
             let options = sys::rd_kafka_AdminOptions_new(self.ptr(), api);
-            let (start, length) = (words.as_mut_ptr(), words.len());
+            let (start, length) = (errstr.as_mut_ptr(), errstr.len());
             sys::rd_kafka_AdminOptions_set_request_timeout(options, millis(wait), start, length);
             send(options, queue);
             sys::rd_kafka_AdminOptions_destroy(options);
@@ -201,10 +201,10 @@ impl Client {
         replication: i16,
         wait: Duration,
     ) -> Result<(), KafkaError> {
-        let mut words = [0; 256];
+        let mut errstr = [0; 256];
         // SAFETY: the texts end with a zero byte, and the buffer's length is its length.
         let new = unsafe {
-            let (start, length) = (words.as_mut_ptr(), words.len());
+            let (start, length) = (errstr.as_mut_ptr(), errstr.len());
             sys::rd_kafka_NewTopic_new(
                 name(topic).as_ptr(),
                 partitions,
@@ -214,7 +214,7 @@ impl Client {
             )
         };
         if new.is_null() {
-            return Err(KafkaError::invalid(text(words.as_ptr())));
+            return Err(KafkaError::invalid(text(errstr.as_ptr())));
         }
         let api = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_CREATETOPICS;
         let answer = self.ask(api, wait, |options, queue| {
@@ -257,14 +257,14 @@ impl Client {
             let asked = sys::rd_kafka_metadata(self.ptr(), 0, topic, &raw mut metadata, millis(wait));
             sys::rd_kafka_topic_destroy(topic);
             error_of(asked)?;
-            let told = if (*metadata).topic_cnt == 1 {
+            let outcome = if (*metadata).topic_cnt == 1 {
                 let topic = &*(*metadata).topics;
                 error_of(topic.err).map(|()| topic.partition_cnt)
             } else {
                 Err(KafkaError::invalid("the answer is not of one topic"))
             };
             sys::rd_kafka_metadata_destroy(metadata);
-            told
+            outcome
         }
     }
 

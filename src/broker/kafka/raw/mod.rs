@@ -50,7 +50,7 @@ fn text(lent: *const c_char) -> String {
 }
 
 /// A name for librdkafka. No topic, group or property has a zero byte in it; if one does, the name is not
-/// known to anybody.
+/// known to librdkafka.
 fn name(text: &str) -> CString {
     CString::new(text).unwrap_or_else(|_| CString::from(c"\u{fffd}"))
 }
@@ -81,7 +81,7 @@ struct Conf(*mut sys::rd_kafka_conf_t);
 
 impl Drop for Conf {
     fn drop(&mut self) {
-        // SAFETY: a configuration that was given away was forgotten, so this one is ours.
+        // SAFETY: a configuration that was handed over was forgotten, so this one is ours.
         unsafe { sys::rd_kafka_conf_destroy(self.0) };
     }
 }
@@ -93,22 +93,22 @@ impl Conf {
     }
 
     /// # Errors
-    /// librdkafka's words, which hold the value.
+    /// librdkafka's message, which hold the value.
     fn set(&mut self, property: &str, value: &str) -> Result<(), String> {
-        let mut words = [0; 512];
+        let mut errstr = [0; 512];
         // SAFETY: all texts end with a zero byte, and the buffer's length is its length.
         let result = unsafe {
             sys::rd_kafka_conf_set(
                 self.0,
                 name(property).as_ptr(),
                 name(value).as_ptr(),
-                words.as_mut_ptr(),
-                words.len(),
+                errstr.as_mut_ptr(),
+                errstr.len(),
             )
         };
         match result {
             sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK => Ok(()),
-            _ => Err(text(words.as_ptr())),
+            _ => Err(text(errstr.as_ptr())),
         }
     }
 }
@@ -116,7 +116,7 @@ impl Conf {
 /// Whether librdkafka knows a property and takes its value.
 ///
 /// # Errors
-/// librdkafka's words, which hold the value.
+/// librdkafka's message, which hold the value.
 pub(super) fn try_property(property: &str, value: &str) -> Result<(), String> {
     Conf::new().set(property, value)
 }
@@ -231,13 +231,13 @@ impl Client {
     pub(super) fn consumer(properties: &Properties) -> Result<Self, KafkaError> {
         let mut conf = Conf::new();
         for (property, value) in properties {
-            if let Err(words) = conf.set(property, value) {
-                let words = properties::without_secret(property, words);
-                return Err(KafkaError::invalid(format!("{property}: {words}")));
+            if let Err(errstr) = conf.set(property, value) {
+                let errstr = properties::without_secret(property, errstr);
+                return Err(KafkaError::invalid(format!("{property}: {errstr}")));
             }
         }
         let lines = NonNull::from(Box::leak(Box::<Lines>::default()));
-        let mut words = [0; 512];
+        let mut errstr = [0; 512];
         // SAFETY: the configuration is ours; on success it belongs to the client and is forgotten here, and the lines
         // are dropped with the client. Without success there are no threads of librdkafka that could use them.
         unsafe {
@@ -247,14 +247,14 @@ impl Client {
             sys::rd_kafka_conf_set_log_cb(conf.0, Some(log));
             sys::rd_kafka_conf_set_opaque(conf.0, lines.as_ptr().cast());
             let kind = sys::rd_kafka_type_t::RD_KAFKA_CONSUMER;
-            match NonNull::new(sys::rd_kafka_new(kind, conf.0, words.as_mut_ptr(), words.len())) {
+            match NonNull::new(sys::rd_kafka_new(kind, conf.0, errstr.as_mut_ptr(), errstr.len())) {
                 Some(client) => {
                     std::mem::forget(conf);
                     Ok(Self { client, lines, cancelled: AtomicBool::new(false) })
                 }
                 None => {
                     drop(Box::from_raw(lines.as_ptr()));
-                    Err(KafkaError::invalid(text(words.as_ptr())))
+                    Err(KafkaError::invalid(text(errstr.as_ptr())))
                 }
             }
         }
@@ -288,7 +288,7 @@ impl Client {
     }
 
     /// True if a coordinator was found that lacks the group protocol `consumer`, after which this client never
-    /// becomes a member; told only to a client with `debug=cgrp`.
+    /// becomes a member; logged only by a client with `debug=cgrp`.
     pub(super) fn met_coordinator_without_heartbeat(&self) -> bool {
         self.lines().without_heartbeat.load(Ordering::Relaxed)
     }
@@ -315,7 +315,7 @@ impl Client {
         error_from(unsafe { sys::rd_kafka_incremental_unassign(self.ptr(), list.0) })
     }
 
-    /// True if what is being revoked may be somebody else's already.
+    /// True if what is being revoked may be another member's already.
     pub(super) fn assignment_lost(&self) -> bool {
         // SAFETY: reads a flag.
         unsafe { sys::rd_kafka_assignment_lost(self.ptr()) != 0 }
@@ -323,10 +323,10 @@ impl Client {
 
     /// Why the client has ended itself, if it has.
     pub(super) fn fatal_error(&self) -> Option<KafkaError> {
-        let mut words = [0; 512];
+        let mut errstr = [0; 512];
         // SAFETY: the buffer's length is its length.
-        let code = unsafe { sys::rd_kafka_fatal_error(self.ptr(), words.as_mut_ptr(), words.len()) } as i32;
-        (code != 0).then(|| KafkaError::new(code, text(words.as_ptr())))
+        let code = unsafe { sys::rd_kafka_fatal_error(self.ptr(), errstr.as_mut_ptr(), errstr.len()) } as i32;
+        (code != 0).then(|| KafkaError::new(code, text(errstr.as_ptr())))
     }
 
     /// True if the group has this member.

@@ -12,7 +12,7 @@ use super::{Client, error_of, millis, name, text};
 use crate::broker::kafka::error::KafkaError;
 use crate::event::Record;
 
-/// What a consumer's own queue tells.
+/// What a consumer's own queue reports.
 #[derive(Debug)]
 pub(in crate::broker::kafka) enum Event {
     /// The group gives these partitions.
@@ -53,7 +53,7 @@ unsafe impl Send for Queue {}
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        // SAFETY: the callback is taken away under the queue's lock, under which it is also called, so nobody
+        // SAFETY: the callback is removed under the queue's lock, under which it is also called, so nobody
         // uses the waker afterwards, and it came from `Box::into_raw`. The queue object is ours and counted.
         unsafe {
             if let Some(waker) = self.waker.take() {
@@ -115,7 +115,7 @@ impl Queue {
     /// Wakes the thread whenever the queue is no longer empty.
     pub(in crate::broker::kafka) fn wake(&mut self, thread: Thread) {
         let waker = NonNull::from(Box::leak(Box::new(thread)));
-        // SAFETY: the waker lives until the callback is taken away: from here on only `drop` and the next call of this
+        // SAFETY: the waker lives until the callback is removed: from here on only `drop` and the next call of this
         // function free it, each after the queue has let go of it.
         unsafe {
             sys::rd_kafka_queue_cb_event_enable(self.queue, Some(wake), waker.as_ptr().cast());
@@ -133,9 +133,9 @@ impl Queue {
             if event.is_null() {
                 return None;
             }
-            let told = read_event(event);
+            let outcome = read_event(event);
             sys::rd_kafka_event_destroy(event);
-            Some(told)
+            Some(outcome)
         }
     }
 
