@@ -34,6 +34,7 @@ crate::on_every_implementation!(
         counts_come_in_the_order_asked_for,
         counts_are_of_their_own_partition_and_window_and_of_no_other,
         thousands_of_counts_come_back_each_to_its_place,
+        a_few_of_many_counts_come_back_and_no_other,
         the_registry_keeps_the_greatest_partition_whatever_the_order,
         a_window_may_end_anywhere_in_i64,
         the_greater_event_count_of_an_alert_wins_whatever_the_order,
@@ -295,6 +296,22 @@ async fn thousands_of_counts_come_back_each_to_its_place<S: Store>(store: S) {
     asked.extend(written.keys().step_by(17).cloned());
     let expected: Vec<Option<Count>> = asked.iter().map(|key| written.get(key).copied()).collect();
     assert_eq!(known(store.counts(3, &asked).await), expected);
+}
+
+/// Few of the rows beside each other are asked for, then nearly all, then few again, and some that do not exist.
+async fn a_few_of_many_counts_come_back_and_no_other<S: Store>(store: S) {
+    let all: Vec<WindowKey> =
+        (0..3_000).map(|n| window(&format!("source {:04}", n / 3), 5 * (1 + n % 3))).collect();
+    let written: BTreeMap<WindowKey, Count> =
+        all.iter().zip(0..).map(|(key, n)| (key.clone(), Count { count: n, through_offset: n })).collect();
+    let rows: Vec<(WindowKey, Count)> = written.clone().into_iter().collect();
+    known(store.write_counts(1, &rows).await);
+    for step in [7, 1, 5, 7] {
+        let mut asked: Vec<WindowKey> = all.iter().step_by(step).cloned().collect();
+        asked.extend((0..300).map(|n| window(&format!("source {n:04}+"), 10)));
+        let expected: Vec<Option<Count>> = asked.iter().map(|key| written.get(key).copied()).collect();
+        assert_eq!(known(store.counts(1, &asked).await), expected, "every {step}th");
+    }
 }
 
 async fn the_registry_keeps_the_greatest_partition_whatever_the_order<S: Store>(store: S) {

@@ -319,6 +319,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn after_a_sparse_slice_the_next_reads_name_their_windows() {
+        let slices = Slices::default();
+        assert!(slices.next_is_one() && slices.next_is_one());
+        slices.was_sparse();
+        let listed = (0..1_000).take_while(|_| !slices.next_is_one()).count();
+        assert_eq!(listed, READS_AFTER_SPARSE as usize);
+        assert!(slices.next_is_one());
+    }
+
+    #[test]
     fn a_read_is_of_one_place_and_bounded_by_keys_and_bytes() {
         let windows: Vec<WindowKey> = (0..1_000).map(|end| WindowKey { source: "abc".into(), end }).collect();
         let wanted: Vec<Wanted<'_>> = windows
