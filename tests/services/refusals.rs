@@ -84,7 +84,9 @@ fn another_consistency_than_the_bound_one_is_refused_by_every_command_until_the_
     let wrong = change(&format!("--from local_quorum:dc2 {confirmed}"));
     assert_eq!(wrong.code, 3, "{wrong}");
     assert!(wrong.stderr.contains("bound to consistency quorum, and not to local_quorum:dc2"), "{wrong}");
-    for expected in ["is now bound to consistency local_quorum:dc1", "was already bound to consistency local_quorum:dc1"] {
+    for expected in
+        ["is now bound to consistency local_quorum:dc1", "was already bound to consistency local_quorum:dc1"]
+    {
         let changed = change(&format!("--from quorum {confirmed}"));
         assert_eq!(changed.code, 0, "{changed}");
         assert!(changed.stdout.contains(expected), "{changed}");
