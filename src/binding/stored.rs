@@ -1,5 +1,5 @@
-//! The row of the table `pipeline` as it is stored: each fact, or what is wrong with its column. So a column that cannot
-//! be read does not hide the others.
+//! The row of the table `pipeline` as it is stored: each parameter, or what is wrong with its column. So a damaged column
+//! does not hide the others.
 //!
 //! A value is damaged if no version of this program writes it (`columns.rs`). One that another configuration or version
 //! would have written is not damaged but different, which is found by comparing bindings.
@@ -12,7 +12,7 @@ use super::{Binding, BoundConsistency};
 use crate::store::{CountLayout, Damaged, EventLayout, Layout, Stored};
 use crate::window::{HealthSet, WindowSpec};
 
-/// The row of `pipeline`: each fact, or why its column has none.
+/// The row of `pipeline`: each parameter, or why its column has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredBinding {
     /// See [`Binding::topic`].
@@ -81,20 +81,20 @@ impl StoredBinding {
         })
     }
 
-    /// The binding, with the binding_spec of another one where a column cannot be read, and what was so assumed.
+    /// The binding, with the values of another one in place of damaged columns, and the list of these.
     pub fn or(self, other: &Binding) -> (Binding, Vec<Assumed>) {
         let mut assumed = Vec::new();
         let WindowSpec { size_ms, slide_ms, threshold, health } = other.window;
         let CountLayout { block_ms, shards } = other.layout.counts;
         let mut fill = Fill { assumed: &mut assumed };
-        let topic = fill.fact(self.topic, other.topic.clone(), |topic| format!("{topic:?}"));
-        let topic_id = fill.fact(self.topic_id, other.topic_id.clone(), |id| format!("{id:?}"));
+        let topic = fill.or(self.topic, other.topic.clone(), |topic| format!("{topic:?}"));
+        let topic_id = fill.or(self.topic_id, other.topic_id.clone(), |id| format!("{id:?}"));
         let window = WindowSpec {
             size_ms: fill.shown(self.window_size_ms, size_ms),
             slide_ms: fill.shown(self.window_slide_ms, slide_ms),
             threshold: fill.shown(self.threshold, threshold),
             health: fill
-                .fact(self.health, health, |health| format!("{:?}", health.levels().collect::<Vec<_>>())),
+                .or(self.health, health, |health| format!("{:?}", health.levels().collect::<Vec<_>>())),
         };
         let binding = Binding {
             topic,
@@ -103,27 +103,27 @@ impl StoredBinding {
             max_mutation_bytes: fill.shown(self.max_mutation_bytes, other.max_mutation_bytes),
             decoder_version: fill.shown(self.decoder_version, other.decoder_version),
             layout: Layout {
-                events: fill.fact(self.layout, other.layout.events, EventLayout::to_string),
+                events: fill.or(self.layout, other.layout.events, EventLayout::to_string),
                 counts: CountLayout {
                     block_ms: fill.shown(self.count_block_ms, block_ms),
                     shards: fill.shown(self.count_shards, shards),
                 },
             },
             schema_version: fill.shown(self.schema_version, other.schema_version),
-            consistency: fill.fact(self.consistency, other.consistency.clone(), BoundConsistency::to_string),
+            consistency: fill.or(self.consistency, other.consistency.clone(), BoundConsistency::to_string),
             origins: fill.shown(self.origins, other.origins.clone()),
         };
         (binding, assumed)
     }
 }
 
-/// Fills in binding_spec that cannot be read.
+/// Replaces damaged columns, and records which.
 struct Fill<'a> {
     assumed: &'a mut Vec<Assumed>,
 }
 
 impl Fill<'_> {
-    fn fact<T>(&mut self, stored: Stored<T>, other: T, show: impl FnOnce(&T) -> String) -> T {
+    fn or<T>(&mut self, stored: Stored<T>, other: T, show: impl FnOnce(&T) -> String) -> T {
         stored.unwrap_or_else(|damaged| {
             self.assumed.push(Assumed { damaged, value: show(&other) });
             other
@@ -131,7 +131,7 @@ impl Fill<'_> {
     }
 
     fn shown<T: Debug>(&mut self, stored: Stored<T>, other: T) -> T {
-        self.fact(stored, other, |value| format!("{value:?}"))
+        self.or(stored, other, |value| format!("{value:?}"))
     }
 }
 

@@ -37,9 +37,9 @@
 //!
 //! # The binding
 //! The tables are judged by the row of `pipeline`. A column of it that is damaged is a difference, and so is a row that
-//! is missing where other tables have rows. The rest is then judged by what else is known of the fact: the
+//! is missing where other tables have rows. The rest is then judged by what else is known of the parameter: the
 //! configuration, the topic's id as the broker has it, the origins in `progress`. The difference names what was so
-//! assumed. A fact that is intact, but not the one of the configuration, is an error, as for every other command: whether
+//! assumed. A parameter that is intact, but not that of the configuration, is an error, as for every other command: whether
 //! the table or the configuration is wrong, only the operator can say.
 //!
 //! # What the log no longer has
@@ -102,8 +102,8 @@ impl Default for VerifyOptions {
     }
 }
 
-/// Compares the tables with the log, by the binding that the store has, which must have these binding_spec. Safe while workers
-/// run.
+/// Compares the tables with the log, by the binding that the store has, which must have the parameters of
+/// `binding_spec`. Safe while workers run.
 ///
 /// # Errors
 /// [`VerifyError`]; differences are no error, they are in the report.

@@ -80,17 +80,22 @@ fn a_second_worker_is_told_the_first_ones_process_id() {
     folder.fine("--set log.level=off run --until-end");
 }
 
+/// Sends a signal to a worker that has had no records; it ends with exit code 0 and its summary.
+fn stops_in_order(worker: Worker, name: &str) {
+    worker.signal(name);
+    let (code, stdout) = worker.end();
+    assert_eq!(code, Some(0), "{name}");
+    let summary: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!(summary["records"], 0, "{name}");
+}
+
 #[test]
 fn a_signal_stops_a_worker_in_order() {
     for name in ["INT", "TERM"] {
         let folder = Folder::bound();
         let mut worker = Worker::start(&folder, "run --json");
         worker.wait_for("assigned");
-        worker.signal(name);
-        let (code, stdout) = worker.end();
-        assert_eq!(code, Some(0), "{name}");
-        let summary: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
-        assert_eq!(summary["records"], 0, "{name}");
+        stops_in_order(worker, name);
     }
 }
 
@@ -105,11 +110,7 @@ fn a_signal_stops_a_worker_gracefully_while_it_waits_for_services() {
             "--set broker.kind=kafka --set kafka.bootstrap_servers=127.0.0.1:1 run --json",
         );
         worker.wait_for("service unavailable; retrying");
-        worker.signal(name);
-        let (code, stdout) = worker.end();
-        assert_eq!(code, Some(0), "{name}");
-        let summary: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
-        assert_eq!(summary["records"], 0, "{name}");
+        stops_in_order(worker, name);
     }
 }
 

@@ -1,16 +1,15 @@
 //! Rows that were changed with plain CQL, in each table: `verify` names every one and judges the rest, a worker
 //! refuses those that it reads, and `show` names them. For a simulated and a real Cassandra alike.
 
+use std::ops::Deref;
+
 use exactlyonce::store::{CountLayout, CountPlace, WindowKey};
 use serde_json::{Value, json};
 
-use crate::program::Said;
+use crate::program::Workplace;
 
 /// A pipeline whose log is embedded and whose tables are in Cassandra, bound and without records.
-pub trait Damageable {
-    /// Runs the program to its end.
-    fn run(&self, arguments: &str) -> Said;
-
+pub trait Damageable: Deref<Target = Workplace> {
     /// Runs a statement in which `KS` stands for the keyspace.
     fn cql(&self, statement: &str);
 }
@@ -22,16 +21,11 @@ const GENERATE: &str = "generate --preset mixed --events 600 --sources 2 --start
 
 /// Rows of one table, as `show` prints them.
 fn show(pipeline: &impl Damageable, table: &str) -> Vec<Value> {
-    fine(pipeline, &format!("show {table} --json"))
+    pipeline
+        .fine(&format!("show {table} --json"))
         .lines()
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect()
-}
-
-fn fine(pipeline: &impl Damageable, arguments: &str) -> String {
-    let said = pipeline.run(arguments);
-    assert_eq!(said.code, 0, "{arguments}: {said}");
-    said.stdout
 }
 
 fn number(row: &Value, name: &str) -> i64 {
@@ -70,9 +64,9 @@ fn show_names(pipeline: &impl Damageable, table: &str, row: &str) {
 
 /// Events, dead letters, alerts and counts.
 pub fn rows_of_the_log(pipeline: &impl Damageable) {
-    fine(pipeline, GENERATE);
-    fine(pipeline, "run --until-end");
-    fine(pipeline, "verify");
+    pipeline.fine(GENERATE);
+    pipeline.fine("run --until-end");
+    pipeline.fine("verify");
 
     // A window's alert, which no worker reads, and the count of one of its partitions, which is read when more events
     // of the window come.
@@ -96,7 +90,7 @@ pub fn rows_of_the_log(pipeline: &impl Damageable) {
         "alerts",
         &format!("alerts source {source:?} window ending at {end}: column event_count: 0 is not a count"),
     );
-    fine(pipeline, "run --until-end");
+    pipeline.fine("run --until-end");
 
     let place = |source: &str, end| CountLayout::DEFAULT.place(&WindowKey { source: source.into(), end });
     let CountPlace { block, shard } = place(source, end);
@@ -104,7 +98,7 @@ pub fn rows_of_the_log(pipeline: &impl Damageable) {
     pipeline.cql(&format!(
         "UPDATE KS.window_counts SET count = null WHERE {key} AND window_end = {end} AND source = '{source}'"
     ));
-    fine(pipeline, GENERATE);
+    pipeline.fine(GENERATE);
     run_refuses(
         pipeline,
         &format!(
@@ -182,9 +176,9 @@ pub fn rows_of_the_log(pipeline: &impl Damageable) {
 
 /// Registry, progress and the binding.
 pub fn rows_of_the_pipeline(pipeline: &impl Damageable) {
-    fine(pipeline, GENERATE);
-    fine(pipeline, "run --until-end");
-    fine(pipeline, "verify");
+    pipeline.fine(GENERATE);
+    pipeline.fine("run --until-end");
+    pipeline.fine("verify");
     let event = &show(pipeline, "events")[0];
     let (partition, offset) = (number(event, "partition"), number(event, "offset"));
     pipeline.cql(&format!("DELETE FROM KS.events WHERE partition = {partition} AND offset = {offset}"));
@@ -196,7 +190,7 @@ pub fn rows_of_the_pipeline(pipeline: &impl Damageable) {
     let registry =
         json!({"difference": "damaged", "table": "registry", "column": "partitions", "what": "null"});
     verify_names(pipeline, &[lost.clone(), registry]);
-    fine(pipeline, GENERATE);
+    pipeline.fine(GENERATE);
     run_refuses(pipeline, "registry: column partitions: null");
     pipeline.cql("UPDATE KS.registry SET partitions = 9 WHERE name = 'partitions'");
     let registry = json!({"difference": "wrong_registry", "stored": 9, "most": 3});

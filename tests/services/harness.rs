@@ -221,10 +221,6 @@ impl Deref for World {
 }
 
 impl Damageable for World {
-    fn run(&self, arguments: &str) -> Said {
-        self.workplace.run(arguments)
-    }
-
     fn cql(&self, statement: &str) {
         World::cql(self, statement);
     }

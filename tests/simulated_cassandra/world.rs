@@ -11,7 +11,7 @@ use simulated_cassandra::serve::{LocalNodes, LocalOptions};
 use tokio::runtime::Runtime;
 
 use crate::damaged_rows::Damageable;
-use crate::program::{Process, Said, Workplace};
+use crate::program::{Process, Workplace};
 
 /// Longest time that anything here may take.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -106,10 +106,6 @@ impl Deref for World {
 }
 
 impl Damageable for World {
-    fn run(&self, arguments: &str) -> Said {
-        self.workplace.run(arguments)
-    }
-
     fn cql(&self, statement: &str) {
         let cql = statement.replace("KS", "exactlyonce");
         let node = SessionBuilder::new().known_node(self.nodes.address(1).to_string());

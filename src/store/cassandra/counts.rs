@@ -11,6 +11,7 @@ use scylla::response::query_result::QueryRowsResult;
 use scylla::serialize::SerializationError;
 use scylla::serialize::row::{RowSerializationContext, SerializeRow};
 use scylla::serialize::writers::RowWriter;
+use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlTimestamp;
 
 use super::execute::{rows_of, side_by_side};
@@ -114,8 +115,12 @@ pub(super) fn stored_count(
 
 /// The order of the store: by place, then by the clustering key.
 fn order(a: (CountPlace, &WindowKey), b: (CountPlace, &WindowKey)) -> cmp::Ordering {
-    let key = |(place, window): (CountPlace, &WindowKey)| (place, window.end);
-    key(a).cmp(&key(b)).then_with(|| a.1.source.cmp(&b.1.source))
+    (a.0, clustering_key(a.1)).cmp(&(b.0, clustering_key(b.1)))
+}
+
+/// The key of a window's row within its partition of the store, in the order of the store.
+fn clustering_key(window: &WindowKey) -> (i64, &str) {
+    (window.end, &window.source)
 }
 
 /// A window to read: where it is, and its number among the requested ones.
@@ -194,13 +199,11 @@ impl Connection {
             wanted = &wanted[complete..];
         }
         if let Some((CountPlace { block, shard }, ..)) = wanted.first() {
-            let what = || self.reading_counts(partition, wanted);
             let keys: Vec<(CqlTimestamp, &str)> =
                 wanted.iter().map(|(_, window, _)| (CqlTimestamp(window.end), &*window.source)).collect();
             let values = (partition, block, shard, keys);
-            let result =
-                self.execute(RequestKind::ReadCounts, what, &self.statements.select_counts, values).await?;
-            self.find(partition, wanted, &rows_of(what, result)?, &mut found)?;
+            let result = self.read_counts(partition, wanted, &self.statements.select_counts, values).await?;
+            self.find(partition, wanted, &result, &mut found)?;
         }
         Ok(found)
     }
@@ -213,31 +216,36 @@ impl Connection {
         wanted: &[Wanted<'_>],
         found: &mut Vec<(usize, Count)>,
     ) -> Result<usize, Failed> {
-        let (Some((CountPlace { block, shard }, first, _)), Some((_, last, _))) =
-            (wanted.first(), wanted.last())
-        else {
-            return Ok(0);
-        };
-        let what = || self.reading_counts(partition, wanted);
+        let [(CountPlace { block, shard }, first, _), .., (_, last, _)] = wanted else { return Ok(0) };
         let limit = ROWS_PER_KEY * wanted.len();
         let (from, to) = (CqlTimestamp(first.end), CqlTimestamp(last.end));
         let rows = i32::try_from(limit).unwrap_or(i32::MAX);
         let values = (partition, block, shard, from, &*first.source, to, &*last.source, rows);
         let statement = &self.statements.select_counts_between;
-        let result = self.execute(RequestKind::ReadCounts, what, statement, values).await?;
-        let result = rows_of(what, result)?;
+        let result = self.read_counts(partition, wanted, statement, values).await?;
         let last_row = self.find(partition, wanted, &result, found)?;
         Ok(match last_row {
             Some(last) if result.rows_num() >= limit => {
-                wanted.partition_point(|(_, window, _)| (window.end, &*window.source) <= last)
+                wanted.partition_point(|(_, window, _)| clustering_key(window) <= last)
             }
             _ => wanted.len(),
         })
     }
 
+    async fn read_counts(
+        &self,
+        partition: i32,
+        wanted: &[Wanted<'_>],
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<QueryRowsResult, Failed> {
+        let what = || self.reading_counts(partition, wanted);
+        rows_of(what, self.execute(RequestKind::ReadCounts, what, statement, values).await?)
+    }
+
     fn reading_counts(&self, partition: i32, wanted: &[Wanted<'_>]) -> String {
-        let CountPlace { block, shard } =
-            wanted.first().map_or(CountPlace { block: 0, shard: 0 }, |(place, ..)| *place);
+        let place = wanted.first().map(|(place, ..)| *place);
+        let CountPlace { block, shard } = place.unwrap_or(CountPlace { block: 0, shard: 0 });
         format!(
             "read {} counts of partition {partition}, block {block}, shard {shard} from {}",
             wanted.len(),
@@ -259,13 +267,13 @@ impl Connection {
         for row in rows {
             let (CqlTimestamp(end), source, count, through_offset) =
                 row.map_err(|error| self.damaged(what, error))?;
-            last = Some((end, source));
-            let of = |(_, window, _): &Wanted<'_>| (window.end, &*window.source) == (end, source);
-            let first =
-                wanted.partition_point(|(_, window, _)| (window.end, &*window.source) < (end, source));
+            let key = (end, source);
+            last = Some(key);
+            let first = wanted.partition_point(|(_, window, _)| clustering_key(window) < key);
             // A window may be wanted more than once.
-            for (.., number) in wanted[first..].iter().take_while(|wanted| of(wanted)) {
-                let count = stored_count(partition, (end, source), count, through_offset)
+            let of_this = wanted[first..].iter().take_while(|(_, window, _)| clustering_key(window) == key);
+            for (.., number) in of_this {
+                let count = stored_count(partition, key, count, through_offset)
                     .map_err(|damaged| self.damaged(what, damaged))?;
                 found.push((*number, count));
             }

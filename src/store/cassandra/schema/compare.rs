@@ -79,7 +79,6 @@ impl FoundKeyspace {
     /// How many replicas there are of a row, as far as a quorum goes.
     fn replicas(&self, options: &CassandraOptions) -> Result<u32, Difference> {
         let number = |text: &String| text.parse::<u32>().ok();
-        let mut counted = self.replication.iter().filter(|(key, _)| *key != "class");
         match (&options.datacenter, options.consistency) {
             (Some(datacenter), Consistency::LocalQuorum)
                 if !self.replication.contains_key("replication_factor") =>
@@ -91,7 +90,10 @@ impl FoundKeyspace {
                     replication: format!("{:?}", self.replication),
                 })
             }
-            _ => Ok(counted.by_ref().filter_map(|(_, value)| number(value)).sum()),
+            _ => {
+                let counted = self.replication.iter().filter(|(key, _)| *key != "class");
+                Ok(counted.filter_map(|(_, value)| number(value)).sum())
+            }
         }
     }
 }
