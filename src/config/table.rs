@@ -109,7 +109,7 @@ pub const KEYS: &[Key] = &[
         "store.count_block_windows",
         integer(CountLayout::BLOCK_WINDOWS as i64, 1, u32::MAX as i64),
         "Windows whose counts share a partition of Cassandra, for each shard and partition of the log. More make \
-         fewer and larger requests where a batch spans many windows. A partition of Cassandra holds up to \
+         fewer and larger requests where an event belongs to many windows. A partition of Cassandra holds up to \
          count_block_windows times sources / count_shards rows; keep that below some 100,000. Bound by init.",
     ),
     key(

@@ -120,12 +120,12 @@ pub struct CountPlace {
 impl CountLayout {
     /// Windows of a block by default: with [`CountLayout::SHARDS`] and 100,000 sources, each with a count in every
     /// window, a partition of the store has 75,000 rows.
-    pub const BLOCK_WINDOWS: u32 = 12;
+    pub const BLOCK_WINDOWS: u32 = 3;
     /// Shards by default.
-    pub const SHARDS: u16 = 16;
+    pub const SHARDS: u16 = 4;
 
-    /// Blocks of 12 windows of 5 seconds, 16 shards.
-    pub const DEFAULT: Self = match (NonZeroI64::new(60_000), NonZeroU16::new(Self::SHARDS)) {
+    /// Blocks of 3 windows of 5 seconds, 4 shards.
+    pub const DEFAULT: Self = match (NonZeroI64::new(15_000), NonZeroU16::new(Self::SHARDS)) {
         (Some(block_ms), Some(shards)) => Self { block_ms, shards },
         _ => unreachable!(),
     };

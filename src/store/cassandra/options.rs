@@ -93,7 +93,7 @@ impl CassandraOptions {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(12),
             request_bytes: 64 << 10,
-            in_flight_bytes: 2 << 20,
+            in_flight_bytes: 3 << 19,
             in_flight_requests: 64,
             warn_rows: 1_000_000,
         }
