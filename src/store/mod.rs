@@ -82,7 +82,7 @@ impl<T> Outcome<T> {
     /// Maps the result.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Outcome<U> {
         match self {
-            Outcome::Acknowledged(answer) => Outcome::Acknowledged(f(answer)),
+            Outcome::Acknowledged(value) => Outcome::Acknowledged(f(value)),
             Outcome::Refused(error) => Outcome::Refused(error),
             Outcome::Unknown(error) => Outcome::Unknown(error),
         }
@@ -94,7 +94,7 @@ impl<T> Outcome<T> {
     /// What was refused or is unknown.
     pub fn answer(self) -> Result<T, StoreError> {
         match self {
-            Outcome::Acknowledged(answer) => Ok(answer),
+            Outcome::Acknowledged(value) => Ok(value),
             Outcome::Refused(error) | Outcome::Unknown(error) => Err(error),
         }
     }

@@ -416,7 +416,7 @@ mod tests {
             (GroupIdNotFound, "pipeline.group"),
             (InvalidGroupId, "pipeline.group"),
             (UnsupportedAssignor, "group.remote.assignor"),
-            (Authentication, "login"),
+            (Authentication, "credentials"),
         ] {
             match KafkaError::of(code).about("t", "read") {
                 BrokerError::Refused { what, reason, cause: Some(_) } => {
