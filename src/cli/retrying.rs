@@ -53,7 +53,9 @@ impl<B: Broker> Retrying<B> {
             let result = request().await;
             let now = Instant::now();
             let error = match result {
-                Err(error) if is_transient(&error) && now - *since.get_or_insert(now) < self.deadline => error,
+                Err(error) if is_transient(&error) && now - *since.get_or_insert(now) < self.deadline => {
+                    error
+                }
                 result => {
                     if let (true, true, Some(since)) = (logged, result.is_ok(), since) {
                         info!(seconds = (now - since).as_secs(), "recovered");

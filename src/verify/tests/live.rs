@@ -35,11 +35,11 @@ async fn alerts_and_rows_may_be_ahead_of_progress() {
 #[tokio::test]
 async fn an_alert_outside_of_what_workers_can_have_counted_is_wrong() {
     for (progress, count, line) in [
-        (3, 2, "event_count is 2 where the log has 3 to 5"),
-        (4, 3, "event_count is 3 where the log has 4 to 5"),
-        (4, 6, "event_count is 6 where the log has 4 to 5"),
-        (1, 2, "event_count is 2 where the log has 3 to 5"),
-        (5, 4, "event_count is 4 where the log has 5"),
+        (3, 2, "event_count is 2, but the log has 3 to 5"),
+        (4, 3, "event_count is 3, but the log has 4 to 5"),
+        (4, 6, "event_count is 6, but the log has 4 to 5"),
+        (1, 2, "event_count is 2, but the log has 3 to 5"),
+        (5, 4, "event_count is 4, but the log has 5"),
     ] {
         let world = Fixture::new().await;
         world.append([1, 2, 3, 4, 5].map(|ts| critical(0, ts))).await;
@@ -58,10 +58,10 @@ async fn an_alert_that_not_even_the_whole_log_reaches_is_a_phantom_and_a_due_one
     world.write(&Tables { alerts: BTreeMap::new(), ..world.truth().await }).await;
     world.write_progress(0, 1).await;
     world.write_alert("s", 10, 3).await;
-    insta::assert_snapshot!(world.differences().await, @r#"phantom_alert: source "s" window ending at 10: an alert with event_count 3 where the log has 2"#);
+    insta::assert_snapshot!(world.differences().await, @r#"phantom_alert: source "s" window ending at 10: an alert with event_count 3, but the log has 2"#);
     world.write_progress(0, 5).await;
     insta::assert_snapshot!(world.differences().await, @r#"
-    phantom_alert: source "s" window ending at 10: an alert with event_count 3 where the log has 2
+    phantom_alert: source "s" window ending at 10: an alert with event_count 3, but the log has 2
     missing_alert: source "s" window ending at 20: 3 events and no alert
     "#);
 }
@@ -108,11 +108,11 @@ async fn rows_past_the_end_of_a_truncated_log_are_foreign() {
     world.broker.truncate(TOPIC, 0, 4);
     // Offset 4 is below progress, 5 was ahead of it; the alert counts them all.
     insta::assert_snapshot!(world.differences().await, @r#"
-    foreign: partition 0 offset 4: events has a row, but it lies past the log's end
-    foreign: partition 0 offset 5: events has a row, but it lies past the log's end
-    wrong_progress: partition 0: origin 0, next_offset 5: next_offset lies past the log's end
-    wrong_count: partition 0 source "s" window ending at 10: count 6 through offset 5 where the log has 4 through 3
-    wrong_alert_count: source "s" window ending at 10: event_count is 6 where the log has 4
+    foreign: partition 0 offset 4: events has a row, but it is past the log's end
+    foreign: partition 0 offset 5: events has a row, but it is past the log's end
+    wrong_progress: partition 0: origin 0, next_offset 5: next_offset is past the log's end
+    wrong_count: partition 0 source "s" window ending at 10: count 6 through offset 5, but the log has 4 through 3
+    wrong_alert_count: source "s" window ending at 10: event_count is 6, but the log has 4
     "#);
     let report = world.verify().await;
     assert_eq!((report.partitions[0].progress, report.partitions[0].log_end), (Some(5), 4));
@@ -196,7 +196,7 @@ async fn a_broker_that_does_not_answer_is_asked_again_and_not_for_ever() {
     let error = verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default())
         .await
         .expect_err("no report");
-    assert_eq!(error.to_string(), "the broker did not deliver topic t partition 0 from offset 0");
+    assert_eq!(error.to_string(), "could not read topic t partition 0 from offset 0");
     let broker = Meddled::new(&world, 1, |_, partition, offset| {
         Some(BrokerError::OutOfRange { topic: TOPIC.to_owned(), partition, offset })
     });

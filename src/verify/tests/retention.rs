@@ -67,8 +67,8 @@ async fn a_window_that_is_all_there_is_judged_exactly() {
     world.write_alert("s", 20, 4).await;
     world.write_alert("s", 40, 3).await;
     insta::assert_snapshot!(world.differences().await, @r#"
-    wrong_alert_count: source "s" window ending at 20: event_count is 4 where the log has 3
-    phantom_alert: source "s" window ending at 40: an alert with event_count 3 where the log has 0
+    wrong_alert_count: source "s" window ending at 20: event_count is 4, but the log has 3
+    phantom_alert: source "s" window ending at 40: an alert with event_count 3, but the log has 0
     "#);
 }
 
@@ -81,7 +81,7 @@ async fn an_offset_in_both_tables_is_a_duplicate_even_where_the_log_is_gone() {
     );
     assert_eq!(tables.dead_letters.len(), 0);
     world.write(&letter).await;
-    insta::assert_snapshot!(world.differences().await, @"duplicate: partition 0 offset 1: both events and dead_letters have a row, the log no longer shows which should not");
+    insta::assert_snapshot!(world.differences().await, @"duplicate: partition 0 offset 1: both events and dead_letters have a row, and the log no longer shows which one is wrong");
 }
 
 #[tokio::test]
