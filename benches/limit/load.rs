@@ -5,6 +5,7 @@ use std::num::{NonZeroI64, NonZeroU16};
 use std::str::FromStr;
 
 use exactlyonce::binding::BindingSpec;
+use exactlyonce::broker::kafka::KafkaOptions;
 use exactlyonce::pipeline::Options;
 use exactlyonce::store::{CountLayout, Layout};
 use exactlyonce::window::WindowSpec;
@@ -38,6 +39,8 @@ pub struct Load {
     pub cache: usize,
     /// `pipeline.prefetch_bytes`.
     pub prefetch: usize,
+    /// `kafka.queued_bytes`.
+    pub queue: usize,
 }
 
 impl Default for Load {
@@ -47,6 +50,7 @@ impl Default for Load {
             write: options.write_records,
             cache: options.counts_cache_bytes,
             prefetch: options.prefetch_bytes,
+            queue: KafkaOptions::new("").queued_bytes,
             records: 1_000_000,
             sources: 50,
             partitions: 3,
@@ -84,6 +88,7 @@ impl Load {
                 "write" => load.write = number(&value)?,
                 "cache" => load.cache = number(&value)?,
                 "prefetch" => load.prefetch = number(&value)?,
+                "queue" => load.queue = number(&value)?,
                 other => return Err(format!("no such argument: {other}").into()),
             }
         }
@@ -108,6 +113,11 @@ impl Load {
             prefetch_bytes: self.prefetch,
             ..Options::new(self.binding_spec())
         }
+    }
+
+    /// The options of the brokers at these addresses.
+    pub fn kafka(&self, brokers: &str) -> KafkaOptions {
+        KafkaOptions { queued_bytes: self.queue, ..KafkaOptions::new(brokers) }
     }
 
     /// The binding of a keyspace.
@@ -135,9 +145,10 @@ impl fmt::Display for Load {
         write!(
             f,
             "records={records} sources={sources} partitions={partitions} active={} size={size_ms} slide={slide_ms} \
-             block={block} shards={shards} rounds={rounds} write={write} cache={cache} prefetch={}",
+             block={block} shards={shards} rounds={rounds} write={write} cache={cache} prefetch={} queue={}",
             self.active(),
-            self.prefetch
+            self.prefetch,
+            self.queue
         )
     }
 }

@@ -16,7 +16,7 @@
 //!
 //! Arguments `name=value` change what is measured: `records`, `sources`, `partitions`, `active` (partitions that have
 //! records), `size` and `slide` (of the windows, in milliseconds), `block` (windows) and `shards` (of the counts),
-//! `rounds`, and of the pipeline's options `write` (records), `cache` and `prefetch` (bytes). See [`Load`].
+//! `rounds`, and of the pipeline's options `write` (records), `cache`, `prefetch` and `queue` (bytes). See [`Load`].
 
 mod bare;
 #[path = "../../tests/common/cluster.rs"]

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use exactlyonce::broker::kafka::{KafkaBroker, KafkaOptions};
+use exactlyonce::broker::kafka::KafkaBroker;
 use exactlyonce::broker::{Assignment, Broker, BrokerError, Consumer, Delivery, Fetched, LogOffsets, Topic};
 use exactlyonce::pipeline::{self, Options};
 use exactlyonce::store::cassandra::CassandraStore;
@@ -17,10 +17,8 @@ use crate::{Measured, Outcome};
 pub async fn measure(services: &Services, load: &Load, keyspace: &str) -> Outcome<Measured> {
     let store = CassandraStore::connect(&services.store(keyspace)?, load.layout()).await?;
     let times = Arc::new(Mutex::new(Times::default()));
-    let broker = Timed {
-        broker: KafkaBroker::connect(&KafkaOptions::new(&services.kafka))?,
-        times: Arc::clone(&times),
-    };
+    let broker =
+        Timed { broker: KafkaBroker::connect(&load.kafka(&services.kafka))?, times: Arc::clone(&times) };
     let options = Options { until_end: true, group: keyspace.to_owned(), ..load.options() };
     let rng = ChaCha8Rng::seed_from_u64(0);
     let summary = pipeline::run(&broker, &store, &options, rng, std::future::pending()).await?;

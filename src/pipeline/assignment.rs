@@ -75,7 +75,7 @@ struct WriteTotals {
     dead_letters: u64,
     alerts: u64,
     /// Set when the last part is written.
-    counts: Option<Vec<(WindowKey, Count)>>,
+    complete: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -94,7 +94,7 @@ impl WriteTotals {
         self.events += other.events;
         self.dead_letters += other.dead_letters;
         self.alerts += other.alerts;
-        self.counts = self.counts.take().or(other.counts);
+        self.complete |= other.complete;
     }
 }
 
@@ -231,10 +231,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
             && window.health.contains(event.health)
             && let Some(ends) = window.ends(event.ts)
         {
-            let mut counts = lock(&shared.counts);
-            for end in ends {
-                counts.touch(number, touched, &event.source, end, offset);
-            }
+            lock(&shared.counts).touch(number, touched, &event.source, ends, offset);
         }
     }
 
@@ -251,9 +248,9 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
             tokio::select! {
                 biased;
                 Some(written) = writing.next(), if !writing.is_empty() => {
-                    // Without counts the batch was abandoned, and all others will be, too.
-                    let (number, Some(counts)) = written? else { continue };
-                    lock(&shared.counts).release(number, counts);
+                    // An incomplete batch was abandoned, and all others will be, too.
+                    let Some(number) = written? else { continue };
+                    lock(&shared.counts).release(number);
                     shared.released.notify_one();
                     if let Some(next_offset) = lock(&shared.tracker).finish(number) {
                         durable.send_replace(next_offset);
@@ -270,12 +267,8 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         Ok(())
     }
 
-    /// Writes one batch; returns its counts when all of it is acknowledged.
-    async fn write_batch(
-        &self,
-        shared: &LoopState,
-        batch: Batch,
-    ) -> Result<(u64, Option<Vec<(WindowKey, Count)>>), PipelineError> {
+    /// Writes one batch; returns its number when all of it is acknowledged, and nothing if it was abandoned.
+    async fn write_batch(&self, shared: &LoopState, batch: Batch) -> Result<Option<u64>, PipelineError> {
         let Batch { number, mut parts } = batch;
         let mut writing = FuturesUnordered::new();
         let mut all = WriteTotals::default();
@@ -290,11 +283,11 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
                 },
             }
         }
-        let WriteTotals { events, dead_letters, alerts, counts } = all;
-        if counts.is_some() {
+        let WriteTotals { events, dead_letters, alerts, complete } = all;
+        if complete {
             self.report(AssignmentEvent::Written { events, dead_letters, alerts });
         }
-        Ok((number, counts))
+        Ok(complete.then_some(number))
     }
 
     async fn write_part(&self, shared: &LoopState, part: Part) -> Result<WriteTotals, PipelineError> {
@@ -309,7 +302,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
             }
             Part::Counts(counts) => {
                 let alerts = self.count_and_alert(shared, &counts).await?;
-                Ok(WriteTotals { alerts, counts: Some(counts), ..WriteTotals::default() })
+                Ok(WriteTotals { alerts, complete: true, ..WriteTotals::default() })
             }
         }
     }

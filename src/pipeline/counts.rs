@@ -2,11 +2,11 @@
 //!
 //! A count is either *pinned* or *released*. A pinned one is touched by a batch that is not yet acknowledged: its
 //! newest value may exist nowhere else, so it is neither evicted nor read again. A released one is acknowledged in its
-//! newest value; it may be evicted, least recently released first, and is read again when it is touched again.
-//! Releasing a count when an older write than its newest is acknowledged would lose counts, so a pin names the newest
-//! batch.
+//! newest value; it may be evicted, least recently touched first, and is read again when it is touched again.
+//! Releasing a count when an older write than its newest is acknowledged would lose counts, so each count records the
+//! newest batch that touched it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -15,18 +15,16 @@ use hashbrown::{Equivalent, HashMap};
 
 use crate::store::{Count, WindowKey};
 
-/// What a count costs in addition to the bytes of its source: the entry in a table that is half full, the source's
-/// allocation, and the entry in the queue.
-const COUNT_BYTES: usize = 256;
+/// What a count costs in addition to the bytes of its source: 57 bytes in a table that is between 7/16 and 7/8 full, the
+/// source's allocation with 16 bytes of its own, and 40 to 48 bytes in the list of a batch.
+const COUNT_BYTES: usize = 176;
 
 /// The counts of one partition in one incarnation.
 #[derive(Debug)]
 pub struct Counts {
     entries: HashMap<WindowKey, Entry, FixedState>,
-    /// Released counts in the order of their release, oldest first. An entry is outdated if its stamp differs from
-    /// the count's.
-    released: VecDeque<(u64, WindowKey)>,
-    stamp: u64,
+    /// Batches that touched counts and are not acknowledged yet. They pin the counts that no newer batch has touched.
+    unacknowledged: BTreeSet<u64>,
     /// Batches that were folded and not released yet.
     in_flight: usize,
     bytes: usize,
@@ -35,17 +33,14 @@ pub struct Counts {
 
 #[derive(Debug)]
 struct Entry {
-    /// `None` until it is read from the store.
-    count: Option<Count>,
-    hold: Hold,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hold {
-    /// By the newest batch that touched it; `index` is its position among the batch's windows.
-    Pinned { batch: u64, index: usize },
-    /// Since this stamp.
-    Released(u64),
+    /// Has no meaning until it is known.
+    count: Count,
+    /// The newest batch that touched it.
+    batch: u64,
+    /// Its position among the windows of that batch.
+    index: u32,
+    /// False until it is read from the store.
+    known: bool,
 }
 
 /// One batch's windows and what it adds to them.
@@ -53,8 +48,8 @@ enum Hold {
 pub struct Touched {
     /// Each window once, with its count: `None` if it must be read from the store.
     windows: Vec<(WindowKey, Option<Count>)>,
-    /// Indexes into `windows` and the offsets to count there, in the order of the log.
-    additions: Vec<(usize, i64)>,
+    /// Indexes of windows that must be read and the offsets to count there, in the order of the log.
+    additions: Vec<(u32, i64)>,
     /// What the windows cost in memory.
     bytes: usize,
 }
@@ -87,39 +82,48 @@ impl Counts {
     pub fn new(limit: usize, seed: u64) -> Self {
         Self {
             entries: HashMap::with_hasher(FixedState::with_seed(seed)),
-            released: VecDeque::new(),
-            stamp: 0,
+            unacknowledged: BTreeSet::new(),
             in_flight: 0,
             bytes: 0,
             limit,
         }
     }
 
-    /// Records that `batch` counts the event at `offset` in a window of `source`, and pins that window.
-    pub fn touch(&mut self, batch: u64, touched: &mut Touched, source: &str, end: i64, offset: i64) {
-        let index = match self.entries.get_key_value_mut(&Borrowed { source, end }) {
-            Some((_, Entry { hold: Hold::Pinned { batch: holder, index }, .. })) if *holder == batch => {
-                *index
-            }
-            Some((key, entry)) => {
-                let index = touched.windows.len();
-                entry.hold = Hold::Pinned { batch, index };
-                touched.bytes += cost(key);
-                touched.windows.push((key.clone(), entry.count));
-                index
-            }
-            None => {
-                let index = touched.windows.len();
-                let key = WindowKey { source: Arc::from(source), end };
-                touched.bytes += cost(&key);
-                self.bytes += cost(&key);
-                let entry = Entry { count: None, hold: Hold::Pinned { batch, index } };
-                self.entries.insert(key.clone(), entry);
-                touched.windows.push((key, None));
-                index
-            }
-        };
-        touched.additions.push((index, offset));
+    /// Records that `batch` counts the event at `offset` in these windows of `source`, and pins them.
+    pub fn touch(
+        &mut self,
+        batch: u64,
+        touched: &mut Touched,
+        source: &str,
+        ends: impl Iterator<Item = i64>,
+        offset: i64,
+    ) {
+        if touched.windows.is_empty() {
+            self.unacknowledged.insert(batch);
+        }
+        // One allocation for all windows of the event that are new.
+        let mut shared: Option<Arc<str>> = None;
+        for end in ends {
+            let next = touched.windows.len() as u32;
+            let index = match self.entries.get_key_value_mut(&Borrowed { source, end }) {
+                Some((_, entry)) if entry.batch == batch => entry.index,
+                Some((key, entry)) => {
+                    (entry.batch, entry.index) = (batch, next);
+                    touched.push(key.clone(), entry.known.then_some(entry.count));
+                    next
+                }
+                None => {
+                    let source = shared.get_or_insert_with(|| Arc::from(source)).clone();
+                    let key = WindowKey { source, end };
+                    self.bytes += cost(&key);
+                    let entry = Entry { count: Count::NONE, batch, index: next, known: false };
+                    self.entries.insert(key.clone(), entry);
+                    touched.push(key, None);
+                    next
+                }
+            };
+            touched.add(index, offset);
+        }
     }
 
     /// True if a batch with these windows and additions should close: the limit must hold several batches.
@@ -127,53 +131,71 @@ impl Counts {
         touched.bytes + size_of_val(touched.additions.as_slice()) >= self.limit / 4
     }
 
-    /// Evicts released counts until the limit holds; false if it does not hold yet and other batches will release
+    /// Evicts released counts if the limit does not hold; false if it does not hold then and other batches will release
     /// more. (The windows of one batch stay far below any sensible limit, see `is_full`.)
     pub fn shrink_to_limit(&mut self) -> bool {
-        while self.bytes > self.limit {
-            let Some((stamp, key)) = self.released.pop_front() else {
-                return self.in_flight == 0;
-            };
-            if self.entries.get(&key).is_some_and(|entry| entry.hold == Hold::Released(stamp)) {
-                self.bytes -= cost(&key);
-                self.entries.remove(&key);
+        if self.bytes > self.limit {
+            // Somewhat more than necessary, because each eviction visits all counts.
+            self.evict(self.bytes - (self.limit - self.limit / 8));
+        }
+        self.bytes <= self.limit || self.in_flight == 0
+    }
+
+    /// Evicts released counts of at least this many bytes, if there are as many: those that were last touched by the
+    /// oldest batches.
+    fn evict(&mut self, bytes: usize) {
+        let mut of_batches: BTreeMap<u64, usize> = BTreeMap::new();
+        for (key, entry) in &self.entries {
+            if !self.unacknowledged.contains(&entry.batch) {
+                *of_batches.entry(entry.batch).or_default() += cost(key);
             }
         }
-        true
+        let mut evicted = 0;
+        let enough = |(_, of_batch): &(&u64, &usize)| {
+            evicted += **of_batch;
+            evicted >= bytes
+        };
+        let Some(newest) = of_batches.iter().find(enough).or(of_batches.last_key_value()) else { return };
+        let newest = *newest.0;
+        let Self { entries, unacknowledged, bytes, .. } = self;
+        entries.retain(|key, entry| {
+            let stays = entry.batch > newest || unacknowledged.contains(&entry.batch);
+            *bytes -= if stays { 0 } else { cost(key) };
+            stays
+        });
     }
 
     /// Stores the newest values of a batch's windows. The batch pins them until it is released.
     pub fn store(&mut self, touched: &Touched) {
         self.in_flight += 1;
         for (key, count) in &touched.windows {
-            if let Some(entry) = self.entries.get_mut(key) {
-                entry.count = *count;
+            if let (Some(entry), Some(count)) = (self.entries.get_mut(key), count) {
+                (entry.count, entry.known) = (*count, true);
             }
         }
     }
 
-    /// Releases the windows of a batch whose counts are acknowledged, except those that a newer batch has pinned.
-    pub fn release(&mut self, batch: u64, windows: Vec<(WindowKey, Count)>) {
+    /// Releases the windows of a batch whose counts are acknowledged, except those that a newer batch has touched.
+    pub fn release(&mut self, batch: u64) {
         self.in_flight -= 1;
-        for (key, _) in windows {
-            if let Some(entry) = self.entries.get_mut(&key)
-                && matches!(entry.hold, Hold::Pinned { batch: holder, .. } if holder == batch)
-            {
-                self.stamp += 1;
-                entry.hold = Hold::Released(self.stamp);
-                self.released.push_back((self.stamp, key));
-            }
-        }
-        if self.released.len() > 2 * self.entries.len() + 64 {
-            let entries = &self.entries;
-            self.released.retain(|(stamp, key)| {
-                entries.get(key).is_some_and(|entry| entry.hold == Hold::Released(*stamp))
-            });
-        }
+        self.unacknowledged.remove(&batch);
     }
 }
 
 impl Touched {
+    fn push(&mut self, key: WindowKey, count: Option<Count>) {
+        self.bytes += cost(&key);
+        self.windows.push((key, count));
+    }
+
+    /// Counts the event at this offset in the window at this index, as soon as its count is known.
+    fn add(&mut self, index: u32, offset: i64) {
+        match self.windows.get_mut(index as usize) {
+            Some((_, Some(count))) => count.add(offset),
+            _ => self.additions.push((index, offset)),
+        }
+    }
+
     /// The windows, each once, in the order in which they were first touched.
     pub fn windows(&self) -> &[(WindowKey, Option<Count>)] {
         &self.windows
@@ -191,10 +213,12 @@ impl Touched {
         (0..self.windows.len()).filter(|index| self.windows[*index].1.is_none()).collect()
     }
 
-    /// Applies the additions, in the order of the log. Every window must have its count.
+    /// Applies the additions to windows that had to be read, in the order of the log. Every window must have its count.
     pub fn add_all(&mut self) {
         for (index, offset) in self.additions.drain(..) {
-            self.windows[index].1.get_or_insert(Count::NONE).add(offset);
+            if let Some((_, count)) = self.windows.get_mut(index as usize) {
+                count.get_or_insert(Count::NONE).add(offset);
+            }
         }
     }
 
@@ -209,23 +233,37 @@ mod tests {
     use super::*;
 
     /// Folds one event of each source as batch `number`; what the cache does not have has no stored row.
-    fn fold(counts: &mut Counts, number: u64, sources: &[&str], offset: i64) -> Vec<(WindowKey, Count)> {
+    fn fold(counts: &mut Counts, number: u64, sources: &[&str], offset: i64) {
         let mut touched = Touched::default();
         for source in sources {
-            counts.touch(number, &mut touched, source, 10, offset);
+            counts.touch(number, &mut touched, source, [10].into_iter(), offset);
         }
         for index in touched.missing() {
             touched.set(index, None);
         }
         touched.add_all();
         counts.store(&touched);
-        touched.into_counts()
     }
 
+    /// The count of a source, if it is in memory.
     fn count_of(counts: &mut Counts, source: &str) -> Option<Count> {
-        let mut touched = Touched::default();
-        counts.touch(u64::MAX, &mut touched, source, 10, 1_000);
-        touched.windows()[0].1
+        counts.entries.get(&Borrowed { source, end: 10 }).filter(|entry| entry.known).map(|entry| entry.count)
+    }
+
+    /// A limit for this many sources of one byte.
+    fn limit(sources: usize) -> usize {
+        sources * (COUNT_BYTES + 1)
+    }
+
+    #[test]
+    fn a_count_costs_what_the_limit_assumes() {
+        let in_table = size_of::<(WindowKey, Entry)>() + 1;
+        assert_eq!(in_table, 57);
+        let allocation = 16 + 16;
+        let in_a_list = size_of::<(WindowKey, Option<Count>)>();
+        let at_most = in_table * 16 / 7 + allocation + in_a_list;
+        let at_least = in_table * 8 / 7 + allocation + size_of::<(WindowKey, Count)>();
+        assert!((at_least..at_most).contains(&(COUNT_BYTES + 16)), "{at_least} to {at_most}");
     }
 
     #[test]
@@ -233,7 +271,7 @@ mod tests {
         let mut counts = Counts::new(1 << 20, 1);
         let mut touched = Touched::default();
         for (offset, source) in [(3, "a"), (4, "b"), (9, "a")] {
-            counts.touch(0, &mut touched, source, 10, offset);
+            counts.touch(0, &mut touched, source, [10].into_iter(), offset);
         }
         assert_eq!(touched.missing(), [0, 1]);
         touched.set(0, Some(Count { count: 7, through_offset: 3 }));
@@ -244,50 +282,70 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_full_by_its_windows_and_by_what_it_adds_to_them() {
-        let counts = &mut Counts::new(40 * (COUNT_BYTES + 1), 1);
+    fn a_count_in_memory_is_added_to_at_once_and_keeps_no_offsets() {
+        let mut counts = Counts::new(1 << 20, 1);
+        fold(&mut counts, 0, &["a"], 5);
+        let mut touched = Touched::default();
+        // The broker may deliver a record again.
+        for offset in [5, 6, 6, 7] {
+            counts.touch(1, &mut touched, "a", [10, 20].into_iter(), offset);
+        }
+        assert_eq!(touched.windows()[0].1, Some(Count { count: 3, through_offset: 7 }));
+        assert_eq!(touched.missing(), [1]);
+        assert_eq!(touched.additions.len(), 4, "of the window that must be read");
+        assert_eq!(count_of(&mut counts, "a"), Some(Count { count: 1, through_offset: 5 }), "not yet folded");
+    }
+
+    #[test]
+    fn a_batch_is_full_by_its_windows_and_by_what_it_adds_to_unknown_ones() {
+        let counts = &mut Counts::new(limit(40), 1);
         let mut windows = Touched::default();
         let touched = (0..).take_while(|end| {
-            counts.touch(0, &mut windows, "a", *end, 1);
+            counts.touch(0, &mut windows, "a", [*end].into_iter(), 1);
             !counts.is_full(&windows)
         });
         assert!((5..10).contains(&touched.count()));
         let mut additions = Touched::default();
         let touched = (0..).take_while(|offset| {
-            counts.touch(1, &mut additions, "b", 10, *offset);
+            counts.touch(1, &mut additions, "b", [10].into_iter(), *offset);
             !counts.is_full(&additions)
         });
-        assert!((100..160).contains(&touched.count()));
+        assert!((80..120).contains(&touched.count()));
     }
 
     #[test]
     fn a_released_count_stays_while_the_limit_holds() {
         let mut counts = Counts::new(1 << 20, 1);
-        let written = fold(&mut counts, 0, &["a"], 5);
-        counts.release(0, written);
+        fold(&mut counts, 0, &["a"], 5);
+        counts.release(0);
         assert!(counts.shrink_to_limit());
         assert_eq!(count_of(&mut counts, "a"), Some(Count { count: 1, through_offset: 5 }));
     }
 
     #[test]
-    fn the_longest_untouched_count_is_evicted_first() {
-        let mut counts = Counts::new(2 * (COUNT_BYTES + 1), 1);
-        for (number, source) in ["a", "b", "a", "c"].into_iter().enumerate() {
-            let written = fold(&mut counts, number as u64, &[source], number as i64);
-            counts.release(number as u64, written);
+    fn the_longest_untouched_counts_are_evicted_first() {
+        let mut counts = Counts::new(limit(8), 1);
+        for (number, source) in ["a", "b", "c", "d", "e", "f", "g", "a", "h", "i"].into_iter().enumerate() {
+            fold(&mut counts, number as u64, &[source], number as i64);
+            counts.release(number as u64);
             assert!(counts.shrink_to_limit());
         }
-        assert_eq!(count_of(&mut counts, "b"), None);
-        assert_eq!(count_of(&mut counts, "c"), Some(Count { count: 1, through_offset: 3 }));
-        assert_eq!(count_of(&mut counts, "a"), Some(Count { count: 2, through_offset: 2 }));
+        let left: Vec<&str> = ["a", "b", "c", "d", "e", "f", "g", "h", "i"]
+            .into_iter()
+            .filter(|source| count_of(&mut counts, source).is_some())
+            .collect();
+        assert_eq!(left, ["a", "d", "e", "f", "g", "h", "i"], "an eighth of the limit is free again");
+        assert_eq!(count_of(&mut counts, "a"), Some(Count { count: 2, through_offset: 7 }));
+        assert_eq!(counts.bytes, limit(7));
     }
 
     #[test]
     fn a_count_that_is_not_acknowledged_is_never_evicted() {
         let mut counts = Counts::new(1, 1);
-        let written = fold(&mut counts, 0, &["a"], 5);
+        fold(&mut counts, 0, &["a"], 5);
         assert!(!counts.shrink_to_limit(), "it waits for the acknowledgement");
-        counts.release(0, written);
+        assert_eq!(count_of(&mut counts, "a"), Some(Count { count: 1, through_offset: 5 }));
+        counts.release(0);
         assert!(counts.shrink_to_limit());
         assert_eq!(count_of(&mut counts, "a"), None);
     }
@@ -295,21 +353,35 @@ mod tests {
     #[test]
     fn the_acknowledgement_of_an_older_write_releases_nothing() {
         let mut counts = Counts::new(1, 1);
-        let older = fold(&mut counts, 0, &["a"], 5);
-        let newer = fold(&mut counts, 1, &["a"], 6);
-        counts.release(0, older);
+        fold(&mut counts, 0, &["a", "b"], 5);
+        fold(&mut counts, 1, &["a"], 6);
+        counts.release(0);
         assert!(!counts.shrink_to_limit());
-        counts.release(1, newer);
+        assert_eq!(count_of(&mut counts, "b"), None);
+        assert_eq!(count_of(&mut counts, "a"), Some(Count { count: 2, through_offset: 6 }));
+        counts.release(1);
         assert!(counts.shrink_to_limit());
+        assert_eq!(count_of(&mut counts, "a"), None);
     }
 
     #[test]
-    fn the_queue_of_released_counts_does_not_grow_with_the_log() {
+    fn a_batch_that_is_still_open_pins_its_counts() {
+        let mut counts = Counts::new(1, 1);
+        fold(&mut counts, 0, &["a"], 5);
+        let mut open = Touched::default();
+        counts.touch(1, &mut open, "a", [10].into_iter(), 6);
+        counts.release(0);
+        assert!(counts.shrink_to_limit(), "no other batch will release anything");
+        assert_eq!(count_of(&mut counts, "a"), Some(Count { count: 1, through_offset: 5 }));
+    }
+
+    #[test]
+    fn the_windows_of_one_event_share_the_name_of_their_source() {
         let mut counts = Counts::new(1 << 20, 1);
-        for number in 0..10_000 {
-            let written = fold(&mut counts, number, &["a"], number as i64);
-            counts.release(number, written);
-        }
-        assert!(counts.released.len() < 100, "{}", counts.released.len());
+        let mut touched = Touched::default();
+        counts.touch(0, &mut touched, "a", (0..60).map(|end| end * 1_000), 5);
+        let sources: Vec<_> = touched.windows().iter().map(|(key, _)| Arc::as_ptr(&key.source)).collect();
+        assert_eq!(sources.len(), 60);
+        assert!(sources.iter().all(|source| std::ptr::addr_eq(*source, sources[0])));
     }
 }
