@@ -15,8 +15,8 @@ use crate::config::layers::{Effective, Origin};
 
 /// Checks and shows the configuration.
 ///
-/// Values have four sources, of which later ones override earlier ones: defaults, a TOML file (--config, else the variable
-/// EXACTLYONCE_CONFIG, else exactlyonce.toml in the working directory), environment variables
+/// Values have four sources, of which later ones override earlier ones: defaults, a TOML file (--config, else the
+/// variable EXACTLYONCE_CONFIG, else exactlyonce.toml in the working directory), environment variables
 /// EXACTLYONCE_<SECTION>_<KEY>, flags. Unknown keys are refused in all of them.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\

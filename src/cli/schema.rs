@@ -42,8 +42,8 @@ enum Command {
     Apply,
     /// Compares the tables with the schema, and checks settings of the services
     ///
-    /// Names the first difference of the tables; then each finding: ok, warning, unchecked (it could not be
-    /// checked), or refused (the guarantee does not hold). Exit code 1 if there is a difference or anything is refused, 2 if
+    /// Names the first difference of the tables; then each finding: ok, warning, unchecked (it could not be checked),
+    /// or refused (the guarantee does not hold). Exit code 1 if there is a difference or anything is refused, 2 if
     /// there are no tables yet.
     Check,
 }

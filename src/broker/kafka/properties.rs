@@ -1,7 +1,7 @@
 //! Which librdkafka properties an operator may set: one table of all of them.
 //!
-//! A property is refused if a value of it could break what the pipeline guarantees, make a request wait forever, have no
-//! effect in this program, or load external code. A property that is not in the table (newer than this program, or
+//! A property is refused if a value of it could break what the pipeline guarantees, make a request wait forever, have
+//! no effect in this program, or load external code. A property that is not in the table (newer than this program, or
 //! meant for librdkafka's own tests) is refused, too, because its effect was not reviewed.
 //!
 //! The table follows `CONFIGURATION.md` of librdkafka 2.12; a test compares it with the linked library's defaults.

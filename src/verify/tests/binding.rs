@@ -1,4 +1,4 @@
-//! The row of `pipeline`: damaged, missing, or another one than the configuration says.
+//! The row of `pipeline`: damaged, missing, or different from the configuration.
 
 use super::*;
 use crate::store::{Damaged, RowKey};
@@ -7,7 +7,7 @@ fn damaged(column: &'static str) -> Damaged {
     Damaged { table: "pipeline", key: RowKey::Only {}, column, what: "null".to_owned() }
 }
 
-/// A world of [`some`] records, one of which is lost, whose binding was changed.
+/// A fixture with [`some`] records, one of which is lost, and a changed binding.
 async fn changed(change: impl FnOnce(&mut StoredBinding)) -> Fixture {
     let world = Fixture::new().await;
     world.append(some()).await;
@@ -92,7 +92,7 @@ async fn origins_that_cannot_be_read_are_taken_from_progress() {
     world.finish(&world.truth().await).await;
     let origins = Err(damaged("origins"));
     world.store.replace_binding(Some(StoredBinding { origins, ..world.binding.clone().into() }));
-    // Rows below the origins would be lost if they were taken for 0.
+    // If the origins were assumed to be 0, the rows below them would be lost.
     insta::assert_snapshot!(world.differences().await, @"damaged_binding: pipeline: column origins: null; progress has {0: 3, 1: 3}, which all other checks assume");
 }
 
@@ -112,7 +112,7 @@ async fn a_missing_binding_is_named_where_other_tables_have_rows() {
 }
 
 #[tokio::test]
-async fn rows_of_somebody_else_are_named_one_by_one_where_nothing_is_bound() {
+async fn foreign_rows_are_named_one_by_one_if_nothing_is_bound() {
     let world = Fixture::new().await;
     world.append([value(0, "nonsense")]).await;
     let world = Fixture { store: MemoryStore::new(), ..world };
@@ -143,7 +143,7 @@ async fn an_intact_binding_that_differs_from_the_configuration_is_refused_with_b
     for (change, expected) in cases {
         let mut world = changed(change).await;
         assert!(refused(&world).await.contains(&format!("is bound with {expected}")), "{expected}");
-        // Also where another column is damaged, by which alone the rest would have been judged.
+        // Also if another column is damaged, which alone would only be a difference.
         let mut stored = world.store.stored_binding().await.answer().expect("an answer").expect("a binding");
         stored.health = Err(damaged("health"));
         world.store.replace_binding(Some(stored));

@@ -1,9 +1,9 @@
-//! Each difference by name, and what is none.
+//! Each difference by name, and tables without differences.
 
 use super::*;
 use crate::event::{Body, DeadLetter, Reason};
 
-/// A world of [`some`] records whose tables were spoilt.
+/// A fixture with [`some`] records whose tables were changed.
 async fn spoilt(spoil: impl FnOnce(&mut Tables)) -> Fixture {
     let world = Fixture::new().await;
     world.append(some()).await;
@@ -23,7 +23,7 @@ fn other_event() -> Event {
 }
 
 #[tokio::test]
-async fn tables_that_are_right_are_clean() {
+async fn correct_tables_have_no_differences() {
     let world = spoilt(|_| ()).await;
     let report = world.verify().await;
     assert!(report.is_clean() && report.is_complete());
@@ -83,7 +83,7 @@ async fn tables_that_are_right_are_clean() {
 }
 
 #[tokio::test]
-async fn an_empty_log_and_empty_tables_are_clean() {
+async fn an_empty_log_and_empty_tables_have_no_differences() {
     let world = Fixture::new().await;
     assert_eq!(world.differences().await, "");
 }
@@ -116,7 +116,7 @@ async fn an_offset_in_both_tables_is_a_duplicate() {
 }
 
 #[tokio::test]
-async fn a_row_with_other_content_is_altered_and_the_columns_are_told() {
+async fn a_row_with_other_content_is_altered_and_the_columns_are_named() {
     let world = spoilt(|tables| {
         let event = tables.events.get_mut(&(0, 0)).expect("a row");
         event.source = "s\n".to_owned();
@@ -132,7 +132,7 @@ async fn a_row_with_other_content_is_altered_and_the_columns_are_told() {
 }
 
 #[tokio::test]
-async fn long_values_are_cut_to_where_they_differ() {
+async fn long_values_are_shortened_to_their_difference() {
     let world = Fixture::new().await;
     world.append([value(0, &"a".repeat(500))]).await;
     let mut tables = world.truth().await;
@@ -261,7 +261,7 @@ async fn the_list_is_bounded_and_the_counts_are_not() {
 }
 
 #[tokio::test]
-async fn many_rows_are_read_in_pieces() {
+async fn many_rows_are_read_in_chunks() {
     let world = Fixture::new().await;
     let records = (0..2_500).map(|i| if i % 5 == 0 { value(0, "x") } else { critical(0, i) });
     world.append(records).await;
@@ -355,7 +355,7 @@ async fn counts_may_be_ahead_of_progress_but_not_of_the_log() {
 }
 
 #[tokio::test]
-async fn progress_that_cannot_be_is_named() {
+async fn progress_that_cannot_be_correct_is_named() {
     let of = |origin, next_offset| async move {
         let world = spoilt(|_| ()).await;
         let store = MemoryStore::new();
@@ -414,7 +414,7 @@ async fn refused(world: &Fixture) -> String {
 }
 
 #[tokio::test]
-async fn a_recreated_topic_is_told_and_nothing_is_judged() {
+async fn a_recreated_topic_is_reported_and_nothing_is_judged() {
     let world = spoilt(|_| ()).await;
     world.broker.recreate(TOPIC);
     world.append(some()).await;
