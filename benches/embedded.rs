@@ -166,7 +166,7 @@ async fn bind(broker: &EmbeddedBroker, folder: &Path, name: &str) -> Outcome<(Em
     Ok((store, bound.binding))
 }
 
-/// The rows that the pipeline writes, each once and in its final state.
+/// The final rows that the pipeline writes.
 struct FinalRows {
     rows: Vec<(i32, i64, Row)>,
     counts: Counts,
@@ -196,7 +196,7 @@ fn counts(rows: &[(i32, i64, Row)], binding: &Binding) -> Counts {
     counts
 }
 
-/// Inserts rows, counts and alerts, and does nothing else.
+/// Only inserts rows, counts and alerts.
 fn bare_loop(folder: &Path, name: &str, rows_per_transaction: usize, all: &FinalRows) -> Outcome<Duration> {
     let folder = folder.join(name);
     EmbeddedStore::apply_schema(&folder, &sqlite::Options::default(), Layout::ORIGINAL)?;
@@ -294,7 +294,7 @@ async fn memory(count: usize) -> Outcome {
         }
     }
     let per_second = count as f64 / start.elapsed().as_secs_f64();
-    println!("most: {} MiB; {per_second:.0} records/s as a process", most / 1024);
+    println!("peak: {} MiB; {per_second:.0} records/s, start-up included", most / 1024);
     Ok(())
 }
 
@@ -313,7 +313,7 @@ async fn restart(many: usize) -> Outcome {
             times.push(start.elapsed());
         }
         times.sort();
-        println!("{count:>9} stored rows: median {:?}, most {:?}", times[5], times[10]);
+        println!("{count:>9} stored rows: median {:?}, maximum {:?}", times[5], times[10]);
         medians.push(times[5]);
     }
     println!("ratio {:.2}", medians[1].as_secs_f64() / medians[0].as_secs_f64());

@@ -176,7 +176,7 @@ fn a_damaged_binding_is_named_by_verify_which_judges_the_rest_and_refused_by_all
         assert_eq!(fields, wanted, "{said}");
         assert!(damaged["expected"].as_str().expect("text").contains(expected), "{said}");
         let said = folder.run("verify");
-        let line = format!("damaged_binding: pipeline: column {column}: {what}, where ");
+        let line = format!("damaged_binding: pipeline: column {column}: {what}; ");
         assert!(said.code == 1 && said.stdout.contains(&line), "{column}: {said}");
         for command in ["run --until-end", "init", "show events", "show progress"] {
             let said = folder.run(command);
