@@ -99,7 +99,7 @@ impl KafkaOptions {
             max_poll_interval: Duration::from_secs(300),
             request_timeout: Duration::from_secs(10),
             metadata_interval: Duration::from_secs(30),
-            queued_bytes: 8 << 20,
+            queued_bytes: 4 << 20,
             commit_offsets: true,
             security: Security::default(),
             properties: BTreeMap::new(),
