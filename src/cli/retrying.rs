@@ -13,14 +13,15 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
+use crate::backoff::Backoff;
 use crate::broker::embedded::EmbeddedBroker;
 use crate::broker::{Broker, BrokerError, Fetched, LogOffsets, NewRecord, Producer, Topic};
 use crate::error::chain;
 use crate::guarantee::Finding;
 
-/// The first wait between two attempts; it doubles up to [`LONGEST`].
-const FIRST: Duration = Duration::from_millis(50);
-const LONGEST: Duration = Duration::from_secs(2);
+/// The first and the longest wait between two attempts.
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
 /// Failures that pass within this time are not logged; after that, a line at most this often.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -45,7 +46,7 @@ impl<B: Broker> Retrying<B> {
         again: impl Fn(&BrokerError) -> bool,
         request: impl Fn() -> F,
     ) -> Result<T, BrokerError> {
-        let mut pause = FIRST;
+        let mut backoff = Backoff::new(FIRST_BACKOFF, MAX_BACKOFF);
         let mut since = None;
         let mut log_at = None;
         let mut logged = false;
@@ -66,8 +67,7 @@ impl<B: Broker> Retrying<B> {
                 let (last_error, deadline_s) = (chain(&error), self.deadline.as_secs());
                 warn!(last_error, deadline_s, "request failed; retrying");
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST);
+            sleep(backoff.wait()).await;
         }
     }
 }

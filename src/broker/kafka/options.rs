@@ -130,6 +130,7 @@ impl fmt::Debug for KafkaOptions {
 
 /// Why options cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum OptionsError {
     /// There is no broker to ask.
     #[error("no bootstrap server is named")]

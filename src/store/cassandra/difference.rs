@@ -6,6 +6,7 @@ use crate::store::SCHEMA_VERSION;
 
 /// The first thing in a cluster that is not as the protocol needs it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Difference {
     /// There is no such keyspace.
     #[error("keyspace {keyspace} does not exist: `exactlyonce schema apply` creates it")]

@@ -12,6 +12,7 @@ use crate::error::Cause;
 
 /// Why there is no store to work with.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// No answer, or one that may be another next time: try again.
     #[error("cassandra at {nodes} is not available: could not {what}")]

@@ -35,6 +35,7 @@ const SYSTEM: &str =
 
 /// What is wrong with a name or a number that should go into the schema.
 #[derive(Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SchemaError {
     /// Not a name that Cassandra takes without quotes.
     #[error("{0:?} is no name of a keyspace: it must be {KEYSPACE_RULE}")]
