@@ -130,6 +130,7 @@ impl fmt::Debug for KafkaOptions {
 
 /// Why options are invalid.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum OptionsError {
     /// There is no bootstrap server.
     #[error("no bootstrap server is set")]
