@@ -11,8 +11,8 @@ mod world;
 
 use std::time::Duration;
 
-use simulated_cassandra::cluster::Ending;
 use random::Random;
+use simulated_cassandra::cluster::Ending;
 use world::World;
 
 /// Records that are appended before each fault, so that there is always work.
