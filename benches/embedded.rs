@@ -36,6 +36,9 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 const TOPIC: &str = "exactlyonce.events";
 
+/// Sources, where they are not what is measured.
+const SOURCES: usize = 1_000;
+
 /// Rows per transaction of the bare loop.
 const ROWS_PER_TRANSACTION: [usize; 2] = [5_000, 20_000];
 
@@ -47,7 +50,7 @@ fn main() -> Outcome {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match arguments.first().map_or("ratio", String::as_str) {
-        "ratio" => runtime.block_on(ratio(number(1, 500_000)?, number(2, 5)?, number(3, 1_000)?)).map(drop),
+        "ratio" => runtime.block_on(ratio(number(1, 500_000)?, number(2, 5)?, number(3, SOURCES)?)).map(drop),
         "sources" => runtime.block_on(sources(number(1, 500_000)?, number(2, 3)?)),
         "memory" => runtime.block_on(memory(number(1, 5_000_000)?)),
         "restart" => runtime.block_on(restart(number(1, 5_000_000)?)),
@@ -276,7 +279,7 @@ fn resident(pid: u32) -> Option<u64> {
 
 async fn memory(count: usize) -> Outcome {
     let folder = tempfile::tempdir()?;
-    let broker = log(folder.path(), count, 1_000).await?;
+    let broker = log(folder.path(), count, SOURCES).await?;
     let (store, _) = bind(&broker, folder.path(), ".").await?;
     let start = Instant::now();
     let mut child = worker(folder.path())?;
@@ -303,7 +306,7 @@ async fn restart(many: usize) -> Outcome {
     let mut medians = Vec::new();
     for count in [few, many] {
         let folder = tempfile::tempdir()?;
-        let broker = log(folder.path(), count, 1_000).await?;
+        let broker = log(folder.path(), count, SOURCES).await?;
         drop(bind(&broker, folder.path(), ".").await?);
         worker(folder.path())?.wait()?;
         let mut times: Vec<Duration> = Vec::new();

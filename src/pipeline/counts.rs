@@ -143,7 +143,7 @@ impl Counts {
 
     /// Evicts released counts of at least this many bytes, if there are as many: those that were last touched by the
     /// oldest batches.
-    fn evict(&mut self, bytes: usize) {
+    fn evict(&mut self, excess: usize) {
         let mut of_batches: BTreeMap<u64, usize> = BTreeMap::new();
         for (key, entry) in &self.entries {
             if !self.unacknowledged.contains(&entry.batch) {
@@ -153,7 +153,7 @@ impl Counts {
         let mut evicted = 0;
         let enough = |(_, of_batch): &(&u64, &usize)| {
             evicted += **of_batch;
-            evicted >= bytes
+            evicted >= excess
         };
         let Some(newest) = of_batches.iter().find(enough).or(of_batches.last_key_value()) else { return };
         let newest = *newest.0;

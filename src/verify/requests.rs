@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use crate::backoff::Backoff;
 use crate::broker::{Broker, BrokerError, Fetched, LogOffsets, Topic};
 use crate::store::Outcome;
 
@@ -15,7 +16,8 @@ const FETCH_BYTES: usize = 1 << 20;
 
 /// The waits between the attempts of a request: about 20 s in total.
 fn backoffs() -> impl Iterator<Item = Duration> {
-    (0..9).map(|i| Duration::from_millis(100 << i).min(Duration::from_secs(5)))
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    (0..9).map(move |_| backoff.wait())
 }
 
 /// The waits for the end of a log: after a leader election, the high watermark may lag behind what the broker delivered

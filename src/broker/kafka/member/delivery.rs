@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 use super::Member;
+use crate::backoff::Backoff;
 use crate::broker::kafka::error::{Class, KafkaError};
 use crate::broker::kafka::raw::{Message, Queue};
 use crate::broker::{Assignment, BrokerError, Delivery};
@@ -38,7 +39,8 @@ pub(super) struct Partition {
     pub(super) waiting: Option<(Assignment, i64)>,
     /// A failure to report at this time.
     pub(super) failure: Option<(Instant, Delivery)>,
-    pub(super) backoff: Duration,
+    /// Set since the first failure after the last record.
+    pub(super) backoff: Option<Backoff>,
 }
 
 impl Member {
@@ -108,9 +110,8 @@ impl Member {
             Class::Fatal => (Duration::ZERO, error.fatal(what)),
             // The topic itself is checked when the error is reported.
             Class::Retriable | Class::UnknownTopic | Class::TopicExists => {
-                let wait = partition.backoff.clamp(MIN_BACKOFF, MAX_BACKOFF);
-                partition.backoff = (wait * 2).min(MAX_BACKOFF);
-                (wait, error.retriable(what))
+                let backoff = partition.backoff.get_or_insert_with(|| Backoff::new(MIN_BACKOFF, MAX_BACKOFF));
+                (backoff.wait(), error.retriable(what))
             }
         };
         let failed = Delivery::Failed { assignment, offset, error };
@@ -184,7 +185,7 @@ impl Member {
             deliveries.push(Delivery::Records { assignment, records, next_offset });
         }
         if next_offset > partition.next_offset {
-            partition.backoff = Duration::ZERO;
+            partition.backoff = None;
         }
         partition.next_offset = next_offset;
         for delivery in deliveries {
