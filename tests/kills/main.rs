@@ -53,9 +53,7 @@ fn fifty_kills_at_any_moment_leave_exact_tables() {
         killed += kills;
         folder.finish_and_verify();
     }
-    println!(
-        "{killed} kills, {at_work} of them with rows past progress, {applied_again} rows in all"
-    );
+    println!("{killed} kills, {at_work} of them with rows past progress, {applied_again} rows in all");
     assert_eq!(killed, 50);
     assert!(at_work > 0, "no kill found work under way");
 }
