@@ -30,10 +30,10 @@ fn measure(bencher: Bencher<'_, '_>, records: Vec<Record>, work: impl Fn(Vec<Rec
 
 fn mixed(malformed: Share) -> Vec<Record> {
     let options = Mixed { records: RECORDS, malformed, ..Mixed::default() };
-    records(options.records().expect("the options are good"))
+    records(options.records().expect("the options are valid"))
 }
 
-fn records(made: impl Iterator<Item = NewRecord>) -> Vec<Record> {
+fn records(generated: impl Iterator<Item = NewRecord>) -> Vec<Record> {
     let record = |(offset, made): (usize, NewRecord)| Record {
         partition: 0,
         offset: offset as i64,
@@ -41,7 +41,7 @@ fn records(made: impl Iterator<Item = NewRecord>) -> Vec<Record> {
         key: made.key,
         value: made.value,
     };
-    made.enumerate().map(record).collect()
+    generated.enumerate().map(record).collect()
 }
 
 mod decode {
@@ -67,7 +67,7 @@ mod decode {
         measure(bencher, mixed(Share::NONE), all);
     }
 
-    /// One record in a hundred needs the careful pass and becomes a dead letter.
+    /// One record in a hundred is invalid: it takes the careful pass and becomes a dead letter.
     #[divan::bench]
     fn mixed_with_1_percent_malformed(bencher: Bencher) {
         measure(bencher, mixed(Share::percent(1)), all);
@@ -121,7 +121,7 @@ mod decode_and_fold {
         measure(bencher, records(original.records(|| 1_464_739_200_000)), all);
     }
 
-    /// Many sources, every kind of health.
+    /// Many sources, all levels of health.
     #[divan::bench]
     fn mixed_without_malformed(bencher: Bencher) {
         measure(bencher, mixed(Share::NONE), all);

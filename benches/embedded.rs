@@ -1,10 +1,11 @@
 //! Benchmark of the whole pipeline on the embedded services, as ratios.
 //!
-//! - `cargo bench --bench embedded -- ratio [RECORDS] [ROUNDS]`: alternately a bare loop, which inserts the
+//! - `cargo bench --bench embedded -- ratio [RECORDS] [ROUNDS] [SOURCES]`: alternately a bare loop, which inserts the
 //!   rows that the pipeline writes (decoded and counted beforehand) into the same SQLite tables with the same
-//!   durability, and the pipeline, which reads the log, decodes, counts and inserts. The bare loop commits the
-//!   rows of one batch per transaction, and in a second run those of four batches, because the store commits
-//!   concurrent requests together. Prints records per second and both ratios of each round.
+//!   durability, and the pipeline, which reads the log, decodes, counts and inserts. The bare loop commits 5,000 rows
+//!   per transaction, and in a second run 20,000, because the store commits concurrent requests together. Prints
+//!   records per second and both ratios of each round.
+//! - `cargo bench --bench embedded -- sources [RECORDS] [ROUNDS]`: the same with 1, 50, 2,000 and 100,000 sources.
 //! - `cargo bench --bench embedded -- memory [RECORDS]`: the RSS of the worker's process, sampled while it
 //!   processes a log.
 //! - `cargo bench --bench embedded -- restart [RECORDS]`: the run time of a worker with nothing to do, with few
@@ -35,6 +36,9 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 const TOPIC: &str = "exactlyonce.events";
 
+/// Rows per transaction of the bare loop.
+const ROWS_PER_TRANSACTION: [usize; 2] = [5_000, 20_000];
+
 fn main() -> Outcome {
     // Cargo adds `--bench`.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
@@ -43,7 +47,8 @@ fn main() -> Outcome {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match arguments.first().map_or("ratio", String::as_str) {
-        "ratio" => runtime.block_on(ratio(number(1, 500_000)?, number(2, 5)?)),
+        "ratio" => runtime.block_on(ratio(number(1, 500_000)?, number(2, 5)?, number(3, 1_000)?)).map(drop),
+        "sources" => runtime.block_on(sources(number(1, 500_000)?, number(2, 3)?)),
         "memory" => runtime.block_on(memory(number(1, 5_000_000)?)),
         "restart" => runtime.block_on(restart(number(1, 5_000_000)?)),
         other => Err(format!("no such measurement: {other}").into()),
@@ -54,13 +59,14 @@ fn options() -> Options {
     Options { until_end: true, ..Options::new(BindingSpec::new(TOPIC)) }
 }
 
-/// A folder whose log has this many records.
-async fn log(folder: &Path, records: usize) -> Outcome<EmbeddedBroker> {
+/// A folder whose log has this many records of this many sources.
+async fn log(folder: &Path, records: usize, sources: usize) -> Outcome<EmbeddedBroker> {
     let opened = sqlite::Options::default();
     EmbeddedBroker::create(folder, &opened)?;
     let broker = EmbeddedBroker::open(folder, &opened)?;
     broker.create_topic(TOPIC, 3, 1).await?;
-    let mut made = Mixed { records: records as u64, ..Mixed::default() }.records()?;
+    let sources = u32::try_from(sources)?;
+    let mut made = Mixed { records: records as u64, sources, ..Mixed::default() }.records()?;
     loop {
         let chunk: Vec<NewRecord> = made.by_ref().take(20_000).collect();
         if chunk.is_empty() {
@@ -86,9 +92,21 @@ async fn records(broker: &EmbeddedBroker) -> Outcome<Vec<Record>> {
     Ok(records)
 }
 
-async fn ratio(count: usize, rounds: usize) -> Outcome {
+async fn sources(count: usize, rounds: usize) -> Outcome {
+    let mut lines = Vec::new();
+    for sources in [1, 50, 2_000, 100_000] {
+        let [small, large] = ratio(count, rounds, sources).await?;
+        lines.push(format!("| {sources} | {small:.2} | {large:.2} |"));
+    }
+    let [small, large] = ROWS_PER_TRANSACTION;
+    println!("| sources | {small} rows | {large} rows |\n|---|---|---|\n{}", lines.join("\n"));
+    Ok(())
+}
+
+/// The median ratios to a bare loop with each of [`ROWS_PER_TRANSACTION`].
+async fn ratio(count: usize, rounds: usize, sources: usize) -> Outcome<[f64; 2]> {
     let folder = tempfile::tempdir()?;
-    let broker = log(folder.path(), count).await?;
+    let broker = log(folder.path(), count, sources).await?;
     let rows = {
         let records = records(&broker).await?;
         let binding = bind(&broker, folder.path(), "truth").await?.1;
@@ -105,14 +123,14 @@ async fn ratio(count: usize, rounds: usize) -> Outcome {
         let counts = counts(&rows, &binding);
         FinalRows { rows, counts, tables }
     };
-    let batch = options().write_records;
-    println!("{count} records; transactions of {batch} and of {} rows in the bare loop", 4 * batch);
+    let [small, large] = ROWS_PER_TRANSACTION;
+    println!(
+        "{count} records of {sources} sources; transactions of {small} and {large} rows in the bare loop"
+    );
     let mut ratios = [Vec::new(), Vec::new()];
     for round in 0..rounds {
-        let bare = |batches: usize| {
-            bare_loop(folder.path(), &format!("bare{batches}_{round}"), batches * batch, &rows)
-        };
-        let bare = [bare(1)?, bare(4)?];
+        let bare = |of: usize| bare_loop(folder.path(), &format!("bare{of}_{round}"), of, &rows);
+        let bare = [bare(small)?, bare(large)?];
         let (store, _) = bind(&broker, folder.path(), &format!("pipeline{round}")).await?;
         let start = Instant::now();
         let rng = ChaCha8Rng::seed_from_u64(round as u64);
@@ -132,11 +150,12 @@ async fn ratio(count: usize, rounds: usize) -> Outcome {
             ratios.push(per_second(pipeline) / per_second(bare));
         }
     }
-    for ratios in &mut ratios {
+    let medians = ratios.map(|mut ratios| {
         ratios.sort_by(f64::total_cmp);
-        println!("median ratio {:.2}", ratios[ratios.len() / 2]);
-    }
-    Ok(())
+        ratios[ratios.len() / 2]
+    });
+    println!("median ratios {:.2} and {:.2}", medians[0], medians[1]);
+    Ok(medians)
 }
 
 async fn bind(broker: &EmbeddedBroker, folder: &Path, name: &str) -> Outcome<(EmbeddedStore, Binding)> {
@@ -147,7 +166,7 @@ async fn bind(broker: &EmbeddedBroker, folder: &Path, name: &str) -> Outcome<(Em
     Ok((store, bound.binding))
 }
 
-/// The rows that the pipeline writes, each once and in its final state.
+/// The final rows that the pipeline writes.
 struct FinalRows {
     rows: Vec<(i32, i64, Row)>,
     counts: Counts,
@@ -177,7 +196,7 @@ fn counts(rows: &[(i32, i64, Row)], binding: &Binding) -> Counts {
     counts
 }
 
-/// Inserts rows, counts and alerts, and does nothing else.
+/// Only inserts rows, counts and alerts.
 fn bare_loop(folder: &Path, name: &str, rows_per_transaction: usize, all: &FinalRows) -> Outcome<Duration> {
     let folder = folder.join(name);
     EmbeddedStore::apply_schema(&folder, &sqlite::Options::default(), Layout::ORIGINAL)?;
@@ -257,7 +276,7 @@ fn resident(pid: u32) -> Option<u64> {
 
 async fn memory(count: usize) -> Outcome {
     let folder = tempfile::tempdir()?;
-    let broker = log(folder.path(), count).await?;
+    let broker = log(folder.path(), count, 1_000).await?;
     let (store, _) = bind(&broker, folder.path(), ".").await?;
     let start = Instant::now();
     let mut child = worker(folder.path())?;
@@ -275,7 +294,7 @@ async fn memory(count: usize) -> Outcome {
         }
     }
     let per_second = count as f64 / start.elapsed().as_secs_f64();
-    println!("most: {} MiB; {per_second:.0} records/s as a process", most / 1024);
+    println!("peak: {} MiB; {per_second:.0} records/s, start-up included", most / 1024);
     Ok(())
 }
 
@@ -284,7 +303,7 @@ async fn restart(many: usize) -> Outcome {
     let mut medians = Vec::new();
     for count in [few, many] {
         let folder = tempfile::tempdir()?;
-        let broker = log(folder.path(), count).await?;
+        let broker = log(folder.path(), count, 1_000).await?;
         drop(bind(&broker, folder.path(), ".").await?);
         worker(folder.path())?.wait()?;
         let mut times: Vec<Duration> = Vec::new();
@@ -294,7 +313,7 @@ async fn restart(many: usize) -> Outcome {
             times.push(start.elapsed());
         }
         times.sort();
-        println!("{count:>9} stored rows: median {:?}, most {:?}", times[5], times[10]);
+        println!("{count:>9} stored rows: median {:?}, maximum {:?}", times[5], times[10]);
         medians.push(times[5]);
     }
     println!("ratio {:.2}", medians[1].as_secs_f64() / medians[0].as_secs_f64());

@@ -1,5 +1,5 @@
 //! The bare loop: consume, decode, write single-partition unlogged batches. It guarantees nothing: no progress,
-//! no counts, no alerts, no repeated request.
+//! no counts, no alerts, no retries.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,7 +17,7 @@ use crate::load::Load;
 use crate::services::Services;
 use crate::{Measured, Outcome};
 
-/// Batches that may wait between the consumer's thread and the writers.
+/// Maximum batches queued between the consumer's thread and the writers.
 const WAITING: usize = 8;
 
 #[derive(Deserialize)]
@@ -65,7 +65,7 @@ pub async fn measure(
         let session = Arc::clone(&session);
         let statements = if batch.len() == rows { Arc::clone(&full) } else { Arc::new(of_size(batch.len())) };
         tokio::spawn(async move {
-            // A bare loop does not even look; here it must, for the figure to mean something.
+            // A real bare loop would ignore errors; here an error would falsify the result.
             if let Err(error) = session.batch(&statements, &batch).await {
                 eprintln!("a batch failed: {error}");
                 std::process::exit(1);
@@ -79,7 +79,7 @@ pub async fn measure(
     Measured::of_this_process(records, start, last)
 }
 
-/// Reads and decodes until so many records were read.
+/// Reads and decodes this number of records.
 fn read(
     servers: &str,
     (topic, partitions): (&str, i32),

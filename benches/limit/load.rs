@@ -1,4 +1,4 @@
-//! What is measured: the records, the windows, the layout of the counts; and the arguments that say so.
+//! The parameters of a measurement (records, windows, layout of the counts), and their parsing.
 
 use std::fmt;
 use std::num::{NonZeroI64, NonZeroU16};
@@ -12,26 +12,26 @@ use exactlyonce::window::WindowSpec;
 
 use crate::Outcome;
 
-/// Records, windows and layout. As text it is its arguments, `name=value` each.
+/// Records, windows and layout. As text: its arguments, `name=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Load {
-    /// Records of the topic.
+    /// Number of records of the topic.
     pub records: u64,
-    /// Sources that they come from.
+    /// Number of sources.
     pub sources: u32,
-    /// Partitions of the topic.
+    /// Number of partitions of the topic.
     pub partitions: i32,
-    /// Partitions that have records: the last so many.
+    /// Number of partitions that have records: the last ones.
     pub active: i32,
-    /// Windows.
+    /// Size of the windows.
     pub size_ms: i64,
-    /// Distance of their ends.
+    /// Slide of the windows.
     pub slide_ms: i64,
-    /// Windows of a block of counts.
+    /// Number of windows of a block of counts.
     pub block: i64,
-    /// Shards of a block of counts.
+    /// Number of shards of a block of counts.
     pub shards: u16,
-    /// Rounds of a comparison.
+    /// Number of rounds of a comparison.
     pub rounds: u64,
     /// `pipeline.write_records`.
     pub write: usize,
@@ -65,12 +65,12 @@ impl Default for Load {
 }
 
 impl Load {
-    /// The arguments of a call, beginning with the defaults.
+    /// Parses arguments; the others have their defaults.
     pub fn parse(arguments: &[String]) -> Outcome<Self> {
         let mut load = Self::default();
         for argument in arguments {
             let (name, value) =
-                argument.split_once('=').ok_or(format!("{argument}: not of the form name=value"))?;
+                argument.split_once('=').ok_or(format!("{argument}: must have the form name=value"))?;
             let value = value.replace('_', "");
             fn number<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(value: &str) -> Outcome<T> {
                 Ok(value.parse()?)
@@ -120,13 +120,13 @@ impl Load {
         KafkaOptions { queued_bytes: self.queue, ..KafkaOptions::new(brokers) }
     }
 
-    /// What a keyspace is bound to.
+    /// The binding of a keyspace.
     pub fn binding_spec(&self) -> BindingSpec {
         let window = WindowSpec { size_ms: self.size_ms, slide_ms: self.slide_ms, ..WindowSpec::default() };
         BindingSpec { window, ..BindingSpec::new(self.topic()) }
     }
 
-    /// How its tables are keyed.
+    /// The layout of the tables.
     pub fn layout(&self) -> Layout {
         let counts = CountLayout::DEFAULT;
         let counts = CountLayout {

@@ -1,18 +1,18 @@
 //! The whole pipeline on real Kafka and Cassandra, measured against a bare loop without any guarantee.
 //!
-//! Services first, for example `docker/local/cluster up`; where they are is asked of
-//! `docker/local/cluster env`. Each measured run is a process of its own.
+//! Start the services first, for example with `docker/local/cluster up`; `docker/local/cluster env` provides their
+//! addresses. Each measured run is a separate process.
 //!
-//! - `cargo bench --bench limit -- ratio`: the bare loop and the pipeline in turn on the same topic: records per
+//! - `cargo bench --bench limit -- ratio`: the bare loop and the pipeline alternately on the same topic: records per
 //!   second, CPU seconds of the process per million records, peak memory, requests by kind, and the ratios.
 //! - `cargo bench --bench limit -- sources`: the same with 1, 50, 2,000 and 100,000 sources, and with windows of 60 s
-//!   that begin every second.
+//!   that start every second.
 //! - `cargo bench --bench limit -- scale`: the pipeline on 1, 3, 12 and 48 partitions with 1 and 3 workers, and on 48
 //!   partitions of which 3 have records: records per second and requests by kind.
 //! - `cargo bench --bench limit -- sweep`: the bare loop with several batch sizes and numbers of requests in flight, to
 //!   find its best.
-//! - `cargo bench --bench limit -- restart`: how long a worker with nothing to do takes from its start to its end, with
-//!   few and with many stored rows.
+//! - `cargo bench --bench limit -- restart`: the run time of a worker with nothing to do, with few and with many stored
+//!   rows.
 //!
 //! Arguments `name=value` change what is measured: `records`, `sources`, `partitions`, `active` (partitions that have
 //! records), `size` and `slide` (of the windows, in milliseconds), `block` (windows) and `shards` (of the counts),
@@ -34,7 +34,7 @@ use load::Load;
 use serde::{Deserialize, Serialize};
 use services::Services;
 
-/// The program's, for the bare loop, too.
+/// The program's allocator, for the bare loop, too.
 #[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -45,7 +45,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 const BATCH_ROWS: usize = 400;
 const IN_FLIGHT: usize = 32;
 
-/// What a measured process says of itself.
+/// What a measured process reports.
 #[derive(Debug, Serialize, Deserialize)]
 struct Measured {
     records: u64,
@@ -66,10 +66,10 @@ impl Measured {
         let memory = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let memory_kib = memory.and_then(|m| m.split_whitespace().next()).ok_or("no VmHWM")?.parse()?;
         let stat = std::fs::read_to_string("/proc/self/stat")?;
-        // The name in parentheses may hold blanks. Ticks are hundredths of a second on Linux.
+        // The name in parentheses may contain spaces. Ticks are hundredths of a second on Linux.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
         let ticks =
-            |place: usize| fields.get(place).ok_or("short stat")?.parse::<f64>().map_err(|e| e.to_string());
+            |index: usize| fields.get(index).ok_or("short stat")?.parse::<f64>().map_err(|e| e.to_string());
         let seconds = |time: Option<SystemTime>| -> Outcome<f64> {
             Ok(time.unwrap_or(UNIX_EPOCH).duration_since(UNIX_EPOCH)?.as_secs_f64())
         };
@@ -83,7 +83,7 @@ impl Measured {
         })
     }
 
-    /// Workers that shared the work, as one.
+    /// The total of workers that shared the work.
     fn together(workers: Vec<Self>) -> Self {
         let busy = || workers.iter().filter(|worker| worker.records > 0);
         let mut requests = BTreeMap::new();
@@ -142,7 +142,7 @@ fn main() -> Outcome {
         "scale" => runtime.block_on(scale(&services, &Load::parse(rest)?)),
         "sweep" => runtime.block_on(sweep(&services, &Load::parse(rest)?)),
         "restart" => runtime.block_on(restart(&services, &Load::parse(rest)?)),
-        // What the measurements start.
+        // The processes that the measurements start.
         "bare" => {
             let (numbers, load) = rest.split_at_checked(3).ok_or("an argument is missing")?;
             let measured = async {
@@ -165,7 +165,7 @@ fn report(measured: Measured) -> Outcome {
     Ok(())
 }
 
-/// Runs this program so many times at once with these arguments and those of the load.
+/// Runs `workers` processes of this program concurrently, with these arguments and those of the load.
 fn children(workers: usize, arguments: &[&str], load: &Load) -> Outcome<Measured> {
     let mut children = Vec::new();
     for _ in 0..workers {
@@ -176,10 +176,10 @@ fn children(workers: usize, arguments: &[&str], load: &Load) -> Outcome<Measured
     let mut measured = Vec::new();
     for child in children {
         let output = child.wait_with_output()?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        match said.lines().last() {
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        match stdout.lines().last() {
             Some(line) if output.status.success() => measured.push(serde_json::from_str(line)?),
-            _ => return Err(format!("{arguments:?} ended with {}: {said}", output.status).into()),
+            _ => return Err(format!("{arguments:?} ended with {}: {stdout}", output.status).into()),
         }
     }
     Ok(Measured::together(measured))

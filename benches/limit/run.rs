@@ -1,4 +1,4 @@
-//! The pipeline, as the program runs it, with the time between its first delivery and its last write.
+//! Runs the pipeline like the program does, and measures the time from its first delivery to its last write.
 
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
@@ -27,7 +27,7 @@ pub async fn measure(services: &Services, load: &Load, keyspace: &str) -> Outcom
     Ok(Measured { requests, ..Measured::of_this_process(summary.records, times.first, times.last)? })
 }
 
-/// When the first records came, and when the worker left the group, having written everything.
+/// When the first records were delivered, and when the worker left the group after it had written everything.
 #[derive(Default)]
 struct Times {
     first: Option<SystemTime>,

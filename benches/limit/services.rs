@@ -1,4 +1,4 @@
-//! The services that are measured, and what is in them.
+//! The services that are measured, and their topics and keyspaces.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,16 +15,16 @@ use crate::Outcome;
 use crate::cluster::Cluster;
 use crate::load::Load;
 
-/// Where the services are.
+/// The addresses of the services.
 pub struct Services {
-    /// Brokers, with commas between.
+    /// Brokers, separated by commas.
     pub kafka: String,
     /// Nodes.
     pub cassandra: Vec<String>,
 }
 
 impl Services {
-    /// Asks the script that starts them.
+    /// The addresses from the script that starts the services.
     pub fn find() -> Outcome<Self> {
         let cluster = Cluster::find()?;
         Ok(Self {
@@ -42,12 +42,12 @@ impl Services {
         Ok(CassandraOptions::new(self.cassandra.clone(), Keyspace::try_from(keyspace.to_owned())?))
     }
 
-    /// The topic of a load, made once: 30 % Critical, events only.
+    /// The topic of a load, created on first use: only events, 30 % of them Critical.
     pub async fn topic(&self, load: &Load) -> Outcome<String> {
         let (broker, topic) = (self.broker()?, load.topic());
         match broker.create_topic(&topic, load.partitions, 1).await {
             Ok(_) => {
-                // Of the present: the broker's retention goes by the records' times.
+                // The current time, because the broker's retention depends on the records' timestamps.
                 let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
                 let mixed = Mixed {
                     records: load.records,
@@ -59,7 +59,7 @@ impl Services {
                     malformed: Share::NONE,
                     ..Mixed::default()
                 };
-                // Evenly over the partitions: the three clients' names share two of them.
+                // Evenly over the partitions: the keys, three client names, would use only two of them.
                 let (first, active) = (load.partitions - load.active(), load.active());
                 let partition = |i: usize| Some(first + (i % active as usize) as i32);
                 let mut made = mixed
@@ -80,12 +80,12 @@ impl Services {
         match self.records(&topic).await? {
             found if found == load.records => Ok(topic),
             found => {
-                Err(format!("topic {topic} holds {found} records, not {}: delete it", load.records).into())
+                Err(format!("topic {topic} has {found} records, not {}: delete it", load.records).into())
             }
         }
     }
 
-    /// Records of a topic.
+    /// The number of records of a topic.
     pub async fn records(&self, topic: &str) -> Outcome<u64> {
         let (broker, mut records) = (self.broker()?, 0);
         for partition in 0..broker.topic(topic).await?.partitions {
@@ -95,7 +95,7 @@ impl Services {
         Ok(records)
     }
 
-    /// A fresh keyspace with the tables.
+    /// A new keyspace with the tables.
     pub async fn keyspace(&self, name: &str, layout: Layout) -> Outcome<String> {
         self.drop_keyspace(name).await?;
         let replicas = i64::try_from(self.cassandra.len().min(3))?;
@@ -103,7 +103,7 @@ impl Services {
         Ok(name.to_owned())
     }
 
-    /// A fresh keyspace that is bound to a load's topic.
+    /// A new keyspace that is bound to a load's topic.
     pub async fn bound(&self, name: &str, load: &Load) -> Outcome<String> {
         let keyspace = self.keyspace(name, load.layout()).await?;
         let store = CassandraStore::connect(&self.store(&keyspace)?, load.layout()).await?;

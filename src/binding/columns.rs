@@ -1,4 +1,5 @@
-//! The columns of the table `pipeline`, as the stores read them, and which of their values this program writes.
+//! The columns of the table `pipeline` as the stores read them, and the detection of values that this program never
+//! writes.
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroI64, NonZeroU16};
@@ -7,7 +8,7 @@ use super::{BoundConsistency, StoredBinding};
 use crate::store::{EventLayout, Flaw, RowKey, Stored};
 use crate::window::{HealthSet, WindowError, WindowSpec};
 
-/// A column as a store has it: its value, or why it has none of this type.
+/// A stored column: its value, or what is wrong with it.
 pub(crate) type Column<T> = Result<T, Flaw>;
 
 /// The columns of `pipeline` as a store reads them.
@@ -93,7 +94,7 @@ fn out_of_range(column: &'static str, value: i64) -> Flaw {
     Flaw::new(column, format!("{value} is out of range"))
 }
 
-/// Size and slide of the windows; a slide that does not fit the size is damaged.
+/// Size and slide of the windows; a slide that is invalid for the size is damaged.
 fn window(size: Column<i64>, slide: Column<i64>) -> (Column<i64>, Column<i64>) {
     let size = size.and_then(|size| match size {
         1.. => Ok(size),
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slide_is_not_judged_by_a_size_that_cannot_be_read() {
+    fn a_slide_is_not_checked_against_a_size_that_cannot_be_read() {
         let stored =
             StoredBinding::from(Columns { window_size_ms: Err(Flaw::null("window_size_ms")), ..columns() });
         assert_eq!(stored.window_slide_ms, Ok(1_000));

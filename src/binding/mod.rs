@@ -1,10 +1,9 @@
 //! Binding a keyspace to a topic: what `init` writes once and every worker checks.
 //!
-//! The result is a pure function of the log and of the [`Binding`]. So the binding is written once,
-//! conditionally, and a worker never writes it: a worker that finds none, or another one than it was configured with,
-//! refuses. The origins are part of the binding, so that it is written in one piece; the rows of
-//! `progress` follow it, and an `init` that was interrupted between the two is completed by running it again, or by the
-//! first worker.
+//! The content of the tables is a pure function of the log and of the [`Binding`]. So the binding is written once,
+//! conditionally, and a worker never writes it: a worker that finds no binding, or one that differs from its
+//! configuration, refuses to start. The origins are part of the binding, so that it is written atomically; the rows of
+//! `progress` follow it. If `init` was interrupted between the two, running it again or the first worker completes it.
 
 #[cfg(any(feature = "cassandra", feature = "embedded", test))]
 mod columns;
@@ -49,7 +48,7 @@ impl BindingSpec {
         }
     }
 
-    /// The binding with these parameters and those of a store to a topic.
+    /// The binding to a topic, with these parameters and those of a store.
     pub(crate) fn bound_to<S: Store>(
         &self,
         topic: &Topic,
@@ -106,29 +105,29 @@ pub enum BindingError {
     Differs {
         /// Name of the parameter.
         parameter: &'static str,
-        /// What the binding says.
+        /// The bound value.
         bound: String,
         /// The value of the configuration or of this program.
         found: String,
     },
-    /// The store is opened at another consistency, or in another datacenter, than the keyspace is bound to.
+    /// The store is opened with a different consistency or datacenter than the keyspace is bound to.
     #[error(
         "the keyspace is bound to consistency {bound}, but this store is opened with {found}: workers that do not all \
          use the same one miss each other's counts. use the bound one, or change the binding (`exactlyonce \
          change-consistency --help`)"
     )]
     OtherConsistency {
-        /// What the binding says.
+        /// The bound value.
         bound: BoundConsistency,
-        /// What the configuration says.
+        /// The configured value.
         found: BoundConsistency,
     },
-    /// The operator said that the keyspace is bound to another consistency than it is.
+    /// `--from` is not the consistency that the keyspace is bound to.
     #[error("the keyspace is bound to consistency {bound}, and not to {from} (--from): nothing was changed")]
     NotFrom {
-        /// What the binding says.
+        /// The bound value.
         bound: BoundConsistency,
-        /// What the operator said.
+        /// The value of `--from`.
         from: BoundConsistency,
     },
     /// The topic was deleted and created again.
@@ -139,9 +138,9 @@ pub enum BindingError {
     Recreated {
         /// Topic name.
         topic: String,
-        /// What the binding says.
+        /// The bound value.
         bound: String,
-        /// What the broker says.
+        /// The id that the broker reports.
         found: String,
     },
     /// Records of the topic may be deleted between two reads.
@@ -309,7 +308,7 @@ pub async fn check<B: Broker, S: Store>(
         if !result("check for rows", store.holds_rows().await)? {
             return Err(BindingError::Unbound { topic: binding_spec.topic.clone() });
         }
-        // As in `init`.
+        // For the same reason as in `init`.
         binding = result("read the binding", store.binding().await)?;
     }
     let Some(binding) = binding else { return Err(BindingError::ForeignRows) };
@@ -318,9 +317,9 @@ pub async fn check<B: Broker, S: Store>(
     Ok(binding)
 }
 
-/// Checks that a store is opened with the layout and the consistency that it is bound with: with another layout its rows
-/// would not be found, at another consistency not all of them. Succeeds if there is no binding. ([`init`] and [`check`]
-/// compare both, too.)
+/// Checks that a store is opened with the layout and the consistency of its binding: with a different layout its rows
+/// would not be found, with a different consistency not all of them. Succeeds if there is no binding. ([`init`] and
+/// [`check`] compare both, too.)
 ///
 /// # Errors
 /// [`BindingError::Differs`], or the error of the request to the store.
@@ -334,8 +333,8 @@ pub async fn check_store<S: Store>(store: &S) -> Result<(), BindingError> {
     }
 }
 
-/// Checks what can change under a running worker: that the topic is still the one that the keyspace is
-/// bound to, and still not compacted.
+/// Checks what can change while a worker runs: that the topic is still the one that the keyspace is bound to, and still
+/// not compacted.
 ///
 /// # Errors
 /// [`BindingError::Recreated`], [`BindingError::Compacted`], [`BindingError::Broker`].
@@ -390,7 +389,7 @@ async fn origins<B: Broker>(
     Ok(origins)
 }
 
-/// Compares all parameters except the origins, which only the binding has.
+/// Compares all parameters except the origins, which are only in the binding.
 pub(crate) fn compare(bound: &Binding, found: &Binding) -> Result<(), BindingError> {
     let Binding {
         topic,

@@ -18,7 +18,7 @@ pub const SCHEMA_VERSION: i32 = 2;
 /// write of one: workers that use a quorum of different datacenters miss each other's counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BoundConsistency {
-    /// The store has one copy of everything: a file, or memory.
+    /// The store has a single copy of everything: a file, or memory.
     Single,
     /// A quorum of all replicas, in any datacenters.
     Quorum,
@@ -91,7 +91,7 @@ impl std::str::FromStr for BoundConsistency {
 pub struct Binding {
     /// Name of the topic.
     pub topic: String,
-    /// Id of the topic: a recreated topic is another one.
+    /// Id of the topic: a recreated topic has a different one.
     pub topic_id: String,
     /// Windows and alerts.
     pub window: WindowSpec,
@@ -121,7 +121,7 @@ impl Binding {
 pub enum Bound {
     /// The binding is written.
     Now,
-    /// There was one already; it was not changed.
+    /// There was a binding already; it was not changed.
     Before(Binding),
 }
 
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_consistency_is_an_error_that_says_it() {
+    fn a_text_that_is_not_a_consistency_is_an_error_that_quotes_it() {
         for bad in ["", "single", "one", "quorum:", "quorum:oslo", "local_quorum", "local_quorum:", "QUORUM"]
         {
             let error = bad.parse::<BoundConsistency>().unwrap_err();

@@ -1,8 +1,8 @@
-//! The row of the table `pipeline` as it is stored: each parameter, or what is wrong with its column. So a damaged column
-//! does not hide the others.
+//! The row of the table `pipeline` as it is stored: each parameter, or what is wrong with its column. So a damaged
+//! column does not hide the others.
 //!
-//! A value is damaged if no version of this program writes it (`columns.rs`). One that another configuration or version
-//! would have written is not damaged but different, which is found by comparing bindings.
+//! A value is damaged if no version of this program writes it (`columns.rs`). A value that a different configuration or
+//! version would write is not damaged; comparing bindings finds it.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -45,7 +45,7 @@ pub struct StoredBinding {
     pub origins: Stored<BTreeMap<i32, i64>>,
 }
 
-/// A damaged column of `pipeline`, and the value that was taken in its place.
+/// A damaged column of `pipeline`, and the value that replaces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assumed {
     /// The column.

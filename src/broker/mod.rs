@@ -65,7 +65,7 @@ pub enum BrokerError {
         #[source]
         cause: Option<Cause>,
     },
-    /// The broker does not allow it: a login or a certificate is not accepted, a permission is missing, the members of
+    /// The broker does not allow it: credentials or a certificate were rejected, a permission is missing, the members of
     /// the group use another protocol or assignor. The configuration has to be changed.
     #[error("the broker refused to {what}: {reason}")]
     Refused {

@@ -15,8 +15,8 @@ use crate::config::layers::{Effective, Origin};
 
 /// Checks and shows the configuration.
 ///
-/// Values have four sources, of which later ones override earlier ones: defaults, a TOML file (--config, else the variable
-/// EXACTLYONCE_CONFIG, else exactlyonce.toml in the working directory), environment variables
+/// Values have four sources, of which later ones override earlier ones: defaults, a TOML file (--config, else the
+/// variable EXACTLYONCE_CONFIG, else exactlyonce.toml in the working directory), environment variables
 /// EXACTLYONCE_<SECTION>_<KEY>, flags. Unknown keys are refused in all of them.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -41,7 +41,7 @@ enum Command {
     },
     /// Checks everything that can be checked without a service, and lists what was checked
     ///
-    /// All problems are reported at once; exit code 2 if there is one.
+    /// All problems are reported together; exit code 2 if there is one.
     Check,
     /// Prints every key with its meaning, range, variable and default, as a configuration file
     Keys,
@@ -121,7 +121,7 @@ fn check(context: &Context, output: &mut Output) -> Result<(), Failure> {
         layers.values().len(),
     ))?;
     output.line(
-        "checked: that windows and waits fit together, and that this build has the broker and the store",
+        "checked: that windows and timeouts are consistent, and that this build has the broker and the store",
     )?;
     output.line("not checked: that services can be reached, and that the keyspace is bound to these values")
 }

@@ -20,15 +20,15 @@ use crate::demo::{self, Folder, Kill, Options, Report, Step, Worker};
 /// Kills a worker repeatedly, and shows that the tables are exact.
 ///
 /// Appends events of many sources (some malformed, some late, some sent twice) to a log in an empty folder,
-/// runs `exactlyonce run` on it as a process of its own, kills that with SIGKILL at times drawn from
-/// the seed, restarts it each time, lets it finish, and compares the tables with the log as `verify` does.
-/// Exit code 1 if anything differs.
+/// runs `exactlyonce run` on it as a separate process, kills that process with SIGKILL at times derived from the
+/// seed, restarts it each time, lets it finish, and compares the tables with the log as `verify` does.
+/// Exit code 1 if there is a difference.
 ///
-/// The folder is a temporary one, removed at the end unless something failed, or the one that --data
-/// names: it must be empty or not exist yet, and is kept.
+/// The folder is temporary and is removed at the end unless something failed. A folder given by --data must be
+/// empty or not exist yet, and is kept.
 ///
-/// It uses the configuration, except that services are always the embedded ones, and that batches are smaller
-/// where there are few events for each kill, so that a kill finds work in flight.
+/// The configuration applies, except that the services are always the embedded ones, and that batches are
+/// smaller if there are few events per kill, so that a kill interrupts work in flight.
 #[derive(Debug, Args)]
 #[command(after_long_help = format!("\
 Examples:
@@ -96,7 +96,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
     Ok(if report.differences == 0 { Code::Fine } else { Code::Differences })
 }
 
-/// `run --until-end` with this configuration, on the folder.
+/// `run --until-end` with this configuration, in the folder.
 fn worker(
     layers: &Layers,
     settings: &Settings,
@@ -109,7 +109,7 @@ fn worker(
     let mut set = |key: &str, value: &str| {
         arguments.extend(["--set".into(), OsString::from(format!("{key}={value}"))]);
     };
-    // It uses the embedded services only, and passwords must not be visible in the process list.
+    // The worker uses the embedded services only, and passwords must not be visible in the process list.
     let unused =
         |name: &str| ["kafka.", "cassandra.", "embedded.data"].iter().any(|key| name.starts_with(key));
     for effective in layers.values().iter().filter(|effective| !unused(effective.key.name)) {

@@ -49,13 +49,13 @@ impl From<Code> for ExitCode {
 /// Why a command failed.
 #[derive(Debug, Error)]
 pub(super) enum Failure {
-    /// Everything that is wrong with the configuration.
+    /// All problems of the configuration.
     #[error("the configuration has {} problem(s)", .0.len())]
     Configuration(Vec<Problem>),
     /// Flags that contradict each other.
     #[error("{0}")]
     Usage(String),
-    /// A service that this build has no driver for.
+    /// This build has no driver for the service.
     #[error(
         "{key} is {value:?}, but this build has no driver for it: it was built without the feature `{feature}`"
     )]
@@ -94,7 +94,7 @@ pub(super) enum Failure {
     /// A service does not meet the requirements of the guarantee.
     #[error("{refused} requirement(s) of the guarantee are not met, see the list: nothing was bound")]
     Guarantee {
-        /// Number of them.
+        /// The number of requirements.
         refused: usize,
     },
     /// The worker failed.
@@ -106,7 +106,7 @@ pub(super) enum Failure {
     /// The demonstration failed.
     #[error(transparent)]
     Demo(#[from] DemoError),
-    /// Such records cannot be generated.
+    /// The records cannot be generated.
     #[error(transparent)]
     Mixed(#[from] MixedError),
     /// The standard input has a line that cannot be appended.
@@ -146,7 +146,7 @@ pub(super) enum Failure {
     /// A request to the operating system failed.
     #[error("cannot {what}")]
     System {
-        /// What.
+        /// The request.
         what: &'static str,
         /// Its error.
         source: io::Error,
@@ -287,7 +287,7 @@ fn of_cassandra(error: &ConnectError) -> Code {
     }
 }
 
-/// The code of a folder's error: a wrong name, or a disk that cannot be written now.
+/// The code of a folder's error: a wrong name, or a disk that currently cannot be written.
 fn of_folder(error: &io::Error) -> Code {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => {

@@ -20,7 +20,7 @@ use crate::decode::Decoder;
 use crate::event::Record;
 use crate::generate::{HealthMix, LineError, Lines, MAX_LINE_BYTES, Mixed, Original, Share};
 
-/// Maximum records of one append, and bytes of them at which it is closed.
+/// Maximum records of one append, and the bytes at which an append is sent.
 const APPEND_RECORDS: usize = 1_000;
 const APPEND_BYTES: usize = 1 << 20;
 
@@ -57,7 +57,7 @@ pub(super) struct Arguments {
     /// Print each record's partition, offset and id (null if it is not a valid event) as one line of JSON
     #[arg(long)]
     json: bool,
-    /// Seed of everything random [default: a random one, printed]
+    /// Seed of all random choices [default: a random one, printed]
     #[arg(long, conflicts_with = "stdin")]
     seed: Option<u64>,
     #[command(flatten)]
@@ -97,10 +97,10 @@ struct MixedArguments {
     /// Percentages of the three levels of health, together 100 [default: 80,10,10]
     #[arg(long, value_name = "NOMINAL,WARNING,CRITICAL", conflicts_with = "stdin")]
     health: Option<HealthMix>,
-    /// Percentage of the events that are late: their time is before that of sending [default: 2]
+    /// Percentage of the events that are late: their event time precedes the time of sending [default: 2]
     #[arg(long, value_name = "PERCENT", conflicts_with = "stdin")]
     late: Option<Share>,
-    /// Maximum lateness of these, in milliseconds [default: 60000]
+    /// Maximum lateness of these events, in milliseconds [default: 60000]
     #[arg(long, value_name = "MS", conflicts_with = "stdin")]
     late_by_ms: Option<i64>,
     /// Percentage of the records that are sent again, with the same id [default: 1]
@@ -109,7 +109,7 @@ struct MixedArguments {
     /// Percentage of the records that are invalid, for every possible reason [default: 1]
     #[arg(long, value_name = "PERCENT", conflicts_with = "stdin")]
     malformed: Option<Share>,
-    /// Make one in a thousand of these larger than pipeline.max_mutation_bytes
+    /// Make one in a thousand of the invalid records larger than pipeline.max_mutation_bytes
     #[arg(long, conflicts_with = "stdin")]
     huge: bool,
     /// Records per second of event time [default: 10000]
@@ -119,7 +119,7 @@ struct MixedArguments {
     /// now; with --paced, now]
     #[arg(long, value_name = "MS", allow_negative_numbers = true, conflicts_with = "stdin")]
     start_ms: Option<i64>,
-    /// Append at that rate, instead of as fast as possible
+    /// Append at the rate of --rate, instead of as fast as possible
     #[arg(long, conflicts_with = "stdin")]
     paced: bool,
 }
@@ -240,8 +240,8 @@ async fn generate<B: Broker + Producer>(
     made.map(drop).and(flushed).and(summed_up)
 }
 
-/// Appends the records until all are there, or the reader of their positions ended; returns the seed, if there is
-/// one.
+/// Appends the records, until all are appended or the reader of their positions has ended. Returns the seed, if there
+/// is one.
 async fn make<B: Producer>(
     arguments: &Arguments,
     settings: &Settings,
@@ -299,8 +299,8 @@ async fn make<B: Producer>(
 
 type Chunk = Vec<Result<NewRecord, LineError>>;
 
-/// Reads the standard input on a thread of its own, because reading blocks. A chunk has the lines that
-/// are available, up to the size of an append.
+/// Reads the standard input on a separate thread, because reading blocks. A chunk has the lines that are
+/// available, up to the size of an append.
 fn read_lines(key: Option<Vec<u8>>) -> mpsc::Receiver<Chunk> {
     let (sender, chunks) = mpsc::channel(1);
     tokio::task::spawn_blocking(move || {
@@ -334,7 +334,7 @@ struct Appender<'a, B> {
     output: Output,
     records: Vec<NewRecord>,
     bytes: usize,
-    /// For each partition how many records, and the first and last offset.
+    /// For each partition the number of records, and the first and last offset.
     appended: BTreeMap<i32, (u64, i64, i64)>,
 }
 
@@ -372,7 +372,7 @@ impl<B: Producer> Appender<'_, B> {
         for ((partition, offset), id) in positions.into_iter().zip(ids.into_iter().flatten()) {
             self.output.json(&Appended { partition, offset, id })?;
         }
-        // Flushed, so that the reader sees what was appended, and the end of the reader is noticed.
+        // Flushed, so that the reader sees what was appended, and a closed pipe is noticed.
         self.output.flush()
     }
 

@@ -26,7 +26,7 @@ use crate::store::Store;
 Examples:
   exactlyonce init
   exactlyonce init --from end           only what comes from now on
-  exactlyonce init --from 0=1200,2=900  partition 1 begins at its log's start")]
+  exactlyonce init --from 0=1200,2=900  partition 1 starts at its log's start")]
 pub(super) struct Arguments {
     /// Where to start: start, end, or an offset for some partitions
     #[arg(long, value_name = "start|end|P=OFFSET,...", value_parser = origin)]

@@ -1,7 +1,7 @@
 //! The command line: flags, and one file per command.
 //!
 //! A command reads its settings, opens its services (`services`), calls the library and prints the result to
-//! stdout (`output`); messages go to stderr (`logging`, `stderr`). Decisions are left to the library.
+//! stdout (`output`); messages go to stderr (`logging`, `stderr`). The library makes all decisions.
 //! The result of a command is a `Code` or a `Failure`.
 
 mod change_consistency;
@@ -63,7 +63,7 @@ EXACTLYONCE_<SECTION>_<KEY>, flags. `exactlyonce config keys` prints all keys, `
     name = "exactlyonce",
     version,
     max_term_width = 100,
-    after_help = "See `--help` for more, also of each command.",
+    after_help = "Use `--help` for details of this or any command.",
     after_long_help = format!("{CONFIGURATION}\n\n{EXIT_CODES}"),
 )]
 struct CommandLine {
@@ -126,7 +126,7 @@ impl Context {
         Settings::new(&self.layers()?).map_err(Failure::Configuration)
     }
 
-    /// The settings in force, for services that this build has. Starts logging.
+    /// The effective settings, if this build has their services. Starts logging.
     fn start(&self) -> Result<Settings, Failure> {
         let settings = self.settings()?;
         services::check_kinds(&settings)?;

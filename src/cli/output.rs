@@ -144,8 +144,8 @@ impl Column {
     }
 }
 
-/// True for what could control a terminal or turn the order of what is shown: control characters, line
-/// separators, and marks of writing direction.
+/// True for characters that could control a terminal or change the displayed order of text: control characters, line
+/// separators and marks of writing direction.
 fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_not_utf8_are_told_from_text() {
+    fn bytes_that_are_not_utf8_are_distinguished_from_text() {
         assert_eq!(escaped_bytes(Some(b"a\xff\\xffb")), "a\\xff\\\\xffb");
         assert_eq!(escaped_bytes(None), "null");
         assert_eq!(serde_json::to_string(&Bytes(b"\xff\x00")).unwrap(), r#"{"hex":"ff00"}"#);
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn json_comes_back_as_it_was_without_anything_that_controls_a_terminal() {
+    fn json_is_parsed_back_unchanged_and_contains_nothing_that_controls_a_terminal() {
         for text in ["\u{9b}1m", "\u{7f}", "x\u{202e}y", "\n\"\\", "", "\u{feff}a\u{85}", "漢 \u{1f600}"] {
             let line = json(text);
             assert!(!line.contains(|c: char| c.is_control() || "\u{202e}\u{feff}".contains(c)), "{line:?}");

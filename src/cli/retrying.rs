@@ -1,10 +1,10 @@
-//! The broker of a command that asks only once: retries what may go well later.
+//! A broker that retries requests after transient errors, for commands without retries of their own.
 //!
-//! A cluster that answers may still be starting: leaders are being elected, a new topic is not known to every broker.
-//! Each request is retried for [`start_deadline_ms`] at most, as the cluster itself is waited for. A worker has
-//! retries of its own and is given the broker underneath ([`ForWorker`]).
+//! A cluster that responds may still be starting: leaders are being elected, or a new topic is not known to every
+//! broker yet. Each request is retried for at most [`start_deadline_ms`], the deadline of the first connection, too.
+//! A worker has its own retries and uses the broker underneath ([`ForWorker`]).
 //!
-//! Appending is not retried: after an unknown outcome the records could be there twice.
+//! Appending is not retried: after an unknown outcome the records could be appended twice.
 //!
 //! [`start_deadline_ms`]: crate::config::services::ServicesSettings::start_deadline_ms
 
@@ -19,13 +19,13 @@ use crate::broker::{Broker, BrokerError, Fetched, LogOffsets, NewRecord, Produce
 use crate::error::chain;
 use crate::guarantee::Finding;
 
-/// The first and the longest wait between two attempts.
+/// The first wait between two attempts, which doubles, and the longest.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
-/// Failures that pass within this time are not logged; after that, a line at most this often.
-const SILENCE: Duration = Duration::from_secs(1);
-const REMINDER: Duration = Duration::from_secs(10);
+/// Failures are logged if they last longer than this, and then at this interval.
+const LOG_AFTER: Duration = Duration::from_secs(1);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Retries the requests to a broker. Clones share it.
 #[derive(Clone, Debug)]
@@ -35,15 +35,15 @@ pub(super) struct Retrying<B> {
 }
 
 impl<B: Broker> Retrying<B> {
-    /// Retries each request for `deadline` after its first failure; not at all if that is zero.
+    /// Retries each request until `deadline` after its first failure; never if `deadline` is zero.
     pub(super) fn new(inner: B, deadline: Duration) -> Self {
         Self { inner, deadline }
     }
 
-    /// Repeats a request while its error passes `again`.
+    /// Repeats a request while `is_transient` is true for its error.
     async fn retry<T, F: Future<Output = Result<T, BrokerError>>>(
         &self,
-        again: impl Fn(&BrokerError) -> bool,
+        is_transient: impl Fn(&BrokerError) -> bool,
         request: impl Fn() -> F,
     ) -> Result<T, BrokerError> {
         let mut backoff = Backoff::new(FIRST_BACKOFF, MAX_BACKOFF);
@@ -54,7 +54,9 @@ impl<B: Broker> Retrying<B> {
             let result = request().await;
             let now = Instant::now();
             let error = match result {
-                Err(error) if again(&error) && now - *since.get_or_insert(now) < self.deadline => error,
+                Err(error) if is_transient(&error) && now - *since.get_or_insert(now) < self.deadline => {
+                    error
+                }
                 result => {
                     if let (true, true, Some(since)) = (logged, result.is_ok(), since) {
                         info!(seconds = (now - since).as_secs(), "recovered");
@@ -62,8 +64,8 @@ impl<B: Broker> Retrying<B> {
                     return result;
                 }
             };
-            if now >= *log_at.get_or_insert(now + SILENCE) {
-                (log_at, logged) = (Some(now + REMINDER), true);
+            if now >= *log_at.get_or_insert(now + LOG_AFTER) {
+                (log_at, logged) = (Some(now + LOG_INTERVAL), true);
                 let (last_error, deadline_s) = (chain(&error), self.deadline.as_secs());
                 warn!(last_error, deadline_s, "request failed; retrying");
             }
@@ -105,8 +107,8 @@ impl<B: Broker> Broker for Retrying<B> {
 }
 
 impl<B: Broker + Producer> Producer for Retrying<B> {
-    /// Creates a topic, and waits until it can be described. The creation itself is not retried: a repeated one would
-    /// find the topic of the first.
+    /// Creates a topic, and waits until it can be described. The creation itself is not retried: a second attempt would
+    /// find the topic that the first one created.
     async fn create_topic(
         &self,
         topic: &str,
@@ -114,7 +116,7 @@ impl<B: Broker + Producer> Producer for Retrying<B> {
         replication: i16,
     ) -> Result<Topic, BrokerError> {
         match self.inner.create_topic(topic, partitions, replication).await {
-            // It was created; a broker that has not heard of it yet was asked to describe it.
+            // The topic was created, but the broker that should describe it does not know it yet.
             Err(BrokerError::UnknownTopic(_)) => {
                 let again = |error: &BrokerError| {
                     error.is_retriable() || matches!(error, BrokerError::UnknownTopic(_))
@@ -130,12 +132,12 @@ impl<B: Broker + Producer> Producer for Retrying<B> {
     }
 }
 
-/// The broker that a worker is given.
+/// The broker that a worker uses.
 pub(super) trait ForWorker {
-    /// Its type.
+    /// The type of that broker.
     type Broker: Broker;
 
-    /// It.
+    /// That broker.
     fn for_worker(&self) -> &Self::Broker;
 }
 
@@ -162,7 +164,8 @@ mod tests {
     use super::*;
     use crate::broker::memory::MemoryBroker;
 
-    /// How a request ends that fails like this, so many times; and how often it was sent, and for how long.
+    /// Sends a request that fails with `error` this many times. Returns whether it succeeded, how often it was sent,
+    /// and how long that took.
     async fn retried(failures: u32, error: fn() -> BrokerError, deadline_s: u64) -> (bool, u32, Duration) {
         let broker = Retrying::new(MemoryBroker::new(1), Duration::from_secs(deadline_s));
         let (sent, began) = (Cell::new(0), Instant::now());
@@ -179,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_is_retried_until_the_deadline_if_it_may_go_well_later() {
+    async fn a_request_is_retried_until_the_deadline_after_transient_errors() {
         assert_eq!(retried(0, no_leader, 60).await, (true, 1, Duration::ZERO));
         let (ok, sent, took) = retried(5, no_leader, 60).await;
         assert!(ok && sent == 6 && took < Duration::from_secs(2), "{sent} {took:?}");
@@ -189,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_will_not_go_well_later_is_sent_once() {
+    async fn a_request_that_a_retry_cannot_fix_is_sent_once() {
         let unknown = || BrokerError::UnknownTopic("t".to_owned());
         assert_eq!(retried(1, unknown, 60).await, (false, 1, Duration::ZERO));
     }

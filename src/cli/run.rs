@@ -20,12 +20,12 @@ use crate::pipeline::{self, Summary};
 
 /// Runs a worker until it is stopped.
 ///
-/// It resumes from the progress in the tables. SIGINT (Ctrl-C) or SIGTERM stops it gracefully: requests in flight are
-/// finished, or abandoned after pipeline.stop_deadline_ms, and the exit code is 0, also while it waits for services at
-/// its start. A second signal ends it immediately, with exit code 130 or 143. It may also be killed at any time: the
+/// It resumes at the progress in the tables. SIGINT (Ctrl-C) or SIGTERM stops it gracefully, even while it waits for
+/// services at its start: requests in flight are finished, or abandoned after pipeline.stop_deadline_ms, and the exit
+/// code is 0. A second signal ends it immediately, with exit code 130 or 143. It may also be killed at any time: the
 /// next run reprocesses what was not durable, and the tables are the same.
 ///
-/// The keyspace must have been bound by `init`. With the embedded services one worker at a time may use a
+/// The keyspace must have been bound by `init`. With the embedded services, only one worker at a time can use a
 /// folder; a second one exits with code 4 and reports the first one's process id.
 #[derive(Debug, Args)]
 #[command(after_long_help = format!("\
@@ -74,7 +74,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
             Ok::<_, Failure>(summary?)
         }))
     };
-    // While services are waited for there is nothing in flight; the first signal ends it gracefully, too.
+    // While the command waits for services, nothing is in flight; the first signal ends it gracefully, too.
     let interrupted = async {
         tokio::select! {
             biased;

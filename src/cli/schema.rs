@@ -20,7 +20,7 @@ use crate::store::cql;
 
 /// Prints, applies or checks the schema of the tables.
 ///
-/// The tables events and alerts are those of the original; the others have the state of the protocol. In
+/// The tables events and alerts are those of the original; the others hold the state of the protocol. In
 /// Cassandra the schema is CQL; the embedded store keeps the same tables in SQLite.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -38,12 +38,12 @@ enum Command {
     Print,
     /// Creates the tables that are missing; never drops or truncates anything
     ///
-    /// May be repeated. `init` does it, too.
+    /// May be repeated. `init` does this, too.
     Apply,
     /// Compares the tables with the schema, and checks settings of the services
     ///
-    /// Names the first difference of the tables; then each finding: ok, warning, unchecked (it could not be
-    /// checked), or refused (the guarantee does not hold). Exit code 1 if there is a difference or anything is refused, 2 if
+    /// Names the first difference of the tables; then each finding: ok, warning, unchecked (it could not be checked),
+    /// or refused (the guarantee does not hold). Exit code 1 if there is a difference or anything is refused, 2 if
     /// there are no tables yet.
     Check,
 }
@@ -66,7 +66,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
         Command::Check => {
             let settings = context.start()?;
             match services::check_schema(&settings).await {
-                // The file can be read; its tables are not the schema's.
+                // The file can be read, but its tables differ from the schema.
                 Err(Failure::File(
                     difference @ (FileError::Damaged { source: None, .. } | FileError::Layout { .. }),
                 )) => {

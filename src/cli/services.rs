@@ -5,7 +5,8 @@
 //! async function that returns `Result<_, Failure>`. A new kind is a new arm in each of the `match`es on the
 //! kind here, and nothing elsewhere.
 //!
-//! Kafka and Cassandra are waited for ([`super::waiting`]), except after errors that a retry cannot fix.
+//! Opening Kafka or Cassandra waits until the service responds ([`super::waiting`]), except after errors that a retry
+//! cannot fix.
 
 use std::path::PathBuf;
 
@@ -68,7 +69,7 @@ pub(super) fn embedded_store(settings: &Settings) -> Result<EmbeddedStore, Failu
     Ok(EmbeddedStore::open(store_folder(settings), &options(settings), settings.layout())?)
 }
 
-/// See [`with_broker`]. Waits until it responds, and retries the requests that follow.
+/// See [`with_broker`]. Waits until the cluster responds, and retries later requests.
 #[cfg(feature = "kafka")]
 pub(super) async fn kafka_broker(
     settings: &Settings,
@@ -80,7 +81,7 @@ pub(super) async fn kafka_broker(
     let servers = &settings.kafka.bootstrap_servers;
     let unusable = |source| Failure::Kafka { servers: servers.clone(), source };
     let broker = KafkaBroker::connect(&settings.kafka()).map_err(unusable)?;
-    let ask = || async {
+    let request = || async {
         match broker.topic(&settings.topic).await {
             // The command decides whether a topic must exist.
             Ok(_) | Err(BrokerError::UnknownTopic(_)) => Attempt::Available(()),
@@ -88,12 +89,12 @@ pub(super) async fn kafka_broker(
             Err(error) => Attempt::Failed(unusable(error)),
         }
     };
-    wait(settings, &format!("kafka at {servers}"), ask, || broker.last_error()).await?;
+    wait(settings, &format!("kafka at {servers}"), request, || broker.last_error()).await?;
     let deadline = std::time::Duration::from_millis(settings.services.start_deadline_ms);
     Ok(Retrying::new(broker, deadline))
 }
 
-/// See [`with_store`]. Waits until it responds; its tables are then those of the schema.
+/// See [`with_store`]. Waits until the cluster responds, and checks its tables.
 #[cfg(feature = "cassandra")]
 pub(super) async fn cassandra_store(
     settings: &Settings,
@@ -103,9 +104,9 @@ pub(super) async fn cassandra_store(
     with_cassandra(settings, || CassandraStore::connect(options, settings.layout())).await
 }
 
-/// Warnings about a store's setup, logged once by the commands that bind it or process into it.
+/// Warnings about a store's setup, logged once by the commands that bind it or write to it.
 pub(super) trait Advice {
-    /// Warns of a setup that is allowed but rarely intended.
+    /// Warns about a setup that is allowed but rarely intended.
     fn advise(&self) {}
 }
 
@@ -128,14 +129,14 @@ impl Advice for crate::store::cassandra::CassandraStore {
 
 /// Repeats a request until Cassandra responds.
 #[cfg(feature = "cassandra")]
-async fn with_cassandra<T, F>(settings: &Settings, ask: impl Fn() -> F) -> Result<T, Failure>
+async fn with_cassandra<T, F>(settings: &Settings, request: impl Fn() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, crate::store::cassandra::ConnectError>>,
 {
     use super::waiting::{Attempt, wait};
     let attempt = || async {
-        match ask().await {
-            Ok(answer) => Attempt::Available(answer),
+        match request().await {
+            Ok(response) => Attempt::Available(response),
             Err(error) if error.is_transient() => Attempt::Unavailable(error.into()),
             Err(error) => Attempt::Failed(error.into()),
         }
@@ -179,7 +180,7 @@ pub(super) fn check_kinds(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes what a broker needs before it can be opened.
+/// Creates what a broker needs before it can be opened.
 pub(super) fn prepare_broker(settings: &Settings) -> Result<(), Failure> {
     match settings.broker.kind {
         BrokerKind::Embedded => Ok(EmbeddedBroker::create(&settings.embedded.data, &options(settings))?),
@@ -187,7 +188,7 @@ pub(super) fn prepare_broker(settings: &Settings) -> Result<(), Failure> {
     }
 }
 
-/// Makes the tables that are missing.
+/// Creates the missing tables.
 pub(super) async fn apply_schema(settings: &Settings) -> Result<(), Failure> {
     match settings.store.kind {
         StoreKind::Embedded => {
@@ -220,7 +221,7 @@ pub(super) async fn check_schema(settings: &Settings) -> Result<(), Failure> {
     }
 }
 
-/// Takes what a worker must have for itself. It is held until it is dropped.
+/// Acquires the worker's lock, which is held until it is dropped.
 pub(super) fn lock(settings: &Settings) -> Result<Option<WorkerLock>, Failure> {
     match (settings.broker.kind, settings.store.kind) {
         (BrokerKind::Embedded, _) | (_, StoreKind::Embedded) => {
@@ -240,7 +241,7 @@ pub(super) fn store_name(settings: &Settings) -> String {
     }
 }
 
-/// Each keyspace has a file of its own, so that one log can go into several.
+/// Each keyspace has its own file, so that one log can be processed into several keyspaces.
 fn store_folder(settings: &Settings) -> PathBuf {
     let data = &settings.embedded.data;
     match settings.store.keyspace.as_str() {

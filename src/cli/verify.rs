@@ -13,14 +13,14 @@ use crate::verify::{self, PartitionReport, Report, VerifyOptions};
 ///
 /// Reads the log once, from each partition's origin up to its progress, computes what the tables must contain, and
 /// compares. Rows whose records are no longer in the log are reported as unverifiable, never as correct. Changes
-/// nothing and is safe while workers run. Memory is bounded: what grows with the log goes to a temporary file.
+/// nothing and is safe while workers run. Memory is bounded: data that grows with the log goes to a temporary file.
 ///
 /// Differences, by name: lost, duplicate, altered, foreign and missing_dead_letter name partition and offset;
 /// missing_alert, wrong_alert_count and phantom_alert name source and window end; missing_count, wrong_count,
 /// foreign_count and misplaced_count name partition, source and window end; wrong_progress names the partition;
 /// wrong_registry; damaged is a row that cannot be parsed, with its table, key and column. damaged_binding and
-/// missing_binding are differences of the row that `init` wrote (`pipeline`): the rest is then judged by the
-/// configuration. A row that has other values than the configuration is refused (exit code 3).
+/// missing_binding are differences of the row that `init` wrote (`pipeline`): the other tables are then checked against
+/// the configuration. A `pipeline` row that contradicts the configuration is refused (exit code 3).
 #[derive(Debug, Args)]
 #[command(after_long_help = format!("\
 Examples:
@@ -60,7 +60,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
 struct Printed<'a> {
     /// No difference was found.
     clean: bool,
-    /// The log still has everything that was to be checked.
+    /// The log still has all records that were to be checked.
     complete: bool,
     #[serde(flatten)]
     report: &'a Report,

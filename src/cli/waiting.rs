@@ -1,4 +1,4 @@
-//! Waiting at the start for an unavailable service.
+//! Waits for unavailable services when a command starts.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -16,11 +16,11 @@ use crate::error::{Cause, chain};
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// Time after which it is logged that a service is waited for, and the interval of further log lines.
+/// Waiting is logged if it lasts longer than this, and then at this interval.
 const LOG_AFTER: Duration = Duration::from_secs(1);
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Timeout of the single attempt without a deadline.
+/// Timeout of the only attempt if there is no deadline.
 const SINGLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The result of one attempt to reach a service.

@@ -38,7 +38,7 @@ const WINDOWS_PER_CALL: usize = 10_000;
 const PARTITIONS_AT_ONCE: usize = 8;
 
 /// Parts of one batch that are written concurrently.
-const PARTS_IN_FLIGHT: usize = 2;
+const PARTS_IN_FLIGHT: usize = 6;
 
 /// An assignment and what it uses.
 #[derive(Debug)]

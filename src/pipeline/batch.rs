@@ -1,4 +1,4 @@
-//! A batch on its way from the fold loop to the writers, in parts.
+//! A batch, which the fold loop sends to the writers in parts.
 //!
 //! A batch's counts, sums and alerts are a few small requests for each window that it touched, so the more records
 //! a batch covers, the fewer such requests there are. Its rows need not wait for that: they are flushed to the writers
@@ -41,7 +41,7 @@ pub(super) struct OpenBatch<'a> {
     rows: RowBuffer,
     bytes: usize,
     writers: &'a mpsc::Sender<Batch>,
-    /// Set since the first part was sent.
+    /// Set once the first part was sent.
     parts: Option<mpsc::Sender<Part>>,
 }
 
@@ -68,10 +68,10 @@ impl<'a> OpenBatch<'a> {
         self.rows.len() >= records || self.bytes >= bytes
     }
 
-    /// Waits until the writers can accept this batch, if they have not done so already.
+    /// Waits until the writers can accept this batch, unless they have already accepted its first part.
     pub(super) async fn writers_ready(&self) {
         if self.parts.is_none() {
-            // If the writers are gone they have failed, and that ends this loop, too.
+            // If the writers have ended they have failed, which ends the fold loop, too.
             let _ = self.writers.reserve().await;
         }
     }

@@ -128,7 +128,7 @@ impl Counts {
 
     /// True if a batch with these windows and additions should close: the limit must hold several batches.
     pub fn is_full(&self, touched: &Touched) -> bool {
-        touched.bytes + size_of_val(touched.additions.as_slice()) >= self.limit / 4
+        touched.bytes + size_of_val(touched.additions.as_slice()) >= self.limit / 3
     }
 
     /// Evicts released counts if the limit does not hold; false if it does not hold then and other batches will release
@@ -304,13 +304,13 @@ mod tests {
             counts.touch(0, &mut windows, "a", [*end].into_iter(), 1);
             !counts.is_full(&windows)
         });
-        assert!((5..10).contains(&touched.count()));
+        assert!((8..13).contains(&touched.count()));
         let mut additions = Touched::default();
         let touched = (0..).take_while(|offset| {
             counts.touch(1, &mut additions, "b", [10].into_iter(), *offset);
             !counts.is_full(&additions)
         });
-        assert!((80..120).contains(&touched.count()));
+        assert!((110..150).contains(&touched.count()));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The inbox of an assignment: records that were delivered and not taken yet, bounded in bytes.
+//! The inbox of an assignment: a queue of delivered records, bounded in bytes.
 //!
 //! The worker never waits for an assignment: it must keep polling to stay in its group. Instead a partition
 //! whose inbox is full is paused at the consumer, and resumed when the inbox is half empty.
@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::event::Record;
 
-/// A part of the log, as the consumer delivered it.
+/// A part of the log as the consumer delivered it.
 #[derive(Debug)]
 pub(super) enum Chunk {
     /// Records, and the offset at which the consumer continues.
@@ -52,7 +52,7 @@ pub(super) enum Next {
     Record(Record, i64),
     /// The end of the partition, at this offset.
     End(i64),
-    /// Nothing came before the deadline.
+    /// There was no item before the deadline.
     Nothing,
     /// The worker has closed the inbox.
     Closed,
@@ -78,7 +78,7 @@ impl Sender {
             Chunk::End { .. } => RECORD_BYTES,
         };
         let fill = self.fill.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        // The assignment may be gone; the worker learns of its end elsewhere.
+        // The assignment may have ended; the worker is notified separately.
         let _ = self.chunks.send((bytes, chunk));
         fill > self.limit && !self.fill.paused.swap(true, Ordering::Relaxed)
     }

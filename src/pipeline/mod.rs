@@ -12,7 +12,7 @@
 //! | `window_counts` at `(partition, window_end, source)` | a function of the partition's log up to `through_offset` | `through_offset + 1` |
 //! | `registry` | one more than the greatest partition that may have counts | the number |
 //! | `alerts` at `(source, ts)` | the sum over partitions, which only grows | `event_count` |
-//! | `progress` at `partition` | everything below is durable in every table | `next_offset + 1` |
+//! | `progress` at `partition` | the offset below which everything is durable in every table | `next_offset + 1` |
 //!
 //! # One batch of one partition
 //!
@@ -123,13 +123,13 @@ async fn prepare<B: Broker, S: Store>(
     let binding = check(broker, store, options, retry).await?;
     let mut ends = BTreeMap::new();
     if options.until_end {
-        let described = retry.until_answered(|| broker.topic(topic)).await;
+        let described = retry.until_not_retriable(|| broker.topic(topic)).await;
         for partition in 0..described.map_err(|error| retry.broker_error(error))?.partitions {
-            let log = retry.until_answered(|| broker.offsets(topic, partition)).await;
+            let log = retry.until_not_retriable(|| broker.offsets(topic, partition)).await;
             ends.insert(partition, log.map_err(|error| retry.broker_error(error))?.end);
         }
     }
-    let consumer = retry.until_answered(|| broker.subscribe(&options.group, topic)).await;
+    let consumer = retry.until_not_retriable(|| broker.subscribe(&options.group, topic)).await;
     Ok((binding, ends, consumer.map_err(|error| retry.broker_error(error))?))
 }
 
@@ -144,9 +144,9 @@ async fn check<B: Broker, S: Store>(
     loop {
         match binding::check(broker, store, &options.binding_spec).await {
             Err(error) if error.is_transient() && attempts.exhausted().is_none() => {
-                attempts.again(|| chain(&error)).await;
+                attempts.wait(|| chain(&error)).await;
             }
-            checked => return attempts.over(checked),
+            checked => return attempts.finish(checked),
         }
     }
 }

@@ -29,7 +29,7 @@ pub struct Options {
     /// Bytes of records of one partition that may wait to be taken into a batch. At least 1.
     pub prefetch_bytes: usize,
     /// Bytes of window counts that one partition may keep in memory. A batch closes when its windows, and the
-    /// offsets to count in them, take a quarter of it, so little memory makes small batches; the windows of one
+    /// offsets to count in them, take a third of it, so little memory makes small batches; the windows of one
     /// event always fit. At least [`Options::MIN_COUNTS_CACHE_BYTES`].
     pub counts_cache_bytes: usize,
     /// First wait before a request with an unknown outcome is repeated; it doubles with each repetition.
@@ -58,11 +58,11 @@ impl Options {
             batch_records: 100_000,
             batch_delay: Duration::from_millis(50),
             batch_longest: Duration::from_secs(2),
-            write_records: 2_500,
+            write_records: 800,
             write_bytes: 1 << 19,
             in_flight_batches: 2,
             prefetch_bytes: 1 << 20,
-            counts_cache_bytes: 4 << 20,
+            counts_cache_bytes: 2 << 20,
             backoff_min: Duration::from_millis(10),
             backoff_max: Duration::from_secs(5),
             retry_deadline: None,

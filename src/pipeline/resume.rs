@@ -1,7 +1,7 @@
 //! The position at which an assignment starts, and the checks before that.
 //!
-//! The position comes from the store's `progress` and from nowhere else. Where tables and log contradict each other,
-//! the assignment is refused; nothing is guessed.
+//! The position comes only from the store's `progress`. If tables and log contradict each other, the worker stops with
+//! an error instead of guessing.
 
 use tracing::debug;
 
@@ -19,19 +19,19 @@ const IDENTITY_ROWS: usize = 16;
 const FETCH_RECORDS: usize = 1_000;
 const FETCH_BYTES: usize = 1 << 20;
 
-/// The progress from which the assignment continues. `refused_at` is the offset that the broker called out of range,
-/// if that is why the assignment restarts.
+/// The progress from which the assignment continues. `refused_at` is the offset that the broker reported as out of
+/// range, if that is why the assignment restarts.
 ///
 /// # Errors
-/// Refusals, and services that were unavailable past the retry deadline.
+/// Contradictions between tables and log, and services that were unavailable past the retry deadline.
 pub(super) async fn position<B: Broker, S: Store>(
     a: &Assigned<'_, B, S>,
     refused_at: Option<i64>,
 ) -> Result<Progress, PipelineError> {
     let (topic, partition) = (&a.binding.topic, a.assignment.partition);
-    // The log's start is read first: what another worker does between the two reads can then only move
-    // progress further past it, and cannot look like a loss.
-    let log = a.retry.until_answered(|| a.broker.offsets(topic, partition)).await;
+    // The log's start is read first: another worker can then only move progress further past it between the two
+    // reads, which cannot look like a loss.
+    let log = a.retry.until_not_retriable(|| a.broker.offsets(topic, partition)).await;
     let log = log.map_err(|error| a.retry.broker_error(error))?;
     let stored = a
         .retry
@@ -55,14 +55,14 @@ pub(super) async fn position<B: Broker, S: Store>(
     if let Some(offset) = refused_at.filter(|offset| next_offset <= *offset) {
         return Err(PipelineError::OutOfRange { topic: topic.clone(), partition, offset, next_offset });
     }
-    identity(a, log.start.max(progress.origin), next_offset).await?;
-    // What was read may be on one replica only; it is written again before anything depends on it.
+    compare_with_log(a, log.start.max(progress.origin), next_offset).await?;
+    // The row that was read may be on one replica only, so it is written again before anything depends on it.
     a.write_progress(progress).await?;
     Ok(progress)
 }
 
 /// Compares the last stored rows below `next_offset` with the log from `start` on.
-async fn identity<B: Broker, S: Store>(
+async fn compare_with_log<B: Broker, S: Store>(
     a: &Assigned<'_, B, S>,
     start: i64,
     next_offset: i64,
@@ -79,12 +79,12 @@ async fn identity<B: Broker, S: Store>(
     let mut attempts = Attempts::new(&a.retry);
     while from < next_offset {
         let fetch = || a.broker.fetch(topic, partition, from, FETCH_RECORDS, FETCH_BYTES);
-        let fetched = match a.retry.until_answered(fetch).await {
+        let fetched = match a.retry.until_not_retriable(fetch).await {
             Ok(fetched) => fetched,
-            // Retention deleted it meanwhile, or the log is shorter than progress. The latter is detected as soon as
-            // the consumer starts there; the watermark is not used here because it may lag behind the log.
+            // Retention deleted the records meanwhile, or the log ends before progress. The latter is detected as soon
+            // as the consumer starts there; the high watermark is not used here because it may lag behind the log.
             Err(BrokerError::OutOfRange { offset, .. }) => {
-                debug!(%topic, partition, offset, "the log moved while rows were compared");
+                debug!(%topic, partition, offset, "the log changed while rows were compared");
                 return Ok(());
             }
             Err(error) => return Err(a.retry.broker_error(error)),
@@ -94,7 +94,7 @@ async fn identity<B: Broker, S: Store>(
             let offset = record.offset;
             match stored.next_if(|(stored, _)| *stored <= offset) {
                 Some((stored, _)) if stored < offset => return differ(stored, "the log has no such record"),
-                Some((_, row)) if row != a.decoder.row(record) => return differ(offset, content(&row)),
+                Some((_, row)) if row != a.decoder.row(record) => return differ(offset, difference(&row)),
                 Some(_) => {}
                 None => return differ(offset, "the tables have no such row"),
             }
@@ -106,13 +106,13 @@ async fn identity<B: Broker, S: Store>(
             from = fetched.next_offset;
             continue;
         }
-        // Nothing can be read there. Either the log ends before progress, see above; or a transaction is open at
-        // offsets that have stored rows, and its outcome must be known before anything depends on it.
+        // There is nothing to read. Either the log ends before progress (see above), or a transaction is open at
+        // offsets that have stored rows, and its outcome must be known first.
         let probe = || a.broker.fetch(topic, partition, next_offset, 1, 1);
-        match a.retry.until_answered(probe).await {
+        match a.retry.until_not_retriable(probe).await {
             Ok(_) => {
                 attempts
-                    .again(|| {
+                    .wait(|| {
                         format!(
                             "broker: offset {from} of partition {partition} is part of an open transaction"
                         )
@@ -123,10 +123,10 @@ async fn identity<B: Broker, S: Store>(
             Err(error) => return Err(a.retry.broker_error(error)),
         }
     }
-    attempts.over(Ok(()))
+    attempts.finish(Ok(()))
 }
 
-fn content(row: &Row) -> &'static str {
+fn difference(row: &Row) -> &'static str {
     match row {
         Row::Event(_) => "the event differs",
         Row::DeadLetter(_) => "the dead letter differs",

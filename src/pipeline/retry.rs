@@ -1,8 +1,8 @@
-//! Reattempts: the one place that handles unknown outcomes.
+//! Retries: the only module that handles unknown outcomes.
 //!
-//! A request whose outcome is unknown is repeated, unchanged, until it is acknowledged. The wait between two attempts
-//! is an exponential backoff with full jitter. However many requests fail at the same time, they are one [`Episode`] in
-//! the log: a line when it begins, one each minute while it lasts, and one when it is over.
+//! A request whose outcome is unknown is retried, unchanged, until it is acknowledged. The wait between two attempts is
+//! an exponential backoff with full jitter. Requests that fail at the same time are logged as one [`Episode`]: one line
+//! at its start, one each minute while it lasts, and one at its end.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,10 +19,10 @@ use crate::error::chain;
 use crate::pipeline::{Options, PipelineError};
 use crate::store::Outcome;
 
-/// Time between two log lines of an episode that lasts.
+/// Time between two log lines of an episode.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// Failures that follow each other, for the log.
+/// A series of failures, for the log.
 #[derive(Debug, Default)]
 pub(super) struct Episode {
     since: Option<Instant>,
@@ -30,7 +30,7 @@ pub(super) struct Episode {
 }
 
 impl Episode {
-    /// Something failed. For how long it has been failing, if that is to be logged now.
+    /// Records a failure. Returns how long the episode has lasted, if that is to be logged now.
     pub(super) fn failed(&mut self, now: Instant) -> Option<Duration> {
         let since = *self.since.get_or_insert(now);
         if self.last_logged_at.is_some_and(|logged| now - logged < REMINDER) {
@@ -40,35 +40,35 @@ impl Episode {
         Some(now - since)
     }
 
-    /// It went well. For how long it had been failing before, if it had.
+    /// Records a success. Returns how long the episode lasted, if there was one.
     pub(super) fn recovered(&mut self, now: Instant) -> Option<Duration> {
         std::mem::take(self).since.map(|since| now - since)
     }
 }
 
-/// Repeats requests for one worker. Clones share the randomness and the episode.
+/// Retries requests for one worker. Clones share the random generator and the episode.
 #[derive(Clone, Debug)]
 pub(super) struct Retry {
     topic: Arc<str>,
     min: Duration,
     max: Duration,
     deadline: Option<Duration>,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<RetryState>>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct RetryState {
     rng: ChaCha8Rng,
-    /// Requests that are being repeated at the moment.
+    /// The number of requests that are being retried.
     failing: usize,
-    /// Lasts while there are any.
+    /// Lasts while `failing` is not 0.
     episode: Episode,
 }
 
-/// Counts one failing request, also if its future is dropped.
-struct Failing<'a>(&'a Retry);
+/// Counts a failing request until it is dropped, which happens with its future at the latest.
+struct FailingGuard<'a>(&'a Retry);
 
-impl Drop for Failing<'_> {
+impl Drop for FailingGuard<'_> {
     fn drop(&mut self) {
         let mut shared = self.0.lock();
         shared.failing -= 1;
@@ -85,19 +85,19 @@ impl Retry {
             min: options.backoff_min.max(Duration::from_millis(1)),
             max: options.backoff_max.max(options.backoff_min),
             deadline: options.retry_deadline,
-            shared: Arc::new(Mutex::new(Shared { rng, failing: 0, episode: Episode::default() })),
+            shared: Arc::new(Mutex::new(RetryState { rng, failing: 0, episode: Episode::default() })),
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, RetryState> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Repeats `attempt` until it is acknowledged. `request` completes "the store did not ..." and names
-    /// table, partition and offsets.
+    /// Repeats `attempt` until it is acknowledged. `request` completes "could not ..." and names table, partition and
+    /// offsets.
     ///
     /// # Errors
-    /// If it is refused, or unknown past the deadline.
+    /// If the request is refused, or its outcome is still unknown at the deadline.
     pub(super) async fn until_acknowledged<T, F: Future<Output = Outcome<T>>>(
         &self,
         request: impl Fn() -> String,
@@ -106,7 +106,7 @@ impl Retry {
         let mut attempts = Attempts::new(self);
         loop {
             match attempt().await {
-                Outcome::Acknowledged(answer) => return Ok(attempts.over(answer)),
+                Outcome::Acknowledged(response) => return Ok(attempts.finish(response)),
                 Outcome::Refused(source) => {
                     return Err(PipelineError::StoreRefused { request: request(), source });
                 }
@@ -114,14 +114,14 @@ impl Retry {
                     if let Some(seconds) = attempts.exhausted() {
                         return Err(PipelineError::StoreUnavailable { request: request(), seconds, source });
                     }
-                    attempts.again(|| format!("store: {}: {}", request(), chain(&source))).await;
+                    attempts.wait(|| format!("store: {}: {}", request(), chain(&source))).await;
                 }
             }
         }
     }
 
     /// Repeats a request to the broker until the result is anything but a retriable error.
-    pub(super) async fn until_answered<T, F: Future<Output = Result<T, BrokerError>>>(
+    pub(super) async fn until_not_retriable<T, F: Future<Output = Result<T, BrokerError>>>(
         &self,
         mut attempt: impl FnMut() -> F,
     ) -> Result<T, BrokerError> {
@@ -129,14 +129,14 @@ impl Retry {
         loop {
             match attempt().await {
                 Err(error) if error.is_retriable() && attempts.exhausted().is_none() => {
-                    attempts.again(|| format!("broker: {}", chain(&error))).await;
+                    attempts.wait(|| format!("broker: {}", chain(&error))).await;
                 }
-                answer => return attempts.over(answer),
+                response => return attempts.finish(response),
             }
         }
     }
 
-    /// The error of a broker that cannot go on.
+    /// The worker's error for an error of the broker that ends it.
     pub(super) fn broker_error(&self, source: BrokerError) -> PipelineError {
         PipelineError::Broker { topic: self.topic.to_string(), source }
     }
@@ -146,8 +146,8 @@ impl Retry {
 pub(super) struct Attempts<'a> {
     retry: &'a Retry,
     backoff: Backoff,
-    /// When the first attempt ended, and the count of it among the failing ones.
-    failing: Option<(Instant, Failing<'a>)>,
+    /// When the first attempt failed, and the guard that counts this request as failing.
+    failing: Option<(Instant, FailingGuard<'a>)>,
 }
 
 impl<'a> Attempts<'a> {
@@ -155,7 +155,7 @@ impl<'a> Attempts<'a> {
         Self { retry, backoff: Backoff::new(retry.min, retry.max), failing: None }
     }
 
-    /// For how many seconds it was tried, if that is past the deadline.
+    /// How many seconds it has been retried, if the deadline has passed.
     pub(super) fn exhausted(&self) -> Option<u64> {
         let (since, _) = self.failing.as_ref()?;
         let tried = since.elapsed();
@@ -163,16 +163,16 @@ impl<'a> Attempts<'a> {
     }
 
     /// Waits before the next attempt.
-    pub(super) async fn again(&mut self, last_error: impl FnOnce() -> String) {
-        sleep(self.next_wait(last_error)).await;
+    pub(super) async fn wait(&mut self, last_error: impl FnOnce() -> String) {
+        sleep(self.next_backoff(last_error)).await;
     }
 
-    /// How long to wait before the next attempt.
-    pub(super) fn next_wait(&mut self, last_error: impl FnOnce() -> String) -> Duration {
+    /// The wait before the next attempt.
+    pub(super) fn next_backoff(&mut self, last_error: impl FnOnce() -> String) -> Duration {
         let mut shared = self.retry.lock();
         if self.failing.is_none() {
             shared.failing += 1;
-            self.failing = Some((Instant::now(), Failing(self.retry)));
+            self.failing = Some((Instant::now(), FailingGuard(self.retry)));
         }
         if let Some(failing_for) = shared.episode.failed(Instant::now()) {
             let (topic, last_error, seconds) = (&*self.retry.topic, last_error(), failing_for.as_secs());
@@ -185,8 +185,8 @@ impl<'a> Attempts<'a> {
         Duration::from_micros(jitter).max(Duration::from_millis(1))
     }
 
-    /// Ends the attempts with their result, and the episode if no other request is failing.
-    pub(super) fn over<T>(self, result: T) -> T {
+    /// Ends the attempts with their result. Ends the episode, too, if no other request is failing.
+    pub(super) fn finish<T>(self, result: T) -> T {
         if self.failing.is_some() {
             let mut shared = self.retry.lock();
             if shared.failing == 1

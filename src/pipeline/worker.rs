@@ -34,10 +34,10 @@ const END_CHECK: std::time::Duration = std::time::Duration::from_millis(500);
 #[derive(Debug)]
 struct Slot {
     assignment: Assignment,
-    /// Closed when the assignment is to end.
+    /// `None` once the assignment is to end.
     inbox: Option<Sender>,
     end: watch::Sender<End>,
-    /// The group has revoked it: it is released when the assignment has ended.
+    /// True if the group has revoked it: it is released when the assignment has ended.
     release: bool,
 }
 
@@ -66,11 +66,11 @@ pub(super) struct Worker<'a, B: Broker, S> {
     slots: BTreeMap<i32, Slot>,
     running: Running<'a>,
     incarnation: u64,
-    /// Partitions of which the broker has delivered something, records or an end, since their incarnation began.
+    /// Partitions whose current incarnation has been delivered records or an end.
     delivered: BTreeSet<i32>,
     /// True once the group has assigned partitions to this worker, or none.
     joined: bool,
-    /// Consecutive topic checks that failed.
+    /// Logs consecutive failed checks of the topic.
     topic_check_failing: Episode,
     summary: Summary,
     /// Set when the worker ends, with the error if there is one.
@@ -155,7 +155,7 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
                 }
                 Some(all) = end_check.next(), if !end_check.is_empty() => {
                     end_check_at = Instant::now() + END_CHECK;
-                    self.note_progress_of_others(all);
+                    self.record_progress_of_others(all);
                 }
                 () = sleep_until(end_check_at), if self.options.until_end && end_check.is_empty() => {
                     end_check.push(progress_of_all(self.store, &retry));
@@ -163,11 +163,11 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
                 () = sleep_until(poll_at), if poll_at > Instant::now() => {}
                 delivery = self.consumer.poll(), if poll_at <= Instant::now() => match delivery {
                     Ok(delivery) => {
-                        polling = polling.over(Attempts::new(&retry));
+                        polling = polling.finish(Attempts::new(&retry));
                         self.deliver(delivery);
                     }
                     Err(error) if error.is_retriable() && polling.exhausted().is_none() => {
-                        poll_at = Instant::now() + polling.next_wait(|| chain(&error));
+                        poll_at = Instant::now() + polling.next_backoff(|| chain(&error));
                         topic_check_at = Instant::now();
                     }
                     Err(error) => self.end(Err(retry.broker_error(error))),
@@ -213,16 +213,16 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
                 }
             }
             Delivery::Records { assignment, records, next_offset } => {
-                self.pass_on(assignment, Chunk::Records { records, next_offset });
+                self.forward(assignment, Chunk::Records { records, next_offset });
             }
-            Delivery::End { assignment, offset } => self.pass_on(assignment, Chunk::End { offset }),
+            Delivery::End { assignment, offset } => self.forward(assignment, Chunk::End { offset }),
             Delivery::Failed { assignment, offset, error } => self.delivery_failed(assignment, offset, error),
         }
     }
 
     /// Passes a chunk to the assignment that it belongs to. A chunk of an older incarnation is dropped: offsets may be
     /// sparse, so the gap that it would leave in the newer one could not be detected.
-    fn pass_on(&mut self, assignment: Assignment, chunk: Chunk) {
+    fn forward(&mut self, assignment: Assignment, chunk: Chunk) {
         match self.slot(assignment) {
             Some(Slot { inbox: Some(inbox), .. }) => {
                 if inbox.send(chunk) {
@@ -339,7 +339,7 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
                 }
             }
             Err(error) if error.is_refusal() => self.end(Err(error.into())),
-            // It is not known whether the topic is still the same one; the next check may show.
+            // It is unknown whether the topic is still the same one; the next check may determine it.
             Err(error) => {
                 if let Some(failing_for) = self.topic_check_failing.failed(now) {
                     let (topic, seconds) = (&self.binding.topic, failing_for.as_secs());
@@ -376,9 +376,9 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
             })
     }
 
-    /// Records the progress of the partitions of other workers. Without that a run until the end would never end, so a
-    /// failure is an error unless the run ends anyway.
-    fn note_progress_of_others(&mut self, all: Result<BTreeMap<i32, Progress>, PipelineError>) {
+    /// Records the progress of the partitions of other workers. A run until the log's end depends on it, so a failure
+    /// is an error unless the run is ending anyway.
+    fn record_progress_of_others(&mut self, all: Result<BTreeMap<i32, Progress>, PipelineError>) {
         let all = match all {
             Ok(all) => all,
             Err(error) if self.ending.is_none() => return self.end(Err(error)),

@@ -96,7 +96,7 @@ impl Tie for Event {
     }
 }
 
-/// The cells of a row of `dead_letters`, as the tables have them.
+/// The cells of a row of `dead_letters`, as they are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterCells {
     /// [`Reason::code`].

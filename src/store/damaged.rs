@@ -1,4 +1,4 @@
-//! Stored rows that this program did not write, and cannot read.
+//! Stored rows that this program did not write and cannot read.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use thiserror::Error;
 
-/// The key of a stored row, as far as it is needed to find it.
+/// The part of a stored row's key that identifies it for an operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum RowKey {
@@ -60,7 +60,7 @@ impl fmt::Display for RowKey {
 }
 
 /// A stored row with a value that no version of this program writes. It is the cause of the
-/// [`StoreError`](super::StoreError) of a request that cannot be carried out without the row.
+/// [`StoreError`](super::StoreError) of a request that requires the row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Error)]
 #[error("{table}{key}: column {column}: {what}")]
 pub struct Damaged {
@@ -75,7 +75,7 @@ pub struct Damaged {
     pub what: String,
 }
 
-/// A row as it is stored: its value, or why it has none.
+/// A stored row: its value, or what is wrong with it.
 pub type Stored<T> = Result<T, Damaged>;
 
 /// What is wrong with one column of a row whose key is added later.

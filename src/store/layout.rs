@@ -1,6 +1,7 @@
-//! How the tables that grow are keyed: `events`, and `window_counts`.
+//! The keys of the tables that grow: `events` and `window_counts`.
 //!
-//! Chosen when the tables are created, and part of the binding: in another layout rows are not found.
+//! The layout is chosen when the tables are created and is part of the binding: with a different layout, rows are not
+//! found.
 
 use std::fmt;
 use std::num::{NonZeroI64, NonZeroU16, NonZeroU32};
@@ -14,24 +15,24 @@ use crate::store::WindowKey;
 /// The layout of a keyspace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
-    /// Of `events`.
+    /// The layout of `events`.
     pub events: EventLayout,
-    /// Of `window_counts`.
+    /// The layout of `window_counts`.
     pub counts: CountLayout,
 }
 
 impl Layout {
-    /// `events` as in the original, counts as by default.
+    /// `events` as in the original, counts with the defaults.
     pub const ORIGINAL: Self = Self { events: EventLayout::Original, counts: CountLayout::DEFAULT };
 
-    /// `events` in buckets of `rows` offsets, counts as by default.
+    /// `events` in buckets of `rows` offsets, counts with the defaults.
     pub const fn bucketed(rows: NonZeroU32) -> Self {
         Self { events: EventLayout::Bucketed { rows }, counts: CountLayout::DEFAULT }
     }
 }
 
-/// How the rows of `events` are keyed. As text it is `original`, or `bucketed` with the rows of a bucket after a
-/// colon, for example `bucketed:500000`.
+/// The key of `events`. As text it is `original`, or `bucketed:` and the rows of a bucket, for example
+/// `bucketed:500000`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum EventLayout {
@@ -96,10 +97,10 @@ impl From<EventLayout> for String {
     }
 }
 
-/// How the rows of `window_counts` are keyed in Cassandra: `((partition, block, shard), window_end, source)`. So the
-/// counts of one partition of the log are in partitions of the store that only its own worker writes, and many of
-/// them are read and written by one request. (The other stores have no partitions that must be bounded: they
-/// bind this layout without using it.)
+/// The key of `window_counts` in Cassandra: `((partition, block, shard), window_end, source)`. So the counts of one
+/// partition of the log are in partitions of the store that only its own worker writes, and one request reads or writes
+/// many of them. (The other stores have no partitions whose size must be bounded: they bind this layout without using
+/// it.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CountLayout {
     /// Milliseconds of window ends that share a block, at least 1: `block` = `window_end` / `block_ms`, floored.
@@ -118,19 +119,19 @@ pub struct CountPlace {
 }
 
 impl CountLayout {
-    /// Windows of a block by default: with [`CountLayout::SHARDS`] and 100,000 sources, each with a count in every
-    /// window, a partition of the store has 75,000 rows.
-    pub const BLOCK_WINDOWS: u32 = 12;
-    /// Shards by default.
-    pub const SHARDS: u16 = 16;
+    /// Default number of windows per block: with [`CountLayout::SHARDS`] and 100,000 sources, each with a count in
+    /// every window, a partition of the store has 75,000 rows.
+    pub const BLOCK_WINDOWS: u32 = 3;
+    /// Default number of shards.
+    pub const SHARDS: u16 = 4;
 
-    /// Blocks of 12 windows of 5 seconds, 16 shards.
-    pub const DEFAULT: Self = match (NonZeroI64::new(60_000), NonZeroU16::new(Self::SHARDS)) {
+    /// Blocks of 3 windows of 5 seconds, 4 shards.
+    pub const DEFAULT: Self = match (NonZeroI64::new(15_000), NonZeroU16::new(Self::SHARDS)) {
         (Some(block_ms), Some(shards)) => Self { block_ms, shards },
         _ => unreachable!(),
     };
 
-    /// Where the count of a window is.
+    /// The block and shard of a window's count.
     pub fn place(&self, window: &WindowKey) -> CountPlace {
         // The block's length is at least 1, so this cannot overflow.
         let block = window.end.div_euclid(self.block_ms.get().max(1));
@@ -169,9 +170,9 @@ mod tests {
         assert_eq!((block(i64::MAX, i64::MIN), block(i64::MAX, i64::MAX)), (-2, 1));
     }
 
-    /// Rows are found under their shard forever, so it may never change.
+    /// Stored rows keep their shard, so the function may never change.
     #[test]
-    fn shards_are_what_they_have_always_been() {
+    fn shards_never_change() {
         let shards =
             ["", "a", "b", "My Router", "Router 1", "ü"].map(|source| place(layout(1, 16), source, 0).1);
         assert_eq!(shards, [0, 3, 9, 9, 4, 5]);

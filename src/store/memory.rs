@@ -1,7 +1,7 @@
 //! A store in memory, for tests and as a reference for the contract of [`crate::store`].
 //!
-//! It resolves writes as all stores do and responds immediately. It loses nothing because it never restarts; faults are
-//! left to wrappers.
+//! It resolves writes as all stores do and responds immediately. It loses nothing because it never restarts; wrappers
+//! inject faults.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +28,7 @@ struct Tables {
     origins: BTreeMap<i32, Cells<i64>>,
     next_offsets: BTreeMap<i32, Cells<i64>>,
     counts: BTreeMap<i32, BTreeMap<WindowKey, Cells<Count>>>,
-    /// Its write timestamp is the number itself.
+    /// The number of partitions; its write timestamp is the number itself.
     registered: i32,
     alerts: BTreeMap<WindowKey, Cells<i32>>,
     events: BTreeMap<(i32, i64), Cells<Event>>,

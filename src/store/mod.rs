@@ -64,17 +64,17 @@ impl StoreError {
     }
 }
 
-/// What is known of a request after it ended. The difference between the three is essential: treating *unknown* as one
-/// of the others loses or duplicates events.
+/// What is known about a request after it ended. Treating *unknown* as one of the others would lose or duplicate
+/// events.
 #[must_use = "a request's outcome decides whether it must be repeated"]
 #[derive(Debug)]
 pub enum Outcome<T> {
-    /// It was carried out and is durable; for a read, this is the result.
+    /// It was applied and is durable; for a read, this is the result.
     Acknowledged(T),
-    /// It was not and never will be carried out: the request itself is wrong, or is not allowed.
+    /// It was not applied and never will be: the request is invalid, or not allowed.
     Refused(StoreError),
-    /// It may have been carried out, may be later, or never: timeouts, broken connections, overload. A read has no
-    /// result. Repeat it with the same bytes.
+    /// It may have been applied, may be applied later, or never: timeouts, broken connections, overload. A read has no
+    /// result. It must be retried with the same bytes.
     Unknown(StoreError),
 }
 
@@ -82,19 +82,19 @@ impl<T> Outcome<T> {
     /// Maps the result.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Outcome<U> {
         match self {
-            Outcome::Acknowledged(answer) => Outcome::Acknowledged(f(answer)),
+            Outcome::Acknowledged(value) => Outcome::Acknowledged(f(value)),
             Outcome::Refused(error) => Outcome::Refused(error),
             Outcome::Unknown(error) => Outcome::Unknown(error),
         }
     }
 
-    /// The result, or why there is none, for callers that do not retry.
+    /// The result, or the error, for callers that do not retry.
     ///
     /// # Errors
-    /// What was refused or is unknown.
+    /// The error of a refused request, or of one with an unknown outcome.
     pub fn answer(self) -> Result<T, StoreError> {
         match self {
-            Outcome::Acknowledged(answer) => Ok(answer),
+            Outcome::Acknowledged(value) => Ok(value),
             Outcome::Refused(error) | Outcome::Unknown(error) => Err(error),
         }
     }
@@ -219,15 +219,15 @@ pub struct Page<T> {
 /// The tables. Cheap to clone; every clone uses the same store.
 pub trait Store: Clone + Send + Sync + 'static {
     /// The layout that this store writes and reads its tables with. It must be compared with the binding's before
-    /// anything else is written or read: in another layout rows are not found.
+    /// anything else is written or read: with a different layout, rows are not found.
     fn layout(&self) -> Layout;
 
     /// The consistency of this store's reads and writes. It must be compared with the binding's before anything
-    /// else is written or read: a worker that uses another one misses counts.
+    /// else is written or read: a worker that uses a different one misses counts.
     fn consistency(&self) -> BoundConsistency;
 
     /// Checks what the guarantee requires of this store; see [`crate::guarantee`]. A store of one file has nothing to
-    /// check. A check for which the caller lacks a permission is a finding and not an error.
+    /// check. A check for which the caller lacks a permission is a finding, not an error.
     fn guarantees(&self) -> impl Future<Output = Outcome<Vec<Finding>>> + Send {
         std::future::ready(Outcome::Acknowledged(Vec::new()))
     }
@@ -248,7 +248,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Linearizable.
     fn bind(&self, binding: &Binding) -> impl Future<Output = Outcome<Bound>> + Send;
 
-    /// True if any table other than `pipeline` has a row. Without a binding such rows are of another program.
+    /// True if any table other than `pipeline` has a row. Without a binding, such rows come from another program.
     fn holds_rows(&self) -> impl Future<Output = Outcome<bool>> + Send;
 
     /// The progress of every partition that has a row, damaged rows included.
@@ -273,7 +273,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// one is kept. A partition must be registered, with acknowledgement, before its first count is written.
     fn register(&self, partition: i32) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// The number of partitions that may have counts: those from 0 up to and without it. 0 if none is registered.
+    /// The number of registered partitions, which may have counts: those below it. 0 if none is registered.
     fn registered(&self) -> impl Future<Output = Outcome<i32>> + Send;
 
     /// A partition's count of each window, in the order given; `None` where there is no row.
@@ -356,7 +356,7 @@ pub trait Store: Clone + Send + Sync + 'static {
         }
     }
 
-    /// The partitions that `events` or `dead_letters` have rows of.
+    /// The partitions of which `events` or `dead_letters` have rows.
     fn partitions(&self) -> impl Future<Output = Outcome<Vec<i32>>> + Send;
 
     /// All alerts (the key and `event_count`), in any order, a page at a time, damaged rows included. Not a snapshot.

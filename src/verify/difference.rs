@@ -1,4 +1,4 @@
-//! What can be wrong with the tables, by name, with the evidence.
+//! The differences that a verification can find, by name, with the evidence.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::event::{DeadLetter, Event};
 use crate::store::cell::DeadLetterCells;
 use crate::store::{Binding, Damaged};
 
-/// A table that holds a row for each offset.
+/// A table with one row per offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Table {
@@ -30,36 +30,36 @@ impl fmt::Display for Table {
 /// Why the log has no record for a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Foreignness {
-    /// The offset lies in the judged log, but no record is there.
+pub enum ForeignReason {
+    /// The offset is within the judged log, but has no record.
     NoRecord,
-    /// The offset lies below the partition's origin.
+    /// The offset is below the partition's origin.
     BelowOrigin,
-    /// The offset lies at or past the log's end: the log was truncated.
+    /// The offset is at or past the log's end: the log was truncated.
     PastLogEnd,
     /// The topic has no such partition.
     NoPartition,
 }
 
-impl fmt::Display for Foreignness {
+impl fmt::Display for ForeignReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Foreignness::NoRecord => "the log has no record there",
-            Foreignness::BelowOrigin => "it lies below the origin",
-            Foreignness::PastLogEnd => "it lies past the log's end",
-            Foreignness::NoPartition => "the topic has no such partition",
+            ForeignReason::NoRecord => "the log has no record there",
+            ForeignReason::BelowOrigin => "it is below the origin",
+            ForeignReason::PastLogEnd => "it is past the log's end",
+            ForeignReason::NoPartition => "the topic has no such partition",
         })
     }
 }
 
-/// A column that holds something else than the log says. Long values are cut.
+/// A column whose value differs from the log. Long values are shortened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AlteredField {
     /// The column.
     pub field: &'static str,
-    /// What the table holds.
+    /// The stored value.
     pub stored: String,
-    /// What the log says.
+    /// The value that follows from the log.
     pub expected: String,
 }
 
@@ -68,7 +68,7 @@ pub struct AlteredField {
 #[serde(tag = "difference", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Difference {
-    /// The log has an event here, and `events` has no row.
+    /// The log has an event here, but `events` has no row.
     Lost {
         /// Partition.
         partition: i32,
@@ -77,16 +77,16 @@ pub enum Difference {
         /// The reason of the row that `dead_letters` has instead, if it has one.
         dead_letter: Option<String>,
     },
-    /// Both tables have a row for the offset, where the log says one.
+    /// Both tables have a row for the offset; only one is correct.
     Duplicate {
         /// Partition.
         partition: i32,
         /// Offset.
         offset: i64,
-        /// The table that should have none; unknown where the log no longer has the record.
+        /// The table that should have none; unknown if the log no longer has the record.
         wrong: Option<Table>,
     },
-    /// The row is there, with other content.
+    /// The row exists, but its content differs.
     Altered {
         /// Partition.
         partition: i32,
@@ -106,9 +106,9 @@ pub enum Difference {
         /// The table.
         table: Table,
         /// Why there is no record.
-        why: Foreignness,
+        why: ForeignReason,
     },
-    /// The log has a record here that is no event, and `dead_letters` has no row.
+    /// The log has an invalid record here, but `dead_letters` has no row.
     MissingDeadLetter {
         /// Partition.
         partition: i32,
@@ -119,7 +119,7 @@ pub enum Difference {
         /// True if `events` has a row instead.
         event: bool,
     },
-    /// A window reached the threshold, and has no alert.
+    /// A window reached the threshold, but has no alert.
     MissingAlert {
         /// The source.
         source: String,
@@ -128,7 +128,7 @@ pub enum Difference {
         /// Counted events in the judged log.
         counted: i64,
     },
-    /// An alert with another count than the log's.
+    /// An alert whose count differs from the log.
     WrongAlertCount {
         /// The source.
         source: String,
@@ -136,9 +136,9 @@ pub enum Difference {
         window_end: i64,
         /// `event_count` of the alert.
         stored: i64,
-        /// The least count that would be right.
+        /// The least correct count.
         least: i64,
-        /// The greatest count that would be right, which is greater than `least` only while workers run;
+        /// The greatest correct count, which is greater than `least` only while workers run;
         /// `None` if part of the window's log is gone.
         most: Option<i64>,
     },
@@ -150,7 +150,7 @@ pub enum Difference {
         window_end: i64,
         /// `event_count` of the alert.
         stored: i64,
-        /// The most events that the log has for the window.
+        /// The maximum number of events of the window in the log.
         counted: i64,
     },
     /// The log has counted events of a window in a partition, and `window_counts` has no row.
@@ -176,13 +176,13 @@ pub enum Difference {
         count: i64,
         /// `through_offset` of the row.
         through_offset: i64,
-        /// The least count that would be right.
+        /// The least correct count.
         least: i64,
-        /// The greatest one; `None` if part of the window's log is gone.
+        /// The greatest correct count; `None` if part of the window's log is gone.
         most: Option<i64>,
-        /// The least offset that would be right.
+        /// The least correct offset.
         least_through: i64,
-        /// The greatest one; `None` if part of the window's log is gone.
+        /// The greatest correct offset; `None` if part of the window's log is gone.
         most_through: Option<i64>,
     },
     /// A row of `window_counts` for a window and partition of which the log has no counted event.
@@ -215,7 +215,7 @@ pub enum Difference {
         /// The shard that should have it.
         expected_shard: i32,
     },
-    /// `progress` says what cannot be.
+    /// A row of `progress` that cannot be correct.
     WrongProgress {
         /// Partition.
         partition: i32,
@@ -223,52 +223,52 @@ pub enum Difference {
         origin: Option<i64>,
         /// `next_offset` of the row.
         next_offset: Option<i64>,
-        /// Why that cannot be.
+        /// Why it cannot be correct.
         why: WrongProgress,
     },
-    /// `registry` has too few partitions for the counts that are there, or more than the topic.
+    /// `registry` has fewer partitions than have counts, or more than the topic has.
     WrongRegistry {
         /// `partitions` of the row, 0 if there is none.
         stored: i32,
-        /// The least number that would be right: one more than the greatest partition with counts.
+        /// The least correct number: one more than the greatest partition with counts.
         least: i32,
-        /// The greatest one: the topic's partitions.
+        /// The greatest correct number: the topic's partitions.
         most: i32,
     },
-    /// A row with a value that this program does not write. Of it, nothing else is judged.
+    /// A row with a value that this program does not write. Nothing else about it is judged.
     Damaged(Damaged),
-    /// A column of the row of `pipeline` with a value that this program does not write. The tables are judged as if it
-    /// were `expected`.
+    /// A column of the row of `pipeline` with a value that this program does not write. The tables are checked as if
+    /// it were `expected`.
     DamagedBinding {
         /// Table, column, and what is wrong with the value.
         #[serde(flatten)]
         damaged: Damaged,
-        /// What should be there.
+        /// The assumed value.
         expected: String,
-        /// Where that is known from.
+        /// The source of the assumed value.
         by: Evidence,
     },
-    /// `pipeline` has no row, but other tables have rows. They are judged as if it were `expected`: the configuration,
-    /// with the topic as it is now and the origins that `progress` has.
+    /// `pipeline` has no row, but other tables have rows. They are checked against `expected`: the configuration,
+    /// with the current topic and the origins in `progress`.
     MissingBinding {
         /// `pipeline`
         table: &'static str,
-        /// The row that should be there.
+        /// The assumed row.
         expected: Box<Binding>,
     },
 }
 
-/// Where a fact of the binding is known from if its column is damaged.
+/// The source of a value of the binding whose column is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Evidence {
     /// The configuration.
     Configuration,
-    /// The topic, as the broker has it now.
+    /// The topic as the broker currently describes it.
     Topic,
     /// The table `progress`.
     Progress,
-    /// This program, whose version it is.
+    /// This program, if the value is its version.
     Program,
 }
 
@@ -283,7 +283,7 @@ impl fmt::Display for Evidence {
     }
 }
 
-/// Why a row of `progress` cannot be right.
+/// Why a row of `progress` cannot be correct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WrongProgress {
@@ -291,9 +291,9 @@ pub enum WrongProgress {
     Missing,
     /// `origin` is not the binding's.
     Origin,
-    /// `next_offset` lies below the origin, which a negative one does, too.
+    /// `next_offset` is below the origin, or negative.
     BelowOrigin,
-    /// `next_offset` lies past the log's end: the log was truncated, or the row was changed.
+    /// `next_offset` is past the log's end: the log was truncated, or the row was changed.
     PastLogEnd,
     /// The topic has no such partition.
     NoPartition,
@@ -303,9 +303,9 @@ impl fmt::Display for WrongProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             WrongProgress::Missing => "there is no row, but other tables have rows of the partition",
-            WrongProgress::Origin => "origin is not the one of the binding",
-            WrongProgress::BelowOrigin => "next_offset lies below the origin",
-            WrongProgress::PastLogEnd => "next_offset lies past the log's end",
+            WrongProgress::Origin => "origin differs from the binding",
+            WrongProgress::BelowOrigin => "next_offset is below the origin",
+            WrongProgress::PastLogEnd => "next_offset is past the log's end",
             WrongProgress::NoPartition => "the topic has no such partition",
         })
     }
@@ -357,7 +357,7 @@ impl Difference {
     }
 }
 
-/// One line. Control characters of what came from outside are escaped.
+/// One line. Control characters in external values are escaped.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.name())?;
@@ -372,15 +372,15 @@ impl fmt::Display for Difference {
             Difference::Duplicate { partition, offset, wrong } => {
                 write!(f, "partition {partition} offset {offset}: both events and dead_letters have a row")?;
                 match wrong {
-                    Some(table) => write!(f, ", {table} should not"),
-                    None => f.write_str(", the log no longer shows which should not"),
+                    Some(table) => write!(f, ", but {table} should not"),
+                    None => f.write_str(", and the log no longer shows which one is wrong"),
                 }
             }
             Difference::Altered { partition, offset, table, fields } => {
                 write!(f, "partition {partition} offset {offset}: in {table}")?;
                 for (i, AlteredField { field, stored, expected }) in fields.iter().enumerate() {
                     let comma = if i == 0 { "" } else { "," };
-                    write!(f, "{comma} {field} is {stored} where the log has {expected}")?;
+                    write!(f, "{comma} {field} is {stored}, but the log has {expected}")?;
                 }
                 Ok(())
             }
@@ -395,16 +395,16 @@ impl fmt::Display for Difference {
                 write!(f, "source {source:?} window ending at {window_end}: {counted} events and no alert")
             }
             Difference::WrongAlertCount { source, window_end, stored, least, most } => {
-                write!(f, "source {source:?} window ending at {window_end}: event_count is {stored} where ")?;
+                write!(f, "source {source:?} window ending at {window_end}: event_count is {stored}, but ")?;
                 match most {
                     Some(most) if most == least => write!(f, "the log has {least}"),
                     Some(most) => write!(f, "the log has {least} to {most}"),
-                    None => write!(f, "what is left of the log has {least}"),
+                    None => write!(f, "the remaining log has {least}"),
                 }
             }
             Difference::PhantomAlert { source, window_end, stored, counted } => write!(
                 f,
-                "source {source:?} window ending at {window_end}: an alert with event_count {stored} where the \
+                "source {source:?} window ending at {window_end}: an alert with event_count {stored}, but the \
                  log has {counted}"
             ),
             Difference::MissingCount { partition, source, window_end, counted } => write!(
@@ -426,7 +426,7 @@ impl fmt::Display for Difference {
                 write!(
                     f,
                     "partition {partition} source {source:?} window ending at {window_end}: count {count} through \
-                     offset {through_offset} where "
+                     offset {through_offset}, but "
                 )?;
                 let range = |least: &i64, most: i64| match most == *least {
                     true => least.to_string(),
@@ -437,7 +437,7 @@ impl fmt::Display for Difference {
                         let (count, through) = (range(least, most), range(least_through, through));
                         write!(f, "the log has {count} through {through}")
                     }
-                    None => write!(f, "what is left of the log has {least} through {least_through}"),
+                    None => write!(f, "the remaining log has {least} through {least_through}"),
                 }
             }
             Difference::ForeignCount { partition, source, window_end, count, through_offset } => write!(
@@ -456,7 +456,7 @@ impl fmt::Display for Difference {
             } => write!(
                 f,
                 "partition {partition} source {source:?} window ending at {window_end}: the count is in block {block} \
-                 shard {shard}, where it belongs into block {expected_block} shard {expected_shard}"
+                 shard {shard}, but it belongs in block {expected_block} shard {expected_shard}"
             ),
             Difference::WrongProgress { partition, origin, next_offset, why } => {
                 write!(f, "partition {partition}: ")?;
@@ -466,7 +466,7 @@ impl fmt::Display for Difference {
                 write!(f, "{why}")
             }
             Difference::WrongRegistry { stored, least, most } => {
-                write!(f, "partitions is {stored} where ")?;
+                write!(f, "partitions is {stored}, but ")?;
                 match stored < least {
                     true => write!(f, "window_counts has rows that need {least}"),
                     false => write!(f, "the topic has {most}"),
@@ -474,11 +474,11 @@ impl fmt::Display for Difference {
             }
             Difference::Damaged(damaged) => write!(f, "{damaged}"),
             Difference::DamagedBinding { damaged, expected, by } => {
-                write!(f, "{damaged}, where {by} has {expected}: the rest is judged by that")
+                write!(f, "{damaged}; {by} has {expected}, which all other checks assume")
             }
             Difference::MissingBinding { table, expected } => write!(
                 f,
-                "{table} has no row, but other tables have rows: they are judged by the configuration, topic {} with \
+                "{table} has no row, but other tables have rows: they are checked against the configuration, topic {} with \
                  id {} and the origins in progress",
                 expected.topic, expected.topic_id
             ),
@@ -537,7 +537,7 @@ fn altered<const N: usize>(
         .collect()
 }
 
-/// The most characters of a value that evidence shows: some of those that are the same, then what differs.
+/// Limits of an excerpt of a value in the evidence: some characters that are equal, then the difference.
 const SHOWN_SAME: usize = 20;
 const SHOWN: usize = 80;
 

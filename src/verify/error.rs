@@ -17,66 +17,66 @@ pub enum VerifyError {
         "the keyspace is not bound to a topic, so there is nothing to verify: run `exactlyonce init` first"
     )]
     Unbound,
-    /// The binding is not one that this program can judge.
+    /// The tables cannot be verified with this binding.
     #[error(transparent)]
     Binding(#[from] BindingError),
-    /// The topic that the tables were made from is gone; another one has its name.
+    /// The topic that the tables were derived from was deleted; a different one has its name.
     #[error(
-        "topic {topic} was recreated: the tables were made from the topic with id {bound}, the broker has id \
-         {found}. the log that could prove or disprove them is gone, so nothing in them was judged. a recreated \
-         topic needs a keyspace of another name"
+        "topic {topic} was recreated: the tables contain data of the topic with id {bound}, the broker has id {found}. \
+         the log to compare the tables with no longer exists, so nothing was verified. a recreated topic needs a \
+         different keyspace"
     )]
     Recreated {
         /// Topic name.
         topic: String,
-        /// What the binding says.
+        /// The bound id.
         bound: String,
-        /// What the broker says.
+        /// The id that the broker reports.
         found: String,
     },
-    /// The broker has the offset according to its own response, but delivers nothing from there.
+    /// According to the broker the log has the offset, but the broker delivers nothing from there.
     #[error(
-        "topic {topic} partition {partition}: the broker delivers nothing from offset {offset} on, though the \
-         log ends at {log_end}"
+        "topic {topic} partition {partition}: the broker delivers nothing from offset {offset} on, although the log ends \
+         at {log_end}"
     )]
     NothingDelivered {
         /// Topic name.
         topic: String,
         /// Partition.
         partition: i32,
-        /// The offset that was asked for.
+        /// The requested offset.
         offset: i64,
-        /// Where the log ends.
+        /// The log's end.
         log_end: i64,
     },
-    /// The store refused, or did not answer for long enough.
-    #[error("the store did not {request}")]
+    /// The store refused a request, or did not respond in time.
+    #[error("could not {request}")]
     Store {
         /// The request, with table, partition and offsets.
         request: String,
-        /// Its own message.
+        /// The cause.
         source: StoreError,
     },
-    /// The broker refused, or did not answer for long enough.
-    #[error("the broker did not {request}")]
+    /// The broker refused a request, or did not respond in time.
+    #[error("could not {request}")]
     Broker {
         /// The request, with topic, partition and offset.
         request: String,
-        /// Its own message.
+        /// The cause.
         source: BrokerError,
     },
-    /// There is no space for the temporary file.
-    #[error("cannot make a temporary file in {folder}")]
+    /// The temporary file could not be created.
+    #[error("cannot create a temporary file in {folder}")]
     Folder {
         /// The folder.
         folder: String,
         /// The operating system's message.
         source: io::Error,
     },
-    /// The temporary file does not do its work; mostly the disk is full.
+    /// The temporary file could not be read or written; usually because the disk is full.
     #[error("cannot {request} in the temporary file {file}")]
     Spill {
-        /// What was tried.
+        /// The request.
         request: &'static str,
         /// The file.
         file: String,
@@ -86,7 +86,7 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
-    /// True if log and tables cannot be held against each other, whoever asks and when.
+    /// True if log and tables cannot be compared, and a retry cannot change that.
     pub fn is_refusal(&self) -> bool {
         match self {
             VerifyError::Recreated { .. } => true,

@@ -1,72 +1,73 @@
-//! Verification: log and tables side by side, every difference by name.
+//! Verification: compares log and tables, and reports every difference by name.
 //!
-//! For each partition of the topic, the log from the partition's origin up to the lesser of its durable
-//! progress and its end, both as of the start, is the *judged log*. It is read once, in pieces, next to the
-//! rows of the same offsets, and held against the [ground truth](crate::truth); then the alerts are held
-//! against the counts of its windows. Memory is bounded: pieces are, and what grows with the number of
-//! windows spills into a temporary file ([`VerifyOptions`]). Nothing is written to log or tables.
+//! For each partition of the topic, the *judged log* starts at the partition's origin and ends at its durable
+//! progress or at the end of its log, whichever is lower, both as of the start of the verification. It is read once,
+//! in chunks, together with the rows of the same offsets, and compared with the [ground truth](crate::truth); then
+//! the alerts are compared with the counts of its windows. Memory is bounded: chunks have a limited size, and what
+//! grows with the number of windows spills into a temporary file ([`VerifyOptions`]). Nothing is written to log or
+//! tables.
 //!
 //! # Rows
-//! An offset of the judged log must have the row that the ground truth says, in the table it says, and no
-//! other. Rows below an origin, at offsets without a record, at or past the log's end, or in a partition that
-//! the topic does not have are foreign. Rows between the judged log and the log's end are a worker's that is
-//! ahead of its progress, and are left alone.
+//! An offset of the judged log must have the row of the ground truth, in the right table, and no other row. Rows are
+//! foreign if they are below an origin, at offsets without a record, at or past the log's end, or in a partition that
+//! the topic does not have. Rows between the judged log and the log's end come from a worker that is ahead of its
+//! progress, and are not judged.
 //!
 //! # Alerts, while workers run
-//! Progress is read before anything else, and whatever lies below it is durable in every table: an alert
-//! counts at least the judged log. It may count more, for workers go on. What they can have counted is
-//! bounded by the log: after the last alert was read the ends are asked for again, and what lies between the
-//! judged log and them is counted as *maybe*. With the judged count `low`, an alert is
+//! Progress is read first, and everything below it is durable in every table: so an alert counts at least the judged
+//! log. It may count more, because workers continue. The log limits how much more: after the last alert was read, the
+//! ends are read again, and events between the judged log and those ends count as *possible*. With the judged count
+//! `low`, an alert is
 //! - required if `low` reaches the threshold;
-//! - allowed if `low + maybe` reaches it;
-//! - right if `event_count` reaches the threshold and lies between `low` and `low + maybe`.
+//! - allowed if `low + possible` reaches it;
+//! - correct if `event_count` reaches the threshold and is between `low` and `low + possible`.
 //!
-//! Where nothing lies behind the judged log that is plain equality.
+//! If there is nothing after the judged log, `event_count` must equal `low`.
 //!
 //! # Counts, progress, registry
-//! A partition's row of `window_counts` must have the number of its counted events of the window and the offset of the
-//! last one. While workers run, events behind the judged log may be included: then `count` and `through_offset` must lie
-//! between those of the judged log and those of the whole log, both at the same end or both in between. A row that is
-//! stored in a block and shard where no reader looks is misplaced and no count. `progress` must have the binding's
-//! origin and lie between it and the log's end, in a row for each partition that other tables have rows of. `registry`
-//! must have at least the partitions that have counts, and at most the topic's.
+//! A partition's row of `window_counts` must have the number of its counted events of the window and the offset of
+//! the last one. While workers run, events after the judged log may be included: then `count` and `through_offset`
+//! must be between those of the judged log and those of the whole log, and both must be at the same end or both in
+//! between. A row in a block and shard where no reader finds it is misplaced and is not counted. `progress` must have
+//! the binding's origin and a `next_offset` between it and the log's end, in a row for each partition that other
+//! tables have rows of. `registry` must have at least the partitions that have counts, and at most those of the
+//! topic.
 //!
 //! # Damaged rows
-//! A row with a value that this program does not write is reported as damaged. Nothing else is judged of it, not even
-//! that it is missing, except whether the log has a record for it at all.
+//! A row with a value that this program does not write is reported as damaged. Nothing else about it is judged, not
+//! even whether it is missing, except whether the log has a record for it.
 //!
 //! # The binding
-//! The tables are judged by the row of `pipeline`. A column of it that is damaged is a difference, and so is a row that
-//! is missing where other tables have rows. The rest is then judged by what else is known of the parameter: the
-//! configuration, the topic's id as the broker has it, the origins in `progress`. The difference names what was so
-//! assumed. A parameter that is intact, but not that of the configuration, is an error, as for every other command: whether
-//! the table or the configuration is wrong, only the operator can say.
+//! The tables are checked against the row of `pipeline`. A damaged column of it is a difference, and so is a missing
+//! row if other tables have rows. The other tables are then checked against what else is known of the parameter: the
+//! configuration, the topic's id as the broker reports it, the origins in `progress`. The difference names the
+//! assumed value. An intact parameter that differs from the configuration is an error, as for every other command:
+//! only the operator can decide whether the table or the configuration is wrong.
 //!
-//! # What the log no longer has
-//! Records that retention deleted, before the verification or while it runs, cannot be judged. Their offsets
-//! are reported as unverifiable, never as fine. Their windows are not judged from above: an alert there must
-//! reach `low` and the threshold, and must exist if `low` reaches the threshold, but may count more and may
-//! exist without. Which windows those are follows from the stored events of these offsets (with a health that
-//! counts). This rests on these rows being right, as far as it can be known: where one of them was lost,
-//! foreign or altered, an alert may be reported wrong or phantom that was right, or not judged that could
-//! have been. The tables are damaged in all of these cases, but a difference of such a window does not say
-//! where. That an offset has rows in both tables is reported there, too.
+//! # Records that the log no longer has
+//! Records that retention deleted, before or during the verification, cannot be judged. Their offsets are reported as
+//! unverifiable, never as correct. Their windows have no upper bound: an alert there must reach `low` and the
+//! threshold, and must exist if `low` reaches the threshold, but it may count more, and it may exist if `low` does
+//! not reach the threshold. Which windows those are is derived from the stored events of these offsets (with a health
+//! that counts), so it depends on those rows being correct: if one of them was lost, foreign or altered, a correct
+//! alert may be reported as wrong or phantom, or an alert that could be judged is not. The tables are damaged in all
+//! of these cases, but a difference of such a window does not say where. An offset with rows in both tables is
+//! reported there, too.
 //!
-//! Offsets behind the judged log may be gone as well. Their rows are in the tables if progress, read again,
-//! has passed them. If it has not, a worker may have counted records that left no row: then no window is
-//! judged from above.
+//! Records after the judged log may be deleted as well. If progress, read again, has passed them, their rows are in the
+//! tables. If not, a worker may have counted records that have no row; then no window has an upper bound.
 //!
-//! # What it rests on
-//! The topic's id (checked at the start, after the alerts and at the end), a log whose records do not change
-//! and whose end only grows, and a store that answers as [`crate::store`] says. A broker may for a moment say
-//! an end that lies too low, so where rows or progress lie past it, it is asked again for some seconds.
+//! # Assumptions
+//! The topic's id does not change (checked at the start, after the alerts and at the end), the log's records do not
+//! change and its end only grows, and the store behaves as [`crate::store`] specifies. A broker may temporarily
+//! report an end that is too low, so if rows or progress are past it, it is requested again for some seconds.
 
-mod ask;
 mod difference;
 mod error;
-mod judged_by;
+mod expected_binding;
 mod partition;
 mod report;
+mod requests;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,22 +77,23 @@ use crate::binding::{self, BindingError, BindingSpec};
 use crate::broker::{Broker, Topic};
 use crate::store::{Binding, Progress, Store, Stored, StoredCount};
 
-pub use difference::{AlteredField, Difference, Evidence, Foreignness, Table, WrongProgress};
+pub use difference::{AlteredField, Difference, Evidence, ForeignReason, Table, WrongProgress};
 pub use error::VerifyError;
 pub use report::{OffsetRange, PartitionReport, Report};
 use windows::Windows;
 
-/// Alerts, and counts, of one request.
+/// Rows of one request for alerts or counts.
 const PAGE: usize = 1_000;
 
-/// How to verify. Only memory, disk and the length of the report depend on it.
+/// Options of a verification. They affect only its memory, its disk usage and the length of the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifyOptions {
-    /// The most differences that the report lists. All are counted.
+    /// Maximum number of differences in the report. All are counted.
     pub listed: usize,
-    /// Where the temporary file goes; `None` is the system's folder for such files.
+    /// The folder of the temporary file; `None` for the system's temporary folder.
     pub spill_folder: Option<PathBuf>,
-    /// The most windows whose counts are kept in memory, at least 1. One takes some 100 bytes and its source.
+    /// Maximum number of windows whose counts are kept in memory, at least 1. Each takes about 100 bytes and its
+    /// source.
     pub windows_in_memory: usize,
 }
 
@@ -102,11 +104,11 @@ impl Default for VerifyOptions {
     }
 }
 
-/// Compares the tables with the log, by the binding that the store has, which must have the parameters of
-/// `binding_spec`. Safe while workers run.
+/// Compares the tables with the log. The stored binding must have the parameters of `binding_spec`. Safe while workers
+/// run.
 ///
 /// # Errors
-/// [`VerifyError`]; differences are no error, they are in the report.
+/// [`VerifyError`]. Differences are not errors; they are in the report.
 pub async fn verify<B: Broker, S: Store>(
     broker: &B,
     store: &S,
@@ -114,7 +116,7 @@ pub async fn verify<B: Broker, S: Store>(
     options: &VerifyOptions,
 ) -> Result<Report, VerifyError> {
     binding_spec.window.check().map_err(BindingError::Window)?;
-    let (binding, differences) = judged_by::judged_by(broker, store, binding_spec).await?;
+    let (binding, differences) = expected_binding::expected_binding(broker, store, binding_spec).await?;
     let mut report = Report::new(binding.topic.clone(), binding.topic_id.clone(), options.listed);
     differences.into_iter().for_each(|difference| report.add(difference));
     let mut verification = Verification {
@@ -127,13 +129,13 @@ pub async fn verify<B: Broker, S: Store>(
         binding,
     };
     let result = verification.run().await;
-    // Whatever was found, in another topic's log it means nothing.
+    // Differences from the log of a different topic would be meaningless.
     verification.topic().await?;
     result?;
     verification.judge_windows()
 }
 
-/// A verification under way.
+/// A verification in progress.
 struct Verification<'a, B, S> {
     broker: &'a B,
     store: &'a S,
@@ -141,18 +143,18 @@ struct Verification<'a, B, S> {
     binding: Binding,
     windows: Windows,
     report: Report,
-    /// Records are gone that may have been counted in any window.
+    /// True if records are gone that may have been counted in any window.
     any_gone: bool,
 }
 
 impl<B: Broker, S: Store> Verification<'_, B, S> {
-    /// Everything but the judgement of the windows.
+    /// Everything except judging the windows.
     async fn run(&mut self) -> Result<(), VerifyError> {
         let store = self.store;
-        // The order matters. What is below this progress was in the log before the log is looked at, and
-        // what has rows now was in the topic before the topic is looked at.
-        let progress = ask::store(|| "give the progress".to_owned(), || store.stored_progress()).await?;
-        let stored = ask::store(|| "list the partitions that have rows".to_owned(), || store.partitions());
+        // The order matters. Records below this progress were in the log before the log is read, and partitions that
+        // have rows now were in the topic before the topic is described.
+        let progress = requests::store(|| "read progress".to_owned(), || store.stored_progress()).await?;
+        let stored = requests::store(|| "list partitions".to_owned(), || store.partitions());
         let stored = stored.await?;
         let topic = self.topic().await?;
 
@@ -162,19 +164,19 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
             judged.push(self.judge_partition(partition, progress.map(|row| row.next_offset)).await?);
         }
         for partition in stored.iter().copied().filter(|p| !(0..topic.partitions).contains(p)) {
-            self.foreign(partition, i64::MIN, i64::MAX, Foreignness::NoPartition).await?;
+            self.foreign(partition, i64::MIN, i64::MAX, ForeignReason::NoPartition).await?;
         }
         self.read_alerts().await?;
         let counted = self.read_counts().await?;
-        // Whoever writes a count has registered its partition before.
-        let registered = ask::store(|| "give the registry".to_owned(), || store.registered()).await;
+        // A partition is registered before its first count is written.
+        let registered = requests::store(|| "read the registry".to_owned(), || store.registered()).await;
 
-        // Only now: no alert or count that was read can include a record that is not in the log by now.
+        // Only now, so that every record that the alerts and counts include is in the log.
         let topic = self.topic().await?;
         for partition in 0..topic.partitions {
             let judged_to = judged.get(partition as usize).copied();
             let from = judged_to.unwrap_or_else(|| self.binding.origin(partition));
-            self.count_behind(partition, from).await?;
+            self.count_after(partition, from).await?;
         }
         self.judge_registry(registered, counted.last().copied(), topic.partitions)?;
         let with_rows: BTreeSet<i32> = counted.into_iter().chain(stored).collect();
@@ -185,7 +187,8 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
         let (store, mut cursor) = (self.store, None);
         loop {
             let after = &cursor;
-            let page = ask::store(|| "list alerts".to_owned(), || store.stored_alerts(after.clone(), PAGE));
+            let page =
+                requests::store(|| "read alerts".to_owned(), || store.stored_alerts(after.clone(), PAGE));
             let page = page.await?;
             let mut alerts = Vec::with_capacity(page.rows.len());
             for (window, count) in page.rows {
@@ -199,13 +202,13 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
         }
     }
 
-    /// Reads the counts, and gives the partitions that have any.
+    /// Reads the counts, and returns the partitions that have any.
     async fn read_counts(&mut self) -> Result<BTreeSet<i32>, VerifyError> {
         let (store, layout, mut cursor) = (self.store, self.binding.layout.counts, None);
         let mut partitions = BTreeSet::new();
         loop {
             let after = &cursor;
-            let page = ask::store(|| "list counts".to_owned(), || store.all_counts(after.clone(), PAGE));
+            let page = requests::store(|| "read counts".to_owned(), || store.all_counts(after.clone(), PAGE));
             let page = page.await?;
             let mut counts = Vec::with_capacity(page.rows.len());
             for StoredCount { partition, place, window, count } in page.rows {
@@ -220,7 +223,7 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
                         expected_block: expected.block,
                         expected_shard: expected.shard,
                     });
-                    // No reader finds it there, so it is no count of the window.
+                    // No reader finds the row there, so it is not counted.
                     continue;
                 }
                 partitions.insert(partition);
@@ -263,8 +266,8 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
         Ok(())
     }
 
-    /// Judges the rows of `progress` as they were read at the start. A worker writes one before any other row of its
-    /// partition, so where others are there, it must be.
+    /// Judges the rows of `progress` as they were read at the start. A worker writes such a row before any other row of
+    /// the partition, so a partition that has other rows must have it.
     async fn judge_progress(
         &mut self,
         progress: BTreeMap<i32, Stored<Progress>>,
@@ -274,9 +277,9 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
         let store = self.store;
         for partition in with_rows.iter().filter(|partition| !progress.contains_key(partition)) {
             let (partition, why) = (*partition, WrongProgress::Missing);
-            // It may have come meanwhile, with the rows.
-            let request = || format!("give the progress of partition {partition}");
-            let now = ask::store(request, || store.progress(partition)).await?;
+            // It may have been written meanwhile, before the other rows.
+            let request = || format!("read progress of partition {partition}");
+            let now = requests::store(request, || store.progress(partition)).await?;
             if now.is_none() && (0..partitions).contains(&partition) {
                 let (origin, next_offset) = (None, None);
                 self.report.add(Difference::WrongProgress { partition, origin, next_offset, why });
@@ -306,7 +309,7 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
 
     /// The topic as it is now, if it is still the one of the binding and can be judged.
     async fn topic(&self) -> Result<Topic, VerifyError> {
-        let topic = ask::topic(self.broker, &self.binding_spec.topic).await?;
+        let topic = requests::topic(self.broker, &self.binding_spec.topic).await?;
         if topic.compacted {
             return Err(BindingError::Compacted { topic: topic.name }.into());
         }

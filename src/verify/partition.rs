@@ -1,4 +1,4 @@
-//! One partition: its log and its rows, side by side by offset.
+//! Verifies one partition: compares its log with its rows, offset by offset.
 
 use std::collections::BTreeMap;
 
@@ -8,58 +8,58 @@ use crate::store::{Store, Stored};
 use crate::truth;
 
 use super::Verification;
-use super::ask::{self, Piece};
-use super::difference::{Difference, Foreignness, Table, altered_dead_letter, altered_event};
+use super::difference::{Difference, ForeignReason, Table, altered_dead_letter, altered_event};
 use super::error::VerifyError;
 use super::report::{OffsetRange, PartitionReport};
+use super::requests::{self, Chunk};
 use super::windows::Found;
 
-/// Events of one request; a row is a few KiB at most.
+/// Events of one request; a row has a few KiB at most.
 const EVENTS_PAGE: usize = 1_000;
 
-/// Dead letters of one request. A row may be as large as a record, so it asks for no more than the piece of
-/// log beside it says, within these bounds.
+/// Range of the dead letters of one request. A row may be as large as a record, so a request is for no more rows than
+/// the chunk of the log requires, within this range.
 const DEAD_LETTERS_PAGE: std::ops::RangeInclusive<usize> = 16..=64;
 
-/// Rows of a partition from where they were asked for up to `to`.
-struct Rows {
+/// Rows of a partition, from the requested offset up to `to`.
+struct StoredRows {
     to: i64,
     events: Vec<(i64, Stored<Event>)>,
     dead_letters: Vec<(i64, Stored<DeadLetter>)>,
 }
 
-/// What log and tables say of one offset.
+/// The expected row of one offset, and the stored ones.
 #[derive(Default)]
-struct Place {
-    truth: Option<Row>,
+struct Comparison {
+    expected: Option<Row>,
     event: Option<Stored<Event>>,
     dead_letter: Option<Stored<DeadLetter>>,
 }
 
 impl<B: Broker, S: Store> Verification<'_, B, S> {
-    /// Judges the rows of a partition, counts its windows, and says how far.
+    /// Judges the rows of a partition and counts its windows. Returns the end of the judged log.
     pub(super) async fn judge_partition(
         &mut self,
         partition: i32,
         progress: Option<i64>,
     ) -> Result<i64, VerifyError> {
         let origin = self.binding.origin(partition);
-        let log =
-            ask::offsets(self.broker, &self.binding.topic, partition, progress.unwrap_or(origin)).await?;
+        let log = requests::offsets(self.broker, &self.binding.topic, partition, progress.unwrap_or(origin))
+            .await?;
         let judged_to = progress.unwrap_or(origin).min(log.end).max(origin);
         let mut unverifiable: Vec<OffsetRange> = Vec::new();
 
-        self.foreign(partition, i64::MIN, origin, Foreignness::BelowOrigin).await?;
+        self.foreign(partition, i64::MIN, origin, ForeignReason::BelowOrigin).await?;
         let mut at = origin;
         while at < judged_to {
-            match ask::piece(self.broker, &self.binding.topic, partition, at).await? {
-                Piece::Here(fetched) => {
+            match requests::chunk(self.broker, &self.binding.topic, partition, at).await? {
+                Chunk::Records(fetched) => {
                     let to = fetched.next_offset.min(judged_to);
                     let records = fetched.records.into_iter().filter(|record| record.offset < to).collect();
-                    self.compare(partition, at, to, records, Foreignness::NoRecord).await?;
+                    self.compare(partition, at, to, records, ForeignReason::NoRecord).await?;
                     at = to;
                 }
-                Piece::Gone(start) => {
+                Chunk::Deleted(start) => {
                     let to = start.min(judged_to);
                     self.report.rows_unverifiable += self.mark_gone(partition, at, to).await?;
                     match unverifiable.last_mut() {
@@ -68,9 +68,9 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
                     }
                     at = to;
                 }
-                // It was truncated since the end was asked for.
-                Piece::Ended => {
-                    self.foreign(partition, at, judged_to, Foreignness::PastLogEnd).await?;
+                // The log was truncated since its end was requested.
+                Chunk::End => {
+                    self.foreign(partition, at, judged_to, ForeignReason::PastLogEnd).await?;
                     at = judged_to;
                 }
             }
@@ -90,40 +90,40 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
         Ok(judged_to)
     }
 
-    /// Counts what workers may have counted already: the events behind the judged log.
-    pub(super) async fn count_behind(&mut self, partition: i32, from: i64) -> Result<(), VerifyError> {
-        let end = ask::offsets(self.broker, &self.binding.topic, partition, from).await?.end;
+    /// Counts the events after the judged log, which workers may have counted already.
+    pub(super) async fn count_after(&mut self, partition: i32, from: i64) -> Result<(), VerifyError> {
+        let end = requests::offsets(self.broker, &self.binding.topic, partition, from).await?.end;
         let mut at = from;
         while at < end {
-            match ask::piece(self.broker, &self.binding.topic, partition, at).await? {
-                Piece::Here(fetched) => {
+            match requests::chunk(self.broker, &self.binding.topic, partition, at).await? {
+                Chunk::Records(fetched) => {
                     for record in fetched.records.iter().filter(|record| record.offset < end) {
                         if let Row::Event(event) = truth::row(record, &self.binding) {
-                            self.count(&event, (partition, record.offset), Found::Behind)?;
+                            self.count(&event, (partition, record.offset), Found::After)?;
                         }
                     }
                     at = fetched.next_offset;
                 }
-                Piece::Gone(start) => {
+                Chunk::Deleted(start) => {
                     let store = self.store;
-                    let request = || format!("give the progress of partition {partition}");
-                    let progress = ask::store(request, || store.progress(partition)).await?;
+                    let request = || format!("read progress of partition {partition}");
+                    let progress = requests::store(request, || store.progress(partition)).await?;
                     if progress.is_none_or(|progress| progress.next_offset < start) {
                         self.any_gone = true;
                     }
                     self.mark_gone(partition, at, start).await?;
                     at = start;
                 }
-                Piece::Ended => break,
+                Chunk::End => break,
             }
         }
         Ok(())
     }
 
-    /// Counts an event in each of its windows, if it counts.
+    /// Counts an event in each of its windows, if its health counts.
     fn count(&mut self, event: &Event, at: (i32, i64), found: Found) -> Result<(), VerifyError> {
         if self.binding.window.health.contains(event.health) {
-            // A stored event may be any; the log's own have windows.
+            // A stored event may have any time, even one without windows; events of the log have windows.
             for end in truth::window_ends(event.ts, &self.binding.window).unwrap_or_default() {
                 self.windows.add(&event.source, end, at, found)?;
             }
@@ -131,16 +131,16 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
         Ok(())
     }
 
-    /// Compares the records of a stretch, which are all that the log has there, with its rows.
+    /// Compares all records of a range of the log with the rows of that range.
     async fn compare(
         &mut self,
         partition: i32,
         from: i64,
         to: i64,
         records: Vec<Record>,
-        why_foreign: Foreignness,
+        why_foreign: ForeignReason,
     ) -> Result<(), VerifyError> {
-        let mut truths = BTreeMap::new();
+        let mut expected = BTreeMap::new();
         let mut dead_letters = 0;
         for record in records {
             let row = truth::row(&record, &self.binding);
@@ -151,60 +151,60 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
                 }
                 Row::DeadLetter(_) => dead_letters += 1,
             }
-            truths.insert(record.offset, row);
+            expected.insert(record.offset, row);
         }
         self.report.dead_letters += dead_letters as u64;
 
         let mut at = from;
         while at < to {
             let rows = self.rows(partition, at, to, dead_letters).await?;
-            let later = truths.split_off(&rows.to);
-            let mut places: BTreeMap<i64, Place> = BTreeMap::new();
-            for (offset, truth) in truths {
-                places.entry(offset).or_default().truth = Some(truth);
+            let later = expected.split_off(&rows.to);
+            let mut comparisons: BTreeMap<i64, Comparison> = BTreeMap::new();
+            for (offset, row) in expected {
+                comparisons.entry(offset).or_default().expected = Some(row);
             }
             for (offset, event) in rows.events {
-                places.entry(offset).or_default().event = Some(event);
+                comparisons.entry(offset).or_default().event = Some(event);
             }
             for (offset, dead_letter) in rows.dead_letters {
-                places.entry(offset).or_default().dead_letter = Some(dead_letter);
+                comparisons.entry(offset).or_default().dead_letter = Some(dead_letter);
             }
-            for (offset, place) in places {
-                self.judge(partition, offset, place, why_foreign);
+            for (offset, comparison) in comparisons {
+                self.judge(partition, offset, comparison, why_foreign);
             }
-            truths = later;
+            expected = later;
             at = rows.to;
         }
         Ok(())
     }
 
-    /// Reports every row of a stretch that the log has nothing for.
+    /// Reports every row of a range in which the log has no records.
     pub(super) async fn foreign(
         &mut self,
         partition: i32,
         from: i64,
         to: i64,
-        why: Foreignness,
+        why: ForeignReason,
     ) -> Result<(), VerifyError> {
         self.compare(partition, from, to, Vec::new(), why).await
     }
 
-    /// Reports rows past the log's end. A row is written after its record, so what is there now must be
-    /// below the end as it is asked for afterwards.
+    /// Reports rows past the log's end. A row is written after its record, so every row that is read must be below an
+    /// end that is requested afterwards.
     async fn foreign_past_end(&mut self, partition: i32, from: i64) -> Result<(), VerifyError> {
-        let (mut at, mut asked) = (from, false);
+        let (mut at, mut waited) = (from, false);
         while at < i64::MAX {
             let rows = self.rows(partition, at, i64::MAX, 0).await?;
             let events = rows.events.iter().map(|row| (Table::Events, row.0));
             let dead_letters = rows.dead_letters.iter().map(|row| (Table::DeadLetters, row.0));
-            let places: Vec<(Table, i64)> = events.chain(dead_letters).collect();
-            let Some(last) = places.iter().map(|place| place.1).max() else { break };
-            // The timeout for an end that lags applies once, not to every page.
-            let wanted = if asked { i64::MIN } else { last.saturating_add(1) };
-            let log = ask::offsets(self.broker, &self.binding.topic, partition, wanted).await?;
-            asked = true;
-            for (table, offset) in places.into_iter().filter(|place| place.1 >= log.end) {
-                let why = Foreignness::PastLogEnd;
+            let positions: Vec<(Table, i64)> = events.chain(dead_letters).collect();
+            let Some(last) = positions.iter().map(|position| position.1).max() else { break };
+            // The wait for a lagging end applies once, not to every page.
+            let expected_end = if waited { i64::MIN } else { last.saturating_add(1) };
+            let log = requests::offsets(self.broker, &self.binding.topic, partition, expected_end).await?;
+            waited = true;
+            for (table, offset) in positions.into_iter().filter(|position| position.1 >= log.end) {
+                let why = ForeignReason::PastLogEnd;
                 self.report.add(Difference::Foreign { partition, offset, table, why });
             }
             let (to, end) = (rows.to, log.end);
@@ -219,8 +219,8 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
         Ok(())
     }
 
-    /// Reports damaged rows between progress and the log's end. The others there may be a worker's that is ahead of its
-    /// progress; but it writes whole rows.
+    /// Reports damaged rows between progress and the log's end. The other rows there may come from a worker that is
+    /// ahead of its progress, but a worker writes whole rows.
     async fn damaged_ahead(&mut self, partition: i32, from: i64, to: i64) -> Result<(), VerifyError> {
         let mut at = from;
         while at < to {
@@ -232,7 +232,7 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
         Ok(())
     }
 
-    /// Marks the windows of stored events whose records are gone, and says how many rows there are.
+    /// Marks the windows of stored events whose records are gone, and returns the number of rows.
     async fn mark_gone(&mut self, partition: i32, from: i64, to: i64) -> Result<u64, VerifyError> {
         let mut count = 0;
         let mut at = from;
@@ -244,7 +244,7 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
                     Ok(event) => self.count(event, (partition, *offset), Found::Gone)?,
                     Err(damaged) => {
                         self.report.add(Difference::Damaged(damaged.clone()));
-                        // Its source and time are not known.
+                        // Its source and time are unknown.
                         self.any_gone = true;
                     }
                 }
@@ -260,39 +260,40 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
         Ok(count)
     }
 
-    /// The rows of a stretch, or of its beginning if there are many.
+    /// The rows of a range, or of its start if there are many.
     async fn rows(
         &self,
         partition: i32,
         from: i64,
         to: i64,
         dead_letters: usize,
-    ) -> Result<Rows, VerifyError> {
+    ) -> Result<StoredRows, VerifyError> {
         let (store, mut end) = (self.store, to);
         let limit = (dead_letters + 1).clamp(*DEAD_LETTERS_PAGE.start(), *DEAD_LETTERS_PAGE.end());
-        let request = || format!("list dead letters of partition {partition} offsets {from} to {to}");
-        let dead_letters = ask::store(request, || store.stored_dead_letters(partition, from, to, limit));
+        let request = || format!("read dead letters of partition {partition} offsets {from} to {to}");
+        let dead_letters = requests::store(request, || store.stored_dead_letters(partition, from, to, limit));
         let mut dead_letters = dead_letters.await?;
         if let Some((last, _)) = dead_letters.get(limit - 1) {
             end = last + 1;
         }
-        let request = || format!("list events of partition {partition} offsets {from} to {end}");
-        let events = ask::store(request, || store.stored_events(partition, from, end, EVENTS_PAGE)).await?;
+        let request = || format!("read events of partition {partition} offsets {from} to {end}");
+        let events =
+            requests::store(request, || store.stored_events(partition, from, end, EVENTS_PAGE)).await?;
         if let Some((last, _)) = events.get(EVENTS_PAGE - 1) {
             end = last + 1;
             dead_letters.retain(|row| row.0 < end);
         }
-        Ok(Rows { to: end, events, dead_letters })
+        Ok(StoredRows { to: end, events, dead_letters })
     }
 
-    fn judge(&mut self, partition: i32, offset: i64, place: Place, why_foreign: Foreignness) {
-        let Place { truth, event, dead_letter } = place;
+    fn judge(&mut self, partition: i32, offset: i64, comparison: Comparison, why_foreign: ForeignReason) {
+        let Comparison { expected, event, dead_letter } = comparison;
         let (has_event, has_letter) = (event.is_some(), dead_letter.is_some());
         // `None` if there is no row, `Some(None)` if it is damaged.
         let event = event.map(|row| self.undamaged(row));
         let dead_letter = dead_letter.map(|row| self.undamaged(row));
         let report = &mut self.report;
-        let wrong = match truth {
+        let wrong = match expected {
             None => {
                 let why = why_foreign;
                 if has_event {

@@ -1,4 +1,4 @@
-//! What a verification found.
+//! The report of a verification.
 
 use std::collections::BTreeMap;
 
@@ -6,32 +6,31 @@ use serde::Serialize;
 
 use super::difference::Difference;
 
-/// Offsets from `from` up to and without `to`.
+/// The offsets from `from` (inclusive) to `to` (exclusive).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct OffsetRange {
-    /// The first.
+    /// The first offset.
     pub from: i64,
-    /// The one after the last.
+    /// The offset after the last one.
     pub to: i64,
 }
 
-/// What was judged of a partition.
+/// The verified range of a partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PartitionReport {
     /// The partition.
     pub partition: i32,
-    /// Where the pipeline began, and with it the judgement.
+    /// Where the pipeline started; records from here on are judged.
     pub origin: i64,
     /// Durable progress as of the verification's start; `None` if there was none.
     pub progress: Option<i64>,
-    /// Records from `origin` up to here were judged: the lesser of progress and the log's end, but not less
-    /// than `origin`.
+    /// Records from `origin` up to here were judged: the minimum of progress and the log's end, but at least `origin`.
     pub judged_to: i64,
     /// The log's start as of the verification's start.
     pub log_start: i64,
-    /// The log's end as of the verification's start. Below `progress`, the log was truncated.
+    /// The log's end as of the verification's start. If it is below `progress`, the log was truncated.
     pub log_end: i64,
-    /// Parts of the judged range whose records the log no longer has: nothing is known of them, good or bad.
+    /// Parts of the judged range whose records the log no longer has: their rows cannot be judged.
     pub unverifiable: Vec<OffsetRange>,
 }
 
@@ -48,17 +47,17 @@ pub struct Report {
     pub events: u64,
     /// Records of the judged log that are dead letters.
     pub dead_letters: u64,
-    /// Alerts that the table holds.
+    /// Stored alerts.
     pub alerts: u64,
-    /// Rows that `window_counts` holds.
+    /// Stored rows of `window_counts`.
     pub window_counts: u64,
     /// Stored rows whose records the log no longer has.
     pub rows_unverifiable: u64,
-    /// Windows with a part in a log that is gone: they were judged only by what is left.
+    /// Windows with events whose records are gone: they were judged only by the remaining records.
     pub windows_not_judged: u64,
-    /// How many differences there are, by name; every name is there.
+    /// The number of differences, by name; contains every name.
     pub counts: BTreeMap<&'static str, u64>,
-    /// The first of them, at most [`VerifyOptions::listed`](super::VerifyOptions::listed).
+    /// The first differences, at most [`VerifyOptions::listed`](super::VerifyOptions::listed).
     pub differences: Vec<Difference>,
     #[serde(skip)]
     listed: usize,
@@ -94,13 +93,13 @@ impl Report {
         self.counts.values().sum()
     }
 
-    /// True if no difference was found (exit code 0, else 1). It does not say that everything could be
-    /// looked at: see [`Report::is_complete`].
+    /// True if no difference was found (exit code 0, else 1). Some rows may not have been verifiable: see
+    /// [`Report::is_complete`].
     pub fn is_clean(&self) -> bool {
         self.total() == 0
     }
 
-    /// True if nothing had to be left out because the log no longer has it.
+    /// True if the log still had all records that were to be judged.
     pub fn is_complete(&self) -> bool {
         self.windows_not_judged == 0 && self.partitions.iter().all(|p| p.unverifiable.is_empty())
     }

@@ -1,8 +1,8 @@
-//! The log's counts of windows, and the stored counts and alerts to compare with them, in bounded memory.
+//! Compares the log's counts of windows with the stored counts and alerts, in bounded memory.
 //!
-//! Counts are kept in a map of limited size. When it is full, it is added to a table of a temporary SQLite
-//! file and emptied; stored counts and alerts go into the same table. So the size of the data costs disk, not memory, and
-//! the end is one pass over the table in the order of its key.
+//! Counts are kept in a map of limited size. When the map is full, it is merged into a table of a temporary SQLite file
+//! and cleared; stored counts and alerts go into the same table. So memory does not grow with the data. At the end, one
+//! pass over the table in the order of its key compares them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,22 +15,22 @@ use crate::store::{Count, WindowKey};
 use super::difference::Difference;
 use super::error::VerifyError;
 
-/// What the log has of one window in one partition.
+/// The log's events of one window in one partition.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     /// Counted events of the judged log, and the offset of the last one; -1 if there is none.
     low: i64,
     low_through: i64,
-    /// Counted events behind it, which workers may have counted already, and the offset of the last one.
-    maybe: i64,
-    maybe_through: i64,
+    /// Counted events after it, which workers may have counted already, and the offset of the last one.
+    possible: i64,
+    possible_through: i64,
     /// True if the window holds stored events whose records are gone.
     gone: bool,
 }
 
 impl Default for Window {
     fn default() -> Self {
-        Self { low: 0, low_through: -1, maybe: 0, maybe_through: -1, gone: false }
+        Self { low: 0, low_through: -1, possible: 0, possible_through: -1, gone: false }
     }
 }
 
@@ -39,21 +39,21 @@ impl Default for Window {
 pub(super) enum Found {
     /// In the judged log.
     Judged,
-    /// In the log behind it.
-    Behind,
-    /// In the tables only: the log no longer has the record.
+    /// In the log after it.
+    After,
+    /// Only in the tables: the log no longer has the record.
     Gone,
 }
 
-/// The value of `stored` for a row that is damaged: it is there, and that is all that is known of it.
+/// The value of `stored` for a damaged row, of which only its existence is known.
 const DAMAGED: i64 = i64::MIN;
 
-/// The partition of the row that has an alert: less than that of any count.
+/// The value of `partition` for an alert: lower than that of any count.
 const ALERT: i64 = i64::MIN;
 
 pub(super) struct Windows {
     memory: BTreeMap<(String, i64, i32), Window>,
-    most_in_memory: usize,
+    max_in_memory: usize,
     connection: Connection,
     /// Deleted when dropped, after the connection.
     file: NamedTempFile,
@@ -67,7 +67,7 @@ pub(super) struct Judged {
 }
 
 impl Windows {
-    pub fn new(folder: Option<&Path>, most_in_memory: usize) -> Result<Self, VerifyError> {
+    pub fn new(folder: Option<&Path>, max_in_memory: usize) -> Result<Self, VerifyError> {
         let folder = folder.map_or_else(std::env::temp_dir, Path::to_owned);
         let file = tempfile::Builder::new()
             .prefix("exactlyonce-verify-")
@@ -76,7 +76,7 @@ impl Windows {
             .map_err(|source| VerifyError::Folder { folder: folder.display().to_string(), source })?;
         let open = || {
             let connection = Connection::open(file.path())?;
-            // Nothing of it is needed after a crash.
+            // The file is not needed after a crash.
             connection.execute_batch(
                 "PRAGMA journal_mode = OFF;
                  PRAGMA synchronous = OFF;
@@ -88,8 +88,8 @@ impl Windows {
                      partition INTEGER NOT NULL,
                      low INTEGER NOT NULL DEFAULT 0,
                      low_through INTEGER NOT NULL DEFAULT -1,
-                     maybe INTEGER NOT NULL DEFAULT 0,
-                     maybe_through INTEGER NOT NULL DEFAULT -1,
+                     possible INTEGER NOT NULL DEFAULT 0,
+                     possible_through INTEGER NOT NULL DEFAULT -1,
                      gone INTEGER NOT NULL DEFAULT 0,
                      stored INTEGER,
                      through_offset INTEGER,
@@ -98,8 +98,8 @@ impl Windows {
             )?;
             Ok(connection)
         };
-        let connection = open().map_err(spill_error("make a table", file.path()))?;
-        Ok(Self { memory: BTreeMap::new(), most_in_memory: most_in_memory.max(1), connection, file })
+        let connection = open().map_err(spill_error("create a table", file.path()))?;
+        Ok(Self { memory: BTreeMap::new(), max_in_memory: max_in_memory.max(1), connection, file })
     }
 
     /// Counts the event at a position in one of its windows.
@@ -116,13 +116,13 @@ impl Windows {
                 window.low += 1;
                 window.low_through = window.low_through.max(offset);
             }
-            Found::Behind => {
-                window.maybe += 1;
-                window.maybe_through = window.maybe_through.max(offset);
+            Found::After => {
+                window.possible += 1;
+                window.possible_through = window.possible_through.max(offset);
             }
             Found::Gone => window.gone = true,
         }
-        if self.memory.len() >= self.most_in_memory {
+        if self.memory.len() >= self.max_in_memory {
             self.spill()?;
         }
         Ok(())
@@ -133,23 +133,23 @@ impl Windows {
         let mut write = || {
             let transaction = connection.transaction()?;
             let mut upsert = transaction.prepare_cached(
-                "INSERT INTO windows (source, window_end, partition, low, low_through, maybe, maybe_through, gone)
+                "INSERT INTO windows (source, window_end, partition, low, low_through, possible, possible_through, gone)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-                 ON CONFLICT DO UPDATE SET low = low + excluded.low, maybe = maybe + excluded.maybe,
+                 ON CONFLICT DO UPDATE SET low = low + excluded.low, possible = possible + excluded.possible,
                      low_through = max(low_through, excluded.low_through),
-                     maybe_through = max(maybe_through, excluded.maybe_through),
+                     possible_through = max(possible_through, excluded.possible_through),
                      gone = max(gone, excluded.gone)",
             )?;
             while let Some(((source, end, partition), window)) = memory.pop_first() {
-                let Window { low, low_through, maybe, maybe_through, gone } = window;
+                let Window { low, low_through, possible, possible_through, gone } = window;
                 upsert.execute(params![
                     source,
                     end,
                     partition,
                     low,
                     low_through,
-                    maybe,
-                    maybe_through,
+                    possible,
+                    possible_through,
                     gone
                 ])?;
             }
@@ -159,13 +159,13 @@ impl Windows {
         write().map_err(spill_error("add window counts", file.path()))
     }
 
-    /// Takes alerts as the store has them, `None` for a damaged one. One that comes twice was raised in between.
+    /// Adds stored alerts, `None` for a damaged one. An alert that is read twice was raised in between.
     pub fn add_alerts(&mut self, alerts: &[(WindowKey, Option<i32>)]) -> Result<(), VerifyError> {
         let rows = alerts.iter().map(|(window, count)| (window, ALERT, count.map(|count| (count.into(), 0))));
         self.add_stored("add alerts", rows)
     }
 
-    /// Takes counts as the store has them, `None` for a damaged one.
+    /// Adds stored counts, `None` for a damaged one.
     pub fn add_counts(&mut self, counts: &[(i32, WindowKey, Option<Count>)]) -> Result<(), VerifyError> {
         let rows = counts.iter().map(|(partition, window, count)| {
             (window, i64::from(*partition), count.map(|count| (count.count, count.through_offset)))
@@ -198,7 +198,7 @@ impl Windows {
     }
 
     /// Compares every stored count and alert with the log's counts of its window, and reports the differences by source
-    /// and window end. With `any_gone`, records are gone that may have been counted in any window.
+    /// and window end. `any_gone` is true if records are gone that may have been counted in any window.
     pub fn judge(
         mut self,
         threshold: i32,
@@ -210,7 +210,7 @@ impl Windows {
         let mut read = || {
             let mut judged = Judged { alerts: 0, counts: 0, windows_not_judged: 0 };
             let mut rows = self.connection.prepare(
-                "SELECT source, window_end, partition, low, low_through, maybe, maybe_through, gone, stored,
+                "SELECT source, window_end, partition, low, low_through, possible, possible_through, gone, stored,
                      through_offset
                  FROM windows ORDER BY source, window_end, partition",
             )?;
@@ -229,8 +229,8 @@ impl Windows {
                 let window = Window {
                     low: row.get(3)?,
                     low_through: row.get(4)?,
-                    maybe: row.get(5)?,
-                    maybe_through: row.get(6)?,
+                    possible: row.get(5)?,
+                    possible_through: row.get(6)?,
                     gone: row.get::<_, bool>(7)? || any_gone,
                 };
                 let stored: Option<i64> = row.get(8)?;
@@ -244,7 +244,7 @@ impl Windows {
                     alert: None,
                 });
                 sum.window.low += window.low;
-                sum.window.maybe += window.maybe;
+                sum.window.possible += window.possible;
                 sum.window.gone |= window.gone;
                 match i32::try_from(partition) {
                     Err(_) => {
@@ -294,8 +294,8 @@ fn count_difference(
     window: Window,
     stored: Option<Count>,
 ) -> Option<Difference> {
-    let Window { low, low_through, maybe, maybe_through, gone } = window;
-    let most = low + maybe;
+    let Window { low, low_through, possible, possible_through, gone } = window;
+    let most = low + possible;
     let Some(stored) = stored else {
         let missing = Difference::MissingCount { partition, source, window_end, counted: low };
         return (low > 0).then_some(missing);
@@ -304,8 +304,8 @@ fn count_difference(
     if !gone && most == 0 {
         return Some(Difference::ForeignCount { partition, source, window_end, count, through_offset });
     }
-    // Where an event lies behind the judged log, it may be the last one that is counted.
-    let last = if maybe > 0 { maybe_through } else { low_through };
+    // If there are events after the judged log, one of them may be the last counted event.
+    let last = if possible > 0 { possible_through } else { low_through };
     let right = count >= low.max(1)
         && through_offset >= low_through.max(0)
         && (gone
@@ -334,8 +334,8 @@ fn alert_difference(
     stored: Option<i64>,
     threshold: i64,
 ) -> Option<Difference> {
-    let Window { low, maybe, gone, .. } = window;
-    let most = low + maybe;
+    let Window { low, possible, gone, .. } = window;
+    let most = low + possible;
     let Some(stored) = stored else {
         let missing = low >= threshold;
         return missing.then_some(Difference::MissingAlert { source, window_end, counted: low });

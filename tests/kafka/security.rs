@@ -113,7 +113,7 @@ async fn a_listener_with_another_protocol_is_an_error_at_once() {
         ("KAFKA", Security { tls: tls(), sasl: plain() }, "the listener does not use TLS"),
         ("KAFKA", Security { tls: None, sasl: plain() }, "is it a listener without SASL?"),
         ("KAFKA_SSL", Security { tls: tls(), sasl: plain() }, "is it a listener without SASL?"),
-        ("KAFKA_SASL_SSL", Security { tls: tls(), sasl: None }, "requires a login (SASL)"),
+        ("KAFKA_SASL_SSL", Security { tls: tls(), sasl: None }, "requires authentication (SASL)"),
     ] {
         let error = refused(&secure.options(listener, security)).await;
         assert!(error.contains(message), "{listener}: {error}");

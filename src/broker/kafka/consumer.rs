@@ -17,11 +17,11 @@ use crate::broker::kafka::member::{Command, Member};
 use crate::broker::kafka::raw::{Client, Queue};
 use crate::broker::{Assignment, Broker, BrokerError, Consumer, Delivery, LogOffsets};
 
-/// How often a poll that has nothing to deliver checks the thread.
+/// How often a poll without deliveries checks the thread.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// A thread that has been inactive for this time is considered stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
-/// How often one partition without deliveries is checked: whether the log has records that are not delivered.
+/// How often one partition without deliveries is checked for undelivered records.
 const QUIET_INTERVAL: Duration = Duration::from_secs(60);
 /// How long leaving the group may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,8 +53,8 @@ struct Started {
     assignment: Assignment,
     next_offset: i64,
     paused: bool,
-    /// When something was delivered last, or the start.
-    heard: Instant,
+    /// Time of the last delivery, or of the start.
+    last_delivery: Instant,
 }
 
 impl KafkaConsumer {
@@ -68,10 +68,10 @@ impl KafkaConsumer {
         let client = Arc::new(Client::consumer(&options.member(group, partitions))?);
         let queue = Queue::of_consumer(&client)?;
         client.subscribe(topic)?;
-        let (commands, to_take) = std_mpsc::channel();
+        let (commands, command_receiver) = std_mpsc::channel();
         let (sender, deliveries) = mpsc::unbounded_channel();
         let flow = Arc::new(FlowControl::new());
-        let member = Member::new(client, queue, topic, options, to_take, sender, flow.clone());
+        let member = Member::new(client, queue, topic, options, command_receiver, sender, flow.clone());
         let thread = thread::Builder::new()
             .name("kafka consumer".to_owned())
             .spawn(move || member.run())
@@ -97,8 +97,8 @@ impl KafkaConsumer {
         self.flow.wake();
     }
 
-    /// True if the delivery belongs to the latest start of its partition, or to none.
-    fn counts(&mut self, delivery: &Delivery) -> bool {
+    /// True if the delivery belongs to the latest start of its partition, or to no start at all.
+    fn is_current(&mut self, delivery: &Delivery) -> bool {
         let (assignment, next_offset) = match delivery {
             Delivery::Assigned(_) => return true,
             Delivery::Revoked(partitions) | Delivery::Lost(partitions) => {
@@ -111,7 +111,7 @@ impl KafkaConsumer {
         };
         match self.started.get_mut(&assignment.partition) {
             Some(started) if started.assignment == *assignment => {
-                started.heard = Instant::now();
+                started.last_delivery = Instant::now();
                 match next_offset {
                     Some(next_offset) => started.next_offset = next_offset,
                     None => started.paused = true,
@@ -136,20 +136,20 @@ impl KafkaConsumer {
             && (started.assignment, started.next_offset, started.paused) == (assignment, next_offset, false)
             && log.end > next_offset
         {
-            let seconds = started.heard.elapsed().as_secs();
+            let seconds = started.last_delivery.elapsed().as_secs();
             warn!(
                 topic = self.topic,
                 partition = assignment.partition,
                 next_offset,
                 log_end = log.end,
                 seconds,
-                "the log has more records, but nothing was delivered for a while"
+                "the log has more records, but none were delivered for a while"
             );
         }
         if self.end_request.is_none() && self.next_check_at <= Instant::now() {
             self.next_check_at = Instant::now() + QUIET_INTERVAL;
             let quiet = |(_, started): &(&i32, &Started)| {
-                !started.paused && started.heard.elapsed() >= QUIET_INTERVAL
+                !started.paused && started.last_delivery.elapsed() >= QUIET_INTERVAL
             };
             let after = self.started.range(self.last_checked.saturating_add(1)..).find(quiet);
             let next = after.or_else(|| self.started.iter().find(quiet));
@@ -170,7 +170,7 @@ impl Consumer for KafkaConsumer {
             match timeout(CHECK_INTERVAL, self.deliveries.recv()).await {
                 Ok(Some(Ok(delivery))) => {
                     self.flow.take(&delivery);
-                    if self.counts(&delivery) {
+                    if self.is_current(&delivery) {
                         return Ok(delivery);
                     }
                 }
@@ -185,8 +185,8 @@ impl Consumer for KafkaConsumer {
     }
 
     fn start(&mut self, assignment: Assignment, offset: i64) {
-        let heard = Instant::now();
-        let started = Started { assignment, next_offset: offset, paused: false, heard };
+        let last_delivery = Instant::now();
+        let started = Started { assignment, next_offset: offset, paused: false, last_delivery };
         self.started.insert(assignment.partition, started);
         self.send(Command::Start(assignment, offset));
     }
@@ -201,7 +201,7 @@ impl Consumer for KafkaConsumer {
     fn resume(&mut self, partition: i32) {
         if let Some(started) = self.started.get_mut(&partition) {
             started.paused = false;
-            started.heard = Instant::now();
+            started.last_delivery = Instant::now();
         }
         self.send(Command::Resume(partition));
     }
@@ -215,10 +215,10 @@ impl Consumer for KafkaConsumer {
     }
 
     async fn leave(self) {
-        let (left, to_hear) = oneshot::channel();
-        self.send(Command::Leave(Instant::now() + LEAVE_TIMEOUT, left));
-        // The thread ends its wait by itself.
-        let _ = to_hear.await;
+        let (confirm, confirmed) = oneshot::channel();
+        self.send(Command::Leave(Instant::now() + LEAVE_TIMEOUT, confirm));
+        // The thread observes the timeout itself.
+        let _ = confirmed.await;
     }
 }
 
@@ -231,7 +231,7 @@ mod tests {
     /// `ConsumerGroupHeartbeat`, KIP-848.
     const HEARTBEAT: i16 = 68;
 
-    /// How the membership in the group protocol `consumer` ends on this cluster.
+    /// The error that ends the membership in the group protocol `consumer` on this cluster.
     async fn ended(cluster: Cluster) -> BrokerError {
         let mut options = KafkaOptions::new(cluster.servers());
         options.group_protocol = GroupProtocol::Consumer;
@@ -279,7 +279,7 @@ mod tests {
         }
     }
 
-    /// The test stands in for the thread that calls librdkafka: it is inactive, or it beats.
+    /// The test replaces the thread that calls librdkafka, which is inactive or sends heartbeats.
     #[tokio::test(start_paused = true)]
     async fn a_client_that_is_stuck_in_a_call_is_reported_once_and_again_after_it_recovered() {
         let logged = Logged::default();
@@ -288,7 +288,7 @@ mod tests {
             tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         let _default = tracing::subscriber::set_default(subscriber);
         let broker = KafkaBroker::connect(&KafkaOptions::new("127.0.0.1:1")).unwrap();
-        let (commands, _to_take) = std_mpsc::channel();
+        let (commands, _command_receiver) = std_mpsc::channel();
         let (_sender, deliveries) = mpsc::unbounded_channel();
         let mut consumer = KafkaConsumer {
             broker,

@@ -6,7 +6,7 @@
 //! | out of range | `OFFSET_OUT_OF_RANGE`, `_AUTO_OFFSET_RESET` (how a consumer reports it with `auto.offset.reset=error`), `_LOG_TRUNCATION` | the partition's delivery stops; the pipeline decides |
 //! | unknown topic | `UNKNOWN_TOPIC_OR_PART`, `_UNKNOWN_TOPIC`, `UNKNOWN_TOPIC_ID`, as the response to a request about a topic. A consumer that gets it continues, and the topic is checked | the caller gets the error |
 //! | topic exists | `TOPIC_ALREADY_EXISTS` | the caller gets the error |
-//! | fatal | no permission, credentials, unsupported or invalid requests and settings, damaged or oversized records, fenced producers and members, librdkafka's internal errors | a retry does not help; where the configuration is to be changed ([`refusal`]), the error says how |
+//! | fatal | no permission, credentials, unsupported or invalid requests and settings, damaged or oversized records, fenced producers and members, librdkafka's internal errors | a retry does not help; if the configuration must be changed ([`refusal`]), the error says how |
 //!
 //! A code that is in none of the lists because it is newer than this program is retriable and logged: stopping would
 //! turn a transient error into an outage, and repeating a request does no harm.
@@ -56,22 +56,22 @@ impl KafkaError {
         known(self.code)
     }
 
-    /// Of a code of the safe crate.
+    /// Converts a code of the crate `rdkafka`.
     pub(super) fn of(code: RDKafkaErrorCode) -> Self {
         Self::new(code as i32, "")
     }
 
-    /// An argument or a setting that librdkafka rejects.
+    /// The error for an argument or a setting that librdkafka rejects.
     pub(super) fn invalid(text: impl Into<String>) -> Self {
         Self::new(InvalidArgument as i32, text)
     }
 
-    /// Of the safe crate's error, without the values of settings.
+    /// Converts an error of the crate `rdkafka`, without the values of settings.
     pub(super) fn from_safe(error: &rdkafka::error::KafkaError) -> Self {
         use rdkafka::error::KafkaError as Safe;
         match error {
             Safe::ClientConfig(_, _, property, _) => {
-                Self::invalid(format!("property {property} was refused"))
+                Self::invalid(format!("property {property} was rejected"))
             }
             Safe::ClientCreation(text) => Self::invalid(text.clone()),
             other => match other.rdkafka_error_code() {
@@ -86,7 +86,7 @@ impl KafkaError {
     }
 
     /// True if the user lacks a permission for the request.
-    pub(super) fn is_missing_right(&self) -> bool {
+    pub(super) fn is_missing_permission(&self) -> bool {
         self.is(TopicAuthorizationFailed) || self.is(ClusterAuthorizationFailed)
     }
 
@@ -105,7 +105,7 @@ impl KafkaError {
             Class::UnknownTopic => BrokerError::UnknownTopic(topic.to_owned()),
             Class::TopicExists => BrokerError::TopicExists(topic.to_owned()),
             Class::Retriable => self.retriable(what),
-            // A request without an offset cannot be out of range.
+            // Only requests with an offset can be out of range.
             Class::OutOfRange | Class::Fatal => self.fatal(what),
         }
     }
@@ -126,27 +126,28 @@ impl KafkaError {
     }
 }
 
-/// What is wrong, and what to do, for errors of a client that lacks a permission or is configured wrongly.
+/// The cause and what to do about it, for errors of a client that lacks a permission or is configured wrongly.
 fn refusal(code: RDKafkaErrorCode) -> Option<&'static str> {
-    const GROUP: &str = "the group has members with another group protocol or another assignor; \
-                         choose another group (pipeline.group)";
+    const GROUP: &str = "the group has members with a different group protocol or assignor; \
+                         choose a different group (pipeline.group)";
     match code {
         Authentication | SaslAuthenticationFailed | UnacceptableCredential => {
-            Some("the login or the certificate is not accepted")
+            Some("the credentials or the certificate were rejected")
         }
-        UnsupportedSASLMechanism => Some("the listener does not have this SASL mechanism"),
-        IllegalSASLState => Some("the listener uses another security protocol"),
+        UnsupportedSASLMechanism => Some("the listener does not support this SASL mechanism"),
+        IllegalSASLState => Some("the listener uses a different security protocol"),
         TopicAuthorizationFailed => Some(
-            "the user lacks a right on the topic: it takes Describe and DescribeConfigs, Read to read, Write to \
-             append, Create to create it",
+            "the user lacks a permission on the topic: required are Describe and DescribeConfigs, Read to read, \
+             Write to append, Create to create it",
         ),
-        GroupAuthorizationFailed => Some("the user lacks the right Read on the group (pipeline.group)"),
+        GroupAuthorizationFailed => Some("the user lacks the permission Read on the group (pipeline.group)"),
         ClusterAuthorizationFailed => Some(
-            "the user lacks a right on the cluster: it takes Create to create a topic, DescribeConfigs for the settings of brokers",
+            "the user lacks a permission on the cluster: required are Create to create a topic, DescribeConfigs to \
+             read the settings of brokers",
         ),
-        TransactionalIdAuthorizationFailed => Some("the user lacks a right on the transactional id"),
+        TransactionalIdAuthorizationFailed => Some("the user lacks a permission on the transactional id"),
         InconsistentGroupProtocol | GroupIdNotFound => Some(GROUP),
-        InvalidGroupId => Some("the group's name is not valid; choose another group (pipeline.group)"),
+        InvalidGroupId => Some("the group's name is invalid; choose a different group (pipeline.group)"),
         UnsupportedAssignor => {
             Some("the broker does not have the assignor that kafka.properties names (group.remote.assignor)")
         }
@@ -154,7 +155,7 @@ fn refusal(code: RDKafkaErrorCode) -> Option<&'static str> {
     }
 }
 
-/// See the module.
+/// The classes that the module docs describe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     Retriable,
@@ -164,7 +165,7 @@ pub(super) enum Class {
     Fatal,
 }
 
-/// Every code that is known, by what it means.
+/// Every known code, by class.
 const CLASSES: [(Class, &[RDKafkaErrorCode]); 5] = [
     (Class::Retriable, RETRIABLE),
     (Class::OutOfRange, &[OffsetOutOfRange, AutoOffsetReset, LogTruncation]),
@@ -189,7 +190,7 @@ const RETRIABLE: &[RDKafkaErrorCode] = &[
     BrokerDestroy,
     RebootstrapRequired,
     ListenerNotFound,
-    // librdkafka is busy, or was asked to drop the request.
+    // librdkafka is busy, or has purged the request.
     QueueFull,
     NodeUpdate,
     WaitingForCoordinator,
@@ -206,7 +207,7 @@ const RETRIABLE: &[RDKafkaErrorCode] = &[
     NoOffset,
     State,
     Conflict,
-    // A handshake also fails when a broker shuts down; the caller detects a wrong certificate.
+    // A handshake also fails if a broker shuts down; the caller detects a wrong certificate.
     SSL,
     // Elections and replicas.
     LeaderNotAvailable,
@@ -250,7 +251,7 @@ const RETRIABLE: &[RDKafkaErrorCode] = &[
     StaleMemberEpoch,
     UnreleasedInstanceId,
     GroupMaxSizeReached,
-    // Transactions of others, and errors that an idempotent producer recovers from.
+    // Transactions of other producers, and errors from which an idempotent producer recovers.
     ConcurrentTransactions,
     UnknownProducerId,
     PartitionEOF,
@@ -278,7 +279,7 @@ const FATAL: &[RDKafkaErrorCode] = &[
     SaslAuthenticationFailed,
     UnsupportedSASLMechanism,
     IllegalSASLState,
-    // Records that are damaged, too large, or of a codec that this build lacks.
+    // Records that are damaged, too large, or compressed with a codec that this build lacks.
     BadMessage,
     BadCompression,
     InvalidMessage,
@@ -334,7 +335,7 @@ const FATAL: &[RDKafkaErrorCode] = &[
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     TransactionCoordinatorFenced,
-    // An idempotent producer that lost its place in the sequence.
+    // An idempotent producer whose sequence numbers are out of order.
     OutOfOrderSequenceNumber,
     DuplicateSequenceNumber,
     GaplessGuarantee,
@@ -364,7 +365,7 @@ fn class(code: i32) -> Class {
     match CLASSES.iter().find(|(_, codes)| holds(codes)) {
         Some((class, _)) => *class,
         None => {
-            warn!(code, "an error code of Kafka that is not known here: taken for one that passes");
+            warn!(code, "unknown Kafka error code; treated as retriable");
             Class::Retriable
         }
     }
@@ -399,11 +400,11 @@ mod tests {
 
     #[test]
     fn an_error_of_a_request_about_a_topic_follows_from_its_class() {
-        let about = |code| KafkaError::of(code).about("t", "ask");
+        let about = |code| KafkaError::of(code).about("t", "read");
         assert!(about(LeaderNotAvailable).is_retriable());
         assert!(matches!(about(UnknownTopicOrPartition), BrokerError::UnknownTopic(t) if t == "t"));
         assert!(matches!(about(TopicAlreadyExists), BrokerError::TopicExists(t) if t == "t"));
-        assert!(matches!(about(BadMessage), BrokerError::Fatal { what, .. } if what == "ask"));
+        assert!(matches!(about(BadMessage), BrokerError::Fatal { what, .. } if what == "read"));
     }
 
     #[test]
@@ -415,11 +416,11 @@ mod tests {
             (GroupIdNotFound, "pipeline.group"),
             (InvalidGroupId, "pipeline.group"),
             (UnsupportedAssignor, "group.remote.assignor"),
-            (Authentication, "login"),
+            (Authentication, "credentials"),
         ] {
-            match KafkaError::of(code).about("t", "ask") {
+            match KafkaError::of(code).about("t", "read") {
                 BrokerError::Refused { what, reason, cause: Some(_) } => {
-                    assert!(what == "ask" && reason.contains(expected), "{code:?}: {reason}");
+                    assert!(what == "read" && reason.contains(expected), "{code:?}: {reason}");
                 }
                 other => panic!("{code:?}: {other:?}"),
             }

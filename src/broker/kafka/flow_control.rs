@@ -37,7 +37,7 @@ impl FlowControl {
         }
     }
 
-    /// One whose thread has been inactive for this time.
+    /// A state in which the thread has been inactive for this time.
     #[cfg(test)]
     pub(super) fn silent(time: Duration) -> Self {
         Self {
@@ -57,7 +57,7 @@ impl FlowControl {
         }
     }
 
-    /// The thread delivers something.
+    /// The thread has sent a delivery.
     pub(super) fn put(&self, delivery: &Delivery) {
         let bytes = size(delivery);
         if self.bytes.fetch_add(bytes, Ordering::AcqRel) + bytes >= LIMIT {
@@ -65,7 +65,7 @@ impl FlowControl {
         }
     }
 
-    /// The worker has taken something.
+    /// The worker has received a delivery.
     pub(super) fn take(&self, delivery: &Delivery) {
         let bytes = size(delivery);
         let left = self.bytes.fetch_sub(bytes, Ordering::AcqRel) - bytes;

@@ -1,11 +1,12 @@
-//! What the guarantee requires of a topic and of its brokers, judged from their settings.
+//! Checks the settings of a topic and its brokers against the requirements of the guarantee.
 //!
-//! A record that was read once must never change or disappear, or rows remain that the log no longer has. In Kafka
-//! that requires replicas: an acknowledged record is on `min.insync.replicas` of them, and only a replica in sync may become
-//! leader (`unclean.leader.election.enable=false`). Compaction must be off, because it deletes records between two reads.
+//! A record that was read once must never change or disappear; otherwise the tables keep rows whose records are gone.
+//! In Kafka that requires replicas: an acknowledged record is on `min.insync.replicas` of them, and only an in-sync
+//! replica may become leader (`unclean.leader.election.enable=false`). Compaction must be off, because it deletes
+//! records between two reads.
 //!
-//! A topic's settings come from its own configuration, or from its brokers'. Only in the second case can
-//! brokers differ, so then each broker's value is judged, too; that requires DescribeConfigs on the cluster.
+//! A topic's settings come from its own configuration or from its brokers. Only in the second case can brokers
+//! differ, so each broker's value is checked, too; that requires DescribeConfigs on the cluster.
 
 use super::error::KafkaError;
 use super::raw::{Description, Resource, Setting};
@@ -15,10 +16,10 @@ const MIN_INSYNC: &str = "min.insync.replicas";
 const UNCLEAN: &str = "unclean.leader.election.enable";
 const CLEANUP: &str = "cleanup.policy";
 
-/// Settings that only limit how long the log keeps records that were not processed yet.
+/// Settings that limit how long the log keeps unprocessed records.
 const RETENTION: [&str; 2] = ["retention.ms", "retention.bytes"];
 
-/// Judges a topic. `settings` are a resource's settings.
+/// The findings about a topic. `settings` returns the settings of a resource.
 ///
 /// # Errors
 /// The errors of `settings`, except a missing permission, which is a finding.
@@ -36,8 +37,8 @@ pub(super) fn findings(
     let of_topic = |setting: &str| format!("kafka topic {topic} {setting}");
     let of_topic_all = match settings(Resource::Topic(topic)) {
         Ok(all) => all,
-        Err(error) if error.is_missing_right() => {
-            let reason = format!("the user lacks the right DescribeConfigs on topic {topic}");
+        Err(error) if error.is_missing_permission() => {
+            let reason = format!("the user lacks the permission DescribeConfigs on topic {topic}");
             let names = [MIN_INSYNC, UNCLEAN, CLEANUP].into_iter().chain(RETENTION);
             findings.extend(names.map(|setting| Finding::unchecked(of_topic(setting), &*reason)));
             return Ok(findings);
@@ -68,11 +69,11 @@ pub(super) fn findings(
                 let verdict = judge(name, &setting.value, replicas);
                 Some(Finding::new(format!("kafka broker {broker} {name}"), &*setting.value, verdict))
             })),
-            Err(error) if error.is_missing_right() => {
+            Err(error) if error.is_missing_permission() => {
                 let what = format!("kafka brokers {}", inherited.join(" and "));
                 let reason = format!(
-                    "topic {topic} takes it from its brokers, and the user lacks the right DescribeConfigs on the \
-                     cluster; grant it, or set it on the topic"
+                    "topic {topic} inherits it from its brokers, and the user lacks the permission DescribeConfigs on \
+                     the cluster; grant it, or set the value on the topic"
                 );
                 findings.push(Finding::unchecked(what, reason));
                 break;
@@ -86,11 +87,10 @@ pub(super) fn findings(
 fn of_replicas(replicas: usize) -> Verdict {
     match replicas {
         0 | 1 => Verdict::Warning(
-            "with one replica, the loss of one broker's disk loses records: suitable for testing only"
-                .to_owned(),
+            "with one replica, losing one broker's disk loses records: suitable for testing only".to_owned(),
         ),
         2 => Verdict::Warning(
-            "with two replicas, either no broker may be down, or records can be lost".to_owned(),
+            "with two replicas, either no broker may be down, or records may be lost".to_owned(),
         ),
         _ => Verdict::Fine,
     }
@@ -101,16 +101,16 @@ fn judge(setting: &str, value: &str, replicas: usize) -> Verdict {
         MIN_INSYNC => match value.trim().parse::<usize>() {
             Err(_) => Verdict::Unchecked("it is not a number".to_owned()),
             Ok(least) if least > replicas => {
-                Verdict::Warning("it is greater than the number of replicas: no record can be appended".to_owned())
+                Verdict::Warning("it exceeds the number of replicas: no record can be appended".to_owned())
             }
             Ok(least) if least >= 2 => Verdict::Fine,
             Ok(_) if replicas >= 3 => Verdict::Refused(
-                "a record that was read may be on one replica only, and be lost with it; set it to 2".to_owned(),
+                "a record that was read may be on one replica only and be lost with it; set it to 2".to_owned(),
             ),
             Ok(_) => Verdict::Warning("a record that was read may be on one replica only".to_owned()),
         },
         UNCLEAN if value.trim().eq_ignore_ascii_case("true") && replicas > 1 => Verdict::Refused(
-            "a replica that lacks records may become leader, so records that were read are lost; set it to false"
+            "a replica that lacks records may become leader, so records that were read can be lost; set it to false"
                 .to_owned(),
         ),
         CLEANUP if is_compacted(value) => {
@@ -135,8 +135,8 @@ mod tests {
         Setting { name: name.to_owned(), value: value.to_owned(), of_topic }
     }
 
-    /// The findings of a topic with this many replicas on brokers 1 to 3, in short. `brokers` are the values that each
-    /// of them has, or an error.
+    /// The findings, abbreviated, about a topic with this many replicas. `brokers` are the values of each broker, or an
+    /// error.
     fn judged(
         replication: usize,
         settings: [&str; 3],
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_a_topic_takes_from_its_brokers_are_judged_on_each_of_them() {
+    fn settings_that_a_topic_inherits_are_checked_on_each_of_its_brokers() {
         let judged = judged(3, ["2", "false", "delete"], false, Some(["1", "true"]));
         let of_brokers: Vec<_> = judged[4..].iter().map(|(what, label)| (what.as_str(), *label)).collect();
         let expected = [
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_right_that_is_missing_is_named() {
+    fn a_missing_permission_is_named() {
         let judged = judged(3, ["2", "false", "delete"], false, None);
         let last = judged.last().unwrap();
         assert_eq!((judged.len(), last.1), (5, "unchecked"));

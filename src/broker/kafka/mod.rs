@@ -1,12 +1,12 @@
 //! The log in Apache Kafka, through librdkafka.
 //!
-//! - The caller decides where a partition starts. Positions are committed to the group, if the options say so, for lag
-//!   dashboards only, and never read. A position that the log does not have is an error
-//!   (`auto.offset.reset=error`); nothing is reset.
+//! - The caller decides where a partition starts. If the options say so, positions are committed to the group, but only
+//!   for lag dashboards; they are never read. An offset out of range is an error (`auto.offset.reset=error`); nothing
+//!   is reset.
 //! - Only committed records are delivered, and the log's end is the last stable offset (`read_committed`).
-//! - The member of a group is a thread of its own, which runs whatever the worker waits for; the module `member`
-//!   describes how it answers rebalances under both group protocols. The worker gets different events for revoked
-//!   partitions (it finishes first) and for lost ones.
+//! - A group member runs on a thread of its own, so it is responsive even while the worker waits. The module `member`
+//!   describes how it responds to rebalances under both group protocols. The worker gets different events for revoked
+//!   partitions (it finishes its work first) and for lost ones.
 //! - The module `error` describes what each error means.
 //!
 //! librdkafka retries by itself when a connection breaks, a leader moves or a coordinator is unavailable.
@@ -41,7 +41,7 @@ use producer::drop_elsewhere;
 use raw::Client;
 use reader::Reader;
 
-/// Interval at which it is checked, while a request is in flight, whether it can succeed at all.
+/// Interval of the check whether a request in flight can succeed at all.
 const WATCH: Duration = Duration::from_millis(100);
 
 /// Time between two probes of a listener whose protocol is unknown.
@@ -55,10 +55,10 @@ pub struct KafkaBroker {
 
 struct Inner {
     options: KafkaOptions,
-    /// `None` only while it is dropped.
+    /// `None` only during the drop.
     reader: Option<Arc<Reader>>,
     producer: producer::Producer,
-    /// Stopping idle partitions is scheduled.
+    /// True if stopping idle partitions is scheduled.
     stop_planned: AtomicBool,
 }
 
@@ -70,17 +70,17 @@ impl fmt::Debug for KafkaBroker {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Both wait for librdkafka's threads.
+        // Dropping either of them waits for librdkafka's threads.
         drop_elsewhere((self.reader.take(), self.producer.take()));
     }
 }
 
 impl KafkaBroker {
-    /// Starts to connect, and does not wait for it: the first request shows whether the cluster is available.
+    /// Starts connecting in the background: the first request shows whether the cluster is available.
     ///
     /// # Errors
-    /// [`BrokerError::Fatal`] if the options are wrong ([`KafkaOptions::check`]) or librdkafka rejects
-    /// their combination, for example if a certificate is not a file.
+    /// [`BrokerError::Fatal`] if the options are invalid ([`KafkaOptions::check`]) or librdkafka rejects
+    /// their combination, for example if a certificate file does not exist.
     pub fn connect(options: &KafkaOptions) -> Result<Self, BrokerError> {
         let what = || format!("use the options for {}", options.bootstrap_servers);
         options.check().map_err(|error| BrokerError::Fatal { what: what(), cause: Some(Box::new(error)) })?;
@@ -91,8 +91,8 @@ impl KafkaBroker {
         Ok(Self { inner: Arc::new(Inner { options: options.clone(), reader, producer, stop_planned }) })
     }
 
-    /// The last connection error that librdkafka has reported since the cluster's last response, for a caller whose
-    /// request is in flight: a host that cannot be resolved, a refused connection, a listener with another protocol.
+    /// The last connection error that librdkafka has reported since the cluster's last response, for a caller with a
+    /// request in flight: a host that cannot be resolved, a refused connection, a listener with a different protocol.
     pub fn last_error(&self) -> Option<Cause> {
         self.inner.reader.as_ref()?.last_error().map(Into::into)
     }
@@ -101,8 +101,8 @@ impl KafkaBroker {
         &self.inner.options
     }
 
-    /// Runs a blocking request off the runtime's threads. Ends early if librdkafka reports that the cluster will never
-    /// accept this client.
+    /// Runs a blocking request outside the runtime's threads. Returns early if librdkafka reports that the cluster will
+    /// never accept this client.
     async fn wait_for<T: Send + 'static>(
         &self,
         what: impl FnOnce() -> String,
@@ -128,14 +128,14 @@ impl KafkaBroker {
                     return Err(BrokerError::Fatal { what: what(), cause: Some(Box::new(error)) });
                 }
                 Err(_) => {
-                    if let Some((error, reason)) = watched.never_answers() {
-                        // A thread that keeps waiting would delay the drop of the runtime.
+                    if let Some((error, reason)) = watched.permanent_failure() {
+                        // A waiting thread would delay the drop of the runtime.
                         watched.cancel(true);
                         let _ = tokio::time::timeout(WATCH * 5, &mut response).await;
                         watched.cancel(false);
                         return Err(error.refused(what(), reason));
                     }
-                    if watched.suspects_listener() && probe_at <= Instant::now() {
+                    if watched.should_probe() && probe_at <= Instant::now() {
                         probe_at = Instant::now() + PROBE;
                         let reader = watched.clone();
                         let _ = tokio::task::spawn_blocking(move || reader.probe_listener()).await;
@@ -145,7 +145,7 @@ impl KafkaBroker {
         }
     }
 
-    /// Schedules the stop of partitions that are no longer read.
+    /// Schedules [`Reader::stop_idle`].
     fn stop_idle_later(&self) {
         if self.inner.stop_planned.swap(true, Ordering::AcqRel) {
             return;
@@ -166,14 +166,14 @@ impl Broker for KafkaBroker {
     type Consumer = KafkaConsumer;
 
     async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
-        let asked = topic.to_owned();
-        self.wait_for(|| format!("describe topic {topic}"), move |reader| reader.topic(&asked)).await
+        let name = topic.to_owned();
+        self.wait_for(|| format!("describe topic {topic}"), move |reader| reader.topic(&name)).await
     }
 
     async fn offsets(&self, topic: &str, partition: i32) -> Result<LogOffsets, BrokerError> {
-        let asked = topic.to_owned();
+        let name = topic.to_owned();
         let what = || format!("read the offsets of topic {topic} partition {partition}");
-        self.wait_for(what, move |reader| reader.offsets(&asked, partition)).await
+        self.wait_for(what, move |reader| reader.offsets(&name, partition)).await
     }
 
     async fn fetch(
@@ -184,23 +184,23 @@ impl Broker for KafkaBroker {
         max_records: usize,
         max_bytes: usize,
     ) -> Result<Fetched, BrokerError> {
-        let asked = topic.to_owned();
+        let name = topic.to_owned();
         let what = || format!("read topic {topic} partition {partition} from offset {offset}");
         self.stop_idle_later();
-        let read = move |reader: &Reader| reader.fetch(&asked, partition, offset, max_records, max_bytes);
+        let read = move |reader: &Reader| reader.fetch(&name, partition, offset, max_records, max_bytes);
         self.wait_for(what, read).await
     }
 
     async fn guarantees(&self, topic: &str) -> Result<Vec<Finding>, BrokerError> {
-        let asked = topic.to_owned();
+        let name = topic.to_owned();
         let what = || format!("read the settings of topic {topic} and its brokers");
-        self.wait_for(what, move |reader| reader.guarantees(&asked)).await
+        self.wait_for(what, move |reader| reader.guarantees(&name)).await
     }
 
     async fn subscribe(&self, group: &str, topic: &str) -> Result<Self::Consumer, BrokerError> {
-        let asked = topic.to_owned();
+        let name = topic.to_owned();
         let what = || format!("join group {group} for topic {topic}");
-        let partitions = self.wait_for(what, move |reader| reader.partitions(&asked)).await?;
+        let partitions = self.wait_for(what, move |reader| reader.partitions(&name)).await?;
         KafkaConsumer::join(self, group, topic, partitions).map_err(|error| error.about(topic, what()))
     }
 }
@@ -212,24 +212,24 @@ impl Producer for KafkaBroker {
         partitions: i32,
         replication: i16,
     ) -> Result<Topic, BrokerError> {
-        let asked = topic.to_owned();
+        let name = topic.to_owned();
         let create = move |reader: &Reader| {
-            reader.create_topic(&asked, partitions, replication)?;
-            // The controller knows the topic; the broker of the next request may learn of it a moment later.
-            reader.topic(&asked)
+            reader.create_topic(&name, partitions, replication)?;
+            // The controller knows the topic; other brokers may learn of it a moment later.
+            reader.topic(&name)
         };
         self.wait_for(|| format!("create topic {topic}"), create).await
     }
 
     /// Appends records. A timestamp of 0 is replaced by the producer's clock, as librdkafka does.
     async fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(i32, i64)>, BrokerError> {
-        let asked = topic.to_owned();
+        let name = topic.to_owned();
         let highest = records.iter().filter_map(|record| record.partition).max();
         let lowest = records.iter().filter_map(|record| record.partition).min();
         let check = move |reader: &Reader| {
             // librdkafka waits half a minute for a topic that does not exist.
             let named = [Some(0), highest, lowest];
-            named.into_iter().flatten().try_for_each(|partition| reader.check_partition(&asked, partition))
+            named.into_iter().flatten().try_for_each(|partition| reader.check_partition(&name, partition))
         };
         self.wait_for(|| format!("append to topic {topic}"), check).await?;
         self.inner.producer.append(&self.options().producer(), topic, records).await

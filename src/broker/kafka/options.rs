@@ -1,4 +1,4 @@
-//! What an operator may set about the connection to Kafka.
+//! The options of the connection to Kafka.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,39 +12,39 @@ use crate::secret::{Secret, is_secret};
 /// How the members of a group share the partitions among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GroupProtocol {
-    /// The members' leader assigns, in two rounds that revoke only what moves (`cooperative-sticky`).
+    /// The group's leader assigns partitions; a rebalance revokes only those that move (`cooperative-sticky`).
     #[default]
     Classic,
-    /// The broker assigns (KIP-848); needs Kafka 4.0 or later.
+    /// The broker assigns partitions (KIP-848); requires Kafka 4.0 or later.
     Consumer,
 }
 
-/// Who may read along, and who one is.
+/// Encryption and authentication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Security {
-    /// Encrypted.
+    /// TLS; `None` for an unencrypted connection.
     pub tls: Option<Tls>,
-    /// With a name and a password.
+    /// SASL; `None` for no authentication by password.
     pub sasl: Option<Sasl>,
 }
 
 /// An encrypted connection. The server's certificate and its name are always checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// Certificates of the authorities that are trusted, in PEM; `None` for the system's own.
+    /// Trusted CA certificates, in PEM; `None` for those of the system.
     pub ca_file: Option<PathBuf>,
-    /// The client's own certificate and its chain, in PEM.
+    /// The client certificate and its chain, in PEM.
     pub certificate_file: Option<PathBuf>,
-    /// The key of the client's certificate, in PEM.
+    /// The private key of the client certificate, in PEM.
     pub key_file: Option<PathBuf>,
     /// The password of that key.
     pub key_password: Option<Secret>,
 }
 
-/// How a name and a password are shown to the broker.
+/// How the user name and password are sent to the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SaslMechanism {
-    /// As they are: only over TLS worth anything.
+    /// In plain text: secure only over TLS.
     Plain,
     /// SCRAM with SHA-256.
     ScramSha256,
@@ -52,40 +52,40 @@ pub enum SaslMechanism {
     ScramSha512,
 }
 
-/// A name and a password.
+/// Authentication by user name and password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sasl {
-    /// How they are shown.
+    /// The mechanism.
     pub mechanism: SaslMechanism,
-    /// The name.
+    /// The user name.
     pub username: String,
     /// The password.
     pub password: Secret,
 }
 
-/// Everything about the connection.
+/// The options of a connection to Kafka.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KafkaOptions {
-    /// Some of the cluster's brokers, `host:port` with commas between.
+    /// Some of the cluster's brokers, `host:port`, separated by commas.
     pub bootstrap_servers: String,
     /// See [`GroupProtocol`].
     pub group_protocol: GroupProtocol,
-    /// After so long without a heartbeat a member is dead; for [`GroupProtocol::Classic`] only, for with the
-    /// other the broker says.
+    /// A member without a heartbeat for this time is considered dead. For [`GroupProtocol::Classic`] only: with
+    /// [`GroupProtocol::Consumer`] the broker decides.
     pub session_timeout: Duration,
-    /// After so long without a poll a member is stuck and loses its partitions.
+    /// A member without a poll for this time is considered stuck and loses its partitions.
     pub max_poll_interval: Duration,
-    /// How long one request may take.
+    /// Timeout of one request.
     pub request_timeout: Duration,
-    /// How often it is looked whether the topic has got more partitions.
+    /// Interval of metadata refreshes, which detect new partitions.
     pub metadata_interval: Duration,
-    /// Bytes that may wait in librdkafka's queues, over all partitions.
+    /// Maximum bytes in librdkafka's queues, over all partitions.
     pub queued_bytes: usize,
-    /// True if durable positions are also committed to the group, for lag dashboards. Nobody reads them.
+    /// True if durable positions are also committed to the group, for lag dashboards. This program never reads them.
     pub commit_offsets: bool,
     /// See [`Security`].
     pub security: Security,
-    /// Any other properties of librdkafka, by name. Those that would break the protocol are refused.
+    /// Other librdkafka properties, by name. Those that would break the protocol are refused.
     pub properties: BTreeMap<String, String>,
 }
 
@@ -99,7 +99,7 @@ impl KafkaOptions {
             max_poll_interval: Duration::from_secs(300),
             request_timeout: Duration::from_secs(10),
             metadata_interval: Duration::from_secs(30),
-            queued_bytes: 8 << 20,
+            queued_bytes: 4 << 20,
             commit_offsets: true,
             security: Security::default(),
             properties: BTreeMap::new(),
@@ -128,12 +128,12 @@ impl fmt::Debug for KafkaOptions {
     }
 }
 
-/// Why options cannot be used.
+/// Why options are invalid.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum OptionsError {
-    /// There is no broker to ask.
-    #[error("no bootstrap server is named")]
+    /// There is no bootstrap server.
+    #[error("no bootstrap server is set")]
     NoServers,
     /// A property with an option of its own.
     #[error("property {property} is set by the option {option}")]
@@ -151,7 +151,7 @@ pub enum OptionsError {
         /// What would break.
         reason: &'static str,
     },
-    /// A number that would make it wait too long, or break the protocol.
+    /// A number that would cause too long waits, or break the protocol.
     #[error("property {property} must be from {least} to {most}: {reason}")]
     OutOfBounds {
         /// The property.
@@ -163,18 +163,18 @@ pub enum OptionsError {
         /// What would go wrong.
         reason: &'static str,
     },
-    /// A property, or a value of it, that librdkafka does not know.
-    #[error("property {property} is not taken by librdkafka: {reason}")]
+    /// A property or value that librdkafka does not know.
+    #[error("librdkafka rejected property {property}: {reason}")]
     Invalid {
         /// The property.
         property: String,
         /// librdkafka's message, unless it contains a secret.
         reason: String,
     },
-    /// The program was built without it.
-    #[error("{0} needs a build with the feature `tls`")]
+    /// The program was built without this feature.
+    #[error("{0} requires a build with the feature `tls`")]
     WithoutTls(&'static str),
     /// A certificate without its key, or a key without its certificate.
-    #[error("a client's certificate and its key come together, but only {0} is set")]
+    #[error("a client certificate and its key must be set together, but only {0} is set")]
     HalfCertificate(&'static str),
 }

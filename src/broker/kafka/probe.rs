@@ -1,8 +1,8 @@
 //! Detects the protocol of a listener, without librdkafka.
 //!
-//! A client that speaks plain Kafka to a TLS listener, or TLS to a plain one, only sees its connections closed. The same
-//! happens at a proxy whose broker is not up yet, where the client must retry. This distinguishes the two: if a listener
-//! answers in the other protocol, a retry cannot help.
+//! A client that uses plaintext with a TLS listener, or TLS with a plaintext one, only sees its connections closed. A
+//! proxy whose broker is not up yet does the same, but there the client must retry. The probe distinguishes the two:
+//! if the listener responds in the other protocol, a retry cannot help.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -17,15 +17,15 @@ pub(super) enum Listener {
     Tls,
 }
 
-/// Longest wait for a connection, and for each read and write.
+/// Timeout of connecting, and of each read and write.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// `ApiVersions`, version 0, with correlation id 1 and no client id: 10 bytes after the length. Every broker answers
-/// it before any login.
+/// `ApiVersions`, version 0, with correlation id 1 and no client id: 10 bytes after the length. Every broker responds
+/// to it before authentication.
 const API_VERSIONS: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
 
 /// A `ClientHello` of TLS 1.2 without extensions, with one cipher suite (`TLS_RSA_WITH_AES_128_CBC_SHA`). Any TLS
-/// server answers it with a handshake message or with an alert.
+/// server responds with a handshake message or an alert.
 fn client_hello() -> Vec<u8> {
     let mut hello = vec![0x16, 0x03, 0x01, 0, 45, 0x01, 0, 0, 41, 0x03, 0x03];
     hello.extend([7; 32]);
@@ -34,8 +34,8 @@ fn client_hello() -> Vec<u8> {
     hello
 }
 
-/// Probes the servers (`host:port`, separated by commas) one after the other, until the protocol of one is known. Blocks
-/// the thread, for some seconds for each address in the worst case.
+/// Probes the servers (`host:port`, separated by commas) one by one, until the protocol of one is known. Blocks the
+/// thread; in the worst case, for some seconds per address.
 pub(super) fn listener(servers: &str) -> Option<Listener> {
     servers.split(',').find_map(|server| {
         let server = server.trim();
@@ -71,15 +71,15 @@ mod tests {
 
     use super::*;
 
-    /// A server that answers each connection with the next of these, after it has read something, and closes it.
-    fn server(answers: &'static [&'static [u8]]) -> String {
+    /// A server that reads something from each connection, sends the next of these responses and closes it.
+    fn server(responses: &'static [&'static [u8]]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         std::thread::spawn(move || {
-            for answer in answers {
+            for response in responses {
                 let (mut stream, _) = listener.accept().unwrap();
                 let _ = stream.read(&mut [0; 1_000]);
-                let _ = stream.write_all(answer);
+                let _ = stream.write_all(response);
             }
         });
         address
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_protocol_of_one_that_closes_every_connection_or_does_not_exist_is_unknown() {
+    fn the_protocol_of_a_listener_that_closes_every_connection_or_does_not_exist_is_unknown() {
         assert_eq!(listener(&server(&[&[], &[]])), None);
         assert_eq!(listener("127.0.0.1:1, no such host:1,"), None);
     }

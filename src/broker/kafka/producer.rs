@@ -1,4 +1,4 @@
-//! Appending records: an idempotent producer that waits for every in-sync replica.
+//! Appends records with an idempotent producer that waits for every in-sync replica.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,8 +16,8 @@ use crate::broker::kafka::error::KafkaError;
 use crate::broker::kafka::log;
 use crate::broker::{BrokerError, NewRecord};
 
-/// How long to wait when librdkafka's queue is full.
-const FULL: Duration = Duration::from_millis(10);
+/// Wait before a retry if librdkafka's queue is full.
+const QUEUE_FULL_WAIT: Duration = Duration::from_millis(10);
 
 /// The outcome of the records of one call.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: Safe, reason: &str) {
-        debug!(error = %KafkaError::from_safe(&error), reason, "the producer met an error");
+        debug!(error = %KafkaError::from_safe(&error), reason, "error of the producer");
     }
 }
 
@@ -78,14 +78,14 @@ impl ProducerContext for Context {
 
 type Native = Arc<ThreadedProducer<Context>>;
 
-/// The producer, made when it is first used.
+/// The producer, created on first use.
 #[derive(Default)]
 pub(super) struct Producer(Mutex<Option<Native>>);
 
 impl Producer {
     fn get(&self, config: &ClientConfig) -> Result<Native, KafkaError> {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A producer that had a fatal error (a gap in its sequence numbers) stays unusable.
+        // A producer stays unusable after a fatal error (a gap in its sequence numbers).
         if let Some(producer) = made.take_if(|producer| producer.client().fatal_error().is_some()) {
             drop_elsewhere(producer);
         }
@@ -124,7 +124,7 @@ impl Producer {
                     Ok(()) => break,
                     Err((error, back)) if error.rdkafka_error_code() == Some(Code::QueueFull) => {
                         opaque = back.delivery_opaque;
-                        sleep(FULL).await;
+                        sleep(QUEUE_FULL_WAIT).await;
                     }
                     Err((error, _)) => {
                         report.state().pending -= 1;
@@ -140,7 +140,7 @@ impl Producer {
             }
         }
         loop {
-            // Created before the check, so that a notification in between is not missed.
+            // Created before the check, so that no notification between the two is missed.
             let done = report.done.notified();
             if report.state().pending == 0 {
                 break;
@@ -157,6 +157,6 @@ impl Producer {
 
 /// Drops a value on a thread of its own, because dropping it waits for librdkafka's threads.
 pub(super) fn drop_elsewhere<T: Send + 'static>(value: T) {
-    // If no thread can be started, it is dropped here, and the caller waits.
+    // If no thread can be started, it is dropped here and the caller waits.
     let _ = std::thread::Builder::new().name("kafka end".to_owned()).spawn(move || drop(value));
 }

@@ -1,7 +1,7 @@
-//! Which of librdkafka's properties an operator may set: one table of all of them.
+//! Which librdkafka properties an operator may set: one table of all of them.
 //!
-//! A property is refused if a value of it could break what the pipeline guarantees, make a request wait forever, have no
-//! effect in this program, or load external code. A property that is not in the table (newer than this program, or
+//! A property is refused if a value of it could break what the pipeline guarantees, make a request wait forever, have
+//! no effect in this program, or load external code. A property that is not in the table (newer than this program, or
 //! meant for librdkafka's own tests) is refused, too, because its effect was not reviewed.
 //!
 //! The table follows `CONFIGURATION.md` of librdkafka 2.12; a test compares it with the linked library's defaults.
@@ -19,14 +19,14 @@ pub(super) fn without_secret(property: &str, message: String) -> String {
     if is_secret(property) { "its value was refused".to_owned() } else { message }
 }
 
-/// How a property that an operator sets is treated.
+/// What is done with a property that an operator sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
     /// Passed to librdkafka, which checks the value.
     Allowed,
-    /// Likewise, for numbers in this range, ends included.
+    /// Likewise, for numbers in this range, inclusive.
     Within(i64, i64, &'static str),
-    /// An option of this program sets it.
+    /// Refused, because this option of the program sets it.
     HasOption(&'static str),
     /// Refused, for this reason.
     Refused(&'static str),
@@ -42,11 +42,11 @@ const VERSION: &str =
 const MOCK: &str = "it replaces the real cluster by a simulated one";
 const LOGIN: &str = "this program logs in with PLAIN or SCRAM only (the option SASL)";
 const CODE: &str = "it loads code that could change any of this";
-const ACKS: &str = "a record that is reported as written must be on every replica in sync";
-const LOG_LINES: &str = "why a connection fails is taken from librdkafka's log lines";
+const ACKS: &str = "an acknowledged record must be on every in-sync replica";
+const LOG_LINES: &str = "the reason of a failed connection is read from librdkafka's log lines";
 const TRANSACTIONS: &str = "the producer does not use transactions";
-const IDLE: &str = "it would wait that long while nothing happens";
-const BACKOFF: &str = "after an outage it would stay idle that long";
+const IDLE: &str = "records could be delayed by that long";
+const BACKOFF: &str = "after an outage the client would stay idle that long";
 
 /// A minute, in milliseconds.
 const MINUTE: i64 = 60_000;
@@ -81,9 +81,9 @@ const PROPERTIES: &[(&str, Rule)] = &[
     ("topic.metadata.refresh.sparse", Allowed),
     (
         "topic.metadata.propagation.max.ms",
-        Within(0, 5 * MINUTE, "a topic that does not exist would be waited for"),
+        Within(0, 5 * MINUTE, "the client would keep waiting for a topic that does not exist"),
     ),
-    ("topic.blacklist", Refused("a topic that is hidden from the client is waited for without end")),
+    ("topic.blacklist", Refused("a topic that is hidden from the client would be retried forever")),
     ("debug", Allowed),
     // All clients: sockets and connections.
     ("socket.timeout.ms", HasOption("request timeout")),
@@ -92,12 +92,12 @@ const PROPERTIES: &[(&str, Rule)] = &[
     ("socket.receive.buffer.bytes", Allowed),
     ("socket.keepalive.enable", Allowed),
     ("socket.nagle.disable", Allowed),
-    ("socket.max.fails", Within(1, 1_000, "a connection on which requests time out must be given up")),
+    ("socket.max.fails", Within(1, 1_000, "a connection on which requests time out must be closed")),
     ("broker.address.ttl", Allowed),
     ("broker.address.family", Allowed),
     (
         "socket.connection.setup.timeout.ms",
-        Within(1_000, 5 * MINUTE, "a connection that is never set up must be given up"),
+        Within(1_000, 5 * MINUTE, "a connection that cannot be set up must time out"),
     ),
     ("connections.max.idle.ms", Allowed),
     ("enable.sparse.connections", Allowed),
@@ -125,7 +125,7 @@ const PROPERTIES: &[(&str, Rule)] = &[
     ("log.thread.name", Allowed),
     ("log.connection.close", Refused(LOG_LINES)),
     ("enable.random.seed", Allowed),
-    ("internal.termination.signal", Refused("its threads would be sent a signal that ends this process")),
+    ("internal.termination.signal", Refused("its threads would get a signal that ends this process")),
     ("opaque", Refused(API)),
     ("default_topic_conf", Refused(API)),
     ("plugin.library.paths", Refused(CODE)),
@@ -167,7 +167,7 @@ const PROPERTIES: &[(&str, Rule)] = &[
     ("sasl.password", HasOption("SASL")),
     ("sasl.kerberos.service.name", Refused(LOGIN)),
     ("sasl.kerberos.principal", Refused(LOGIN)),
-    ("sasl.kerberos.kinit.cmd", Refused("it is run as a command of the shell")),
+    ("sasl.kerberos.kinit.cmd", Refused("it is run as a shell command")),
     ("sasl.kerberos.keytab", Refused(LOGIN)),
     ("sasl.kerberos.min.time.before.relogin", Refused(LOGIN)),
     ("sasl.oauthbearer.config", Refused(LOGIN)),
@@ -205,11 +205,11 @@ const PROPERTIES: &[(&str, Rule)] = &[
     ),
     (
         "partition.assignment.strategy",
-        Refused("partitions are handed over one by one, which takes `cooperative-sticky` in every member"),
+        Refused("partitions are revoked one by one, which requires `cooperative-sticky` in every member"),
     ),
     ("session.timeout.ms", HasOption("session timeout")),
     ("heartbeat.interval.ms", Within(1, MINUTE, "a member without heartbeats is evicted")),
-    ("group.protocol.type", Refused("the groups of consumers have the type `consumer`")),
+    ("group.protocol.type", Refused("consumer groups have the protocol type `consumer`")),
     ("group.protocol", HasOption("group protocol")),
     ("group.remote.assignor", Allowed),
     ("coordinator.query.interval.ms", Within(1, 10 * MINUTE, BACKOFF)),
@@ -222,11 +222,8 @@ const PROPERTIES: &[(&str, Rule)] = &[
     ("offset.store.method", Refused(START)),
     ("offset.store.path", Refused(START)),
     ("offset.store.sync.interval.ms", Refused(START)),
-    (
-        "auto.offset.reset",
-        Refused("a position that the log does not have must stop the partition and not move it"),
-    ),
-    ("enable.partition.eof", Refused("the end of a partition is how gaps before it are passed")),
+    ("auto.offset.reset", Refused("an offset out of range must stop the partition, not reset its position")),
+    ("enable.partition.eof", Refused("without the end of a partition, gaps before it could not be skipped")),
     // The consumer: fetching.
     ("queued.min.messages", Allowed),
     ("queued.max.messages.kbytes", HasOption("queued bytes")),
@@ -238,17 +235,17 @@ const PROPERTIES: &[(&str, Rule)] = &[
     ("fetch.min.bytes", Allowed),
     ("fetch.error.backoff.ms", Within(0, MINUTE, BACKOFF)),
     ("isolation.level", Refused("records of open and aborted transactions would become rows")),
-    ("check.crcs", Refused("a damaged record would become a row")),
+    ("check.crcs", Refused("a damaged record could become a row")),
     ("consume.callback.max.messages", Refused(API)),
     // The producer.
     ("transactional.id", Refused(TRANSACTIONS)),
     ("transaction.timeout.ms", Refused(TRANSACTIONS)),
-    ("enable.idempotence", Refused("a repeated request would append twice, or in another order")),
+    ("enable.idempotence", Refused("a retry could append a record twice or in another order")),
     ("enable.gapless.guarantee", Allowed),
     ("queue.buffering.max.messages", Allowed),
     (
         "queue.buffering.max.kbytes",
-        Within(1_000_000, i32::MAX as i64, "a record larger than the queue would wait without end"),
+        Within(1_000_000, i32::MAX as i64, "a record larger than the queue would wait forever"),
     ),
     ("queue.buffering.max.ms", Within(0, 10_000, IDLE)),
     ("linger.ms", Within(0, 10_000, IDLE)),
@@ -265,11 +262,11 @@ const PROPERTIES: &[(&str, Rule)] = &[
     ("request.required.acks", Refused(ACKS)),
     ("acks", Refused(ACKS)),
     ("request.timeout.ms", Allowed),
-    ("message.timeout.ms", Within(1, 60 * MINUTE, "a record that is never written must be reported")),
-    ("delivery.timeout.ms", Within(1, 60 * MINUTE, "a record that is never written must be reported")),
+    ("message.timeout.ms", Within(1, 60 * MINUTE, "a record that cannot be appended must be reported")),
+    ("delivery.timeout.ms", Within(1, 60 * MINUTE, "a record that cannot be appended must be reported")),
     ("queuing.strategy", Refused("records must be appended in order")),
     ("produce.offset.report", Allowed),
-    ("partitioner", Refused("a key goes to the same partition with every broker of this program (CRC-32)")),
+    ("partitioner", Refused("a key must go to the same partition in every kind of log (CRC-32)")),
     ("msg_order_cmp", Refused(API)),
 ];
 
@@ -293,7 +290,7 @@ pub(super) fn check(property: &str, value: &str) -> Result<(), OptionsError> {
             Ok(number) if !(least..=most).contains(&number) => {
                 Err(OptionsError::OutOfBounds { property: name, least, most, reason })
             }
-            // librdkafka itself reports what is not a number.
+            // librdkafka itself reports a value that is not a number.
             _ => Ok(()),
         },
     }

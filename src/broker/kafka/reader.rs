@@ -1,7 +1,7 @@
-//! Describing topics and reading from them, outside any group.
+//! Describes topics and reads from them, outside any group.
 //!
-//! One client serves all clones of a broker. A partition that was read is fetched for a while longer, so that a read
-//! that continues where the last one ended need not wait.
+//! One client serves all clones of a broker. After a read, the partition continues to be fetched for a while, so that
+//! a read that continues where the last one ended need not wait.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,21 +19,21 @@ use crate::broker::{BrokerError, Fetched, LogOffsets, Topic};
 use crate::event::Record;
 use crate::guarantee::Finding;
 
-/// Messages that are taken in one call.
+/// Messages taken from the queue in one call.
 const CHUNK: usize = 500;
-/// A partition that was not read for this time is no longer fetched.
+/// A partition is no longer fetched if it was not read for this time.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A read that has returned nothing for this time checks whether there is anything to read, and again after twice as
-/// long.
+/// A read that has received nothing for this time checks whether there is anything to read. The interval doubles after
+/// each check.
 const EMPTY_CHECK: Duration = Duration::from_millis(250);
-/// Attempts for a topic that is reported as unknown: brokers learn of a new topic, and of all topics when they start,
-/// one after another.
+/// Attempts for a topic that is reported as unknown: a new topic, or the topics of a broker that restarted, become
+/// known to the brokers one by one.
 const UNKNOWN_ATTEMPTS: u32 = 5;
 const UNKNOWN_WAIT: Duration = Duration::from_millis(200);
 
 type Key = (String, i32);
 
-/// The client and the partitions that it fetches.
+/// A client and the partitions that it fetches.
 #[derive(Debug)]
 pub(super) struct Reader {
     client: Arc<Client>,
@@ -44,7 +44,7 @@ pub(super) struct Reader {
     servers: String,
     encrypted: bool,
     logs_in: bool,
-    /// The listener's protocol, once it was probed.
+    /// The listener's protocol, if it was probed.
     listener: OnceLock<Listener>,
     wait: Duration,
     positions: Mutex<HashMap<Key, Arc<Mutex<Option<ReadPosition>>>>>,
@@ -63,7 +63,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Every function blocks, so none may be called on a thread of the async runtime.
+/// All functions block, so none may be called on a thread of the async runtime.
 impl Reader {
     pub(super) fn new(client: Client, options: &KafkaOptions) -> Result<Self, KafkaError> {
         let client = Arc::new(client);
@@ -82,14 +82,14 @@ impl Reader {
         })
     }
 
-    /// Records that the cluster has responded, so listener and login are right.
+    /// Records that the cluster has responded, so listener and credentials are right.
     pub(super) fn establish(&self) {
         self.established.store(true, Ordering::Relaxed);
     }
 
-    /// Why the cluster will never accept this client, if that is known while a request waits: librdkafka reports it long
-    /// before the request times out. `None` after the first response: later errors may be transient.
-    pub(super) fn never_answers(&self) -> Option<(KafkaError, &'static str)> {
+    /// Why the cluster will never accept this client, if that is known while a request is in flight: librdkafka
+    /// reports it long before the request times out. `None` after the first response: later errors may be transient.
+    pub(super) fn permanent_failure(&self) -> Option<(KafkaError, &'static str)> {
         if self.established.load(Ordering::Relaxed) {
             return None;
         }
@@ -98,26 +98,29 @@ impl Reader {
         }
         let failure = self.client.failure()?;
         let mismatch = match self.listener.get() {
-            Some(Listener::Tls) if !self.encrypted => Some("the listener uses TLS, and this client does not"),
+            Some(Listener::Tls) if !self.encrypted => Some("the listener uses TLS, but this client does not"),
             Some(Listener::Plain) if self.encrypted => {
-                Some("the listener does not use TLS, and this client does")
+                Some("the listener does not use TLS, but this client does")
             }
-            // librdkafka retries, and would have reported another kind of failure.
-            _ if !self.logs_in && hangs_up(&failure.text) && failure.at.elapsed() >= HANGS_UP => {
-                Some("the listener requires a login (SASL), and this client has none")
+            // librdkafka retries, so `failure` would have been replaced by any other kind of failure.
+            _ if !self.logs_in
+                && may_require_login(&failure.text)
+                && failure.at.elapsed() >= LOGIN_HINT_AFTER =>
+            {
+                Some("the listener requires authentication (SASL), but this client has no credentials")
             }
             _ => None,
         };
         mismatch.map(|reason| (connection(failure.text), reason))
     }
 
-    /// Ends the waits of requests, or no longer does so.
+    /// Cancels requests in flight, or ends their cancellation.
     pub(super) fn cancel(&self, cancelled: bool) {
         self.client.cancel(cancelled);
     }
 
-    /// True if the listener's protocol is to be probed.
-    pub(super) fn suspects_listener(&self) -> bool {
+    /// True if the listener's protocol should be probed.
+    pub(super) fn should_probe(&self) -> bool {
         let broken = |text: &str| {
             text.contains("SSL_HANDSHAKE")
                 || text.contains("APIVERSION_QUERY")
@@ -206,7 +209,7 @@ impl Reader {
         let what = format!("read the offsets of topic {topic} partition {partition}");
         match retry_unknown(|| self.client.offsets(topic, partition, self.wait)) {
             Ok((start, end)) => Ok(LogOffsets { start, end }),
-            // Whether the topic or only the partition is unknown is shown by the topic's metadata.
+            // The topic's metadata shows whether the topic or only the partition is unknown.
             Err(error) if error.class() == Class::UnknownTopic || error.is(Code::UnknownPartition) => {
                 self.check_partition(topic, partition)?;
                 Err(error.retriable(what))
@@ -240,8 +243,8 @@ impl Reader {
         };
         let nothing = |left| self.nothing_to_read(topic, partition, offset, left);
         let read = position.read(max_records.max(1), max_bytes, self.wait, nothing);
-        // At the end the fetch is stopped: the next read restarts it and gets the end again. After an error the state
-        // is unknown.
+        // At the end of the log the fetch is stopped: the next read restarts it and gets the end again. After an error
+        // the state is unknown.
         if !matches!(read, Ok((_, false))) {
             self.stop(topic, partition, shared.take());
         }
@@ -251,15 +254,15 @@ impl Reader {
         }
     }
 
-    /// True if the log reaches `offset`, and nothing from there on is committed or aborted: a transaction that started
-    /// before is open. librdkafka reports an end only to a reader whose position equals it.
+    /// True if the log reaches `offset`, but an open transaction that started before it hides everything from there on.
+    /// librdkafka reports the end only to a reader whose position equals it.
     fn nothing_to_read(&self, topic: &str, partition: i32, offset: i64, wait: Duration) -> bool {
-        // In this order: the last stable offset only grows, so the second response cannot hide what the first showed.
+        // In this order: the last stable offset only grows, so the second response cannot contradict the first.
         let committed = self.client.offsets(topic, partition, wait);
-        let looked = committed.and_then(|(_, committed)| {
+        let checked = committed.and_then(|(_, committed)| {
             Ok(committed <= offset && self.client.high_watermark(topic, partition, wait)? >= offset)
         });
-        looked.unwrap_or_else(|error| {
+        checked.unwrap_or_else(|error| {
             tracing::debug!(topic, partition, offset, %error, "could not determine whether there is anything to read");
             false
         })
@@ -284,7 +287,7 @@ impl Reader {
         let positions: Vec<_> =
             lock(&self.positions).iter().map(|(key, position)| (key.clone(), position.clone())).collect();
         for ((topic, partition), shared) in positions {
-            // One that is being read is not idle.
+            // A partition that is being read is not idle.
             if let Ok(mut position) = shared.try_lock()
                 && position.as_ref().is_some_and(|position| position.read.elapsed() >= IDLE_TIMEOUT)
             {
@@ -304,8 +307,8 @@ impl Reader {
         }
     }
 
-    /// An error, with its reason where librdkafka reports that separately from the response: a client that cannot log in,
-    /// does not trust the server or uses the wrong listener only ever sees requests time out.
+    /// The error of a request, with the reason that librdkafka reports separately: a client that cannot log in, does
+    /// not trust the server or uses the wrong listener only sees its requests time out.
     fn error(&self, error: KafkaError, topic: &str, what: String) -> BrokerError {
         match self.last_error() {
             Some(last) if is_final(&last) && error.class() == Class::Retriable => {
@@ -318,7 +321,7 @@ impl Reader {
     }
 
     /// The last connection error that librdkafka has reported since the last response. It is kept because librdkafka
-    /// repeats an error only after half a minute.
+    /// repeats an error only after 30 seconds.
     pub(super) fn last_error(&self) -> Option<KafkaError> {
         let queue = lock(&self.queue);
         let mut kept = lock(&self.last_error);
@@ -329,7 +332,7 @@ impl Reader {
                 *kept = Some(login(error));
             }
         }
-        // A failed connection is not always reported as an error, and "all brokers are down" does not say why.
+        // librdkafka does not report every failed connection as an error, and "all brokers are down" has no reason.
         let failure = || self.client.failure().map(|failure| connection(failure.text));
         kept.clone().filter(is_final).or_else(failure).or_else(|| kept.clone())
     }
@@ -341,23 +344,23 @@ impl Reader {
     }
 }
 
-/// The reason if one of both sides does not accept a login or a certificate.
-const CREDENTIALS: &str = "the login or the certificate is not accepted";
+/// The reason if client or server rejects credentials or a certificate.
+const CREDENTIALS: &str = "the credentials or the certificate were rejected";
 
-/// A listener that has closed the connection at every request for this time does so on purpose.
-const HANGS_UP: Duration = Duration::from_millis(1_500);
+/// A listener that has closed the connection at every request for this time requires a login.
+const LOGIN_HINT_AFTER: Duration = Duration::from_millis(1_500);
 
-/// True if the server answered the request that comes before any login, and closed the connection at the next.
-fn hangs_up(text: &str) -> bool {
+/// True if the server responded to the request that precedes a login, and closed the connection at the next request.
+fn may_require_login(text: &str) -> bool {
     text.contains("might require SASL") || (text.contains("Disconnected") && text.contains("in state UP"))
 }
 
-/// True if the error will not pass by itself.
+/// True if a retry cannot succeed.
 fn is_final(error: &KafkaError) -> bool {
     error.is(Code::Authentication) || is_certificate(error)
 }
 
-/// An error of a login, with a hint if the listener has no SASL.
+/// Adds a hint to the error of a login if the listener has no SASL.
 fn login(error: KafkaError) -> KafkaError {
     if error.is(Code::Authentication) && error.text().contains("not valid in current SASL state") {
         let text = format!("{}: is it a listener without SASL?", error.text());
@@ -366,7 +369,7 @@ fn login(error: KafkaError) -> KafkaError {
     error
 }
 
-/// Why a connection failed: librdkafka's message, and the likely cause.
+/// Why a connection failed: librdkafka's message and the likely cause.
 fn connection(text: String) -> KafkaError {
     let broken = text.contains("Disconnected") || text.contains("reset by peer");
     // librdkafka often adds such a hint itself.
@@ -384,11 +387,11 @@ fn connection(text: String) -> KafkaError {
     KafkaError::new(Code::BrokerTransportFailure as i32, format!("{text}{likely}"))
 }
 
-/// Retries a request for a topic that is reported as unknown, for a while.
-fn retry_unknown<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+/// Retries a request for a while if the topic is reported as unknown.
+fn retry_unknown<T>(mut request: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
     let mut attempts = 1;
     loop {
-        match ask() {
+        match request() {
             Err(error)
                 if attempts < UNKNOWN_ATTEMPTS
                     && (error.class() == Class::UnknownTopic || error.is(Code::UnknownPartition)) =>
@@ -396,12 +399,12 @@ fn retry_unknown<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<T,
                 attempts += 1;
                 std::thread::sleep(UNKNOWN_WAIT);
             }
-            answer => return answer,
+            result => return result,
         }
     }
 }
 
-/// True if a server's certificate, or the client's own, was not accepted.
+/// True if the server's or the client's certificate was rejected.
 fn is_certificate(error: &KafkaError) -> bool {
     error.is(Code::SSL) && error.text().contains("certificate")
 }
@@ -417,8 +420,8 @@ impl Drop for Reader {
 }
 
 impl ReadPosition {
-    /// Continues to read, and returns whether the log's end was reached. While nothing comes, `nothing` is called from
-    /// time to time with the time that it may take.
+    /// Continues to read, and returns whether the log's end was reached. While nothing is received, `nothing` is called
+    /// periodically with its timeout.
     fn read(
         &mut self,
         max_records: usize,
@@ -428,7 +431,7 @@ impl ReadPosition {
     ) -> Result<(Fetched, bool), KafkaError> {
         let until = Instant::now() + wait;
         let mut interval = EMPTY_CHECK;
-        let mut ask_at = Instant::now() + interval;
+        let mut check_at = Instant::now() + interval;
         let mut records: Vec<Record> = Vec::new();
         let mut bytes = 0;
         let mut end = None;
@@ -457,15 +460,15 @@ impl ReadPosition {
                 }
                 return Ok((Fetched { records, next_offset: self.next_offset }, false));
             }
-            if records.is_empty() && Instant::now() >= ask_at {
+            if records.is_empty() && Instant::now() >= check_at {
                 if nothing(left) {
                     return Ok((Fetched { records, next_offset: self.next_offset }, true));
                 }
                 interval *= 2;
-                ask_at = Instant::now() + interval;
+                check_at = Instant::now() + interval;
             }
             let left = if records.is_empty() {
-                left.min(ask_at.saturating_duration_since(Instant::now()))
+                left.min(check_at.saturating_duration_since(Instant::now()))
             } else {
                 left
             };
@@ -480,7 +483,7 @@ impl ReadPosition {
             };
             self.queue.take(CHUNK, left, &mut each);
             if let Some(error) = failure {
-                // Records before the error are valid; the next read gets the error again.
+                // The records before the error are valid; the next read gets the error again.
                 if records.is_empty() && self.waiting.is_empty() {
                     return Err(error);
                 }

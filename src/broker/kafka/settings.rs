@@ -1,4 +1,4 @@
-//! librdkafka's properties that the options become. Those that an operator sets are judged by [`properties`].
+//! Translates the options into librdkafka properties. [`properties`] checks those that an operator sets.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ impl KafkaOptions {
     /// Checks everything that can be checked without a broker.
     ///
     /// # Errors
-    /// The first thing that is wrong, by name. Secrets are not shown.
+    /// The first problem, with the name of the property or option. Never contains a secret.
     pub fn check(&self) -> Result<(), OptionsError> {
         if self.bootstrap_servers.trim().is_empty() {
             return Err(OptionsError::NoServers);
@@ -26,11 +26,11 @@ impl KafkaOptions {
             }
             if properties::rule(property).is_none() {
                 let property = property.clone();
-                let reason = "this program does not know what it does";
+                let reason = "its effect is unknown to this program";
                 return Err(OptionsError::Refused { property, reason });
             }
         }
-        // What the options become has ranges, too.
+        // The properties that the options set have ranges, too.
         for (property, value) in self.member("group", 1) {
             if let Err(message) = raw::try_property(&property, &value) {
                 let reason = without_secret(&property, message);
@@ -66,11 +66,11 @@ impl KafkaOptions {
         Ok(())
     }
 
-    /// What every client is given: tuning that an operator may change, then what an operator set, then what
-    /// must be so.
+    /// The properties of every client. Later ones override earlier ones: defaults that an operator may change, the
+    /// operator's properties, properties that the protocol requires.
     fn common(&self) -> Properties {
         let mut all = Properties::new();
-        // After a broker's return, a client is back within two seconds and not ten.
+        // Reconnect to a recovered broker within 2 seconds; the default is 10.
         set(&mut all, "reconnect.backoff.max.ms", 2_000);
         set(&mut all, "client.id", "exactlyonce");
         all.extend(self.properties.clone());
@@ -78,7 +78,7 @@ impl KafkaOptions {
         set(&mut all, "socket.timeout.ms", in_millis(self.request_timeout));
         let metadata = in_millis(self.metadata_interval);
         set(&mut all, "topic.metadata.refresh.interval.ms", metadata);
-        // It must be more than the interval, or topics are forgotten between two looks.
+        // It must exceed the refresh interval, or topics expire from the cache between two refreshes.
         set(&mut all, "metadata.max.age.ms", metadata.saturating_mul(3).min(86_400_000));
         set(&mut all, "allow.auto.create.topics", false);
         self.secure(&mut all);
@@ -95,7 +95,7 @@ impl KafkaOptions {
         };
         set(all, "security.protocol", protocol);
         if let Some(Tls { ca_file, certificate_file, key_file, key_password }) = tls {
-            // Without a file, the places are tried where systems keep theirs.
+            // Without a file, librdkafka tries the usual paths of the system's CA certificates.
             let ca = ca_file.as_ref().map_or("probe".into(), |file| file.to_string_lossy().into_owned());
             set(all, "ssl.ca.location", ca);
             set(all, "enable.ssl.certificate.verification", true);
@@ -120,19 +120,23 @@ impl KafkaOptions {
         }
     }
 
-    /// What every consumer is given. `bytes` bound each partition's queue.
-    fn reading(&self, bytes: usize) -> Properties {
+    /// The properties of every consumer. `bytes` is the limit of each partition's queue.
+    fn consumer(&self, bytes: usize) -> Properties {
         let mut all = self.common();
         let tuning = |all: &mut Properties, property: &str, value: String| {
             all.entry(property.to_owned()).or_insert(value);
         };
-        // A partition's fetch overshoots its queue's bound by one answer, so answers are bounded, too.
-        let answer = bytes.clamp(64 << 10, 256 << 10);
-        tuning(&mut all, "fetch.message.max.bytes", answer.to_string());
+        // A fetch may exceed the limit of its partition's queue by one response, so responses are limited, too.
+        let response = bytes.clamp(64 << 10, 256 << 10);
+        tuning(&mut all, "fetch.message.max.bytes", response.to_string());
         tuning(&mut all, "fetch.max.bytes", self.queued_bytes.clamp(1 << 20, 50 << 20).to_string());
         set(&mut all, "queued.max.messages.kbytes", (bytes >> 10).clamp(1, 2_097_151));
-        // That bound counts keys and values only; what librdkafka keeps beside them is more than a small record.
-        tuning(&mut all, "queued.min.messages", (bytes / MESSAGE_BYTES).clamp(1, 10_000_000).to_string());
+        // That limit counts keys and values only; librdkafka's overhead per message exceeds the size of a small record.
+        tuning(
+            &mut all,
+            "queued.min.messages",
+            (bytes / MESSAGE_BYTES).clamp(LEAST_MESSAGES, 10_000_000).to_string(),
+        );
         set(&mut all, "auto.offset.reset", "error");
         set(&mut all, "isolation.level", "read_committed");
         set(&mut all, "enable.auto.commit", false);
@@ -142,14 +146,17 @@ impl KafkaOptions {
         all
     }
 
-    /// Of a member of a group. The bytes that may wait are shared out among the topic's partitions, for one
-    /// member may get them all, and each has a queue.
+    /// The properties of a member of a group. The queued bytes are divided among the topic's partitions, because
+    /// each has a queue and one member may be assigned all of them.
     pub(super) fn member(&self, group: &str, partitions: usize) -> Properties {
         let bytes = (self.queued_bytes / partitions.max(1)).max(LEAST_QUEUE);
-        let mut all = self.reading(bytes);
-        // A full queue is looked at again after this time: with the default of a second, a fast consumer
-        // waits for the fetch most of the time.
+        let mut all = self.consumer(bytes);
+        // How soon a full queue is checked again. With the default of 1 second, a fast consumer would mostly wait
+        // for the next fetch.
         all.entry("fetch.queue.backoff.ms".to_owned()).or_insert("1".to_owned());
+        // librdkafka has one fetch in flight per broker, and leaves out partitions with enough messages in their queue. A
+        // fetch of idle partitions only, which waits for this time (500 ms by default), delays all others.
+        all.entry("fetch.wait.max.ms".to_owned()).or_insert("20".to_owned());
         set(&mut all, "group.id", group);
         set(&mut all, "max.poll.interval.ms", in_millis(self.max_poll_interval));
         match self.group_protocol {
@@ -160,10 +167,10 @@ impl KafkaOptions {
                 let heartbeat = (in_millis(self.session_timeout) / 10).clamp(1, 3_000);
                 all.entry("heartbeat.interval.ms".to_owned()).or_insert(heartbeat.to_string());
             }
-            // Session, heartbeat and assignor are the broker's; librdkafka refuses to be given them.
+            // Session timeout, heartbeat and assignor are set on the broker; librdkafka rejects these properties.
             GroupProtocol::Consumer => {
                 set(&mut all, "group.protocol", "consumer");
-                // Only so librdkafka says that a coordinator lacks the protocol.
+                // librdkafka reports a coordinator without this protocol only in a debug log line.
                 let debug = all.get("debug").map_or("cgrp".to_owned(), |debug| format!("{debug},cgrp"));
                 set(&mut all, "debug", debug);
             }
@@ -171,17 +178,17 @@ impl KafkaOptions {
         all
     }
 
-    /// Of a reader outside any group.
+    /// The properties of a reader outside any group.
     pub(super) fn reader(&self) -> Properties {
-        let mut all = self.reading(READER_QUEUE);
-        // A reader that rests is full, and looks at its queue this often.
+        let mut all = self.consumer(READER_QUEUE);
+        // The queue of an idle reader is full and is checked again at this interval.
         all.entry("fetch.queue.backoff.ms".to_owned()).or_insert("10".to_owned());
-        // What a reader reads is there: there is nothing to wait for.
+        // A reader only reads records that exist already, so long fetch waits are of no use.
         all.entry("fetch.wait.max.ms".to_owned()).or_insert("100".to_owned());
         all
     }
 
-    /// Of the producer.
+    /// The properties of the producer.
     pub(super) fn producer(&self) -> ClientConfig {
         let mut all = self.common();
         set(&mut all, "enable.idempotence", true);
@@ -191,11 +198,13 @@ impl KafkaOptions {
     }
 }
 
-/// What a message in a queue takes beside key and value, about (`rd_kafka_op_t` holds the message).
+/// Approximate memory of a queued message in addition to key and value (`rd_kafka_op_t` contains the message).
 const MESSAGE_BYTES: usize = 512;
-/// Least bytes of a partition's queue.
+/// Minimum size of a partition's queue, in bytes.
 const LEAST_QUEUE: usize = 64 << 10;
-/// Bytes of a reader's queue.
+/// Least messages of a partition's queue below which more are fetched: what a fast consumer takes during one fetch.
+const LEAST_MESSAGES: usize = 1_000;
+/// Size of a reader's queue, in bytes.
 const READER_QUEUE: usize = 2 << 20;
 
 fn set(all: &mut Properties, property: &str, value: impl ToString) {
@@ -219,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_break_the_protocol_or_wait_without_end_is_refused_with_the_reason() {
+    fn a_property_that_would_break_the_protocol_or_wait_forever_is_refused_with_the_reason() {
         let refused = [
             "auto.offset.reset",
             "isolation.level",
@@ -279,17 +288,17 @@ mod tests {
         assert_eq!(refused("group.id", "g"), "property group.id is set by the option group");
         let blacklist = refused("topic.blacklist", ".*");
         assert!(
-            blacklist.ends_with("a topic that is hidden from the client is waited for without end"),
+            blacklist.ends_with("a topic that is hidden from the client would be retried forever"),
             "{blacklist}"
         );
         let fails = refused("socket.max.fails", "0");
         assert!(fails.starts_with("property socket.max.fails must be from 1 to 1000: "), "{fails}");
         let unknown = refused("ut_something", "1");
-        assert!(unknown.contains("not taken by librdkafka"), "{unknown}");
+        assert!(unknown.starts_with("librdkafka rejected property ut_something: "), "{unknown}");
     }
 
     #[test]
-    fn heartbeats_are_more_frequent_than_sessions_end() {
+    fn the_heartbeat_interval_must_be_shorter_than_the_session_timeout() {
         let mut options = with("heartbeat.interval.ms", "3000");
         assert_eq!(options.check(), Ok(()));
         options.session_timeout = Duration::from_secs(3);
@@ -297,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn every_property_that_this_module_sets_is_known_and_cannot_be_set_past_the_options() {
+    fn every_property_that_this_module_sets_is_known_and_cannot_be_overridden() {
         let mut options = KafkaOptions::new("localhost:9092");
         options.security.sasl =
             Some(Sasl { mechanism: SaslMechanism::Plain, username: "me".into(), password: Secret::new("x") });
@@ -320,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_sets_goes_before_tuning_but_not_before_what_must_be_so() {
+    fn the_operators_properties_override_defaults_but_not_required_values() {
         let options = with("fetch.queue.backoff.ms", "77");
         assert_eq!(options.member("group", 1)["fetch.queue.backoff.ms"], "77");
         assert_eq!(options.reader()["fetch.queue.backoff.ms"], "77");
@@ -329,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn the_new_group_protocol_is_not_given_what_librdkafka_refuses_with_it() {
+    fn the_group_protocol_consumer_gets_no_property_that_librdkafka_rejects_with_it() {
         let mut options = KafkaOptions::new("localhost:9092");
         options.group_protocol = GroupProtocol::Consumer;
         let member = options.member("group", 1);
@@ -342,7 +351,7 @@ mod tests {
         ] {
             assert!(!member.contains_key(property), "{property}");
         }
-        // And librdkafka takes the whole: made into a client, nothing is refused.
+        // librdkafka accepts all of them together: a client can be created.
         assert!(raw::Client::consumer(&member).is_ok());
         options.group_protocol = GroupProtocol::Classic;
         assert!(raw::Client::consumer(&options.member("group", 1)).is_ok());
@@ -350,17 +359,17 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_that_may_wait_are_shared_out_among_the_partitions() {
+    fn the_queued_bytes_are_divided_among_the_partitions() {
         let mut options = KafkaOptions::new("localhost:9092");
         options.queued_bytes = 8 << 20;
         let queue = |partitions| options.member("group", partitions)["queued.max.messages.kbytes"].clone();
         assert_eq!([queue(0), queue(1), queue(8), queue(1_000_000)], ["8192", "8192", "1024", "64"]);
         let messages = |partitions| options.member("group", partitions)["queued.min.messages"].clone();
-        assert_eq!([messages(1), messages(8), messages(1_000_000)], ["16384", "2048", "128"]);
+        assert_eq!([messages(1), messages(8), messages(1_000_000)], ["16384", "2048", "1000"]);
     }
 
     #[test]
-    fn unknown_properties_and_values_are_refused_in_librdkafkas_words() {
+    fn unknown_properties_and_values_are_refused_with_librdkafkas_message() {
         for (property, value) in [("no.such.property", "1"), ("fetch.min.bytes", "lots"), ("debug", "no")] {
             match with(property, value).check() {
                 Err(OptionsError::Invalid { property: named, reason }) => {

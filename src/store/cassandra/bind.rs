@@ -1,13 +1,13 @@
-//! The binding: read, written once by a conditional insert, and changed conditionally by the operator.
+//! The binding: reads it, writes it once by a conditional insert, and changes it conditionally for the operator.
 //!
 //! Conditional writes are at SERIAL: of writes in two datacenters one must win, which LOCAL_SERIAL, a quorum of one
-//! datacenter's replicas, does not guarantee. What they commit must then be seen by workers that read at LOCAL_QUORUM in
-//! any datacenter:
+//! datacenter's replicas, does not guarantee. What they commit must then be seen by workers that read at LOCAL_QUORUM
+//! in any datacenter:
 //! - The insert commits at EACH_QUORUM if the keyspace names several datacenters, else at QUORUM. A worker that does
-//!   not see it yet finds no binding and refuses, which loses nothing.
+//!   not see it yet finds no binding and refuses to start, which loses nothing.
 //! - The change commits at ALL. A worker that does not see it would still find the former binding and start
-//!   concurrently with the new datacenter's workers. EACH_QUORUM is not sufficient: with `paxos_variant: v2` it is counted over all replicas
-//!   and not in each datacenter (Cassandra, `PaxosCommit`: "Does not support EACH_QUORUM").
+//!   concurrently with the new datacenter's workers. EACH_QUORUM is not sufficient: with `paxos_variant: v2` it is
+//!   counted over all replicas, not in each datacenter (Cassandra, `PaxosCommit`: "Does not support EACH_QUORUM").
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,7 +46,7 @@ pub enum Changed {
     Unbound,
 }
 
-/// The row as it is read: nothing of it need be there.
+/// The row as it is read: any column may be null.
 type BindingColumns = (
     Option<String>,
     Option<String>,
@@ -62,7 +62,7 @@ type BindingColumns = (
     Option<i32>,
     Option<String>,
     Option<String>,
-    // A frozen collection that is empty is not null.
+    // An empty frozen collection is not null.
     Option<BTreeMap<i32, i64>>,
 );
 
@@ -158,8 +158,9 @@ impl Connection {
 
     /// Changes the consistency that is bound, if it is `from`, on every replica.
     ///
-    /// An attempt of unknown outcome is followed by another one: if the first was accepted, the second finds `to`.
-    /// A binding that is `to` already is written once more, because the earlier write may not have reached every replica.
+    /// An attempt of unknown outcome is followed by another one: if the first was accepted, the second finds `to`. A
+    /// binding that is `to` already is written once more, because the earlier write may not have reached every
+    /// replica.
     pub(super) async fn change_consistency(
         &self,
         from: &BoundConsistency,
@@ -247,7 +248,7 @@ impl Connection {
         let first: Row = rows.first_row().map_err(|error| unread(error.to_string()))?;
         match first.columns.first() {
             Some(Some(CqlValue::Boolean(applied))) => Ok(*applied),
-            other => Err(unread(format!("answered {other:?} where [applied] should be"))),
+            other => Err(unread(format!("the response has {other:?} instead of [applied]"))),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From options to a session that can be worked with.
+//! Creates a session from the options.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,15 +23,15 @@ use super::{CassandraOptions, Compression, Consistency};
 use crate::error::Cause;
 use crate::store::{BoundConsistency, Layout};
 
-/// How often the driver asks each connection whether it lives, and how long the answer may take. (The
-/// driver's own 30 s each let a frozen node take requests for a minute.)
+/// Interval and timeout of the driver's keepalive requests. (With its defaults of 30 s each, a frozen node would get
+/// requests for a minute.)
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long nodes may need to agree on the schema.
-const AGREEMENT: Duration = Duration::from_secs(20);
+/// Timeout of schema agreement.
+const SCHEMA_AGREEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What these options make of the binding's fact.
+/// The consistency, as the binding records it.
 pub(super) fn consistency(options: &CassandraOptions) -> Result<BoundConsistency, ConnectError> {
     match (options.consistency, &options.datacenter) {
         (Consistency::Quorum, _) => Ok(BoundConsistency::Quorum),
@@ -45,7 +45,7 @@ pub(super) fn consistency(options: &CassandraOptions) -> Result<BoundConsistency
     }
 }
 
-/// Connects.
+/// Opens a session.
 pub(super) async fn session(options: &CassandraOptions) -> Result<Session, ConnectError> {
     let local = consistency(options)? != BoundConsistency::Quorum;
     if options.contact_points.is_empty() {
@@ -53,13 +53,13 @@ pub(super) async fn session(options: &CassandraOptions) -> Result<Session, Conne
     }
     let mut balancing = DefaultPolicy::builder().token_aware(true);
     if let Some(datacenter) = &options.datacenter {
-        // A quorum is one of all replicas, whoever coordinates. A local quorum is one of the coordinator's
-        // datacenter, and must never become another's.
+        // A quorum is one of all replicas, whichever node coordinates. A local quorum is one of the coordinator's
+        // datacenter, so the coordinator must not be in a different one.
         balancing = balancing.prefer_datacenter(datacenter.clone()).permit_dc_failover(!local);
     }
     let profile = ExecutionProfile::builder()
         .consistency(if local { Level::LocalQuorum } else { Level::Quorum })
-        // Only the binding is written conditionally, and of two datacenters' workers one must win.
+        // Only the binding is written conditionally; of two `init`s in different datacenters, one must win.
         .serial_consistency(Some(SerialConsistency::Serial))
         .request_timeout(Some(options.request_timeout))
         .load_balancing_policy(balancing.build())
@@ -73,10 +73,10 @@ pub(super) async fn session(options: &CassandraOptions) -> Result<Session, Conne
         .hostname_resolution_timeout(Some(options.connect_timeout))
         .keepalive_interval(KEEPALIVE_INTERVAL)
         .keepalive_timeout(KEEPALIVE_TIMEOUT)
-        .schema_agreement_timeout(AGREEMENT)
+        .schema_agreement_timeout(SCHEMA_AGREEMENT_TIMEOUT)
         .metadata_request_serverside_timeout(options.request_timeout)
         .metadata_request_clientside_timeout(options.request_timeout + Duration::from_secs(1))
-        // Where rows are is all that is asked of the driver's picture of the schema.
+        // The driver needs its metadata only to find the replicas of rows.
         .keyspaces_to_fetch([options.keyspace.as_str()])
         .fetch_full_schema_metadata(false)
         .driver_config_reporting(false)
@@ -100,13 +100,13 @@ pub(super) async fn session(options: &CassandraOptions) -> Result<Session, Conne
         Some(what) => ConnectError::refused(options, what, Some(error.to_string().into())),
         None => ConnectError::unavailable(options, "connect", error.to_string()),
     })?;
-    if let Some(wanted) = &options.datacenter {
+    if let Some(datacenter) = &options.datacenter {
         let state = session.get_cluster_state();
         let all = state.get_nodes_info().iter().filter_map(|node| node.datacenter.as_deref());
         let all: std::collections::BTreeSet<&str> = all.collect();
-        if !all.contains(wanted.as_str()) {
+        if !all.contains(datacenter.as_str()) {
             let all: Vec<&str> = all.into_iter().collect();
-            let what = format!("there is no datacenter {wanted}, there is {}", all.join(", "));
+            let what = format!("datacenter {datacenter} does not exist; the cluster has {}", all.join(", "));
             return Err(ConnectError::refused(options, what, None));
         }
     }
@@ -123,14 +123,14 @@ fn encrypted(builder: SessionBuilder, tls: &super::Tls) -> Result<SessionBuilder
 
 #[cfg(not(feature = "tls"))]
 fn encrypted(_: SessionBuilder, _: &super::Tls) -> Result<SessionBuilder, NotEncrypted> {
-    Err(("tls is asked for, but this program was built without it (feature tls)".to_owned(), None))
+    Err(("TLS is configured, but this program was built without the feature `tls`".to_owned(), None))
 }
 
-/// What the cluster, or the certificate, has against us; `None` if that is not what went wrong.
+/// Why a retry cannot help: the cluster rejects this client, or a certificate is invalid; `None` for other errors.
 fn refusal(error: &NewSessionError) -> Option<&'static str> {
     match error {
         NewSessionError::EmptyKnownNodesList | NewSessionError::IllegalConfig(_) => {
-            Some("the driver does not take these options")
+            Some("the driver rejected the options")
         }
         NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
             last_connection_error,
@@ -145,7 +145,7 @@ fn refused_connection(error: &ConnectionError) -> Option<&'static str> {
             ConnectionSetupRequestErrorKind::MissingAuthentication => {
                 Some("the server requires authentication")
             }
-            // It could not look, which is not the same as having looked.
+            // The credentials could not be checked, so a retry may succeed.
             ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, message)
                 if message.to_ascii_lowercase().starts_with(NO_LOOK_UP) =>
             {
@@ -164,7 +164,7 @@ fn refused_connection(error: &ConnectionError) -> Option<&'static str> {
     }
 }
 
-/// Prepares the statements.
+/// Prepares the statements, with a timeout for each.
 pub(super) async fn prepare(
     session: &Session,
     options: &CassandraOptions,
@@ -172,7 +172,7 @@ pub(super) async fn prepare(
 ) -> Result<Statements, ConnectError> {
     let what = "prepare the statements";
     let prepare = async |cql: String| {
-        // The driver waits for every node that it has a connection to, for as long as that takes.
+        // Without the timeout, the driver would wait indefinitely for every node that it has a connection to.
         let Ok(prepared) = timeout(options.request_timeout, session.prepare(cql.clone())).await else {
             return Err(ConnectError::not_in_time(options, what, options.request_timeout));
         };

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::store::SCHEMA_VERSION;
 
-/// The first thing in a cluster that is not as the protocol needs it.
+/// The first difference between the tables in a cluster and those that the protocol requires.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Difference {
@@ -22,16 +22,16 @@ pub enum Difference {
         /// Its name.
         keyspace: String,
     },
-    /// The keyspace has no replicas where a local quorum is asked for.
+    /// The keyspace has no replicas in the datacenter of a local quorum.
     #[error(
         "keyspace {keyspace} has no replicas in datacenter {datacenter}, its replication is {replication}"
     )]
     NoReplicas {
         /// Its name.
         keyspace: String,
-        /// The datacenter that was asked for.
+        /// The configured datacenter.
         datacenter: String,
-        /// As the cluster has it.
+        /// The replication settings in the cluster.
         replication: String,
     },
     /// There is no such table.
@@ -42,7 +42,7 @@ pub enum Difference {
     },
     /// The tables are those of an older version of this program.
     #[error(
-        "table {table} is keyed as in schema version 1, and this program needs version {SCHEMA_VERSION}: start over in \
+        "table {table} is keyed as in schema version 1, and this program requires version {SCHEMA_VERSION}: start over in \
          a new keyspace (`store.keyspace`), from the log's start or with `init --from`, and keep the old one until the \
          new one has caught up"
     )]
@@ -50,32 +50,32 @@ pub enum Difference {
         /// Keyspace and name.
         table: String,
     },
-    /// The table of events was made for another layout.
+    /// The table of events was created with a different layout.
     #[error("table {table} {has} a column bucket, so its layout is not {layout}")]
     Layout {
         /// Keyspace and name.
         table: String,
-        /// `has` or `has not`.
+        /// `has` or `does not have`.
         has: &'static str,
-        /// The layout that was asked for.
+        /// The configured layout.
         layout: String,
     },
-    /// A column is missing, or is one too many, or is another.
+    /// A column is missing, unexpected, or different.
     #[error("table {table} column {column}: expected {expected}, found {found}")]
     Column {
         /// Keyspace and name.
         table: String,
         /// The column.
         column: String,
-        /// Its type and place.
+        /// Its type and role.
         expected: String,
-        /// What the cluster has.
+        /// Its type and role in the cluster.
         found: String,
     },
-    /// A column was dropped once and added again.
+    /// A column was dropped and added again.
     #[error(
         "table {table} column {column} was dropped and added again: everything written at a timestamp before \
-         that moment is hidden, and so is all that this program writes. use a keyspace of another name"
+         that time is hidden, and so is everything that this program writes. use a different keyspace"
     )]
     AddedAgain {
         /// Keyspace and name.
@@ -83,14 +83,14 @@ pub enum Difference {
         /// The column.
         column: String,
     },
-    /// An option under which rows vanish.
+    /// A table option with which rows are lost.
     #[error("table {table} has {option}: {reason}")]
     Option {
         /// Keyspace and name.
         table: String,
         /// The option and its value.
         option: String,
-        /// What it does.
+        /// Its effect.
         reason: &'static str,
     },
 }

@@ -1,4 +1,4 @@
-//! Why there is no store to work with.
+//! Why a store could not be opened.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use super::difference::Difference;
 use super::outcomes::{self, ErrorClass};
 use crate::error::Cause;
 
-/// Why there is no store to work with.
+/// Why a store could not be opened.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// No answer, or one that may be another next time: try again.
+    /// A transient error: no response, or one that may be different next time.
     #[error("cassandra at {nodes} is not available: could not {what}")]
     Unavailable {
         /// The contact points.
         nodes: String,
-        /// What could not be done.
+        /// The request that failed.
         what: String,
         /// The driver's message.
         #[source]
         cause: Option<Cause>,
     },
-    /// The options are wrong, or the cluster will have nothing to do with us: trying again helps nothing.
+    /// The options are invalid, or the cluster refuses this client: a retry cannot help.
     #[error("cassandra at {nodes}: {what}")]
     Refused {
         /// The contact points.
@@ -36,13 +36,13 @@ pub enum ConnectError {
         #[source]
         cause: Option<Cause>,
     },
-    /// The tables are not those of this program.
+    /// The tables differ from those of this program.
     #[error("the schema differs")]
     Schema(#[from] Difference),
 }
 
 impl ConnectError {
-    /// True if another attempt may go well.
+    /// True if a retry may succeed.
     pub fn is_transient(&self) -> bool {
         matches!(self, ConnectError::Unavailable { .. })
     }
@@ -59,7 +59,7 @@ impl ConnectError {
         ConnectError::Refused { nodes: options.contact_points.join(", "), what: what.into(), cause }
     }
 
-    /// Of a request that was made to set things up.
+    /// The error of a request while the store is opened.
     pub(super) fn of_request(options: &CassandraOptions, what: &str, error: &ExecutionError) -> Self {
         match outcomes::of_execution(error) {
             ErrorClass::Unknown => Self::unavailable(options, what, error.to_string()),
@@ -70,6 +70,6 @@ impl ConnectError {
     }
 
     pub(super) fn not_in_time(options: &CassandraOptions, what: &str, waited: Duration) -> Self {
-        Self::unavailable(options, what, format!("no answer in {} s", waited.as_secs()))
+        Self::unavailable(options, what, format!("no response within {} s", waited.as_secs()))
     }
 }

@@ -1,4 +1,4 @@
-//! How a request is executed, and what all responses have in common.
+//! Executes requests, and handles what all responses have in common.
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -13,12 +13,12 @@ use super::{Connection, ErrorClass, Failed, RequestKind, outcomes};
 use crate::error::Cause;
 use crate::store::StoreError;
 
-/// Runs requests concurrently, at most `at_once`, and passes on their responses as they come. Ends with the first error;
-/// the other requests are then abandoned.
+/// Runs requests concurrently, at most `at_once`, and passes on their responses as they arrive. Ends with the first
+/// error; the other requests are then abandoned.
 pub(super) async fn side_by_side<T, F: Future<Output = Result<T, Failed>>>(
     mut requests: impl Iterator<Item = F>,
     at_once: usize,
-    mut answered: impl FnMut(T),
+    mut handle: impl FnMut(T),
 ) -> Result<(), Failed> {
     let mut running = FuturesUnordered::new();
     loop {
@@ -28,7 +28,7 @@ pub(super) async fn side_by_side<T, F: Future<Output = Result<T, Failed>>>(
             running.push(request);
         }
         match running.next().await {
-            Some(answer) => answered(answer?),
+            Some(response) => handle(response?),
             None => return Ok(()),
         }
     }
@@ -40,7 +40,7 @@ pub(super) fn rows_of(what: impl Fn() -> String, result: QueryResult) -> Result<
 }
 
 impl Connection {
-    /// What an error of the driver means for a request.
+    /// The result of a request that ended with this error of the driver.
     pub(super) fn failed(&self, what: impl Fn() -> String, error: &ExecutionError) -> Failed {
         // Only its message: the driver's errors include the messages of their sources.
         Failed { class: outcomes::of_execution(error), error: StoreError::new(what(), error.to_string()) }
@@ -66,7 +66,7 @@ impl Connection {
         result.map_err(|error| self.failed(what, &error))
     }
 
-    /// One page, and where the next begins.
+    /// One page, and where the next one starts.
     pub(super) async fn page<R: for<'f, 'm> DeserializeRow<'f, 'm>>(
         &self,
         what: impl Fn() -> String,

@@ -1,8 +1,9 @@
-//! What the guarantee requires of the cluster, as far as it reports it: see [`crate::guarantee`].
+//! Checks the requirements of the guarantee that the cluster reports: see [`crate::guarantee`].
 //!
 //! Settings are read from `system_views.settings` (Cassandra 4.0 and later). That is a virtual table: each node
-//! returns its own settings, so every node is queried. Guardrails are settings of the nodes, too, and do not apply
-//! to superusers (Cassandra, `Guardrail.enabled`), so a trial write shows what the role of this session is allowed to do.
+//! returns its own settings, so every node is queried. Guardrails are settings of the nodes, too, and do not apply to
+//! superusers (Cassandra, `Guardrail.enabled`), so a trial write shows what the role of this session is allowed to
+//! do.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ use super::{Connection, Failed};
 use crate::guarantee::{Finding, Verdict};
 use crate::store::SCHEMA_VERSION;
 
-/// The settings that are judged.
+/// The settings that are checked.
 const SETTINGS: [&str; 4] = [
     "commitlog_sync",
     "user_timestamps_enabled",
@@ -27,7 +28,7 @@ const SETTINGS: [&str; 4] = [
 /// The key of the row of `pipeline` that trial writes write. It is never read.
 const TRIAL: &str = "trial";
 
-/// Requirements that no table shows.
+/// Requirements that no table reports.
 const NOT_REPORTED: [(&str, &str); 2] = [
     (
         "cassandra repairs",
@@ -67,8 +68,8 @@ impl Connection {
         statement.set_is_idempotent(true);
         let only = SingleTargetLoadBalancingPolicy::new(NodeIdentifier::Node(node.clone()), None);
         statement.set_load_balancing_policy(Some(only));
-        let answer = self.session.query_unpaged(statement, ()).await.map_err(|error| message(&error))?;
-        let rows = answer.into_rows_result().map_err(|error| error.to_string())?;
+        let response = self.session.query_unpaged(statement, ()).await.map_err(|error| message(&error))?;
+        let rows = response.into_rows_result().map_err(|error| error.to_string())?;
         let rows = rows.rows::<(String, Option<String>)>().map_err(|error| error.to_string())?;
         rows.collect::<Result<_, _>>().map_err(|error| error.to_string())
     }
@@ -81,8 +82,8 @@ impl Connection {
             self.of("pipeline")
         );
         let error = match self.session.query_unpaged(cql, (TRIAL, SCHEMA_VERSION)).await {
-            Ok(answer) => {
-                let warnings: Vec<&str> = answer.warnings().collect();
+            Ok(response) => {
+                let warnings: Vec<&str> = response.warnings().collect();
                 let verdict = match warnings.is_empty() {
                     true => Verdict::Fine,
                     false => Verdict::Warning(warnings.join("; ")),
@@ -128,8 +129,8 @@ fn replication(keyspace: &str, replication: &BTreeMap<String, String>, replicas:
     let verdict = match replicas {
         3.. => Verdict::Fine,
         _ => Verdict::Warning(
-            "with fewer than 3 replicas a quorum is all of them: no node may be down, and of rows whose node lost its \
-             disk nothing is left, or they are on one node only"
+            "with fewer than 3 replicas a quorum is all of them: no node may be down, and after the loss of a disk \
+             its rows are lost or on one node only"
                 .to_owned(),
         ),
     };
@@ -137,7 +138,7 @@ fn replication(keyspace: &str, replication: &BTreeMap<String, String>, replicas:
     Finding::new(format!("cassandra keyspace {keyspace} replication"), value, verdict)
 }
 
-/// One finding for each setting and value, with the nodes that have it where they are not all alike.
+/// One finding for each setting and value, with the names of the nodes if they differ.
 fn of_nodes(nodes: &[(String, Settings)]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for setting in SETTINGS {
@@ -227,13 +228,13 @@ mod tests {
     }
 
     #[test]
-    fn nodes_that_differ_are_named_and_one_that_gives_no_settings_is_unchecked() {
+    fn nodes_that_differ_are_named_and_one_without_settings_is_unchecked() {
         let mut nodes = vec![
             node("10.0.0.1", &[("commitlog_sync", Some("batch"))]),
             node("10.0.0.2", &[("commitlog_sync", Some("periodic"))]),
             node("10.0.0.3", &[("commitlog_sync", Some("batch"))]),
         ];
-        nodes.push(("10.0.0.4".to_owned(), Err("no right".to_owned())));
+        nodes.push(("10.0.0.4".to_owned(), Err("no permission".to_owned())));
         let shown = shown(&nodes);
         let of_sync: Vec<_> = shown.iter().filter(|(_, line)| line.contains("commitlog_sync")).collect();
         assert_eq!(of_sync.len(), 3, "{of_sync:#?}");
@@ -245,7 +246,7 @@ mod tests {
         };
         has("ok", "cassandra commitlog_sync on 10.0.0.1, 10.0.0.3 is batch");
         has("warning", "cassandra commitlog_sync on 10.0.0.2 is periodic: ");
-        has("unchecked", "cassandra commitlog_sync on 10.0.0.4: system_views.settings: no right");
+        has("unchecked", "cassandra commitlog_sync on 10.0.0.4: system_views.settings: no permission");
     }
 
     #[test]

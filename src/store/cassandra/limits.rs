@@ -1,4 +1,4 @@
-//! Limits of what may be in flight, over all clones of a store.
+//! Limits of the bytes and requests in flight, over all clones of a store.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_under_way_is_capped_by_bytes_and_by_requests() {
+    fn requests_in_flight_are_limited_by_bytes_and_by_number() {
         let limits = limits(100, 3);
         let first = limits.admit(60).now_or_never().expect("60 of 100 are free");
         assert!(limits.admit(41).now_or_never().is_none());
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_larger_than_all_that_is_allowed_goes_alone() {
+    fn a_request_larger_than_the_limit_is_sent_alone() {
         let limits = limits(100, 3);
         let large = limits.admit(1_000_000).now_or_never().expect("nothing else is in flight");
         assert!(limits.admit(1).now_or_never().is_none());
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_of_any_size_are_taken() {
+    fn limits_of_any_size_are_accepted() {
         for size in [0, 1, usize::MAX] {
             assert!(limits(size, size).admit(usize::MAX).now_or_never().is_some());
         }

@@ -13,26 +13,26 @@
 //! # Retries: the driver makes none
 //!
 //! The retry policy is `FallthroughRetryPolicy` and there is no speculative execution. The pipeline itself
-//! repeats requests with unknown outcomes, with backoff, with the same bytes and the same timestamp, and it decides when
+//! retries requests with unknown outcomes, with backoff, the same bytes and the same timestamp, and it decides when
 //! to stop; retries below it would multiply the load on an overloaded cluster and hide from the log how many
 //! requests fail. Retries would be safe: every statement except the conditional insert is idempotent and
-//! marked so. The driver does two things on its own, neither of which repeats a request that may have been carried out:
-//! it skips a node without a working connection, and it prepares a statement again that a restarted node does not know.
+//! marked so. The driver does two things on its own, neither of which repeats a request that may have been applied: it
+//! skips a node without a working connection, and it prepares a statement again if a restarted node does not know it.
 //!
 //! # Requests
 //!
 //! Rows, counts and alerts are written in unlogged batches of one partition of the store each, which is one mutation
-//! there; counts are read hundreds at a time (`counts.rs`). Statements are token-aware: they go to a replica. Bytes of rows
-//! and requests in flight are limited, for all clones together, see [`CassandraOptions`]: more would only load the
-//! garbage collectors of the nodes.
+//! there; counts are read hundreds at a time (`counts.rs`). Statements are token-aware: they go to a replica. Bytes
+//! of rows and requests in flight are limited, for all clones together, see [`CassandraOptions`]: more would only
+//! load the garbage collectors of the nodes.
 //!
 //! # Encryption
 //!
 //! With [`CassandraOptions::tls`] the certificate of each node must come from a trusted authority and name
-//! the node's IP address among its alternative names; the driver identifies nodes by address, so it checks no
-//! host name. Verification cannot be disabled.
+//! the node's IP address among its alternative names; the driver identifies nodes by address, so it does not check host
+//! names. Verification cannot be disabled.
 //!
-//! # What is not covered
+//! # Limitation
 //!
 //! A node that freezes while its kernel still accepts connections makes [`CassandraStore::connect`] wait until its
 //! deadline: the driver has no timeout for the handshake. Once connected, frozen nodes are detected by keepalive.
@@ -88,7 +88,7 @@ pub struct CassandraStore {
     shared: Arc<Connection>,
 }
 
-/// What the clones of a store share.
+/// The shared state of the clones of a store.
 struct Connection {
     session: Session,
     statements: Statements,

@@ -6,40 +6,40 @@ use std::time::Duration;
 use crate::secret::Secret;
 use crate::store::cql::Keyspace;
 
-/// How many replicas take part in every read and write of the protocol.
+/// The consistency of every read and write of the protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Consistency {
-    /// More than half of all replicas.
+    /// A quorum of all replicas.
     #[default]
     Quorum,
-    /// More than half of the replicas of the configured datacenter. All workers must then use the same one.
+    /// A quorum of the replicas in the configured datacenter. All workers must then use the same one.
     LocalQuorum,
 }
 
-/// An encrypted connection.
+/// Encryption.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// Certificates of the authorities that are trusted, in PEM; `None` for the system's own.
+    /// Trusted CA certificates, in PEM; `None` for those of the system.
     pub ca_file: Option<PathBuf>,
-    /// The client's own certificate and its chain, in PEM.
+    /// The client certificate and its chain, in PEM.
     pub certificate_file: Option<PathBuf>,
-    /// The key of the client's certificate, in PEM.
+    /// The private key of the client certificate, in PEM.
     pub key_file: Option<PathBuf>,
 }
 
-/// A name and a password.
+/// User name and password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
-    /// The name.
+    /// The user name.
     pub username: String,
     /// The password.
     pub password: Secret,
 }
 
-/// How the bytes of requests and responses are compressed.
+/// Compression of requests and responses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
     /// LZ4.
@@ -48,7 +48,7 @@ pub enum Compression {
     Snappy,
 }
 
-/// Everything about the connection and how it is used.
+/// The options of the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CassandraOptions {
     /// Some of the cluster's nodes, `host:port` or `host` (port 9042).
@@ -61,19 +61,19 @@ pub struct CassandraOptions {
     pub consistency: Consistency,
     /// See [`Compression`].
     pub compression: Compression,
-    /// See [`Tls`]; `None` for a plain connection.
+    /// See [`Tls`]; `None` for an unencrypted connection.
     pub tls: Option<Tls>,
     /// See [`Credentials`].
     pub credentials: Option<Credentials>,
-    /// How long connecting to one node may take.
+    /// Timeout of connecting to one node.
     pub connect_timeout: Duration,
-    /// How long the client waits for a response; the request may still be carried out later.
+    /// Timeout of a response; the request may still be applied later.
     pub request_timeout: Duration,
-    /// Bytes of rows in one request, at which a batch of one partition's rows is closed.
+    /// Bytes of rows at which a request is closed, which is a batch of rows of one partition.
     pub request_bytes: usize,
-    /// Bytes of rows that may be in flight, over all requests.
+    /// Maximum bytes of rows in flight, over all requests.
     pub in_flight_bytes: usize,
-    /// Requests that may be in flight.
+    /// Maximum requests in flight.
     pub in_flight_requests: usize,
     /// With [`crate::store::Layout::ORIGINAL`]: a warning is logged when a partition exceeds this many rows.
     pub warn_rows: i64,
@@ -93,7 +93,7 @@ impl CassandraOptions {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(12),
             request_bytes: 64 << 10,
-            in_flight_bytes: 2 << 20,
+            in_flight_bytes: 3 << 19,
             in_flight_requests: 64,
             warn_rows: 1_000_000,
         }

@@ -1,21 +1,21 @@
-//! What an error of the driver means for the request.
+//! The outcome of a request for each error of the driver.
 //!
-//! *Refused* is only what certainly did not happen and never will. All else is *unknown*, also where today's
-//! server surely did nothing: the pipeline then asks again, which is always right. Every variant of the pinned
-//! driver has a row in one of the tables below, which are those of `docs/outcomes.md`; a variant of a later driver,
-//! which `#[non_exhaustive]` makes us provide for, is unknown and logged, so that it gets its row.
+//! A request is *refused* only if it certainly was not applied and never will be. All other errors are *unknown*,
+//! even if the current server certainly did nothing: the pipeline then retries, which is always correct. Every
+//! variant of the pinned driver has a row in one of the tables below, which are those of `docs/outcomes.md`. A
+//! variant of a later driver (its errors are `#[non_exhaustive]`) is unknown and logged, so that a row is added.
 
 use std::fmt::Debug;
 
 use scylla::errors::{BadQuery, DbError, ExecutionError, PrepareError, RequestAttemptError};
 use tracing::error;
 
-/// Two of the three outcomes; the third is no error.
+/// Two of the three outcomes; the third is success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErrorClass {
-    /// It certainly did not happen, and never will.
+    /// It certainly was not applied, and never will be.
     Refused,
-    /// It may have happened, or may yet.
+    /// It may have been applied, or may be later.
     Unknown,
 }
 
@@ -31,35 +31,38 @@ pub(super) fn of_prepare(error: &PrepareError) -> ErrorClass {
     look_up(PREPARE, error, "")
 }
 
-/// The class of one attempt, of which there is only one.
+/// The class of the only attempt of a request.
 pub(super) fn of_attempt(error: &RequestAttemptError) -> ErrorClass {
     look_up(ATTEMPT, error, "")
 }
 
-/// The class of a request that a server answered with an error.
+/// The class of a request to which a server responded with an error.
 fn of_server(error: &DbError, message: &str) -> ErrorClass {
     look_up(SERVER, error, &message.to_ascii_lowercase())
 }
 
-/// The class that the first row about this error gives.
+/// The class in the first row that matches this error.
 fn look_up<E: Debug>(table: &[Row<E>], error: &E, message: &str) -> ErrorClass {
     table.iter().find_map(|row| (row.class)(error, message)).unwrap_or_else(|| {
-        error!(?error, "an error of the driver that docs/outcomes.md does not know, taken for unknown");
+        error!(
+            ?error,
+            "an error of the driver that is not in docs/outcomes.md; the outcome is treated as unknown"
+        );
         Unknown
     })
 }
 
-/// What some errors mean, and why.
+/// The outcome of some errors, and the reason.
 #[cfg_attr(not(test), expect(dead_code, reason = "a test compares the texts with docs/outcomes.md"))]
 struct Row<E> {
-    /// The errors that it is about, as a pattern.
+    /// The errors that it matches, as a pattern.
     errors: &'static str,
-    /// Which of them, if not all.
+    /// Which of them it matches, if not all.
     which: &'static str,
-    /// `Refused` or `Unknown`; anything else means that another table says so.
+    /// `Refused` or `Unknown`; anything else refers to another table.
     outcome: &'static str,
     why: &'static str,
-    /// The class of an error with a message in lower case; `None` if the row is about other errors.
+    /// The class of an error with a message in lower case; `None` if the row does not match.
     class: fn(&E, &str) -> Option<ErrorClass>,
 }
 
@@ -160,8 +163,7 @@ const ATTEMPT: &[Row<RequestAttemptError>] = &[
     row!(RequestAttemptError::NonfinishedPagingState, Unknown, "not a response to this request"),
 ];
 
-/// What a server says of a table, a column or a keyspace that it does not know: Cassandra 4.1 and 5.0, then
-/// ScyllaDB.
+/// Messages about an unknown table, column or keyspace: Cassandra 4.1 and 5.0, then ScyllaDB.
 const MISSING: [&str; 6] = [
     "does not exist",
     "unconfigured table",
@@ -171,7 +173,7 @@ const MISSING: [&str; 6] = [
     "unrecognized name",
 ];
 
-/// How Cassandra begins to say that it could not look up whether the user may do this.
+/// The start of Cassandra's message that it could not read the user's permissions.
 pub(super) const NO_LOOK_UP: &str = "unable to perform auth";
 
 const SERVER: &[Row<DbError>] = &[
@@ -249,7 +251,7 @@ mod tests {
 
     use super::*;
 
-    /// Every error of a server, with a message that it comes with.
+    /// Every error of a server, with an example of its message.
     fn of_servers() -> Vec<(DbError, &'static str, ErrorClass)> {
         let counts = (3, 2, 1);
         let (received, required, numfailures) = counts;
@@ -339,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_before_it_was_sent_is_refused() {
+    fn an_error_before_the_request_was_sent_is_refused() {
         let serialization = || SerializationError::new(std::io::Error::other("too long"));
         for error in [
             BadQuery::PartitionKeyExtraction,
@@ -353,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_an_answer_is_unknown() {
+    fn a_request_without_a_response_is_unknown() {
         for error in [
             ExecutionError::EmptyPlan,
             ExecutionError::ConnectionPoolError(ConnectionPoolError::Initializing),

@@ -1,4 +1,4 @@
-//! How many requests were sent, by what they read or write.
+//! Counts requests, by what they read or write.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! Certificates.
+//! Certificates and keys.
 
 use std::error::Error;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::Tls;
 /// What failed, and OpenSSL's message.
 type Wrong = (String, ErrorStack);
 
-/// What every connection is encrypted with. Nodes are always verified.
+/// The TLS context of every connection. Nodes are always verified.
 pub(super) fn context(tls: &Tls) -> Result<TlsContext, Wrong> {
     let openssl = |error| ("OpenSSL cannot be initialized".to_owned(), error);
     let file = |name: &'static str, path: &Path| {
@@ -57,8 +57,8 @@ pub(super) fn context(tls: &Tls) -> Result<TlsContext, Wrong> {
     Ok(builder.into())
 }
 
-/// True if the connection failed because of TLS itself (a certificate that is not trusted, names another
-/// address, or is missing on this side), and not because it broke.
+/// True if the connection failed because of TLS itself (a certificate is not trusted, has a different address, or is
+/// missing on this side), not because it broke.
 pub(super) fn is_refusal(error: &std::io::Error) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = error.get_ref().map(|error| error as _);
     while let Some(error) = cause {

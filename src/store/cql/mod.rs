@@ -1,12 +1,12 @@
 //! The tables in CQL.
 //!
-//! There is one description of the tables ([`tables`]). From it come the statements that make them ([`statements`]),
-//! the same statements with comments ([`schema`]; `schema/exactlyonce.cql` is that text with the defaults), and what
-//! the store compares with a cluster. Nothing here needs a driver, so every build can print the schema and check the
-//! names in a configuration.
+//! There is one description of the tables ([`tables`]). It is the source of the statements that create them
+//! ([`statements`]), of the same statements with comments ([`schema`]; `schema/exactlyonce.cql` is that text with the
+//! defaults), and of the comparison with a cluster. Nothing here requires a driver, so every build can print the schema
+//! and check the names in a configuration.
 //!
-//! What is put into a statement comes from types that can hold nothing but a valid name or number ([`Keyspace`],
-//! [`Replication`]), so it cannot contain anything else.
+//! The parameters of a statement have types that contain only a valid name or number ([`Keyspace`], [`Replication`]),
+//! so nothing else can be injected.
 
 mod names;
 mod render;

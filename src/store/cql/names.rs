@@ -1,4 +1,4 @@
-//! What may stand in the schema beside the tables: the name of a keyspace, and its replication.
+//! The parameters of the schema: the name of the keyspace and its replication.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,18 +10,18 @@ use thiserror::Error;
 /// Cassandra's limit for the name of a keyspace, in characters.
 pub const KEYSPACE_LENGTH: usize = 48;
 
-/// Copies of each row that can be asked for, per datacenter.
+/// The allowed number of replicas, per datacenter.
 pub const REPLICAS: RangeInclusive<i64> = 1..=99;
 
-/// What a keyspace may be called.
-pub const KEYSPACE_RULE: &str = "1 to 48 characters a-z, 0-9 and _, beginning with a letter, and neither a reserved \
-                                 word of CQL nor a keyspace of Cassandra's own";
+/// The rule for the name of a keyspace.
+pub const KEYSPACE_RULE: &str = "1 to 48 characters a-z, 0-9 and _, starting with a letter, and neither a reserved \
+                                 word of CQL nor a system keyspace";
 
-/// What a replication may be.
-pub const REPLICATION_RULE: &str = "1 to 99 replicas, or as many for each named datacenter, for example 3 or \
+/// The rule for a replication.
+pub const REPLICATION_RULE: &str = "1 to 99 replicas, or that many for each named datacenter, for example 3 or \
                                     {paris = 3, oslo = 3}; the names have 1 to 64 characters A-Z, a-z, 0-9, _, - and dot";
 
-/// Names that CQL does not take as a name without quotes, in any version from 3.11 on (Cassandra's
+/// Keywords that CQL does not accept as a name without quotes, in any version from 3.11 on (Cassandra's
 /// `reserved_keywords.txt`).
 const RESERVED: &str = "add allow alter and apply asc authorize batch begin by check columnfamily constraint create \
                         default delete desc describe drop entries execute from full grant if in index infinity \
@@ -29,23 +29,23 @@ const RESERVED: &str = "add allow alter and apply asc authorize batch begin by c
                         null of on or order primary rename replace revoke schema select set table to token truncate \
                         unlogged unset update use using view where with";
 
-/// Keyspaces that Cassandra keeps for itself.
+/// Cassandra's system keyspaces.
 const SYSTEM: &str =
     "system system_auth system_distributed system_schema system_traces system_views system_virtual_schema";
 
-/// What is wrong with a name or a number that should go into the schema.
+/// An invalid name or number in the schema.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SchemaError {
-    /// Not a name that Cassandra takes without quotes.
-    #[error("{0:?} is no name of a keyspace: it must be {KEYSPACE_RULE}")]
+    /// Not a name that Cassandra accepts without quotes.
+    #[error("{0:?} is not a valid name of a keyspace: it must be {KEYSPACE_RULE}")]
     Keyspace(String),
     /// Not a replication.
     #[error("the replication must be {REPLICATION_RULE}")]
     Replication,
 }
 
-/// The name of a keyspace, which CQL takes without quotes.
+/// The name of a keyspace that CQL accepts without quotes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Keyspace(String);
@@ -83,7 +83,7 @@ impl fmt::Display for Keyspace {
     }
 }
 
-/// How many copies of each row a keyspace has, and where.
+/// The replication of a keyspace.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Replicas")]
 pub struct Replication(Replicas);
@@ -99,19 +99,18 @@ enum Replicas {
 }
 
 impl Replication {
-    /// So many copies, wherever (`SimpleStrategy`).
+    /// This many replicas, in any datacenter (`SimpleStrategy`).
     ///
     /// # Errors
-    /// [`SchemaError::Replication`] outside [`REPLICAS`].
+    /// [`SchemaError::Replication`] if the number is not in [`REPLICAS`].
     pub fn anywhere(replicas: i64) -> Result<Self, SchemaError> {
         Replicas::Anywhere(replicas).try_into()
     }
 
-    /// So many copies in each datacenter (`NetworkTopologyStrategy`).
+    /// These numbers of replicas in each datacenter (`NetworkTopologyStrategy`).
     ///
     /// # Errors
-    /// [`SchemaError::Replication`] if there is no datacenter, one's name is not valid, or a number lies
-    /// outside [`REPLICAS`].
+    /// [`SchemaError::Replication`] if there is no datacenter, a name is invalid, or a number is not in [`REPLICAS`].
     pub fn datacenters(replicas: BTreeMap<String, i64>) -> Result<Self, SchemaError> {
         Replicas::Datacenters(replicas).try_into()
     }
@@ -136,7 +135,7 @@ impl TryFrom<Replicas> for Replication {
 }
 
 impl fmt::Display for Replication {
-    /// As a map of CQL.
+    /// As a CQL map.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Replicas::Anywhere(replicas) => {

@@ -1,4 +1,4 @@
-//! The tables as text: the statements that make them, with comments for whoever reads them or without.
+//! Prints the tables: the statements that create them, with comments or without.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use super::tables::tables;
 use super::{Keyspace, Replication};
 use crate::store::Layout;
 
-/// Columns of a comment's lines.
+/// Maximum length of a comment's lines.
 const WIDTH: usize = 110;
 
 const INTRODUCTION: [&str; 2] = [
@@ -19,7 +19,7 @@ const INTRODUCTION: [&str; 2] = [
      ones.",
 ];
 
-/// A line of a statement, and what there is to say of it.
+/// A line of a statement, and a comment on it.
 struct Line {
     code: String,
     comment: Option<&'static str>,
@@ -31,7 +31,7 @@ impl Line {
     }
 }
 
-/// The statements that create what is missing and change nothing that is there, each on one line.
+/// The statements that create missing tables and change no existing ones, each on one line.
 pub fn statements(keyspace: &Keyspace, replication: &Replication, layout: Layout) -> Vec<String> {
     let on_one_line = |lines: Vec<Line>| {
         let code: Vec<&str> = lines.iter().map(|line| line.code.trim()).collect();
@@ -55,7 +55,7 @@ pub fn schema(keyspace: &Keyspace, replication: &Replication, layout: Layout) ->
     text
 }
 
-/// A paragraph, in lines.
+/// A paragraph as comment lines.
 fn comment(paragraph: &str) -> String {
     let mut text = String::new();
     let mut line = "--".to_owned();
@@ -71,7 +71,7 @@ fn comment(paragraph: &str) -> String {
     text + &line + "\n"
 }
 
-/// A statement, with its comments below one another.
+/// A statement with aligned comments.
 fn print(text: &mut String, lines: &[Line]) {
     let column = lines.iter().filter(|line| line.comment.is_some()).map(|line| line.code.len()).max();
     for (number, Line { code, comment }) in (1..).zip(lines) {
@@ -215,7 +215,7 @@ mod tests {
         }
     }
 
-    /// Comments begin with `--` and end with their line, and nothing else of the text contains `--`.
+    /// Comments start with `--` and end with their line; nothing else contains `--`.
     #[test]
     fn the_text_without_its_comments_is_the_statements() {
         let (keyspace, replication) = (keyspace("k"), Replication::anywhere(3).unwrap());
@@ -227,14 +227,14 @@ mod tests {
         }
     }
 
-    /// So that whoever reads the repository sees the schema.
+    /// The schema is also a file of the repository, for readers.
     #[test]
     fn the_file_in_the_repository_is_the_schema_with_the_defaults() {
         let file = include_str!("../../../schema/exactlyonce.cql");
         let rendered = schema(&keyspace("exactlyonce"), &Replication::anywhere(1).unwrap(), Layout::ORIGINAL);
         assert!(
             file == rendered,
-            "the tables have changed; write the file again: \
+            "the tables have changed; update the file: \
              cargo run -- --set store.replication=1 schema print > schema/exactlyonce.cql"
         );
     }

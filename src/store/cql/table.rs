@@ -1,4 +1,4 @@
-//! What a table is, as far as CQL describes it.
+//! The description of a table in CQL.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,9 +6,9 @@ use std::fmt;
 /// A table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
-    /// The name, without the keyspace's.
+    /// The name, without that of the keyspace.
     pub name: &'static str,
-    /// One paragraph.
+    /// A comment of one paragraph.
     pub comment: Cow<'static, str>,
     /// All columns, in the order in which they are printed.
     pub columns: Cow<'static, [Column]>,
@@ -23,9 +23,9 @@ pub struct Table {
 pub struct Column {
     /// The name.
     pub name: &'static str,
-    /// What it holds.
+    /// Its type.
     pub data: Type,
-    /// What its name does not say.
+    /// A comment, if the name does not say everything.
     pub comment: Option<&'static str>,
 }
 
@@ -41,16 +41,16 @@ impl Column {
     }
 }
 
-/// A type of CQL. Its text is the one that Cassandra's `system_schema.columns` has, too.
+/// A CQL type. As text it is the same as in Cassandra's `system_schema.columns`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
     /// 64 bits.
     Bigint,
     /// Bytes.
     Blob,
-    /// A map that is one cell.
+    /// A map stored as one cell.
     FrozenMap(&'static Type, &'static Type),
-    /// A set that is one cell.
+    /// A set stored as one cell.
     FrozenSet(&'static Type),
     /// 32 bits.
     Int,
@@ -77,8 +77,8 @@ impl fmt::Display for Type {
 /// The order of a clustering column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// The least value first, CQL's default.
+    /// Ascending, CQL's default.
     Ascending,
-    /// The greatest value first.
+    /// Descending.
     Descending,
 }

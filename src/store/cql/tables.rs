@@ -1,4 +1,4 @@
-//! The tables themselves.
+//! The description of the tables.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -8,7 +8,7 @@ use super::table::Type::{Bigint, Blob, FrozenMap, FrozenSet, Int, Text, Timestam
 use super::table::{Column, Table};
 use crate::store::EventLayout;
 
-/// All tables of a keyspace, in the order in which they are made and compared.
+/// All tables of a keyspace, in the order in which they are created and compared.
 pub fn tables(layout: EventLayout) -> [Table; 7] {
     let events = match layout {
         EventLayout::Original => EVENTS,
@@ -17,7 +17,7 @@ pub fn tables(layout: EventLayout) -> [Table; 7] {
     [events, ALERTS, WINDOW_COUNTS, REGISTRY, PROGRESS, DEAD_LETTERS, PIPELINE]
 }
 
-/// The tables that hold what the pipeline derives from the log: all but the one that holds the binding.
+/// The tables that the pipeline derives from the log: all except the one of the binding.
 pub fn derived_tables(layout: EventLayout) -> impl Iterator<Item = Table> {
     tables(layout).into_iter().filter(|table| table.name != PIPELINE.name)
 }
@@ -25,7 +25,7 @@ pub fn derived_tables(layout: EventLayout) -> impl Iterator<Item = Table> {
 const EVENTS: Table = Table {
     name: "events",
     comment: Cow::Borrowed(
-        "One row per record that holds an event, as in the original of 2016. Written at offset + 1.",
+        "One row per record that is an event, as in the original of 2016. Written at offset + 1.",
     ),
     columns: Cow::Borrowed(&[
         Column::with("id", Bigint, "the producer's id; not unique"),
@@ -44,7 +44,7 @@ const EVENTS: Table = Table {
 fn bucketed_events(rows: NonZeroU32) -> Table {
     let bucket = Column::with("bucket", Bigint, "offset / rows of a bucket");
     let comment = format!(
-        "One row per record that holds an event, in buckets of {rows} offsets, so that no partition grows without \
+        "One row per record that is an event, in buckets of {rows} offsets, so that no partition grows without \
          bound. Written at offset + 1."
     );
     Table {
@@ -58,7 +58,7 @@ fn bucketed_events(rows: NonZeroU32) -> Table {
 const ALERTS: Table = Table {
     name: "alerts",
     comment: Cow::Borrowed(
-        "One row per window of a source that holds enough events, as in the original. Written at event_count, which \
+        "One row per window of a source with enough events, as in the original. Written at event_count, which \
          only grows.",
     ),
     columns: Cow::Borrowed(&[
@@ -83,7 +83,7 @@ const WINDOW_COUNTS: Table = Table {
         Column::new("window_end", Timestamp),
         Column::new("source", Text),
         Column::new("count", Bigint),
-        Column::with("through_offset", Bigint, "the last event that is counted"),
+        Column::with("through_offset", Bigint, "offset of the last counted event"),
     ]),
     partition_key: &["partition", "block", "shard"],
     clustering_key: &[("window_end", Ascending), ("source", Ascending)],
@@ -92,8 +92,8 @@ const WINDOW_COUNTS: Table = Table {
 const REGISTRY: Table = Table {
     name: "registry",
     comment: Cow::Borrowed(
-        "Which partitions may have counts: those from 0 up to and without partitions. One row. Written at \
-         partitions, so that the greatest number stays.",
+        "The partitions that may have counts: from 0 to partitions - 1. One row. Written at \
+         partitions, so that the greatest number is kept.",
     ),
     columns: Cow::Borrowed(&[
         Column::with("name", Text, "always 'partitions'"),
@@ -106,13 +106,13 @@ const REGISTRY: Table = Table {
 const PROGRESS: Table = Table {
     name: "progress",
     comment: Cow::Borrowed(
-        "How far each partition is done: everything from origin up to next_offset is durable in every table. \
+        "The progress of each partition: everything from origin up to next_offset is durable in every table. \
          next_offset is written at next_offset + 1, origin at 1.",
     ),
     columns: Cow::Borrowed(&[
         Column::new("partition", Int),
         Column::new("next_offset", Bigint),
-        Column::with("origin", Bigint, "where this pipeline began; never changes"),
+        Column::with("origin", Bigint, "where this pipeline started; never changes"),
     ]),
     partition_key: &["partition"],
     clustering_key: &[],
@@ -121,19 +121,19 @@ const PROGRESS: Table = Table {
 const DEAD_LETTERS: Table = Table {
     name: "dead_letters",
     comment: Cow::Borrowed(
-        "One row per record that holds no event, with its bytes; of a record that is too large, with their lengths \
+        "One row per invalid record, with its bytes; if the record is too large, with their lengths \
          and hash. Written at offset + 1.",
     ),
     columns: Cow::Borrowed(&[
         Column::new("partition", Int),
         Column::new("offset", Bigint),
         Column::with("reason", Text, "a fixed code, for example missing_field:source"),
-        Column::with("timestamp", Timestamp, "the broker's, of the record"),
+        Column::with("timestamp", Timestamp, "the broker's timestamp of the record"),
         Column::new("key", Blob),
         Column::new("value", Blob),
         Column::new("key_length", Bigint),
         Column::new("value_length", Bigint),
-        Column::with("sha256", Blob, "of the key's bytes followed by the value's"),
+        Column::with("sha256", Blob, "of the bytes of the key followed by those of the value"),
     ]),
     partition_key: &["partition"],
     clustering_key: &[("offset", Descending)],
@@ -148,10 +148,10 @@ const PIPELINE: Table = Table {
     columns: Cow::Borrowed(&[
         Column::with("name", Text, "always 'pipeline'"),
         Column::new("topic", Text),
-        Column::with("topic_id", Text, "a topic that was deleted and created again has another one"),
+        Column::with("topic_id", Text, "a recreated topic has a different one"),
         Column::new("window_size_ms", Bigint),
         Column::new("window_slide_ms", Bigint),
-        Column::with("threshold", Int, "least count that makes an alert"),
+        Column::with("threshold", Int, "least count that raises an alert"),
         Column::with("health", FrozenSet(&Int), "the levels that count"),
         Column::with("max_mutation_bytes", Bigint, "a larger record is a dead letter without its bytes"),
         Column::new("decoder_version", Int),
@@ -165,7 +165,11 @@ const PIPELINE: Table = Table {
         Column::new("schema_version", Int),
         Column::with("consistency", Text, "of every read and write: quorum or local_quorum"),
         Column::with("datacenter", Text, "of local_quorum; empty with quorum"),
-        Column::with("origins", FrozenMap(&Int, &Bigint), "where each partition of that time began"),
+        Column::with(
+            "origins",
+            FrozenMap(&Int, &Bigint),
+            "start offsets of the partitions that existed then",
+        ),
     ]),
     partition_key: &["name"],
     clustering_key: &[],

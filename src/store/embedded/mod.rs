@@ -4,14 +4,14 @@
 //! - a call is atomic: its rows are written in one transaction, shared with other calls that wait at the same
 //!   time, and acknowledged when it is durable as [`Synchronous`](crate::sqlite::Synchronous) says;
 //! - a refused call changed nothing, and does not affect other calls;
-//! - several processes may have the file open. Writers take turns; readers never wait.
+//! - several processes may open the file. Writers wait for each other; readers never wait.
 //!
 //! Write timestamps: `progress`, `window_counts` and `alerts` store them beside the cells. `events` and
 //! `dead_letters` need not: every write of a row is made at [`row_timestamp`](crate::store::row_timestamp) of
 //! its own key, so two writes of one row always tie.
 //!
-//! SQLite has no checksums of its pages. Damage to the file's structure is detected when it is read; a value that was
-//! changed into another valid one is detected by `verify` only.
+//! SQLite has no page checksums. Damage to the file's structure is detected when it is read; a value that was changed
+//! to another valid one is detected only by `verify`.
 
 mod read;
 mod schema;

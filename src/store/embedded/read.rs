@@ -21,12 +21,12 @@ pub(super) const DEAD_LETTER: &str =
     "SELECT reason, timestamp, key, value, key_length, value_length, sha256 FROM dead_letters
      WHERE partition = ?1 AND offset = ?2";
 
-/// A limit as SQLite takes it.
+/// A limit in SQLite's type.
 fn rows_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-/// The error of a query that needs a damaged row.
+/// The error of a query that requires a damaged row.
 fn unreadable(damaged_row: Damaged) -> rusqlite::Error {
     damaged(0, Type::Null, damaged_row)
 }
@@ -273,7 +273,7 @@ pub(super) fn rows_below(
     Ok(rows.split_off(rows.len().saturating_sub(limit)))
 }
 
-/// Goes from one partition to the next by the key, without reading the rows in between.
+/// Seeks from one partition to the next by the key, without reading the rows in between.
 pub(super) fn partitions(file: &Connection) -> Result<Vec<i32>> {
     let after = |query: &mut CachedStatement<'_>, found: &mut BTreeSet<i32>| -> Result<()> {
         let mut last = i64::MIN;

@@ -1,6 +1,7 @@
-//! The thread that writes: all waiting requests share one transaction.
+//! The writer thread: all waiting requests share one transaction.
 //!
-//! A commit costs a flush of the disk, whatever its size, so requests that come while one is in progress share the next. A transaction takes requests until [`TRANSACTION_BYTES`]; a single request is never split.
+//! Each commit costs one disk flush, regardless of its size, so requests that arrive during a commit share the next
+//! one. A transaction takes requests until [`TRANSACTION_BYTES`]; a single request is never split.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::store::embedded::schema::Events;
 use crate::store::embedded::{Operation, read};
 use crate::store::{Alert, Binding, Count, Outcome, Progress, WindowKey, row_timestamp};
 
-/// A transaction is closed with this many bytes of requests.
+/// A transaction is closed when its requests have this many bytes.
 const TRANSACTION_BYTES: usize = 4 << 20;
 
 /// Length of the queue of requests.
@@ -32,11 +33,11 @@ pub(super) enum Change {
     Rows(i32, PackedRows),
 }
 
-/// The rows of a call, copied without an allocation for each.
+/// The rows of a call, copied without one allocation per row.
 #[derive(Debug, Default)]
 pub(super) struct PackedRows {
     events: Vec<PackedEvent>,
-    /// The events' sources and clients, one after the other.
+    /// The concatenated sources and clients of the events.
     text: String,
     dead_letters: Vec<(i64, DeadLetterCells)>,
 }
@@ -169,7 +170,7 @@ impl Work {
                     let _ = request.reply.send(Outcome::Acknowledged(response));
                 }
             }
-            // It is not known which request failed: each is repeated alone.
+            // It is unknown which request failed: each is retried alone.
             Err(error) if group.len() > 1 && diagnose(&error, &self.path).0 == ErrorClass::Refused => {
                 for request in group {
                     self.serve(vec![request]);
@@ -205,7 +206,7 @@ fn gather(first: Request, requests: &mut mpsc::Receiver<Request>) -> Vec<Request
         bytes += next.change.bytes();
         group.push(next);
     }
-    // Requests whose callers have given up are not applied.
+    // Requests whose callers no longer wait are not applied.
     group.retain(|request| !request.reply.is_closed());
     group
 }
@@ -252,7 +253,7 @@ fn bind(file: &Connection, binding: &Binding) -> Result<Option<Binding>> {
     Ok(None)
 }
 
-/// Resolves a write of cells that are stored already; returns what must be stored instead, if anything.
+/// Resolves a write of existing cells; returns the cells to store, if they change.
 fn resolved<T: Tie + Clone + PartialEq>(stored: Cells<T>, written: Cells<T>) -> Option<Cells<T>> {
     let mut cells = stored.clone();
     cells.merge(written);
@@ -505,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_nobody_waits_for_any_more_is_not_done() {
+    fn a_request_whose_caller_no_longer_waits_is_not_applied() {
         let (_folder, mut work) = work();
         let (sender, receiver) = mpsc::channel(8);
         let (dropped, response) = request(0, 10);
@@ -520,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_a_transaction_may_hold_goes_into_the_next() {
+    fn requests_beyond_the_limit_of_a_transaction_go_into_the_next_one() {
         let (sender, mut receiver) = mpsc::channel(8);
         let (requests, _answers): (Vec<_>, Vec<_>) =
             (0..5).map(|offset| request(offset, TRANSACTION_BYTES / 2)).unzip();

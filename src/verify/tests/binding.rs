@@ -1,4 +1,4 @@
-//! The row of `pipeline`: damaged, missing, or another one than the configuration says.
+//! The row of `pipeline`: damaged, missing, or different from the configuration.
 
 use super::*;
 use crate::store::{Damaged, RowKey};
@@ -7,7 +7,7 @@ fn damaged(column: &'static str) -> Damaged {
     Damaged { table: "pipeline", key: RowKey::Only {}, column, what: "null".to_owned() }
 }
 
-/// A world of [`some`] records, one of which is lost, whose binding was changed.
+/// A fixture with [`some`] records, one of which is lost, and a changed binding.
 async fn changed(change: impl FnOnce(&mut StoredBinding)) -> Fixture {
     let world = Fixture::new().await;
     world.append(some()).await;
@@ -24,49 +24,40 @@ async fn changed(change: impl FnOnce(&mut StoredBinding)) -> Fixture {
 async fn a_damaged_column_of_the_binding_is_named_with_what_is_expected_and_the_rest_is_judged() {
     type Change = fn(&mut StoredBinding);
     let cases: [(Change, &str); 14] = [
-        (|b| b.topic = Err(damaged("topic")), r#"topic: null, where the configuration has "t""#),
-        (|b| b.topic_id = Err(damaged("topic_id")), r#"topic_id: null, where the topic has "memory-1""#),
+        (|b| b.topic = Err(damaged("topic")), r#"topic: null; the configuration has "t""#),
+        (|b| b.topic_id = Err(damaged("topic_id")), r#"topic_id: null; the topic has "memory-1""#),
         (
             |b| b.window_size_ms = Err(damaged("window_size_ms")),
-            "window_size_ms: null, where the configuration has 10",
+            "window_size_ms: null; the configuration has 10",
         ),
         (
             |b| b.window_slide_ms = Err(damaged("window_slide_ms")),
-            "window_slide_ms: null, where the configuration has 10",
+            "window_slide_ms: null; the configuration has 10",
         ),
-        (|b| b.threshold = Err(damaged("threshold")), "threshold: null, where the configuration has 3"),
-        (|b| b.health = Err(damaged("health")), "health: null, where the configuration has [Critical]"),
+        (|b| b.threshold = Err(damaged("threshold")), "threshold: null; the configuration has 3"),
+        (|b| b.health = Err(damaged("health")), "health: null; the configuration has [Critical]"),
         (
             |b| b.max_mutation_bytes = Err(damaged("max_mutation_bytes")),
-            "max_mutation_bytes: null, where the configuration has 1000",
+            "max_mutation_bytes: null; the configuration has 1000",
         ),
         (
             |b| b.decoder_version = Err(damaged("decoder_version")),
-            "decoder_version: null, where this program has 1",
+            "decoder_version: null; this program has 1",
         ),
-        (|b| b.layout = Err(damaged("layout")), "layout: null, where the configuration has original"),
+        (|b| b.layout = Err(damaged("layout")), "layout: null; the configuration has original"),
         (
             |b| b.count_block_ms = Err(damaged("count_block_ms")),
-            "count_block_ms: null, where the configuration has 60000",
+            "count_block_ms: null; the configuration has 15000",
         ),
-        (
-            |b| b.count_shards = Err(damaged("count_shards")),
-            "count_shards: null, where the configuration has 16",
-        ),
-        (
-            |b| b.schema_version = Err(damaged("schema_version")),
-            "schema_version: null, where this program has 2",
-        ),
-        (
-            |b| b.consistency = Err(damaged("consistency")),
-            "consistency: null, where the configuration has single",
-        ),
-        (|b| b.origins = Err(damaged("origins")), "origins: null, where progress has {0: 0, 1: 0}"),
+        (|b| b.count_shards = Err(damaged("count_shards")), "count_shards: null; the configuration has 4"),
+        (|b| b.schema_version = Err(damaged("schema_version")), "schema_version: null; this program has 2"),
+        (|b| b.consistency = Err(damaged("consistency")), "consistency: null; the configuration has single"),
+        (|b| b.origins = Err(damaged("origins")), "origins: null; progress has {0: 0, 1: 0}"),
     ];
     for (change, expected) in cases {
         let world = changed(change).await;
         let lines = format!(
-            "damaged_binding: pipeline: column {expected}: the rest is judged by that\n\
+            "damaged_binding: pipeline: column {expected}, which all other checks assume\n\
              lost: partition 0 offset 1: the event is not in events\n"
         );
         assert_eq!(world.differences().await, lines);
@@ -74,7 +65,7 @@ async fn a_damaged_column_of_the_binding_is_named_with_what_is_expected_and_the_
 }
 
 #[tokio::test]
-async fn every_damaged_column_is_named_and_what_is_intact_is_judged_by() {
+async fn every_damaged_column_is_named_and_the_tables_are_checked_against_the_intact_ones() {
     let world = changed(|binding| {
         binding.threshold = Err(damaged("threshold"));
         binding.health = Err(damaged("health"));
@@ -101,8 +92,8 @@ async fn origins_that_cannot_be_read_are_taken_from_progress() {
     world.finish(&world.truth().await).await;
     let origins = Err(damaged("origins"));
     world.store.replace_binding(Some(StoredBinding { origins, ..world.binding.clone().into() }));
-    // Rows below the origins would be lost if they were taken for 0.
-    insta::assert_snapshot!(world.differences().await, @"damaged_binding: pipeline: column origins: null, where progress has {0: 3, 1: 3}: the rest is judged by that");
+    // If the origins were assumed to be 0, the rows below them would be lost.
+    insta::assert_snapshot!(world.differences().await, @"damaged_binding: pipeline: column origins: null; progress has {0: 3, 1: 3}, which all other checks assume");
 }
 
 #[tokio::test]
@@ -110,7 +101,7 @@ async fn a_missing_binding_is_named_where_other_tables_have_rows() {
     let world = changed(|_| ()).await;
     world.store.replace_binding(None);
     insta::assert_snapshot!(world.differences().await, @r"
-    missing_binding: pipeline has no row, but other tables have rows: they are judged by the configuration, topic t with id memory-1 and the origins in progress
+    missing_binding: pipeline has no row, but other tables have rows: they are checked against the configuration, topic t with id memory-1 and the origins in progress
     lost: partition 0 offset 1: the event is not in events
     ");
     let report = world.verify().await;
@@ -121,14 +112,14 @@ async fn a_missing_binding_is_named_where_other_tables_have_rows() {
 }
 
 #[tokio::test]
-async fn rows_of_somebody_else_are_named_one_by_one_where_nothing_is_bound() {
+async fn foreign_rows_are_named_one_by_one_if_nothing_is_bound() {
     let world = Fixture::new().await;
     world.append([value(0, "nonsense")]).await;
     let world = Fixture { store: MemoryStore::new(), ..world };
     world.write_alert("s", 10, 3).await;
     insta::assert_snapshot!(world.differences().await, @r#"
-    missing_binding: pipeline has no row, but other tables have rows: they are judged by the configuration, topic t with id memory-1 and the origins in progress
-    phantom_alert: source "s" window ending at 10: an alert with event_count 3 where the log has 0
+    missing_binding: pipeline has no row, but other tables have rows: they are checked against the configuration, topic t with id memory-1 and the origins in progress
+    phantom_alert: source "s" window ending at 10: an alert with event_count 3, but the log has 0
     "#);
 }
 
@@ -152,7 +143,7 @@ async fn an_intact_binding_that_differs_from_the_configuration_is_refused_with_b
     for (change, expected) in cases {
         let mut world = changed(change).await;
         assert!(refused(&world).await.contains(&format!("is bound with {expected}")), "{expected}");
-        // Also where another column is damaged, by which alone the rest would have been judged.
+        // Also if another column is damaged, which alone would only be a difference.
         let mut stored = world.store.stored_binding().await.answer().expect("an answer").expect("a binding");
         stored.health = Err(damaged("health"));
         world.store.replace_binding(Some(stored));

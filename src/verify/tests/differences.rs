@@ -1,9 +1,9 @@
-//! Each difference by name, and what is none.
+//! Each difference by name, and tables without differences.
 
 use super::*;
 use crate::event::{Body, DeadLetter, Reason};
 
-/// A world of [`some`] records whose tables were spoilt.
+/// A fixture with [`some`] records whose tables were changed.
 async fn spoilt(spoil: impl FnOnce(&mut Tables)) -> Fixture {
     let world = Fixture::new().await;
     world.append(some()).await;
@@ -23,7 +23,7 @@ fn other_event() -> Event {
 }
 
 #[tokio::test]
-async fn tables_that_are_right_are_clean() {
+async fn correct_tables_have_no_differences() {
     let world = spoilt(|_| ()).await;
     let report = world.verify().await;
     assert!(report.is_clean() && report.is_complete());
@@ -83,7 +83,7 @@ async fn tables_that_are_right_are_clean() {
 }
 
 #[tokio::test]
-async fn an_empty_log_and_empty_tables_are_clean() {
+async fn an_empty_log_and_empty_tables_have_no_differences() {
     let world = Fixture::new().await;
     assert_eq!(world.differences().await, "");
 }
@@ -110,13 +110,13 @@ async fn an_offset_in_both_tables_is_a_duplicate() {
         tables.events.insert((1, 2), other_event());
     });
     insta::assert_snapshot!(world.await.differences().await, @r"
-    duplicate: partition 0 offset 1: both events and dead_letters have a row, dead_letters should not
-    duplicate: partition 1 offset 2: both events and dead_letters have a row, events should not
+    duplicate: partition 0 offset 1: both events and dead_letters have a row, but dead_letters should not
+    duplicate: partition 1 offset 2: both events and dead_letters have a row, but events should not
     ");
 }
 
 #[tokio::test]
-async fn a_row_with_other_content_is_altered_and_the_columns_are_told() {
+async fn a_row_with_other_content_is_altered_and_the_columns_are_named() {
     let world = spoilt(|tables| {
         let event = tables.events.get_mut(&(0, 0)).expect("a row");
         event.source = "s\n".to_owned();
@@ -126,13 +126,13 @@ async fn a_row_with_other_content_is_altered_and_the_columns_are_told() {
         letter.body = Body::Whole { key: Some(Vec::new()), value: Some(b"nonsens\xff".to_vec()) };
     });
     insta::assert_snapshot!(world.await.differences().await, @r#"
-    altered: partition 0 offset 0: in events source is "s\n" where the log has "s", health is 0 where the log has 2
-    altered: partition 1 offset 2: in dead_letters reason is empty where the log has not_json, key is "" where the log has unset, value is "nonsens\xff" where the log has "nonsense"
+    altered: partition 0 offset 0: in events source is "s\n", but the log has "s", health is 0, but the log has 2
+    altered: partition 1 offset 2: in dead_letters reason is empty, but the log has not_json, key is "", but the log has unset, value is "nonsens\xff", but the log has "nonsense"
     "#);
 }
 
 #[tokio::test]
-async fn long_values_are_cut_to_where_they_differ() {
+async fn long_values_are_shortened_to_their_difference() {
     let world = Fixture::new().await;
     world.append([value(0, &"a".repeat(500))]).await;
     let mut tables = world.truth().await;
@@ -140,7 +140,7 @@ async fn long_values_are_cut_to_where_they_differ() {
     let letter = tables.dead_letters.get_mut(&(0, 0)).expect("a row");
     letter.body = Body::Whole { key: None, value: Some(stored) };
     world.finish(&tables).await;
-    insta::assert_snapshot!(world.differences().await, @"altered: partition 0 offset 0: in dead_letters value is ...aaaaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb... where the log has ...aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...");
+    insta::assert_snapshot!(world.differences().await, @"altered: partition 0 offset 0: in dead_letters value is ...aaaaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb..., but the log has ...aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...");
 }
 
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn a_digest_in_place_of_the_bytes_is_altered() {
     let digest = tables.dead_letters[&(0, 1)].body.clone();
     tables.dead_letters.get_mut(&(0, 0)).expect("a row").body = digest;
     world.finish(&tables).await;
-    insta::assert_snapshot!(world.differences().await, @r#"altered: partition 0 offset 0: in dead_letters value is unset where the log has "x", value_length is 2000 where the log has unset, sha256 is 087172687d8d958e6c4f809c140da4e8a7506c3feec441e8ab06a87e6f625acb where the log has unset"#);
+    insta::assert_snapshot!(world.differences().await, @r#"altered: partition 0 offset 0: in dead_letters value is unset, but the log has "x", value_length is 2000, but the log has unset, sha256 is 087172687d8d958e6c4f809c140da4e8a7506c3feec441e8ab06a87e6f625acb, but the log has unset"#);
 }
 
 #[tokio::test]
@@ -187,8 +187,8 @@ async fn rows_below_the_origin_are_foreign() {
     tables.dead_letters.insert((1, -1), letter());
     world.write(&tables).await;
     insta::assert_snapshot!(world.differences().await, @r"
-    foreign: partition 0 offset 2: events has a row, but it lies below the origin
-    foreign: partition 1 offset -1: dead_letters has a row, but it lies below the origin
+    foreign: partition 0 offset 2: events has a row, but it is below the origin
+    foreign: partition 1 offset -1: dead_letters has a row, but it is below the origin
     ");
 }
 
@@ -226,7 +226,7 @@ async fn an_alert_with_another_count_is_wrong() {
     for count in [1, 2, 3, 5, i64::from(i32::MAX)] {
         let world = spoilt(|tables| tables.alerts.values_mut().for_each(|stored| *stored = count)).await;
         let line = format!(
-            "wrong_alert_count: source \"s\" window ending at 10: event_count is {count} where the log has 4\n"
+            "wrong_alert_count: source \"s\" window ending at 10: event_count is {count}, but the log has 4\n"
         );
         assert_eq!(world.differences().await, line);
     }
@@ -240,9 +240,9 @@ async fn an_alert_that_no_window_reached_is_a_phantom() {
         tables.alerts.insert(("s".to_owned(), 11), 1);
     });
     insta::assert_snapshot!(world.await.differences().await, @r#"
-    phantom_alert: source "nobody\u{1b}" window ending at 10: an alert with event_count 3 where the log has 0
-    phantom_alert: source "s" window ending at 11: an alert with event_count 1 where the log has 0
-    phantom_alert: source "s" window ending at 20: an alert with event_count 3 where the log has 0
+    phantom_alert: source "nobody\u{1b}" window ending at 10: an alert with event_count 3, but the log has 0
+    phantom_alert: source "s" window ending at 11: an alert with event_count 1, but the log has 0
+    phantom_alert: source "s" window ending at 20: an alert with event_count 3, but the log has 0
     "#);
 }
 
@@ -261,7 +261,7 @@ async fn the_list_is_bounded_and_the_counts_are_not() {
 }
 
 #[tokio::test]
-async fn many_rows_are_read_in_pieces() {
+async fn many_rows_are_read_in_chunks() {
     let world = Fixture::new().await;
     let records = (0..2_500).map(|i| if i % 5 == 0 { value(0, "x") } else { critical(0, i) });
     world.append(records).await;
@@ -328,7 +328,7 @@ async fn counts_that_are_missing_wrong_or_foreign_are_named() {
             tables.counts.insert(key(), (count, through));
         });
         let line = format!(
-            "wrong_count: partition 0 source \"s\" window ending at 10: count {count} through offset {through} where \
+            "wrong_count: partition 0 source \"s\" window ending at 10: count {count} through offset {through}, but \
              the log has 2 through 1\n"
         );
         assert_eq!(world.await.differences().await, line);
@@ -355,7 +355,7 @@ async fn counts_may_be_ahead_of_progress_but_not_of_the_log() {
 }
 
 #[tokio::test]
-async fn progress_that_cannot_be_is_named() {
+async fn progress_that_cannot_be_correct_is_named() {
     let of = |origin, next_offset| async move {
         let world = spoilt(|_| ()).await;
         let store = MemoryStore::new();
@@ -367,8 +367,8 @@ async fn progress_that_cannot_be_is_named() {
         world.store.write_progress(0, progress).await.answer().expect("written");
         world.differences().await
     };
-    insta::assert_snapshot!(of(1, 3).await, @"wrong_progress: partition 0: origin 1, next_offset 3: origin is not the one of the binding");
-    insta::assert_snapshot!(of(0, -1).await, @"wrong_progress: partition 0: origin 0, next_offset -1: next_offset lies below the origin");
+    insta::assert_snapshot!(of(1, 3).await, @"wrong_progress: partition 0: origin 1, next_offset 3: origin differs from the binding");
+    insta::assert_snapshot!(of(0, -1).await, @"wrong_progress: partition 0: origin 0, next_offset -1: next_offset is below the origin");
 }
 
 #[tokio::test(start_paused = true)]
@@ -377,7 +377,7 @@ async fn progress_past_the_log_or_of_no_partition_or_missing_is_named() {
     world.write_progress(0, 4).await;
     world.write_progress(7, 0).await;
     insta::assert_snapshot!(world.differences().await, @r"
-    wrong_progress: partition 0: origin 0, next_offset 4: next_offset lies past the log's end
+    wrong_progress: partition 0: origin 0, next_offset 4: next_offset is past the log's end
     wrong_progress: partition 7: origin 0, next_offset 0: the topic has no such partition
     ");
     let store = MemoryStore::new();
@@ -392,7 +392,7 @@ async fn progress_past_the_log_or_of_no_partition_or_missing_is_named() {
 async fn a_registry_that_lacks_counted_partitions_or_has_more_than_the_topic_is_named() {
     let world = spoilt(|_| ()).await;
     world.store.register(4).await.answer().expect("registered");
-    insta::assert_snapshot!(world.differences().await, @"wrong_registry: partitions is 5 where the topic has 2");
+    insta::assert_snapshot!(world.differences().await, @"wrong_registry: partitions is 5, but the topic has 2");
     let world = Fixture { store: MemoryStore::new(), ..world };
     world.store.bind(&world.binding).await.answer().expect("bound");
     let tables = world.truth().await;
@@ -402,7 +402,7 @@ async fn a_registry_that_lacks_counted_partitions_or_has_more_than_the_topic_is_
         let count = [(window, Count { count: *count, through_offset: *through_offset })];
         world.store.write_counts(*partition, &count).await.answer().expect("written");
     }
-    insta::assert_snapshot!(world.differences().await, @"wrong_registry: partitions is 0 where window_counts has rows that need 2");
+    insta::assert_snapshot!(world.differences().await, @"wrong_registry: partitions is 0, but window_counts has rows that need 2");
 }
 
 async fn refused(world: &Fixture) -> String {
@@ -414,11 +414,11 @@ async fn refused(world: &Fixture) -> String {
 }
 
 #[tokio::test]
-async fn a_recreated_topic_is_told_and_nothing_is_judged() {
+async fn a_recreated_topic_is_reported_and_nothing_is_judged() {
     let world = spoilt(|_| ()).await;
     world.broker.recreate(TOPIC);
     world.append(some()).await;
-    insta::assert_snapshot!(refused(&world).await, @"topic t was recreated: the tables were made from the topic with id memory-1, the broker has id memory-2. the log that could prove or disprove them is gone, so nothing in them was judged. a recreated topic needs a keyspace of another name");
+    insta::assert_snapshot!(refused(&world).await, @"topic t was recreated: the tables contain data of the topic with id memory-1, the broker has id memory-2. the log to compare the tables with no longer exists, so nothing was verified. a recreated topic needs a different keyspace");
 }
 
 #[tokio::test]
@@ -449,9 +449,9 @@ async fn an_unbound_keyspace_and_an_unknown_topic_are_errors() {
     let error = verify(&MemoryBroker::default(), &world.store, &world.binding_spec, &options)
         .await
         .expect_err("no report");
-    assert_eq!(error.to_string(), "the broker did not describe topic t");
+    assert_eq!(error.to_string(), "could not describe topic t");
     let options = VerifyOptions { spill_folder: Some("/no/such/folder".into()), ..options };
     let error =
         verify(&world.broker, &world.store, &world.binding_spec, &options).await.expect_err("no report");
-    assert_eq!(error.to_string(), "cannot make a temporary file in /no/such/folder");
+    assert_eq!(error.to_string(), "cannot create a temporary file in /no/such/folder");
 }

@@ -1,4 +1,4 @@
-//! Any small log, any damage: verification is clean exactly if the tables are the ground truth.
+//! For any small log and any damage: verification finds no difference exactly if the tables equal the ground truth.
 
 use futures_util::FutureExt;
 use proptest::collection::vec;
@@ -106,7 +106,7 @@ fn inflict(damage: Damage, tables: &mut Tables) {
     }
 }
 
-/// Nothing here waits but for a log that ends too early.
+/// Only the retries for a log that ends too early wait.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime").block_on(future)
@@ -145,7 +145,7 @@ proptest! {
             let stored = truth::stored(&world.store).await.expect("tables");
             prop_assert_eq!(&stored, &tables);
 
-            let broker = Meddled::new(&world, fetch_records, |_, _, _| None);
+            let broker = HookedBroker::new(&world, fetch_records, |_, _, _| None);
             let options = |windows_in_memory| VerifyOptions { windows_in_memory, ..VerifyOptions::default() };
             let report = verify(&broker, &world.store, &world.binding_spec, &options(1_000)).await.expect("a report");
             prop_assert_eq!(report.is_clean(), stored == truth, "{:#?}", report.differences);
@@ -157,7 +157,7 @@ proptest! {
     }
 
     #[test]
-    fn tables_that_are_right_are_never_blamed_whatever_retention_took(
+    fn correct_tables_have_no_differences_whatever_retention_deleted(
         steps in vec(step(), 0..40),
         starts in (0..20i64, 0..20i64),
         slide_ms in select(vec![10, 5, 4]),

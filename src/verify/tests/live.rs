@@ -9,7 +9,7 @@ async fn alerts_and_rows_may_be_ahead_of_progress() {
     world.append([1, 2, 3, 4, 5].map(|ts| critical(0, ts))).await;
     let mut tables = world.truth().await;
     world.write(&tables).await;
-    // Whatever progress says, and whether there is any.
+    // With any progress, and without progress.
     for progress in 0..=5 {
         world.write_progress(0, progress).await;
         let report = world.verify().await;
@@ -18,7 +18,7 @@ async fn alerts_and_rows_may_be_ahead_of_progress() {
         assert_eq!(report.events, progress as u64);
         assert!(report.is_complete());
     }
-    // Rows that a worker has yet to write, and an alert that it has yet to raise.
+    // Rows and an alert that a worker has not written yet.
     for (progress, count) in [(3, 3), (3, 4), (3, 5), (4, 4), (2, 3)] {
         let world = Fixture { store: MemoryStore::new(), ..Fixture::new().await };
         world.store.bind(&world.binding).await.answer().expect("bound");
@@ -35,11 +35,11 @@ async fn alerts_and_rows_may_be_ahead_of_progress() {
 #[tokio::test]
 async fn an_alert_outside_of_what_workers_can_have_counted_is_wrong() {
     for (progress, count, line) in [
-        (3, 2, "event_count is 2 where the log has 3 to 5"),
-        (4, 3, "event_count is 3 where the log has 4 to 5"),
-        (4, 6, "event_count is 6 where the log has 4 to 5"),
-        (1, 2, "event_count is 2 where the log has 3 to 5"),
-        (5, 4, "event_count is 4 where the log has 5"),
+        (3, 2, "event_count is 2, but the log has 3 to 5"),
+        (4, 3, "event_count is 3, but the log has 4 to 5"),
+        (4, 6, "event_count is 6, but the log has 4 to 5"),
+        (1, 2, "event_count is 2, but the log has 3 to 5"),
+        (5, 4, "event_count is 4, but the log has 5"),
     ] {
         let world = Fixture::new().await;
         world.append([1, 2, 3, 4, 5].map(|ts| critical(0, ts))).await;
@@ -58,10 +58,10 @@ async fn an_alert_that_not_even_the_whole_log_reaches_is_a_phantom_and_a_due_one
     world.write(&Tables { alerts: BTreeMap::new(), ..world.truth().await }).await;
     world.write_progress(0, 1).await;
     world.write_alert("s", 10, 3).await;
-    insta::assert_snapshot!(world.differences().await, @r#"phantom_alert: source "s" window ending at 10: an alert with event_count 3 where the log has 2"#);
+    insta::assert_snapshot!(world.differences().await, @r#"phantom_alert: source "s" window ending at 10: an alert with event_count 3, but the log has 2"#);
     world.write_progress(0, 5).await;
     insta::assert_snapshot!(world.differences().await, @r#"
-    phantom_alert: source "s" window ending at 10: an alert with event_count 3 where the log has 2
+    phantom_alert: source "s" window ending at 10: an alert with event_count 3, but the log has 2
     missing_alert: source "s" window ending at 20: 3 events and no alert
     "#);
 }
@@ -85,7 +85,7 @@ async fn events_of_a_partition_that_came_meanwhile_may_be_counted_already() {
     world.finish(&world.truth().await).await;
     world.write_alert("s", 10, 5).await;
     assert!(!world.verify().await.is_clean());
-    let broker = Meddled::new(&world, 1, |broker, partition, offset| {
+    let broker = HookedBroker::new(&world, 1, |broker, partition, offset| {
         if (partition, offset) == (1, 2) {
             broker.grow(TOPIC, 3);
             let append = broker.append(TOPIC, vec![critical(2, 5)]);
@@ -108,26 +108,26 @@ async fn rows_past_the_end_of_a_truncated_log_are_foreign() {
     world.broker.truncate(TOPIC, 0, 4);
     // Offset 4 is below progress, 5 was ahead of it; the alert counts them all.
     insta::assert_snapshot!(world.differences().await, @r#"
-    foreign: partition 0 offset 4: events has a row, but it lies past the log's end
-    foreign: partition 0 offset 5: events has a row, but it lies past the log's end
-    wrong_progress: partition 0: origin 0, next_offset 5: next_offset lies past the log's end
-    wrong_count: partition 0 source "s" window ending at 10: count 6 through offset 5 where the log has 4 through 3
-    wrong_alert_count: source "s" window ending at 10: event_count is 6 where the log has 4
+    foreign: partition 0 offset 4: events has a row, but it is past the log's end
+    foreign: partition 0 offset 5: events has a row, but it is past the log's end
+    wrong_progress: partition 0: origin 0, next_offset 5: next_offset is past the log's end
+    wrong_count: partition 0 source "s" window ending at 10: count 6 through offset 5, but the log has 4 through 3
+    wrong_alert_count: source "s" window ending at 10: event_count is 6, but the log has 4
     "#);
     let report = world.verify().await;
     assert_eq!((report.partitions[0].progress, report.partitions[0].log_end), (Some(5), 4));
-    // The log was written on with other records: what lies below progress is altered.
+    // Other records were appended to the log: the rows below progress are altered.
     world.append((21..29).map(|ts| critical(0, ts))).await;
     let differences = world.differences().await;
     assert!(differences.starts_with("altered: partition 0 offset 4: "), "{differences}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_is_truncated_meanwhile_is_told() {
+async fn a_log_that_is_truncated_meanwhile_is_reported() {
     let world = Fixture::new().await;
     world.append((1..7).map(|ts| critical(0, ts))).await;
     world.finish(&world.truth().await).await;
-    let broker = Meddled::new(&world, 1, |broker, _, offset| {
+    let broker = HookedBroker::new(&world, 1, |broker, _, offset| {
         if offset == 2 {
             broker.truncate(TOPIC, 0, 3);
         }
@@ -140,14 +140,14 @@ async fn a_log_that_is_truncated_meanwhile_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_topic_that_is_recreated_meanwhile_is_told() {
+async fn a_topic_that_is_recreated_meanwhile_is_reported() {
     for at in 0..6 {
         let world = Fixture::new().await;
         world.append((1..7).map(|ts| critical(0, ts))).await;
-        // Half of it is judged, the other half lies behind.
+        // Half of the log is judged; the other half is after the judged log.
         world.write(&world.truth().await).await;
         world.write_progress(0, 3).await;
-        let broker = Meddled::new(&world, 1, move |broker, _, offset| {
+        let broker = HookedBroker::new(&world, 1, move |broker, _, offset| {
             if offset == at {
                 broker.recreate(TOPIC);
             }
@@ -159,7 +159,7 @@ async fn a_topic_that_is_recreated_meanwhile_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_lags_for_a_moment_is_no_difference() {
+async fn an_end_that_lags_temporarily_is_no_difference() {
     let world = Fixture::new().await;
     world.append(some()).await;
     world.finish(&world.truth().await).await;
@@ -176,13 +176,13 @@ async fn an_end_that_lags_for_a_moment_is_no_difference() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broker_that_does_not_answer_is_asked_again_and_not_for_ever() {
+async fn a_request_to_a_broker_that_does_not_respond_is_retried_a_limited_number_of_times() {
     let world = Fixture::new().await;
     world.append(some()).await;
     world.finish(&world.truth().await).await;
     let silent = || Some(BrokerError::Retriable { what: "fetch".to_owned(), cause: None });
     let mut asked = 0;
-    let broker = Meddled::new(&world, 1, move |_, _, _| {
+    let broker = HookedBroker::new(&world, 1, move |_, _, _| {
         asked += 1;
         if asked % 5 == 0 { None } else { silent() }
     });
@@ -192,12 +192,12 @@ async fn a_broker_that_does_not_answer_is_asked_again_and_not_for_ever() {
             .expect("a report")
             .is_clean()
     );
-    let broker = Meddled::new(&world, 1, move |_, _, _| silent());
+    let broker = HookedBroker::new(&world, 1, move |_, _, _| silent());
     let error = verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default())
         .await
         .expect_err("no report");
-    assert_eq!(error.to_string(), "the broker did not deliver topic t partition 0 from offset 0");
-    let broker = Meddled::new(&world, 1, |_, partition, offset| {
+    assert_eq!(error.to_string(), "could not read topic t partition 0 from offset 0");
+    let broker = HookedBroker::new(&world, 1, |_, partition, offset| {
         Some(BrokerError::OutOfRange { topic: TOPIC.to_owned(), partition, offset })
     });
     let error = verify(&broker, &world.store, &world.binding_spec, &VerifyOptions::default())
@@ -206,9 +206,9 @@ async fn a_broker_that_does_not_answer_is_asked_again_and_not_for_ever() {
     assert!(matches!(error, VerifyError::NothingDelivered { offset: 0, log_end: 3, .. }), "{error}");
 }
 
-/// Whatever is read of the log, meanwhile a worker takes more records, raises alerts and moves progress.
+/// During every fetch, a worker processes more records, raises alerts and advances progress.
 #[tokio::test]
-async fn a_worker_that_goes_on_all_the_while_is_never_blamed() {
+async fn a_worker_that_runs_during_the_verification_causes_no_difference() {
     for behind in [0i64, 1, 5] {
         let world = Arc::new(Fixture::new().await);
         let work = move |world: &Fixture, ts: i64| {
@@ -223,7 +223,7 @@ async fn a_worker_that_goes_on_all_the_while_is_never_blamed() {
         };
         (1..15).for_each(|ts| work(&world, ts));
         let (inside, mut ts) = (world.clone(), 15);
-        let broker = Meddled::new(&world, 2, move |_, _, _| {
+        let broker = HookedBroker::new(&world, 2, move |_, _, _| {
             ts += 1;
             work(&inside, ts);
             None

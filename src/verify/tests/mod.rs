@@ -1,4 +1,4 @@
-//! Logs and tables by hand, on the broker and the store in memory.
+//! Tests with the broker and the store in memory, whose logs and tables are written by hand.
 
 mod binding;
 mod differences;
@@ -36,7 +36,7 @@ impl Fixture {
         Self::with(Origin::Start, Vec::new(), 10).await
     }
 
-    /// A world whose log had these records before it was bound.
+    /// A fixture whose log had these records before the keyspace was bound.
     async fn with(origin: Origin, before: Vec<NewRecord>, slide_ms: i64) -> Self {
         let (broker, store) = (MemoryBroker::new(500), MemoryStore::new());
         broker.create_topic(TOPIC, PARTITIONS, 1).await.expect("a topic");
@@ -118,7 +118,7 @@ impl Fixture {
         self.store.write_counts(partition, &[(window, count)]).await.answer().expect("written");
     }
 
-    /// Writes these tables and says that all of the log is done.
+    /// Writes these tables, and progress up to the end of the log.
     async fn finish(&self, tables: &Tables) {
         self.write(tables).await;
         for (partition, end) in self.ends().await {
@@ -168,28 +168,28 @@ fn some() -> Vec<NewRecord> {
     ]
 }
 
-/// A broker in memory that something is done to before each fetch, and that may answer itself.
+/// A broker in memory with a hook before each fetch.
 #[derive(Clone)]
-struct Meddled {
+struct HookedBroker {
     inner: MemoryBroker,
     fetch_records: usize,
-    meddler: Arc<Mutex<Meddler>>,
+    hook: Arc<Mutex<FetchHook>>,
 }
 
-/// Before a fetch: partition and offset. What it gives is the broker's answer.
-type Meddler = Box<dyn FnMut(&MemoryBroker, i32, i64) -> Option<BrokerError> + Send>;
+/// Called with partition and offset before a fetch. A returned error is the result of the fetch.
+type FetchHook = Box<dyn FnMut(&MemoryBroker, i32, i64) -> Option<BrokerError> + Send>;
 
-impl Meddled {
+impl HookedBroker {
     fn new(
         world: &Fixture,
         fetch_records: usize,
-        meddler: impl FnMut(&MemoryBroker, i32, i64) -> Option<BrokerError> + Send + 'static,
+        hook: impl FnMut(&MemoryBroker, i32, i64) -> Option<BrokerError> + Send + 'static,
     ) -> Self {
-        Self { inner: world.broker.clone(), fetch_records, meddler: Arc::new(Mutex::new(Box::new(meddler))) }
+        Self { inner: world.broker.clone(), fetch_records, hook: Arc::new(Mutex::new(Box::new(hook))) }
     }
 }
 
-impl Broker for Meddled {
+impl Broker for HookedBroker {
     type Consumer = MemoryConsumer;
 
     async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
@@ -208,8 +208,8 @@ impl Broker for Meddled {
         _max_records: usize,
         max_bytes: usize,
     ) -> Result<Fetched, BrokerError> {
-        let answer = (self.meddler.lock().expect("no panic"))(&self.inner, partition, offset);
-        match answer {
+        let error = (self.hook.lock().expect("no panic"))(&self.inner, partition, offset);
+        match error {
             Some(error) => Err(error),
             None => self.inner.fetch(topic, partition, offset, self.fetch_records, max_bytes).await,
         }

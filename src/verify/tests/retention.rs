@@ -1,4 +1,4 @@
-//! What the log no longer has.
+//! Records that the log no longer has.
 
 use super::*;
 
@@ -15,7 +15,7 @@ async fn cut() -> (Fixture, Tables) {
 }
 
 #[tokio::test]
-async fn what_lies_below_the_log_s_start_is_unverifiable_and_never_fine() {
+async fn rows_below_the_logs_start_are_unverifiable() {
     let (world, _) = cut().await;
     let report = world.verify().await;
     assert_eq!(lines(&report), "");
@@ -26,7 +26,7 @@ async fn what_lies_below_the_log_s_start_is_unverifiable_and_never_fine() {
 }
 
 #[tokio::test]
-async fn a_window_that_is_partly_gone_is_judged_from_below_only() {
+async fn a_window_that_is_partly_gone_has_no_upper_bound() {
     // Until 10, the log still has two events; until 30, one.
     for (end, count, fine) in [(10, 2, false), (10, 3, true), (10, 900, true), (30, 2, false), (30, 3, true)]
     {
@@ -42,13 +42,14 @@ async fn a_window_that_is_partly_gone_is_judged_from_below_only() {
 }
 
 #[tokio::test]
-async fn an_alert_of_a_window_that_is_partly_gone_may_be_missing_only_if_what_is_left_is_too_little() {
+async fn an_alert_of_a_window_that_is_partly_gone_may_be_missing_only_if_the_remaining_events_do_not_reach_the_threshold()
+ {
     let (world, tables) = cut().await;
     let world = Fixture { store: MemoryStore::new(), ..world };
     world.store.bind(&world.binding).await.answer().expect("bound");
     world.write(&Tables { alerts: BTreeMap::new(), ..tables }).await;
     world.write_progress(0, 9).await;
-    // Until 10 two are left of four, so nothing is known.
+    // Of the window until 10, two of four events remain, so the alert cannot be judged.
     insta::assert_snapshot!(world.differences().await, @r#"missing_alert: source "s" window ending at 20: 3 events and no alert"#);
     world.append([critical(0, 5)]).await;
     let fifth = world.truth().await.events[&(0, 9)].clone();
@@ -62,18 +63,18 @@ async fn an_alert_of_a_window_that_is_partly_gone_may_be_missing_only_if_what_is
 }
 
 #[tokio::test]
-async fn a_window_that_is_all_there_is_judged_exactly() {
+async fn a_complete_window_is_judged_exactly() {
     let (world, _) = cut().await;
     world.write_alert("s", 20, 4).await;
     world.write_alert("s", 40, 3).await;
     insta::assert_snapshot!(world.differences().await, @r#"
-    wrong_alert_count: source "s" window ending at 20: event_count is 4 where the log has 3
-    phantom_alert: source "s" window ending at 40: an alert with event_count 3 where the log has 0
+    wrong_alert_count: source "s" window ending at 20: event_count is 4, but the log has 3
+    phantom_alert: source "s" window ending at 40: an alert with event_count 3, but the log has 0
     "#);
 }
 
 #[tokio::test]
-async fn an_offset_in_both_tables_is_a_duplicate_even_where_the_log_is_gone() {
+async fn an_offset_in_both_tables_is_a_duplicate_even_if_the_records_are_gone() {
     let (world, tables) = cut().await;
     let letter = truth::tables(
         &[Record { partition: 0, offset: 1, timestamp: 0, key: None, value: None }],
@@ -81,11 +82,11 @@ async fn an_offset_in_both_tables_is_a_duplicate_even_where_the_log_is_gone() {
     );
     assert_eq!(tables.dead_letters.len(), 0);
     world.write(&letter).await;
-    insta::assert_snapshot!(world.differences().await, @"duplicate: partition 0 offset 1: both events and dead_letters have a row, the log no longer shows which should not");
+    insta::assert_snapshot!(world.differences().await, @"duplicate: partition 0 offset 1: both events and dead_letters have a row, and the log no longer shows which one is wrong");
 }
 
 #[tokio::test]
-async fn records_that_went_before_they_were_durable_leave_no_window_judged_from_above() {
+async fn if_records_are_deleted_before_they_are_durable_no_window_has_an_upper_bound() {
     let world = Fixture::new().await;
     world.append([1, 2, 3, 11, 12, 13].map(|ts| critical(0, ts))).await;
     let tables = world.truth().await;
@@ -93,7 +94,7 @@ async fn records_that_went_before_they_were_durable_leave_no_window_judged_from_
     world.write_progress(0, 0).await;
     world.broker.delete_below(TOPIC, 0, 4);
     let report = world.verify().await;
-    // The worker had counted all six, and written no row of them.
+    // The worker had counted all six but written none of their rows.
     assert_eq!(lines(&report), "");
     assert_eq!((report.partitions[0].judged_to, report.partitions[0].log_start), (0, 4));
     assert_eq!(report.windows_not_judged, 2);
@@ -107,7 +108,7 @@ async fn a_log_whose_start_moves_meanwhile_is_no_difference() {
             let world = Fixture::new().await;
             world.append([1, 2, 21, 3, 4, 11, 12, 13, 22].map(|ts| critical(0, ts))).await;
             world.finish(&world.truth().await).await;
-            let broker = Meddled::new(&world, 1, move |broker, _, offset| {
+            let broker = HookedBroker::new(&world, 1, move |broker, _, offset| {
                 if offset == deleted_at {
                     broker.delete_below(TOPIC, 0, start);
                 }
@@ -128,7 +129,7 @@ async fn a_log_whose_start_moves_meanwhile_is_no_difference() {
 }
 
 #[tokio::test]
-async fn records_behind_the_judged_log_may_go_meanwhile() {
+async fn records_after_the_judged_log_may_be_deleted_meanwhile() {
     for durable in [false, true] {
         let world = Fixture::new().await;
         world.append([1, 2, 3, 11, 12, 13].map(|ts| critical(0, ts))).await;
@@ -136,7 +137,7 @@ async fn records_behind_the_judged_log_may_go_meanwhile() {
         world.write(&tables).await;
         world.write_progress(0, 2).await;
         let store = world.store.clone();
-        let broker = Meddled::new(&world, 1, move |broker, _, offset| {
+        let broker = HookedBroker::new(&world, 1, move |broker, _, offset| {
             if offset == 3 {
                 broker.delete_below(TOPIC, 0, 5);
                 if durable {
@@ -151,8 +152,8 @@ async fn records_behind_the_judged_log_may_go_meanwhile() {
             .await
             .expect("a report");
         assert_eq!(lines(&report), "");
-        // Offsets 3 and 4 went: both of the window until 20. If nobody says that their rows are all there,
-        // they may have been of any window.
+        // Offsets 3 and 4 are deleted: both of the window until 20. Unless progress shows that their rows are in the
+        // tables, they may belong to any window.
         assert_eq!(report.windows_not_judged, if durable { 1 } else { 2 });
     }
 }

@@ -50,7 +50,7 @@ async fn each_kind_of_difference_is_named() {
     assert_eq!(said(options, Layout::ORIGINAL).await, "right");
     assert_eq!(
         said(options, BUCKETED).await,
-        "table K.events has not a column bucket, so its layout is not bucketed:4"
+        "table K.events does not have a column bucket, so its layout is not bucketed:4"
     );
     let descending = "WITH CLUSTERING ORDER BY (offset DESC)";
     let and = |option: &str| format!("{descending} AND {option}");
@@ -113,15 +113,14 @@ async fn each_kind_of_difference_is_named() {
             "events",
             descending,
             &window,
-            "table K.events has TimeWindowCompactionStrategy: it sorts rows by their write timestamps, which here are \
-             no times",
+            "table K.events has TimeWindowCompactionStrategy: it sorts rows by write timestamp, but here timestamps \
+             are positions in the log",
         ),
         (
             "dead_letters",
             descending,
             &vanishing,
-            "table K.dead_letters has default_time_to_live = 10: rows would vanish after so many seconds, and counts \
-             begin again from nothing",
+            "table K.dead_letters has default_time_to_live = 10: rows would expire, and counts would start again from 0",
         ),
     ] {
         let right = creates(options, table);
@@ -146,7 +145,7 @@ async fn each_kind_of_difference_is_named() {
     assert_eq!(
         said(options, Layout::ORIGINAL).await,
         "table K.events column client was dropped and added again: everything written at a timestamp before that \
-         moment is hidden, and so is all that this program writes. use a keyspace of another name"
+         time is hidden, and so is everything that this program writes. use a different keyspace"
     );
     run(&session, format!("ALTER KEYSPACE {keyspace} WITH durable_writes = false")).await;
     assert_eq!(
@@ -175,7 +174,7 @@ async fn a_keyspace_of_an_older_version_is_refused_with_what_to_do() {
     let said = said(options, Layout::ORIGINAL).await;
     assert_eq!(
         said,
-        "table K.window_counts is keyed as in schema version 1, and this program needs version 2: start over in a new \
+        "table K.window_counts is keyed as in schema version 1, and this program requires version 2: start over in a new \
          keyspace (`store.keyspace`), from the log's start or with `init --from`, and keep the old one until the new \
          one has caught up"
     );
@@ -247,7 +246,7 @@ async fn options_that_cannot_work_are_refused_and_an_absent_cluster_may_be_tried
     let local = CassandraOptions { consistency: Consistency::LocalQuorum, ..options.clone() };
     assert_eq!(refused(local).await, "consistency local_quorum requires the name of the datacenter");
     let nowhere = CassandraOptions { datacenter: Some("nowhere".to_owned()), ..options.clone() };
-    assert_eq!(refused(nowhere).await, "there is no datacenter nowhere, there is dc1");
+    assert_eq!(refused(nowhere).await, "datacenter nowhere does not exist; the cluster has dc1");
     let without_nodes = CassandraOptions { contact_points: Vec::new(), ..options.clone() };
     assert_eq!(refused(without_nodes).await, "there are no contact points");
     // Nobody listens on port 1.

@@ -1,7 +1,7 @@
-//! Delivery of records from librdkafka's queues to the worker, one partition after another.
+//! Delivers records from librdkafka's queues to the worker, round-robin over the partitions.
 //!
-//! A failure stops a partition's delivery until the worker restarts it. A transient failure is reported after a wait, so
-//! that restarts and failures do not alternate in a busy loop.
+//! A failure stops a partition's delivery until the worker restarts it. A transient failure is reported after a
+//! backoff, so that restarts and failures do not alternate in a busy loop.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,32 +13,32 @@ use crate::broker::kafka::error::{Class, KafkaError};
 use crate::broker::kafka::raw::{Message, Queue};
 use crate::broker::{Assignment, BrokerError, Delivery};
 
-/// Messages that are taken from one partition before the next one.
+/// Maximum messages taken from one partition before the next one.
 const CHUNK: usize = 1_000;
-/// A transient failure of a partition's delivery is reported after this wait, which doubles with every failure until a
-/// record comes.
-const FAILURE_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_FAILURE_WAIT: Duration = Duration::from_secs(5);
+/// A transient failure of a partition's delivery is reported after this backoff, which doubles with every failure until
+/// a record is received.
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// A partition that the group assigned.
 #[derive(Debug, Default)]
 pub(super) struct Partition {
     /// The latest start.
     pub(super) start: Option<Assignment>,
-    /// The offset at which it continues.
+    /// The next offset to deliver.
     pub(super) next_offset: i64,
-    /// Set while librdkafka fetches the partition: its messages come here.
+    /// Receives the partition's messages; set while librdkafka fetches it.
     pub(super) queue: Option<Queue>,
     pub(super) paused: bool,
-    /// Its delivery has stopped.
+    /// True if delivery stopped after a failure.
     pub(super) failed: bool,
-    /// The group has revoked it.
+    /// True if the group has revoked it.
     pub(super) revoked: bool,
-    /// To be started when the current revocation is answered.
+    /// A start that waits until the current revocation is acknowledged.
     pub(super) waiting: Option<(Assignment, i64)>,
-    /// To be reported at this time.
+    /// A failure to report at this time.
     pub(super) failure: Option<(Instant, Delivery)>,
-    pub(super) failure_wait: Duration,
+    pub(super) backoff: Duration,
 }
 
 impl Member {
@@ -62,7 +62,7 @@ impl Member {
             return self.send(Delivery::Failed { assignment, offset, error });
         }
         if partition.queue.is_some() {
-            // Removing it from librdkafka's list now would answer the pending revocation.
+            // Removing the partition from librdkafka's assignment now would acknowledge the pending revocation.
             if !self.unreleased.is_empty() {
                 partition.waiting = Some((assignment, offset));
                 return;
@@ -70,7 +70,7 @@ impl Member {
             if let Err(error) = self.client.incremental_unassign(&self.topic, &[number]) {
                 return self.fail(number, offset, error);
             }
-            // Dropped before the new one is created, because dropping removes the partition's waker.
+            // Dropped before the new queue is created, because dropping removes the partition's waker.
             partition.queue = None;
         }
         let queue = Queue::of_partition(&self.client, &self.topic, number);
@@ -93,7 +93,7 @@ impl Member {
         BrokerError::OutOfRange { topic: self.topic.clone(), partition, offset }
     }
 
-    /// Stops a partition's delivery. A transient failure is reported after a wait.
+    /// Stops a partition's delivery. A transient failure is reported after a backoff.
     pub(super) fn fail(&mut self, number: i32, offset: i64, error: KafkaError) {
         let out_of_range = self.out_of_range(number, offset);
         let Some(partition) = self.partitions.get_mut(&number) else { return };
@@ -108,8 +108,8 @@ impl Member {
             Class::Fatal => (Duration::ZERO, error.fatal(what)),
             // The topic itself is checked when the error is reported.
             Class::Retriable | Class::UnknownTopic | Class::TopicExists => {
-                let wait = partition.failure_wait.clamp(FAILURE_WAIT, LONGEST_FAILURE_WAIT);
-                partition.failure_wait = (wait * 2).min(LONGEST_FAILURE_WAIT);
+                let wait = partition.backoff.clamp(MIN_BACKOFF, MAX_BACKOFF);
+                partition.backoff = (wait * 2).min(MAX_BACKOFF);
                 (wait, error.retriable(what))
             }
         };
@@ -129,7 +129,7 @@ impl Member {
         }
     }
 
-    /// Takes messages from every partition that has some, in turn. True if there may be more.
+    /// Delivers messages of all partitions, round-robin. True if there may be more.
     pub(super) fn deliver(&mut self) -> bool {
         let mut worked = false;
         let numbers: Vec<i32> = self.partitions.keys().copied().collect();
@@ -138,7 +138,7 @@ impl Member {
             if self.flow.is_full() {
                 break;
             }
-            if self.deliver_of(*number) {
+            if self.deliver_partition(*number) {
                 self.last = *number;
                 worked = true;
             }
@@ -146,7 +146,7 @@ impl Member {
         worked
     }
 
-    fn deliver_of(&mut self, number: i32) -> bool {
+    fn deliver_partition(&mut self, number: i32) -> bool {
         let Some(partition) = self.partitions.get_mut(&number) else { return false };
         let Partition { start: Some(assignment), queue: Some(queue), .. } = partition else { return false };
         if partition.paused || partition.failed || partition.revoked || partition.waiting.is_some() {
@@ -159,7 +159,7 @@ impl Member {
         let mut failure = None;
         let taken = queue.take(CHUNK, Duration::ZERO, |message| match message {
             _ if failure.is_some() => {}
-            // librdkafka may deliver messages again when it pauses for a rebalance while messages are taken.
+            // librdkafka may deliver messages twice if it pauses for a rebalance meanwhile.
             Message::Record(record) if record.offset < next_offset => {}
             Message::Record(record) => {
                 next_offset = record.offset + 1;
@@ -184,7 +184,7 @@ impl Member {
             deliveries.push(Delivery::Records { assignment, records, next_offset });
         }
         if next_offset > partition.next_offset {
-            partition.failure_wait = Duration::ZERO;
+            partition.backoff = Duration::ZERO;
         }
         partition.next_offset = next_offset;
         for delivery in deliveries {

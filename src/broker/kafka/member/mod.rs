@@ -1,22 +1,22 @@
-//! The thread that is the member of a group.
+//! The thread of a group member.
 //!
-//! It never waits inside librdkafka: it checks the queues, and sleeps until one of them, or the worker, wakes it. So
-//! rebalances are handled immediately, whatever is paused and however slow the store is. How it answers them
+//! It never blocks inside librdkafka: it polls the queues, and sleeps until one of them, or the worker, wakes it. So it
+//! handles rebalances immediately, even if partitions are paused or the store is slow. How it acknowledges them
 //! (`rdkafka_cgrp.c`, `rdkafka_assignment.c`, librdkafka 2.12):
 //!
-//! - **Assigned**: the worker is notified, and the answer is given immediately, with no partition in it:
-//!   librdkafka's list of fetched partitions need not be the group's. A partition is added to it, with its explicit
-//!   offset, when the worker starts it. (Delaying the answer until then would halt every other partition:
-//!   librdkafka pauses all of them while it waits for one.)
-//! - **Revoked**: nothing more of these partitions is delivered, and the answer waits until the worker has released
-//!   all of them. Meanwhile heartbeats continue, and the group waits for up to `max.poll.interval.ms`.
-//! - **Lost**: the answer is given immediately.
+//! - **Assigned**: it notifies the worker and acknowledges immediately with an empty assignment: the partitions that
+//!   librdkafka fetches need not be those that the group assigned. When the worker starts a partition, the partition is
+//!   added with its explicit offset. (Delaying the acknowledgement until then would halt all other partitions:
+//!   librdkafka pauses them until it arrives.)
+//! - **Revoked**: it stops delivering these partitions, and acknowledges when the worker has released all of them.
+//!   Meanwhile heartbeats continue; the group waits for up to `max.poll.interval.ms`.
+//! - **Lost**: it acknowledges immediately.
 //!
-//! Each partition has a queue of its own. A paused one is not read; librdkafka stops fetching when it is full.
-//! (librdkafka's own pause would discard what was fetched and fetch it again.)
+//! Each partition has a queue of its own. The queue of a paused partition is not read; librdkafka stops fetching when
+//! the queue is full. (librdkafka's own pause would discard the fetched records and fetch them again.)
 //!
-//! A worker that does not poll for [`ABANDONED`] is considered stuck, and the queues are not read for it: after
-//! `max.poll.interval.ms`, librdkafka leaves the group.
+//! A worker that has not polled for [`WORKER_STUCK_AFTER`] is considered stuck, and its queues are no longer read:
+//! after `max.poll.interval.ms`, librdkafka leaves the group.
 //!
 //! The module `delivery` describes how the records of a partition are delivered.
 
@@ -39,16 +39,16 @@ use crate::broker::kafka::options::{GroupProtocol, KafkaOptions};
 use crate::broker::kafka::raw::{Client, Event, Queue};
 use crate::broker::{Assignment, BrokerError, Delivery};
 
-/// The longest sleep.
+/// The maximum sleep.
 const MAX_SLEEP: Duration = Duration::from_millis(200);
 /// A worker that has not polled for this time is considered stuck.
-const ABANDONED: Duration = Duration::from_secs(5);
+const WORKER_STUCK_AFTER: Duration = Duration::from_secs(5);
 /// Time between two commits for the lag dashboards.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(2);
-/// Interval at which a member that the group has not accepted yet reports that.
-const OUTSIDE: Duration = Duration::from_secs(10);
+/// Interval of the error that the group has not accepted this member yet.
+const NOT_JOINED_INTERVAL: Duration = Duration::from_secs(10);
 /// A member that has been in the group for this time without an assignment is reported as having none.
-const NOTHING: Duration = Duration::from_secs(1);
+const EMPTY_ASSIGNMENT_AFTER: Duration = Duration::from_secs(1);
 
 /// A command of the worker.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub(super) enum Command {
     Resume(i32),
     Release(i32),
     Report(i32, i64),
-    /// Leave the group, until this time at most, and confirm it.
+    /// Leave the group, with this deadline, and confirm it.
     Leave(Instant, oneshot::Sender<()>),
 }
 
@@ -73,14 +73,14 @@ pub(super) struct Member {
     deliveries: mpsc::UnboundedSender<Result<Delivery, BrokerError>>,
     flow: Arc<FlowControl>,
     partitions: BTreeMap<i32, Partition>,
-    /// Revoked partitions that the worker has not released.
+    /// Revoked partitions that the worker has not released yet.
     unreleased: BTreeSet<i32>,
-    /// The partition that was served last.
+    /// The partition that was delivered last.
     last: i32,
     joined: bool,
     /// Since when this member is in the group, while it has no assignment.
     member_since: Option<Instant>,
-    outside_since: Instant,
+    not_joined_since: Instant,
     leaving: bool,
     /// Durable positions that are not committed to the group yet.
     uncommitted: BTreeMap<i32, i64>,
@@ -112,7 +112,7 @@ impl Member {
             last: -1,
             joined: false,
             member_since: None,
-            outside_since: Instant::now(),
+            not_joined_since: Instant::now(),
             leaving: false,
             uncommitted: BTreeMap::new(),
             committing: false,
@@ -123,14 +123,14 @@ impl Member {
     /// Runs until the worker leaves or is dropped.
     pub(super) fn run(mut self) {
         self.queue.wake(thread::current());
-        let left = loop {
+        let leave = loop {
             self.flow.beat();
             match self.take_commands() {
                 Ok(None) => {}
-                Ok(Some(left)) => break Some(left),
-                Err(Gone) => break None,
+                Ok(Some(leave)) => break Some(leave),
+                Err(WorkerDropped) => break None,
             }
-            let alive = self.flow.polled_within(ABANDONED);
+            let alive = self.flow.polled_within(WORKER_STUCK_AFTER);
             if alive {
                 self.take_events();
             }
@@ -143,17 +143,17 @@ impl Member {
                 thread::park_timeout(MAX_SLEEP);
             }
         };
-        match left {
-            Some((deadline, left)) => {
+        match leave {
+            Some((deadline, confirm)) => {
                 self.leave(deadline);
-                let _ = left.send(());
+                let _ = confirm.send(());
             }
             None => debug!(topic = self.topic, "the worker was dropped without leaving its group"),
         }
         // Drops the queues, then the client, which may take a while: hence on this thread.
     }
 
-    fn take_commands(&mut self) -> Result<Option<(Instant, oneshot::Sender<()>)>, Gone> {
+    fn take_commands(&mut self) -> Result<Option<(Instant, oneshot::Sender<()>)>, WorkerDropped> {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Start(assignment, offset)) => self.start(assignment, offset),
@@ -173,9 +173,9 @@ impl Member {
                         self.uncommitted.insert(partition, next_offset);
                     }
                 }
-                Ok(Command::Leave(deadline, left)) => return Ok(Some((deadline, left))),
+                Ok(Command::Leave(deadline, confirm)) => return Ok(Some((deadline, confirm))),
                 Err(TryRecvError::Empty) => return Ok(None),
-                Err(TryRecvError::Disconnected) => return Err(Gone),
+                Err(TryRecvError::Disconnected) => return Err(WorkerDropped),
             }
         }
     }
@@ -183,16 +183,16 @@ impl Member {
     /// The worker is done with a revoked partition.
     fn release(&mut self, number: i32) {
         if self.unreleased.remove(&number) && self.unreleased.is_empty() {
-            self.answer_revocation();
+            self.acknowledge_revocation();
         }
     }
 
-    /// Releases every revoked partition.
-    fn answer_revocation(&mut self) {
+    /// Acknowledges a revocation: releases every revoked partition.
+    fn acknowledge_revocation(&mut self) {
         let revoked: Vec<i32> =
             self.partitions.iter().filter(|(_, partition)| partition.revoked).map(|(n, _)| *n).collect();
         self.unreleased.clear();
-        self.give_up(&revoked);
+        self.remove(&revoked);
         let waiting: Vec<_> =
             self.partitions.values_mut().filter_map(|partition| partition.waiting.take()).collect();
         for (assignment, offset) in waiting {
@@ -200,8 +200,8 @@ impl Member {
         }
     }
 
-    /// Forgets partitions and answers the rebalance that took them.
-    fn give_up(&mut self, numbers: &[i32]) {
+    /// Removes partitions and acknowledges the rebalance that revoked them.
+    fn remove(&mut self, numbers: &[i32]) {
         // Positions of this worker are committed before those of the next owner.
         self.commit_now();
         let mut fetched = Vec::new();
@@ -218,15 +218,15 @@ impl Member {
 
     fn take_events(&mut self) {
         let events: Vec<Event> = std::iter::from_fn(|| self.queue.event()).collect();
-        // A worker that did not poll in time has left its group; but librdkafka does not report partitions as lost that
-        // were being revoked then.
+        // A worker that did not poll in time has left its group, but librdkafka does not report partitions as lost if
+        // they were being revoked at that time.
         let too_late =
             |event: &Event| matches!(event, Event::Error { error, .. } if error.is(Code::PollExceeded));
         let too_late = events.iter().any(too_late);
         for event in events {
             match event {
-                Event::Assign(given) => self.assigned(given),
-                Event::Revoke(taken) => self.revoked(taken, too_late || self.client.assignment_lost()),
+                Event::Assign(assigned) => self.assigned(assigned),
+                Event::Revoke(revoked) => self.revoked(revoked, too_late || self.client.assignment_lost()),
                 Event::Error { error, fatal, partition } => self.handle_error(error, fatal, partition),
                 Event::Committed(committed) => {
                     self.committing = false;
@@ -239,21 +239,22 @@ impl Member {
         }
     }
 
-    fn assigned(&mut self, given: Vec<i32>) {
+    fn assigned(&mut self, assigned: Vec<i32>) {
         if let Err(error) = self.client.incremental_assign(&self.topic, &[]) {
             warn!(topic = self.topic, %error, "librdkafka did not accept an assignment");
         }
-        for number in &given {
+        for number in &assigned {
             self.partitions.insert(*number, Partition::default());
         }
-        if !given.is_empty() || !self.joined {
+        if !assigned.is_empty() || !self.joined {
             self.joined = true;
-            self.send(Delivery::Assigned(given));
+            self.send(Delivery::Assigned(assigned));
         }
     }
 
-    /// Detects what librdkafka reports in no event: in the group protocol `consumer`, a member without an assignment
-    /// gets no event, and a cluster that lacks the protocol (before Kafka 4.0) is reported in a log line only.
+    /// Detects two conditions that librdkafka reports in no event. With the group protocol `consumer`, a member
+    /// without an assignment gets no event, and a cluster that lacks the protocol (before Kafka 4.0) is reported in a
+    /// log line only.
     fn check_joined(&mut self, now: Instant) {
         if self.joined {
             return;
@@ -263,15 +264,18 @@ impl Member {
             return self.send_error(self.without_protocol(KafkaError::of(Code::UnsupportedFeature)));
         }
         if self.client.is_member() {
-            if now.saturating_duration_since(*self.member_since.get_or_insert(now)) >= NOTHING {
+            if now.saturating_duration_since(*self.member_since.get_or_insert(now)) >= EMPTY_ASSIGNMENT_AFTER
+            {
                 self.joined = true;
                 self.send(Delivery::Assigned(Vec::new()));
             }
-        } else if now.saturating_duration_since(self.outside_since) >= OUTSIDE {
-            self.outside_since = now;
+        } else if now.saturating_duration_since(self.not_joined_since) >= NOT_JOINED_INTERVAL {
+            self.not_joined_since = now;
             let cause = KafkaError::of(Code::WaitingForCoordinator);
-            let what =
-                format!("read topic {}: no coordinator accepts this member into its group", self.topic);
+            let what = format!(
+                "read topic {}: no coordinator has accepted this member into its group yet",
+                self.topic
+            );
             self.send_error(cause.retriable(what));
         }
     }
@@ -285,15 +289,15 @@ impl Member {
         BrokerError::Unsupported { what, cause: Some(Box::new(cause)) }
     }
 
-    fn revoked(&mut self, taken: Vec<i32>, lost: bool) {
-        // There is nothing to finish for a partition that is not known here.
-        let known = taken.iter().copied().filter(|number| self.partitions.contains_key(number));
+    fn revoked(&mut self, revoked: Vec<i32>, lost: bool) {
+        // For an unknown partition there is nothing to finish.
+        let known = revoked.iter().copied().filter(|number| self.partitions.contains_key(number));
         let known: Vec<i32> = known.collect();
         if lost {
             for number in &known {
                 self.unreleased.remove(number);
             }
-            self.give_up(&known);
+            self.remove(&known);
             if !known.is_empty() {
                 self.send(Delivery::Lost(known));
             }
@@ -308,7 +312,7 @@ impl Member {
             self.unreleased.insert(*number);
         }
         if self.leaving || known.is_empty() {
-            return self.answer_revocation();
+            return self.acknowledge_revocation();
         }
         self.send(Delivery::Revoked(known));
     }
@@ -322,7 +326,7 @@ impl Member {
             warn!(topic = self.topic, %error, "the worker did not poll in time, and has left its group");
             let late: Vec<i32> = std::mem::take(&mut self.unreleased).into_iter().collect();
             if !late.is_empty() {
-                self.answer_revocation();
+                self.acknowledge_revocation();
                 self.send(Delivery::Lost(late));
             }
             return;
@@ -343,10 +347,10 @@ impl Member {
                 || error.is(Code::Resolve)
                 || error.is(Code::OperationTimedOut) =>
             {
-                debug!(topic = self.topic, %error, "librdkafka met an error");
+                debug!(topic = self.topic, %error, "error of librdkafka");
             }
-            // Brokers may learn of new credentials one after another, and a topic that is reported as unknown is
-            // checked before that is believed.
+            // Brokers may learn of new credentials one by one. A topic that is reported as unknown is checked by the
+            // caller first.
             _ if error.is(Code::Authentication) => self.send_error(error.retriable(what)),
             Class::Retriable | Class::UnknownTopic | Class::OutOfRange | Class::TopicExists => {
                 self.send_error(error.retriable(what));
@@ -357,7 +361,7 @@ impl Member {
 
     fn send(&self, delivery: Delivery) {
         self.flow.put(&delivery);
-        // A worker that was dropped is noticed where its commands are taken.
+        // `take_commands` notices a worker that was dropped.
         let _ = self.deliveries.send(Ok(delivery));
     }
 
@@ -366,7 +370,8 @@ impl Member {
     }
 
     fn commit(&mut self, now: Instant) {
-        // While librdkafka waits for a commit, it starts no partition: one at a time, and none in a rebalance.
+        // librdkafka starts no partition during a commit, so there is one commit at a time, and none during a
+        // rebalance.
         if now >= self.commit_at && !self.committing && self.unreleased.is_empty() {
             self.commit_at = now + COMMIT_INTERVAL;
             self.commit_now();
@@ -393,10 +398,10 @@ impl Member {
         self.take_events();
         self.commit_now();
         if !self.unreleased.is_empty() {
-            self.answer_revocation();
+            self.acknowledge_revocation();
         }
         if let Err(error) = self.client.close(&self.queue) {
-            debug!(topic = self.topic, %error, "the group was not left");
+            debug!(topic = self.topic, %error, "could not leave the group");
             return;
         }
         while !self.client.closed() {
@@ -404,7 +409,7 @@ impl Member {
             if Instant::now() >= deadline {
                 warn!(
                     topic = self.topic,
-                    "the group was not left in time; it will remove this member after its session timeout"
+                    "could not leave the group in time; it will remove this member after the session timeout"
                 );
                 return;
             }
@@ -414,4 +419,4 @@ impl Member {
 }
 
 /// The worker was dropped.
-struct Gone;
+struct WorkerDropped;

@@ -1,4 +1,4 @@
-//! Questions about topics. Each waits for its answer.
+//! Requests about topics. Each blocks until its response arrives.
 
 use std::collections::BTreeSet;
 use std::ffi::c_int;
@@ -10,18 +10,18 @@ use rdkafka_sys as sys;
 use super::{Client, List, error_from, error_of, millis, name, text};
 use crate::broker::kafka::error::KafkaError;
 
-/// What the broker says about a topic.
+/// The broker's description of a topic.
 #[derive(Clone, Debug)]
 pub(in crate::broker::kafka) struct Description {
     pub(in crate::broker::kafka) id: String,
     pub(in crate::broker::kafka) partitions: usize,
-    /// The least number of copies that a partition has.
+    /// The minimum number of replicas of a partition.
     pub(in crate::broker::kafka) replication: usize,
-    /// The ids of the brokers that have copies, ascending.
+    /// The ids of the brokers that have replicas, ascending.
     pub(in crate::broker::kafka) brokers: Vec<i32>,
 }
 
-/// What has settings.
+/// A resource that has settings.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::broker::kafka) enum Resource<'a> {
     Topic(&'a str),
@@ -33,37 +33,37 @@ pub(in crate::broker::kafka) enum Resource<'a> {
 pub(in crate::broker::kafka) struct Setting {
     pub(in crate::broker::kafka) name: String,
     pub(in crate::broker::kafka) value: String,
-    /// True if it is set on the topic itself, and not by a broker or by default.
+    /// True if it is set on the topic itself, not by a broker or by default.
     pub(in crate::broker::kafka) of_topic: bool,
 }
 
-/// The end of the log, as a request for offsets names it (`RD_KAFKA_OFFSET_SPEC_LATEST`).
+/// The end of the log in a request for offsets (`RD_KAFKA_OFFSET_SPEC_LATEST`).
 const LATEST: i64 = -1;
 
-/// How often a request that waits looks whether it was cancelled.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often a request in flight checks whether it was cancelled.
+const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// An answer, destroyed when it was read.
-struct Answer(*mut sys::rd_kafka_event_t);
+/// A response; destroyed on drop.
+struct Response(*mut sys::rd_kafka_event_t);
 
-impl Drop for Answer {
+impl Drop for Response {
     fn drop(&mut self) {
-        // SAFETY: the event is ours.
+        // SAFETY: we own the event.
         unsafe { sys::rd_kafka_event_destroy(self.0) };
     }
 }
 
 impl Client {
-    /// Sends a request and waits for its answer.
-    fn ask(
+    /// Sends a request and waits for its response.
+    fn request(
         &self,
         api: sys::rd_kafka_admin_op_t,
         wait: Duration,
         send: impl FnOnce(*mut sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
-    ) -> Result<Answer, KafkaError> {
+    ) -> Result<Response, KafkaError> {
         let mut errstr = [0; 256];
-        // SAFETY: queue and options are made and destroyed here; the request copies the options, and an answer
-        // is an object of its own.
+        // SAFETY: queue and options are created and destroyed here; the request copies the options, and the response
+        // is a separate object.
         unsafe {
             let queue = sys::rd_kafka_queue_new(self.ptr());
             let options = sys::rd_kafka_AdminOptions_new(self.ptr(), api);
@@ -71,11 +71,11 @@ impl Client {
             sys::rd_kafka_AdminOptions_set_request_timeout(options, millis(wait), start, length);
             send(options, queue);
             sys::rd_kafka_AdminOptions_destroy(options);
-            // The request has a time limit of its own; the second is for librdkafka to report it.
+            // The request has its own timeout; the additional second lets librdkafka report it.
             let until = Instant::now() + wait + Duration::from_secs(1);
             let event = loop {
                 let left = until.saturating_duration_since(Instant::now());
-                let event = sys::rd_kafka_queue_poll(queue, millis(left.min(LOOK)));
+                let event = sys::rd_kafka_queue_poll(queue, millis(left.min(CANCEL_CHECK_INTERVAL)));
                 if !event.is_null() || left.is_zero() || self.is_cancelled() {
                     break event;
                 }
@@ -85,9 +85,9 @@ impl Client {
                 let timed_out = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__TIMED_OUT;
                 return Err(KafkaError::new(timed_out as i32, ""));
             }
-            let answer = Answer(event);
+            let response = Response(event);
             match sys::rd_kafka_event_error(event) as i32 {
-                0 => Ok(answer),
+                0 => Ok(response),
                 code => Err(KafkaError::new(code, text(sys::rd_kafka_event_error_string(event)))),
             }
         }
@@ -101,23 +101,25 @@ impl Client {
     ) -> Result<Description, KafkaError> {
         let topic = name(topic);
         let api = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-        let answer = self.ask(api, wait, |options, queue| {
+        let response = self.request(api, wait, |options, queue| {
             let mut names = [topic.as_ptr()];
-            // SAFETY: the request copies the collection, which is ours.
+            // SAFETY: we own the collection, and the request copies it.
             unsafe {
                 let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
                 sys::rd_kafka_DescribeTopics(self.ptr(), topics, options, queue);
                 sys::rd_kafka_TopicCollection_destroy(topics);
             }
         })?;
-        // SAFETY: what the accessors lend lives as long as the answer, and arrays have the lengths they say.
+        // SAFETY: what the accessors return lives as long as the response, and arrays have the reported lengths.
         unsafe {
             let mut count = 0;
-            let result = sys::rd_kafka_event_DescribeTopics_result(answer.0);
-            let topics = lent(result, &mut count, |result, count| {
+            let result = sys::rd_kafka_event_DescribeTopics_result(response.0);
+            let topics = borrowed(result, &mut count, |result, count| {
                 sys::rd_kafka_DescribeTopics_result_topics(result, count)
             });
-            let [topic] = topics else { return Err(KafkaError::invalid("the answer is not of one topic")) };
+            let [topic] = topics else {
+                return Err(KafkaError::invalid("the response must have one topic"));
+            };
             let error = sys::rd_kafka_TopicDescription_error(*topic);
             if !error.is_null() && sys::rd_kafka_error_code(error) as i32 != 0 {
                 let code = sys::rd_kafka_error_code(error) as i32;
@@ -125,13 +127,13 @@ impl Client {
             }
             let id = sys::rd_kafka_TopicDescription_topic_id(*topic);
             let id = if id.is_null() { String::new() } else { text(sys::rd_kafka_Uuid_base64str(id)) };
-            let partitions = lent(*topic, &mut count, |topic, count| {
+            let partitions = borrowed(*topic, &mut count, |topic, count| {
                 sys::rd_kafka_TopicDescription_partitions(topic, count)
             });
             let mut brokers = BTreeSet::new();
             let mut replication = usize::MAX;
             for partition in partitions {
-                let copies = lent(*partition, &mut count, |partition, count| {
+                let copies = borrowed(*partition, &mut count, |partition, count| {
                     sys::rd_kafka_TopicPartitionInfo_replicas(partition, count)
                 });
                 replication = replication.min(copies.len());
@@ -147,7 +149,7 @@ impl Client {
         }
     }
 
-    /// All settings of a topic or a broker, without those whose value is secret.
+    /// All settings of a topic or a broker, except secret ones.
     pub(in crate::broker::kafka) fn settings(
         &self,
         resource: Resource<'_>,
@@ -160,8 +162,8 @@ impl Client {
             }
         };
         let api = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS;
-        let answer = self.ask(api, wait, |options, queue| {
-            // SAFETY: the request copies the resource, which is ours.
+        let response = self.request(api, wait, |options, queue| {
+            // SAFETY: we own the resource, and the request copies it.
             unsafe {
                 let mut resources = [sys::rd_kafka_ConfigResource_new(kind, of.as_ptr())];
                 let (start, length) = (resources.as_mut_ptr(), resources.len());
@@ -169,18 +171,18 @@ impl Client {
                 sys::rd_kafka_ConfigResource_destroy(resources[0]);
             }
         })?;
-        // SAFETY: what the accessors lend lives as long as the answer, and arrays have the lengths they say.
+        // SAFETY: what the accessors return lives as long as the response, and arrays have the reported lengths.
         unsafe {
             let mut count = 0;
-            let result = sys::rd_kafka_event_DescribeConfigs_result(answer.0);
-            let resources = lent(result, &mut count, |result, count| {
+            let result = sys::rd_kafka_event_DescribeConfigs_result(response.0);
+            let resources = borrowed(result, &mut count, |result, count| {
                 sys::rd_kafka_DescribeConfigs_result_resources(result, count)
             });
             let [resource] = resources else {
-                return Err(KafkaError::invalid("the answer is not of one resource"));
+                return Err(KafkaError::invalid("the response must have one resource"));
             };
             error_of(sys::rd_kafka_ConfigResource_error(*resource))?;
-            let entries = lent(*resource, &mut count, |resource, count| {
+            let entries = borrowed(*resource, &mut count, |resource, count| {
                 sys::rd_kafka_ConfigResource_configs(resource, count)
             });
             let of_topic = sys::rd_kafka_ConfigSource_t::RD_KAFKA_CONFIG_SOURCE_DYNAMIC_TOPIC_CONFIG;
@@ -202,7 +204,7 @@ impl Client {
         wait: Duration,
     ) -> Result<(), KafkaError> {
         let mut errstr = [0; 256];
-        // SAFETY: the texts end with a zero byte, and the buffer's length is its length.
+        // SAFETY: the texts are NUL-terminated, and the buffer has the given length.
         let new = unsafe {
             let (start, length) = (errstr.as_mut_ptr(), errstr.len());
             sys::rd_kafka_NewTopic_new(
@@ -217,23 +219,25 @@ impl Client {
             return Err(KafkaError::invalid(text(errstr.as_ptr())));
         }
         let api = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_CREATETOPICS;
-        let answer = self.ask(api, wait, |options, queue| {
+        let response = self.request(api, wait, |options, queue| {
             let mut topics = [new];
-            // SAFETY: the request copies the topic, which is ours.
+            // SAFETY: we own the topic, and the request copies it.
             unsafe {
                 let (start, length) = (topics.as_mut_ptr(), topics.len());
                 sys::rd_kafka_CreateTopics(self.ptr(), start, length, options, queue);
                 sys::rd_kafka_NewTopic_destroy(new);
             }
         })?;
-        // SAFETY: what the accessors lend lives as long as the answer, and arrays have the lengths they say.
+        // SAFETY: what the accessors return lives as long as the response, and arrays have the reported lengths.
         unsafe {
             let mut count = 0;
-            let result = sys::rd_kafka_event_CreateTopics_result(answer.0);
-            let results = lent(result, &mut count, |result, count| {
+            let result = sys::rd_kafka_event_CreateTopics_result(response.0);
+            let results = borrowed(result, &mut count, |result, count| {
                 sys::rd_kafka_CreateTopics_result_topics(result, count)
             });
-            let [result] = results else { return Err(KafkaError::invalid("the answer is not of one topic")) };
+            let [result] = results else {
+                return Err(KafkaError::invalid("the response must have one topic"));
+            };
             match sys::rd_kafka_topic_result_error(*result) as i32 {
                 0 => Ok(()),
                 code => Err(KafkaError::new(code, text(sys::rd_kafka_topic_result_error_string(*result)))),
@@ -241,34 +245,34 @@ impl Client {
         }
     }
 
-    /// How many partitions a topic has, as any broker knows it.
+    /// The number of partitions of a topic, according to any broker.
     pub(in crate::broker::kafka) fn partitions(
         &self,
         topic: &str,
         wait: Duration,
     ) -> Result<i32, KafkaError> {
-        // SAFETY: the topic object is given back, and the metadata is destroyed after it was read.
+        // SAFETY: the topic object is released, and the metadata is destroyed after it was read.
         unsafe {
             let topic = sys::rd_kafka_topic_new(self.ptr(), name(topic).as_ptr(), ptr::null_mut());
             if topic.is_null() {
                 error_of(sys::rd_kafka_last_error())?;
             }
             let mut metadata = ptr::null();
-            let asked = sys::rd_kafka_metadata(self.ptr(), 0, topic, &raw mut metadata, millis(wait));
+            let result = sys::rd_kafka_metadata(self.ptr(), 0, topic, &raw mut metadata, millis(wait));
             sys::rd_kafka_topic_destroy(topic);
-            error_of(asked)?;
+            error_of(result)?;
             let outcome = if (*metadata).topic_cnt == 1 {
                 let topic = &*(*metadata).topics;
                 error_of(topic.err).map(|()| topic.partition_cnt)
             } else {
-                Err(KafkaError::invalid("the answer is not of one topic"))
+                Err(KafkaError::invalid("the response must have one topic"))
             };
             sys::rd_kafka_metadata_destroy(metadata);
             outcome
         }
     }
 
-    /// Start of a partition's log and its last stable offset, as its leader knows them.
+    /// The start of a partition's log and its last stable offset, according to its leader.
     pub(in crate::broker::kafka) fn offsets(
         &self,
         topic: &str,
@@ -276,7 +280,7 @@ impl Client {
         wait: Duration,
     ) -> Result<(i64, i64), KafkaError> {
         let (mut start, mut end) = (-1, -1);
-        // SAFETY: fills in two numbers.
+        // SAFETY: the call only fills in two numbers.
         error_of(unsafe {
             sys::rd_kafka_query_watermark_offsets(
                 self.ptr(),
@@ -290,44 +294,46 @@ impl Client {
         Ok((start, end))
     }
 
-    /// How far the in-sync set has a partition's log, open transactions included.
+    /// The high watermark of a partition, open transactions included.
     pub(in crate::broker::kafka) fn high_watermark(
         &self,
         topic: &str,
         partition: i32,
         wait: Duration,
     ) -> Result<i64, KafkaError> {
-        let places = List::of(topic, &[(partition, LATEST)]);
+        let positions = List::of(topic, &[(partition, LATEST)]);
         let api = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
-        let answer = self.ask(api, wait, |options, queue| {
-            // SAFETY: the request copies options and list, and what went wrong with an option is ours.
+        let response = self.request(api, wait, |options, queue| {
+            // SAFETY: the request copies options and list, and we own the error object of the option.
             unsafe {
                 let all = sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED;
-                // librdkafka's default; it refuses the option for other requests only.
+                // This is librdkafka's default; it rejects the option only for other requests.
                 let _ = error_from(sys::rd_kafka_AdminOptions_set_isolation_level(options, all));
-                sys::rd_kafka_ListOffsets(self.ptr(), places.0, options, queue);
+                sys::rd_kafka_ListOffsets(self.ptr(), positions.0, options, queue);
             }
         })?;
-        // SAFETY: what the accessors lend lives as long as the answer, and the array has the length it says.
+        // SAFETY: what the accessors return lives as long as the response, and the array has the reported length.
         unsafe {
             let mut count = 0;
-            let result = sys::rd_kafka_event_ListOffsets_result(answer.0);
-            let infos = lent(result, &mut count, |result, count| {
+            let result = sys::rd_kafka_event_ListOffsets_result(response.0);
+            let infos = borrowed(result, &mut count, |result, count| {
                 sys::rd_kafka_ListOffsets_result_infos(result, count)
             });
-            let [info] = infos else { return Err(KafkaError::invalid("the answer is not of one partition")) };
-            let place = sys::rd_kafka_ListOffsetsResultInfo_topic_partition(*info);
-            error_of((*place).err)?;
-            Ok((*place).offset)
+            let [info] = infos else {
+                return Err(KafkaError::invalid("the response must have one partition"));
+            };
+            let position = sys::rd_kafka_ListOffsetsResultInfo_topic_partition(*info);
+            error_of((*position).err)?;
+            Ok((*position).offset)
         }
     }
 }
 
-/// An array that librdkafka lends.
+/// An array that belongs to librdkafka.
 ///
 /// # Safety
-/// `of` is null or what `get` takes, and lives during `'a`.
-unsafe fn lent<'a, O, T>(
+/// `of` is null or a valid argument of `get`, and lives during `'a`.
+unsafe fn borrowed<'a, O, T>(
     of: *const O,
     count: &mut usize,
     get: impl FnOnce(*const O, *mut usize) -> *mut T,
@@ -340,6 +346,6 @@ unsafe fn lent<'a, O, T>(
     if array.is_null() {
         return &[];
     }
-    // SAFETY: the array has as many elements as it says, and lives as long as what lends it.
+    // SAFETY: the array has the reported number of elements, and lives as long as its owner `of`.
     unsafe { std::slice::from_raw_parts(array, *count) }
 }

@@ -1,4 +1,4 @@
-//! librdkafka's queues, and what comes out of them.
+//! librdkafka's queues, their events and messages.
 
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
@@ -12,22 +12,22 @@ use super::{Client, error_of, millis, name, text};
 use crate::broker::kafka::error::KafkaError;
 use crate::event::Record;
 
-/// What a consumer's own queue reports.
+/// An event from a consumer's own queue.
 #[derive(Debug)]
 pub(in crate::broker::kafka) enum Event {
-    /// The group gives these partitions.
+    /// The group assigns these partitions.
     Assign(Vec<i32>),
-    /// The group takes these partitions.
+    /// The group revokes these partitions.
     Revoke(Vec<i32>),
-    /// Something went wrong, with a partition or at large.
+    /// An error, of one partition or of the client.
     Error { error: KafkaError, fatal: bool, partition: Option<(i32, i64)> },
-    /// A commit has ended.
+    /// The result of a commit.
     Committed(Result<(), KafkaError>),
-    /// Nothing that matters here.
+    /// Any other event; ignored.
     Other,
 }
 
-/// One thing from a partition's queue.
+/// A message from a partition's queue.
 #[derive(Debug)]
 pub(in crate::broker::kafka) enum Message {
     /// A record.
@@ -38,23 +38,23 @@ pub(in crate::broker::kafka) enum Message {
     Error(KafkaError, i64),
 }
 
-/// A queue of librdkafka: a consumer's own, or that of one partition.
+/// A librdkafka queue: a consumer's own, or that of one partition.
 #[derive(Debug)]
 pub(in crate::broker::kafka) struct Queue {
     pub(super) queue: *mut sys::rd_kafka_queue_t,
-    /// Woken when the queue is no longer empty. librdkafka holds a pointer to it, too; `Box::into_raw` made it, and
-    /// `drop` takes it back.
+    /// The thread to wake when the queue is no longer empty. librdkafka has a copy of this pointer. It comes from a
+    /// leaked `Box` and is freed in `drop`.
     waker: Option<NonNull<Thread>>,
     _client: Arc<Client>,
 }
 
-// SAFETY: queues may be used from any thread, and so may the handle of a thread.
+// SAFETY: queues and thread handles may be used from any thread.
 unsafe impl Send for Queue {}
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        // SAFETY: the callback is removed under the queue's lock, under which it is also called, so nobody
-        // uses the waker afterwards, and it came from `Box::into_raw`. The queue object is ours and counted.
+        // SAFETY: the callback is called and removed under the queue's lock, so the waker is not used afterwards; it
+        // comes from a leaked `Box`. We own a reference to the queue object.
         unsafe {
             if let Some(waker) = self.waker.take() {
                 sys::rd_kafka_queue_cb_event_enable(self.queue, None, ptr::null_mut());
@@ -76,10 +76,9 @@ impl Queue {
         (!queue.is_null()).then(|| Self { queue, waker: None, _client: client.clone() })
     }
 
-    /// The consumer's own queue: rebalances and errors. Also those that librdkafka has for the whole client
-    /// come here.
+    /// The consumer's own queue: rebalances and errors, including those of the whole client.
     pub(in crate::broker::kafka) fn of_consumer(client: &Arc<Client>) -> Result<Self, KafkaError> {
-        // SAFETY: the client lives.
+        // SAFETY: the client is alive.
         unsafe {
             error_of(sys::rd_kafka_poll_set_consumer(client.ptr()))?;
             let queue = sys::rd_kafka_queue_get_consumer(client.ptr());
@@ -87,21 +86,21 @@ impl Queue {
         }
     }
 
-    /// What librdkafka has for the whole client, without a group.
+    /// The main queue: events of a client without a group.
     pub(in crate::broker::kafka) fn main(client: &Arc<Client>) -> Result<Self, KafkaError> {
-        // SAFETY: the client lives.
+        // SAFETY: the client is alive.
         let queue = unsafe { sys::rd_kafka_queue_get_main(client.ptr()) };
         Self::new(queue, client).ok_or_else(|| KafkaError::invalid("the client has no queue"))
     }
 
-    /// The messages of one partition, which from now on do not go to the consumer's own queue.
+    /// The queue of one partition, whose messages no longer go to the consumer's own queue.
     pub(in crate::broker::kafka) fn of_partition(
         client: &Arc<Client>,
         topic: &str,
         partition: i32,
     ) -> Result<Self, KafkaError> {
-        // SAFETY: the client lives. The queue remembers that its owner decided where it goes, so that a later
-        // start does not lead it elsewhere.
+        // SAFETY: the client is alive. The call removes the queue's forwarding permanently: a later start of the
+        // partition does not forward it again.
         unsafe {
             let queue = sys::rd_kafka_queue_get_partition(client.ptr(), name(topic).as_ptr(), partition);
             let queue = Self::new(queue, client).ok_or_else(|| {
@@ -115,8 +114,8 @@ impl Queue {
     /// Wakes the thread whenever the queue is no longer empty.
     pub(in crate::broker::kafka) fn wake(&mut self, thread: Thread) {
         let waker = NonNull::from(Box::leak(Box::new(thread)));
-        // SAFETY: the waker lives until the callback is removed: from here on only `drop` and the next call of this
-        // function free it, each after the queue has let go of it.
+        // SAFETY: the waker lives until the callback is removed: from here on, only `drop` and the next call of this
+        // function free it, each after the queue has dropped its pointer.
         unsafe {
             sys::rd_kafka_queue_cb_event_enable(self.queue, Some(wake), waker.as_ptr().cast());
             if let Some(old) = self.waker.replace(waker) {
@@ -125,9 +124,9 @@ impl Queue {
         }
     }
 
-    /// The next event, if there is one already.
+    /// The next event, without waiting.
     pub(in crate::broker::kafka) fn event(&self) -> Option<Event> {
-        // SAFETY: the event is ours, everything is copied out of it, and it is destroyed once.
+        // SAFETY: we own the event, everything is copied out of it, and it is destroyed once.
         unsafe {
             let event = sys::rd_kafka_queue_poll(self.queue, 0);
             if event.is_null() {
@@ -139,12 +138,12 @@ impl Queue {
         }
     }
 
-    /// Takes up to `max` messages, waiting `wait` for the first, and says how many there were.
+    /// Takes up to `max` messages, waiting `wait` for the first one, and returns their number.
     ///
-    /// One by one, although librdkafka would hand over many at once: `rd_kafka_consume_batch_queue` of 2.12
+    /// Takes them one by one, because librdkafka's batch calls are incorrect in 2.12: `rd_kafka_consume_batch_queue`
     /// moves the position past an end of partition as if it were a record, so that after a pause, which every
-    /// rebalance brings, the record that came there is skipped; and `rd_kafka_consume_callback_queue` hands over
-    /// the markers of transactions as records.
+    /// rebalance causes, the record at that offset is skipped; and `rd_kafka_consume_callback_queue` returns
+    /// transaction markers as records.
     pub(in crate::broker::kafka) fn take(
         &self,
         max: usize,
@@ -153,7 +152,7 @@ impl Queue {
     ) -> usize {
         for taken in 0..max {
             let wait = if taken == 0 { millis(wait) } else { 0 };
-            // SAFETY: the message is ours, is read, and is destroyed once.
+            // SAFETY: we own the message, and it is destroyed once, after it was read.
             unsafe {
                 let message = sys::rd_kafka_consume_queue(self.queue, wait);
                 if message.is_null() {
@@ -168,9 +167,9 @@ impl Queue {
 }
 
 /// # Safety
-/// The event lives.
+/// `event` is alive.
 unsafe fn read_event(event: *mut sys::rd_kafka_event_t) -> Event {
-    // SAFETY: only accessors that every kind of event has, or this one.
+    // SAFETY: each accessor is valid for all kinds of events, or for the kind that was matched.
     unsafe {
         match sys::rd_kafka_event_type(event) {
             sys::RD_KAFKA_EVENT_REBALANCE => {
@@ -180,7 +179,7 @@ unsafe fn read_event(event: *mut sys::rd_kafka_event_t) -> Event {
                 } else {
                     let count = usize::try_from((*list).cnt).unwrap_or(0);
                     let elements = std::slice::from_raw_parts((*list).elems, count);
-                    elements.iter().map(|place| place.partition).collect()
+                    elements.iter().map(|position| position.partition).collect()
                 };
                 match sys::rd_kafka_event_error(event) {
                     sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
@@ -192,10 +191,10 @@ unsafe fn read_event(event: *mut sys::rd_kafka_event_t) -> Event {
             sys::RD_KAFKA_EVENT_ERROR => {
                 let code = sys::rd_kafka_event_error(event) as i32;
                 let error = KafkaError::new(code, text(sys::rd_kafka_event_error_string(event)));
-                let place = sys::rd_kafka_event_topic_partition(event);
-                let partition = (!place.is_null()).then(|| ((*place).partition, (*place).offset));
-                if !place.is_null() {
-                    sys::rd_kafka_topic_partition_destroy(place);
+                let position = sys::rd_kafka_event_topic_partition(event);
+                let partition = (!position.is_null()).then(|| ((*position).partition, (*position).offset));
+                if !position.is_null() {
+                    sys::rd_kafka_topic_partition_destroy(position);
                 }
                 let fatal = sys::rd_kafka_event_error_is_fatal(event) != 0;
                 Event::Error { error, fatal, partition }
@@ -207,10 +206,10 @@ unsafe fn read_event(event: *mut sys::rd_kafka_event_t) -> Event {
 }
 
 /// # Safety
-/// The message lives.
+/// `message` is alive.
 unsafe fn read_message(message: *const sys::rd_kafka_message_t) -> Message {
-    // SAFETY: a message's bytes live as long as it does. The code is read as a number, for a broker may send
-    // one that the enumeration does not have.
+    // SAFETY: a message's bytes live as long as the message. The code is read as a number, because a broker may send a
+    // code that the enumeration does not have.
     unsafe {
         let code = (&raw const (*message).err).cast::<i32>().read();
         let m = &*message.cast::<Fields>();
@@ -234,7 +233,7 @@ unsafe fn read_message(message: *const sys::rd_kafka_message_t) -> Message {
     }
 }
 
-/// A message with its error as a plain number; the layout is `rd_kafka_message_t`'s.
+/// A message with its error as a plain number; it has the layout of `rd_kafka_message_t`.
 #[repr(C)]
 struct Fields {
     err: i32,

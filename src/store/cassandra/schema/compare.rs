@@ -1,44 +1,44 @@
-//! The tables of a cluster against their description. Beyond columns and keys, options are refused under which the
-//! protocol would lose rows.
+//! Compares the tables of a cluster with their description. Besides wrong columns and keys, table options with which
+//! the protocol would lose rows are refused.
 
 use std::collections::BTreeMap;
 
-use super::found::{Found, FoundColumn, FoundKeyspace, FoundTable, Place};
+use super::found::{ColumnRole, Found, FoundColumn, FoundKeyspace, FoundTable};
 use crate::store::Layout;
 use crate::store::cassandra::difference::Difference;
 use crate::store::cassandra::{CassandraOptions, Consistency};
 use crate::store::cql::{Table, tables};
 
-/// What is worth saying of a schema that is right.
+/// Facts about a correct schema.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::store::cassandra) struct Checked {
-    /// Of which a quorum is more than half.
+    /// The number of replicas; a quorum is more than half of them.
     pub(in crate::store::cassandra) replicas: u32,
-    /// Datacenters that the replication names; 0 if it names none.
+    /// The number of datacenters in the replication settings; 0 if they name none.
     pub(in crate::store::cassandra) datacenters: usize,
-    /// As the cluster has it.
+    /// The replication settings of the keyspace.
     pub(in crate::store::cassandra) replication: BTreeMap<String, String>,
 }
 
-/// What columns there must be, by name.
+/// The expected columns, by name.
 type Columns = BTreeMap<&'static str, FoundColumn>;
 
-/// The columns of a table as a cluster has them if the table is right.
+/// The columns that a correct table has in a cluster.
 fn columns(table: &Table) -> Columns {
-    let place = |name: &str| {
+    let role = |name: &str| {
         if let Some(position) = table.partition_key.iter().position(|column| *column == name) {
-            return Place::PartitionKey(position);
+            return ColumnRole::PartitionKey(position);
         }
         let clustering = table.clustering_key.iter().enumerate();
         let mut clustering = clustering.filter(|(_, (column, _))| *column == name);
         match clustering.next() {
-            Some((position, (_, order))) => Place::ClusteringKey(position, *order),
-            None => Place::Regular,
+            Some((position, (_, order))) => ColumnRole::ClusteringKey(position, *order),
+            None => ColumnRole::Regular,
         }
     };
     let columns = table.columns.iter();
     columns
-        .map(|column| (column.name, FoundColumn { data: column.data.to_string(), place: place(column.name) }))
+        .map(|column| (column.name, FoundColumn { data: column.data.to_string(), role: role(column.name) }))
         .collect()
 }
 
@@ -68,7 +68,7 @@ impl Found {
 }
 
 impl FoundKeyspace {
-    /// How many datacenters have replicas, as far as the replication names them.
+    /// The number of datacenters with replicas, if the replication settings name datacenters.
     fn datacenters(&self) -> usize {
         if !self.replication.get("class").is_some_and(|class| class.ends_with("NetworkTopologyStrategy")) {
             return 0;
@@ -76,7 +76,7 @@ impl FoundKeyspace {
         self.replication.iter().filter(|(key, value)| *key != "class" && *value != "0").count()
     }
 
-    /// How many replicas there are of a row, as far as a quorum goes.
+    /// The number of replicas of a row that count for a quorum.
     fn replicas(&self, options: &CassandraOptions) -> Result<u32, Difference> {
         let number = |text: &String| text.parse::<u32>().ok();
         match (&options.datacenter, options.consistency) {
@@ -101,12 +101,12 @@ impl FoundKeyspace {
 impl FoundTable {
     fn difference(&self, table: &str, expected: &Columns, layout: Layout) -> Result<(), Difference> {
         // In version 1 the source was in the partition key of the counts.
-        let source = self.columns.get("source").map(|source| source.place);
-        if expected.contains_key("shard") && matches!(source, Some(Place::PartitionKey(_))) {
+        let source = self.columns.get("source").map(|source| source.role);
+        if expected.contains_key("shard") && matches!(source, Some(ColumnRole::PartitionKey(_))) {
             return Err(Difference::OlderVersion { table: table.to_owned() });
         }
         if expected.contains_key("bucket") != self.columns.contains_key("bucket") {
-            let has = if self.columns.contains_key("bucket") { "has" } else { "has not" };
+            let has = if self.columns.contains_key("bucket") { "has" } else { "does not have" };
             return Err(Difference::Layout {
                 table: table.to_owned(),
                 has,
@@ -142,15 +142,12 @@ impl FoundTable {
         if self.compaction.ends_with("TimeWindowCompactionStrategy") {
             return wrong(
                 "TimeWindowCompactionStrategy".to_owned(),
-                "it sorts rows by their write timestamps, which here are no times",
+                "it sorts rows by write timestamp, but here timestamps are positions in the log",
             );
         }
         if self.time_to_live != 0 {
             let option = format!("default_time_to_live = {}", self.time_to_live);
-            return wrong(
-                option,
-                "rows would vanish after so many seconds, and counts begin again from nothing",
-            );
+            return wrong(option, "rows would expire, and counts would start again from 0");
         }
         Ok(())
     }
@@ -167,8 +164,8 @@ mod tests {
         Keyspace::try_from("k".to_owned()).unwrap()
     }
 
-    /// A cluster that has the tables of the description.
-    fn right(layout: Layout) -> Found {
+    /// A cluster that has the described tables.
+    fn correct(layout: Layout) -> Found {
         let found = |table: Table| {
             let columns = columns(&table).into_iter().map(|(name, column)| (name.to_owned(), column));
             (table.name.to_owned(), FoundTable { columns: columns.collect(), ..FoundTable::default() })
@@ -186,14 +183,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_description_says_is_right() {
+    fn the_described_tables_are_correct() {
         for layout in [Layout::ORIGINAL, BUCKETED] {
-            assert_eq!(right(layout).difference(&options(), layout).unwrap().replicas, 3);
+            assert_eq!(correct(layout).difference(&options(), layout).unwrap().replicas, 3);
         }
     }
 
     #[test]
-    fn columns_are_compared_by_type_and_place() {
+    fn columns_are_compared_by_type_and_role() {
         let described = |layout: Layout| -> BTreeMap<String, String> {
             let of_table = |table: Table| {
                 let columns = columns(&table).into_iter();
@@ -245,14 +242,14 @@ mod tests {
                 "table k.progress does not exist: `exactlyonce schema apply` creates it",
             ),
             (
-                |found| column(found, "window_counts", "source").place = Place::PartitionKey(0),
-                "table k.window_counts is keyed as in schema version 1, and this program needs version 2: start over \
+                |found| column(found, "window_counts", "source").role = ColumnRole::PartitionKey(0),
+                "table k.window_counts is keyed as in schema version 1, and this program requires version 2: start over \
                  in a new keyspace (`store.keyspace`), from the log's start or with `init --from`, and keep the old \
                  one until the new one has caught up",
             ),
             (
                 |found| {
-                    let bucket = FoundColumn { data: "bigint".to_owned(), place: Place::PartitionKey(1) };
+                    let bucket = FoundColumn { data: "bigint".to_owned(), role: ColumnRole::PartitionKey(1) };
                     table(found, "events").columns.insert("bucket".to_owned(), bucket);
                 },
                 "table k.events has a column bucket, so its layout is not original",
@@ -262,12 +259,14 @@ mod tests {
                 "table k.events column id: expected bigint, not in the key, found int, not in the key",
             ),
             (
-                |found| column(found, "events", "offset").place = Place::ClusteringKey(0, Order::Ascending),
+                |found| {
+                    column(found, "events", "offset").role = ColumnRole::ClusteringKey(0, Order::Ascending)
+                },
                 "table k.events column offset: expected bigint, number 1 of the clustering key, desc, found bigint, \
                  number 1 of the clustering key, asc",
             ),
             (
-                |found| column(found, "alerts", "event_count").place = Place::Static,
+                |found| column(found, "alerts", "event_count").role = ColumnRole::Static,
                 "table k.alerts column event_count: expected int, not in the key, found int, static",
             ),
             (
@@ -276,7 +275,7 @@ mod tests {
             ),
             (
                 |found| {
-                    let note = FoundColumn { data: "text".to_owned(), place: Place::Regular };
+                    let note = FoundColumn { data: "text".to_owned(), role: ColumnRole::Regular };
                     table(found, "alerts").columns.insert("note".to_owned(), note);
                 },
                 "table k.alerts column note: expected no such column, found text, not in the key",
@@ -284,38 +283,37 @@ mod tests {
             (
                 |found| table(found, "events").dropped.push("client".to_owned()),
                 "table k.events column client was dropped and added again: everything written at a timestamp before \
-                 that moment is hidden, and so is all that this program writes. use a keyspace of another name",
+                 that time is hidden, and so is everything that this program writes. use a different keyspace",
             ),
             (
                 |found| {
                     let class = "org.apache.cassandra.db.compaction.TimeWindowCompactionStrategy";
                     table(found, "events").compaction = class.to_owned();
                 },
-                "table k.events has TimeWindowCompactionStrategy: it sorts rows by their write timestamps, which here \
-                 are no times",
+                "table k.events has TimeWindowCompactionStrategy: it sorts rows by write timestamp, but here timestamps are \
+                 positions in the log",
             ),
             (
                 |found| table(found, "dead_letters").time_to_live = 10,
-                "table k.dead_letters has default_time_to_live = 10: rows would vanish after so many seconds, and \
-                 counts begin again from nothing",
+                "table k.dead_letters has default_time_to_live = 10: rows would expire, and counts would start again from 0",
             ),
         ];
         for (change, expected) in changes {
-            let mut found = right(Layout::ORIGINAL);
+            let mut found = correct(Layout::ORIGINAL);
             change(&mut found);
             let difference = found.difference(&options(), Layout::ORIGINAL).unwrap_err();
             assert_eq!(difference.to_string(), expected);
         }
-        let difference = right(Layout::ORIGINAL).difference(&options(), BUCKETED).unwrap_err();
+        let difference = correct(Layout::ORIGINAL).difference(&options(), BUCKETED).unwrap_err();
         assert_eq!(
             difference.to_string(),
-            "table k.events has not a column bucket, so its layout is not bucketed:4"
+            "table k.events does not have a column bucket, so its layout is not bucketed:4"
         );
     }
 
     #[test]
     fn a_local_quorum_is_of_the_replicas_of_its_datacenter() {
-        let mut found = right(Layout::ORIGINAL);
+        let mut found = correct(Layout::ORIGINAL);
         let replication =
             [("class", "NetworkTopologyStrategy"), ("paris", "3"), ("oslo", "5"), ("rome", "0")];
         found.keyspace.as_mut().unwrap().replication =

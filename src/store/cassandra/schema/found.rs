@@ -1,4 +1,4 @@
-//! What the tables of a cluster are, by its own account: `system_schema`.
+//! Reads the tables of a cluster from `system_schema`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::store::cassandra::CassandraOptions;
 use crate::store::cassandra::error::ConnectError;
 use crate::store::cql::Order;
 
-/// What is in a cluster.
+/// The schema found in a cluster.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) keyspace: Option<FoundKeyspace>,
@@ -28,22 +28,22 @@ pub(super) struct FoundKeyspace {
 #[derive(Debug, Default)]
 pub(super) struct FoundTable {
     pub(super) columns: BTreeMap<String, FoundColumn>,
-    /// Names of columns that were dropped once.
+    /// Names of columns that were dropped at any time.
     pub(super) dropped: Vec<String>,
     pub(super) compaction: String,
     pub(super) time_to_live: i32,
 }
 
-/// What a column holds, and where it stands.
+/// A column: its type and its role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FoundColumn {
     pub(super) data: String,
-    pub(super) place: Place,
+    pub(super) role: ColumnRole,
 }
 
-/// Positions are counted from 0.
+/// The role of a column. Positions are counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum ColumnRole {
     PartitionKey(usize),
     ClusteringKey(usize, Order),
     Static,
@@ -52,20 +52,20 @@ pub(super) enum Place {
 
 impl fmt::Display for FoundColumn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { data, place } = self;
-        match place {
-            Place::PartitionKey(position) => {
+        let Self { data, role } = self;
+        match role {
+            ColumnRole::PartitionKey(position) => {
                 write!(f, "{data}, number {} of the partition key", position + 1)
             }
-            Place::ClusteringKey(position, order) => {
+            ColumnRole::ClusteringKey(position, order) => {
                 let order = match order {
                     Order::Ascending => "asc",
                     Order::Descending => "desc",
                 };
                 write!(f, "{data}, number {} of the clustering key, {order}", position + 1)
             }
-            Place::Static => write!(f, "{data}, static"),
-            Place::Regular => write!(f, "{data}, not in the key"),
+            ColumnRole::Static => write!(f, "{data}, static"),
+            ColumnRole::Regular => write!(f, "{data}, not in the key"),
         }
     }
 }
@@ -93,17 +93,17 @@ impl Found {
             select(session, options, of("columns", columns)).await?;
         for (table, name, kind, position, order, data) in found {
             let position = usize::try_from(position).unwrap_or_default();
-            let place = match kind.as_str() {
-                "partition_key" => Place::PartitionKey(position),
+            let role = match kind.as_str() {
+                "partition_key" => ColumnRole::PartitionKey(position),
                 "clustering" if order.eq_ignore_ascii_case("desc") => {
-                    Place::ClusteringKey(position, Order::Descending)
+                    ColumnRole::ClusteringKey(position, Order::Descending)
                 }
-                "clustering" => Place::ClusteringKey(position, Order::Ascending),
-                "static" => Place::Static,
-                _ => Place::Regular,
+                "clustering" => ColumnRole::ClusteringKey(position, Order::Ascending),
+                "static" => ColumnRole::Static,
+                _ => ColumnRole::Regular,
             };
-            let column = FoundColumn { data, place };
-            // Views have columns, too, but are no tables.
+            let column = FoundColumn { data, role };
+            // Views have columns, too, but are not tables.
             if let Some(table) = tables.get_mut(&table) {
                 table.columns.insert(name, column);
             }
@@ -119,7 +119,7 @@ impl Found {
     }
 }
 
-/// All rows of a question to the node's own tables.
+/// All rows of a query of the node's system tables.
 async fn select<R: for<'f, 'm> DeserializeRow<'f, 'm>>(
     session: &Session,
     options: &CassandraOptions,
@@ -129,9 +129,9 @@ async fn select<R: for<'f, 'm> DeserializeRow<'f, 'm>>(
     let unread = |error: String| ConnectError::unavailable(options, &what, error);
     let mut statement = Statement::new(cql.as_str());
     statement.set_consistency(Level::One);
-    let answer = session.query_unpaged(statement, ()).await;
-    let answer = answer.map_err(|error| ConnectError::of_request(options, &what, &error))?;
-    let rows = answer.into_rows_result().map_err(|error| unread(error.to_string()))?;
+    let response = session.query_unpaged(statement, ()).await;
+    let response = response.map_err(|error| ConnectError::of_request(options, &what, &error))?;
+    let rows = response.into_rows_result().map_err(|error| unread(error.to_string()))?;
     let rows = rows.rows::<R>().map_err(|error| unread(error.to_string()))?;
     rows.map(|row| row.map_err(|error| unread(error.to_string()))).collect()
 }

@@ -1,5 +1,5 @@
-//! The tables in a cluster: made where they are missing (this file), read back (`found.rs`), and compared with the
-//! description of [`crate::store::cql`] (`compare.rs`).
+//! The tables in a cluster: creates missing ones (this file), reads them back (`found.rs`) and compares them with the
+//! description in [`crate::store::cql`] (`compare.rs`).
 
 mod compare;
 mod found;
@@ -17,11 +17,10 @@ use crate::store::cql::{self, Replication};
 pub(super) use compare::Checked;
 use found::Found;
 
-/// How long a statement that changes the schema may take.
-const CHANGE: Duration = Duration::from_secs(60);
+/// Timeout of a statement that changes the schema.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Creates what is missing, waits until all nodes agree on the schema, and checks it. Changes nothing that is
-/// there.
+/// Creates missing tables, waits until all nodes agree on the schema, and checks it. Does not change existing tables.
 ///
 /// # Errors
 /// See [`ConnectError`].
@@ -34,17 +33,17 @@ pub async fn apply_schema(
     for cql in cql::statements(&options.keyspace, replication, layout) {
         let what = format!("run {:?}", cql.chars().take(60).collect::<String>());
         let mut statement = Statement::new(cql);
-        statement.set_request_timeout(Some(CHANGE));
+        statement.set_request_timeout(Some(CHANGE_TIMEOUT));
         // Waits until the nodes agree.
         let done = session.query_unpaged(statement, ()).await;
         done.map_err(|error| ConnectError::of_request(options, &what, &error))?;
     }
-    // Also on what was there before: another one may be at it.
+    // Also for existing tables: another program may be creating them.
     agree(&session, options).await?;
     check(&session, options, layout).await.map(drop)
 }
 
-/// Compares the tables with what this program needs.
+/// Compares the tables with those that this program requires.
 ///
 /// # Errors
 /// See [`ConnectError`].
@@ -54,9 +53,9 @@ pub async fn check_schema(options: &CassandraOptions, layout: Layout) -> Result<
 
 async fn agree(session: &Session, options: &CassandraOptions) -> Result<(), ConnectError> {
     let agreed = session.await_schema_agreement().await;
-    agreed.map(drop).map_err(|error| {
-        ConnectError::unavailable(options, "see the nodes agree on the schema", error.to_string())
-    })
+    agreed
+        .map(drop)
+        .map_err(|error| ConnectError::unavailable(options, "reach schema agreement", error.to_string()))
 }
 
 pub(super) async fn check(
@@ -66,7 +65,7 @@ pub(super) async fn check(
 ) -> Result<Checked, ConnectError> {
     match Found::read(session, options).await?.difference(options, layout) {
         Ok(found) => Ok(found),
-        // The node that answered may not have heard of the latest change yet.
+        // The node that responded may not know the latest change yet.
         Err(_) => {
             agree(session, options).await?;
             Ok(Found::read(session, options).await?.difference(options, layout)?)

@@ -1,35 +1,35 @@
-//! The binding that the tables are judged by: the stored one. What of it cannot be read is a difference, and is replaced
-//! by what else is known: the configuration, the topic as it is now, and the origins in `progress`.
+//! The binding that the tables are checked against: the stored one. A value that cannot be read is reported as a
+//! difference and replaced by the value of the configuration, of the current topic, or of `progress` (the origins).
 
 use std::collections::BTreeMap;
 
-use super::ask;
 use super::difference::{Difference, Evidence};
 use super::error::VerifyError;
+use super::requests;
 use crate::binding::{Assumed, BindingSpec};
 use crate::broker::Broker;
 use crate::store::{Binding, Store};
 
-/// The binding to judge by, and the differences of the row of `pipeline`.
-pub(super) async fn judged_by<B: Broker, S: Store>(
+/// The binding to check against, and the differences of the row of `pipeline`.
+pub(super) async fn expected_binding<B: Broker, S: Store>(
     broker: &B,
     store: &S,
     binding_spec: &BindingSpec,
 ) -> Result<(Binding, Vec<Difference>), VerifyError> {
-    let read = || ask::store(|| "give the binding".to_owned(), || store.stored_binding());
+    let read = || requests::store(|| "read the binding".to_owned(), || store.stored_binding());
     let mut stored = read().await?;
     if stored.is_none() {
-        if !ask::store(|| "say whether it holds rows".to_owned(), || store.holds_rows()).await? {
+        if !requests::store(|| "check for rows".to_owned(), || store.holds_rows()).await? {
             return Err(VerifyError::Unbound);
         }
-        // Rows follow a binding, so another program may have bound the keyspace between the two questions.
+        // Rows follow a binding, so another program may have bound the keyspace between the two requests.
         stored = read().await?;
     }
     if let Some(Ok(binding)) = stored.clone().map(|stored| stored.undamaged()) {
         return Ok((binding, Vec::new()));
     }
-    let topic = ask::topic(broker, &binding_spec.topic).await?;
-    let progress = ask::store(|| "give the progress".to_owned(), || store.stored_progress()).await?;
+    let topic = requests::topic(broker, &binding_spec.topic).await?;
+    let progress = requests::store(|| "read progress".to_owned(), || store.stored_progress()).await?;
     let mut origins = BTreeMap::new();
     for (partition, row) in progress {
         if let Ok(progress) = row
