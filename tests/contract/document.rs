@@ -1,10 +1,10 @@
-//! `docs/contract.md`: a table for each service, with a column for each world, between two marks. Everything
+//! `docs/contract.md`: a table for each service, with a column for each backend, between two marks. Everything
 //! else in the document is written by hand.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The columns before those of the worlds.
+/// The columns before those of the backends.
 const FIRST: [&str; 2] = ["case", "what the documentation says"];
 
 /// Where the document is: in this package, or one around it.
@@ -22,9 +22,9 @@ fn marks(service: &str) -> (String, String) {
 /// The table of a service.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Table {
-    /// The worlds' columns.
-    pub worlds: Vec<String>,
-    /// For each case: its name, what is documented, and what each world did.
+    /// The backends' columns.
+    pub backends: Vec<String>,
+    /// For each case: its name, what is documented, and what each backend did.
     pub rows: Vec<(String, String, Vec<String>)>,
 }
 
@@ -36,40 +36,40 @@ impl Table {
         let (table, _) = rest.split_once(&end).ok_or(format!("the document lacks the line {end}"))?;
         let mut lines = table.lines().filter(|line| line.starts_with('|'));
         let Some(head) = lines.next() else { return Ok(Self::default()) };
-        let worlds = cells(head).into_iter().skip(FIRST.len()).collect::<Vec<_>>();
+        let backends = cells(head).into_iter().skip(FIRST.len()).collect::<Vec<_>>();
         let mut rows = Vec::new();
         for line in lines.skip(1) {
             let mut row = cells(line).into_iter();
             let name = row.next().unwrap_or_default().trim_matches('`').to_owned();
             let documented = row.next().unwrap_or_default();
             let mut observed: Vec<_> = row.collect();
-            observed.resize(worlds.len(), String::new());
+            observed.resize(backends.len(), String::new());
             rows.push((name, documented, observed));
         }
-        Ok(Self { worlds, rows })
+        Ok(Self { backends, rows })
     }
 
-    /// What a world did in a case, as written; empty if nothing is.
-    pub fn observed(&self, case: &str, world: &str) -> &str {
-        let column = self.worlds.iter().position(|column| column == world);
+    /// What a backend did in a case, as written; empty if nothing is.
+    pub fn observed(&self, case: &str, backend: &str) -> &str {
+        let column = self.backends.iter().position(|column| column == backend);
         let row = self.rows.iter().find(|row| row.0 == case);
         row.zip(column).map_or("", |(row, column)| &row.2[column])
     }
 
-    /// The table with these cases and no others, and with what a world observed where it did.
-    pub fn with(&self, cases: &[(&str, &str)], world: &str, observed: &BTreeMap<&str, String>) -> Self {
-        let mut worlds = self.worlds.clone();
-        if !worlds.iter().any(|column| column == world) {
-            worlds.push(world.to_owned());
+    /// The table with these cases and no others, and with what a backend observed where it did.
+    pub fn with(&self, cases: &[(&str, &str)], backend: &str, observed: &BTreeMap<&str, String>) -> Self {
+        let mut backends = self.backends.clone();
+        if !backends.iter().any(|column| column == backend) {
+            backends.push(backend.to_owned());
         }
         let row = |&(name, documented): &(&str, &str)| {
             let cell = |column: &String| match observed.get(name) {
-                Some(text) if column == world => text.clone(),
+                Some(text) if column == backend => text.clone(),
                 _ => self.observed(name, column).to_owned(),
             };
-            (name.to_owned(), documented.to_owned(), worlds.iter().map(cell).collect())
+            (name.to_owned(), documented.to_owned(), backends.iter().map(cell).collect())
         };
-        Self { rows: cases.iter().map(row).collect(), worlds }
+        Self { rows: cases.iter().map(row).collect(), backends }
     }
 
     /// The document with this table in place of the one that it has.
@@ -83,8 +83,9 @@ impl Table {
                 cells.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
             format!("| {} |\n", cells.join(" | "))
         };
-        let mut table = line(FIRST.iter().map(|name| name.to_string()).chain(self.worlds.clone()).collect());
-        table.push_str(&format!("|{}\n", "---|".repeat(FIRST.len() + self.worlds.len())));
+        let mut table =
+            line(FIRST.iter().map(|name| name.to_string()).chain(self.backends.clone()).collect());
+        table.push_str(&format!("|{}\n", "---|".repeat(FIRST.len() + self.backends.len())));
         for (name, documented, observed) in &self.rows {
             table.push_str(&line(
                 [format!("`{name}`"), documented.clone()].into_iter().chain(observed.clone()).collect(),

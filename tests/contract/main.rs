@@ -1,7 +1,7 @@
 //! How the services behave, case by case: the pipeline relies on it, and the simulation must reproduce it.
 //!
-//! A case is a sentence, written once against the traits of a service (`cassandra/world.rs`, `kafka/world.rs`) and run in
-//! every world (real or simulated services) that supports the verbs it needs. This program runs them on real services:
+//! A case is a sentence, written once against the traits of a service (`cassandra/backend.rs`, `kafka/backend.rs`) and run in
+//! every backend (real or simulated services) that supports the verbs it needs. This program runs them on real services:
 //!
 //! ```text
 //! docker/local/cluster up --kafka 3 --cassandra 3
@@ -33,41 +33,41 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     let mode = runner::Mode::of(&mut arguments);
     let mut trials: Vec<Trial> = Vec::new();
-    let mut worlds: Vec<Box<dyn runner::Finish>> = Vec::new();
+    let mut backends: Vec<Box<dyn runner::Finish>> = Vec::new();
     if mode.plain {
         trials.extend(runner::plain("suite", suite::tests()));
         trials.extend(runner::plain("document", document::tests()));
     }
     #[cfg(feature = "cassandra")]
-    worlds.push(runner::add(
+    backends.push(runner::add(
         &mut trials,
         mode,
         runner::Plan {
             service: "cassandra",
-            world: "real",
+            backend: "real",
             column: "Apache Cassandra 5.0.5",
             cases: cassandra::cases::all(),
             not_applicable: include_str!("not-applicable/real-cassandra.txt"),
             not_applicable_at_most: 6,
-            ground: services::Services::new(cassandra::real::Real::start),
+            runner: services::Services::new(cassandra::real::Real::start),
         },
     ));
     #[cfg(feature = "kafka")]
-    worlds.push(runner::add(
+    backends.push(runner::add(
         &mut trials,
         mode,
         runner::Plan {
             service: "kafka",
-            world: "real",
+            backend: "real",
             column: "Apache Kafka 4.1.0",
             cases: kafka::cases::all(),
             not_applicable: include_str!("not-applicable/real-kafka.txt"),
             not_applicable_at_most: 0,
-            ground: services::Services::new(kafka::real::Real::start),
+            runner: services::Services::new(kafka::real::Real::start),
         },
     ));
     let conclusion = libtest_mimic::run(&arguments, trials);
-    let finished = runner::finish(worlds);
+    let finished = runner::finish(backends);
     if !mode.services && !arguments.list {
         println!("the cases need services: docker/local/cluster up --kafka 3 --cassandra 3");
         println!("then: cargo test --test contract -- --ignored");

@@ -1,4 +1,4 @@
-//! Runs the cases of a world one after another, and compares what they observed with `docs/contract.md`.
+//! Runs the cases of a backend one after another, and compares what they observed with `docs/contract.md`.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::document::{self, Table};
-use crate::suite::{Case, NotApplicable, World};
+use crate::suite::{Backend, Case, NotApplicable};
 
-/// What runs the cases of a world.
-pub trait Ground: Send + 'static {
-    /// The world.
-    type World: World;
+/// What runs the cases of a backend.
+pub trait CaseRunner: Send + 'static {
+    /// The backend.
+    type Backend: Backend;
 
     /// Runs a case, and leaves nothing of it behind. Returns what it observed.
-    fn run(&mut self, case: &Case<Self::World>) -> Result<String, Failed>;
+    fn run(&mut self, case: &Case<Self::Backend>) -> Result<String, Failed>;
 
     /// After the last case: leaves the services as they were found.
     fn finish(&mut self) -> Result<(), String>;
@@ -51,28 +51,28 @@ impl Mode {
     }
 }
 
-/// The cases of a service in a world.
-pub struct Plan<G: Ground> {
+/// The cases of a service in a backend.
+pub struct Plan<G: CaseRunner> {
     /// The service, as in the marks of the document.
     pub service: &'static str,
-    /// The world, as in the names of the trials.
-    pub world: &'static str,
-    /// The world's column in the document.
+    /// The backend, as in the names of the trials.
+    pub backend: &'static str,
+    /// The backend's column in the document.
     pub column: &'static str,
     /// All cases.
-    pub cases: Vec<Case<G::World>>,
+    pub cases: Vec<Case<G::Backend>>,
     /// The text of the list of cases that are not applicable.
     pub not_applicable: &'static str,
     /// How many that list holds.
     pub not_applicable_at_most: usize,
     /// What runs them.
-    pub ground: G,
+    pub runner: G,
 }
 
 /// A name, and what is documented.
 type Named = (&'static str, &'static str);
 
-/// The part of the document that a world writes.
+/// The part of the document that a backend writes.
 struct Part {
     service: &'static str,
     column: &'static str,
@@ -80,7 +80,7 @@ struct Part {
 }
 
 struct State<G> {
-    ground: G,
+    runner: G,
     observed: BTreeMap<&'static str, String>,
     write: Option<Part>,
 }
@@ -103,18 +103,18 @@ pub trait Finish {
     fn finish(&self) -> Result<(), String>;
 }
 
-impl<G: Ground> Finish for Arc<Mutex<State<G>>> {
+impl<G: CaseRunner> Finish for Arc<Mutex<State<G>>> {
     fn finish(&self) -> Result<(), String> {
         let mut state = self.lock().unwrap_or_else(PoisonError::into_inner);
-        state.ground.finish()?;
+        state.runner.finish()?;
         state.write()
     }
 }
 
-/// Finishes all worlds; returns whether all succeeded.
-pub fn finish(worlds: Vec<Box<dyn Finish>>) -> bool {
+/// Finishes all backends; returns whether all succeeded.
+pub fn finish(backends: Vec<Box<dyn Finish>>) -> bool {
     let mut well = true;
-    for error in worlds.iter().filter_map(|world| world.finish().err()) {
+    for error in backends.iter().filter_map(|backend| backend.finish().err()) {
         eprintln!("after the last case: {error}");
         well = false;
     }
@@ -131,9 +131,9 @@ pub fn plain(of: &str, tests: Vec<(&'static str, fn())>) -> impl Iterator<Item =
     })
 }
 
-/// Adds the trials of a world.
-pub fn add<G: Ground>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<G>) -> Box<dyn Finish> {
-    let Plan { service, world, column, cases, not_applicable, not_applicable_at_most, ground } = plan;
+/// Adds the trials of a backend.
+pub fn add<G: CaseRunner>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<G>) -> Box<dyn Finish> {
+    let Plan { service, backend, column, cases, not_applicable, not_applicable_at_most, runner } = plan;
     let listed = NotApplicable::parse(not_applicable);
     let names: Vec<_> = cases.iter().map(|case| (case.name, case.documented)).collect();
     let checked = match &listed {
@@ -141,11 +141,11 @@ pub fn add<G: Ground>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<G>) -> Box
         Err(error) => Err(error.clone()),
     };
     // In every run: a wrong list makes what follows worthless.
-    let name = format!("{world}::{service}::the_list_of_cases_not_applicable_is_right");
+    let name = format!("{backend}::{service}::the_list_of_cases_not_applicable_is_right");
     trials.push(Trial::test(name, move || Ok(checked?)));
     if mode.plain && !mode.write {
         let names = names.clone();
-        let name = format!("{world}::{service}::the_document_has_a_row_for_each_case_and_no_other");
+        let name = format!("{backend}::{service}::the_document_has_a_row_for_each_case_and_no_other");
         trials.push(Trial::test(name, move || Ok(document_is_complete(service, column, &names)?)));
     }
     let listed = listed.unwrap_or_default();
@@ -156,10 +156,10 @@ pub fn add<G: Ground>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<G>) -> Box
         }
     }
     let write = (mode.services && mode.write).then_some(Part { service, column, cases: names });
-    let state = Arc::new(Mutex::new(State { ground, observed, write }));
+    let state = Arc::new(Mutex::new(State { runner, observed, write }));
     let (disturbing, quiet): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| !case.needs.is_empty());
     for case in quiet.into_iter().chain(disturbing) {
-        let name = format!("{world}::{service}::{}", case.name);
+        let name = format!("{backend}::{service}::{}", case.name);
         let reason = listed.0.get(case.name).cloned();
         let state = state.clone();
         let run = move || match reason {
@@ -171,15 +171,15 @@ pub fn add<G: Ground>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<G>) -> Box
     Box::new(state)
 }
 
-fn one<G: Ground>(
+fn one<G: CaseRunner>(
     state: &Mutex<State<G>>,
-    case: &Case<G::World>,
+    case: &Case<G::Backend>,
     service: &str,
     column: &str,
 ) -> Result<(), Failed> {
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     let state = &mut *state;
-    let text = state.ground.run(case)?;
+    let text = state.runner.run(case)?;
     if state.write.is_some() {
         state.observed.insert(case.name, text);
         // Now, for a run may be cut off.

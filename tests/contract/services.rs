@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Failed;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::runner::{Ground, panic_message};
-use crate::suite::{Case, Seen, World};
+use crate::runner::{CaseRunner, panic_message};
+use crate::suite::{Backend, Case, Seen};
 
 /// A case that takes longer hangs.
 const CASE_TIMEOUT: Duration = Duration::from_secs(180);
@@ -18,28 +18,28 @@ const CASE_TIMEOUT: Duration = Duration::from_secs(180);
 pub struct Services<W> {
     runtime: Runtime,
     start: fn() -> Result<W, String>,
-    world: Option<Result<W, String>>,
+    backend: Option<Result<W, String>>,
 }
 
 impl<W> Services<W> {
     /// Those that `start` finds.
     pub fn new(start: fn() -> Result<W, String>) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        Self { runtime, start, world: None }
+        Self { runtime, start, backend: None }
     }
 }
 
-impl<W: World + Send> Ground for Services<W> {
-    type World = W;
+impl<W: Backend + Send> CaseRunner for Services<W> {
+    type Backend = W;
 
     fn run(&mut self, case: &Case<W>) -> Result<String, Failed> {
-        let first = self.world.is_none();
-        let world = match self.world.get_or_insert_with(self.start) {
-            Ok(world) => world,
+        let first = self.backend.is_none();
+        let backend = match self.backend.get_or_insert_with(self.start) {
+            Ok(backend) => backend,
             Err(error) => return Err(Failed::from(&*error)),
         };
         let heal = || {
-            let healing = async { world.heal(case.name).await.map_err(Failed::from) };
+            let healing = async { backend.heal(case.name).await.map_err(Failed::from) };
             block_on(&self.runtime, case.name, Box::pin(healing))
         };
         if first {
@@ -48,7 +48,7 @@ impl<W: World + Send> Ground for Services<W> {
         println!();
         let began = Instant::now();
         let seen = Seen::nothing(case.name);
-        let ran = block_on(&self.runtime, case.name, (case.run)(world, &seen));
+        let ran = block_on(&self.runtime, case.name, (case.run)(backend, &seen));
         // Also after a failure, or the next case would fail for this one's sake.
         let healed = heal();
         println!("    took {:.1} s", began.elapsed().as_secs_f64());
@@ -59,8 +59,8 @@ impl<W: World + Send> Ground for Services<W> {
     }
 
     fn finish(&mut self) -> Result<(), String> {
-        match &self.world {
-            Some(Ok(world)) => self.runtime.block_on(world.finish()),
+        match &self.backend {
+            Some(Ok(backend)) => self.runtime.block_on(backend.finish()),
             Some(Err(_)) | None => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! Cases, worlds, and the list of cases that a world cannot run: the parts of every service's suite.
+//! Cases, backends, and the list of cases that a backend cannot run: the parts of every service's suite.
 //!
 //! This file does not depend on how cases are run, so that another crate can include it.
 
@@ -9,12 +9,12 @@ use std::future::Future;
 use std::pin::Pin;
 
 /// Where the cases of a service are run: the real service, or a simulated one.
-#[allow(async_fn_in_trait)] // cases run on the thread that made their world
-pub trait World: Sized + 'static {
-    /// Operations that cases may use in addition to requests, and that not every world supports.
+#[allow(async_fn_in_trait)] // cases run on the thread that made their backend
+pub trait Backend: Sized + 'static {
+    /// Operations that cases may use in addition to requests, and that not every backend supports.
     type Verb: Copy + Eq + Debug + Send + Sync + 'static;
 
-    /// The verbs that this world supports.
+    /// The verbs that this backend supports.
     const VERBS: &'static [Self::Verb];
 
     /// Undoes what a case may have left behind, even if it failed: afterwards all nodes run and see each other as up, and
@@ -25,11 +25,11 @@ pub trait World: Sized + 'static {
     async fn finish(&self) -> Result<(), String>;
 }
 
-/// The future of a case. It stays on the thread of its world.
+/// The future of a case. It stays on the thread of its backend.
 pub type Running<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// One sentence about a service. It fails by [`Seen::hold`], or by panicking.
-pub struct Case<W: World> {
+pub struct Case<W: Backend> {
     /// The sentence.
     pub name: &'static str,
     /// What the documentation or the source of the service says, and where.
@@ -47,7 +47,7 @@ macro_rules! case {
             name: stringify!($name),
             documented: $documented,
             needs: &[$(Verb::$verb),*],
-            run: |world, seen| Box::pin($name(world, seen)),
+            run: |backend, seen| Box::pin($name(backend, seen)),
         }
     };
 }
@@ -106,7 +106,7 @@ impl Seen {
     }
 }
 
-/// The cases that a world cannot run, each with the reason: lines `case: reason`, and comments after `#`.
+/// The cases that a backend cannot run, each with the reason: lines `case: reason`, and comments after `#`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct NotApplicable(pub BTreeMap<String, String>);
 
@@ -128,9 +128,9 @@ impl NotApplicable {
         Ok(Self(reasons))
     }
 
-    /// Holds the list against the cases: it must name exactly those that need a verb which the world lacks, and
+    /// Holds the list against the cases: it must name exactly those that need a verb which the backend lacks, and
     /// hold as many as `at_most` says, a number that may only ever be lowered.
-    pub fn check<W: World>(&self, cases: &[Case<W>], at_most: usize) -> Result<(), String> {
+    pub fn check<W: Backend>(&self, cases: &[Case<W>], at_most: usize) -> Result<(), String> {
         let mut wrong = Vec::new();
         let mut names = BTreeSet::new();
         for case in cases {
@@ -140,10 +140,10 @@ impl NotApplicable {
             let lacking: Vec<_> = case.needs.iter().filter(|verb| !W::VERBS.contains(verb)).collect();
             match (self.0.contains_key(case.name), lacking.as_slice()) {
                 (true, []) => {
-                    wrong.push(format!("{} is listed, but the world has all that it needs", case.name))
+                    wrong.push(format!("{} is listed, but the backend has all that it needs", case.name))
                 }
                 (false, [_, ..]) => {
-                    wrong.push(format!("{} is not listed, but the world lacks {lacking:?}", case.name))
+                    wrong.push(format!("{} is not listed, but the backend lacks {lacking:?}", case.name))
                 }
                 _ => {}
             }
@@ -159,7 +159,7 @@ impl NotApplicable {
         }
         if self.0.len() < at_most {
             wrong.push(format!(
-                "only {} cases are listed now: lower the {at_most} of this world",
+                "only {} cases are listed now: lower the {at_most} of this backend",
                 self.0.len()
             ));
         }
@@ -175,7 +175,7 @@ pub fn tests() -> Vec<(&'static str, fn())> {
         Lacking,
     }
     struct Small;
-    impl World for Small {
+    impl Backend for Small {
         type Verb = Verb;
         const VERBS: &'static [Verb] = &[Verb::Had];
         async fn heal(&self, _case: &str) -> Result<(), String> {
@@ -204,16 +204,16 @@ pub fn tests() -> Vec<(&'static str, fn())> {
             assert_eq!(check("b: x\nc: x", 2), Err("c is listed, but is no case".to_owned()));
         }
         a_listed_case_that_the_world_could_run_is_refused {
-            assert_eq!(check("a: x\nb: x", 2), Err("a is listed, but the world has all that it needs".to_owned()));
+            assert_eq!(check("a: x\nb: x", 2), Err("a is listed, but the backend has all that it needs".to_owned()));
         }
         a_case_that_the_world_cannot_run_must_be_listed {
-            assert_eq!(check("", 0), Err("b is not listed, but the world lacks [Lacking]".to_owned()));
+            assert_eq!(check("", 0), Err("b is not listed, but the backend lacks [Lacking]".to_owned()));
         }
         the_list_may_not_grow {
             assert_eq!(check("b: x", 0), Err("1 cases are listed, more than 0: the list may only shrink".to_owned()));
         }
         a_list_that_shrank_lowers_its_bound {
-            assert_eq!(check("b: x", 2), Err("only 1 cases are listed now: lower the 2 of this world".to_owned()));
+            assert_eq!(check("b: x", 2), Err("only 1 cases are listed now: lower the 2 of this backend".to_owned()));
         }
         a_line_without_a_reason_is_refused {
             assert_eq!(NotApplicable::parse("\nb"), Err("line 2 is not `case: reason`".to_owned()));

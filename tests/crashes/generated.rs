@@ -7,7 +7,7 @@ use exactlyonce::window::{HealthSet, WindowSpec};
 use proptest::prelude::*;
 
 use crate::faulty::Fault;
-use crate::harness::{Entry, PARTITIONS, World, event};
+use crate::harness::{Entry, PARTITIONS, Scenario, event};
 
 fn entry() -> impl Strategy<Value = Entry> {
     let partition = 0..PARTITIONS;
@@ -35,7 +35,7 @@ fn window() -> impl Strategy<Value = WindowSpec> {
     })
 }
 
-fn world() -> impl Strategy<Value = World> {
+fn scenario() -> impl Strategy<Value = Scenario> {
     let log = proptest::collection::vec(entry(), 0..90);
     let fault = proptest::sample::select(&Fault::ALL[..]);
     let faults = proptest::collection::btree_map(0u64..220, fault, 0..14);
@@ -44,7 +44,7 @@ fn world() -> impl Strategy<Value = World> {
     let sizes = (1usize..3, 1usize..9, 1usize..9, 1usize..5, cache);
     (log, window(), sizes, faults, delays).prop_map(
         |(log, window, (workers, fetch_records, batch_records, in_flight_batches, cache), faults, delays)| {
-            World {
+            Scenario {
                 log,
                 window,
                 workers,
@@ -63,8 +63,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_log_with_any_crashes_ends_in_the_ground_truth(world in world()) {
-        let ended = world.run();
+    fn any_log_with_any_crashes_ends_in_the_ground_truth(scenario in scenario()) {
+        let ended = scenario.run();
         prop_assert_eq!(ended.stored, ended.truth);
     }
 }
@@ -76,8 +76,8 @@ fn every_kind_of_fault_comes_up() {
     let mut runner = TestRunner::deterministic();
     let mut met: BTreeMap<String, usize> = BTreeMap::new();
     for _ in 0..60 {
-        let world = world().new_tree(&mut runner).unwrap().current();
-        for fault in world.run().met {
+        let scenario = scenario().new_tree(&mut runner).unwrap().current();
+        for fault in scenario.run().met {
             *met.entry(format!("{fault:?}")).or_default() += 1;
         }
     }

@@ -1,4 +1,4 @@
-//! A world of one process: a log, workers that are started again when they crash, and the verdict.
+//! One process: a log, workers that are started again when they crash, and the check of the tables at the end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub fn event(id: i64, ts: i64, source: &str, health: i32) -> Option<Vec<u8>> {
 
 /// What the log holds, how workers work, and what goes wrong.
 #[derive(Clone, Debug)]
-pub struct World {
+pub struct Scenario {
     pub log: Vec<Entry>,
     pub window: WindowSpec,
     pub workers: usize,
@@ -113,7 +113,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
         .block_on(async { tokio::time::timeout(SETTLE_LIMIT, future).await.expect("the run never ends") })
 }
 
-impl World {
+impl Scenario {
     pub fn options(&self) -> Options {
         Options {
             batch_records: self.batch_records,

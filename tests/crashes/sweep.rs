@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use exactlyonce::window::WindowSpec;
 
 use crate::faulty::Fault;
-use crate::harness::{Entry, World, event};
+use crate::harness::{Entry, Scenario, event};
 
 /// Two partitions that share windows of one source, with a gap, a dead letter, and events out of order.
-fn world() -> World {
+fn scenario() -> Scenario {
     let mut log = Vec::new();
     for i in 0..14 {
         let partition = (i % 2) as i32;
@@ -20,7 +20,7 @@ fn world() -> World {
         }
     }
     log.push(Entry::Gap(1, 1));
-    World {
+    Scenario {
         log,
         window: WindowSpec { size_ms: 10, slide_ms: 10, threshold: 3, ..WindowSpec::default() },
         workers: 1,
@@ -35,12 +35,12 @@ fn world() -> World {
 
 #[test]
 fn a_crash_after_any_operation_changes_nothing() {
-    let operations = world().check().operations;
+    let operations = scenario().check().operations;
     let mut points = 0;
     for fault in Fault::ALL {
         for operation in 0..operations {
             let faults = BTreeMap::from([(operation, fault)]);
-            let ended = World { faults, ..world() }.check();
+            let ended = Scenario { faults, ..scenario() }.check();
             assert_eq!(ended.met, [fault], "{fault:?} at operation {operation}");
             points += 1;
         }
@@ -50,13 +50,13 @@ fn a_crash_after_any_operation_changes_nothing() {
 
 #[test]
 fn crashes_after_any_two_operations_change_nothing() {
-    let operations = world().check().operations;
+    let operations = scenario().check().operations;
     let mut points = 0;
     for first in 0..operations {
         for second in first + 1..operations + 12 {
             for fault in [Fault::CrashAfter, Fault::CrashBefore] {
                 let faults = BTreeMap::from([(first, Fault::CrashAfter), (second, fault)]);
-                World { faults, ..world() }.check();
+                Scenario { faults, ..scenario() }.check();
                 points += 1;
             }
         }

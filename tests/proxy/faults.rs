@@ -10,33 +10,33 @@ use scylla_proxy::{
     Condition, Reaction, RequestReaction, ResponseFrame, ResponseOpcode, ResponseReaction, example_db_errors,
 };
 
-use crate::harness::{World, after, requests, response_rule, responses, rule, some};
+use crate::harness::{Harness, after, requests, response_rule, responses, rule, some};
 
 const BUCKETED: Layout = Layout::bucketed(NonZeroU32::new(64).unwrap());
 
 /// A worker with this wrong with its requests.
 async fn with_requests(layout: Layout, times: usize, reactions: Vec<RequestReaction>) {
-    let mut world = World::new(layout).await;
+    let mut harness = Harness::new(layout).await;
     let rules = reactions.into_iter().map(|reaction| rule(some(requests(), times), reaction));
     let (rules, seen): (Vec<_>, Vec<_>) = rules.unzip();
-    world.on_requests(rules);
-    world.work().await.unwrap();
+    harness.on_requests(rules);
+    harness.work().await.unwrap();
     for (number, seen) in seen.into_iter().enumerate() {
         assert!(!seen.is_empty(), "fault {number} never struck");
     }
-    world.check().await;
+    harness.check().await;
 }
 
 /// A worker with this wrong with the answers.
 async fn with_responses(layout: Layout, times: usize, reaction: ResponseReaction) {
-    let mut world = World::new(layout).await;
+    let mut harness = Harness::new(layout).await;
     // Only what was carried out.
     let condition = some(responses().and(Condition::ResponseOpcode(ResponseOpcode::Result)), times);
     let (rule, seen) = response_rule(condition, reaction);
-    world.on_responses(vec![rule]);
-    world.work().await.unwrap();
+    harness.on_responses(vec![rule]);
+    harness.work().await.unwrap();
     assert!(!seen.is_empty(), "the fault never struck");
-    world.check().await;
+    harness.check().await;
 }
 
 #[tokio::test]
@@ -111,13 +111,13 @@ async fn a_write_may_time_out_although_it_was_carried_out() {
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
 async fn a_refusal_stops_the_worker_and_the_next_one_completes_the_tables() {
     let forged = RequestReaction::forge();
-    let mut world = World::new(Layout::ORIGINAL).await;
+    let mut harness = Harness::new(Layout::ORIGINAL).await;
     let refusals = [forged.invalid(), forged.syntax_error(), forged.unauthorized(), forged.config_error()];
     for (turn, refusal) in refusals.into_iter().enumerate() {
         // Early, and later and later in what is left.
         let (rule, seen) = rule(after(requests(), 3 + 4 * turn), refusal);
-        world.on_requests(vec![rule]);
-        match world.work().await {
+        harness.on_requests(vec![rule]);
+        match harness.work().await {
             Err(PipelineError::StoreRefused { source, .. }) => {
                 assert!(source.cause.unwrap().to_string().contains("Proxy-triggered error"));
                 assert!(!seen.is_empty());
@@ -125,7 +125,7 @@ async fn a_refusal_stops_the_worker_and_the_next_one_completes_the_tables() {
             other => panic!("refusal {turn}: {other:?}"),
         }
     }
-    world.proxy.turn_off_rules();
-    world.work().await.unwrap();
-    world.check().await;
+    harness.proxy.turn_off_rules();
+    harness.work().await.unwrap();
+    harness.check().await;
 }

@@ -27,7 +27,7 @@ const RECORDS: i64 = 900;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Everything that a case needs.
-pub(crate) struct World {
+pub(crate) struct Harness {
     pub(crate) kept: Kept,
     pub(crate) proxy: RunningProxy,
     /// By way of the proxy.
@@ -61,7 +61,7 @@ pub(crate) fn after(of: Condition, count: usize) -> Condition {
     of.and(Condition::not(Condition::TrueForLimitedTimes(count)))
 }
 
-impl World {
+impl Harness {
     pub(crate) async fn new(layout: Layout) -> Self {
         let kept = Kept::new(layout).await;
         // The driver learns the nodes' addresses from the nodes, and takes all to have the port of the first

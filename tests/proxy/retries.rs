@@ -9,7 +9,7 @@ use scylla::errors::{DbError, WriteType};
 use scylla::frame::types::Consistency::Quorum;
 use scylla_proxy::{Condition, Reaction, RequestFrame, RequestOpcode, RequestReaction};
 
-use crate::harness::{Seen, World, requests, rule, some};
+use crate::harness::{Harness, Seen, requests, rule, some};
 
 fn all(seen: &mut Seen) -> Vec<RequestFrame> {
     std::iter::from_fn(|| seen.try_recv().ok()).map(|(frame, _)| frame).collect()
@@ -23,7 +23,7 @@ fn row(offset: i64) -> (i64, Row) {
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
 async fn the_driver_sends_a_request_once_whatever_comes_of_it() {
-    let mut world = World::new(Layout::ORIGINAL).await;
+    let mut harness = Harness::new(Layout::ORIGINAL).await;
     let forged = RequestReaction::forge();
     // What drivers retry on the same node, if they retry at all; most else they send to another one only.
     let (consistency, received, required) = (Quorum, 2, 2);
@@ -43,51 +43,51 @@ async fn the_driver_sends_a_request_once_whatever_comes_of_it() {
         ("connection cut", RequestReaction::drop_connection()),
     ] {
         let (rule, mut seen) = rule(requests(), reaction);
-        world.on_requests(vec![rule]);
-        let outcome = world.store.write_rows(0, &[row(0)]).await;
+        harness.on_requests(vec![rule]);
+        let outcome = harness.store.write_rows(0, &[row(0)]).await;
         assert!(matches!(outcome, Outcome::Unknown(_)), "{fault}: {outcome:?}");
         // Time for a second, if there were one.
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(all(&mut seen).len(), 1, "{fault}");
-        world.proxy.turn_off_rules();
+        harness.proxy.turn_off_rules();
         let again = async {
-            while !matches!(world.store.progress(0).await, Outcome::Acknowledged(_)) {
+            while !matches!(harness.store.progress(0).await, Outcome::Acknowledged(_)) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
         tokio::time::timeout(Duration::from_secs(20), again).await.expect("the driver connects again");
     }
-    world.work().await.unwrap();
-    world.check().await;
+    harness.work().await.unwrap();
+    harness.check().await;
 }
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
 async fn a_forgotten_statement_is_prepared_and_sent_again_by_the_driver() {
-    let mut world = World::new(Layout::ORIGINAL).await;
+    let mut harness = Harness::new(Layout::ORIGINAL).await;
     let once = requests().and(Condition::TrueForLimitedTimes(1));
     let (forget, mut forgotten) = rule(once, RequestReaction::forge().unprepared());
     let (watch, mut passed) =
         rule(requests().or(Condition::RequestOpcode(RequestOpcode::Prepare)), RequestReaction::noop());
-    world.on_requests(vec![forget, watch]);
-    let read = world.store.progress(0).await;
+    harness.on_requests(vec![forget, watch]);
+    let read = harness.store.progress(0).await;
     assert!(matches!(read, Outcome::Acknowledged(_)), "{read:?}");
     let (first, then) = (all(&mut forgotten), all(&mut passed));
     assert_eq!(first.len(), 1);
     let opcodes: Vec<RequestOpcode> = then.iter().map(|frame| frame.opcode).collect();
     assert_eq!(opcodes, [RequestOpcode::Prepare, RequestOpcode::Execute]);
     assert_eq!(first[0].body, then[1].body);
-    world.work().await.unwrap();
-    world.check().await;
+    harness.work().await.unwrap();
+    harness.check().await;
 }
 
 /// How many requests two calls that write ten rows each have under way at once, each row being a request.
-async fn under_way(world: &mut World, in_flight_bytes: usize, in_flight_requests: usize) -> usize {
+async fn under_way(harness: &mut Harness, in_flight_bytes: usize, in_flight_requests: usize) -> usize {
     let options =
-        CassandraOptions { request_bytes: 1, in_flight_bytes, in_flight_requests, ..world.options.clone() };
+        CassandraOptions { request_bytes: 1, in_flight_bytes, in_flight_requests, ..harness.options.clone() };
     let store = CassandraStore::connect(&options, Layout::ORIGINAL).await.unwrap();
     let (rule, mut seen) = rule(requests(), RequestReaction::drop_frame());
-    world.on_requests(vec![rule]);
+    harness.on_requests(vec![rule]);
     let rows: Vec<_> = (0..10).map(row).collect();
     let count = async {
         let first = seen.recv().await;
@@ -101,32 +101,32 @@ async fn under_way(world: &mut World, in_flight_bytes: usize, in_flight_requests
             panic!("{outcomes:?} without an answer")
         }
     };
-    world.proxy.turn_off_rules();
+    harness.proxy.turn_off_rules();
     count
 }
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
 async fn no_more_is_under_way_than_the_options_allow_over_all_calls() {
-    let mut world = World::new(Layout::ORIGINAL).await;
+    let mut harness = Harness::new(Layout::ORIGINAL).await;
     // Such a row is taken for 115 bytes.
-    assert_eq!(under_way(&mut world, 300, 100).await, 2);
-    assert_eq!(under_way(&mut world, usize::MAX, 5).await, 5);
-    assert_eq!(under_way(&mut world, usize::MAX, 100).await, 20);
-    world.work().await.unwrap();
-    world.check().await;
+    assert_eq!(under_way(&mut harness, 300, 100).await, 2);
+    assert_eq!(under_way(&mut harness, usize::MAX, 5).await, 5);
+    assert_eq!(under_way(&mut harness, usize::MAX, 100).await, 20);
+    harness.work().await.unwrap();
+    harness.check().await;
 }
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
 async fn the_pipeline_repeats_what_failed_with_the_same_bytes_and_timestamps() {
-    let mut world = World::new(Layout::ORIGINAL).await;
+    let mut harness = Harness::new(Layout::ORIGINAL).await;
     // Batches are writes, and nothing else is.
     let writes = || Condition::RequestOpcode(RequestOpcode::Batch);
     let (fail, mut failed) = rule(some(writes(), 30), RequestReaction::forge().write_timeout());
     let (watch, mut passed) = rule(writes(), RequestReaction::noop());
-    world.on_requests(vec![fail, watch]);
-    world.work().await.unwrap();
+    harness.on_requests(vec![fail, watch]);
+    harness.work().await.unwrap();
     let (failed, passed) = (all(&mut failed), all(&mut passed));
     assert!(failed.len() > 3, "{}", failed.len());
     for frame in &failed {
@@ -134,17 +134,17 @@ async fn the_pipeline_repeats_what_failed_with_the_same_bytes_and_timestamps() {
     }
     // A driver that retries would have used up the faults with fewer repetitions.
     println!("{} failed, {} passed", failed.len(), passed.len());
-    world.check().await;
+    harness.check().await;
 }
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
 async fn what_is_not_there_is_unset_and_nothing_is_null() {
-    let mut world = World::new(Layout::ORIGINAL).await;
+    let mut harness = Harness::new(Layout::ORIGINAL).await;
     let writes = Condition::RequestOpcode(RequestOpcode::Batch);
     let (watch, mut passed) = rule(writes, RequestReaction::noop());
-    world.on_requests(vec![watch]);
-    world.work().await.unwrap();
+    harness.on_requests(vec![watch]);
+    harness.work().await.unwrap();
     let (mut set, mut unset) = (0, 0);
     for frame in all(&mut passed) {
         for length in value_lengths(&frame.body) {
@@ -158,7 +158,7 @@ async fn what_is_not_there_is_unset_and_nothing_is_null() {
         }
     }
     assert!(set > 1_000 && unset > 10, "{set} set, {unset} unset");
-    world.check().await;
+    harness.check().await;
 }
 
 /// The lengths of all values of a batch, as the protocol (version 4) has them: -1 is null, -2 is unset.

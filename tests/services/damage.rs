@@ -1,15 +1,15 @@
 //! Rows that were changed with plain CQL, as on the simulated nodes.
 
 use crate::damaged_rows::{rows_of_the_log, rows_of_the_pipeline};
-use crate::harness::{World, shared};
+use crate::harness::{Harness, shared};
 
-fn with_damaged(test: impl Fn(&World)) {
+fn with_damaged(test: impl Fn(&Harness)) {
     let _shared = shared();
-    let world = World::of("embedded", "cassandra");
-    world.fine("topic create");
-    world.fine("init");
-    test(&world);
-    world.end();
+    let harness = Harness::of("embedded", "cassandra");
+    harness.fine("topic create");
+    harness.fine("init");
+    test(&harness);
+    harness.end();
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub fn cluster(arguments: &[&str]) {
     Cluster::running().run(arguments).unwrap_or_else(|error| panic!("{error}"));
 }
 
-pub struct World {
+pub struct Harness {
     workplace: Workplace,
     name: String,
     pub kafka: String,
@@ -47,7 +47,7 @@ pub struct World {
     runtime: Runtime,
 }
 
-impl World {
+impl Harness {
     /// With both services.
     pub fn new() -> Self {
         Self::of("kafka", "cassandra")
@@ -77,18 +77,18 @@ impl World {
 
     /// With the topic created and bound.
     pub fn bound() -> Self {
-        let world = Self::new();
-        world.fine("topic create");
-        world.fine("init");
-        world
+        let harness = Self::new();
+        harness.fine("topic create");
+        harness.fine("init");
+        harness
     }
 
     /// With thirty events processed.
     pub fn processed() -> Self {
-        let world = Self::bound();
-        world.fine("generate --events-per-key 10 --seed 1");
-        world.fine("run --until-end");
-        world
+        let harness = Self::bound();
+        harness.fine("generate --events-per-key 10 --seed 1");
+        harness.fine("run --until-end");
+        harness
     }
 
     pub fn name(&self) -> &str {
@@ -212,7 +212,7 @@ pub fn finish(mut worker: Process) -> Said {
     Said { code, stdout: String::new(), stderr: worker.log() }
 }
 
-impl Deref for World {
+impl Deref for Harness {
     type Target = Workplace;
 
     fn deref(&self) -> &Workplace {
@@ -220,8 +220,8 @@ impl Deref for World {
     }
 }
 
-impl Damageable for World {
+impl Damageable for Harness {
     fn cql(&self, statement: &str) {
-        World::cql(self, statement);
+        Harness::cql(self, statement);
     }
 }

@@ -1,46 +1,46 @@
 //! Events through a real log into real tables.
 
-use crate::harness::{World, shared};
+use crate::harness::{Harness, shared};
 
 #[test]
 #[ignore = "needs services: docker/local/cluster up"]
 fn thirty_events_make_at_least_ten_rows_and_an_alert_as_in_2016() {
     let _shared = shared();
-    let world = World::bound();
-    world.fine("generate --events-per-key 10");
-    world.fine("run --until-end");
-    let rows = world.dump();
+    let harness = Harness::bound();
+    harness.fine("generate --events-per-key 10");
+    harness.fine("run --until-end");
+    let rows = harness.dump();
     assert!(rows["events"].len() >= 10, "{rows:?}");
     assert!(!rows["alerts"].is_empty(), "{rows:?}");
     // And no more than that, which the original did not look at.
-    let (events, alerts) = world.verified("");
+    let (events, alerts) = harness.verified("");
     assert_eq!((events, alerts), (30, rows["alerts"].len() as u64));
-    world.end();
+    harness.end();
 }
 
 /// Kills a worker on these records repeatedly, and lets the last one finish.
 fn killed_in_the_middle(generate: &str, records: i64, layout: &str) {
     let _shared = shared();
-    let world = World::new();
+    let harness = Harness::new();
     let with = |command: &str| format!("{layout} {command}").trim_start().to_owned();
-    world.fine("topic create");
-    world.fine(&with("init"));
-    world.fine(generate);
+    harness.fine("topic create");
+    harness.fine(&with("init"));
+    harness.fine(generate);
     let small = "--set pipeline.batch_records=7 --set pipeline.in_flight_batches=2";
     for part in 1..=3 {
-        let mut worker = world.worker(&with(&format!("{small} run")));
-        world.wait_closely_until_done(records * part / 5);
+        let mut worker = harness.worker(&with(&format!("{small} run")));
+        harness.wait_closely_until_done(records * part / 5);
         worker.kill();
     }
-    assert!(world.done(layout) < Some(records), "the kills came too late");
-    world.fine(&with("run --until-end"));
-    assert_eq!(world.done(layout), Some(records));
-    let (events, alerts) = world.verified(layout);
-    let rows = world.dump();
+    assert!(harness.done(layout) < Some(records), "the kills came too late");
+    harness.fine(&with("run --until-end"));
+    assert_eq!(harness.done(layout), Some(records));
+    let (events, alerts) = harness.verified(layout);
+    let rows = harness.dump();
     assert_eq!((rows["events"].len() as u64, rows["alerts"].len() as u64), (events, alerts));
     assert_eq!(rows["events"].len() + rows["dead_letters"].len(), records as usize);
     assert!(alerts > 0);
-    world.end();
+    harness.end();
 }
 
 #[test]
@@ -61,16 +61,16 @@ fn mixed_records_in_buckets_are_exact_after_kills() {
 fn a_real_service_and_an_embedded_one_work_together() {
     let _shared = shared();
     for (broker, store) in [("embedded", "cassandra"), ("kafka", "embedded")] {
-        let world = World::of(broker, store);
-        world.fine("topic create");
-        world.fine("init");
-        world.fine("generate --preset mixed --events 500 --sources 3 --seed 5");
-        world.fine("run --until-end");
-        let (events, alerts) = world.verified("");
+        let harness = Harness::of(broker, store);
+        harness.fine("topic create");
+        harness.fine("init");
+        harness.fine("generate --preset mixed --events 500 --sources 3 --seed 5");
+        harness.fine("run --until-end");
+        let (events, alerts) = harness.verified("");
         assert!(events > 450 && alerts > 0);
-        let shown = world.fine("show events --json");
+        let shown = harness.fine("show events --json");
         assert_eq!(shown.lines().count() as u64, events);
-        world.end();
+        harness.end();
     }
 }
 
@@ -78,8 +78,8 @@ fn a_real_service_and_an_embedded_one_work_together() {
 #[ignore = "needs services: docker/local/cluster up"]
 fn too_few_replicas_are_warned_of_by_the_commands_that_begin_or_check_and_by_no_other() {
     let _shared = shared();
-    let world = World::new();
-    world.fine("topic create");
+    let harness = Harness::new();
+    harness.fine("topic create");
     // `init` and `schema check` name it among their findings, a worker in its log.
     for (arguments, expected) in [
         ("init", 1),
@@ -89,10 +89,10 @@ fn too_few_replicas_are_warned_of_by_the_commands_that_begin_or_check_and_by_no_
         ("schema check", 1),
         ("schema apply", 0),
     ] {
-        let said = world.run(arguments);
+        let said = harness.run(arguments);
         assert_eq!(said.code, 0, "{arguments}: {said}");
         let warnings = format!("{}{}", said.stdout, said.stderr).matches("fewer than 3 replicas").count();
         assert_eq!(warnings, expected, "{arguments}: {said}");
     }
-    world.end();
+    harness.end();
 }

@@ -27,20 +27,20 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     let mode = runner::Mode::simulated(&mut arguments);
     let mut trials: Vec<Trial> = Vec::new();
-    let worlds = vec![runner::add(
+    let backends = vec![runner::add(
         &mut trials,
         mode,
         runner::Plan {
             service: "cassandra",
-            world: "simulated",
+            backend: "simulated",
             column: "simulated",
             cases: cassandra::cases::all(),
             not_applicable: include_str!("../../../tests/contract/not-applicable/simulated-cassandra.txt"),
             not_applicable_at_most: 0,
-            ground: cassandra::simulated::Simulations,
+            runner: cassandra::simulated::Simulations,
         },
     )];
     let conclusion = libtest_mimic::run(&arguments, trials);
-    let finished = runner::finish(worlds);
+    let finished = runner::finish(backends);
     if conclusion.has_failed() || !finished { ExitCode::from(101) } else { ExitCode::SUCCESS }
 }

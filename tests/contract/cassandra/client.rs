@@ -23,7 +23,7 @@ use scylla::statement::{Consistency, SerialConsistency};
 use scylla::value::{CqlValue, Row};
 use tokio::time::{Instant, sleep};
 
-use super::world::World;
+use super::backend::Backend;
 use crate::suite::Seen;
 
 /// Longer than any timeout of the service.
@@ -40,8 +40,8 @@ pub struct Client {
 
 impl Client {
     /// A session with one node, that asks at QUORUM.
-    pub async fn connect<W: World>(world: &W, node: usize) -> Self {
-        let address = world.addresses()[node];
+    pub async fn connect<W: Backend>(backend: &W, node: usize) -> Self {
+        let address = backend.addresses()[node];
         let profile = ExecutionProfile::builder()
             .load_balancing_policy(SingleTargetLoadBalancingPolicy::new(
                 NodeIdentifier::NodeAddress(address),
@@ -161,9 +161,9 @@ pub struct Keyspace {
 
 impl Keyspace {
     /// Recreates it, and the tables: what follows `CREATE TABLE KS.`.
-    pub async fn with<W: World>(world: &W, seen: &Seen, tables: &[&str]) -> Self {
+    pub async fn with<W: Backend>(backend: &W, seen: &Seen, tables: &[&str]) -> Self {
         let name = keyspace_of(seen.case);
-        let clients = join_all((0..3).map(|node| Client::connect(world, node))).await;
+        let clients = join_all((0..3).map(|node| Client::connect(backend, node))).await;
         let clients = clients.into_iter().map(|client| Client { keyspace: name.clone(), ..client }).collect();
         let keyspace = Self { name: name.clone(), clients };
         let client = &keyspace.clients[0];
@@ -202,8 +202,8 @@ impl Keyspace {
     }
 
     /// A new session with a node, as after its restart.
-    pub async fn reconnect<W: World>(&mut self, world: &W, node: usize) {
-        self.clients[node] = Client { keyspace: self.name.clone(), ..Client::connect(world, node).await };
+    pub async fn reconnect<W: Backend>(&mut self, backend: &W, node: usize) {
+        self.clients[node] = Client { keyspace: self.name.clone(), ..Client::connect(backend, node).await };
     }
 }
 

@@ -1,6 +1,6 @@
 //! How Cassandra behaves.
 
+pub mod backend;
 pub mod cases;
 pub mod client;
 pub mod real;
-pub mod world;

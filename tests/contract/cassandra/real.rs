@@ -10,8 +10,8 @@ use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use scylla::statement::Consistency;
 use tokio::time::{Instant, sleep};
 
+use super::backend::{self, Verb};
 use super::client::{Client, keyspace_of};
-use super::world::{self, Verb};
 use crate::cluster::Cluster;
 use crate::suite;
 
@@ -112,7 +112,7 @@ impl Real {
     }
 }
 
-impl suite::World for Real {
+impl suite::Backend for Real {
     type Verb = Verb;
     const VERBS: &'static [Verb] =
         &[Verb::Pause, Verb::Kill, Verb::HintedHandoff, Verb::Silence, Verb::Compact, Verb::AntiEntropy];
@@ -120,15 +120,15 @@ impl suite::World for Real {
     async fn heal(&self, case: &str) -> Result<(), String> {
         let paused = self.which(|node| node.paused);
         if !paused.is_empty() {
-            world::World::resume(self, &paused).await;
+            backend::Backend::resume(self, &paused).await;
         }
         let killed = self.which(|node| node.killed);
         if !killed.is_empty() {
-            world::World::start(self, &killed).await;
+            backend::Backend::start(self, &killed).await;
         }
         let silent = self.which(|node| node.silent);
         if !silent.is_empty() {
-            world::World::end_silence(self).await;
+            backend::Backend::end_silence(self).await;
         }
         if !self.which(|node| node.was_away).is_empty() {
             self.all_know(&[0, 1, 2], 3).await?;
@@ -147,7 +147,7 @@ impl suite::World for Real {
     }
 }
 
-impl world::World for Real {
+impl backend::Backend for Real {
     fn addresses(&self) -> [SocketAddr; 3] {
         self.addresses
     }

@@ -1,5 +1,5 @@
 //! How Kafka behaves.
 
+pub mod backend;
 pub mod cases;
 pub mod real;
-pub mod world;

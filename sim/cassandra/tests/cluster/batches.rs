@@ -4,15 +4,15 @@ use simulated_cassandra::cluster::{Ending, Misbehaviour, Verb};
 use simulated_cassandra::coordinator::{Consistency, Coordinator, RequestError, WriteMode, WriteType};
 use simulated_cassandra::schema::Replication;
 
-use crate::world::{A, B, C, with_hints, world};
+use crate::harness::{A, B, C, test_cluster, with_hints};
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_of_one_partition_in_two_tables_is_one_message_to_each_replica() {
-    let world = world(|_| {}).await;
-    let seen = world.watch();
+    let test = test_cluster(|_| {}).await;
+    let seen = test.watch();
     let batch =
-        vec![world.insert(1, 1, 1, 1), world.in_other(world.insert(1, 1, 1, 1)), world.insert(1, 2, 2, 1)];
-    world.on(A).write(batch, WriteMode::LoggedBatch, Consistency::All).await.expect("written");
+        vec![test.insert(1, 1, 1, 1), test.in_other(test.insert(1, 1, 1, 1)), test.insert(1, 2, 2, 1)];
+    test.on(A).write(batch, WriteMode::LoggedBatch, Consistency::All).await.expect("written");
     let verbs: Vec<Verb> = seen
         .lock()
         .expect("not poisoned")
@@ -21,75 +21,75 @@ async fn a_batch_of_one_partition_in_two_tables_is_one_message_to_each_replica()
         .map(|seen| seen.verb)
         .collect();
     assert_eq!(verbs, [Verb::Write, Verb::Write]);
-    assert_eq!(world.peek(B, 1), [(1, 1), (2, 2)]);
-    assert!(world.cluster.peek(B, world.other.id, &world.key(1)).is_some());
+    assert_eq!(test.peek(B, 1), [(1, 1), (2, 2)]);
+    assert!(test.cluster.peek(B, test.other.id, &test.key(1)).is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unlogged_batch_of_several_partitions_may_be_unavailable_after_a_part_was_written() {
-    let world = world(|settings| settings.replication = Replication::Simple { factor: 1 }).await;
-    let (on_a, on_c) = (world.owned_by(A), world.owned_by(C));
-    world.end_and_notice(C, Ending::Kill).await;
-    let batch = vec![world.insert(on_a, 1, 1, 1), world.insert(on_c, 1, 1, 1)];
-    let unlogged = world.on(A).write(batch.clone(), WriteMode::UnloggedBatch, Consistency::One).await;
+    let test = test_cluster(|settings| settings.replication = Replication::Simple { factor: 1 }).await;
+    let (on_a, on_c) = (test.owned_by(A), test.owned_by(C));
+    test.end_and_notice(C, Ending::Kill).await;
+    let batch = vec![test.insert(on_a, 1, 1, 1), test.insert(on_c, 1, 1, 1)];
+    let unlogged = test.on(A).write(batch.clone(), WriteMode::UnloggedBatch, Consistency::One).await;
     let consistency = Consistency::One;
     assert_eq!(unlogged, Err(RequestError::Unavailable { consistency, required: 1, alive: 0 }));
-    world.pass(1.0).await;
-    assert_eq!(world.peek(A, on_a), [(1, 1)]);
+    test.pass(1.0).await;
+    assert_eq!(test.peek(A, on_a), [(1, 1)]);
     // A logged one looks at all before it sends any.
-    let (on_b, on_c) = (world.owned_by(B), on_c);
-    let batch = vec![world.insert(on_b, 1, 1, 1), world.insert(on_c, 1, 1, 1)];
-    let logged = world.on(A).write(batch, WriteMode::LoggedBatch, Consistency::One).await;
+    let (on_b, on_c) = (test.owned_by(B), on_c);
+    let batch = vec![test.insert(on_b, 1, 1, 1), test.insert(on_c, 1, 1, 1)];
+    let logged = test.on(A).write(batch, WriteMode::LoggedBatch, Consistency::One).await;
     assert_eq!(logged, Err(RequestError::Unavailable { consistency, required: 1, alive: 0 }));
-    world.pass(30.0).await;
-    assert_eq!(world.peek(B, on_b), []);
+    test.pass(30.0).await;
+    assert_eq!(test.peek(B, on_b), []);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_logged_batch_whose_coordinator_died_half_way_is_completed_by_another_node() {
     for (mode, completed) in [(WriteMode::LoggedBatch, true), (WriteMode::UnloggedBatch, false)] {
-        let world = world(|settings| settings.replication = Replication::Simple { factor: 1 }).await;
-        let (on_b, on_c) = (world.owned_by(B), world.owned_by(C));
-        let batch = vec![world.insert(on_b, 1, 1, 1), world.insert(on_c, 1, 1, 1)];
+        let test = test_cluster(|settings| settings.replication = Replication::Simple { factor: 1 }).await;
+        let (on_b, on_c) = (test.owned_by(B), test.owned_by(C));
+        let batch = vec![test.insert(on_b, 1, 1, 1), test.insert(on_c, 1, 1, 1)];
         // The second message of the batch itself is never sent: the coordinator dies before.
-        world.lose(Verb::Write, C);
-        let error = world.on(A).write(batch, mode, Consistency::One).await.expect_err("timed out");
+        test.lose(Verb::Write, C);
+        let error = test.on(A).write(batch, mode, Consistency::One).await.expect_err("timed out");
         let RequestError::WriteTimeout { write_type, .. } = error else { panic!("{error:?}") };
         assert_eq!(write_type, if completed { WriteType::Batch } else { WriteType::UnloggedBatch });
-        world.cluster.end(A, Ending::Kill);
-        world.links.restore_all();
-        assert_eq!((world.peek(B, on_b), world.peek(C, on_c)), (vec![(1, 1)], vec![]));
-        world.pass(60.0).await;
-        assert_eq!(!world.peek(C, on_c).is_empty(), completed, "{mode:?}");
+        test.cluster.end(A, Ending::Kill);
+        test.links.restore_all();
+        assert_eq!((test.peek(B, on_b), test.peek(C, on_c)), (vec![(1, 1)], vec![]));
+        test.pass(60.0).await;
+        assert_eq!(!test.peek(C, on_c).is_empty(), completed, "{mode:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_log_that_is_not_acknowledged_is_told_apart() {
-    let world = world(|_| {}).await;
+    let test = test_cluster(|_| {}).await;
     for node in [B, C] {
-        world.lose(Verb::StoreBatch, node);
+        test.lose(Verb::StoreBatch, node);
     }
-    let batch = vec![world.insert(1, 1, 1, 1), world.insert(2, 1, 1, 1)];
+    let batch = vec![test.insert(1, 1, 1, 1), test.insert(2, 1, 1, 1)];
     let error =
-        world.on(A).write(batch, WriteMode::LoggedBatch, Consistency::Quorum).await.expect_err("timed out");
+        test.on(A).write(batch, WriteMode::LoggedBatch, Consistency::Quorum).await.expect_err("timed out");
     assert!(
         matches!(error, RequestError::WriteTimeout { write_type: WriteType::BatchLog, received: 0, .. }),
         "{error:?}"
     );
-    assert_eq!(world.peek(A, 1), [], "nothing is sent before the log is written");
+    assert_eq!(test.peek(A, 1), [], "nothing is sent before the log is written");
 }
 
 #[tokio::test(start_paused = true)]
 async fn size_limits_are_for_batches_of_more_than_one_mutation() {
-    let world = world(|settings| settings.options.max_mutation_size = 200_000).await;
+    let test = test_cluster(|settings| settings.options.max_mutation_size = 200_000).await;
     // Each row takes some 20 bytes.
     let rows = |p: i32, count: i32| (0..count).map(move |c| (p, c)).collect::<Vec<_>>();
     let batch =
-        |rows: Vec<(i32, i32)>| rows.into_iter().map(|(p, c)| world.insert(p, c, c, 1)).collect::<Vec<_>>();
+        |rows: Vec<(i32, i32)>| rows.into_iter().map(|(p, c)| test.insert(p, c, c, 1)).collect::<Vec<_>>();
     let write = |rows| {
         let batch = batch(rows);
-        let node = world.on(A);
+        let node = test.on(A);
         async move { node.write(batch, WriteMode::UnloggedBatch, Consistency::Quorum).await }
     };
     assert_eq!(write(rows(1, 5000)).await, Ok(Vec::new()), "one partition of one table is exempt");
@@ -106,23 +106,23 @@ async fn a_coordinator_with_too_many_hints_calls_itself_overloaded_after_a_part_
     for mode in [WriteMode::UnloggedBatch, WriteMode::LoggedBatch] {
         let mut partly = 0;
         for seed in 0..8 {
-            let world = world(|settings| {
+            let test = test_cluster(|settings| {
                 with_hints(settings);
                 settings.seed = seed;
                 settings.replication = Replication::Simple { factor: 2 };
             })
             .await;
-            let is_on_c = |p: &i32| world.cluster.replicas("ks", &world.key(*p)).contains(&C);
+            let is_on_c = |p: &i32| test.cluster.replicas("ks", &test.key(*p)).contains(&C);
             let without = (0..).find(|p| !is_on_c(p)).expect("some key");
             let with = (0..).find(is_on_c).expect("some key");
-            world.end_and_notice(C, Ending::Kill).await;
+            test.end_and_notice(C, Ending::Kill).await;
             let overloaded = Misbehaviour { overloaded_by_hints: true, ..Misbehaviour::default() };
-            world.cluster.misbehave(A, overloaded);
-            let batch = vec![world.insert(without, 1, 1, 1), world.insert(with, 1, 1, 1)];
-            let error = world.on(A).write(batch, mode, Consistency::One).await;
+            test.cluster.misbehave(A, overloaded);
+            let batch = vec![test.insert(without, 1, 1, 1), test.insert(with, 1, 1, 1)];
+            let error = test.on(A).write(batch, mode, Consistency::One).await;
             assert!(matches!(error, Err(RequestError::Overloaded(_))), "{error:?}");
-            world.pass(60.0).await;
-            let found = |p| !world.peek(A, p).is_empty() || !world.peek(B, p).is_empty();
+            test.pass(60.0).await;
+            let found = |p| !test.peek(A, p).is_empty() || !test.peek(B, p).is_empty();
             partly += usize::from(found(without));
             assert_eq!(found(with), mode == WriteMode::LoggedBatch, "from the batch log");
         }
@@ -133,18 +133,18 @@ async fn a_coordinator_with_too_many_hints_calls_itself_overloaded_after_a_part_
 #[tokio::test(start_paused = true)]
 async fn a_logged_batch_of_a_table_without_grace_is_never_replayed() {
     for (gc_grace_seconds, replayed) in [(0, false), (600, true)] {
-        let world = world(|settings| {
+        let test = test_cluster(|settings| {
             settings.replication = Replication::Simple { factor: 1 };
             settings.table.gc_grace_seconds = gc_grace_seconds;
         })
         .await;
-        let (on_b, on_c) = (world.owned_by(B), world.owned_by(C));
-        let lost = world.lose(Verb::Write, C);
-        let timestamp = world.on(A).timestamp();
-        let batch = vec![world.insert(on_b, 1, 1, timestamp), world.insert(on_c, 1, 1, timestamp)];
-        world.on(A).write(batch, WriteMode::LoggedBatch, Consistency::One).await.expect_err("timed out");
-        world.links.remove(lost);
-        world.pass(60.0).await;
-        assert_eq!(!world.peek(C, on_c).is_empty(), replayed);
+        let (on_b, on_c) = (test.owned_by(B), test.owned_by(C));
+        let lost = test.lose(Verb::Write, C);
+        let timestamp = test.on(A).timestamp();
+        let batch = vec![test.insert(on_b, 1, 1, timestamp), test.insert(on_c, 1, 1, timestamp)];
+        test.on(A).write(batch, WriteMode::LoggedBatch, Consistency::One).await.expect_err("timed out");
+        test.links.remove(lost);
+        test.pass(60.0).await;
+        assert_eq!(!test.peek(C, on_c).is_empty(), replayed);
     }
 }

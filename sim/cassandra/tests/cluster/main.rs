@@ -3,9 +3,9 @@
 
 mod batches;
 mod conditional;
+mod harness;
 mod hints;
 mod lifecycle;
 mod reads;
 mod repairs;
-mod world;
 mod writes;

@@ -12,8 +12,8 @@ use simulation::cassandra::{Notes, SimulatedCassandra};
 use tokio::network::Network;
 use tokio::time::{sleep, timeout};
 
-use super::world::{self, Verb};
-use crate::runner::{Ground, panic_message};
+use super::backend::{self, Verb};
+use crate::runner::{CaseRunner, panic_message};
 use crate::suite::{self, Case, Seen};
 
 /// No case takes as long in simulated time; one that does hangs.
@@ -36,8 +36,8 @@ pub struct Simulated {
 /// Runs each case in a simulation whose seed is of its name.
 pub struct Simulations;
 
-impl Ground for Simulations {
-    type World = Simulated;
+impl CaseRunner for Simulations {
+    type Backend = Simulated;
 
     fn run(&mut self, case: &Case<Simulated>) -> Result<String, Failed> {
         let seed = case.name.bytes().fold(1, |seed: u64, byte| seed.wrapping_mul(31) + u64::from(byte));
@@ -47,10 +47,10 @@ impl Ground for Simulations {
                     println!("{note}");
                 }
             });
-            let world = Simulated::start(seed, notes.clone()).await;
+            let backend = Simulated::start(seed, notes.clone()).await;
             let seen = Seen::silently(case.name);
-            let ended = timeout(CASE_TIMEOUT, (case.run)(&world, &seen)).await;
-            world.cassandra.shut_down();
+            let ended = timeout(CASE_TIMEOUT, (case.run)(&backend, &seen)).await;
+            backend.cassandra.shut_down();
             match ended {
                 Ok(()) => seen.verdict().map(|()| seen.text()),
                 Err(_) => Err(format!("{} did not end within {} s", case.name, CASE_TIMEOUT.as_secs())),
@@ -100,7 +100,7 @@ impl Simulated {
     }
 }
 
-impl suite::World for Simulated {
+impl suite::Backend for Simulated {
     type Verb = Verb;
     const VERBS: &'static [Verb] = &[
         Verb::Pause,
@@ -118,7 +118,7 @@ impl suite::World for Simulated {
     ];
 
     async fn heal(&self, _case: &str) -> Result<(), String> {
-        // The next case has another world.
+        // The next case has another backend.
         Ok(())
     }
 
@@ -127,7 +127,7 @@ impl suite::World for Simulated {
     }
 }
 
-impl world::World for Simulated {
+impl backend::Backend for Simulated {
     fn addresses(&self) -> [SocketAddr; 3] {
         let addresses = self.cassandra.addresses();
         [addresses[0], addresses[1], addresses[2]]
@@ -216,7 +216,7 @@ impl world::World for Simulated {
 
     async fn power_loss(&self, nodes: &[usize]) {
         nodes.iter().for_each(|node| self.cassandra.power_off(*node as u8));
-        world::World::start(self, nodes).await;
+        backend::Backend::start(self, nodes).await;
     }
 
     async fn clock_skew(&self, node: usize, micros: i64) {

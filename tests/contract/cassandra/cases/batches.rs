@@ -9,11 +9,11 @@ use scylla::statement::batch::{Batch, BatchType};
 use tokio::time::sleep;
 
 use super::{EVENTS, ROWS, batch};
+use crate::cassandra::backend::{Backend, Verb};
 use crate::cassandra::client::{Keyspace, ending};
-use crate::cassandra::world::{Verb, World};
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             a_batch_of_one_partition_is_seen_whole_or_not_at_all,
@@ -63,8 +63,8 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
     ]
 }
 
-async fn a_batch_of_one_partition_is_seen_whole_or_not_at_all<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn a_batch_of_one_partition_is_seen_whole_or_not_at_all<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, b, _] = keyspace.clients();
     let a = a.at(Consistency::All);
     let writing = async {
@@ -119,8 +119,8 @@ fn warned(result: Result<QueryResult, scylla::errors::ExecutionError>) -> String
     }
 }
 
-async fn the_size_of_a_batch_counts_only_beyond_one_mutation<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[&format!("t {TEXTS}"), &format!("u {TEXTS}")]).await;
+async fn the_size_of_a_batch_counts_only_beyond_one_mutation<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[&format!("t {TEXTS}"), &format!("u {TEXTS}")]).await;
     let [a, ..] = keyspace.clients();
     for (what, kind, places, length, expected) in [
         ("two partitions, 2 KiB", "UNLOGGED", vec![("t", 1), ("t", 2)], 1 << 10, "ok"),
@@ -152,8 +152,8 @@ async fn the_size_of_a_batch_counts_only_beyond_one_mutation<W: World>(world: &W
     seen.note(format!("its message: {refused}"));
 }
 
-async fn an_unlogged_batch_of_many_partitions_is_warned_of<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[&format!("t {TEXTS}")]).await;
+async fn an_unlogged_batch_of_many_partitions_is_warned_of<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[&format!("t {TEXTS}")]).await;
     let [a, ..] = keyspace.clients();
     let places: Vec<_> = (0..11).map(|p| ("t", p)).collect();
     seen.hold("10 partitions", &warned(a.run(&batch("UNLOGGED", &inserts(&places[..10], 1))).await), "ok");
@@ -166,8 +166,8 @@ async fn an_unlogged_batch_of_many_partitions_is_warned_of<W: World>(world: &W, 
     seen.hold("11 partitions, logged", &warned(a.run(&batch("", &inserts(&places, 1))).await), "ok");
 }
 
-async fn a_mutation_larger_than_half_a_segment_is_refused<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &["t (id int PRIMARY KEY, bytes blob)"]).await;
+async fn a_mutation_larger_than_half_a_segment_is_refused<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &["t (id int PRIMARY KEY, bytes blob)"]).await;
     let [a, ..] = keyspace.clients();
     let insert = a.prepare("INSERT INTO KS.t (id, bytes) VALUES (?, ?)").await;
     // The local cluster has segments of 8 MiB.
@@ -188,8 +188,8 @@ async fn a_mutation_larger_than_half_a_segment_is_refused<W: World>(world: &W, s
     a.expect(seen, "rows", "SELECT id FROM KS.t", "(1) (3)").await;
 }
 
-async fn a_batch_of_the_protocol_is_like_one_in_text<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn a_batch_of_the_protocol_is_like_one_in_text<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     let insert = a.prepare("INSERT INTO KS.t (p, c, v) VALUES (?, ?, ?) USING TIMESTAMP ?").await;
     let mut mixed = Batch::new(BatchType::Unlogged);
@@ -205,8 +205,8 @@ async fn a_batch_of_the_protocol_is_like_one_in_text<W: World>(world: &W, seen: 
     a.expect(seen, "rows", read, "(1, 10, 100) (2, null, null) (3, 30, 300)").await;
 }
 
-async fn a_batch_holds_writes_only_and_may_be_empty<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn a_batch_holds_writes_only_and_may_be_empty<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     a.expect(seen, "empty", &batch("UNLOGGED", ""), "ok").await;
     a.expect(seen, "with a SELECT", &batch("UNLOGGED", "SELECT * FROM KS.t;"), "SyntaxError").await;
@@ -218,11 +218,11 @@ async fn a_batch_holds_writes_only_and_may_be_empty<W: World>(world: &W, seen: &
     a.expect(seen, "rows of it", "SELECT c, v FROM KS.t WHERE p = 2", "no rows").await;
 }
 
-async fn a_timeout_of_a_batch_tells_how_it_was_written<W: World>(world: &W, seen: &Seen) {
-    world.hinted_handoff(false).await;
-    let keyspace = Keyspace::with(world, seen, &[&format!("t {TEXTS}"), &format!("u {TEXTS}")]).await;
+async fn a_timeout_of_a_batch_tells_how_it_was_written<W: Backend>(backend: &W, seen: &Seen) {
+    backend.hinted_handoff(false).await;
+    let keyspace = Keyspace::with(backend, seen, &[&format!("t {TEXTS}"), &format!("u {TEXTS}")]).await;
     let [a, ..] = keyspace.clients();
-    world.pause(&[1, 2]).await;
+    backend.pause(&[1, 2]).await;
     let simple = "WriteTimeout(Quorum, received 1, required 2, Simple)";
     let kinds = [
         ("an insert", inserts(&[("t", 1)], 1), simple),
@@ -252,11 +252,11 @@ async fn a_timeout_of_a_batch_tells_how_it_was_written<W: World>(world: &W, seen
     }
 }
 
-async fn a_logged_batch_whose_log_timed_out_is_written_later<W: World>(world: &W, seen: &Seen) {
-    world.hinted_handoff(false).await;
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn a_logged_batch_whose_log_timed_out_is_written_later<W: Backend>(backend: &W, seen: &Seen) {
+    backend.hinted_handoff(false).await;
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, b, _] = keyspace.clients();
-    world.pause(&[1]).await;
+    backend.pause(&[1]).await;
     let logged = "INSERT INTO KS.t (p, c, v) VALUES (1, 1, 1) USING TIMESTAMP 5; INSERT INTO KS.t (p, c, v) VALUES (2, 1, 1) USING TIMESTAMP 6;";
     let ended = a.ends(&batch("", logged)).await;
     seen.hold(
@@ -267,10 +267,10 @@ async fn a_logged_batch_whose_log_timed_out_is_written_later<W: World>(world: &W
     a.at(Consistency::One)
         .expect(seen, "rows at once, at ONE", "SELECT p, writetime(v) FROM KS.t", "no rows")
         .await;
-    world.resume(&[1]).await;
+    backend.resume(&[1]).await;
     b.expect_within(
         seen,
-        world.delivered_within(),
+        backend.delivered_within(),
         "rows later, after the last write",
         "SELECT p, writetime(v) FROM KS.t",
         "(1, 5) (2, 6)",
@@ -278,9 +278,9 @@ async fn a_logged_batch_whose_log_timed_out_is_written_later<W: World>(world: &W
     .await;
 }
 
-async fn unavailable_may_follow_a_batch_that_was_written_in_part<W: World>(world: &W, seen: &Seen) {
-    world.hinted_handoff(false).await;
-    let keyspace = Keyspace::with(world, seen, &[]).await;
+async fn unavailable_may_follow_a_batch_that_was_written_in_part<W: Backend>(backend: &W, seen: &Seen) {
+    backend.hinted_handoff(false).await;
+    let keyspace = Keyspace::with(backend, seen, &[]).await;
     let [a, ..] = keyspace.clients();
     // One replica of each row.
     a.ok(&format!(
@@ -290,7 +290,7 @@ async fn unavailable_may_follow_a_batch_that_was_written_in_part<W: World>(world
     .await;
     a.ok(&format!("CREATE TABLE KS.{EVENTS}")).await;
     keyspace.agree().await;
-    world.silence(&[2]).await;
+    backend.silence(&[2]).await;
     let one = a.at(Consistency::One);
     let (mut up, mut down) = (Vec::new(), Vec::new());
     for partition in 0..60 {
@@ -321,5 +321,5 @@ async fn unavailable_may_follow_a_batch_that_was_written_in_part<W: World>(world
     } else {
         "the living row: written, not each time"
     });
-    world.end_silence().await;
+    backend.end_silence().await;
 }

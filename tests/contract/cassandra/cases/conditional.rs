@@ -4,11 +4,11 @@ use futures_util::future::join_all;
 use scylla::statement::{Consistency, SerialConsistency};
 
 use super::{ROWS, batch};
+use crate::cassandra::backend::Backend;
 use crate::cassandra::client::{Keyspace, ending};
-use crate::cassandra::world::World;
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             a_conditional_insert_is_applied_once_and_then_tells_what_is_there,
@@ -50,8 +50,11 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
 
 const BINDING: &str = "pipeline (name text PRIMARY KEY, topic text, threshold int)";
 
-async fn a_conditional_insert_is_applied_once_and_then_tells_what_is_there<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[BINDING]).await;
+async fn a_conditional_insert_is_applied_once_and_then_tells_what_is_there<W: Backend>(
+    backend: &W,
+    seen: &Seen,
+) {
+    let keyspace = Keyspace::with(backend, seen, &[BINDING]).await;
     let [a, b, c] = keyspace.clients();
     a.expect(
         seen,
@@ -80,8 +83,8 @@ async fn a_conditional_insert_is_applied_once_and_then_tells_what_is_there<W: Wo
     seen.note(format!("columns of the second: {}", names.join(", ")));
 }
 
-async fn of_conditional_inserts_at_once_one_is_applied<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[BINDING]).await;
+async fn of_conditional_inserts_at_once_one_is_applied<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[BINDING]).await;
     let mut one_each = true;
     for round in 0..5 {
         let asked = (0..6).map(|i| {
@@ -107,8 +110,8 @@ async fn of_conditional_inserts_at_once_one_is_applied<W: World>(world: &W, seen
     seen.note("5 times 6 at once through 3 coordinators: never two applied, and one row each");
 }
 
-async fn a_conditional_write_takes_no_timestamp<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[BINDING]).await;
+async fn a_conditional_write_takes_no_timestamp<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[BINDING]).await;
     let [a, ..] = keyspace.clients();
     let insert = "INSERT INTO KS.pipeline (name, topic) VALUES ('p', 'x') IF NOT EXISTS USING TIMESTAMP 5";
     a.expect(seen, "insert", insert, "Invalid").await;
@@ -130,11 +133,11 @@ async fn a_conditional_write_takes_no_timestamp<W: World>(world: &W, seen: &Seen
     assert_ne!(stamp, "(5)");
 }
 
-async fn a_conditional_write_stamps_with_the_clock_and_hides_small_timestamps<W: World>(
-    world: &W,
+async fn a_conditional_write_stamps_with_the_clock_and_hides_small_timestamps<W: Backend>(
+    backend: &W,
     seen: &Seen,
 ) {
-    let keyspace = Keyspace::with(world, seen, &[BINDING]).await;
+    let keyspace = Keyspace::with(backend, seen, &[BINDING]).await;
     let [a, b, _] = keyspace.clients();
     a.ok("INSERT INTO KS.pipeline (name, topic) VALUES ('p', 'x') IF NOT EXISTS").await;
     b.ok("INSERT INTO KS.pipeline (name, topic) VALUES ('p', 'y') USING TIMESTAMP 1000").await;
@@ -155,8 +158,8 @@ async fn a_conditional_write_stamps_with_the_clock_and_hides_small_timestamps<W:
     .await;
 }
 
-async fn conditions_on_values_and_on_existence<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[BINDING]).await;
+async fn conditions_on_values_and_on_existence<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[BINDING]).await;
     let [a, b, _] = keyspace.clients();
     a.expect(
         seen,
@@ -191,8 +194,8 @@ async fn conditions_on_values_and_on_existence<W: World>(world: &W, seen: &Seen)
     a.expect(seen, "rows", "SELECT * FROM KS.pipeline", "no rows").await;
 }
 
-async fn a_conditional_batch_stays_within_a_partition<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn a_conditional_batch_stays_within_a_partition<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     let insert = |p: i32, c: i32| format!("INSERT INTO KS.t (p, c, v) VALUES ({p}, {c}, 1) IF NOT EXISTS;");
     a.expect(seen, "two partitions", &batch("", &(insert(1, 1) + &insert(2, 1))), "Invalid").await;
@@ -202,8 +205,8 @@ async fn a_conditional_batch_stays_within_a_partition<W: World>(world: &W, seen:
     a.expect(seen, "rows", "SELECT c FROM KS.t", "(1) (2)").await;
 }
 
-async fn serial_is_for_reads_and_conditional_writes<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[BINDING]).await;
+async fn serial_is_for_reads_and_conditional_writes<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[BINDING]).await;
     let [a, b, _] = keyspace.clients();
     let serial = a.at(Consistency::Serial);
     serial

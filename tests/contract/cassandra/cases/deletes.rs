@@ -6,11 +6,11 @@ use scylla::statement::Consistency;
 use tokio::time::sleep;
 
 use super::{EVENTS, ROWS, events};
+use crate::cassandra::backend::{Backend, Verb};
 use crate::cassandra::client::Keyspace;
-use crate::cassandra::world::{Verb, World};
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             a_delete_without_a_timestamp_shadows_every_small_timestamp_to_come,
@@ -50,11 +50,11 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
     ]
 }
 
-async fn a_delete_without_a_timestamp_shadows_every_small_timestamp_to_come<W: World>(
-    world: &W,
+async fn a_delete_without_a_timestamp_shadows_every_small_timestamp_to_come<W: Backend>(
+    backend: &W,
     seen: &Seen,
 ) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
     a.ok(&events(0, 0..3)).await;
     a.ok("DELETE FROM KS.events WHERE partition = 0").await;
@@ -73,8 +73,8 @@ async fn a_delete_without_a_timestamp_shadows_every_small_timestamp_to_come<W: W
     b.expect(seen, "the same after one cell", read, "(2, 's') (1, null) (0, 's')").await;
 }
 
-async fn a_deletion_leaves_what_is_newer<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn a_deletion_leaves_what_is_newer<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
     a.ok(&events(0, 0..6)).await;
     const READ: &str = "SELECT offset FROM KS.events WHERE partition = 0";
@@ -94,8 +94,8 @@ async fn a_deletion_leaves_what_is_newer<W: World>(world: &W, seen: &Seen) {
     .await;
 }
 
-async fn a_range_deletion_covers_its_bounds_and_no_more<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn a_range_deletion_covers_its_bounds_and_no_more<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
     for (partition, range, expected) in [
         (0, "offset >= 2 AND offset < 4", "(5) (4) (1) (0)"),
@@ -122,8 +122,8 @@ async fn a_range_deletion_covers_its_bounds_and_no_more<W: World>(world: &W, see
     b.expect(seen, "LIMIT 3 from below, across it", read, "(0) (1) (4)").await;
 }
 
-async fn a_deletion_of_what_is_not_there_is_acknowledged<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn a_deletion_of_what_is_not_there_is_acknowledged<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, b, _] = keyspace.clients();
     a.expect(seen, "deleted at 9", "DELETE FROM KS.t USING TIMESTAMP 9 WHERE p = 1 AND c = 1", "ok").await;
     a.ok("INSERT INTO KS.t (p, c, v) VALUES (1, 1, 1) USING TIMESTAMP 8").await;
@@ -132,8 +132,8 @@ async fn a_deletion_of_what_is_not_there_is_acknowledged<W: World>(world: &W, se
     b.expect(seen, "then at 10", "SELECT * FROM KS.t", "(1, 1, 1)").await;
 }
 
-async fn a_truncated_table_takes_small_timestamps_again<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn a_truncated_table_takes_small_timestamps_again<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
     a.ok(&events(0, 0..3)).await;
     a.ok("DELETE FROM KS.events WHERE partition = 0 AND offset = 1").await;
@@ -144,16 +144,19 @@ async fn a_truncated_table_takes_small_timestamps_again<W: World>(world: &W, see
     b.expect(seen, "the same rows written again, one of which had been deleted", READ, "(2) (1) (0)").await;
 }
 
-async fn once_grace_is_over_and_compaction_ran_older_writes_come_through<W: World>(world: &W, seen: &Seen) {
+async fn once_grace_is_over_and_compaction_ran_older_writes_come_through<W: Backend>(
+    backend: &W,
+    seen: &Seen,
+) {
     let tables = [ROWS.to_owned(), format!("{} WITH gc_grace_seconds = 0", ROWS.replacen('t', "u", 1))];
-    let keyspace = Keyspace::with(world, seen, &tables.each_ref().map(String::as_str)).await;
+    let keyspace = Keyspace::with(backend, seen, &tables.each_ref().map(String::as_str)).await;
     let [a, b, _] = keyspace.clients();
     for table in ["t", "u"] {
         a.at(Consistency::All).ok(&format!("DELETE FROM KS.{table} USING TIMESTAMP 100 WHERE p = 1")).await;
     }
     // Grace is counted in seconds.
     sleep(Duration::from_secs(2)).await;
-    world.compact(&keyspace.name, true).await;
+    backend.compact(&keyspace.name, true).await;
     for (table, what, expected) in [("u", "gc_grace_seconds = 0", "(1)"), ("t", "10 days", "no rows")] {
         a.ok(&format!("INSERT INTO KS.{table} (p, c, v) VALUES (1, 1, 1) USING TIMESTAMP 50")).await;
         let read = format!("SELECT v FROM KS.{table} WHERE p = 1");
@@ -161,12 +164,12 @@ async fn once_grace_is_over_and_compaction_ran_older_writes_come_through<W: Worl
     }
 }
 
-async fn what_is_flushed_resolves_with_what_is_not<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn what_is_flushed_resolves_with_what_is_not<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
     a.ok(&events(0, 0..4)).await;
     a.ok("DELETE FROM KS.events USING TIMESTAMP 50 WHERE partition = 0 AND offset = 2").await;
-    world.compact(&keyspace.name, false).await;
+    backend.compact(&keyspace.name, false).await;
     a.ok("INSERT INTO KS.events (partition, offset, source) VALUES (0, 1, 'older') USING TIMESTAMP 1").await;
     a.ok("INSERT INTO KS.events (partition, offset, source) VALUES (0, 3, 'newer') USING TIMESTAMP 5").await;
     a.ok(&events(0, 2..3)).await;

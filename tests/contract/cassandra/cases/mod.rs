@@ -12,11 +12,11 @@ mod selects;
 mod timestamps;
 mod values;
 
-use super::world::World;
+use super::backend::Backend;
 use crate::suite::Case;
 
 /// All cases.
-pub fn all<W: World>() -> Vec<Case<W>> {
+pub fn all<W: Backend>() -> Vec<Case<W>> {
     let subjects = [
         values::cases(),
         timestamps::cases(),

@@ -7,11 +7,11 @@ use scylla::statement::Consistency;
 use tokio::time::sleep;
 
 use super::{EVENTS, ROWS, UNHURRIED, events};
+use crate::cassandra::backend::{Backend, Verb};
 use crate::cassandra::client::{Keyspace, ending};
-use crate::cassandra::world::{Verb, World};
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             unavailable_tells_how_many_are_alive_and_nothing_was_done,
@@ -58,11 +58,11 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
 
 const READ: &str = "SELECT offset FROM KS.events WHERE partition = 0";
 
-async fn unavailable_tells_how_many_are_alive_and_nothing_was_done<W: World>(world: &W, seen: &Seen) {
-    world.hinted_handoff(false).await;
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn unavailable_tells_how_many_are_alive_and_nothing_was_done<W: Backend>(backend: &W, seen: &Seen) {
+    backend.hinted_handoff(false).await;
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
-    world.silence(&[2]).await;
+    backend.silence(&[2]).await;
     let all = a.at(Consistency::All);
     all.expect(
         seen,
@@ -76,7 +76,7 @@ async fn unavailable_tells_how_many_are_alive_and_nothing_was_done<W: World>(wor
     a.expect(seen, "a write at QUORUM", &events(1, 0..1), "ok").await;
     let local = a.at(Consistency::LocalQuorum);
     local.expect(seen, "at LOCAL_QUORUM", &events(1, 1..2), "ok").await;
-    world.silence(&[1]).await;
+    backend.silence(&[1]).await;
     a.expect(
         seen,
         "two down: a write at QUORUM",
@@ -98,22 +98,22 @@ async fn unavailable_tells_how_many_are_alive_and_nothing_was_done<W: World>(wor
     let insert = "INSERT INTO KS.events (partition, offset, source) VALUES (0, 0, 's') IF NOT EXISTS";
     a.expect(seen, "a conditional write", insert, "Unavailable(Serial, required 2, alive 1)").await;
     a.at(Consistency::One).expect(seen, "a read at ONE", READ, "no rows").await;
-    world.end_silence().await;
+    backend.end_silence().await;
     b.expect(seen, "when they are back", READ, "no rows").await;
 }
 
-async fn a_write_that_timed_out_is_there_for_some_readers<W: World>(world: &W, seen: &Seen) {
-    world.hinted_handoff(false).await;
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn a_write_that_timed_out_is_there_for_some_readers<W: Backend>(backend: &W, seen: &Seen) {
+    backend.hinted_handoff(false).await;
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
-    world.pause(&[2]).await;
+    backend.pause(&[2]).await;
     let (quorum, all) = (events(0, 0..1), events(0, 1..2));
     let all_replicas = a.at(Consistency::All);
     let (quorum, all) = join(a.ends(&quorum), all_replicas.ends(&all)).await;
     seen.hold("one replica paused: a write at QUORUM", &quorum, "ok");
     seen.hold("a write at ALL", &all, "WriteTimeout(All, received 2, required 3, Simple)");
     b.expect(seen, "read at QUORUM", READ, "(1) (0)").await;
-    world.pause(&[1]).await;
+    backend.pause(&[1]).await;
     a.expect(
         seen,
         "two paused: a write at QUORUM",
@@ -122,10 +122,10 @@ async fn a_write_that_timed_out_is_there_for_some_readers<W: World>(world: &W, s
     )
     .await;
     a.at(Consistency::One).expect(seen, "read at ONE", READ, "(2) (1) (0)").await;
-    world.resume(&[1, 2]).await;
+    backend.resume(&[1, 2]).await;
     a.expect_within(
         seen,
-        world.delivered_within(),
+        backend.delivered_within(),
         "read at QUORUM through that replica, when the others go on",
         READ,
         "(2) (1) (0)",
@@ -134,11 +134,11 @@ async fn a_write_that_timed_out_is_there_for_some_readers<W: World>(world: &W, s
     b.expect(seen, "from then on through another", READ, "(2) (1) (0)").await;
 }
 
-async fn a_read_timeout_tells_who_answered<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn a_read_timeout_tells_who_answered<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     a.at(Consistency::All).ok(&events(0, 0..1)).await;
-    world.pause(&[1, 2]).await;
+    backend.pause(&[1, 2]).await;
     let all = a.at(Consistency::All);
     let (row, table, three) =
         join3(a.ends(READ), a.ends("SELECT offset FROM KS.events"), all.ends(READ)).await;
@@ -156,15 +156,15 @@ async fn a_read_timeout_tells_who_answered<W: World>(world: &W, seen: &Seen) {
     a.at(Consistency::One).expect(seen, "at ONE", READ, "(0)").await;
 }
 
-async fn a_hint_comes_later_with_the_original_timestamp<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
+async fn a_hint_comes_later_with_the_original_timestamp<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
-    world.hinted_handoff(false).await;
-    world.silence(&[2]).await;
+    backend.hinted_handoff(false).await;
+    backend.silence(&[2]).await;
     a.expect(seen, "row 1, the third replica down, hinted handoff off", &events(0, 1..2), "ok").await;
-    world.hinted_handoff(true).await;
+    backend.hinted_handoff(true).await;
     a.expect(seen, "row 0, hinted handoff on", &events(0, 0..1), "ok").await;
-    world.end_silence().await;
+    backend.end_silence().await;
     a.ok("UPDATE KS.events USING TIMESTAMP 50 SET source = 'newer' WHERE partition = 0 AND offset = 0").await;
     let one = c.at(Consistency::One);
     let all = "SELECT offset, source, writetime(source) FROM KS.events WHERE partition = 0";
@@ -174,7 +174,7 @@ async fn a_hint_comes_later_with_the_original_timestamp<W: World>(world: &W, see
     // The row's marker is only in the hint.
     one.expect_within(
         seen,
-        world.delivered_within(),
+        backend.delivered_within(),
         "later, its value deleted meanwhile, at ONE",
         all,
         "(0, null, null)",
@@ -185,11 +185,11 @@ async fn a_hint_comes_later_with_the_original_timestamp<W: World>(world: &W, see
     c.expect(seen, "at QUORUM", all, "(1, 's', 2) (0, null, null)").await;
 }
 
-async fn a_replica_that_times_out_gets_a_hint_too<W: World>(world: &W, seen: &Seen) {
-    world.hinted_handoff(true).await;
-    let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
+async fn a_replica_that_times_out_gets_a_hint_too<W: Backend>(backend: &W, seen: &Seen) {
+    backend.hinted_handoff(true).await;
+    let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, b, c] = keyspace.clients();
-    world.pause(&[1, 2]).await;
+    backend.pause(&[1, 2]).await;
     a.expect(
         seen,
         "a write, two replicas paused",
@@ -197,56 +197,56 @@ async fn a_replica_that_times_out_gets_a_hint_too<W: World>(world: &W, seen: &Se
         "WriteTimeout(Quorum, received 1, required 2, Simple)",
     )
     .await;
-    sleep(world.write_timeout() / 2).await;
-    world.resume(&[1, 2]).await;
+    sleep(backend.write_timeout() / 2).await;
+    backend.resume(&[1, 2]).await;
     let written = "SELECT offset, writetime(source) FROM KS.events WHERE partition = 0";
     for (what, client) in [("the second, later, at ONE", b), ("the third", c)] {
         let one = client.at(Consistency::One);
-        one.expect_within(seen, world.delivered_within(), what, written, "(2, 3) (1, 2) (0, 1)").await;
+        one.expect_within(seen, backend.delivered_within(), what, written, "(2, 3) (1, 2) (0, 1)").await;
     }
 }
 
-async fn hints_die_with_a_coordinator_that_did_not_flush_them<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
+async fn hints_die_with_a_coordinator_that_did_not_flush_them<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
-    world.hinted_handoff(true).await;
-    world.hold_hints().await;
-    world.silence(&[2]).await;
+    backend.hinted_handoff(true).await;
+    backend.hold_hints().await;
+    backend.silence(&[2]).await;
     a.expect(seen, "a write, the third replica down", &events(0, 0..1), "ok").await;
-    world.kill(&[0]).await;
-    world.end_silence().await;
-    world.start(&[0]).await;
-    sleep(world.delivered_within()).await;
+    backend.kill(&[0]).await;
+    backend.end_silence().await;
+    backend.start(&[0]).await;
+    sleep(backend.delivered_within()).await;
     c.at(Consistency::One)
         .expect(seen, "the third, at ONE, long after the coordinator was killed and started", READ, "no rows")
         .await;
     c.expect(seen, "at QUORUM", READ, "(0)").await;
 }
 
-async fn a_client_that_gave_up_leaves_its_request_running<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn a_client_that_gave_up_leaves_its_request_running<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
-    world.pause(&[0]).await;
+    backend.pause(&[0]).await;
     let mut statement = a.statement(&events(0, 0..3));
     statement.set_request_timeout(Some(Duration::from_millis(500)));
     let ended = ending(a.session.query_unpaged(statement, ()).await);
     seen.hold("a write through a paused coordinator", &ended, "the client's own timeout");
     b.expect(seen, "rows then", READ, "no rows").await;
-    world.resume(&[0]).await;
+    backend.resume(&[0]).await;
     b.expect_within(seen, Duration::from_secs(20), "rows when it went on", READ, "(2) (1) (0)").await;
 }
 
-async fn a_request_whose_coordinator_was_killed_may_have_been_done<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS, ROWS]).await;
+async fn a_request_whose_coordinator_was_killed_may_have_been_done<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS, ROWS]).await;
     let [a, b, _] = keyspace.clients();
-    world.pause(&[1, 2]).await;
+    backend.pause(&[1, 2]).await;
     let kill = async {
         sleep(Duration::from_millis(300)).await;
-        world.kill(&[0]).await;
+        backend.kill(&[0]).await;
     };
     let write = events(0, 0..3);
     let (ended, ()) = join(a.ends(&write), kill).await;
-    world.resume(&[1, 2]).await;
+    backend.resume(&[1, 2]).await;
     seen.hold(
         "a write, its coordinator killed before any other replica took it",
         &ended,

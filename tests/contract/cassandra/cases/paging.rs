@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 use scylla::response::PagingState;
 
 use super::{EVENTS, ROWS, batch, events};
+use crate::cassandra::backend::Backend;
 use crate::cassandra::client::{Client, Keyspace, rows};
-use crate::cassandra::world::World;
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             many_pages_give_each_row_once_in_order,
@@ -64,8 +64,8 @@ async fn pages(client: &Client, cql: &str, size: i32) -> Vec<String> {
     all
 }
 
-async fn many_pages_give_each_row_once_in_order<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS, ROWS]).await;
+async fn many_pages_give_each_row_once_in_order<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS, ROWS]).await;
     let [a, ..] = keyspace.clients();
     a.ok(&events(0, 0..100)).await;
     for (order, expected) in [("DESC", (0..100).rev().collect::<Vec<_>>()), ("ASC", (0..100).collect())] {
@@ -89,8 +89,8 @@ async fn many_pages_give_each_row_once_in_order<W: World>(world: &W, seen: &Seen
     seen.note("PER PARTITION LIMIT 2: as without");
 }
 
-async fn a_page_that_ends_with_the_last_row_may_promise_more<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn a_page_that_ends_with_the_last_row_may_promise_more<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     a.ok(&events(0, 0..6)).await;
     for size in [2, 3, 6, 7] {
@@ -104,8 +104,8 @@ async fn a_page_that_ends_with_the_last_row_may_promise_more<W: World>(world: &W
     seen.note("of no rows: one empty page");
 }
 
-async fn pages_end_at_the_limit<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn pages_end_at_the_limit<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     a.ok(&events(0, 0..9)).await;
     for limit in [5, 4] {
@@ -118,8 +118,8 @@ async fn pages_end_at_the_limit<W: World>(world: &W, seen: &Seen) {
     }
 }
 
-async fn paging_is_no_snapshot<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn paging_is_no_snapshot<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
     a.ok(&events(0, 10..16)).await;
     const READ: &str = "SELECT offset, source FROM KS.events WHERE partition = 0";
@@ -136,8 +136,8 @@ async fn paging_is_no_snapshot<W: World>(world: &W, seen: &Seen) {
     assert_eq!(second, "(12, 'new') (11, 's') (10, 's') (9, 's')");
 }
 
-async fn a_paging_state_may_be_used_again_and_at_another_node<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn a_paging_state_may_be_used_again_and_at_another_node<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, c] = keyspace.clients();
     a.ok(&events(0, 0..6)).await;
     const READ: &str = "SELECT offset FROM KS.events WHERE partition = 0";
@@ -153,8 +153,8 @@ async fn a_paging_state_may_be_used_again_and_at_another_node<W: World>(world: &
     seen.hold("from its bytes, and with another page size", &rows, "(3) (2) (1)");
 }
 
-async fn a_paging_state_of_nonsense_is_refused<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn a_paging_state_of_nonsense_is_refused<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     let statement = a.statement("SELECT offset FROM KS.events WHERE partition = 0").with_page_size(2);
     let state = PagingState::new_from_raw_bytes(&b"no such position"[..]);
@@ -163,8 +163,8 @@ async fn a_paging_state_of_nonsense_is_refused<W: World>(world: &W, seen: &Seen)
     seen.hold("16 bytes of text", &ended, "ProtocolError");
 }
 
-async fn pages_of_in_and_of_deleted_rows_skip_nothing<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn pages_of_in_and_of_deleted_rows_skip_nothing<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     for partition in 0..3 {
         a.ok(&events(partition, 0..20)).await;

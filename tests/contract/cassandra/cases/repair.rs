@@ -7,11 +7,11 @@ use scylla::statement::Consistency;
 use tokio::time::sleep;
 
 use super::{EVENTS, UNHURRIED, events};
+use crate::cassandra::backend::{Backend, Verb};
 use crate::cassandra::client::Keyspace;
-use crate::cassandra::world::{Verb, World};
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             a_read_at_one_is_stale_and_repairs_nothing,
@@ -63,13 +63,13 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
 
 const READ: &str = "SELECT offset FROM KS.events WHERE partition = 0";
 
-async fn a_read_at_one_is_stale_and_repairs_nothing<W: World>(world: &W, seen: &Seen) {
-    world.hinted_handoff(false).await;
-    let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
+async fn a_read_at_one_is_stale_and_repairs_nothing<W: Backend>(backend: &W, seen: &Seen) {
+    backend.hinted_handoff(false).await;
+    let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
-    world.silence(&[2]).await;
+    backend.silence(&[2]).await;
     a.expect(seen, "rows 0 to 2 at QUORUM, the third replica down", &events(0, 0..3), "ok").await;
-    world.end_silence().await;
+    backend.end_silence().await;
     let one = c.at(Consistency::One);
     one.expect(seen, "ONE at the third, when it is back", READ, "no rows").await;
     a.at(Consistency::One).expect(seen, "ONE at the first", READ, "(2) (1) (0)").await;
@@ -77,13 +77,13 @@ async fn a_read_at_one_is_stale_and_repairs_nothing<W: World>(world: &W, seen: &
     c.expect(seen, "QUORUM at the third", READ, "(2) (1) (0)").await;
 }
 
-async fn a_read_at_one_that_asks_a_second_replica_may_repair_the_first<W: World>(world: &W, seen: &Seen) {
-    world.hinted_handoff(false).await;
-    let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
+async fn a_read_at_one_that_asks_a_second_replica_may_repair_the_first<W: Backend>(backend: &W, seen: &Seen) {
+    backend.hinted_handoff(false).await;
+    let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
-    world.silence(&[2]).await;
+    backend.silence(&[2]).await;
     a.ok(&events(0, 0..3)).await;
-    world.end_silence().await;
+    backend.end_silence().await;
     let one = c.at(Consistency::One);
     one.expect(seen, "ONE at a replica that lacks rows 0 to 2", READ, "no rows").await;
     // It is repaired by a read that finds the second answer there when it takes the first. Reads at once wait for
@@ -105,15 +105,15 @@ async fn a_read_at_one_that_asks_a_second_replica_may_repair_the_first<W: World>
     seen.hold("ONE at it, after reads at ONE that each asked a second one, too", &repaired, "(2) (1) (0)");
 }
 
-async fn a_quorum_read_repairs_the_replicas_that_it_asked<W: World>(world: &W, seen: &Seen) {
-    world.hinted_handoff(false).await;
-    let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
+async fn a_quorum_read_repairs_the_replicas_that_it_asked<W: Backend>(backend: &W, seen: &Seen) {
+    backend.hinted_handoff(false).await;
+    let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
-    world.silence(&[2]).await;
+    backend.silence(&[2]).await;
     a.ok(&events(0, 0..3)).await;
     a.ok(&events(1, 0..3)).await;
     a.ok(&events(2, 0..3)).await;
-    world.end_silence().await;
+    backend.end_silence().await;
     let one = c.at(Consistency::One);
     c.expect(
         seen,
@@ -145,22 +145,25 @@ async fn a_quorum_read_repairs_the_replicas_that_it_asked<W: World>(world: &W, s
     one.expect(seen, "what it has then", "SELECT count(*) FROM KS.events", "(9)").await;
 }
 
-async fn with_read_repair_none_the_answer_is_merged_and_nothing_repaired<W: World>(world: &W, seen: &Seen) {
-    world.hinted_handoff(false).await;
+async fn with_read_repair_none_the_answer_is_merged_and_nothing_repaired<W: Backend>(
+    backend: &W,
+    seen: &Seen,
+) {
+    backend.hinted_handoff(false).await;
     let none = format!("{UNHURRIED} AND read_repair = 'NONE'");
-    let keyspace = Keyspace::with(world, seen, &[&none]).await;
+    let keyspace = Keyspace::with(backend, seen, &[&none]).await;
     let [a, _, c] = keyspace.clients();
-    world.silence(&[2]).await;
+    backend.silence(&[2]).await;
     a.ok(&events(0, 0..3)).await;
-    world.end_silence().await;
+    backend.end_silence().await;
     c.expect(seen, "QUORUM through a replica that lacks the rows", READ, "(2) (1) (0)").await;
     c.at(Consistency::One).expect(seen, "what it has then", READ, "no rows").await;
 }
 
-async fn a_quorum_read_merges_cells_and_deletions_of_its_replicas<W: World>(world: &W, seen: &Seen) {
-    world.hinted_handoff(false).await;
+async fn a_quorum_read_merges_cells_and_deletions_of_its_replicas<W: Backend>(backend: &W, seen: &Seen) {
+    backend.hinted_handoff(false).await;
     let keyspace = Keyspace::with(
-        world,
+        backend,
         seen,
         &["t (p int, c int, v int, w int, PRIMARY KEY (p, c)) WITH speculative_retry = 'NEVER'"],
     )
@@ -170,7 +173,7 @@ async fn a_quorum_read_merges_cells_and_deletions_of_its_replicas<W: World>(worl
     for row in 1..=4 {
         all.ok(&format!("INSERT INTO KS.t (p, c, v, w) VALUES (1, {row}, 1, 1) USING TIMESTAMP 10")).await;
     }
-    world.silence(&[2]).await;
+    backend.silence(&[2]).await;
     for change in [
         "UPDATE KS.t USING TIMESTAMP 20 SET v = 2 WHERE p = 1 AND c = 1",
         "DELETE w FROM KS.t USING TIMESTAMP 20 WHERE p = 1 AND c = 2",
@@ -179,7 +182,7 @@ async fn a_quorum_read_merges_cells_and_deletions_of_its_replicas<W: World>(worl
     ] {
         a.ok(change).await;
     }
-    world.end_silence().await;
+    backend.end_silence().await;
     const READ: &str = "SELECT c, v, w FROM KS.t WHERE p = 1";
     let one = c.at(Consistency::One);
     one.expect(seen, "the replica that missed the changes", READ, "(1, 1, 1) (2, 1, 1) (3, 1, 1) (4, 1, 1)")
@@ -188,49 +191,49 @@ async fn a_quorum_read_merges_cells_and_deletions_of_its_replicas<W: World>(worl
     one.expect(seen, "what it has then", READ, "(1, 2, 1) (2, 1, null) (4, 1, 1) (5, 5, null)").await;
 }
 
-async fn a_limit_is_filled_although_a_replica_missed_deletions<W: World>(world: &W, seen: &Seen) {
-    world.hinted_handoff(false).await;
-    let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
+async fn a_limit_is_filled_although_a_replica_missed_deletions<W: Backend>(backend: &W, seen: &Seen) {
+    backend.hinted_handoff(false).await;
+    let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
     a.at(Consistency::All).ok(&events(0, 0..10)).await;
-    world.silence(&[2]).await;
+    backend.silence(&[2]).await;
     a.ok("DELETE FROM KS.events USING TIMESTAMP 100 WHERE partition = 0 AND offset > 5").await;
-    world.end_silence().await;
+    backend.end_silence().await;
     c.at(Consistency::One)
         .expect(seen, "ONE at the replica that missed them", &format!("{READ} LIMIT 3"), "(9) (8) (7)")
         .await;
     c.expect(seen, "QUORUM through it", &format!("{READ} LIMIT 3"), "(5) (4) (3)").await;
 }
 
-async fn a_repair_brings_a_replica_what_it_missed<W: World>(world: &W, seen: &Seen) {
-    world.hinted_handoff(false).await;
-    let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
+async fn a_repair_brings_a_replica_what_it_missed<W: Backend>(backend: &W, seen: &Seen) {
+    backend.hinted_handoff(false).await;
+    let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
-    world.silence(&[2]).await;
+    backend.silence(&[2]).await;
     a.ok(&events(0, 0..3)).await;
     a.ok("DELETE FROM KS.events USING TIMESTAMP 100 WHERE partition = 0 AND offset = 1").await;
-    world.end_silence().await;
+    backend.end_silence().await;
     let one = c.at(Consistency::One);
     one.expect(seen, "before", READ, "no rows").await;
-    world.repair(&keyspace.name).await;
+    backend.repair(&keyspace.name).await;
     one.expect(seen, "after", READ, "(2) (0)").await;
     one.ok(&events(0, 1..2)).await;
     one.expect(seen, "a row of before the deletion, written again", READ, "(2) (0)").await;
 }
 
-async fn a_quorum_read_with_limit_repairs_only_the_rows_it_returned<W: World>(world: &W, seen: &Seen) {
-    world.hinted_handoff(false).await;
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn a_quorum_read_with_limit_repairs_only_the_rows_it_returned<W: Backend>(backend: &W, seen: &Seen) {
+    backend.hinted_handoff(false).await;
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, c] = keyspace.clients();
     // A node that continues may look at a clock of before the pause, and take a message that has expired. Then the
     // next partition has to do.
     let mut partition = 0;
     let ended = loop {
         a.at(Consistency::All).ok(&events(partition, 0..10)).await;
-        world.pause(&[1, 2]).await;
+        backend.pause(&[1, 2]).await;
         let ended = a.ends(&events(partition, 10..20)).await;
-        sleep(world.write_timeout() / 2).await;
-        world.resume(&[1, 2]).await;
+        sleep(backend.write_timeout() / 2).await;
+        backend.resume(&[1, 2]).await;
         sleep(Duration::from_secs(1)).await;
         let has = async |client: &crate::cassandra::client::Client| {
             client
@@ -251,7 +254,7 @@ async fn a_quorum_read_with_limit_repairs_only_the_rows_it_returned<W: World>(wo
     );
     let read = format!("SELECT offset FROM KS.events WHERE partition = {partition}");
     a.expect(seen, "LIMIT 1 at QUORUM through it", &format!("{read} LIMIT 1"), "(19)").await;
-    world.kill(&[0]).await;
+    backend.kill(&[0]).await;
     b.expect(
         seen,
         "QUORUM of the other two, when it is dead",
@@ -261,12 +264,12 @@ async fn a_quorum_read_with_limit_repairs_only_the_rows_it_returned<W: World>(wo
     .await;
 }
 
-async fn a_read_whose_repair_is_lost_times_out_and_has_repaired_others<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[UNHURRIED]).await;
+async fn a_read_whose_repair_is_lost_times_out_and_has_repaired_others<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, b, c] = keyspace.clients();
-    world.hinted_handoff(false).await;
-    world.drop_mutations(0, 1, true).await;
-    world.drop_mutations(0, 2, true).await;
+    backend.hinted_handoff(false).await;
+    backend.drop_mutations(0, 1, true).await;
+    backend.drop_mutations(0, 2, true).await;
     a.expect(
         seen,
         "a write that stays at the first replica",
@@ -274,11 +277,11 @@ async fn a_read_whose_repair_is_lost_times_out_and_has_repaired_others<W: World>
         "WriteTimeout(Quorum, received 1, required 2, Simple)",
     )
     .await;
-    world.drop_mutations(0, 2, false).await;
+    backend.drop_mutations(0, 2, false).await;
     let ended = a.at(Consistency::All).ends(READ).await;
     seen.note(format!("a read of all, whose repair of the second is lost: {ended}"));
     assert!(ended.starts_with("ReadTimeout(All, "), "{ended}");
-    world.drop_mutations(0, 1, false).await;
+    backend.drop_mutations(0, 1, false).await;
     b.at(Consistency::One).expect(seen, "the second", READ, "no rows").await;
     c.at(Consistency::One).expect(seen, "the third", READ, "(0)").await;
 }

@@ -6,11 +6,11 @@ use scylla::statement::Consistency;
 use tokio::time::{Instant, sleep};
 
 use super::{EVENTS, ROWS, events};
+use crate::cassandra::backend::{Backend, Verb};
 use crate::cassandra::client::{Keyspace, ending};
-use crate::cassandra::world::{Verb, World};
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             what_was_acknowledged_outlives_a_kill_of_all_nodes,
@@ -47,20 +47,20 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
 
 const READ: &str = "SELECT offset FROM KS.events WHERE partition = 0";
 
-async fn what_was_acknowledged_outlives_a_kill_of_all_nodes<W: World>(world: &W, seen: &Seen) {
-    let mut keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn what_was_acknowledged_outlives_a_kill_of_all_nodes<W: Backend>(backend: &W, seen: &Seen) {
+    let mut keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let a = &keyspace.clients[0];
     a.ok(&events(0, 0..5)).await;
     a.ok("DELETE FROM KS.events USING TIMESTAMP 100 WHERE partition = 0 AND offset = 2").await;
     a.ok("INSERT INTO KS.events (partition, offset, source) VALUES (1, 1, 'if') IF NOT EXISTS").await;
-    world.kill(&[0, 1, 2]).await;
+    backend.kill(&[0, 1, 2]).await;
     seen.hold(
         "a request meanwhile",
         &a.ends(READ).await.replace("broken connection", "no connection"),
         "no connection",
     );
-    world.start(&[0, 1, 2]).await;
-    keyspace.reconnect(world, 1).await;
+    backend.start(&[0, 1, 2]).await;
+    keyspace.reconnect(backend, 1).await;
     let b = &keyspace.clients[1];
     b.expect(seen, "when all are started again", READ, "(4) (3) (1) (0)").await;
     b.expect(seen, "a conditional insert", "SELECT source FROM KS.events WHERE partition = 1", "('if')")
@@ -68,8 +68,8 @@ async fn what_was_acknowledged_outlives_a_kill_of_all_nodes<W: World>(world: &W,
     b.at(Consistency::All).expect(seen, "at ALL", READ, "(4) (3) (1) (0)").await;
 }
 
-async fn a_prepared_statement_outlives_its_nodes_restart<W: World>(world: &W, seen: &Seen) {
-    let mut keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn a_prepared_statement_outlives_its_nodes_restart<W: Backend>(backend: &W, seen: &Seen) {
+    let mut keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let b = &keyspace.clients[1];
     let insert = b.prepare("INSERT INTO KS.t (p, c, v) VALUES (?, ?, ?)").await;
     b.execute(&insert, (1, 1, 1)).await;
@@ -84,9 +84,9 @@ async fn a_prepared_statement_outlives_its_nodes_restart<W: World>(world: &W, se
         &note(b.at(Consistency::One).rows(&stored).await),
         "the statement",
     );
-    world.kill(&[1]).await;
-    world.start(&[1]).await;
-    keyspace.reconnect(world, 1).await;
+    backend.kill(&[1]).await;
+    backend.start(&[1]).await;
+    keyspace.reconnect(backend, 1).await;
     let b = &keyspace.clients[1];
     seen.hold("after its restart", &note(b.at(Consistency::One).rows(&stored).await), "the statement");
     let ended = ending(b.session.execute_unpaged(&insert, (1, 2, 2)).await);
@@ -94,65 +94,65 @@ async fn a_prepared_statement_outlives_its_nodes_restart<W: World>(world: &W, se
     b.expect(seen, "rows", "SELECT c FROM KS.t", "(1) (2)").await;
 }
 
-async fn a_killed_node_counts_as_up_until_gossip_notices<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn a_killed_node_counts_as_up_until_gossip_notices<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
-    world.kill(&[1, 2]).await;
+    backend.kill(&[1, 2]).await;
     let first = a.ends(&events(0, 0..1)).await;
     seen.hold(
         "two killed: the next write at QUORUM",
         &first,
         "WriteTimeout(Quorum, received 1, required 2, Simple)",
     );
-    let end = Instant::now() + world.death_noticed_within();
+    let end = Instant::now() + backend.death_noticed_within();
     let mut ended = first;
     while !ended.starts_with("Unavailable") && Instant::now() < end {
         sleep(Duration::from_millis(200)).await;
         ended = a.ends(&events(0, 1..2)).await;
     }
     seen.hold("later", &ended, "Unavailable(Quorum, required 2, alive 1)");
-    world.start(&[1, 2]).await;
+    backend.start(&[1, 2]).await;
     a.expect(seen, "when they are started again", &events(0, 2..3), "ok").await;
     a.expect(seen, "rows", READ, "(2) (1) (0)").await;
 }
 
-async fn a_power_loss_of_all_nodes_keeps_what_was_synced_before_it_was_acknowledged<W: World>(
-    world: &W,
+async fn a_power_loss_of_all_nodes_keeps_what_was_synced_before_it_was_acknowledged<W: Backend>(
+    backend: &W,
     seen: &Seen,
 ) {
-    let mut keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+    let mut keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     keyspace.clients[0].ok(&events(0, 0..5)).await;
-    world.power_loss(&[0, 1, 2]).await;
-    keyspace.reconnect(world, 0).await;
+    backend.power_loss(&[0, 1, 2]).await;
+    keyspace.reconnect(backend, 0).await;
     keyspace.clients[0].expect(seen, "rows that were acknowledged", READ, "(4) (3) (2) (1) (0)").await;
 }
 
-async fn a_power_loss_of_all_nodes_loses_what_was_not_synced<W: World>(world: &W, seen: &Seen) {
-    world.periodic_sync(true).await;
-    let mut keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn a_power_loss_of_all_nodes_loses_what_was_not_synced<W: Backend>(backend: &W, seen: &Seen) {
+    backend.periodic_sync(true).await;
+    let mut keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     keyspace.clients[0].ok(&events(0, 0..3)).await;
     sleep(Duration::from_secs(25)).await;
     keyspace.clients[0].ok(&events(0, 3..5)).await;
-    world.power_loss(&[0, 1, 2]).await;
-    keyspace.reconnect(world, 0).await;
+    backend.power_loss(&[0, 1, 2]).await;
+    keyspace.reconnect(backend, 0).await;
     let all = keyspace.clients[0].at(Consistency::All);
     all.expect(seen, "rows 0 to 2 of 25 s before, and 3 to 4 of just before", READ, "(2) (1) (0)").await;
-    world.periodic_sync(false).await;
+    backend.periodic_sync(false).await;
 }
 
-async fn an_empty_disk_makes_a_quorum_miss_what_was_acknowledged<W: World>(world: &W, seen: &Seen) {
-    world.hinted_handoff(false).await;
-    let mut keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
-    world.silence(&[2]).await;
+async fn an_empty_disk_makes_a_quorum_miss_what_was_acknowledged<W: Backend>(backend: &W, seen: &Seen) {
+    backend.hinted_handoff(false).await;
+    let mut keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
+    backend.silence(&[2]).await;
     keyspace.clients[0].expect(seen, "a write, the third replica down", &events(0, 0..1), "ok").await;
-    world.end_silence().await;
-    world.kill(&[1]).await;
-    world.wipe_disk(1).await;
-    world.start(&[1]).await;
-    keyspace.reconnect(world, 1).await;
-    world.silence(&[0]).await;
+    backend.end_silence().await;
+    backend.kill(&[1]).await;
+    backend.wipe_disk(1).await;
+    backend.start(&[1]).await;
+    keyspace.reconnect(backend, 1).await;
+    backend.silence(&[0]).await;
     keyspace.clients[1]
         .expect(seen, "QUORUM of the second, whose disk was replaced, and the third", READ, "no rows")
         .await;
-    world.end_silence().await;
+    backend.end_silence().await;
 }

@@ -7,11 +7,11 @@ use scylla::statement::Consistency;
 use tokio::time::{Instant, sleep};
 
 use super::{EVENTS, ROWS, events};
+use crate::cassandra::backend::{Backend, Verb};
 use crate::cassandra::client::{Keyspace, ending};
-use crate::cassandra::world::{Verb, World};
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             each_wrong_statement_has_its_kind_of_error,
@@ -72,8 +72,8 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
     ]
 }
 
-async fn each_wrong_statement_has_its_kind_of_error<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn each_wrong_statement_has_its_kind_of_error<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     for (cql, expected) in [
         ("SELEC * FROM KS.t", "SyntaxError"),
@@ -121,8 +121,8 @@ async fn each_wrong_statement_has_its_kind_of_error<W: World>(world: &W, seen: &
     }
 }
 
-async fn what_exists_already_is_reported<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn what_exists_already_is_reported<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     let create = format!(
         "KEYSPACE IF NOT EXISTS {} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}",
@@ -164,9 +164,10 @@ fn tables_of_the_pipeline() -> Vec<String> {
     tables.map(str::to_owned).collect()
 }
 
-async fn the_schema_tables_list_columns_kinds_types_and_order<W: World>(world: &W, seen: &Seen) {
+async fn the_schema_tables_list_columns_kinds_types_and_order<W: Backend>(backend: &W, seen: &Seen) {
     let tables = tables_of_the_pipeline();
-    let keyspace = Keyspace::with(world, seen, &tables.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let keyspace =
+        Keyspace::with(backend, seen, &tables.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let [_, b, _] = keyspace.clients();
     assert_eq!(tables.len(), 7);
     for (table, expected) in [
@@ -198,7 +199,7 @@ async fn the_schema_tables_list_columns_kinds_types_and_order<W: World>(world: &
     b.expect(seen, "frozen collections", &read, "('frozen<set<int>>') ('frozen<map<int, bigint>>')").await;
 }
 
-async fn the_schema_tables_list_the_options_of_a_table<W: World>(world: &W, seen: &Seen) {
+async fn the_schema_tables_list_the_options_of_a_table<W: Backend>(backend: &W, seen: &Seen) {
     let tables = [
         ROWS.to_owned(),
         format!(
@@ -207,7 +208,7 @@ async fn the_schema_tables_list_the_options_of_a_table<W: World>(world: &W, seen
             &ROWS[1..]
         ),
     ];
-    let keyspace = Keyspace::with(world, seen, &tables.each_ref().map(String::as_str)).await;
+    let keyspace = Keyspace::with(backend, seen, &tables.each_ref().map(String::as_str)).await;
     let [_, b, _] = keyspace.clients();
     for (table, what) in [("t", "nothing said"), ("u", "all said")] {
         let read = format!(
@@ -219,11 +220,11 @@ async fn the_schema_tables_list_the_options_of_a_table<W: World>(world: &W, seen
     }
 }
 
-async fn names_are_lower_case_unless_quoted_and_the_pipelines_need_no_quotes<W: World>(
-    world: &W,
+async fn names_are_lower_case_unless_quoted_and_the_pipelines_need_no_quotes<W: Backend>(
+    backend: &W,
     seen: &Seen,
 ) {
-    let keyspace = Keyspace::with(world, seen, &["T (Partition int PRIMARY KEY, \"Upper\" int, offset int, timestamp int, key int, value int, count int)"]).await;
+    let keyspace = Keyspace::with(backend, seen, &["T (Partition int PRIMARY KEY, \"Upper\" int, offset int, timestamp int, key int, value int, count int)"]).await;
     let [a, ..] = keyspace.clients();
     a.ok("INSERT INTO KS.t (PARTITION, \"Upper\", offset, timestamp, key, value, count) VALUES (1, 2, 3, 4, 5, 6, 7)").await;
     let read = "SELECT partition, \"Upper\", Offset, timestamp, key, value, count FROM KS.T";
@@ -233,8 +234,8 @@ async fn names_are_lower_case_unless_quoted_and_the_pipelines_need_no_quotes<W: 
         .await;
 }
 
-async fn system_tables_describe_the_cluster<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[]).await;
+async fn system_tables_describe_the_cluster<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[]).await;
     for client in keyspace.clients() {
         let one = client.at(Consistency::One);
         let local = "SELECT key, bootstrapped, partitioner, data_center FROM system.local";
@@ -256,8 +257,8 @@ async fn system_tables_describe_the_cluster<W: World>(world: &W, seen: &Seen) {
     }
 }
 
-async fn a_new_column_is_null_in_old_rows<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn a_new_column_is_null_in_old_rows<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, b, _] = keyspace.clients();
     a.ok("INSERT INTO KS.t (p, c, v) VALUES (1, 1, 1) USING TIMESTAMP 5").await;
     a.ok("ALTER TABLE KS.t ADD w text").await;
@@ -273,8 +274,8 @@ async fn a_new_column_is_null_in_old_rows<W: World>(world: &W, seen: &Seen) {
     .await;
 }
 
-async fn a_column_dropped_and_added_again_hides_small_timestamps<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn a_column_dropped_and_added_again_hides_small_timestamps<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, b, _] = keyspace.clients();
     a.ok("INSERT INTO KS.t (p, c, v) VALUES (1, 1, 1) USING TIMESTAMP 5").await;
     a.ok("ALTER TABLE KS.t DROP v").await;
@@ -284,15 +285,15 @@ async fn a_column_dropped_and_added_again_hides_small_timestamps<W: World>(world
     b.expect(seen, "the old value", "SELECT c, v FROM KS.t", "(1, null)").await;
     a.ok("INSERT INTO KS.t (p, c, v) VALUES (1, 1, 2) USING TIMESTAMP 6").await;
     b.expect(seen, "a new one at a small timestamp", "SELECT c, v FROM KS.t", "(1, null)").await;
-    world.compact(&keyspace.name, false).await;
+    backend.compact(&keyspace.name, false).await;
     b.expect(seen, "that, once it is flushed", "SELECT c, v FROM KS.t", "(1, null)").await;
     a.ok("INSERT INTO KS.t (p, c, v) VALUES (1, 1, 3)").await;
-    world.compact(&keyspace.name, false).await;
+    backend.compact(&keyspace.name, false).await;
     b.expect(seen, "one at the clock's, once it is flushed", "SELECT c, v FROM KS.t", "(1, 3)").await;
 }
 
-async fn a_table_dropped_and_made_again_is_another<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn a_table_dropped_and_made_again_is_another<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
     a.ok(&events(0, 0..2)).await;
     a.ok("DELETE FROM KS.events WHERE partition = 0 AND offset = 1").await;
@@ -317,8 +318,8 @@ async fn a_table_dropped_and_made_again_is_another<W: World>(world: &W, seen: &S
     b.expect(seen, "rows", "SELECT offset FROM KS.events", "(7) (1) (0)").await;
 }
 
-async fn a_prepared_statement_follows_a_change_of_its_table<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn a_prepared_statement_follows_a_change_of_its_table<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     let insert = a.prepare("INSERT INTO KS.t (p, c, v) VALUES (?, ?, ?)").await;
     let all = a.prepare("SELECT * FROM KS.t WHERE p = ?").await;
@@ -336,8 +337,8 @@ async fn a_prepared_statement_follows_a_change_of_its_table<W: World>(world: &W,
     seen.hold("an insert into it", &written, "Invalid");
 }
 
-async fn a_statement_prepared_at_one_node_is_prepared_again_at_another<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn a_statement_prepared_at_one_node_is_prepared_again_at_another<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, b, c] = keyspace.clients();
     let insert = a.prepare("INSERT INTO KS.t (p, c, v) VALUES (?, ?, ?)").await;
     for (client, i) in [(a, 1), (b, 2), (c, 3)] {
@@ -353,10 +354,10 @@ async fn a_statement_prepared_at_one_node_is_prepared_again_at_another<W: World>
     a.expect(seen, "rows", "SELECT c, v FROM KS.t", "(1, 1) (2, 9) (3, 3)").await;
 }
 
-async fn a_new_table_is_not_known_to_a_paused_node_until_it_goes_on<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[]).await;
+async fn a_new_table_is_not_known_to_a_paused_node_until_it_goes_on<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[]).await;
     let [a, _, c] = keyspace.clients();
-    world.pause(&[2]).await;
+    backend.pause(&[2]).await;
     a.expect(seen, "a table made while one is paused", &format!("CREATE TABLE KS.{EVENTS}"), "ok").await;
     let versions = async || {
         let local = a.at(Consistency::One).rows("SELECT schema_version FROM system.local").await;
@@ -369,7 +370,7 @@ async fn a_new_table_is_not_known_to_a_paused_node_until_it_goes_on<W: World>(wo
     }
     seen.hold("peers of two that agree", &versions().await.to_string(), "1");
     a.expect(seen, "written at QUORUM meanwhile", &events(0, 0..2), "ok").await;
-    world.resume(&[2]).await;
+    backend.resume(&[2]).await;
     let end = Instant::now() + Duration::from_secs(60);
     while versions().await != 2 && Instant::now() < end {
         sleep(Duration::from_millis(100)).await;

@@ -1,11 +1,11 @@
 //! Rows in order, limits, ranges, aggregates, tokens.
 
 use super::{EVENTS, ROWS, batch, events};
+use crate::cassandra::backend::Backend;
 use crate::cassandra::client::{Client, Keyspace};
-use crate::cassandra::world::World;
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             rows_of_a_partition_come_in_clustering_order_or_in_reverse,
@@ -70,8 +70,8 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
     ]
 }
 
-async fn rows_of_a_partition_come_in_clustering_order_or_in_reverse<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS, ROWS]).await;
+async fn rows_of_a_partition_come_in_clustering_order_or_in_reverse<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS, ROWS]).await;
     let [a, ..] = keyspace.clients();
     a.ok(&events(0, 0..4)).await;
     a.ok("INSERT INTO KS.events (partition, offset, source) VALUES (0, -1, 's')").await;
@@ -87,9 +87,9 @@ async fn rows_of_a_partition_come_in_clustering_order_or_in_reverse<W: World>(wo
     a.expect(seen, "ORDER BY without a partition", "SELECT c FROM KS.t ORDER BY c", "Invalid").await;
 }
 
-async fn a_range_has_the_bounds_it_names<W: World>(world: &W, seen: &Seen) {
+async fn a_range_has_the_bounds_it_names<W: Backend>(backend: &W, seen: &Seen) {
     let keyspace =
-        Keyspace::with(world, seen, &[EVENTS, "k (p int, c int, d int, PRIMARY KEY (p, c, d))"]).await;
+        Keyspace::with(backend, seen, &[EVENTS, "k (p int, c int, d int, PRIMARY KEY (p, c, d))"]).await;
     let [a, ..] = keyspace.clients();
     a.ok(&events(0, 0..6)).await;
     for (range, expected) in [
@@ -129,8 +129,11 @@ async fn a_range_has_the_bounds_it_names<W: World>(world: &W, seen: &Seen) {
     }
 }
 
-async fn limit_counts_rows_and_per_partition_limit_those_of_each_partition<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn limit_counts_rows_and_per_partition_limit_those_of_each_partition<W: Backend>(
+    backend: &W,
+    seen: &Seen,
+) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     for partition in 0..3 {
         a.ok(&events(partition, 0..3)).await;
@@ -158,8 +161,8 @@ async fn limit_counts_rows_and_per_partition_limit_those_of_each_partition<W: Wo
     .await;
 }
 
-async fn in_gives_each_key_once_whatever_the_order_of_the_list<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn in_gives_each_key_once_whatever_the_order_of_the_list<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     for partition in [-1, 0, 1, 2] {
         a.ok(&events(partition, 0..2)).await;
@@ -179,8 +182,8 @@ async fn in_gives_each_key_once_whatever_the_order_of_the_list<W: World>(world: 
     seen.hold("a bound list", &read, "(1) (2)");
 }
 
-async fn order_by_over_several_partitions_wants_one_page<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[EVENTS]).await;
+async fn order_by_over_several_partitions_wants_one_page<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     a.ok(&events(0, 0..2)).await;
     a.ok(&events(1, 1..3)).await;
@@ -193,8 +196,8 @@ async fn order_by_over_several_partitions_wants_one_page<W: World>(world: &W, se
     seen.hold("paged", &paged, "Invalid");
 }
 
-async fn aggregates_of_no_rows_are_zero_or_null<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn aggregates_of_no_rows_are_zero_or_null<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     const ALL: &str = "count(*), count(v), min(v), max(v), sum(v)";
     a.expect(seen, "of a table", &format!("SELECT {ALL} FROM KS.t"), "(0, 0, null, null, 0)").await;
@@ -202,8 +205,8 @@ async fn aggregates_of_no_rows_are_zero_or_null<W: World>(world: &W, seen: &Seen
         .await;
 }
 
-async fn aggregates_leave_nulls_out_and_overflow<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn aggregates_leave_nulls_out_and_overflow<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     a.ok("INSERT INTO KS.t (p, c, v) VALUES (1, 1, 5)").await;
     a.ok("INSERT INTO KS.t (p, c, v) VALUES (1, 2, -7)").await;
@@ -224,9 +227,9 @@ async fn aggregates_leave_nulls_out_and_overflow<W: World>(world: &W, seen: &See
     seen.hold("counted with pages of one row", &paged, "(5)");
 }
 
-async fn partitions_come_in_the_order_of_murmur3_tokens<W: World>(world: &W, seen: &Seen) {
+async fn partitions_come_in_the_order_of_murmur3_tokens<W: Backend>(backend: &W, seen: &Seen) {
     let keyspace =
-        Keyspace::with(world, seen, &[ROWS, "s (k text PRIMARY KEY)", "b (k bigint PRIMARY KEY)"]).await;
+        Keyspace::with(backend, seen, &[ROWS, "s (k text PRIMARY KEY)", "b (k bigint PRIMARY KEY)"]).await;
     let [a, ..] = keyspace.clients();
     for p in [-1, 0, 1, 2, 3] {
         a.ok(&format!("INSERT INTO KS.t (p, c, v) VALUES ({p}, 1, 1)")).await;
@@ -241,11 +244,11 @@ async fn partitions_come_in_the_order_of_murmur3_tokens<W: World>(world: &W, see
     seen.note(format!("bigint: {}", a.rows("SELECT k, token(k) FROM KS.b").await));
 }
 
-async fn a_token_of_two_columns_is_that_of_both_with_their_lengths<W: World>(world: &W, seen: &Seen) {
+async fn a_token_of_two_columns_is_that_of_both_with_their_lengths<W: Backend>(backend: &W, seen: &Seen) {
     let tables = [
         "w (source text, window_end timestamp, partition int, PRIMARY KEY ((source, window_end), partition))",
     ];
-    let keyspace = Keyspace::with(world, seen, &tables).await;
+    let keyspace = Keyspace::with(backend, seen, &tables).await;
     let [a, b, _] = keyspace.clients();
     for (source, end) in [("a", 0), ("b", 1000)] {
         a.ok(&format!("INSERT INTO KS.w (source, window_end, partition) VALUES ('{source}', {end}, 0)"))
@@ -268,8 +271,8 @@ async fn a_token_of_two_columns_is_that_of_both_with_their_lengths<W: World>(wor
     seen.note("the driver computes the same");
 }
 
-async fn token_ranges_split_a_table_without_gap_or_overlap<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn token_ranges_split_a_table_without_gap_or_overlap<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     let rows: Vec<_> = (0..50).map(|p| format!("INSERT INTO KS.t (p, c, v) VALUES ({p}, 1, 1);")).collect();
     a.ok(&batch("UNLOGGED", &rows.join(" "))).await;
@@ -302,8 +305,8 @@ async fn token_ranges_split_a_table_without_gap_or_overlap<W: World>(world: &W, 
     a.expect(seen, "token of another type", "SELECT p FROM KS.t WHERE token(p) > 'x'", "Invalid").await;
 }
 
-async fn a_restriction_that_no_key_serves_wants_filtering<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn a_restriction_that_no_key_serves_wants_filtering<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     for c in 0..3 {
         a.ok(&format!("INSERT INTO KS.t (p, c, v) VALUES (1, {c}, {})", c * 10)).await;
@@ -320,8 +323,8 @@ async fn a_restriction_that_no_key_serves_wants_filtering<W: World>(world: &W, s
     }
 }
 
-async fn distinct_partitions_are_those_with_live_rows<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn distinct_partitions_are_those_with_live_rows<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     for (p, c) in [(1, 1), (1, 2), (2, 1), (3, 1)] {
         a.ok(&format!("INSERT INTO KS.t (p, c, v) VALUES ({p}, {c}, 1) USING TIMESTAMP 1")).await;

@@ -7,11 +7,11 @@ use scylla::value::CqlTimestamp;
 use tokio::time::sleep;
 
 use super::{COUNTS, ROWS, batch};
+use crate::cassandra::backend::{Backend, Verb};
 use crate::cassandra::client::{Keyspace, ending};
-use crate::cassandra::world::{Verb, World};
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             the_greater_timestamp_wins_whatever_the_order,
@@ -91,8 +91,8 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
     ]
 }
 
-async fn the_greater_timestamp_wins_whatever_the_order<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[COUNTS]).await;
+async fn the_greater_timestamp_wins_whatever_the_order<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, b, c] = keyspace.clients();
     a.ok("INSERT INTO KS.counts (id, count) VALUES (1, 5) USING TIMESTAMP 2").await;
     b.ok("INSERT INTO KS.counts (id, count) VALUES (1, 9) USING TIMESTAMP 1").await;
@@ -102,8 +102,8 @@ async fn the_greater_timestamp_wins_whatever_the_order<W: World>(world: &W, seen
     a.expect(seen, "then 4 at 3", READ, "(4, 3)").await;
 }
 
-async fn each_cell_of_a_row_resolves_on_its_own<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[COUNTS]).await;
+async fn each_cell_of_a_row_resolves_on_its_own<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, b, c] = keyspace.clients();
     a.ok("INSERT INTO KS.counts (id, count, through) VALUES (1, 12, 90) USING TIMESTAMP 7").await;
     b.ok("INSERT INTO KS.counts (id, count, through) VALUES (1, 10, 100) USING TIMESTAMP 7").await;
@@ -114,9 +114,9 @@ async fn each_cell_of_a_row_resolves_on_its_own<W: World>(world: &W, seen: &Seen
     c.expect(seen, "each at its position + 1", &format!("{READ}2"), "(10, 100)").await;
 }
 
-async fn at_equal_timestamps_the_larger_bytes_win<W: World>(world: &W, seen: &Seen) {
+async fn at_equal_timestamps_the_larger_bytes_win<W: Backend>(backend: &W, seen: &Seen) {
     let keyspace =
-        Keyspace::with(world, seen, &["t (id int PRIMARY KEY, n bigint, w text, y boolean, b blob)"]).await;
+        Keyspace::with(backend, seen, &["t (id int PRIMARY KEY, n bigint, w text, y boolean, b blob)"]).await;
     let [a, b, c] = keyspace.clients();
     let pairs = [
         ("n", "9", "10", "(10)"),
@@ -139,8 +139,8 @@ async fn at_equal_timestamps_the_larger_bytes_win<W: World>(world: &W, seen: &Se
     }
 }
 
-async fn at_equal_timestamps_a_tombstone_beats_a_value<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn at_equal_timestamps_a_tombstone_beats_a_value<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, b, c] = keyspace.clients();
     let deletions = [
         ("the cell", "DELETE v FROM KS.t USING TIMESTAMP 5 WHERE p = P AND c = 1", "(1, null)"),
@@ -163,8 +163,8 @@ async fn at_equal_timestamps_a_tombstone_beats_a_value<W: World>(world: &W, seen
     }
 }
 
-async fn at_equal_timestamps_an_expiring_value_beats_one_that_stays<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[COUNTS]).await;
+async fn at_equal_timestamps_an_expiring_value_beats_one_that_stays<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, b, c] = keyspace.clients();
     const STAYS: &str = "UPDATE KS.counts USING TIMESTAMP 5 SET count = 9 WHERE id = ";
     const EXPIRES: &str = "UPDATE KS.counts USING TIMESTAMP 5 AND TTL 10000 SET count = 1 WHERE id = ";
@@ -176,8 +176,8 @@ async fn at_equal_timestamps_an_expiring_value_beats_one_that_stays<W: World>(wo
     }
 }
 
-async fn writetime_and_ttl_return_what_was_written<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[COUNTS]).await;
+async fn writetime_and_ttl_return_what_was_written<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, ..] = keyspace.clients();
     a.ok("INSERT INTO KS.counts (id, count) VALUES (1, 5) USING TIMESTAMP 123456789").await;
     const READ: &str =
@@ -200,8 +200,8 @@ async fn writetime_and_ttl_return_what_was_written<W: World>(world: &W, seen: &S
     .await;
 }
 
-async fn any_timestamp_but_the_least_may_be_used<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[COUNTS]).await;
+async fn any_timestamp_but_the_least_may_be_used<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, ..] = keyspace.clients();
     let insert = a.prepare("INSERT INTO KS.counts (id, count) VALUES (?, 1) USING TIMESTAMP ?").await;
     for (id, timestamp) in [(1, 0), (2, -1), (3, i64::MAX), (4, i64::MIN + 1)] {
@@ -235,8 +235,8 @@ async fn writetimes(client: &crate::cassandra::client::Client, table: &str) -> V
     result.rows::<(i64,)>().expect("bigints").map(|row| row.expect("a bigint").0).collect()
 }
 
-async fn without_a_timestamp_the_coordinator_stamps_with_its_clock<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn without_a_timestamp_the_coordinator_stamps_with_its_clock<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     for client in keyspace.clients() {
         let before = clock(client).await;
         client.ok("INSERT INTO KS.t (p, c, v) VALUES (1, 1, 1)").await;
@@ -247,8 +247,8 @@ async fn without_a_timestamp_the_coordinator_stamps_with_its_clock<W: World>(wor
     seen.note("each coordinator: microseconds, between its clock before and after");
 }
 
-async fn a_coordinator_stamps_the_requests_of_a_connection_in_order<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn a_coordinator_stamps_the_requests_of_a_connection_in_order<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     let insert = a.at(Consistency::One).prepare("INSERT INTO KS.t (p, c, v) VALUES (1, ?, 1)").await;
     for c in 0..100 {
@@ -260,8 +260,8 @@ async fn a_coordinator_stamps_the_requests_of_a_connection_in_order<W: World>(wo
     seen.note("100 writes one after another: each stamp greater than the one before");
 }
 
-async fn a_timestamp_in_the_text_goes_before_one_in_the_request<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[COUNTS]).await;
+async fn a_timestamp_in_the_text_goes_before_one_in_the_request<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, ..] = keyspace.clients();
     const READ: &str = "SELECT writetime(count) FROM KS.counts WHERE id = 1";
     let mut plain = a.statement("INSERT INTO KS.counts (id, count) VALUES (1, 1)");
@@ -274,22 +274,22 @@ async fn a_timestamp_in_the_text_goes_before_one_in_the_request<W: World>(world:
     a.expect(seen, "88 in the request, 99 in the text", READ, "(99)").await;
 }
 
-async fn an_acknowledged_write_is_shadowed_by_an_older_one_from_a_fast_clock<W: World>(
-    world: &W,
+async fn an_acknowledged_write_is_shadowed_by_an_older_one_from_a_fast_clock<W: Backend>(
+    backend: &W,
     seen: &Seen,
 ) {
-    let keyspace = Keyspace::with(world, seen, &[COUNTS]).await;
+    let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, b, c] = keyspace.clients();
-    world.clock_skew(0, 60_000_000).await;
+    backend.clock_skew(0, 60_000_000).await;
     a.ok("INSERT INTO KS.counts (id, count) VALUES (1, 1)").await;
     b.ok("INSERT INTO KS.counts (id, count) VALUES (1, 2)").await;
     let read = "SELECT count FROM KS.counts WHERE id = 1";
     c.expect(seen, "1 through a clock that is 60 s ahead, then 2 through another", read, "(1)").await;
-    world.clock_skew(0, 0).await;
+    backend.clock_skew(0, 0).await;
 }
 
-async fn the_timestamp_of_a_batch_is_that_of_each_statement<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[COUNTS]).await;
+async fn the_timestamp_of_a_batch_is_that_of_each_statement<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, ..] = keyspace.clients();
     let insert = |id: i32, count: i32, using: &str| {
         format!("INSERT INTO KS.counts (id, count) VALUES ({id}, {count}) {using};")
@@ -305,8 +305,11 @@ async fn the_timestamp_of_a_batch_is_that_of_each_statement<W: World>(world: &W,
     a.expect(seen, "on the batch and on its statements", &twice, "Invalid").await;
 }
 
-async fn an_expired_value_is_null_and_does_not_give_way_to_an_older_one<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[COUNTS]).await;
+async fn an_expired_value_is_null_and_does_not_give_way_to_an_older_one<W: Backend>(
+    backend: &W,
+    seen: &Seen,
+) {
+    let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, b, _] = keyspace.clients();
     a.ok("INSERT INTO KS.counts (id, count) VALUES (1, 10) USING TIMESTAMP 10").await;
     a.ok("UPDATE KS.counts USING TIMESTAMP 20 AND TTL 1 SET count = 12 WHERE id = 1").await;
@@ -325,8 +328,8 @@ async fn an_expired_value_is_null_and_does_not_give_way_to_an_older_one<W: World
         .await;
 }
 
-async fn a_time_to_live_of_zero_is_none_and_a_bad_one_is_refused<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[COUNTS]).await;
+async fn a_time_to_live_of_zero_is_none_and_a_bad_one_is_refused<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, ..] = keyspace.clients();
     for (what, ttl, expected) in [
         ("0", "0", "ok"),
@@ -348,9 +351,9 @@ async fn a_time_to_live_of_zero_is_none_and_a_bad_one_is_refused<W: World>(world
     }
 }
 
-async fn a_tables_default_time_to_live_is_that_of_every_write<W: World>(world: &W, seen: &Seen) {
+async fn a_tables_default_time_to_live_is_that_of_every_write<W: Backend>(backend: &W, seen: &Seen) {
     let keyspace =
-        Keyspace::with(world, seen, &["t (id int PRIMARY KEY, v int) WITH default_time_to_live = 1"]).await;
+        Keyspace::with(backend, seen, &["t (id int PRIMARY KEY, v int) WITH default_time_to_live = 1"]).await;
     let [a, ..] = keyspace.clients();
     a.ok("INSERT INTO KS.t (id, v) VALUES (1, 1)").await;
     a.ok("INSERT INTO KS.t (id, v) VALUES (2, 2) USING TTL 0").await;

@@ -3,11 +3,11 @@
 use scylla::value::{CqlValue, MaybeUnset, Unset};
 
 use super::ROWS;
+use crate::cassandra::backend::Backend;
 use crate::cassandra::client::{Keyspace, ending};
-use crate::cassandra::world::World;
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             every_type_of_the_tables_comes_back_as_written,
@@ -61,8 +61,8 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
 const ALL: &str = "a (id int PRIMARY KEY, whole int, big bigint, body text, at timestamp, bytes blob, yes boolean, \
                    levels frozen<set<int>>, origins frozen<map<int, bigint>>)";
 
-async fn every_type_of_the_tables_comes_back_as_written<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ALL]).await;
+async fn every_type_of_the_tables_comes_back_as_written<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ALL]).await;
     let [a, b, _] = keyspace.clients();
     let insert = a
         .prepare("INSERT INTO KS.a (id, whole, big, body, at, bytes, yes) VALUES (?, ?, ?, ?, ?, ?, ?)")
@@ -97,8 +97,8 @@ async fn every_type_of_the_tables_comes_back_as_written<W: World>(world: &W, see
     seen.note("text with a zero, quotes and the last character: the same");
 }
 
-async fn a_number_out_of_range_is_refused<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ALL]).await;
+async fn a_number_out_of_range_is_refused<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ALL]).await;
     let [a, ..] = keyspace.clients();
     for (what, column, value) in [
         ("2^31 in an int", "whole", "2147483648"),
@@ -122,8 +122,8 @@ async fn a_number_out_of_range_is_refused<W: World>(world: &W, seen: &Seen) {
     a.expect(seen, "read back", "SELECT at FROM KS.a WHERE id = 1", "(1002)").await;
 }
 
-async fn a_null_deletes_a_cell_and_an_unset_value_leaves_it<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &["t (id int PRIMARY KEY, v int, w text)"]).await;
+async fn a_null_deletes_a_cell_and_an_unset_value_leaves_it<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &["t (id int PRIMARY KEY, v int, w text)"]).await;
     let [a, ..] = keyspace.clients();
     let insert = a.prepare("INSERT INTO KS.t (id, v, w) VALUES (?, ?, ?) USING TIMESTAMP ?").await;
     const READ: &str = "SELECT v, w, writetime(v) FROM KS.t WHERE id = 1";
@@ -138,8 +138,8 @@ async fn a_null_deletes_a_cell_and_an_unset_value_leaves_it<W: World>(world: &W,
     seen.hold("unset in a key", &ending(a.session.execute_unpaged(&absent, (Unset, 1)).await), "Invalid");
 }
 
-async fn an_empty_value_is_not_null<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ALL]).await;
+async fn an_empty_value_is_not_null<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ALL]).await;
     let [a, ..] = keyspace.clients();
     a.ok("INSERT INTO KS.a (id, body, bytes) VALUES (1, '', 0x)").await;
     a.expect(seen, "empty text, empty blob", "SELECT body, bytes FROM KS.a WHERE id = 1", "('', 0x)").await;
@@ -150,8 +150,8 @@ async fn an_empty_value_is_not_null<W: World>(world: &W, seen: &Seen) {
     a.expect(seen, "a bigint of no bytes", "SELECT big FROM KS.a WHERE id = 3", "(empty)").await;
 }
 
-async fn a_frozen_set_or_map_is_one_value_sorted_by_key<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ALL]).await;
+async fn a_frozen_set_or_map_is_one_value_sorted_by_key<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &[ALL]).await;
     let [a, ..] = keyspace.clients();
     const READ: &str = "SELECT levels, origins, writetime(levels) FROM KS.a WHERE id = 1";
     a.ok(
@@ -166,8 +166,11 @@ async fn a_frozen_set_or_map_is_one_value_sorted_by_key<W: World>(world: &W, see
     a.expect(seen, "empty ones", READ, "({}, {}, 7)").await;
 }
 
-async fn an_inserted_row_lives_without_values_and_an_updated_one_does_not<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &[ROWS]).await;
+async fn an_inserted_row_lives_without_values_and_an_updated_one_does_not<W: Backend>(
+    backend: &W,
+    seen: &Seen,
+) {
+    let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     a.ok("INSERT INTO KS.t (p, c) VALUES (1, 1) USING TIMESTAMP 1").await;
     a.ok("UPDATE KS.t USING TIMESTAMP 1 SET v = 2 WHERE p = 1 AND c = 2").await;
@@ -179,10 +182,13 @@ async fn an_inserted_row_lives_without_values_and_an_updated_one_does_not<W: Wor
     a.expect(seen, "the values of 2 and 3 deleted", READ, "(1, null) (3, null)").await;
 }
 
-async fn a_key_column_is_never_null_and_a_text_partition_key_never_empty<W: World>(world: &W, seen: &Seen) {
+async fn a_key_column_is_never_null_and_a_text_partition_key_never_empty<W: Backend>(
+    backend: &W,
+    seen: &Seen,
+) {
     let tables =
         ["one (k text, c text, PRIMARY KEY (k, c))", "two (k text, l timestamp, PRIMARY KEY ((k, l)))"];
-    let keyspace = Keyspace::with(world, seen, &tables).await;
+    let keyspace = Keyspace::with(backend, seen, &tables).await;
     let [a, ..] = keyspace.clients();
     for (what, cql, expected) in [
         ("a null partition key", "INSERT INTO KS.one (k, c) VALUES (null, 'c')", "Invalid"),
@@ -199,10 +205,10 @@ async fn a_key_column_is_never_null_and_a_text_partition_key_never_empty<W: Worl
     }
 }
 
-async fn a_key_is_at_most_65535_bytes_long<W: World>(world: &W, seen: &Seen) {
+async fn a_key_is_at_most_65535_bytes_long<W: Backend>(backend: &W, seen: &Seen) {
     let tables =
         ["one (k text, c text, PRIMARY KEY (k, c))", "two (k text, l timestamp, PRIMARY KEY ((k, l)))"];
-    let keyspace = Keyspace::with(world, seen, &tables).await;
+    let keyspace = Keyspace::with(backend, seen, &tables).await;
     let [a, ..] = keyspace.clients();
     let text = |length: usize| "x".repeat(length);
     for (what, cql, expected) in [
@@ -231,8 +237,8 @@ async fn a_key_is_at_most_65535_bytes_long<W: World>(world: &W, seen: &Seen) {
     }
 }
 
-async fn a_megabyte_in_one_value_comes_back_whole<W: World>(world: &W, seen: &Seen) {
-    let keyspace = Keyspace::with(world, seen, &["t (id int PRIMARY KEY, bytes blob)"]).await;
+async fn a_megabyte_in_one_value_comes_back_whole<W: Backend>(backend: &W, seen: &Seen) {
+    let keyspace = Keyspace::with(backend, seen, &["t (id int PRIMARY KEY, bytes blob)"]).await;
     let [a, b, _] = keyspace.clients();
     let bytes: Vec<u8> = (0..1_000_000_u32).map(|i| ((i * 7) >> 3) as u8).collect();
     let insert = a.prepare("INSERT INTO KS.t (id, bytes) VALUES (1, ?)").await;

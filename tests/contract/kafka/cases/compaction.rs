@@ -6,10 +6,10 @@ use super::helpers::{
     describe, driver, eventually, fetch, offsets, offsets_of, ranges, read_all, topic, values_of,
 };
 use super::member::{Member, Positions, offsets_delivered};
-use crate::kafka::world::{NewRecord, ProducerOptions, TestProducer, Verb, World};
+use crate::kafka::backend::{Backend, NewRecord, ProducerOptions, TestProducer, Verb};
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             compaction_leaves_gaps_and_neither_the_start_nor_the_end_moves,
@@ -35,9 +35,9 @@ const CONFIGS: [(&str, &str); 6] = [
 ];
 
 /// Ten records of two keys and then one of a third, in segments of their own; nothing is compacted yet.
-async fn two_keys<W: World>(world: &W) -> String {
-    let topic = topic(world, &[SEGMENTS]).await;
-    let producer = world.producer(&ProducerOptions::default(), None);
+async fn two_keys<W: Backend>(backend: &W) -> String {
+    let topic = topic(backend, &[SEGMENTS]).await;
+    let producer = backend.producer(&ProducerOptions::default(), None);
     let keyed = |key: i64, n: i64| NewRecord {
         key: Some(key.to_string().into_bytes()),
         value: Some(n.to_string().into_bytes()),
@@ -54,17 +54,20 @@ async fn two_keys<W: World>(world: &W) -> String {
 }
 
 /// Has it compacted: 8, 9 and 10 are left.
-async fn compacted<W: World>(world: &W, topic: &str) {
-    world.set_configs(topic, &CONFIGS).await.expect("configured");
-    let broker = driver(world);
+async fn compacted<W: Backend>(backend: &W, topic: &str) {
+    backend.set_configs(topic, &CONFIGS).await.expect("configured");
+    let broker = driver(backend);
     let attempt = || async { read_all(&broker, topic, 0, 0).await.len() };
     eventually("compaction", attempt, |count| *count == 3).await;
 }
 
-async fn compaction_leaves_gaps_and_neither_the_start_nor_the_end_moves<W: World>(world: &W, seen: &Seen) {
-    let topic = two_keys(world).await;
-    compacted(world, &topic).await;
-    let broker = driver(world);
+async fn compaction_leaves_gaps_and_neither_the_start_nor_the_end_moves<W: Backend>(
+    backend: &W,
+    seen: &Seen,
+) {
+    let topic = two_keys(backend).await;
+    compacted(backend, &topic).await;
+    let broker = driver(backend);
     let all = read_all(&broker, &topic, 0, 0).await;
     let log = offsets(&broker, &topic).await;
     seen.note(format!(
@@ -79,18 +82,18 @@ async fn compaction_leaves_gaps_and_neither_the_start_nor_the_end_moves<W: World
         seen.note(format!("a fetch at {offset}: {}", describe(&fetched)));
         assert!(fetched.is_ok());
     }
-    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::at([(0, 3)])).await;
+    let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::at([(0, 3)])).await;
     member.until_ends(&[(0, 11)]).await;
     assert_eq!(offsets_delivered(&member.leave().await, 0), [8, 9, 10]);
     seen.note("a member started at 3: 8-10, end 11");
 }
 
-async fn a_log_that_was_compacted_reads_otherwise_the_second_time<W: World>(world: &W, seen: &Seen) {
-    let topic = two_keys(world).await;
-    let broker = driver(world);
+async fn a_log_that_was_compacted_reads_otherwise_the_second_time<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = two_keys(backend).await;
+    let broker = driver(backend);
     let before = read_all(&broker, &topic, 0, 0).await.len();
     assert_eq!(before, 11);
-    compacted(world, &topic).await;
+    compacted(backend, &topic).await;
     let after = read_all(&broker, &topic, 0, 0).await;
     assert_eq!(values_of(&after), ["8", "9", "10"]);
     seen.note("11 records before, 3 after, without any error");

@@ -6,10 +6,10 @@ use exactlyonce::broker::Assignment;
 
 use super::helpers::{append, driver, numbered, topic, topic_of};
 use super::member::{Habit, Member, MemberEvent, Positions, delivered, offsets_delivered};
-use crate::kafka::world::{Link, ProducerOptions, Request, TestProducer, Verb, What, World, value};
+use crate::kafka::backend::{Backend, Link, ProducerOptions, Request, TestProducer, Verb, What, value};
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             nothing_is_delivered_of_a_partition_before_it_is_started,
@@ -53,9 +53,9 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
 }
 
 /// Joins as one that does nothing by itself, and waits for the partitions.
-async fn idle<W: World>(world: &W, topic: &str, partitions: usize) -> Member {
-    let group = world.unique("group");
-    let member = Member::join_as(Habit::Idle, &driver(world), &group, topic, &Positions::default()).await;
+async fn idle<W: Backend>(backend: &W, topic: &str, partitions: usize) -> Member {
+    let group = backend.unique("group");
+    let member = Member::join_as(Habit::Idle, &driver(backend), &group, topic, &Positions::default()).await;
     member.until_owns(partitions).await;
     member
 }
@@ -70,11 +70,11 @@ fn of_incarnation(events: &[MemberEvent], incarnation: u64) -> Vec<i64> {
     events.iter().flat_map(offsets).collect()
 }
 
-async fn nothing_is_delivered_of_a_partition_before_it_is_started<W: World>(world: &W, seen: &Seen) {
-    let topic = topic_of(world, 2, &[]).await;
-    append(world, &topic, 0, 0..5).await;
-    append(world, &topic, 1, 0..5).await;
-    let member = idle(world, &topic, 2).await;
+async fn nothing_is_delivered_of_a_partition_before_it_is_started<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic_of(backend, 2, &[]).await;
+    append(backend, &topic, 0, 0..5).await;
+    append(backend, &topic, 1, 0..5).await;
+    let member = idle(backend, &topic, 2).await;
     member.start(1, 2);
     member.until_ends(&[(1, 5)]).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -88,11 +88,12 @@ async fn nothing_is_delivered_of_a_partition_before_it_is_started<W: World>(worl
     member.leave().await;
 }
 
-async fn every_record_is_delivered_once_in_order<W: World>(world: &W, seen: &Seen) {
-    let topic = topic_of(world, 3, &[]).await;
-    let member = Member::join(&driver(world), &world.unique("group"), &topic, &Positions::default()).await;
+async fn every_record_is_delivered_once_in_order<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic_of(backend, 3, &[]).await;
+    let member =
+        Member::join(&driver(backend), &backend.unique("group"), &topic, &Positions::default()).await;
     member.until_owns(3).await;
-    let producer = world.producer(&ProducerOptions::default(), None);
+    let producer = backend.producer(&ProducerOptions::default(), None);
     for round in 0..20 {
         for partition in 0..3 {
             let records = numbered(partition, round * 100..(round + 1) * 100);
@@ -106,10 +107,11 @@ async fn every_record_is_delivered_once_in_order<W: World>(world: &W, seen: &See
     seen.note("2000 records in each of 3 partitions while being read: each once, in order");
 }
 
-async fn a_delivery_says_where_the_next_one_goes_on<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..1000).await;
-    let member = Member::join(&driver(world), &world.unique("group"), &topic, &Positions::default()).await;
+async fn a_delivery_says_where_the_next_one_goes_on<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..1000).await;
+    let member =
+        Member::join(&driver(backend), &backend.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 1000)]).await;
     let mut expected = 0;
     for events in member.leave().await {
@@ -123,14 +125,15 @@ async fn a_delivery_says_where_the_next_one_goes_on<W: World>(world: &W, seen: &
     seen.note("each of the deliveries of 1000 records begins where the one before it said");
 }
 
-async fn an_end_is_reported_again_when_it_has_moved<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    let member = Member::join(&driver(world), &world.unique("group"), &topic, &Positions::default()).await;
+async fn an_end_is_reported_again_when_it_has_moved<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    let member =
+        Member::join(&driver(backend), &backend.unique("group"), &topic, &Positions::default()).await;
     let mut ends = Vec::new();
     for end in 0..4 {
         member.until_ends(&[(0, end)]).await;
         ends.push(end.to_string());
-        append(world, &topic, 0, end..end + 1).await;
+        append(backend, &topic, 0, end..end + 1).await;
     }
     member.until_ends(&[(0, 4)]).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -147,13 +150,13 @@ async fn an_end_is_reported_again_when_it_has_moved<W: World>(world: &W, seen: &
     seen.note("4 records one by one: ends at 0, 1, 2, 3, 4");
 }
 
-async fn nothing_of_an_older_incarnation_comes_after_a_new_start<W: World>(world: &W, seen: &Seen) {
+async fn nothing_of_an_older_incarnation_comes_after_a_new_start<W: Backend>(backend: &W, seen: &Seen) {
     const COUNT: i64 = 20_000;
-    let topic = topic(world, &[]).await;
-    let producer = world.producer(&ProducerOptions::default(), None);
+    let topic = topic(backend, &[]).await;
+    let producer = backend.producer(&ProducerOptions::default(), None);
     let records = (0..COUNT).map(|n| value(format!("{n:0200}"))).collect();
     producer.send_all(&topic, records).await.expect("records");
-    let member = idle(world, &topic, 1).await;
+    let member = idle(backend, &topic, 1).await;
     // Each start comes while the records of the one before it are being handed on.
     for start in [0, 5000, 100, 19_000, 7] {
         member.start(0, start);
@@ -182,14 +185,15 @@ async fn nothing_of_an_older_incarnation_comes_after_a_new_start<W: World>(world
     seen.note("started at 0, 5000, 100, 19000 and 7 in turn: each delivers from its start, none after the next, the last all");
 }
 
-async fn a_paused_partition_is_delivered_nothing_while_others_are<W: World>(world: &W, seen: &Seen) {
-    let topic = topic_of(world, 2, &[]).await;
-    let member = Member::join(&driver(world), &world.unique("group"), &topic, &Positions::default()).await;
+async fn a_paused_partition_is_delivered_nothing_while_others_are<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic_of(backend, 2, &[]).await;
+    let member =
+        Member::join(&driver(backend), &backend.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 0), (1, 0)]).await;
     member.pause(0);
     tokio::time::sleep(Duration::from_millis(500)).await;
-    append(world, &topic, 0, 0..10).await;
-    append(world, &topic, 1, 0..10).await;
+    append(backend, &topic, 0, 0..10).await;
+    append(backend, &topic, 1, 0..10).await;
     member.until_ends(&[(1, 10)]).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(offsets_delivered(&member.events(), 0), [] as [i64; 0]);
@@ -200,10 +204,10 @@ async fn a_paused_partition_is_delivered_nothing_while_others_are<W: World>(worl
     seen.note("resumed: 10");
 }
 
-async fn a_new_start_ends_a_pause<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..10).await;
-    let member = idle(world, &topic, 1).await;
+async fn a_new_start_ends_a_pause<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..10).await;
+    let member = idle(backend, &topic, 1).await;
     member.start(0, 0);
     member.until_ends(&[(0, 10)]).await;
     member.pause(0);
@@ -212,19 +216,19 @@ async fn a_new_start_ends_a_pause<W: World>(world: &W, seen: &Seen) {
     member.until("the records again", again).await;
     assert_eq!(of_incarnation(&member.events(), 2), [6, 7, 8, 9]);
     seen.note("paused and started at 6: 6-9");
-    append(world, &topic, 0, 10..11).await;
+    append(backend, &topic, 0, 10..11).await;
     member.until("the next", |events| of_incarnation(events, 2).len() == 5).await;
     member.leave().await;
 }
 
-async fn two_members_of_two_groups_are_each_delivered_everything<W: World>(world: &W, seen: &Seen) {
-    let topic = topic_of(world, 2, &[]).await;
-    append(world, &topic, 0, 0..10).await;
-    append(world, &topic, 1, 0..10).await;
-    let broker = driver(world);
+async fn two_members_of_two_groups_are_each_delivered_everything<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic_of(backend, 2, &[]).await;
+    append(backend, &topic, 0, 0..10).await;
+    append(backend, &topic, 1, 0..10).await;
+    let broker = driver(backend);
     let mut members = Vec::new();
     for _ in 0..2 {
-        members.push(Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await);
+        members.push(Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await);
     }
     for member in members {
         member.until_ends(&[(0, 10), (1, 10)]).await;
@@ -234,15 +238,15 @@ async fn two_members_of_two_groups_are_each_delivered_everything<W: World>(world
     seen.note("two groups, one member each: each is delivered all records of all partitions");
 }
 
-async fn lost_answers_to_fetches_lose_and_double_nothing<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    let link = world.link();
-    let broker = world.broker(Default::default(), Some(&link));
-    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
+async fn lost_answers_to_fetches_lose_and_double_nothing<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    let link = backend.link();
+    let broker = backend.broker(Default::default(), Some(&link));
+    let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 0)]).await;
     for round in 0..4 {
         link.lose_answers(Request::Fetch, 1);
-        append(world, &topic, 0, round * 100..(round + 1) * 100).await;
+        append(backend, &topic, 0, round * 100..(round + 1) * 100).await;
         member.until_delivered(0, (round as usize + 1) * 100).await;
     }
     assert_eq!(link.lost_answers(), 4);
@@ -251,15 +255,15 @@ async fn lost_answers_to_fetches_lose_and_double_nothing<W: World>(world: &W, se
     seen.note("4 answers lost in 400 records: each once, in order");
 }
 
-async fn a_reader_that_was_cut_off_goes_on_where_it_was<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    let link = world.link();
-    let broker = world.broker(Default::default(), Some(&link));
-    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
-    append(world, &topic, 0, 0..10).await;
+async fn a_reader_that_was_cut_off_goes_on_where_it_was<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    let link = backend.link();
+    let broker = backend.broker(Default::default(), Some(&link));
+    let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
+    append(backend, &topic, 0, 0..10).await;
     member.until_ends(&[(0, 10)]).await;
     link.cut(What::All);
-    append(world, &topic, 0, 10..20).await;
+    append(backend, &topic, 0, 10..20).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(offsets_delivered(&member.events(), 0).len(), 10);
     link.restore();

@@ -3,10 +3,10 @@
 use exactlyonce::broker::Broker;
 
 use super::helpers::{append, describe, driver, fetch, offsets_of, retry, topic, values_of};
-use crate::kafka::world::{ProducerOptions, TestProducer, World, value};
+use crate::kafka::backend::{Backend, ProducerOptions, TestProducer, value};
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             a_fetch_brings_one_record_however_small_its_bound,
@@ -36,21 +36,21 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
     ]
 }
 
-async fn a_fetch_brings_one_record_however_small_its_bound<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    let producer = world.producer(&ProducerOptions::default(), None);
+async fn a_fetch_brings_one_record_however_small_its_bound<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    let producer = backend.producer(&ProducerOptions::default(), None);
     let records = (0..3).map(|n| value(n.to_string().repeat(1000))).collect();
     producer.send_all(&topic, records).await.expect("records");
-    let broker = driver(world);
+    let broker = driver(backend);
     let fetched = retry(|| broker.fetch(&topic, 0, 1, 100, 1)).await;
     seen.note(format!("records of 1000 bytes, a fetch at 1 of at most 1 byte: {}", describe(&fetched)));
     assert_eq!(offsets_of(&fetched.expect("a record").records), [1]);
 }
 
-async fn a_fetch_brings_no_more_records_than_asked_for<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..100).await;
-    let broker = driver(world);
+async fn a_fetch_brings_no_more_records_than_asked_for<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..100).await;
+    let broker = driver(backend);
     for max_records in [1, 7, 100, 1000] {
         let fetched = retry(|| broker.fetch(&topic, 0, 0, max_records, 1 << 20)).await;
         seen.note(format!("100 records, a fetch of at most {max_records}: {}", describe(&fetched)));
@@ -58,12 +58,12 @@ async fn a_fetch_brings_no_more_records_than_asked_for<W: World>(world: &W, seen
     }
 }
 
-async fn a_fetch_stops_near_its_bound_in_bytes<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    let producer = world.producer(&ProducerOptions::default(), None);
+async fn a_fetch_stops_near_its_bound_in_bytes<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    let producer = backend.producer(&ProducerOptions::default(), None);
     let records = (0..100).map(|_| value("x".repeat(1000))).collect();
     producer.send_all(&topic, records).await.expect("records");
-    let broker = driver(world);
+    let broker = driver(backend);
     let fetched = retry(|| broker.fetch(&topic, 0, 0, 1000, 10_000)).await.expect("records");
     let count = fetched.records.len();
     assert!((1..=12).contains(&count), "{count}");
@@ -71,11 +71,11 @@ async fn a_fetch_stops_near_its_bound_in_bytes<W: World>(world: &W, seen: &Seen)
     seen.note("100 records of 1000 bytes, a fetch of at most 10000: some 10 of them");
 }
 
-async fn a_log_read_piece_by_piece_is_the_log_read_at_once<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..250).await;
-    append(world, &topic, 0, 250..500).await;
-    let broker = driver(world);
+async fn a_log_read_piece_by_piece_is_the_log_read_at_once<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..250).await;
+    append(backend, &topic, 0, 250..500).await;
+    let broker = driver(backend);
     let whole = fetch(&broker, &topic, 0).await.expect("the log").records;
     assert_eq!(values_of(&whole), (0..500).map(|n| n.to_string()).collect::<Vec<_>>());
     let (mut next, mut pieces) = (0, Vec::new());
@@ -91,10 +91,10 @@ async fn a_log_read_piece_by_piece_is_the_log_read_at_once<W: World>(world: &W, 
     seen.note("then a fetch further back, at 100: 100");
 }
 
-async fn a_position_inside_a_batch_begins_with_its_record<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..10).await;
-    let broker = driver(world);
+async fn a_position_inside_a_batch_begins_with_its_record<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..10).await;
+    let broker = driver(backend);
     let fetched = fetch(&broker, &topic, 6).await;
     seen.note(format!("10 records sent at once, a fetch at 6: {}", describe(&fetched)));
     let fetched = fetched.expect("records");

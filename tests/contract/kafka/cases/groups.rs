@@ -6,16 +6,18 @@ use super::helpers::{append, eventually, topic, topic_of};
 use super::member::{
     Habit, Member, MemberEvent, Positions, brief, delivered, of_the_group, offsets_delivered, owned, summary,
 };
-use crate::kafka::world::{Client, Link, ProducerOptions, Protocol, TestProducer, Verb, What, World, value};
+use crate::kafka::backend::{
+    Backend, Client, Link, ProducerOptions, Protocol, TestProducer, Verb, What, value,
+};
 use crate::suite::{Case, Seen, case};
 
 macro_rules! under_both_protocols {
     ($($body:ident: $classic:ident, $consumer:ident;)*) => {$(
-        async fn $classic<W: World>(world: &W, seen: &Seen) {
-            $body(world, seen, Protocol::Classic).await;
+        async fn $classic<W: Backend>(backend: &W, seen: &Seen) {
+            $body(backend, seen, Protocol::Classic).await;
         }
-        async fn $consumer<W: World>(world: &W, seen: &Seen) {
-            $body(world, seen, Protocol::Consumer).await;
+        async fn $consumer<W: Backend>(backend: &W, seen: &Seen) {
+            $body(backend, seen, Protocol::Consumer).await;
         }
     )*};
 }
@@ -40,7 +42,7 @@ const JOIN: &str = "cooperative: only what moves is revoked, and assigned in a s
 const EXPIRY: &str = "after session.timeout.ms without a heartbeat a member is dead; it learns with its next heartbeat: UNKNOWN_MEMBER_ID / FENCED_MEMBER_EPOCH, partitions lost (KIP-429, KIP-848)";
 const CUT: &str = "librdkafka's introduction: with the consumer protocol a consumer goes on fetching when the coordinator is unavailable; classic members revoke when the session has expired";
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(classic_a_member_that_joins_gets_a_share, [], JOIN),
         case!(consumer_a_member_that_joins_gets_a_share, [ConsumerProtocol], JOIN),
@@ -139,20 +141,20 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
     ]
 }
 
-fn driver<W: World>(world: &W, protocol: Protocol) -> W::Broker {
-    world.broker(Client { protocol, ..Client::default() }, None)
+fn driver<W: Backend>(backend: &W, protocol: Protocol) -> W::Broker {
+    backend.broker(Client { protocol, ..Client::default() }, None)
 }
 
 /// A worker that has all partitions and has read them to their ends.
-async fn settled<W: World>(
-    world: &W,
+async fn settled<W: Backend>(
+    backend: &W,
     protocol: Protocol,
     group: &str,
     topic: &str,
     ends: &[(i32, i64)],
     positions: &Positions,
 ) -> Member {
-    let member = Member::join(&driver(world, protocol), group, topic, positions).await;
+    let member = Member::join(&driver(backend, protocol), group, topic, positions).await;
     member.until_owns(ends.len()).await;
     member.until_ends(ends).await;
     member
@@ -169,20 +171,20 @@ fn is_lost(events: &MemberEvent) -> bool {
     matches!(events, MemberEvent::Lost(_))
 }
 
-async fn joins<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
-    let (topic, group) = (topic_of(world, 4, &[]).await, world.unique("group"));
+async fn joins<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
+    let (topic, group) = (topic_of(backend, 4, &[]).await, backend.unique("group"));
     for partition in 0..4 {
-        append(world, &topic, partition, 0..10).await;
+        append(backend, &topic, partition, 0..10).await;
     }
     let positions = Positions::default();
     let first =
-        settled(world, protocol, &group, &topic, &[(0, 10), (1, 10), (2, 10), (3, 10)], &positions).await;
+        settled(backend, protocol, &group, &topic, &[(0, 10), (1, 10), (2, 10), (3, 10)], &positions).await;
     let mark = first.mark();
-    let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
+    let second = Member::join(&driver(backend, protocol), &group, &topic, &positions).await;
     second.until_owns(2).await;
     first.until_owns(2).await;
     for partition in 0..4 {
-        append(world, &topic, partition, 10..20).await;
+        append(backend, &topic, partition, 10..20).await;
     }
     for partition in 0..4 {
         let (one, two) = (first.events(), second.events());
@@ -207,11 +209,12 @@ async fn joins<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     seen.note("every record is delivered once");
 }
 
-async fn too_many<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
-    let (topic, group, positions) = (topic(world, &[]).await, world.unique("group"), Positions::default());
-    let first = settled(world, protocol, &group, &topic, &[(0, 0)], &positions).await;
+async fn too_many<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
+    let (topic, group, positions) =
+        (topic(backend, &[]).await, backend.unique("group"), Positions::default());
+    let first = settled(backend, protocol, &group, &topic, &[(0, 0)], &positions).await;
     let mark = first.mark();
-    let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
+    let second = Member::join(&driver(backend, protocol), &group, &topic, &positions).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(owned(&second.events()), [] as [i32; 0]);
     seen.note(format!("1 partition, a second member: gets {}", summary(&second.events())));
@@ -226,12 +229,12 @@ async fn too_many<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     second.leave().await;
 }
 
-async fn waits<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+async fn waits<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     let (topic, group, positions) =
-        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
-    let first = Member::join_as(Habit::Holds, &driver(world, protocol), &group, &topic, &positions).await;
+        (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
+    let first = Member::join_as(Habit::Holds, &driver(backend, protocol), &group, &topic, &positions).await;
     first.until_owns(2).await;
-    let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
+    let second = Member::join(&driver(backend, protocol), &group, &topic, &positions).await;
     first.until_owns(1).await;
     // Longer than the session: what is asked back is not taken.
     tokio::time::sleep(protocol.session() + Duration::from_secs(2)).await;
@@ -248,20 +251,20 @@ async fn waits<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     first.leave().await;
 }
 
-async fn prefetched<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+async fn prefetched<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     const COUNT: usize = 5_000;
     let (topic, group, positions) =
-        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
-    let producer = world.producer(&ProducerOptions::default(), None);
-    let first = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
+        (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
+    let producer = backend.producer(&ProducerOptions::default(), None);
+    let first = Member::join(&driver(backend, protocol), &group, &topic, &positions).await;
     first.until_owns(2).await;
-    let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
+    let second = Member::join(&driver(backend, protocol), &group, &topic, &positions).await;
     // Records flow while the partition changes hands.
     let mut sent = 0;
     while sent < COUNT || owned(&second.events()).is_empty() {
         for partition in 0..2 {
             let batch = (sent..sent + 500)
-                .map(|n| crate::kafka::world::NewRecord { partition: Some(partition), ..value(n) });
+                .map(|n| crate::kafka::backend::NewRecord { partition: Some(partition), ..value(n) });
             producer.send_all(&topic, batch.collect()).await.expect("records");
         }
         sent += 500;
@@ -290,28 +293,28 @@ async fn prefetched<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     seen.note("a partition is revoked while records flow: nothing of it comes after, and both members together are delivered each record once");
 }
 
-async fn leaves<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+async fn leaves<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     let (topic, group, positions) =
-        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
-    append(world, &topic, 0, 0..10).await;
-    append(world, &topic, 1, 0..10).await;
-    let first = settled(world, protocol, &group, &topic, &[(0, 10), (1, 10)], &positions).await;
+        (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
+    append(backend, &topic, 0, 0..10).await;
+    append(backend, &topic, 1, 0..10).await;
+    let first = settled(backend, protocol, &group, &topic, &[(0, 10), (1, 10)], &positions).await;
     first.leave().await;
     // Neither what the first had read nor what the group knows.
     let given = Positions::at([(0, 4), (1, 9)]);
-    let second = settled(world, protocol, &group, &topic, &[(0, 10), (1, 10)], &given).await;
+    let second = settled(backend, protocol, &group, &topic, &[(0, 10), (1, 10)], &given).await;
     let events = second.leave().await;
     assert_eq!(offsets_delivered(&events, 0), [4, 5, 6, 7, 8, 9]);
     assert_eq!(offsets_delivered(&events, 1), [9]);
     seen.note("both partitions read to 10 by the first, which leaves; given 4 and 9, the second is delivered 4-9 and 9");
 }
 
-async fn crashes<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+async fn crashes<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     let (topic, group, positions) =
-        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
-    append(world, &topic, 0, 0..10).await;
-    let first = settled(world, protocol, &group, &topic, &[(0, 10), (1, 0)], &positions).await;
-    let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
+        (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
+    append(backend, &topic, 0, 0..10).await;
+    let first = settled(backend, protocol, &group, &topic, &[(0, 10), (1, 0)], &positions).await;
+    let second = Member::join(&driver(backend, protocol), &group, &topic, &positions).await;
     second.until_owns(1).await;
     first.until_owns(1).await;
     let one = first.crash().await;
@@ -319,8 +322,8 @@ async fn crashes<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     assert_eq!(owned(&second.events()).len(), 1);
     seen.note("one of two members crashes: within its session the other gets nothing");
     second.until_owns(2).await;
-    append(world, &topic, 0, 10..15).await;
-    append(world, &topic, 1, 0..5).await;
+    append(backend, &topic, 0, 10..15).await;
+    append(backend, &topic, 1, 0..5).await;
     second.until_ends(&[(0, 15), (1, 5)]).await;
     let two = second.leave().await;
     assert_eq!(together(0, &[&one, &two]), (0..15).collect::<Vec<_>>());
@@ -329,20 +332,20 @@ async fn crashes<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     seen.note("after it the other is assigned its partition, and goes on at the kept position");
 }
 
-async fn expires<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+async fn expires<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     let (topic, group, positions) =
-        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
-    let link = world.link();
+        (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
+    let link = backend.link();
     let client = Client { protocol, ..Client::default() };
-    let first = Member::join(&world.broker(client, Some(&link)), &group, &topic, &positions).await;
+    let first = Member::join(&backend.broker(client, Some(&link)), &group, &topic, &positions).await;
     first.until_ends(&[(0, 0), (1, 0)]).await;
     let mark = first.mark();
     link.cut(What::All);
-    let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
+    let second = Member::join(&driver(backend, protocol), &group, &topic, &positions).await;
     second.until_owns(2).await;
     seen.note("one member is cut off beyond its session: the other gets all partitions");
     for partition in 0..2 {
-        append(world, &topic, partition, 0..5).await;
+        append(backend, &topic, partition, 0..5).await;
     }
     second.until_ends(&[(0, 5), (1, 5)]).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -363,18 +366,18 @@ async fn expires<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     second.leave().await;
 }
 
-async fn survives<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+async fn survives<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     let (topic, group, positions) =
-        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
-    let link = world.link();
+        (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
+    let link = backend.link();
     let client = Client { protocol, ..Client::default() };
-    let member = Member::join(&world.broker(client, Some(&link)), &group, &topic, &positions).await;
+    let member = Member::join(&backend.broker(client, Some(&link)), &group, &topic, &positions).await;
     member.until_ends(&[(0, 0), (1, 0)]).await;
     let mark = member.mark();
     link.cut(What::All);
     tokio::time::sleep(protocol.session() / 3).await;
     link.restore();
-    append(world, &topic, 0, 0..5).await;
+    append(backend, &topic, 0, 0..5).await;
     member.until_ends(&[(0, 5)]).await;
     tokio::time::sleep(protocol.session()).await;
     let events = of_the_group(&member.since(mark));
@@ -383,23 +386,25 @@ async fn survives<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     member.leave().await;
 }
 
-async fn zombie<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
-    let (topic, group, positions) = (topic(world, &[]).await, world.unique("group"), Positions::default());
-    append(world, &topic, 0, 0..5).await;
-    let link = world.link();
+async fn zombie<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
+    let (topic, group, positions) =
+        (topic(backend, &[]).await, backend.unique("group"), Positions::default());
+    append(backend, &topic, 0, 0..5).await;
+    let link = backend.link();
     let client = Client { protocol, ..Client::default() };
-    let first = Member::join(&world.broker(client, Some(&link)), &group, &topic, &Positions::default()).await;
+    let first =
+        Member::join(&backend.broker(client, Some(&link)), &group, &topic, &Positions::default()).await;
     first.until_ends(&[(0, 5)]).await;
     let mark = first.mark();
     link.cut(What::Group);
-    append(world, &topic, 0, 5..10).await;
+    append(backend, &topic, 0, 5..10).await;
     first.until_ends(&[(0, 10)]).await;
     seen.note("cut off from its coordinator alone, within its session: it goes on reading");
-    let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
+    let second = Member::join(&driver(backend, protocol), &group, &topic, &positions).await;
     second.until_owns(1).await;
     second.until_ends(&[(0, 10)]).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    append(world, &topic, 0, 10..15).await;
+    append(backend, &topic, 0, 10..15).await;
     second.until_ends(&[(0, 15)]).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let events = first.since(mark);
@@ -416,15 +421,15 @@ async fn zombie<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     second.leave().await;
 }
 
-async fn polling<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+async fn polling<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     let (topic, group, positions) =
-        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
-    let member = settled(world, protocol, &group, &topic, &[(0, 0), (1, 0)], &positions).await;
+        (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
+    let member = settled(backend, protocol, &group, &topic, &[(0, 0), (1, 0)], &positions).await;
     member.pause(0);
     member.pause(1);
     tokio::time::sleep(Duration::from_millis(500)).await;
     let mark = member.mark();
-    append(world, &topic, 0, 0..5).await;
+    append(backend, &topic, 0, 0..5).await;
     tokio::time::sleep(protocol.session() + Duration::from_secs(2)).await;
     assert_eq!(member.since(mark), []);
     seen.note("everything paused for longer than its session: it gets nothing");
@@ -434,11 +439,11 @@ async fn polling<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     member.leave().await;
 }
 
-async fn late_start<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+async fn late_start<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     let (topic, group, positions) =
-        (topic_of(world, 2, &[]).await, world.unique("group"), Positions::default());
-    append(world, &topic, 0, 0..5).await;
-    let member = Member::join_as(Habit::Idle, &driver(world, protocol), &group, &topic, &positions).await;
+        (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
+    append(backend, &topic, 0, 0..5).await;
+    let member = Member::join_as(Habit::Idle, &driver(backend, protocol), &group, &topic, &positions).await;
     member.until_owns(2).await;
     tokio::time::sleep(protocol.session() + Duration::from_secs(2)).await;
     assert_eq!(of_the_group(&member.events()), [MemberEvent::Assigned(vec![0, 1])]);
@@ -448,7 +453,7 @@ async fn late_start<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     seen.note(
         "assigned, and started at 2 when longer than its session has passed: it gets nothing in between, then records from 2",
     );
-    let second = Member::join(&driver(world, protocol), &group, &topic, &Positions::at([(0, 5)])).await;
+    let second = Member::join(&driver(backend, protocol), &group, &topic, &Positions::at([(0, 5)])).await;
     member.until_owns(1).await;
     let Some(MemberEvent::Revoked(revoked)) = of_the_group(&member.events()).pop() else {
         panic!("no revocation")
@@ -460,64 +465,66 @@ async fn late_start<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
     second.leave().await;
 }
 
-async fn committed<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
-    let (topic, group) = (topic(world, &[]).await, world.unique("group"));
-    append(world, &topic, 0, 0..10).await;
-    world.commit(&group, &topic, 0, 7).await.expect("committed");
-    assert_eq!(world.committed(&group, &topic, 0).await, Ok(Some(7)));
+async fn committed<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
+    let (topic, group) = (topic(backend, &[]).await, backend.unique("group"));
+    append(backend, &topic, 0, 0..10).await;
+    backend.commit(&group, &topic, 0, 7).await.expect("committed");
+    assert_eq!(backend.committed(&group, &topic, 0).await, Ok(Some(7)));
     let client = Client { protocol, commit_offsets: true, ..Client::default() };
-    let member = Member::join(&world.broker(client, None), &group, &topic, &Positions::at([(0, 2)])).await;
+    let member = Member::join(&backend.broker(client, None), &group, &topic, &Positions::at([(0, 2)])).await;
     member.until_ends(&[(0, 10)]).await;
     assert_eq!(offsets_delivered(&member.events(), 0).first(), Some(&2));
     seen.note("the group has committed 7, the given position is 2: records from 2");
     member.report(0, 5);
-    let attempt = || world.committed(&group, &topic, 0);
+    let attempt = || backend.committed(&group, &topic, 0);
     let reported = eventually("the report", attempt, |committed| *committed == Ok(Some(5))).await;
     assert_eq!(reported, Ok(Some(5)));
     seen.note("5 is reported: the group has committed 5");
     member.leave().await;
-    assert_eq!(world.committed(&group, &topic, 0).await, Ok(Some(5)));
-    let member = Member::join(&world.broker(client, None), &group, &topic, &Positions::at([(0, 3)])).await;
+    assert_eq!(backend.committed(&group, &topic, 0).await, Ok(Some(5)));
+    let member = Member::join(&backend.broker(client, None), &group, &topic, &Positions::at([(0, 3)])).await;
     member.until_ends(&[(0, 10)]).await;
     assert_eq!(offsets_delivered(&member.events(), 0).first(), Some(&3));
     seen.note("started again at 3: records from 3, although 5 is committed and 10 was read");
     member.leave().await;
 }
 
-async fn coordinator<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
+async fn coordinator<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     // A partition on the two brokers that do not coordinate.
-    let (topic, group, positions) = (world.unique("contract"), world.unique("group"), Positions::default());
-    let probe = topic_of(world, 1, &[]).await;
-    Member::join(&driver(world, protocol), &group, &probe, &positions).await.leave().await;
-    let coordinator = world.coordinator(&group).await.expect("a coordinator");
-    let others: Vec<_> = crate::kafka::world::NODES.into_iter().filter(|node| *node != coordinator).collect();
-    world.create_topic_on(&topic, &others, &[]).await.expect("a topic");
-    append(world, &topic, 0, 0..5).await;
+    let (topic, group, positions) =
+        (backend.unique("contract"), backend.unique("group"), Positions::default());
+    let probe = topic_of(backend, 1, &[]).await;
+    Member::join(&driver(backend, protocol), &group, &probe, &positions).await.leave().await;
+    let coordinator = backend.coordinator(&group).await.expect("a coordinator");
+    let others: Vec<_> =
+        crate::kafka::backend::NODES.into_iter().filter(|node| *node != coordinator).collect();
+    backend.create_topic_on(&topic, &others, &[]).await.expect("a topic");
+    append(backend, &topic, 0, 0..5).await;
     // A session that outlasts the move of the coordinator, which takes as long as a broker's own session.
     let session = Some(Duration::from_secs(30));
-    let broker = world.broker(Client { protocol, session, ..Client::default() }, None);
+    let broker = backend.broker(Client { protocol, session, ..Client::default() }, None);
     let member = Member::join(&broker, &group, &topic, &positions).await;
     member.until_ends(&[(0, 5)]).await;
     let mark = member.mark();
-    world.kill(coordinator).await;
-    append(world, &topic, 0, 5..10).await;
+    backend.kill(coordinator).await;
+    append(backend, &topic, 0, 5..10).await;
     member.until_ends(&[(0, 10)]).await;
-    let attempt = || world.coordinator(&group);
+    let attempt = || backend.coordinator(&group);
     let other = eventually("another coordinator", attempt, |node| {
         node.as_ref().is_ok_and(|node| *node != coordinator)
     });
     assert_ne!(other.await, Ok(coordinator));
     tokio::time::sleep(protocol.session() + Duration::from_secs(2)).await;
     let events = member.since(mark);
-    append(world, &topic, 0, 10..15).await;
+    append(backend, &topic, 0, 10..15).await;
     member.until_ends(&[(0, 15)]).await;
     seen.note(format!(
         "its coordinator is killed: the member continues to read, and gets from the group: {}",
         summary(&events)
     ));
     assert_eq!(of_the_group(&events), []);
-    world.start(&[coordinator]).await;
-    let second = Member::join(&driver(world, protocol), &group, &topic, &positions).await;
+    backend.start(&[coordinator]).await;
+    let second = Member::join(&driver(backend, protocol), &group, &topic, &positions).await;
     member.leave().await;
     second.until_owns(1).await;
     seen.note("another member joins at the new coordinator, and gets the partition when the first leaves");

@@ -7,26 +7,26 @@ use std::time::Duration;
 use exactlyonce::broker::{Broker, BrokerError, Fetched, LogOffsets};
 use exactlyonce::event::Record;
 
-use crate::kafka::world::{Client, NewRecord, ProducerOptions, TestProducer, World, value};
+use crate::kafka::backend::{Backend, Client, NewRecord, ProducerOptions, TestProducer, value};
 
 /// A condition that takes longer than this fails the case.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A topic of one partition, replicated three times.
-pub async fn topic<W: World>(world: &W, configs: &[(&str, &str)]) -> String {
-    topic_of(world, 1, configs).await
+pub async fn topic<W: Backend>(backend: &W, configs: &[(&str, &str)]) -> String {
+    topic_of(backend, 1, configs).await
 }
 
 /// A topic with this many partitions.
-pub async fn topic_of<W: World>(world: &W, partitions: i32, configs: &[(&str, &str)]) -> String {
-    let name = world.unique("contract");
-    world.create_topic(&name, partitions, 3, configs).await.expect("the topic is created");
+pub async fn topic_of<W: Backend>(backend: &W, partitions: i32, configs: &[(&str, &str)]) -> String {
+    let name = backend.unique("contract");
+    backend.create_topic(&name, partitions, 3, configs).await.expect("the topic is created");
     name
 }
 
 /// The project's driver as it is by default.
-pub fn driver<W: World>(world: &W) -> W::Broker {
-    world.broker(Client::default(), None)
+pub fn driver<W: Backend>(backend: &W) -> W::Broker {
+    backend.broker(Client::default(), None)
 }
 
 /// Records `0`, `1`, ... of a partition, as one batch or as few; each value is its number.
@@ -36,13 +36,13 @@ pub fn numbered(partition: i32, numbers: impl IntoIterator<Item = i64>) -> Vec<N
 }
 
 /// Appends numbered records, each acknowledged by the in-sync set.
-pub async fn append<W: World>(
-    world: &W,
+pub async fn append<W: Backend>(
+    backend: &W,
     topic: &str,
     partition: i32,
     numbers: impl IntoIterator<Item = i64>,
 ) -> Vec<i64> {
-    let producer = world.producer(&ProducerOptions::default(), None);
+    let producer = backend.producer(&ProducerOptions::default(), None);
     let sent =
         producer.send_all(topic, numbered(partition, numbers)).await.expect("the records are appended");
     sent.into_iter().map(|(_, offset)| offset).collect()

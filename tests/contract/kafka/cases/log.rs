@@ -6,10 +6,10 @@ use exactlyonce::broker::{Broker, BrokerError, LogOffsets};
 
 use super::helpers::{TIMEOUT, append, describe, driver, eventually, fetch, kind, offsets, topic};
 use super::member::{Habit, Member, MemberEvent, Positions, offsets_delivered};
-use crate::kafka::world::{NewRecord, ProducerOptions, Refusal, TestProducer, World, value};
+use crate::kafka::backend::{Backend, NewRecord, ProducerOptions, Refusal, TestProducer, value};
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             an_empty_partition_begins_and_ends_at_zero,
@@ -64,26 +64,26 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
     ]
 }
 
-async fn an_empty_partition_begins_and_ends_at_zero<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    let broker = driver(world);
+async fn an_empty_partition_begins_and_ends_at_zero<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    let broker = driver(backend);
     assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 0, end: 0 });
     seen.note("start 0, end 0");
     let at_zero = fetch(&broker, &topic, 0).await;
     seen.note(format!("a fetch at 0: {}", describe(&at_zero)));
-    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
+    let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 0)]).await;
     seen.note("a member gets the end at 0");
     member.leave().await;
 }
 
-async fn a_position_beyond_the_end_is_out_of_range_and_the_end_itself_is_not<W: World>(
-    world: &W,
+async fn a_position_beyond_the_end_is_out_of_range_and_the_end_itself_is_not<W: Backend>(
+    backend: &W,
     seen: &Seen,
 ) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..3).await;
-    let broker = driver(world);
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..3).await;
+    let broker = driver(backend);
     assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 0, end: 3 });
     for offset in [2, 3, 4, 1_000_000_000_000] {
         let answer = fetch(&broker, &topic, offset).await;
@@ -96,11 +96,11 @@ async fn a_position_beyond_the_end_is_out_of_range_and_the_end_itself_is_not<W: 
     assert!(matches!(fetch(&broker, &topic, 4).await, Err(BrokerError::OutOfRange { .. })));
 }
 
-async fn a_position_below_the_start_is_out_of_range<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..10).await;
-    let broker = driver(world);
-    assert_eq!(world.delete_records(&topic, 0, Some(5)).await, Ok(5));
+async fn a_position_below_the_start_is_out_of_range<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..10).await;
+    let broker = driver(backend);
+    assert_eq!(backend.delete_records(&topic, 0, Some(5)).await, Ok(5));
     assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 5, end: 10 });
     seen.note("10 records, those below 5 deleted: start 5, end 10");
     for offset in [0, 4, 5] {
@@ -109,36 +109,36 @@ async fn a_position_below_the_start_is_out_of_range<W: World>(world: &W, seen: &
     assert!(matches!(fetch(&broker, &topic, 4).await, Err(BrokerError::OutOfRange { offset: 4, .. })));
 }
 
-async fn deleting_all_records_leaves_a_log_that_begins_at_its_end<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..10).await;
-    let broker = driver(world);
-    assert_eq!(world.delete_records(&topic, 0, None).await, Ok(10));
+async fn deleting_all_records_leaves_a_log_that_begins_at_its_end<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..10).await;
+    let broker = driver(backend);
+    assert_eq!(backend.delete_records(&topic, 0, None).await, Ok(10));
     assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 10, end: 10 });
     seen.note("10 records, all deleted: start 10, end 10");
     for offset in [9, 10] {
         seen.note(format!("a fetch at {offset}: {}", describe(&fetch(&broker, &topic, offset).await)));
     }
-    assert_eq!(append(world, &topic, 0, 10..11).await, [10]);
+    assert_eq!(append(backend, &topic, 0, 10..11).await, [10]);
     seen.note("the next record gets the offset 10");
 }
 
-async fn deleting_records_beyond_the_end_is_refused<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..3).await;
-    let broker = driver(world);
-    let refused = world.delete_records(&topic, 0, Some(4)).await;
+async fn deleting_records_beyond_the_end_is_refused<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..3).await;
+    let broker = driver(backend);
+    let refused = backend.delete_records(&topic, 0, Some(4)).await;
     assert_eq!(refused, Err(Refusal::OutOfRange));
     assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 0, end: 3 });
     seen.note("end 3, deletion below 4: out of range; start 0, end 3");
 }
 
-async fn retention_empties_even_the_last_segment<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[("retention.ms", "1000")]).await;
-    let producer = world.producer(&ProducerOptions::default(), None);
+async fn retention_empties_even_the_last_segment<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[("retention.ms", "1000")]).await;
+    let producer = backend.producer(&ProducerOptions::default(), None);
     let old = |n: i64| NewRecord { timestamp: Some(1_000_000 + n), ..value(n.to_string()) };
     producer.send_all(&topic, (0..4).map(old).collect()).await.expect("records");
-    let broker = driver(world);
+    let broker = driver(backend);
     let attempt = || async { offsets(&broker, &topic).await };
     let after = eventually("retention", attempt, |offsets| offsets.start > 0).await;
     assert_eq!(after, LogOffsets { start: 4, end: 4 });
@@ -148,20 +148,21 @@ async fn retention_empties_even_the_last_segment<W: World>(world: &W, seen: &See
     }
 }
 
-async fn a_partition_that_the_topic_does_not_have_is_an_error<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    let broker = driver(world);
+async fn a_partition_that_the_topic_does_not_have_is_an_error<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    let broker = driver(backend);
     let offsets = broker.offsets(&topic, 1).await.expect_err("no such partition");
     let fetched = broker.fetch(&topic, 1, 0, 10, 1000).await.expect_err("no such partition");
     seen.note(format!("offsets: {}, fetch: {}", kind(&offsets), kind(&fetched)));
     assert!(!offsets.is_retriable() && !fetched.is_retriable());
 }
 
-async fn a_start_below_the_log_fails_and_another_start_goes_on<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..10).await;
-    world.delete_records(&topic, 0, Some(5)).await.expect("deleted");
-    let member = Member::join(&driver(world), &world.unique("group"), &topic, &Positions::at([(0, 4)])).await;
+async fn a_start_below_the_log_fails_and_another_start_goes_on<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..10).await;
+    backend.delete_records(&topic, 0, Some(5)).await.expect("deleted");
+    let member =
+        Member::join(&driver(backend), &backend.unique("group"), &topic, &Positions::at([(0, 4)])).await;
     fails(&member, 4).await;
     seen.note("start 5, a member's start at 4: out of range at 4, nothing delivered");
     member.start(0, 5);
@@ -171,13 +172,17 @@ async fn a_start_below_the_log_fails_and_another_start_goes_on<W: World>(world: 
     member.leave().await;
 }
 
-async fn a_start_beyond_the_log_fails_although_the_log_reaches_it_later<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..3).await;
-    let member = Member::join(&driver(world), &world.unique("group"), &topic, &Positions::at([(0, 4)])).await;
+async fn a_start_beyond_the_log_fails_although_the_log_reaches_it_later<W: Backend>(
+    backend: &W,
+    seen: &Seen,
+) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..3).await;
+    let member =
+        Member::join(&driver(backend), &backend.unique("group"), &topic, &Positions::at([(0, 4)])).await;
     fails(&member, 4).await;
     seen.note("end 3, a member's start at 4: out of range at 4");
-    append(world, &topic, 0, 3..6).await;
+    append(backend, &topic, 0, 3..6).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(offsets_delivered(&member.events(), 0).is_empty());
     seen.note("the log grows to 6: nothing delivered");
@@ -198,16 +203,16 @@ async fn fails(member: &Member, at_offset: i64) {
     assert!(offsets_delivered(&member.events(), 0).is_empty());
 }
 
-async fn records_deleted_under_a_reader_are_out_of_range_for_it<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..3).await;
+async fn records_deleted_under_a_reader_are_out_of_range_for_it<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..3).await;
     let positions = Positions::default();
-    let broker = driver(world);
-    let member = Member::join_as(Habit::Worker, &broker, &world.unique("group"), &topic, &positions).await;
+    let broker = driver(backend);
+    let member = Member::join_as(Habit::Worker, &broker, &backend.unique("group"), &topic, &positions).await;
     member.until_ends(&[(0, 3)]).await;
     member.pause(0);
-    append(world, &topic, 0, 3..10).await;
-    world.delete_records(&topic, 0, Some(8)).await.expect("deleted");
+    append(backend, &topic, 0, 3..10).await;
+    backend.delete_records(&topic, 0, Some(8)).await.expect("deleted");
     // A fetch may have been under way when the pause came.
     let mark = member.mark();
     member.start(0, 3);

@@ -13,11 +13,11 @@ mod replication;
 mod topics;
 mod transactions;
 
-use super::world::World;
+use super::backend::Backend;
 use crate::suite::Case;
 
 /// All cases.
-pub fn all<W: World>() -> Vec<Case<W>> {
+pub fn all<W: Backend>() -> Vec<Case<W>> {
     let mut all = log::cases();
     all.extend(fetch::cases());
     all.extend(records::cases());

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::helpers::{append, driver, eventually, offsets, read_all, topic, values_of};
-use crate::kafka::world::{
-    Guarantee, Link, ProducerOptions, Refusal, Request, TestProducer, Verb, World, value,
+use crate::kafka::backend::{
+    Backend, Guarantee, Link, ProducerOptions, Refusal, Request, TestProducer, Verb, value,
 };
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             a_retry_appends_twice_without_idempotence,
@@ -42,39 +42,39 @@ fn quick(guarantee: Guarantee) -> ProducerOptions {
     ProducerOptions { guarantee, request_timeout: Duration::from_secs(2), ..ProducerOptions::default() }
 }
 
-async fn lose_one_answer<W: World>(world: &W, guarantee: Guarantee) -> Vec<String> {
-    let topic = topic(world, &[]).await;
-    let link = world.link();
-    let producer = world.producer(&quick(guarantee), Some(&link));
+async fn lose_one_answer<W: Backend>(backend: &W, guarantee: Guarantee) -> Vec<String> {
+    let topic = topic(backend, &[]).await;
+    let link = backend.link();
+    let producer = backend.producer(&quick(guarantee), Some(&link));
     producer.send(&topic, value("first")).await.expect("a record");
     link.lose_answers(Request::Produce, 1);
     producer.send(&topic, value("second")).await.expect("a record, retried");
     assert_eq!(link.lost_answers(), 1);
     producer.send(&topic, value("third")).await.expect("a record");
-    values_of(&read_all(&driver(world), &topic, 0, 0).await)
+    values_of(&read_all(&driver(backend), &topic, 0, 0).await)
 }
 
-async fn a_retry_appends_twice_without_idempotence<W: World>(world: &W, seen: &Seen) {
-    let values = lose_one_answer(world, Guarantee::Plain).await;
+async fn a_retry_appends_twice_without_idempotence<W: Backend>(backend: &W, seen: &Seen) {
+    let values = lose_one_answer(backend, Guarantee::Plain).await;
     seen.note(format!("the answer to the second of three is lost: {}", values.join(", ")));
     assert_eq!(values, ["first", "second", "second", "third"]);
 }
 
-async fn a_retry_appends_once_with_idempotence<W: World>(world: &W, seen: &Seen) {
-    let values = lose_one_answer(world, Guarantee::Idempotent).await;
+async fn a_retry_appends_once_with_idempotence<W: Backend>(backend: &W, seen: &Seen) {
+    let values = lose_one_answer(backend, Guarantee::Idempotent).await;
     seen.note(format!("the answer to the second of three is lost: {}", values.join(", ")));
     assert_eq!(values, ["first", "second", "third"]);
 }
 
-async fn a_send_that_failed_may_have_been_appended<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    let link = world.link();
-    let producer = world.producer(&ProducerOptions { retries: 0, ..quick(Guarantee::Plain) }, Some(&link));
+async fn a_send_that_failed_may_have_been_appended<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    let link = backend.link();
+    let producer = backend.producer(&ProducerOptions { retries: 0, ..quick(Guarantee::Plain) }, Some(&link));
     producer.send(&topic, value("first")).await.expect("a record");
     link.lose_answers(Request::Produce, 1);
     let refused = producer.send(&topic, value("second")).await;
     assert!(matches!(refused, Err(Refusal::TimedOut | Refusal::Disconnected)), "{refused:?}");
-    let values = values_of(&read_all(&driver(world), &topic, 0, 0).await);
+    let values = values_of(&read_all(&driver(backend), &topic, 0, 0).await);
     seen.note(format!(
         "the answer to the second is lost and not asked for again: an error, and the log has {}",
         values.join(", ")
@@ -82,24 +82,24 @@ async fn a_send_that_failed_may_have_been_appended<W: World>(world: &W, seen: &S
     assert_eq!(values, ["first", "second"]);
 }
 
-async fn a_new_idempotent_producer_appends_again<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
+async fn a_new_idempotent_producer_appends_again<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
     for _ in 0..2 {
-        let producer = world.producer(&quick(Guarantee::Idempotent), None);
+        let producer = backend.producer(&quick(Guarantee::Idempotent), None);
         producer.send(&topic, value("the same")).await.expect("a record");
     }
-    let values = values_of(&read_all(&driver(world), &topic, 0, 0).await);
+    let values = values_of(&read_all(&driver(backend), &topic, 0, 0).await);
     seen.note(format!("two producers send the same: {} records", values.len()));
     assert_eq!(values.len(), 2);
 }
 
-async fn many_lost_answers_leave_an_idempotent_producers_records_once_and_in_order<W: World>(
-    world: &W,
+async fn many_lost_answers_leave_an_idempotent_producers_records_once_and_in_order<W: Backend>(
+    backend: &W,
     seen: &Seen,
 ) {
-    let topic = topic(world, &[]).await;
-    let link = world.link();
-    let producer = world.producer(&quick(Guarantee::Idempotent), Some(&link));
+    let topic = topic(backend, &[]).await;
+    let link = backend.link();
+    let producer = backend.producer(&quick(Guarantee::Idempotent), Some(&link));
     let mut sent = Vec::new();
     for round in 0..4 {
         link.lose_answers(Request::Produce, 1);
@@ -107,12 +107,12 @@ async fn many_lost_answers_leave_an_idempotent_producers_records_once_and_in_ord
         producer.send_all(&topic, batch.iter().map(value).collect()).await.expect("records");
         sent.extend(batch);
     }
-    let broker = driver(world);
+    let broker = driver(backend);
     let attempt = || async { offsets(&broker, &topic).await.end };
     eventually("all records", attempt, |end| *end >= 100).await;
     assert_eq!(values_of(&read_all(&broker, &topic, 0, 0).await), sent);
     assert_eq!(link.lost_answers(), 4);
-    append(world, &topic, 0, 100..101).await;
+    append(backend, &topic, 0, 100..101).await;
     assert_eq!(offsets(&broker, &topic).await.end, 101);
     seen.note("4 answers lost in 100 records: 100 records, in order");
 }

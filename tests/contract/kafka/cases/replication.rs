@@ -10,12 +10,12 @@ use super::helpers::{
 use super::member::{
     Member, MemberEvent, Positions, brief, delivered, of_the_group, offsets_delivered, summary,
 };
-use crate::kafka::world::{
-    Guarantee, NODES, PartitionState, ProducerOptions, Refusal, TestProducer, Verb, World, value,
+use crate::kafka::backend::{
+    Backend, Guarantee, NODES, PartitionState, ProducerOptions, Refusal, TestProducer, Verb, value,
 };
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             a_record_is_visible_when_the_in_sync_set_has_it,
@@ -64,22 +64,22 @@ fn quick(acks: i32) -> ProducerOptions {
     ProducerOptions { acks, delivery_timeout: Duration::from_secs(30), ..ProducerOptions::default() }
 }
 
-async fn placed<W: World>(world: &W, replicas: &[i32], configs: &[(&str, &str)]) -> String {
-    let topic = world.unique("contract");
-    world.create_topic_on(&topic, replicas, configs).await.expect("a topic");
+async fn placed<W: Backend>(backend: &W, replicas: &[i32], configs: &[(&str, &str)]) -> String {
+    let topic = backend.unique("contract");
+    backend.create_topic_on(&topic, replicas, configs).await.expect("a topic");
     topic
 }
 
-async fn in_sync<W: World>(world: &W, topic: &str, count: usize) {
-    let attempt = || world.partition(topic, 0);
+async fn in_sync<W: Backend>(backend: &W, topic: &str, count: usize) {
+    let attempt = || backend.partition(topic, 0);
     let right = |state: &Result<PartitionState, Refusal>| {
         state.as_ref().is_ok_and(|state| state.in_sync.len() == count)
     };
     assert!(eventually("the in-sync set", attempt, right).await.is_ok());
 }
 
-async fn led_by_other_than<W: World>(world: &W, topic: &str, node: i32) -> i32 {
-    let attempt = || world.partition(topic, 0);
+async fn led_by_other_than<W: Backend>(backend: &W, topic: &str, node: i32) -> i32 {
+    let attempt = || backend.partition(topic, 0);
     let other = |leader: Option<i32>| leader.is_some_and(|leader| leader != node);
     let state =
         eventually("another leader", attempt, |state| state.as_ref().is_ok_and(|state| other(state.leader)))
@@ -87,14 +87,14 @@ async fn led_by_other_than<W: World>(world: &W, topic: &str, node: i32) -> i32 {
     state.ok().and_then(|state| state.leader).expect("a leader")
 }
 
-async fn a_record_is_visible_when_the_in_sync_set_has_it<W: World>(world: &W, seen: &Seen) {
-    let topic = placed(world, &[1, 2, 3], &[]).await;
-    append(world, &topic, 0, 0..3).await;
-    let broker = driver(world);
+async fn a_record_is_visible_when_the_in_sync_set_has_it<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = placed(backend, &[1, 2, 3], &[]).await;
+    append(backend, &topic, 0, 0..3).await;
+    let broker = driver(backend);
     let attempt = || async { offsets(&broker, &topic).await.end };
     eventually("the first records", attempt, |end| *end == 3).await;
-    world.pause(3).await;
-    let sent = world.producer(&quick(1), None).send_all(&topic, numbered(0, 3..6)).await;
+    backend.pause(3).await;
+    let sent = backend.producer(&quick(1), None).send_all(&topic, numbered(0, 3..6)).await;
     assert_eq!(sent, Ok(vec![(0, 3), (0, 4), (0, 5)]));
     tokio::time::sleep(Duration::from_secs(1)).await;
     let log = offsets(&broker, &topic).await;
@@ -108,11 +108,11 @@ async fn a_record_is_visible_when_the_in_sync_set_has_it<W: World>(world: &W, se
     }
     // Above the leader's own end, not only above the high watermark.
     seen.note(format!("a fetch at 7: {}", describe(&fetch(&broker, &topic, 7).await)));
-    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::at([(0, 4)])).await;
+    let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::at([(0, 4)])).await;
     member.until_owns(1).await;
     let started_early = member.mark();
     eventually("the end", attempt, |end| *end == 6).await;
-    in_sync(world, &topic, 2).await;
+    in_sync(backend, &topic, 2).await;
     seen.note("the follower is dropped from the in-sync set: end 6");
     member.until_ends(&[(0, 6)]).await;
     let events = member.leave().await;
@@ -125,24 +125,24 @@ async fn a_record_is_visible_when_the_in_sync_set_has_it<W: World>(world: &W, se
     seen.note("a member started at 4 before that: 4-5 then");
 }
 
-async fn too_few_in_sync_replicas_refuse_a_write_to_all_of_them<W: World>(world: &W, seen: &Seen) {
-    let topic = placed(world, &[1, 2], &[("min.insync.replicas", "2")]).await;
-    append(world, &topic, 0, 0..3).await;
-    world.kill(2).await;
-    in_sync(world, &topic, 1).await;
+async fn too_few_in_sync_replicas_refuse_a_write_to_all_of_them<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = placed(backend, &[1, 2], &[("min.insync.replicas", "2")]).await;
+    append(backend, &topic, 0, 0..3).await;
+    backend.kill(2).await;
+    in_sync(backend, &topic, 1).await;
     // Metadata may be ahead of the leader itself.
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let refused = world
+    let refused = backend
         .producer(&ProducerOptions { retries: 0, ..quick(-1) }, None)
         .send(&topic, value("refused"))
         .await;
     assert_eq!(refused, Err(Refusal::NotEnoughReplicas));
-    let broker = driver(world);
+    let broker = driver(backend);
     seen.note(format!(
         "1 of 2 replicas in sync, 2 needed, acks=all: not enough replicas, end {}",
         offsets(&broker, &topic).await.end
     ));
-    let alone = world.producer(&quick(1), None).send(&topic, value("alone")).await;
+    let alone = backend.producer(&quick(1), None).send(&topic, value("alone")).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let end = offsets(&broker, &topic).await.end;
     seen.note(format!(
@@ -150,32 +150,32 @@ async fn too_few_in_sync_replicas_refuse_a_write_to_all_of_them<W: World>(world:
         if alone == Ok((0, 3)) { "appended at 3" } else { "refused" }
     ));
     seen.note(format!("a fetch at 0: {}", describe(&fetch(&broker, &topic, 0).await)));
-    world.start(&[2]).await;
-    in_sync(world, &topic, 2).await;
+    backend.start(&[2]).await;
+    in_sync(backend, &topic, 2).await;
     let attempt = || async { offsets(&broker, &topic).await.end };
     eventually("the end", attempt, |end| *end == 4).await;
     assert_eq!(values_of(&read_all(&broker, &topic, 0, 0).await), ["0", "1", "2", "alone"]);
     seen.note("both in sync again: end 4");
 }
 
-async fn a_record_that_only_its_leader_has_goes_with_it<W: World>(world: &W, seen: &Seen) {
-    let topic = placed(world, &[1, 2, 3], &[]).await;
-    append(world, &topic, 0, 0..3).await;
-    let broker = driver(world);
+async fn a_record_that_only_its_leader_has_goes_with_it<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = placed(backend, &[1, 2, 3], &[]).await;
+    append(backend, &topic, 0, 0..3).await;
+    let broker = driver(backend);
     let attempt = || async { offsets(&broker, &topic).await.end };
     eventually("the first records", attempt, |end| *end == 3).await;
-    let producer = world.producer(&quick(1), None);
-    world.pause(2).await;
-    world.pause(3).await;
+    let producer = backend.producer(&quick(1), None);
+    backend.pause(2).await;
+    backend.pause(3).await;
     // A fetch of a follower that waited at the leader brings it one more batch: its request was there before.
     let sent = producer.send(&topic, value("copied or not")).await;
     assert_eq!(sent, Ok((0, 3)));
     assert_eq!(producer.send(&topic, value("lost")).await, Ok((0, 4)));
-    world.kill(1).await;
-    world.resume(2).await;
-    world.resume(3).await;
-    led_by_other_than(world, &topic, 1).await;
-    let next = append(world, &topic, 0, [9]).await;
+    backend.kill(1).await;
+    backend.resume(2).await;
+    backend.resume(3).await;
+    led_by_other_than(backend, &topic, 1).await;
+    let next = append(backend, &topic, 0, [9]).await;
     let values = values_of(&read_all(&broker, &topic, 0, 0).await);
     assert!(!values.contains(&"lost".to_owned()) && values.last() == Some(&"9".to_owned()), "{values:?}");
     assert!(next[0] <= 4, "{next:?}");
@@ -183,23 +183,23 @@ async fn a_record_that_only_its_leader_has_goes_with_it<W: World>(world: &W, see
     seen.note("no reader had been delivered it");
 }
 
-async fn a_killed_leader_loses_and_doubles_nothing_for_a_reader<W: World>(world: &W, seen: &Seen) {
-    let topic = placed(world, &[2, 3, 1], &[]).await;
-    let broker = driver(world);
-    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
+async fn a_killed_leader_loses_and_doubles_nothing_for_a_reader<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = placed(backend, &[2, 3, 1], &[]).await;
+    let broker = driver(backend);
+    let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 0)]).await;
-    let producer = world.producer(&ProducerOptions { guarantee: Guarantee::Idempotent, ..quick(-1) }, None);
+    let producer = backend.producer(&ProducerOptions { guarantee: Guarantee::Idempotent, ..quick(-1) }, None);
     producer.send_all(&topic, numbered(0, 0..100)).await.expect("records");
-    world.kill(2).await;
+    backend.kill(2).await;
     producer.send_all(&topic, numbered(0, 100..200)).await.expect("records");
-    led_by_other_than(world, &topic, 2).await;
+    led_by_other_than(backend, &topic, 2).await;
     member.until_delivered(0, 200).await;
     seen.note("the leader is killed while a member reads: another leads");
-    world.start(&[2]).await;
-    in_sync(world, &topic, 3).await;
+    backend.start(&[2]).await;
+    in_sync(backend, &topic, 3).await;
     let attempt = || async {
-        world.elect_preferred(&topic, 0).await.expect("an election");
-        world.partition(&topic, 0).await
+        backend.elect_preferred(&topic, 0).await.expect("an election");
+        backend.partition(&topic, 0).await
     };
     let right =
         |state: &Result<PartitionState, Refusal>| state.as_ref().is_ok_and(|state| state.leader == Some(2));
@@ -213,17 +213,17 @@ async fn a_killed_leader_loses_and_doubles_nothing_for_a_reader<W: World>(world:
     seen.note("300 records: each once, in order, no failure reported");
 }
 
-async fn a_leader_that_stands_still_delays_and_loses_nothing<W: World>(world: &W, seen: &Seen) {
-    let topic = placed(world, &[3, 1, 2], &[]).await;
-    let broker = driver(world);
-    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
-    let producer = world.producer(&ProducerOptions { guarantee: Guarantee::Idempotent, ..quick(-1) }, None);
+async fn a_leader_that_stands_still_delays_and_loses_nothing<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = placed(backend, &[3, 1, 2], &[]).await;
+    let broker = driver(backend);
+    let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
+    let producer = backend.producer(&ProducerOptions { guarantee: Guarantee::Idempotent, ..quick(-1) }, None);
     producer.send_all(&topic, numbered(0, 0..50)).await.expect("records");
     member.until_delivered(0, 50).await;
-    world.pause(3).await;
+    backend.pause(3).await;
     let (sent, ()) = tokio::join!(producer.send_all(&topic, numbered(0, 50..100)), async {
         tokio::time::sleep(Duration::from_secs(4)).await;
-        world.resume(3).await;
+        backend.resume(3).await;
     });
     sent.expect("records");
     member.until_delivered(0, 100).await;
@@ -233,23 +233,23 @@ async fn a_leader_that_stands_still_delays_and_loses_nothing<W: World>(world: &W
     seen.note("the leader stands still for 4 s: 100 records, each once, in order, no failure reported");
 }
 
-async fn brokers_restarted_in_turn_are_not_noticed_by_a_reader<W: World>(world: &W, seen: &Seen) {
-    let topic = topic_of(world, 3, &[]).await;
-    let broker = driver(world);
-    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
+async fn brokers_restarted_in_turn_are_not_noticed_by_a_reader<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic_of(backend, 3, &[]).await;
+    let broker = driver(backend);
+    let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 0), (1, 0), (2, 0)]).await;
     let mark = member.mark();
-    let producer = world.producer(&ProducerOptions { guarantee: Guarantee::Idempotent, ..quick(-1) }, None);
+    let producer = backend.producer(&ProducerOptions { guarantee: Guarantee::Idempotent, ..quick(-1) }, None);
     let mut sent = 0;
     for node in NODES {
-        world.stop(node).await;
+        backend.stop(node).await;
         for partition in 0..3 {
             producer.send_all(&topic, numbered(partition, sent..sent + 20)).await.expect("records");
         }
         sent += 20;
-        world.start(&[node]).await;
+        backend.start(&[node]).await;
         for partition in 0..3 {
-            let attempt = || world.partition(&topic, partition);
+            let attempt = || backend.partition(&topic, partition);
             let right = |state: &Result<PartitionState, Refusal>| {
                 state.as_ref().is_ok_and(|state| state.in_sync.len() == 3)
             };
@@ -271,18 +271,18 @@ async fn brokers_restarted_in_turn_are_not_noticed_by_a_reader<W: World>(world: 
     );
 }
 
-async fn all_brokers_killed_at_once_keep_what_they_acknowledged<W: World>(world: &W, seen: &Seen) {
-    let topic = topic_of(world, 1, &[]).await;
-    append(world, &topic, 0, 0..100).await;
-    let broker = driver(world);
-    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
+async fn all_brokers_killed_at_once_keep_what_they_acknowledged<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic_of(backend, 1, &[]).await;
+    append(backend, &topic, 0, 0..100).await;
+    let broker = driver(backend);
+    let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
     member.until_delivered(0, 50).await;
-    append(world, &topic, 0, 100..200).await;
+    append(backend, &topic, 0, 100..200).await;
     for node in NODES {
-        world.kill(node).await;
+        backend.kill(node).await;
     }
     // One alone does not answer: it has no majority.
-    world.start(&NODES).await;
+    backend.start(&NODES).await;
     let log = eventually(
         "the log",
         || broker.offsets(&topic, 0),
@@ -291,7 +291,7 @@ async fn all_brokers_killed_at_once_keep_what_they_acknowledged<W: World>(world:
     .await;
     assert!(log.is_ok_and(|log| log.start == 0));
     member.until_delivered(0, 200).await;
-    append(world, &topic, 0, 200..210).await;
+    append(backend, &topic, 0, 200..210).await;
     member.until_delivered(0, 210).await;
     assert_eq!(offsets_delivered(&member.leave().await, 0), (0..210).collect::<Vec<_>>());
     seen.note(
@@ -299,33 +299,33 @@ async fn all_brokers_killed_at_once_keep_what_they_acknowledged<W: World>(world:
     );
 }
 
-async fn an_unclean_election_puts_other_records_at_the_offsets_that_were_read<W: World>(
-    world: &W,
+async fn an_unclean_election_puts_other_records_at_the_offsets_that_were_read<W: Backend>(
+    backend: &W,
     seen: &Seen,
 ) {
     let configs = [("min.insync.replicas", "1"), ("unclean.leader.election.enable", "true")];
-    let topic = placed(world, &[1, 2], &configs).await;
-    append(world, &topic, 0, 0..5).await;
-    world.pause(2).await;
-    in_sync(world, &topic, 1).await;
-    append(world, &topic, 0, 5..10).await;
-    let broker = driver(world);
+    let topic = placed(backend, &[1, 2], &configs).await;
+    append(backend, &topic, 0, 0..5).await;
+    backend.pause(2).await;
+    in_sync(backend, &topic, 1).await;
+    append(backend, &topic, 0, 5..10).await;
+    let broker = driver(backend);
     let attempt = || async { offsets(&broker, &topic).await.end };
     eventually("all records", attempt, |end| *end == 10).await;
     assert_eq!(values_of(&read_all(&broker, &topic, 0, 0).await).len(), 10);
-    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
+    let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 10)]).await;
     let mark = member.mark();
-    world.kill(1).await;
-    world.resume(2).await;
-    let leader = led_by_other_than(world, &topic, 1).await;
+    backend.kill(1).await;
+    backend.resume(2).await;
+    let leader = led_by_other_than(backend, &topic, 1).await;
     assert_eq!(leader, 2);
     let answer = fetch(&broker, &topic, 10).await;
     seen.note(format!(
         "10 records read, an unclean election of a replica with 5: a fetch at 10: {}",
         describe(&answer)
     ));
-    append(world, &topic, 0, 100..108).await;
+    append(backend, &topic, 0, 100..108).await;
     let fetched = fetch(&broker, &topic, 10).await;
     seen.note(format!("8 more: a fetch at 10: {}, no error", describe(&fetched)));
     assert_eq!(values_of(&fetched.expect("records").records), ["105", "106", "107"]);

@@ -6,10 +6,10 @@ use super::helpers::{
     append, describe, driver, eventually, fetch, kind, offsets, retry, topic, topic_of, values_of,
 };
 use super::member::{Member, MemberEvent, Positions, delivered, offsets_delivered};
-use crate::kafka::world::{Client, Protocol, Refusal, Verb, World};
+use crate::kafka::backend::{Backend, Client, Protocol, Refusal, Verb};
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(an_unknown_topic_is_reported_by_every_verb, [], "UNKNOWN_TOPIC_OR_PARTITION (Kafka protocol)"),
         case!(a_topic_is_created_once, [], "TOPIC_ALREADY_EXISTS (Kafka protocol, CreateTopics)"),
@@ -52,13 +52,13 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
     ]
 }
 
-async fn an_unknown_topic_is_reported_by_every_verb<W: World>(world: &W, seen: &Seen) {
-    let broker = driver(world);
-    let no = world.unique("no-such-topic");
+async fn an_unknown_topic_is_reported_by_every_verb<W: Backend>(backend: &W, seen: &Seen) {
+    let broker = driver(backend);
+    let no = backend.unique("no-such-topic");
     let described = kind(&broker.topic(&no).await.expect_err("no topic"));
     let offsets = kind(&broker.offsets(&no, 0).await.expect_err("no topic"));
     let fetched = kind(&broker.fetch(&no, 0, 0, 10, 1000).await.expect_err("no topic"));
-    let subscribed = match broker.subscribe(&world.unique("group"), &no).await {
+    let subscribed = match broker.subscribe(&backend.unique("group"), &no).await {
         Ok(_) => "a membership",
         Err(error) => kind(&error),
     };
@@ -66,19 +66,19 @@ async fn an_unknown_topic_is_reported_by_every_verb<W: World>(world: &W, seen: &
     assert!([described, offsets, fetched, subscribed].iter().all(|kind| *kind == "unknown topic"));
 }
 
-async fn a_topic_is_created_once<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..3).await;
-    assert_eq!(world.create_topic(&topic, 5, 1, &[]).await, Err(Refusal::TopicExists));
-    let broker = driver(world);
+async fn a_topic_is_created_once<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..3).await;
+    assert_eq!(backend.create_topic(&topic, 5, 1, &[]).await, Err(Refusal::TopicExists));
+    let broker = driver(backend);
     assert_eq!(broker.topic(&topic).await.expect("a topic").partitions, 1);
     assert_eq!(offsets(&broker, &topic).await.end, 3);
     seen.note("created again with 5 partitions: exists already; still 1 partition, end 3");
 }
 
-async fn a_topic_is_described_from_the_cluster<W: World>(world: &W, seen: &Seen) {
-    let topic = topic_of(world, 5, &[]).await;
-    let broker = driver(world);
+async fn a_topic_is_described_from_the_cluster<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic_of(backend, 5, &[]).await;
+    let broker = driver(backend);
     let described = retry(|| broker.topic(&topic)).await.expect("a topic");
     assert_eq!(
         (described.name.as_str(), described.partitions, described.replication),
@@ -86,39 +86,39 @@ async fn a_topic_is_described_from_the_cluster<W: World>(world: &W, seen: &Seen)
     );
     assert!(!described.compacted && !described.id.is_empty());
     seen.note("5 partitions, 3 replicas, not compacted, an id");
-    world.add_partitions(&topic, 6).await.expect("another partition");
+    backend.add_partitions(&topic, 6).await.expect("another partition");
     let grown = retry(|| broker.topic(&topic)).await.expect("a topic");
     assert_eq!((grown.partitions, &grown.id), (6, &described.id));
     seen.note("a partition added: 6 at once, the same id");
 }
 
-async fn a_cleanup_policy_that_names_compaction_is_compacted<W: World>(world: &W, seen: &Seen) {
-    let broker = driver(world);
+async fn a_cleanup_policy_that_names_compaction_is_compacted<W: Backend>(backend: &W, seen: &Seen) {
+    let broker = driver(backend);
     for policy in ["delete", "compact", "compact,delete", "delete,compact"] {
-        let topic = topic(world, &[("cleanup.policy", policy)]).await;
+        let topic = topic(backend, &[("cleanup.policy", policy)]).await;
         let compacted = retry(|| broker.topic(&topic)).await.expect("a topic").compacted;
         seen.note(format!("{policy}: {compacted}"));
         assert_eq!(compacted, policy.contains("compact"));
     }
-    let topic = topic(world, &[]).await;
-    world.set_configs(&topic, &[("cleanup.policy", "compact")]).await.expect("a configuration");
+    let topic = topic(backend, &[]).await;
+    backend.set_configs(&topic, &[("cleanup.policy", "compact")]).await.expect("a configuration");
     let attempt = || async { retry(|| broker.topic(&topic)).await.expect("a topic").compacted };
     eventually("the change of the policy", attempt, |compacted| *compacted).await;
     seen.note("changed to compact: true");
 }
 
-async fn a_recreated_topic_has_another_id_and_begins_at_zero<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..5).await;
-    let broker = driver(world);
+async fn a_recreated_topic_has_another_id_and_begins_at_zero<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..5).await;
+    let broker = driver(backend);
     let first = retry(|| broker.topic(&topic)).await.expect("a topic");
-    world.delete_topic(&topic).await.expect("deleted");
+    backend.delete_topic(&topic).await.expect("deleted");
     let gone = broker.topic(&topic).await;
     assert!(matches!(&gone, Err(BrokerError::UnknownTopic(_))), "{gone:?}");
-    world.create_topic(&topic, 1, 3, &[]).await.expect("created");
+    backend.create_topic(&topic, 1, 3, &[]).await.expect("created");
     let second = retry(|| broker.topic(&topic)).await.expect("a topic");
     assert_ne!(first.id, second.id);
-    assert_eq!(append(world, &topic, 0, 0..1).await, [0]);
+    assert_eq!(append(backend, &topic, 0, 0..1).await, [0]);
     let attempt = || broker.offsets(&topic, 0);
     let right = |answer: &Result<exactlyonce::broker::LogOffsets, BrokerError>| {
         answer.as_ref().is_ok_and(|offsets| offsets.start == 0 && offsets.end == 1)
@@ -127,33 +127,33 @@ async fn a_recreated_topic_has_another_id_and_begins_at_zero<W: World>(world: &W
     seen.note("deleted: unknown topic; recreated: another id, the first record has offset 0");
 }
 
-async fn a_stored_position_reads_other_records_in_a_recreated_topic<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..5).await;
-    world.delete_topic(&topic).await.expect("deleted");
-    world.create_topic(&topic, 1, 3, &[]).await.expect("created");
-    append(world, &topic, 0, 100..103).await;
-    let broker = driver(world);
+async fn a_stored_position_reads_other_records_in_a_recreated_topic<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..5).await;
+    backend.delete_topic(&topic).await.expect("deleted");
+    backend.create_topic(&topic, 1, 3, &[]).await.expect("created");
+    append(backend, &topic, 0, 100..103).await;
+    let broker = driver(backend);
     seen.note(format!(
         "position 5, 3 records in the new log: {}",
         describe(&fetch(&broker, &topic, 5).await)
     ));
-    append(world, &topic, 0, 103..108).await;
+    append(backend, &topic, 0, 103..108).await;
     let fetched = fetch(&broker, &topic, 5).await;
     seen.note(format!("8 records in the new log: {}, no error", describe(&fetched)));
     assert_eq!(values_of(&fetched.expect("records").records), ["105", "106", "107"]);
 }
 
-async fn a_member_whose_topic_is_recreated_is_not_notified<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..5).await;
-    let broker = driver(world);
-    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
+async fn a_member_whose_topic_is_recreated_is_not_notified<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..5).await;
+    let broker = driver(backend);
+    let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 5)]).await;
     let mark = member.mark();
-    world.delete_topic(&topic).await.expect("deleted");
-    world.create_topic(&topic, 1, 3, &[]).await.expect("created");
-    append(world, &topic, 0, 100..108).await;
+    backend.delete_topic(&topic).await.expect("deleted");
+    backend.create_topic(&topic, 1, 3, &[]).await.expect("created");
+    append(backend, &topic, 0, 100..108).await;
     // Long enough for two refreshes of the metadata.
     tokio::time::sleep(Client::default().metadata_interval * 3).await;
     let events = member.since(mark);
@@ -173,41 +173,41 @@ async fn a_member_whose_topic_is_recreated_is_not_notified<W: World>(world: &W, 
     member.crash().await;
 }
 
-async fn a_topic_cannot_lose_partitions<W: World>(world: &W, seen: &Seen) {
-    let topic = topic_of(world, 3, &[]).await;
+async fn a_topic_cannot_lose_partitions<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic_of(backend, 3, &[]).await;
     for total in [2, 3] {
-        assert_eq!(world.add_partitions(&topic, total).await, Err(Refusal::InvalidPartitions));
+        assert_eq!(backend.add_partitions(&topic, total).await, Err(Refusal::InvalidPartitions));
     }
     seen.note("3 partitions, 2 or 3 asked for: invalid partitions");
 }
 
-async fn classic_added_partitions_are_assigned_and_read_from_their_beginning<W: World>(
-    world: &W,
+async fn classic_added_partitions_are_assigned_and_read_from_their_beginning<W: Backend>(
+    backend: &W,
     seen: &Seen,
 ) {
-    added_partitions(world, seen, Protocol::Classic).await;
+    added_partitions(backend, seen, Protocol::Classic).await;
 }
 
-async fn consumer_added_partitions_are_assigned_and_read_from_their_beginning<W: World>(
-    world: &W,
+async fn consumer_added_partitions_are_assigned_and_read_from_their_beginning<W: Backend>(
+    backend: &W,
     seen: &Seen,
 ) {
-    added_partitions(world, seen, Protocol::Consumer).await;
+    added_partitions(backend, seen, Protocol::Consumer).await;
 }
 
-async fn added_partitions<W: World>(world: &W, seen: &Seen, protocol: Protocol) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..3).await;
-    let broker = world.broker(Client { protocol, ..Client::default() }, None);
-    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
+async fn added_partitions<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..3).await;
+    let broker = backend.broker(Client { protocol, ..Client::default() }, None);
+    let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 3)]).await;
-    world.add_partitions(&topic, 3).await.expect("two more partitions");
+    backend.add_partitions(&topic, 3).await.expect("two more partitions");
     // Written before any client can know of the partitions.
-    append(world, &topic, 1, 10..15).await;
-    append(world, &topic, 2, 20..25).await;
+    append(backend, &topic, 1, 10..15).await;
+    append(backend, &topic, 2, 20..25).await;
     member.until_owns(3).await;
     member.until_ends(&[(1, 5), (2, 5)]).await;
-    append(world, &topic, 0, 3..5).await;
+    append(backend, &topic, 0, 3..5).await;
     member.until_delivered(0, 5).await;
     let events = member.leave().await;
     for partition in [1, 2] {

@@ -9,10 +9,10 @@ use super::helpers::{
     topic_of, values_of,
 };
 use super::member::{Member, MemberEvent, Positions, offsets_delivered};
-use crate::kafka::world::{Refusal, TestProducer, TransactionalProducer, Verb, World};
+use crate::kafka::backend::{Backend, Refusal, TestProducer, TransactionalProducer, Verb};
 use crate::suite::{Case, Seen, case};
 
-pub fn cases<W: World>() -> Vec<Case<W>> {
+pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             a_commit_marker_takes_an_offset_and_is_not_delivered,
@@ -74,17 +74,17 @@ pub fn cases<W: World>() -> Vec<Case<W>> {
 
 const LONG: Duration = Duration::from_secs(60);
 
-async fn transactional<W: World>(world: &W) -> W::Transactional {
-    world.transactional(&world.unique("transactions"), LONG).await.expect("a transactional producer")
+async fn transactional<W: Backend>(backend: &W) -> W::Transactional {
+    backend.transactional(&backend.unique("transactions"), LONG).await.expect("a transactional producer")
 }
 
-async fn a_commit_marker_takes_an_offset_and_is_not_delivered<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    let producer = transactional(world).await;
+async fn a_commit_marker_takes_an_offset_and_is_not_delivered<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    let producer = transactional(backend).await;
     producer.begin().await.expect("begun");
     producer.send_all(&topic, numbered(0, 0..3)).await.expect("records");
     producer.commit().await.expect("committed");
-    let broker = driver(world);
+    let broker = driver(backend);
     let attempt = || async { offsets(&broker, &topic).await };
     let after = eventually("the commit", attempt, |offsets| offsets.end > 0).await;
     assert_eq!(after, LogOffsets { start: 0, end: 4 });
@@ -94,19 +94,19 @@ async fn a_commit_marker_takes_an_offset_and_is_not_delivered<W: World>(world: &
         seen.note(format!("a fetch at {offset}: {}", describe(&fetched)));
         assert!(fetched.is_ok_and(|fetched| fetched.next_offset == 4));
     }
-    append(world, &topic, 0, 3..4).await;
+    append(backend, &topic, 0, 3..4).await;
     assert_eq!(offsets_of(&read_all(&broker, &topic, 0, 0).await), [0, 1, 2, 4]);
     seen.note("another record: all offsets are 0-2, 4");
 }
 
-async fn an_aborted_transaction_is_not_delivered<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..2).await;
-    let producer = transactional(world).await;
+async fn an_aborted_transaction_is_not_delivered<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..2).await;
+    let producer = transactional(backend).await;
     producer.begin().await.expect("begun");
     producer.send_all(&topic, numbered(0, 2..5)).await.expect("records");
     producer.abort().await.expect("aborted");
-    let broker = driver(world);
+    let broker = driver(backend);
     let attempt = || async { offsets(&broker, &topic).await.end };
     assert_eq!(eventually("the abort", attempt, |end| *end > 2).await, 6);
     for offset in [0, 2, 4] {
@@ -114,25 +114,25 @@ async fn an_aborted_transaction_is_not_delivered<W: World>(world: &W, seen: &See
         seen.note(format!("0-1 plain, 2-4 aborted, end 6, a fetch at {offset}: {}", describe(&fetched)));
         assert!(fetched.is_ok_and(|fetched| fetched.next_offset == 6));
     }
-    append(world, &topic, 0, 6..8).await;
+    append(backend, &topic, 0, 6..8).await;
     assert_eq!(offsets_of(&read_all(&broker, &topic, 0, 0).await), [0, 1, 6, 7]);
     seen.note("two more: all offsets are 0-1, 6-7");
 }
 
-async fn reading_ends_where_a_transaction_is_open<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..2).await;
-    let producer = transactional(world).await;
+async fn reading_ends_where_a_transaction_is_open<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..2).await;
+    let producer = transactional(backend).await;
     producer.begin().await.expect("begun");
     producer.send_all(&topic, numbered(0, 2..4)).await.expect("records");
-    append(world, &topic, 0, 4..6).await;
-    let broker = driver(world);
-    let attempt = || async { world.high_watermark(&topic, 0).await };
+    append(backend, &topic, 0, 4..6).await;
+    let broker = driver(backend);
+    let attempt = || async { backend.high_watermark(&topic, 0).await };
     assert_eq!(eventually("the high watermark", attempt, |high| *high == Ok(6)).await, Ok(6));
     assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 0, end: 2 });
     seen.note("0-1 plain, 2-3 in an open transaction, 4-5 plain: high watermark 6, end 2");
     seen.note(format!("a fetch at 0: {}", describe(&fetch(&broker, &topic, 0).await)));
-    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
+    let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 2)]).await;
     assert_eq!(offsets_delivered(&member.events(), 0), [0, 1]);
     seen.note("a member: 0-1, end 2");
@@ -142,14 +142,17 @@ async fn reading_ends_where_a_transaction_is_open<W: World>(world: &W, seen: &Se
     seen.note("committed: 2-5, end 7");
 }
 
-async fn a_position_between_the_last_stable_offset_and_the_end_is_in_range<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    let producer = transactional(world).await;
+async fn a_position_between_the_last_stable_offset_and_the_end_is_in_range<W: Backend>(
+    backend: &W,
+    seen: &Seen,
+) {
+    let topic = topic(backend, &[]).await;
+    let producer = transactional(backend).await;
     producer.begin().await.expect("begun");
     producer.send_all(&topic, numbered(0, 0..2)).await.expect("records");
-    append(world, &topic, 0, 2..6).await;
-    let broker = driver(world);
-    let attempt = || async { world.high_watermark(&topic, 0).await };
+    append(backend, &topic, 0, 2..6).await;
+    let broker = driver(backend);
+    let attempt = || async { backend.high_watermark(&topic, 0).await };
     assert_eq!(eventually("the high watermark", attempt, |high| *high == Ok(6)).await, Ok(6));
     for offset in [0, 3, 6, 7] {
         let fetched = fetch(&broker, &topic, offset).await;
@@ -160,7 +163,7 @@ async fn a_position_between_the_last_stable_offset_and_the_end_is_in_range<W: Wo
     }
     let asked = broker.fetch(&topic, 0, 4, 10, 1000).await;
     assert!(asked.is_ok_and(|fetched| fetched.records.is_empty() && fetched.next_offset == 4));
-    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::at([(0, 3)])).await;
+    let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::at([(0, 3)])).await;
     member.until_owns(1).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let so_far = member.events();
@@ -177,14 +180,17 @@ async fn a_position_between_the_last_stable_offset_and_the_end_is_in_range<W: Wo
     seen.note("aborted: 3-5, end 7");
 }
 
-async fn a_new_producer_of_the_same_id_aborts_what_the_old_one_left_open<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    let id = world.unique("transactions");
-    let old = world.transactional(&id, LONG).await.expect("a transactional producer");
+async fn a_new_producer_of_the_same_id_aborts_what_the_old_one_left_open<W: Backend>(
+    backend: &W,
+    seen: &Seen,
+) {
+    let topic = topic(backend, &[]).await;
+    let id = backend.unique("transactions");
+    let old = backend.transactional(&id, LONG).await.expect("a transactional producer");
     old.begin().await.expect("begun");
     old.send_all(&topic, numbered(0, 0..2)).await.expect("records");
-    let new = world.transactional(&id, LONG).await.expect("its successor");
-    let broker = driver(world);
+    let new = backend.transactional(&id, LONG).await.expect("its successor");
+    let broker = driver(backend);
     let attempt = || async { offsets(&broker, &topic).await.end };
     assert_eq!(eventually("the abort", attempt, |end| *end > 0).await, 3);
     seen.note("2 records in a transaction left open, a new producer of the same id: aborted, end 3");
@@ -199,17 +205,18 @@ async fn a_new_producer_of_the_same_id_aborts_what_the_old_one_left_open<W: Worl
     seen.note("the new producer commits one record: all offsets are 3, end 5");
 }
 
-async fn a_transaction_whose_producer_is_silent_is_aborted_after_its_timeout<W: World>(
-    world: &W,
+async fn a_transaction_whose_producer_is_silent_is_aborted_after_its_timeout<W: Backend>(
+    backend: &W,
     seen: &Seen,
 ) {
-    let topic = topic(world, &[]).await;
-    let id = world.unique("transactions");
-    let producer = world.transactional(&id, Duration::from_secs(2)).await.expect("a transactional producer");
+    let topic = topic(backend, &[]).await;
+    let id = backend.unique("transactions");
+    let producer =
+        backend.transactional(&id, Duration::from_secs(2)).await.expect("a transactional producer");
     producer.begin().await.expect("begun");
     producer.send_all(&topic, numbered(0, 0..2)).await.expect("records");
-    append(world, &topic, 0, 2..3).await;
-    let broker = driver(world);
+    append(backend, &topic, 0, 2..3).await;
+    let broker = driver(backend);
     assert_eq!(offsets(&broker, &topic).await.end, 0);
     let attempt = || async { offsets(&broker, &topic).await.end };
     assert_eq!(eventually("the abort", attempt, |end| *end > 0).await, 4);
@@ -217,9 +224,9 @@ async fn a_transaction_whose_producer_is_silent_is_aborted_after_its_timeout<W: 
     seen.note("2 records in a transaction of a silent producer, 1 plain: end 0, after the timeout end 4 and the plain one is read");
 }
 
-async fn overlapping_transactions_are_kept_apart<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    let (kept, dropped) = (transactional(world).await, transactional(world).await);
+async fn overlapping_transactions_are_kept_apart<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    let (kept, dropped) = (transactional(backend).await, transactional(backend).await);
     kept.begin().await.expect("begun");
     dropped.begin().await.expect("begun");
     for n in 0..3 {
@@ -228,7 +235,7 @@ async fn overlapping_transactions_are_kept_apart<W: World>(world: &W, seen: &See
     }
     dropped.abort().await.expect("aborted");
     kept.commit().await.expect("committed");
-    let broker = driver(world);
+    let broker = driver(backend);
     let attempt = || async { offsets(&broker, &topic).await.end };
     assert_eq!(eventually("both ends", attempt, |end| *end > 0).await, 8);
     let records = read_all(&broker, &topic, 0, 0).await;
@@ -239,32 +246,32 @@ async fn overlapping_transactions_are_kept_apart<W: World>(world: &W, seen: &See
     ));
 }
 
-async fn a_transaction_over_several_partitions_is_committed_in_each<W: World>(world: &W, seen: &Seen) {
-    let topic = topic_of(world, 3, &[]).await;
-    let producer = transactional(world).await;
+async fn a_transaction_over_several_partitions_is_committed_in_each<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic_of(backend, 3, &[]).await;
+    let producer = transactional(backend).await;
     producer.begin().await.expect("begun");
     for partition in 0..3 {
         producer.send_all(&topic, numbered(partition, 0..2)).await.expect("records");
     }
     producer.commit().await.expect("committed");
-    let broker = driver(world);
-    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::default()).await;
+    let broker = driver(backend);
+    let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 3), (1, 3), (2, 3)]).await;
     let events = member.leave().await;
     assert!((0..3).all(|partition| offsets_delivered(&events, partition) == [0, 1]));
     seen.note("2 records in each of 3 partitions: 0-1, end 3 in each");
 }
 
-async fn an_end_lies_past_markers_and_aborted_records<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    append(world, &topic, 0, 0..2).await;
-    let producer = transactional(world).await;
+async fn an_end_lies_past_markers_and_aborted_records<W: Backend>(backend: &W, seen: &Seen) {
+    let topic = topic(backend, &[]).await;
+    append(backend, &topic, 0, 0..2).await;
+    let producer = transactional(backend).await;
     producer.begin().await.expect("begun");
     producer.send_all(&topic, numbered(0, 2..5)).await.expect("records");
     producer.abort().await.expect("aborted");
-    let broker = driver(world);
+    let broker = driver(backend);
     let positions = Positions::default();
-    let member = Member::join(&broker, &world.unique("group"), &topic, &positions).await;
+    let member = Member::join(&broker, &backend.unique("group"), &topic, &positions).await;
     member.until_ends(&[(0, 6)]).await;
     assert_eq!(offsets_delivered(&member.events(), 0), [0, 1]);
     seen.note("0-1 plain, 2-4 aborted: a member receives 0-1 and the end at 6");
@@ -276,18 +283,18 @@ async fn an_end_lies_past_markers_and_aborted_records<W: World>(world: &W, seen:
     seen.note("one more, committed: 6, and the end at 8");
 }
 
-async fn a_position_after_the_last_record_falls_out_of_the_log_when_its_marker_is_deleted<W: World>(
-    world: &W,
+async fn a_position_after_the_last_record_falls_out_of_the_log_when_its_marker_is_deleted<W: Backend>(
+    backend: &W,
     seen: &Seen,
 ) {
-    let (topic, broker) = committed_and_deleted(world).await;
+    let (topic, broker) = committed_and_deleted(backend).await;
     let fetched = fetch(&broker, &topic, 3).await;
     seen.note(format!(
         "0-2 committed, the marker at 3, all deleted: start 4, end 4; a fetch at 3: {}",
         describe(&fetched)
     ));
     assert!(fetched.is_err());
-    let member = Member::join(&broker, &world.unique("group"), &topic, &Positions::at([(0, 3)])).await;
+    let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::at([(0, 3)])).await;
     let failed = |events: &[MemberEvent]| {
         events
             .iter()
@@ -298,22 +305,25 @@ async fn a_position_after_the_last_record_falls_out_of_the_log_when_its_marker_i
     member.leave().await;
 }
 
-async fn a_position_at_the_reported_end_stays_in_range_when_all_is_deleted<W: World>(world: &W, seen: &Seen) {
-    let topic = topic(world, &[]).await;
-    commit_three(world, &topic).await;
-    let (broker, positions) = (driver(world), Positions::default());
-    let group = world.unique("group");
+async fn a_position_at_the_reported_end_stays_in_range_when_all_is_deleted<W: Backend>(
+    backend: &W,
+    seen: &Seen,
+) {
+    let topic = topic(backend, &[]).await;
+    commit_three(backend, &topic).await;
+    let (broker, positions) = (driver(backend), Positions::default());
+    let group = backend.unique("group");
     let member = Member::join(&broker, &group, &topic, &positions).await;
     member.until_ends(&[(0, 4)]).await;
     member.leave().await;
     assert_eq!(positions.of(0), 4);
-    assert_eq!(world.delete_records(&topic, 0, None).await, Ok(4));
-    let successor = Member::join(&driver(world), &group, &topic, &positions).await;
+    assert_eq!(backend.delete_records(&topic, 0, None).await, Ok(4));
+    let successor = Member::join(&driver(backend), &group, &topic, &positions).await;
     successor.until_ends(&[(0, 4)]).await;
     seen.note(
         "0-2 committed, the end reported at 4, all deleted: a successor that starts at 4 gets the end at 4",
     );
-    append(world, &topic, 0, 4..6).await;
+    append(backend, &topic, 0, 4..6).await;
     successor.until_ends(&[(0, 6)]).await;
     let events = successor.leave().await;
     assert!(!events.iter().any(|events| matches!(events, MemberEvent::Failed { .. })), "{events:?}");
@@ -321,21 +331,21 @@ async fn a_position_at_the_reported_end_stays_in_range_when_all_is_deleted<W: Wo
     seen.note("two more: 4-5");
 }
 
-async fn commit_three<W: World>(world: &W, topic: &str) {
-    let producer = transactional(world).await;
+async fn commit_three<W: Backend>(backend: &W, topic: &str) {
+    let producer = transactional(backend).await;
     producer.begin().await.expect("begun");
     producer.send_all(topic, numbered(0, 0..3)).await.expect("records");
     producer.commit().await.expect("committed");
-    let broker = driver(world);
+    let broker = driver(backend);
     let attempt = || async { offsets(&broker, topic).await.end };
     eventually("the commit", attempt, |end| *end == 4).await;
 }
 
-async fn committed_and_deleted<W: World>(world: &W) -> (String, W::Broker) {
-    let topic = topic(world, &[]).await;
-    commit_three(world, &topic).await;
-    assert_eq!(world.delete_records(&topic, 0, None).await, Ok(4));
-    let broker = driver(world);
+async fn committed_and_deleted<W: Backend>(backend: &W) -> (String, W::Broker) {
+    let topic = topic(backend, &[]).await;
+    commit_three(backend, &topic).await;
+    assert_eq!(backend.delete_records(&topic, 0, None).await, Ok(4));
+    let broker = driver(backend);
     assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 4, end: 4 });
     (topic, broker)
 }

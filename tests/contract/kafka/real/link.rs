@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use crate::kafka::world::{Link, Request, What};
+use crate::kafka::backend::{Link, Request, What};
 
 const HOST: &str = "127.0.0.1";
 /// OffsetCommit, JoinGroup, Heartbeat, LeaveGroup, SyncGroup, ConsumerGroupHeartbeat.

@@ -25,7 +25,7 @@ use tokio::runtime::Runtime;
 
 use self::link::Proxies;
 use self::producer::{RealProducer, refusal, refusal_of_code};
-use super::world::{Client, NODES, PartitionState, ProducerOptions, Protocol, Refusal, Verb, World};
+use super::backend::{Backend, Client, NODES, PartitionState, ProducerOptions, Protocol, Refusal, Verb};
 use crate::cluster::Cluster;
 use crate::suite;
 
@@ -44,7 +44,7 @@ pub struct Real {
     state: Mutex<State>,
 }
 
-/// What [`suite::World::heal`] has to undo.
+/// What [`suite::Backend::heal`] has to undo.
 #[derive(Default)]
 struct State {
     topics: BTreeSet<String>,
@@ -189,7 +189,7 @@ fn java_hash(text: &str) -> i32 {
     text.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
 }
 
-impl suite::World for Real {
+impl suite::Backend for Real {
     type Verb = Verb;
     const VERBS: &'static [Verb] = &[
         Verb::Pause,
@@ -248,7 +248,7 @@ impl suite::World for Real {
     }
 }
 
-impl World for Real {
+impl Backend for Real {
     type Broker = KafkaBroker;
     type Link = Proxies;
     type Producer = RealProducer;

@@ -10,7 +10,7 @@ use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use tokio::sync::oneshot;
 
-use crate::kafka::world::{
+use crate::kafka::backend::{
     Guarantee, NewRecord, ProducerOptions, Refusal, TestProducer, TransactionalProducer,
 };
 
@@ -146,7 +146,7 @@ impl TransactionalProducer for RealProducer {
     }
 }
 
-/// A client's error in the world's terms.
+/// A client's error in the backend's terms.
 pub fn refusal(error: &KafkaError) -> Refusal {
     let code = match error {
         // A fatal error hides its reason behind its own code.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::kafka::world::PartitionState;
+use crate::kafka::backend::PartitionState;
 
 const METADATA: i16 = 3;
 const ELECT_LEADERS: i16 = 43;

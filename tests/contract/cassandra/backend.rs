@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Operations that not every world supports.
+/// Operations that not every backend supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// Pause nodes, and resume them.
@@ -34,9 +34,9 @@ pub enum Verb {
 
 /// Three nodes, numbered from 0, that are all replicas of everything (replication factor 3), and see each other as up
 /// when a case starts. A verb that fails panics, and so does one that is not in
-/// [`VERBS`](crate::suite::World::VERBS).
-#[allow(async_fn_in_trait)] // cases run on the thread that made their world
-pub trait World: crate::suite::World<Verb = Verb> {
+/// [`VERBS`](crate::suite::Backend::VERBS).
+#[allow(async_fn_in_trait)] // cases run on the thread that made their backend
+pub trait Backend: crate::suite::Backend<Verb = Verb> {
     /// The address at which each node serves clients.
     fn addresses(&self) -> [SocketAddr; 3];
 
@@ -54,13 +54,13 @@ pub trait World: crate::suite::World<Verb = Verb> {
     /// [`Verb::Pause`].
     async fn pause(&self, nodes: &[usize]);
 
-    /// Undoes [`pause`](World::pause); returns at once.
+    /// Undoes [`pause`](Backend::pause); returns at once.
     async fn resume(&self, nodes: &[usize]);
 
     /// [`Verb::Kill`].
     async fn kill(&self, nodes: &[usize]);
 
-    /// Undoes [`kill`](World::kill): returns when the nodes answer and all know each other to be up.
+    /// Undoes [`kill`](Backend::kill): returns when the nodes answer and all know each other to be up.
     async fn start(&self, nodes: &[usize]);
 
     /// [`Verb::HintedHandoff`], on all nodes that run. Whether it is on when a case begins is not defined.
@@ -69,7 +69,7 @@ pub trait World: crate::suite::World<Verb = Verb> {
     /// [`Verb::Silence`]: returns when the others know.
     async fn silence(&self, nodes: &[usize]);
 
-    /// Undoes [`silence`](World::silence): returns when all know each other to be up.
+    /// Undoes [`silence`](Backend::silence): returns when all know each other to be up.
     async fn end_silence(&self);
 
     /// [`Verb::Compact`], on all nodes: a keyspace's tables are flushed, and, if `merge`, what was flushed of each
@@ -88,7 +88,7 @@ pub trait World: crate::suite::World<Verb = Verb> {
     /// [`Verb::WipeDisk`], of a node that is down.
     async fn wipe_disk(&self, node: usize);
 
-    /// [`Verb::PowerLoss`], and the start after it, as [`start`](World::start).
+    /// [`Verb::PowerLoss`], and the start after it, as [`start`](Backend::start).
     async fn power_loss(&self, nodes: &[usize]);
 
     /// [`Verb::ClockSkew`], by microseconds from the true time.

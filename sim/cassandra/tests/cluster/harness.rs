@@ -29,7 +29,7 @@ pub const C: NodeId = NodeId(2);
 /// 2026-01-01, in microseconds.
 pub const START: i64 = 1_767_225_600_000_000;
 
-pub struct World {
+pub struct TestCluster {
     pub cluster: Cluster,
     pub links: Arc<RuledLinks>,
     pub clocks: Vec<Arc<AdjustableClock>>,
@@ -66,7 +66,7 @@ fn number(value: &Bytes) -> i32 {
 }
 
 /// A cluster that is up, with its table known to all nodes. Speculative retry and hints are off unless asked for.
-pub async fn world(change: impl FnOnce(&mut Settings)) -> World {
+pub async fn test_cluster(change: impl FnOnce(&mut Settings)) -> TestCluster {
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let mut clocks = Vec::new();
     let mut nodes = Vec::new();
@@ -99,22 +99,22 @@ pub async fn world(change: impl FnOnce(&mut Settings)) -> World {
     let cluster = Cluster::start(settings.options, links.clone(), random);
     let (table, other) = (table("t", 1, settings.table.clone()), table("u", 2, settings.table));
     cluster.settled().await;
-    let world = World { cluster, links, clocks, table, other };
+    let test = TestCluster { cluster, links, clocks, table, other };
     let keyspace = SchemaChange::PutKeyspace {
         name: "ks".into(),
         replication: settings.replication,
         durable_writes: true,
     };
     for change in
-        [keyspace, SchemaChange::PutTable(world.table.clone()), SchemaChange::PutTable(world.other.clone())]
+        [keyspace, SchemaChange::PutTable(test.table.clone()), SchemaChange::PutTable(test.other.clone())]
     {
-        world.on(A).change_schema(change).await.expect("a schema change");
+        test.on(A).change_schema(change).await.expect("a schema change");
     }
-    world.pass(2.0).await;
-    world
+    test.pass(2.0).await;
+    test
 }
 
-impl World {
+impl TestCluster {
     pub fn on(&self, node: NodeId) -> RunningNode {
         self.cluster.node(node).expect("a running node")
     }

@@ -1,10 +1,10 @@
-//! What a case about Kafka may ask of the world it runs in.
+//! What a case about Kafka may ask of the backend it runs in.
 //!
-//! A [`World`] is a cluster of three brokers (named 1, 2 and 3) with these things around it: the project's own
-//! driver ([`World::broker`]), ordinary producers ([`World::producer`]), administration of
+//! A [`Backend`] is a cluster of three brokers (named 1, 2 and 3) with these things around it: the project's own
+//! driver ([`Backend::broker`]), ordinary producers ([`Backend::producer`]), administration of
 //! topics, verbs on nodes, and links: a client that was made over a [`Link`] can be cut off, or lose answers,
 //! while all others continue. Everything waits through `tokio::time`, so that the same cases run in simulated
-//! time. A case names the verbs that it needs, see [`suite::World::VERBS`].
+//! time. A case names the verbs that it needs, see [`suite::Backend::VERBS`].
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use exactlyonce::broker::Broker;
 
 use crate::suite;
 
-/// Something that not every world can do.
+/// Something that not every backend can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// [`World::pause`] and [`World::resume`].
+    /// [`Backend::pause`] and [`Backend::resume`].
     Pause,
-    /// [`World::kill`] and [`World::start`].
+    /// [`Backend::kill`] and [`Backend::start`].
     Kill,
-    /// [`World::stop`]: a broker takes its leave in order.
+    /// [`Backend::stop`]: a broker takes its leave in order.
     Stop,
     /// [`Link::cut`] and [`Link::restore`].
     Cut,
@@ -33,7 +33,7 @@ pub enum Verb {
     ConsumerProtocol,
     /// Producers that compress.
     Compression,
-    /// [`World::elect_preferred`].
+    /// [`Backend::elect_preferred`].
     PreferredElection,
     /// `unclean.leader.election.enable`.
     UncleanElection,
@@ -67,7 +67,7 @@ pub struct Client {
     pub session: Option<Duration>,
     /// How often it is looked for added partitions.
     pub metadata_interval: Duration,
-    /// See [`World::broker`].
+    /// See [`Backend::broker`].
     pub commit_offsets: bool,
 }
 
@@ -220,7 +220,7 @@ pub struct PartitionState {
 }
 
 /// See the module.
-pub trait World: suite::World<Verb = Verb> {
+pub trait Backend: suite::Backend<Verb = Verb> {
     /// The project's driver, or a stand-in for it.
     type Broker: Broker;
     type Link: Link;

@@ -14,14 +14,14 @@ use crate::program::{Process, Workplace};
 /// Longest time that anything here may take.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-pub struct World {
+pub struct Harness {
     workplace: Workplace,
     nodes: LocalNodes,
     runtime: Runtime,
 }
 
-impl World {
-    pub fn start() -> World {
+impl Harness {
+    pub fn start() -> Harness {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_micros();
         let options = LocalOptions { port: 0, ..LocalOptions::new(now as i64) };
         let runtime = Runtime::new().expect("a runtime");
@@ -32,7 +32,7 @@ impl World {
              [cassandra]\ncontact_points = {points:?}\n[pipeline]\nbatch_records = 20\nin_flight_batches = 3\n\
              [log]\nlevel = 'warn'\n"
         );
-        World { workplace: Workplace::configured(&configuration), nodes, runtime }
+        Harness { workplace: Workplace::configured(&configuration), nodes, runtime }
     }
 
     /// Starts a worker.
@@ -77,7 +77,7 @@ impl World {
     }
 }
 
-impl Deref for World {
+impl Deref for Harness {
     type Target = Workplace;
 
     fn deref(&self) -> &Workplace {
@@ -85,7 +85,7 @@ impl Deref for World {
     }
 }
 
-impl Damageable for World {
+impl Damageable for Harness {
     fn cql(&self, statement: &str) {
         let cql = statement.replace("KS", "exactlyonce");
         let node = SessionBuilder::new().known_node(self.nodes.address(1).to_string());
