@@ -132,7 +132,11 @@ impl KafkaOptions {
         tuning(&mut all, "fetch.max.bytes", self.queued_bytes.clamp(1 << 20, 50 << 20).to_string());
         set(&mut all, "queued.max.messages.kbytes", (bytes >> 10).clamp(1, 2_097_151));
         // That limit counts keys and values only; librdkafka's overhead per message exceeds the size of a small record.
-        tuning(&mut all, "queued.min.messages", (bytes / MESSAGE_BYTES).clamp(1, 10_000_000).to_string());
+        tuning(
+            &mut all,
+            "queued.min.messages",
+            (bytes / MESSAGE_BYTES).clamp(LEAST_MESSAGES, 10_000_000).to_string(),
+        );
         set(&mut all, "auto.offset.reset", "error");
         set(&mut all, "isolation.level", "read_committed");
         set(&mut all, "enable.auto.commit", false);
@@ -150,6 +154,9 @@ impl KafkaOptions {
         // How soon a full queue is checked again. With the default of 1 second, a fast consumer would mostly wait
         // for the next fetch.
         all.entry("fetch.queue.backoff.ms".to_owned()).or_insert("1".to_owned());
+        // librdkafka has one fetch in flight per broker, and leaves out partitions with enough messages in their queue. A
+        // fetch of idle partitions only, which waits for this time (500 ms by default), delays all others.
+        all.entry("fetch.wait.max.ms".to_owned()).or_insert("20".to_owned());
         set(&mut all, "group.id", group);
         set(&mut all, "max.poll.interval.ms", in_millis(self.max_poll_interval));
         match self.group_protocol {
@@ -195,6 +202,8 @@ impl KafkaOptions {
 const MESSAGE_BYTES: usize = 512;
 /// Minimum size of a partition's queue, in bytes.
 const LEAST_QUEUE: usize = 64 << 10;
+/// Least messages of a partition's queue below which more are fetched: what a fast consumer takes during one fetch.
+const LEAST_MESSAGES: usize = 1_000;
 /// Size of a reader's queue, in bytes.
 const READER_QUEUE: usize = 2 << 20;
 
@@ -356,7 +365,7 @@ mod tests {
         let queue = |partitions| options.member("group", partitions)["queued.max.messages.kbytes"].clone();
         assert_eq!([queue(0), queue(1), queue(8), queue(1_000_000)], ["8192", "8192", "1024", "64"]);
         let messages = |partitions| options.member("group", partitions)["queued.min.messages"].clone();
-        assert_eq!([messages(1), messages(8), messages(1_000_000)], ["16384", "2048", "128"]);
+        assert_eq!([messages(1), messages(8), messages(1_000_000)], ["16384", "2048", "1000"]);
     }
 
     #[test]
