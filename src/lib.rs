@@ -4,6 +4,7 @@
 //! tasks and random numbers from outside, so that the same code runs on production services and in a deterministic
 //! simulation. [`truth`] computes independently what the tables must contain. `ARCHITECTURE.md` describes the modules.
 
+mod backoff;
 pub mod binding;
 pub mod broker;
 #[cfg(feature = "cli")]

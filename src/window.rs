@@ -66,6 +66,7 @@ impl Default for WindowSpec {
 
 /// What is wrong with a [`WindowSpec`].
 #[derive(Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WindowError {
     /// The size is not positive.
     #[error("window size is {0} ms, it must be at least 1")]

@@ -83,6 +83,7 @@ pub enum Origin {
 
 /// Why a keyspace is not bound, or bound with other parameters.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum BindingError {
     /// `init` has not run.
     #[error("the keyspace is not bound to topic {topic}: run `exactlyonce init` first")]

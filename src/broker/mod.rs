@@ -29,6 +29,7 @@ use crate::guarantee::Finding;
 
 /// Why a request to a broker failed.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum BrokerError {
     /// A retry may succeed: the broker is unavailable, a leader moved, a request timed out.
     #[error("request to the broker failed: {what}")]

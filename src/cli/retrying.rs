@@ -13,12 +13,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
+use crate::backoff::Backoff;
 use crate::broker::embedded::EmbeddedBroker;
 use crate::broker::{Broker, BrokerError, Fetched, LogOffsets, NewRecord, Producer, Topic};
 use crate::error::chain;
 use crate::guarantee::Finding;
 
-/// The first wait between two attempts; it doubles up to [`MAX_BACKOFF`].
+/// The first wait between two attempts, which doubles, and the longest.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
@@ -45,7 +46,7 @@ impl<B: Broker> Retrying<B> {
         is_transient: impl Fn(&BrokerError) -> bool,
         request: impl Fn() -> F,
     ) -> Result<T, BrokerError> {
-        let mut backoff = FIRST_BACKOFF;
+        let mut backoff = Backoff::new(FIRST_BACKOFF, MAX_BACKOFF);
         let mut since = None;
         let mut log_at = None;
         let mut logged = false;
@@ -68,8 +69,7 @@ impl<B: Broker> Retrying<B> {
                 let (last_error, deadline_s) = (chain(&error), self.deadline.as_secs());
                 warn!(last_error, deadline_s, "request failed; retrying");
             }
-            sleep(backoff).await;
-            backoff = (backoff * 2).min(MAX_BACKOFF);
+            sleep(backoff.wait()).await;
         }
     }
 }

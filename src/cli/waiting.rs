@@ -8,11 +8,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::failure::Failure;
+use crate::backoff::Backoff;
 use crate::config::Settings;
-use crate::error::Cause;
-use crate::error::chain;
+use crate::error::{Cause, chain};
 
-/// The first wait between two attempts; it doubles up to [`MAX_BACKOFF`].
+/// The first and the longest wait between two attempts.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
@@ -46,7 +46,7 @@ pub(super) async fn wait<T, F: Future<Output = Attempt<T>>>(
     let (started, deadline) = (Instant::now(), Duration::from_millis(settings.services.start_deadline_ms));
     let last_error: RefCell<Option<Cause>> = RefCell::new(None);
     let attempts = async {
-        let mut backoff = FIRST_BACKOFF;
+        let mut backoff = Backoff::new(FIRST_BACKOFF, MAX_BACKOFF);
         loop {
             match attempt().await {
                 Attempt::Available(answer) => return Ok(Some(answer)),
@@ -56,8 +56,7 @@ pub(super) async fn wait<T, F: Future<Output = Attempt<T>>>(
             if deadline.is_zero() {
                 return Ok(None);
             }
-            sleep(backoff).await;
-            backoff = (backoff * 2).min(MAX_BACKOFF);
+            sleep(backoff.wait()).await;
         }
     };
     let logged = Cell::new(false);

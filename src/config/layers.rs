@@ -63,6 +63,7 @@ impl fmt::Display for Origin {
 
 /// An error in the configuration.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum Problem {
     /// Unknown key.
     #[error("{origin}: there is no key {name:?}{}", hint(*.nearest))]

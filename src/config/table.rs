@@ -176,7 +176,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "kafka.queued_bytes",
-        integer(8 << 20, 1 << 10, 1 << 31),
+        integer(4 << 20, 1 << 10, 1 << 31),
         "Bytes that may wait in the client's queues, over all partitions.",
     ),
     key(
@@ -268,7 +268,7 @@ pub const KEYS: &[Key] = &[
     key("cassandra.request_bytes", integer(64 << 10, 1, 1 << 26), "Bytes of rows in one request."),
     key(
         "cassandra.in_flight_bytes",
-        integer(2 << 20, 1, 1 << 31),
+        integer(3 << 19, 1, 1 << 31),
         "Bytes of rows that may be in flight at once, at least cassandra.request_bytes.",
     ),
     key("cassandra.in_flight_requests", integer(64, 1, 32_768), "Requests that may be in flight at once."),
@@ -322,7 +322,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "pipeline.write_records",
-        integer(2_500, 1, 1_000_000),
+        integer(800, 1, 1_000_000),
         "Rows of a batch are flushed to the store when there are this many.",
     ),
     key(
@@ -342,7 +342,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "pipeline.counts_cache_bytes",
-        integer(4 << 20, Options::MIN_COUNTS_CACHE_BYTES as i64, 1 << 36),
+        integer(2 << 20, Options::MIN_COUNTS_CACHE_BYTES as i64, 1 << 36),
         "Bytes of window counts that one partition may keep in memory; the others are read again when needed.",
     ),
     key(

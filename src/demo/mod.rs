@@ -123,6 +123,7 @@ pub enum Step {
 
 /// Why the demonstration failed.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum DemoError {
     /// The folder cannot be used.
     #[error("the folder {} cannot be used", path.display())]

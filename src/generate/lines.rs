@@ -12,6 +12,7 @@ pub const MAX_LINE_BYTES: usize = 16 << 20;
 
 /// Why reading lines ended early. The lines before it were returned.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum LineError {
     /// The line is longer than a record may be.
     #[error("line {line} of the input is longer than {limit} bytes")]

@@ -133,6 +133,7 @@ impl Default for Mixed {
 
 /// What is wrong with [`Mixed`].
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MixedError {
     /// No sources.
     #[error("sources is 0, it must be at least 1")]

@@ -8,6 +8,7 @@ use crate::store::StoreError;
 
 /// Why a run ended early. None of them loses anything: what was not durable is read again.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum PipelineError {
     /// The keyspace is not bound, or to something other than the configuration says.
     #[error(transparent)]

@@ -13,6 +13,7 @@ use rand_core::Rng;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
+use crate::backoff::Backoff;
 use crate::broker::BrokerError;
 use crate::error::chain;
 use crate::pipeline::{Options, PipelineError};
@@ -144,14 +145,14 @@ impl Retry {
 /// The attempts of one request.
 pub(super) struct Attempts<'a> {
     retry: &'a Retry,
-    backoff: Duration,
+    backoff: Backoff,
     /// When the first attempt failed, and the guard that counts this request as failing.
     failing: Option<(Instant, FailingGuard<'a>)>,
 }
 
 impl<'a> Attempts<'a> {
     pub(super) fn new(retry: &'a Retry) -> Self {
-        Self { retry, backoff: retry.min, failing: None }
+        Self { retry, backoff: Backoff::new(retry.min, retry.max), failing: None }
     }
 
     /// How many seconds it has been retried, if the deadline has passed.
@@ -180,8 +181,7 @@ impl<'a> Attempts<'a> {
                 _ => warn!(topic, last_error, seconds, "requests still fail; retrying"),
             }
         }
-        let jitter = shared.rng.next_u64() % (self.backoff.as_micros() as u64 + 1);
-        self.backoff = (self.backoff * 2).min(self.retry.max);
+        let jitter = shared.rng.next_u64() % (self.backoff.wait().as_micros() as u64 + 1);
         Duration::from_micros(jitter).max(Duration::from_millis(1))
     }
 

@@ -95,6 +95,7 @@ pub fn is_damaged_file(error: &(dyn std::error::Error + 'static)) -> bool {
 
 /// Why a file of the folder cannot be used. The file was not changed.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum FileError {
     /// The folder does not exist and cannot be created, or is not a folder.
     #[error("{} cannot be used as a folder", path.display())]

@@ -14,6 +14,7 @@ const ID_WAIT: Duration = Duration::from_millis(5);
 
 /// Why a folder's lock could not be taken.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum LockError {
     /// Another worker has it.
     #[error("folder {} is being processed by another worker, process {owner}: stop it first", folder.display())]

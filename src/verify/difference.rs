@@ -66,6 +66,7 @@ pub struct AlteredField {
 /// One difference between the tables and the ground truth.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "difference", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Difference {
     /// The log has an event here, but `events` has no row.
     Lost {

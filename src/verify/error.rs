@@ -10,6 +10,7 @@ use crate::store::StoreError;
 
 /// Why a verification ended without a report.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum VerifyError {
     /// `init` has not run.
     #[error(

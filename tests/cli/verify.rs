@@ -146,7 +146,7 @@ fn a_damaged_binding_is_named_by_verify_which_judges_the_rest_and_refused_by_all
         ("threshold", "0", "alert threshold is 0, it must be at least 1", "10", "configuration"),
         ("window_size_ms", "-5", "window size is -5 ms, it must be at least 1", "5000", "configuration"),
         ("health", "'[]'", "no health level counts towards an alert", "[Critical]", "configuration"),
-        ("count_shards", "70000", "70000 is out of range", "16", "configuration"),
+        ("count_shards", "70000", "70000 is out of range", "4", "configuration"),
         ("max_mutation_bytes", "-1", "-1 is out of range", "1048576", "configuration"),
         ("topic_id", "CAST(x'ff' AS TEXT)", "invalid utf-8 sequence of 1 bytes from index 0", "", "topic"),
         ("decoder_version", "5000000000", "5000000000 is out of range", "1", "program"),

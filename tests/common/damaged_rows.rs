@@ -107,7 +107,7 @@ pub fn rows_of_the_log(pipeline: &impl Damageable) {
     );
     let count =
         "INSERT INTO KS.window_counts (partition, block, shard, window_end, source, count, through_offset)";
-    let (other_shard, nobody) = ((shard + 1) % 16, place("nobody", end));
+    let (other_shard, nobody) = ((shard + 1) % i32::from(CountLayout::SHARDS), place("nobody", end));
     pipeline.cql(&format!("{count} VALUES ({partition}, {block}, {other_shard}, {end}, '{source}', 1, 1)"));
     pipeline.cql(&format!(
         "{count} VALUES ({partition}, {}, {}, {end}, 'nobody', 1, 1)",

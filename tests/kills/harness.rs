@@ -8,11 +8,10 @@ use exactlyonce::broker::embedded::EmbeddedBroker;
 use exactlyonce::sqlite::Options;
 use exactlyonce::store::embedded::EmbeddedStore;
 use exactlyonce::store::{Layout, Store};
-use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
 use tokio::runtime::Runtime;
 
 use crate::program::{Process, Workplace};
+use crate::random::Random;
 
 /// The exit code of a killed process.
 pub const KILLED: i32 = 128 + 9;
@@ -22,25 +21,6 @@ const PARTITIONS: i32 = 3;
 
 /// Interval between two readings of progress.
 const READ_INTERVAL: Duration = Duration::from_millis(2);
-
-/// The choices of a seed.
-pub struct Random(ChaCha8Rng);
-
-impl Random {
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.0.next_u64() % limit
-    }
-}
-
-/// A seed, given or new, and its choices. It is printed, so that a failure can be repeated.
-pub fn seed() -> (u64, Random) {
-    let seed = match std::env::var("KILLS_SEED") {
-        Ok(text) => text.parse().expect("KILLS_SEED is a number"),
-        Err(_) => u64::from(rand::random::<u32>()),
-    };
-    println!("KILLS_SEED={seed} repeats this");
-    (seed, Random(ChaCha8Rng::seed_from_u64(seed)))
-}
 
 /// When a worker is killed.
 #[derive(Clone, Copy, Debug)]

@@ -9,10 +9,15 @@ mod demo;
 mod harness;
 #[path = "../common/program.rs"]
 mod program;
+#[path = "../common/random.rs"]
+mod random;
 
 use std::time::Duration;
 
-use harness::{Folder, How, KILLED, seed};
+use harness::{Folder, How, KILLED};
+use random::Random;
+
+const SEED: &str = "KILLS_SEED";
 
 /// Kills of one folder.
 const KILLS: u32 = 10;
@@ -22,7 +27,7 @@ const RECORDS: u64 = 3_000;
 
 #[test]
 fn fifty_kills_at_any_moment_leave_exact_tables() {
-    let (seed, mut random) = seed();
+    let mut random = Random::from_env(SEED);
     let (mut killed, mut applied_again, mut at_work) = (0, 0, 0);
     for number in 0..5 {
         let folder = Folder::new();
@@ -48,16 +53,14 @@ fn fifty_kills_at_any_moment_leave_exact_tables() {
         killed += kills;
         folder.finish_and_verify();
     }
-    println!(
-        "seed {seed}: {killed} kills, {at_work} of them with rows past progress, {applied_again} rows in all"
-    );
+    println!("{killed} kills, {at_work} of them with rows past progress, {applied_again} rows in all");
     assert_eq!(killed, 50);
     assert!(at_work > 0, "no kill found work under way");
 }
 
 #[test]
 fn a_kill_while_the_worker_stops_in_order_leaves_exact_tables() {
-    let (seed, mut random) = seed();
+    let mut random = Random::from_env(SEED);
     let folder = Folder::new();
     let (mut killed, mut stopped) = (0, 0);
     for _ in 0..8 {
@@ -69,13 +72,13 @@ fn a_kill_while_the_worker_stops_in_order_leaves_exact_tables() {
             other => panic!("the worker ended with {other}"),
         }
     }
-    println!("seed {seed}: {killed} killed while they stopped, {stopped} stopped before that");
+    println!("{killed} killed while they stopped, {stopped} stopped before that");
     folder.finish_and_verify();
 }
 
 #[test]
 fn verify_names_a_lost_row_and_a_wrong_count_and_exits_with_1() {
-    let (_, mut random) = seed();
+    let mut random = Random::from_env(SEED);
     let folder = Folder::new();
     folder.generate(RECORDS, &mut random);
     folder.finish_and_verify();

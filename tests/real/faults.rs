@@ -4,33 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 
 use crate::pipeline::Workers;
+use crate::random::Random;
 use crate::services::Services;
 
 /// Most partitions that the topic gets.
 const PARTITIONS: u64 = 6;
 
-/// The choices of a seed.
-pub struct Random(ChaCha8Rng);
-
 impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(ChaCha8Rng::seed_from_u64(seed))
-    }
-
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.0.next_u64() % limit
-    }
-
     /// Another one, with choices of its own.
     pub fn fork(&mut self) -> Self {
-        Self::new(self.0.next_u64())
+        Self::new(self.below(u64::MAX))
     }
 
     fn ms(&mut self, from: u64, to: u64) -> Duration {

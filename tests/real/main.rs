@@ -19,30 +19,33 @@ mod faults;
 mod pipeline;
 #[path = "../common/program.rs"]
 mod program;
+#[path = "../common/random.rs"]
+mod random;
 mod services;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use faults::{FaultLog, Random};
+use faults::FaultLog;
 use pipeline::{Pipeline, Producer, Workers};
+use random::Random;
 use services::Services;
 
-fn number(variable: &str, default: u64) -> u64 {
-    match std::env::var(variable) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}, it must be a number")),
-        Err(_) => default,
+/// How long faults are injected, in seconds.
+fn seconds() -> u64 {
+    match std::env::var("EXACTLYONCE_REAL_SECONDS") {
+        Ok(text) => text.parse().expect("EXACTLYONCE_REAL_SECONDS is a number"),
+        Err(_) => 180,
     }
 }
 
 #[test]
 #[ignore = "needs services: docker/local/cluster up --kafka 3 --cassandra 3"]
 fn the_tables_are_exact_whatever_happened_to_workers_brokers_and_nodes() {
-    let seconds = number("EXACTLYONCE_REAL_SECONDS", 180);
-    let seed = number("EXACTLYONCE_REAL_SEED", u64::from(rand::random::<u32>()));
-    println!("EXACTLYONCE_REAL_SEED={seed} EXACTLYONCE_REAL_SECONDS={seconds} repeats this");
-    let mut random = Random::new(seed);
+    let seconds = seconds();
+    println!("EXACTLYONCE_REAL_SECONDS={seconds}");
+    let mut random = Random::from_env("EXACTLYONCE_REAL_SEED");
     let services = Arc::new(Services::find());
     services.heal();
 

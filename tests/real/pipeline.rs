@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use scylla::client::session_builder::SessionBuilder;
 
-use crate::faults::Random;
 use crate::program::{Process, Workplace};
+use crate::random::Random;
 use crate::services::Services;
 
 /// Longest time for a command that is not a worker.

@@ -5,12 +5,15 @@
 mod damaged_rows;
 #[path = "../common/program.rs"]
 mod program;
+#[path = "../common/random.rs"]
+mod random;
 mod world;
 
 use std::time::Duration;
 
+use random::Random;
 use simulated_cassandra::cluster::Ending;
-use world::{Choices, World};
+use world::World;
 
 /// Records that are appended before each fault, so that there is always work.
 const RECORDS: u64 = 400;
@@ -18,7 +21,7 @@ const RECORDS: u64 = 400;
 /// `SIMULATED_CASSANDRA_SEED` repeats a run's choices: the records, and what happens to whom.
 #[test]
 fn tables_are_exact_although_nodes_and_workers_are_killed() {
-    let mut choices = Choices::new();
+    let mut random = Random::from_env("SIMULATED_CASSANDRA_SEED");
     let world = World::start();
     world.fine("topic create");
     world.fine("schema apply");
@@ -32,16 +35,16 @@ fn tables_are_exact_although_nodes_and_workers_are_killed() {
             "generate --preset mixed --events {RECORDS} --sources 20 --rate 300 --malformed 5 --late 5 \
              --late-by-ms 30000 --start-ms {} --seed {}",
             part * 5_000,
-            choices.below(1 << 32)
+            random.below(1 << 32)
         ));
         // In the middle of the work, and anywhere in a batch.
-        world.until_stored(made + choices.below(RECORDS / 2), &mut worker);
-        std::thread::sleep(Duration::from_millis(choices.below(30)));
+        world.until_stored(made + random.below(RECORDS / 2), &mut worker);
+        std::thread::sleep(Duration::from_millis(random.below(30)));
         made += RECORDS;
         if let Some(node) = down.take() {
             world.start_node(node);
         }
-        let node = 1 + choices.below(3) as u8;
+        let node = 1 + random.below(3) as u8;
         match part {
             3 | 7 | 11 => {
                 worker.kill();
@@ -50,7 +53,7 @@ fn tables_are_exact_although_nodes_and_workers_are_killed() {
             }
             5 => {
                 // Too short to be believed dead, or long enough.
-                world.pause(node, Duration::from_millis(200 + choices.below(2000)));
+                world.pause(node, Duration::from_millis(200 + random.below(2000)));
                 paused += 1;
             }
             9 => {

@@ -3,8 +3,6 @@
 use std::ops::Deref;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
 use scylla::client::session_builder::SessionBuilder;
 use simulated_cassandra::cluster::Ending;
 use simulated_cassandra::serve::{LocalNodes, LocalOptions};
@@ -15,24 +13,6 @@ use crate::program::{Process, Workplace};
 
 /// Longest time that anything here may take.
 const DEADLINE: Duration = Duration::from_secs(120);
-
-/// The choices of a seed, which is printed.
-pub struct Choices(ChaCha8Rng);
-
-impl Choices {
-    pub fn new() -> Choices {
-        let seed = match std::env::var("SIMULATED_CASSANDRA_SEED") {
-            Ok(text) => text.parse().expect("SIMULATED_CASSANDRA_SEED is a number"),
-            Err(_) => u64::from(std::process::id()),
-        };
-        println!("SIMULATED_CASSANDRA_SEED={seed}");
-        Choices(ChaCha8Rng::seed_from_u64(seed))
-    }
-
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.0.next_u64() % limit
-    }
-}
 
 pub struct World {
     workplace: Workplace,

@@ -112,6 +112,7 @@ impl FailureReason {
 
 /// Why a request was not answered as hoped. Fields and texts are those of the native protocol.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum RequestError {
     /// Too few replicas are believed to be alive. Part of a batch may have been sent before it was found.
     #[error("Cannot achieve consistency level {consistency}")]

@@ -99,7 +99,7 @@ impl KafkaOptions {
             max_poll_interval: Duration::from_secs(300),
             request_timeout: Duration::from_secs(10),
             metadata_interval: Duration::from_secs(30),
-            queued_bytes: 8 << 20,
+            queued_bytes: 4 << 20,
             commit_offsets: true,
             security: Security::default(),
             properties: BTreeMap::new(),
@@ -130,6 +130,7 @@ impl fmt::Debug for KafkaOptions {
 
 /// Why options are invalid.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum OptionsError {
     /// There is no bootstrap server.
     #[error("no bootstrap server is set")]

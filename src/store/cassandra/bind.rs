@@ -108,11 +108,6 @@ impl Connection {
         self.select_binding(&self.statements.select_binding).await
     }
 
-    /// The binding, at the consistency of the protocol.
-    pub(super) async fn binding(&self) -> Result<Option<Binding>, Failed> {
-        self.read_binding(&self.statements.select_binding).await
-    }
-
     async fn read_binding(&self, statement: &PreparedStatement) -> Result<Option<Binding>, Failed> {
         let binding = self.select_binding(statement).await?.map(StoredBinding::undamaged).transpose();
         binding.map_err(|damaged| self.damaged(|| self.reading(), damaged))
@@ -149,7 +144,7 @@ impl Connection {
                 }
             };
             // At the consistency that every worker reads with.
-            return match self.binding().await? {
+            return match self.read_binding(&self.statements.select_binding).await? {
                 Some(there) if there == *binding && (mine || unknown.is_some()) => Ok(Bound::Now),
                 Some(there) if !mine => Ok(Bound::Before(there)),
                 there => {

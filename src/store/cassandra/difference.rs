@@ -6,6 +6,7 @@ use crate::store::SCHEMA_VERSION;
 
 /// The first difference between the tables in a cluster and those that the protocol requires.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Difference {
     /// There is no such keyspace.
     #[error("keyspace {keyspace} does not exist: `exactlyonce schema apply` creates it")]

@@ -12,6 +12,7 @@ use crate::error::Cause;
 
 /// Why a store could not be opened.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// A transient error: no response, or one that may be different next time.
     #[error("cassandra at {nodes} is not available: could not {what}")]

@@ -215,10 +215,6 @@ impl Store for CassandraStore {
         outcome(self.shared.stored_binding().await)
     }
 
-    async fn binding(&self) -> Outcome<Option<Binding>> {
-        outcome(self.shared.binding().await)
-    }
-
     async fn bind(&self, binding: &Binding) -> Outcome<Bound> {
         outcome(self.shared.bind(binding).await)
     }

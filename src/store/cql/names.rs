@@ -35,6 +35,7 @@ const SYSTEM: &str =
 
 /// An invalid name or number in the schema.
 #[derive(Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SchemaError {
     /// Not a name that Cassandra accepts without quotes.
     #[error("{0:?} is not a valid name of a keyspace: it must be {KEYSPACE_RULE}")]

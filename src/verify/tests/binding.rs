@@ -47,9 +47,9 @@ async fn a_damaged_column_of_the_binding_is_named_with_what_is_expected_and_the_
         (|b| b.layout = Err(damaged("layout")), "layout: null; the configuration has original"),
         (
             |b| b.count_block_ms = Err(damaged("count_block_ms")),
-            "count_block_ms: null; the configuration has 60000",
+            "count_block_ms: null; the configuration has 15000",
         ),
-        (|b| b.count_shards = Err(damaged("count_shards")), "count_shards: null; the configuration has 16"),
+        (|b| b.count_shards = Err(damaged("count_shards")), "count_shards: null; the configuration has 4"),
         (|b| b.schema_version = Err(damaged("schema_version")), "schema_version: null; this program has 2"),
         (|b| b.consistency = Err(damaged("consistency")), "consistency: null; the configuration has single"),
         (|b| b.origins = Err(damaged("origins")), "origins: null; progress has {0: 0, 1: 0}"),

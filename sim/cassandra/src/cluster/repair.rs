@@ -15,6 +15,7 @@ use crate::storage::{ColumnSelection, Partition, Token};
 
 /// A repair that could not be done.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum RepairError {
     /// The coordinating node has no such keyspace.
     #[error("keyspace {0} does not exist")]

@@ -13,6 +13,7 @@ pub enum Compression {
 
 /// A body that does not decompress.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CompressionError {
     /// Shorter than its own header.
     #[error("a compressed body of {0} bytes")]

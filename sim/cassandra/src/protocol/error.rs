@@ -7,6 +7,7 @@ use crate::coordinator::{RequestError, WriteType};
 
 /// An ERROR message: its code, its text and the fields that belong to the code. The texts are Cassandra's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ServerError {
     /// The outcome of a request: Unavailable, timeouts and failures, Overloaded, Is_bootstrapping, Truncate_error,
     /// Invalid, Config_error and Server_error.

@@ -8,6 +8,7 @@ use crate::coordinator::Consistency;
 
 /// A body that is no request. The messages are Cassandra's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RequestError {
     /// No message has this opcode.
     #[error("Unknown opcode {0}")]

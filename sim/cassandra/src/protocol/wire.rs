@@ -9,6 +9,7 @@ use crate::coordinator::Consistency;
 
 /// The error of bytes that are not a message. The texts are those of Cassandra's `CBUtil`, except for truncated numbers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WireError {
     /// The body ends within a number or a value.
     #[error("{what} needs {needed} bytes and {left} are left")]

@@ -59,6 +59,7 @@ impl LocalOptions {
 
 /// Why a cluster on loopback addresses, or one of its nodes, cannot carry out a command.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum LocalError {
     /// The number of nodes is 0 or more than 100.
     #[error("{0} nodes: there can be from 1 to {MOST_NODES}")]

@@ -108,6 +108,7 @@ pub fn kind(error: &BrokerError) -> &'static str {
         BrokerError::Unsupported { .. } => "unsupported",
         BrokerError::Refused { .. } => "refused",
         BrokerError::Fatal { .. } => "fatal",
+        other => panic!("a kind of error without a name here: {other:?}"),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::types::DataType;
 
 /// Why a text or bytes are no value of a type, with Cassandra's message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ValueError {
     /// They are none (`MarshalException`, `InvalidRequestException`).
     #[error("{0}")]
