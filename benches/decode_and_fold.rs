@@ -41,7 +41,7 @@ fn records(generated: impl Iterator<Item = NewRecord>) -> Vec<Record> {
         key: made.key,
         value: made.value,
     };
-    made.enumerate().map(record).collect()
+    generated.enumerate().map(record).collect()
 }
 
 mod decode {
