@@ -21,7 +21,7 @@ pub const KEYSPACE_RULE: &str = "1 to 48 characters a-z, 0-9 and _, starting wit
 pub const REPLICATION_RULE: &str = "1 to 99 replicas, or that many for each named datacenter, for example 3 or \
                                     {paris = 3, oslo = 3}; the names have 1 to 64 characters A-Z, a-z, 0-9, _, - and dot";
 
-/// Reserved names, which CQL does not accept without quotes, in any version from 3.11 on (Cassandra's
+/// Keywords that CQL does not accept as a name without quotes, in any version from 3.11 on (Cassandra's
 /// `reserved_keywords.txt`).
 const RESERVED: &str = "add allow alter and apply asc authorize batch begin by check columnfamily constraint create \
                         default delete desc describe drop entries execute from full grant if in index infinity \
