@@ -77,7 +77,7 @@ async fn with_the_right_certificate_and_password_everything_works() {
         let store = CassandraStore::connect(options, LAYOUT).await.unwrap();
         let progress = Progress { origin: 0, next_offset: 7 };
         assert!(matches!(store.write_progress(0, progress).await, Outcome::Acknowledged(())));
-        assert_eq!(store.progress(0).await.answer().unwrap(), Some(progress));
+        assert_eq!(store.progress(0).await.into_result().unwrap(), Some(progress));
     }
 }
 

@@ -41,7 +41,7 @@ impl Tables {
     }
 
     pub async fn progress(&self) -> Result<BTreeMap<i32, Progress>, DemoError> {
-        self.store.progress_of_all().await.answer().map_err(DemoError::store("read progress"))
+        self.store.progress_of_all().await.into_result().map_err(DemoError::store("read progress"))
     }
 
     /// Rows at and past progress: the next worker processes their records again.
@@ -83,7 +83,7 @@ impl Tables {
         }
         let mut after = None;
         loop {
-            let page = self.store.alerts(after, PAGE).await.answer();
+            let page = self.store.alerts(after, PAGE).await.into_result();
             let page = page.map_err(DemoError::store("read alerts"))?;
             for alert in &page.rows {
                 counted.alerts += 1;
@@ -107,7 +107,7 @@ impl Tables {
         mut each: impl FnMut(&crate::event::Event),
     ) -> Result<(), DemoError> {
         loop {
-            let rows = self.store.events(partition, from, i64::MAX, PAGE).await.answer();
+            let rows = self.store.events(partition, from, i64::MAX, PAGE).await.into_result();
             let rows = rows.map_err(DemoError::store(format!("read events of partition {partition}")))?;
             rows.iter().for_each(|(_, event)| each(event));
             match rows.last() {
@@ -120,7 +120,7 @@ impl Tables {
     async fn dead_letters(&self, partition: i32, mut from: i64) -> Result<u64, DemoError> {
         let mut count = 0;
         loop {
-            let rows = self.store.dead_letters(partition, from, i64::MAX, PAGE).await.answer();
+            let rows = self.store.dead_letters(partition, from, i64::MAX, PAGE).await.into_result();
             let rows =
                 rows.map_err(DemoError::store(format!("read dead letters of partition {partition}")))?;
             count += rows.len() as u64;

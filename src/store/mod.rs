@@ -92,7 +92,7 @@ impl<T> Outcome<T> {
     ///
     /// # Errors
     /// The error of a refused request, or of one with an unknown outcome.
-    pub fn answer(self) -> Result<T, StoreError> {
+    pub fn into_result(self) -> Result<T, StoreError> {
         match self {
             Outcome::Acknowledged(value) => Ok(value),
             Outcome::Refused(error) | Outcome::Unknown(error) => Err(error),

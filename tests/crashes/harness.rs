@@ -141,7 +141,7 @@ impl Scenario {
             tokio::time::sleep(Duration::from_secs(1)).await;
             for partition in 0..PARTITIONS {
                 let end = broker.offsets(TOPIC, partition).await.unwrap().end;
-                let progress = store.progress(partition).await.answer().unwrap().unwrap();
+                let progress = store.progress(partition).await.into_result().unwrap().unwrap();
                 assert_eq!(progress.next_offset, end, "progress of partition {partition}");
             }
             Ended {

@@ -44,11 +44,11 @@ async fn processed() -> (MemoryBroker, MemoryStore) {
 /// Expects a refusal that does not change the tables; returns its message.
 async fn refused(broker: &MemoryBroker, store: &MemoryStore) -> PipelineError {
     let before = truth::stored(store).await.unwrap();
-    let progress = store.progress_of_all().await.answer().unwrap();
+    let progress = store.progress_of_all().await.into_result().unwrap();
     let error = run(broker, store).await.unwrap_err();
     assert!(error.is_refusal(), "{error:?}");
     assert_eq!(truth::stored(store).await.unwrap(), before);
-    assert_eq!(store.progress_of_all().await.answer().unwrap(), progress);
+    assert_eq!(store.progress_of_all().await.into_result().unwrap(), progress);
     error
 }
 
@@ -237,7 +237,7 @@ fn rows_without_a_binding_are_refused_by_run_and_init() {
         let store = MemoryStore::new();
         let event =
             Event { id: 1, ts: 1, source: "a".into(), client: String::new(), health: Health::Nominal };
-        store.write_rows(0, &[(0, Row::Event(event))]).await.answer().unwrap();
+        store.write_rows(0, &[(0, Row::Event(event))]).await.into_result().unwrap();
         let error = refused(&broker, &store).await;
         assert!(matches!(error, PipelineError::Binding(BindingError::ForeignRows)), "{error:?}");
         let error =
@@ -258,7 +258,7 @@ fn a_store_in_another_layout_than_the_bound_one_is_refused_by_run_and_init() {
         run(&broker, &bucketed).await.unwrap();
         // Tables in one layout, and a worker that is configured with another.
         let other = MemoryStore::new();
-        other.bind(&bound).await.answer().unwrap();
+        other.bind(&bound).await.into_result().unwrap();
         let message = "bound with layout = \"bucketed:500\", not \"original\"";
         let error = refused(&broker, &other).await;
         assert!(error.to_string().contains(message), "{error}");
@@ -311,7 +311,7 @@ fn a_partition_found_later_begins_at_zero_and_is_refused_if_its_log_does_not() {
         broker.grow(TOPIC, PARTITIONS + 1);
         append(&broker, &[Entry::Value(PARTITIONS, event(1, 1, "late", 2))]).await;
         run(&broker, &store).await.unwrap();
-        let progress = store.progress(PARTITIONS).await.answer().unwrap();
+        let progress = store.progress(PARTITIONS).await.into_result().unwrap();
         assert_eq!(progress, Some(Progress { origin: 0, next_offset: 1 }));
 
         broker.grow(TOPIC, PARTITIONS + 2);
@@ -328,8 +328,8 @@ fn a_sum_past_the_range_of_event_count_is_refused() {
         let (broker, store) = processed().await;
         let window = WindowKey { source: "a".into(), end: 5_000 };
         let count = Count { count: i64::from(i32::MAX), through_offset: 1 };
-        store.register(77).await.answer().unwrap();
-        store.write_counts(77, &[(window, count)]).await.answer().unwrap();
+        store.register(77).await.into_result().unwrap();
+        store.write_counts(77, &[(window, count)]).await.into_result().unwrap();
         append(&broker, &log(3)).await;
         let error = run(&broker, &store).await.unwrap_err();
         assert!(matches!(error, PipelineError::CountOverflow { window_end: 5_000, .. }), "{error:?}");
@@ -363,7 +363,7 @@ fn origins_that_the_log_does_not_have_are_refused() {
             let from = Origin::Offsets(BTreeMap::from([(partition, offset)]));
             binding::init(&broker, &store, &options().binding_spec, &from).await.unwrap_err();
         }
-        assert_eq!(store.binding().await.answer().unwrap(), None);
+        assert_eq!(store.binding().await.into_result().unwrap(), None);
         assert_eq!(broker.topic(TOPIC).await.unwrap().partitions, PARTITIONS);
     });
 }

@@ -71,7 +71,7 @@ fn a_partition_without_counted_events_is_not_registered() {
         let (broker, store) = bound(&[log, counted(0, 9)].concat()).await;
         let faulty = recording(&store);
         run(&broker, &faulty).await.unwrap();
-        assert_eq!(store.registered().await.answer().unwrap(), 1);
+        assert_eq!(store.registered().await.into_result().unwrap(), 1);
         let other = |call: &Call| matches!(call, Call::Register(1 | 2) | Call::Counts(1 | 2));
         assert!(!faulty.acknowledged().iter().any(other), "{:?}", faulty.acknowledged());
     });
@@ -84,8 +84,12 @@ fn a_partition_that_another_worker_registers_meanwhile_is_summed_from_the_next_b
         run(&broker, &recording(&store)).await.unwrap();
         // As the worker of a partition that this one has never heard of does it.
         let window = WindowKey { source: "a".into(), end: 10 };
-        store.register(7).await.answer().unwrap();
-        store.write_counts(7, &[(window, Count { count: 40, through_offset: 50 })]).await.answer().unwrap();
+        store.register(7).await.into_result().unwrap();
+        store
+            .write_counts(7, &[(window, Count { count: 40, through_offset: 50 })])
+            .await
+            .into_result()
+            .unwrap();
         append(&broker, &counted(0, 1)).await;
         run(&broker, &recording(&store)).await.unwrap();
         let alerts = truth::stored(&store).await.unwrap().alerts;
@@ -100,10 +104,10 @@ fn a_registry_that_does_not_show_the_worker_s_own_partition_is_refused() {
         let error = run(&broker, &recording(&store).with_registry_at(1)).await.unwrap_err();
         assert!(matches!(error, PipelineError::NotRegistered { partition: 1, registered: 1 }), "{error:?}");
         assert!(error.is_refusal());
-        assert_eq!(store.progress(1).await.answer().unwrap().unwrap().next_offset, 0);
+        assert_eq!(store.progress(1).await.into_result().unwrap().unwrap().next_offset, 0);
         // Nothing was lost by it.
         run(&broker, &recording(&store)).await.unwrap();
-        let bound = store.binding().await.answer().unwrap().unwrap();
+        let bound = store.binding().await.into_result().unwrap().unwrap();
         assert_eq!(truth::stored(&store).await.unwrap(), truth_of(&broker, &bound).await);
     });
 }

@@ -45,7 +45,7 @@ async fn bound(records: i64) -> (MemoryBroker, MemoryStore) {
 }
 
 async fn progress(store: &MemoryStore) -> BTreeMap<i32, i64> {
-    let all = store.progress_of_all().await.answer().unwrap();
+    let all = store.progress_of_all().await.into_result().unwrap();
     all.into_iter().map(|(partition, progress)| (partition, progress.next_offset)).collect()
 }
 
@@ -106,7 +106,7 @@ fn a_store_that_is_away_for_long_is_waited_for() {
             "the store was not unavailable: {:?}",
             begun.elapsed()
         );
-        let binding = store.binding().await.answer().unwrap().unwrap();
+        let binding = store.binding().await.into_result().unwrap().unwrap();
         assert_eq!(truth::stored(&store).await.unwrap(), truth_of(&broker, &binding).await);
     });
 }
@@ -214,7 +214,7 @@ fn partitions_change_hands_when_workers_come_and_go() {
         let (first, second) = (first.unwrap(), second.unwrap());
         assert!(first.records > 0 && second.records > 0);
         assert_eq!(first.records + second.records, 420, "an orderly hand-over repeats nothing");
-        let binding = store.binding().await.answer().unwrap().unwrap();
+        let binding = store.binding().await.into_result().unwrap().unwrap();
         assert_eq!(truth::stored(&store).await.unwrap(), truth_of(&broker, &binding).await);
     });
 }

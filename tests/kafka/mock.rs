@@ -274,7 +274,7 @@ async fn worker(options: &KafkaOptions, store: &MemoryStore, seed: u64, mut stop
 }
 
 async fn covers(store: &MemoryStore, ends: &[i64]) -> bool {
-    let progress = store.progress_of_all().await.answer().unwrap();
+    let progress = store.progress_of_all().await.into_result().unwrap();
     (0..).zip(ends).all(|(partition, end)| progress.get(&partition).is_some_and(|p| p.next_offset >= *end))
 }
 
@@ -322,7 +322,7 @@ async fn run(seed: u64, workers: u64) {
             }
         };
         let settled = timeout(Duration::from_secs(60), settled).await;
-        let progress = store.progress_of_all().await.answer().unwrap();
+        let progress = store.progress_of_all().await.into_result().unwrap();
         assert!(settled.is_ok(), "seed {seed}: not settled at {progress:?} of {ends:?} after {met:?}");
         stop.send_replace(true);
         records

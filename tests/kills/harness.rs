@@ -100,7 +100,8 @@ impl Folder {
     }
 
     fn stored_in(&self, store: &EmbeddedStore) -> u64 {
-        let progress = self.runtime.block_on(store.progress_of_all()).answer().expect("progress is there");
+        let progress =
+            self.runtime.block_on(store.progress_of_all()).into_result().expect("progress is there");
         progress.values().map(|progress| progress.next_offset as u64).sum()
     }
 
@@ -119,12 +120,14 @@ impl Folder {
     pub fn rows_past_progress(&self) -> u64 {
         let store = self.store();
         let mut rows = 0;
-        let progress = self.runtime.block_on(store.progress_of_all()).answer().expect("progress is there");
+        let progress =
+            self.runtime.block_on(store.progress_of_all()).into_result().expect("progress is there");
         for (partition, progress) in progress {
             let (from, all) = (progress.next_offset, usize::MAX >> 1);
             let events = self.runtime.block_on(store.events(partition, from, i64::MAX, all));
             let letters = self.runtime.block_on(store.dead_letters(partition, from, i64::MAX, all));
-            rows += events.answer().expect("events").len() + letters.answer().expect("letters").len();
+            rows +=
+                events.into_result().expect("events").len() + letters.into_result().expect("letters").len();
         }
         rows as u64
     }

@@ -65,7 +65,7 @@ crate::on_every_implementation!(
 );
 
 pub(crate) fn known<T>(outcome: Outcome<T>) -> T {
-    outcome.answer().unwrap()
+    outcome.into_result().unwrap()
 }
 
 pub(crate) fn binding(topic: &str) -> Binding {

@@ -144,7 +144,8 @@ async fn an_intact_binding_that_differs_from_the_configuration_is_refused_with_b
         let mut world = changed(change).await;
         assert!(refused(&world).await.contains(&format!("is bound with {expected}")), "{expected}");
         // Also if another column is damaged, which alone would only be a difference.
-        let mut stored = world.store.stored_binding().await.answer().expect("an answer").expect("a binding");
+        let mut stored =
+            world.store.stored_binding().await.into_result().expect("an answer").expect("a binding");
         stored.health = Err(damaged("health"));
         world.store.replace_binding(Some(stored));
         assert!(refused(&world).await.contains(&format!("is bound with {expected}")), "{expected}");

@@ -359,12 +359,12 @@ async fn progress_that_cannot_be_correct_is_named() {
     let of = |origin, next_offset| async move {
         let world = spoilt(|_| ()).await;
         let store = MemoryStore::new();
-        store.bind(&world.binding).await.answer().expect("bound");
+        store.bind(&world.binding).await.into_result().expect("bound");
         let world = Fixture { store, ..world };
         world.write(&world.truth().await).await;
         world.write_progress(1, 3).await;
         let progress = Progress { origin, next_offset };
-        world.store.write_progress(0, progress).await.answer().expect("written");
+        world.store.write_progress(0, progress).await.into_result().expect("written");
         world.differences().await
     };
     insta::assert_snapshot!(of(1, 3).await, @"wrong_progress: partition 0: origin 1, next_offset 3: origin differs from the binding");
@@ -381,7 +381,7 @@ async fn progress_past_the_log_or_of_no_partition_or_missing_is_named() {
     wrong_progress: partition 7: origin 0, next_offset 0: the topic has no such partition
     ");
     let store = MemoryStore::new();
-    store.bind(&world.binding).await.answer().expect("bound");
+    store.bind(&world.binding).await.into_result().expect("bound");
     let world = Fixture { store, ..world };
     world.write(&world.truth().await).await;
     world.write_progress(1, 3).await;
@@ -391,16 +391,16 @@ async fn progress_past_the_log_or_of_no_partition_or_missing_is_named() {
 #[tokio::test]
 async fn a_registry_that_lacks_counted_partitions_or_has_more_than_the_topic_is_named() {
     let world = spoilt(|_| ()).await;
-    world.store.register(4).await.answer().expect("registered");
+    world.store.register(4).await.into_result().expect("registered");
     insta::assert_snapshot!(world.differences().await, @"wrong_registry: partitions is 5, but the topic has 2");
     let world = Fixture { store: MemoryStore::new(), ..world };
-    world.store.bind(&world.binding).await.answer().expect("bound");
+    world.store.bind(&world.binding).await.into_result().expect("bound");
     let tables = world.truth().await;
     world.finish(&Tables { counts: BTreeMap::new(), ..tables.clone() }).await;
     for ((partition, source, end), (count, through_offset)) in &tables.counts {
         let window = WindowKey { source: source.as_str().into(), end: *end };
         let count = [(window, Count { count: *count, through_offset: *through_offset })];
-        world.store.write_counts(*partition, &count).await.answer().expect("written");
+        world.store.write_counts(*partition, &count).await.into_result().expect("written");
     }
     insta::assert_snapshot!(world.differences().await, @"wrong_registry: partitions is 0, but window_counts has rows that need 2");
 }
@@ -431,10 +431,10 @@ async fn a_compacted_topic_is_refused() {
 #[tokio::test]
 async fn a_store_in_another_layout_than_the_bound_one_is_not_judged() {
     let world = spoilt(|_| ()).await;
-    let mut bound = world.store.binding().await.answer().expect("an answer").expect("a binding");
+    let mut bound = world.store.binding().await.into_result().expect("an answer").expect("a binding");
     bound.layout.events = "bucketed:9".parse().expect("a layout");
     let world = Fixture { store: MemoryStore::new(), ..world };
-    world.store.bind(&bound).await.answer().expect("an answer");
+    world.store.bind(&bound).await.into_result().expect("an answer");
     insta::assert_snapshot!(refused(&world).await, @r#"the keyspace is bound with layout = "bucketed:9", not "original": use the bound value, or a different keyspace"#);
 }
 

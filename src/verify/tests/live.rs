@@ -21,7 +21,7 @@ async fn alerts_and_rows_may_be_ahead_of_progress() {
     // Rows and an alert that a worker has not written yet.
     for (progress, count) in [(3, 3), (3, 4), (3, 5), (4, 4), (2, 3)] {
         let world = Fixture { store: MemoryStore::new(), ..Fixture::new().await };
-        world.store.bind(&world.binding).await.answer().expect("bound");
+        world.store.bind(&world.binding).await.into_result().expect("bound");
         world.append([1, 2, 3, 4, 5].map(|ts| critical(0, ts))).await;
         tables.alerts = BTreeMap::from([(("s".to_owned(), 10), count)]);
         let mut partly = tables.clone();

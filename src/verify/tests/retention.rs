@@ -34,7 +34,7 @@ async fn a_window_that_is_partly_gone_has_no_upper_bound() {
         let (world, _) = cut().await;
         tables.alerts.insert(("s".to_owned(), end), count);
         let world = Fixture { store: MemoryStore::new(), ..world };
-        world.store.bind(&world.binding).await.answer().expect("bound");
+        world.store.bind(&world.binding).await.into_result().expect("bound");
         world.write(&tables).await;
         world.write_progress(0, 9).await;
         assert_eq!(world.verify().await.is_clean(), fine, "window until {end} with {count}");
@@ -46,7 +46,7 @@ async fn an_alert_of_a_window_that_is_partly_gone_may_be_missing_only_if_the_rem
  {
     let (world, tables) = cut().await;
     let world = Fixture { store: MemoryStore::new(), ..world };
-    world.store.bind(&world.binding).await.answer().expect("bound");
+    world.store.bind(&world.binding).await.into_result().expect("bound");
     world.write(&Tables { alerts: BTreeMap::new(), ..tables }).await;
     world.write_progress(0, 9).await;
     // Of the window until 10, two of four events remain, so the alert cannot be judged.
@@ -143,7 +143,10 @@ async fn records_after_the_judged_log_may_be_deleted_meanwhile() {
                 if durable {
                     let progress = Progress { origin: 0, next_offset: 6 };
                     let write = store.write_progress(0, progress);
-                    futures_util::FutureExt::now_or_never(write).expect("at once").answer().expect("written");
+                    futures_util::FutureExt::now_or_never(write)
+                        .expect("at once")
+                        .into_result()
+                        .expect("written");
                 }
             }
             None

@@ -190,7 +190,7 @@ async fn a_keyspace_of_an_older_version_is_refused_with_what_to_do() {
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
 async fn what_the_guarantee_requires_is_read_from_the_cluster() {
     let kept = Kept::new(Layout::ORIGINAL).await;
-    let findings = kept.store.guarantees().await.answer().unwrap();
+    let findings = kept.store.guarantees().await.into_result().unwrap();
     for finding in &findings {
         println!("{:<10}{finding}", finding.verdict.label());
     }
@@ -205,8 +205,8 @@ async fn what_the_guarantee_requires_is_read_from_the_cluster() {
     assert!(["ok", "warning"].contains(&verdict("cassandra commitlog_sync")), "{findings:#?}");
     assert_eq!(verdict("cassandra repairs"), "unchecked");
     // The trial row is neither a binding nor one of the rows that make a keyspace foreign.
-    assert_eq!(kept.store.binding().await.answer().unwrap(), None);
-    assert!(!kept.store.holds_rows().await.answer().unwrap());
+    assert_eq!(kept.store.binding().await.into_result().unwrap(), None);
+    assert!(!kept.store.holds_rows().await.into_result().unwrap());
     kept.drop().await;
 }
 
