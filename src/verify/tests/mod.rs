@@ -181,11 +181,11 @@ type FetchHook = Box<dyn FnMut(&MemoryBroker, i32, i64) -> Option<BrokerError> +
 
 impl HookedBroker {
     fn new(
-        world: &Fixture,
+        fixture: &Fixture,
         fetch_records: usize,
         hook: impl FnMut(&MemoryBroker, i32, i64) -> Option<BrokerError> + Send + 'static,
     ) -> Self {
-        Self { inner: world.broker.clone(), fetch_records, hook: Arc::new(Mutex::new(Box::new(hook))) }
+        Self { inner: fixture.broker.clone(), fetch_records, hook: Arc::new(Mutex::new(Box::new(hook))) }
     }
 }
 
