@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_a_word_or_offsets_by_partition() {
+    fn an_origin_is_a_keyword_or_offsets_by_partition() {
         assert_eq!(origin("start"), Ok(Origin::Start));
         assert_eq!(origin("end"), Ok(Origin::End));
         assert_eq!(origin("0=5, 2=7"), Ok(Origin::Offsets([(0, 5), (2, 7)].into())));

@@ -1,7 +1,7 @@
 //! The demonstration: appends events to a log, kills a worker repeatedly, and shows that the tables equal the result of
 //! a single pass over the log.
 //!
-//! The worker is a process of its own ([`Worker`]), killed with SIGKILL at times drawn from a seed: each kill
+//! The worker is a separate process ([`Worker`]), killed with SIGKILL at times drawn from a seed: each kill
 //! waits until a certain number of records is stored, some of them by this worker, and then a few milliseconds more, so
 //! that it can happen at any point of a batch. A kill counts only if the worker was active: it had stored something, and
 //! had not reached the end yet. The last run ends by itself at the log's end. Then

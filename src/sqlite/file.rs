@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_why_a_folder_cannot_be_written_to_is_named() {
+    fn the_reason_why_a_folder_cannot_be_written_to_is_reported() {
         for (code, expected) in [
             (28, "disk is full"),
             (122, "quota"),

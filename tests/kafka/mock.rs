@@ -497,7 +497,7 @@ async fn a_client_with_tls_at_a_listener_without_tls_is_refused_long_before_the_
     options.security.tls = Some(Tls::default());
     options.request_timeout = Duration::from_secs(60);
     let broker = KafkaBroker::connect(&options).unwrap();
-    let error = timeout(Duration::from_secs(5), broker.topic(TOPIC)).await.expect("at once").unwrap_err();
+    let error = timeout(Duration::from_secs(5), broker.topic(TOPIC)).await.expect("immediately").unwrap_err();
     match &error {
         BrokerError::Refused { reason, .. } => assert!(reason.contains("does not use TLS"), "{error}"),
         _ => panic!("{error:?}"),
@@ -556,7 +556,7 @@ async fn a_client_with_sasl_at_a_listener_without_sasl_is_refused_immediately_wi
     });
     options.request_timeout = Duration::from_secs(60);
     let broker = KafkaBroker::connect(&options).unwrap();
-    let error = timeout(Duration::from_secs(5), broker.topic(TOPIC)).await.expect("at once").unwrap_err();
+    let error = timeout(Duration::from_secs(5), broker.topic(TOPIC)).await.expect("immediately").unwrap_err();
     assert!(matches!(error, BrokerError::Refused { .. }), "{error:?}");
     let cause = std::error::Error::source(&error).expect("a cause").to_string();
     assert!(cause.contains("is it a listener without SASL?") && !cause.contains("hunter2"), "{cause}");

@@ -57,7 +57,7 @@ async fn assert_works(options: &KafkaOptions) {
 async fn refused(options: &KafkaOptions) -> String {
     let options = KafkaOptions { request_timeout: Duration::from_secs(60), ..options.clone() };
     let request = async { TestBroker::new(&options).topic("t").await.unwrap_err() };
-    let error = timeout(Duration::from_secs(6), request).await.expect("an error at once");
+    let error = timeout(Duration::from_secs(6), request).await.expect("an immediate error");
     assert!(matches!(error, BrokerError::Refused { .. }), "{error:?}");
     exactlyonce::error::chain(&error)
 }

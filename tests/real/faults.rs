@@ -39,17 +39,17 @@ impl FaultLog {
 
     fn record(&self, kind: &str, target: &str) {
         println!("{:>7.2} s  {kind} {target}", self.start.elapsed().as_secs_f64());
-        *self.counts.lock().expect("nobody panicked").entry(kind.to_owned()).or_default() += 1;
+        *self.counts.lock().expect("no panic").entry(kind.to_owned()).or_default() += 1;
     }
 
     /// Number of faults whose kind starts with this text.
     pub fn count(&self, kind: &str) -> u32 {
-        let counts = self.counts.lock().expect("nobody panicked");
+        let counts = self.counts.lock().expect("no panic");
         counts.iter().filter(|(name, _)| name.starts_with(kind)).map(|(_, count)| count).sum()
     }
 
     pub fn print(&self) {
-        for (kind, count) in self.counts.lock().expect("nobody panicked").iter() {
+        for (kind, count) in self.counts.lock().expect("no panic").iter() {
             println!("{count:>5} x {kind}");
         }
     }

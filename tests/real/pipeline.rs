@@ -144,7 +144,7 @@ impl Workers {
 
     /// Calls a function with a worker, which must be running: no worker ends by itself, even if services fail.
     fn with<T>(&self, number: usize, act: impl FnOnce(&mut Process) -> T) -> T {
-        let mut worker = self.all[number].lock().expect("nobody panicked");
+        let mut worker = self.all[number].lock().expect("no panic");
         if let Some(code) = worker.exit_code() {
             panic!("worker {} ended with exit code {code}:\n{}", self.name(number), worker.tail());
         }

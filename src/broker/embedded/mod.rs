@@ -6,7 +6,7 @@
 //!   readers never wait;
 //! - offsets are dense, and every record has a checksum: a record that is missing or was altered on the disk
 //!   is an error, never skipped;
-//! - a topic's id is a UUID of its own for each creation.
+//! - each creation of a topic gives it a new UUID as its id.
 //!
 //! A group has one member, because a folder has one worker at a time
 //! ([`WorkerLock`](crate::sqlite::WorkerLock)), and that member gets all partitions. Nothing is ever revoked.
@@ -179,10 +179,10 @@ impl Broker for EmbeddedBroker {
         self.read(what, fetch).await
     }
 
-    /// The group's name makes no difference: every member gets all partitions.
+    /// The group's name is ignored: every member gets all partitions.
     async fn subscribe(&self, _group: &str, topic: &str) -> Result<EmbeddedConsumer, BrokerError> {
         let partitions = self.topic(topic).await?.partitions;
-        // A connection of its own, so that other reads of the log do not wait for the worker.
+        // A separate connection, so that other reads of the log do not wait for the worker.
         let LogFile { folder, path, options, reader, .. } = &*self.shared;
         let what = || format!("subscribe to topic {topic}");
         let (folder, options) = (folder.clone(), options.clone());

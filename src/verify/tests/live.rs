@@ -181,10 +181,10 @@ async fn a_request_to_a_broker_that_does_not_respond_is_retried_a_limited_number
     fixture.append(some()).await;
     fixture.finish(&fixture.truth().await).await;
     let silent = || Some(BrokerError::Retriable { what: "fetch".to_owned(), cause: None });
-    let mut asked = 0;
+    let mut requests = 0;
     let broker = HookedBroker::new(&fixture, 1, move |_, _, _| {
-        asked += 1;
-        if asked % 5 == 0 { None } else { silent() }
+        requests += 1;
+        if requests % 5 == 0 { None } else { silent() }
     });
     assert!(
         verify(&broker, &fixture.store, &fixture.binding_spec, &VerifyOptions::default())

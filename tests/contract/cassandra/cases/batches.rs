@@ -303,8 +303,8 @@ async fn unavailable_may_follow_a_batch_that_was_written_in_part<W: Backend>(
     let one = a.at(Consistency::One);
     let (mut up, mut down) = (Vec::new(), Vec::new());
     for partition in 0..60 {
-        let asked = one.ends(&format!("SELECT offset FROM KS.events WHERE partition = {partition}")).await;
-        if asked == "no rows" { &mut up } else { &mut down }.push(partition);
+        let result = one.ends(&format!("SELECT offset FROM KS.events WHERE partition = {partition}")).await;
+        if result == "no rows" { &mut up } else { &mut down }.push(partition);
     }
     assert!(up.len() >= 10 && down.len() >= 10, "{up:?} {down:?}");
     let mut written = 0;

@@ -13,7 +13,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(
             a_conditional_insert_is_applied_once_and_then_returns_the_existing_row,
             [],
-            "IF NOT EXISTS answers [applied], and the row that is there if it was not applied (CQL: INSERT)",
+            "IF NOT EXISTS returns [applied], and the existing row if it was not applied (CQL: INSERT)",
         ),
         case!(
             of_concurrent_conditional_inserts_one_is_applied,
@@ -87,7 +87,7 @@ async fn of_concurrent_conditional_inserts_one_is_applied<W: Backend>(backend: &
     let keyspace = Keyspace::with(backend, seen, &[BINDING]).await;
     let mut one_each = true;
     for round in 0..5 {
-        let asked = (0..6).map(|i| {
+        let inserts = (0..6).map(|i| {
             let client = keyspace.clients()[i % 3].clone();
             async move {
                 let cql = format!(
@@ -96,7 +96,7 @@ async fn of_concurrent_conditional_inserts_one_is_applied<W: Backend>(backend: &
                 client.ends(&cql).await
             }
         });
-        let endings = join_all(asked).await;
+        let endings = join_all(inserts).await;
         let applied = endings.iter().filter(|ended| ended.starts_with("(true")).count();
         let refused = endings.iter().filter(|ended| ended.starts_with("(false")).count();
         // With contention, a timeout with an unknown outcome is possible; then the row shows which one was applied.

@@ -40,7 +40,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(
             after_gc_grace_and_a_compaction_older_writes_are_visible,
             [Compact],
-            "A compaction drops tombstones that are older than gc_grace_seconds, 10 days if nothing is said (operating/compaction/tombstones)",
+            "A compaction drops tombstones that are older than gc_grace_seconds, 10 days by default (operating/compaction/tombstones)",
         ),
         case!(
             flushed_and_unflushed_writes_are_resolved_together,

@@ -26,12 +26,12 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(
             a_read_timeout_contains_the_number_of_responses,
             [Pause],
-            "Read_timeout carries the answers received, and whether the replica that was asked for data is among them (native_protocol_v4, 9)",
+            "Read_timeout carries the number of responses received, and whether the replica that was requested to send data is among them (native_protocol_v4, 9)",
         ),
         case!(
             a_hint_is_delivered_later_with_the_original_timestamp,
             [Silence, HintedHandoff],
-            "A coordinator keeps a hint for a replica that is down, and delivers it when it is back; the mutation is as it was (operating/hints)",
+            "A coordinator keeps a hint for a replica that is down, and delivers it when it is up again; the mutation is unchanged (operating/hints)",
         ),
         case!(
             a_replica_that_times_out_gets_a_hint_too,
@@ -129,7 +129,7 @@ async fn a_write_that_timed_out_is_visible_to_some_readers<W: Backend>(backend: 
     a.expect_within(
         seen,
         backend.delivered_within(),
-        "read at QUORUM through that replica, when the others go on",
+        "read at QUORUM through that replica, when the others are resumed",
         READ,
         "(2) (1) (0)",
     )

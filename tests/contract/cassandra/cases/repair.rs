@@ -16,17 +16,17 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(
             a_read_at_one_is_stale_and_repairs_nothing,
             [Silence, HintedHandoff],
-            "At ONE a single replica answers, there is nothing to compare; consistency requires R + W > RF (architecture/dynamo: tunable consistency)",
+            "At ONE a single replica responds, there is nothing to compare; consistency requires R + W > RF (architecture/dynamo: tunable consistency)",
         ),
         case!(
             a_read_at_one_that_reads_a_second_replica_may_repair_the_first,
             [Silence, HintedHandoff],
-            "speculative_retry, 99p if nothing is said: if a replica is slow, another is asked, and answers that differ are repaired whatever the level (CQL: CREATE TABLE; AbstractReadExecutor.awaitResponses)",
+            "speculative_retry, 99p by default: if a replica is slow, another is read, and responses that differ are repaired at any level (CQL: CREATE TABLE; AbstractReadExecutor.awaitResponses)",
         ),
         case!(
             a_quorum_read_repairs_the_replicas_that_it_reads,
             [Silence, HintedHandoff],
-            "Replicas whose answers differ are repaired before the read is answered: read_repair BLOCKING (operating/read_repair)",
+            "Replicas whose responses differ are repaired before the read returns: read_repair BLOCKING (operating/read_repair)",
         ),
         case!(
             with_read_repair_none_the_result_is_merged_and_nothing_is_repaired,
@@ -41,7 +41,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(
             a_limit_is_filled_although_a_replica_missed_deletions,
             [Silence, HintedHandoff],
-            "If rows of one replica turn out to be deleted in another, more are asked for (ShortReadPartitionsProtection)",
+            "If rows of one replica are deleted in another, more are requested (ShortReadPartitionsProtection)",
         ),
         case!(
             a_repair_writes_missed_data_to_a_replica,
@@ -71,7 +71,7 @@ async fn a_read_at_one_is_stale_and_repairs_nothing<W: Backend>(backend: &W, see
     a.expect(seen, "rows 0 to 2 at QUORUM, the third replica down", &events(0, 0..3), "ok").await;
     backend.end_silence().await;
     let one = c.at(Consistency::One);
-    one.expect(seen, "ONE at the third, when it is back", READ, "no rows").await;
+    one.expect(seen, "ONE at the third, when it is up again", READ, "no rows").await;
     a.at(Consistency::One).expect(seen, "ONE at the first", READ, "(2) (1) (0)").await;
     one.expect(seen, "ONE at the third, again", READ, "no rows").await;
     c.expect(seen, "QUORUM at the third", READ, "(2) (1) (0)").await;
@@ -105,7 +105,7 @@ async fn a_read_at_one_that_reads_a_second_replica_may_repair_the_first<W: Backe
             break;
         }
     }
-    seen.check("ONE at it, after reads at ONE that each asked a second one, too", &repaired, "(2) (1) (0)");
+    seen.check("ONE at it, after reads at ONE that each read a second one, too", &repaired, "(2) (1) (0)");
 }
 
 async fn a_quorum_read_repairs_the_replicas_that_it_reads<W: Backend>(backend: &W, seen: &Observations) {

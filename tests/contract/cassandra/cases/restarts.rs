@@ -40,7 +40,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(
             an_empty_disk_makes_a_quorum_miss_acknowledged_writes,
             [Kill, WipeDisk, HintedHandoff, Silence],
-            "A replica that lost its data answers as if it had never had any, until it is repaired (operating/topo_changes; operating/repair)",
+            "A replica that lost its data responds as if it had never had any, until it is repaired (operating/topo_changes; operating/repair)",
         ),
     ]
 }

@@ -47,7 +47,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(
             a_column_dropped_and_added_again_shadows_small_timestamps,
             [Compact],
-            "What was written before the drop does not come back: cells with a timestamp before the time of the drop are left out (CQL: ALTER TABLE)",
+            "Data written before the drop does not reappear: cells with a timestamp before the time of the drop are ignored (CQL: ALTER TABLE)",
         ),
         case!(
             a_recreated_table_is_a_different_one,
@@ -62,7 +62,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(
             a_statement_prepared_at_one_node_is_prepared_again_at_another,
             [],
-            "Prepared statements belong to a node; another answers Unprepared, and the driver prepares again (native_protocol_v4, 4.1.5 and 9)",
+            "Prepared statements belong to a node; another returns Unprepared, and the driver prepares again (native_protocol_v4, 4.1.5 and 9)",
         ),
         case!(
             a_new_table_is_unknown_to_a_paused_node_until_it_is_resumed,

@@ -10,7 +10,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(
             rows_of_a_partition_are_returned_in_clustering_order_or_in_reverse,
             [],
-            "Rows come in the table's clustering order; ORDER BY may only be that order or its reverse (CQL: SELECT)",
+            "Rows are returned in the table's clustering order; ORDER BY may only be that order or its reverse (CQL: SELECT)",
         ),
         case!(
             a_range_has_the_bounds_it_names,
@@ -20,7 +20,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(
             limit_counts_rows_and_per_partition_limit_those_of_each_partition,
             [],
-            "LIMIT bounds the rows of the answer, PER PARTITION LIMIT those of a partition; both are at least 1 (CQL: SELECT)",
+            "LIMIT is the maximum of the rows of the result, PER PARTITION LIMIT that of a partition; both are at least 1 (CQL: SELECT)",
         ),
         case!(
             in_returns_each_key_once_whatever_the_order_of_the_list,

@@ -21,7 +21,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(
             each_cell_of_a_row_resolves_on_its_own,
             [],
-            "Timestamps belong to cells, not to rows: two writes of a row at one timestamp may merge into a row that nobody wrote (Cells.reconcile)",
+            "Timestamps belong to cells, not to rows: two writes of a row at one timestamp may merge into a row that was never written (Cells.reconcile)",
         ),
         case!(
             at_equal_timestamps_the_larger_bytes_win,
@@ -46,7 +46,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(
             any_timestamp_but_the_least_may_be_used,
             [],
-            "USING TIMESTAMP takes a signed 64-bit number; the least stands for none (Attributes.getTimestamp)",
+            "USING TIMESTAMP accepts a signed 64-bit number; the least one means none (Attributes.getTimestamp)",
         ),
         case!(
             without_a_timestamp_the_coordinator_uses_its_clock,

@@ -245,6 +245,6 @@ async fn a_value_of_a_megabyte_is_read_completely<W: Backend>(backend: &W, seen:
     a.execute(&insert, (&bytes,)).await;
     let result = b.ok("SELECT bytes FROM KS.t WHERE id = 1").await.into_rows_result().expect("rows");
     let (read,) = result.single_row::<(Vec<u8>,)>().expect("one blob");
-    assert!(read == bytes, "{} bytes came back", read.len());
+    assert!(read == bytes, "{} bytes were read", read.len());
     seen.note("1,000,000 bytes: the same");
 }

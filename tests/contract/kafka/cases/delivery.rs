@@ -126,7 +126,7 @@ async fn a_delivery_has_the_offset_of_the_next_one<W: Backend>(backend: &W, seen
         }
     }
     assert_eq!(expected, 1000);
-    seen.note("each of the deliveries of 1000 records begins where the one before it said");
+    seen.note("each of the deliveries of 1000 records starts at the next offset of the one before");
 }
 
 async fn an_end_is_reported_again_when_it_has_moved<W: Backend>(backend: &W, seen: &Observations) {

@@ -70,7 +70,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(
             classic_nothing_of_a_partition_is_delivered_after_its_revocation,
             [],
-            "the rebalance callback comes before the partition is given up; what was fetched is dropped (librdkafka, INTRODUCTION.md)"
+            "the rebalance callback is called before the partition is released; fetched records are dropped (librdkafka, INTRODUCTION.md)"
         ),
         case!(
             consumer_nothing_of_a_partition_is_delivered_after_its_revocation,
@@ -296,7 +296,7 @@ async fn prefetched<W: Backend>(backend: &W, seen: &Observations, protocol: Prot
     for partition in 0..2 {
         assert_eq!(together(partition, &[&one, &two]), (0..total).collect::<Vec<_>>());
     }
-    seen.note("a partition is revoked while records flow: nothing of it comes after, and both members together are delivered each record once");
+    seen.note("a partition is revoked while records are appended: nothing of it is delivered after that, and both members together are delivered each record once");
 }
 
 async fn leaves<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
@@ -441,7 +441,7 @@ async fn polling<W: Backend>(backend: &W, seen: &Observations, protocol: Protoco
     seen.note("everything paused for longer than its session: it gets nothing");
     member.resume(0);
     member.until_ends(&[(0, 5)]).await;
-    seen.note("resumed: goes on");
+    seen.note("resumed: continues");
     member.leave().await;
 }
 

@@ -213,7 +213,7 @@ async fn a_killed_leader_neither_loses_nor_duplicates_records_for_a_reader<W: Ba
     assert!(eventually("the preferred leader", attempt, right).await.is_ok());
     producer.send_all(&topic, numbered(0, 200..300)).await.expect("records");
     member.until_delivered(0, 300).await;
-    seen.note("it is back and leads again");
+    seen.note("it is up and leads again");
     let events = member.leave().await;
     assert_eq!(delivered(&events, 0), (0..300).map(|n: i64| (n, n.to_string())).collect::<Vec<_>>());
     assert!(!events.iter().any(|events| matches!(events, MemberEvent::Failed { .. })));
