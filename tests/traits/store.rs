@@ -33,6 +33,8 @@ crate::on_every_implementation!(
         counts_resolve_by_timestamp_whatever_the_order,
         counts_come_in_the_order_asked_for,
         counts_are_of_their_own_partition_and_window_and_of_no_other,
+        sums_are_of_the_partitions_and_windows_asked_for_and_of_no_other,
+        a_sum_that_is_too_great_is_the_greatest_there_is,
         thousands_of_counts_come_back_each_to_its_place,
         a_few_of_many_counts_come_back_and_no_other,
         the_registry_keeps_the_greatest_partition_whatever_the_order,
@@ -280,6 +282,54 @@ async fn counts_are_of_their_own_partition_and_window_and_of_no_other<S: Store>(
     ] {
         assert_eq!(known(store.counts(partition, &asked).await), expected, "partition {partition}");
     }
+}
+
+/// Over more partitions than a request of any store has, most of them without rows; with other rows between the windows,
+/// so that some partitions are dense and some sparse; and with some windows asked for twice.
+async fn sums_are_of_the_partitions_and_windows_asked_for_and_of_no_other<S: Store>(store: S) {
+    let source = |n: i64| window(&format!("source {n:04}"), 5);
+    let mut written: BTreeMap<(i32, WindowKey), i64> = BTreeMap::new();
+    for (partition, step) in [(0, 1), (3, 7), (21, 2), (40, 1), (90, 1)] {
+        let keys = (0..400).step_by(step).map(source);
+        let between = (0..1_500).filter(|_| partition == 40).map(|n| window(&format!("source {n:04}+"), 5));
+        let rows: Vec<(WindowKey, Count)> = keys
+            .chain(between)
+            .zip(1..)
+            .map(|(key, n)| (key, Count { count: n + i64::from(partition), through_offset: n }))
+            .collect();
+        known(store.write_counts(partition, &rows).await);
+        written.extend(rows.into_iter().map(|(key, count)| ((partition, key), count.count)));
+    }
+    let partitions: Vec<i32> = (0..50).filter(|partition| *partition != 3).collect();
+    // The first ones list their windows, the others are slices where a store has such.
+    for asked in
+        [(0..5).collect(), (0..400).rev().collect::<Vec<i64>>(), (0..400).step_by(11).collect(), vec![7; 40]]
+    {
+        let asked: Vec<WindowKey> = asked.into_iter().map(source).chain([window("none", 5)]).collect();
+        for partitions in [&partitions[..], &[3], &[90, 1], &[]] {
+            let count = |partition: &i32, key: &WindowKey| written.get(&(*partition, key.clone())).copied();
+            let expected: Vec<i64> = asked
+                .iter()
+                .map(|key| partitions.iter().filter_map(|partition| count(partition, key)).sum())
+                .collect();
+            assert_eq!(
+                known(store.sums(partitions, &asked).await),
+                expected,
+                "{} of {partitions:?}",
+                asked.len()
+            );
+        }
+    }
+    assert_eq!(known(store.sums(&partitions, &[]).await), [0i64; 0]);
+}
+
+async fn a_sum_that_is_too_great_is_the_greatest_there_is<S: Store>(store: S) {
+    for partition in 0..3 {
+        let count = Count { count: i64::MAX / 2, through_offset: 1 };
+        known(store.write_counts(partition, &[(window("a", 5), count)]).await);
+    }
+    assert_eq!(known(store.sums(&[0, 1, 2], &[window("a", 5)]).await), [i64::MAX]);
+    assert_eq!(known(store.sums(&[0, 2], &[window("a", 5)]).await), [i64::MAX - 1]);
 }
 
 /// More than one request of any store, over many blocks and shards, in no order, some asked for twice.
