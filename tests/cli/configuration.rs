@@ -252,7 +252,7 @@ fn an_unavailable_service_is_named_with_its_address() {
     }
 }
 
-#[cfg(all(feature = "kafka", feature = "cassandra"))]
+#[cfg(all(feature = "kafka", feature = "cassandra", feature = "tls"))]
 #[test]
 fn no_command_shows_a_secret() {
     let folder = Folder::new();
