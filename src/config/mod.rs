@@ -372,7 +372,7 @@ mod tests {
         assert_eq!(defaults.cassandra(), CassandraOptions::new(points, defaults.store.keyspace.clone()));
     }
 
-    #[cfg(feature = "kafka")]
+    #[cfg(all(feature = "kafka", feature = "tls"))]
     #[test]
     fn every_option_of_kafka_can_be_set() {
         let set = settings(&[
@@ -404,6 +404,29 @@ mod tests {
         assert!(!format!("{set:?}").contains("hunter"));
         let consumer = settings(&["kafka.group_protocol=consumer", "broker.kind=kafka"]).unwrap();
         insta::assert_debug_snapshot!(consumer.kafka().group_protocol, @"Consumer");
+    }
+
+    #[cfg(all(feature = "kafka", not(feature = "tls")))]
+    #[test]
+    fn what_this_build_cannot_do_is_refused_with_the_key_that_requests_it() {
+        for (flags, key) in [
+            (
+                &["broker.kind=kafka", "kafka.tls=true"][..],
+                "TLS requires a build with the feature `tls` (from kafka.tls: ",
+            ),
+            (
+                &[
+                    "broker.kind=kafka",
+                    "kafka.sasl_mechanism=scram-sha-256",
+                    "kafka.sasl_username=me",
+                    "kafka.sasl_password=x",
+                ],
+                "SCRAM requires a build with the feature `tls` (from kafka.sasl_mechanism: ",
+            ),
+        ] {
+            let message = settings(flags).unwrap_err();
+            assert!(message.contains(key), "{message}");
+        }
     }
 
     #[cfg(feature = "cassandra")]

@@ -260,7 +260,7 @@ fn an_unavailable_service_is_reported_with_its_address() {
     }
 }
 
-#[cfg(all(feature = "kafka", feature = "cassandra"))]
+#[cfg(all(feature = "kafka", feature = "cassandra", feature = "tls"))]
 #[test]
 fn no_command_shows_a_secret() {
     let folder = Folder::new();

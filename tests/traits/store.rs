@@ -33,6 +33,8 @@ crate::on_every_implementation!(
         counts_resolve_by_timestamp_whatever_the_order,
         counts_are_returned_in_the_requested_order,
         counts_of_different_partitions_and_windows_are_separate,
+        sums_include_exactly_the_requested_partitions_and_windows,
+        a_sum_beyond_i64_is_i64_max,
         thousands_of_counts_are_each_returned_for_their_window,
         a_few_of_many_counts_are_returned_and_no_others,
         the_registry_keeps_the_greatest_partition_whatever_the_order,
@@ -280,6 +282,56 @@ async fn counts_of_different_partitions_and_windows_are_separate<S: Store>(store
     ] {
         assert_eq!(known(store.counts(partition, &requested).await), expected, "partition {partition}");
     }
+}
+
+/// More partitions than one request of any store has, most of them without rows; other rows between the windows, so that
+/// some partitions are dense and some sparse; and some windows requested twice.
+async fn sums_include_exactly_the_requested_partitions_and_windows<S: Store>(store: S) {
+    let source = |n: i64| window(&format!("source {n:04}"), 5);
+    let mut written: BTreeMap<(i32, WindowKey), i64> = BTreeMap::new();
+    for (partition, step) in [(0, 1), (3, 7), (21, 2), (40, 1), (90, 1)] {
+        let keys = (0..400).step_by(step).map(source);
+        let between = (0..1_200).filter(|_| partition == 40);
+        let between = between.map(|n| window(&format!("source {:04}{}", n / 3, "+".repeat(n % 3 + 1)), 5));
+        let rows: Vec<(WindowKey, Count)> = keys
+            .chain(between)
+            .zip(1..)
+            .map(|(key, n)| (key, Count { count: n + i64::from(partition), through_offset: n }))
+            .collect();
+        known(store.write_counts(partition, &rows).await);
+        written.extend(rows.into_iter().map(|(key, count)| ((partition, key), count.count)));
+    }
+    let partitions: Vec<i32> = (0..50).filter(|partition| *partition != 3).collect();
+    // The first ones list their windows, the others are slices in a store that supports them.
+    for requested in
+        [(0..5).collect(), (0..400).rev().collect::<Vec<i64>>(), (0..400).step_by(11).collect(), vec![7; 40]]
+    {
+        let requested: Vec<WindowKey> =
+            requested.into_iter().map(source).chain([window("none", 5)]).collect();
+        for partitions in [&partitions[..], &[3], &[90, 1], &[]] {
+            let count = |partition: &i32, key: &WindowKey| written.get(&(*partition, key.clone())).copied();
+            let expected: Vec<i64> = requested
+                .iter()
+                .map(|key| partitions.iter().filter_map(|partition| count(partition, key)).sum())
+                .collect();
+            assert_eq!(
+                known(store.sums(partitions, &requested).await),
+                expected,
+                "{} of {partitions:?}",
+                requested.len()
+            );
+        }
+    }
+    assert_eq!(known(store.sums(&partitions, &[]).await), [0i64; 0]);
+}
+
+async fn a_sum_beyond_i64_is_i64_max<S: Store>(store: S) {
+    for partition in 0..3 {
+        let count = Count { count: i64::MAX / 2, through_offset: 1 };
+        known(store.write_counts(partition, &[(window("a", 5), count)]).await);
+    }
+    assert_eq!(known(store.sums(&[0, 1, 2], &[window("a", 5)]).await), [i64::MAX]);
+    assert_eq!(known(store.sums(&[0, 2], &[window("a", 5)]).await), [i64::MAX - 1]);
 }
 
 /// More counts than one request of any store has, over many blocks and shards, unordered, some of them requested twice.

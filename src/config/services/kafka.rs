@@ -7,6 +7,8 @@ use serde::Deserialize;
 #[cfg(feature = "kafka")]
 use super::path;
 use super::{Check, is_given, is_set};
+#[cfg(feature = "kafka")]
+use crate::broker::kafka::OptionsError;
 use crate::secret::Secret;
 
 /// `[kafka]`
@@ -138,7 +140,12 @@ impl Check<'_> {
         if self.problems.len() == before
             && let Err(error) = kafka.options().check()
         {
-            self.contradiction(error.to_string(), &["kafka.properties"]);
+            let key = match error {
+                OptionsError::WithoutTls("TLS") => "kafka.tls",
+                OptionsError::WithoutTls(_) => "kafka.sasl_mechanism",
+                _ => "kafka.properties",
+            };
+            self.contradiction(error.to_string(), &[key]);
         }
         #[cfg(not(feature = "kafka"))]
         let _ = before;

@@ -5,6 +5,7 @@
 //! a slice or lists the keys of its rows ([`Slices`]), a write is an unlogged batch, which is one mutation.
 
 use std::cmp;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use scylla::response::query_result::QueryRowsResult;
@@ -27,7 +28,13 @@ const MOST_KEYS: usize = 256;
 /// A read of fewer windows names them.
 const LEAST_SLICED: usize = 16;
 
-/// Rows that a slice may return for each window that is wanted.
+/// Maximum partitions of the log of one read, and maximum rows that it requests of all of them. A node reads each
+/// partition of the store by itself, but a request costs it more than a read of a few rows or of a partition that is
+/// empty.
+const MOST_PARTITIONS: usize = 16;
+const MOST_ROWS: usize = 1_024;
+
+/// Rows of a partition that a slice may return for each window that is requested.
 const ROWS_PER_KEY: usize = 2;
 
 /// Reads that name their windows after a slice that had too many other rows.
@@ -94,8 +101,8 @@ impl Written for CountRow<'_> {
     }
 }
 
-/// A row as it is read: the window's end, its source (which stays in the response), and the count.
-type Columns<'a> = (CqlTimestamp, &'a str, Option<i64>, Option<i64>);
+/// A row as it is read: the partition, the window's end, its source (which stays in the response), and the count.
+type Columns<'a> = (i32, CqlTimestamp, &'a str, Option<i64>, Option<i64>);
 
 /// The count of a row that another program may have written.
 pub(super) fn stored_count(
@@ -124,16 +131,19 @@ fn clustering_key(window: &WindowKey) -> (i64, &str) {
 }
 
 /// A window to read: where it is, and its number among the requested ones.
-type Wanted<'a> = (CountPlace, &'a WindowKey, usize);
+type Requested<'a> = (CountPlace, &'a WindowKey, usize);
 
 /// Splits windows, in the order of the store, into reads: each of one partition of the store, with at most this many
 /// keys and bytes.
-fn reads<'a, 'w>(wanted: &'a [Wanted<'w>], most_bytes: usize) -> impl Iterator<Item = &'a [Wanted<'w>]> {
-    let mut rest = wanted;
+fn reads<'a, 'w>(
+    requested: &'a [Requested<'w>],
+    most_bytes: usize,
+) -> impl Iterator<Item = &'a [Requested<'w>]> {
+    let mut rest = requested;
     std::iter::from_fn(move || {
         let (place, ..) = rest.first()?;
         let mut bytes = 0;
-        let fits = |(number, (other, window, _)): &(usize, &Wanted<'_>)| {
+        let fits = |(number, (other, window, _)): &(usize, &Requested<'_>)| {
             bytes += KEY_BYTES + window.source.len();
             other == place && *number < MOST_KEYS && (*number == 0 || bytes <= most_bytes)
         };
@@ -142,6 +152,11 @@ fn reads<'a, 'w>(wanted: &'a [Wanted<'w>], most_bytes: usize) -> impl Iterator<I
         rest = left;
         Some(read)
     })
+}
+
+/// Partitions of the log that are read at once for these windows.
+fn partitions_of(windows: &[Requested<'_>]) -> usize {
+    (MOST_ROWS / windows.len().max(1)).clamp(1, MOST_PARTITIONS)
 }
 
 impl Connection {
@@ -169,116 +184,190 @@ impl Connection {
         partition: i32,
         windows: &[WindowKey],
     ) -> Result<Vec<Option<Count>>, Failed> {
-        let layout = self.layout.counts;
-        let mut wanted: Vec<Wanted<'_>> =
-            (0..).zip(windows).map(|(n, window)| (layout.place(window), window, n)).collect();
-        wanted.sort_unstable_by(|a, b| order((a.0, a.1), (b.0, b.1)));
         let mut counts = vec![None; windows.len()];
-        let requests = reads(&wanted, self.request_bytes).map(|wanted| self.counts_of(partition, wanted));
-        let found = |found: Vec<(usize, Count)>| {
-            for (number, count) in found {
-                counts[number] = Some(count);
-            }
-        };
-        side_by_side(requests, self.limits.requests(), found).await?;
+        self.each_count(&[partition], windows, |number, count| counts[number] = Some(count)).await?;
         Ok(counts)
     }
 
-    /// The counts of windows of one partition of the store, with their numbers.
-    async fn counts_of(
+    pub(super) async fn sums(&self, partitions: &[i32], windows: &[WindowKey]) -> Result<Vec<i64>, Failed> {
+        let mut sums = vec![0i64; windows.len()];
+        let add = |number: usize, count: Count| sums[number] = sums[number].saturating_add(count.count);
+        self.each_count(partitions, windows, add).await?;
+        Ok(sums)
+    }
+
+    /// Passes on each count that these partitions have of these windows, with the window's number, in any order.
+    async fn each_count(
         &self,
-        partition: i32,
-        mut wanted: &[Wanted<'_>],
-    ) -> Result<Vec<(usize, Count)>, Failed> {
-        let mut found = Vec::with_capacity(wanted.len());
-        if wanted.len() >= LEAST_SLICED && self.slices.next_is_one() {
-            let complete = self.counts_between(partition, wanted, &mut found).await?;
-            if complete < wanted.len() {
-                self.slices.was_sparse();
-            }
-            wanted = &wanted[complete..];
+        partitions: &[i32],
+        windows: &[WindowKey],
+        mut handle: impl FnMut(usize, Count),
+    ) -> Result<(), Failed> {
+        let layout = self.layout.counts;
+        let mut requested: Vec<Requested<'_>> =
+            (0..).zip(windows).map(|(n, window)| (layout.place(window), window, n)).collect();
+        requested.sort_unstable_by(|a, b| order((a.0, a.1), (b.0, b.1)));
+        let mut split = Vec::new();
+        for windows in reads(&requested, self.request_bytes) {
+            split.extend(partitions.chunks(partitions_of(windows)).map(|partitions| (partitions, windows)));
         }
-        if let Some((CountPlace { block, shard }, ..)) = wanted.first() {
-            let keys: Vec<(CqlTimestamp, &str)> =
-                wanted.iter().map(|(_, window, _)| (CqlTimestamp(window.end), &*window.source)).collect();
-            let values = (partition, block, shard, keys);
-            let result = self.read_counts(partition, wanted, &self.statements.select_counts, values).await?;
-            self.find(partition, wanted, &result, &mut found)?;
+        let requests = split.iter().map(|(partitions, windows)| self.counts_at(partitions, windows));
+        let found = |found: Vec<(usize, Count)>| {
+            for (number, count) in found {
+                handle(number, count);
+            }
+        };
+        side_by_side(requests, self.limits.requests(), found).await
+    }
+
+    /// The counts that these partitions have of windows of one place, with the windows' numbers.
+    async fn counts_at(
+        &self,
+        partitions: &[i32],
+        windows: &[Requested<'_>],
+    ) -> Result<Vec<(usize, Count)>, Failed> {
+        let mut found = Vec::new();
+        if windows.len() < LEAST_SLICED || !self.slices.next_is_one() {
+            self.listed_counts(partitions, windows, &mut found).await?;
+            return Ok(found);
+        }
+        let sparse = self.counts_between(partitions, windows, &mut found).await?;
+        if !sparse.is_empty() {
+            self.slices.was_sparse();
+            self.listed_counts(&sparse, windows, &mut found).await?;
         }
         Ok(found)
     }
 
-    /// Reads all counts from the first window to the last, at most [`ROWS_PER_KEY`] rows for each. Returns how many
-    /// of the windows have been looked up: all of them, unless there are more rows.
+    /// Reads exactly these windows.
+    async fn listed_counts(
+        &self,
+        partitions: &[i32],
+        windows: &[Requested<'_>],
+        found: &mut Vec<(usize, Count)>,
+    ) -> Result<(), Failed> {
+        let Some((CountPlace { block, shard }, ..)) = windows.first() else { return Ok(()) };
+        let keys: Vec<(CqlTimestamp, &str)> =
+            windows.iter().map(|(_, window, _)| (CqlTimestamp(window.end), &*window.source)).collect();
+        let statements = &self.statements.select_counts;
+        let result = match partitions {
+            [one] => {
+                let values = (one, block, shard, keys);
+                self.read_counts(partitions, windows, &statements.of_one, values).await?
+            }
+            _ => {
+                let values = (partitions, block, shard, keys);
+                self.read_counts(partitions, windows, &statements.of_several, values).await?
+            }
+        };
+        self.find(partitions, windows, &result, |_, number, count| found.push((number, count)))
+    }
+
+    /// Reads all counts from the first window to the last, at most [`ROWS_PER_KEY`] rows of a partition for each.
+    /// Returns the partitions that may have more, of which nothing is added.
     async fn counts_between(
         &self,
-        partition: i32,
-        wanted: &[Wanted<'_>],
+        partitions: &[i32],
+        windows: &[Requested<'_>],
         found: &mut Vec<(usize, Count)>,
-    ) -> Result<usize, Failed> {
-        let [(CountPlace { block, shard }, first, _), .., (_, last, _)] = wanted else { return Ok(0) };
-        let limit = ROWS_PER_KEY * wanted.len();
-        let (from, to) = (CqlTimestamp(first.end), CqlTimestamp(last.end));
+    ) -> Result<Vec<i32>, Failed> {
+        let [(CountPlace { block, shard }, first, _), .., (_, last, _)] = windows else {
+            return Ok(Vec::new());
+        };
+        let limit = ROWS_PER_KEY * windows.len();
         let rows = i32::try_from(limit).unwrap_or(i32::MAX);
-        let values = (partition, block, shard, from, &*first.source, to, &*last.source, rows);
-        let statement = &self.statements.select_counts_between;
-        let result = self.read_counts(partition, wanted, statement, values).await?;
-        let last_row = self.find(partition, wanted, &result, found)?;
-        Ok(match last_row {
-            Some(last) if result.rows_num() >= limit => {
-                wanted.partition_point(|(_, window, _)| clustering_key(window) <= last)
+        let from = (CqlTimestamp(first.end), &*first.source);
+        let to = (CqlTimestamp(last.end), &*last.source);
+        let statements = &self.statements.select_counts_between;
+        let result = match partitions {
+            [one] => {
+                let values = (one, block, shard, from.0, from.1, to.0, to.1, rows);
+                self.read_counts(partitions, windows, &statements.of_one, values).await?
             }
-            _ => wanted.len(),
-        })
+            _ => {
+                let values = (partitions, block, shard, from.0, from.1, to.0, to.1, rows);
+                self.read_counts(partitions, windows, &statements.of_several, values).await?
+            }
+        };
+        let mut sparse = Vec::new();
+        if result.rows_num() >= limit {
+            let mut rows: BTreeMap<i32, usize> = BTreeMap::new();
+            self.each_row(partitions, windows, &result, |(partition, ..)| {
+                *rows.entry(partition).or_default() += 1;
+                Ok(())
+            })?;
+            rows.retain(|_, rows| *rows >= limit);
+            sparse.extend(rows.into_keys());
+        }
+        self.find(partitions, windows, &result, |partition, number, count| {
+            if !sparse.contains(&partition) {
+                found.push((number, count));
+            }
+        })?;
+        Ok(sparse)
     }
 
     async fn read_counts(
         &self,
-        partition: i32,
-        wanted: &[Wanted<'_>],
+        partitions: &[i32],
+        windows: &[Requested<'_>],
         statement: &PreparedStatement,
         values: impl SerializeRow,
     ) -> Result<QueryRowsResult, Failed> {
-        let what = || self.reading_counts(partition, wanted);
+        let what = || self.reading_counts(partitions, windows);
         rows_of(what, self.execute(RequestKind::ReadCounts, what, statement, values).await?)
     }
 
-    fn reading_counts(&self, partition: i32, wanted: &[Wanted<'_>]) -> String {
-        let place = wanted.first().map(|(place, ..)| *place);
+    fn reading_counts(&self, partitions: &[i32], windows: &[Requested<'_>]) -> String {
+        let place = windows.first().map(|(place, ..)| *place);
         let CountPlace { block, shard } = place.unwrap_or(CountPlace { block: 0, shard: 0 });
+        let partitions = match partitions {
+            [one] => format!("partition {one}"),
+            several => format!("partitions {several:?}"),
+        };
         format!(
-            "read {} counts of partition {partition}, block {block}, shard {shard} from {}",
-            wanted.len(),
+            "read {} counts of {partitions}, block {block}, shard {shard} from {}",
+            windows.len(),
             self.of("window_counts")
         )
     }
 
-    /// Adds the counts among these rows of the windows that are wanted. Returns the key of the last row.
-    fn find<'r>(
+    /// Passes on each row, until one is damaged.
+    fn each_row<'r>(
         &self,
-        partition: i32,
-        wanted: &[Wanted<'_>],
+        partitions: &[i32],
+        windows: &[Requested<'_>],
         result: &'r QueryRowsResult,
-        found: &mut Vec<(usize, Count)>,
-    ) -> Result<Option<(i64, &'r str)>, Failed> {
-        let what = || self.reading_counts(partition, wanted);
+        mut handle: impl FnMut(Columns<'r>) -> Stored<()>,
+    ) -> Result<(), Failed> {
+        let what = || self.reading_counts(partitions, windows);
         let rows = result.rows::<Columns<'r>>().map_err(|error| self.damaged(what, error))?;
-        let mut last = None;
         for row in rows {
-            let (CqlTimestamp(end), source, count, through_offset) =
-                row.map_err(|error| self.damaged(what, error))?;
-            let key = (end, source);
-            last = Some(key);
-            let first = wanted.partition_point(|(_, window, _)| clustering_key(window) < key);
-            // A window may be wanted more than once.
-            let of_this = wanted[first..].iter().take_while(|(_, window, _)| clustering_key(window) == key);
-            for (.., number) in of_this {
-                let count = stored_count(partition, key, count, through_offset)
-                    .map_err(|damaged| self.damaged(what, damaged))?;
-                found.push((*number, count));
-            }
+            let row = row.map_err(|error| self.damaged(what, error))?;
+            handle(row).map_err(|damaged| self.damaged(what, damaged))?;
         }
-        Ok(last)
+        Ok(())
+    }
+
+    /// Passes on the counts of the requested windows among these rows, with their partition and the window's number.
+    fn find(
+        &self,
+        partitions: &[i32],
+        windows: &[Requested<'_>],
+        result: &QueryRowsResult,
+        mut handle: impl FnMut(i32, usize, Count),
+    ) -> Result<(), Failed> {
+        self.each_row(partitions, windows, result, |row| {
+            let (partition, CqlTimestamp(end), source, count, through_offset) = row;
+            let key = (end, source);
+            let first = windows.partition_point(|(_, window, _)| clustering_key(window) < key);
+            // A window may be requested more than once.
+            let of_this = windows[first..].iter().take_while(|(_, window, _)| clustering_key(window) == key);
+            for (.., number) in of_this {
+                handle(partition, *number, stored_count(partition, key, count, through_offset)?);
+            }
+            Ok(())
+        })
     }
 
     pub(super) async fn write_counts(
@@ -339,7 +428,7 @@ mod tests {
     #[test]
     fn a_read_is_of_one_place_and_bounded_by_keys_and_bytes() {
         let windows: Vec<WindowKey> = (0..1_000).map(|end| WindowKey { source: "abc".into(), end }).collect();
-        let wanted: Vec<Wanted<'_>> = windows
+        let wanted: Vec<Requested<'_>> = windows
             .iter()
             .enumerate()
             .map(|(number, window)| (CountPlace { block: window.end / 600, shard: 1 }, window, number))

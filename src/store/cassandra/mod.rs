@@ -247,6 +247,10 @@ impl Store for CassandraStore {
         outcome(self.shared.counts(partition, windows).await)
     }
 
+    async fn sums(&self, partitions: &[i32], windows: &[WindowKey]) -> Outcome<Vec<i64>> {
+        outcome(self.shared.sums(partitions, windows).await)
+    }
+
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
         outcome(self.shared.write_counts(partition, counts).await)
     }
