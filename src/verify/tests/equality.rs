@@ -34,10 +34,10 @@ enum Change {
     CopyEvent(usize, i32, i64),
     CopyDeadLetter(usize, i32, i64),
     LoseAlert(usize),
-    ChangeAlert(usize, i64),
+    AlterAlert(usize, i64),
     AddAlert(i64, i64),
     LoseCount(usize),
-    ChangeCount(usize, i64, i64),
+    AlterCount(usize, i64, i64),
     AddCount(i32, i64),
 }
 
@@ -50,10 +50,10 @@ fn change() -> impl Strategy<Value = Change> {
         (at(), partition.clone(), offset.clone()).prop_map(|(at, p, o)| Change::CopyEvent(at, p, o)),
         (at(), partition, offset).prop_map(|(at, p, o)| Change::CopyDeadLetter(at, p, o)),
         at().prop_map(Change::LoseAlert),
-        (at(), -2..3i64).prop_map(|(at, by)| Change::ChangeAlert(at, by)),
+        (at(), -2..3i64).prop_map(|(at, by)| Change::AlterAlert(at, by)),
         (-2..4i64, 1..5i64).prop_map(|(window, count)| Change::AddAlert(window * 10, count)),
         at().prop_map(Change::LoseCount),
-        (at(), -1..2i64, -1..2i64).prop_map(|(at, by, through)| Change::ChangeCount(at, by, through)),
+        (at(), -1..2i64, -1..2i64).prop_map(|(at, by, through)| Change::AlterCount(at, by, through)),
         (0..PARTITIONS, -2..4i64).prop_map(|(partition, window)| Change::AddCount(partition, window * 10)),
     ]
 }
@@ -87,14 +87,14 @@ fn apply(change: Change, tables: &mut Tables) {
                 alerts.remove(&key);
             }
         }
-        Change::ChangeAlert(at, by) => {
+        Change::AlterAlert(at, by) => {
             if let Some(count) = nth(alerts, at).and_then(|key| alerts.get_mut(&key)) {
                 // A count below 1 is a damaged row, which is another difference.
                 *count = (*count + by).max(1);
             }
         }
         Change::LoseCount(at) => drop(nth(counts, at).map(|key| counts.remove(&key))),
-        Change::ChangeCount(at, by, through) => {
+        Change::AlterCount(at, by, through) => {
             if let Some((count, offset)) = nth(counts, at).and_then(|key| counts.get_mut(&key)) {
                 *count += by;
                 *offset += through;
