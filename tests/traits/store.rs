@@ -287,12 +287,16 @@ async fn counts_of_different_partitions_and_windows_are_separate<S: Store>(store
 /// More partitions than one request of any store has, most of them without rows; other rows between the windows, so that
 /// some partitions are dense and some sparse; and some windows requested twice.
 async fn sums_include_exactly_the_requested_partitions_and_windows<S: Store>(store: S) {
-    let source = |n: i64| window(&format!("source {n:04}"), 5);
+    // In three blocks of the layout of these tests.
+    let source = |n: i64| window(&format!("source {n:04}"), 5 + n % 3 * 15_000);
     let mut written: BTreeMap<(i32, WindowKey), i64> = BTreeMap::new();
     for (partition, step) in [(0, 1), (3, 7), (21, 2), (40, 1), (90, 1)] {
         let keys = (0..400).step_by(step).map(source);
-        let between = (0..1_200).filter(|_| partition == 40);
-        let between = between.map(|n| window(&format!("source {:04}{}", n / 3, "+".repeat(n % 3 + 1)), 5));
+        let between = (0..1_200i64).filter(|_| partition == 40);
+        let between = between.map(|n| {
+            let WindowKey { source, end } = source(n / 3);
+            window(&format!("{source}{}", "+".repeat(n as usize % 3 + 1)), end)
+        });
         let rows: Vec<(WindowKey, Count)> = keys
             .chain(between)
             .zip(1..)

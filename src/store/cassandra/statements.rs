@@ -43,7 +43,7 @@ pub(super) struct Statements {
     pub(super) select_dead_letter_partitions: PreparedStatement,
 }
 
-/// A read of one partition of the log, which the driver sends to a replica, and the same of several.
+/// A read of one partition of the store, which the driver sends to a replica, and the same of several.
 pub(super) struct Selects {
     pub(super) of_one: PreparedStatement,
     pub(super) of_several: PreparedStatement,
@@ -91,10 +91,10 @@ impl Statements {
             )
         };
         let counts = async |which: &str| {
-            let select = |partition: &str| {
+            let select = |of: &str| {
                 small(format!(
                     "SELECT partition, window_end, source, count, through_offset FROM {keyspace}.window_counts \
-                     WHERE partition {partition} AND block = ? AND shard = ? AND {which}"
+                     WHERE partition {of} AND block {of} AND shard = ? AND {which}"
                 ))
             };
             Ok(Selects { of_one: select("= ?").await?, of_several: select("IN ?").await? })

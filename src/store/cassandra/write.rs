@@ -23,11 +23,11 @@ const MOST_STATEMENTS: usize = u16::MAX as usize;
 /// each of them. (An upper bound.)
 pub(super) const STATEMENT_BYTES: usize = 1 + 2 + 16 + 2 + 11 * 4;
 
-/// Maximum sources of one request of alerts, and its maximum bytes where it has several sources. Each source is a
-/// partition of the store, and a node logs a warning about a batch of more than 10 partitions, or of several that has
-/// more than 5 KiB (`unlogged_batch_across_partitions_warn_threshold`, `batch_size_warn_threshold`).
-const MOST_SOURCES: usize = 10;
-const SEVERAL_SOURCES_BYTES: usize = 4 << 10;
+/// Maximum partitions of the store of one write, and its maximum bytes where it has several. A node logs a warning about a
+/// batch of more than 10 partitions, or of several that has more than 5 KiB
+/// (`unlogged_batch_across_partitions_warn_threshold`, `batch_size_warn_threshold`).
+const MOST_PARTITIONS: usize = 10;
+const SEVERAL_PARTITIONS_BYTES: usize = 4 << 10;
 
 /// Maximum number of batches that are kept for reuse, and maximum statements of one of them.
 const KEPT_BATCHES: usize = 32;
@@ -183,21 +183,21 @@ pub(super) fn requests<T: Written>(
     })
 }
 
-/// Splits alerts, sorted by source, into requests. A few alerts of a few sources share a request: writing one alert costs
-/// a node some 0.4 ms, most of it for the request.
-fn alert_requests<'a>(
-    alerts: impl Iterator<Item = &'a Alert>,
+/// Splits rows, sorted by partition of the store, into requests of one partition each, or of several if they are small: a
+/// write of one row costs a node some 0.4 ms, most of it for the request.
+pub(super) fn shared_requests<T: Written>(
+    rows: impl Iterator<Item = T>,
     most_bytes: usize,
-) -> impl Iterator<Item = (Vec<&'a Alert>, usize)> {
-    let most_shared = most_bytes.min(SEVERAL_SOURCES_BYTES);
-    let mut of_one_source = requests(alerts, most_bytes).peekable();
+) -> impl Iterator<Item = (Vec<T>, usize)> {
+    let most_shared = most_bytes.min(SEVERAL_PARTITIONS_BYTES);
+    let mut of_one_partition = requests(rows, most_bytes).peekable();
     std::iter::from_fn(move || {
-        let (mut request, mut bytes) = of_one_source.next()?;
-        for _ in 1..MOST_SOURCES {
-            let Some((alerts, more)) = of_one_source.next_if(|(_, more)| bytes + more <= most_shared) else {
+        let (mut request, mut bytes) = of_one_partition.next()?;
+        for _ in 1..MOST_PARTITIONS {
+            let Some((rows, more)) = of_one_partition.next_if(|(_, more)| bytes + more <= most_shared) else {
                 break;
             };
-            request.extend(alerts);
+            request.extend(rows);
             bytes += more;
         }
         Some((request, bytes))
@@ -295,7 +295,7 @@ impl Connection {
     pub(super) async fn write_alerts(&self, alerts: &[Alert]) -> Result<(), Failed> {
         let mut alerts: Vec<&Alert> = alerts.iter().collect();
         alerts.sort();
-        let write = alert_requests(alerts.into_iter(), self.request_bytes)
+        let write = shared_requests(alerts.into_iter(), self.request_bytes)
             .map(|(alerts, bytes)| self.write_some_alerts(alerts, bytes));
         side_by_side(write, self.limits.requests(), drop).await
     }
@@ -446,7 +446,7 @@ mod tests {
             (0..sources).flat_map(|source| (0..windows).map(move |ts| alert(source, ts))).collect()
         };
         let lengths = |alerts: &[Alert], most_bytes| -> Vec<usize> {
-            alert_requests(alerts.iter(), most_bytes).map(|(alerts, _)| alerts.len()).collect()
+            shared_requests(alerts.iter(), most_bytes).map(|(alerts, _)| alerts.len()).collect()
         };
         let one = (&alerts(1, 1)[0]).bytes();
         assert_eq!(lengths(&alerts(23, 1), usize::MAX), [10, 10, 3]);
