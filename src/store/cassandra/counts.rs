@@ -15,9 +15,9 @@ use scylla::serialize::writers::RowWriter;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlTimestamp;
 
-use super::execute::{rows_of, side_by_side};
+use super::execute::{concurrently, rows_of};
 use super::statements::REGISTRY;
-use super::write::{STATEMENT_BYTES, Written, copies, shared_requests};
+use super::write::{RequestRow, STATEMENT_BYTES, copies, shared_requests};
 use super::{Connection, Failed, RequestKind};
 use crate::store::layout::CountPlace;
 use crate::store::{Count, Flaw, RowKey, Stored, WindowKey, registration};
@@ -91,12 +91,12 @@ impl SerializeRow for CountRow<'_> {
     }
 }
 
-impl Written for CountRow<'_> {
+impl RequestRow for CountRow<'_> {
     fn bytes(&self) -> usize {
         STATEMENT_BYTES + 48 + self.window.source.len()
     }
 
-    fn beside(&self, other: &Self) -> bool {
+    fn same_partition(&self, other: &Self) -> bool {
         (self.partition, self.place) == (other.partition, other.place)
     }
 }
@@ -246,7 +246,7 @@ impl Connection {
                 handle(number, count);
             }
         };
-        side_by_side(requests, self.limits.requests(), found).await
+        concurrently(requests, self.limits.requests(), found).await
     }
 
     /// The counts that these partitions have of a read's windows, with the windows' numbers.
@@ -297,7 +297,7 @@ impl Connection {
             self.find(partitions, read, &result, |_, number, count| found.push((number, count)))?;
             Ok(found)
         });
-        side_by_side(requests, self.limits.requests(), |more| found.extend(more)).await
+        concurrently(requests, self.limits.requests(), |more| found.extend(more)).await
     }
 
     /// Reads all counts from the first window to the last, at most [`ROWS_PER_KEY`] rows of a partition of the store for
@@ -423,7 +423,7 @@ impl Connection {
         rows.sort_by(|a, b| (a.place, clustering_key(a.window)).cmp(&(b.place, clustering_key(b.window))));
         let write = shared_requests(rows.into_iter(), self.request_bytes)
             .map(|(rows, bytes)| self.write_some_counts(partition, rows, bytes));
-        side_by_side(write, self.limits.requests(), drop).await
+        concurrently(write, self.limits.requests(), drop).await
     }
 
     /// One request.

@@ -11,7 +11,7 @@ use scylla::statement::prepared::PreparedStatement;
 use scylla::value::{CqlTimestamp, MaybeUnset};
 use tracing::warn;
 
-use super::execute::side_by_side;
+use super::execute::concurrently;
 use super::{Connection, Failed, RequestKind};
 use crate::event::{Body, DeadLetter, Event, Row};
 use crate::store::{Alert, Progress, row_timestamp};
@@ -34,12 +34,12 @@ const KEPT_BATCHES: usize = 32;
 const KEPT_STATEMENTS: usize = 512;
 
 /// A row to write.
-pub(super) trait Written: SerializeRow + Sync {
+pub(super) trait RequestRow: SerializeRow + Sync {
     /// Its approximate size in a request, in bytes.
     fn bytes(&self) -> usize;
 
     /// True if both belong to one partition of the store.
-    fn beside(&self, other: &Self) -> bool;
+    fn same_partition(&self, other: &Self) -> bool;
 }
 
 struct EventRow<'a> {
@@ -70,12 +70,12 @@ impl SerializeRow for EventRow<'_> {
     }
 }
 
-impl Written for EventRow<'_> {
+impl RequestRow for EventRow<'_> {
     fn bytes(&self) -> usize {
         STATEMENT_BYTES + 48 + self.event.source.len() + self.event.client.len()
     }
 
-    fn beside(&self, other: &Self) -> bool {
+    fn same_partition(&self, other: &Self) -> bool {
         (self.partition, self.bucket) == (other.partition, other.bucket)
     }
 }
@@ -118,7 +118,7 @@ impl SerializeRow for DeadLetterRow<'_> {
     }
 }
 
-impl Written for DeadLetterRow<'_> {
+impl RequestRow for DeadLetterRow<'_> {
     fn bytes(&self) -> usize {
         let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
         let body = match &self.letter.body {
@@ -128,7 +128,7 @@ impl Written for DeadLetterRow<'_> {
         STATEMENT_BYTES + 64 + body
     }
 
-    fn beside(&self, other: &Self) -> bool {
+    fn same_partition(&self, other: &Self) -> bool {
         self.partition == other.partition
     }
 }
@@ -148,12 +148,12 @@ impl SerializeRow for &Alert {
     }
 }
 
-impl Written for &Alert {
+impl RequestRow for &Alert {
     fn bytes(&self) -> usize {
         STATEMENT_BYTES + 20 + self.source.len()
     }
 
-    fn beside(&self, other: &Self) -> bool {
+    fn same_partition(&self, other: &Self) -> bool {
         self.source == other.source
     }
 }
@@ -162,7 +162,7 @@ type BoxedRows<'a, T> = Box<dyn Iterator<Item = T> + Send + 'a>;
 
 /// Splits rows into requests: each of one partition of the store, and of at most this many bytes unless it is a single
 /// row. Lazily, so that only rows in flight are in memory twice.
-pub(super) fn requests<T: Written>(
+pub(super) fn requests<T: RequestRow>(
     rows: impl Iterator<Item = T>,
     most_bytes: usize,
 ) -> impl Iterator<Item = (Vec<T>, usize)> {
@@ -174,7 +174,7 @@ pub(super) fn requests<T: Written>(
         while let Some(row) = rows.next_if(|row| {
             bytes.saturating_add(row.bytes()) <= most_bytes
                 && request.len() < MOST_STATEMENTS
-                && row.beside(&request[0])
+                && row.same_partition(&request[0])
         }) {
             bytes += row.bytes();
             request.push(row);
@@ -185,7 +185,7 @@ pub(super) fn requests<T: Written>(
 
 /// Splits rows, sorted by partition of the store, into requests of one partition each, or of several if they are small: a
 /// write of one row costs a node some 0.4 ms, most of it for the request.
-pub(super) fn shared_requests<T: Written>(
+pub(super) fn shared_requests<T: RequestRow>(
     rows: impl Iterator<Item = T>,
     most_bytes: usize,
 ) -> impl Iterator<Item = (Vec<T>, usize)> {
@@ -236,13 +236,13 @@ pub(super) fn copies(statement: &PreparedStatement, rows: usize) -> Batch {
 }
 
 /// Decides when to warn about a large partition of the store.
-pub(super) struct Growth {
+pub(super) struct SizeWarnings {
     warn_rows: i64,
     /// For each partition, the number of rows of the next warning.
     next: Mutex<BTreeMap<i32, i64>>,
 }
 
-impl Growth {
+impl SizeWarnings {
     pub(super) fn new(warn_rows: i64) -> Self {
         Self { warn_rows: warn_rows.max(1), next: Mutex::default() }
     }
@@ -280,7 +280,7 @@ impl Connection {
         self.requests.add(RequestKind::WriteProgress);
         self.session.batch(&batch, values).await.map_err(|error| self.failed(what, &error))?;
         let rows = next_offset.saturating_sub(origin);
-        if self.layout.events.bucket(0).is_none() && self.growth.passes(partition, rows) {
+        if self.layout.events.bucket(0).is_none() && self.size_warnings.passes(partition, rows) {
             warn!(
                 partition,
                 rows,
@@ -297,7 +297,7 @@ impl Connection {
         alerts.sort();
         let write = shared_requests(alerts.into_iter(), self.request_bytes)
             .map(|(alerts, bytes)| self.write_some_alerts(alerts, bytes));
-        side_by_side(write, self.limits.requests(), drop).await
+        concurrently(write, self.limits.requests(), drop).await
     }
 
     /// One request.
@@ -340,8 +340,8 @@ impl Connection {
             requests(letters, self.request_bytes).map(|(rows, bytes)| self.write_letters(rows, bytes));
         let at_once = self.limits.requests();
         tokio::try_join!(
-            side_by_side(write_events, at_once, drop),
-            side_by_side(write_letters, at_once, drop),
+            concurrently(write_events, at_once, drop),
+            concurrently(write_letters, at_once, drop),
         )?;
         Ok(())
     }
@@ -461,15 +461,15 @@ mod tests {
 
     #[test]
     fn a_large_partition_is_warned_of_once_and_each_time_it_has_doubled() {
-        let growth = Growth::new(100);
+        let size_warnings = SizeWarnings::new(100);
         let passes =
-            |rows: &[i64]| -> Vec<bool> { rows.iter().map(|rows| growth.passes(1, *rows)).collect() };
+            |rows: &[i64]| -> Vec<bool> { rows.iter().map(|rows| size_warnings.passes(1, *rows)).collect() };
         assert_eq!(
             passes(&[0, 99, 100, 101, 199, 200, 201, 399, 900, 901]),
             [false, false, true, false, false, true, false, false, true, false]
         );
-        assert!(growth.passes(2, 150), "each partition has its own");
-        assert!(growth.passes(3, i64::MAX));
-        assert!(Growth::new(0).passes(1, 1), "a limit of nothing is one row");
+        assert!(size_warnings.passes(2, 150), "each partition has its own");
+        assert!(size_warnings.passes(3, i64::MAX));
+        assert!(SizeWarnings::new(0).passes(1, 1), "a limit of nothing is one row");
     }
 }
