@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::message::{Body, Heartbeat, Message, Request, Response};
@@ -57,7 +57,8 @@ pub(crate) struct State {
     pub(crate) dispatching: Vec<u128>,
     pub(crate) misbehaviour: Misbehaviour,
     pub(crate) requests: usize,
-    waiting: BTreeMap<u64, mpsc::UnboundedSender<(NodeId, Response)>>,
+    /// The calls in flight, by request.
+    calls: BTreeMap<u64, Received>,
     /// The tasks of the process, by number.
     tasks: BTreeMap<u64, Waker>,
     next_task: u64,
@@ -137,7 +138,7 @@ impl Node {
             dispatching: Vec::new(),
             misbehaviour: Misbehaviour::default(),
             requests: 0,
-            waiting: BTreeMap::new(),
+            calls: BTreeMap::new(),
             tasks: BTreeMap::new(),
             next_task: 0,
             paused: None,
@@ -268,7 +269,7 @@ impl Node {
     pub(crate) fn die(&self) {
         self.dead.send_replace(true);
         let mut state = self.lock();
-        state.waiting.clear();
+        state.calls.clear();
         let tasks = std::mem::take(&mut state.tasks);
         drop(state);
         tasks.into_values().for_each(Waker::wake);
@@ -308,10 +309,14 @@ impl Node {
         }
         match message.body {
             Body::Response(_, response) => {
-                let state = self.lock();
-                if let Some(waiting) = state.waiting.get(&message.request) {
-                    // Nobody waits any more, if it fails.
-                    let _ = waiting.send((message.from, response));
+                let mut state = self.lock();
+                // Otherwise it comes too late.
+                if let Some(received) = state.calls.get_mut(&message.request) {
+                    received.responses.push_back((message.from, response));
+                    if let Some(task) = received.task.take() {
+                        drop(state);
+                        task.wake();
+                    }
                 }
             }
             Body::Request(request) => {
@@ -356,9 +361,8 @@ impl Node {
     /// Begins a request to some nodes.
     pub(crate) fn call(self: &Arc<Self>) -> Call {
         let request = self.cluster.next_request();
-        let (sender, answers) = mpsc::unbounded_channel();
-        self.lock().waiting.insert(request, sender);
-        Call { node: self.clone(), request, answers }
+        self.lock().calls.insert(request, Received::default());
+        Call { node: self.clone(), request }
     }
 
     /// Asks one node. None if it does not answer in time.
@@ -384,11 +388,17 @@ impl Node {
     }
 }
 
-/// A request in flight to some nodes. Answers that come after it is dropped are ignored.
+/// The responses to a call that it has not looked at, and the task that waits for one.
+#[derive(Debug, Default)]
+struct Received {
+    responses: VecDeque<(NodeId, Response)>,
+    task: Option<Waker>,
+}
+
+/// A request in flight to some nodes. Responses that come after it is dropped are ignored.
 pub(crate) struct Call {
     node: Arc<Node>,
     request: u64,
-    answers: mpsc::UnboundedReceiver<(NodeId, Response)>,
 }
 
 impl Call {
@@ -397,19 +407,26 @@ impl Call {
         self.node.send(to, self.request, Some(lifetime), Body::Request(request));
     }
 
-    /// The next answer, none at the deadline.
+    /// The next response, none at the deadline.
     pub(crate) async fn next(&mut self, deadline: Instant) -> Option<(NodeId, Response)> {
-        match timeout_at(deadline, self.answers.recv()).await {
-            Ok(Some(answer)) => Some(answer),
-            // The node died, and so will the requesting task.
-            Ok(None) => std::future::pending().await,
-            Err(_) => None,
-        }
+        let response = poll_fn(|context| {
+            let mut state = self.node.lock();
+            // Otherwise the node died, and so will the requesting task.
+            let Some(received) = state.calls.get_mut(&self.request) else { return Poll::Pending };
+            match received.responses.pop_front() {
+                Some(response) => Poll::Ready(response),
+                None => {
+                    received.task = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        });
+        timeout_at(deadline, response).await.ok()
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.node.lock().waiting.remove(&self.request);
+        self.node.lock().calls.remove(&self.request);
     }
 }
