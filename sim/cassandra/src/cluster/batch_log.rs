@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::NodeId;
 use super::message::Request;
 use super::node::Node;
-use super::write::{decided, reason};
+use super::write::reason;
 use crate::coordinator::{Consistency, RequestError, WriteType};
 use crate::schema::Replication;
 use crate::storage::{Mutation, StoredBatch, Timestamp};
@@ -31,15 +31,15 @@ impl Node {
         let mutations: Vec<Arc<Mutation>> = planned.iter().map(|(mutation, _)| mutation.clone()).collect();
         let batch = StoredBatch { written_at: self.timestamp(), mutations: Arc::new(mutations) };
         self.store_batch(id, batch, &keepers, deadline).await?;
-        let mut decisions = Vec::with_capacity(plans.len());
+        let mut sent = Vec::with_capacity(plans.len());
         for ((mutation, _), plan) in planned.into_iter().zip(plans) {
             // The log stays, and will be replayed.
             self.check_hints(&plan)?;
-            decisions.push(self.send_write(mutation, plan, consistency, WriteType::Batch, deadline));
+            sent.push(self.send_write(mutation, plan, consistency, WriteType::Batch, deadline));
         }
         // The log is kept unless every mutation was acknowledged.
-        for decision in decisions {
-            decided(decision).await?;
+        for write in sent {
+            write.decision().await?;
         }
         for keeper in keepers {
             self.notify(keeper, Request::RemoveBatch(id));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use super::NodeId;
@@ -43,28 +43,13 @@ impl RunningNode {
         self.0.is_dead()
     }
 
-    /// Starts a task of the node's process: it is suspended while the process is paused, and ends with it.
-    pub fn begin(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.0.begin(|_| work);
-    }
-
-    /// Runs a request in a task of the node, which continues if the caller has given up, and ends with the node.
+    /// Carries out a request of a client, unless the node has too many of them.
     async fn run<T, F>(&self, work: impl FnOnce(Arc<Node>) -> F) -> Result<T, RequestError>
     where
-        T: Send + 'static,
-        F: Future<Output = Result<T, RequestError>> + Send + 'static,
+        F: Future<Output = Result<T, RequestError>>,
     {
         let _admitted = Admitted::new(&self.0)?;
-        let (done, result) = oneshot::channel();
-        let work = work(self.0.clone());
-        self.0.begin(|_| async move {
-            let _ = done.send(work.await);
-        });
-        match result.await {
-            Ok(result) => result,
-            // The node died: there will be no response.
-            Err(_) => std::future::pending().await,
-        }
+        work(self.0.clone()).await
     }
 }
 
@@ -134,6 +119,10 @@ impl Coordinator for RunningNode {
 
     fn unique(&self) -> u128 {
         self.0.cluster.unique()
+    }
+
+    fn begin(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.0.begin(|_| work);
     }
 
     async fn write(

@@ -37,9 +37,10 @@ pub(crate) fn hub() -> (Hub, Backstage) {
 }
 
 impl Hub {
+    /// Delivers a message this long after it was sent.
     pub(crate) fn carry(&self, delay: Duration, message: Message) {
         // Fails only when the cluster is gone.
-        let _ = self.parcels.send((Instant::now() + delay, message));
+        let _ = self.parcels.send((message.sent + delay, message));
     }
 
     pub(crate) fn begin(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -79,8 +80,13 @@ async fn carry(mut parcels: mpsc::UnboundedReceiver<(Instant, Message)>, cluster
             biased;
             parcel = parcels.recv() => {
                 let Some((at, message)) = parcel else { return };
-                sent += 1;
-                under_way.insert((at, sent), message);
+                if at <= Instant::now() && next.is_none_or(|next| at < next) {
+                    let Some(cluster) = cluster.upgrade() else { return };
+                    cluster.deliver(message);
+                } else {
+                    sent += 1;
+                    under_way.insert((at, sent), message);
+                }
             }
             () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
         }

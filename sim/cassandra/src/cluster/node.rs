@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::message::{Body, Heartbeat, Message, Request, Response};
@@ -57,32 +57,45 @@ pub(crate) struct State {
     pub(crate) dispatching: Vec<u128>,
     pub(crate) misbehaviour: Misbehaviour,
     pub(crate) requests: usize,
-    waiting: BTreeMap<u64, mpsc::UnboundedSender<(NodeId, Response)>>,
-    paused: Option<Paused>,
+    /// The calls in flight, by request.
+    calls: BTreeMap<u64, Received>,
+    /// The tasks of the process, by number.
+    tasks: BTreeMap<u64, Waker>,
+    next_task: u64,
+    paused: Option<Vec<Message>>,
     last_timestamp: Timestamp,
-    read_latencies: VecDeque<Duration>,
+    read_latencies: Latencies,
 }
 
-/// What waits for a paused process to continue.
+/// How long the last reads took.
 #[derive(Debug, Default)]
-struct Paused {
-    messages: Vec<Message>,
-    tasks: Vec<Waker>,
+struct Latencies {
+    by_age: VecDeque<Duration>,
+    sorted: Vec<Duration>,
 }
 
-impl State {
-    /// Whether the process is paused. If it is, the task is woken when it continues.
-    fn pause_task(&mut self, task: &Waker) -> bool {
-        match &mut self.paused {
-            Some(paused) => {
-                // A task that is polled again meanwhile is noted once.
-                if !paused.tasks.iter().any(|noted| noted.will_wake(task)) {
-                    paused.tasks.push(task.clone());
-                }
-                true
-            }
-            None => false,
+impl Latencies {
+    /// How many are kept.
+    const KEPT: usize = 128;
+    /// How many a percentile requires.
+    const ENOUGH: usize = 16;
+
+    fn add(&mut self, latency: Duration) {
+        self.by_age.push_back(latency);
+        let place = self.sorted.partition_point(|other| *other < latency);
+        self.sorted.insert(place, latency);
+        if self.by_age.len() > Self::KEPT
+            && let Some(oldest) = self.by_age.pop_front()
+        {
+            self.sorted.remove(self.sorted.partition_point(|other| *other < oldest));
         }
+    }
+
+    /// A percentile; none while there are few.
+    fn percentile(&self, percentile: f64) -> Option<Duration> {
+        let place = (self.sorted.len() as f64 * percentile / 100.0) as usize;
+        let enough = self.sorted.len() >= Self::ENOUGH;
+        self.sorted.get(place.min(self.sorted.len().saturating_sub(1))).copied().filter(|_| enough)
     }
 }
 
@@ -125,10 +138,12 @@ impl Node {
             dispatching: Vec::new(),
             misbehaviour: Misbehaviour::default(),
             requests: 0,
-            waiting: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            next_task: 0,
             paused: None,
             last_timestamp: 0,
-            read_latencies: VecDeque::new(),
+            read_latencies: Latencies::default(),
         };
         let node = Arc::new(Self {
             id,
@@ -162,20 +177,33 @@ impl Node {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut dead = self.dead.subscribe();
         let mut work = Box::pin(work(self.clone()));
         let node = self.clone();
-        // A paused process does nothing at all; its timers go off when it continues.
-        let work = poll_fn(move |context| {
-            if node.lock().pause_task(context.waker()) { Poll::Pending } else { work.as_mut().poll(context) }
-        });
-        self.cluster.hub.begin(async move {
-            tokio::select! {
-                biased;
-                _ = dead.wait_for(|dead| *dead) => {}
-                () = work => {}
+        let mut number = None;
+        self.cluster.hub.begin(poll_fn(move |context| {
+            let mut state = node.lock();
+            let number = *number.get_or_insert_with(|| {
+                state.next_task += 1;
+                state.next_task
+            });
+            if node.is_dead() {
+                return Poll::Ready(());
             }
-        });
+            // Whatever wakes it within `work`, the task is also woken when the process continues or ends.
+            if state.tasks.get(&number).is_none_or(|noted| !noted.will_wake(context.waker())) {
+                state.tasks.insert(number, context.waker().clone());
+            }
+            // A paused process does nothing at all; its timers go off when it continues.
+            if state.paused.is_some() {
+                return Poll::Pending;
+            }
+            drop(state);
+            let polled = work.as_mut().poll(context);
+            if polled.is_ready() {
+                node.lock().tasks.remove(&number);
+            }
+            polled
+        }));
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -240,7 +268,11 @@ impl Node {
     /// Ends the node: its tasks, its answers. What it had in memory is gone with it.
     pub(crate) fn die(&self) {
         self.dead.send_replace(true);
-        self.lock().waiting.clear();
+        let mut state = self.lock();
+        state.calls.clear();
+        let tasks = std::mem::take(&mut state.tasks);
+        drop(state);
+        tasks.into_values().for_each(Waker::wake);
     }
 
     /// Waits for the node's end.
@@ -256,11 +288,14 @@ impl Node {
 
     /// Reacts to the messages that arrived meanwhile, and continues.
     pub(crate) fn resume(self: &Arc<Self>) {
-        let Some(paused) = self.lock().paused.take() else { return };
-        for message in paused.messages {
+        let mut state = self.lock();
+        let Some(messages) = state.paused.take() else { return };
+        let tasks: Vec<Waker> = state.tasks.values().cloned().collect();
+        drop(state);
+        for message in messages {
             self.receive(message);
         }
-        paused.tasks.into_iter().for_each(Waker::wake);
+        tasks.into_iter().for_each(Waker::wake);
     }
 
     /// Takes a message in.
@@ -268,16 +303,20 @@ impl Node {
         if self.is_dead() {
             return;
         }
-        if let Some(paused) = &mut self.lock().paused {
-            paused.messages.push(message);
+        if let Some(messages) = &mut self.lock().paused {
+            messages.push(message);
             return;
         }
         match message.body {
             Body::Response(_, response) => {
-                let state = self.lock();
-                if let Some(waiting) = state.waiting.get(&message.request) {
-                    // Nobody waits any more, if it fails.
-                    let _ = waiting.send((message.from, response));
+                let mut state = self.lock();
+                // Otherwise it comes too late.
+                if let Some(received) = state.calls.get_mut(&message.request) {
+                    received.responses.push_back((message.from, response));
+                    if let Some(task) = received.task.take() {
+                        drop(state);
+                        task.wake();
+                    }
                 }
             }
             Body::Request(request) => {
@@ -322,9 +361,8 @@ impl Node {
     /// Begins a request to some nodes.
     pub(crate) fn call(self: &Arc<Self>) -> Call {
         let request = self.cluster.next_request();
-        let (sender, answers) = mpsc::unbounded_channel();
-        self.lock().waiting.insert(request, sender);
-        Call { node: self.clone(), request, answers }
+        self.lock().calls.insert(request, Received::default());
+        Call { node: self.clone(), request }
     }
 
     /// Asks one node. None if it does not answer in time.
@@ -341,30 +379,26 @@ impl Node {
 
     /// Notes how long a read took.
     pub(crate) fn note_read_latency(&self, latency: Duration) {
-        let mut state = self.lock();
-        state.read_latencies.push_back(latency);
-        if state.read_latencies.len() > 128 {
-            state.read_latencies.pop_front();
-        }
+        self.lock().read_latencies.add(latency);
     }
 
     /// A percentile of the last reads' latencies; half the read timeout while there were few.
     pub(crate) fn read_latency(&self, percentile: f64) -> Duration {
-        let mut latencies: Vec<Duration> = self.lock().read_latencies.iter().copied().collect();
-        if latencies.len() < 16 {
-            return self.options().read_timeout / 2;
-        }
-        latencies.sort();
-        let place = (latencies.len() as f64 * percentile / 100.0) as usize;
-        latencies[place.min(latencies.len() - 1)]
+        self.lock().read_latencies.percentile(percentile).unwrap_or(self.options().read_timeout / 2)
     }
 }
 
-/// A request in flight to some nodes. Answers that come after it is dropped are ignored.
+/// The responses to a call that it has not looked at, and the task that waits for one.
+#[derive(Debug, Default)]
+struct Received {
+    responses: VecDeque<(NodeId, Response)>,
+    task: Option<Waker>,
+}
+
+/// A request in flight to some nodes. Responses that come after it is dropped are ignored.
 pub(crate) struct Call {
     node: Arc<Node>,
     request: u64,
-    answers: mpsc::UnboundedReceiver<(NodeId, Response)>,
 }
 
 impl Call {
@@ -373,19 +407,26 @@ impl Call {
         self.node.send(to, self.request, Some(lifetime), Body::Request(request));
     }
 
-    /// The next answer, none at the deadline.
+    /// The next response, none at the deadline.
     pub(crate) async fn next(&mut self, deadline: Instant) -> Option<(NodeId, Response)> {
-        match timeout_at(deadline, self.answers.recv()).await {
-            Ok(Some(answer)) => Some(answer),
-            // The node died, and so will the requesting task.
-            Ok(None) => std::future::pending().await,
-            Err(_) => None,
-        }
+        let response = poll_fn(|context| {
+            let mut state = self.node.lock();
+            // Otherwise the node died, and so will the requesting task.
+            let Some(received) = state.calls.get_mut(&self.request) else { return Poll::Pending };
+            match received.responses.pop_front() {
+                Some(response) => Poll::Ready(response),
+                None => {
+                    received.task = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        });
+        timeout_at(deadline, response).await.ok()
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.node.lock().waiting.remove(&self.request);
+        self.node.lock().calls.remove(&self.request);
     }
 }

@@ -17,7 +17,6 @@ use tokio::time::{Instant, sleep};
 use super::NodeId;
 use super::message::{Proposal, Request, Response};
 use super::node::Node;
-use super::write::decided;
 use crate::coordinator::{
     ConditionalOutcome, ConditionalWrite, Consistency, Decision, RequestError, WriteType,
 };
@@ -366,11 +365,11 @@ impl Register<'_> {
         let deadline = Instant::now() + self.node.options().write_timeout;
         let request = self.commit_request(ballot, mutation.clone());
         let write_type = WriteType::Simple;
-        let decision = self.node.send_and_collect(request, mutation, plan, consistency, write_type, deadline);
+        let sent = self.node.send_as(request, mutation, plan, consistency, write_type, deadline);
         match consistency {
             // Without waiting for responses.
             Consistency::Any => Ok(()),
-            _ => decided(decision).await,
+            _ => sent.decision().await,
         }
     }
 }

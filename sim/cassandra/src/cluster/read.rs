@@ -181,7 +181,7 @@ impl Reading<'_> {
     /// Collects answers until there are enough, and rows among them. One more replica is contacted if they are late.
     async fn collect(&mut self, call: &mut Call, all_data: bool) -> Result<Answers, RequestError> {
         let mut answers = Answers::default();
-        let mut speculate_at = self.speculate_at().filter(|_| !self.plan.spare.is_empty());
+        let mut speculate_at = if self.plan.spare.is_empty() { None } else { self.speculate_at() };
         loop {
             let received = answers.received();
             if !answers.data.is_empty() && self.plan.quota.is_met(&self.node.cluster.ring, &received) {

@@ -6,18 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::NodeId;
 use super::message::{Request, Response};
-use super::node::Node;
+use super::node::{Call, Node};
 use super::plan::WritePlan;
 use crate::coordinator::{Consistency, FailureReason, RequestError, Warnings, WriteMode, WriteType};
 use crate::schema::Replication;
 use crate::storage::Mutation;
-
-/// The decision on a write, to come.
-pub(crate) type Decision = oneshot::Receiver<Result<(), RequestError>>;
 
 impl Node {
     /// Writes mutations.
@@ -57,14 +54,14 @@ impl Node {
         write_type: WriteType,
     ) -> Result<(), RequestError> {
         let deadline = Instant::now() + self.options().write_timeout;
-        let mut decisions = Vec::with_capacity(planned.len());
+        let mut sent = Vec::with_capacity(planned.len());
         for (mutation, replication) in &planned {
             let plan = self.plan_write(replication, mutation.key.token(), consistency)?;
             self.check_hints(&plan)?;
-            decisions.push(self.send_write(mutation.clone(), plan, consistency, write_type, deadline));
+            sent.push(self.send_write(mutation.clone(), plan, consistency, write_type, deadline));
         }
-        for decision in decisions {
-            match decided(decision).await {
+        for write in sent {
+            match write.decision().await {
                 // A hint would have been enough: the client gets success even if none is kept
                 // (`StorageProxy.hintMutations`).
                 Err(RequestError::WriteTimeout { .. } | RequestError::WriteFailure { .. })
@@ -96,7 +93,7 @@ impl Node {
         }
     }
 
-    /// Sends a mutation to its replicas and handles the acknowledgements and hints.
+    /// Sends a mutation to its replicas, with hints for those that are down.
     pub(crate) fn send_write(
         self: &Arc<Self>,
         mutation: Arc<Mutation>,
@@ -104,13 +101,13 @@ impl Node {
         consistency: Consistency,
         write_type: WriteType,
         deadline: Instant,
-    ) -> Decision {
+    ) -> SentWrite {
         let request = Request::Write(mutation.clone());
-        self.send_and_collect(request, mutation, plan, consistency, write_type, deadline)
+        self.send_as(request, mutation, plan, consistency, write_type, deadline)
     }
 
     /// The same with another message than a plain write; `mutation` is what hints keep.
-    pub(crate) fn send_and_collect(
+    pub(crate) fn send_as(
         self: &Arc<Self>,
         request: Request,
         mutation: Arc<Mutation>,
@@ -118,82 +115,26 @@ impl Node {
         consistency: Consistency,
         write_type: WriteType,
         deadline: Instant,
-    ) -> Decision {
-        let (decide, decision) = oneshot::channel();
-        let mut call = self.call();
+    ) -> SentWrite {
+        let call = self.call();
         let lifetime = deadline.saturating_duration_since(Instant::now());
         for replica in &plan.alive {
             call.send(*replica, request.clone(), lifetime);
         }
-        let hinted = plan.down.iter().filter(|replica| self.hint(**replica, &mutation)).count();
-        self.begin(|node| async move {
-            let ring = &node.cluster.ring;
-            let mut decide = Some(decide);
-            let mut acknowledged = BTreeSet::new();
-            let mut failures = BTreeMap::new();
-            let mut silent: BTreeSet<_> = plan.alive.iter().copied().collect();
-            let enough = |acknowledged: &BTreeSet<_>| {
-                let any = consistency == Consistency::Any && hinted > 0;
-                any || plan.quota.is_met(ring, acknowledged)
-            };
-            let decide_once = |decide: &mut Option<oneshot::Sender<_>>, result| {
-                if let Some(decide) = decide.take() {
-                    // The coordinator's client may have disconnected.
-                    let _ = decide.send(result);
-                }
-            };
-            loop {
-                if enough(&acknowledged) {
-                    decide_once(&mut decide, Ok(()));
-                } else if plan.quota.block_for + failures.len() > plan.candidates {
-                    let failures = failures
-                        .iter()
-                        .map(|(failed, reason)| (node.cluster.member(*failed).address, *reason))
-                        .collect();
-                    decide_once(
-                        &mut decide,
-                        Err(RequestError::WriteFailure {
-                            consistency,
-                            received: acknowledged.len(),
-                            block_for: plan.quota.block_for,
-                            failures,
-                            write_type,
-                        }),
-                    );
-                }
-                if silent.is_empty() {
-                    break;
-                }
-                let Some((from, response)) = call.next(deadline).await else { break };
-                if !silent.remove(&from) {
-                    // A duplicate.
-                    continue;
-                }
-                let counts = plan.quota.counts(ring, from);
-                match response {
-                    Response::Failed(reason) => {
-                        node.hint(from, &mutation);
-                        if counts {
-                            failures.insert(from, reason);
-                        }
-                    }
-                    _ if counts => {
-                        acknowledged.insert(from);
-                    }
-                    _ => {}
-                }
-            }
-            for replica in &silent {
-                node.hint(*replica, &mutation);
-            }
-            let received = acknowledged.len().min(plan.quota.block_for.saturating_sub(1));
-            let block_for = plan.quota.block_for;
-            decide_once(
-                &mut decide,
-                Err(RequestError::WriteTimeout { consistency, received, block_for, write_type }),
-            );
-        });
-        decision
+        let hinted = plan.down.iter().filter(|replica| self.hint(**replica, &mutation)).count() > 0;
+        SentWrite(Some(Responses {
+            node: self.clone(),
+            call,
+            mutation,
+            hint_is_enough: consistency == Consistency::Any && hinted,
+            silent: plan.alive.iter().copied().collect(),
+            acknowledged: BTreeSet::new(),
+            failures: BTreeMap::new(),
+            plan,
+            consistency,
+            write_type,
+            deadline,
+        }))
     }
 
     pub(crate) fn replication_of(&self, mutation: &Mutation) -> Result<Replication, RequestError> {
@@ -252,11 +193,99 @@ impl Node {
     }
 }
 
-/// Waits for a decision. There is none if the node dies.
-pub(crate) async fn decided(decision: Decision) -> Result<(), RequestError> {
-    match decision.await {
-        Ok(result) => result,
-        Err(_) => std::future::pending().await,
+/// A mutation that was sent to its replicas. When this is dropped, a task of the node waits for those that have not
+/// responded yet: they may need hints.
+pub(crate) struct SentWrite(Option<Responses>);
+
+impl SentWrite {
+    /// Waits until enough replicas have acknowledged the mutation, or cannot any more. Without end if the node dies.
+    pub(crate) async fn decision(mut self) -> Result<(), RequestError> {
+        match &mut self.0 {
+            Some(responses) => responses.decision().await,
+            // Only dropping takes them.
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for SentWrite {
+    fn drop(&mut self) {
+        if let Some(responses) = self.0.take().filter(|responses| !responses.silent.is_empty()) {
+            let node = responses.node.clone();
+            node.begin(|_| responses.remaining());
+        }
+    }
+}
+
+/// The responses of the replicas to one mutation.
+struct Responses {
+    node: Arc<Node>,
+    call: Call,
+    mutation: Arc<Mutation>,
+    plan: WritePlan,
+    consistency: Consistency,
+    write_type: WriteType,
+    deadline: Instant,
+    /// Whether a hint was enough, and there is one.
+    hint_is_enough: bool,
+    /// The replicas that have not responded.
+    silent: BTreeSet<NodeId>,
+    acknowledged: BTreeSet<NodeId>,
+    failures: BTreeMap<NodeId, FailureReason>,
+}
+
+impl Responses {
+    async fn decision(&mut self) -> Result<(), RequestError> {
+        let (consistency, write_type, block_for) =
+            (self.consistency, self.write_type, self.plan.quota.block_for);
+        loop {
+            if self.hint_is_enough || self.plan.quota.is_met(&self.node.cluster.ring, &self.acknowledged) {
+                return Ok(());
+            }
+            if block_for + self.failures.len() > self.plan.candidates {
+                let address = |node: &NodeId| self.node.cluster.member(*node).address;
+                return Err(RequestError::WriteFailure {
+                    consistency,
+                    received: self.acknowledged.len(),
+                    block_for,
+                    failures: self.failures.iter().map(|(node, reason)| (address(node), *reason)).collect(),
+                    write_type,
+                });
+            }
+            if !self.next().await {
+                let received = self.acknowledged.len().min(block_for.saturating_sub(1));
+                return Err(RequestError::WriteTimeout { consistency, received, block_for, write_type });
+            }
+        }
+    }
+
+    async fn remaining(mut self) {
+        while self.next().await {}
+    }
+
+    /// Waits for one response. If no more come, those that are missing get hints, and it returns false.
+    async fn next(&mut self) -> bool {
+        let response = if self.silent.is_empty() { None } else { self.call.next(self.deadline).await };
+        let Some((from, response)) = response else {
+            for replica in std::mem::take(&mut self.silent) {
+                self.node.hint(replica, &self.mutation);
+            }
+            return false;
+        };
+        // Not if it is a duplicate.
+        if self.silent.remove(&from) {
+            let failure = reason(&response);
+            if failure.is_some() {
+                self.node.hint(from, &self.mutation);
+            }
+            if self.plan.quota.counts(&self.node.cluster.ring, from) {
+                match failure {
+                    Some(reason) => drop(self.failures.insert(from, reason)),
+                    None => drop(self.acknowledged.insert(from)),
+                }
+            }
+        }
+        true
     }
 }
 

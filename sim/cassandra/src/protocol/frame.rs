@@ -109,15 +109,21 @@ pub async fn read<R: AsyncRead + Unpin>(
 ) -> std::io::Result<Incoming> {
     let mut head = [0; HEADER_LENGTH];
     // The end between two frames is how clients say good-bye.
-    let first = connection.read(&mut head[..1]).await?;
-    if first == 0 {
+    let mut filled = connection.read(&mut head).await?;
+    if filled == 0 {
         return Ok(Incoming::End);
     }
     if let version @ (1 | 2) = head[0] & 0x7f {
         // Their headers have eight bytes: waiting for a ninth could take forever.
         return Ok(Incoming::WrongVersion(version));
     }
-    connection.read_exact(&mut head[1..]).await?;
+    while filled < HEADER_LENGTH {
+        let read = connection.read(&mut head[filled..]).await?;
+        if read == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        filled += read;
+    }
     let header = Header::decode(head);
     let stream = header.stream;
     let refused = |error| Ok(Incoming::Refused { stream, error, is_fatal: false });

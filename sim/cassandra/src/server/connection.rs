@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{Semaphore, broadcast, mpsc};
 
 use super::Inner;
@@ -79,7 +79,8 @@ where
     C: Coordinator,
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (mut input, mut output) = tokio::io::split(connection);
+    let (input, mut output) = tokio::io::split(connection);
+    let mut input = BufReader::new(input);
     let mut sink = tokio::io::sink();
     let (send, mut receive) = mpsc::channel(WAITING_RESPONSES);
     let events = server.coordinator.events();
@@ -216,15 +217,10 @@ async fn read<C: Coordinator, R: AsyncRead + Unpin>(
             continue;
         }
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return Ok(()) };
-        let (server, session, send) = (Arc::clone(&server), Arc::clone(&session), send.clone());
-        tokio::spawn(async move {
+        let (begun, session, send) = (Arc::clone(&server), Arc::clone(&session), send.clone());
+        server.coordinator.begin(async move {
             let _slot = slot;
-            let answer = tokio::select! {
-                biased;
-                () = server.stopped() => return,
-                answer = server.answer(&session, request) => answer,
-            };
-            let (response, warnings) = match answer {
+            let (response, warnings) = match begun.answer(&session, request).await {
                 Ok(Reply { response, warnings }) => (response, warnings),
                 Err(error) => (Response::Error(error), Vec::new()),
             };

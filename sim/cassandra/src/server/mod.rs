@@ -21,11 +21,11 @@ use tokio::sync::watch;
 
 use crate::coordinator::{Coordinator, KeptStatement};
 use crate::cql::parse;
-use crate::plan::{Plan, Planned, TableLookup, plan};
+use crate::plan::{Plan, Planned, plan};
 use crate::protocol::ServerError;
 use crate::protocol::frame::Limits;
 use crate::schema::{Schema, Table};
-use crate::system::AllTables;
+use crate::system::{AllTables, is_system_table};
 
 /// A name and a password that clients must send.
 #[derive(Clone, PartialEq, Eq)]
@@ -94,12 +94,9 @@ pub(crate) struct PreparedStatement {
 impl PreparedStatement {
     /// Whether its tables are still what they were: otherwise it has to be prepared again.
     fn is_valid(&self, schema: &Schema) -> bool {
-        let all = AllTables(schema);
-        self.tables.iter().all(|table| {
-            let now = all.table(&table.keyspace, &table.name);
-            now.is_some_and(|now| {
-                Arc::ptr_eq(&now, table) || (now.id == table.id && now.columns == table.columns)
-            })
+        self.tables.iter().all(|table| match schema.tables.get(&table.id) {
+            Some(now) => Arc::ptr_eq(now, table) || now.columns == table.columns,
+            None => is_system_table(table),
         })
     }
 }
@@ -132,7 +129,7 @@ impl<C: Coordinator> Server<C> {
     }
 
     /// Serves a connection until the client disconnects, sends something invalid, or the server is
-    /// stopped. Must be called within a tokio runtime: requests are tasks of their own.
+    /// stopped. Requests are tasks of the node.
     ///
     /// # Errors
     /// If the connection breaks.
@@ -143,7 +140,7 @@ impl<C: Coordinator> Server<C> {
         connection::serve(Arc::clone(&self.inner), connection).await
     }
 
-    /// Ends all connections and all their requests, as the end of the node's process does.
+    /// Ends all connections, as the end of the node's process does.
     pub fn stop(&self) {
         self.inner.stopped.send_replace(true);
     }

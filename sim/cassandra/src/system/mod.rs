@@ -324,18 +324,22 @@ pub struct AllTables<'a>(pub &'a Schema);
 
 impl TableLookup for AllTables<'_> {
     fn has_keyspace(&self, name: &str) -> bool {
-        self.0.keyspaces.contains_key(name) || KEYSPACES.iter().any(|(known, ..)| *known == name)
+        self.0.keyspaces.contains_key(name) || is_system_keyspace(name)
     }
 
     fn table(&self, keyspace: &str, name: &str) -> Option<Arc<Table>> {
-        let system = TABLES.tables.iter().find(|((of, known), _)| *of == keyspace && *known == name);
-        system.map(|(_, table)| table).or_else(|| self.0.table(keyspace, name)).cloned()
+        let system = if is_system_keyspace(keyspace) { TABLES.tables.get(&(keyspace, name)) } else { None };
+        system.or_else(|| self.0.table(keyspace, name)).cloned()
     }
+}
+
+fn is_system_keyspace(name: &str) -> bool {
+    KEYSPACES.iter().any(|(known, ..)| *known == name)
 }
 
 /// Whether it is a table of the system.
 pub fn is_system_table(table: &Table) -> bool {
-    TABLES.tables.values().any(|known| known.id == table.id)
+    is_system_keyspace(&table.keyspace)
 }
 
 /// Reads one of the system's tables.
