@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -177,10 +178,18 @@ impl Node {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut work = Box::pin(work(self.clone()));
+        self.cluster.hub.begin(self.task(work(self.clone())));
+    }
+
+    /// What a task of the node does: suspended while the process is paused, and ended with it.
+    pub(crate) fn task<F>(self: &Arc<Self>, work: F) -> impl Future<Output = ()> + Send + use<F>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut work: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(work);
         let node = self.clone();
         let mut number = None;
-        self.cluster.hub.begin(poll_fn(move |context| {
+        poll_fn(move |context| {
             let mut state = node.lock();
             let number = *number.get_or_insert_with(|| {
                 state.next_task += 1;
@@ -203,7 +212,7 @@ impl Node {
                 node.lock().tasks.remove(&number);
             }
             polled
-        }));
+        })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
