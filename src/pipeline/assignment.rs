@@ -13,7 +13,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{self, FuturesUnordered};
 use tokio::sync::{Notify, OnceCell, mpsc, watch};
 use tokio::time::Instant;
 use tokio::try_join;
@@ -33,6 +33,10 @@ use crate::store::{Alert, Binding, Count, Progress, Store, StoreError, WindowKey
 
 /// Windows in one call of the store, which splits them into as many requests as it needs. Most batches touch fewer.
 const WINDOWS_PER_CALL: usize = 10_000;
+
+/// Partitions in one call of the store for sums, which is retried as a whole, and calls that run concurrently.
+const PARTITIONS_PER_CALL: usize = 16;
+const CALLS_AT_ONCE: usize = 4;
 
 /// Parts of one batch that are written concurrently.
 const PARTS_IN_FLIGHT: usize = 6;
@@ -341,8 +345,17 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         }
         let others: Vec<i32> = (0..registered).filter(|partition| *partition != own).collect();
         let windows: Vec<WindowKey> = counts.iter().map(|(window, _)| window.clone()).collect();
-        let sums = self.read_other_sums(&others, &windows).await?;
-        Ok(counts.iter().zip(sums).map(|((_, count), sum)| count.count.saturating_add(sum)).collect())
+        let mut sums: Vec<i64> = counts.iter().map(|(_, count)| count.count).collect();
+        let calls: Vec<Vec<i32>> = others.chunks(PARTITIONS_PER_CALL).map(<[i32]>::to_vec).collect();
+        let mut reads = stream::iter(calls)
+            .map(|partitions| self.read_sums_of(partitions, &windows))
+            .buffer_unordered(CALLS_AT_ONCE);
+        while let Some(read) = reads.next().await {
+            for (sum, more) in sums.iter_mut().zip(read?) {
+                *sum = sum.saturating_add(more);
+            }
+        }
+        Ok(sums)
     }
 
     /// Loop 3. One write at a time: a write whose outcome is unknown is repeated before the next one starts.
@@ -415,13 +428,13 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         check_length(counts, windows, request)
     }
 
-    async fn read_other_sums(
+    async fn read_sums_of(
         &self,
-        partitions: &[i32],
+        partitions: Vec<i32>,
         windows: &[WindowKey],
     ) -> Result<Vec<i64>, PipelineError> {
         let request = || format!("read {} counts of {} other partitions", windows.len(), partitions.len());
-        let sums = self.retry.until_acknowledged(request, || self.store.sums(partitions, windows)).await?;
+        let sums = self.retry.until_acknowledged(request, || self.store.sums(&partitions, windows)).await?;
         check_length(sums, windows, request)
     }
 
