@@ -14,13 +14,16 @@ crate::on_every_implementation!(
         (on_memory: exactlyonce::broker::memory::MemoryBroker::default()),
         #[cfg(feature = "embedded")]
         (on_embedded in_folder: crate::embedded::broker_in),
+        #[cfg(feature = "kafka")]
+        (on_kafka on_brokers: crate::kafka::broker(crate::kafka::GroupProtocol::Classic)),
+        #[cfg(feature = "kafka")]
+        (on_kafka_in_the_protocol_consumer on_brokers: crate::kafka::broker(crate::kafka::GroupProtocol::Consumer)),
     ],
     [
         every_call_reports_an_unknown_topic,
         a_topic_is_described_as_it_was_created,
         a_topic_is_created_once,
         a_partition_that_the_topic_does_not_have_is_fatal,
-        records_are_returned_byte_for_byte,
         the_key_determines_the_partition_unless_one_is_given,
         an_append_returns_the_position_of_each_record,
         offsets_are_those_of_the_first_record_and_after_the_last,
@@ -39,6 +42,16 @@ crate::on_every_implementation!(
         a_full_partition_does_not_starve_the_others,
         a_member_that_leaves_can_rejoin,
     ]
+);
+
+// Kafka does not accept every timestamp: its case is in kafka.rs.
+crate::on_every_implementation!(
+    [
+        (with_any_timestamp_on_memory: exactlyonce::broker::memory::MemoryBroker::default()),
+        #[cfg(feature = "embedded")]
+        (with_any_timestamp_on_embedded in_folder: crate::embedded::broker_in),
+    ],
+    [records_are_returned_byte_for_byte]
 );
 
 pub(crate) const TOPIC: &str = "events";
@@ -148,14 +161,20 @@ pub(crate) async fn a_partition_that_the_topic_does_not_have_is_fatal<B: Broker 
     }
 }
 
-pub(crate) async fn records_are_returned_byte_for_byte<B: Broker + Producer>(broker: B) {
+async fn records_are_returned_byte_for_byte<B: Broker + Producer>(broker: B) {
+    returned_byte_for_byte(broker, [0, -1, i64::MAX, i64::MIN]).await;
+}
+
+/// Appends records with these timestamps, and checks what is fetched and delivered.
+pub(crate) async fn returned_byte_for_byte<B: Broker + Producer>(broker: B, timestamps: [i64; 4]) {
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     let bytes: Vec<u8> = (0..=255).collect();
+    let [first, second, third, fourth] = timestamps;
     let contents = [
-        (None, None, 0),
-        (Some(vec![]), Some(vec![]), -1),
-        (Some(bytes.clone()), Some(bytes), i64::MAX),
-        (None, Some(vec![0; 200_000]), i64::MIN),
+        (None, None, first),
+        (Some(vec![]), Some(vec![]), second),
+        (Some(bytes.clone()), Some(bytes), third),
+        (None, Some(vec![0; 200_000]), fourth),
     ];
     let records =
         contents.clone().map(|(key, value, timestamp)| NewRecord { key, value, timestamp, partition: None });

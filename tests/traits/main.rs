@@ -15,7 +15,7 @@ mod memory;
 mod store;
 
 /// Makes a test of each case on every implementation: `name: value`, or `name in_folder: function of a folder`, or
-/// `name on_services: function`, which requires services.
+/// `name on_services: function` and `name on_brokers: value`, which require services.
 macro_rules! on_every_implementation {
     ([$($(#[$meta:meta])* ($($implementation:tt)*)),* $(,)?], $cases:tt) => {
         $($(#[$meta])* crate::on_one_implementation!($($implementation)*, $cases);)*
@@ -41,6 +41,17 @@ macro_rules! on_one_implementation {
                 async fn $case() {
                     let folder = tempfile::tempdir().unwrap();
                     super::$case(($new)(folder.path())).await;
+                }
+            )*
+        }
+    };
+    ($name:ident on_brokers: $new:expr, [$($case:ident),* $(,)?]) => {
+        mod $name {
+            $(
+                #[tokio::test]
+                #[ignore = "needs services: docker/local/cluster up --kafka 3"]
+                async fn $case() {
+                    super::$case($new).await;
                 }
             )*
         }
