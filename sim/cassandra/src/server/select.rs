@@ -54,6 +54,7 @@ impl<C: Coordinator> Inner<C> {
                 "SERIAL/LOCAL_SERIAL consistency may only be requested for one partition at a time",
             ));
         }
+        let selection = Selection { inner: self, plan, schema, context, consistency: parameters.consistency };
         let mut collector = plan.collector(*context, now);
         let mut paging_state = None;
         if bound.merges {
@@ -64,7 +65,7 @@ impl<C: Coordinator> Inner<C> {
                      either remove the ORDER BY or the IN and sort client side, or disable paging for this query",
                 ));
             }
-            self.merged(plan, bound, schema, context, parameters.consistency, &mut collector).await?;
+            selection.merged(bound, &mut collector).await?;
         } else {
             let state = match &parameters.paging_state {
                 Some(bytes) => Some(PagingState::decode(bytes.clone(), plan.table())?),
@@ -80,9 +81,14 @@ impl<C: Coordinator> Inner<C> {
                 in_partition: 0,
             };
             skip_done(&mut bound.commands, progress.last.as_ref())?;
-            let more = self
-                .pages(plan, bound, schema, context, parameters.consistency, &mut progress, &mut collector)
-                .await?;
+            let is_paged = page.is_some() || progress.last.is_some();
+            let commands = bound.commands;
+            let more = if is_one_read && !is_paged && commands.len() > 1 && plan.filters().is_empty() {
+                selection.at_once(commands, &mut progress, &mut collector).await?;
+                false
+            } else {
+                selection.pages(commands, &mut progress, &mut collector).await?
+            };
             if more && let Some(resume) = progress.last {
                 paging_state = Some(PagingState { resume, remaining: progress.remaining }.encode());
             }
@@ -93,27 +99,29 @@ impl<C: Coordinator> Inner<C> {
         let warnings = plan.warning().map(str::to_owned).into_iter().collect();
         Ok(Reply { response: Response::Rows(Rows { metadata, skip_metadata, rows }), warnings })
     }
+}
 
+/// A SELECT with its parameters.
+struct Selection<'a, C> {
+    inner: &'a Inner<C>,
+    plan: &'a SelectPlan,
+    schema: &'a Schema,
+    context: &'a Context<'a>,
+    consistency: Consistency,
+}
+
+impl<C: Coordinator> Selection<'_, C> {
     /// Reads until the page is full, LIMIT is reached or nothing is left. Returns whether there may be more.
-    #[allow(clippy::too_many_arguments)]
     async fn pages(
         &self,
-        plan: &SelectPlan,
-        bound: BoundSelect,
-        schema: &Schema,
-        context: &Context<'_>,
-        consistency: Consistency,
+        commands: Vec<ReadCommand>,
         progress: &mut Progress,
         collector: &mut Collector<'_>,
     ) -> Result<bool, ServerError> {
+        let plan = self.plan;
         let filters = !plan.filters().is_empty();
-        let count = bound.commands.len();
-        let is_paged = progress.page_left != u32::MAX || progress.last.is_some();
-        if count > 1 && !is_paged && !filters && !plan.is_aggregate() {
-            self.all(plan, bound, schema, context, consistency, progress, collector).await?;
-            return Ok(false);
-        }
-        for (at, mut command) in bound.commands.into_iter().enumerate() {
+        let count = commands.len();
+        for (at, mut command) in commands.into_iter().enumerate() {
             // Rows that a filter drops count for no limit, so the limit is applied here.
             let per_partition = command.per_partition_limit;
             if filters {
@@ -132,11 +140,11 @@ impl<C: Coordinator> Inner<C> {
                 if filters && let Some(resume) = &mut command.resume {
                     resume.remaining_in_partition = u32::MAX;
                 }
-                let result = self.read(plan, &command, schema, consistency).await?;
+                let result = self.read(&command).await?;
                 let limited = result.limited;
                 let before = progress.last.clone();
                 for partition in &result.partitions {
-                    if !take(plan, partition, context, per_partition, filters, progress, collector)? {
+                    if !take(plan, partition, self.context, per_partition, filters, progress, collector)? {
                         return Ok(goes_on(progress, &command, at + 1 < count));
                     }
                 }
@@ -154,27 +162,20 @@ impl<C: Coordinator> Inner<C> {
 
     /// Reads all ranges concurrently, as a node does unless it sends pages (`SelectStatement.execute`,
     /// `StorageProxy.fetchRows`): a pager reads one partition after another (`MultiPartitionPager`).
-    #[allow(clippy::too_many_arguments)]
-    async fn all(
+    async fn at_once(
         &self,
-        plan: &SelectPlan,
-        bound: BoundSelect,
-        schema: &Schema,
-        context: &Context<'_>,
-        consistency: Consistency,
+        mut commands: Vec<ReadCommand>,
         progress: &mut Progress,
         collector: &mut Collector<'_>,
     ) -> Result<(), ServerError> {
-        let mut commands = bound.commands;
         commands.iter_mut().for_each(|command| command.limit = progress.remaining);
-        let mut reads: FuturesOrdered<_> =
-            commands.iter().map(|command| self.read(plan, command, schema, consistency)).collect();
-        while let Some(result) = reads.next().await {
-            let result = result?;
-            let at = commands.len() - reads.len() - 1;
-            let per_partition = commands[at].per_partition_limit;
-            for partition in &result.partitions {
-                if !take(plan, partition, context, per_partition, false, progress, collector)? {
+        let mut reads: FuturesOrdered<_> = commands
+            .iter()
+            .map(async |command| (command.per_partition_limit, self.read(command).await))
+            .collect();
+        while let Some((per_partition, result)) = reads.next().await {
+            for partition in &result?.partitions {
+                if !take(self.plan, partition, self.context, per_partition, false, progress, collector)? {
                     return Ok(());
                 }
             }
@@ -183,15 +184,8 @@ impl<C: Coordinator> Inner<C> {
     }
 
     /// Reads all ranges and orders their rows together.
-    async fn merged(
-        &self,
-        plan: &SelectPlan,
-        bound: BoundSelect,
-        schema: &Schema,
-        context: &Context<'_>,
-        consistency: Consistency,
-        collector: &mut Collector<'_>,
-    ) -> Result<(), ServerError> {
+    async fn merged(&self, bound: BoundSelect, collector: &mut Collector<'_>) -> Result<(), ServerError> {
+        let (plan, context) = (self.plan, self.context);
         // An aggregate is one row, of all that are read.
         let limit = if plan.is_aggregate() { u32::MAX } else { bound.limit };
         let mut rows = Vec::new();
@@ -205,7 +199,7 @@ impl<C: Coordinator> Inner<C> {
             } else {
                 command.limit = limit;
             }
-            let result = self.read(plan, &command, schema, consistency).await?;
+            let result = self.read(&command).await?;
             for partition in result.partitions {
                 if partition.rows.is_empty() {
                     rows.push((Vec::new(), partition));
@@ -247,20 +241,15 @@ impl<C: Coordinator> Inner<C> {
         Ok(())
     }
 
-    async fn read(
-        &self,
-        plan: &SelectPlan,
-        command: &ReadCommand,
-        schema: &Schema,
-        consistency: Consistency,
-    ) -> Result<ReadResult, ServerError> {
-        if system::is_system_table(plan.table()) {
-            let topology = self.coordinator.topology();
-            let prepared = self.coordinator.kept_prepared();
-            let around = Knowledge { schema, topology: &topology, prepared: &prepared };
-            return Ok(system::read(plan.table(), command, &around));
+    async fn read(&self, command: &ReadCommand) -> Result<ReadResult, ServerError> {
+        let coordinator = &self.inner.coordinator;
+        if system::is_system_table(self.plan.table()) {
+            let topology = coordinator.topology();
+            let prepared = coordinator.kept_prepared();
+            let around = Knowledge { schema: self.schema, topology: &topology, prepared: &prepared };
+            return Ok(system::read(self.plan.table(), command, &around));
         }
-        Ok(self.coordinator.read(command.clone(), consistency).await?)
+        Ok(coordinator.read(command.clone(), self.consistency).await?)
     }
 }
 
