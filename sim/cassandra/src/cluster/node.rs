@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -186,7 +185,7 @@ impl Node {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut work: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(work);
+        let mut work = Box::pin(work);
         let node = self.clone();
         let mut number = None;
         poll_fn(move |context| {
