@@ -32,7 +32,7 @@ async fn run(session: &Session, cql: String) {
     session.query_unpaged(cql.clone(), ()).await.unwrap_or_else(|error| panic!("{cql}: {error}"));
 }
 
-/// The statement that create_statement a table.
+/// The statement that creates a table.
 fn create_statement(options: &CassandraOptions, table: &str) -> String {
     let all = cql::statements(&options.keyspace, &services::replication(options), Layout::ORIGINAL);
     let named = format!("{}.{table} (", options.keyspace);
@@ -134,7 +134,7 @@ async fn each_kind_of_difference_is_reported() {
         run(&session, format!("DROP TABLE {keyspace}.{table}")).await;
         assert_eq!(
             checked(options, Layout::ORIGINAL).await,
-            format!("table K.{table} does not exist: `exactlyonce schema apply` create_statement it")
+            format!("table K.{table} does not exist: `exactlyonce schema apply` creates it")
         );
         run(&session, valid).await;
     }
@@ -216,7 +216,7 @@ async fn missing_tables_are_created_and_the_layout_is_never_changed() {
     let replication = services::replication(&options);
     assert_eq!(
         checked(&options, BUCKETED).await,
-        "keyspace K does not exist: `exactlyonce schema apply` create_statement it"
+        "keyspace K does not exist: `exactlyonce schema apply` creates it"
     );
     apply_schema(&options, &replication, BUCKETED).await.unwrap();
     assert_eq!(checked(&options, BUCKETED).await, "valid");
