@@ -316,7 +316,7 @@ pub enum ChangeKind {
 
 /// One node, as its CQL clients use it.
 ///
-/// A request is carried out by the task that awaits its future, which should be one of the node ([`begin`](Self::begin)):
+/// A request is carried out by the task that awaits its future, which should be one of the node ([`spawn`](Self::spawn)):
 /// only then does it stop while the node's process is paused, and end with it. Dropping the future ends the request where
 /// it is: what was sent to replicas stays sent.
 pub trait Coordinator: Send + Sync + 'static {
@@ -338,8 +338,9 @@ pub trait Coordinator: Send + Sync + 'static {
     /// A number that no other call on this cluster returns, for identities (of tables).
     fn unique(&self) -> u128;
 
-    /// Starts a task of the node's process: it is suspended while the process is paused, and ends with it.
-    fn begin(&self, work: impl Future<Output = ()> + Send + 'static);
+    /// Starts a task of the node's process: it is suspended while the process is paused, and ends with it. Must be called
+    /// in the runtime of the cluster.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static);
 
     /// Writes mutations. They are merged by keyspace and partition key first, whatever the mode.
     ///

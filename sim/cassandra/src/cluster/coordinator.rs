@@ -43,6 +43,11 @@ impl RunningNode {
         self.0.is_dead()
     }
 
+    /// Starts a task of the node's process: it is suspended while the process is paused, and ends with it.
+    pub fn begin(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.0.begin(|_| work);
+    }
+
     /// Carries out a request of a client, unless the node has too many of them.
     async fn run<T, F>(&self, work: impl FnOnce(Arc<Node>) -> F) -> Result<T, RequestError>
     where
@@ -121,8 +126,8 @@ impl Coordinator for RunningNode {
         self.0.cluster.unique()
     }
 
-    fn begin(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.0.begin(|_| work);
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(self.0.task(work));
     }
 
     async fn write(

@@ -177,10 +177,18 @@ impl Node {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut work = Box::pin(work(self.clone()));
+        self.cluster.hub.begin(self.task(work(self.clone())));
+    }
+
+    /// What a task of the node does: suspended while the process is paused, and ended with it.
+    pub(crate) fn task<F>(self: &Arc<Self>, work: F) -> impl Future<Output = ()> + Send + use<F>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut work = Box::pin(work);
         let node = self.clone();
         let mut number = None;
-        self.cluster.hub.begin(poll_fn(move |context| {
+        poll_fn(move |context| {
             let mut state = node.lock();
             let number = *number.get_or_insert_with(|| {
                 state.next_task += 1;
@@ -203,7 +211,7 @@ impl Node {
                 node.lock().tasks.remove(&number);
             }
             polled
-        }));
+        })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

@@ -7,7 +7,6 @@ pub use local::{LocalError, LocalNodes, LocalOptions};
 use tokio::net::TcpListener;
 
 use crate::cluster::RunningNode;
-use crate::coordinator::Coordinator;
 use crate::server::{Server, ServerOptions};
 
 /// Serves one run of a node to the clients that connect to `listener`, until the node's process ends: then every

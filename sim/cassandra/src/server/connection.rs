@@ -218,7 +218,7 @@ async fn read<C: Coordinator, R: AsyncRead + Unpin>(
         }
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return Ok(()) };
         let (begun, session, send) = (Arc::clone(&server), Arc::clone(&session), send.clone());
-        server.coordinator.begin(async move {
+        server.coordinator.spawn(async move {
             let _slot = slot;
             let (response, warnings) = match begun.answer(&session, request).await {
                 Ok(Reply { response, warnings }) => (response, warnings),

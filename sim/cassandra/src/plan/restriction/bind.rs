@@ -172,6 +172,9 @@ impl Restrictions {
             slices.dedup();
             ClusteringFilter::Slices(slices)
         };
+        if prefixes.len() < 2 {
+            return Ok(BoundRows { prefixes, filter });
+        }
         // In the order of the clustering, each once.
         let ordered: BTreeSet<_> = prefixes.into_iter().map(|values| table.row(values)).collect();
         let prefixes = ordered.into_iter().map(|position| position.values().to_vec()).collect();
@@ -231,7 +234,11 @@ fn too_many() -> ServerError {
 }
 
 /// Each of `rows`, followed by each of `choices`.
-fn product(rows: Vec<Vec<Bytes>>, choices: &[Bytes]) -> Result<Vec<Vec<Bytes>>, ServerError> {
+fn product(mut rows: Vec<Vec<Bytes>>, choices: &[Bytes]) -> Result<Vec<Vec<Bytes>>, ServerError> {
+    if let [choice] = choices {
+        rows.iter_mut().for_each(|row| row.push(choice.clone()));
+        return Ok(rows);
+    }
     if rows.len().saturating_mul(choices.len()) > MOST_COMBINATIONS {
         return Err(too_many());
     }
