@@ -24,12 +24,17 @@ pub(crate) struct Quota {
 
 impl Quota {
     pub(crate) fn new(ring: &Ring, replication: &Replication, consistency: Consistency, local: &str) -> Self {
-        let factors = ring.factors(replication);
         let quorum = |factor: usize| factor / 2 + 1;
-        let total: usize = factors.values().sum();
+        let factors = match replication {
+            Replication::NetworkTopology { factors } => Some(factors),
+            _ => None,
+        };
+        let total = ring.factor(replication);
         // Without data centres in the replication, every replica counts as local (`ConsistencyLevel.localQuorumFor`).
-        let by_center = matches!(replication, Replication::NetworkTopology { .. });
-        let in_local = if by_center { factors.get(local).copied().unwrap_or(0) } else { total };
+        let in_local = factors.map_or(total, |factors| factors.get(local).copied().unwrap_or(0));
+        let each = factors.filter(|_| consistency == Consistency::EachQuorum).map(|factors| {
+            factors.iter().map(|(name, factor)| (name.clone(), quorum(*factor))).collect::<BTreeMap<_, _>>()
+        });
         let (block_for, is_local) = match consistency {
             Consistency::Any | Consistency::One => (1, false),
             Consistency::LocalOne => (1, true),
@@ -38,13 +43,10 @@ impl Quota {
             Consistency::Quorum | Consistency::Serial => (quorum(total), false),
             Consistency::All => (total, false),
             Consistency::LocalQuorum | Consistency::LocalSerial => (quorum(in_local), true),
-            Consistency::EachQuorum if by_center => {
-                (factors.values().map(|factor| quorum(*factor)).sum(), false)
+            Consistency::EachQuorum => {
+                (each.as_ref().map_or(quorum(total), |each| each.values().sum()), false)
             }
-            Consistency::EachQuorum => (quorum(total), false),
         };
-        let each = (consistency == Consistency::EachQuorum && by_center)
-            .then(|| factors.into_iter().map(|(name, factor)| (name, quorum(factor))).collect());
         Self { block_for, only: is_local.then(|| local.to_owned()), each }
     }
 
