@@ -419,7 +419,7 @@ impl Call {
     pub(crate) async fn next(&mut self, deadline: Instant) -> Option<(NodeId, Response)> {
         let response = poll_fn(|context| {
             let mut state = self.node.lock();
-            // Otherwise the node died, and so will the requesting task.
+            // Otherwise the node died: nothing comes any more.
             let Some(received) = state.calls.get_mut(&self.request) else { return Poll::Pending };
             match received.responses.pop_front() {
                 Some(response) => Poll::Ready(response),
@@ -429,7 +429,11 @@ impl Call {
                 }
             }
         });
-        timeout_at(deadline, response).await.ok()
+        let response = timeout_at(deadline, response).await.ok();
+        if response.is_none() && self.node.is_dead() {
+            std::future::pending::<()>().await;
+        }
+        response
     }
 }
 
