@@ -287,7 +287,7 @@ async fn memory(count: usize) -> Outcome {
     while child.try_wait()?.is_none() {
         std::thread::sleep(Duration::from_millis(50));
         most = most.max(resident(child.id()).unwrap_or(0));
-        let all = store.progress_of_all().await.answer()?;
+        let all = store.progress_of_all().await.into_result()?;
         let done: i64 = all.values().map(|progress| progress.next_offset).sum();
         let tenth = done as usize * 10 / count.max(1);
         if tenth > reported {

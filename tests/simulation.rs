@@ -1,7 +1,7 @@
 //! Builds and runs the tests of `sim/`, so that plain `cargo test` runs the simulations, too.
 //!
-//! `sim/` is a workspace of its own, for it builds the pipeline on another tokio and with `--cfg madsim`. So
-//! this test is a call of cargo there; it passes its arguments on, as in
+//! `sim/` is a separate workspace, because it builds the pipeline with a different tokio and `--cfg madsim`. So this test
+//! runs cargo there, with its own arguments, for example
 //! `cargo test --test simulation a_seed_gives_the_same_trace_in_two_processes`.
 
 use std::env;
@@ -9,17 +9,17 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// What cargo sets for this test alone, and would be wrong for another package.
+/// True for a variable that cargo sets for this test, and that would be wrong for another package.
 fn is_of_this_package(name: &str) -> bool {
     const PREFIXES: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_FEATURE_"];
     const NAMES: [&str; 4] = ["CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "CARGO_TARGET_TMPDIR", "OUT_DIR"];
     PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || NAMES.contains(&name)
 }
 
-/// The flags for rustc: those of the caller's environment, and the one that makes it a simulation.
+/// The flags for rustc: those of the caller's environment, and `--cfg madsim`.
 ///
-/// The variable stands over every configuration file, where a caller may have flags of his own that would
-/// replace those of `sim/.cargo/config.toml`.
+/// They are set by a variable, which overrides every configuration file: flags in the caller's own file would replace
+/// those of `sim/.cargo/config.toml`.
 fn rust_flags() -> OsString {
     const SEPARATOR: &str = "\x1f";
     let plain = || {
@@ -31,7 +31,7 @@ fn rust_flags() -> OsString {
     flags.chain(["--cfg", "madsim"]).collect::<Vec<_>>().join(SEPARATOR).into()
 }
 
-/// A folder in the target directory of this build, wherever the caller put that.
+/// A folder in the target directory of this build.
 fn target_directory() -> PathBuf {
     let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
     temporary.parent().unwrap_or(temporary).join("sim")
@@ -40,9 +40,9 @@ fn target_directory() -> PathBuf {
 fn main() -> ExitCode {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        // Cargo looks for its configuration from here.
+        // Cargo searches for its configuration from here.
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("sim"))
-        // Without --tests, doctests would be built, which do not get the flags.
+        // Without --tests, cargo would also build doctests, which do not get the flags.
         .args(["test", "--quiet", "--tests", "--profile", "sim", "--target-dir"])
         .arg(target_directory())
         .arg("--")

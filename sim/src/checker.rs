@@ -190,10 +190,10 @@ async fn known<T, F: Future<Output = Outcome<T>>>(mut request: impl FnMut() -> F
     for _ in 1..ATTEMPTS {
         match request().await {
             Outcome::Unknown(_) => sleep(Duration::from_millis(100)).await,
-            outcome => return outcome.answer().expect(EXPECTED),
+            outcome => return outcome.into_result().expect(EXPECTED),
         }
     }
-    request().await.answer().expect(EXPECTED)
+    request().await.into_result().expect(EXPECTED)
 }
 
 impl<S: Store> Checker<S> {

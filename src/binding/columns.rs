@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_column_is_named_and_the_others_are_kept() {
+    fn a_damaged_column_is_reported_and_the_others_are_kept() {
         let stored = StoredBinding::from(Columns {
             threshold: Err(Flaw::null("threshold")),
             origins: Err(Flaw::null("origins")),

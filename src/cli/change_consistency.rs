@@ -75,7 +75,7 @@ async fn change(from: BoundConsistency, settings: &crate::config::Settings) -> R
     let store = services::cassandra_store(settings).await?;
     let (keyspace, to) = (store.keyspace(), store.consistency());
     let changed =
-        store.change_consistency(&from).await.answer().map_err(Failure::store("change the binding"))?;
+        store.change_consistency(&from).await.into_result().map_err(Failure::store("change the binding"))?;
     match changed {
         Changed::Now => output.line(format_args!("keyspace {keyspace} is now bound to consistency {to}"))?,
         Changed::Before => output.line(format_args!(

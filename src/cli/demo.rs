@@ -202,10 +202,10 @@ impl View {
 
 fn print(report: &Report, output: &mut Output) -> Result<(), Failure> {
     let kills = match report.kills.len() as u32 {
-        kills if kills < report.kills_asked_for => {
+        kills if kills < report.kills_requested => {
             format!(
                 "{kills} (of {} requested: the worker was done before the others)",
-                report.kills_asked_for
+                report.kills_requested
             )
         }
         kills => kills.to_string(),

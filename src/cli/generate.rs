@@ -310,7 +310,7 @@ fn read_lines(key: Option<Vec<u8>>) -> mpsc::Receiver<Chunk> {
             bytes += line.as_ref().map_or(0, size);
             chunk.push(line);
             let full = chunk.len() >= APPEND_RECORDS || bytes >= APPEND_BYTES;
-            if full || !lines.has_next_at_hand() {
+            if full || !lines.has_buffered_line() {
                 bytes = 0;
                 if sender.blocking_send(std::mem::take(&mut chunk)).is_err() {
                     return;

@@ -66,7 +66,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Code,
         output.line(format_args!("the schema is applied to {}", services::store_name(&settings)))?;
         with_store!(&settings, |store| {
             let mut findings = broker.guarantees(&settings.topic).await?;
-            let of_store = store.guarantees().await.answer();
+            let of_store = store.guarantees().await.into_result();
             findings.extend(of_store.map_err(Failure::store("check what the guarantee requires"))?);
             output.findings(&findings)?;
             let refused = findings.iter().filter(|finding| finding.verdict.is_refused()).count();
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_a_word_or_offsets_by_partition() {
+    fn an_origin_is_a_keyword_or_offsets_by_partition() {
         assert_eq!(origin("start"), Ok(Origin::Start));
         assert_eq!(origin("end"), Ok(Origin::End));
         assert_eq!(origin("0=5, 2=7"), Ok(Origin::Offsets([(0, 5), (2, 7)].into())));

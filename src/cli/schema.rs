@@ -107,7 +107,7 @@ async fn findings(settings: &Settings) -> Result<Vec<Finding>, Failure> {
             Err(error) => findings.push(Finding::unchecked(format!("kafka topic {topic}"), chain(&error))),
         }
     }
-    let of_store = with_store!(settings, |store| Ok::<_, Failure>(store.guarantees().await.answer()))?;
+    let of_store = with_store!(settings, |store| Ok::<_, Failure>(store.guarantees().await.into_result()))?;
     findings.extend(of_store.map_err(Failure::store("check what the guarantee requires"))?);
     Ok(findings)
 }

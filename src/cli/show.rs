@@ -328,7 +328,7 @@ async fn records<B: Broker>(
 async fn partitions<S: Store>(store: &S, range: Range) -> Result<Vec<i32>, Failure> {
     match range.partition {
         Some(partition) => Ok(vec![partition]),
-        None => store.partitions().await.answer().map_err(Failure::store("list the partitions")),
+        None => store.partitions().await.into_result().map_err(Failure::store("list the partitions")),
     }
 }
 
@@ -362,7 +362,7 @@ async fn events<S: Store>(
     for partition in partitions(store, range).await? {
         let mut next = range.from;
         while next < range.to && !rows.is_full() {
-            let page = store.stored_events(partition, next, range.to, PAGE).await.answer();
+            let page = store.stored_events(partition, next, range.to, PAGE).await.into_result();
             let page = page.map_err(Failure::store("read events"))?;
             for (offset, event) in &page {
                 if rows.is_full() {
@@ -471,7 +471,7 @@ async fn dead_letters<S: Store>(
     for partition in partitions(store, range).await? {
         let mut next = range.from;
         while next < range.to && !rows.is_full() {
-            let page = store.stored_dead_letters(partition, next, range.to, LARGE_PAGE).await.answer();
+            let page = store.stored_dead_letters(partition, next, range.to, LARGE_PAGE).await.into_result();
             let page = page.map_err(Failure::store("read dead letters"))?;
             for (offset, letter) in &page {
                 if rows.is_full() {
@@ -505,7 +505,8 @@ async fn alerts<S: Store>(
     rows.header(&columns)?;
     let mut after = None;
     while !rows.is_full() {
-        let page = store.stored_alerts(after, PAGE).await.answer().map_err(Failure::store("read alerts"))?;
+        let page =
+            store.stored_alerts(after, PAGE).await.into_result().map_err(Failure::store("read alerts"))?;
         for (window, count) in page.rows {
             if rows.is_full() {
                 break;
@@ -559,7 +560,7 @@ async fn progress<B: Broker, S: Store>(
     ];
     let topic = broker.topic(&settings.topic).await?;
     binding::check_store(store).await?;
-    let all = store.stored_progress().await.answer().map_err(Failure::store("read progress"))?;
+    let all = store.stored_progress().await.into_result().map_err(Failure::store("read progress"))?;
     rows.header(&columns)?;
     for (partition, row) in all {
         if only.is_some_and(|only| only != partition) || rows.is_full() {

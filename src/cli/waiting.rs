@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_service_that_comes_back_before_the_deadline_is_waited_for() {
+    async fn a_service_that_is_available_again_before_the_deadline_is_used() {
         let started = Instant::now();
         let attempt = || async {
             match started.elapsed() {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_unavailable_service_is_named_at_the_deadline() {
+    async fn an_unavailable_service_is_reported_at_the_deadline() {
         for deadline_ms in [1, 900, 60_000] {
             let (started, attempts_made) = (Instant::now(), Cell::new(0));
             let attempt = || async {

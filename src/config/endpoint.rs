@@ -68,15 +68,15 @@ pub(super) fn check(text: &str, port_required: bool) -> Result<(), String> {
     }
 }
 
-/// Checks a list of `host:port` with commas between. Blanks around an item are allowed.
+/// Checks a comma-separated list of `host:port`. Spaces around an item are allowed.
 ///
 /// # Errors
-/// What is wrong with the first item that is wrong.
+/// What is wrong with the first invalid item.
 pub(super) fn check_list(text: &str) -> Result<(), String> {
     text.split(',').try_for_each(|item| check(item.trim_matches(' '), true))
 }
 
-/// A host with its port: a default one where it has none.
+/// The host with its port, or with the default port if it has none.
 #[cfg(any(feature = "cassandra", test))]
 pub(super) fn with_port(endpoint: &str, default: u16) -> String {
     let has_port = match endpoint.rsplit_once(']') {
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_and_ports_are_told_from_what_only_looks_like_them() {
+    fn valid_endpoints_are_accepted_and_invalid_ones_are_refused_with_the_reason() {
         let good = [
             "a:1",
             "127.0.0.1:9092",
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_has_commas_and_no_empty_item() {
+    fn a_list_is_separated_by_commas_and_has_no_empty_item() {
         for good in ["a:1", "a:1,b:2", "a:1, [::1]:2"] {
             assert_eq!(check_list(good), Ok(()), "{good}");
         }

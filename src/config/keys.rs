@@ -54,7 +54,7 @@ pub enum Kind {
         /// All of them.
         names: &'static [&'static str],
     },
-    /// One or more `host:port`, in one text with commas between.
+    /// One or more `host:port`, in one text, separated by commas.
     Servers {
         /// Default.
         default: &'static str,
@@ -64,8 +64,7 @@ pub enum Kind {
         /// Default.
         default: &'static [&'static str],
     },
-    /// Texts by name, for a library; none by default. Values are not shown where the name is that of a secret
-    /// ([`is_secret`]).
+    /// Texts by name, passed to a library; none by default. The values of secrets ([`is_secret`]) are not shown.
     Properties,
     /// See [`Replication`].
     Replication {
@@ -74,7 +73,7 @@ pub enum Kind {
     },
 }
 
-/// A table of texts: nested tables become names with dots; numbers and booleans become texts.
+/// Converts a table to texts: nested tables become names with dots, numbers and booleans become texts.
 fn flattened(table: Table) -> Table {
     let mut flat = Table::new();
     for (name, value) in table {
@@ -106,12 +105,12 @@ impl Kind {
         }
     }
 
-    /// True if the value is a verbatim text, in which blanks are significant.
+    /// True if the value is a verbatim text, in which leading and trailing spaces are significant.
     pub fn is_text(&self) -> bool {
         matches!(self, Kind::Text { .. })
     }
 
-    /// True if a key may be set to this.
+    /// True if this value is allowed.
     pub fn allows(&self, value: &Value) -> bool {
         match *self {
             Kind::Integer { min, max, .. } => value.as_integer().is_some_and(|i| (min..=max).contains(&i)),
@@ -134,7 +133,7 @@ impl Kind {
         }
     }
 
-    /// The part of a value that breaks the rule, and how, where that is known.
+    /// Which part of a value is invalid, and why, if that is known.
     pub fn reason(&self, value: &Value) -> Option<String> {
         match self {
             Kind::Servers { .. } => endpoint::check_list(value.as_str()?).err(),
@@ -146,7 +145,7 @@ impl Kind {
         }
     }
 
-    /// A value of a file in its internal form.
+    /// Converts a value of a file to its internal form.
     pub fn normal(&self, value: Value) -> Value {
         match (self, value) {
             (Kind::Properties, Value::Table(table)) => flattened(table).into(),
@@ -154,9 +153,9 @@ impl Kind {
         }
     }
 
-    /// Reads a value of the environment or of a flag. Lists and tables are written as in a file, a list also as
-    /// items with commas between them (it may begin with the bracket of an IPv6 address). What cannot be parsed
-    /// stays text, which [`Kind::allows`] refuses.
+    /// Parses a value of the environment or of a flag. Lists and tables are written as in a file; a list may also be
+    /// written as items separated by commas, of which the first may start with the bracket of an IPv6 address. What
+    /// cannot be parsed remains a text, which [`Kind::allows`] refuses.
     pub fn read(&self, text: &str) -> Value {
         let list = || Some(text.split(',').map(str::trim).collect::<Vec<_>>().into());
         let toml = || toml::de::ValueDeserializer::parse(text).and_then(Value::deserialize).ok();
@@ -174,7 +173,7 @@ impl Kind {
 }
 
 impl fmt::Display for Kind {
-    /// What is allowed, as it follows on "must be".
+    /// What is allowed, worded to follow "must be".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Kind::Integer { min, max: i64::MAX, .. } => write!(f, "an integer, at least {min}"),
@@ -183,7 +182,7 @@ impl fmt::Display for Kind {
             Kind::Choice { names, .. } => write!(f, "one of {}", names.join(", ")),
             Kind::Choices { names, .. } => write!(f, "a list of one or more of {}", names.join(", ")),
             Kind::Boolean { .. } => f.write_str("true or false"),
-            Kind::Servers { .. } => f.write_str("host:port, with commas between several"),
+            Kind::Servers { .. } => f.write_str("one or more host:port, separated by commas"),
             Kind::Hosts { .. } => f.write_str("a list of one or more of host or host:port"),
             Kind::Properties => f.write_str("texts by name, for example {\"fetch.min.bytes\" = \"1\"}"),
             Kind::Replication { .. } => f.write_str(REPLICATION_RULE),
@@ -226,7 +225,7 @@ impl Key {
         format!("{PREFIX}{}", self.name.replace('.', "_").to_ascii_uppercase())
     }
 
-    /// A value of this key for output: secrets are masked. An unset value is shown as such.
+    /// A value of this key for output: secrets are masked, except if they are unset.
     pub fn masked(&self, value: &Value) -> Value {
         match (&self.kind, value) {
             (_, value) if self.secret && *value == self.kind.default() => value.clone(),
@@ -237,7 +236,7 @@ impl Key {
                 };
                 all.iter().map(masked).collect::<Table>().into()
             }
-            // A value in a wrong form: any part may be secret.
+            // The value is malformed, so any part of it may be secret.
             (Kind::Properties, _) => MASK.into(),
             _ if self.secret => MASK.into(),
             (_, value) => value.clone(),
@@ -277,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_a_section_stand_together() {
+    fn the_keys_of_a_section_are_contiguous() {
         let mut sections: Vec<&str> = KEYS.iter().map(|key| key.parts().0).collect();
         sections.dedup();
         let distinct: std::collections::BTreeSet<_> = sections.iter().collect();
@@ -308,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_called_a_password_is_secret_and_has_a_file() {
+    fn every_password_is_secret_and_can_be_read_from_a_file() {
         for key in KEYS.iter().filter(|key| key.name.ends_with("password")) {
             assert!(key.secret, "{}", key.name);
             assert!(Key::find(&format!("{}_file", key.name)).is_some(), "{}", key.name);
@@ -317,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn properties_are_texts_by_name_however_they_are_written() {
+    fn all_notations_of_properties_are_read_as_texts_by_name() {
         let kind = Kind::Properties;
         let texts = kind.read("{\"a.b\" = \"1\", \"c\" = \"true\"}");
         assert!(kind.allows(&texts));
@@ -328,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_read_in_each_way_of_writing_a_list() {
+    fn hosts_are_read_in_each_notation_of_a_list() {
         let kind = Kind::Hosts { default: &[] };
         let is = |text: &str, hosts: &[&str]| {
             let read = kind.read(text);
@@ -346,14 +345,14 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_keys_say_which_are_secret() {
+    fn exactly_the_keys_with_the_name_of_a_secret_are_secret() {
         for key in KEYS {
             assert_eq!(key.secret, is_secret(key.name), "{}", key.name);
         }
     }
 
     #[test]
-    fn ranges_hold_at_both_ends() {
+    fn ranges_include_both_ends() {
         let kind = integer(5, 1, 10);
         for (value, allowed) in [(0, false), (1, true), (10, true), (11, false)] {
             assert_eq!(kind.allows(&Value::Integer(value)), allowed, "{value}");

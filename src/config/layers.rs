@@ -1,7 +1,7 @@
 //! The sources of values: defaults, a file, the environment, flags; later ones override earlier ones.
 //!
-//! Every value keeps its [`Origin`], so that an error and `config show` can name it. All problems of all
-//! layers are collected before anything is refused.
+//! Every value keeps its [`Origin`], so that errors and `config show` can name it. The problems of all layers are
+//! reported together.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -27,7 +27,7 @@ const DATA: &str = "embedded.data";
 
 /// Prefixes (after [`PREFIX`]) of the testbed's variables: those of `docker/local/cluster` and of `cargo sim`,
 /// which may be set in the same shell.
-const OF_OTHERS: [&str; 2] = ["LOCAL_", "SIM_"];
+const TESTBED: [&str; 2] = ["LOCAL_", "SIM_"];
 
 /// Maximum size of the file, in bytes.
 const FILE_BYTES: u64 = 1 << 20;
@@ -76,7 +76,7 @@ pub enum Problem {
         nearest: Option<&'static str>,
     },
     /// An environment variable with this program's prefix that sets no key.
-    #[error("environment variable {}: it sets no key{}", .name.escape_debug(), hint(.nearest.as_deref()))]
+    #[error("environment variable {} sets no key{}", .name.escape_debug(), hint(.nearest.as_deref()))]
     UnknownVariable {
         /// As written.
         name: String,
@@ -84,7 +84,7 @@ pub enum Problem {
         nearest: Option<String>,
     },
     /// A value that is not allowed.
-    #[error("{origin}: {key} is {value}, it must be {allowed}{}", behind_colon(.reason.as_deref()))]
+    #[error("{origin}: {key} is {value}, it must be {allowed}{}", after_colon(.reason.as_deref()))]
     Value {
         /// Full name of the key.
         key: &'static str,
@@ -94,13 +94,13 @@ pub enum Problem {
         origin: Origin,
         /// What is allowed.
         allowed: String,
-        /// The part that is wrong, and how, where that is known.
+        /// Which part is invalid, and why, if that is known.
         reason: Option<String>,
     },
     /// A flag sets a secret, which every user of the machine can see in the process list.
     #[error(
-        "flag --set: {name} is a secret, and command lines are visible in the list of processes: set it by {}",
-        by(.key)
+        "flag --set: {name} is a secret, and the process list shows command lines: set it with {}",
+        secret_sources(.key)
     )]
     SecretFlag {
         /// Name of the key, or of the property.
@@ -126,10 +126,10 @@ pub enum Problem {
     },
     /// Values that contradict each other.
     #[error("{what} (from {origins})")]
-    Together {
+    Contradiction {
         /// What is wrong.
         what: String,
-        /// Each key's name and where it came from.
+        /// Each key's name, and the source of its value.
         origins: String,
     },
     /// A file with a secret cannot be used.
@@ -174,12 +174,12 @@ fn hint(nearest: Option<&str>) -> String {
     nearest.map(|name| format!(", did you mean {name}?")).unwrap_or_default()
 }
 
-fn behind_colon(reason: Option<&str>) -> String {
+fn after_colon(reason: Option<&str>) -> String {
     reason.map(|reason| format!(": {reason}")).unwrap_or_default()
 }
 
 /// The ways to set a secret.
-fn by(key: &Key) -> String {
+fn secret_sources(key: &Key) -> String {
     let file = format!("{}_file", key.name);
     let file = match Key::find(&file) {
         Some(key) => format!("{}, ", key.name),
@@ -220,7 +220,7 @@ pub struct Layers {
     values: Vec<Effective>,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
-    /// What [`DATA`] is, if it is not UTF-8.
+    /// The value of [`DATA`], if it is not UTF-8.
     pub(super) exact_data: Option<PathBuf>,
 }
 
@@ -264,7 +264,7 @@ impl Layers {
         self.origin(name) == Some(&Origin::Default)
     }
 
-    /// Sets the key of a folder, whatever bytes its name has.
+    /// Sets the key of a folder, whose name need not be UTF-8.
     fn folder(&mut self, key: &'static Key, name: &OsStr, origin: Origin, problems: &mut Vec<Problem>) {
         self.set(key, name.to_string_lossy().into_owned().into(), origin, problems);
         self.exact_data = name.to_str().is_none().then(|| name.into());
@@ -346,7 +346,7 @@ impl Layers {
         };
         match Value::deserialize(ValueDeserializer::from(value.clone())) {
             Ok(value) => self.set(key, key.kind.normal(value), origin, problems),
-            // A number that TOML allows and that does not fit into 64 bits.
+            // A number that TOML allows, but that does not fit into 64 bits.
             Err(error) => problems.push(Problem::Value {
                 key: key.name,
                 value: match key.secret {
@@ -361,11 +361,11 @@ impl Layers {
     }
 
     fn environment(&mut self, environment: &[(OsString, OsString)], problems: &mut Vec<Problem>) {
-        let ours = |name: &OsStr| {
+        let is_ours = |name: &OsStr| {
             let rest = name.as_encoded_bytes().strip_prefix(PREFIX.as_bytes());
-            rest.is_some_and(|rest| !OF_OTHERS.iter().any(|other| rest.starts_with(other.as_bytes())))
+            rest.is_some_and(|rest| !TESTBED.iter().any(|other| rest.starts_with(other.as_bytes())))
         };
-        let mut variables: Vec<_> = environment.iter().filter(|(name, _)| ours(name)).collect();
+        let mut variables: Vec<_> = environment.iter().filter(|(name, _)| is_ours(name)).collect();
         variables.sort();
         for (name, value) in variables {
             let name = name.to_string_lossy();
@@ -400,14 +400,14 @@ impl Layers {
     fn flags(&mut self, flags: &[(&'static str, String)], problems: &mut Vec<Problem>) {
         for (flag, text) in flags {
             let Some((name, value)) = text.split_once('=') else {
-                // Only what may be a key's name: a secret may follow it.
+                // Shows only what may be the name of a key, because a secret may follow.
                 let is_name = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
                 let text = text.chars().take_while(|c| is_name(*c)).collect();
                 problems.push(Problem::NoAssignment { flag, text });
                 continue;
             };
             let origin = Origin::Flag(flag);
-            // `key = value` is accepted as in a file; but blanks may be part of a text, such as a folder's name.
+            // `key = value` is accepted, as in a file; but spaces may be part of a text, for example of a folder's name.
             let value = if name.ends_with(' ') { value.trim_start_matches(' ') } else { value };
             let name = name.trim();
             if let Some(key) = Key::find(name) {
@@ -486,7 +486,7 @@ mod tests {
     }
 
     fn problems(text: &str) -> String {
-        let problems = document(text).expect_err("the text has a problem");
+        let problems = document(text).expect_err("a problem");
         problems.iter().map(|problem| format!("{problem}\n")).collect()
     }
 
@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_layer_wins_and_each_value_knows_its_own() {
+    fn a_later_layer_overrides_earlier_ones_and_each_value_has_its_origin() {
         let variable = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
         let mut layers = document("topic = 'f'\n[window]\nsize_ms = 1\nslide_ms = 1\nthreshold = 1").unwrap();
         let mut problems = Vec::new();
@@ -550,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_may_be_dotted_inline_or_in_sections() {
+    fn keys_may_be_dotted_or_in_inline_tables_or_in_sections() {
         for text in ["window.size_ms = 7", "window = {size_ms = 7}", "[window]\nsize_ms = 7"] {
             assert_eq!(value(&document(text).unwrap(), "window.size_ms").0, "7", "{text}");
         }
@@ -559,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_sets_no_key_is_refused_and_others_are_left_alone() {
+    fn a_variable_that_sets_no_key_is_refused_and_variables_without_the_prefix_are_ignored() {
         let names = [
             "EXACTLYONCE_WINDOW_SIZE",
             "EXACTLYONCE_CONFIG",
@@ -573,13 +573,13 @@ mod tests {
         let messages: Vec<String> = problems.iter().map(Problem::to_string).collect();
         assert_eq!(
             messages,
-            ["environment variable EXACTLYONCE_WINDOW_SIZE: it sets no key, did you mean \
+            ["environment variable EXACTLYONCE_WINDOW_SIZE sets no key, did you mean \
               EXACTLYONCE_WINDOW_SIZE_MS?"]
         );
     }
 
     #[test]
-    fn blanks_belong_to_a_text_and_to_nothing_else() {
+    fn spaces_are_part_of_a_text_and_are_ignored_elsewhere() {
         for (flag, name, expected) in [
             ("embedded.data= a ", "embedded.data", "\" a \""),
             ("embedded.data = a ", "embedded.data", "\"a \""),
@@ -593,7 +593,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_folder_is_that_of_the_last_layer_in_utf8_or_not() {
+    fn the_folder_of_the_last_layer_is_used_even_if_its_name_is_not_utf8() {
         use std::os::unix::ffi::OsStrExt;
         let odd = || OsStr::from_bytes(b"\xff").to_owned();
         let environment = vec![("EXACTLYONCE_EMBEDDED_DATA".into(), odd())];
@@ -609,7 +609,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_needs_a_key_and_a_value() {
+    fn a_flag_without_a_key_or_a_valid_value_is_refused() {
         for (text, message) in [
             ("window.size_ms", "flag --set: \"window.size_ms\" is not of the form section.key=value"),
             ("size_ms=1", "flag --set: there is no key \"size_ms\", did you mean window.size_ms?"),

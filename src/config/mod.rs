@@ -1,8 +1,8 @@
 //! The configuration: what an operator may set, and the source of each value.
 //!
 //! Four layers, of which later ones override earlier ones: defaults, a TOML file, environment variables
-//! `EXACTLYONCE_<SECTION>_<KEY>`, flags. [`keys::KEYS`] lists every key; others are refused, with the most similar known
-//! name. The result is one [`Settings`], complete and checked.
+//! `EXACTLYONCE_<SECTION>_<KEY>`, flags. [`keys::KEYS`] lists every key; an unknown one is refused, and the error
+//! suggests the most similar known one. The result is [`Settings`], complete and checked.
 
 mod endpoint;
 pub mod keys;
@@ -198,7 +198,7 @@ impl Settings {
         // Only a value that does not fit this machine (a 32-bit size) passes the table and fails here.
         let mut settings = Settings::deserialize(document).map_err(|error| {
             let what = error.message().to_owned();
-            vec![Problem::Together { what, origins: "all layers".to_owned() }]
+            vec![Problem::Contradiction { what, origins: "all layers".to_owned() }]
         })?;
         if let Some(data) = &layers.exact_data {
             settings.embedded.data = data.clone();
@@ -211,7 +211,7 @@ impl Settings {
     fn contradictions(&self, layers: &Layers) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut together = |what: String, keys: &[&str]| {
-            problems.push(Problem::Together { what, origins: layers.origins(keys) });
+            problems.push(Problem::Contradiction { what, origins: layers.origins(keys) });
         };
         if let Err(error) = self.window.check() {
             let keys: &[&str] = match error {
@@ -301,7 +301,7 @@ mod tests {
     use super::layers::Sources;
     use super::*;
 
-    /// With these flags; a secret comes from the environment.
+    /// The settings with these flags; secrets are set in the environment.
     fn settings(flags: &[&str]) -> Result<Settings, String> {
         let (mut environment, mut set) = (Vec::new(), Vec::new());
         for flag in flags {
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn every_key_has_a_field_and_every_field_a_key() {
-        // Fields are all required and unknown ones denied.
+        // All fields are required, and unknown ones are refused.
         assert!(settings(&[]).is_ok());
     }
 
@@ -372,7 +372,7 @@ mod tests {
         assert_eq!(defaults.cassandra(), CassandraOptions::new(points, defaults.store.keyspace.clone()));
     }
 
-    #[cfg(feature = "kafka")]
+    #[cfg(all(feature = "kafka", feature = "tls"))]
     #[test]
     fn every_option_of_kafka_can_be_set() {
         let set = settings(&[
@@ -404,6 +404,29 @@ mod tests {
         assert!(!format!("{set:?}").contains("hunter"));
         let consumer = settings(&["kafka.group_protocol=consumer", "broker.kind=kafka"]).unwrap();
         insta::assert_debug_snapshot!(consumer.kafka().group_protocol, @"Consumer");
+    }
+
+    #[cfg(all(feature = "kafka", not(feature = "tls")))]
+    #[test]
+    fn what_this_build_cannot_do_is_refused_with_the_key_that_requests_it() {
+        for (flags, key) in [
+            (
+                &["broker.kind=kafka", "kafka.tls=true"][..],
+                "TLS requires a build with the feature `tls` (from kafka.tls: ",
+            ),
+            (
+                &[
+                    "broker.kind=kafka",
+                    "kafka.sasl_mechanism=scram-sha-256",
+                    "kafka.sasl_username=me",
+                    "kafka.sasl_password=x",
+                ],
+                "SCRAM requires a build with the feature `tls` (from kafka.sasl_mechanism: ",
+            ),
+        ] {
+            let message = settings(flags).unwrap_err();
+            assert!(message.contains(key), "{message}");
+        }
     }
 
     #[cfg(feature = "cassandra")]
@@ -463,12 +486,12 @@ mod tests {
             "cassandra.request_bytes=9000000",
         ]));
         insta::assert_snapshot!(message(&["store.kind=cassandra", "cassandra.password=hunter2"]));
-        // They are not used with another kind.
+        // The same settings are not checked if another kind is used.
         settings(&["cassandra.consistency=local_quorum", "kafka.sasl_mechanism=plain"]).unwrap();
     }
 
     #[test]
-    fn a_secret_may_come_from_a_file_without_its_last_newline() {
+    fn a_secret_may_be_read_from_a_file_whose_last_newline_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
         let read = |content: &[u8], more: &[&str]| {
@@ -499,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_contradict_each_other_are_told_with_their_origins() {
+    fn values_that_contradict_each_other_are_reported_with_their_origins() {
         let message = settings(&["window.size_ms=100", "pipeline.backoff_min_ms=6000"]).unwrap_err();
         insta::assert_snapshot!(message, @r"
         window slide is 5000 ms, it must be 1 to the size of 100 ms (from window.size_ms: flag --set, window.slide_ms: default)

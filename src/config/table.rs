@@ -48,10 +48,10 @@ const fn boolean(default: bool) -> Kind {
     Kind::Boolean { default }
 }
 
-/// The path of a file, or nothing.
+/// The path of a file, or empty.
 const FILE: Kind = text("", is_optional_path, "the path of a file, or empty for none");
 
-/// A name, or nothing.
+/// A name, or empty.
 const NAME: Kind = text("", is_name, "a text without control characters, or empty for none");
 
 /// A password, which may be any text.
@@ -64,7 +64,7 @@ pub const KEYS: &[Key] = &[
     key(
         "topic",
         Kind::Text { default: "exactlyonce.events", valid: is_topic, rule: TOPIC_RULE },
-        "The topic that is read, and that generate writes.",
+        "The topic that the pipeline reads and that generate writes.",
     ),
     key(
         "broker.kind",
@@ -83,41 +83,42 @@ pub const KEYS: &[Key] = &[
             valid: |name| Keyspace::try_from(name.to_owned()).is_ok(),
             rule: KEYSPACE_RULE,
         },
-        "The keyspace of the tables. A topic that was recreated, or other windows, need another one. The \
+        "The keyspace of the tables. A recreated topic, or different windows, require a different one. The \
          embedded store keeps a keyspace other than exactlyonce in a subfolder of that name.",
     ),
     key(
         "store.replication",
         Kind::Replication { default: 1 },
-        "Copies of each row that a new keyspace of Cassandra gets: a number (SimpleStrategy), or a number for \
-         each datacenter (NetworkTopologyStrategy).",
+        "Replication factor of a new keyspace of Cassandra: a number (SimpleStrategy), or a number for each \
+         datacenter (NetworkTopologyStrategy).",
     ),
     key(
         "store.layout",
         Kind::Choice { default: "original", names: &["original", "bucketed"] },
-        "How the rows of events are keyed: original (all of a partition of the log in one partition of the \
-         store, as in 2016; it grows without bound, where Cassandra advises some 100 MB at most) or bucketed \
-         (a new one every store.bucket_rows offsets). Chosen when the schema is applied, and bound by init.",
+        "The key of the table events: original (all rows of a partition of the log in one partition of the \
+         store, as in 2016; it grows without bound, and Cassandra recommends at most about 100 MB) or bucketed \
+         (a new partition every store.bucket_rows offsets). Chosen when the schema is applied, and bound by init.",
     ),
     key(
         "store.bucket_rows",
         integer(500_000, 1, u32::MAX as i64),
-        "Offsets that share a partition of the store, where store.layout is bucketed. The default makes some \
-         50 to 100 MB of rows with 100 to 200 bytes. Bound by init.",
+        "With store.layout = bucketed: offsets per partition of the store. With rows of 100 to 200 bytes, the \
+         default makes partitions of 50 to 100 MB. Bound by init.",
     ),
     key(
         "store.count_block_windows",
         integer(CountLayout::BLOCK_WINDOWS as i64, 1, u32::MAX as i64),
-        "Windows whose counts share a partition of Cassandra, for each shard and partition of the log. More make \
-         fewer and larger requests where an event belongs to many windows. A partition of Cassandra holds up to \
-         count_block_windows times sources / count_shards rows; keep that below some 100,000. Bound by init.",
+        "Windows per block: their counts share a partition of Cassandra, for each shard and partition of the log. \
+         Larger blocks make fewer and larger requests if events belong to many windows. A partition of Cassandra \
+         has up to count_block_windows times sources / count_shards rows: keep this below about 100,000. Bound by \
+         init.",
     ),
     key(
         "store.count_shards",
         integer(CountLayout::SHARDS as i64, 1, u16::MAX as i64),
-        "Into how many partitions of Cassandra the sources of a block of windows are spread. More make smaller \
-         partitions, and more requests for each batch: reading the sums takes one for each partition of the log, \
-         block and shard that the batch touched. Bound by init.",
+        "Partitions of Cassandra over which the sources of a block of windows are distributed. More shards make \
+         smaller partitions, and more requests per batch: reading the sums takes one for each partition of the \
+         log, block and shard of the batch. Bound by init.",
     ),
     key(
         "embedded.data",
@@ -127,112 +128,111 @@ pub const KEYS: &[Key] = &[
     key(
         "embedded.synchronous",
         Kind::Choice { default: "full", names: &["full", "normal", "off"] },
-        "When the files are synced: full (before each acknowledgement: loss of power loses nothing), normal (now and \
-         then: loss of power may lose what was acknowledged last; if the tables are then ahead of the log, the \
-         worker refuses to go on), off (never: loss of power may damage the files). A killed process loses \
-         nothing with any of them.",
+        "When the files are synced: full (before each acknowledgement: a power loss loses nothing), normal (at \
+         checkpoints of the WAL: a power loss may lose the last acknowledged writes, and if the tables are then \
+         ahead of the log, the worker refuses to continue), off (never: a power loss may damage the files). A \
+         killed process loses nothing with any of them.",
     ),
     key(
         "services.start_deadline_ms",
         integer(60_000, 0, DAY_MS),
-        "How long a command waits for Kafka and Cassandra to respond when it starts, in milliseconds; then it \
-         ends with exit code 4. 0 tries once. Errors that waiting does not fix (a wrong password, a certificate \
-         that is not trusted, other tables) end it at once. For a service that is lost later see \
+        "How long a command that starts retries while Kafka or Cassandra is unavailable, in milliseconds; then it \
+         exits with code 4. 0 tries once. Errors that a retry cannot fix (a wrong password, a certificate that is \
+         not trusted, different tables) end it immediately. For a service that becomes unavailable later, see \
          pipeline.retry_deadline_ms.",
     ),
     key(
         "kafka.bootstrap_servers",
         Kind::Servers { default: "127.0.0.1:9092" },
-        "Some of the cluster's brokers; the client discovers the others. The section kafka is for broker.kind \
-         = kafka.",
+        "Some of the cluster's brokers; the client discovers the others. The section kafka is used with \
+         broker.kind = kafka.",
     ),
     key(
         "kafka.group_protocol",
         Kind::Choice { default: "classic", names: &["classic", "consumer"] },
-        "How the group's members share the partitions: classic (one of them assigns, in small steps) or \
-         consumer (the broker assigns, KIP-848; needs Kafka 4.0). All members must use the same.",
+        "How the group assigns partitions: classic (its leader assigns them, cooperatively) or consumer (the \
+         broker assigns them: KIP-848, requires Kafka 4.0). All members must use the same protocol.",
     ),
     key(
         "kafka.session_timeout_ms",
         integer(45_000, 1_000, DAY_MS),
-        "A member without a heartbeat for so long is removed from the group, in milliseconds. With \
-         kafka.group_protocol = consumer the broker decides, and this must not be set.",
+        "A member that sends no heartbeat for this long is removed from the group, in milliseconds. With \
+         kafka.group_protocol = consumer the broker sets the timeout, and this must not be set.",
     ),
     key(
         "kafka.max_poll_interval_ms",
         integer(300_000, 1_000, DAY_MS),
-        "A member that does not poll for so long loses its partitions, in milliseconds, at least \
-         kafka.session_timeout_ms. A long outage of the store does not count.",
+        "A member that does not poll for this long loses its partitions, in milliseconds, at least \
+         kafka.session_timeout_ms. The worker also polls during an outage of the store.",
     ),
     key(
         "kafka.request_timeout_ms",
         integer(10_000, 100, 10 * MINUTE_MS),
-        "How long a request to a broker may take, in milliseconds.",
+        "Timeout of a request to a broker, in milliseconds.",
     ),
     key(
         "kafka.metadata_interval_ms",
         integer(30_000, 100, DAY_MS),
-        "Interval for checking whether the topic has more partitions, in milliseconds.",
+        "Interval of the check for new partitions of the topic, in milliseconds.",
     ),
     key(
         "kafka.queued_bytes",
         integer(4 << 20, 1 << 10, 1 << 31),
-        "Bytes that may wait in the client's queues, over all partitions.",
+        "Maximum bytes of fetched records in the client's queues, over all partitions.",
     ),
     key(
         "kafka.commit_offsets",
         boolean(true),
-        "Whether durable positions are also committed to the group, for lag dashboards. They are never read.",
+        "Whether durable positions are also committed to the group, for lag monitoring. They are never read.",
     ),
     key(
         "kafka.tls",
         boolean(false),
         "Whether connections are encrypted. The brokers' certificates are checked.",
     ),
-    key(
-        "kafka.tls_ca_file",
-        FILE,
-        "Certificates of the authorities that are trusted, in PEM; the system's own if empty.",
-    ),
+    key("kafka.tls_ca_file", FILE, "The trusted CA certificates, in PEM; the system's own if empty."),
     key("kafka.tls_certificate_file", FILE, "This client's certificate and its chain, in PEM."),
-    key("kafka.tls_key_file", FILE, "The key of this client's certificate, in PEM."),
+    key("kafka.tls_key_file", FILE, "The private key of this client's certificate, in PEM."),
     secret(
         "kafka.tls_key_password",
-        "The password of that key. Not by a flag: command lines are visible to other users.",
+        "The password of that key. It cannot be set with a flag: command lines are visible to other users.",
     ),
-    key("kafka.tls_key_password_file", FILE, "A file that contains it. A newline at its end is ignored."),
+    key("kafka.tls_key_password_file", FILE, "A file with that password. A newline at its end is ignored."),
     key(
         "kafka.sasl_mechanism",
         Kind::Choice { default: "none", names: &["none", "plain", "scram-sha-256", "scram-sha-512"] },
-        "How this client authenticates. plain sends the password in clear text, so use it with kafka.tls.",
+        "How this client authenticates. plain sends the password in clear text: use it with kafka.tls.",
     ),
     key("kafka.sasl_username", NAME, "The user name."),
-    secret("kafka.sasl_password", "The password. Not by a flag: command lines are visible to other users."),
-    key("kafka.sasl_password_file", FILE, "A file that contains it. A newline at its end is ignored."),
+    secret(
+        "kafka.sasl_password",
+        "The password. It cannot be set with a flag: command lines are visible to other users.",
+    ),
+    key("kafka.sasl_password_file", FILE, "A file with the password. A newline at its end is ignored."),
     key(
         "kafka.properties",
         Kind::Properties,
-        "Other properties of librdkafka, passed as they are. Those that this program sets, or that would break its \
-         guarantees, are refused. As a flag also one by one: --set kafka.properties.fetch.min.bytes=1; secrets \
-         not by a flag.",
+        "Other properties of librdkafka, passed unchanged. Those that this program sets, or that would break its \
+         guarantees, are refused. A flag may also set a single one: --set kafka.properties.fetch.min.bytes=1. \
+         Secrets cannot be set with a flag.",
     ),
     key(
         "cassandra.contact_points",
         Kind::Hosts { default: &["127.0.0.1:9042"] },
-        "Some of the cluster's nodes; the driver discovers the others. The section cassandra is for store.kind \
-         = cassandra.",
+        "Some of the cluster's nodes; the driver discovers the others. The section cassandra is used with \
+         store.kind = cassandra.",
     ),
     key(
         "cassandra.datacenter",
         NAME,
-        "The datacenter whose nodes coordinate requests; all if empty. Needed for local_quorum. All workers of a keyspace \
-         must use the same.",
+        "The datacenter whose nodes coordinate requests; nodes of all datacenters if empty. Required for \
+         local_quorum. All workers of a keyspace must use the same.",
     ),
     key(
         "cassandra.consistency",
         Kind::Choice { default: "quorum", names: &["quorum", "local_quorum"] },
-        "The replicas that take part in each read and write: quorum (more than half of all) or local_quorum \
-         (more than half of those in cassandra.datacenter).",
+        "The consistency level of reads and writes: quorum (more than half of all replicas) or local_quorum (more \
+         than half of the replicas in cassandra.datacenter).",
     ),
     key(
         "cassandra.compression",
@@ -244,45 +244,48 @@ pub const KEYS: &[Key] = &[
         boolean(false),
         "Whether connections are encrypted. The nodes' certificates are checked.",
     ),
-    key(
-        "cassandra.tls_ca_file",
-        FILE,
-        "Certificates of the authorities that are trusted, in PEM; the system's own if empty.",
-    ),
+    key("cassandra.tls_ca_file", FILE, "The trusted CA certificates, in PEM; the system's own if empty."),
     key("cassandra.tls_certificate_file", FILE, "This client's certificate and its chain, in PEM."),
-    key("cassandra.tls_key_file", FILE, "The key of this client's certificate, in PEM."),
+    key("cassandra.tls_key_file", FILE, "The private key of this client's certificate, in PEM."),
     key("cassandra.username", NAME, "The user name."),
-    secret("cassandra.password", "The password. Not by a flag: command lines are visible to other users."),
-    key("cassandra.password_file", FILE, "A file that contains it. A newline at its end is ignored."),
+    secret(
+        "cassandra.password",
+        "The password. It cannot be set with a flag: command lines are visible to other users.",
+    ),
+    key("cassandra.password_file", FILE, "A file with the password. A newline at its end is ignored."),
     key(
         "cassandra.connect_timeout_ms",
         integer(5_000, 1, 10 * MINUTE_MS),
-        "How long connecting to one node may take, in milliseconds.",
+        "Timeout of connecting to one node, in milliseconds.",
     ),
     key(
         "cassandra.request_timeout_ms",
         integer(12_000, 1, 10 * MINUTE_MS),
-        "How long to wait for a response, in milliseconds; the request may still be carried out later. Longer \
-         than the nodes' own timeouts, so that these are reported.",
+        "Timeout of a request, in milliseconds; the nodes may still apply it later. It should be longer than the \
+         nodes' own timeouts, so that the nodes can report those.",
     ),
-    key("cassandra.request_bytes", integer(64 << 10, 1, 1 << 26), "Bytes of rows in one request."),
+    key(
+        "cassandra.request_bytes",
+        integer(64 << 10, 1, 1 << 26),
+        "Bytes of rows in one request; a larger row is sent alone.",
+    ),
     key(
         "cassandra.in_flight_bytes",
         integer(3 << 19, 1, 1 << 31),
-        "Bytes of rows that may be in flight at once, at least cassandra.request_bytes.",
+        "Bytes of rows that may be in flight, at least cassandra.request_bytes.",
     ),
-    key("cassandra.in_flight_requests", integer(64, 1, 32_768), "Requests that may be in flight at once."),
+    key("cassandra.in_flight_requests", integer(64, 1, 32_768), "Maximum number of requests in flight."),
     key(
         "cassandra.warn_rows",
         integer(1_000_000, 1, i64::MAX),
-        "With store.layout = original: a warning is logged when a partition exceeds this many rows.",
+        "With store.layout = original: a warning is logged if a partition has more than this many rows.",
     ),
     key("window.size_ms", integer(5_000, 1, i64::MAX), "Length of a window of event time, in milliseconds."),
     key(
         "window.slide_ms",
         integer(5_000, 1, i64::MAX),
-        "Distance from one window to the next, in milliseconds, at most window.size_ms: equal to it, windows \
-         tumble; smaller, they overlap (an event may belong to 1000 at most).",
+        "Distance from one window to the next, in milliseconds, at most window.size_ms: if equal, windows are \
+         tumbling; if smaller, they overlap (an event may belong to at most 1000).",
     ),
     key(
         "window.threshold",
@@ -306,59 +309,60 @@ pub const KEYS: &[Key] = &[
     key(
         "pipeline.batch_records",
         integer(100_000, 1, 1_000_000),
-        "A batch closes with this many records. The larger, the fewer requests for counts and alerts.",
+        "Maximum records of a batch. Larger batches make fewer requests for counts and alerts.",
     ),
     key(
         "pipeline.batch_delay_ms",
         integer(50, 0, 10 * MINUTE_MS),
-        "A batch closes this long after its first record came, in milliseconds, when no record waits and fewer than \
-         pipeline.in_flight_batches are in flight.",
+        "A batch closes this long after its first record arrived, in milliseconds, if no record is waiting and \
+         fewer than pipeline.in_flight_batches are in flight.",
     ),
     key(
         "pipeline.batch_longest_ms",
         integer(2_000, 0, 10 * MINUTE_MS),
-        "A batch closes, however much waits, with rows that are flushed so long after its first record came, in \
-         milliseconds.",
+        "A batch closes at the first flush of rows that is at least this long after its first record arrived, in \
+         milliseconds, even if records are waiting.",
     ),
     key(
         "pipeline.write_records",
         integer(800, 1, 1_000_000),
-        "Rows of a batch are flushed to the store when there are this many.",
+        "The rows of a batch are flushed to the store when there are this many.",
     ),
     key(
         "pipeline.write_bytes",
         integer(1 << 19, 1, 1 << 29),
-        "Rows of a batch are also flushed when their records have this many bytes of keys and values.",
+        "The rows of a batch are also flushed when their records have this many bytes of keys and values.",
     ),
     key(
         "pipeline.in_flight_batches",
         integer(2, 1, 1_000),
-        "Batches of one partition that may be in flight at once.",
+        "Maximum number of batches in flight, per partition.",
     ),
     key(
         "pipeline.prefetch_bytes",
         integer(1 << 20, 1, 1 << 30),
-        "Bytes of records of one partition that may wait to be taken into a batch.",
+        "Maximum bytes of records that wait to be added to a batch, per partition.",
     ),
     key(
         "pipeline.counts_cache_bytes",
         integer(2 << 20, Options::MIN_COUNTS_CACHE_BYTES as i64, 1 << 36),
-        "Bytes of window counts that one partition may keep in memory; the others are read again when needed.",
+        "Maximum bytes of window counts in memory, per partition; evicted counts are read again when needed.",
     ),
     key(
         "pipeline.max_mutation_bytes",
         integer(1 << 20, 1, 1 << 29),
-        "A record with more bytes of key and value is a dead letter without its bytes. Bound by init.",
+        "A record with more bytes of key and value becomes a dead letter with their lengths and a hash instead of \
+         the bytes. Bound by init.",
     ),
     key(
         "pipeline.backoff_min_ms",
         integer(10, 1, 10 * MINUTE_MS),
-        "First backoff before a request is retried, in milliseconds; it doubles each time.",
+        "Backoff before the first retry of a request, in milliseconds; it doubles with each retry.",
     ),
     key(
         "pipeline.backoff_max_ms",
         integer(5_000, 1, 10 * MINUTE_MS),
-        "Longest backoff, in milliseconds, at least pipeline.backoff_min_ms.",
+        "Maximum backoff, in milliseconds, at least pipeline.backoff_min_ms.",
     ),
     key(
         "pipeline.retry_deadline_ms",
@@ -368,22 +372,22 @@ pub const KEYS: &[Key] = &[
     key(
         "pipeline.stop_deadline_ms",
         integer(10_000, 0, 60 * MINUTE_MS),
-        "How long what is in flight may take to finish when the worker stops or gives a partition back, in \
-         milliseconds. What does not is repeated by the next worker.",
+        "How long a worker that stops, or whose partition is revoked, waits for batches in flight, in \
+         milliseconds. The next worker processes unfinished ones again.",
     ),
     key(
         "pipeline.topic_check_interval_ms",
         integer(10_000, 1, 60 * MINUTE_MS),
-        "Interval for checking that the topic was not recreated, in milliseconds.",
+        "Interval of the check that the topic was not recreated, in milliseconds.",
     ),
     key(
         "log.format",
         Kind::Choice { default: "text", names: &["text", "json"] },
-        "Format of the messages on stderr.",
+        "Format of the log on stderr.",
     ),
     key(
         "log.level",
         Kind::Choice { default: "info", names: &["off", "error", "warn", "info", "debug", "trace"] },
-        "Minimum level of messages that are written.",
+        "Minimum level of the messages in the log.",
     ),
 ];

@@ -21,9 +21,9 @@ impl Folder {
     /// # Errors
     /// [`DemoError::Folder`].
     pub fn temporary() -> Result<Self, DemoError> {
-        let made = tempfile::Builder::new().prefix("exactlyonce-demo-").tempdir();
-        let made = made.map_err(|source| DemoError::Folder { path: std::env::temp_dir(), source })?;
-        Ok(Self { path: made.path().to_owned(), temporary: Some(made) })
+        let created = tempfile::Builder::new().prefix("exactlyonce-demo-").tempdir();
+        let created = created.map_err(|source| DemoError::Folder { path: std::env::temp_dir(), source })?;
+        Ok(Self { path: created.path().to_owned(), temporary: Some(created) })
     }
 
     /// This folder, created if it does not exist, and never removed.
@@ -51,7 +51,7 @@ impl Folder {
         &self.path
     }
 
-    /// Keeps it, for inspection.
+    /// Keeps a temporary folder, for inspection.
     pub fn keep(&mut self) {
         if let Some(temporary) = &mut self.temporary {
             temporary.disable_cleanup(true);

@@ -1,10 +1,10 @@
 //! The demonstration: appends events to a log, kills a worker repeatedly, and shows that the tables equal the result of
 //! a single pass over the log.
 //!
-//! The worker is a process of its own ([`Worker`]), killed with SIGKILL at times drawn from a seed: each kill
+//! The worker is a separate process ([`Worker`]), killed with SIGKILL at times drawn from a seed: each kill
 //! waits until a certain number of records is stored, some of them by this worker, and then a few milliseconds more, so
 //! that it can happen at any point of a batch. A kill counts only if the worker was active: it had stored something, and
-//! was not done yet. The last run ends by itself at the log's end. Then
+//! had not reached the end yet. The last run ends by itself at the log's end. Then
 //! [`verify`](mod@crate::verify) compares tables and log.
 //!
 //! The same options generate the same records and plan the same kills on every machine; the exact point at which a kill
@@ -16,7 +16,7 @@ mod tables;
 mod worker;
 
 pub use folder::Folder;
-pub use report::{Busiest, Kill, Report};
+pub use report::{Kill, Report, SourceSummary};
 pub use worker::Worker;
 
 use std::io;
@@ -45,16 +45,16 @@ const PARTITIONS: i32 = 3;
 /// Records of one append.
 const APPEND_RECORDS: usize = 5_000;
 
-/// The part of the work in which kills are planned. The remainder is left to the run that ends by itself.
+/// The share of the records during which kills are planned. The others are left to the run that ends by itself.
 const KILLS_WITHIN_PERCENT: u64 = 80;
 
-/// Maximum wait of a kill after its number of records is stored, in microseconds: 25 ms, or, with few records for each
-/// kill, about half the time that a worker needs for these.
+/// Maximum delay of a kill after its number of records is stored, in microseconds: 25 ms, or, with few records per
+/// kill, about half the time that a worker needs for them.
 const KILL_DELAY_US: u64 = 25_000;
 const KILL_DELAY_US_PER_RECORD: u64 = 4;
 
-/// Event time of the first record: 2016-06-01T00:00:00Z, in milliseconds. With the clock's time the records
-/// would differ each time.
+/// Event time of the first record: 2016-06-01T00:00:00Z, in milliseconds. It is constant so that the same options make
+/// the same records.
 const START_MS: i64 = 1_464_739_200_000;
 
 /// What to demonstrate.
@@ -85,16 +85,16 @@ impl Options {
     }
 }
 
-/// Maximum records of a worker's batch, so that every kill can hit work in flight: what is in flight stays below the part
-/// of the work of one kill. At least 1.
+/// Maximum records of a worker's batch, at least 1: small enough that all batches in flight together have fewer records
+/// than there are per kill, so that every kill can interrupt a batch.
 pub fn batch_records(records: u64, kills: u32, in_flight_batches: usize) -> u64 {
     let in_flight = (in_flight_batches.max(1) as u64).saturating_mul(u64::from(PARTITIONS.unsigned_abs()));
-    let most = part(records, kills).min(records / 10);
+    let most = records_per_kill(records, kills).min(records / 10);
     (most / in_flight).max(1)
 }
 
-/// Records of the part of the work of each kill.
-fn part(records: u64, kills: u32) -> u64 {
+/// Number of records from one kill to the next.
+fn records_per_kill(records: u64, kills: u32) -> u64 {
     records.saturating_mul(KILLS_WITHIN_PERCENT) / 100 / u64::from(kills.max(1))
 }
 
@@ -108,7 +108,7 @@ pub enum Step {
         /// Total.
         of: u64,
     },
-    /// A worker is running; records are done according to the stored progress.
+    /// A worker is running; this many records are durable according to progress.
     Stored {
         /// Number so far.
         records: u64,
@@ -186,7 +186,7 @@ pub enum DemoError {
     /// The demonstration was stopped.
     #[error("stopped before the end")]
     Stopped,
-    /// Nothing could be verified.
+    /// The tables could not be verified.
     #[error(transparent)]
     Verify(#[from] VerifyError),
 }
@@ -224,34 +224,34 @@ async fn demonstrate(
     mut report: impl FnMut(Step),
 ) -> Result<Report, DemoError> {
     append(options, &mut report).await?;
-    let mut moments = moments(options).into_iter();
-    let mut moment = moments.next();
+    let mut kill_points = kill_points(options).into_iter();
+    let mut kill_point = kill_points.next();
     let mut kills: Vec<Kill> = Vec::new();
-    let (mut working, mut found) = (Duration::ZERO, 0);
+    let (mut working, mut stored_before) = (Duration::ZERO, 0);
     loop {
         let started = Instant::now();
-        let ended = worker::run(options, worker, found, moment, |records| {
+        let ended = worker::run(options, worker, stored_before, kill_point, |records| {
             report(Step::Stored { records, of: options.records });
         });
         let ended = ended.await?;
         working += started.elapsed();
         let tables = Tables::open(options)?;
         let progress = tables.progress().await?;
-        let stored = tables::done(&progress);
-        found = stored;
+        let stored = tables::durable(&progress);
+        stored_before = stored;
         match ended {
             Ended::ByItself if stored < options.records => {
                 return Err(DemoError::EndedEarly { stored, records: options.records });
             }
             Ended::ByItself => break,
             // It had nothing left to do, so this kill and the remaining ones would show nothing.
-            Ended::Killed if stored >= options.records => moment = None,
+            Ended::Killed if stored >= options.records => kill_point = None,
             Ended::Killed => {
                 let applied_again = tables.rows_past(&progress).await?;
                 let kill = Kill { number: kills.len() as u32 + 1, stored, applied_again };
                 report(Step::Killed(kill));
                 kills.push(kill);
-                moment = moments.next();
+                kill_point = kill_points.next();
             }
         }
     }
@@ -267,7 +267,7 @@ async fn demonstrate(
 /// Creates the topic, binds the tables to it, and fills it.
 async fn append(options: &Options, report: &mut impl FnMut(Step)) -> Result<(), DemoError> {
     let Options { folder, embedded, binding_spec, records: of, .. } = options;
-    let mut made = options.mixed().records()?.peekable();
+    let mut generated = options.mixed().records()?.peekable();
     EmbeddedBroker::create(folder, embedded)?;
     EmbeddedStore::apply_schema(folder, embedded, options.layout)?;
     let broker = EmbeddedBroker::open(folder, embedded)?;
@@ -275,8 +275,8 @@ async fn append(options: &Options, report: &mut impl FnMut(Step)) -> Result<(), 
     let store = EmbeddedStore::open(folder, embedded, options.layout)?;
     binding::init(&broker, &store, binding_spec, &Origin::Start).await?;
     let mut records = 0;
-    while made.peek().is_some() {
-        let chunk: Vec<_> = made.by_ref().take(APPEND_RECORDS).collect();
+    while generated.peek().is_some() {
+        let chunk: Vec<_> = generated.by_ref().take(APPEND_RECORDS).collect();
         records += chunk.len() as u64;
         broker.append(&binding_spec.topic, chunk).await?;
         report(Step::Appended { records, of: *of });
@@ -286,26 +286,26 @@ async fn append(options: &Options, report: &mut impl FnMut(Step)) -> Result<(), 
 
 /// When to kill the worker.
 #[derive(Clone, Copy, Debug)]
-struct Moment {
+struct KillPoint {
     /// When this many records are stored, according to progress.
     stored: u64,
     /// And then after this time.
     delay: Duration,
 }
 
-/// The times of the kills, ascending: each kill is at a random point of its own part of the work.
-fn moments(options: &Options) -> Vec<Moment> {
+/// The times of the kills, ascending: each kill is at a random point of its own range of records.
+fn kill_points(options: &Options) -> Vec<KillPoint> {
     let mut rng: ChaCha8Rng = seeded(options.seed);
-    // Not the stream of the records, which use the same seed.
+    // Another stream than that of the records, which have the same seed.
     rng.set_stream(1);
     let kills = u64::from(options.kills);
-    let part = part(options.records, options.kills);
+    let per_kill = records_per_kill(options.records, options.kills);
     let delay_us = options.records.saturating_mul(KILL_DELAY_US_PER_RECORD) / kills.max(1);
-    let mut moment = |kill: u64| Moment {
-        stored: kill * part + below(&mut rng, part),
+    let mut kill_point = |kill: u64| KillPoint {
+        stored: kill * per_kill + below(&mut rng, per_kill),
         delay: Duration::from_micros(below(&mut rng, delay_us.min(KILL_DELAY_US))),
     };
-    (0..kills).map(&mut moment).collect()
+    (0..kills).map(&mut kill_point).collect()
 }
 
 #[cfg(test)]

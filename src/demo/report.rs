@@ -16,15 +16,15 @@ const BUSIEST: usize = 5;
 pub struct Kill {
     /// Number of the kill, from 1.
     pub number: u32,
-    /// Records that were done then, according to progress.
+    /// Records that were durable then, according to progress.
     pub stored: u64,
     /// Rows past progress: the next worker processed their records again.
     pub applied_again: u64,
 }
 
-/// A source and its results.
+/// Summary of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Busiest {
+pub struct SourceSummary {
     /// The source.
     pub source: String,
     /// Number of its events.
@@ -48,8 +48,8 @@ pub struct Report {
     pub dead_letters: u64,
     /// Rows of `alerts`.
     pub alerts: u64,
-    /// The number of kills requested. There are fewer if the worker was done before.
-    pub kills_asked_for: u32,
+    /// The number of kills requested. There are fewer if a worker reached the log's end before them.
+    pub kills_requested: u32,
     /// The kills.
     pub kills: Vec<Kill>,
     /// Sum of [`Kill::applied_again`].
@@ -63,7 +63,7 @@ pub struct Report {
     /// Records of the log per second of that.
     pub records_per_second: u64,
     /// The busiest sources, by events.
-    pub busiest: Vec<Busiest>,
+    pub busiest: Vec<SourceSummary>,
 }
 
 impl Report {
@@ -83,7 +83,7 @@ impl Report {
             events,
             dead_letters,
             alerts,
-            kills_asked_for: options.kills,
+            kills_requested: options.kills,
             applied_again: kills.iter().map(|kill| kill.applied_again).sum(),
             kills,
             differences: verified.total(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::{Busiest, DemoError, Options, PARTITIONS};
+use super::{DemoError, Options, PARTITIONS, SourceSummary};
 use crate::event::Health;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{Progress, Store};
@@ -16,18 +16,18 @@ pub(super) struct Tables {
     store: EmbeddedStore,
 }
 
-/// Their content.
+/// Statistics of their rows.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     pub events: u64,
     pub dead_letters: u64,
     pub alerts: u64,
     /// All sources, the busiest first.
-    pub sources: Vec<Busiest>,
+    pub sources: Vec<SourceSummary>,
 }
 
-/// How many records are durable.
-pub(super) fn done(progress: &BTreeMap<i32, Progress>) -> u64 {
+/// Number of durable records.
+pub(super) fn durable(progress: &BTreeMap<i32, Progress>) -> u64 {
     progress.values().map(|progress| progress.next_offset.abs_diff(progress.origin)).sum()
 }
 
@@ -41,7 +41,7 @@ impl Tables {
     }
 
     pub async fn progress(&self) -> Result<BTreeMap<i32, Progress>, DemoError> {
-        self.store.progress_of_all().await.answer().map_err(DemoError::store("read progress"))
+        self.store.progress_of_all().await.into_result().map_err(DemoError::store("read progress"))
     }
 
     /// Rows at and past progress: the next worker processes their records again.
@@ -55,27 +55,27 @@ impl Tables {
         Ok(rows)
     }
 
-    /// Counts all rows. Keeps a line for each source in memory.
+    /// Counts all rows. Keeps a summary of each source in memory.
     pub async fn count(&self) -> Result<Counted, DemoError> {
         let mut counted = Counted::default();
-        let mut sources: BTreeMap<String, Busiest> = BTreeMap::new();
-        let mut line = |source: &str, change: &dyn Fn(&mut Busiest)| match sources.get_mut(source) {
-            Some(line) => change(line),
+        let mut sources: BTreeMap<String, SourceSummary> = BTreeMap::new();
+        let mut summary = |source: &str, change: &dyn Fn(&mut SourceSummary)| match sources.get_mut(source) {
+            Some(summary) => change(summary),
             None => {
                 let source = source.to_owned();
-                let mut line = Busiest { source: source.clone(), events: 0, critical: 0, alerts: 0 };
-                change(&mut line);
+                let mut summary = SourceSummary { source: source.clone(), events: 0, critical: 0, alerts: 0 };
+                change(&mut summary);
                 if let Entry::Vacant(slot) = sources.entry(source) {
-                    slot.insert(line);
+                    slot.insert(summary);
                 }
             }
         };
         for partition in 0..PARTITIONS {
             let count = |event: &crate::event::Event| {
                 counted.events += 1;
-                line(&event.source, &|line| {
-                    line.events += 1;
-                    line.critical += u64::from(event.health == Health::Critical);
+                summary(&event.source, &|summary| {
+                    summary.events += 1;
+                    summary.critical += u64::from(event.health == Health::Critical);
                 });
             };
             self.events(partition, 0, count).await?;
@@ -83,11 +83,11 @@ impl Tables {
         }
         let mut after = None;
         loop {
-            let page = self.store.alerts(after, PAGE).await.answer();
+            let page = self.store.alerts(after, PAGE).await.into_result();
             let page = page.map_err(DemoError::store("read alerts"))?;
             for alert in &page.rows {
                 counted.alerts += 1;
-                line(&alert.source, &|line| line.alerts += 1);
+                summary(&alert.source, &|summary| summary.alerts += 1);
             }
             match page.next {
                 Some(next) => after = Some(next),
@@ -96,7 +96,7 @@ impl Tables {
         }
         counted.sources = sources.into_values().collect();
         // Stable, so that ties stay in the order of their names.
-        counted.sources.sort_by_key(|line| std::cmp::Reverse(line.events));
+        counted.sources.sort_by_key(|summary| std::cmp::Reverse(summary.events));
         Ok(counted)
     }
 
@@ -107,7 +107,7 @@ impl Tables {
         mut each: impl FnMut(&crate::event::Event),
     ) -> Result<(), DemoError> {
         loop {
-            let rows = self.store.events(partition, from, i64::MAX, PAGE).await.answer();
+            let rows = self.store.events(partition, from, i64::MAX, PAGE).await.into_result();
             let rows = rows.map_err(DemoError::store(format!("read events of partition {partition}")))?;
             rows.iter().for_each(|(_, event)| each(event));
             match rows.last() {
@@ -120,7 +120,7 @@ impl Tables {
     async fn dead_letters(&self, partition: i32, mut from: i64) -> Result<u64, DemoError> {
         let mut count = 0;
         loop {
-            let rows = self.store.dead_letters(partition, from, i64::MAX, PAGE).await.answer();
+            let rows = self.store.dead_letters(partition, from, i64::MAX, PAGE).await.into_result();
             let rows =
                 rows.map_err(DemoError::store(format!("read dead letters of partition {partition}")))?;
             count += rows.len() as u64;

@@ -16,29 +16,29 @@ fn options(records: u64, kills: u32, seed: u64) -> Options {
 }
 
 fn stored(options: &Options) -> Vec<u64> {
-    moments(options).iter().map(|moment| moment.stored).collect()
+    kill_points(options).iter().map(|kill_point| kill_point.stored).collect()
 }
 
 #[test]
-fn moments_are_decided_by_the_seed_and_each_has_a_part_of_the_work_to_itself() {
+fn the_seed_determines_the_kills_and_each_is_in_its_own_range_of_records() {
     let options = options(300_000, 10, 7);
     assert_eq!(stored(&options), stored(&options));
     assert_ne!(stored(&options), stored(&Options { seed: 8, ..options.clone() }));
     for (part, stored) in (0..).zip(stored(&options)) {
         assert_eq!(stored / 24_000, part, "{stored}");
     }
-    assert!(moments(&options).iter().all(|moment| moment.delay < Duration::from_millis(25)));
+    assert!(kill_points(&options).iter().all(|kill_point| kill_point.delay < Duration::from_millis(25)));
 }
 
 #[test]
-fn odd_sizes_have_moments_too() {
+fn extreme_numbers_of_records_and_kills_are_accepted() {
     assert!(stored(&options(300_000, 0, 7)).is_empty());
     assert_eq!(stored(&options(1, 3, 7)), [0, 0, 0]);
     assert_eq!(stored(&options(u64::MAX, 2, 7)).len(), 2);
 }
 
 #[test]
-fn batches_are_small_enough_for_kills_to_find_work_under_way() {
+fn batches_are_small_enough_for_kills_to_interrupt_one() {
     assert_eq!(batch_records(300_000, 10, 4), 2_000);
     assert_eq!(batch_records(300_000, 0, 4), 2_500);
     assert_eq!(batch_records(20_000, 100, 4), 13);
@@ -46,7 +46,7 @@ fn batches_are_small_enough_for_kills_to_find_work_under_way() {
 }
 
 #[test]
-fn a_given_folder_must_be_empty_and_a_temporary_one_goes_away() {
+fn a_given_folder_must_be_empty_and_a_temporary_one_is_removed() {
     let temporary = Folder::temporary().unwrap();
     let path = temporary.path().join("a/b");
     assert_eq!(Folder::given(&path).unwrap().path(), path);
@@ -78,7 +78,7 @@ async fn a_worker_that_fails_is_reported_with_its_messages() {
 }
 
 #[tokio::test]
-async fn a_worker_that_ends_too_early_proves_nothing() {
+async fn a_worker_that_ends_before_the_end_of_the_log_is_an_error() {
     let folder = Folder::temporary().unwrap();
     let worker = Worker { program: "true".into(), arguments: Vec::new() };
     let idle = Options { folder: folder.path().to_owned(), worker, ..options(10, 0, 7) };
@@ -102,5 +102,5 @@ async fn a_stop_kills_the_worker() {
     assert!(matches!(error, DemoError::Stopped), "{error}");
     let id = std::fs::read_to_string(&pid).unwrap();
     let alive = std::process::Command::new("kill").args(["-0", id.trim()]).output().unwrap();
-    assert!(!alive.status.success(), "process {id} lives");
+    assert!(!alive.status.success(), "process {id} is still running");
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
 
-use super::tables::{Tables, done};
-use super::{DemoError, Moment, Options};
+use super::tables::{Tables, durable};
+use super::{DemoError, KillPoint, Options};
 use crate::config::keys::PREFIX;
 
 /// Interval between two reads of progress.
@@ -20,7 +20,7 @@ const READ_INTERVAL: Duration = Duration::from_millis(3);
 /// The file in the folder with the workers' messages.
 const MESSAGES: &str = "worker.log";
 
-/// Bytes at its end that an error shows.
+/// Number of bytes at the end of that file that an error shows.
 const SHOWN: u64 = 2_000;
 
 /// How to start a worker. Its messages go to `worker.log` in the folder. It does not inherit the
@@ -42,23 +42,23 @@ pub(super) enum Ended {
     Killed,
 }
 
-/// Runs a worker until it ends or is killed as planned. `found` records are stored when it starts. While it runs it is in
-/// `slot`, so that it can be killed when this future is dropped.
+/// Runs a worker until it ends or is killed at `kill_point`, but not before it has stored more than `stored_before`
+/// records. While it runs it is in `slot`, so that the caller can kill it after dropping this future.
 pub(super) async fn run(
     options: &Options,
     slot: &mut Option<Child>,
-    found: u64,
-    moment: Option<Moment>,
+    stored_before: u64,
+    kill_point: Option<KillPoint>,
     mut stored_now: impl FnMut(u64),
 ) -> Result<Ended, DemoError> {
     let messages = options.folder.join(MESSAGES);
     let child = slot.insert(start(&options.worker, &messages)?);
-    let until_moment = async {
+    let until_kill = async {
         let tables = Tables::open(options)?;
         loop {
-            let stored = done(&tables.progress().await?);
+            let stored = durable(&tables.progress().await?);
             stored_now(stored);
-            if moment.is_some_and(|moment| moment.stored.max(found + 1) <= stored) {
+            if kill_point.is_some_and(|kill_point| kill_point.stored.max(stored_before + 1) <= stored) {
                 break;
             }
             sleep(READ_INTERVAL).await;
@@ -66,13 +66,13 @@ pub(super) async fn run(
         // Closed before the kill, so that the killed worker is the last process that had the file open, and the next
         // one has to recover it.
         drop(tables);
-        sleep(moment.map_or(Duration::ZERO, |moment| moment.delay)).await;
+        sleep(kill_point.map_or(Duration::ZERO, |kill_point| kill_point.delay)).await;
         Ok::<_, DemoError>(())
     };
     let (status, killed) = tokio::select! {
         biased;
         status = child.wait() => (status, false),
-        watched = until_moment => {
+        watched = until_kill => {
             watched?;
             child.start_kill().map_err(|source| DemoError::Worker { what: "kill", source })?;
             (child.wait().await, true)
@@ -98,7 +98,7 @@ fn start(worker: &Worker, messages: &Path) -> Result<Child, DemoError> {
             command.env_remove(name);
         }
     }
-    // A signal of the terminal goes to its whole process group; the worker is ended by this process alone.
+    // A signal of the terminal goes to its whole process group; only this process may end the worker.
     #[cfg(unix)]
     command.process_group(0);
     command.kill_on_drop(true).spawn().map_err(failed)

@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use crate::broker::NewRecord;
 
-/// Maximum length of a line, in bytes. Greater than what any store accepts as one row, so that such a record still becomes
-/// a dead letter.
+/// Maximum length of a line, in bytes. It exceeds what any store accepts as one row, so that records which are too large
+/// for the pipeline can be generated.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
 
 /// Why reading lines ended early. The lines before it were returned.
@@ -50,8 +50,8 @@ impl<R: Read, C: FnMut() -> i64> Lines<R, C> {
         Self { reader: BufReader::new(reader), clock, key, limit, line: 0, ended: false }
     }
 
-    /// True if the next line was read ahead already, so that taking it does not block.
-    pub fn has_next_at_hand(&self) -> bool {
+    /// True if the next line is buffered, so that taking it does not block.
+    pub fn has_buffered_line(&self) -> bool {
         self.reader.buffer().contains(&b'\n')
     }
 
@@ -113,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_a_value_as_it_is() {
+    fn a_line_becomes_a_value_unchanged() {
         let (values, error) = values(b"{\"id\":1}\r\n\n\xff\0\nlast", 100);
         assert!(error.is_none());
         assert_eq!(values, [b"{\"id\":1}\r".to_vec(), b"".to_vec(), b"\xff\0".to_vec(), b"last".to_vec()]);
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_named_and_those_before_it_are_there() {
+    fn a_line_that_is_too_long_is_reported_by_number_and_those_before_it_are_returned() {
         assert!(values(b"1234\n1234", 4).1.is_none());
         for text in [&b"1234\n12345\n1\n"[..], b"1234\n12345"] {
             let (values, error) = values(text, 4);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn an_input_that_breaks_off_is_named_by_its_line() {
+    fn a_read_error_is_reported_with_the_number_of_the_line() {
         struct Broken;
         impl Read for Broken {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -146,18 +146,18 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_was_read_ahead_is_at_hand_and_half_a_line_is_not() {
+    fn a_complete_line_in_the_buffer_can_be_taken_without_blocking_and_half_a_line_cannot() {
         let mut lines = Lines::new(b"one\ntwo\nhal".chain(&b"f\n"[..]), None, 100, || 0);
-        assert!(!lines.has_next_at_hand());
-        for at_hand in [true, false, false] {
+        assert!(!lines.has_buffered_line());
+        for buffered in [true, false, false] {
             lines.next().unwrap().unwrap();
-            assert_eq!(lines.has_next_at_hand(), at_hand);
+            assert_eq!(lines.has_buffered_line(), buffered);
         }
         assert!(lines.next().is_none());
     }
 
     #[test]
-    fn key_and_timestamp_are_the_callers() {
+    fn the_caller_determines_key_and_timestamp() {
         let mut lines = Lines::new(&b"x\n"[..], Some(b"key".to_vec()), 100, || 5);
         let record = lines.next().unwrap().unwrap();
         assert_eq!((record.key, record.timestamp), (Some(b"key".to_vec()), 5));

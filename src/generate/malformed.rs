@@ -33,8 +33,8 @@ fn is_text(field: Field) -> bool {
     }
 }
 
-/// A record's value that is a dead letter for this reason and no other; otherwise it is like that of the event. `size` is
-/// the minimum length of one that is [`Reason::TooLarge`], in bytes. `None` is a null value.
+/// The value of a record that is a dead letter for this reason and no other, and that is like the event's otherwise.
+/// `size` is the minimum length of a value that is [`Reason::TooLarge`], in bytes. `None` is a null value.
 ///
 /// Where the reason [cannot occur](can_occur), the value is that of the event.
 pub fn malformed(reason: Reason, event: &Event, size: usize, rng: &mut ChaCha8Rng) -> Option<Vec<u8>> {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn every_malformed_record_is_a_dead_letter_for_the_reason_asked_for() {
+    fn every_malformed_record_is_a_dead_letter_for_the_requested_reason() {
         let decoder = Decoder { window: WindowSpec::default(), max_mutation_bytes: 4_096 };
         let mut rng = seeded(0);
         let (mut made, mut values) = (0, std::collections::BTreeSet::new());
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_occur_is_what_no_record_can_be() {
+    fn the_reasons_that_cannot_occur_are_those_of_no_record() {
         let never: Vec<String> = Reason::all().filter(|r| !can_occur(*r)).map(Reason::code).collect();
         let expected = "not_unicode:id not_unicode:ts not_unicode:health out_of_range:source \
                         out_of_range:client too_short:id too_short:ts too_short:client too_short:health \

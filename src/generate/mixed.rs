@@ -62,7 +62,7 @@ impl std::fmt::Display for HealthMix {
 impl std::str::FromStr for HealthMix {
     type Err = NotAHealthMix;
 
-    /// Three percentages with commas between: nominal, warning, critical.
+    /// Three percentages, separated by commas: nominal, warning, critical.
     fn from_str(text: &str) -> Result<Self, NotAHealthMix> {
         let shares: Result<Vec<Share>, NotAShare> =
             text.split(',').map(|share| share.trim().parse()).collect();
@@ -206,7 +206,7 @@ impl Mixed {
         u64::try_from(ms).unwrap_or(u64::MAX)
     }
 
-    /// When the record of this index is sent.
+    /// The send time of the record with this index.
     fn time(&self, index: u64) -> i128 {
         i128::from(self.start_ms) + i128::from(index) * 1_000 / i128::from(self.rate)
     }
@@ -331,13 +331,13 @@ mod tests {
         rows(options).into_iter().filter_map(event).collect()
     }
 
-    /// True if `count` of `total` is this percentage, give or take a tenth of it.
+    /// True if `count` of `total` is this percentage, plus or minus a tenth of it.
     fn about(count: usize, total: usize, percent: usize) -> bool {
         count.abs_diff(total * percent / 100) * 1_000 <= total * percent
     }
 
     #[test]
-    fn a_seed_makes_the_same_records_everywhere_and_another_makes_others() {
+    fn a_seed_determines_the_records_and_another_seed_makes_different_ones() {
         let options = Mixed { records: 2_000, ..Mixed::default() };
         let text = |r: NewRecord| format!("{} {}", r.timestamp, r.value.unwrap_or_default().escape_ascii());
         let records: Vec<String> = options.clone().records().unwrap().map(text).collect();
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_as_asked_for() {
+    fn the_shares_are_the_requested_ones() {
         let options = Mixed {
             records: 50_000,
             malformed: Share::percent(5),
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_malformed_record_comes_and_huge_ones_only_if_asked_for() {
+    fn every_kind_of_malformed_record_occurs_and_huge_ones_only_if_requested() {
         let kinds = |options: Mixed| {
             let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
             for (_, row) in rows(options) {
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_are_of_unequal_business_and_windows_lie_on_both_sides_of_the_threshold() {
+    fn sources_have_unequal_rates_and_windows_lie_on_both_sides_of_the_threshold() {
         let events = events(Mixed { records: 100_000, ..Mixed::default() });
         let mut sources: BTreeMap<&str, usize> = BTreeMap::new();
         let mut windows: BTreeMap<(&str, i64), i32> = BTreeMap::new();
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn few_sources_are_all_used_and_one_is_enough() {
+    fn few_sources_all_have_events_and_a_single_one_is_allowed() {
         let names = |sources| -> BTreeSet<String> {
             let events = events(Mixed { sources, records: 1_000, ..Mixed::default() });
             events.into_iter().map(|(_, event)| event.source).collect()

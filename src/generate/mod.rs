@@ -95,7 +95,7 @@ fn happens(rng: &mut ChaCha8Rng, share: Share) -> bool {
     below(rng, 1_000_000) < u64::from(share.per_million)
 }
 
-/// The event as the producers write it: fields in this order, no blanks, health as its code.
+/// The event's JSON as the producers write it: fields in this order, no whitespace, health as its code.
 fn json(event: &Event) -> Vec<u8> {
     #[derive(Serialize)]
     struct Wire<'a> {

@@ -10,7 +10,7 @@ use crate::broker::NewRecord;
 use crate::event::{Event, Health};
 use crate::random::seeded;
 
-/// Options of the original generator: round by round one event of each of the three [`CLIENTS`], all from
+/// Options of the original generator: each round has one event of each of the three [`CLIENTS`], all from
 /// [`SOURCE`], all Critical, with the current time and a random id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Original {
@@ -109,15 +109,15 @@ mod tests {
     }
 
     #[test]
-    fn it_rests_half_a_second_after_each_event_of_every_tenth_round() {
+    fn it_pauses_for_half_a_second_after_each_event_of_every_tenth_round() {
         let original = Original { events_per_key: 200, delay: true, seed: 0 };
         let pauses: Vec<u64> =
             (0..original.len()).filter(|i| original.pause_after(*i) == Original::DELAY).take(7).collect();
         assert_eq!(pauses, [0, 1, 2, 30, 31, 32, 60]);
         let all: Duration = (0..original.len()).map(|i| original.pause_after(i)).sum();
         assert_eq!(all, Duration::from_secs(30));
-        let hasty = Original { delay: false, ..original };
-        assert!((0..hasty.len()).all(|i| hasty.pause_after(i).is_zero()));
+        let without_delay = Original { delay: false, ..original };
+        assert!((0..without_delay.len()).all(|i| without_delay.pause_after(i).is_zero()));
     }
 
     #[test]

@@ -34,8 +34,9 @@ use crate::store::{Alert, Binding, Count, Progress, Store, StoreError, WindowKey
 /// Windows in one call of the store, which splits them into as many requests as it needs. Most batches touch fewer.
 const WINDOWS_PER_CALL: usize = 10_000;
 
-/// Partitions whose counts are read concurrently for the sums.
-const PARTITIONS_AT_ONCE: usize = 8;
+/// Partitions in one call of the store for sums, which is retried as a whole, and calls that run concurrently.
+const PARTITIONS_PER_CALL: usize = 16;
+const CALLS_AT_ONCE: usize = 4;
 
 /// Parts of one batch that are written concurrently.
 const PARTS_IN_FLIGHT: usize = 6;
@@ -342,15 +343,16 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         if registered < registration(own) {
             return Err(PipelineError::NotRegistered { partition: own, registered });
         }
+        let others: Vec<i32> = (0..registered).filter(|partition| *partition != own).collect();
         let windows: Vec<WindowKey> = counts.iter().map(|(window, _)| window.clone()).collect();
         let mut sums: Vec<i64> = counts.iter().map(|(_, count)| count.count).collect();
-        let others = (0..registered).filter(|partition| *partition != own);
-        let mut reads = stream::iter(others)
-            .map(|partition| self.read_counts(partition, &windows))
-            .buffer_unordered(PARTITIONS_AT_ONCE);
+        let calls: Vec<Vec<i32>> = others.chunks(PARTITIONS_PER_CALL).map(<[i32]>::to_vec).collect();
+        let mut reads = stream::iter(calls)
+            .map(|partitions| self.read_sums_of(partitions, &windows))
+            .buffer_unordered(CALLS_AT_ONCE);
         while let Some(read) = reads.next().await {
-            for (sum, count) in sums.iter_mut().zip(read?) {
-                *sum = sum.saturating_add(count.map_or(0, |count| count.count));
+            for (sum, more) in sums.iter_mut().zip(read?) {
+                *sum = sum.saturating_add(more);
             }
         }
         Ok(sums)
@@ -424,6 +426,16 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
         let request = || format!("read {} counts of partition {partition}", windows.len());
         let counts = self.retry.until_acknowledged(request, || self.store.counts(partition, windows)).await?;
         check_length(counts, windows, request)
+    }
+
+    async fn read_sums_of(
+        &self,
+        partitions: Vec<i32>,
+        windows: &[WindowKey],
+    ) -> Result<Vec<i64>, PipelineError> {
+        let request = || format!("read {} counts of {} other partitions", windows.len(), partitions.len());
+        let sums = self.retry.until_acknowledged(request, || self.store.sums(&partitions, windows)).await?;
+        check_length(sums, windows, request)
     }
 
     async fn write_counts(&self, counts: &[(WindowKey, Count)]) -> Result<(), PipelineError> {

@@ -16,8 +16,8 @@ use thiserror::Error;
 use crate::error::Cause;
 use crate::sqlite::{Options, Synchronous};
 
-/// Pages (of 4 KiB) of the WAL after which a commit copies them into the file. With twice SQLite's
-/// default a page that several transactions change is copied once.
+/// Size of the WAL, in pages of 4 KiB, at which a commit starts a checkpoint. With twice SQLite's default, a page that
+/// several transactions change is copied once.
 const CHECKPOINT_PAGES: i64 = 2_000;
 
 /// Memory of one connection's page cache, in KiB.
@@ -198,7 +198,7 @@ pub enum FileError {
         /// Why.
         what: &'static str,
     },
-    /// Anything else.
+    /// Any other error of SQLite.
     #[error("{} cannot be opened: {what}", path.display())]
     Sqlite {
         /// The file.
@@ -365,8 +365,8 @@ pub(crate) fn open(folder: &Path, format: &Format, options: &Options) -> Result<
     retry_while_busy(options, || {
         let connection = connect(&path, OpenFlags::empty(), options)?;
         match identify(&connection, &path, format)? {
-            Found::Ours => configure(&connection, &path, options).map(|()| connection),
-            Found::Nothing => Err(missing(path.clone())),
+            FileState::Ours => configure(&connection, &path, options).map(|()| connection),
+            FileState::Empty => Err(missing(path.clone())),
         }
     })
 }
@@ -379,13 +379,13 @@ pub(crate) fn create(folder: &Path, format: &Format, options: &Options) -> Resul
     let of = |error| FileError::of(&path, error);
     retry_while_busy(options, || {
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_CREATE, options)?;
-        if identify(&connection, &path, format)? == Found::Ours {
+        if identify(&connection, &path, format)? == FileState::Ours {
             return Ok(());
         }
         configure(&connection, &path, options)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(of)?;
-        // Another process may have been faster.
-        if identify(&transaction, &path, format)? == Found::Ours {
+        // Another process may have created the tables in the meantime.
+        if identify(&transaction, &path, format)? == FileState::Ours {
             return Ok(());
         }
         for table in &format.tables {
@@ -402,7 +402,7 @@ pub(crate) fn create(folder: &Path, format: &Format, options: &Options) -> Resul
     Ok(())
 }
 
-/// Retries while another process has the file locked: not every step of opening waits by itself.
+/// Retries while another process has the file locked: `busy_timeout` does not cover every step of opening.
 fn retry_while_busy<T>(
     options: &Options,
     mut step: impl FnMut() -> Result<T, FileError>,
@@ -452,16 +452,16 @@ fn configure(connection: &Connection, path: &Path, options: &Options) -> Result<
 }
 
 #[derive(PartialEq, Eq)]
-enum Found {
+enum FileState {
     Ours,
     /// An empty file, or one that an interrupted [`create`] left.
-    Nothing,
+    Empty,
 }
 
-fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<Found, FileError> {
+fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<FileState, FileError> {
     let of = |error| FileError::of(path, error);
-    // Reads one state of the file, because another process may be creating it.
-    let _one_state = match connection.is_autocommit() {
+    // One transaction for all reads, because another process may be creating the tables.
+    let _snapshot = match connection.is_autocommit() {
         true => Some(connection.unchecked_transaction().map_err(of)?),
         false => None,
     };
@@ -478,7 +478,7 @@ fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<Fou
         // drop the locks that this process has on it.)
         return match fs::metadata(&path) {
             Ok(file) if file.len() == 1 => Err(FileError::NotSqlite { path, source: None }),
-            _ => Ok(Found::Nothing),
+            _ => Ok(FileState::Empty),
         };
     }
     if application_id != format.application_id {
@@ -504,7 +504,7 @@ fn identify(connection: &Connection, path: &Path, format: &Format) -> Result<Fou
         let what = format!("it lacks the table {name}, or has it with other columns");
         return Err(FileError::Damaged { path, what, source: None });
     }
-    Ok(Found::Ours)
+    Ok(FileState::Ours)
 }
 
 #[cfg(test)]
@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_certainly_did_not_happen_is_refused() {
+    fn only_errors_of_requests_that_certainly_changed_nothing_are_refusals() {
         for code in [
             ffi::SQLITE_FULL,
             ffi::SQLITE_READONLY,
@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn why_a_folder_cannot_be_written_to_is_named() {
+    fn the_reason_why_a_folder_cannot_be_written_to_is_reported() {
         for (code, expected) in [
             (28, "disk is full"),
             (122, "quota"),

@@ -30,9 +30,9 @@ use serde::{Deserialize, Serialize};
 pub enum Synchronous {
     /// Never. A power loss may lose acknowledged writes and may damage the files.
     Off,
-    /// Only when the WAL is copied into the file. A power loss may lose the last acknowledged writes of either file, each
-    /// of which then has an earlier consistent state. The worker updates the tables from the log again, but the records
-    /// that were appended last may be lost; if the store is then ahead of the log, the worker refuses to continue.
+    /// Only at a checkpoint of the WAL. A power loss may lose the last acknowledged writes of either file, which then is
+    /// in an earlier consistent state. The worker processes the log again, so the tables catch up; but the records that
+    /// were appended last may be lost, and if the store is then ahead of the log, the worker refuses to continue.
     Normal,
     /// With every commit. A power loss loses nothing that was acknowledged.
     #[default]

@@ -196,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn a_tie_is_resolved_cell_by_cell_into_a_row_that_nobody_wrote() {
+    fn a_tie_is_resolved_cell_by_cell_into_a_row_that_was_never_written() {
         let a = Count { count: 12, through_offset: 90 };
         let b = Count { count: 10, through_offset: 100 };
         assert_eq!(merged((1, a), (1, b)), Count { count: 12, through_offset: 100 });
     }
 
     #[test]
-    fn a_dead_letter_comes_back_from_its_cells() {
+    fn a_dead_letter_is_restored_from_its_cells() {
         let whole = Body::Whole { key: Some(b"k".to_vec()), value: None };
         let digest = Body::Digest { key_length: None, value_length: Some(9), sha256: [7; 32] };
         for body in [whole, digest] {

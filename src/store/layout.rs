@@ -131,10 +131,15 @@ impl CountLayout {
         _ => unreachable!(),
     };
 
+    /// The block of the windows with this end.
+    pub fn block(&self, window_end: i64) -> i64 {
+        // The block's length is at least 1, so this cannot overflow.
+        window_end.div_euclid(self.block_ms.get().max(1))
+    }
+
     /// The block and shard of a window's count.
     pub fn place(&self, window: &WindowKey) -> CountPlace {
-        // The block's length is at least 1, so this cannot overflow.
-        let block = window.end.div_euclid(self.block_ms.get().max(1));
+        let block = self.block(window.end);
         let shard = crc32fast::hash(window.source.as_bytes()) % u32::from(self.shards.get());
         CountPlace { block, shard: shard as i32 }
     }

@@ -25,6 +25,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
+use futures_util::StreamExt;
+use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -35,6 +37,9 @@ use crate::guarantee::Finding;
 pub use damaged::{Damaged, RowKey, Stored};
 pub(crate) use damaged::{Flaw, event_count};
 pub use layout::{CountLayout, CountPlace, EventLayout, Layout, LayoutError};
+
+/// Partitions whose counts are read concurrently for sums, by a store that reads each of them by itself.
+const PARTITIONS_AT_ONCE: usize = 8;
 
 /// The error of a request to a store.
 #[derive(Debug, Error)]
@@ -92,7 +97,7 @@ impl<T> Outcome<T> {
     ///
     /// # Errors
     /// The error of a refused request, or of one with an unknown outcome.
-    pub fn answer(self) -> Result<T, StoreError> {
+    pub fn into_result(self) -> Result<T, StoreError> {
         match self {
             Outcome::Acknowledged(value) => Ok(value),
             Outcome::Refused(error) | Outcome::Unknown(error) => Err(error),
@@ -282,6 +287,32 @@ pub trait Store: Clone + Send + Sync + 'static {
         partition: i32,
         windows: &[WindowKey],
     ) -> impl Future<Output = Outcome<Vec<Option<Count>>>> + Send;
+
+    /// The sum of these partitions' counts of each window, in the order of the windows; a partition without a row counts
+    /// nothing. A sum that exceeds an `i64` is its greatest value.
+    fn sums(
+        &self,
+        partitions: &[i32],
+        windows: &[WindowKey],
+    ) -> impl Future<Output = Outcome<Vec<i64>>> + Send {
+        async move {
+            let mut sums = vec![0i64; windows.len()];
+            let mut reads = stream::iter(partitions.to_vec())
+                .map(|partition| self.counts(partition, windows))
+                .buffer_unordered(PARTITIONS_AT_ONCE);
+            while let Some(read) = reads.next().await {
+                let counts = match read {
+                    Outcome::Acknowledged(counts) => counts,
+                    Outcome::Refused(error) => return Outcome::Refused(error),
+                    Outcome::Unknown(error) => return Outcome::Unknown(error),
+                };
+                for (sum, count) in sums.iter_mut().zip(counts) {
+                    *sum = sum.saturating_add(count.map_or(0, |count| count.count));
+                }
+            }
+            Outcome::Acknowledged(sums)
+        }
+    }
 
     /// Writes a partition's counts, each at [`Count::write_timestamp`]. Only that partition's worker does so.
     fn write_counts(

@@ -1,7 +1,7 @@
 //! The decoder of the ground truth: a recogniser of RFC 8259 over bytes, optimised for readability.
 //!
 //! It is deliberately implemented differently from [`crate::decode`] (no serde; reasons are checked in the order of
-//! [`Reason`]'s variants), so that a mistake would have to be made twice to stay undetected. Nothing recurses: open
+//! [`Reason`]'s variants), so that a mistake stays undetected only if it is made in both. Nothing recurses: open
 //! brackets take a byte per level on an explicit stack.
 //!
 //! A function named after a production of JSON's grammar takes the text and the position where it must start, and returns
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_grammar_takes_what_rfc_8259_allows() {
+    fn the_grammar_accepts_what_rfc_8259_allows() {
         for text in [
             "{}",
             "[]",
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn the_grammar_takes_nothing_else() {
+    fn the_grammar_accepts_nothing_else() {
         for text in [
             "",
             "{",
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_reach_exactly_as_far_as_i64() {
+    fn integers_have_exactly_the_range_of_i64() {
         for (text, number) in [
             ("0", Some(0)),
             ("-0", Some(0)),

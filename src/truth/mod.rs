@@ -34,7 +34,7 @@ pub struct Tables {
     pub dead_letters: BTreeMap<(i32, i64), DeadLetter>,
     /// `event_count` by source and window end.
     pub alerts: BTreeMap<(String, i64), i64>,
-    /// What `window_counts` must hold.
+    /// What `window_counts` must contain.
     pub counts: Counts,
 }
 

@@ -12,17 +12,17 @@ const PAGE: usize = 1_000;
 /// The first request that is refused or has an unknown outcome; nothing is retried.
 pub async fn stored<S: Store>(store: &S) -> Result<Tables, StoreError> {
     let mut tables = Tables::default();
-    for partition in store.partitions().await.answer()? {
+    for partition in store.partitions().await.into_result()? {
         let mut from = i64::MIN;
         loop {
-            let rows = store.events(partition, from, i64::MAX, PAGE).await.answer()?;
+            let rows = store.events(partition, from, i64::MAX, PAGE).await.into_result()?;
             let Some(last) = rows.last().map(|row| row.0) else { break };
             tables.events.extend(rows.into_iter().map(|(offset, event)| ((partition, offset), event)));
             from = last.saturating_add(1);
         }
         let mut from = i64::MIN;
         loop {
-            let rows = store.dead_letters(partition, from, i64::MAX, PAGE).await.answer()?;
+            let rows = store.dead_letters(partition, from, i64::MAX, PAGE).await.into_result()?;
             let Some(last) = rows.last().map(|row| row.0) else { break };
             let rows = rows.into_iter().map(|(offset, letter)| ((partition, offset), letter));
             tables.dead_letters.extend(rows);
@@ -31,7 +31,7 @@ pub async fn stored<S: Store>(store: &S) -> Result<Tables, StoreError> {
     }
     let mut cursor = None;
     loop {
-        let page = store.alerts(cursor, PAGE).await.answer()?;
+        let page = store.alerts(cursor, PAGE).await.into_result()?;
         let rows = page.rows.into_iter();
         tables.alerts.extend(rows.map(|a| ((a.source.as_ref().to_owned(), a.ts), i64::from(a.event_count))));
         cursor = page.next;
@@ -41,7 +41,7 @@ pub async fn stored<S: Store>(store: &S) -> Result<Tables, StoreError> {
     }
     let mut cursor = None;
     loop {
-        let page = store.all_counts(cursor, PAGE).await.answer()?;
+        let page = store.all_counts(cursor, PAGE).await.into_result()?;
         for row in page.rows {
             let count = row.count.map_err(|damaged| StoreError::new("read counts", damaged))?;
             let key = (row.partition, row.window.source.as_ref().to_owned(), row.window.end);

@@ -77,7 +77,7 @@ fn nine_critical_events_are_no_alert_and_ten_and_eleven_are() {
 }
 
 #[test]
-fn a_window_holds_its_first_millisecond_and_not_its_end() {
+fn a_window_contains_its_first_millisecond_and_not_its_end() {
     let times = [4_999, 5_000, 5_001, 9_999, 10_000];
     insta::assert_snapshot!(alerts(&criticals(times), hopping(5_000, 5_000, 1)), @r"
     s until 5000: 1
@@ -98,7 +98,7 @@ fn negative_and_zero_times_have_windows_like_all_others() {
 }
 
 #[test]
-fn an_event_is_counted_in_every_hopping_window_that_holds_it() {
+fn an_event_is_counted_in_every_hopping_window_that_contains_it() {
     // Windows of 10 ms every 4 ms end at ... 4, 8, 12, 16, 20 ...
     insta::assert_snapshot!(alerts(&criticals([7, 8, -1]), hopping(10, 4, 1)), @r"
     s until 0: 1
@@ -115,13 +115,13 @@ fn an_event_is_counted_in_every_hopping_window_that_holds_it() {
 }
 
 #[test]
-fn a_window_s_events_may_be_spread_over_partitions() {
+fn the_events_of_a_window_may_be_in_several_partitions() {
     let records: Vec<Record> = (0..12).map(|i| critical(i % 3, i64::from(i / 3), 100)).collect();
     insta::assert_snapshot!(alerts(&records, WindowSpec::default()), @"s until 5000: 12");
 }
 
 #[test]
-fn sources_are_counted_apart_and_only_levels_that_count_do() {
+fn sources_are_counted_separately_and_only_events_of_the_configured_health() {
     let mut records: Vec<Record> = (0..10).map(|i| event(0, i, 0, "s", 2)).collect();
     records.extend((10..19).map(|i| event(0, i, 0, "other", 2)));
     records.extend((19..40).map(|i| event(0, i, 0, "s", 1)));
@@ -135,7 +135,7 @@ fn sources_are_counted_apart_and_only_levels_that_count_do() {
 }
 
 #[test]
-fn no_event_is_too_late_and_no_order_matters() {
+fn no_event_is_too_late_and_the_order_of_records_does_not_matter() {
     let mut records = criticals((0..9).map(|_| 0).chain([1_000_000_000]).chain([4_999]));
     let in_order = alerts(&records, WindowSpec::default());
     insta::assert_snapshot!(in_order, @"s until 5000: 10");
@@ -144,7 +144,7 @@ fn no_event_is_too_late_and_no_order_matters() {
 }
 
 #[test]
-fn duplicates_of_an_id_are_rows_and_count() {
+fn events_with_the_same_id_are_separate_rows_and_all_are_counted() {
     let twice = r#"{"id":7,"ts":1,"source":"s","client":"c","health":2}"#;
     let records = [record(0, 0, twice), record(0, 1, twice), record(1, 0, twice)];
     insta::assert_snapshot!(everything(&records, &binding(hopping(5_000, 5_000, 3))), @r"
@@ -156,7 +156,7 @@ fn duplicates_of_an_id_are_rows_and_count() {
 }
 
 #[test]
-fn what_lies_below_an_origin_is_left_out() {
+fn records_below_an_origin_are_skipped() {
     let mut binding = binding(hopping(5_000, 5_000, 2));
     binding.origins = BTreeMap::from([(0, 2), (1, 0)]);
     let mut records: Vec<Record> = (0..4).map(|offset| critical(0, offset, 0)).collect();
@@ -196,7 +196,7 @@ fn an_invalid_record_is_a_dead_letter_and_is_not_counted() {
 }
 
 #[test]
-fn a_record_that_is_too_large_leaves_lengths_and_the_hash_of_its_bytes() {
+fn the_dead_letter_of_a_record_that_is_too_large_has_lengths_and_a_hash() {
     let mut binding = binding(WindowSpec::default());
     binding.max_mutation_bytes = 3;
     let at_the_limit = Record { key: Some(b"k".to_vec()), ..record(0, 0, "{}") };

@@ -537,7 +537,7 @@ fn altered<const N: usize>(
         .collect()
 }
 
-/// Limits of an excerpt of a value in the evidence: some characters that are equal, then the difference.
+/// Maximum characters of an excerpt of a value: some equal ones before the first difference, and all together.
 const SHOWN_SAME: usize = 20;
 const SHOWN: usize = 80;
 

@@ -1,4 +1,4 @@
-//! Why nothing was verified.
+//! The errors of a verification that ends without a report.
 
 use std::io;
 

@@ -12,7 +12,7 @@ use super::difference::{Difference, ForeignReason, Table, altered_dead_letter, a
 use super::error::VerifyError;
 use super::report::{OffsetRange, PartitionReport};
 use super::requests::{self, Chunk};
-use super::windows::Found;
+use super::windows::RecordState;
 
 /// Events of one request; a row has a few KiB at most.
 const EVENTS_PAGE: usize = 1_000;
@@ -99,7 +99,7 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
                 Chunk::Records(fetched) => {
                     for record in fetched.records.iter().filter(|record| record.offset < end) {
                         if let Row::Event(event) = truth::row(record, &self.binding) {
-                            self.count(&event, (partition, record.offset), Found::After)?;
+                            self.count(&event, (partition, record.offset), RecordState::After)?;
                         }
                     }
                     at = fetched.next_offset;
@@ -121,11 +121,11 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
     }
 
     /// Counts an event in each of its windows, if its health counts.
-    fn count(&mut self, event: &Event, at: (i32, i64), found: Found) -> Result<(), VerifyError> {
+    fn count(&mut self, event: &Event, at: (i32, i64), state: RecordState) -> Result<(), VerifyError> {
         if self.binding.window.health.contains(event.health) {
             // A stored event may have any time, even one without windows; events of the log have windows.
             for end in truth::window_ends(event.ts, &self.binding.window).unwrap_or_default() {
-                self.windows.add(&event.source, end, at, found)?;
+                self.windows.add(&event.source, end, at, state)?;
             }
         }
         Ok(())
@@ -147,7 +147,7 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
             match &row {
                 Row::Event(event) => {
                     self.report.events += 1;
-                    self.count(event, (partition, record.offset), Found::Judged)?;
+                    self.count(event, (partition, record.offset), RecordState::Judged)?;
                 }
                 Row::DeadLetter(_) => dead_letters += 1,
             }
@@ -241,7 +241,7 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
             count += (rows.events.len() + rows.dead_letters.len()) as u64;
             for (offset, event) in &rows.events {
                 match event {
-                    Ok(event) => self.count(event, (partition, *offset), Found::Gone)?,
+                    Ok(event) => self.count(event, (partition, *offset), RecordState::Gone)?,
                     Err(damaged) => {
                         self.report.add(Difference::Damaged(damaged.clone()));
                         // Its source and time are unknown.

@@ -34,14 +34,14 @@ impl Default for Window {
     }
 }
 
-/// Where an event of a window was found.
+/// The state of an event's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// In the judged log.
+pub(super) enum RecordState {
+    /// It is in the judged log.
     Judged,
-    /// In the log after it.
+    /// It is in the log after the judged part.
     After,
-    /// Only in the tables: the log no longer has the record.
+    /// The log no longer has it: the event is only in the tables.
     Gone,
 }
 
@@ -108,19 +108,19 @@ impl Windows {
         source: &str,
         window_end: i64,
         (partition, offset): (i32, i64),
-        found: Found,
+        state: RecordState,
     ) -> Result<(), VerifyError> {
         let window = self.memory.entry((source.to_owned(), window_end, partition)).or_default();
-        match found {
-            Found::Judged => {
+        match state {
+            RecordState::Judged => {
                 window.low += 1;
                 window.low_through = window.low_through.max(offset);
             }
-            Found::After => {
+            RecordState::After => {
                 window.possible += 1;
                 window.possible_through = window.possible_through.max(offset);
             }
-            Found::Gone => window.gone = true,
+            RecordState::Gone => window.gone = true,
         }
         if self.memory.len() >= self.max_in_memory {
             self.spill()?;
@@ -306,14 +306,14 @@ fn count_difference(
     }
     // If there are events after the judged log, one of them may be the last counted event.
     let last = if possible > 0 { possible_through } else { low_through };
-    let right = count >= low.max(1)
+    let correct = count >= low.max(1)
         && through_offset >= low_through.max(0)
         && (gone
             || (count <= most
                 && through_offset <= last
                 && (count == low) == (through_offset == low_through)
                 && (count == most) == (through_offset == last)));
-    (!right).then_some(Difference::WrongCount {
+    (!correct).then_some(Difference::WrongCount {
         partition,
         source,
         window_end,
@@ -347,8 +347,8 @@ fn alert_difference(
         return Some(Difference::PhantomAlert { source, window_end, stored, counted: most });
     }
     let least = low.max(threshold);
-    let right = stored >= least && (gone || stored <= most);
-    (!right).then_some(Difference::WrongAlertCount {
+    let correct = stored >= least && (gone || stored <= most);
+    (!correct).then_some(Difference::WrongAlertCount {
         source,
         window_end,
         stored,

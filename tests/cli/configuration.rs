@@ -1,50 +1,50 @@
-//! Where settings come from, and what is said of wrong ones.
+//! The sources of settings, and the messages about invalid ones.
 
 use std::ffi::OsStr;
 
-use crate::harness::{Folder, Said, said};
+use crate::harness::{Folder, ProgramOutput, assert_output};
 
 const FILE: &str =
     "topic = 'from.file'\n\n[window]\nsize_ms = 20_000\nslide_ms = 10_000\n\n[pipeline]\nbatch_records = 7\n";
 
-/// Every layer sets the slide, all but one the topic.
-fn layered(arguments: &str) -> (Folder, Said) {
+/// Every layer sets the slide; all but one set the topic.
+fn layered(arguments: &str) -> (Folder, ProgramOutput) {
     let folder = Folder::new();
     folder.write("exactlyonce.toml", FILE);
     let environment = [("EXACTLYONCE_TOPIC", "from.environment"), ("EXACTLYONCE_WINDOW_SLIDE_MS", "5000")];
-    let said = folder.run_with(&format!("--set window.slide_ms=4000 {arguments}"), &environment);
-    (folder, said)
+    let output = folder.run_with(&format!("--set window.slide_ms=4000 {arguments}"), &environment);
+    (folder, output)
 }
 
 #[test]
-fn show_names_the_layer_that_each_value_came_from() {
-    let (folder, said) = layered("--data there config show");
-    said!(&folder, "config-show", said);
-    let (folder, said) = layered("--data there config show --json");
-    said!(&folder, "config-show-json", said);
+fn show_prints_the_source_of_each_value() {
+    let (folder, output) = layered("--data there config show");
+    assert_output!(&folder, "config-show", output);
+    let (folder, output) = layered("--data there config show --json");
+    assert_output!(&folder, "config-show-json", output);
 }
 
 #[test]
-fn what_show_prints_is_a_configuration_of_the_same_values() {
-    let (folder, said) = layered("--data there config show");
+fn the_output_of_show_is_a_configuration_with_the_same_values() {
+    let (folder, output) = layered("--data there config show");
     let other = Folder::new();
-    other.write("exactlyonce.toml", &said.stdout);
+    other.write("exactlyonce.toml", &output.stdout);
     let values = |text: &str| -> Vec<String> {
         text.lines().map(|line| line.split("  # ").next().unwrap_or_default().to_owned()).collect()
     };
-    assert_eq!(values(&other.fine("config show")), values(&said.stdout));
+    assert_eq!(values(&other.succeed("config show")), values(&output.stdout));
     drop(folder);
 }
 
 #[test]
 fn the_file_that_keys_prints_sets_every_key_to_its_default() {
     let folder = Folder::new();
-    let defaults = folder.fine("config show --json");
-    folder.write("exactlyonce.toml", folder.fine("config keys"));
+    let defaults = folder.succeed("config show --json");
+    folder.write("exactlyonce.toml", folder.succeed("config keys"));
     let parse = |text: &str| -> serde_json::Map<String, serde_json::Value> {
         serde_json::from_str(text).expect("JSON")
     };
-    let (defaults, from_file) = (parse(&defaults), parse(&folder.fine("config show --json")));
+    let (defaults, from_file) = (parse(&defaults), parse(&folder.succeed("config show --json")));
     assert_eq!(defaults.len(), from_file.len());
     for (key, shown) in from_file {
         assert_eq!(shown["from"]["kind"], "file", "{key}");
@@ -55,28 +55,28 @@ fn the_file_that_keys_prints_sets_every_key_to_its_default() {
 #[test]
 fn keys_explains_every_key() {
     let folder = Folder::new();
-    said!(&folder, "config-keys", folder.run("config keys"));
+    assert_output!(&folder, "config-keys", folder.run("config keys"));
 }
 
 #[test]
-fn check_says_what_it_checked() {
-    let (folder, said) = layered("config check");
-    said!(&folder, "config-check", said);
+fn check_lists_what_it_checked() {
+    let (folder, output) = layered("config check");
+    assert_output!(&folder, "config-check", output);
 }
 
 #[test]
-fn a_file_is_named_by_flag_or_variable_and_must_then_be_there() {
+fn a_file_named_by_a_flag_or_variable_must_exist() {
     let folder = Folder::new();
     folder.write("other.toml", "topic = 'other'");
-    let topic = |said: Said| said.stdout.lines().next().map(str::to_owned);
+    let topic = |output: ProgramOutput| output.stdout.lines().next().map(str::to_owned);
     let expected = Some("topic = \"other\"  # other.toml:1".to_owned());
     assert_eq!(topic(folder.run("--config other.toml config show")), expected);
     assert_eq!(topic(folder.run_with("config show", &[("EXACTLYONCE_CONFIG", "other.toml")])), expected);
-    said!(&folder, "config-file-missing", folder.run("--config none.toml config show"));
+    assert_output!(&folder, "config-file-missing", folder.run("--config none.toml config show"));
 }
 
 #[test]
-fn every_kind_of_wrong_file_is_refused_with_its_line() {
+fn every_kind_of_invalid_file_is_refused_with_the_line() {
     let folder = Folder::new();
     let wrong: [(&str, &[u8]); 8] = [
         ("unknown-keys", b"topc = 'a'\n[pipelin]\nbatch_records = 1\n[broker]\nwrite_bytes = 1\n"),
@@ -90,22 +90,22 @@ fn every_kind_of_wrong_file_is_refused_with_its_line() {
         ),
         ("choices", b"[broker]\nkind = 'rabbit'\n[window]\nhealth = ['bad']\n[log]\nlevel = 'loud'\n"),
         ("names", b"topic = 'a b'\n[store]\nkeyspace = 'a; DROP KEYSPACE b'\nreplication = {\"a'\" = 1}\n"),
-        ("together", b"[window]\nslide_ms = 6_000\n[pipeline]\nbackoff_min_ms = 6_000\n"),
+        ("contradictions", b"[window]\nslide_ms = 6_000\n[pipeline]\nbackoff_min_ms = 6_000\n"),
         ("not-toml", b"[window]\nsize_ms = = 5\n"),
         ("not-utf8", b"topic = 'a'\n# \xff\n"),
     ];
     for (name, content) in wrong {
         folder.write("exactlyonce.toml", content);
         for command in ["config check", "config show", "run --until-end"] {
-            let said = folder.run(command);
-            assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{name}: {said}");
+            let output = folder.run(command);
+            assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{name}: {output}");
         }
-        said!(&folder, format!("config-wrong-{name}"), folder.run("config check"));
+        assert_output!(&folder, format!("config-wrong-{name}"), folder.run("config check"));
     }
 }
 
 #[test]
-fn wrong_variables_and_flags_are_refused_by_name() {
+fn invalid_variables_and_flags_are_refused_by_name() {
     let folder = Folder::new();
     let variables = [
         ("EXACTLYONCE_PIPELINE_BATCH_RECORD", "5"),
@@ -113,17 +113,17 @@ fn wrong_variables_and_flags_are_refused_by_name() {
         ("EXACTLYONCE_WINDOW_HEALTH", "critical,bad"),
         ("EXACTLYONCE_XYZ", ""),
     ];
-    said!(&folder, "config-wrong-variables", folder.run_with("config check", &variables));
+    assert_output!(&folder, "config-wrong-variables", folder.run_with("config check", &variables));
     let flags = "--topic a/b --set window --set windo.size_ms=1 --set log.format=xml config check";
-    said!(&folder, "config-wrong-flags", folder.run(flags));
+    assert_output!(&folder, "config-wrong-flags", folder.run(flags));
 }
 
 #[test]
-fn an_ipv6_address_stands_in_brackets_wherever_it_is_set() {
+fn an_ipv6_address_requires_brackets_in_every_source() {
     let folder = Folder::new();
-    let is = |said: &Said, key: &str, value: &str| {
-        assert_eq!(said.code, 0, "{said}");
-        assert!(said.stdout.contains(&format!("\n{key} = {value}  # ")), "{said}");
+    let is = |output: &ProgramOutput, key: &str, value: &str| {
+        assert_eq!(output.code, 0, "{output}");
+        assert!(output.stdout.contains(&format!("\n{key} = {value}  # ")), "{output}");
     };
     let points = "contact_points";
     is(&folder.run("--set cassandra.contact_points=[::1]:9042 config show"), points, "[\"[::1]:9042\"]");
@@ -155,16 +155,16 @@ fn an_ipv6_address_stands_in_brackets_wherever_it_is_set() {
         ("cassandra.contact_points=[::1", "\"[::1\" lacks a closing bracket"),
     ] {
         for command in ["config check", "run --until-end"] {
-            let said = folder.run(&format!("--set {set} {command}"));
-            assert!(said.code == 2 && said.stderr.contains(message), "{set}: {said}");
+            let output = folder.run(&format!("--set {set} {command}"));
+            assert!(output.code == 2 && output.stderr.contains(message), "{set}: {output}");
         }
     }
 }
 
 #[test]
-fn secrets_are_refused_in_flags_with_where_to_set_them() {
+fn secrets_in_flags_are_refused_with_the_alternatives() {
     let folder = Folder::new();
-    for (name, by) in [
+    for (name, alternatives) in [
         (
             "cassandra.password",
             "cassandra.password_file, the environment variable EXACTLYONCE_CASSANDRA_PASSWORD",
@@ -182,19 +182,23 @@ fn secrets_are_refused_in_flags_with_where_to_set_them() {
         ("kafka.properties.sasl.jaas.config", "the environment variable EXACTLYONCE_KAFKA_PROPERTIES"),
     ] {
         for command in ["config check", "topic create", "run"] {
-            let said = folder.run(&format!("--set {name}=hunter2 {command}"));
-            assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{name}: {said}");
+            let output = folder.run(&format!("--set {name}=hunter2 {command}"));
+            assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{name}: {output}");
             assert!(
-                said.stderr.contains(&format!("{name} is a secret")) && said.stderr.contains(by),
-                "{said}"
+                output.stderr.contains(&format!("{name} is a secret"))
+                    && output.stderr.contains(alternatives),
+                "{output}"
             );
-            assert!(!said.stderr.contains("hunter2"), "{said}");
+            assert!(!output.stderr.contains("hunter2"), "{output}");
         }
-        // An unset value is not secret.
-        folder.fine(&format!("--set {name}= config check"));
+        // An empty value is not a secret.
+        folder.succeed(&format!("--set {name}= config check"));
     }
-    let said = folder.run("--set kafka.properties={ssl.key.pem=\"hunter2\"} config check");
-    assert!(said.code == 2 && said.stderr.contains("kafka.properties.ssl.key.pem is a secret"), "{said}");
+    let output = folder.run("--set kafka.properties={ssl.key.pem=\"hunter2\"} config check");
+    assert!(
+        output.code == 2 && output.stderr.contains("kafka.properties.ssl.key.pem is a secret"),
+        "{output}"
+    );
     assert!(!folder.data().exists());
 }
 
@@ -205,28 +209,32 @@ fn a_variable_that_is_not_utf8_is_refused() {
     let folder = Folder::new();
     let mut command = folder.command(["config", "check"]);
     command.env("EXACTLYONCE_TOPIC", OsStr::from_bytes(b"\xff"));
-    said!(&folder, "config-wrong-bytes", Said::from(command.output().expect("the program starts")));
+    assert_output!(
+        &folder,
+        "config-wrong-bytes",
+        ProgramOutput::from(command.output().expect("the program starts"))
+    );
 }
 
 #[test]
-fn a_kind_that_this_build_does_not_have_is_refused_with_the_feature_that_it_lacks() {
+fn a_kind_that_this_build_lacks_is_refused_with_the_name_of_the_feature() {
     let folder = Folder::new();
     let kinds = [
         ("broker.kind=kafka", "kafka", cfg!(feature = "kafka")),
         ("store.kind=cassandra", "cassandra", cfg!(feature = "cassandra")),
     ];
     for (set, feature, built) in kinds {
-        let said = folder.run(&format!("--set {set} config check"));
-        assert_eq!(said.code, if built { 0 } else { 2 }, "{said}");
+        let output = folder.run(&format!("--set {set} config check"));
+        assert_eq!(output.code, if built { 0 } else { 2 }, "{output}");
         for command in ["run --until-end", "init", "show progress"].iter().filter(|_| !built) {
-            let said = folder.run(&format!("--set {set} {command}"));
-            assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{command}: {said}");
+            let output = folder.run(&format!("--set {set} {command}"));
+            assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{command}: {output}");
             let message = format!("it was built without the feature `{feature}`");
-            assert!(said.stderr.contains(&message), "{command}: {said}");
+            assert!(output.stderr.contains(&message), "{command}: {output}");
         }
     }
     // The schema can be printed without a driver for Cassandra.
-    folder.fine("--set store.kind=cassandra schema print");
+    folder.succeed("--set store.kind=cassandra schema print");
 }
 
 /// A port of this machine on which nothing listens.
@@ -236,23 +244,23 @@ const NO_LISTENER: &str = "--set services.start_deadline_ms=400 --set kafka.boot
 
 #[cfg(all(feature = "kafka", feature = "cassandra"))]
 #[test]
-fn an_unavailable_service_is_named_with_its_address() {
+fn an_unavailable_service_is_reported_with_its_address() {
     let folder = Folder::new();
-    folder.fine("topic create");
+    folder.succeed("topic create");
     for (kind, service, commands) in [
         ("broker.kind=kafka", "kafka", ["topic describe", "generate", "run", "show records"]),
         ("store.kind=cassandra", "cassandra", ["schema apply", "init", "verify", "show events"]),
     ] {
         for command in commands {
-            let said = folder.run(&format!("{NO_LISTENER} --set {kind} {command}"));
-            assert_eq!((said.code, said.stdout.as_str()), (4, ""), "{command}: {said}");
+            let output = folder.run(&format!("{NO_LISTENER} --set {kind} {command}"));
+            assert_eq!((output.code, output.stdout.as_str()), (4, ""), "{command}: {output}");
             let message = format!("error: {service} at 127.0.0.1:1 is unavailable: no response within ");
-            assert!(said.stderr.contains(&message), "{command}: {said}");
+            assert!(output.stderr.contains(&message), "{command}: {output}");
         }
     }
 }
 
-#[cfg(all(feature = "kafka", feature = "cassandra"))]
+#[cfg(all(feature = "kafka", feature = "cassandra", feature = "tls"))]
 #[test]
 fn no_command_shows_a_secret() {
     let folder = Folder::new();
@@ -283,7 +291,7 @@ fn no_command_shows_a_secret() {
         "show events",
         "show progress",
         "demo --events 10 --kills 0",
-        // Wrong in every way.
+        // Invalid in every way.
         "--set kafka.sasl_password_file=secret config check",
         "--set kafka.tls_key_password_file=none config check",
         "--set cassandra.password=hunter2-flag run",
@@ -296,12 +304,12 @@ fn no_command_shows_a_secret() {
         "--set kafka.sasl_pasword=hunter2-typo config show",
     ];
     for command in commands {
-        let said = folder.run_with(&format!("{NO_LISTENER} {command}"), &password).to_string();
-        assert!(!said.contains("hunter2"), "{command}: {said}");
+        let output = folder.run_with(&format!("{NO_LISTENER} {command}"), &password).to_string();
+        assert!(!output.contains("hunter2"), "{command}: {output}");
     }
     let shown = folder.run_with("config show", &password).to_string();
     assert_eq!(shown.matches("\"***\"").count(), 2, "{shown}");
-    // What is not even a configuration.
+    // Files that are not a configuration.
     for line in [
         "sasl_password = hunter2",
         "sasl_password = 'hunter2",
@@ -309,7 +317,7 @@ fn no_command_shows_a_secret() {
         "properties = 'hunter2'",
     ] {
         folder.write("exactlyonce.toml", format!("[kafka]\n{line}\n"));
-        let said = folder.run("config show");
-        assert!(said.code == 2 && !said.to_string().contains("hunter2"), "{line}: {said}");
+        let output = folder.run("config show");
+        assert!(output.code == 2 && !output.to_string().contains("hunter2"), "{line}: {output}");
     }
 }

@@ -1,15 +1,15 @@
-//! Damaged files have an exit code of their own, 5, whatever the damage and whichever command finds it.
+//! Every command that finds a damaged file exits with code 5, whatever the damage is.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Folder, Said};
+use crate::harness::{Folder, ProgramOutput};
 
-/// A folder whose files have many pages, all of them in the files themselves.
+/// A folder whose files have many pages, none of them only in the WAL.
 fn filled() -> Folder {
     let folder = Folder::bound();
-    folder.fine("generate --preset mixed --events 3000 --start-ms 0 --seed 3");
-    folder.fine("--set log.level=off run --until-end");
+    folder.succeed("generate --preset mixed --events 3000 --start-ms 0 --seed 3");
+    folder.succeed("--set log.level=off run --until-end");
     for file in ["log.sqlite", "store.sqlite"] {
         let file = rusqlite::Connection::open(folder.data().join(file)).expect("the file opens");
         file.pragma_update(None, "wal_checkpoint", "truncate").expect("the WAL is copied");
@@ -17,14 +17,14 @@ fn filled() -> Folder {
     folder
 }
 
-fn pristine(folder: &Folder) -> Vec<(PathBuf, Vec<u8>)> {
+fn intact_files(folder: &Folder) -> Vec<(PathBuf, Vec<u8>)> {
     let files = ["log.sqlite", "store.sqlite"].map(|file| folder.data().join(file));
     files.into_iter().map(|path| (path.clone(), fs::read(&path).expect("a file"))).collect()
 }
 
 fn restore(folder: &Folder, files: &[(PathBuf, Vec<u8>)]) {
-    fs::remove_dir_all(folder.data()).expect("the folder goes");
-    fs::create_dir(folder.data()).expect("a folder is made");
+    fs::remove_dir_all(folder.data()).expect("the folder can be removed");
+    fs::create_dir(folder.data()).expect("a folder is created");
     for (path, content) in files {
         fs::write(path, content).expect("a file is written");
     }
@@ -43,19 +43,19 @@ const DAMAGES: [Damage; 6] = [
     ("it ends after its first page", |bytes| bytes.truncate(PAGE)),
 ];
 
-fn is_damage(said: &Said, path: &Path, what: &str) {
-    assert_eq!(said.code, 5, "{what}: {said}");
-    assert!(said.stderr.starts_with("error: ") && said.stderr.contains("damaged"), "{what}: {said}");
+fn assert_reports_damage(output: &ProgramOutput, path: &Path, what: &str) {
+    assert_eq!(output.code, 5, "{what}: {output}");
+    assert!(output.stderr.starts_with("error: ") && output.stderr.contains("damaged"), "{what}: {output}");
     assert!(
-        said.stderr.contains(path.file_name().and_then(|name| name.to_str()).expect("a name")),
-        "{what}: {said}"
+        output.stderr.contains(path.file_name().and_then(|name| name.to_str()).expect("a name")),
+        "{what}: {output}"
     );
 }
 
 #[test]
-fn every_command_that_meets_damage_ends_with_exit_code_5() {
+fn every_command_that_finds_damage_exits_with_code_5() {
     let folder = filled();
-    let files = pristine(&folder);
+    let files = intact_files(&folder);
     let of_log = [
         "run --until-end",
         "verify",
@@ -72,17 +72,17 @@ fn every_command_that_meets_damage_ends_with_exit_code_5() {
                 let (path, mut content) = files[file].clone();
                 damage(&mut content);
                 fs::write(&path, content).expect("a file is written");
-                let said = folder.run(&format!("--set log.level=off {command}"));
-                is_damage(&said, &path, &format!("{} {what}: {command}", path.display()));
+                let output = folder.run(&format!("--set log.level=off {command}"));
+                assert_reports_damage(&output, &path, &format!("{} {what}: {command}", path.display()));
             }
         }
     }
 }
 
 #[test]
-fn damage_in_the_middle_of_a_table_is_found_by_whoever_reads_it_all() {
+fn damage_in_the_middle_of_a_table_is_found_by_commands_that_read_all_of_it() {
     let folder = filled();
-    let files = pristine(&folder);
+    let files = intact_files(&folder);
     for (file, commands) in [(0, ["show records", "verify"]), (1, ["show events", "verify"])] {
         let (path, content) = &files[file];
         let pages = content.len() / PAGE;
@@ -100,15 +100,15 @@ fn damage_in_the_middle_of_a_table_is_found_by_whoever_reads_it_all() {
             for command in commands {
                 restore(&folder, &files);
                 fs::write(path, damage(content)).expect("a file is written");
-                let said = folder.run(command);
-                is_damage(&said, path, &format!("{} {what}: {command}", path.display()));
+                let output = folder.run(command);
+                assert_reports_damage(&output, path, &format!("{} {what}: {command}", path.display()));
             }
         }
     }
 }
 
 #[test]
-fn a_record_that_was_altered_or_is_missing_is_damage_too() {
+fn an_altered_or_missing_record_is_damage() {
     for change in
         ["UPDATE records SET value = x'00' WHERE offset = 5", "DELETE FROM records WHERE offset = 5"]
     {
@@ -117,7 +117,7 @@ fn a_record_that_was_altered_or_is_missing_is_damage_too() {
         assert!(log.execute(change, []).expect("the log is damaged") > 0);
         drop(log);
         for command in ["show records", "verify"] {
-            is_damage(&folder.run(command), Path::new("log.sqlite"), change);
+            assert_reports_damage(&folder.run(command), Path::new("log.sqlite"), change);
         }
     }
 }

@@ -1,14 +1,14 @@
-//! Disks that cannot be written: full, read-only, without permission. They need namespaces of users and mounts, which
-//! not every Linux gives to every user.
+//! Disks that cannot be written: full, read-only, without permission. These tests need user and mount namespaces, which
+//! not every Linux system allows to every user.
 
 #![cfg(target_os = "linux")]
 
 use std::process::Command;
 
-use crate::harness::{Folder, Said};
+use crate::harness::{Folder, ProgramOutput};
 
 /// Runs a script of `sh` with the folder `disk`, 2 MiB large, mounted on a memory file system, and `$X` the program.
-fn with_disk(folder: &Folder, script: &str) -> Said {
+fn with_disk(folder: &Folder, script: &str) -> ProgramOutput {
     let script = format!("mkdir disk && mount -t tmpfs -o size=2m none disk && {script}");
     let program = folder.command([""; 0]);
     let mut command = Command::new("unshare");
@@ -21,23 +21,23 @@ const FILLED: &str = "$X --data disk/d topic create >&2 && $X --data disk/d init
 
 #[test]
 #[ignore = "needs namespaces of users and mounts: cargo test --test cli disks -- --ignored"]
-fn a_full_disk_is_called_one() {
+fn a_full_disk_is_reported_as_such() {
     for command in ["run --until-end", "generate", "init", "verify", "topic create --partitions 900"] {
         let folder = Folder::new();
         let fill = "(dd if=/dev/zero of=disk/fill bs=512 2>&1 || true) >/dev/null";
-        let said = with_disk(&folder, &format!("{FILLED} && {fill} && $X --data disk/d {command}"));
-        assert_eq!(said.code, 4, "{command}: {said}");
-        assert!(said.stderr.contains("the disk is full"), "{command}: {said}");
+        let output = with_disk(&folder, &format!("{FILLED} && {fill} && $X --data disk/d {command}"));
+        assert_eq!(output.code, 4, "{command}: {output}");
+        assert!(output.stderr.contains("the disk is full"), "{command}: {output}");
     }
     let folder = Folder::new();
-    let said =
+    let output =
         with_disk(&folder, &format!("{FILLED} && $X --data disk/d generate --preset mixed --events 90000"));
-    assert!(said.code == 4 && said.stderr.contains("the disk is full"), "{said}");
+    assert!(output.code == 4 && output.stderr.contains("the disk is full"), "{output}");
 }
 
 #[test]
 #[ignore = "needs namespaces of users and mounts: cargo test --test cli disks -- --ignored"]
-fn a_worker_whose_disk_fills_up_says_so_and_its_work_is_whole_afterwards() {
+fn a_worker_whose_disk_fills_up_reports_it_and_the_next_one_completes_the_tables() {
     let folder = Folder::new();
     let script = format!(
         "{FILLED} && $X --data disk/d generate --preset mixed --events 4500 >&2 && \
@@ -45,34 +45,34 @@ fn a_worker_whose_disk_fills_up_says_so_and_its_work_is_whole_afterwards() {
          ! $X --data disk/d run --until-end && rm disk/fill && mount -o remount,size=9m disk && \
          $X --data disk/d run --until-end && $X --data disk/d verify"
     );
-    let said = with_disk(&folder, &script);
-    assert!(said.code == 0 && said.stderr.contains("the disk is full"), "{said}");
-    assert!(said.stdout.contains("differences   0"), "{said}");
+    let output = with_disk(&folder, &script);
+    assert!(output.code == 0 && output.stderr.contains("the disk is full"), "{output}");
+    assert!(output.stdout.contains("differences   0"), "{output}");
 }
 
 #[test]
 #[ignore = "needs namespaces of users and mounts: cargo test --test cli disks -- --ignored"]
-fn a_read_only_disk_is_called_one() {
+fn a_read_only_disk_is_reported_as_such() {
     for command in ["run --until-end", "generate", "init", "topic create", "show events"] {
         let folder = Folder::new();
         let script = format!("{FILLED} && mount -o remount,ro disk && $X --data disk/d {command}");
-        let said = with_disk(&folder, &script);
-        assert_eq!(said.code, 4, "{command}: {said}");
-        assert!(said.stderr.contains("mounted read-only"), "{command}: {said}");
+        let output = with_disk(&folder, &script);
+        assert_eq!(output.code, 4, "{command}: {output}");
+        assert!(output.stderr.contains("mounted read-only"), "{command}: {output}");
     }
-    let said = with_disk(&Folder::new(), "mount -o remount,ro disk && $X --data disk/new topic create");
-    assert!(said.code == 4 && said.stderr.contains("Read-only file system"), "{said}");
-    let said = with_disk(&Folder::new(), "mount -o remount,ro disk && TMPDIR=disk $X demo --events 10");
-    assert!(said.code == 4 && said.stderr.contains("Read-only file system"), "{said}");
+    let output = with_disk(&Folder::new(), "mount -o remount,ro disk && $X --data disk/new topic create");
+    assert!(output.code == 4 && output.stderr.contains("Read-only file system"), "{output}");
+    let output = with_disk(&Folder::new(), "mount -o remount,ro disk && TMPDIR=disk $X demo --events 10");
+    assert!(output.code == 4 && output.stderr.contains("Read-only file system"), "{output}");
 }
 
 #[test]
 #[ignore = "needs namespaces of users and mounts: cargo test --test cli disks -- --ignored"]
-fn missing_permissions_are_called_so() {
+fn missing_permissions_are_reported_as_such() {
     use std::fs::{Permissions, set_permissions};
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::bound();
-    folder.fine("generate --events-per-key 1");
+    folder.succeed("generate --events-per-key 1");
     let set = |mode: u32| {
         for file in ["log.sqlite", "store.sqlite"] {
             set_permissions(folder.data().join(file), Permissions::from_mode(mode))
@@ -82,17 +82,18 @@ fn missing_permissions_are_called_so() {
     };
     set(0o444);
     for command in ["run --until-end", "generate", "show events", "verify"] {
-        // Without privileges over what belongs to the user outside, root included.
+        // In a user namespace without privileges over files of users outside, root included.
         let program = folder.command(command.split(' '));
         let mut unprivileged = Command::new("unshare");
         unprivileged.arg("--user").arg(program.get_program()).args(program.get_args());
-        let said = Said::from(unprivileged.current_dir(folder.path()).output().expect("unshare runs"));
-        assert_eq!(said.code, 4, "{command}: {said}");
+        let output =
+            ProgramOutput::from(unprivileged.current_dir(folder.path()).output().expect("unshare runs"));
+        assert_eq!(output.code, 4, "{command}: {output}");
         assert!(
-            said.stderr.contains("check the permissions of the file and of its folder"),
-            "{command}: {said}"
+            output.stderr.contains("check the permissions of the file and of its folder"),
+            "{command}: {output}"
         );
     }
     set(0o644);
-    folder.fine("--set log.level=off run --until-end");
+    folder.succeed("--set log.level=off run --until-end");
 }

@@ -1,13 +1,13 @@
-//! The folder of the embedded services is the one that is named, whatever characters its name has.
+//! The name of the folder of the embedded services may have any characters.
 
 #![cfg(unix)]
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use crate::harness::{Folder, Said};
+use crate::harness::{Folder, ProgramOutput};
 
-/// Names that a shell, SQLite (URIs, in-memory databases), TOML or a reader of flags could take for something else.
+/// Names that a shell, SQLite (URIs, in-memory databases), TOML or a parser of flags could misinterpret.
 const NAMES: [&[u8]; 18] = [
     b"a?b#c%20 d",
     b"file:x",
@@ -29,14 +29,14 @@ const NAMES: [&[u8]; 18] = [
     b"not \xff utf8",
 ];
 
-/// Goes through the commands with a folder that is named in some way. Nothing else may be made.
-fn works(folder: &Folder, name: &OsStr, named: impl Fn(&mut std::process::Command)) {
+/// Runs the commands; `set` passes the folder's name to each.
+fn assert_works(folder: &Folder, name: &OsStr, set: impl Fn(&mut std::process::Command)) {
     let run = |arguments: &str| {
         let mut command = folder.command(arguments.split(' '));
-        named(&mut command);
-        let said = Said::from(command.output().expect("the program starts"));
-        assert_eq!(said.code, 0, "{name:?} {arguments}: {said}");
-        said.stdout
+        set(&mut command);
+        let output = ProgramOutput::from(command.output().expect("the program starts"));
+        assert_eq!(output.code, 0, "{name:?} {arguments}: {output}");
+        output.stdout
     };
     let created = "generate --create-topic --events-per-key 1 --seed 1";
     for arguments in [created, "init", "--set log.level=off run --until-end", "verify"] {
@@ -55,10 +55,10 @@ fn entries(folder: &Folder) -> Vec<OsString> {
 }
 
 #[test]
-fn every_name_is_a_folder_by_flag() {
+fn a_flag_may_set_every_name() {
     for name in NAMES.map(OsStr::from_bytes) {
         let folder = Folder::new();
-        works(&folder, name, |command| {
+        assert_works(&folder, name, |command| {
             let mut flag = OsString::from("--data=");
             flag.push(name);
             command.arg(flag);
@@ -68,10 +68,10 @@ fn every_name_is_a_folder_by_flag() {
 }
 
 #[test]
-fn every_name_is_a_folder_by_variable() {
+fn a_variable_may_set_every_name() {
     for name in NAMES.map(OsStr::from_bytes) {
         let folder = Folder::new();
-        works(&folder, name, |command| {
+        assert_works(&folder, name, |command| {
             command.env("EXACTLYONCE_EMBEDDED_DATA", name);
         });
         assert_eq!(entries(&folder), [name]);
@@ -79,15 +79,15 @@ fn every_name_is_a_folder_by_variable() {
 }
 
 #[test]
-fn every_name_is_a_folder_by_file_and_by_set() {
+fn a_file_or_the_flag_set_may_set_every_name() {
     for name in NAMES.iter().filter_map(|name| std::str::from_utf8(name).ok()) {
         let folder = Folder::new();
         let file = toml::Table::from_iter([("embedded.data".to_owned(), toml::Value::from(name))]);
         let value = file["embedded.data"].to_string();
         folder.write("exactlyonce.toml", format!("[embedded]\ndata = {value}\n"));
-        works(&folder, name.as_ref(), |_| {});
+        assert_works(&folder, name.as_ref(), |_| {});
         let folder = Folder::new();
-        works(&folder, name.as_ref(), |command| {
+        assert_works(&folder, name.as_ref(), |command| {
             command.arg(format!("--set=embedded.data={name}"));
         });
         assert_eq!(entries(&folder), [name]);
@@ -95,20 +95,20 @@ fn every_name_is_a_folder_by_file_and_by_set() {
 }
 
 #[test]
-fn a_slash_at_the_end_and_a_whole_path_name_the_same_folder() {
+fn a_trailing_slash_and_an_absolute_path_name_the_same_folder() {
     let folder = Folder::new();
-    let whole = folder.path().join("file:x");
-    works(&folder, "file:x".as_ref(), |command| {
+    let absolute = folder.path().join("file:x");
+    assert_works(&folder, "file:x".as_ref(), |command| {
         command.arg("--data=file:x/");
     });
-    for name in ["./file:x", "file:x//", whole.to_str().expect("UTF-8")] {
-        assert_eq!(folder.fine(&format!("show events --json --data {name}")).lines().count(), 3, "{name}");
+    for name in ["./file:x", "file:x//", absolute.to_str().expect("UTF-8")] {
+        assert_eq!(folder.succeed(&format!("show events --json --data {name}")).lines().count(), 3, "{name}");
     }
-    // Other keyspaces are folders in it.
+    // Other keyspaces are subfolders.
     for command in ["init", "--set log.level=off run --until-end"] {
-        folder.fine(&format!("--data file:x --set store.keyspace=other {command}"));
+        folder.succeed(&format!("--data file:x --set store.keyspace=other {command}"));
     }
-    assert!(whole.join("other/store.sqlite").exists());
+    assert!(absolute.join("other/store.sqlite").exists());
 }
 
 #[test]
@@ -121,37 +121,37 @@ fn a_name_that_cannot_be_a_folder_is_refused() {
             "embedded.data is \"\", it must be the path of a folder",
         ),
     ] {
-        let said = Said::from(folder.command(arguments).output().expect("the program starts"));
-        assert!(said.code == 2 && said.stderr.contains(message), "{said}");
+        let output = ProgramOutput::from(folder.command(arguments).output().expect("the program starts"));
+        assert!(output.code == 2 && output.stderr.contains(message), "{output}");
     }
     folder.write("exactlyonce.toml", "[embedded]\ndata = \"a\\u0000b\"\n");
-    let said = folder.run("topic create");
-    assert!(said.code == 2 && said.stderr.contains("embedded.data"), "{said}");
+    let output = folder.run("topic create");
+    assert!(output.code == 2 && output.stderr.contains("embedded.data"), "{output}");
     folder.write("exactlyonce.toml", "");
     let long = "x".repeat(300);
-    let said = folder.run(&format!("topic create --data {long}"));
-    assert!(said.code == 2 && said.stderr.contains("too long"), "{said}");
+    let output = folder.run(&format!("topic create --data {long}"));
+    assert!(output.code == 2 && output.stderr.contains("too long"), "{output}");
     assert_eq!(entries(&folder), ["exactlyonce.toml"]);
 }
 
 #[test]
-fn a_demonstration_takes_every_name() {
+fn a_demonstration_accepts_every_name() {
     for name in [&b"file:x?mode=memory"[..], b"-dash", b" blanks ", b"not \xff utf8"].map(OsStr::from_bytes) {
         let folder = Folder::new();
         let mut flag = OsString::from("--data=");
         flag.push(name);
         let arguments = ["demo", "--events", "300", "--kills", "0"].map(OsString::from);
-        let said = folder.command(&arguments).arg(flag).output().expect("the program starts");
-        let said = Said::from(said);
-        assert!(said.code == 0 && said.stdout.contains("differences    0"), "{name:?}: {said}");
+        let output = folder.command(&arguments).arg(flag).output().expect("the program starts");
+        let output = ProgramOutput::from(output);
+        assert!(output.code == 0 && output.stdout.contains("differences    0"), "{name:?}: {output}");
         assert_eq!(entries(&folder), [name]);
     }
 }
 
 #[test]
-fn a_name_does_not_control_the_terminal_of_who_reads_the_messages() {
+fn control_characters_of_a_name_are_escaped_in_messages() {
     let folder = Folder::new();
-    let said = folder.command(["run", "--data=a\u{1b}[31m"]).output().expect("the program starts");
-    let said = Said::from(said);
-    assert!(said.stderr.contains("\\u{1b}[31m") && !said.stderr.contains('\u{1b}'), "{said}");
+    let output = folder.command(["run", "--data=a\u{1b}[31m"]).output().expect("the program starts");
+    let output = ProgramOutput::from(output);
+    assert!(output.stderr.contains("\\u{1b}[31m") && !output.stderr.contains('\u{1b}'), "{output}");
 }

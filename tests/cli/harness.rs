@@ -1,4 +1,4 @@
-//! A folder, the program in it, and what it printed.
+//! A working folder, the program in it, and snapshots of its output.
 
 use std::ops::Deref;
 
@@ -6,28 +6,28 @@ use exactlyonce::broker::embedded::EmbeddedBroker;
 use exactlyonce::broker::{NewRecord, Producer};
 use exactlyonce::sqlite::Options;
 
-use crate::program::Workplace;
-pub use crate::program::{Said, signal};
+use crate::program::WorkFolder;
+pub use crate::program::{ProgramOutput, signal};
 
-/// The topic that everything has by default.
+/// The default topic.
 pub const TOPIC: &str = "exactlyonce.events";
 
-/// A working directory of its own, removed at the end.
-pub struct Folder(Workplace);
+/// A temporary working folder with the embedded services.
+pub struct Folder(WorkFolder);
 
-/// What a record is made of.
+/// Key and value of a record.
 pub type KeyAndValue<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
 
 impl Folder {
     pub fn new() -> Self {
-        Self(Workplace::new())
+        Self(WorkFolder::new())
     }
 
-    /// One whose topic exists, has no records, and is bound.
+    /// A folder with an empty topic and tables bound to it.
     pub fn bound() -> Self {
         let folder = Self::new();
-        folder.fine("topic create");
-        folder.fine("init");
+        folder.succeed("topic create");
+        folder.succeed("init");
         folder
     }
 
@@ -35,13 +35,13 @@ impl Folder {
         std::fs::write(self.path().join(name), content).expect("a file is written");
     }
 
-    /// Runs the program with environment variables, and with arguments that have no spaces in them.
-    pub fn run_with(&self, arguments: &str, environment: &[(&str, &str)]) -> Said {
+    /// Runs the program with environment variables and with these arguments, separated by spaces.
+    pub fn run_with(&self, arguments: &str, environment: &[(&str, &str)]) -> ProgramOutput {
         let output = self.command(arguments.split(' ')).envs(environment.iter().copied()).output();
         output.expect("the program starts").into()
     }
 
-    /// Puts records into a partition, each with a timestamp that is its place in the list.
+    /// Appends records to a partition. The timestamp of each is its index in the list.
     pub fn append(&self, partition: i32, records: &[KeyAndValue<'_>]) {
         let record = |(timestamp, (key, value)): (usize, &KeyAndValue<'_>)| NewRecord {
             key: key.map(Into::into),
@@ -52,10 +52,10 @@ impl Folder {
         let records = records.iter().enumerate().map(record).collect();
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let broker = EmbeddedBroker::open(self.data(), &Options::default()).expect("the log opens");
-        runtime.block_on(broker.append(TOPIC, records)).expect("the log takes the records");
+        runtime.block_on(broker.append(TOPIC, records)).expect("the records are appended");
     }
 
-    /// Puts good events into a partition.
+    /// Appends events to a partition.
     pub fn append_events(&self, partition: i32, events: &[&str]) {
         let records: Vec<_> =
             events.iter().map(|event| (Some(b"key".as_slice()), Some(event.as_bytes()))).collect();
@@ -64,9 +64,9 @@ impl Folder {
 }
 
 impl Deref for Folder {
-    type Target = Workplace;
+    type Target = WorkFolder;
 
-    fn deref(&self) -> &Workplace {
+    fn deref(&self) -> &WorkFolder {
         &self.0
     }
 }
@@ -79,7 +79,7 @@ pub fn ten_critical() -> Vec<String> {
     (0..10).map(event).collect()
 }
 
-/// What differs from run to run.
+/// Filters for what differs from run to run.
 pub fn filters(folder: &Folder) -> Vec<(String, &'static str)> {
     vec![
         (regex_literal(&folder.path().display().to_string()), "[folder]"),
@@ -92,15 +92,15 @@ fn regex_literal(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_alphanumeric() { vec![c] } else { vec!['\\', c] }).collect()
 }
 
-/// Holds text against its snapshot, which has the name of the test and `name`.
-macro_rules! said {
-    ($folder:expr, $name:expr, $said:expr) => {{
+/// Compares a text with the snapshot of this name.
+macro_rules! assert_output {
+    ($folder:expr, $name:expr, $output:expr) => {{
         let filters = $crate::harness::filters($folder);
         let filters: Vec<(&str, &str)> = filters.iter().map(|(a, b)| (a.as_str(), *b)).collect();
         insta::with_settings!({ filters => filters, prepend_module_to_snapshot => false, omit_expression => true }, {
-            insta::assert_snapshot!($name, $said.to_string());
+            insta::assert_snapshot!($name, $output.to_string());
         });
     }};
 }
 
-pub(crate) use said;
+pub(crate) use assert_output;

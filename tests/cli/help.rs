@@ -1,6 +1,6 @@
 //! Help pages, version and completions.
 
-use crate::harness::{Folder, said};
+use crate::harness::{Folder, assert_output};
 
 const COMMANDS: &[&str] = &[
     "",
@@ -31,20 +31,20 @@ const COMMANDS: &[&str] = &[
 ];
 
 #[test]
-fn every_command_has_a_page_of_help() {
+fn every_command_has_a_help_page() {
     let folder = Folder::new();
     for command in COMMANDS {
-        let page = folder.fine(format!("{command} --help").trim_start());
+        let page = folder.succeed(format!("{command} --help").trim_start());
         let name = format!("help {command}").trim_end().replace(' ', "-");
-        said!(&folder, name, page);
+        assert_output!(&folder, name, page);
     }
 }
 
 #[test]
-fn the_list_of_commands_here_is_whole() {
+fn the_list_of_commands_in_this_test_is_complete() {
     let folder = Folder::new();
     for parent in ["", "topic", "show", "schema", "config"] {
-        let page = folder.fine(format!("{parent} -h").trim_start());
+        let page = folder.succeed(format!("{parent} -h").trim_start());
         let commands = page.split("Commands:\n").nth(1).expect("a list of commands");
         for line in commands.lines().take_while(|line| !line.is_empty()) {
             let name = line.split_whitespace().next().expect("a name");
@@ -56,7 +56,7 @@ fn the_list_of_commands_here_is_whole() {
 
 #[test]
 fn exit_codes_are_documented() {
-    let page = Folder::new().fine("--help");
+    let page = Folder::new().succeed("--help");
     for code in ["  0  ", "  1  ", "  2  ", "  3  ", "  4  ", "  5  ", "  129, 130, 131, 143  ", "  141  "] {
         assert!(page.contains(&format!("\n{code}")), "{code}");
     }
@@ -64,14 +64,14 @@ fn exit_codes_are_documented() {
 
 #[test]
 fn the_version_is_that_of_the_package() {
-    assert_eq!(Folder::new().fine("--version"), format!("exactlyonce {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(Folder::new().succeed("--version"), format!("exactlyonce {}\n", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
-fn completions_know_every_command() {
+fn completions_include_every_command() {
     let folder = Folder::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let script = folder.fine(&format!("completions {shell}"));
+        let script = folder.succeed(&format!("completions {shell}"));
         for command in COMMANDS {
             for word in command.split_whitespace() {
                 assert!(script.contains(word), "{shell}: {word}");
@@ -81,7 +81,7 @@ fn completions_know_every_command() {
 }
 
 #[test]
-fn wrong_usage_is_exit_code_2() {
+fn a_usage_error_exits_with_code_2() {
     let folder = Folder::new();
     for arguments in [
         "rum",
@@ -93,9 +93,9 @@ fn wrong_usage_is_exit_code_2() {
         "topic create --partitions 0",
         "completions cmd",
     ] {
-        let said = folder.run(arguments);
-        assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{arguments}: {said}");
+        let output = folder.run(arguments);
+        assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{arguments}: {output}");
         let name = format!("usage {arguments}").replace([' ', ':', '='], "-");
-        said!(&folder, name, said);
+        assert_output!(&folder, name, output);
     }
 }

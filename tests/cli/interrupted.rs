@@ -1,4 +1,4 @@
-//! Signals that end a demonstration: nothing is left of it, neither files nor processes.
+//! Signals that end a demonstration leave neither files nor processes behind.
 
 #![cfg(unix)]
 
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Folder, signal};
 
-/// Starts a demonstration in a process group of its own, and waits until its worker runs.
+/// Starts a demonstration in a new process group, and waits until its worker runs.
 fn started(
     folder: &Folder,
     temporary: &TempDir,
@@ -32,13 +32,13 @@ fn processes(temporary: &TempDir) -> usize {
 }
 
 #[test]
-fn every_signal_that_ends_a_demonstration_takes_its_folder_and_its_worker() {
+fn every_signal_that_ends_a_demonstration_also_ends_its_worker_and_removes_its_folder() {
     for (name, code) in [("HUP", 129), ("INT", 130), ("QUIT", 131), ("TERM", 143)] {
         for to_group in [false, true] {
             let (folder, temporary) = (Folder::new(), TempDir::new().expect("a folder"));
             let (mut demo, lines) = started(&folder, &temporary);
             assert_eq!(processes(&temporary), 1, "the worker");
-            // A terminal sends it to the whole group.
+            // A terminal sends a signal to the whole group.
             match to_group {
                 false => assert!(signal(&demo, name)),
                 true => {

@@ -1,5 +1,5 @@
-//! The command line, as its users have it: the real program in a folder of its own, with an empty
-//! environment. What it prints is kept in `snapshots/`.
+//! The command line: the real program in a temporary folder, with an empty environment. Its expected output is in
+//! `snapshots/`.
 
 mod commands;
 mod configuration;

@@ -1,58 +1,62 @@
-//! What is said when a command cannot, or must not, do its work: exit codes 2, 3 and 4.
+//! Messages of commands that fail or refuse to run: exit codes 2, 3 and 4.
 
-use crate::harness::{Folder, said, ten_critical};
+use crate::harness::{Folder, assert_output, ten_critical};
 
 #[test]
 fn a_worker_never_binds() {
     let folder = Folder::new();
-    said!(&folder, "run-no-folder", folder.run("run --until-end"));
-    folder.fine("topic create");
-    said!(&folder, "run-no-tables", folder.run("run --until-end"));
-    folder.fine("schema apply");
-    said!(&folder, "run-unbound", folder.run("--set log.level=off run --until-end"));
+    assert_output!(&folder, "run-no-folder", folder.run("run --until-end"));
+    folder.succeed("topic create");
+    assert_output!(&folder, "run-no-tables", folder.run("run --until-end"));
+    folder.succeed("schema apply");
+    assert_output!(&folder, "run-unbound", folder.run("--set log.level=off run --until-end"));
 }
 
 #[test]
-fn nothing_is_made_where_there_is_no_log() {
+fn nothing_is_created_without_a_log() {
     let folder = Folder::new();
-    said!(&folder, "init-no-log", folder.run("init"));
+    assert_output!(&folder, "init-no-log", folder.run("init"));
     for command in ["show records", "show events", "topic describe", "schema check", "run --until-end"] {
-        let said = folder.run(command);
-        assert_eq!(said.code, 2, "{command}: {said}");
+        let output = folder.run(command);
+        assert_eq!(output.code, 2, "{command}: {output}");
     }
     assert!(!folder.data().exists());
-    folder.fine("topic create");
-    said!(&folder, "init-no-topic", folder.run("--topic other init"));
+    folder.succeed("topic create");
+    assert_output!(&folder, "init-no-topic", folder.run("--topic other init"));
 }
 
 #[test]
-fn other_facts_than_those_bound_are_refused() {
+fn parameters_that_differ_from_the_binding_are_refused() {
     let folder = Folder::bound();
-    said!(&folder, "run-differs", folder.run("--set window.threshold=5 --set log.level=off run --until-end"));
-    said!(&folder, "init-differs", folder.run("--set window.threshold=5 init"));
+    assert_output!(
+        &folder,
+        "run-differs",
+        folder.run("--set window.threshold=5 --set log.level=off run --until-end")
+    );
+    assert_output!(&folder, "init-differs", folder.run("--set window.threshold=5 init"));
 }
 
 #[test]
-fn another_layout_than_that_of_the_tables_is_refused_and_both_are_named() {
+fn a_layout_that_differs_from_that_of_the_tables_is_refused_and_both_are_reported() {
     let folder = Folder::new();
-    folder.fine("topic create");
+    folder.succeed("topic create");
     let bucketed = "--set store.layout=bucketed --set store.bucket_rows=500 --set log.level=off";
-    folder.fine(&format!("{bucketed} schema apply"));
-    said!(&folder, "layout-schema-check", folder.run("schema check"));
-    said!(&folder, "layout-init", folder.run("init"));
-    folder.fine(&format!("{bucketed} init"));
+    folder.succeed(&format!("{bucketed} schema apply"));
+    assert_output!(&folder, "layout-schema-check", folder.run("schema check"));
+    assert_output!(&folder, "layout-init", folder.run("init"));
+    folder.succeed(&format!("{bucketed} init"));
     folder.append_events(0, &ten_critical().iter().map(String::as_str).collect::<Vec<_>>());
-    folder.fine(&format!("{bucketed} run --until-end"));
-    said!(&folder, "layout-run", folder.run("run --until-end"));
+    folder.succeed(&format!("{bucketed} run --until-end"));
+    assert_output!(&folder, "layout-run", folder.run("run --until-end"));
     for arguments in ["", "--set store.layout=bucketed", &format!("{bucketed} --set store.bucket_rows=5")] {
         for command in ["schema apply", "init", "run --until-end", "verify", "show events", "show progress"] {
-            let said = folder.run(format!("{arguments} {command}").trim_start());
-            assert_eq!((said.code, said.stdout.as_str()), (3, ""), "{arguments} {command}: {said}");
-            assert!(said.stderr.contains("in the layout bucketed:500, not "), "{said}");
+            let output = folder.run(format!("{arguments} {command}").trim_start());
+            assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{arguments} {command}: {output}");
+            assert!(output.stderr.contains("in the layout bucketed:500, not "), "{output}");
         }
     }
-    assert!(folder.fine(&format!("{bucketed} verify")).contains("differences   0"));
-    assert_eq!(folder.fine(&format!("{bucketed} show events --json")).lines().count(), 10);
+    assert!(folder.succeed(&format!("{bucketed} verify")).contains("differences   0"));
+    assert_eq!(folder.succeed(&format!("{bucketed} show events --json")).lines().count(), 10);
 }
 
 /// Removes the files whose names start with a prefix, and returns their names and content.
@@ -68,7 +72,7 @@ fn take(folder: &Folder, prefix: &str) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     taken
 }
 
-fn give_back(files: &[(std::path::PathBuf, Vec<u8>)]) {
+fn put_back(files: &[(std::path::PathBuf, Vec<u8>)]) {
     for (path, content) in files {
         std::fs::write(path, content).expect("a file is written");
     }
@@ -78,47 +82,47 @@ fn give_back(files: &[(std::path::PathBuf, Vec<u8>)]) {
 fn a_recreated_topic_is_refused() {
     let folder = Folder::bound();
     take(&folder, "log.sqlite");
-    folder.fine("topic create");
-    said!(&folder, "run-recreated", folder.run("--set log.level=off run --until-end"));
+    folder.succeed("topic create");
+    assert_output!(&folder, "run-recreated", folder.run("--set log.level=off run --until-end"));
 }
 
 #[test]
 fn a_truncated_log_is_refused() {
     let folder = Folder::bound();
     let empty = take(&folder, "log.sqlite");
-    give_back(&empty);
+    put_back(&empty);
     let events = ten_critical();
     folder.append_events(0, &events.iter().map(String::as_str).collect::<Vec<_>>());
-    folder.fine("--set log.level=off run --until-end");
+    folder.succeed("--set log.level=off run --until-end");
     take(&folder, "log.sqlite");
-    give_back(&empty);
-    said!(&folder, "run-truncated", folder.run("--set log.level=off run --until-end"));
+    put_back(&empty);
+    assert_output!(&folder, "run-truncated", folder.run("--set log.level=off run --until-end"));
 }
 
 #[test]
-fn files_that_are_not_ours_are_left_as_they_are() {
+fn files_of_other_programs_are_not_changed() {
     let folder = Folder::bound();
     let store = folder.data().join("store.sqlite");
     take(&folder, "store.sqlite");
     let text = "this is not a database, but a text. ".repeat(200);
     std::fs::write(&store, &text).expect("a file is written");
-    said!(&folder, "run-not-sqlite", folder.run("run --until-end"));
-    said!(&folder, "apply-not-sqlite", folder.run("schema apply"));
+    assert_output!(&folder, "run-not-sqlite", folder.run("run --until-end"));
+    assert_output!(&folder, "apply-not-sqlite", folder.run("schema apply"));
     assert_eq!(std::fs::read_to_string(&store).expect("the file is there"), text);
 }
 
 #[test]
-fn tables_of_another_shape_are_named() {
+fn tables_with_different_columns_are_reported() {
     let folder = Folder::bound();
     let connection = rusqlite::Connection::open(folder.data().join("store.sqlite")).expect("the store opens");
     connection.execute_batch("ALTER TABLE alerts ADD COLUMN note TEXT").expect("a column is added");
     drop(connection);
-    said!(&folder, "schema-check-differs", folder.run("schema check"));
+    assert_output!(&folder, "schema-check-differs", folder.run("schema check"));
 }
 
 #[test]
-fn a_data_folder_that_is_a_file_is_named() {
+fn a_data_folder_that_is_a_file_is_reported() {
     let folder = Folder::new();
     folder.write("exactlyonce-data", "x");
-    said!(&folder, "data-is-a-file", folder.run("topic create"));
+    assert_output!(&folder, "data-is-a-file", folder.run("topic create"));
 }

@@ -1,5 +1,5 @@
-//! Standard streams that cannot be written: losing messages loses no work and no exit code, and a result that
-//! cannot be written is an error.
+//! Standard streams that cannot be written: without standard error, a command does its work and keeps its exit code; a
+//! result that cannot be written is an error.
 
 #![cfg(unix)]
 
@@ -8,29 +8,29 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Folder, Said, signal};
+use crate::harness::{Folder, ProgramOutput, signal};
 
-/// The longest that a worker may take to do a little work.
+/// Maximum time of a worker to process a few records.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How a stream is lost.
+/// Why a stream cannot be written.
 #[derive(Clone, Copy, Debug)]
-enum Lost {
-    /// A disk with no space left.
+enum Broken {
+    /// The disk is full.
     Full,
-    /// A pipe whose reader ended.
+    /// The reader of the pipe has ended.
     Unread,
     /// It was closed before the program started.
     Closed,
 }
 
-const ALL: [Lost; 3] = [Lost::Full, Lost::Unread, Lost::Closed];
+const ALL: [Broken; 3] = [Broken::Full, Broken::Unread, Broken::Closed];
 
-impl Lost {
+impl Broken {
     fn stream(self) -> Stdio {
         match self {
-            Lost::Full => File::options().write(true).open("/dev/full").expect("/dev/full is there").into(),
-            Lost::Unread | Lost::Closed => {
+            Broken::Full => File::options().write(true).open("/dev/full").expect("/dev/full is there").into(),
+            Broken::Unread | Broken::Closed => {
                 let (reader, writer) = std::io::pipe().expect("a pipe");
                 drop(reader);
                 writer.into()
@@ -38,10 +38,10 @@ impl Lost {
         }
     }
 
-    /// The program with its standard error lost.
+    /// The program with a broken standard error.
     fn stderr(self, folder: &Folder, arguments: &[&str]) -> Command {
         let program = folder.command(arguments);
-        if let Lost::Closed = self {
+        if let Broken::Closed = self {
             let mut shell = Command::new("sh");
             shell.args(["-c", "exec \"$0\" \"$@\" 2>&-"]).arg(program.get_program()).args(program.get_args());
             shell.current_dir(folder.path()).env_clear().stdin(Stdio::null());
@@ -53,23 +53,23 @@ impl Lost {
     }
 }
 
-fn run(mut command: Command) -> Said {
+fn run(mut command: Command) -> ProgramOutput {
     command.output().expect("the program starts").into()
 }
 
-/// The program with its standard output lost.
-fn without_stdout(lost: Lost, folder: &Folder, arguments: &str) -> Said {
+/// The program with a broken standard output.
+fn without_stdout(broken: Broken, folder: &Folder, arguments: &str) -> ProgramOutput {
     let mut command = folder.command(arguments.split(' '));
-    command.stdout(lost.stream()).stderr(Stdio::piped());
+    command.stdout(broken.stream()).stderr(Stdio::piped());
     command.spawn().expect("the program starts").wait_with_output().expect("it ends").into()
 }
 
 const GENERATE: &str = "generate --preset mixed --events 500 --sources 5 --start-ms 0 --seed 3";
 
 #[test]
-fn no_command_needs_its_standard_error() {
+fn no_command_requires_standard_error() {
     for format in ["text", "json"] {
-        for lost in ALL {
+        for broken in ALL {
             let folder = Folder::new();
             let set = format!("log.format={format}");
             let ends = |arguments: &str, code: i32| {
@@ -77,12 +77,12 @@ fn no_command_needs_its_standard_error() {
                     .into_iter()
                     .chain(arguments.split(' '))
                     .collect();
-                let said = run(lost.stderr(&folder, &arguments));
-                assert_eq!(said.code, code, "{lost:?} {format} {arguments:?}: {said}");
-                assert_eq!(said.stdout.is_empty(), code > 1, "{lost:?} {format} {arguments:?}: {said}");
-                said.stdout
+                let output = run(broken.stderr(&folder, &arguments));
+                assert_eq!(output.code, code, "{broken:?} {format} {arguments:?}: {output}");
+                assert_eq!(output.stdout.is_empty(), code > 1, "{broken:?} {format} {arguments:?}: {output}");
+                output.stdout
             };
-            // Refusals and usage errors have nothing but their code left.
+            // Of refusals and usage errors, only the exit code remains.
             ends("run --until-end", 2);
             ends("--set window.size_ms=x config check", 2);
             ends("show evnts", 2);
@@ -102,7 +102,7 @@ fn no_command_needs_its_standard_error() {
             assert_eq!(lags.lines().filter(|line| line.contains("\"lag\":0")).count(), 3, "{lags}");
             let store =
                 rusqlite::Connection::open(folder.data().join("store.sqlite")).expect("the store opens");
-            store.execute("DELETE FROM events", []).expect("rows go");
+            store.execute("DELETE FROM events", []).expect("rows are deleted");
             drop(store);
             ends("verify", 1);
         }
@@ -110,51 +110,51 @@ fn no_command_needs_its_standard_error() {
 }
 
 #[test]
-fn a_demonstration_does_not_need_its_standard_error() {
-    for lost in ALL {
+fn a_demonstration_does_not_require_standard_error() {
+    for broken in ALL {
         let folder = Folder::new();
         let demo = "demo --events 600 --kills 1 --seed 5 --json --data data";
-        let said = run(lost.stderr(&folder, &demo.split(' ').collect::<Vec<_>>()));
-        assert_eq!(said.code, 0, "{lost:?}: {said}");
-        assert!(said.stdout.contains("\"differences\":0"), "{lost:?}: {said}");
+        let output = run(broken.stderr(&folder, &demo.split(' ').collect::<Vec<_>>()));
+        assert_eq!(output.code, 0, "{broken:?}: {output}");
+        assert!(output.stdout.contains("\"differences\":0"), "{broken:?}: {output}");
     }
 }
 
-/// Waits until this many records are done.
-fn wait_until_done(folder: &Folder, records: i64) {
+/// Waits until this many records are durable.
+fn wait_until_durable(folder: &Folder, records: i64) {
     let started = Instant::now();
     loop {
-        let rows = folder.fine("show progress --json");
+        let rows = folder.succeed("show progress --json");
         let rows = rows.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
-        let done: i64 = rows.map(|row| row["next_offset"].as_i64().expect("an offset")).sum();
-        if done >= records {
+        let durable: i64 = rows.map(|row| row["next_offset"].as_i64().expect("an offset")).sum();
+        if durable >= records {
             return;
         }
-        assert!(started.elapsed() < DEADLINE, "only {done} records were processed");
+        assert!(started.elapsed() < DEADLINE, "only {durable} records were processed");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
 #[test]
-fn a_worker_whose_log_is_lost_goes_on_and_stops_in_order() {
+fn a_worker_with_a_broken_standard_error_continues_and_stops_gracefully() {
     for format in ["text", "json"] {
-        for lost in ALL {
+        for broken in ALL {
             let folder = Folder::bound();
             let set = format!("log.format={format}");
-            let mut command = lost.stderr(&folder, &["--set", &set, "run", "--json"]);
+            let mut command = broken.stderr(&folder, &["--set", &set, "run", "--json"]);
             let worker = command.stdout(Stdio::piped()).spawn().expect("the program starts");
             folder.append_events(0, &["{}"; 20]);
-            wait_until_done(&folder, 20);
+            wait_until_durable(&folder, 20);
             assert!(signal(&worker, "TERM"));
-            let said = Said::from(worker.wait_with_output().expect("it ends"));
-            assert_eq!(said.code, 0, "{lost:?} {format}: {said}");
-            assert!(said.stdout.contains("\"dead_letters\":20"), "{lost:?} {format}: {said}");
+            let output = ProgramOutput::from(worker.wait_with_output().expect("it ends"));
+            assert_eq!(output.code, 0, "{broken:?} {format}: {output}");
+            assert!(output.stdout.contains("\"dead_letters\":20"), "{broken:?} {format}: {output}");
         }
     }
 }
 
 #[test]
-fn a_worker_goes_on_when_the_reader_of_its_log_ends() {
+fn a_worker_continues_when_the_reader_of_its_log_ends() {
     let folder = Folder::bound();
     let mut command = folder.command(["--set", "log.level=trace", "run", "--json"]);
     let mut worker =
@@ -163,13 +163,13 @@ fn a_worker_goes_on_when_the_reader_of_its_log_ends() {
     messages.read_line(&mut String::new()).expect("a message");
     drop(messages);
     folder.append_events(0, &["{}"; 20]);
-    wait_until_done(&folder, 20);
+    wait_until_durable(&folder, 20);
     assert!(signal(&worker, "INT"));
-    let said = Said::from(worker.wait_with_output().expect("it ends"));
-    assert_eq!(said.code, 0, "{said}");
+    let output = ProgramOutput::from(worker.wait_with_output().expect("it ends"));
+    assert_eq!(output.code, 0, "{output}");
 }
 
-/// Commands that print, with the exit code that they have when their reader ends.
+/// Commands that print a result, with their exit code if the reader of the result has ended.
 const PRINTING: [(&str, i32); 15] = [
     ("topic describe", 0),
     ("init", 0),
@@ -191,36 +191,36 @@ const PRINTING: [(&str, i32); 15] = [
 #[test]
 fn a_result_that_cannot_be_written_is_an_error() {
     let folder = Folder::bound();
-    folder.fine(GENERATE);
+    folder.succeed(GENERATE);
     for (command, _) in PRINTING {
-        let said = without_stdout(Lost::Full, &folder, command);
-        assert_eq!(said.code, 4, "{command}: {said}");
+        let output = without_stdout(Broken::Full, &folder, command);
+        assert_eq!(output.code, 4, "{command}: {output}");
         let message = ["error: cannot write to stdout", "No space left on device"];
-        assert!(message.iter().all(|message| said.stderr.contains(message)), "{command}: {said}");
+        assert!(message.iter().all(|message| output.stderr.contains(message)), "{command}: {output}");
     }
-    // What it was to report happened nevertheless, and is said.
-    let said = without_stdout(Lost::Full, &folder, "generate --json --events-per-key 1");
-    assert!(said.stderr.contains("stopped after 3 record(s) were appended"), "{said}");
-    assert_eq!(folder.fine("show records --json").lines().count(), 506);
+    // The work was done nevertheless, and standard error reports it.
+    let output = without_stdout(Broken::Full, &folder, "generate --json --events-per-key 1");
+    assert!(output.stderr.contains("stopped after 3 record(s) were appended"), "{output}");
+    assert_eq!(folder.succeed("show records --json").lines().count(), 506);
 }
 
 #[test]
-fn a_command_whose_reader_ends_is_quiet_and_keeps_the_exit_code_of_its_work() {
+fn a_command_whose_reader_ends_is_silent_and_keeps_its_exit_code() {
     let folder = Folder::bound();
-    folder.fine(GENERATE);
+    folder.succeed(GENERATE);
     for (command, code) in PRINTING {
-        let said = without_stdout(Lost::Unread, &folder, &format!("--set log.level=off {command}"));
-        assert_eq!(said.code, code, "{command}: {said}");
-        assert_eq!(said.stderr.is_empty(), code == 0, "{command}: {said}");
+        let output = without_stdout(Broken::Unread, &folder, &format!("--set log.level=off {command}"));
+        assert_eq!(output.code, code, "{command}: {output}");
+        assert_eq!(output.stderr.is_empty(), code == 0, "{command}: {output}");
     }
     let store = rusqlite::Connection::open(folder.data().join("store.sqlite")).expect("the store opens");
-    store.execute("DELETE FROM events", []).expect("rows go");
+    store.execute("DELETE FROM events", []).expect("rows are deleted");
     drop(store);
-    assert_eq!(without_stdout(Lost::Unread, &folder, "verify").code, 1);
+    assert_eq!(without_stdout(Broken::Unread, &folder, "verify").code, 1);
 }
 
 #[test]
-fn generate_says_how_far_it_came_when_its_reader_ends() {
+fn generate_reports_how_many_records_it_appended_when_its_reader_ends() {
     for source in ["--preset mixed --events 50000", "--events-per-key 50000", "--stdin"] {
         let folder = Folder::new();
         let arguments = format!("generate --create-topic --json {source}");
@@ -239,18 +239,19 @@ fn generate_says_how_far_it_came_when_its_reader_ends() {
         assert!(line.starts_with("{\"partition\":"), "{line}");
         let mut messages = String::new();
         child.stderr.take().expect("a pipe").read_to_string(&mut messages).expect("messages");
-        let said = Said::from(child.wait_with_output().expect("it ends"));
-        assert_eq!(said.code, 141, "{source}: {messages}");
-        let records = folder.fine("show records --json").lines().count();
+        let output = ProgramOutput::from(child.wait_with_output().expect("it ends"));
+        assert_eq!(output.code, 141, "{source}: {messages}");
+        let records = folder.succeed("show records --json").lines().count();
         let message = format!("{records} record(s) were appended to topic exactlyonce.events");
         assert!(records < 50_000 && messages.contains(&message), "{source}: {records}: {messages}");
     }
 }
 
 #[test]
-fn generate_without_json_appends_everything_whoever_reads() {
+fn generate_without_json_appends_all_records_even_if_its_reader_ends() {
     let folder = Folder::new();
-    let said = without_stdout(Lost::Unread, &folder, "generate --create-topic --preset mixed --events 5000");
-    assert_eq!(said.code, 0, "{said}");
-    assert_eq!(folder.fine("show records --json").lines().count(), 5_000);
+    let output =
+        without_stdout(Broken::Unread, &folder, "generate --create-topic --preset mixed --events 5000");
+    assert_eq!(output.code, 0, "{output}");
+    assert_eq!(folder.succeed("show records --json").lines().count(), 5_000);
 }

@@ -1,58 +1,58 @@
-//! Tables against the log. (What differs is tested where the tables are damaged: `tests/kills`.)
+//! `verify`: exact tables, changed tables, and damaged rows.
 
-use crate::harness::{Folder, said};
+use crate::harness::{Folder, assert_output};
 
 #[test]
-fn an_unbound_keyspace_is_no_success() {
+fn an_unbound_keyspace_is_an_error() {
     let folder = Folder::new();
-    folder.fine("topic create");
-    folder.fine("schema apply");
-    said!(&folder, "verify-unbound", folder.run("verify"));
+    folder.succeed("topic create");
+    folder.succeed("schema apply");
+    assert_output!(&folder, "verify-unbound", folder.run("verify"));
 }
 
 #[test]
 fn exact_tables_have_no_differences() {
     let folder = Folder::bound();
-    folder.fine("generate --preset mixed --events 2000 --start-ms 0 --seed 3");
-    folder.fine("run --until-end");
-    said!(&folder, "verify-exact", folder.fine("verify"));
-    let report: serde_json::Value = serde_json::from_str(&folder.fine("verify --json")).expect("JSON");
+    folder.succeed("generate --preset mixed --events 2000 --start-ms 0 --seed 3");
+    folder.succeed("run --until-end");
+    assert_output!(&folder, "verify-exact", folder.succeed("verify"));
+    let report: serde_json::Value = serde_json::from_str(&folder.succeed("verify --json")).expect("JSON");
     assert_eq!((&report["clean"], &report["complete"]), (&true.into(), &true.into()));
     assert_eq!(report["counts"]["lost"], 0);
     assert_eq!(report["partitions"].as_array().map(Vec::len), Some(3));
 }
 
 #[test]
-fn what_is_not_done_yet_is_not_judged() {
+fn records_that_are_not_processed_yet_are_not_judged() {
     let folder = Folder::bound();
-    folder.fine("generate --events-per-key 5 --seed 3");
-    let report: serde_json::Value = serde_json::from_str(&folder.fine("verify --json")).expect("JSON");
+    folder.succeed("generate --events-per-key 5 --seed 3");
+    let report: serde_json::Value = serde_json::from_str(&folder.succeed("verify --json")).expect("JSON");
     assert_eq!((&report["clean"], &report["events"]), (&true.into(), &0.into()));
 }
 
 #[test]
-fn lost_rows_are_listed_up_to_the_number_asked_for() {
+fn lost_rows_are_listed_up_to_the_requested_number() {
     let folder = Folder::bound();
-    folder.fine("generate --events-per-key 5 --seed 3");
-    folder.fine("run --until-end");
+    folder.succeed("generate --events-per-key 5 --seed 3");
+    folder.succeed("run --until-end");
     let store = rusqlite::Connection::open(folder.data().join("store.sqlite")).expect("the store opens");
-    assert_eq!(store.execute("DELETE FROM events WHERE partition = 2", []).expect("rows go"), 10);
+    assert_eq!(store.execute("DELETE FROM events WHERE partition = 2", []).expect("rows are deleted"), 10);
     drop(store);
-    said!(&folder, "verify-lost", folder.run("verify --list 3"));
+    assert_output!(&folder, "verify-lost", folder.run("verify --list 3"));
 }
 
-/// A folder whose log is done, and its store opened by hand.
-fn done() -> (Folder, rusqlite::Connection) {
+/// A folder whose log is processed, and a connection to its store.
+fn processed() -> (Folder, rusqlite::Connection) {
     let folder = Folder::bound();
-    folder.fine("generate --preset mixed --events 2000 --start-ms 0 --seed 3");
-    folder.fine("run --until-end");
+    folder.succeed("generate --preset mixed --events 2000 --start-ms 0 --seed 3");
+    folder.succeed("run --until-end");
     let store = rusqlite::Connection::open(folder.data().join("store.sqlite")).expect("the store opens");
     (folder, store)
 }
 
-/// The differences that the program reports after a change by hand, with exit code 1.
+/// The differences that the program reports after a change of the store, with exit code 1.
 fn differences_after(sql: &str) -> Vec<serde_json::Value> {
-    let (folder, store) = done();
+    let (folder, store) = processed();
     store.execute_batch(sql).expect("the store is changed");
     drop(store);
     let ended = folder.run("verify --json");
@@ -62,7 +62,7 @@ fn differences_after(sql: &str) -> Vec<serde_json::Value> {
 }
 
 #[test]
-fn a_damaged_row_is_named_and_the_rest_is_judged() {
+fn a_damaged_row_is_reported_and_all_other_rows_are_checked() {
     let found = differences_after(
         "UPDATE events SET health = 9 WHERE partition = 0 AND offset = 5;
          DELETE FROM events WHERE partition = 0 AND offset = 6;",
@@ -79,7 +79,7 @@ fn a_damaged_row_is_named_and_the_rest_is_judged() {
 }
 
 #[test]
-fn changed_counts_progress_and_registry_are_named() {
+fn changes_of_counts_progress_and_registry_are_reported() {
     for (sql, name) in [
         ("UPDATE window_counts SET count = count + 1 WHERE partition = 0", "wrong_count"),
         ("UPDATE window_counts SET through_offset = through_offset - 1 WHERE partition = 0", "wrong_count"),
@@ -97,8 +97,8 @@ fn changed_counts_progress_and_registry_are_named() {
 }
 
 #[test]
-fn show_names_a_damaged_row_and_goes_on() {
-    let (folder, store) = done();
+fn show_reports_a_damaged_row_and_continues() {
+    let (folder, store) = processed();
     store.execute_batch("UPDATE events SET health = 9 WHERE partition = 0 AND offset = 0").expect("changed");
     drop(store);
     let ended = folder.run("show events --partition 0");
@@ -108,8 +108,8 @@ fn show_names_a_damaged_row_and_goes_on() {
 }
 
 #[test]
-fn a_worker_refuses_a_damaged_row_and_names_it() {
-    let (folder, store) = done();
+fn a_worker_refuses_a_damaged_row_and_reports_it() {
+    let (folder, store) = processed();
     store
         .execute_batch(
             "UPDATE events SET health = 9 WHERE (partition, offset) IN \
@@ -122,7 +122,7 @@ fn a_worker_refuses_a_damaged_row_and_names_it() {
     assert!(ended.stderr.contains("column health: 9 is not a health"), "{}", ended.stderr);
 }
 
-/// Every cell of the tables, to see that nothing was changed.
+/// Every cell of the tables, to check that nothing was changed.
 fn tables(folder: &Folder) -> Vec<String> {
     let store = rusqlite::Connection::open(folder.data().join("store.sqlite")).expect("the store opens");
     let mut rows = Vec::new();
@@ -139,8 +139,8 @@ fn tables(folder: &Folder) -> Vec<String> {
 }
 
 #[test]
-fn a_damaged_binding_is_named_by_verify_which_judges_the_rest_and_refused_by_all_others() {
-    let (folder, store) = done();
+fn verify_reports_a_damaged_binding_and_checks_the_tables_and_other_commands_refuse_it() {
+    let (folder, store) = processed();
     store.execute_batch("DELETE FROM events WHERE partition = 0 AND offset = 6").expect("changed");
     for (column, value, what, expected, by) in [
         ("threshold", "0", "alert threshold is 0, it must be at least 1", "10", "configuration"),
@@ -164,54 +164,57 @@ fn a_damaged_binding_is_named_by_verify_which_judges_the_rest_and_refused_by_all
             .expect("the column is there");
         store.execute_batch(&format!("UPDATE pipeline SET {column} = {value}")).expect("changed");
         let before = tables(&folder);
-        let said = folder.run("verify --json");
-        assert_eq!(said.code, 1, "{column}: {said}");
-        let report: serde_json::Value = serde_json::from_str(&said.stdout).expect("JSON");
+        let output = folder.run("verify --json");
+        assert_eq!(output.code, 1, "{column}: {output}");
+        let report: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
         let [damaged, lost] = report["differences"].as_array().expect("a list").as_slice() else {
-            panic!("{column}: {said}")
+            panic!("{column}: {output}")
         };
-        assert_eq!(lost["difference"], "lost", "{column}: {said}");
+        assert_eq!(lost["difference"], "lost", "{column}: {output}");
         let fields = ["difference", "table", "column", "what", "by"].map(|name| damaged[name].as_str());
-        let wanted = ["damaged_binding", "pipeline", column, what, by].map(Some);
-        assert_eq!(fields, wanted, "{said}");
-        assert!(damaged["expected"].as_str().expect("text").contains(expected), "{said}");
-        let said = folder.run("verify");
+        let expected_fields = ["damaged_binding", "pipeline", column, what, by].map(Some);
+        assert_eq!(fields, expected_fields, "{output}");
+        assert!(damaged["expected"].as_str().expect("text").contains(expected), "{output}");
+        let output = folder.run("verify");
         let line = format!("damaged_binding: pipeline: column {column}: {what}; ");
-        assert!(said.code == 1 && said.stdout.contains(&line), "{column}: {said}");
+        assert!(output.code == 1 && output.stdout.contains(&line), "{column}: {output}");
         for command in ["run --until-end", "init", "show events", "show progress"] {
-            let said = folder.run(command);
-            assert_eq!(said.code, 3, "{column}, {command}: {said}");
-            assert!(said.stderr.contains(&format!("pipeline: column {column}: {what}")), "{command}: {said}");
+            let output = folder.run(command);
+            assert_eq!(output.code, 3, "{column}, {command}: {output}");
+            assert!(
+                output.stderr.contains(&format!("pipeline: column {column}: {what}")),
+                "{command}: {output}"
+            );
         }
         assert_eq!(tables(&folder), before, "{column}");
         store.execute(&format!("UPDATE pipeline SET {column} = ?1"), [intact]).expect("restored");
     }
     drop(store);
-    let said = folder.run("verify");
-    assert!(said.stdout.contains("differences   1 (lost 1)"), "{said}");
+    let output = folder.run("verify");
+    assert!(output.stdout.contains("differences   1 (lost 1)"), "{output}");
 }
 
 #[test]
-fn a_missing_binding_is_named_by_verify_which_judges_the_rest_and_refused_by_those_who_write() {
-    let (folder, store) = done();
+fn verify_reports_a_missing_binding_and_checks_the_tables_and_commands_that_write_refuse_it() {
+    let (folder, store) = processed();
     store
         .execute_batch("DELETE FROM events WHERE partition = 0 AND offset = 6; DELETE FROM pipeline")
         .expect("changed");
     drop(store);
     let before = tables(&folder);
-    said!(&folder, "verify-without-binding", folder.run("verify"));
+    assert_output!(&folder, "verify-without-binding", folder.run("verify"));
     for command in ["run --until-end", "init"] {
-        let said = folder.run(&format!("--set log.level=off {command}"));
-        assert_eq!(said.code, 3, "{command}: {said}");
-        assert!(said.stderr.contains("the row of `pipeline` was deleted"), "{command}: {said}");
+        let output = folder.run(&format!("--set log.level=off {command}"));
+        assert_eq!(output.code, 3, "{command}: {output}");
+        assert!(output.stderr.contains("the row of `pipeline` was deleted"), "{command}: {output}");
     }
     assert_eq!(tables(&folder), before);
 }
 
 #[test]
 fn a_binding_that_differs_from_the_configuration_is_refused_with_both_values() {
-    let (folder, store) = done();
-    for (column, value, fact, here) in [
+    let (folder, store) = processed();
+    for (column, value, bound, configured) in [
         ("threshold", "9", "window.threshold = 9", "10"),
         ("window_slide_ms", "1000", "window.slide_ms = 1000", "5000"),
         ("decoder_version", "2", "decoder_version = 2", "1"),
@@ -222,12 +225,12 @@ fn a_binding_that_differs_from_the_configuration_is_refused_with_both_values() {
             .expect("the column is there");
         store.execute_batch(&format!("UPDATE pipeline SET {column} = {value}")).expect("changed");
         for command in ["verify", "run --until-end", "init"] {
-            let said = folder.run(command);
-            let expected = format!("the keyspace is bound with {fact}, not {here}");
-            assert!(said.code == 3 && said.stderr.contains(&expected), "{command}: {said}");
+            let output = folder.run(command);
+            let expected = format!("the keyspace is bound with {bound}, not {configured}");
+            assert!(output.code == 3 && output.stderr.contains(&expected), "{command}: {output}");
         }
         store.execute(&format!("UPDATE pipeline SET {column} = ?1"), [intact]).expect("restored");
     }
-    let said = folder.run("--set window.threshold=11 verify");
-    assert!(said.code == 3 && said.stderr.contains("threshold = 10, not 11"), "{said}");
+    let output = folder.run("--set window.threshold=11 verify");
+    assert!(output.code == 3 && output.stderr.contains("threshold = 10, not 11"), "{output}");
 }

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStderr, Stdio};
 
 use rusqlite::Connection;
 
-use crate::harness::{Folder, Said, said, signal};
+use crate::harness::{Folder, ProgramOutput, assert_output, signal};
 
 /// A worker that runs until it is stopped.
 struct Worker {
@@ -48,7 +48,7 @@ impl Worker {
 
     /// Waits for its end: exit code and stdout.
     fn end(mut self) -> (Option<i32>, String) {
-        // Nobody reads its messages any more, and none may block it.
+        // Reads the remaining messages, so that a full pipe does not block the worker.
         std::io::copy(&mut self.messages, &mut std::io::sink()).expect("messages can be read");
         let output = self.child.take().expect("the worker runs").wait_with_output().expect("it ends");
         (output.status.code(), String::from_utf8(output.stdout).expect("UTF-8"))
@@ -65,23 +65,23 @@ impl Drop for Worker {
 }
 
 #[test]
-fn a_second_worker_is_told_the_first_ones_process_id() {
+fn a_second_worker_is_refused_with_the_process_id_of_the_first_one() {
     let folder = Folder::bound();
     let mut first = Worker::start(&folder, "run");
     first.wait_for("assigned");
     let second = folder.run("run --until-end");
     assert!(second.stderr.contains(&format!("process {}", first.id())), "{second}");
-    said!(&folder, "run-locked", second);
-    // Looking is allowed.
-    folder.fine("show progress");
+    assert_output!(&folder, "run-locked", second);
+    // Reading is allowed.
+    folder.succeed("show progress");
     first.signal("KILL");
     first.end();
-    // A killed worker leaves no lock.
-    folder.fine("--set log.level=off run --until-end");
+    // The lock of a killed worker is released.
+    folder.succeed("--set log.level=off run --until-end");
 }
 
-/// Sends a signal to a worker that has had no records; it ends with exit code 0 and its summary.
-fn stops_in_order(worker: Worker, name: &str) {
+/// Sends a signal to a worker that has processed no records; it exits with code 0 and prints its summary.
+fn assert_stops_gracefully(worker: Worker, name: &str) {
     worker.signal(name);
     let (code, stdout) = worker.end();
     assert_eq!(code, Some(0), "{name}");
@@ -90,12 +90,12 @@ fn stops_in_order(worker: Worker, name: &str) {
 }
 
 #[test]
-fn a_signal_stops_a_worker_in_order() {
+fn a_signal_stops_a_worker_gracefully() {
     for name in ["INT", "TERM"] {
         let folder = Folder::bound();
         let mut worker = Worker::start(&folder, "run --json");
         worker.wait_for("assigned");
-        stops_in_order(worker, name);
+        assert_stops_gracefully(worker, name);
     }
 }
 
@@ -110,11 +110,11 @@ fn a_signal_stops_a_worker_gracefully_while_it_waits_for_services() {
             "--set broker.kind=kafka --set kafka.bootstrap_servers=127.0.0.1:1 run --json",
         );
         worker.wait_for("service unavailable; retrying");
-        stops_in_order(worker, name);
+        assert_stops_gracefully(worker, name);
     }
 }
 
-/// A transaction that blocks all other writes to the store.
+/// Begins a transaction that blocks all other writes to the store.
 fn blocked(folder: &Folder) -> Connection {
     let connection = Connection::open(folder.data().join("store.sqlite")).expect("the store opens");
     connection.execute_batch("BEGIN IMMEDIATE").expect("the store is free");
@@ -144,7 +144,7 @@ fn second_signal(name: &str, code: i32) {
     worker.signal(name);
     assert_eq!(worker.end(), (Some(code), String::new()), "{name}");
     drop(blocked);
-    let summary = folder.fine("--set log.level=off run --until-end");
+    let summary = folder.succeed("--set log.level=off run --until-end");
     assert!(summary.starts_with("records       1\n"), "{summary}");
 }
 
@@ -153,20 +153,20 @@ fn a_worker_gives_up_when_the_store_does_not_respond_before_the_deadline() {
     let folder = Folder::bound();
     folder.append_events(0, &["{}"]);
     let blocked = blocked(&folder);
-    let said = folder.run("--set pipeline.retry_deadline_ms=1 --set log.level=off run --until-end");
-    assert_eq!(said.code, 4, "{said}");
-    assert!(said.stderr.starts_with("error: could not "), "{said}");
+    let output = folder.run("--set pipeline.retry_deadline_ms=1 --set log.level=off run --until-end");
+    assert_eq!(output.code, 4, "{output}");
+    assert!(output.stderr.starts_with("error: could not "), "{output}");
     drop(blocked);
-    let summary = folder.fine("--set log.level=off run --until-end");
+    let summary = folder.succeed("--set log.level=off run --until-end");
     assert!(summary.starts_with("records       1\n"), "{summary}");
 }
 
 #[test]
-fn messages_are_json_if_told() {
+fn messages_are_json_if_configured() {
     let folder = Folder::bound();
-    let said: Said = folder.run("--set log.format=json run --until-end");
-    assert!(!said.stderr.is_empty());
-    for line in said.stderr.lines() {
+    let output: ProgramOutput = folder.run("--set log.format=json run --until-end");
+    assert!(!output.stderr.is_empty());
+    for line in output.stderr.lines() {
         let message: serde_json::Value = serde_json::from_str(line).expect("each line is JSON");
         assert!(message["message"].is_string(), "{line}");
     }

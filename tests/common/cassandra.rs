@@ -1,4 +1,4 @@
-//! Separate keyspaces for tests on a real Cassandra cluster, which `docker/local/cluster` starts.
+//! A keyspace for each test on a real Cassandra cluster, which `docker/local/cluster` starts.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -25,31 +25,32 @@ pub(crate) fn options() -> CassandraOptions {
     CassandraOptions::new(nodes(), Keyspace::try_from(name).expect("a valid name"))
 }
 
-/// A replica on each node.
+/// Replication with a replica on each node.
 pub(crate) fn replication(options: &CassandraOptions) -> Replication {
-    Replication::anywhere(options.contact_points.len() as i64).expect("as many as there are nodes")
+    Replication::anywhere(options.contact_points.len() as i64).expect("a valid replication factor")
 }
 
-/// A session with which a test inspects and changes the tables directly. Dropping a keyspace is slow on a busy machine.
+/// A session with which a test inspects and changes the tables directly. Its timeout is long, because dropping a keyspace
+/// is slow on a busy machine.
 pub(crate) async fn session(options: &CassandraOptions) -> Session {
     let profile = ExecutionProfile::builder().request_timeout(Some(Duration::from_secs(180))).build();
     let session = SessionBuilder::new()
         .known_nodes(&options.contact_points)
         .default_execution_profile_handle(profile.into_handle());
-    session.build().await.expect("the nodes answer")
+    session.build().await.expect("the nodes respond")
 }
 
-/// A store in a separate keyspace, which a failed test leaves behind for inspection.
-pub(crate) struct Kept {
+/// A keyspace of one test and a store in it. A failed test leaves the keyspace behind for inspection.
+pub(crate) struct TestKeyspace {
     pub(crate) options: CassandraOptions,
     pub(crate) store: CassandraStore,
 }
 
-impl Kept {
+impl TestKeyspace {
     pub(crate) async fn new(layout: Layout) -> Self {
         let options = options();
-        apply_schema(&options, &replication(&options), layout).await.expect("the tables can be made");
-        let store = CassandraStore::connect(&options, layout).await.expect("they are as they should be");
+        apply_schema(&options, &replication(&options), layout).await.expect("the tables can be created");
+        let store = CassandraStore::connect(&options, layout).await.expect("the tables can be opened");
         Self { options, store }
     }
 

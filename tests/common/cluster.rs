@@ -1,6 +1,6 @@
-//! The real services, as `docker/local/cluster` runs them, for all tests and benchmarks that need them.
+//! The real services, which `docker/local/cluster` runs, for the tests and benchmarks that need them.
 
-// Each program uses only a part.
+// Not every program uses all of it.
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// `docker/local/cluster`, in the environment of this process.
 pub struct Cluster {
     script: PathBuf,
-    /// What `docker/local/cluster env` prints: `KAFKA`, `CASSANDRA`, `DIR`.
+    /// The variables that `docker/local/cluster env` prints: `KAFKA`, `CASSANDRA`, `DIR`.
     pub env: BTreeMap<String, String>,
 }
 
@@ -29,13 +29,13 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The same for a test: panics if none runs, because such a test must not pass.
+    /// Finds the running cluster. Panics if there is none, so that a test without services fails.
     pub fn running() -> Self {
         Self::find().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The addresses of a service's nodes; an error if there are fewer than `least`.
-    pub fn addresses(&self, variable: &str, least: usize) -> Result<Vec<String>, String> {
+    /// The addresses of a service's nodes; an error if there are fewer than `minimum`.
+    pub fn addresses(&self, variable: &str, minimum: usize) -> Result<Vec<String>, String> {
         let all = self
             .env
             .get(variable)
@@ -43,16 +43,16 @@ impl Cluster {
             .split(',')
             .filter(|address| !address.is_empty());
         let all: Vec<_> = all.map(str::to_owned).collect();
-        if all.len() < least {
+        if all.len() < minimum {
             let option = variable.to_lowercase();
             return Err(format!(
-                "{least} nodes of {variable} are needed: docker/local/cluster up --{option} {least}"
+                "{minimum} nodes of {variable} are needed: docker/local/cluster up --{option} {minimum}"
             ));
         }
         Ok(all)
     }
 
-    /// The same without blocking the thread.
+    /// As [`Cluster::run`], without blocking the thread.
     pub async fn call(self: &Arc<Self>, arguments: &[&str]) -> Result<String, String> {
         let (cluster, arguments) =
             (self.clone(), arguments.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
@@ -60,7 +60,7 @@ impl Cluster {
         tokio::task::spawn_blocking(call).await.map_err(|error| error.to_string())?
     }
 
-    /// Calls the script and returns what it printed. Blocks the thread.
+    /// Runs the script and returns its output. Blocks the thread.
     pub fn run(&self, arguments: &[&str]) -> Result<String, String> {
         let called = || format!("docker/local/cluster {}", arguments.join(" "));
         let output = Command::new(&self.script)

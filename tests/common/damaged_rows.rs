@@ -1,28 +1,28 @@
-//! Rows that were changed with plain CQL, in each table: `verify` names every one and judges the rest, a worker
-//! refuses those that it reads, and `show` names them. For a simulated and a real Cassandra alike.
+//! Rows that were changed with plain CQL, in each table: `verify` reports every one and checks all other rows, a worker
+//! refuses those that it reads, and `show` reports them. For a simulated and a real Cassandra.
 
 use std::ops::Deref;
 
 use exactlyonce::store::{CountLayout, CountPlace, WindowKey};
 use serde_json::{Value, json};
 
-use crate::program::Workplace;
+use crate::program::WorkFolder;
 
-/// A pipeline whose log is embedded and whose tables are in Cassandra, bound and without records.
-pub trait Damageable: Deref<Target = Workplace> {
+/// A bound pipeline without records, with an embedded log and tables in Cassandra.
+pub trait TestPipeline: Deref<Target = WorkFolder> {
     /// Runs a statement in which `KS` stands for the keyspace.
     fn cql(&self, statement: &str);
 }
 
-/// The same records at each call, so that the second one continues the windows of the first. Two windows of each source
-/// have an alert.
+/// Appends the same records each time, so that a second run adds to the windows of the first one. Two windows of each
+/// source have an alert.
 const GENERATE: &str = "generate --preset mixed --events 600 --sources 2 --start-ms 0 --rate 60 --malformed 10 \
                         --late 0 --health 10,10,80 --seed 3";
 
 /// Rows of one table, as `show` prints them.
-fn show(pipeline: &impl Damageable, table: &str) -> Vec<Value> {
+fn show(pipeline: &impl TestPipeline, table: &str) -> Vec<Value> {
     pipeline
-        .fine(&format!("show {table} --json"))
+        .succeed(&format!("show {table} --json"))
         .lines()
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect()
@@ -32,11 +32,11 @@ fn number(row: &Value, name: &str) -> i64 {
     row[name].as_i64().unwrap_or_else(|| panic!("no {name}: {row}"))
 }
 
-/// `verify` finds exactly these differences, each of which has these fields.
-fn verify_names(pipeline: &impl Damageable, expected: &[Value]) {
-    let said = pipeline.run("verify --json");
-    assert_eq!(said.code, 1, "{said}");
-    let report: Value = serde_json::from_str(&said.stdout).expect("JSON");
+/// `verify` reports exactly these differences, each with at least these fields.
+fn assert_differences(pipeline: &impl TestPipeline, expected: &[Value]) {
+    let output = pipeline.run("verify --json");
+    assert_eq!(output.code, 1, "{output}");
+    let report: Value = serde_json::from_str(&output.stdout).expect("JSON");
     let mut found = report["differences"].as_array().expect("a list").clone();
     for one in expected {
         let fields = one.as_object().expect("an object");
@@ -45,31 +45,31 @@ fn verify_names(pipeline: &impl Damageable, expected: &[Value]) {
         found.remove(place);
     }
     assert_eq!(found, [] as [Value; 0], "not expected");
-    assert!(report["events"].as_u64() > Some(100), "the rest is judged: {report}");
+    assert!(report["events"].as_u64() > Some(100), "other rows are checked: {report}");
 }
 
-/// A worker ends with exit code 3, and names the row.
-fn run_refuses(pipeline: &impl Damageable, row: &str) {
-    let said = pipeline.run("run --until-end");
-    assert!(said.code == 3 && said.stderr.contains(row), "{row:?} is to be refused: {said}");
+/// A worker exits with code 3, and reports the row.
+fn assert_run_refuses(pipeline: &impl TestPipeline, row: &str) {
+    let output = pipeline.run("run --until-end");
+    assert!(output.code == 3 && output.stderr.contains(row), "{row:?} is not refused: {output}");
 }
 
-/// `show` names the row, prints the others, and ends with exit code 1.
-fn show_names(pipeline: &impl Damageable, table: &str, row: &str) {
-    let said = pipeline.run(&format!("show {table}"));
-    let named = said.stdout.lines().any(|line| line == format!("damaged: {row}"));
-    assert!(said.code == 1 && named, "{row:?} is to be shown: {said}");
-    assert!(said.stdout.lines().count() > 2, "{said}");
+/// `show` reports the row, prints the others, and exits with code 1.
+fn assert_show_reports(pipeline: &impl TestPipeline, table: &str, row: &str) {
+    let output = pipeline.run(&format!("show {table}"));
+    let named = output.stdout.lines().any(|line| line == format!("damaged: {row}"));
+    assert!(output.code == 1 && named, "{row:?} is not reported: {output}");
+    assert!(output.stdout.lines().count() > 2, "{output}");
 }
 
 /// Events, dead letters, alerts and counts.
-pub fn rows_of_the_log(pipeline: &impl Damageable) {
-    pipeline.fine(GENERATE);
-    pipeline.fine("run --until-end");
-    pipeline.fine("verify");
+pub fn rows_of_the_log(pipeline: &impl TestPipeline) {
+    pipeline.succeed(GENERATE);
+    pipeline.succeed("run --until-end");
+    pipeline.succeed("verify");
 
-    // A window's alert, which no worker reads, and the count of one of its partitions, which is read when more events
-    // of the window come.
+    // Damages a window's alert, which no worker reads, and the count of one of its partitions, which is read when further
+    // events of the window arrive.
     let alert = &show(pipeline, "alerts")[0];
     let (source, end) = (alert["source"].as_str().expect("text"), number(alert, "ts"));
     let events = show(pipeline, "events");
@@ -85,12 +85,12 @@ pub fn rows_of_the_log(pipeline: &impl Damageable) {
     let lost = of_partition(events)[0];
     pipeline.cql(&format!("DELETE FROM KS.events WHERE partition = {partition} AND offset = {lost}"));
     pipeline.cql(&format!("UPDATE KS.alerts SET event_count = 0 WHERE source = '{source}' AND ts = {end}"));
-    show_names(
+    assert_show_reports(
         pipeline,
         "alerts",
         &format!("alerts source {source:?} window ending at {end}: column event_count: 0 is not a count"),
     );
-    pipeline.fine("run --until-end");
+    pipeline.succeed("run --until-end");
 
     let place = |source: &str, end| CountLayout::DEFAULT.place(&WindowKey { source: source.into(), end });
     let CountPlace { block, shard } = place(source, end);
@@ -98,8 +98,8 @@ pub fn rows_of_the_log(pipeline: &impl Damageable) {
     pipeline.cql(&format!(
         "UPDATE KS.window_counts SET count = null WHERE {key} AND window_end = {end} AND source = '{source}'"
     ));
-    pipeline.fine(GENERATE);
-    run_refuses(
+    pipeline.succeed(GENERATE);
+    assert_run_refuses(
         pipeline,
         &format!(
             "window_counts partition {partition} source {source:?} window ending at {end}: column count: null"
@@ -114,7 +114,7 @@ pub fn rows_of_the_log(pipeline: &impl Damageable) {
         nobody.block, nobody.shard
     ));
 
-    // The last rows below progress are those that a worker compares with the log when it starts.
+    // A worker that starts compares the last rows below progress with the log.
     let progress = show(pipeline, "progress");
     let row = progress.iter().find(|row| number(row, "partition") == partition).expect("progress");
     let done = number(row, "next_offset");
@@ -127,16 +127,16 @@ pub fn rows_of_the_log(pipeline: &impl Damageable) {
     pipeline.cql(&format!("UPDATE KS.dead_letters SET reason = 'no' {}", of(letter)));
     let row =
         format!("dead_letters partition {partition} offset {letter}: column reason: \"no\" is not a reason");
-    show_names(pipeline, "dead-letters", &row);
-    run_refuses(pipeline, &row);
+    assert_show_reports(pipeline, "dead-letters", &row);
+    assert_run_refuses(pipeline, &row);
     pipeline.cql(&format!("UPDATE KS.events SET health = 9 {}", of(event)));
     let row = format!("events partition {partition} offset {event}: column health: 9 is not a health");
-    show_names(pipeline, "events", &row);
-    run_refuses(pipeline, &row);
+    assert_show_reports(pipeline, "events", &row);
+    assert_run_refuses(pipeline, &row);
 
-    // Rows that the log has no record of: one that is not complete, and complete ones of a partition that is not there.
+    // Rows without a record in the log: an incomplete one, and complete ones of a partition that does not exist.
     pipeline.cql(&format!("INSERT INTO KS.events (partition, offset, id) VALUES ({partition}, 50000, 7)"));
-    show_names(
+    assert_show_reports(
         pipeline,
         "events",
         &format!("events partition {partition} offset 50000: column health: null"),
@@ -148,7 +148,7 @@ pub fn rows_of_the_log(pipeline: &impl Damageable) {
         "INSERT INTO KS.dead_letters (partition, offset, reason, timestamp) VALUES (9, 6, 'not_json', 1)",
     );
 
-    verify_names(
+    assert_differences(
         pipeline,
         &[
             json!({"difference": "lost", "partition": partition, "offset": lost}),
@@ -175,50 +175,50 @@ pub fn rows_of_the_log(pipeline: &impl Damageable) {
 }
 
 /// Registry, progress and the binding.
-pub fn rows_of_the_pipeline(pipeline: &impl Damageable) {
-    pipeline.fine(GENERATE);
-    pipeline.fine("run --until-end");
-    pipeline.fine("verify");
+pub fn rows_of_the_pipeline(pipeline: &impl TestPipeline) {
+    pipeline.succeed(GENERATE);
+    pipeline.succeed("run --until-end");
+    pipeline.succeed("verify");
     let event = &show(pipeline, "events")[0];
     let (partition, offset) = (number(event, "partition"), number(event, "offset"));
     pipeline.cql(&format!("DELETE FROM KS.events WHERE partition = {partition} AND offset = {offset}"));
     let lost = json!({"difference": "lost", "partition": partition, "offset": offset});
     let other = (partition + 1) % 3;
 
-    // It is read when a window reaches the threshold.
+    // The registry is read when a window reaches the threshold.
     pipeline.cql("UPDATE KS.registry SET partitions = null WHERE name = 'partitions'");
     let registry =
         json!({"difference": "damaged", "table": "registry", "column": "partitions", "what": "null"});
-    verify_names(pipeline, &[lost.clone(), registry]);
-    pipeline.fine(GENERATE);
-    run_refuses(pipeline, "registry: column partitions: null");
+    assert_differences(pipeline, &[lost.clone(), registry]);
+    pipeline.succeed(GENERATE);
+    assert_run_refuses(pipeline, "registry: column partitions: null");
     pipeline.cql("UPDATE KS.registry SET partitions = 9 WHERE name = 'partitions'");
     let registry = json!({"difference": "wrong_registry", "stored": 9, "most": 3});
-    verify_names(pipeline, &[lost.clone(), registry.clone()]);
+    assert_differences(pipeline, &[lost.clone(), registry.clone()]);
 
     pipeline.cql(&format!("UPDATE KS.progress SET next_offset = null WHERE partition = {other}"));
     pipeline.cql("INSERT INTO KS.progress (partition, next_offset, origin) VALUES (9, 5, 0)");
     let row = format!("progress partition {other}: column next_offset: null");
-    show_names(pipeline, "progress", &row);
-    run_refuses(pipeline, &row);
+    assert_show_reports(pipeline, "progress", &row);
+    assert_run_refuses(pipeline, &row);
     let progress = [
         json!({"difference": "damaged", "table": "progress", "partition": other, "column": "next_offset",
                "what": "null"}),
         json!({"difference": "wrong_progress", "partition": 9, "why": "no_partition"}),
     ];
     let others = [&[lost, registry][..], &progress].concat();
-    verify_names(pipeline, &others);
+    assert_differences(pipeline, &others);
 
-    // Without the binding nothing can be shown either.
+    // Without a valid binding, `show` is refused, too.
     pipeline.cql("UPDATE KS.pipeline SET threshold = 0 WHERE name = 'pipeline'");
     let what = "alert threshold is 0, it must be at least 1";
     let row = format!("pipeline: column threshold: {what}");
-    run_refuses(pipeline, &row);
+    assert_run_refuses(pipeline, &row);
     for command in ["init", "show events", "show progress"] {
-        let said = pipeline.run(command);
-        assert!(said.code == 3 && said.stderr.contains(&row), "{command}: {said}");
+        let output = pipeline.run(command);
+        assert!(output.code == 3 && output.stderr.contains(&row), "{command}: {output}");
     }
     let binding = json!({"difference": "damaged_binding", "table": "pipeline", "column": "threshold",
                          "what": what, "expected": "10", "by": "configuration"});
-    verify_names(pipeline, &[&others[..], &[binding]].concat());
+    assert_differences(pipeline, &[&others[..], &[binding]].concat());
 }

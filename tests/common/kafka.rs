@@ -1,4 +1,4 @@
-//! Separate topics for tests on a real Kafka cluster, which `docker/local/cluster` starts.
+//! Topics for each test on a real Kafka cluster, which `docker/local/cluster` starts.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,50 +15,52 @@ pub(crate) fn options() -> KafkaOptions {
     KafkaOptions::new(brokers.join(","))
 }
 
-/// A broker on which this test's topics and groups have unique names: the real cluster is shared by all tests.
+/// A broker that adds a unique suffix to the names of topics and groups, because all tests share one cluster.
 #[derive(Clone, Debug)]
-pub(crate) struct Own {
+pub(crate) struct TestBroker {
     pub(crate) kafka: KafkaBroker,
     suffix: String,
 }
 
-impl Own {
+impl TestBroker {
     pub(crate) fn new(options: &KafkaOptions) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let began = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
-        let suffix = format!(".{began:x}.{}.{number}", std::process::id());
-        Self { kafka: KafkaBroker::connect(options).expect("the options are right"), suffix }
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
+        let suffix = format!(".{started:x}.{}.{number}", std::process::id());
+        Self { kafka: KafkaBroker::connect(options).expect("the options are valid"), suffix }
     }
 
-    /// The name on the cluster.
+    /// The name with the suffix.
     pub(crate) fn name(&self, name: &str) -> String {
         format!("{name}{}", self.suffix)
     }
 
-    fn plain(&self, error: BrokerError) -> BrokerError {
-        let plain = |name: String| name.strip_suffix(&self.suffix).map(str::to_owned).unwrap_or(name);
+    fn without_suffix(&self, error: BrokerError) -> BrokerError {
+        let without_suffix =
+            |name: String| name.strip_suffix(&self.suffix).map(str::to_owned).unwrap_or(name);
         match error {
             BrokerError::OutOfRange { topic, partition, offset } => {
-                BrokerError::OutOfRange { topic: plain(topic), partition, offset }
+                BrokerError::OutOfRange { topic: without_suffix(topic), partition, offset }
             }
-            BrokerError::UnknownTopic(topic) => BrokerError::UnknownTopic(plain(topic)),
-            BrokerError::TopicExists(topic) => BrokerError::TopicExists(plain(topic)),
+            BrokerError::UnknownTopic(topic) => BrokerError::UnknownTopic(without_suffix(topic)),
+            BrokerError::TopicExists(topic) => BrokerError::TopicExists(without_suffix(topic)),
             other => other,
         }
     }
 }
 
-impl Broker for Own {
+impl Broker for TestBroker {
     type Consumer = KafkaConsumer;
 
     async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
-        let described = self.kafka.topic(&self.name(topic)).await.map_err(|error| self.plain(error))?;
+        let described =
+            self.kafka.topic(&self.name(topic)).await.map_err(|error| self.without_suffix(error))?;
         Ok(Topic { name: topic.to_owned(), ..described })
     }
 
     async fn offsets(&self, topic: &str, partition: i32) -> Result<LogOffsets, BrokerError> {
-        self.kafka.offsets(&self.name(topic), partition).await.map_err(|error| self.plain(error))
+        self.kafka.offsets(&self.name(topic), partition).await.map_err(|error| self.without_suffix(error))
     }
 
     async fn fetch(
@@ -70,27 +72,27 @@ impl Broker for Own {
         bytes: usize,
     ) -> Result<Fetched, BrokerError> {
         let fetched = self.kafka.fetch(&self.name(topic), partition, offset, records, bytes).await;
-        fetched.map_err(|error| self.plain(error))
+        fetched.map_err(|error| self.without_suffix(error))
     }
 
     async fn guarantees(&self, topic: &str) -> Result<Vec<Finding>, BrokerError> {
-        self.kafka.guarantees(&self.name(topic)).await.map_err(|error| self.plain(error))
+        self.kafka.guarantees(&self.name(topic)).await.map_err(|error| self.without_suffix(error))
     }
 
     async fn subscribe(&self, group: &str, topic: &str) -> Result<KafkaConsumer, BrokerError> {
         let joined = self.kafka.subscribe(&self.name(group), &self.name(topic)).await;
-        joined.map_err(|error| self.plain(error))
+        joined.map_err(|error| self.without_suffix(error))
     }
 }
 
-impl Producer for Own {
+impl Producer for TestBroker {
     async fn create_topic(&self, topic: &str, partitions: i32, copies: i16) -> Result<Topic, BrokerError> {
         let created = self.kafka.create_topic(&self.name(topic), partitions, copies).await;
-        let created = created.map_err(|error| self.plain(error))?;
+        let created = created.map_err(|error| self.without_suffix(error))?;
         Ok(Topic { name: topic.to_owned(), ..created })
     }
 
     async fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(i32, i64)>, BrokerError> {
-        self.kafka.append(&self.name(topic), records).await.map_err(|error| self.plain(error))
+        self.kafka.append(&self.name(topic), records).await.map_err(|error| self.without_suffix(error))
     }
 }

@@ -13,27 +13,27 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// The exit code and the output of the program.
-pub struct Said {
-    /// The exit code, or as shells have it 128 and the number of the signal that ended it.
+pub struct ProgramOutput {
+    /// The exit code; if a signal ended the program, 128 plus its number, as in shells.
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl fmt::Display for Said {
+impl fmt::Display for ProgramOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "exit code {}\n--- stdout\n{}--- stderr\n{}", self.code, self.stdout, self.stderr)
     }
 }
 
-impl From<Output> for Said {
+impl From<Output> for ProgramOutput {
     fn from(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).expect("the program prints UTF-8");
-        Said { code: code(output.status), stdout: text(output.stdout), stderr: text(output.stderr) }
+        ProgramOutput { code: code(output.status), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 }
 
-/// The exit code as [`Said`] has it.
+/// The exit code as in [`ProgramOutput::code`].
 fn code(status: ExitStatus) -> i32 {
     #[cfg(unix)]
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
@@ -49,29 +49,29 @@ pub fn program<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Comma
     command
 }
 
-/// Sends a signal (`TERM`) to a child; true if it was still there to get it.
+/// Sends a signal (such as `TERM`) to a child; true if the child was still running.
 pub fn signal(child: &Child, name: &str) -> bool {
     let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
     sent.expect("kill runs").success()
 }
 
-/// The most lines of a log that a failed test prints.
+/// Maximum number of lines of a log that a failed test prints.
 const LINES: usize = 40;
 
-/// A working folder of its own, removed at the end, and the program in it. If the test fails, the ends of the logs of
+/// A temporary working folder in which the program runs, removed at the end. If the test fails, the ends of the logs of
 /// its processes are printed.
-pub struct Workplace(TempDir);
+pub struct WorkFolder(TempDir);
 
-impl Workplace {
+impl WorkFolder {
     pub fn new() -> Self {
         Self(TempDir::new().expect("a temporary folder"))
     }
 
-    /// With this configuration.
+    /// A folder with this configuration file.
     pub fn configured(configuration: &str) -> Self {
-        let workplace = Self::new();
-        fs::write(workplace.path().join("exactlyonce.toml"), configuration).expect("a file is written");
-        workplace
+        let folder = Self::new();
+        fs::write(folder.path().join("exactlyonce.toml"), configuration).expect("a file is written");
+        folder
     }
 
     pub fn path(&self) -> &Path {
@@ -90,20 +90,20 @@ impl Workplace {
         command
     }
 
-    /// Runs the program with arguments that have no spaces in them.
-    pub fn run(&self, arguments: &str) -> Said {
+    /// Runs the program with these arguments, separated by spaces.
+    pub fn run(&self, arguments: &str) -> ProgramOutput {
         self.command(arguments.split(' ')).output().expect("the program starts").into()
     }
 
-    /// Runs the program, which must end with exit code 0.
-    pub fn fine(&self, arguments: &str) -> String {
-        let said = self.run(arguments);
-        assert_eq!(said.code, 0, "{arguments}: {said}");
-        said.stdout
+    /// Runs the program, which must exit with code 0.
+    pub fn succeed(&self, arguments: &str) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.code, 0, "{arguments}: {output}");
+        output.stdout
     }
 
-    /// Starts the program. What it prints is appended to the log of this name: a pipe that nobody reads would fill up
-    /// and stop it.
+    /// Starts the program. Its output is appended to the log of this name, because a pipe that is not read would fill
+    /// up and block it.
     pub fn start<A: AsRef<OsStr>>(&self, name: &str, arguments: impl IntoIterator<Item = A>) -> Process {
         let log = self.path().join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log).expect("a log is opened");
@@ -112,16 +112,17 @@ impl Workplace {
         Process { child: command.spawn().expect("the program starts"), log }
     }
 
-    /// Records that are done, over all partitions, as `show progress` with these options has them; none if it fails.
-    pub fn done(&self, options: &str) -> Option<i64> {
-        let said = self.run(format!("{options} show progress --json").trim_start());
-        let rows = said.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON"));
-        let done = rows.map(|row: serde_json::Value| row["next_offset"].as_i64().expect("an offset")).sum();
-        (said.code == 0).then_some(done)
+    /// The number of durable records over all partitions, from `show progress` with these options; `None` if it fails.
+    pub fn durable_records(&self, options: &str) -> Option<i64> {
+        let output = self.run(format!("{options} show progress --json").trim_start());
+        let rows = output.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+        let records =
+            rows.map(|row: serde_json::Value| row["next_offset"].as_i64().expect("an offset")).sum();
+        (output.code == 0).then_some(records)
     }
 }
 
-impl Drop for Workplace {
+impl Drop for WorkFolder {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             return;
@@ -143,23 +144,23 @@ fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
-/// The program at work. It does not outlive the test.
+/// A running process of the program. It is killed when this is dropped.
 pub struct Process {
     child: Child,
     log: PathBuf,
 }
 
 impl Process {
-    /// The exit code, as [`Said`] has it, of a process that has ended.
-    pub fn ended(&mut self) -> Option<i32> {
+    /// The exit code, as in [`ProgramOutput::code`], if the process has ended.
+    pub fn exit_code(&mut self) -> Option<i32> {
         self.child.try_wait().expect("a child can be waited for").map(code)
     }
 
-    /// The same, if it ends in time.
-    pub fn ends_within(&mut self, most: Duration) -> Option<i32> {
-        let deadline = Instant::now() + most;
+    /// The exit code, if the process ends in time.
+    pub fn exit_code_within(&mut self, limit: Duration) -> Option<i32> {
+        let deadline = Instant::now() + limit;
         loop {
-            let ended = self.ended();
+            let ended = self.exit_code();
             if ended.is_some() || Instant::now() >= deadline {
                 return ended;
             }
@@ -167,28 +168,28 @@ impl Process {
         }
     }
 
-    /// Waits for its end, whenever that is; answers the exit code.
+    /// Waits until it ends; returns the exit code.
     pub fn wait(&mut self) -> i32 {
         code(self.child.wait().expect("a child can be waited for"))
     }
 
-    /// SIGKILL, if it has not ended before; answers the exit code.
+    /// Kills it, unless it has ended before; returns the exit code.
     pub fn kill(&mut self) -> i32 {
         self.child.kill().expect("a child can be killed");
         self.wait()
     }
 
-    /// Sends a signal (`TERM`); true if it was still there to get it.
+    /// Sends a signal (such as `TERM`); true if the process was still running.
     pub fn signal(&self, name: &str) -> bool {
         signal(&self.child, name)
     }
 
-    /// All of its log.
+    /// Its whole log.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Removes its log, which is of no use any more.
+    /// Removes its log.
     pub fn remove_log(&self) {
         fs::remove_file(&self.log).expect("a log is removed");
     }
@@ -201,7 +202,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Gone already, if it was killed or has ended.
+        // Fails if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,9 +1,9 @@
-//! The random choices of a test, from a seed that is printed and can be given again.
+//! The random choices of a test, from a seed that is printed, so that they can be repeated.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-/// The choices of a seed.
+/// The random generator of a seed.
 pub struct Random(ChaCha8Rng);
 
 impl Random {
@@ -11,7 +11,8 @@ impl Random {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    /// The seed in this environment variable, or a new one. It is printed, so that a failure can be repeated.
+    /// A generator with the seed in this environment variable, or with a new one. The seed is printed, so that a failure
+    /// can be repeated.
     pub fn from_env(variable: &str) -> Self {
         let seed = match std::env::var(variable) {
             Ok(text) => {

@@ -1,4 +1,4 @@
-//! `docs/contract.md`: a table for each service, with a column for each backend, between two marks. Everything
+//! `docs/contract.md`: a generated table for each service, with a column for each backend, between two marks. Everything
 //! else in the document is written by hand.
 
 use std::collections::BTreeMap;
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 /// The columns before those of the backends.
 const FIRST: [&str; 2] = ["case", "what the documentation says"];
 
-/// Where the document is: in this package, or one around it.
+/// The path of the document: in this package, or in one that contains it.
 pub fn path() -> PathBuf {
     const NAME: &str = "docs/contract.md";
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let around = package.ancestors().map(|folder| folder.join(NAME)).find(|path| path.exists());
-    around.unwrap_or_else(|| package.join(NAME))
+    let existing = package.ancestors().map(|folder| folder.join(NAME)).find(|path| path.exists());
+    existing.unwrap_or_else(|| package.join(NAME))
 }
 
 fn marks(service: &str) -> (String, String) {
@@ -49,14 +49,14 @@ impl Table {
         Ok(Self { backends, rows })
     }
 
-    /// What a backend did in a case, as written; empty if nothing is.
+    /// The observation of a backend in a case, as written; empty if there is none.
     pub fn observed(&self, case: &str, backend: &str) -> &str {
         let column = self.backends.iter().position(|column| column == backend);
         let row = self.rows.iter().find(|row| row.0 == case);
         row.zip(column).map_or("", |(row, column)| &row.2[column])
     }
 
-    /// The table with these cases and no others, and with what a backend observed where it did.
+    /// The table with exactly these cases, and with these observations of a backend.
     pub fn with(&self, cases: &[(&str, &str)], backend: &str, observed: &BTreeMap<&str, String>) -> Self {
         let mut backends = self.backends.clone();
         if !backends.iter().any(|column| column == backend) {
@@ -72,8 +72,8 @@ impl Table {
         Self { rows: cases.iter().map(row).collect(), backends }
     }
 
-    /// The document with this table in place of the one that it has.
-    pub fn put(&self, document: &str, service: &str) -> Result<String, String> {
+    /// The document with its table replaced by this one.
+    pub fn replace_in(&self, document: &str, service: &str) -> Result<String, String> {
         let (begin, end) = marks(service);
         let (before, rest) =
             document.split_once(&begin).ok_or(format!("the document lacks the line {begin}"))?;
@@ -95,7 +95,7 @@ impl Table {
     }
 }
 
-/// The cells of a line, which may hold `\|`.
+/// The cells of a line, which may contain `\|`.
 fn cells(line: &str) -> Vec<String> {
     let line = line.trim().trim_start_matches('|').replace("\\|", "\u{0}");
     let line = line.strip_suffix('|').unwrap_or(&line);
@@ -113,15 +113,15 @@ pub fn tests() -> Vec<(&'static str, fn())> {
         ($($name:ident $body:block)*) => { vec![$((stringify!($name), || $body)),*] };
     }
     tests! {
-        a_table_is_read_as_it_was_written {
-            let written = table().put(EMPTY, "x").unwrap();
+        a_table_is_read_as_written {
+            let written = table().replace_in(EMPTY, "x").unwrap();
             assert!(written.starts_with("head\n") && written.ends_with("-->\ntail\n"), "{written}");
             let read = Table::parse(&written, "x").unwrap();
             assert_eq!(read, table());
             assert_eq!((read.observed("a", "real"), read.observed("b", "real")), ("one | two", ""));
-            assert_eq!(read.put(&written, "x").unwrap(), written);
+            assert_eq!(read.replace_in(&written, "x").unwrap(), written);
         }
-        a_second_world_leaves_the_first_as_it_was {
+        a_second_backend_does_not_change_the_first_one {
             let both = table().with(&[("a", "says")], "simulated", &BTreeMap::from([("a", "three".to_owned())]));
             assert_eq!((both.observed("a", "real"), both.observed("a", "simulated")), ("one | two", "three"));
             assert_eq!(both.rows.len(), 1);

@@ -1,7 +1,8 @@
-//! How the services behave, case by case: the pipeline relies on it, and the simulation must reproduce it.
+//! The behaviour of the services, case by case: the pipeline relies on it, and the simulation must reproduce it.
 //!
-//! A case is a sentence, written once against the traits of a service (`cassandra/backend.rs`, `kafka/backend.rs`) and run in
-//! every backend (real or simulated services) that supports the verbs it needs. This program runs them on real services:
+//! A case is a sentence, written once against the traits of a service (`cassandra/backend.rs`, `kafka/backend.rs`) and run
+//! on every backend (real or simulated services) that supports the verbs that it needs. This program runs them on real
+//! services:
 //!
 //! ```text
 //! docker/local/cluster up --kafka 3 --cassandra 3

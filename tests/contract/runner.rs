@@ -1,4 +1,4 @@
-//! Runs the cases of a backend one after another, and compares what they observed with `docs/contract.md`.
+//! Runs the cases of a backend one after another, and compares their observations with `docs/contract.md`.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -9,43 +9,43 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use crate::document::{self, Table};
 use crate::suite::{Backend, Case, NotApplicable};
 
-/// What runs the cases of a backend.
+/// Runs the cases of a backend.
 pub trait CaseRunner: Send + 'static {
     /// The backend.
     type Backend: Backend;
 
-    /// Runs a case, and leaves nothing of it behind. Returns what it observed.
+    /// Runs a case and cleans up. Returns the observations.
     fn run(&mut self, case: &Case<Self::Backend>) -> Result<String, Failed>;
 
-    /// After the last case: leaves the services as they were found.
+    /// After the last case: restores the services to their state before the first one.
     fn finish(&mut self) -> Result<(), String>;
 }
 
-/// Which trials are run.
+/// Which tests are run.
 #[derive(Clone, Copy)]
 pub struct Mode {
-    /// Those that need no services.
+    /// Those that require no services.
     pub plain: bool,
-    /// Those that do.
+    /// Those that require services.
     pub services: bool,
-    /// The document is written, not compared.
+    /// Whether the document is written instead of compared.
     pub write: bool,
 }
 
 impl Mode {
-    /// What the arguments ask for. They are changed: which cases are ignored is decided here, for a case that
-    /// is not applicable stays ignored under `--ignored`.
+    /// The mode that the arguments request. The flags for ignored tests are cleared, because a case that is not
+    /// applicable must stay ignored with `--ignored`.
     pub fn of(arguments: &mut Arguments) -> Self {
         let services = arguments.ignored || arguments.include_ignored;
         let plain = !arguments.ignored;
         Self { services, plain, ..Self::simulated(arguments) }
     }
 
-    /// The same where the services are simulated: all is run, for nothing is missing.
+    /// The mode for simulated services: everything is run.
     pub fn simulated(arguments: &mut Arguments) -> Self {
         arguments.ignored = false;
         arguments.include_ignored = false;
-        arguments.test_threads = Some(1); // the cases pause and kill what they share
+        arguments.test_threads = Some(1); // the cases pause and kill shared services
         let write = std::env::var_os("EXACTLYONCE_CONTRACT_WRITE").is_some_and(|value| value == "1");
         Self { plain: true, services: true, write }
     }
@@ -55,7 +55,7 @@ impl Mode {
 pub struct Plan<G: CaseRunner> {
     /// The service, as in the marks of the document.
     pub service: &'static str,
-    /// The backend, as in the names of the trials.
+    /// The backend, as in the names of the tests.
     pub backend: &'static str,
     /// The backend's column in the document.
     pub column: &'static str,
@@ -63,20 +63,20 @@ pub struct Plan<G: CaseRunner> {
     pub cases: Vec<Case<G::Backend>>,
     /// The text of the list of cases that are not applicable.
     pub not_applicable: &'static str,
-    /// How many that list holds.
+    /// The length of that list.
     pub not_applicable_at_most: usize,
-    /// What runs them.
+    /// Runs the cases.
     pub runner: G,
 }
 
-/// A name, and what is documented.
-type Named = (&'static str, &'static str);
+/// The name of a case, and the documented behaviour.
+type CaseText = (&'static str, &'static str);
 
 /// The part of the document that a backend writes.
 struct Part {
     service: &'static str,
     column: &'static str,
-    cases: Vec<Named>,
+    cases: Vec<CaseText>,
 }
 
 struct State<G> {
@@ -86,20 +86,20 @@ struct State<G> {
 }
 
 impl<G> State<G> {
-    /// Writes what was observed so far, if it is to be written.
+    /// Writes the observations so far to the document, in that mode.
     fn write(&self) -> Result<(), String> {
         let Some(Part { service, column, cases }) = &self.write else { return Ok(()) };
         let path = document::path();
         let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let table = Table::parse(&text, service)?.with(cases, column, &self.observed);
-        std::fs::write(&path, table.put(&text, service)?)
+        std::fs::write(&path, table.replace_in(&text, service)?)
             .map_err(|error| format!("{}: {error}", path.display()))
     }
 }
 
-/// What is left to do after the last case.
+/// The work after the last case.
 pub trait Finish {
-    /// Does it; says what went wrong.
+    /// Does it.
     fn finish(&self) -> Result<(), String>;
 }
 
@@ -113,12 +113,12 @@ impl<G: CaseRunner> Finish for Arc<Mutex<State<G>>> {
 
 /// Finishes all backends; returns whether all succeeded.
 pub fn finish(backends: Vec<Box<dyn Finish>>) -> bool {
-    let mut well = true;
+    let mut succeeded = true;
     for error in backends.iter().filter_map(|backend| backend.finish().err()) {
         eprintln!("after the last case: {error}");
-        well = false;
+        succeeded = false;
     }
-    well
+    succeeded
 }
 
 /// Tests without services.
@@ -140,8 +140,8 @@ pub fn add<G: CaseRunner>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<G>) ->
         Ok(listed) => listed.check(&cases, not_applicable_at_most),
         Err(error) => Err(error.clone()),
     };
-    // In every run: a wrong list makes what follows worthless.
-    let name = format!("{backend}::{service}::the_list_of_cases_not_applicable_is_right");
+    // In every run, because the list determines which cases are run.
+    let name = format!("{backend}::{service}::the_list_of_cases_that_are_not_applicable_is_correct");
     trials.push(Trial::test(name, move || Ok(checked?)));
     if mode.plain && !mode.write {
         let names = names.clone();
@@ -157,8 +157,9 @@ pub fn add<G: CaseRunner>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<G>) ->
     }
     let write = (mode.services && mode.write).then_some(Part { service, column, cases: names });
     let state = Arc::new(Mutex::new(State { runner, observed, write }));
-    let (disturbing, quiet): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| !case.needs.is_empty());
-    for case in quiet.into_iter().chain(disturbing) {
+    let (with_faults, without_faults): (Vec<_>, Vec<_>) =
+        cases.into_iter().partition(|case| !case.needs.is_empty());
+    for case in without_faults.into_iter().chain(with_faults) {
         let name = format!("{backend}::{service}::{}", case.name);
         let reason = listed.0.get(case.name).cloned();
         let state = state.clone();
@@ -182,7 +183,7 @@ fn one<G: CaseRunner>(
     let text = state.runner.run(case)?;
     if state.write.is_some() {
         state.observed.insert(case.name, text);
-        // Now, for a run may be cut off.
+        // Written after every case, because a run may be interrupted.
         return Ok(state.write()?);
     }
     let path = document::path();
@@ -196,7 +197,7 @@ fn one<G: CaseRunner>(
     Ok(())
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     text.unwrap_or("a panic without a message").to_owned()
@@ -208,11 +209,11 @@ fn document_is_complete(service: &str, column: &str, cases: &[(&str, &str)]) -> 
     let table = Table::parse(&text, service)?;
     if table != table.with(cases, column, &BTreeMap::new()) {
         return Err(format!(
-            "its table of {service} is not of these cases (EXACTLYONCE_CONTRACT_WRITE=1 rewrites it)"
+            "its table of {service} does not have exactly these cases (EXACTLYONCE_CONTRACT_WRITE=1 rewrites it)"
         ));
     }
     match cases.iter().find(|case| table.observed(case.0, column).is_empty()) {
-        Some(case) => Err(format!("nothing is written of what was observed in {}", case.0)),
+        Some(case) => Err(format!("it has no observation of {}", case.0)),
         None => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! Runs cases on services that stay the same from one case to the next.
+//! Runs cases on services that all cases share.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,12 +9,12 @@ use libtest_mimic::Failed;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::runner::{CaseRunner, panic_message};
-use crate::suite::{Backend, Case, Seen};
+use crate::suite::{Backend, Case, Observations};
 
-/// A case that takes longer hangs.
+/// Timeout of a case.
 const CASE_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Services that are found when the first case needs them.
+/// Services that are searched for when the first case is run.
 pub struct Services<W> {
     runtime: Runtime,
     start: fn() -> Result<W, String>,
@@ -22,7 +22,7 @@ pub struct Services<W> {
 }
 
 impl<W> Services<W> {
-    /// Those that `start` finds.
+    /// The services that `start` finds.
     pub fn new(start: fn() -> Result<W, String>) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         Self { runtime, start, backend: None }
@@ -47,9 +47,9 @@ impl<W: Backend + Send> CaseRunner for Services<W> {
         }
         println!();
         let began = Instant::now();
-        let seen = Seen::nothing(case.name);
+        let seen = Observations::printed(case.name);
         let ran = block_on(&self.runtime, case.name, (case.run)(backend, &seen));
-        // Also after a failure, or the next case would fail for this one's sake.
+        // Also after a failure, so that it does not affect the next case.
         let healed = heal();
         println!("    took {:.1} s", began.elapsed().as_secs_f64());
         ran?;

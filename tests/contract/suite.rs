@@ -1,6 +1,6 @@
-//! Cases, backends, and the list of cases that a backend cannot run: the parts of every service's suite.
+//! Cases, backends, and the list of cases that a backend cannot run: shared by the suites of all services.
 //!
-//! This file does not depend on how cases are run, so that another crate can include it.
+//! This file does not depend on the runner of cases, so that another crate can include it.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,8 +8,8 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 
-/// Where the cases of a service are run: the real service, or a simulated one.
-#[allow(async_fn_in_trait)] // cases run on the thread that made their backend
+/// What the cases of a service run on: the real service, or a simulated one.
+#[allow(async_fn_in_trait)] // cases run on the thread of their backend
 pub trait Backend: Sized + 'static {
     /// Operations that cases may use in addition to requests, and that not every backend supports.
     type Verb: Copy + Eq + Debug + Send + Sync + 'static;
@@ -17,30 +17,30 @@ pub trait Backend: Sized + 'static {
     /// The verbs that this backend supports.
     const VERBS: &'static [Self::Verb];
 
-    /// Undoes what a case may have left behind, even if it failed: afterwards all nodes run and see each other as up, and
-    /// what the case named `case` created is deleted.
+    /// Cleans up after a case, even if it failed: afterwards all nodes run and see each other as up, and everything that
+    /// the case named `case` created is deleted.
     async fn heal(&self, case: &str) -> Result<(), String>;
 
-    /// After the last case: leaves the services as they were found.
+    /// After the last case: restores the services to their state before the first one.
     async fn finish(&self) -> Result<(), String>;
 }
 
 /// The future of a case. It stays on the thread of its backend.
 pub type Running<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-/// One sentence about a service. It fails by [`Seen::hold`], or by panicking.
+/// One sentence about a service. It fails by [`Observations::check`], or by panicking.
 pub struct Case<W: Backend> {
     /// The sentence.
     pub name: &'static str,
-    /// What the documentation or the source of the service says, and where.
+    /// The behaviour according to the documentation or the source of the service, with the reference.
     pub documented: &'static str,
     /// The verbs that it needs.
     pub needs: &'static [W::Verb],
     /// Runs it, and records what was observed.
-    pub run: for<'a> fn(&'a W, &'a Seen) -> Running<'a>,
+    pub run: for<'a> fn(&'a W, &'a Observations) -> Running<'a>,
 }
 
-/// `case!(name_of_a_function, [Verb, ...], "what is documented")`, with the type `Verb` in scope.
+/// `case!(name_of_a_function, [Verb, ...], "documented behaviour")`, with the type `Verb` in scope.
 macro_rules! case {
     ($name:ident, [$($verb:ident),* $(,)?], $documented:expr $(,)?) => {
         crate::suite::Case {
@@ -53,48 +53,48 @@ macro_rules! case {
 }
 pub(crate) use case;
 
-/// What a case observed. The text is the same in every run: no random values, no measured times.
-pub struct Seen {
+/// The observations of a case. They are the same in every run: no random values, no measured times.
+pub struct Observations {
     /// The name of the case.
     pub case: &'static str,
-    /// Whether it is printed as it is observed.
-    aloud: bool,
+    /// Whether observations are printed immediately.
+    print: bool,
     notes: RefCell<Vec<String>>,
     wrong: RefCell<Vec<String>>,
 }
 
-impl Seen {
-    /// Nothing observed yet. What is will be printed.
-    pub fn nothing(case: &'static str) -> Self {
-        Self { aloud: true, ..Self::silently(case) }
+impl Observations {
+    /// Without observations yet; they will be printed.
+    pub fn printed(case: &'static str) -> Self {
+        Self { print: true, ..Self::silent(case) }
     }
 
-    /// Nothing observed yet. What is will not be printed.
-    pub fn silently(case: &'static str) -> Self {
-        Self { case, aloud: false, notes: RefCell::default(), wrong: RefCell::default() }
+    /// Without observations yet; they will not be printed.
+    pub fn silent(case: &'static str) -> Self {
+        Self { case, print: false, notes: RefCell::default(), wrong: RefCell::default() }
     }
 
-    /// Notes an observation.
+    /// Records an observation.
     pub fn note(&self, observation: impl Into<String>) {
         let observation = observation.into();
-        if self.aloud {
+        if self.print {
             println!("    observed: {observation}");
         }
         self.notes.borrow_mut().push(observation);
     }
 
-    /// Notes an observation, and fails the case, when it has ended, if it is not as expected.
-    pub fn hold(&self, what: &str, observed: &str, expected: &str) {
+    /// Records an observation. If it is not the expected one, the case fails when it has ended.
+    pub fn check(&self, what: &str, observed: &str, expected: &str) {
         self.note(format!("{what}: {observed}"));
         if observed != expected {
-            if self.aloud {
+            if self.print {
                 println!("    expected: {what}: {expected}");
             }
             self.wrong.borrow_mut().push(format!("{what}\n  observed: {observed}\n  expected: {expected}"));
         }
     }
 
-    /// What was not as expected.
+    /// The observations that were not expected ones.
     pub fn verdict(&self) -> Result<(), String> {
         let wrong = self.wrong.borrow();
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
@@ -122,14 +122,14 @@ impl NotApplicable {
             let (case, reason) =
                 line.split_once(": ").ok_or(format!("line {number} is not `case: reason`"))?;
             if reasons.insert(case.to_owned(), reason.trim().to_owned()).is_some() {
-                return Err(format!("line {number} lists {case} again"));
+                return Err(format!("line {number} lists {case} a second time"));
             }
         }
         Ok(Self(reasons))
     }
 
-    /// Holds the list against the cases: it must name exactly those that need a verb which the backend lacks, and
-    /// hold as many as `at_most` says, a number that may only ever be lowered.
+    /// Compares the list with the cases: it must contain exactly those that need a verb which the backend lacks, and
+    /// have the length `at_most`, a number that may only be reduced.
     pub fn check<W: Backend>(&self, cases: &[Case<W>], at_most: usize) -> Result<(), String> {
         let mut wrong = Vec::new();
         let mut names = BTreeSet::new();
@@ -140,7 +140,7 @@ impl NotApplicable {
             let lacking: Vec<_> = case.needs.iter().filter(|verb| !W::VERBS.contains(verb)).collect();
             match (self.0.contains_key(case.name), lacking.as_slice()) {
                 (true, []) => {
-                    wrong.push(format!("{} is listed, but the backend has all that it needs", case.name))
+                    wrong.push(format!("{} is listed, but the backend supports all its verbs", case.name))
                 }
                 (false, [_, ..]) => {
                     wrong.push(format!("{} is not listed, but the backend lacks {lacking:?}", case.name))
@@ -149,7 +149,7 @@ impl NotApplicable {
             }
         }
         for name in self.0.keys().filter(|name| !names.contains(name.as_str())) {
-            wrong.push(format!("{name} is listed, but is no case"));
+            wrong.push(format!("{name} is listed, but is not a case"));
         }
         if self.0.len() > at_most {
             wrong.push(format!(
@@ -174,8 +174,8 @@ pub fn tests() -> Vec<(&'static str, fn())> {
         Had,
         Lacking,
     }
-    struct Small;
-    impl Backend for Small {
+    struct TestBackend;
+    impl Backend for TestBackend {
         type Verb = Verb;
         const VERBS: &'static [Verb] = &[Verb::Had];
         async fn heal(&self, _case: &str) -> Result<(), String> {
@@ -185,9 +185,9 @@ pub fn tests() -> Vec<(&'static str, fn())> {
             Ok(())
         }
     }
-    async fn a(_world: &Small, _seen: &Seen) {}
-    async fn b(_world: &Small, _seen: &Seen) {}
-    fn cases() -> Vec<Case<Small>> {
+    async fn a(_backend: &TestBackend, _seen: &Observations) {}
+    async fn b(_backend: &TestBackend, _seen: &Observations) {}
+    fn cases() -> Vec<Case<TestBackend>> {
         vec![case!(a, [Had], ""), case!(b, [Had, Lacking], "")]
     }
     fn check(list: &str, at_most: usize) -> Result<(), String> {
@@ -197,33 +197,33 @@ pub fn tests() -> Vec<(&'static str, fn())> {
         ($($name:ident $body:block)*) => { vec![$((stringify!($name), || $body)),*] };
     }
     tests! {
-        a_list_of_exactly_what_the_world_lacks_is_right {
+        a_list_of_exactly_the_cases_that_the_backend_cannot_run_is_accepted {
             assert_eq!(check("# why\n\nb: no such thing\n", 1), Ok(()));
         }
         a_listed_name_that_is_no_case_is_refused {
-            assert_eq!(check("b: x\nc: x", 2), Err("c is listed, but is no case".to_owned()));
+            assert_eq!(check("b: x\nc: x", 2), Err("c is listed, but is not a case".to_owned()));
         }
-        a_listed_case_that_the_world_could_run_is_refused {
-            assert_eq!(check("a: x\nb: x", 2), Err("a is listed, but the backend has all that it needs".to_owned()));
+        a_listed_case_that_the_backend_can_run_is_refused {
+            assert_eq!(check("a: x\nb: x", 2), Err("a is listed, but the backend supports all its verbs".to_owned()));
         }
-        a_case_that_the_world_cannot_run_must_be_listed {
+        a_case_that_the_backend_cannot_run_must_be_listed {
             assert_eq!(check("", 0), Err("b is not listed, but the backend lacks [Lacking]".to_owned()));
         }
         the_list_may_not_grow {
             assert_eq!(check("b: x", 0), Err("1 cases are listed, more than 0: the list may only shrink".to_owned()));
         }
-        a_list_that_shrank_lowers_its_bound {
+        a_shorter_list_requires_a_lower_limit {
             assert_eq!(check("b: x", 2), Err("only 1 cases are listed now: lower the 2 of this backend".to_owned()));
         }
         a_line_without_a_reason_is_refused {
             assert_eq!(NotApplicable::parse("\nb"), Err("line 2 is not `case: reason`".to_owned()));
         }
         a_case_is_listed_once {
-            assert_eq!(NotApplicable::parse("b: x\nb: y"), Err("line 2 lists b again".to_owned()));
+            assert_eq!(NotApplicable::parse("b: x\nb: y"), Err("line 2 lists b a second time".to_owned()));
         }
         two_cases_of_one_name_are_refused {
             let twice = vec![case!(a, [], ""), case!(a, [], "")];
-            assert_eq!(NotApplicable::default().check::<Small>(&twice, 0), Err("two cases are named a".to_owned()));
+            assert_eq!(NotApplicable::default().check::<TestBackend>(&twice, 0), Err("two cases are named a".to_owned()));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A store that goes wrong by plan. Every request is an operation with a number; a plan names the numbers.
+//! A store with planned faults. Requests are numbered; a plan has a fault for some of the numbers.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -17,21 +17,22 @@ use tokio::time::sleep;
 /// What happens to one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The worker dies before the request is sent.
+    /// The worker crashes before the request is sent.
     CrashBefore,
-    /// The request is done, and the worker dies before it knows.
+    /// The request is applied, and the worker crashes before it gets the response.
     CrashAfter,
-    /// The request is lost, and the worker does not know.
-    Lost,
-    /// The request is done, and the worker does not know.
-    Unanswered,
-    /// Of a write of several rows the first half is done, and the worker does not know.
-    Half,
-    /// The request is done twice.
-    Twice,
-    /// The worker does not know, and the request is done much later, when others have gone on.
-    Late,
-    /// The request is refused, as when a right was revoked. No sweep has it: it ends a worker in an error.
+    /// The request is lost: its outcome is unknown.
+    RequestLost,
+    /// The request is applied and the response is lost: its outcome is unknown.
+    ResponseLost,
+    /// Only the first half of the rows of a write is applied: its outcome is unknown.
+    PartiallyApplied,
+    /// The request is applied twice.
+    AppliedTwice,
+    /// The outcome of the request is unknown, and it is applied later, after other requests.
+    AppliedLate,
+    /// The request is refused, as after a permission was revoked. It is not in [`Fault::ALL`], because it ends a worker
+    /// with an error.
     Refused,
 }
 
@@ -39,27 +40,27 @@ impl Fault {
     pub const ALL: [Fault; 7] = [
         Fault::CrashBefore,
         Fault::CrashAfter,
-        Fault::Lost,
-        Fault::Unanswered,
-        Fault::Half,
-        Fault::Twice,
-        Fault::Late,
+        Fault::RequestLost,
+        Fault::ResponseLost,
+        Fault::PartiallyApplied,
+        Fault::AppliedTwice,
+        Fault::AppliedLate,
     ];
 }
 
-/// How late a late write is done.
+/// Delay of [`Fault::AppliedLate`].
 const LATE: Duration = Duration::from_millis(400);
 
 #[derive(Debug, Default)]
 struct Plan {
     faults: BTreeMap<u64, Fault>,
-    /// How long operations take, in turn: request and answer.
+    /// Delays of requests and of their responses in milliseconds, used round-robin.
     delays: Vec<(u64, u64)>,
-    /// What happens to every reading of all partitions' progress, whatever its number.
+    /// The fault of every read of the progress of all partitions, whatever its number.
     progress_of_all: Option<Fault>,
     operations: u64,
-    met: Vec<Fault>,
-    /// How many rows each write of rows had, and how many counts each of counts.
+    injected: Vec<Fault>,
+    /// Number of rows of each write of rows, and number of counts of each write of counts.
     rows: Vec<usize>,
     counts: Vec<usize>,
     /// Requests about counts, in the order in which they were acknowledged.
@@ -79,13 +80,13 @@ pub enum Call {
     WriteCounts(i32),
 }
 
-/// One worker's way to the store.
+/// A worker's handle of the store.
 #[derive(Clone, Debug)]
 pub struct FaultyStore {
     store: MemoryStore,
     plan: Arc<Mutex<Plan>>,
     crash: Arc<Notify>,
-    /// What the registry shows, if not what it holds.
+    /// The value that reads of the registry return instead of the stored one.
     registry: Option<i32>,
 }
 
@@ -95,12 +96,12 @@ impl FaultyStore {
         Self { store, plan: Arc::new(Mutex::new(plan)), crash: Arc::default(), registry: None }
     }
 
-    /// From now on, this happens to every reading of all partitions' progress.
+    /// Sets the fault of every further read of the progress of all partitions.
     pub fn fail_progress_of_all(&self, fault: Option<Fault>) {
         self.plan.lock().unwrap().progress_of_all = fault;
     }
 
-    /// The same store and plan for another worker, which crashes by itself.
+    /// The same store and plan for another worker; each worker crashes independently.
     pub fn for_another_worker(&self) -> Self {
         Self { crash: Arc::default(), ..self.clone() }
     }
@@ -110,7 +111,7 @@ impl FaultyStore {
         Self { registry: Some(partitions), ..self }
     }
 
-    /// Ready when this worker is to die.
+    /// Ready when this worker must crash.
     pub async fn crashed(&self) {
         self.crash.notified().await;
     }
@@ -120,7 +121,7 @@ impl FaultyStore {
         self.plan.lock().unwrap().operations
     }
 
-    /// How many rows each write of rows had so far, and how many counts each of counts.
+    /// Number of rows of each write of rows so far, and number of counts of each write of counts.
     pub fn writes(&self) -> (Vec<usize>, Vec<usize>) {
         let plan = self.plan.lock().unwrap();
         (plan.rows.clone(), plan.counts.clone())
@@ -138,9 +139,9 @@ impl FaultyStore {
         outcome
     }
 
-    /// The faults that came up so far.
-    pub fn met(&self) -> Vec<Fault> {
-        self.plan.lock().unwrap().met.clone()
+    /// The faults that were injected so far.
+    pub fn injected(&self) -> Vec<Fault> {
+        self.plan.lock().unwrap().injected.clone()
     }
 
     fn next(&self) -> (Option<Fault>, u64, u64) {
@@ -148,7 +149,7 @@ impl FaultyStore {
         let number = plan.operations;
         plan.operations += 1;
         let fault = plan.faults.get(&number).copied();
-        plan.met.extend(fault);
+        plan.injected.extend(fault);
         let delay = match plan.delays.len() {
             0 => (0, 0),
             n => plan.delays[number as usize % n],
@@ -156,12 +157,12 @@ impl FaultyStore {
         (fault, delay.0, delay.1)
     }
 
-    async fn die(&self) -> ! {
+    async fn crash(&self) -> ! {
         self.crash.notify_one();
         pending().await
     }
 
-    /// Does an operation as the plan says. `half` is the operation on the first half of what it writes.
+    /// Runs an operation with its planned fault. `half` is the operation on the first half of what it writes.
     async fn operate<T: Send + 'static, F>(
         &self,
         whole: impl Fn(MemoryStore) -> F,
@@ -170,16 +171,16 @@ impl FaultyStore {
     where
         F: Future<Output = Outcome<T>> + Send + 'static,
     {
-        let unknown = || Outcome::Unknown(StoreError::of("no answer"));
+        let unknown = || Outcome::Unknown(StoreError::of("no response"));
         let (fault, there, back) = self.next();
         if fault == Some(Fault::CrashBefore) {
-            self.die().await
+            self.crash().await
         }
         sleep(Duration::from_millis(there)).await;
-        let answer = match fault {
-            Some(Fault::Lost) => unknown(),
+        let outcome = match fault {
+            Some(Fault::RequestLost) => unknown(),
             Some(Fault::Refused) => Outcome::Refused(StoreError::of("not allowed")),
-            Some(Fault::Late) => {
+            Some(Fault::AppliedLate) => {
                 let late = whole(self.store.clone());
                 tokio::spawn(async move {
                     sleep(LATE).await;
@@ -187,23 +188,23 @@ impl FaultyStore {
                 });
                 unknown()
             }
-            Some(Fault::Half) => {
+            Some(Fault::PartiallyApplied) => {
                 let _ = half(self.store.clone()).await;
                 unknown()
             }
-            Some(Fault::Twice) => {
+            Some(Fault::AppliedTwice) => {
                 let _ = whole(self.store.clone()).await;
                 whole(self.store.clone()).await
             }
             _ => whole(self.store.clone()).await,
         };
         if fault == Some(Fault::CrashAfter) {
-            self.die().await
+            self.crash().await
         }
         sleep(Duration::from_millis(back)).await;
         match fault {
-            Some(Fault::Unanswered) => unknown(),
-            _ => answer,
+            Some(Fault::ResponseLost) => unknown(),
+            _ => outcome,
         }
     }
 
@@ -244,7 +245,7 @@ impl Store for FaultyStore {
     async fn stored_progress(&self) -> Outcome<BTreeMap<i32, Stored<Progress>>> {
         match self.plan.lock().unwrap().progress_of_all {
             Some(Fault::Refused) => return Outcome::Refused(StoreError::of("not allowed")),
-            Some(_) => return Outcome::Unknown(StoreError::of("no answer")),
+            Some(_) => return Outcome::Unknown(StoreError::of("no response")),
             None => {}
         }
         self.read(|store| async move { store.stored_progress().await }).await

@@ -1,4 +1,4 @@
-//! Any log, any crash points, any sizes.
+//! Property test: random logs, faults and options.
 
 use std::collections::BTreeMap;
 
@@ -64,23 +64,23 @@ proptest! {
 
     #[test]
     fn any_log_with_any_crashes_ends_in_the_ground_truth(scenario in scenario()) {
-        let ended = scenario.run();
-        prop_assert_eq!(ended.stored, ended.truth);
+        let result = scenario.run();
+        prop_assert_eq!(result.stored, result.truth);
     }
 }
 
 #[test]
-fn every_kind_of_fault_comes_up() {
+fn every_kind_of_fault_is_injected() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
-    let mut met: BTreeMap<String, usize> = BTreeMap::new();
+    let mut injected: BTreeMap<String, usize> = BTreeMap::new();
     for _ in 0..60 {
         let scenario = scenario().new_tree(&mut runner).unwrap().current();
-        for fault in scenario.run().met {
-            *met.entry(format!("{fault:?}")).or_default() += 1;
+        for fault in scenario.run().injected {
+            *injected.entry(format!("{fault:?}")).or_default() += 1;
         }
     }
-    println!("{met:?}");
-    assert_eq!(met.len(), Fault::ALL.len(), "{met:?}");
+    println!("{injected:?}");
+    assert_eq!(injected.len(), Fault::ALL.len(), "{injected:?}");
 }

@@ -1,4 +1,4 @@
-//! One process: a log, workers that are started again when they crash, and the check of the tables at the end.
+//! A scenario in one process: a log, workers that are restarted when they crash, and the resulting tables.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::faulty::{Fault, FaultyStore};
 pub const TOPIC: &str = "exactlyonce.events";
 pub const PARTITIONS: i32 = 3;
 
-/// Simulated time within which any run must be done. Faults take seconds.
+/// Maximum simulated time of a scenario. Faults take seconds.
 const SETTLE_LIMIT: Duration = Duration::from_secs(600);
 
 /// One entry of a log.
@@ -38,7 +38,7 @@ pub fn event(id: i64, ts: i64, source: &str, health: i32) -> Option<Vec<u8>> {
     Some(event.to_string().into_bytes())
 }
 
-/// What the log holds, how workers work, and what goes wrong.
+/// The log, the options of the workers, and the faults.
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub log: Vec<Entry>,
@@ -52,10 +52,10 @@ pub struct Scenario {
     pub delays: Vec<(u64, u64)>,
 }
 
-/// What came of it.
-pub struct Ended {
+/// The result of a scenario.
+pub struct ScenarioResult {
     pub operations: u64,
-    pub met: Vec<Fault>,
+    pub injected: Vec<Fault>,
     pub stored: Tables,
     pub truth: Tables,
 }
@@ -93,7 +93,7 @@ pub async fn append(broker: &MemoryBroker, log: &[Entry]) {
     }
 }
 
-/// Everything that the log holds.
+/// All records of the log.
 pub async fn records(broker: &MemoryBroker) -> Vec<Record> {
     let mut records = Vec::new();
     for partition in 0..broker.topic(TOPIC).await.unwrap().partitions {
@@ -103,7 +103,7 @@ pub async fn records(broker: &MemoryBroker) -> Vec<Record> {
     records
 }
 
-/// Runs to the end, or to the limit, on a clock that moves when everybody waits.
+/// Runs a future on a paused clock, which advances when all tasks wait; panics at [`SETTLE_LIMIT`].
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -126,8 +126,8 @@ impl Scenario {
         }
     }
 
-    /// Runs the workers until the log is drained.
-    pub fn run(&self) -> Ended {
+    /// Runs the workers until they have processed the log.
+    pub fn run(&self) -> ScenarioResult {
         block_on(async {
             let broker = broker_with(&self.log, self.fetch_records).await;
             let store = MemoryStore::new();
@@ -137,27 +137,27 @@ impl Scenario {
             let workers =
                 (0..self.workers).map(|id| work(&broker, faulty.for_another_worker(), &options, id));
             futures_util::future::join_all(workers).await;
-            // Late requests arrive.
+            // Until all late requests are applied.
             tokio::time::sleep(Duration::from_secs(1)).await;
             for partition in 0..PARTITIONS {
                 let end = broker.offsets(TOPIC, partition).await.unwrap().end;
-                let progress = store.progress(partition).await.answer().unwrap().unwrap();
+                let progress = store.progress(partition).await.into_result().unwrap().unwrap();
                 assert_eq!(progress.next_offset, end, "progress of partition {partition}");
             }
-            Ended {
+            ScenarioResult {
                 operations: faulty.operations(),
-                met: faulty.met(),
+                injected: faulty.injected(),
                 stored: truth::stored(&store).await.unwrap(),
                 truth: truth_of(&broker, &bound.binding).await,
             }
         })
     }
 
-    /// Runs, and compares with the ground truth.
-    pub fn check(&self) -> Ended {
-        let ended = self.run();
-        assert_eq!(ended.stored, ended.truth);
-        ended
+    /// Runs the workers, and compares the tables with the ground truth.
+    pub fn check(&self) -> ScenarioResult {
+        let result = self.run();
+        assert_eq!(result.stored, result.truth);
+        result
     }
 }
 
@@ -165,10 +165,10 @@ pub async fn truth_of(broker: &MemoryBroker, binding: &Binding) -> Tables {
     truth::tables(&records(broker).await, binding)
 }
 
-/// One worker's life: it runs, crashes, and is started again.
+/// Runs a worker, which is restarted when it crashes.
 async fn work(broker: &MemoryBroker, store: FaultyStore, options: &Options, id: usize) {
-    for life in 0.. {
-        let rng = rng((id as u64) << 32 | life);
+    for incarnation in 0.. {
+        let rng = rng((id as u64) << 32 | incarnation);
         let run = pipeline::run(broker, &store, options, rng, std::future::pending());
         tokio::select! {
             biased;

@@ -1,4 +1,4 @@
-//! The pipeline on an in-memory store that fails, and workers that crash, at every point there is.
+//! The pipeline on an in-memory store: faults of the store and crashes of workers at every operation.
 
 mod faulty;
 mod generated;

@@ -41,14 +41,14 @@ async fn processed() -> (MemoryBroker, MemoryStore) {
     (broker, store)
 }
 
-/// Expects a refusal that does not change the tables; returns its message.
+/// Expects a refusal that does not change the tables; returns the error.
 async fn refused(broker: &MemoryBroker, store: &MemoryStore) -> PipelineError {
     let before = truth::stored(store).await.unwrap();
-    let progress = store.progress_of_all().await.answer().unwrap();
+    let progress = store.progress_of_all().await.into_result().unwrap();
     let error = run(broker, store).await.unwrap_err();
     assert!(error.is_refusal(), "{error:?}");
     assert_eq!(truth::stored(store).await.unwrap(), before);
-    assert_eq!(store.progress_of_all().await.answer().unwrap(), progress);
+    assert_eq!(store.progress_of_all().await.into_result().unwrap(), progress);
     error
 }
 
@@ -70,7 +70,7 @@ fn retention_past_progress_is_refused() {
 }
 
 #[test]
-fn retention_up_to_progress_is_fine() {
+fn retention_up_to_progress_is_accepted() {
     block_on(async {
         let (broker, store) = processed().await;
         append(&broker, &log(30)).await;
@@ -107,7 +107,7 @@ fn a_log_that_ends_before_progress_is_refused() {
 }
 
 #[test]
-fn other_records_below_progress_are_refused() {
+fn different_records_below_progress_are_refused() {
     block_on(async {
         let (broker, store) = processed().await;
         broker.truncate(TOPIC, 2, 8);
@@ -121,15 +121,15 @@ fn other_records_below_progress_are_refused() {
     });
 }
 
-/// A log in which a transaction is open: from an offset on, nothing can be read for a while.
+/// A log with an open transaction: from an offset on, the first fetches return nothing.
 #[derive(Clone)]
-struct Undecided {
+struct OpenTransaction {
     inner: MemoryBroker,
     from: i64,
-    looks: Arc<AtomicU32>,
+    empty_fetches: Arc<AtomicU32>,
 }
 
-impl Broker for Undecided {
+impl Broker for OpenTransaction {
     type Consumer = MemoryConsumer;
 
     async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
@@ -148,8 +148,9 @@ impl Broker for Undecided {
         max_records: usize,
         max_bytes: usize,
     ) -> Result<Fetched, BrokerError> {
-        let again = |looks: u32| looks.checked_sub(1);
-        if offset >= self.from && self.looks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, again).is_ok()
+        let again = |empty_fetches: u32| empty_fetches.checked_sub(1);
+        if offset >= self.from
+            && self.empty_fetches.fetch_update(Ordering::Relaxed, Ordering::Relaxed, again).is_ok()
         {
             return Ok(Fetched { records: Vec::new(), next_offset: offset });
         }
@@ -167,14 +168,14 @@ impl Broker for Undecided {
 }
 
 #[test]
-fn other_records_in_a_transaction_that_is_open_at_first_are_refused_when_it_is_decided() {
+fn different_records_in_an_open_transaction_are_refused_when_it_is_committed() {
     block_on(async {
         let (broker, store) = processed().await;
         broker.truncate(TOPIC, 2, 8);
         let other = (0..6).map(|i| Entry::Value(2, event(100 + i, 1, "x", 1))).collect::<Vec<_>>();
         append(&broker, &other).await;
-        let undecided = Undecided { inner: broker, from: 8, looks: Arc::new(AtomicU32::new(6)) };
-        let error = pipeline::run(&undecided, &store, &options(), rng(1), pending()).await.unwrap_err();
+        let broker = OpenTransaction { inner: broker, from: 8, empty_fetches: Arc::new(AtomicU32::new(6)) };
+        let error = pipeline::run(&broker, &store, &options(), rng(1), pending()).await.unwrap_err();
         assert!(matches!(error, PipelineError::RecordsDiffer { partition: 2, offset: 8, .. }), "{error:?}");
     });
 }
@@ -202,7 +203,7 @@ fn a_recreated_topic_is_refused() {
 }
 
 #[test]
-fn a_topic_that_is_recreated_under_a_running_worker_is_noticed() {
+fn a_running_worker_detects_that_the_topic_is_recreated() {
     block_on(async {
         let (broker, store) = processed().await;
         let endless = Options { until_end: false, ..options() };
@@ -221,7 +222,7 @@ fn a_topic_that_is_recreated_under_a_running_worker_is_noticed() {
 }
 
 #[test]
-fn an_unbound_keyspace_names_init() {
+fn the_error_of_an_unbound_keyspace_names_init() {
     block_on(async {
         let broker = broker_with(&log(3), 10).await;
         let error = run(&broker, &MemoryStore::new()).await.unwrap_err();
@@ -237,7 +238,7 @@ fn rows_without_a_binding_are_refused_by_run_and_init() {
         let store = MemoryStore::new();
         let event =
             Event { id: 1, ts: 1, source: "a".into(), client: String::new(), health: Health::Nominal };
-        store.write_rows(0, &[(0, Row::Event(event))]).await.answer().unwrap();
+        store.write_rows(0, &[(0, Row::Event(event))]).await.into_result().unwrap();
         let error = refused(&broker, &store).await;
         assert!(matches!(error, PipelineError::Binding(BindingError::ForeignRows)), "{error:?}");
         let error =
@@ -247,7 +248,7 @@ fn rows_without_a_binding_are_refused_by_run_and_init() {
 }
 
 #[test]
-fn a_store_in_another_layout_than_the_bound_one_is_refused_by_run_and_init() {
+fn a_store_with_a_different_layout_than_the_bound_one_is_refused_by_run_and_init() {
     block_on(async {
         let broker = broker_with(&log(30), 10).await;
         let rows = NonZeroU32::new(500).unwrap();
@@ -256,9 +257,9 @@ fn a_store_in_another_layout_than_the_bound_one_is_refused_by_run_and_init() {
         let bound = binding::init(&broker, &bucketed, &binding_spec, &Origin::Start).await.unwrap().binding;
         assert_eq!(bound.layout, Layout::bucketed(rows));
         run(&broker, &bucketed).await.unwrap();
-        // Tables in one layout, and a worker that is configured with another.
+        // The tables have one layout, and the worker is configured with another one.
         let other = MemoryStore::new();
-        other.bind(&bound).await.answer().unwrap();
+        other.bind(&bound).await.into_result().unwrap();
         let message = "bound with layout = \"bucketed:500\", not \"original\"";
         let error = refused(&broker, &other).await;
         assert!(error.to_string().contains(message), "{error}");
@@ -272,7 +273,7 @@ fn a_store_in_another_layout_than_the_bound_one_is_refused_by_run_and_init() {
 }
 
 #[test]
-fn every_other_fact_of_the_binding_is_compared() {
+fn every_other_parameter_of_the_binding_is_compared() {
     block_on(async {
         let (broker, store) = processed().await;
         let good = options();
@@ -305,13 +306,13 @@ fn a_compacted_topic_is_refused() {
 }
 
 #[test]
-fn a_partition_found_later_begins_at_zero_and_is_refused_if_its_log_does_not() {
+fn a_partition_that_is_added_later_starts_at_zero_and_is_refused_if_its_log_does_not() {
     block_on(async {
         let (broker, store) = processed().await;
         broker.grow(TOPIC, PARTITIONS + 1);
         append(&broker, &[Entry::Value(PARTITIONS, event(1, 1, "late", 2))]).await;
         run(&broker, &store).await.unwrap();
-        let progress = store.progress(PARTITIONS).await.answer().unwrap();
+        let progress = store.progress(PARTITIONS).await.into_result().unwrap();
         assert_eq!(progress, Some(Progress { origin: 0, next_offset: 1 }));
 
         broker.grow(TOPIC, PARTITIONS + 2);
@@ -328,8 +329,8 @@ fn a_sum_past_the_range_of_event_count_is_refused() {
         let (broker, store) = processed().await;
         let window = WindowKey { source: "a".into(), end: 5_000 };
         let count = Count { count: i64::from(i32::MAX), through_offset: 1 };
-        store.register(77).await.answer().unwrap();
-        store.write_counts(77, &[(window, count)]).await.answer().unwrap();
+        store.register(77).await.into_result().unwrap();
+        store.write_counts(77, &[(window, count)]).await.into_result().unwrap();
         append(&broker, &log(3)).await;
         let error = run(&broker, &store).await.unwrap_err();
         assert!(matches!(error, PipelineError::CountOverflow { window_end: 5_000, .. }), "{error:?}");
@@ -337,7 +338,7 @@ fn a_sum_past_the_range_of_event_count_is_refused() {
 }
 
 #[test]
-fn origins_are_bound_once_and_honoured() {
+fn workers_start_at_the_origins_that_were_bound_first() {
     block_on(async {
         let broker = broker_with(&log(30), 10).await;
         let store = MemoryStore::new();
@@ -363,7 +364,7 @@ fn origins_that_the_log_does_not_have_are_refused() {
             let from = Origin::Offsets(BTreeMap::from([(partition, offset)]));
             binding::init(&broker, &store, &options().binding_spec, &from).await.unwrap_err();
         }
-        assert_eq!(store.binding().await.answer().unwrap(), None);
+        assert_eq!(store.binding().await.into_result().unwrap(), None);
         assert_eq!(broker.topic(TOPIC).await.unwrap().partitions, PARTITIONS);
     });
 }

@@ -1,4 +1,4 @@
-//! The registry of partitions: what is written and read in which order, and what contradicts it.
+//! The registry of partitions: the order of writes and reads, and contradictions.
 
 use std::collections::BTreeMap;
 
@@ -53,10 +53,10 @@ fn an_assignment_registers_before_its_first_count_and_every_batch_reads_the_regi
             let calls = faulty.acknowledged();
             let first = calls.iter().position(|call| *call == Call::Register(1)).expect("it registers");
             let writes: Vec<usize> =
-                (0..calls.len()).filter(|place| calls[*place] == Call::WriteCounts(1)).collect();
+                (0..calls.len()).filter(|index| calls[*index] == Call::WriteCounts(1)).collect();
             assert!(writes.len() > 1 && first < writes[0], "{calls:?}");
             for write in writes {
-                // Batches come one after another here.
+                // At most one batch is in flight.
                 assert_eq!(calls[write + 1..write + 3], [Call::Registered, Call::Counts(0)], "{calls:?}");
             }
             assert_eq!(calls.iter().filter(|call| **call == Call::Register(1)).count(), 1, "{calls:?}");
@@ -71,21 +71,25 @@ fn a_partition_without_counted_events_is_not_registered() {
         let (broker, store) = bound(&[log, counted(0, 9)].concat()).await;
         let faulty = recording(&store);
         run(&broker, &faulty).await.unwrap();
-        assert_eq!(store.registered().await.answer().unwrap(), 1);
+        assert_eq!(store.registered().await.into_result().unwrap(), 1);
         let other = |call: &Call| matches!(call, Call::Register(1 | 2) | Call::Counts(1 | 2));
         assert!(!faulty.acknowledged().iter().any(other), "{:?}", faulty.acknowledged());
     });
 }
 
 #[test]
-fn a_partition_that_another_worker_registers_meanwhile_is_summed_from_the_next_batch_on() {
+fn a_partition_that_another_worker_registers_is_included_from_the_next_batch_on() {
     block_on(async {
         let (broker, store) = bound(&counted(0, 2)).await;
         run(&broker, &recording(&store)).await.unwrap();
-        // As the worker of a partition that this one has never heard of does it.
+        // What the worker of an unknown partition does.
         let window = WindowKey { source: "a".into(), end: 10 };
-        store.register(7).await.answer().unwrap();
-        store.write_counts(7, &[(window, Count { count: 40, through_offset: 50 })]).await.answer().unwrap();
+        store.register(7).await.into_result().unwrap();
+        store
+            .write_counts(7, &[(window, Count { count: 40, through_offset: 50 })])
+            .await
+            .into_result()
+            .unwrap();
         append(&broker, &counted(0, 1)).await;
         run(&broker, &recording(&store)).await.unwrap();
         let alerts = truth::stored(&store).await.unwrap().alerts;
@@ -94,16 +98,16 @@ fn a_partition_that_another_worker_registers_meanwhile_is_summed_from_the_next_b
 }
 
 #[test]
-fn a_registry_that_does_not_show_the_worker_s_own_partition_is_refused() {
+fn a_registry_without_the_partition_of_the_worker_is_refused() {
     block_on(async {
         let (broker, store) = bound(&counted(1, 9)).await;
         let error = run(&broker, &recording(&store).with_registry_at(1)).await.unwrap_err();
         assert!(matches!(error, PipelineError::NotRegistered { partition: 1, registered: 1 }), "{error:?}");
         assert!(error.is_refusal());
-        assert_eq!(store.progress(1).await.answer().unwrap().unwrap().next_offset, 0);
-        // Nothing was lost by it.
+        assert_eq!(store.progress(1).await.into_result().unwrap().unwrap().next_offset, 0);
+        // The refusal lost nothing.
         run(&broker, &recording(&store)).await.unwrap();
-        let bound = store.binding().await.answer().unwrap().unwrap();
+        let bound = store.binding().await.into_result().unwrap().unwrap();
         assert_eq!(truth::stored(&store).await.unwrap(), truth_of(&broker, &bound).await);
     });
 }

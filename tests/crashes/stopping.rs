@@ -1,4 +1,4 @@
-//! Workers that are stopped, stores that are unavailable for long, and partitions that move to another worker.
+//! Workers that are stopped, long outages of the store, and partitions that are reassigned.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -20,8 +20,8 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::faulty::{Fault, FaultyStore};
 use crate::harness::{Entry, append, binding_spec, block_on, broker_with, event, rng, truth_of};
 
-/// Operations of a start with three partitions: the binding, and for each partition progress, rows below it,
-/// and progress again.
+/// Number of operations of a start with three partitions: a read of the binding, and for each partition reads of
+/// progress and of the rows below it, and a write of progress.
 const START: u64 = 10;
 
 fn log(records: i64) -> Vec<Entry> {
@@ -45,12 +45,12 @@ async fn bound(records: i64) -> (MemoryBroker, MemoryStore) {
 }
 
 async fn progress(store: &MemoryStore) -> BTreeMap<i32, i64> {
-    let all = store.progress_of_all().await.answer().unwrap();
+    let all = store.progress_of_all().await.into_result().unwrap();
     all.into_iter().map(|(partition, progress)| (partition, progress.next_offset)).collect()
 }
 
 #[test]
-fn a_stop_finishes_what_is_in_flight_and_writes_progress() {
+fn a_stop_finishes_requests_in_flight_and_writes_progress() {
     block_on(async {
         let (broker, store) = bound(600).await;
         let slow = FaultyStore::new(store.clone(), BTreeMap::new(), vec![(20, 20)]);
@@ -62,56 +62,56 @@ fn a_stop_finishes_what_is_in_flight_and_writes_progress() {
         assert_eq!(summary.next_offsets, progress);
         assert_eq!(summary.records, done as u64);
         let stored = truth::stored(&store).await.unwrap();
-        assert_eq!(stored.events.len() as i64, done, "nothing lies past progress");
+        assert_eq!(stored.events.len() as i64, done, "no row is past progress");
     });
 }
 
 #[test]
-fn a_stop_gives_up_at_its_deadline() {
+fn a_stop_ends_at_its_deadline() {
     block_on(async {
         let (broker, store) = bound(60).await;
-        let faults = (START + 6..100_000).map(|operation| (operation, Fault::Lost)).collect();
-        let deaf = FaultyStore::new(store.clone(), faults, vec![(1, 1)]);
-        let begun = Instant::now();
+        let faults = (START + 6..100_000).map(|operation| (operation, Fault::RequestLost)).collect();
+        let failing = FaultyStore::new(store.clone(), faults, vec![(1, 1)]);
+        let started = Instant::now();
         let stop = sleep(Duration::from_secs(5));
-        pipeline::run(&broker, &deaf, &options(), rng(1), stop).await.unwrap();
-        assert!((Duration::from_secs(7)..Duration::from_secs(8)).contains(&begun.elapsed()), "{begun:?}");
+        pipeline::run(&broker, &failing, &options(), rng(1), stop).await.unwrap();
+        assert!((Duration::from_secs(7)..Duration::from_secs(8)).contains(&started.elapsed()), "{started:?}");
     });
 }
 
 #[test]
-fn a_store_that_stays_away_ends_the_run_at_the_retry_deadline() {
+fn a_store_that_stays_unavailable_ends_the_run_at_the_retry_deadline() {
     block_on(async {
         let (broker, store) = bound(60).await;
-        let faults = (START + 6..100_000).map(|operation| (operation, Fault::Lost)).collect();
-        let deaf = FaultyStore::new(store.clone(), faults, vec![(1, 1)]);
+        let faults = (START + 6..100_000).map(|operation| (operation, Fault::RequestLost)).collect();
+        let failing = FaultyStore::new(store.clone(), faults, vec![(1, 1)]);
         let options = Options { retry_deadline: Some(Duration::from_secs(30)), ..options() };
-        let error = pipeline::run(&broker, &deaf, &options, rng(1), pending()).await.unwrap_err();
+        let error = pipeline::run(&broker, &failing, &options, rng(1), pending()).await.unwrap_err();
         assert!(matches!(error, PipelineError::StoreUnavailable { seconds: 30.., .. }), "{error:?}");
         assert!(!error.is_refusal());
     });
 }
 
 #[test]
-fn a_store_that_is_away_for_long_is_waited_for() {
+fn a_run_survives_a_long_outage_of_the_store() {
     block_on(async {
         let (broker, store) = bound(90).await;
-        let faults = (START + 2..START + 300).map(|operation| (operation, Fault::Lost)).collect();
+        let faults = (START + 2..START + 300).map(|operation| (operation, Fault::RequestLost)).collect();
         let faulty = FaultyStore::new(store.clone(), faults, vec![(1, 1)]);
         let options = Options { until_end: true, ..options() };
-        let begun = Instant::now();
+        let started = Instant::now();
         pipeline::run(&broker, &faulty, &options, rng(1), pending()).await.unwrap();
         assert!(
-            begun.elapsed() > Duration::from_secs(10),
+            started.elapsed() > Duration::from_secs(10),
             "the store was not unavailable: {:?}",
-            begun.elapsed()
+            started.elapsed()
         );
-        let binding = store.binding().await.answer().unwrap().unwrap();
+        let binding = store.binding().await.into_result().unwrap().unwrap();
         assert_eq!(truth::stored(&store).await.unwrap(), truth_of(&broker, &binding).await);
     });
 }
 
-/// What was logged.
+/// A buffer for log lines.
 #[derive(Clone, Default)]
 struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 
@@ -126,32 +126,32 @@ impl io::Write for LogBuffer {
     }
 }
 
-/// What is logged while this runs.
+/// Returns what is logged while this runs.
 fn logged(run: impl FnOnce()) -> String {
     let logged = LogBuffer::default();
     let writer = logged.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     let ours = tracing::Dispatch::new(subscriber);
-    // While there is but one, tracing takes the word of whichever thread logs first for whether a line is of
-    // interest to any test, and the threads of the other tests have no subscriber.
+    // With a single dispatcher, tracing caches whether a log line is enabled by asking only the thread that logs it
+    // first, and the threads of other tests have no subscriber. A second dispatcher prevents that.
     let _another = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(io::sink).finish());
     tracing::dispatcher::with_default(&ours, run);
     String::from_utf8(logged.0.lock().unwrap().clone()).unwrap()
 }
 
 #[test]
-fn failing_requests_are_logged_once_when_they_begin_to_fail_and_once_when_all_have_recovered() {
+fn failing_requests_are_logged_once_when_they_start_to_fail_and_once_when_all_have_recovered() {
     let text = logged(|| {
         block_on(async {
             let (broker, store) = bound(300).await;
             // Two episodes, in each of which requests of several batches and partitions fail.
             let lost = (START + 20..START + 70).chain(START + 260..START + 310);
-            let faults = lost.map(|operation| (operation, Fault::Lost)).collect();
+            let faults = lost.map(|operation| (operation, Fault::RequestLost)).collect();
             let faulty = FaultyStore::new(store, faults, vec![(1, 1)]);
             let backoff_max = Duration::from_millis(20);
             let options = Options { until_end: true, backoff_max, ..options() };
             pipeline::run(&broker, &faulty, &options, rng(1), pending()).await.unwrap();
-            assert!(faulty.operations() > START + 310, "the second episode never came");
+            assert!(faulty.operations() > START + 310, "the second episode did not occur");
         });
     });
     let times = |message: &str| text.matches(message).count();
@@ -159,14 +159,14 @@ fn failing_requests_are_logged_once_when_they_begin_to_fail_and_once_when_all_ha
 }
 
 #[test]
-fn requests_that_go_on_failing_are_logged_once_a_minute() {
+fn requests_that_keep_failing_are_logged_once_a_minute() {
     let text = logged(|| {
         block_on(async {
             let (broker, store) = bound(60).await;
-            let faults = (START + 6..100_000).map(|operation| (operation, Fault::Lost)).collect();
-            let deaf = FaultyStore::new(store, faults, vec![(1, 1)]);
+            let faults = (START + 6..100_000).map(|operation| (operation, Fault::RequestLost)).collect();
+            let failing = FaultyStore::new(store, faults, vec![(1, 1)]);
             let stop = sleep(Duration::from_secs(200));
-            pipeline::run(&broker, &deaf, &options(), rng(1), stop).await.unwrap();
+            pipeline::run(&broker, &failing, &options(), rng(1), stop).await.unwrap();
         });
     });
     let times = |message: &str| text.matches(message).count();
@@ -193,12 +193,12 @@ fn a_batch_writes_its_rows_in_parts_and_its_counts_once() {
         binding::init(&broker, &old, &options().binding_spec, &Origin::Start).await.unwrap();
         let short = Options { batch_longest: Duration::ZERO, ..large };
         pipeline::run(&broker, &old, &short, rng(1), pending()).await.unwrap();
-        assert_eq!(old.writes().1.len(), 60, "a batch closes when it is old");
+        assert_eq!(old.writes().1.len(), 60, "a batch closes at its maximum age");
     });
 }
 
 #[test]
-fn partitions_change_hands_when_workers_come_and_go() {
+fn partitions_are_reassigned_when_workers_start_and_stop() {
     block_on(async {
         let (broker, store) = bound(300).await;
         let slow = FaultyStore::new(store.clone(), BTreeMap::new(), vec![(3, 9), (1, 2), (7, 0)]);
@@ -213,14 +213,14 @@ fn partitions_change_hands_when_workers_come_and_go() {
         let (first, second) = tokio::join!(first, second);
         let (first, second) = (first.unwrap(), second.unwrap());
         assert!(first.records > 0 && second.records > 0);
-        assert_eq!(first.records + second.records, 420, "an orderly hand-over repeats nothing");
-        let binding = store.binding().await.answer().unwrap().unwrap();
+        assert_eq!(first.records + second.records, 420, "a graceful reassignment repeats nothing");
+        let binding = store.binding().await.into_result().unwrap().unwrap();
         assert_eq!(truth::stored(&store).await.unwrap(), truth_of(&broker, &binding).await);
     });
 }
 
-/// Two workers share the partitions. The first never ends; the second ends at the log's end, for which it reads how far
-/// the first one is. How the second ends, in which the reading fails like this.
+/// Two workers share the partitions. The first one never ends; the second one ends at the log's end, for which it reads
+/// the progress of the first one, with this fault. Returns the result of the second one.
 async fn run_beside_another(options: &Options, fault: Option<Fault>) -> Result<(), PipelineError> {
     let (broker, store) = bound(60).await;
     let beside = pipeline::run(&broker, &store, options, rng(1), pending());
@@ -231,7 +231,7 @@ async fn run_beside_another(options: &Options, fault: Option<Fault>) -> Result<(
         faulty.fail_progress_of_all(fault);
         let until_end = Options { until_end: true, ..options.clone() };
         let run = pipeline::run(&broker, &faulty, &until_end, rng(2), pending());
-        timeout(Duration::from_secs(600), run).await.expect("it ends, or says why not").map(drop)
+        timeout(Duration::from_secs(600), run).await.expect("it ends").map(drop)
     };
     tokio::select! {
         ended = beside => panic!("the first worker ended: {ended:?}"),
@@ -240,7 +240,7 @@ async fn run_beside_another(options: &Options, fault: Option<Fault>) -> Result<(
 }
 
 #[test]
-fn a_run_until_the_end_that_may_not_read_the_progress_of_other_workers_is_an_error() {
+fn run_until_end_fails_if_it_may_not_read_the_progress_of_other_workers() {
     block_on(async {
         run_beside_another(&options(), None).await.unwrap();
         let error = run_beside_another(&options(), Some(Fault::Refused)).await.unwrap_err();
@@ -250,15 +250,15 @@ fn a_run_until_the_end_that_may_not_read_the_progress_of_other_workers_is_an_err
 }
 
 #[test]
-fn a_run_until_the_end_that_cannot_read_the_progress_of_other_workers_says_so_and_ends_at_the_deadline() {
+fn run_until_end_logs_that_it_cannot_read_the_progress_of_other_workers_and_ends_at_the_deadline() {
     let text = logged(|| {
         block_on(async {
             let options = Options { retry_deadline: Some(Duration::from_secs(30)), ..options() };
-            let error = run_beside_another(&options, Some(Fault::Lost)).await.unwrap_err();
+            let error = run_beside_another(&options, Some(Fault::RequestLost)).await.unwrap_err();
             assert!(matches!(error, PipelineError::StoreUnavailable { seconds: 30.., .. }), "{error:?}");
         });
     });
-    assert_eq!(text.matches("read the progress of all partitions: no answer").count(), 1, "{text}");
+    assert_eq!(text.matches("read the progress of all partitions: no response").count(), 1, "{text}");
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn a_stop_ends_a_run_that_cannot_read_the_progress_of_other_workers_without_an_e
     block_on(async {
         let (broker, store) = bound(60).await;
         let faulty = FaultyStore::new(store, BTreeMap::new(), vec![(1, 1)]);
-        faulty.fail_progress_of_all(Some(Fault::Lost));
+        faulty.fail_progress_of_all(Some(Fault::RequestLost));
         let until_end = Options { until_end: true, batch_delay: Duration::from_secs(3), ..options() };
         pipeline::run(&broker, &faulty, &until_end, rng(1), sleep(Duration::from_secs(2))).await.unwrap();
     });
@@ -274,12 +274,12 @@ fn a_stop_ends_a_run_that_cannot_read_the_progress_of_other_workers_without_an_e
 
 /// A broker that does not describe the topic while `silent` is set.
 #[derive(Clone)]
-struct Undescribed {
+struct UndescribedTopic {
     inner: MemoryBroker,
     silent: Arc<AtomicBool>,
 }
 
-impl Broker for Undescribed {
+impl Broker for UndescribedTopic {
     type Consumer = MemoryConsumer;
 
     async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
@@ -311,11 +311,11 @@ impl Broker for Undescribed {
 }
 
 #[test]
-fn a_topic_check_that_fails_again_and_again_is_logged_with_its_cause_once_a_minute_and_when_it_is_over() {
+fn a_topic_check_that_keeps_failing_is_logged_with_its_cause_once_a_minute_and_when_it_succeeds_again() {
     let text = logged(|| {
         block_on(async {
             let (inner, store) = bound(60).await;
-            let broker = Undescribed { inner, silent: Arc::default() };
+            let broker = UndescribedTopic { inner, silent: Arc::default() };
             let options = options();
             let run = pipeline::run(&broker, &store, &options, rng(1), sleep(Duration::from_secs(300)));
             let silence = async {

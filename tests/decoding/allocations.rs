@@ -1,4 +1,4 @@
-//! Counts what a thread has allocated. Threads are counted apart, so tests may run concurrently.
+//! Counts the bytes that a thread has allocated. Each thread has its own counter, so tests may run concurrently.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -9,8 +9,8 @@ thread_local! {
     static PEAK: Cell<isize> = const { Cell::new(0) };
 }
 
-/// The system's allocator, counting.
-pub struct Counting;
+/// The system's allocator with a counter.
+pub struct CountingAllocator;
 
 fn count(bytes: isize) {
     let now = NOW.get() + bytes;
@@ -18,11 +18,11 @@ fn count(bytes: isize) {
     PEAK.set(PEAK.get().max(now));
 }
 
-// SAFETY: everything is the system allocator's; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
+// SAFETY: all calls are forwarded to the system allocator; counting allocates nothing.
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.alloc(layout) }
     }
 

@@ -1,4 +1,4 @@
-//! Every kind of bad input, one by one.
+//! Every kind of invalid input, case by case.
 
 use std::collections::BTreeSet;
 
@@ -49,7 +49,7 @@ fn reason(record: &Record) -> String {
     }
 }
 
-/// Values and the code of the dead letters they make. Each reason is here with every field it applies to.
+/// Values and the codes of their dead letters. Each reason has a case with every field that it applies to.
 fn dead_letters() -> Vec<(Vec<u8>, String)> {
     let mut cases: Vec<(Vec<u8>, String)> = Vec::new();
     let mut add = |value: &[u8], code: &str| cases.push((value.to_vec(), code.to_owned()));
@@ -144,7 +144,7 @@ fn dead_letters() -> Vec<(Vec<u8>, String)> {
         add(with(&[("ts", value)]).as_bytes(), "window_overflow");
     }
 
-    // Of several faults, the first of the order.
+    // Of several faults, the first one in the order of the reasons.
     add(b"{}", "missing_field:id");
     add(without(&["ts", "client"]).as_bytes(), "missing_field:ts");
     let several: [(&[(&str, &str)], &str); 6] = [
@@ -165,7 +165,7 @@ fn dead_letters() -> Vec<(Vec<u8>, String)> {
 }
 
 #[test]
-fn every_fault_makes_a_dead_letter_with_its_reason_and_its_bytes() {
+fn every_invalid_value_makes_a_dead_letter_with_its_reason_and_its_bytes() {
     for (value, code) in dead_letters() {
         let record = record(value);
         assert_eq!(reason(&record), code, "{:.300}", format!("{record:?}"));
@@ -180,21 +180,21 @@ fn a_null_value_is_a_dead_letter_with_or_without_a_key() {
 }
 
 #[test]
-fn every_reason_that_can_come_up_is_among_the_cases() {
+fn every_reason_that_can_occur_has_a_case() {
     let mut covered: BTreeSet<String> = dead_letters().into_iter().map(|case| case.1).collect();
     covered.insert("null_value".to_owned());
-    let can_come_up = |reason: &Reason| match reason {
+    let can_occur = |reason: &Reason| match reason {
         Reason::NotUnicode(field) | Reason::TooLong(field) => matches!(field, Field::Source | Field::Client),
         Reason::OutOfRange(field) => matches!(field, Field::Id | Field::Ts | Field::Health),
         Reason::TooShort(field) => *field == Field::Source,
         _ => true,
     };
-    let expected: BTreeSet<String> = Reason::all().filter(can_come_up).map(Reason::code).collect();
+    let expected: BTreeSet<String> = Reason::all().filter(can_occur).map(Reason::code).collect();
     assert_eq!(covered, expected);
 }
 
 #[test]
-fn good_events_are_taken_as_they_are() {
+fn valid_events_are_decoded_unchanged() {
     let plain = Event { id: 1, ts: 2, source: "s".into(), client: "c".into(), health: Health::Critical };
     let longest = "x".repeat(1_024);
     let cases = [
@@ -211,13 +211,13 @@ fn good_events_are_taken_as_they_are() {
         (with(&[("health", "1")]), Event { health: Health::Warning, ..plain.clone() }),
         (with(&[("health", "-0")]), Event { health: Health::Nominal, ..plain.clone() }),
         (with(&[("client", "\"\"")]), Event { client: String::new(), ..plain.clone() }),
-        // The last ts whose window of 5 s still ends within i64.
+        // The greatest ts whose window of 5 s ends within i64.
         (with(&[("ts", "9223372036854774999")]), Event { ts: 9_223_372_036_854_774_999, ..plain.clone() }),
         (
             with(&[("source", &text(1_024, "x")), ("client", &text(256, "\\uD83D\\uDE00"))]),
             Event { source: longest, client: "😀".repeat(256), ..plain.clone() },
         ),
-        // The escape of NUL is data, and so are other control characters' escapes.
+        // Escapes of NUL and of other control characters are data.
         (
             with(&[("source", r#""\u0000\u001f\"\\\/\b\f\n\r\t""#)]),
             Event { source: "\0\u{1f}\"\\/\u{8}\u{c}\n\r\t".into(), ..plain.clone() },
@@ -234,7 +234,7 @@ fn good_events_are_taken_as_they_are() {
 }
 
 #[test]
-fn unknown_fields_are_ignored_whatever_they_hold_and_however_often_they_come() {
+fn unknown_fields_are_ignored_whatever_their_value_and_number() {
     for members in [
         r#""x":1,"x":2,"x":null"#,
         r#""":{},"ID":"","Id":[],"id ":0"#,
@@ -277,7 +277,7 @@ fn a_record_at_the_limit_is_whole_and_one_byte_more_is_a_digest() {
     }
 }
 
-/// Runs where a recursive decoder would not survive 100,000 levels.
+/// Runs on a stack that is too small for a recursive decoder with 100,000 levels.
 fn on_a_small_stack(work: impl FnOnce() + Send + 'static) {
     let thread = std::thread::Builder::new().stack_size(128 << 10).spawn(work);
     if let Err(panic) = thread.expect("a thread").join() {

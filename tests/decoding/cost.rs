@@ -8,8 +8,8 @@ use exactlyonce::truth;
 use crate::allocations::peak;
 use crate::{binding, default_binding, record};
 
-/// The most that decoding may allocate at once, in bytes, for a record of `length` bytes: for the pipeline
-/// (whose row takes the record's own bytes) and for the ground truth (whose row copies them).
+/// Maximum peak allocation of decoding a record of `length` bytes, in bytes: for the pipeline (whose row takes the
+/// record's own bytes) and for the ground truth (whose row copies them).
 fn bounds(length: usize) -> (usize, usize) {
     (4 * length + 1_024, 8 * length + 1_024)
 }
@@ -47,7 +47,7 @@ fn decoding_allocates_at_most_a_small_multiple_of_the_record() {
         format!("{{{}{fields},\"source\":\"s\"}}", "\"id\":1,".repeat(N / 7)),
         format!("{{{}{fields},\"source\":\"s\"}}", "\"\":[],".repeat(N / 6)),
         format!("[{}1]", "1,".repeat(N / 2)),
-        // What a parser might quote, escaped, in an error.
+        // Texts that a parser might quote and escape in an error.
         format!("\"{}\"", "\u{7f}".repeat(N)),
         format!("{{\"id\":\"{}\"}}", "\u{7f}".repeat(N)),
         format!("{{\"health\":\"{}\"}}", "\\n\u{7f}".repeat(N / 3)),

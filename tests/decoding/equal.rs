@@ -1,4 +1,4 @@
-//! Both decoders return the same row, whatever the bytes.
+//! Property tests: both decoders return the same row for any bytes.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use crate::{binding, cost, row};
 
 const NAMES: [&str; 5] = ["id", "ts", "source", "client", "health"];
 
-/// Integers as JSON writes them, mostly near a limit.
+/// Integers in JSON, mostly near a limit.
 fn integer() -> impl Strategy<Value = String> {
     let borders = [0, 1, 2, 3, -1, 5_000, -5_000, i64::MAX, i64::MAX - 5_000, i64::MIN];
     prop_oneof![
@@ -92,13 +92,13 @@ fn object(members: &[(String, String)], whitespace: &str) -> String {
     format!("{{{}{w}}}", members.join(","))
 }
 
-/// Changes of members; positions are taken modulo what there is.
+/// Changes of members; positions are taken modulo the number of members.
 #[derive(Clone, Debug)]
 enum Change {
     Drop(usize),
     Duplicate(usize, usize),
     Retype(usize, String),
-    /// The field of this name gets a value of its own type.
+    /// Gives the field of this name a value of its type.
     Refit(&'static str, String),
     Rename(usize, String),
     Add(usize, String, String),
@@ -166,7 +166,7 @@ fn damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-fn inflict(damage: Damage, bytes: &mut Vec<u8>) {
+fn damage_bytes(damage: Damage, bytes: &mut Vec<u8>) {
     let n = bytes.len();
     match damage {
         Damage::Insert(at, byte) => bytes.insert(at % (n + 1), byte),
@@ -201,7 +201,7 @@ fn nearly_valid() -> impl Strategy<Value = Vec<u8>> {
             }
             let mut bytes = object(&members, &space).into_bytes();
             for damage in damages {
-                inflict(damage, &mut bytes);
+                damage_bytes(damage, &mut bytes);
             }
             bytes
         },
@@ -280,7 +280,7 @@ proptest! {
 }
 
 #[test]
-fn nearly_valid_json_comes_to_events_and_to_every_kind_of_dead_letter() {
+fn nearly_valid_json_makes_events_and_every_kind_of_dead_letter() {
     let mut runner = TestRunner::deterministic();
     let strategy = (any_record(nearly_valid()), any_binding());
     let (mut events, mut kinds) = (0, BTreeSet::new());

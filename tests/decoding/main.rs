@@ -14,7 +14,7 @@ use exactlyonce::truth;
 use exactlyonce::window::WindowSpec;
 
 #[global_allocator]
-static ALLOCATOR: allocations::Counting = allocations::Counting;
+static ALLOCATOR: allocations::CountingAllocator = allocations::CountingAllocator;
 
 fn binding(window: WindowSpec, max_mutation_bytes: usize) -> Binding {
     Binding {

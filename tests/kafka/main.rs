@@ -1,4 +1,4 @@
-//! The Kafka driver: against librdkafka's own mock cluster, which needs no service, and against the real thing.
+//! The Kafka driver: on librdkafka's mock cluster, which requires no services, and on real brokers.
 
 #[path = "../common/cluster.rs"]
 mod cluster;

@@ -1,4 +1,4 @@
-//! Groups, compression and damage on a real Kafka.
+//! Groups, compression and settings on a real Kafka.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::services::{self, Own};
+use crate::services::{self, TestBroker};
 
 const TOPIC: &str = "events";
 const GROUP: &str = "group";
@@ -19,7 +19,7 @@ const GROUP: &str = "group";
 fn options(protocol: GroupProtocol) -> KafkaOptions {
     let mut options = services::options();
     options.group_protocol = protocol;
-    // As the brokers have it in the protocol `consumer`. On a busy machine a shorter session sometimes expires.
+    // The brokers' session timeout of the protocol `consumer`. On a busy machine a shorter session sometimes expires.
     options.session_timeout = Duration::from_secs(6);
     options.metadata_interval = Duration::from_secs(1);
     options
@@ -31,7 +31,7 @@ fn admin(options: &KafkaOptions) -> AdminClient<DefaultClientContext> {
 
 fn values(partition: i32, numbers: std::ops::Range<i64>) -> Vec<NewRecord> {
     let value = |n: i64| Some(n.to_string().into_bytes());
-    // A timestamp of 0 is now: the brokers delete what is old.
+    // A timestamp of 0 means the current time: the brokers delete old records.
     numbers
         .map(|n| NewRecord { value: value(n), partition: Some(partition), ..NewRecord::default() })
         .collect()
@@ -57,7 +57,7 @@ async fn assigned(consumer: &mut KafkaConsumer, partitions: usize) -> BTreeSet<i
     all
 }
 
-/// Reads partitions until each is at this end, and says which offsets came.
+/// Reads partitions until each is at this end, and returns the delivered offsets.
 async fn read(consumer: &mut KafkaConsumer, ends: &[(i32, i64)]) -> BTreeMap<i32, Vec<i64>> {
     let mut open: BTreeMap<i32, i64> = ends.iter().copied().collect();
     let mut all: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
@@ -105,17 +105,17 @@ macro_rules! in_both_protocols {
 
 in_both_protocols!(
     a_partition_that_is_started_long_after_its_assignment_is_still_its_members,
-    a_revoked_partition_is_nobody_elses_until_it_is_released_however_long_that_takes,
-    partitions_of_a_member_that_is_gone_go_to_the_others,
-    a_member_that_gets_no_partition_is_told_so,
+    a_revoked_partition_is_not_reassigned_until_it_is_released_however_long_that_takes,
+    partitions_of_a_member_that_is_dropped_or_leaves_are_reassigned,
+    a_member_that_gets_no_partition_receives_an_empty_assignment,
     an_added_partition_is_assigned_and_read_from_its_first_record,
-    what_retention_took_is_out_of_range_for_a_start_and_for_a_reading,
-    the_position_of_the_group_is_for_dashboards_and_nobody_starts_there,
+    offsets_removed_by_retention_are_out_of_range_for_a_start_and_for_a_fetch,
+    the_committed_position_is_reported_and_never_used_as_a_start,
 );
 
-/// How long positions are not known: `EXACTLYONCE_TEST_STORE_AWAY_SECONDS`, or 15 s, which is longer than a session in
-/// either protocol.
-fn store_away() -> Duration {
+/// Simulated outage of the store, during which positions are unknown: `EXACTLYONCE_TEST_STORE_AWAY_SECONDS`, or 15 s,
+/// which is longer than the session timeout of either protocol.
+fn store_outage() -> Duration {
     let seconds = match std::env::var("EXACTLYONCE_TEST_STORE_AWAY_SECONDS") {
         Ok(seconds) => seconds.parse().expect("EXACTLYONCE_TEST_STORE_AWAY_SECONDS is a number of seconds"),
         Err(_) => 15,
@@ -123,9 +123,9 @@ fn store_away() -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// The store is unavailable: positions are loaded late. It takes longer than a session in either protocol.
+/// As during an outage of the store, when positions are loaded after more than the session timeout.
 async fn a_partition_that_is_started_long_after_its_assignment_is_still_its_members(options: KafkaOptions) {
-    let broker = Own::new(&options);
+    let broker = TestBroker::new(&options);
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..10)).await.unwrap();
     broker.append(TOPIC, values(1, 0..10)).await.unwrap();
@@ -133,9 +133,9 @@ async fn a_partition_that_is_started_long_after_its_assignment_is_still_its_memb
     assert_eq!(assigned(&mut consumer, 2).await.len(), 2);
     consumer.start(Assignment { partition: 0, incarnation: 1 }, 0);
     assert_eq!(read(&mut consumer, &[(0, 10)]).await[&0], (0..10).collect::<Vec<_>>());
-    // Meanwhile everything is paused, and the other partition is not started.
+    // Meanwhile this partition is paused, and the other one is not started.
     consumer.pause(0);
-    let until = Instant::now() + store_away();
+    let until = Instant::now() + store_outage();
     while let Ok(delivery) = timeout_at(until, consumer.poll()).await {
         match delivery {
             Ok(Delivery::End { .. }) | Err(_) => {}
@@ -146,10 +146,10 @@ async fn a_partition_that_is_started_long_after_its_assignment_is_still_its_memb
     assert_eq!(read(&mut consumer, &[(1, 10)]).await[&1], (4..10).collect::<Vec<_>>());
 }
 
-async fn a_revoked_partition_is_nobody_elses_until_it_is_released_however_long_that_takes(
+async fn a_revoked_partition_is_not_reassigned_until_it_is_released_however_long_that_takes(
     options: KafkaOptions,
 ) {
-    let broker = Own::new(&options);
+    let broker = TestBroker::new(&options);
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     for partition in 0..2 {
         broker.append(TOPIC, values(partition, 0..10)).await.unwrap();
@@ -203,30 +203,30 @@ async fn a_revoked_partition_is_nobody_elses_until_it_is_released_however_long_t
         }
     };
     both.await;
-    // The partitions that the first one kept continue at their positions.
+    // The partition that the first member kept continues at its position.
     broker.append(TOPIC, values(kept, 10..11)).await.unwrap();
     assert_eq!(read(&mut first, &[(kept, 11)]).await[&kept], [10]);
 }
 
-async fn partitions_of_a_member_that_is_gone_go_to_the_others(options: KafkaOptions) {
-    let broker = Own::new(&options);
+async fn partitions_of_a_member_that_is_dropped_or_leaves_are_reassigned(options: KafkaOptions) {
+    let broker = TestBroker::new(&options);
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     let mut first = broker.subscribe(GROUP, TOPIC).await.unwrap();
     assigned(&mut first, 2).await;
     let mut second = broker.subscribe(GROUP, TOPIC).await.unwrap();
-    // Dropped without a word, so that the session must end first: no sooner than that.
+    // A dropped member does not leave the group, so its session must expire first.
     drop(first);
     let dropped = Instant::now();
     assigned(&mut second, 2).await;
-    assert!(dropped.elapsed() > Duration::from_secs(1), "the group knew at once");
-    // And with a word.
+    assert!(dropped.elapsed() > Duration::from_secs(1), "reassigned before the session expired");
+    // The second member leaves the group.
     let mut third = broker.subscribe(GROUP, TOPIC).await.unwrap();
     second.leave().await;
     assigned(&mut third, 2).await;
 }
 
-async fn a_member_that_gets_no_partition_is_told_so(options: KafkaOptions) {
-    let broker = Own::new(&options);
+async fn a_member_that_gets_no_partition_receives_an_empty_assignment(options: KafkaOptions) {
+    let broker = TestBroker::new(&options);
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     let mut members =
         [broker.subscribe(GROUP, TOPIC).await.unwrap(), broker.subscribe(GROUP, TOPIC).await.unwrap()];
@@ -249,7 +249,7 @@ async fn a_member_that_gets_no_partition_is_told_so(options: KafkaOptions) {
 }
 
 async fn an_added_partition_is_assigned_and_read_from_its_first_record(options: KafkaOptions) {
-    let broker = Own::new(&options);
+    let broker = TestBroker::new(&options);
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     let mut consumer = broker.subscribe(GROUP, TOPIC).await.unwrap();
     assigned(&mut consumer, 1).await;
@@ -259,7 +259,7 @@ async fn an_added_partition_is_assigned_and_read_from_its_first_record(options: 
     let added =
         admin(&options).create_partitions(&[NewPartitions::new(&name, 3)], &AdminOptions::new()).await;
     added.unwrap()[0].as_ref().unwrap();
-    // Written before any member knows of the partition.
+    // Appended before any member detects the partition.
     while broker.topic(TOPIC).await.unwrap().partitions < 3 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -277,8 +277,8 @@ async fn an_added_partition_is_assigned_and_read_from_its_first_record(options: 
     assert_eq!(read(&mut consumer, &[(2, 5)]).await[&2], [0, 1, 2, 3, 4]);
 }
 
-async fn what_retention_took_is_out_of_range_for_a_start_and_for_a_reading(options: KafkaOptions) {
-    let broker = Own::new(&options);
+async fn offsets_removed_by_retention_are_out_of_range_for_a_start_and_for_a_fetch(options: KafkaOptions) {
+    let broker = TestBroker::new(&options);
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..10)).await.unwrap();
     let mut below = TopicPartitionList::new();
@@ -306,8 +306,8 @@ async fn what_retention_took_is_out_of_range_for_a_start_and_for_a_reading(optio
     assert_eq!(read(&mut consumer, &[(0, 10)]).await[&0], [6, 7, 8, 9]);
 }
 
-async fn the_position_of_the_group_is_for_dashboards_and_nobody_starts_there(options: KafkaOptions) {
-    let broker = Own::new(&options);
+async fn the_committed_position_is_reported_and_never_used_as_a_start(options: KafkaOptions) {
+    let broker = TestBroker::new(&options);
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..10)).await.unwrap();
     let mut consumer = broker.subscribe(GROUP, TOPIC).await.unwrap();
@@ -318,11 +318,11 @@ async fn the_position_of_the_group_is_for_dashboards_and_nobody_starts_there(opt
     consumer.leave().await;
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &options.bootstrap_servers).set("group.id", broker.name(GROUP));
-    let looker: rdkafka::consumer::BaseConsumer = config.create().unwrap();
-    let mut places = TopicPartitionList::new();
-    places.add_partition(&broker.name(TOPIC), 0);
+    let reader: rdkafka::consumer::BaseConsumer = config.create().unwrap();
+    let mut partitions = TopicPartitionList::new();
+    partitions.add_partition(&broker.name(TOPIC), 0);
     use rdkafka::consumer::Consumer as _;
-    let committed = looker.committed_offsets(places, Duration::from_secs(10)).unwrap();
+    let committed = reader.committed_offsets(partitions, Duration::from_secs(10)).unwrap();
     assert_eq!(committed.elements()[0].offset(), Offset::Offset(8));
     let mut again = broker.subscribe(GROUP, TOPIC).await.unwrap();
     assigned(&mut again, 1).await;
@@ -335,7 +335,7 @@ async fn the_position_of_the_group_is_for_dashboards_and_nobody_starts_there(opt
 async fn records_of_every_codec_are_read() {
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
     let options = options(GroupProtocol::Classic);
-    let broker = Own::new(&options);
+    let broker = TestBroker::new(&options);
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     let codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
     for codec in codecs {
@@ -358,10 +358,10 @@ async fn records_of_every_codec_are_read() {
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --kafka 3"]
-async fn a_group_whose_members_use_another_assignor_is_refused_with_a_hint_to_choose_another() {
+async fn a_group_with_a_different_assignor_is_refused_with_a_hint_to_use_another_group() {
     use rdkafka::consumer::{BaseConsumer, Consumer as _};
     let options = options(GroupProtocol::Classic);
-    let broker = Own::new(&options);
+    let broker = TestBroker::new(&options);
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &options.bootstrap_servers).set("group.id", broker.name(GROUP));
@@ -381,11 +381,11 @@ async fn a_group_whose_members_use_another_assignor_is_refused_with_a_hint_to_ch
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --kafka 3"]
-async fn settings_that_break_the_guarantee_are_found() {
+async fn settings_that_break_the_guarantee_are_detected() {
     use exactlyonce::guarantee::Verdict;
     use rdkafka::admin::{AlterConfig, ResourceSpecifier};
     let options = options(GroupProtocol::Classic);
-    let broker = Own::new(&options);
+    let broker = TestBroker::new(&options);
     broker.create_topic(TOPIC, 2, 3).await.unwrap();
     let verdicts = async || -> std::collections::BTreeMap<String, &'static str> {
         let findings = broker.guarantees(TOPIC).await.unwrap();
@@ -397,7 +397,7 @@ async fn settings_that_break_the_guarantee_are_found() {
     };
     let inherited = verdicts().await;
     assert_eq!(inherited["topic t min.insync.replicas"], Verdict::Fine.label(), "{inherited:?}");
-    // Three brokers with two settings that the topic does not have.
+    // Two settings of each of three brokers, because the topic does not override them.
     assert_eq!(inherited.keys().filter(|name| name.starts_with("broker ")).count(), 6, "{inherited:?}");
     assert!(inherited.values().all(|verdict| *verdict == "ok"), "{inherited:?}");
     let name = broker.name(TOPIC);

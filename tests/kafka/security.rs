@@ -10,9 +10,9 @@ use exactlyonce::secret::Secret;
 use tokio::time::timeout;
 
 use crate::cluster::Cluster;
-use crate::services::Own;
+use crate::services::TestBroker;
 
-/// What `docker/local/cluster up --secure` made.
+/// The variables of `docker/local/cluster up --secure`.
 struct Secure(BTreeMap<String, String>);
 
 impl Secure {
@@ -40,9 +40,9 @@ impl Secure {
     }
 }
 
-/// Makes, writes and reads a topic.
-async fn works(options: &KafkaOptions) {
-    let broker = Own::new(options);
+/// Creates, writes and reads a topic.
+async fn assert_works(options: &KafkaOptions) {
+    let broker = TestBroker::new(options);
     broker.create_topic("t", 1, 1).await.unwrap();
     let record = NewRecord { value: Some(b"v".to_vec()), ..NewRecord::default() };
     broker.append("t", vec![record]).await.unwrap();
@@ -53,32 +53,32 @@ async fn works(options: &KafkaOptions) {
     consumer.leave().await;
 }
 
-/// The error of the first request, with its causes. It comes long before the request would time out.
+/// The error of the first request, with its causes. It is returned long before the request timeout.
 async fn refused(options: &KafkaOptions) -> String {
     let options = KafkaOptions { request_timeout: Duration::from_secs(60), ..options.clone() };
-    let request = async { Own::new(&options).topic("t").await.unwrap_err() };
-    let error = timeout(Duration::from_secs(6), request).await.expect("an error at once");
+    let request = async { TestBroker::new(&options).topic("t").await.unwrap_err() };
+    let error = timeout(Duration::from_secs(6), request).await.expect("an immediate error");
     assert!(matches!(error, BrokerError::Refused { .. }), "{error:?}");
     exactlyonce::error::chain(&error)
 }
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --kafka 1 --secure"]
-async fn tls_alone_plain_and_scram_work_with_the_right_authority_and_password() {
+async fn tls_plain_and_scram_work_with_the_right_ca_and_password() {
     let secure = Secure::new();
     let tls = || secure.tls("CA_PEM");
-    works(&secure.options("KAFKA_SSL", Security { tls: tls(), sasl: None })).await;
+    assert_works(&secure.options("KAFKA_SSL", Security { tls: tls(), sasl: None })).await;
     let plain = Some(secure.sasl(SaslMechanism::Plain, "PLAIN"));
-    works(&secure.options("KAFKA_SASL_SSL", Security { tls: tls(), sasl: plain })).await;
+    assert_works(&secure.options("KAFKA_SASL_SSL", Security { tls: tls(), sasl: plain })).await;
     for mechanism in [SaslMechanism::ScramSha256, SaslMechanism::ScramSha512] {
         let scram = Some(secure.sasl(mechanism, "SCRAM"));
-        works(&secure.options("KAFKA_SASL_SSL", Security { tls: tls(), sasl: scram })).await;
+        assert_works(&secure.options("KAFKA_SASL_SSL", Security { tls: tls(), sasl: scram })).await;
     }
 }
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --kafka 1 --secure"]
-async fn a_server_whose_certificate_is_not_of_the_authority_is_refused() {
+async fn a_server_whose_ca_is_not_trusted_is_refused() {
     let secure = Secure::new();
     let error =
         refused(&secure.options("KAFKA_SSL", Security { tls: secure.tls("WRONG_CA_PEM"), sasl: None })).await;
@@ -87,7 +87,7 @@ async fn a_server_whose_certificate_is_not_of_the_authority_is_refused() {
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --kafka 1 --secure"]
-async fn a_wrong_password_is_a_clear_error_that_does_not_show_it() {
+async fn a_wrong_password_is_refused_and_not_shown() {
     let secure = Secure::new();
     for (mechanism, user) in [(SaslMechanism::Plain, "PLAIN"), (SaslMechanism::ScramSha512, "SCRAM")] {
         let mut sasl = secure.sasl(mechanism, user);
@@ -100,7 +100,7 @@ async fn a_wrong_password_is_a_clear_error_that_does_not_show_it() {
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --kafka 1 --secure"]
-async fn a_listener_with_another_protocol_is_an_error_at_once() {
+async fn a_listener_with_a_different_security_protocol_is_refused_immediately() {
     let secure = Secure::new();
     let tls = || secure.tls("CA_PEM");
     let none = || Security { tls: None, sasl: None };
@@ -122,7 +122,7 @@ async fn a_listener_with_another_protocol_is_an_error_at_once() {
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --kafka 1 --secure"]
-async fn a_server_whose_certificate_is_for_another_name_is_refused() {
+async fn a_server_whose_certificate_is_for_a_different_name_is_refused() {
     let secure = Secure::new();
     let mut options = secure.options("KAFKA_SSL", Security { tls: secure.tls("CA_PEM"), sasl: None });
     // The same address, written as a number that is in no certificate.
@@ -133,11 +133,11 @@ async fn a_server_whose_certificate_is_for_another_name_is_refused() {
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --kafka 1 --secure"]
-async fn a_user_without_rights_is_told_which_ones_are_missing() {
+async fn a_user_without_permissions_is_refused_with_the_missing_one() {
     let secure = Secure::new();
     let sasl = Some(secure.sasl(SaslMechanism::Plain, "UNAUTHORIZED"));
     let options = secure.options("KAFKA_SASL_SSL", Security { tls: secure.tls("CA_PEM"), sasl });
-    let broker = Own::new(&options);
+    let broker = TestBroker::new(&options);
     let error = broker.topic("t").await.unwrap_err();
     // Kafka does not show a user topics that it has no permission for.
     assert!(!error.is_retriable(), "{error:?}");
@@ -146,7 +146,7 @@ async fn a_user_without_rights_is_told_which_ones_are_missing() {
 }
 
 #[tokio::test]
-async fn a_certificate_file_that_is_not_there_is_named_at_once() {
+async fn a_missing_certificate_file_is_reported_immediately() {
     let mut options = KafkaOptions::new("localhost:1");
     options.security.tls = Some(Tls { ca_file: Some("/no/such/ca.pem".into()), ..Tls::default() });
     let error = exactlyonce::broker::kafka::KafkaBroker::connect(&options).unwrap_err();

@@ -1,4 +1,4 @@
-//! The demonstration, as a newcomer runs it, only smaller.
+//! The demonstration with its default settings, but fewer records.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Output, Stdio};
@@ -13,12 +13,12 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn it_kills_and_finds_no_difference_and_leaves_nothing_behind() {
+fn it_kills_workers_finds_no_difference_and_leaves_no_files() {
     let temporary = TempDir::new().expect("a folder");
     let mut command = program(["demo", "--events", "6000", "--kills", "3", "--seed", "5", "--json"]);
     let output = command.env("TMPDIR", temporary.path()).output().expect("the program starts");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let messages = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{messages}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
     assert_eq!(
         (&report["seed"], &report["records"], &report["differences"]),
@@ -33,7 +33,7 @@ fn it_kills_and_finds_no_difference_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn it_works_in_buckets_too() {
+fn it_supports_the_bucketed_layout() {
     let temporary = TempDir::new().expect("a folder");
     let data = temporary.path().join("data").display().to_string();
     let layout = ["--set", "store.layout=bucketed", "--set", "store.bucket_rows=300", "--data", &data];
@@ -49,7 +49,7 @@ fn it_works_in_buckets_too() {
 }
 
 #[test]
-fn a_given_folder_stays_and_is_not_used_twice() {
+fn a_given_folder_is_kept_and_cannot_be_used_twice() {
     let temporary = TempDir::new().expect("a folder");
     let data = temporary.path().join("new/data").display().to_string();
     let demo = ["demo", "--events", "600", "--kills", "1", "--data", &data];
@@ -77,7 +77,7 @@ fn a_signal_ends_it_and_its_worker() {
         .expect("the program starts");
     let mut lines = BufReader::new(demo.stderr.take().expect("a pipe")).lines();
     assert!(lines.any(|line| line.expect("text").starts_with("kill 1 ")), "there was no kill");
-    // Now, or in a moment, the next worker runs.
+    // The next worker runs already, or starts now.
     assert!(signal(&demo, "INT"));
     lines.for_each(drop);
     assert_eq!(demo.wait().expect("it ends").code(), Some(130));

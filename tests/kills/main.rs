@@ -1,7 +1,7 @@
-//! The real program on the embedded services, killed repeatedly, and judged by its own `verify`.
+//! The real program on the embedded services, killed repeatedly; its own `verify` checks the tables.
 //!
-//! `KILLS_SEED` repeats a run's choices: records, sizes of batches and moments. Where in the work a moment
-//! falls is up to the machine.
+//! `KILLS_SEED` repeats the random choices of a run: records, sizes of batches and times of kills. What a worker does at
+//! that time depends on the machine.
 
 #![cfg(unix)]
 
@@ -14,37 +14,39 @@ mod random;
 
 use std::time::Duration;
 
-use harness::{Folder, How, KILLED};
+use harness::{Folder, KILLED, KillTime};
 use random::Random;
 
 const SEED: &str = "KILLS_SEED";
 
-/// Kills of one folder.
+/// Kills per folder.
 const KILLS: u32 = 10;
 
-/// Records that a folder starts with, and that are added whenever a worker was done before its kill.
+/// Records that a folder starts with, and that are added whenever a worker ended before its kill.
 const RECORDS: u64 = 3_000;
 
 #[test]
-fn fifty_kills_at_any_moment_leave_exact_tables() {
+fn fifty_kills_at_random_times_leave_exact_tables() {
     let mut random = Random::from_env(SEED);
-    let (mut killed, mut applied_again, mut at_work) = (0, 0, 0);
+    let (mut killed, mut applied_again, mut with_rows) = (0, 0, 0);
     for number in 0..5 {
         let folder = Folder::new();
         folder.generate(RECORDS, &mut random);
         let mut kills = 0;
         while kills < KILLS {
-            let how = match random.below(4) {
-                // Anywhere in starting, resuming and the first batches.
-                0 => How::After(Duration::from_micros(random.below(80_000))),
-                _ => How::Stored(1 + random.below(200), Duration::from_micros(random.below(15_000))),
+            let when = match random.below(4) {
+                // While the worker starts, resumes, or processes its first batches.
+                0 => KillTime::AfterStart(Duration::from_micros(random.below(80_000))),
+                _ => {
+                    KillTime::AfterRecords(1 + random.below(200), Duration::from_micros(random.below(15_000)))
+                }
             };
-            let ended = folder.run_and_kill(how, &mut random);
-            if ended == KILLED && folder.left() > 0 {
+            let ended = folder.run_and_kill(when, &mut random);
+            if ended == KILLED && folder.lag() > 0 {
                 kills += 1;
                 let rows = folder.rows_past_progress();
                 applied_again += rows;
-                at_work += u32::from(rows > 0);
+                with_rows += u32::from(rows > 0);
             } else {
                 assert!(matches!(ended, 0 | KILLED), "the worker of folder {number} ended with {ended}");
                 folder.generate(RECORDS, &mut random);
@@ -53,20 +55,20 @@ fn fifty_kills_at_any_moment_leave_exact_tables() {
         killed += kills;
         folder.finish_and_verify();
     }
-    println!("{killed} kills, {at_work} of them with rows past progress, {applied_again} rows in all");
+    println!("{killed} kills, {with_rows} of them with rows past progress, {applied_again} rows in all");
     assert_eq!(killed, 50);
-    assert!(at_work > 0, "no kill found work under way");
+    assert!(with_rows > 0, "no kill interrupted a batch");
 }
 
 #[test]
-fn a_kill_while_the_worker_stops_in_order_leaves_exact_tables() {
+fn a_kill_of_a_worker_that_stops_gracefully_leaves_exact_tables() {
     let mut random = Random::from_env(SEED);
     let folder = Folder::new();
     let (mut killed, mut stopped) = (0, 0);
     for _ in 0..8 {
         folder.generate(RECORDS / 3, &mut random);
         let grace = Duration::from_micros(random.below(12_000));
-        match folder.run_and_kill(How::Stopping(1 + random.below(200), grace), &mut random) {
+        match folder.run_and_kill(KillTime::WhileStopping(1 + random.below(200), grace), &mut random) {
             KILLED => killed += 1,
             0 => stopped += 1,
             other => panic!("the worker ended with {other}"),
@@ -77,7 +79,7 @@ fn a_kill_while_the_worker_stops_in_order_leaves_exact_tables() {
 }
 
 #[test]
-fn verify_names_a_lost_row_and_a_wrong_count_and_exits_with_1() {
+fn verify_reports_a_lost_row_and_a_wrong_count_and_exits_with_1() {
     let mut random = Random::from_env(SEED);
     let folder = Folder::new();
     folder.generate(RECORDS, &mut random);
@@ -92,10 +94,10 @@ fn verify_names_a_lost_row_and_a_wrong_count_and_exits_with_1() {
         assert_eq!(store.execute(damage, []).expect("the store is damaged"), 1, "{damage}");
     }
     drop(store);
-    let said = folder.run("verify");
-    assert_eq!(said.code, 1, "{said}");
+    let output = folder.run("verify");
+    assert_eq!(output.code, 1, "{output}");
     for message in ["lost: partition 2 offset ", "wrong_alert_count: source \"My Router\"", "differences   2"]
     {
-        assert!(said.stdout.contains(message), "{message}: {said}");
+        assert!(output.stdout.contains(message), "{message}: {output}");
     }
 }

@@ -1,4 +1,4 @@
-//! A worker, a proxy that knows the protocol, and a real Cassandra behind it.
+//! A worker, a proxy that understands the protocol, and a real Cassandra behind it.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -17,58 +17,58 @@ use scylla_proxy::{
     ResponseRule, RunningProxy, ShardAwareness,
 };
 
-use crate::services::Kept;
+use crate::services::TestKeyspace;
 
 const TOPIC: &str = "exactlyonce.events";
 const PARTITIONS: i32 = 3;
 const RECORDS: i64 = 900;
 
-/// A run that takes longer hangs.
+/// Maximum time of a run.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Everything that a case needs.
+/// The fixture of a test.
 pub(crate) struct Harness {
-    pub(crate) kept: Kept,
+    pub(crate) keyspace: TestKeyspace,
     pub(crate) proxy: RunningProxy,
-    /// By way of the proxy.
+    /// Connected through the proxy.
     pub(crate) store: CassandraStore,
     pub(crate) options: CassandraOptions,
     pub(crate) broker: MemoryBroker,
     binding: Binding,
 }
 
-/// Requests of the store, not those that the driver makes for itself on its first connection.
+/// Requests of the store, without those of the driver on its control connection.
 pub(crate) fn requests() -> Condition {
     let opcode =
         Condition::RequestOpcode(RequestOpcode::Execute).or(Condition::RequestOpcode(RequestOpcode::Batch));
     opcode.and(Condition::not(Condition::ConnectionRegisteredAnyEvent))
 }
 
-/// Answers to requests of the store.
+/// Responses to requests of the store.
 pub(crate) fn responses() -> Condition {
     Condition::not(Condition::ConnectionRegisteredAnyEvent)
 }
 
-/// Some of these, `times` in all: one of ten at random among the first twenty, and then every one, so that a run cannot
-/// pass without meeting the fault.
+/// Some of these, at most `times`: one in ten at random among the first twenty, and then every one, so that every run
+/// meets the fault.
 pub(crate) fn some(of: Condition, times: usize) -> Condition {
     let at_random = after(Condition::True, 20).or(Condition::RandomWithProbability(0.1));
     of.and(at_random).and(Condition::TrueForLimitedTimes(times))
 }
 
-/// These, but for the first `count`.
+/// These, except the first `count`.
 pub(crate) fn after(of: Condition, count: usize) -> Condition {
     of.and(Condition::not(Condition::TrueForLimitedTimes(count)))
 }
 
 impl Harness {
     pub(crate) async fn new(layout: Layout) -> Self {
-        let kept = Kept::new(layout).await;
-        // The driver learns the nodes' addresses from the nodes, and takes all to have the port of the first
-        // contact point: so the proxies have the nodes' addresses and one port of their own.
+        let keyspace = TestKeyspace::new(layout).await;
+        // The driver gets the nodes' addresses from the nodes, and assumes that all have the port of the first contact
+        // point: so the proxies have the nodes' addresses and a common port.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (mut nodes, mut contact_points) = (Vec::new(), Vec::new());
-        for node in &kept.options.contact_points {
+        for node in &keyspace.options.contact_points {
             let real: SocketAddr = node.parse().unwrap();
             let proxied = SocketAddr::new(real.ip(), port);
             contact_points.push(proxied.to_string());
@@ -80,15 +80,15 @@ impl Harness {
             contact_points,
             request_timeout: Duration::from_secs(1),
             request_bytes: 2 << 10,
-            ..kept.options.clone()
+            ..keyspace.options.clone()
         };
         let store = CassandraStore::connect(&options, layout).await.unwrap();
         let broker = MemoryBroker::new(50);
         broker.create_topic(TOPIC, PARTITIONS, 1).await.unwrap();
         broker.append(TOPIC, (0..RECORDS).map(record).collect()).await.unwrap();
         let binding_spec = BindingSpec::new(TOPIC);
-        let bound = binding::init(&broker, &kept.store, &binding_spec, &Origin::Start).await.unwrap();
-        Self { kept, proxy, store, options, broker, binding: bound.binding }
+        let bound = binding::init(&broker, &keyspace.store, &binding_spec, &Origin::Start).await.unwrap();
+        Self { keyspace, proxy, store, options, broker, binding: bound.binding }
     }
 
     pub(crate) fn on_requests(&mut self, rules: Vec<RequestRule>) {
@@ -103,7 +103,7 @@ impl Harness {
         }
     }
 
-    /// A worker that runs to the end of the log.
+    /// Runs a worker to the end of the log.
     pub(crate) async fn work(&self) -> Result<Summary, PipelineError> {
         let options = Options {
             batch_records: 100,
@@ -130,20 +130,20 @@ impl Harness {
         truth::tables(&records, &self.binding)
     }
 
-    /// Compares the tables with the truth, not by way of the proxy, and cleans up.
+    /// Compares the tables with the ground truth, without the proxy, and cleans up.
     pub(crate) async fn check(mut self) {
         self.proxy.turn_off_rules();
         let truth = self.truth().await;
         assert!(truth.alerts.len() > 10 && !truth.dead_letters.is_empty(), "{} alerts", truth.alerts.len());
-        assert_eq!(truth::stored(&self.kept.store).await.unwrap(), truth);
+        assert_eq!(truth::stored(&self.keyspace.store).await.unwrap(), truth);
         drop(self.store);
-        // It complains of connections that were cut, which is what was asked of it.
+        // It fails because of connections that were closed on purpose.
         let _ = self.proxy.finish().await;
-        self.kept.drop().await;
+        self.keyspace.drop().await;
     }
 }
 
-/// Most records are events, of few sources and many windows; some are nothing.
+/// Most records are events, of few sources and many windows; some are invalid.
 fn record(i: i64) -> NewRecord {
     let (source, health) = (i % 4, if i % 7 < 2 { 1 } else { 2 });
     let value = match i % 50 {
@@ -159,11 +159,11 @@ fn record(i: i64) -> NewRecord {
     NewRecord { value: Some(value), timestamp: 7, partition, ..NewRecord::default() }
 }
 
-/// How often a rule was applied, and to what.
-pub(crate) type Seen = tokio::sync::mpsc::UnboundedReceiver<(RequestFrame, Option<u16>)>;
+/// The frames that a rule was applied to.
+pub(crate) type AppliedTo = tokio::sync::mpsc::UnboundedReceiver<(RequestFrame, Option<u16>)>;
 
 /// A rule that reports each time it is applied.
-pub(crate) fn rule(condition: Condition, reaction: RequestReaction) -> (RequestRule, Seen) {
+pub(crate) fn rule(condition: Condition, reaction: RequestReaction) -> (RequestRule, AppliedTo) {
     use scylla_proxy::Reaction;
     let (sender, seen) = tokio::sync::mpsc::unbounded_channel();
     (RequestRule(condition, reaction.with_feedback_when_performed(sender)), seen)

@@ -1,5 +1,5 @@
-//! What goes wrong between a worker and a real Cassandra: a proxy that knows the protocol loses, delays, cuts
-//! and forges. Whatever it does, the tables equal the truth in the end; and the driver itself retries nothing.
+//! Faults between a worker and a real Cassandra: a proxy that understands the protocol drops and delays frames, closes
+//! connections and forges responses. The tables equal the ground truth in the end, and the driver itself retries nothing.
 
 #[path = "../common/cluster.rs"]
 mod cluster;

@@ -1,4 +1,4 @@
-//! Who repeats what: the driver nothing, the pipeline everything, byte for byte.
+//! Retries: the driver repeats nothing, the pipeline repeats requests with the same bytes.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use scylla::errors::{DbError, WriteType};
 use scylla::frame::types::Consistency::Quorum;
 use scylla_proxy::{Condition, Reaction, RequestFrame, RequestOpcode, RequestReaction};
 
-use crate::harness::{Harness, Seen, requests, rule, some};
+use crate::harness::{AppliedTo, Harness, requests, rule, some};
 
-fn all(seen: &mut Seen) -> Vec<RequestFrame> {
+fn all(seen: &mut AppliedTo) -> Vec<RequestFrame> {
     std::iter::from_fn(|| seen.try_recv().ok()).map(|(frame, _)| frame).collect()
 }
 
@@ -22,10 +22,10 @@ fn row(offset: i64) -> (i64, Row) {
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn the_driver_sends_a_request_once_whatever_comes_of_it() {
+async fn the_driver_sends_a_request_once_whatever_its_outcome() {
     let mut harness = Harness::new(Layout::ORIGINAL).await;
     let forged = RequestReaction::forge();
-    // What drivers retry on the same node, if they retry at all; most else they send to another one only.
+    // Errors after which drivers usually retry on the same node.
     let (consistency, received, required) = (Quorum, 2, 2);
     let batch_log =
         DbError::WriteTimeout { consistency, received, required, write_type: WriteType::BatchLog };
@@ -39,14 +39,14 @@ async fn the_driver_sends_a_request_once_whatever_comes_of_it() {
         ("bootstrapping", forged.is_bootstrapping()),
         ("server error", forged.server_error()),
         ("read timeout", forged.read_timeout()),
-        ("no answer", RequestReaction::drop_frame()),
-        ("connection cut", RequestReaction::drop_connection()),
+        ("no response", RequestReaction::drop_frame()),
+        ("connection closed", RequestReaction::drop_connection()),
     ] {
         let (rule, mut seen) = rule(requests(), reaction);
         harness.on_requests(vec![rule]);
         let outcome = harness.store.write_rows(0, &[row(0)]).await;
         assert!(matches!(outcome, Outcome::Unknown(_)), "{fault}: {outcome:?}");
-        // Time for a second, if there were one.
+        // Time for a retry, if there is one.
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(all(&mut seen).len(), 1, "{fault}");
         harness.proxy.turn_off_rules();
@@ -55,7 +55,7 @@ async fn the_driver_sends_a_request_once_whatever_comes_of_it() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), again).await.expect("the driver connects again");
+        tokio::time::timeout(Duration::from_secs(20), again).await.expect("the driver reconnects");
     }
     harness.work().await.unwrap();
     harness.check().await;
@@ -63,7 +63,7 @@ async fn the_driver_sends_a_request_once_whatever_comes_of_it() {
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn a_forgotten_statement_is_prepared_and_sent_again_by_the_driver() {
+async fn the_driver_prepares_a_statement_again_that_the_node_has_evicted() {
     let mut harness = Harness::new(Layout::ORIGINAL).await;
     let once = requests().and(Condition::TrueForLimitedTimes(1));
     let (forget, mut forgotten) = rule(once, RequestReaction::forge().unprepared());
@@ -81,8 +81,12 @@ async fn a_forgotten_statement_is_prepared_and_sent_again_by_the_driver() {
     harness.check().await;
 }
 
-/// How many requests two calls that write ten rows each have under way at once, each row being a request.
-async fn under_way(harness: &mut Harness, in_flight_bytes: usize, in_flight_requests: usize) -> usize {
+/// Number of requests in flight of two concurrent calls that write ten rows each, with one row per request.
+async fn requests_in_flight(
+    harness: &mut Harness,
+    in_flight_bytes: usize,
+    in_flight_requests: usize,
+) -> usize {
     let options =
         CassandraOptions { request_bytes: 1, in_flight_bytes, in_flight_requests, ..harness.options.clone() };
     let store = CassandraStore::connect(&options, Layout::ORIGINAL).await.unwrap();
@@ -91,14 +95,14 @@ async fn under_way(harness: &mut Harness, in_flight_bytes: usize, in_flight_requ
     let rows: Vec<_> = (0..10).map(row).collect();
     let count = async {
         let first = seen.recv().await;
-        // Time for all the others that may go.
+        // Time for all others that the limits allow.
         tokio::time::sleep(Duration::from_millis(400)).await;
         usize::from(first.is_some()) + all(&mut seen).len()
     };
     let count = tokio::select! {
         count = count => count,
         outcomes = async { tokio::join!(store.write_rows(0, &rows), store.write_rows(1, &rows)) } => {
-            panic!("{outcomes:?} without an answer")
+            panic!("{outcomes:?} without a response")
         }
     };
     harness.proxy.turn_off_rules();
@@ -107,21 +111,21 @@ async fn under_way(harness: &mut Harness, in_flight_bytes: usize, in_flight_requ
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn no_more_is_under_way_than_the_options_allow_over_all_calls() {
+async fn the_options_limit_the_requests_in_flight_over_all_calls() {
     let mut harness = Harness::new(Layout::ORIGINAL).await;
-    // Such a row is taken for 115 bytes.
-    assert_eq!(under_way(&mut harness, 300, 100).await, 2);
-    assert_eq!(under_way(&mut harness, usize::MAX, 5).await, 5);
-    assert_eq!(under_way(&mut harness, usize::MAX, 100).await, 20);
+    // The estimated size of such a row is 115 bytes.
+    assert_eq!(requests_in_flight(&mut harness, 300, 100).await, 2);
+    assert_eq!(requests_in_flight(&mut harness, usize::MAX, 5).await, 5);
+    assert_eq!(requests_in_flight(&mut harness, usize::MAX, 100).await, 20);
     harness.work().await.unwrap();
     harness.check().await;
 }
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn the_pipeline_repeats_what_failed_with_the_same_bytes_and_timestamps() {
+async fn the_pipeline_retries_failed_requests_with_the_same_bytes_and_timestamps() {
     let mut harness = Harness::new(Layout::ORIGINAL).await;
-    // Batches are writes, and nothing else is.
+    // Exactly the writes are batches.
     let writes = || Condition::RequestOpcode(RequestOpcode::Batch);
     let (fail, mut failed) = rule(some(writes(), 30), RequestReaction::forge().write_timeout());
     let (watch, mut passed) = rule(writes(), RequestReaction::noop());
@@ -132,14 +136,14 @@ async fn the_pipeline_repeats_what_failed_with_the_same_bytes_and_timestamps() {
     for frame in &failed {
         assert!(passed.iter().any(|passed| passed.body == frame.body), "never repeated: {frame:?}");
     }
-    // A driver that retries would have used up the faults with fewer repetitions.
+    // If the driver retried, the pipeline would repeat fewer requests.
     println!("{} failed, {} passed", failed.len(), passed.len());
     harness.check().await;
 }
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn what_is_not_there_is_unset_and_nothing_is_null() {
+async fn missing_values_are_unset_and_never_null() {
     let mut harness = Harness::new(Layout::ORIGINAL).await;
     let writes = Condition::RequestOpcode(RequestOpcode::Batch);
     let (watch, mut passed) = rule(writes, RequestReaction::noop());
@@ -161,7 +165,7 @@ async fn what_is_not_there_is_unset_and_nothing_is_null() {
     harness.check().await;
 }
 
-/// The lengths of all values of a batch, as the protocol (version 4) has them: -1 is null, -2 is unset.
+/// The lengths of all values of a batch in the protocol (version 4): -1 is null, -2 is unset.
 fn value_lengths(body: &[u8]) -> Vec<i32> {
     let short = |at: usize| usize::from(u16::from_be_bytes([body[at], body[at + 1]]));
     let (mut lengths, mut at) = (Vec::new(), 3);
@@ -176,7 +180,7 @@ fn value_lengths(body: &[u8]) -> Vec<i32> {
             lengths.push(length);
         }
     }
-    // The consistency and the flags are left, and the serial consistency.
+    // What remains is the consistency level, the flags, and the serial consistency level.
     assert!((3..=5).contains(&(body.len() - at)), "{} bytes left", body.len() - at);
     lengths
 }

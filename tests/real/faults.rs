@@ -1,4 +1,4 @@
-//! Fault injection into workers and services: drawn from a seed, printed as it happens.
+//! Fault injection into workers and services: the faults are drawn from a seed and printed.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -12,11 +12,11 @@ use crate::pipeline::Workers;
 use crate::random::Random;
 use crate::services::Services;
 
-/// Most partitions that the topic gets.
+/// Maximum number of partitions of the topic.
 const PARTITIONS: u64 = 6;
 
 impl Random {
-    /// Another one, with choices of its own.
+    /// An independent generator.
     pub fn fork(&mut self) -> Self {
         Self::new(self.below(u64::MAX))
     }
@@ -26,7 +26,7 @@ impl Random {
     }
 }
 
-/// The faults so far.
+/// The faults that were injected so far.
 pub struct FaultLog {
     start: Instant,
     counts: Mutex<BTreeMap<String, u32>>,
@@ -39,23 +39,23 @@ impl FaultLog {
 
     fn record(&self, kind: &str, target: &str) {
         println!("{:>7.2} s  {kind} {target}", self.start.elapsed().as_secs_f64());
-        *self.counts.lock().expect("nobody panicked").entry(kind.to_owned()).or_default() += 1;
+        *self.counts.lock().expect("no panic").entry(kind.to_owned()).or_default() += 1;
     }
 
-    /// Faults whose kind begins so.
+    /// Number of faults whose kind starts with this text.
     pub fn count(&self, kind: &str) -> u32 {
-        let counts = self.counts.lock().expect("nobody panicked");
+        let counts = self.counts.lock().expect("no panic");
         counts.iter().filter(|(name, _)| name.starts_with(kind)).map(|(_, count)| count).sum()
     }
 
     pub fn print(&self) {
-        for (kind, count) in self.counts.lock().expect("nobody panicked").iter() {
+        for (kind, count) in self.counts.lock().expect("no panic").iter() {
             println!("{count:>5} x {kind}");
         }
     }
 }
 
-/// One worker after another.
+/// Injects faults into one worker after another.
 pub fn into_workers(groups: &[Workers], mut random: Random, until: Instant, log: &FaultLog) {
     while Instant::now() < until {
         std::thread::sleep(random.ms(500, 5_000));
@@ -85,8 +85,8 @@ pub fn into_workers(groups: &[Workers], mut random: Random, until: Instant, log:
     }
 }
 
-/// One fault of the services after another, each healed before the next: nodes and brokers in turn, so that even a
-/// slow machine meets both. Now and then the topic gets another partition.
+/// Injects faults into the services, one after another, alternating between nodes and brokers; each is healed before the
+/// next one. Occasionally adds a partition to the topic.
 pub fn into_services(services: &Services, topic: &str, mut random: Random, until: Instant, log: &FaultLog) {
     let mut partitions = 3;
     for turn in 0.. {
@@ -123,7 +123,7 @@ fn into_nodes(services: &Services, random: &mut Random, log: &FaultLog) {
             std::thread::sleep(random.ms(500, 10_000));
             services.run(&["resume", &node]);
         }
-        // Two of three: nothing is acknowledged until they are back.
+        // Two of three nodes: nothing is acknowledged until they are resumed.
         5..6 => {
             let other = format!("cassandra-{}", 1 + (number + 1) % 3);
             log.record("nodes paused, a quorum of them", &format!("{node}, {other}"));
@@ -139,7 +139,7 @@ fn into_nodes(services: &Services, random: &mut Random, log: &FaultLog) {
     }
 }
 
-/// Each broker leads some partition, and one of them is the coordinator of the group.
+/// Injects a fault into the brokers. Each broker leads some partition, and one of them is the coordinator of the group.
 fn into_brokers(services: &Services, random: &mut Random, log: &FaultLog) {
     let broker = format!("kafka-{}", 1 + random.below(3));
     match random.below(5) {

@@ -1,5 +1,5 @@
-//! The program on three real brokers and three real nodes of Cassandra, while everything is killed, paused and
-//! restarted; then its own `verify` judges the tables.
+//! The program on three real brokers and three real nodes of Cassandra, while workers, brokers and nodes are killed,
+//! paused and restarted; then its own `verify` checks the tables.
 //!
 //! ```text
 //! docker/local/cluster up --kafka 3 --cassandra 3
@@ -7,9 +7,9 @@
 //! docker/local/cluster down
 //! ```
 //!
-//! `EXACTLYONCE_REAL_SECONDS` is how long faults are injected (180). `EXACTLYONCE_REAL_SEED` repeats a run's
-//! choices: the records, the faults, their order, targets and lengths. Where in the work a fault falls
-//! depends on the machine. Every fault is printed when it begins; the ends of the workers' logs when the test fails.
+//! `EXACTLYONCE_REAL_SECONDS` is how long faults are injected (180). `EXACTLYONCE_REAL_SEED` repeats the random choices
+//! of a run: the records, and the faults with their order, targets and durations. What is in flight at a fault depends
+//! on the machine. Every fault is printed when it starts; if the test fails, the ends of the workers' logs are printed.
 
 #![cfg(unix)]
 
@@ -42,14 +42,14 @@ fn seconds() -> u64 {
 
 #[test]
 #[ignore = "needs services: docker/local/cluster up --kafka 3 --cassandra 3"]
-fn the_tables_are_exact_whatever_happened_to_workers_brokers_and_nodes() {
+fn the_tables_are_exact_after_faults_of_workers_brokers_and_nodes() {
     let seconds = seconds();
     println!("EXACTLYONCE_REAL_SECONDS={seconds}");
     let mut random = Random::from_env("EXACTLYONCE_REAL_SEED");
     let services = Arc::new(Services::find());
     services.heal();
 
-    // Two pipelines on one topic: other windows, another layout, another group protocol, another keyspace.
+    // Two pipelines on one topic, with different windows, layouts, group protocols and keyspaces.
     let name = format!("real_{}", std::process::id());
     let topic = format!("exactlyonce.{name}");
     let first = Pipeline::new(
@@ -92,13 +92,13 @@ fn the_tables_are_exact_whatever_happened_to_workers_brokers_and_nodes() {
     over.store(true, Ordering::Relaxed);
     let records = producer.finish();
     for workers in workers {
-        workers.stop_in_order();
+        workers.stop_gracefully();
     }
     for pipeline in [&first, &second] {
         pipeline.drain_and_verify(records);
     }
     log.print();
-    // A run without faults shows nothing.
+    // A run without faults proves nothing.
     for kind in ["worker killed", "worker paused", "node", "broker"] {
         assert!(log.count(kind) > 0 || seconds < 120, "no fault of kind {kind:?} in {seconds} s");
     }

@@ -1,4 +1,4 @@
-//! A pipeline: its configuration, its workers as processes, and what fills its topic.
+//! A pipeline: its configuration, its workers as processes, and the producer of its records.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,22 +7,22 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use scylla::client::session_builder::SessionBuilder;
 
-use crate::program::{Process, Workplace};
+use crate::program::{Process, WorkFolder};
 use crate::random::Random;
 use crate::services::Services;
 
-/// Longest time for a command that is not a worker.
+/// Maximum time of a command that is not a worker.
 const COMMAND: Duration = Duration::from_secs(300);
-/// Longest time without progress while the last worker reads the log to its end. A slow machine may take as long as it
-/// makes progress, up to `DRAIN`.
+/// Maximum time without progress of the last worker, which processes the log to its end. On a slow machine it may
+/// continue while it makes progress, up to [`DRAIN`].
 const STALLED: Duration = Duration::from_secs(120);
-/// Longest time that the last worker may take.
+/// Maximum time of the last worker.
 const DRAIN: Duration = Duration::from_secs(900);
 
 /// A pipeline's configuration. Its clones share a folder.
 #[derive(Clone)]
 pub struct Pipeline {
-    workplace: Arc<Workplace>,
+    folder: Arc<WorkFolder>,
     keyspace: String,
     nodes: String,
 }
@@ -39,8 +39,8 @@ impl Pipeline {
             points.join(", "),
             settings.join("\n"),
         );
-        let workplace = Arc::new(Workplace::configured(&configuration));
-        Self { workplace, keyspace: keyspace.to_owned(), nodes }
+        let folder = Arc::new(WorkFolder::configured(&configuration));
+        Self { folder, keyspace: keyspace.to_owned(), nodes }
     }
 
     /// Runs a command: its exit code and its output.
@@ -50,8 +50,8 @@ impl Pipeline {
     fn output(&self, arguments: &[&str]) -> (i32, String) {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("command-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let mut process = self.workplace.start(&name, arguments);
-        let ended = process.ends_within(COMMAND);
+        let mut process = self.folder.start(&name, arguments);
+        let ended = process.exit_code_within(COMMAND);
         let output = process.log();
         let Some(code) = ended else {
             panic!("{arguments:?} did not end within {} s: {output}", COMMAND.as_secs());
@@ -67,14 +67,14 @@ impl Pipeline {
         output
     }
 
-    /// Lets a worker process the log to its end, and compares the tables with the log.
+    /// Runs a worker to the end of the log, and compares the tables with the log.
     pub fn drain_and_verify(&self, at_least: u64) {
         let name = format!("{}-drain", self.keyspace);
-        let mut worker = self.workplace.start(&name, ["run", "--until-end"]);
+        let mut worker = self.folder.start(&name, ["run", "--until-end"]);
         let began = Instant::now();
         let (mut progress, mut progressed) = (self.progress(), began);
         let ended = loop {
-            if let Some(code) = worker.ends_within(Duration::from_secs(5)) {
+            if let Some(code) = worker.exit_code_within(Duration::from_secs(5)) {
                 break code;
             }
             let now = self.progress();
@@ -102,9 +102,9 @@ impl Pipeline {
         assert!(rows >= Some(at_least), "{rows:?} rows of at least {at_least} records: {report}");
     }
 
-    /// Records that are processed, over all partitions.
+    /// Number of durable records over all partitions.
     fn progress(&self) -> i64 {
-        self.workplace.done("").expect("progress is shown")
+        self.folder.durable_records("").expect("progress is shown")
     }
 
     pub fn drop_keyspace(&self) {
@@ -131,7 +131,7 @@ impl Workers {
     }
 
     fn worker(pipeline: &Pipeline, number: usize) -> Process {
-        pipeline.workplace.start(&format!("{}-{number}", pipeline.keyspace), ["run"])
+        pipeline.folder.start(&format!("{}-{number}", pipeline.keyspace), ["run"])
     }
 
     pub fn len(&self) -> usize {
@@ -142,16 +142,16 @@ impl Workers {
         format!("{}-{number}", self.pipeline.keyspace)
     }
 
-    /// Does something to a worker, which must be alive: none ends by itself, whatever happens to the services.
+    /// Calls a function with a worker, which must be running: no worker ends by itself, even if services fail.
     fn with<T>(&self, number: usize, act: impl FnOnce(&mut Process) -> T) -> T {
-        let mut worker = self.all[number].lock().expect("nobody panicked");
-        if let Some(code) = worker.ended() {
+        let mut worker = self.all[number].lock().expect("no panic");
+        if let Some(code) = worker.exit_code() {
             panic!("worker {} ended with exit code {code}:\n{}", self.name(number), worker.tail());
         }
         act(&mut worker)
     }
 
-    /// SIGKILL, and a new worker after a while.
+    /// Sends SIGKILL, and starts a new worker after a pause.
     pub fn kill(&self, number: usize, pause: Duration) {
         self.with(number, |worker| {
             worker.kill();
@@ -160,7 +160,7 @@ impl Workers {
         });
     }
 
-    /// SIGSTOP, and SIGCONT after a while: longer than the session timeout it is a zombie that wakes up.
+    /// Sends SIGSTOP, and SIGCONT after a pause. If that is longer than the session timeout, the worker is then a zombie.
     pub fn pause(&self, number: usize, pause: Duration) {
         self.with(number, |worker| {
             assert!(worker.signal("STOP"), "SIGSTOP to a worker");
@@ -169,7 +169,7 @@ impl Workers {
         });
     }
 
-    /// SIGTERM, and a new worker when the old one has shut down cleanly.
+    /// Stops the worker gracefully, and starts a new one.
     pub fn restart(&self, number: usize) {
         self.with(number, |worker| {
             self.stop(number, worker);
@@ -179,25 +179,25 @@ impl Workers {
 
     fn stop(&self, number: usize, worker: &mut Process) {
         assert!(worker.signal("TERM"), "SIGTERM to a worker");
-        let ended = worker.ends_within(Duration::from_secs(60));
+        let ended = worker.exit_code_within(Duration::from_secs(60));
         let name = self.name(number);
         assert_eq!(ended, Some(0), "worker {name} did not shut down cleanly:\n{}", worker.tail());
     }
 
-    pub fn stop_in_order(self) {
+    pub fn stop_gracefully(self) {
         for number in 0..self.all.len() {
             self.with(number, |worker| self.stop(number, worker));
         }
     }
 }
 
-/// Fills the topic, at a moderate rate, until `over` is set.
+/// Appends records to the topic at a moderate rate, until `over` is set.
 pub struct Producer(JoinHandle<u64>);
 
 impl Producer {
     pub fn start(pipeline: Pipeline, mut random: Random, over: Arc<AtomicBool>) -> Self {
         Self(std::thread::spawn(move || {
-            // Of the present: the brokers' retention goes by the records' times.
+            // The records have current timestamps, because retention is based on them.
             let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right");
             let (mut appended, mut start_ms) = (0, now.as_millis() as u64);
             while !over.load(Ordering::Relaxed) {
@@ -225,7 +225,7 @@ impl Producer {
                     "--seed",
                     &seed,
                 ]);
-                // While brokers are down it may fail; then any part of it is in the log, and the log is what counts.
+                // It may fail while brokers are down; then any part of it is in the log.
                 if generated.0 == 0 {
                     appended += events;
                 }
@@ -236,7 +236,7 @@ impl Producer {
         }))
     }
 
-    /// How many records are in the log at least.
+    /// Stops, and returns the minimum number of records of the log.
     pub fn finish(self) -> u64 {
         let appended = self.0.join().expect("the producer did not panic");
         assert!(appended > 0, "nothing was produced");

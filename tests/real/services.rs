@@ -1,4 +1,4 @@
-//! The services, three of each.
+//! The services: three brokers and three nodes.
 
 use crate::cluster::Cluster;
 
@@ -27,7 +27,7 @@ impl Services {
         self.cluster.run(arguments).unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// Starts what is down, resumes what is paused, and waits until everything answers.
+    /// Starts nodes that are down, resumes paused ones, and waits until all respond.
     pub fn heal(&self) {
         self.run(&["up", "--kafka", "3", "--cassandra", "3"]);
     }

@@ -1,4 +1,4 @@
-//! A folder whose configuration names the services, a topic and a keyspace of its own, and the program in it.
+//! The program in a folder whose configuration names the services, a topic and a keyspace of this test only.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -17,30 +17,30 @@ use scylla::client::session_builder::SessionBuilder;
 use tokio::runtime::Runtime;
 
 use crate::cluster::Cluster;
-use crate::damaged_rows::Damageable;
-use crate::program::{Process, Said, Workplace};
+use crate::damaged_rows::TestPipeline;
+use crate::program::{Process, ProgramOutput, WorkFolder};
 
-/// Longest time that anything here may take.
+/// Maximum time of each wait.
 const DEADLINE: Duration = Duration::from_secs(240);
 
-/// Tests share the services; one that stops a node has them for itself.
+/// Tests share the services; a test that stops a node has exclusive use.
 static SERVICES: RwLock<()> = RwLock::new(());
 
 pub fn shared() -> RwLockReadGuard<'static, ()> {
     SERVICES.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub fn alone() -> RwLockWriteGuard<'static, ()> {
+pub fn exclusive() -> RwLockWriteGuard<'static, ()> {
     SERVICES.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs the script that starts and stops the services. Panics where there are none: such a test must not pass.
+/// Runs the script that starts and stops the services. Panics if no services run, so that the test fails.
 pub fn cluster(arguments: &[&str]) {
     Cluster::running().run(arguments).unwrap_or_else(|error| panic!("{error}"));
 }
 
 pub struct Harness {
-    workplace: Workplace,
+    folder: WorkFolder,
     name: String,
     pub kafka: String,
     pub cassandra: String,
@@ -48,12 +48,12 @@ pub struct Harness {
 }
 
 impl Harness {
-    /// With both services.
+    /// A harness with Kafka and Cassandra.
     pub fn new() -> Self {
         Self::of("kafka", "cassandra")
     }
 
-    /// With these kinds of broker and store.
+    /// A harness with these kinds of broker and store.
     pub fn of(broker: &str, store: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -70,24 +70,23 @@ impl Harness {
              [cassandra]\ncontact_points = {points:?}\n[pipeline]\ngroup = '{name}'\n",
             points.len(),
         );
-        let (workplace, runtime) =
-            (Workplace::configured(&configuration), Runtime::new().expect("a runtime"));
-        Self { workplace, name, kafka, cassandra, runtime }
+        let (folder, runtime) = (WorkFolder::configured(&configuration), Runtime::new().expect("a runtime"));
+        Self { folder, name, kafka, cassandra, runtime }
     }
 
-    /// With the topic created and bound.
+    /// A harness whose topic is created and bound.
     pub fn bound() -> Self {
         let harness = Self::new();
-        harness.fine("topic create");
-        harness.fine("init");
+        harness.succeed("topic create");
+        harness.succeed("init");
         harness
     }
 
-    /// With thirty events processed.
+    /// A harness with thirty processed events.
     pub fn processed() -> Self {
         let harness = Self::bound();
-        harness.fine("generate --events-per-key 10 --seed 1");
-        harness.fine("run --until-end");
+        harness.succeed("generate --events-per-key 10 --seed 1");
+        harness.succeed("run --until-end");
         harness
     }
 
@@ -102,47 +101,47 @@ impl Harness {
         self.start(&format!("worker-{number}"), arguments.split(' '))
     }
 
-    /// Waits until so many records are done, and looks so often that a worker does not get far meanwhile: with a session
-    /// of its own, not by starting the program.
-    pub fn wait_closely_until_done(&self, records: i64) {
+    /// Waits until this many records are durable, with a short interval between reads: through a session, without starting
+    /// the program.
+    pub fn wait_closely_until_durable(&self, records: i64) {
         let session = self.session();
         let cql = format!("SELECT next_offset FROM {}.progress", self.name);
-        let begun = Instant::now();
+        let started = Instant::now();
         loop {
             // A read may time out on a busy machine.
             if let Ok(rows) = self.runtime.block_on(session.query_unpaged(cql.as_str(), ())) {
                 let rows = rows.into_rows_result().expect("rows");
                 let rows = rows.rows::<(Option<i64>,)>().expect("offsets");
-                let done: i64 = rows.filter_map(|row| row.expect("an offset").0).sum();
-                if done >= records {
+                let durable: i64 = rows.filter_map(|row| row.expect("an offset").0).sum();
+                if durable >= records {
                     return;
                 }
             }
-            assert!(begun.elapsed() < DEADLINE, "{records} records are not done");
+            assert!(started.elapsed() < DEADLINE, "{records} records are not durable");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// Waits until so many records are done.
-    pub fn wait_until_done(&self, records: i64) {
-        until(&format!("{records} records are done"), || self.done("") >= Some(records));
+    /// Waits until this many records are durable.
+    pub fn wait_until_durable(&self, records: i64) {
+        until(&format!("{records} records are durable"), || self.durable_records("") >= Some(records));
     }
 
-    /// Expects log and tables to agree; answers the number of events and of alerts.
+    /// Checks that `verify` finds no difference; returns the number of events and of alerts.
     pub fn verified(&self, arguments: &str) -> (u64, u64) {
-        let report = self.fine(format!("{arguments} verify --json").trim_start());
+        let report = self.succeed(format!("{arguments} verify --json").trim_start());
         let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
         assert_eq!((&report["clean"], &report["complete"]), (&true.into(), &true.into()), "{report}");
         let number = |name: &str| report[name].as_u64().expect("a number");
         (number("events"), number("alerts"))
     }
 
-    /// Every cell of every table, in some order that does not change.
+    /// Every cell of every table, in a stable order.
     pub fn dump(&self) -> BTreeMap<&'static str, Vec<String>> {
         let session = self.session();
         let rows = |table| {
             let cql = format!("SELECT JSON * FROM {}.{table}", self.name);
-            let rows = self.runtime.block_on(session.query_unpaged(cql, ())).expect("the table is there");
+            let rows = self.runtime.block_on(session.query_unpaged(cql, ())).expect("the table exists");
             let rows = rows.into_rows_result().expect("rows");
             let rows = rows.rows::<(String,)>().expect("text").map(|row| row.expect("text").0);
             let mut rows: Vec<String> = rows.collect();
@@ -154,13 +153,13 @@ impl Harness {
 
     fn session(&self) -> Session {
         let nodes: Vec<&str> = self.cassandra.split(',').collect();
-        self.runtime.block_on(SessionBuilder::new().known_nodes(nodes).build()).expect("the nodes answer")
+        self.runtime.block_on(SessionBuilder::new().known_nodes(nodes).build()).expect("the nodes respond")
     }
 
     /// Runs a statement in which `KS` stands for the keyspace.
     pub fn cql(&self, statement: &str) {
         let cql = statement.replace("KS", &self.name);
-        self.runtime.block_on(self.session().query_unpaged(cql, ())).expect("the statement is right");
+        self.runtime.block_on(self.session().query_unpaged(cql, ())).expect("the statement succeeds");
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {
@@ -179,11 +178,11 @@ impl Harness {
     pub fn delete_topic(&self) {
         let admin = self.admin();
         let deleted = self.runtime.block_on(admin.delete_topics(&[&self.name], &AdminOptions::new()));
-        deleted.expect("the broker answers")[0].as_ref().expect("the topic is deleted");
-        until("the topic is gone", || self.run("topic describe").code == 2);
+        deleted.expect("the broker responds")[0].as_ref().expect("the topic is deleted");
+        until("the topic is deleted", || self.run("topic describe").code == 2);
     }
 
-    /// Removes topic and keyspace. What a test that failed leaves behind may be looked at.
+    /// Removes topic and keyspace. A failed test leaves them behind for inspection.
     pub fn end(self) {
         self.cql("DROP KEYSPACE IF EXISTS KS");
         let admin = self.admin();
@@ -191,36 +190,36 @@ impl Harness {
     }
 }
 
-/// Waits until something is so.
-pub fn until(what: &str, is: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is() {
-        assert!(begun.elapsed() < DEADLINE, "in vain: {what}");
+/// Waits until a condition holds.
+pub fn until(what: &str, holds: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < DEADLINE, "timeout before {what}");
         std::thread::sleep(Duration::from_millis(200));
     }
 }
 
-/// Asks a worker to stop, and waits until it has.
-pub fn stop(worker: Process) -> Said {
+/// Stops a worker gracefully.
+pub fn stop(worker: Process) -> ProgramOutput {
     assert!(worker.signal("TERM"));
     finish(worker)
 }
 
 /// Waits until a worker ends by itself.
-pub fn finish(mut worker: Process) -> Said {
-    let code = worker.ends_within(DEADLINE).expect("it ends");
-    Said { code, stdout: String::new(), stderr: worker.log() }
+pub fn finish(mut worker: Process) -> ProgramOutput {
+    let code = worker.exit_code_within(DEADLINE).expect("it ends");
+    ProgramOutput { code, stdout: String::new(), stderr: worker.log() }
 }
 
 impl Deref for Harness {
-    type Target = Workplace;
+    type Target = WorkFolder;
 
-    fn deref(&self) -> &Workplace {
-        &self.workplace
+    fn deref(&self) -> &WorkFolder {
+        &self.folder
     }
 }
 
-impl Damageable for Harness {
+impl TestPipeline for Harness {
     fn cql(&self, statement: &str) {
         Harness::cql(self, statement);
     }

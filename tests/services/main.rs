@@ -1,5 +1,5 @@
-//! The program on a real Kafka and a real Cassandra, one of each. They run as `docker/local/cluster up` starts
-//! them; without them these tests fail. `cargo test --test services -- --ignored` takes about three minutes.
+//! The program on one Kafka broker and one Cassandra node, which `docker/local/cluster up` starts; without them these
+//! tests fail. `cargo test --test services -- --ignored` takes about three minutes.
 
 #[path = "../common/cluster.rs"]
 mod cluster;

@@ -1,28 +1,28 @@
-//! Services that are unavailable when a worker starts, or fail later. No other test may use them meanwhile.
+//! Services that are unavailable when a worker starts, or fail later. These tests have exclusive use of them.
 
 use std::time::Duration;
 
-use crate::harness::{Harness, alone, cluster, finish, stop};
+use crate::harness::{Harness, cluster, exclusive, finish, stop};
 
-/// A node is killed; the worker waits for it, up to the deadline, and begins when it is back.
-fn away_at_the_start(node: &str, service: &str) {
-    let _alone = alone();
+/// Kills a node; a worker retries up to its deadline, and starts when the node is up again.
+fn unavailable_at_the_start(node: &str, service: &str) {
+    let _exclusive = exclusive();
     let harness = Harness::bound();
-    harness.fine("generate --events-per-key 20 --seed 1");
+    harness.succeed("generate --events-per-key 20 --seed 1");
     let address = if service == "kafka" { harness.kafka.clone() } else { harness.cassandra.clone() };
     cluster(&["kill", node]);
-    let said = harness.run("--set services.start_deadline_ms=3000 run --until-end");
-    assert_eq!((said.code, said.stdout.as_str()), (4, ""), "{said}");
+    let output = harness.run("--set services.start_deadline_ms=3000 run --until-end");
+    assert_eq!((output.code, output.stdout.as_str()), (4, ""), "{output}");
     let message = format!("error: {service} at {address} is unavailable: no response within 3 s");
-    assert!(said.stderr.contains(&message), "{said}");
+    assert!(output.stderr.contains(&message), "{output}");
     let waiting = harness.worker("--set services.start_deadline_ms=120000 run --until-end");
     std::thread::sleep(Duration::from_secs(3));
     cluster(&["start", node]);
-    let said = finish(waiting);
-    assert_eq!(said.code, 0, "{said}");
+    let output = finish(waiting);
+    assert_eq!(output.code, 0, "{output}");
     assert!(
-        said.stderr.contains("service unavailable; retrying") && said.stderr.contains(&address),
-        "{said}"
+        output.stderr.contains("service unavailable; retrying") && output.stderr.contains(&address),
+        "{output}"
     );
     assert_eq!(harness.verified("").0, 60);
     harness.end();
@@ -30,38 +30,38 @@ fn away_at_the_start(node: &str, service: &str) {
 
 #[test]
 #[ignore = "needs services: docker/local/cluster up"]
-fn a_worker_waits_for_a_cassandra_that_is_away_at_the_start() {
-    away_at_the_start("cassandra-1", "cassandra");
+fn a_worker_retries_while_cassandra_is_unavailable_at_the_start() {
+    unavailable_at_the_start("cassandra-1", "cassandra");
 }
 
 #[test]
 #[ignore = "needs services: docker/local/cluster up"]
-fn a_worker_waits_for_a_kafka_that_is_away_at_the_start() {
-    away_at_the_start("kafka-1", "kafka");
+fn a_worker_retries_while_kafka_is_unavailable_at_the_start() {
+    unavailable_at_the_start("kafka-1", "kafka");
 }
 
 #[test]
 #[ignore = "needs services: docker/local/cluster up"]
-fn a_worker_goes_on_by_itself_when_a_lost_service_is_back() {
-    let _alone = alone();
+fn a_worker_resumes_by_itself_when_a_lost_service_is_up_again() {
+    let _exclusive = exclusive();
     let harness = Harness::bound();
     let worker = harness.worker("run");
-    harness.fine("generate --preset mixed --events 300 --sources 3 --seed 1");
-    harness.wait_until_done(300);
-    // Records come while the tables are unavailable.
+    harness.succeed("generate --preset mixed --events 300 --sources 3 --seed 1");
+    harness.wait_until_durable(300);
+    // Records are appended while the tables are unavailable.
     cluster(&["kill", "cassandra-1"]);
-    harness.fine("generate --preset mixed --events 300 --sources 3 --seed 2");
+    harness.succeed("generate --preset mixed --events 300 --sources 3 --seed 2");
     std::thread::sleep(Duration::from_secs(5));
     cluster(&["start", "cassandra-1"]);
-    harness.wait_until_done(600);
+    harness.wait_until_durable(600);
     cluster(&["kill", "kafka-1"]);
     std::thread::sleep(Duration::from_secs(5));
     cluster(&["start", "kafka-1"]);
-    harness.fine("generate --preset mixed --events 300 --sources 3 --seed 3");
-    harness.wait_until_done(900);
-    let said = stop(worker);
-    assert_eq!(said.code, 0, "{said}");
-    assert!(said.stderr.contains("request failed; retrying"), "{said}");
+    harness.succeed("generate --preset mixed --events 300 --sources 3 --seed 3");
+    harness.wait_until_durable(900);
+    let output = stop(worker);
+    assert_eq!(output.code, 0, "{output}");
+    assert!(output.stderr.contains("request failed; retrying"), "{output}");
     harness.verified("");
     harness.end();
 }

@@ -1,4 +1,4 @@
-//! Events through a real log into real tables.
+//! The pipeline from a real log into real tables.
 
 use crate::harness::{Harness, shared};
 
@@ -7,34 +7,34 @@ use crate::harness::{Harness, shared};
 fn thirty_events_make_at_least_ten_rows_and_an_alert_as_in_2016() {
     let _shared = shared();
     let harness = Harness::bound();
-    harness.fine("generate --events-per-key 10");
-    harness.fine("run --until-end");
+    harness.succeed("generate --events-per-key 10");
+    harness.succeed("run --until-end");
     let rows = harness.dump();
     assert!(rows["events"].len() >= 10, "{rows:?}");
     assert!(!rows["alerts"].is_empty(), "{rows:?}");
-    // And no more than that, which the original did not look at.
+    // Exactly these rows, which the original did not check.
     let (events, alerts) = harness.verified("");
     assert_eq!((events, alerts), (30, rows["alerts"].len() as u64));
     harness.end();
 }
 
-/// Kills a worker on these records repeatedly, and lets the last one finish.
-fn killed_in_the_middle(generate: &str, records: i64, layout: &str) {
+/// Kills workers while they process these records, and lets the last one finish.
+fn exact_after_kills(generate: &str, records: i64, layout: &str) {
     let _shared = shared();
     let harness = Harness::new();
     let with = |command: &str| format!("{layout} {command}").trim_start().to_owned();
-    harness.fine("topic create");
-    harness.fine(&with("init"));
-    harness.fine(generate);
+    harness.succeed("topic create");
+    harness.succeed(&with("init"));
+    harness.succeed(generate);
     let small = "--set pipeline.batch_records=7 --set pipeline.in_flight_batches=2";
     for part in 1..=3 {
         let mut worker = harness.worker(&with(&format!("{small} run")));
-        harness.wait_closely_until_done(records * part / 5);
+        harness.wait_closely_until_durable(records * part / 5);
         worker.kill();
     }
-    assert!(harness.done(layout) < Some(records), "the kills came too late");
-    harness.fine(&with("run --until-end"));
-    assert_eq!(harness.done(layout), Some(records));
+    assert!(harness.durable_records(layout) < Some(records), "the kills came too late");
+    harness.succeed(&with("run --until-end"));
+    assert_eq!(harness.durable_records(layout), Some(records));
     let (events, alerts) = harness.verified(layout);
     let rows = harness.dump();
     assert_eq!((rows["events"].len() as u64, rows["alerts"].len() as u64), (events, alerts));
@@ -46,14 +46,14 @@ fn killed_in_the_middle(generate: &str, records: i64, layout: &str) {
 #[test]
 #[ignore = "needs services: docker/local/cluster up"]
 fn the_original_events_are_exact_after_kills() {
-    killed_in_the_middle("generate --events-per-key 400 --seed 3", 1_200, "");
+    exact_after_kills("generate --events-per-key 400 --seed 3", 1_200, "");
 }
 
 #[test]
 #[ignore = "needs services: docker/local/cluster up"]
 fn mixed_records_in_buckets_are_exact_after_kills() {
     let layout = "--set store.layout=bucketed --set store.bucket_rows=100";
-    killed_in_the_middle("generate --preset mixed --events 4000 --sources 20 --seed 4", 4_000, layout);
+    exact_after_kills("generate --preset mixed --events 4000 --sources 20 --seed 4", 4_000, layout);
 }
 
 #[test]
@@ -62,13 +62,13 @@ fn a_real_service_and_an_embedded_one_work_together() {
     let _shared = shared();
     for (broker, store) in [("embedded", "cassandra"), ("kafka", "embedded")] {
         let harness = Harness::of(broker, store);
-        harness.fine("topic create");
-        harness.fine("init");
-        harness.fine("generate --preset mixed --events 500 --sources 3 --seed 5");
-        harness.fine("run --until-end");
+        harness.succeed("topic create");
+        harness.succeed("init");
+        harness.succeed("generate --preset mixed --events 500 --sources 3 --seed 5");
+        harness.succeed("run --until-end");
         let (events, alerts) = harness.verified("");
         assert!(events > 450 && alerts > 0);
-        let shown = harness.fine("show events --json");
+        let shown = harness.succeed("show events --json");
         assert_eq!(shown.lines().count() as u64, events);
         harness.end();
     }
@@ -76,11 +76,11 @@ fn a_real_service_and_an_embedded_one_work_together() {
 
 #[test]
 #[ignore = "needs services: docker/local/cluster up"]
-fn too_few_replicas_are_warned_of_by_the_commands_that_begin_or_check_and_by_no_other() {
+fn only_init_run_and_schema_check_warn_of_too_few_replicas() {
     let _shared = shared();
     let harness = Harness::new();
-    harness.fine("topic create");
-    // `init` and `schema check` name it among their findings, a worker in its log.
+    harness.succeed("topic create");
+    // `init` and `schema check` list it among their findings, a worker logs it.
     for (arguments, expected) in [
         ("init", 1),
         ("run --until-end", 1),
@@ -89,10 +89,10 @@ fn too_few_replicas_are_warned_of_by_the_commands_that_begin_or_check_and_by_no_
         ("schema check", 1),
         ("schema apply", 0),
     ] {
-        let said = harness.run(arguments);
-        assert_eq!(said.code, 0, "{arguments}: {said}");
-        let warnings = format!("{}{}", said.stdout, said.stderr).matches("fewer than 3 replicas").count();
-        assert_eq!(warnings, expected, "{arguments}: {said}");
+        let output = harness.run(arguments);
+        assert_eq!(output.code, 0, "{arguments}: {output}");
+        let warnings = format!("{}{}", output.stdout, output.stderr).matches("fewer than 3 replicas").count();
+        assert_eq!(warnings, expected, "{arguments}: {output}");
     }
     harness.end();
 }

@@ -1,14 +1,14 @@
-//! Where log and tables contradict each other: exit code 3, a message that names the contradiction, and no cell is changed.
+//! Log and tables that contradict each other: exit code 3, a message about the contradiction, and no cell is changed.
 
 use crate::harness::{Harness, shared};
 
-/// Runs the worker and expects it to refuse with these texts in the message, without any change of the tables.
+/// Runs a worker and expects a refusal with these texts in the message and without any change of the tables.
 fn refused(harness: &Harness, arguments: &str, texts: &[&str]) {
     let before = harness.dump();
-    let said = harness.run(format!("{arguments} run --until-end").trim_start());
-    assert_eq!((said.code, said.stdout.as_str()), (3, ""), "{said}");
+    let output = harness.run(format!("{arguments} run --until-end").trim_start());
+    assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output}");
     for text in texts {
-        assert!(said.stderr.contains(text), "{text:?} is not said: {said}");
+        assert!(output.stderr.contains(text), "{text:?} is not in the message: {output}");
     }
     let after = harness.dump();
     for (table, rows) in &before {
@@ -21,12 +21,12 @@ fn refused(harness: &Harness, arguments: &str, texts: &[&str]) {
 fn retention_past_the_resume_point_is_refused() {
     let _shared = shared();
     let harness = Harness::processed();
-    // The generator's keys go to some partitions, so look where records are.
-    let line = harness.fine("show progress --json");
+    // Not every partition has records, because the generator has few keys.
+    let line = harness.succeed("show progress --json");
     let row = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON");
     let row = line.lines().map(row).find(|row| row["next_offset"].as_i64() > Some(0)).expect("a partition");
     let (partition, next_offset) = (row["partition"].as_i64().unwrap(), row["next_offset"].as_i64().unwrap());
-    harness.fine("generate --events-per-key 10 --seed 2");
+    harness.succeed("generate --events-per-key 10 --seed 2");
     harness.delete_below(partition as i32, next_offset + 5);
     let texts = format!("topic {} partition {partition}", harness.name());
     let offsets = [next_offset.to_string(), (next_offset + 5).to_string()];
@@ -40,8 +40,8 @@ fn a_recreated_topic_is_refused() {
     let _shared = shared();
     let harness = Harness::processed();
     harness.delete_topic();
-    harness.fine("topic create");
-    harness.fine("generate --events-per-key 10 --seed 1");
+    harness.succeed("topic create");
+    harness.succeed("generate --events-per-key 10 --seed 1");
     refused(&harness, "", &[harness.name(), "was recreated", "a different keyspace"]);
     let verify = harness.run("verify");
     assert_eq!(verify.code, 3, "{verify}");
@@ -50,7 +50,7 @@ fn a_recreated_topic_is_refused() {
 
 #[test]
 #[ignore = "needs services: docker/local/cluster up"]
-fn other_windows_than_those_bound_are_refused() {
+fn windows_that_differ_from_the_binding_are_refused() {
     let _shared = shared();
     let harness = Harness::processed();
     let size = "--set window.size_ms=10000";
@@ -63,17 +63,17 @@ fn other_windows_than_those_bound_are_refused() {
 
 #[test]
 #[ignore = "needs services: docker/local/cluster up"]
-fn another_consistency_than_the_bound_one_is_refused_by_every_command_until_the_binding_is_changed() {
+fn every_command_refuses_a_consistency_that_differs_from_the_binding_until_the_binding_is_changed() {
     let _shared = shared();
     let harness = Harness::processed();
     let local = "--set cassandra.consistency=local_quorum --set cassandra.datacenter=dc1";
     let both = ["bound to consistency quorum", "opened with local_quorum:dc1"];
     refused(&harness, local, &both);
     for command in ["init", "verify", "show events", "show progress"] {
-        let said = harness.run(&format!("{local} {command}"));
-        assert_eq!(said.code, 3, "{said}");
+        let output = harness.run(&format!("{local} {command}"));
+        assert_eq!(output.code, 3, "{output}");
         for texts in both {
-            assert!(said.stderr.contains(texts), "{command}: {said}");
+            assert!(output.stderr.contains(texts), "{command}: {output}");
         }
     }
     let change = |arguments: &str| harness.run(&format!("{local} change-consistency {arguments}"));
@@ -93,17 +93,17 @@ fn another_consistency_than_the_bound_one_is_refused_by_every_command_until_the_
     }
     let former = harness.run("run --until-end");
     assert_eq!(former.code, 3, "{former}");
-    harness.fine(&format!("{local} run --until-end"));
-    harness.fine(&format!("{local} verify"));
+    harness.succeed(&format!("{local} run --until-end"));
+    harness.succeed(&format!("{local} verify"));
     harness.end();
 }
 
 #[test]
 #[ignore = "needs services: docker/local/cluster up"]
-fn what_the_guarantee_requires_is_listed_and_the_cluster_s_own_settings_are_among_it() {
+fn schema_check_lists_the_requirements_of_the_guarantee_with_the_settings_of_the_cluster() {
     let _shared = shared();
     let harness = Harness::processed();
-    let listed = harness.fine("schema check");
+    let listed = harness.succeed("schema check");
     println!("{listed}");
     for line in [
         "ok        cassandra user_timestamps_enabled is true",
@@ -160,7 +160,7 @@ fn tables_that_were_changed_by_hand_are_refused() {
             "" => {}
             undo => {
                 harness.cql(undo);
-                harness.fine("schema check");
+                harness.succeed("schema check");
             }
         }
     }
@@ -169,7 +169,7 @@ fn tables_that_were_changed_by_hand_are_refused() {
 
 #[test]
 #[ignore = "needs services: docker/local/cluster up"]
-fn a_column_of_another_type_and_another_layout_are_refused() {
+fn a_column_of_a_different_type_and_a_different_layout_are_refused() {
     let _shared = shared();
     let harness = Harness::processed();
     harness.cql("DROP TABLE KS.alerts");
@@ -186,22 +186,22 @@ fn a_column_of_another_type_and_another_layout_are_refused() {
 
 #[test]
 #[ignore = "needs services: docker/local/cluster up"]
-fn buckets_of_another_size_than_those_bound_are_refused_by_whoever_reads_rows() {
+fn commands_that_read_rows_refuse_a_bucket_size_that_differs_from_the_binding() {
     let _shared = shared();
     let harness = Harness::new();
     let (bound, other) = (
         "--set store.layout=bucketed --set store.bucket_rows=10",
         "--set store.layout=bucketed --set store.bucket_rows=20",
     );
-    harness.fine("topic create");
-    harness.fine(&format!("{bound} init"));
-    harness.fine("generate --events-per-key 10 --seed 1");
-    harness.fine(&format!("{bound} run --until-end"));
+    harness.succeed("topic create");
+    harness.succeed(&format!("{bound} init"));
+    harness.succeed("generate --events-per-key 10 --seed 1");
+    harness.succeed(&format!("{bound} run --until-end"));
     let texts = r#"bound with layout = "bucketed:10", not "bucketed:20""#;
     refused(&harness, other, &[texts]);
     for command in ["verify", "show events", "show dead-letters", "init"] {
-        let said = harness.run(&format!("{other} {command}"));
-        assert!(said.code == 3 && said.stderr.contains(texts), "{command}: {said}");
+        let output = harness.run(&format!("{other} {command}"));
+        assert!(output.code == 3 && output.stderr.contains(texts), "{command}: {output}");
     }
     assert_eq!(harness.verified(bound).0, 30);
     harness.end();

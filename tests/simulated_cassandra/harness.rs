@@ -1,4 +1,4 @@
-//! Three nodes, a folder whose configuration names them, and the program in it.
+//! Three simulated nodes, and the program in a folder whose configuration names them.
 
 use std::ops::Deref;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -8,14 +8,14 @@ use simulated_cassandra::cluster::Ending;
 use simulated_cassandra::serve::{LocalNodes, LocalOptions};
 use tokio::runtime::Runtime;
 
-use crate::damaged_rows::Damageable;
-use crate::program::{Process, Workplace};
+use crate::damaged_rows::TestPipeline;
+use crate::program::{Process, WorkFolder};
 
-/// Longest time that anything here may take.
+/// Maximum time of each wait.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 pub struct Harness {
-    workplace: Workplace,
+    folder: WorkFolder,
     nodes: LocalNodes,
     runtime: Runtime,
 }
@@ -32,7 +32,7 @@ impl Harness {
              [cassandra]\ncontact_points = {points:?}\n[pipeline]\nbatch_records = 20\nin_flight_batches = 3\n\
              [log]\nlevel = 'warn'\n"
         );
-        Harness { workplace: Workplace::configured(&configuration), nodes, runtime }
+        Harness { folder: WorkFolder::configured(&configuration), nodes, runtime }
     }
 
     /// Starts a worker.
@@ -40,56 +40,56 @@ impl Harness {
         self.start("worker", arguments.split(' '))
     }
 
-    /// How many records are done, as `progress` has it; none if the nodes do not answer now, as a read of a whole
-    /// table does not while one of them is dead and not yet known to be.
+    /// Number of durable records according to `progress`; `None` if the read fails, as a scan of a table does while a
+    /// node is down and not yet detected as such.
     pub fn stored(&self) -> Option<u64> {
-        self.done("").map(|done| done as u64)
+        self.durable_records("").map(|records| records as u64)
     }
 
-    /// Waits until so many records are done.
+    /// Waits until this many records are durable.
     pub fn until_stored(&self, records: u64, worker: &mut Process) {
         let start = Instant::now();
         while self.stored().is_none_or(|stored| stored < records) {
-            assert_eq!(worker.ended(), None, "the worker ended too early");
+            assert_eq!(worker.exit_code(), None, "the worker ended early");
             assert!(start.elapsed() < DEADLINE, "no progress");
         }
     }
 
-    /// Waits for a worker's end at the log's end.
+    /// Waits until a worker ends at the log's end.
     pub fn finish(&self, mut worker: Process) {
-        assert_eq!(worker.ends_within(DEADLINE), Some(0), "the worker did not reach the end");
+        assert_eq!(worker.exit_code_within(DEADLINE), Some(0), "the worker did not reach the end");
     }
 
     pub fn end_node(&self, node: u8, ending: Ending) {
         let _runtime = self.runtime.enter();
-        self.nodes.end(node, ending).expect("a node that runs ends");
+        self.nodes.end(node, ending).expect("the node is running");
     }
 
     pub fn start_node(&self, node: u8) {
-        self.runtime.block_on(self.nodes.start_node(node)).expect("the node starts again");
+        self.runtime.block_on(self.nodes.start_node(node)).expect("the node restarts");
     }
 
     pub fn pause(&self, node: u8, duration: Duration) {
         let _runtime = self.runtime.enter();
-        self.nodes.pause(node).expect("a node that runs pauses");
+        self.nodes.pause(node).expect("the node is running");
         std::thread::sleep(duration);
-        self.nodes.resume(node).expect("it goes on");
+        self.nodes.resume(node).expect("the node is paused");
     }
 }
 
 impl Deref for Harness {
-    type Target = Workplace;
+    type Target = WorkFolder;
 
-    fn deref(&self) -> &Workplace {
-        &self.workplace
+    fn deref(&self) -> &WorkFolder {
+        &self.folder
     }
 }
 
-impl Damageable for Harness {
+impl TestPipeline for Harness {
     fn cql(&self, statement: &str) {
         let cql = statement.replace("KS", "exactlyonce");
         let node = SessionBuilder::new().known_node(self.nodes.address(1).to_string());
-        let session = self.runtime.block_on(node.build()).expect("the nodes answer");
-        self.runtime.block_on(session.query_unpaged(cql, ())).expect("the statement is right");
+        let session = self.runtime.block_on(node.build()).expect("the nodes respond");
+        self.runtime.block_on(session.query_unpaged(cql, ())).expect("the statement succeeds");
     }
 }

@@ -1,5 +1,5 @@
-//! The program itself on three nodes of the simulated Cassandra, over sockets: nodes and workers are killed while it
-//! works, and the tables are exact. Damaged rows are named.
+//! The program on three nodes of the simulated Cassandra, over sockets: the tables are exact although nodes and workers
+//! are killed, and damaged rows are reported.
 
 #[path = "../common/damaged_rows.rs"]
 mod damaged_rows;
@@ -15,32 +15,32 @@ use harness::Harness;
 use random::Random;
 use simulated_cassandra::cluster::Ending;
 
-/// Records that are appended before each fault, so that there is always work.
+/// Records that are appended before each fault, so that the worker is always active.
 const RECORDS: u64 = 400;
 
-/// `SIMULATED_CASSANDRA_SEED` repeats a run's choices: the records, and what happens to whom.
+/// `SIMULATED_CASSANDRA_SEED` repeats the random choices of a run: records, faults and their targets.
 #[test]
 fn tables_are_exact_although_nodes_and_workers_are_killed() {
     let mut random = Random::from_env("SIMULATED_CASSANDRA_SEED");
     let harness = Harness::start();
-    harness.fine("topic create");
-    harness.fine("schema apply");
-    harness.fine("init");
+    harness.succeed("topic create");
+    harness.succeed("schema apply");
+    harness.succeed("init");
     let mut worker = harness.worker("run");
     let (mut nodes_ended, mut paused, mut workers_killed) = (0, 0, 0);
     let mut down: Option<u8> = None;
-    let mut made = 0;
+    let mut appended = 0;
     for part in 0..12 {
-        harness.fine(&format!(
+        harness.succeed(&format!(
             "generate --preset mixed --events {RECORDS} --sources 20 --rate 300 --malformed 5 --late 5 \
              --late-by-ms 30000 --start-ms {} --seed {}",
             part * 5_000,
             random.below(1 << 32)
         ));
-        // In the middle of the work, and anywhere in a batch.
-        harness.until_stored(made + random.below(RECORDS / 2), &mut worker);
+        // While records are being processed, at a random point of a batch.
+        harness.until_stored(appended + random.below(RECORDS / 2), &mut worker);
         std::thread::sleep(Duration::from_millis(random.below(30)));
-        made += RECORDS;
+        appended += RECORDS;
         if let Some(node) = down.take() {
             harness.start_node(node);
         }
@@ -52,12 +52,12 @@ fn tables_are_exact_although_nodes_and_workers_are_killed() {
                 worker = harness.worker("run");
             }
             5 => {
-                // Too short to be believed dead, or long enough.
+                // Shorter or longer than the failure detection takes.
                 harness.pause(node, Duration::from_millis(200 + random.below(2000)));
                 paused += 1;
             }
             9 => {
-                // Two of three: nothing can be stored until one is back.
+                // Two of three nodes: no write is acknowledged until one is up again.
                 harness.end_node(node, Ending::Kill);
                 harness.end_node(node % 3 + 1, Ending::Kill);
                 nodes_ended += 2;
@@ -77,26 +77,26 @@ fn tables_are_exact_although_nodes_and_workers_are_killed() {
     }
     worker.kill();
     harness.finish(harness.worker("run --until-end"));
-    assert_eq!(harness.stored(), Some(made), "every record is done");
-    // It ends with another exit code if there is a single difference.
-    let verdict = harness.fine("verify");
+    assert_eq!(harness.stored(), Some(appended), "every record is durable");
+    // It exits with 1 if there is any difference.
+    let verdict = harness.succeed("verify");
     println!("{nodes_ended} nodes ended, {paused} paused, {workers_killed} workers killed\n{verdict}");
     assert!(nodes_ended >= 7 && paused == 1 && workers_killed == 3);
 }
 
 fn bound() -> Harness {
     let harness = Harness::start();
-    harness.fine("topic create");
-    harness.fine("init");
+    harness.succeed("topic create");
+    harness.succeed("init");
     harness
 }
 
 #[test]
-fn damaged_rows_of_the_log_are_named_and_the_rest_is_judged() {
+fn damaged_rows_of_the_log_are_reported_and_all_other_rows_are_checked() {
     damaged_rows::rows_of_the_log(&bound());
 }
 
 #[test]
-fn damaged_rows_of_the_pipeline_are_named_and_the_rest_is_judged() {
+fn damaged_rows_of_the_pipeline_are_reported_and_all_other_rows_are_checked() {
     damaged_rows::rows_of_the_pipeline(&bound());
 }

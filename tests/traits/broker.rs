@@ -1,4 +1,4 @@
-//! Cases for every broker.
+//! The cases of every broker.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,28 +16,28 @@ crate::on_every_implementation!(
         (on_embedded in_folder: crate::embedded::broker_in),
     ],
     [
-        an_unknown_topic_is_told_by_every_verb,
+        every_call_reports_an_unknown_topic,
         a_topic_is_described_as_it_was_created,
         a_topic_is_created_once,
         a_partition_that_the_topic_does_not_have_is_fatal,
-        records_come_back_byte_for_byte,
-        a_key_decides_the_partition_unless_one_is_named,
-        an_append_says_where_each_record_is,
-        a_log_begins_and_ends_where_its_records_do,
-        a_fetch_goes_on_where_the_last_one_ended,
+        records_are_returned_byte_for_byte,
+        the_key_determines_the_partition_unless_one_is_given,
+        an_append_returns_the_position_of_each_record,
+        offsets_are_those_of_the_first_record_and_after_the_last,
+        a_fetch_continues_where_the_last_one_ended,
         a_fetch_outside_the_log_is_out_of_range,
-        a_member_alone_gets_all_partitions_and_nothing_of_them_before_their_start,
+        a_single_member_gets_all_partitions_and_no_records_before_their_start,
         a_subscription_delivers_every_record_once_in_order,
-        a_partition_is_delivered_from_where_it_was_started,
-        the_end_is_told_again_when_it_has_moved,
-        a_start_outside_the_log_fails_and_another_start_goes_on,
-        a_paused_partition_is_not_served_until_it_is_resumed,
-        a_partition_resumed_without_anything_new_in_the_log_goes_on,
-        after_a_new_start_nothing_of_the_older_incarnation_comes,
-        an_end_that_was_found_for_an_older_incarnation_does_not_come,
-        a_poll_that_is_dropped_loses_nothing,
+        a_partition_is_delivered_from_its_start,
+        the_end_is_reported_again_when_it_has_moved,
+        a_start_outside_the_log_fails_and_a_new_start_resumes,
+        a_paused_partition_is_not_delivered_until_it_is_resumed,
+        a_resumed_partition_continues_without_new_records_in_the_log,
+        after_a_new_start_no_records_of_the_older_incarnation_are_delivered,
+        the_end_of_an_older_incarnation_is_not_delivered,
+        a_dropped_poll_loses_no_delivery,
         a_full_partition_does_not_starve_the_others,
-        a_member_that_leaves_can_come_back,
+        a_member_that_leaves_can_rejoin,
     ]
 );
 
@@ -52,7 +52,7 @@ pub(crate) fn values(partition: i32, numbers: impl IntoIterator<Item = i64>) -> 
     numbers.into_iter().map(record).collect()
 }
 
-/// The next delivery; a minute without one means that there never will be.
+/// The next delivery; fails after a minute.
 pub(crate) async fn next<C: Consumer>(consumer: &mut C) -> Delivery {
     let delivery = tokio::time::timeout(Duration::from_secs(60), consumer.poll()).await;
     delivery.expect("nothing was delivered").expect("the membership ended")
@@ -67,7 +67,7 @@ pub(crate) async fn start_all<C: Consumer>(consumer: &mut C) -> Vec<i32> {
             other => panic!("{other:?} before an assignment"),
         }
     }
-    // A single member may get its partitions one by one.
+    // A member may get its partitions one by one.
     while let Some(Ok(Delivery::Assigned(more))) = consumer.poll().now_or_never() {
         partitions.extend(more);
     }
@@ -78,7 +78,7 @@ pub(crate) async fn start_all<C: Consumer>(consumer: &mut C) -> Vec<i32> {
     partitions
 }
 
-/// What was delivered of each partition, until each of `ends` was reported.
+/// The delivered records of each partition, until each of `ends` was reported.
 pub(crate) async fn until_ends<C: Consumer>(
     consumer: &mut C,
     ends: &[(i32, i64)],
@@ -109,7 +109,7 @@ pub(crate) fn offsets_of(records: &[Record]) -> Vec<i64> {
     records.iter().map(|record| record.offset).collect()
 }
 
-pub(crate) async fn an_unknown_topic_is_told_by_every_verb<B: Broker + Producer>(broker: B) {
+pub(crate) async fn every_call_reports_an_unknown_topic<B: Broker + Producer>(broker: B) {
     let unknown = |error: &BrokerError| matches!(error, BrokerError::UnknownTopic(topic) if topic == "no");
     assert!(broker.topic("no").await.is_err_and(|error| unknown(&error)));
     assert!(broker.offsets("no", 0).await.is_err_and(|error| unknown(&error)));
@@ -148,7 +148,7 @@ pub(crate) async fn a_partition_that_the_topic_does_not_have_is_fatal<B: Broker 
     }
 }
 
-pub(crate) async fn records_come_back_byte_for_byte<B: Broker + Producer>(broker: B) {
+pub(crate) async fn records_are_returned_byte_for_byte<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     let bytes: Vec<u8> = (0..=255).collect();
     let contents = [
@@ -171,28 +171,30 @@ pub(crate) async fn records_come_back_byte_for_byte<B: Broker + Producer>(broker
     assert_eq!(until_ends(&mut consumer, &[(0, 4)]).await[&0], expected);
 }
 
-pub(crate) async fn a_key_decides_the_partition_unless_one_is_named<B: Broker + Producer>(broker: B) {
+pub(crate) async fn the_key_determines_the_partition_unless_one_is_given<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 3, 1).await.unwrap();
     let keys: Vec<Vec<u8>> = (0..20).map(|i| format!("key {i}").into_bytes()).collect();
     let by_key = keys.iter().map(|key| NewRecord { key: Some(key.clone()), ..NewRecord::default() });
-    let places = broker.append(TOPIC, by_key.collect()).await.unwrap();
+    let positions = broker.append(TOPIC, by_key.collect()).await.unwrap();
     let expected: Vec<i32> = keys.iter().map(|key| partition_of_key(key, 3)).collect();
-    assert_eq!(places.iter().map(|place| place.0).collect::<Vec<_>>(), expected);
+    assert_eq!(positions.iter().map(|position| position.0).collect::<Vec<_>>(), expected);
     assert!((0..3).all(|partition| expected.contains(&partition)));
     let named = NewRecord { key: Some(keys[0].clone()), partition: Some(2), ..NewRecord::default() };
     assert_eq!(broker.append(TOPIC, vec![named]).await.unwrap()[0].0, 2);
 }
 
-pub(crate) async fn an_append_says_where_each_record_is<B: Broker + Producer>(broker: B) {
+pub(crate) async fn an_append_returns_the_position_of_each_record<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     let mixed = [1, 0, 1, 1].map(|partition| NewRecord { partition: Some(partition), ..value("x") });
-    let places = broker.append(TOPIC, mixed.to_vec()).await.unwrap();
-    assert_eq!(places, [(1, 0), (0, 0), (1, 1), (1, 2)]);
+    let positions = broker.append(TOPIC, mixed.to_vec()).await.unwrap();
+    assert_eq!(positions, [(1, 0), (0, 0), (1, 1), (1, 2)]);
     assert_eq!(broker.append(TOPIC, mixed.to_vec()).await.unwrap(), [(1, 3), (0, 1), (1, 4), (1, 5)]);
     assert_eq!(broker.append(TOPIC, vec![]).await.unwrap(), []);
 }
 
-pub(crate) async fn a_log_begins_and_ends_where_its_records_do<B: Broker + Producer>(broker: B) {
+pub(crate) async fn offsets_are_those_of_the_first_record_and_after_the_last<B: Broker + Producer>(
+    broker: B,
+) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     assert_eq!(broker.offsets(TOPIC, 1).await.unwrap(), LogOffsets { start: 0, end: 0 });
     broker.append(TOPIC, values(1, 0..7)).await.unwrap();
@@ -200,21 +202,21 @@ pub(crate) async fn a_log_begins_and_ends_where_its_records_do<B: Broker + Produ
     assert_eq!(broker.offsets(TOPIC, 0).await.unwrap(), LogOffsets { start: 0, end: 0 });
 }
 
-pub(crate) async fn a_fetch_goes_on_where_the_last_one_ended<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_fetch_continues_where_the_last_one_ended<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..10)).await.unwrap();
     broker.append(TOPIC, values(1, 0..3)).await.unwrap();
-    let (mut offset, mut pieces) = (0, Vec::new());
+    let (mut offset, mut chunks) = (0, Vec::new());
     loop {
         let fetched = broker.fetch(TOPIC, 0, offset, 4, usize::MAX).await.unwrap();
-        pieces.push(offsets_of(&fetched.records));
+        chunks.push(offsets_of(&fetched.records));
         if fetched.records.is_empty() {
             assert_eq!(fetched.next_offset, offset);
             break;
         }
         offset = fetched.next_offset;
     }
-    assert_eq!(pieces, [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9], vec![]]);
+    assert_eq!(chunks, [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9], vec![]]);
 }
 
 pub(crate) async fn a_fetch_outside_the_log_is_out_of_range<B: Broker + Producer>(broker: B) {
@@ -230,7 +232,7 @@ pub(crate) async fn a_fetch_outside_the_log_is_out_of_range<B: Broker + Producer
     }
 }
 
-pub(crate) async fn a_member_alone_gets_all_partitions_and_nothing_of_them_before_their_start<B>(broker: B)
+pub(crate) async fn a_single_member_gets_all_partitions_and_no_records_before_their_start<B>(broker: B)
 where
     B: Broker + Producer,
 {
@@ -274,7 +276,7 @@ pub(crate) async fn a_subscription_delivers_every_record_once_in_order<B: Broker
     }
 }
 
-pub(crate) async fn a_partition_is_delivered_from_where_it_was_started<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_partition_is_delivered_from_its_start<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..10)).await.unwrap();
     let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
@@ -287,14 +289,14 @@ pub(crate) async fn a_partition_is_delivered_from_where_it_was_started<B: Broker
     }
 }
 
-pub(crate) async fn the_end_is_told_again_when_it_has_moved<B: Broker + Producer>(broker: B) {
+pub(crate) async fn the_end_is_reported_again_when_it_has_moved<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
     start_all(&mut consumer).await;
     assert!(until_ends(&mut consumer, &[(0, 0), (1, 0)]).await.is_empty());
     for round in 0..3 {
         broker.append(TOPIC, values(1, round..round + 1)).await.unwrap();
-        // Partition 0 has not moved, so it says nothing.
+        // The end of partition 0 has not moved, so it is not reported.
         match next(&mut consumer).await {
             Delivery::Records { assignment, records, next_offset } => {
                 assert_eq!((assignment.partition, next_offset), (1, round + 1));
@@ -311,7 +313,7 @@ pub(crate) async fn the_end_is_told_again_when_it_has_moved<B: Broker + Producer
     }
 }
 
-pub(crate) async fn a_start_outside_the_log_fails_and_another_start_goes_on<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_start_outside_the_log_fails_and_a_new_start_resumes<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..5)).await.unwrap();
     let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
@@ -326,7 +328,7 @@ pub(crate) async fn a_start_outside_the_log_fails_and_another_start_goes_on<B: B
             }
             other => panic!("{other:?}"),
         }
-        // It has stopped; the other partition has not.
+        // Its delivery has stopped; that of the other partition continues.
         broker.append(TOPIC, values(1, 0..1)).await.unwrap();
         let end = broker.offsets(TOPIC, 1).await.unwrap().end;
         assert_eq!(until_ends(&mut consumer, &[(1, end)]).await.into_keys().collect::<Vec<_>>(), [1]);
@@ -335,27 +337,27 @@ pub(crate) async fn a_start_outside_the_log_fails_and_another_start_goes_on<B: B
     assert_eq!(offsets_of(&until_ends(&mut consumer, &[(0, 5)]).await[&0]), [3, 4]);
 }
 
-pub(crate) async fn a_paused_partition_is_not_served_until_it_is_resumed<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_paused_partition_is_not_delivered_until_it_is_resumed<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
     start_all(&mut consumer).await;
     until_ends(&mut consumer, &[(0, 0), (1, 0)]).await;
     consumer.pause(0);
     for end in 1..=5 {
-        // What was fetched before the pause may still come: nothing was there to be fetched, so at most an
-        // answer that was under way.
+        // Records that were fetched before the pause may still be delivered: here at most the response of a fetch that
+        // was in flight.
         broker.append(TOPIC, values(0, end..end + 1)).await.unwrap();
         broker.append(TOPIC, values(1, end..end + 1)).await.unwrap();
         let delivered = until_ends(&mut consumer, &[(1, end)]).await;
         assert!(end == 1 || !delivered.contains_key(&0), "{delivered:?}");
     }
     consumer.resume(0);
-    // Some of it may have come in the first round.
+    // Some of the records may have been delivered in the first round.
     let delivered = until_ends(&mut consumer, &[(0, 5)]).await;
     assert_eq!(delivered[&0].last().map(|record| record.offset), Some(4));
 }
 
-pub(crate) async fn a_partition_resumed_without_anything_new_in_the_log_goes_on<B: Broker + Producer>(
+pub(crate) async fn a_resumed_partition_continues_without_new_records_in_the_log<B: Broker + Producer>(
     broker: B,
 ) {
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
@@ -364,7 +366,7 @@ pub(crate) async fn a_partition_resumed_without_anything_new_in_the_log_goes_on<
     start_all(&mut consumer).await;
     let mut got = Vec::new();
     consumer.pause(0);
-    // Nothing to deliver, or one piece that was under way.
+    // Nothing to deliver, or one chunk that was in flight.
     for _ in 0..3 {
         if let Ok(Ok(Delivery::Records { records, .. })) =
             tokio::time::timeout(Duration::from_millis(60), consumer.poll()).await
@@ -377,7 +379,9 @@ pub(crate) async fn a_partition_resumed_without_anything_new_in_the_log_goes_on<
     assert_eq!(offsets_of(&got), (0..10).collect::<Vec<_>>());
 }
 
-pub(crate) async fn after_a_new_start_nothing_of_the_older_incarnation_comes<B: Broker + Producer>(
+pub(crate) async fn after_a_new_start_no_records_of_the_older_incarnation_are_delivered<
+    B: Broker + Producer,
+>(
     broker: B,
 ) {
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
@@ -385,7 +389,7 @@ pub(crate) async fn after_a_new_start_nothing_of_the_older_incarnation_comes<B: 
     let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
     start_all(&mut consumer).await;
     for incarnation in 2..40 {
-        // Leaves a piece that was read ahead, a read under way, or neither.
+        // Leaves a chunk that was read ahead, a read in flight, or neither.
         if incarnation % 3 > 0 {
             next(&mut consumer).await;
         }
@@ -404,13 +408,11 @@ pub(crate) async fn after_a_new_start_nothing_of_the_older_incarnation_comes<B: 
     }
 }
 
-pub(crate) async fn an_end_that_was_found_for_an_older_incarnation_does_not_come<B: Broker + Producer>(
-    broker: B,
-) {
+pub(crate) async fn the_end_of_an_older_incarnation_is_not_delivered<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
     start_all(&mut consumer).await;
-    // Both are at their end, and one has said so.
+    // Both partitions are at their end, and one has reported it.
     let Delivery::End { assignment: ended, .. } = next(&mut consumer).await else { panic!("no end") };
     let assignment = Assignment { partition: 1 - ended.partition, incarnation: 2 };
     consumer.start(assignment, 0);
@@ -420,7 +422,7 @@ pub(crate) async fn an_end_that_was_found_for_an_older_incarnation_does_not_come
     }
 }
 
-pub(crate) async fn a_poll_that_is_dropped_loses_nothing<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_dropped_poll_loses_no_delivery<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     for partition in 0..2 {
         broker.append(TOPIC, values(partition, 0..6_000)).await.unwrap();
@@ -429,7 +431,7 @@ pub(crate) async fn a_poll_that_is_dropped_loses_nothing<B: Broker + Producer>(b
     start_all(&mut consumer).await;
     let (mut all, mut ends, mut dropped) = (BTreeMap::<i32, Vec<i64>>::new(), 0, 0);
     while ends < 2 {
-        // Polled once; if that is not enough it is dropped, and the time until the next poll varies.
+        // Polls once and drops the future if it is not ready; the time until the next poll varies.
         let delivery = match consumer.poll().now_or_never() {
             Some(delivery) => delivery.unwrap(),
             None => {
@@ -456,7 +458,7 @@ pub(crate) async fn a_poll_that_is_dropped_loses_nothing<B: Broker + Producer>(b
 
 pub(crate) async fn a_full_partition_does_not_starve_the_others<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 3, 1).await.unwrap();
-    // So many that the others' leaders are connected to long before they are read.
+    // So many records that the client connects to the leaders of the other partitions before it has read them all.
     for start in (0..200_000).step_by(20_000) {
         broker.append(TOPIC, values(1, start..start + 20_000)).await.unwrap();
     }
@@ -477,13 +479,13 @@ pub(crate) async fn a_full_partition_does_not_starve_the_others<B: Broker + Prod
     assert!(seen[&1] < 200_000, "{seen:?}");
 }
 
-pub(crate) async fn a_member_that_leaves_can_come_back<B: Broker + Producer>(broker: B) {
+pub(crate) async fn a_member_that_leaves_can_rejoin<B: Broker + Producer>(broker: B) {
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..5)).await.unwrap();
     for _ in 0..3 {
         let mut consumer = broker.subscribe("group", TOPIC).await.unwrap();
         assert_eq!(start_all(&mut consumer).await, [0, 1]);
-        // Where the last one was makes no difference.
+        // The position of the previous member makes no difference.
         assert_eq!(until_ends(&mut consumer, &[(0, 5), (1, 0)]).await[&0].len(), 5);
         consumer.report(0, 5);
         consumer.leave().await;

@@ -1,4 +1,4 @@
-//! The store on a real Cassandra, and what only it can do: a schema of its own, rivals for the binding.
+//! The store on a real Cassandra: its schema, concurrent bindings, and the rows that it writes.
 
 mod binding;
 mod rows;
@@ -11,15 +11,15 @@ use exactlyonce::store::Layout;
 #[path = "../common/cassandra.rs"]
 pub(crate) mod services;
 
-use services::Kept;
+use services::TestKeyspace;
 
-/// Few offsets in a bucket, so that rows lie in several.
+/// Small buckets, so that the rows of a test are in several of them.
 pub(crate) const BUCKETED: Layout = Layout::bucketed(NonZeroU32::new(4).unwrap());
 
-pub(crate) async fn kept() -> Kept {
-    Kept::new(Layout::ORIGINAL).await
+pub(crate) async fn test_keyspace() -> TestKeyspace {
+    TestKeyspace::new(Layout::ORIGINAL).await
 }
 
-pub(crate) async fn kept_in_buckets() -> Kept {
-    Kept::new(BUCKETED).await
+pub(crate) async fn bucketed_test_keyspace() -> TestKeyspace {
+    TestKeyspace::new(BUCKETED).await
 }

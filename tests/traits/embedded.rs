@@ -1,4 +1,4 @@
-//! What only the embedded broker and store can do: files that stay, files that are wrong, several processes.
+//! The files of the embedded broker and store: persistence, invalid files, several processes.
 
 mod files;
 mod lock;
@@ -17,15 +17,15 @@ pub(crate) fn options() -> Options {
     Options { synchronous: Synchronous::Off, ..Options::default() }
 }
 
-/// The store of a folder, made if it is not there.
+/// The store of a folder, created if it does not exist.
 pub(crate) fn store_in(folder: &Path) -> EmbeddedStore {
     store_in_layout(folder, Layout::ORIGINAL)
 }
 
-/// Offsets that share a bucket in these tests: few, so that their rows lie in several.
+/// Offsets per bucket: few, so that the rows of a test are in several buckets.
 const BUCKET_ROWS: NonZeroU32 = NonZeroU32::new(4).unwrap();
 
-/// As [`store_in`], in buckets.
+/// As [`store_in`], in the bucketed layout.
 pub(crate) fn bucketed_store_in(folder: &Path) -> EmbeddedStore {
     store_in_layout(folder, Layout::bucketed(BUCKET_ROWS))
 }
@@ -35,7 +35,7 @@ pub(crate) fn store_in_layout(folder: &Path, layout: Layout) -> EmbeddedStore {
     EmbeddedStore::open(folder, &options(), layout).unwrap()
 }
 
-/// The log of a folder, made if it is not there.
+/// The log of a folder, created if it does not exist.
 pub(crate) fn broker_in(folder: &Path) -> EmbeddedBroker {
     EmbeddedBroker::create(folder, &options()).unwrap();
     EmbeddedBroker::open(folder, &options()).unwrap()

@@ -1,4 +1,4 @@
-//! The broker's cases on a real Kafka, under both group protocols.
+//! The cases of brokers on a real Kafka, with both group protocols.
 
 use exactlyonce::broker::kafka::GroupProtocol;
 use exactlyonce::broker::{Broker, NewRecord, Producer};
@@ -8,13 +8,13 @@ use exactlyonce::event::Record;
 mod services;
 
 use crate::broker::{TOPIC, start_all, until_ends};
-use services::Own;
+use services::TestBroker;
 
 /// A broker whose members use this group protocol.
-fn broker(protocol: GroupProtocol) -> Own {
+fn broker(protocol: GroupProtocol) -> TestBroker {
     let mut options = services::options();
     options.group_protocol = protocol;
-    Own::new(&options)
+    TestBroker::new(&options)
 }
 
 macro_rules! on_kafka {
@@ -41,38 +41,38 @@ macro_rules! on_kafka {
     };
 }
 
-// All but one: Kafka does not take every timestamp, so records have a case of their own below.
+// All cases but one: Kafka does not accept every timestamp, so records have a separate case below.
 on_kafka!([
-    an_unknown_topic_is_told_by_every_verb,
+    every_call_reports_an_unknown_topic,
     a_topic_is_described_as_it_was_created,
     a_topic_is_created_once,
     a_partition_that_the_topic_does_not_have_is_fatal,
-    a_key_decides_the_partition_unless_one_is_named,
-    an_append_says_where_each_record_is,
-    a_log_begins_and_ends_where_its_records_do,
-    a_fetch_goes_on_where_the_last_one_ended,
+    the_key_determines_the_partition_unless_one_is_given,
+    an_append_returns_the_position_of_each_record,
+    offsets_are_those_of_the_first_record_and_after_the_last,
+    a_fetch_continues_where_the_last_one_ended,
     a_fetch_outside_the_log_is_out_of_range,
-    a_member_alone_gets_all_partitions_and_nothing_of_them_before_their_start,
+    a_single_member_gets_all_partitions_and_no_records_before_their_start,
     a_subscription_delivers_every_record_once_in_order,
-    a_partition_is_delivered_from_where_it_was_started,
-    the_end_is_told_again_when_it_has_moved,
-    a_start_outside_the_log_fails_and_another_start_goes_on,
-    a_paused_partition_is_not_served_until_it_is_resumed,
-    a_partition_resumed_without_anything_new_in_the_log_goes_on,
-    after_a_new_start_nothing_of_the_older_incarnation_comes,
-    an_end_that_was_found_for_an_older_incarnation_does_not_come,
-    a_poll_that_is_dropped_loses_nothing,
+    a_partition_is_delivered_from_its_start,
+    the_end_is_reported_again_when_it_has_moved,
+    a_start_outside_the_log_fails_and_a_new_start_resumes,
+    a_paused_partition_is_not_delivered_until_it_is_resumed,
+    a_resumed_partition_continues_without_new_records_in_the_log,
+    after_a_new_start_no_records_of_the_older_incarnation_are_delivered,
+    the_end_of_an_older_incarnation_is_not_delivered,
+    a_dropped_poll_loses_no_delivery,
     a_full_partition_does_not_starve_the_others,
-    a_member_that_leaves_can_come_back,
+    a_member_that_leaves_can_rejoin,
 ]);
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --kafka 3"]
-async fn records_come_back_byte_for_byte() {
+async fn records_are_returned_byte_for_byte() {
     let broker = broker(GroupProtocol::Classic);
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     let bytes: Vec<u8> = (0..=255).collect();
-    // The brokers delete what is old, and refuse what is much later than now.
+    // The brokers delete old records, and refuse timestamps that are far in the future.
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
     let contents = [
         (None, None, now),

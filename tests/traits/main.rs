@@ -1,5 +1,5 @@
-//! What every broker and every store must do: cases written once, against the traits, and run on each
-//! implementation. What only one of them can do has a file of its own.
+//! The contracts of brokers and stores: cases are written once, against the traits, and run on every implementation.
+//! Features of a single implementation have a separate file.
 
 mod broker;
 #[cfg(feature = "cassandra")]
@@ -14,8 +14,8 @@ mod kafka;
 mod memory;
 mod store;
 
-/// Makes each case a test on every implementation: `name: value`, or `name in_folder: function of a folder`, or
-/// `name on_services: function`, which needs services to run.
+/// Makes a test of each case on every implementation: `name: value`, or `name in_folder: function of a folder`, or
+/// `name on_services: function`, which requires services.
 macro_rules! on_every_implementation {
     ([$($(#[$meta:meta])* ($($implementation:tt)*)),* $(,)?], $cases:tt) => {
         $($(#[$meta])* crate::on_one_implementation!($($implementation)*, $cases);)*
@@ -51,9 +51,9 @@ macro_rules! on_one_implementation {
                 #[tokio::test]
                 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
                 async fn $case() {
-                    let kept = ($new)().await;
-                    super::$case(kept.store.clone()).await;
-                    kept.drop().await;
+                    let test = ($new)().await;
+                    super::$case(test.store.clone()).await;
+                    test.drop().await;
                 }
             )*
         }

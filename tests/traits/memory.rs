@@ -1,4 +1,4 @@
-//! What only the broker in memory can do: groups of several members, gaps, truncation.
+//! Features of the in-memory broker: groups of several members, gaps, truncation.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 
 use crate::broker::{TOPIC, next, offsets_of, start_all, until_ends, values};
 
-/// The deliveries of a member that need no wait.
+/// The deliveries of a member that are available without waiting.
 fn deliveries(consumer: &mut MemoryConsumer) -> Vec<Delivery> {
     std::iter::from_fn(|| consumer.poll().now_or_never().map(Result::unwrap)).collect()
 }
@@ -30,23 +30,23 @@ fn revoked(deliveries: &[Delivery]) -> Vec<i32> {
 }
 
 #[tokio::test]
-async fn a_revoked_partition_is_nobody_elses_until_it_is_released() {
+async fn a_revoked_partition_is_not_reassigned_until_it_is_released() {
     let broker = MemoryBroker::default();
     broker.create_topic(TOPIC, 4, 1).await.unwrap();
     let mut first = broker.subscribe("group", TOPIC).await.unwrap();
     assert_eq!(assigned(&deliveries(&mut first)), BTreeSet::from([0, 1, 2, 3]));
     let mut second = broker.subscribe("group", TOPIC).await.unwrap();
-    let handed_over = revoked(&deliveries(&mut first));
-    assert_eq!(handed_over.len(), 2);
+    let revoked_partitions = revoked(&deliveries(&mut first));
+    assert_eq!(revoked_partitions.len(), 2);
     assert_eq!(assigned(&deliveries(&mut second)), BTreeSet::new());
-    first.release(handed_over[0]);
-    assert_eq!(assigned(&deliveries(&mut second)), BTreeSet::from([handed_over[0]]));
-    first.release(handed_over[1]);
-    assert_eq!(assigned(&deliveries(&mut second)), BTreeSet::from([handed_over[1]]));
+    first.release(revoked_partitions[0]);
+    assert_eq!(assigned(&deliveries(&mut second)), BTreeSet::from([revoked_partitions[0]]));
+    first.release(revoked_partitions[1]);
+    assert_eq!(assigned(&deliveries(&mut second)), BTreeSet::from([revoked_partitions[1]]));
 }
 
 #[tokio::test]
-async fn partitions_of_a_member_that_is_gone_go_to_the_others() {
+async fn partitions_of_a_member_that_is_dropped_are_reassigned() {
     let broker = MemoryBroker::default();
     broker.create_topic(TOPIC, 4, 1).await.unwrap();
     let mut first = broker.subscribe("group", TOPIC).await.unwrap();
@@ -69,7 +69,7 @@ async fn new_partitions_are_assigned() {
 }
 
 #[tokio::test]
-async fn a_gap_is_passed_over_and_the_end_may_lie_behind_it() {
+async fn gaps_are_skipped_and_the_end_may_be_after_one() {
     let broker = MemoryBroker::default();
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..2)).await.unwrap();
@@ -87,7 +87,7 @@ async fn a_gap_is_passed_over_and_the_end_may_lie_behind_it() {
 }
 
 #[tokio::test]
-async fn what_retention_or_truncation_took_is_out_of_range() {
+async fn offsets_removed_by_retention_or_truncation_are_out_of_range() {
     let broker = MemoryBroker::default();
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
     broker.append(TOPIC, values(0, 0..10)).await.unwrap();

@@ -1,4 +1,4 @@
-//! Cases for every store.
+//! The cases of every store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,53 +19,55 @@ crate::on_every_implementation!(
         #[cfg(feature = "embedded")]
         (on_embedded_in_buckets in_folder: crate::embedded::bucketed_store_in),
         #[cfg(feature = "cassandra")]
-        (on_cassandra on_services: crate::cassandra::kept),
+        (on_cassandra on_services: crate::cassandra::test_keyspace),
         #[cfg(feature = "cassandra")]
-        (on_cassandra_in_buckets on_services: crate::cassandra::kept_in_buckets),
+        (on_cassandra_in_buckets on_services: crate::cassandra::bucketed_test_keyspace),
     ],
     [
-        a_new_store_holds_nothing,
-        a_binding_comes_back_as_written_and_is_never_changed,
-        of_many_bindings_at_once_one_wins_and_the_others_are_told_which,
+        a_new_store_is_empty,
+        a_binding_is_read_as_written_and_never_changed,
+        of_many_concurrent_bindings_one_wins_and_the_others_get_it,
         progress_resolves_by_timestamp_whatever_the_order,
         the_origin_and_the_next_offset_resolve_independently,
         progress_of_all_has_every_partition_with_a_row,
         counts_resolve_by_timestamp_whatever_the_order,
-        counts_come_in_the_order_asked_for,
-        counts_are_of_their_own_partition_and_window_and_of_no_other,
-        thousands_of_counts_come_back_each_to_its_place,
-        a_few_of_many_counts_come_back_and_no_other,
+        counts_are_returned_in_the_requested_order,
+        counts_of_different_partitions_and_windows_are_separate,
+        sums_include_exactly_the_requested_partitions_and_windows,
+        a_sum_beyond_i64_is_i64_max,
+        thousands_of_counts_are_each_returned_for_their_window,
+        a_few_of_many_counts_are_returned_and_no_others,
         the_registry_keeps_the_greatest_partition_whatever_the_order,
         a_window_may_end_anywhere_in_i64,
         the_greater_event_count_of_an_alert_wins_whatever_the_order,
-        alerts_come_page_by_page_each_once,
-        counts_of_all_partitions_come_page_by_page_each_once,
+        alerts_are_returned_page_by_page_each_once,
+        counts_of_all_partitions_are_returned_page_by_page_each_once,
         a_foreign_cursor_is_refused,
-        events_come_back_byte_for_byte,
-        dead_letters_come_back_byte_for_byte,
+        events_are_returned_byte_for_byte,
+        dead_letters_are_returned_byte_for_byte,
         two_events_at_one_position_resolve_cell_by_cell,
         two_dead_letters_at_one_position_resolve_cell_by_cell,
-        a_call_may_name_a_position_twice,
-        an_offset_in_both_tables_comes_twice,
+        a_call_may_contain_a_position_twice,
+        an_offset_in_both_tables_is_returned_twice,
         rows_below_are_the_last_of_both_tables,
-        a_range_of_rows_has_its_start_and_not_its_end,
-        rows_of_many_buckets_come_in_order_and_page_by_page,
-        partitions_are_those_of_events_and_dead_letters,
+        a_range_of_rows_includes_its_start_and_not_its_end,
+        rows_of_many_buckets_are_returned_in_order_and_page_by_page,
+        partitions_returns_those_with_events_or_dead_letters,
         progress_makes_a_store_hold_rows,
         a_count_makes_a_store_hold_rows,
         a_registration_makes_a_store_hold_rows,
         an_alert_makes_a_store_hold_rows,
         an_event_makes_a_store_hold_rows,
         a_dead_letter_makes_a_store_hold_rows,
-        a_binding_is_no_row,
+        a_binding_does_not_make_a_store_hold_rows,
         repeating_every_call_changes_nothing,
-        calls_may_overlap_and_a_clone_sees_what_was_acknowledged,
+        calls_may_overlap_and_a_clone_reads_acknowledged_writes,
         writing_nothing_is_acknowledged,
     ]
 );
 
 pub(crate) fn known<T>(outcome: Outcome<T>) -> T {
-    outcome.answer().unwrap()
+    outcome.into_result().unwrap()
 }
 
 pub(crate) fn binding(topic: &str) -> Binding {
@@ -117,7 +119,7 @@ async fn all_alerts<S: Store>(store: &S, limit: usize) -> Vec<Alert> {
     }
 }
 
-/// Every order of up to three things.
+/// All permutations.
 fn orders<T: Clone>(things: &[T]) -> Vec<Vec<T>> {
     if things.len() < 2 {
         return vec![things.to_vec()];
@@ -131,7 +133,7 @@ fn orders<T: Clone>(things: &[T]) -> Vec<Vec<T>> {
     all
 }
 
-async fn a_new_store_holds_nothing<S: Store>(store: S) {
+async fn a_new_store_is_empty<S: Store>(store: S) {
     assert_eq!(known(store.binding().await), None);
     assert!(!known(store.holds_rows().await));
     assert_eq!(known(store.progress_of_all().await), BTreeMap::new());
@@ -145,7 +147,7 @@ async fn a_new_store_holds_nothing<S: Store>(store: S) {
     assert_eq!(all_alerts(&store, 10).await, []);
 }
 
-async fn a_binding_comes_back_as_written_and_is_never_changed<S: Store>(store: S) {
+async fn a_binding_is_read_as_written_and_never_changed<S: Store>(store: S) {
     assert_eq!(known(store.bind(&binding("first")).await), Bound::Now);
     assert_eq!(known(store.binding().await), Some(binding("first")));
     assert_eq!(known(store.bind(&binding("second")).await), Bound::Before(binding("first")));
@@ -153,24 +155,24 @@ async fn a_binding_comes_back_as_written_and_is_never_changed<S: Store>(store: S
     assert_eq!(known(store.binding().await), Some(binding("first")));
 }
 
-async fn of_many_bindings_at_once_one_wins_and_the_others_are_told_which<S: Store>(store: S) {
+async fn of_many_concurrent_bindings_one_wins_and_the_others_get_it<S: Store>(store: S) {
     // With this much contention some requests time out; like the pipeline, the test retries them.
     let bind = |i: i32| {
         let (store, own) = (store.clone(), binding(&format!("topic {i}")));
         async move {
-            for asked in 0..20 {
+            for requested in 0..20 {
                 match store.bind(&own).await {
                     Outcome::Unknown(_) => {}
-                    outcome => return (own, known(outcome), asked),
+                    outcome => return (own, known(outcome), requested),
                 }
             }
-            panic!("{own:?} was never answered");
+            panic!("{own:?}: no attempt has a known outcome");
         }
     };
     let outcomes = join_all((0..8).map(bind)).await;
     let winner = known(store.binding().await).unwrap();
     let mut now = 0;
-    for (own, outcome, asked) in &outcomes {
+    for (own, outcome, requested) in &outcomes {
         match outcome {
             Bound::Now => {
                 now += 1;
@@ -178,12 +180,12 @@ async fn of_many_bindings_at_once_one_wins_and_the_others_are_told_which<S: Stor
             }
             Bound::Before(existing) => {
                 assert_eq!(*existing, winner, "{outcomes:?}");
-                assert!(*own != winner || *asked > 0, "{outcomes:?}");
+                assert!(*own != winner || *requested > 0, "{outcomes:?}");
             }
         }
     }
-    let unanswered = outcomes.iter().any(|(own, _, asked)| *own == winner && *asked > 0);
-    assert!(now == 1 || (now == 0 && unanswered), "{outcomes:?}");
+    let any_unknown = outcomes.iter().any(|(own, _, requested)| *own == winner && *requested > 0);
+    assert!(now == 1 || (now == 0 && any_unknown), "{outcomes:?}");
 }
 
 async fn progress_resolves_by_timestamp_whatever_the_order<S: Store>(store: S) {
@@ -195,7 +197,7 @@ async fn progress_resolves_by_timestamp_whatever_the_order<S: Store>(store: S) {
         let expected = Some(Progress { origin: 3, next_offset: 9 });
         assert_eq!(known(store.progress(partition).await), expected, "partition {partition}");
     }
-    // Both are written at the greatest timestamp there is, so the bytes decide.
+    // Both are written at the greatest timestamp, so the greater bytes win.
     for (partition, ends) in [(100, [i64::MAX, i64::MAX - 1]), (101, [i64::MAX - 1, i64::MAX])] {
         for next_offset in ends {
             known(store.write_progress(partition, Progress { origin: 0, next_offset }).await);
@@ -250,19 +252,19 @@ async fn counts_resolve_by_timestamp_whatever_the_order<S: Store>(store: S) {
     }
 }
 
-async fn counts_come_in_the_order_asked_for<S: Store>(store: S) {
+async fn counts_are_returned_in_the_requested_order<S: Store>(store: S) {
     let count = |n| Count { count: n, through_offset: n };
     let written = [(window("b", 5), count(1)), (window("a", 5), count(2)), (window("a", 10), count(3))];
     known(store.write_counts(4, &written).await);
-    let asked =
+    let requested =
         [window("a", 10), window("c", 5), window("b", 5), window("a", 5), window("b", 10), window("a", 10)];
     let own = [Some(count(3)), None, Some(count(1)), Some(count(2)), None, Some(count(3))];
-    assert_eq!(known(store.counts(4, &asked).await), own);
-    assert_eq!(known(store.counts(5, &asked).await), [None; 6]);
+    assert_eq!(known(store.counts(4, &requested).await), own);
+    assert_eq!(known(store.counts(5, &requested).await), [None; 6]);
     assert_eq!(known(store.counts(4, &[]).await), []);
 }
 
-async fn counts_are_of_their_own_partition_and_window_and_of_no_other<S: Store>(store: S) {
+async fn counts_of_different_partitions_and_windows_are_separate<S: Store>(store: S) {
     let count = |n| Count { count: n, through_offset: n };
     for partition in [300, 0, 2] {
         known(store.write_counts(partition, &[(window("a", 5), count(i64::from(partition) + 1))]).await);
@@ -270,7 +272,7 @@ async fn counts_are_of_their_own_partition_and_window_and_of_no_other<S: Store>(
     for (source, end) in [("a", 4), ("a", 6), ("ab", 5), ("", 5), ("A", 5), ("a\0", 5), ("a\0b", 5)] {
         known(store.write_counts(1, &[(window(source, end), count(1000))]).await);
     }
-    let asked = [window("a", 5), window("a\0b", 5)];
+    let requested = [window("a", 5), window("a\0b", 5)];
     for (partition, expected) in [
         (0, [Some(count(1)), None]),
         (1, [None, Some(count(1000))]),
@@ -278,12 +280,66 @@ async fn counts_are_of_their_own_partition_and_window_and_of_no_other<S: Store>(
         (300, [Some(count(301)), None]),
         (3, [None, None]),
     ] {
-        assert_eq!(known(store.counts(partition, &asked).await), expected, "partition {partition}");
+        assert_eq!(known(store.counts(partition, &requested).await), expected, "partition {partition}");
     }
 }
 
-/// More than one request of any store, over many blocks and shards, in no order, some asked for twice.
-async fn thousands_of_counts_come_back_each_to_its_place<S: Store>(store: S) {
+/// More partitions than one request of any store has, most of them without rows; other rows between the windows, so that
+/// some partitions are dense and some sparse; and some windows requested twice.
+async fn sums_include_exactly_the_requested_partitions_and_windows<S: Store>(store: S) {
+    // In three blocks of the layout of these tests.
+    let source = |n: i64| window(&format!("source {n:04}"), 5 + n % 3 * 15_000);
+    let mut written: BTreeMap<(i32, WindowKey), i64> = BTreeMap::new();
+    for (partition, step) in [(0, 1), (3, 7), (21, 2), (40, 1), (90, 1)] {
+        let keys = (0..400).step_by(step).map(source);
+        let between = (0..1_200i64).filter(|_| partition == 40);
+        let between = between.map(|n| {
+            let WindowKey { source, end } = source(n / 3);
+            window(&format!("{source}{}", "+".repeat(n as usize % 3 + 1)), end)
+        });
+        let rows: Vec<(WindowKey, Count)> = keys
+            .chain(between)
+            .zip(1..)
+            .map(|(key, n)| (key, Count { count: n + i64::from(partition), through_offset: n }))
+            .collect();
+        known(store.write_counts(partition, &rows).await);
+        written.extend(rows.into_iter().map(|(key, count)| ((partition, key), count.count)));
+    }
+    let partitions: Vec<i32> = (0..50).filter(|partition| *partition != 3).collect();
+    // The first ones list their windows, the others are slices in a store that supports them.
+    for requested in
+        [(0..5).collect(), (0..400).rev().collect::<Vec<i64>>(), (0..400).step_by(11).collect(), vec![7; 40]]
+    {
+        let requested: Vec<WindowKey> =
+            requested.into_iter().map(source).chain([window("none", 5)]).collect();
+        for partitions in [&partitions[..], &[3], &[90, 1], &[]] {
+            let count = |partition: &i32, key: &WindowKey| written.get(&(*partition, key.clone())).copied();
+            let expected: Vec<i64> = requested
+                .iter()
+                .map(|key| partitions.iter().filter_map(|partition| count(partition, key)).sum())
+                .collect();
+            assert_eq!(
+                known(store.sums(partitions, &requested).await),
+                expected,
+                "{} of {partitions:?}",
+                requested.len()
+            );
+        }
+    }
+    assert_eq!(known(store.sums(&partitions, &[]).await), [0i64; 0]);
+}
+
+async fn a_sum_beyond_i64_is_i64_max<S: Store>(store: S) {
+    for partition in 0..3 {
+        let count = Count { count: i64::MAX / 2, through_offset: 1 };
+        known(store.write_counts(partition, &[(window("a", 5), count)]).await);
+    }
+    assert_eq!(known(store.sums(&[0, 1, 2], &[window("a", 5)]).await), [i64::MAX]);
+    assert_eq!(known(store.sums(&[0, 2], &[window("a", 5)]).await), [i64::MAX - 1]);
+}
+
+/// More counts than one request of any store has, over many blocks and shards, unordered, some of them requested twice.
+async fn thousands_of_counts_are_each_returned_for_their_window<S: Store>(store: S) {
     let written: Vec<(WindowKey, Count)> = (0..3_000i64)
         .map(|n| (window(&format!("source {}", n * 7 % 411), n * 7_919 % 400_000 - 200_000), n))
         .map(|(key, n)| (key, Count { count: n, through_offset: n }))
@@ -291,15 +347,15 @@ async fn thousands_of_counts_come_back_each_to_its_place<S: Store>(store: S) {
     let written: BTreeMap<WindowKey, Count> = written.into_iter().collect();
     let rows: Vec<(WindowKey, Count)> = written.clone().into_iter().collect();
     known(store.write_counts(3, &rows).await);
-    let mut asked: Vec<WindowKey> = written.keys().rev().cloned().collect();
-    asked.extend((0..50).map(|n| window("source 1", 1_000_000 + n)));
-    asked.extend(written.keys().step_by(17).cloned());
-    let expected: Vec<Option<Count>> = asked.iter().map(|key| written.get(key).copied()).collect();
-    assert_eq!(known(store.counts(3, &asked).await), expected);
+    let mut requested: Vec<WindowKey> = written.keys().rev().cloned().collect();
+    requested.extend((0..50).map(|n| window("source 1", 1_000_000 + n)));
+    requested.extend(written.keys().step_by(17).cloned());
+    let expected: Vec<Option<Count>> = requested.iter().map(|key| written.get(key).copied()).collect();
+    assert_eq!(known(store.counts(3, &requested).await), expected);
 }
 
-/// Few of the rows beside each other are asked for, then nearly all, then few again, and some that do not exist.
-async fn a_few_of_many_counts_come_back_and_no_other<S: Store>(store: S) {
+/// Requests a few of many adjacent rows, then nearly all, then a few again, and some that do not exist.
+async fn a_few_of_many_counts_are_returned_and_no_others<S: Store>(store: S) {
     let all: Vec<WindowKey> =
         (0..3_000).map(|n| window(&format!("source {:04}", n / 3), 5 * (1 + n % 3))).collect();
     let written: BTreeMap<WindowKey, Count> =
@@ -307,10 +363,10 @@ async fn a_few_of_many_counts_come_back_and_no_other<S: Store>(store: S) {
     let rows: Vec<(WindowKey, Count)> = written.clone().into_iter().collect();
     known(store.write_counts(1, &rows).await);
     for step in [7, 1, 5, 7] {
-        let mut asked: Vec<WindowKey> = all.iter().step_by(step).cloned().collect();
-        asked.extend((0..300).map(|n| window(&format!("source {n:04}+"), 10)));
-        let expected: Vec<Option<Count>> = asked.iter().map(|key| written.get(key).copied()).collect();
-        assert_eq!(known(store.counts(1, &asked).await), expected, "every {step}th");
+        let mut requested: Vec<WindowKey> = all.iter().step_by(step).cloned().collect();
+        requested.extend((0..300).map(|n| window(&format!("source {n:04}+"), 10)));
+        let expected: Vec<Option<Count>> = requested.iter().map(|key| written.get(key).copied()).collect();
+        assert_eq!(known(store.counts(1, &requested).await), expected, "every {step}th");
     }
 }
 
@@ -351,7 +407,7 @@ async fn the_greater_event_count_of_an_alert_wins_whatever_the_order<S: Store>(s
     assert!(alerts.iter().all(|alert| alert.event_count == i32::MAX), "{alerts:?}");
 }
 
-async fn alerts_come_page_by_page_each_once<S: Store>(store: S) {
+async fn alerts_are_returned_page_by_page_each_once<S: Store>(store: S) {
     let long = "x".repeat(1024);
     let sources = ["a", "a\0", "a\0b", "ab", "b", "ü", &long];
     let written: Vec<Alert> = sources
@@ -367,7 +423,7 @@ async fn alerts_come_page_by_page_each_once<S: Store>(store: S) {
     }
 }
 
-async fn counts_of_all_partitions_come_page_by_page_each_once<S: Store>(store: S) {
+async fn counts_of_all_partitions_are_returned_page_by_page_each_once<S: Store>(store: S) {
     let sources = ["a", "a\0", "ab", "ü"];
     let mut expected = BTreeMap::new();
     for partition in [0, 1, 7] {
@@ -406,7 +462,7 @@ async fn a_foreign_cursor_is_refused<S: Store>(store: S) {
     assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
 }
 
-async fn events_come_back_byte_for_byte<S: Store>(store: S) {
+async fn events_are_returned_byte_for_byte<S: Store>(store: S) {
     let base = event(1, "a");
     let long = "s".repeat(1024);
     let events = [
@@ -425,7 +481,7 @@ async fn events_come_back_byte_for_byte<S: Store>(store: S) {
     assert_eq!(known(store.dead_letters(2, 0, i64::MAX, 100).await), []);
 }
 
-async fn dead_letters_come_back_byte_for_byte<S: Store>(store: S) {
+async fn dead_letters_are_returned_byte_for_byte<S: Store>(store: S) {
     let digest = |key_length, value_length| DeadLetter {
         reason: Reason::TooLarge,
         timestamp: i64::MAX,
@@ -474,7 +530,7 @@ async fn two_dead_letters_at_one_position_resolve_cell_by_cell<S: Store>(store: 
     assert_eq!(known(store.dead_letters(0, 0, 9, 9).await), [(0, both.clone()), (1, both)]);
 }
 
-async fn a_call_may_name_a_position_twice<S: Store>(store: S) {
+async fn a_call_may_contain_a_position_twice<S: Store>(store: S) {
     let rows = [(7, Row::Event(event(1, "a"))), (7, Row::Event(event(2, "a")))];
     known(store.write_rows(0, &rows).await);
     assert_eq!(known(store.events(0, 0, 9, 9).await), [(7, event(2, "a"))]);
@@ -485,7 +541,7 @@ async fn a_call_may_name_a_position_twice<S: Store>(store: S) {
     assert_eq!(all_alerts(&store, 9).await, [alert("a", 5, 12)]);
 }
 
-async fn an_offset_in_both_tables_comes_twice<S: Store>(store: S) {
+async fn an_offset_in_both_tables_is_returned_twice<S: Store>(store: S) {
     let rows = [(3, Row::Event(event(1, "a"))), (3, Row::DeadLetter(letter(Reason::Empty, None, Some(b""))))];
     known(store.write_rows(0, &rows).await);
     let below = known(store.rows_below(0, 0, 4, 9).await);
@@ -501,7 +557,7 @@ async fn rows_below_are_the_last_of_both_tables<S: Store>(store: S) {
         };
         (offset, row)
     };
-    // With a gap, as transaction markers leave them.
+    // With a gap, as left by a transaction marker.
     let rows: Vec<(i64, Row)> = (0..10).chain(20..25).map(row).collect();
     known(store.write_rows(1, &rows).await);
     known(store.write_rows(0, &[row(21)]).await);
@@ -517,8 +573,8 @@ async fn rows_below_are_the_last_of_both_tables<S: Store>(store: S) {
     }
 }
 
-async fn rows_of_many_buckets_come_in_order_and_page_by_page<S: Store>(store: S) {
-    // Buckets that are empty, that hold one row, and that are far from the others.
+async fn rows_of_many_buckets_are_returned_in_order_and_page_by_page<S: Store>(store: S) {
+    // Buckets that are empty, that have one row, and that are far from the others.
     let offsets: Vec<i64> = (0..23).chain([40, 41, 63, 64, 1 << 40]).collect();
     for partition in [0, 1] {
         let rows: Vec<_> = offsets.iter().map(|&o| (o, Row::Event(event(o, "a")))).collect();
@@ -559,7 +615,7 @@ async fn rows_of_many_buckets_come_in_order_and_page_by_page<S: Store>(store: S)
     assert_eq!(paged, offsets);
 }
 
-async fn a_range_of_rows_has_its_start_and_not_its_end<S: Store>(store: S) {
+async fn a_range_of_rows_includes_its_start_and_not_its_end<S: Store>(store: S) {
     let offsets = [0, 1, 2, 5, 9, i64::MAX];
     let events = offsets.map(|offset| (offset, event(offset, "a")));
     let letters = offsets.map(|offset| (offset, letter(Reason::NullValue, None, None)));
@@ -586,7 +642,7 @@ async fn a_range_of_rows_has_its_start_and_not_its_end<S: Store>(store: S) {
     }
 }
 
-async fn partitions_are_those_of_events_and_dead_letters<S: Store>(store: S) {
+async fn partitions_returns_those_with_events_or_dead_letters<S: Store>(store: S) {
     let progress = Progress { origin: 0, next_offset: 5 };
     known(store.write_progress(8, progress).await);
     for partition in [5, 0, 1000] {
@@ -625,7 +681,7 @@ async fn a_dead_letter_makes_a_store_hold_rows<S: Store>(store: S) {
     assert!(known(store.holds_rows().await));
 }
 
-async fn a_binding_is_no_row<S: Store>(store: S) {
+async fn a_binding_does_not_make_a_store_hold_rows<S: Store>(store: S) {
     known(store.bind(&binding("topic")).await);
     assert!(!known(store.holds_rows().await));
 }
@@ -649,7 +705,7 @@ async fn repeating_every_call_changes_nothing<S: Store>(store: S) {
     }
 }
 
-async fn calls_may_overlap_and_a_clone_sees_what_was_acknowledged<S: Store>(store: S) {
+async fn calls_may_overlap_and_a_clone_reads_acknowledged_writes<S: Store>(store: S) {
     let sources: Vec<Arc<str>> = (0..10).map(|i| format!("source {i}").into()).collect();
     let write = |n: i64| {
         let (store, sources) = (store.clone(), sources.clone());
@@ -663,7 +719,7 @@ async fn calls_may_overlap_and_a_clone_sees_what_was_acknowledged<S: Store>(stor
                 .collect();
             known(store.write_rows(partition, &rows).await);
             known(store.write_counts(partition, &counts).await);
-            // Its own writes are there, whatever else is under way.
+            // It reads its own writes, whatever other requests are in flight.
             let seen = known(store.clone().events(partition, n * 50, n * 50 + 50, 100).await);
             assert_eq!(seen.len(), 50);
             let keys: Vec<WindowKey> = counts.into_iter().map(|(key, _)| key).collect();

@@ -1,4 +1,4 @@
-//! How long one request after another takes over sockets: `cargo run --example latency`, without optimization as in
+//! How long one request after another takes over sockets: `cargo run --example latency`, in a development build as in
 //! tests.
 //!
 //! The nodes run on a thread of their own, as in the program. The client of the first figures writes and reads bare

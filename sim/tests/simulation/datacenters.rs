@@ -162,7 +162,7 @@ fn workers_of_two_datacenters_miss_each_other_s_counts_and_an_alert() {
         let one = worker(&broker, oslo.clone(), 1);
         sleep(Duration::from_secs(2)).await;
         // A lie: the first worker runs.
-        assert_eq!(paris.change_consistency(&local(OSLO)).await.answer().unwrap(), Changed::Now);
+        assert_eq!(paris.change_consistency(&local(OSLO)).await.into_result().unwrap(), Changed::Now);
         let other = worker(&broker, paris.clone(), 2);
         sleep(Duration::from_secs(2)).await;
         let late = cluster.lose_between_datacenters(&[Verb::Write, Verb::Hint]);
@@ -178,7 +178,7 @@ fn workers_of_two_datacenters_miss_each_other_s_counts_and_an_alert() {
         let registered = [&oslo, &paris].map(|store| store.registered());
         let mut known = Vec::new();
         for registered in registered {
-            known.push(registered.await.answer().unwrap());
+            known.push(registered.await.into_result().unwrap());
         }
         (truth::stored(&oslo).await.unwrap(), truth::tables(&records(&broker).await, &bound), known)
     });
@@ -222,7 +222,7 @@ fn a_worker_or_an_init_of_another_datacenter_than_the_bound_one_is_refused() {
             assert!(is_refused(&error), "{error}");
         }
         // Nothing was counted, or written.
-        assert_eq!(oslo.partitions().await.answer().unwrap(), Vec::<i32>::new());
+        assert_eq!(oslo.partitions().await.into_result().unwrap(), Vec::<i32>::new());
     });
 }
 
@@ -261,7 +261,7 @@ fn of_two_inits_in_two_datacenters_at_once_exactly_one_wins() {
             cluster.0.links.remove(slow);
             sleep(Duration::from_secs(1)).await;
             for store in &stores {
-                let there = store.binding().await.answer().unwrap().unwrap();
+                let there = store.binding().await.into_result().unwrap().unwrap();
                 assert_eq!(there.consistency, local(won), "repetition {repetition}");
             }
             *winners.entry(won).or_insert(0u64) += 1;
@@ -280,7 +280,7 @@ fn a_binding_moves_only_from_what_it_is_and_when_every_replica_can_know() {
         let binding_spec = BindingSpec::new(TOPIC);
         let (oslo, paris) = (cluster.store(OSLO, "k").await, cluster.store(PARIS, "k").await);
         let change = async |store: &CassandraStore, from: &BoundConsistency| {
-            store.change_consistency(from).await.answer()
+            store.change_consistency(from).await.into_result()
         };
         assert_eq!(change(&paris, &local(OSLO)).await.unwrap(), Changed::Unbound);
         let bound = binding::init(&broker, &oslo, &binding_spec, &Origin::Start).await.unwrap().binding;
@@ -288,7 +288,7 @@ fn a_binding_moves_only_from_what_it_is_and_when_every_replica_can_know() {
         let not = Changed::Not(local(OSLO));
         assert_eq!(change(&paris, &BoundConsistency::Quorum).await.unwrap(), not);
         assert_eq!(change(&paris, &local("rome")).await.unwrap(), not);
-        assert_eq!(oslo.binding().await.answer().unwrap().as_ref(), Some(&bound));
+        assert_eq!(oslo.binding().await.into_result().unwrap().as_ref(), Some(&bound));
         assert_eq!(change(&oslo, &local(OSLO)).await.unwrap(), Changed::Before);
         // Not every replica can know of it now: who asks cannot know whether it happened.
         cluster.0.kill(1);
@@ -303,7 +303,7 @@ fn a_binding_moves_only_from_what_it_is_and_when_every_replica_can_know() {
         assert_eq!(change(&paris, &local(OSLO)).await.unwrap(), Changed::Before);
         let moved = binding::Binding { consistency: local(PARIS), ..bound };
         for store in [&oslo, &paris] {
-            assert_eq!(store.binding().await.answer().unwrap().as_ref(), Some(&moved));
+            assert_eq!(store.binding().await.into_result().unwrap().as_ref(), Some(&moved));
         }
         let checked = binding::check(&broker, &oslo, &binding_spec).await;
         assert!(matches!(checked, Err(BindingError::OtherConsistency { .. })), "{checked:?}");
@@ -327,7 +327,7 @@ fn a_worker_starts_while_the_other_datacenter_is_down_and_never_with_the_former_
         assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
         cluster.0.links.remove(lost);
         let late = cluster.lose_between_datacenters(&[Verb::Write, Verb::Hint, Verb::ReadRepair]);
-        assert_eq!(paris.change_consistency(&local(OSLO)).await.answer().unwrap(), Changed::Before);
+        assert_eq!(paris.change_consistency(&local(OSLO)).await.into_result().unwrap(), Changed::Before);
         let checked = binding::check(&broker, &oslo, &binding_spec).await;
         assert!(matches!(checked, Err(BindingError::OtherConsistency { .. })), "{checked:?}");
         cluster.0.links.remove(late);
@@ -341,7 +341,7 @@ fn a_worker_starts_while_the_other_datacenter_is_down_and_never_with_the_former_
         stop.send(()).unwrap();
         task.await.unwrap().unwrap();
         let stored = truth::stored(&paris).await.unwrap();
-        let bound = paris.binding().await.answer().unwrap().unwrap();
+        let bound = paris.binding().await.into_result().unwrap().unwrap();
         assert_eq!(stored, truth::tables(&records(&broker).await, &bound));
         assert_eq!(stored.alerts.len(), 1);
     });

@@ -1,9 +1,10 @@
 //! Delivery of a topic's records to the worker.
 //!
-//! The consumer lets a thread read the log: the thread reads a chunk of the first partition, in turn, that has
-//! records, and notices on the way which partitions are at their end and how many there are. While a chunk is being
-//! processed, the next read is in flight. Its result is compared with the positions that the worker has set since
-//! then: what belongs to an older start, or to another position, is dropped and read again.
+//! A thread reads the log for the consumer. A read visits the partitions round-robin, up to the first one that has
+//! records, and returns a chunk of it, the partitions before it that are at their end, and the topic's number of
+//! partitions. While a chunk is being processed, the next read is in flight. Its result is compared with the positions
+//! that the worker has set since then: what belongs to an earlier start or to another position is dropped and read
+//! again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -40,7 +41,7 @@ pub struct EmbeddedConsumer {
     /// What can be delivered without a read.
     inbox: VecDeque<Delivery>,
     /// The read in flight. It stays here between two polls.
-    reading: Option<oneshot::Receiver<Result<Seen, BrokerError>>>,
+    reading: Option<oneshot::Receiver<Result<ReadResult, BrokerError>>>,
     /// Version of the file at which there was nothing to deliver.
     idle_at: Option<i64>,
     /// No read before this.
@@ -64,7 +65,7 @@ type At = (Assignment, i64);
 
 /// The result of a read.
 #[derive(Debug)]
-struct Seen {
+struct ReadResult {
     /// Version of the file; `None` if it has not changed.
     version: Option<i64>,
     partitions: i32,
@@ -117,8 +118,8 @@ impl EmbeddedConsumer {
         (position.assignment == assignment && position.offset == offset).then_some(position)
     }
 
-    /// Takes the result of a read; true if the next should follow at once.
-    fn take(&mut self, seen: Seen) -> bool {
+    /// Takes the result of a read; true if the next one should start immediately.
+    fn take(&mut self, seen: ReadResult) -> bool {
         let Some(version) = seen.version else { return self.woken };
         if seen.partitions > self.partitions {
             self.inbox.push_back(Delivery::Assigned((self.partitions..seen.partitions).collect()));
@@ -154,7 +155,7 @@ impl EmbeddedConsumer {
         self.woken || !self.inbox.is_empty()
     }
 
-    /// The next read must not be skipped, and follow at once.
+    /// Makes the next read start immediately, even if the file has not changed since the last one.
     fn wake(&mut self) {
         self.idle_at = None;
         self.idle_until = None;
@@ -169,12 +170,12 @@ fn read_next(
     path: &Path,
     idle_at: Option<i64>,
     wanted: Vec<At>,
-) -> Result<Seen, Failure> {
+) -> Result<ReadResult, Failure> {
     // Read before the transaction: what is committed in between only makes the next read find it again.
     let version: i64 = file.pragma_query_value(None, "data_version", |row| row.get(0))?;
-    let mut seen = Seen { version: Some(version), partitions: 0, ends: Vec::new(), chunk: None };
+    let mut seen = ReadResult { version: Some(version), partitions: 0, ends: Vec::new(), chunk: None };
     if idle_at == Some(version) {
-        return Ok(Seen { version: None, ..seen });
+        return Ok(ReadResult { version: None, ..seen });
     }
     let transaction = file.transaction()?;
     match log::find(&transaction, topic) {
@@ -207,7 +208,7 @@ impl Consumer for EmbeddedConsumer {
         loop {
             if let Some(delivery) = self.inbox.pop_front() {
                 if self.reading.is_none() && self.idle_until.is_none() {
-                    // Reads ahead while the caller is busy; an error would come again.
+                    // Reads ahead while the caller is busy. If this fails, the next poll reports it.
                     let _ = self.start_read();
                 }
                 return Ok(delivery);

@@ -13,8 +13,8 @@ use crate::sqlite::{Damage, ErrorClass, SqliteError, diagnose};
 /// Maximum number of partitions of a topic.
 const MAX_PARTITIONS: i32 = 100_000;
 
-/// Records deleted in one transaction, so that appends need not wait for long.
-const DELETED_AT_ONCE: i64 = 10_000;
+/// Records deleted in one transaction: few, so that appends do not wait for long.
+const DELETED_PER_TRANSACTION: i64 = 10_000;
 
 /// Why an operation failed.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) enum Failure {
     Log(BrokerError),
     /// SQLite failed.
     Sqlite(rusqlite::Error),
-    /// The file's content cannot be right.
+    /// The file's content is invalid.
     Damaged(String),
 }
 
@@ -64,14 +64,14 @@ fn no_partition<T>(topic: &str, partition: i32) -> Result<T, Failure> {
 }
 
 /// A topic's number in the other tables, and its number of partitions.
-pub(super) struct Found {
+pub(super) struct TopicRow {
     number: i64,
     pub partitions: i32,
 }
 
-pub(super) fn find(file: &Connection, topic: &str) -> Result<Found, Failure> {
+pub(super) fn find(file: &Connection, topic: &str) -> Result<TopicRow, Failure> {
     let mut query = file.prepare_cached("SELECT number, partitions FROM topics WHERE name = ?1")?;
-    let found = query.query_row([topic], |row| Ok(Found { number: row.get(0)?, partitions: row.get(1)? }));
+    let found = query.query_row([topic], |row| Ok(TopicRow { number: row.get(0)?, partitions: row.get(1)? }));
     found.optional()?.ok_or_else(|| Failure::Log(BrokerError::UnknownTopic(topic.to_owned())))
 }
 
@@ -94,7 +94,12 @@ pub(super) fn offsets(file: &Connection, topic: &str, partition: i32) -> Result<
     offsets_of(file, &find(file, topic)?, topic, partition)
 }
 
-fn offsets_of(file: &Connection, found: &Found, topic: &str, partition: i32) -> Result<LogOffsets, Failure> {
+fn offsets_of(
+    file: &Connection,
+    found: &TopicRow,
+    topic: &str,
+    partition: i32,
+) -> Result<LogOffsets, Failure> {
     let mut query =
         file.prepare_cached("SELECT log_start, log_end FROM partitions WHERE topic = ?1 AND partition = ?2")?;
     let offsets = query
@@ -213,12 +218,13 @@ pub(super) fn set_compacted(file: &mut Connection, topic: &str, compacted: bool)
     }
 }
 
-/// Appends in one transaction; the `turn`th keyless record goes to the first partition.
+/// Appends in one transaction. Records without key and partition are distributed round-robin; `keyless` of them were
+/// appended before.
 pub(super) fn append(
     file: &mut Connection,
     topic: &str,
     records: Vec<NewRecord>,
-    mut turn: u32,
+    mut keyless: u32,
 ) -> Result<Vec<(i32, i64)>, Failure> {
     let transaction = file.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found = find(&transaction, topic)?;
@@ -230,8 +236,8 @@ pub(super) fn append(
             (Some(partition), _) => partition,
             (None, Some(key)) => partition_of_key(key, found.partitions),
             (None, None) => {
-                let partition = turn % found.partitions.max(1) as u32;
-                turn = turn.wrapping_add(1);
+                let partition = keyless % found.partitions.max(1) as u32;
+                keyless = keyless.wrapping_add(1);
                 partition as i32
             }
         };
@@ -272,7 +278,7 @@ pub(super) fn delete_below(
     Ok(delete_records(file, found.number, partition, start)?)
 }
 
-/// Deletes records of a partition below `end`, in chunks. If that is interrupted, the next deletion continues.
+/// Deletes the records of a partition below `end`, in chunks. If this is interrupted, the next deletion continues.
 fn delete_records(file: &Connection, topic: i64, partition: i32, end: i64) -> SqliteResult<()> {
     let mut first = file.prepare_cached(
         "SELECT offset FROM records WHERE topic = ?1 AND partition = ?2 AND offset < ?3 ORDER BY offset LIMIT 1",
@@ -282,7 +288,7 @@ fn delete_records(file: &Connection, topic: i64, partition: i32, end: i64) -> Sq
     while let Some(first) =
         first.query_row(params![topic, partition, end], |row| row.get::<_, i64>(0)).optional()?
     {
-        let end = end.min(first.saturating_add(DELETED_AT_ONCE));
+        let end = end.min(first.saturating_add(DELETED_PER_TRANSACTION));
         delete.execute(params![topic, partition, end])?;
     }
     Ok(())
@@ -294,19 +300,19 @@ pub(super) fn delete_topic(file: &mut Connection, topic: &str) -> Result<(), Fai
     transaction.execute("DELETE FROM topics WHERE number = ?1", [found.number])?;
     transaction.execute("DELETE FROM partitions WHERE topic = ?1", [found.number])?;
     transaction.commit()?;
-    // Of this topic, and of others whose deletion was interrupted here.
+    // Deletes the records of this topic, and of others whose deletion was interrupted here.
     let mut next = file.prepare_cached(
         "SELECT topic, partition FROM records WHERE (topic, partition) > (?1, ?2)
          ORDER BY topic, partition LIMIT 1",
     )?;
-    let mut lives = file.prepare_cached("SELECT EXISTS (SELECT 1 FROM topics WHERE number = ?1)")?;
+    let mut exists = file.prepare_cached("SELECT EXISTS (SELECT 1 FROM topics WHERE number = ?1)")?;
     let mut at = (i64::MIN, i32::MIN);
     while let Some(found) = next
         .query_row(params![at.0, at.1], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i32>(1)?)))
         .optional()?
     {
         at = found;
-        match lives.query_row([at.0], |row| row.get(0))? {
+        match exists.query_row([at.0], |row| row.get(0))? {
             true => at.1 = i32::MAX,
             false => delete_records(file, at.0, at.1, i64::MAX)?,
         }

@@ -1,14 +1,14 @@
 //! The log in a folder: topics in one SQLite file, `log.sqlite`.
 //!
 //! Guarantees, beyond the contract of [`crate::broker`]:
-//! - an append is one transaction: all of its records are there, or none, and they are durable as
-//!   [`Synchronous`](crate::sqlite::Synchronous) says when it returns. Producers of several processes take
-//!   turns; readers never wait;
+//! - an append is one transaction: either all of its records are appended or none. When it returns, they are as durable
+//!   as [`Synchronous`](crate::sqlite::Synchronous) specifies. Producers of several processes wait for each other;
+//!   readers never wait;
 //! - offsets are dense, and every record has a checksum: a record that is missing or was altered on the disk
 //!   is an error, never skipped;
-//! - a topic's id is a UUID of its own for each creation.
+//! - each creation of a topic gives it a new UUID as its id.
 //!
-//! A group has one member here, for a folder has one worker at a time
+//! A group has one member, because a folder has one worker at a time
 //! ([`WorkerLock`](crate::sqlite::WorkerLock)), and that member gets all partitions. Nothing is ever revoked.
 
 mod consumer;
@@ -71,8 +71,8 @@ impl EmbeddedBroker {
         Ok(Self { shared: Arc::new(LogFile { folder, path, options, reader, writer, keyless }) })
     }
 
-    /// Retention: deletes records below `start`, or all if the log ends before, and moves the log's start there. Space
-    /// in the file is reused, but the file does not shrink.
+    /// Retention: deletes the records below `start` (all of them if the log ends before it) and moves the log's start
+    /// there. Space in the file is reused, but the file does not shrink.
     ///
     /// # Errors
     /// As [`Broker::offsets`].
@@ -91,8 +91,8 @@ impl EmbeddedBroker {
         self.write(|| format!("delete topic {topic}"), move |file| log::delete_topic(file, &name)).await
     }
 
-    /// Raises a topic's number of partitions. A smaller number than it has changes nothing. As with Kafka, keys then map
-    /// to other partitions.
+    /// Increases a topic's number of partitions; a number that is not greater changes nothing. As with Kafka, keys then
+    /// map to other partitions.
     ///
     /// # Errors
     /// As [`Broker::topic`].
@@ -118,8 +118,8 @@ impl EmbeddedBroker {
         query: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, BrokerError> {
         let shared = &self.shared;
-        let answer = shared.reader.call(move |file| query(&*file.transaction()?)).await;
-        flatten(answer, what, &shared.path)
+        let reply = shared.reader.call(move |file| query(&*file.transaction()?)).await;
+        flatten(reply, what, &shared.path)
     }
 
     async fn write<T: Send + 'static>(
@@ -127,19 +127,19 @@ impl EmbeddedBroker {
         what: impl FnOnce() -> String,
         change: impl FnOnce(&mut Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, BrokerError> {
-        let answer = self.shared.writer.call(change).await;
-        flatten(answer, what, &self.shared.path)
+        let reply = self.shared.writer.call(change).await;
+        flatten(reply, what, &self.shared.path)
     }
 }
 
 /// The reply of a thread, or why there is none.
 fn flatten<T>(
-    answer: Result<Result<T, Failure>, Panicked>,
+    reply: Result<Result<T, Failure>, Panicked>,
     what: impl FnOnce() -> String,
     path: &Path,
 ) -> Result<T, BrokerError> {
-    match answer {
-        Ok(Ok(answer)) => Ok(answer),
+    match reply {
+        Ok(Ok(value)) => Ok(value),
         Ok(Err(failure)) => Err(failure.into_error(what, path)),
         Err(Panicked::Before | Panicked::During) => Err(panicked(what, path)),
     }
@@ -179,10 +179,10 @@ impl Broker for EmbeddedBroker {
         self.read(what, fetch).await
     }
 
-    /// The group's name makes no difference: every member gets all partitions.
+    /// The group's name is ignored: every member gets all partitions.
     async fn subscribe(&self, _group: &str, topic: &str) -> Result<EmbeddedConsumer, BrokerError> {
         let partitions = self.topic(topic).await?.partitions;
-        // A connection of its own, so that other reads of the log do not wait for the worker.
+        // A separate connection, so that other reads of the log do not wait for the worker.
         let LogFile { folder, path, options, reader, .. } = &*self.shared;
         let what = || format!("subscribe to topic {topic}");
         let (folder, options) = (folder.clone(), options.clone());
@@ -217,9 +217,9 @@ impl Producer for EmbeddedBroker {
     async fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(i32, i64)>, BrokerError> {
         let keyless = records.iter().filter(|record| record.key.is_none() && record.partition.is_none());
         let keyless = u32::try_from(keyless.count()).unwrap_or(u32::MAX);
-        let turn = self.shared.keyless.fetch_add(keyless, Ordering::Relaxed);
+        let before = self.shared.keyless.fetch_add(keyless, Ordering::Relaxed);
         let name = topic.to_owned();
         let what = || format!("append to topic {topic}");
-        self.write(what, move |file| log::append(file, &name, records, turn)).await
+        self.write(what, move |file| log::append(file, &name, records, before)).await
     }
 }

@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_a_request_that_is_not_allowed_says_what_to_change() {
+    fn an_error_of_a_request_that_is_not_allowed_contains_what_to_change() {
         for (code, expected) in [
             (TopicAuthorizationFailed, "Describe"),
             (GroupAuthorizationFailed, "Read on the group"),

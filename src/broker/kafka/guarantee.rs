@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_permission_is_named() {
+    fn a_missing_permission_is_reported() {
         let judged = judged(3, ["2", "false", "delete"], false, None);
         let last = judged.last().unwrap();
         assert_eq!((judged.len(), last.1), (5, "unchecked"));

@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_option_to_use_or_what_would_go_wrong() {
+    fn a_refusal_contains_the_option_to_use_or_the_reason() {
         let refused = |property, value| with(property, value).check().unwrap_err().to_string();
         assert_eq!(refused("group.id", "g"), "property group.id is set by the option group");
         let blacklist = refused("topic.blacklist", ".*");

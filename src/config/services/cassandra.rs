@@ -1,4 +1,4 @@
-//! `[cassandra]`: the settings, contradictions among them, and the options of the driver that they become.
+//! `[cassandra]`: the settings, the check for contradictions, and the conversion to the driver's options.
 
 use std::path::PathBuf;
 
@@ -55,9 +55,9 @@ pub struct CassandraSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConsistencyName {
-    /// Of all replicas.
+    /// QUORUM.
     Quorum,
-    /// Of the datacenter's.
+    /// LOCAL_QUORUM.
     LocalQuorum,
 }
 
@@ -65,7 +65,7 @@ pub enum ConsistencyName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CompressionName {
-    /// Not at all.
+    /// No compression.
     None,
     /// LZ4.
     Lz4,
@@ -74,7 +74,7 @@ pub enum CompressionName {
 }
 
 impl Check<'_> {
-    /// Reads the secrets from their files, and checks what belongs together.
+    /// Reads the secrets from their files, and checks for contradictions.
     pub(super) fn cassandra(&mut self, cassandra: &mut CassandraSettings) {
         self.secret(&mut cassandra.password, &cassandra.password_file, "cassandra.password");
         let CassandraSettings { tls, tls_ca_file, tls_certificate_file, tls_key_file, .. } = &*cassandra;
@@ -82,29 +82,29 @@ impl Check<'_> {
         let password = self.given("cassandra.password");
         match (cassandra.username.is_empty(), is_given(&cassandra.password)) {
             (true, true) => {
-                self.together(format!("{password} is set, but cassandra.username is not"), &[password]);
+                self.contradiction(format!("{password} is set, but cassandra.username is not"), &[password]);
             }
             (false, false) => {
                 let what = "cassandra.username is set, but cassandra.password is not";
-                self.together(what, &["cassandra.username", "cassandra.password"]);
+                self.contradiction(what, &["cassandra.username", "cassandra.password"]);
             }
             _ => {}
         }
         if cassandra.consistency == ConsistencyName::LocalQuorum && cassandra.datacenter.is_empty() {
             let what = "cassandra.consistency is local_quorum, but cassandra.datacenter is not set";
-            self.together(what, &["cassandra.consistency", "cassandra.datacenter"]);
+            self.contradiction(what, &["cassandra.consistency", "cassandra.datacenter"]);
         }
         if cassandra.in_flight_bytes < cassandra.request_bytes {
             let what = format!(
                 "cassandra.in_flight_bytes is {}, it must be at least cassandra.request_bytes, {}",
                 cassandra.in_flight_bytes, cassandra.request_bytes
             );
-            self.together(what, &["cassandra.in_flight_bytes", "cassandra.request_bytes"]);
+            self.contradiction(what, &["cassandra.in_flight_bytes", "cassandra.request_bytes"]);
         }
     }
 }
 
-/// Cassandra's port where none is set.
+/// Cassandra's default port.
 #[cfg(feature = "cassandra")]
 const PORT: u16 = 9042;
 

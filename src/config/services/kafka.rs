@@ -1,4 +1,4 @@
-//! `[kafka]`: the settings, contradictions among them, and the options of the driver that they become.
+//! `[kafka]`: the settings, the check for contradictions, and the conversion to the driver's options.
 
 use std::path::PathBuf;
 
@@ -7,6 +7,8 @@ use serde::Deserialize;
 #[cfg(feature = "kafka")]
 use super::path;
 use super::{Check, is_given, is_set};
+#[cfg(feature = "kafka")]
+use crate::broker::kafka::OptionsError;
 use crate::secret::Secret;
 
 /// `[kafka]`
@@ -68,19 +70,19 @@ impl std::fmt::Debug for Properties {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GroupProtocolName {
-    /// The members' leader assigns.
+    /// The group's leader assigns partitions.
     Classic,
-    /// The broker assigns.
+    /// The broker assigns partitions (KIP-848).
     Consumer,
 }
 
 /// `kafka.sasl_mechanism`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum SaslMechanismName {
-    /// No name, no password.
+    /// No authentication.
     #[serde(rename = "none")]
     None,
-    /// The password as it is.
+    /// The password in clear text.
     #[serde(rename = "plain")]
     Plain,
     /// SCRAM with SHA-256.
@@ -92,7 +94,7 @@ pub enum SaslMechanismName {
 }
 
 impl Check<'_> {
-    /// Reads the secrets from their files, and checks what belongs together.
+    /// Reads the secrets from their files, and checks for contradictions.
     pub(super) fn kafka(&mut self, kafka: &mut KafkaSettings) {
         let before = self.problems.len();
         self.secret(&mut kafka.tls_key_password, &kafka.tls_key_password_file, "kafka.tls_key_password");
@@ -100,7 +102,7 @@ impl Check<'_> {
         self.tls("kafka", kafka.tls, &kafka.tls_ca_file, &kafka.tls_certificate_file, &kafka.tls_key_file);
         if is_given(&kafka.tls_key_password) && !is_set(&kafka.tls_key_file) {
             let key = self.given("kafka.tls_key_password");
-            self.together(format!("{key} is set, but kafka.tls_key_file is not"), &[key]);
+            self.contradiction(format!("{key} is set, but kafka.tls_key_file is not"), &[key]);
         }
         let (named, with_password) = (!kafka.sasl_username.is_empty(), is_given(&kafka.sasl_password));
         let password = self.given("kafka.sasl_password");
@@ -109,14 +111,14 @@ impl Check<'_> {
                 [(named, "kafka.sasl_username"), (with_password, password)].iter().filter(|set| set.0)
             {
                 let what = format!("{key} is set, but kafka.sasl_mechanism is none");
-                self.together(what, &[key, "kafka.sasl_mechanism"]);
+                self.contradiction(what, &[key, "kafka.sasl_mechanism"]);
             }
         } else {
             for (_, key) in
                 [(named, "kafka.sasl_username"), (with_password, password)].iter().filter(|set| !set.0)
             {
-                let what = format!("kafka.sasl_mechanism needs {key}, which is not set");
-                self.together(what, &[key, "kafka.sasl_mechanism"]);
+                let what = format!("kafka.sasl_mechanism requires {key}, which is not set");
+                self.contradiction(what, &[key, "kafka.sasl_mechanism"]);
             }
         }
         match kafka.group_protocol {
@@ -125,20 +127,25 @@ impl Check<'_> {
                     "kafka.max_poll_interval_ms is {}, it must be at least kafka.session_timeout_ms, {}",
                     kafka.max_poll_interval_ms, kafka.session_timeout_ms
                 );
-                self.together(what, &["kafka.max_poll_interval_ms", "kafka.session_timeout_ms"]);
+                self.contradiction(what, &["kafka.max_poll_interval_ms", "kafka.session_timeout_ms"]);
             }
             GroupProtocolName::Consumer if !self.layers.is_default("kafka.session_timeout_ms") => {
-                let what = "kafka.session_timeout_ms is set, but with kafka.group_protocol = consumer the broker decides";
-                self.together(what, &["kafka.session_timeout_ms", "kafka.group_protocol"]);
+                let what = "kafka.session_timeout_ms is set, but with kafka.group_protocol = consumer the broker sets the timeout";
+                self.contradiction(what, &["kafka.session_timeout_ms", "kafka.group_protocol"]);
             }
             _ => {}
         }
-        // The driver's own check, unless it would repeat a problem above.
+        // The driver's own check, if there is no problem yet: it would report the same problems again.
         #[cfg(feature = "kafka")]
         if self.problems.len() == before
             && let Err(error) = kafka.options().check()
         {
-            self.together(error.to_string(), &["kafka.properties"]);
+            let key = match error {
+                OptionsError::WithoutTls("TLS") => "kafka.tls",
+                OptionsError::WithoutTls(_) => "kafka.sasl_mechanism",
+                _ => "kafka.properties",
+            };
+            self.contradiction(error.to_string(), &[key]);
         }
         #[cfg(not(feature = "kafka"))]
         let _ = before;

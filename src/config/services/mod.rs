@@ -1,5 +1,5 @@
-//! Kafka and Cassandra: their settings, contradictions among them, and the options that the drivers take, in a file for
-//! each service. They are used only with that kind of broker or store. This module has what they share.
+//! Kafka and Cassandra: a module for each service with its settings, the check for contradictions, and the conversion to
+//! the driver's options. They are used only with that kind of broker or store. This module has what they share.
 
 mod cassandra;
 mod kafka;
@@ -28,7 +28,7 @@ pub struct ServicesSettings {
     pub start_deadline_ms: u64,
 }
 
-/// Reads the secrets from their files, and returns what contradicts each other.
+/// Reads the secrets from their files, and returns the contradictions.
 pub(super) fn complete(settings: &mut Settings, layers: &Layers) -> Vec<Problem> {
     let mut check = Check { layers, problems: Vec::new() };
     if settings.broker.kind == BrokerKind::Kafka {
@@ -40,7 +40,7 @@ pub(super) fn complete(settings: &mut Settings, layers: &Layers) -> Vec<Problem>
     check.problems
 }
 
-/// The problems found so far.
+/// A check of the settings, with the problems found so far.
 struct Check<'a> {
     layers: &'a Layers,
     problems: Vec<Problem>,
@@ -55,8 +55,8 @@ fn is_given(secret: &Secret) -> bool {
 }
 
 impl Check<'_> {
-    fn together(&mut self, what: impl Into<String>, keys: &[&str]) {
-        self.problems.push(Problem::Together { what: what.into(), origins: self.layers.origins(keys) });
+    fn contradiction(&mut self, what: impl Into<String>, keys: &[&str]) {
+        self.problems.push(Problem::Contradiction { what: what.into(), origins: self.layers.origins(keys) });
     }
 
     fn tls(&mut self, section: &str, tls: bool, ca: &Path, certificate: &Path, key: &Path) {
@@ -65,7 +65,7 @@ impl Check<'_> {
             [(ca, name("_ca_file")), (certificate, name("_certificate_file")), (key, name("_key_file"))];
         if !tls {
             for (_, file) in files.iter().filter(|(path, _)| is_set(path)) {
-                self.together(format!("{file} is set, but {section}.tls is false"), &[file, &name("")]);
+                self.contradiction(format!("{file} is set, but {section}.tls is false"), &[file, &name("")]);
             }
         }
         let [_, (certificate, certificate_file), (key, key_file)] = &files;
@@ -74,7 +74,7 @@ impl Check<'_> {
             (false, true) => (key_file, certificate_file),
             _ => return,
         };
-        self.together(format!("{set} is set, but {other} is not"), &[set, other]);
+        self.contradiction(format!("{set} is set, but {other} is not"), &[set, other]);
     }
 
     /// The name of the key that set a secret: its own, or that of the file.
@@ -95,7 +95,7 @@ impl Check<'_> {
         let file = format!("{key}_file");
         if is_given(secret) {
             return self
-                .together(format!("{key} and {file} are both set: remove one of them"), &[key, &file]);
+                .contradiction(format!("{key} and {file} are both set: remove one of them"), &[key, &file]);
         }
         match read_secret(path) {
             Ok(text) => *secret = Secret::new(text),
@@ -113,7 +113,7 @@ fn read_secret(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(SECRET_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > SECRET_BYTES {
-        return Err(invalid("it has more than 65536 bytes"));
+        return Err(invalid("it is larger than 65536 bytes"));
     }
     let mut text = String::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8"))?;
     if text.ends_with('\n') {

@@ -1,10 +1,11 @@
 //! The counts of windows: hundreds of rows are read and written by one request.
 //!
 //! The counts of one partition of the log are in partitions of the store of their own, one for each block of windows
-//! and shard of sources, see [`CountLayout`](crate::store::CountLayout). A request covers one of these: a read is
-//! a slice or lists the keys of its rows ([`Slices`]), a write is an unlogged batch, which is one mutation.
+//! and shard of sources, see [`CountLayout`](crate::store::CountLayout). A read is a slice, of several of these where
+//! they are neighbours, or lists the keys of rows of one block ([`Slices`]). A write is an unlogged batch, of several
+//! partitions of the store if it is small.
 
-use std::cmp;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use scylla::response::query_result::QueryRowsResult;
@@ -14,20 +15,26 @@ use scylla::serialize::writers::RowWriter;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlTimestamp;
 
-use super::execute::{rows_of, side_by_side};
+use super::execute::{concurrently, rows_of};
 use super::statements::REGISTRY;
-use super::write::{STATEMENT_BYTES, Written, copies, requests};
+use super::write::{RequestRow, STATEMENT_BYTES, copies, shared_requests};
 use super::{Connection, Failed, RequestKind};
 use crate::store::layout::CountPlace;
 use crate::store::{Count, Flaw, RowKey, Stored, WindowKey, registration};
 
-/// Maximum rows of one read.
+/// Maximum windows of one read.
 const MOST_KEYS: usize = 256;
 
 /// A read of fewer windows names them.
 const LEAST_SLICED: usize = 16;
 
-/// Rows that a slice may return for each window that is wanted.
+/// Maximum partitions of the store of one read, which are those of several partitions of the log and several blocks, and
+/// maximum rows that it requests of all of them. A node reads each partition by itself, but a request costs it more than
+/// reading a few rows, or none.
+const MOST_PARTITIONS: usize = 16;
+const MOST_ROWS: usize = 1_024;
+
+/// Rows that a slice may return for each requested window.
 const ROWS_PER_KEY: usize = 2;
 
 /// Reads that name their windows after a slice that had too many other rows.
@@ -84,18 +91,18 @@ impl SerializeRow for CountRow<'_> {
     }
 }
 
-impl Written for CountRow<'_> {
+impl RequestRow for CountRow<'_> {
     fn bytes(&self) -> usize {
         STATEMENT_BYTES + 48 + self.window.source.len()
     }
 
-    fn beside(&self, other: &Self) -> bool {
+    fn same_partition(&self, other: &Self) -> bool {
         (self.partition, self.place) == (other.partition, other.place)
     }
 }
 
-/// A row as it is read: the window's end, its source (which stays in the response), and the count.
-type Columns<'a> = (CqlTimestamp, &'a str, Option<i64>, Option<i64>);
+/// A row as it is read: the partition, the window's end, its source (which stays in the response), and the count.
+type Columns<'a> = (i32, CqlTimestamp, &'a str, Option<i64>, Option<i64>);
 
 /// The count of a row that another program may have written.
 pub(super) fn stored_count(
@@ -113,35 +120,69 @@ pub(super) fn stored_count(
         .of("window_counts", RowKey::Count { partition, source: source.into(), window_end }))
 }
 
-/// The order of the store: by place, then by the clustering key.
-fn order(a: (CountPlace, &WindowKey), b: (CountPlace, &WindowKey)) -> cmp::Ordering {
-    (a.0, clustering_key(a.1)).cmp(&(b.0, clustering_key(b.1)))
-}
-
 /// The key of a window's row within its partition of the store, in the order of the store.
 fn clustering_key(window: &WindowKey) -> (i64, &str) {
     (window.end, &window.source)
 }
 
-/// A window to read: where it is, and its number among the requested ones.
-type Wanted<'a> = (CountPlace, &'a WindowKey, usize);
+/// A window to read: where its counts are, and its number among the requested ones.
+type Requested<'a> = (CountPlace, &'a WindowKey, usize);
 
-/// Splits windows, in the order of the store, into reads: each of one partition of the store, with at most this many
-/// keys and bytes.
-fn reads<'a, 'w>(wanted: &'a [Wanted<'w>], most_bytes: usize) -> impl Iterator<Item = &'a [Wanted<'w>]> {
-    let mut rest = wanted;
-    std::iter::from_fn(move || {
-        let (place, ..) = rest.first()?;
-        let mut bytes = 0;
-        let fits = |(number, (other, window, _)): &(usize, &Wanted<'_>)| {
+/// A read's windows, all of one shard, and the blocks that have them: a block is a span of window ends, so both ascend.
+struct Read<'a, 'w> {
+    windows: &'a [Requested<'w>],
+    blocks: Vec<i64>,
+    /// The number of windows in the block that has most of them.
+    most_in_a_block: usize,
+}
+
+impl<'a, 'w> Read<'a, 'w> {
+    /// The first windows, as many as a read may have: of one shard, of at most this many blocks, and with limits of keys
+    /// and bytes. `None` if there are no windows.
+    fn first_of(windows: &'a [Requested<'w>], most_blocks: usize, most_bytes: usize) -> Option<Self> {
+        let (CountPlace { block, shard }, ..) = windows.first()?;
+        let (mut blocks, mut in_block, mut most_in_a_block, mut bytes) = (vec![*block], 0, 0, 0);
+        let fits = |(number, (place, window, _)): &(usize, &Requested<'_>)| {
             bytes += KEY_BYTES + window.source.len();
-            other == place && *number < MOST_KEYS && (*number == 0 || bytes <= most_bytes)
+            if place.shard != *shard || *number >= MOST_KEYS || (*number > 0 && bytes > most_bytes) {
+                return false;
+            }
+            if blocks.last() != Some(&place.block) {
+                if blocks.len() >= most_blocks {
+                    return false;
+                }
+                blocks.push(place.block);
+                in_block = 0;
+            }
+            in_block += 1;
+            most_in_a_block = most_in_a_block.max(in_block);
+            true
         };
-        let length = rest.iter().enumerate().take_while(fits).count();
-        let (read, left) = rest.split_at(length);
-        rest = left;
-        Some(read)
-    })
+        let length = windows.iter().enumerate().take_while(fits).count();
+        Some(Self { windows: &windows[..length], blocks, most_in_a_block })
+    }
+
+    /// All reads of these windows, sorted by shard and clustering key.
+    fn all(
+        mut windows: &'a [Requested<'w>],
+        most_blocks: usize,
+        most_bytes: usize,
+    ) -> impl Iterator<Item = Self> {
+        std::iter::from_fn(move || {
+            let read = Self::first_of(windows, most_blocks, most_bytes)?;
+            windows = &windows[read.windows.len()..];
+            Some(read)
+        })
+    }
+
+    /// Partitions of the log of which one request reads these windows.
+    fn partitions(&self) -> usize {
+        (MOST_PARTITIONS / self.blocks.len()).min(MOST_ROWS / self.windows.len().max(1)).max(1)
+    }
+
+    fn shard(&self) -> i32 {
+        self.windows.first().map_or(0, |(place, ..)| place.shard)
+    }
 }
 
 impl Connection {
@@ -169,116 +210,204 @@ impl Connection {
         partition: i32,
         windows: &[WindowKey],
     ) -> Result<Vec<Option<Count>>, Failed> {
-        let layout = self.layout.counts;
-        let mut wanted: Vec<Wanted<'_>> =
-            (0..).zip(windows).map(|(n, window)| (layout.place(window), window, n)).collect();
-        wanted.sort_unstable_by(|a, b| order((a.0, a.1), (b.0, b.1)));
         let mut counts = vec![None; windows.len()];
-        let requests = reads(&wanted, self.request_bytes).map(|wanted| self.counts_of(partition, wanted));
-        let found = |found: Vec<(usize, Count)>| {
-            for (number, count) in found {
-                counts[number] = Some(count);
-            }
-        };
-        side_by_side(requests, self.limits.requests(), found).await?;
+        self.each_count(&[partition], windows, |number, count| counts[number] = Some(count)).await?;
         Ok(counts)
     }
 
-    /// The counts of windows of one partition of the store, with their numbers.
+    pub(super) async fn sums(&self, partitions: &[i32], windows: &[WindowKey]) -> Result<Vec<i64>, Failed> {
+        let mut sums = vec![0i64; windows.len()];
+        let add = |number: usize, count: Count| sums[number] = sums[number].saturating_add(count.count);
+        self.each_count(partitions, windows, add).await?;
+        Ok(sums)
+    }
+
+    /// Passes on each count that these partitions have of these windows, with the window's number, in any order.
+    async fn each_count(
+        &self,
+        partitions: &[i32],
+        windows: &[WindowKey],
+        mut handle: impl FnMut(usize, Count),
+    ) -> Result<(), Failed> {
+        let layout = self.layout.counts;
+        let mut requested: Vec<Requested<'_>> =
+            (0..).zip(windows).map(|(n, window)| (layout.place(window), window, n)).collect();
+        requested.sort_unstable_by(|(a, a_window, _), (b, b_window, _)| {
+            (a.shard, clustering_key(a_window)).cmp(&(b.shard, clustering_key(b_window)))
+        });
+        let mut requests = Vec::new();
+        let reads: Vec<Read<'_, '_>> = Read::all(&requested, MOST_PARTITIONS, self.request_bytes).collect();
+        for read in &reads {
+            requests.extend(partitions.chunks(read.partitions()).map(|partitions| (partitions, read)));
+        }
+        let requests = requests.iter().map(|(partitions, read)| self.counts_of(partitions, read));
+        let found = |found: Vec<(usize, Count)>| {
+            for (number, count) in found {
+                handle(number, count);
+            }
+        };
+        concurrently(requests, self.limits.requests(), found).await
+    }
+
+    /// The counts that these partitions have of a read's windows, with the windows' numbers.
     async fn counts_of(
         &self,
-        partition: i32,
-        mut wanted: &[Wanted<'_>],
+        partitions: &[i32],
+        read: &Read<'_, '_>,
     ) -> Result<Vec<(usize, Count)>, Failed> {
-        let mut found = Vec::with_capacity(wanted.len());
-        if wanted.len() >= LEAST_SLICED && self.slices.next_is_one() {
-            let complete = self.counts_between(partition, wanted, &mut found).await?;
-            if complete < wanted.len() {
-                self.slices.was_sparse();
-            }
-            wanted = &wanted[complete..];
+        let mut found = Vec::new();
+        if read.windows.len() < LEAST_SLICED || !self.slices.next_is_one() {
+            self.listed_counts(partitions, read.windows, &mut found).await?;
+            return Ok(found);
         }
-        if let Some((CountPlace { block, shard }, ..)) = wanted.first() {
-            let keys: Vec<(CqlTimestamp, &str)> =
-                wanted.iter().map(|(_, window, _)| (CqlTimestamp(window.end), &*window.source)).collect();
-            let values = (partition, block, shard, keys);
-            let result = self.read_counts(partition, wanted, &self.statements.select_counts, values).await?;
-            self.find(partition, wanted, &result, &mut found)?;
+        let sparse = self.counts_between(partitions, read, &mut found).await?;
+        if !sparse.is_empty() {
+            self.slices.was_sparse();
+            self.listed_counts(&sparse, read.windows, &mut found).await?;
         }
         Ok(found)
     }
 
-    /// Reads all counts from the first window to the last, at most [`ROWS_PER_KEY`] rows for each. Returns how many
-    /// of the windows have been looked up: all of them, unless there are more rows.
+    /// Reads exactly these windows. Each request is of one block: a node would look up all keys in every block.
+    async fn listed_counts(
+        &self,
+        partitions: &[i32],
+        windows: &[Requested<'_>],
+        found: &mut Vec<(usize, Count)>,
+    ) -> Result<(), Failed> {
+        let reads: Vec<Read<'_, '_>> = Read::all(windows, 1, self.request_bytes).collect();
+        let requests = reads.iter().map(async |read| {
+            let statements = &self.statements.select_counts;
+            let keys: Vec<(CqlTimestamp, &str)> = read
+                .windows
+                .iter()
+                .map(|(_, window, _)| (CqlTimestamp(window.end), &*window.source))
+                .collect();
+            let mut found = Vec::new();
+            let result = match (partitions, &read.blocks[..]) {
+                ([partition], [block]) => {
+                    let values = (partition, block, read.shard(), keys);
+                    self.read_counts(partitions, read, &statements.of_one, values).await?
+                }
+                (partitions, blocks) => {
+                    let values = (partitions, blocks, read.shard(), keys);
+                    self.read_counts(partitions, read, &statements.of_several, values).await?
+                }
+            };
+            self.find(partitions, read, &result, |_, number, count| found.push((number, count)))?;
+            Ok(found)
+        });
+        concurrently(requests, self.limits.requests(), |more| found.extend(more)).await
+    }
+
+    /// Reads all counts from the first window to the last, at most [`ROWS_PER_KEY`] rows of a partition of the store for
+    /// each. Returns the partitions that may have more, of which nothing is added.
     async fn counts_between(
         &self,
-        partition: i32,
-        wanted: &[Wanted<'_>],
+        partitions: &[i32],
+        read: &Read<'_, '_>,
         found: &mut Vec<(usize, Count)>,
-    ) -> Result<usize, Failed> {
-        let [(CountPlace { block, shard }, first, _), .., (_, last, _)] = wanted else { return Ok(0) };
-        let limit = ROWS_PER_KEY * wanted.len();
-        let (from, to) = (CqlTimestamp(first.end), CqlTimestamp(last.end));
+    ) -> Result<Vec<i32>, Failed> {
+        let [(_, first, _), .., (_, last, _)] = read.windows else { return Ok(Vec::new()) };
+        let limit = ROWS_PER_KEY * read.most_in_a_block;
         let rows = i32::try_from(limit).unwrap_or(i32::MAX);
-        let values = (partition, block, shard, from, &*first.source, to, &*last.source, rows);
-        let statement = &self.statements.select_counts_between;
-        let result = self.read_counts(partition, wanted, statement, values).await?;
-        let last_row = self.find(partition, wanted, &result, found)?;
-        Ok(match last_row {
-            Some(last) if result.rows_num() >= limit => {
-                wanted.partition_point(|(_, window, _)| clustering_key(window) <= last)
+        let from = (CqlTimestamp(first.end), &*first.source);
+        let to = (CqlTimestamp(last.end), &*last.source);
+        let statements = &self.statements.select_counts_between;
+        let result = match (partitions, &read.blocks[..]) {
+            ([partition], [block]) => {
+                let values = (partition, block, read.shard(), from.0, from.1, to.0, to.1, rows);
+                self.read_counts(partitions, read, &statements.of_one, values).await?
             }
-            _ => wanted.len(),
-        })
+            (partitions, blocks) => {
+                let values = (partitions, blocks, read.shard(), from.0, from.1, to.0, to.1, rows);
+                self.read_counts(partitions, read, &statements.of_several, values).await?
+            }
+        };
+        let mut sparse = BTreeSet::new();
+        if result.rows_num() >= limit {
+            let mut rows: BTreeMap<(i32, i64), usize> = BTreeMap::new();
+            self.each_row(partitions, read, &result, |(partition, CqlTimestamp(end), ..)| {
+                *rows.entry((partition, self.layout.counts.block(end))).or_default() += 1;
+                Ok(())
+            })?;
+            sparse.extend(
+                rows.iter().filter(|(_, rows)| **rows >= limit).map(|((partition, _), _)| *partition),
+            );
+        }
+        self.find(partitions, read, &result, |partition, number, count| {
+            if !sparse.contains(&partition) {
+                found.push((number, count));
+            }
+        })?;
+        Ok(sparse.into_iter().collect())
     }
 
     async fn read_counts(
         &self,
-        partition: i32,
-        wanted: &[Wanted<'_>],
+        partitions: &[i32],
+        read: &Read<'_, '_>,
         statement: &PreparedStatement,
         values: impl SerializeRow,
     ) -> Result<QueryRowsResult, Failed> {
-        let what = || self.reading_counts(partition, wanted);
+        let what = || self.reading_counts(partitions, read);
         rows_of(what, self.execute(RequestKind::ReadCounts, what, statement, values).await?)
     }
 
-    fn reading_counts(&self, partition: i32, wanted: &[Wanted<'_>]) -> String {
-        let place = wanted.first().map(|(place, ..)| *place);
-        let CountPlace { block, shard } = place.unwrap_or(CountPlace { block: 0, shard: 0 });
+    fn reading_counts(&self, partitions: &[i32], read: &Read<'_, '_>) -> String {
+        let partitions = match partitions {
+            [one] => format!("partition {one}"),
+            several => format!("partitions {several:?}"),
+        };
+        let blocks = match &read.blocks[..] {
+            [one] => format!("block {one}"),
+            several => format!("blocks {several:?}"),
+        };
         format!(
-            "read {} counts of partition {partition}, block {block}, shard {shard} from {}",
-            wanted.len(),
+            "read {} counts of {partitions}, {blocks}, shard {} from {}",
+            read.windows.len(),
+            read.shard(),
             self.of("window_counts")
         )
     }
 
-    /// Adds the counts among these rows of the windows that are wanted. Returns the key of the last row.
-    fn find<'r>(
+    /// Passes on each row, until one is damaged.
+    fn each_row<'r>(
         &self,
-        partition: i32,
-        wanted: &[Wanted<'_>],
+        partitions: &[i32],
+        read: &Read<'_, '_>,
         result: &'r QueryRowsResult,
-        found: &mut Vec<(usize, Count)>,
-    ) -> Result<Option<(i64, &'r str)>, Failed> {
-        let what = || self.reading_counts(partition, wanted);
+        mut handle: impl FnMut(Columns<'r>) -> Stored<()>,
+    ) -> Result<(), Failed> {
+        let what = || self.reading_counts(partitions, read);
         let rows = result.rows::<Columns<'r>>().map_err(|error| self.damaged(what, error))?;
-        let mut last = None;
         for row in rows {
-            let (CqlTimestamp(end), source, count, through_offset) =
-                row.map_err(|error| self.damaged(what, error))?;
-            let key = (end, source);
-            last = Some(key);
-            let first = wanted.partition_point(|(_, window, _)| clustering_key(window) < key);
-            // A window may be wanted more than once.
-            let of_this = wanted[first..].iter().take_while(|(_, window, _)| clustering_key(window) == key);
-            for (.., number) in of_this {
-                let count = stored_count(partition, key, count, through_offset)
-                    .map_err(|damaged| self.damaged(what, damaged))?;
-                found.push((*number, count));
-            }
+            let row = row.map_err(|error| self.damaged(what, error))?;
+            handle(row).map_err(|damaged| self.damaged(what, damaged))?;
         }
-        Ok(last)
+        Ok(())
+    }
+
+    /// Passes on the counts of the requested windows among these rows, with their partition and the window's number.
+    fn find(
+        &self,
+        partitions: &[i32],
+        read: &Read<'_, '_>,
+        result: &QueryRowsResult,
+        mut handle: impl FnMut(i32, usize, Count),
+    ) -> Result<(), Failed> {
+        self.each_row(partitions, read, result, |row| {
+            let (partition, CqlTimestamp(end), source, count, through_offset) = row;
+            let key = (end, source);
+            let first = read.windows.partition_point(|(_, window, _)| clustering_key(window) < key);
+            // A window may be requested more than once.
+            let same =
+                read.windows[first..].iter().take_while(|(_, window, _)| clustering_key(window) == key);
+            for (.., number) in same {
+                handle(partition, *number, stored_count(partition, key, count, through_offset)?);
+            }
+            Ok(())
+        })
     }
 
     pub(super) async fn write_counts(
@@ -291,26 +420,30 @@ impl Connection {
             .iter()
             .map(|(window, count)| CountRow { partition, place: layout.place(window), window, count: *count })
             .collect();
-        rows.sort_by(|a, b| order((a.place, a.window), (b.place, b.window)));
-        let write = requests(rows.into_iter(), self.request_bytes)
-            .map(|(rows, bytes)| self.write_counts_of(partition, rows, bytes));
-        side_by_side(write, self.limits.requests(), drop).await
+        rows.sort_by(|a, b| (a.place, clustering_key(a.window)).cmp(&(b.place, clustering_key(b.window))));
+        let write = shared_requests(rows.into_iter(), self.request_bytes)
+            .map(|(rows, bytes)| self.write_some_counts(partition, rows, bytes));
+        concurrently(write, self.limits.requests(), drop).await
     }
 
-    /// Counts of one partition of the store.
-    async fn write_counts_of(
+    /// One request.
+    async fn write_some_counts(
         &self,
         partition: i32,
         rows: Vec<CountRow<'_>>,
         bytes: usize,
     ) -> Result<(), Failed> {
         let what = || {
-            let place = rows.first().map_or((0, 0), |row| (row.place.block, row.place.shard));
+            let place =
+                |row: Option<&CountRow<'_>>| row.map_or((0, 0), |row| (row.place.block, row.place.shard));
+            let (first, last) = (place(rows.first()), place(rows.last()));
             format!(
-                "write {} counts of partition {partition}, block {}, shard {} into {}",
+                "write {} counts of partition {partition}, block {} shard {} to block {} shard {}, into {}",
                 rows.len(),
-                place.0,
-                place.1,
+                first.0,
+                first.1,
+                last.0,
+                last.1,
                 self.of("window_counts")
             )
         };
@@ -336,19 +469,46 @@ mod tests {
         assert!(slices.next_is_one());
     }
 
+    /// Counts of windows that end at 0 to 999, in blocks of `block` windows.
+    fn requested(windows: &[WindowKey], block: i64) -> Vec<Requested<'_>> {
+        let place = |window: &WindowKey| CountPlace { block: window.end / block, shard: 1 };
+        windows.iter().zip(0..).map(|(window, number)| (place(window), window, number)).collect()
+    }
+
     #[test]
-    fn a_read_is_of_one_place_and_bounded_by_keys_and_bytes() {
+    fn a_read_is_bounded_by_blocks_keys_and_bytes() {
         let windows: Vec<WindowKey> = (0..1_000).map(|end| WindowKey { source: "abc".into(), end }).collect();
-        let wanted: Vec<Wanted<'_>> = windows
-            .iter()
-            .enumerate()
-            .map(|(number, window)| (CountPlace { block: window.end / 600, shard: 1 }, window, number))
+        let lengths = |block, most_blocks, most_bytes| -> Vec<usize> {
+            let requested = requested(&windows, block);
+            Read::all(&requested, most_blocks, most_bytes).map(|read| read.windows.len()).collect()
+        };
+        assert_eq!(lengths(600, 1, usize::MAX), [256, 256, 88, 256, 144]);
+        assert_eq!(lengths(600, 2, usize::MAX), [256, 256, 256, 232]);
+        assert_eq!(lengths(600, 1, 300 * (KEY_BYTES + 3)), [256, 256, 88, 256, 144]);
+        assert_eq!(lengths(600, 1, 200 * (KEY_BYTES + 3)), [200, 200, 200, 200, 200]);
+        assert_eq!(lengths(10, 16, usize::MAX), [160, 160, 160, 160, 160, 160, 40]);
+        assert_eq!(lengths(10, 16, 0).len(), 1_000, "a window always fits");
+        assert_eq!(Read::all(&[], 10, 10).count(), 0);
+    }
+
+    #[test]
+    fn a_read_is_of_one_shard_and_knows_its_blocks() {
+        let windows: Vec<WindowKey> = (0..20).map(|end| WindowKey { source: "abc".into(), end }).collect();
+        let mut requested = requested(&windows, 8);
+        requested[18..].iter_mut().for_each(|(place, ..)| place.shard = 2);
+        let reads: Vec<_> = Read::all(&requested, 16, usize::MAX)
+            .map(|read| (read.shard(), read.blocks.clone(), read.most_in_a_block, read.partitions()))
             .collect();
-        let lengths = |most_bytes| reads(&wanted, most_bytes).map(<[_]>::len).collect::<Vec<_>>();
-        assert_eq!(lengths(usize::MAX), [256, 256, 88, 256, 144]);
-        assert_eq!(lengths(300 * (KEY_BYTES + 3)), [256, 256, 88, 256, 144]);
-        assert_eq!(lengths(200 * (KEY_BYTES + 3)), [200, 200, 200, 200, 200]);
-        assert_eq!(lengths(0).len(), 1_000, "a window always fits");
-        assert_eq!(reads(&[], 10).count(), 0);
+        assert_eq!(reads, [(1, vec![0, 1, 2], 8, 5), (2, vec![2], 2, 16)]);
+    }
+
+    #[test]
+    fn a_request_reads_fewer_partitions_where_it_reads_many_windows_of_each() {
+        let windows: Vec<WindowKey> = (0..300).map(|end| WindowKey { source: "abc".into(), end }).collect();
+        let requested = requested(&windows, 1_000);
+        let partitions: Vec<usize> = [1, 64, 100, 256]
+            .map(|number| Read::first_of(&requested[..number], 16, usize::MAX).unwrap().partitions())
+            .into();
+        assert_eq!(partitions, [16, 16, 10, 4]);
     }
 }

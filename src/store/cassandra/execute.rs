@@ -15,7 +15,7 @@ use crate::store::StoreError;
 
 /// Runs requests concurrently, at most `at_once`, and passes on their responses as they arrive. Ends with the first
 /// error; the other requests are then abandoned.
-pub(super) async fn side_by_side<T, F: Future<Output = Result<T, Failed>>>(
+pub(super) async fn concurrently<T, F: Future<Output = Result<T, Failed>>>(
     mut requests: impl Iterator<Item = F>,
     at_once: usize,
     mut handle: impl FnMut(T),

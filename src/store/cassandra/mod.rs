@@ -80,7 +80,7 @@ use outcomes::ErrorClass;
 use requests::Requests;
 use schema::Checked;
 use statements::Statements;
-use write::{Batches, Growth};
+use write::{Batches, SizeWarnings};
 
 /// The tables of a keyspace. Cheap to clone; the connections are closed when the last clone is dropped.
 #[derive(Clone)]
@@ -103,7 +103,7 @@ struct Connection {
     slices: counts::Slices,
     batches: Batches,
     consistency: BoundConsistency,
-    growth: Growth,
+    size_warnings: SizeWarnings,
 }
 
 /// A request that was refused, or whose outcome is unknown.
@@ -167,7 +167,7 @@ impl CassandraStore {
             slices: counts::Slices::default(),
             batches: Batches::default(),
             consistency,
-            growth: Growth::new(options.warn_rows),
+            size_warnings: SizeWarnings::new(options.warn_rows),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -245,6 +245,10 @@ impl Store for CassandraStore {
 
     async fn counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
         outcome(self.shared.counts(partition, windows).await)
+    }
+
+    async fn sums(&self, partitions: &[i32], windows: &[WindowKey]) -> Outcome<Vec<i64>> {
+        outcome(self.shared.sums(partitions, windows).await)
     }
 
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {

@@ -27,8 +27,8 @@ pub(super) struct Statements {
     pub(super) insert_origin: PreparedStatement,
     pub(super) select_registry: PreparedStatement,
     pub(super) insert_registry: PreparedStatement,
-    pub(super) select_counts: PreparedStatement,
-    pub(super) select_counts_between: PreparedStatement,
+    pub(super) select_counts: Selects,
+    pub(super) select_counts_between: Selects,
     pub(super) select_all_counts: PreparedStatement,
     pub(super) insert_count: PreparedStatement,
     pub(super) insert_alert: PreparedStatement,
@@ -41,6 +41,12 @@ pub(super) struct Statements {
     pub(super) select_dead_letters: PreparedStatement,
     pub(super) select_last_dead_letters: PreparedStatement,
     pub(super) select_dead_letter_partitions: PreparedStatement,
+}
+
+/// A read of one partition of the store, which the driver sends to a replica, and the same of several.
+pub(super) struct Selects {
+    pub(super) of_one: PreparedStatement,
+    pub(super) of_several: PreparedStatement,
 }
 
 const BINDING: &str = "topic, topic_id, window_size_ms, window_slide_ms, threshold, health, max_mutation_bytes, \
@@ -84,6 +90,15 @@ impl Statements {
                  AND offset < ? ORDER BY offset {order} LIMIT ?"
             )
         };
+        let counts = async |which: &str| {
+            let select = |of: &str| {
+                small(format!(
+                    "SELECT partition, window_end, source, count, through_offset FROM {keyspace}.window_counts \
+                     WHERE partition {of} AND block {of} AND shard = ? AND {which}"
+                ))
+            };
+            Ok(Selects { of_one: select("= ?").await?, of_several: select("IN ?").await? })
+        };
         let mut select_any = Vec::new();
         for table in derived_tables(layout) {
             let column = table.partition_key[0];
@@ -115,16 +130,10 @@ impl Statements {
                 "INSERT INTO {keyspace}.registry (name, partitions) VALUES (?, ?) USING TIMESTAMP ?"
             ))
             .await?,
-            select_counts: small(format!(
-                "SELECT window_end, source, count, through_offset FROM {keyspace}.window_counts \
-                 WHERE partition = ? AND block = ? AND shard = ? AND (window_end, source) IN ?"
-            ))
-            .await?,
-            select_counts_between: small(format!(
-                "SELECT window_end, source, count, through_offset FROM {keyspace}.window_counts \
-                 WHERE partition = ? AND block = ? AND shard = ? \
-                 AND (window_end, source) >= (?, ?) AND (window_end, source) <= (?, ?) LIMIT ?"
-            ))
+            select_counts: counts("(window_end, source) IN ?").await?,
+            select_counts_between: counts(
+                "(window_end, source) >= (?, ?) AND (window_end, source) <= (?, ?) PER PARTITION LIMIT ?",
+            )
             .await?,
             select_all_counts: small(format!(
                 "SELECT partition, block, shard, window_end, source, count, through_offset FROM {keyspace}.window_counts"

@@ -11,7 +11,7 @@ use scylla::statement::prepared::PreparedStatement;
 use scylla::value::{CqlTimestamp, MaybeUnset};
 use tracing::warn;
 
-use super::execute::side_by_side;
+use super::execute::concurrently;
 use super::{Connection, Failed, RequestKind};
 use crate::event::{Body, DeadLetter, Event, Row};
 use crate::store::{Alert, Progress, row_timestamp};
@@ -23,23 +23,23 @@ const MOST_STATEMENTS: usize = u16::MAX as usize;
 /// each of them. (An upper bound.)
 pub(super) const STATEMENT_BYTES: usize = 1 + 2 + 16 + 2 + 11 * 4;
 
-/// Maximum sources of one request of alerts, and its maximum bytes where it has several sources. Each source is a
-/// partition of the store, and a node logs a warning about a batch of more than 10 partitions, or of several that has
-/// more than 5 KiB (`unlogged_batch_across_partitions_warn_threshold`, `batch_size_warn_threshold`).
-const MOST_SOURCES: usize = 10;
-const SEVERAL_SOURCES_BYTES: usize = 4 << 10;
+/// Maximum partitions of the store of one write, and its maximum bytes where it has several. A node logs a warning about a
+/// batch of more than 10 partitions, or of several that has more than 5 KiB
+/// (`unlogged_batch_across_partitions_warn_threshold`, `batch_size_warn_threshold`).
+const MOST_PARTITIONS: usize = 10;
+const SEVERAL_PARTITIONS_BYTES: usize = 4 << 10;
 
 /// Maximum number of batches that are kept for reuse, and maximum statements of one of them.
 const KEPT_BATCHES: usize = 32;
 const KEPT_STATEMENTS: usize = 512;
 
 /// A row to write.
-pub(super) trait Written: SerializeRow + Sync {
+pub(super) trait RequestRow: SerializeRow + Sync {
     /// Its approximate size in a request, in bytes.
     fn bytes(&self) -> usize;
 
     /// True if both belong to one partition of the store.
-    fn beside(&self, other: &Self) -> bool;
+    fn same_partition(&self, other: &Self) -> bool;
 }
 
 struct EventRow<'a> {
@@ -70,12 +70,12 @@ impl SerializeRow for EventRow<'_> {
     }
 }
 
-impl Written for EventRow<'_> {
+impl RequestRow for EventRow<'_> {
     fn bytes(&self) -> usize {
         STATEMENT_BYTES + 48 + self.event.source.len() + self.event.client.len()
     }
 
-    fn beside(&self, other: &Self) -> bool {
+    fn same_partition(&self, other: &Self) -> bool {
         (self.partition, self.bucket) == (other.partition, other.bucket)
     }
 }
@@ -118,7 +118,7 @@ impl SerializeRow for DeadLetterRow<'_> {
     }
 }
 
-impl Written for DeadLetterRow<'_> {
+impl RequestRow for DeadLetterRow<'_> {
     fn bytes(&self) -> usize {
         let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
         let body = match &self.letter.body {
@@ -128,7 +128,7 @@ impl Written for DeadLetterRow<'_> {
         STATEMENT_BYTES + 64 + body
     }
 
-    fn beside(&self, other: &Self) -> bool {
+    fn same_partition(&self, other: &Self) -> bool {
         self.partition == other.partition
     }
 }
@@ -148,12 +148,12 @@ impl SerializeRow for &Alert {
     }
 }
 
-impl Written for &Alert {
+impl RequestRow for &Alert {
     fn bytes(&self) -> usize {
         STATEMENT_BYTES + 20 + self.source.len()
     }
 
-    fn beside(&self, other: &Self) -> bool {
+    fn same_partition(&self, other: &Self) -> bool {
         self.source == other.source
     }
 }
@@ -162,7 +162,7 @@ type BoxedRows<'a, T> = Box<dyn Iterator<Item = T> + Send + 'a>;
 
 /// Splits rows into requests: each of one partition of the store, and of at most this many bytes unless it is a single
 /// row. Lazily, so that only rows in flight are in memory twice.
-pub(super) fn requests<T: Written>(
+pub(super) fn requests<T: RequestRow>(
     rows: impl Iterator<Item = T>,
     most_bytes: usize,
 ) -> impl Iterator<Item = (Vec<T>, usize)> {
@@ -174,7 +174,7 @@ pub(super) fn requests<T: Written>(
         while let Some(row) = rows.next_if(|row| {
             bytes.saturating_add(row.bytes()) <= most_bytes
                 && request.len() < MOST_STATEMENTS
-                && row.beside(&request[0])
+                && row.same_partition(&request[0])
         }) {
             bytes += row.bytes();
             request.push(row);
@@ -183,21 +183,21 @@ pub(super) fn requests<T: Written>(
     })
 }
 
-/// Splits alerts, sorted by source, into requests. A few alerts of a few sources share a request: writing one alert costs
-/// a node some 0.4 ms, most of it for the request.
-fn alert_requests<'a>(
-    alerts: impl Iterator<Item = &'a Alert>,
+/// Splits rows, sorted by partition of the store, into requests of one partition each, or of several if they are small: a
+/// write of one row costs a node some 0.4 ms, most of it for the request.
+pub(super) fn shared_requests<T: RequestRow>(
+    rows: impl Iterator<Item = T>,
     most_bytes: usize,
-) -> impl Iterator<Item = (Vec<&'a Alert>, usize)> {
-    let most_shared = most_bytes.min(SEVERAL_SOURCES_BYTES);
-    let mut of_one_source = requests(alerts, most_bytes).peekable();
+) -> impl Iterator<Item = (Vec<T>, usize)> {
+    let most_shared = most_bytes.min(SEVERAL_PARTITIONS_BYTES);
+    let mut of_one_partition = requests(rows, most_bytes).peekable();
     std::iter::from_fn(move || {
-        let (mut request, mut bytes) = of_one_source.next()?;
-        for _ in 1..MOST_SOURCES {
-            let Some((alerts, more)) = of_one_source.next_if(|(_, more)| bytes + more <= most_shared) else {
+        let (mut request, mut bytes) = of_one_partition.next()?;
+        for _ in 1..MOST_PARTITIONS {
+            let Some((rows, more)) = of_one_partition.next_if(|(_, more)| bytes + more <= most_shared) else {
                 break;
             };
-            request.extend(alerts);
+            request.extend(rows);
             bytes += more;
         }
         Some((request, bytes))
@@ -236,13 +236,13 @@ pub(super) fn copies(statement: &PreparedStatement, rows: usize) -> Batch {
 }
 
 /// Decides when to warn about a large partition of the store.
-pub(super) struct Growth {
+pub(super) struct SizeWarnings {
     warn_rows: i64,
     /// For each partition, the number of rows of the next warning.
     next: Mutex<BTreeMap<i32, i64>>,
 }
 
-impl Growth {
+impl SizeWarnings {
     pub(super) fn new(warn_rows: i64) -> Self {
         Self { warn_rows: warn_rows.max(1), next: Mutex::default() }
     }
@@ -280,7 +280,7 @@ impl Connection {
         self.requests.add(RequestKind::WriteProgress);
         self.session.batch(&batch, values).await.map_err(|error| self.failed(what, &error))?;
         let rows = next_offset.saturating_sub(origin);
-        if self.layout.events.bucket(0).is_none() && self.growth.passes(partition, rows) {
+        if self.layout.events.bucket(0).is_none() && self.size_warnings.passes(partition, rows) {
             warn!(
                 partition,
                 rows,
@@ -295,9 +295,9 @@ impl Connection {
     pub(super) async fn write_alerts(&self, alerts: &[Alert]) -> Result<(), Failed> {
         let mut alerts: Vec<&Alert> = alerts.iter().collect();
         alerts.sort();
-        let write = alert_requests(alerts.into_iter(), self.request_bytes)
+        let write = shared_requests(alerts.into_iter(), self.request_bytes)
             .map(|(alerts, bytes)| self.write_some_alerts(alerts, bytes));
-        side_by_side(write, self.limits.requests(), drop).await
+        concurrently(write, self.limits.requests(), drop).await
     }
 
     /// One request.
@@ -340,8 +340,8 @@ impl Connection {
             requests(letters, self.request_bytes).map(|(rows, bytes)| self.write_letters(rows, bytes));
         let at_once = self.limits.requests();
         tokio::try_join!(
-            side_by_side(write_events, at_once, drop),
-            side_by_side(write_letters, at_once, drop),
+            concurrently(write_events, at_once, drop),
+            concurrently(write_letters, at_once, drop),
         )?;
         Ok(())
     }
@@ -446,7 +446,7 @@ mod tests {
             (0..sources).flat_map(|source| (0..windows).map(move |ts| alert(source, ts))).collect()
         };
         let lengths = |alerts: &[Alert], most_bytes| -> Vec<usize> {
-            alert_requests(alerts.iter(), most_bytes).map(|(alerts, _)| alerts.len()).collect()
+            shared_requests(alerts.iter(), most_bytes).map(|(alerts, _)| alerts.len()).collect()
         };
         let one = (&alerts(1, 1)[0]).bytes();
         assert_eq!(lengths(&alerts(23, 1), usize::MAX), [10, 10, 3]);
@@ -461,15 +461,15 @@ mod tests {
 
     #[test]
     fn a_large_partition_is_warned_of_once_and_each_time_it_has_doubled() {
-        let growth = Growth::new(100);
+        let size_warnings = SizeWarnings::new(100);
         let passes =
-            |rows: &[i64]| -> Vec<bool> { rows.iter().map(|rows| growth.passes(1, *rows)).collect() };
+            |rows: &[i64]| -> Vec<bool> { rows.iter().map(|rows| size_warnings.passes(1, *rows)).collect() };
         assert_eq!(
             passes(&[0, 99, 100, 101, 199, 200, 201, 399, 900, 901]),
             [false, false, true, false, false, true, false, false, true, false]
         );
-        assert!(growth.passes(2, 150), "each partition has its own");
-        assert!(growth.passes(3, i64::MAX));
-        assert!(Growth::new(0).passes(1, 1), "a limit of nothing is one row");
+        assert!(size_warnings.passes(2, 150), "each partition has its own");
+        assert!(size_warnings.passes(3, i64::MAX));
+        assert!(SizeWarnings::new(0).passes(1, 1), "a limit of nothing is one row");
     }
 }

@@ -1,14 +1,14 @@
 //! The store in a folder: the tables in one SQLite file, `store.sqlite`.
 //!
 //! Guarantees, beyond the contract of [`crate::store`]:
-//! - a call is atomic: its rows are written in one transaction, shared with other calls that wait at the same
-//!   time, and acknowledged when it is durable as [`Synchronous`](crate::sqlite::Synchronous) says;
+//! - a call is atomic: its rows are written in one transaction, which other waiting calls may share, and it is
+//!   acknowledged when that is as durable as [`Synchronous`](crate::sqlite::Synchronous) specifies;
 //! - a refused call changed nothing, and does not affect other calls;
 //! - several processes may open the file. Writers wait for each other; readers never wait.
 //!
 //! Write timestamps: `progress`, `window_counts` and `alerts` store them beside the cells. `events` and
-//! `dead_letters` need not: every write of a row is made at [`row_timestamp`](crate::store::row_timestamp) of
-//! its own key, so two writes of one row always tie.
+//! `dead_letters` do not: every write of a row has the timestamp [`row_timestamp`](crate::store::row_timestamp) of its
+//! key, so two writes of one row always tie.
 //!
 //! SQLite has no page checksums. Damage to the file's structure is detected when it is read; a value that was changed
 //! to another valid one is detected only by `verify`.
@@ -72,10 +72,10 @@ impl Operation {
             let what = format!("{self} in {}: the file holds a damaged row", path.display());
             return Outcome::Refused(StoreError::new(what, damaged.clone()));
         }
-        let (fate, meaning) = diagnose(error.get(), path);
+        let (class, meaning) = diagnose(error.get(), path);
         let what = format!("{self} in {}: {meaning}", path.display());
         let error = StoreError::new(what, error);
-        match fate {
+        match class {
             ErrorClass::Refused => Outcome::Refused(error),
             ErrorClass::Unknown => Outcome::Unknown(error),
         }
@@ -100,8 +100,8 @@ impl fmt::Display for Operation {
 }
 
 impl EmbeddedStore {
-    /// Creates the folder, the file and the tables, `events` in this layout, where they do not exist yet. Existing ones
-    /// are not changed.
+    /// Creates the folder, the file and the tables (`events` in this layout) if they do not exist. Existing ones are not
+    /// changed.
     ///
     /// # Errors
     /// See [`FileError`]; a file of another program, or in another layout, is not changed.
@@ -132,7 +132,7 @@ impl EmbeddedStore {
         Ok(Self { shared: Arc::new(StoreFile { path, layout, events, writer, reader }) })
     }
 
-    /// Runs queries in one transaction, so that they see one state.
+    /// Runs queries in one transaction, so that they read one snapshot.
     async fn read<T: Send + 'static>(
         &self,
         operation: Operation,
@@ -140,7 +140,7 @@ impl EmbeddedStore {
     ) -> Outcome<T> {
         let read = |connection: &mut Connection| query(&connection.transaction()?);
         match self.shared.reader.call(read).await {
-            Ok(Ok(answer)) => Outcome::Acknowledged(answer),
+            Ok(Ok(value)) => Outcome::Acknowledged(value),
             Ok(Err(error)) => operation.failed(&self.shared.path, SqliteError::new(error)),
             Err(panicked) => operation.panicked(&self.shared.path, panicked),
         }

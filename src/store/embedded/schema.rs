@@ -1,6 +1,7 @@
 //! The tables of `store.sqlite`, and the statements that depend on the layout of `events`.
 //!
-//! Clustered by their keys, as the protocol reads them. A change of these statements requires a new version.
+//! The tables are clustered by their keys, as the protocol reads them. A change of these statements requires a new
+//! version.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

@@ -100,7 +100,7 @@ impl Change {
         }
     }
 
-    /// Applies it; for a binding, returns the existing one.
+    /// Applies it. For a binding, returns the existing one.
     fn apply(&self, file: &Connection, events: &Events) -> Result<Option<Binding>> {
         match self {
             Change::Bind(binding) => return bind(file, binding),
@@ -121,7 +121,7 @@ struct Request {
     reply: oneshot::Sender<Outcome<Option<Binding>>>,
 }
 
-/// The handle of the thread.
+/// The handle of the writer thread.
 #[derive(Debug)]
 pub(super) struct Writer {
     thread: Thread<Request>,
@@ -130,8 +130,8 @@ pub(super) struct Writer {
 
 impl Writer {
     pub fn start(connection: Connection, path: PathBuf, events: Arc<Events>) -> std::io::Result<Self> {
-        let mut work = Work { connection, path: path.clone(), events };
-        let thread = Thread::start("store writer", QUEUE, move |requests| work.run(requests))?;
+        let mut writer = WriterLoop { connection, path: path.clone(), events };
+        let thread = Thread::start("store writer", QUEUE, move |requests| writer.run(requests))?;
         Ok(Self { thread, path })
     }
 
@@ -147,13 +147,13 @@ impl Writer {
     }
 }
 
-struct Work {
+struct WriterLoop {
     connection: Connection,
     path: PathBuf,
     events: Arc<Events>,
 }
 
-impl Work {
+impl WriterLoop {
     fn run(&mut self, mut requests: mpsc::Receiver<Request>) {
         while let Some(first) = requests.blocking_recv() {
             let group = gather(first, &mut requests);
@@ -196,7 +196,7 @@ impl Work {
     }
 }
 
-/// The requests of one transaction: the first and those that wait after it, until there are enough bytes.
+/// The requests of one transaction: the first one, and waiting ones up to [`TRANSACTION_BYTES`].
 fn gather(first: Request, requests: &mut mpsc::Receiver<Request>) -> Vec<Request> {
     let mut bytes = first.change.bytes();
     let mut group = vec![first];
@@ -437,13 +437,13 @@ mod tests {
 
     type Response = oneshot::Receiver<Outcome<Option<Binding>>>;
 
-    fn work() -> (TempDir, Work) {
+    fn writer() -> (TempDir, WriterLoop) {
         let folder = tempdir().unwrap();
         let format = format(EventLayout::Original);
         sqlite::create(folder.path(), &format, &Options::default()).unwrap();
         let connection = sqlite::open(folder.path(), &format, &Options::default()).unwrap();
         let path = folder.path().join(format.name);
-        (folder, Work { connection, path, events: Events::new(EventLayout::Original).into() })
+        (folder, WriterLoop { connection, path, events: Events::new(EventLayout::Original).into() })
     }
 
     /// A request to write a dead letter of this size.
@@ -463,51 +463,51 @@ mod tests {
         }
     }
 
-    fn offsets(work: &Work) -> Vec<i64> {
-        let rows = read::dead_letters(&work.connection, 0, 0, i64::MAX, 100).unwrap();
+    fn offsets(writer: &WriterLoop) -> Vec<i64> {
+        let rows = read::dead_letters(&writer.connection, 0, 0, i64::MAX, 100).unwrap();
         rows.into_iter().map(|row| row.0).collect()
     }
 
     #[test]
     fn one_bad_request_refuses_no_other_of_its_transaction() {
-        let (_folder, mut work) = work();
-        work.connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, 10_000).unwrap();
+        let (_folder, mut writer) = writer();
+        writer.connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, 10_000).unwrap();
         let sizes = [10, 20_000, 30, 40_000, 50];
         let (group, mut responses): (Vec<_>, Vec<_>) =
             (0..).zip(sizes).map(|(offset, bytes)| request(offset, bytes)).unzip();
-        work.serve(group);
+        writer.serve(group);
         for (response, bytes) in responses.iter_mut().zip(sizes) {
             match bytes {
                 0..10_000 => assert!(matches!(response.try_recv(), Ok(Outcome::Acknowledged(None)))),
                 _ => assert!(refusal(response).contains("cannot be stored")),
             }
         }
-        assert_eq!(offsets(&work), [0, 2, 4]);
+        assert_eq!(offsets(&writer), [0, 2, 4]);
     }
 
     #[test]
     fn a_full_disk_refuses_what_does_not_fit_and_loses_nothing() {
-        let (_folder, mut work) = work();
-        let pages: i64 = work.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
-        work.connection.pragma_update(None, "max_page_count", pages + 5).unwrap();
+        let (_folder, mut writer) = writer();
+        let pages: i64 = writer.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        writer.connection.pragma_update(None, "max_page_count", pages + 5).unwrap();
         let (group, mut responses): (Vec<_>, Vec<_>) =
             (0..).zip([10, 100_000, 30]).map(|(offset, bytes)| request(offset, bytes)).unzip();
-        work.serve(group);
+        writer.serve(group);
         assert!(matches!(responses[0].try_recv(), Ok(Outcome::Acknowledged(None))));
         let text = refusal(&mut responses[1]);
-        assert!(text.contains("the disk is full") && text.contains(work.path.to_str().unwrap()), "{text}");
+        assert!(text.contains("the disk is full") && text.contains(writer.path.to_str().unwrap()), "{text}");
         assert!(matches!(responses[2].try_recv(), Ok(Outcome::Acknowledged(None))));
-        assert_eq!(offsets(&work), [0, 2]);
-        work.connection.pragma_update(None, "max_page_count", 1_000_000).unwrap();
+        assert_eq!(offsets(&writer), [0, 2]);
+        writer.connection.pragma_update(None, "max_page_count", 1_000_000).unwrap();
         let (again, mut response) = request(1, 100_000);
-        work.serve(vec![again]);
+        writer.serve(vec![again]);
         assert!(matches!(response.try_recv(), Ok(Outcome::Acknowledged(None))));
-        assert_eq!(offsets(&work), [0, 1, 2]);
+        assert_eq!(offsets(&writer), [0, 1, 2]);
     }
 
     #[test]
     fn a_request_whose_caller_no_longer_waits_is_not_applied() {
-        let (_folder, mut work) = work();
+        let (_folder, mut writer) = writer();
         let (sender, receiver) = mpsc::channel(8);
         let (dropped, response) = request(0, 10);
         drop(response);
@@ -515,15 +515,15 @@ mod tests {
         sender.try_send(dropped).unwrap();
         sender.try_send(kept).unwrap();
         drop(sender);
-        work.run(receiver);
+        writer.run(receiver);
         assert!(matches!(response.try_recv(), Ok(Outcome::Acknowledged(None))));
-        assert_eq!(offsets(&work), [1]);
+        assert_eq!(offsets(&writer), [1]);
     }
 
     #[test]
     fn requests_beyond_the_limit_of_a_transaction_go_into_the_next_one() {
         let (sender, mut receiver) = mpsc::channel(8);
-        let (requests, _answers): (Vec<_>, Vec<_>) =
+        let (requests, _responses): (Vec<_>, Vec<_>) =
             (0..5).map(|offset| request(offset, TRANSACTION_BYTES / 2)).unzip();
         for request in requests {
             sender.try_send(request).unwrap();

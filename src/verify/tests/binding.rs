@@ -9,19 +9,19 @@ fn damaged(column: &'static str) -> Damaged {
 
 /// A fixture with [`some`] records, one of which is lost, and a changed binding.
 async fn changed(change: impl FnOnce(&mut StoredBinding)) -> Fixture {
-    let world = Fixture::new().await;
-    world.append(some()).await;
-    let mut tables = world.truth().await;
+    let fixture = Fixture::new().await;
+    fixture.append(some()).await;
+    let mut tables = fixture.truth().await;
     tables.events.remove(&(0, 1));
-    world.finish(&tables).await;
-    let mut stored = world.binding.clone().into();
+    fixture.finish(&tables).await;
+    let mut stored = fixture.binding.clone().into();
     change(&mut stored);
-    world.store.replace_binding(Some(stored));
-    world
+    fixture.store.replace_binding(Some(stored));
+    fixture
 }
 
 #[tokio::test]
-async fn a_damaged_column_of_the_binding_is_named_with_what_is_expected_and_the_rest_is_judged() {
+async fn a_damaged_column_of_the_binding_is_reported_with_the_assumed_value_and_the_tables_are_judged() {
     type Change = fn(&mut StoredBinding);
     let cases: [(Change, &str); 14] = [
         (|b| b.topic = Err(damaged("topic")), r#"topic: null; the configuration has "t""#),
@@ -55,22 +55,22 @@ async fn a_damaged_column_of_the_binding_is_named_with_what_is_expected_and_the_
         (|b| b.origins = Err(damaged("origins")), "origins: null; progress has {0: 0, 1: 0}"),
     ];
     for (change, expected) in cases {
-        let world = changed(change).await;
+        let fixture = changed(change).await;
         let lines = format!(
             "damaged_binding: pipeline: column {expected}, which all other checks assume\n\
              lost: partition 0 offset 1: the event is not in events\n"
         );
-        assert_eq!(world.differences().await, lines);
+        assert_eq!(fixture.differences().await, lines);
     }
 }
 
 #[tokio::test]
-async fn every_damaged_column_is_named_and_the_tables_are_checked_against_the_intact_ones() {
-    let world = changed(|binding| {
+async fn every_damaged_column_is_reported_and_the_tables_are_checked_against_the_intact_ones() {
+    let fixture = changed(|binding| {
         binding.threshold = Err(damaged("threshold"));
         binding.health = Err(damaged("health"));
     });
-    let report = world.await.verify().await;
+    let report = fixture.await.verify().await;
     assert_eq!((report.counts["damaged_binding"], report.total()), (2, 3));
     let json = serde_json::to_value(&report.differences[0]).expect("JSON");
     insta::assert_json_snapshot!(json, @r#"
@@ -86,25 +86,25 @@ async fn every_damaged_column_is_named_and_the_tables_are_checked_against_the_in
 }
 
 #[tokio::test]
-async fn origins_that_cannot_be_read_are_taken_from_progress() {
-    let world = Fixture::with(Origin::End, some(), 10).await;
-    world.append(some()).await;
-    world.finish(&world.truth().await).await;
+async fn damaged_origins_are_replaced_by_those_in_progress() {
+    let fixture = Fixture::with(Origin::End, some(), 10).await;
+    fixture.append(some()).await;
+    fixture.finish(&fixture.truth().await).await;
     let origins = Err(damaged("origins"));
-    world.store.replace_binding(Some(StoredBinding { origins, ..world.binding.clone().into() }));
+    fixture.store.replace_binding(Some(StoredBinding { origins, ..fixture.binding.clone().into() }));
     // If the origins were assumed to be 0, the rows below them would be lost.
-    insta::assert_snapshot!(world.differences().await, @"damaged_binding: pipeline: column origins: null; progress has {0: 3, 1: 3}, which all other checks assume");
+    insta::assert_snapshot!(fixture.differences().await, @"damaged_binding: pipeline: column origins: null; progress has {0: 3, 1: 3}, which all other checks assume");
 }
 
 #[tokio::test]
-async fn a_missing_binding_is_named_where_other_tables_have_rows() {
-    let world = changed(|_| ()).await;
-    world.store.replace_binding(None);
-    insta::assert_snapshot!(world.differences().await, @r"
+async fn a_missing_binding_is_reported_if_other_tables_have_rows() {
+    let fixture = changed(|_| ()).await;
+    fixture.store.replace_binding(None);
+    insta::assert_snapshot!(fixture.differences().await, @r"
     missing_binding: pipeline has no row, but other tables have rows: they are checked against the configuration, topic t with id memory-1 and the origins in progress
     lost: partition 0 offset 1: the event is not in events
     ");
-    let report = world.verify().await;
+    let report = fixture.verify().await;
     let json = serde_json::to_value(&report.differences[0]).expect("JSON");
     let expected = &json["expected"];
     assert_eq!((&json["table"], &expected["window"]["threshold"]), (&"pipeline".into(), &3.into()));
@@ -112,19 +112,20 @@ async fn a_missing_binding_is_named_where_other_tables_have_rows() {
 }
 
 #[tokio::test]
-async fn foreign_rows_are_named_one_by_one_if_nothing_is_bound() {
-    let world = Fixture::new().await;
-    world.append([value(0, "nonsense")]).await;
-    let world = Fixture { store: MemoryStore::new(), ..world };
-    world.write_alert("s", 10, 3).await;
-    insta::assert_snapshot!(world.differences().await, @r#"
+async fn rows_in_an_unbound_keyspace_are_reported_one_by_one() {
+    let fixture = Fixture::new().await;
+    fixture.append([value(0, "nonsense")]).await;
+    let fixture = Fixture { store: MemoryStore::new(), ..fixture };
+    fixture.write_alert("s", 10, 3).await;
+    insta::assert_snapshot!(fixture.differences().await, @r#"
     missing_binding: pipeline has no row, but other tables have rows: they are checked against the configuration, topic t with id memory-1 and the origins in progress
     phantom_alert: source "s" window ending at 10: an alert with event_count 3, but the log has 0
     "#);
 }
 
-async fn refused(world: &Fixture) -> String {
-    let error = verify(&world.broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await;
+async fn refused(fixture: &Fixture) -> String {
+    let error =
+        verify(&fixture.broker, &fixture.store, &fixture.binding_spec, &VerifyOptions::default()).await;
     let error = error.expect_err("no report");
     assert!(error.is_refusal(), "{error}");
     error.to_string()
@@ -141,16 +142,17 @@ async fn an_intact_binding_that_differs_from_the_configuration_is_refused_with_b
         (|b| b.decoder_version = Ok(7), "decoder_version = 7, not 1"),
     ];
     for (change, expected) in cases {
-        let mut world = changed(change).await;
-        assert!(refused(&world).await.contains(&format!("is bound with {expected}")), "{expected}");
-        // Also if another column is damaged, which alone would only be a difference.
-        let mut stored = world.store.stored_binding().await.answer().expect("an answer").expect("a binding");
+        let mut fixture = changed(change).await;
+        assert!(refused(&fixture).await.contains(&format!("is bound with {expected}")), "{expected}");
+        // It is also refused if another column is damaged, which alone would only be a difference.
+        let mut stored =
+            fixture.store.stored_binding().await.into_result().expect("a result").expect("a binding");
         stored.health = Err(damaged("health"));
-        world.store.replace_binding(Some(stored));
-        assert!(refused(&world).await.contains(&format!("is bound with {expected}")), "{expected}");
-        world.binding_spec.topic = "nowhere".to_owned();
+        fixture.store.replace_binding(Some(stored));
+        assert!(refused(&fixture).await.contains(&format!("is bound with {expected}")), "{expected}");
+        fixture.binding_spec.topic = "nowhere".to_owned();
         let verified =
-            verify(&world.broker, &world.store, &world.binding_spec, &VerifyOptions::default()).await;
+            verify(&fixture.broker, &fixture.store, &fixture.binding_spec, &VerifyOptions::default()).await;
         assert!(matches!(verified, Err(VerifyError::Broker { .. })), "{verified:?}");
     }
 }

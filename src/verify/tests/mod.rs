@@ -82,7 +82,7 @@ impl Fixture {
     async fn write_progress(&self, partition: i32, next_offset: i64) {
         let origin = self.binding.origin(partition);
         let progress = Progress { origin, next_offset };
-        self.store.write_progress(partition, progress).await.answer().expect("written");
+        self.store.write_progress(partition, progress).await.into_result().expect("written");
     }
 
     /// Writes these tables.
@@ -102,20 +102,20 @@ impl Fixture {
     }
 
     async fn write_row(&self, partition: i32, offset: i64, row: Row) {
-        self.store.write_rows(partition, &[(offset, row)]).await.answer().expect("written");
+        self.store.write_rows(partition, &[(offset, row)]).await.into_result().expect("written");
     }
 
     async fn write_alert(&self, source: &str, ts: i64, event_count: i32) {
         let alert = Alert { source: source.into(), ts, event_count };
-        self.store.write_alerts(&[alert]).await.answer().expect("written");
+        self.store.write_alerts(&[alert]).await.into_result().expect("written");
     }
 
     /// Registers the partition and writes a count, through an offset.
     async fn write_count(&self, partition: i32, source: &str, end: i64, (count, through): (i64, i64)) {
-        self.store.register(partition).await.answer().expect("registered");
+        self.store.register(partition).await.into_result().expect("registered");
         let window = WindowKey { source: source.into(), end };
         let count = Count { count, through_offset: through };
-        self.store.write_counts(partition, &[(window, count)]).await.answer().expect("written");
+        self.store.write_counts(partition, &[(window, count)]).await.into_result().expect("written");
     }
 
     /// Writes these tables, and progress up to the end of the log.
@@ -181,11 +181,11 @@ type FetchHook = Box<dyn FnMut(&MemoryBroker, i32, i64) -> Option<BrokerError> +
 
 impl HookedBroker {
     fn new(
-        world: &Fixture,
+        fixture: &Fixture,
         fetch_records: usize,
         hook: impl FnMut(&MemoryBroker, i32, i64) -> Option<BrokerError> + Send + 'static,
     ) -> Self {
-        Self { inner: world.broker.clone(), fetch_records, hook: Arc::new(Mutex::new(Box::new(hook))) }
+        Self { inner: fixture.broker.clone(), fetch_records, hook: Arc::new(Mutex::new(Box::new(hook))) }
     }
 }
 

@@ -12,7 +12,7 @@ pub enum Verb {
     Kill,
     /// Switch hinted handoff on and off.
     HintedHandoff,
-    /// Make running nodes look down to the others at once; and end that.
+    /// Make running nodes look down to the others immediately, and end that.
     Silence,
     /// Flush a table's memtable, and compact its sstables.
     Compact,
@@ -40,40 +40,39 @@ pub trait Backend: crate::suite::Backend<Verb = Verb> {
     /// The address at which each node serves clients.
     fn addresses(&self) -> [SocketAddr; 3];
 
-    /// How long a coordinator waits for the replicas of a write (`write_request_timeout`); a replica drops a
-    /// write that is older when it comes to it.
+    /// How long a coordinator waits for the replicas of a write (`write_request_timeout`); a replica drops writes that
+    /// are older when it processes them.
     fn write_timeout(&self) -> Duration;
 
-    /// How soon after a node is known to be up its hints have been delivered, and a batchlog has been replayed,
-    /// at most.
+    /// Maximum time until the hints of a node that is up again are delivered, and until a batchlog is replayed.
     fn delivered_within(&self) -> Duration;
 
-    /// How soon all nodes know of a killed node that it is down, at most.
+    /// Maximum time until all nodes have detected that a killed node is down.
     fn death_noticed_within(&self) -> Duration;
 
     /// [`Verb::Pause`].
     async fn pause(&self, nodes: &[usize]);
 
-    /// Undoes [`pause`](Backend::pause); returns at once.
+    /// Undoes [`pause`](Backend::pause); returns immediately.
     async fn resume(&self, nodes: &[usize]);
 
     /// [`Verb::Kill`].
     async fn kill(&self, nodes: &[usize]);
 
-    /// Undoes [`kill`](Backend::kill): returns when the nodes answer and all know each other to be up.
+    /// Undoes [`kill`](Backend::kill): returns when the nodes respond and all see each other as up.
     async fn start(&self, nodes: &[usize]);
 
-    /// [`Verb::HintedHandoff`], on all nodes that run. Whether it is on when a case begins is not defined.
+    /// [`Verb::HintedHandoff`], on all running nodes. Whether it is on at the start of a case is undefined.
     async fn hinted_handoff(&self, on: bool);
 
-    /// [`Verb::Silence`]: returns when the others know.
+    /// [`Verb::Silence`]: returns when the other nodes have detected it.
     async fn silence(&self, nodes: &[usize]);
 
-    /// Undoes [`silence`](Backend::silence): returns when all know each other to be up.
+    /// Undoes [`silence`](Backend::silence): returns when all nodes see each other as up.
     async fn end_silence(&self);
 
-    /// [`Verb::Compact`], on all nodes: a keyspace's tables are flushed, and, if `merge`, what was flushed of each
-    /// is compacted into one, without what may be purged.
+    /// [`Verb::Compact`], on all nodes: flushes the tables of a keyspace, and, if `merge`, compacts the sstables of each
+    /// table into one, without data that may be purged.
     async fn compact(&self, keyspace: &str, merge: bool);
 
     /// [`Verb::HoldHints`].
@@ -82,13 +81,13 @@ pub trait Backend: crate::suite::Backend<Verb = Verb> {
     /// [`Verb::AntiEntropy`], of a keyspace, on all nodes; returns when it has ended.
     async fn repair(&self, keyspace: &str);
 
-    /// [`Verb::PeriodicSync`] (`commitlog_sync: periodic`), on all nodes, and back to `batch`.
+    /// [`Verb::PeriodicSync`] (`commitlog_sync: periodic`), on all nodes; off is `batch`.
     async fn periodic_sync(&self, on: bool);
 
-    /// [`Verb::WipeDisk`], of a node that is down.
+    /// [`Verb::WipeDisk`], for a node that is down.
     async fn wipe_disk(&self, node: usize);
 
-    /// [`Verb::PowerLoss`], and the start after it, as [`start`](Backend::start).
+    /// [`Verb::PowerLoss`], followed by a [`start`](Backend::start).
     async fn power_loss(&self, nodes: &[usize]);
 
     /// [`Verb::ClockSkew`], by microseconds from the true time.

@@ -1,4 +1,4 @@
-//! The driver, held to one coordinator, with its errors and rows as short stable text.
+//! The driver with a fixed coordinator, and its errors and rows as short, stable text.
 
 use std::fmt::Write as _;
 use std::hash::Hasher as _;
@@ -24,12 +24,12 @@ use scylla::value::{CqlValue, Row};
 use tokio::time::{Instant, sleep};
 
 use super::backend::Backend;
-use crate::suite::Seen;
+use crate::suite::Observations;
 
-/// Longer than any timeout of the service.
+/// Longer than all timeouts of the nodes.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// A session whose every request goes to one node, once.
+/// A session that sends every request to one node, without retries.
 #[derive(Clone)]
 pub struct Client {
     /// The driver's session.
@@ -39,7 +39,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A session with one node, that asks at QUORUM.
+    /// A session with one node, at consistency level QUORUM.
     pub async fn connect<W: Backend>(backend: &W, node: usize) -> Self {
         let address = backend.addresses()[node];
         let profile = ExecutionProfile::builder()
@@ -55,7 +55,7 @@ impl Client {
         let connect = async || {
             SessionBuilder::new()
                 .known_node_addr(address)
-                .host_filter(Arc::new(AllowListHostFilter::new([address]).expect("an address is an address")))
+                .host_filter(Arc::new(AllowListHostFilter::new([address]).expect("a valid address")))
                 .default_execution_profile_handle(profile.clone().into_handle())
                 .pool_size(PoolSize::PerHost(1.try_into().expect("one is not zero")))
                 .fetch_schema_metadata(false)
@@ -75,12 +75,12 @@ impl Client {
         Self { session: Arc::new(session), consistency: Consistency::Quorum, keyspace: String::new() }
     }
 
-    /// The same session, asking at another level.
+    /// The same session at a different consistency level.
     pub fn at(&self, consistency: Consistency) -> Self {
         Self { consistency, ..self.clone() }
     }
 
-    /// The text with every `KS` replaced by the case's keyspace.
+    /// The text with every `KS.` replaced by the keyspace of the case.
     fn text(&self, cql: &str) -> String {
         cql.replace("KS.", &format!("{}.", self.keyspace))
     }
@@ -92,7 +92,7 @@ impl Client {
         statement
     }
 
-    /// Runs a statement, all pages at once. `KS.` in it stands for the case's keyspace.
+    /// Runs a statement without paging. `KS.` in it stands for the keyspace of the case.
     pub async fn run(&self, cql: &str) -> Result<QueryResult, ExecutionError> {
         self.session.query_unpaged(self.statement(cql), ()).await
     }
@@ -107,26 +107,33 @@ impl Client {
         rows(self.ok(cql).await)
     }
 
-    /// How a statement ended, as text: its rows, `ok`, or the error without its message.
+    /// The result of a statement as text: its rows, `ok`, or the error without its message.
     pub async fn ends(&self, cql: &str) -> String {
         ending(self.run(cql).await)
     }
 
-    /// The error of a statement that must not succeed, with its message.
+    /// The error of a statement that must fail, with its message.
     pub async fn refusal(&self, cql: &str) -> String {
         match self.run(cql).await {
-            Ok(result) => panic!("{}: was not refused, but gave {}", self.text(cql), rows(result)),
+            Ok(result) => panic!("{}: was not refused, but returned {}", self.text(cql), rows(result)),
             Err(error) => full(&error).replace(&self.keyspace, "KS"),
         }
     }
 
-    /// Runs a statement, notes how it ended, and holds that to what is expected.
-    pub async fn expect(&self, seen: &Seen, what: &str, cql: &str, expected: &str) {
-        seen.hold(what, &self.ends(cql).await, expected);
+    /// Runs a statement, records its result, and compares it with the expected one.
+    pub async fn expect(&self, seen: &Observations, what: &str, cql: &str, expected: &str) {
+        seen.check(what, &self.ends(cql).await, expected);
     }
 
-    /// Asks until the rows are as expected, and notes them.
-    pub async fn expect_within(&self, seen: &Seen, limit: Duration, what: &str, cql: &str, expected: &str) {
+    /// Repeats a read until the rows are the expected ones, and records them.
+    pub async fn expect_within(
+        &self,
+        seen: &Observations,
+        limit: Duration,
+        what: &str,
+        cql: &str,
+        expected: &str,
+    ) {
         let end = Instant::now() + limit;
         while Instant::now() < end && self.ends(cql).await != expected {
             sleep(Duration::from_millis(100)).await;
@@ -134,7 +141,7 @@ impl Client {
         self.expect(seen, what, cql, expected).await;
     }
 
-    /// Prepares a statement that must be good.
+    /// Prepares a statement, which must succeed.
     pub async fn prepare(&self, cql: &str) -> PreparedStatement {
         let text = self.text(cql);
         let mut prepared =
@@ -151,7 +158,7 @@ impl Client {
     }
 }
 
-/// A case's keyspace, with three replicas, and a session with each node.
+/// The keyspace of a case, with three replicas, and a session with each node.
 pub struct Keyspace {
     /// Its name.
     pub name: String,
@@ -160,8 +167,8 @@ pub struct Keyspace {
 }
 
 impl Keyspace {
-    /// Recreates it, and the tables: what follows `CREATE TABLE KS.`.
-    pub async fn with<W: Backend>(backend: &W, seen: &Seen, tables: &[&str]) -> Self {
+    /// Recreates the keyspace with these tables: each is the text after `CREATE TABLE KS.`.
+    pub async fn with<W: Backend>(backend: &W, seen: &Observations, tables: &[&str]) -> Self {
         let name = keyspace_of(seen.case);
         let clients = join_all((0..3).map(|node| Client::connect(backend, node))).await;
         let clients = clients.into_iter().map(|client| Client { keyspace: name.clone(), ..client }).collect();
@@ -183,9 +190,9 @@ impl Keyspace {
         [&self.clients[0], &self.clients[1], &self.clients[2]]
     }
 
-    /// Waits until all nodes have one schema.
+    /// Waits until all nodes agree on the schema.
     pub async fn agree(&self) {
-        // A node that missed a change asks for it after a minute.
+        // A node that missed a change pulls the schema after a minute.
         let end = Instant::now() + Duration::from_secs(100);
         loop {
             let mut versions = Vec::new();
@@ -207,7 +214,7 @@ impl Keyspace {
     }
 }
 
-/// The name of a case's keyspace: short, and its own.
+/// The name of the keyspace of a case: short and unique.
 pub fn keyspace_of(case: &str) -> String {
     let mut hasher = FnvHasher::default();
     hasher.write(case.as_bytes());
@@ -222,7 +229,7 @@ pub fn rows(result: QueryResult) -> String {
     if rows.is_empty() { "no rows".to_owned() } else { rows.join(" ") }
 }
 
-/// How a request ended: its rows, `ok`, or the error without its message.
+/// The result of a request as text: its rows, `ok`, or the error without its message.
 pub fn ending(result: Result<QueryResult, ExecutionError>) -> String {
     match result {
         Ok(result) => rows(result),
@@ -263,12 +270,12 @@ fn value(value: Option<&CqlValue>) -> String {
     }
 }
 
-/// The error's kind and fields.
+/// The kind and the fields of an error.
 pub fn kind(error: &ExecutionError) -> String {
     kind_and_message(error).0
 }
 
-/// The error's kind, fields and message.
+/// The kind, the fields and the message of an error.
 pub fn full(error: &ExecutionError) -> String {
     let (kind, message) = kind_and_message(error);
     if message.is_empty() { kind } else { format!("{kind}: {message}") }
@@ -279,7 +286,7 @@ fn kind_and_message(error: &ExecutionError) -> (String, String) {
         ExecutionError::LastAttemptError(attempt)
         | ExecutionError::PrepareError(PrepareError::AllAttemptsFailed { first_attempt: attempt }) => {
             match attempt {
-                RequestAttemptError::DbError(error, message) => (answer(error), message.clone()),
+                RequestAttemptError::DbError(error, message) => (db_error(error), message.clone()),
                 RequestAttemptError::BrokenConnectionError(_) => {
                     ("broken connection".to_owned(), String::new())
                 }
@@ -294,8 +301,8 @@ fn kind_and_message(error: &ExecutionError) -> (String, String) {
     }
 }
 
-/// An error of the protocol.
-pub fn answer(error: &DbError) -> String {
+/// An error of a node as text.
+pub fn db_error(error: &DbError) -> String {
     match error {
         DbError::Unavailable { consistency, required, alive } => {
             format!("Unavailable({consistency:?}, required {required}, alive {alive})")

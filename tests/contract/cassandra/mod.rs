@@ -1,4 +1,4 @@
-//! How Cassandra behaves.
+//! The behaviour of Cassandra.
 
 pub mod backend;
 pub mod cases;

@@ -19,7 +19,7 @@ use crate::suite;
 pub struct Real {
     cluster: Arc<Cluster>,
     addresses: [SocketAddr; 3],
-    /// What was done to the nodes and not undone.
+    /// The faults of the nodes that were not undone yet.
     nodes: RefCell<[Node; 3]>,
 }
 
@@ -28,19 +28,19 @@ struct Node {
     paused: bool,
     killed: bool,
     silent: bool,
-    /// Was down in this case, so that the others may not know yet that it is back.
-    was_away: bool,
-    /// As far as it is known.
+    /// Was down in this case, so that other nodes may not have detected yet that it is up.
+    was_down: bool,
+    /// Whether hinted handoff is on, if known.
     handoff: Option<bool>,
 }
 
 const NAMES: [&str; 3] = ["cassandra-1", "cassandra-2", "cassandra-3"];
 
-/// All nodes know each other to be up, or not, at the latest.
-const KNOWN_WITHIN: Duration = Duration::from_secs(90);
+/// Maximum time until all nodes have detected which nodes are up.
+const DETECTION_TIMEOUT: Duration = Duration::from_secs(90);
 
 impl Real {
-    /// Finds them.
+    /// Finds the running nodes.
     pub fn start() -> Result<Self, String> {
         let cluster = Cluster::find()?;
         let found = cluster.addresses("CASSANDRA", 3)?;
@@ -48,8 +48,8 @@ impl Real {
         for (address, found) in addresses.iter_mut().zip(found) {
             *address = found.parse().map_err(|_| format!("{found:?} is not the address of a node"))?;
         }
-        // A run that was cut off may have left them silent.
-        let nodes = [Node { silent: true, was_away: true, ..Node::default() }; 3];
+        // An interrupted run may have left them silent.
+        let nodes = [Node { silent: true, was_down: true, ..Node::default() }; 3];
         Ok(Self { cluster: Arc::new(cluster), addresses, nodes: RefCell::new(nodes) })
     }
 
@@ -59,7 +59,7 @@ impl Real {
         self.cluster.call(&arguments).await.unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// The same on several nodes at once.
+    /// Runs nodetool on several nodes concurrently.
     async fn nodetool(&self, nodes: &[usize], arguments: &[&str]) -> Result<(), String> {
         let calls = nodes.iter().map(|&node| async move {
             self.cluster.call(&[&["nodetool", NAMES[node]], arguments].concat()).await
@@ -84,10 +84,10 @@ impl Real {
         Ok(())
     }
 
-    /// Waits until each of some nodes knows that as many are up.
+    /// Waits until each of these nodes sees this many nodes as up.
     async fn all_know(&self, nodes: &[usize], up: usize) -> Result<(), String> {
         const OF_ALL: &str = "SELECT * FROM system_distributed.view_build_status WHERE keyspace_name = 'x' AND view_name = 'x'";
-        let end = Instant::now() + KNOWN_WITHIN;
+        let end = Instant::now() + DETECTION_TIMEOUT;
         for &node in nodes {
             let client = Client::connect(self, node).await.at(Consistency::All);
             loop {
@@ -103,7 +103,7 @@ impl Real {
                     break;
                 }
                 if Instant::now() > end {
-                    return Err(format!("{} knows of {known} nodes that are up, not of {up}", NAMES[node]));
+                    return Err(format!("{} sees {known} nodes as up, not {up}", NAMES[node]));
                 }
                 sleep(Duration::from_millis(100)).await;
             }
@@ -130,9 +130,9 @@ impl suite::Backend for Real {
         if !silent.is_empty() {
             backend::Backend::end_silence(self).await;
         }
-        if !self.which(|node| node.was_away).is_empty() {
+        if !self.which(|node| node.was_down).is_empty() {
             self.all_know(&[0, 1, 2], 3).await?;
-            self.mark(&[0, 1, 2], |node| node.was_away = false);
+            self.mark(&[0, 1, 2], |node| node.was_down = false);
         }
         let client = Client::connect(self, 0).await;
         let drop = format!("DROP KEYSPACE IF EXISTS {}", keyspace_of(case));
@@ -161,11 +161,11 @@ impl backend::Backend for Real {
     }
 
     fn death_noticed_within(&self) -> Duration {
-        KNOWN_WITHIN
+        DETECTION_TIMEOUT
     }
 
     async fn pause(&self, nodes: &[usize]) {
-        self.mark(nodes, |node| (node.paused, node.was_away) = (true, true));
+        self.mark(nodes, |node| (node.paused, node.was_down) = (true, true));
         self.verb("pause", nodes).await;
     }
 
@@ -175,13 +175,13 @@ impl backend::Backend for Real {
     }
 
     async fn kill(&self, nodes: &[usize]) {
-        self.mark(nodes, |node| *node = Node { killed: true, was_away: true, ..Node::default() });
+        self.mark(nodes, |node| *node = Node { killed: true, was_down: true, ..Node::default() });
         self.verb("kill", nodes).await;
     }
 
     async fn start(&self, nodes: &[usize]) {
         self.verb("start", nodes).await;
-        self.mark(nodes, |node| *node = Node { was_away: true, handoff: Some(true), ..Node::default() });
+        self.mark(nodes, |node| *node = Node { was_down: true, handoff: Some(true), ..Node::default() });
         self.all_know(&[0, 1, 2], 3).await.unwrap_or_else(|error| panic!("{error}"));
     }
 
@@ -190,7 +190,7 @@ impl backend::Backend for Real {
     }
 
     async fn silence(&self, nodes: &[usize]) {
-        self.mark(nodes, |node| (node.silent, node.was_away) = (true, true));
+        self.mark(nodes, |node| (node.silent, node.was_down) = (true, true));
         self.nodetool(nodes, &["disablegossip"]).await.unwrap_or_else(|error| panic!("{error}"));
         let others = self.which(|node| !node.silent && !node.killed);
         self.all_know(&others, others.len()).await.unwrap_or_else(|error| panic!("{error}"));

@@ -1,10 +1,9 @@
-//! What a case about Kafka may ask of the backend it runs in.
+//! The operations on a Kafka cluster that a case may use.
 //!
-//! A [`Backend`] is a cluster of three brokers (named 1, 2 and 3) with these things around it: the project's own
-//! driver ([`Backend::broker`]), ordinary producers ([`Backend::producer`]), administration of
-//! topics, verbs on nodes, and links: a client that was made over a [`Link`] can be cut off, or lose answers,
-//! while all others continue. Everything waits through `tokio::time`, so that the same cases run in simulated
-//! time. A case names the verbs that it needs, see [`suite::Backend::VERBS`].
+//! A [`Backend`] is a cluster of three brokers (numbered 1, 2 and 3), with clients of the project's own driver
+//! ([`Backend::broker`]), other producers ([`Backend::producer`]), administration of topics, faults of nodes, and links:
+//! a client on a [`Link`] can be cut off, or lose responses, while all others continue. All waits use `tokio::time`, so
+//! the same cases can run in simulated time. A case lists the verbs that it needs, see [`suite::Backend::VERBS`].
 
 use std::time::Duration;
 
@@ -12,24 +11,24 @@ use exactlyonce::broker::Broker;
 
 use crate::suite;
 
-/// Something that not every backend can do.
+/// Operations that not every backend supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// [`Backend::pause`] and [`Backend::resume`].
     Pause,
     /// [`Backend::kill`] and [`Backend::start`].
     Kill,
-    /// [`Backend::stop`]: a broker takes its leave in order.
+    /// [`Backend::stop`]: a controlled shutdown of a broker.
     Stop,
     /// [`Link::cut`] and [`Link::restore`].
     Cut,
-    /// [`Link::lose_answers`].
-    LoseAnswers,
+    /// [`Link::lose_responses`].
+    LoseResponses,
     /// Transactional and idempotent producers.
     Transactions,
-    /// `cleanup.policy=compact` takes effect within seconds.
+    /// Compaction (`cleanup.policy=compact`) within seconds.
     Compaction,
-    /// Members that share by [`Protocol::Consumer`].
+    /// Members that use [`Protocol::Consumer`].
     ConsumerProtocol,
     /// Producers that compress.
     Compression,
@@ -39,17 +38,17 @@ pub enum Verb {
     UncleanElection,
 }
 
-/// How the members of a group share.
+/// How the partitions of a group are assigned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// The members' leader assigns, in two rounds (`cooperative-sticky`).
+    /// The group's leader assigns, in two rounds (`cooperative-sticky`).
     Classic,
     /// The broker assigns (KIP-848).
     Consumer,
 }
 
 impl Protocol {
-    /// The session timeout of members of this protocol: as short as the cluster allows.
+    /// The session timeout of members with this protocol: the minimum of the cluster.
     pub fn session(self) -> Duration {
         match self {
             Protocol::Classic => Duration::from_secs(3),
@@ -58,14 +57,14 @@ impl Protocol {
     }
 }
 
-/// How a driver is set up.
+/// Options of a client of the project's driver.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     /// See [`Protocol`].
     pub protocol: Protocol,
-    /// Instead of [`Protocol::session`]; under [`Protocol::Consumer`] the cluster decides.
+    /// Overrides [`Protocol::session`]; with [`Protocol::Consumer`] the cluster sets the timeout.
     pub session: Option<Duration>,
-    /// How often it is looked for added partitions.
+    /// Interval of the check for added partitions.
     pub metadata_interval: Duration,
     /// See [`Backend::broker`].
     pub commit_offsets: bool,
@@ -82,27 +81,27 @@ impl Default for Client {
     }
 }
 
-/// What a producer promises itself.
+/// The guarantee of a producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guarantee {
-    /// Nothing: a retry may append twice.
+    /// A retry may append twice.
     Plain,
-    /// Retries append once, within a session.
+    /// Within a session, retries append once.
     Idempotent,
 }
 
-/// How a producer is set up.
+/// Options of a producer.
 #[derive(Clone, Debug)]
 pub struct ProducerOptions {
     /// See [`Guarantee`].
     pub guarantee: Guarantee,
-    /// -1 for the whole in-sync set, else 1.
+    /// -1 for all in-sync replicas, else 1.
     pub acks: i32,
-    /// Which compression, if any: `gzip`, `snappy`, `lz4`, `zstd`.
+    /// The compression, if any: `gzip`, `snappy`, `lz4`, `zstd`.
     pub compression: Option<&'static str>,
-    /// The timeout after which the request is sent again.
+    /// The timeout after which the request is retried.
     pub request_timeout: Duration,
-    /// How often a request is sent again.
+    /// Maximum retries of a request.
     pub retries: u32,
     /// The timeout after which the send has failed.
     pub delivery_timeout: Duration,
@@ -133,19 +132,19 @@ pub struct NewRecord {
     pub partition: Option<i32>,
 }
 
-/// A record for partition 0 with nothing but this value.
+/// A record for partition 0 with this value and nothing else.
 pub fn value(text: impl ToString) -> NewRecord {
     NewRecord { value: Some(text.to_string().into_bytes()), partition: Some(0), ..NewRecord::default() }
 }
 
-/// Why a producer or the administration did not do it, in Kafka's terms.
+/// An error of a producer or of an administrative request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ClientError {
     /// NOT_ENOUGH_REPLICAS: not appended.
     NotEnoughReplicas,
-    /// No answer in the time allowed: appended or not.
+    /// No response before the timeout: appended or not.
     TimedOut,
-    /// The connection broke before the answer: appended or not.
+    /// The connection closed before the response: appended or not.
     Disconnected,
     /// MESSAGE_TOO_LARGE: not appended.
     TooLarge,
@@ -159,35 +158,35 @@ pub enum Refusal {
     OutOfRange,
     /// INVALID_PARTITIONS.
     InvalidPartitions,
-    /// Anything else, with the client's message.
+    /// Any other error, with the client's message.
     Other(String),
 }
 
-/// A producer that is not the project's.
+/// A producer that is not the project's own.
 pub trait TestProducer {
-    /// Sends one record and waits for its answer: the partition and the offset.
-    async fn send(&self, topic: &str, record: NewRecord) -> Result<(i32, i64), Refusal>;
-    /// Sends all at once, in order, and waits for all answers.
-    async fn send_all(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(i32, i64)>, Refusal>;
+    /// Sends one record and waits for the response: partition and offset.
+    async fn send(&self, topic: &str, record: NewRecord) -> Result<(i32, i64), ClientError>;
+    /// Sends all records in order without waiting in between, and then waits for all responses.
+    async fn send_all(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(i32, i64)>, ClientError>;
 }
 
-/// A producer with a transactional id. It has done its `init`, which fences those before it.
+/// A producer with a transactional id. It has been initialized, which fences earlier producers of the same id.
 pub trait TransactionalProducer: TestProducer {
-    async fn begin(&self) -> Result<(), Refusal>;
-    async fn commit(&self) -> Result<(), Refusal>;
-    async fn abort(&self) -> Result<(), Refusal>;
+    async fn begin(&self) -> Result<(), ClientError>;
+    async fn commit(&self) -> Result<(), ClientError>;
+    async fn abort(&self) -> Result<(), ClientError>;
 }
 
-/// What is cut of a link.
+/// The traffic of a link that is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// Everything; data in flight arrives when the link is restored.
+pub enum Traffic {
+    /// All traffic; data in flight is delivered when the link is restored.
     All,
-    /// What a member says to its group's coordinator.
+    /// Requests of a member to the coordinator of its group.
     Group,
 }
 
-/// Kinds of requests whose answers can be lost.
+/// Kinds of requests whose responses can be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     Produce,
@@ -197,21 +196,21 @@ pub enum Request {
 
 /// The network between one client and all brokers.
 pub trait Link {
-    /// From now on nothing (of [`What`]) passes, in either direction. Connections stay open.
-    fn cut(&self, what: What);
-    /// Everything passes again, and what was held back comes first.
+    /// Blocks this traffic in both directions. Connections stay open.
+    fn cut(&self, what: Traffic);
+    /// Ends the cut; blocked data is delivered first.
     fn restore(&self);
-    /// The next `count` requests of this kind are carried out, but their responses are lost: the connection
-    /// breaks instead.
-    fn lose_answers(&self, of: Request, count: u32);
-    /// How many answers were lost so far.
-    fn lost_answers(&self) -> u32;
+    /// The next `count` requests of this kind are processed, but their responses are lost: the connection is closed
+    /// instead.
+    fn lose_responses(&self, of: Request, count: u32);
+    /// Number of responses lost so far.
+    fn lost_responses(&self) -> u32;
 }
 
 /// A partition as the cluster describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionState {
-    /// `None` while there is none.
+    /// `None` if there is none.
     pub leader: Option<i32>,
     /// In order of preference.
     pub replicas: Vec<i32>,
@@ -219,7 +218,7 @@ pub struct PartitionState {
     pub in_sync: Vec<i32>,
 }
 
-/// See the module.
+/// See the [module](self).
 pub trait Backend: suite::Backend<Verb = Verb> {
     /// The project's driver, or a stand-in for it.
     type Broker: Broker;
@@ -227,66 +226,71 @@ pub trait Backend: suite::Backend<Verb = Verb> {
     type Producer: TestProducer;
     type Transactional: TransactionalProducer;
 
-    /// A name for a topic, a group or a transactional id that nobody had before.
+    /// A unique name for a topic, a group or a transactional id.
     fn unique(&self, prefix: &str) -> String;
 
-    /// A link, for clients to be made over.
+    /// A new link.
     fn link(&self) -> Self::Link;
-    /// A client of the project's driver, over a link or straight.
+    /// A client of the project's driver, over a link or directly connected.
     fn broker(&self, client: Client, link: Option<&Self::Link>) -> Self::Broker;
     /// A producer.
     fn producer(&self, options: &ProducerOptions, link: Option<&Self::Link>) -> Self::Producer;
-    /// A transactional producer, `init` done. A transaction of its that is open for longer than `timeout` is
-    /// aborted by the cluster.
-    async fn transactional(&self, id: &str, timeout: Duration) -> Result<Self::Transactional, Refusal>;
+    /// An initialized transactional producer. The cluster aborts a transaction of it that is open for longer than
+    /// `timeout`.
+    async fn transactional(&self, id: &str, timeout: Duration) -> Result<Self::Transactional, ClientError>;
 
-    /// Creates a topic and waits until every broker knows it and every partition has its leader.
+    /// Creates a topic and waits until every broker knows it and every partition has a leader.
     async fn create_topic(
         &self,
         topic: &str,
         partitions: i32,
         replication: i32,
         configs: &[(&str, &str)],
-    ) -> Result<(), Refusal>;
-    /// Creates a topic whose one partition has these replicas, the preferred leader first.
+    ) -> Result<(), ClientError>;
+    /// Creates a topic with one partition on these replicas, the preferred leader first.
     async fn create_topic_on(
         &self,
         topic: &str,
         replicas: &[i32],
         configs: &[(&str, &str)],
-    ) -> Result<(), Refusal>;
+    ) -> Result<(), ClientError>;
     /// Deletes a topic and waits until no broker knows it.
-    async fn delete_topic(&self, topic: &str) -> Result<(), Refusal>;
-    /// Gives a topic more partitions, this many in all.
-    async fn add_partitions(&self, topic: &str, total: i32) -> Result<(), Refusal>;
+    async fn delete_topic(&self, topic: &str) -> Result<(), ClientError>;
+    /// Increases the number of partitions of a topic to this total.
+    async fn add_partitions(&self, topic: &str, total: i32) -> Result<(), ClientError>;
     /// Deletes the records below an offset (`None`: all up to the high watermark); returns the new log start.
-    async fn delete_records(&self, topic: &str, partition: i32, before: Option<i64>) -> Result<i64, Refusal>;
-    /// Sets a topic's configuration: these and no others.
-    async fn set_configs(&self, topic: &str, configs: &[(&str, &str)]) -> Result<(), Refusal>;
+    async fn delete_records(
+        &self,
+        topic: &str,
+        partition: i32,
+        before: Option<i64>,
+    ) -> Result<i64, ClientError>;
+    /// Replaces the configuration of a topic.
+    async fn set_configs(&self, topic: &str, configs: &[(&str, &str)]) -> Result<(), ClientError>;
     /// A partition's leader and replicas.
-    async fn partition(&self, topic: &str, partition: i32) -> Result<PartitionState, Refusal>;
-    /// The high watermark: the end for a reader who does not wait for transactions (`read_uncommitted`).
-    async fn high_watermark(&self, topic: &str, partition: i32) -> Result<i64, Refusal>;
+    async fn partition(&self, topic: &str, partition: i32) -> Result<PartitionState, ClientError>;
+    /// The high watermark: the log's end for readers of uncommitted records (`read_uncommitted`).
+    async fn high_watermark(&self, topic: &str, partition: i32) -> Result<i64, ClientError>;
     /// The broker that coordinates a group.
-    async fn coordinator(&self, group: &str) -> Result<i32, Refusal>;
-    /// What the group has committed of a partition.
-    async fn committed(&self, group: &str, topic: &str, partition: i32) -> Result<Option<i64>, Refusal>;
-    /// Commits a position for a group without members.
-    async fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64) -> Result<(), Refusal>;
-    /// Gives the leadership back to the first replica.
-    async fn elect_preferred(&self, topic: &str, partition: i32) -> Result<(), Refusal>;
+    async fn coordinator(&self, group: &str) -> Result<i32, ClientError>;
+    /// The committed offset of a group in a partition.
+    async fn committed(&self, group: &str, topic: &str, partition: i32) -> Result<Option<i64>, ClientError>;
+    /// Commits an offset for a group without members.
+    async fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64) -> Result<(), ClientError>;
+    /// Elects the preferred leader, the first replica.
+    async fn elect_preferred(&self, topic: &str, partition: i32) -> Result<(), ClientError>;
 
-    /// The process stands still, with all that it was doing.
+    /// Pauses the process of a node.
     async fn pause(&self, node: i32);
-    /// It continues.
+    /// Resumes it.
     async fn resume(&self, node: i32);
-    /// It is gone at once; what it had written to its files stays.
+    /// Kills the process; data written to its files is kept.
     async fn kill(&self, node: i32);
-    /// It takes its leave and ends.
+    /// Shuts a node down in a controlled way.
     async fn stop(&self, node: i32);
-    /// They start again, together, with their files; returns when they answer.
+    /// Starts these nodes together, with their files; returns when they respond.
     async fn start(&self, nodes: &[i32]);
 }
 
-/// All of them.
+/// The numbers of all nodes.
 pub const NODES: [i32; 3] = [1, 2, 3];

@@ -1,4 +1,4 @@
-//! How Kafka behaves.
+//! The behaviour of Kafka.
 
 pub mod backend;
 pub mod cases;

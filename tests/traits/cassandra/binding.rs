@@ -1,4 +1,4 @@
-//! Two that bind the same keyspace at once.
+//! Two programs that bind the same keyspace concurrently.
 
 use exactlyonce::binding::{BindingError, BindingSpec, Initialized, Origin, init};
 use exactlyonce::broker::Producer;
@@ -7,13 +7,13 @@ use exactlyonce::store::cassandra::CassandraStore;
 use exactlyonce::store::{Layout, Store};
 use scylla::client::session::Session;
 
-use super::services::{self, Kept};
+use super::services::{self, TestKeyspace};
 use crate::store::known;
 
 const REPETITIONS: usize = 40;
 
-/// As [`init`], repeated while it is unknown whether the conditional write was applied: where two compete for
-/// a partition, Cassandra may answer with a timeout. With the number of attempts.
+/// Calls [`init`] until it is known whether the conditional write was applied: with contention, Cassandra may return a
+/// timeout. Also returns the number of attempts.
 async fn init_until_known(
     broker: &MemoryBroker,
     store: &CassandraStore,
@@ -42,10 +42,10 @@ async fn execute(session: &Session, cql: &str) {
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn of_two_different_inits_at_once_exactly_one_succeeds() {
-    let kept = Kept::new(Layout::ORIGINAL).await;
-    let session = services::session(&kept.options).await;
-    let other = CassandraStore::connect(&kept.options, Layout::ORIGINAL).await.unwrap();
+async fn of_two_different_concurrent_inits_exactly_one_succeeds() {
+    let test = TestKeyspace::new(Layout::ORIGINAL).await;
+    let session = services::session(&test.options).await;
+    let other = CassandraStore::connect(&test.options, Layout::ORIGINAL).await.unwrap();
     let broker = MemoryBroker::default();
     broker.create_topic("topic", 2, 1).await.unwrap();
     let binding_spec = |threshold| {
@@ -57,7 +57,7 @@ async fn of_two_different_inits_at_once_exactly_one_succeeds() {
     for repetition in 0..REPETITIONS {
         let (one, two) = (binding_spec(10), binding_spec(20));
         let both = tokio::join!(
-            init_until_known(&broker, &kept.store, &one),
+            init_until_known(&broker, &test.store, &one),
             init_until_known(&broker, &other, &two),
         );
         // An attempt whose outcome was unknown may have been the one that was applied.
@@ -71,20 +71,20 @@ async fn of_two_different_inits_at_once_exactly_one_succeeds() {
             both => panic!("repetition {repetition}: {both:?}"),
         };
         winners[winner] += 1;
-        // Everybody sees the winner's.
-        for store in [&kept.store, &other] {
-            let there = known(store.binding().await).unwrap();
-            assert_eq!(there.window.threshold, [10, 20][winner], "repetition {repetition}");
-            // Another init with the same parameters finds them.
+        // Both stores read the winner's binding.
+        for store in [&test.store, &other] {
+            let bound = known(store.binding().await).unwrap();
+            assert_eq!(bound.window.threshold, [10, 20][winner], "repetition {repetition}");
+            // A further init with the same parameters succeeds.
             let (again, _) = init_until_known(&broker, store, &binding_spec([10, 20][winner])).await;
             assert!(!again.unwrap().new);
         }
-        // For the next pair. Conditionally, so that it is ordered with the inserts.
-        let keyspace = &kept.options.keyspace;
+        // Unbinds for the next pair. The delete is conditional, so that it is ordered with the inserts.
+        let keyspace = &test.options.keyspace;
         let unbind = format!("DELETE FROM {keyspace}.pipeline WHERE name = 'pipeline' IF EXISTS");
         execute(&session, &unbind).await;
         execute(&session, &format!("TRUNCATE {keyspace}.progress")).await;
     }
     println!("{winners:?} of {REPETITIONS}");
-    kept.drop().await;
+    test.drop().await;
 }

@@ -1,10 +1,10 @@
-//! What is written, as another client sees it.
+//! The rows that the store writes, read by another client.
 
 use exactlyonce::event::{Body, DeadLetter, Reason, Row};
 use exactlyonce::store::{Alert, Count, Layout, Outcome, Progress, Store, WindowKey};
 
 use super::BUCKETED;
-use super::services::{self, Kept};
+use super::services::{self, TestKeyspace};
 use crate::store::{event, known};
 
 fn letter(bytes: usize) -> Row {
@@ -15,15 +15,15 @@ fn letter(bytes: usize) -> Row {
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
 async fn every_cell_has_the_timestamp_that_the_protocol_gives_it() {
-    let kept = Kept::new(Layout::ORIGINAL).await;
-    let (store, keyspace) = (&kept.store, &kept.options.keyspace);
+    let test = TestKeyspace::new(Layout::ORIGINAL).await;
+    let (store, keyspace) = (&test.store, &test.options.keyspace);
     known(store.write_rows(0, &[(0, Row::Event(event(1, "a"))), (41, letter(3))]).await);
     known(store.write_progress(0, Progress { origin: 17, next_offset: 42 }).await);
     let window = WindowKey { source: "a".into(), end: 5 };
     known(store.write_counts(0, &[(window, Count { count: 12, through_offset: 40 })]).await);
     known(store.write_alerts(&[Alert { source: "a".into(), ts: 5, event_count: 12 }]).await);
     known(store.register(2).await);
-    let session = services::session(&kept.options).await;
+    let session = services::session(&test.options).await;
     for (table, columns, expected) in [
         ("events", vec!["id", "ts", "source", "client", "health"], vec![Some(1); 5]),
         (
@@ -43,15 +43,15 @@ async fn every_cell_has_the_timestamp_that_the_protocol_gives_it() {
             assert_eq!(found, expected, "{table}.{column}");
         }
     }
-    kept.drop().await;
+    test.drop().await;
 }
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn a_row_of_a_mebibyte_passes_among_small_ones_and_one_beyond_the_servers_limit_is_refused() {
+async fn a_row_of_a_mebibyte_is_written_among_small_ones_and_one_beyond_the_limit_of_the_nodes_is_refused() {
     for layout in [Layout::ORIGINAL, BUCKETED] {
-        let kept = Kept::new(layout).await;
-        let store = &kept.store;
+        let test = TestKeyspace::new(layout).await;
+        let store = &test.store;
         let rows: Vec<(i64, Row)> = (0..200)
             .map(|offset| match offset {
                 77 | 78 => (offset, letter(1 << 20)),
@@ -60,12 +60,12 @@ async fn a_row_of_a_mebibyte_passes_among_small_ones_and_one_beyond_the_servers_
             .collect();
         known(store.write_rows(1, &rows).await);
         assert_eq!(known(store.rows_below(1, 0, 200, 200).await), rows);
-        // The local cluster's mutations may have 4 MiB.
+        // The maximum mutation size of the local cluster is 4 MiB.
         let outcome =
             store.write_rows(1, &[(300, letter(5 << 20)), (301, Row::Event(event(301, "a")))]).await;
         let Outcome::Refused(error) = outcome else { panic!("{outcome:?}") };
         println!("{error}: {}", error.cause.as_ref().unwrap());
         assert_eq!(known(store.dead_letters(1, 300, 400, 9).await), []);
-        kept.drop().await;
+        test.drop().await;
     }
 }

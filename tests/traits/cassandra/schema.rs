@@ -1,4 +1,4 @@
-//! A schema that is made, and one that is not as it should be.
+//! Creating the schema, and detecting differences.
 
 use exactlyonce::store::cassandra::{
     CassandraOptions, CassandraStore, ConnectError, Difference, apply_schema, check_schema,
@@ -7,18 +7,17 @@ use exactlyonce::store::{Layout, Store, cql};
 use scylla::client::session::Session;
 
 use super::BUCKETED;
-use super::services::{self, Kept};
+use super::services::{self, TestKeyspace};
 
-/// What `check_schema` says, without the names of the keyspace.
-async fn said(options: &CassandraOptions, layout: Layout) -> String {
+/// The result of `check_schema`, without the name of the keyspace. Connecting must have the same result.
+async fn checked(options: &CassandraOptions, layout: Layout) -> String {
     let connected = CassandraStore::connect(options, layout).await.map(drop);
     match check_schema(options, layout).await {
         Ok(()) => {
-            connected.expect("what is right can be worked with");
-            "right".to_owned()
+            connected.expect("a valid schema can be used");
+            "valid".to_owned()
         }
         Err(ConnectError::Schema(difference)) => {
-            // Connecting gives the same.
             match connected {
                 Err(ConnectError::Schema(other)) => assert_eq!(other, difference),
                 other => panic!("{difference}, but connecting gave {other:?}"),
@@ -33,8 +32,8 @@ async fn run(session: &Session, cql: String) {
     session.query_unpaged(cql.clone(), ()).await.unwrap_or_else(|error| panic!("{cql}: {error}"));
 }
 
-/// The statement that makes a table.
-fn creates(options: &CassandraOptions, table: &str) -> String {
+/// The statement that create_statement a table.
+fn create_statement(options: &CassandraOptions, table: &str) -> String {
     let all = cql::statements(&options.keyspace, &services::replication(options), Layout::ORIGINAL);
     let named = format!("{}.{table} (", options.keyspace);
     all.into_iter().find(|statement| statement.contains(&named)).expect("such a table")
@@ -42,21 +41,21 @@ fn creates(options: &CassandraOptions, table: &str) -> String {
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn each_kind_of_difference_is_named() {
-    let kept = Kept::new(Layout::ORIGINAL).await;
-    let options = &kept.options;
+async fn each_kind_of_difference_is_reported() {
+    let test = TestKeyspace::new(Layout::ORIGINAL).await;
+    let options = &test.options;
     let session = services::session(options).await;
     let keyspace = &options.keyspace;
-    assert_eq!(said(options, Layout::ORIGINAL).await, "right");
+    assert_eq!(checked(options, Layout::ORIGINAL).await, "valid");
     assert_eq!(
-        said(options, BUCKETED).await,
+        checked(options, BUCKETED).await,
         "table K.events does not have a column bucket, so its layout is not bucketed:4"
     );
     let descending = "WITH CLUSTERING ORDER BY (offset DESC)";
     let and = |option: &str| format!("{descending} AND {option}");
     let window = and("compaction = {'class': 'TimeWindowCompactionStrategy'}");
     let vanishing = and("default_time_to_live = 10");
-    // In `table`, `from` is written `to`.
+    // In the statement of `table`, `from` is replaced by `to`.
     for (table, from, to, expected) in [
         (
             "events",
@@ -123,44 +122,44 @@ async fn each_kind_of_difference_is_named() {
             "table K.dead_letters has default_time_to_live = 10: rows would expire, and counts would start again from 0",
         ),
     ] {
-        let right = creates(options, table);
-        let wrong = right.replacen(from, to, 1);
-        assert_ne!(right, wrong, "{from}");
+        let valid = create_statement(options, table);
+        let wrong = valid.replacen(from, to, 1);
+        assert_ne!(valid, wrong, "{from}");
         run(&session, format!("DROP TABLE {keyspace}.{table}")).await;
         run(&session, wrong).await;
-        assert_eq!(said(options, Layout::ORIGINAL).await, expected);
-        // Applying changes nothing that is there.
+        assert_eq!(checked(options, Layout::ORIGINAL).await, expected);
+        // Applying the schema does not change existing tables.
         let applied = apply_schema(options, &services::replication(options), Layout::ORIGINAL).await;
         assert!(matches!(applied, Err(ConnectError::Schema(_))), "{applied:?}");
         run(&session, format!("DROP TABLE {keyspace}.{table}")).await;
         assert_eq!(
-            said(options, Layout::ORIGINAL).await,
-            format!("table K.{table} does not exist: `exactlyonce schema apply` creates it")
+            checked(options, Layout::ORIGINAL).await,
+            format!("table K.{table} does not exist: `exactlyonce schema apply` create_statement it")
         );
-        run(&session, right).await;
+        run(&session, valid).await;
     }
-    assert_eq!(said(options, Layout::ORIGINAL).await, "right");
+    assert_eq!(checked(options, Layout::ORIGINAL).await, "valid");
     run(&session, format!("ALTER TABLE {keyspace}.events DROP client")).await;
     run(&session, format!("ALTER TABLE {keyspace}.events ADD client text")).await;
     assert_eq!(
-        said(options, Layout::ORIGINAL).await,
+        checked(options, Layout::ORIGINAL).await,
         "table K.events column client was dropped and added again: everything written at a timestamp before that \
          time is hidden, and so is everything that this program writes. use a different keyspace"
     );
     run(&session, format!("ALTER KEYSPACE {keyspace} WITH durable_writes = false")).await;
     assert_eq!(
-        said(options, Layout::ORIGINAL).await,
+        checked(options, Layout::ORIGINAL).await,
         "keyspace K has durable_writes = false: a node that is killed loses what it acknowledged"
     );
-    kept.drop().await;
+    test.drop().await;
 }
 
-/// The table that version 1 kept counts in, with the source in its partition key.
+/// The test creates the table of counts of schema version 1, with the source in its partition key.
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn a_keyspace_of_an_older_version_is_refused_with_what_to_do() {
-    let kept = Kept::new(Layout::ORIGINAL).await;
-    let (options, keyspace) = (&kept.options, &kept.options.keyspace);
+async fn a_keyspace_of_an_older_version_is_refused_with_instructions() {
+    let test = TestKeyspace::new(Layout::ORIGINAL).await;
+    let (options, keyspace) = (&test.options, &test.options.keyspace);
     let session = services::session(options).await;
     run(&session, format!("DROP TABLE {keyspace}.window_counts")).await;
     run(
@@ -171,26 +170,26 @@ async fn a_keyspace_of_an_older_version_is_refused_with_what_to_do() {
         ),
     )
     .await;
-    let said = said(options, Layout::ORIGINAL).await;
+    let checked = checked(options, Layout::ORIGINAL).await;
     assert_eq!(
-        said,
+        checked,
         "table K.window_counts is keyed as in schema version 1, and this program requires version 2: start over in a new \
          keyspace (`store.keyspace`), from the log's start or with `init --from`, and keep the old one until the new \
          one has caught up"
     );
-    // An older keyspace also lacks tables and columns; what is found first says what to do.
+    // An older keyspace also lacks tables and columns; the version is reported first.
     run(&session, format!("DROP TABLE {keyspace}.registry")).await;
     run(&session, format!("ALTER TABLE {keyspace}.pipeline DROP consistency")).await;
     let applied = apply_schema(options, &services::replication(options), Layout::ORIGINAL).await;
     assert!(matches!(applied, Err(ConnectError::Schema(Difference::OlderVersion { .. }))), "{applied:?}");
-    kept.drop().await;
+    test.drop().await;
 }
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn what_the_guarantee_requires_is_read_from_the_cluster() {
-    let kept = Kept::new(Layout::ORIGINAL).await;
-    let findings = kept.store.guarantees().await.answer().unwrap();
+async fn the_requirements_of_the_guarantee_are_checked_on_the_cluster() {
+    let test = TestKeyspace::new(Layout::ORIGINAL).await;
+    let findings = test.store.guarantees().await.into_result().unwrap();
     for finding in &findings {
         println!("{:<10}{finding}", finding.verdict.label());
     }
@@ -204,37 +203,37 @@ async fn what_the_guarantee_requires_is_read_from_the_cluster() {
     assert_eq!(verdict("cassandra minimum_timestamp_fail_threshold"), "ok");
     assert!(["ok", "warning"].contains(&verdict("cassandra commitlog_sync")), "{findings:#?}");
     assert_eq!(verdict("cassandra repairs"), "unchecked");
-    // The trial row is neither a binding nor one of the rows that make a keyspace foreign.
-    assert_eq!(kept.store.binding().await.answer().unwrap(), None);
-    assert!(!kept.store.holds_rows().await.answer().unwrap());
-    kept.drop().await;
+    // The test write is neither a binding nor a row that makes the keyspace foreign.
+    assert_eq!(test.store.binding().await.into_result().unwrap(), None);
+    assert!(!test.store.holds_rows().await.into_result().unwrap());
+    test.drop().await;
 }
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn a_schema_is_completed_and_its_layout_never_changed() {
+async fn missing_tables_are_created_and_the_layout_is_never_changed() {
     let options = services::options();
     let replication = services::replication(&options);
     assert_eq!(
-        said(&options, BUCKETED).await,
-        "keyspace K does not exist: `exactlyonce schema apply` creates it"
+        checked(&options, BUCKETED).await,
+        "keyspace K does not exist: `exactlyonce schema apply` create_statement it"
     );
     apply_schema(&options, &replication, BUCKETED).await.unwrap();
-    assert_eq!(said(&options, BUCKETED).await, "right");
+    assert_eq!(checked(&options, BUCKETED).await, "valid");
     let expected = "table K.events has a column bucket, so its layout is not original";
-    assert_eq!(said(&options, Layout::ORIGINAL).await, expected);
+    assert_eq!(checked(&options, Layout::ORIGINAL).await, expected);
     let applied = apply_schema(&options, &replication, Layout::ORIGINAL).await;
     assert!(matches!(applied, Err(ConnectError::Schema(_))), "{applied:?}");
     let session = services::session(&options).await;
     run(&session, format!("DROP TABLE {}.progress", options.keyspace)).await;
     apply_schema(&options, &replication, BUCKETED).await.unwrap();
-    assert_eq!(said(&options, BUCKETED).await, "right");
+    assert_eq!(checked(&options, BUCKETED).await, "valid");
     run(&session, format!("DROP KEYSPACE {}", options.keyspace)).await;
 }
 
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn options_that_cannot_work_are_refused_and_an_absent_cluster_may_be_tried_again() {
+async fn invalid_options_are_refused_and_an_unavailable_cluster_is_transient() {
     use exactlyonce::store::cassandra::Consistency;
     let options = services::options();
     let refused = |options: CassandraOptions| async move {
@@ -249,8 +248,8 @@ async fn options_that_cannot_work_are_refused_and_an_absent_cluster_may_be_tried
     assert_eq!(refused(nowhere).await, "datacenter nowhere does not exist; the cluster has dc1");
     let without_nodes = CassandraOptions { contact_points: Vec::new(), ..options.clone() };
     assert_eq!(refused(without_nodes).await, "there are no contact points");
-    // Nobody listens on port 1.
-    let absent = CassandraOptions { contact_points: vec!["127.0.0.1:1".to_owned()], ..options };
-    let absent = check_schema(&absent, Layout::ORIGINAL).await;
-    assert!(matches!(&absent, Err(error) if error.is_transient()), "{absent:?}");
+    // Nothing listens on port 1.
+    let unavailable = CassandraOptions { contact_points: vec!["127.0.0.1:1".to_owned()], ..options };
+    let unavailable = check_schema(&unavailable, Layout::ORIGINAL).await;
+    assert!(matches!(&unavailable, Err(error) if error.is_transient()), "{unavailable:?}");
 }

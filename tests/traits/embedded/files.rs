@@ -1,4 +1,4 @@
-//! The files: what is kept, what is not ours, what is damaged, and who else has them open.
+//! The files: persistence, files of other programs, damage, and concurrent access.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,9 +22,10 @@ use crate::broker::{TOPIC, values};
 use crate::store::{binding, event, known};
 use exactlyonce::error::chain;
 
+/// Opens or creates a file in a folder.
+type FileOperation = fn(&Path) -> Result<(), FileError>;
 /// Both kinds of file: name, open, create.
-type Opened = fn(&Path) -> Result<(), FileError>;
-const KINDS: [(&str, Opened, Opened); 2] = [
+const KINDS: [(&str, FileOperation, FileOperation); 2] = [
     (
         "store.sqlite",
         |folder| EmbeddedStore::open(folder, &options(), Layout::ORIGINAL).map(drop),
@@ -37,8 +38,9 @@ const KINDS: [(&str, Opened, Opened); 2] = [
     ),
 ];
 
-/// Opening and creating must both fail with this text and the file's name in the message, and must not change the file.
-fn is_left_alone(folder: &Path, name: &str, message: &str, expected: impl Fn(&FileError) -> bool) {
+/// Checks that opening and creating both fail with this text and the file's path in the message, and do not change the
+/// file.
+fn assert_refused_unchanged(folder: &Path, name: &str, message: &str, expected: impl Fn(&FileError) -> bool) {
     let (_, open, create) = KINDS.into_iter().find(|kind| kind.0 == name).unwrap();
     let path = folder.join(name);
     let before = fs::read(&path).unwrap();
@@ -50,7 +52,7 @@ fn is_left_alone(folder: &Path, name: &str, message: &str, expected: impl Fn(&Fi
     assert!(fs::read(&path).unwrap() == before, "{name} was changed");
 }
 
-/// A row in every table.
+/// Writes rows to the tables.
 async fn fill(store: &EmbeddedStore, rows: i64) {
     known(store.bind(&binding(TOPIC)).await);
     let key = |n: i64| WindowKey { source: format!("source {n}").into(), end: n };
@@ -64,7 +66,7 @@ async fn fill(store: &EmbeddedStore, rows: i64) {
 }
 
 #[tokio::test]
-async fn a_store_that_is_opened_again_is_as_it_was() {
+async fn a_reopened_store_has_the_same_content() {
     let folder = tempdir().unwrap();
     let store = store_in(folder.path());
     fill(&store, 100).await;
@@ -77,7 +79,7 @@ async fn a_store_that_is_opened_again_is_as_it_was() {
     let progress = Progress { origin: 0, next_offset: 100 };
     assert_eq!(known(store.progress_of_all().await), BTreeMap::from([(0, progress)]));
     let key = WindowKey { source: "source 7".into(), end: 7 };
-    // Timestamps, too: an older write still loses.
+    // Timestamps are stored, too: an older write still loses.
     let older = Count { count: 99, through_offset: 6 };
     known(store.write_counts(0, &[(key.clone(), older)]).await);
     let expected = Count { count: 7, through_offset: 7 };
@@ -85,7 +87,7 @@ async fn a_store_that_is_opened_again_is_as_it_was() {
 }
 
 #[tokio::test]
-async fn every_kind_of_durability_keeps_what_was_written() {
+async fn every_synchronous_setting_keeps_written_rows() {
     for synchronous in [Synchronous::Off, Synchronous::Normal, Synchronous::Full] {
         let folder = tempdir().unwrap();
         let options = Options { synchronous, ..Options::default() };
@@ -97,7 +99,7 @@ async fn every_kind_of_durability_keeps_what_was_written() {
 }
 
 #[tokio::test]
-async fn the_last_clone_closes_the_files() {
+async fn dropping_the_last_clone_closes_the_files() {
     let folder = tempdir().unwrap();
     let wal = |name: &str| folder.path().join(format!("{name}-wal")).exists();
     let store = store_in(folder.path());
@@ -119,7 +121,7 @@ async fn the_last_clone_closes_the_files() {
 }
 
 #[test]
-fn a_file_that_was_never_made_is_missed_with_the_command_that_makes_it() {
+fn the_error_of_a_missing_file_names_the_command_that_creates_it() {
     let folder = tempdir().unwrap();
     let command =
         |name| if name == "store.sqlite" { "`exactlyonce init`" } else { "`exactlyonce topic create`" };
@@ -138,7 +140,7 @@ fn a_file_that_was_never_made_is_missed_with_the_command_that_makes_it() {
 }
 
 #[test]
-fn making_a_file_again_changes_nothing() {
+fn creating_an_existing_file_does_not_change_it() {
     let folder = tempdir().unwrap();
     for (name, open, create) in KINDS {
         create(&folder.path().join("a/b")).unwrap();
@@ -151,36 +153,36 @@ fn making_a_file_again_changes_nothing() {
 }
 
 #[tokio::test]
-async fn tables_in_another_layout_are_left_alone_and_both_layouts_are_named() {
+async fn tables_with_a_different_layout_are_not_changed_and_both_layouts_are_reported() {
     let bucketed = |rows| Layout::bucketed(NonZeroU32::new(rows).unwrap());
     let layouts = [Layout::ORIGINAL, bucketed(1), bucketed(10), bucketed(100), bucketed(u32::MAX)];
-    for made in layouts {
+    for created in layouts {
         let folder = tempdir().unwrap();
-        let store = store_in_layout(folder.path(), made);
-        assert_eq!(store.layout(), made);
+        let store = store_in_layout(folder.path(), created);
+        assert_eq!(store.layout(), created);
         fill(&store, 250).await;
         drop(store);
         let path = folder.path().join("store.sqlite");
         let before = fs::read(&path).unwrap();
-        for asked in layouts.into_iter().filter(|asked| *asked != made) {
+        for requested in layouts.into_iter().filter(|requested| *requested != created) {
             for error in [
-                EmbeddedStore::open(folder.path(), &options(), asked).unwrap_err(),
-                EmbeddedStore::apply_schema(folder.path(), &options(), asked).unwrap_err(),
+                EmbeddedStore::open(folder.path(), &options(), requested).unwrap_err(),
+                EmbeddedStore::apply_schema(folder.path(), &options(), requested).unwrap_err(),
             ] {
                 assert!(matches!(error, FileError::Layout { .. }), "{error}");
                 let text = chain(&error);
-                let message = format!("in the layout {}, not {}:", made.events, asked.events);
+                let message = format!("in the layout {}, not {}:", created.events, requested.events);
                 assert!(text.contains(&message) && text.contains(path.to_str().unwrap()), "{text}");
             }
         }
         assert!(fs::read(&path).unwrap() == before);
-        let events = known(store_in_layout(folder.path(), made).events(0, 0, i64::MAX, 9999).await);
+        let events = known(store_in_layout(folder.path(), created).events(0, 0, i64::MAX, 9999).await);
         assert_eq!(events.len(), 250);
     }
 }
 
 #[tokio::test]
-async fn a_row_lies_in_the_bucket_of_its_offset() {
+async fn a_row_is_in_the_bucket_of_its_offset() {
     let folder = tempdir().unwrap();
     let rows = NonZeroU32::new(100).unwrap();
     fill(&store_in_layout(folder.path(), Layout::bucketed(rows)), 250).await;
@@ -192,7 +194,7 @@ async fn a_row_lies_in_the_bucket_of_its_offset() {
 }
 
 #[test]
-fn several_may_make_the_same_file_at_once() {
+fn a_file_may_be_created_concurrently() {
     for (_, open, create) in KINDS {
         let folder = tempdir().unwrap();
         std::thread::scope(|scope| {
@@ -207,7 +209,7 @@ fn several_may_make_the_same_file_at_once() {
 }
 
 #[test]
-fn what_an_interrupted_creation_left_is_completed() {
+fn an_interrupted_creation_is_completed() {
     for (name, open, create) in KINDS {
         let folder = tempdir().unwrap();
         let path = folder.path().join(name);
@@ -226,12 +228,12 @@ fn what_an_interrupted_creation_left_is_completed() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_left_alone() {
+fn a_file_that_is_not_a_database_is_not_changed() {
     for (name, ..) in KINDS {
         for content in [&b"x"[..], b"my notes, not to be lost\n", &[0; 5000], &[b'x'; 100_000]] {
             let folder = tempdir().unwrap();
             fs::write(folder.path().join(name), content).unwrap();
-            is_left_alone(folder.path(), name, "is not an SQLite database", |error| {
+            assert_refused_unchanged(folder.path(), name, "is not an SQLite database", |error| {
                 matches!(error, FileError::NotSqlite { .. })
             });
         }
@@ -239,7 +241,7 @@ fn a_file_that_is_no_database_is_left_alone() {
 }
 
 #[test]
-fn a_database_of_another_program_is_left_alone() {
+fn a_database_of_another_program_is_not_changed() {
     for (name, ..) in KINDS {
         for theirs in [
             "CREATE TABLE bills (amount)",
@@ -249,7 +251,7 @@ fn a_database_of_another_program_is_left_alone() {
         ] {
             let folder = tempdir().unwrap();
             Connection::open(folder.path().join(name)).unwrap().execute_batch(theirs).unwrap();
-            is_left_alone(folder.path(), name, "another program", |error| {
+            assert_refused_unchanged(folder.path(), name, "another program", |error| {
                 matches!(error, FileError::Foreign { .. })
             });
         }
@@ -257,24 +259,24 @@ fn a_database_of_another_program_is_left_alone() {
 }
 
 #[test]
-fn the_store_is_not_taken_for_the_log() {
+fn a_store_with_the_name_of_the_log_is_refused() {
     let folder = tempdir().unwrap();
     drop(store_in(folder.path()));
     fs::rename(folder.path().join("store.sqlite"), folder.path().join("log.sqlite")).unwrap();
-    is_left_alone(folder.path(), "log.sqlite", "another program", |error| {
+    assert_refused_unchanged(folder.path(), "log.sqlite", "another program", |error| {
         matches!(error, FileError::Foreign { .. })
     });
 }
 
 #[test]
-fn a_file_of_a_newer_version_is_left_alone() {
+fn a_file_of_a_newer_version_is_not_changed() {
     for (name, _, create) in KINDS {
         let folder = tempdir().unwrap();
         create(folder.path()).unwrap();
         let newer = Connection::open(folder.path().join(name)).unwrap();
         newer.execute_batch("PRAGMA user_version = 3; CREATE TABLE news (x)").unwrap();
         drop(newer);
-        is_left_alone(
+        assert_refused_unchanged(
             folder.path(),
             name,
             "tables of version 3, this program supports up to version",
@@ -284,15 +286,18 @@ fn a_file_of_a_newer_version_is_left_alone() {
 }
 
 #[test]
-fn a_store_of_an_older_version_is_left_alone() {
+fn a_store_of_an_older_version_is_not_changed() {
     let folder = tempdir().unwrap();
     drop(store_in(folder.path()));
     let older = Connection::open(folder.path().join("store.sqlite")).unwrap();
     older.execute_batch("PRAGMA user_version = 1; DROP TABLE registry").unwrap();
     drop(older);
-    is_left_alone(folder.path(), "store.sqlite", "version 1, and this program needs version 2", |error| {
-        matches!(error, FileError::Older { found: 1, known: 2, .. })
-    });
+    assert_refused_unchanged(
+        folder.path(),
+        "store.sqlite",
+        "version 1, and this program needs version 2",
+        |error| matches!(error, FileError::Older { found: 1, known: 2, .. }),
+    );
 }
 
 #[test]
@@ -303,14 +308,14 @@ fn a_file_without_one_of_its_tables_is_damaged() {
         let file = Connection::open(folder.path().join(name)).unwrap();
         file.execute_batch(&format!("DROP TABLE {table}; CREATE TABLE {table} (x)")).unwrap();
         drop(file);
-        is_left_alone(folder.path(), name, &format!("the table {table}"), |error| {
+        assert_refused_unchanged(folder.path(), name, &format!("the table {table}"), |error| {
             matches!(error, FileError::Damaged { .. })
         });
     }
 }
 
 #[tokio::test]
-async fn a_file_cut_short_is_damaged_and_left_alone() {
+async fn a_truncated_file_is_damaged_and_not_changed() {
     let folder = tempdir().unwrap();
     let store = store_in(folder.path());
     fill(&store, 2_000).await;
@@ -320,7 +325,7 @@ async fn a_file_cut_short_is_damaged_and_left_alone() {
     assert!(whole.len() > 50 * 4096);
     for length in [whole.len() - 4096, whole.len() / 2, 8192, 4096, 1000, 512, 100, 10] {
         fs::write(&path, &whole[..length]).unwrap();
-        is_left_alone(folder.path(), "store.sqlite", "", |error| {
+        assert_refused_unchanged(folder.path(), "store.sqlite", "", |error| {
             matches!(error, FileError::Damaged { .. } | FileError::NotSqlite { .. })
         });
     }
@@ -329,7 +334,7 @@ async fn a_file_cut_short_is_damaged_and_left_alone() {
 }
 
 #[tokio::test]
-async fn an_overwritten_page_is_told_where_it_is_met_and_nothing_is_made_up() {
+async fn an_overwritten_page_is_reported_when_it_is_read_and_never_changes_a_result() {
     let folder = tempdir().unwrap();
     let store = store_in(folder.path());
     fill(&store, 2_000).await;
@@ -352,12 +357,12 @@ async fn an_overwritten_page_is_told_where_it_is_met_and_nothing_is_made_up() {
             }
         };
         let mut found = false;
-        let mut judge = |refused: Option<String>, right: bool| match refused {
+        let mut judge = |refused: Option<String>, correct: bool| match refused {
             Some(text) => {
                 assert!(text.contains("damaged") && text.contains(path.to_str().unwrap()), "{text}");
                 found = true;
             }
-            None => assert!(right, "page {page}: another answer than before"),
+            None => assert!(correct, "page {page}: a different result than before"),
         };
         let refusal = |error: &dyn std::error::Error| Some(chain(error));
         match store.events(0, 0, i64::MAX, 9999).await {
@@ -372,12 +377,12 @@ async fn an_overwritten_page_is_told_where_it_is_met_and_nothing_is_made_up() {
         }
         *(if found { &mut at_read } else { &mut unread }) += 1;
     }
-    // The first page says what is in the file; the others are met when they are read. (Counts are not here.)
+    // The first page identifies the file; damage of other pages is found when they are read. (Counts are not read here.)
     assert!(at_open >= 1 && at_read > 20 && unread > 0, "{at_open} {at_read} {unread}");
 }
 
 #[tokio::test]
-async fn a_row_that_the_program_does_not_write_is_named_and_hides_no_other() {
+async fn a_damaged_row_is_reported_and_does_not_hide_others() {
     let folder = tempdir().unwrap();
     let store = store_in(folder.path());
     fill(&store, 2).await;
@@ -391,7 +396,7 @@ async fn a_row_that_the_program_does_not_write_is_named_and_hides_no_other() {
     file.execute_batch(
         "UPDATE events SET health = 9 WHERE partition = 0 AND offset = 0;
          UPDATE pipeline SET layout = '\"of tomorrow\"';
-         INSERT INTO dead_letters (partition, offset, reason, timestamp) VALUES (0, 5, 'made up', 0);
+         INSERT INTO dead_letters (partition, offset, reason, timestamp) VALUES (0, 5, 'created up', 0);
          INSERT INTO dead_letters (partition, offset, reason, timestamp, sha256)
              VALUES (0, 6, 'too_large', 0, x'00112233445566');
          INSERT INTO dead_letters (partition, offset, reason, timestamp) VALUES (0, 7, 'not_json', 0);
@@ -399,7 +404,7 @@ async fn a_row_that_the_program_does_not_write_is_named_and_hides_no_other() {
     )
     .unwrap();
     let health = "events partition 0 offset 0: column health: 9 is not a health";
-    let reason = "dead_letters partition 0 offset 5: column reason: \"made up\" is not a reason";
+    let reason = "dead_letters partition 0 offset 5: column reason: \"created up\" is not a reason";
     let hash = "dead_letters partition 0 offset 6: column sha256: 7 bytes and not 32";
     let text = |error: &Damaged| error.to_string();
 
@@ -436,7 +441,7 @@ async fn a_row_that_the_program_does_not_write_is_named_and_hides_no_other() {
         }
         other => panic!("{other:?}"),
     }
-    // Writing over it says so, too, instead of resolving against what cannot be read.
+    // A write of the same row is refused, too, because it cannot be resolved against a damaged one.
     match store.write_rows(0, &[(0, Row::Event(event(0, "a source")))]).await {
         Outcome::Refused(error) => refused(&error, health),
         other => panic!("{other:?}"),
@@ -444,7 +449,7 @@ async fn a_row_that_the_program_does_not_write_is_named_and_hides_no_other() {
 }
 
 #[test]
-fn a_file_in_the_folders_place_is_told_and_left_alone() {
+fn a_file_with_the_path_of_the_folder_is_reported_and_not_changed() {
     let outer = tempdir().unwrap();
     let folder = outer.path().join("data");
     fs::write(&folder, "not a folder").unwrap();
@@ -459,7 +464,7 @@ fn a_file_in_the_folders_place_is_told_and_left_alone() {
 }
 
 #[test]
-fn a_folder_in_the_files_place_is_told() {
+fn a_folder_with_the_path_of_the_file_is_reported() {
     for (name, open, create) in KINDS {
         let folder = tempdir().unwrap();
         fs::create_dir(folder.path().join(name)).unwrap();
@@ -471,10 +476,10 @@ fn a_folder_in_the_files_place_is_told() {
     }
 }
 
-/// A place that cannot be written to, not even by root.
+/// Uses folders that not even root can write to.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_folder_that_cannot_be_written_is_told() {
+fn a_folder_that_cannot_be_written_is_reported() {
     for (_, _, create) in KINDS {
         for folder in ["/proc/exactlyonce", "/proc/self/exactlyonce"] {
             let text = chain(&create(Path::new(folder)).unwrap_err());
@@ -486,7 +491,7 @@ fn a_folder_that_cannot_be_written_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_handles_see_each_others_writes() {
+async fn two_handles_read_each_others_writes() {
     let folder = tempdir().unwrap();
     let stores = [store_in(folder.path()), store_in(folder.path())];
     let (a, b) = (binding("a"), binding("b"));
@@ -513,7 +518,7 @@ async fn two_handles_see_each_others_writes() {
 }
 
 #[tokio::test]
-async fn while_another_process_writes_for_long_writes_are_unknown_and_reads_go_on() {
+async fn during_a_long_write_of_another_process_writes_are_unknown_and_reads_succeed() {
     let folder = tempdir().unwrap();
     let store = store_in(folder.path());
     fill(&store, 3).await;
@@ -539,7 +544,7 @@ async fn while_another_process_writes_for_long_writes_are_unknown_and_reads_go_o
 }
 
 #[tokio::test]
-async fn log_and_store_share_a_folder_and_nothing_else() {
+async fn a_lock_of_one_file_does_not_block_writes_of_the_other() {
     let folder = tempdir().unwrap();
     let (store, broker) = (store_in(folder.path()), broker_in(folder.path()));
     broker.create_topic(TOPIC, 1, 1).await.unwrap();

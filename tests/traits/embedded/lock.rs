@@ -1,4 +1,4 @@
-//! One worker at a time.
+//! The lock that allows one worker at a time.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use tempfile::tempdir;
 use exactlyonce::error::chain;
 
 #[test]
-fn a_second_worker_is_told_who_the_first_is() {
+fn a_second_worker_is_refused_with_the_process_id_of_the_first_one() {
     let folder = tempdir().unwrap();
     let first = WorkerLock::acquire(folder.path()).unwrap();
     for _ in 0..2 {
@@ -24,14 +24,14 @@ fn a_second_worker_is_told_who_the_first_is() {
 }
 
 #[test]
-fn folders_have_locks_of_their_own() {
+fn each_folder_has_a_separate_lock() {
     let (a, b) = (tempdir().unwrap(), tempdir().unwrap());
     let _a = WorkerLock::acquire(a.path()).unwrap();
     WorkerLock::acquire(b.path()).unwrap();
 }
 
 #[test]
-fn what_a_lock_file_says_locks_nobody_out() {
+fn the_content_of_a_lock_file_does_not_lock() {
     let folder = tempdir().unwrap();
     std::fs::write(folder.path().join("worker.lock"), "4194304\nof a worker that was killed\n").unwrap();
     let _first = WorkerLock::acquire(folder.path()).unwrap();
@@ -40,7 +40,7 @@ fn what_a_lock_file_says_locks_nobody_out() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_cannot_be_locked() {
+fn a_missing_folder_cannot_be_locked() {
     let folder = tempdir().unwrap();
     let error = WorkerLock::acquire(folder.path().join("no")).unwrap_err();
     assert!(matches!(error, LockError::File { .. }), "{error:?}");
@@ -48,7 +48,7 @@ fn a_folder_that_is_not_there_cannot_be_locked() {
 }
 
 #[test]
-fn a_killed_worker_leaves_no_lock() {
+fn the_lock_of_a_killed_worker_is_released() {
     let folder = tempdir().unwrap();
     let mut worker = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "embedded::lock::a_process_that_takes_the_lock", "--ignored", "--nocapture"])
@@ -67,10 +67,10 @@ fn a_killed_worker_leaves_no_lock() {
 }
 
 #[test]
-#[ignore = "the other process of a_killed_worker_leaves_no_lock, which starts it"]
+#[ignore = "the other process of the_lock_of_a_killed_worker_is_released, which starts it"]
 fn a_process_that_takes_the_lock() {
     let _lock = WorkerLock::acquire(std::env::var_os("LOCK_FOLDER").unwrap()).unwrap();
     println!("has the lock");
-    // Until it is killed, or the test that started it is gone.
+    // Waits until it is killed, or the test that started it ends.
     let _ = std::io::stdin().read_line(&mut String::new());
 }

@@ -1,4 +1,4 @@
-//! The log: several handles, retention, deletion, growth, damage.
+//! The log: several handles, retention, deletion, added partitions, damage.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::broker::{TOPIC, next, offsets_of, start_all, until_ends, value, value
 use exactlyonce::error::chain;
 
 #[tokio::test]
-async fn a_log_that_is_opened_again_is_as_it_was() {
+async fn a_reopened_log_has_the_same_content() {
     let folder = tempdir().unwrap();
     let broker = broker_in(folder.path());
     let topic = broker.create_topic(TOPIC, 2, 1).await.unwrap();
@@ -28,7 +28,7 @@ async fn a_log_that_is_opened_again_is_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_fetch_has_at_least_one_record_and_then_about_as_many_bytes_as_asked_for() {
+async fn a_fetch_returns_at_least_one_record_and_about_the_requested_bytes() {
     let folder = tempdir().unwrap();
     let broker = broker_in(folder.path());
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
@@ -42,7 +42,7 @@ async fn a_fetch_has_at_least_one_record_and_then_about_as_many_bytes_as_asked_f
 }
 
 #[tokio::test]
-async fn records_without_a_key_go_to_the_partitions_in_turn() {
+async fn records_without_a_key_are_distributed_round_robin() {
     let folder = tempdir().unwrap();
     let broker = broker_in(folder.path());
     broker.create_topic(TOPIC, 3, 1).await.unwrap();
@@ -55,29 +55,29 @@ async fn records_without_a_key_go_to_the_partitions_in_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn producers_with_handles_of_their_own_take_turns() {
+async fn producers_with_separate_handles_append_concurrently() {
     let folder = tempdir().unwrap();
     let reader = broker_in(folder.path());
     reader.create_topic(TOPIC, 2, 1).await.unwrap();
     let produce = |producer: usize| {
         let broker = broker_in(folder.path());
         async move {
-            let mut places = Vec::new();
+            let mut positions = Vec::new();
             for round in 0..20 {
                 let partition = round % 2;
                 let record = |n: usize| NewRecord {
                     partition: Some(partition),
                     ..value(format!("{producer} {round} {n}"))
                 };
-                places.extend(broker.append(TOPIC, (0..10).map(record).collect()).await.unwrap());
+                positions.extend(broker.append(TOPIC, (0..10).map(record).collect()).await.unwrap());
             }
-            places
+            positions
         }
     };
-    let places: Vec<(i32, i64)> =
+    let positions: Vec<(i32, i64)> =
         join_all((0..4).map(produce).map(tokio::spawn)).await.into_iter().flat_map(Result::unwrap).collect();
-    assert_eq!(places.len(), 800);
-    assert_eq!(places.iter().collect::<BTreeSet<_>>().len(), 800);
+    assert_eq!(positions.len(), 800);
+    assert_eq!(positions.iter().collect::<BTreeSet<_>>().len(), 800);
     let mut texts = BTreeSet::new();
     for partition in 0..2 {
         let fetched = reader.fetch(TOPIC, partition, 0, 1000, usize::MAX).await.unwrap();
@@ -88,7 +88,7 @@ async fn producers_with_handles_of_their_own_take_turns() {
 }
 
 #[tokio::test]
-async fn a_waiting_consumer_gets_what_another_handle_appends() {
+async fn a_waiting_consumer_gets_records_that_another_handle_appends() {
     let folder = tempdir().unwrap();
     let broker = broker_in(folder.path());
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
@@ -124,7 +124,7 @@ async fn new_partitions_are_assigned() {
 }
 
 #[tokio::test]
-async fn what_retention_took_is_out_of_range_and_the_rest_is_there() {
+async fn offsets_removed_by_retention_are_out_of_range_and_later_ones_remain() {
     let folder = tempdir().unwrap();
     let broker = broker_in(folder.path());
     broker.create_topic(TOPIC, 2, 1).await.unwrap();
@@ -153,7 +153,7 @@ async fn what_retention_took_is_out_of_range_and_the_rest_is_there() {
 }
 
 #[tokio::test]
-async fn a_deleted_topic_is_gone_and_one_of_its_name_has_another_id() {
+async fn a_topic_with_the_name_of_a_deleted_one_is_empty_and_has_a_different_id() {
     let folder = tempdir().unwrap();
     let broker = broker_in(folder.path());
     let before = broker.create_topic(TOPIC, 2, 1).await.unwrap();
@@ -187,7 +187,7 @@ async fn a_deleted_topic_is_gone_and_one_of_its_name_has_another_id() {
 }
 
 #[tokio::test]
-async fn a_topic_says_whether_it_is_compacted() {
+async fn the_description_of_a_topic_contains_whether_it_is_compacted() {
     let folder = tempdir().unwrap();
     let broker = broker_in(folder.path());
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
@@ -199,7 +199,7 @@ async fn a_topic_says_whether_it_is_compacted() {
 }
 
 #[tokio::test]
-async fn a_topic_that_kafka_would_not_take_is_refused() {
+async fn a_topic_that_kafka_would_refuse_is_refused() {
     let folder = tempdir().unwrap();
     let broker = broker_in(folder.path());
     let long = "x".repeat(250);
@@ -216,7 +216,7 @@ async fn a_topic_that_kafka_would_not_take_is_refused() {
 }
 
 #[tokio::test]
-async fn an_append_that_fails_leaves_none_of_its_records() {
+async fn a_failed_append_appends_none_of_its_records() {
     let folder = tempdir().unwrap();
     let broker = broker_in(folder.path());
     broker.create_topic(TOPIC, 1, 1).await.unwrap();
@@ -228,7 +228,7 @@ async fn an_append_that_fails_leaves_none_of_its_records() {
 }
 
 #[tokio::test]
-async fn a_record_that_is_missing_or_altered_is_told_and_never_skipped() {
+async fn a_missing_or_altered_record_is_reported_and_never_skipped() {
     for (damage, message) in [
         ("DELETE FROM records WHERE offset = 3", "partition 0 offset 3 is missing"),
         ("DELETE FROM records WHERE offset >= 3", "partition 0 offset 3 is missing"),

@@ -1,5 +1,8 @@
 //! Reads, page by page.
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
+
 use super::Inner;
 use super::paging::PagingState;
 use super::statement::Reply;
@@ -105,6 +108,11 @@ impl<C: Coordinator> Inner<C> {
     ) -> Result<bool, ServerError> {
         let filters = !plan.filters().is_empty();
         let count = bound.commands.len();
+        let is_paged = progress.page_left != u32::MAX || progress.last.is_some();
+        if count > 1 && !is_paged && !filters && !plan.is_aggregate() {
+            self.all(plan, bound, schema, context, consistency, progress, collector).await?;
+            return Ok(false);
+        }
         for (at, mut command) in bound.commands.into_iter().enumerate() {
             // Rows that a filter drops count for no limit, so the limit is applied here.
             let per_partition = command.per_partition_limit;
@@ -142,6 +150,36 @@ impl<C: Coordinator> Inner<C> {
             }
         }
         Ok(false)
+    }
+
+    /// Reads all ranges concurrently, as a node does unless it sends pages (`SelectStatement.execute`,
+    /// `StorageProxy.fetchRows`): a pager reads one partition after another (`MultiPartitionPager`).
+    #[allow(clippy::too_many_arguments)]
+    async fn all(
+        &self,
+        plan: &SelectPlan,
+        bound: BoundSelect,
+        schema: &Schema,
+        context: &Context<'_>,
+        consistency: Consistency,
+        progress: &mut Progress,
+        collector: &mut Collector<'_>,
+    ) -> Result<(), ServerError> {
+        let mut commands = bound.commands;
+        commands.iter_mut().for_each(|command| command.limit = progress.remaining);
+        let mut reads: FuturesOrdered<_> =
+            commands.iter().map(|command| self.read(plan, command, schema, consistency)).collect();
+        while let Some(result) = reads.next().await {
+            let result = result?;
+            let at = commands.len() - reads.len() - 1;
+            let per_partition = commands[at].per_partition_limit;
+            for partition in &result.partitions {
+                if !take(plan, partition, context, per_partition, false, progress, collector)? {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Reads all ranges and orders their rows together.

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::backend::{self, Verb};
 use crate::runner::{CaseRunner, panic_message};
-use crate::suite::{self, Case, Seen};
+use crate::suite::{self, Case, Observations};
 
 /// No case takes as long in simulated time; one that does hangs.
 const CASE_TIMEOUT: Duration = Duration::from_secs(3_600);
@@ -48,7 +48,7 @@ impl CaseRunner for Simulations {
                 }
             });
             let backend = Simulated::start(seed, notes.clone()).await;
-            let seen = Seen::silently(case.name);
+            let seen = Observations::silent(case.name);
             let ended = timeout(CASE_TIMEOUT, (case.run)(&backend, &seen)).await;
             backend.cassandra.shut_down();
             match ended {

@@ -1,4 +1,4 @@
-//! Batches: what is one mutation, what limits hold, what happens to the others.
+//! Batches: atomicity, limits, and timeouts.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use tokio::time::sleep;
 use super::{EVENTS, ROWS, batch};
 use crate::cassandra::backend::{Backend, Verb};
 use crate::cassandra::client::{Keyspace, ending};
-use crate::suite::{Case, Seen, case};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
-            a_batch_of_one_partition_is_seen_whole_or_not_at_all,
+            a_batch_of_one_partition_is_read_completely_or_not_at_all,
             [],
             "Updates of one partition in a batch are one mutation, applied in isolation (CQL: BATCH)",
         ),
@@ -26,7 +26,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "batch_size_warn_threshold 5 KiB and batch_size_fail_threshold 50 KiB; a batch that is one mutation is not measured (cassandra.yaml; BatchStatement.verifyBatchSize, CASSANDRA-10876)",
         ),
         case!(
-            an_unlogged_batch_of_many_partitions_is_warned_of,
+            an_unlogged_batch_of_many_partitions_returns_a_warning,
             [],
             "unlogged_batch_across_partitions_warn_threshold 10 (cassandra.yaml; BatchStatement.verifyBatchType)",
         ),
@@ -36,7 +36,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "max_mutation_size is half of commitlog_segment_size; a larger mutation is rejected (cassandra.yaml; Mutation.validateSize)",
         ),
         case!(
-            a_batch_of_the_protocol_is_like_one_in_text,
+            a_batch_of_the_protocol_equals_one_in_cql,
             [],
             "BATCH carries prepared and unprepared statements (native_protocol_v4, 4.1.7)",
         ),
@@ -46,7 +46,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "A batch groups INSERT, UPDATE and DELETE (CQL: BATCH)",
         ),
         case!(
-            a_timeout_of_a_batch_tells_how_it_was_written,
+            a_timeout_of_a_batch_contains_the_write_type,
             [Pause],
             "Write_timeout has a write type: SIMPLE, BATCH, UNLOGGED_BATCH, BATCH_LOG, CAS; a batch of one mutation is SIMPLE (native_protocol_v4, 9)",
         ),
@@ -63,7 +63,10 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
     ]
 }
 
-async fn a_batch_of_one_partition_is_seen_whole_or_not_at_all<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_batch_of_one_partition_is_read_completely_or_not_at_all<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, b, _] = keyspace.clients();
     let a = a.at(Consistency::All);
@@ -119,7 +122,7 @@ fn warned(result: Result<QueryResult, scylla::errors::ExecutionError>) -> String
     }
 }
 
-async fn the_size_of_a_batch_counts_only_beyond_one_mutation<W: Backend>(backend: &W, seen: &Seen) {
+async fn the_size_of_a_batch_counts_only_beyond_one_mutation<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[&format!("t {TEXTS}"), &format!("u {TEXTS}")]).await;
     let [a, ..] = keyspace.clients();
     for (what, kind, places, length, expected) in [
@@ -146,36 +149,39 @@ async fn the_size_of_a_batch_counts_only_beyond_one_mutation<W: Backend>(backend
         ("one partition, 1 MiB", "UNLOGGED", vec![("t", 1), ("t", 1)], 512 << 10, "ok"),
     ] {
         let ended = warned(a.run(&batch(kind, &inserts(&places, length))).await);
-        seen.hold(what, &ended, expected);
+        seen.check(what, &ended, expected);
     }
     let refused = a.refusal(&batch("UNLOGGED", &inserts(&[("t", 1), ("t", 2)], 30 << 10))).await;
     seen.note(format!("its message: {refused}"));
 }
 
-async fn an_unlogged_batch_of_many_partitions_is_warned_of<W: Backend>(backend: &W, seen: &Seen) {
+async fn an_unlogged_batch_of_many_partitions_returns_a_warning<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let keyspace = Keyspace::with(backend, seen, &[&format!("t {TEXTS}")]).await;
     let [a, ..] = keyspace.clients();
     let places: Vec<_> = (0..11).map(|p| ("t", p)).collect();
-    seen.hold("10 partitions", &warned(a.run(&batch("UNLOGGED", &inserts(&places[..10], 1))).await), "ok");
+    seen.check("10 partitions", &warned(a.run(&batch("UNLOGGED", &inserts(&places[..10], 1))).await), "ok");
     let many = warned(a.run(&batch("UNLOGGED", &inserts(&places, 1))).await);
-    seen.hold(
+    seen.check(
         "11 partitions",
         &many,
         "ok, with the warning \"Unlogged batch covering 11 partitions detected...\"",
     );
-    seen.hold("11 partitions, logged", &warned(a.run(&batch("", &inserts(&places, 1))).await), "ok");
+    seen.check("11 partitions, logged", &warned(a.run(&batch("", &inserts(&places, 1))).await), "ok");
 }
 
-async fn a_mutation_larger_than_half_a_segment_is_refused<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_mutation_larger_than_half_a_segment_is_refused<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &["t (id int PRIMARY KEY, bytes blob)"]).await;
     let [a, ..] = keyspace.clients();
     let insert = a.prepare("INSERT INTO KS.t (id, bytes) VALUES (?, ?)").await;
-    // The local cluster has segments of 8 MiB.
+    // The commit log segments of the local cluster have 8 MiB.
     for (id, what, length, expected) in
         [(1, "4 MiB less 1 KiB", (4 << 20) - 1024, "ok"), (2, "4 MiB", 4 << 20, "Invalid")]
     {
         let ended = ending(a.session.execute_unpaged(&insert, (id, vec![0_u8; length])).await);
-        seen.hold(what, &ended, expected);
+        seen.check(what, &ended, expected);
     }
     let half = a.prepare("INSERT INTO KS.t (id, bytes) VALUES (?, ?)").await;
     let mut two = Batch::new(BatchType::Unlogged);
@@ -184,11 +190,11 @@ async fn a_mutation_larger_than_half_a_segment_is_refused<W: Backend>(backend: &
     two.append_statement(half);
     let bytes = vec![0_u8; (2 << 20) + 1];
     let ended = ending(a.session.batch(&two, ((3, &bytes), (3, &bytes))).await);
-    seen.hold("a batch of one partition, two values of 2 MiB and a byte for one cell", &ended, "ok");
+    seen.check("a batch of one partition, two values of 2 MiB and a byte for one cell", &ended, "ok");
     a.expect(seen, "rows", "SELECT id FROM KS.t", "(1) (3)").await;
 }
 
-async fn a_batch_of_the_protocol_is_like_one_in_text<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_batch_of_the_protocol_equals_one_in_cql<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     let insert = a.prepare("INSERT INTO KS.t (p, c, v) VALUES (?, ?, ?) USING TIMESTAMP ?").await;
@@ -200,12 +206,12 @@ async fn a_batch_of_the_protocol_is_like_one_in_text<W: Backend>(backend: &W, se
     mixed.set_timestamp(Some(300));
     let ended =
         ending(a.session.batch(&mixed, ((1, 1, 10, 100_i64), (1, 2, None::<i32>, 200_i64), ())).await);
-    seen.hold("two prepared with their own timestamps, one text, the batch at 300", &ended, "ok");
+    seen.check("two prepared with their own timestamps, one text, the batch at 300", &ended, "ok");
     let read = "SELECT c, v, writetime(v) FROM KS.t WHERE p = 1";
     a.expect(seen, "rows", read, "(1, 10, 100) (2, null, null) (3, 30, 300)").await;
 }
 
-async fn a_batch_holds_writes_only_and_may_be_empty<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_batch_holds_writes_only_and_may_be_empty<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     a.expect(seen, "empty", &batch("UNLOGGED", ""), "ok").await;
@@ -218,7 +224,7 @@ async fn a_batch_holds_writes_only_and_may_be_empty<W: Backend>(backend: &W, see
     a.expect(seen, "rows of it", "SELECT c, v FROM KS.t WHERE p = 2", "no rows").await;
 }
 
-async fn a_timeout_of_a_batch_tells_how_it_was_written<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_timeout_of_a_batch_contains_the_write_type<W: Backend>(backend: &W, seen: &Observations) {
     backend.hinted_handoff(false).await;
     let keyspace = Keyspace::with(backend, seen, &[&format!("t {TEXTS}"), &format!("u {TEXTS}")]).await;
     let [a, ..] = keyspace.clients();
@@ -248,18 +254,18 @@ async fn a_timeout_of_a_batch_tells_how_it_was_written<W: Backend>(backend: &W, 
     let endings = kinds.iter().map(|(_, cql, _)| a.ends(cql));
     let endings = futures_util::future::join_all(endings).await;
     for ((what, _, expected), ended) in kinds.iter().zip(endings) {
-        seen.hold(what, &ended, expected);
+        seen.check(what, &ended, expected);
     }
 }
 
-async fn a_logged_batch_whose_log_timed_out_is_written_later<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_logged_batch_whose_log_timed_out_is_written_later<W: Backend>(backend: &W, seen: &Observations) {
     backend.hinted_handoff(false).await;
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, b, _] = keyspace.clients();
     backend.pause(&[1]).await;
     let logged = "INSERT INTO KS.t (p, c, v) VALUES (1, 1, 1) USING TIMESTAMP 5; INSERT INTO KS.t (p, c, v) VALUES (2, 1, 1) USING TIMESTAMP 6;";
     let ended = a.ends(&batch("", logged)).await;
-    seen.hold(
+    seen.check(
         "the coordinator and one log of two",
         &ended,
         "WriteTimeout(Two, received 1, required 2, BatchLog)",
@@ -278,7 +284,10 @@ async fn a_logged_batch_whose_log_timed_out_is_written_later<W: Backend>(backend
     .await;
 }
 
-async fn unavailable_may_follow_a_batch_that_was_written_in_part<W: Backend>(backend: &W, seen: &Seen) {
+async fn unavailable_may_follow_a_batch_that_was_written_in_part<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     backend.hinted_handoff(false).await;
     let keyspace = Keyspace::with(backend, seen, &[]).await;
     let [a, ..] = keyspace.clients();
@@ -294,8 +303,8 @@ async fn unavailable_may_follow_a_batch_that_was_written_in_part<W: Backend>(bac
     let one = a.at(Consistency::One);
     let (mut up, mut down) = (Vec::new(), Vec::new());
     for partition in 0..60 {
-        let asked = one.ends(&format!("SELECT offset FROM KS.events WHERE partition = {partition}")).await;
-        if asked == "no rows" { &mut up } else { &mut down }.push(partition);
+        let result = one.ends(&format!("SELECT offset FROM KS.events WHERE partition = {partition}")).await;
+        if result == "no rows" { &mut up } else { &mut down }.push(partition);
     }
     assert!(up.len() >= 10 && down.len() >= 10, "{up:?} {down:?}");
     let mut written = 0;
@@ -310,7 +319,7 @@ async fn unavailable_may_follow_a_batch_that_was_written_in_part<W: Backend>(bac
         );
     }
     endings.dedup();
-    seen.hold(
+    seen.check(
         "10 batches of a living and a dead partition",
         &endings.join(" / "),
         "Unavailable(One, required 1, alive 0)",

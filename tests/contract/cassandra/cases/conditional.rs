@@ -6,37 +6,37 @@ use scylla::statement::{Consistency, SerialConsistency};
 use super::{ROWS, batch};
 use crate::cassandra::backend::Backend;
 use crate::cassandra::client::{Keyspace, ending};
-use crate::suite::{Case, Seen, case};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
-            a_conditional_insert_is_applied_once_and_then_tells_what_is_there,
+            a_conditional_insert_is_applied_once_and_then_returns_the_existing_row,
             [],
-            "IF NOT EXISTS answers [applied], and the row that is there if it was not applied (CQL: INSERT)",
+            "IF NOT EXISTS returns [applied], and the existing row if it was not applied (CQL: INSERT)",
         ),
         case!(
-            of_conditional_inserts_at_once_one_is_applied,
+            of_concurrent_conditional_inserts_one_is_applied,
             [],
             "Conditional writes of a partition are linearizable (architecture/guarantees)",
         ),
         case!(
-            a_conditional_write_takes_no_timestamp,
+            a_conditional_write_with_a_timestamp_is_refused,
             [],
             "USING TIMESTAMP is not allowed with IF (CQL: INSERT; ModificationStatement)",
         ),
         case!(
-            a_conditional_write_stamps_with_the_clock_and_hides_small_timestamps,
+            a_conditional_write_uses_the_clock_and_shadows_small_timestamps,
             [],
             "The ballot of Paxos is the timestamp: microseconds of the coordinator's clock (StorageProxy.cas)",
         ),
         case!(
             conditions_on_values_and_on_existence,
             [],
-            "UPDATE and DELETE take IF EXISTS or IF column = value; a condition that does not hold answers the values (CQL: UPDATE)",
+            "UPDATE and DELETE take IF EXISTS or IF column = value; a condition that does not hold returns the values (CQL: UPDATE)",
         ),
         case!(
-            a_conditional_batch_stays_within_a_partition,
+            a_conditional_batch_has_a_single_partition,
             [],
             "Conditional batches must be of one partition; all conditions hold or nothing is written (CQL: BATCH)",
         ),
@@ -50,9 +50,9 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
 
 const BINDING: &str = "pipeline (name text PRIMARY KEY, topic text, threshold int)";
 
-async fn a_conditional_insert_is_applied_once_and_then_tells_what_is_there<W: Backend>(
+async fn a_conditional_insert_is_applied_once_and_then_returns_the_existing_row<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let keyspace = Keyspace::with(backend, seen, &[BINDING]).await;
     let [a, b, c] = keyspace.clients();
@@ -83,11 +83,11 @@ async fn a_conditional_insert_is_applied_once_and_then_tells_what_is_there<W: Ba
     seen.note(format!("columns of the second: {}", names.join(", ")));
 }
 
-async fn of_conditional_inserts_at_once_one_is_applied<W: Backend>(backend: &W, seen: &Seen) {
+async fn of_concurrent_conditional_inserts_one_is_applied<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[BINDING]).await;
     let mut one_each = true;
     for round in 0..5 {
-        let asked = (0..6).map(|i| {
+        let inserts = (0..6).map(|i| {
             let client = keyspace.clients()[i % 3].clone();
             async move {
                 let cql = format!(
@@ -96,10 +96,10 @@ async fn of_conditional_inserts_at_once_one_is_applied<W: Backend>(backend: &W, 
                 client.ends(&cql).await
             }
         });
-        let endings = join_all(asked).await;
+        let endings = join_all(inserts).await;
         let applied = endings.iter().filter(|ended| ended.starts_with("(true")).count();
         let refused = endings.iter().filter(|ended| ended.starts_with("(false")).count();
-        // Contention may end in a timeout, whose outcome is unknown; then the row decides.
+        // With contention, a timeout with an unknown outcome is possible; then the row shows which one was applied.
         let rows = keyspace.clients()[0]
             .rows(&format!("SELECT topic FROM KS.pipeline WHERE name = 'p{round}'"))
             .await;
@@ -110,7 +110,7 @@ async fn of_conditional_inserts_at_once_one_is_applied<W: Backend>(backend: &W, 
     seen.note("5 times 6 at once through 3 coordinators: never two applied, and one row each");
 }
 
-async fn a_conditional_write_takes_no_timestamp<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_conditional_write_with_a_timestamp_is_refused<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[BINDING]).await;
     let [a, ..] = keyspace.clients();
     let insert = "INSERT INTO KS.pipeline (name, topic) VALUES ('p', 'x') IF NOT EXISTS USING TIMESTAMP 5";
@@ -127,15 +127,15 @@ async fn a_conditional_write_takes_no_timestamp<W: Backend>(backend: &W, seen: &
     let mut stamped = a.statement("INSERT INTO KS.pipeline (name, topic) VALUES ('q', 'x') IF NOT EXISTS");
     stamped.set_timestamp(Some(5));
     let ended = ending(a.session.query_unpaged(stamped, ()).await);
-    seen.hold("a timestamp in the request", &ended, "(true)");
+    seen.check("a timestamp in the request", &ended, "(true)");
     let stamp = a.rows("SELECT writetime(topic) FROM KS.pipeline WHERE name = 'q'").await;
     seen.note(format!("which {}", if stamp == "(5)" { "is taken" } else { "is not taken" }));
     assert_ne!(stamp, "(5)");
 }
 
-async fn a_conditional_write_stamps_with_the_clock_and_hides_small_timestamps<W: Backend>(
+async fn a_conditional_write_uses_the_clock_and_shadows_small_timestamps<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let keyspace = Keyspace::with(backend, seen, &[BINDING]).await;
     let [a, b, _] = keyspace.clients();
@@ -158,7 +158,7 @@ async fn a_conditional_write_stamps_with_the_clock_and_hides_small_timestamps<W:
     .await;
 }
 
-async fn conditions_on_values_and_on_existence<W: Backend>(backend: &W, seen: &Seen) {
+async fn conditions_on_values_and_on_existence<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[BINDING]).await;
     let [a, b, _] = keyspace.clients();
     a.expect(
@@ -194,7 +194,7 @@ async fn conditions_on_values_and_on_existence<W: Backend>(backend: &W, seen: &S
     a.expect(seen, "rows", "SELECT * FROM KS.pipeline", "no rows").await;
 }
 
-async fn a_conditional_batch_stays_within_a_partition<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_conditional_batch_has_a_single_partition<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     let insert = |p: i32, c: i32| format!("INSERT INTO KS.t (p, c, v) VALUES ({p}, {c}, 1) IF NOT EXISTS;");
@@ -205,7 +205,7 @@ async fn a_conditional_batch_stays_within_a_partition<W: Backend>(backend: &W, s
     a.expect(seen, "rows", "SELECT c FROM KS.t", "(1) (2)").await;
 }
 
-async fn serial_is_for_reads_and_conditional_writes<W: Backend>(backend: &W, seen: &Seen) {
+async fn serial_is_for_reads_and_conditional_writes<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[BINDING]).await;
     let [a, b, _] = keyspace.clients();
     let serial = a.at(Consistency::Serial);
@@ -219,10 +219,10 @@ async fn serial_is_for_reads_and_conditional_writes<W: Backend>(backend: &W, see
         .expect(seen, "a read", "SELECT topic FROM KS.pipeline WHERE name = 'p'", "('x')")
         .await;
     let scan = b.at(Consistency::Serial).ends("SELECT topic FROM KS.pipeline").await;
-    seen.hold("a read of the table", &scan, "('x')");
+    seen.check("a read of the table", &scan, "('x')");
     let mut local = b.statement("UPDATE KS.pipeline SET topic = 'y' WHERE name = 'p' IF EXISTS");
     local.set_serial_consistency(Some(SerialConsistency::LocalSerial));
-    seen.hold(
+    seen.check(
         "a conditional write at LOCAL_SERIAL",
         &ending(b.session.query_unpaged(local, ()).await),
         "(true)",

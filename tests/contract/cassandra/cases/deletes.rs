@@ -1,4 +1,4 @@
-//! Deletions, and what they cover.
+//! Deletions: which writes they shadow.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use tokio::time::sleep;
 use super::{EVENTS, ROWS, events};
 use crate::cassandra::backend::{Backend, Verb};
 use crate::cassandra::client::Keyspace;
-use crate::suite::{Case, Seen, case};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
-            a_delete_without_a_timestamp_shadows_every_small_timestamp_to_come,
+            a_delete_without_a_timestamp_shadows_later_writes_with_small_timestamps,
             [],
             "A deletion covers what has a timestamp not greater than its own, also what is written later (operating/compaction/tombstones)",
         ),
         case!(
-            a_deletion_leaves_what_is_newer,
+            a_deletion_does_not_cover_newer_writes,
             [],
             "A deletion covers what has a timestamp not greater than its own (DeletionTime.deletes)",
         ),
@@ -28,31 +28,31 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "DELETE takes a range of clustering values (CQL: DELETE)",
         ),
         case!(
-            a_deletion_of_what_is_not_there_is_acknowledged,
+            a_deletion_of_a_missing_row_is_acknowledged,
             [],
             "DELETE does not look at what is there (CQL: DELETE)",
         ),
         case!(
-            a_truncated_table_takes_small_timestamps_again,
+            a_truncated_table_accepts_small_timestamps_again,
             [],
             "TRUNCATE drops the data files of all nodes; it leaves no tombstone (CQL: TRUNCATE)",
         ),
         case!(
-            once_grace_is_over_and_compaction_ran_older_writes_come_through,
+            after_gc_grace_and_a_compaction_older_writes_are_visible,
             [Compact],
-            "A compaction drops tombstones that are older than gc_grace_seconds, 10 days if nothing is said (operating/compaction/tombstones)",
+            "A compaction drops tombstones that are older than gc_grace_seconds, 10 days by default (operating/compaction/tombstones)",
         ),
         case!(
-            what_is_flushed_resolves_with_what_is_not,
+            flushed_and_unflushed_writes_are_resolved_together,
             [Compact],
             "A read merges memtable and data files by timestamp (architecture/storage_engine)",
         ),
     ]
 }
 
-async fn a_delete_without_a_timestamp_shadows_every_small_timestamp_to_come<W: Backend>(
+async fn a_delete_without_a_timestamp_shadows_later_writes_with_small_timestamps<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
@@ -73,7 +73,7 @@ async fn a_delete_without_a_timestamp_shadows_every_small_timestamp_to_come<W: B
     b.expect(seen, "the same after one cell", read, "(2, 's') (1, null) (0, 's')").await;
 }
 
-async fn a_deletion_leaves_what_is_newer<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_deletion_does_not_cover_newer_writes<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
     a.ok(&events(0, 0..6)).await;
@@ -94,7 +94,7 @@ async fn a_deletion_leaves_what_is_newer<W: Backend>(backend: &W, seen: &Seen) {
     .await;
 }
 
-async fn a_range_deletion_covers_its_bounds_and_no_more<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_range_deletion_covers_its_bounds_and_no_more<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
     for (partition, range, expected) in [
@@ -122,7 +122,7 @@ async fn a_range_deletion_covers_its_bounds_and_no_more<W: Backend>(backend: &W,
     b.expect(seen, "LIMIT 3 from below, across it", read, "(0) (1) (4)").await;
 }
 
-async fn a_deletion_of_what_is_not_there_is_acknowledged<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_deletion_of_a_missing_row_is_acknowledged<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, b, _] = keyspace.clients();
     a.expect(seen, "deleted at 9", "DELETE FROM KS.t USING TIMESTAMP 9 WHERE p = 1 AND c = 1", "ok").await;
@@ -132,7 +132,7 @@ async fn a_deletion_of_what_is_not_there_is_acknowledged<W: Backend>(backend: &W
     b.expect(seen, "then at 10", "SELECT * FROM KS.t", "(1, 1, 1)").await;
 }
 
-async fn a_truncated_table_takes_small_timestamps_again<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_truncated_table_accepts_small_timestamps_again<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
     a.ok(&events(0, 0..3)).await;
@@ -144,9 +144,9 @@ async fn a_truncated_table_takes_small_timestamps_again<W: Backend>(backend: &W,
     b.expect(seen, "the same rows written again, one of which had been deleted", READ, "(2) (1) (0)").await;
 }
 
-async fn once_grace_is_over_and_compaction_ran_older_writes_come_through<W: Backend>(
+async fn after_gc_grace_and_a_compaction_older_writes_are_visible<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let tables = [ROWS.to_owned(), format!("{} WITH gc_grace_seconds = 0", ROWS.replacen('t', "u", 1))];
     let keyspace = Keyspace::with(backend, seen, &tables.each_ref().map(String::as_str)).await;
@@ -154,7 +154,7 @@ async fn once_grace_is_over_and_compaction_ran_older_writes_come_through<W: Back
     for table in ["t", "u"] {
         a.at(Consistency::All).ok(&format!("DELETE FROM KS.{table} USING TIMESTAMP 100 WHERE p = 1")).await;
     }
-    // Grace is counted in seconds.
+    // `gc_grace_seconds` has a resolution of one second.
     sleep(Duration::from_secs(2)).await;
     backend.compact(&keyspace.name, true).await;
     for (table, what, expected) in [("u", "gc_grace_seconds = 0", "(1)"), ("t", "10 days", "no rows")] {
@@ -164,7 +164,7 @@ async fn once_grace_is_over_and_compaction_ran_older_writes_come_through<W: Back
     }
 }
 
-async fn what_is_flushed_resolves_with_what_is_not<W: Backend>(backend: &W, seen: &Seen) {
+async fn flushed_and_unflushed_writes_are_resolved_together<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
     a.ok(&events(0, 0..4)).await;

@@ -40,8 +40,8 @@ const ROWS: &str = "t (p int, c int, v int, PRIMARY KEY (p, c))";
 const EVENTS: &str = "events (partition int, offset bigint, source text, PRIMARY KEY (partition, offset)) \
                       WITH CLUSTERING ORDER BY (offset DESC)";
 
-/// The same, but a read asks no more replicas than its level needs, however slow they are: otherwise a read at ONE
-/// may ask a second replica, and repair the first.
+/// The same, but a read uses no more replicas than its level requires, even if they are slow: otherwise a read at ONE may
+/// read a second replica, and repair the first.
 const UNHURRIED: &str = "events (partition int, offset bigint, source text, PRIMARY KEY (partition, offset)) \
                          WITH CLUSTERING ORDER BY (offset DESC) AND speculative_retry = 'NEVER'";
 

@@ -1,4 +1,4 @@
-//! How requests end when replicas or coordinators are down, and what was applied in the end.
+//! The outcomes of requests when replicas or coordinators are down, and what was applied.
 
 use std::time::Duration;
 
@@ -9,29 +9,29 @@ use tokio::time::sleep;
 use super::{EVENTS, ROWS, UNHURRIED, events};
 use crate::cassandra::backend::{Backend, Verb};
 use crate::cassandra::client::{Keyspace, ending};
-use crate::suite::{Case, Seen, case};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
-            unavailable_tells_how_many_are_alive_and_nothing_was_done,
+            unavailable_contains_the_number_of_live_replicas_and_nothing_was_applied,
             [Silence, HintedHandoff],
             "Unavailable carries the level, the replicas required and those alive; the coordinator checks before it sends (native_protocol_v4, 9)",
         ),
         case!(
-            a_write_that_timed_out_is_there_for_some_readers,
+            a_write_that_timed_out_is_visible_to_some_readers,
             [Pause, HintedHandoff],
             "Write_timeout carries the acknowledgements received; it is not undone (native_protocol_v4, 9; architecture/guarantees)",
         ),
         case!(
-            a_read_timeout_tells_who_answered,
+            a_read_timeout_contains_the_number_of_responses,
             [Pause],
-            "Read_timeout carries the answers received, and whether the replica that was asked for data is among them (native_protocol_v4, 9)",
+            "Read_timeout carries the number of responses received, and whether the replica that was requested to send data is among them (native_protocol_v4, 9)",
         ),
         case!(
-            a_hint_comes_later_with_the_original_timestamp,
+            a_hint_is_delivered_later_with_the_original_timestamp,
             [Silence, HintedHandoff],
-            "A coordinator keeps a hint for a replica that is down, and delivers it when it is back; the mutation is as it was (operating/hints)",
+            "A coordinator keeps a hint for a replica that is down, and delivers it when it is up again; the mutation is unchanged (operating/hints)",
         ),
         case!(
             a_replica_that_times_out_gets_a_hint_too,
@@ -39,17 +39,17 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "A write that a replica does not acknowledge in time is kept as a hint (operating/hints)",
         ),
         case!(
-            hints_die_with_a_coordinator_that_did_not_flush_them,
+            unflushed_hints_are_lost_with_their_coordinator,
             [Silence, Kill, HoldHints, HintedHandoff],
             "Hints are buffered and flushed every hints_flush_period, 10 s; the buffer dies with the process (operating/hints; cassandra.yaml)",
         ),
         case!(
-            a_client_that_gave_up_leaves_its_request_running,
+            a_request_continues_after_its_client_timed_out,
             [Pause],
             "A client's timeout cancels nothing (drivers)",
         ),
         case!(
-            a_request_whose_coordinator_was_killed_may_have_been_done,
+            a_request_whose_coordinator_was_killed_may_have_been_applied,
             [Pause, Kill],
             "What a coordinator has sent to the replicas does not depend on its life (architecture/dynamo)",
         ),
@@ -58,7 +58,10 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
 
 const READ: &str = "SELECT offset FROM KS.events WHERE partition = 0";
 
-async fn unavailable_tells_how_many_are_alive_and_nothing_was_done<W: Backend>(backend: &W, seen: &Seen) {
+async fn unavailable_contains_the_number_of_live_replicas_and_nothing_was_applied<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     backend.hinted_handoff(false).await;
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
@@ -102,7 +105,7 @@ async fn unavailable_tells_how_many_are_alive_and_nothing_was_done<W: Backend>(b
     b.expect(seen, "when they are back", READ, "no rows").await;
 }
 
-async fn a_write_that_timed_out_is_there_for_some_readers<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_write_that_timed_out_is_visible_to_some_readers<W: Backend>(backend: &W, seen: &Observations) {
     backend.hinted_handoff(false).await;
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
@@ -110,8 +113,8 @@ async fn a_write_that_timed_out_is_there_for_some_readers<W: Backend>(backend: &
     let (quorum, all) = (events(0, 0..1), events(0, 1..2));
     let all_replicas = a.at(Consistency::All);
     let (quorum, all) = join(a.ends(&quorum), all_replicas.ends(&all)).await;
-    seen.hold("one replica paused: a write at QUORUM", &quorum, "ok");
-    seen.hold("a write at ALL", &all, "WriteTimeout(All, received 2, required 3, Simple)");
+    seen.check("one replica paused: a write at QUORUM", &quorum, "ok");
+    seen.check("a write at ALL", &all, "WriteTimeout(All, received 2, required 3, Simple)");
     b.expect(seen, "read at QUORUM", READ, "(1) (0)").await;
     backend.pause(&[1]).await;
     a.expect(
@@ -126,7 +129,7 @@ async fn a_write_that_timed_out_is_there_for_some_readers<W: Backend>(backend: &
     a.expect_within(
         seen,
         backend.delivered_within(),
-        "read at QUORUM through that replica, when the others go on",
+        "read at QUORUM through that replica, when the others are resumed",
         READ,
         "(2) (1) (0)",
     )
@@ -134,7 +137,7 @@ async fn a_write_that_timed_out_is_there_for_some_readers<W: Backend>(backend: &
     b.expect(seen, "from then on through another", READ, "(2) (1) (0)").await;
 }
 
-async fn a_read_timeout_tells_who_answered<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_read_timeout_contains_the_number_of_responses<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     a.at(Consistency::All).ok(&events(0, 0..1)).await;
@@ -142,21 +145,21 @@ async fn a_read_timeout_tells_who_answered<W: Backend>(backend: &W, seen: &Seen)
     let all = a.at(Consistency::All);
     let (row, table, three) =
         join3(a.ends(READ), a.ends("SELECT offset FROM KS.events"), all.ends(READ)).await;
-    seen.hold(
+    seen.check(
         "two paused: a partition at QUORUM",
         &row,
         "ReadTimeout(Quorum, received 1, required 2, data present true)",
     );
-    seen.hold(
+    seen.check(
         "the table at QUORUM",
         &table,
         "ReadTimeout(Quorum, received 1, required 2, data present true)",
     );
-    seen.hold("a partition at ALL", &three, "ReadTimeout(All, received 1, required 3, data present true)");
+    seen.check("a partition at ALL", &three, "ReadTimeout(All, received 1, required 3, data present true)");
     a.at(Consistency::One).expect(seen, "at ONE", READ, "(0)").await;
 }
 
-async fn a_hint_comes_later_with_the_original_timestamp<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_hint_is_delivered_later_with_the_original_timestamp<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
     backend.hinted_handoff(false).await;
@@ -171,7 +174,7 @@ async fn a_hint_comes_later_with_the_original_timestamp<W: Backend>(backend: &W,
     one.expect_within(seen, Duration::from_secs(5), "row 0 written again at 50", all, "(0, 'newer', 50)")
         .await;
     a.ok("DELETE source FROM KS.events USING TIMESTAMP 60 WHERE partition = 0 AND offset = 0").await;
-    // The row's marker is only in the hint.
+    // Only the hint has the row's liveness marker.
     one.expect_within(
         seen,
         backend.delivered_within(),
@@ -185,7 +188,7 @@ async fn a_hint_comes_later_with_the_original_timestamp<W: Backend>(backend: &W,
     c.expect(seen, "at QUORUM", all, "(1, 's', 2) (0, null, null)").await;
 }
 
-async fn a_replica_that_times_out_gets_a_hint_too<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_replica_that_times_out_gets_a_hint_too<W: Backend>(backend: &W, seen: &Observations) {
     backend.hinted_handoff(true).await;
     let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, b, c] = keyspace.clients();
@@ -206,7 +209,7 @@ async fn a_replica_that_times_out_gets_a_hint_too<W: Backend>(backend: &W, seen:
     }
 }
 
-async fn hints_die_with_a_coordinator_that_did_not_flush_them<W: Backend>(backend: &W, seen: &Seen) {
+async fn unflushed_hints_are_lost_with_their_coordinator<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
     backend.hinted_handoff(true).await;
@@ -223,20 +226,23 @@ async fn hints_die_with_a_coordinator_that_did_not_flush_them<W: Backend>(backen
     c.expect(seen, "at QUORUM", READ, "(0)").await;
 }
 
-async fn a_client_that_gave_up_leaves_its_request_running<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_request_continues_after_its_client_timed_out<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
     backend.pause(&[0]).await;
     let mut statement = a.statement(&events(0, 0..3));
     statement.set_request_timeout(Some(Duration::from_millis(500)));
     let ended = ending(a.session.query_unpaged(statement, ()).await);
-    seen.hold("a write through a paused coordinator", &ended, "the client's own timeout");
+    seen.check("a write through a paused coordinator", &ended, "the client's own timeout");
     b.expect(seen, "rows then", READ, "no rows").await;
     backend.resume(&[0]).await;
     b.expect_within(seen, Duration::from_secs(20), "rows when it went on", READ, "(2) (1) (0)").await;
 }
 
-async fn a_request_whose_coordinator_was_killed_may_have_been_done<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_request_whose_coordinator_was_killed_may_have_been_applied<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS, ROWS]).await;
     let [a, b, _] = keyspace.clients();
     backend.pause(&[1, 2]).await;
@@ -247,7 +253,7 @@ async fn a_request_whose_coordinator_was_killed_may_have_been_done<W: Backend>(b
     let write = events(0, 0..3);
     let (ended, ()) = join(a.ends(&write), kill).await;
     backend.resume(&[1, 2]).await;
-    seen.hold(
+    seen.check(
         "a write, its coordinator killed before any other replica took it",
         &ended,
         "broken connection",

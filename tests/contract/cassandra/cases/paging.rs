@@ -1,4 +1,4 @@
-//! Pages.
+//! Paging.
 
 use std::ops::ControlFlow;
 
@@ -7,29 +7,29 @@ use scylla::response::PagingState;
 use super::{EVENTS, ROWS, batch, events};
 use crate::cassandra::backend::Backend;
 use crate::cassandra::client::{Client, Keyspace, rows};
-use crate::suite::{Case, Seen, case};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
-            many_pages_give_each_row_once_in_order,
+            many_pages_return_each_row_once_in_order,
             [],
-            "An answer holds at most as many rows as the request's page size, and a paging state if more may follow (native_protocol_v4, 4.2.5.2)",
+            "A response has at most as many rows as the request's page size, and a paging state if more may follow (native_protocol_v4, 4.2.5.2)",
         ),
         case!(
-            a_page_that_ends_with_the_last_row_may_promise_more,
+            a_page_that_ends_with_the_last_row_may_have_a_paging_state,
             [],
             "A paging state does not promise that rows follow (native_protocol_v4, 8)",
         ),
         case!(pages_end_at_the_limit, [], "LIMIT bounds the rows of all pages together (CQL: SELECT)",),
-        case!(paging_is_no_snapshot, [], "Each page is a read of its own (native_protocol_v4, 8)",),
+        case!(pages_are_not_a_snapshot, [], "Each page is a read of its own (native_protocol_v4, 8)",),
         case!(
             a_paging_state_may_be_used_again_and_at_another_node,
             [],
             "A paging state is a position, not a cursor: the server keeps nothing (native_protocol_v4, 8; PagingState)",
         ),
         case!(
-            a_paging_state_of_nonsense_is_refused,
+            an_invalid_paging_state_is_refused,
             [],
             "A paging state that cannot be read is a protocol error (PagingState.deserialize)",
         ),
@@ -64,7 +64,7 @@ async fn pages(client: &Client, cql: &str, size: i32) -> Vec<String> {
     all
 }
 
-async fn many_pages_give_each_row_once_in_order<W: Backend>(backend: &W, seen: &Seen) {
+async fn many_pages_return_each_row_once_in_order<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS, ROWS]).await;
     let [a, ..] = keyspace.clients();
     a.ok(&events(0, 0..100)).await;
@@ -89,7 +89,10 @@ async fn many_pages_give_each_row_once_in_order<W: Backend>(backend: &W, seen: &
     seen.note("PER PARTITION LIMIT 2: as without");
 }
 
-async fn a_page_that_ends_with_the_last_row_may_promise_more<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_page_that_ends_with_the_last_row_may_have_a_paging_state<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     a.ok(&events(0, 0..6)).await;
@@ -104,7 +107,7 @@ async fn a_page_that_ends_with_the_last_row_may_promise_more<W: Backend>(backend
     seen.note("of no rows: one empty page");
 }
 
-async fn pages_end_at_the_limit<W: Backend>(backend: &W, seen: &Seen) {
+async fn pages_end_at_the_limit<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     a.ok(&events(0, 0..9)).await;
@@ -118,7 +121,7 @@ async fn pages_end_at_the_limit<W: Backend>(backend: &W, seen: &Seen) {
     }
 }
 
-async fn paging_is_no_snapshot<W: Backend>(backend: &W, seen: &Seen) {
+async fn pages_are_not_a_snapshot<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
     a.ok(&events(0, 10..16)).await;
@@ -136,7 +139,7 @@ async fn paging_is_no_snapshot<W: Backend>(backend: &W, seen: &Seen) {
     assert_eq!(second, "(12, 'new') (11, 's') (10, 's') (9, 's')");
 }
 
-async fn a_paging_state_may_be_used_again_and_at_another_node<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_paging_state_may_be_used_again_and_at_another_node<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, c] = keyspace.clients();
     a.ok(&events(0, 0..6)).await;
@@ -150,20 +153,20 @@ async fn a_paging_state_may_be_used_again_and_at_another_node<W: Backend>(backen
     }
     let bytes = next.as_bytes_slice().expect("a state").to_vec();
     let (rows, _) = page(b, READ, 3, PagingState::new_from_raw_bytes(bytes)).await;
-    seen.hold("from its bytes, and with another page size", &rows, "(3) (2) (1)");
+    seen.check("from its bytes, and with another page size", &rows, "(3) (2) (1)");
 }
 
-async fn a_paging_state_of_nonsense_is_refused<W: Backend>(backend: &W, seen: &Seen) {
+async fn an_invalid_paging_state_is_refused<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     let statement = a.statement("SELECT offset FROM KS.events WHERE partition = 0").with_page_size(2);
     let state = PagingState::new_from_raw_bytes(&b"no such position"[..]);
     let ended = a.session.query_single_page(statement, (), state).await;
     let ended = crate::cassandra::client::ending(ended.map(|(result, _)| result));
-    seen.hold("16 bytes of text", &ended, "ProtocolError");
+    seen.check("16 bytes of text", &ended, "ProtocolError");
 }
 
-async fn pages_of_in_and_of_deleted_rows_skip_nothing<W: Backend>(backend: &W, seen: &Seen) {
+async fn pages_of_in_and_of_deleted_rows_skip_nothing<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     for partition in 0..3 {

@@ -1,4 +1,4 @@
-//! What a read repairs, and what it leaves.
+//! Read repair and anti-entropy repair.
 
 use std::time::Duration;
 
@@ -9,27 +9,27 @@ use tokio::time::sleep;
 use super::{EVENTS, UNHURRIED, events};
 use crate::cassandra::backend::{Backend, Verb};
 use crate::cassandra::client::Keyspace;
-use crate::suite::{Case, Seen, case};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             a_read_at_one_is_stale_and_repairs_nothing,
             [Silence, HintedHandoff],
-            "At ONE a single replica answers, there is nothing to compare; consistency requires R + W > RF (architecture/dynamo: tunable consistency)",
+            "At ONE a single replica responds, there is nothing to compare; consistency requires R + W > RF (architecture/dynamo: tunable consistency)",
         ),
         case!(
-            a_read_at_one_that_asks_a_second_replica_may_repair_the_first,
+            a_read_at_one_that_reads_a_second_replica_may_repair_the_first,
             [Silence, HintedHandoff],
-            "speculative_retry, 99p if nothing is said: if a replica is slow, another is asked, and answers that differ are repaired whatever the level (CQL: CREATE TABLE; AbstractReadExecutor.awaitResponses)",
+            "speculative_retry, 99p by default: if a replica is slow, another is read, and responses that differ are repaired at any level (CQL: CREATE TABLE; AbstractReadExecutor.awaitResponses)",
         ),
         case!(
-            a_quorum_read_repairs_the_replicas_that_it_asked,
+            a_quorum_read_repairs_the_replicas_that_it_reads,
             [Silence, HintedHandoff],
-            "Replicas whose answers differ are repaired before the read is answered: read_repair BLOCKING (operating/read_repair)",
+            "Replicas whose responses differ are repaired before the read returns: read_repair BLOCKING (operating/read_repair)",
         ),
         case!(
-            with_read_repair_none_the_answer_is_merged_and_nothing_repaired,
+            with_read_repair_none_the_result_is_merged_and_nothing_is_repaired,
             [Silence, HintedHandoff],
             "read_repair NONE: the coordinator reconciles what it read and writes nothing (operating/read_repair)",
         ),
@@ -41,10 +41,10 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(
             a_limit_is_filled_although_a_replica_missed_deletions,
             [Silence, HintedHandoff],
-            "If rows of one replica turn out to be deleted in another, more are asked for (ShortReadPartitionsProtection)",
+            "If rows of one replica are deleted in another, more are requested (ShortReadPartitionsProtection)",
         ),
         case!(
-            a_repair_brings_a_replica_what_it_missed,
+            a_repair_writes_missed_data_to_a_replica,
             [Silence, HintedHandoff, AntiEntropy],
             "nodetool repair compares Merkle trees and streams what differs (operating/repair)",
         ),
@@ -63,7 +63,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
 
 const READ: &str = "SELECT offset FROM KS.events WHERE partition = 0";
 
-async fn a_read_at_one_is_stale_and_repairs_nothing<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_read_at_one_is_stale_and_repairs_nothing<W: Backend>(backend: &W, seen: &Observations) {
     backend.hinted_handoff(false).await;
     let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
@@ -71,13 +71,16 @@ async fn a_read_at_one_is_stale_and_repairs_nothing<W: Backend>(backend: &W, see
     a.expect(seen, "rows 0 to 2 at QUORUM, the third replica down", &events(0, 0..3), "ok").await;
     backend.end_silence().await;
     let one = c.at(Consistency::One);
-    one.expect(seen, "ONE at the third, when it is back", READ, "no rows").await;
+    one.expect(seen, "ONE at the third, when it is up again", READ, "no rows").await;
     a.at(Consistency::One).expect(seen, "ONE at the first", READ, "(2) (1) (0)").await;
     one.expect(seen, "ONE at the third, again", READ, "no rows").await;
     c.expect(seen, "QUORUM at the third", READ, "(2) (1) (0)").await;
 }
 
-async fn a_read_at_one_that_asks_a_second_replica_may_repair_the_first<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_read_at_one_that_reads_a_second_replica_may_repair_the_first<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     backend.hinted_handoff(false).await;
     let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
@@ -86,8 +89,8 @@ async fn a_read_at_one_that_asks_a_second_replica_may_repair_the_first<W: Backen
     backend.end_silence().await;
     let one = c.at(Consistency::One);
     one.expect(seen, "ONE at a replica that lacks rows 0 to 2", READ, "no rows").await;
-    // It is repaired by a read that finds the second answer there when it takes the first. Reads at once wait for
-    // each other, so that this happens; and it is asked, and looked at, until it did.
+    // It is repaired by a read whose second response is available when it processes the first one. Concurrent reads make
+    // this likely; they are repeated until it has happened.
     let mut repaired = String::new();
     for _ in 0..20 {
         a.ok("ALTER TABLE KS.events WITH speculative_retry = 'ALWAYS'").await;
@@ -102,10 +105,10 @@ async fn a_read_at_one_that_asks_a_second_replica_may_repair_the_first<W: Backen
             break;
         }
     }
-    seen.hold("ONE at it, after reads at ONE that each asked a second one, too", &repaired, "(2) (1) (0)");
+    seen.check("ONE at it, after reads at ONE that each read a second one, too", &repaired, "(2) (1) (0)");
 }
 
-async fn a_quorum_read_repairs_the_replicas_that_it_asked<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_quorum_read_repairs_the_replicas_that_it_reads<W: Backend>(backend: &W, seen: &Observations) {
     backend.hinted_handoff(false).await;
     let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
@@ -145,9 +148,9 @@ async fn a_quorum_read_repairs_the_replicas_that_it_asked<W: Backend>(backend: &
     one.expect(seen, "what it has then", "SELECT count(*) FROM KS.events", "(9)").await;
 }
 
-async fn with_read_repair_none_the_answer_is_merged_and_nothing_repaired<W: Backend>(
+async fn with_read_repair_none_the_result_is_merged_and_nothing_is_repaired<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     backend.hinted_handoff(false).await;
     let none = format!("{UNHURRIED} AND read_repair = 'NONE'");
@@ -160,7 +163,10 @@ async fn with_read_repair_none_the_answer_is_merged_and_nothing_repaired<W: Back
     c.at(Consistency::One).expect(seen, "what it has then", READ, "no rows").await;
 }
 
-async fn a_quorum_read_merges_cells_and_deletions_of_its_replicas<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_quorum_read_merges_cells_and_deletions_of_its_replicas<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     backend.hinted_handoff(false).await;
     let keyspace = Keyspace::with(
         backend,
@@ -191,7 +197,7 @@ async fn a_quorum_read_merges_cells_and_deletions_of_its_replicas<W: Backend>(ba
     one.expect(seen, "what it has then", READ, "(1, 2, 1) (2, 1, null) (4, 1, 1) (5, 5, null)").await;
 }
 
-async fn a_limit_is_filled_although_a_replica_missed_deletions<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_limit_is_filled_although_a_replica_missed_deletions<W: Backend>(backend: &W, seen: &Observations) {
     backend.hinted_handoff(false).await;
     let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
@@ -205,7 +211,7 @@ async fn a_limit_is_filled_although_a_replica_missed_deletions<W: Backend>(backe
     c.expect(seen, "QUORUM through it", &format!("{READ} LIMIT 3"), "(5) (4) (3)").await;
 }
 
-async fn a_repair_brings_a_replica_what_it_missed<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_repair_writes_missed_data_to_a_replica<W: Backend>(backend: &W, seen: &Observations) {
     backend.hinted_handoff(false).await;
     let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, _, c] = keyspace.clients();
@@ -221,12 +227,15 @@ async fn a_repair_brings_a_replica_what_it_missed<W: Backend>(backend: &W, seen:
     one.expect(seen, "a row of before the deletion, written again", READ, "(2) (0)").await;
 }
 
-async fn a_quorum_read_with_limit_repairs_only_the_rows_it_returned<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_quorum_read_with_limit_repairs_only_the_rows_it_returned<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     backend.hinted_handoff(false).await;
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, c] = keyspace.clients();
-    // A node that continues may look at a clock of before the pause, and take a message that has expired. Then the
-    // next partition has to do.
+    // A resumed node may read a clock value from before the pause, and process a message that has expired. Then the next
+    // partition is used.
     let mut partition = 0;
     let ended = loop {
         a.at(Consistency::All).ok(&events(partition, 0..10)).await;
@@ -247,7 +256,7 @@ async fn a_quorum_read_with_limit_repairs_only_the_rows_it_returned<W: Backend>(
         partition += 1;
         assert!(partition < 20, "the replicas took every expired message");
     };
-    seen.hold(
+    seen.check(
         "a batch of rows 10 to 19 that reached one replica",
         &ended,
         "WriteTimeout(Quorum, received 1, required 2, Simple)",
@@ -264,7 +273,10 @@ async fn a_quorum_read_with_limit_repairs_only_the_rows_it_returned<W: Backend>(
     .await;
 }
 
-async fn a_read_whose_repair_is_lost_times_out_and_has_repaired_others<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_read_whose_repair_is_lost_times_out_and_has_repaired_others<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, b, c] = keyspace.clients();
     backend.hinted_handoff(false).await;

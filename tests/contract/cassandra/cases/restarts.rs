@@ -1,4 +1,4 @@
-//! What a node keeps, and what the others know of it.
+//! Restarts of nodes: durability and failure detection.
 
 use std::time::Duration;
 
@@ -8,53 +8,53 @@ use tokio::time::{Instant, sleep};
 use super::{EVENTS, ROWS, events};
 use crate::cassandra::backend::{Backend, Verb};
 use crate::cassandra::client::{Keyspace, ending};
-use crate::suite::{Case, Seen, case};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
-            what_was_acknowledged_outlives_a_kill_of_all_nodes,
+            acknowledged_writes_survive_a_kill_of_all_nodes,
             [Kill],
             "A write is in the commit log before it is acknowledged; the log is a mapped file that outlives the process (architecture/storage_engine: CommitLog)",
         ),
         case!(
-            a_prepared_statement_outlives_its_nodes_restart,
+            a_prepared_statement_survives_a_restart_of_its_node,
             [Kill],
             "Prepared statements are stored in system.prepared_statements and prepared again at start (CASSANDRA-8831)",
         ),
         case!(
-            a_killed_node_counts_as_up_until_gossip_notices,
+            a_killed_node_counts_as_up_until_gossip_detects_it,
             [Kill],
             "A failure detector suspects a node by the heartbeats it misses; until then writes to it time out (architecture/dynamo: Failure Detection)",
         ),
         case!(
-            a_power_loss_of_all_nodes_keeps_what_was_synced_before_it_was_acknowledged,
+            writes_synced_before_the_acknowledgement_survive_a_power_loss_of_all_nodes,
             [PowerLoss],
             "commitlog_sync batch: a write is acknowledged after the log was synced (cassandra.yaml)",
         ),
         case!(
-            a_power_loss_of_all_nodes_loses_what_was_not_synced,
+            unsynced_writes_are_lost_in_a_power_loss_of_all_nodes,
             [PowerLoss, PeriodicSync],
             "commitlog_sync periodic: writes are acknowledged at once, and the log is synced every commitlog_sync_period, 10 s (cassandra.yaml)",
         ),
         case!(
-            an_empty_disk_makes_a_quorum_miss_what_was_acknowledged,
+            an_empty_disk_makes_a_quorum_miss_acknowledged_writes,
             [Kill, WipeDisk, HintedHandoff, Silence],
-            "A replica that lost its data answers as if it had never had any, until it is repaired (operating/topo_changes; operating/repair)",
+            "A replica that lost its data responds as if it had never had any, until it is repaired (operating/topo_changes; operating/repair)",
         ),
     ]
 }
 
 const READ: &str = "SELECT offset FROM KS.events WHERE partition = 0";
 
-async fn what_was_acknowledged_outlives_a_kill_of_all_nodes<W: Backend>(backend: &W, seen: &Seen) {
+async fn acknowledged_writes_survive_a_kill_of_all_nodes<W: Backend>(backend: &W, seen: &Observations) {
     let mut keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let a = &keyspace.clients[0];
     a.ok(&events(0, 0..5)).await;
     a.ok("DELETE FROM KS.events USING TIMESTAMP 100 WHERE partition = 0 AND offset = 2").await;
     a.ok("INSERT INTO KS.events (partition, offset, source) VALUES (1, 1, 'if') IF NOT EXISTS").await;
     backend.kill(&[0, 1, 2]).await;
-    seen.hold(
+    seen.check(
         "a request meanwhile",
         &a.ends(READ).await.replace("broken connection", "no connection"),
         "no connection",
@@ -68,7 +68,7 @@ async fn what_was_acknowledged_outlives_a_kill_of_all_nodes<W: Backend>(backend:
     b.at(Consistency::All).expect(seen, "at ALL", READ, "(4) (3) (1) (0)").await;
 }
 
-async fn a_prepared_statement_outlives_its_nodes_restart<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_prepared_statement_survives_a_restart_of_its_node<W: Backend>(backend: &W, seen: &Observations) {
     let mut keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let b = &keyspace.clients[1];
     let insert = b.prepare("INSERT INTO KS.t (p, c, v) VALUES (?, ?, ?)").await;
@@ -79,7 +79,7 @@ async fn a_prepared_statement_outlives_its_nodes_restart<W: Backend>(backend: &W
     );
     let expected = format!("('{}')", insert.get_statement());
     let note = |text: String| if text == expected { "the statement".to_owned() } else { text };
-    seen.hold(
+    seen.check(
         "system.prepared_statements of the node",
         &note(b.at(Consistency::One).rows(&stored).await),
         "the statement",
@@ -88,18 +88,18 @@ async fn a_prepared_statement_outlives_its_nodes_restart<W: Backend>(backend: &W
     backend.start(&[1]).await;
     keyspace.reconnect(backend, 1).await;
     let b = &keyspace.clients[1];
-    seen.hold("after its restart", &note(b.at(Consistency::One).rows(&stored).await), "the statement");
+    seen.check("after its restart", &note(b.at(Consistency::One).rows(&stored).await), "the statement");
     let ended = ending(b.session.execute_unpaged(&insert, (1, 2, 2)).await);
-    seen.hold("executed by a new connection that never prepared it", &ended, "ok");
+    seen.check("executed by a new connection that never prepared it", &ended, "ok");
     b.expect(seen, "rows", "SELECT c FROM KS.t", "(1) (2)").await;
 }
 
-async fn a_killed_node_counts_as_up_until_gossip_notices<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_killed_node_counts_as_up_until_gossip_detects_it<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     backend.kill(&[1, 2]).await;
     let first = a.ends(&events(0, 0..1)).await;
-    seen.hold(
+    seen.check(
         "two killed: the next write at QUORUM",
         &first,
         "WriteTimeout(Quorum, received 1, required 2, Simple)",
@@ -110,15 +110,15 @@ async fn a_killed_node_counts_as_up_until_gossip_notices<W: Backend>(backend: &W
         sleep(Duration::from_millis(200)).await;
         ended = a.ends(&events(0, 1..2)).await;
     }
-    seen.hold("later", &ended, "Unavailable(Quorum, required 2, alive 1)");
+    seen.check("later", &ended, "Unavailable(Quorum, required 2, alive 1)");
     backend.start(&[1, 2]).await;
     a.expect(seen, "when they are started again", &events(0, 2..3), "ok").await;
     a.expect(seen, "rows", READ, "(2) (1) (0)").await;
 }
 
-async fn a_power_loss_of_all_nodes_keeps_what_was_synced_before_it_was_acknowledged<W: Backend>(
+async fn writes_synced_before_the_acknowledgement_survive_a_power_loss_of_all_nodes<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let mut keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     keyspace.clients[0].ok(&events(0, 0..5)).await;
@@ -127,7 +127,7 @@ async fn a_power_loss_of_all_nodes_keeps_what_was_synced_before_it_was_acknowled
     keyspace.clients[0].expect(seen, "rows that were acknowledged", READ, "(4) (3) (2) (1) (0)").await;
 }
 
-async fn a_power_loss_of_all_nodes_loses_what_was_not_synced<W: Backend>(backend: &W, seen: &Seen) {
+async fn unsynced_writes_are_lost_in_a_power_loss_of_all_nodes<W: Backend>(backend: &W, seen: &Observations) {
     backend.periodic_sync(true).await;
     let mut keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     keyspace.clients[0].ok(&events(0, 0..3)).await;
@@ -140,7 +140,7 @@ async fn a_power_loss_of_all_nodes_loses_what_was_not_synced<W: Backend>(backend
     backend.periodic_sync(false).await;
 }
 
-async fn an_empty_disk_makes_a_quorum_miss_what_was_acknowledged<W: Backend>(backend: &W, seen: &Seen) {
+async fn an_empty_disk_makes_a_quorum_miss_acknowledged_writes<W: Backend>(backend: &W, seen: &Observations) {
     backend.hinted_handoff(false).await;
     let mut keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     backend.silence(&[2]).await;

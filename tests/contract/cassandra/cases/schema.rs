@@ -1,4 +1,4 @@
-//! Schema: statements that change it, what the nodes know of it, and wrong statements.
+//! The schema: statements that change it, schema tables, and invalid statements.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::{EVENTS, ROWS, events};
 use crate::cassandra::backend::{Backend, Verb};
 use crate::cassandra::client::{Keyspace, ending};
-use crate::suite::{Case, Seen, case};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
@@ -19,7 +19,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "Syntax_error 0x2000, Invalid 0x2200, Config_error 0x2300, Already_exists 0x2400 (native_protocol_v4, 9)",
         ),
         case!(
-            what_exists_already_is_reported,
+            an_existing_keyspace_or_table_is_reported,
             [],
             "CREATE of what exists is Already_exists with keyspace and table; with IF NOT EXISTS it changes nothing, whatever it says (CQL: CREATE TABLE)",
         ),
@@ -34,7 +34,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "system_schema.tables has a column for each option (CQL: system_schema)",
         ),
         case!(
-            names_are_lower_case_unless_quoted_and_the_pipelines_need_no_quotes,
+            names_are_lower_case_unless_quoted_and_those_of_the_pipeline_require_no_quotes,
             [],
             "Unquoted identifiers are case-insensitive; reserved words need quotes (CQL: Identifiers, Appendix A)",
         ),
@@ -45,34 +45,34 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         ),
         case!(a_new_column_is_null_in_old_rows, [], "ALTER TABLE ADD does not touch rows (CQL: ALTER TABLE)",),
         case!(
-            a_column_dropped_and_added_again_hides_small_timestamps,
+            a_column_dropped_and_added_again_shadows_small_timestamps,
             [Compact],
-            "What was written before the drop does not come back: cells with a timestamp before the time of the drop are left out (CQL: ALTER TABLE)",
+            "Data written before the drop does not reappear: cells with a timestamp before the time of the drop are ignored (CQL: ALTER TABLE)",
         ),
         case!(
-            a_table_dropped_and_made_again_is_another,
+            a_recreated_table_is_a_different_one,
             [],
             "DROP TABLE removes its data; a table has an id of its own (CQL: DROP TABLE)",
         ),
         case!(
-            a_prepared_statement_follows_a_change_of_its_table,
+            a_prepared_statement_is_updated_after_a_change_of_its_table,
             [],
             "A change of a table drops its prepared statements; an execution is answered Unprepared, and the driver prepares again (native_protocol_v4, 9)",
         ),
         case!(
             a_statement_prepared_at_one_node_is_prepared_again_at_another,
             [],
-            "Prepared statements belong to a node; another answers Unprepared, and the driver prepares again (native_protocol_v4, 4.1.5 and 9)",
+            "Prepared statements belong to a node; another returns Unprepared, and the driver prepares again (native_protocol_v4, 4.1.5 and 9)",
         ),
         case!(
-            a_new_table_is_not_known_to_a_paused_node_until_it_goes_on,
+            a_new_table_is_unknown_to_a_paused_node_until_it_is_resumed,
             [Pause],
             "Schema changes spread by messages and gossip; drivers wait until all schema_version are equal (architecture; drivers)",
         ),
     ]
 }
 
-async fn each_wrong_statement_has_its_kind_of_error<W: Backend>(backend: &W, seen: &Seen) {
+async fn each_wrong_statement_has_its_kind_of_error<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     for (cql, expected) in [
@@ -121,7 +121,7 @@ async fn each_wrong_statement_has_its_kind_of_error<W: Backend>(backend: &W, see
     }
 }
 
-async fn what_exists_already_is_reported<W: Backend>(backend: &W, seen: &Seen) {
+async fn an_existing_keyspace_or_table_is_reported<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     let create = format!(
@@ -164,7 +164,7 @@ fn tables_of_the_pipeline() -> Vec<String> {
     tables.map(str::to_owned).collect()
 }
 
-async fn the_schema_tables_list_columns_kinds_types_and_order<W: Backend>(backend: &W, seen: &Seen) {
+async fn the_schema_tables_list_columns_kinds_types_and_order<W: Backend>(backend: &W, seen: &Observations) {
     let tables = tables_of_the_pipeline();
     let keyspace =
         Keyspace::with(backend, seen, &tables.iter().map(String::as_str).collect::<Vec<_>>()).await;
@@ -199,7 +199,7 @@ async fn the_schema_tables_list_columns_kinds_types_and_order<W: Backend>(backen
     b.expect(seen, "frozen collections", &read, "('frozen<set<int>>') ('frozen<map<int, bigint>>')").await;
 }
 
-async fn the_schema_tables_list_the_options_of_a_table<W: Backend>(backend: &W, seen: &Seen) {
+async fn the_schema_tables_list_the_options_of_a_table<W: Backend>(backend: &W, seen: &Observations) {
     let tables = [
         ROWS.to_owned(),
         format!(
@@ -220,9 +220,9 @@ async fn the_schema_tables_list_the_options_of_a_table<W: Backend>(backend: &W, 
     }
 }
 
-async fn names_are_lower_case_unless_quoted_and_the_pipelines_need_no_quotes<W: Backend>(
+async fn names_are_lower_case_unless_quoted_and_those_of_the_pipeline_require_no_quotes<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let keyspace = Keyspace::with(backend, seen, &["T (Partition int PRIMARY KEY, \"Upper\" int, offset int, timestamp int, key int, value int, count int)"]).await;
     let [a, ..] = keyspace.clients();
@@ -234,7 +234,7 @@ async fn names_are_lower_case_unless_quoted_and_the_pipelines_need_no_quotes<W: 
         .await;
 }
 
-async fn system_tables_describe_the_cluster<W: Backend>(backend: &W, seen: &Seen) {
+async fn system_tables_describe_the_cluster<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[]).await;
     for client in keyspace.clients() {
         let one = client.at(Consistency::One);
@@ -257,7 +257,7 @@ async fn system_tables_describe_the_cluster<W: Backend>(backend: &W, seen: &Seen
     }
 }
 
-async fn a_new_column_is_null_in_old_rows<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_new_column_is_null_in_old_rows<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, b, _] = keyspace.clients();
     a.ok("INSERT INTO KS.t (p, c, v) VALUES (1, 1, 1) USING TIMESTAMP 5").await;
@@ -274,7 +274,10 @@ async fn a_new_column_is_null_in_old_rows<W: Backend>(backend: &W, seen: &Seen) 
     .await;
 }
 
-async fn a_column_dropped_and_added_again_hides_small_timestamps<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_column_dropped_and_added_again_shadows_small_timestamps<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, b, _] = keyspace.clients();
     a.ok("INSERT INTO KS.t (p, c, v) VALUES (1, 1, 1) USING TIMESTAMP 5").await;
@@ -292,7 +295,7 @@ async fn a_column_dropped_and_added_again_hides_small_timestamps<W: Backend>(bac
     b.expect(seen, "one at the clock's, once it is flushed", "SELECT c, v FROM KS.t", "(1, 3)").await;
 }
 
-async fn a_table_dropped_and_made_again_is_another<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_recreated_table_is_a_different_one<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
     a.ok(&events(0, 0..2)).await;
@@ -301,7 +304,7 @@ async fn a_table_dropped_and_made_again_is_another<W: Backend>(backend: &W, seen
     a.ok("DROP TABLE KS.events").await;
     keyspace.agree().await;
     let ended = ending(a.session.execute_unpaged(&insert, (7_i64,)).await);
-    seen.hold("a prepared insert into what is dropped", &ended, "Invalid");
+    seen.check("a prepared insert into what is dropped", &ended, "Invalid");
     a.ok(&format!("CREATE TABLE KS.{EVENTS}")).await;
     keyspace.agree().await;
     b.expect(seen, "rows", "SELECT offset FROM KS.events", "no rows").await;
@@ -314,11 +317,14 @@ async fn a_table_dropped_and_made_again_is_another<W: Backend>(backend: &W, seen
     )
     .await;
     let ended = ending(a.session.execute_unpaged(&insert, (7_i64,)).await);
-    seen.hold("the statement that was prepared for the first", &ended, "ok");
+    seen.check("the statement that was prepared for the first", &ended, "ok");
     b.expect(seen, "rows", "SELECT offset FROM KS.events", "(7) (1) (0)").await;
 }
 
-async fn a_prepared_statement_follows_a_change_of_its_table<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_prepared_statement_is_updated_after_a_change_of_its_table<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     let insert = a.prepare("INSERT INTO KS.t (p, c, v) VALUES (?, ?, ?)").await;
@@ -328,16 +334,19 @@ async fn a_prepared_statement_follows_a_change_of_its_table<W: Backend>(backend:
     keyspace.agree().await;
     a.execute(&insert, (1, 2, 2)).await;
     let read = ending(a.session.execute_unpaged(&all, (1,)).await);
-    seen.hold("a column added: all columns", &read, "(1, 1, 1, null) (1, 2, 2, null)");
+    seen.check("a column added: all columns", &read, "(1, 1, 1, null) (1, 2, 2, null)");
     a.ok("ALTER TABLE KS.t DROP v").await;
     keyspace.agree().await;
     let read = ending(a.session.execute_unpaged(&all, (1,)).await);
-    seen.hold("a column dropped: all columns", &read, "(1, 1, null) (1, 2, null)");
+    seen.check("a column dropped: all columns", &read, "(1, 1, null) (1, 2, null)");
     let written = ending(a.session.execute_unpaged(&insert, (1, 3, 3)).await);
-    seen.hold("an insert into it", &written, "Invalid");
+    seen.check("an insert into it", &written, "Invalid");
 }
 
-async fn a_statement_prepared_at_one_node_is_prepared_again_at_another<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_statement_prepared_at_one_node_is_prepared_again_at_another<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, b, c] = keyspace.clients();
     let insert = a.prepare("INSERT INTO KS.t (p, c, v) VALUES (?, ?, ?)").await;
@@ -350,11 +359,14 @@ async fn a_statement_prepared_at_one_node_is_prepared_again_at_another<W: Backen
     let update = a.prepare("UPDATE KS.t SET v = ? WHERE p = ? AND c = ?").await;
     mixed.append_statement(update);
     let ended = ending(b.session.batch(&mixed, ((9, 1, 2),)).await);
-    seen.hold("prepared at the first, in a batch at the second", &ended, "ok");
+    seen.check("prepared at the first, in a batch at the second", &ended, "ok");
     a.expect(seen, "rows", "SELECT c, v FROM KS.t", "(1, 1) (2, 9) (3, 3)").await;
 }
 
-async fn a_new_table_is_not_known_to_a_paused_node_until_it_goes_on<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_new_table_is_unknown_to_a_paused_node_until_it_is_resumed<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let keyspace = Keyspace::with(backend, seen, &[]).await;
     let [a, _, c] = keyspace.clients();
     backend.pause(&[2]).await;
@@ -368,13 +380,13 @@ async fn a_new_table_is_not_known_to_a_paused_node_until_it_goes_on<W: Backend>(
     while versions().await != 1 && Instant::now() < end {
         sleep(Duration::from_millis(100)).await;
     }
-    seen.hold("peers of two that agree", &versions().await.to_string(), "1");
+    seen.check("peers of two that agree", &versions().await.to_string(), "1");
     a.expect(seen, "written at QUORUM meanwhile", &events(0, 0..2), "ok").await;
     backend.resume(&[2]).await;
     let end = Instant::now() + Duration::from_secs(60);
     while versions().await != 2 && Instant::now() < end {
         sleep(Duration::from_millis(100)).await;
     }
-    seen.hold("peers that agree, when it went on", &versions().await.to_string(), "2");
+    seen.check("peers that agree, when it went on", &versions().await.to_string(), "2");
     c.expect(seen, "read through it", "SELECT offset FROM KS.events", "(1) (0)").await;
 }

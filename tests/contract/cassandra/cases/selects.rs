@@ -3,14 +3,14 @@
 use super::{EVENTS, ROWS, batch, events};
 use crate::cassandra::backend::Backend;
 use crate::cassandra::client::{Client, Keyspace};
-use crate::suite::{Case, Seen, case};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
-            rows_of_a_partition_come_in_clustering_order_or_in_reverse,
+            rows_of_a_partition_are_returned_in_clustering_order_or_in_reverse,
             [],
-            "Rows come in the table's clustering order; ORDER BY may only be that order or its reverse (CQL: SELECT)",
+            "Rows are returned in the table's clustering order; ORDER BY may only be that order or its reverse (CQL: SELECT)",
         ),
         case!(
             a_range_has_the_bounds_it_names,
@@ -20,15 +20,15 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(
             limit_counts_rows_and_per_partition_limit_those_of_each_partition,
             [],
-            "LIMIT bounds the rows of the answer, PER PARTITION LIMIT those of a partition; both are at least 1 (CQL: SELECT)",
+            "LIMIT is the maximum of the rows of the result, PER PARTITION LIMIT that of a partition; both are at least 1 (CQL: SELECT)",
         ),
         case!(
-            in_gives_each_key_once_whatever_the_order_of_the_list,
+            in_returns_each_key_once_whatever_the_order_of_the_list,
             [],
             "IN on a partition key reads each partition once, sorted by key; on a clustering column rows stay in clustering order (SelectStatement)",
         ),
         case!(
-            order_by_over_several_partitions_wants_one_page,
+            order_by_over_several_partitions_requires_an_unpaged_query,
             [],
             "ORDER BY with IN on the partition key is sorted in memory and cannot be paged (CQL: SELECT; SelectStatement.checkNeedsOrdering)",
         ),
@@ -38,12 +38,12 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "count of nothing is 0, min and max are null, sum is 0 (CQL: Functions)",
         ),
         case!(
-            aggregates_leave_nulls_out_and_overflow,
+            aggregates_ignore_nulls_and_overflow,
             [],
             "count(column), min, max and sum skip nulls; sum has its column's type and overflows silently (CQL: Functions)",
         ),
         case!(
-            partitions_come_in_the_order_of_murmur3_tokens,
+            partitions_are_returned_in_the_order_of_murmur3_tokens,
             [],
             "A scan goes by token: Murmur3 of the partition key's bytes (architecture/dynamo: token ring)",
         ),
@@ -58,7 +58,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "token() compares with a bigint; ranges over it read the table in parts (CQL: SELECT, token)",
         ),
         case!(
-            a_restriction_that_no_key_serves_wants_filtering,
+            a_restriction_that_no_key_supports_requires_allow_filtering,
             [],
             "What needs reading more than is returned is refused without ALLOW FILTERING (CQL: SELECT)",
         ),
@@ -70,7 +70,10 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
     ]
 }
 
-async fn rows_of_a_partition_come_in_clustering_order_or_in_reverse<W: Backend>(backend: &W, seen: &Seen) {
+async fn rows_of_a_partition_are_returned_in_clustering_order_or_in_reverse<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS, ROWS]).await;
     let [a, ..] = keyspace.clients();
     a.ok(&events(0, 0..4)).await;
@@ -87,7 +90,7 @@ async fn rows_of_a_partition_come_in_clustering_order_or_in_reverse<W: Backend>(
     a.expect(seen, "ORDER BY without a partition", "SELECT c FROM KS.t ORDER BY c", "Invalid").await;
 }
 
-async fn a_range_has_the_bounds_it_names<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_range_has_the_bounds_it_names<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace =
         Keyspace::with(backend, seen, &[EVENTS, "k (p int, c int, d int, PRIMARY KEY (p, c, d))"]).await;
     let [a, ..] = keyspace.clients();
@@ -131,7 +134,7 @@ async fn a_range_has_the_bounds_it_names<W: Backend>(backend: &W, seen: &Seen) {
 
 async fn limit_counts_rows_and_per_partition_limit_those_of_each_partition<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
@@ -161,7 +164,10 @@ async fn limit_counts_rows_and_per_partition_limit_those_of_each_partition<W: Ba
     .await;
 }
 
-async fn in_gives_each_key_once_whatever_the_order_of_the_list<W: Backend>(backend: &W, seen: &Seen) {
+async fn in_returns_each_key_once_whatever_the_order_of_the_list<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     for partition in [-1, 0, 1, 2] {
@@ -179,10 +185,13 @@ async fn in_gives_each_key_once_whatever_the_order_of_the_list<W: Backend>(backe
     }
     let bound = a.prepare("SELECT partition FROM KS.events WHERE partition IN ? AND offset = 0").await;
     let read = crate::cassandra::client::rows(a.execute(&bound, (vec![2, 1],)).await);
-    seen.hold("a bound list", &read, "(1) (2)");
+    seen.check("a bound list", &read, "(1) (2)");
 }
 
-async fn order_by_over_several_partitions_wants_one_page<W: Backend>(backend: &W, seen: &Seen) {
+async fn order_by_over_several_partitions_requires_an_unpaged_query<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     a.ok(&events(0, 0..2)).await;
@@ -193,10 +202,10 @@ async fn order_by_over_several_partitions_wants_one_page<W: Backend>(backend: &W
     let paged =
         a.session.query_single_page(a.statement(READ).with_page_size(2), (), Default::default()).await;
     let paged = crate::cassandra::client::ending(paged.map(|(result, _)| result));
-    seen.hold("paged", &paged, "Invalid");
+    seen.check("paged", &paged, "Invalid");
 }
 
-async fn aggregates_of_no_rows_are_zero_or_null<W: Backend>(backend: &W, seen: &Seen) {
+async fn aggregates_of_no_rows_are_zero_or_null<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     const ALL: &str = "count(*), count(v), min(v), max(v), sum(v)";
@@ -205,7 +214,7 @@ async fn aggregates_of_no_rows_are_zero_or_null<W: Backend>(backend: &W, seen: &
         .await;
 }
 
-async fn aggregates_leave_nulls_out_and_overflow<W: Backend>(backend: &W, seen: &Seen) {
+async fn aggregates_ignore_nulls_and_overflow<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     a.ok("INSERT INTO KS.t (p, c, v) VALUES (1, 1, 5)").await;
@@ -224,10 +233,13 @@ async fn aggregates_leave_nulls_out_and_overflow<W: Backend>(backend: &W, seen: 
         .query_single_page(a.statement("SELECT count(*) FROM KS.t").with_page_size(1), (), Default::default())
         .await;
     let paged = crate::cassandra::client::ending(paged.map(|(result, _)| result));
-    seen.hold("counted with pages of one row", &paged, "(5)");
+    seen.check("counted with pages of one row", &paged, "(5)");
 }
 
-async fn partitions_come_in_the_order_of_murmur3_tokens<W: Backend>(backend: &W, seen: &Seen) {
+async fn partitions_are_returned_in_the_order_of_murmur3_tokens<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let keyspace =
         Keyspace::with(backend, seen, &[ROWS, "s (k text PRIMARY KEY)", "b (k bigint PRIMARY KEY)"]).await;
     let [a, ..] = keyspace.clients();
@@ -244,7 +256,10 @@ async fn partitions_come_in_the_order_of_murmur3_tokens<W: Backend>(backend: &W,
     seen.note(format!("bigint: {}", a.rows("SELECT k, token(k) FROM KS.b").await));
 }
 
-async fn a_token_of_two_columns_is_that_of_both_with_their_lengths<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_token_of_two_columns_is_that_of_both_with_their_lengths<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let tables = [
         "w (source text, window_end timestamp, partition int, PRIMARY KEY ((source, window_end), partition))",
     ];
@@ -271,7 +286,7 @@ async fn a_token_of_two_columns_is_that_of_both_with_their_lengths<W: Backend>(b
     seen.note("the driver computes the same");
 }
 
-async fn token_ranges_split_a_table_without_gap_or_overlap<W: Backend>(backend: &W, seen: &Seen) {
+async fn token_ranges_split_a_table_without_gap_or_overlap<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     let rows: Vec<_> = (0..50).map(|p| format!("INSERT INTO KS.t (p, c, v) VALUES ({p}, 1, 1);")).collect();
@@ -305,7 +320,10 @@ async fn token_ranges_split_a_table_without_gap_or_overlap<W: Backend>(backend: 
     a.expect(seen, "token of another type", "SELECT p FROM KS.t WHERE token(p) > 'x'", "Invalid").await;
 }
 
-async fn a_restriction_that_no_key_serves_wants_filtering<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_restriction_that_no_key_supports_requires_allow_filtering<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     for c in 0..3 {
@@ -323,7 +341,7 @@ async fn a_restriction_that_no_key_serves_wants_filtering<W: Backend>(backend: &
     }
 }
 
-async fn distinct_partitions_are_those_with_live_rows<W: Backend>(backend: &W, seen: &Seen) {
+async fn distinct_partitions_are_those_with_live_rows<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     for (p, c) in [(1, 1), (1, 2), (2, 1), (3, 1)] {

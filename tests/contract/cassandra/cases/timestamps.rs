@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::{COUNTS, ROWS, batch};
 use crate::cassandra::backend::{Backend, Verb};
 use crate::cassandra::client::{Keyspace, ending};
-use crate::suite::{Case, Seen, case};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
@@ -21,7 +21,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(
             each_cell_of_a_row_resolves_on_its_own,
             [],
-            "Timestamps belong to cells, not to rows: two writes of a row at one timestamp may merge into a row that nobody wrote (Cells.reconcile)",
+            "Timestamps belong to cells, not to rows: two writes of a row at one timestamp may merge into a row that was never written (Cells.reconcile)",
         ),
         case!(
             at_equal_timestamps_the_larger_bytes_win,
@@ -34,7 +34,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "Equal timestamps: a deletion is kept over a value (Cells.resolveRegular; DeletionTime.deletes: timestamp <= markedForDeleteAt)",
         ),
         case!(
-            at_equal_timestamps_an_expiring_value_beats_one_that_stays,
+            at_equal_timestamps_an_expiring_value_beats_a_permanent_one,
             [],
             "Equal timestamps: a cell that expires is kept over one that does not, for it becomes a tombstone (Cells.resolveRegular, CASSANDRA-14592)",
         ),
@@ -46,20 +46,20 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(
             any_timestamp_but_the_least_may_be_used,
             [],
-            "USING TIMESTAMP takes a signed 64-bit number; the least stands for none (Attributes.getTimestamp)",
+            "USING TIMESTAMP accepts a signed 64-bit number; the least one means none (Attributes.getTimestamp)",
         ),
         case!(
-            without_a_timestamp_the_coordinator_stamps_with_its_clock,
+            without_a_timestamp_the_coordinator_uses_its_clock,
             [],
             "Without USING TIMESTAMP and without one in the request, the coordinator's clock is taken, in microseconds (CQL: INSERT; ClientState.getTimestamp)",
         ),
         case!(
-            a_coordinator_stamps_the_requests_of_a_connection_in_order,
+            a_coordinator_gives_ascending_timestamps_to_the_requests_of_a_connection,
             [],
             "A connection's stamps grow even if the clock does not: last + 1 (ClientState.getTimestamp)",
         ),
         case!(
-            a_timestamp_in_the_text_goes_before_one_in_the_request,
+            a_timestamp_in_the_statement_overrides_one_in_the_request,
             [],
             "The request's default timestamp replaces the coordinator's, and USING TIMESTAMP replaces both (native_protocol_v4, 4.1.4)",
         ),
@@ -74,12 +74,12 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "USING TIMESTAMP stands on the batch or on its statements, not on both; within a batch order does not matter (CQL: BATCH)",
         ),
         case!(
-            an_expired_value_is_null_and_does_not_give_way_to_an_older_one,
+            an_expired_value_is_null_and_does_not_reveal_an_older_one,
             [],
             "A cell past its time to live is a tombstone with the cell's own timestamp (operating/compaction/tombstones)",
         ),
         case!(
-            a_time_to_live_of_zero_is_none_and_a_bad_one_is_refused,
+            a_time_to_live_of_zero_is_none_and_an_invalid_one_is_refused,
             [],
             "TTL 0 is none; at most 20 years (Attributes.MAX_TTL), not negative, and not beyond 2038 while files are as in 4.x (CQL: INSERT; ExpirationDateOverflowHandling)",
         ),
@@ -91,7 +91,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
     ]
 }
 
-async fn the_greater_timestamp_wins_whatever_the_order<W: Backend>(backend: &W, seen: &Seen) {
+async fn the_greater_timestamp_wins_whatever_the_order<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, b, c] = keyspace.clients();
     a.ok("INSERT INTO KS.counts (id, count) VALUES (1, 5) USING TIMESTAMP 2").await;
@@ -102,7 +102,7 @@ async fn the_greater_timestamp_wins_whatever_the_order<W: Backend>(backend: &W, 
     a.expect(seen, "then 4 at 3", READ, "(4, 3)").await;
 }
 
-async fn each_cell_of_a_row_resolves_on_its_own<W: Backend>(backend: &W, seen: &Seen) {
+async fn each_cell_of_a_row_resolves_on_its_own<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, b, c] = keyspace.clients();
     a.ok("INSERT INTO KS.counts (id, count, through) VALUES (1, 12, 90) USING TIMESTAMP 7").await;
@@ -114,7 +114,7 @@ async fn each_cell_of_a_row_resolves_on_its_own<W: Backend>(backend: &W, seen: &
     c.expect(seen, "each at its position + 1", &format!("{READ}2"), "(10, 100)").await;
 }
 
-async fn at_equal_timestamps_the_larger_bytes_win<W: Backend>(backend: &W, seen: &Seen) {
+async fn at_equal_timestamps_the_larger_bytes_win<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace =
         Keyspace::with(backend, seen, &["t (id int PRIMARY KEY, n bigint, w text, y boolean, b blob)"]).await;
     let [a, b, c] = keyspace.clients();
@@ -139,7 +139,7 @@ async fn at_equal_timestamps_the_larger_bytes_win<W: Backend>(backend: &W, seen:
     }
 }
 
-async fn at_equal_timestamps_a_tombstone_beats_a_value<W: Backend>(backend: &W, seen: &Seen) {
+async fn at_equal_timestamps_a_tombstone_beats_a_value<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, b, c] = keyspace.clients();
     let deletions = [
@@ -163,7 +163,10 @@ async fn at_equal_timestamps_a_tombstone_beats_a_value<W: Backend>(backend: &W, 
     }
 }
 
-async fn at_equal_timestamps_an_expiring_value_beats_one_that_stays<W: Backend>(backend: &W, seen: &Seen) {
+async fn at_equal_timestamps_an_expiring_value_beats_a_permanent_one<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, b, c] = keyspace.clients();
     const STAYS: &str = "UPDATE KS.counts USING TIMESTAMP 5 SET count = 9 WHERE id = ";
@@ -176,7 +179,7 @@ async fn at_equal_timestamps_an_expiring_value_beats_one_that_stays<W: Backend>(
     }
 }
 
-async fn writetime_and_ttl_return_what_was_written<W: Backend>(backend: &W, seen: &Seen) {
+async fn writetime_and_ttl_return_what_was_written<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, ..] = keyspace.clients();
     a.ok("INSERT INTO KS.counts (id, count) VALUES (1, 5) USING TIMESTAMP 123456789").await;
@@ -200,7 +203,7 @@ async fn writetime_and_ttl_return_what_was_written<W: Backend>(backend: &W, seen
     .await;
 }
 
-async fn any_timestamp_but_the_least_may_be_used<W: Backend>(backend: &W, seen: &Seen) {
+async fn any_timestamp_but_the_least_may_be_used<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, ..] = keyspace.clients();
     let insert = a.prepare("INSERT INTO KS.counts (id, count) VALUES (?, 1) USING TIMESTAMP ?").await;
@@ -210,9 +213,9 @@ async fn any_timestamp_but_the_least_may_be_used<W: Backend>(backend: &W, seen: 
         a.expect(seen, "read back", &read, &format!("({timestamp})")).await;
     }
     let least = ending(a.session.execute_unpaged(&insert, (5, i64::MIN)).await);
-    seen.hold("the least", &least, "Invalid");
+    seen.check("the least", &least, "Invalid");
     let null = ending(a.session.execute_unpaged(&insert, (6, None::<i64>)).await);
-    seen.hold("null", &null, "Invalid");
+    seen.check("null", &null, "Invalid");
     a.expect(
         seen,
         "no number",
@@ -235,7 +238,7 @@ async fn writetimes(client: &crate::cassandra::client::Client, table: &str) -> V
     result.rows::<(i64,)>().expect("bigints").map(|row| row.expect("a bigint").0).collect()
 }
 
-async fn without_a_timestamp_the_coordinator_stamps_with_its_clock<W: Backend>(backend: &W, seen: &Seen) {
+async fn without_a_timestamp_the_coordinator_uses_its_clock<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     for client in keyspace.clients() {
         let before = clock(client).await;
@@ -247,7 +250,10 @@ async fn without_a_timestamp_the_coordinator_stamps_with_its_clock<W: Backend>(b
     seen.note("each coordinator: microseconds, between its clock before and after");
 }
 
-async fn a_coordinator_stamps_the_requests_of_a_connection_in_order<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_coordinator_gives_ascending_timestamps_to_the_requests_of_a_connection<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
     let insert = a.at(Consistency::One).prepare("INSERT INTO KS.t (p, c, v) VALUES (1, ?, 1)").await;
@@ -260,7 +266,10 @@ async fn a_coordinator_stamps_the_requests_of_a_connection_in_order<W: Backend>(
     seen.note("100 writes one after another: each stamp greater than the one before");
 }
 
-async fn a_timestamp_in_the_text_goes_before_one_in_the_request<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_timestamp_in_the_statement_overrides_one_in_the_request<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, ..] = keyspace.clients();
     const READ: &str = "SELECT writetime(count) FROM KS.counts WHERE id = 1";
@@ -276,7 +285,7 @@ async fn a_timestamp_in_the_text_goes_before_one_in_the_request<W: Backend>(back
 
 async fn an_acknowledged_write_is_shadowed_by_an_older_one_from_a_fast_clock<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, b, c] = keyspace.clients();
@@ -288,7 +297,7 @@ async fn an_acknowledged_write_is_shadowed_by_an_older_one_from_a_fast_clock<W: 
     backend.clock_skew(0, 0).await;
 }
 
-async fn the_timestamp_of_a_batch_is_that_of_each_statement<W: Backend>(backend: &W, seen: &Seen) {
+async fn the_timestamp_of_a_batch_is_that_of_each_statement<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, ..] = keyspace.clients();
     let insert = |id: i32, count: i32, using: &str| {
@@ -305,9 +314,9 @@ async fn the_timestamp_of_a_batch_is_that_of_each_statement<W: Backend>(backend:
     a.expect(seen, "on the batch and on its statements", &twice, "Invalid").await;
 }
 
-async fn an_expired_value_is_null_and_does_not_give_way_to_an_older_one<W: Backend>(
+async fn an_expired_value_is_null_and_does_not_reveal_an_older_one<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, b, _] = keyspace.clients();
@@ -328,7 +337,10 @@ async fn an_expired_value_is_null_and_does_not_give_way_to_an_older_one<W: Backe
         .await;
 }
 
-async fn a_time_to_live_of_zero_is_none_and_a_bad_one_is_refused<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_time_to_live_of_zero_is_none_and_an_invalid_one_is_refused<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, ..] = keyspace.clients();
     for (what, ttl, expected) in [
@@ -351,7 +363,7 @@ async fn a_time_to_live_of_zero_is_none_and_a_bad_one_is_refused<W: Backend>(bac
     }
 }
 
-async fn a_tables_default_time_to_live_is_that_of_every_write<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_tables_default_time_to_live_is_that_of_every_write<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace =
         Keyspace::with(backend, seen, &["t (id int PRIMARY KEY, v int) WITH default_time_to_live = 1"]).await;
     let [a, ..] = keyspace.clients();

@@ -1,16 +1,16 @@
-//! Types, nulls, and what makes a row.
+//! Types, nulls, and when a row exists.
 
 use scylla::value::{CqlValue, MaybeUnset, Unset};
 
 use super::ROWS;
 use crate::cassandra::backend::Backend;
 use crate::cassandra::client::{Keyspace, ending};
-use crate::suite::{Case, Seen, case};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
-            every_type_of_the_tables_comes_back_as_written,
+            every_type_of_the_tables_is_read_as_written,
             [],
             "int and bigint are signed, of 32 and 64 bits; a timestamp is a signed 64-bit count of milliseconds; text is UTF-8; \
              a blob is any bytes (CQL: Data Types)",
@@ -36,7 +36,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "A frozen collection is serialized as one value; sets and maps are ordered by their elements, once each (CQL: Collections)",
         ),
         case!(
-            an_inserted_row_lives_without_values_and_an_updated_one_does_not,
+            an_inserted_row_exists_without_values_and_an_updated_one_does_not,
             [],
             "INSERT writes a row marker, UPDATE only cells: a row without marker and without live cells is none (CQL: INSERT, UPDATE)",
         ),
@@ -51,7 +51,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "The length of a partition key and of a clustering value are unsigned 16-bit numbers (FBUtilities.MAX_UNSIGNED_SHORT)",
         ),
         case!(
-            a_megabyte_in_one_value_comes_back_whole,
+            a_value_of_a_megabyte_is_read_completely,
             [],
             "A blob may have up to 2 GB, in theory; a mutation half a segment of the commit log (CQL: Data Types; cassandra.yaml)",
         ),
@@ -61,7 +61,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
 const ALL: &str = "a (id int PRIMARY KEY, whole int, big bigint, body text, at timestamp, bytes blob, yes boolean, \
                    levels frozen<set<int>>, origins frozen<map<int, bigint>>)";
 
-async fn every_type_of_the_tables_comes_back_as_written<W: Backend>(backend: &W, seen: &Seen) {
+async fn every_type_of_the_tables_is_read_as_written<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[ALL]).await;
     let [a, b, _] = keyspace.clients();
     let insert = a
@@ -97,7 +97,7 @@ async fn every_type_of_the_tables_comes_back_as_written<W: Backend>(backend: &W,
     seen.note("text with a zero, quotes and the last character: the same");
 }
 
-async fn a_number_out_of_range_is_refused<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_number_out_of_range_is_refused<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[ALL]).await;
     let [a, ..] = keyspace.clients();
     for (what, column, value) in [
@@ -122,7 +122,7 @@ async fn a_number_out_of_range_is_refused<W: Backend>(backend: &W, seen: &Seen) 
     a.expect(seen, "read back", "SELECT at FROM KS.a WHERE id = 1", "(1002)").await;
 }
 
-async fn a_null_deletes_a_cell_and_an_unset_value_leaves_it<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_null_deletes_a_cell_and_an_unset_value_leaves_it<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &["t (id int PRIMARY KEY, v int, w text)"]).await;
     let [a, ..] = keyspace.clients();
     let insert = a.prepare("INSERT INTO KS.t (id, v, w) VALUES (?, ?, ?) USING TIMESTAMP ?").await;
@@ -135,10 +135,10 @@ async fn a_null_deletes_a_cell_and_an_unset_value_leaves_it<W: Backend>(backend:
     a.execute(&insert, (1, 11, "b", 25_i64)).await;
     a.expect(seen, "an older value over a null", READ, "(null, 'b', null)").await;
     let absent = a.prepare("INSERT INTO KS.t (id, v) VALUES (?, ?)").await;
-    seen.hold("unset in a key", &ending(a.session.execute_unpaged(&absent, (Unset, 1)).await), "Invalid");
+    seen.check("unset in a key", &ending(a.session.execute_unpaged(&absent, (Unset, 1)).await), "Invalid");
 }
 
-async fn an_empty_value_is_not_null<W: Backend>(backend: &W, seen: &Seen) {
+async fn an_empty_value_is_not_null<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[ALL]).await;
     let [a, ..] = keyspace.clients();
     a.ok("INSERT INTO KS.a (id, body, bytes) VALUES (1, '', 0x)").await;
@@ -150,7 +150,7 @@ async fn an_empty_value_is_not_null<W: Backend>(backend: &W, seen: &Seen) {
     a.expect(seen, "a bigint of no bytes", "SELECT big FROM KS.a WHERE id = 3", "(empty)").await;
 }
 
-async fn a_frozen_set_or_map_is_one_value_sorted_by_key<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_frozen_set_or_map_is_one_value_sorted_by_key<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[ALL]).await;
     let [a, ..] = keyspace.clients();
     const READ: &str = "SELECT levels, origins, writetime(levels) FROM KS.a WHERE id = 1";
@@ -166,9 +166,9 @@ async fn a_frozen_set_or_map_is_one_value_sorted_by_key<W: Backend>(backend: &W,
     a.expect(seen, "empty ones", READ, "({}, {}, 7)").await;
 }
 
-async fn an_inserted_row_lives_without_values_and_an_updated_one_does_not<W: Backend>(
+async fn an_inserted_row_exists_without_values_and_an_updated_one_does_not<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, ..] = keyspace.clients();
@@ -184,7 +184,7 @@ async fn an_inserted_row_lives_without_values_and_an_updated_one_does_not<W: Bac
 
 async fn a_key_column_is_never_null_and_a_text_partition_key_never_empty<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let tables =
         ["one (k text, c text, PRIMARY KEY (k, c))", "two (k text, l timestamp, PRIMARY KEY ((k, l)))"];
@@ -205,7 +205,7 @@ async fn a_key_column_is_never_null_and_a_text_partition_key_never_empty<W: Back
     }
 }
 
-async fn a_key_is_at_most_65535_bytes_long<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_key_is_at_most_65535_bytes_long<W: Backend>(backend: &W, seen: &Observations) {
     let tables =
         ["one (k text, c text, PRIMARY KEY (k, c))", "two (k text, l timestamp, PRIMARY KEY ((k, l)))"];
     let keyspace = Keyspace::with(backend, seen, &tables).await;
@@ -225,7 +225,7 @@ async fn a_key_is_at_most_65535_bytes_long<W: Backend>(backend: &W, seen: &Seen)
             "ok",
         ),
         ("of 65536", format!("INSERT INTO KS.one (k, c) VALUES ('k', '{}')", text(65536)), "Invalid"),
-        // Each part has two bytes of length before it and one of end behind it; the timestamp has eight.
+        // Each component has two bytes of length before it and one end byte after it; the timestamp has eight bytes.
         (
             "a text of 65521 beside a timestamp",
             format!("INSERT INTO KS.two (k, l) VALUES ('{}', 0)", text(65521)),
@@ -237,7 +237,7 @@ async fn a_key_is_at_most_65535_bytes_long<W: Backend>(backend: &W, seen: &Seen)
     }
 }
 
-async fn a_megabyte_in_one_value_comes_back_whole<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_value_of_a_megabyte_is_read_completely<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &["t (id int PRIMARY KEY, bytes blob)"]).await;
     let [a, b, _] = keyspace.clients();
     let bytes: Vec<u8> = (0..1_000_000_u32).map(|i| ((i * 7) >> 3) as u8).collect();
@@ -245,6 +245,6 @@ async fn a_megabyte_in_one_value_comes_back_whole<W: Backend>(backend: &W, seen:
     a.execute(&insert, (&bytes,)).await;
     let result = b.ok("SELECT bytes FROM KS.t WHERE id = 1").await.into_rows_result().expect("rows");
     let (read,) = result.single_row::<(Vec<u8>,)>().expect("one blob");
-    assert!(read == bytes, "{} bytes came back", read.len());
+    assert!(read == bytes, "{} bytes were read", read.len());
     seen.note("1,000,000 bytes: the same");
 }

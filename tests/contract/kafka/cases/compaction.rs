@@ -7,7 +7,7 @@ use super::helpers::{
 };
 use super::member::{Member, Positions, offsets_delivered};
 use crate::kafka::backend::{Backend, NewRecord, ProducerOptions, TestProducer, Verb};
-use crate::suite::{Case, Seen, case};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
@@ -17,7 +17,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "compaction keeps the last record of each key and its offset; a read at a gap returns the next record (Kafka documentation, Log Compaction)"
         ),
         case!(
-            a_log_that_was_compacted_reads_otherwise_the_second_time,
+            a_compacted_log_returns_fewer_records_when_it_is_read_again,
             [Compaction],
             "as above: records of an offset that was read before may be gone"
         ),
@@ -34,7 +34,7 @@ const CONFIGS: [(&str, &str); 6] = [
     ("delete.retention.ms", "100"),
 ];
 
-/// Ten records of two keys and then one of a third, in segments of their own; nothing is compacted yet.
+/// Appends ten records of two keys and then one of a third key, in separate segments; nothing is compacted yet.
 async fn two_keys<W: Backend>(backend: &W) -> String {
     let topic = topic(backend, &[SEGMENTS]).await;
     let producer = backend.producer(&ProducerOptions::default(), None);
@@ -47,13 +47,13 @@ async fn two_keys<W: Backend>(backend: &W) -> String {
     for n in 0..10 {
         producer.send(&topic, keyed(n % 2, n)).await.expect("a record");
     }
-    // The segment is rolled by the first record that comes later than segment.ms.
+    // The first record after segment.ms rolls the segment.
     tokio::time::sleep(Duration::from_millis(300)).await;
     producer.send(&topic, keyed(2, 10)).await.expect("a record");
     topic
 }
 
-/// Has it compacted: 8, 9 and 10 are left.
+/// Waits until the topic is compacted: the records 8, 9 and 10 remain.
 async fn compacted<W: Backend>(backend: &W, topic: &str) {
     backend.set_configs(topic, &CONFIGS).await.expect("configured");
     let broker = driver(backend);
@@ -63,7 +63,7 @@ async fn compacted<W: Backend>(backend: &W, topic: &str) {
 
 async fn compaction_leaves_gaps_and_neither_the_start_nor_the_end_moves<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let topic = two_keys(backend).await;
     compacted(backend, &topic).await;
@@ -88,7 +88,10 @@ async fn compaction_leaves_gaps_and_neither_the_start_nor_the_end_moves<W: Backe
     seen.note("a member started at 3: 8-10, end 11");
 }
 
-async fn a_log_that_was_compacted_reads_otherwise_the_second_time<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_compacted_log_returns_fewer_records_when_it_is_read_again<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let topic = two_keys(backend).await;
     let broker = driver(backend);
     let before = read_all(&broker, &topic, 0, 0).await.len();

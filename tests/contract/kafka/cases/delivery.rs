@@ -1,13 +1,13 @@
-//! What a member is delivered of the partitions that it has.
+//! The deliveries of a member.
 
 use std::time::Duration;
 
 use exactlyonce::broker::Assignment;
 
 use super::helpers::{append, driver, numbered, topic, topic_of};
-use super::member::{Habit, Member, MemberEvent, Positions, delivered, offsets_delivered};
-use crate::kafka::backend::{Backend, Link, ProducerOptions, Request, TestProducer, Verb, What, value};
-use crate::suite::{Case, Seen, case};
+use super::member::{Behaviour, Member, MemberEvent, Positions, delivered, offsets_delivered};
+use crate::kafka::backend::{Backend, Link, ProducerOptions, Request, TestProducer, Traffic, Verb, value};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
@@ -21,19 +21,19 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             [],
             "records of a partition are read in the order in which they were written (Kafka documentation)"
         ),
-        case!(a_delivery_says_where_the_next_one_goes_on, [], "the project's `Delivery::Records`"),
+        case!(a_delivery_has_the_offset_of_the_next_one, [], "the project's `Delivery::Records`"),
         case!(
             an_end_is_reported_again_when_it_has_moved,
             [],
             "enable.partition.eof: once for each time that the end is reached (librdkafka, CONFIGURATION.md)"
         ),
         case!(
-            nothing_of_an_older_incarnation_comes_after_a_new_start,
+            nothing_of_an_older_incarnation_is_delivered_after_a_new_start,
             [],
             "a seek drops what was fetched before; a message may be in an application's queue already (librdkafka, rd_kafka_seek_partitions)"
         ),
         case!(
-            a_paused_partition_is_delivered_nothing_while_others_are,
+            a_paused_partition_is_not_delivered_while_others_are,
             [],
             "pause stops fetching, not polling (librdkafka, rd_kafka_pause_partitions)"
         ),
@@ -44,18 +44,19 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "groups are independent (Kafka documentation, Consumers)"
         ),
         case!(
-            lost_answers_to_fetches_lose_and_double_nothing,
-            [LoseAnswers],
+            lost_responses_to_fetches_neither_lose_nor_duplicate_records,
+            [LoseResponses],
             "the position is the consumer's; a fetch is sent again from it (Kafka documentation, The Consumer)"
         ),
-        case!(a_reader_that_was_cut_off_goes_on_where_it_was, [Cut], "as above"),
+        case!(a_reader_that_was_cut_off_continues_at_its_position, [Cut], "as above"),
     ]
 }
 
-/// Joins as one that does nothing by itself, and waits for the partitions.
+/// Joins as a member that acts only on command, and waits for the partitions.
 async fn idle<W: Backend>(backend: &W, topic: &str, partitions: usize) -> Member {
     let group = backend.unique("group");
-    let member = Member::join_as(Habit::Idle, &driver(backend), &group, topic, &Positions::default()).await;
+    let member =
+        Member::join_as(Behaviour::Idle, &driver(backend), &group, topic, &Positions::default()).await;
     member.until_owns(partitions).await;
     member
 }
@@ -70,7 +71,10 @@ fn of_incarnation(events: &[MemberEvent], incarnation: u64) -> Vec<i64> {
     events.iter().flat_map(offsets).collect()
 }
 
-async fn nothing_is_delivered_of_a_partition_before_it_is_started<W: Backend>(backend: &W, seen: &Seen) {
+async fn nothing_is_delivered_of_a_partition_before_it_is_started<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let topic = topic_of(backend, 2, &[]).await;
     append(backend, &topic, 0, 0..5).await;
     append(backend, &topic, 1, 0..5).await;
@@ -88,7 +92,7 @@ async fn nothing_is_delivered_of_a_partition_before_it_is_started<W: Backend>(ba
     member.leave().await;
 }
 
-async fn every_record_is_delivered_once_in_order<W: Backend>(backend: &W, seen: &Seen) {
+async fn every_record_is_delivered_once_in_order<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic_of(backend, 3, &[]).await;
     let member =
         Member::join(&driver(backend), &backend.unique("group"), &topic, &Positions::default()).await;
@@ -107,7 +111,7 @@ async fn every_record_is_delivered_once_in_order<W: Backend>(backend: &W, seen: 
     seen.note("2000 records in each of 3 partitions while being read: each once, in order");
 }
 
-async fn a_delivery_says_where_the_next_one_goes_on<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_delivery_has_the_offset_of_the_next_one<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..1000).await;
     let member =
@@ -122,10 +126,10 @@ async fn a_delivery_says_where_the_next_one_goes_on<W: Backend>(backend: &W, see
         }
     }
     assert_eq!(expected, 1000);
-    seen.note("each of the deliveries of 1000 records begins where the one before it said");
+    seen.note("each of the deliveries of 1000 records starts at the next offset of the one before");
 }
 
-async fn an_end_is_reported_again_when_it_has_moved<W: Backend>(backend: &W, seen: &Seen) {
+async fn an_end_is_reported_again_when_it_has_moved<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     let member =
         Member::join(&driver(backend), &backend.unique("group"), &topic, &Positions::default()).await;
@@ -150,14 +154,17 @@ async fn an_end_is_reported_again_when_it_has_moved<W: Backend>(backend: &W, see
     seen.note("4 records one by one: ends at 0, 1, 2, 3, 4");
 }
 
-async fn nothing_of_an_older_incarnation_comes_after_a_new_start<W: Backend>(backend: &W, seen: &Seen) {
+async fn nothing_of_an_older_incarnation_is_delivered_after_a_new_start<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     const COUNT: i64 = 20_000;
     let topic = topic(backend, &[]).await;
     let producer = backend.producer(&ProducerOptions::default(), None);
     let records = (0..COUNT).map(|n| value(format!("{n:0200}"))).collect();
     producer.send_all(&topic, records).await.expect("records");
     let member = idle(backend, &topic, 1).await;
-    // Each start comes while the records of the one before it are being handed on.
+    // Each start happens while records of the previous one are being delivered.
     for start in [0, 5000, 100, 19_000, 7] {
         member.start(0, start);
         tokio::time::sleep(Duration::from_millis(30)).await;
@@ -185,7 +192,7 @@ async fn nothing_of_an_older_incarnation_comes_after_a_new_start<W: Backend>(bac
     seen.note("started at 0, 5000, 100, 19000 and 7 in turn: each delivers from its start, none after the next, the last all");
 }
 
-async fn a_paused_partition_is_delivered_nothing_while_others_are<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_paused_partition_is_not_delivered_while_others_are<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic_of(backend, 2, &[]).await;
     let member =
         Member::join(&driver(backend), &backend.unique("group"), &topic, &Positions::default()).await;
@@ -204,7 +211,7 @@ async fn a_paused_partition_is_delivered_nothing_while_others_are<W: Backend>(ba
     seen.note("resumed: 10");
 }
 
-async fn a_new_start_ends_a_pause<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_new_start_ends_a_pause<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..10).await;
     let member = idle(backend, &topic, 1).await;
@@ -221,7 +228,10 @@ async fn a_new_start_ends_a_pause<W: Backend>(backend: &W, seen: &Seen) {
     member.leave().await;
 }
 
-async fn two_members_of_two_groups_are_each_delivered_everything<W: Backend>(backend: &W, seen: &Seen) {
+async fn two_members_of_two_groups_are_each_delivered_everything<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let topic = topic_of(backend, 2, &[]).await;
     append(backend, &topic, 0, 0..10).await;
     append(backend, &topic, 1, 0..10).await;
@@ -238,31 +248,34 @@ async fn two_members_of_two_groups_are_each_delivered_everything<W: Backend>(bac
     seen.note("two groups, one member each: each is delivered all records of all partitions");
 }
 
-async fn lost_answers_to_fetches_lose_and_double_nothing<W: Backend>(backend: &W, seen: &Seen) {
+async fn lost_responses_to_fetches_neither_lose_nor_duplicate_records<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let topic = topic(backend, &[]).await;
     let link = backend.link();
     let broker = backend.broker(Default::default(), Some(&link));
     let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 0)]).await;
     for round in 0..4 {
-        link.lose_answers(Request::Fetch, 1);
+        link.lose_responses(Request::Fetch, 1);
         append(backend, &topic, 0, round * 100..(round + 1) * 100).await;
         member.until_delivered(0, (round as usize + 1) * 100).await;
     }
-    assert_eq!(link.lost_answers(), 4);
+    assert_eq!(link.lost_responses(), 4);
     let events = member.leave().await;
     assert_eq!(delivered(&events, 0), (0..400).map(|n: i64| (n, n.to_string())).collect::<Vec<_>>());
-    seen.note("4 answers lost in 400 records: each once, in order");
+    seen.note("4 responses lost in 400 records: each once, in order");
 }
 
-async fn a_reader_that_was_cut_off_goes_on_where_it_was<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_reader_that_was_cut_off_continues_at_its_position<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     let link = backend.link();
     let broker = backend.broker(Default::default(), Some(&link));
     let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
     append(backend, &topic, 0, 0..10).await;
     member.until_ends(&[(0, 10)]).await;
-    link.cut(What::All);
+    link.cut(Traffic::All);
     append(backend, &topic, 0, 10..20).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(offsets_delivered(&member.events(), 0).len(), 10);

@@ -1,42 +1,45 @@
-//! Reading pieces of a log, outside any group.
+//! Fetches outside any group.
 
 use exactlyonce::broker::Broker;
 
 use super::helpers::{append, describe, driver, fetch, offsets_of, retry, topic, values_of};
 use crate::kafka::backend::{Backend, ProducerOptions, TestProducer, value};
-use crate::suite::{Case, Seen, case};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
-            a_fetch_brings_one_record_however_small_its_bound,
+            a_fetch_returns_a_record_however_small_its_limit_in_bytes,
             [],
             "the first batch is returned even if it is larger than max_bytes (KIP-74)"
         ),
         case!(
-            a_fetch_brings_no_more_records_than_asked_for,
+            a_fetch_returns_at_most_the_requested_number_of_records,
             [],
             "the project's `Broker::fetch`; the protocol itself bounds bytes only"
         ),
         case!(
-            a_fetch_stops_near_its_bound_in_bytes,
+            a_fetch_stops_near_its_limit_in_bytes,
             [],
             "the project's `Broker::fetch`; Kafka's max_bytes counts whole batches (KIP-74)"
         ),
         case!(
-            a_log_read_piece_by_piece_is_the_log_read_at_once,
+            a_log_read_in_chunks_equals_the_log_read_as_a_whole,
             [],
             "offsets ascend; a fetch continues where the last one ended"
         ),
         case!(
-            a_position_inside_a_batch_begins_with_its_record,
+            a_fetch_inside_a_batch_starts_with_the_requested_record,
             [],
             "the broker returns whole batches; the client drops what lies below the position (KIP-98, record batches)"
         ),
     ]
 }
 
-async fn a_fetch_brings_one_record_however_small_its_bound<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_fetch_returns_a_record_however_small_its_limit_in_bytes<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let topic = topic(backend, &[]).await;
     let producer = backend.producer(&ProducerOptions::default(), None);
     let records = (0..3).map(|n| value(n.to_string().repeat(1000))).collect();
@@ -47,7 +50,10 @@ async fn a_fetch_brings_one_record_however_small_its_bound<W: Backend>(backend: 
     assert_eq!(offsets_of(&fetched.expect("a record").records), [1]);
 }
 
-async fn a_fetch_brings_no_more_records_than_asked_for<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_fetch_returns_at_most_the_requested_number_of_records<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..100).await;
     let broker = driver(backend);
@@ -58,7 +64,7 @@ async fn a_fetch_brings_no_more_records_than_asked_for<W: Backend>(backend: &W, 
     }
 }
 
-async fn a_fetch_stops_near_its_bound_in_bytes<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_fetch_stops_near_its_limit_in_bytes<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     let producer = backend.producer(&ProducerOptions::default(), None);
     let records = (0..100).map(|_| value("x".repeat(1000))).collect();
@@ -71,7 +77,7 @@ async fn a_fetch_stops_near_its_bound_in_bytes<W: Backend>(backend: &W, seen: &S
     seen.note("100 records of 1000 bytes, a fetch of at most 10000: some 10 of them");
 }
 
-async fn a_log_read_piece_by_piece_is_the_log_read_at_once<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_log_read_in_chunks_equals_the_log_read_as_a_whole<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..250).await;
     append(backend, &topic, 0, 250..500).await;
@@ -80,18 +86,21 @@ async fn a_log_read_piece_by_piece_is_the_log_read_at_once<W: Backend>(backend: 
     assert_eq!(values_of(&whole), (0..500).map(|n| n.to_string()).collect::<Vec<_>>());
     let (mut next, mut pieces) = (0, Vec::new());
     while next < 500 {
-        let fetched = retry(|| broker.fetch(&topic, 0, next, 17, 1 << 20)).await.expect("a piece");
+        let fetched = retry(|| broker.fetch(&topic, 0, next, 17, 1 << 20)).await.expect("a chunk");
         next = fetched.next_offset;
         pieces.extend(fetched.records);
     }
     assert_eq!(pieces, whole);
-    seen.note("500 records in pieces of 17: the same as at once");
+    seen.note("500 records in chunks of 17: the same as in one fetch");
     let back = retry(|| broker.fetch(&topic, 0, 100, 1, 1 << 20)).await.expect("a record");
     assert_eq!(offsets_of(&back.records), [100]);
     seen.note("then a fetch further back, at 100: 100");
 }
 
-async fn a_position_inside_a_batch_begins_with_its_record<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_fetch_inside_a_batch_starts_with_the_requested_record<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..10).await;
     let broker = driver(backend);

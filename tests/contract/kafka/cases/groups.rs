@@ -1,117 +1,122 @@
-//! Members of a group: how they share, hand over, and are lost. Each case under both protocols.
+//! Members of a group: assignment, reassignment and failures. Each case is run with both protocols.
 
 use std::time::Duration;
 
 use super::helpers::{append, eventually, topic, topic_of};
 use super::member::{
-    Habit, Member, MemberEvent, Positions, brief, delivered, of_the_group, offsets_delivered, owned, summary,
+    Behaviour, Member, MemberEvent, Positions, brief, delivered, of_the_group, offsets_delivered, owned,
+    summary,
 };
 use crate::kafka::backend::{
-    Backend, Client, Link, ProducerOptions, Protocol, TestProducer, Verb, What, value,
+    Backend, Client, Link, ProducerOptions, Protocol, TestProducer, Traffic, Verb, value,
 };
-use crate::suite::{Case, Seen, case};
+use crate::suite::{Case, Observations, case};
 
-macro_rules! under_both_protocols {
+macro_rules! with_both_protocols {
     ($($body:ident: $classic:ident, $consumer:ident;)*) => {$(
-        async fn $classic<W: Backend>(backend: &W, seen: &Seen) {
+        async fn $classic<W: Backend>(backend: &W, seen: &Observations) {
             $body(backend, seen, Protocol::Classic).await;
         }
-        async fn $consumer<W: Backend>(backend: &W, seen: &Seen) {
+        async fn $consumer<W: Backend>(backend: &W, seen: &Observations) {
             $body(backend, seen, Protocol::Consumer).await;
         }
     )*};
 }
 
-under_both_protocols! {
+with_both_protocols! {
     joins: classic_a_member_that_joins_gets_a_share, consumer_a_member_that_joins_gets_a_share;
-    too_many: classic_a_member_too_many_is_assigned_nothing, consumer_a_member_too_many_is_assigned_nothing;
-    waits: classic_nobody_gets_a_partition_before_it_is_released, consumer_nobody_gets_a_partition_before_it_is_released;
-    prefetched: classic_nothing_of_a_partition_comes_after_its_revocation, consumer_nothing_of_a_partition_comes_after_its_revocation;
-    leaves: classic_the_partitions_of_a_leaver_go_on_at_the_position_that_is_given, consumer_the_partitions_of_a_leaver_go_on_at_the_position_that_is_given;
-    crashes: classic_the_partitions_of_a_crashed_member_are_given_away_after_its_session, consumer_the_partitions_of_a_crashed_member_are_given_away_after_its_session;
-    expires: classic_a_member_cut_off_beyond_its_session_has_lost_its_partitions, consumer_a_member_cut_off_beyond_its_session_has_lost_its_partitions;
-    survives: classic_a_member_cut_off_within_its_session_keeps_its_partitions, consumer_a_member_cut_off_within_its_session_keeps_its_partitions;
-    zombie: classic_a_member_cut_off_from_its_coordinator_alone, consumer_a_member_cut_off_from_its_coordinator_alone;
-    polling: classic_a_member_that_polls_keeps_what_it_has_paused, consumer_a_member_that_polls_keeps_what_it_has_paused;
+    too_many: classic_a_surplus_member_gets_an_empty_assignment, consumer_a_surplus_member_gets_an_empty_assignment;
+    waits: classic_a_partition_is_not_reassigned_before_it_is_released, consumer_a_partition_is_not_reassigned_before_it_is_released;
+    prefetched: classic_nothing_of_a_partition_is_delivered_after_its_revocation, consumer_nothing_of_a_partition_is_delivered_after_its_revocation;
+    leaves: classic_the_partitions_of_a_member_that_leaves_resume_at_the_given_positions, consumer_the_partitions_of_a_member_that_leaves_resume_at_the_given_positions;
+    crashes: classic_the_partitions_of_a_crashed_member_are_reassigned_after_its_session, consumer_the_partitions_of_a_crashed_member_are_reassigned_after_its_session;
+    expires: classic_a_member_cut_off_for_longer_than_its_session_loses_its_partitions, consumer_a_member_cut_off_for_longer_than_its_session_loses_its_partitions;
+    survives: classic_a_member_cut_off_for_less_than_its_session_keeps_its_partitions, consumer_a_member_cut_off_for_less_than_its_session_keeps_its_partitions;
+    zombie: classic_a_member_cut_off_from_its_coordinator_only, consumer_a_member_cut_off_from_its_coordinator_only;
+    polling: classic_a_member_that_polls_keeps_its_paused_partitions, consumer_a_member_that_polls_keeps_its_paused_partitions;
     late_start: classic_a_partition_may_be_started_long_after_its_assignment, consumer_a_partition_may_be_started_long_after_its_assignment;
-    committed: classic_what_a_group_has_committed_is_never_read, consumer_what_a_group_has_committed_is_never_read;
-    coordinator: classic_a_killed_coordinator_changes_nothing_for_the_members, consumer_a_killed_coordinator_changes_nothing_for_the_members;
+    committed: classic_committed_offsets_are_never_used_as_a_start, consumer_committed_offsets_are_never_used_as_a_start;
+    coordinator: classic_members_are_not_affected_by_a_killed_coordinator, consumer_members_are_not_affected_by_a_killed_coordinator;
 }
 
 const JOIN: &str = "cooperative: only what moves is revoked, and assigned in a second round (KIP-429); by the broker, member by member (KIP-848)";
 const EXPIRY: &str = "after session.timeout.ms without a heartbeat a member is dead; it learns with its next heartbeat: UNKNOWN_MEMBER_ID / FENCED_MEMBER_EPOCH, partitions lost (KIP-429, KIP-848)";
-const CUT: &str = "librdkafka's introduction: with the consumer protocol a consumer goes on fetching when the coordinator is unavailable; classic members revoke when the session has expired";
+const CUT: &str = "librdkafka's introduction: with the consumer protocol a consumer continues to fetch when the coordinator is unavailable; classic members revoke when the session has expired";
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(classic_a_member_that_joins_gets_a_share, [], JOIN),
         case!(consumer_a_member_that_joins_gets_a_share, [ConsumerProtocol], JOIN),
         case!(
-            classic_a_member_too_many_is_assigned_nothing,
+            classic_a_surplus_member_gets_an_empty_assignment,
             [],
             "an empty assignment (Kafka protocol, SyncGroup)"
         ),
         case!(
-            consumer_a_member_too_many_is_assigned_nothing,
+            consumer_a_surplus_member_gets_an_empty_assignment,
             [ConsumerProtocol],
             "an empty assignment (KIP-848, ConsumerGroupHeartbeat)"
         ),
         case!(
-            classic_nobody_gets_a_partition_before_it_is_released,
+            classic_a_partition_is_not_reassigned_before_it_is_released,
             [],
             "the second round waits for the revoking member to join again (KIP-429)"
         ),
         case!(
-            consumer_nobody_gets_a_partition_before_it_is_released,
+            consumer_a_partition_is_not_reassigned_before_it_is_released,
             [ConsumerProtocol],
             "a partition stays pending until its owner's heartbeat no longer names it (KIP-848)"
         ),
         case!(
-            classic_nothing_of_a_partition_comes_after_its_revocation,
+            classic_nothing_of_a_partition_is_delivered_after_its_revocation,
             [],
-            "the rebalance callback comes before the partition is given up; what was fetched is dropped (librdkafka, INTRODUCTION.md)"
+            "the rebalance callback is called before the partition is released; fetched records are dropped (librdkafka, INTRODUCTION.md)"
         ),
         case!(
-            consumer_nothing_of_a_partition_comes_after_its_revocation,
+            consumer_nothing_of_a_partition_is_delivered_after_its_revocation,
             [ConsumerProtocol],
             "as with classic"
         ),
         case!(
-            classic_the_partitions_of_a_leaver_go_on_at_the_position_that_is_given,
+            classic_the_partitions_of_a_member_that_leaves_resume_at_the_given_positions,
             [],
             "LeaveGroup rebalances at once; positions are the application's when it assigns them (librdkafka, rd_kafka_assign)"
         ),
         case!(
-            consumer_the_partitions_of_a_leaver_go_on_at_the_position_that_is_given,
+            consumer_the_partitions_of_a_member_that_leaves_resume_at_the_given_positions,
             [ConsumerProtocol],
             "a heartbeat with epoch -1 leaves (KIP-848); positions as with classic"
         ),
-        case!(classic_the_partitions_of_a_crashed_member_are_given_away_after_its_session, [], EXPIRY),
+        case!(classic_the_partitions_of_a_crashed_member_are_reassigned_after_its_session, [], EXPIRY),
         case!(
-            consumer_the_partitions_of_a_crashed_member_are_given_away_after_its_session,
+            consumer_the_partitions_of_a_crashed_member_are_reassigned_after_its_session,
             [ConsumerProtocol],
             EXPIRY
         ),
-        case!(classic_a_member_cut_off_beyond_its_session_has_lost_its_partitions, [Cut], EXPIRY),
+        case!(classic_a_member_cut_off_for_longer_than_its_session_loses_its_partitions, [Cut], EXPIRY),
         case!(
-            consumer_a_member_cut_off_beyond_its_session_has_lost_its_partitions,
+            consumer_a_member_cut_off_for_longer_than_its_session_loses_its_partitions,
             [Cut, ConsumerProtocol],
             EXPIRY
         ),
-        case!(classic_a_member_cut_off_within_its_session_keeps_its_partitions, [Cut], EXPIRY),
+        case!(classic_a_member_cut_off_for_less_than_its_session_keeps_its_partitions, [Cut], EXPIRY),
         case!(
-            consumer_a_member_cut_off_within_its_session_keeps_its_partitions,
+            consumer_a_member_cut_off_for_less_than_its_session_keeps_its_partitions,
             [Cut, ConsumerProtocol],
             EXPIRY
         ),
-        case!(classic_a_member_cut_off_from_its_coordinator_alone, [Cut], CUT),
-        case!(consumer_a_member_cut_off_from_its_coordinator_alone, [Cut, ConsumerProtocol], CUT),
+        case!(classic_a_member_cut_off_from_its_coordinator_only, [Cut], CUT),
+        case!(consumer_a_member_cut_off_from_its_coordinator_only, [Cut, ConsumerProtocol], CUT),
         case!(
-            classic_a_member_that_polls_keeps_what_it_has_paused,
+            classic_a_member_that_polls_keeps_its_paused_partitions,
             [],
-            "max.poll.interval.ms counts polls, heartbeats go on in the background (KIP-62)"
+            "max.poll.interval.ms counts polls, heartbeats continue in the background (KIP-62)"
         ),
-        case!(consumer_a_member_that_polls_keeps_what_it_has_paused, [ConsumerProtocol], "as with classic"),
+        case!(
+            consumer_a_member_that_polls_keeps_its_paused_partitions,
+            [ConsumerProtocol],
+            "as with classic"
+        ),
         case!(
             classic_a_partition_may_be_started_long_after_its_assignment,
             [],
@@ -123,18 +128,18 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "not documented (librdkafka, INTRODUCTION.md)"
         ),
         case!(
-            classic_what_a_group_has_committed_is_never_read,
+            classic_committed_offsets_are_never_used_as_a_start,
             [],
             "a start position that is given overrides committed ones (librdkafka, rd_kafka_assign)"
         ),
-        case!(consumer_what_a_group_has_committed_is_never_read, [ConsumerProtocol], "as with classic"),
+        case!(consumer_committed_offsets_are_never_used_as_a_start, [ConsumerProtocol], "as with classic"),
         case!(
-            classic_a_killed_coordinator_changes_nothing_for_the_members,
+            classic_members_are_not_affected_by_a_killed_coordinator,
             [Kill],
             "another broker loads the group from __consumer_offsets; members keep their assignment (Kafka documentation, Group Coordinator)"
         ),
         case!(
-            consumer_a_killed_coordinator_changes_nothing_for_the_members,
+            consumer_members_are_not_affected_by_a_killed_coordinator,
             [Kill, ConsumerProtocol],
             "as with classic (KIP-848)"
         ),
@@ -145,7 +150,7 @@ fn driver<W: Backend>(backend: &W, protocol: Protocol) -> W::Broker {
     backend.broker(Client { protocol, ..Client::default() }, None)
 }
 
-/// A worker that has all partitions and has read them to their ends.
+/// A worker that owns all partitions and has read them to their ends.
 async fn settled<W: Backend>(
     backend: &W,
     protocol: Protocol,
@@ -160,7 +165,7 @@ async fn settled<W: Backend>(
     member
 }
 
-/// What both were delivered of a partition, in order of offsets.
+/// The offsets of a partition that these members were delivered, ascending.
 fn together(partition: i32, of: &[&[MemberEvent]]) -> Vec<i64> {
     let mut all: Vec<_> = of.iter().flat_map(|events| offsets_delivered(events, partition)).collect();
     all.sort_unstable();
@@ -171,7 +176,7 @@ fn is_lost(events: &MemberEvent) -> bool {
     matches!(events, MemberEvent::Lost(_))
 }
 
-async fn joins<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
+async fn joins<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
     let (topic, group) = (topic_of(backend, 4, &[]).await, backend.unique("group"));
     for partition in 0..4 {
         append(backend, &topic, partition, 0..10).await;
@@ -209,7 +214,7 @@ async fn joins<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     seen.note("every record is delivered once");
 }
 
-async fn too_many<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
+async fn too_many<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
     let (topic, group, positions) =
         (topic(backend, &[]).await, backend.unique("group"), Positions::default());
     let first = settled(backend, protocol, &group, &topic, &[(0, 0)], &positions).await;
@@ -229,17 +234,18 @@ async fn too_many<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     second.leave().await;
 }
 
-async fn waits<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
+async fn waits<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
     let (topic, group, positions) =
         (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
-    let first = Member::join_as(Habit::Holds, &driver(backend, protocol), &group, &topic, &positions).await;
+    let first =
+        Member::join_as(Behaviour::Holds, &driver(backend, protocol), &group, &topic, &positions).await;
     first.until_owns(2).await;
     let second = Member::join(&driver(backend, protocol), &group, &topic, &positions).await;
     first.until_owns(1).await;
-    // Longer than the session: what is asked back is not taken.
+    // Longer than the session: a revoked partition is not taken from its owner.
     tokio::time::sleep(protocol.session() + Duration::from_secs(2)).await;
     assert_eq!(owned(&second.events()), [] as [i32; 0]);
-    seen.note("a revoked partition is not released for longer than the session: nobody gets it");
+    seen.note("a revoked partition is not released for longer than the session: no member gets it");
     let Some(MemberEvent::Revoked(revoked)) = of_the_group(&first.events()).pop() else {
         panic!("{}", brief(&first.events()))
     };
@@ -251,7 +257,7 @@ async fn waits<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     first.leave().await;
 }
 
-async fn prefetched<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
+async fn prefetched<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
     const COUNT: usize = 5_000;
     let (topic, group, positions) =
         (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
@@ -259,7 +265,7 @@ async fn prefetched<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     let first = Member::join(&driver(backend, protocol), &group, &topic, &positions).await;
     first.until_owns(2).await;
     let second = Member::join(&driver(backend, protocol), &group, &topic, &positions).await;
-    // Records flow while the partition changes hands.
+    // Records are appended while the partition is reassigned.
     let mut sent = 0;
     while sent < COUNT || owned(&second.events()).is_empty() {
         for partition in 0..2 {
@@ -290,17 +296,17 @@ async fn prefetched<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     for partition in 0..2 {
         assert_eq!(together(partition, &[&one, &two]), (0..total).collect::<Vec<_>>());
     }
-    seen.note("a partition is revoked while records flow: nothing of it comes after, and both members together are delivered each record once");
+    seen.note("a partition is revoked while records are appended: nothing of it is delivered after that, and both members together are delivered each record once");
 }
 
-async fn leaves<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
+async fn leaves<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
     let (topic, group, positions) =
         (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
     append(backend, &topic, 0, 0..10).await;
     append(backend, &topic, 1, 0..10).await;
     let first = settled(backend, protocol, &group, &topic, &[(0, 10), (1, 10)], &positions).await;
     first.leave().await;
-    // Neither what the first had read nor what the group knows.
+    // Positions that are neither those of the first member nor the committed ones.
     let given = Positions::at([(0, 4), (1, 9)]);
     let second = settled(backend, protocol, &group, &topic, &[(0, 10), (1, 10)], &given).await;
     let events = second.leave().await;
@@ -309,7 +315,7 @@ async fn leaves<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     seen.note("both partitions read to 10 by the first, which leaves; given 4 and 9, the second is delivered 4-9 and 9");
 }
 
-async fn crashes<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
+async fn crashes<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
     let (topic, group, positions) =
         (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
     append(backend, &topic, 0, 0..10).await;
@@ -329,10 +335,10 @@ async fn crashes<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     assert_eq!(together(0, &[&one, &two]), (0..15).collect::<Vec<_>>());
     assert_eq!(together(1, &[&one, &two]), (0..5).collect::<Vec<_>>());
     assert!(!two.iter().any(is_lost));
-    seen.note("after it the other is assigned its partition, and goes on at the kept position");
+    seen.note("after it the other is assigned its partition, and continues at the stored position");
 }
 
-async fn expires<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
+async fn expires<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
     let (topic, group, positions) =
         (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
     let link = backend.link();
@@ -340,7 +346,7 @@ async fn expires<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     let first = Member::join(&backend.broker(client, Some(&link)), &group, &topic, &positions).await;
     first.until_ends(&[(0, 0), (1, 0)]).await;
     let mark = first.mark();
-    link.cut(What::All);
+    link.cut(Traffic::All);
     let second = Member::join(&driver(backend, protocol), &group, &topic, &positions).await;
     second.until_owns(2).await;
     seen.note("one member is cut off beyond its session: the other gets all partitions");
@@ -361,12 +367,12 @@ async fn expires<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     let events = first.since(mark);
     assert!(!events.iter().any(|events| matches!(events, MemberEvent::Revoked(_))), "{}", brief(&events));
     assert_eq!(of_the_group(&events).first().map(is_lost), Some(true), "{}", brief(&events));
-    seen.note("by the time it is back it has got lost, not revoked; then it is assigned a share");
+    seen.note("when it is restored, it gets lost, not revoked; then it is assigned a share");
     first.leave().await;
     second.leave().await;
 }
 
-async fn survives<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
+async fn survives<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
     let (topic, group, positions) =
         (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
     let link = backend.link();
@@ -374,7 +380,7 @@ async fn survives<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     let member = Member::join(&backend.broker(client, Some(&link)), &group, &topic, &positions).await;
     member.until_ends(&[(0, 0), (1, 0)]).await;
     let mark = member.mark();
-    link.cut(What::All);
+    link.cut(Traffic::All);
     tokio::time::sleep(protocol.session() / 3).await;
     link.restore();
     append(backend, &topic, 0, 0..5).await;
@@ -386,7 +392,7 @@ async fn survives<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     member.leave().await;
 }
 
-async fn zombie<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
+async fn zombie<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
     let (topic, group, positions) =
         (topic(backend, &[]).await, backend.unique("group"), Positions::default());
     append(backend, &topic, 0, 0..5).await;
@@ -396,10 +402,10 @@ async fn zombie<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
         Member::join(&backend.broker(client, Some(&link)), &group, &topic, &Positions::default()).await;
     first.until_ends(&[(0, 5)]).await;
     let mark = first.mark();
-    link.cut(What::Group);
+    link.cut(Traffic::Group);
     append(backend, &topic, 0, 5..10).await;
     first.until_ends(&[(0, 10)]).await;
-    seen.note("cut off from its coordinator alone, within its session: it goes on reading");
+    seen.note("cut off from its coordinator alone, within its session: it continues to read");
     let second = Member::join(&driver(backend, protocol), &group, &topic, &positions).await;
     second.until_owns(1).await;
     second.until_ends(&[(0, 10)]).await;
@@ -416,12 +422,12 @@ async fn zombie<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     ));
     link.restore();
     first.until("the loss", |events| events[mark..].iter().any(is_lost)).await;
-    seen.note("restored: it has got lost");
+    seen.note("restored: it gets lost");
     first.leave().await;
     second.leave().await;
 }
 
-async fn polling<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
+async fn polling<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
     let (topic, group, positions) =
         (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
     let member = settled(backend, protocol, &group, &topic, &[(0, 0), (1, 0)], &positions).await;
@@ -435,15 +441,16 @@ async fn polling<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     seen.note("everything paused for longer than its session: it gets nothing");
     member.resume(0);
     member.until_ends(&[(0, 5)]).await;
-    seen.note("resumed: goes on");
+    seen.note("resumed: continues");
     member.leave().await;
 }
 
-async fn late_start<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
+async fn late_start<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
     let (topic, group, positions) =
         (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
     append(backend, &topic, 0, 0..5).await;
-    let member = Member::join_as(Habit::Idle, &driver(backend, protocol), &group, &topic, &positions).await;
+    let member =
+        Member::join_as(Behaviour::Idle, &driver(backend, protocol), &group, &topic, &positions).await;
     member.until_owns(2).await;
     tokio::time::sleep(protocol.session() + Duration::from_secs(2)).await;
     assert_eq!(of_the_group(&member.events()), [MemberEvent::Assigned(vec![0, 1])]);
@@ -465,7 +472,7 @@ async fn late_start<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     second.leave().await;
 }
 
-async fn committed<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
+async fn committed<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
     let (topic, group) = (topic(backend, &[]).await, backend.unique("group"));
     append(backend, &topic, 0, 0..10).await;
     backend.commit(&group, &topic, 0, 7).await.expect("committed");
@@ -489,8 +496,8 @@ async fn committed<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
     member.leave().await;
 }
 
-async fn coordinator<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
-    // A partition on the two brokers that do not coordinate.
+async fn coordinator<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
+    // A partition on the two brokers that are not the coordinator.
     let (topic, group, positions) =
         (backend.unique("contract"), backend.unique("group"), Positions::default());
     let probe = topic_of(backend, 1, &[]).await;
@@ -500,7 +507,7 @@ async fn coordinator<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
         crate::kafka::backend::NODES.into_iter().filter(|node| *node != coordinator).collect();
     backend.create_topic_on(&topic, &others, &[]).await.expect("a topic");
     append(backend, &topic, 0, 0..5).await;
-    // A session that outlasts the move of the coordinator, which takes as long as a broker's own session.
+    // A session that is longer than the move of the coordinator, which takes as long as the session of a broker.
     let session = Some(Duration::from_secs(30));
     let broker = backend.broker(Client { protocol, session, ..Client::default() }, None);
     let member = Member::join(&broker, &group, &topic, &positions).await;

@@ -9,33 +9,33 @@ use exactlyonce::event::Record;
 
 use crate::kafka::backend::{Backend, Client, NewRecord, ProducerOptions, TestProducer, value};
 
-/// A condition that takes longer than this fails the case.
+/// Maximum time of a wait for a condition.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A topic of one partition, replicated three times.
+/// Creates a topic with one partition and three replicas.
 pub async fn topic<W: Backend>(backend: &W, configs: &[(&str, &str)]) -> String {
     topic_of(backend, 1, configs).await
 }
 
-/// A topic with this many partitions.
+/// Creates a topic with this many partitions.
 pub async fn topic_of<W: Backend>(backend: &W, partitions: i32, configs: &[(&str, &str)]) -> String {
     let name = backend.unique("contract");
     backend.create_topic(&name, partitions, 3, configs).await.expect("the topic is created");
     name
 }
 
-/// The project's driver as it is by default.
+/// A client of the project's driver with default options.
 pub fn driver<W: Backend>(backend: &W) -> W::Broker {
     backend.broker(Client::default(), None)
 }
 
-/// Records `0`, `1`, ... of a partition, as one batch or as few; each value is its number.
+/// Records of a partition whose values are these numbers.
 pub fn numbered(partition: i32, numbers: impl IntoIterator<Item = i64>) -> Vec<NewRecord> {
     let record = |n: i64| NewRecord { partition: Some(partition), ..value(n.to_string()) };
     numbers.into_iter().map(record).collect()
 }
 
-/// Appends numbered records, each acknowledged by the in-sync set.
+/// Appends numbered records, each acknowledged by all in-sync replicas.
 pub async fn append<W: Backend>(
     backend: &W,
     topic: &str,
@@ -48,7 +48,7 @@ pub async fn append<W: Backend>(
     sent.into_iter().map(|(_, offset)| offset).collect()
 }
 
-/// Retries as long as the error is retriable.
+/// Retries while the error is retriable.
 pub async fn retry<T, F: Future<Output = Result<T, BrokerError>>>(
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, BrokerError> {
@@ -58,7 +58,7 @@ pub async fn retry<T, F: Future<Output = Result<T, BrokerError>>>(
             Err(error) if error.is_retriable() && tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            answer => return answer,
+            response => return response,
         }
     }
 }
@@ -68,37 +68,37 @@ pub async fn offsets<B: Broker>(broker: &B, topic: &str) -> LogOffsets {
     retry(|| broker.offsets(topic, 0)).await.expect("the offsets of partition 0")
 }
 
-/// A fetch with bounds that do not matter.
+/// A fetch with large limits.
 pub async fn fetch<B: Broker>(broker: &B, topic: &str, offset: i64) -> Result<Fetched, BrokerError> {
     retry(|| broker.fetch(topic, 0, offset, 10_000, 16 << 20)).await
 }
 
-/// Everything from an offset to the end, in chunks.
+/// Reads all records from an offset to the end, in chunks.
 pub async fn read_all<B: Broker>(broker: &B, topic: &str, partition: i32, from: i64) -> Vec<Record> {
     let end = retry(|| broker.offsets(topic, partition)).await.expect("offsets").end;
     let (mut next, mut all) = (from, Vec::new());
     while next < end {
         let attempt = || broker.fetch(topic, partition, next, 1000, 1 << 20);
         let fetched = retry(attempt).await.expect("a chunk of the log");
-        assert!(fetched.next_offset > next, "no way forward at {next} of {end}");
+        assert!(fetched.next_offset > next, "no progress at {next} of {end}");
         next = fetched.next_offset;
         all.extend(fetched.records);
     }
     all
 }
 
-/// Offsets and nothing else.
+/// The offsets of records.
 pub fn offsets_of(records: &[Record]) -> Vec<i64> {
     records.iter().map(|record| record.offset).collect()
 }
 
-/// Values as text.
+/// The values of records as text.
 pub fn values_of(records: &[Record]) -> Vec<String> {
     let text = |record: &Record| String::from_utf8_lossy(record.value.as_deref().unwrap_or(b"")).into_owned();
     records.iter().map(text).collect()
 }
 
-/// The kind of an error, with nothing that differs between runs.
+/// The kind of an error, without details that differ between runs.
 pub fn kind(error: &BrokerError) -> &'static str {
     match error {
         BrokerError::Retriable { .. } => "retriable",
@@ -108,7 +108,7 @@ pub fn kind(error: &BrokerError) -> &'static str {
         BrokerError::Unsupported { .. } => "unsupported",
         BrokerError::Refused { .. } => "refused",
         BrokerError::Fatal { .. } => "fatal",
-        other => panic!("a kind of error without a name here: {other:?}"),
+        other => panic!("an unexpected kind of error: {other:?}"),
     }
 }
 
@@ -145,11 +145,14 @@ pub async fn eventually<T: Debug, F: Future<Output = T>>(
 ) -> T {
     let deadline = tokio::time::Instant::now() + TIMEOUT;
     loop {
-        let answer = attempt().await;
-        if right(&answer) {
-            return answer;
+        let response = attempt().await;
+        if right(&response) {
+            return response;
         }
-        assert!(tokio::time::Instant::now() < deadline, "{what}: not reached; the last response: {answer:?}");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{what}: not reached; the last response: {response:?}"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -1,18 +1,18 @@
-//! Where a log starts and ends, and what happens at a position outside it.
+//! The start and the end of a log, and positions outside of it.
 
 use std::time::Duration;
 
 use exactlyonce::broker::{Broker, BrokerError, LogOffsets};
 
 use super::helpers::{TIMEOUT, append, describe, driver, eventually, fetch, kind, offsets, topic};
-use super::member::{Habit, Member, MemberEvent, Positions, offsets_delivered};
-use crate::kafka::backend::{Backend, NewRecord, ProducerOptions, Refusal, TestProducer, value};
-use crate::suite::{Case, Seen, case};
+use super::member::{Behaviour, Member, MemberEvent, Positions, offsets_delivered};
+use crate::kafka::backend::{Backend, ClientError, NewRecord, ProducerOptions, TestProducer, value};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
-            an_empty_partition_begins_and_ends_at_zero,
+            an_empty_partition_starts_and_ends_at_zero,
             [],
             "an empty log has log start offset = log end offset = 0 (Kafka protocol, ListOffsets)"
         ),
@@ -27,7 +27,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "DeleteRecords moves the log start offset; below it: OFFSET_OUT_OF_RANGE (KIP-107)"
         ),
         case!(
-            deleting_all_records_leaves_a_log_that_begins_at_its_end,
+            deleting_all_records_leaves_a_log_that_starts_at_its_end,
             [],
             "DeleteRecords up to the high watermark: log start = log end; offsets are not used again (KIP-107)"
         ),
@@ -47,7 +47,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "UNKNOWN_TOPIC_OR_PARTITION (Kafka protocol)"
         ),
         case!(
-            a_start_below_the_log_fails_and_another_start_goes_on,
+            a_start_below_the_log_fails_and_a_new_start_resumes,
             [],
             "auto.offset.reset=error: the consumer reports the error and stays where it is (librdkafka, CONFIGURATION.md)"
         ),
@@ -57,14 +57,14 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "as above; the broker does not wait for the log to grow (UnifiedLog.read)"
         ),
         case!(
-            records_deleted_under_a_reader_are_out_of_range_for_it,
+            records_deleted_before_a_reader_reaches_them_are_out_of_range,
             [],
             "a fetch below the new log start: OFFSET_OUT_OF_RANGE (KIP-107)"
         ),
     ]
 }
 
-async fn an_empty_partition_begins_and_ends_at_zero<W: Backend>(backend: &W, seen: &Seen) {
+async fn an_empty_partition_starts_and_ends_at_zero<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     let broker = driver(backend);
     assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 0, end: 0 });
@@ -79,24 +79,24 @@ async fn an_empty_partition_begins_and_ends_at_zero<W: Backend>(backend: &W, see
 
 async fn a_position_beyond_the_end_is_out_of_range_and_the_end_itself_is_not<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..3).await;
     let broker = driver(backend);
     assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 0, end: 3 });
     for offset in [2, 3, 4, 1_000_000_000_000] {
-        let answer = fetch(&broker, &topic, offset).await;
-        if let Err(BrokerError::OutOfRange { partition: 0, offset: asked, .. }) = &answer {
-            assert_eq!(*asked, offset);
+        let fetched = fetch(&broker, &topic, offset).await;
+        if let Err(BrokerError::OutOfRange { partition: 0, offset: requested, .. }) = &fetched {
+            assert_eq!(*requested, offset);
         }
-        seen.note(format!("end 3, a fetch at {offset}: {}", describe(&answer)));
+        seen.note(format!("end 3, a fetch at {offset}: {}", describe(&fetched)));
     }
     assert!(fetch(&broker, &topic, 3).await.is_ok_and(|fetched| fetched.records.is_empty()));
     assert!(matches!(fetch(&broker, &topic, 4).await, Err(BrokerError::OutOfRange { .. })));
 }
 
-async fn a_position_below_the_start_is_out_of_range<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_position_below_the_start_is_out_of_range<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..10).await;
     let broker = driver(backend);
@@ -109,7 +109,10 @@ async fn a_position_below_the_start_is_out_of_range<W: Backend>(backend: &W, see
     assert!(matches!(fetch(&broker, &topic, 4).await, Err(BrokerError::OutOfRange { offset: 4, .. })));
 }
 
-async fn deleting_all_records_leaves_a_log_that_begins_at_its_end<W: Backend>(backend: &W, seen: &Seen) {
+async fn deleting_all_records_leaves_a_log_that_starts_at_its_end<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..10).await;
     let broker = driver(backend);
@@ -123,17 +126,17 @@ async fn deleting_all_records_leaves_a_log_that_begins_at_its_end<W: Backend>(ba
     seen.note("the next record gets the offset 10");
 }
 
-async fn deleting_records_beyond_the_end_is_refused<W: Backend>(backend: &W, seen: &Seen) {
+async fn deleting_records_beyond_the_end_is_refused<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..3).await;
     let broker = driver(backend);
     let refused = backend.delete_records(&topic, 0, Some(4)).await;
-    assert_eq!(refused, Err(Refusal::OutOfRange));
+    assert_eq!(refused, Err(ClientError::OutOfRange));
     assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 0, end: 3 });
     seen.note("end 3, deletion below 4: out of range; start 0, end 3");
 }
 
-async fn retention_empties_even_the_last_segment<W: Backend>(backend: &W, seen: &Seen) {
+async fn retention_empties_even_the_last_segment<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[("retention.ms", "1000")]).await;
     let producer = backend.producer(&ProducerOptions::default(), None);
     let old = |n: i64| NewRecord { timestamp: Some(1_000_000 + n), ..value(n.to_string()) };
@@ -148,7 +151,7 @@ async fn retention_empties_even_the_last_segment<W: Backend>(backend: &W, seen: 
     }
 }
 
-async fn a_partition_that_the_topic_does_not_have_is_an_error<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_partition_that_the_topic_does_not_have_is_an_error<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     let broker = driver(backend);
     let offsets = broker.offsets(&topic, 1).await.expect_err("no such partition");
@@ -157,7 +160,7 @@ async fn a_partition_that_the_topic_does_not_have_is_an_error<W: Backend>(backen
     assert!(!offsets.is_retriable() && !fetched.is_retriable());
 }
 
-async fn a_start_below_the_log_fails_and_another_start_goes_on<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_start_below_the_log_fails_and_a_new_start_resumes<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..10).await;
     backend.delete_records(&topic, 0, Some(5)).await.expect("deleted");
@@ -174,7 +177,7 @@ async fn a_start_below_the_log_fails_and_another_start_goes_on<W: Backend>(backe
 
 async fn a_start_beyond_the_log_fails_although_the_log_reaches_it_later<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..3).await;
@@ -203,17 +206,21 @@ async fn fails(member: &Member, at_offset: i64) {
     assert!(offsets_delivered(&member.events(), 0).is_empty());
 }
 
-async fn records_deleted_under_a_reader_are_out_of_range_for_it<W: Backend>(backend: &W, seen: &Seen) {
+async fn records_deleted_before_a_reader_reaches_them_are_out_of_range<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..3).await;
     let positions = Positions::default();
     let broker = driver(backend);
-    let member = Member::join_as(Habit::Worker, &broker, &backend.unique("group"), &topic, &positions).await;
+    let member =
+        Member::join_as(Behaviour::Worker, &broker, &backend.unique("group"), &topic, &positions).await;
     member.until_ends(&[(0, 3)]).await;
     member.pause(0);
     append(backend, &topic, 0, 3..10).await;
     backend.delete_records(&topic, 0, Some(8)).await.expect("deleted");
-    // A fetch may have been under way when the pause came.
+    // A fetch may have been in flight when the member was paused.
     let mark = member.mark();
     member.start(0, 3);
     let failed = |events: &[MemberEvent]| {

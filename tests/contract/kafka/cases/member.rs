@@ -1,4 +1,4 @@
-//! A member of a group that does what a worker does, and remembers everything it was events.
+//! A member of a group that behaves like a worker and records all its events.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,12 +10,12 @@ use tokio::task::JoinHandle;
 
 use super::helpers::{TIMEOUT, kind};
 
-/// The next position of each partition, as a store keeps it for workers. Shared by members.
+/// The next offset of each partition, as in the store of a pipeline. Shared by members.
 #[derive(Clone, Default)]
 pub struct Positions(Arc<Mutex<BTreeMap<i32, i64>>>);
 
 impl Positions {
-    /// These, and 0 for all others.
+    /// These positions, and 0 for all other partitions.
     pub fn at(positions: impl IntoIterator<Item = (i32, i64)>) -> Self {
         Self(Arc::new(Mutex::new(positions.into_iter().collect())))
     }
@@ -28,13 +28,13 @@ impl Positions {
         self.lock().get(&partition).copied().unwrap_or(0)
     }
 
-    /// All of them.
+    /// The positions of all partitions.
     pub fn all(&self) -> BTreeMap<i32, i64> {
         self.lock().clone()
     }
 }
 
-/// What a member was events. Values are kept as text.
+/// An event of a member. Values are texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemberEvent {
     Assigned(Vec<i32>),
@@ -54,18 +54,18 @@ pub enum MemberEvent {
         offset: i64,
         kind: &'static str,
     },
-    /// `poll` ended the membership.
+    /// `poll` returned an error that ended the membership.
     Ended(&'static str),
 }
 
 /// What a member does on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Habit {
-    /// Starts what it is assigned, at the stored position, and releases what is revoked.
+pub enum Behaviour {
+    /// Starts assigned partitions at the stored positions, and releases revoked ones.
     Worker,
-    /// Starts as a worker does, and releases only on command.
+    /// Starts assigned partitions like a worker, and releases revoked ones only on command.
     Holds,
-    /// Does nothing except on command.
+    /// Acts only on command.
     Idle,
 }
 
@@ -88,12 +88,12 @@ pub struct Member {
 impl Member {
     /// Joins as a worker.
     pub async fn join<B: Broker>(broker: &B, group: &str, topic: &str, positions: &Positions) -> Self {
-        Self::join_as(Habit::Worker, broker, group, topic, positions).await
+        Self::join_as(Behaviour::Worker, broker, group, topic, positions).await
     }
 
     /// Joins.
     pub async fn join_as<B: Broker>(
-        habit: Habit,
+        habit: Behaviour,
         broker: &B,
         group: &str,
         topic: &str,
@@ -157,17 +157,17 @@ impl Member {
         }
     }
 
-    /// Everything so far.
+    /// All events so far.
     pub fn events(&self) -> Vec<MemberEvent> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How many events it has received so far; for [`Member::since`].
+    /// The number of events so far, for [`Member::since`].
     pub fn mark(&self) -> usize {
         self.events().len()
     }
 
-    /// What it has received after a mark.
+    /// The events after a mark.
     pub fn since(&self, mark: usize) -> Vec<MemberEvent> {
         self.events().split_off(mark)
     }
@@ -218,7 +218,7 @@ impl Drop for Member {
 
 struct MemberTask<C> {
     consumer: C,
-    habit: Habit,
+    habit: Behaviour,
     incarnation: u64,
     /// The incarnation of each partition that is started.
     current: BTreeMap<i32, u64>,
@@ -229,7 +229,7 @@ struct MemberTask<C> {
 impl<C: Consumer> MemberTask<C> {
     async fn run(mut self, mut commands: UnboundedReceiver<Command>) {
         loop {
-            // Biased: the choice must be deterministic.
+            // Biased, so that the order is deterministic.
             tokio::select! {
                 biased;
                 command = commands.recv() => match command {
@@ -269,7 +269,7 @@ impl<C: Consumer> MemberTask<C> {
         match delivery {
             Delivery::Assigned(partitions) => {
                 self.remember(MemberEvent::Assigned(sorted(&partitions)));
-                if self.habit != Habit::Idle {
+                if self.habit != Behaviour::Idle {
                     for partition in partitions {
                         self.start(partition, self.positions.of(partition));
                     }
@@ -277,7 +277,7 @@ impl<C: Consumer> MemberTask<C> {
             }
             Delivery::Revoked(partitions) => {
                 self.remember(MemberEvent::Revoked(sorted(&partitions)));
-                if self.habit == Habit::Worker {
+                if self.habit == Behaviour::Worker {
                     partitions.into_iter().for_each(|partition| self.release(partition));
                 }
             }
@@ -315,7 +315,7 @@ fn sorted(partitions: &[i32]) -> Vec<i32> {
     sorted
 }
 
-/// What a member owns after these events.
+/// The partitions that a member owns after these events.
 pub fn owned(events: &[MemberEvent]) -> Vec<i32> {
     let mut owned = std::collections::BTreeSet::new();
     for events in events {
@@ -357,7 +357,7 @@ pub fn of_the_group(events: &[MemberEvent]) -> Vec<MemberEvent> {
     events.iter().filter(of_the_group).cloned().collect()
 }
 
-/// The kinds of the membership's events, in order, without partitions.
+/// The kinds of the events of the membership, in order, without partitions.
 pub fn summary(events: &[MemberEvent]) -> String {
     let name = |events: &MemberEvent| match events {
         MemberEvent::Assigned(partitions) if partitions.is_empty() => Some("assigned nothing"),
@@ -372,7 +372,7 @@ pub fn summary(events: &[MemberEvent]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
-/// For a failure's message.
+/// A short text of events, for failure messages.
 pub fn brief(events: &[MemberEvent]) -> String {
     let line = |events: &MemberEvent| match events {
         MemberEvent::Records { at, records, next } => {

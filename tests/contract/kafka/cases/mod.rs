@@ -1,4 +1,4 @@
-//! The cases, a file for each subject.
+//! The cases, by subject.
 
 mod compaction;
 mod delivery;

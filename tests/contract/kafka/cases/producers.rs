@@ -4,25 +4,25 @@ use std::time::Duration;
 
 use super::helpers::{append, driver, eventually, offsets, read_all, topic, values_of};
 use crate::kafka::backend::{
-    Backend, Guarantee, Link, ProducerOptions, Refusal, Request, TestProducer, Verb, value,
+    Backend, ClientError, Guarantee, Link, ProducerOptions, Request, TestProducer, Verb, value,
 };
-use crate::suite::{Case, Seen, case};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             a_retry_appends_twice_without_idempotence,
-            [LoseAnswers],
-            "at least once: a resend whose first answer was lost is appended again (Kafka documentation, Message Delivery Semantics)"
+            [LoseResponses],
+            "at least once: a resend whose first response was lost is appended again (Kafka documentation, Message Delivery Semantics)"
         ),
         case!(
             a_retry_appends_once_with_idempotence,
-            [LoseAnswers, Transactions],
+            [LoseResponses, Transactions],
             "the broker drops a batch whose producer id and sequence it has (KIP-98)"
         ),
         case!(
             a_send_that_failed_may_have_been_appended,
-            [LoseAnswers],
+            [LoseResponses],
             "a timeout says nothing about the log (Kafka documentation, Message Delivery Semantics)"
         ),
         case!(
@@ -31,8 +31,8 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "a producer id lives as long as its producer: no deduplication between sessions (KIP-98)"
         ),
         case!(
-            many_lost_answers_leave_an_idempotent_producers_records_once_and_in_order,
-            [LoseAnswers, Transactions],
+            an_idempotent_producer_appends_once_and_in_order_despite_lost_responses,
+            [LoseResponses, Transactions],
             "sequences are per partition, up to 5 batches in flight (KIP-98)"
         ),
     ]
@@ -42,47 +42,47 @@ fn quick(guarantee: Guarantee) -> ProducerOptions {
     ProducerOptions { guarantee, request_timeout: Duration::from_secs(2), ..ProducerOptions::default() }
 }
 
-async fn lose_one_answer<W: Backend>(backend: &W, guarantee: Guarantee) -> Vec<String> {
+async fn lose_one_response<W: Backend>(backend: &W, guarantee: Guarantee) -> Vec<String> {
     let topic = topic(backend, &[]).await;
     let link = backend.link();
     let producer = backend.producer(&quick(guarantee), Some(&link));
     producer.send(&topic, value("first")).await.expect("a record");
-    link.lose_answers(Request::Produce, 1);
+    link.lose_responses(Request::Produce, 1);
     producer.send(&topic, value("second")).await.expect("a record, retried");
-    assert_eq!(link.lost_answers(), 1);
+    assert_eq!(link.lost_responses(), 1);
     producer.send(&topic, value("third")).await.expect("a record");
     values_of(&read_all(&driver(backend), &topic, 0, 0).await)
 }
 
-async fn a_retry_appends_twice_without_idempotence<W: Backend>(backend: &W, seen: &Seen) {
-    let values = lose_one_answer(backend, Guarantee::Plain).await;
-    seen.note(format!("the answer to the second of three is lost: {}", values.join(", ")));
+async fn a_retry_appends_twice_without_idempotence<W: Backend>(backend: &W, seen: &Observations) {
+    let values = lose_one_response(backend, Guarantee::Plain).await;
+    seen.note(format!("the response to the second of three is lost: {}", values.join(", ")));
     assert_eq!(values, ["first", "second", "second", "third"]);
 }
 
-async fn a_retry_appends_once_with_idempotence<W: Backend>(backend: &W, seen: &Seen) {
-    let values = lose_one_answer(backend, Guarantee::Idempotent).await;
-    seen.note(format!("the answer to the second of three is lost: {}", values.join(", ")));
+async fn a_retry_appends_once_with_idempotence<W: Backend>(backend: &W, seen: &Observations) {
+    let values = lose_one_response(backend, Guarantee::Idempotent).await;
+    seen.note(format!("the response to the second of three is lost: {}", values.join(", ")));
     assert_eq!(values, ["first", "second", "third"]);
 }
 
-async fn a_send_that_failed_may_have_been_appended<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_send_that_failed_may_have_been_appended<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     let link = backend.link();
     let producer = backend.producer(&ProducerOptions { retries: 0, ..quick(Guarantee::Plain) }, Some(&link));
     producer.send(&topic, value("first")).await.expect("a record");
-    link.lose_answers(Request::Produce, 1);
+    link.lose_responses(Request::Produce, 1);
     let refused = producer.send(&topic, value("second")).await;
-    assert!(matches!(refused, Err(Refusal::TimedOut | Refusal::Disconnected)), "{refused:?}");
+    assert!(matches!(refused, Err(ClientError::TimedOut | ClientError::Disconnected)), "{refused:?}");
     let values = values_of(&read_all(&driver(backend), &topic, 0, 0).await);
     seen.note(format!(
-        "the answer to the second is lost and not asked for again: an error, and the log has {}",
+        "the response to the second is lost and not requested again: an error, and the log has {}",
         values.join(", ")
     ));
     assert_eq!(values, ["first", "second"]);
 }
 
-async fn a_new_idempotent_producer_appends_again<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_new_idempotent_producer_appends_again<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     for _ in 0..2 {
         let producer = backend.producer(&quick(Guarantee::Idempotent), None);
@@ -93,16 +93,16 @@ async fn a_new_idempotent_producer_appends_again<W: Backend>(backend: &W, seen: 
     assert_eq!(values.len(), 2);
 }
 
-async fn many_lost_answers_leave_an_idempotent_producers_records_once_and_in_order<W: Backend>(
+async fn an_idempotent_producer_appends_once_and_in_order_despite_lost_responses<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let topic = topic(backend, &[]).await;
     let link = backend.link();
     let producer = backend.producer(&quick(Guarantee::Idempotent), Some(&link));
     let mut sent = Vec::new();
     for round in 0..4 {
-        link.lose_answers(Request::Produce, 1);
+        link.lose_responses(Request::Produce, 1);
         let batch: Vec<_> = (0..25).map(|n| format!("{}", round * 25 + n)).collect();
         producer.send_all(&topic, batch.iter().map(value).collect()).await.expect("records");
         sent.extend(batch);
@@ -111,8 +111,8 @@ async fn many_lost_answers_leave_an_idempotent_producers_records_once_and_in_ord
     let attempt = || async { offsets(&broker, &topic).await.end };
     eventually("all records", attempt, |end| *end >= 100).await;
     assert_eq!(values_of(&read_all(&broker, &topic, 0, 0).await), sent);
-    assert_eq!(link.lost_answers(), 4);
+    assert_eq!(link.lost_responses(), 4);
     append(backend, &topic, 0, 100..101).await;
     assert_eq!(offsets(&broker, &topic).await.end, 101);
-    seen.note("4 answers lost in 100 records: 100 records, in order");
+    seen.note("4 responses lost in 100 records: 100 records, in order");
 }

@@ -1,4 +1,4 @@
-//! What is in a record, and what arrives of it.
+//! The content of records.
 
 use std::collections::BTreeSet;
 
@@ -6,29 +6,29 @@ use exactlyonce::broker::{Broker, partition_of_key};
 
 use super::helpers::{driver, fetch, offsets, read_all, retry, topic, topic_of};
 use super::member::{Member, MemberEvent, Positions};
-use crate::kafka::backend::{Backend, NewRecord, ProducerOptions, Refusal, TestProducer, Verb, value};
-use crate::suite::{Case, Seen, case};
+use crate::kafka::backend::{Backend, ClientError, NewRecord, ProducerOptions, TestProducer, Verb, value};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
-            null_and_empty_keys_and_values_arrive_as_they_were_sent,
+            null_and_empty_keys_and_values_are_delivered_unchanged,
             [],
             "a length of -1 is null, 0 is empty (Kafka protocol, record format)"
         ),
-        case!(headers_change_nothing, [], "headers are kept beside key and value (KIP-82)"),
+        case!(headers_do_not_change_key_and_value, [], "headers are kept beside key and value (KIP-82)"),
         case!(
             the_producer_sets_the_time_of_a_record,
             [],
             "message.timestamp.type=CreateTime is the default (topic configuration)"
         ),
         case!(
-            the_broker_sets_the_time_of_a_record_where_the_topic_says_so,
+            the_broker_sets_the_time_of_a_record_if_the_topic_is_configured_so,
             [],
             "message.timestamp.type=LogAppendTime: the broker's clock for all records of a batch (topic configuration)"
         ),
         case!(
-            a_record_larger_than_any_queue_arrives_whole,
+            a_record_larger_than_any_queue_is_delivered,
             [],
             "max.message.bytes bounds a batch; a consumer's limits are not absolute (KIP-74)"
         ),
@@ -38,7 +38,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "MESSAGE_TOO_LARGE / RecordTooLargeException above max.message.bytes (topic configuration)"
         ),
         case!(
-            a_key_goes_to_the_partition_of_its_crc,
+            the_crc_of_a_key_determines_its_partition,
             [],
             "partitioner=consistent: CRC-32 of the key, empty and null keys to the same partition (librdkafka, CONFIGURATION.md)"
         ),
@@ -48,14 +48,17 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "gzip, snappy, lz4 and zstd (topic configuration, compression.type)"
         ),
         case!(
-            a_position_inside_a_compressed_batch_begins_with_its_record,
+            a_fetch_inside_a_compressed_batch_starts_with_the_requested_record,
             [Compression],
             "the broker returns the whole batch (KIP-98)"
         ),
     ]
 }
 
-async fn null_and_empty_keys_and_values_arrive_as_they_were_sent<W: Backend>(backend: &W, seen: &Seen) {
+async fn null_and_empty_keys_and_values_are_delivered_unchanged<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let topic = topic(backend, &[]).await;
     let texts = [None, Some(Vec::new()), Some((0..=255).collect::<Vec<u8>>())];
     let mut sent = Vec::new();
@@ -78,7 +81,7 @@ async fn null_and_empty_keys_and_values_arrive_as_they_were_sent<W: Backend>(bac
     seen.note("null, empty and all 256 bytes, as key and as value: as sent");
 }
 
-async fn headers_change_nothing<W: Backend>(backend: &W, seen: &Seen) {
+async fn headers_do_not_change_key_and_value<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     let headers = vec![("trace", b"1".to_vec()), ("trace", b"2".to_vec()), ("empty", Vec::new())];
     let producer = backend.producer(&ProducerOptions::default(), None);
@@ -89,7 +92,7 @@ async fn headers_change_nothing<W: Backend>(backend: &W, seen: &Seen) {
     seen.note("a record with three headers: its value and no key");
 }
 
-async fn the_producer_sets_the_time_of_a_record<W: Backend>(backend: &W, seen: &Seen) {
+async fn the_producer_sets_the_time_of_a_record<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[("retention.ms", "-1")]).await;
     let producer = backend.producer(&ProducerOptions::default(), None);
     for timestamp in [1, 1_000_000_000_000, 7] {
@@ -102,7 +105,10 @@ async fn the_producer_sets_the_time_of_a_record<W: Backend>(backend: &W, seen: &
     assert_eq!(times, [1, 1_000_000_000_000, 7]);
 }
 
-async fn the_broker_sets_the_time_of_a_record_where_the_topic_says_so<W: Backend>(backend: &W, seen: &Seen) {
+async fn the_broker_sets_the_time_of_a_record_if_the_topic_is_configured_so<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let topic = topic(backend, &[("message.timestamp.type", "LogAppendTime")]).await;
     let producer = backend.producer(&ProducerOptions::default(), None);
     let record = |n: i64| NewRecord { timestamp: Some(n + 1), ..value(n.to_string()) };
@@ -115,7 +121,7 @@ async fn the_broker_sets_the_time_of_a_record_where_the_topic_says_so<W: Backend
     seen.note("sent at once with 1, 2, 3: one time of the broker's for all three");
 }
 
-async fn a_record_larger_than_any_queue_arrives_whole<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_record_larger_than_any_queue_is_delivered<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[("max.message.bytes", "12000000")]).await;
     let producer = backend.producer(&ProducerOptions::default(), None);
     let large: String = (0..10_000_000).map(|n: u32| char::from(b'a' + (n % 23) as u8)).collect();
@@ -134,16 +140,16 @@ async fn a_record_larger_than_any_queue_arrives_whole<W: Backend>(backend: &W, s
     seen.note("and delivered whole to a member");
 }
 
-async fn a_record_above_the_topics_limit_is_refused<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_record_above_the_topics_limit_is_refused<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[("max.message.bytes", "10000")]).await;
     let producer = backend.producer(&ProducerOptions::default(), None);
     let refused = producer.send(&topic, value("x".repeat(20_000))).await;
-    assert_eq!(refused, Err(Refusal::TooLarge));
+    assert_eq!(refused, Err(ClientError::TooLarge));
     assert_eq!(offsets(&driver(backend), &topic).await.end, 0);
     seen.note("20000 bytes where 10000 are allowed: too large, end 0");
 }
 
-async fn a_key_goes_to_the_partition_of_its_crc<W: Backend>(backend: &W, seen: &Seen) {
+async fn the_crc_of_a_key_determines_its_partition<W: Backend>(backend: &W, seen: &Observations) {
     const PARTITIONS: i32 = 7;
     let topic = topic_of(backend, PARTITIONS, &[]).await;
     let producer = backend.producer(&ProducerOptions::default(), None);
@@ -154,7 +160,7 @@ async fn a_key_goes_to_the_partition_of_its_crc<W: Backend>(backend: &W, seen: &
         let (partition, _) = producer.send(&topic, record).await.expect("a record");
         assert_eq!(partition, partition_of_key(key, PARTITIONS), "{key:?}");
     }
-    seen.note("61 keys, 7 partitions: as the project's own function has it");
+    seen.note("61 keys, 7 partitions: as in the project's own function");
     let empty = NewRecord { key: Some(Vec::new()), value: Some(Vec::new()), ..NewRecord::default() };
     let (partition, _) = producer.send(&topic, empty).await.expect("a record");
     assert_eq!(partition, partition_of_key(b"", PARTITIONS));
@@ -170,7 +176,7 @@ async fn a_key_goes_to_the_partition_of_its_crc<W: Backend>(backend: &W, seen: &
 
 const COMPRESSIONS: [&str; 4] = ["gzip", "snappy", "lz4", "zstd"];
 
-async fn every_compression_is_read<W: Backend>(backend: &W, seen: &Seen) {
+async fn every_compression_is_read<W: Backend>(backend: &W, seen: &Observations) {
     let broker = driver(backend);
     let text = |n: i64| format!("{n} {}", "compressible ".repeat(50));
     let records = || (0..100).map(|n| value(text(n))).collect::<Vec<_>>();
@@ -191,7 +197,10 @@ async fn every_compression_is_read<W: Backend>(backend: &W, seen: &Seen) {
     }
 }
 
-async fn a_position_inside_a_compressed_batch_begins_with_its_record<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_fetch_inside_a_compressed_batch_starts_with_the_requested_record<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let broker = driver(backend);
     for compression in COMPRESSIONS {
         let topic = topic(backend, &[]).await;

@@ -1,4 +1,4 @@
-//! Replicas: what is visible when, and what a broker's absence does to readers.
+//! Replicas: when records are visible, and how failures of brokers affect readers.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use super::member::{
     Member, MemberEvent, Positions, brief, delivered, of_the_group, offsets_delivered, summary,
 };
 use crate::kafka::backend::{
-    Backend, Guarantee, NODES, PartitionState, ProducerOptions, Refusal, TestProducer, Verb, value,
+    Backend, ClientError, Guarantee, NODES, PartitionState, ProducerOptions, TestProducer, Verb, value,
 };
-use crate::suite::{Case, Seen, case};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
@@ -25,35 +25,35 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(
             too_few_in_sync_replicas_refuse_a_write_to_all_of_them,
             [Kill],
-            "acks=all with fewer than min.insync.replicas: NOT_ENOUGH_REPLICAS (topic configuration); the high watermark stands still meanwhile (KIP-966)"
+            "acks=all with fewer than min.insync.replicas: NOT_ENOUGH_REPLICAS (topic configuration); the high watermark does not advance meanwhile (KIP-966)"
         ),
         case!(
-            a_record_that_only_its_leader_has_goes_with_it,
+            a_record_that_only_its_leader_has_is_lost_with_it,
             [Pause, Kill],
             "acks=1: lost if the leader fails before followers copied it; its offset is used again (producer configuration, acks)"
         ),
         case!(
-            a_killed_leader_loses_and_doubles_nothing_for_a_reader,
+            a_killed_leader_neither_loses_nor_duplicates_records_for_a_reader,
             [Kill, PreferredElection],
             "a new leader from the in-sync set has everything below the high watermark (Kafka documentation, Replication)"
         ),
         case!(
-            a_leader_that_stands_still_delays_and_loses_nothing,
+            a_paused_leader_delays_records_and_loses_none,
             [Pause],
             "a request times out and is sent again (librdkafka, socket.timeout.ms)"
         ),
         case!(
-            brokers_restarted_in_turn_are_not_noticed_by_a_reader,
+            a_reader_is_not_affected_by_a_rolling_restart_of_the_brokers,
             [Stop],
             "controlled shutdown moves leaders first (broker configuration, controlled.shutdown.enable)"
         ),
         case!(
-            all_brokers_killed_at_once_keep_what_they_acknowledged,
+            acknowledged_records_survive_a_kill_of_all_brokers,
             [Kill],
             "not synced to the disk before the acknowledgement; a process's end loses nothing of the page cache (Kafka documentation, Replication)"
         ),
         case!(
-            an_unclean_election_puts_other_records_at_the_offsets_that_were_read,
+            an_unclean_election_puts_different_records_at_offsets_that_were_read,
             [Pause, Kill, UncleanElection],
             "unclean.leader.election.enable: data loss (topic configuration); a position without a leader epoch is not validated (KIP-320)"
         ),
@@ -72,7 +72,7 @@ async fn placed<W: Backend>(backend: &W, replicas: &[i32], configs: &[(&str, &st
 
 async fn in_sync<W: Backend>(backend: &W, topic: &str, count: usize) {
     let attempt = || backend.partition(topic, 0);
-    let right = |state: &Result<PartitionState, Refusal>| {
+    let right = |state: &Result<PartitionState, ClientError>| {
         state.as_ref().is_ok_and(|state| state.in_sync.len() == count)
     };
     assert!(eventually("the in-sync set", attempt, right).await.is_ok());
@@ -87,7 +87,7 @@ async fn led_by_other_than<W: Backend>(backend: &W, topic: &str, node: i32) -> i
     state.ok().and_then(|state| state.leader).expect("a leader")
 }
 
-async fn a_record_is_visible_when_the_in_sync_set_has_it<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_record_is_visible_when_the_in_sync_set_has_it<W: Backend>(backend: &W, seen: &Observations) {
     let topic = placed(backend, &[1, 2, 3], &[]).await;
     append(backend, &topic, 0, 0..3).await;
     let broker = driver(backend);
@@ -99,14 +99,14 @@ async fn a_record_is_visible_when_the_in_sync_set_has_it<W: Backend>(backend: &W
     tokio::time::sleep(Duration::from_secs(1)).await;
     let log = offsets(&broker, &topic).await;
     seen.note(format!(
-        "3 records, a follower stands still, 3 more that the leader alone acknowledged (3-5): end {}",
+        "3 records, a follower is paused, 3 more that the leader alone acknowledged (3-5): end {}",
         log.end
     ));
     assert_eq!(log, LogOffsets { start: 0, end: 3 });
     for offset in [0, 3] {
         seen.note(format!("a fetch at {offset}: {}", describe(&fetch(&broker, &topic, offset).await)));
     }
-    // Above the leader's own end, not only above the high watermark.
+    // Above the leader's log end, not only above the high watermark.
     seen.note(format!("a fetch at 7: {}", describe(&fetch(&broker, &topic, 7).await)));
     let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::at([(0, 4)])).await;
     member.until_owns(1).await;
@@ -125,7 +125,10 @@ async fn a_record_is_visible_when_the_in_sync_set_has_it<W: Backend>(backend: &W
     seen.note("a member started at 4 before that: 4-5 then");
 }
 
-async fn too_few_in_sync_replicas_refuse_a_write_to_all_of_them<W: Backend>(backend: &W, seen: &Seen) {
+async fn too_few_in_sync_replicas_refuse_a_write_to_all_of_them<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let topic = placed(backend, &[1, 2], &[("min.insync.replicas", "2")]).await;
     append(backend, &topic, 0, 0..3).await;
     backend.kill(2).await;
@@ -136,7 +139,7 @@ async fn too_few_in_sync_replicas_refuse_a_write_to_all_of_them<W: Backend>(back
         .producer(&ProducerOptions { retries: 0, ..quick(-1) }, None)
         .send(&topic, value("refused"))
         .await;
-    assert_eq!(refused, Err(Refusal::NotEnoughReplicas));
+    assert_eq!(refused, Err(ClientError::NotEnoughReplicas));
     let broker = driver(backend);
     seen.note(format!(
         "1 of 2 replicas in sync, 2 needed, acks=all: not enough replicas, end {}",
@@ -158,7 +161,7 @@ async fn too_few_in_sync_replicas_refuse_a_write_to_all_of_them<W: Backend>(back
     seen.note("both in sync again: end 4");
 }
 
-async fn a_record_that_only_its_leader_has_goes_with_it<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_record_that_only_its_leader_has_is_lost_with_it<W: Backend>(backend: &W, seen: &Observations) {
     let topic = placed(backend, &[1, 2, 3], &[]).await;
     append(backend, &topic, 0, 0..3).await;
     let broker = driver(backend);
@@ -167,7 +170,7 @@ async fn a_record_that_only_its_leader_has_goes_with_it<W: Backend>(backend: &W,
     let producer = backend.producer(&quick(1), None);
     backend.pause(2).await;
     backend.pause(3).await;
-    // A fetch of a follower that waited at the leader brings it one more batch: its request was there before.
+    // A fetch of the follower that is already waiting at the leader returns one more batch to it.
     let sent = producer.send(&topic, value("copied or not")).await;
     assert_eq!(sent, Ok((0, 3)));
     assert_eq!(producer.send(&topic, value("lost")).await, Ok((0, 4)));
@@ -179,11 +182,14 @@ async fn a_record_that_only_its_leader_has_goes_with_it<W: Backend>(backend: &W,
     let values = values_of(&read_all(&broker, &topic, 0, 0).await);
     assert!(!values.contains(&"lost".to_owned()) && values.last() == Some(&"9".to_owned()), "{values:?}");
     assert!(next[0] <= 4, "{next:?}");
-    seen.note("the leader alone acknowledged offset 4 and is killed: a clean election, the record is gone, and its offset goes to another");
+    seen.note("the leader alone acknowledged offset 4 and is killed: a clean election, the record is lost, and its offset is used again");
     seen.note("no reader had been delivered it");
 }
 
-async fn a_killed_leader_loses_and_doubles_nothing_for_a_reader<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_killed_leader_neither_loses_nor_duplicates_records_for_a_reader<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let topic = placed(backend, &[2, 3, 1], &[]).await;
     let broker = driver(backend);
     let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
@@ -201,19 +207,20 @@ async fn a_killed_leader_loses_and_doubles_nothing_for_a_reader<W: Backend>(back
         backend.elect_preferred(&topic, 0).await.expect("an election");
         backend.partition(&topic, 0).await
     };
-    let right =
-        |state: &Result<PartitionState, Refusal>| state.as_ref().is_ok_and(|state| state.leader == Some(2));
+    let right = |state: &Result<PartitionState, ClientError>| {
+        state.as_ref().is_ok_and(|state| state.leader == Some(2))
+    };
     assert!(eventually("the preferred leader", attempt, right).await.is_ok());
     producer.send_all(&topic, numbered(0, 200..300)).await.expect("records");
     member.until_delivered(0, 300).await;
-    seen.note("it is back and leads again");
+    seen.note("it is up and leads again");
     let events = member.leave().await;
     assert_eq!(delivered(&events, 0), (0..300).map(|n: i64| (n, n.to_string())).collect::<Vec<_>>());
     assert!(!events.iter().any(|events| matches!(events, MemberEvent::Failed { .. })));
     seen.note("300 records: each once, in order, no failure reported");
 }
 
-async fn a_leader_that_stands_still_delays_and_loses_nothing<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_paused_leader_delays_records_and_loses_none<W: Backend>(backend: &W, seen: &Observations) {
     let topic = placed(backend, &[3, 1, 2], &[]).await;
     let broker = driver(backend);
     let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
@@ -230,10 +237,13 @@ async fn a_leader_that_stands_still_delays_and_loses_nothing<W: Backend>(backend
     let events = member.leave().await;
     assert_eq!(delivered(&events, 0), (0..100).map(|n: i64| (n, n.to_string())).collect::<Vec<_>>());
     assert!(!events.iter().any(|events| matches!(events, MemberEvent::Failed { .. })));
-    seen.note("the leader stands still for 4 s: 100 records, each once, in order, no failure reported");
+    seen.note("the leader is paused for 4 s: 100 records, each once, in order, no failure reported");
 }
 
-async fn brokers_restarted_in_turn_are_not_noticed_by_a_reader<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_reader_is_not_affected_by_a_rolling_restart_of_the_brokers<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let topic = topic_of(backend, 3, &[]).await;
     let broker = driver(backend);
     let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
@@ -250,7 +260,7 @@ async fn brokers_restarted_in_turn_are_not_noticed_by_a_reader<W: Backend>(backe
         backend.start(&[node]).await;
         for partition in 0..3 {
             let attempt = || backend.partition(&topic, partition);
-            let right = |state: &Result<PartitionState, Refusal>| {
+            let right = |state: &Result<PartitionState, ClientError>| {
                 state.as_ref().is_ok_and(|state| state.in_sync.len() == 3)
             };
             assert!(eventually("the in-sync set", attempt, right).await.is_ok());
@@ -271,7 +281,7 @@ async fn brokers_restarted_in_turn_are_not_noticed_by_a_reader<W: Backend>(backe
     );
 }
 
-async fn all_brokers_killed_at_once_keep_what_they_acknowledged<W: Backend>(backend: &W, seen: &Seen) {
+async fn acknowledged_records_survive_a_kill_of_all_brokers<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic_of(backend, 1, &[]).await;
     append(backend, &topic, 0, 0..100).await;
     let broker = driver(backend);
@@ -281,7 +291,7 @@ async fn all_brokers_killed_at_once_keep_what_they_acknowledged<W: Backend>(back
     for node in NODES {
         backend.kill(node).await;
     }
-    // One alone does not answer: it has no majority.
+    // A single broker does not respond, because there is no majority.
     backend.start(&NODES).await;
     let log = eventually(
         "the log",
@@ -295,13 +305,13 @@ async fn all_brokers_killed_at_once_keep_what_they_acknowledged<W: Backend>(back
     member.until_delivered(0, 210).await;
     assert_eq!(offsets_delivered(&member.leave().await, 0), (0..210).collect::<Vec<_>>());
     seen.note(
-        "200 records acknowledged, all brokers killed and started: 200 records; a member reads on, each once",
+        "200 records acknowledged, all brokers killed and started: 200 records; a member continues to read, each once",
     );
 }
 
-async fn an_unclean_election_puts_other_records_at_the_offsets_that_were_read<W: Backend>(
+async fn an_unclean_election_puts_different_records_at_offsets_that_were_read<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let configs = [("min.insync.replicas", "1"), ("unclean.leader.election.enable", "true")];
     let topic = placed(backend, &[1, 2], &configs).await;
@@ -320,10 +330,10 @@ async fn an_unclean_election_puts_other_records_at_the_offsets_that_were_read<W:
     backend.resume(2).await;
     let leader = led_by_other_than(backend, &topic, 1).await;
     assert_eq!(leader, 2);
-    let answer = fetch(&broker, &topic, 10).await;
+    let fetched = fetch(&broker, &topic, 10).await;
     seen.note(format!(
         "10 records read, an unclean election of a replica with 5: a fetch at 10: {}",
-        describe(&answer)
+        describe(&fetched)
     ));
     append(backend, &topic, 0, 100..108).await;
     let fetched = fetch(&broker, &topic, 10).await;
@@ -337,7 +347,7 @@ async fn an_unclean_election_puts_other_records_at_the_offsets_that_were_read<W:
     seen.note(format!(
         "a member at 10 throughout: {}",
         match (failed, records.is_empty()) {
-            // Which of them depends on how long the log is when it first asks the new leader.
+            // Which one depends on the length of the log at its first fetch from the new leader.
             (true, true) | (false, false) => "gets out of range, or the other records",
             (true, false) => "gets out of range, and records",
             (false, true) => "gets nothing",

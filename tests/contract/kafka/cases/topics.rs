@@ -1,4 +1,4 @@
-//! Topics: their descriptions, their ends and new beginnings, and their growth.
+//! Topics: descriptions, deletion, recreation, added partitions.
 
 use exactlyonce::broker::{Broker, BrokerError};
 
@@ -6,12 +6,12 @@ use super::helpers::{
     append, describe, driver, eventually, fetch, kind, offsets, retry, topic, topic_of, values_of,
 };
 use super::member::{Member, MemberEvent, Positions, delivered, offsets_delivered};
-use crate::kafka::backend::{Backend, Client, Protocol, Refusal, Verb};
-use crate::suite::{Case, Seen, case};
+use crate::kafka::backend::{Backend, Client, ClientError, Protocol, Verb};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
-        case!(an_unknown_topic_is_reported_by_every_verb, [], "UNKNOWN_TOPIC_OR_PARTITION (Kafka protocol)"),
+        case!(every_call_reports_an_unknown_topic, [], "UNKNOWN_TOPIC_OR_PARTITION (Kafka protocol)"),
         case!(a_topic_is_created_once, [], "TOPIC_ALREADY_EXISTS (Kafka protocol, CreateTopics)"),
         case!(
             a_topic_is_described_from_the_cluster,
@@ -19,17 +19,17 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "DescribeTopicPartitions and DescribeConfigs; a topic has an id (KIP-516)"
         ),
         case!(
-            a_cleanup_policy_that_names_compaction_is_compacted,
+            a_topic_whose_cleanup_policy_includes_compact_is_compacted,
             [],
             "cleanup.policy is a list of `delete` and `compact` (topic configuration)"
         ),
         case!(
-            a_recreated_topic_has_another_id_and_begins_at_zero,
+            a_recreated_topic_has_a_different_id_and_starts_at_zero,
             [],
             "a topic's id is never used again (KIP-516)"
         ),
         case!(
-            a_stored_position_reads_other_records_in_a_recreated_topic,
+            a_stored_position_reads_different_records_in_a_recreated_topic,
             [],
             "offsets start at 0 again; a consumer that sends no topic id is not informed (KIP-516, rejected alternatives)"
         ),
@@ -38,21 +38,25 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             [],
             "a fetch by topic id: UNKNOWN_TOPIC_ID (KIP-516); librdkafka refreshes its metadata"
         ),
-        case!(a_topic_cannot_lose_partitions, [], "INVALID_PARTITIONS (Kafka protocol, CreatePartitions)"),
         case!(
-            classic_added_partitions_are_assigned_and_read_from_their_beginning,
+            the_number_of_partitions_cannot_be_reduced,
+            [],
+            "INVALID_PARTITIONS (Kafka protocol, CreatePartitions)"
+        ),
+        case!(
+            classic_added_partitions_are_assigned_and_read_from_their_start,
             [],
             "found with the next metadata refresh, by default after 5 minutes (topic.metadata.refresh.interval.ms)"
         ),
         case!(
-            consumer_added_partitions_are_assigned_and_read_from_their_beginning,
+            consumer_added_partitions_are_assigned_and_read_from_their_start,
             [ConsumerProtocol],
             "found by the broker (KIP-848)"
         ),
     ]
 }
 
-async fn an_unknown_topic_is_reported_by_every_verb<W: Backend>(backend: &W, seen: &Seen) {
+async fn every_call_reports_an_unknown_topic<W: Backend>(backend: &W, seen: &Observations) {
     let broker = driver(backend);
     let no = backend.unique("no-such-topic");
     let described = kind(&broker.topic(&no).await.expect_err("no topic"));
@@ -66,17 +70,17 @@ async fn an_unknown_topic_is_reported_by_every_verb<W: Backend>(backend: &W, see
     assert!([described, offsets, fetched, subscribed].iter().all(|kind| *kind == "unknown topic"));
 }
 
-async fn a_topic_is_created_once<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_topic_is_created_once<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..3).await;
-    assert_eq!(backend.create_topic(&topic, 5, 1, &[]).await, Err(Refusal::TopicExists));
+    assert_eq!(backend.create_topic(&topic, 5, 1, &[]).await, Err(ClientError::TopicExists));
     let broker = driver(backend);
     assert_eq!(broker.topic(&topic).await.expect("a topic").partitions, 1);
     assert_eq!(offsets(&broker, &topic).await.end, 3);
     seen.note("created again with 5 partitions: exists already; still 1 partition, end 3");
 }
 
-async fn a_topic_is_described_from_the_cluster<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_topic_is_described_from_the_cluster<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic_of(backend, 5, &[]).await;
     let broker = driver(backend);
     let described = retry(|| broker.topic(&topic)).await.expect("a topic");
@@ -92,7 +96,10 @@ async fn a_topic_is_described_from_the_cluster<W: Backend>(backend: &W, seen: &S
     seen.note("a partition added: 6 at once, the same id");
 }
 
-async fn a_cleanup_policy_that_names_compaction_is_compacted<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_topic_whose_cleanup_policy_includes_compact_is_compacted<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let broker = driver(backend);
     for policy in ["delete", "compact", "compact,delete", "delete,compact"] {
         let topic = topic(backend, &[("cleanup.policy", policy)]).await;
@@ -107,7 +114,10 @@ async fn a_cleanup_policy_that_names_compaction_is_compacted<W: Backend>(backend
     seen.note("changed to compact: true");
 }
 
-async fn a_recreated_topic_has_another_id_and_begins_at_zero<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_recreated_topic_has_a_different_id_and_starts_at_zero<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..5).await;
     let broker = driver(backend);
@@ -120,14 +130,17 @@ async fn a_recreated_topic_has_another_id_and_begins_at_zero<W: Backend>(backend
     assert_ne!(first.id, second.id);
     assert_eq!(append(backend, &topic, 0, 0..1).await, [0]);
     let attempt = || broker.offsets(&topic, 0);
-    let right = |answer: &Result<exactlyonce::broker::LogOffsets, BrokerError>| {
-        answer.as_ref().is_ok_and(|offsets| offsets.start == 0 && offsets.end == 1)
+    let right = |offsets: &Result<exactlyonce::broker::LogOffsets, BrokerError>| {
+        offsets.as_ref().is_ok_and(|offsets| offsets.start == 0 && offsets.end == 1)
     };
     assert!(eventually("the new log", attempt, right).await.is_ok());
     seen.note("deleted: unknown topic; recreated: another id, the first record has offset 0");
 }
 
-async fn a_stored_position_reads_other_records_in_a_recreated_topic<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_stored_position_reads_different_records_in_a_recreated_topic<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..5).await;
     backend.delete_topic(&topic).await.expect("deleted");
@@ -144,7 +157,7 @@ async fn a_stored_position_reads_other_records_in_a_recreated_topic<W: Backend>(
     assert_eq!(values_of(&fetched.expect("records").records), ["105", "106", "107"]);
 }
 
-async fn a_member_whose_topic_is_recreated_is_not_notified<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_member_whose_topic_is_recreated_is_not_notified<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..5).await;
     let broker = driver(backend);
@@ -154,11 +167,11 @@ async fn a_member_whose_topic_is_recreated_is_not_notified<W: Backend>(backend: 
     backend.delete_topic(&topic).await.expect("deleted");
     backend.create_topic(&topic, 1, 3, &[]).await.expect("created");
     append(backend, &topic, 0, 100..108).await;
-    // Long enough for two refreshes of the metadata.
+    // Long enough for two metadata refreshes.
     tokio::time::sleep(Client::default().metadata_interval * 3).await;
     let events = member.since(mark);
     let records = offsets_delivered(&events, 0);
-    // Whether it looks before or after the new log has reached its position, is a matter of chance.
+    // The result depends on whether it fetches before or after the new log has reached its position.
     let expected: Vec<_> = (5..).take(records.len()).collect();
     assert_eq!(records, expected, "{events:?}");
     let of_another_kind = |events: &&MemberEvent| match events {
@@ -168,41 +181,41 @@ async fn a_member_whose_topic_is_recreated_is_not_notified<W: Backend>(backend: 
     };
     assert_eq!(events.iter().find(of_another_kind), None);
     seen.note(
-        "position 5, recreated with 8 records: the member goes on at 5 in the new log, or is out of range if it fetches too early; only the topic's id shows it",
+        "position 5, recreated with 8 records: the member continues at 5 in the new log, or is out of range if it fetches too early; only the topic's id shows it",
     );
     member.crash().await;
 }
 
-async fn a_topic_cannot_lose_partitions<W: Backend>(backend: &W, seen: &Seen) {
+async fn the_number_of_partitions_cannot_be_reduced<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic_of(backend, 3, &[]).await;
     for total in [2, 3] {
-        assert_eq!(backend.add_partitions(&topic, total).await, Err(Refusal::InvalidPartitions));
+        assert_eq!(backend.add_partitions(&topic, total).await, Err(ClientError::InvalidPartitions));
     }
-    seen.note("3 partitions, 2 or 3 asked for: invalid partitions");
+    seen.note("3 partitions, 2 or 3 requested: invalid partitions");
 }
 
-async fn classic_added_partitions_are_assigned_and_read_from_their_beginning<W: Backend>(
+async fn classic_added_partitions_are_assigned_and_read_from_their_start<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     added_partitions(backend, seen, Protocol::Classic).await;
 }
 
-async fn consumer_added_partitions_are_assigned_and_read_from_their_beginning<W: Backend>(
+async fn consumer_added_partitions_are_assigned_and_read_from_their_start<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     added_partitions(backend, seen, Protocol::Consumer).await;
 }
 
-async fn added_partitions<W: Backend>(backend: &W, seen: &Seen, protocol: Protocol) {
+async fn added_partitions<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..3).await;
     let broker = backend.broker(Client { protocol, ..Client::default() }, None);
     let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 3)]).await;
     backend.add_partitions(&topic, 3).await.expect("two more partitions");
-    // Written before any client can know of the partitions.
+    // Appended before any client can detect the partitions.
     append(backend, &topic, 1, 10..15).await;
     append(backend, &topic, 2, 20..25).await;
     member.until_owns(3).await;

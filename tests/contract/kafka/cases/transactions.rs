@@ -1,4 +1,4 @@
-//! Transactions: what they leave in the log, and what a reader of committed records sees of it.
+//! Transactions: their records and markers in the log, and what a reader of committed records gets.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use super::helpers::{
     topic_of, values_of,
 };
 use super::member::{Member, MemberEvent, Positions, offsets_delivered};
-use crate::kafka::backend::{Backend, Refusal, TestProducer, TransactionalProducer, Verb};
-use crate::suite::{Case, Seen, case};
+use crate::kafka::backend::{Backend, ClientError, TestProducer, TransactionalProducer, Verb};
+use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
@@ -25,7 +25,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "read_committed drops the records of aborted transactions (KIP-98)"
         ),
         case!(
-            reading_ends_where_a_transaction_is_open,
+            a_reader_stops_at_an_open_transaction,
             [Transactions],
             "read_committed reads up to the last stable offset: the first offset of an open transaction (KIP-98)"
         ),
@@ -35,17 +35,17 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "a fetch above the last stable offset returns no records (UnifiedLog.read)"
         ),
         case!(
-            a_new_producer_of_the_same_id_aborts_what_the_old_one_left_open,
+            a_new_producer_of_the_same_id_aborts_the_open_transaction_of_the_old_one,
             [Transactions],
             "InitProducerId bumps the epoch: aborts the open transaction and fences the older producer (KIP-98)"
         ),
         case!(
-            a_transaction_whose_producer_is_silent_is_aborted_after_its_timeout,
+            a_transaction_whose_producer_stops_is_aborted_after_its_timeout,
             [Transactions],
             "transaction.timeout.ms, enforced by the coordinator (KIP-98)"
         ),
         case!(
-            overlapping_transactions_are_kept_apart,
+            overlapping_transactions_are_separate,
             [Transactions],
             "a batch carries its producer's id; the broker sends the list of aborted transactions (KIP-98)"
         ),
@@ -55,17 +55,17 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "one marker for each partition (KIP-98)"
         ),
         case!(
-            an_end_lies_past_markers_and_aborted_records,
+            the_end_is_past_markers_and_aborted_records,
             [Transactions],
             "the log end offset counts control records and aborted ones (KIP-98)"
         ),
         case!(
-            a_position_after_the_last_record_falls_out_of_the_log_when_its_marker_is_deleted,
+            a_position_after_the_last_record_is_out_of_range_when_its_marker_is_deleted,
             [Transactions],
             "DeleteRecords and retention know offsets, not records (KIP-107)"
         ),
         case!(
-            a_position_at_the_reported_end_stays_in_range_when_all_is_deleted,
+            a_position_at_the_reported_end_stays_in_range_when_all_records_are_deleted,
             [Transactions],
             "DeleteRecords up to the high watermark: log start = log end (KIP-107)"
         ),
@@ -78,7 +78,7 @@ async fn transactional<W: Backend>(backend: &W) -> W::Transactional {
     backend.transactional(&backend.unique("transactions"), LONG).await.expect("a transactional producer")
 }
 
-async fn a_commit_marker_takes_an_offset_and_is_not_delivered<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_commit_marker_takes_an_offset_and_is_not_delivered<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     let producer = transactional(backend).await;
     producer.begin().await.expect("begun");
@@ -99,7 +99,7 @@ async fn a_commit_marker_takes_an_offset_and_is_not_delivered<W: Backend>(backen
     seen.note("another record: all offsets are 0-2, 4");
 }
 
-async fn an_aborted_transaction_is_not_delivered<W: Backend>(backend: &W, seen: &Seen) {
+async fn an_aborted_transaction_is_not_delivered<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..2).await;
     let producer = transactional(backend).await;
@@ -119,7 +119,7 @@ async fn an_aborted_transaction_is_not_delivered<W: Backend>(backend: &W, seen: 
     seen.note("two more: all offsets are 0-1, 6-7");
 }
 
-async fn reading_ends_where_a_transaction_is_open<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_reader_stops_at_an_open_transaction<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..2).await;
     let producer = transactional(backend).await;
@@ -144,7 +144,7 @@ async fn reading_ends_where_a_transaction_is_open<W: Backend>(backend: &W, seen:
 
 async fn a_position_between_the_last_stable_offset_and_the_end_is_in_range<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let topic = topic(backend, &[]).await;
     let producer = transactional(backend).await;
@@ -161,8 +161,8 @@ async fn a_position_between_the_last_stable_offset_and_the_end_is_in_range<W: Ba
             describe(&fetched)
         ));
     }
-    let asked = broker.fetch(&topic, 0, 4, 10, 1000).await;
-    assert!(asked.is_ok_and(|fetched| fetched.records.is_empty() && fetched.next_offset == 4));
+    let fetched = broker.fetch(&topic, 0, 4, 10, 1000).await;
+    assert!(fetched.is_ok_and(|fetched| fetched.records.is_empty() && fetched.next_offset == 4));
     let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::at([(0, 3)])).await;
     member.until_owns(1).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -180,9 +180,9 @@ async fn a_position_between_the_last_stable_offset_and_the_end_is_in_range<W: Ba
     seen.note("aborted: 3-5, end 7");
 }
 
-async fn a_new_producer_of_the_same_id_aborts_what_the_old_one_left_open<W: Backend>(
+async fn a_new_producer_of_the_same_id_aborts_the_open_transaction_of_the_old_one<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let topic = topic(backend, &[]).await;
     let id = backend.unique("transactions");
@@ -195,7 +195,7 @@ async fn a_new_producer_of_the_same_id_aborts_what_the_old_one_left_open<W: Back
     assert_eq!(eventually("the abort", attempt, |end| *end > 0).await, 3);
     seen.note("2 records in a transaction left open, a new producer of the same id: aborted, end 3");
     let refused = old.commit().await;
-    assert_eq!(refused, Err(Refusal::Fenced));
+    assert_eq!(refused, Err(ClientError::Fenced));
     seen.note("the old producer's commit: fenced");
     new.begin().await.expect("begun");
     new.send_all(&topic, numbered(0, 3..4)).await.expect("a record");
@@ -205,9 +205,9 @@ async fn a_new_producer_of_the_same_id_aborts_what_the_old_one_left_open<W: Back
     seen.note("the new producer commits one record: all offsets are 3, end 5");
 }
 
-async fn a_transaction_whose_producer_is_silent_is_aborted_after_its_timeout<W: Backend>(
+async fn a_transaction_whose_producer_stops_is_aborted_after_its_timeout<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let topic = topic(backend, &[]).await;
     let id = backend.unique("transactions");
@@ -224,7 +224,7 @@ async fn a_transaction_whose_producer_is_silent_is_aborted_after_its_timeout<W: 
     seen.note("2 records in a transaction of a silent producer, 1 plain: end 0, after the timeout end 4 and the plain one is read");
 }
 
-async fn overlapping_transactions_are_kept_apart<W: Backend>(backend: &W, seen: &Seen) {
+async fn overlapping_transactions_are_separate<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     let (kept, dropped) = (transactional(backend).await, transactional(backend).await);
     kept.begin().await.expect("begun");
@@ -246,7 +246,10 @@ async fn overlapping_transactions_are_kept_apart<W: Backend>(backend: &W, seen: 
     ));
 }
 
-async fn a_transaction_over_several_partitions_is_committed_in_each<W: Backend>(backend: &W, seen: &Seen) {
+async fn a_transaction_over_several_partitions_is_committed_in_each<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
     let topic = topic_of(backend, 3, &[]).await;
     let producer = transactional(backend).await;
     producer.begin().await.expect("begun");
@@ -262,7 +265,7 @@ async fn a_transaction_over_several_partitions_is_committed_in_each<W: Backend>(
     seen.note("2 records in each of 3 partitions: 0-1, end 3 in each");
 }
 
-async fn an_end_lies_past_markers_and_aborted_records<W: Backend>(backend: &W, seen: &Seen) {
+async fn the_end_is_past_markers_and_aborted_records<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..2).await;
     let producer = transactional(backend).await;
@@ -283,9 +286,9 @@ async fn an_end_lies_past_markers_and_aborted_records<W: Backend>(backend: &W, s
     seen.note("one more, committed: 6, and the end at 8");
 }
 
-async fn a_position_after_the_last_record_falls_out_of_the_log_when_its_marker_is_deleted<W: Backend>(
+async fn a_position_after_the_last_record_is_out_of_range_when_its_marker_is_deleted<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let (topic, broker) = committed_and_deleted(backend).await;
     let fetched = fetch(&broker, &topic, 3).await;
@@ -305,9 +308,9 @@ async fn a_position_after_the_last_record_falls_out_of_the_log_when_its_marker_i
     member.leave().await;
 }
 
-async fn a_position_at_the_reported_end_stays_in_range_when_all_is_deleted<W: Backend>(
+async fn a_position_at_the_reported_end_stays_in_range_when_all_records_are_deleted<W: Backend>(
     backend: &W,
-    seen: &Seen,
+    seen: &Observations,
 ) {
     let topic = topic(backend, &[]).await;
     commit_three(backend, &topic).await;

@@ -1,8 +1,8 @@
-//! The network between one client and the brokers: a proxy before each of them.
+//! The network between one client and the brokers: a proxy in front of each broker.
 //!
-//! The client is given the proxies' addresses to begin with, and every address of a broker in an answer is
-//! replaced by its proxy's: host and port have the same length, so an answer's length and everything else in
-//! it stay as they were. Requests and answers are passed on whole, in order.
+//! The client bootstraps with the addresses of the proxies, and every address of a broker in a response is replaced by
+//! that of its proxy: host and port have the same length, so nothing else in the response changes. Requests and responses
+//! are forwarded as whole frames, in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use crate::kafka::backend::{Link, Request, What};
+use crate::kafka::backend::{Link, Request, Traffic};
 
 const HOST: &str = "127.0.0.1";
 /// OffsetCommit, JoinGroup, Heartbeat, LeaveGroup, SyncGroup, ConsumerGroupHeartbeat.
@@ -29,7 +29,7 @@ pub struct Proxies {
 }
 
 struct ProxyState {
-    cut: watch::Sender<Option<What>>,
+    cut: watch::Sender<Option<Traffic>>,
     lose: [AtomicU32; 3],
     lost: AtomicU32,
     /// Port of a broker, port of its proxy.
@@ -67,13 +67,13 @@ impl Proxies {
         Self { shared, bootstrap: bootstrap.join(","), listeners }
     }
 
-    /// Where a client begins.
+    /// The bootstrap addresses of a client.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
 }
 
-/// Connections that are open live as long as their clients.
+/// Open connections are closed by their clients.
 impl Drop for Proxies {
     fn drop(&mut self) {
         self.restore();
@@ -82,7 +82,7 @@ impl Drop for Proxies {
 }
 
 impl Link for Proxies {
-    fn cut(&self, what: What) {
+    fn cut(&self, what: Traffic) {
         self.shared.cut.send_replace(Some(what));
     }
 
@@ -90,11 +90,11 @@ impl Link for Proxies {
         self.shared.cut.send_replace(None);
     }
 
-    fn lose_answers(&self, of: Request, count: u32) {
+    fn lose_responses(&self, of: Request, count: u32) {
         self.shared.lose[of as usize].store(count, Ordering::SeqCst);
     }
 
-    fn lost_answers(&self) -> u32 {
+    fn lost_responses(&self) -> u32 {
         self.shared.lost.load(Ordering::SeqCst)
     }
 }
@@ -106,16 +106,16 @@ async fn listen(listener: TcpListener, port: u16, shared: Arc<ProxyState>) {
 }
 
 async fn connection(client: TcpStream, port: u16, shared: Arc<ProxyState>) {
-    // A dead broker refuses; the client notices by the end of its connection.
+    // If the broker is down, the client's connection is closed.
     let Ok(broker) = TcpStream::connect((HOST, port)).await else { return };
     let (Ok(()), Ok(())) = (client.set_nodelay(true), broker.set_nodelay(true)) else { return };
     let (client_in, client_out) = client.into_split();
     let (broker_in, broker_out) = broker.into_split();
-    let (asked, answered) = mpsc::unbounded_channel();
-    // Whichever direction ends first ends both.
+    let (sent_keys, keys) = mpsc::unbounded_channel();
+    // The end of one direction ends both.
     tokio::select! {
-        () = requests(client_in, broker_out, asked, &shared) => {}
-        () = answers(broker_in, client_out, answered, &shared) => {}
+        () = requests(client_in, broker_out, sent_keys, &shared) => {}
+        () = responses(broker_in, client_out, keys, &shared) => {}
     }
 }
 
@@ -132,21 +132,21 @@ async fn write(to: &mut OwnedWriteHalf, frame: &[u8]) -> Option<()> {
     to.write_all(&whole).await.ok()
 }
 
-async fn passes(shared: &ProxyState, stops: impl Fn(What) -> bool) -> Option<()> {
+async fn passes(shared: &ProxyState, stops: impl Fn(Traffic) -> bool) -> Option<()> {
     shared.cut.subscribe().wait_for(|cut| !cut.is_some_and(&stops)).await.ok().map(|_| ())
 }
 
 async fn requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    asked: mpsc::UnboundedSender<i16>,
+    sent_keys: mpsc::UnboundedSender<i16>,
     shared: &ProxyState,
 ) {
     while let Some(frame) = frame(&mut from).await {
         let key = frame.get(..2).map_or(-1, |key| i16::from_be_bytes([key[0], key[1]]));
-        let stops = |what| what == What::All || OF_THE_GROUP.contains(&key);
+        let stops = |what| what == Traffic::All || OF_THE_GROUP.contains(&key);
         if passes(shared, stops).await.is_none()
-            || asked.send(key).is_err()
+            || sent_keys.send(key).is_err()
             || write(&mut to, &frame).await.is_none()
         {
             return;
@@ -154,19 +154,19 @@ async fn requests(
     }
 }
 
-async fn answers(
+async fn responses(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut answered: mpsc::UnboundedReceiver<i16>,
+    mut keys: mpsc::UnboundedReceiver<i16>,
     shared: &ProxyState,
 ) {
     let mut pending = VecDeque::new();
     while let Some(mut frame) = frame(&mut from).await {
-        while let Ok(key) = answered.try_recv() {
+        while let Ok(key) = keys.try_recv() {
             pending.push_back(key);
         }
         let key = pending.pop_front().unwrap_or(-1);
-        if passes(shared, |what| what == What::All).await.is_none() {
+        if passes(shared, |what| what == Traffic::All).await.is_none() {
             return;
         }
         let kind = match key {
@@ -190,7 +190,7 @@ async fn answers(
     }
 }
 
-/// Wherever a broker's host and port stand, the port becomes its proxy's.
+/// Replaces the port of each broker by that of its proxy.
 fn redirect(frame: &mut [u8], ports: &[(u16, u16)]) {
     let mut at = 0;
     while let Some(found) = frame[at..].windows(HOST.len()).position(|bytes| bytes == HOST.as_bytes()) {

@@ -24,8 +24,8 @@ use rdkafka::topic_partition_list::Offset;
 use tokio::runtime::Runtime;
 
 use self::link::Proxies;
-use self::producer::{RealProducer, refusal, refusal_of_code};
-use super::backend::{Backend, Client, NODES, PartitionState, ProducerOptions, Protocol, Refusal, Verb};
+use self::producer::{RealProducer, client_error, client_error_of_code};
+use super::backend::{Backend, Client, ClientError, NODES, PartitionState, ProducerOptions, Protocol, Verb};
 use crate::cluster::Cluster;
 use crate::suite;
 
@@ -36,7 +36,7 @@ pub struct Real {
     cluster: Arc<Cluster>,
     addresses: Vec<String>,
     bootstrap: String,
-    /// The proxies' own, for a case's thread may block.
+    /// The runtime of the proxies, separate because a case may block its thread.
     runtime: Runtime,
     admin: AdminClient<DefaultClientContext>,
     run: u128,
@@ -53,7 +53,7 @@ struct State {
 }
 
 impl Real {
-    /// Finds them.
+    /// Finds the running brokers.
     pub fn start() -> Result<Self, String> {
         let cluster = Cluster::find()?;
         let addresses = cluster.addresses("KAFKA", 3)?;
@@ -96,21 +96,21 @@ impl Real {
         Ok(())
     }
 
-    /// Those that neither stand still nor are gone.
-    fn answering(&self) -> Vec<&str> {
+    /// The brokers that are neither paused nor killed.
+    fn responding(&self) -> Vec<&str> {
         let state = self.state();
-        let well = |node: &i32| !state.paused.contains(node) && !state.dead.contains(node);
-        NODES.iter().filter(|node| well(node)).map(|&node| self.address(node)).collect()
+        let responds = |node: &i32| !state.paused.contains(node) && !state.dead.contains(node);
+        NODES.iter().filter(|node| responds(node)).map(|&node| self.address(node)).collect()
     }
 
     fn address(&self, node: i32) -> &str {
         &self.addresses[usize::try_from(node - 1).expect("nodes are numbered from 1")]
     }
 
-    /// What every answering broker says of a topic.
+    /// The state of a topic according to each responding broker.
     async fn views(&self, topic: &str) -> Result<Vec<Option<Vec<PartitionState>>>, String> {
         let mut views = Vec::new();
-        for address in self.answering() {
+        for address in self.responding() {
             let described = wire::metadata(address, Some(topic)).await.map_err(|error| error.to_string())?;
             views.extend(described.into_iter().map(|topic| topic.partitions));
         }
@@ -122,7 +122,7 @@ impl Real {
         assert!(within(TIMEOUT, all).await, "the brokers do not agree on {topic}");
     }
 
-    async fn create(&self, topic: NewTopic<'_>) -> Result<(), Refusal> {
+    async fn create(&self, topic: NewTopic<'_>) -> Result<(), ClientError> {
         let (name, partitions) = (topic.name.to_owned(), topic.num_partitions as usize);
         one(self.admin.create_topics([&topic], &options()).await)?;
         self.state().topics.insert(name.clone());
@@ -140,12 +140,12 @@ impl Real {
         &self,
         group: &str,
         call: impl FnOnce(&BaseConsumer) -> Result<T, KafkaError> + Send + 'static,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, ClientError> {
         let mut config = config(&self.bootstrap);
         config.set("group.id", group).set("isolation.level", "read_uncommitted");
         let made = move || config.create::<BaseConsumer>().and_then(|consumer| call(&consumer));
         let done = tokio::task::spawn_blocking(made).await.expect("the call ends");
-        done.map_err(|error| refusal(&error))
+        done.map_err(|error| client_error(&error))
     }
 }
 
@@ -164,9 +164,9 @@ fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT))
 }
 
-fn one(results: Result<Vec<TopicResult>, KafkaError>) -> Result<(), Refusal> {
-    for result in results.map_err(|error| refusal(&error))? {
-        result.map_err(|(_, code)| refusal_of_code(code))?;
+fn one(results: Result<Vec<TopicResult>, KafkaError>) -> Result<(), ClientError> {
+    for result in results.map_err(|error| client_error(&error))? {
+        result.map_err(|(_, code)| client_error_of_code(code))?;
     }
     Ok(())
 }
@@ -184,7 +184,7 @@ async fn within<F: Future<Output = bool>>(limit: Duration, mut true_now: impl Fn
     }
 }
 
-/// `String.hashCode` of Java, by which a group finds its partition of `__consumer_offsets`.
+/// `String.hashCode` of Java, which determines the partition of `__consumer_offsets` of a group.
 fn java_hash(text: &str) -> i32 {
     text.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
 }
@@ -196,7 +196,7 @@ impl suite::Backend for Real {
         Verb::Kill,
         Verb::Stop,
         Verb::Cut,
-        Verb::LoseAnswers,
+        Verb::LoseResponses,
         Verb::Transactions,
         Verb::Compaction,
         Verb::ConsumerProtocol,
@@ -225,7 +225,7 @@ impl suite::Backend for Real {
             self.state().topics.clear();
         }
         let in_sync = || async {
-            for address in self.answering() {
+            for address in self.responding() {
                 let Ok(topics) = wire::metadata(address, None).await else { return false };
                 let whole = |state: &PartitionState| {
                     state.leader.is_some() && state.in_sync.len() == state.replicas.len()
@@ -274,14 +274,14 @@ impl Backend for Real {
         let properties = [("reconnect.backoff.max.ms", "500")];
         options.properties =
             BTreeMap::from(properties.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        KafkaBroker::connect(&options).expect("options that the driver takes")
+        KafkaBroker::connect(&options).expect("valid options")
     }
 
     fn producer(&self, options: &ProducerOptions, link: Option<&Proxies>) -> RealProducer {
         RealProducer::new(link.map_or(self.bootstrap.as_str(), Proxies::bootstrap), options)
     }
 
-    async fn transactional(&self, id: &str, timeout: Duration) -> Result<RealProducer, Refusal> {
+    async fn transactional(&self, id: &str, timeout: Duration) -> Result<RealProducer, ClientError> {
         RealProducer::transactional(&self.bootstrap, id, timeout).await
     }
 
@@ -291,7 +291,7 @@ impl Backend for Real {
         partitions: i32,
         replication: i32,
         configs: &[(&str, &str)],
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ClientError> {
         let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(replication));
         new.config = configs.to_vec();
         self.create(new).await
@@ -302,21 +302,21 @@ impl Backend for Real {
         topic: &str,
         replicas: &[i32],
         configs: &[(&str, &str)],
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ClientError> {
         let assignment = [replicas];
         let mut new = NewTopic::new(topic, 1, TopicReplication::Variable(&assignment));
         new.config = configs.to_vec();
         self.create(new).await
     }
 
-    async fn delete_topic(&self, topic: &str) -> Result<(), Refusal> {
+    async fn delete_topic(&self, topic: &str) -> Result<(), ClientError> {
         one(self.admin.delete_topics(&[topic], &options()).await)?;
         self.state().topics.remove(topic);
         self.settle(topic, Option::is_none).await;
         Ok(())
     }
 
-    async fn add_partitions(&self, topic: &str, total: i32) -> Result<(), Refusal> {
+    async fn add_partitions(&self, topic: &str, total: i32) -> Result<(), ClientError> {
         let total = usize::try_from(total).expect("a number of partitions");
         one(self.admin.create_partitions([&NewPartitions::new(topic, total)], &options()).await)?;
         self.settle(topic, |view| {
@@ -328,62 +328,69 @@ impl Backend for Real {
         Ok(())
     }
 
-    async fn delete_records(&self, topic: &str, partition: i32, before: Option<i64>) -> Result<i64, Refusal> {
+    async fn delete_records(
+        &self,
+        topic: &str,
+        partition: i32,
+        before: Option<i64>,
+    ) -> Result<i64, ClientError> {
         let mut list = TopicPartitionList::new();
         let before = before.map_or(Offset::End, Offset::Offset);
-        list.add_partition_offset(topic, partition, before).map_err(|error| refusal(&error))?;
-        let done = self.admin.delete_records(&list, &options()).await.map_err(|error| refusal(&error))?;
-        let partition = done.find_partition(topic, partition).expect("the partition that was asked for");
-        partition.error().map_err(|error| refusal(&error))?;
+        list.add_partition_offset(topic, partition, before).map_err(|error| client_error(&error))?;
+        let done =
+            self.admin.delete_records(&list, &options()).await.map_err(|error| client_error(&error))?;
+        let partition = done.find_partition(topic, partition).expect("the requested partition");
+        partition.error().map_err(|error| client_error(&error))?;
         Ok(partition.offset().to_raw().unwrap_or(-1))
     }
 
-    async fn set_configs(&self, topic: &str, configs: &[(&str, &str)]) -> Result<(), Refusal> {
+    async fn set_configs(&self, topic: &str, configs: &[(&str, &str)]) -> Result<(), ClientError> {
         let mut change = AlterConfig::new(ResourceSpecifier::Topic(topic));
         for (name, value) in configs {
             change = change.set(name, value);
         }
         let results =
-            self.admin.alter_configs([&change], &options()).await.map_err(|error| refusal(&error))?;
+            self.admin.alter_configs([&change], &options()).await.map_err(|error| client_error(&error))?;
         results
             .into_iter()
-            .try_for_each(|result| result.map(|_| ()).map_err(|(_, code)| refusal_of_code(code)))
+            .try_for_each(|result| result.map(|_| ()).map_err(|(_, code)| client_error_of_code(code)))
     }
 
-    async fn partition(&self, topic: &str, partition: i32) -> Result<PartitionState, Refusal> {
-        // As the first broker that answers has it; a case waits for the state that it needs.
-        for address in self.answering() {
+    async fn partition(&self, topic: &str, partition: i32) -> Result<PartitionState, ClientError> {
+        // The state according to the first broker that responds; a case waits for the state that it needs.
+        for address in self.responding() {
             if let Ok(described) = wire::metadata(address, Some(topic)).await {
                 let described = described.into_iter().find(|described| described.name == topic);
-                let partitions = described.and_then(|topic| topic.partitions).ok_or(Refusal::UnknownTopic)?;
+                let partitions =
+                    described.and_then(|topic| topic.partitions).ok_or(ClientError::UnknownTopic)?;
                 let index = usize::try_from(partition).unwrap_or(usize::MAX);
-                return partitions.get(index).cloned().ok_or(Refusal::UnknownTopic);
+                return partitions.get(index).cloned().ok_or(ClientError::UnknownTopic);
             }
         }
-        Err(Refusal::TimedOut)
+        Err(ClientError::TimedOut)
     }
 
-    async fn high_watermark(&self, topic: &str, partition: i32) -> Result<i64, Refusal> {
+    async fn high_watermark(&self, topic: &str, partition: i32) -> Result<i64, ClientError> {
         let topic = topic.to_owned();
-        let asked = move |consumer: &BaseConsumer| consumer.fetch_watermarks(&topic, partition, TIMEOUT);
-        self.with_consumer("contract", asked).await.map(|(_, high)| high)
+        let call = move |consumer: &BaseConsumer| consumer.fetch_watermarks(&topic, partition, TIMEOUT);
+        self.with_consumer("contract", call).await.map(|(_, high)| high)
     }
 
-    async fn coordinator(&self, group: &str) -> Result<i32, Refusal> {
+    async fn coordinator(&self, group: &str) -> Result<i32, ClientError> {
         const OFFSETS: &str = "__consumer_offsets";
-        for address in self.answering() {
+        for address in self.responding() {
             let Ok(described) = wire::metadata(address, Some(OFFSETS)).await else { continue };
             let partitions = described.into_iter().find_map(|topic| topic.partitions).unwrap_or_default();
             let count = i32::try_from(partitions.len()).expect("a number of partitions").max(1);
             let index = usize::try_from((java_hash(group) & i32::MAX) % count).expect("not negative");
-            return partitions.get(index).and_then(|state| state.leader).ok_or(Refusal::UnknownTopic);
+            return partitions.get(index).and_then(|state| state.leader).ok_or(ClientError::UnknownTopic);
         }
-        Err(Refusal::TimedOut)
+        Err(ClientError::TimedOut)
     }
 
-    async fn committed(&self, group: &str, topic: &str, partition: i32) -> Result<Option<i64>, Refusal> {
+    async fn committed(&self, group: &str, topic: &str, partition: i32) -> Result<Option<i64>, ClientError> {
         let topic = topic.to_owned();
-        let asked = move |consumer: &BaseConsumer| {
+        let call = move |consumer: &BaseConsumer| {
             let mut list = TopicPartitionList::new();
             list.add_partition(&topic, partition);
             let committed = consumer.committed_offsets(list, TIMEOUT)?;
@@ -392,23 +399,23 @@ impl Backend for Real {
                 _ => None,
             }))
         };
-        self.with_consumer(group, asked).await
+        self.with_consumer(group, call).await
     }
 
-    async fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64) -> Result<(), Refusal> {
+    async fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64) -> Result<(), ClientError> {
         let topic = topic.to_owned();
-        let asked = move |consumer: &BaseConsumer| {
+        let call = move |consumer: &BaseConsumer| {
             let mut list = TopicPartitionList::new();
             list.add_partition_offset(&topic, partition, Offset::Offset(offset))?;
             consumer.commit(&list, CommitMode::Sync)
         };
-        self.with_consumer(group, asked).await
+        self.with_consumer(group, call).await
     }
 
-    async fn elect_preferred(&self, topic: &str, partition: i32) -> Result<(), Refusal> {
-        let address = *self.answering().first().ok_or(Refusal::TimedOut)?;
-        let asked = wire::elect_preferred(address, topic, partition).await;
-        asked.map_err(|error| Refusal::Other(error.to_string()))
+    async fn elect_preferred(&self, topic: &str, partition: i32) -> Result<(), ClientError> {
+        let address = *self.responding().first().ok_or(ClientError::TimedOut)?;
+        let result = wire::elect_preferred(address, topic, partition).await;
+        result.map_err(|error| ClientError::Other(error.to_string()))
     }
 
     async fn pause(&self, node: i32) {

@@ -11,19 +11,19 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, T
 use tokio::sync::oneshot;
 
 use crate::kafka::backend::{
-    Guarantee, NewRecord, ProducerOptions, Refusal, TestProducer, TransactionalProducer,
+    ClientError, Guarantee, NewRecord, ProducerOptions, TestProducer, TransactionalProducer,
 };
 
-/// How long a call that blocks may take.
+/// Timeout of a blocking call.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-type Appended = Result<(i32, i64), Refusal>;
+type Appended = Result<(i32, i64), ClientError>;
 
 /// Passes each delivery report to the caller that waits for it.
 pub struct Reports;
 
 impl ClientContext for Reports {
-    // Connections that break are what these cases are about.
+    // Closed connections are expected in these cases.
     fn error(&self, _: KafkaError, _: &str) {}
     fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {}
 }
@@ -31,13 +31,13 @@ impl ClientContext for Reports {
 impl ProducerContext for Reports {
     type DeliveryOpaque = Box<oneshot::Sender<Appended>>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, answer: Self::DeliveryOpaque) {
+    fn delivery(&self, result: &DeliveryResult<'_>, reply: Self::DeliveryOpaque) {
         let result = match result {
             Ok(message) => Ok((message.partition(), message.offset())),
-            Err((error, _)) => Err(refusal(error)),
+            Err((error, _)) => Err(client_error(error)),
         };
         // A caller that no longer waits needs no response.
-        let _ = answer.send(result);
+        let _ = reply.send(result);
     }
 }
 
@@ -62,8 +62,8 @@ impl RealProducer {
         Self(Arc::new(config.create_with_context(Reports).expect("a producer")))
     }
 
-    /// With a transactional id; fences the previous owner.
-    pub async fn transactional(bootstrap: &str, id: &str, timeout: Duration) -> Result<Self, Refusal> {
+    /// A producer with a transactional id; fences earlier producers of that id.
+    pub async fn transactional(bootstrap: &str, id: &str, timeout: Duration) -> Result<Self, ClientError> {
         let mut config = config(bootstrap);
         config.set("transactional.id", id).set("transaction.timeout.ms", timeout.as_millis().to_string());
         config.set("message.timeout.ms", timeout.as_millis().to_string());
@@ -75,14 +75,14 @@ impl RealProducer {
     async fn blocking(
         &self,
         call: impl FnOnce(&ThreadedProducer<Reports>) -> Result<(), KafkaError> + Send + 'static,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ClientError> {
         let producer = Arc::clone(&self.0);
         let done = tokio::task::spawn_blocking(move || call(&producer)).await.expect("the call ends");
-        done.map_err(|error| refusal(&error))
+        done.map_err(|error| client_error(&error))
     }
 
-    fn enqueue(&self, topic: &str, record: NewRecord) -> Result<oneshot::Receiver<Appended>, Refusal> {
-        let (answer, answered) = oneshot::channel();
+    fn enqueue(&self, topic: &str, record: NewRecord) -> Result<oneshot::Receiver<Appended>, ClientError> {
+        let (reply, report) = oneshot::channel();
         let mut headers = OwnedHeaders::new();
         for (key, value) in &record.headers {
             headers = headers.insert(Header { key, value: Some(value) });
@@ -94,10 +94,10 @@ impl RealProducer {
             key: record.key.as_deref(),
             timestamp: record.timestamp,
             headers: (!record.headers.is_empty()).then_some(headers),
-            delivery_opaque: Box::new(answer),
+            delivery_opaque: Box::new(reply),
         };
-        self.0.send(record).map_err(|(error, _)| refusal(&error))?;
-        Ok(answered)
+        self.0.send(record).map_err(|(error, _)| client_error(&error))?;
+        Ok(report)
     }
 }
 
@@ -119,63 +119,63 @@ impl TestProducer for RealProducer {
         self.enqueue(topic, record)?.await.expect("every record has its report")
     }
 
-    async fn send_all(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(i32, i64)>, Refusal> {
+    async fn send_all(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(i32, i64)>, ClientError> {
         let mut waiting = Vec::new();
         for record in records {
             waiting.push(self.enqueue(topic, record)?);
         }
-        let mut answers = Vec::new();
-        for answer in waiting {
-            answers.push(answer.await.expect("every record has its report")?);
+        let mut positions = Vec::new();
+        for reply in waiting {
+            positions.push(reply.await.expect("every record has its report")?);
         }
-        Ok(answers)
+        Ok(positions)
     }
 }
 
 impl TransactionalProducer for RealProducer {
-    async fn begin(&self) -> Result<(), Refusal> {
+    async fn begin(&self) -> Result<(), ClientError> {
         self.blocking(|producer| producer.begin_transaction()).await
     }
 
-    async fn commit(&self) -> Result<(), Refusal> {
+    async fn commit(&self) -> Result<(), ClientError> {
         self.blocking(|producer| producer.commit_transaction(TIMEOUT)).await
     }
 
-    async fn abort(&self) -> Result<(), Refusal> {
+    async fn abort(&self) -> Result<(), ClientError> {
         self.blocking(|producer| producer.abort_transaction(TIMEOUT)).await
     }
 }
 
-/// A client's error in the backend's terms.
-pub fn refusal(error: &KafkaError) -> Refusal {
+/// Converts an error of librdkafka.
+pub fn client_error(error: &KafkaError) -> ClientError {
     let code = match error {
         // A fatal error hides its reason behind its own code.
         KafkaError::Transaction(error) => error.code(),
         error => error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),
     };
-    refusal_of_code(code)
+    client_error_of_code(code)
 }
 
-/// The same, of the code alone.
-pub fn refusal_of_code(code: RDKafkaErrorCode) -> Refusal {
+/// Converts an error code of librdkafka.
+pub fn client_error_of_code(code: RDKafkaErrorCode) -> ClientError {
     match code {
         RDKafkaErrorCode::NotEnoughReplicas | RDKafkaErrorCode::NotEnoughReplicasAfterAppend => {
-            Refusal::NotEnoughReplicas
+            ClientError::NotEnoughReplicas
         }
         RDKafkaErrorCode::MessageTimedOut
         | RDKafkaErrorCode::OperationTimedOut
-        | RDKafkaErrorCode::RequestTimedOut => Refusal::TimedOut,
-        RDKafkaErrorCode::BrokerTransportFailure => Refusal::Disconnected,
-        RDKafkaErrorCode::MessageSizeTooLarge => Refusal::TooLarge,
+        | RDKafkaErrorCode::RequestTimedOut => ClientError::TimedOut,
+        RDKafkaErrorCode::BrokerTransportFailure => ClientError::Disconnected,
+        RDKafkaErrorCode::MessageSizeTooLarge => ClientError::TooLarge,
         RDKafkaErrorCode::ProducerFenced
         | RDKafkaErrorCode::Fenced
-        | RDKafkaErrorCode::InvalidProducerEpoch => Refusal::Fenced,
+        | RDKafkaErrorCode::InvalidProducerEpoch => ClientError::Fenced,
         RDKafkaErrorCode::UnknownTopic
         | RDKafkaErrorCode::UnknownTopicOrPartition
-        | RDKafkaErrorCode::UnknownPartition => Refusal::UnknownTopic,
-        RDKafkaErrorCode::TopicAlreadyExists => Refusal::TopicExists,
-        RDKafkaErrorCode::OffsetOutOfRange => Refusal::OutOfRange,
-        RDKafkaErrorCode::InvalidPartitions => Refusal::InvalidPartitions,
-        other => Refusal::Other(format!("{other:?}")),
+        | RDKafkaErrorCode::UnknownPartition => ClientError::UnknownTopic,
+        RDKafkaErrorCode::TopicAlreadyExists => ClientError::TopicExists,
+        RDKafkaErrorCode::OffsetOutOfRange => ClientError::OutOfRange,
+        RDKafkaErrorCode::InvalidPartitions => ClientError::InvalidPartitions,
+        other => ClientError::Other(format!("{other:?}")),
     }
 }

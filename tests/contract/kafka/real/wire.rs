@@ -1,4 +1,4 @@
-//! Two requests by hand: what librdkafka's safe API does not offer, or not of a chosen broker.
+//! Two requests that librdkafka's safe API does not offer, or not for a chosen broker.
 
 use std::io;
 use std::time::Duration;
@@ -12,14 +12,14 @@ const METADATA: i16 = 3;
 const ELECT_LEADERS: i16 = 43;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a broker says of a topic: the state of each partition, by number; `None` if it knows no such topic.
-pub struct Described {
+/// A topic according to one broker: the state of each partition, by number; `None` if it does not know the topic.
+pub struct TopicState {
     pub name: String,
     pub partitions: Option<Vec<PartitionState>>,
 }
 
-/// The topics as one broker knows them: one, or all of them.
-pub async fn metadata(address: &str, topic: Option<&str>) -> io::Result<Vec<Described>> {
+/// One topic, or all topics, according to one broker.
+pub async fn metadata(address: &str, topic: Option<&str>) -> io::Result<Vec<TopicState>> {
     let mut body = Vec::new();
     match topic {
         Some(topic) => {
@@ -28,39 +28,39 @@ pub async fn metadata(address: &str, topic: Option<&str>) -> io::Result<Vec<Desc
         }
         None => body.extend((-1_i32).to_be_bytes()),
     }
-    let answer = attempt(address, METADATA, 1, &body).await?;
-    let mut answer = ResponseReader { bytes: &answer };
-    for _ in 0..answer.int32()? {
-        answer.int32()?;
-        answer.string()?;
-        answer.int32()?;
-        answer.string()?;
+    let response = attempt(address, METADATA, 1, &body).await?;
+    let mut response = ResponseReader { bytes: &response };
+    for _ in 0..response.int32()? {
+        response.int32()?;
+        response.string()?;
+        response.int32()?;
+        response.string()?;
     }
-    answer.int32()?; // the controller
+    response.int32()?; // the controller
     let mut topics = Vec::new();
-    for _ in 0..answer.int32()? {
-        let error = answer.int16()?;
-        let name = answer.string()?;
-        answer.int8()?;
+    for _ in 0..response.int32()? {
+        let error = response.int16()?;
+        let name = response.string()?;
+        response.int8()?;
         let mut partitions = Vec::new();
-        for _ in 0..answer.int32()? {
-            answer.int16()?;
-            let number = answer.int32()?;
-            let leader = answer.int32()?;
-            let replicas = answer.int32s()?;
-            let mut in_sync = answer.int32s()?;
+        for _ in 0..response.int32()? {
+            response.int16()?;
+            let number = response.int32()?;
+            let leader = response.int32()?;
+            let replicas = response.int32s()?;
+            let mut in_sync = response.int32s()?;
             in_sync.sort_unstable();
             let state = PartitionState { leader: (leader >= 0).then_some(leader), replicas, in_sync };
             partitions.push((number, state));
         }
         partitions.sort_unstable_by_key(|(number, _)| *number);
         let partitions = partitions.into_iter().map(|(_, state)| state).collect();
-        topics.push(Described { name, partitions: (error == 0).then_some(partitions) });
+        topics.push(TopicState { name, partitions: (error == 0).then_some(partitions) });
     }
     Ok(topics)
 }
 
-/// The preferred leader election of a partition; the broker passes it on to the controller.
+/// Requests the preferred leader election of a partition; the broker forwards the request to the controller.
 pub async fn elect_preferred(address: &str, topic: &str, partition: i32) -> io::Result<()> {
     let mut body = vec![0]; // preferred
     body.extend(1_i32.to_be_bytes());
@@ -88,9 +88,9 @@ async fn attempt(address: &str, key: i16, version: i16, body: &[u8]) -> io::Resu
         connection.write_i32(frame.len() as i32).await?;
         connection.write_all(&frame).await?;
         let length = connection.read_i32().await?;
-        let mut answer = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-        connection.read_exact(&mut answer).await?;
-        Ok(answer.split_off(4.min(answer.len())))
+        let mut response = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+        connection.read_exact(&mut response).await?;
+        Ok(response.split_off(4.min(response.len())))
     };
     tokio::time::timeout(TIMEOUT, exchange).await?
 }
