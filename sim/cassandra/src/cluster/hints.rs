@@ -101,8 +101,8 @@ impl Node {
         while let Some(hint) = disk.first_hint(target) {
             if self.now() < hint.written_at.div_euclid(1_000_000) + hint.lifetime {
                 let request = Request::Hint(hint.mutation, hint.written_at);
-                let answer = self.ask(peer, request, self.options().write_timeout).await;
-                match answer {
+                let response = self.ask(peer, request, self.options().write_timeout).await;
+                match response {
                     Some(Response::Done) => {}
                     // Again at the next round.
                     Some(_) | None => break,

@@ -240,7 +240,7 @@ impl Node {
         Ok((table.clone(), replication.unwrap_or(Replication::Local)))
     }
 
-    /// This node's clock in whole milliseconds, or one more than the last answer: on one node no two are equal and
+    /// This node's clock in whole milliseconds, or one more than the last timestamp: on one node no two are equal and
     /// none is smaller, until it is restarted. Those of two nodes in one millisecond they are often equal
     /// (`ClientState.getTimestamp`: `currentTimeMillis() * 1000`).
     pub(crate) fn timestamp(&self) -> Timestamp {
@@ -273,7 +273,7 @@ impl Node {
         *self.dead.borrow()
     }
 
-    /// Ends the node: its tasks, its answers. What it had in memory is gone with it.
+    /// Ends the node: its tasks and its responses. What it had in memory is lost.
     pub(crate) fn die(&self) {
         self.dead.send_replace(true);
         let mut state = self.lock();
@@ -330,7 +330,7 @@ impl Node {
             Body::Request(request) => {
                 let expired = message.lifetime.is_some_and(|lifetime| message.sent.elapsed() >= lifetime);
                 if !(expired && self.options().drop_expired) {
-                    self.answer(message.from, message.request, request);
+                    self.handle(message.from, message.request, request);
                 }
             }
         }
@@ -346,11 +346,11 @@ impl Node {
             self.cluster.hub.carry(Duration::ZERO, message);
             return;
         }
-        let (verb, answers) = match &message.body {
+        let (verb, response_to) = match &message.body {
             Body::Request(request) => (request.verb(), None),
-            Body::Response(answers, _) => (super::Verb::Response, Some(*answers)),
+            Body::Response(verb, _) => (super::Verb::Response, Some(*verb)),
         };
-        let envelope = Envelope { from: self.id, to, verb, answers, request };
+        let envelope = Envelope { from: self.id, to, verb, response_to, request };
         for delay in self.cluster.links.deliveries(&envelope) {
             self.cluster.hub.carry(delay, message.clone());
         }
@@ -361,7 +361,7 @@ impl Node {
         self.send(to, self.cluster.next_request(), None, Body::Request(request));
     }
 
-    /// Answers a request.
+    /// Responds to a request.
     pub(crate) fn respond(&self, to: NodeId, request: u64, verb: super::Verb, response: Response) {
         self.send(to, request, None, Body::Response(verb, response));
     }
@@ -373,7 +373,7 @@ impl Node {
         Call { node: self.clone(), request }
     }
 
-    /// Asks one node. None if it does not answer in time.
+    /// Asks one node. None if it does not respond in time.
     pub(crate) async fn ask(
         self: &Arc<Self>,
         to: NodeId,

@@ -50,7 +50,7 @@ impl Quota {
         Self { block_for, only: is_local.then(|| local.to_owned()), each }
     }
 
-    /// Whether a node's answer counts.
+    /// Whether a node's response counts.
     pub(crate) fn counts(&self, ring: &Ring, node: NodeId) -> bool {
         self.only.as_ref().is_none_or(|only| ring.data_center(node) == only)
     }
@@ -66,11 +66,11 @@ impl Quota {
         RequestError::Unavailable { consistency, required, alive }
     }
 
-    /// Whether these answers are enough. Those that do not count must not be among them.
-    pub(crate) fn is_met(&self, ring: &Ring, answers: &BTreeSet<NodeId>) -> bool {
-        answers.len() >= self.block_for
+    /// Whether these responses are enough. Those that do not count must not be among them.
+    pub(crate) fn is_met(&self, ring: &Ring, responses: &BTreeSet<NodeId>) -> bool {
+        responses.len() >= self.block_for
             && self.each.iter().flatten().all(|(name, needed)| {
-                answers.iter().filter(|node| ring.data_center(**node) == name).count() >= *needed
+                responses.iter().filter(|node| ring.data_center(**node) == name).count() >= *needed
             })
     }
 }
@@ -159,7 +159,7 @@ impl Node {
         let mut spare = Vec::new();
         let mut left = quota.each.clone();
         for node in candidates {
-            let wanted = match &mut left {
+            let is_contacted = match &mut left {
                 None => contacts.len() < quota.block_for,
                 Some(left) => match left.get_mut(ring.data_center(node)) {
                     Some(left) if *left > 0 => {
@@ -169,7 +169,7 @@ impl Node {
                     _ => false,
                 },
             };
-            if wanted { contacts.push(node) } else { spare.push(node) }
+            if is_contacted { contacts.push(node) } else { spare.push(node) }
         }
         if !quota.is_met(ring, &contacts.iter().copied().collect()) {
             return Err(quota.unavailable(ring, consistency, &alive));

@@ -1,6 +1,6 @@
 //! The coordinator's side of writes (`StorageProxy.mutate`).
 //!
-//! One message goes to each replica that is believed to be alive; for the others, and for those that do not answer in
+//! One message goes to each replica that is believed to be alive; for the others, and for those that do not respond in
 //! time, a hint is kept. A timeout says nothing about what the replicas did or will do.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -30,7 +30,7 @@ pub enum RequestError {
 }
 
 impl From<RequestError> for ServerError {
-    /// Where numbers are cut off, Cassandra answers with the exception of its buffer, as an error of the server.
+    /// Where numbers are cut off, Cassandra responds with the exception of its buffer, as an error of the server.
     fn from(error: RequestError) -> Self {
         match error {
             RequestError::Malformed(WireError::Truncated { .. }) => {
@@ -155,12 +155,12 @@ pub enum Request {
     Register(Vec<EventKind>),
     /// Several statements.
     Batch(Batch),
-    /// The answer to AUTHENTICATE or AUTH_CHALLENGE.
+    /// The response to AUTHENTICATE or AUTH_CHALLENGE.
     AuthResponse(Option<Bytes>),
 }
 
 impl Request {
-    /// The request in an unpacked body.
+    /// The request in an uncompressed body.
     ///
     /// # Errors
     /// If it is none.

@@ -11,7 +11,7 @@ use crate::plan::{BoundSelect, Collector, Context, SelectPlan};
 use crate::protocol::{QueryParameters, Response, ResultMetadata, Rows, ServerError, is_serial};
 use crate::schema::Schema;
 use crate::storage::{PartitionRange, ReadCommand, ReadResult, ResultPartition, Resume};
-use crate::system::{self, Knowledge};
+use crate::system::{self, SystemState};
 
 /// How many rows are read at once where the client does not see each.
 const INTERNAL_PAGE: u32 = 1000;
@@ -120,11 +120,11 @@ impl<C: Coordinator> Inner<C> {
                 command.per_partition_limit = u32::MAX;
             }
             loop {
-                let wanted = progress.remaining.min(progress.page_left);
-                if wanted == 0 {
+                let limit_left = progress.remaining.min(progress.page_left);
+                if limit_left == 0 {
                     return Ok(goes_on(progress, &command, at + 1 < count));
                 }
-                command.limit = if filters || plan.is_aggregate() { INTERNAL_PAGE } else { wanted };
+                command.limit = if filters || plan.is_aggregate() { INTERNAL_PAGE } else { limit_left };
                 command.resume = progress.last.clone().filter(|last| match &command.partitions {
                     PartitionRange::Key(key) => *key == last.key,
                     PartitionRange::Tokens { .. } => true,
@@ -256,8 +256,8 @@ impl<C: Coordinator> Inner<C> {
     ) -> Result<ReadResult, ServerError> {
         if system::is_system_table(plan.table()) {
             let topology = self.coordinator.topology();
-            let prepared = self.coordinator.kept_prepared();
-            let around = Knowledge { schema, topology: &topology, prepared: &prepared };
+            let prepared = self.coordinator.stored_prepared();
+            let around = SystemState { schema, topology: &topology, prepared: &prepared };
             return Ok(system::read(plan.table(), command, &around));
         }
         Ok(self.coordinator.read(command.clone(), consistency).await?)

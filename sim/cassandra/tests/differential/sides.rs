@@ -1,4 +1,4 @@
-//! One side of the comparison: a session, and what it answers.
+//! One side of the comparison: a session, and its responses.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::statements::{Bound, SHORT_TTL, Statement, Step, TTL_STEP};
 /// What a step came to.
 #[derive(Clone, PartialEq)]
 pub enum Outcome {
-    /// No rows are its answer.
+    /// No rows are its result.
     Done,
     /// Columns, and rows of all pages; with the rows of each page, and how the writes between pages ended.
     Rows(Vec<String>, Vec<Vec<String>>, Vec<usize>, Vec<Outcome>),
@@ -280,7 +280,7 @@ fn all_pages<'a>(
         let mut state = PagingState::start();
         let mut between = between.iter();
         loop {
-            let answer = match &prepared {
+            let response = match &prepared {
                 Some(prepared) if pages.is_none() => session
                     .execute_unpaged(prepared, values(&statement.values))
                     .await
@@ -294,8 +294,8 @@ fn all_pages<'a>(
                     .map(|result| (result, PagingStateResponse::NoMorePages)),
                 None => session.query_single_page(text.clone(), &[], state).await,
             };
-            let (result, next) = match answer {
-                Ok(answer) => answer,
+            let (result, next) = match response {
+                Ok(response) => response,
                 Err(error) => return failed(&error),
             };
             let before = rows.len();

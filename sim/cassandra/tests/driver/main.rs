@@ -1,6 +1,5 @@
 //! The simulated cluster, used through the scylla driver on loopback sockets.
 
-mod answers;
 mod connections;
 mod errors;
 mod frames;
@@ -9,4 +8,5 @@ mod nodes;
 #[path = "../common/raw.rs"]
 mod raw;
 mod reality;
+mod responses;
 mod statements;

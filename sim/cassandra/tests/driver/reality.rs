@@ -11,7 +11,7 @@ fn message_of(error: &ExecutionError) -> String {
         ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, message)) => {
             format!("{} {message}", code(error))
         }
-        other => panic!("not an answer of the server: {other}"),
+        other => panic!("not an error of the server: {other}"),
     }
 }
 
