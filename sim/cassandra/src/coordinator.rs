@@ -329,7 +329,7 @@ pub trait Coordinator: Send + Sync + 'static {
     /// What happens from now on. A receiver that lags loses the oldest events.
     fn events(&self) -> broadcast::Receiver<Event>;
 
-    /// A timestamp for a statement that brings none: this node's clock in microseconds.
+    /// A timestamp for a statement without one: this node's clock in microseconds.
     fn timestamp(&self) -> Timestamp;
 
     /// This node's clock in seconds, for TTLs and deletions.

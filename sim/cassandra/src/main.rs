@@ -84,7 +84,7 @@ enum StartError {
     Nodes(#[from] LocalError),
 }
 
-/// Why commands are read no more.
+/// Why no more commands are read.
 enum End {
     /// There are no more.
     Input,

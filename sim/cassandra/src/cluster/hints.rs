@@ -1,6 +1,6 @@
 //! Hints: mutations that a coordinator keeps for replicas that missed a write.
 //!
-//! A hint is in memory first and dies with the process; a flush writes it to the disk. Only what is on the disk is
+//! A hint is in memory first and is lost with the process; a flush writes it to the disk. Only what is on the disk is
 //! delivered, with its original timestamps, once the replica is believed to be alive; it is dropped when older than
 //! its tables' `gc_grace_seconds` (`HintsService`, `HintsDispatcher`).
 

@@ -38,7 +38,7 @@ pub(crate) fn hub() -> (Hub, HubTasks) {
 
 impl Hub {
     /// Delivers a message this long after it was sent.
-    pub(crate) fn carry(&self, delay: Duration, message: Message) {
+    pub(crate) fn send(&self, delay: Duration, message: Message) {
         // Fails only when the cluster is gone.
         let _ = self.messages.send((message.sent + delay, message));
     }
@@ -57,11 +57,11 @@ impl HubTasks {
                 tokio::spawn(task);
             }
         });
-        tokio::spawn(carry(self.messages, Arc::downgrade(cluster)));
+        tokio::spawn(deliver(self.messages, Arc::downgrade(cluster)));
     }
 }
 
-async fn carry(mut messages: mpsc::UnboundedReceiver<(Instant, Message)>, cluster: Weak<Environment>) {
+async fn deliver(mut messages: mpsc::UnboundedReceiver<(Instant, Message)>, cluster: Weak<Environment>) {
     // By arrival, then in the order of sending.
     let mut in_flight: BTreeMap<(Instant, u64), Message> = BTreeMap::new();
     let mut sent = 0u64;

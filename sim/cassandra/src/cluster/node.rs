@@ -160,7 +160,7 @@ impl Node {
         node
     }
 
-    /// Begins what a node does of its own accord.
+    /// Starts the node's periodic tasks.
     pub(crate) fn begin_work(self: &Arc<Self>) {
         self.begin(Self::sync_commit_log);
         self.begin(Self::gossip);
@@ -289,12 +289,12 @@ impl Node {
         let _ = self.dead.subscribe().wait_for(|dead| *dead).await;
     }
 
-    /// Stops reacting to messages and doing anything of its own.
+    /// Suspends the node's tasks and keeps the messages that arrive.
     pub(crate) fn pause(&self) {
         self.lock().paused.get_or_insert_default();
     }
 
-    /// Reacts to the messages that arrived meanwhile, and continues.
+    /// Handles the messages that arrived meanwhile, and continues the tasks.
     pub(crate) fn resume(self: &Arc<Self>) {
         let mut state = self.lock();
         let Some(messages) = state.paused.take() else { return };
@@ -306,7 +306,7 @@ impl Node {
         tasks.into_iter().for_each(Waker::wake);
     }
 
-    /// Takes a message in.
+    /// Receives a message.
     pub(crate) fn receive(self: &Arc<Self>, message: Message) {
         if self.is_dead() {
             return;
@@ -343,7 +343,7 @@ impl Node {
         }
         let message = Message { from: self.id, to, request, sent: Instant::now(), lifetime, body };
         if to == self.id {
-            self.cluster.hub.carry(Duration::ZERO, message);
+            self.cluster.hub.send(Duration::ZERO, message);
             return;
         }
         let (verb, response_to) = match &message.body {
@@ -352,7 +352,7 @@ impl Node {
         };
         let envelope = Envelope { from: self.id, to, verb, response_to, request };
         for delay in self.cluster.links.deliveries(&envelope) {
-            self.cluster.hub.carry(delay, message.clone());
+            self.cluster.hub.send(delay, message.clone());
         }
     }
 

@@ -118,7 +118,7 @@ impl Node {
         let replicas = ring.replicas(replication, token);
         let (alive, down): (Vec<NodeId>, Vec<NodeId>) =
             replicas.iter().partition(|node| self.is_alive(**node));
-        // A joining node is written to but cannot stand in for one that has the data already.
+        // A joining node is written to but does not count as a replica that has the data already.
         let joining =
             alive.iter().filter(|node| self.is_joining(**node) && quota.counts(ring, **node)).count();
         if consistency != Consistency::Any {

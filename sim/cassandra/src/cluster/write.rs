@@ -198,7 +198,7 @@ impl Node {
 pub(crate) struct SentWrite(Option<Responses>);
 
 impl SentWrite {
-    /// Waits until enough replicas have acknowledged the mutation, or cannot any more. Without end if the node dies.
+    /// Waits until enough replicas have acknowledged the mutation, or it has failed. Never returns if the node dies.
     pub(crate) async fn decision(mut self) -> Result<(), RequestError> {
         match &mut self.0 {
             Some(responses) => responses.decision().await,

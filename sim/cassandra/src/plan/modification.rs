@@ -57,7 +57,7 @@ pub struct BatchPlan {
 /// When a write is done: the timestamp of its cells and the clock of the coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Timestamp of writes that bring none.
+    /// Timestamp of writes without one.
     pub timestamp: Timestamp,
     /// The clock, for expiry and tombstones.
     pub now: Seconds,

@@ -47,7 +47,7 @@ impl RowView<'_> {
     }
 }
 
-/// One thing that is shown.
+/// A column of the result.
 #[derive(Clone, Debug)]
 enum Selector {
     Column(Column),

@@ -123,7 +123,7 @@ pub(super) fn shown_type(data_type: &DataType) -> String {
     }
 }
 
-/// The type that a name stands for.
+/// The type of this name.
 pub(super) fn data_type_of(name: &ast::TypeName) -> Option<DataType> {
     Some(match name {
         ast::TypeName::Native(native) => native.clone(),

@@ -43,7 +43,7 @@ pub struct Header {
     pub is_response: bool,
     /// See the `FLAG_` constants.
     pub flags: u8,
-    /// What the client calls the request.
+    /// The stream id.
     pub stream: i16,
     /// Which message it is.
     pub opcode: u8,
@@ -72,7 +72,7 @@ impl Header {
 pub enum Incoming {
     /// A frame, decompressed.
     Request {
-        /// What the client calls the request.
+        /// The stream id.
         stream: i16,
         /// Whether the client requests a trace.
         tracing: bool,
@@ -81,7 +81,7 @@ pub enum Incoming {
     },
     /// A frame to which the response is an error.
     Refused {
-        /// What the client calls the request.
+        /// The stream id.
         stream: i16,
         /// The response.
         error: ServerError,
@@ -98,7 +98,7 @@ pub enum Incoming {
 /// Reads the next frame.
 ///
 /// A body is read as it arrives: its stated length alone allocates nothing. One beyond the limit is skipped
-/// and refused, and the connection lives on.
+/// and refused, and the connection stays open.
 ///
 /// # Errors
 /// If the connection breaks, or ends within a frame.

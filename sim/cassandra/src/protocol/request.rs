@@ -196,7 +196,7 @@ impl Request {
 
 fn decode(opcode: u8, flags: u8, reader: &mut Reader) -> Result<Request, WireError> {
     if flags & FLAG_CUSTOM_PAYLOAD != 0 {
-        // Cassandra hands it to a query handler of one's own; the usual one looks at none of it.
+        // Cassandra passes it to a custom query handler; the default one ignores it.
         reader.bytes_map("custom payload")?;
     }
     Ok(match opcode {
@@ -272,7 +272,7 @@ fn parameters(reader: &mut Reader) -> Result<QueryParameters, WireError> {
 
 fn timestamp(reader: &mut Reader) -> Result<i64, WireError> {
     match reader.long("timestamp")? {
-        // It stands for "no timestamp" inside Cassandra, which refuses it for that reason.
+        // Inside Cassandra it means "no timestamp", so Cassandra refuses it.
         i64::MIN => Err(WireError::Timestamp),
         timestamp => Ok(timestamp),
     }

@@ -1,4 +1,4 @@
-//! The notations that messages are made of: `[int]`, `[string]`, `[bytes]`, `[string map]` and so on.
+//! The notations that messages consist of: `[int]`, `[string]`, `[bytes]`, `[string map]` and so on.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -56,7 +56,7 @@ pub enum WireError {
     /// A paging state of another kind.
     #[error("Invalid value for the paging state")]
     PagingState,
-    /// The number that stands for no timestamp inside Cassandra.
+    /// The number that means no timestamp inside Cassandra.
     #[error(
         "Out of bound timestamp, must be in [-9223372036854775807, 9223372036854775807] (got -9223372036854775808)"
     )]
@@ -125,7 +125,7 @@ impl Reader {
         Ok(self.rest.get_i64())
     }
 
-    /// A text of `length` bytes, which stands in `of` bytes before it.
+    /// A text of `length` bytes; the length precedes it in `of` bytes.
     fn text(&mut self, length: usize, of: u8) -> Result<String, WireError> {
         if self.rest.len() < length {
             return Err(WireError::Text(of));

@@ -239,7 +239,7 @@ impl<C: Coordinator> Inner<C> {
 
 /// Checks that the conditions on each row go together (`CQL3CasRequest.addConditions`, `addExistsCondition`).
 fn check_conditions(parts: &[Part]) -> Result<(), ServerError> {
-    // What each row's first condition is; `None` stands for the static columns.
+    // What each row's first condition is; `None` means the static columns.
     let mut by_row: Vec<(Option<Position>, &BoundConditions)> = Vec::new();
     for part in parts {
         let row = part.write.row().map(|values| part.write.table.row(values.to_vec()));

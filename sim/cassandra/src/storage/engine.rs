@@ -1,7 +1,7 @@
 //! A node's data: in memory, in the commit log, and on the disk that outlives the node.
 //!
 //! Every change goes into the commit log and into memory; memory is flushed periodically to the disk's
-//! tables and the log restarts empty. A disk keeps the whole log when the process dies (the system has the file
+//! tables and the log restarts empty. A disk keeps the whole log when the process dies (the operating system has the file
 //! mapped), but only the part that was synced when the power fails. What is not written here is lost.
 
 use std::collections::{BTreeMap, VecDeque};

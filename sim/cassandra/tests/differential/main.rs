@@ -1,7 +1,7 @@
 //! Random statements and values on a real node and on the simulation: both respond the same.
 
 mod draw;
-mod sides;
+mod outcome;
 mod statements;
 mod tables;
 mod values;
@@ -24,7 +24,7 @@ use scylla::client::session_builder::SessionBuilder;
 use cluster::Cluster;
 use draw::Draw;
 use nodes::Nodes;
-use sides::{Outcome, run};
+use outcome::{Outcome, run};
 use statements::{Step, step};
 use tables::{Table, tables};
 
@@ -69,7 +69,7 @@ struct Counts {
     /// Whether the step that differs does so without any before it.
     alone: Cell<bool>,
     left_out: Cell<usize>,
-    /// Not compared, for one side was too slow.
+    /// Not compared, because one cluster was too slow.
     too_slow: Cell<usize>,
     /// Written to expire soon.
     expired: Cell<usize>,
@@ -95,7 +95,7 @@ impl Counts {
     }
 }
 
-/// Does the steps on both sides until they differ: at which step, and in what.
+/// Executes the steps on both clusters until they differ. Returns the step and the difference.
 async fn compare(
     real: &Session,
     simulated: &Session,
@@ -118,7 +118,7 @@ async fn compare(
             counts.add(&expected);
         }
         if expected.same(&found) {
-            if !expected.same_words(&found) && !counts.shrinking.get() {
+            if !expected.has_same_messages(&found) && !counts.shrinking.get() {
                 counts.other_messages.set(counts.other_messages.get() + 1);
                 if counts.other_messages.get() <= MAX_PRINTED {
                     println!(

@@ -7,6 +7,6 @@ mod frames;
 mod nodes;
 #[path = "../common/raw.rs"]
 mod raw;
-mod reality;
+mod refusals;
 mod responses;
 mod statements;

@@ -74,7 +74,7 @@ const RESERVED: [&str; 57] = [
 /// The other reserved keywords; separate only because of their number.
 const RESERVED_TOO: [&str; 2] = ["view", "with"];
 
-/// Whether a word needs quotes to be a name.
+/// Whether a keyword is reserved, so that a name must be quoted.
 pub(in super::super) fn is_reserved(word: &str) -> bool {
     RESERVED.iter().chain(&RESERVED_TOO).any(|known| known.eq_ignore_ascii_case(word))
 }
