@@ -442,3 +442,25 @@ impl Drop for Call {
         self.node.lock().calls.remove(&self.request);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_of_the_last_latencies_and_requires_enough_of_them() {
+        let mut latencies = Latencies::default();
+        // In no order, and each several times.
+        let all: Vec<Duration> = (0..500).map(|n| Duration::from_micros(n * 7919 % 101)).collect();
+        for (count, latency) in (1..).zip(&all) {
+            latencies.add(*latency);
+            let mut last = all[count - count.min(Latencies::KEPT)..count].to_vec();
+            last.sort();
+            for percentile in [0.0, 50.0, 99.0, 100.0] {
+                let place = (last.len() as f64 * percentile / 100.0) as usize;
+                let expected = last.get(place.min(last.len() - 1)).filter(|_| count >= Latencies::ENOUGH);
+                assert_eq!(latencies.percentile(percentile).as_ref(), expected, "{percentile} of {count}");
+            }
+        }
+    }
+}
