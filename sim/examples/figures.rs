@@ -15,7 +15,7 @@ const STATEMENTS: i32 = 20_000;
 const AT_ONCE: usize = 64;
 const CLUSTERS: u8 = 60;
 
-/// Three nodes from nothing to the answers to so many statements, each an insert at QUORUM. Returns the time that it
+/// Three nodes from nothing to the responses to so many statements, each an insert at QUORUM. Returns the time that it
 /// took on this machine's clock, which the simulation does not have inside.
 fn statements(count: i32) -> Duration {
     let began = Instant::now();
@@ -26,7 +26,7 @@ fn statements(count: i32) -> Duration {
         cluster.cluster.settled().await;
         sleep(Duration::from_millis(100)).await;
         let session = SessionBuilder::new().known_node_addr(cluster.addresses()[0]).build().await;
-        let session = session.expect("the nodes answer");
+        let session = session.expect("the nodes respond");
         let run = async |cql: &str| {
             session.query_unpaged(cql, ()).await.unwrap_or_else(|error| panic!("{cql}: {error}"))
         };
@@ -76,7 +76,7 @@ fn main() {
     let start = statements(0);
     let with_statements = statements(STATEMENTS);
     let per_second = f64::from(STATEMENTS) / (with_statements.saturating_sub(start)).as_secs_f64();
-    println!("three nodes, from nothing to the first answer to a driver: {} ms", start.as_millis());
+    println!("three nodes, from nothing to the first response to a driver: {} ms", start.as_millis());
     println!("inserts at QUORUM, {AT_ONCE} at once, in a second of one core: {per_second:.0}");
     println!("memory of an empty node: {} KiB", empty / 1_024);
 }

@@ -291,7 +291,7 @@ mod tests {
     }
 
     /// What the checker finds in correct tables after a change.
-    fn verdict(change: impl FnOnce(&mut Tables)) -> Option<Violation> {
+    fn violation_after(change: impl FnOnce(&mut Tables)) -> Option<Violation> {
         let mut found = good();
         change(&mut found);
         compare(&found, &good())
@@ -299,31 +299,33 @@ mod tests {
 
     #[test]
     fn equal_tables_are_no_violation() {
-        assert_eq!(verdict(|_| {}), None);
+        assert_eq!(violation_after(|_| {}), None);
     }
 
     #[test]
     fn every_difference_of_the_tables_has_its_name_and_position() {
         let position = |partition, offset| Position { partition, offset };
         let window = |end| Window { source: "s".to_owned(), end };
-        let lost = verdict(|tables| drop(tables.events.remove(&(1, 5))));
+        let lost = violation_after(|tables| drop(tables.events.remove(&(1, 5))));
         assert_eq!(lost, Some(Violation::LostEvent(position(1, 5))));
-        let foreign = verdict(|tables| drop(tables.events.insert((1, 4), good().events[&(0, 5)].clone())));
-        assert_eq!(foreign, Some(Violation::ForeignEvent(position(1, 4))));
-        let altered = verdict(|tables| tables.events.get_mut(&(0, 5)).unwrap().id = 7);
-        assert!(matches!(altered, Some(Violation::AlteredEvent(at, _)) if at == position(0, 5)));
-        let lost = verdict(|tables| tables.dead_letters.clear());
-        assert_eq!(lost, Some(Violation::LostDeadLetter(position(0, 6))));
         let foreign =
-            verdict(|tables| drop(tables.dead_letters.insert((0, 5), good().dead_letters[&(0, 6)].clone())));
+            violation_after(|tables| drop(tables.events.insert((1, 4), good().events[&(0, 5)].clone())));
+        assert_eq!(foreign, Some(Violation::ForeignEvent(position(1, 4))));
+        let altered = violation_after(|tables| tables.events.get_mut(&(0, 5)).unwrap().id = 7);
+        assert!(matches!(altered, Some(Violation::AlteredEvent(at, _)) if at == position(0, 5)));
+        let lost = violation_after(|tables| tables.dead_letters.clear());
+        assert_eq!(lost, Some(Violation::LostDeadLetter(position(0, 6))));
+        let foreign = violation_after(|tables| {
+            drop(tables.dead_letters.insert((0, 5), good().dead_letters[&(0, 6)].clone()))
+        });
         assert_eq!(foreign, Some(Violation::ForeignDeadLetter(position(0, 5))));
-        let altered = verdict(|tables| tables.dead_letters.get_mut(&(0, 6)).unwrap().timestamp = 4);
+        let altered = violation_after(|tables| tables.dead_letters.get_mut(&(0, 6)).unwrap().timestamp = 4);
         assert!(matches!(altered, Some(Violation::AlteredDeadLetter(at, _)) if at == position(0, 6)));
-        let missing = verdict(|tables| tables.alerts.clear());
+        let missing = violation_after(|tables| tables.alerts.clear());
         assert_eq!(missing, Some(Violation::MissingAlert(window(10))));
-        let phantom = verdict(|tables| tables.alerts.extend([(("s".to_owned(), 20), 2)]));
+        let phantom = violation_after(|tables| tables.alerts.extend([(("s".to_owned(), 20), 2)]));
         assert_eq!(phantom, Some(Violation::PhantomAlert(window(20))));
-        let wrong = verdict(|tables| tables.alerts.extend([(("s".to_owned(), 10), 3)]));
+        let wrong = violation_after(|tables| tables.alerts.extend([(("s".to_owned(), 10), 3)]));
         assert!(matches!(wrong, Some(Violation::WrongAlertCount(at, _)) if at == window(10)));
         let counts: [fn(&mut Tables); 3] = [
             |tables| {
@@ -337,7 +339,7 @@ mod tests {
             },
         ];
         for change in counts {
-            let wrong = verdict(change);
+            let wrong = violation_after(change);
             assert!(matches!(wrong, Some(Violation::WrongCount(1, at, _)) if at == window(10)));
         }
     }

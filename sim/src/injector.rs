@@ -44,21 +44,21 @@ impl Injector {
                 let this = self.clone();
                 tokio::spawn(async move {
                     sleep(Duration::from_millis(ms)).await;
-                    this.play(number, None).await;
+                    this.inject_fault(number, None).await;
                 });
             }
         }
         while let Some((number, caller)) = triggered.recv().await {
-            tokio::spawn(self.clone().play_triggered(number, caller));
+            tokio::spawn(self.clone().inject_triggered(number, caller));
         }
     }
 
-    async fn play_triggered(self: Arc<Self>, number: usize, caller: Caller) {
-        self.play(number, Some(caller)).await;
+    async fn inject_triggered(self: Arc<Self>, number: usize, caller: Caller) {
+        self.inject_fault(number, Some(caller)).await;
     }
 
     /// Injects one fault, and ends it after its duration.
-    async fn play(&self, number: usize, triggering: Option<Caller>) {
+    async fn inject_fault(&self, number: usize, triggering: Option<Caller>) {
         let mut fault = self.plan.faults[number].clone();
         if fault.target == Target::Triggering {
             match triggering.and_then(|caller| caller.worker) {
@@ -181,7 +181,7 @@ impl Injector {
     }
 
     /// Ends every fault; no further one starts.
-    pub fn heal(&self) {
+    pub fn end_all(&self) {
         self.context.disarm();
         for number in self.context.active_faults() {
             self.end(number);

@@ -88,14 +88,14 @@ pub fn run(seed: Seed, keep_trace: bool) -> Report {
 pub fn run_with(seed: Seed, config: SimConfig, plan: Plan, keep_trace: bool) -> Report {
     let (sender, triggered) = mpsc::unbounded_channel();
     let context = Arc::new(SimContext::new(seed, config.clone(), keep_trace, sender));
-    let played = simulate(seed, {
+    let result = simulate(seed, {
         let (context, plan) = (context.clone(), plan.clone());
-        move || play(context, plan, triggered)
+        move || execute(context, plan, triggered)
     });
-    let (violation, simulated_ms) = match played {
-        Ok(played) => {
+    let (violation, simulated_ms) = match result {
+        Ok(result) => {
             debug_assert_eq!(Arc::strong_count(&context), 1, "the run leaks a task");
-            played
+            result
         }
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -107,7 +107,7 @@ pub fn run_with(seed: Seed, config: SimConfig, plan: Plan, keep_trace: bool) -> 
     Report { seed, config, plan, observed, trace, violation, simulated_ms }
 }
 
-async fn play(
+async fn execute(
     context: Arc<SimContext>,
     plan: Plan,
     triggered: mpsc::UnboundedReceiver<(usize, Caller)>,
@@ -130,7 +130,7 @@ async fn play(
     while context.now_ms() < chaos_ends_ms && context.violation().is_none() {
         wait_and_check(&context, &mut checker).await;
     }
-    injector.heal();
+    injector.end_all();
     // All records have been appended by now; this only checks that the producer did not fail.
     let produced = producer.await;
     produced.expect("the producer does not panic");

@@ -90,7 +90,7 @@ impl EventText {
 /// An invalid record of a random kind.
 fn malformed(random: &mut Random, good: EventText) -> Option<Vec<u8>> {
     let text = good.json();
-    let spoilt = |event: EventText| Some(event.json().into_bytes());
+    let invalid = |event: EventText| Some(event.json().into_bytes());
     let other = |text: String| Some(text.into_bytes());
     match random.below(20) {
         0 => None,
@@ -102,16 +102,16 @@ fn malformed(random: &mut Random, good: EventText) -> Option<Vec<u8>> {
         6 => other(format!("{text} {text}")),
         7 => other(text.replace(r#""id":"#, r#""ts":1,"id":"#)),
         8 => other(text.replace(r#""client""#, r#""customer""#)),
-        9 => spoilt(EventText { ts: r#""now""#.to_owned(), ..good }),
-        10 => spoilt(EventText { id: "1.5".to_owned(), ..good }),
-        11 => spoilt(EventText { id: "9223372036854775808".to_owned(), ..good }),
-        12 => spoilt(EventText { health: "3".to_owned(), ..good }),
-        13 => spoilt(EventText { health: "-1".to_owned(), ..good }),
-        14 => spoilt(EventText { source: r#""""#.to_owned(), ..good }),
-        15 => spoilt(EventText { source: format!("{:?}", "s".repeat(1_025)), ..good }),
-        16 => spoilt(EventText { client: format!("{:?}", "c".repeat(1_025)), ..good }),
-        17 => spoilt(EventText { source: r#""\ud800""#.to_owned(), ..good }),
-        18 => spoilt(EventText { ts: i64::MAX.to_string(), ..good }),
+        9 => invalid(EventText { ts: r#""now""#.to_owned(), ..good }),
+        10 => invalid(EventText { id: "1.5".to_owned(), ..good }),
+        11 => invalid(EventText { id: "9223372036854775808".to_owned(), ..good }),
+        12 => invalid(EventText { health: "3".to_owned(), ..good }),
+        13 => invalid(EventText { health: "-1".to_owned(), ..good }),
+        14 => invalid(EventText { source: r#""""#.to_owned(), ..good }),
+        15 => invalid(EventText { source: format!("{:?}", "s".repeat(1_025)), ..good }),
+        16 => invalid(EventText { client: format!("{:?}", "c".repeat(1_025)), ..good }),
+        17 => invalid(EventText { source: r#""\ud800""#.to_owned(), ..good }),
+        18 => invalid(EventText { ts: i64::MAX.to_string(), ..good }),
         // Too large with a small limit, otherwise an event.
         _ => other(text.replace(r#""id":"#, &format!(r#""x":{:?},"id":"#, "x".repeat(2_000)))),
     }

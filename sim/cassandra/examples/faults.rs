@@ -33,8 +33,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         session.query_unpaged(statement, &[]).await?;
     }
 
-    // The replicas get the write. The network loses what they answer.
-    let lost = nodes.links().rule(|envelope| (envelope.answers == Some(Verb::Write)).then(Vec::new));
+    // The replicas get the write. The network loses their responses.
+    let lost = nodes.links().rule(|envelope| (envelope.response_to == Some(Verb::Write)).then(Vec::new));
     let insert = "INSERT INTO app.t (id, value) VALUES (1, 'maybe')";
     match session.query_unpaged(insert, &[]).await {
         Ok(_) => println!("written"),

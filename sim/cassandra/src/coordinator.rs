@@ -13,7 +13,7 @@ use tokio::sync::broadcast;
 use crate::schema::{Schema, SchemaChange, TableId};
 use crate::storage::{DecoratedKey, Mutation, ReadCommand, ReadResult, Seconds, Timestamp, Token};
 
-/// How many replicas must have answered.
+/// How many replicas must have responded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Consistency {
     /// A hint is enough. Writes only.
@@ -110,7 +110,7 @@ impl FailureReason {
     }
 }
 
-/// Why a request was not answered as hoped. Fields and texts are those of the native protocol.
+/// Why a request failed. Fields and texts are those of the native protocol.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RequestError {
@@ -136,12 +136,12 @@ pub enum RequestError {
         /// The kind of write.
         write_type: WriteType,
     },
-    /// Too few replicas answered a read in time, or acknowledged the repair that it made.
+    /// Too few replicas responded to a read in time, or acknowledged the repair that it made.
     #[error("Operation timed out - received only {received} responses.")]
     ReadTimeout {
         /// The requested level.
         consistency: Consistency,
-        /// How many answered.
+        /// How many responded.
         received: usize,
         /// How many had to.
         block_for: usize,
@@ -167,7 +167,7 @@ pub enum RequestError {
     ReadFailure {
         /// The requested level.
         consistency: Consistency,
-        /// How many answered.
+        /// How many responded.
         received: usize,
         /// How many had to.
         block_for: usize,
@@ -249,7 +249,7 @@ pub enum ConditionalOutcome {
 
 /// A prepared statement as it is kept on a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptStatement {
+pub struct StoredStatement {
     /// The keyspace of the session that prepared it, if there was one.
     pub keyspace: Option<String>,
     /// Its text.
@@ -329,7 +329,7 @@ pub trait Coordinator: Send + Sync + 'static {
     /// What happens from now on. A receiver that lags loses the oldest events.
     fn events(&self) -> broadcast::Receiver<Event>;
 
-    /// A timestamp for a statement that brings none: this node's clock in microseconds.
+    /// A timestamp for a statement without one: this node's clock in microseconds.
     fn timestamp(&self) -> Timestamp;
 
     /// This node's clock in seconds, for TTLs and deletions.
@@ -390,13 +390,13 @@ pub trait Coordinator: Send + Sync + 'static {
 
     /// Keeps a prepared statement on the node's disk (`system.prepared_statements`), so that it is known after a
     /// restart.
-    fn keep_prepared(&self, id: Bytes, statement: KeptStatement);
+    fn store_prepared(&self, id: Bytes, statement: StoredStatement);
 
     /// Forgets a prepared statement.
-    fn forget_prepared(&self, id: &Bytes);
+    fn remove_prepared(&self, id: &Bytes);
 
     /// The prepared statements on the node's disk.
-    fn kept_prepared(&self) -> BTreeMap<Bytes, KeptStatement>;
+    fn stored_prepared(&self) -> BTreeMap<Bytes, StoredStatement>;
 
     /// Changes this node's schema and sends it to the others, without waiting for them.
     ///

@@ -7,7 +7,7 @@
 //! - [`types`]: the native types of CQL, as bytes, and their order.
 //! - [`schema`]: keyspaces, tables and columns.
 //! - [`storage`]: cells, rows and partitions, how they merge, what a node keeps in memory and on its disk.
-//! - [`coordinator`]: what a node offers to those who speak CQL to it, and the errors it answers with.
+//! - [`coordinator`]: what a node offers to its CQL clients, and the errors of requests.
 //! - [`cluster`]: nodes, replicas and the messages between them; it implements [`coordinator::Coordinator`].
 //!
 //! Nothing here reads a wall clock, uses randomness of the operating system or depends on the order of a hash

@@ -66,7 +66,7 @@ enum CommandError {
     Node(String),
     #[error("{0} requires one node")]
     Arguments(String),
-    #[error("a command of more than {LONGEST_COMMAND} bytes")]
+    #[error("a command of more than {MAX_COMMAND_BYTES} bytes")]
     TooLong,
     #[error(transparent)]
     Nodes(#[from] LocalError),
@@ -84,7 +84,7 @@ enum StartError {
     Nodes(#[from] LocalError),
 }
 
-/// Why commands are read no more.
+/// Why no more commands are read.
 enum End {
     /// There are no more.
     Input,
@@ -92,11 +92,11 @@ enum End {
     Exit,
 }
 
-const LONGEST_COMMAND: usize = 1024;
+const MAX_COMMAND_BYTES: usize = 1024;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // Whoever reads no log loses no nodes.
+    // A closed standard error must not end the program.
     tracing_subscriber::fmt()
         .with_max_level(arguments.log)
         .with_writer(std::io::stderr)
@@ -106,7 +106,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error);
+            print_error(&error);
             ExitCode::FAILURE
         }
     }
@@ -132,7 +132,7 @@ async fn serve(options: LocalOptions) -> Result<(), StartError> {
         }
         nodes = LocalNodes::start(options, |_| {}) => nodes?,
     };
-    say(&format!("{} nodes answer, the first on {}", nodes.count(), nodes.address(1)));
+    print_line(&format!("{} nodes serve clients, the first on {}", nodes.count(), nodes.address(1)));
     tracing::info!(nodes = nodes.count(), first = %nodes.address(1), "serving clients");
     tokio::select! {
         name = &mut ended => tracing::info!(signal = name, "ending"),
@@ -190,7 +190,7 @@ fn write_all(mut to: impl std::io::Write, text: &str) {
 }
 
 /// An error with its causes, to standard error.
-fn complain(error: &StartError) {
+fn print_error(error: &StartError) {
     let mut text = format!("simulated-cassandra: {error}");
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
@@ -202,7 +202,7 @@ fn complain(error: &StartError) {
 }
 
 /// Writes a line to standard output and flushes it. Errors are ignored as above.
-fn say(line: &str) {
+fn print_line(line: &str) {
     write_all(std::io::stdout().lock(), &format!("{line}\n"));
 }
 
@@ -211,15 +211,15 @@ async fn commands(nodes: &LocalNodes, input: impl AsyncRead + Unpin) -> std::io:
     let mut input = BufReader::new(input);
     loop {
         let mut line = Vec::new();
-        let read = (&mut input).take(LONGEST_COMMAND as u64 + 1).read_until(b'\n', &mut line).await?;
+        let read = (&mut input).take(MAX_COMMAND_BYTES as u64 + 1).read_until(b'\n', &mut line).await?;
         if read == 0 {
             return Ok(End::Input);
         }
-        if read > LONGEST_COMMAND {
-            say(&format!("error: {}", CommandError::TooLong));
+        if read > MAX_COMMAND_BYTES {
+            print_line(&format!("error: {}", CommandError::TooLong));
             while !line.ends_with(b"\n") && !line.is_empty() {
                 line.clear();
-                (&mut input).take(LONGEST_COMMAND as u64).read_until(b'\n', &mut line).await?;
+                (&mut input).take(MAX_COMMAND_BYTES as u64).read_until(b'\n', &mut line).await?;
             }
             continue;
         }
@@ -229,7 +229,7 @@ async fn commands(nodes: &LocalNodes, input: impl AsyncRead + Unpin) -> std::io:
             continue;
         }
         if arguments == ["exit"] {
-            say("ok");
+            print_line("ok");
             return Ok(End::Exit);
         }
         let result = command(nodes, &arguments).await;
@@ -238,11 +238,11 @@ async fn commands(nodes: &LocalNodes, input: impl AsyncRead + Unpin) -> std::io:
             Err(error) => tracing::warn!(command = %arguments.join(" "), %error, "refused"),
         }
         match result {
-            Ok(answer) => say(&answer),
+            Ok(response) => print_line(&response),
             Err(CommandError::Nodes(LocalError::Listen { address, source })) => {
-                say(&format!("error: cannot listen on {address}: {source}"));
+                print_line(&format!("error: cannot listen on {address}: {source}"));
             }
-            Err(error) => say(&format!("error: {error}")),
+            Err(error) => print_line(&format!("error: {error}")),
         }
     }
 }

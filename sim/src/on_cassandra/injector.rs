@@ -209,7 +209,7 @@ impl Injector {
     }
 
     /// Ends every fault; no further one starts.
-    pub fn heal(&self) {
+    pub fn end_all(&self) {
         let active: Vec<usize> = {
             let mut fault_state = lock(&self.fault_state);
             fault_state.healed = true;

@@ -137,13 +137,13 @@ pub fn run_on_cassandra_with(
 ) -> CassandraReport {
     let (sender, triggered) = mpsc::unbounded_channel();
     let context = Arc::new(SimContext::new(seed, config.clone(), keep_trace, sender));
-    let played = simulate(seed, {
+    let result = simulate(seed, {
         let (context, plan, cassandra, faults) =
             (context.clone(), plan.clone(), cassandra.clone(), faults.clone());
-        move || play(context, plan, triggered, cassandra, faults)
+        move || execute(context, plan, triggered, cassandra, faults)
     });
-    let (violation, simulated_ms) = match played {
-        Ok(played) => played,
+    let (violation, simulated_ms) = match result {
+        Ok(result) => result,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message");
@@ -188,7 +188,7 @@ impl Watch for Watching {
     }
 }
 
-async fn play(
+async fn execute(
     context: Arc<SimContext>,
     plan: Plan,
     triggered: mpsc::UnboundedReceiver<(usize, Caller)>,
@@ -220,8 +220,8 @@ async fn play(
     while context.now_ms() < chaos_ends_ms && context.violation().is_none() {
         sleep(Duration::from_millis(100)).await;
     }
-    on_cassandra.heal();
-    injector.heal();
+    on_cassandra.end_all();
+    injector.end_all();
     // All records have been appended by now; this only checks that the producer did not fail.
     producer.await.expect("the producer does not panic");
 

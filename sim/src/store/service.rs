@@ -163,9 +163,9 @@ async fn pause(context: &SimContext) {
     }
 }
 
-/// What the tables in memory answer at once.
+/// What the tables in memory return at once.
 fn acknowledged<T>(outcome: Outcome<T>) -> T {
-    outcome.into_result().expect("the in-memory tables answer every well-formed request")
+    outcome.into_result().expect("the in-memory tables accept every well-formed request")
 }
 
 async fn observe(context: &SimContext, request: &StoreRequest, Handling { caller, .. }: Handling) {

@@ -25,7 +25,7 @@ pub fn range_of(variable: &str) -> Option<Range<Seed>> {
 }
 
 /// A run that has ended.
-pub struct Played {
+pub struct RunResult {
     pub seed: Seed,
     pub observed: Observed,
     pub trace: Record,
@@ -39,7 +39,7 @@ pub struct Played {
 pub struct Campaign {
     observed: Observed,
     failures: Vec<(Seed, Violation, String)>,
-    played: u64,
+    runs: u64,
     events: u64,
     simulated_ms: u64,
     /// The seeds were chosen by the environment variable.
@@ -47,8 +47,8 @@ pub struct Campaign {
 }
 
 impl Campaign {
-    /// Runs the seeds that the variable names, by default these. `play` gets whether to keep the trace.
-    pub fn of(variable: &str, seeds: Range<Seed>, play: fn(Seed, bool) -> Played) -> Self {
+    /// Runs the seeds that the variable names, by default these. `run_seed` gets whether to keep the trace.
+    pub fn of(variable: &str, seeds: Range<Seed>, run_seed: fn(Seed, bool) -> RunResult) -> Self {
         let chosen = range_of(variable);
         let campaign = Mutex::new(Self { chosen: chosen.is_some(), ..Self::default() });
         let range = chosen.unwrap_or(seeds);
@@ -63,8 +63,8 @@ impl Campaign {
                         if seed >= range.end {
                             return;
                         }
-                        let played = play(seed, keep_trace);
-                        campaign.lock().expect("a run's panic stays in its thread").add(played);
+                        let result = run_seed(seed, keep_trace);
+                        campaign.lock().expect("a run's panic stays in its thread").add(result);
                     }
                 });
             }
@@ -74,23 +74,23 @@ impl Campaign {
         campaign
     }
 
-    fn add(&mut self, played: Played) {
-        for line in &played.trace.lines {
+    fn add(&mut self, result: RunResult) {
+        for line in &result.trace.lines {
             println!("{line}");
         }
-        self.played += 1;
-        self.events += played.trace.events;
-        self.simulated_ms += played.simulated_ms;
-        self.observed.add_all(&played.observed);
-        if let Some(violation) = played.violation {
-            self.failures.push((played.seed, violation, played.report));
+        self.runs += 1;
+        self.events += result.trace.events;
+        self.simulated_ms += result.simulated_ms;
+        self.observed.add_all(&result.observed);
+        if let Some(violation) = result.violation {
+            self.failures.push((result.seed, violation, result.report));
         }
     }
 
     /// Fails if any run has failed.
     pub fn assert_no_failures(&self) {
-        let Self { failures, played, events, simulated_ms, .. } = self;
-        println!("{played} seeds, {events} events, {} s of simulated time", simulated_ms / 1_000);
+        let Self { failures, runs, events, simulated_ms, .. } = self;
+        println!("{runs} seeds, {events} events, {} s of simulated time", simulated_ms / 1_000);
         for (_, _, report) in failures.iter().take(REPORTED) {
             eprintln!("{report}");
         }
@@ -99,7 +99,7 @@ impl Campaign {
             format!("{seed} ({})", violation.split(['(', ' ']).next().unwrap_or_default())
         };
         let all: Vec<String> = failures.iter().map(name).collect();
-        assert!(all.is_empty(), "{} of {played} seeds fail: {}", all.len(), all.join(", "));
+        assert!(all.is_empty(), "{} of {runs} seeds fail: {}", all.len(), all.join(", "));
     }
 
     /// Fails if one of these has happened in no run, unless the seeds were chosen.

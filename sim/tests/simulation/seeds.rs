@@ -8,7 +8,7 @@ use simulation::faults::Kind;
 use simulation::observed::EXPECTED;
 use simulation::{Report, Seed};
 
-use crate::campaign::{Campaign, Played};
+use crate::campaign::{Campaign, RunResult};
 
 /// Seeds of every test run.
 const SEEDS: Range<Seed> = 0..1_000;
@@ -16,14 +16,14 @@ const SEEDS: Range<Seed> = 0..1_000;
 /// Run once for all tests that need it.
 fn campaign() -> &'static Campaign {
     static CAMPAIGN: OnceLock<Campaign> = OnceLock::new();
-    CAMPAIGN.get_or_init(|| Campaign::of("EXACTLYONCE_SIM_SEEDS", SEEDS, play))
+    CAMPAIGN.get_or_init(|| Campaign::of("EXACTLYONCE_SIM_SEEDS", SEEDS, run_seed))
 }
 
-fn play(seed: Seed, keep_trace: bool) -> Played {
+fn run_seed(seed: Seed, keep_trace: bool) -> RunResult {
     let report = simulation::run(seed, keep_trace);
     let text = report.violation.as_ref().map(|_| report.to_string()).unwrap_or_default();
     let Report { observed, trace, violation, simulated_ms, .. } = report;
-    Played { seed, observed, trace, violation, simulated_ms, report: text }
+    RunResult { seed, observed, trace, violation, simulated_ms, report: text }
 }
 
 #[test]

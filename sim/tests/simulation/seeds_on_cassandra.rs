@@ -10,7 +10,7 @@ use simulation::on_cassandra::{
     run_on_cassandra_with,
 };
 
-use crate::campaign::{Campaign, Played};
+use crate::campaign::{Campaign, RunResult};
 
 /// Seeds of every test run.
 const SEEDS: std::ops::Range<Seed> = 0..150;
@@ -18,14 +18,14 @@ const SEEDS: std::ops::Range<Seed> = 0..150;
 /// Run once for all tests that need it.
 fn campaign() -> &'static Campaign {
     static CAMPAIGN: OnceLock<Campaign> = OnceLock::new();
-    CAMPAIGN.get_or_init(|| Campaign::of("EXACTLYONCE_SIM_CASSANDRA_SEEDS", SEEDS, play))
+    CAMPAIGN.get_or_init(|| Campaign::of("EXACTLYONCE_SIM_CASSANDRA_SEEDS", SEEDS, run_seed))
 }
 
-fn play(seed: Seed, keep_trace: bool) -> Played {
+fn run_seed(seed: Seed, keep_trace: bool) -> RunResult {
     let report = run_on_cassandra(seed, keep_trace);
     let text = report.violation.as_ref().map(|_| report.to_string()).unwrap_or_default();
     let CassandraReport { observed, trace, violation, simulated_ms, .. } = report;
-    Played { seed, observed, trace, violation, simulated_ms, report: text }
+    RunResult { seed, observed, trace, violation, simulated_ms, report: text }
 }
 
 #[test]

@@ -27,10 +27,10 @@ impl Node {
         }
         let deadline = Instant::now() + self.options().write_timeout;
         let id = self.cluster.unique();
-        let keepers = self.batch_log_nodes(consistency)?;
+        let log_nodes = self.batch_log_nodes(consistency)?;
         let mutations: Vec<Arc<Mutation>> = planned.iter().map(|(mutation, _)| mutation.clone()).collect();
         let batch = StoredBatch { written_at: self.timestamp(), mutations: Arc::new(mutations) };
-        self.store_batch(id, batch, &keepers, deadline).await?;
+        self.store_batch(id, batch, &log_nodes, deadline).await?;
         let mut sent = Vec::with_capacity(plans.len());
         for ((mutation, _), plan) in planned.into_iter().zip(plans) {
             // The log stays, and will be replayed.
@@ -41,8 +41,8 @@ impl Node {
         for write in sent {
             write.decision().await?;
         }
-        for keeper in keepers {
-            self.notify(keeper, Request::RemoveBatch(id));
+        for log_node in log_nodes {
+            self.notify(log_node, Request::RemoveBatch(id));
         }
         Ok(())
     }
@@ -74,16 +74,16 @@ impl Node {
         self: &Arc<Self>,
         id: u128,
         batch: StoredBatch,
-        keepers: &[NodeId],
+        log_nodes: &[NodeId],
         deadline: Instant,
     ) -> Result<(), RequestError> {
-        let consistency = if keepers.len() > 1 { Consistency::Two } else { Consistency::One };
+        let consistency = if log_nodes.len() > 1 { Consistency::Two } else { Consistency::One };
         let mut call = self.call();
-        for keeper in keepers {
-            call.send(*keeper, Request::StoreBatch(id, batch.clone()), self.options().write_timeout);
+        for log_node in log_nodes {
+            call.send(*log_node, Request::StoreBatch(id, batch.clone()), self.options().write_timeout);
         }
         let mut stored = BTreeSet::new();
-        while stored.len() < keepers.len() {
+        while stored.len() < log_nodes.len() {
             match call.next(deadline).await {
                 Some((from, _)) => {
                     stored.insert(from);
@@ -92,7 +92,7 @@ impl Node {
                     return Err(RequestError::WriteTimeout {
                         consistency,
                         received: stored.len(),
-                        block_for: keepers.len(),
+                        block_for: log_nodes.len(),
                         write_type: WriteType::BatchLog,
                     });
                 }

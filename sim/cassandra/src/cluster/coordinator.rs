@@ -11,8 +11,8 @@ use super::NodeId;
 use super::message::{Request, Response};
 use super::node::Node;
 use crate::coordinator::{
-    ConditionalOutcome, ConditionalWrite, Consistency, Coordinator, Decision, Event, KeptStatement, Peer,
-    RequestError, Topology, Warnings, WriteMode,
+    ConditionalOutcome, ConditionalWrite, Consistency, Coordinator, Decision, Event, Peer, RequestError,
+    StoredStatement, Topology, Warnings, WriteMode,
 };
 use crate::schema::{Schema, SchemaChange, TableId};
 use crate::storage::{Mutation, ReadCommand, ReadResult, Seconds, Timestamp};
@@ -159,20 +159,20 @@ impl Coordinator for RunningNode {
         self.run(|node| node.truncate(table)).await
     }
 
-    fn keep_prepared(&self, id: Bytes, statement: KeptStatement) {
+    fn store_prepared(&self, id: Bytes, statement: StoredStatement) {
         if !self.is_dead() {
-            self.0.member().disk.keep_prepared(id, statement);
+            self.0.member().disk.store_prepared(id, statement);
         }
     }
 
-    fn forget_prepared(&self, id: &Bytes) {
+    fn remove_prepared(&self, id: &Bytes) {
         if !self.is_dead() {
-            self.0.member().disk.forget_prepared(id);
+            self.0.member().disk.remove_prepared(id);
         }
     }
 
-    fn kept_prepared(&self) -> BTreeMap<Bytes, KeptStatement> {
-        self.0.member().disk.kept_prepared()
+    fn stored_prepared(&self) -> BTreeMap<Bytes, StoredStatement> {
+        self.0.member().disk.stored_prepared()
     }
 
     async fn change_schema(&self, change: SchemaChange) -> Result<(), RequestError> {

@@ -95,15 +95,15 @@ impl Node {
     }
 
     async fn echo(self: &Arc<Self>, to: NodeId) {
-        let answered = self.ask(to, Request::Echo, self.options().gossip_interval * 5).await.is_some();
+        let responded = self.ask(to, Request::Echo, self.options().gossip_interval * 5).await.is_some();
         let all_alive = {
             let mut state = self.lock();
             let Some(peer) = state.peers.get_mut(&to) else { return };
             peer.echoing = false;
-            peer.alive |= answered;
+            peer.alive |= responded;
             state.peers.values().all(|peer| peer.alive)
         };
-        if answered {
+        if responded {
             tracing::debug!(node = self.id.0, peer = to.0, "believed to be alive");
             let member = self.cluster.member(to);
             let _ = self.events.send(Event::Up(member.address, member.port));

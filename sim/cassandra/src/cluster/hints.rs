@@ -1,6 +1,6 @@
 //! Hints: mutations that a coordinator keeps for replicas that missed a write.
 //!
-//! A hint is in memory first and dies with the process; a flush writes it to the disk. Only what is on the disk is
+//! A hint is in memory first and is lost with the process; a flush writes it to the disk. Only what is on the disk is
 //! delivered, with its original timestamps, once the replica is believed to be alive; it is dropped when older than
 //! its tables' `gc_grace_seconds` (`HintsService`, `HintsDispatcher`).
 
@@ -101,8 +101,8 @@ impl Node {
         while let Some(hint) = disk.first_hint(target) {
             if self.now() < hint.written_at.div_euclid(1_000_000) + hint.lifetime {
                 let request = Request::Hint(hint.mutation, hint.written_at);
-                let answer = self.ask(peer, request, self.options().write_timeout).await;
-                match answer {
+                let response = self.ask(peer, request, self.options().write_timeout).await;
+                match response {
                     Some(Response::Done) => {}
                     // Again at the next round.
                     Some(_) | None => break,

@@ -19,28 +19,28 @@ type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// The sending side for messages and tasks.
 #[derive(Debug)]
 pub(crate) struct Hub {
-    parcels: mpsc::UnboundedSender<(Instant, Message)>,
+    messages: mpsc::UnboundedSender<(Instant, Message)>,
     tasks: mpsc::UnboundedSender<Task>,
 }
 
 /// The receiving side, before it is started.
-pub(crate) struct Backstage {
-    parcels: mpsc::UnboundedReceiver<(Instant, Message)>,
+pub(crate) struct HubTasks {
+    messages: mpsc::UnboundedReceiver<(Instant, Message)>,
     tasks: mpsc::UnboundedReceiver<Task>,
 }
 
-pub(crate) fn hub() -> (Hub, Backstage) {
+pub(crate) fn hub() -> (Hub, HubTasks) {
     // Unbounded: what is in flight is bounded by the requests that nodes accept and by what links duplicate.
-    let (parcels, parcels_out) = mpsc::unbounded_channel();
+    let (messages, messages_out) = mpsc::unbounded_channel();
     let (tasks, tasks_out) = mpsc::unbounded_channel();
-    (Hub { parcels, tasks }, Backstage { parcels: parcels_out, tasks: tasks_out })
+    (Hub { messages, tasks }, HubTasks { messages: messages_out, tasks: tasks_out })
 }
 
 impl Hub {
     /// Delivers a message this long after it was sent.
-    pub(crate) fn carry(&self, delay: Duration, message: Message) {
+    pub(crate) fn send(&self, delay: Duration, message: Message) {
         // Fails only when the cluster is gone.
-        let _ = self.parcels.send((message.sent + delay, message));
+        let _ = self.messages.send((message.sent + delay, message));
     }
 
     pub(crate) fn begin(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -48,7 +48,7 @@ impl Hub {
     }
 }
 
-impl Backstage {
+impl HubTasks {
     /// Starts both tasks. They end when the cluster is dropped.
     pub(crate) fn start(self, cluster: &Arc<Environment>) {
         let mut tasks = self.tasks;
@@ -57,35 +57,35 @@ impl Backstage {
                 tokio::spawn(task);
             }
         });
-        tokio::spawn(carry(self.parcels, Arc::downgrade(cluster)));
+        tokio::spawn(deliver(self.messages, Arc::downgrade(cluster)));
     }
 }
 
-async fn carry(mut parcels: mpsc::UnboundedReceiver<(Instant, Message)>, cluster: Weak<Environment>) {
+async fn deliver(mut messages: mpsc::UnboundedReceiver<(Instant, Message)>, cluster: Weak<Environment>) {
     // By arrival, then in the order of sending.
-    let mut under_way: BTreeMap<(Instant, u64), Message> = BTreeMap::new();
+    let mut in_flight: BTreeMap<(Instant, u64), Message> = BTreeMap::new();
     let mut sent = 0u64;
     loop {
         // What is due goes out without a timer: tokio's wait for the next whole millisecond.
         let now = Instant::now();
-        while let Some(first) = under_way.first_entry() {
+        while let Some(first) = in_flight.first_entry() {
             if first.key().0 > now {
                 break;
             }
             let Some(cluster) = cluster.upgrade() else { return };
             cluster.deliver(first.remove());
         }
-        let next = under_way.first_key_value().map(|((at, _), _)| *at);
+        let next = in_flight.first_key_value().map(|((at, _), _)| *at);
         tokio::select! {
             biased;
-            parcel = parcels.recv() => {
-                let Some((at, message)) = parcel else { return };
+            received = messages.recv() => {
+                let Some((at, message)) = received else { return };
                 if at <= Instant::now() && next.is_none_or(|next| at < next) {
                     let Some(cluster) = cluster.upgrade() else { return };
                     cluster.deliver(message);
                 } else {
                     sent += 1;
-                    under_way.insert((at, sent), message);
+                    in_flight.insert((at, sent), message);
                 }
             }
             () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}

@@ -59,12 +59,12 @@ pub struct Envelope {
     /// Its kind.
     pub verb: Verb,
     /// The kind of its request, if it is a response.
-    pub answers: Option<Verb>,
+    pub response_to: Option<Verb>,
     /// The place of its request among all requests of the cluster.
     pub request: u64,
 }
 
-/// Decides the fate of each message between two nodes. Messages of a node to itself are not subject to it.
+/// Decides how each message between two nodes is delivered. It is not asked about messages of a node to itself.
 pub trait Links: Send + Sync {
     /// How long each copy of the message takes: one for a message as it should be, none if it is lost, two if it is
     /// duplicated. Copies are delivered in the order of their delays.
@@ -137,8 +137,8 @@ impl Links for RuledLinks {
         if state.cut.contains(&(envelope.from, envelope.to)) {
             return Vec::new();
         }
-        if let Some(verdict) = state.rules.iter_mut().find_map(|(_, rule)| rule(envelope)) {
-            return verdict;
+        if let Some(deliveries) = state.rules.iter_mut().find_map(|(_, rule)| rule(envelope)) {
+            return deliveries;
         }
         let range = (self.longest.saturating_sub(self.shortest).as_nanos() as u64).saturating_add(1);
         vec![self.shortest + Duration::from_nanos(state.random.next_u64() % range)]

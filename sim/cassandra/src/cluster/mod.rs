@@ -1,8 +1,8 @@
 //! A cluster: nodes, replicas and the messages between them.
 //!
 //! Every node has its own disk, clock and view of which nodes are alive, and its own copy of the data; nodes only
-//! exchange messages, and a write to three replicas is three messages. The fate of each is decided by the caller's
-//! [`Links`]: it may be late, lost or duplicated, in one direction or both. Node processes can be killed, with or
+//! exchange messages, and a write to three replicas is three messages. The caller's [`Links`]
+//! decide whether each is delayed, lost or duplicated, in one direction or both. Node processes can be killed, with or
 //! without the power, paused and started again, on the same disk or an empty one.
 //!
 //! A cluster runs in tasks of the runtime that it was started in, and ends when its last [`Cluster`] is dropped.
@@ -166,7 +166,7 @@ impl WeakCluster {
 impl Cluster {
     /// Starts a cluster with all its nodes. Must be called within a tokio runtime, whose tasks do all the work.
     pub fn start(options: Options, links: Arc<dyn Links>, random: impl Rng + Send + 'static) -> Self {
-        let (hub, backstage) = hub();
+        let (hub, hub_tasks) = hub();
         let shared = Arc::new(Environment {
             ring: Ring::new(&options.nodes),
             settings: watch::Sender::new(Settings {
@@ -180,7 +180,7 @@ impl Cluster {
             requests: AtomicU64::new(0),
             running: Mutex::new(BTreeMap::new()),
         });
-        backstage.start(&shared);
+        hub_tasks.start(&shared);
         let cluster = Self(Arc::new(Handle(shared)));
         for id in cluster.nodes() {
             cluster.start_node(id);

@@ -160,7 +160,7 @@ impl Node {
         node
     }
 
-    /// Begins what a node does of its own accord.
+    /// Starts the node's periodic tasks.
     pub(crate) fn begin_work(self: &Arc<Self>) {
         self.begin(Self::sync_commit_log);
         self.begin(Self::gossip);
@@ -240,7 +240,7 @@ impl Node {
         Ok((table.clone(), replication.unwrap_or(Replication::Local)))
     }
 
-    /// This node's clock in whole milliseconds, or one more than the last answer: on one node no two are equal and
+    /// This node's clock in whole milliseconds, or one more than the last timestamp: on one node no two are equal and
     /// none is smaller, until it is restarted. Those of two nodes in one millisecond they are often equal
     /// (`ClientState.getTimestamp`: `currentTimeMillis() * 1000`).
     pub(crate) fn timestamp(&self) -> Timestamp {
@@ -273,7 +273,7 @@ impl Node {
         *self.dead.borrow()
     }
 
-    /// Ends the node: its tasks, its answers. What it had in memory is gone with it.
+    /// Ends the node: its tasks and its responses. What it had in memory is lost.
     pub(crate) fn die(&self) {
         self.dead.send_replace(true);
         let mut state = self.lock();
@@ -289,12 +289,12 @@ impl Node {
         let _ = self.dead.subscribe().wait_for(|dead| *dead).await;
     }
 
-    /// Stops reacting to messages and doing anything of its own.
+    /// Suspends the node's tasks and keeps the messages that arrive.
     pub(crate) fn pause(&self) {
         self.lock().paused.get_or_insert_default();
     }
 
-    /// Reacts to the messages that arrived meanwhile, and continues.
+    /// Handles the messages that arrived meanwhile, and continues the tasks.
     pub(crate) fn resume(self: &Arc<Self>) {
         let mut state = self.lock();
         let Some(messages) = state.paused.take() else { return };
@@ -306,7 +306,7 @@ impl Node {
         tasks.into_iter().for_each(Waker::wake);
     }
 
-    /// Takes a message in.
+    /// Receives a message.
     pub(crate) fn receive(self: &Arc<Self>, message: Message) {
         if self.is_dead() {
             return;
@@ -330,7 +330,7 @@ impl Node {
             Body::Request(request) => {
                 let expired = message.lifetime.is_some_and(|lifetime| message.sent.elapsed() >= lifetime);
                 if !(expired && self.options().drop_expired) {
-                    self.answer(message.from, message.request, request);
+                    self.handle(message.from, message.request, request);
                 }
             }
         }
@@ -343,16 +343,16 @@ impl Node {
         }
         let message = Message { from: self.id, to, request, sent: Instant::now(), lifetime, body };
         if to == self.id {
-            self.cluster.hub.carry(Duration::ZERO, message);
+            self.cluster.hub.send(Duration::ZERO, message);
             return;
         }
-        let (verb, answers) = match &message.body {
+        let (verb, response_to) = match &message.body {
             Body::Request(request) => (request.verb(), None),
-            Body::Response(answers, _) => (super::Verb::Response, Some(*answers)),
+            Body::Response(verb, _) => (super::Verb::Response, Some(*verb)),
         };
-        let envelope = Envelope { from: self.id, to, verb, answers, request };
+        let envelope = Envelope { from: self.id, to, verb, response_to, request };
         for delay in self.cluster.links.deliveries(&envelope) {
-            self.cluster.hub.carry(delay, message.clone());
+            self.cluster.hub.send(delay, message.clone());
         }
     }
 
@@ -361,7 +361,7 @@ impl Node {
         self.send(to, self.cluster.next_request(), None, Body::Request(request));
     }
 
-    /// Answers a request.
+    /// Responds to a request.
     pub(crate) fn respond(&self, to: NodeId, request: u64, verb: super::Verb, response: Response) {
         self.send(to, request, None, Body::Response(verb, response));
     }
@@ -373,7 +373,7 @@ impl Node {
         Call { node: self.clone(), request }
     }
 
-    /// Asks one node. None if it does not answer in time.
+    /// Asks one node. None if it does not respond in time.
     pub(crate) async fn ask(
         self: &Arc<Self>,
         to: NodeId,
@@ -440,5 +440,27 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.node.lock().calls.remove(&self.request);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_of_the_last_latencies_and_requires_enough_of_them() {
+        let mut latencies = Latencies::default();
+        // In no order, and each several times.
+        let all: Vec<Duration> = (0..500).map(|n| Duration::from_micros(n * 7919 % 101)).collect();
+        for (count, latency) in (1..).zip(&all) {
+            latencies.add(*latency);
+            let mut last = all[count - count.min(Latencies::KEPT)..count].to_vec();
+            last.sort();
+            for percentile in [0.0, 50.0, 99.0, 100.0] {
+                let place = (last.len() as f64 * percentile / 100.0) as usize;
+                let expected = last.get(place.min(last.len() - 1)).filter(|_| count >= Latencies::ENOUGH);
+                assert_eq!(latencies.percentile(percentile).as_ref(), expected, "{percentile} of {count}");
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A ballot is promised by a majority, which also returns what it accepted or committed before: what was accepted and
 //! not committed is finished first. Then the partition is read at QUORUM, the condition is judged, and the write is
-//! proposed and committed. A condition that does not hold proposes nothing, so that its answer has a place in the
+//! proposed and committed. A condition that does not hold proposes nothing, so that its response has a place in the
 //! order, too. If responses to a proposal are missing, it is unknown whether it will be finished: a `WriteTimeout` of type
 //! `Cas`. Once a majority has accepted, only the commit's visibility is open: its timeout is of type `Simple`.
 //! A coordinator that finishes another's proposal gives it its own ballot, and with it its own, later timestamp: it then
@@ -279,7 +279,7 @@ impl Register<'_> {
         }
     }
 
-    /// Sends a request to the voters and waits for enough answers.
+    /// Sends a request to the voters and waits for enough responses.
     async fn vote(
         &self,
         voters: &[NodeId],

@@ -24,12 +24,17 @@ pub(crate) struct Quota {
 
 impl Quota {
     pub(crate) fn new(ring: &Ring, replication: &Replication, consistency: Consistency, local: &str) -> Self {
-        let factors = ring.factors(replication);
         let quorum = |factor: usize| factor / 2 + 1;
-        let total: usize = factors.values().sum();
+        let factors = match replication {
+            Replication::NetworkTopology { factors } => Some(factors),
+            _ => None,
+        };
+        let total = ring.factor(replication);
         // Without data centres in the replication, every replica counts as local (`ConsistencyLevel.localQuorumFor`).
-        let by_center = matches!(replication, Replication::NetworkTopology { .. });
-        let in_local = if by_center { factors.get(local).copied().unwrap_or(0) } else { total };
+        let in_local = factors.map_or(total, |factors| factors.get(local).copied().unwrap_or(0));
+        let each = factors.filter(|_| consistency == Consistency::EachQuorum).map(|factors| {
+            factors.iter().map(|(name, factor)| (name.clone(), quorum(*factor))).collect::<BTreeMap<_, _>>()
+        });
         let (block_for, is_local) = match consistency {
             Consistency::Any | Consistency::One => (1, false),
             Consistency::LocalOne => (1, true),
@@ -38,17 +43,14 @@ impl Quota {
             Consistency::Quorum | Consistency::Serial => (quorum(total), false),
             Consistency::All => (total, false),
             Consistency::LocalQuorum | Consistency::LocalSerial => (quorum(in_local), true),
-            Consistency::EachQuorum if by_center => {
-                (factors.values().map(|factor| quorum(*factor)).sum(), false)
+            Consistency::EachQuorum => {
+                (each.as_ref().map_or(quorum(total), |each| each.values().sum()), false)
             }
-            Consistency::EachQuorum => (quorum(total), false),
         };
-        let each = (consistency == Consistency::EachQuorum && by_center)
-            .then(|| factors.into_iter().map(|(name, factor)| (name, quorum(factor))).collect());
         Self { block_for, only: is_local.then(|| local.to_owned()), each }
     }
 
-    /// Whether a node's answer counts.
+    /// Whether a node's response counts.
     pub(crate) fn counts(&self, ring: &Ring, node: NodeId) -> bool {
         self.only.as_ref().is_none_or(|only| ring.data_center(node) == only)
     }
@@ -64,11 +66,11 @@ impl Quota {
         RequestError::Unavailable { consistency, required, alive }
     }
 
-    /// Whether these answers are enough. Those that do not count must not be among them.
-    pub(crate) fn is_met(&self, ring: &Ring, answers: &BTreeSet<NodeId>) -> bool {
-        answers.len() >= self.block_for
+    /// Whether these responses are enough. Those that do not count must not be among them.
+    pub(crate) fn is_met(&self, ring: &Ring, responses: &BTreeSet<NodeId>) -> bool {
+        responses.len() >= self.block_for
             && self.each.iter().flatten().all(|(name, needed)| {
-                answers.iter().filter(|node| ring.data_center(**node) == name).count() >= *needed
+                responses.iter().filter(|node| ring.data_center(**node) == name).count() >= *needed
             })
     }
 }
@@ -116,7 +118,7 @@ impl Node {
         let replicas = ring.replicas(replication, token);
         let (alive, down): (Vec<NodeId>, Vec<NodeId>) =
             replicas.iter().partition(|node| self.is_alive(**node));
-        // A joining node is written to but cannot stand in for one that has the data already.
+        // A joining node is written to but does not count as a replica that has the data already.
         let joining =
             alive.iter().filter(|node| self.is_joining(**node) && quota.counts(ring, **node)).count();
         if consistency != Consistency::Any {
@@ -157,7 +159,7 @@ impl Node {
         let mut spare = Vec::new();
         let mut left = quota.each.clone();
         for node in candidates {
-            let wanted = match &mut left {
+            let is_contacted = match &mut left {
                 None => contacts.len() < quota.block_for,
                 Some(left) => match left.get_mut(ring.data_center(node)) {
                     Some(left) if *left > 0 => {
@@ -167,7 +169,7 @@ impl Node {
                     _ => false,
                 },
             };
-            if wanted { contacts.push(node) } else { spare.push(node) }
+            if is_contacted { contacts.push(node) } else { spare.push(node) }
         }
         if !quota.is_met(ring, &contacts.iter().copied().collect()) {
             return Err(quota.unavailable(ring, consistency, &alive));

@@ -1,7 +1,7 @@
 //! The coordinator's side of reads (`StorageProxy.read`, `AbstractReadExecutor`, `BlockingReadRepair`).
 //!
 //! One replica returns rows, the others digests. If all agree, the rows are the result. If not, all are asked for
-//! rows; the answers are merged and, in tables with blocking read repair, what each lacks is written to it before the
+//! rows; the responses are merged and, in tables with blocking read repair, what each lacks is written to it before the
 //! client gets its response. A read of many partitions requests rows from every replica at once.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,22 +119,22 @@ impl Node {
     }
 }
 
-/// The answers to a read so far.
+/// The responses to a read so far.
 #[derive(Default)]
-struct Answers {
+struct Responses {
     data: BTreeMap<NodeId, ReplicaRows>,
     digests: BTreeMap<NodeId, u128>,
     failures: BTreeMap<NodeId, FailureReason>,
 }
 
-impl Answers {
+impl Responses {
     fn add(&mut self, from: NodeId, response: Response) {
         if let Some(reason) = reason(&response) {
             self.failures.insert(from, reason);
         }
         match response {
-            Response::Data(answer) => {
-                self.data.insert(from, answer);
+            Response::Data(rows) => {
+                self.data.insert(from, rows);
             }
             Response::Digest(digest) => {
                 self.digests.insert(from, digest);
@@ -178,29 +178,29 @@ impl Reading<'_> {
         (after < self.timeout).then(|| Instant::now() + after)
     }
 
-    /// Collects answers until there are enough, and rows among them. One more replica is contacted if they are late.
-    async fn collect(&mut self, call: &mut Call, all_data: bool) -> Result<Answers, RequestError> {
-        let mut answers = Answers::default();
+    /// Collects responses until there are enough, and rows among them. One more replica is contacted if they are late.
+    async fn collect(&mut self, call: &mut Call, all_data: bool) -> Result<Responses, RequestError> {
+        let mut responses = Responses::default();
         let mut speculate_at = if self.plan.spare.is_empty() { None } else { self.speculate_at() };
         loop {
-            let received = answers.received();
-            if !answers.data.is_empty() && self.plan.quota.is_met(&self.node.cluster.ring, &received) {
-                if received.len() + answers.failures.len() < self.contacted.len() {
-                    self.take_in_meanwhile(call, &mut answers).await;
+            let received = responses.received();
+            if !responses.data.is_empty() && self.plan.quota.is_met(&self.node.cluster.ring, &received) {
+                if received.len() + responses.failures.len() < self.contacted.len() {
+                    self.take_in_meanwhile(call, &mut responses).await;
                 }
-                return Ok(answers);
+                return Ok(responses);
             }
             let (received, block_for) = (received.len(), self.plan.quota.block_for);
-            let data_present = !answers.data.is_empty();
-            if block_for + answers.failures.len() > self.contacted.len() {
-                return Err(self.failure(answers.failures, received, data_present));
+            let data_present = !responses.data.is_empty();
+            if block_for + responses.failures.len() > self.contacted.len() {
+                return Err(self.failure(responses.failures, received, data_present));
             }
             let until = speculate_at.map_or(self.deadline(), |at| at.min(self.deadline()));
             match call.next(until).await {
-                Some((from, response)) => answers.add(from, response),
+                Some((from, response)) => responses.add(from, response),
                 // A refusal counts for more than a silence (`ReadCallback.awaitResults`).
-                None if Instant::now() >= self.deadline() && !answers.failures.is_empty() => {
-                    return Err(self.failure(answers.failures, received, data_present));
+                None if Instant::now() >= self.deadline() && !responses.failures.is_empty() => {
+                    return Err(self.failure(responses.failures, received, data_present));
                 }
                 None if Instant::now() >= self.deadline() => {
                     return Err(RequestError::ReadTimeout {
@@ -236,13 +236,13 @@ impl Reading<'_> {
         }
     }
 
-    /// Between the answer that is enough and the thread that continues with it, another may come: what is there then is
+    /// Between the response that is enough and the thread that continues with it, another may come: what is there then is
     /// compared, and repaired, too.
-    async fn take_in_meanwhile(&self, call: &mut Call, answers: &mut Answers) {
+    async fn take_in_meanwhile(&self, call: &mut Call, responses: &mut Responses) {
         let longest = WAKING.as_nanos() as u64;
         let until = Instant::now() + Duration::from_nanos(self.node.cluster.random() % longest);
         while let Some((from, response)) = call.next(until).await {
-            answers.add(from, response);
+            responses.add(from, response);
         }
     }
 
@@ -264,11 +264,15 @@ impl Reading<'_> {
         for (place, replica) in self.contacted.clone().into_iter().enumerate() {
             self.ask(&call, replica, place > 0);
         }
-        let answers = self.collect(&mut call, false).await?;
+        let responses = self.collect(&mut call, false).await?;
         self.node.note_read_latency(self.began.elapsed());
-        let digests: BTreeSet<u128> =
-            answers.data.values().map(ReplicaRows::digest).chain(answers.digests.values().copied()).collect();
-        if let (1, Some((replica, data))) = (digests.len(), answers.data.into_iter().next()) {
+        let digests: BTreeSet<u128> = responses
+            .data
+            .values()
+            .map(ReplicaRows::digest)
+            .chain(responses.digests.values().copied())
+            .collect();
+        if let (1, Some((replica, data))) = (digests.len(), responses.data.into_iter().next()) {
             let only = BTreeMap::from([(replica, data)]);
             return Ok(Resolver::new(&self.table, &self.command, only).resolve());
         }
@@ -277,8 +281,8 @@ impl Reading<'_> {
         for replica in self.contacted.clone() {
             self.ask(&call, replica, false);
         }
-        let answers = self.collect(&mut call, true).await?;
-        self.reconcile(answers.data).await
+        let responses = self.collect(&mut call, true).await?;
+        self.reconcile(responses.data).await
     }
 
     /// Reads many partitions.
@@ -289,22 +293,22 @@ impl Reading<'_> {
         }
         // No further replica is contacted for ranges.
         self.plan.spare.clear();
-        let answers = self.collect(&mut call, true).await?;
-        self.reconcile(answers.data).await
+        let responses = self.collect(&mut call, true).await?;
+        self.reconcile(responses.data).await
     }
 
-    /// Merges the answers and repairs what they show.
-    async fn reconcile(&self, answers: BTreeMap<NodeId, ReplicaRows>) -> Result<Merged, RequestError> {
-        let answered: BTreeSet<NodeId> = answers.keys().copied().collect();
-        let mut resolver = Resolver::new(&self.table, &self.command, answers);
-        while answered.len() > 1
+    /// Merges the responses and repairs what they show.
+    async fn reconcile(&self, responses: BTreeMap<NodeId, ReplicaRows>) -> Result<Merged, RequestError> {
+        let responded: BTreeSet<NodeId> = responses.keys().copied().collect();
+        let mut resolver = Resolver::new(&self.table, &self.command, responses);
+        while responded.len() > 1
             && let Some(more) = resolver.more_needed()
         {
             let wait = self.deadline().saturating_duration_since(Instant::now());
             let (command, table) = (Arc::new(more.command.clone()), self.table.clone());
             let request = Request::Read { command, digest: false, table };
             match self.node.ask(more.replica, request, wait).await {
-                Some(Response::Data(answer)) => resolver.add(more, answer),
+                Some(Response::Data(rows)) => resolver.add(more, rows),
                 _ => {
                     return Err(RequestError::ReadTimeout {
                         consistency: self.consistency,
@@ -319,7 +323,7 @@ impl Reading<'_> {
         if self.table.options.read_repair == ReadRepair::Blocking {
             let mut pending = Vec::new();
             for (key, missing) in resolver.repairs(&merged) {
-                pending.push(self.begin_repair(&key, missing, &answered));
+                pending.push(self.begin_repair(&key, missing, &responded));
             }
             for repair in pending {
                 self.finish_repair(repair).await?;
@@ -334,9 +338,9 @@ impl Reading<'_> {
         &self,
         key: &DecoratedKey,
         missing: BTreeMap<NodeId, Partition>,
-        answered: &BTreeSet<NodeId>,
+        responded: &BTreeSet<NodeId>,
     ) -> Repair {
-        let complete = answered.iter().filter(|node| !missing.contains_key(node)).count();
+        let complete = responded.iter().filter(|node| !missing.contains_key(node)).count();
         let call = self.node.call();
         for (replica, partition) in &missing {
             self.send_repair(&call, *replica, key, partition.clone());

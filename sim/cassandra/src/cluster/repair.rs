@@ -22,7 +22,7 @@ pub enum RepairError {
     UnknownKeyspace(String),
     /// A replica is down or did not respond; what was repaired before stays repaired.
     #[error("node {} did not respond", .0.0)]
-    NoAnswer(NodeId),
+    NoResponse(NodeId),
     /// The coordinating node is not running, or died.
     #[error("the node is not running")]
     NotRunning,
@@ -54,7 +54,7 @@ impl Node {
         let mut merged: BTreeMap<_, Partition> = BTreeMap::new();
         for replica in replicas {
             let rows =
-                self.rows_of(*replica, table, after, up_to).await.ok_or(RepairError::NoAnswer(*replica))?;
+                self.rows_of(*replica, table, after, up_to).await.ok_or(RepairError::NoResponse(*replica))?;
             for (key, partition) in &rows {
                 merged.entry(key.clone()).or_default().merge(partition);
             }
@@ -75,7 +75,7 @@ impl Node {
             let request = Request::RepairWrite { table, rows: missing };
             let wait = self.options().truncate_timeout;
             if self.ask(replica, request, wait).await.is_none() {
-                return Err(RepairError::NoAnswer(replica));
+                return Err(RepairError::NoResponse(replica));
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use crate::schema::{ColumnName, Table, TableId};
 use crate::storage::{Ballot, DecoratedKey, Mutation, PaxosState, ReadCommand, Record, Token};
 
 impl Table {
-    /// Whether a column is known or was: a message with another one cannot be read, and is answered with a failure
+    /// Whether a column is known or was: a message with another one cannot be read, and the response is a failure
     /// (`Columns.Serializer.deserialize`).
     fn remembers(&self, column: &ColumnName) -> bool {
         self.columns.contains_key(column) || self.dropped.contains_key(column)
@@ -22,7 +22,7 @@ impl Table {
 
 impl Node {
     /// Serves the request of another node (or of this one), and responds.
-    pub(crate) fn answer(self: &Arc<Self>, from: NodeId, request: u64, requested: Request) {
+    pub(crate) fn handle(self: &Arc<Self>, from: NodeId, request: u64, requested: Request) {
         let verb = requested.verb();
         let (response, safe_at) = match requested {
             Request::Write(mutation) | Request::ReadRepair(mutation) => self.apply(mutation),
@@ -120,18 +120,18 @@ impl Node {
             return Response::Failed(FailureReason::Unknown);
         }
         let mut found = state.engine.read(table, command, self.options().tombstone_failure_threshold);
-        if let Ok(answer) = &mut found
+        if let Ok(response) = &mut found
             && table.columns.keys().any(|column| !requested.columns.contains_key(column))
         {
             // Columns that the coordinator does not know are not requested.
-            for partition in answer.partitions.values_mut() {
+            for partition in response.partitions.values_mut() {
                 partition.retain_cells(|column, _| requested.columns.contains_key(column));
             }
-            answer.partitions.retain(|_, partition| !partition.is_empty());
+            response.partitions.retain(|_, partition| !partition.is_empty());
         }
         match found {
-            Ok(answer) if digest => Response::Digest(answer.digest()),
-            Ok(answer) => Response::Data(answer),
+            Ok(response) if digest => Response::Digest(response.digest()),
+            Ok(response) => Response::Data(response),
             Err(_) => Response::Failed(FailureReason::ReadTooManyTombstones),
         }
     }

@@ -1,7 +1,7 @@
 //! Resolution of several replicas' responses to one read: pure functions on data.
 //!
-//! The answers are merged row by row until the read's limit is reached. Each replica stopped at the same limit on its
-//! own rows; where some of those turn out to be deleted, a replica's answer may end too early, and what lies after
+//! The responses are merged row by row until the read's limit is reached. Each replica stopped at the same limit on its
+//! own rows; where some of those turn out to be deleted, a replica's response may end too early, and what lies after
 //! must be fetched before it is passed (short read protection, `ShortReadRowsProtection`). What a replica lacks of
 //! the merged rows *that were looked at* is what a read repair writes to it: nothing after the limit, and of the
 //! cells only the queried ones (`RowIteratorMergeListener`).
@@ -16,12 +16,12 @@ use crate::storage::{
     ReplicaRows, ResultPartition, Resume, Row,
 };
 
-/// The answers to one read, by replica.
+/// The responses to one read, by replica.
 #[derive(Debug, Clone)]
 pub(crate) struct Resolver<'a> {
     table: &'a Table,
     command: &'a ReadCommand,
-    answers: BTreeMap<NodeId, ReplicaRows>,
+    responses: BTreeMap<NodeId, ReplicaRows>,
 }
 
 /// The merged rows, up to the limit.
@@ -31,7 +31,7 @@ pub(crate) struct Merged {
     pub(crate) limited: bool,
 }
 
-/// More rows to fetch from a replica before the answers can be resolved.
+/// More rows to fetch from a replica before the responses can be resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct More {
     pub(crate) replica: NodeId,
@@ -44,15 +44,15 @@ impl<'a> Resolver<'a> {
     pub(crate) fn new(
         table: &'a Table,
         command: &'a ReadCommand,
-        answers: BTreeMap<NodeId, ReplicaRows>,
+        responses: BTreeMap<NodeId, ReplicaRows>,
     ) -> Self {
-        Self { table, command, answers }
+        Self { table, command, responses }
     }
 
     fn merged(&self) -> BTreeMap<DecoratedKey, Partition> {
         let mut merged: BTreeMap<DecoratedKey, Partition> = BTreeMap::new();
-        for answer in self.answers.values() {
-            for (key, partition) in &answer.partitions {
+        for response in self.responses.values() {
+            for (key, partition) in &response.partitions {
                 merged.entry(key.clone()).or_default().merge(partition);
             }
         }
@@ -67,15 +67,15 @@ impl<'a> Resolver<'a> {
     /// A replica whose rows of this partition end before `row` (or, without one, end at all) although there may be
     /// more.
     fn ends_before(&self, key: &DecoratedKey, row: Option<&Position>) -> Option<More> {
-        self.answers.iter().find_map(|(replica, answer)| {
+        self.responses.iter().find_map(|(replica, response)| {
             let passed = |end: &Position| row.is_none_or(|row| self.is_after(row, end));
-            if let Some((stopped, Some(end))) = &answer.stopped
+            if let Some((stopped, Some(end))) = &response.stopped
                 && stopped == key
                 && passed(end)
             {
-                return Some(self.more(*replica, answer));
+                return Some(self.more(*replica, response));
             }
-            let end = answer.cuts.get(key).filter(|end| passed(end))?;
+            let end = response.cuts.get(key).filter(|end| passed(end))?;
             Some(More {
                 replica: *replica,
                 command: ReadCommand {
@@ -91,14 +91,14 @@ impl<'a> Resolver<'a> {
 
     /// A replica that reached the limit of the read before this partition (or, without one, anywhere).
     fn stopped_before(&self, key: Option<&DecoratedKey>) -> Option<More> {
-        self.answers.iter().find_map(|(replica, answer)| {
-            let (stopped, _) = answer.stopped.as_ref()?;
-            key.is_none_or(|key| stopped < key).then(|| self.more(*replica, answer))
+        self.responses.iter().find_map(|(replica, response)| {
+            let (stopped, _) = response.stopped.as_ref()?;
+            key.is_none_or(|key| stopped < key).then(|| self.more(*replica, response))
         })
     }
 
-    fn more(&self, replica: NodeId, answer: &ReplicaRows) -> More {
-        let resume = answer.stopped.as_ref().map(|(key, row)| resume(key, row.as_ref()));
+    fn more(&self, replica: NodeId, response: &ReplicaRows) -> More {
+        let resume = response.stopped.as_ref().map(|(key, row)| resume(key, row.as_ref()));
         More { replica, command: ReadCommand { resume, ..self.command.clone() }, cut: None }
     }
 
@@ -136,22 +136,22 @@ impl<'a> Resolver<'a> {
     }
 
     /// Adds what was fetched.
-    pub(crate) fn add(&mut self, more: More, answer: ReplicaRows) {
-        let own = self.answers.entry(more.replica).or_default();
-        for (key, partition) in answer.partitions {
+    pub(crate) fn add(&mut self, more: More, response: ReplicaRows) {
+        let own = self.responses.entry(more.replica).or_default();
+        for (key, partition) in response.partitions {
             own.partitions.entry(key).or_default().merge(&partition);
         }
         match more.cut {
             Some(key) => {
                 own.cuts.remove(&key);
                 // Of a single partition, both mean that there may be more rows in it.
-                if let Some((key, Some(end))) = answer.stopped {
+                if let Some((key, Some(end))) = response.stopped {
                     own.cuts.insert(key, end);
                 }
             }
-            None => own.stopped = answer.stopped,
+            None => own.stopped = response.stopped,
         }
-        own.cuts.extend(answer.cuts);
+        own.cuts.extend(response.cuts);
     }
 
     /// The merged rows up to the limit.
@@ -210,8 +210,8 @@ impl<'a> Resolver<'a> {
         let nothing = Partition::default();
         let mut repairs: BTreeMap<DecoratedKey, BTreeMap<NodeId, Partition>> = BTreeMap::new();
         for (key, partition) in &merged.partitions {
-            for (replica, answer) in &self.answers {
-                let version = answer.partitions.get(key).unwrap_or(&nothing);
+            for (replica, response) in &self.responses {
+                let version = response.partitions.get(key).unwrap_or(&nothing);
                 let missing = partition.over(version, &self.command.columns);
                 if !missing.is_empty() {
                     repairs.entry(key.clone()).or_default().insert(*replica, missing);
@@ -294,12 +294,12 @@ mod tests {
         let read = |replica: NodeId, command: &ReadCommand| {
             scan(&replicas[&replica], table, command, usize::MAX).expect("few tombstones")
         };
-        let answers = replicas.keys().map(|replica| (*replica, read(*replica, command))).collect();
-        let mut resolver = Resolver::new(table, command, answers);
+        let responses = replicas.keys().map(|replica| (*replica, read(*replica, command))).collect();
+        let mut resolver = Resolver::new(table, command, responses);
         let mut fetches = 0;
         while let Some(more) = resolver.more_needed() {
-            let answer = read(more.replica, &more.command);
-            resolver.add(more, answer);
+            let response = read(more.replica, &more.command);
+            resolver.add(more, response);
             fetches += 1;
             assert!(fetches < 200, "it never ends");
         }
@@ -360,7 +360,7 @@ mod tests {
         }
 
         #[test]
-        fn after_its_repairs_any_single_replica_gives_the_same_answer(
+        fn after_its_repairs_any_single_replica_gives_the_same_result(
             steps in vec(vec((0..2i32, step()), 0..14), 2..3), command in command(),
         ) {
             let table = table();
@@ -369,7 +369,7 @@ mod tests {
             let (merged, repairs, _) = coordinate(&table, &command, &replicas);
             for (key, repairs) in repairs {
                 for (replica, repair) in repairs {
-                    let rows = replicas.get_mut(&replica).expect("one that answered");
+                    let rows = replicas.get_mut(&replica).expect("one that responded");
                     std::sync::Arc::make_mut(rows.entry(key.clone()).or_default()).merge(&repair);
                 }
             }
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_beyond_the_end_of_a_replicas_answer_do_not_fill_the_limit_before_it_is_asked_for_more() {
+    fn rows_beyond_the_end_of_a_replicas_response_do_not_fill_the_limit_before_it_is_asked_for_more() {
         let table = table();
         let insert = |p, a| (p, Step::Insert { a, b: 0, timestamp: 1, ttl: 0, value: 1 });
         let delete = |p, a| (p, Step::DeleteRow { a, b: 0, timestamp: 2 });

@@ -116,13 +116,13 @@ impl Ring {
         ranges
     }
 
-    /// How many replicas there should be, in all and in each data centre that has any.
-    pub(crate) fn factors(&self, replication: &Replication) -> BTreeMap<String, usize> {
+    /// How many replicas there should be in all.
+    pub(crate) fn factor(&self, replication: &Replication) -> usize {
         match replication {
-            Replication::NetworkTopology { factors } => factors.clone(),
-            Replication::Simple { factor } => BTreeMap::from([(String::new(), *factor)]),
-            Replication::Local => BTreeMap::from([(String::new(), 1)]),
-            Replication::Everywhere => BTreeMap::from([(String::new(), self.places.len())]),
+            Replication::NetworkTopology { factors } => factors.values().sum(),
+            Replication::Simple { factor } => *factor,
+            Replication::Local => 1,
+            Replication::Everywhere => self.places.len(),
         }
     }
 }

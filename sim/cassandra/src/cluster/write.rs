@@ -1,6 +1,6 @@
 //! The coordinator's side of writes (`StorageProxy.mutate`).
 //!
-//! One message goes to each replica that is believed to be alive; for the others, and for those that do not answer in
+//! One message goes to each replica that is believed to be alive; for the others, and for those that do not respond in
 //! time, a hint is kept. A timeout says nothing about what the replicas did or will do.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -198,7 +198,7 @@ impl Node {
 pub(crate) struct SentWrite(Option<Responses>);
 
 impl SentWrite {
-    /// Waits until enough replicas have acknowledged the mutation, or cannot any more. Without end if the node dies.
+    /// Waits until enough replicas have acknowledged the mutation, or it has failed. Never returns if the node dies.
     pub(crate) async fn decision(mut self) -> Result<(), RequestError> {
         match &mut self.0 {
             Some(responses) => responses.decision().await,

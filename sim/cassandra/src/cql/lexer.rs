@@ -280,9 +280,9 @@ fn iso_duration(text: &str) -> Option<usize> {
     let body = text[sign..].strip_prefix('P')?;
     if let Some(alternative) = body.as_bytes().get(..19) {
         let pattern = b"dddd-dd-ddTdd:dd:dd";
-        let fits = alternative.iter().zip(pattern).all(|(byte, wanted)| match wanted {
+        let fits = alternative.iter().zip(pattern).all(|(byte, expected)| match expected {
             b'd' => byte.is_ascii_digit(),
-            _ => byte == wanted,
+            _ => byte == expected,
         });
         if fits {
             return Some(sign + 1 + 19);

@@ -75,7 +75,7 @@ pub(super) struct State {
 
 /// The most digits that a sum of decimals may have before or behind the point: with scales of 32 bits, two short
 /// values can make a sum of four billion.
-const MOST_DIGITS: i64 = 10_000;
+const MAX_DIGITS: i64 = 10_000;
 
 impl State {
     /// Nothing seen, of values of this type.
@@ -121,9 +121,9 @@ impl State {
         let mut number = BigInt::from_signed_bytes_be(unscaled);
         // The result has the greater scale, as `BigDecimal.add` has it.
         let missing = scale - self.scale;
-        if missing.abs() > MOST_DIGITS {
+        if missing.abs() > MAX_DIGITS {
             return Err(ServerError::invalid(format!(
-                "a sum of decimals of more than {MOST_DIGITS} digits is not simulated"
+                "a sum of decimals of more than {MAX_DIGITS} digits is not simulated"
             )));
         }
         let factor = BigInt::from(10).pow(u32::try_from(missing.abs()).unwrap_or_default());

@@ -229,8 +229,8 @@ impl BoundConditions {
                 for (column, operator, values) in all {
                     let found = row.value(column);
                     let mut any = false;
-                    for wanted in values {
-                        any |= compare(*operator, column, found.as_ref(), wanted.as_ref())?;
+                    for operand in values {
+                        any |= compare(*operator, column, found.as_ref(), operand.as_ref())?;
                     }
                     if !any {
                         return Ok(false);
@@ -246,10 +246,10 @@ fn compare(
     operator: Operator,
     column: &Column,
     found: Option<&Bytes>,
-    wanted: Option<&Bytes>,
+    operand: Option<&Bytes>,
 ) -> Result<bool, ServerError> {
-    match (found, wanted) {
-        (Some(found), Some(wanted)) => Ok(holds(operator, &column.data_type, found, wanted)),
+    match (found, operand) {
+        (Some(found), Some(operand)) => Ok(holds(operator, &column.data_type, found, operand)),
         (found, None) => match operator {
             Operator::Equal => Ok(found.is_none()),
             Operator::NotEqual => Ok(found.is_some()),

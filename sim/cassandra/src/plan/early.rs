@@ -30,14 +30,14 @@ fn any(
     selectors: &[(ast::Selector, Option<String>)],
     table: &Table,
     markers: &mut Markers,
-    is_wanted: impl Fn(ColumnKind) -> bool,
+    matches: impl Fn(ColumnKind) -> bool,
 ) -> Result<bool, ServerError> {
     for selector in selectors {
         let columns = known_columns(&selector.0, table)?;
         if !is_checked_late(&selector.0, table) {
             Selection::new(std::slice::from_ref(selector), table, markers)?;
         }
-        if columns.iter().any(|column| is_wanted(column.kind)) {
+        if columns.iter().any(|column| matches(column.kind)) {
             return Ok(true);
         }
     }

@@ -406,7 +406,7 @@ fn no_signature(name: &str, known: &str) -> ServerError {
     ))
 }
 
-/// What stands for any value of a type (`AbstractType.getMaskedValue`).
+/// The mask of a type's values (`AbstractType.getMaskedValue`).
 fn masked(data_type: &DataType) -> Bytes {
     let zeros = |count: usize| Bytes::from(vec![0; count]);
     match data_type {
@@ -430,7 +430,7 @@ fn masked(data_type: &DataType) -> Bytes {
     }
 }
 
-/// The moment that a date, a timestamp or a time-based UUID stands for, in milliseconds since 1970.
+/// The moment of a date, a timestamp or a time-based UUID, in milliseconds since 1970.
 fn moment(data_type: &DataType, bytes: &Bytes) -> Option<i64> {
     match data_type {
         DataType::TimeUuid | DataType::Uuid => {

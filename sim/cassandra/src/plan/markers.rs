@@ -11,7 +11,7 @@ use crate::types::DataType;
 pub struct Markers {
     names: Vec<Option<String>>,
     found: Vec<Option<ColumnSpec>>,
-    /// Which column of its table's partition key each marker stands for alone.
+    /// The column of its table's partition key that each marker alone is the value of.
     key_columns: Vec<Option<usize>>,
     table: Option<Arc<Table>>,
 }
@@ -34,7 +34,7 @@ impl Markers {
         self.table.as_ref()
     }
 
-    /// A marker stands for `name`, unless it has a name of its own, and has this type.
+    /// A marker is the value of `name`, unless it is a named marker, and has this type.
     pub fn set(&mut self, marker: usize, name: &str, data_type: &DataType) {
         let Some(place) = self.found.get_mut(marker) else { return };
         let column = self.table.as_ref().and_then(|table| table.columns.get(name));
@@ -57,7 +57,7 @@ impl Markers {
         });
     }
 
-    /// For each column of the partition key of their only table the last marker that stands for it; nothing if one has
+    /// For each column of the partition key of their only table the last marker that is its value; nothing if one has
     /// none (`VariableSpecifications.getPartitionKeyBindVariableIndexes`).
     pub(super) fn partition_key(&self) -> Vec<u16> {
         let Some(table) = &self.table else { return Vec::new() };
@@ -68,7 +68,7 @@ impl Markers {
         (0..table.partition_key.len()).map(of_column).collect::<Option<_>>().unwrap_or_default()
     }
 
-    /// What they stand for.
+    /// What they are the values of.
     ///
     /// # Errors
     /// If there is one where no marker is allowed.

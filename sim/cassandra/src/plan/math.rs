@@ -22,7 +22,7 @@ pub(super) const NUMBERS: [DataType; 8] = [
 ];
 
 /// The most digits that a decimal is written out with.
-const MOST_DIGITS: i64 = 100_000;
+const MAX_DIGITS: i64 = 100_000;
 
 /// A function of a number, with a result of the same type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,9 +130,9 @@ impl Math {
         let result = match self {
             Math::Abs => (scale, BigInt::from(number.magnitude().clone())),
             Math::Round if scale == 0 => (0, number),
-            Math::Round if scale.abs() > MOST_DIGITS => {
+            Math::Round if scale.abs() > MAX_DIGITS => {
                 return Err(ServerError::invalid(format!(
-                    "rounding a decimal of more than {MOST_DIGITS} digits is not simulated"
+                    "rounding a decimal of more than {MAX_DIGITS} digits is not simulated"
                 )));
             }
             Math::Round => {

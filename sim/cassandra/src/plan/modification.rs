@@ -17,10 +17,10 @@ use crate::storage::{
 use crate::types::DataType;
 
 /// The longest TTL: 20 years, in seconds.
-const LONGEST_TTL: i64 = 630_720_000;
+const MAX_TTL: i64 = 630_720_000;
 
 /// The last second at which a cell may expire while files are as in 4.x (`ExpirationDateOverflowHandling`).
-const LATEST_EXPIRY: i64 = 2_147_483_646;
+const MAX_EXPIRY: i64 = 2_147_483_646;
 
 /// Which kind of statement it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub struct BatchPlan {
 /// When a write is done: the timestamp of its cells and the clock of the coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Timestamp of writes that bring none.
+    /// Timestamp of writes without one.
     pub timestamp: Timestamp,
     /// The clock, for expiry and tombstones.
     pub now: Seconds,
@@ -465,12 +465,12 @@ impl ModificationPlan {
         if ttl < 0 {
             return Err(ServerError::invalid(format!("A TTL must be greater or equal to 0, but was {ttl}")));
         }
-        if ttl > LONGEST_TTL {
+        if ttl > MAX_TTL {
             return Err(ServerError::invalid(format!(
-                "ttl is too large. requested ({ttl}) maximum ({LONGEST_TTL})"
+                "ttl is too large. requested ({ttl}) maximum ({MAX_TTL})"
             )));
         }
-        if context.micros.div_euclid(1_000_000).saturating_add(ttl) > LATEST_EXPIRY {
+        if context.micros.div_euclid(1_000_000).saturating_add(ttl) > MAX_EXPIRY {
             return Err(ServerError::invalid(format!(
                 "Request on table {}.{} with ttl of {ttl} seconds exceeds maximum supported expiration date of \
                  2038-01-19T03:14:06+00:00. In order to avoid this use a lower TTL or change the expiration date \

@@ -47,7 +47,7 @@ impl RowView<'_> {
     }
 }
 
-/// One thing that is shown.
+/// A column of the result.
 #[derive(Clone, Debug)]
 enum Selector {
     Column(Column),
@@ -249,17 +249,17 @@ impl Selection {
                 .ok_or_else(|| ServerError::invalid(format!("Unknown function '{name}'")))?,
         };
         let shown_name = Function::shown_name(name);
-        let wanted = function.arguments();
-        if wanted.len() != arguments.len() {
+        let parameters = function.arguments();
+        if parameters.len() != arguments.len() {
             return Err(ServerError::invalid(format!(
                 "Invalid number of arguments in call to function system.{name}: {} required but {} provided",
-                wanted.len(),
+                parameters.len(),
                 arguments.len()
             )));
         }
         let mut selectors = Vec::new();
         let mut names = Vec::new();
-        for (argument, data_type) in arguments.iter().zip(wanted) {
+        for (argument, data_type) in arguments.iter().zip(parameters) {
             if let ast::Selector::Term(term) = argument {
                 check_argument(name, names.len(), term, &data_type)?;
                 let receiver_name = format!("arg(system.{name})");

@@ -123,7 +123,7 @@ pub(super) fn shown_type(data_type: &DataType) -> String {
     }
 }
 
-/// The type that a name stands for.
+/// The type of this name.
 pub(super) fn data_type_of(name: &ast::TypeName) -> Option<DataType> {
     Some(match name {
         ast::TypeName::Native(native) => native.clone(),
@@ -363,15 +363,15 @@ fn call(
         }
         return Err(ServerError::invalid("Aggregation function are not supported in the where clause"));
     };
-    let wanted = function.arguments();
-    if wanted.len() != arguments.len() {
+    let parameters = function.arguments();
+    if parameters.len() != arguments.len() {
         return Err(ServerError::invalid(format!(
             "Invalid number of arguments in call to function system.{name}: {} required but {} provided",
-            wanted.len(),
+            parameters.len(),
             arguments.len()
         )));
     }
-    for (at, (argument, data_type)) in arguments.iter().zip(&wanted).enumerate() {
+    for (at, (argument, data_type)) in arguments.iter().zip(&parameters).enumerate() {
         check_argument(name, at, argument, data_type)?;
     }
     if !receiver.data_type.takes(&function.returns()) {
@@ -382,7 +382,7 @@ fn call(
             shown_type(receiver.data_type)
         )));
     }
-    let terms = arguments.iter().zip(&wanted).enumerate().map(|(at, (argument, data_type))| {
+    let terms = arguments.iter().zip(&parameters).enumerate().map(|(at, (argument, data_type))| {
         let name = format!("arg{at}(system.{name})");
         Term::new(argument, Receiver { name: &name, data_type }, markers)
     });

@@ -64,10 +64,10 @@ impl Compression {
                     length: body.len() as u64,
                     limit: u32::MAX as usize,
                 })?;
-                let packed = lz4_flex::block::compress(body);
-                let mut all = BytesMut::with_capacity(packed.len() + 4);
+                let compressed = lz4_flex::block::compress(body);
+                let mut all = BytesMut::with_capacity(compressed.len() + 4);
                 all.put_u32(length);
-                all.put_slice(&packed);
+                all.put_slice(&compressed);
                 Ok(all.freeze())
             }
             Compression::Snappy => {
@@ -97,14 +97,14 @@ impl Compression {
         };
         let (stated, out) = match self {
             Compression::Lz4 => {
-                let Some((head, packed)) = body.split_first_chunk::<4>() else {
+                let Some((head, compressed)) = body.split_first_chunk::<4>() else {
                     return Err(CompressionError::Short(body.len()));
                 };
                 let stated = believable(u64::from(u32::from_be_bytes(*head)))?;
-                if stated == 0 && packed.is_empty() {
+                if stated == 0 && compressed.is_empty() {
                     return Ok(Bytes::new());
                 }
-                let out = lz4_flex::block::decompress(packed, stated)
+                let out = lz4_flex::block::decompress(compressed, stated)
                     .map_err(|_| CompressionError::Damaged(self))?;
                 (stated, out)
             }
@@ -135,8 +135,8 @@ mod tests {
         let repeated: Vec<u8> = (0..100_000u32).map(|i| (i / 700) as u8).collect();
         for kind in [Compression::Lz4, Compression::Snappy] {
             for body in [&b""[..], b"x", &repeated] {
-                let packed = kind.compress(body).unwrap();
-                assert_eq!(kind.decompress(&packed, LIMIT).unwrap(), body, "{kind:?}");
+                let compressed = kind.compress(body).unwrap();
+                assert_eq!(kind.decompress(&compressed, LIMIT).unwrap(), body, "{kind:?}");
             }
         }
     }
@@ -158,9 +158,9 @@ mod tests {
 
     #[test]
     fn a_body_that_holds_less_than_it_says_is_refused() {
-        let mut packed = Compression::Lz4.compress(b"some text, some text, some text").unwrap().to_vec();
-        packed[3] += 1;
-        assert!(Compression::Lz4.decompress(&packed, LIMIT).is_err());
+        let mut compressed = Compression::Lz4.compress(b"some text, some text, some text").unwrap().to_vec();
+        compressed[3] += 1;
+        assert!(Compression::Lz4.decompress(&compressed, LIMIT).is_err());
         assert_eq!(Compression::Lz4.decompress(&[0, 0], LIMIT), Err(CompressionError::Short(2)));
     }
 }

@@ -9,7 +9,7 @@ use super::{Compression, Request, Response, ServerError, Writer};
 /// Bytes of a frame's header.
 pub const HEADER_LENGTH: usize = 9;
 
-/// The version spoken here.
+/// The supported version.
 pub const VERSION: u8 = 4;
 
 /// Flag: the body is compressed.
@@ -24,7 +24,7 @@ pub const FLAG_WARNING: u8 = 0x08;
 /// How much of one connection's bytes is kept in memory at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest body, packed or not; Cassandra's `native_transport_max_frame_size`.
+    /// The longest body, compressed or not; Cassandra's `native_transport_max_frame_size`.
     pub body: usize,
 }
 
@@ -43,7 +43,7 @@ pub struct Header {
     pub is_response: bool,
     /// See the `FLAG_` constants.
     pub flags: u8,
-    /// What the client calls the request.
+    /// The stream id.
     pub stream: i16,
     /// Which message it is.
     pub opcode: u8,
@@ -70,26 +70,26 @@ impl Header {
 /// Input from a client.
 #[derive(Debug)]
 pub enum Incoming {
-    /// A frame, unpacked.
+    /// A frame, decompressed.
     Request {
-        /// What the client calls the request.
+        /// The stream id.
         stream: i16,
         /// Whether the client requests a trace.
         tracing: bool,
         /// The request.
         request: Request,
     },
-    /// A frame to be answered with an error.
+    /// A frame to which the response is an error.
     Refused {
-        /// What the client calls the request.
+        /// The stream id.
         stream: i16,
-        /// The answer.
+        /// The response.
         error: ServerError,
         /// Whether the following bytes cannot be parsed.
         is_fatal: bool,
     },
-    /// A frame of a version that is not spoken here: to be answered with [`encode_version_error`]. Nothing that
-    /// follows can be understood.
+    /// A frame of an unsupported version: the response is [`encode_version_error`]. Nothing that follows can be
+    /// understood.
     WrongVersion(u8),
     /// The client has gone, between two frames.
     End,
@@ -98,7 +98,7 @@ pub enum Incoming {
 /// Reads the next frame.
 ///
 /// A body is read as it arrives: its stated length alone allocates nothing. One beyond the limit is skipped
-/// and refused, and the connection lives on.
+/// and refused, and the connection stays open.
 ///
 /// # Errors
 /// If the connection breaks, or ends within a frame.
@@ -108,7 +108,7 @@ pub async fn read<R: AsyncRead + Unpin>(
     limits: Limits,
 ) -> std::io::Result<Incoming> {
     let mut head = [0; HEADER_LENGTH];
-    // The end between two frames is how clients say good-bye.
+    // Clients disconnect between two frames.
     let mut filled = connection.read(&mut head).await?;
     if filled == 0 {
         return Ok(Incoming::End);
@@ -158,7 +158,9 @@ pub async fn read<R: AsyncRead + Unpin>(
         None => body,
         Some(compression) => match compression.decompress(&body, limits.body) {
             Ok(body) => body,
-            Err(error) => return refused(ServerError::Protocol(format!("cannot unpack the body: {error}"))),
+            Err(error) => {
+                return refused(ServerError::Protocol(format!("cannot decompress the body: {error}")));
+            }
         },
     };
     match Request::decode(header.opcode, header.flags, body) {
@@ -167,8 +169,8 @@ pub async fn read<R: AsyncRead + Unpin>(
     }
 }
 
-/// The answer to a frame of a version that is not spoken: a protocol error on stream 0 that names those that are, which
-/// is what drivers negotiate by. Versions 1 and 2 get it with their own header of eight bytes
+/// The response to a frame of an unsupported version: a protocol error on stream 0 that names the supported ones, with
+/// which drivers negotiate. Versions 1 and 2 get it with their own header of eight bytes
 /// (`Envelope.Decoder`, `ErrorMessage`).
 pub fn encode_version_error(version: u8) -> Bytes {
     let error = ServerError::Protocol(format!(
@@ -204,7 +206,7 @@ async fn body<R: AsyncRead + Unpin>(connection: &mut R, length: usize) -> std::i
 
 /// The bytes of a response, with `warnings` in front of its body.
 ///
-/// A body that cannot be packed goes out as it is.
+/// A body that cannot be compressed is sent uncompressed.
 pub fn encode(
     stream: i16,
     response: &Response,
@@ -219,11 +221,11 @@ pub fn encode(
     }
     response.encode(&mut body);
     let mut body = body.finish();
-    if let Some(packed) = compression.and_then(|it| it.compress(&body).ok())
+    if let Some(compressed) = compression.and_then(|it| it.compress(&body).ok())
         && !body.is_empty()
     {
         flags |= FLAG_COMPRESSED;
-        body = packed;
+        body = compressed;
     }
     let mut frame = BytesMut::with_capacity(HEADER_LENGTH + body.len());
     frame.put_u8(VERSION | 0x80);

@@ -1,4 +1,4 @@
-//! The native protocol, version 4, as Cassandra speaks it: frames, requests, responses, errors, events.
+//! The native protocol, version 4, as Cassandra implements it: frames, requests, responses, errors, events.
 //!
 //! Input is validated before it is used: a length is never used to allocate more than the
 //! bytes that are there, a frame is never larger than [`frame::Limits::body`], and nothing here panics on bytes.

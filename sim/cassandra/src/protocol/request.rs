@@ -30,7 +30,7 @@ pub enum RequestError {
 }
 
 impl From<RequestError> for ServerError {
-    /// Where numbers are cut off, Cassandra answers with the exception of its buffer, as an error of the server.
+    /// Where numbers are cut off, Cassandra responds with the exception of its buffer, as an error of the server.
     fn from(error: RequestError) -> Self {
         match error {
             RequestError::Malformed(WireError::Truncated { .. }) => {
@@ -155,12 +155,12 @@ pub enum Request {
     Register(Vec<EventKind>),
     /// Several statements.
     Batch(Batch),
-    /// The answer to AUTHENTICATE or AUTH_CHALLENGE.
+    /// The response to AUTHENTICATE or AUTH_CHALLENGE.
     AuthResponse(Option<Bytes>),
 }
 
 impl Request {
-    /// The request in an unpacked body.
+    /// The request in an uncompressed body.
     ///
     /// # Errors
     /// If it is none.
@@ -196,7 +196,7 @@ impl Request {
 
 fn decode(opcode: u8, flags: u8, reader: &mut Reader) -> Result<Request, WireError> {
     if flags & FLAG_CUSTOM_PAYLOAD != 0 {
-        // Cassandra hands it to a query handler of one's own; the usual one looks at none of it.
+        // Cassandra passes it to a custom query handler; the default one ignores it.
         reader.bytes_map("custom payload")?;
     }
     Ok(match opcode {
@@ -272,7 +272,7 @@ fn parameters(reader: &mut Reader) -> Result<QueryParameters, WireError> {
 
 fn timestamp(reader: &mut Reader) -> Result<i64, WireError> {
     match reader.long("timestamp")? {
-        // It stands for "no timestamp" inside Cassandra, which refuses it for that reason.
+        // Inside Cassandra it means "no timestamp", so Cassandra refuses it.
         i64::MIN => Err(WireError::Timestamp),
         timestamp => Ok(timestamp),
     }

@@ -225,7 +225,7 @@ fn encode_type(data_type: &DataType, out: &mut Writer) {
         DataType::Time => 0x0012,
         DataType::SmallInt => 0x0013,
         DataType::TinyInt => 0x0014,
-        // Version 5 has a number for it; before, it goes by the name of its class.
+        // Version 5 has a number for it; before, it is encoded as the name of its class.
         DataType::Duration => {
             out.short(0x0000);
             out.string("org.apache.cassandra.db.marshal.DurationType");

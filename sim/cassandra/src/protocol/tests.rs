@@ -94,7 +94,7 @@ proptest! {
 }
 
 #[test]
-fn a_client_that_offers_another_version_is_told_which_is_spoken_on_stream_0() {
+fn a_client_of_another_version_gets_the_supported_one_on_stream_0() {
     let found = read_all(&header(5, 0, 0x05, 0), None);
     assert!(matches!(found.as_slice(), [Incoming::WrongVersion(5), ..]), "{found:?}");
     let frame = frame::encode_version_error(5);
@@ -135,7 +135,7 @@ fn a_frame_that_ends_within_its_body_is_no_request() {
 }
 
 #[test]
-fn that_a_body_is_packed_is_not_looked_at_without_agreement() {
+fn the_compression_flag_is_ignored_without_a_negotiated_compression() {
     let found = read_all(&framed(FLAG_COMPRESSED, 0x05, &[]), None);
     assert!(matches!(found.as_slice(), [Incoming::Request { request: Request::Options, .. }]), "{found:?}");
 }

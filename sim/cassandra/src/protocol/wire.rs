@@ -1,4 +1,4 @@
-//! The notations that messages are made of: `[int]`, `[string]`, `[bytes]`, `[string map]` and so on.
+//! The notations that messages consist of: `[int]`, `[string]`, `[bytes]`, `[string map]` and so on.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -56,7 +56,7 @@ pub enum WireError {
     /// A paging state of another kind.
     #[error("Invalid value for the paging state")]
     PagingState,
-    /// The number that stands for no timestamp inside Cassandra.
+    /// The number that means no timestamp inside Cassandra.
     #[error(
         "Out of bound timestamp, must be in [-9223372036854775807, 9223372036854775807] (got -9223372036854775808)"
     )]
@@ -125,7 +125,7 @@ impl Reader {
         Ok(self.rest.get_i64())
     }
 
-    /// A text of `length` bytes, which stands in `of` bytes before it.
+    /// A text of `length` bytes; the length precedes it in `of` bytes.
     fn text(&mut self, length: usize, of: u8) -> Result<String, WireError> {
         if self.rest.len() < length {
             return Err(WireError::Text(of));
@@ -214,7 +214,7 @@ pub struct Writer {
 }
 
 /// The longest text whose length fits into a `[short]`.
-const LONGEST_STRING: usize = u16::MAX as usize;
+const MAX_STRING_BYTES: usize = u16::MAX as usize;
 
 /// The start of `text` that fits into `limit` bytes, ending between characters.
 fn shortened(text: &str, limit: usize) -> &str {
@@ -273,7 +273,7 @@ impl Writer {
 
     /// `[string]`; what is longer than 65535 bytes is cut there.
     pub fn string(&mut self, text: &str) {
-        let text = shortened(text, LONGEST_STRING);
+        let text = shortened(text, MAX_STRING_BYTES);
         self.buffer.put_u16(u16::try_from(text.len()).unwrap_or(u16::MAX));
         self.buffer.put_slice(text.as_bytes());
     }
@@ -291,7 +291,7 @@ impl Writer {
 
     /// `[short bytes]`; what is longer than 65535 bytes is cut there.
     pub fn short_bytes(&mut self, bytes: &[u8]) {
-        let bytes = &bytes[..bytes.len().min(LONGEST_STRING)];
+        let bytes = &bytes[..bytes.len().min(MAX_STRING_BYTES)];
         self.buffer.put_u16(u16::try_from(bytes.len()).unwrap_or(u16::MAX));
         self.buffer.put_slice(bytes);
     }
@@ -299,7 +299,7 @@ impl Writer {
     /// `[string list]`
     pub fn string_list<'a>(&mut self, texts: impl ExactSizeIterator<Item = &'a str>) {
         self.buffer.put_u16(u16::try_from(texts.len()).unwrap_or(u16::MAX));
-        for text in texts.take(LONGEST_STRING) {
+        for text in texts.take(MAX_STRING_BYTES) {
             self.string(text);
         }
     }

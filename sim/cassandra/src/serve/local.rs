@@ -16,7 +16,7 @@ use crate::server::ServerOptions;
 use crate::storage::{Disk, Token};
 
 /// Maximum nodes of a cluster on loopback addresses.
-const MOST_NODES: u8 = 100;
+const MAX_NODES: u8 = 100;
 
 /// How long a port of a node that ended may stay taken before starting it again fails.
 const PORT_WAIT: Duration = Duration::from_secs(10);
@@ -62,7 +62,7 @@ impl LocalOptions {
 #[non_exhaustive]
 pub enum LocalError {
     /// The number of nodes is 0 or more than 100.
-    #[error("{0} nodes: there can be from 1 to {MOST_NODES}")]
+    #[error("{0} nodes: there can be from 1 to {MAX_NODES}")]
     Nodes(u8),
     /// There is no such node.
     #[error("no node {0}")]
@@ -94,7 +94,7 @@ pub struct LocalNodes {
 }
 
 impl LocalNodes {
-    /// Starts a cluster, and waits until every node answers. `change` may change what it is configured with; by
+    /// Starts a cluster, and waits until every node serves clients. `change` may change what it is configured with; by
     /// default its nodes gossip faster than Cassandra's, so that what happens is known within a second or two.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl LocalNodes {
         options: LocalOptions,
         change: impl FnOnce(&mut Options),
     ) -> Result<LocalNodes, LocalError> {
-        if options.nodes == 0 || options.nodes > MOST_NODES {
+        if options.nodes == 0 || options.nodes > MAX_NODES {
             return Err(LocalError::Nodes(options.nodes));
         }
         let listeners = listen(options.nodes, options.port).await?;
@@ -237,7 +237,7 @@ impl LocalNodes {
         }
     }
 
-    /// Stops a node's process as SIGSTOP does: it answers neither clients nor other nodes.
+    /// Stops a node's process as SIGSTOP does: it responds neither to clients nor to other nodes.
     ///
     /// # Errors
     /// If it does not run.

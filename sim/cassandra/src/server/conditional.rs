@@ -46,8 +46,8 @@ fn with_row<T>(
     let static_row = partition.map_or(&nothing, |partition| &partition.static_row);
     // By the order of the columns' types: 1.5 and 1.50 are one row.
     let row = write.row().and_then(|values| {
-        let wanted = write.table.row(values.to_vec());
-        partition?.rows.iter().find(|(position, _)| position.cmp(&wanted).is_eq())
+        let position_of_row = write.table.row(values.to_vec());
+        partition?.rows.iter().find(|(position, _)| position.cmp(&position_of_row).is_eq())
     });
     let exists = match write.row() {
         Some(_) => row.is_some(),
@@ -239,7 +239,7 @@ impl<C: Coordinator> Inner<C> {
 
 /// Checks that the conditions on each row go together (`CQL3CasRequest.addConditions`, `addExistsCondition`).
 fn check_conditions(parts: &[Part]) -> Result<(), ServerError> {
-    // What each row's first condition is; `None` stands for the static columns.
+    // What each row's first condition is; `None` means the static columns.
     let mut by_row: Vec<(Option<Position>, &BoundConditions)> = Vec::new();
     for part in parts {
         let row = part.write.row().map(|values| part.write.table.row(values.to_vec()));

@@ -61,7 +61,7 @@ enum Outgoing {
 }
 
 /// How many responses may wait to be written.
-const WAITING_RESPONSES: usize = 64;
+const MAX_QUEUED_RESPONSES: usize = 64;
 
 /// How long a client may take to disconnect after the last response.
 const LINGER: Duration = Duration::from_secs(1);
@@ -82,7 +82,7 @@ where
     let (input, mut output) = tokio::io::split(connection);
     let mut input = BufReader::new(input);
     let mut sink = tokio::io::sink();
-    let (send, mut receive) = mpsc::channel(WAITING_RESPONSES);
+    let (send, mut receive) = mpsc::channel(MAX_QUEUED_RESPONSES);
     let events = server.coordinator.events();
     let reading = read(Arc::clone(&server), &mut input, send);
     let writing = write(&mut output, &mut receive, events);
@@ -100,7 +100,7 @@ where
     };
     let _ = output.shutdown().await;
     if lingers {
-        // A socket that is closed with bytes unread resets the connection, and the client may lose the last answer.
+        // A socket that is closed with bytes unread resets the connection, and the client may lose the last response.
         let rest = tokio::io::copy(&mut input, &mut sink);
         let _ = tokio::time::timeout(LINGER, rest).await;
     }
@@ -120,9 +120,9 @@ async fn write<W: AsyncWrite + Unpin>(
             biased;
             outgoing = receive.recv() => match outgoing {
                 Some(Outgoing::Frame(frame)) => frame,
-                Some(Outgoing::Events(more, packed)) => {
+                Some(Outgoing::Events(more, of_events)) => {
                     kinds.extend(more);
-                    compression = packed;
+                    compression = of_events;
                     continue;
                 }
                 Some(Outgoing::Close) | None => return output.flush().await,
@@ -167,7 +167,7 @@ async fn read<C: Coordinator, R: AsyncRead + Unpin>(
                 return Ok(());
             }
             Incoming::WrongVersion(version) => {
-                tracing::debug!(version, "a client speaks another version of the protocol");
+                tracing::debug!(version, "a client requests an unsupported version of the protocol");
                 let _ = send.send(Outgoing::Frame(frame::encode_version_error(version))).await;
                 let _ = send.send(Outgoing::Close).await;
                 return Ok(());
@@ -185,7 +185,7 @@ async fn read<C: Coordinator, R: AsyncRead + Unpin>(
             }
             Incoming::Request { stream, tracing, request } => (stream, tracing, request),
         };
-        let packed = compression;
+        let of_response = compression;
         // Cassandra responds to premature requests on stream 0.
         let stream = match (phase, &request) {
             (Phase::Open | Phase::Authenticating, _) | (_, Request::Startup(_) | Request::Options) => stream,
@@ -203,15 +203,15 @@ async fn read<C: Coordinator, R: AsyncRead + Unpin>(
         if let Some(result) = at_once {
             if let (Request::Register(kinds), Ok(_)) = (&request, &result) {
                 // Events go through the same channel, so none comes before READY.
-                let frame = frame::encode(stream, &Response::Ready, &[], packed);
-                let events = Outgoing::Events(kinds.clone(), packed);
+                let frame = frame::encode(stream, &Response::Ready, &[], of_response);
+                let events = Outgoing::Events(kinds.clone(), of_response);
                 if send.send(Outgoing::Frame(frame)).await.is_err() || send.send(events).await.is_err() {
                     return Ok(());
                 }
                 continue;
             }
             let response = result.unwrap_or_else(Response::Error);
-            if send.send(Outgoing::Frame(frame::encode(stream, &response, &[], packed))).await.is_err() {
+            if send.send(Outgoing::Frame(frame::encode(stream, &response, &[], of_response))).await.is_err() {
                 return Ok(());
             }
             continue;
@@ -220,12 +220,13 @@ async fn read<C: Coordinator, R: AsyncRead + Unpin>(
         let (begun, session, send) = (Arc::clone(&server), Arc::clone(&session), send.clone());
         server.coordinator.spawn(async move {
             let _slot = slot;
-            let (response, warnings) = match begun.answer(&session, request).await {
+            let (response, warnings) = match begun.handle(&session, request).await {
                 Ok(Reply { response, warnings }) => (response, warnings),
                 Err(error) => (Response::Error(error), Vec::new()),
             };
             // A client that has disconnected misses the response; the effect remains.
-            let _ = send.send(Outgoing::Frame(frame::encode(stream, &response, &warnings, packed))).await;
+            let _ =
+                send.send(Outgoing::Frame(frame::encode(stream, &response, &warnings, of_response))).await;
         });
     }
 }
@@ -250,11 +251,10 @@ fn opening<C: Coordinator>(
         }
         (Request::Startup(options), Phase::New) => Some(startup(server, options, phase, compression)),
         (Request::AuthResponse(token), Phase::Authenticating) => {
-            let accepted = server
-                .options
-                .credentials
-                .as_ref()
-                .is_none_or(|wanted| token.as_deref().is_some_and(|token| is_login(token, wanted)));
+            let accepted =
+                server.options.credentials.as_ref().is_none_or(|credentials| {
+                    token.as_deref().is_some_and(|token| is_login(token, credentials))
+                });
             if accepted {
                 *phase = Phase::Open;
                 return Some(Ok(Response::AuthSuccess(None)));
@@ -317,10 +317,10 @@ fn startup<C: Coordinator>(
 }
 
 /// Whether a SASL PLAIN token contains this name and password.
-fn is_login(token: &[u8], wanted: &super::Credentials) -> bool {
+fn is_login(token: &[u8], credentials: &super::Credentials) -> bool {
     let mut parts = token.split(|byte| *byte == 0);
     parts.next().is_some()
-        && parts.next() == Some(wanted.username.as_bytes())
-        && parts.next() == Some(wanted.password.as_bytes())
+        && parts.next() == Some(credentials.username.as_bytes())
+        && parts.next() == Some(credentials.password.as_bytes())
         && parts.next().is_none()
 }

@@ -19,7 +19,7 @@ use md5::{Digest, Md5};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
-use crate::coordinator::{Coordinator, KeptStatement};
+use crate::coordinator::{Coordinator, StoredStatement};
 use crate::cql::parse;
 use crate::plan::{Plan, Planned, plan};
 use crate::protocol::ServerError;
@@ -183,9 +183,9 @@ impl<C: Coordinator> Inner<C> {
         }
         hash.update(query.as_bytes());
         let id = Bytes::copy_from_slice(&hash.finalize());
-        self.coordinator.keep_prepared(
+        self.coordinator.store_prepared(
             id.clone(),
-            KeptStatement {
+            StoredStatement {
                 keyspace: keyspace.filter(|_| depends).map(str::to_owned),
                 query: query.to_owned(),
             },
@@ -210,7 +210,7 @@ impl<C: Coordinator> Inner<C> {
         while prepared.by_id.len() > self.options.prepared_statements.max(1) {
             match prepared.ages.pop_front() {
                 Some(oldest) => {
-                    self.coordinator.forget_prepared(&oldest);
+                    self.coordinator.remove_prepared(&oldest);
                     prepared.by_id.remove(&oldest)
                 }
                 None => break,
@@ -228,17 +228,17 @@ impl<C: Coordinator> Inner<C> {
             Some(_) => {
                 prepared.by_id.remove(id);
                 prepared.ages.retain(|known| known != id);
-                self.coordinator.forget_prepared(id);
+                self.coordinator.remove_prepared(id);
             }
             None => {}
         }
         drop(prepared);
         // Of an earlier run of this node (`QueryProcessor.preloadPreparedStatements`).
-        let kept = self.coordinator.kept_prepared().remove(id);
+        let kept = self.coordinator.stored_prepared().remove(id);
         match kept.map(|kept| self.plan(&kept.query, kept.keyspace.as_deref())) {
             Some(Ok((planned, _))) => Ok(self.remember(id, planned)),
             Some(Err(_)) => {
-                self.coordinator.forget_prepared(id);
+                self.coordinator.remove_prepared(id);
                 Err(ServerError::Unprepared { id: id.clone() })
             }
             None => Err(ServerError::Unprepared { id: id.clone() }),

@@ -11,7 +11,7 @@ use crate::plan::{BoundSelect, Collector, Context, SelectPlan};
 use crate::protocol::{QueryParameters, Response, ResultMetadata, Rows, ServerError, is_serial};
 use crate::schema::Schema;
 use crate::storage::{PartitionRange, ReadCommand, ReadResult, ResultPartition, Resume};
-use crate::system::{self, Knowledge};
+use crate::system::{self, SystemState};
 
 /// How many rows are read at once where the client does not see each.
 const INTERNAL_PAGE: u32 = 1000;
@@ -128,11 +128,11 @@ impl<C: Coordinator> Selection<'_, C> {
                 command.per_partition_limit = u32::MAX;
             }
             loop {
-                let wanted = progress.remaining.min(progress.page_left);
-                if wanted == 0 {
+                let limit_left = progress.remaining.min(progress.page_left);
+                if limit_left == 0 {
                     return Ok(goes_on(progress, &command, at + 1 < count));
                 }
-                command.limit = if filters || plan.is_aggregate() { INTERNAL_PAGE } else { wanted };
+                command.limit = if filters || plan.is_aggregate() { INTERNAL_PAGE } else { limit_left };
                 command.resume = progress.last.clone().filter(|last| match &command.partitions {
                     PartitionRange::Key(key) => *key == last.key,
                     PartitionRange::Tokens { .. } => true,
@@ -245,8 +245,8 @@ impl<C: Coordinator> Selection<'_, C> {
         let coordinator = &self.inner.coordinator;
         if system::is_system_table(self.plan.table()) {
             let topology = coordinator.topology();
-            let prepared = coordinator.kept_prepared();
-            let around = Knowledge { schema: self.schema, topology: &topology, prepared: &prepared };
+            let prepared = coordinator.stored_prepared();
+            let around = SystemState { schema: self.schema, topology: &topology, prepared: &prepared };
             return Ok(system::read(self.plan.table(), command, &around));
         }
         Ok(coordinator.read(command.clone(), self.consistency).await?)

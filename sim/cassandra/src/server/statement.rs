@@ -7,14 +7,14 @@ use super::connection::Session;
 use super::{Inner, PreparedStatement};
 use crate::coordinator::{Coordinator, Warnings, WriteMode};
 use crate::cql::ast::{Statement, TableName};
-use crate::plan::definition::{Surroundings, change};
+use crate::plan::definition::{DefinitionContext, change};
 use crate::plan::{Context, Plan, Planned, TableLookup};
 use crate::protocol::{
     Batch, BatchKind, BatchQuery, BoundValue, ColumnSpec, Prepared, QueryParameters, Request, Response,
     ResultMetadata, Rows, ServerError,
 };
 use crate::schema::{Schema, TableId};
-use crate::system::{self, AllTables, Knowledge};
+use crate::system::{self, AllTables, SystemState};
 
 /// The response to a client.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ fn by_position(
 
 impl<C: Coordinator> Inner<C> {
     /// Carries out a request.
-    pub(super) async fn answer(&self, session: &Session, request: Request) -> Result<Reply, ServerError> {
+    pub(super) async fn handle(&self, session: &Session, request: Request) -> Result<Reply, ServerError> {
         let keyspace = session.keyspace();
         match request {
             Request::Query(query, parameters) => {
@@ -201,15 +201,15 @@ impl<C: Coordinator> Inner<C> {
             }
             Statement::Describe(what) => {
                 let topology = self.coordinator.topology();
-                let prepared = self.coordinator.kept_prepared();
-                let around = Knowledge { schema, topology: &topology, prepared: &prepared };
+                let prepared = self.coordinator.stored_prepared();
+                let around = SystemState { schema, topology: &topology, prepared: &prepared };
                 let rows = system::describe(what, keyspace.as_deref(), &around)?;
                 let metadata = ResultMetadata { columns: system::result_columns(what), paging_state: None };
                 Ok(Response::Rows(Rows { metadata, skip_metadata: false, rows }).into())
             }
             definition => {
                 let topology = self.coordinator.topology();
-                let around = Surroundings {
+                let around = DefinitionContext {
                     schema,
                     tables: &AllTables(schema),
                     topology: &topology,

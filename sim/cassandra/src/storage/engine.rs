@@ -1,7 +1,7 @@
 //! A node's data: in memory, in the commit log, and on the disk that outlives the node.
 //!
 //! Every change goes into the commit log and into memory; memory is flushed periodically to the disk's
-//! tables and the log restarts empty. A disk keeps the whole log when the process dies (the system has the file
+//! tables and the log restarts empty. A disk keeps the whole log when the process dies (the operating system has the file
 //! mapped), but only the part that was synced when the power fails. What is not written here is lost.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::scan::{ReplicaRows, TooManyTombstones, scan};
 use super::{DecoratedKey, Mutation, Partition, ReadCommand, Seconds, Timestamp};
-use crate::coordinator::KeptStatement;
+use crate::coordinator::StoredStatement;
 use crate::schema::{Schema, SchemaChange, Table, TableId};
 
 /// The partitions of a table. Shared until changed, so that a flush copies nothing.
@@ -125,7 +125,7 @@ struct DiskContent {
     /// How many disks were there before this one.
     predecessors: u32,
     /// Prepared statements, with the number of records that had ever been logged when each was kept.
-    prepared: BTreeMap<Bytes, (u64, KeptStatement)>,
+    prepared: BTreeMap<Bytes, (u64, StoredStatement)>,
 }
 
 /// A node's disk. It outlives the node: the caller that starts a node provides one, and a clone is the same disk.
@@ -186,17 +186,17 @@ impl Disk {
         disk.synced = disk.synced.max(end);
     }
 
-    pub(crate) fn keep_prepared(&self, id: Bytes, statement: KeptStatement) {
+    pub(crate) fn store_prepared(&self, id: Bytes, statement: StoredStatement) {
         let mut disk = self.lock();
         let logged = disk.log_start + disk.log.len() as u64;
         disk.prepared.entry(id).or_insert((logged, statement));
     }
 
-    pub(crate) fn forget_prepared(&self, id: &Bytes) {
+    pub(crate) fn remove_prepared(&self, id: &Bytes) {
         self.lock().prepared.remove(id);
     }
 
-    pub(crate) fn kept_prepared(&self) -> BTreeMap<Bytes, KeptStatement> {
+    pub(crate) fn stored_prepared(&self) -> BTreeMap<Bytes, StoredStatement> {
         let disk = self.lock();
         disk.prepared.iter().map(|(id, (_, statement))| (id.clone(), statement.clone())).collect()
     }

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 /// A place on the ring: Murmur3 of the partition key, as Cassandra's partitioner computes it.
 ///
-/// `i64::MIN` is no key's token; it stands for the beginning (and the end) of the ring.
+/// `i64::MIN` is no key's token; it is the beginning (and the end) of the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub i64);
 

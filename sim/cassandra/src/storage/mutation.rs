@@ -36,6 +36,9 @@ impl Mutation {
     /// The mutations of a batch, merged by keyspace and partition key (in the order of their first statement), as
     /// Cassandra does for each batch, whatever its kind.
     pub fn merged(mutations: Vec<Self>) -> Vec<Self> {
+        if mutations.len() < 2 {
+            return mutations;
+        }
         let mut places = BTreeMap::new();
         let mut merged: Vec<Self> = Vec::new();
         for mutation in mutations {

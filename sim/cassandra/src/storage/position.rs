@@ -124,7 +124,7 @@ impl Ord for Position {
                 return order;
             }
         }
-        // The shorter one stands before or after everything that begins with it.
+        // The shorter one sorts before or after everything that begins with it.
         match self.values.len().cmp(&other.values.len()) {
             Ordering::Equal => self.side.cmp(&other.side),
             Ordering::Less => match self.side {

@@ -42,7 +42,7 @@ pub enum ClusteringFilter {
 
 /// The columns of a read.
 ///
-/// Replicas return every regular column's timestamps, for a row exists even when the wanted columns are null; but
+/// Replicas return every regular column's timestamps, for a row exists even when the queried columns are null; but
 /// values, digests and read repairs are of the queried columns only (`ColumnFilter`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ColumnSelection {
@@ -88,7 +88,7 @@ pub struct ReadCommand {
     pub resume: Option<Resume>,
 }
 
-/// A partition in the answer.
+/// A partition in the result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResultPartition {
     /// The partition key.

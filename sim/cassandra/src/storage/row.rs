@@ -39,7 +39,7 @@ impl Liveness {
     }
 }
 
-/// A row, in an update (what it writes), in a node's memory (what has been written) or in an answer.
+/// A row, in an update (what it writes), in a node's memory (what has been written) or in a response.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Row {
     /// The marker that an INSERT leaves.

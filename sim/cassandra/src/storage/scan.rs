@@ -1,4 +1,4 @@
-//! What a replica answers to a read, and how rows are counted against limits.
+//! What a replica responds to a read, and how rows are counted against limits.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -135,7 +135,7 @@ pub(crate) fn scan(
     tombstone_limit: usize,
 ) -> Result<ReplicaRows, TooManyTombstones> {
     let gc_before = command.now - i64::from(table.options.gc_grace_seconds);
-    let mut answer = ReplicaRows::default();
+    let mut response = ReplicaRows::default();
     let mut counter = Counter::new(command);
     let mut tombstones = 0;
     let mut visit = |key: &DecoratedKey, partition: &Arc<Partition>| {
@@ -150,14 +150,14 @@ pub(crate) fn scan(
         }
         counter.end(found.static_row.is_live(command.now));
         if !found.is_empty() {
-            answer.partitions.insert(key.clone(), found);
+            response.partitions.insert(key.clone(), found);
         }
         if counter.is_done() {
-            answer.stopped = Some((key.clone(), cut));
+            response.stopped = Some((key.clone(), cut));
             return Ok(false);
         }
         if let Some(cut) = cut {
-            answer.cuts.insert(key.clone(), cut);
+            response.cuts.insert(key.clone(), cut);
         }
         Ok(true)
     };
@@ -180,7 +180,7 @@ pub(crate) fn scan(
             }
         }
     }
-    Ok(answer)
+    Ok(response)
 }
 
 /// What a read finds in one partition, and the last row if a limit ended it.
@@ -258,7 +258,7 @@ fn scan_partition(
 }
 
 impl ReplicaRows {
-    /// What two replicas' answers are compared by: equal contents have equal digests.
+    /// What two replicas' responses are compared by: equal contents have equal digests.
     pub fn digest(&self) -> u128 {
         let mut bytes = BytesMut::new();
         for (key, partition) in &self.partitions {

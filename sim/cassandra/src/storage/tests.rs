@@ -189,14 +189,14 @@ proptest! {
             ..ReadCommand::of_partition(table.id, key.clone(), NOW + 1)
         };
         let live = |command: &ReadCommand| {
-            let answer = scan(&rows, &table, command, usize::MAX).expect("few tombstones");
-            let mut live: Vec<Position> = answer.partitions.get(&key).into_iter().flat_map(|found| {
+            let response = scan(&rows, &table, command, usize::MAX).expect("few tombstones");
+            let mut live: Vec<Position> = response.partitions.get(&key).into_iter().flat_map(|found| {
                 found.rows.iter().filter(|(_, row)| row.is_live(NOW + 1)).map(|(position, _)| position.clone())
             }).collect();
             if command.reversed {
                 live.reverse();
             }
-            (live, answer.stopped.is_some())
+            (live, response.stopped.is_some())
         };
         let (expected, _) = live(&whole);
         let mut paged = Vec::new();
@@ -368,8 +368,8 @@ fn a_row_whose_marker_has_expired_lives_by_older_cells_only_where_they_are_asked
     for (column, now, rows) in [("v", NOW, 1), ("v", NOW + 2, 0), ("w", NOW + 2, 1)] {
         let mut command = ReadCommand::of_partition(table.id, key.clone(), now);
         command.columns = ColumnSelection::Queried([column.into()].into());
-        let answer = engine.read(&table, &command, 1000).expect("few tombstones");
+        let response = engine.read(&table, &command, 1000).expect("few tombstones");
         let live = |partition: &Partition| partition.rows.values().filter(|row| row.is_live(now)).count();
-        assert_eq!(answer.partitions.values().map(live).sum::<usize>(), rows, "{column} at {now}");
+        assert_eq!(response.partitions.values().map(live).sum::<usize>(), rows, "{column} at {now}");
     }
 }

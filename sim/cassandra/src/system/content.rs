@@ -7,9 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    CQL_VERSION, DEFINITIONS, KEYSPACES, Knowledge, PARTITIONER, RELEASE_VERSION, TABLES, options, shown_type,
+    CQL_VERSION, DEFINITIONS, KEYSPACES, PARTITIONER, RELEASE_VERSION, SystemState, TABLES, options,
+    shown_type,
 };
-use crate::coordinator::{KeptStatement, Peer};
+use crate::coordinator::{Peer, StoredStatement};
 use crate::cql::value::collection;
 use crate::schema::{Column, ColumnKind, DroppedColumn, Order, Replication, Table};
 use crate::storage::{Cell, DecoratedKey, Liveness, Partition, Row};
@@ -63,7 +64,7 @@ fn map(entries: &BTreeMap<String, String>) -> Option<Bytes> {
 }
 
 /// Everything in one of the system's tables.
-pub(super) fn rows(table: &Table, around: &Knowledge<'_>) -> Partitions {
+pub(super) fn rows(table: &Table, around: &SystemState<'_>) -> Partitions {
     let named: Vec<Named> = match (&*table.keyspace, &*table.name) {
         ("system", "local") => vec![local(around)],
         ("system", "peers") => around.topology.peers.iter().map(peer).collect(),
@@ -107,8 +108,8 @@ pub(super) fn rows(table: &Table, around: &Knowledge<'_>) -> Partitions {
     rows.into_iter().map(|(key, partition)| (key, Arc::new(partition))).collect()
 }
 
-fn prepared(around: &Knowledge<'_>) -> Vec<Named> {
-    let row = |(id, kept): (&Bytes, &KeptStatement)| {
+fn prepared(around: &SystemState<'_>) -> Vec<Named> {
+    let row = |(id, kept): (&Bytes, &StoredStatement)| {
         vec![
             ("prepared_id", Some(id.clone())),
             ("logged_keyspace", kept.keyspace.as_ref().and_then(text)),
@@ -150,7 +151,7 @@ fn tokens(peer: &Peer) -> Option<Bytes> {
 /// Ports between nodes, to which nothing connects here.
 const STORAGE_PORT: i32 = 7000;
 
-fn local(around: &Knowledge<'_>) -> Named {
+fn local(around: &SystemState<'_>) -> Named {
     let peer = &around.topology.local;
     vec![
         ("key", text("local")),
@@ -225,7 +226,7 @@ pub(super) fn system_keyspaces() -> impl Iterator<Item = (&'static str, Replicat
     })
 }
 
-fn keyspaces(around: &Knowledge<'_>) -> Vec<Named> {
+fn keyspaces(around: &SystemState<'_>) -> Vec<Named> {
     let row = |name: &str, of: &Replication, durable_writes: bool| {
         vec![
             ("keyspace_name", text(name)),
@@ -239,7 +240,7 @@ fn keyspaces(around: &Knowledge<'_>) -> Vec<Named> {
 }
 
 /// The tables of the schema and of the system; only those that are virtual, or only those that are not.
-fn all_tables(around: &Knowledge<'_>, virtual_ones: bool) -> Vec<Arc<Table>> {
+fn all_tables(around: &SystemState<'_>, virtual_ones: bool) -> Vec<Arc<Table>> {
     let system = TABLES.tables.values().filter(|table| is_virtual(&table.keyspace) == virtual_ones).cloned();
     let users = around.schema.tables.values().filter(|_| !virtual_ones).cloned();
     system.chain(users).collect()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{AllTables, KEYSPACES, Knowledge, TABLES, content, options, shown_type};
+use super::{AllTables, KEYSPACES, SystemState, TABLES, content, options, shown_type};
 use crate::cql::ast::{Describe, TableName};
 use crate::cql::needs_quotes;
 use crate::plan::TableLookup;
@@ -13,7 +13,7 @@ use crate::protocol::{ColumnSpec, ServerError};
 use crate::schema::{Column, ColumnKind, Order, Replication, Table};
 use crate::types::DataType;
 
-/// The columns of what a DESCRIBE answers.
+/// The columns of the result of a DESCRIBE.
 pub fn result_columns(what: &Describe) -> Vec<ColumnSpec> {
     let names: &[&str] = match what {
         Describe::Cluster => &["cluster", "partitioner", "snitch"],
@@ -31,14 +31,14 @@ pub fn result_columns(what: &Describe) -> Vec<ColumnSpec> {
     names.iter().map(spec).collect()
 }
 
-/// What a DESCRIBE answers, row by row; `keyspace` is the session's.
+/// The result of a DESCRIBE, row by row; `keyspace` is the session's.
 ///
 /// # Errors
 /// If the object to describe does not exist.
 pub fn describe(
     what: &Describe,
     keyspace: Option<&str>,
-    around: &Knowledge<'_>,
+    around: &SystemState<'_>,
 ) -> Result<Vec<Vec<Option<Bytes>>>, ServerError> {
     let rows: Vec<Vec<String>> = match what {
         Describe::Cluster => {
@@ -105,7 +105,7 @@ fn quoted(name: &str) -> String {
 fn describe_keyspace(
     name: &str,
     only: bool,
-    around: &Knowledge<'_>,
+    around: &SystemState<'_>,
 ) -> Result<Vec<Vec<String>>, ServerError> {
     let (replication, durable_writes) = match around.schema.keyspaces.get(name) {
         Some(keyspace) => (keyspace.replication.clone(), keyspace.durable_writes),
@@ -133,7 +133,7 @@ fn describe_keyspace(
 fn describe_table(
     name: &TableName,
     keyspace: Option<&str>,
-    around: &Knowledge<'_>,
+    around: &SystemState<'_>,
 ) -> Result<Vec<String>, ServerError> {
     let keyspace = name
         .keyspace

@@ -343,14 +343,14 @@ pub fn is_system_table(table: &Table) -> bool {
 }
 
 /// Reads one of the system's tables.
-pub fn read(table: &Table, command: &ReadCommand, around: &Knowledge<'_>) -> ReadResult {
+pub fn read(table: &Table, command: &ReadCommand, around: &SystemState<'_>) -> ReadResult {
     let rows = content::rows(table, around);
     // There are no tombstones in them, so no limit on tombstones can be met.
-    let Ok(answer) = scan(&rows, table, command, usize::MAX) else {
+    let Ok(response) = scan(&rows, table, command, usize::MAX) else {
         return ReadResult::default();
     };
-    let limited = answer.stopped.is_some();
-    let partitions = answer
+    let limited = response.stopped.is_some();
+    let partitions = response
         .partitions
         .into_iter()
         .map(|(key, partition)| {
@@ -366,13 +366,13 @@ pub fn read(table: &Table, command: &ReadCommand, around: &Knowledge<'_>) -> Rea
 
 /// What the system's tables are made from.
 #[derive(Clone, Copy, Debug)]
-pub struct Knowledge<'a> {
+pub struct SystemState<'a> {
     /// The schema as the node knows it.
     pub schema: &'a Schema,
     /// The ring as the node knows it.
     pub topology: &'a crate::coordinator::Topology,
     /// The prepared statements on the node's disk.
-    pub prepared: &'a BTreeMap<Bytes, crate::coordinator::KeptStatement>,
+    pub prepared: &'a BTreeMap<Bytes, crate::coordinator::StoredStatement>,
 }
 
 /// Whether a statement is DESCRIBE.

@@ -1,7 +1,7 @@
 """What a user of the Python driver does first, on three nodes of the simulated Cassandra.
 
 Arguments: the first node's address and the port. A line "DO kill 3" on standard output asks the parent process for
-something; the answer comes on standard input.
+something; the response comes on standard input.
 """
 
 import sys
@@ -18,8 +18,8 @@ from cassandra.query import BatchStatement, BatchType, SimpleStatement
 
 def do(command):
     print("DO " + command, flush=True)
-    answer = sys.stdin.readline().strip()
-    assert answer == "ok" or answer.startswith("ok:"), answer
+    response = sys.stdin.readline().strip()
+    assert response == "ok" or response.startswith("ok:"), response
 
 
 def raises(kind, call):

@@ -27,7 +27,7 @@ fn environment() -> Environment {
 struct Nodes {
     process: Child,
     commands: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    responses: BufReader<ChildStdout>,
     port: String,
 }
 
@@ -40,20 +40,20 @@ impl Nodes {
             .spawn()
             .expect("the program starts");
         let commands = process.stdin.take();
-        let mut answers = BufReader::new(process.stdout.take().expect("a pipe"));
+        let mut responses = BufReader::new(process.stdout.take().expect("a pipe"));
         let mut first = String::new();
-        answers.read_line(&mut first).expect("a line");
+        responses.read_line(&mut first).expect("a line");
         let port = first.trim().rsplit(':').next().expect("an address").to_owned();
-        Nodes { process, commands, answers, port }
+        Nodes { process, commands, responses, port }
     }
 
-    /// A command for the nodes, and the answer.
+    /// Sends the nodes a command and returns the response.
     fn ask(&mut self, command: &str) -> String {
         let commands = self.commands.as_mut().expect("it runs");
         writeln!(commands, "{command}").and_then(|()| commands.flush()).expect("it reads");
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).expect("it answers");
-        answer.trim().to_owned()
+        let mut response = String::new();
+        self.responses.read_line(&mut response).expect("it responses");
+        response.trim().to_owned()
     }
 
     /// Ends the program.
@@ -97,16 +97,16 @@ fn the_python_driver_reads_metadata_writes_batches_pages_and_survives_killed_nod
         .spawn()
         .expect("Python starts");
     let mut client = Client(process);
-    let mut answers = client.0.stdin.take().expect("a pipe");
+    let mut responses = client.0.stdin.take().expect("a pipe");
     let lines = BufReader::new(client.0.stdout.take().expect("a pipe")).lines();
     let mut checked = 0;
     for line in lines {
         let line = line.expect("text");
         println!("{line}");
         if let Some(command) = line.strip_prefix("DO ") {
-            let answer = nodes.ask(command);
+            let response = nodes.ask(command);
             // A script that has failed reads no response; its exit status shows it.
-            let _ = writeln!(answers, "{answer}").and_then(|()| answers.flush());
+            let _ = writeln!(responses, "{response}").and_then(|()| responses.flush());
         }
         checked += usize::from(line.starts_with("checked: "));
     }

@@ -65,7 +65,7 @@ async fn a_logged_batch_whose_coordinator_died_half_way_is_completed_by_another_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_log_that_is_not_acknowledged_is_told_apart() {
+async fn a_batch_log_that_is_not_acknowledged_has_its_own_write_type() {
     let test = test_cluster(|_| {}).await;
     for node in [B, C] {
         test.lose(Verb::StoreBatch, node);

@@ -74,9 +74,9 @@ async fn insert_if_absent(
 }
 
 /// A's INSERT IF NOT EXISTS of (1, 1), of which it is unknown whether it will be finished: its own vote is given, the
-/// others' answers are lost, so they have accepted and A does not know.
+/// others' responses are lost, so they have accepted and A does not know.
 async fn leave_unfinished(test: &TestCluster) {
-    let lost = [test.lose_answers(Verb::Propose, B), test.lose_answers(Verb::Propose, C)];
+    let lost = [test.lose_responses(Verb::Propose, B), test.lose_responses(Verb::Propose, C)];
     let error = insert_if_absent(test, A, 1, 1).await.expect_err("unknown");
     assert!(matches!(error, RequestError::WriteTimeout { write_type: WriteType::Cas, .. }), "{error:?}");
     for rule in lost {
@@ -111,7 +111,7 @@ async fn of_several_inserts_if_not_exists_one_is_applied_and_the_others_see_it()
         insert_if_absent(&test, B, 1, 2),
         insert_if_absent(&test, C, 1, 3),
     );
-    let outcomes = [a, b, c].map(|outcome| outcome.expect("an answer"));
+    let outcomes = [a, b, c].map(|outcome| outcome.expect("a response"));
     let applied: Vec<usize> =
         (0..3).filter(|place| outcomes[*place] == ConditionalOutcome::Applied).collect();
     assert_eq!(applied.len(), 1, "{outcomes:?}");
@@ -128,10 +128,10 @@ async fn of_several_inserts_if_not_exists_one_is_applied_and_the_others_see_it()
 async fn conditional_increments_from_all_nodes_lose_none_and_double_none() {
     for seed in 0..30 {
         let test = test_cluster(|settings| settings.seed = seed).await;
-        // Of all Paxos messages and their answers an eighth is lost; the others overtake each other.
+        // Of all Paxos messages and their responses an eighth is lost; the others overtake each other.
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         test.links.rule(move |envelope| {
-            let kind = envelope.answers.unwrap_or(envelope.verb);
+            let kind = envelope.response_to.unwrap_or(envelope.verb);
             let draw = random.next_u64();
             matches!(kind, Verb::Prepare | Verb::Propose | Verb::Commit).then(|| match draw % 8 {
                 0 => Vec::new(),
@@ -171,7 +171,7 @@ async fn a_conditional_write_of_unknown_outcome_is_finished_by_the_next() {
     let test = test_cluster(|_| {}).await;
     leave_unfinished(&test).await;
     assert_eq!(test.read(B, 1, Consistency::All).await, Ok(vec![]), "not visible to plain reads");
-    match insert_if_absent(&test, B, 1, 2).await.expect("an answer") {
+    match insert_if_absent(&test, B, 1, 2).await.expect("a response") {
         ConditionalOutcome::Refused(found) => assert_eq!(rows(&found, "v"), [(1, Some(1))]),
         outcome => panic!("{outcome:?}"),
     }
@@ -220,7 +220,7 @@ async fn a_timeout_while_anothers_write_is_finished_is_no_news_of_ones_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_whose_own_proposal_only_some_accepted_is_told_that_a_write_timed_out() {
+async fn a_read_whose_own_proposal_only_some_accepted_fails_with_a_write_timeout() {
     let test = test_cluster(|_| {}).await;
     let node = test.on(A);
     let (first, _) = beside_a_rival(&test, node.read(test.select(1), Consistency::Serial)).await;

@@ -213,10 +213,11 @@ impl TestCluster {
         self.links.rule(move |envelope| (envelope.verb == verb && envelope.to == to).then(Vec::new))
     }
 
-    /// Loses all answers of a node to messages of a kind.
-    pub fn lose_answers(&self, verb: Verb, from: NodeId) -> u64 {
-        self.links
-            .rule(move |envelope| (envelope.answers == Some(verb) && envelope.from == from).then(Vec::new))
+    /// Loses all responses of a node to messages of a kind.
+    pub fn lose_responses(&self, verb: Verb, from: NodeId) -> u64 {
+        self.links.rule(move |envelope| {
+            (envelope.response_to == Some(verb) && envelope.from == from).then(Vec::new)
+        })
     }
 
     /// Notes every message from now on.
@@ -256,7 +257,7 @@ pub async fn next(events: &mut broadcast::Receiver<Event>) -> Event {
     tokio::time::timeout(wait, events.recv()).await.expect("an event").expect("not lagging")
 }
 
-/// The rows of an answer as (c, column).
+/// The rows of a result as (c, column).
 pub fn rows(result: &ReadResult, column: &str) -> Vec<(i32, Option<i32>)> {
     let value = |row: &Row| row.cells.get(column).and_then(|cell| cell.value.as_ref()).map(number);
     let rows = result.partitions.iter().flat_map(|partition| &partition.rows);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::harness::{A, B, C, next, test_cluster, with_hints};
 
 #[tokio::test(start_paused = true)]
-async fn a_request_to_a_node_that_dies_is_never_answered() {
+async fn a_request_to_a_node_that_dies_never_gets_a_response() {
     let test = test_cluster(|_| {}).await;
     let node = test.on(A);
     test.lose(Verb::Write, B);
@@ -21,8 +21,8 @@ async fn a_request_to_a_node_that_dies_is_never_answered() {
         test.pass(0.5).await;
         test.cluster.end(A, Ending::Kill);
     };
-    let (answer, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(60), write), kill);
-    assert!(answer.is_err(), "{answer:?}");
+    let (response, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(60), write), kill);
+    assert!(response.is_err(), "{response:?}");
     node.died().await;
     assert!(node.is_dead());
 }
@@ -35,13 +35,13 @@ async fn what_a_coordinator_had_sent_when_it_died_arrives() {
         test.pass(0.0001).await;
         test.cluster.end(A, Ending::Kill);
     };
-    let (answer, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(1), write), kill);
-    assert!(answer.is_err());
+    let (response, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(1), write), kill);
+    assert!(response.is_err());
     assert_eq!((test.peek(B, 1), test.peek(C, 1)), (vec![(1, 1)], vec![(1, 1)]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paused_node_answers_late_and_is_missed_meanwhile() {
+async fn a_paused_node_responds_late_and_is_considered_down_meanwhile() {
     let test = test_cluster(|_| {}).await;
     test.cluster.pause(C);
     let error = test.write(A, test.insert(1, 1, 1, 1), Consistency::All).await;

@@ -77,11 +77,11 @@ async fn without_read_repair_reads_at_quorum_go_back_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_may_time_out_after_all_answers_while_it_waits_for_its_repair_and_have_changed_replicas() {
+async fn a_read_may_time_out_after_all_responses_while_it_waits_for_its_repair_and_have_changed_replicas() {
     let test = test_cluster(|_| {}).await;
     only_on_a(&test, 1, [1]).await;
-    test.lose_answers(Verb::ReadRepair, B);
-    test.lose_answers(Verb::ReadRepair, C);
+    test.lose_responses(Verb::ReadRepair, B);
+    test.lose_responses(Verb::ReadRepair, C);
     let error = test.read(A, 1, Consistency::Quorum).await.expect_err("no acknowledgement of the repair");
     let RequestError::ReadTimeout { received, block_for, data_present, .. } = error else {
         panic!("{error:?}")
@@ -92,7 +92,7 @@ async fn a_read_may_time_out_after_all_answers_while_it_waits_for_its_repair_and
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_few_answers_are_counted_and_rows_among_them_told_from_digests() {
+async fn too_few_responses_are_counted_and_rows_among_them_distinguished_from_digests() {
     let test = test_cluster(|_| {}).await;
     for node in [B, C] {
         test.lose(Verb::ReadDigest, node);
@@ -117,7 +117,7 @@ async fn a_slow_replica_is_passed_by_when_speculation_is_on() {
             settings.table.speculative_retry = retry;
         }
     };
-    for (retry, answered) in [
+    for (retry, succeeds) in [
         (SpeculativeRetry::Never, false),
         (SpeculativeRetry::After(50_000), true),
         (SpeculativeRetry::Percentile99, true),
@@ -132,7 +132,7 @@ async fn a_slow_replica_is_passed_by_when_speculation_is_on() {
             (read && *silent.get_or_insert(envelope.to) == envelope.to).then(Vec::new)
         });
         let found = test.read(A, 1, Consistency::Quorum).await;
-        assert_eq!(found.is_ok(), answered, "{retry:?}: {found:?}");
+        assert_eq!(found.is_ok(), succeeds, "{retry:?}: {found:?}");
     }
 }
 
@@ -198,11 +198,11 @@ async fn a_read_over_too_many_tombstones_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replicas_late_answer_to_an_earlier_read_is_ignored() {
+async fn a_replicas_late_response_to_an_earlier_read_is_ignored() {
     let test = test_cluster(|_| {}).await;
     test.write(A, test.insert(1, 1, 1, 1), Consistency::All).await.expect("written");
     test.links.rule(|envelope| {
-        (envelope.answers == Some(Verb::ReadDigest))
+        (envelope.response_to == Some(Verb::ReadDigest))
             .then(|| vec![Duration::from_secs(6), Duration::from_secs(7)])
     });
     test.read(A, 1, Consistency::Quorum).await.expect_err("too late");

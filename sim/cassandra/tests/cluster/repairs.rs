@@ -123,7 +123,7 @@ async fn an_anti_entropy_repair_makes_replicas_equal_tombstones_and_all() {
     assert_eq!(on(A), on(C));
     assert_eq!(test.peek(C, 1), [(2, 2)]);
     test.end_and_notice(A, Ending::Kill).await;
-    assert_eq!(test.cluster.repair(B, "ks").await, Err(RepairError::NoAnswer(A)));
+    assert_eq!(test.cluster.repair(B, "ks").await, Err(RepairError::NoResponse(A)));
     assert!(matches!(test.cluster.repair(B, "no").await, Err(RepairError::UnknownKeyspace(_))));
     assert_eq!(test.cluster.repair(A, "ks").await, Err(RepairError::NotRunning));
 }

@@ -12,10 +12,10 @@ use crate::harness::{A, B, C, START, rows, test_cluster};
 #[tokio::test(start_paused = true)]
 async fn a_write_that_timed_out_may_have_happened() {
     let test = test_cluster(|_| {}).await;
-    test.lose_answers(Verb::Write, B);
-    test.lose_answers(Verb::Write, C);
+    test.lose_responses(Verb::Write, B);
+    test.lose_responses(Verb::Write, C);
     let error =
-        test.write(A, test.insert(1, 1, 1, 1), Consistency::Quorum).await.expect_err("too few answers");
+        test.write(A, test.insert(1, 1, 1, 1), Consistency::Quorum).await.expect_err("too few responses");
     let write_type = WriteType::Simple;
     assert_eq!(
         error,
@@ -130,7 +130,7 @@ async fn a_duplicated_acknowledgement_counts_once() {
     test.lose(Verb::Write, C);
     test.links.rule(|envelope| {
         let delay = std::time::Duration::from_millis(1);
-        (envelope.answers == Some(Verb::Write)).then(|| vec![delay, delay, delay])
+        (envelope.response_to == Some(Verb::Write)).then(|| vec![delay, delay, delay])
     });
     let error = test.write(A, test.insert(1, 1, 1, 1), Consistency::All).await;
     assert!(matches!(error, Err(RequestError::WriteTimeout { received: 2, block_for: 3, .. })), "{error:?}");

@@ -1,4 +1,4 @@
-//! A client that speaks the protocol itself, for what drivers do not show: frames, warnings, bytes.
+//! A client without a driver, for what drivers do not show: frames, warnings, bytes.
 
 // Each program calls what it needs.
 #![allow(dead_code)]
@@ -112,21 +112,21 @@ impl Client {
     /// Reads so many bytes.
     pub async fn read(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
-        self.0.read_exact(&mut bytes).await.expect("it answers");
+        self.0.read_exact(&mut bytes).await.expect("it responds");
         bytes
     }
 
-    /// Sends a message of version 4 on stream 7 and reads the answer.
+    /// Sends a message of version 4 on stream 7 and reads the response.
     pub async fn ask(&mut self, opcode: u8, body: &[u8]) -> RawResponse {
         let mut frame = vec![4, 0, 0, 7, opcode];
         frame.extend((body.len() as i32).to_be_bytes());
         frame.extend(body);
         self.send(&frame).await;
-        self.answer().await
+        self.response().await
     }
 
-    /// Reads an answer of version 4.
-    pub async fn answer(&mut self) -> RawResponse {
+    /// Reads a response of version 4.
+    pub async fn response(&mut self) -> RawResponse {
         let head = self.read(9).await;
         assert_eq!(head[0], 0x84, "a response of version 4");
         let length = i32::from_be_bytes(head[5..9].try_into().unwrap()) as usize;

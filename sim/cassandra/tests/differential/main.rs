@@ -1,7 +1,7 @@
-//! Random statements and values on a real node and on the simulation: both answer the same.
+//! Random statements and values on a real node and on the simulation: both respond the same.
 
 mod draw;
-mod sides;
+mod outcome;
 mod statements;
 mod tables;
 mod values;
@@ -24,7 +24,7 @@ use scylla::client::session_builder::SessionBuilder;
 use cluster::Cluster;
 use draw::Draw;
 use nodes::Nodes;
-use sides::{Outcome, run};
+use outcome::{Outcome, run};
 use statements::{Step, step};
 use tables::{Table, tables};
 
@@ -34,10 +34,10 @@ const KEYSPACE: &str = "differential";
 const IN_A_ROW: usize = 100;
 
 /// After how many cases that differ the test ends.
-const MOST_DIFFERENCES: usize = 8;
+const MAX_DIFFERENCES: usize = 8;
 
 /// Maximum refusals with other messages that are printed.
-const MOST_TOLD: usize = 20;
+const MAX_PRINTED: usize = 20;
 
 /// A number from the environment.
 fn setting(name: &str, default: u64) -> u64 {
@@ -69,7 +69,7 @@ struct Counts {
     /// Whether the step that differs does so without any before it.
     alone: Cell<bool>,
     left_out: Cell<usize>,
-    /// Not compared, for one side was too slow.
+    /// Not compared, because one cluster was too slow.
     too_slow: Cell<usize>,
     /// Written to expire soon.
     expired: Cell<usize>,
@@ -95,7 +95,7 @@ impl Counts {
     }
 }
 
-/// Does the steps on both sides until they differ: at which step, and in what.
+/// Executes the steps on both clusters until they differ. Returns the step and the difference.
 async fn compare(
     real: &Session,
     simulated: &Session,
@@ -118,9 +118,9 @@ async fn compare(
             counts.add(&expected);
         }
         if expected.same(&found) {
-            if !expected.same_words(&found) && !counts.shrinking.get() {
+            if !expected.has_same_messages(&found) && !counts.shrinking.get() {
                 counts.other_messages.set(counts.other_messages.get() + 1);
-                if counts.other_messages.get() <= MOST_TOLD {
+                if counts.other_messages.get() <= MAX_PRINTED {
                     println!(
                         "with another message: {step:?}\n    Cassandra:  {expected:?}\n    simulation: {found:?}"
                     );
@@ -158,8 +158,8 @@ async fn compare(
 #[ignore = "needs services: docker/local/cluster up --kafka 0 --cassandra 1"]
 fn random_statements_find_and_do_the_same_on_cassandra_and_in_the_simulation() {
     let seed = setting("EXACTLYONCE_DIFFERENTIAL_SEED", std::process::id().into());
-    let wanted = setting("EXACTLYONCE_DIFFERENTIAL_STATEMENTS", 5000);
-    println!("EXACTLYONCE_DIFFERENTIAL_SEED={seed} EXACTLYONCE_DIFFERENTIAL_STATEMENTS={wanted}");
+    let planned = setting("EXACTLYONCE_DIFFERENTIAL_STATEMENTS", 5000);
+    println!("EXACTLYONCE_DIFFERENTIAL_SEED={seed} EXACTLYONCE_DIFFERENTIAL_STATEMENTS={planned}");
     let tables = tables(&mut Draw::new(seed), 4);
     for table in &tables {
         println!("{}", table.definition(KEYSPACE));
@@ -196,7 +196,7 @@ fn random_statements_find_and_do_the_same_on_cassandra_and_in_the_simulation() {
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let mut case = 0;
     let mut different = Vec::new();
-    while (counts.statements.get() as u64) < wanted && different.len() < MOST_DIFFERENCES {
+    while (counts.statements.get() as u64) < planned && different.len() < MAX_DIFFERENCES {
         let simulated = if case % 2 == 0 { &one } else { &three };
         let tree = steps.new_tree(&mut runner).expect("steps");
         let result = runner.run_one(tree, |steps| {

@@ -26,7 +26,7 @@ pub struct Statement {
     pub timestamp: Option<i64>,
 }
 
-/// What is done on both sides before they are compared.
+/// What is done on both clusters before they are compared.
 #[derive(Clone)]
 pub enum Step {
     Write(Statement),

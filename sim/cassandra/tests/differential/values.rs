@@ -47,7 +47,7 @@ const COLLECTIONS: [&str; 7] = [
 
 const KEYSPACE: &str = "differential_values";
 
-/// What both sides are given.
+/// The input of both clusters.
 #[derive(Debug)]
 enum Given {
     Literal(&'static str, String),
@@ -346,14 +346,14 @@ fn table(data_type: &str) -> String {
     format!("{KEYSPACE}.t_{name}")
 }
 
-/// One of the two.
-struct Side {
+/// A client of one of the two clusters, with its prepared statements.
+struct ValueClient {
     client: Client,
     inserts: BTreeMap<&'static str, Bytes>,
 }
 
-impl Side {
-    async fn prepare(address: std::net::SocketAddr) -> Side {
+impl ValueClient {
+    async fn prepare(address: std::net::SocketAddr) -> ValueClient {
         let mut client = Client::connect(address).await;
         client.done(&format!("DROP KEYSPACE IF EXISTS {KEYSPACE}")).await;
         let replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}";
@@ -366,10 +366,10 @@ impl Side {
             let Body::Prepared(id, _) = client.prepare(&insert).await else { panic!("{insert}") };
             inserts.insert(data_type, id);
         }
-        Side { client, inserts }
+        ValueClient { client, inserts }
     }
 
-    /// The answer, or what is stored then.
+    /// The response, or what is stored then.
     async fn run(&mut self, given: &Given) -> Body {
         let (data_type, body) = match given {
             Given::Literal(data_type, text) => {
@@ -406,7 +406,7 @@ fn random_values_and_frames_are_taken_and_refused_alike_by_cassandra_and_the_sim
     let statements = setting("EXACTLYONCE_DIFFERENTIAL_STATEMENTS", 5000) as usize;
     println!("EXACTLYONCE_DIFFERENTIAL_SEED={seed} EXACTLYONCE_DIFFERENTIAL_STATEMENTS={statements}");
     // Half as many, so that this takes no longer than the statements beside it.
-    let wanted = statements / 2;
+    let planned = statements / 2;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -416,10 +416,10 @@ fn random_values_and_frames_are_taken_and_refused_alike_by_cassandra_and_the_sim
     let (mut stored, mut refused, mut left_out, mut frames) = (0, 0, 0, 0);
     let mut different = Vec::new();
     runtime.block_on(async {
-        let mut real = Side::prepare(address.parse().expect("an address")).await;
+        let mut real = ValueClient::prepare(address.parse().expect("an address")).await;
         let nodes = Nodes::start(1).await;
-        let mut simulated = Side::prepare(nodes.address()).await;
-        for at in 0..wanted {
+        let mut simulated = ValueClient::prepare(nodes.address()).await;
+        for at in 0..planned {
             let given = given(&mut Draw::new(seed.wrapping_mul(1_000_003).wrapping_add(at as u64)));
             let (expected, found) = tokio::join!(real.run(&given), simulated.run(&given));
             match &found {
@@ -437,10 +437,10 @@ fn random_values_and_frames_are_taken_and_refused_alike_by_cassandra_and_the_sim
         }
     });
     println!(
-        "{wanted} values: {stored} stored, {refused} refused, {left_out} not simulated, {frames} of all are frames"
+        "{planned} values: {stored} stored, {refused} refused, {left_out} not simulated, {frames} of all are frames"
     );
     assert!(different.is_empty(), "seed {seed}: {} differ:\n{}", different.len(), different.join("\n"));
     // A test that compares nothing but refusals compares nothing.
-    assert!(stored * 4 > wanted && refused * 4 > wanted, "too few are stored, or refused");
-    assert!(left_out * 20 < wanted, "too much is not simulated");
+    assert!(stored * 4 > planned && refused * 4 > planned, "too few are stored, or refused");
+    assert!(left_out * 20 < planned, "too much is not simulated");
 }

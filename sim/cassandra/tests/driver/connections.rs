@@ -29,7 +29,7 @@ async fn the_driver_reads_the_nodes_and_the_schema() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frames_are_packed_as_the_client_asks() {
+async fn frames_are_compressed_as_the_client_requests() {
     let nodes = Nodes::start(1).await;
     nodes.session().await.query_unpaged("CREATE TABLE k.t (a int PRIMARY KEY, b text)", &[]).await.unwrap();
     let long = "a long text ".repeat(10_000);

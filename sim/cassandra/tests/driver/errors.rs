@@ -44,26 +44,26 @@ async fn three() -> (LocalNodes, Session) {
 fn db_error(error: ExecutionError) -> DbError {
     match error {
         ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) => error,
-        other => panic!("not an answer of the server: {other}"),
+        other => panic!("not an error of the server: {other}"),
     }
 }
 
 async fn error_of(session: &Session, text: &str, consistency: Consistency) -> DbError {
     let mut statement = Statement::new(text);
     statement.set_consistency(consistency);
-    let mut answer = session.query_unpaged(statement.clone(), &[]).await;
+    let mut response = session.query_unpaged(statement.clone(), &[]).await;
     for _ in 0..50 {
-        // A connection to a node that has just ended is no answer.
+        // A broken connection to a node that has just ended is no response.
         if !matches!(
-            answer,
+            response,
             Err(ExecutionError::LastAttemptError(RequestAttemptError::BrokenConnectionError(_)))
         ) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-        answer = session.query_unpaged(statement.clone(), &[]).await;
+        response = session.query_unpaged(statement.clone(), &[]).await;
     }
-    db_error(answer.err().unwrap_or_else(|| panic!("{text} went well")))
+    db_error(response.err().unwrap_or_else(|| panic!("{text} went well")))
 }
 
 const INSERT: &str = "INSERT INTO k.t (a, b) VALUES (1, 1)";
@@ -86,9 +86,9 @@ async fn unavailable_tells_how_many_replicas_are_needed_and_alive() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn timeouts_tell_who_answered_and_what_was_written() {
+async fn timeouts_contain_how_many_replicas_responded_and_the_kind_of_write() {
     let (nodes, session) = three().await;
-    let lost = nodes.links().rule(|envelope| (envelope.answers == Some(Verb::Write)).then(Vec::new));
+    let lost = nodes.links().rule(|envelope| (envelope.response_to == Some(Verb::Write)).then(Vec::new));
     let error = error_of(&session, INSERT, Consistency::Quorum).await;
     let expected = DbError::WriteTimeout {
         consistency: Consistency::Quorum,
@@ -111,7 +111,7 @@ async fn timeouts_tell_who_answered_and_what_was_written() {
     assert_eq!(error, expected);
     nodes.links().remove(lost);
     // The data comes, and the digests of the others do not.
-    let lost = nodes.links().rule(|envelope| (envelope.answers == Some(Verb::ReadDigest)).then(Vec::new));
+    let lost = nodes.links().rule(|envelope| (envelope.response_to == Some(Verb::ReadDigest)).then(Vec::new));
     let error = error_of(&session, SELECT, Consistency::All).await;
     let DbError::ReadTimeout { consistency: Consistency::All, received, required: 3, data_present: true } =
         error
@@ -122,7 +122,7 @@ async fn timeouts_tell_who_answered_and_what_was_written() {
     assert!((1..=2).contains(&received), "{received}");
     nodes.links().remove(lost);
     let reads = [Some(Verb::Read), Some(Verb::ReadDigest)];
-    nodes.links().rule(move |envelope| reads.contains(&envelope.answers).then(Vec::new));
+    nodes.links().rule(move |envelope| reads.contains(&envelope.response_to).then(Vec::new));
     let error = error_of(&session, SELECT, Consistency::Quorum).await;
     let DbError::ReadTimeout { consistency: Consistency::Quorum, received, required: 2, data_present } =
         error
@@ -159,7 +159,7 @@ async fn failures_tell_how_many_replicas_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_exists_already_is_told_by_name() {
+async fn already_exists_names_what_exists() {
     let (_nodes, session) = three().await;
     let exists = |keyspace: &str, table: &str| DbError::AlreadyExists {
         keyspace: keyspace.to_owned(),

@@ -27,19 +27,19 @@ fn unsupported(version: u8) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_version_that_is_not_spoken_is_answered_on_stream_0_with_those_that_are() {
+async fn an_unsupported_version_gets_an_error_on_stream_0_that_names_the_supported_one() {
     let nodes = Nodes::start(1).await;
     for version in [3, 5, 6, 0x7f] {
         let mut client = Client::silent(nodes.address()).await;
         // STARTUP on stream 9, and no body: what is wrong is known before.
         client.send(&[version, 0, 0, 9, 0x01, 0, 0, 0, 0]).await;
-        let answer = client.answer().await;
-        assert_eq!((answer.stream, answer.body), (0, Body::Error(PROTOCOL, unsupported(version))));
+        let response = client.response().await;
+        assert_eq!((response.stream, response.body), (0, Body::Error(PROTOCOL, unsupported(version))));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn versions_1_and_2_are_answered_at_once_with_their_own_header_of_eight_bytes() {
+async fn versions_1_and_2_get_an_error_at_once_with_their_own_header_of_eight_bytes() {
     let nodes = Nodes::start(1).await;
     for version in [1, 2] {
         let mut client = Client::silent(nodes.address()).await;
@@ -55,7 +55,7 @@ async fn versions_1_and_2_are_answered_at_once_with_their_own_header_of_eight_by
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn malformed_messages_are_answered_as_by_cassandra_and_the_connection_lives_on() {
+async fn malformed_messages_get_the_errors_of_cassandra_and_the_connection_stays_open() {
     let (_nodes, mut client) = one().await;
     let select = b"\0\0\0\x20SELECT a FROM k.t WHERE a = 1   ";
     let with = |tail: &[u8]| [&select[..], tail].concat();
@@ -87,8 +87,8 @@ async fn malformed_messages_are_answered_as_by_cassandra_and_the_connection_live
             "Unexpected message STARTUP, the connection is already initialized",
         ),
     ] {
-        let answer = client.ask(opcode, &body).await;
-        assert_eq!(answer.body, Body::Error(code, text.to_owned()), "opcode {opcode}");
+        let response = client.ask(opcode, &body).await;
+        assert_eq!(response.body, Body::Error(code, text.to_owned()), "opcode {opcode}");
     }
     // Where numbers are cut off Cassandra's buffer throws, and what follows a whole message is not looked at.
     let cut = client.ask(0x07, &with(&[0, 1, 0x20, 0])).await.body;

@@ -1,6 +1,5 @@
 //! The simulated cluster, used through the scylla driver on loopback sockets.
 
-mod answers;
 mod connections;
 mod errors;
 mod frames;
@@ -8,5 +7,6 @@ mod frames;
 mod nodes;
 #[path = "../common/raw.rs"]
 mod raw;
-mod reality;
+mod refusals;
+mod responses;
 mod statements;

@@ -206,14 +206,15 @@ async fn rows_of_mixed_orders_are_found_between_bounds_of_several_columns() {
             let query = format!(
                 "SELECT b, c, d FROM k.t WHERE a = 1 AND (b, c, d) {from_sign} ({b}, {c}, {d}) AND (b, c, d) {to_sign} ({e}, {f}, {g})"
             );
-            let mut wanted: Vec<(i32, i32, i32)> = (0..64)
+            let mut expected: Vec<(i32, i32, i32)> = (0..64)
                 .filter(|place| if from_sign == ">" { *place > from } else { *place >= from })
                 .filter(|place| if to_sign == "<" { *place < to } else { *place <= to })
                 .map(tuple)
                 .collect();
-            wanted.sort_by_key(|(b, c, d)| (-b, *c, -d));
-            let wanted: Vec<String> = wanted.into_iter().map(|(b, c, d)| format!("{b} {c} {d}")).collect();
-            assert_eq!(rows(&session, query.as_str()).await, wanted, "{query}");
+            expected.sort_by_key(|(b, c, d)| (-b, *c, -d));
+            let expected: Vec<String> =
+                expected.into_iter().map(|(b, c, d)| format!("{b} {c} {d}")).collect();
+            assert_eq!(rows(&session, query.as_str()).await, expected, "{query}");
         }
     }
     let query = "SELECT b, c, d FROM k.t WHERE a = 1 AND (b, c) >= (1, 2) AND (b, c, d) <= (1, 3, 1)";
@@ -329,7 +330,7 @@ async fn a_condition_of_static_columns_shows_the_first_row_that_it_sees() {
     }
 }
 
-/// What Cassandra 5.0.5 answers.
+/// What Cassandra 5.0.5 returns.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn static_columns_are_looked_at_where_a_condition_or_its_statement_is_about_them() {
     let nodes = Nodes::start(1).await;
@@ -383,7 +384,7 @@ async fn rows_of_several_partitions_are_ordered_by_what_is_said_and_static_colum
     }
 }
 
-/// What Cassandra 5.0.5 answers, page by page.
+/// What Cassandra 5.0.5 returns, page by page.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_page_is_the_last_only_where_nothing_can_follow_it() {
     let nodes = Nodes::start(1).await;

@@ -67,7 +67,7 @@ proptest! {
         let flags = if payload { FLAG_CUSTOM_PAYLOAD } else { 0 };
         let frame = framed(flags, opcode, body.len() as i32, &body);
         let (found, taken) = read(&frame, None);
-        prop_assert!(found.is_some(), "it is answered");
+        prop_assert!(found.is_some(), "it has a response");
         prop_assert!(taken <= allowance(frame.len()), "{taken} bytes for {} bytes", frame.len());
     }
 
@@ -84,15 +84,15 @@ proptest! {
     }
 
     #[test]
-    fn what_claims_to_be_packed_is_unpacked_or_refused_in_memory_bounded_by_its_own_length(
+    fn a_body_flagged_as_compressed_is_decompressed_or_refused_in_memory_bounded_by_its_length(
         compression in prop::sample::select(vec![Compression::Lz4, Compression::Snappy]),
         opcode in prop::sample::select(OPCODES.to_vec()),
         body in prop::collection::vec(any::<u8>(), 0..300),
     ) {
         let frame = framed(FLAG_COMPRESSED, opcode, body.len() as i32, &body);
         let (found, taken) = read(&frame, Some(compression));
-        prop_assert!(found.is_some(), "it is answered");
-        // Nothing is packed more than 256 times.
+        prop_assert!(found.is_some(), "it has a response");
+        // Neither algorithm compresses by more than a factor of 256.
         prop_assert!(taken <= allowance(frame.len() * 256), "{taken} bytes for {} bytes", frame.len());
     }
 
@@ -142,7 +142,7 @@ fn a_body_beyond_the_limit_is_passed_over_and_what_follows_is_understood() {
 }
 
 #[test]
-fn packed_bodies_that_state_gigabytes_are_refused_without_memory_for_them() {
+fn compressed_bodies_that_state_gigabytes_are_refused_without_memory_for_them() {
     let lz4 = [&0x7fff_ffff_u32.to_be_bytes()[..], &[0x10, b'x']].concat();
     // A length of 32 bits, seven at a time.
     let snappy = [0xff, 0xff, 0xff, 0xff, 0x0f, 0x00, b'x'];
@@ -155,7 +155,7 @@ fn packed_bodies_that_state_gigabytes_are_refused_without_memory_for_them() {
     // A bomb that is what it says: more than a body may be.
     let zeros = vec![0; LIMITS.body + 1];
     for compression in [Compression::Lz4, Compression::Snappy] {
-        let body = compression.compress(&zeros).expect("it is packed");
+        let body = compression.compress(&zeros).expect("it is compressed");
         let frame = framed(FLAG_COMPRESSED, 0x07, body.len() as i32, &body);
         let (found, taken) = read(&frame, Some(compression));
         assert!(matches!(found, Some(Incoming::Refused { .. })), "{found:?}");

@@ -84,7 +84,7 @@ impl Simulated {
         Self { cassandra, silent: RefCell::default(), dropping: RefCell::default(), skew: RefCell::default() }
     }
 
-    /// Gossip passes between nodes that speak, and between those that do not, whose picture stays as it is.
+    /// Loses gossip between some nodes and all others, so that what they know of each other does not change.
     fn silence_nodes(&self, silent: Vec<usize>) {
         let (now, rule) = &mut *self.silent.borrow_mut();
         if let Some(rule) = rule.take() {

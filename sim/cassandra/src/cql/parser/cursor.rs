@@ -8,7 +8,7 @@ use crate::protocol::ServerError;
 const DEEPEST: usize = 100;
 
 /// How many tokens a statement may have; it bounds the memory that a text can demand.
-const MOST_TOKENS: usize = 1 << 18;
+const MAX_TOKENS: usize = 1 << 18;
 
 /// Keywords that are not names unless they are quoted. (`true` and `false` are constants to the lexer.)
 const RESERVED: [&str; 57] = [
@@ -74,7 +74,7 @@ const RESERVED: [&str; 57] = [
 /// The other reserved keywords; separate only because of their number.
 const RESERVED_TOO: [&str; 2] = ["view", "with"];
 
-/// Whether a word needs quotes to be a name.
+/// Whether a keyword is reserved, so that a name must be quoted.
 pub(in super::super) fn is_reserved(word: &str) -> bool {
     RESERVED.iter().chain(&RESERVED_TOO).any(|known| known.eq_ignore_ascii_case(word))
 }
@@ -99,8 +99,8 @@ impl<'a> Cursor<'a> {
     /// At the first token of `query`.
     pub fn new(query: &'a str) -> Result<Cursor<'a>, ServerError> {
         let tokens = tokens(query);
-        if tokens.len() > MOST_TOKENS {
-            return Err(ServerError::Syntax(format!("a statement of more than {MOST_TOKENS} tokens")));
+        if tokens.len() > MAX_TOKENS {
+            return Err(ServerError::Syntax(format!("a statement of more than {MAX_TOKENS} tokens")));
         }
         let visible = (0..tokens.len()).filter(|at| tokens[*at].kind != Kind::Hidden).collect();
         Ok(Cursor { query, tokens, visible, at: 0, markers: Vec::new(), depth: 0 })

@@ -175,7 +175,7 @@ mod arbitrary {
 
     use super::parse;
 
-    /// Texts made of what statements are made of, so that the parser gets far.
+    /// Texts of tokens that statements consist of, so that the parser accepts long prefixes.
     fn statement() -> impl Strategy<Value = String> {
         let tokens: &'static [&str] = &[
             "SELECT",

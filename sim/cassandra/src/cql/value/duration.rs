@@ -176,7 +176,7 @@ fn designated_part(text: &str, designator: char) -> Option<(&str, &str)> {
 fn alternative(iso: &str) -> Option<[&str; 6]> {
     let shape = b"dddd-dd-ddTdd:dd:dd";
     let fits = iso.len() == shape.len()
-        && iso.bytes().zip(shape).all(|(found, wanted)| match wanted {
+        && iso.bytes().zip(shape).all(|(found, expected)| match expected {
             b'd' => found.is_ascii_digit(),
             other => found == *other,
         });

@@ -184,7 +184,7 @@ fn blob(text: &str) -> Result<Vec<u8>, String> {
     hex::decode(digits).map_err(|_| format!("cannot parse '{digits}' as hex bytes"))
 }
 
-/// The number that a UUID's text stands for.
+/// The number of a UUID in text.
 pub fn uuid(text: &str) -> Option<u128> {
     if text.len() != 36 {
         return None;

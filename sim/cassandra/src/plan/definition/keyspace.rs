@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::options::{boolean, by_name, map};
 use super::{
-    Change, LONGEST_NAME, Surroundings, invalid, is_valid_name, missing, notice, writable_keyspace,
+    Change, DefinitionContext, MAX_NAME_LENGTH, invalid, is_valid_name, missing, notice, writable_keyspace,
     writable_table,
 };
 use crate::coordinator::ChangeKind;
@@ -16,12 +16,12 @@ pub(super) fn create_keyspace(
     name: &str,
     if_not_exists: bool,
     properties: &[(String, Property)],
-    around: &Surroundings<'_>,
+    around: &DefinitionContext<'_>,
 ) -> Result<Option<Change>, ServerError> {
     let found = by_name(properties, &["replication", "durable_writes"])?;
     if !is_valid_name(name) {
         return Err(invalid(format!(
-            "Keyspace name must not be empty, more than {LONGEST_NAME} characters long, or contain \
+            "Keyspace name must not be empty, more than {MAX_NAME_LENGTH} characters long, or contain \
              non-alphanumeric-underscore characters (got '{name}')"
         )));
     }
@@ -51,7 +51,7 @@ pub(super) fn alter_keyspace(
     name: &str,
     if_exists: bool,
     properties: &[(String, Property)],
-    around: &Surroundings<'_>,
+    around: &DefinitionContext<'_>,
 ) -> Result<Option<Change>, ServerError> {
     let found = by_name(properties, &["replication", "durable_writes"])?;
     writable_table(name)?;
@@ -91,7 +91,7 @@ pub(super) fn factor(text: &str) -> Result<usize, ServerError> {
 pub(super) fn replication(
     keyspace: &str,
     entries: &[(String, String)],
-    around: &Surroundings<'_>,
+    around: &DefinitionContext<'_>,
     before: Option<&Replication>,
 ) -> Result<Replication, ServerError> {
     let entries: BTreeMap<&str, &str> =

@@ -18,7 +18,7 @@ use table::{alter_table, create_table};
 pub type Change = (SchemaChange, SchemaNotice);
 
 /// What a change depends on in addition to the statement.
-pub struct Surroundings<'a> {
+pub struct DefinitionContext<'a> {
     /// The schema that it changes.
     pub schema: &'a Schema,
     /// All tables, the system's, too.
@@ -40,7 +40,7 @@ const SYSTEM_KEYSPACES: [&str; 4] = ["system", "system_schema", "system_views", 
 const REPLICATED_SYSTEM_KEYSPACES: [&str; 3] = ["system_auth", "system_distributed", "system_traces"];
 
 /// The longest name of a keyspace or a table.
-const LONGEST_NAME: usize = 48;
+const MAX_NAME_LENGTH: usize = 48;
 
 fn invalid(message: String) -> ServerError {
     ServerError::invalid(message)
@@ -53,7 +53,7 @@ pub fn is_system_keyspace(name: &str) -> bool {
 
 fn is_valid_name(name: &str) -> bool {
     !name.is_empty()
-        && name.len() <= LONGEST_NAME
+        && name.len() <= MAX_NAME_LENGTH
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
@@ -65,7 +65,7 @@ fn notice(kind: ChangeKind, keyspace: &str, table: Option<&str>) -> SchemaNotice
 ///
 /// # Errors
 /// If it cannot be made.
-pub fn change(statement: &Statement, around: &Surroundings<'_>) -> Result<Option<Change>, ServerError> {
+pub fn change(statement: &Statement, around: &DefinitionContext<'_>) -> Result<Option<Change>, ServerError> {
     match statement {
         Statement::CreateKeyspace { name, if_not_exists, properties } => {
             create_keyspace(name, *if_not_exists, properties, around)
@@ -102,7 +102,7 @@ fn missing(if_exists: bool, message: String) -> Result<Option<Change>, ServerErr
     if if_exists { Ok(None) } else { Err(invalid(message)) }
 }
 
-fn keyspace_of<'a>(table: &'a TableName, around: &Surroundings<'a>) -> Result<&'a str, ServerError> {
+fn keyspace_of<'a>(table: &'a TableName, around: &DefinitionContext<'a>) -> Result<&'a str, ServerError> {
     table.keyspace.as_deref().or(around.keyspace).ok_or_else(|| {
         ServerError::invalid(
             "No keyspace has been specified. USE a keyspace, or explicitly specify keyspace.tablename",

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::column::column_type;
 use super::options::options;
 use super::{
-    Change, LONGEST_NAME, Surroundings, invalid, is_system_keyspace, is_valid_name, keyspace_of, missing,
-    notice, writable_table,
+    Change, DefinitionContext, MAX_NAME_LENGTH, invalid, is_system_keyspace, is_valid_name, keyspace_of,
+    missing, notice, writable_table,
 };
 use crate::coordinator::ChangeKind;
 use crate::cql::ast::{AlterTableChange, ColumnDefinition, CreateTable, TableName};
@@ -18,7 +18,7 @@ use crate::types::DataType;
 
 pub(super) fn create_table(
     create: &CreateTable,
-    around: &Surroundings<'_>,
+    around: &DefinitionContext<'_>,
 ) -> Result<Option<Change>, ServerError> {
     let keyspace = keyspace_of(&create.table, around)?;
     let name = create.table.name.as_str();
@@ -116,7 +116,7 @@ pub(super) fn create_table(
     }
     if !is_valid_name(name) {
         return Err(ServerError::configuration(format!(
-            "{full}: Table name must not be empty, more than {LONGEST_NAME} characters long, or contain \
+            "{full}: Table name must not be empty, more than {MAX_NAME_LENGTH} characters long, or contain \
              non-alphanumeric-underscore characters (got \"{name}\")"
         )));
     }
@@ -189,7 +189,7 @@ pub(super) fn alter_table(
     name: &TableName,
     if_exists: bool,
     change: &AlterTableChange,
-    around: &Surroundings<'_>,
+    around: &DefinitionContext<'_>,
 ) -> Result<Option<Change>, ServerError> {
     let keyspace = keyspace_of(name, around)?;
     if is_system_keyspace(keyspace) {

@@ -24,7 +24,7 @@ pub struct BoundRows {
 }
 
 /// How many rows or partitions IN may name.
-const MOST_COMBINATIONS: usize = 1 << 16;
+const MAX_COMBINATIONS: usize = 1 << 16;
 
 impl Restrictions {
     /// The partitions, for these values of markers: their keys in the order of the values, or a range.
@@ -103,7 +103,7 @@ impl Restrictions {
                     let list = DataType::List(Box::new(DataType::Tuple(types.clone())));
                     let tuples = elements(&list, &bytes)
                         .ok_or_else(|| ServerError::invalid("Not enough bytes to read a list"))?;
-                    if prefixes.len().saturating_mul(tuples.len()) > MOST_COMBINATIONS {
+                    if prefixes.len().saturating_mul(tuples.len()) > MAX_COMBINATIONS {
                         return Err(too_many());
                     }
                     let mut next = Vec::new();
@@ -133,7 +133,7 @@ impl Restrictions {
                             next.push(longer);
                         }
                     }
-                    if next.len() > MOST_COMBINATIONS {
+                    if next.len() > MAX_COMBINATIONS {
                         return Err(too_many());
                     }
                     at += rows.first().map_or(0, Vec::len);
@@ -230,7 +230,7 @@ pub(in crate::plan) fn validate_keys(ranges: &[PartitionRange]) -> Result<(), Se
 }
 
 fn too_many() -> ServerError {
-    ServerError::invalid(format!("more than {MOST_COMBINATIONS} combinations of IN are not simulated"))
+    ServerError::invalid(format!("more than {MAX_COMBINATIONS} combinations of IN are not simulated"))
 }
 
 /// Each of `rows`, followed by each of `choices`.
@@ -239,7 +239,7 @@ fn product(mut rows: Vec<Vec<Bytes>>, choices: &[Bytes]) -> Result<Vec<Vec<Bytes
         rows.iter_mut().for_each(|row| row.push(choice.clone()));
         return Ok(rows);
     }
-    if rows.len().saturating_mul(choices.len()) > MOST_COMBINATIONS {
+    if rows.len().saturating_mul(choices.len()) > MAX_COMBINATIONS {
         return Err(too_many());
     }
     let longer = |row: &Vec<Bytes>, choice: &Bytes| row.iter().cloned().chain([choice.clone()]).collect();

@@ -72,8 +72,8 @@ impl Filter {
         match &self.test {
             Test::In(Values::In(terms)) => {
                 for term in terms {
-                    if let BoundValue::Value(wanted) = term.bind(context)?
-                        && self.column.data_type.compare(&value, &wanted).is_eq()
+                    if let BoundValue::Value(operand) = term.bind(context)?
+                        && self.column.data_type.compare(&value, &operand).is_eq()
                     {
                         return Ok(true);
                     }
@@ -82,24 +82,24 @@ impl Filter {
             }
             Test::In(values) => {
                 let values = bind_values(values, &self.column, context)?;
-                Ok(values.iter().any(|wanted| self.column.data_type.compare(&value, wanted).is_eq()))
+                Ok(values.iter().any(|operand| self.column.data_type.compare(&value, operand).is_eq()))
             }
             Test::Compare(operator, term) => {
-                let wanted = not_null(term, &self.column.name, context)?;
-                Ok(holds(*operator, &self.column.data_type, &value, &wanted))
+                let operand = not_null(term, &self.column.name, context)?;
+                Ok(holds(*operator, &self.column.data_type, &value, &operand))
             }
         }
     }
 }
 
-/// Whether `value operator wanted`.
+/// Whether `value operator operand`.
 pub(in crate::plan) fn holds(
     operator: Operator,
     data_type: &DataType,
     value: &Bytes,
-    wanted: &Bytes,
+    operand: &Bytes,
 ) -> bool {
-    let order = || data_type.compare(value, wanted);
+    let order = || data_type.compare(value, operand);
     match operator {
         Operator::Equal => order().is_eq(),
         Operator::NotEqual => order().is_ne(),
@@ -111,13 +111,13 @@ pub(in crate::plan) fn holds(
             let all = elements(data_type, value).unwrap_or_default();
             match (data_type, operator) {
                 (DataType::List(element) | DataType::Set(element), _) => {
-                    all.iter().any(|value| element.compare(value, wanted).is_eq())
+                    all.iter().any(|value| element.compare(value, operand).is_eq())
                 }
                 (DataType::Map(key, _), Operator::ContainsKey) => {
-                    all.iter().step_by(2).any(|value| key.compare(value, wanted).is_eq())
+                    all.iter().step_by(2).any(|value| key.compare(value, operand).is_eq())
                 }
                 (DataType::Map(_, of_value), _) => {
-                    all.iter().skip(1).step_by(2).any(|value| of_value.compare(value, wanted).is_eq())
+                    all.iter().skip(1).step_by(2).any(|value| of_value.compare(value, operand).is_eq())
                 }
                 _ => false,
             }

@@ -110,7 +110,7 @@ pub(super) struct Restrictions {
     from: Option<Bound>,
     to: Option<Bound>,
     pub filters: Vec<Filter>,
-    /// Whether it can only be answered by reading more than is shown.
+    /// Whether it requires reading more than it returns.
     pub needs_filtering: bool,
     /// Whether it names rows of partitions that it does not name.
     pub rows_of_any_partition: bool,

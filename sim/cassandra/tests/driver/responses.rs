@@ -23,7 +23,7 @@ fn shown_value(value: &Option<Bytes>) -> String {
     }
 }
 
-/// An answer as the files have it.
+/// A response as the files have it.
 fn shown(body: &Body) -> String {
     match body {
         Body::Error(0x2000, _) => "syntax".to_owned(),
@@ -39,7 +39,7 @@ fn shown(body: &Body) -> String {
     }
 }
 
-/// `tests/data/answers.txt` was made by sending its statements to Cassandra 5.0.5, one after another: functions of all
+/// `tests/data/responses.txt` was made by sending its statements to Cassandra 5.0.5, one after another: functions of all
 /// kinds of values, and batches with conditions on the same rows and on others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn functions_and_conditional_batches_come_to_what_they_come_to_in_cassandra() {
@@ -49,7 +49,7 @@ async fn functions_and_conditional_batches_come_to_what_they_come_to_in_cassandr
         .done("CREATE KEYSPACE m WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}")
         .await;
     client.done("USE m").await;
-    let mut lines = include_str!("../data/answers.txt").lines().filter(|line| !line.starts_with('#'));
+    let mut lines = include_str!("../data/responses.txt").lines().filter(|line| !line.starts_with('#'));
     let (mut different, mut count) = (Vec::new(), 0);
     while let (Some(statement), Some(expected)) = (lines.next(), lines.next()) {
         let statement = statement.strip_prefix("> ").expect("a statement");

@@ -1,4 +1,4 @@
-//! One side of the comparison: a session, and what it answers.
+//! The outcome of a step on one of the two clusters.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use scylla::value::{CqlValue, MaybeUnset, Row};
 
 use crate::statements::{Bound, SHORT_TTL, Statement, Step, TTL_STEP};
 
-/// What a step came to.
+/// The outcome of a step.
 #[derive(Clone, PartialEq)]
 pub enum Outcome {
-    /// No rows are its answer.
+    /// No rows are its result.
     Done,
     /// Columns, and rows of all pages; with the rows of each page, and how the writes between pages ended.
     Rows(Vec<String>, Vec<Vec<String>>, Vec<usize>, Vec<Outcome>),
@@ -28,11 +28,11 @@ pub enum Outcome {
     Unclear,
 }
 
-/// The kind of what the driver itself says.
+/// The kind of errors of the driver itself.
 const DRIVER: &str = "the driver";
 
 impl Outcome {
-    /// Those that it is made of.
+    /// The outcomes that it consists of.
     fn parts(&self) -> &[Outcome] {
         match self {
             Outcome::Rows(_, _, _, parts) | Outcome::Several(parts) => parts,
@@ -40,7 +40,7 @@ impl Outcome {
         }
     }
 
-    /// Whether the simulation says that it knows the language and leaves this out.
+    /// Whether the simulation refused it because it is not simulated.
     pub fn is_left_out(&self) -> bool {
         let here = matches!(self, Outcome::Refused(kind, text) if kind == "Invalid" && text.contains("not simulated"));
         here || self.parts().iter().any(Outcome::is_left_out)
@@ -83,7 +83,7 @@ impl Outcome {
 
     /// Whether the texts of errors are the same, too, as far as that can be decided: texts of syntax errors are about the
     /// states of a generated parser, and some lists of names come in the order of a hash table.
-    pub fn same_words(&self, other: &Outcome) -> bool {
+    pub fn has_same_messages(&self, other: &Outcome) -> bool {
         self.same_but(other, |(kind, text), (other, other_text)| {
             let is_list = text
                 .contains("cannot be restricted by both an equality and an inequality relation")
@@ -280,7 +280,7 @@ fn all_pages<'a>(
         let mut state = PagingState::start();
         let mut between = between.iter();
         loop {
-            let answer = match &prepared {
+            let response = match &prepared {
                 Some(prepared) if pages.is_none() => session
                     .execute_unpaged(prepared, values(&statement.values))
                     .await
@@ -294,8 +294,8 @@ fn all_pages<'a>(
                     .map(|result| (result, PagingStateResponse::NoMorePages)),
                 None => session.query_single_page(text.clone(), &[], state).await,
             };
-            let (result, next) = match answer {
-                Ok(answer) => answer,
+            let (result, next) = match response {
+                Ok(response) => response,
                 Err(error) => return failed(&error),
             };
             let before = rows.len();

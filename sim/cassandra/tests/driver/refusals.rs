@@ -1,4 +1,4 @@
-//! Statements and what Cassandra 5.0.5 said to each, held against the simulation.
+//! Statements and the responses of Cassandra 5.0.5, compared with the simulation.
 
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use scylla::value::{CqlDecimal, CqlValue, MaybeUnset};
@@ -11,7 +11,7 @@ fn message_of(error: &ExecutionError) -> String {
         ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, message)) => {
             format!("{} {message}", code(error))
         }
-        other => panic!("not an answer of the server: {other}"),
+        other => panic!("not an error of the server: {other}"),
     }
 }
 
@@ -30,7 +30,7 @@ fn code(error: &DbError) -> &'static str {
 /// `tests/data/refusals.txt` was made by sending its statements to Cassandra 5.0.5, one after another: after `> `
 /// comes the statement, in the next line `ok` or the kind and the text of the error.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn statements_are_accepted_and_refused_as_by_cassandra_in_the_same_words() {
+async fn statements_are_accepted_and_refused_as_by_cassandra_with_the_same_messages() {
     let nodes = Nodes::start(1).await;
     let session = nodes.session().await;
     let script = include_str!("../data/refusals.txt");
