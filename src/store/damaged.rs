@@ -12,20 +12,20 @@ use thiserror::Error;
 pub enum RowKey {
     /// A row of `events` or `dead_letters`.
     Position {
-        /// Partition.
-        partition: i32,
+        /// Partition; outside the range of `i32` only in a damaged row.
+        partition: i64,
         /// Offset.
         offset: i64,
     },
-    /// A row of `progress`.
+    /// A row of `progress`, or all rows of a partition in another table.
     Partition {
-        /// Partition.
-        partition: i32,
+        /// Partition; outside the range of `i32` only in a damaged row.
+        partition: i64,
     },
     /// A row of `window_counts`.
     Count {
-        /// Partition.
-        partition: i32,
+        /// Partition; outside the range of `i32` only in a damaged row.
+        partition: i64,
         /// The source.
         source: Arc<str>,
         /// The window's end in milliseconds since the epoch.

@@ -54,7 +54,7 @@ impl Tables {
 }
 
 fn letter(key: &(i32, i64), cells: &Cells<DeadLetterCells>) -> Stored<DeadLetter> {
-    let key = RowKey::Position { partition: key.0, offset: key.1 };
+    let key = RowKey::Position { partition: key.0.into(), offset: key.1 };
     DeadLetter::try_from(cells.values.clone())
         .map_err(|(column, what)| Flaw::new(column, what).of("dead_letters", key))
 }

@@ -390,6 +390,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// The partitions of which `events` or `dead_letters` have rows.
     fn partitions(&self) -> impl Future<Output = Outcome<Vec<i32>>> + Send;
 
+    /// The partition numbers that are no `i32`, in a store whose columns can hold them: one for each number and table, at
+    /// most 1,000 for each table. No other method returns rows with such numbers.
+    fn invalid_partitions(&self) -> impl Future<Output = Outcome<Vec<Damaged>>> + Send {
+        std::future::ready(Outcome::Acknowledged(Vec::new()))
+    }
+
     /// All alerts (the key and `event_count`), in any order, a page at a time, damaged rows included. Not a snapshot.
     fn stored_alerts(
         &self,

@@ -156,6 +156,10 @@ impl<B: Broker, S: Store> Verification<'_, B, S> {
         let progress = requests::store(|| "read progress".to_owned(), || store.stored_progress()).await?;
         let stored = requests::store(|| "list partitions".to_owned(), || store.partitions());
         let stored = stored.await?;
+        let invalid = || "list invalid partitions".to_owned();
+        for damaged in requests::store(invalid, || store.invalid_partitions()).await? {
+            self.report.add(Difference::Damaged(damaged));
+        }
         let topic = self.topic().await?;
 
         let mut judged = Vec::new();

@@ -79,6 +79,37 @@ fn a_damaged_row_is_reported_and_all_other_rows_are_checked() {
 }
 
 #[test]
+fn rows_of_partition_numbers_that_no_topic_has_are_reported_and_all_other_rows_are_checked() {
+    let found = differences_after(
+        "INSERT INTO progress VALUES (2147483648, 1, 2, 0, 1);
+         INSERT INTO events VALUES (2147483648, 0, 1, 1, 's', 'c', 1), (2147483648, 1, 1, 1, 's', 'c', 1);
+         INSERT INTO dead_letters VALUES (9223372036854775807, 0, 'not_json', 0, NULL, NULL, NULL, NULL, NULL);
+         INSERT INTO window_counts VALUES (-2147483649, 5000, 's', 1, 1, 2), (2147483648, 5000, 's', 1, 1, 2);
+         INSERT INTO events VALUES (-1, 0, 1, 1, 's', 'c', 1);
+         DELETE FROM events WHERE partition = 0 AND offset = 6;",
+    );
+    let invalid = |table: &str, partition: i64| {
+        serde_json::json!({
+            "difference": "damaged", "table": table, "partition": partition, "column": "partition",
+            "what": format!("{partition} is out of range"),
+        })
+    };
+    let expected = [
+        invalid("progress", 2_147_483_648),
+        invalid("events", 2_147_483_648),
+        invalid("dead_letters", i64::MAX),
+        invalid("window_counts", -2_147_483_649),
+        invalid("window_counts", 2_147_483_648),
+    ];
+    assert_eq!(found[..expected.len()], expected);
+    let others: Vec<_> = found[expected.len()..]
+        .iter()
+        .map(|one| (one["difference"].as_str(), one["partition"].as_i64()))
+        .collect();
+    assert_eq!(others, [(Some("lost"), Some(0)), (Some("foreign"), Some(-1))]);
+}
+
+#[test]
 fn changes_of_counts_progress_and_registry_are_reported() {
     for (sql, name) in [
         ("UPDATE window_counts SET count = count + 1 WHERE partition = 0", "wrong_count"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use exactlyonce::event::{DeadLetter, Event, Row};
 use exactlyonce::store::memory::MemoryStore;
 use exactlyonce::store::{
-    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Layout, Outcome, Page, Progress, Store,
+    Alert, Binding, Bound, BoundConsistency, Count, Cursor, Damaged, Layout, Outcome, Page, Progress, Store,
     StoreError, Stored, StoredBinding, StoredCount, WindowKey,
 };
 use tokio::sync::Notify;
@@ -349,6 +349,10 @@ impl Store for FaultyStore {
 
     async fn partitions(&self) -> Outcome<Vec<i32>> {
         self.read(|store| async move { store.partitions().await }).await
+    }
+
+    async fn invalid_partitions(&self) -> Outcome<Vec<Damaged>> {
+        self.read(|store| async move { store.invalid_partitions().await }).await
     }
 
     async fn stored_alerts(

@@ -116,8 +116,10 @@ pub(super) fn stored_count(
         (None, _) => "count",
         (_, None) => "through_offset",
     };
-    Err(Flaw::null(column)
-        .of("window_counts", RowKey::Count { partition, source: source.into(), window_end }))
+    Err(Flaw::null(column).of(
+        "window_counts",
+        RowKey::Count { partition: partition.into(), source: source.into(), window_end },
+    ))
 }
 
 /// The key of a window's row within its partition of the store, in the order of the store.

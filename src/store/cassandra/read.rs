@@ -181,7 +181,7 @@ impl Connection {
         };
         for columns in rows {
             let (offset, event) = stored_event(columns);
-            let key = RowKey::Position { partition, offset };
+            let key = RowKey::Position { partition: partition.into(), offset };
             events.push((offset, event.map_err(|flaw| flaw.of("events", key))));
         }
         Ok(())
@@ -270,7 +270,7 @@ impl Connection {
                 };
                 DeadLetter::try_from(cells).map_err(|(column, what)| Flaw::new(column, what))
             };
-            let key = RowKey::Position { partition, offset };
+            let key = RowKey::Position { partition: partition.into(), offset };
             letters.push((offset, letter().map_err(|flaw: Flaw| flaw.of("dead_letters", key))));
         }
         Ok(letters)
@@ -356,7 +356,7 @@ fn stored_progress((partition, origin, next_offset): ProgressColumns) -> Stored<
         (None, _) => "origin",
         (_, None) => "next_offset",
     };
-    Err(Flaw::null(column).of("progress", RowKey::Partition { partition }))
+    Err(Flaw::null(column).of("progress", RowKey::Partition { partition: partition.into() }))
 }
 
 fn stored_event((offset, id, ts, source, client, code): EventColumns) -> (i64, Result<Event, Flaw>) {

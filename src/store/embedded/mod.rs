@@ -254,6 +254,10 @@ impl Store for EmbeddedStore {
         self.read(Operation::of("list partitions"), |file| read::partitions(file)).await
     }
 
+    async fn invalid_partitions(&self) -> Outcome<Vec<Damaged>> {
+        self.read(Operation::of("list invalid partitions"), |file| read::invalid_partitions(file)).await
+    }
+
     async fn stored_alerts(
         &self,
         after: Option<Cursor>,

@@ -1,10 +1,11 @@
 //! The queries. None of them reads more of a table than it returns.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rusqlite::types::{FromSql, Type, ValueRef};
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Row as Columns, params};
+use rusqlite::{Connection, OptionalExtension, Result, Row as Columns, params};
 use serde::de::DeserializeOwned;
 
 use crate::binding::{self, Column};
@@ -103,11 +104,14 @@ fn stored_progress_row(partition: i32, columns: &Columns<'_>, first: usize) -> S
             next_offset: column(columns, first + 1, "next_offset")?,
         })
     };
-    progress().map_err(|flaw: Flaw| flaw.of("progress", RowKey::Partition { partition }))
+    progress().map_err(|flaw: Flaw| flaw.of("progress", RowKey::Partition { partition: partition.into() }))
 }
 
 pub(super) fn stored_progress(file: &Connection) -> Result<BTreeMap<i32, Stored<Progress>>> {
-    let mut query = file.prepare_cached("SELECT partition, origin, next_offset FROM progress")?;
+    let mut query = file.prepare_cached(
+        "SELECT partition, origin, next_offset FROM progress
+         WHERE partition BETWEEN -0x80000000 AND 0x7fffffff",
+    )?;
     let progress = |columns: &Columns<'_>| {
         let partition = columns.get(0)?;
         Ok((partition, stored_progress_row(partition, columns, 1)))
@@ -139,7 +143,7 @@ fn stored_count(partition: i32, window: &WindowKey, columns: &Columns<'_>, first
     };
     count().map_err(|flaw: Flaw| {
         let (source, window_end) = (window.source.clone(), window.end);
-        flaw.of("window_counts", RowKey::Count { partition, source, window_end })
+        flaw.of("window_counts", RowKey::Count { partition: partition.into(), source, window_end })
     })
 }
 
@@ -169,7 +173,7 @@ fn stored_event(columns: &Columns<'_>, first: usize) -> std::result::Result<Even
 
 /// The event at this position, whose columns begin at `first`.
 pub(super) fn event(columns: &Columns<'_>, first: usize, partition: i32, offset: i64) -> Result<Event> {
-    let key = RowKey::Position { partition, offset };
+    let key = RowKey::Position { partition: partition.into(), offset };
     stored_event(columns, first).map_err(|flaw| unreadable(flaw.of("events", key)))
 }
 
@@ -204,7 +208,9 @@ fn stored_dead_letter(
         };
         DeadLetter::try_from(cells).map_err(|(column, what)| Flaw::new(column, what))
     };
-    letter().map_err(|flaw: Flaw| flaw.of("dead_letters", RowKey::Position { partition, offset }))
+    letter().map_err(|flaw: Flaw| {
+        flaw.of("dead_letters", RowKey::Position { partition: partition.into(), offset })
+    })
 }
 
 pub(super) fn events(
@@ -218,7 +224,7 @@ pub(super) fn events(
     let mut query = file.prepare_cached(&statements.first)?;
     let row = |columns: &Columns<'_>| {
         let offset = columns.get(0)?;
-        let key = RowKey::Position { partition, offset };
+        let key = RowKey::Position { partition: partition.into(), offset };
         Ok((offset, stored_event(columns, 1).map_err(|flaw| flaw.of("events", key))))
     };
     query.query_map(params![partition, from, to, rows_of(limit)], row)?.collect()
@@ -273,22 +279,54 @@ pub(super) fn rows_below(
     Ok(rows.split_off(rows.len().saturating_sub(limit)))
 }
 
-/// Seeks from one partition to the next by the key, without reading the rows in between.
-pub(super) fn partitions(file: &Connection) -> Result<Vec<i32>> {
-    let after = |query: &mut CachedStatement<'_>, found: &mut BTreeSet<i32>| -> Result<()> {
-        let mut last = i64::MIN;
-        while let Some(partition) = query.query_row([last], |columns| columns.get(0)).optional()? {
-            found.insert(partition);
-            last = i64::from(partition);
+/// The distinct partition numbers of a table within a range, ascending, at most `limit`. Seeks from one to the next by
+/// the key, without reading the rows in between.
+fn partition_numbers(
+    file: &Connection,
+    table: &str,
+    range: RangeInclusive<i64>,
+    limit: usize,
+) -> Result<Vec<i64>> {
+    let (mut from, to) = range.into_inner();
+    let mut query = file.prepare_cached(&format!(
+        "SELECT partition FROM {table} WHERE partition BETWEEN ?1 AND ?2 ORDER BY partition LIMIT 1"
+    ))?;
+    let mut found = Vec::<i64>::new();
+    while found.len() < limit
+        && let Some(partition) = query.query_row([from, to], |columns| columns.get(0)).optional()?
+    {
+        found.push(partition);
+        match partition.checked_add(1) {
+            Some(next) => from = next,
+            None => break,
         }
-        Ok(())
-    };
+    }
+    Ok(found)
+}
+
+pub(super) fn partitions(file: &Connection) -> Result<Vec<i32>> {
     let mut found = BTreeSet::new();
-    let events = "SELECT partition FROM events WHERE partition > ?1 ORDER BY partition LIMIT 1";
-    after(&mut file.prepare_cached(events)?, &mut found)?;
-    let dead_letters = "SELECT partition FROM dead_letters WHERE partition > ?1 ORDER BY partition LIMIT 1";
-    after(&mut file.prepare_cached(dead_letters)?, &mut found)?;
-    Ok(found.into_iter().collect())
+    for table in ["events", "dead_letters"] {
+        let range = i32::MIN.into()..=i32::MAX.into();
+        found.extend(partition_numbers(file, table, range, usize::MAX)?);
+    }
+    // Only numbers in the range of an i32 were requested.
+    Ok(found.into_iter().filter_map(|partition| i32::try_from(partition).ok()).collect())
+}
+
+/// The partition numbers that are no `i32`.
+pub(super) fn invalid_partitions(file: &Connection) -> Result<Vec<Damaged>> {
+    const LISTED: usize = 1_000;
+    let mut found = Vec::new();
+    for table in ["progress", "events", "dead_letters", "window_counts"] {
+        let below = partition_numbers(file, table, i64::MIN..=i64::from(i32::MIN) - 1, LISTED)?;
+        let above = partition_numbers(file, table, i64::from(i32::MAX) + 1..=i64::MAX, LISTED - below.len())?;
+        found.extend(below.into_iter().chain(above).map(|partition| {
+            let flaw = Flaw::new("partition", format!("{partition} is out of range"));
+            flaw.of(table, RowKey::Partition { partition })
+        }));
+    }
+    Ok(found)
 }
 
 /// The key after which a scan of `alerts` or `window_counts` continues. `partition` is used by the latter only.
@@ -377,23 +415,28 @@ pub(super) fn all_counts(
         let count = match flaw {
             Ok(()) => stored_count(partition, &window, columns, 3),
             Err(flaw) => {
-                let key = RowKey::Count { partition, source: window.source.clone(), window_end: end };
+                let key = RowKey::Count {
+                    partition: partition.into(),
+                    source: window.source.clone(),
+                    window_end: end,
+                };
                 Err(flaw.of("window_counts", key))
             }
         };
         let cursor = cursor(i64::from(partition), end, &bytes);
         Ok((StoredCount { partition, place: None, window, count }, cursor))
     };
-    let columns = "SELECT partition, window_end, source, count, through_offset FROM window_counts";
+    let columns = "SELECT partition, window_end, source, count, through_offset FROM window_counts
+         WHERE partition <= 0x7fffffff";
     let order = "ORDER BY partition, window_end, source";
     let rows = match after {
         None => file
-            .prepare_cached(&format!("{columns} {order} LIMIT ?1"))?
+            .prepare_cached(&format!("{columns} AND partition >= -0x80000000 {order} LIMIT ?1"))?
             .query_map([rows], count)?
             .collect::<Result<_>>()?,
         Some(Position { partition, end, source }) => file
             .prepare_cached(&format!(
-                "{columns} WHERE (partition, window_end, source) > (?1, ?2, CAST(?3 AS TEXT)) {order} LIMIT ?4"
+                "{columns} AND (partition, window_end, source) > (?1, ?2, CAST(?3 AS TEXT)) {order} LIMIT ?4"
             ))?
             .query_map(params![partition, end, source, rows], count)?
             .collect::<Result<_>>()?,
