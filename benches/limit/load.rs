@@ -33,7 +33,7 @@ pub struct Load {
     pub shards: u16,
     /// Number of rounds of a comparison.
     pub rounds: u64,
-    /// `pipeline.write_records`.
+    /// `pipeline.write_records`; 0 for the default.
     pub write: usize,
     /// `pipeline.counts_cache_bytes`.
     pub cache: usize,
@@ -47,7 +47,7 @@ impl Default for Load {
     fn default() -> Self {
         let options = Options::new(BindingSpec::new(""));
         Self {
-            write: options.write_records,
+            write: 0,
             cache: options.counts_cache_bytes,
             prefetch: options.prefetch_bytes,
             queue: KafkaOptions::new("").queued_bytes,
@@ -108,7 +108,7 @@ impl Load {
     /// The options of the pipeline.
     pub fn options(&self) -> Options {
         Options {
-            write_records: self.write,
+            write_records: (self.write > 0).then_some(self.write),
             counts_cache_bytes: self.cache,
             prefetch_bytes: self.prefetch,
             ..Options::new(self.binding_spec())

@@ -254,7 +254,7 @@ impl SimConfig {
             batch_records: self.batch_records,
             batch_delay: ms(self.batch_delay_ms),
             batch_longest: ms(self.batch_longest_ms),
-            write_records: self.write_records,
+            write_records: Some(self.write_records),
             write_bytes: self.write_bytes,
             in_flight_batches: self.in_flight_batches,
             prefetch_bytes: self.prefetch_bytes,

@@ -278,7 +278,10 @@ impl Settings {
             batch_records: pipeline.batch_records,
             batch_delay: milliseconds(pipeline.batch_delay_ms),
             batch_longest: milliseconds(pipeline.batch_longest_ms),
-            write_records: pipeline.write_records,
+            write_records: match pipeline.write_records {
+                0 => None,
+                records => Some(records),
+            },
             write_bytes: pipeline.write_bytes,
             in_flight_batches: pipeline.in_flight_batches,
             prefetch_bytes: pipeline.prefetch_bytes,

@@ -325,8 +325,9 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "pipeline.write_records",
-        integer(800, 1, 1_000_000),
-        "The rows of a batch are flushed to the store when there are this many.",
+        integer(0, 0, 1_000_000),
+        "The rows of a batch are flushed to the store when there are this many; 0 for what the store prefers, 2,500 with \
+         the embedded store and 800 otherwise.",
     ),
     key(
         "pipeline.write_bytes",

@@ -173,6 +173,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
     /// them as much as a large one. A batch that covers nothing means that the inbox is closed.
     async fn take(&self, shared: &LoopState, inbox: &mut Inbox, batch: &mut OpenBatch<'_>) -> Touched {
         let options = self.options;
+        let rows_to_flush = options.write_records.unwrap_or_else(|| self.store.rows_per_call()).max(1);
         let mut touched = Touched::default();
         let (mut deadline, mut latest) = (None, None);
         while batch.records < options.batch_records.max(1) && !self.ends() {
@@ -206,7 +207,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
                     if lock(&shared.counts).is_full(&touched) {
                         break;
                     }
-                    if batch.has_rows_to_flush(options.write_records.max(1), options.write_bytes.max(1)) {
+                    if batch.has_rows_to_flush(rows_to_flush, options.write_bytes.max(1)) {
                         batch.flush(shared.buffer()).await;
                         if latest.is_some_and(|latest| latest <= Instant::now()) {
                             break;

@@ -20,8 +20,9 @@ pub struct Options {
     /// A batch closes at the first flush of rows that is at least this long after its first record came, however many
     /// records are waiting.
     pub batch_longest: Duration,
-    /// Rows are flushed to the writers when there are this many, before their batch closes. At least 1.
-    pub write_records: usize,
+    /// Rows are flushed to the writers when there are this many, before their batch closes. At least 1; `None` for
+    /// [`Store::rows_per_call`](crate::store::Store::rows_per_call).
+    pub write_records: Option<usize>,
     /// Rows are also flushed when their records have this many bytes of keys and values. At least 1.
     pub write_bytes: usize,
     /// Batches of one partition that may be in flight. At least 1.
@@ -58,7 +59,7 @@ impl Options {
             batch_records: 100_000,
             batch_delay: Duration::from_millis(50),
             batch_longest: Duration::from_secs(2),
-            write_records: 800,
+            write_records: None,
             write_bytes: 1 << 19,
             in_flight_batches: 2,
             prefetch_bytes: 1 << 20,

@@ -237,6 +237,12 @@ pub trait Store: Clone + Send + Sync + 'static {
         std::future::ready(Outcome::Acknowledged(Vec::new()))
     }
 
+    /// How many rows a call of [`Store::write_rows`] should have if there are enough. More save time only where each call
+    /// has a cost of its own, and take more memory.
+    fn rows_per_call(&self) -> usize {
+        800
+    }
+
     /// The binding, if `init` wrote one, damaged columns included.
     fn stored_binding(&self) -> impl Future<Output = Outcome<Option<StoredBinding>>> + Send;
 

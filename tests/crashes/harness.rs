@@ -117,7 +117,7 @@ impl Scenario {
     pub fn options(&self) -> Options {
         Options {
             batch_records: self.batch_records,
-            write_records: self.batch_records.div_ceil(2),
+            write_records: Some(self.batch_records.div_ceil(2)),
             in_flight_batches: self.in_flight_batches,
             counts_cache_bytes: self.counts_cache_bytes,
             prefetch_bytes: 400,

@@ -180,7 +180,7 @@ fn a_batch_writes_its_rows_in_parts_and_its_counts_once() {
         let watched = FaultyStore::new(store.clone(), BTreeMap::new(), vec![(5, 5)]);
         let large = Options {
             batch_records: 600,
-            write_records: 50,
+            write_records: Some(50),
             batch_delay: Duration::from_secs(1),
             until_end: true,
             ..options()

@@ -48,6 +48,7 @@ crate::on_every_implementation!(
         two_events_at_one_position_resolve_cell_by_cell,
         two_dead_letters_at_one_position_resolve_cell_by_cell,
         a_call_may_contain_a_position_twice,
+        stored_events_among_the_new_ones_of_a_call_resolve_as_if_written_alone,
         an_offset_in_both_tables_is_returned_twice,
         rows_below_are_the_last_of_both_tables,
         a_range_of_rows_includes_its_start_and_not_its_end,
@@ -539,6 +540,23 @@ async fn a_call_may_contain_a_position_twice<S: Store>(store: S) {
     assert_eq!(known(store.counts(0, &[window("a", 5)]).await), [Some(count(3, 9).1)]);
     known(store.write_alerts(&[alert("a", 5, 11), alert("a", 5, 12), alert("a", 5, 10)]).await);
     assert_eq!(all_alerts(&store, 9).await, [alert("a", 5, 12)]);
+}
+
+/// More events than any store writes with one statement; sources of different lengths show that none is confused with
+/// its neighbours.
+async fn stored_events_among_the_new_ones_of_a_call_resolve_as_if_written_alone<S: Store>(store: S) {
+    let source = |offset: i64| "s".repeat(1 + offset as usize % 7);
+    let rows = |ids: fn(i64) -> i64, step| -> Vec<(i64, Row)> {
+        (0..100)
+            .step_by(step)
+            .map(|offset| (offset, Row::Event(event(ids(offset), &source(offset)))))
+            .collect()
+    };
+    known(store.write_rows(0, &rows(|offset| 5 * (offset % 2), 11)).await);
+    known(store.write_rows(0, &rows(|_| 3, 1)).await);
+    let id = |offset: i64| if offset % 22 == 11 { 5 } else { 3 };
+    let expected: Vec<_> = (0..100).map(|offset| (offset, event(id(offset), &source(offset)))).collect();
+    assert_eq!(known(store.events(0, 0, 100, 1000).await), expected);
 }
 
 async fn an_offset_in_both_tables_is_returned_twice<S: Store>(store: S) {

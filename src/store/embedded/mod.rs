@@ -160,6 +160,11 @@ impl Store for EmbeddedStore {
         BoundConsistency::Single
     }
 
+    /// Calls that arrive during a commit share the next transaction, and larger ones make fewer transactions.
+    fn rows_per_call(&self) -> usize {
+        2_500
+    }
+
     async fn stored_binding(&self) -> Outcome<Option<StoredBinding>> {
         self.read(Operation::of("read the binding"), |file| read::stored_binding(file)).await
     }

@@ -62,11 +62,20 @@ fn layout_of(statements: &BTreeSet<String>) -> Option<String> {
     layouts.find(|&layout| statements.contains(events(layout).as_ref())).map(|layout| layout.to_string())
 }
 
+/// Rows of [`Events::insert_many`]. With several rows a statement takes a quarter less time for each, because it is bound,
+/// started and ended once, and keeps its position in the table.
+pub(super) const ROWS_AT_ONCE: usize = 16;
+
+/// Parameters of a row of `events`.
+pub(super) const EVENT_PARAMETERS: usize = 7;
+
 /// Statements about `events`. In each, `?1` is the partition.
 #[derive(Debug)]
 pub(super) struct Events {
     /// Offset, id, ts, source, client, health: writes a row, unless there is one.
     pub insert: String,
+    /// The same for [`ROWS_AT_ONCE`] rows, each with all its parameters.
+    pub insert_many: String,
     /// As `insert`, over the row that is there.
     pub replace: String,
     /// The row at offset `?2`.
@@ -79,19 +88,29 @@ pub(super) struct Events {
 
 impl Events {
     pub fn new(layout: EventLayout) -> Self {
-        let (values, one, range) = match layout {
+        let (one, range) = match layout {
             EventLayout::Original => {
                 let range = "offset >= ?2 AND offset < ?3";
-                (String::new(), "offset = ?2".to_owned(), range.to_owned())
+                ("offset = ?2".to_owned(), range.to_owned())
             }
             // Buckets ascend with their offsets, so a range of offsets is one of the key, too.
             EventLayout::Bucketed { rows } => (
-                format!(", ?2 / {rows}"),
                 format!("bucket = ?2 / {rows} AND offset = ?2"),
                 format!("(bucket, offset) >= (?2 / {rows}, ?2) AND (bucket, offset) < (?3 / {rows}, ?3)"),
             ),
         };
-        let values = format!("events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7{values})");
+        // The row whose parameters begin after `before`.
+        let row = |before: usize| {
+            let mut columns: Vec<String> =
+                (1..=EVENT_PARAMETERS).map(|column| format!("?{}", before + column)).collect();
+            if let EventLayout::Bucketed { rows } = layout {
+                columns.push(format!("?{} / {rows}", before + 2));
+            }
+            format!("({})", columns.join(", "))
+        };
+        let many: Vec<String> = (0..ROWS_AT_ONCE).map(|index| row(index * EVENT_PARAMETERS)).collect();
+        let many = many.join(", ");
+        let values = format!("events VALUES {}", row(0));
         let columns = "id, ts, source, client, health FROM events WHERE partition = ?1";
         let order = |direction| match layout {
             EventLayout::Original => format!("ORDER BY offset{direction} LIMIT ?4"),
@@ -99,6 +118,7 @@ impl Events {
         };
         Self {
             insert: format!("INSERT INTO {values} ON CONFLICT DO NOTHING"),
+            insert_many: format!("INSERT INTO events VALUES {many} ON CONFLICT DO NOTHING"),
             replace: format!("INSERT OR REPLACE INTO {values}"),
             one: format!("SELECT {columns} AND {one}"),
             first: format!("SELECT offset, {columns} AND {range} {}", order("")),

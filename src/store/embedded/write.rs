@@ -6,13 +6,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Result, Statement, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::event::{Health, Row};
+use crate::event::{Event, Health, Row};
 use crate::sqlite::{ErrorClass, Panicked, SqliteError, Thread, diagnose};
 use crate::store::cell::{Cells, DeadLetterCells, Tie};
-use crate::store::embedded::schema::Events;
+use crate::store::embedded::schema::{EVENT_PARAMETERS, Events, ROWS_AT_ONCE};
 use crate::store::embedded::{Operation, read};
 use crate::store::{Alert, Binding, Count, Outcome, Progress, WindowKey, row_timestamp};
 
@@ -50,6 +50,16 @@ struct PackedEvent {
     health: Health,
     source_bytes: usize,
     client_bytes: usize,
+}
+
+impl PackedEvent {
+    /// Takes its source and client from the beginning of the text of all events from it on.
+    fn take_text<'a>(&self, text: &mut &'a str) -> (&'a str, &'a str) {
+        let (source, remaining) = text.split_at(self.source_bytes);
+        let (client, remaining) = remaining.split_at(self.client_bytes);
+        *text = remaining;
+        (source, client)
+    }
 }
 
 impl From<&[(i64, Row)]> for PackedRows {
@@ -356,33 +366,24 @@ fn write_alerts(file: &Connection, alerts: &[Alert]) -> Result<()> {
 }
 
 fn write_rows(file: &Connection, events: &Events, partition: i32, rows: &PackedRows) -> Result<()> {
-    let mut write = file.prepare_cached(&events.insert)?;
+    let mut write_many = file.prepare_cached(&events.insert_many)?;
     let mut text = rows.text.as_str();
-    for event in &rows.events {
-        let (source, remaining) = text.split_at(event.source_bytes);
-        let (client, remaining) = remaining.split_at(event.client_bytes);
-        text = remaining;
-        let PackedEvent { offset, id, ts, health, .. } = *event;
-        if write.execute(params![partition, offset, id, ts, source, client, health.code()])? == 1 {
-            continue;
+    for chunk in rows.events.chunks(ROWS_AT_ONCE) {
+        let before = text;
+        if chunk.len() == ROWS_AT_ONCE {
+            for (index, event) in chunk.iter().enumerate() {
+                let (source, client) = event.take_text(&mut text);
+                bind_event(&mut write_many, index * EVENT_PARAMETERS, partition, event, source, client)?;
+            }
+            if write_many.raw_execute()? == ROWS_AT_ONCE {
+                continue;
+            }
+            // Some rows exist.
+            text = before;
         }
-        let timestamp = row_timestamp(offset);
-        let stored = file
-            .prepare_cached(&events.one)?
-            .query_row(params![partition, offset], |columns| read::event(columns, 0, partition, offset))?;
-        let values =
-            crate::event::Event { id, ts, source: source.to_owned(), client: client.to_owned(), health };
-        let stored = Cells { timestamp, values: stored };
-        if let Some(Cells { values, .. }) = resolved(stored, Cells { timestamp, values }) {
-            file.prepare_cached(&events.replace)?.execute(params![
-                partition,
-                offset,
-                values.id,
-                values.ts,
-                values.source,
-                values.client,
-                values.health.code(),
-            ])?;
+        for event in chunk {
+            let (source, client) = event.take_text(&mut text);
+            write_event(file, events, partition, event, source, client)?;
         }
     }
     for (offset, cells) in &rows.dead_letters {
@@ -400,6 +401,58 @@ fn write_rows(file: &Connection, events: &Events, partition: i32, rows: &PackedR
             let replace = "INSERT OR REPLACE INTO dead_letters VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
             write_dead_letter(file, replace, partition, *offset, &values)?;
         }
+    }
+    Ok(())
+}
+
+fn bind_event(
+    statement: &mut Statement<'_>,
+    before: usize,
+    partition: i32,
+    event: &PackedEvent,
+    source: &str,
+    client: &str,
+) -> Result<()> {
+    statement.raw_bind_parameter(before + 1, partition)?;
+    statement.raw_bind_parameter(before + 2, event.offset)?;
+    statement.raw_bind_parameter(before + 3, event.id)?;
+    statement.raw_bind_parameter(before + 4, event.ts)?;
+    statement.raw_bind_parameter(before + 5, source)?;
+    statement.raw_bind_parameter(before + 6, client)?;
+    statement.raw_bind_parameter(before + 7, event.health.code())
+}
+
+/// Writes one event, or resolves it with the one that is stored.
+fn write_event(
+    file: &Connection,
+    events: &Events,
+    partition: i32,
+    event: &PackedEvent,
+    source: &str,
+    client: &str,
+) -> Result<()> {
+    let mut write = file.prepare_cached(&events.insert)?;
+    bind_event(&mut write, 0, partition, event, source, client)?;
+    if write.raw_execute()? == 1 {
+        return Ok(());
+    }
+    let PackedEvent { offset, id, ts, health, .. } = *event;
+    let timestamp = row_timestamp(offset);
+    let stored = file
+        .prepare_cached(&events.one)?
+        .query_row(params![partition, offset], |columns| read::event(columns, 0, partition, offset))?;
+    let values = Event { id, ts, source: source.to_owned(), client: client.to_owned(), health };
+    let stored = Cells { timestamp, values: stored };
+    if let Some(Cells { values, .. }) = resolved(stored, Cells { timestamp, values }) {
+        file.prepare_cached(&events.replace)?.execute(params![
+            partition,
+            offset,
+            values.id,
+            values.ts,
+            values.source,
+            values.client,
+            values.health.code(),
+        ])?;
     }
     Ok(())
 }
