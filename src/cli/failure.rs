@@ -177,6 +177,7 @@ impl Failure {
             Failure::Pipeline(error) => match error {
                 PipelineError::Binding(error) => of_binding(error),
                 PipelineError::Broker { source, .. } => of_broker(source),
+                PipelineError::StoreRefused { source, .. } => of_store(source),
                 error if error.is_refusal() => Code::Refused,
                 _ => Code::Unavailable,
             },
@@ -263,8 +264,13 @@ fn of_binding(error: &BindingError) -> Code {
     }
 }
 
-/// The code of a store that refused: a damaged row remains until an operator repairs it.
+/// The code of a store that refused: a damaged row remains until an operator repairs it, a missing permission until the
+/// user gets it.
 fn of_store(error: &StoreError) -> Code {
+    #[cfg(feature = "cassandra")]
+    if crate::store::cassandra::lacks_permission(error) {
+        return Code::Usage;
+    }
     match error.damaged() {
         Some(_) => Code::Refused,
         None => Code::Unavailable,

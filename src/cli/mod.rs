@@ -40,7 +40,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  success
   1  differences found
-  2  wrong usage or configuration, refused passwords and certificates included, or `init` has not run
+  2  wrong usage or configuration, including refused passwords and certificates and missing
+     permissions, or `init` has not run
   3  refused: log and tables contradict each other, or the tables contain a row that this
      program did not write; nothing was changed
   4  a service or resource is not available: no response until the deadline, a lock that another

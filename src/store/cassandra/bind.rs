@@ -243,12 +243,13 @@ impl Connection {
     ) -> Result<bool, Failed> {
         let result = self.execute(RequestKind::Other, &what, statement, values).await?;
         // [applied], and if it was not, the existing row: the columns differ from response to response.
-        let unread = |error: String| Failed::unknown(format!("{}: {error}", what()));
-        let rows = result.into_rows_result().map_err(|error| unread(error.to_string()))?;
-        let first: Row = rows.first_row().map_err(|error| unread(error.to_string()))?;
+        let rows = result.into_rows_result().map_err(|error| Failed::unknown_because(what(), error))?;
+        let first: Row = rows.first_row().map_err(|error| Failed::unknown_because(what(), error))?;
         match first.columns.first() {
             Some(Some(CqlValue::Boolean(applied))) => Ok(*applied),
-            other => Err(unread(format!("the response has {other:?} instead of [applied]"))),
+            other => {
+                Err(Failed::unknown(format!("{}: the response has {other:?} instead of [applied]", what())))
+            }
         }
     }
 }

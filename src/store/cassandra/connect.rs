@@ -16,7 +16,7 @@ use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::policies::retry::FallthroughRetryPolicy;
 use tokio::time::timeout;
 
-use super::error::ConnectError;
+use super::error::{ConnectError, DriverError};
 use super::outcomes::NO_LOOK_UP;
 use super::statements::Statements;
 use super::{CassandraOptions, Compression, Consistency};
@@ -97,8 +97,8 @@ pub(super) async fn session(options: &CassandraOptions) -> Result<Session, Conne
         return Err(ConnectError::not_in_time(options, "connect", deadline));
     };
     let session = built.map_err(|error| match refusal(&error) {
-        Some(what) => ConnectError::refused(options, what, Some(error.to_string().into())),
-        None => ConnectError::unavailable(options, "connect", error.to_string()),
+        Some(what) => ConnectError::refused(options, what, Some(DriverError::new(error).into())),
+        None => ConnectError::unavailable(options, "connect", DriverError::new(error)),
     })?;
     if let Some(datacenter) = &options.datacenter {
         let state = session.get_cluster_state();

@@ -2,13 +2,44 @@
 
 use std::time::Duration;
 
-use scylla::errors::ExecutionError;
+use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use thiserror::Error;
 
 use super::CassandraOptions;
 use super::difference::Difference;
 use super::outcomes::{self, ErrorClass};
 use crate::error::Cause;
+use crate::store::StoreError;
+
+/// An error of the driver as the cause of an error of this module. Its message includes those of its own causes, so it
+/// has no source: [`chain`](crate::error::chain) would print them twice.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct DriverError(Cause);
+
+impl DriverError {
+    pub(super) fn new(error: impl Into<Cause>) -> Self {
+        Self(error.into())
+    }
+
+    /// The driver's error, for example an [`ExecutionError`].
+    pub fn get(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+        self.0.as_ref()
+    }
+}
+
+/// True if a request was refused because its user lacks a permission.
+pub fn lacks_permission(error: &StoreError) -> bool {
+    let driver = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<DriverError>());
+    let request = driver.and_then(|error| error.get().downcast_ref::<ExecutionError>());
+    let attempt = |error: &ExecutionError| {
+        matches!(
+            error,
+            ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Unauthorized, _))
+        )
+    };
+    request.is_some_and(|error| attempt(error) && outcomes::of_execution(error) == ErrorClass::Refused)
+}
 
 /// Why a store could not be opened.
 #[derive(Debug, Error)]
@@ -21,7 +52,7 @@ pub enum ConnectError {
         nodes: String,
         /// The request that failed.
         what: String,
-        /// The driver's message.
+        /// The driver's error, if it has one: a [`DriverError`].
         #[source]
         cause: Option<Cause>,
     },
@@ -32,7 +63,7 @@ pub enum ConnectError {
         nodes: String,
         /// What is wrong.
         what: String,
-        /// The driver's message.
+        /// The driver's error, if it has one: a [`DriverError`].
         #[source]
         cause: Option<Cause>,
     },
@@ -62,9 +93,10 @@ impl ConnectError {
     /// The error of a request while the store is opened.
     pub(super) fn of_request(options: &CassandraOptions, what: &str, error: &ExecutionError) -> Self {
         match outcomes::of_execution(error) {
-            ErrorClass::Unknown => Self::unavailable(options, what, error.to_string()),
+            ErrorClass::Unknown => Self::unavailable(options, what, DriverError::new(error.clone())),
             ErrorClass::Refused => {
-                Self::refused(options, format!("could not {what}"), Some(error.to_string().into()))
+                let cause = DriverError::new(error.clone());
+                Self::refused(options, format!("could not {what}"), Some(cause.into()))
             }
         }
     }

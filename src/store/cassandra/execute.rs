@@ -9,7 +9,7 @@ use scylla::response::query_result::{QueryResult, QueryRowsResult};
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 
-use super::{Connection, ErrorClass, Failed, RequestKind, outcomes};
+use super::{Connection, DriverError, ErrorClass, Failed, RequestKind, outcomes};
 use crate::error::Cause;
 use crate::store::StoreError;
 
@@ -36,14 +36,14 @@ pub(super) async fn concurrently<T, F: Future<Output = Result<T, Failed>>>(
 
 /// The rows of a response. If it cannot be parsed as rows, the outcome of the request is unknown.
 pub(super) fn rows_of(what: impl Fn() -> String, result: QueryResult) -> Result<QueryRowsResult, Failed> {
-    result.into_rows_result().map_err(|error| Failed::unknown(format!("{}: {error}", what())))
+    result.into_rows_result().map_err(|error| Failed::unknown_because(what(), error))
 }
 
 impl Connection {
     /// The result of a request that ended with this error of the driver.
     pub(super) fn failed(&self, what: impl Fn() -> String, error: &ExecutionError) -> Failed {
-        // Only its message: the driver's errors include the messages of their sources.
-        Failed { class: outcomes::of_execution(error), error: StoreError::new(what(), error.to_string()) }
+        let cause = DriverError::new(error.clone());
+        Failed { class: outcomes::of_execution(error), error: StoreError::new(what(), cause) }
     }
 
     /// The error of a row that no version of this program wrote.

@@ -64,7 +64,7 @@ use scylla::frame::types::Consistency as Level;
 
 pub use bind::Changed;
 pub use difference::Difference;
-pub use error::ConnectError;
+pub use error::{ConnectError, DriverError, lacks_permission};
 pub use options::{CassandraOptions, Compression, Consistency, Credentials, Tls};
 pub use requests::RequestKind;
 pub use schema::{apply_schema, check_schema};
@@ -120,6 +120,12 @@ impl Failed {
 
     fn unknown(what: impl Into<String>) -> Self {
         Self { class: ErrorClass::Unknown, error: StoreError::of(what) }
+    }
+
+    /// With an error of the driver.
+    fn unknown_because(what: impl Into<String>, error: impl Into<crate::error::Cause>) -> Self {
+        let error = StoreError::new(what, DriverError::new(error));
+        Self { class: ErrorClass::Unknown, error }
     }
 }
 

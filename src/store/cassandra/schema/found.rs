@@ -9,7 +9,7 @@ use scylla::frame::types::Consistency as Level;
 use scylla::statement::unprepared::Statement;
 
 use crate::store::cassandra::CassandraOptions;
-use crate::store::cassandra::error::ConnectError;
+use crate::store::cassandra::error::{ConnectError, DriverError};
 use crate::store::cql::Order;
 
 /// The schema found in a cluster.
@@ -126,12 +126,12 @@ async fn select<R: for<'f, 'm> DeserializeRow<'f, 'm>>(
     cql: String,
 ) -> Result<Vec<R>, ConnectError> {
     let what = format!("run {cql:?}");
-    let unread = |error: String| ConnectError::unavailable(options, &what, error);
+    let unread = |error: DriverError| ConnectError::unavailable(options, &what, error);
     let mut statement = Statement::new(cql.as_str());
     statement.set_consistency(Level::One);
     let response = session.query_unpaged(statement, ()).await;
     let response = response.map_err(|error| ConnectError::of_request(options, &what, &error))?;
-    let rows = response.into_rows_result().map_err(|error| unread(error.to_string()))?;
-    let rows = rows.rows::<R>().map_err(|error| unread(error.to_string()))?;
-    rows.map(|row| row.map_err(|error| unread(error.to_string()))).collect()
+    let rows = response.into_rows_result().map_err(|error| unread(DriverError::new(error)))?;
+    let rows = rows.rows::<R>().map_err(|error| unread(DriverError::new(error)))?;
+    rows.map(|row| row.map_err(|error| unread(DriverError::new(error)))).collect()
 }

@@ -11,7 +11,7 @@ use scylla::statement::unprepared::Statement;
 
 use super::CassandraOptions;
 use super::connect;
-use super::error::ConnectError;
+use super::error::{ConnectError, DriverError};
 use crate::store::Layout;
 use crate::store::cql::{self, Replication};
 pub(super) use compare::Checked;
@@ -30,7 +30,15 @@ pub async fn apply_schema(
     layout: Layout,
 ) -> Result<(), ConnectError> {
     let session = connect::session(options).await?;
-    for cql in cql::statements(&options.keyspace, replication, layout) {
+    let found = Found::read(&session, options).await?;
+    let tables = cql::tables(layout.events);
+    let exists = std::iter::once(found.keyspace.is_some())
+        .chain(tables.iter().map(|table| found.tables.contains_key(table.name)));
+    for (cql, exists) in cql::statements(&options.keyspace, replication, layout).into_iter().zip(exists) {
+        // Cassandra requires the permission to create even for what exists; for a keyspace, on all keyspaces.
+        if exists {
+            continue;
+        }
         let what = format!("run {:?}", cql.chars().take(60).collect::<String>());
         let mut statement = Statement::new(cql);
         statement.set_request_timeout(Some(CHANGE_TIMEOUT));
@@ -53,9 +61,9 @@ pub async fn check_schema(options: &CassandraOptions, layout: Layout) -> Result<
 
 async fn agree(session: &Session, options: &CassandraOptions) -> Result<(), ConnectError> {
     let agreed = session.await_schema_agreement().await;
-    agreed
-        .map(drop)
-        .map_err(|error| ConnectError::unavailable(options, "reach schema agreement", error.to_string()))
+    agreed.map(drop).map_err(|error| {
+        ConnectError::unavailable(options, "reach schema agreement", DriverError::new(error))
+    })
 }
 
 pub(super) async fn check(
