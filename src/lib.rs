@@ -18,6 +18,7 @@ pub mod error;
 pub mod event;
 pub mod generate;
 pub mod guarantee;
+mod milliseconds;
 pub mod pipeline;
 mod random;
 pub mod secret;

@@ -16,7 +16,7 @@ use exactlyonce::store::{Binding, Outcome, Store};
 use exactlyonce::truth::{self, Tables};
 use tokio::time::sleep;
 
-use crate::config::TOPIC;
+use crate::scenario::options::TOPIC;
 
 /// What a run did wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,54 +5,68 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use exactlyonce::broker::memory::MemoryBroker;
 use exactlyonce::store::memory::MemoryStore;
 use madsim::time::TimeHandle;
 use tokio::sync::{mpsc, watch};
 
-use crate::broker::group::Group;
 use crate::checker::Violation;
-use crate::config::SimConfig;
-use crate::faults::{Direction, Fault, Kind, Point, Trigger};
 use crate::network::{Caller, Service};
-use crate::observed::Observed;
+use crate::observed::{Observed, Sometimes};
 use crate::random::{Random, Stream};
+use crate::scenario::fault::{Direction, Fault, Kind, Point, Target, Trigger};
+use crate::scenario::options::RunOptions;
+use crate::scenario::{Scenario, Tables};
+use crate::service::simple_log::group::Group;
 use crate::trace::Trace;
+
+/// A fault whose point was reached by this worker.
+pub(crate) type Triggered = (u64, Caller);
 
 pub(crate) struct SimContext {
     pub seed: u64,
-    pub config: SimConfig,
+    pub options: RunOptions,
+    pub tables_options: Tables,
     pub trace: Trace,
-    /// The store's tables.
+    /// The simple store's tables.
     pub tables: MemoryStore,
     /// The log.
     pub log: MemoryBroker,
     group: Mutex<Group>,
-    fault_state: Mutex<FaultState>,
-    random: Mutex<Random>,
+    faults: Mutex<FaultState>,
+    random: [Mutex<Random>; Service::ALL.len()],
     observed: Mutex<Observed>,
     violation: Mutex<Option<Violation>>,
     requests: Mutex<u64>,
+    /// For each partition, the greatest offset whose row was acknowledged.
+    written: Mutex<BTreeMap<i32, i64>>,
     /// For each worker, whether it should stop.
     pub stops: Vec<watch::Sender<bool>>,
-    triggered: mpsc::UnboundedSender<(usize, Caller)>,
+    triggered: mpsc::UnboundedSender<Triggered>,
+}
+
+/// An active fault, with its own random numbers.
+pub(crate) struct ActiveFault {
+    pub fault: Fault,
+    pub random: Random,
 }
 
 /// The active faults, and those that wait for their trigger.
+#[derive(Default)]
 struct FaultState {
-    random: Random,
-    /// By the fault's index in the plan.
-    active: BTreeMap<usize, Fault>,
+    /// By id.
+    active: BTreeMap<u64, ActiveFault>,
     /// Faults that wait for a point, and how many more times it must be reached.
-    waiting: BTreeMap<usize, (Point, u64)>,
+    waiting: BTreeMap<u64, (Point, u64)>,
     /// The log's end as lagging readers see it.
     lagging_ends: BTreeMap<i32, i64>,
-    /// The windows that each process of a worker wrote: to detect evictions.
-    written: BTreeMap<(Caller, i32), std::collections::BTreeSet<exactlyonce::store::WindowKey>>,
+    /// No further fault begins.
+    ended: bool,
 }
 
-/// The faults that apply to one request.
+/// What the active faults do to one request to a simple service.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RequestFaults {
     pub lost: bool,
@@ -69,34 +83,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl SimContext {
-    pub fn new(
-        seed: u64,
-        config: SimConfig,
-        keep_trace: bool,
-        triggered: mpsc::UnboundedSender<(usize, Caller)>,
-    ) -> Self {
-        let group = Group::new(&config);
-        let stops = (0..config.workers).map(|_| watch::Sender::new(false)).collect();
+    pub fn new(scenario: &Scenario, keep_trace: bool, triggered: mpsc::UnboundedSender<Triggered>) -> Self {
+        let (seed, options) = (scenario.seed, scenario.options.clone());
+        let mut observed = Observed::default();
+        observed.plan(&scenario.faults);
         Self {
             seed,
             trace: Trace::new(keep_trace),
-            tables: MemoryStore::with_layout(config.layout),
-            log: MemoryBroker::new(config.fetch_records as usize),
-            group: Mutex::new(group),
-            fault_state: Mutex::new(FaultState {
-                random: Random::new(seed, Stream::FaultDraws),
-                active: BTreeMap::new(),
-                waiting: BTreeMap::new(),
-                lagging_ends: BTreeMap::new(),
-                written: BTreeMap::new(),
-            }),
-            random: Mutex::new(Random::new(seed, Stream::Services)),
-            observed: Mutex::default(),
+            tables: MemoryStore::with_layout(options.layout),
+            log: MemoryBroker::new(options.fetch_records as usize),
+            group: Mutex::new(Group::new(&options)),
+            faults: Mutex::default(),
+            random: Service::ALL.map(|service| Mutex::new(Random::new(seed, Stream::Service(service)))),
+            observed: Mutex::new(observed),
             violation: Mutex::default(),
             requests: Mutex::default(),
-            stops,
+            written: Mutex::default(),
+            stops: (0..options.workers).map(|_| watch::Sender::new(false)).collect(),
             triggered,
-            config,
+            tables_options: scenario.tables.clone(),
+            options,
         }
     }
 
@@ -104,8 +110,13 @@ impl SimContext {
         self.trace.note(event);
     }
 
-    pub fn observe(&self, name: &'static str) {
-        lock(&self.observed).add(name);
+    pub fn observe(&self, situation: Sometimes) {
+        lock(&self.observed).add(situation);
+    }
+
+    /// A fault had an effect.
+    pub fn effect(&self, fault: &Fault) {
+        lock(&self.observed).effect(fault);
     }
 
     pub fn observed(&self) -> Observed {
@@ -122,9 +133,9 @@ impl SimContext {
         lock(&self.violation).clone()
     }
 
-    /// Random numbers for what services and clients may do at any time.
-    pub fn random(&self) -> MutexGuard<'_, Random> {
-        lock(&self.random)
+    /// Random numbers for what a service and its clients may do at any time.
+    pub fn random(&self, service: Service) -> MutexGuard<'_, Random> {
+        lock(&self.random[service as usize])
     }
 
     pub fn group(&self) -> MutexGuard<'_, Group> {
@@ -141,54 +152,74 @@ impl SimContext {
         *requests
     }
 
+    /// A row at this offset was acknowledged.
+    pub fn wrote(&self, partition: i32, offset: i64) {
+        let mut written = lock(&self.written);
+        let greatest = written.entry(partition).or_insert(offset);
+        *greatest = (*greatest).max(offset);
+    }
+
+    /// True if a row at this offset, or after it, was acknowledged.
+    pub fn was_written(&self, partition: i32, offset: i64) -> bool {
+        lock(&self.written).get(&partition).is_some_and(|greatest| *greatest >= offset)
+    }
+
     // Faults.
 
-    pub fn begin_fault(&self, number: usize, fault: Fault, ends: BTreeMap<i32, i64>) {
-        let mut fault_state = lock(&self.fault_state);
-        if fault.kind == Kind::LogEndLags {
-            fault_state.lagging_ends = ends;
-        }
-        fault_state.active.insert(number, fault);
+    /// Adds an active fault.
+    pub fn begin_fault(&self, fault: &Fault) {
+        lock(&self.observed).begin(fault);
+        let random = Random::new(self.seed, Stream::FaultDraws(fault.id));
+        lock(&self.faults).active.insert(fault.id, ActiveFault { fault: fault.clone(), random });
     }
 
-    pub fn end_fault(&self, number: usize) -> Option<Fault> {
-        lock(&self.fault_state).active.remove(&number)
+    pub fn end_fault(&self, id: u64) -> Option<Fault> {
+        lock(&self.faults).active.remove(&id).map(|active| active.fault)
     }
 
-    pub fn active_faults(&self) -> Vec<usize> {
-        lock(&self.fault_state).active.keys().copied().collect()
+    pub fn active_faults(&self) -> Vec<Fault> {
+        lock(&self.faults).active.values().map(|active| active.fault.clone()).collect()
     }
 
-    /// Whether a fault is active and satisfies the predicate.
-    pub fn with_fault(&self, number: usize, request: &dyn Fn(&Fault) -> bool) -> bool {
-        lock(&self.fault_state).active.get(&number).is_some_and(request)
+    /// Calls this for each active fault, by id.
+    pub fn for_each_fault(&self, mut each: impl FnMut(&mut ActiveFault)) {
+        lock(&self.faults).active.values_mut().for_each(&mut each);
+    }
+
+    /// The log's end as readers see it while it lags.
+    pub fn set_lagging_ends(&self, ends: BTreeMap<i32, i64>) {
+        lock(&self.faults).lagging_ends = ends;
     }
 
     /// Starts to count the points that triggers wait for.
-    pub fn arm(&self, plan: &[Fault]) {
-        lock(&self.fault_state).waiting = plan
-            .iter()
-            .enumerate()
-            .filter_map(|(number, fault)| match fault.trigger {
-                Trigger::When { point, nth } => Some((number, (point, nth))),
-                Trigger::At { .. } => None,
-            })
-            .collect();
+    pub fn arm(&self, faults: &[Fault]) {
+        let waiting = faults.iter().filter_map(|fault| match fault.trigger {
+            Trigger::When { point, nth } => Some((fault.id, (point, nth))),
+            Trigger::At { .. } => None,
+        });
+        lock(&self.faults).waiting = waiting.collect();
     }
 
-    /// No further fault is triggered.
+    /// No further fault begins.
     pub fn disarm(&self) {
-        lock(&self.fault_state).waiting.clear();
+        let mut faults = lock(&self.faults);
+        faults.waiting.clear();
+        faults.ended = true;
     }
 
-    /// A worker's request has reached this point. If a fault waits for it, the fault starts before this returns.
+    /// True after [`disarm`](Self::disarm).
+    pub fn faults_have_ended(&self) -> bool {
+        lock(&self.faults).ended
+    }
+
+    /// A worker has reached this point. If a fault waits for it, the fault starts before this returns.
     pub async fn reached(&self, point: Point, caller: Caller) {
         let mut due = Vec::new();
-        lock(&self.fault_state).waiting.retain(|number, (awaited, left)| {
+        lock(&self.faults).waiting.retain(|id, (awaited, left)| {
             if *awaited == point {
                 *left -= 1;
                 if *left == 0 {
-                    due.push(*number);
+                    due.push(*id);
                 }
             }
             *left > 0
@@ -196,101 +227,86 @@ impl SimContext {
         if due.is_empty() {
             return;
         }
-        for number in due {
-            let _ = self.triggered.send((number, caller));
+        for id in due {
+            // The receiver exists as long as the run.
+            let _ = self.triggered.send((id, caller));
         }
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
-    /// True if the request (or its response) would be lost.
-    pub fn is_cut(&self, caller: Caller, service: Service, responses: bool) -> bool {
-        let fault_state = lock(&self.fault_state);
-        fault_state.active.values().any(|fault| match (fault.kind, fault.target) {
-            (Kind::LinkCut { service: cut, direction }, crate::faults::Target::Worker(worker)) => {
-                cut == service
-                    && caller.worker == Some(worker)
-                    && match direction {
-                        Direction::Both => true,
-                        Direction::Requests => !responses,
-                        Direction::Responses => responses,
-                    }
+    /// Counts the effect of the faults that cut this link; the simulator drops the message.
+    pub fn observe_cut(&self, caller: Caller, to: Service, responses: bool) {
+        let mut cutting = Vec::new();
+        self.for_each_fault(|active| {
+            let Kind::LinkCut { service, direction } = active.fault.kind else { return };
+            let loses = match direction {
+                Direction::Both => true,
+                Direction::Requests => !responses,
+                Direction::Responses => responses,
+            };
+            let target = caller.worker.map(Target::Worker);
+            if service == to && loses && Some(active.fault.target) == target {
+                cutting.push(active.fault.clone());
             }
-            _ => false,
-        })
+        });
+        cutting.iter().for_each(|fault| self.effect(fault));
     }
 
-    /// Draws the faults for a request that has arrived.
-    pub fn request_faults(&self, at: Service) -> RequestFaults {
-        let fault_state = &mut *lock(&self.fault_state);
-        let random = &mut fault_state.random;
+    /// Draws what the active faults do to a request that has arrived, and counts it as their effect.
+    pub fn request_faults(&self, at: Service, is_write: bool) -> RequestFaults {
         let mut faults = RequestFaults::default();
-        for fault in fault_state.active.values() {
-            match fault.kind {
-                Kind::RequestsLost { service, per_mille } if service == at => {
-                    faults.lost |= random.chance(per_mille);
+        let mut effective = Vec::new();
+        self.for_each_fault(|ActiveFault { fault, random }| {
+            let (is_here, per_mille) = match fault.kind {
+                Kind::RequestsLost { service, per_mille }
+                | Kind::RequestsDelayed { service, per_mille, .. }
+                | Kind::RequestsDuplicated { service, per_mille, .. }
+                | Kind::ResponsesLost { service, per_mille }
+                | Kind::ErrorsReturned { service, per_mille } => (service == at, per_mille),
+                Kind::CallsTorn { per_mille } | Kind::AcknowledgedWritesDropped { per_mille } => {
+                    (at == Service::Store && is_write, per_mille)
                 }
-                Kind::RequestsDelayed { service, per_mille, up_to_ms }
-                    if service == at && random.chance(per_mille) =>
-                {
+                _ => return,
+            };
+            if !is_here || !random.chance(per_mille) {
+                return;
+            }
+            effective.push(fault.clone());
+            match fault.kind {
+                Kind::RequestsLost { .. } => faults.lost = true,
+                Kind::RequestsDelayed { up_to_ms, .. } => {
                     faults.delay_ms = Some(random.within(1..=up_to_ms));
                 }
-                Kind::RequestsDuplicated { service, per_mille, up_to_ms }
-                    if service == at && random.chance(per_mille) =>
-                {
+                Kind::RequestsDuplicated { up_to_ms, .. } => {
                     faults.duplicated_after_ms = Some(random.within(1..=up_to_ms));
                 }
-                Kind::ResponsesLost { service, per_mille } if service == at => {
-                    faults.response_lost |= random.chance(per_mille);
-                }
-                Kind::ErrorsReturned { service, per_mille } if service == at => {
-                    faults.error |= random.chance(per_mille);
-                }
-                Kind::CallsTorn { per_mille } if at == Service::Store => {
-                    faults.torn |= random.chance(per_mille);
-                }
-                Kind::AcknowledgedWritesDropped { per_mille } if at == Service::Store => {
-                    faults.forgotten |= random.chance(per_mille);
-                }
-                _ => {}
+                Kind::ResponsesLost { .. } => faults.response_lost = true,
+                Kind::ErrorsReturned { .. } => faults.error = true,
+                Kind::CallsTorn { .. } => faults.torn = true,
+                _ => faults.forgotten = true,
             }
-        }
+        });
+        effective.iter().for_each(|fault| self.effect(fault));
         faults
     }
 
-    /// The log's end as readers see it, if it lags.
-    pub fn lagging_end(&self, partition: i32) -> Option<i64> {
-        let fault_state = lock(&self.fault_state);
-        let lags = fault_state.active.values().any(|fault| fault.kind == Kind::LogEndLags);
-        lags.then(|| fault_state.lagging_ends.get(&partition).copied().unwrap_or(0))
+    /// The log's end as readers see it, if it lags and is below `end`; then the fault has had an effect.
+    pub fn lagging_end(&self, partition: i32, end: i64) -> Option<i64> {
+        let lagging = lock(&self.faults).lagging_ends.get(&partition).copied().unwrap_or(0);
+        let active = self.active_faults();
+        let lags: Vec<&Fault> = active.iter().filter(|fault| fault.kind == Kind::LogEndLags).collect();
+        if lags.is_empty() || lagging >= end {
+            return None;
+        }
+        lags.into_iter().for_each(|fault| self.effect(fault));
+        Some(lagging)
     }
 
-    /// Time between two reassignments of the group, while that fault is active.
-    pub fn shuffle_every_ms(&self) -> Option<u64> {
-        lock(&self.fault_state).active.values().find_map(|fault| match fault.kind {
-            Kind::GroupShuffled { every_ms } => Some(every_ms),
+    /// The fault that shuffles the group, with the time between two reassignments.
+    pub fn shuffling(&self) -> Option<(Fault, u64)> {
+        self.active_faults().into_iter().find_map(|fault| match fault.kind {
+            Kind::GroupShuffled { every_ms } => Some((fault, every_ms)),
             _ => None,
         })
-    }
-
-    /// Records which windows a process of a worker wrote.
-    pub fn wrote(&self, caller: Caller, partition: i32, key: &exactlyonce::store::WindowKey) {
-        lock(&self.fault_state).written.entry((caller, partition)).or_default().insert(key.clone());
-    }
-
-    /// True if it wrote one of these windows since it was assigned the partition.
-    pub fn has_written(
-        &self,
-        caller: Caller,
-        partition: i32,
-        keys: &[exactlyonce::store::WindowKey],
-    ) -> bool {
-        let fault_state = lock(&self.fault_state);
-        let written = fault_state.written.get(&(caller, partition));
-        written.is_some_and(|written| keys.iter().any(|key| written.contains(key)))
-    }
-
-    /// A worker starts a partition with nothing in memory.
-    pub fn forget_written(&self, caller: Caller, partition: i32) {
-        lock(&self.fault_state).written.remove(&(caller, partition));
     }
 }

@@ -1,4 +1,5 @@
-//! Injects the faults of a plan: into the network, nodes and the broker.
+//! Injects the faults of a scenario: into workers, simple services and their network itself, and into the tables through
+//! their service.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,11 +12,15 @@ use madsim::task::NodeId;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use crate::config::TOPIC;
-use crate::context::SimContext;
-use crate::faults::{Direction, Fault, Kind, Plan, Target, Trigger};
+use crate::context::{SimContext, Triggered};
 use crate::network::{Caller, Service};
-use crate::observed;
+use crate::observed::Sometimes;
+use crate::scenario::fault::{Direction, Fault, Kind, Moment, Step, Target, Trigger};
+use crate::scenario::options::TOPIC;
+use crate::service::TablesService;
+
+/// How often a fault of a worker that is down is tried again.
+const RETRY_MS: u64 = 20;
 
 /// The run's nodes.
 #[derive(Clone, Debug)]
@@ -24,69 +29,98 @@ pub(crate) struct Nodes {
     pub services: BTreeMap<Service, NodeId>,
 }
 
-pub(crate) struct Injector {
+pub(crate) struct Injector<T> {
     context: Arc<SimContext>,
     handle: Handle,
     nodes: Nodes,
-    plan: Plan,
+    /// By id.
+    faults: BTreeMap<u64, Fault>,
+    tables: Arc<T>,
 }
 
-impl Injector {
-    pub fn new(context: Arc<SimContext>, nodes: Nodes, plan: Plan) -> Self {
-        Self { context, handle: Handle::current(), nodes, plan }
+impl<T: TablesService> Injector<T> {
+    pub fn new(context: Arc<SimContext>, nodes: Nodes, faults: &[Fault], tables: Arc<T>) -> Self {
+        let faults = faults.iter().map(|fault| (fault.id, fault.clone())).collect();
+        Self { context, handle: Handle::current(), nodes, faults, tables }
     }
 
-    /// Starts and ends the faults of the plan, each at its time.
-    pub async fn inject(self: Arc<Self>, mut triggered: mpsc::UnboundedReceiver<(usize, Caller)>) {
-        self.context.arm(&self.plan.faults);
-        for (number, fault) in self.plan.faults.iter().enumerate() {
-            if let Trigger::At { ms } = fault.trigger {
+    /// Starts and ends the faults of the scenario, each at its time.
+    pub async fn inject(self: Arc<Self>, mut triggered: mpsc::UnboundedReceiver<Triggered>) {
+        let all: Vec<Fault> = self.faults.values().cloned().collect();
+        self.context.arm(&all);
+        for fault in all {
+            if let Trigger::At { at_ms } = fault.trigger {
                 let this = self.clone();
                 tokio::spawn(async move {
-                    sleep(Duration::from_millis(ms)).await;
-                    this.inject_fault(number, None).await;
+                    sleep(Duration::from_millis(at_ms)).await;
+                    this.inject_fault(fault).await;
                 });
             }
         }
-        while let Some((number, caller)) = triggered.recv().await {
-            tokio::spawn(self.clone().inject_triggered(number, caller));
+        while let Some((id, caller)) = triggered.recv().await {
+            let Some(fault) = self.faults.get(&id).cloned() else { continue };
+            tokio::spawn(self.clone().inject_triggered(fault, caller));
         }
     }
 
-    async fn inject_triggered(self: Arc<Self>, number: usize, caller: Caller) {
-        self.inject_fault(number, Some(caller)).await;
+    async fn inject_triggered(self: Arc<Self>, mut fault: Fault, caller: Caller) {
+        if fault.target == Target::Triggering {
+            let Some(worker) = caller.worker else { return };
+            fault.target = Target::Worker(worker);
+        }
+        self.inject_fault(fault).await;
     }
 
     /// Injects one fault, and ends it after its duration.
-    async fn inject_fault(&self, number: usize, triggering: Option<Caller>) {
-        let mut fault = self.plan.faults[number].clone();
-        if fault.target == Target::Triggering {
-            match triggering.and_then(|caller| caller.worker) {
-                Some(worker) => fault.target = Target::Worker(worker),
-                None => return,
+    async fn inject_fault(&self, fault: Fault) {
+        loop {
+            if self.context.faults_have_ended() {
+                return;
+            }
+            if self.begin(&fault).await {
+                break;
+            }
+            // A worker that is down comes back; another target may never be free.
+            if !fault.kind.name().affects_process_of_worker() {
+                return self.context.note(format_args!("fault {} skipped: {:?}", fault.id, fault.kind));
+            }
+            sleep(Duration::from_millis(RETRY_MS)).await;
+        }
+        if let Trigger::When { point, .. } = fault.trigger {
+            self.context.observe(Sometimes::FaultAtAPoint);
+            if fault.kind == Kind::WorkerKilled {
+                self.observe_crash(point.step, point.moment);
             }
         }
-        if !self.start(number, &fault).await {
-            return self.context.note(format_args!("fault {number} skipped: {:?}", fault.kind));
-        }
-        if triggering.is_some() {
-            self.context.observe(observed::AT_A_POINT);
-        }
         sleep(Duration::from_millis(fault.duration_ms)).await;
-        self.end(number);
+        self.end(fault.id);
     }
 
-    /// Starts a fault; false if its target is already affected by another one.
-    async fn start(&self, number: usize, fault: &Fault) -> bool {
-        let is_free = |hits: &dyn Fn(&Fault) -> bool| {
-            let active = self.context.active_faults();
-            !active.iter().any(|active| self.context.with_fault(*active, hits))
+    fn observe_crash(&self, step: Step, moment: Moment) {
+        let situation = match (step, moment) {
+            (Step::WriteCounts, Moment::After)
+            | (Step::ReadRegistry, _)
+            | (Step::ReadSums, Moment::Before) => Sometimes::CrashBetweenCountsAndSums,
+            (Step::ReadSums, Moment::After) | (Step::WriteAlerts, Moment::Before) => {
+                Sometimes::CrashBetweenSumsAndAlert
+            }
+            (Step::WriteAlerts, Moment::After) => Sometimes::CrashAfterAlert,
+            (Step::WriteRows, Moment::After) => Sometimes::CrashAfterRows,
+            (Step::WriteProgress, _) => Sometimes::CrashAtProgress,
+            _ => return,
         };
-        let net = NetSim::current();
-        match (fault.kind, fault.target) {
+        self.context.observe(situation);
+    }
+
+    /// Begins a fault; false if its target is already affected by another one.
+    async fn begin(&self, fault: &Fault) -> bool {
+        let context = &self.context;
+        let active = context.active_faults();
+        let is_free = |affects: &dyn Fn(&Fault) -> bool| !active.iter().any(affects);
+        let is_immediate = match (fault.kind, fault.target) {
             (Kind::WorkerKilled | Kind::WorkerPaused | Kind::WorkerStopped, Target::Worker(worker)) => {
                 let same = |other: &Fault| {
-                    other.target == fault.target && !matches!(other.kind, Kind::LinkCut { .. })
+                    other.target == fault.target && other.kind.name().affects_process_of_worker()
                 };
                 if !is_free(&same) {
                     return false;
@@ -95,11 +129,9 @@ impl Injector {
                 match fault.kind {
                     Kind::WorkerKilled => self.handle.kill(node),
                     Kind::WorkerPaused => self.handle.pause(node),
-                    _ => {
-                        self.context.stops[usize::from(worker)].send_replace(true);
-                    }
+                    _ => drop(context.stops[usize::from(worker)].send_replace(true)),
                 }
-                self.context.observe(fault.kind.name());
+                true
             }
             (Kind::LinkCut { service, .. }, Target::Worker(_)) => {
                 let same = |other: &Fault| {
@@ -110,28 +142,31 @@ impl Injector {
                     return false;
                 }
                 for (from, to) in self.links(fault) {
-                    net.clog_link(from, to);
+                    NetSim::current().clog_link(from, to);
                 }
+                false
             }
             (Kind::ServiceKilled { service }, _) => {
                 let same =
                     |other: &Fault| matches!(other.kind, Kind::ServiceKilled { service: s } if s == service);
-                if !is_free(&same) {
+                let (true, Some(node)) = (is_free(&same), self.nodes.services.get(&service)) else {
                     return false;
-                }
-                self.handle.kill(self.nodes.services[&service]);
-                self.context.observe(fault.kind.name());
+                };
+                self.handle.kill(*node);
+                true
             }
             (Kind::PartitionAdded, _) => {
                 let partitions = self.partitions().await;
-                self.context.log.grow(TOPIC, partitions + 1);
-                self.context.group().grow(self.context.now_ms(), partitions + 1);
-                self.context.observe(fault.kind.name());
+                context.log.grow(TOPIC, partitions + 1);
+                context.group().grow(context.now_ms(), partitions + 1);
+                true
             }
             (Kind::LogEndLags, _) => {
                 if !is_free(&|other: &Fault| other.kind == Kind::LogEndLags) {
                     return false;
                 }
+                context.set_lagging_ends(self.log_ends().await);
+                false
             }
             (
                 Kind::RequestsLost { .. }
@@ -143,22 +178,27 @@ impl Injector {
                 | Kind::GroupShuffled { .. }
                 | Kind::AcknowledgedWritesDropped { .. },
                 _,
-            ) => {}
-            (_, Target::Anyone | Target::Triggering) => return false,
-        }
-        let ends = match fault.kind {
-            Kind::LogEndLags => self.log_ends().await,
-            _ => BTreeMap::new(),
+            ) => false,
+            (kind, _) if kind.name().is_of_cassandra() => {
+                if !self.tables.begin(fault, &active) {
+                    return false;
+                }
+                false
+            }
+            _ => return false,
         };
-        self.context.note(format_args!("fault {number} starts: {:?} {:?}", fault.kind, fault.target));
-        self.context.begin_fault(number, fault.clone(), ends);
+        context.note(format_args!("fault {} starts: {:?} {:?}", fault.id, fault.kind, fault.target));
+        context.begin_fault(fault);
+        if is_immediate {
+            context.effect(fault);
+        }
         true
     }
 
     /// Ends a fault, if it has not ended yet.
-    fn end(&self, number: usize) {
-        let Some(fault) = self.context.end_fault(number) else { return };
-        self.context.note(format_args!("fault {number} ends: {:?} {:?}", fault.kind, fault.target));
+    fn end(&self, id: u64) {
+        let Some(fault) = self.context.end_fault(id) else { return };
+        self.context.note(format_args!("fault {id} ends: {:?} {:?}", fault.kind, fault.target));
         match (fault.kind, fault.target) {
             (Kind::WorkerKilled, Target::Worker(worker)) => {
                 self.handle.restart(self.nodes.workers[usize::from(worker)]);
@@ -170,21 +210,24 @@ impl Injector {
                 self.context.stops[usize::from(worker)].send_replace(false);
             }
             (Kind::LinkCut { .. }, _) => {
-                let net = NetSim::current();
                 for (from, to) in self.links(&fault) {
-                    net.unclog_link(from, to);
+                    NetSim::current().unclog_link(from, to);
                 }
             }
-            (Kind::ServiceKilled { service }, _) => self.handle.restart(self.nodes.services[&service]),
-            _ => {}
+            (Kind::ServiceKilled { service }, _) => {
+                if let Some(node) = self.nodes.services.get(&service) {
+                    self.handle.restart(*node);
+                }
+            }
+            _ => self.tables.end(&fault),
         }
     }
 
-    /// Ends every fault; no further one starts.
+    /// Ends every fault; no further one begins.
     pub fn end_all(&self) {
         self.context.disarm();
-        for number in self.context.active_faults() {
-            self.end(number);
+        for fault in self.context.active_faults() {
+            self.end(fault.id);
         }
         self.context.note(format_args!("all faults have ended"));
     }
@@ -194,7 +237,8 @@ impl Injector {
         else {
             return Vec::new();
         };
-        let (worker, service) = (self.nodes.workers[usize::from(worker)], self.nodes.services[&service]);
+        let Some(service) = self.nodes.services.get(&service).copied() else { return Vec::new() };
+        let worker = self.nodes.workers[usize::from(worker)];
         match direction {
             Direction::Both => vec![(worker, service), (service, worker)],
             Direction::Requests => vec![(worker, service)],

@@ -11,14 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use madsim::net::Endpoint;
+use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
 use crate::context::SimContext;
-use crate::faults::Point;
-use crate::observed;
+use crate::observed::Sometimes;
 
 /// A simulated service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Service {
     /// The tables.
     Store,
@@ -64,10 +65,8 @@ pub(crate) trait Request: Clone + fmt::Display + Send + Sync + 'static {
     type Response: Send + Sync + 'static;
     const SERVICE: Service;
 
-    /// The point that is reached when the request has arrived.
-    fn point_on_arrival(&self) -> Option<Point>;
-    /// The point that is reached when it has been applied.
-    fn point_before_response(&self) -> Option<Point>;
+    /// True if it changes something.
+    fn is_write(&self) -> bool;
     /// The response, for the trace.
     fn describe(response: &Self::Response) -> String;
 }
@@ -115,15 +114,13 @@ impl Channel {
         let number = context.next_request();
         let service = Q::SERVICE;
         context.note(format_args!("{caller} sends to {service:?} #{number}: {request}"));
-        if context.is_cut(*caller, service, false) {
-            context.observe("link cut");
-        }
+        context.observe_cut(*caller, service, false);
         let envelope = Envelope { number, caller: *caller, request: request.clone() };
         let exchange = async {
             self.endpoint.send_to_raw(service.address(), 0, Box::new(envelope)).await?;
             self.endpoint.recv_from_raw(number).await
         };
-        let deadline = Duration::from_millis(context.config.request_timeout_ms);
+        let deadline = Duration::from_millis(context.options.request_timeout_ms);
         let response = match timeout(deadline, exchange).await {
             Ok(Ok((reply, _))) => match *reply.downcast().expect("a service responds to its own requests") {
                 Reply::Response(response) => Ok(response),
@@ -198,34 +195,26 @@ async fn serve_request<Q, H, F>(
 {
     let Envelope { number, caller, request } = envelope;
     let service = Q::SERVICE;
-    let faults = context.request_faults(service);
+    let faults = context.request_faults(service, request.is_write());
     let arrived = context.now_ms();
-    let took = context.random().within(0..=context.config.service_time_ms);
+    let took = context.random(service).within(0..=context.options.service_time_ms);
     if faults.lost {
-        context.observe("requests lost");
         return context.note(format_args!("{service:?} never receives #{number}"));
     }
     if let Some(delay_ms) = faults.delay_ms {
-        context.observe("requests delayed");
         context.note(format_args!("{service:?} will receive #{number} in {delay_ms} ms"));
         sleep(Duration::from_millis(delay_ms)).await;
     }
     if took > 0 {
         sleep(Duration::from_millis(took)).await;
     }
-    if let Some(point) = request.point_on_arrival() {
-        context.reached(point, caller).await;
-    }
     let handling = Handling { number, caller, torn: faults.torn, forgotten: faults.forgotten };
     let reply = if faults.error && !faults.torn {
-        context.observe("errors returned");
         context.note(format_args!("{service:?} fails #{number}"));
         Reply::Error
     } else {
-        if context.now_ms() > arrived + context.config.request_timeout_ms
-            && request.point_on_arrival().is_some()
-        {
-            context.observe(observed::LATE_WRITE);
+        if context.now_ms() > arrived + context.options.request_timeout_ms && request.is_write() {
+            context.observe(Sometimes::LateWrite);
         }
         let response = handle(context.clone(), request.clone(), handling).await;
         context.note(format_args!("{service:?} applied #{number} of {caller}: {}", Q::describe(&response)));
@@ -234,26 +223,19 @@ async fn serve_request<Q, H, F>(
             false => Reply::Response(response),
         }
     };
-    if let Some(point) = request.point_before_response() {
-        context.reached(point, caller).await;
-    }
     if let Some(after_ms) = faults.duplicated_after_ms {
         let context = context.clone();
         tokio::spawn(async move {
             sleep(Duration::from_millis(after_ms)).await;
-            context.observe("requests duplicated");
             let response = handle(context.clone(), request, handling).await;
             context.note(format_args!("{service:?} applied #{number} again: {}", Q::describe(&response)));
         });
     }
     if faults.response_lost {
-        context.observe("responses lost");
-        context.observe(observed::RESPONSE_LOST);
+        context.observe(Sometimes::ResponseLost);
         return context.note(format_args!("{service:?} loses its response to #{number}"));
     }
-    if context.is_cut(caller, service, true) {
-        context.observe("link cut");
-    }
+    context.observe_cut(caller, service, true);
     // The client may be gone; the service does not care.
     let _ = endpoint.send_to_raw(from, number, Box::new(reply)).await;
 }

@@ -1,75 +1,163 @@
-//! What actually happened in a run, counted by name. A fault without effect proves nothing, so a fault is counted when it
-//! takes effect: a message that was dropped, a response that was withheld.
+//! What actually happened in a run. A fault without effect proves nothing, so a fault counts as effective when it takes
+//! effect: a message that was dropped, a response that was withheld.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-/// Counts by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Observed(BTreeMap<&'static str, u64>);
+use strum::{EnumIter, IntoStaticStr};
 
-macro_rules! names {
-    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
-        $($(#[$doc])* pub const $name: &str = $text;)*
-        /// What must have happened at least once over many seeds, in addition to every kind of fault.
-        pub const EXPECTED: &[&str] = &[$($name),*];
-    };
+use crate::scenario::fault::{Fault, KindName};
+
+/// A rare situation that a campaign must reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Sometimes {
+    /// A write reached the simple store after its client had timed out.
+    LateWrite,
+    /// A write of a partition was acknowledged to a worker that no longer owned it.
+    ZombieWriteAfterSuccessor,
+    /// A request was applied and its response lost.
+    ResponseLost,
+    /// A call's rows were applied in part, and the others never.
+    CallAppliedInPart,
+    /// A row was written that was already stored: replay.
+    Replay,
+    /// Two calls that write rows of one partition were in flight at the same time.
+    TwoBatchesOfAPartitionInFlight,
+    /// A worker read a count that the same process had written before: it had been evicted.
+    EvictedCountReadBack,
+    /// A partition was handed over in order.
+    PartitionReleased,
+    /// A partition was revoked by force because its owner took too long to release it.
+    PartitionTakenAway,
+    /// A worker lost a partition.
+    PartitionLost,
+    /// A member's session expired.
+    SessionExpired,
+    /// Records fetched for an older incarnation were delivered after a newer one had started.
+    StaleDelivery,
+    /// A window's counts came from more than one partition.
+    WindowCountedInSeveralPartitions,
+    /// A worker was asked to stop, and did.
+    WorkerStoppedOnRequest,
+    /// A worker gave up because a service did not respond in time, or could not open its tables, and was restarted.
+    WorkerGaveUp,
+    /// A fault was triggered by a point of the protocol instead of a time.
+    FaultAtAPoint,
+    /// A worker was killed after its counts were acknowledged, and before it read the sums.
+    CrashBetweenCountsAndSums,
+    /// A worker was killed after it read the sums, and before an alert was acknowledged.
+    CrashBetweenSumsAndAlert,
+    /// A worker was killed after an alert was acknowledged.
+    CrashAfterAlert,
+    /// A worker was killed after rows were acknowledged.
+    CrashAfterRows,
+    /// A worker was killed while it wrote progress.
+    CrashAtProgress,
+    /// A hint was delivered to a replica that had missed a write.
+    HintSent,
+    /// A read found that replicas differ, and wrote to one.
+    ReadRepairSent,
+    /// A host lost power while its commit log held records that were not synced.
+    UnsyncedRecordsLost,
+    /// A write timed out at its coordinator.
+    WriteTimedOutAtCoordinator,
+    /// A read timed out at its coordinator.
+    ReadTimedOutAtCoordinator,
+    /// A coordinator saw too few live replicas.
+    TooFewReplicasAlive,
 }
 
-names! {
-    /// A write reached the store after its client had timed out.
-    LATE_WRITE = "write applied after its client timed out";
-    /// A write of a partition came from a worker that no longer owned it.
-    ZOMBIE_WRITE = "write by a worker that lost the partition";
-    /// A request was applied and its response lost.
-    RESPONSE_LOST = "request applied, response lost";
-    /// A call's rows were applied in part, and the others never.
-    TORN = "call applied in part";
-    /// A row was written that was already stored: replay.
-    REPLAY = "row written again";
-    /// Two calls that write rows of one partition were in flight at the same time.
-    OVERLAP = "two batches of a partition in flight";
-    /// A worker read a count that the same process had written before: it had been evicted.
-    EVICTION = "count read again by its writer";
-    /// A partition was handed over in order.
-    RELEASED = "partition released in order";
-    /// A partition was revoked by force because its owner took too long to release it.
-    TAKEN_AWAY = "partition taken from a slow owner";
-    /// A worker lost a partition.
-    LOST = "partition lost";
-    /// A member's session expired.
-    EXPIRED = "session expired";
-    /// Records fetched for an older incarnation were delivered after a newer one had started.
-    STALE_DELIVERY = "delivery of an older incarnation";
-    /// A window's counts came from more than one partition.
-    SHARED_WINDOW = "window counted in several partitions";
-    /// A worker was asked to stop, and did.
-    STOPPED = "worker stopped on request";
-    /// A worker gave up because a service did not respond in time, and was restarted.
-    GAVE_UP = "worker gave up on a service";
-    /// A fault was triggered by a point of the protocol instead of a time.
-    AT_A_POINT = "fault at a point of the protocol";
+impl fmt::Display for Sometimes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.into())
+    }
+}
+
+/// The faults of a kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultCounts {
+    /// In the scenarios.
+    pub planned: u64,
+    /// Of these, how many began.
+    pub begun: u64,
+    /// Of these, how many had at least one effect.
+    pub effective: u64,
+    /// All effects.
+    pub effects: u64,
+}
+
+/// What happened in a run, or in many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    faults: BTreeMap<KindName, FaultCounts>,
+    sometimes: BTreeMap<Sometimes, u64>,
+    /// The faults of the current run that have had an effect.
+    effective: BTreeSet<u64>,
 }
 
 impl Observed {
+    /// Counts the faults of a scenario as planned.
+    pub fn plan(&mut self, faults: &[Fault]) {
+        for fault in faults {
+            self.faults.entry(fault.kind.name()).or_default().planned += 1;
+        }
+    }
+
+    /// A fault began.
+    pub fn begin(&mut self, fault: &Fault) {
+        self.faults.entry(fault.kind.name()).or_default().begun += 1;
+    }
+
+    /// A fault had an effect.
+    pub fn effect(&mut self, fault: &Fault) {
+        let counts = self.faults.entry(fault.kind.name()).or_default();
+        counts.effects += 1;
+        if self.effective.insert(fault.id) {
+            counts.effective += 1;
+        }
+    }
+
     /// Counts one.
-    pub fn add(&mut self, name: &'static str) {
-        *self.0.entry(name).or_default() += 1;
+    pub fn add(&mut self, situation: Sometimes) {
+        *self.sometimes.entry(situation).or_default() += 1;
     }
 
     /// Adds all counts of another run.
     pub fn add_all(&mut self, other: &Observed) {
-        for (name, count) in &other.0 {
-            *self.0.entry(name).or_default() += count;
+        for (kind, counts) in &other.faults {
+            let sum = self.faults.entry(*kind).or_default();
+            sum.planned += counts.planned;
+            sum.begun += counts.begun;
+            sum.effective += counts.effective;
+            sum.effects += counts.effects;
+        }
+        for (situation, count) in &other.sometimes {
+            *self.sometimes.entry(*situation).or_default() += count;
         }
     }
 
-    /// How often.
-    pub fn count(&self, name: &str) -> u64 {
-        self.0.get(name).copied().unwrap_or(0)
+    /// The faults of a kind.
+    pub fn faults(&self, kind: KindName) -> FaultCounts {
+        self.faults.get(&kind).copied().unwrap_or_default()
     }
 
-    /// All names with their counts.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.0.iter().map(|(name, count)| (*name, *count))
+    /// How often.
+    pub fn count(&self, situation: Sometimes) -> u64 {
+        self.sometimes.get(&situation).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Observed {
+    /// A line for each kind of fault, and one for each situation.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:>8} {:>8} {:>9} {:>9}  fault", "planned", "begun", "effective", "effects")?;
+        for (kind, FaultCounts { planned, begun, effective, effects }) in &self.faults {
+            writeln!(f, "{planned:>8} {begun:>8} {effective:>9} {effects:>9}  {kind}")?;
+        }
+        for (situation, count) in &self.sometimes {
+            writeln!(f, "{count:>8}  {situation}")?;
+        }
+        Ok(())
     }
 }

@@ -6,29 +6,31 @@ use std::ops::RangeInclusive;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::network::Service;
+
 /// The purpose of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// The run's options.
-    Config,
-    /// The records, and when they are appended.
-    Workload,
-    /// The plan of faults.
-    Faults,
-    /// Which requests a fault affects, and by how much.
-    FaultDraws,
-    /// Behaviour of services and clients that is allowed without a fault.
-    Services,
+    Options,
+    /// The options of the Cassandra cluster.
+    ClusterOptions,
+    /// When records are appended.
+    Times,
+    /// Behaviour of a simple service, and of its clients, that is allowed without a fault.
+    Service(Service),
     /// Delays of messages between Cassandra nodes.
     Links,
     /// Random choices of Cassandra nodes.
     Cassandra,
-    /// The configuration of Cassandra.
-    CassandraConfig,
-    /// The plan of Cassandra faults.
-    CassandraFaults,
-    /// Which messages of Cassandra a fault affects, and by how much.
-    CassandraFaultDraws,
+    /// Whether a kind of fault is enabled, and how many there are of it.
+    Kind(u64),
+    /// A record of the workload.
+    Record(u64),
+    /// A fault of the scenario.
+    Fault(u64),
+    /// Which messages an active fault affects, and by how much.
+    FaultDraws(u64),
     /// A process of a worker: the production code's own random numbers.
     Worker {
         /// Which worker.
@@ -40,17 +42,21 @@ pub enum Stream {
 
 impl Stream {
     fn number(self) -> u64 {
+        const KIND: u64 = 1 << 8;
+        const RECORD: u64 = 1 << 16;
+        const FAULT: u64 = 1 << 24;
+        const DRAWS: u64 = 1 << 28;
         match self {
-            Stream::Config => 1,
-            Stream::Workload => 2,
-            Stream::Faults => 3,
-            Stream::FaultDraws => 4,
-            Stream::Services => 5,
-            Stream::Links => 6,
-            Stream::Cassandra => 7,
-            Stream::CassandraConfig => 8,
-            Stream::CassandraFaults => 9,
-            Stream::CassandraFaultDraws => 10,
+            Stream::Options => 1,
+            Stream::ClusterOptions => 2,
+            Stream::Times => 3,
+            Stream::Links => 4,
+            Stream::Cassandra => 5,
+            Stream::Service(service) => 16 + service as u64,
+            Stream::Kind(kind) => KIND + kind,
+            Stream::Record(record) => RECORD + record,
+            Stream::Fault(fault) => FAULT + fault,
+            Stream::FaultDraws(fault) => DRAWS + fault,
             Stream::Worker { index, life } => (u64::from(index) + 1) << 32 | u64::from(life),
         }
     }
@@ -123,15 +129,15 @@ mod tests {
             let mut random = Random::new(7, stream);
             [(); 8].map(|()| random.below(1_000_000))
         };
-        assert_eq!(draws(Stream::Config), draws(Stream::Config));
-        assert_ne!(draws(Stream::Config), draws(Stream::Faults));
+        assert_eq!(draws(Stream::Options), draws(Stream::Options));
+        assert_ne!(draws(Stream::Options), draws(Stream::Times));
         let worker = |index, life| draws(Stream::Worker { index, life });
         assert_ne!(worker(0, 1), worker(1, 0));
     }
 
     #[test]
     fn log_uniform_draws_stay_in_their_range_and_reach_both_ends() {
-        let mut random = Random::new(1, Stream::Config);
+        let mut random = Random::new(1, Stream::Options);
         let drawn: std::collections::BTreeSet<u64> = (0..1_000).map(|_| random.log_uniform(3..=20)).collect();
         assert_eq!(drawn, (3..=20).collect());
     }

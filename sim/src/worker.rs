@@ -6,37 +6,17 @@ use std::time::Duration;
 
 use exactlyonce::error::chain;
 use exactlyonce::pipeline;
-use exactlyonce::store::Store;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::broker::BrokerClient;
 use crate::checker::Violation;
 use crate::context::SimContext;
 use crate::network::{Caller, Channel};
-use crate::observed;
+use crate::observed::Sometimes;
+use crate::points::{ObservedBroker, ObservedStore};
 use crate::random::Stream;
-use crate::store::StoreClient;
-
-/// Opens the tables for a process of a worker.
-pub(crate) trait Tables: Clone + Send + Sync + 'static {
-    type Store: Store;
-
-    /// Tries once; the error is its message.
-    fn open(&self, channel: &Channel) -> impl Future<Output = Result<Self::Store, String>> + Send;
-}
-
-/// The simple simulated store.
-#[derive(Clone)]
-pub(crate) struct SimpleTables;
-
-impl Tables for SimpleTables {
-    type Store = StoreClient;
-
-    async fn open(&self, channel: &Channel) -> Result<StoreClient, String> {
-        Ok(StoreClient::new(channel.clone(), channel.context.config.layout))
-    }
-}
+use crate::service::Opener;
+use crate::service::simple_log::BrokerClient;
 
 /// How long after its deadline a worker that was asked to stop may still be running: requests in flight take up to
 /// their timeout.
@@ -46,7 +26,7 @@ const STOP_SLACK: Duration = Duration::from_secs(5);
 const RESTART_DELAY: Duration = Duration::from_millis(50);
 
 /// Runs the worker until the node is killed, restarting it whenever it ends.
-pub(crate) async fn work<T: Tables>(context: Arc<SimContext>, tables: T, index: u8, lives: Arc<AtomicU32>) {
+pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: u8, lives: Arc<AtomicU32>) {
     let mut stop_signal = context.stops[usize::from(index)].subscribe();
     loop {
         let life = lives.fetch_add(1, Ordering::Relaxed);
@@ -57,13 +37,14 @@ pub(crate) async fn work<T: Tables>(context: Arc<SimContext>, tables: T, index: 
             Ok(store) => store,
             Err(error) => {
                 context.note(format_args!("{caller} has no tables: {error}"));
-                context.observe(observed::GAVE_UP);
+                context.observe(Sometimes::WorkerGaveUp);
                 sleep(RESTART_DELAY).await;
                 continue;
             }
         };
-        let broker = BrokerClient::new(channel);
-        let options = context.config.options();
+        let store = ObservedStore::new(store, context.clone(), caller);
+        let broker = ObservedBroker::new(BrokerClient::new(channel), context.clone(), caller);
+        let options = context.options.pipeline.clone();
         let rng = Stream::Worker { index, life }.generator(context.seed);
         let was_signalled = Arc::new(AtomicBool::new(false));
         let signalled = |mut stop_signal: watch::Receiver<bool>| {
@@ -90,7 +71,7 @@ pub(crate) async fn work<T: Tables>(context: Arc<SimContext>, tables: T, index: 
                 if !was_signalled.load(Ordering::Relaxed) {
                     return fail(&context, Violation::EndedUnexpectedly { worker: index }).await;
                 }
-                context.observe(observed::STOPPED);
+                context.observe(Sometimes::WorkerStoppedOnRequest);
             }
             Err(error) => {
                 let text = chain(&error);
@@ -98,7 +79,7 @@ pub(crate) async fn work<T: Tables>(context: Arc<SimContext>, tables: T, index: 
                 if error.is_refusal() {
                     return fail(&context, Violation::Refused { worker: index, error: text }).await;
                 }
-                context.observe(observed::GAVE_UP);
+                context.observe(Sometimes::WorkerGaveUp);
             }
         }
         let _ = stop_signal.wait_for(|stop| !*stop).await;

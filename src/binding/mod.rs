@@ -12,6 +12,7 @@ mod stored;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::broker::{Broker, BrokerError, Topic};
@@ -24,7 +25,7 @@ pub use row::{Binding, Bound, BoundConsistency, ConsistencyError, SCHEMA_VERSION
 pub use stored::{Assumed, StoredBinding};
 
 /// The parameters of the result that the operator sets. With the topic's id and the origins they make a [`Binding`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindingSpec {
     /// Name of the topic.
     pub topic: String,

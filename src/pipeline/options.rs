@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::binding::BindingSpec;
+use crate::milliseconds;
 
 /// Options of a worker. Everything that affects the result is in [`BindingSpec`]; the other options only trade memory,
-/// latency and throughput, and may differ from run to run and from worker to worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// latency and throughput, and may differ from run to run and from worker to worker. Serialized, times are in whole
+/// milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Options {
     /// What the binding must say.
     pub binding_spec: BindingSpec,
@@ -16,12 +21,15 @@ pub struct Options {
     /// for all of them. At least 1.
     pub batch_records: usize,
     /// A batch closes this long after its first record came, if no record is waiting and a write slot is free.
+    #[serde(rename = "batch_delay_ms", with = "milliseconds")]
     pub batch_delay: Duration,
     /// A batch closes at the first flush of rows that is at least this long after its first record came, however many
     /// records are waiting.
+    #[serde(rename = "batch_longest_ms", with = "milliseconds")]
     pub batch_longest: Duration,
     /// Rows are flushed to the writers when there are this many, before their batch closes. At least 1; `None` for
     /// [`Store::rows_per_call`](crate::store::Store::rows_per_call).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_records: Option<usize>,
     /// Rows are also flushed when their records have this many bytes of keys and values. At least 1.
     pub write_bytes: usize,
@@ -34,14 +42,20 @@ pub struct Options {
     /// event always fit. At least [`Options::MIN_COUNTS_CACHE_BYTES`].
     pub counts_cache_bytes: usize,
     /// First wait before a request with an unknown outcome is repeated; it doubles with each repetition.
+    #[serde(rename = "backoff_min_ms", with = "milliseconds")]
     pub backoff_min: Duration,
     /// Longest such wait.
+    #[serde(rename = "backoff_max_ms", with = "milliseconds")]
     pub backoff_max: Duration,
     /// How long a request is retried before the worker gives up; `None` retries until stopped.
+    #[serde(rename = "retry_deadline_ms", with = "milliseconds::optional", default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_deadline: Option<Duration>,
     /// How long requests in flight may take to finish when the worker is stopped or a partition is revoked.
+    #[serde(rename = "stop_deadline_ms", with = "milliseconds")]
     pub stop_deadline: Duration,
     /// How often the topic's id is checked again.
+    #[serde(rename = "topic_check_interval_ms", with = "milliseconds")]
     pub topic_check_interval: Duration,
     /// Ends when every partition is durable up to the log's end as it was at the start.
     pub until_end: bool,

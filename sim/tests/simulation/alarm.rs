@@ -1,30 +1,33 @@
 //! A testbed that never fails proves nothing: real violations must be found.
 
 use simulation::checker::Violation;
-use simulation::config::{Begin, SimConfig};
-use simulation::faults::{Fault, Kind, Plan, Target, Trigger};
-use simulation::{Report, run_with};
+use simulation::scenario::fault::{Fault, Kind, KindName, Target, Trigger};
+use simulation::scenario::options::Begin;
+use simulation::scenario::{Draft, Scenario, World};
+use simulation::{Report, run};
 
-/// A configuration in which every kind of damage is visible.
-fn config(seed: u64) -> SimConfig {
-    let config = SimConfig::of(seed);
-    let window = exactlyonce::window::WindowSpec { threshold: 1, ..config.window };
-    SimConfig { records: 200, malformed_per_mille: 100, begin: Begin::Start, window, ..config }
+/// A scenario without faults in which every kind of damage is visible.
+fn draft(seed: u64) -> Draft {
+    let mut draft = Draft::new(seed, World::Simple);
+    draft.options.pipeline.binding_spec.window.threshold = 1;
+    draft.options.begin = Begin::Start;
+    (draft.shape.records, draft.shape.malformed_per_mille) = (200, 100);
+    draft
 }
 
 /// A run in which only this fault is active, all the time.
 fn run_with_fault(seed: u64, kind: Kind) -> Report {
-    let config = config(seed);
-    let (trigger, target) = (Trigger::At { ms: 0 }, Target::Anyone);
-    let fault = Fault { trigger, target, kind, duration_ms: config.chaos_ms };
-    run_with(seed, config, Plan { faults: vec![fault] }, false)
+    let scenario = draft(seed).without_faults();
+    let (trigger, target) = (Trigger::At { at_ms: 0 }, Target::Anyone);
+    let fault = Fault { id: 0, trigger, target, kind, duration_ms: scenario.options.chaos_ms };
+    run(Scenario { faults: vec![fault], ..scenario }, false)
 }
 
 #[test]
 fn a_store_that_drops_acknowledged_writes_is_found() {
     for seed in 0..10 {
         let report = run_with_fault(seed, Kind::AcknowledgedWritesDropped { per_mille: 200 });
-        let dropped = report.observed.count("acknowledged writes dropped");
+        let dropped = report.observed.faults(KindName::AcknowledgedWritesDropped).effects;
         assert!(dropped > 0, "{report}");
         let is_damage = matches!(
             report.violation,
@@ -46,7 +49,7 @@ fn a_store_that_drops_acknowledged_writes_is_found() {
 #[test]
 fn a_run_without_faults_has_no_violation() {
     for seed in 0..10 {
-        let report = run_with(seed, config(seed), Plan::default(), false);
+        let report = run(draft(seed).without_faults(), false);
         assert_eq!(report.violation, None, "{report}");
     }
 }
@@ -54,14 +57,18 @@ fn a_run_without_faults_has_no_violation() {
 #[test]
 fn a_log_that_is_not_drained_in_time_is_found() {
     // Every worker is asked to stop at once and restarted when all faults have ended, which leaves no time to drain.
-    let config = SimConfig { settle_limit_ms: 20, records_at_start_per_mille: 1_000, ..config(3) };
-    let stop = |worker| Fault {
-        trigger: Trigger::At { ms: 1 },
+    let mut draft = draft(3);
+    draft.options.settle_limit_ms = 20;
+    draft.shape.at_start_per_mille = 1_000;
+    let scenario = draft.without_faults();
+    let stop = |worker: u8| Fault {
+        id: worker.into(),
+        trigger: Trigger::At { at_ms: 1 },
         target: Target::Worker(worker),
         kind: Kind::WorkerStopped,
-        duration_ms: config.chaos_ms,
+        duration_ms: scenario.options.chaos_ms,
     };
-    let plan = Plan { faults: (0..config.workers).map(stop).collect() };
-    let report = run_with(3, config, plan, false);
+    let faults = (0..scenario.options.workers).map(stop).collect();
+    let report = run(Scenario { faults, ..scenario }, false);
     assert!(matches!(report.violation, Some(Violation::Stuck { .. })), "{report}");
 }

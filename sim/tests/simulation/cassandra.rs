@@ -11,7 +11,7 @@ use exactlyonce::store::cql::{Keyspace, Replication};
 use exactlyonce::store::{Layout, Outcome, Progress, Store};
 use madsim::runtime::Handle;
 use simulated_cassandra::cluster::CommitLogSync;
-use simulation::cassandra::SimulatedCassandra;
+use simulation::service::cassandra::SimulatedCassandra;
 use simulation::trace::{Record, Trace};
 use tokio::network::Network;
 use tokio::time::sleep;
@@ -93,7 +93,8 @@ fn trace(seed: u64) -> Record {
     let trace = Arc::new(Trace::new(true));
     let notes = trace.clone();
     let rows = simulation::simulate(seed, move || async move {
-        let notes: simulation::cassandra::Notes = Arc::new(move |note: fmt::Arguments<'_>| notes.note(note));
+        let notes: simulation::service::cassandra::Notes =
+            Arc::new(move |note: fmt::Arguments<'_>| notes.note(note));
         let cluster = SimulatedCassandra::start(3, seed, notes.clone(), |options| {
             options.failure_timeout = Duration::from_secs(3);
             // With periodic sync, a replica that loses power would lose what it has acknowledged.

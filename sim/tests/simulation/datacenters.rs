@@ -18,7 +18,7 @@ use madsim::runtime::Handle;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 use simulated_cassandra::cluster::Verb;
-use simulation::cassandra::{Notes, SimulatedCassandra};
+use simulation::service::cassandra::{Notes, SimulatedCassandra};
 use tokio::network::Network;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};

@@ -2,14 +2,20 @@
 
 use std::process::Command;
 
-use simulation::Seed;
+use simulation::scenario::{Scenario, World};
+use simulation::trace::Record;
+use simulation::{Seed, run};
 
 /// Seeds whose traces are compared.
 const SEEDS: [Seed; 6] = [0, 1, 2, 3, 40, 41];
 
+fn trace_of(seed: Seed, world: World, is_kept: bool) -> Record {
+    run(Scenario::draw(seed, world), is_kept).trace
+}
+
 fn trace_of_a_process(seed: Seed) -> String {
-    let process =
-        Command::new(env!("CARGO_BIN_EXE_simulation")).arg(seed.to_string()).arg("--trace").output();
+    let program = env!("CARGO_BIN_EXE_simulation");
+    let process = Command::new(program).args(["run", "--trace", "--seed", &seed.to_string()]).output();
     let process = process.expect("the simulation's own program starts");
     let text = String::from_utf8(process.stdout).expect("a trace is text");
     assert!(text.contains("trace: "), "seed {seed}: {}", String::from_utf8_lossy(&process.stderr));
@@ -37,7 +43,7 @@ fn a_seed_gives_the_same_trace_in_two_processes() {
 
 #[test]
 fn keeping_the_trace_changes_nothing() {
-    let (kept, not_kept) = (simulation::run(5, true).trace, simulation::run(5, false).trace);
+    let (kept, not_kept) = (trace_of(5, World::Simple, true), trace_of(5, World::Simple, false));
     assert_eq!((kept.hash, kept.events), (not_kept.hash, not_kept.events));
     assert_eq!(kept.events, kept.lines.len() as u64);
     assert!(not_kept.lines.is_empty());
@@ -45,5 +51,26 @@ fn keeping_the_trace_changes_nothing() {
 
 #[test]
 fn two_seeds_give_two_traces() {
-    assert_ne!(simulation::run(6, false).trace.hash, simulation::run(7, false).trace.hash);
+    assert_ne!(trace_of(6, World::Simple, false).hash, trace_of(7, World::Simple, false).hash);
+}
+
+#[test]
+fn a_seed_on_cassandra_gives_the_same_trace_again() {
+    for seed in [0, 1, 2] {
+        let of = |seed| trace_of(seed, World::Cassandra, true);
+        let (one, other) = (of(seed), of(seed));
+        for (number, (one, other)) in one.lines.iter().zip(&other.lines).enumerate() {
+            assert_eq!(one, other, "seed {seed}: the traces differ from line {number}");
+        }
+        assert_eq!(one, other, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_scenario_from_its_file_has_the_trace_of_its_seed() {
+    for (seed, world) in [(8, World::Simple), (9, World::Simple), (1, World::Cassandra)] {
+        let scenario = Scenario::draw(seed, world);
+        let read: Scenario = scenario.to_toml().parse().expect("a scenario");
+        assert_eq!(run(read, false).trace, run(scenario, false).trace, "seed {seed}");
+    }
 }

@@ -1,11 +1,9 @@
 //! The simulation's tests: `cargo test --test simulation` in the folder above runs them.
 
 mod alarm;
-mod campaign;
 mod cassandra;
 mod datacenters;
 mod determinism;
 mod network;
 mod seeds;
-mod seeds_on_cassandra;
 mod shim;

@@ -1,37 +1,75 @@
-//! Many seeds. `EXACTLYONCE_SIM_SEEDS` chooses which: `17`, or `1000..3000`; with
-//! `EXACTLYONCE_SIM_TRACE=1`, their traces are printed.
+//! Many seeds on each kind of services. `cargo sim campaign --seeds 1000..3000 --world cassandra` runs others.
 
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use simulation::faults::Kind;
-use simulation::observed::EXPECTED;
-use simulation::{Report, Seed};
-
-use crate::campaign::{Campaign, RunResult};
+use simulation::campaign::{Campaign, Limits};
+use simulation::scenario::{Draft, World};
+use simulation::{Seed, run};
 
 /// Seeds of every test run.
-const SEEDS: Range<Seed> = 0..1_000;
+const SIMPLE: Range<Seed> = 0..1_000;
+const CASSANDRA: Range<Seed> = 0..150;
+
+/// Failures that are reported in full.
+const REPORTED: usize = 3;
 
 /// Run once for all tests that need it.
-fn campaign() -> &'static Campaign {
-    static CAMPAIGN: OnceLock<Campaign> = OnceLock::new();
-    CAMPAIGN.get_or_init(|| Campaign::of("EXACTLYONCE_SIM_SEEDS", SEEDS, run_seed))
+fn campaign(world: World) -> &'static Campaign {
+    static CAMPAIGNS: [OnceLock<Campaign>; 2] = [OnceLock::new(), OnceLock::new()];
+    let (index, seeds) = match world {
+        World::Simple => (0, SIMPLE),
+        World::Cassandra => (1, CASSANDRA),
+    };
+    CAMPAIGNS[index].get_or_init(|| Campaign::run(world, &Limits::seeds(seeds), |_| {}))
 }
 
-fn run_seed(seed: Seed, keep_trace: bool) -> RunResult {
-    let report = simulation::run(seed, keep_trace);
-    let text = report.violation.as_ref().map(|_| report.to_string()).unwrap_or_default();
-    let Report { observed, trace, violation, simulated_ms, .. } = report;
-    RunResult { seed, observed, trace, violation, simulated_ms, report: text }
+fn assert_no_failures(world: World) {
+    let Campaign { failures, runs, events, simulated_ms, .. } = campaign(world);
+    println!("{runs} seeds, {events} events, {} s of simulated time", simulated_ms / 1_000);
+    for report in failures.iter().take(REPORTED) {
+        let seed = report.scenario.seed;
+        eprintln!("{report}to repeat it with its trace: cargo sim run --seed {seed} --world {world} --trace");
+    }
+    let name = |report: &simulation::Report| {
+        let violation = format!("{:?}", report.violation.as_ref());
+        format!("{} ({})", report.scenario.seed, violation.split([' ', '{']).next().unwrap_or_default())
+    };
+    let all: Vec<String> = failures.iter().map(name).collect();
+    assert!(all.is_empty(), "{} of {runs} seeds fail: {}", all.len(), all.join(", "));
+}
+
+fn assert_everything_happened(world: World) {
+    let campaign = campaign(world);
+    println!("{}", campaign.observed);
+    let missed = campaign.missed(world);
+    assert!(missed.is_empty(), "never happened in any seed: {missed:?}");
 }
 
 #[test]
 fn a_thousand_seeds_end_in_the_ground_truth() {
-    campaign().assert_no_failures();
+    assert_no_failures(World::Simple);
 }
 
 #[test]
-fn faults_are_really_injected() {
-    campaign().all_happened(Kind::DRAWN.iter().chain(EXPECTED).copied());
+fn seeds_on_cassandra_end_in_the_ground_truth() {
+    assert_no_failures(World::Cassandra);
+}
+
+#[test]
+fn every_fault_takes_effect_and_every_rare_situation_occurs_in_a_thousand_seeds() {
+    assert_everything_happened(World::Simple);
+}
+
+#[test]
+fn every_fault_takes_effect_and_every_rare_situation_occurs_on_cassandra() {
+    assert_everything_happened(World::Cassandra);
+}
+
+#[test]
+fn a_cluster_without_faults_ends_in_the_ground_truth() {
+    for seed in 0..5 {
+        let report = run(Draft::new(seed, World::Cassandra).without_faults(), false);
+        assert_eq!(report.violation, None, "{report}");
+    }
 }

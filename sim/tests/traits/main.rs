@@ -8,7 +8,7 @@ use std::time::Duration;
 use exactlyonce::store::Layout;
 use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, apply_schema};
 use exactlyonce::store::cql::{Keyspace, Replication};
-use simulation::cassandra::{Notes, SimulatedCassandra};
+use simulation::service::cassandra::{Notes, SimulatedCassandra};
 use tokio::network::Network;
 use tokio::time::sleep;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use libtest_mimic::Failed;
 use simulated_cassandra::cluster::{CommitLogSync, NodeId, Verb as Message};
-use simulation::cassandra::{Notes, SimulatedCassandra};
+use simulation::service::cassandra::{Notes, SimulatedCassandra};
 use tokio::network::Network;
 use tokio::time::{sleep, timeout};
 

@@ -8,7 +8,6 @@ use exactlyonce::store::{
     Alert, Binding, Bound, Count, Cursor, Page, Progress, Stored, StoredCount, WindowKey,
 };
 
-use crate::faults::Point;
 use crate::network::{Request, Service};
 
 /// A call of [`exactlyonce::store::Store`].
@@ -80,39 +79,14 @@ impl StoreRequest {
                 | StoreRequest::WriteRows(..)
         )
     }
-
-    /// The partition that a write belongs to.
-    pub fn written_partition(&self) -> Option<i32> {
-        match self {
-            StoreRequest::WriteProgress(partition, _)
-            | StoreRequest::Register(partition)
-            | StoreRequest::WriteCounts(partition, _)
-            | StoreRequest::WriteRows(partition, _) => Some(*partition),
-            _ => None,
-        }
-    }
 }
 
 impl Request for StoreRequest {
     type Response = StoreResponse;
     const SERVICE: Service = Service::Store;
 
-    fn point_on_arrival(&self) -> Option<Point> {
-        self.is_write().then_some(Point::WriteArrived)
-    }
-
-    fn point_before_response(&self) -> Option<Point> {
-        match self {
-            StoreRequest::Progress(_) => Some(Point::ProgressRead),
-            StoreRequest::Counts(..) => Some(Point::CountsRead),
-            StoreRequest::Register(_) => Some(Point::Registered),
-            StoreRequest::WriteCounts(..) => Some(Point::CountsWritten),
-            StoreRequest::Registered => Some(Point::RegistryRead),
-            StoreRequest::WriteAlerts(_) => Some(Point::AlertsWritten),
-            StoreRequest::WriteRows(..) => Some(Point::RowsWritten),
-            StoreRequest::WriteProgress(..) => Some(Point::ProgressWritten),
-            _ => None,
-        }
+    fn is_write(&self) -> bool {
+        StoreRequest::is_write(self)
     }
 
     fn describe(response: &StoreResponse) -> String {

@@ -9,7 +9,7 @@ use exactlyonce::store::{
 };
 
 use crate::network::Channel;
-use crate::store::request::{StoreRequest, StoreResponse};
+use crate::service::simple_store::request::{StoreRequest, StoreResponse};
 
 /// A client of the simulated store.
 #[derive(Clone)]

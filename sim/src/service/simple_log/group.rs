@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::SimConfig;
 use crate::network::Caller;
+use crate::scenario::options::RunOptions;
 
 /// The group.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ pub(crate) enum Change {
 }
 
 impl Group {
-    pub fn new(config: &SimConfig) -> Self {
+    pub fn new(config: &RunOptions) -> Self {
         Self {
             session_timeout_ms: config.session_timeout_ms,
             rebalance_timeout_ms: config.rebalance_timeout_ms,
@@ -178,18 +178,19 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::{Draft, World};
 
     const SESSION_MS: u64 = 100;
     const REBALANCE_MS: u64 = 50;
 
     fn group(partitions: u8) -> Group {
-        let config = SimConfig {
+        let options = RunOptions {
             partitions,
             session_timeout_ms: SESSION_MS,
             rebalance_timeout_ms: REBALANCE_MS,
-            ..SimConfig::of(0)
+            ..Draft::new(0, World::Simple).options
         };
-        Group::new(&config)
+        Group::new(&options)
     }
 
     fn caller(worker: u8) -> Caller {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use exactlyonce::broker::{Broker, Fetched};
 use tokio::time::sleep;
 
-use crate::broker::group::Change;
-use crate::broker::request::{GroupRequest, GroupResponse, LogRequest, LogResponse};
 use crate::context::SimContext;
 use crate::network::{self, Handling};
-use crate::observed;
+use crate::observed::Sometimes;
+use crate::service::simple_log::group::Change;
+use crate::service::simple_log::request::{GroupRequest, GroupResponse, LogRequest, LogResponse};
 
 /// Time between two checks for expired sessions and revocations.
 const TICK_MS: u64 = 20;
@@ -21,23 +21,15 @@ pub(crate) async fn serve_log(context: Arc<SimContext>) {
         let log = &context.log;
         let response = match request {
             LogRequest::Topic(topic) => log.topic(&topic).await.map(LogResponse::Topic),
-            LogRequest::Offsets(topic, partition) => {
-                let lagging = context.lagging_end(partition);
-                log.offsets(&topic, partition).await.map(|mut log| {
-                    if let Some(end) = lagging.filter(|end| *end < log.end) {
-                        context.observe("log end lags");
-                        log.end = end.max(log.start);
-                    }
-                    LogResponse::Offsets(log)
-                })
-            }
+            LogRequest::Offsets(topic, partition) => log.offsets(&topic, partition).await.map(|mut log| {
+                if let Some(end) = context.lagging_end(partition, log.end) {
+                    log.end = end.max(log.start);
+                }
+                LogResponse::Offsets(log)
+            }),
             LogRequest::Fetch { topic, partition, offset, max_records } => {
-                let lagging = context.lagging_end(partition);
                 log.fetch(&topic, partition, offset, max_records, usize::MAX).await.map(|fetched| {
-                    let end = lagging.filter(|end| *end < fetched.next_offset);
-                    if end.is_some() {
-                        context.observe("log end lags");
-                    }
+                    let end = context.lagging_end(partition, fetched.next_offset);
                     up_to(fetched, offset, end)
                 })
             }
@@ -74,7 +66,7 @@ pub(crate) async fn serve_group(context: Arc<SimContext>) {
                     None => GroupResponse::UnknownMember,
                     Some(owned) => {
                         if context.group().revoked() < revoked_before {
-                            context.observe(observed::RELEASED);
+                            context.observe(Sometimes::PartitionReleased);
                         }
                         GroupResponse::Owned(owned)
                     }
@@ -99,18 +91,18 @@ async fn watch(context: Arc<SimContext>) {
         for change in changes {
             context.note(format_args!("group: {change:?}"));
             context.observe(match change {
-                Change::Expired(_) => observed::EXPIRED,
-                Change::TakenAway(_) => observed::TAKEN_AWAY,
+                Change::Expired(_) => Sometimes::SessionExpired,
+                Change::TakenAway(_) => Sometimes::PartitionTakenAway,
             });
         }
-        match context.shuffle_every_ms() {
-            Some(every_ms) if now_ms >= shuffle_at_ms => {
+        match context.shuffling() {
+            Some((fault, every_ms)) if now_ms >= shuffle_at_ms => {
                 shuffle_at_ms = now_ms + every_ms;
                 let before = context.group().revoked();
                 context.group().shuffle(now_ms);
                 if context.group().revoked() > before {
                     context.note(format_args!("group: shuffled"));
-                    context.observe("group shuffled");
+                    context.effect(&fault);
                 }
             }
             _ => {}

@@ -9,11 +9,10 @@ use exactlyonce::broker::{Assignment, Broker, BrokerError, Consumer, Delivery, F
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use crate::broker::group::OwnedPartition;
-use crate::broker::request::{GroupRequest, GroupResponse, LogRequest, LogResponse};
-use crate::faults::Point;
-use crate::network::{Channel, RequestError};
-use crate::observed;
+use crate::network::{Channel, RequestError, Service};
+use crate::observed::Sometimes;
+use crate::service::simple_log::group::OwnedPartition;
+use crate::service::simple_log::request::{GroupRequest, GroupResponse, LogRequest, LogResponse};
 
 /// Longest time between two checks of an idle fetcher.
 const IDLE_MS: u64 = 25;
@@ -198,7 +197,7 @@ impl Membership {
     }
 
     fn ms(&self, low: u64, high: u64) -> Duration {
-        Duration::from_millis(self.channel.context.random().within(low..=high))
+        Duration::from_millis(self.channel.context.random(Service::Log).within(low..=high))
     }
 }
 
@@ -216,7 +215,7 @@ impl Consumer for GroupMember {
                 }
             }
             // Wakes up even without a delivery, so that a waiting consumer is not mistaken for a stuck one.
-            let wake_up = Duration::from_millis(self.membership.channel.context.config.heartbeat_ms);
+            let wake_up = Duration::from_millis(self.membership.channel.context.options.heartbeat_ms);
             let _ = timeout(wake_up, self.membership.delivered.notified()).await;
         }
     }
@@ -229,8 +228,8 @@ impl Consumer for GroupMember {
             state.retire(partition);
             state.positions.insert(partition, DeliveryState { assignment, paused: false });
             for delivery in state.stale.remove(&partition).unwrap_or_default() {
-                if context.random().chance(context.config.stale_deliveries_per_mille) {
-                    context.observe(observed::STALE_DELIVERY);
+                if context.random(Service::Log).chance(context.options.stale_deliveries_per_mille) {
+                    context.observe(Sometimes::StaleDelivery);
                     state.ready.push_back(Ok(delivery));
                 }
             }
@@ -280,7 +279,7 @@ impl Drop for GroupMember {
 
 /// Sends heartbeats until the member is closed, and joins again when the group no longer knows it.
 async fn stay_member(membership: Arc<Membership>) {
-    let (channel, config) = (&membership.channel, &membership.channel.context.config);
+    let (channel, config) = (&membership.channel, &membership.channel.context.options);
     loop {
         let (member, released, stuck) = {
             let state = membership.lock();
@@ -346,21 +345,14 @@ async fn update_owned(membership: &Membership, owned: Vec<OwnedPartition>) {
         }
     }
     membership.delivered.notify_one();
-    let (context, caller) = (&membership.channel.context, membership.channel.caller);
     if !lost.is_empty() {
-        context.observe(observed::LOST);
-    }
-    if !assigned.is_empty() {
-        context.reached(Point::Assigned, caller).await;
-    }
-    if !revoked.is_empty() {
-        context.reached(Point::Revoked, caller).await;
+        membership.channel.context.observe(Sometimes::PartitionLost);
     }
 }
 
 /// Fetches for one assignment until it ends.
 async fn fetch(membership: Arc<Membership>, of: Assignment, mut offset: i64) {
-    let (channel, config) = (&membership.channel, &membership.channel.context.config);
+    let (channel, config) = (&membership.channel, &membership.channel.context.options);
     let mut reported_end = None;
     loop {
         let step = membership.lock().next_step(of, config.prefetched_fetches);
@@ -372,7 +364,7 @@ async fn fetch(membership: Arc<Membership>, of: Assignment, mut offset: i64) {
             }
             Step::End => return,
         }
-        let max_records = channel.context.random().within(1..=config.fetch_records) as usize;
+        let max_records = channel.context.random(Service::Log).within(1..=config.fetch_records) as usize;
         let request = LogRequest::Fetch {
             topic: membership.topic.clone(),
             partition: of.partition,
@@ -384,7 +376,7 @@ async fn fetch(membership: Arc<Membership>, of: Assignment, mut offset: i64) {
             Ok(LogResponse::Fetched { fetched: Fetched { records, next_offset }, at_end }) => {
                 if let Some(last) = records.last() {
                     // The response need not include a gap after the last record.
-                    let knows_gap = channel.context.random().coin();
+                    let knows_gap = channel.context.random(Service::Log).coin();
                     let next_offset = if knows_gap { next_offset } else { last.offset + 1 };
                     offset = next_offset;
                     Ok(Delivery::Records { assignment: of, records, next_offset })
@@ -402,7 +394,7 @@ async fn fetch(membership: Arc<Membership>, of: Assignment, mut offset: i64) {
             Ok(LogResponse::Refused(error)) => Ok(Delivery::Failed { assignment: of, offset, error }),
             Ok(_) => unreachable!("the response is of the request's type"),
             // Usually the client retries by itself; sometimes the worker gets the error.
-            Err(error) if channel.context.random().chance(200) => {
+            Err(error) if channel.context.random(Service::Log).chance(200) => {
                 Err(request_failed("fetch".to_owned(), error))
             }
             Err(_) => {
@@ -418,8 +410,10 @@ async fn fetch(membership: Arc<Membership>, of: Assignment, mut offset: i64) {
             } else if let Ok(delivery) = delivery {
                 let context = &channel.context;
                 let superseded = state.positions.contains_key(&of.partition);
-                if superseded && context.random().chance(context.config.stale_deliveries_per_mille) {
-                    context.observe(observed::STALE_DELIVERY);
+                if superseded
+                    && context.random(Service::Log).chance(context.options.stale_deliveries_per_mille)
+                {
+                    context.observe(Sometimes::StaleDelivery);
                     state.ready.push_back(Ok(delivery));
                 } else if !superseded {
                     state.stale.entry(of.partition).or_default().push(delivery);

@@ -4,9 +4,8 @@ use std::fmt;
 
 use exactlyonce::broker::{BrokerError, Fetched, LogOffsets, Topic};
 
-use crate::broker::group::OwnedPartition;
-use crate::faults::Point;
 use crate::network::{Request, Service};
+use crate::service::simple_log::group::OwnedPartition;
 
 #[derive(Clone)]
 pub(crate) enum LogRequest {
@@ -30,12 +29,8 @@ impl Request for LogRequest {
     type Response = LogResponse;
     const SERVICE: Service = Service::Log;
 
-    fn point_on_arrival(&self) -> Option<Point> {
-        None
-    }
-
-    fn point_before_response(&self) -> Option<Point> {
-        None
+    fn is_write(&self) -> bool {
+        false
     }
 
     fn describe(response: &LogResponse) -> String {
@@ -89,12 +84,8 @@ impl Request for GroupRequest {
     type Response = GroupResponse;
     const SERVICE: Service = Service::Coordinator;
 
-    fn point_on_arrival(&self) -> Option<Point> {
-        None
-    }
-
-    fn point_before_response(&self) -> Option<Point> {
-        None
+    fn is_write(&self) -> bool {
+        false
     }
 
     fn describe(response: &GroupResponse) -> String {

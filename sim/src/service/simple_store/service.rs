@@ -1,64 +1,34 @@
 //! The store's node.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use exactlyonce::store::memory::MemoryStore;
 use exactlyonce::store::{Outcome, Store};
 use tokio::time::sleep;
 
 use crate::context::SimContext;
-use crate::network::{self, Caller, Handling};
-use crate::observed;
-use crate::store::request::{StoreRequest, StoreResponse};
-
-/// How many calls that write rows of a partition are being applied: to detect overlap.
-type Open = Arc<Mutex<BTreeMap<i32, u32>>>;
+use crate::network::{self, Caller, Handling, Service};
+use crate::observed::Sometimes;
+use crate::service::simple_store::request::{StoreRequest, StoreResponse};
 
 /// Serves the tables until the node is killed.
 pub(crate) async fn serve(context: Arc<SimContext>) {
-    let open = Open::default();
-    network::serve(context, move |context, request, handling| {
-        let open = open.clone();
-        async move { apply(&context, request, handling, &open).await }
-    })
+    network::serve(
+        context,
+        |context, request, handling| async move { apply(&context, request, handling).await },
+    )
     .await;
 }
 
-async fn apply(
-    context: &SimContext,
-    request: StoreRequest,
-    handling: Handling,
-    open: &Open,
-) -> StoreResponse {
-    observe(context, &request, handling).await;
+async fn apply(context: &SimContext, request: StoreRequest, handling: Handling) -> StoreResponse {
     if !request.is_write() {
         return read(context, request, handling.caller).await;
     }
     if handling.forgotten {
-        context.observe("acknowledged writes dropped");
         context.note(format_args!("the store drops #{}", handling.number));
         return StoreResponse::Written;
     }
-    let rows_of = match &request {
-        StoreRequest::WriteRows(partition, _) => Some(*partition),
-        _ => None,
-    };
-    if let Some(partition) = rows_of {
-        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-        let calls = open.entry(partition).or_default();
-        *calls += 1;
-        if *calls > 1 {
-            context.observe(observed::OVERLAP);
-        }
-    }
     write(context, &request, handling).await;
-    if let Some(partition) = rows_of
-        && let Some(calls) = open.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&partition)
-    {
-        *calls -= 1;
-    }
     StoreResponse::Written
 }
 
@@ -66,7 +36,7 @@ async fn apply(
 async fn write(context: &SimContext, request: &StoreRequest, handling: Handling) {
     let mut rows = request.rows();
     let (pauses, kept) = {
-        let mut random = context.random();
+        let mut random = context.random(Service::Store);
         random.shuffle(&mut rows);
         let length = rows.len() as u64;
         let pauses: Vec<(u64, u64)> =
@@ -74,9 +44,8 @@ async fn write(context: &SimContext, request: &StoreRequest, handling: Handling)
         (pauses, if handling.torn { random.below(length + 1) } else { length })
     };
     if handling.torn {
-        context.observe("calls torn");
         if kept > 0 && kept < rows.len() as u64 {
-            context.observe(observed::TORN);
+            context.observe(Sometimes::CallAppliedInPart);
         }
         context.note(format_args!("the store applies {kept} of {} rows of #{}", rows.len(), handling.number));
     }
@@ -121,7 +90,7 @@ async fn read(context: &SimContext, request: StoreRequest, caller: Caller) -> St
             }
             // Workers other than the owner read it for a sum of windows in which they have counted themselves.
             if counts.iter().any(Option::is_some) && context.group().owner(partition) != Some(caller) {
-                context.observe(observed::SHARED_WINDOW);
+                context.observe(Sometimes::WindowCountedInSeveralPartitions);
             }
             StoreResponse::Counts(counts)
         }
@@ -151,13 +120,13 @@ async fn read(context: &SimContext, request: StoreRequest, caller: Caller) -> St
 
 /// A read of many windows is not a snapshot: it is done in up to two parts.
 fn parts<'a, T>(context: &SimContext, items: &'a [T]) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
-    let cut = context.random().below(items.len() as u64 + 1) as usize;
+    let cut = context.random(Service::Store).below(items.len() as u64 + 1) as usize;
     let (first, second) = items.split_at(cut);
     [first, second].into_iter().filter(|part| !part.is_empty())
 }
 
 async fn pause(context: &SimContext) {
-    let ms = context.random().below(8);
+    let ms = context.random(Service::Store).below(8);
     if ms > 0 {
         sleep(Duration::from_millis(ms)).await;
     }
@@ -166,38 +135,4 @@ async fn pause(context: &SimContext) {
 /// What the tables in memory return at once.
 fn acknowledged<T>(outcome: Outcome<T>) -> T {
     outcome.into_result().expect("the in-memory tables accept every well-formed request")
-}
-
-async fn observe(context: &SimContext, request: &StoreRequest, Handling { caller, .. }: Handling) {
-    if let Some(partition) = request.written_partition() {
-        let owner = context.group().owner(partition);
-        if owner.is_some_and(|owner| owner != caller) {
-            context.observe(observed::ZOMBIE_WRITE);
-        }
-    }
-    match request {
-        StoreRequest::Progress(partition) => context.forget_written(caller, *partition),
-        StoreRequest::WriteCounts(partition, counts) => {
-            counts.iter().for_each(|(key, _)| context.wrote(caller, *partition, key));
-        }
-        // With a single partition there are no sums to read, so this is the fold's read.
-        StoreRequest::Counts(partition, windows)
-            if context.config.partitions == 1 && context.has_written(caller, *partition, windows) =>
-        {
-            context.observe(observed::EVICTION);
-        }
-        StoreRequest::WriteRows(partition, rows) => {
-            if let Some(&(offset, _)) = rows.first()
-                && holds(&context.tables, *partition, offset).await
-            {
-                context.observe(observed::REPLAY);
-            }
-        }
-        _ => {}
-    }
-}
-
-async fn holds(tables: &MemoryStore, partition: i32, offset: i64) -> bool {
-    let below = acknowledged(tables.rows_below(partition, offset, offset + 1, 1).await);
-    below.first().is_some_and(|row| row.0 == offset)
 }

@@ -1,0 +1,113 @@
+//! Runs many seeds on several threads, and judges them together.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use strum::IntoEnumIterator;
+
+use crate::observed::{Observed, Sometimes};
+use crate::run::{Report, Seed, run};
+use crate::scenario::fault::KindName;
+use crate::scenario::{Scenario, Tables, World};
+
+/// The results of many seeds.
+#[derive(Debug, Default)]
+pub struct Campaign {
+    /// What happened, summed over all runs.
+    pub observed: Observed,
+    /// The runs with a violation, by seed.
+    pub failures: Vec<Report>,
+    /// Number of runs.
+    pub runs: u64,
+    /// Events of their traces.
+    pub events: u64,
+    /// Simulated milliseconds.
+    pub simulated_ms: u64,
+}
+
+/// When a campaign ends, and how it is run.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The seeds.
+    pub seeds: Range<Seed>,
+    /// Number of threads, at least 1.
+    pub jobs: usize,
+    /// No seed is started later than this.
+    pub time: Option<Duration>,
+}
+
+impl Limits {
+    /// These seeds on all cores, without a time limit.
+    pub fn seeds(seeds: Range<Seed>) -> Self {
+        let jobs = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        Self { seeds, jobs, time: None }
+    }
+}
+
+impl Campaign {
+    /// Runs the seeds. `progress` is called after each of them.
+    pub fn run(world: World, limits: &Limits, progress: impl Fn(&Campaign) + Sync) -> Self {
+        let campaign = Mutex::<Self>::default();
+        let next = AtomicU64::new(limits.seeds.start);
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..limits.jobs.max(1) {
+                scope.spawn(|| {
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        let is_over = limits.time.is_some_and(|time| began.elapsed() > time);
+                        if seed >= limits.seeds.end || is_over {
+                            return;
+                        }
+                        let report = run(Scenario::draw(seed, world), false);
+                        let mut campaign = campaign.lock().expect("a run's panic stays in its thread");
+                        campaign.add(report);
+                        progress(&campaign);
+                    }
+                });
+            }
+        });
+        let mut campaign = campaign.into_inner().expect("a run's panic stays in its thread");
+        campaign.failures.sort_by_key(|report| report.scenario.seed);
+        campaign
+    }
+
+    fn add(&mut self, report: Report) {
+        self.runs += 1;
+        self.events += report.trace.events;
+        self.simulated_ms += report.simulated_ms;
+        self.observed.add_all(&report.observed);
+        if report.violation.is_some() {
+            self.failures.push(report);
+        }
+    }
+
+    /// What a campaign of this world must reach and did not: kinds of faults without an effect, and rare situations. A
+    /// campaign of a few seeds cannot reach all.
+    pub fn missed(&self, world: World) -> Vec<String> {
+        let tables = &Scenario::draw(0, world).tables;
+        let kinds = KindName::drawn(tables).filter(|kind| self.observed.faults(*kind).effective == 0);
+        let kinds = kinds.map(|kind| kind.to_string());
+        let only_simple = [Sometimes::LateWrite, Sometimes::CallAppliedInPart];
+        let only_simple = only_simple.into_iter().chain([Sometimes::WindowCountedInSeveralPartitions]);
+        let only_simple: BTreeSet<Sometimes> = only_simple.collect();
+        let only_cassandra = [
+            Sometimes::HintSent,
+            Sometimes::ReadRepairSent,
+            Sometimes::UnsyncedRecordsLost,
+            Sometimes::WriteTimedOutAtCoordinator,
+            Sometimes::ReadTimedOutAtCoordinator,
+            Sometimes::TooFewReplicasAlive,
+        ];
+        let is_possible = |situation: &Sometimes| match tables {
+            Tables::Simple => !only_cassandra.contains(situation),
+            Tables::Cassandra(_) => !only_simple.contains(situation),
+        };
+        let situations = Sometimes::iter().filter(is_possible);
+        let situations = situations.filter(|situation| self.observed.count(*situation) == 0);
+        kinds.chain(situations.map(|situation| situation.to_string())).collect()
+    }
+}

@@ -1,0 +1,173 @@
+//! A scenario: everything that determines a run, as data. `{}` and a file of TOML contain all of it; nothing else is drawn
+//! from the seed but what the services and the workers draw while it runs.
+
+pub mod cassandra;
+pub mod fault;
+pub mod options;
+pub mod workload;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use strum::{EnumIter, EnumString, IntoStaticStr};
+use thiserror::Error;
+
+use crate::Seed;
+use crate::random::{Random, Stream};
+use cassandra::ClusterOptions;
+use fault::Fault;
+use options::RunOptions;
+use workload::{Item, WorkloadShape};
+
+/// The services of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum World {
+    /// A simple log and a simple store.
+    Simple,
+    /// The simple log, and the production store on a simulated Cassandra cluster.
+    Cassandra,
+}
+
+impl fmt::Display for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.into())
+    }
+}
+
+/// Where the tables are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tables {
+    /// The simple store.
+    Simple,
+    /// A simulated Cassandra cluster.
+    Cassandra(ClusterOptions),
+}
+
+/// A scenario.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// The seed of everything that services and workers draw while it runs.
+    pub seed: Seed,
+    /// The options of the run and of its workers.
+    pub options: RunOptions,
+    /// The tables.
+    pub tables: Tables,
+    /// The faults, in no order.
+    #[serde(default, rename = "fault")]
+    pub faults: Vec<Fault>,
+    /// The records, in the order in which they are appended.
+    #[serde(default, rename = "record")]
+    pub records: Vec<Item>,
+}
+
+/// The error of a file that is not a scenario.
+#[derive(Debug, Error)]
+#[error("not a scenario")]
+pub struct ScenarioError(#[from] toml::de::Error);
+
+/// A scenario whose records and faults are not drawn yet.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The seed.
+    pub seed: Seed,
+    /// The options.
+    pub options: RunOptions,
+    /// What the records are like.
+    pub shape: WorkloadShape,
+    /// The tables.
+    pub tables: Tables,
+}
+
+impl Draft {
+    /// The draft of a seed.
+    pub fn new(seed: Seed, world: World) -> Self {
+        let mut random = Random::new(seed, Stream::Options);
+        // One in eight on simple services has more counts than the pipeline may keep in memory.
+        let is_wide = random.below(8) == 0 && world == World::Simple;
+        let (mut options, mut shape) = match is_wide {
+            true => RunOptions::wide(&mut random),
+            false => RunOptions::narrow(&mut random),
+        };
+        let tables = match world {
+            World::Simple => Tables::Simple,
+            World::Cassandra => {
+                // Each record costs much more, and drivers wait up to a minute before they reconnect to a node.
+                shape.records = shape.records.min(150);
+                options.settle_limit_ms = 300_000;
+                Tables::Cassandra(ClusterOptions::draw(seed))
+            }
+        };
+        Self { seed, options, shape, tables }
+    }
+
+    /// Draws the records.
+    pub fn without_faults(self) -> Scenario {
+        let Self { seed, options, shape, tables } = self;
+        let records = shape.draw(seed, &options);
+        Scenario { seed, options, tables, faults: Vec::new(), records }
+    }
+
+    /// Draws the records and the faults.
+    pub fn scenario(self) -> Scenario {
+        let faults = Fault::draw_all(self.seed, &self.options, &self.tables);
+        Scenario { faults, ..self.without_faults() }
+    }
+}
+
+impl Scenario {
+    /// The scenario of a seed.
+    pub fn draw(seed: Seed, world: World) -> Self {
+        Draft::new(seed, world).scenario()
+    }
+
+    /// Its services.
+    pub fn world(&self) -> World {
+        match self.tables {
+            Tables::Simple => World::Simple,
+            Tables::Cassandra(_) => World::Cassandra,
+        }
+    }
+
+    /// The text of its file.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a scenario has only values that TOML has")
+    }
+}
+
+impl FromStr for Scenario {
+    type Err = ScenarioError;
+
+    fn from_str(text: &str) -> Result<Self, ScenarioError> {
+        Ok(toml::from_str(text)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strum::IntoEnumIterator;
+
+    use super::*;
+
+    #[test]
+    fn a_scenario_is_what_its_file_contains() {
+        for world in World::iter() {
+            for seed in 0..200 {
+                let scenario = Scenario::draw(seed, world);
+                let read: Scenario = scenario.to_toml().parse().expect("a scenario");
+                assert_eq!(read, scenario, "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let text = Scenario::draw(1, World::Simple).to_toml();
+        let error = text.replace("chaos_ms", "storm_ms").parse::<Scenario>().expect_err("refused");
+        let text = exactlyonce::error::chain(&error);
+        assert!(text.contains("storm_ms") && text.contains("line"), "{text}");
+    }
+}

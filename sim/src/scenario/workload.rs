@@ -1,0 +1,246 @@
+//! The records of a run: events, late events, repeated ids, and invalid records of every kind.
+//!
+//! A record has a lane instead of a partition: the lane determines the partition when the record is appended, so that
+//! partitions added during the run get records, too. A source uses all lanes, so that its windows are counted in
+//! several partitions.
+
+use std::borrow::Cow;
+
+use exactlyonce::broker::NewRecord;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::random::{Random, Stream};
+use crate::scenario::options::RunOptions;
+
+/// A record to be appended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Item {
+    /// When, in simulated milliseconds after the workers start; `None` for before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_ms: Option<u64>,
+    /// Modulo the current number of partitions, the partition.
+    pub lane: u64,
+    /// Offsets without a record that follow it.
+    pub gap: i64,
+    /// The record's timestamp.
+    pub timestamp: i64,
+    /// The record's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Bytes>,
+    /// The record's value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Bytes>,
+}
+
+impl Item {
+    /// The record, for a partition.
+    pub fn record(&self, partition: i32) -> NewRecord {
+        let bytes = |bytes: &Option<Bytes>| bytes.as_ref().map(|bytes| bytes.0.clone());
+        NewRecord {
+            key: bytes(&self.key),
+            value: bytes(&self.value),
+            timestamp: self.timestamp,
+            partition: Some(partition),
+        }
+    }
+}
+
+/// Bytes that are mostly text. Serialized, they are that text, or `hex:` and their digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bytes(pub Vec<u8>);
+
+const HEX: &str = "hex:";
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = std::str::from_utf8(&self.0).ok().filter(|text| !text.starts_with(HEX));
+        let text = text.map_or_else(|| Cow::Owned(format!("{HEX}{}", hex::encode(&self.0))), Cow::Borrowed);
+        serializer.serialize_str(&text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.strip_prefix(HEX) {
+            None => Ok(Self(text.into_bytes())),
+            Some(digits) => hex::decode(digits).map(Self).map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+/// What the records of a run are like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadShape {
+    /// Records that are appended in all.
+    pub records: u64,
+    /// Of these, how many per mille are there when the workers start.
+    pub at_start_per_mille: u64,
+    /// Different sources.
+    pub sources: u64,
+    /// Length of a source's name.
+    pub source_bytes: u64,
+    /// How many records per mille are invalid.
+    pub malformed_per_mille: u64,
+    /// How many events per mille are late by many windows.
+    pub late_per_mille: u64,
+    /// How many events per mille repeat an earlier id.
+    pub repeated_id_per_mille: u64,
+    /// How many records per mille are followed by offsets without records.
+    pub gap_per_mille: u64,
+    /// Event time of the first event, in milliseconds.
+    pub first_ts_ms: i64,
+    /// Largest step of event time from one event to the next, in milliseconds.
+    pub step_ms: u64,
+}
+
+impl WorkloadShape {
+    /// The records of a seed, in the order of appending.
+    pub fn draw(&self, seed: u64, options: &RunOptions) -> Vec<Item> {
+        let random = &mut Random::new(seed, Stream::Times);
+        let at_start = self.records * self.at_start_per_mille / 1_000;
+        let mut times: Vec<Option<u64>> =
+            (0..self.records).map(|n| (n >= at_start).then(|| random.below(options.chaos_ms))).collect();
+        times.sort_unstable();
+        let sources: Vec<String> = (0..self.sources).map(|n| source(n, self.source_bytes)).collect();
+        let mut ts = self.first_ts_ms;
+        let mut items = Vec::new();
+        for (n, at_ms) in (0..).zip(times) {
+            let random = &mut Random::new(seed, Stream::Record(n));
+            ts = ts.saturating_add(random.below(self.step_ms + 1) as i64);
+            let event = EventText::draw(random, (self, options), n as i64, ts, &sources);
+            let value = match random.chance(self.malformed_per_mille) {
+                true => malformed(random, event),
+                false => Some(event.json().into_bytes()),
+            };
+            let key = random.coin().then(|| format!("client {}", random.below(3)).into_bytes());
+            let timestamp = random.pick(&[-1, 0, 1_700_000_000_000 + n as i64]);
+            let gap = if random.chance(self.gap_per_mille) { random.log_uniform(1..=20) as i64 } else { 0 };
+            let (key, value) = (key.map(Bytes), value.map(Bytes));
+            items.push(Item { at_ms, lane: random.below(6), gap, timestamp, key, value });
+        }
+        items
+    }
+}
+
+fn source(n: u64, bytes: u64) -> String {
+    let mut name = n.to_string();
+    while (name.len() as u64) < bytes {
+        name.push('r');
+    }
+    name
+}
+
+/// An event's fields as JSON texts, so that each can be replaced by an invalid one.
+struct EventText {
+    id: String,
+    ts: String,
+    source: String,
+    client: String,
+    health: String,
+}
+
+impl EventText {
+    fn draw(
+        random: &mut Random,
+        (shape, options): (&WorkloadShape, &RunOptions),
+        n: i64,
+        ts: i64,
+        sources: &[String],
+    ) -> Self {
+        let late = if random.chance(shape.late_per_mille) { random.below(20) as i64 } else { 0 };
+        let ts = ts.saturating_sub(options.pipeline.binding_spec.window.size_ms.saturating_mul(late));
+        let id =
+            if random.chance(shape.repeated_id_per_mille) { random.below(n as u64 + 1) as i64 } else { n };
+        Self {
+            id: id.to_string(),
+            ts: ts.to_string(),
+            source: format!("{:?}", random.pick(sources)),
+            client: format!("{:?}", random.pick(&["", "Undersea", "Größe"])),
+            // Mostly levels that count.
+            health: random.pick(&["0", "1", "2", "2", "2", "2", "2"]).to_owned(),
+        }
+    }
+
+    fn json(&self) -> String {
+        let Self { id, ts, source, client, health } = self;
+        format!(r#"{{"id":{id},"ts":{ts},"source":{source},"client":{client},"health":{health}}}"#)
+    }
+}
+
+/// An invalid record of a random kind.
+fn malformed(random: &mut Random, good: EventText) -> Option<Vec<u8>> {
+    let text = good.json();
+    let invalid = |event: EventText| Some(event.json().into_bytes());
+    let other = |text: String| Some(text.into_bytes());
+    match random.below(20) {
+        0 => None,
+        1 => Some(Vec::new()),
+        2 => Some(b"\xff\xfe".to_vec()),
+        3 => other("\0".to_owned()),
+        4 => other(text[..text.len() - 1].to_owned()),
+        5 => other(format!("[{text}]")),
+        6 => other(format!("{text} {text}")),
+        7 => other(text.replace(r#""id":"#, r#""ts":1,"id":"#)),
+        8 => other(text.replace(r#""client""#, r#""customer""#)),
+        9 => invalid(EventText { ts: r#""now""#.to_owned(), ..good }),
+        10 => invalid(EventText { id: "1.5".to_owned(), ..good }),
+        11 => invalid(EventText { id: "9223372036854775808".to_owned(), ..good }),
+        12 => invalid(EventText { health: "3".to_owned(), ..good }),
+        13 => invalid(EventText { health: "-1".to_owned(), ..good }),
+        14 => invalid(EventText { source: r#""""#.to_owned(), ..good }),
+        15 => invalid(EventText { source: format!("{:?}", "s".repeat(1_025)), ..good }),
+        16 => invalid(EventText { client: format!("{:?}", "c".repeat(1_025)), ..good }),
+        17 => invalid(EventText { source: r#""\ud800""#.to_owned(), ..good }),
+        18 => invalid(EventText { ts: i64::MAX.to_string(), ..good }),
+        // Too large with a small limit, otherwise an event.
+        _ => other(text.replace(r#""id":"#, &format!(r#""x":{:?},"id":"#, "x".repeat(2_000)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use exactlyonce::decode::Decoder;
+    use exactlyonce::event::Record;
+
+    use super::*;
+    use crate::scenario::{Scenario, World};
+
+    #[test]
+    fn over_the_seeds_there_are_events_and_dead_letters_of_every_kind() {
+        let mut kinds = BTreeSet::new();
+        for seed in 0..200 {
+            let scenario = Scenario::draw(seed, World::Simple);
+            let spec = &scenario.options.pipeline.binding_spec;
+            let decoder = Decoder { window: spec.window, max_mutation_bytes: spec.max_mutation_bytes };
+            for item in &scenario.records {
+                let NewRecord { key, value, timestamp, .. } = item.record(0);
+                let record = Record { partition: 0, offset: 0, timestamp, key, value };
+                kinds.insert(decoder.event(&record).map_or_else(|reason| reason.kind(), |_| "event"));
+            }
+        }
+        let mut expected: BTreeSet<_> =
+            exactlyonce::event::Reason::all().map(|reason| reason.kind()).collect();
+        expected.insert("event");
+        assert_eq!(kinds, expected);
+    }
+
+    #[test]
+    fn bytes_are_serialized_as_text_where_they_are_text() {
+        for bytes in [&b"text"[..], b"", b"hex:00", b"\xff\x00", b"hex:"] {
+            let item = Item {
+                at_ms: None,
+                lane: 0,
+                gap: 0,
+                timestamp: 0,
+                key: None,
+                value: Some(Bytes(bytes.to_vec())),
+            };
+            let text = toml::to_string(&item).expect("it is serialized");
+            assert_eq!(toml::from_str::<Item>(&text).expect("it is read"), item, "{text}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What a run puts under the pipeline: one folder for each service.
+//!
+//! The log and the group are always the simple ones ([`simple_log`]). The tables are exchangeable: a [`TablesService`]
+//! starts them, opens them for workers, applies its own faults, and shows them to the checker.
+
+pub mod cassandra;
+pub mod cassandra_tables;
+pub mod simple_log;
+pub mod simple_store;
+pub(crate) mod simple_tables;
+
+use std::sync::Arc;
+
+use exactlyonce::store::Store;
+
+use crate::context::SimContext;
+use crate::network::Channel;
+use crate::scenario::fault::Fault;
+
+/// Opens the tables for a process of a worker. The simulator keeps it forever, so it holds nothing of the run.
+pub(crate) trait Opener: Clone + Send + Sync + 'static {
+    type Store: Store;
+
+    /// Tries once; the error is its message.
+    fn open(&self, channel: &Channel) -> impl Future<Output = Result<Self::Store, String>> + Send;
+}
+
+/// The tables of a run.
+pub(crate) trait TablesService: Send + Sync + Sized + 'static {
+    /// What a store for the checker is.
+    type Store: Store;
+    /// What workers open the tables with.
+    type Opener: Opener;
+
+    /// Starts the service, with empty tables.
+    fn start(context: &Arc<SimContext>) -> impl Future<Output = Self> + Send;
+
+    /// What workers open the tables with.
+    fn opener(&self) -> Self::Opener;
+
+    /// Begins a fault of this service; false if its target is affected by another one.
+    fn begin(&self, fault: &Fault, active: &[Fault]) -> bool;
+
+    /// Ends a fault of this service.
+    fn end(&self, fault: &Fault);
+
+    /// Waits until the service has recovered from all faults.
+    fn settle(&self) -> impl Future<Output = ()> + Send;
+
+    /// A store that may be read at any time of the run without an effect on it.
+    fn observer(&self) -> Option<Self::Store>;
+
+    /// The tables as the checker reads them when all faults have ended.
+    fn store(&self) -> impl Future<Output = Self::Store> + Send;
+
+    /// How long delayed requests of the service may take effect, in simulated milliseconds, after all faults have ended.
+    fn longest_delay_ms(&self) -> u64;
+
+    /// The tables without a part of the service (the `index`th of them, from 0) that may be lost; `None` after the last.
+    fn store_without(&self, index: u8) -> impl Future<Output = Option<Self::Store>> + Send;
+
+    /// Shuts the service down for good.
+    fn shut_down(&self);
+}
