@@ -2,7 +2,8 @@
 //!
 //! `sim/` is a separate workspace, because it builds the pipeline with a different tokio and `--cfg madsim`. So this test
 //! runs cargo there, with its own arguments, for example
-//! `cargo test --test simulation a_seed_gives_the_same_trace_in_two_processes`.
+//! `cargo test --test simulation a_seed_gives_the_same_trace_in_two_processes`. If the first argument is a command of the
+//! simulation's program, as in `cargo sim run --seed 17`, it runs that program instead.
 
 use std::env;
 use std::ffi::OsString;
@@ -37,29 +38,47 @@ fn target_directory() -> PathBuf {
     temporary.parent().unwrap_or(temporary).join("sim")
 }
 
-fn main() -> ExitCode {
+/// The commands of the simulation's program.
+const COMMANDS: [&str; 7] = ["run", "replay", "scenario", "shrink", "campaign", "help", "--help"];
+
+/// Cargo in `sim/`, with this subcommand.
+fn cargo(subcommand: &[&str]) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        // Cargo searches for its configuration from here.
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("sim"))
-        // Without --tests, cargo would also build doctests, which do not get the flags.
-        .args(["test", "--quiet", "--tests", "--profile", "sim", "--target-dir"])
-        .arg(target_directory())
-        .arg("--")
-        .args(env::args_os().skip(1));
+    // Cargo searches for its configuration from here.
+    cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("sim"));
+    cargo.args(subcommand).args(["--quiet", "--profile", "sim", "--target-dir"]).arg(target_directory());
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_of_this_package)) {
         cargo.env_remove(name);
     }
     cargo.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", rust_flags());
-    match cargo.status() {
-        Ok(status) if status.success() => ExitCode::SUCCESS,
-        Ok(status) => {
-            eprintln!("the simulation's tests failed: {status}");
-            ExitCode::FAILURE
-        }
+    cargo
+}
+
+/// Runs a command; its exit code, or 1 if it has none.
+fn code(mut command: Command) -> u8 {
+    match command.status() {
+        Ok(status) => status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1),
         Err(error) => {
-            eprintln!("cargo could not be started in sim/: {error}");
-            ExitCode::FAILURE
+            eprintln!("{} could not be started: {error}", command.get_program().display());
+            1
         }
     }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    let first = arguments.first().and_then(|argument| argument.to_str());
+    if first.is_some_and(|first| COMMANDS.contains(&first)) {
+        let built = code(cargo(&["build", "--bin", "simulation"]));
+        if built != 0 {
+            return ExitCode::from(built);
+        }
+        let mut program = Command::new(target_directory().join("sim").join("simulation"));
+        program.args(arguments);
+        return ExitCode::from(code(program));
+    }
+    // Without --tests, cargo would also build doctests, which do not get the flags.
+    let mut tests = cargo(&["test", "--tests"]);
+    tests.arg("--").args(arguments);
+    ExitCode::from(code(tests))
 }

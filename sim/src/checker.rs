@@ -14,12 +14,15 @@ use exactlyonce::broker::memory::MemoryBroker;
 use exactlyonce::event::Record;
 use exactlyonce::store::{Binding, Outcome, Store};
 use exactlyonce::truth::{self, Tables};
+use strum::IntoStaticStr;
 use tokio::time::sleep;
 
+use crate::oracle::durability::{Holders, WrittenCell};
 use crate::scenario::options::TOPIC;
 
 /// What a run did wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Violation {
     /// A valid record has no row in `events`.
     LostEvent(Position),
@@ -41,6 +44,13 @@ pub enum Violation {
     WrongAlertCount(Window, Difference),
     /// A partition's count of a window is missing, is not the log's, or is of a window without counted events.
     WrongCount(i32, Window, Difference),
+    /// A worker was told that a cell is written, and fewer replicas than a quorum have it.
+    NotDurable {
+        /// The cell.
+        cell: WrittenCell,
+        /// Who has it.
+        holders: Holders,
+    },
     /// `progress` has passed a record that is in no table.
     ProgressAheadOfData {
         /// The record.
@@ -84,6 +94,13 @@ pub enum Violation {
         /// The panic's message.
         message: String,
     },
+}
+
+impl Violation {
+    /// Its name, without the evidence.
+    pub fn name(&self) -> &'static str {
+        self.into()
+    }
 }
 
 /// A position in the log.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use exactlyonce::broker::memory::MemoryBroker;
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use crate::checker::Violation;
 use crate::network::{Caller, Service};
 use crate::observed::{Observed, Sometimes};
+use crate::oracle::durability::{self, Replicas, WrittenCell};
 use crate::random::{Random, Stream};
 use crate::scenario::fault::{Direction, Fault, Kind, Point, Target, Trigger};
 use crate::scenario::options::RunOptions;
@@ -42,6 +43,8 @@ pub(crate) struct SimContext {
     requests: Mutex<u64>,
     /// For each partition, the greatest offset whose row was acknowledged.
     written: Mutex<BTreeMap<i32, i64>>,
+    /// Looks at the replicas of the tables, if they have any.
+    replicas: OnceLock<Box<dyn Replicas>>,
     /// For each worker, whether it should stop.
     pub stops: Vec<watch::Sender<bool>>,
     triggered: mpsc::UnboundedSender<Triggered>,
@@ -99,6 +102,7 @@ impl SimContext {
             violation: Mutex::default(),
             requests: Mutex::default(),
             written: Mutex::default(),
+            replicas: OnceLock::new(),
             stops: (0..options.workers).map(|_| watch::Sender::new(false)).collect(),
             triggered,
             tables_options: scenario.tables.clone(),
@@ -117,6 +121,11 @@ impl SimContext {
     /// A fault had an effect.
     pub fn effect(&self, fault: &Fault) {
         lock(&self.observed).effect(fault);
+    }
+
+    /// True if a fault has had an effect.
+    pub fn had_effect(&self, id: u64) -> bool {
+        lock(&self.observed).had_effect(id)
     }
 
     pub fn observed(&self) -> Observed {
@@ -164,6 +173,21 @@ impl SimContext {
         lock(&self.written).get(&partition).is_some_and(|greatest| *greatest >= offset)
     }
 
+    /// The tables have replicas that can be looked at. It must hold nothing that holds this.
+    pub fn set_replicas(&self, replicas: Box<dyn Replicas>) {
+        // Called once, when the tables are started.
+        let _ = self.replicas.set(replicas);
+    }
+
+    /// A worker learns that these cells are written.
+    pub fn acknowledged(&self, cells: impl FnOnce() -> Vec<WrittenCell>) {
+        if let Some(replicas) = self.replicas.get()
+            && let Some(violation) = durability::violation(replicas.as_ref(), cells())
+        {
+            self.violate(violation);
+        }
+    }
+
     // Faults.
 
     /// Adds an active fault.
@@ -194,10 +218,15 @@ impl SimContext {
     /// Starts to count the points that triggers wait for.
     pub fn arm(&self, faults: &[Fault]) {
         let waiting = faults.iter().filter_map(|fault| match fault.trigger {
-            Trigger::When { point, nth } => Some((fault.id, (point, nth))),
+            Trigger::When { point, nth, .. } => Some((fault.id, (point, nth))),
             Trigger::At { .. } => None,
         });
         lock(&self.faults).waiting = waiting.collect();
+    }
+
+    /// A fault no longer waits for its point; false if it does not wait.
+    pub fn stop_waiting(&self, id: u64) -> bool {
+        lock(&self.faults).waiting.remove(&id).is_some()
     }
 
     /// No further fault begins.

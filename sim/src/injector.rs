@@ -15,11 +15,11 @@ use tokio::time::sleep;
 use crate::context::{SimContext, Triggered};
 use crate::network::{Caller, Service};
 use crate::observed::Sometimes;
-use crate::scenario::fault::{Direction, Fault, Kind, Moment, Step, Target, Trigger};
+use crate::scenario::fault::{Direction, Fault, Kind, Moment, Point, Step, Target, Trigger};
 use crate::scenario::options::TOPIC;
 use crate::service::TablesService;
 
-/// How often a fault of a worker that is down is tried again.
+/// How often a fault of a worker that is down is tried again, and how often a fault is checked for an effect.
 const RETRY_MS: u64 = 20;
 
 /// The run's nodes.
@@ -49,13 +49,7 @@ impl<T: TablesService> Injector<T> {
         let all: Vec<Fault> = self.faults.values().cloned().collect();
         self.context.arm(&all);
         for fault in all {
-            if let Trigger::At { at_ms } = fault.trigger {
-                let this = self.clone();
-                tokio::spawn(async move {
-                    sleep(Duration::from_millis(at_ms)).await;
-                    this.inject_fault(fault).await;
-                });
-            }
+            tokio::spawn(self.clone().inject_timed(fault));
         }
         while let Some((id, caller)) = triggered.recv().await {
             let Some(fault) = self.faults.get(&id).cloned() else { continue };
@@ -63,16 +57,42 @@ impl<T: TablesService> Injector<T> {
         }
     }
 
+    async fn inject_timed(self: Arc<Self>, mut fault: Fault) {
+        match fault.trigger {
+            Trigger::At { at_ms } => sleep(Duration::from_millis(at_ms)).await,
+            Trigger::When { latest_ms, .. } => {
+                sleep(Duration::from_millis(latest_ms)).await;
+                if !self.context.stop_waiting(fault.id) {
+                    return;
+                }
+                if fault.target == Target::Triggering {
+                    // Any worker will do, but the same one in every run.
+                    let workers = u64::from(self.context.options.workers);
+                    fault.target = Target::Worker((fault.id % workers) as u8);
+                }
+            }
+        }
+        self.inject_fault(fault).await;
+    }
+
     async fn inject_triggered(self: Arc<Self>, mut fault: Fault, caller: Caller) {
         if fault.target == Target::Triggering {
             let Some(worker) = caller.worker else { return };
             fault.target = Target::Worker(worker);
         }
-        self.inject_fault(fault).await;
+        let point = match fault.trigger {
+            Trigger::When { point, .. } => Some(point),
+            Trigger::At { .. } => None,
+        };
+        self.inject_fault_at(fault, point).await;
     }
 
-    /// Injects one fault, and ends it after its duration.
     async fn inject_fault(&self, fault: Fault) {
+        self.inject_fault_at(fault, None).await;
+    }
+
+    /// Injects one fault, whose point was reached, and ends it after its duration.
+    async fn inject_fault_at(&self, fault: Fault, mut point: Option<Point>) {
         loop {
             if self.context.faults_have_ended() {
                 return;
@@ -84,20 +104,28 @@ impl<T: TablesService> Injector<T> {
             if !fault.kind.name().affects_process_of_worker() {
                 return self.context.note(format_args!("fault {} skipped: {:?}", fault.id, fault.kind));
             }
+            point = None;
             sleep(Duration::from_millis(RETRY_MS)).await;
         }
-        if let Trigger::When { point, .. } = fault.trigger {
+        if let Some(point) = point {
             self.context.observe(Sometimes::FaultAtAPoint);
             if fault.kind == Kind::WorkerKilled {
-                self.observe_crash(point.step, point.moment);
+                self.observe_crash(point);
             }
+        }
+        // The effect of a cut link is known when it ends.
+        while !matches!(fault.kind, Kind::ClientLinkCut { .. })
+            && !self.context.had_effect(fault.id)
+            && !self.context.faults_have_ended()
+        {
+            sleep(Duration::from_millis(RETRY_MS)).await;
         }
         sleep(Duration::from_millis(fault.duration_ms)).await;
         self.end(fault.id);
     }
 
-    fn observe_crash(&self, step: Step, moment: Moment) {
-        let situation = match (step, moment) {
+    fn observe_crash(&self, point: Point) {
+        let situation = match (point.step, point.moment) {
             (Step::WriteCounts, Moment::After)
             | (Step::ReadRegistry, _)
             | (Step::ReadSums, Moment::Before) => Sometimes::CrashBetweenCountsAndSums,

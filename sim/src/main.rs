@@ -52,6 +52,17 @@ enum Command {
         #[command(flatten)]
         drawn: Drawn,
     },
+    /// Reduces a scenario that fails to a small one that fails with the same violation
+    Shrink {
+        /// The file
+        file: PathBuf,
+        /// The file to write [default: FILE with the ending .small.toml]
+        #[arg(long)]
+        output: Option<PathBuf>,
+        /// Ends after this time
+        #[arg(long, default_value_t = 2)]
+        minutes: u64,
+    },
     /// Runs many seeds
     Campaign {
         /// The seeds, as FROM..TO
@@ -103,14 +114,10 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> io::Result<ExitCode> {
     match command {
         Command::Run { drawn, trace } => one(Scenario::draw(drawn.seed, drawn.world), trace, None),
-        Command::Replay { file, trace } => {
-            let of = |error: &dyn std::error::Error| {
-                let text = exactlyonce::error::chain(error);
-                io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {text}", file.display()))
-            };
-            let text = std::fs::read_to_string(&file).map_err(|error| of(&error))?;
-            let scenario = text.parse::<Scenario>().map_err(|error| of(&error))?;
-            one(scenario, trace, Some(&file))
+        Command::Replay { file, trace } => one(read(&file)?, trace, Some(&file)),
+        Command::Shrink { file, output, minutes } => {
+            let output = output.unwrap_or_else(|| file.with_extension("small.toml"));
+            shrink(read(&file)?, &output, Duration::from_secs(60 * minutes))
         }
         Command::Scenario { drawn } => {
             let text = Scenario::draw(drawn.seed, drawn.world).to_toml();
@@ -124,6 +131,32 @@ fn execute(command: Command) -> io::Result<ExitCode> {
             campaign(world, &limits, &failures)
         }
     }
+}
+
+fn read(file: &Path) -> io::Result<Scenario> {
+    let of = |error: &dyn std::error::Error| {
+        let text = exactlyonce::error::chain(error);
+        io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {text}", file.display()))
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| of(&error))?;
+    text.parse::<Scenario>().map_err(|error| of(&error))
+}
+
+/// Reduces a scenario, and writes the result to a file.
+fn shrink(scenario: Scenario, output: &Path, time: Duration) -> io::Result<ExitCode> {
+    let size =
+        |scenario: &Scenario| format!("{} faults, {} records", scenario.faults.len(), scenario.records.len());
+    eprintln!("{}", size(&scenario));
+    let shrunk = simulation::shrink::shrink(scenario, Instant::now() + time, |shrunk| {
+        eprintln!("{} after {} runs", size(&shrunk.scenario), shrunk.runs);
+    });
+    let Some(shrunk) = shrunk else {
+        println!("the scenario has no violation");
+        return Ok(ExitCode::SUCCESS);
+    };
+    std::fs::write(output, shrunk.scenario.to_toml())?;
+    println!("{}: {}, in {}", shrunk.violation, size(&shrunk.scenario), output.display());
+    Ok(ExitCode::from(1))
 }
 
 /// Runs one scenario and prints its report.

@@ -118,6 +118,11 @@ impl Observed {
         }
     }
 
+    /// True if a fault of the current run has had an effect.
+    pub fn had_effect(&self, id: u64) -> bool {
+        self.effective.contains(&id)
+    }
+
     /// Counts one.
     pub fn add(&mut self, situation: Sometimes) {
         *self.sometimes.entry(situation).or_default() += 1;

@@ -14,6 +14,7 @@ use exactlyonce::store::{
 use crate::context::SimContext;
 use crate::network::Caller;
 use crate::observed::Sometimes;
+use crate::oracle::durability::{self, WrittenCell};
 use crate::scenario::fault::{Moment, Point, Step};
 
 /// A process of a worker.
@@ -64,15 +65,29 @@ impl<S: Store> ObservedStore<S> {
         outcome
     }
 
+    /// A call that writes cells, which are durable when it is acknowledged.
+    async fn durable(
+        &self,
+        call: impl Future<Output = Outcome<()>>,
+        cells: impl FnOnce() -> Vec<WrittenCell>,
+    ) -> Outcome<()> {
+        let outcome = call.await;
+        if matches!(outcome, Outcome::Acknowledged(())) {
+            self.process.context.acknowledged(cells);
+        }
+        outcome
+    }
+
     /// A write of a partition. That it is acknowledged although another worker owns the partition is not an error.
     async fn write(
         &self,
         step: Step,
         partition: i32,
         call: impl Future<Output = Outcome<()>>,
+        cells: impl FnOnce() -> Vec<WrittenCell>,
     ) -> Outcome<()> {
         let Process { context, caller } = &self.process;
-        let outcome = self.step(step, call).await;
+        let outcome = self.step(step, self.durable(call, cells)).await;
         let owner = context.group().owner(partition);
         if matches!(outcome, Outcome::Acknowledged(())) && owner.is_some_and(|owner| owner != *caller) {
             context.observe(Sometimes::ZombieWriteAfterSuccessor);
@@ -121,11 +136,13 @@ impl<S: Store> Store for ObservedStore<S> {
 
     async fn write_progress(&self, partition: i32, progress: Progress) -> Outcome<()> {
         let call = self.store.write_progress(partition, progress);
-        self.write(Step::WriteProgress, partition, call).await
+        self.write(Step::WriteProgress, partition, call, || durability::of_progress(partition, progress))
+            .await
     }
 
     async fn register(&self, partition: i32) -> Outcome<()> {
-        self.write(Step::Register, partition, self.store.register(partition)).await
+        let call = self.store.register(partition);
+        self.write(Step::Register, partition, call, || durability::of_registration(partition)).await
     }
 
     async fn registered(&self) -> Outcome<i32> {
@@ -150,11 +167,14 @@ impl<S: Store> Store for ObservedStore<S> {
 
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
         self.calls().written.entry(partition).or_default().extend(counts.iter().map(|(key, _)| key.clone()));
-        self.write(Step::WriteCounts, partition, self.store.write_counts(partition, counts)).await
+        let (call, layout) = (self.store.write_counts(partition, counts), self.store.layout());
+        self.write(Step::WriteCounts, partition, call, || durability::of_counts(partition, layout, counts))
+            .await
     }
 
     async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {
-        self.step(Step::WriteAlerts, self.store.write_alerts(alerts)).await
+        let call = self.durable(self.store.write_alerts(alerts), || durability::of_alerts(alerts));
+        self.step(Step::WriteAlerts, call).await
     }
 
     async fn write_rows(&self, partition: i32, rows: &[(i64, Row)]) -> Outcome<()> {
@@ -170,7 +190,9 @@ impl<S: Store> Store for ObservedStore<S> {
         if rows.first().is_some_and(|(offset, _)| context.was_written(partition, *offset)) {
             context.observe(Sometimes::Replay);
         }
-        let outcome = self.write(Step::WriteRows, partition, self.store.write_rows(partition, rows)).await;
+        let (call, layout) = (self.store.write_rows(partition, rows), self.store.layout());
+        let cells = || durability::of_rows(partition, layout, rows);
+        let outcome = self.write(Step::WriteRows, partition, call, cells).await;
         if let Some(writing) = self.calls().writing_rows.get_mut(&partition) {
             *writing = writing.saturating_sub(1);
         }

@@ -566,7 +566,7 @@ mod tests {
             "OTHER",
             "EXACTLYONCEX",
             "EXACTLYONCE_LOCAL_DIR",
-            "EXACTLYONCE_SIM_SEEDS",
+            "EXACTLYONCE_SIM_PRINT_CASSANDRA",
         ];
         let environment = names.map(|name| (OsString::from(name), OsString::from("1"))).to_vec();
         let problems = Layers::read(&Sources { environment, ..Sources::default() }).unwrap_err();

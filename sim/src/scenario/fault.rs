@@ -29,7 +29,7 @@ pub struct Fault {
     pub target: Target,
     /// What happens.
     pub kind: Kind,
-    /// Its duration in simulated milliseconds.
+    /// How long it lasts from its first effect on, in simulated milliseconds.
     pub duration_ms: u64,
 }
 
@@ -42,12 +42,14 @@ pub enum Trigger {
         /// In simulated milliseconds.
         at_ms: u64,
     },
-    /// When a worker reached this point for the nth time, from 1, after the workers started.
+    /// When a worker reaches this point for the nth time, from 1, after the workers started; at the latest at this time.
     When {
         /// The point.
         point: Point,
         /// How often.
         nth: u64,
+        /// In simulated milliseconds.
+        latest_ms: u64,
     },
 }
 
@@ -305,6 +307,19 @@ pub enum Kind {
 /// Maximum delay of a request, in milliseconds; a run waits at least this long after all faults have ended.
 pub const LONGEST_DELAY_MS: u64 = 8_000;
 
+/// The points at which a batch is partly written: a worker that ends there leaves work for its successor.
+const POINTS_OF_A_BATCH: [Point; 9] = [
+    Point { step: Step::WriteCounts, moment: Moment::After },
+    Point { step: Step::ReadRegistry, moment: Moment::After },
+    Point { step: Step::ReadSums, moment: Moment::Before },
+    Point { step: Step::ReadSums, moment: Moment::After },
+    Point { step: Step::WriteAlerts, moment: Moment::Before },
+    Point { step: Step::WriteAlerts, moment: Moment::After },
+    Point { step: Step::WriteRows, moment: Moment::After },
+    Point { step: Step::WriteProgress, moment: Moment::Before },
+    Point { step: Step::WriteProgress, moment: Moment::After },
+];
+
 /// Faults of a kind in a scenario, at most.
 const FAULTS_OF_A_KIND: u64 = 12;
 
@@ -455,11 +470,15 @@ impl Fault {
     fn draw(seed: u64, id: u64, options: &RunOptions, tables: &Tables, name: KindName) -> Self {
         let random = &mut Random::new(seed, Stream::Fault(id));
         let kind = Kind::draw(random, name, tables);
-        let points: Vec<Point> = Point::all().collect();
-        let trigger = match random.chance(500).then(|| random.pick(&points)) {
-            // Few enough that most runs have as many.
-            Some(point) => Trigger::When { point, nth: random.log_uniform(1..=24) },
-            None => Trigger::At { at_ms: random.below(options.chaos_ms) },
+        let all: Vec<Point> = Point::all().collect();
+        let points =
+            if name.affects_process_of_worker() && random.coin() { &POINTS_OF_A_BATCH[..] } else { &all };
+        let (point, nth) = (random.pick(points), random.log_uniform(1..=24));
+        // Early enough that it has an effect.
+        let at_ms = random.below(options.chaos_ms * 9 / 10 + 1);
+        let trigger = match random.chance(600) {
+            true => Trigger::When { point, nth, latest_ms: at_ms },
+            false => Trigger::At { at_ms },
         };
         let worker = random.below(options.workers.into()) as u8;
         let target = match (name.needs_worker(), trigger) {

@@ -52,6 +52,9 @@ pub enum Tables {
 pub struct Scenario {
     /// The seed of everything that services and workers draw while it runs.
     pub seed: Seed,
+    /// The name of the violation that the run must have, in a scenario that tests the checker; otherwise it must have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
     /// The options of the run and of its workers.
     pub options: RunOptions,
     /// The tables.
@@ -108,7 +111,7 @@ impl Draft {
     pub fn without_faults(self) -> Scenario {
         let Self { seed, options, shape, tables } = self;
         let records = shape.draw(seed, &options);
-        Scenario { seed, options, tables, faults: Vec::new(), records }
+        Scenario { seed, expected: None, options, tables, faults: Vec::new(), records }
     }
 
     /// Draws the records and the faults.

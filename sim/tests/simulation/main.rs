@@ -5,5 +5,8 @@ mod cassandra;
 mod datacenters;
 mod determinism;
 mod network;
+mod regressions;
 mod seeds;
 mod shim;
+mod shrinking;
+mod sweep;

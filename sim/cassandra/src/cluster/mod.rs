@@ -201,6 +201,11 @@ impl Cluster {
         self.shared().running().get(&id).cloned()
     }
 
+    /// Whether a node is running.
+    pub fn is_running(&self, id: NodeId) -> bool {
+        self.get(id).is_some()
+    }
+
     /// The nodes, running or not.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
         self.shared().ids()
@@ -343,6 +348,12 @@ impl Cluster {
     /// Whether one node believes that another is alive.
     pub fn believes_alive(&self, id: NodeId, other: NodeId) -> bool {
         self.get(id).is_some_and(|node| node.is_alive(other))
+    }
+
+    /// A table, as the first running node's schema has it.
+    pub fn table(&self, keyspace: &str, name: &str) -> Option<Arc<crate::schema::Table>> {
+        let first = self.shared().running().values().next().cloned()?;
+        first.schema().table(keyspace, name).cloned()
     }
 
     /// The replicas of a partition, as the first running node's schema has it, the owner first.
