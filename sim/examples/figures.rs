@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream;
 use scylla::client::session_builder::SessionBuilder;
-use simulation::cassandra::{Notes, SimulatedCassandra};
+use simulation::service::cassandra::{Notes, SimulatedCassandra};
 use tokio::network::Network;
 use tokio::time::sleep;
 
@@ -60,7 +60,7 @@ fn memory_of_a_node() -> u64 {
         let before = memory();
         let mut clusters = Vec::new();
         for number in 0..CLUSTERS {
-            let cluster = simulation::cassandra::without_machines(3, number.into());
+            let cluster = simulation::service::cassandra::without_machines(3, number.into());
             cluster.settled().await;
             clusters.push(cluster);
         }

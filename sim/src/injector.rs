@@ -19,8 +19,11 @@ use crate::scenario::fault::{Direction, Fault, Kind, Moment, Point, Step, Target
 use crate::scenario::options::TOPIC;
 use crate::service::TablesService;
 
-/// How often a fault of a worker that is down is tried again, and how often a fault is checked for an effect.
+/// How often a fault whose target is affected by another one is tried again, and how often a fault is checked for an effect.
 const RETRY_MS: u64 = 20;
+
+/// How long a fault waits at once.
+const WAIT_MS: u64 = 1_000;
 
 /// The run's nodes.
 #[derive(Clone, Debug)]
@@ -59,9 +62,9 @@ impl<T: TablesService> Injector<T> {
 
     async fn inject_timed(self: Arc<Self>, mut fault: Fault) {
         match fault.trigger {
-            Trigger::At { at_ms } => sleep(Duration::from_millis(at_ms)).await,
+            Trigger::At { at_ms } => self.wait(at_ms).await,
             Trigger::When { latest_ms, .. } => {
-                sleep(Duration::from_millis(latest_ms)).await;
+                self.wait(latest_ms).await;
                 if !self.context.stop_waiting(fault.id) {
                     return;
                 }
@@ -100,10 +103,6 @@ impl<T: TablesService> Injector<T> {
             if self.begin(&fault).await {
                 break;
             }
-            // A worker that is down comes back; another target may never be free.
-            if !fault.kind.name().affects_process_of_worker() {
-                return self.context.note(format_args!("fault {} skipped: {:?}", fault.id, fault.kind));
-            }
             point = None;
             sleep(Duration::from_millis(RETRY_MS)).await;
         }
@@ -120,8 +119,20 @@ impl<T: TablesService> Injector<T> {
         {
             sleep(Duration::from_millis(RETRY_MS)).await;
         }
-        sleep(Duration::from_millis(fault.duration_ms)).await;
+        self.wait(fault.duration_ms).await;
         self.end(fault.id);
+    }
+
+    /// Waits, or returns soon after all faults have ended: a task that outlives its run would leak it.
+    async fn wait(&self, ms: u64) {
+        let until_ms = self.context.now_ms() + ms;
+        while !self.context.faults_have_ended() {
+            let left_ms = until_ms.saturating_sub(self.context.now_ms());
+            if left_ms == 0 {
+                return;
+            }
+            sleep(Duration::from_millis(left_ms.min(WAIT_MS))).await;
+        }
     }
 
     fn observe_crash(&self, point: Point) {

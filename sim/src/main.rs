@@ -219,7 +219,7 @@ fn campaign(world: World, limits: &Limits, folder: &Path) -> io::Result<ExitCode
     }
     let missed = campaign.missed(world);
     // A short campaign cannot reach everything.
-    if limits.time.is_none() && *runs >= 1_000 && !missed.is_empty() {
+    if limits.time.is_none() && *runs >= 150 && !missed.is_empty() {
         writeln!(out, "never reached: {}", missed.join(", "))?;
         return Ok(4.into());
     }

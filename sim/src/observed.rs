@@ -68,6 +68,21 @@ pub enum Sometimes {
     TooFewReplicasAlive,
 }
 
+impl Sometimes {
+    /// True if only a campaign of a thousand seeds reaches it.
+    pub fn is_rare(self) -> bool {
+        matches!(
+            self,
+            Sometimes::CrashBetweenCountsAndSums
+                | Sometimes::CrashBetweenSumsAndAlert
+                | Sometimes::CrashAfterAlert
+                | Sometimes::CrashAfterRows
+                | Sometimes::CrashAtProgress
+                | Sometimes::UnsyncedRecordsLost
+        )
+    }
+}
+
 impl fmt::Display for Sometimes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.into())

@@ -46,7 +46,7 @@ pub(crate) fn violation(replicas: &dyn Replicas, cells: Vec<WrittenCell>) -> Opt
     cells.into_iter().find_map(|cell| {
         let holders = replicas.holders(&cell)?;
         let is_durable = holders.holding + holders.down > holders.replicas / 2;
-        (!is_durable).then(|| Violation::NotDurable { cell, holders })
+        (!is_durable).then_some(Violation::NotDurable { cell, holders })
     })
 }
 

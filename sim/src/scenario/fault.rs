@@ -399,7 +399,7 @@ impl Kind {
             }
             Tables::Cassandra(_) => random.pick(&[Service::Log, Service::Coordinator]),
         };
-        let per_mille = random.log_uniform(8..=600);
+        let per_mille = random.log_uniform(30..=700);
         let up_to_ms = random.log_uniform(30..=LONGEST_DELAY_MS);
         let direction =
             random.pick(&[Direction::Both, Direction::Both, Direction::Requests, Direction::Responses]);
@@ -459,8 +459,13 @@ impl Fault {
             let powerless = name == KindName::PowerLost
                 && matches!(tables, Tables::Cassandra(cluster) if !cluster.synced_first);
             if is_enabled && !powerless && KindName::drawn(tables).any(|drawn| drawn == name) {
-                // Each fault of Cassandra costs more time.
-                let count = if name.is_of_cassandra() { count.div_ceil(2) } else { count };
+                // A worker that is down cannot be killed, the log lags or does not; and each fault of Cassandra costs time.
+                let exclusive = name.affects_process_of_worker() || name == KindName::LogEndLags;
+                let count = match (exclusive, name.is_of_cassandra()) {
+                    (true, _) => count.div_ceil(4),
+                    (_, true) => count.div_ceil(2),
+                    _ => count,
+                };
                 faults.extend((first..first + count).map(|id| Fault::draw(seed, id, options, tables, name)));
             }
         }
@@ -471,14 +476,17 @@ impl Fault {
         let random = &mut Random::new(seed, Stream::Fault(id));
         let kind = Kind::draw(random, name, tables);
         let all: Vec<Point> = Point::all().collect();
-        let points =
-            if name.affects_process_of_worker() && random.coin() { &POINTS_OF_A_BATCH[..] } else { &all };
-        let (point, nth) = (random.pick(points), random.log_uniform(1..=24));
+        let (point, nth) = (random.pick(&all), random.log_uniform(1..=24));
+        let (point_of_batch, nth_of_batch) = (random.pick(&POINTS_OF_A_BATCH), random.log_uniform(1..=8));
         // Early enough that it has an effect.
-        let at_ms = random.below(options.chaos_ms * 9 / 10 + 1);
-        let trigger = match random.chance(600) {
-            true => Trigger::When { point, nth, latest_ms: at_ms },
-            false => Trigger::At { at_ms },
+        let at_ms = random.below(options.chaos_ms * 7 / 10 + 1);
+        let trigger = match random.below(10) {
+            0..4 => Trigger::At { at_ms },
+            4..8 if name.affects_process_of_worker() => {
+                let latest_ms = options.chaos_ms * 9 / 10;
+                Trigger::When { point: point_of_batch, nth: nth_of_batch, latest_ms }
+            }
+            _ => Trigger::When { point, nth, latest_ms: at_ms },
         };
         let worker = random.below(options.workers.into()) as u8;
         let target = match (name.needs_worker(), trigger) {
@@ -486,17 +494,15 @@ impl Fault {
             (true, Trigger::When { .. }) => Target::Triggering,
             (true, Trigger::At { .. }) => Target::Worker(worker),
         };
-        let duration_ms = match tables {
+        // A run that spends its time with nothing running finds nothing.
+        let longest_ms = match tables {
             // Up to twice the hint window.
-            Tables::Cassandra(cluster) if name.is_of_cassandra() => {
-                random.log_uniform(20..=(2 * cluster.hint_window_ms).min(8_000))
-            }
+            Tables::Cassandra(cluster) if name.is_of_cassandra() => (2 * cluster.hint_window_ms).min(8_000),
             // Around the session timeout, below and above.
-            _ if name.needs_worker() => {
-                random.log_uniform(options.session_timeout_ms / 16..=options.session_timeout_ms * 4)
-            }
-            _ => random.log_uniform(20..=4_000),
+            _ if name.needs_worker() => options.session_timeout_ms * 3,
+            _ => 4_000,
         };
+        let duration_ms = random.log_uniform(20..=longest_ms.min(options.chaos_ms / 4));
         Self { id, trigger, target, kind, duration_ms }
     }
 }

@@ -124,7 +124,7 @@ impl RunOptions {
             partitions: random.within(1..=3) as u8,
             retired_offsets: random.pick(&[0, 0, 0, 1, 40]),
             begin: random.pick(&[Begin::Start, Begin::Start, Begin::Start, Begin::End]),
-            chaos_ms: random.log_uniform(1_000..=15_000),
+            chaos_ms: random.log_uniform(4_000..=20_000),
             settle_limit_ms: 120_000,
             request_timeout_ms,
             // Far below the timeout, so that a run can drain its log.
@@ -151,7 +151,7 @@ impl RunOptions {
         options.begin = Begin::Start;
         // Long compared with a fold: a lost write stays unknown while others overtake it.
         options.request_timeout_ms = random.log_uniform(200..=4_000);
-        options.chaos_ms = random.log_uniform(1_000..=6_000);
+        options.chaos_ms = random.log_uniform(3_000..=8_000);
         let pipeline = &mut options.pipeline;
         let window = &mut pipeline.binding_spec.window;
         (window.size_ms, window.slide_ms) = (size_ms, slide_ms);

@@ -3,17 +3,20 @@
 use std::time::{Duration, Instant};
 
 use simulation::scenario::fault::{Fault, Kind, Target, Trigger};
+use simulation::scenario::options::Begin;
 use simulation::scenario::{Draft, Scenario, World};
 use simulation::shrink::shrink;
 
 /// A scenario with a store that drops acknowledged writes, among many other faults.
 fn sabotaged(seed: u64) -> Scenario {
-    let mut scenario = Draft::new(seed, World::Simple).scenario();
+    let mut draft = Draft::new(seed, World::Simple);
+    draft.options.begin = Begin::Start;
+    let mut scenario = draft.scenario();
     scenario.faults.push(Fault {
         id: 999,
         trigger: Trigger::At { at_ms: 0 },
         target: Target::Anyone,
-        kind: Kind::AcknowledgedWritesDropped { per_mille: 300 },
+        kind: Kind::AcknowledgedWritesDropped { per_mille: 600 },
         duration_ms: scenario.options.chaos_ms,
     });
     scenario

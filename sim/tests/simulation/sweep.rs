@@ -2,13 +2,14 @@
 
 use simulation::run;
 use simulation::scenario::fault::{Fault, Kind, KindName, Point, Target, Trigger};
+use simulation::scenario::options::Begin;
 use simulation::scenario::{Draft, Scenario, World};
 
 /// Two workers, two partitions, windows that both partitions count in, and batches of a few records.
 fn small(world: World) -> Scenario {
     let mut draft = Draft::new(1, world);
     let options = &mut draft.options;
-    (options.workers, options.partitions, options.retired_offsets) = (2, 2, 0);
+    (options.workers, options.partitions, options.begin) = (2, 2, Begin::Start);
     (options.chaos_ms, options.session_timeout_ms, options.heartbeat_ms) = (4_000, 600, 150);
     (options.request_timeout_ms, options.service_time_ms) = (400, 5);
     let pipeline = &mut options.pipeline;
