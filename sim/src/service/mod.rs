@@ -1,6 +1,6 @@
 //! What a run puts under the pipeline: one folder for each service.
 //!
-//! The log and the group are always the simple ones ([`simple_log`]). The tables are exchangeable: a [`TablesService`]
+//! The log and the group are always the simple ones ([`simple_log`]). The tables are exchangeable: a `TablesService`
 //! starts them, opens them for workers, applies its own faults, and shows them to the checker.
 
 pub mod cassandra;
