@@ -58,6 +58,29 @@ pub enum Violation {
         /// The stored progress.
         next_offset: i64,
     },
+    /// A worker read less progress than was acknowledged before.
+    ProgressBack {
+        /// Partition.
+        partition: i32,
+        /// What was acknowledged.
+        acknowledged: i64,
+        /// What was read.
+        read: Option<i64>,
+    },
+    /// A worker ended because a request was refused, although nothing was wrong with it.
+    RequestRefused {
+        /// Which.
+        worker: u8,
+        /// Its error.
+        error: String,
+    },
+    /// A worker without a retry deadline gave up on the store.
+    GaveUp {
+        /// Which.
+        worker: u8,
+        /// Its error.
+        error: String,
+    },
     /// `progress` is wrong at the end.
     WrongProgress {
         /// Partition.

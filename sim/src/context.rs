@@ -35,6 +35,8 @@ pub(crate) struct SimContext {
     pub tables: MemoryStore,
     /// The log.
     pub log: MemoryBroker,
+    /// The same with all records, also those that retention deleted: for the checker.
+    pub history: MemoryBroker,
     group: Mutex<Group>,
     faults: Mutex<FaultState>,
     random: [Mutex<Random>; Service::ALL.len()],
@@ -43,6 +45,8 @@ pub(crate) struct SimContext {
     requests: Mutex<u64>,
     /// For each partition, the greatest offset whose row was acknowledged.
     written: Mutex<BTreeMap<i32, i64>>,
+    /// For each partition, the greatest progress that was acknowledged.
+    progress: Mutex<BTreeMap<i32, i64>>,
     /// Looks at the replicas of the tables, if they have any.
     replicas: OnceLock<Box<dyn Replicas>>,
     /// For each worker, whether it should stop.
@@ -95,6 +99,7 @@ impl SimContext {
             trace: Trace::new(keep_trace),
             tables: MemoryStore::with_layout(options.layout),
             log: MemoryBroker::new(options.fetch_records as usize),
+            history: MemoryBroker::new(options.fetch_records as usize),
             group: Mutex::new(Group::new(&options)),
             faults: Mutex::default(),
             random: Service::ALL.map(|service| Mutex::new(Random::new(seed, Stream::Service(service)))),
@@ -102,6 +107,7 @@ impl SimContext {
             violation: Mutex::default(),
             requests: Mutex::default(),
             written: Mutex::default(),
+            progress: Mutex::default(),
             replicas: OnceLock::new(),
             stops: (0..options.workers).map(|_| watch::Sender::new(false)).collect(),
             triggered,
@@ -171,6 +177,18 @@ impl SimContext {
     /// True if a row at this offset, or after it, was acknowledged.
     pub fn was_written(&self, partition: i32, offset: i64) -> bool {
         lock(&self.written).get(&partition).is_some_and(|greatest| *greatest >= offset)
+    }
+
+    /// Progress was acknowledged.
+    pub fn advanced(&self, partition: i32, next_offset: i64) {
+        let mut progress = lock(&self.progress);
+        let greatest = progress.entry(partition).or_insert(next_offset);
+        *greatest = (*greatest).max(next_offset);
+    }
+
+    /// The greatest progress of a partition that was acknowledged.
+    pub fn acknowledged_progress(&self, partition: i32) -> Option<i64> {
+        lock(&self.progress).get(&partition).copied()
     }
 
     /// The tables have replicas that can be looked at. It must hold nothing that holds this.

@@ -197,9 +197,11 @@ impl<T: TablesService> Injector<T> {
             (Kind::PartitionAdded, _) => {
                 let partitions = self.partitions().await;
                 context.log.grow(TOPIC, partitions + 1);
+                context.history.grow(TOPIC, partitions + 1);
                 context.group().grow(context.now_ms(), partitions + 1);
                 true
             }
+            (Kind::LogTrimmed, _) => self.trim().await,
             (Kind::LogEndLags, _) => {
                 if !is_free(&|other: &Fault| other.kind == Kind::LogEndLags) {
                     return false;
@@ -283,6 +285,20 @@ impl<T: TablesService> Injector<T> {
             Direction::Requests => vec![(worker, service)],
             Direction::Responses => vec![(service, worker)],
         }
+    }
+
+    /// Deletes all records below acknowledged progress, as retention may; false if there were none.
+    async fn trim(&self) -> bool {
+        let mut is_trimmed = false;
+        for partition in 0..self.partitions().await {
+            let Some(progress) = self.context.acknowledged_progress(partition) else { continue };
+            let log = self.context.log.offsets(TOPIC, partition).await;
+            if log.is_ok_and(|log| log.start < progress) {
+                self.context.log.delete_below(TOPIC, partition, progress);
+                is_trimmed = true;
+            }
+        }
+        is_trimmed
     }
 
     async fn partitions(&self) -> i32 {

@@ -11,6 +11,7 @@ use exactlyonce::store::{
     Stored, StoredBinding, StoredCount, WindowKey,
 };
 
+use crate::checker::Violation;
 use crate::context::SimContext;
 use crate::network::Caller;
 use crate::observed::Sometimes;
@@ -131,13 +132,26 @@ impl<S: Store> Store for ObservedStore<S> {
 
     async fn progress(&self, partition: i32) -> Outcome<Option<Progress>> {
         self.calls().written.remove(&partition);
-        self.step(Step::ReadProgress, self.store.progress(partition)).await
+        let context = &self.process.context;
+        let acknowledged = context.acknowledged_progress(partition);
+        let outcome = self.step(Step::ReadProgress, self.store.progress(partition)).await;
+        if let (Outcome::Acknowledged(read), Some(acknowledged)) = (&outcome, acknowledged) {
+            let read = read.map(|progress| progress.next_offset);
+            if read.is_none_or(|read| read < acknowledged) {
+                context.violate(Violation::ProgressBack { partition, acknowledged, read });
+            }
+        }
+        outcome
     }
 
     async fn write_progress(&self, partition: i32, progress: Progress) -> Outcome<()> {
         let call = self.store.write_progress(partition, progress);
-        self.write(Step::WriteProgress, partition, call, || durability::of_progress(partition, progress))
-            .await
+        let cells = || durability::of_progress(partition, progress);
+        let outcome = self.write(Step::WriteProgress, partition, call, cells).await;
+        if matches!(outcome, Outcome::Acknowledged(())) {
+            self.process.context.advanced(partition, progress.next_offset);
+        }
+        outcome
     }
 
     async fn register(&self, partition: i32) -> Outcome<()> {

@@ -117,7 +117,7 @@ async fn execute<T: TablesService>(
     let nodes = Nodes { workers, services };
 
     let mut observer =
-        tables.observer().map(|observer| Checker::new(context.log.clone(), observer, binding.clone()));
+        tables.observer().map(|observer| Checker::new(context.history.clone(), observer, binding.clone()));
     let injector = Arc::new(Injector::new(context.clone(), nodes.clone(), &faults, tables.clone()));
     let injecting = tokio::spawn(injector.clone().inject(triggered));
     let producer = tokio::spawn(produce(context.clone(), during));
@@ -131,7 +131,7 @@ async fn execute<T: TablesService>(
     produced.expect("the producer does not panic");
 
     tables.settle().await;
-    let mut checker = Checker::new(context.log.clone(), tables.store().await, binding.clone());
+    let mut checker = Checker::new(context.history.clone(), tables.store().await, binding.clone());
     let give_up_ms = context.now_ms() + context.options.settle_limit_ms;
     while context.violation().is_none() && !checker.has_drained().await {
         wait_and_check(&context, observer.as_mut()).await;
@@ -150,7 +150,7 @@ async fn execute<T: TablesService>(
             break;
         }
         let Some(store) = tables.store_without(part).await else { break };
-        check_at_end(&context, &Checker::new(context.log.clone(), store, binding.clone())).await;
+        check_at_end(&context, &Checker::new(context.history.clone(), store, binding.clone())).await;
     }
 
     let simulated_ms = context.now_ms();
@@ -187,10 +187,12 @@ const EXPECTED: &str = "the in-memory log accepts every well-formed request";
 
 async fn create_topic(context: &SimContext) {
     let RunOptions { partitions, retired_offsets, .. } = context.options;
-    context.log.create_topic(TOPIC, partitions.into(), 1).await.expect(EXPECTED);
-    for partition in 0..partitions.into() {
-        context.log.skip(TOPIC, partition, retired_offsets);
-        context.log.delete_below(TOPIC, partition, retired_offsets);
+    for log in [&context.log, &context.history] {
+        log.create_topic(TOPIC, partitions.into(), 1).await.expect(EXPECTED);
+        for partition in 0..partitions.into() {
+            log.skip(TOPIC, partition, retired_offsets);
+            log.delete_below(TOPIC, partition, retired_offsets);
+        }
     }
 }
 
@@ -198,8 +200,11 @@ async fn append(context: &SimContext, items: Vec<Item>) {
     for item in items {
         let partitions = context.log.topic(TOPIC).await.expect(EXPECTED).partitions;
         let (partition, gap) = ((item.lane % partitions as u64) as i32, item.gap);
-        let positions = context.log.append(TOPIC, vec![item.record(partition)]).await.expect(EXPECTED);
+        let record = item.record(partition);
+        let positions = context.log.append(TOPIC, vec![record.clone()]).await.expect(EXPECTED);
+        context.history.append(TOPIC, vec![record]).await.expect(EXPECTED);
         context.log.skip(TOPIC, partition, gap);
+        context.history.skip(TOPIC, partition, gap);
         context.note(format_args!("appended {positions:?}, gap {gap}"));
     }
 }

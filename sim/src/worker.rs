@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use exactlyonce::error::chain;
-use exactlyonce::pipeline;
+use exactlyonce::pipeline::{self, PipelineError};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -79,7 +79,16 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
                 if error.is_refusal() {
                     return fail(&context, Violation::Refused { worker: index, error: text }).await;
                 }
-                context.observe(Sometimes::WorkerGaveUp);
+                match error {
+                    PipelineError::StoreRefused { .. } => {
+                        let violation = Violation::RequestRefused { worker: index, error: text };
+                        return fail(&context, violation).await;
+                    }
+                    PipelineError::StoreUnavailable { .. } if options.retry_deadline.is_none() => {
+                        return fail(&context, Violation::GaveUp { worker: index, error: text }).await;
+                    }
+                    _ => context.observe(Sometimes::WorkerGaveUp),
+                }
             }
         }
         let _ = stop_signal.wait_for(|stop| !*stop).await;

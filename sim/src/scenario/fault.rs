@@ -302,6 +302,9 @@ pub enum Kind {
         /// The time, in milliseconds.
         step_ms: i64,
     },
+    /// Retention deletes every record below acknowledged progress, once.
+    LogTrimmed,
+    // A kind's place determines its random stream: new ones come last.
 }
 
 /// Maximum delay of a request, in milliseconds; a run waits at least this long after all faults have ended.
@@ -420,6 +423,7 @@ impl Kind {
             KindName::PartitionAdded => Kind::PartitionAdded,
             KindName::GroupShuffled => Kind::GroupShuffled { every_ms: random.log_uniform(20..=1_000) },
             KindName::LogEndLags => Kind::LogEndLags,
+            KindName::LogTrimmed => Kind::LogTrimmed,
             KindName::AcknowledgedWritesDropped => Kind::AcknowledgedWritesDropped { per_mille },
             KindName::NodeKilled => Kind::NodeKilled { node },
             KindName::AllNodesKilled => Kind::AllNodesKilled,
