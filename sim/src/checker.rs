@@ -44,7 +44,7 @@ pub enum Violation {
     WrongAlertCount(Window, Difference),
     /// A partition's count of a window is missing, is not the log's, or is of a window without counted events.
     WrongCount(i32, Window, Difference),
-    /// A worker was told that a cell is written, and fewer replicas than a quorum have it.
+    /// A worker learned that a cell is written, and fewer replicas than a quorum have it.
     NotDurable {
         /// The cell.
         cell: WrittenCell,
