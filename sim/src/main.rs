@@ -147,8 +147,14 @@ fn shrink(scenario: Scenario, output: &Path, time: Duration) -> io::Result<ExitC
     let size =
         |scenario: &Scenario| format!("{} faults, {} records", scenario.faults.len(), scenario.records.len());
     eprintln!("{}", size(&scenario));
-    let shrunk = simulation::shrink::shrink(scenario, Instant::now() + time, |shrunk| {
-        eprintln!("{} after {} runs", size(&shrunk.scenario), shrunk.runs);
+    let (began, mut printed) = (Instant::now(), String::new());
+    let shrunk = simulation::shrink::shrink(scenario, |shrunk| {
+        let size = size(&shrunk.scenario);
+        if size != printed {
+            eprintln!("{size} after {} runs", shrunk.runs);
+            printed = size;
+        }
+        began.elapsed() < time
     });
     let Some(shrunk) = shrunk else {
         println!("the scenario has no violation");

@@ -2,9 +2,7 @@
 //!
 //! Delta debugging: parts are left out, large ones first, as long as the run still has a violation of the same name. A
 //! fault, a record or a worker less changes no draw of the others, because each has a random stream of its own. The result
-//! depends only on the scenario, unless the time runs out.
-
-use std::time::Instant;
+//! depends only on the scenario, and on when the caller ends it.
 
 use crate::run::run;
 use crate::scenario::Scenario;
@@ -21,18 +19,19 @@ pub struct Shrunk {
     pub runs: u64,
 }
 
-/// Reduces a scenario until nothing more can be left out, or until `deadline`. `progress` is called after each run that
-/// failed with the same violation. `None` if the scenario itself has no violation.
-pub fn shrink(scenario: Scenario, deadline: Instant, progress: impl FnMut(&Shrunk)) -> Option<Shrunk> {
+/// Reduces a scenario until nothing more can be left out, or until `go_on` returns false, which is called with the smallest
+/// scenario so far before each run. `None` if the scenario itself has no violation.
+pub fn shrink(scenario: Scenario, go_on: impl FnMut(&Shrunk) -> bool) -> Option<Shrunk> {
     let violation = run(scenario.clone(), false).violation?.name();
-    let mut shrinker = Shrinker { shrunk: Shrunk { scenario, violation, runs: 1 }, deadline, progress };
+    let shrunk = Shrunk { scenario, violation, runs: 1 };
+    let mut shrinker = Shrinker { shrunk, go_on, has_ended: false };
     loop {
         let before = shrinker.shrunk.scenario.clone();
         shrinker.without_faults();
         shrinker.without_records();
         shrinker.with_fewer_workers_and_partitions();
         shrinker.with_shorter_faults();
-        if shrinker.shrunk.scenario == before || Instant::now() >= deadline {
+        if shrinker.shrunk.scenario == before || shrinker.has_ended {
             return Some(shrinker.shrunk);
         }
     }
@@ -40,14 +39,15 @@ pub fn shrink(scenario: Scenario, deadline: Instant, progress: impl FnMut(&Shrun
 
 struct Shrinker<P> {
     shrunk: Shrunk,
-    deadline: Instant,
-    progress: P,
+    go_on: P,
+    has_ended: bool,
 }
 
-impl<P: FnMut(&Shrunk)> Shrinker<P> {
+impl<P: FnMut(&Shrunk) -> bool> Shrinker<P> {
     /// Keeps a scenario if it fails with the same violation.
     fn keep_if_it_fails(&mut self, scenario: Scenario) -> bool {
-        if Instant::now() >= self.deadline {
+        self.has_ended |= !(self.go_on)(&self.shrunk);
+        if self.has_ended {
             return false;
         }
         self.shrunk.runs += 1;
@@ -55,7 +55,6 @@ impl<P: FnMut(&Shrunk)> Shrinker<P> {
         let fails = violation.is_some_and(|violation| violation.name() == self.shrunk.violation);
         if fails {
             self.shrunk.scenario = scenario;
-            (self.progress)(&self.shrunk);
         }
         fails
     }
