@@ -223,9 +223,13 @@ impl SimContext {
         lock(&self.faults).active.values().map(|active| active.fault.clone()).collect()
     }
 
-    /// Calls this for each active fault, by id.
-    pub fn for_each_fault(&self, mut each: impl FnMut(&mut ActiveFault)) {
-        lock(&self.faults).active.values_mut().for_each(&mut each);
+    /// Applies each active fault, by id, to something that happens; `apply` returns whether the fault had an effect on it.
+    pub fn apply_faults(&self, mut apply: impl FnMut(&mut ActiveFault) -> bool) {
+        for active in lock(&self.faults).active.values_mut() {
+            if apply(active) {
+                self.effect(&active.fault);
+            }
+        }
     }
 
     /// The log's end as readers see it while it lags.
@@ -283,27 +287,22 @@ impl SimContext {
 
     /// Counts the effect of the faults that cut this link; the simulator drops the message.
     pub fn observe_cut(&self, caller: Caller, to: Service, responses: bool) {
-        let mut cutting = Vec::new();
-        self.for_each_fault(|active| {
-            let Kind::LinkCut { service, direction } = active.fault.kind else { return };
+        let target = caller.worker.map(Target::Worker);
+        self.apply_faults(|active| {
+            let Kind::LinkCut { service, direction } = active.fault.kind else { return false };
             let loses = match direction {
                 Direction::Both => true,
                 Direction::Requests => !responses,
                 Direction::Responses => responses,
             };
-            let target = caller.worker.map(Target::Worker);
-            if service == to && loses && Some(active.fault.target) == target {
-                cutting.push(active.fault.clone());
-            }
+            service == to && loses && Some(active.fault.target) == target
         });
-        cutting.iter().for_each(|fault| self.effect(fault));
     }
 
     /// Draws what the active faults do to a request that has arrived, and counts it as their effect.
     pub fn request_faults(&self, at: Service, is_write: bool) -> RequestFaults {
         let mut faults = RequestFaults::default();
-        let mut effective = Vec::new();
-        self.for_each_fault(|ActiveFault { fault, random }| {
+        self.apply_faults(|ActiveFault { fault, random }| {
             let (is_here, per_mille) = match fault.kind {
                 Kind::RequestsLost { service, per_mille }
                 | Kind::RequestsDelayed { service, per_mille, .. }
@@ -313,12 +312,11 @@ impl SimContext {
                 Kind::CallsTorn { per_mille } | Kind::AcknowledgedWritesDropped { per_mille } => {
                     (at == Service::Store && is_write, per_mille)
                 }
-                _ => return,
+                _ => return false,
             };
             if !is_here || !random.chance(per_mille) {
-                return;
+                return false;
             }
-            effective.push(fault.clone());
             match fault.kind {
                 Kind::RequestsLost { .. } => faults.lost = true,
                 Kind::RequestsDelayed { up_to_ms, .. } => {
@@ -332,21 +330,21 @@ impl SimContext {
                 Kind::CallsTorn { .. } => faults.torn = true,
                 _ => faults.forgotten = true,
             }
+            true
         });
-        effective.iter().for_each(|fault| self.effect(fault));
         faults
     }
 
     /// The log's end as readers see it, if it lags and is below `end`; then the fault has had an effect.
     pub fn lagging_end(&self, partition: i32, end: i64) -> Option<i64> {
         let lagging = lock(&self.faults).lagging_ends.get(&partition).copied().unwrap_or(0);
-        let active = self.active_faults();
-        let lags: Vec<&Fault> = active.iter().filter(|fault| fault.kind == Kind::LogEndLags).collect();
-        if lags.is_empty() || lagging >= end {
-            return None;
-        }
-        lags.into_iter().for_each(|fault| self.effect(fault));
-        Some(lagging)
+        let mut lags = false;
+        self.apply_faults(|active| {
+            let has_effect = active.fault.kind == Kind::LogEndLags && lagging < end;
+            lags |= has_effect;
+            has_effect
+        });
+        lags.then_some(lagging)
     }
 
     /// The fault that shuffles the group, with the time between two reassignments.

@@ -75,7 +75,7 @@ impl<T: TablesService> Injector<T> {
                 }
             }
         }
-        self.inject_fault(fault).await;
+        self.inject_fault(fault, None).await;
     }
 
     async fn inject_triggered(self: Arc<Self>, mut fault: Fault, caller: Caller) {
@@ -87,15 +87,11 @@ impl<T: TablesService> Injector<T> {
             Trigger::When { point, .. } => Some(point),
             Trigger::At { .. } => None,
         };
-        self.inject_fault_at(fault, point).await;
-    }
-
-    async fn inject_fault(&self, fault: Fault) {
-        self.inject_fault_at(fault, None).await;
+        self.inject_fault(fault, point).await;
     }
 
     /// Injects one fault, whose point was reached, and ends it after its duration.
-    async fn inject_fault_at(&self, fault: Fault, mut point: Option<Point>) {
+    async fn inject_fault(&self, fault: Fault, mut point: Option<Point>) {
         loop {
             if self.context.faults_have_ended() {
                 return;

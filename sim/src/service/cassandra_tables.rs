@@ -269,12 +269,7 @@ impl TablesService for CassandraTables {
     }
 
     async fn store(&self) -> CassandraStore {
-        // Long timeouts: nothing is under test here.
-        let options = CassandraOptions {
-            connect_timeout: Duration::from_secs(10),
-            request_timeout: Duration::from_secs(10),
-            ..self.opener.options.clone()
-        };
+        let options = with_long_timeouts(&self.opener.options);
         loop {
             match CassandraStore::connect(&options, self.opener.layout).await {
                 Ok(store) => return store,
@@ -355,43 +350,37 @@ fn deliveries(context: &SimContext, usual: &RuledLinks, envelope: &Envelope) -> 
         _ => {}
     }
     let mut copies = usual.deliveries(envelope);
-    let (mut is_lost, mut effective) = (false, Vec::new());
-    context.for_each_fault(|ActiveFault { fault, random }| {
-        let had_effect = match fault.kind {
-            Kind::ReplicaLinkCut { from, to } => {
-                let is_cut = (envelope.from, envelope.to) == (NodeId(from.into()), NodeId(to.into()));
-                is_lost |= is_cut;
-                is_cut
-            }
-            Kind::ReplicaMessagesLost { per_mille } => {
-                let lost = random.chance(per_mille);
-                is_lost |= lost;
-                lost
-            }
-            Kind::ReplicaMessagesDelayed { per_mille, up_to_ms } => {
-                let late = random.chance(per_mille);
-                if late {
-                    let by = Duration::from_millis(random.within(1..=up_to_ms));
-                    copies.iter_mut().for_each(|delay| *delay += by);
-                }
-                late
-            }
-            Kind::ReplicaMessagesDuplicated { per_mille } => {
-                let twice = random.chance(per_mille);
-                if twice {
-                    let by = Duration::from_millis(random.below(2_000));
-                    let again: Vec<_> = copies.iter().map(|delay| *delay + by).collect();
-                    copies.extend(again);
-                }
-                twice
-            }
-            _ => false,
-        };
-        if had_effect {
-            effective.push(fault.clone());
+    let mut is_lost = false;
+    context.apply_faults(|ActiveFault { fault, random }| match fault.kind {
+        Kind::ReplicaLinkCut { from, to } => {
+            let is_cut = (envelope.from, envelope.to) == (NodeId(from.into()), NodeId(to.into()));
+            is_lost |= is_cut;
+            is_cut
         }
+        Kind::ReplicaMessagesLost { per_mille } => {
+            let lost = random.chance(per_mille);
+            is_lost |= lost;
+            lost
+        }
+        Kind::ReplicaMessagesDelayed { per_mille, up_to_ms } => {
+            let late = random.chance(per_mille);
+            if late {
+                let by = Duration::from_millis(random.within(1..=up_to_ms));
+                copies.iter_mut().for_each(|delay| *delay += by);
+            }
+            late
+        }
+        Kind::ReplicaMessagesDuplicated { per_mille } => {
+            let twice = random.chance(per_mille);
+            if twice {
+                let by = Duration::from_millis(random.below(2_000));
+                let again: Vec<_> = copies.iter().map(|delay| *delay + by).collect();
+                copies.extend(again);
+            }
+            twice
+        }
+        _ => false,
     });
-    effective.iter().for_each(|fault| context.effect(fault));
     Some(if is_lost { Vec::new() } else { copies })
 }
 
@@ -408,6 +397,15 @@ fn client_links(fault: &Fault) -> Vec<(IpAddr, IpAddr)> {
     }
 }
 
+/// For the operator and the checker, who are not under test.
+fn with_long_timeouts(options: &CassandraOptions) -> CassandraOptions {
+    CassandraOptions {
+        connect_timeout: Duration::from_secs(10),
+        request_timeout: Duration::from_secs(10),
+        ..options.clone()
+    }
+}
+
 /// Creates the tables, as an operator does before the first worker starts.
 async fn create_tables(
     context: &SimContext,
@@ -421,11 +419,7 @@ async fn create_tables(
         request_timeout: Duration::from_millis(cluster.request_timeout_ms),
         ..CassandraOptions::new(nodes, keyspace)
     };
-    let long_timeouts = CassandraOptions {
-        connect_timeout: Duration::from_secs(10),
-        request_timeout: Duration::from_secs(10),
-        ..options.clone()
-    };
+    let long_timeouts = with_long_timeouts(&options);
     let replication = Replication::anywhere(NODES.into()).expect("as many as there are nodes");
     let layout = context.options.layout;
     loop {

@@ -21,6 +21,8 @@ pub use compression::{Compression, CompressionError};
 pub use consistency::{consistency_code, consistency_of, is_serial};
 pub use error::ServerError;
 pub use event::{EventKind, Notice, SchemaNotice};
-pub use request::{Batch, BatchKind, BatchQuery, BatchStatement, QueryParameters, Request, RequestError};
+pub use request::{
+    Batch, BatchKind, BatchQuery, BatchStatement, QueryParameters, Request, RequestError, message_name,
+};
 pub use response::{ColumnSpec, Prepared, Response, ResultMetadata, Rows};
 pub use wire::{BoundValue, Reader, WireError, Writer};

@@ -64,8 +64,8 @@ const MESSAGES: [&str; 17] = [
     "AUTH_SUCCESS",
 ];
 
-/// The name of the message with this opcode.
-pub(super) fn message_name(opcode: u8) -> Option<&'static str> {
+/// The name of the message with this opcode; `None` if there is no such message.
+pub fn message_name(opcode: u8) -> Option<&'static str> {
     MESSAGES.get(usize::from(opcode)).copied()
 }
 

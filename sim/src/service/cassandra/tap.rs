@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use fnv::FnvHasher;
+use simulated_cassandra::protocol::message_name;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -77,28 +78,9 @@ impl Frames {
     }
 }
 
-/// The name of an opcode.
-fn opcode(header: &[u8]) -> &'static str {
-    const NAMES: [&str; 17] = [
-        "ERROR",
-        "STARTUP",
-        "READY",
-        "AUTHENTICATE",
-        "?",
-        "OPTIONS",
-        "SUPPORTED",
-        "QUERY",
-        "RESULT",
-        "PREPARE",
-        "EXECUTE",
-        "REGISTER",
-        "EVENT",
-        "BATCH",
-        "AUTH_CHALLENGE",
-        "AUTH_RESPONSE",
-        "AUTH_SUCCESS",
-    ];
-    NAMES.get(usize::from(header[4])).unwrap_or(&"?")
+/// The name of a frame's message.
+fn name_of(header: &[u8]) -> &'static str {
+    message_name(header[4]).unwrap_or("?")
 }
 
 /// The code of an ERROR that is neither compressed nor preceded by warnings.
@@ -131,7 +113,7 @@ impl AsyncRead for Tap {
         requests.take(&buffer.filled()[before..], |header, body, hash| {
             let stream = u16::from_be_bytes([header[2], header[3]]);
             let text = statement(header, body);
-            notes.note(format_args!("{name} receives {stream}: {} {hash:016x} {text}", opcode(header)));
+            notes.note(format_args!("{name} receives {stream}: {} {hash:016x} {text}", name_of(header)));
         });
         polled
     }
@@ -157,7 +139,7 @@ impl AsyncWrite for Tap {
                     None => {
                         notes.note(format_args!(
                             "{name} responds to {stream}: {} {hash:016x}",
-                            opcode(header)
+                            name_of(header)
                         ));
                     }
                 }
