@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand_core::Rng;
 
 use super::NodeId;
+use crate::storage::Mutation;
 
 /// The kind of a message between nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,7 +70,14 @@ pub trait Links: Send + Sync {
     /// How long each copy of the message takes: one for a message as it should be, none if it is lost, two if it is
     /// duplicated. Copies are delivered in the order of their delays.
     fn deliveries(&self, envelope: &Envelope) -> Vec<Duration>;
+
+    /// Sees a write, a read repair or a hint that a node sends to a replica, itself included, before it is asked about its
+    /// delivery.
+    fn sends(&self, _envelope: &Envelope, _mutation: &Mutation) {}
 }
+
+/// Sees what a node sends to a replica.
+pub type Observer = Box<dyn FnMut(&Envelope, &Mutation) + Send>;
 
 /// A rule of [`RuledLinks`]: none leaves the message to the next rule.
 pub type Rule = Box<dyn FnMut(&Envelope) -> Option<Vec<Duration>> + Send>;
@@ -78,6 +86,7 @@ struct Ruled {
     cut: BTreeSet<(NodeId, NodeId)>,
     rules: Vec<(u64, Rule)>,
     next_rule: u64,
+    observers: Vec<Observer>,
     random: Box<dyn Rng + Send>,
 }
 
@@ -91,7 +100,13 @@ pub struct RuledLinks {
 impl RuledLinks {
     /// Links with delays between `shortest` and `longest`.
     pub fn new(shortest: Duration, longest: Duration, random: impl Rng + Send + 'static) -> Self {
-        let state = Ruled { cut: BTreeSet::new(), rules: Vec::new(), next_rule: 0, random: Box::new(random) };
+        let state = Ruled {
+            cut: BTreeSet::new(),
+            rules: Vec::new(),
+            next_rule: 0,
+            observers: Vec::new(),
+            random: Box::new(random),
+        };
         Self { shortest, longest, state: Mutex::new(state) }
     }
 
@@ -105,11 +120,17 @@ impl RuledLinks {
         self.lock().cut.remove(&(from, to));
     }
 
-    /// Undoes every cut and forgets every rule.
+    /// Undoes every cut and forgets every rule and every observer.
     pub fn restore_all(&self) {
         let mut state = self.lock();
         state.cut.clear();
         state.rules.clear();
+        state.observers.clear();
+    }
+
+    /// Adds an observer of the writes, read repairs and hints that nodes send.
+    pub fn observe(&self, observer: impl FnMut(&Envelope, &Mutation) + Send + 'static) {
+        self.lock().observers.push(Box::new(observer));
     }
 
     /// Adds a rule, evaluated after the existing ones. Returns its number, for [`remove`](Self::remove).
@@ -132,6 +153,10 @@ impl RuledLinks {
 }
 
 impl Links for RuledLinks {
+    fn sends(&self, envelope: &Envelope, mutation: &Mutation) {
+        self.lock().observers.iter_mut().for_each(|observer| observer(envelope, mutation));
+    }
+
     fn deliveries(&self, envelope: &Envelope) -> Vec<Duration> {
         let mut state = self.lock();
         if state.cut.contains(&(envelope.from, envelope.to)) {

@@ -345,6 +345,32 @@ impl Cluster {
         state.engine.table(table)?.get(key).map(|partition| Partition::clone(partition))
     }
 
+    /// Looks at what one replica has of a partition, as a test's oracle may, without copying it; none if the node is not
+    /// running.
+    pub fn look<R>(
+        &self,
+        id: NodeId,
+        table: crate::schema::TableId,
+        key: &DecoratedKey,
+        look: impl FnOnce(Option<&Partition>) -> R,
+    ) -> Option<R> {
+        let node = self.get(id)?;
+        let state = node.lock();
+        Some(look(
+            state.engine.table(table).and_then(|table| table.get(key)).map(|partition| partition.as_ref()),
+        ))
+    }
+
+    /// Whether two running nodes have the same rows of a table, tombstones and timestamps included. Compares what both have
+    /// of every partition, so it is meant for tables of which both are replicas.
+    pub fn has_equal_replicas(&self, keyspace: &str, table: &str, one: NodeId, other: NodeId) -> bool {
+        let Some(table) = self.table(keyspace, table) else { return false };
+        let (Some(one), Some(other)) = (self.get(one), self.get(other)) else { return false };
+        let one = one.lock().engine.table(table.id).cloned().unwrap_or_default();
+        let other = other.lock().engine.table(table.id).cloned().unwrap_or_default();
+        one == other
+    }
+
     /// Whether one node believes that another is alive.
     pub fn believes_alive(&self, id: NodeId, other: NodeId) -> bool {
         self.get(id).is_some_and(|node| node.is_alive(other))
