@@ -1,7 +1,7 @@
 //! Links: delay, loss and duplication of the messages between nodes.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand_core::Rng;
@@ -71,13 +71,28 @@ pub trait Links: Send + Sync {
     /// duplicated. Copies are delivered in the order of their delays.
     fn deliveries(&self, envelope: &Envelope) -> Vec<Duration>;
 
-    /// Sees a write, a read repair or a hint that a node sends to a replica, itself included, before it is asked about its
-    /// delivery.
-    fn sends(&self, _envelope: &Envelope, _mutation: &Mutation) {}
+    /// Sees what happens to a mutation, for tests. The node that it happens at must not be looked at meanwhile.
+    fn observe(&self, _observation: Observation<'_>) {}
 }
 
-/// Sees what a node sends to a replica.
-pub type Observer = Box<dyn FnMut(&Envelope, &Mutation) + Send>;
+/// What happens to a mutation on its way to the replicas.
+#[derive(Debug, Clone, Copy)]
+pub enum Observation<'a> {
+    /// A write, a read repair or a hint is sent to a replica, possibly by the replica to itself. It may be lost.
+    Sent(&'a Envelope, &'a Arc<Mutation>),
+    /// A coordinator keeps a hint.
+    HintKept {
+        /// The coordinator.
+        by: NodeId,
+        /// The replica that missed the write.
+        target: NodeId,
+        /// The write.
+        mutation: &'a Arc<Mutation>,
+    },
+}
+
+/// Sees what happens to mutations.
+pub type Observer = Box<dyn FnMut(Observation<'_>) + Send>;
 
 /// A rule of [`RuledLinks`]: none leaves the message to the next rule.
 pub type Rule = Box<dyn FnMut(&Envelope) -> Option<Vec<Duration>> + Send>;
@@ -128,8 +143,8 @@ impl RuledLinks {
         state.observers.clear();
     }
 
-    /// Adds an observer of the writes, read repairs and hints that nodes send.
-    pub fn observe(&self, observer: impl FnMut(&Envelope, &Mutation) + Send + 'static) {
+    /// Adds an observer of mutations.
+    pub fn add_observer(&self, observer: impl FnMut(Observation<'_>) + Send + 'static) {
         self.lock().observers.push(Box::new(observer));
     }
 
@@ -153,8 +168,8 @@ impl RuledLinks {
 }
 
 impl Links for RuledLinks {
-    fn sends(&self, envelope: &Envelope, mutation: &Mutation) {
-        self.lock().observers.iter_mut().for_each(|observer| observer(envelope, mutation));
+    fn observe(&self, observation: Observation<'_>) {
+        self.lock().observers.iter_mut().for_each(|observer| observer(observation));
     }
 
     fn deliveries(&self, envelope: &Envelope) -> Vec<Duration> {

@@ -37,7 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use clock::{AdjustableClock, Clock};
 pub use coordinator::RunningNode;
-pub use links::{Envelope, Links, Rule, RuledLinks, Verb};
+pub use links::{Envelope, Links, Observation, Observer, Rule, RuledLinks, Verb};
 pub use node::Misbehaviour;
 pub use options::{CommitLogSync, HintOptions, NodeId, NodeOptions, Options, Settings};
 pub use repair::RepairError;
