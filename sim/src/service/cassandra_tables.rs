@@ -12,7 +12,7 @@ use exactlyonce::store::Layout;
 use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, apply_schema};
 use exactlyonce::store::cql::{Keyspace, Replication, tables};
 use scylla::client::session_builder::SessionBuilder;
-use simulated_cassandra::cluster::{Envelope, Links, NodeId, RuledLinks, Verb, WeakCluster};
+use simulated_cassandra::cluster::{Envelope, NodeId, RuledLinks, Verb, WeakCluster};
 use simulated_cassandra::storage::DecoratedKey;
 use tokio::network::Network;
 use tokio::sync::mpsc;

@@ -1,10 +1,8 @@
 //! Links: delay, loss and duplication of the messages between nodes.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rand_core::Rng;
+use simulated_hosts::links::Message;
 
 use super::NodeId;
 
@@ -71,76 +69,26 @@ pub trait Links: Send + Sync {
     fn deliveries(&self, envelope: &Envelope) -> Vec<Duration>;
 }
 
-/// A rule of [`RuledLinks`]: none leaves the message to the next rule.
-pub type Rule = Box<dyn FnMut(&Envelope) -> Option<Vec<Duration>> + Send>;
-
-struct Ruled {
-    cut: BTreeSet<(NodeId, NodeId)>,
-    rules: Vec<(u64, Rule)>,
-    next_rule: u64,
-    random: Box<dyn Rng + Send>,
-}
-
 /// Links that deliver each message once, after a random delay, except where they are cut or a rule says otherwise.
-pub struct RuledLinks {
-    shortest: Duration,
-    longest: Duration,
-    state: Mutex<Ruled>,
-}
+pub type RuledLinks = simulated_hosts::links::RuledLinks<Envelope>;
 
-impl RuledLinks {
-    /// Links with delays between `shortest` and `longest`.
-    pub fn new(shortest: Duration, longest: Duration, random: impl Rng + Send + 'static) -> Self {
-        let state = Ruled { cut: BTreeSet::new(), rules: Vec::new(), next_rule: 0, random: Box::new(random) };
-        Self { shortest, longest, state: Mutex::new(state) }
+/// A rule of [`RuledLinks`]: none leaves the message to the next rule.
+pub type Rule = simulated_hosts::links::Rule<Envelope>;
+
+impl Message for Envelope {
+    type Host = NodeId;
+
+    fn sender(&self) -> NodeId {
+        self.from
     }
 
-    /// Loses every message from one node to another. The other direction is not changed.
-    pub fn cut(&self, from: NodeId, to: NodeId) {
-        self.lock().cut.insert((from, to));
-    }
-
-    /// Undoes [`cut`](Self::cut).
-    pub fn restore(&self, from: NodeId, to: NodeId) {
-        self.lock().cut.remove(&(from, to));
-    }
-
-    /// Undoes every cut and forgets every rule.
-    pub fn restore_all(&self) {
-        let mut state = self.lock();
-        state.cut.clear();
-        state.rules.clear();
-    }
-
-    /// Adds a rule, evaluated after the existing ones. Returns its number, for [`remove`](Self::remove).
-    pub fn rule(&self, rule: impl FnMut(&Envelope) -> Option<Vec<Duration>> + Send + 'static) -> u64 {
-        let mut state = self.lock();
-        let number = state.next_rule;
-        state.next_rule += 1;
-        state.rules.push((number, Box::new(rule)));
-        number
-    }
-
-    /// Removes a rule.
-    pub fn remove(&self, rule: u64) {
-        self.lock().rules.retain(|(number, _)| *number != rule);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Ruled> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn receiver(&self) -> NodeId {
+        self.to
     }
 }
 
 impl Links for RuledLinks {
     fn deliveries(&self, envelope: &Envelope) -> Vec<Duration> {
-        let mut state = self.lock();
-        if state.cut.contains(&(envelope.from, envelope.to)) {
-            return Vec::new();
-        }
-        if let Some(deliveries) = state.rules.iter_mut().find_map(|(_, rule)| rule(envelope)) {
-            return deliveries;
-        }
-        let range = (self.longest.saturating_sub(self.shortest).as_nanos() as u64).saturating_add(1);
-        vec![self.shortest + Duration::from_nanos(state.random.next_u64() % range)]
+        RuledLinks::deliveries(self, envelope)
     }
 }
