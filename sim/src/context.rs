@@ -12,16 +12,19 @@ use exactlyonce::store::memory::MemoryStore;
 use madsim::time::TimeHandle;
 use tokio::sync::{mpsc, watch};
 
-use crate::checker::Violation;
 use crate::network::{Caller, Service};
 use crate::observed::{Observed, Sometimes};
-use crate::oracle::durability::{self, Replicas, WrittenCell};
+use crate::oracle::{Oracles, Violation};
 use crate::random::{Random, Stream};
 use crate::scenario::fault::{Direction, Fault, Kind, Point, Target, Trigger};
 use crate::scenario::options::RunOptions;
+use crate::scenario::workload::Item;
 use crate::scenario::{Scenario, Tables};
 use crate::service::simple_log::group::Group;
 use crate::trace::Trace;
+
+/// Violations of a kind that are kept.
+const VIOLATIONS_OF_A_KIND: usize = 5;
 
 /// A fault whose point was reached by this worker.
 pub(crate) type Triggered = (u64, Caller);
@@ -30,6 +33,8 @@ pub(crate) struct SimContext {
     pub seed: u64,
     pub options: RunOptions,
     pub tables_options: Tables,
+    /// Bytes of the largest record's key and value.
+    pub largest_record: usize,
     pub trace: Trace,
     /// The simple store's tables.
     pub tables: MemoryStore,
@@ -41,14 +46,14 @@ pub(crate) struct SimContext {
     faults: Mutex<FaultState>,
     random: [Mutex<Random>; Service::ALL.len()],
     observed: Mutex<Observed>,
-    violation: Mutex<Option<Violation>>,
+    violations: Mutex<Vec<Violation>>,
     requests: Mutex<u64>,
     /// For each partition, the greatest offset whose row was acknowledged.
     written: Mutex<BTreeMap<i32, i64>>,
     /// For each partition, the greatest progress that was acknowledged.
     progress: Mutex<BTreeMap<i32, i64>>,
-    /// Looks at the replicas of the tables, if they have any.
-    replicas: OnceLock<Box<dyn Replicas>>,
+    /// What looks at the tables while the run goes on, from the binding on.
+    oracles: OnceLock<Oracles>,
     /// For each worker, whether it should stop.
     pub stops: Vec<watch::Sender<bool>>,
     triggered: mpsc::UnboundedSender<Triggered>,
@@ -65,12 +70,21 @@ pub(crate) struct ActiveFault {
 struct FaultState {
     /// By id.
     active: BTreeMap<u64, ActiveFault>,
-    /// Faults that wait for a point, and how many more times it must be reached.
-    waiting: BTreeMap<u64, (Point, u64)>,
+    /// Faults that wait for a point, by id.
+    waiting: BTreeMap<u64, Waiting>,
     /// The log's end as lagging readers see it.
     lagging_ends: BTreeMap<i32, i64>,
     /// No further fault begins.
     ended: bool,
+}
+
+/// A fault that waits for a point.
+struct Waiting {
+    point: Point,
+    /// How many more times it must be reached.
+    left: u64,
+    /// The fault kills a worker.
+    kills: bool,
 }
 
 /// What the active faults do to one request to a simple service.
@@ -104,14 +118,15 @@ impl SimContext {
             faults: Mutex::default(),
             random: Service::ALL.map(|service| Mutex::new(Random::new(seed, Stream::Service(service)))),
             observed: Mutex::new(observed),
-            violation: Mutex::default(),
+            violations: Mutex::default(),
             requests: Mutex::default(),
             written: Mutex::default(),
             progress: Mutex::default(),
-            replicas: OnceLock::new(),
+            oracles: OnceLock::new(),
             stops: (0..options.workers).map(|_| watch::Sender::new(false)).collect(),
             triggered,
             tables_options: scenario.tables.clone(),
+            largest_record: scenario.records.iter().map(Item::len).max().unwrap_or(0),
             options,
         }
     }
@@ -138,14 +153,24 @@ impl SimContext {
         lock(&self.observed).clone()
     }
 
-    /// Records a violation; the first one is kept.
+    /// Records a violation. Of each kind some are kept.
     pub fn violate(&self, violation: Violation) {
         self.note(format_args!("VIOLATION {violation:?}"));
-        lock(&self.violation).get_or_insert(violation);
+        let mut violations = lock(&self.violations);
+        let same = violations.iter().filter(|other| other.name() == violation.name()).count();
+        if same < VIOLATIONS_OF_A_KIND && !violations.contains(&violation) {
+            violations.push(violation);
+        }
     }
 
-    pub fn violation(&self) -> Option<Violation> {
-        lock(&self.violation).clone()
+    /// The violations, in the order in which they were found.
+    pub fn violations(&self) -> Vec<Violation> {
+        lock(&self.violations).clone()
+    }
+
+    /// True if the run cannot go on.
+    pub fn has_failed(&self) -> bool {
+        lock(&self.violations).iter().any(Violation::ends_the_run)
     }
 
     /// Random numbers for what a service and its clients may do at any time.
@@ -186,24 +211,30 @@ impl SimContext {
         *greatest = (*greatest).max(next_offset);
     }
 
+    /// The greatest progress of each partition that was acknowledged.
+    pub fn all_acknowledged_progress(&self) -> BTreeMap<i32, i64> {
+        lock(&self.progress).clone()
+    }
+
     /// The greatest progress of a partition that was acknowledged.
     pub fn acknowledged_progress(&self, partition: i32) -> Option<i64> {
         lock(&self.progress).get(&partition).copied()
     }
 
-    /// The tables have replicas that can be looked at. It must hold nothing that holds this.
-    pub fn set_replicas(&self, replicas: Box<dyn Replicas>) {
-        // Called once, when the tables are started.
-        let _ = self.replicas.set(replicas);
+    /// From now on the oracles look at the tables. They must hold nothing that holds this.
+    pub fn set_oracles(&self, oracles: Oracles) {
+        // Called once, after the tables are bound.
+        let _ = self.oracles.set(oracles);
     }
 
-    /// A worker learns that these cells are written.
-    pub fn acknowledged(&self, cells: impl FnOnce() -> Vec<WrittenCell>) {
-        if let Some(replicas) = self.replicas.get()
-            && let Some(violation) = durability::violation(replicas.as_ref(), cells())
-        {
-            self.violate(violation);
-        }
+    pub fn oracles(&self) -> Option<&Oracles> {
+        self.oracles.get()
+    }
+
+    /// Asks the oracles, if they look already.
+    pub fn judge(&self, ask: impl FnOnce(&Oracles) -> Vec<Violation>) {
+        let violations = self.oracles.get().map(ask).unwrap_or_default();
+        violations.into_iter().for_each(|violation| self.violate(violation));
     }
 
     // Faults.
@@ -240,7 +271,10 @@ impl SimContext {
     /// Starts to count the points that triggers wait for.
     pub fn arm(&self, faults: &[Fault]) {
         let waiting = faults.iter().filter_map(|fault| match fault.trigger {
-            Trigger::When { point, nth, .. } => Some((fault.id, (point, nth))),
+            Trigger::When { point, nth, .. } => {
+                let kills = fault.kind == Kind::WorkerKilled;
+                Some((fault.id, Waiting { point, left: nth, kills }))
+            }
             Trigger::At { .. } => None,
         });
         lock(&self.faults).waiting = waiting.collect();
@@ -263,26 +297,36 @@ impl SimContext {
         lock(&self.faults).ended
     }
 
-    /// A worker has reached this point. If a fault waits for it, the fault starts before this returns.
-    pub async fn reached(&self, point: Point, caller: Caller) {
-        let mut due = Vec::new();
-        lock(&self.faults).waiting.retain(|id, (awaited, left)| {
-            if *awaited == point {
-                *left -= 1;
-                if *left == 0 {
+    /// A worker has reached this point. If a fault waits for it, the fault starts before this returns; `killed` is called
+    /// if it kills a worker.
+    pub async fn reached(&self, point: Point, caller: Caller, killed: impl FnOnce()) {
+        let (is_due, kills) = self.trigger(point, caller);
+        if kills {
+            killed();
+        }
+        if is_due {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Starts the faults that wait for this point; returns whether there is one, and whether one kills a worker.
+    pub fn trigger(&self, point: Point, caller: Caller) -> (bool, bool) {
+        let (mut due, mut kills) = (Vec::new(), false);
+        lock(&self.faults).waiting.retain(|id, waiting| {
+            if waiting.point == point {
+                waiting.left -= 1;
+                if waiting.left == 0 {
                     due.push(*id);
+                    kills |= waiting.kills;
                 }
             }
-            *left > 0
+            waiting.left > 0
         });
-        if due.is_empty() {
-            return;
-        }
-        for id in due {
+        for id in &due {
             // The receiver exists as long as the run.
-            let _ = self.triggered.send((id, caller));
+            let _ = self.triggered.send((*id, caller));
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        (!due.is_empty(), kills)
     }
 
     /// Counts the effect of the faults that cut this link; the simulator drops the message.

@@ -139,7 +139,10 @@ impl<T: TablesService> Injector<T> {
             (Step::ReadSums, Moment::After) | (Step::WriteAlerts, Moment::Before) => {
                 Sometimes::CrashBetweenSumsAndAlert
             }
-            (Step::WriteAlerts, Moment::After) => Sometimes::CrashAfterAlert,
+            (Step::WriteAlerts, Moment::After) => Sometimes::CrashBetweenAlertAndProgress,
+            (Step::ReadProgress | Step::ReadRows, _) => Sometimes::CrashWhileResuming,
+            (Step::Register, _) => Sometimes::CrashAtRegistration,
+            (Step::Revoked | Step::Released, _) => Sometimes::CrashWhileReleasing,
             (Step::WriteRows, Moment::After) => Sometimes::CrashAfterRows,
             (Step::WriteProgress, _) => Sometimes::CrashAtProgress,
             _ => return,
@@ -195,6 +198,7 @@ impl<T: TablesService> Injector<T> {
                 context.log.grow(TOPIC, partitions + 1);
                 context.history.grow(TOPIC, partitions + 1);
                 context.group().grow(context.now_ms(), partitions + 1);
+                context.observe(Sometimes::PartitionAddedWhileRunning);
                 true
             }
             (Kind::LogTrimmed, _) => self.trim().await,

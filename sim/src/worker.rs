@@ -9,11 +9,11 @@ use exactlyonce::pipeline::{self, PipelineError};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::checker::Violation;
 use crate::context::SimContext;
 use crate::network::{Caller, Channel};
 use crate::observed::Sometimes;
-use crate::points::{ObservedBroker, ObservedStore};
+use crate::oracle::Violation;
+use crate::points::{ObservedBroker, ObservedStore, Process};
 use crate::random::Stream;
 use crate::service::Opener;
 use crate::service::simple_log::BrokerClient;
@@ -42,8 +42,9 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
                 continue;
             }
         };
-        let store = ObservedStore::new(store, context.clone(), caller);
-        let broker = ObservedBroker::new(BrokerClient::new(channel), context.clone(), caller);
+        let process = Process::new(context.clone(), caller);
+        let store = ObservedStore::new(store, process.clone());
+        let broker = ObservedBroker::new(BrokerClient::new(channel), process);
         let options = context.options.pipeline.clone();
         let rng = Stream::Worker { index, life }.generator(context.seed);
         let was_signalled = Arc::new(AtomicBool::new(false));

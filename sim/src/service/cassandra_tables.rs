@@ -6,14 +6,12 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use exactlyonce::error::chain;
 use exactlyonce::store::Layout;
 use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, apply_schema};
 use exactlyonce::store::cql::{Keyspace, Replication, tables};
 use scylla::client::session_builder::SessionBuilder;
-use simulated_cassandra::cluster::{Envelope, NodeId, RuledLinks, Verb, WeakCluster};
-use simulated_cassandra::storage::DecoratedKey;
+use simulated_cassandra::cluster::{Envelope, NodeId, RuledLinks, Verb};
 use tokio::network::Network;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -21,12 +19,14 @@ use tokio::time::sleep;
 use crate::context::{ActiveFault, SimContext};
 use crate::network::Channel;
 use crate::observed::Sometimes;
-use crate::oracle::durability::{Holders, Replicas, WrittenCell};
+use crate::oracle::Violation;
+use crate::oracle::cell::Replicas;
 use crate::random::Stream;
 use crate::run::worker_ip;
 use crate::scenario::Tables;
 use crate::scenario::cassandra::{ClusterOptions, NODES};
 use crate::scenario::fault::{Direction, Fault, Kind, LONGEST_DELAY_MS, Target};
+use crate::service::cassandra::cells::ClusterReplicas;
 use crate::service::cassandra::{Notes, SimulatedCassandra, Watch, ip};
 use crate::service::{Opener, TablesService};
 
@@ -84,43 +84,6 @@ impl Watch for Watching {
     }
 }
 
-/// Looks at the replicas of the cluster.
-struct ClusterReplicas {
-    cluster: WeakCluster,
-    keyspace: String,
-}
-
-impl Replicas for ClusterReplicas {
-    fn holders(&self, cell: &WrittenCell) -> Option<Holders> {
-        let cluster = self.cluster.upgrade()?;
-        let table = cluster.table(&self.keyspace, cell.table)?;
-        let components: Vec<Bytes> = cell.key.iter().cloned().map(Bytes::from).collect();
-        let key = DecoratedKey::of_components(&components);
-        let replicas = cluster.replicas(&self.keyspace, &key);
-        let mut holders = Holders { holding: 0, down: 0, replicas: replicas.len() };
-        for node in replicas {
-            if !cluster.is_running(node) {
-                holders.down += 1;
-                continue;
-            }
-            let has_it = cluster.peek(node, table.id, &key).is_some_and(|partition| {
-                let row = partition.rows.iter().find(|(position, _)| {
-                    position
-                        .values()
-                        .iter()
-                        .map(|value| value.as_ref())
-                        .eq(cell.clustering.iter().map(Vec::as_slice))
-                });
-                let written = row
-                    .and_then(|(_, row)| row.cells.iter().find(|(column, _)| column.as_ref() == cell.column));
-                written.is_some_and(|(_, stored)| stored.timestamp >= cell.timestamp)
-            });
-            holders.holding += usize::from(has_it);
-        }
-        Some(holders)
-    }
-}
-
 fn lock(state: &Mutex<ClusterState>) -> MutexGuard<'_, ClusterState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -149,8 +112,6 @@ impl TablesService for CassandraTables {
         });
         cassandra.cluster.settled().await;
         let opener = create_tables(context, &cassandra, cluster).await;
-        let keyspace = opener.options.keyspace.to_string();
-        context.set_replicas(Box::new(ClusterReplicas { cluster: cassandra.cluster.downgrade(), keyspace }));
         let (state, cluster) = (Arc::<Mutex<ClusterState>>::default(), cluster.clone());
         let (due, coordinators) = mpsc::unbounded_channel();
         let usual = RuledLinks::new(
@@ -264,8 +225,35 @@ impl TablesService for CassandraTables {
         self.cassandra.cluster.settled().await;
     }
 
-    fn observer(&self) -> Option<CassandraStore> {
-        None
+    fn replicas(&self) -> Box<dyn Replicas> {
+        Box::new(ClusterReplicas {
+            cluster: self.cassandra.cluster.downgrade(),
+            keyspace: self.opener.options.keyspace.to_string(),
+            layout: self.opener.layout,
+        })
+    }
+
+    async fn repair(&self) -> Vec<Violation> {
+        let Self { context, cassandra, .. } = self;
+        let keyspace = self.opener.options.keyspace.to_string();
+        while let Err(error) = cassandra.cluster.repair(NodeId(0), &keyspace).await {
+            context.note(format_args!("the repair failed: {}", chain(&error)));
+            sleep(Duration::from_millis(500)).await;
+        }
+        let mut violations = Vec::new();
+        for table in tables(self.opener.layout.events) {
+            for node in 1..NODES {
+                if !cassandra.cluster.has_equal_replicas(
+                    &keyspace,
+                    table.name,
+                    NodeId(0),
+                    NodeId(node.into()),
+                ) {
+                    violations.push(Violation::ReplicasDiffer { table: table.name, nodes: (0, node) });
+                }
+            }
+        }
+        violations
     }
 
     async fn store(&self) -> CassandraStore {

@@ -15,6 +15,8 @@ use exactlyonce::store::Store;
 
 use crate::context::SimContext;
 use crate::network::Channel;
+use crate::oracle::Violation;
+use crate::oracle::cell::Replicas;
 use crate::scenario::fault::Fault;
 
 /// Opens the tables for a process of a worker. The simulator keeps it forever, so it holds nothing of the run.
@@ -47,8 +49,11 @@ pub(crate) trait TablesService: Send + Sync + Sized + 'static {
     /// Waits until the service has recovered from all faults.
     fn settle(&self) -> impl Future<Output = ()> + Send;
 
-    /// A store that may be read at any time of the run without an effect on it.
-    fn observer(&self) -> Option<Self::Store>;
+    /// The replicas of the tables, to be looked at.
+    fn replicas(&self) -> Box<dyn Replicas>;
+
+    /// Makes all replicas equal, and returns violations if they are not.
+    fn repair(&self) -> impl Future<Output = Vec<Violation>> + Send;
 
     /// The tables as the checker reads them when all faults have ended.
     fn store(&self) -> impl Future<Output = Self::Store> + Send;

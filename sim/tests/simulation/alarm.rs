@@ -1,6 +1,6 @@
 //! A testbed that never fails proves nothing: real violations must be found.
 
-use simulation::checker::Violation;
+use simulation::oracle::Violation;
 use simulation::scenario::fault::{Fault, Kind, KindName, Target, Trigger};
 use simulation::scenario::options::Begin;
 use simulation::scenario::{Draft, Scenario, World};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use simulated_hosts::links::Message;
 
 use super::NodeId;
+use crate::storage::Mutation;
 
 /// The kind of a message between nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +68,10 @@ pub trait Links: Send + Sync {
     /// How long each copy of the message takes: one for a message as it should be, none if it is lost, two if it is
     /// duplicated. Copies are delivered in the order of their delays.
     fn deliveries(&self, envelope: &Envelope) -> Vec<Duration>;
+
+    /// Sees a write, a read repair or a hint that a node sends to a replica, itself included, before it is asked about its
+    /// delivery.
+    fn sends(&self, _envelope: &Envelope, _mutation: &Mutation) {}
 }
 
 /// Links that deliver each message once, after a random delay, except where they are cut or a rule says otherwise.
@@ -75,8 +80,12 @@ pub type RuledLinks = simulated_hosts::links::RuledLinks<Envelope>;
 /// A rule of [`RuledLinks`]: none leaves the message to the next rule.
 pub type Rule = simulated_hosts::links::Rule<Envelope>;
 
+/// Sees what a node sends to a replica.
+pub type Observer = simulated_hosts::links::Observer<Envelope>;
+
 impl Message for Envelope {
     type Host = NodeId;
+    type Content = Mutation;
 
     fn sender(&self) -> NodeId {
         self.from
@@ -88,6 +97,10 @@ impl Message for Envelope {
 }
 
 impl Links for RuledLinks {
+    fn sends(&self, envelope: &Envelope, mutation: &Mutation) {
+        RuledLinks::sends(self, envelope, mutation);
+    }
+
     fn deliveries(&self, envelope: &Envelope) -> Vec<Duration> {
         RuledLinks::deliveries(self, envelope)
     }
