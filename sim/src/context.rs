@@ -2,7 +2,7 @@
 //!
 //! None of it belongs to a node, so a node's crash loses none of it. Volatile state is kept in the node's own tasks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::network::{Caller, Service};
 use crate::observed::{Observed, Sometimes};
 use crate::oracle::{Oracles, Violation};
 use crate::random::{Random, Stream};
-use crate::scenario::fault::{Direction, Fault, Kind, Point, Target, Trigger};
+use crate::scenario::fault::{Direction, Fault, Kind, KindName, Point, Target, Trigger};
 use crate::scenario::options::RunOptions;
 use crate::scenario::workload::Item;
 use crate::scenario::{Scenario, Tables};
@@ -33,6 +33,8 @@ pub(crate) struct SimContext {
     pub seed: u64,
     pub options: RunOptions,
     pub tables_options: Tables,
+    /// The faults of the scenario.
+    pub planned_faults: Vec<Fault>,
     /// Bytes of the largest record's key and value.
     pub largest_record: usize,
     pub trace: Trace,
@@ -47,6 +49,7 @@ pub(crate) struct SimContext {
     random: [Mutex<Random>; Service::ALL.len()],
     observed: Mutex<Observed>,
     violations: Mutex<Vec<Violation>>,
+    damage: Mutex<Damage>,
     requests: Mutex<u64>,
     /// For each partition, the greatest offset whose row was acknowledged.
     written: Mutex<BTreeMap<i32, i64>>,
@@ -78,6 +81,17 @@ struct FaultState {
     ended: bool,
 }
 
+/// Damage that no client can survive, and who noticed it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Damage {
+    /// It was done.
+    pub done: bool,
+    /// The workers that refused to continue, with their errors.
+    pub refused: BTreeMap<u8, String>,
+    /// The workers that run with another binding than the tables'.
+    pub misconfigured: BTreeSet<u8>,
+}
+
 /// A fault that waits for a point.
 struct Waiting {
     point: Point,
@@ -96,7 +110,6 @@ pub(crate) struct RequestFaults {
     pub response_lost: bool,
     pub error: bool,
     pub torn: bool,
-    pub forgotten: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -119,6 +132,7 @@ impl SimContext {
             random: Service::ALL.map(|service| Mutex::new(Random::new(seed, Stream::Service(service)))),
             observed: Mutex::new(observed),
             violations: Mutex::default(),
+            damage: Mutex::default(),
             requests: Mutex::default(),
             written: Mutex::default(),
             progress: Mutex::default(),
@@ -126,6 +140,7 @@ impl SimContext {
             stops: (0..options.workers).map(|_| watch::Sender::new(false)).collect(),
             triggered,
             tables_options: scenario.tables.clone(),
+            planned_faults: scenario.faults.clone(),
             largest_record: scenario.records.iter().map(Item::len).max().unwrap_or(0),
             options,
         }
@@ -141,6 +156,10 @@ impl SimContext {
 
     /// A fault had an effect.
     pub fn effect(&self, fault: &Fault) {
+        let name = fault.kind.name();
+        if name.is_damage() && name != KindName::WorkerMisconfigured {
+            self.damage().done = true;
+        }
         lock(&self.observed).effect(fault);
     }
 
@@ -156,6 +175,10 @@ impl SimContext {
     /// Records a violation. Of each kind some are kept.
     pub fn violate(&self, violation: Violation) {
         self.note(format_args!("VIOLATION {violation:?}"));
+        // What the damage has changed is judged at the end.
+        if self.damage().done && violation.is_of_data() {
+            return;
+        }
         let mut violations = lock(&self.violations);
         let same = violations.iter().filter(|other| other.name() == violation.name()).count();
         if same < VIOLATIONS_OF_A_KIND && !violations.contains(&violation) {
@@ -166,6 +189,26 @@ impl SimContext {
     /// The violations, in the order in which they were found.
     pub fn violations(&self) -> Vec<Violation> {
         lock(&self.violations).clone()
+    }
+
+    pub fn damage(&self) -> MutexGuard<'_, Damage> {
+        lock(&self.damage)
+    }
+
+    /// A worker refuses to continue. If that is right, it is noted, otherwise a violation.
+    pub fn refused(&self, worker: u8, error: String) {
+        let is_right = {
+            let mut damage = lock(&self.damage);
+            let is_right = damage.done || damage.misconfigured.contains(&worker);
+            if is_right {
+                damage.refused.insert(worker, error.clone());
+            }
+            is_right
+        };
+        match is_right {
+            true => self.observe(Sometimes::WorkerRefused),
+            false => self.violate(Violation::Refused { worker, error }),
+        }
     }
 
     /// True if the run cannot go on.
@@ -252,6 +295,15 @@ impl SimContext {
 
     pub fn active_faults(&self) -> Vec<Fault> {
         lock(&self.faults).active.values().map(|active| active.fault.clone()).collect()
+    }
+
+    /// Lowers the rates of the active faults, so that together they are at most this.
+    pub fn lower_rates(&self, most_per_mille: u64) {
+        let mut faults = lock(&self.faults);
+        let mut rates: Vec<&mut u64> =
+            faults.active.values_mut().filter_map(|active| active.fault.kind.rate_mut()).collect();
+        let most = most_per_mille / rates.len().max(1) as u64;
+        rates.iter_mut().for_each(|rate| **rate = (**rate).min(most));
     }
 
     /// Applies each active fault, by id, to something that happens; `apply` returns whether the fault had an effect on it.
@@ -353,9 +405,7 @@ impl SimContext {
                 | Kind::RequestsDuplicated { service, per_mille, .. }
                 | Kind::ResponsesLost { service, per_mille }
                 | Kind::ErrorsReturned { service, per_mille } => (service == at, per_mille),
-                Kind::CallsTorn { per_mille } | Kind::AcknowledgedWritesDropped { per_mille } => {
-                    (at == Service::Store && is_write, per_mille)
-                }
+                Kind::CallsTorn { per_mille } => (at == Service::Store && is_write, per_mille),
                 _ => return false,
             };
             if !is_here || !random.chance(per_mille) {
@@ -371,8 +421,7 @@ impl SimContext {
                 }
                 Kind::ResponsesLost { .. } => faults.response_lost = true,
                 Kind::ErrorsReturned { .. } => faults.error = true,
-                Kind::CallsTorn { .. } => faults.torn = true,
-                _ => faults.forgotten = true,
+                _ => faults.torn = true,
             }
             true
         });
@@ -388,6 +437,9 @@ impl SimContext {
             lags |= has_effect;
             has_effect
         });
+        if lags {
+            self.observe(Sometimes::LogEndWentBack);
+        }
         lags.then_some(lagging)
     }
 

@@ -42,6 +42,12 @@ pub enum Sometimes {
     WorkerStoppedOnRequest,
     /// A worker gave up because a service did not respond in time, or could not open its tables, and was restarted.
     WorkerGaveUp,
+    /// A worker refused to continue, and it was right.
+    WorkerRefused,
+    /// `verify` named the damage that was done.
+    DamageFoundByVerify,
+    /// Damage was done, and the tables were right in the end.
+    DamageWithoutConsequence,
     /// A fault was triggered by a point of the protocol instead of a time.
     FaultAtAPoint,
     /// A worker was killed after its counts were acknowledged, and before it read the sums.
@@ -129,7 +135,10 @@ impl Sometimes {
     pub fn is_rare(self) -> bool {
         matches!(
             self,
-            Sometimes::CrashBetweenCountsAndSums
+            Sometimes::WorkerRefused
+                | Sometimes::DamageFoundByVerify
+                | Sometimes::DamageWithoutConsequence
+                | Sometimes::CrashBetweenCountsAndSums
                 | Sometimes::CrashBetweenSumsAndAlert
                 | Sometimes::CrashBetweenAlertAndProgress
                 | Sometimes::CrashBetweenRowsAndCounts

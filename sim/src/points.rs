@@ -18,6 +18,7 @@ use crate::oracle::cell::{self, Cell, Seen, Value};
 use crate::oracle::delivery::Delivered;
 use crate::oracle::{Position, Violation, memory};
 use crate::scenario::fault::{Moment, Point, Step};
+use crate::service::sabotage::{SabotagedConsumer, SabotagedStore};
 
 /// A process of a worker.
 #[derive(Clone)]
@@ -219,13 +220,13 @@ impl Process {
 /// A store whose calls are points. A call that is not acknowledged has no point after it.
 #[derive(Clone)]
 pub(crate) struct ObservedStore<S> {
-    store: S,
+    store: SabotagedStore<S>,
     process: Process,
 }
 
 impl<S: Store> ObservedStore<S> {
     pub fn new(store: S, process: Process) -> Self {
-        Self { store, process }
+        Self { store: SabotagedStore::new(store, process.context.clone()), process }
     }
 
     async fn step<T>(&self, step: Step, call: impl Future<Output = Outcome<T>>) -> Outcome<T> {
@@ -476,7 +477,7 @@ impl<B: Broker> ObservedBroker<B> {
 }
 
 impl<B: Broker> Broker for ObservedBroker<B> {
-    type Consumer = ObservedConsumer<B::Consumer>;
+    type Consumer = ObservedConsumer<SabotagedConsumer<B::Consumer>>;
 
     async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
         self.broker.topic(topic).await
@@ -503,6 +504,7 @@ impl<B: Broker> Broker for ObservedBroker<B> {
 
     async fn subscribe(&self, group: &str, topic: &str) -> Result<Self::Consumer, BrokerError> {
         let consumer = self.broker.subscribe(group, topic).await?;
+        let consumer = SabotagedConsumer::new(consumer, self.process.context.clone());
         Ok(ObservedConsumer { consumer, process: self.process.clone(), next: None })
     }
 }

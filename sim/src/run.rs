@@ -12,6 +12,7 @@ use exactlyonce::broker::{Broker, NewRecord, Producer};
 use exactlyonce::error::chain;
 use exactlyonce::event::Record;
 use exactlyonce::store::{Binding, Store};
+use exactlyonce::verify::{self, VerifyOptions};
 use madsim::runtime::Handle;
 use tokio::network::Network;
 use tokio::sync::mpsc;
@@ -23,7 +24,7 @@ use crate::network::{Caller, Channel, Service};
 use crate::observed::Observed;
 use crate::oracle::tables::Checker;
 use crate::oracle::truth::Truth;
-use crate::oracle::{Oracles, Violation};
+use crate::oracle::{Oracles, Violation, outcome};
 use crate::scenario::options::{Begin, RunOptions, TOPIC};
 use crate::scenario::workload::Item;
 use crate::scenario::{Scenario, Tables, World};
@@ -38,6 +39,9 @@ pub type Seed = u64;
 
 /// Time between two checks of the invariant, in simulated milliseconds.
 const CHECK_INTERVAL_MS: u64 = 100;
+
+/// How long workers may take to drain a log, or to refuse, after damage that no client can survive.
+const DAMAGED_LIMIT_MS: u64 = 60_000;
 
 /// The result of a run. `{}` prints what is needed to find out why it failed.
 #[derive(Clone, Debug)]
@@ -140,35 +144,19 @@ async fn execute<T: TablesService>(
     while context.now_ms() < chaos_ends_ms && !context.has_failed() {
         wait_and_judge(&context).await;
     }
-    injector.end_all();
+    injector.heal().await;
     // All records have been appended by now; this only checks that the producer did not fail.
     let produced = producer.await;
     produced.expect("the producer does not panic");
 
     tables.settle().await;
     let checker = Checker::new(context.history.clone(), tables.store().await, binding.clone());
-    let give_up_ms = context.now_ms() + context.options.settle_limit_ms;
-    while !context.has_failed() && !checker.has_drained().await {
-        wait_and_judge(&context).await;
-        if context.now_ms() >= give_up_ms {
-            context.violate(Violation::Stuck { partitions: checker.positions().await });
-        }
-    }
-    check_at_end(&context, &checker).await;
-    wait_and_judge(&context).await;
-    context.note(format_args!("drained"));
-    // Delayed requests are applied now, and must change nothing.
-    sleep(Duration::from_millis(2 * tables.longest_delay_ms())).await;
-    check_at_end(&context, &checker).await;
-    for part in 0.. {
-        if context.has_failed() {
-            break;
-        }
-        let Some(store) = tables.store_without(part).await else { break };
-        check_at_end(&context, &Checker::new(context.history.clone(), store, binding.clone())).await;
-    }
-    if !context.has_failed() {
-        tables.repair().await.into_iter().for_each(|violation| context.violate(violation));
+    drain(&context, &checker).await;
+    injector.end_all();
+    if context.damage().done {
+        judge_damage(&context, &checker, tables.store().await).await;
+    } else {
+        judge_tables(&context, &checker, tables.as_ref(), &binding).await;
     }
 
     let simulated_ms = context.now_ms();
@@ -180,6 +168,65 @@ async fn execute<T: TablesService>(
     // Time for the tasks of the killed nodes to be dropped.
     sleep(Duration::from_secs(5)).await;
     simulated_ms
+}
+
+/// Waits until the workers have drained the log. With damage it is enough that all of them refuse to.
+async fn drain<S: Store>(context: &SimContext, checker: &Checker<S>) {
+    let limit_ms = match context.damage().done {
+        true => DAMAGED_LIMIT_MS.min(context.options.settle_limit_ms),
+        false => context.options.settle_limit_ms,
+    };
+    let give_up_ms = context.now_ms() + limit_ms;
+    let have_refused = || context.damage().refused.len() >= usize::from(context.options.workers);
+    while !context.has_failed() && !have_refused() && !checker.has_drained().await {
+        wait_and_judge(context).await;
+        if context.now_ms() >= give_up_ms {
+            return context.violate(Violation::Stuck { partitions: checker.positions().await });
+        }
+    }
+    context.note(format_args!("drained"));
+}
+
+/// Compares the tables with the ground truth, again when delayed requests are applied, without each part of the service
+/// that may be lost, and the replicas with each other.
+async fn judge_tables<T: TablesService>(
+    context: &SimContext,
+    checker: &Checker<T::Store>,
+    tables: &T,
+    binding: &Binding,
+) {
+    check_at_end(context, checker).await;
+    wait_and_judge(context).await;
+    tables.settle().await;
+    // Delayed requests are applied now, and must change nothing.
+    sleep(Duration::from_millis(2 * tables.longest_delay_ms())).await;
+    check_at_end(context, checker).await;
+    for part in 0.. {
+        if context.has_failed() {
+            break;
+        }
+        let Some(store) = tables.store_without(part).await else { break };
+        check_at_end(context, &Checker::new(context.history.clone(), store, binding.clone())).await;
+    }
+    if !context.has_failed() {
+        tables.repair().await.into_iter().for_each(|violation| context.violate(violation));
+    }
+}
+
+/// Judges a run with damage that no client can survive.
+async fn judge_damage<S: Store>(context: &SimContext, checker: &Checker<S>, store: S) {
+    let spec = &context.options.pipeline.binding_spec;
+    let verified = verify::verify(&context.log, &store, spec, &VerifyOptions::default()).await;
+    let outcome = outcome::Outcome {
+        is_refused: !context.damage().refused.is_empty(),
+        differences: checker.check_tables().await,
+        verified,
+    };
+    context.note(format_args!("damage: {:?}, verify: {:?}", outcome.is_refused, outcome.verified));
+    match outcome::judge(&outcome) {
+        Ok(situation) => context.observe(situation),
+        Err(violation) => context.violate(violation),
+    }
 }
 
 /// Waits, and asks the oracles that look regularly.

@@ -45,7 +45,11 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
         let process = Process::new(context.clone(), caller);
         let store = ObservedStore::new(store, process.clone());
         let broker = ObservedBroker::new(BrokerClient::new(channel), process);
-        let options = context.options.pipeline.clone();
+        let mut options = context.options.pipeline.clone();
+        let is_misconfigured = context.damage().misconfigured.contains(&index);
+        if is_misconfigured {
+            options.binding_spec.window.threshold += 1;
+        }
         let rng = Stream::Worker { index, life }.generator(context.seed);
         let was_signalled = Arc::new(AtomicBool::new(false));
         let signalled = |mut stop_signal: watch::Receiver<bool>| {
@@ -78,9 +82,13 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
                 let text = chain(&error);
                 context.note(format_args!("{caller} ends: {text}"));
                 if error.is_refusal() {
-                    return fail(&context, Violation::Refused { worker: index, error: text }).await;
+                    context.refused(index, text);
+                    return std::future::pending().await;
                 }
                 match error {
+                    PipelineError::Broker { .. } | PipelineError::Binding(_) if context.damage().done => {
+                        context.observe(Sometimes::WorkerGaveUp);
+                    }
                     PipelineError::StoreRefused { .. } => {
                         let violation = Violation::RequestRefused { worker: index, error: text };
                         return fail(&context, violation).await;

@@ -11,9 +11,6 @@ pub trait Message {
     /// What identifies a host.
     type Host: Copy + Ord;
 
-    /// What observers see of it, too.
-    type Content;
-
     /// The sender.
     fn sender(&self) -> Self::Host;
 
@@ -24,14 +21,10 @@ pub trait Message {
 /// A rule of [`RuledLinks`]: none leaves the message to the next rule.
 pub type Rule<M> = Box<dyn FnMut(&M) -> Option<Vec<Duration>> + Send>;
 
-/// Sees what a host sends.
-pub type Observer<M> = Box<dyn FnMut(&M, &<M as Message>::Content) + Send>;
-
 struct Ruled<M: Message> {
     cut: BTreeSet<(M::Host, M::Host)>,
     rules: Vec<(u64, Rule<M>)>,
     next_rule: u64,
-    observers: Vec<Observer<M>>,
     random: Box<dyn Rng + Send>,
 }
 
@@ -45,13 +38,7 @@ pub struct RuledLinks<M: Message> {
 impl<M: Message> RuledLinks<M> {
     /// Links with delays between `shortest` and `longest`.
     pub fn new(shortest: Duration, longest: Duration, random: impl Rng + Send + 'static) -> Self {
-        let state = Ruled {
-            cut: BTreeSet::new(),
-            rules: Vec::new(),
-            next_rule: 0,
-            observers: Vec::new(),
-            random: Box::new(random),
-        };
+        let state = Ruled { cut: BTreeSet::new(), rules: Vec::new(), next_rule: 0, random: Box::new(random) };
         Self { shortest, longest, state: Mutex::new(state) }
     }
 
@@ -65,22 +52,11 @@ impl<M: Message> RuledLinks<M> {
         self.lock().cut.remove(&(from, to));
     }
 
-    /// Undoes every cut and forgets every rule and every observer.
+    /// Undoes every cut and forgets every rule.
     pub fn restore_all(&self) {
         let mut state = self.lock();
         state.cut.clear();
         state.rules.clear();
-        state.observers.clear();
-    }
-
-    /// Adds an observer of what [`sends`](Self::sends) is called with.
-    pub fn observe(&self, observer: impl FnMut(&M, &M::Content) + Send + 'static) {
-        self.lock().observers.push(Box::new(observer));
-    }
-
-    /// Shows a message to the observers, before its delivery is asked for.
-    pub fn sends(&self, message: &M, content: &M::Content) {
-        self.lock().observers.iter_mut().for_each(|observer| observer(message, content));
     }
 
     /// Adds a rule, evaluated after the existing ones. Returns its number, for [`remove`](Self::remove).
@@ -148,7 +124,6 @@ mod tests {
     /// From one host to another.
     impl Message for (u8, u8) {
         type Host = u8;
-        type Content = &'static str;
 
         fn sender(&self) -> u8 {
             self.0
@@ -183,19 +158,6 @@ mod tests {
         assert_eq!(nanos(&links, 2, 1), [10]);
         links.restore(1, 2);
         assert_eq!(nanos(&links, 1, 2), [11]);
-    }
-
-    #[test]
-    fn an_observer_sees_what_is_sent_on_any_link_until_all_is_restored() {
-        let links = links();
-        let (sender, seen) = std::sync::mpsc::channel();
-        links.observe(move |message, content| sender.send((*message, *content)).unwrap());
-        links.cut(1, 2);
-        links.sends(&(1, 2), &"lost");
-        links.sends(&(2, 2), &"its own");
-        links.restore_all();
-        links.sends(&(1, 2), &"later");
-        assert_eq!(seen.iter().collect::<Vec<_>>(), [((1, 2), "lost"), ((2, 2), "its own")]);
     }
 
     #[test]

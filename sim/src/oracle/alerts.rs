@@ -42,7 +42,9 @@ mod tests {
     #[test]
     fn an_alert_that_counts_more_than_the_log_or_less_than_the_threshold_is_a_violation() {
         let mut truth = Truth::new(binding());
-        [(0, 3), (0, 4), (1, 0), (1, 1)].map(|(partition, offset)| truth.add(event(partition, offset, 1)));
+        [(0, 3), (0, 4), (1, 0), (1, 1)]
+            .into_iter()
+            .for_each(|(partition, offset)| truth.add(event(partition, offset, 1)));
         let is_wrong = |count: i32| {
             let alert = Alert { source: "s".into(), ts: 10, event_count: count };
             let written = before(&truth, &[alert]);

@@ -36,7 +36,7 @@ mod tests {
     #[test]
     fn a_count_that_is_not_that_of_the_log_up_to_its_offset_is_a_violation() {
         let mut truth = Truth::new(binding());
-        [(3, 1), (5, 2), (6, 100)].map(|(offset, ts)| truth.add(event(0, offset, ts)));
+        [(3, 1), (5, 2), (6, 100)].into_iter().for_each(|(offset, ts)| truth.add(event(0, offset, ts)));
         let is_wrong = |count, through_offset| {
             let counts = [(window(10), Count { count, through_offset })];
             let cell = Cell::Count(0, window(10));

@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn a_record_that_is_not_what_was_appended_is_a_violation() {
         let mut truth = Truth::new(binding());
-        [3, 4].map(|offset| truth.add(event(0, offset, 1)));
+        [3, 4].into_iter().for_each(|offset| truth.add(event(0, offset, 1)));
         assert!(changed(&truth, &[event(0, 3, 1), event(0, 4, 1), event(0, 1, 1)]).is_empty());
         let found = changed(&truth, &[event(0, 3, 2), event(0, 5, 1)]);
         let position = |offset| Position { partition: 0, offset };

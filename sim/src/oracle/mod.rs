@@ -10,6 +10,7 @@ pub mod counts;
 pub mod delivery;
 pub mod durability;
 pub mod memory;
+pub(crate) mod outcome;
 pub mod progress;
 pub mod rows;
 pub(crate) mod tables;

@@ -144,7 +144,7 @@ mod tests {
     /// Three events of one window, and one before the origin.
     fn truth() -> Truth {
         let mut truth = Truth::new(binding());
-        [1, 3, 4, 6].map(|offset| truth.add(event(0, offset, 1)));
+        [1, 3, 4, 6].into_iter().for_each(|offset| truth.add(event(0, offset, 1)));
         truth
     }
 

@@ -163,6 +163,20 @@ impl Violation {
         self.into()
     }
 
+    /// True if log, tables and replicas are not what they must be, or a worker gave up because of that.
+    pub fn is_of_data(&self) -> bool {
+        !matches!(
+            self,
+            Violation::StaleRecordApplied { .. }
+                | Violation::MemoryExceeded { .. }
+                | Violation::NotRefused { .. }
+                | Violation::VerifyWrong { .. }
+                | Violation::EndedUnexpectedly { .. }
+                | Violation::DidNotStop { .. }
+                | Violation::Panicked { .. }
+        )
+    }
+
     /// True if a worker has ended for good, so the run cannot go on.
     pub fn ends_the_run(&self) -> bool {
         matches!(

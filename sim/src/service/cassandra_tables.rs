@@ -25,9 +25,10 @@ use crate::random::Stream;
 use crate::run::worker_ip;
 use crate::scenario::Tables;
 use crate::scenario::cassandra::{ClusterOptions, NODES};
-use crate::scenario::fault::{Direction, Fault, Kind, LONGEST_DELAY_MS, Target};
+use crate::scenario::fault::{Direction, Fault, Kind, LONGEST_DELAY_MS, Sabotage, Step, Target};
 use crate::service::cassandra::cells::ClusterReplicas;
 use crate::service::cassandra::{Notes, SimulatedCassandra, Watch, ip};
+use crate::service::cassandra::{damage, observe};
 use crate::service::{Opener, TablesService};
 
 pub(crate) struct CassandraTables {
@@ -124,6 +125,7 @@ impl TablesService for CassandraTables {
             count_writes(&mut lock(&shared), &due, envelope);
             deliveries(&noted, &usual, envelope)
         });
+        observe::observe(context, &cassandra);
         tokio::spawn(kill_coordinators(context.clone(), cassandra.clone(), state.clone(), coordinators));
         Self { context: context.clone(), cassandra, cluster, opener, state, _notes: notes }
     }
@@ -140,15 +142,39 @@ impl TablesService for CassandraTables {
             kind if kind.affects_process_of_node().is_some_and(|node| down.contains(&node)) => return false,
             Kind::AllNodesKilled if !down.is_empty() => return false,
             Kind::NodeKilled { node } => cassandra.kill(node),
-            Kind::AllNodesKilled => (0..NODES).for_each(|node| cassandra.kill(node)),
+            Kind::AllNodesKilled => {
+                (0..NODES).for_each(|node| cassandra.kill(node));
+                context.observe(Sometimes::AllNodesKilled);
+            }
             Kind::PowerLost { node } => {
                 let disk = cassandra.cluster.disk(NodeId(node.into()));
                 if disk.is_some_and(|disk| disk.unsynced() > 0) {
                     context.observe(Sometimes::UnsyncedRecordsLost);
+                    context.damage().done |= !self.cluster.synced_first;
                 }
                 cassandra.power_off(node);
             }
             Kind::NodePaused { node } => cassandra.pause(node),
+            Kind::DiskWiped { node } => {
+                cassandra.kill(node);
+                if let Some(disk) = cassandra.cluster.disk(NodeId(node.into())) {
+                    disk.wipe();
+                }
+            }
+            Kind::RowsDeleted { table } => {
+                let opener = &self.opener;
+                let statement = damage::statement(context, &opener.options.keyspace, opener.layout, table);
+                let Some(statement) = statement else { return false };
+                context.note(format_args!("operator: {statement}"));
+                let (nodes, context, fault) =
+                    (opener.options.contact_points.clone(), context.clone(), fault.clone());
+                tokio::spawn(async move {
+                    if damage::execute(&nodes, statement).await {
+                        context.effect(&fault);
+                    }
+                });
+                return true;
+            }
             Kind::CoordinatorKilled { node, writes } => {
                 lock(&self.state).writes_left.insert(fault.id, (node, writes));
                 return true;
@@ -164,6 +190,7 @@ impl TablesService for CassandraTables {
                 if network.reset_connections(worker_ip(worker), ip(node)) == 0 {
                     return true;
                 }
+                context.observe(Sometimes::ConnectionsResetInUse);
             }
             Kind::ClockStepped { node, .. } | Kind::ClockCoarse { node, .. } => {
                 let is_moved = active.iter().any(|other| match other.kind {
@@ -175,7 +202,12 @@ impl TablesService for CassandraTables {
                 let clock = &cassandra.clocks[usize::from(node)];
                 match fault.kind {
                     _ if is_moved => return false,
-                    Kind::ClockStepped { by_ms, .. } => clock.step(by_ms * 1_000),
+                    Kind::ClockStepped { by_ms, .. } => {
+                        clock.step(by_ms * 1_000);
+                        if by_ms < 0 {
+                            context.observe(Sometimes::ClockWentBack);
+                        }
+                    }
                     Kind::ClockCoarse { step_ms, .. } => clock.quantize(step_ms * 1_000),
                     _ => {}
                 }
@@ -194,9 +226,14 @@ impl TablesService for CassandraTables {
         let Self { context, cassandra, .. } = self;
         let network = Network::current();
         match fault.kind {
-            Kind::NodeKilled { node } | Kind::PowerLost { node } => cassandra.start_node(node),
+            Kind::NodeKilled { node } | Kind::PowerLost { node } | Kind::DiskWiped { node } => {
+                cassandra.start_node(node);
+            }
             Kind::AllNodesKilled => (0..NODES).for_each(|node| cassandra.start_node(node)),
-            Kind::NodePaused { node } => cassandra.resume(node),
+            Kind::NodePaused { node } => {
+                cassandra.resume(node);
+                context.observe(Sometimes::NodePausedAndResumed);
+            }
             Kind::CoordinatorKilled { .. } => {
                 let mut state = lock(&self.state);
                 state.writes_left.remove(&fault.id);
@@ -221,6 +258,10 @@ impl TablesService for CassandraTables {
         }
     }
 
+    fn dispensable(&self) -> Option<Kind> {
+        Some(Kind::NodeKilled { node: (self.context.seed % u64::from(NODES)) as u8 })
+    }
+
     async fn settle(&self) {
         self.cassandra.cluster.settled().await;
     }
@@ -236,7 +277,10 @@ impl TablesService for CassandraTables {
     async fn repair(&self) -> Vec<Violation> {
         let Self { context, cassandra, .. } = self;
         let keyspace = self.opener.options.keyspace.to_string();
-        while let Err(error) = cassandra.cluster.repair(NodeId(0), &keyspace).await {
+        let is_skipped =
+            |active: &Fault| matches!(active.kind, Kind::Sabotaged { how: Sabotage::RepairsSkipped, .. });
+        let is_skipped = context.planned_faults.iter().any(is_skipped);
+        while !is_skipped && let Err(error) = cassandra.cluster.repair(NodeId(0), &keyspace).await {
             context.note(format_args!("the repair failed: {}", chain(&error)));
             sleep(Duration::from_millis(500)).await;
         }
@@ -307,6 +351,7 @@ async fn kill_coordinators(
         if !down(&active, &state).contains(&node) {
             state.killed.insert(id, node);
             cassandra.kill(node);
+            context.observe(Sometimes::CoordinatorKilledWhileWriting);
             context.note(format_args!("cassandra {} is killed as coordinator", node + 1));
             context.effect(fault);
         }
@@ -333,8 +378,11 @@ fn count_writes(state: &mut ClusterState, due: &mpsc::UnboundedSender<u64>, enve
 /// The delays of the copies of a message between nodes; none if it is lost.
 fn deliveries(context: &SimContext, usual: &RuledLinks, envelope: &Envelope) -> Option<Vec<Duration>> {
     match envelope.verb {
-        Verb::Hint => context.observe(Sometimes::HintSent),
-        Verb::ReadRepair => context.observe(Sometimes::ReadRepairSent),
+        Verb::Prepare => observe::reached(context, Step::Prepare),
+        Verb::Commit => {
+            observe::reached(context, Step::Commit);
+            context.observe(Sometimes::ConditionalWriteReplicated);
+        }
         _ => {}
     }
     let mut copies = usual.deliveries(envelope);

@@ -5,6 +5,7 @@
 
 pub mod cassandra;
 pub mod cassandra_tables;
+pub(crate) mod sabotage;
 pub mod simple_log;
 pub mod simple_store;
 pub(crate) mod simple_tables;
@@ -17,7 +18,7 @@ use crate::context::SimContext;
 use crate::network::Channel;
 use crate::oracle::Violation;
 use crate::oracle::cell::Replicas;
-use crate::scenario::fault::Fault;
+use crate::scenario::fault::{Fault, Kind};
 
 /// Opens the tables for a process of a worker. The simulator keeps it forever, so it holds nothing of the run.
 pub(crate) trait Opener: Clone + Send + Sync + 'static {
@@ -45,6 +46,9 @@ pub(crate) trait TablesService: Send + Sync + Sized + 'static {
 
     /// Ends a fault of this service.
     fn end(&self, fault: &Fault);
+
+    /// The fault that leaves out one of the nodes, if the service goes on without it.
+    fn dispensable(&self) -> Option<Kind>;
 
     /// Waits until the service has recovered from all faults.
     fn settle(&self) -> impl Future<Output = ()> + Send;

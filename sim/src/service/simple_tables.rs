@@ -10,7 +10,7 @@ use crate::context::SimContext;
 use crate::network::Channel;
 use crate::oracle::Violation;
 use crate::oracle::cell::{Cell, Replicas, Seen, Value};
-use crate::scenario::fault::{Fault, LONGEST_DELAY_MS};
+use crate::scenario::fault::{Fault, Kind, LONGEST_DELAY_MS};
 use crate::service::simple_store::StoreClient;
 use crate::service::{Opener, TablesService};
 
@@ -79,6 +79,10 @@ impl TablesService for SimpleTables {
     }
 
     fn end(&self, _: &Fault) {}
+
+    fn dispensable(&self) -> Option<Kind> {
+        None
+    }
 
     async fn settle(&self) {}
 

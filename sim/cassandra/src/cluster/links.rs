@@ -1,8 +1,11 @@
 //! Links: delay, loss and duplication of the messages between nodes.
 
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use simulated_hosts::links::Message;
+use rand_core::Rng;
+use simulated_hosts::links::{self, Message};
 
 use super::NodeId;
 use crate::storage::Mutation;
@@ -69,23 +72,34 @@ pub trait Links: Send + Sync {
     /// duplicated. Copies are delivered in the order of their delays.
     fn deliveries(&self, envelope: &Envelope) -> Vec<Duration>;
 
-    /// Sees a write, a read repair or a hint that a node sends to a replica, itself included, before it is asked about its
-    /// delivery.
-    fn sends(&self, _envelope: &Envelope, _mutation: &Mutation) {}
+    /// Sees what happens to a mutation, for tests. The node that it happens at must not be looked at meanwhile.
+    fn observe(&self, _observation: Observation<'_>) {}
 }
 
-/// Links that deliver each message once, after a random delay, except where they are cut or a rule says otherwise.
-pub type RuledLinks = simulated_hosts::links::RuledLinks<Envelope>;
+/// What happens to a mutation on its way to the replicas.
+#[derive(Debug, Clone, Copy)]
+pub enum Observation<'a> {
+    /// A write, a read repair or a hint is sent to a replica, possibly by the replica to itself. It may be lost.
+    Sent(&'a Envelope, &'a Arc<Mutation>),
+    /// A coordinator keeps a hint.
+    HintKept {
+        /// The coordinator.
+        by: NodeId,
+        /// The replica that missed the write.
+        target: NodeId,
+        /// The write.
+        mutation: &'a Arc<Mutation>,
+    },
+}
+
+/// Sees what happens to mutations.
+pub type Observer = Box<dyn FnMut(Observation<'_>) + Send>;
 
 /// A rule of [`RuledLinks`]: none leaves the message to the next rule.
-pub type Rule = simulated_hosts::links::Rule<Envelope>;
-
-/// Sees what a node sends to a replica.
-pub type Observer = simulated_hosts::links::Observer<Envelope>;
+pub type Rule = links::Rule<Envelope>;
 
 impl Message for Envelope {
     type Host = NodeId;
-    type Content = Mutation;
 
     fn sender(&self) -> NodeId {
         self.from
@@ -96,12 +110,48 @@ impl Message for Envelope {
     }
 }
 
-impl Links for RuledLinks {
-    fn sends(&self, envelope: &Envelope, mutation: &Mutation) {
-        RuledLinks::sends(self, envelope, mutation);
+/// Links that deliver each message once, after a random delay, except where they are cut or a rule says otherwise.
+pub struct RuledLinks {
+    rules: links::RuledLinks<Envelope>,
+    observers: Mutex<Vec<Observer>>,
+}
+
+impl RuledLinks {
+    /// Links with delays between `shortest` and `longest`.
+    pub fn new(shortest: Duration, longest: Duration, random: impl Rng + Send + 'static) -> Self {
+        Self { rules: links::RuledLinks::new(shortest, longest, random), observers: Mutex::default() }
     }
 
+    /// Undoes every cut and forgets every rule and every observer.
+    pub fn restore_all(&self) {
+        self.rules.restore_all();
+        self.observers().clear();
+    }
+
+    /// Adds an observer of mutations.
+    pub fn add_observer(&self, observer: impl FnMut(Observation<'_>) + Send + 'static) {
+        self.observers().push(Box::new(observer));
+    }
+
+    fn observers(&self) -> MutexGuard<'_, Vec<Observer>> {
+        self.observers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Deref for RuledLinks {
+    type Target = links::RuledLinks<Envelope>;
+
+    fn deref(&self) -> &links::RuledLinks<Envelope> {
+        &self.rules
+    }
+}
+
+impl Links for RuledLinks {
     fn deliveries(&self, envelope: &Envelope) -> Vec<Duration> {
-        RuledLinks::deliveries(self, envelope)
+        self.rules.deliveries(envelope)
+    }
+
+    fn observe(&self, observation: Observation<'_>) {
+        self.observers().iter_mut().for_each(|observer| observer(observation));
     }
 }

@@ -35,7 +35,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use coordinator::RunningNode;
-pub use links::{Envelope, Links, Observer, Rule, RuledLinks, Verb};
+pub use links::{Envelope, Links, Observation, Observer, Rule, RuledLinks, Verb};
 pub use node::Misbehaviour;
 pub use options::{CommitLogSync, HintOptions, NodeId, NodeOptions, Options, Settings};
 pub use repair::RepairError;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::message::{Body, Heartbeat, Message, Request, Response};
 use super::options::{NodeOptions, Options};
-use super::{Envelope, Environment, NodeId};
+use super::{Envelope, Environment, NodeId, Observation};
 use crate::coordinator::{Event, RequestError};
 use crate::schema::{Replication, Schema, Table, TableId};
 use crate::storage::{Engine, Hint, Seconds, Timestamp};
@@ -351,7 +351,7 @@ impl Node {
             Request::Write(mutation) | Request::ReadRepair(mutation) | Request::Hint(mutation, _),
         ) = &message.body
         {
-            self.cluster.links.sends(&envelope, mutation);
+            self.cluster.links.observe(Observation::Sent(&envelope, mutation));
         }
         if to == self.id {
             self.cluster.hub.send(Duration::ZERO, message);

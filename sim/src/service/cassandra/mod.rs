@@ -5,6 +5,8 @@
 //! clock and a disk, and links with delays from the run's seed. Every request and response of a client is traced.
 
 pub(crate) mod cells;
+pub(crate) mod damage;
+pub(crate) mod observe;
 mod tap;
 
 use std::fmt;
