@@ -11,7 +11,7 @@ use exactlyonce::store::Layout;
 use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, Consistency, apply_schema};
 use exactlyonce::store::cql::{Keyspace, Replication, tables};
 use scylla::client::session_builder::SessionBuilder;
-use simulated_cassandra::cluster::{Envelope, Links, NodeId, RuledLinks, Verb};
+use simulated_cassandra::cluster::{Envelope, NodeId, RuledLinks, Verb};
 use tokio::network::Network;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
