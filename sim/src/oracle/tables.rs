@@ -66,10 +66,11 @@ fn differences<K: Ord, V: PartialEq>(
     violation: impl Fn(&K, Option<&V>, Option<&V>) -> Violation,
 ) -> Vec<Violation> {
     let foreign = found.keys().filter(|key| !expected.contains_key(key));
-    let keys = expected.keys().chain(foreign);
-    let all = keys.map(|key| (key, found.get(key), expected.get(key)));
-    let different = all.filter(|(_, found, expected)| found != expected).take(KEPT);
-    different.map(|(key, found, expected)| violation(key, found, expected)).collect()
+    let lost = expected.keys().filter(|key| !found.contains_key(key));
+    let altered = expected.iter().filter(|(key, value)| found.get(key).is_some_and(|found| found != *value));
+    let altered = altered.map(|(key, _)| key);
+    let keys = lost.take(KEPT).chain(foreign.take(KEPT)).chain(altered.take(KEPT));
+    keys.map(|key| violation(key, found.get(key), expected.get(key))).collect()
 }
 
 /// Reads the run's log and tables.
