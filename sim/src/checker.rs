@@ -12,7 +12,7 @@ use std::time::Duration;
 use exactlyonce::broker::Broker;
 use exactlyonce::broker::memory::MemoryBroker;
 use exactlyonce::event::Record;
-use exactlyonce::store::{Binding, Outcome, Store};
+use exactlyonce::store::{Binding, Outcome, Store, WindowKey};
 use exactlyonce::truth::{self, Tables};
 use strum::IntoStaticStr;
 use tokio::time::sleep;
@@ -162,7 +162,7 @@ impl Difference {
 /// The first violation of the tables, if there is one.
 pub fn compare(found: &Tables, expected: &Tables) -> Option<Violation> {
     let position = |(partition, offset): &(i32, i64)| Position { partition: *partition, offset: *offset };
-    let window = |(source, end): &(String, i64)| Window { source: source.clone(), end: *end };
+    let window = |key: &WindowKey| Window { source: key.source.as_ref().to_owned(), end: key.end };
     let (events, letters, alerts) = (&expected.events, &expected.dead_letters, &expected.alerts);
     difference(&found.events, events, |at, found, expected| match (found, expected) {
         (None, _) => Violation::LostEvent(position(at)),
@@ -190,9 +190,8 @@ pub fn compare(found: &Tables, expected: &Tables) -> Option<Violation> {
         })
     })
     .or_else(|| {
-        difference(&found.counts, &expected.counts, |(partition, source, end), found, expected| {
-            let window = Window { source: source.clone(), end: *end };
-            Violation::WrongCount(*partition, window, Difference::of(&found, &expected))
+        difference(&found.counts, &expected.counts, |(partition, key), found, expected| {
+            Violation::WrongCount(*partition, window(key), Difference::of(&found, &expected))
         })
     })
 }
@@ -203,6 +202,9 @@ fn difference<K: Ord, V: PartialEq>(
     expected: &BTreeMap<K, V>,
     violation: impl Fn(&K, Option<&V>, Option<&V>) -> Violation,
 ) -> Option<Violation> {
+    if found == expected {
+        return None;
+    }
     let keys = expected.keys().chain(found.keys());
     let (key, found, expected) = keys
         .map(|key| (key, found.get(key), expected.get(key)))
@@ -317,6 +319,10 @@ mod tests {
 
     use super::*;
 
+    fn key(end: i64) -> WindowKey {
+        WindowKey { source: "s".into(), end }
+    }
+
     fn good() -> Tables {
         let event =
             Event { id: 1, ts: 2, source: "s".to_owned(), client: "c".to_owned(), health: Health::Critical };
@@ -325,8 +331,8 @@ mod tests {
         Tables {
             events: BTreeMap::from([((0, 5), event.clone()), ((1, 5), event)]),
             dead_letters: BTreeMap::from([((0, 6), letter)]),
-            alerts: BTreeMap::from([(("s".to_owned(), 10), 2)]),
-            counts: BTreeMap::from([((0, "s".to_owned(), 10), (1, 5)), ((1, "s".to_owned(), 10), (1, 5))]),
+            alerts: BTreeMap::from([(key(10), 2)]),
+            counts: BTreeMap::from([((0, key(10)), (1, 5)), ((1, key(10)), (1, 5))]),
         }
     }
 
@@ -363,19 +369,19 @@ mod tests {
         assert!(matches!(altered, Some(Violation::AlteredDeadLetter(at, _)) if at == position(0, 6)));
         let missing = violation_after(|tables| tables.alerts.clear());
         assert_eq!(missing, Some(Violation::MissingAlert(window(10))));
-        let phantom = violation_after(|tables| tables.alerts.extend([(("s".to_owned(), 20), 2)]));
+        let phantom = violation_after(|tables| tables.alerts.extend([(key(20), 2)]));
         assert_eq!(phantom, Some(Violation::PhantomAlert(window(20))));
-        let wrong = violation_after(|tables| tables.alerts.extend([(("s".to_owned(), 10), 3)]));
+        let wrong = violation_after(|tables| tables.alerts.extend([(key(10), 3)]));
         assert!(matches!(wrong, Some(Violation::WrongAlertCount(at, _)) if at == window(10)));
         let counts: [fn(&mut Tables); 3] = [
             |tables| {
-                tables.counts.remove(&(1, "s".to_owned(), 10));
+                tables.counts.remove(&(1, key(10)));
             },
             |tables| {
-                tables.counts.insert((1, "s".to_owned(), 10), (1, 6));
+                tables.counts.insert((1, key(10)), (1, 6));
             },
             |tables| {
-                tables.counts.insert((1, "s".to_owned(), 10), (2, 5));
+                tables.counts.insert((1, key(10)), (2, 5));
             },
         ];
         for change in counts {
