@@ -26,8 +26,9 @@ use madsim::rand::{GlobalRng, Rng};
 use madsim::runtime::Runtime;
 use madsim::task::NodeId;
 use madsim::time::TimeHandle;
-use madsim_tokio::time::{Instant, sleep};
 use real::io::ReadBuf;
+
+use crate::time::{Instant, sleep};
 
 /// Bytes that may be in flight, or not read yet, in one direction of a connection.
 const BUFFER: usize = 256 << 10;
