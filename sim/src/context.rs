@@ -13,7 +13,7 @@ use madsim::time::TimeHandle;
 use tokio::sync::{mpsc, watch};
 
 use crate::checker::Violation;
-use crate::network::{Caller, Service};
+use crate::network::{Caller, Links, Service};
 use crate::observed::{Observed, Sometimes};
 use crate::oracle::durability::{self, Replicas, WrittenCell};
 use crate::random::{Random, Stream};
@@ -37,6 +37,8 @@ pub(crate) struct SimContext {
     pub log: MemoryBroker,
     /// The same with all records, also those that retention deleted: for the checker.
     pub history: MemoryBroker,
+    /// To the simple services.
+    pub links: Links,
     group: Mutex<Group>,
     faults: Mutex<FaultState>,
     random: [Mutex<Random>; Service::ALL.len()],
@@ -100,6 +102,7 @@ impl SimContext {
             tables: MemoryStore::with_layout(options.layout),
             log: MemoryBroker::new(options.fetch_records as usize),
             history: MemoryBroker::new(options.fetch_records as usize),
+            links: Links::default(),
             group: Mutex::new(Group::new(&options)),
             faults: Mutex::default(),
             random: Service::ALL.map(|service| Mutex::new(Random::new(seed, Stream::Service(service)))),
@@ -116,6 +119,7 @@ impl SimContext {
         }
     }
 
+    #[track_caller]
     pub fn note(&self, event: fmt::Arguments<'_>) {
         self.trace.note(event);
     }
@@ -139,6 +143,7 @@ impl SimContext {
     }
 
     /// Records a violation; the first one is kept.
+    #[track_caller]
     pub fn violate(&self, violation: Violation) {
         self.note(format_args!("VIOLATION {violation:?}"));
         lock(&self.violation).get_or_insert(violation);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exactlyonce::broker::Broker;
-use madsim::net::NetSim;
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
 use tokio::sync::mpsc;
@@ -177,7 +176,7 @@ impl<T: TablesService> Injector<T> {
                     return false;
                 }
                 for (from, to) in self.links(fault) {
-                    NetSim::current().clog_link(from, to);
+                    context.links.cut(from, to);
                 }
                 false
             }
@@ -248,7 +247,7 @@ impl<T: TablesService> Injector<T> {
             }
             (Kind::LinkCut { .. }, _) => {
                 for (from, to) in self.links(&fault) {
-                    NetSim::current().unclog_link(from, to);
+                    self.context.links.restore(from, to);
                 }
             }
             (Kind::ServiceKilled { service }, _) => {

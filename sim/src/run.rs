@@ -283,7 +283,7 @@ async fn init<T: Opener>(handle: &Handle, context: &Arc<SimContext>, tables: T) 
             Begin::Start => Origin::Start,
             Begin::End => Origin::End,
         };
-        let channel = Channel::open(context.clone(), Caller { worker: None, life: 0 }).await;
+        let channel = Channel::open(context.clone(), Caller { worker: None, life: 0 });
         let broker = simple_log::BrokerClient::new(channel.clone());
         loop {
             let store = match tables.open(&channel).await {

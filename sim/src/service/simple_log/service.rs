@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use exactlyonce::broker::{Broker, Fetched};
-use tokio::time::sleep;
+use exactlyonce::broker::{Broker, BrokerError, Fetched};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::context::SimContext;
 use crate::network::{self, Handling};
@@ -17,26 +17,46 @@ const TICK_MS: u64 = 20;
 
 /// Serves the log until the node is killed.
 pub(crate) async fn serve_log(context: Arc<SimContext>) {
-    network::serve(context, |context, request, _| async move {
-        let log = &context.log;
-        let response = match request {
-            LogRequest::Topic(topic) => log.topic(&topic).await.map(LogResponse::Topic),
-            LogRequest::Offsets(topic, partition) => log.offsets(&topic, partition).await.map(|mut log| {
-                if let Some(end) = context.lagging_end(partition, log.end) {
-                    log.end = end.max(log.start);
-                }
-                LogResponse::Offsets(log)
-            }),
-            LogRequest::Fetch { topic, partition, offset, max_records } => {
-                log.fetch(&topic, partition, offset, max_records, usize::MAX).await.map(|fetched| {
-                    let end = context.lagging_end(partition, fetched.next_offset);
-                    up_to(fetched, offset, end)
+    network::serve(context, |context, request: Arc<LogRequest>, _| async move {
+        let response = match &*request {
+            LogRequest::Topic(topic) => context.log.topic(topic).await.map(LogResponse::Topic),
+            LogRequest::Offsets(topic, partition) => {
+                context.log.offsets(topic, *partition).await.map(|mut log| {
+                    if let Some(end) = context.lagging_end(*partition, log.end) {
+                        log.end = end.max(log.start);
+                    }
+                    LogResponse::Offsets(log)
                 })
+            }
+            LogRequest::Fetch { topic, partition, offset, max_records, max_wait_ms } => {
+                let deadline = Instant::now() + Duration::from_millis(*max_wait_ms);
+                fetch(&context, (topic, *partition), *offset, *max_records, deadline).await
             }
         };
         response.unwrap_or_else(LogResponse::Refused)
     })
     .await;
+}
+
+/// Fetches records, or waits for some until the deadline.
+async fn fetch(
+    context: &SimContext,
+    (topic, partition): (&str, i32),
+    offset: i64,
+    max_records: usize,
+    deadline: Instant,
+) -> Result<LogResponse, BrokerError> {
+    loop {
+        let changed = context.log.changed();
+        let fetched = context.log.fetch(topic, partition, offset, max_records, usize::MAX).await?;
+        let end = context.lagging_end(partition, fetched.next_offset);
+        let response = up_to(fetched, offset, end);
+        let is_empty = matches!(&response, LogResponse::Fetched { fetched, .. }
+            if fetched.records.is_empty() && fetched.next_offset == offset);
+        if !is_empty || timeout_at(deadline, changed).await.is_err() {
+            return Ok(response);
+        }
+    }
 }
 
 /// The part of a fetch from `offset` that lies below a lagging end.
@@ -55,13 +75,13 @@ fn up_to(mut fetched: Fetched, offset: i64, end: Option<i64>) -> LogResponse {
 /// Serves the group until the node is killed.
 pub(crate) async fn serve_group(context: Arc<SimContext>) {
     tokio::spawn(watch(context.clone()));
-    network::serve(context, |context, request, Handling { caller, .. }| async move {
+    network::serve(context, |context, request: Arc<GroupRequest>, Handling { caller, .. }| async move {
         let now_ms = context.now_ms();
-        match request {
+        match &*request {
             GroupRequest::Join => GroupResponse::Joined(context.group().join(now_ms, caller)),
             GroupRequest::Heartbeat { member, released } => {
                 let revoked_before = context.group().revoked();
-                let owned = context.group().heartbeat(now_ms, member, &released);
+                let owned = context.group().heartbeat(now_ms, *member, released);
                 match owned {
                     None => GroupResponse::UnknownMember,
                     Some(owned) => {
@@ -73,7 +93,7 @@ pub(crate) async fn serve_group(context: Arc<SimContext>) {
                 }
             }
             GroupRequest::Leave { member } => {
-                context.group().leave(now_ms, member);
+                context.group().leave(now_ms, *member);
                 GroupResponse::Left
             }
         }
