@@ -73,6 +73,10 @@ impl Watch for Watching {
         self.0.note(event);
     }
 
+    fn reads_lines(&self) -> bool {
+        self.0.trace.keeps_lines()
+    }
+
     fn returned_error(&self, code: u32) {
         // native_protocol_v4, 9
         match code {

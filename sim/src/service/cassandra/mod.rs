@@ -36,7 +36,13 @@ const TOKENS: u64 = 4;
 /// Observes the requests of clients and the responses of nodes.
 pub trait Watch: Send + Sync {
     /// A line for the trace.
+    #[track_caller]
     fn note(&self, event: fmt::Arguments<'_>);
+
+    /// Whether anyone reads the lines, so that what is only in their text is worth computing.
+    fn reads_lines(&self) -> bool {
+        true
+    }
 
     /// A node returned an error; its protocol code.
     fn returned_error(&self, _code: u32) {}
