@@ -291,6 +291,43 @@ mod tests {
     }
 
     #[test]
+    fn the_windows_of_a_source_share_its_name() {
+        let mut counts = Counts::new(1 << 20, 1);
+        let mut touched = Touched::default();
+        counts.touch(0, &mut touched, "a", [10, 20].into_iter(), 3);
+        counts.touch(0, &mut touched, "b", [20, 30].into_iter(), 4);
+        counts.touch(0, &mut touched, "a", [20, 30].into_iter(), 5);
+        let names = |source: &str| {
+            let keys = touched.windows().iter().map(|(key, _)| key).filter(move |key| &*key.source == source);
+            keys.map(|key| (key.end, Arc::as_ptr(&key.source).addr())).collect::<Vec<_>>()
+        };
+        let (a, b) = (names("a"), names("b"));
+        assert_eq!(a.iter().map(|(end, _)| *end).collect::<Vec<_>>(), [10, 20, 30]);
+        assert!(a.iter().all(|(_, name)| *name == a[0].1));
+        assert_eq!(b.iter().map(|(end, _)| *end).collect::<Vec<_>>(), [20, 30]);
+        assert!(b[0].1 == b[1].1 && a[0].1 != b[0].1);
+    }
+
+    #[test]
+    fn a_table_that_grows_finds_all_its_counts_again() {
+        let mut counts = Counts::new(1 << 30, 1);
+        let sources: Vec<String> = (0..500).map(|number| format!("source {number}")).collect();
+        for number in [0, 1] {
+            let mut touched = Touched::default();
+            for source in &sources {
+                counts.touch(number, &mut touched, source, [10, 20].into_iter(), number as i64);
+            }
+            assert_eq!(touched.missing().len(), if number == 0 { 1_000 } else { 0 });
+            for index in touched.missing() {
+                touched.set(index, None);
+            }
+            touched.add_all();
+            counts.store(&touched);
+        }
+        assert_eq!(count_of(&mut counts, "source 77"), Some(Count { count: 2, through_offset: 1 }));
+    }
+
+    #[test]
     fn a_window_that_is_touched_twice_is_written_once_with_both() {
         let mut counts = Counts::new(1 << 20, 1);
         let mut touched = Touched::default();
