@@ -345,6 +345,19 @@ impl Cluster {
         state.engine.table(table)?.get(key).map(|partition| Partition::clone(partition))
     }
 
+    /// Lets a test's oracle look at what one replica has of a partition; `None` if it has nothing or is not running.
+    pub fn look<T>(
+        &self,
+        id: NodeId,
+        table: crate::schema::TableId,
+        key: &DecoratedKey,
+        at: impl FnOnce(&Partition) -> T,
+    ) -> Option<T> {
+        let node = self.get(id)?;
+        let state = node.lock();
+        state.engine.table(table)?.get(key).map(|partition| at(partition))
+    }
+
     /// Whether one node believes that another is alive.
     pub fn believes_alive(&self, id: NodeId, other: NodeId) -> bool {
         self.get(id).is_some_and(|node| node.is_alive(other))
