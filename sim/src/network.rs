@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::{Future, pending};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use madsim::plugin;
 use madsim::task::NodeId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, call_after, sleep, timeout_at};
+use tokio::time::{Instant, call_at, sleep, timeout_at};
 
 use crate::context::SimContext;
 use crate::observed::Sometimes;
@@ -111,9 +112,29 @@ type Message = Box<dyn Any + Send>;
 pub(crate) struct Links {
     services: Mutex<BTreeMap<Service, (NodeId, mpsc::UnboundedSender<Message>)>>,
     cut: Mutex<BTreeSet<(NodeId, NodeId)>>,
+    delayed: AtomicUsize,
+}
+
+/// A request that a service will apply later, or again.
+struct Delayed<'a>(&'a AtomicUsize);
+
+impl Drop for Delayed<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Links {
+    /// How many requests a service will apply later, or again.
+    pub fn delayed(&self) -> usize {
+        self.delayed.load(Ordering::Relaxed)
+    }
+
+    fn delay(&self) -> Delayed<'_> {
+        self.delayed.fetch_add(1, Ordering::Relaxed);
+        Delayed(&self.delayed)
+    }
+
     /// Cuts the link from one node to another. The other direction is not affected.
     pub fn cut(&self, from: NodeId, to: NodeId) {
         self.cut.lock().unwrap_or_else(PoisonError::into_inner).insert((from, to));
@@ -171,7 +192,7 @@ impl Channel {
         {
             let envelope = Envelope { number, caller: *caller, from: *node, request: request.clone(), reply };
             // Nobody receives it if the service is killed meanwhile.
-            call_after(latency(context, Q::SERVICE), move || drop(service.send(Box::new(envelope))));
+            call_at(arrival(context, Q::SERVICE), move || drop(service.send(Box::new(envelope))));
         }
         let reply = async {
             match response.await {
@@ -197,11 +218,11 @@ impl Channel {
     }
 }
 
-/// Draws how long a message to or from a service takes.
-fn latency(context: &SimContext, service: Service) -> Duration {
+/// Draws when a message to or from a service arrives.
+fn arrival(context: &SimContext, service: Service) -> Instant {
     let (shortest, longest) = LATENCY_MICROS;
     // In nanoseconds, so that no two arrive at the same time.
-    Duration::from_nanos(context.random(service).within(shortest * 1_000..=longest * 1_000))
+    Instant::now() + Duration::from_nanos(context.random(service).within(shortest * 1_000..=longest * 1_000))
 }
 
 /// A response as the trace has it, if it is kept.
@@ -261,6 +282,8 @@ where
     if faults.lost {
         return context.note(format_args!("{service:?} never receives #{number}"));
     }
+    let _delayed =
+        (faults.delay_ms.is_some() || faults.duplicated_after_ms.is_some()).then(|| context.links.delay());
     if let Some(delay_ms) = faults.delay_ms {
         context.note(format_args!("{service:?} will receive #{number} in {delay_ms} ms"));
         sleep(Duration::from_millis(delay_ms)).await;
@@ -291,7 +314,7 @@ where
         context.observe_cut(caller, service, true);
         if !context.links.is_cut(plugin::node(), from) {
             // The client may be gone; the service does not care.
-            call_after(latency(context, service), move || drop(reply.send(response)));
+            call_at(arrival(context, service), move || drop(reply.send(response)));
         }
     }
     if let Some(after_ms) = faults.duplicated_after_ms {

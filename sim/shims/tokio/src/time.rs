@@ -136,9 +136,9 @@ async fn ends_before<F: Future>(sleep: Sleep, future: F) -> Result<F::Output, er
     .await
 }
 
-/// Calls something after this time, whatever becomes of the caller's machine. The simulator's clock is locked meanwhile,
+/// Calls something at this time, whatever becomes of the caller's machine. The simulator's clock is locked meanwhile,
 /// so it must not read the time, start a wait or spawn a task; it may wake tasks.
-pub fn call_after(duration: Duration, call: impl FnOnce() + Send + 'static) {
+pub fn call_at(deadline: Instant, call: impl FnOnce() + Send + 'static) {
     struct Call<F>(Mutex<Option<F>>);
 
     impl<F: FnOnce() + Send + 'static> Wake for Call<F> {
@@ -150,9 +150,14 @@ pub fn call_after(duration: Duration, call: impl FnOnce() + Send + 'static) {
         }
     }
 
+    let mut until = pin!(simulated::sleep_until(deadline));
+    // It would wait 1 ms at least.
+    until.as_mut().reset(deadline);
     let waker = Waker::from(Arc::new(Call(Mutex::new(Some(call)))));
     // Its timer stays when it is dropped.
-    let _ = pin!(simulated::sleep(duration)).poll(&mut Context::from_waker(&waker));
+    if until.poll(&mut Context::from_waker(&waker)).is_ready() {
+        waker.wake();
+    }
 }
 
 /// Ticks of a fixed period.
