@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use exactlyonce::broker::Broker;
@@ -218,6 +219,8 @@ pub(crate) struct Checker<S> {
     log: MemoryBroker,
     tables: S,
     binding: Binding,
+    /// What the tables must contain in the end, once it is known.
+    expected: Arc<OnceLock<Tables>>,
     /// Below these offsets, every record was found in the tables.
     checked: BTreeMap<i32, i64>,
 }
@@ -240,7 +243,13 @@ async fn known<T, F: Future<Output = Outcome<T>>>(mut request: impl FnMut() -> F
 
 impl<S: Store> Checker<S> {
     pub fn new(log: MemoryBroker, tables: S, binding: Binding) -> Self {
-        Self { log, tables, binding, checked: BTreeMap::new() }
+        Self { log, tables, binding, expected: Arc::default(), checked: BTreeMap::new() }
+    }
+
+    /// A checker of other tables of the same log.
+    pub fn of<U: Store>(&self, tables: U) -> Checker<U> {
+        let (log, binding, expected) = (self.log.clone(), self.binding.clone(), self.expected.clone());
+        Checker { log, tables, binding, expected, checked: BTreeMap::new() }
     }
 
     /// For each partition, progress and the log's end.
@@ -284,17 +293,22 @@ impl<S: Store> Checker<S> {
         None
     }
 
-    /// Compares the tables of a run that has drained with the ground truth.
+    /// Compares the tables of a run that has drained with the ground truth. Nothing is appended to its log any more.
     pub async fn check_tables(&self) -> Option<Violation> {
         for (partition, (next_offset, log_end)) in self.positions().await {
             if next_offset.unwrap_or(0) != log_end {
                 return Some(Violation::WrongProgress { partition, next_offset, log_end });
             }
         }
-        let mut records = Vec::new();
-        for partition in self.positions().await.into_keys() {
-            records.extend(self.records(partition, self.binding.origin(partition)).await);
+        if self.expected.get().is_none() {
+            let mut records = Vec::new();
+            for partition in self.positions().await.into_keys() {
+                records.extend(self.records(partition, self.binding.origin(partition)).await);
+            }
+            // Nobody else has set it meanwhile.
+            let _ = self.expected.set(truth::tables(&records, &self.binding));
         }
+        let expected = self.expected.get().expect("it was set above");
         let mut attempts = 0;
         let found = loop {
             match truth::stored(&self.tables).await {
@@ -305,7 +319,7 @@ impl<S: Store> Checker<S> {
                 found => break found.expect(EXPECTED),
             }
         };
-        compare(&found, &truth::tables(&records, &self.binding))
+        compare(&found, expected)
     }
 
     async fn records(&self, partition: i32, from: i64) -> Vec<Record> {

@@ -143,14 +143,14 @@ async fn execute<T: TablesService>(
     wait_and_check(&context, Some(&mut checker)).await;
     context.note(format_args!("drained"));
     // Delayed requests are applied now, and must change nothing.
-    sleep(Duration::from_millis(2 * tables.longest_delay_ms())).await;
+    tables.caught_up().await;
     check_at_end(&context, &checker).await;
     for part in 0.. {
         if context.violation().is_some() {
             break;
         }
         let Some(store) = tables.store_without(part).await else { break };
-        check_at_end(&context, &Checker::new(context.history.clone(), store, binding.clone())).await;
+        check_at_end(&context, &checker.of(store)).await;
     }
 
     let simulated_ms = context.now_ms();

@@ -26,9 +26,12 @@ use crate::random::Stream;
 use crate::run::worker_ip;
 use crate::scenario::Tables;
 use crate::scenario::cassandra::{ClusterOptions, NODES};
-use crate::scenario::fault::{Direction, Fault, Kind, LONGEST_DELAY_MS, Target};
+use crate::scenario::fault::{Direction, Fault, Kind, Target};
 use crate::service::cassandra::{Notes, SimulatedCassandra, Watch, ip};
 use crate::service::{Opener, TablesService};
+
+/// How long the cluster may take for what is left to do, besides intervals.
+const CATCH_UP_MS: u64 = 2_000;
 
 pub(crate) struct CassandraTables {
     context: Arc<SimContext>,
@@ -48,6 +51,8 @@ struct ClusterState {
     killed: BTreeMap<u64, u8>,
     /// Held writes and failed connection attempts at the time when a client's link was cut, by fault.
     before: BTreeMap<u64, u64>,
+    /// When the last message between nodes so far arrives, in simulated milliseconds.
+    latest_ms: u64,
 }
 
 /// Opens the production store.
@@ -102,24 +107,18 @@ impl Replicas for ClusterReplicas {
         let key = DecoratedKey::of_components(&components);
         let replicas = cluster.replicas(&self.keyspace, &key);
         let mut holders = Holders { holding: 0, down: 0, replicas: replicas.len() };
+        let position = table.row(cell.clustering.iter().cloned().map(Bytes::from).collect());
         for node in replicas {
             if !cluster.is_running(node) {
                 holders.down += 1;
                 continue;
             }
-            let has_it = cluster.peek(node, table.id, &key).is_some_and(|partition| {
-                let row = partition.rows.iter().find(|(position, _)| {
-                    position
-                        .values()
-                        .iter()
-                        .map(|value| value.as_ref())
-                        .eq(cell.clustering.iter().map(Vec::as_slice))
-                });
-                let written = row
-                    .and_then(|(_, row)| row.cells.iter().find(|(column, _)| column.as_ref() == cell.column));
+            let has_it = cluster.look(node, table.id, &key, |partition| {
+                let mut cells = partition.rows.get(&position).into_iter().flat_map(|row| &row.cells);
+                let written = cells.find(|(column, _)| column.as_ref() == cell.column);
                 written.is_some_and(|(_, stored)| stored.timestamp >= cell.timestamp)
             });
-            holders.holding += usize::from(has_it);
+            holders.holding += usize::from(has_it == Some(true));
         }
         Some(holders)
     }
@@ -165,7 +164,13 @@ impl TablesService for CassandraTables {
         let (shared, noted) = (state.clone(), context.clone());
         cassandra.links.rule(move |envelope| {
             count_writes(&mut lock(&shared), &due, envelope);
-            deliveries(&noted, &usual, envelope)
+            let copies = deliveries(&noted, &usual, envelope);
+            if let Some(latest) = copies.iter().flatten().max() {
+                let latest_ms = noted.now_ms() + latest.as_millis() as u64 + 1;
+                let mut state = lock(&shared);
+                state.latest_ms = state.latest_ms.max(latest_ms);
+            }
+            copies
         });
         tokio::spawn(kill_coordinators(context.clone(), cassandra.clone(), state.clone(), coordinators));
         Self { context: context.clone(), cassandra, cluster, opener, state, _notes: notes }
@@ -285,8 +290,11 @@ impl TablesService for CassandraTables {
         }
     }
 
-    fn longest_delay_ms(&self) -> u64 {
-        LONGEST_DELAY_MS + self.cluster.hint_interval_ms
+    async fn caught_up(&self) {
+        // Whatever arrives last may be answered by a hint, which is written and delivered after an interval each.
+        let until_ms = lock(&self.state).latest_ms.max(self.context.now_ms());
+        let until_ms = until_ms + 2 * self.cluster.hint_interval_ms + CATCH_UP_MS;
+        sleep(Duration::from_millis(until_ms - self.context.now_ms())).await;
     }
 
     async fn store_without(&self, index: u8) -> Option<CassandraStore> {
