@@ -10,7 +10,7 @@ use std::time::Duration;
 use exactlyonce::broker::memory::MemoryBroker;
 use exactlyonce::store::memory::MemoryStore;
 use madsim::time::TimeHandle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::checker::Violation;
 use crate::network::{Caller, Links, Service};
@@ -43,6 +43,8 @@ pub(crate) struct SimContext {
     faults: Mutex<FaultState>,
     random: [Mutex<Random>; Service::ALL.len()],
     observed: Mutex<Observed>,
+    /// Notified of each effect of a fault, and when all faults end.
+    effects: Notify,
     violation: Mutex<Option<Violation>>,
     requests: Mutex<u64>,
     /// For each partition, the greatest offset whose row was acknowledged.
@@ -107,6 +109,7 @@ impl SimContext {
             faults: Mutex::default(),
             random: Service::ALL.map(|service| Mutex::new(Random::new(seed, Stream::Service(service)))),
             observed: Mutex::new(observed),
+            effects: Notify::new(),
             violation: Mutex::default(),
             requests: Mutex::default(),
             written: Mutex::default(),
@@ -131,6 +134,18 @@ impl SimContext {
     /// A fault had an effect.
     pub fn effect(&self, fault: &Fault) {
         lock(&self.observed).effect(fault);
+        self.effects.notify_waiters();
+    }
+
+    /// Waits until a fault has had an effect, or all faults have ended.
+    pub async fn wait_for_effect(&self, id: u64) {
+        loop {
+            let effect = self.effects.notified();
+            if self.had_effect(id) || self.faults_have_ended() {
+                return;
+            }
+            effect.await;
+        }
     }
 
     /// True if a fault has had an effect.
@@ -261,6 +276,8 @@ impl SimContext {
         let mut faults = lock(&self.faults);
         faults.waiting.clear();
         faults.ended = true;
+        drop(faults);
+        self.effects.notify_waiters();
     }
 
     /// True after [`disarm`](Self::disarm).

@@ -18,7 +18,7 @@ use crate::scenario::fault::{Direction, Fault, Kind, Moment, Point, Step, Target
 use crate::scenario::options::TOPIC;
 use crate::service::TablesService;
 
-/// How often a fault whose target is affected by another one is tried again, and how often a fault is checked for an effect.
+/// How often a fault whose target is affected by another one is tried again.
 const RETRY_MS: u64 = 20;
 
 /// How long a fault waits at once.
@@ -108,11 +108,8 @@ impl<T: TablesService> Injector<T> {
             }
         }
         // The effect of a cut link is known when it ends.
-        while !matches!(fault.kind, Kind::ClientLinkCut { .. })
-            && !self.context.had_effect(fault.id)
-            && !self.context.faults_have_ended()
-        {
-            sleep(Duration::from_millis(RETRY_MS)).await;
+        if !matches!(fault.kind, Kind::ClientLinkCut { .. }) {
+            self.context.wait_for_effect(fault.id).await;
         }
         self.wait(fault.duration_ms).await;
         self.end(fault.id);
