@@ -10,9 +10,9 @@ use std::time::Duration;
 use exactlyonce::broker::memory::MemoryBroker;
 use exactlyonce::store::memory::MemoryStore;
 use madsim::time::TimeHandle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
-use crate::network::{Caller, Service};
+use crate::network::{Caller, Links, Service};
 use crate::observed::{Observed, Sometimes};
 use crate::oracle::{Oracles, Violation};
 use crate::random::{Random, Stream};
@@ -44,12 +44,16 @@ pub(crate) struct SimContext {
     pub log: MemoryBroker,
     /// The same with all records, also those that retention deleted: for the checker.
     pub history: MemoryBroker,
+    /// To the simple services.
+    pub links: Links,
     group: Mutex<Group>,
     faults: Mutex<FaultState>,
     random: [Mutex<Random>; Service::ALL.len()],
     observed: Mutex<Observed>,
     violations: Mutex<Vec<Violation>>,
     damage: Mutex<Damage>,
+    /// Notified of each effect of a fault, and when all faults end.
+    effects: Notify,
     requests: Mutex<u64>,
     /// For each partition, the greatest offset whose row was acknowledged.
     written: Mutex<BTreeMap<i32, i64>>,
@@ -127,12 +131,14 @@ impl SimContext {
             tables: MemoryStore::with_layout(options.layout),
             log: MemoryBroker::new(options.fetch_records as usize),
             history: MemoryBroker::new(options.fetch_records as usize),
+            links: Links::default(),
             group: Mutex::new(Group::new(&options)),
             faults: Mutex::default(),
             random: Service::ALL.map(|service| Mutex::new(Random::new(seed, Stream::Service(service)))),
             observed: Mutex::new(observed),
             violations: Mutex::default(),
             damage: Mutex::default(),
+            effects: Notify::new(),
             requests: Mutex::default(),
             written: Mutex::default(),
             progress: Mutex::default(),
@@ -146,6 +152,7 @@ impl SimContext {
         }
     }
 
+    #[track_caller]
     pub fn note(&self, event: fmt::Arguments<'_>) {
         self.trace.note(event);
     }
@@ -161,6 +168,18 @@ impl SimContext {
             self.damage().done = true;
         }
         lock(&self.observed).effect(fault);
+        self.effects.notify_waiters();
+    }
+
+    /// Waits until a fault has had an effect, or all faults have ended.
+    pub async fn wait_for_effect(&self, id: u64) {
+        loop {
+            let effect = self.effects.notified();
+            if self.had_effect(id) || self.faults_have_ended() {
+                return;
+            }
+            effect.await;
+        }
     }
 
     /// True if a fault has had an effect.
@@ -342,6 +361,8 @@ impl SimContext {
         let mut faults = lock(&self.faults);
         faults.waiting.clear();
         faults.ended = true;
+        drop(faults);
+        self.effects.notify_waiters();
     }
 
     /// True after [`disarm`](Self::disarm).

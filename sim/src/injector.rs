@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use exactlyonce::broker::Broker;
-use madsim::net::NetSim;
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
 use tokio::sync::mpsc;
@@ -20,7 +19,7 @@ use crate::scenario::fault::{Direction, Fault, Kind, Moment, Point, Step, Target
 use crate::scenario::options::{Heal, TOPIC};
 use crate::service::TablesService;
 
-/// How often a fault whose target is affected by another one is tried again, and how often a fault is checked for an effect.
+/// How often a fault whose target is affected by another one is tried again.
 const RETRY_MS: u64 = 20;
 
 /// How long a fault waits at once.
@@ -126,11 +125,8 @@ impl<T: TablesService> Injector<T> {
             }
         }
         // The effect of a cut link is known when it ends.
-        while !matches!(fault.kind, Kind::ClientLinkCut { .. })
-            && !self.context.had_effect(fault.id)
-            && !self.context.faults_have_ended()
-        {
-            sleep(Duration::from_millis(RETRY_MS)).await;
+        if !matches!(fault.kind, Kind::ClientLinkCut { .. }) {
+            self.context.wait_for_effect(fault.id).await;
         }
         self.wait(fault.duration_ms).await;
         if !self.stays(&fault) {
@@ -213,7 +209,7 @@ impl<T: TablesService> Injector<T> {
                     return false;
                 }
                 for (from, to) in self.links(fault) {
-                    NetSim::current().clog_link(from, to);
+                    context.links.cut(from, to);
                 }
                 false
             }
@@ -312,7 +308,7 @@ impl<T: TablesService> Injector<T> {
             }
             (Kind::LinkCut { .. }, _) => {
                 for (from, to) in self.links(&fault) {
-                    NetSim::current().unclog_link(from, to);
+                    self.context.links.restore(from, to);
                 }
             }
             (Kind::ServiceKilled { service }, _) => {

@@ -30,3 +30,7 @@ mod worker;
 pub use network::Service;
 pub use run::{Report, Seed, run};
 pub use simulate::simulate;
+
+/// A run allocates much, and all of it in one thread.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,18 +1,25 @@
-//! Requests and responses over madsim's network, and the faults that apply to them.
+//! Requests and responses of the simple services, and the faults that apply to them.
 //!
 //! A request is one message and its response another. The run's faults may lose a request, apply it late, twice or
 //! in part, or apply it and lose its response. A client times out; its request may still be applied afterwards. Two
 //! requests of one client may be applied in any order.
 
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::future::{Future, pending};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use madsim::net::Endpoint;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use madsim::plugin;
+use madsim::task::NodeId;
 use serde::{Deserialize, Serialize};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, call_at, sleep, timeout_at};
 
 use crate::context::SimContext;
 use crate::observed::Sometimes;
@@ -36,10 +43,6 @@ impl Service {
     pub(crate) fn ip(self) -> IpAddr {
         IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1 + self as u8))
     }
-
-    fn address(self) -> SocketAddr {
-        SocketAddr::new(self.ip(), 1)
-    }
 }
 
 /// Who sends a request.
@@ -61,7 +64,7 @@ impl fmt::Display for Caller {
 }
 
 /// A request to a service.
-pub(crate) trait Request: Clone + fmt::Display + Send + Sync + 'static {
+pub(crate) trait Request: fmt::Display + Send + Sync + 'static {
     type Response: Send + Sync + 'static;
     const SERVICE: Service;
 
@@ -69,14 +72,22 @@ pub(crate) trait Request: Clone + fmt::Display + Send + Sync + 'static {
     fn is_write(&self) -> bool;
     /// The response, for the trace.
     fn describe(response: &Self::Response) -> String;
+    /// How long the service may hold it until there is something to respond with.
+    fn may_be_held(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
-struct Envelope<Q> {
-    /// Unique in the run, and the tag of the response: a response to an earlier process of a worker at the same address
-    /// cannot be mistaken for another one.
+/// Microseconds that a message takes, at least and at most.
+const LATENCY_MICROS: (u64, u64) = (3_000, 12_000);
+
+struct Envelope<Q: Request> {
+    /// Unique in the run.
     number: u64,
     caller: Caller,
-    request: Q,
+    from: NodeId,
+    request: Arc<Q>,
+    reply: oneshot::Sender<Reply<Q::Response>>,
 }
 
 enum Reply<A> {
@@ -93,48 +104,133 @@ pub(crate) enum RequestError {
     Overloaded,
 }
 
+/// A message whose type its receiver knows.
+type Message = Box<dyn Any + Send>;
+
+/// The services that serve, and the links that are cut. The node of a service that is killed drops its receiver.
+#[derive(Default)]
+pub(crate) struct Links {
+    services: Mutex<BTreeMap<Service, (NodeId, mpsc::UnboundedSender<Message>)>>,
+    cut: Mutex<BTreeSet<(NodeId, NodeId)>>,
+    delayed: AtomicUsize,
+}
+
+/// A request that a service will apply later, or again.
+struct Delayed<'a>(&'a AtomicUsize);
+
+impl Drop for Delayed<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Links {
+    /// How many requests a service will apply later, or again.
+    pub fn delayed(&self) -> usize {
+        self.delayed.load(Ordering::Relaxed)
+    }
+
+    fn delay(&self) -> Delayed<'_> {
+        self.delayed.fetch_add(1, Ordering::Relaxed);
+        Delayed(&self.delayed)
+    }
+
+    /// Cuts the link from one node to another. The other direction is not affected.
+    pub fn cut(&self, from: NodeId, to: NodeId) {
+        self.cut.lock().unwrap_or_else(PoisonError::into_inner).insert((from, to));
+    }
+
+    /// Undoes [`cut`](Self::cut).
+    pub fn restore(&self, from: NodeId, to: NodeId) {
+        self.cut.lock().unwrap_or_else(PoisonError::into_inner).remove(&(from, to));
+    }
+
+    fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
+        self.cut.lock().unwrap_or_else(PoisonError::into_inner).contains(&(from, to))
+    }
+
+    /// The requests to a service whose node is the current one.
+    fn serve(&self, service: Service) -> mpsc::UnboundedReceiver<Message> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        services.insert(service, (plugin::node(), sender));
+        receiver
+    }
+
+    fn of(&self, service: Service) -> Option<(NodeId, mpsc::UnboundedSender<Message>)> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner).get(&service).cloned()
+    }
+}
+
 /// A client's connection to all services. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Channel {
     pub context: Arc<SimContext>,
     pub caller: Caller,
-    endpoint: Endpoint,
+    node: NodeId,
 }
 
 impl Channel {
     /// Opens a channel for the current node.
-    pub async fn open(context: Arc<SimContext>, caller: Caller) -> Self {
-        let endpoint = Endpoint::bind("0.0.0.0:0").await.expect("a node has free ports");
-        Self { context, caller, endpoint }
+    pub fn open(context: Arc<SimContext>, caller: Caller) -> Self {
+        Self { context, caller, node: plugin::node() }
     }
 
     /// Sends a request and waits for its response; does not retry.
-    pub async fn send<Q: Request>(&self, request: &Q) -> Result<Q::Response, RequestError> {
-        let Self { context, caller, .. } = self;
+    pub async fn send<Q: Request>(&self, request: &Arc<Q>) -> Result<Q::Response, RequestError> {
+        let Self { context, caller, node } = self;
         let number = context.next_request();
         let service = Q::SERVICE;
         context.note(format_args!("{caller} sends to {service:?} #{number}: {request}"));
         context.observe_cut(*caller, service, false);
-        let envelope = Envelope { number, caller: *caller, request: request.clone() };
-        let exchange = async {
-            self.endpoint.send_to_raw(service.address(), 0, Box::new(envelope)).await?;
-            self.endpoint.recv_from_raw(number).await
+        let deadline = Instant::now()
+            + Duration::from_millis(context.options.request_timeout_ms)
+            + request.may_be_held();
+        let (reply, response) = oneshot::channel();
+        if let Some((to, service)) = context.links.of(service)
+            && !context.links.is_cut(*node, to)
+        {
+            let envelope = Envelope { number, caller: *caller, from: *node, request: request.clone(), reply };
+            // Nobody receives it if the service is killed meanwhile.
+            call_at(arrival(context, Q::SERVICE), move || drop(service.send(Box::new(envelope))));
+        }
+        let reply = async {
+            match response.await {
+                Ok(reply) => reply,
+                // It was lost, which a client cannot know.
+                Err(_) => pending().await,
+            }
         };
-        let deadline = Duration::from_millis(context.options.request_timeout_ms);
-        let response = match timeout(deadline, exchange).await {
-            Ok(Ok((reply, _))) => match *reply.downcast().expect("a service responds to its own requests") {
-                Reply::Response(response) => Ok(response),
-                Reply::Error => Err(RequestError::Overloaded),
-            },
-            Ok(Err(_)) | Err(_) => Err(RequestError::TimedOut),
+        let response = match timeout_at(deadline, reply).await {
+            // The caller's machine may have been paused.
+            _ if Instant::now() >= deadline => Err(RequestError::TimedOut),
+            Ok(Reply::Response(response)) => Ok(response),
+            Ok(Reply::Error) => Err(RequestError::Overloaded),
+            Err(_) => Err(RequestError::TimedOut),
         };
         match &response {
             Ok(response) => {
-                context.note(format_args!("{caller} receives #{number}: {}", Q::describe(response)))
+                context.note(format_args!("{caller} receives #{number}: {}", Described::<Q>(response)))
             }
             Err(error) => context.note(format_args!("{caller} gives up #{number}: {error}")),
         }
         response
+    }
+}
+
+/// Draws when a message to or from a service arrives.
+fn arrival(context: &SimContext, service: Service) -> Instant {
+    let (shortest, longest) = LATENCY_MICROS;
+    // In nanoseconds, so that no two arrive at the same time.
+    Instant::now() + Duration::from_nanos(context.random(service).within(shortest * 1_000..=longest * 1_000))
+}
+
+/// A response as the trace has it, if it is kept.
+struct Described<'a, Q: Request>(&'a Q::Response);
+
+impl<Q: Request> fmt::Display for Described<'_, Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Q::describe(self.0))
     }
 }
 
@@ -147,51 +243,36 @@ pub(crate) struct Handling {
     pub torn: bool,
 }
 
-/// How many requests a service receives at the same time.
-const LISTENERS: usize = 8;
-
 /// Serves requests until the node is killed.
 pub(crate) async fn serve<Q, H, F>(context: Arc<SimContext>, handle: H)
 where
     Q: Request,
-    H: Fn(Arc<SimContext>, Q, Handling) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Q::Response> + Send + 'static,
+    H: Fn(Arc<SimContext>, Arc<Q>, Handling) -> F + Send + Sync,
+    F: Future<Output = Q::Response> + Send,
 {
-    let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Q::SERVICE.address().port());
-    let endpoint = Endpoint::bind(address).await.expect("the port is free when the service begins");
-    for _ in 0..LISTENERS {
-        let (context, handle, endpoint) = (context.clone(), handle.clone(), endpoint.clone());
-        tokio::spawn(async move {
-            loop {
-                let Ok((message, from)) = endpoint.recv_from_raw(0).await else { return };
+    let mut inbox = context.links.serve(Q::SERVICE);
+    let mut requests = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(()) = requests.next(), if !requests.is_empty() => {}
+            Some(message) = inbox.recv() => {
                 let envelope =
                     *message.downcast::<Envelope<Q>>().expect("clients send requests that the service knows");
-                tokio::spawn(serve_request(
-                    context.clone(),
-                    handle.clone(),
-                    endpoint.clone(),
-                    from,
-                    envelope,
-                ));
+                requests.push(serve_request(&context, &handle, envelope));
             }
-        });
+        }
     }
-    std::future::pending().await
 }
 
 /// Handles one request, subject to the active faults.
-async fn serve_request<Q, H, F>(
-    context: Arc<SimContext>,
-    handle: H,
-    endpoint: Endpoint,
-    from: SocketAddr,
-    envelope: Envelope<Q>,
-) where
+async fn serve_request<Q, H, F>(context: &Arc<SimContext>, handle: &H, envelope: Envelope<Q>)
+where
     Q: Request,
-    H: Fn(Arc<SimContext>, Q, Handling) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Q::Response> + Send + 'static,
+    H: Fn(Arc<SimContext>, Arc<Q>, Handling) -> F + Send + Sync,
+    F: Future<Output = Q::Response> + Send,
 {
-    let Envelope { number, caller, request } = envelope;
+    let Envelope { number, caller, from, request, reply } = envelope;
     let service = Q::SERVICE;
     let faults = context.request_faults(service, request.is_write());
     let arrived = context.now_ms();
@@ -199,6 +280,8 @@ async fn serve_request<Q, H, F>(
     if faults.lost {
         return context.note(format_args!("{service:?} never receives #{number}"));
     }
+    let _delayed =
+        (faults.delay_ms.is_some() || faults.duplicated_after_ms.is_some()).then(|| context.links.delay());
     if let Some(delay_ms) = faults.delay_ms {
         context.note(format_args!("{service:?} will receive #{number} in {delay_ms} ms"));
         sleep(Duration::from_millis(delay_ms)).await;
@@ -207,33 +290,35 @@ async fn serve_request<Q, H, F>(
         sleep(Duration::from_millis(took)).await;
     }
     let handling = Handling { number, caller, torn: faults.torn };
-    let reply = if faults.error && !faults.torn {
+    let response = if faults.error && !faults.torn {
         context.note(format_args!("{service:?} fails #{number}"));
         Reply::Error
     } else {
-        if context.now_ms() > arrived + context.options.request_timeout_ms && request.is_write() {
+        if request.is_write() && context.now_ms() > arrived + context.options.request_timeout_ms {
             context.observe(Sometimes::LateWrite);
         }
         let response = handle(context.clone(), request.clone(), handling).await;
-        context.note(format_args!("{service:?} applied #{number} of {caller}: {}", Q::describe(&response)));
+        let described = Described::<Q>(&response);
+        context.note(format_args!("{service:?} applied #{number} of {caller}: {described}"));
         match faults.torn {
             true => Reply::Error,
             false => Reply::Response(response),
         }
     };
-    if let Some(after_ms) = faults.duplicated_after_ms {
-        let context = context.clone();
-        tokio::spawn(async move {
-            sleep(Duration::from_millis(after_ms)).await;
-            let response = handle(context.clone(), request, handling).await;
-            context.note(format_args!("{service:?} applied #{number} again: {}", Q::describe(&response)));
-        });
-    }
     if faults.response_lost {
         context.observe(Sometimes::ResponseLost);
-        return context.note(format_args!("{service:?} loses its response to #{number}"));
+        context.note(format_args!("{service:?} loses its response to #{number}"));
+    } else {
+        context.observe_cut(caller, service, true);
+        if !context.links.is_cut(plugin::node(), from) {
+            // The client may be gone; the service does not care.
+            call_at(arrival(context, service), move || drop(reply.send(response)));
+        }
     }
-    context.observe_cut(caller, service, true);
-    // The client may be gone; the service does not care.
-    let _ = endpoint.send_to_raw(from, number, Box::new(reply)).await;
+    if let Some(after_ms) = faults.duplicated_after_ms {
+        sleep(Duration::from_millis(after_ms)).await;
+        let response = handle(context.clone(), request, handling).await;
+        let described = Described::<Q>(&response);
+        context.note(format_args!("{service:?} applied #{number} again: {described}"));
+    }
 }

@@ -156,7 +156,7 @@ async fn execute<T: TablesService>(
     if context.damage().done {
         judge_damage(&context, &checker, tables.store().await).await;
     } else {
-        judge_tables(&context, &checker, tables.as_ref(), &binding).await;
+        judge_tables(&context, &checker, tables.as_ref()).await;
     }
 
     let simulated_ms = context.now_ms();
@@ -189,24 +189,19 @@ async fn drain<S: Store>(context: &SimContext, checker: &Checker<S>) {
 
 /// Compares the tables with the ground truth, again when delayed requests are applied, without each part of the service
 /// that may be lost, and the replicas with each other.
-async fn judge_tables<T: TablesService>(
-    context: &SimContext,
-    checker: &Checker<T::Store>,
-    tables: &T,
-    binding: &Binding,
-) {
+async fn judge_tables<T: TablesService>(context: &SimContext, checker: &Checker<T::Store>, tables: &T) {
     check_at_end(context, checker).await;
     wait_and_judge(context).await;
     tables.settle().await;
     // Delayed requests are applied now, and must change nothing.
-    sleep(Duration::from_millis(2 * tables.longest_delay_ms())).await;
+    tables.caught_up().await;
     check_at_end(context, checker).await;
     for part in 0.. {
         if context.has_failed() {
             break;
         }
         let Some(store) = tables.store_without(part).await else { break };
-        check_at_end(context, &Checker::new(context.history.clone(), store, binding.clone())).await;
+        check_at_end(context, &checker.of(store)).await;
     }
     if !context.has_failed() {
         tables.repair().await.into_iter().for_each(|violation| context.violate(violation));
@@ -357,7 +352,7 @@ async fn init<T: Opener>(handle: &Handle, context: &Arc<SimContext>, tables: T) 
             Begin::Start => Origin::Start,
             Begin::End => Origin::End,
         };
-        let channel = Channel::open(context.clone(), Caller { worker: None, life: 0 }).await;
+        let channel = Channel::open(context.clone(), Caller { worker: None, life: 0 });
         let broker = simple_log::BrokerClient::new(channel.clone());
         loop {
             let store = match tables.open(&channel).await {

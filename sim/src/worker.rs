@@ -32,7 +32,7 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
         let life = lives.fetch_add(1, Ordering::Relaxed);
         let caller = Caller { worker: Some(index), life };
         context.note(format_args!("{caller} starts"));
-        let channel = Channel::open(context.clone(), caller).await;
+        let channel = Channel::open(context.clone(), caller);
         let store = match tables.open(&channel).await {
             Ok(store) => store,
             Err(error) => {

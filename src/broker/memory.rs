@@ -141,6 +141,11 @@ impl MemoryBroker {
         });
     }
 
+    /// Waits for the next change of any topic, from the call on.
+    pub fn changed(&self) -> impl Future<Output = ()> + Send + '_ {
+        self.shared.changed.notified()
+    }
+
     /// Skips `offsets` offsets without records, as transaction markers and aborted records do.
     pub fn skip(&self, topic: &str, partition: i32, offsets: i64) {
         self.change_log(topic, partition, |log| log.end += offsets);

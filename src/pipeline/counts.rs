@@ -7,11 +7,11 @@
 //! newest batch that touched it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash, Hasher};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use hashbrown::{Equivalent, HashMap};
+use hashbrown::HashTable;
 
 use crate::store::{Count, WindowKey};
 
@@ -22,7 +22,8 @@ const COUNT_BYTES: usize = 176;
 /// The counts of one partition in one incarnation.
 #[derive(Debug)]
 pub struct Counts {
-    entries: HashMap<WindowKey, Entry, FixedState>,
+    entries: HashTable<(WindowKey, Entry)>,
+    hasher: Hasher,
     /// Batches that touched counts and are not acknowledged yet. They pin the counts that no newer batch has touched.
     unacknowledged: BTreeSet<u64>,
     /// Batches that were folded and not released yet.
@@ -54,22 +55,21 @@ pub struct Touched {
     bytes: usize,
 }
 
-struct Borrowed<'a> {
-    source: &'a str,
-    end: i64,
-}
+/// Hashes a source once for all of its windows.
+#[derive(Clone, Debug)]
+struct Hasher(FixedState);
 
-impl Hash for Borrowed<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        // As the derived Hash of WindowKey.
-        self.source.hash(state);
-        self.end.hash(state);
+impl Hasher {
+    fn source(&self, source: &str) -> u64 {
+        self.0.hash_one(source)
     }
-}
 
-impl Equivalent<WindowKey> for Borrowed<'_> {
-    fn equivalent(&self, key: &WindowKey) -> bool {
-        self.end == key.end && *self.source == *key.source
+    fn window(&self, source: u64, end: i64) -> u64 {
+        self.0.hash_one((source, end))
+    }
+
+    fn key(&self, key: &WindowKey) -> u64 {
+        self.window(self.source(&key.source), key.end)
     }
 }
 
@@ -81,7 +81,8 @@ impl Counts {
     /// An empty cache of at most `limit` bytes. `seed` keeps senders from causing hash collisions by their choice of sources.
     pub fn new(limit: usize, seed: u64) -> Self {
         Self {
-            entries: HashMap::with_hasher(FixedState::with_seed(seed)),
+            entries: HashTable::new(),
+            hasher: Hasher(FixedState::with_seed(seed)),
             unacknowledged: BTreeSet::new(),
             in_flight: 0,
             bytes: 0,
@@ -101,23 +102,37 @@ impl Counts {
         if touched.windows.is_empty() {
             self.unacknowledged.insert(batch);
         }
-        // One allocation for all windows of the event that are new.
+        let Self { entries, hasher, bytes, .. } = self;
+        let source_hash = hasher.source(source);
+        // The source as the windows share it: compared and allocated once for most of them.
         let mut shared: Option<Arc<str>> = None;
         for end in ends {
             let next = touched.windows.len() as u32;
-            let index = match self.entries.get_key_value_mut(&Borrowed { source, end }) {
-                Some((_, entry)) if entry.batch == batch => entry.index,
+            let hash = hasher.window(source_hash, end);
+            let is_equal = |(key, _): &(WindowKey, Entry)| {
+                key.end == end
+                    && (shared.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, &key.source))
+                        || *key.source == *source)
+            };
+            let index = match entries.find_mut(hash, is_equal) {
                 Some((key, entry)) => {
-                    (entry.batch, entry.index) = (batch, next);
-                    touched.push(key.clone(), entry.known.then_some(entry.count));
-                    next
+                    if !shared.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, &key.source)) {
+                        shared = Some(key.source.clone());
+                    }
+                    if entry.batch == batch {
+                        entry.index
+                    } else {
+                        (entry.batch, entry.index) = (batch, next);
+                        touched.push(key.clone(), entry.known.then_some(entry.count));
+                        next
+                    }
                 }
                 None => {
                     let source = shared.get_or_insert_with(|| Arc::from(source)).clone();
                     let key = WindowKey { source, end };
-                    self.bytes += cost(&key);
+                    *bytes += cost(&key);
                     let entry = Entry { count: Count::NONE, batch, index: next, known: false };
-                    self.entries.insert(key.clone(), entry);
+                    entries.insert_unique(hash, (key.clone(), entry), |(key, _)| hasher.key(key));
                     touched.push(key, None);
                     next
                 }
@@ -158,7 +173,7 @@ impl Counts {
         let Some(newest) = of_batches.iter().find(enough).or(of_batches.last_key_value()) else { return };
         let newest = *newest.0;
         let Self { entries, unacknowledged, bytes, .. } = self;
-        entries.retain(|key, entry| {
+        entries.retain(|(key, entry)| {
             let stays = entry.batch > newest || unacknowledged.contains(&entry.batch);
             *bytes -= if stays { 0 } else { cost(key) };
             stays
@@ -168,8 +183,16 @@ impl Counts {
     /// Stores the newest values of a batch's windows. The batch pins them until it is released.
     pub fn store(&mut self, touched: &Touched) {
         self.in_flight += 1;
+        // Of the window before, which usually has the same source.
+        let mut source: Option<(&Arc<str>, u64)> = None;
         for (key, count) in &touched.windows {
-            if let (Some(entry), Some(count)) = (self.entries.get_mut(key), count) {
+            let hash = match source {
+                Some((before, hash)) if Arc::ptr_eq(before, &key.source) => hash,
+                _ => self.hasher.source(&key.source),
+            };
+            source = Some((&key.source, hash));
+            let entry = self.entries.find_mut(self.hasher.window(hash, key.end), |(other, _)| other == key);
+            if let (Some((_, entry)), Some(count)) = (entry, count) {
                 (entry.count, entry.known) = (*count, true);
             }
         }
@@ -247,7 +270,8 @@ mod tests {
 
     /// The count of a source, if it is in memory.
     fn count_of(counts: &mut Counts, source: &str) -> Option<Count> {
-        counts.entries.get(&Borrowed { source, end: 10 }).filter(|entry| entry.known).map(|entry| entry.count)
+        let entry = counts.entries.iter().find(|(key, _)| (&*key.source, key.end) == (source, 10));
+        entry.filter(|(_, entry)| entry.known).map(|(_, entry)| entry.count)
     }
 
     /// A limit for this many sources of one byte.
@@ -264,6 +288,43 @@ mod tests {
         let at_most = in_table * 16 / 7 + allocation + in_a_list;
         let at_least = in_table * 8 / 7 + allocation + size_of::<(WindowKey, Count)>();
         assert!((at_least..at_most).contains(&(COUNT_BYTES + 16)), "{at_least} to {at_most}");
+    }
+
+    #[test]
+    fn the_windows_of_a_source_share_its_name() {
+        let mut counts = Counts::new(1 << 20, 1);
+        let mut touched = Touched::default();
+        counts.touch(0, &mut touched, "a", [10, 20].into_iter(), 3);
+        counts.touch(0, &mut touched, "b", [20, 30].into_iter(), 4);
+        counts.touch(0, &mut touched, "a", [20, 30].into_iter(), 5);
+        let names = |source: &str| {
+            let keys = touched.windows().iter().map(|(key, _)| key).filter(move |key| &*key.source == source);
+            keys.map(|key| (key.end, Arc::as_ptr(&key.source).addr())).collect::<Vec<_>>()
+        };
+        let (a, b) = (names("a"), names("b"));
+        assert_eq!(a.iter().map(|(end, _)| *end).collect::<Vec<_>>(), [10, 20, 30]);
+        assert!(a.iter().all(|(_, name)| *name == a[0].1));
+        assert_eq!(b.iter().map(|(end, _)| *end).collect::<Vec<_>>(), [20, 30]);
+        assert!(b[0].1 == b[1].1 && a[0].1 != b[0].1);
+    }
+
+    #[test]
+    fn a_table_that_grows_finds_all_its_counts_again() {
+        let mut counts = Counts::new(1 << 30, 1);
+        let sources: Vec<String> = (0..500).map(|number| format!("source {number}")).collect();
+        for number in [0, 1] {
+            let mut touched = Touched::default();
+            for source in &sources {
+                counts.touch(number, &mut touched, source, [10, 20].into_iter(), number as i64);
+            }
+            assert_eq!(touched.missing().len(), if number == 0 { 1_000 } else { 0 });
+            for index in touched.missing() {
+                touched.set(index, None);
+            }
+            touched.add_all();
+            counts.store(&touched);
+        }
+        assert_eq!(count_of(&mut counts, "source 77"), Some(Count { count: 2, through_offset: 1 }));
     }
 
     #[test]

@@ -59,15 +59,20 @@ fn letter(key: &(i32, i64), cells: &Cells<DeadLetterCells>) -> Stored<DeadLetter
         .map_err(|(column, what)| Flaw::new(column, what).of("dead_letters", key))
 }
 
-/// Rows from a cursor on; a cursor is the number of rows before it.
-fn page<T>(all: impl Iterator<Item = T>, after: Option<Cursor>, limit: usize) -> Outcome<Page<T>> {
+/// Rows from a cursor on; a cursor is the number of entries before it.
+fn page<E, T>(
+    all: impl Iterator<Item = E>,
+    row: impl FnMut(E) -> T,
+    after: Option<Cursor>,
+    limit: usize,
+) -> Outcome<Page<T>> {
     let skip = match after.map(|cursor| cursor.0.try_into()) {
         None => 0,
         Some(Ok(bytes)) => usize::from_be_bytes(bytes),
         Some(Err(_)) => return Outcome::Refused(StoreError::of("not a cursor of this store")),
     };
     let mut all = all.skip(skip);
-    let rows: Vec<T> = all.by_ref().take(limit).collect();
+    let rows: Vec<T> = all.by_ref().take(limit).map(row).collect();
     let read = skip + rows.len();
     let next = all.next().map(|_| Cursor(read.to_be_bytes().into()));
     Outcome::Acknowledged(Page { rows, next })
@@ -291,19 +296,20 @@ impl Store for MemoryStore {
             let count = event_count(Some(cells.values.into())).map_err(|flaw| flaw.of("alerts", key()));
             (window.clone(), count)
         };
-        page(tables.alerts.iter().map(alert), after, limit)
+        page(tables.alerts.iter(), alert, after, limit)
     }
 
     async fn all_counts(&self, after: Option<Cursor>, limit: usize) -> Outcome<Page<StoredCount>> {
         let tables = self.tables();
         let all = tables.counts.iter().flat_map(|(partition, counts)| {
-            counts.iter().map(|(window, cells)| StoredCount {
-                partition: *partition,
-                place: None,
-                window: window.clone(),
-                count: Ok(cells.values),
-            })
+            counts.iter().map(move |(window, cells)| (*partition, window, cells))
         });
-        page(all, after, limit)
+        let row = |(partition, window, cells): (i32, &WindowKey, &Cells<Count>)| StoredCount {
+            partition,
+            place: None,
+            window: window.clone(),
+            count: Ok(cells.values),
+        };
+        page(all, row, after, limit)
     }
 }

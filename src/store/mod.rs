@@ -121,13 +121,13 @@ impl Progress {
     }
 }
 
-/// A window of a source.
+/// A window of a source. Compared by its end first: an event has many windows of one source, which may have a long name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WindowKey {
-    /// The source.
-    pub source: Arc<str>,
     /// The window's end in milliseconds since the epoch.
     pub end: i64,
+    /// The source.
+    pub source: Arc<str>,
 }
 
 /// What one partition has counted in one window: a row of the table `window_counts`.

@@ -11,19 +11,20 @@
 mod decode;
 mod stored;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use crate::event::{Body, DeadLetter, Event, Reason, Record, Row};
-use crate::store::Binding;
+use crate::store::{Binding, WindowKey};
 use crate::window::WindowSpec;
 
 pub use stored::stored;
 
-/// What a partition has counted in one window: by partition, source and window end, the number of counted events and the
+/// What a partition has counted in one window: by partition and window, the number of counted events and the
 /// offset of the last one.
-pub type Counts = BTreeMap<(i32, String, i64), (i64, i64)>;
+pub type Counts = BTreeMap<(i32, WindowKey), (i64, i64)>;
 
 /// The three result tables, and the counts that the alerts are summed from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,8 +33,8 @@ pub struct Tables {
     pub events: BTreeMap<(i32, i64), Event>,
     /// By partition and offset.
     pub dead_letters: BTreeMap<(i32, i64), DeadLetter>,
-    /// `event_count` by source and window end.
-    pub alerts: BTreeMap<(String, i64), i64>,
+    /// `event_count` by window.
+    pub alerts: BTreeMap<WindowKey, i64>,
     /// What `window_counts` must contain.
     pub counts: Counts,
 }
@@ -81,7 +82,8 @@ pub fn window_ends(ts: i64, window: &WindowSpec) -> Option<Vec<i64>> {
 /// below its origin are skipped.
 pub fn tables<'a>(records: impl IntoIterator<Item = &'a Record>, binding: &Binding) -> Tables {
     let mut tables = Tables::default();
-    let mut counts: BTreeMap<(String, i64), i64> = BTreeMap::new();
+    let mut sources: BTreeSet<Arc<str>> = BTreeSet::new();
+    let mut alerts: BTreeMap<WindowKey, i64> = BTreeMap::new();
     for record in records {
         if record.offset < binding.origin(record.partition) {
             continue;
@@ -93,10 +95,16 @@ pub fn tables<'a>(records: impl IntoIterator<Item = &'a Record>, binding: &Bindi
             }
             Row::Event(event) => {
                 if binding.window.health.contains(event.health) {
+                    let source = match sources.get(event.source.as_str()) {
+                        Some(source) => source.clone(),
+                        None => event.source.as_str().into(),
+                    };
+                    sources.insert(source.clone());
                     for end in window_ends(event.ts, &binding.window).unwrap_or_default() {
-                        *counts.entry((event.source.clone(), end)).or_default() += 1;
-                        let key = (record.partition, event.source.clone(), end);
-                        let (count, through) = tables.counts.entry(key).or_insert((0, record.offset));
+                        let window = WindowKey { end, source: source.clone() };
+                        *alerts.entry(window.clone()).or_default() += 1;
+                        let counted = tables.counts.entry((record.partition, window));
+                        let (count, through) = counted.or_insert((0, record.offset));
                         *count += 1;
                         *through = record.offset.max(*through);
                     }
@@ -105,8 +113,8 @@ pub fn tables<'a>(records: impl IntoIterator<Item = &'a Record>, binding: &Bindi
             }
         }
     }
-    counts.retain(|_, count| *count >= i64::from(binding.window.threshold));
-    tables.alerts = counts;
+    alerts.retain(|_, count| *count >= i64::from(binding.window.threshold));
+    tables.alerts = alerts;
     tables
 }
 

@@ -1,7 +1,7 @@
 //! Reads the tables of a store, to compare them with [`super::tables`].
 
 use super::Tables;
-use crate::store::{Store, StoreError};
+use crate::store::{Alert, Store, StoreError, WindowKey};
 
 /// Rows per request.
 const PAGE: usize = 1_000;
@@ -33,22 +33,23 @@ pub async fn stored<S: Store>(store: &S) -> Result<Tables, StoreError> {
     loop {
         let page = store.alerts(cursor, PAGE).await.into_result()?;
         let rows = page.rows.into_iter();
-        tables.alerts.extend(rows.map(|a| ((a.source.as_ref().to_owned(), a.ts), i64::from(a.event_count))));
+        let window = |alert: &Alert| WindowKey { source: alert.source.clone(), end: alert.ts };
+        tables.alerts.extend(rows.map(|alert| (window(&alert), i64::from(alert.event_count))));
         cursor = page.next;
         if cursor.is_none() {
             break;
         }
     }
-    let mut cursor = None;
+    let (mut cursor, mut counts) = (None, Vec::new());
     loop {
         let page = store.all_counts(cursor, PAGE).await.into_result()?;
         for row in page.rows {
             let count = row.count.map_err(|damaged| StoreError::new("read counts", damaged))?;
-            let key = (row.partition, row.window.source.as_ref().to_owned(), row.window.end);
-            tables.counts.insert(key, (count.count, count.through_offset));
+            counts.push(((row.partition, row.window), (count.count, count.through_offset)));
         }
         cursor = page.next;
         if cursor.is_none() {
+            tables.counts = counts.into_iter().collect();
             return Ok(tables);
         }
     }

@@ -43,7 +43,7 @@ fn criticals(times: impl IntoIterator<Item = i64>) -> Vec<Record> {
 
 fn alerts(records: &[Record], window: WindowSpec) -> String {
     let mut text = String::new();
-    for ((source, end), count) in tables(records, &binding(window)).alerts {
+    for (WindowKey { source, end }, count) in tables(records, &binding(window)).alerts {
         let _ = writeln!(text, "{source} until {end}: {count}");
     }
     text
@@ -59,7 +59,7 @@ fn everything(records: &[Record], binding: &Binding) -> String {
     for ((partition, offset), letter) in tables.dead_letters {
         let _ = writeln!(text, "dead letter {partition}/{offset}: {} {}", letter.reason, letter.timestamp);
     }
-    for ((source, end), count) in tables.alerts {
+    for (WindowKey { source, end }, count) in tables.alerts {
         let _ = writeln!(text, "alert {source} until {end}: {count}");
     }
     text

@@ -395,6 +395,11 @@ pub trait Coordinator: Send + Sync + 'static {
     /// Forgets a prepared statement.
     fn remove_prepared(&self, id: &Bytes);
 
+    /// One of the prepared statements on the node's disk.
+    fn stored_statement(&self, id: &Bytes) -> Option<StoredStatement> {
+        self.stored_prepared().remove(id)
+    }
+
     /// The prepared statements on the node's disk.
     fn stored_prepared(&self) -> BTreeMap<Bytes, StoredStatement>;
 

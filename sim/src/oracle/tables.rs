@@ -3,12 +3,13 @@
 //! durable), and again when every delayed request has been applied.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use exactlyonce::broker::memory::MemoryBroker;
 use exactlyonce::broker::{Broker, BrokerError};
 use exactlyonce::event::Record;
-use exactlyonce::store::{Binding, Outcome, Store};
+use exactlyonce::store::{Binding, Outcome, Store, WindowKey};
 use exactlyonce::truth::{self, Tables};
 use tokio::time::sleep;
 
@@ -21,7 +22,7 @@ const KEPT: usize = 3;
 /// The differences of the tables, at most a few of each kind.
 pub fn compare(found: &Tables, expected: &Tables) -> Vec<Violation> {
     let position = |(partition, offset): &(i32, i64)| Position { partition: *partition, offset: *offset };
-    let window = |(source, end): &(String, i64)| Window { source: source.clone(), end: *end };
+    let window = |key: &WindowKey| Window::from(key);
     let (events, letters, alerts) = (&expected.events, &expected.dead_letters, &expected.alerts);
     let mut violations = differences(&found.events, events, |at, found, expected| match (found, expected) {
         (None, _) => Violation::LostEvent(position(at)),
@@ -48,14 +49,9 @@ pub fn compare(found: &Tables, expected: &Tables) -> Vec<Violation> {
             Violation::WrongAlertCount(window(at), Difference::of(found, expected))
         }
     }));
-    violations.extend(differences(
-        &found.counts,
-        &expected.counts,
-        |(partition, source, end), found, expected| {
-            let window = Window { source: source.clone(), end: *end };
-            Violation::WrongCount(*partition, window, Difference::of(&found, &expected))
-        },
-    ));
+    violations.extend(differences(&found.counts, &expected.counts, |(partition, key), found, expected| {
+        Violation::WrongCount(*partition, window(key), Difference::of(&found, &expected))
+    }));
     violations
 }
 
@@ -65,6 +61,9 @@ fn differences<K: Ord, V: PartialEq>(
     expected: &BTreeMap<K, V>,
     violation: impl Fn(&K, Option<&V>, Option<&V>) -> Violation,
 ) -> Vec<Violation> {
+    if found == expected {
+        return Vec::new();
+    }
     let foreign = found.keys().filter(|key| !expected.contains_key(key));
     let lost = expected.keys().filter(|key| !found.contains_key(key));
     let altered = expected.iter().filter(|(key, value)| found.get(key).is_some_and(|found| found != *value));
@@ -79,6 +78,8 @@ pub(crate) struct Checker<S> {
     log: MemoryBroker,
     tables: S,
     binding: Binding,
+    /// What the tables must contain in the end, once it is known.
+    expected: Arc<OnceLock<Tables>>,
 }
 
 const EXPECTED: &str = "log and tables respond when no fault is active";
@@ -99,7 +100,13 @@ async fn known<T, F: Future<Output = Outcome<T>>>(mut request: impl FnMut() -> F
 
 impl<S: Store> Checker<S> {
     pub fn new(log: MemoryBroker, tables: S, binding: Binding) -> Self {
-        Self { log, tables, binding }
+        Self { log, tables, binding, expected: Arc::default() }
+    }
+
+    /// A checker of other tables of the same log.
+    pub fn of<U: Store>(&self, tables: U) -> Checker<U> {
+        let (log, binding, expected) = (self.log.clone(), self.binding.clone(), self.expected.clone());
+        Checker { log, tables, binding, expected }
     }
 
     /// For each partition, progress and the log's end.
@@ -119,7 +126,7 @@ impl<S: Store> Checker<S> {
         positions.values().all(|(next_offset, end)| next_offset.unwrap_or(0) >= *end)
     }
 
-    /// Compares the tables of a run that has drained with the ground truth.
+    /// Compares the tables of a run that has drained with the ground truth. Nothing is appended to its log any more.
     pub async fn check_tables(&self) -> Vec<Violation> {
         let positions = self.positions().await;
         let mut violations = Vec::new();
@@ -140,7 +147,8 @@ impl<S: Store> Checker<S> {
                 found => break found.expect(EXPECTED),
             }
         };
-        violations.extend(compare(&found, &truth::tables(&records, &self.binding)));
+        let expected = self.expected.get_or_init(|| truth::tables(&records, &self.binding));
+        violations.extend(compare(&found, expected));
         violations
     }
 
@@ -160,6 +168,10 @@ mod tests {
 
     use super::*;
 
+    fn key(end: i64) -> WindowKey {
+        WindowKey { source: "s".into(), end }
+    }
+
     fn good() -> Tables {
         let event =
             Event { id: 1, ts: 2, source: "s".to_owned(), client: "c".to_owned(), health: Health::Critical };
@@ -168,8 +180,8 @@ mod tests {
         Tables {
             events: BTreeMap::from([((0, 5), event.clone()), ((1, 5), event)]),
             dead_letters: BTreeMap::from([((0, 6), letter)]),
-            alerts: BTreeMap::from([(("s".to_owned(), 10), 2)]),
-            counts: BTreeMap::from([((0, "s".to_owned(), 10), (1, 5)), ((1, "s".to_owned(), 10), (1, 5))]),
+            alerts: BTreeMap::from([(key(10), 2)]),
+            counts: BTreeMap::from([((0, key(10)), (1, 5)), ((1, key(10)), (1, 5))]),
         }
     }
 
@@ -206,9 +218,9 @@ mod tests {
         assert!(matches!(altered, Some(Violation::AlteredDeadLetter(at, _)) if at == position(0, 6)));
         let missing = violation_after(|tables| tables.alerts.clear());
         assert_eq!(missing, Some(Violation::MissingAlert(window(10))));
-        let phantom = violation_after(|tables| tables.alerts.extend([(("s".to_owned(), 20), 2)]));
+        let phantom = violation_after(|tables| tables.alerts.extend([(key(20), 2)]));
         assert_eq!(phantom, Some(Violation::PhantomAlert(window(20))));
-        let wrong = violation_after(|tables| tables.alerts.extend([(("s".to_owned(), 10), 3)]));
+        let wrong = violation_after(|tables| tables.alerts.extend([(key(10), 3)]));
         assert!(matches!(wrong, Some(Violation::WrongAlertCount(at, _)) if at == window(10)));
         let twice = violation_after(|tables| {
             drop(tables.events.insert((0, 6), good().events[&(0, 5)].clone()));
@@ -219,13 +231,13 @@ mod tests {
         assert_eq!(compare(&twice, &twice), [Violation::DuplicateRow(position(0, 6))]);
         let counts: [fn(&mut Tables); 3] = [
             |tables| {
-                tables.counts.remove(&(1, "s".to_owned(), 10));
+                tables.counts.remove(&(1, key(10)));
             },
             |tables| {
-                tables.counts.insert((1, "s".to_owned(), 10), (1, 6));
+                tables.counts.insert((1, key(10)), (1, 6));
             },
             |tables| {
-                tables.counts.insert((1, "s".to_owned(), 10), (2, 5));
+                tables.counts.insert((1, key(10)), (2, 5));
             },
         ];
         for change in counts {

@@ -154,7 +154,7 @@ pub(crate) mod tests {
             let tables = exactlyonce::truth::tables(&records, &binding());
             for end in -20..30 {
                 for partition in [0, 1] {
-                    let expected = tables.counts.get(&(partition, "s".to_owned(), end));
+                    let expected = tables.counts.get(&(partition, window(end)));
                     let found = truth.count_below(partition, &window(end), i64::MAX);
                     assert_eq!(
                         found.map(|found| (found.count, found.through_offset)),
@@ -162,7 +162,7 @@ pub(crate) mod tests {
                         "{end}"
                     );
                 }
-                let total = tables.alerts.get(&("s".to_owned(), end));
+                let total = tables.alerts.get(&window(end));
                 assert_eq!(Some(truth.total(&window(end))).filter(|total| *total >= 3), total.copied());
             }
         }

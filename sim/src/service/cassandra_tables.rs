@@ -25,11 +25,14 @@ use crate::random::Stream;
 use crate::run::worker_ip;
 use crate::scenario::Tables;
 use crate::scenario::cassandra::{ClusterOptions, DATA_CENTERS, NODES};
-use crate::scenario::fault::{Direction, Fault, Kind, LONGEST_DELAY_MS, Sabotage, Step, Target};
+use crate::scenario::fault::{Direction, Fault, Kind, Sabotage, Step, Target};
 use crate::service::cassandra::cells::ClusterReplicas;
 use crate::service::cassandra::{Notes, SimulatedCassandra, Watch, ip};
 use crate::service::cassandra::{damage, observe};
 use crate::service::{Opener, TablesService};
+
+/// How long the cluster may take for what is left to do, besides intervals.
+const CATCH_UP_MS: u64 = 2_000;
 
 pub(crate) struct CassandraTables {
     context: Arc<SimContext>,
@@ -49,6 +52,8 @@ struct ClusterState {
     killed: BTreeMap<u64, u8>,
     /// Held writes and failed connection attempts at the time when a client's link was cut, by fault.
     before: BTreeMap<u64, u64>,
+    /// When the last message between nodes so far arrives, in simulated milliseconds.
+    latest_ms: u64,
 }
 
 /// Opens the production store.
@@ -72,6 +77,10 @@ struct Watching(Arc<SimContext>);
 impl Watch for Watching {
     fn note(&self, event: fmt::Arguments<'_>) {
         self.0.note(event);
+    }
+
+    fn reads_lines(&self) -> bool {
+        self.0.trace.keeps_lines()
     }
 
     fn returned_error(&self, code: u32) {
@@ -123,7 +132,13 @@ impl TablesService for CassandraTables {
         let (shared, noted) = (state.clone(), context.clone());
         cassandra.links.rule(move |envelope| {
             count_writes(&mut lock(&shared), &due, envelope);
-            deliveries(&noted, &usual, envelope)
+            let copies = deliveries(&noted, &usual, envelope);
+            if let Some(latest) = copies.iter().flatten().max() {
+                let latest_ms = noted.now_ms() + latest.as_millis() as u64 + 1;
+                let mut state = lock(&shared);
+                state.latest_ms = state.latest_ms.max(latest_ms);
+            }
+            copies
         });
         observe::observe(context, &cassandra);
         tokio::spawn(kill_coordinators(context.clone(), cassandra.clone(), state.clone(), coordinators));
@@ -313,8 +328,11 @@ impl TablesService for CassandraTables {
         }
     }
 
-    fn longest_delay_ms(&self) -> u64 {
-        LONGEST_DELAY_MS + self.cluster.hint_interval_ms
+    async fn caught_up(&self) {
+        // Whatever arrives last may be answered by a hint, which is written and delivered after an interval each.
+        let until_ms = lock(&self.state).latest_ms.max(self.context.now_ms());
+        let until_ms = until_ms + 2 * self.cluster.hint_interval_ms + CATCH_UP_MS;
+        sleep(Duration::from_millis(until_ms - self.context.now_ms())).await;
     }
 
     async fn store_without(&self, index: u8) -> Option<CassandraStore> {

@@ -62,8 +62,8 @@ pub(crate) trait TablesService: Send + Sync + Sized + 'static {
     /// The tables as the checker reads them when all faults have ended.
     fn store(&self) -> impl Future<Output = Self::Store> + Send;
 
-    /// How long delayed requests of the service may take effect, in simulated milliseconds, after all faults have ended.
-    fn longest_delay_ms(&self) -> u64;
+    /// Waits until everything that faults have delayed has taken effect, after all of them have ended.
+    fn caught_up(&self) -> impl Future<Output = ()> + Send;
 
     /// The tables without a part of the service (the `index`th of them, from 0) that may be lost; `None` after the last.
     fn store_without(&self, index: u8) -> impl Future<Output = Option<Self::Store>> + Send;

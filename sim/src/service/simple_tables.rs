@@ -1,22 +1,26 @@
 //! The tables on the simple store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use exactlyonce::store::memory::MemoryStore;
 use exactlyonce::store::{Layout, Outcome, Store};
 use futures_util::FutureExt;
+use tokio::time::sleep;
 
 use crate::context::SimContext;
 use crate::network::Channel;
 use crate::oracle::Violation;
 use crate::oracle::cell::{Cell, Replicas, Seen, Value};
-use crate::scenario::fault::{Fault, Kind, LONGEST_DELAY_MS};
+use crate::scenario::fault::{Fault, Kind};
 use crate::service::simple_store::StoreClient;
 use crate::service::{Opener, TablesService};
 
+/// Longer than any request is under way.
+const ARRIVAL: Duration = Duration::from_millis(100);
+
 pub(crate) struct SimpleTables {
-    tables: MemoryStore,
-    layout: Layout,
+    context: Arc<SimContext>,
 }
 
 /// Opens a client of the simple store.
@@ -66,11 +70,11 @@ impl TablesService for SimpleTables {
     type Opener = SimpleOpener;
 
     async fn start(context: &Arc<SimContext>) -> Self {
-        Self { tables: context.tables.clone(), layout: context.options.layout }
+        Self { context: context.clone() }
     }
 
     fn opener(&self) -> SimpleOpener {
-        SimpleOpener(self.layout)
+        SimpleOpener(self.context.options.layout)
     }
 
     /// Its faults are those of all simple services.
@@ -87,7 +91,7 @@ impl TablesService for SimpleTables {
     async fn settle(&self) {}
 
     fn replicas(&self) -> Box<dyn Replicas> {
-        Box::new(OneReplica(self.tables.clone()))
+        Box::new(OneReplica(self.context.tables.clone()))
     }
 
     async fn repair(&self) -> Vec<Violation> {
@@ -95,11 +99,17 @@ impl TablesService for SimpleTables {
     }
 
     async fn store(&self) -> MemoryStore {
-        self.tables.clone()
+        self.context.tables.clone()
     }
 
-    fn longest_delay_ms(&self) -> u64 {
-        LONGEST_DELAY_MS
+    async fn caught_up(&self) {
+        // A request is not counted before it has arrived.
+        loop {
+            sleep(ARRIVAL).await;
+            if self.context.links.delayed() == 0 {
+                return;
+            }
+        }
     }
 
     async fn store_without(&self, _: u8) -> Option<MemoryStore> {

@@ -12,7 +12,7 @@ use exactlyonce::event::Record;
 use exactlyonce::pipeline::{self, PipelineError};
 use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, Changed, Consistency, apply_schema};
 use exactlyonce::store::cql::{Keyspace, Replication};
-use exactlyonce::store::{Layout, Outcome, Store};
+use exactlyonce::store::{Layout, Outcome, Store, WindowKey};
 use exactlyonce::truth;
 use madsim::runtime::Handle;
 use rand_chacha::ChaCha8Rng;
@@ -187,7 +187,7 @@ fn workers_of_two_datacenters_miss_each_other_s_counts_and_an_alert() {
     assert_eq!(stored.events.len(), 12);
     assert_eq!(stored.events, truth.events);
     // But nobody has seen 12 events in one window.
-    assert_eq!(truth.alerts, BTreeMap::from([(("s".to_owned(), 5_000), 12)]));
+    assert_eq!(truth.alerts, BTreeMap::from([(WindowKey { source: "s".into(), end: 5_000 }, 12)]));
     assert_eq!(stored.alerts, BTreeMap::new());
 }
 

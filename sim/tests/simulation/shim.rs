@@ -1,8 +1,9 @@
 //! The shim that replaces tokio for production code.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 fn simulate<T: Send, F: Future<Output = T>>(seed: u64, body: impl FnOnce() -> F + Send) -> T {
     simulation::simulate(seed, body).expect("the body does not panic")
@@ -53,6 +54,24 @@ fn timeout_at_waits_until_its_deadline_and_no_longer() {
     });
     assert!(early && !late);
     assert!((10_000..10_100).contains(&waited.as_millis()), "{waited:?}");
+}
+
+#[test]
+fn waits_that_are_over_wake_nobody() {
+    let polls = simulate(7, || async {
+        for _ in 0..100 {
+            let ended = timeout(Duration::from_secs(10), sleep(Duration::from_millis(5))).await;
+            ended.expect("it ends in time");
+        }
+        let (mut polls, mut wait) = (0, Box::pin(sleep(Duration::from_secs(60))));
+        poll_fn(|context| {
+            polls += 1;
+            wait.as_mut().poll(context)
+        })
+        .await;
+        polls
+    });
+    assert_eq!(polls, 2, "once to begin with, and once when it is over");
 }
 
 #[test]

@@ -235,9 +235,9 @@ async fn an_alert_with_a_different_count_is_wrong() {
 #[tokio::test]
 async fn an_alert_of_a_window_below_the_threshold_is_a_phantom() {
     let fixture = altered(|tables| {
-        tables.alerts.insert(("nobody\u{1b}".to_owned(), 10), 3);
-        tables.alerts.insert(("s".to_owned(), 20), 3);
-        tables.alerts.insert(("s".to_owned(), 11), 1);
+        tables.alerts.insert(window("nobody\u{1b}", 10), 3);
+        tables.alerts.insert(window("s", 20), 3);
+        tables.alerts.insert(window("s", 11), 1);
     });
     insta::assert_snapshot!(fixture.await.differences().await, @r#"
     phantom_alert: source "nobody\u{1b}" window ending at 10: an alert with event_count 3, but the log has 0
@@ -297,7 +297,7 @@ async fn the_name_of_each_difference_is_that_in_the_json() {
         of(|tables| tables.dead_letters.clear()).await,
         of(|tables| tables.alerts.clear()).await,
         of(|tables| tables.alerts.values_mut().for_each(|count| *count += 1)).await,
-        of(|tables| tables.alerts.extend([(("s".to_owned(), 70), 3)])).await,
+        of(|tables| tables.alerts.extend([(window("s", 70), 3)])).await,
     ];
     assert_eq!(names, Difference::NAMES[..names.len()]);
 }
@@ -319,7 +319,7 @@ async fn an_alert_whose_count_is_not_positive_is_damaged_and_other_rows_are_judg
 
 #[tokio::test]
 async fn missing_wrong_and_foreign_counts_are_reported() {
-    let key = || (0, "s".to_owned(), 10);
+    let key = || (0, window("s", 10));
     let fixture = altered(|tables| {
         tables.counts.remove(&key());
     });
@@ -335,7 +335,7 @@ async fn missing_wrong_and_foreign_counts_are_reported() {
         assert_eq!(fixture.await.differences().await, line);
     }
     let fixture = altered(|tables| {
-        tables.counts.insert((1, "x".to_owned(), 10), (1, 0));
+        tables.counts.insert((1, window("x", 10)), (1, 0));
     });
     insta::assert_snapshot!(fixture.await.differences().await, @r#"foreign_count: partition 1 source "x" window ending at 10: count 1 through offset 0, but the log has no counted event"#);
 }
@@ -348,7 +348,7 @@ async fn counts_may_be_ahead_of_progress_but_not_of_the_log() {
         let fixture = Fixture::new().await;
         fixture.append([1, 2, 3, 4].map(|ts| critical(0, ts))).await;
         let mut tables = fixture.truth().await;
-        tables.counts.insert((0, "s".to_owned(), 10), (count, through));
+        tables.counts.insert((0, window("s", 10)), (count, through));
         fixture.write(&tables).await;
         fixture.write_progress(0, 2).await;
         assert_eq!(fixture.differences().await.is_empty(), correct, "{count} through {through}");
@@ -398,9 +398,8 @@ async fn a_registry_with_too_few_or_too_many_partitions_is_reported() {
     fixture.store.bind(&fixture.binding).await.into_result().expect("bound");
     let tables = fixture.truth().await;
     fixture.finish(&Tables { counts: BTreeMap::new(), ..tables.clone() }).await;
-    for ((partition, source, end), (count, through_offset)) in &tables.counts {
-        let window = WindowKey { source: source.as_str().into(), end: *end };
-        let count = [(window, Count { count: *count, through_offset: *through_offset })];
+    for ((partition, window), (count, through_offset)) in &tables.counts {
+        let count = [(window.clone(), Count { count: *count, through_offset: *through_offset })];
         fixture.store.write_counts(*partition, &count).await.into_result().expect("written");
     }
     insta::assert_snapshot!(fixture.differences().await, @"wrong_registry: partitions is 0, but window_counts has rows that need 2");

@@ -101,9 +101,9 @@ fn apply(change: Change, tables: &mut Tables) {
             }
         }
         Change::AddCount(partition, end) => {
-            counts.entry((partition, "a".to_owned(), end)).or_insert((1, 0));
+            counts.entry((partition, window("a", end))).or_insert((1, 0));
         }
-        Change::AddAlert(end, count) => alerts.extend([(("a".to_owned(), end), count)]),
+        Change::AddAlert(end, count) => alerts.extend([(window("a", end), count)]),
     }
 }
 

@@ -23,7 +23,7 @@ async fn alerts_and_rows_may_be_ahead_of_progress() {
         let fixture = Fixture { store: MemoryStore::new(), ..Fixture::new().await };
         fixture.store.bind(&fixture.binding).await.into_result().expect("bound");
         fixture.append([1, 2, 3, 4, 5].map(|ts| critical(0, ts))).await;
-        tables.alerts = BTreeMap::from([(("s".to_owned(), 10), count)]);
+        tables.alerts = BTreeMap::from([(window("s", 10), count)]);
         let mut partly = tables.clone();
         partly.events.retain(|place, _| place.1 < progress || place.1 == 4);
         fixture.write(&partly).await;

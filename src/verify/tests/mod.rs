@@ -31,6 +31,11 @@ struct Fixture {
     binding: Binding,
 }
 
+/// A window of a source.
+fn window(source: &str, end: i64) -> WindowKey {
+    WindowKey { source: source.into(), end }
+}
+
 impl Fixture {
     async fn new() -> Self {
         Self::with(Origin::Start, Vec::new(), 10).await
@@ -93,10 +98,10 @@ impl Fixture {
         for ((partition, offset), letter) in &tables.dead_letters {
             self.write_row(*partition, *offset, Row::DeadLetter(letter.clone())).await;
         }
-        for ((source, ts), event_count) in &tables.alerts {
+        for (WindowKey { source, end: ts }, event_count) in &tables.alerts {
             self.write_alert(source, *ts, *event_count as i32).await;
         }
-        for ((partition, source, end), (count, through)) in &tables.counts {
+        for ((partition, WindowKey { source, end }), (count, through)) in &tables.counts {
             self.write_count(*partition, source, *end, (*count, *through)).await;
         }
     }
@@ -113,7 +118,7 @@ impl Fixture {
     /// Registers the partition and writes a count, through an offset.
     async fn write_count(&self, partition: i32, source: &str, end: i64, (count, through): (i64, i64)) {
         self.store.register(partition).await.into_result().expect("registered");
-        let window = WindowKey { source: source.into(), end };
+        let window = window(source, end);
         let count = Count { count, through_offset: through };
         self.store.write_counts(partition, &[(window, count)]).await.into_result().expect("written");
     }

@@ -33,7 +33,7 @@ async fn a_window_that_is_partly_gone_has_no_upper_bound() {
     {
         let (_, mut tables) = with_deleted_records().await;
         let (fixture, _) = with_deleted_records().await;
-        tables.alerts.insert(("s".to_owned(), end), count);
+        tables.alerts.insert(window("s", end), count);
         let fixture = Fixture { store: MemoryStore::new(), ..fixture };
         fixture.store.bind(&fixture.binding).await.into_result().expect("bound");
         fixture.write(&tables).await;

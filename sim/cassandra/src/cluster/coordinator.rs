@@ -171,6 +171,10 @@ impl Coordinator for RunningNode {
         }
     }
 
+    fn stored_statement(&self, id: &Bytes) -> Option<StoredStatement> {
+        self.0.member().disk.stored_statement(id)
+    }
+
     fn stored_prepared(&self) -> BTreeMap<Bytes, StoredStatement> {
         self.0.member().disk.stored_prepared()
     }

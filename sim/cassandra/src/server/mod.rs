@@ -25,7 +25,7 @@ use crate::plan::{Plan, Planned, plan};
 use crate::protocol::ServerError;
 use crate::protocol::frame::Limits;
 use crate::schema::{Schema, Table};
-use crate::system::{AllTables, is_system_table};
+use crate::system::{AllTables, SystemCache, is_system_table};
 
 /// A name and a password that clients must send.
 #[derive(Clone, PartialEq, Eq)]
@@ -42,6 +42,27 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+/// How many plans are kept, of texts of up to so many bytes.
+const PLANS: usize = 1_000;
+const LONGEST_PLANNED: usize = 4_096;
+
+/// What follows from a statement's text and the schema, and is the same on every node: clients send the same statements
+/// on each of their connections. A clone is the same.
+#[derive(Clone, Default)]
+pub struct Caches {
+    plans: Arc<Mutex<Plans>>,
+    system: Arc<SystemCache>,
+}
+
+/// By version of the schema, session's keyspace and text.
+type Plans = BTreeMap<(u128, Option<String>, String), Arc<Planned>>;
+
+impl std::fmt::Debug for Caches {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Caches").finish_non_exhaustive()
+    }
+}
+
 /// How a node serves its clients.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
@@ -53,6 +74,8 @@ pub struct ServerOptions {
     pub requests_per_connection: usize,
     /// How many prepared statements are kept. The oldest go first.
     pub prepared_statements: usize,
+    /// May be shared by the nodes of a cluster.
+    pub caches: Caches,
 }
 
 impl Default for ServerOptions {
@@ -62,6 +85,7 @@ impl Default for ServerOptions {
             limits: Limits::default(),
             requests_per_connection: 1024,
             prepared_statements: 10_000,
+            caches: Caches::default(),
         }
     }
 }
@@ -86,7 +110,7 @@ pub(crate) struct Inner<C> {
 
 /// A prepared statement.
 pub(crate) struct PreparedStatement {
-    planned: Planned,
+    planned: Arc<Planned>,
     /// Its tables as they were when it was planned.
     tables: Vec<Arc<Table>>,
 }
@@ -165,10 +189,21 @@ impl<C: Coordinator> Inner<C> {
     }
 
     /// Plans a statement for the schema as the node knows it.
-    fn plan(&self, query: &str, keyspace: Option<&str>) -> Result<(Planned, Arc<Schema>), ServerError> {
-        let parsed = parse(query)?;
+    fn plan(&self, query: &str, keyspace: Option<&str>) -> Result<(Arc<Planned>, Arc<Schema>), ServerError> {
         let schema = self.coordinator.schema();
-        let planned = plan(parsed, &AllTables(&schema), keyspace)?;
+        let key = (schema.version, keyspace.map(str::to_owned), query.to_owned());
+        let plans = || self.options.caches.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(planned) = plans().get(&key) {
+            return Ok((Arc::clone(planned), schema));
+        }
+        let planned = Arc::new(plan(parse(query)?, &AllTables(&schema), keyspace)?);
+        if query.len() <= LONGEST_PLANNED {
+            let mut plans = plans();
+            if plans.len() >= PLANS {
+                plans.clear();
+            }
+            plans.insert(key, Arc::clone(&planned));
+        }
         Ok((planned, schema))
     }
 
@@ -195,7 +230,7 @@ impl<C: Coordinator> Inner<C> {
     }
 
     /// Keeps a prepared statement in memory.
-    fn remember(&self, id: &Bytes, planned: Planned) -> Arc<PreparedStatement> {
+    fn remember(&self, id: &Bytes, planned: Arc<Planned>) -> Arc<PreparedStatement> {
         let tables = match &planned.plan {
             Plan::Select(select) => vec![Arc::clone(select.table())],
             Plan::Modification(statement) => vec![Arc::clone(statement.table())],
@@ -234,7 +269,7 @@ impl<C: Coordinator> Inner<C> {
         }
         drop(prepared);
         // Of an earlier run of this node (`QueryProcessor.preloadPreparedStatements`).
-        let kept = self.coordinator.stored_prepared().remove(id);
+        let kept = self.coordinator.stored_statement(id);
         match kept.map(|kept| self.plan(&kept.query, kept.keyspace.as_deref())) {
             Some(Ok((planned, _))) => Ok(self.remember(id, planned)),
             Some(Err(_)) => {

@@ -1,5 +1,7 @@
 //! Reads, page by page.
 
+use std::collections::BTreeMap;
+
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 
@@ -245,9 +247,12 @@ impl<C: Coordinator> Selection<'_, C> {
         let coordinator = &self.inner.coordinator;
         if system::is_system_table(self.plan.table()) {
             let topology = coordinator.topology();
-            let prepared = coordinator.stored_prepared();
+            let prepared = match system::is_of_prepared(self.plan.table()) {
+                true => coordinator.stored_prepared(),
+                false => BTreeMap::new(),
+            };
             let around = SystemState { schema: self.schema, topology: &topology, prepared: &prepared };
-            return Ok(system::read(self.plan.table(), command, &around));
+            return Ok(system::read(&self.inner.options.caches.system, self.plan.table(), command, &around));
         }
         Ok(coordinator.read(command.clone(), self.consistency).await?)
     }

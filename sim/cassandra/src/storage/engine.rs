@@ -196,6 +196,10 @@ impl Disk {
         self.lock().prepared.remove(id);
     }
 
+    pub(crate) fn stored_statement(&self, id: &Bytes) -> Option<StoredStatement> {
+        self.lock().prepared.get(id).map(|(_, statement)| statement.clone())
+    }
+
     pub(crate) fn stored_prepared(&self) -> BTreeMap<Bytes, StoredStatement> {
         let disk = self.lock();
         disk.prepared.iter().map(|(id, (_, statement))| (id.clone(), statement.clone())).collect()

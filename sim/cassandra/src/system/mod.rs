@@ -11,7 +11,7 @@ mod options;
 pub use describe::{describe, result_columns};
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -337,14 +337,46 @@ fn is_system_keyspace(name: &str) -> bool {
     KEYSPACES.iter().any(|(known, ..)| *known == name)
 }
 
+/// Whether it is the table of the prepared statements on a node's disk.
+pub fn is_of_prepared(table: &Table) -> bool {
+    (&*table.keyspace, &*table.name) == ("system", "prepared_statements")
+}
+
 /// Whether it is a table of the system.
 pub fn is_system_table(table: &Table) -> bool {
     is_system_keyspace(&table.keyspace)
 }
 
+/// How many tables are kept.
+const KEPT: usize = 100;
+
+/// Tables of the system that are made from the schema alone, by table and version of the schema.
+#[derive(Debug, Default)]
+pub(crate) struct SystemCache(Mutex<BTreeMap<(TableId, u128), Arc<content::Partitions>>>);
+
+impl SystemCache {
+    /// Everything in one of the system's tables.
+    fn rows(&self, table: &Table, around: &SystemState<'_>) -> Arc<content::Partitions> {
+        if !matches!(&*table.keyspace, "system_schema" | "system_virtual_schema") {
+            return Arc::new(content::rows(table, around));
+        }
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.len() >= KEPT {
+            made.clear();
+        }
+        let rows = made.entry((table.id, around.schema.version));
+        Arc::clone(rows.or_insert_with(|| Arc::new(content::rows(table, around))))
+    }
+}
+
 /// Reads one of the system's tables.
-pub fn read(table: &Table, command: &ReadCommand, around: &SystemState<'_>) -> ReadResult {
-    let rows = content::rows(table, around);
+pub(crate) fn read(
+    cache: &SystemCache,
+    table: &Table,
+    command: &ReadCommand,
+    around: &SystemState<'_>,
+) -> ReadResult {
+    let rows = cache.rows(table, around);
     // There are no tombstones in them, so no limit on tombstones can be met.
     let Ok(response) = scan(&rows, table, command, usize::MAX) else {
         return ReadResult::default();

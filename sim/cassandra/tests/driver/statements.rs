@@ -84,6 +84,24 @@ async fn values_of_every_type_come_back_as_they_were_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_that_was_run_before_means_what_it_says_in_the_schema_of_now() {
+    let nodes = Nodes::start(1).await;
+    let session = nodes.session().await;
+    let columns =
+        "SELECT column_name FROM system_schema.columns WHERE keyspace_name = 'k' AND table_name = 'c'";
+    run(&session, "CREATE TABLE k.c (a int PRIMARY KEY, b int)").await;
+    run(&session, "INSERT INTO k.c (a, b) VALUES (1, 2)").await;
+    assert_eq!(rows(&session, "SELECT * FROM k.c").await, ["1 2"]);
+    assert_eq!(rows(&session, columns).await, ["'a'", "'b'"]);
+    run(&session, "ALTER TABLE k.c ADD c int").await;
+    assert_eq!(rows(&session, "SELECT * FROM k.c").await, ["1 2 null"]);
+    assert_eq!(rows(&session, columns).await, ["'a'", "'b'", "'c'"]);
+    run(&session, "DROP TABLE k.c").await;
+    session.query_unpaged("SELECT * FROM k.c", &[]).await.expect_err("the table is gone");
+    assert!(rows(&session, columns).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_is_written_with_the_timestamp_of_the_client_and_the_later_one_wins() {
     let nodes = Nodes::start(3).await;
     let session = nodes.session().await;

@@ -5,6 +5,7 @@
 pub mod net;
 pub mod network;
 pub mod sync;
+pub mod time;
 
 pub use madsim_tokio::*;
 
@@ -27,19 +28,4 @@ macro_rules! select {
     ($pattern:pat = $($branches:tt)*) => {
         $crate::__real::select!(@{ start = { $crate::__start_branch(BRANCHES) }; () } $pattern = $($branches)*)
     };
-}
-
-/// Simulated time.
-pub mod time {
-    use std::future::Future;
-
-    pub use madsim_tokio::time::*;
-
-    /// tokio's `timeout_at`, which madsim does not have.
-    pub fn timeout_at<F: Future>(
-        deadline: Instant,
-        future: F,
-    ) -> impl Future<Output = Result<F::Output, error::Elapsed>> {
-        timeout(deadline.saturating_duration_since(Instant::now()), future)
-    }
 }

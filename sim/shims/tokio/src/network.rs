@@ -26,8 +26,9 @@ use madsim::rand::{GlobalRng, Rng};
 use madsim::runtime::Runtime;
 use madsim::task::NodeId;
 use madsim::time::TimeHandle;
-use madsim_tokio::time::{Instant, sleep};
 use real::io::ReadBuf;
+
+use crate::time::{Instant, call_at, sleep};
 
 /// Bytes that may be in flight, or not read yet, in one direction of a connection.
 const BUFFER: usize = 256 << 10;
@@ -40,7 +41,7 @@ const CONNECT_RETRIES: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// The network of a simulation, which all its machines share.
 pub struct Network {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     random: GlobalRng,
     time: TimeHandle,
 }
@@ -54,13 +55,28 @@ impl fmt::Debug for Network {
 #[derive(Default)]
 struct State {
     machines: BTreeMap<NodeId, IpAddr>,
-    cut: BTreeSet<(IpAddr, IpAddr)>,
-    without_power: BTreeSet<IpAddr>,
+    interrupted: Interruptions,
     latency: Range<Duration>,
     listeners: BTreeMap<SocketAddr, Listener>,
     connections: BTreeMap<u64, Connection>,
     next: u64,
     effects: Effects,
+}
+
+/// What keeps messages from passing.
+#[derive(Default)]
+struct Interruptions {
+    cut: BTreeSet<(IpAddr, IpAddr)>,
+    without_power: BTreeSet<IpAddr>,
+}
+
+impl Interruptions {
+    /// Whether messages pass from one machine to another.
+    fn pass(&self, from: IpAddr, to: IpAddr) -> bool {
+        !self.cut.contains(&(from, to))
+            && !self.without_power.contains(&from)
+            && !self.without_power.contains(&to)
+    }
 }
 
 /// How often cut links and power failures affected connections.
@@ -163,7 +179,7 @@ pub(crate) struct Port {
 pub(crate) enum Read {
     Done,
     Failed(io::Error),
-    /// No data; there may be some at this time.
+    /// No data yet; the connection ends at this time.
     Nothing(Option<Instant>),
 }
 
@@ -174,7 +190,7 @@ fn reset() -> io::Error {
 impl Simulator for Network {
     fn new(random: &GlobalRng, time: &TimeHandle, _: &madsim::Config) -> Self {
         let latency = Duration::from_micros(100)..Duration::from_millis(2);
-        let state = Mutex::new(State { latency, ..State::default() });
+        let state = Arc::new(Mutex::new(State { latency, ..State::default() }));
         Self { state, random: random.clone(), time: time.clone() }
     }
 
@@ -217,19 +233,19 @@ impl Network {
 
     /// Cuts the link from one machine to another. The other direction is not affected.
     pub fn cut(&self, from: IpAddr, to: IpAddr) {
-        self.lock().cut.insert((from, to));
+        self.lock().interrupted.cut.insert((from, to));
     }
 
     /// Undoes [`cut`](Self::cut).
     pub fn restore(&self, from: IpAddr, to: IpAddr) {
-        self.lock().cut.remove(&(from, to));
+        self.lock().interrupted.cut.remove(&(from, to));
         self.release();
     }
 
     /// Cuts a machine's power: its connections are not closed. The caller kills its processes afterwards.
     pub fn power_off(&self, ip: IpAddr) {
         let state = &mut *self.lock();
-        state.without_power.insert(ip);
+        state.interrupted.without_power.insert(ip);
         for connection in state.connections.values_mut() {
             for side in 0..2 {
                 if connection.addresses[side].ip() == ip && connection.ends[side].presence == Presence::Open {
@@ -241,7 +257,7 @@ impl Network {
 
     /// Undoes [`power_off`](Self::power_off). The machine's processes are not restarted.
     pub fn power_on(&self, ip: IpAddr) {
-        self.lock().without_power.remove(&ip);
+        self.lock().interrupted.without_power.remove(&ip);
         self.release();
     }
 
@@ -282,6 +298,24 @@ impl Network {
         if latency.is_empty() { latency.start } else { self.random.clone().gen_range(latency.clone()) }
     }
 
+    /// Wakes who reads one direction of a connection when data in it arrives, if that is later.
+    fn wake_at(&self, arrival: Instant, connection: u64, side: usize) {
+        if arrival <= self.now() {
+            return;
+        }
+        let state = Arc::downgrade(&self.state);
+        call_at(arrival, move || {
+            let Some(state) = state.upgrade() else { return };
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let connection = state.connections.get_mut(&connection);
+            let reader = connection.and_then(|connection| connection.flows[side].reader.take());
+            drop(state);
+            if let Some(reader) = reader {
+                reader.wake();
+            }
+        });
+    }
+
     /// The address of the calling machine.
     fn here(&self) -> io::Result<IpAddr> {
         let missing = || io::Error::new(io::ErrorKind::AddrNotAvailable, "this machine is not plugged in");
@@ -292,12 +326,11 @@ impl Network {
     fn release(&self) {
         let now = self.now();
         let state = &mut *self.lock();
-        let open = state.open();
-        for connection in state.connections.values_mut() {
+        for (number, connection) in &mut state.connections {
             for side in 0..2 {
                 let flow = &mut connection.flows[side];
                 let [from, to] = [side, 1 - side].map(|side| connection.addresses[side].ip());
-                if (flow.held.is_empty() && flow.end != Fin::Held) || !open(from, to) {
+                if (flow.held.is_empty() && flow.end != Fin::Held) || !state.interrupted.pass(from, to) {
                     continue;
                 }
                 let again = now + self.latency(&state.latency) + self.latency(&(Duration::ZERO..Duration::from_secs(1)));
@@ -306,6 +339,9 @@ impl Network {
                 }
                 let at = flow.arrival(again);
                 let held = std::mem::take(&mut flow.held);
+                if !held.is_empty() {
+                    self.wake_at(at, *number, side);
+                }
                 flow.in_flight.extend(held.into_iter().map(|bytes| (at, bytes)));
                 if flow.end == Fin::Held {
                     flow.end = Fin::Arrives(at);
@@ -388,9 +424,9 @@ impl Network {
     /// Tries to connect; `None` without a response.
     fn try_connect(&self, here: IpAddr, to: SocketAddr) -> io::Result<Option<End>> {
         let state = &mut *self.lock();
-        let open = state.open();
         let exists = state.machines.values().any(|ip| *ip == to.ip());
-        if !exists || !open(here, to.ip()) || !open(to.ip(), here) {
+        let interrupted = &state.interrupted;
+        if !exists || !interrupted.pass(here, to.ip()) || !interrupted.pass(to.ip(), here) {
             return Ok(None);
         }
         let number = state.number();
@@ -448,7 +484,8 @@ impl Network {
             return Read::Done;
         }
         let next = match (flow.in_flight.front(), flow.end) {
-            (Some((arrival, _)), _) => Some(*arrival),
+            // It wakes the reader when it arrives.
+            (Some(_), _) => None,
             (None, Fin::Arrives(at)) if at <= now => return Read::Done,
             (None, Fin::Arrives(at)) => Some(at),
             (None, Fin::NotSent | Fin::Held) => None,
@@ -460,7 +497,6 @@ impl Network {
     pub(crate) fn poll_write(&self, end: &End, bytes: &[u8], waker: &Waker) -> Poll<io::Result<usize>> {
         let now = self.now();
         let state = &mut *self.lock();
-        let open = state.open();
         let Some(connection) = state.connections.get_mut(&end.connection) else {
             return Poll::Ready(Err(reset()));
         };
@@ -479,7 +515,7 @@ impl Network {
         }
         let segment = VecDeque::from(bytes[..count].to_vec());
         flow.bytes += count;
-        if flow.held.is_empty() && open(end.local.ip(), end.peer.ip()) {
+        if flow.held.is_empty() && state.interrupted.pass(end.local.ip(), end.peer.ip()) {
             let at = now + self.latency(&state.latency);
             let at = flow.arrival(at);
             flow.in_flight.push_back((at, segment));
@@ -487,8 +523,11 @@ impl Network {
                 // The peer is gone, so it responds with a reset.
                 connection.ends[end.side].reset.get_or_insert(at + self.latency(&state.latency));
                 connection.flows[1 - end.side].wake();
-            } else if let Some(reader) = flow.reader.take() {
-                reader.wake();
+            } else {
+                if at <= now {
+                    flow.wake();
+                }
+                self.wake_at(at, end.connection, end.side);
             }
         } else {
             flow.held.push_back(segment);
@@ -516,22 +555,14 @@ impl State {
         self.next
     }
 
-    /// Whether messages pass from one machine to another.
-    fn open(&self) -> impl Fn(IpAddr, IpAddr) -> bool + use<> {
-        let (cut, without_power) = (self.cut.clone(), self.without_power.clone());
-        move |from, to| {
-            !cut.contains(&(from, to)) && !without_power.contains(&from) && !without_power.contains(&to)
-        }
-    }
 
     /// Sends the end of this direction. Draws no random number, because it may run in a drop.
     fn finish(&mut self, number: u64, side: usize, now: Instant) {
-        let open = self.open();
         let Some(connection) = self.connections.get_mut(&number) else { return };
         let [from, to] = [side, 1 - side].map(|side| connection.addresses[side].ip());
         let flow = &mut connection.flows[side];
         if flow.end == Fin::NotSent {
-            let passes = flow.held.is_empty() && open(from, to);
+            let passes = flow.held.is_empty() && self.interrupted.pass(from, to);
             flow.end =
                 if passes { Fin::Arrives(flow.arrival(now + self.latency.start)) } else { Fin::Held };
             flow.wake();

@@ -39,7 +39,13 @@ const TOKENS: u64 = 4;
 /// Observes the requests of clients and the responses of nodes.
 pub trait Watch: Send + Sync {
     /// A line for the trace.
+    #[track_caller]
     fn note(&self, event: fmt::Arguments<'_>);
+
+    /// Whether anyone reads the lines, so that what is only in their text is worth computing.
+    fn reads_lines(&self) -> bool {
+        true
+    }
 
     /// A node returned an error; its protocol code.
     fn returned_error(&self, _code: u32) {}
@@ -77,16 +83,17 @@ impl SimulatedCassandra {
         change(&mut options);
         let links = links(seed);
         let cluster = Cluster::start(options, links.clone(), Stream::Cassandra.generator(seed));
+        let options = ServerOptions::default();
         let machine = |node: u8| {
             // The simulator keeps a host's start function forever; the cluster must not live as long.
-            let (weak, notes) = (cluster.downgrade(), Arc::downgrade(&notes));
+            let (weak, notes, options) = (cluster.downgrade(), Arc::downgrade(&notes), options.clone());
             let machine = handle.create_node().name(format!("cassandra {}", node + 1)).ip(ip(node));
             let machine = machine.init(move || {
                 let running = weak.upgrade().and_then(|cluster| cluster.node(NodeId(node.into())));
-                let notes = notes.upgrade();
+                let (notes, options) = (notes.upgrade(), options.clone());
                 async move {
                     if let (Some(running), Some(notes)) = (running, notes) {
-                        serve(running, node, notes).await;
+                        serve(running, node, notes, options).await;
                     }
                 }
             });
@@ -206,7 +213,7 @@ fn tokens(node: u8, count: u8) -> Vec<Token> {
 }
 
 /// Serves clients until the process is killed.
-async fn serve(running: RunningNode, node: u8, notes: Notes) {
+async fn serve(running: RunningNode, node: u8, notes: Notes, options: ServerOptions) {
     running.ready().await;
     let listener = loop {
         match TcpListener::bind(SocketAddr::new(ip(node), PORT)).await {
@@ -218,7 +225,7 @@ async fn serve(running: RunningNode, node: u8, notes: Notes) {
         }
     };
     notes.note(format_args!("cassandra {} serves clients", node + 1));
-    let server = Server::new(running, ServerOptions::default());
+    let server = Server::new(running, options);
     let mut connections = 0u64;
     while let Ok((connection, client)) = listener.accept().await {
         connections += 1;

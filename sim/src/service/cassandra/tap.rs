@@ -1,5 +1,6 @@
 //! Traces the frames of a CQL connection.
 
+use std::fmt;
 use std::hash::Hasher as _;
 use std::io;
 use std::pin::Pin;
@@ -47,7 +48,7 @@ struct Frames {
 
 impl Frames {
     /// Consumes bytes, and reports each frame that they complete.
-    fn take(&mut self, mut bytes: &[u8], mut report: impl FnMut(&[u8], &[u8], u64)) {
+    fn take(&mut self, mut bytes: &[u8], is_hashed: bool, mut report: impl FnMut(&[u8], &[u8], u64)) {
         while !bytes.is_empty() {
             if self.header.len() < HEADER {
                 let count = bytes.len().min(HEADER - self.header.len());
@@ -63,9 +64,11 @@ impl Frames {
             }
             let count = bytes.len().min(self.missing);
             let (body, remaining) = bytes.split_at(count);
-            let mut hasher = FnvHasher::with_key(self.hash);
-            hasher.write(body);
-            self.hash = hasher.finish();
+            if is_hashed {
+                let mut hasher = FnvHasher::with_key(self.hash);
+                hasher.write(body);
+                self.hash = hasher.finish();
+            }
             let kept = body.len().min((TEXT + 4).saturating_sub(self.beginning.len()));
             self.beginning.extend_from_slice(&body[..kept]);
             self.missing -= count;
@@ -89,15 +92,20 @@ fn error_code(header: &[u8], body: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(*code))
 }
 
-/// The statement of a QUERY or PREPARE that is not compressed, up to the traced length.
-fn statement<'a>(header: &[u8], body: &'a [u8]) -> std::borrow::Cow<'a, str> {
-    let has_text = matches!(header[4], 7 | 9) && header[1] & 1 == 0;
-    match body.get(4..) {
-        Some(text) if has_text => {
-            let length = body[..4].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
-            String::from_utf8_lossy(&text[..text.len().min(length)])
+/// The statement of a QUERY or PREPARE that is not compressed, up to the traced length: of a header and a body.
+struct Statement<'a>(&'a [u8], &'a [u8]);
+
+impl fmt::Display for Statement<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(header, body) = self;
+        let has_text = matches!(header[4], 7 | 9) && header[1] & 1 == 0;
+        match body.get(4..) {
+            Some(text) if has_text => {
+                let length = body[..4].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+                f.write_str(&String::from_utf8_lossy(&text[..text.len().min(length)]))
+            }
+            _ => Ok(()),
         }
-        _ => "".into(),
     }
 }
 
@@ -110,9 +118,9 @@ impl AsyncRead for Tap {
         let Tap { connection, name, notes, requests, .. } = &mut *self;
         let before = buffer.filled().len();
         let polled = Pin::new(connection).poll_read(context, buffer);
-        requests.take(&buffer.filled()[before..], |header, body, hash| {
+        requests.take(&buffer.filled()[before..], notes.reads_lines(), |header, body, hash| {
             let stream = u16::from_be_bytes([header[2], header[3]]);
-            let text = statement(header, body);
+            let text = Statement(header, body);
             notes.note(format_args!("{name} receives {stream}: {} {hash:016x} {text}", name_of(header)));
         });
         polled
@@ -128,7 +136,7 @@ impl AsyncWrite for Tap {
         let Tap { connection, name, notes, responses, .. } = &mut *self;
         let polled = Pin::new(connection).poll_write(context, bytes);
         if let Poll::Ready(Ok(count)) = polled {
-            responses.take(&bytes[..count], |header, body, hash| {
+            responses.take(&bytes[..count], notes.reads_lines(), |header, body, hash| {
                 let stream = u16::from_be_bytes([header[2], header[3]]);
                 match error_code(header, body) {
                     Some(code) => {

@@ -14,7 +14,10 @@ use crate::observed::Sometimes;
 use crate::service::simple_log::group::OwnedPartition;
 use crate::service::simple_log::request::{GroupRequest, GroupResponse, LogRequest, LogResponse};
 
-/// Longest time between two checks of an idle fetcher.
+/// How long the log holds a fetch at its end, as the real one does by default (`fetch.max.wait.ms`).
+const MAX_WAIT_MS: u64 = 500;
+
+/// Longest time until a fetcher tries again.
 const IDLE_MS: u64 = 25;
 
 /// A client of the simulated broker.
@@ -31,6 +34,7 @@ impl BrokerClient {
     }
 
     async fn send(&self, request: LogRequest) -> Result<LogResponse, BrokerError> {
+        let request = Arc::new(request);
         match self.0.send(&request).await {
             Ok(LogResponse::Refused(error)) => Err(error),
             Ok(response) => Ok(response),
@@ -64,7 +68,8 @@ impl Broker for BrokerClient {
         max_records: usize,
         _max_bytes: usize,
     ) -> Result<Fetched, BrokerError> {
-        let request = LogRequest::Fetch { topic: topic.to_owned(), partition, offset, max_records };
+        let request =
+            LogRequest::Fetch { topic: topic.to_owned(), partition, offset, max_records, max_wait_ms: 0 };
         match self.send(request).await? {
             LogResponse::Fetched { fetched, .. } => Ok(fetched),
             _ => unreachable!("the response is of the request's type"),
@@ -86,7 +91,7 @@ impl Broker for BrokerClient {
 }
 
 async fn join(channel: &Channel) -> Result<u64, BrokerError> {
-    match channel.send(&GroupRequest::Join).await {
+    match channel.send(&Arc::new(GroupRequest::Join)).await {
         Ok(GroupResponse::Joined(member)) => Ok(member),
         Ok(_) => unreachable!("the response is of the request's type"),
         Err(error) => Err(request_failed("join".to_owned(), error)),
@@ -266,7 +271,7 @@ impl Consumer for GroupMember {
             state.member
         };
         // Sent once: if it is lost, the session expires.
-        let _ = self.membership.channel.send(&GroupRequest::Leave { member }).await;
+        let _ = self.membership.channel.send(&Arc::new(GroupRequest::Leave { member })).await;
     }
 }
 
@@ -291,7 +296,7 @@ async fn stay_member(membership: Arc<Membership>) {
             (state.member, released, channel.context.now_ms() > state.polled_ms + config.poll_timeout_ms)
         };
         if !stuck {
-            match channel.send(&GroupRequest::Heartbeat { member, released }).await {
+            match channel.send(&Arc::new(GroupRequest::Heartbeat { member, released })).await {
                 Ok(GroupResponse::Owned(owned)) => update_owned(&membership, owned).await,
                 Ok(GroupResponse::UnknownMember) => {
                     update_owned(&membership, Vec::new()).await;
@@ -370,8 +375,9 @@ async fn fetch(membership: Arc<Membership>, of: Assignment, mut offset: i64) {
             partition: of.partition,
             offset,
             max_records,
+            max_wait_ms: if reported_end == Some(offset) { MAX_WAIT_MS } else { 0 },
         };
-        let response = channel.send(&request).await;
+        let response = channel.send(&Arc::new(request)).await;
         let delivery = match response {
             Ok(LogResponse::Fetched { fetched: Fetched { records, next_offset }, at_end }) => {
                 if let Some(last) = records.last() {

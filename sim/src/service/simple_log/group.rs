@@ -126,6 +126,13 @@ impl Group {
         changes
     }
 
+    /// When a session or a revocation expires, if nothing else happens.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        let sessions = self.members.values().map(|member| member.last_heartbeat_ms + self.session_timeout_ms);
+        let revocations = self.owners.values().filter_map(|owner| owner.revoked_ms);
+        sessions.chain(revocations.map(|since| since + self.rebalance_timeout_ms)).min()
+    }
+
     pub fn grow(&mut self, now_ms: u64, partitions: i32) {
         self.partitions = self.partitions.max(partitions);
         self.assign(now_ms);
@@ -223,6 +230,7 @@ mod tests {
         let first = group.join(0, caller(0));
         let second = group.join(1, caller(1));
         group.shuffle(10);
+        assert_eq!(group.next_due_ms(), Some(10 + REBALANCE_MS));
         assert_eq!(group.tick(10 + REBALANCE_MS - 1), []);
         assert_eq!(group.tick(10 + REBALANCE_MS), [Change::TakenAway(0)]);
         assert_eq!(partitions(group.heartbeat(60, first, &[])), []);
@@ -234,6 +242,7 @@ mod tests {
         let mut group = group(1);
         let first = group.join(0, caller(0));
         let second = group.join(50, caller(1));
+        assert_eq!(group.next_due_ms(), Some(SESSION_MS));
         assert_eq!(group.tick(SESSION_MS), [Change::Expired(caller(0))]);
         assert_eq!(group.heartbeat(101, first, &[]), None);
         assert_eq!(partitions(group.heartbeat(101, second, &[])), [(0, false)]);

@@ -1,17 +1,24 @@
 //! Requests to the log and to the group, and their responses.
 
 use std::fmt;
+use std::time::Duration;
 
 use exactlyonce::broker::{BrokerError, Fetched, LogOffsets, Topic};
 
 use crate::network::{Request, Service};
 use crate::service::simple_log::group::OwnedPartition;
 
-#[derive(Clone)]
 pub(crate) enum LogRequest {
     Topic(String),
     Offsets(String, i32),
-    Fetch { topic: String, partition: i32, offset: i64, max_records: usize },
+    Fetch {
+        topic: String,
+        partition: i32,
+        offset: i64,
+        max_records: usize,
+        /// How long to wait for a record if there is none.
+        max_wait_ms: u64,
+    },
 }
 
 pub(crate) enum LogResponse {
@@ -31,6 +38,13 @@ impl Request for LogRequest {
 
     fn is_write(&self) -> bool {
         false
+    }
+
+    fn may_be_held(&self) -> Duration {
+        match self {
+            LogRequest::Fetch { max_wait_ms, .. } => Duration::from_millis(*max_wait_ms),
+            LogRequest::Topic(_) | LogRequest::Offsets(..) => Duration::ZERO,
+        }
     }
 
     fn describe(response: &LogResponse) -> String {
@@ -65,7 +79,6 @@ impl fmt::Display for LogRequest {
     }
 }
 
-#[derive(Clone)]
 pub(crate) enum GroupRequest {
     Join,
     Heartbeat { member: u64, released: Vec<(i32, u64)> },

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use exactlyonce::broker::{Broker, Fetched};
-use tokio::time::sleep;
+use exactlyonce::broker::{Broker, BrokerError, Fetched};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::context::SimContext;
 use crate::network::{self, Handling};
@@ -12,31 +12,51 @@ use crate::observed::Sometimes;
 use crate::service::simple_log::group::Change;
 use crate::service::simple_log::request::{GroupRequest, GroupResponse, LogRequest, LogResponse};
 
-/// Time between two checks for expired sessions and revocations.
-const TICK_MS: u64 = 20;
+/// Longest time between two checks for expired sessions and revocations. No timeout is shorter, so that none is missed.
+const TICK_MS: u64 = 100;
 
 /// Serves the log until the node is killed.
 pub(crate) async fn serve_log(context: Arc<SimContext>) {
-    network::serve(context, |context, request, _| async move {
-        let log = &context.log;
-        let response = match request {
-            LogRequest::Topic(topic) => log.topic(&topic).await.map(LogResponse::Topic),
-            LogRequest::Offsets(topic, partition) => log.offsets(&topic, partition).await.map(|mut log| {
-                if let Some(end) = context.lagging_end(partition, log.end) {
-                    log.end = end.max(log.start);
-                }
-                LogResponse::Offsets(log)
-            }),
-            LogRequest::Fetch { topic, partition, offset, max_records } => {
-                log.fetch(&topic, partition, offset, max_records, usize::MAX).await.map(|fetched| {
-                    let end = context.lagging_end(partition, fetched.next_offset);
-                    up_to(fetched, offset, end)
+    network::serve(context, |context, request: Arc<LogRequest>, _| async move {
+        let response = match &*request {
+            LogRequest::Topic(topic) => context.log.topic(topic).await.map(LogResponse::Topic),
+            LogRequest::Offsets(topic, partition) => {
+                context.log.offsets(topic, *partition).await.map(|mut log| {
+                    if let Some(end) = context.lagging_end(*partition, log.end) {
+                        log.end = end.max(log.start);
+                    }
+                    LogResponse::Offsets(log)
                 })
+            }
+            LogRequest::Fetch { topic, partition, offset, max_records, max_wait_ms } => {
+                let deadline = Instant::now() + Duration::from_millis(*max_wait_ms);
+                fetch(&context, (topic, *partition), *offset, *max_records, deadline).await
             }
         };
         response.unwrap_or_else(LogResponse::Refused)
     })
     .await;
+}
+
+/// Fetches records, or waits for some until the deadline.
+async fn fetch(
+    context: &SimContext,
+    (topic, partition): (&str, i32),
+    offset: i64,
+    max_records: usize,
+    deadline: Instant,
+) -> Result<LogResponse, BrokerError> {
+    loop {
+        let changed = context.log.changed();
+        let fetched = context.log.fetch(topic, partition, offset, max_records, usize::MAX).await?;
+        let end = context.lagging_end(partition, fetched.next_offset);
+        let response = up_to(fetched, offset, end);
+        let is_empty = matches!(&response, LogResponse::Fetched { fetched, .. }
+            if fetched.records.is_empty() && fetched.next_offset == offset);
+        if !is_empty || timeout_at(deadline, changed).await.is_err() {
+            return Ok(response);
+        }
+    }
 }
 
 /// The part of a fetch from `offset` that lies below a lagging end.
@@ -55,13 +75,13 @@ fn up_to(mut fetched: Fetched, offset: i64, end: Option<i64>) -> LogResponse {
 /// Serves the group until the node is killed.
 pub(crate) async fn serve_group(context: Arc<SimContext>) {
     tokio::spawn(watch(context.clone()));
-    network::serve(context, |context, request, Handling { caller, .. }| async move {
+    network::serve(context, |context, request: Arc<GroupRequest>, Handling { caller, .. }| async move {
         let now_ms = context.now_ms();
-        match request {
+        match &*request {
             GroupRequest::Join => GroupResponse::Joined(context.group().join(now_ms, caller)),
             GroupRequest::Heartbeat { member, released } => {
                 let revoked_before = context.group().revoked();
-                let owned = context.group().heartbeat(now_ms, member, &released);
+                let owned = context.group().heartbeat(now_ms, *member, released);
                 match owned {
                     None => GroupResponse::UnknownMember,
                     Some(owned) => {
@@ -73,7 +93,7 @@ pub(crate) async fn serve_group(context: Arc<SimContext>) {
                 }
             }
             GroupRequest::Leave { member } => {
-                context.group().leave(now_ms, member);
+                context.group().leave(now_ms, *member);
                 GroupResponse::Left
             }
         }
@@ -85,7 +105,9 @@ pub(crate) async fn serve_group(context: Arc<SimContext>) {
 async fn watch(context: Arc<SimContext>) {
     let mut shuffle_at_ms = 0;
     loop {
-        sleep(Duration::from_millis(TICK_MS)).await;
+        let now_ms = context.now_ms();
+        let due_ms = context.group().next_due_ms().map_or(TICK_MS, |due_ms| due_ms.saturating_sub(now_ms));
+        sleep(Duration::from_millis(due_ms.clamp(1, TICK_MS))).await;
         let now_ms = context.now_ms();
         let changes = context.group().tick(now_ms);
         for change in changes {
@@ -107,5 +129,46 @@ async fn watch(context: Arc<SimContext>) {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use exactlyonce::broker::{NewRecord, Producer};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::scenario::options::TOPIC;
+    use crate::scenario::{Draft, World};
+    use crate::simulate;
+
+    /// How many records a fetch that may be held for a second finds, and after how many milliseconds, if one is appended
+    /// after so many.
+    fn fetch_with_append_after(ms: u64) -> (usize, u64) {
+        let (sender, _triggered) = mpsc::unbounded_channel();
+        let scenario = Draft::new(1, World::Simple).without_faults();
+        let context = Arc::new(SimContext::new(&scenario, false, sender));
+        let body = async || {
+            context.log.create_topic(TOPIC, 1, 1).await.expect("a topic");
+            let appending = context.clone();
+            tokio::spawn(async move {
+                sleep(Duration::from_millis(ms)).await;
+                let record = NewRecord { partition: Some(0), key: None, value: None, timestamp: 0 };
+                appending.log.append(TOPIC, vec![record]).await.expect("appended");
+            });
+            let began_ms = context.now_ms();
+            let response = fetch(&context, (TOPIC, 0), 0, 10, Instant::now() + Duration::from_secs(1)).await;
+            let Ok(LogResponse::Fetched { fetched, .. }) = response else { panic!("it is fetched") };
+            (fetched.records.len(), context.now_ms() - began_ms)
+        };
+        simulate(1, body).expect("nothing panics")
+    }
+
+    #[test]
+    fn a_fetch_at_the_end_is_held_until_a_record_arrives_or_its_time_is_over() {
+        let (records, ms) = fetch_with_append_after(300);
+        assert!(records == 1 && (300..303).contains(&ms), "{records} after {ms} ms");
+        let (records, ms) = fetch_with_append_after(2_000);
+        assert!(records == 0 && (1_000..1_003).contains(&ms), "{records} after {ms} ms");
     }
 }

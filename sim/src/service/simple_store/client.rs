@@ -1,6 +1,7 @@
 //! The client of the store: a request without a response has the outcome *unknown*.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use exactlyonce::event::{DeadLetter, Event, Row};
 use exactlyonce::store::{
@@ -27,7 +28,7 @@ impl StoreClient {
 
 macro_rules! call {
     ($client:expr, $request:expr, $response:pat => $value:expr) => {{
-        let request = $request;
+        let request = Arc::new($request);
         match $client.channel.send(&request).await {
             Ok($response) => Outcome::Acknowledged($value),
             Ok(_) => unreachable!("the response is of the request's type"),

@@ -11,7 +11,6 @@ use exactlyonce::store::{
 use crate::network::{Request, Service};
 
 /// A call of [`exactlyonce::store::Store`].
-#[derive(Clone)]
 pub(crate) enum StoreRequest {
     Binding,
     Bind(Binding),
@@ -51,21 +50,14 @@ pub(crate) enum StoreResponse {
 }
 
 impl StoreRequest {
-    /// The rows of a write, each a write of its own.
-    pub fn rows(&self) -> Vec<StoreRequest> {
+    /// Number of rows of a write.
+    pub fn rows(&self) -> usize {
         match self {
-            StoreRequest::WriteProgress(..) | StoreRequest::Register(_) => vec![self.clone()],
-            StoreRequest::WriteCounts(partition, counts) => counts
-                .iter()
-                .map(|count| StoreRequest::WriteCounts(*partition, vec![count.clone()]))
-                .collect(),
-            StoreRequest::WriteAlerts(alerts) => {
-                alerts.iter().map(|alert| StoreRequest::WriteAlerts(vec![alert.clone()])).collect()
-            }
-            StoreRequest::WriteRows(partition, rows) => {
-                rows.iter().map(|row| StoreRequest::WriteRows(*partition, vec![row.clone()])).collect()
-            }
-            _ => Vec::new(),
+            StoreRequest::WriteProgress(..) | StoreRequest::Register(_) => 1,
+            StoreRequest::WriteCounts(_, counts) => counts.len(),
+            StoreRequest::WriteAlerts(alerts) => alerts.len(),
+            StoreRequest::WriteRows(_, rows) => rows.len(),
+            _ => 0,
         }
     }
 

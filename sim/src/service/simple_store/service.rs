@@ -13,98 +13,99 @@ use crate::service::simple_store::request::{StoreRequest, StoreResponse};
 
 /// Serves the tables until the node is killed.
 pub(crate) async fn serve(context: Arc<SimContext>) {
-    network::serve(
-        context,
-        |context, request, handling| async move { apply(&context, request, handling).await },
-    )
+    network::serve(context, |context, request: Arc<StoreRequest>, handling| async move {
+        apply(&context, &request, handling).await
+    })
     .await;
 }
 
-async fn apply(context: &SimContext, request: StoreRequest, handling: Handling) -> StoreResponse {
+async fn apply(context: &SimContext, request: &StoreRequest, handling: Handling) -> StoreResponse {
     if !request.is_write() {
         return read(context, request, handling.caller).await;
     }
-    write(context, &request, handling).await;
+    write(context, request, handling).await;
     StoreResponse::Written
 }
 
 /// Applies rows one by one, in random order, with pauses during which other requests are served.
 async fn write(context: &SimContext, request: &StoreRequest, handling: Handling) {
-    let mut rows = request.rows();
+    let rows = request.rows();
+    let mut order: Vec<usize> = (0..rows).collect();
     let (pauses, kept) = {
         let mut random = context.random(Service::Store);
-        random.shuffle(&mut rows);
-        let length = rows.len() as u64;
+        random.shuffle(&mut order);
+        let length = rows as u64;
         let pauses: Vec<(u64, u64)> =
             (0..random.below(3)).map(|_| (random.below(length + 1), random.within(1..=20))).collect();
         (pauses, if handling.torn { random.below(length + 1) } else { length })
     };
     if handling.torn {
-        if kept > 0 && kept < rows.len() as u64 {
+        if kept > 0 && kept < rows as u64 {
             context.observe(Sometimes::CallAppliedInPart);
         }
-        context.note(format_args!("the store applies {kept} of {} rows of #{}", rows.len(), handling.number));
+        context.note(format_args!("the store applies {kept} of {rows} rows of #{}", handling.number));
     }
-    for (number, row) in rows.into_iter().enumerate().take(kept as usize) {
+    for (number, row) in order.into_iter().enumerate().take(kept as usize) {
         for (_, ms) in pauses.iter().filter(|(before, _)| *before == number as u64) {
             sleep(Duration::from_millis(*ms)).await;
         }
-        let written = match &row {
+        let tables = &context.tables;
+        let written = match request {
             StoreRequest::WriteProgress(partition, progress) => {
-                context.tables.write_progress(*partition, *progress).await
+                tables.write_progress(*partition, *progress).await
             }
-            StoreRequest::Register(partition) => context.tables.register(*partition).await,
+            StoreRequest::Register(partition) => tables.register(*partition).await,
             StoreRequest::WriteCounts(partition, counts) => {
-                context.tables.write_counts(*partition, counts).await
+                tables.write_counts(*partition, &counts[row..=row]).await
             }
-            StoreRequest::WriteAlerts(alerts) => context.tables.write_alerts(alerts).await,
-            StoreRequest::WriteRows(partition, rows) => context.tables.write_rows(*partition, rows).await,
+            StoreRequest::WriteAlerts(alerts) => tables.write_alerts(&alerts[row..=row]).await,
+            StoreRequest::WriteRows(partition, rows) => tables.write_rows(*partition, &rows[row..=row]).await,
             _ => unreachable!("only writes have rows"),
         };
         acknowledged(written);
     }
 }
 
-async fn read(context: &SimContext, request: StoreRequest, caller: Caller) -> StoreResponse {
+async fn read(context: &SimContext, request: &StoreRequest, caller: Caller) -> StoreResponse {
     let tables = &context.tables;
     match request {
         StoreRequest::Binding => StoreResponse::Binding(acknowledged(tables.binding().await)),
-        StoreRequest::Bind(binding) => StoreResponse::Bind(acknowledged(tables.bind(&binding).await)),
+        StoreRequest::Bind(binding) => StoreResponse::Bind(acknowledged(tables.bind(binding).await)),
         StoreRequest::HoldsRows => StoreResponse::HoldsRows(acknowledged(tables.holds_rows().await)),
         StoreRequest::ProgressOfAll => {
             StoreResponse::ProgressOfAll(acknowledged(tables.stored_progress().await))
         }
         StoreRequest::Progress(partition) => {
-            StoreResponse::Progress(acknowledged(tables.progress(partition).await))
+            StoreResponse::Progress(acknowledged(tables.progress(*partition).await))
         }
         StoreRequest::Registered => StoreResponse::Registered(acknowledged(tables.registered().await)),
         StoreRequest::Counts(partition, windows) => {
             let mut counts = Vec::with_capacity(windows.len());
-            for part in parts(context, &windows) {
+            for part in parts(context, windows) {
                 pause(context).await;
-                counts.extend(acknowledged(tables.counts(partition, part).await));
+                counts.extend(acknowledged(tables.counts(*partition, part).await));
             }
             // Workers other than the owner read it for a sum of windows in which they have counted themselves.
-            if counts.iter().any(Option::is_some) && context.group().owner(partition) != Some(caller) {
+            if counts.iter().any(Option::is_some) && context.group().owner(*partition) != Some(caller) {
                 context.observe(Sometimes::WindowCountedInSeveralPartitions);
             }
             StoreResponse::Counts(counts)
         }
         StoreRequest::RowsBelow(partition, from, below, limit) => {
-            StoreResponse::RowsBelow(acknowledged(tables.rows_below(partition, from, below, limit).await))
+            StoreResponse::RowsBelow(acknowledged(tables.rows_below(*partition, *from, *below, *limit).await))
         }
         StoreRequest::Events(partition, from, to, limit) => {
-            StoreResponse::Events(acknowledged(tables.stored_events(partition, from, to, limit).await))
+            StoreResponse::Events(acknowledged(tables.stored_events(*partition, *from, *to, *limit).await))
         }
         StoreRequest::DeadLetters(partition, from, to, limit) => StoreResponse::DeadLetters(acknowledged(
-            tables.stored_dead_letters(partition, from, to, limit).await,
+            tables.stored_dead_letters(*partition, *from, *to, *limit).await,
         )),
         StoreRequest::Partitions => StoreResponse::Partitions(acknowledged(tables.partitions().await)),
         StoreRequest::Alerts(after, limit) => {
-            StoreResponse::Alerts(acknowledged(tables.stored_alerts(after, limit).await))
+            StoreResponse::Alerts(acknowledged(tables.stored_alerts(after.clone(), *limit).await))
         }
         StoreRequest::AllCounts(after, limit) => {
-            StoreResponse::AllCounts(acknowledged(tables.all_counts(after, limit).await))
+            StoreResponse::AllCounts(acknowledged(tables.all_counts(after.clone(), *limit).await))
         }
         StoreRequest::WriteProgress(..)
         | StoreRequest::Register(_)

@@ -6,11 +6,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use madsim_tokio::time::{Instant, Sleep, sleep_until};
 use real::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{ToSocketAddrs, lookup_host};
 use crate::network::{End, Network, Read};
+use crate::time::{Instant, Sleep, sleep_until};
 
 /// An end of a connection: closed when it is dropped.
 #[derive(Debug)]
