@@ -15,6 +15,7 @@ use crate::network::Service;
 use crate::random::{Random, Stream};
 use crate::scenario::Tables;
 use crate::scenario::cassandra::NODES;
+use crate::scenario::mix::FaultMix;
 use crate::scenario::options::RunOptions;
 
 /// One fault.
@@ -324,7 +325,7 @@ const POINTS_OF_A_BATCH: [Point; 9] = [
 ];
 
 /// Faults of a kind in a scenario, at most.
-const FAULTS_OF_A_KIND: u64 = 12;
+pub(crate) const FAULTS_OF_A_KIND: u64 = 12;
 
 impl KindName {
     /// The kinds that are drawn for runs with these tables.
@@ -452,14 +453,13 @@ impl Kind {
 }
 
 impl Fault {
-    /// The faults of a seed. Each kind is enabled with probability 1/2, with log-uniform numbers, so that many runs have
-    /// few kinds, and some have only one.
-    pub(crate) fn draw_all(seed: u64, options: &RunOptions, tables: &Tables) -> Vec<Fault> {
+    /// The faults of a seed: each kind is enabled, or not, with log-uniform numbers.
+    pub(crate) fn draw_all(seed: u64, options: &RunOptions, tables: &Tables, mix: &FaultMix) -> Vec<Fault> {
         let mut faults = Vec::new();
         for (kind, name) in (0..).zip(KindName::iter()) {
             let first = kind * FAULTS_OF_A_KIND;
             let random = &mut Random::new(seed, Stream::Kind(kind));
-            let (is_enabled, count) = (random.coin(), random.log_uniform(1..=FAULTS_OF_A_KIND));
+            let (is_enabled, count) = (mix.enables(name, random), random.log_uniform(1..=FAULTS_OF_A_KIND));
             let powerless = name == KindName::PowerLost
                 && matches!(tables, Tables::Cassandra(cluster) if !cluster.synced_first);
             if is_enabled && !powerless && KindName::drawn(tables).any(|drawn| drawn == name) {
@@ -470,7 +470,8 @@ impl Fault {
                     (_, true) => count.div_ceil(2),
                     _ => count,
                 };
-                faults.extend((first..first + count).map(|id| Fault::draw(seed, id, options, tables, name)));
+                let ids = first..first + mix.number(count);
+                faults.extend(ids.map(|id| Fault::draw(seed, id, options, tables, name)));
             }
         }
         faults

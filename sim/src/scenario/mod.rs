@@ -3,6 +3,7 @@
 
 pub mod cassandra;
 pub mod fault;
+pub mod mix;
 pub mod options;
 pub mod workload;
 
@@ -17,6 +18,7 @@ use crate::Seed;
 use crate::random::{Random, Stream};
 use cassandra::ClusterOptions;
 use fault::Fault;
+use mix::FaultMix;
 use options::RunOptions;
 use workload::{Item, WorkloadShape};
 
@@ -116,7 +118,7 @@ impl Draft {
 
     /// Draws the records and the faults.
     pub fn scenario(self) -> Scenario {
-        let faults = Fault::draw_all(self.seed, &self.options, &self.tables);
+        let faults = Fault::draw_all(self.seed, &self.options, &self.tables, &FaultMix::default());
         Scenario { faults, ..self.without_faults() }
     }
 }
