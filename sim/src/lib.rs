@@ -28,6 +28,9 @@ mod simulate;
 pub mod trace;
 mod worker;
 
+/// The commit that this was built from, or `unknown`.
+pub const COMMIT: &str = env!("SIMULATION_COMMIT");
+
 pub use network::Service;
 pub use run::{Report, Seed, run};
 pub use simulate::simulate;

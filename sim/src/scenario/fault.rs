@@ -312,7 +312,7 @@ pub enum Kind {
 pub const LONGEST_DELAY_MS: u64 = 8_000;
 
 /// The points at which a batch is partly written: a worker that ends there leaves work for its successor.
-const POINTS_OF_A_BATCH: [Point; 9] = [
+pub(crate) const POINTS_OF_A_BATCH: [Point; 9] = [
     Point { step: Step::WriteCounts, moment: Moment::After },
     Point { step: Step::ReadRegistry, moment: Moment::After },
     Point { step: Step::ReadSums, moment: Moment::Before },
@@ -453,6 +453,9 @@ impl Kind {
 }
 
 impl Fault {
+    /// The ids from this on are those of faults that are not drawn.
+    pub const ADDED: u64 = 999;
+
     /// The faults of a seed: each kind is enabled, or not, with log-uniform numbers.
     pub(crate) fn draw_all(seed: u64, options: &RunOptions, tables: &Tables, mix: &FaultMix) -> Vec<Fault> {
         let mut faults = Vec::new();
@@ -526,11 +529,12 @@ mod tests {
     use super::*;
     use crate::scenario::Scenario;
     use crate::scenario::World;
+    use crate::scenario::profile::Profile;
 
     #[test]
     fn the_scenarios_of_many_seeds_have_every_kind_and_every_point_and_no_store_that_drops_writes() {
         for world in World::iter() {
-            let scenarios = (0..300).map(|seed| Scenario::draw(seed, world));
+            let scenarios = (0..300).map(|seed| Scenario::draw(seed, world, Profile::Standard));
             let mut faults: Vec<Fault> = Vec::new();
             let mut expected: BTreeSet<KindName> = BTreeSet::new();
             for scenario in scenarios {
@@ -550,7 +554,7 @@ mod tests {
     #[test]
     fn a_kind_that_is_not_drawn_changes_no_other_fault() {
         let with: Vec<Fault> = (0..100)
-            .flat_map(|seed| Scenario::draw(seed, World::Cassandra).faults)
+            .flat_map(|seed| Scenario::draw(seed, World::Cassandra, Profile::Standard).faults)
             .filter(|fault| fault.kind.name() == KindName::WorkerKilled)
             .collect();
         assert!(!with.is_empty());

@@ -26,6 +26,11 @@ impl Default for FaultMix {
 }
 
 impl FaultMix {
+    /// Only these kinds, each with this probability per mille.
+    pub(crate) fn of(kinds: &[(KindName, u64)]) -> Self {
+        Self { per_mille: 0, of_kind: kinds.iter().copied().collect(), ..Self::default() }
+    }
+
     /// Draws whether a kind is enabled: one draw, whatever the probability.
     pub(crate) fn enables(&self, kind: KindName, random: &mut Random) -> bool {
         match self.of_kind.get(&kind).copied().unwrap_or(self.per_mille) {

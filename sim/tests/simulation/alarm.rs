@@ -3,12 +3,13 @@
 use simulation::checker::Violation;
 use simulation::scenario::fault::{Fault, Kind, KindName, Target, Trigger};
 use simulation::scenario::options::Begin;
+use simulation::scenario::profile::Profile;
 use simulation::scenario::{Draft, Scenario, World};
 use simulation::{Report, run};
 
 /// A scenario without faults in which every kind of damage is visible.
 fn draft(seed: u64) -> Draft {
-    let mut draft = Draft::new(seed, World::Simple);
+    let mut draft = Draft::new(seed, World::Simple, Profile::Standard);
     draft.options.pipeline.binding_spec.window.threshold = 1;
     draft.options.begin = Begin::Start;
     (draft.shape.records, draft.shape.malformed_per_mille) = (200, 100);

@@ -2,9 +2,11 @@
 
 mod alarm;
 mod cassandra;
+mod commands;
 mod datacenters;
 mod determinism;
 mod network;
+mod profiles;
 mod regressions;
 mod seeds;
 mod shim;

@@ -3,11 +3,12 @@
 use simulation::run;
 use simulation::scenario::fault::{Fault, Kind, KindName, Point, Target, Trigger};
 use simulation::scenario::options::Begin;
+use simulation::scenario::profile::Profile;
 use simulation::scenario::{Draft, Scenario, World};
 
 /// Two workers, two partitions, windows that both partitions count in, and batches of a few records.
 fn small(world: World) -> Scenario {
-    let mut draft = Draft::new(1, world);
+    let mut draft = Draft::new(1, world, Profile::Standard);
     let options = &mut draft.options;
     (options.workers, options.partitions, options.begin) = (2, 2, Begin::Start);
     (options.chaos_ms, options.session_timeout_ms, options.heartbeat_ms) = (4_000, 600, 150);
