@@ -1,6 +1,6 @@
-//! Tells the program from which commit it is built, and makes the simulator's `getrandom` replace the system's also for
-//! crates that look the function up by name at run time (the crate `getrandom`, under `rand` and `uuid`): `dlsym` finds
-//! only what the executable exports.
+//! Passes the commit on to the program, and makes the simulator's `getrandom` replace the system's also for crates that
+//! look the function up by name at run time (the crate `getrandom`, under `rand` and `uuid`): `dlsym` finds only what the
+//! executable exports.
 //!
 //! The latter only on Linux: there the crate `getrandom` uses `dlsym`, and the linkers know the option. On macOS it links
 //! to `getentropy` directly.

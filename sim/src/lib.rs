@@ -28,7 +28,7 @@ mod simulate;
 pub mod trace;
 mod worker;
 
-/// The commit that this was built from, or `unknown`.
+/// The commit that was checked out when this was built, or `unknown`. Uncommitted changes do not show.
 pub const COMMIT: &str = env!("SIMULATION_COMMIT");
 
 pub use network::Service;

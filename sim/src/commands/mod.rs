@@ -111,10 +111,8 @@ struct Campaign {
     /// The seeds; the last one is excluded
     #[arg(long, value_name = "FROM..TO", value_parser = seeds)]
     seeds: Range<u64>,
-    /// The services
     #[arg(long, default_value = "simple", value_name = "WORLD", help = of_each::<World>("The services"))]
     world: Each<World>,
-    /// How the scenarios are drawn
     #[arg(long, default_value = "standard", value_name = "PROFILE", help = of_each::<Profile>("How the scenarios are drawn"))]
     profile: Each<Profile>,
     /// Number of threads [default: one for each core]
