@@ -145,8 +145,6 @@ pub(crate) struct Handling {
     pub caller: Caller,
     /// Apply only a part of it.
     pub torn: bool,
-    /// Apply nothing, and acknowledge it.
-    pub forgotten: bool,
 }
 
 /// How many requests a service receives at the same time.
@@ -208,7 +206,7 @@ async fn serve_request<Q, H, F>(
     if took > 0 {
         sleep(Duration::from_millis(took)).await;
     }
-    let handling = Handling { number, caller, torn: faults.torn, forgotten: faults.forgotten };
+    let handling = Handling { number, caller, torn: faults.torn };
     let reply = if faults.error && !faults.torn {
         context.note(format_args!("{service:?} fails #{number}"));
         Reply::Error

@@ -33,7 +33,7 @@ pub struct Shrunk {
 /// Reduces a scenario until nothing more can be left out, or until `go_on` returns false, which is called with the smallest
 /// scenario so far before each run. `None` if the scenario itself has no violation.
 pub fn shrink(scenario: Scenario, go_on: impl FnMut(&Shrunk) -> bool) -> Option<Shrunk> {
-    let violation = violation(&scenario)?;
+    let violation = run(scenario.clone(), false).violation?.name();
     let shrunk = Shrunk { scenario, violation, runs: 1 };
     let mut shrinker = Shrinker { shrunk, go_on, has_ended: false, passed: BTreeSet::new() };
     loop {
@@ -50,10 +50,6 @@ pub fn shrink(scenario: Scenario, go_on: impl FnMut(&Shrunk) -> bool) -> Option<
             return Some(shrinker.shrunk);
         }
     }
-}
-
-fn violation(scenario: &Scenario) -> Option<&'static str> {
-    run(scenario.clone(), false).violation.map(|violation| violation.name())
 }
 
 struct Shrinker<P> {
@@ -83,7 +79,7 @@ impl<P: FnMut(&Shrunk) -> bool> Shrinker<P> {
             return false;
         }
         self.shrunk.runs += 1;
-        let fails = violation(&scenario) == Some(self.shrunk.violation);
+        let fails = run(scenario.clone(), false).has(self.shrunk.violation);
         if fails {
             self.shrunk.scenario = scenario;
         } else {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use simulation::Report;
-use simulation::checker::Violation;
+use simulation::oracle::Violation;
 use simulation::scenario::profile::Profile;
 use simulation::scenario::{Scenario, World};
 use strum::IntoEnumIterator;

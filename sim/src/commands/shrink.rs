@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use simulation::COMMIT;
+use simulation::scenario::Scenario;
 use simulation::scenario::fault::KindName;
-use simulation::scenario::{Scenario, Tables};
 use simulation::shrink::{Shrunk, shrink as reduce};
 
 use super::{code, of_file};
@@ -38,7 +38,8 @@ pub fn shrink(scenario: Scenario, output: &Path, reason: Option<&str>, time: Dur
     }
     // Again, for the evidence.
     let report = simulation::run(shrunk.scenario.clone(), false);
-    let evidence = report.violation.as_ref().map(|violation| format!("{violation:?}"));
+    let found = report.violations.iter().find(|violation| violation.name() == shrunk.violation);
+    let evidence = found.map(|violation| format!("{violation:?}"));
     let text = text(&shrunk, reason, &evidence.unwrap_or_default());
     std::fs::write(output, text).map_err(|error| of_file(output, &error))?;
     println!(
@@ -64,12 +65,10 @@ fn size(scenario: &Scenario) -> String {
     )
 }
 
-/// True if no client could survive it, so that the run must fail for ever.
+/// True if a service does what it must not, so that the run must fail for ever.
 fn is_sabotage(scenario: &Scenario) -> bool {
-    let loses_power = matches!(&scenario.tables, Tables::Cassandra(cluster) if !cluster.synced_first)
-        .then_some(KindName::PowerLost);
-    let kinds = [Some(KindName::AcknowledgedWritesDropped), loses_power];
-    scenario.faults.iter().any(|fault| kinds.contains(&Some(fault.kind.name())))
+    let kinds = [KindName::AcknowledgedWritesDropped, KindName::Sabotaged];
+    scenario.faults.iter().any(|fault| kinds.contains(&fault.kind.name()))
 }
 
 /// The file: comments with the reason, the violation and the commit, and the scenario.

@@ -18,10 +18,11 @@ use strum::{EnumIter, EnumString, IntoStaticStr};
 use thiserror::Error;
 
 use crate::Seed;
+use crate::random::{Random, Stream};
 use cassandra::ClusterOptions;
-use fault::Fault;
+use fault::{FAULTS_OF_A_KIND, Fault};
 use mix::FaultMix;
-use options::RunOptions;
+use options::{Heal, RunOptions};
 use profile::Profile;
 use workload::{Item, WorkloadShape};
 
@@ -115,6 +116,12 @@ impl Draft {
                 Tables::Cassandra(ClusterOptions::draw(seed))
             }
         };
+        options.heal = Random::new(seed, Stream::Heal).pick(&[
+            Heal::Everything,
+            Heal::Everything,
+            Heal::Core,
+            Heal::Rates,
+        ]);
         let (profile, mix) = (Profile::default(), FaultMix::default());
         Self { seed, profile, options, shape, tables, mix }
     }
@@ -126,8 +133,21 @@ impl Draft {
         Scenario { seed, profile, expected: None, options, tables, faults: Vec::new(), records }
     }
 
+    /// Draws the records, few faults, and one that no client can survive.
+    pub fn damaged(mut self) -> Scenario {
+        self.options.heal = Heal::Everything;
+        let damage = Fault::draw_damage(self.seed, &self.options, &self.tables);
+        let mut faults = Fault::draw_all(self.seed, &self.options, &self.tables, &self.mix);
+        faults.retain(|fault| fault.id % FAULTS_OF_A_KIND == 0);
+        faults.push(damage);
+        Scenario { faults, ..self.without_faults() }
+    }
+
     /// Draws the records and the faults.
     pub fn scenario(self) -> Scenario {
+        if self.profile == Profile::Damaged {
+            return self.damaged();
+        }
         let mut faults = Fault::draw_all(self.seed, &self.options, &self.tables, &self.mix);
         faults.iter_mut().for_each(|fault| self.profile.adjust(fault, &self));
         faults.extend(self.profile.more_faults(&self));

@@ -11,7 +11,6 @@ use strum::{EnumIter, EnumString, IntoEnumIterator, IntoStaticStr};
 
 use crate::Seed;
 use crate::random::{Random, Stream};
-use crate::scenario::cassandra::{ClusterOptions, NODES};
 use crate::scenario::fault::{Direction, Fault, Kind, KindName, POINTS_OF_A_BATCH, Target, Trigger};
 use crate::scenario::mix::FaultMix;
 use crate::scenario::options::{Begin, RunOptions};
@@ -54,6 +53,8 @@ pub enum Profile {
     Wide,
     /// Everything is late: the log's end, messages, nodes, clocks; and partitions are added
     Lagging,
+    /// Few faults, and damage to the log or the tables that must be refused, or named by verify
+    Damaged,
     /// As standard, with a store that loses acknowledged writes: most runs must fail, to test the simulation itself
     Sabotaged,
 }
@@ -79,6 +80,7 @@ impl Profile {
             Self::Tiny => tiny,
             Self::Wide => wide,
             Self::Lagging => lagging,
+            Self::Damaged => standard,
             Self::Sabotaged => sabotaged,
         };
         Draft { profile: self, ..draft(seed, world) }
@@ -102,7 +104,7 @@ impl Profile {
     /// Faults that the profile has in addition to the drawn ones.
     pub(super) fn more_faults(self, draft: &Draft) -> Vec<Fault> {
         match self {
-            Self::Sabotaged => losses_of_acknowledged_writes(draft),
+            Self::Sabotaged => vec![lost_writes(draft)],
             _ => Vec::new(),
         }
     }
@@ -232,24 +234,8 @@ fn is_of_a_storm(kind: KindName) -> bool {
     !is_calm
 }
 
-/// How many messages, of those kinds that say so.
-pub(crate) fn rate(kind: &mut Kind) -> Option<&mut u64> {
-    match kind {
-        Kind::RequestsLost { per_mille, .. }
-        | Kind::RequestsDelayed { per_mille, .. }
-        | Kind::RequestsDuplicated { per_mille, .. }
-        | Kind::ResponsesLost { per_mille, .. }
-        | Kind::ErrorsReturned { per_mille, .. }
-        | Kind::CallsTorn { per_mille }
-        | Kind::ReplicaMessagesLost { per_mille }
-        | Kind::ReplicaMessagesDelayed { per_mille, .. }
-        | Kind::ReplicaMessagesDuplicated { per_mille } => Some(per_mille),
-        _ => None,
-    }
-}
-
 fn with_high_rates(fault: &mut Fault, random: &mut Random) {
-    if let Some(per_mille) = rate(&mut fault.kind) {
+    if let Some(per_mille) = fault.kind.rate_mut() {
         *per_mille = random.within(400..=1_000);
     }
 }
@@ -330,31 +316,12 @@ fn lagging(seed: Seed, world: World) -> Draft {
 fn sabotaged(seed: Seed, world: World) -> Draft {
     let mut draft = standard(seed, world);
     draft.options.begin = Begin::Start;
-    if let Tables::Cassandra(ClusterOptions { synced_first, hint_window_ms, .. }) = &mut draft.tables {
-        (*synced_first, *hint_window_ms) = (false, 200);
-    }
     draft
 }
 
-/// What the profile adds: a simple store that drops writes, or all hosts of a cluster losing power together, before
-/// their commit logs are synced.
-fn losses_of_acknowledged_writes(draft: &Draft) -> Vec<Fault> {
-    let fault = |id, at_ms, kind, duration_ms| {
-        let (trigger, target) = (Trigger::At { at_ms }, Target::Anyone);
-        Fault { id, trigger, target, kind, duration_ms }
-    };
-    let chaos_ms = draft.options.chaos_ms;
-    match draft.tables {
-        Tables::Simple => {
-            vec![fault(Fault::ADDED, 0, Kind::AcknowledgedWritesDropped { per_mille: 600 }, chaos_ms)]
-        }
-        Tables::Cassandra(_) => {
-            let times = (1..).map(|n| n * chaos_ms / 4).take(3);
-            let losses = times.flat_map(|at_ms| (0..NODES).map(move |node| (at_ms, node)));
-            (Fault::ADDED..)
-                .zip(losses)
-                .map(|(id, (at_ms, node))| fault(id, at_ms, Kind::PowerLost { node }, 200))
-                .collect()
-        }
-    }
+/// A store that drops writes that it acknowledges, all the time.
+fn lost_writes(draft: &Draft) -> Fault {
+    let (trigger, target) = (Trigger::At { at_ms: 0 }, Target::Anyone);
+    let kind = Kind::AcknowledgedWritesDropped { per_mille: 600 };
+    Fault { id: Fault::ADDED, trigger, target, kind, duration_ms: draft.options.chaos_ms }
 }

@@ -10,7 +10,7 @@ use strum::{EnumIter, IntoStaticStr};
 
 use crate::scenario::Tables;
 use crate::scenario::cassandra::ClusterOptions;
-use crate::scenario::options::{Begin, RunOptions, TOPIC};
+use crate::scenario::options::{Begin, Heal, RunOptions, TOPIC};
 
 /// A simplification. Where two of them set the same option, the second changes only values that the first did not set,
 /// so that trying all of them again and again ends.
@@ -19,6 +19,8 @@ use crate::scenario::options::{Begin, RunOptions, TOPIC};
 pub enum Simplification {
     /// The pipeline begins at the log's start.
     BeginAtStart,
+    /// Every fault ends before the log must be drained.
+    HealEverything,
     /// The log has all offsets from 0 on.
     NoRetiredOffsets,
     /// One batch of a partition in flight.
@@ -118,6 +120,7 @@ impl Simplification {
     fn apply_to_run(self, options: &mut RunOptions) {
         match self {
             Self::BeginAtStart => options.begin = Begin::Start,
+            Self::HealEverything => options.heal = Heal::Everything,
             Self::NoRetiredOffsets => options.retired_offsets = 0,
             Self::DefaultLayout => options.layout = Layout::default(),
             Self::NoStaleDeliveries => options.stale_deliveries_per_mille = 0,

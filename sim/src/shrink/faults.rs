@@ -2,7 +2,6 @@
 
 use super::{Shrinker, Shrunk};
 use crate::scenario::fault::{Direction, Fault, Kind, Point, Target, Trigger};
-use crate::scenario::profile::rate;
 
 /// Of more faults, no trigger is replaced by each point in turn.
 const FEW: usize = 3;
@@ -72,8 +71,10 @@ impl<P: FnMut(&Shrunk) -> bool> Shrinker<P> {
 
 fn worst_rate(fault: &mut Fault) {
     match &mut fault.kind {
-        Kind::AcknowledgedWritesDropped { per_mille } => *per_mille = 1_000,
-        kind => rate(kind).into_iter().for_each(|per_mille| *per_mille = 1_000),
+        Kind::AcknowledgedWritesDropped { per_mille } | Kind::Sabotaged { per_mille, .. } => {
+            *per_mille = 1_000
+        }
+        kind => kind.rate_mut().into_iter().for_each(|per_mille| *per_mille = 1_000),
     }
 }
 

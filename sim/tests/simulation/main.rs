@@ -3,6 +3,7 @@
 mod alarm;
 mod cassandra;
 mod commands;
+mod damage;
 mod datacenters;
 mod determinism;
 mod network;

@@ -134,7 +134,12 @@ fn sweep_of_pairs(world: World, most: u64) -> usize {
     println!("{world}: {} crashes, {} message faults, {} pairs", points.len(), messages.len(), pairs.len());
     let (next, both) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
-        while let Some(pair) = pairs.get(next.fetch_add(1, Ordering::Relaxed)) {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(pair) = pairs.get(number) else { return };
+            if number > 0 && number.is_multiple_of(500) {
+                println!("{world}: {number} pairs");
+            }
             let report = run_with(&scenario, pair.to_vec());
             assert_eq!(report.violation, None, "{pair:?}\n{report}");
             let is_effective = |fault: &Fault| report.observed.faults(fault.kind.name()).effective > 0;
