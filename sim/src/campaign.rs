@@ -130,7 +130,11 @@ impl Campaign {
             Tables::Simple => !only_cassandra.contains(situation),
             Tables::Cassandra(_) => !only_simple.contains(situation),
         };
-        let is_due = |situation: &Sometimes| self.runs >= 1_000 || !situation.is_rare();
+        let of_damage =
+            [Sometimes::WorkerRefused, Sometimes::DamageFoundByVerify, Sometimes::DamageWithoutConsequence];
+        let is_due = |situation: &Sometimes| {
+            !of_damage.contains(situation) && (self.runs >= 1_000 || !situation.is_rare())
+        };
         let situations = Sometimes::iter().filter(is_possible).filter(is_due);
         let situations = situations.filter(|situation| self.observed.count(*situation) == 0);
         kinds.chain(situations.map(|situation| situation.to_string())).collect()

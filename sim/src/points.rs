@@ -18,7 +18,7 @@ use crate::oracle::cell::{self, Cell, Seen, Value};
 use crate::oracle::delivery::Delivered;
 use crate::oracle::{Position, Violation, memory};
 use crate::scenario::fault::{Moment, Point, Step};
-use crate::service::sabotage::{SabotagedConsumer, SabotagedStore};
+use crate::service::sabotage::{RelabellingConsumer, SabotagedConsumer, SabotagedStore};
 
 /// A process of a worker.
 #[derive(Clone)]
@@ -255,7 +255,16 @@ impl<S: Store> ObservedStore<S> {
     ) -> Outcome<()> {
         let outcome = call.await;
         match outcome {
-            Outcome::Acknowledged(()) => self.process.context.judge(|oracles| oracles.acknowledged(cells())),
+            Outcome::Acknowledged(()) => {
+                let (context, cells) = (&self.process.context, cells());
+                let first = cells.first().cloned();
+                context.judge(|oracles| oracles.acknowledged(cells));
+                if let (Some(oracles), Some(first)) = (context.oracles(), first)
+                    && oracles.is_missing_elsewhere(&first)
+                {
+                    context.observe(Sometimes::TwoDatacentersDisagree);
+                }
+            }
             Outcome::Unknown(_) => self.process.unknown(cells()),
             Outcome::Refused(_) => {}
         }
@@ -477,7 +486,7 @@ impl<B: Broker> ObservedBroker<B> {
 }
 
 impl<B: Broker> Broker for ObservedBroker<B> {
-    type Consumer = ObservedConsumer<SabotagedConsumer<B::Consumer>>;
+    type Consumer = RelabellingConsumer<ObservedConsumer<SabotagedConsumer<B::Consumer>>>;
 
     async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
         self.broker.topic(topic).await
@@ -505,7 +514,8 @@ impl<B: Broker> Broker for ObservedBroker<B> {
     async fn subscribe(&self, group: &str, topic: &str) -> Result<Self::Consumer, BrokerError> {
         let consumer = self.broker.subscribe(group, topic).await?;
         let consumer = SabotagedConsumer::new(consumer, self.process.context.clone());
-        Ok(ObservedConsumer { consumer, process: self.process.clone(), next: None })
+        let consumer = ObservedConsumer { consumer, process: self.process.clone(), next: None };
+        Ok(RelabellingConsumer::new(consumer, self.process.context.clone()))
     }
 }
 

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use simulated_hosts::HostCommand;
+
 /// `docker/local/cluster`, in the environment of this process.
 pub struct Cluster {
     script: PathBuf,
@@ -58,6 +60,22 @@ impl Cluster {
             (self.clone(), arguments.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
         let call = move || cluster.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
         tokio::task::spawn_blocking(call).await.map_err(|error| error.to_string())?
+    }
+
+    /// Applies a fault to nodes, or ends it: the script's commands have the vocabulary's names. Blocks the thread.
+    pub fn apply(&self, command: impl Into<HostCommand>, nodes: &[&str]) -> Result<(), String> {
+        let command = command.into().to_string();
+        self.run(&[&[command.as_str()], nodes].concat()).map(drop)
+    }
+
+    /// As [`Cluster::apply`], without blocking the thread.
+    pub async fn call_apply(
+        self: &Arc<Self>,
+        command: impl Into<HostCommand>,
+        nodes: &[&str],
+    ) -> Result<(), String> {
+        let command = command.into().to_string();
+        self.call(&[&[command.as_str()], nodes].concat()).await.map(drop)
     }
 
     /// Runs the script and returns its output. Blocks the thread.

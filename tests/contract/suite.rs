@@ -40,13 +40,24 @@ pub struct Case<W: Backend> {
     pub run: for<'a> fn(&'a W, &'a Observations) -> Running<'a>,
 }
 
-/// `case!(name_of_a_function, [Verb, ...], "documented behaviour")`, with the type `Verb` in scope.
+/// `case!(name_of_a_function, [verb, ...], "documented behaviour")`, with the type `Verb` in scope. Its variants, and those
+/// of the faults, need no path: `[Host(Kill), Link(Cut)]`.
 macro_rules! case {
-    ($name:ident, [$($verb:ident),* $(,)?], $documented:expr $(,)?) => {
+    ($name:ident, [], $documented:expr $(,)?) => {
+        crate::suite::case!(@ $name, &[], $documented)
+    };
+    ($name:ident, [$($verb:expr),+ $(,)?], $documented:expr $(,)?) => {
+        crate::suite::case!(@ $name, {
+            #[allow(unused_imports)]
+            use {Verb::*, ::simulated_hosts::{ClockFaultName::*, DiskFault::*, HostFault::*, LinkFaultName::*}};
+            &[$($verb),+]
+        }, $documented)
+    };
+    (@ $name:ident, $needs:expr, $documented:expr) => {
         crate::suite::Case {
             name: stringify!($name),
             documented: $documented,
-            needs: &[$(Verb::$verb),*],
+            needs: $needs,
             run: |backend, seen| Box::pin($name(backend, seen)),
         }
     };

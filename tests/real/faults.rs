@@ -1,12 +1,14 @@
 //! Fault injection into workers and services: the faults are drawn from a seed and printed.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
+use simulated_hosts::{HostFault, Recovery};
 
 use crate::pipeline::Workers;
 use crate::random::Random;
@@ -26,10 +28,84 @@ impl Random {
     }
 }
 
+/// What runs a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Host {
+    Worker,
+    /// Of Cassandra.
+    Node,
+    /// Of Kafka.
+    Broker,
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Host::Worker => "worker",
+            Host::Node => "node",
+            Host::Broker => "broker",
+        })
+    }
+}
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Of one process.
+    One(Host, HostFault),
+    /// A pause of a worker that lasts longer than its session timeout.
+    PauseOverSession,
+    /// Of two of three nodes: nothing is acknowledged until it ends.
+    QuorumOfNodes(HostFault),
+    /// Of all nodes at once.
+    AllNodes(HostFault),
+    /// All processes are stopped and started, one after another.
+    InTurn(Host),
+    PartitionAdded,
+}
+
+impl Kind {
+    /// What it affects and how, if it is a fault of a process.
+    fn of_a_process(self) -> Option<(Host, HostFault)> {
+        match self {
+            Kind::One(host, fault) => Some((host, fault)),
+            Kind::PauseOverSession => Some((Host::Worker, HostFault::Pause)),
+            Kind::QuorumOfNodes(fault) | Kind::AllNodes(fault) => Some((Host::Node, fault)),
+            Kind::InTurn(host) => Some((host, HostFault::Stop)),
+            Kind::PartitionAdded => None,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::One(Host::Worker, HostFault::Pause) => {
+                f.write_str("worker paused below the session timeout")
+            }
+            Kind::PauseOverSession => f.write_str("worker paused over the session timeout"),
+            Kind::One(host, fault) => write!(f, "{host} {}", participle(*fault)),
+            Kind::QuorumOfNodes(fault) => write!(f, "nodes {}, a quorum of them", participle(*fault)),
+            Kind::AllNodes(fault) => write!(f, "nodes {}, all at once", participle(*fault)),
+            Kind::InTurn(host) => write!(f, "{host}s restarted in turn"),
+            Kind::PartitionAdded => f.write_str("partition added, now"),
+        }
+    }
+}
+
+fn participle(fault: HostFault) -> &'static str {
+    match fault {
+        HostFault::Kill => "killed",
+        HostFault::PowerLoss => "without power",
+        HostFault::Stop => "stopped",
+        HostFault::Pause => "paused",
+    }
+}
+
 /// The faults that were injected so far.
 pub struct FaultLog {
     start: Instant,
-    counts: Mutex<BTreeMap<String, u32>>,
+    counts: Mutex<BTreeMap<Kind, u32>>,
 }
 
 impl FaultLog {
@@ -37,15 +113,19 @@ impl FaultLog {
         Self { start: Instant::now(), counts: Mutex::default() }
     }
 
-    fn record(&self, kind: &str, target: &str) {
+    fn record(&self, kind: Kind, target: &str) {
         println!("{:>7.2} s  {kind} {target}", self.start.elapsed().as_secs_f64());
-        *self.counts.lock().expect("no panic").entry(kind.to_owned()).or_default() += 1;
+        *self.counts.lock().expect("no panic").entry(kind).or_default() += 1;
     }
 
-    /// Number of faults whose kind starts with this text.
-    pub fn count(&self, kind: &str) -> u32 {
+    /// Number of faults of such processes; of any kind, if none is given.
+    pub fn count(&self, host: Host, fault: Option<HostFault>) -> u32 {
         let counts = self.counts.lock().expect("no panic");
-        counts.iter().filter(|(name, _)| name.starts_with(kind)).map(|(_, count)| count).sum()
+        let matches = |kind: &Kind| {
+            kind.of_a_process()
+                .is_some_and(|(of, what)| of == host && fault.is_none_or(|fault| fault == what))
+        };
+        counts.iter().filter(|(kind, _)| matches(kind)).map(|(_, count)| count).sum()
     }
 
     pub fn print(&self) {
@@ -64,19 +144,19 @@ pub fn into_workers(groups: &[Workers], mut random: Random, until: Instant, log:
         let target = group.name(number);
         match random.below(10) {
             0..5 => {
-                log.record("worker killed", &target);
+                log.record(Kind::One(Host::Worker, HostFault::Kill), &target);
                 group.kill(number, random.ms(0, 4_000));
             }
             5..7 => {
-                log.record("worker paused below the session timeout", &target);
+                log.record(Kind::One(Host::Worker, HostFault::Pause), &target);
                 group.pause(number, random.ms(200, 4_000));
             }
             7..9 => {
-                log.record("worker paused over the session timeout", &target);
+                log.record(Kind::PauseOverSession, &target);
                 group.pause(number, random.ms(7_000, 14_000));
             }
             _ => {
-                log.record("workers restarted in turn", &target);
+                log.record(Kind::InTurn(Host::Worker), &target);
                 for number in 0..group.len() {
                     group.restart(number);
                 }
@@ -101,7 +181,7 @@ pub fn into_services(services: &Services, topic: &str, mut random: Random, until
         }
         if partitions < PARTITIONS && random.below(6) == 0 {
             partitions += 1;
-            log.record("partition added, now", &partitions.to_string());
+            log.record(Kind::PartitionAdded, &partitions.to_string());
             add_partition(services, topic, partitions as usize);
         }
     }
@@ -112,29 +192,29 @@ fn into_nodes(services: &Services, random: &mut Random, log: &FaultLog) {
     let node = format!("cassandra-{}", 1 + number);
     match random.below(7) {
         0..3 => {
-            log.record("node killed", &node);
-            services.run(&["kill", &node]);
+            log.record(Kind::One(Host::Node, HostFault::Kill), &node);
+            services.apply(HostFault::Kill, &[&node]);
             std::thread::sleep(random.ms(0, 8_000));
-            services.run(&["start", &node]);
+            services.apply(Recovery::Start, &[&node]);
         }
         3..5 => {
-            log.record("node paused", &node);
-            services.run(&["pause", &node]);
+            log.record(Kind::One(Host::Node, HostFault::Pause), &node);
+            services.apply(HostFault::Pause, &[&node]);
             std::thread::sleep(random.ms(500, 10_000));
-            services.run(&["resume", &node]);
+            services.apply(Recovery::Resume, &[&node]);
         }
         // Two of three nodes: nothing is acknowledged until they are resumed.
         5..6 => {
             let other = format!("cassandra-{}", 1 + (number + 1) % 3);
-            log.record("nodes paused, a quorum of them", &format!("{node}, {other}"));
-            services.run(&["pause", &node, &other]);
+            log.record(Kind::QuorumOfNodes(HostFault::Pause), &format!("{node}, {other}"));
+            services.apply(HostFault::Pause, &[&node, &other]);
             std::thread::sleep(random.ms(2_000, 12_000));
-            services.run(&["resume", &node, &other]);
+            services.apply(Recovery::Resume, &[&node, &other]);
         }
         _ => {
-            log.record("nodes killed, all at once", "");
-            services.run(&["kill", "cassandra-1", "cassandra-2", "cassandra-3"]);
-            services.run(&["start", "cassandra-1", "cassandra-2", "cassandra-3"]);
+            log.record(Kind::AllNodes(HostFault::Kill), "");
+            services.apply(HostFault::Kill, &["cassandra-1", "cassandra-2", "cassandra-3"]);
+            services.apply(Recovery::Start, &["cassandra-1", "cassandra-2", "cassandra-3"]);
         }
     }
 }
@@ -144,22 +224,22 @@ fn into_brokers(services: &Services, random: &mut Random, log: &FaultLog) {
     let broker = format!("kafka-{}", 1 + random.below(3));
     match random.below(5) {
         0..2 => {
-            log.record("broker killed", &broker);
-            services.run(&["kill", &broker]);
+            log.record(Kind::One(Host::Broker, HostFault::Kill), &broker);
+            services.apply(HostFault::Kill, &[&broker]);
             std::thread::sleep(random.ms(0, 8_000));
-            services.run(&["start", &broker]);
+            services.apply(Recovery::Start, &[&broker]);
         }
         2..4 => {
-            log.record("broker paused", &broker);
-            services.run(&["pause", &broker]);
+            log.record(Kind::One(Host::Broker, HostFault::Pause), &broker);
+            services.apply(HostFault::Pause, &[&broker]);
             std::thread::sleep(random.ms(500, 12_000));
-            services.run(&["resume", &broker]);
+            services.apply(Recovery::Resume, &[&broker]);
         }
         _ => {
-            log.record("brokers restarted in turn", "");
+            log.record(Kind::InTurn(Host::Broker), "");
             for number in 1..=3 {
-                services.run(&["stop", &format!("kafka-{number}")]);
-                services.run(&["start", &format!("kafka-{number}")]);
+                services.apply(HostFault::Stop, &[&format!("kafka-{number}")]);
+                services.apply(Recovery::Start, &[&format!("kafka-{number}")]);
             }
         }
     }
@@ -173,4 +253,34 @@ fn add_partition(services: &Services, topic: &str, partitions: usize) {
         .block_on(admin.create_partitions(&[NewPartitions::new(topic, partitions)], &AdminOptions::new()));
     let results = created.expect("the brokers respond");
     assert!(results.iter().all(Result::is_ok), "{results:?}");
+}
+
+#[test]
+fn every_fault_is_printed_and_counted_by_what_it_does_to_which_process() {
+    let log = FaultLog::new();
+    let kinds = [
+        (Kind::One(Host::Worker, HostFault::Kill), "worker killed"),
+        (Kind::One(Host::Worker, HostFault::Pause), "worker paused below the session timeout"),
+        (Kind::PauseOverSession, "worker paused over the session timeout"),
+        (Kind::InTurn(Host::Worker), "workers restarted in turn"),
+        (Kind::One(Host::Node, HostFault::Kill), "node killed"),
+        (Kind::One(Host::Node, HostFault::Pause), "node paused"),
+        (Kind::QuorumOfNodes(HostFault::Pause), "nodes paused, a quorum of them"),
+        (Kind::AllNodes(HostFault::Kill), "nodes killed, all at once"),
+        (Kind::One(Host::Broker, HostFault::Kill), "broker killed"),
+        (Kind::One(Host::Broker, HostFault::Pause), "broker paused"),
+        (Kind::InTurn(Host::Broker), "brokers restarted in turn"),
+        (Kind::PartitionAdded, "partition added, now"),
+    ];
+    for (kind, text) in kinds {
+        assert_eq!(kind.to_string(), text);
+        log.record(kind, "");
+    }
+    let count = |host, fault| log.count(host, fault);
+    assert_eq!(
+        (count(Host::Worker, Some(HostFault::Kill)), count(Host::Worker, Some(HostFault::Pause))),
+        (1, 2)
+    );
+    assert_eq!((count(Host::Worker, None), count(Host::Node, None), count(Host::Broker, None)), (4, 4, 3));
+    assert_eq!(count(Host::Broker, Some(HostFault::PowerLoss)), 0);
 }

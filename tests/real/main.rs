@@ -27,10 +27,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use faults::FaultLog;
+use faults::{FaultLog, Host};
 use pipeline::{Pipeline, Producer, Workers};
 use random::Random;
 use services::Services;
+use simulated_hosts::HostFault;
 
 /// How long faults are injected, in seconds.
 fn seconds() -> u64 {
@@ -99,8 +100,15 @@ fn the_tables_are_exact_after_faults_of_workers_brokers_and_nodes() {
     }
     log.print();
     // A run without faults proves nothing.
-    for kind in ["worker killed", "worker paused", "node", "broker"] {
-        assert!(log.count(kind) > 0 || seconds < 120, "no fault of kind {kind:?} in {seconds} s");
+    let required = [
+        (Host::Worker, Some(HostFault::Kill)),
+        (Host::Worker, Some(HostFault::Pause)),
+        (Host::Node, None),
+        (Host::Broker, None),
+    ];
+    for (host, fault) in required {
+        let fault_text = fault.map_or("any fault".to_owned(), |fault| fault.to_string());
+        assert!(log.count(host, fault) > 0 || seconds < 120, "no {host} had {fault_text} in {seconds} s");
     }
     for pipeline in [&first, &second] {
         pipeline.drop_keyspace();

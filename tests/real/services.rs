@@ -1,5 +1,7 @@
 //! The services: three brokers and three nodes.
 
+use simulated_hosts::HostCommand;
+
 use crate::cluster::Cluster;
 
 pub struct Services {
@@ -19,16 +21,17 @@ impl Services {
         Self { cluster, kafka, cassandra }
     }
 
-    /// Runs the script.
+    /// Applies a fault to nodes or brokers, or ends it.
     ///
     /// # Panics
     /// If it fails.
-    pub fn run(&self, arguments: &[&str]) {
-        self.cluster.run(arguments).unwrap_or_else(|error| panic!("{error}"));
+    pub fn apply(&self, command: impl Into<HostCommand>, nodes: &[&str]) {
+        self.cluster.apply(command, nodes).unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Starts nodes that are down, resumes paused ones, and waits until all respond.
     pub fn heal(&self) {
-        self.run(&["up", "--kafka", "3", "--cassandra", "3"]);
+        let up = ["up", "--kafka", "3", "--cassandra", "3"];
+        self.cluster.run(&up).unwrap_or_else(|error| panic!("{error}"));
     }
 }

@@ -14,6 +14,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::{Offset, TopicPartitionList};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
+use simulated_hosts::HostCommand;
 use tokio::runtime::Runtime;
 
 use crate::cluster::Cluster;
@@ -34,9 +35,9 @@ pub fn exclusive() -> RwLockWriteGuard<'static, ()> {
     SERVICES.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs the script that starts and stops the services. Panics if no services run, so that the test fails.
-pub fn cluster(arguments: &[&str]) {
-    Cluster::running().run(arguments).unwrap_or_else(|error| panic!("{error}"));
+/// Applies a fault to a node, or ends it. Panics if no services run, so that the test fails.
+pub fn apply(command: impl Into<HostCommand>, node: &str) {
+    Cluster::running().apply(command, &[node]).unwrap_or_else(|error| panic!("{error}"));
 }
 
 pub struct Harness {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::harness::{Harness, cluster, exclusive, finish, stop};
+use simulated_hosts::{HostFault::Kill, Recovery::Start};
+
+use crate::harness::{Harness, apply, exclusive, finish, stop};
 
 /// Kills a node; a worker retries up to its deadline, and starts when the node is up again.
 fn unavailable_at_the_start(node: &str, service: &str) {
@@ -10,14 +12,14 @@ fn unavailable_at_the_start(node: &str, service: &str) {
     let harness = Harness::bound();
     harness.succeed("generate --events-per-key 20 --seed 1");
     let address = if service == "kafka" { harness.kafka.clone() } else { harness.cassandra.clone() };
-    cluster(&["kill", node]);
+    apply(Kill, node);
     let output = harness.run("--set services.start_deadline_ms=3000 run --until-end");
     assert_eq!((output.code, output.stdout.as_str()), (4, ""), "{output}");
     let message = format!("error: {service} at {address} is unavailable: no response within 3 s");
     assert!(output.stderr.contains(&message), "{output}");
     let waiting = harness.worker("--set services.start_deadline_ms=120000 run --until-end");
     std::thread::sleep(Duration::from_secs(3));
-    cluster(&["start", node]);
+    apply(Start, node);
     let output = finish(waiting);
     assert_eq!(output.code, 0, "{output}");
     assert!(
@@ -49,14 +51,14 @@ fn a_worker_resumes_by_itself_when_a_lost_service_is_up_again() {
     harness.succeed("generate --preset mixed --events 300 --sources 3 --seed 1");
     harness.wait_until_durable(300);
     // Records are appended while the tables are unavailable.
-    cluster(&["kill", "cassandra-1"]);
+    apply(Kill, "cassandra-1");
     harness.succeed("generate --preset mixed --events 300 --sources 3 --seed 2");
     std::thread::sleep(Duration::from_secs(5));
-    cluster(&["start", "cassandra-1"]);
+    apply(Start, "cassandra-1");
     harness.wait_until_durable(600);
-    cluster(&["kill", "kafka-1"]);
+    apply(Kill, "kafka-1");
     std::thread::sleep(Duration::from_secs(5));
-    cluster(&["start", "kafka-1"]);
+    apply(Start, "kafka-1");
     harness.succeed("generate --preset mixed --events 300 --sources 3 --seed 3");
     harness.wait_until_durable(900);
     let output = stop(worker);

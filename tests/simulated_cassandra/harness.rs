@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use scylla::client::session_builder::SessionBuilder;
-use simulated_cassandra::cluster::Ending;
+use simulated_cassandra::cluster::{HostFault, Recovery};
 use simulated_cassandra::serve::{LocalNodes, LocalOptions};
 use tokio::runtime::Runtime;
 
@@ -60,20 +60,20 @@ impl Harness {
         assert_eq!(worker.exit_code_within(DEADLINE), Some(0), "the worker did not reach the end");
     }
 
-    pub fn end_node(&self, node: u8, ending: Ending) {
+    pub fn end_node(&self, node: u8, fault: HostFault) {
         let _runtime = self.runtime.enter();
-        self.nodes.end(node, ending).expect("the node is running");
+        self.nodes.apply(node, fault).expect("the node is running");
     }
 
     pub fn start_node(&self, node: u8) {
-        self.runtime.block_on(self.nodes.start_node(node)).expect("the node restarts");
+        self.runtime.block_on(self.nodes.recover(node, Recovery::Start)).expect("the node restarts");
     }
 
     pub fn pause(&self, node: u8, duration: Duration) {
         let _runtime = self.runtime.enter();
-        self.nodes.pause(node).expect("the node is running");
+        self.nodes.apply(node, HostFault::Pause).expect("the node is running");
         std::thread::sleep(duration);
-        self.nodes.resume(node).expect("the node is paused");
+        self.runtime.block_on(self.nodes.recover(node, Recovery::Resume)).expect("the node is paused");
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use harness::Harness;
 use random::Random;
-use simulated_cassandra::cluster::Ending;
+use simulated_cassandra::cluster::HostFault;
 
 /// Records that are appended before each fault, so that the worker is always active.
 const RECORDS: u64 = 400;
@@ -58,15 +58,15 @@ fn tables_are_exact_although_nodes_and_workers_are_killed() {
             }
             9 => {
                 // Two of three nodes: no write is acknowledged until one is up again.
-                harness.end_node(node, Ending::Kill);
-                harness.end_node(node % 3 + 1, Ending::Kill);
+                harness.end_node(node, HostFault::Kill);
+                harness.end_node(node % 3 + 1, HostFault::Kill);
                 nodes_ended += 2;
                 std::thread::sleep(Duration::from_millis(1500));
                 harness.start_node(node % 3 + 1);
                 down = Some(node);
             }
             _ => {
-                harness.end_node(node, Ending::Kill);
+                harness.end_node(node, HostFault::Kill);
                 nodes_ended += 1;
                 down = Some(node);
             }

@@ -9,7 +9,7 @@ use scylla::client::session_builder::SessionBuilder;
 use scylla::policies::retry::{DefaultRetryPolicy, FallthroughRetryPolicy};
 use scylla::statement::Consistency;
 use scylla::statement::unprepared::Statement;
-use simulated_cassandra::cluster::{Ending, Verb};
+use simulated_cassandra::cluster::{HostFault, Recovery, Verb};
 use simulated_cassandra::serve::{LocalNodes, LocalOptions};
 
 #[tokio::main]
@@ -43,13 +43,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     nodes.links().remove(lost);
 
     // One node dies with its power: what it had not synced is gone, and the others still have it.
-    nodes.end(3, Ending::PowerLoss)?;
+    nodes.apply(3, HostFault::PowerLoss)?;
     // The driver may still ask that node, so a read may go to another.
     let mut select = Statement::new("SELECT value FROM app.t WHERE id = 1");
     select.set_is_idempotent(true);
     select.set_retry_policy(Some(Arc::new(DefaultRetryPolicy::new())));
     let rows = session.query_unpaged(select, &[]).await?.into_rows_result()?;
     println!("found: {:?}", rows.maybe_first_row::<(String,)>()?);
-    nodes.start_node(3).await?;
+    nodes.recover(3, Recovery::Start).await?;
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! `simulated-cassandra`: a cluster on loopback addresses, for any client. See the README.
 
+use std::fmt;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::Parser;
-use simulated_cassandra::cluster::Ending;
+use simulated_cassandra::cluster::{HostFault, Recovery};
 use simulated_cassandra::serve::{LocalError, LocalNodes, LocalOptions};
+use simulated_hosts::HostCommand;
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tracing_subscriber::filter::LevelFilter;
@@ -15,7 +17,7 @@ use tracing_subscriber::filter::LevelFilter;
 /// It serves on 127.0.0.1, 127.0.0.2 and so on until it gets SIGINT or SIGTERM or the command exit. It prints a line when
 /// every node serves clients, and a line for each command on standard input, `ok` or `error: ...`.
 #[derive(Debug, Parser)]
-#[command(name = "simulated-cassandra", after_help = COMMANDS)]
+#[command(name = "simulated-cassandra", after_help = help_of_commands())]
 struct Arguments {
     /// Number of nodes
     #[arg(long, value_name = "N", default_value_t = 3)]
@@ -32,16 +34,76 @@ struct Arguments {
     log: LevelFilter,
 }
 
-const COMMANDS: &str = "\
-Commands on standard input, which may be closed or empty:
-  kill NODE        end its process: the commit log reaches the disk, hints in memory do not
-  power-loss NODE  end its process, and lose what was not synced
-  stop NODE        end its process gracefully
-  start NODE       start it again on its disk, and wait until the others see it
-  pause NODE       stop it as SIGSTOP does
-  resume NODE      let it continue
-  status           the nodes that run
-  exit             end the program";
+/// A command on standard input.
+#[derive(Clone, Copy)]
+enum Command {
+    /// To one node.
+    Node(HostCommand),
+    /// Prints which nodes run.
+    Status,
+    /// Ends the program.
+    Exit,
+}
+
+impl Command {
+    fn all() -> impl Iterator<Item = Command> {
+        HostCommand::all().map(Command::Node).chain([Command::Status, Command::Exit])
+    }
+
+    fn named(name: &str) -> Result<Command, CommandError> {
+        let command = match name {
+            "status" => Some(Command::Status),
+            "exit" => Some(Command::Exit),
+            name => name.parse().ok().map(Command::Node),
+        };
+        command.ok_or_else(|| CommandError::Unknown(name.to_owned()))
+    }
+
+    fn help(self) -> &'static str {
+        match self {
+            Command::Node(HostCommand::Fault(fault)) => match fault {
+                HostFault::Kill => "end its process: the commit log reaches the disk, hints in memory do not",
+                HostFault::PowerLoss => "end its process, and lose what was not synced",
+                HostFault::Stop => "end its process gracefully",
+                HostFault::Pause => "stop it as SIGSTOP does",
+            },
+            Command::Node(HostCommand::Recovery(recovery)) => match recovery {
+                Recovery::Start => "start it again on its disk, and wait until the others see it",
+                Recovery::Resume => "let it continue",
+            },
+            Command::Status => "the nodes that run",
+            Command::Exit => "end the program",
+        }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Command::Node(command) => command.fmt(f),
+            Command::Status => f.pad("status"),
+            Command::Exit => f.pad("exit"),
+        }
+    }
+}
+
+fn help_of_commands() -> String {
+    let mut help = "Commands on standard input, which may be closed or empty:".to_owned();
+    for command in Command::all() {
+        let node = if matches!(command, Command::Node(_)) { " NODE" } else { "" };
+        help.push_str(&format!("\n  {:<17}{}", format!("{command}{node}"), command.help()));
+    }
+    help
+}
+
+/// The commands, for the message about an unknown one.
+fn names_of_commands() -> String {
+    let names: Vec<_> = Command::all().map(|command| command.to_string()).collect();
+    match names.split_last() {
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => String::new(),
+    }
+}
 
 /// A level of the log by its name. An empty variable is one that is not set.
 fn level(name: &str) -> Result<LevelFilter, &'static str> {
@@ -58,14 +120,14 @@ fn level(name: &str) -> Result<LevelFilter, &'static str> {
 
 #[derive(Debug, Error)]
 enum CommandError {
-    #[error(
-        "unknown command '{0}'; the commands are kill, power-loss, stop, start, pause, resume, status and exit"
-    )]
+    #[error("unknown command '{0}'; the commands are {names}", names = names_of_commands())]
     Unknown(String),
     #[error("'{0}' is not a node: nodes are numbered from 1")]
     Node(String),
     #[error("{0} requires one node")]
     Arguments(String),
+    #[error("{0} has no arguments")]
+    NoArguments(String),
     #[error("a command of more than {MAX_COMMAND_BYTES} bytes")]
     TooLong,
     #[error(transparent)]
@@ -228,17 +290,17 @@ async fn commands(nodes: &LocalNodes, input: impl AsyncRead + Unpin) -> std::io:
         if arguments.is_empty() {
             continue;
         }
-        if arguments == ["exit"] {
-            print_line("ok");
-            return Ok(End::Exit);
-        }
         let result = command(nodes, &arguments).await;
         match &result {
             Ok(_) => tracing::info!(command = %arguments.join(" "), "executed"),
             Err(error) => tracing::warn!(command = %arguments.join(" "), %error, "refused"),
         }
         match result {
-            Ok(response) => print_line(&response),
+            Ok(Response::Done(text)) => print_line(&text),
+            Ok(Response::Exit) => {
+                print_line("ok");
+                return Ok(End::Exit);
+            }
             Err(CommandError::Nodes(LocalError::Listen { address, source })) => {
                 print_line(&format!("error: cannot listen on {address}: {source}"));
             }
@@ -247,24 +309,33 @@ async fn commands(nodes: &LocalNodes, input: impl AsyncRead + Unpin) -> std::io:
     }
 }
 
-async fn command(nodes: &LocalNodes, arguments: &[&str]) -> Result<String, CommandError> {
+/// What a command led to.
+enum Response {
+    /// It was executed; the line to print.
+    Done(String),
+    /// The program is to end.
+    Exit,
+}
+
+async fn command(nodes: &LocalNodes, arguments: &[&str]) -> Result<Response, CommandError> {
     let node = || match arguments {
         [_, node] => node.parse::<u8>().map_err(|_| CommandError::Node((*node).to_owned())),
         _ => Err(CommandError::Arguments(arguments[0].to_owned())),
     };
-    match arguments[0] {
-        "kill" => nodes.end(node()?, Ending::Kill)?,
-        "power-loss" => nodes.end(node()?, Ending::PowerLoss)?,
-        "stop" => nodes.end(node()?, Ending::Stop)?,
-        "start" => nodes.start_node(node()?).await?,
-        "pause" => nodes.pause(node()?)?,
-        "resume" => nodes.resume(node()?)?,
-        "status" => {
+    let alone = || match arguments {
+        [_] => Ok(()),
+        _ => Err(CommandError::NoArguments(arguments[0].to_owned())),
+    };
+    match Command::named(arguments[0])? {
+        Command::Node(HostCommand::Fault(fault)) => nodes.apply(node()?, fault)?,
+        Command::Node(HostCommand::Recovery(recovery)) => nodes.recover(node()?, recovery).await?,
+        Command::Status => {
+            alone()?;
             let running = (1..=nodes.count()).filter(|node| nodes.is_running(*node));
             let running: Vec<_> = running.map(|node| node.to_string()).collect();
-            return Ok(format!("ok: running {}", running.join(" ")));
+            return Ok(Response::Done(format!("ok: running {}", running.join(" "))));
         }
-        other => return Err(CommandError::Unknown(other.to_owned())),
+        Command::Exit => return alone().map(|()| Response::Exit),
     }
-    Ok("ok".to_owned())
+    Ok(Response::Done("ok".to_owned()))
 }

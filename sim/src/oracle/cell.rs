@@ -96,8 +96,14 @@ pub enum Seen {
 
 /// The replicas of the tables.
 pub(crate) trait Replicas: Send + Sync {
-    /// What each replica of the cell has; nothing at all if the service cannot be looked at now.
+    /// What each replica of the cell has whose quorum workers wait for; nothing at all if the service cannot be looked at
+    /// now.
     fn see(&self, cell: &Cell) -> Vec<Seen>;
+
+    /// What the replicas of another data center have.
+    fn see_elsewhere(&self, _: &Cell) -> Vec<Seen> {
+        Vec::new()
+    }
 }
 
 /// True if a quorum of replicas has at least this value. A replica that is down counts as having it.

@@ -98,6 +98,11 @@ impl Oracles {
         checked.tick(&self.truth(), self.replicas.as_ref())
     }
 
+    /// True if a quorum of another data center lacks a value.
+    pub fn is_missing_elsewhere(&self, (cell, value): &(Cell, Value)) -> bool {
+        !cell::is_durable(&self.replicas.see_elsewhere(cell), *value)
+    }
+
     /// What the replicas have of a cell.
     pub fn see(&self, cell: &Cell) -> Vec<cell::Seen> {
         self.replicas.see(cell)

@@ -10,8 +10,15 @@ use simulated_cassandra::cluster::{CommitLogSync, Options};
 
 use crate::random::{Random, Stream};
 
-/// Nodes of the cluster, each of which is a replica of everything.
+/// Nodes of a data center, each of which is a replica of everything.
 pub const NODES: u8 = 3;
+
+/// The data centers; the workers are in the first.
+pub const DATA_CENTERS: [&str; 2] = ["dc1", "dc2"];
+
+fn one() -> u8 {
+    1
+}
 
 /// How the cluster is configured. Timeouts are short, so that much happens in a short time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +48,9 @@ pub struct ClusterOptions {
     pub speculative_retry: String,
     /// Maximum delay of a message between nodes without faults.
     pub link_ms: u64,
+    /// Number of data centers, 1 or 2; with 2, workers read and write at LOCAL_QUORUM.
+    #[serde(default = "one")]
+    pub data_centers: u8,
 }
 
 impl ClusterOptions {
@@ -62,8 +72,10 @@ impl ClusterOptions {
             reads_repair: random.chance(700),
             speculative_retry: random.pick(&["99p", "NEVER", "ALWAYS", "20ms"]).to_owned(),
             link_ms: 1,
+            data_centers: 1,
         };
-        Self { link_ms: random.log_uniform(1..=config.longest_link_ms()), ..config }
+        let link_ms = random.log_uniform(1..=config.longest_link_ms());
+        Self { link_ms, data_centers: if random.below(8) == 0 { 2 } else { 1 }, ..config }
     }
 
     /// The greatest `link_ms`: far below the timeouts, so that requests with several rounds, and many concurrent ones,
@@ -71,6 +83,11 @@ impl ClusterOptions {
     pub(crate) fn longest_link_ms(&self) -> u64 {
         let shortest = self.write_timeout_ms.min(self.read_timeout_ms).min(self.request_timeout_ms);
         (shortest.saturating_sub(self.sync_ms) / 10).max(1)
+    }
+
+    /// The number of nodes; those of the first data center come first.
+    pub fn nodes(&self) -> u8 {
+        NODES * self.data_centers
     }
 
     /// The options that tables are created with.
@@ -82,6 +99,9 @@ impl ClusterOptions {
     /// Applies this to the cluster's options.
     pub fn configure(&self, options: &mut Options) {
         let ms = Duration::from_millis;
+        for (index, node) in options.nodes.iter_mut().enumerate() {
+            node.data_center = DATA_CENTERS[(index / usize::from(NODES)).min(1)].to_owned();
+        }
         options.write_timeout = ms(self.write_timeout_ms);
         options.read_timeout = ms(self.read_timeout_ms);
         options.range_timeout = ms(self.read_timeout_ms * 2);

@@ -175,7 +175,7 @@ pub enum Sabotage {
     OldCountsRead,
     /// Writes are refused.
     WritesRefused,
-    /// Requests are never answered.
+    /// Writes of rows and counts are never answered.
     NoResponse,
     /// Records are delivered with other content.
     RecordsAltered,
@@ -593,8 +593,12 @@ impl Kind {
         let up_to_ms = random.log_uniform(30..=LONGEST_DELAY_MS);
         let direction =
             random.pick(&[Direction::Both, Direction::Both, Direction::Requests, Direction::Responses]);
-        let node = random.below(NODES.into()) as u8;
-        let other = (node + 1 + random.below(u64::from(NODES) - 1) as u8) % NODES;
+        let nodes = match tables {
+            Tables::Simple => NODES,
+            Tables::Cassandra(cluster) => cluster.nodes(),
+        };
+        let node = random.below(nodes.into()) as u8;
+        let other = (node + 1 + random.below(u64::from(nodes) - 1) as u8) % nodes;
         match name {
             KindName::WorkerKilled => Kind::WorkerKilled,
             KindName::WorkerPaused => Kind::WorkerPaused,

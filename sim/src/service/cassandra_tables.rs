@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use exactlyonce::error::chain;
 use exactlyonce::store::Layout;
-use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, apply_schema};
+use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, Consistency, apply_schema};
 use exactlyonce::store::cql::{Keyspace, Replication, tables};
 use scylla::client::session_builder::SessionBuilder;
-use simulated_cassandra::cluster::{Envelope, Links, NodeId, RuledLinks, Verb};
+use simulated_cassandra::cluster::{Envelope, NodeId, RuledLinks, Verb};
 use tokio::network::Network;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -24,7 +24,7 @@ use crate::oracle::cell::Replicas;
 use crate::random::Stream;
 use crate::run::worker_ip;
 use crate::scenario::Tables;
-use crate::scenario::cassandra::{ClusterOptions, NODES};
+use crate::scenario::cassandra::{ClusterOptions, DATA_CENTERS, NODES};
 use crate::scenario::fault::{Direction, Fault, Kind, LONGEST_DELAY_MS, Sabotage, Step, Target};
 use crate::service::cassandra::cells::ClusterReplicas;
 use crate::service::cassandra::{Notes, SimulatedCassandra, Watch, ip};
@@ -92,7 +92,7 @@ fn lock(state: &Mutex<ClusterState>) -> MutexGuard<'_, ClusterState> {
 /// The nodes whose processes are down or paused because of these faults.
 fn down(faults: &[Fault], state: &ClusterState) -> BTreeSet<u8> {
     let of = |fault: &Fault| match fault.kind {
-        Kind::AllNodesKilled => (0..NODES).collect(),
+        Kind::AllNodesKilled => (0..NODES * DATA_CENTERS.len() as u8).collect(),
         kind => kind.affects_process_of_node().into_iter().collect::<Vec<u8>>(),
     };
     faults.iter().flat_map(of).chain(state.killed.values().copied()).collect()
@@ -108,7 +108,7 @@ impl TablesService for CassandraTables {
         };
         Network::current().plug_in(madsim::plugin::node(), [10, 0, 2, 2].into());
         let notes: Notes = Arc::new(Watching(context.clone()));
-        let cassandra = SimulatedCassandra::start(NODES, context.seed, notes.clone(), |options| {
+        let cassandra = SimulatedCassandra::start(cluster.nodes(), context.seed, notes.clone(), |options| {
             cluster.configure(options);
         });
         cassandra.cluster.settled().await;
@@ -143,7 +143,7 @@ impl TablesService for CassandraTables {
             Kind::AllNodesKilled if !down.is_empty() => return false,
             Kind::NodeKilled { node } => cassandra.kill(node),
             Kind::AllNodesKilled => {
-                (0..NODES).for_each(|node| cassandra.kill(node));
+                (0..self.cluster.nodes()).for_each(|node| cassandra.kill(node));
                 context.observe(Sometimes::AllNodesKilled);
             }
             Kind::PowerLost { node } => {
@@ -229,7 +229,7 @@ impl TablesService for CassandraTables {
             Kind::NodeKilled { node } | Kind::PowerLost { node } | Kind::DiskWiped { node } => {
                 cassandra.start_node(node);
             }
-            Kind::AllNodesKilled => (0..NODES).for_each(|node| cassandra.start_node(node)),
+            Kind::AllNodesKilled => (0..self.cluster.nodes()).for_each(|node| cassandra.start_node(node)),
             Kind::NodePaused { node } => {
                 cassandra.resume(node);
                 context.observe(Sometimes::NodePausedAndResumed);
@@ -286,7 +286,7 @@ impl TablesService for CassandraTables {
         }
         let mut violations = Vec::new();
         for table in tables(self.opener.layout.events) {
-            for node in 1..NODES {
+            for node in 1..self.cluster.nodes() {
                 if !cassandra.cluster.has_equal_replicas(
                     &keyspace,
                     table.name,
@@ -455,8 +455,22 @@ async fn create_tables(
         request_timeout: Duration::from_millis(cluster.request_timeout_ms),
         ..CassandraOptions::new(nodes, keyspace)
     };
+    let options = match cluster.data_centers {
+        1 => options,
+        _ => CassandraOptions {
+            consistency: Consistency::LocalQuorum,
+            datacenter: Some(DATA_CENTERS[0].to_owned()),
+            ..options
+        },
+    };
     let long_timeouts = with_long_timeouts(&options);
-    let replication = Replication::anywhere(NODES.into()).expect("as many as there are nodes");
+    let replicas =
+        DATA_CENTERS[..cluster.data_centers.into()].iter().map(|name| ((*name).to_owned(), NODES.into()));
+    let replication = match cluster.data_centers {
+        1 => Replication::anywhere(NODES.into()),
+        _ => Replication::datacenters(replicas.collect()),
+    };
+    let replication = replication.expect("as many as there are nodes");
     let layout = context.options.layout;
     loop {
         match apply_schema(&long_timeouts, &replication, layout).await {

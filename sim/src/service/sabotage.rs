@@ -51,7 +51,7 @@ impl<S: Store> SabotagedStore<S> {
         Self { store, context }
     }
 
-    /// A write, unless it is dropped, refused or never answered.
+    /// A write, unless it is dropped or refused.
     async fn write(&self, call: impl Future<Output = Outcome<()>>) -> Outcome<()> {
         if self.context.drops_acknowledged_write() {
             return Outcome::Acknowledged(());
@@ -59,10 +59,15 @@ impl<S: Store> SabotagedStore<S> {
         if self.context.does(Sabotage::WritesRefused) {
             return Outcome::Refused(StoreError::of("sabotage"));
         }
+        call.await
+    }
+
+    /// A write of a batch, which may never be answered.
+    async fn write_batch(&self, call: impl Future<Output = Outcome<()>>) -> Outcome<()> {
         if self.context.does(Sabotage::NoResponse) {
             std::future::pending::<()>().await;
         }
-        call.await
+        self.write(call).await
     }
 }
 
@@ -154,7 +159,7 @@ impl<S: Store> Store for SabotagedStore<S> {
             (window.clone(), Count { count: count.count + more, ..*count })
         };
         let counts: Vec<_> = counts.iter().map(count).collect();
-        self.write(self.store.write_counts(partition, &counts)).await
+        self.write_batch(self.store.write_counts(partition, &counts)).await
     }
 
     async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {
@@ -179,7 +184,7 @@ impl<S: Store> Store for SabotagedStore<S> {
         // With a single partition there is no other that has rows.
         let partition =
             if self.context.does(Sabotage::PartitionsSwapped) { partition ^ 1 } else { partition };
-        self.write(self.store.write_rows(partition, &written)).await
+        self.write_batch(self.store.write_rows(partition, &written)).await
     }
 
     async fn rows_below(
@@ -237,12 +242,11 @@ impl<S: Store> Store for SabotagedStore<S> {
 pub(crate) struct SabotagedConsumer<C> {
     consumer: C,
     context: Arc<SimContext>,
-    current: BTreeMap<i32, Assignment>,
 }
 
 impl<C: Consumer> SabotagedConsumer<C> {
     pub fn new(consumer: C, context: Arc<SimContext>) -> Self {
-        Self { consumer, context, current: BTreeMap::new() }
+        Self { consumer, context }
     }
 }
 
@@ -253,6 +257,57 @@ impl<C: Consumer> Consumer for SabotagedConsumer<C> {
                 if self.context.does(Sabotage::RecordsAltered) {
                     records.iter_mut().for_each(|record| record.timestamp = record.timestamp.wrapping_add(1));
                 }
+                Ok(Delivery::Records { assignment, records, next_offset })
+            }
+            other => other,
+        }
+    }
+
+    fn start(&mut self, assignment: Assignment, offset: i64) {
+        self.consumer.start(assignment, offset);
+    }
+
+    fn pause(&mut self, partition: i32) {
+        if !self.context.does(Sabotage::PauseIgnored) {
+            self.consumer.pause(partition);
+        }
+    }
+
+    fn resume(&mut self, partition: i32) {
+        self.consumer.resume(partition);
+    }
+
+    fn release(&mut self, partition: i32) {
+        self.consumer.release(partition);
+    }
+
+    fn report(&mut self, partition: i32, next_offset: i64) {
+        self.consumer.report(partition, next_offset);
+    }
+
+    async fn leave(self) {
+        self.consumer.leave().await;
+    }
+}
+
+/// A consumer that delivers records of an older assignment as those of the current one, while a fault says so: what a
+/// pipeline does that compares no assignments. The oracles see the records as they are.
+pub(crate) struct RelabellingConsumer<C> {
+    consumer: C,
+    context: Arc<SimContext>,
+    current: BTreeMap<i32, Assignment>,
+}
+
+impl<C: Consumer> RelabellingConsumer<C> {
+    pub fn new(consumer: C, context: Arc<SimContext>) -> Self {
+        Self { consumer, context, current: BTreeMap::new() }
+    }
+}
+
+impl<C: Consumer> Consumer for RelabellingConsumer<C> {
+    async fn poll(&mut self) -> Result<Delivery, BrokerError> {
+        match self.consumer.poll().await {
+            Ok(Delivery::Records { assignment, records, next_offset }) => {
                 let current = self.current.get(&assignment.partition).copied().unwrap_or(assignment);
                 let is_relabelled =
                     current != assignment && self.context.does(Sabotage::StaleRecordsDelivered);
@@ -269,9 +324,7 @@ impl<C: Consumer> Consumer for SabotagedConsumer<C> {
     }
 
     fn pause(&mut self, partition: i32) {
-        if !self.context.does(Sabotage::PauseIgnored) {
-            self.consumer.pause(partition);
-        }
+        self.consumer.pause(partition);
     }
 
     fn resume(&mut self, partition: i32) {

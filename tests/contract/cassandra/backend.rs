@@ -3,13 +3,19 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use simulated_hosts::{ClockFault, ClockFaultName, DiskFault, HostFault, LinkFaultName, Recovery};
+
 /// Operations that not every backend supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// Pause nodes, and resume them.
-    Pause,
-    /// Kill a node's process: its memory is lost, data passed to the operating system is kept. Start it again.
-    Kill,
+    /// Apply a fault to the processes or hosts of nodes, and end it.
+    Host(HostFault),
+    /// Apply a fault to a node's disk.
+    Disk(DiskFault),
+    /// Apply a fault to a node's clock, and end it.
+    Clock(ClockFaultName),
+    /// Apply a fault to the mutations from one node to another, and to nothing else, and end it.
+    Link(LinkFaultName),
     /// Switch hinted handoff on and off.
     HintedHandoff,
     /// Make running nodes look down to the others immediately, and end that.
@@ -20,16 +26,8 @@ pub enum Verb {
     HoldHints,
     /// Run an anti-entropy repair.
     AntiEntropy,
-    /// Cut a node's power: data that was not synced is lost.
-    PowerLoss,
     /// Sync the commit log periodically instead of before each acknowledgement.
     PeriodicSync,
-    /// Give a node an empty disk.
-    WipeDisk,
-    /// Move a node's clock.
-    ClockSkew,
-    /// Lose the mutations from one node to another, and nothing else.
-    DropMutations,
 }
 
 /// Three nodes, numbered from 0, that are all replicas of everything (replication factor 3), and see each other as up
@@ -50,17 +48,27 @@ pub trait Backend: crate::suite::Backend<Verb = Verb> {
     /// Maximum time until all nodes have detected that a killed node is down.
     fn death_noticed_within(&self) -> Duration;
 
-    /// [`Verb::Pause`].
-    async fn pause(&self, nodes: &[usize]);
+    /// [`Verb::Host`].
+    async fn apply(&self, fault: HostFault, nodes: &[usize]);
 
-    /// Undoes [`pause`](Backend::pause); returns immediately.
-    async fn resume(&self, nodes: &[usize]);
+    /// Undoes [`apply`](Backend::apply). [`Recovery::Resume`] returns immediately, [`Recovery::Start`] when the nodes
+    /// respond and all see each other as up.
+    async fn recover(&self, recovery: Recovery, nodes: &[usize]);
 
-    /// [`Verb::Kill`].
-    async fn kill(&self, nodes: &[usize]);
+    /// [`Verb::Disk`], for a node that is down.
+    async fn apply_to_disk(&self, fault: DiskFault, node: usize);
 
-    /// Undoes [`kill`](Backend::kill): returns when the nodes respond and all see each other as up.
-    async fn start(&self, nodes: &[usize]);
+    /// [`Verb::Clock`].
+    async fn apply_to_clock(&self, fault: ClockFault, node: usize);
+
+    /// Undoes [`apply_to_clock`](Backend::apply_to_clock).
+    async fn restore_clock(&self, fault: ClockFault, node: usize);
+
+    /// [`Verb::Link`] with [`LinkFaultName::Cut`].
+    async fn cut_mutations(&self, from: usize, to: usize);
+
+    /// Undoes [`cut_mutations`](Backend::cut_mutations); mutations that were lost stay lost.
+    async fn restore_mutations(&self, from: usize, to: usize);
 
     /// [`Verb::HintedHandoff`], on all running nodes. Whether it is on at the start of a case is undefined.
     async fn hinted_handoff(&self, on: bool);
@@ -83,16 +91,4 @@ pub trait Backend: crate::suite::Backend<Verb = Verb> {
 
     /// [`Verb::PeriodicSync`] (`commitlog_sync: periodic`), on all nodes; off is `batch`.
     async fn periodic_sync(&self, on: bool);
-
-    /// [`Verb::WipeDisk`], for a node that is down.
-    async fn wipe_disk(&self, node: usize);
-
-    /// [`Verb::PowerLoss`], followed by a [`start`](Backend::start).
-    async fn power_loss(&self, nodes: &[usize]);
-
-    /// [`Verb::ClockSkew`], by microseconds from the true time.
-    async fn clock_skew(&self, node: usize, micros: i64);
-
-    /// [`Verb::DropMutations`], until switched off.
-    async fn drop_mutations(&self, from: usize, to: usize, lost: bool);
 }

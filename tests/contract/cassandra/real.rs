@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use scylla::statement::Consistency;
+use simulated_hosts::{ClockFault, DiskFault, HostCommand, HostFault, Recovery};
 use tokio::time::{Instant, sleep};
 
 use super::backend::{self, Verb};
@@ -53,10 +54,9 @@ impl Real {
         Ok(Self { cluster: Arc::new(cluster), addresses, nodes: RefCell::new(nodes) })
     }
 
-    async fn verb(&self, verb: &str, nodes: &[usize]) {
-        let mut arguments = vec![verb];
-        arguments.extend(nodes.iter().map(|&node| NAMES[node]));
-        self.cluster.call(&arguments).await.unwrap_or_else(|error| panic!("{error}"));
+    async fn command(&self, command: impl Into<HostCommand>, nodes: &[usize]) {
+        let names: Vec<_> = nodes.iter().map(|&node| NAMES[node]).collect();
+        self.cluster.call_apply(command, &names).await.unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Runs nodetool on several nodes concurrently.
@@ -114,17 +114,23 @@ impl Real {
 
 impl suite::Backend for Real {
     type Verb = Verb;
-    const VERBS: &'static [Verb] =
-        &[Verb::Pause, Verb::Kill, Verb::HintedHandoff, Verb::Silence, Verb::Compact, Verb::AntiEntropy];
+    const VERBS: &'static [Verb] = &[
+        Verb::Host(HostFault::Pause),
+        Verb::Host(HostFault::Kill),
+        Verb::HintedHandoff,
+        Verb::Silence,
+        Verb::Compact,
+        Verb::AntiEntropy,
+    ];
 
     async fn heal(&self, case: &str) -> Result<(), String> {
         let paused = self.which(|node| node.paused);
         if !paused.is_empty() {
-            backend::Backend::resume(self, &paused).await;
+            backend::Backend::recover(self, Recovery::Resume, &paused).await;
         }
         let killed = self.which(|node| node.killed);
         if !killed.is_empty() {
-            backend::Backend::start(self, &killed).await;
+            backend::Backend::recover(self, Recovery::Start, &killed).await;
         }
         let silent = self.which(|node| node.silent);
         if !silent.is_empty() {
@@ -164,25 +170,49 @@ impl backend::Backend for Real {
         DETECTION_TIMEOUT
     }
 
-    async fn pause(&self, nodes: &[usize]) {
-        self.mark(nodes, |node| (node.paused, node.was_down) = (true, true));
-        self.verb("pause", nodes).await;
+    async fn apply(&self, fault: HostFault, nodes: &[usize]) {
+        match fault {
+            HostFault::Pause => self.mark(nodes, |node| (node.paused, node.was_down) = (true, true)),
+            HostFault::Kill => {
+                self.mark(nodes, |node| *node = Node { killed: true, was_down: true, ..Node::default() });
+            }
+            HostFault::Stop => panic!("no case stops a node"),
+            HostFault::PowerLoss => panic!("no power of a real node is cut"),
+        }
+        self.command(fault, nodes).await;
     }
 
-    async fn resume(&self, nodes: &[usize]) {
-        self.verb("resume", nodes).await;
-        self.mark(nodes, |node| node.paused = false);
+    async fn recover(&self, recovery: Recovery, nodes: &[usize]) {
+        self.command(recovery, nodes).await;
+        match recovery {
+            Recovery::Resume => self.mark(nodes, |node| node.paused = false),
+            Recovery::Start => {
+                self.mark(nodes, |node| {
+                    *node = Node { was_down: true, handoff: Some(true), ..Node::default() }
+                });
+                self.all_know(&[0, 1, 2], 3).await.unwrap_or_else(|error| panic!("{error}"));
+            }
+        }
     }
 
-    async fn kill(&self, nodes: &[usize]) {
-        self.mark(nodes, |node| *node = Node { killed: true, was_down: true, ..Node::default() });
-        self.verb("kill", nodes).await;
+    async fn apply_to_disk(&self, _fault: DiskFault, _node: usize) {
+        panic!("a real node with an empty disk would be another node");
     }
 
-    async fn start(&self, nodes: &[usize]) {
-        self.verb("start", nodes).await;
-        self.mark(nodes, |node| *node = Node { was_down: true, handoff: Some(true), ..Node::default() });
-        self.all_know(&[0, 1, 2], 3).await.unwrap_or_else(|error| panic!("{error}"));
+    async fn apply_to_clock(&self, _fault: ClockFault, _node: usize) {
+        panic!("no clock of a real node is moved");
+    }
+
+    async fn restore_clock(&self, _fault: ClockFault, _node: usize) {
+        panic!("no clock of a real node is moved");
+    }
+
+    async fn cut_mutations(&self, _from: usize, _to: usize) {
+        panic!("no messages of real nodes are dropped");
+    }
+
+    async fn restore_mutations(&self, _from: usize, _to: usize) {
+        panic!("no messages of real nodes are dropped");
     }
 
     async fn hinted_handoff(&self, on: bool) {
@@ -222,21 +252,5 @@ impl backend::Backend for Real {
 
     async fn periodic_sync(&self, _on: bool) {
         panic!("how the commit log is synced was chosen when the nodes were started");
-    }
-
-    async fn wipe_disk(&self, _node: usize) {
-        panic!("a real node with an empty disk would be another node");
-    }
-
-    async fn power_loss(&self, _nodes: &[usize]) {
-        panic!("no power of a real node is cut");
-    }
-
-    async fn clock_skew(&self, _node: usize, _micros: i64) {
-        panic!("no clock of a real node is moved");
-    }
-
-    async fn drop_mutations(&self, _from: usize, _to: usize, _lost: bool) {
-        panic!("no messages of real nodes are dropped");
     }
 }

@@ -8,22 +8,18 @@
 use std::time::Duration;
 
 use exactlyonce::broker::Broker;
+use simulated_hosts::{HostFault, LinkFaultName, Recovery};
 
 use crate::suite;
 
 /// Operations that not every backend supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// [`Backend::pause`] and [`Backend::resume`].
-    Pause,
-    /// [`Backend::kill`] and [`Backend::start`].
-    Kill,
-    /// [`Backend::stop`]: a controlled shutdown of a broker.
-    Stop,
-    /// [`Link::cut`] and [`Link::restore`].
-    Cut,
-    /// [`Link::lose_responses`].
-    LoseResponses,
+    /// [`Backend::apply`] and [`Backend::recover`]. [`HostFault::Stop`] is a controlled shutdown of a broker.
+    Host(HostFault),
+    /// Faults of a [`Link`]: [`LinkFaultName::Cut`] is [`Link::cut`] in both directions and [`Link::restore`],
+    /// [`LinkFaultName::LoseResponses`] is [`Link::lose_responses`].
+    Link(LinkFaultName),
     /// Transactional and idempotent producers.
     Transactions,
     /// Compaction (`cleanup.policy=compact`) within seconds.
@@ -280,16 +276,10 @@ pub trait Backend: suite::Backend<Verb = Verb> {
     /// Elects the preferred leader, the first replica.
     async fn elect_preferred(&self, topic: &str, partition: i32) -> Result<(), ClientError>;
 
-    /// Pauses the process of a node.
-    async fn pause(&self, node: i32);
-    /// Resumes it.
-    async fn resume(&self, node: i32);
-    /// Kills the process; data written to its files is kept.
-    async fn kill(&self, node: i32);
-    /// Shuts a node down in a controlled way.
-    async fn stop(&self, node: i32);
-    /// Starts these nodes together, with their files; returns when they respond.
-    async fn start(&self, nodes: &[i32]);
+    /// Applies a fault to the process or host of a node.
+    async fn apply(&self, fault: HostFault, node: i32);
+    /// Ends a fault of these nodes together. [`Recovery::Start`] returns when they respond.
+    async fn recover(&self, recovery: Recovery, nodes: &[i32]);
 }
 
 /// The numbers of all nodes.

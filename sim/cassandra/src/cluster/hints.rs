@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use tokio::time::sleep;
 
-use super::{NodeId, Observation};
 use super::message::{Request, Response};
 use super::node::Node;
+use super::{NodeId, Observation};
 use crate::storage::{Hint, Mutation, Seconds, Timestamp};
 
 impl Node {

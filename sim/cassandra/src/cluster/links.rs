@@ -1,10 +1,11 @@
 //! Links: delay, loss and duplication of the messages between nodes.
 
-use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand_core::Rng;
+use simulated_hosts::links::{self, Message};
 
 use super::NodeId;
 use crate::storage::Mutation;
@@ -95,92 +96,62 @@ pub enum Observation<'a> {
 pub type Observer = Box<dyn FnMut(Observation<'_>) + Send>;
 
 /// A rule of [`RuledLinks`]: none leaves the message to the next rule.
-pub type Rule = Box<dyn FnMut(&Envelope) -> Option<Vec<Duration>> + Send>;
+pub type Rule = links::Rule<Envelope>;
 
-struct Ruled {
-    cut: BTreeSet<(NodeId, NodeId)>,
-    rules: Vec<(u64, Rule)>,
-    next_rule: u64,
-    observers: Vec<Observer>,
-    random: Box<dyn Rng + Send>,
+impl Message for Envelope {
+    type Host = NodeId;
+
+    fn sender(&self) -> NodeId {
+        self.from
+    }
+
+    fn receiver(&self) -> NodeId {
+        self.to
+    }
 }
 
 /// Links that deliver each message once, after a random delay, except where they are cut or a rule says otherwise.
 pub struct RuledLinks {
-    shortest: Duration,
-    longest: Duration,
-    state: Mutex<Ruled>,
+    rules: links::RuledLinks<Envelope>,
+    observers: Mutex<Vec<Observer>>,
 }
 
 impl RuledLinks {
     /// Links with delays between `shortest` and `longest`.
     pub fn new(shortest: Duration, longest: Duration, random: impl Rng + Send + 'static) -> Self {
-        let state = Ruled {
-            cut: BTreeSet::new(),
-            rules: Vec::new(),
-            next_rule: 0,
-            observers: Vec::new(),
-            random: Box::new(random),
-        };
-        Self { shortest, longest, state: Mutex::new(state) }
-    }
-
-    /// Loses every message from one node to another. The other direction is not changed.
-    pub fn cut(&self, from: NodeId, to: NodeId) {
-        self.lock().cut.insert((from, to));
-    }
-
-    /// Undoes [`cut`](Self::cut).
-    pub fn restore(&self, from: NodeId, to: NodeId) {
-        self.lock().cut.remove(&(from, to));
+        Self { rules: links::RuledLinks::new(shortest, longest, random), observers: Mutex::default() }
     }
 
     /// Undoes every cut and forgets every rule and every observer.
     pub fn restore_all(&self) {
-        let mut state = self.lock();
-        state.cut.clear();
-        state.rules.clear();
-        state.observers.clear();
+        self.rules.restore_all();
+        self.observers().clear();
     }
 
     /// Adds an observer of mutations.
     pub fn add_observer(&self, observer: impl FnMut(Observation<'_>) + Send + 'static) {
-        self.lock().observers.push(Box::new(observer));
+        self.observers().push(Box::new(observer));
     }
 
-    /// Adds a rule, evaluated after the existing ones. Returns its number, for [`remove`](Self::remove).
-    pub fn rule(&self, rule: impl FnMut(&Envelope) -> Option<Vec<Duration>> + Send + 'static) -> u64 {
-        let mut state = self.lock();
-        let number = state.next_rule;
-        state.next_rule += 1;
-        state.rules.push((number, Box::new(rule)));
-        number
+    fn observers(&self) -> MutexGuard<'_, Vec<Observer>> {
+        self.observers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Removes a rule.
-    pub fn remove(&self, rule: u64) {
-        self.lock().rules.retain(|(number, _)| *number != rule);
-    }
+impl Deref for RuledLinks {
+    type Target = links::RuledLinks<Envelope>;
 
-    fn lock(&self) -> MutexGuard<'_, Ruled> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn deref(&self) -> &links::RuledLinks<Envelope> {
+        &self.rules
     }
 }
 
 impl Links for RuledLinks {
-    fn observe(&self, observation: Observation<'_>) {
-        self.lock().observers.iter_mut().for_each(|observer| observer(observation));
+    fn deliveries(&self, envelope: &Envelope) -> Vec<Duration> {
+        self.rules.deliveries(envelope)
     }
 
-    fn deliveries(&self, envelope: &Envelope) -> Vec<Duration> {
-        let mut state = self.lock();
-        if state.cut.contains(&(envelope.from, envelope.to)) {
-            return Vec::new();
-        }
-        if let Some(deliveries) = state.rules.iter_mut().find_map(|(_, rule)| rule(envelope)) {
-            return deliveries;
-        }
-        let range = (self.longest.saturating_sub(self.shortest).as_nanos() as u64).saturating_add(1);
-        vec![self.shortest + Duration::from_nanos(state.random.next_u64() % range)]
+    fn observe(&self, observation: Observation<'_>) {
+        self.observers().iter_mut().for_each(|observer| observer(observation));
     }
 }

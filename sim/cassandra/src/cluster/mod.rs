@@ -13,7 +13,6 @@
 
 mod agreement;
 mod batch_log;
-mod clock;
 mod coordinator;
 mod gossip;
 mod hints;
@@ -35,12 +34,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-pub use clock::{AdjustableClock, Clock};
 pub use coordinator::RunningNode;
 pub use links::{Envelope, Links, Observation, Observer, Rule, RuledLinks, Verb};
 pub use node::Misbehaviour;
 pub use options::{CommitLogSync, HintOptions, NodeId, NodeOptions, Options, Settings};
 pub use repair::RepairError;
+pub use simulated_hosts::clock::{AdjustableClock, Clock};
+pub use simulated_hosts::{HostFault, Recovery};
 
 use hub::{Hub, hub};
 use message::Message;
@@ -50,17 +50,6 @@ use ring::Ring;
 use tokio::sync::watch;
 
 use crate::storage::{DecoratedKey, Disk, Partition, fingerprint};
-
-/// How a node's process ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// Gracefully: hints are flushed, the commit log is synced.
-    Stop,
-    /// By SIGKILL. What it had passed to the operating system reaches the disk: the commit log does, unflushed hints do not.
-    Kill,
-    /// By a power loss: what was not synced is lost.
-    PowerLoss,
-}
 
 /// What all nodes share: the environment.
 pub(crate) struct Environment {
@@ -183,7 +172,7 @@ impl Cluster {
         hub_tasks.start(&shared);
         let cluster = Self(Arc::new(Handle(shared)));
         for id in cluster.nodes() {
-            cluster.start_node(id);
+            cluster.start_as(id, false);
         }
         cluster
     }
@@ -236,12 +225,6 @@ impl Cluster {
         }
     }
 
-    /// Starts a node on its disk, if it is not running. On an empty disk it serves what it does not have: see
-    /// [`replace`](Self::replace).
-    pub fn start_node(&self, id: NodeId) {
-        self.start_as(id, false);
-    }
-
     /// Starts a node that gets its data from the other replicas first. Until then it accepts writes and
     /// refuses reads as a node that is bootstrapping.
     pub fn replace(&self, id: NodeId) {
@@ -258,34 +241,39 @@ impl Cluster {
         tracing::debug!(node = id.0, generation = node.generation, joining, "started");
     }
 
-    /// Ends a node's process, if it is running. A power loss also loses what is not synced if the node is not running.
-    pub fn end(&self, id: NodeId, ending: Ending) {
-        let node = self.shared().running().remove(&id);
+    /// Begins a fault of a node's process or host, if the process is running. A power loss also loses what is not synced
+    /// if it is not.
+    ///
+    /// Of what Cassandra keeps in memory, [`HostFault::Stop`] flushes hints and syncs the commit log.
+    /// [`HostFault::Kill`] keeps the commit log, which is a mapped file, and loses hints that were not flushed.
+    pub fn apply(&self, id: NodeId, fault: HostFault) {
         let Some(options) = self.node_options(id) else { return };
-        if let Some(node) = node {
-            if ending == Ending::Stop {
-                node.flush_hints_now();
-                options.disk.sync();
+        if fault.ends_process() {
+            let node = self.shared().running().remove(&id);
+            if let Some(node) = node {
+                if fault == HostFault::Stop {
+                    node.flush_hints_now();
+                    options.disk.sync();
+                }
+                node.die();
             }
-            node.die();
-        }
-        if ending == Ending::PowerLoss {
-            options.disk.lose_unsynced();
-        }
-        tracing::debug!(node = id.0, ?ending, "ended");
-    }
-
-    /// Stops a node from reacting to messages, as if its process were stopped.
-    pub fn pause(&self, id: NodeId) {
-        if let Some(node) = self.get(id) {
+            if fault.loses_unsynced() {
+                options.disk.lose_unsynced();
+            }
+        } else if let Some(node) = self.get(id) {
             node.pause();
         }
+        tracing::debug!(node = id.0, %fault, "began");
     }
 
-    /// Resumes a paused node, with the messages that arrived in the meantime.
-    pub fn resume(&self, id: NodeId) {
-        if let Some(node) = self.get(id) {
-            node.resume();
+    /// Ends a fault of a node. [`Recovery::Start`] starts its process on its disk, if it is not running; on an empty disk it
+    /// serves what it does not have, see [`replace`](Self::replace). [`Recovery::Resume`] resumes a paused process, with
+    /// the messages that arrived in the meantime.
+    pub fn recover(&self, id: NodeId, recovery: Recovery) {
+        match (recovery, self.get(id)) {
+            (Recovery::Start, _) => self.start_as(id, false),
+            (Recovery::Resume, Some(node)) => node.resume(),
+            (Recovery::Resume, None) => {}
         }
     }
 

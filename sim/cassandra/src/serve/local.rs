@@ -11,7 +11,9 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 
 use super::serve;
-use crate::cluster::{AdjustableClock, Cluster, Ending, NodeId, NodeOptions, Options, RuledLinks};
+use crate::cluster::{
+    AdjustableClock, Cluster, HostFault, NodeId, NodeOptions, Options, Recovery, RuledLinks,
+};
 use crate::server::ServerOptions;
 use crate::storage::{Disk, Token};
 
@@ -184,25 +186,33 @@ impl LocalNodes {
         node > 0 && self.cluster.node(id(node)).is_some()
     }
 
-    /// Ends a node's process.
+    /// Begins a fault of a node: see [`Cluster::apply`]. A paused node responds neither to clients nor to other nodes.
     ///
     /// # Errors
     /// If it does not run.
-    pub fn end(&self, node: u8, ending: Ending) -> Result<(), LocalError> {
+    pub fn apply(&self, node: u8, fault: HostFault) -> Result<(), LocalError> {
         self.running(node)?;
-        self.cluster.end(id(node), ending);
+        self.cluster.apply(id(node), fault);
         Ok(())
     }
 
-    /// Starts a node on its disk, and waits until the running nodes know each other.
+    /// Ends a fault of a node: see [`Cluster::recover`]. [`Recovery::Start`] waits until the running nodes know each other.
     ///
     /// # Errors
-    /// If it runs, or its address is taken.
-    pub async fn start_node(&self, node: u8) -> Result<(), LocalError> {
-        let listener = self.listener(node).await?;
-        self.cluster.start_node(id(node));
-        self.serve(node, listener);
-        self.cluster.settled().await;
+    /// If a node to start runs, or its address is taken; if a node to resume does not run.
+    pub async fn recover(&self, node: u8, recovery: Recovery) -> Result<(), LocalError> {
+        match recovery {
+            Recovery::Start => {
+                let listener = self.listener(node).await?;
+                self.cluster.recover(id(node), recovery);
+                self.serve(node, listener);
+                self.cluster.settled().await;
+            }
+            Recovery::Resume => {
+                self.running(node)?;
+                self.cluster.recover(id(node), recovery);
+            }
+        }
         Ok(())
     }
 
@@ -235,26 +245,6 @@ impl LocalNodes {
                 Err(source) => return Err(LocalError::Listen { address, source }),
             }
         }
-    }
-
-    /// Stops a node's process as SIGSTOP does: it responds neither to clients nor to other nodes.
-    ///
-    /// # Errors
-    /// If it does not run.
-    pub fn pause(&self, node: u8) -> Result<(), LocalError> {
-        self.running(node)?;
-        self.cluster.pause(id(node));
-        Ok(())
-    }
-
-    /// Resumes a paused node.
-    ///
-    /// # Errors
-    /// If it does not run.
-    pub fn resume(&self, node: u8) -> Result<(), LocalError> {
-        self.running(node)?;
-        self.cluster.resume(id(node));
-        Ok(())
     }
 
     fn running(&self, node: u8) -> Result<(), LocalError> {

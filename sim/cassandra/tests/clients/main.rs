@@ -181,10 +181,35 @@ fn commands_on_standard_input_end_pause_and_start_nodes_and_wrong_ones_are_refus
     assert_eq!(nodes.ask("kill x"), "error: 'x' is not a node: nodes are numbered from 1");
     assert_eq!(nodes.ask("kill"), "error: kill requires one node");
     let unknown = nodes.ask("destroy 1");
-    assert!(unknown.starts_with("error: unknown command 'destroy'"), "{unknown}");
+    let known = "kill, power-loss, stop, pause, start, resume, status and exit";
+    assert_eq!(unknown, format!("error: unknown command 'destroy'; the commands are {known}"));
+    assert_eq!(nodes.ask("exit 1"), "error: exit has no arguments");
+    assert_eq!(nodes.ask("status 1"), "error: status has no arguments");
     assert_eq!(nodes.ask(&"x".repeat(5000)), "error: a command of more than 1024 bytes");
     assert_eq!(nodes.ask("status"), "ok: running 2");
     nodes.end();
+}
+
+#[test]
+fn the_help_has_every_command_with_what_it_does() {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_simulated-cassandra")).arg("--help").output().expect("it starts");
+    let help = String::from_utf8_lossy(&output.stdout);
+    let commands: Vec<&str> = help.lines().skip_while(|line| !line.starts_with("Commands on")).collect();
+    assert_eq!(
+        commands,
+        [
+            "Commands on standard input, which may be closed or empty:",
+            "  kill NODE        end its process: the commit log reaches the disk, hints in memory do not",
+            "  power-loss NODE  end its process, and lose what was not synced",
+            "  stop NODE        end its process gracefully",
+            "  pause NODE       stop it as SIGSTOP does",
+            "  start NODE       start it again on its disk, and wait until the others see it",
+            "  resume NODE      let it continue",
+            "  status           the nodes that run",
+            "  exit             end the program",
+        ]
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Batches: atomic with a batch log, and what remains of them without one.
 
-use simulated_cassandra::cluster::{Ending, Misbehaviour, Verb};
+use simulated_cassandra::cluster::{HostFault, Misbehaviour, Verb};
 use simulated_cassandra::coordinator::{Consistency, Coordinator, RequestError, WriteMode, WriteType};
 use simulated_cassandra::schema::Replication;
 
@@ -29,7 +29,7 @@ async fn a_batch_of_one_partition_in_two_tables_is_one_message_to_each_replica()
 async fn an_unlogged_batch_of_several_partitions_may_be_unavailable_after_a_part_was_written() {
     let test = test_cluster(|settings| settings.replication = Replication::Simple { factor: 1 }).await;
     let (on_a, on_c) = (test.owned_by(A), test.owned_by(C));
-    test.end_and_notice(C, Ending::Kill).await;
+    test.end_and_notice(C, HostFault::Kill).await;
     let batch = vec![test.insert(on_a, 1, 1, 1), test.insert(on_c, 1, 1, 1)];
     let unlogged = test.on(A).write(batch.clone(), WriteMode::UnloggedBatch, Consistency::One).await;
     let consistency = Consistency::One;
@@ -56,7 +56,7 @@ async fn a_logged_batch_whose_coordinator_died_half_way_is_completed_by_another_
         let error = test.on(A).write(batch, mode, Consistency::One).await.expect_err("timed out");
         let RequestError::WriteTimeout { write_type, .. } = error else { panic!("{error:?}") };
         assert_eq!(write_type, if completed { WriteType::Batch } else { WriteType::UnloggedBatch });
-        test.cluster.end(A, Ending::Kill);
+        test.cluster.apply(A, HostFault::Kill);
         test.links.restore_all();
         assert_eq!((test.peek(B, on_b), test.peek(C, on_c)), (vec![(1, 1)], vec![]));
         test.pass(60.0).await;
@@ -115,7 +115,7 @@ async fn a_coordinator_with_too_many_hints_calls_itself_overloaded_after_a_part_
             let is_on_c = |p: &i32| test.cluster.replicas("ks", &test.key(*p)).contains(&C);
             let without = (0..).find(|p| !is_on_c(p)).expect("some key");
             let with = (0..).find(is_on_c).expect("some key");
-            test.end_and_notice(C, Ending::Kill).await;
+            test.end_and_notice(C, HostFault::Kill).await;
             let overloaded = Misbehaviour { overloaded_by_hints: true, ..Misbehaviour::default() };
             test.cluster.misbehave(A, overloaded);
             let batch = vec![test.insert(without, 1, 1, 1), test.insert(with, 1, 1, 1)];

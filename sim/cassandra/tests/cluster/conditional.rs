@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
-use simulated_cassandra::cluster::{Ending, Misbehaviour, NodeId, Verb};
+use simulated_cassandra::cluster::{HostFault, Misbehaviour, NodeId, Verb};
 use simulated_cassandra::coordinator::{
     ConditionalOutcome, ConditionalWrite, Consistency, Coordinator, Decision, RequestError, WriteType,
 };
@@ -231,7 +231,7 @@ async fn a_read_whose_own_proposal_only_some_accepted_fails_with_a_write_timeout
 #[tokio::test(start_paused = true)]
 async fn a_node_that_joins_is_one_more_vote_to_wait_for() {
     let test = test_cluster(|_| {}).await;
-    test.end_and_notice(B, Ending::Kill).await;
+    test.end_and_notice(B, HostFault::Kill).await;
     test.cluster.disk(B).expect("a disk").wipe();
     for node in [A, C] {
         test.lose(Verb::RepairRead, node);
@@ -270,7 +270,7 @@ async fn nothing_is_proposed_while_a_voter_cannot_be_given_the_last_commit() {
 async fn who_finishes_anothers_write_leaves_no_hints_for_nodes_that_are_down() {
     let test = test_cluster(with_hints).await;
     leave_unfinished(&test).await;
-    test.end_and_notice(C, Ending::Kill).await;
+    test.end_and_notice(C, HostFault::Kill).await;
     test.on(B).read(test.select(1), Consistency::Serial).await.expect("read");
     assert_eq!(test.peek(B, 1), [(1, 1)]);
     test.start(C).await;

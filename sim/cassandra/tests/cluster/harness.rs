@@ -9,8 +9,8 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use simulated_cassandra::cluster::{
-    AdjustableClock, Cluster, Ending, Envelope, HintOptions, NodeId, NodeOptions, Options, RuledLinks,
-    RunningNode, Verb,
+    AdjustableClock, Cluster, Envelope, HintOptions, HostFault, NodeId, NodeOptions, Options, Recovery,
+    RuledLinks, RunningNode, Verb,
 };
 use simulated_cassandra::coordinator::{Consistency, Coordinator, Event, RequestError, Warnings, WriteMode};
 use simulated_cassandra::schema::{
@@ -232,8 +232,8 @@ impl TestCluster {
     }
 
     /// Ends a node and waits until the others know.
-    pub async fn end_and_notice(&self, node: NodeId, ending: Ending) {
-        self.cluster.end(node, ending);
+    pub async fn end_and_notice(&self, node: NodeId, fault: HostFault) {
+        self.cluster.apply(node, fault);
         let believed = |other| other != node && self.cluster.believes_alive(other, node);
         for _ in 0..200 {
             if !self.cluster.nodes().any(believed) {
@@ -246,7 +246,7 @@ impl TestCluster {
 
     /// Starts a node and waits until all serve.
     pub async fn start(&self, node: NodeId) {
-        self.cluster.start_node(node);
+        self.cluster.recover(node, Recovery::Start);
         self.cluster.settled().await;
     }
 }

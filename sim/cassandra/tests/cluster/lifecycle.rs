@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use simulated_cassandra::cluster::{Ending, Envelope, Verb};
+use simulated_cassandra::cluster::{Envelope, HostFault, Recovery, Verb};
 use simulated_cassandra::coordinator::{ChangeKind, Consistency, Coordinator, Event, RequestError};
 use simulated_cassandra::schema::SchemaChange;
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ async fn a_request_to_a_node_that_dies_never_gets_a_response() {
     let write = test.write(A, test.insert(1, 1, 1, 1), Consistency::Quorum);
     let kill = async {
         test.pass(0.5).await;
-        test.cluster.end(A, Ending::Kill);
+        test.cluster.apply(A, HostFault::Kill);
     };
     let (response, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(60), write), kill);
     assert!(response.is_err(), "{response:?}");
@@ -33,7 +33,7 @@ async fn what_a_coordinator_had_sent_when_it_died_arrives() {
     let write = test.write(A, test.insert(1, 1, 1, 1), Consistency::Quorum);
     let kill = async {
         test.pass(0.0001).await;
-        test.cluster.end(A, Ending::Kill);
+        test.cluster.apply(A, HostFault::Kill);
     };
     let (response, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(1), write), kill);
     assert!(response.is_err());
@@ -43,13 +43,13 @@ async fn what_a_coordinator_had_sent_when_it_died_arrives() {
 #[tokio::test(start_paused = true)]
 async fn a_paused_node_responds_late_and_is_considered_down_meanwhile() {
     let test = test_cluster(|_| {}).await;
-    test.cluster.pause(C);
+    test.cluster.apply(C, HostFault::Pause);
     let error = test.write(A, test.insert(1, 1, 1, 1), Consistency::All).await;
     assert!(matches!(error, Err(RequestError::WriteTimeout { received: 2, .. })), "{error:?}");
     test.pass(12.0).await;
     assert!(!test.cluster.believes_alive(A, C));
     assert!(test.cluster.believes_alive(C, A), "it has noticed nothing");
-    test.cluster.resume(C);
+    test.cluster.recover(C, Recovery::Resume);
     test.pass(5.0).await;
     test.cluster.settled().await;
     assert_eq!(test.peek(C, 1), [], "by then no request waits for it, and it ignores it");
@@ -60,7 +60,7 @@ async fn drivers_hear_of_nodes_and_of_the_schema() {
     let test = test_cluster(|_| {}).await;
     let mut events = test.on(A).events();
     let address = |number: u8| std::net::IpAddr::from([127, 0, 0, number]);
-    test.end_and_notice(C, Ending::Kill).await;
+    test.end_and_notice(C, HostFault::Kill).await;
     assert_eq!(next(&mut events).await, Event::Down(address(3), 9042));
     test.start(C).await;
     assert_eq!(next(&mut events).await, Event::Up(address(3), 9042));
@@ -93,8 +93,8 @@ async fn a_node_that_talks_but_does_not_hear_stays_down() {
 async fn a_restart_too_quick_to_be_missed_is_noticed_all_the_same() {
     let test = test_cluster(|_| {}).await;
     let mut events = test.on(A).events();
-    test.cluster.end(B, Ending::Kill);
-    test.cluster.start_node(B);
+    test.cluster.apply(B, HostFault::Kill);
+    test.cluster.recover(B, Recovery::Start);
     assert!(test.cluster.believes_alive(A, B));
     assert_eq!(next(&mut events).await, Event::Up([127, 0, 0, 2].into(), 9042));
 }
@@ -113,7 +113,7 @@ async fn concurrent_schema_changes_end_the_same_on_every_node() {
     let schemas = [A, B, C].map(|node| test.on(node).schema());
     assert_eq!(schemas[0], schemas[1]);
     assert_eq!(schemas[1], schemas[2]);
-    test.cluster.end(A, Ending::PowerLoss);
+    test.cluster.apply(A, HostFault::PowerLoss);
     test.start(A).await;
     assert_eq!(test.on(A).schema(), schemas[0], "it is on the disk");
 }
@@ -124,7 +124,7 @@ async fn a_truncate_needs_every_node_and_empties_each() {
     test.write(A, test.insert(1, 1, 1, 1), Consistency::All).await.expect("written");
     test.on(B).truncate(test.table.id).await.expect("truncated");
     assert_eq!(test.read(A, 1, Consistency::All).await, Ok(vec![]));
-    test.end_and_notice(C, Ending::Kill).await;
+    test.end_and_notice(C, HostFault::Kill).await;
     let error = test.on(A).truncate(test.table.id).await;
     assert_eq!(
         error,
@@ -158,10 +158,10 @@ async fn trace(seed: u64) -> Vec<(Duration, Envelope)> {
         );
         let _ = (first, second, test.read(B, round % 3, Consistency::Quorum).await);
         if round == 10 {
-            test.cluster.end(C, Ending::PowerLoss);
+            test.cluster.apply(C, HostFault::PowerLoss);
         }
         if round == 15 {
-            test.cluster.start_node(C);
+            test.cluster.recover(C, Recovery::Start);
         }
     }
     test.pass(60.0).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use simulated_cassandra::cluster::{Ending, Misbehaviour, Verb};
+use simulated_cassandra::cluster::{HostFault, Misbehaviour, Verb};
 use simulated_cassandra::coordinator::{Consistency, Coordinator, RequestError};
 use simulated_cassandra::schema::SpeculativeRetry;
 use simulated_cassandra::storage::{PartitionRange, ReadCommand, Resume, Token};
@@ -28,7 +28,7 @@ async fn a_read_repair_writes_back_only_what_the_read_covered_after_its_limit() 
     let last = ReadCommand { reversed: true, limit: 1, ..test.select(1) };
     let found = test.on(A).read(last, Consistency::Quorum).await.expect("read");
     assert_eq!(rows(&found, "v"), [(19, Some(19))]);
-    test.end_and_notice(A, Ending::Kill).await;
+    test.end_and_notice(A, HostFault::Kill).await;
     assert_eq!(
         test.read(B, 1, Consistency::Quorum).await,
         Ok(vec![(19, Some(19))]),
@@ -72,7 +72,7 @@ async fn without_read_repair_reads_at_quorum_go_back_in_time() {
     let test = test_cluster(no_read_repair).await;
     only_on_a(&test, 1, [1]).await;
     assert_eq!(test.read(A, 1, Consistency::Quorum).await, Ok(vec![(1, Some(1))]));
-    test.end_and_notice(A, Ending::Kill).await;
+    test.end_and_notice(A, HostFault::Kill).await;
     assert_eq!(test.read(B, 1, Consistency::Quorum).await, Ok(vec![]));
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use simulated_cassandra::cluster::{CommitLogSync, Ending, RepairError, Verb};
+use simulated_cassandra::cluster::{CommitLogSync, HostFault, Recovery, RepairError, Verb};
 use simulated_cassandra::coordinator::{Consistency, Coordinator, RequestError};
 
 use crate::harness::{A, B, C, Settings, test_cluster};
@@ -14,20 +14,20 @@ fn periodic(settings: &mut Settings) {
 #[tokio::test(start_paused = true)]
 async fn with_periodic_syncs_a_power_loss_makes_a_quorum_miss_an_acknowledged_write() {
     let syncs = [
-        (CommitLogSync::Periodic(Duration::from_secs(10)), Ending::PowerLoss, vec![]),
-        (CommitLogSync::Periodic(Duration::from_secs(10)), Ending::Kill, vec![(1, Some(1))]),
-        (CommitLogSync::Batch(Duration::from_millis(2)), Ending::PowerLoss, vec![(1, Some(1))]),
-        (CommitLogSync::Group(Duration::from_millis(15)), Ending::PowerLoss, vec![(1, Some(1))]),
+        (CommitLogSync::Periodic(Duration::from_secs(10)), HostFault::PowerLoss, vec![]),
+        (CommitLogSync::Periodic(Duration::from_secs(10)), HostFault::Kill, vec![(1, Some(1))]),
+        (CommitLogSync::Batch(Duration::from_millis(2)), HostFault::PowerLoss, vec![(1, Some(1))]),
+        (CommitLogSync::Group(Duration::from_millis(15)), HostFault::PowerLoss, vec![(1, Some(1))]),
     ];
-    for (sync, ending, found) in syncs {
+    for (sync, fault, found) in syncs {
         let test = test_cluster(|settings| settings.options.commit_log_sync = sync).await;
         test.pass(8.0).await;
         test.lose(Verb::Write, C);
         test.write(A, test.insert(1, 1, 1, 1), Consistency::Quorum).await.expect("acknowledged by A and B");
-        test.cluster.end(B, ending);
+        test.cluster.apply(B, fault);
         test.start(B).await;
-        test.end_and_notice(A, Ending::Kill).await;
-        assert_eq!(test.read(C, 1, Consistency::Quorum).await, Ok(found), "{sync:?}, {ending:?}");
+        test.end_and_notice(A, HostFault::Kill).await;
+        assert_eq!(test.read(C, 1, Consistency::Quorum).await, Ok(found), "{sync:?}, {fault:?}");
     }
 }
 
@@ -51,12 +51,12 @@ async fn a_node_on_an_empty_disk_serves_holes_unless_it_gets_its_data_first() {
         test.lose(Verb::Write, C);
         test.write(A, test.insert(1, 1, 1, 1), Consistency::Quorum).await.expect("on A and B");
         test.links.restore_all();
-        test.end_and_notice(B, Ending::Kill).await;
+        test.end_and_notice(B, HostFault::Kill).await;
         test.cluster.disk(B).expect("a disk").wipe();
         if how == "replace" {
             test.cluster.replace(B);
         } else {
-            test.cluster.start_node(B);
+            test.cluster.recover(B, Recovery::Start);
         }
         test.cluster.settled().await;
         test.pass(5.0).await;
@@ -68,7 +68,7 @@ async fn a_node_on_an_empty_disk_serves_holes_unless_it_gets_its_data_first() {
         if how == "replace" && test.peek(B, 1).is_empty() {
             continue;
         }
-        test.end_and_notice(A, Ending::Kill).await;
+        test.end_and_notice(A, HostFault::Kill).await;
         assert_eq!(test.read(C, 1, Consistency::Quorum).await, Ok(found), "{how}");
     }
 }
@@ -79,7 +79,7 @@ async fn a_node_that_joins_refuses_reads_and_takes_writes() {
     for p in 0..10 {
         test.write(A, test.insert(p, 1, p, 1), Consistency::All).await.expect("written");
     }
-    test.end_and_notice(B, Ending::Kill).await;
+    test.end_and_notice(B, HostFault::Kill).await;
     test.cluster.disk(B).expect("a disk").wipe();
     let rule = test.lose(Verb::RepairRead, A);
     let other = test.lose(Verb::RepairRead, C);
@@ -99,7 +99,7 @@ async fn a_node_that_joins_refuses_reads_and_takes_writes() {
     test.links.remove(rule);
     test.links.remove(other);
     test.cluster.settled().await;
-    test.cluster.end(B, Ending::PowerLoss);
+    test.cluster.apply(B, HostFault::PowerLoss);
     test.start(B).await;
     // What was streamed was on the disk at once.
     assert_eq!(test.peek(B, 1), [(1, 1), (2, 2)]);
@@ -122,7 +122,7 @@ async fn an_anti_entropy_repair_makes_replicas_equal_tombstones_and_all() {
     assert_eq!(on(A), on(B));
     assert_eq!(on(A), on(C));
     assert_eq!(test.peek(C, 1), [(2, 2)]);
-    test.end_and_notice(A, Ending::Kill).await;
+    test.end_and_notice(A, HostFault::Kill).await;
     assert_eq!(test.cluster.repair(B, "ks").await, Err(RepairError::NoResponse(A)));
     assert!(matches!(test.cluster.repair(B, "no").await, Err(RepairError::UnknownKeyspace(_))));
     assert_eq!(test.cluster.repair(A, "ks").await, Err(RepairError::NotRunning));

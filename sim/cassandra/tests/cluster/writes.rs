@@ -1,6 +1,6 @@
 //! Writes at all consistency levels, with replicas that fail.
 
-use simulated_cassandra::cluster::{Ending, Misbehaviour, Verb};
+use simulated_cassandra::cluster::{HostFault, Misbehaviour, Verb};
 use simulated_cassandra::coordinator::{
     Consistency, Coordinator, FailureReason, RequestError, WriteMode, WriteType,
 };
@@ -61,8 +61,8 @@ async fn a_late_duplicate_overwrites_a_newer_value_unless_timestamps_are_the_cli
 #[tokio::test(start_paused = true)]
 async fn unavailable_comes_only_once_gossip_has_noticed() {
     let test = test_cluster(|_| {}).await;
-    test.cluster.end(B, Ending::Kill);
-    test.cluster.end(C, Ending::Kill);
+    test.cluster.apply(B, HostFault::Kill);
+    test.cluster.apply(C, HostFault::Kill);
     let early = test.write(A, test.insert(1, 1, 1, 1), Consistency::Quorum).await;
     assert!(matches!(early, Err(RequestError::WriteTimeout { received: 1, block_for: 2, .. })), "{early:?}");
     test.pass(12.0).await;
@@ -179,7 +179,7 @@ async fn a_nodes_timestamps_rise_even_when_its_clock_steps_back_or_stands_still(
     assert_eq!(test.on(A).timestamp(), first + 1);
     test.clocks[0].step(-60_000_000);
     assert_eq!(test.on(A).timestamp(), first + 2);
-    test.cluster.end(A, Ending::Kill);
+    test.cluster.apply(A, HostFault::Kill);
     test.start(A).await;
     assert!(test.on(A).timestamp() < first, "only a restart forgets");
 }
@@ -247,7 +247,7 @@ async fn quotas_of_data_centres_are_counted_apart() {
         settings.replication = Replication::NetworkTopology { factors };
     })
     .await;
-    test.end_and_notice(C, Ending::Kill).await;
+    test.end_and_notice(C, HostFault::Kill).await;
     let write = |node, consistency| test.write(node, test.insert(1, 1, 1, 1), consistency);
     let unavailable =
         |consistency, required, alive| Err(RequestError::Unavailable { consistency, required, alive });
@@ -269,7 +269,7 @@ async fn quotas_of_data_centres_are_counted_apart() {
     ));
     test.start(C).await;
     assert_eq!(write(A, Consistency::EachQuorum).await, Ok(Vec::new()));
-    test.end_and_notice(A, Ending::Kill).await;
+    test.end_and_notice(A, HostFault::Kill).await;
     // Two of three are alive, but none in one of the data centres.
     assert_eq!(write(B, Consistency::Quorum).await, Ok(Vec::new()));
     assert!(matches!(write(B, Consistency::EachQuorum).await, Err(RequestError::Unavailable { .. })));

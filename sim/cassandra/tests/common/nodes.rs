@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
-use simulated_cassandra::cluster::{Ending, NodeId};
+use simulated_cassandra::cluster::{HostFault, NodeId, Recovery};
 use simulated_cassandra::serve::{LocalNodes, LocalOptions};
 
 /// A cluster whose nodes listen on 127.0.0.1, 127.0.0.2 and so on, on one port.
@@ -23,7 +23,7 @@ impl Nodes {
 
     /// Kills a node's process. Nodes are counted from 1.
     pub fn kill(&self, node: u8) {
-        self.0.end(node, Ending::Kill).expect("the node runs");
+        self.0.apply(node, HostFault::Kill).expect("the node runs");
     }
 
     /// Waits until every other node knows that a node is dead.
@@ -37,7 +37,7 @@ impl Nodes {
 
     /// Starts a node again.
     pub async fn restart(&self, node: u8) {
-        self.0.start_node(node).await.expect("the node starts");
+        self.0.recover(node, Recovery::Start).await.expect("the node starts");
     }
 
     /// Where the first node listens.

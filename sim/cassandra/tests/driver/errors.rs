@@ -12,7 +12,7 @@ use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::statement::Consistency;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::unprepared::Statement;
-use simulated_cassandra::cluster::{Ending, Misbehaviour, NodeId, Verb};
+use simulated_cassandra::cluster::{HostFault, Misbehaviour, NodeId, Verb};
 use simulated_cassandra::serve::{LocalNodes, LocalOptions};
 
 /// Three nodes that do not wait long, and a session that asks once.
@@ -72,8 +72,8 @@ const SELECT: &str = "SELECT b FROM k.t WHERE a = 1";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unavailable_tells_how_many_replicas_are_needed_and_alive() {
     let (nodes, session) = three().await;
-    nodes.end(2, Ending::Kill).unwrap();
-    nodes.end(3, Ending::Kill).unwrap();
+    nodes.apply(2, HostFault::Kill).unwrap();
+    nodes.apply(3, HostFault::Kill).unwrap();
     while nodes.cluster().believes_alive(NodeId(0), NodeId(1))
         || nodes.cluster().believes_alive(NodeId(0), NodeId(2))
     {
@@ -189,7 +189,7 @@ async fn error_free(session: &Session, text: &str, consistency: Consistency) {
 async fn a_node_that_joins_tells_a_client_that_reads_from_it() {
     let (nodes, session) = three().await;
     session.query_unpaged(INSERT, &[]).await.expect("written");
-    nodes.end(2, Ending::Kill).unwrap();
+    nodes.apply(2, HostFault::Kill).unwrap();
     while nodes.cluster().believes_alive(NodeId(0), NodeId(1)) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use exactlyonce::store::{Count, EventLayout, Layout};
-use simulated_cassandra::cluster::WeakCluster;
+use simulated_cassandra::cluster::{NodeId, WeakCluster};
 use simulated_cassandra::storage::{self, DecoratedKey, Position};
 
 use crate::oracle::cell::{Cell, Replicas, Seen, Value};
+use crate::scenario::cassandra::NODES;
 
 /// The replicas of the cluster. It does not keep the cluster alive.
 pub(crate) struct ClusterReplicas {
@@ -88,8 +89,9 @@ fn value(cell: &Cell, row: &storage::Row) -> Option<Value> {
     })
 }
 
-impl Replicas for ClusterReplicas {
-    fn see(&self, cell: &Cell) -> Vec<Seen> {
+impl ClusterReplicas {
+    /// What each replica of a cell has, in the order of the nodes.
+    fn all(&self, cell: &Cell) -> Vec<(NodeId, Seen)> {
         let Some(cluster) = self.cluster.upgrade() else { return Vec::new() };
         let Place { table, key, clustering } = place(cell, &self.layout);
         let Some(table) = cluster.table(&self.keyspace, table) else { return Vec::new() };
@@ -99,12 +101,28 @@ impl Replicas for ClusterReplicas {
             let row = |partition: Option<&storage::Partition>| {
                 partition.and_then(|partition| partition.rows.get(&position)).and_then(|row| value(cell, row))
             };
-            match cluster.look(node, table.id, &key, row) {
+            let seen = match cluster.look(node, table.id, &key, row) {
                 None => Seen::Down,
                 Some(None) => Seen::Nothing,
                 Some(Some(value)) => Seen::Value(value),
-            }
+            };
+            (node, seen)
         };
-        cluster.replicas(&self.keyspace, &key).into_iter().map(seen).collect()
+        let mut all: Vec<_> = cluster.replicas(&self.keyspace, &key).into_iter().map(seen).collect();
+        all.sort_unstable_by_key(|(node, _)| *node);
+        all
+    }
+}
+
+impl Replicas for ClusterReplicas {
+    /// The replicas of the workers' data center, whose quorum is what they wait for.
+    fn see(&self, cell: &Cell) -> Vec<Seen> {
+        let local = |(node, seen): (NodeId, Seen)| (node.0 < NODES.into()).then_some(seen);
+        self.all(cell).into_iter().filter_map(local).collect()
+    }
+
+    fn see_elsewhere(&self, cell: &Cell) -> Vec<Seen> {
+        let remote = |(node, seen): (NodeId, Seen)| (node.0 >= NODES.into()).then_some(seen);
+        self.all(cell).into_iter().filter_map(remote).collect()
     }
 }

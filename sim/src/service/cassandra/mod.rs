@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use madsim::runtime::Handle;
 use simulated_cassandra::cluster::{
-    AdjustableClock, Cluster, Ending, NodeId, NodeOptions, Options, RuledLinks, RunningNode,
+    AdjustableClock, Cluster, HostFault, NodeId, NodeOptions, Options, Recovery, RuledLinks, RunningNode,
 };
 use simulated_cassandra::server::{Server, ServerOptions};
 use simulated_cassandra::storage::{Disk, Token};
@@ -105,36 +105,60 @@ impl SimulatedCassandra {
         (0..self.machines.len() as u8).map(|node| SocketAddr::new(ip(node), PORT)).collect()
     }
 
-    /// Kills a node's process. Its host closes the connections.
+    /// Begins a fault of a node's process or host.
+    pub fn apply(&self, node: u8, fault: HostFault) {
+        let (id, machine) = (NodeId(node.into()), self.machines[usize::from(node)]);
+        match fault {
+            // The host only serves clients: a node that stops orderly writes its data in the cluster's own tasks.
+            HostFault::Kill | HostFault::Stop => self.handle.kill(machine),
+            HostFault::PowerLoss => {
+                Network::current().power_off(ip(node));
+                self.handle.kill(machine);
+            }
+            HostFault::Pause => self.handle.pause(machine),
+        }
+        self.cluster.apply(id, fault);
+    }
+
+    /// Ends a fault of a node.
+    pub fn recover(&self, node: u8, recovery: Recovery) {
+        let (id, machine) = (NodeId(node.into()), self.machines[usize::from(node)]);
+        match recovery {
+            Recovery::Start => {
+                Network::current().power_on(ip(node));
+                self.cluster.recover(id, recovery);
+                self.handle.restart(machine);
+            }
+            Recovery::Resume => {
+                self.cluster.recover(id, recovery);
+                self.handle.resume(machine);
+            }
+        }
+    }
+
+    /// [`HostFault::Kill`].
     pub fn kill(&self, node: u8) {
-        self.handle.kill(self.machines[usize::from(node)]);
-        self.cluster.end(NodeId(node.into()), Ending::Kill);
+        self.apply(node, HostFault::Kill);
     }
 
-    /// Cuts the power of a node's host. Connections are not closed; what was not synced is lost.
+    /// [`HostFault::PowerLoss`].
     pub fn power_off(&self, node: u8) {
-        Network::current().power_off(ip(node));
-        self.handle.kill(self.machines[usize::from(node)]);
-        self.cluster.end(NodeId(node.into()), Ending::PowerLoss);
+        self.apply(node, HostFault::PowerLoss);
     }
 
-    /// Starts a node that was killed, or whose host lost power.
+    /// [`Recovery::Start`].
     pub fn start_node(&self, node: u8) {
-        Network::current().power_on(ip(node));
-        self.cluster.start_node(NodeId(node.into()));
-        self.handle.restart(self.machines[usize::from(node)]);
+        self.recover(node, Recovery::Start);
     }
 
-    /// Pauses a node. Its host still accepts connections and data.
+    /// [`HostFault::Pause`].
     pub fn pause(&self, node: u8) {
-        self.handle.pause(self.machines[usize::from(node)]);
-        self.cluster.pause(NodeId(node.into()));
+        self.apply(node, HostFault::Pause);
     }
 
-    /// Undoes [`pause`](Self::pause).
+    /// [`Recovery::Resume`].
     pub fn resume(&self, node: u8) {
-        self.cluster.resume(NodeId(node.into()));
-        self.handle.resume(self.machines[usize::from(node)]);
+        self.recover(node, Recovery::Resume);
     }
 
     /// Shuts the hosts down for good.

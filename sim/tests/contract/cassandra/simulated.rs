@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use libtest_mimic::Failed;
 use simulated_cassandra::cluster::{CommitLogSync, NodeId, Verb as Message};
+use simulated_hosts::{ClockFault, ClockFaultName, DiskFault, HostFault, LinkFaultName, Recovery};
 use simulation::service::cassandra::{Notes, SimulatedCassandra};
 use tokio::network::Network;
 use tokio::time::{sleep, timeout};
@@ -28,9 +29,7 @@ pub struct Simulated {
     /// The nodes that do not gossip, and the rule that keeps them from it.
     silent: RefCell<(Vec<usize>, Option<u64>)>,
     /// Rules that lose mutations, by sender and receiver.
-    dropping: RefCell<Vec<((usize, usize), u64)>>,
-    /// How wrong each clock is.
-    skew: RefCell<[i64; 3]>,
+    cut: RefCell<Vec<((usize, usize), u64)>>,
 }
 
 /// Runs each case in a simulation whose seed is of its name.
@@ -81,7 +80,7 @@ impl Simulated {
             options.hints.flush_interval = Duration::from_secs(1);
         });
         cassandra.cluster.settled().await;
-        Self { cassandra, silent: RefCell::default(), dropping: RefCell::default(), skew: RefCell::default() }
+        Self { cassandra, silent: RefCell::default(), cut: RefCell::default() }
     }
 
     /// Loses gossip between some nodes and all others, so that what they know of each other does not change.
@@ -103,18 +102,20 @@ impl Simulated {
 impl suite::Backend for Simulated {
     type Verb = Verb;
     const VERBS: &'static [Verb] = &[
-        Verb::Pause,
-        Verb::Kill,
+        Verb::Host(HostFault::Kill),
+        Verb::Host(HostFault::PowerLoss),
+        Verb::Host(HostFault::Stop),
+        Verb::Host(HostFault::Pause),
+        Verb::Disk(DiskFault::Wipe),
+        Verb::Clock(ClockFaultName::Step),
+        Verb::Clock(ClockFaultName::Coarse),
+        Verb::Link(LinkFaultName::Cut),
         Verb::HintedHandoff,
         Verb::Silence,
         Verb::Compact,
         Verb::HoldHints,
         Verb::AntiEntropy,
-        Verb::PowerLoss,
         Verb::PeriodicSync,
-        Verb::WipeDisk,
-        Verb::ClockSkew,
-        Verb::DropMutations,
     ];
 
     async fn heal(&self, _case: &str) -> Result<(), String> {
@@ -145,21 +146,47 @@ impl backend::Backend for Simulated {
         Duration::from_secs(60)
     }
 
-    async fn pause(&self, nodes: &[usize]) {
-        nodes.iter().for_each(|node| self.cassandra.pause(*node as u8));
+    async fn apply(&self, fault: HostFault, nodes: &[usize]) {
+        nodes.iter().for_each(|node| self.cassandra.apply(*node as u8, fault));
     }
 
-    async fn resume(&self, nodes: &[usize]) {
-        nodes.iter().for_each(|node| self.cassandra.resume(*node as u8));
+    async fn recover(&self, recovery: Recovery, nodes: &[usize]) {
+        nodes.iter().for_each(|node| self.cassandra.recover(*node as u8, recovery));
+        if recovery == Recovery::Start {
+            self.cassandra.cluster.settled().await;
+        }
     }
 
-    async fn kill(&self, nodes: &[usize]) {
-        nodes.iter().for_each(|node| self.cassandra.kill(*node as u8));
+    async fn apply_to_disk(&self, fault: DiskFault, node: usize) {
+        match fault {
+            DiskFault::Wipe => self.cassandra.cluster.disk(id(node)).expect("a node has a disk").wipe(),
+        }
     }
 
-    async fn start(&self, nodes: &[usize]) {
-        nodes.iter().for_each(|node| self.cassandra.start_node(*node as u8));
-        self.cassandra.cluster.settled().await;
+    async fn apply_to_clock(&self, fault: ClockFault, node: usize) {
+        self.cassandra.clocks[node].apply(fault);
+    }
+
+    async fn restore_clock(&self, fault: ClockFault, node: usize) {
+        self.cassandra.clocks[node].restore(fault);
+    }
+
+    async fn cut_mutations(&self, from: usize, to: usize) {
+        let (sender, receiver) = (id(from), id(to));
+        let rule = self.cassandra.links.rule(move |envelope| {
+            let writes = matches!(envelope.verb, Message::Write | Message::ReadRepair | Message::Hint);
+            (writes && envelope.from == sender && envelope.to == receiver).then(Vec::new)
+        });
+        self.cut.borrow_mut().push(((from, to), rule));
+    }
+
+    async fn restore_mutations(&self, from: usize, to: usize) {
+        self.cut.borrow_mut().retain(|(way, rule)| {
+            if *way == (from, to) {
+                self.cassandra.links.remove(*rule);
+            }
+            *way != (from, to)
+        });
     }
 
     async fn hinted_handoff(&self, on: bool) {
@@ -208,38 +235,5 @@ impl backend::Backend for Simulated {
             false => CommitLogSync::Batch(Duration::from_millis(1)),
         };
         self.cassandra.cluster.reconfigure(|settings| settings.commit_log_sync = sync);
-    }
-
-    async fn wipe_disk(&self, node: usize) {
-        self.cassandra.cluster.disk(id(node)).expect("a node has a disk").wipe();
-    }
-
-    async fn power_loss(&self, nodes: &[usize]) {
-        nodes.iter().for_each(|node| self.cassandra.power_off(*node as u8));
-        backend::Backend::start(self, nodes).await;
-    }
-
-    async fn clock_skew(&self, node: usize, micros: i64) {
-        let skew = &mut self.skew.borrow_mut()[node];
-        self.cassandra.clocks[node].step(micros - *skew);
-        *skew = micros;
-    }
-
-    async fn drop_mutations(&self, from: usize, to: usize, lost: bool) {
-        let links = &self.cassandra.links;
-        self.dropping.borrow_mut().retain(|(way, rule)| {
-            if *way == (from, to) {
-                links.remove(*rule);
-            }
-            *way != (from, to)
-        });
-        if lost {
-            let (sender, receiver) = (id(from), id(to));
-            let rule = links.rule(move |envelope| {
-                let writes = matches!(envelope.verb, Message::Write | Message::ReadRepair | Message::Hint);
-                (writes && envelope.from == sender && envelope.to == receiver).then(Vec::new)
-            });
-            self.dropping.borrow_mut().push(((from, to), rule));
-        }
     }
 }

@@ -6,6 +6,7 @@ use futures_util::future::join;
 use scylla::response::query_result::QueryResult;
 use scylla::statement::Consistency;
 use scylla::statement::batch::{Batch, BatchType};
+use simulated_hosts::{HostFault::Pause, Recovery::Resume};
 use tokio::time::sleep;
 
 use super::{EVENTS, ROWS, batch};
@@ -47,12 +48,12 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         ),
         case!(
             a_timeout_of_a_batch_contains_the_write_type,
-            [Pause],
+            [Host(Pause)],
             "Write_timeout has a write type: SIMPLE, BATCH, UNLOGGED_BATCH, BATCH_LOG, CAS; a batch of one mutation is SIMPLE (native_protocol_v4, 9)",
         ),
         case!(
             a_logged_batch_whose_log_timed_out_is_written_later,
-            [Pause],
+            [Host(Pause)],
             "The batchlog is written to two nodes first, and replayed from there if the coordinator does not delete it (architecture/dynamo; BatchlogManager)",
         ),
         case!(
@@ -228,7 +229,7 @@ async fn a_timeout_of_a_batch_contains_the_write_type<W: Backend>(backend: &W, s
     backend.hinted_handoff(false).await;
     let keyspace = Keyspace::with(backend, seen, &[&format!("t {TEXTS}"), &format!("u {TEXTS}")]).await;
     let [a, ..] = keyspace.clients();
-    backend.pause(&[1, 2]).await;
+    backend.apply(Pause, &[1, 2]).await;
     let simple = "WriteTimeout(Quorum, received 1, required 2, Simple)";
     let kinds = [
         ("an insert", inserts(&[("t", 1)], 1), simple),
@@ -262,7 +263,7 @@ async fn a_logged_batch_whose_log_timed_out_is_written_later<W: Backend>(backend
     backend.hinted_handoff(false).await;
     let keyspace = Keyspace::with(backend, seen, &[ROWS]).await;
     let [a, b, _] = keyspace.clients();
-    backend.pause(&[1]).await;
+    backend.apply(Pause, &[1]).await;
     let logged = "INSERT INTO KS.t (p, c, v) VALUES (1, 1, 1) USING TIMESTAMP 5; INSERT INTO KS.t (p, c, v) VALUES (2, 1, 1) USING TIMESTAMP 6;";
     let ended = a.ends(&batch("", logged)).await;
     seen.check(
@@ -273,7 +274,7 @@ async fn a_logged_batch_whose_log_timed_out_is_written_later<W: Backend>(backend
     a.at(Consistency::One)
         .expect(seen, "rows at once, at ONE", "SELECT p, writetime(v) FROM KS.t", "no rows")
         .await;
-    backend.resume(&[1]).await;
+    backend.recover(Resume, &[1]).await;
     b.expect_within(
         seen,
         backend.delivered_within(),

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use futures_util::future::{join, join3};
 use scylla::statement::Consistency;
+use simulated_hosts::{
+    HostFault::{Kill, Pause},
+    Recovery::{Resume, Start},
+};
 use tokio::time::sleep;
 
 use super::{EVENTS, ROWS, UNHURRIED, events};
@@ -20,12 +24,12 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         ),
         case!(
             a_write_that_timed_out_is_visible_to_some_readers,
-            [Pause, HintedHandoff],
+            [Host(Pause), HintedHandoff],
             "Write_timeout carries the acknowledgements received; it is not undone (native_protocol_v4, 9; architecture/guarantees)",
         ),
         case!(
             a_read_timeout_contains_the_number_of_responses,
-            [Pause],
+            [Host(Pause)],
             "Read_timeout carries the number of responses received, and whether the replica that was requested to send data is among them (native_protocol_v4, 9)",
         ),
         case!(
@@ -35,22 +39,22 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         ),
         case!(
             a_replica_that_times_out_gets_a_hint_too,
-            [Pause, HintedHandoff],
+            [Host(Pause), HintedHandoff],
             "A write that a replica does not acknowledge in time is kept as a hint (operating/hints)",
         ),
         case!(
             unflushed_hints_are_lost_with_their_coordinator,
-            [Silence, Kill, HoldHints, HintedHandoff],
+            [Silence, Host(Kill), HoldHints, HintedHandoff],
             "Hints are buffered and flushed every hints_flush_period, 10 s; the buffer dies with the process (operating/hints; cassandra.yaml)",
         ),
         case!(
             a_request_continues_after_its_client_timed_out,
-            [Pause],
+            [Host(Pause)],
             "A client's timeout cancels nothing (drivers)",
         ),
         case!(
             a_request_whose_coordinator_was_killed_may_have_been_applied,
-            [Pause, Kill],
+            [Host(Pause), Host(Kill)],
             "What a coordinator has sent to the replicas does not depend on its life (architecture/dynamo)",
         ),
     ]
@@ -109,14 +113,14 @@ async fn a_write_that_timed_out_is_visible_to_some_readers<W: Backend>(backend: 
     backend.hinted_handoff(false).await;
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
-    backend.pause(&[2]).await;
+    backend.apply(Pause, &[2]).await;
     let (quorum, all) = (events(0, 0..1), events(0, 1..2));
     let all_replicas = a.at(Consistency::All);
     let (quorum, all) = join(a.ends(&quorum), all_replicas.ends(&all)).await;
     seen.check("one replica paused: a write at QUORUM", &quorum, "ok");
     seen.check("a write at ALL", &all, "WriteTimeout(All, received 2, required 3, Simple)");
     b.expect(seen, "read at QUORUM", READ, "(1) (0)").await;
-    backend.pause(&[1]).await;
+    backend.apply(Pause, &[1]).await;
     a.expect(
         seen,
         "two paused: a write at QUORUM",
@@ -125,7 +129,7 @@ async fn a_write_that_timed_out_is_visible_to_some_readers<W: Backend>(backend: 
     )
     .await;
     a.at(Consistency::One).expect(seen, "read at ONE", READ, "(2) (1) (0)").await;
-    backend.resume(&[1, 2]).await;
+    backend.recover(Resume, &[1, 2]).await;
     a.expect_within(
         seen,
         backend.delivered_within(),
@@ -141,7 +145,7 @@ async fn a_read_timeout_contains_the_number_of_responses<W: Backend>(backend: &W
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
     a.at(Consistency::All).ok(&events(0, 0..1)).await;
-    backend.pause(&[1, 2]).await;
+    backend.apply(Pause, &[1, 2]).await;
     let all = a.at(Consistency::All);
     let (row, table, three) =
         join3(a.ends(READ), a.ends("SELECT offset FROM KS.events"), all.ends(READ)).await;
@@ -192,7 +196,7 @@ async fn a_replica_that_times_out_gets_a_hint_too<W: Backend>(backend: &W, seen:
     backend.hinted_handoff(true).await;
     let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, b, c] = keyspace.clients();
-    backend.pause(&[1, 2]).await;
+    backend.apply(Pause, &[1, 2]).await;
     a.expect(
         seen,
         "a write, two replicas paused",
@@ -201,7 +205,7 @@ async fn a_replica_that_times_out_gets_a_hint_too<W: Backend>(backend: &W, seen:
     )
     .await;
     sleep(backend.write_timeout() / 2).await;
-    backend.resume(&[1, 2]).await;
+    backend.recover(Resume, &[1, 2]).await;
     let written = "SELECT offset, writetime(source) FROM KS.events WHERE partition = 0";
     for (what, client) in [("the second, later, at ONE", b), ("the third", c)] {
         let one = client.at(Consistency::One);
@@ -216,9 +220,9 @@ async fn unflushed_hints_are_lost_with_their_coordinator<W: Backend>(backend: &W
     backend.hold_hints().await;
     backend.silence(&[2]).await;
     a.expect(seen, "a write, the third replica down", &events(0, 0..1), "ok").await;
-    backend.kill(&[0]).await;
+    backend.apply(Kill, &[0]).await;
     backend.end_silence().await;
-    backend.start(&[0]).await;
+    backend.recover(Start, &[0]).await;
     sleep(backend.delivered_within()).await;
     c.at(Consistency::One)
         .expect(seen, "the third, at ONE, long after the coordinator was killed and started", READ, "no rows")
@@ -229,13 +233,13 @@ async fn unflushed_hints_are_lost_with_their_coordinator<W: Backend>(backend: &W
 async fn a_request_continues_after_its_client_timed_out<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, b, _] = keyspace.clients();
-    backend.pause(&[0]).await;
+    backend.apply(Pause, &[0]).await;
     let mut statement = a.statement(&events(0, 0..3));
     statement.set_request_timeout(Some(Duration::from_millis(500)));
     let ended = ending(a.session.query_unpaged(statement, ()).await);
     seen.check("a write through a paused coordinator", &ended, "the client's own timeout");
     b.expect(seen, "rows then", READ, "no rows").await;
-    backend.resume(&[0]).await;
+    backend.recover(Resume, &[0]).await;
     b.expect_within(seen, Duration::from_secs(20), "rows when it went on", READ, "(2) (1) (0)").await;
 }
 
@@ -245,14 +249,14 @@ async fn a_request_whose_coordinator_was_killed_may_have_been_applied<W: Backend
 ) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS, ROWS]).await;
     let [a, b, _] = keyspace.clients();
-    backend.pause(&[1, 2]).await;
+    backend.apply(Pause, &[1, 2]).await;
     let kill = async {
         sleep(Duration::from_millis(300)).await;
-        backend.kill(&[0]).await;
+        backend.apply(Kill, &[0]).await;
     };
     let write = events(0, 0..3);
     let (ended, ()) = join(a.ends(&write), kill).await;
-    backend.resume(&[1, 2]).await;
+    backend.recover(Resume, &[1, 2]).await;
     seen.check(
         "a write, its coordinator killed before any other replica took it",
         &ended,

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use scylla::statement::Consistency;
+use simulated_hosts::{
+    HostFault::{Kill, Pause},
+    Recovery::Resume,
+};
 use tokio::time::sleep;
 
 use super::{EVENTS, UNHURRIED, events};
@@ -50,12 +54,12 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         ),
         case!(
             a_quorum_read_with_limit_repairs_only_the_rows_it_returned,
-            [Pause, Kill, HintedHandoff],
+            [Host(Pause), Host(Kill), HintedHandoff],
             "A blocking read repair writes what the read covered, not what else the replicas lack (operating/read_repair; DataResolver)",
         ),
         case!(
             a_read_whose_repair_is_lost_times_out_and_has_repaired_others,
-            [DropMutations],
+            [Link(Cut)],
             "A blocking repair is waited for; the read times out although enough replicas answered it (BlockingReadRepair.awaitWrites)",
         ),
     ]
@@ -239,10 +243,10 @@ async fn a_quorum_read_with_limit_repairs_only_the_rows_it_returned<W: Backend>(
     let mut partition = 0;
     let ended = loop {
         a.at(Consistency::All).ok(&events(partition, 0..10)).await;
-        backend.pause(&[1, 2]).await;
+        backend.apply(Pause, &[1, 2]).await;
         let ended = a.ends(&events(partition, 10..20)).await;
         sleep(backend.write_timeout() / 2).await;
-        backend.resume(&[1, 2]).await;
+        backend.recover(Resume, &[1, 2]).await;
         sleep(Duration::from_secs(1)).await;
         let has = async |client: &crate::cassandra::client::Client| {
             client
@@ -263,7 +267,7 @@ async fn a_quorum_read_with_limit_repairs_only_the_rows_it_returned<W: Backend>(
     );
     let read = format!("SELECT offset FROM KS.events WHERE partition = {partition}");
     a.expect(seen, "LIMIT 1 at QUORUM through it", &format!("{read} LIMIT 1"), "(19)").await;
-    backend.kill(&[0]).await;
+    backend.apply(Kill, &[0]).await;
     b.expect(
         seen,
         "QUORUM of the other two, when it is dead",
@@ -280,8 +284,8 @@ async fn a_read_whose_repair_is_lost_times_out_and_has_repaired_others<W: Backen
     let keyspace = Keyspace::with(backend, seen, &[UNHURRIED]).await;
     let [a, b, c] = keyspace.clients();
     backend.hinted_handoff(false).await;
-    backend.drop_mutations(0, 1, true).await;
-    backend.drop_mutations(0, 2, true).await;
+    backend.cut_mutations(0, 1).await;
+    backend.cut_mutations(0, 2).await;
     a.expect(
         seen,
         "a write that stays at the first replica",
@@ -289,11 +293,11 @@ async fn a_read_whose_repair_is_lost_times_out_and_has_repaired_others<W: Backen
         "WriteTimeout(Quorum, received 1, required 2, Simple)",
     )
     .await;
-    backend.drop_mutations(0, 2, false).await;
+    backend.restore_mutations(0, 2).await;
     let ended = a.at(Consistency::All).ends(READ).await;
     seen.note(format!("a read of all, whose repair of the second is lost: {ended}"));
     assert!(ended.starts_with("ReadTimeout(All, "), "{ended}");
-    backend.drop_mutations(0, 1, false).await;
+    backend.restore_mutations(0, 1).await;
     b.at(Consistency::One).expect(seen, "the second", READ, "no rows").await;
     c.at(Consistency::One).expect(seen, "the third", READ, "(0)").await;
 }

@@ -3,6 +3,11 @@
 use std::time::Duration;
 
 use scylla::statement::Consistency;
+use simulated_hosts::{
+    DiskFault,
+    HostFault::{Kill, PowerLoss},
+    Recovery::Start,
+};
 use tokio::time::{Instant, sleep};
 
 use super::{EVENTS, ROWS, events};
@@ -14,32 +19,32 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             acknowledged_writes_survive_a_kill_of_all_nodes,
-            [Kill],
+            [Host(Kill)],
             "A write is in the commit log before it is acknowledged; the log is a mapped file that outlives the process (architecture/storage_engine: CommitLog)",
         ),
         case!(
             a_prepared_statement_survives_a_restart_of_its_node,
-            [Kill],
+            [Host(Kill)],
             "Prepared statements are stored in system.prepared_statements and prepared again at start (CASSANDRA-8831)",
         ),
         case!(
             a_killed_node_counts_as_up_until_gossip_detects_it,
-            [Kill],
+            [Host(Kill)],
             "A failure detector suspects a node by the heartbeats it misses; until then writes to it time out (architecture/dynamo: Failure Detection)",
         ),
         case!(
             writes_synced_before_the_acknowledgement_survive_a_power_loss_of_all_nodes,
-            [PowerLoss],
+            [Host(PowerLoss)],
             "commitlog_sync batch: a write is acknowledged after the log was synced (cassandra.yaml)",
         ),
         case!(
             unsynced_writes_are_lost_in_a_power_loss_of_all_nodes,
-            [PowerLoss, PeriodicSync],
+            [Host(PowerLoss), PeriodicSync],
             "commitlog_sync periodic: writes are acknowledged at once, and the log is synced every commitlog_sync_period, 10 s (cassandra.yaml)",
         ),
         case!(
             an_empty_disk_makes_a_quorum_miss_acknowledged_writes,
-            [Kill, WipeDisk, HintedHandoff, Silence],
+            [Host(Kill), Disk(Wipe), HintedHandoff, Silence],
             "A replica that lost its data responds as if it had never had any, until it is repaired (operating/topo_changes; operating/repair)",
         ),
     ]
@@ -53,13 +58,13 @@ async fn acknowledged_writes_survive_a_kill_of_all_nodes<W: Backend>(backend: &W
     a.ok(&events(0, 0..5)).await;
     a.ok("DELETE FROM KS.events USING TIMESTAMP 100 WHERE partition = 0 AND offset = 2").await;
     a.ok("INSERT INTO KS.events (partition, offset, source) VALUES (1, 1, 'if') IF NOT EXISTS").await;
-    backend.kill(&[0, 1, 2]).await;
+    backend.apply(Kill, &[0, 1, 2]).await;
     seen.check(
         "a request meanwhile",
         &a.ends(READ).await.replace("broken connection", "no connection"),
         "no connection",
     );
-    backend.start(&[0, 1, 2]).await;
+    backend.recover(Start, &[0, 1, 2]).await;
     keyspace.reconnect(backend, 1).await;
     let b = &keyspace.clients[1];
     b.expect(seen, "when all are started again", READ, "(4) (3) (1) (0)").await;
@@ -84,8 +89,8 @@ async fn a_prepared_statement_survives_a_restart_of_its_node<W: Backend>(backend
         &note(b.at(Consistency::One).rows(&stored).await),
         "the statement",
     );
-    backend.kill(&[1]).await;
-    backend.start(&[1]).await;
+    backend.apply(Kill, &[1]).await;
+    backend.recover(Start, &[1]).await;
     keyspace.reconnect(backend, 1).await;
     let b = &keyspace.clients[1];
     seen.check("after its restart", &note(b.at(Consistency::One).rows(&stored).await), "the statement");
@@ -97,7 +102,7 @@ async fn a_prepared_statement_survives_a_restart_of_its_node<W: Backend>(backend
 async fn a_killed_node_counts_as_up_until_gossip_detects_it<W: Backend>(backend: &W, seen: &Observations) {
     let keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     let [a, ..] = keyspace.clients();
-    backend.kill(&[1, 2]).await;
+    backend.apply(Kill, &[1, 2]).await;
     let first = a.ends(&events(0, 0..1)).await;
     seen.check(
         "two killed: the next write at QUORUM",
@@ -111,7 +116,7 @@ async fn a_killed_node_counts_as_up_until_gossip_detects_it<W: Backend>(backend:
         ended = a.ends(&events(0, 1..2)).await;
     }
     seen.check("later", &ended, "Unavailable(Quorum, required 2, alive 1)");
-    backend.start(&[1, 2]).await;
+    backend.recover(Start, &[1, 2]).await;
     a.expect(seen, "when they are started again", &events(0, 2..3), "ok").await;
     a.expect(seen, "rows", READ, "(2) (1) (0)").await;
 }
@@ -122,7 +127,8 @@ async fn writes_synced_before_the_acknowledgement_survive_a_power_loss_of_all_no
 ) {
     let mut keyspace = Keyspace::with(backend, seen, &[EVENTS]).await;
     keyspace.clients[0].ok(&events(0, 0..5)).await;
-    backend.power_loss(&[0, 1, 2]).await;
+    backend.apply(PowerLoss, &[0, 1, 2]).await;
+    backend.recover(Start, &[0, 1, 2]).await;
     keyspace.reconnect(backend, 0).await;
     keyspace.clients[0].expect(seen, "rows that were acknowledged", READ, "(4) (3) (2) (1) (0)").await;
 }
@@ -133,7 +139,8 @@ async fn unsynced_writes_are_lost_in_a_power_loss_of_all_nodes<W: Backend>(backe
     keyspace.clients[0].ok(&events(0, 0..3)).await;
     sleep(Duration::from_secs(25)).await;
     keyspace.clients[0].ok(&events(0, 3..5)).await;
-    backend.power_loss(&[0, 1, 2]).await;
+    backend.apply(PowerLoss, &[0, 1, 2]).await;
+    backend.recover(Start, &[0, 1, 2]).await;
     keyspace.reconnect(backend, 0).await;
     let all = keyspace.clients[0].at(Consistency::All);
     all.expect(seen, "rows 0 to 2 of 25 s before, and 3 to 4 of just before", READ, "(2) (1) (0)").await;
@@ -146,9 +153,9 @@ async fn an_empty_disk_makes_a_quorum_miss_acknowledged_writes<W: Backend>(backe
     backend.silence(&[2]).await;
     keyspace.clients[0].expect(seen, "a write, the third replica down", &events(0, 0..1), "ok").await;
     backend.end_silence().await;
-    backend.kill(&[1]).await;
-    backend.wipe_disk(1).await;
-    backend.start(&[1]).await;
+    backend.apply(Kill, &[1]).await;
+    backend.apply_to_disk(DiskFault::Wipe, 1).await;
+    backend.recover(Start, &[1]).await;
     keyspace.reconnect(backend, 1).await;
     backend.silence(&[0]).await;
     keyspace.clients[1]

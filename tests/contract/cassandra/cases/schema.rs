@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use exactlyonce::store::{Layout, cql};
 use scylla::statement::Consistency;
+use simulated_hosts::{HostFault::Pause, Recovery::Resume};
 use tokio::time::{Instant, sleep};
 
 use super::{EVENTS, ROWS, events};
@@ -66,7 +67,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         ),
         case!(
             a_new_table_is_unknown_to_a_paused_node_until_it_is_resumed,
-            [Pause],
+            [Host(Pause)],
             "Schema changes spread by messages and gossip; drivers wait until all schema_version are equal (architecture; drivers)",
         ),
     ]
@@ -369,7 +370,7 @@ async fn a_new_table_is_unknown_to_a_paused_node_until_it_is_resumed<W: Backend>
 ) {
     let keyspace = Keyspace::with(backend, seen, &[]).await;
     let [a, _, c] = keyspace.clients();
-    backend.pause(&[2]).await;
+    backend.apply(Pause, &[2]).await;
     a.expect(seen, "a table made while one is paused", &format!("CREATE TABLE KS.{EVENTS}"), "ok").await;
     let versions = async || {
         let local = a.at(Consistency::One).rows("SELECT schema_version FROM system.local").await;
@@ -382,7 +383,7 @@ async fn a_new_table_is_unknown_to_a_paused_node_until_it_is_resumed<W: Backend>
     }
     seen.check("peers of two that agree", &versions().await.to_string(), "1");
     a.expect(seen, "written at QUORUM meanwhile", &events(0, 0..2), "ok").await;
-    backend.resume(&[2]).await;
+    backend.recover(Resume, &[2]).await;
     let end = Instant::now() + Duration::from_secs(60);
     while versions().await != 2 && Instant::now() < end {
         sleep(Duration::from_millis(100)).await;

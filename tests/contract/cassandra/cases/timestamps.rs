@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use scylla::statement::Consistency;
 use scylla::value::CqlTimestamp;
+use simulated_hosts::ClockFault;
 use tokio::time::sleep;
 
 use super::{COUNTS, ROWS, batch};
@@ -65,7 +66,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         ),
         case!(
             an_acknowledged_write_is_shadowed_by_an_older_one_from_a_fast_clock,
-            [ClockSkew],
+            [Clock(Step)],
             "Coordinators stamp with their own clocks: clocks must be synchronized (architecture/dynamo: Last-Write-Wins)",
         ),
         case!(
@@ -289,12 +290,13 @@ async fn an_acknowledged_write_is_shadowed_by_an_older_one_from_a_fast_clock<W: 
 ) {
     let keyspace = Keyspace::with(backend, seen, &[COUNTS]).await;
     let [a, b, c] = keyspace.clients();
-    backend.clock_skew(0, 60_000_000).await;
+    let ahead = ClockFault::Step { by_ms: 60_000 };
+    backend.apply_to_clock(ahead, 0).await;
     a.ok("INSERT INTO KS.counts (id, count) VALUES (1, 1)").await;
     b.ok("INSERT INTO KS.counts (id, count) VALUES (1, 2)").await;
     let read = "SELECT count FROM KS.counts WHERE id = 1";
     c.expect(seen, "1 through a clock that is 60 s ahead, then 2 through another", read, "(1)").await;
-    backend.clock_skew(0, 0).await;
+    backend.restore_clock(ahead, 0).await;
 }
 
 async fn the_timestamp_of_a_batch_is_that_of_each_statement<W: Backend>(backend: &W, seen: &Observations) {

@@ -45,10 +45,10 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         ),
         case!(
             lost_responses_to_fetches_neither_lose_nor_duplicate_records,
-            [LoseResponses],
+            [Link(LoseResponses)],
             "the position is the consumer's; a fetch is sent again from it (Kafka documentation, The Consumer)"
         ),
-        case!(a_reader_that_was_cut_off_continues_at_its_position, [Cut], "as above"),
+        case!(a_reader_that_was_cut_off_continues_at_its_position, [Link(Cut)], "as above"),
     ]
 }
 

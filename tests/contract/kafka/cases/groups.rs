@@ -1,5 +1,6 @@
 //! Members of a group: assignment, reassignment and failures. Each case is run with both protocols.
 
+use simulated_hosts::{HostFault::Kill, Recovery::Start};
 use std::time::Duration;
 
 use super::helpers::{append, eventually, topic, topic_of};
@@ -93,20 +94,20 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             [ConsumerProtocol],
             EXPIRY
         ),
-        case!(classic_a_member_cut_off_for_longer_than_its_session_loses_its_partitions, [Cut], EXPIRY),
+        case!(classic_a_member_cut_off_for_longer_than_its_session_loses_its_partitions, [Link(Cut)], EXPIRY),
         case!(
             consumer_a_member_cut_off_for_longer_than_its_session_loses_its_partitions,
-            [Cut, ConsumerProtocol],
+            [Link(Cut), ConsumerProtocol],
             EXPIRY
         ),
-        case!(classic_a_member_cut_off_for_less_than_its_session_keeps_its_partitions, [Cut], EXPIRY),
+        case!(classic_a_member_cut_off_for_less_than_its_session_keeps_its_partitions, [Link(Cut)], EXPIRY),
         case!(
             consumer_a_member_cut_off_for_less_than_its_session_keeps_its_partitions,
-            [Cut, ConsumerProtocol],
+            [Link(Cut), ConsumerProtocol],
             EXPIRY
         ),
-        case!(classic_a_member_cut_off_from_its_coordinator_only, [Cut], CUT),
-        case!(consumer_a_member_cut_off_from_its_coordinator_only, [Cut, ConsumerProtocol], CUT),
+        case!(classic_a_member_cut_off_from_its_coordinator_only, [Link(Cut)], CUT),
+        case!(consumer_a_member_cut_off_from_its_coordinator_only, [Link(Cut), ConsumerProtocol], CUT),
         case!(
             classic_a_member_that_polls_keeps_its_paused_partitions,
             [],
@@ -135,12 +136,12 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         case!(consumer_committed_offsets_are_never_used_as_a_start, [ConsumerProtocol], "as with classic"),
         case!(
             classic_members_are_not_affected_by_a_killed_coordinator,
-            [Kill],
+            [Host(Kill)],
             "another broker loads the group from __consumer_offsets; members keep their assignment (Kafka documentation, Group Coordinator)"
         ),
         case!(
             consumer_members_are_not_affected_by_a_killed_coordinator,
-            [Kill, ConsumerProtocol],
+            [Host(Kill), ConsumerProtocol],
             "as with classic (KIP-848)"
         ),
     ]
@@ -513,7 +514,7 @@ async fn coordinator<W: Backend>(backend: &W, seen: &Observations, protocol: Pro
     let member = Member::join(&broker, &group, &topic, &positions).await;
     member.until_ends(&[(0, 5)]).await;
     let mark = member.mark();
-    backend.kill(coordinator).await;
+    backend.apply(Kill, coordinator).await;
     append(backend, &topic, 0, 5..10).await;
     member.until_ends(&[(0, 10)]).await;
     let attempt = || backend.coordinator(&group);
@@ -530,7 +531,7 @@ async fn coordinator<W: Backend>(backend: &W, seen: &Observations, protocol: Pro
         summary(&events)
     ));
     assert_eq!(of_the_group(&events), []);
-    backend.start(&[coordinator]).await;
+    backend.recover(Start, &[coordinator]).await;
     let second = Member::join(&driver(backend, protocol), &group, &topic, &positions).await;
     member.leave().await;
     second.until_owns(1).await;

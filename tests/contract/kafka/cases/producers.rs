@@ -12,17 +12,17 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             a_retry_appends_twice_without_idempotence,
-            [LoseResponses],
+            [Link(LoseResponses)],
             "at least once: a resend whose first response was lost is appended again (Kafka documentation, Message Delivery Semantics)"
         ),
         case!(
             a_retry_appends_once_with_idempotence,
-            [LoseResponses, Transactions],
+            [Link(LoseResponses), Transactions],
             "the broker drops a batch whose producer id and sequence it has (KIP-98)"
         ),
         case!(
             a_send_that_failed_may_have_been_appended,
-            [LoseResponses],
+            [Link(LoseResponses)],
             "a timeout says nothing about the log (Kafka documentation, Message Delivery Semantics)"
         ),
         case!(
@@ -32,7 +32,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
         ),
         case!(
             an_idempotent_producer_appends_once_and_in_order_despite_lost_responses,
-            [LoseResponses, Transactions],
+            [Link(LoseResponses), Transactions],
             "sequences are per partition, up to 5 batches in flight (KIP-98)"
         ),
     ]

@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use exactlyonce::broker::{Broker, LogOffsets};
+use simulated_hosts::{
+    HostFault::{Kill, Pause, Stop},
+    Recovery::{Resume, Start},
+};
 
 use super::helpers::{
     append, describe, driver, eventually, fetch, numbered, offsets, read_all, topic_of, values_of,
@@ -19,42 +23,42 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
         case!(
             a_record_is_visible_when_the_in_sync_set_has_it,
-            [Pause],
+            [Host(Pause)],
             "consumers read up to the high watermark: what all in-sync replicas have (Kafka documentation, Replication)"
         ),
         case!(
             too_few_in_sync_replicas_refuse_a_write_to_all_of_them,
-            [Kill],
+            [Host(Kill)],
             "acks=all with fewer than min.insync.replicas: NOT_ENOUGH_REPLICAS (topic configuration); the high watermark does not advance meanwhile (KIP-966)"
         ),
         case!(
             a_record_that_only_its_leader_has_is_lost_with_it,
-            [Pause, Kill],
+            [Host(Pause), Host(Kill)],
             "acks=1: lost if the leader fails before followers copied it; its offset is used again (producer configuration, acks)"
         ),
         case!(
             a_killed_leader_neither_loses_nor_duplicates_records_for_a_reader,
-            [Kill, PreferredElection],
+            [Host(Kill), PreferredElection],
             "a new leader from the in-sync set has everything below the high watermark (Kafka documentation, Replication)"
         ),
         case!(
             a_paused_leader_delays_records_and_loses_none,
-            [Pause],
+            [Host(Pause)],
             "a request times out and is sent again (librdkafka, socket.timeout.ms)"
         ),
         case!(
             a_reader_is_not_affected_by_a_rolling_restart_of_the_brokers,
-            [Stop],
+            [Host(Stop)],
             "controlled shutdown moves leaders first (broker configuration, controlled.shutdown.enable)"
         ),
         case!(
             acknowledged_records_survive_a_kill_of_all_brokers,
-            [Kill],
+            [Host(Kill)],
             "not synced to the disk before the acknowledgement; a process's end loses nothing of the page cache (Kafka documentation, Replication)"
         ),
         case!(
             an_unclean_election_puts_different_records_at_offsets_that_were_read,
-            [Pause, Kill, UncleanElection],
+            [Host(Pause), Host(Kill), UncleanElection],
             "unclean.leader.election.enable: data loss (topic configuration); a position without a leader epoch is not validated (KIP-320)"
         ),
     ]
@@ -93,7 +97,7 @@ async fn a_record_is_visible_when_the_in_sync_set_has_it<W: Backend>(backend: &W
     let broker = driver(backend);
     let attempt = || async { offsets(&broker, &topic).await.end };
     eventually("the first records", attempt, |end| *end == 3).await;
-    backend.pause(3).await;
+    backend.apply(Pause, 3).await;
     let sent = backend.producer(&quick(1), None).send_all(&topic, numbered(0, 3..6)).await;
     assert_eq!(sent, Ok(vec![(0, 3), (0, 4), (0, 5)]));
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -131,7 +135,7 @@ async fn too_few_in_sync_replicas_refuse_a_write_to_all_of_them<W: Backend>(
 ) {
     let topic = placed(backend, &[1, 2], &[("min.insync.replicas", "2")]).await;
     append(backend, &topic, 0, 0..3).await;
-    backend.kill(2).await;
+    backend.apply(Kill, 2).await;
     in_sync(backend, &topic, 1).await;
     // Metadata may be ahead of the leader itself.
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -153,7 +157,7 @@ async fn too_few_in_sync_replicas_refuse_a_write_to_all_of_them<W: Backend>(
         if alone == Ok((0, 3)) { "appended at 3" } else { "refused" }
     ));
     seen.note(format!("a fetch at 0: {}", describe(&fetch(&broker, &topic, 0).await)));
-    backend.start(&[2]).await;
+    backend.recover(Start, &[2]).await;
     in_sync(backend, &topic, 2).await;
     let attempt = || async { offsets(&broker, &topic).await.end };
     eventually("the end", attempt, |end| *end == 4).await;
@@ -168,15 +172,15 @@ async fn a_record_that_only_its_leader_has_is_lost_with_it<W: Backend>(backend: 
     let attempt = || async { offsets(&broker, &topic).await.end };
     eventually("the first records", attempt, |end| *end == 3).await;
     let producer = backend.producer(&quick(1), None);
-    backend.pause(2).await;
-    backend.pause(3).await;
+    backend.apply(Pause, 2).await;
+    backend.apply(Pause, 3).await;
     // A fetch of the follower that is already waiting at the leader returns one more batch to it.
     let sent = producer.send(&topic, value("copied or not")).await;
     assert_eq!(sent, Ok((0, 3)));
     assert_eq!(producer.send(&topic, value("lost")).await, Ok((0, 4)));
-    backend.kill(1).await;
-    backend.resume(2).await;
-    backend.resume(3).await;
+    backend.apply(Kill, 1).await;
+    backend.recover(Resume, &[2]).await;
+    backend.recover(Resume, &[3]).await;
     led_by_other_than(backend, &topic, 1).await;
     let next = append(backend, &topic, 0, [9]).await;
     let values = values_of(&read_all(&broker, &topic, 0, 0).await);
@@ -196,12 +200,12 @@ async fn a_killed_leader_neither_loses_nor_duplicates_records_for_a_reader<W: Ba
     member.until_ends(&[(0, 0)]).await;
     let producer = backend.producer(&ProducerOptions { guarantee: Guarantee::Idempotent, ..quick(-1) }, None);
     producer.send_all(&topic, numbered(0, 0..100)).await.expect("records");
-    backend.kill(2).await;
+    backend.apply(Kill, 2).await;
     producer.send_all(&topic, numbered(0, 100..200)).await.expect("records");
     led_by_other_than(backend, &topic, 2).await;
     member.until_delivered(0, 200).await;
     seen.note("the leader is killed while a member reads: another leads");
-    backend.start(&[2]).await;
+    backend.recover(Start, &[2]).await;
     in_sync(backend, &topic, 3).await;
     let attempt = || async {
         backend.elect_preferred(&topic, 0).await.expect("an election");
@@ -227,10 +231,10 @@ async fn a_paused_leader_delays_records_and_loses_none<W: Backend>(backend: &W, 
     let producer = backend.producer(&ProducerOptions { guarantee: Guarantee::Idempotent, ..quick(-1) }, None);
     producer.send_all(&topic, numbered(0, 0..50)).await.expect("records");
     member.until_delivered(0, 50).await;
-    backend.pause(3).await;
+    backend.apply(Pause, 3).await;
     let (sent, ()) = tokio::join!(producer.send_all(&topic, numbered(0, 50..100)), async {
         tokio::time::sleep(Duration::from_secs(4)).await;
-        backend.resume(3).await;
+        backend.recover(Resume, &[3]).await;
     });
     sent.expect("records");
     member.until_delivered(0, 100).await;
@@ -252,12 +256,12 @@ async fn a_reader_is_not_affected_by_a_rolling_restart_of_the_brokers<W: Backend
     let producer = backend.producer(&ProducerOptions { guarantee: Guarantee::Idempotent, ..quick(-1) }, None);
     let mut sent = 0;
     for node in NODES {
-        backend.stop(node).await;
+        backend.apply(Stop, node).await;
         for partition in 0..3 {
             producer.send_all(&topic, numbered(partition, sent..sent + 20)).await.expect("records");
         }
         sent += 20;
-        backend.start(&[node]).await;
+        backend.recover(Start, &[node]).await;
         for partition in 0..3 {
             let attempt = || backend.partition(&topic, partition);
             let right = |state: &Result<PartitionState, ClientError>| {
@@ -289,10 +293,10 @@ async fn acknowledged_records_survive_a_kill_of_all_brokers<W: Backend>(backend:
     member.until_delivered(0, 50).await;
     append(backend, &topic, 0, 100..200).await;
     for node in NODES {
-        backend.kill(node).await;
+        backend.apply(Kill, node).await;
     }
     // A single broker does not respond, because there is no majority.
-    backend.start(&NODES).await;
+    backend.recover(Start, &NODES).await;
     let log = eventually(
         "the log",
         || broker.offsets(&topic, 0),
@@ -316,7 +320,7 @@ async fn an_unclean_election_puts_different_records_at_offsets_that_were_read<W:
     let configs = [("min.insync.replicas", "1"), ("unclean.leader.election.enable", "true")];
     let topic = placed(backend, &[1, 2], &configs).await;
     append(backend, &topic, 0, 0..5).await;
-    backend.pause(2).await;
+    backend.apply(Pause, 2).await;
     in_sync(backend, &topic, 1).await;
     append(backend, &topic, 0, 5..10).await;
     let broker = driver(backend);
@@ -326,8 +330,8 @@ async fn an_unclean_election_puts_different_records_at_offsets_that_were_read<W:
     let member = Member::join(&broker, &backend.unique("group"), &topic, &Positions::default()).await;
     member.until_ends(&[(0, 10)]).await;
     let mark = member.mark();
-    backend.kill(1).await;
-    backend.resume(2).await;
+    backend.apply(Kill, 1).await;
+    backend.recover(Resume, &[2]).await;
     let leader = led_by_other_than(backend, &topic, 1).await;
     assert_eq!(leader, 2);
     let fetched = fetch(&broker, &topic, 10).await;

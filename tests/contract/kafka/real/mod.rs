@@ -21,6 +21,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
+use simulated_hosts::{HostCommand, HostFault, LinkFaultName, Recovery};
 use tokio::runtime::Runtime;
 
 use self::link::Proxies;
@@ -81,19 +82,14 @@ impl Real {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn verb(&self, verb: &'static str, nodes: &[i32]) {
-        self.try_verb(verb, nodes).await.unwrap_or_else(|error| panic!("{error}"));
+    async fn command(&self, command: impl Into<HostCommand>, nodes: &[i32]) {
+        self.try_command(command, nodes).await.unwrap_or_else(|error| panic!("{error}"));
     }
 
-    async fn try_verb(&self, verb: &'static str, nodes: &[i32]) -> Result<(), String> {
-        let cluster = Arc::clone(&self.cluster);
+    async fn try_command(&self, command: impl Into<HostCommand>, nodes: &[i32]) -> Result<(), String> {
         let names: Vec<_> = nodes.iter().map(|node| format!("kafka-{node}")).collect();
-        let call = move || {
-            let names = names.iter().map(String::as_str);
-            cluster.run(&std::iter::once(verb).chain(names).collect::<Vec<_>>())
-        };
-        tokio::task::spawn_blocking(call).await.map_err(|error| error.to_string())??;
-        Ok(())
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        self.cluster.call_apply(command, &names).await
     }
 
     /// The brokers that are neither paused nor killed.
@@ -192,11 +188,11 @@ fn java_hash(text: &str) -> i32 {
 impl suite::Backend for Real {
     type Verb = Verb;
     const VERBS: &'static [Verb] = &[
-        Verb::Pause,
-        Verb::Kill,
-        Verb::Stop,
-        Verb::Cut,
-        Verb::LoseResponses,
+        Verb::Host(HostFault::Pause),
+        Verb::Host(HostFault::Kill),
+        Verb::Host(HostFault::Stop),
+        Verb::Link(LinkFaultName::Cut),
+        Verb::Link(LinkFaultName::LoseResponses),
         Verb::Transactions,
         Verb::Compaction,
         Verb::ConsumerProtocol,
@@ -211,11 +207,11 @@ impl suite::Backend for Real {
             (state.paused.clone(), state.dead.iter().copied().collect::<Vec<_>>(), state.topics.clone())
         };
         for node in paused {
-            self.try_verb("resume", &[node]).await?;
+            self.try_command(Recovery::Resume, &[node]).await?;
             self.state().paused.remove(&node);
         }
         if !dead.is_empty() {
-            self.try_verb("start", &dead).await?;
+            self.try_command(Recovery::Start, &dead).await?;
             self.state().dead.clear();
         }
         let topics: Vec<_> = topics.iter().map(String::as_str).collect();
@@ -418,29 +414,25 @@ impl Backend for Real {
         result.map_err(|error| ClientError::Other(error.to_string()))
     }
 
-    async fn pause(&self, node: i32) {
-        self.state().paused.insert(node);
-        self.verb("pause", &[node]).await;
+    async fn apply(&self, fault: HostFault, node: i32) {
+        match fault {
+            HostFault::Pause => self.state().paused.insert(node),
+            HostFault::Kill | HostFault::Stop => self.state().dead.insert(node),
+            HostFault::PowerLoss => panic!("no power of a real broker is cut"),
+        };
+        self.command(fault, &[node]).await;
+        if fault.ends_process() {
+            self.state().paused.remove(&node);
+        }
     }
 
-    async fn resume(&self, node: i32) {
-        self.verb("resume", &[node]).await;
-        self.state().paused.remove(&node);
-    }
-
-    async fn kill(&self, node: i32) {
-        self.state().dead.insert(node);
-        self.verb("kill", &[node]).await;
-        self.state().paused.remove(&node);
-    }
-
-    async fn stop(&self, node: i32) {
-        self.state().dead.insert(node);
-        self.verb("stop", &[node]).await;
-    }
-
-    async fn start(&self, nodes: &[i32]) {
-        self.verb("start", nodes).await;
-        self.state().dead.retain(|node| !nodes.contains(node));
+    async fn recover(&self, recovery: Recovery, nodes: &[i32]) {
+        self.command(recovery, nodes).await;
+        let mut state = self.state();
+        let undone = match recovery {
+            Recovery::Resume => &mut state.paused,
+            Recovery::Start => &mut state.dead,
+        };
+        undone.retain(|node| !nodes.contains(node));
     }
 }

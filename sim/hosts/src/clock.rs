@@ -1,10 +1,12 @@
-//! The clocks of nodes.
+//! The clocks of hosts.
 
 use std::sync::{Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-/// A node's clock.
+use crate::ClockFault;
+
+/// A host's clock, the one that shows the time of day.
 pub trait Clock: Send + Sync {
     /// Microseconds since 1970, as this clock shows them. It may be wrong, jump and stop.
     fn micros(&self) -> i64;
@@ -28,6 +30,22 @@ impl AdjustableClock {
     /// A clock that shows `start` now, in microseconds since 1970.
     pub fn new(start: i64) -> Self {
         Self(Mutex::new(Setting { base: start, since: Instant::now(), drift: 0, tick: 1 }))
+    }
+
+    /// Begins a fault.
+    pub fn apply(&self, fault: ClockFault) {
+        match fault {
+            ClockFault::Step { by_ms } => self.step(by_ms.saturating_mul(1_000)),
+            ClockFault::Coarse { step_ms } => self.quantize(step_ms.saturating_mul(1_000)),
+        }
+    }
+
+    /// Ends a fault.
+    pub fn restore(&self, fault: ClockFault) {
+        match fault {
+            ClockFault::Step { by_ms } => self.step(by_ms.saturating_mul(-1_000)),
+            ClockFault::Coarse { .. } => self.quantize(1),
+        }
     }
 
     /// Sets it forward, or back, by this many microseconds.
@@ -67,5 +85,36 @@ impl Clock for AdjustableClock {
         let setting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = shown(&setting, Instant::now());
         shown - shown.rem_euclid(setting.tick)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const START: i64 = 1_767_225_600_000_000;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_shows_while_it_lasts_and_then_the_clock_is_right_again() {
+        let clock = AdjustableClock::new(START);
+        let step = ClockFault::Step { by_ms: -1_500 };
+        clock.apply(step);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(clock.micros(), START + 500_000);
+        clock.restore(step);
+        assert_eq!(clock.micros(), START + 2_000_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_coarse_clock_shows_multiples_of_its_step_and_loses_no_time() {
+        let clock = AdjustableClock::new(START);
+        let coarse = ClockFault::Coarse { step_ms: 400 };
+        clock.apply(coarse);
+        tokio::time::advance(Duration::from_millis(999)).await;
+        assert_eq!(clock.micros(), START + 800_000);
+        clock.restore(coarse);
+        assert_eq!(clock.micros(), START + 999_000);
     }
 }
