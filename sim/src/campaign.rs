@@ -10,6 +10,7 @@ use strum::IntoEnumIterator;
 use crate::observed::{FaultCounts, Observed, Sometimes};
 use crate::run::{Report, Seed, run};
 use crate::scenario::fault::KindName;
+use crate::scenario::profile::Profile;
 use crate::scenario::{Scenario, Tables, World};
 
 /// Of the faults of each kind, how many must begin, and how many must take effect.
@@ -51,8 +52,13 @@ impl Limits {
 }
 
 impl Campaign {
-    /// Runs the seeds. `progress` is called after each of them.
-    pub fn run(world: World, limits: &Limits, progress: impl Fn(&Campaign) + Sync) -> Self {
+    /// Runs the seeds. `after` is called after each of them, with the results so far and its report.
+    pub fn run(
+        world: World,
+        profile: Profile,
+        limits: &Limits,
+        after: impl Fn(&Campaign, &Report) + Sync,
+    ) -> Self {
         let campaign = Mutex::<Self>::default();
         let next = AtomicU64::new(limits.seeds.start);
         let began = Instant::now();
@@ -65,10 +71,13 @@ impl Campaign {
                         if seed >= limits.seeds.end || is_over {
                             return;
                         }
-                        let report = run(Scenario::draw(seed, world), false);
+                        let report = run(Scenario::draw(seed, world, profile), false);
                         let mut campaign = campaign.lock().expect("a run's panic stays in its thread");
-                        campaign.add(report);
-                        progress(&campaign);
+                        campaign.count(&report);
+                        after(&campaign, &report);
+                        if report.violation.is_some() {
+                            campaign.failures.push(report);
+                        }
                     }
                 });
             }
@@ -78,20 +87,17 @@ impl Campaign {
         campaign
     }
 
-    fn add(&mut self, report: Report) {
+    fn count(&mut self, report: &Report) {
         self.runs += 1;
         self.events += report.trace.events;
         self.simulated_ms += report.simulated_ms;
         self.observed.add_all(&report.observed);
-        if report.violation.is_some() {
-            self.failures.push(report);
-        }
     }
 
-    /// What a campaign of 150 seeds must reach in this world and did not: kinds of faults that begin or take effect too
-    /// rarely, and situations; the rare ones only after 1,000 seeds.
+    /// What a campaign of 150 seeds of the standard profile must reach in this world and did not: kinds of faults that
+    /// begin or take effect too rarely, and situations; the rare ones only after 1,000 seeds.
     pub fn missed(&self, world: World) -> Vec<String> {
-        let tables = &Scenario::draw(0, world).tables;
+        let tables = &Scenario::draw(0, world, Profile::Standard).tables;
         let kinds = KindName::drawn(tables).filter_map(|kind| {
             let FaultCounts { planned, begun, effective, .. } = self.observed.faults(kind);
             let is_enough = begun * 100 >= planned * BEGUN_PERCENT

@@ -27,6 +27,9 @@ mod simulate;
 pub mod trace;
 mod worker;
 
+/// The commit that was checked out when this was built, or `unknown`. Uncommitted changes do not show.
+pub const COMMIT: &str = env!("SIMULATION_COMMIT");
+
 pub use network::Service;
 pub use run::{Report, Seed, run};
 pub use simulate::simulate;

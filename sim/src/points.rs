@@ -591,6 +591,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::scenario::profile::Profile;
     use crate::scenario::{Draft, World};
     use crate::simulate::simulate;
 
@@ -599,8 +600,11 @@ mod tests {
         steps: impl FnOnce(ObservedStore<exactlyonce::store::memory::MemoryStore>, Arc<SimContext>) -> F + Send,
     ) -> Option<Violation> {
         let (sender, _triggered) = mpsc::unbounded_channel();
-        let context =
-            Arc::new(SimContext::new(&Draft::new(1, World::Simple).without_faults(), false, sender));
+        let context = Arc::new(SimContext::new(
+            &Draft::new(1, World::Simple, Profile::Standard).without_faults(),
+            false,
+            sender,
+        ));
         let caller = Caller { worker: Some(0), life: 0 };
         let store = ObservedStore::new(context.tables.clone(), Process::new(context.clone(), caller));
         simulate(1, || steps(store, context.clone())).expect("the steps do not panic");

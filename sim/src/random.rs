@@ -15,6 +15,8 @@ pub enum Stream {
     Options,
     /// The options of the Cassandra cluster.
     ClusterOptions,
+    /// What a profile changes in the options.
+    Profile,
     /// When records are appended.
     Times,
     /// What ends after the faults.
@@ -31,6 +33,8 @@ pub enum Stream {
     Record(u64),
     /// A fault of the scenario.
     Fault(u64),
+    /// What a profile changes in a fault.
+    ProfileOfFault(u64),
     /// Which messages an active fault affects, and by how much.
     FaultDraws(u64),
     /// A process of a worker: the production code's own random numbers.
@@ -48,6 +52,7 @@ impl Stream {
         const RECORD: u64 = 1 << 16;
         const FAULT: u64 = 1 << 24;
         const DRAWS: u64 = 1 << 28;
+        const PROFILE: u64 = 1 << 29;
         match self {
             Stream::Options => 1,
             Stream::ClusterOptions => 2,
@@ -55,10 +60,12 @@ impl Stream {
             Stream::Heal => 6,
             Stream::Links => 4,
             Stream::Cassandra => 5,
+            Stream::Profile => 6,
             Stream::Service(service) => 16 + service as u64,
             Stream::Kind(kind) => KIND + kind,
             Stream::Record(record) => RECORD + record,
             Stream::Fault(fault) => FAULT + fault,
+            Stream::ProfileOfFault(fault) => PROFILE + fault,
             Stream::FaultDraws(fault) => DRAWS + fault,
             Stream::Worker { index, life } => (u64::from(index) + 1) << 32 | u64::from(life),
         }

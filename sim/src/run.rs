@@ -18,6 +18,7 @@ use tokio::network::Network;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use crate::COMMIT;
 use crate::context::{SimContext, Triggered};
 use crate::injector::{Injector, Nodes};
 use crate::network::{Caller, Channel, Service};
@@ -63,10 +64,11 @@ pub struct Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { scenario, observed, trace, violation, violations, simulated_ms } = self;
-        let (seed, world) = (scenario.seed, scenario.world());
+        let (seed, world, profile) = (scenario.seed, scenario.world(), scenario.profile);
+        write!(f, "seed {seed} ({world}, {profile}) of commit {COMMIT}")?;
         match violation {
-            None => writeln!(f, "seed {seed} ({world}): the tables equal the ground truth")?,
-            Some(violation) => writeln!(f, "seed {seed} ({world}) after {simulated_ms} ms: {violation:#?}")?,
+            None => writeln!(f, ": the tables equal the ground truth")?,
+            Some(violation) => writeln!(f, " after {simulated_ms} ms: {violation:#?}")?,
         }
         for violation in violations.iter().skip(1) {
             writeln!(f, "also {violation:?}")?;

@@ -1,12 +1,23 @@
 //! Reduces a scenario that fails to a small one that fails with the same violation.
 //!
-//! Delta debugging: parts are left out, large ones first, as long as the run still has a violation of the same name. A
-//! fault, a record or a worker less changes no draw of the others, because each has a random stream of its own. The result
-//! depends only on the scenario, and on when the caller ends it.
+//! Delta debugging: parts are left out or made simpler, large steps first, as long as the run still has a violation of the
+//! same name. A fault, a record or a worker less changes no draw of the others, because each has a random stream of its own.
+//! The result depends only on the scenario, and on when the caller ends it; reduced again, it stays the same.
+
+mod faults;
+mod records;
+
+use std::collections::BTreeSet;
+
+use strum::IntoEnumIterator;
 
 use crate::run::run;
 use crate::scenario::Scenario;
-use crate::scenario::fault::{Fault, Target, Trigger};
+use crate::scenario::fault::Target;
+use crate::scenario::simplification::Simplification;
+
+/// So many other seeds are tried without each fault, before a scenario is the smallest one.
+const OTHER_SEEDS: u64 = 4;
 
 /// What a reduction has reached.
 #[derive(Clone, Debug)]
@@ -24,14 +35,18 @@ pub struct Shrunk {
 pub fn shrink(scenario: Scenario, go_on: impl FnMut(&Shrunk) -> bool) -> Option<Shrunk> {
     let violation = run(scenario.clone(), false).violation?.name();
     let shrunk = Shrunk { scenario, violation, runs: 1 };
-    let mut shrinker = Shrinker { shrunk, go_on, has_ended: false };
+    let mut shrinker = Shrinker { shrunk, go_on, has_ended: false, passed: BTreeSet::new() };
     loop {
         let before = shrinker.shrunk.scenario.clone();
         shrinker.without_faults();
+        shrinker.shorter();
         shrinker.without_records();
         shrinker.with_fewer_workers_and_partitions();
-        shrinker.with_shorter_faults();
-        if shrinker.shrunk.scenario == before || shrinker.has_ended {
+        shrinker.with_simpler_options();
+        shrinker.with_simpler_records();
+        shrinker.with_simpler_faults();
+        let is_smallest = shrinker.shrunk.scenario == before && !shrinker.without_a_fault_with_another_seed();
+        if is_smallest || shrinker.has_ended {
             return Some(shrinker.shrunk);
         }
     }
@@ -41,12 +56,25 @@ struct Shrinker<P> {
     shrunk: Shrunk,
     go_on: P,
     has_ended: bool,
+    /// The files of scenarios that were run, and do not have the violation.
+    passed: BTreeSet<String>,
 }
 
 impl<P: FnMut(&Shrunk) -> bool> Shrinker<P> {
-    /// Keeps a scenario if it fails with the same violation.
+    fn scenario(&self) -> &Scenario {
+        &self.shrunk.scenario
+    }
+
+    /// Keeps a scenario if it fails with the same violation, and is another one.
     fn keep_if_it_fails(&mut self, scenario: Scenario) -> bool {
-        self.has_ended |= !(self.go_on)(&self.shrunk);
+        if scenario == self.shrunk.scenario || self.has_ended {
+            return false;
+        }
+        let file = scenario.to_toml();
+        if self.passed.contains(&file) {
+            return false;
+        }
+        self.has_ended = !(self.go_on)(&self.shrunk);
         if self.has_ended {
             return false;
         }
@@ -54,36 +82,51 @@ impl<P: FnMut(&Shrunk) -> bool> Shrinker<P> {
         let fails = run(scenario.clone(), false).has(self.shrunk.violation);
         if fails {
             self.shrunk.scenario = scenario;
+        } else {
+            self.passed.insert(file);
         }
         fails
     }
 
-    fn without_faults(&mut self) {
-        let of = |scenario: &Scenario, faults| Scenario { faults, ..scenario.clone() };
-        self.without(|scenario| scenario.faults.clone(), of);
+    /// Keeps the current scenario with a change, if it still fails.
+    fn keep_with(&mut self, change: impl FnOnce(&mut Scenario)) -> bool {
+        let mut scenario = self.shrunk.scenario.clone();
+        change(&mut scenario);
+        self.keep_if_it_fails(scenario)
     }
 
-    fn without_records(&mut self) {
-        let of = |scenario: &Scenario, records| Scenario { records, ..scenario.clone() };
-        self.without(|scenario| scenario.records.clone(), of);
+    /// Changes items by number, as many as possible: all of them at once, or else each half for itself, and so on.
+    fn simplify(&mut self, items: &[usize], change: &impl Fn(&mut Scenario, &[usize])) {
+        if items.is_empty() || self.keep_with(|scenario| change(scenario, items)) || items.len() == 1 {
+            return;
+        }
+        let (one, other) = items.split_at(items.len() / 2);
+        self.simplify(one, change);
+        self.simplify(other, change);
     }
 
-    /// Leaves out parts of a list: halves, quarters and so on, down to single items.
-    fn without<T: Clone>(
-        &mut self,
-        items: impl Fn(&Scenario) -> Vec<T>,
-        with: impl Fn(&Scenario, Vec<T>) -> Scenario,
-    ) {
-        let mut size = items(&self.shrunk.scenario).len();
+    /// Leaves out parts of a list: everything, then all but a half as long as that is possible, and then halves, quarters
+    /// and so on, down to single items.
+    fn without<T>(&mut self, list: impl Fn(&mut Scenario) -> &mut Vec<T>) {
+        if self.keep_with(|scenario| list(scenario).clear()) {
+            return;
+        }
+        let length = |shrinker: &mut Self| list(&mut shrinker.shrunk.scenario).len();
+        loop {
+            let half = length(self) / 2;
+            let is_halved = half > 0
+                && (self.keep_with(|scenario| list(scenario).truncate(half))
+                    || self.keep_with(|scenario| drop(list(scenario).drain(..half))));
+            if !is_halved {
+                break;
+            }
+        }
+        let mut size = length(self) / 2;
         while size > 0 {
             let mut from = 0;
-            loop {
-                let mut left = items(&self.shrunk.scenario);
-                if from >= left.len() {
-                    break;
-                }
-                left.drain(from..(from + size).min(left.len()));
-                if !self.keep_if_it_fails(with(&self.shrunk.scenario, left)) {
+            while from < length(self) {
+                let to = (from + size).min(length(self));
+                if !self.keep_with(|scenario| drop(list(scenario).drain(from..to))) {
                     from += size;
                 }
             }
@@ -91,51 +134,64 @@ impl<P: FnMut(&Shrunk) -> bool> Shrinker<P> {
         }
     }
 
+    fn without_faults(&mut self) {
+        self.without(|scenario| &mut scenario.faults);
+    }
+
+    /// A fault may matter only because it changes when everything else happens, which another seed does, too.
+    fn without_a_fault_with_another_seed(&mut self) -> bool {
+        let (faults, seed) = (self.scenario().faults.len(), self.scenario().seed);
+        (0..faults).filter(|_| faults > 1).any(|fault| {
+            (1..=OTHER_SEEDS).any(|other| {
+                self.keep_with(|scenario| {
+                    scenario.faults.remove(fault);
+                    scenario.seed = seed.wrapping_add(other);
+                })
+            })
+        })
+    }
+
+    fn without_records(&mut self) {
+        self.without(|scenario| &mut scenario.records);
+    }
+
+    /// Halves the time of the faults.
+    fn shorter(&mut self) {
+        while self.scenario().options.chaos_ms > 1
+            && self.keep_with(|scenario| scenario.options.chaos_ms /= 2)
+        {}
+    }
+
     fn with_fewer_workers_and_partitions(&mut self) {
-        while self.shrunk.scenario.options.workers > 1 {
-            let mut scenario = self.shrunk.scenario.clone();
-            scenario.options.workers -= 1;
-            let is_left = |fault: &Fault| match fault.target {
-                Target::Worker(worker) => worker < scenario.options.workers,
-                Target::Triggering | Target::Anyone => true,
-            };
-            scenario.faults.retain(is_left);
-            if !self.keep_if_it_fails(scenario) {
+        for workers in 1..self.scenario().options.workers {
+            if self.keep_with(|scenario| keep_workers(scenario, workers)) {
                 break;
             }
         }
-        while self.shrunk.scenario.options.partitions > 1 {
-            let mut scenario = self.shrunk.scenario.clone();
-            scenario.options.partitions -= 1;
-            if !self.keep_if_it_fails(scenario) {
+        for partitions in 1..self.scenario().options.partitions {
+            if self.keep_with(|scenario| scenario.options.partitions = partitions) {
                 break;
             }
         }
     }
 
-    /// Halves durations and times.
-    fn with_shorter_faults(&mut self) {
-        for index in 0..self.shrunk.scenario.faults.len() {
-            for shorten in [half_duration, half_time] {
-                loop {
-                    let mut scenario = self.shrunk.scenario.clone();
-                    shorten(&mut scenario.faults[index]);
-                    if scenario == self.shrunk.scenario || !self.keep_if_it_fails(scenario) {
-                        break;
-                    }
-                }
+    fn with_simpler_options(&mut self) {
+        let all: Vec<Simplification> = Simplification::iter().collect();
+        let numbers: Vec<usize> = (0..all.len()).collect();
+        self.simplify(&numbers, &|scenario: &mut Scenario, numbers: &[usize]| {
+            for number in numbers {
+                all[*number].apply(&mut scenario.options, &mut scenario.tables);
             }
-        }
+        });
     }
 }
 
-fn half_duration(fault: &mut Fault) {
-    fault.duration_ms /= 2;
-}
-
-fn half_time(fault: &mut Fault) {
-    match &mut fault.trigger {
-        Trigger::At { at_ms } => *at_ms /= 2,
-        Trigger::When { nth, .. } => *nth = nth.div_ceil(2),
+/// Leaves so many workers; the others' faults affect those that are left.
+fn keep_workers(scenario: &mut Scenario, workers: u8) {
+    scenario.options.workers = workers;
+    for fault in &mut scenario.faults {
+        if let Target::Worker(worker) = &mut fault.target {
+            *worker %= workers;
+        }
     }
 }

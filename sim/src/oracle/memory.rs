@@ -27,11 +27,12 @@ pub(crate) fn exceeded(worker: u8, partition: i32, bytes: usize, limit: usize) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::profile::Profile;
     use crate::scenario::{Draft, World};
 
     #[test]
     fn more_bytes_than_the_options_allow_are_a_violation() {
-        let mut options = Draft::new(1, World::Simple).options;
+        let mut options = Draft::new(1, World::Simple, Profile::Standard).options;
         (options.prefetched_fetches, options.fetch_records) = (1, 2);
         let pipeline = &mut options.pipeline;
         (pipeline.prefetch_bytes, pipeline.in_flight_batches, pipeline.batch_records) = (100, 2, 4);

@@ -74,11 +74,15 @@ impl ClusterOptions {
             link_ms: 1,
             data_centers: 1,
         };
-        // Far below the timeouts, so that requests with several rounds, and many concurrent ones, still finish.
-        let shortest = write_timeout_ms.min(read_timeout_ms).min(config.request_timeout_ms);
-        let slack_ms = shortest.saturating_sub(config.sync_ms);
-        let link_ms = random.log_uniform(1..=(slack_ms / 10).max(1));
+        let link_ms = random.log_uniform(1..=config.longest_link_ms());
         Self { link_ms, data_centers: if random.below(8) == 0 { 2 } else { 1 }, ..config }
+    }
+
+    /// The greatest `link_ms`: far below the timeouts, so that requests with several rounds, and many concurrent ones,
+    /// still finish.
+    pub(crate) fn longest_link_ms(&self) -> u64 {
+        let shortest = self.write_timeout_ms.min(self.read_timeout_ms).min(self.request_timeout_ms);
+        (shortest.saturating_sub(self.sync_ms) / 10).max(1)
     }
 
     /// The number of nodes; those of the first data center come first.

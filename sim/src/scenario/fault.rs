@@ -18,6 +18,7 @@ use crate::network::Service;
 use crate::random::{Random, Stream};
 use crate::scenario::Tables;
 use crate::scenario::cassandra::NODES;
+use crate::scenario::mix::FaultMix;
 use crate::scenario::options::RunOptions;
 
 /// One fault.
@@ -432,7 +433,7 @@ pub enum DeletedFrom {
 pub const LONGEST_DELAY_MS: u64 = 8_000;
 
 /// The points at which a batch is partly written: a worker that ends there leaves work for its successor.
-const POINTS_OF_A_BATCH: [Point; 9] = [
+pub(crate) const POINTS_OF_A_BATCH: [Point; 9] = [
     Point { step: Step::WriteCounts, moment: Moment::After },
     Point { step: Step::ReadRegistry, moment: Moment::After },
     Point { step: Step::ReadSums, moment: Moment::Before },
@@ -658,14 +659,16 @@ impl Kind {
 }
 
 impl Fault {
-    /// The faults of a seed. Each kind is enabled with probability 1/2, with log-uniform numbers, so that many runs have
-    /// few kinds, and some have only one.
-    pub(crate) fn draw_all(seed: u64, options: &RunOptions, tables: &Tables) -> Vec<Fault> {
+    /// The ids from this on are those of faults that are not drawn.
+    pub const ADDED: u64 = 999;
+
+    /// The faults of a seed: each kind is enabled, or not, with log-uniform numbers.
+    pub(crate) fn draw_all(seed: u64, options: &RunOptions, tables: &Tables, mix: &FaultMix) -> Vec<Fault> {
         let mut faults = Vec::new();
         for (kind, name) in (0..).zip(KindName::iter()) {
             let first = kind * FAULTS_OF_A_KIND;
             let random = &mut Random::new(seed, Stream::Kind(kind));
-            let (is_enabled, count) = (random.coin(), random.log_uniform(1..=FAULTS_OF_A_KIND));
+            let (is_enabled, count) = (mix.enables(name, random), random.log_uniform(1..=FAULTS_OF_A_KIND));
             let powerless = name == KindName::PowerLost
                 && matches!(tables, Tables::Cassandra(cluster) if !cluster.synced_first);
             if is_enabled && !powerless && KindName::drawn(tables).any(|drawn| drawn == name) {
@@ -676,7 +679,8 @@ impl Fault {
                     (_, true) => count.div_ceil(2),
                     _ => count,
                 };
-                faults.extend((first..first + count).map(|id| Fault::draw(seed, id, options, tables, name)));
+                let ids = first..first + mix.number(count);
+                faults.extend(ids.map(|id| Fault::draw(seed, id, options, tables, name)));
             }
         }
         faults
@@ -746,11 +750,12 @@ mod tests {
     use super::*;
     use crate::scenario::Scenario;
     use crate::scenario::World;
+    use crate::scenario::profile::Profile;
 
     #[test]
     fn the_scenarios_of_many_seeds_have_every_kind_and_every_point_and_no_store_that_drops_writes() {
         for world in World::iter() {
-            let scenarios = (0..300).map(|seed| Scenario::draw(seed, world));
+            let scenarios = (0..300).map(|seed| Scenario::draw(seed, world, Profile::Standard));
             let mut faults: Vec<Fault> = Vec::new();
             let mut expected: BTreeSet<KindName> = BTreeSet::new();
             for scenario in scenarios {
@@ -770,7 +775,7 @@ mod tests {
     #[test]
     fn a_kind_that_is_not_drawn_changes_no_other_fault() {
         let with: Vec<Fault> = (0..100)
-            .flat_map(|seed| Scenario::draw(seed, World::Cassandra).faults)
+            .flat_map(|seed| Scenario::draw(seed, World::Cassandra, Profile::Standard).faults)
             .filter(|fault| fault.kind.name() == KindName::WorkerKilled)
             .collect();
         assert!(!with.is_empty());

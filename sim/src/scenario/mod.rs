@@ -3,12 +3,16 @@
 
 pub mod cassandra;
 pub mod fault;
+pub mod mix;
 pub mod options;
+pub mod profile;
+pub mod simplification;
 pub mod workload;
 
 use std::fmt;
 use std::str::FromStr;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 use thiserror::Error;
@@ -17,16 +21,19 @@ use crate::Seed;
 use crate::random::{Random, Stream};
 use cassandra::ClusterOptions;
 use fault::{FAULTS_OF_A_KIND, Fault};
+use mix::FaultMix;
 use options::{Heal, RunOptions};
+use profile::Profile;
 use workload::{Item, WorkloadShape};
 
 /// The services of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, EnumString, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, EnumString, IntoStaticStr, ValueEnum)]
 #[strum(serialize_all = "snake_case")]
+#[value(rename_all = "snake_case")]
 pub enum World {
-    /// A simple log and a simple store.
+    /// A simple log and a simple store
     Simple,
-    /// The simple log, and the production store on a simulated Cassandra cluster.
+    /// The simple log, and the production store on a simulated Cassandra cluster
     Cassandra,
 }
 
@@ -52,6 +59,9 @@ pub enum Tables {
 pub struct Scenario {
     /// The seed of everything that services and workers draw while it runs.
     pub seed: Seed,
+    /// The profile that it was drawn with. It determines nothing else.
+    #[serde(default)]
+    pub profile: Profile,
     /// The name of the violation that the run must have, in a scenario that tests the checker; otherwise it must have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
@@ -77,24 +87,26 @@ pub struct ScenarioError(#[from] toml::de::Error);
 pub struct Draft {
     /// The seed.
     pub seed: Seed,
+    /// The profile.
+    pub profile: Profile,
     /// The options.
     pub options: RunOptions,
     /// What the records are like.
     pub shape: WorkloadShape,
     /// The tables.
     pub tables: Tables,
+    /// Which faults it will have.
+    pub mix: FaultMix,
 }
 
 impl Draft {
     /// The draft of a seed.
-    pub fn new(seed: Seed, world: World) -> Self {
-        let mut random = Random::new(seed, Stream::Options);
-        // One in eight on simple services has more counts than the pipeline may keep in memory.
-        let is_wide = random.below(8) == 0 && world == World::Simple;
-        let (mut options, mut shape) = match is_wide {
-            true => RunOptions::wide(&mut random),
-            false => RunOptions::narrow(&mut random),
-        };
+    pub fn new(seed: Seed, world: World, profile: Profile) -> Self {
+        profile.draft(seed, world)
+    }
+
+    /// A draft with these options on these services.
+    fn on(seed: Seed, world: World, (mut options, mut shape): (RunOptions, WorkloadShape)) -> Self {
         let tables = match world {
             World::Simple => Tables::Simple,
             World::Cassandra => {
@@ -110,21 +122,22 @@ impl Draft {
             Heal::Core,
             Heal::Rates,
         ]);
-        Self { seed, options, shape, tables }
+        let (profile, mix) = (Profile::default(), FaultMix::default());
+        Self { seed, profile, options, shape, tables, mix }
     }
 
     /// Draws the records.
     pub fn without_faults(self) -> Scenario {
-        let Self { seed, options, shape, tables } = self;
+        let Self { seed, profile, options, shape, tables, mix: _ } = self;
         let records = shape.draw(seed, &options);
-        Scenario { seed, expected: None, options, tables, faults: Vec::new(), records }
+        Scenario { seed, profile, expected: None, options, tables, faults: Vec::new(), records }
     }
 
     /// Draws the records, few faults, and one that no client can survive.
     pub fn damaged(mut self) -> Scenario {
         self.options.heal = Heal::Everything;
         let damage = Fault::draw_damage(self.seed, &self.options, &self.tables);
-        let mut faults = Fault::draw_all(self.seed, &self.options, &self.tables);
+        let mut faults = Fault::draw_all(self.seed, &self.options, &self.tables, &self.mix);
         faults.retain(|fault| fault.id % FAULTS_OF_A_KIND == 0);
         faults.push(damage);
         Scenario { faults, ..self.without_faults() }
@@ -132,15 +145,20 @@ impl Draft {
 
     /// Draws the records and the faults.
     pub fn scenario(self) -> Scenario {
-        let faults = Fault::draw_all(self.seed, &self.options, &self.tables);
+        if self.profile == Profile::Damaged {
+            return self.damaged();
+        }
+        let mut faults = Fault::draw_all(self.seed, &self.options, &self.tables, &self.mix);
+        faults.iter_mut().for_each(|fault| self.profile.adjust(fault, &self));
+        faults.extend(self.profile.more_faults(&self));
         Scenario { faults, ..self.without_faults() }
     }
 }
 
 impl Scenario {
     /// The scenario of a seed.
-    pub fn draw(seed: Seed, world: World) -> Self {
-        Draft::new(seed, world).scenario()
+    pub fn draw(seed: Seed, world: World, profile: Profile) -> Self {
+        Draft::new(seed, world, profile).scenario()
     }
 
     /// Its services.
@@ -173,18 +191,19 @@ mod tests {
 
     #[test]
     fn a_scenario_is_what_its_file_contains() {
-        for world in World::iter() {
-            for seed in 0..200 {
-                let scenario = Scenario::draw(seed, world);
+        for (world, profile) in World::iter().flat_map(|world| Profile::iter().map(move |each| (world, each)))
+        {
+            for seed in 0..40 {
+                let scenario = Scenario::draw(seed, world, profile);
                 let read: Scenario = scenario.to_toml().parse().expect("a scenario");
-                assert_eq!(read, scenario, "seed {seed}");
+                assert_eq!(read, scenario, "seed {seed} ({world}, {profile})");
             }
         }
     }
 
     #[test]
     fn an_unknown_key_is_refused_with_its_line() {
-        let text = Scenario::draw(1, World::Simple).to_toml();
+        let text = Scenario::draw(1, World::Simple, Profile::Standard).to_toml();
         let error = text.replace("chaos_ms", "storm_ms").parse::<Scenario>().expect_err("refused");
         let text = exactlyonce::error::chain(&error);
         assert!(text.contains("storm_ms") && text.contains("line"), "{text}");

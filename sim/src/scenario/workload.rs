@@ -217,13 +217,14 @@ mod tests {
     use exactlyonce::event::Record;
 
     use super::*;
+    use crate::scenario::profile::Profile;
     use crate::scenario::{Scenario, World};
 
     #[test]
     fn over_the_seeds_there_are_events_and_dead_letters_of_every_kind() {
         let mut kinds = BTreeSet::new();
         for seed in 0..200 {
-            let scenario = Scenario::draw(seed, World::Simple);
+            let scenario = Scenario::draw(seed, World::Simple, Profile::Standard);
             let spec = &scenario.options.pipeline.binding_spec;
             let decoder = Decoder { window: spec.window, max_mutation_bytes: spec.max_mutation_bytes };
             for item in &scenario.records {

@@ -3,6 +3,7 @@
 
 use simulation::scenario::fault::{Fault, Kind, KindName, Sabotage, Target, Trigger};
 use simulation::scenario::options::Begin;
+use simulation::scenario::profile::Profile;
 use simulation::scenario::{Draft, Scenario, World};
 use simulation::{Report, run};
 
@@ -10,7 +11,7 @@ const BOTH: &[World] = &[World::Simple, World::Cassandra];
 
 /// A scenario without faults in which every kind of damage is visible.
 fn draft(seed: u64, world: World) -> Draft {
-    let mut draft = Draft::new(seed, world);
+    let mut draft = Draft::new(seed, world, Profile::Standard);
     let options = &mut draft.options;
     (options.workers, options.partitions, options.begin) = (2, 2, Begin::Start);
     options.heal = Default::default();

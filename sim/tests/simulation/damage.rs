@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use simulation::observed::Sometimes;
 use simulation::run;
 use simulation::scenario::fault::KindName;
+use simulation::scenario::profile::Profile;
 use simulation::scenario::{Draft, World};
 
 fn assert_named(world: World, seeds: u64) {
@@ -13,7 +14,7 @@ fn assert_named(world: World, seeds: u64) {
     let outcome =
         [Sometimes::WorkerRefused, Sometimes::DamageFoundByVerify, Sometimes::DamageWithoutConsequence];
     for seed in 0..seeds {
-        let scenario = Draft::new(seed, world).damaged();
+        let scenario = Draft::new(seed, world, Profile::Standard).damaged();
         let kind = scenario.faults.last().expect("it is damaged").kind.name();
         let report = run(scenario, false);
         assert_eq!(report.violation, None, "{report}");

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use simulation::scenario::profile::Profile;
 use simulation::scenario::{Scenario, World};
 use simulation::trace::Record;
 use simulation::{Seed, run};
@@ -10,7 +11,7 @@ use simulation::{Seed, run};
 const SEEDS: [Seed; 6] = [0, 1, 2, 3, 40, 41];
 
 fn trace_of(seed: Seed, world: World, is_kept: bool) -> Record {
-    run(Scenario::draw(seed, world), is_kept).trace
+    run(Scenario::draw(seed, world, Profile::Standard), is_kept).trace
 }
 
 fn trace_of_a_process(seed: Seed) -> String {
@@ -69,7 +70,7 @@ fn a_seed_on_cassandra_gives_the_same_trace_again() {
 #[test]
 fn a_scenario_from_its_file_has_the_trace_of_its_seed() {
     for (seed, world) in [(8, World::Simple), (9, World::Simple), (1, World::Cassandra)] {
-        let scenario = Scenario::draw(seed, world);
+        let scenario = Scenario::draw(seed, world, Profile::Standard);
         let read: Scenario = scenario.to_toml().parse().expect("a scenario");
         assert_eq!(run(read, false).trace, run(scenario, false).trace, "seed {seed}");
     }

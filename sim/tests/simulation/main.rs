@@ -2,10 +2,12 @@
 
 mod alarm;
 mod cassandra;
+mod commands;
 mod damage;
 mod datacenters;
 mod determinism;
 mod network;
+mod profiles;
 mod regressions;
 mod seeds;
 mod shim;

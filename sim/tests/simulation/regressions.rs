@@ -1,4 +1,5 @@
-//! Scenarios that failed once, or that the checker must find: the files in `sim/regressions`, each with its reason on top.
+//! Scenarios that failed once, or that the checker must find: the files in `sim/regressions`, as `shrink` writes them, each
+//! with its reason, its violation and the commit where it was found on top.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,12 @@ fn every_regression_ends_as_its_file_says() {
     assert!(!files.is_empty());
     for file in files {
         let text = std::fs::read_to_string(&file).expect("a readable file");
-        assert!(text.starts_with("# "), "{}: the reason is missing", file.display());
+        let comments: Vec<&str> = text.lines().take_while(|line| line.starts_with("# ")).collect();
+        let position = |start: &str| comments.iter().position(|line| line.starts_with(start));
+        let (violation, commit) = (position("# violation: "), position("# commit: "));
+        assert!(violation.is_some_and(|line| line > 0), "{}: no reason, then the violation", file.display());
+        assert!(commit.is_some(), "{}: the commit is missing", file.display());
+        assert!(!text.contains("To be filled in"), "{}: the reason is missing", file.display());
         let scenario: Scenario = text.parse().unwrap_or_else(|error| panic!("{}: {error:?}", file.display()));
         let expected = scenario.expected.clone();
         let report = run(scenario, false);

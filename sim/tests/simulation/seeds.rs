@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use simulation::campaign::{Campaign, Limits};
+use simulation::scenario::profile::Profile;
 use simulation::scenario::{Draft, World};
 use simulation::{Seed, run};
 
@@ -21,7 +22,7 @@ fn campaign(world: World) -> &'static Campaign {
         World::Simple => (0, SIMPLE),
         World::Cassandra => (1, CASSANDRA),
     };
-    CAMPAIGNS[index].get_or_init(|| Campaign::run(world, &Limits::seeds(seeds), |_| {}))
+    CAMPAIGNS[index].get_or_init(|| Campaign::run(world, Profile::Standard, &Limits::seeds(seeds), |_, _| {}))
 }
 
 fn assert_no_failures(world: World) {
@@ -69,7 +70,7 @@ fn every_fault_takes_effect_and_every_rare_situation_occurs_on_cassandra() {
 #[test]
 fn a_cluster_without_faults_ends_in_the_ground_truth() {
     for seed in 0..5 {
-        let report = run(Draft::new(seed, World::Cassandra).without_faults(), false);
+        let report = run(Draft::new(seed, World::Cassandra, Profile::Standard).without_faults(), false);
         assert_eq!(report.violation, None, "{report}");
     }
 }

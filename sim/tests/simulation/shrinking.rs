@@ -1,23 +1,13 @@
 //! A scenario that fails is reduced to a small one that fails in the same way.
 
-use simulation::scenario::fault::{Fault, Kind, Target, Trigger};
-use simulation::scenario::options::Begin;
+use simulation::scenario::fault::Fault;
+use simulation::scenario::profile::Profile;
 use simulation::scenario::{Draft, Scenario, World};
 use simulation::shrink::shrink;
 
 /// A scenario with a store that drops acknowledged writes, among many other faults.
 fn sabotaged(seed: u64) -> Scenario {
-    let mut draft = Draft::new(seed, World::Simple);
-    draft.options.begin = Begin::Start;
-    let mut scenario = draft.scenario();
-    scenario.faults.push(Fault {
-        id: 999,
-        trigger: Trigger::At { at_ms: 0 },
-        target: Target::Anyone,
-        kind: Kind::AcknowledgedWritesDropped { per_mille: 600 },
-        duration_ms: scenario.options.chaos_ms,
-    });
-    scenario
+    Scenario::draw(seed, World::Simple, Profile::Sabotaged)
 }
 
 #[test]
@@ -34,7 +24,7 @@ fn a_scenario_is_reduced_to_the_fault_that_matters_and_a_few_records() {
             shrunk.runs
         );
         sizes.push((faults.len(), records.len()));
-        assert!(faults.iter().any(|fault| fault.id == 999), "seed {seed}");
+        assert!(faults.iter().any(|fault| fault.id == Fault::ADDED), "seed {seed}");
         let again = shrink(shrunk.scenario.clone(), |_| true).expect("it still fails");
         assert_eq!((again.violation, again.scenario), (shrunk.violation, shrunk.scenario), "seed {seed}");
     }
@@ -47,7 +37,7 @@ fn a_scenario_is_reduced_to_the_fault_that_matters_and_a_few_records() {
 
 #[test]
 fn a_scenario_without_a_violation_is_not_reduced() {
-    let scenario = Draft::new(2, World::Simple).without_faults();
+    let scenario = Draft::new(2, World::Simple, Profile::Standard).without_faults();
     assert!(shrink(scenario, |_| true).is_none());
 }
 

@@ -185,6 +185,7 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::profile::Profile;
     use crate::scenario::{Draft, World};
 
     const SESSION_MS: u64 = 100;
@@ -195,7 +196,7 @@ mod tests {
             partitions,
             session_timeout_ms: SESSION_MS,
             rebalance_timeout_ms: REBALANCE_MS,
-            ..Draft::new(0, World::Simple).options
+            ..Draft::new(0, World::Simple, Profile::Standard).options
         };
         Group::new(&options)
     }

@@ -1,0 +1,276 @@
+//! The command that runs many seeds.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use simulation::campaign::{Campaign, Limits};
+use simulation::observed::{FaultCounts, Sometimes};
+use simulation::scenario::World;
+use simulation::scenario::fault::KindName;
+use simulation::scenario::profile::Profile;
+use simulation::{COMMIT, Report, Seed};
+use strum::IntoEnumIterator;
+
+use super::{Repeat, code, write};
+
+/// Time between two lines of progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A campaign of fewer seeds need not reach everything.
+const SEEDS_THAT_REACH_ALL: u64 = 150;
+
+impl super::Campaign {
+    /// Runs the campaigns, one after the other. The exit code is the greatest one.
+    pub fn run(&self) -> io::Result<u8> {
+        let (worlds, profiles) = (self.world.values(), self.profile.values());
+        let parts: Vec<(World, Profile)> =
+            worlds.iter().flat_map(|world| profiles.iter().map(|profile| (*world, *profile))).collect();
+        let mut limits = Limits::seeds(self.seeds.clone());
+        limits.jobs = self.jobs.map_or(limits.jobs, usize::from);
+        limits.time = self.minutes.map(|time| time / parts.len() as u32);
+        let mut results = Vec::new();
+        for (world, profile) in parts {
+            let result = self.part(world, profile, &limits)?;
+            if !self.json {
+                result.print(&mut io::stdout().lock())?;
+            }
+            results.push(result);
+        }
+        if self.json {
+            let text = match results.as_slice() {
+                [one] => serde_json::to_string_pretty(&one.summary()),
+                several => {
+                    serde_json::to_string_pretty(&several.iter().map(Results::summary).collect::<Vec<_>>())
+                }
+            };
+            writeln!(io::stdout().lock(), "{}", text?)?;
+        }
+        Ok(results.iter().map(Results::code).max().unwrap_or(0))
+    }
+
+    fn part(&self, world: World, profile: Profile, limits: &Limits) -> io::Result<Results> {
+        let began = Instant::now();
+        let progress = &Progress::new(world, profile, limits);
+        let failures = Mutex::new(Vec::new());
+        let (ended, waits) = mpsc::channel::<()>();
+        let campaign = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                // Until the sender is dropped.
+                while waits.recv_timeout(PROGRESS_INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    eprintln!("{progress}");
+                }
+            });
+            let campaign = Campaign::run(world, profile, limits, |_, report| {
+                progress.runs.fetch_add(1, Ordering::Relaxed);
+                if let Some(failure) = Failure::of(report, &self.failures) {
+                    progress.failed.fetch_add(1, Ordering::Relaxed);
+                    eprintln!("failed: {failure}");
+                    failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+                }
+            });
+            drop(ended);
+            campaign
+        });
+        eprintln!("{progress}");
+        let seconds = began.elapsed().as_secs_f64();
+        let is_full =
+            limits.time.is_none() && campaign.runs >= SEEDS_THAT_REACH_ALL && profile == Profile::Standard;
+        let missed = if is_full || self.require_all { campaign.missed(world) } else { Vec::new() };
+        let mut failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
+        failures.sort_by_key(|failure| failure.seed);
+        if let Some(error) = failures.iter_mut().find_map(|failure| failure.error.take()) {
+            return Err(error);
+        }
+        Ok(Results { world, profile, seeds: limits.seeds.clone(), seconds, campaign, failures, missed })
+    }
+}
+
+/// What a campaign has done so far; `{}` is a line of it.
+struct Progress {
+    name: String,
+    began: Instant,
+    seeds: u64,
+    time: Option<Duration>,
+    runs: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Progress {
+    fn new(world: World, profile: Profile, limits: &Limits) -> Self {
+        let seeds = limits.seeds.end - limits.seeds.start;
+        let (runs, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self {
+            name: format!("{world}, {profile}"),
+            began: Instant::now(),
+            seeds,
+            time: limits.time,
+            runs,
+            failed,
+        }
+    }
+}
+
+impl std::fmt::Display for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (runs, failed) = (self.runs.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed));
+        let passed = self.began.elapsed();
+        let per_second = runs as f64 / passed.as_secs_f64();
+        write!(f, "{}: {runs} of {} seeds, {per_second:.1} seeds/s, {failed} failed", self.name, self.seeds)?;
+        let for_seeds = (runs > 0).then(|| (self.seeds - runs) as f64 / per_second);
+        let for_time = self.time.map(|time| time.saturating_sub(passed).as_secs_f64());
+        match for_seeds.into_iter().chain(for_time).reduce(f64::min) {
+            Some(left) => write!(f, ", {left:.0} s left"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A failed run, whose file is written.
+#[derive(Debug, Serialize)]
+struct Failure {
+    seed: Seed,
+    violation: &'static str,
+    evidence: String,
+    simulated_ms: u64,
+    file: PathBuf,
+    repeat: String,
+    /// Why the file could not be written.
+    #[serde(skip)]
+    error: Option<io::Error>,
+}
+
+impl Failure {
+    /// Writes the scenario of a run that failed.
+    fn of(report: &Report, folder: &Path) -> Option<Self> {
+        let Report { scenario, simulated_ms, .. } = report;
+        let violation = report.violation.as_ref()?;
+        let (file, error) = match write(scenario, folder) {
+            Ok(file) => (file, None),
+            Err(error) => (PathBuf::new(), Some(error)),
+        };
+        Some(Self {
+            seed: scenario.seed,
+            violation: violation.name(),
+            evidence: format!("{violation:?}"),
+            simulated_ms: *simulated_ms,
+            file,
+            repeat: Repeat(scenario).to_string(),
+            error,
+        })
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { seed, violation, evidence, simulated_ms, file, .. } = self;
+        write!(
+            f,
+            "seed {seed} after {simulated_ms} ms: {violation}: {evidence}; scenario in {}",
+            file.display()
+        )
+    }
+}
+
+/// The results of a campaign.
+struct Results {
+    world: World,
+    profile: Profile,
+    seeds: Range<Seed>,
+    seconds: f64,
+    campaign: Campaign,
+    failures: Vec<Failure>,
+    missed: Vec<String>,
+}
+
+/// The same as a JSON document.
+#[derive(Serialize)]
+struct Summary<'a> {
+    world: String,
+    profile: Profile,
+    commit: &'static str,
+    seeds: String,
+    runs: u64,
+    seconds: f64,
+    seeds_per_second: f64,
+    simulated_seconds: u64,
+    faults: BTreeMap<&'static str, Counts>,
+    situations: BTreeMap<&'static str, u64>,
+    missed: &'a [String],
+    failures: &'a [Failure],
+}
+
+#[derive(Serialize)]
+struct Counts {
+    planned: u64,
+    begun: u64,
+    effective: u64,
+    effects: u64,
+}
+
+impl Results {
+    fn code(&self) -> u8 {
+        let failed = self.campaign.failures.iter().map(code).max();
+        failed.unwrap_or(if self.missed.is_empty() { 0 } else { 4 })
+    }
+
+    fn seeds_per_second(&self) -> f64 {
+        self.campaign.runs as f64 / self.seconds
+    }
+
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        let Campaign { observed, runs, events, simulated_ms, .. } = &self.campaign;
+        writeln!(out, "{observed}")?;
+        let Self { world, profile, seconds, failures, .. } = self;
+        writeln!(
+            out,
+            "{runs} seeds ({world}, {profile}) in {seconds:.0} s, {:.1} per second; {events} events, {} s of \
+             simulated time; {} failed",
+            self.seeds_per_second(),
+            simulated_ms / 1_000,
+            failures.len()
+        )?;
+        for failure in failures {
+            let Failure { seed, violation, evidence, simulated_ms, file, repeat, .. } = failure;
+            writeln!(
+                out,
+                "FAILED seed {seed} ({world}, {profile}) of commit {COMMIT} after {simulated_ms} ms"
+            )?;
+            writeln!(out, "  {violation}: {evidence}")?;
+            writeln!(out, "  its scenario is in {}", file.display())?;
+            writeln!(out, "  to repeat it with its trace: {repeat}")?;
+        }
+        if !self.missed.is_empty() {
+            writeln!(out, "never reached: {}", self.missed.join(", "))?;
+        }
+        Ok(())
+    }
+
+    fn summary(&self) -> Summary<'_> {
+        let Campaign { observed, runs, simulated_ms, .. } = &self.campaign;
+        let faults = KindName::iter().filter_map(|kind| {
+            let FaultCounts { planned, begun, effective, effects } = observed.faults(kind);
+            (planned > 0).then(|| (kind.into(), Counts { planned, begun, effective, effects }))
+        });
+        let situations = Sometimes::iter().map(|situation| (situation.into(), observed.count(situation)));
+        Summary {
+            world: self.world.to_string(),
+            profile: self.profile,
+            commit: COMMIT,
+            seeds: format!("{}..{}", self.seeds.start, self.seeds.end),
+            runs: *runs,
+            seconds: self.seconds,
+            seeds_per_second: self.seeds_per_second(),
+            simulated_seconds: simulated_ms / 1_000,
+            faults: faults.collect(),
+            situations: situations.collect(),
+            missed: &self.missed,
+            failures: &self.failures,
+        }
+    }
+}
