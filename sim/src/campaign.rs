@@ -102,6 +102,17 @@ impl Campaign {
         let only_simple =
             [Sometimes::LateWrite, Sometimes::CallAppliedInPart, Sometimes::WindowCountedInSeveralPartitions];
         let only_cassandra = [
+            Sometimes::UnknownOutcomeWasAppliedByOneReplica,
+            Sometimes::CountOnOneReplicaOnlyRead,
+            Sometimes::HintOlderThanNewerWrite,
+            Sometimes::ReadRepairOfPartOfABatch,
+            Sometimes::AllNodesKilled,
+            Sometimes::CoordinatorKilledWhileWriting,
+            Sometimes::ConditionalWriteReplicated,
+            Sometimes::NodePausedAndResumed,
+            Sometimes::ConnectionsResetInUse,
+            Sometimes::ClockWentBack,
+            Sometimes::TwoDatacentersDisagree,
             Sometimes::HintSent,
             Sometimes::ReadRepairSent,
             Sometimes::UnsyncedRecordsLost,

@@ -2,7 +2,7 @@
 //!
 //! None of it belongs to a node, so a node's crash loses none of it. Volatile state is kept in the node's own tasks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -12,16 +12,19 @@ use exactlyonce::store::memory::MemoryStore;
 use madsim::time::TimeHandle;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::checker::Violation;
 use crate::network::{Caller, Links, Service};
 use crate::observed::{Observed, Sometimes};
-use crate::oracle::durability::{self, Replicas, WrittenCell};
+use crate::oracle::{Oracles, Violation};
 use crate::random::{Random, Stream};
-use crate::scenario::fault::{Direction, Fault, Kind, Point, Target, Trigger};
+use crate::scenario::fault::{Direction, Fault, Kind, KindName, Point, Target, Trigger};
 use crate::scenario::options::RunOptions;
+use crate::scenario::workload::Item;
 use crate::scenario::{Scenario, Tables};
 use crate::service::simple_log::group::Group;
 use crate::trace::Trace;
+
+/// Violations of a kind that are kept.
+const VIOLATIONS_OF_A_KIND: usize = 5;
 
 /// A fault whose point was reached by this worker.
 pub(crate) type Triggered = (u64, Caller);
@@ -30,6 +33,10 @@ pub(crate) struct SimContext {
     pub seed: u64,
     pub options: RunOptions,
     pub tables_options: Tables,
+    /// The faults of the scenario.
+    pub planned_faults: Vec<Fault>,
+    /// Bytes of the largest record's key and value.
+    pub largest_record: usize,
     pub trace: Trace,
     /// The simple store's tables.
     pub tables: MemoryStore,
@@ -45,14 +52,15 @@ pub(crate) struct SimContext {
     observed: Mutex<Observed>,
     /// Notified of each effect of a fault, and when all faults end.
     effects: Notify,
-    violation: Mutex<Option<Violation>>,
+    violations: Mutex<Vec<Violation>>,
+    damage: Mutex<Damage>,
     requests: Mutex<u64>,
     /// For each partition, the greatest offset whose row was acknowledged.
     written: Mutex<BTreeMap<i32, i64>>,
     /// For each partition, the greatest progress that was acknowledged.
     progress: Mutex<BTreeMap<i32, i64>>,
-    /// Looks at the replicas of the tables, if they have any.
-    replicas: OnceLock<Box<dyn Replicas>>,
+    /// What looks at the tables while the run goes on, from the binding on.
+    oracles: OnceLock<Oracles>,
     /// For each worker, whether it should stop.
     pub stops: Vec<watch::Sender<bool>>,
     triggered: mpsc::UnboundedSender<Triggered>,
@@ -69,12 +77,32 @@ pub(crate) struct ActiveFault {
 struct FaultState {
     /// By id.
     active: BTreeMap<u64, ActiveFault>,
-    /// Faults that wait for a point, and how many more times it must be reached.
-    waiting: BTreeMap<u64, (Point, u64)>,
+    /// Faults that wait for a point, by id.
+    waiting: BTreeMap<u64, Waiting>,
     /// The log's end as lagging readers see it.
     lagging_ends: BTreeMap<i32, i64>,
     /// No further fault begins.
     ended: bool,
+}
+
+/// Damage that no client can survive, and who noticed it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Damage {
+    /// It was done.
+    pub done: bool,
+    /// The workers that refused to continue, with their errors.
+    pub refused: BTreeMap<u8, String>,
+    /// The workers that run with another binding than the tables'.
+    pub misconfigured: BTreeSet<u8>,
+}
+
+/// A fault that waits for a point.
+struct Waiting {
+    point: Point,
+    /// How many more times it must be reached.
+    left: u64,
+    /// The fault kills a worker.
+    kills: bool,
 }
 
 /// What the active faults do to one request to a simple service.
@@ -86,7 +114,6 @@ pub(crate) struct RequestFaults {
     pub response_lost: bool,
     pub error: bool,
     pub torn: bool,
-    pub forgotten: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -110,14 +137,17 @@ impl SimContext {
             random: Service::ALL.map(|service| Mutex::new(Random::new(seed, Stream::Service(service)))),
             observed: Mutex::new(observed),
             effects: Notify::new(),
-            violation: Mutex::default(),
+            violations: Mutex::default(),
+            damage: Mutex::default(),
             requests: Mutex::default(),
             written: Mutex::default(),
             progress: Mutex::default(),
-            replicas: OnceLock::new(),
+            oracles: OnceLock::new(),
             stops: (0..options.workers).map(|_| watch::Sender::new(false)).collect(),
             triggered,
             tables_options: scenario.tables.clone(),
+            planned_faults: scenario.faults.clone(),
+            largest_record: scenario.records.iter().map(Item::len).max().unwrap_or(0),
             options,
         }
     }
@@ -133,6 +163,10 @@ impl SimContext {
 
     /// A fault had an effect.
     pub fn effect(&self, fault: &Fault) {
+        let name = fault.kind.name();
+        if name.is_damage() && name != KindName::WorkerMisconfigured {
+            self.damage().done = true;
+        }
         lock(&self.observed).effect(fault);
         self.effects.notify_waiters();
     }
@@ -157,15 +191,49 @@ impl SimContext {
         lock(&self.observed).clone()
     }
 
-    /// Records a violation; the first one is kept.
+    /// Records a violation. Of each kind some are kept.
     #[track_caller]
     pub fn violate(&self, violation: Violation) {
         self.note(format_args!("VIOLATION {violation:?}"));
-        lock(&self.violation).get_or_insert(violation);
+        // What the damage has changed is judged at the end.
+        if self.damage().done && violation.is_of_data() {
+            return;
+        }
+        let mut violations = lock(&self.violations);
+        let same = violations.iter().filter(|other| other.name() == violation.name()).count();
+        if same < VIOLATIONS_OF_A_KIND && !violations.contains(&violation) {
+            violations.push(violation);
+        }
     }
 
-    pub fn violation(&self) -> Option<Violation> {
-        lock(&self.violation).clone()
+    /// The violations, in the order in which they were found.
+    pub fn violations(&self) -> Vec<Violation> {
+        lock(&self.violations).clone()
+    }
+
+    pub fn damage(&self) -> MutexGuard<'_, Damage> {
+        lock(&self.damage)
+    }
+
+    /// A worker refuses to continue. If that is right, it is noted, otherwise a violation.
+    pub fn refused(&self, worker: u8, error: String) {
+        let is_right = {
+            let mut damage = lock(&self.damage);
+            let is_right = damage.done || damage.misconfigured.contains(&worker);
+            if is_right {
+                damage.refused.insert(worker, error.clone());
+            }
+            is_right
+        };
+        match is_right {
+            true => self.observe(Sometimes::WorkerRefused),
+            false => self.violate(Violation::Refused { worker, error }),
+        }
+    }
+
+    /// True if the run cannot go on.
+    pub fn has_failed(&self) -> bool {
+        lock(&self.violations).iter().any(Violation::ends_the_run)
     }
 
     /// Random numbers for what a service and its clients may do at any time.
@@ -206,24 +274,30 @@ impl SimContext {
         *greatest = (*greatest).max(next_offset);
     }
 
+    /// The greatest progress of each partition that was acknowledged.
+    pub fn all_acknowledged_progress(&self) -> BTreeMap<i32, i64> {
+        lock(&self.progress).clone()
+    }
+
     /// The greatest progress of a partition that was acknowledged.
     pub fn acknowledged_progress(&self, partition: i32) -> Option<i64> {
         lock(&self.progress).get(&partition).copied()
     }
 
-    /// The tables have replicas that can be looked at. It must hold nothing that holds this.
-    pub fn set_replicas(&self, replicas: Box<dyn Replicas>) {
-        // Called once, when the tables are started.
-        let _ = self.replicas.set(replicas);
+    /// From now on the oracles look at the tables. They must hold nothing that holds this.
+    pub fn set_oracles(&self, oracles: Oracles) {
+        // Called once, after the tables are bound.
+        let _ = self.oracles.set(oracles);
     }
 
-    /// A worker learns that these cells are written.
-    pub fn acknowledged(&self, cells: impl FnOnce() -> Vec<WrittenCell>) {
-        if let Some(replicas) = self.replicas.get()
-            && let Some(violation) = durability::violation(replicas.as_ref(), cells())
-        {
-            self.violate(violation);
-        }
+    pub fn oracles(&self) -> Option<&Oracles> {
+        self.oracles.get()
+    }
+
+    /// Asks the oracles, if they look already.
+    pub fn judge(&self, ask: impl FnOnce(&Oracles) -> Vec<Violation>) {
+        let violations = self.oracles.get().map(ask).unwrap_or_default();
+        violations.into_iter().for_each(|violation| self.violate(violation));
     }
 
     // Faults.
@@ -243,6 +317,15 @@ impl SimContext {
         lock(&self.faults).active.values().map(|active| active.fault.clone()).collect()
     }
 
+    /// Lowers the rates of the active faults, so that together they are at most this.
+    pub fn lower_rates(&self, most_per_mille: u64) {
+        let mut faults = lock(&self.faults);
+        let mut rates: Vec<&mut u64> =
+            faults.active.values_mut().filter_map(|active| active.fault.kind.rate_mut()).collect();
+        let most = most_per_mille / rates.len().max(1) as u64;
+        rates.iter_mut().for_each(|rate| **rate = (**rate).min(most));
+    }
+
     /// Applies each active fault, by id, to something that happens; `apply` returns whether the fault had an effect on it.
     pub fn apply_faults(&self, mut apply: impl FnMut(&mut ActiveFault) -> bool) {
         for active in lock(&self.faults).active.values_mut() {
@@ -260,7 +343,10 @@ impl SimContext {
     /// Starts to count the points that triggers wait for.
     pub fn arm(&self, faults: &[Fault]) {
         let waiting = faults.iter().filter_map(|fault| match fault.trigger {
-            Trigger::When { point, nth, .. } => Some((fault.id, (point, nth))),
+            Trigger::When { point, nth, .. } => {
+                let kills = fault.kind == Kind::WorkerKilled;
+                Some((fault.id, Waiting { point, left: nth, kills }))
+            }
             Trigger::At { .. } => None,
         });
         lock(&self.faults).waiting = waiting.collect();
@@ -285,26 +371,36 @@ impl SimContext {
         lock(&self.faults).ended
     }
 
-    /// A worker has reached this point. If a fault waits for it, the fault starts before this returns.
-    pub async fn reached(&self, point: Point, caller: Caller) {
-        let mut due = Vec::new();
-        lock(&self.faults).waiting.retain(|id, (awaited, left)| {
-            if *awaited == point {
-                *left -= 1;
-                if *left == 0 {
+    /// A worker has reached this point. If a fault waits for it, the fault starts before this returns; `killed` is called
+    /// if it kills a worker.
+    pub async fn reached(&self, point: Point, caller: Caller, killed: impl FnOnce()) {
+        let (is_due, kills) = self.trigger(point, caller);
+        if kills {
+            killed();
+        }
+        if is_due {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Starts the faults that wait for this point; returns whether there is one, and whether one kills a worker.
+    pub fn trigger(&self, point: Point, caller: Caller) -> (bool, bool) {
+        let (mut due, mut kills) = (Vec::new(), false);
+        lock(&self.faults).waiting.retain(|id, waiting| {
+            if waiting.point == point {
+                waiting.left -= 1;
+                if waiting.left == 0 {
                     due.push(*id);
+                    kills |= waiting.kills;
                 }
             }
-            *left > 0
+            waiting.left > 0
         });
-        if due.is_empty() {
-            return;
-        }
-        for id in due {
+        for id in &due {
             // The receiver exists as long as the run.
-            let _ = self.triggered.send((id, caller));
+            let _ = self.triggered.send((*id, caller));
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        (!due.is_empty(), kills)
     }
 
     /// Counts the effect of the faults that cut this link; the simulator drops the message.
@@ -331,9 +427,7 @@ impl SimContext {
                 | Kind::RequestsDuplicated { service, per_mille, .. }
                 | Kind::ResponsesLost { service, per_mille }
                 | Kind::ErrorsReturned { service, per_mille } => (service == at, per_mille),
-                Kind::CallsTorn { per_mille } | Kind::AcknowledgedWritesDropped { per_mille } => {
-                    (at == Service::Store && is_write, per_mille)
-                }
+                Kind::CallsTorn { per_mille } => (at == Service::Store && is_write, per_mille),
                 _ => return false,
             };
             if !is_here || !random.chance(per_mille) {
@@ -349,8 +443,7 @@ impl SimContext {
                 }
                 Kind::ResponsesLost { .. } => faults.response_lost = true,
                 Kind::ErrorsReturned { .. } => faults.error = true,
-                Kind::CallsTorn { .. } => faults.torn = true,
-                _ => faults.forgotten = true,
+                _ => faults.torn = true,
             }
             true
         });
@@ -366,6 +459,9 @@ impl SimContext {
             lags |= has_effect;
             has_effect
         });
+        if lags {
+            self.observe(Sometimes::LogEndWentBack);
+        }
         lags.then_some(lagging)
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use exactlyonce::broker::Broker;
@@ -15,7 +16,7 @@ use crate::context::{SimContext, Triggered};
 use crate::network::{Caller, Service};
 use crate::observed::Sometimes;
 use crate::scenario::fault::{Direction, Fault, Kind, Moment, Point, Step, Target, Trigger};
-use crate::scenario::options::TOPIC;
+use crate::scenario::options::{Heal, TOPIC};
 use crate::service::TablesService;
 
 /// How often a fault whose target is affected by another one is tried again.
@@ -23,6 +24,12 @@ const RETRY_MS: u64 = 20;
 
 /// How long a fault waits at once.
 const WAIT_MS: u64 = 1_000;
+
+/// Of all requests, at most so many are lost, delayed or refused at random while the workers must drain the log.
+const MOST_PER_MILLE_OF_HEALED: u64 = 50;
+
+/// The id of the first fault that is not in the scenario: what stays down after the time of the faults.
+const FIRST_AFTER_FAULTS: u64 = 1 << 20;
 
 /// The run's nodes.
 #[derive(Clone, Debug)]
@@ -38,12 +45,20 @@ pub(crate) struct Injector<T> {
     /// By id.
     faults: BTreeMap<u64, Fault>,
     tables: Arc<T>,
+    has_drained: AtomicBool,
 }
 
 impl<T: TablesService> Injector<T> {
     pub fn new(context: Arc<SimContext>, nodes: Nodes, faults: &[Fault], tables: Arc<T>) -> Self {
         let faults = faults.iter().map(|fault| (fault.id, fault.clone())).collect();
-        Self { context, handle: Handle::current(), nodes, faults, tables }
+        Self {
+            context,
+            handle: Handle::current(),
+            nodes,
+            faults,
+            tables,
+            has_drained: AtomicBool::new(false),
+        }
     }
 
     /// Starts and ends the faults of the scenario, each at its time.
@@ -68,9 +83,7 @@ impl<T: TablesService> Injector<T> {
                     return;
                 }
                 if fault.target == Target::Triggering {
-                    // Any worker will do, but the same one in every run.
-                    let workers = u64::from(self.context.options.workers);
-                    fault.target = Target::Worker((fault.id % workers) as u8);
+                    fault.target = self.any_worker(fault.id);
                 }
             }
         }
@@ -79,14 +92,18 @@ impl<T: TablesService> Injector<T> {
 
     async fn inject_triggered(self: Arc<Self>, mut fault: Fault, caller: Caller) {
         if fault.target == Target::Triggering {
-            let Some(worker) = caller.worker else { return };
-            fault.target = Target::Worker(worker);
+            fault.target = caller.worker.map_or_else(|| self.any_worker(fault.id), Target::Worker);
         }
         let point = match fault.trigger {
             Trigger::When { point, .. } => Some(point),
             Trigger::At { .. } => None,
         };
         self.inject_fault(fault, point).await;
+    }
+
+    /// Any worker will do, but the same one in every run.
+    fn any_worker(&self, id: u64) -> Target {
+        Target::Worker((id % u64::from(self.context.options.workers)) as u8)
     }
 
     /// Injects one fault, whose point was reached, and ends it after its duration.
@@ -112,7 +129,15 @@ impl<T: TablesService> Injector<T> {
             self.context.wait_for_effect(fault.id).await;
         }
         self.wait(fault.duration_ms).await;
-        self.end(fault.id);
+        if !self.stays(&fault) {
+            self.end(fault.id);
+        }
+    }
+
+    /// True if a fault stays active after the time of the faults, until the log is drained.
+    fn stays(&self, fault: &Fault) -> bool {
+        let stays = self.context.options.heal == Heal::Rates && fault.kind.rate().is_some();
+        stays && self.context.faults_have_ended() && !self.has_drained.load(Ordering::Relaxed)
     }
 
     /// Waits, or returns soon after all faults have ended: a task that outlives its run would leak it.
@@ -135,7 +160,10 @@ impl<T: TablesService> Injector<T> {
             (Step::ReadSums, Moment::After) | (Step::WriteAlerts, Moment::Before) => {
                 Sometimes::CrashBetweenSumsAndAlert
             }
-            (Step::WriteAlerts, Moment::After) => Sometimes::CrashAfterAlert,
+            (Step::WriteAlerts, Moment::After) => Sometimes::CrashBetweenAlertAndProgress,
+            (Step::ReadProgress | Step::ReadRows, _) => Sometimes::CrashWhileResuming,
+            (Step::Register, _) => Sometimes::CrashAtRegistration,
+            (Step::Revoked | Step::Released, _) => Sometimes::CrashWhileReleasing,
             (Step::WriteRows, Moment::After) => Sometimes::CrashAfterRows,
             (Step::WriteProgress, _) => Sometimes::CrashAtProgress,
             _ => return,
@@ -149,7 +177,10 @@ impl<T: TablesService> Injector<T> {
         let active = context.active_faults();
         let is_free = |affects: &dyn Fn(&Fault) -> bool| !active.iter().any(affects);
         let is_immediate = match (fault.kind, fault.target) {
-            (Kind::WorkerKilled | Kind::WorkerPaused | Kind::WorkerStopped, Target::Worker(worker)) => {
+            (
+                Kind::WorkerKilled | Kind::WorkerPaused | Kind::WorkerStopped | Kind::WorkerMisconfigured,
+                Target::Worker(worker),
+            ) => {
                 let same = |other: &Fault| {
                     other.target == fault.target && other.kind.name().affects_process_of_worker()
                 };
@@ -159,6 +190,11 @@ impl<T: TablesService> Injector<T> {
                 let node = self.nodes.workers[usize::from(worker)];
                 match fault.kind {
                     Kind::WorkerKilled => self.handle.kill(node),
+                    Kind::WorkerMisconfigured => {
+                        self.handle.kill(node);
+                        context.damage().misconfigured.insert(worker);
+                        self.handle.restart(node);
+                    }
                     Kind::WorkerPaused => self.handle.pause(node),
                     _ => drop(context.stops[usize::from(worker)].send_replace(true)),
                 }
@@ -191,6 +227,7 @@ impl<T: TablesService> Injector<T> {
                 context.log.grow(TOPIC, partitions + 1);
                 context.history.grow(TOPIC, partitions + 1);
                 context.group().grow(context.now_ms(), partitions + 1);
+                context.observe(Sometimes::PartitionAddedWhileRunning);
                 true
             }
             (Kind::LogTrimmed, _) => self.trim().await,
@@ -209,9 +246,23 @@ impl<T: TablesService> Injector<T> {
                 | Kind::ErrorsReturned { .. }
                 | Kind::CallsTorn { .. }
                 | Kind::GroupShuffled { .. }
+                | Kind::Sabotaged { .. }
                 | Kind::AcknowledgedWritesDropped { .. },
                 _,
             ) => false,
+            (
+                Kind::LogTrimmedPastProgress { .. }
+                | Kind::LogTruncated { .. }
+                | Kind::TopicRecreated
+                | Kind::TopicCompacted,
+                _,
+            ) => {
+                // The log is damaged from now on, before a worker can see it.
+                if !self.damage_log(fault.kind).await {
+                    return false;
+                }
+                true
+            }
             (kind, _) if kind.name().is_of_cassandra() => {
                 if !self.tables.begin(fault, &active) {
                     return false;
@@ -236,7 +287,20 @@ impl<T: TablesService> Injector<T> {
             (Kind::WorkerKilled, Target::Worker(worker)) => {
                 self.handle.restart(self.nodes.workers[usize::from(worker)]);
             }
+            (Kind::WorkerMisconfigured, Target::Worker(worker)) => {
+                let node = self.nodes.workers[usize::from(worker)];
+                self.handle.kill(node);
+                {
+                    let mut damage = self.context.damage();
+                    damage.misconfigured.remove(&worker);
+                    damage.refused.remove(&worker);
+                }
+                self.handle.restart(node);
+            }
             (Kind::WorkerPaused, Target::Worker(worker)) => {
+                if fault.duration_ms > self.context.options.session_timeout_ms {
+                    self.context.observe(Sometimes::PausedLongerThanSession);
+                }
                 self.handle.resume(self.nodes.workers[usize::from(worker)]);
             }
             (Kind::WorkerStopped, Target::Worker(worker)) => {
@@ -256,13 +320,77 @@ impl<T: TablesService> Injector<T> {
         }
     }
 
-    /// Ends every fault; no further one begins.
+    /// No further fault begins. Those end that the scenario's [`Heal`] says; the workers must drain the log then.
+    pub async fn heal(&self) {
+        let heal = self.context.options.heal;
+        self.context.disarm();
+        for fault in self.context.active_faults() {
+            if !self.stays(&fault) {
+                self.end(fault.id);
+            }
+        }
+        self.context.lower_rates(MOST_PER_MILLE_OF_HEALED);
+        if heal == Heal::Core {
+            let workers = self.context.options.workers;
+            let worker = (workers > 1).then(|| (Kind::WorkerKilled, Target::Worker(workers - 1)));
+            let node = self.tables.dispensable().map(|kind| (kind, Target::Anyone));
+            for (id, (kind, target)) in (FIRST_AFTER_FAULTS..).zip(worker.into_iter().chain(node)) {
+                let trigger = Trigger::At { at_ms: 0 };
+                self.begin(&Fault { id, trigger, target, kind, duration_ms: 0 }).await;
+            }
+        }
+        self.context.note(format_args!("the faults have ended: {heal:?}"));
+    }
+
+    /// Ends every fault.
     pub fn end_all(&self) {
+        self.has_drained.store(true, Ordering::Relaxed);
         self.context.disarm();
         for fault in self.context.active_faults() {
             self.end(fault.id);
         }
         self.context.note(format_args!("all faults have ended"));
+    }
+
+    /// Damages the log; false if there is nothing to damage.
+    async fn damage_log(&self, kind: Kind) -> bool {
+        let context = &self.context;
+        let (log, history) = (&context.log, &context.history);
+        let mut is_damaged = false;
+        for partition in 0..self.partitions().await {
+            let Ok(offsets) = log.offsets(TOPIC, partition).await else { continue };
+            let progress = context.acknowledged_progress(partition).unwrap_or(0);
+            match kind {
+                Kind::LogTrimmedPastProgress { records } => {
+                    let start = (progress + records as i64).min(offsets.end);
+                    if start > progress.max(offsets.start) {
+                        log.delete_below(TOPIC, partition, start);
+                        is_damaged = true;
+                    }
+                }
+                Kind::LogTruncated { offsets: cut } => {
+                    let end = (offsets.end - cut as i64).max(offsets.start);
+                    if end < offsets.end {
+                        log.truncate(TOPIC, partition, end);
+                        history.truncate(TOPIC, partition, end);
+                        if let Some(oracles) = context.oracles() {
+                            oracles.truth().truncate(partition, end);
+                        }
+                        is_damaged = true;
+                    }
+                }
+                _ => is_damaged = true,
+            }
+        }
+        match kind {
+            Kind::TopicRecreated => {
+                log.recreate(TOPIC);
+                history.recreate(TOPIC);
+            }
+            Kind::TopicCompacted => log.set_compacted(TOPIC, true),
+            _ => {}
+        }
+        is_damaged
     }
 
     fn links(&self, fault: &Fault) -> Vec<(NodeId, NodeId)> {
@@ -287,6 +415,7 @@ impl<T: TablesService> Injector<T> {
             let log = self.context.log.offsets(TOPIC, partition).await;
             if log.is_ok_and(|log| log.start < progress) {
                 self.context.log.delete_below(TOPIC, partition, progress);
+                self.context.observe(Sometimes::LogTrimmedWhileRunning);
                 is_trimmed = true;
             }
         }

@@ -12,7 +12,6 @@
 compile_error!("the simulation is built with `--cfg madsim`; `cargo sim` in the folder above does it");
 
 pub mod campaign;
-pub mod checker;
 mod context;
 mod injector;
 mod network;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand};
 use simulation::Report;
 use simulation::campaign::{Campaign, Limits};
-use simulation::checker::Violation;
+use simulation::oracle::Violation;
 use simulation::scenario::{Scenario, World};
 
 const EXIT_CODES: &str = "\

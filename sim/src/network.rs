@@ -241,8 +241,6 @@ pub(crate) struct Handling {
     pub caller: Caller,
     /// Apply only a part of it.
     pub torn: bool,
-    /// Apply nothing, and acknowledge it.
-    pub forgotten: bool,
 }
 
 /// Serves requests until the node is killed.
@@ -291,7 +289,7 @@ where
     if took > 0 {
         sleep(Duration::from_millis(took)).await;
     }
-    let handling = Handling { number, caller, torn: faults.torn, forgotten: faults.forgotten };
+    let handling = Handling { number, caller, torn: faults.torn };
     let response = if faults.error && !faults.torn {
         context.note(format_args!("{service:?} fails #{number}"));
         Reply::Error

@@ -42,22 +42,84 @@ pub enum Sometimes {
     WorkerStoppedOnRequest,
     /// A worker gave up because a service did not respond in time, or could not open its tables, and was restarted.
     WorkerGaveUp,
+    /// A worker refused to continue, and it was right.
+    WorkerRefused,
+    /// `verify` named the damage that was done.
+    DamageFoundByVerify,
+    /// Damage was done, and the tables were right in the end.
+    DamageWithoutConsequence,
     /// A fault was triggered by a point of the protocol instead of a time.
     FaultAtAPoint,
     /// A worker was killed after its counts were acknowledged, and before it read the sums.
     CrashBetweenCountsAndSums,
     /// A worker was killed after it read the sums, and before an alert was acknowledged.
     CrashBetweenSumsAndAlert,
-    /// A worker was killed after an alert was acknowledged.
-    CrashAfterAlert,
+    /// A worker was killed after an alert was acknowledged, and before its progress.
+    CrashBetweenAlertAndProgress,
+    /// A worker was killed after rows were acknowledged, and before the counts of the same records.
+    CrashBetweenRowsAndCounts,
+    /// A worker was killed after counts were acknowledged, and before the rows of the same records.
+    CrashBetweenCountsAndRows,
     /// A worker was killed after rows were acknowledged.
     CrashAfterRows,
     /// A worker was killed while it wrote progress.
     CrashAtProgress,
+    /// A worker was killed while it read progress, or the rows below it.
+    CrashWhileResuming,
+    /// A worker was killed while it registered a partition.
+    CrashAtRegistration,
+    /// A worker was killed while it learned that it must release a partition, or released it.
+    CrashWhileReleasing,
+    /// Rows were written again whose first and last event are in different windows.
+    ReplayOverWindowBorder,
+    /// A write timed out at its client, and every replica had applied it.
+    UnknownOutcomeWasApplied,
+    /// A write timed out at its client, and one replica had applied it, but not all.
+    UnknownOutcomeWasAppliedByOneReplica,
+    /// A write timed out at its client, and no replica had applied it.
+    UnknownOutcomeWasNotApplied,
+    /// A worker lost a partition, or had to release it, while writes of it were in flight.
+    RebalanceWithWritesInFlight,
+    /// More counts were in flight than the cache may hold, and none of them may leave memory.
+    CountPinnedWhileCacheFull,
+    /// An alert was raised to a count that no partition reached alone.
+    AlertRaisedBySecondPartition,
+    /// An alert was raised after a later window of its source had one.
+    LateEventRaisesOldAlert,
+    /// Progress moved to an offset below which there is no record: past a gap, or to the end.
+    ProgressMovedPastGap,
+    /// A partition was added while workers ran.
+    PartitionAddedWhileRunning,
+    /// Retention deleted records while workers ran.
+    LogTrimmedWhileRunning,
+    /// The log's end was reported lower than before.
+    LogEndWentBack,
+    /// A fault paused a worker for longer than its session.
+    PausedLongerThanSession,
+    /// A count was read whose newest value only one replica had.
+    CountOnOneReplicaOnlyRead,
     /// A hint was delivered to a replica that had missed a write.
     HintSent,
+    /// A hint was sent to a replica that already had a newer value of each of its cells.
+    HintOlderThanNewerWrite,
     /// A read found that replicas differ, and wrote to one.
     ReadRepairSent,
+    /// A read repair wrote some of the rows of a batch to a replica that lacked more of them.
+    ReadRepairOfPartOfABatch,
+    /// The processes of all nodes were killed.
+    AllNodesKilled,
+    /// A coordinator was killed after it had sent some of the writes of a request.
+    CoordinatorKilledWhileWriting,
+    /// A conditional write was prepared, or committed, by the replicas.
+    ConditionalWriteReplicated,
+    /// A node was paused, and resumed.
+    NodePausedAndResumed,
+    /// The connections of a worker were reset while they were in use.
+    ConnectionsResetInUse,
+    /// A node's clock went back.
+    ClockWentBack,
+    /// What was acknowledged by a quorum of one data center was missing in the other.
+    TwoDatacentersDisagree,
     /// A host lost power while its commit log held records that were not synced.
     UnsyncedRecordsLost,
     /// A write timed out at its coordinator.
@@ -73,9 +135,16 @@ impl Sometimes {
     pub fn is_rare(self) -> bool {
         matches!(
             self,
-            Sometimes::CrashBetweenCountsAndSums
+            Sometimes::WorkerRefused
+                | Sometimes::DamageFoundByVerify
+                | Sometimes::DamageWithoutConsequence
+                | Sometimes::CrashBetweenCountsAndSums
                 | Sometimes::CrashBetweenSumsAndAlert
-                | Sometimes::CrashAfterAlert
+                | Sometimes::CrashBetweenAlertAndProgress
+                | Sometimes::CrashBetweenRowsAndCounts
+                | Sometimes::CrashBetweenCountsAndRows
+                | Sometimes::CrashAtRegistration
+                | Sometimes::CrashWhileReleasing
                 | Sometimes::CrashAfterRows
                 | Sometimes::CrashAtProgress
                 | Sometimes::UnsyncedRecordsLost

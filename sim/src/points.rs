@@ -4,64 +4,245 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exactlyonce::broker::{Assignment, Broker, BrokerError, Consumer, Delivery, Fetched, LogOffsets, Topic};
-use exactlyonce::event::{DeadLetter, Event, Row};
+use exactlyonce::event::{DeadLetter, Event, Record, Row};
 use exactlyonce::guarantee::Finding;
 use exactlyonce::store::{
     Alert, Binding, Bound, BoundConsistency, Count, Cursor, Damaged, Layout, Outcome, Page, Progress, Store,
     Stored, StoredBinding, StoredCount, WindowKey,
 };
 
-use crate::checker::Violation;
 use crate::context::SimContext;
 use crate::network::Caller;
 use crate::observed::Sometimes;
-use crate::oracle::durability::{self, WrittenCell};
+use crate::oracle::cell::{self, Cell, Seen, Value};
+use crate::oracle::delivery::Delivered;
+use crate::oracle::{Position, Violation, memory};
 use crate::scenario::fault::{Moment, Point, Step};
+use crate::service::sabotage::{SabotagedConsumer, SabotagedStore};
 
 /// A process of a worker.
 #[derive(Clone)]
-struct Process {
+pub(crate) struct Process {
     context: Arc<SimContext>,
     caller: Caller,
+    state: Arc<Mutex<State>>,
+    /// How many bytes of records it may hold of a partition.
+    memory_limit: usize,
 }
 
+/// What this process has done so far.
+#[derive(Default)]
+struct State {
+    /// By partition.
+    partitions: BTreeMap<i32, OfPartition>,
+    delivered: Delivered,
+    /// The greatest end of a window that it wrote an alert for, by source.
+    alerts: BTreeMap<Arc<str>, i64>,
+}
+
+/// What a process has done with a partition since it was assigned to it.
+#[derive(Default)]
+struct OfPartition {
+    /// The windows that it wrote.
+    written: BTreeSet<WindowKey>,
+    /// Calls that write rows, and calls that write counts, that are in flight.
+    writing_rows: u32,
+    writing_counts: u32,
+    /// Bytes of counts in these calls.
+    counts_bytes: usize,
+    /// The greatest offset of acknowledged rows, and of acknowledged counts.
+    rows_to: Option<i64>,
+    counts_to: Option<i64>,
+}
+
+/// What a count in flight costs in memory in addition to its source's name, at least.
+const COUNT_BYTES: usize = 64;
+
 impl Process {
-    async fn reached(&self, step: Step, moment: Moment) {
-        self.context.reached(Point { step, moment }, self.caller).await;
+    pub fn new(context: Arc<SimContext>, caller: Caller) -> Self {
+        let memory_limit = memory::limit(&context.options, context.largest_record);
+        Self { context, caller, state: Arc::default(), memory_limit }
+    }
+
+    /// A point is reached, of a partition if it has one.
+    async fn reached(&self, step: Step, moment: Moment, partition: Option<i32>) {
+        let killed = || {
+            let between = |of: &mut OfPartition| (of.rows_to > of.counts_to, of.counts_to > of.rows_to);
+            match partition.map(|partition| self.of(partition, between)) {
+                Some((true, _)) => self.context.observe(Sometimes::CrashBetweenRowsAndCounts),
+                Some((_, true)) => self.context.observe(Sometimes::CrashBetweenCountsAndRows),
+                _ => {}
+            }
+        };
+        self.context.reached(Point { step, moment }, self.caller, killed).await;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of<T>(&self, partition: i32, change: impl FnOnce(&mut OfPartition) -> T) -> T {
+        change(self.state().partitions.entry(partition).or_default())
+    }
+
+    /// A partition is no longer this worker's.
+    fn gone(&self, partitions: &[i32]) {
+        for partition in partitions {
+            let is_writing = self.of(*partition, |of| of.writing_rows + of.writing_counts > 0);
+            if is_writing {
+                self.context.observe(Sometimes::RebalanceWithWritesInFlight);
+            }
+        }
+    }
+
+    /// Records are delivered.
+    fn delivered(&self, to: Assignment, records: &[Record]) {
+        let Self { context, caller, .. } = self;
+        context.judge(|oracles| oracles.delivered(records));
+        let bytes = {
+            let state = &mut *self.state();
+            state.delivered.records(to, records);
+            state.delivered.bytes(to.partition)
+        };
+        if let Some(worker) = caller.worker {
+            let exceeded = memory::exceeded(worker, to.partition, bytes, self.memory_limit);
+            exceeded.into_iter().for_each(|violation| context.violate(violation));
+        }
+    }
+
+    /// Before rows are written.
+    fn writing_rows(&self, partition: i32, rows: &[(i64, Row)]) {
+        let Self { context, caller, .. } = self;
+        context.judge(|oracles| oracles.before_rows(partition, rows));
+        let stale = self.state().delivered.stale(partition, rows.iter().map(|(offset, _)| *offset));
+        if let (Some(offset), Some(worker)) = (stale, caller.worker) {
+            context
+                .violate(Violation::StaleRecordApplied { worker, position: Position { partition, offset } });
+        }
+        let writing = self.of(partition, |of| {
+            of.writing_rows += 1;
+            of.writing_rows
+        });
+        if writing > 1 {
+            context.observe(Sometimes::TwoBatchesOfAPartitionInFlight);
+        }
+        let (Some((first, row)), Some((_, last))) = (rows.first(), rows.last()) else { return };
+        if context.was_written(partition, *first) {
+            context.observe(Sometimes::Replay);
+            let windows =
+                |row| context.oracles().map(|oracles| oracles.truth().windows(row, 1)).unwrap_or_default();
+            let ends = (windows(row), windows(last));
+            if !ends.0.is_empty() && !ends.1.is_empty() && ends.0[0].end != ends.1[0].end {
+                context.observe(Sometimes::ReplayOverWindowBorder);
+            }
+        }
+    }
+
+    /// Before counts are written.
+    fn writing_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) {
+        self.context.judge(|oracles| oracles.before_counts(partition, counts));
+        let bytes: usize = counts.iter().map(|(key, _)| key.source.len() + COUNT_BYTES).sum();
+        let in_flight = self.of(partition, |of| {
+            of.written.extend(counts.iter().map(|(key, _)| key.clone()));
+            of.writing_counts += 1;
+            of.counts_bytes += bytes;
+            of.counts_bytes
+        });
+        if in_flight > self.context.options.pipeline.counts_cache_bytes {
+            self.context.observe(Sometimes::CountPinnedWhileCacheFull);
+        }
+    }
+
+    /// Before alerts are written.
+    fn writing_alerts(&self, alerts: &[Alert]) {
+        let Self { context, .. } = self;
+        context.judge(|oracles| oracles.before_alerts(alerts));
+        let Some(oracles) = context.oracles() else { return };
+        for alert in alerts {
+            let window = WindowKey { source: alert.source.clone(), end: alert.ts };
+            let of_one = {
+                let truth = oracles.truth();
+                let counts = truth
+                    .partitions()
+                    .filter_map(|partition| truth.count_below(partition, &window, i64::MAX));
+                counts.map(|count| count.count).max().unwrap_or(0)
+            };
+            let stored = oracles.see(&Cell::Alert(window)).into_iter().find_map(|seen| match seen {
+                Seen::Value(Value::Alert(count)) => Some(count),
+                _ => None,
+            });
+            let count = i64::from(alert.event_count);
+            if stored.is_some_and(|stored| stored < count) && count > of_one {
+                context.observe(Sometimes::AlertRaisedBySecondPartition);
+            }
+            let mut state = self.state();
+            let newest = state.alerts.entry(alert.source.clone()).or_insert(alert.ts);
+            if stored.is_some_and(|stored| stored < count) && alert.ts < *newest {
+                context.observe(Sometimes::LateEventRaisesOldAlert);
+            }
+            *newest = alert.ts.max(*newest);
+        }
+    }
+
+    /// The outcome of a write is not known: was it applied?
+    fn unknown(&self, cells: Vec<(Cell, Value)>) {
+        let Some(oracles) = self.context.oracles() else { return };
+        let Some((cell, value)) = cells.into_iter().next() else { return };
+        let seen = oracles.see(&cell);
+        let has_it = |seen: &Seen| matches!(seen, Seen::Value(found) if found.includes(value));
+        if seen.iter().all(has_it) {
+            self.context.observe(Sometimes::UnknownOutcomeWasApplied);
+        } else if seen.iter().any(has_it) {
+            self.context.observe(Sometimes::UnknownOutcomeWasAppliedByOneReplica);
+        } else if !seen.contains(&Seen::Down) {
+            self.context.observe(Sometimes::UnknownOutcomeWasNotApplied);
+        }
+    }
+
+    /// Before counts are read, its own or those of other partitions.
+    fn reading_counts(&self, partition: i32, windows: &[WindowKey]) {
+        let Some(oracles) = self.context.oracles() else { return };
+        for window in windows.iter().take(4) {
+            let seen = oracles.see(&Cell::Count(partition, window.clone()));
+            let newest = seen.iter().filter_map(|seen| match seen {
+                Seen::Value(Value::Count(count)) => Some(count.through_offset),
+                _ => None,
+            });
+            let newest = newest.max();
+            let has_newest = |seen: &&Seen| matches!(seen, Seen::Value(Value::Count(count)) if Some(count.through_offset) == newest);
+            if seen.len() > 1 && seen.iter().filter(has_newest).count() == 1 {
+                self.context.observe(Sometimes::CountOnOneReplicaOnlyRead);
+            }
+        }
     }
 }
 
 /// A store whose calls are points. A call that is not acknowledged has no point after it.
 #[derive(Clone)]
 pub(crate) struct ObservedStore<S> {
-    store: S,
+    store: SabotagedStore<S>,
     process: Process,
-    calls: Arc<Mutex<Calls>>,
-}
-
-/// What this process has done so far.
-#[derive(Default)]
-struct Calls {
-    /// The windows that it wrote, by partition, since the partition was assigned to it.
-    written: BTreeMap<i32, BTreeSet<WindowKey>>,
-    /// Calls that write rows and are in flight, by partition.
-    writing_rows: BTreeMap<i32, u32>,
 }
 
 impl<S: Store> ObservedStore<S> {
-    pub fn new(store: S, context: Arc<SimContext>, caller: Caller) -> Self {
-        Self { store, process: Process { context, caller }, calls: Arc::default() }
-    }
-
-    fn calls(&self) -> MutexGuard<'_, Calls> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn new(store: S, process: Process) -> Self {
+        Self { store: SabotagedStore::new(store, process.context.clone()), process }
     }
 
     async fn step<T>(&self, step: Step, call: impl Future<Output = Outcome<T>>) -> Outcome<T> {
-        self.process.reached(step, Moment::Before).await;
+        self.step_of(step, None, call).await
+    }
+
+    async fn step_of<T>(
+        &self,
+        step: Step,
+        partition: Option<i32>,
+        call: impl Future<Output = Outcome<T>>,
+    ) -> Outcome<T> {
+        self.process.reached(step, Moment::Before, partition).await;
         let outcome = call.await;
         if matches!(outcome, Outcome::Acknowledged(_)) {
-            self.process.reached(step, Moment::After).await;
+            self.process.reached(step, Moment::After, partition).await;
         }
         outcome
     }
@@ -70,11 +251,13 @@ impl<S: Store> ObservedStore<S> {
     async fn durable(
         &self,
         call: impl Future<Output = Outcome<()>>,
-        cells: impl FnOnce() -> Vec<WrittenCell>,
+        cells: impl FnOnce() -> Vec<(Cell, Value)>,
     ) -> Outcome<()> {
         let outcome = call.await;
-        if matches!(outcome, Outcome::Acknowledged(())) {
-            self.process.context.acknowledged(cells);
+        match outcome {
+            Outcome::Acknowledged(()) => self.process.context.judge(|oracles| oracles.acknowledged(cells())),
+            Outcome::Unknown(_) => self.process.unknown(cells()),
+            Outcome::Refused(_) => {}
         }
         outcome
     }
@@ -85,10 +268,10 @@ impl<S: Store> ObservedStore<S> {
         step: Step,
         partition: i32,
         call: impl Future<Output = Outcome<()>>,
-        cells: impl FnOnce() -> Vec<WrittenCell>,
+        cells: impl FnOnce() -> Vec<(Cell, Value)>,
     ) -> Outcome<()> {
-        let Process { context, caller } = &self.process;
-        let outcome = self.step(step, self.durable(call, cells)).await;
+        let Process { context, caller, .. } = &self.process;
+        let outcome = self.step_of(step, Some(partition), self.durable(call, cells)).await;
         let owner = context.group().owner(partition);
         if matches!(outcome, Outcome::Acknowledged(())) && owner.is_some_and(|owner| owner != *caller) {
             context.observe(Sometimes::ZombieWriteAfterSuccessor);
@@ -131,7 +314,7 @@ impl<S: Store> Store for ObservedStore<S> {
     }
 
     async fn progress(&self, partition: i32) -> Outcome<Option<Progress>> {
-        self.calls().written.remove(&partition);
+        self.process.of(partition, |of| *of = OfPartition::default());
         let context = &self.process.context;
         let acknowledged = context.acknowledged_progress(partition);
         let outcome = self.step(Step::ReadProgress, self.store.progress(partition)).await;
@@ -145,8 +328,16 @@ impl<S: Store> Store for ObservedStore<S> {
     }
 
     async fn write_progress(&self, partition: i32, progress: Progress) -> Outcome<()> {
+        let context = &self.process.context;
+        let acknowledged = context.all_acknowledged_progress();
+        context.judge(|oracles| oracles.before_progress(partition, progress, &acknowledged));
+        if let Some(oracles) = context.oracles()
+            && oracles.truth().record(partition, progress.next_offset - 1).is_none()
+        {
+            context.observe(Sometimes::ProgressMovedPastGap);
+        }
         let call = self.store.write_progress(partition, progress);
-        let cells = || durability::of_progress(partition, progress);
+        let cells = || cell::of_progress(partition, progress);
         let outcome = self.write(Step::WriteProgress, partition, call, cells).await;
         if matches!(outcome, Outcome::Acknowledged(())) {
             self.process.context.advanced(partition, progress.next_offset);
@@ -156,7 +347,7 @@ impl<S: Store> Store for ObservedStore<S> {
 
     async fn register(&self, partition: i32) -> Outcome<()> {
         let call = self.store.register(partition);
-        self.write(Step::Register, partition, call, || durability::of_registration(partition)).await
+        self.write(Step::Register, partition, call, || cell::of_registration(partition)).await
     }
 
     async fn registered(&self) -> Outcome<i32> {
@@ -164,11 +355,9 @@ impl<S: Store> Store for ObservedStore<S> {
     }
 
     async fn counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
-        let written = self
-            .calls()
-            .written
-            .get(&partition)
-            .is_some_and(|written| windows.iter().any(|window| written.contains(window)));
+        let is_written = |of: &mut OfPartition| windows.iter().any(|window| of.written.contains(window));
+        let written = self.process.of(partition, is_written);
+        self.process.reading_counts(partition, windows);
         if written {
             self.process.context.observe(Sometimes::EvictedCountReadBack);
         }
@@ -176,42 +365,49 @@ impl<S: Store> Store for ObservedStore<S> {
     }
 
     async fn sums(&self, partitions: &[i32], windows: &[WindowKey]) -> Outcome<Vec<i64>> {
+        for partition in partitions {
+            self.process.reading_counts(*partition, windows);
+        }
         self.step(Step::ReadSums, self.store.sums(partitions, windows)).await
     }
 
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
-        self.calls().written.entry(partition).or_default().extend(counts.iter().map(|(key, _)| key.clone()));
-        let (call, layout) = (self.store.write_counts(partition, counts), self.store.layout());
-        self.write(Step::WriteCounts, partition, call, || durability::of_counts(partition, layout, counts))
-            .await
+        self.process.writing_counts(partition, counts);
+        let call = self.store.write_counts(partition, counts);
+        let outcome =
+            self.write(Step::WriteCounts, partition, call, || cell::of_counts(partition, counts)).await;
+        let bytes: usize = counts.iter().map(|(key, _)| key.source.len() + COUNT_BYTES).sum();
+        let is_acknowledged = matches!(outcome, Outcome::Acknowledged(()));
+        self.process.of(partition, |of| {
+            of.writing_counts = of.writing_counts.saturating_sub(1);
+            of.counts_bytes = of.counts_bytes.saturating_sub(bytes);
+            if is_acknowledged {
+                of.counts_to = of.counts_to.max(counts.iter().map(|(_, count)| count.through_offset).max());
+            }
+        });
+        outcome
     }
 
     async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {
-        let call = self.durable(self.store.write_alerts(alerts), || durability::of_alerts(alerts));
+        self.process.writing_alerts(alerts);
+        let call = self.durable(self.store.write_alerts(alerts), || cell::of_alerts(alerts));
         self.step(Step::WriteAlerts, call).await
     }
 
     async fn write_rows(&self, partition: i32, rows: &[(i64, Row)]) -> Outcome<()> {
-        let context = &self.process.context;
-        {
-            let mut calls = self.calls();
-            let writing = calls.writing_rows.entry(partition).or_default();
-            *writing += 1;
-            if *writing > 1 {
-                context.observe(Sometimes::TwoBatchesOfAPartitionInFlight);
+        self.process.writing_rows(partition, rows);
+        let call = self.store.write_rows(partition, rows);
+        let outcome = self.write(Step::WriteRows, partition, call, || cell::of_rows(partition, rows)).await;
+        let is_acknowledged = matches!(outcome, Outcome::Acknowledged(()));
+        self.process.of(partition, |of| {
+            of.writing_rows = of.writing_rows.saturating_sub(1);
+            if is_acknowledged {
+                of.rows_to = of.rows_to.max(rows.last().map(|(offset, _)| *offset));
             }
-        }
-        if rows.first().is_some_and(|(offset, _)| context.was_written(partition, *offset)) {
-            context.observe(Sometimes::Replay);
-        }
-        let (call, layout) = (self.store.write_rows(partition, rows), self.store.layout());
-        let cells = || durability::of_rows(partition, layout, rows);
-        let outcome = self.write(Step::WriteRows, partition, call, cells).await;
-        if let Some(writing) = self.calls().writing_rows.get_mut(&partition) {
-            *writing = writing.saturating_sub(1);
-        }
-        if let (Outcome::Acknowledged(()), Some((offset, _))) = (&outcome, rows.last()) {
-            context.wrote(partition, *offset);
+        });
+        if let (true, Some((offset, _))) = (is_acknowledged, rows.last()) {
+            self.process.state().delivered.written(partition, rows.iter().map(|(offset, _)| *offset));
+            self.process.context.wrote(partition, *offset);
         }
         outcome
     }
@@ -275,13 +471,13 @@ pub(crate) struct ObservedBroker<B> {
 }
 
 impl<B: Broker> ObservedBroker<B> {
-    pub fn new(broker: B, context: Arc<SimContext>, caller: Caller) -> Self {
-        Self { broker, process: Process { context, caller } }
+    pub fn new(broker: B, process: Process) -> Self {
+        Self { broker, process }
     }
 }
 
 impl<B: Broker> Broker for ObservedBroker<B> {
-    type Consumer = ObservedConsumer<B::Consumer>;
+    type Consumer = ObservedConsumer<SabotagedConsumer<B::Consumer>>;
 
     async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
         self.broker.topic(topic).await
@@ -308,6 +504,7 @@ impl<B: Broker> Broker for ObservedBroker<B> {
 
     async fn subscribe(&self, group: &str, topic: &str) -> Result<Self::Consumer, BrokerError> {
         let consumer = self.broker.subscribe(group, topic).await?;
+        let consumer = SabotagedConsumer::new(consumer, self.process.context.clone());
         Ok(ObservedConsumer { consumer, process: self.process.clone(), next: None })
     }
 }
@@ -326,13 +523,23 @@ impl<C: Consumer> Consumer for ObservedConsumer<C> {
             let delivery = self.consumer.poll().await;
             let step = match &delivery {
                 Ok(Delivery::Assigned(_)) => Some(Step::Assigned),
-                Ok(Delivery::Revoked(_)) => Some(Step::Revoked),
-                Ok(Delivery::Lost(_)) => Some(Step::Lost),
+                Ok(Delivery::Revoked(partitions)) => {
+                    self.process.gone(partitions);
+                    Some(Step::Revoked)
+                }
+                Ok(Delivery::Lost(partitions)) => {
+                    self.process.gone(partitions);
+                    Some(Step::Lost)
+                }
+                Ok(Delivery::Records { assignment, records, .. }) => {
+                    self.process.delivered(*assignment, records);
+                    None
+                }
                 _ => None,
             };
             self.next = Some(delivery);
             if let Some(step) = step {
-                self.process.reached(step, Moment::Before).await;
+                self.process.reached(step, Moment::Before, None).await;
             }
         }
         match self.next.take() {
@@ -342,6 +549,7 @@ impl<C: Consumer> Consumer for ObservedConsumer<C> {
     }
 
     fn start(&mut self, assignment: Assignment, offset: i64) {
+        self.process.state().delivered.start(assignment);
         self.consumer.start(assignment, offset);
     }
 
@@ -355,7 +563,7 @@ impl<C: Consumer> Consumer for ObservedConsumer<C> {
 
     fn release(&mut self, partition: i32) {
         let process = self.process.clone();
-        tokio::spawn(async move { process.reached(Step::Released, Moment::Before).await });
+        tokio::spawn(async move { process.reached(Step::Released, Moment::Before, None).await });
         self.consumer.release(partition);
     }
 
@@ -384,9 +592,9 @@ mod tests {
         let context =
             Arc::new(SimContext::new(&Draft::new(1, World::Simple).without_faults(), false, sender));
         let caller = Caller { worker: Some(0), life: 0 };
-        let store = ObservedStore::new(context.tables.clone(), context.clone(), caller);
+        let store = ObservedStore::new(context.tables.clone(), Process::new(context.clone(), caller));
         simulate(1, || steps(store, context.clone())).expect("the steps do not panic");
-        context.violation()
+        context.violations().into_iter().next()
     }
 
     async fn write(store: &ObservedStore<exactlyonce::store::memory::MemoryStore>, next_offset: i64) {

@@ -17,6 +17,8 @@ pub enum Stream {
     ClusterOptions,
     /// When records are appended.
     Times,
+    /// What ends after the faults.
+    Heal,
     /// Behaviour of a simple service, and of its clients, that is allowed without a fault.
     Service(Service),
     /// Delays of messages between Cassandra nodes.
@@ -50,6 +52,7 @@ impl Stream {
             Stream::Options => 1,
             Stream::ClusterOptions => 2,
             Stream::Times => 3,
+            Stream::Heal => 6,
             Stream::Links => 4,
             Stream::Cassandra => 5,
             Stream::Service(service) => 16 + service as u64,

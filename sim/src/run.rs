@@ -8,19 +8,23 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use exactlyonce::binding::{self, Origin};
-use exactlyonce::broker::{Broker, Producer};
+use exactlyonce::broker::{Broker, NewRecord, Producer};
 use exactlyonce::error::chain;
+use exactlyonce::event::Record;
 use exactlyonce::store::{Binding, Store};
+use exactlyonce::verify::{self, VerifyOptions};
 use madsim::runtime::Handle;
 use tokio::network::Network;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use crate::checker::{Checker, Violation};
 use crate::context::{SimContext, Triggered};
 use crate::injector::{Injector, Nodes};
 use crate::network::{Caller, Channel, Service};
 use crate::observed::Observed;
+use crate::oracle::tables::Checker;
+use crate::oracle::truth::Truth;
+use crate::oracle::{Oracles, Violation, outcome};
 use crate::scenario::options::{Begin, RunOptions, TOPIC};
 use crate::scenario::workload::Item;
 use crate::scenario::{Scenario, Tables, World};
@@ -36,6 +40,9 @@ pub type Seed = u64;
 /// Time between two checks of the invariant, in simulated milliseconds.
 const CHECK_INTERVAL_MS: u64 = 100;
 
+/// How long workers may take to drain a log, or to refuse, after damage that no client can survive.
+const DAMAGED_LIMIT_MS: u64 = 60_000;
+
 /// The result of a run. `{}` prints what is needed to find out why it failed.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -47,17 +54,22 @@ pub struct Report {
     pub trace: trace::Record,
     /// The first violation, if any.
     pub violation: Option<Violation>,
+    /// All violations that were kept, in the order in which they were found.
+    pub violations: Vec<Violation>,
     /// Its duration in simulated milliseconds.
     pub simulated_ms: u64,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scenario, observed, trace, violation, simulated_ms } = self;
+        let Self { scenario, observed, trace, violation, violations, simulated_ms } = self;
         let (seed, world) = (scenario.seed, scenario.world());
         match violation {
             None => writeln!(f, "seed {seed} ({world}): the tables equal the ground truth")?,
             Some(violation) => writeln!(f, "seed {seed} ({world}) after {simulated_ms} ms: {violation:#?}")?,
+        }
+        for violation in violations.iter().skip(1) {
+            writeln!(f, "also {violation:?}")?;
         }
         writeln!(f, "options: {:#?}", scenario.options)?;
         writeln!(f, "tables: {:#?}", scenario.tables)?;
@@ -85,26 +97,34 @@ fn run_on<T: TablesService>(scenario: Scenario, keep_trace: bool) -> Report {
         let (context, scenario) = (context.clone(), scenario.clone());
         move || execute::<T>(context, scenario, triggered)
     });
-    let (violation, simulated_ms) = match result {
-        Ok(result) => {
+    let simulated_ms = match result {
+        Ok(simulated_ms) => {
             debug_assert_eq!(Arc::strong_count(&context), 1, "the run leaks a task");
-            result
+            simulated_ms
         }
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message");
-            (Some(Violation::Panicked { message: text.to_owned() }), 0)
+            context.violate(Violation::Panicked { message: text.to_owned() });
+            0
         }
     };
-    let (observed, trace) = (context.observed(), context.trace.record());
-    Report { scenario, observed, trace, violation, simulated_ms }
+    let (observed, trace, violations) = (context.observed(), context.trace.record(), context.violations());
+    Report { scenario, observed, trace, violation: violations.first().cloned(), violations, simulated_ms }
+}
+
+impl Report {
+    /// True if the run has a violation of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.violations.iter().any(|violation| violation.name() == name)
+    }
 }
 
 async fn execute<T: TablesService>(
     context: Arc<SimContext>,
     scenario: Scenario,
     triggered: mpsc::UnboundedReceiver<Triggered>,
-) -> (Option<Violation>, u64) {
+) -> u64 {
     let handle = Handle::current();
     let Scenario { faults, records, .. } = scenario;
     let (before, during): (Vec<Item>, Vec<Item>) = records.into_iter().partition(|item| item.at_ms.is_none());
@@ -116,41 +136,27 @@ async fn execute<T: TablesService>(
     let workers = workers(&handle, &context, &tables.opener());
     let nodes = Nodes { workers, services };
 
-    let mut observer =
-        tables.observer().map(|observer| Checker::new(context.history.clone(), observer, binding.clone()));
+    context.set_oracles(Oracles::new(truth_so_far(&context, &binding).await, tables.replicas()));
     let injector = Arc::new(Injector::new(context.clone(), nodes.clone(), &faults, tables.clone()));
     let injecting = tokio::spawn(injector.clone().inject(triggered));
     let producer = tokio::spawn(produce(context.clone(), during));
     let chaos_ends_ms = context.now_ms() + context.options.chaos_ms;
-    while context.now_ms() < chaos_ends_ms && context.violation().is_none() {
-        wait_and_check(&context, observer.as_mut()).await;
+    while context.now_ms() < chaos_ends_ms && !context.has_failed() {
+        wait_and_judge(&context).await;
     }
-    injector.end_all();
+    injector.heal().await;
     // All records have been appended by now; this only checks that the producer did not fail.
     let produced = producer.await;
     produced.expect("the producer does not panic");
 
     tables.settle().await;
-    let mut checker = Checker::new(context.history.clone(), tables.store().await, binding.clone());
-    let give_up_ms = context.now_ms() + context.options.settle_limit_ms;
-    while context.violation().is_none() && !checker.has_drained().await {
-        wait_and_check(&context, observer.as_mut()).await;
-        if context.now_ms() >= give_up_ms {
-            context.violate(Violation::Stuck { partitions: checker.positions().await });
-        }
-    }
-    check_at_end(&context, &checker).await;
-    wait_and_check(&context, Some(&mut checker)).await;
-    context.note(format_args!("drained"));
-    // Delayed requests are applied now, and must change nothing.
-    tables.caught_up().await;
-    check_at_end(&context, &checker).await;
-    for part in 0.. {
-        if context.violation().is_some() {
-            break;
-        }
-        let Some(store) = tables.store_without(part).await else { break };
-        check_at_end(&context, &checker.of(store)).await;
+    let checker = Checker::new(context.history.clone(), tables.store().await, binding.clone());
+    drain(&context, &checker).await;
+    injector.end_all();
+    if context.damage().done {
+        judge_damage(&context, &checker, tables.store().await).await;
+    } else {
+        judge_tables(&context, &checker, tables.as_ref()).await;
     }
 
     let simulated_ms = context.now_ms();
@@ -161,26 +167,85 @@ async fn execute<T: TablesService>(
     injecting.abort();
     // Time for the tasks of the killed nodes to be dropped.
     sleep(Duration::from_secs(5)).await;
-    (context.violation(), simulated_ms)
+    simulated_ms
 }
 
-/// Waits, and checks the invariant if the tables may be read.
-async fn wait_and_check<S: Store>(context: &SimContext, checker: Option<&mut Checker<S>>) {
+/// Waits until the workers have drained the log. With damage it is enough that all of them refuse to.
+async fn drain<S: Store>(context: &SimContext, checker: &Checker<S>) {
+    let limit_ms = match context.damage().done {
+        true => DAMAGED_LIMIT_MS.min(context.options.settle_limit_ms),
+        false => context.options.settle_limit_ms,
+    };
+    let give_up_ms = context.now_ms() + limit_ms;
+    let have_refused = || context.damage().refused.len() >= usize::from(context.options.workers);
+    while !context.has_failed() && !have_refused() && !checker.has_drained().await {
+        wait_and_judge(context).await;
+        if context.now_ms() >= give_up_ms {
+            return context.violate(Violation::Stuck { partitions: checker.positions().await });
+        }
+    }
+    context.note(format_args!("drained"));
+}
+
+/// Compares the tables with the ground truth, again when delayed requests are applied, without each part of the service
+/// that may be lost, and the replicas with each other.
+async fn judge_tables<T: TablesService>(context: &SimContext, checker: &Checker<T::Store>, tables: &T) {
+    check_at_end(context, checker).await;
+    wait_and_judge(context).await;
+    tables.settle().await;
+    // Delayed requests are applied now, and must change nothing.
+    tables.caught_up().await;
+    check_at_end(context, checker).await;
+    for part in 0.. {
+        if context.has_failed() {
+            break;
+        }
+        let Some(store) = tables.store_without(part).await else { break };
+        check_at_end(context, &checker.of(store)).await;
+    }
+    if !context.has_failed() {
+        tables.repair().await.into_iter().for_each(|violation| context.violate(violation));
+    }
+}
+
+/// Judges a run with damage that no client can survive.
+async fn judge_damage<S: Store>(context: &SimContext, checker: &Checker<S>, store: S) {
+    let spec = &context.options.pipeline.binding_spec;
+    let verified = verify::verify(&context.log, &store, spec, &VerifyOptions::default()).await;
+    let outcome = outcome::Outcome {
+        is_refused: !context.damage().refused.is_empty(),
+        differences: checker.check_tables().await,
+        verified,
+    };
+    context.note(format_args!("damage: {:?}, verify: {:?}", outcome.is_refused, outcome.verified));
+    match outcome::judge(&outcome) {
+        Ok(situation) => context.observe(situation),
+        Err(violation) => context.violate(violation),
+    }
+}
+
+/// Waits, and asks the oracles that look regularly.
+async fn wait_and_judge(context: &SimContext) {
     sleep(Duration::from_millis(CHECK_INTERVAL_MS)).await;
-    if context.violation().is_none()
-        && let Some(checker) = checker
-        && let Some(violation) = checker.check_invariant().await
-    {
-        context.violate(violation);
+    context.judge(Oracles::tick);
+}
+
+/// Compares the tables, unless the workers could not drain the log.
+async fn check_at_end<S: Store>(context: &SimContext, checker: &Checker<S>) {
+    if !context.has_failed() {
+        checker.check_tables().await.into_iter().for_each(|violation| context.violate(violation));
     }
 }
 
-async fn check_at_end<S: Store>(context: &SimContext, checker: &Checker<S>) {
-    if context.violation().is_none()
-        && let Some(violation) = checker.check_tables().await
-    {
-        context.violate(violation);
+/// What is true of the records that were appended before the workers start.
+async fn truth_so_far(context: &SimContext, binding: &Binding) -> Truth {
+    let mut truth = Truth::new(binding.clone());
+    for partition in 0..context.history.topic(TOPIC).await.expect(EXPECTED).partitions {
+        let start = context.history.offsets(TOPIC, partition).await.expect(EXPECTED).start;
+        let fetched = context.history.fetch(TOPIC, partition, start, usize::MAX, usize::MAX).await;
+        fetched.expect(EXPECTED).records.into_iter().for_each(|record| truth.add(record));
     }
+    truth
 }
 
 const EXPECTED: &str = "the in-memory log accepts every well-formed request";
@@ -202,7 +267,11 @@ async fn append(context: &SimContext, items: Vec<Item>) {
         let (partition, gap) = ((item.lane % partitions as u64) as i32, item.gap);
         let record = item.record(partition);
         let positions = context.log.append(TOPIC, vec![record.clone()]).await.expect(EXPECTED);
-        context.history.append(TOPIC, vec![record]).await.expect(EXPECTED);
+        context.history.append(TOPIC, vec![record.clone()]).await.expect(EXPECTED);
+        if let (Some(oracles), Some(position)) = (context.oracles(), positions.first()) {
+            let NewRecord { key, value, timestamp, .. } = record;
+            oracles.appended(Record { partition, offset: position.1, timestamp, key, value });
+        }
         context.log.skip(TOPIC, partition, gap);
         context.history.skip(TOPIC, partition, gap);
         context.note(format_args!("appended {positions:?}, gap {gap}"));

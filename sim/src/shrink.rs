@@ -51,8 +51,7 @@ impl<P: FnMut(&Shrunk) -> bool> Shrinker<P> {
             return false;
         }
         self.shrunk.runs += 1;
-        let violation = run(scenario.clone(), false).violation;
-        let fails = violation.is_some_and(|violation| violation.name() == self.shrunk.violation);
+        let fails = run(scenario.clone(), false).has(self.shrunk.violation);
         if fails {
             self.shrunk.scenario = scenario;
         }

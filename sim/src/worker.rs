@@ -9,11 +9,11 @@ use exactlyonce::pipeline::{self, PipelineError};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::checker::Violation;
 use crate::context::SimContext;
 use crate::network::{Caller, Channel};
 use crate::observed::Sometimes;
-use crate::points::{ObservedBroker, ObservedStore};
+use crate::oracle::Violation;
+use crate::points::{ObservedBroker, ObservedStore, Process};
 use crate::random::Stream;
 use crate::service::Opener;
 use crate::service::simple_log::BrokerClient;
@@ -42,9 +42,14 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
                 continue;
             }
         };
-        let store = ObservedStore::new(store, context.clone(), caller);
-        let broker = ObservedBroker::new(BrokerClient::new(channel), context.clone(), caller);
-        let options = context.options.pipeline.clone();
+        let process = Process::new(context.clone(), caller);
+        let store = ObservedStore::new(store, process.clone());
+        let broker = ObservedBroker::new(BrokerClient::new(channel), process);
+        let mut options = context.options.pipeline.clone();
+        let is_misconfigured = context.damage().misconfigured.contains(&index);
+        if is_misconfigured {
+            options.binding_spec.window.threshold += 1;
+        }
         let rng = Stream::Worker { index, life }.generator(context.seed);
         let was_signalled = Arc::new(AtomicBool::new(false));
         let signalled = |mut stop_signal: watch::Receiver<bool>| {
@@ -77,9 +82,13 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
                 let text = chain(&error);
                 context.note(format_args!("{caller} ends: {text}"));
                 if error.is_refusal() {
-                    return fail(&context, Violation::Refused { worker: index, error: text }).await;
+                    context.refused(index, text);
+                    return std::future::pending().await;
                 }
                 match error {
+                    PipelineError::Broker { .. } | PipelineError::Binding(_) if context.damage().done => {
+                        context.observe(Sometimes::WorkerGaveUp);
+                    }
                     PipelineError::StoreRefused { .. } => {
                         let violation = Violation::RequestRefused { worker: index, error: text };
                         return fail(&context, violation).await;

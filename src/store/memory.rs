@@ -106,6 +106,20 @@ impl MemoryStore {
         self.tables().binding = binding;
     }
 
+    /// The `event_count` of a window's alert.
+    pub fn alert(&self, window: &WindowKey) -> Option<i32> {
+        self.tables().alerts.get(window).map(|cells| cells.values)
+    }
+
+    /// True if the record at a position has a row in `dead_letters`, or else in `events`.
+    pub fn has_row(&self, partition: i32, offset: i64, is_dead_letter: bool) -> bool {
+        let (tables, position) = (self.tables(), (partition, offset));
+        match is_dead_letter {
+            true => tables.dead_letters.contains_key(&position),
+            false => tables.events.contains_key(&position),
+        }
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }

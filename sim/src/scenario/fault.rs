@@ -4,7 +4,10 @@
 //! the store and the worker does not know it yet"), a target and a duration. Its draws, when it is planned and while it is
 //! active, come from a random stream of its own, so that the other faults of a scenario stay the same without it. A
 //! correct pipeline survives every drawn fault; [`Kind::AcknowledgedWritesDropped`], which no client could survive, tests
-//! the checker and is never drawn.
+//! the oracles and is never drawn, and so does [`Kind::Sabotaged`].
+//!
+//! Three more kinds, of the class *damage*, are more than a client can survive: they change the log or the tables in a way
+//! that the pipeline must refuse, or that `verify` must find. They are drawn for runs of their own.
 
 use std::fmt;
 
@@ -94,6 +97,26 @@ pub enum Step {
     Lost,
     /// Releases a partition.
     Released,
+    /// A node of Cassandra sends a write to a replica.
+    ReplicaWrite,
+    /// A coordinator keeps a hint.
+    HintKept,
+    /// A node sends a hint to a replica.
+    HintSent,
+    /// A node sends a read repair.
+    ReadRepair,
+    /// A node sends the first step of a conditional write.
+    Prepare,
+    /// A node sends the last step of a conditional write.
+    Commit,
+}
+
+impl Step {
+    /// True if a node of Cassandra takes it, otherwise a worker does.
+    pub fn is_of_cassandra(self) -> bool {
+        use Step::{Commit, HintKept, HintSent, Prepare, ReadRepair, ReplicaWrite};
+        matches!(self, ReplicaWrite | HintKept | HintSent | ReadRepair | Prepare | Commit)
+    }
 }
 
 /// A moment of a step.
@@ -109,12 +132,58 @@ pub enum Moment {
 impl Point {
     /// All points that a worker can pass.
     pub fn all() -> impl Iterator<Item = Point> {
-        Step::iter().flat_map(|step| {
+        Step::iter().filter(|step| !step.is_of_cassandra()).flat_map(|step| {
             let is_message = matches!(step, Step::Assigned | Step::Revoked | Step::Lost | Step::Released);
             let moments = Moment::iter().filter(move |moment| !is_message || *moment == Moment::Before);
             moments.map(move |moment| Point { step, moment })
         })
     }
+
+    /// All points that the nodes of Cassandra can pass.
+    pub fn of_cassandra() -> impl Iterator<Item = Point> {
+        let steps = Step::iter().filter(|step| step.is_of_cassandra());
+        steps.map(|step| Point { step, moment: Moment::Before })
+    }
+}
+
+/// What can be wrong with a service that must be found. Each is what no real service does, or does only outside its
+/// assumptions.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, IntoStaticStr, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Sabotage {
+    /// A row is written with other content.
+    RowsAltered,
+    /// A row is also written to the other table.
+    RowsDoubled,
+    /// Rows are written to another partition.
+    PartitionsSwapped,
+    /// A count is written with another number.
+    CountsAltered,
+    /// An alert is written with a greater number.
+    AlertsAltered,
+    /// An alert of another window is written, too.
+    AlertsAdded,
+    /// Progress is written too far.
+    ProgressAltered,
+    /// A read of progress returns none.
+    OldProgressRead,
+    /// A read of counts returns none.
+    OldCountsRead,
+    /// Writes are refused.
+    WritesRefused,
+    /// Requests are never answered.
+    NoResponse,
+    /// Records are delivered with other content.
+    RecordsAltered,
+    /// Records of an older assignment are delivered as those of the current one, with a gap.
+    StaleRecordsDelivered,
+    /// A paused partition is delivered.
+    PauseIgnored,
+    /// A repair changes nothing.
+    RepairsSkipped,
 }
 
 /// Which worker a fault affects.
@@ -223,7 +292,7 @@ pub enum Kind {
     },
     /// Readers see the log's end as it was when the fault started, as after an election.
     LogEndLags,
-    /// The simple store acknowledges a write and drops it. Never drawn: the checker must find it.
+    /// The store acknowledges a write and drops it. Never drawn: the oracles must find it.
     AcknowledgedWritesDropped {
         /// How many.
         per_mille: u64,
@@ -304,7 +373,59 @@ pub enum Kind {
     },
     /// Retention deletes every record below acknowledged progress, once.
     LogTrimmed,
+    /// A service does what it must not. Never drawn: the oracles must find it.
+    Sabotaged {
+        /// What.
+        how: Sabotage,
+        /// How often.
+        per_mille: u64,
+    },
+    /// Retention deletes records that are not processed. Damage.
+    LogTrimmedPastProgress {
+        /// How many of a partition, at most.
+        records: u64,
+    },
+    /// The log's end is cut off and written again, as an unclean election does. Damage.
+    LogTruncated {
+        /// How many offsets of each partition.
+        offsets: u64,
+    },
+    /// The topic is deleted and created again. Damage.
+    TopicRecreated,
+    /// The topic becomes compacted. Damage.
+    TopicCompacted,
+    /// The worker is started with another threshold than the tables are bound to. Damage.
+    WorkerMisconfigured,
+    /// An operator deletes a row, with a wall-clock timestamp. Damage.
+    RowsDeleted {
+        /// Of which table.
+        table: DeletedFrom,
+    },
+    /// A node gets an empty disk, and no repair. Damage.
+    DiskWiped {
+        /// The node.
+        node: u8,
+    },
     // A kind's place determines its random stream: new ones come last.
+}
+
+/// A table from which an operator deletes.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, EnumIter, IntoStaticStr,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum DeletedFrom {
+    /// `events`.
+    Events,
+    /// `window_counts`.
+    WindowCounts,
+    /// `alerts`.
+    Alerts,
+    /// `progress`.
+    Progress,
+    /// `registry`.
+    Registry,
 }
 
 /// Maximum delay of a request, in milliseconds; a run waits at least this long after all faults have ended.
@@ -324,15 +445,16 @@ const POINTS_OF_A_BATCH: [Point; 9] = [
 ];
 
 /// Faults of a kind in a scenario, at most.
-const FAULTS_OF_A_KIND: u64 = 12;
+pub(crate) const FAULTS_OF_A_KIND: u64 = 12;
 
 impl KindName {
     /// The kinds that are drawn for runs with these tables.
     pub fn drawn(tables: &Tables) -> impl Iterator<Item = KindName> + use<> {
         let simple = matches!(tables, Tables::Simple);
         KindName::iter().filter(move |kind| match kind {
-            KindName::AcknowledgedWritesDropped => false,
+            KindName::AcknowledgedWritesDropped | KindName::Sabotaged => false,
             KindName::CallsTorn => simple,
+            kind if kind.is_damage() => false,
             kind if kind.is_of_cassandra() => !simple,
             _ => true,
         })
@@ -342,8 +464,8 @@ impl KindName {
     pub fn is_of_cassandra(self) -> bool {
         use KindName::{
             AllNodesKilled, ClientLinkCut, ClockCoarse, ClockStepped, ConnectionsReset, CoordinatorKilled,
-            NodeKilled, NodePaused, PowerLost, ReplicaLinkCut, ReplicaMessagesDelayed,
-            ReplicaMessagesDuplicated, ReplicaMessagesLost,
+            DiskWiped, NodeKilled, NodePaused, PowerLost, ReplicaLinkCut, ReplicaMessagesDelayed,
+            ReplicaMessagesDuplicated, ReplicaMessagesLost, RowsDeleted,
         };
         matches!(
             self,
@@ -360,12 +482,52 @@ impl KindName {
                 | ConnectionsReset
                 | ClockStepped
                 | ClockCoarse
+                | DiskWiped
+                | RowsDeleted
         )
+    }
+
+    /// True if no client can survive it: the pipeline must refuse to continue, or `verify` must find it.
+    pub fn is_damage(self) -> bool {
+        use KindName::{
+            DiskWiped, LogTrimmedPastProgress, LogTruncated, RowsDeleted, TopicCompacted, TopicRecreated,
+            WorkerMisconfigured,
+        };
+        matches!(
+            self,
+            LogTrimmedPastProgress
+                | LogTruncated
+                | TopicRecreated
+                | TopicCompacted
+                | WorkerMisconfigured
+                | RowsDeleted
+                | DiskWiped
+        )
+    }
+
+    /// The kinds of damage that can be done to runs with these tables. A power loss is one, too, where acknowledged writes
+    /// are not synced.
+    pub fn damage(tables: &Tables) -> impl Iterator<Item = KindName> + use<> {
+        let (simple, unsynced) = match tables {
+            Tables::Simple => (true, false),
+            Tables::Cassandra(cluster) => (false, !cluster.synced_first),
+        };
+        KindName::iter().filter(move |kind| match kind {
+            KindName::RowsDeleted | KindName::DiskWiped => !simple,
+            KindName::PowerLost => unsynced,
+            kind => kind.is_damage(),
+        })
     }
 
     /// True if it kills, pauses or stops the worker.
     pub fn affects_process_of_worker(self) -> bool {
-        matches!(self, KindName::WorkerKilled | KindName::WorkerPaused | KindName::WorkerStopped)
+        matches!(
+            self,
+            KindName::WorkerKilled
+                | KindName::WorkerPaused
+                | KindName::WorkerStopped
+                | KindName::WorkerMisconfigured
+        )
     }
 
     /// True if it needs a worker as its target.
@@ -387,10 +549,34 @@ impl Kind {
         self.into()
     }
 
+    /// How often it affects what it may affect, for faults that do so at random.
+    pub(crate) fn rate(mut self) -> Option<u64> {
+        self.rate_mut().copied()
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn rate_mut(&mut self) -> Option<&mut u64> {
+        match self {
+            Kind::RequestsLost { per_mille, .. }
+            | Kind::RequestsDelayed { per_mille, .. }
+            | Kind::RequestsDuplicated { per_mille, .. }
+            | Kind::ResponsesLost { per_mille, .. }
+            | Kind::ErrorsReturned { per_mille, .. }
+            | Kind::CallsTorn { per_mille }
+            | Kind::ReplicaMessagesLost { per_mille }
+            | Kind::ReplicaMessagesDelayed { per_mille, .. }
+            | Kind::ReplicaMessagesDuplicated { per_mille } => Some(per_mille),
+            _ => None,
+        }
+    }
+
     /// The node whose process or host it stops or pauses.
     pub(crate) fn affects_process_of_node(self) -> Option<u8> {
         match self {
-            Kind::NodeKilled { node } | Kind::PowerLost { node } | Kind::NodePaused { node } => Some(node),
+            Kind::NodeKilled { node }
+            | Kind::PowerLost { node }
+            | Kind::NodePaused { node }
+            | Kind::DiskWiped { node } => Some(node),
             _ => None,
         }
     }
@@ -447,6 +633,22 @@ impl Kind {
             KindName::ClockCoarse => {
                 Kind::ClockCoarse { node, step_ms: random.log_uniform(1..=2_000) as i64 }
             }
+            KindName::Sabotaged => {
+                let all: Vec<Sabotage> = Sabotage::iter().collect();
+                Kind::Sabotaged { how: random.pick(&all), per_mille }
+            }
+            KindName::LogTrimmedPastProgress => {
+                Kind::LogTrimmedPastProgress { records: random.log_uniform(1..=20) }
+            }
+            KindName::LogTruncated => Kind::LogTruncated { offsets: random.log_uniform(1..=40) },
+            KindName::TopicRecreated => Kind::TopicRecreated,
+            KindName::TopicCompacted => Kind::TopicCompacted,
+            KindName::WorkerMisconfigured => Kind::WorkerMisconfigured,
+            KindName::RowsDeleted => {
+                let all: Vec<DeletedFrom> = DeletedFrom::iter().collect();
+                Kind::RowsDeleted { table: random.pick(&all) }
+            }
+            KindName::DiskWiped => Kind::DiskWiped { node },
         }
     }
 }
@@ -476,6 +678,14 @@ impl Fault {
         faults
     }
 
+    /// A fault of the class damage, beside the other faults of a scenario.
+    pub(crate) fn draw_damage(seed: u64, options: &RunOptions, tables: &Tables) -> Fault {
+        let kinds: Vec<KindName> = KindName::damage(tables).collect();
+        let id = FAULTS_OF_A_KIND * KindName::iter().count() as u64;
+        let name = Random::new(seed, Stream::Kind(id)).pick(&kinds);
+        Fault::draw(seed, id, options, tables, name)
+    }
+
     fn draw(seed: u64, id: u64, options: &RunOptions, tables: &Tables, name: KindName) -> Self {
         let random = &mut Random::new(seed, Stream::Fault(id));
         let kind = Kind::draw(random, name, tables);
@@ -484,6 +694,13 @@ impl Fault {
         let (point_of_batch, nth_of_batch) = (random.pick(&POINTS_OF_A_BATCH), random.log_uniform(1..=8));
         // Early enough that it has an effect.
         let at_ms = random.below(options.chaos_ms * 7 / 10 + 1);
+        let of_cluster: Vec<Point> = match tables {
+            Tables::Simple => Vec::new(),
+            Tables::Cassandra(_) => Point::of_cassandra().collect(),
+        };
+        let at_cluster = (!of_cluster.is_empty() && random.below(3) == 0).then(|| random.pick(&of_cluster));
+        let nth_at_cluster = random.log_uniform(1..=200);
+        let (point, nth) = at_cluster.map_or((point, nth), |point| (point, nth_at_cluster));
         let trigger = match random.below(10) {
             0..4 => Trigger::At { at_ms },
             4..8 if name.affects_process_of_worker() => {

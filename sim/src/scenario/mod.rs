@@ -16,8 +16,8 @@ use thiserror::Error;
 use crate::Seed;
 use crate::random::{Random, Stream};
 use cassandra::ClusterOptions;
-use fault::Fault;
-use options::RunOptions;
+use fault::{FAULTS_OF_A_KIND, Fault};
+use options::{Heal, RunOptions};
 use workload::{Item, WorkloadShape};
 
 /// The services of a run.
@@ -104,6 +104,12 @@ impl Draft {
                 Tables::Cassandra(ClusterOptions::draw(seed))
             }
         };
+        options.heal = Random::new(seed, Stream::Heal).pick(&[
+            Heal::Everything,
+            Heal::Everything,
+            Heal::Core,
+            Heal::Rates,
+        ]);
         Self { seed, options, shape, tables }
     }
 
@@ -112,6 +118,16 @@ impl Draft {
         let Self { seed, options, shape, tables } = self;
         let records = shape.draw(seed, &options);
         Scenario { seed, expected: None, options, tables, faults: Vec::new(), records }
+    }
+
+    /// Draws the records, few faults, and one that no client can survive.
+    pub fn damaged(mut self) -> Scenario {
+        self.options.heal = Heal::Everything;
+        let damage = Fault::draw_damage(self.seed, &self.options, &self.tables);
+        let mut faults = Fault::draw_all(self.seed, &self.options, &self.tables);
+        faults.retain(|fault| fault.id % FAULTS_OF_A_KIND == 0);
+        faults.push(damage);
+        Scenario { faults, ..self.without_faults() }
     }
 
     /// Draws the records and the faults.

@@ -26,6 +26,19 @@ pub enum Begin {
     End,
 }
 
+/// What ends when the time of the faults is over, before the workers must drain the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Heal {
+    /// Every fault.
+    #[default]
+    Everything,
+    /// Every fault, but one worker of several and one node of Cassandra stay down.
+    Core,
+    /// Every fault but those that lose, delay or refuse requests and messages at random: these affect one in twenty at most.
+    Rates,
+}
+
 /// A run's options. Times are in simulated milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,7 +53,10 @@ pub struct RunOptions {
     pub begin: Begin,
     /// How long records are appended and faults are started.
     pub chaos_ms: u64,
-    /// After all faults have ended, how long the workers may take to drain the log.
+    /// What ends then.
+    #[serde(default)]
+    pub heal: Heal,
+    /// How long the workers may take to drain the log after that.
     pub settle_limit_ms: u64,
 
     /// How long a client of a simple service waits for a response.
@@ -125,6 +141,7 @@ impl RunOptions {
             retired_offsets: random.pick(&[0, 0, 0, 1, 40]),
             begin: random.pick(&[Begin::Start, Begin::Start, Begin::Start, Begin::End]),
             chaos_ms: random.log_uniform(4_000..=20_000),
+            heal: Heal::Everything,
             settle_limit_ms: 120_000,
             request_timeout_ms,
             // Far below the timeout, so that a run can drain its log.

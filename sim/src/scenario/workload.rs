@@ -34,6 +34,16 @@ pub struct Item {
 }
 
 impl Item {
+    /// Bytes of key and value.
+    pub fn len(&self) -> usize {
+        [&self.key, &self.value].into_iter().flatten().map(|bytes| bytes.0.len()).sum()
+    }
+
+    /// True if it has neither key nor value, or only empty ones.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The record, for a partition.
     pub fn record(&self, partition: i32) -> NewRecord {
         let bytes = |bytes: &Option<Bytes>| bytes.as_ref().map(|bytes| bytes.0.clone());

@@ -6,14 +6,12 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use exactlyonce::error::chain;
 use exactlyonce::store::Layout;
 use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, apply_schema};
 use exactlyonce::store::cql::{Keyspace, Replication, tables};
 use scylla::client::session_builder::SessionBuilder;
-use simulated_cassandra::cluster::{Envelope, Links, NodeId, RuledLinks, Verb, WeakCluster};
-use simulated_cassandra::storage::DecoratedKey;
+use simulated_cassandra::cluster::{Envelope, Links, NodeId, RuledLinks, Verb};
 use tokio::network::Network;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -21,13 +19,16 @@ use tokio::time::sleep;
 use crate::context::{ActiveFault, SimContext};
 use crate::network::Channel;
 use crate::observed::Sometimes;
-use crate::oracle::durability::{Holders, Replicas, WrittenCell};
+use crate::oracle::Violation;
+use crate::oracle::cell::Replicas;
 use crate::random::Stream;
 use crate::run::worker_ip;
 use crate::scenario::Tables;
 use crate::scenario::cassandra::{ClusterOptions, NODES};
-use crate::scenario::fault::{Direction, Fault, Kind, Target};
+use crate::scenario::fault::{Direction, Fault, Kind, Sabotage, Step, Target};
+use crate::service::cassandra::cells::ClusterReplicas;
 use crate::service::cassandra::{Notes, SimulatedCassandra, Watch, ip};
+use crate::service::cassandra::{damage, observe};
 use crate::service::{Opener, TablesService};
 
 /// How long the cluster may take for what is left to do, besides intervals.
@@ -93,37 +94,6 @@ impl Watch for Watching {
     }
 }
 
-/// Looks at the replicas of the cluster.
-struct ClusterReplicas {
-    cluster: WeakCluster,
-    keyspace: String,
-}
-
-impl Replicas for ClusterReplicas {
-    fn holders(&self, cell: &WrittenCell) -> Option<Holders> {
-        let cluster = self.cluster.upgrade()?;
-        let table = cluster.table(&self.keyspace, cell.table)?;
-        let components: Vec<Bytes> = cell.key.iter().cloned().map(Bytes::from).collect();
-        let key = DecoratedKey::of_components(&components);
-        let replicas = cluster.replicas(&self.keyspace, &key);
-        let mut holders = Holders { holding: 0, down: 0, replicas: replicas.len() };
-        let position = table.row(cell.clustering.iter().cloned().map(Bytes::from).collect());
-        for node in replicas {
-            if !cluster.is_running(node) {
-                holders.down += 1;
-                continue;
-            }
-            let has_it = cluster.look(node, table.id, &key, |partition| {
-                let mut cells = partition.rows.get(&position).into_iter().flat_map(|row| &row.cells);
-                let written = cells.find(|(column, _)| column.as_ref() == cell.column);
-                written.is_some_and(|(_, stored)| stored.timestamp >= cell.timestamp)
-            });
-            holders.holding += usize::from(has_it == Some(true));
-        }
-        Some(holders)
-    }
-}
-
 fn lock(state: &Mutex<ClusterState>) -> MutexGuard<'_, ClusterState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -152,8 +122,6 @@ impl TablesService for CassandraTables {
         });
         cassandra.cluster.settled().await;
         let opener = create_tables(context, &cassandra, cluster).await;
-        let keyspace = opener.options.keyspace.to_string();
-        context.set_replicas(Box::new(ClusterReplicas { cluster: cassandra.cluster.downgrade(), keyspace }));
         let (state, cluster) = (Arc::<Mutex<ClusterState>>::default(), cluster.clone());
         let (due, coordinators) = mpsc::unbounded_channel();
         let usual = RuledLinks::new(
@@ -172,6 +140,7 @@ impl TablesService for CassandraTables {
             }
             copies
         });
+        observe::observe(context, &cassandra);
         tokio::spawn(kill_coordinators(context.clone(), cassandra.clone(), state.clone(), coordinators));
         Self { context: context.clone(), cassandra, cluster, opener, state, _notes: notes }
     }
@@ -188,15 +157,39 @@ impl TablesService for CassandraTables {
             kind if kind.affects_process_of_node().is_some_and(|node| down.contains(&node)) => return false,
             Kind::AllNodesKilled if !down.is_empty() => return false,
             Kind::NodeKilled { node } => cassandra.kill(node),
-            Kind::AllNodesKilled => (0..NODES).for_each(|node| cassandra.kill(node)),
+            Kind::AllNodesKilled => {
+                (0..NODES).for_each(|node| cassandra.kill(node));
+                context.observe(Sometimes::AllNodesKilled);
+            }
             Kind::PowerLost { node } => {
                 let disk = cassandra.cluster.disk(NodeId(node.into()));
                 if disk.is_some_and(|disk| disk.unsynced() > 0) {
                     context.observe(Sometimes::UnsyncedRecordsLost);
+                    context.damage().done |= !self.cluster.synced_first;
                 }
                 cassandra.power_off(node);
             }
             Kind::NodePaused { node } => cassandra.pause(node),
+            Kind::DiskWiped { node } => {
+                cassandra.kill(node);
+                if let Some(disk) = cassandra.cluster.disk(NodeId(node.into())) {
+                    disk.wipe();
+                }
+            }
+            Kind::RowsDeleted { table } => {
+                let opener = &self.opener;
+                let statement = damage::statement(context, &opener.options.keyspace, opener.layout, table);
+                let Some(statement) = statement else { return false };
+                context.note(format_args!("operator: {statement}"));
+                let (nodes, context, fault) =
+                    (opener.options.contact_points.clone(), context.clone(), fault.clone());
+                tokio::spawn(async move {
+                    if damage::execute(&nodes, statement).await {
+                        context.effect(&fault);
+                    }
+                });
+                return true;
+            }
             Kind::CoordinatorKilled { node, writes } => {
                 lock(&self.state).writes_left.insert(fault.id, (node, writes));
                 return true;
@@ -212,6 +205,7 @@ impl TablesService for CassandraTables {
                 if network.reset_connections(worker_ip(worker), ip(node)) == 0 {
                     return true;
                 }
+                context.observe(Sometimes::ConnectionsResetInUse);
             }
             Kind::ClockStepped { node, .. } | Kind::ClockCoarse { node, .. } => {
                 let is_moved = active.iter().any(|other| match other.kind {
@@ -223,7 +217,12 @@ impl TablesService for CassandraTables {
                 let clock = &cassandra.clocks[usize::from(node)];
                 match fault.kind {
                     _ if is_moved => return false,
-                    Kind::ClockStepped { by_ms, .. } => clock.step(by_ms * 1_000),
+                    Kind::ClockStepped { by_ms, .. } => {
+                        clock.step(by_ms * 1_000);
+                        if by_ms < 0 {
+                            context.observe(Sometimes::ClockWentBack);
+                        }
+                    }
                     Kind::ClockCoarse { step_ms, .. } => clock.quantize(step_ms * 1_000),
                     _ => {}
                 }
@@ -242,9 +241,14 @@ impl TablesService for CassandraTables {
         let Self { context, cassandra, .. } = self;
         let network = Network::current();
         match fault.kind {
-            Kind::NodeKilled { node } | Kind::PowerLost { node } => cassandra.start_node(node),
+            Kind::NodeKilled { node } | Kind::PowerLost { node } | Kind::DiskWiped { node } => {
+                cassandra.start_node(node);
+            }
             Kind::AllNodesKilled => (0..NODES).for_each(|node| cassandra.start_node(node)),
-            Kind::NodePaused { node } => cassandra.resume(node),
+            Kind::NodePaused { node } => {
+                cassandra.resume(node);
+                context.observe(Sometimes::NodePausedAndResumed);
+            }
             Kind::CoordinatorKilled { .. } => {
                 let mut state = lock(&self.state);
                 state.writes_left.remove(&fault.id);
@@ -269,12 +273,46 @@ impl TablesService for CassandraTables {
         }
     }
 
+    fn dispensable(&self) -> Option<Kind> {
+        Some(Kind::NodeKilled { node: (self.context.seed % u64::from(NODES)) as u8 })
+    }
+
     async fn settle(&self) {
         self.cassandra.cluster.settled().await;
     }
 
-    fn observer(&self) -> Option<CassandraStore> {
-        None
+    fn replicas(&self) -> Box<dyn Replicas> {
+        Box::new(ClusterReplicas {
+            cluster: self.cassandra.cluster.downgrade(),
+            keyspace: self.opener.options.keyspace.to_string(),
+            layout: self.opener.layout,
+        })
+    }
+
+    async fn repair(&self) -> Vec<Violation> {
+        let Self { context, cassandra, .. } = self;
+        let keyspace = self.opener.options.keyspace.to_string();
+        let is_skipped =
+            |active: &Fault| matches!(active.kind, Kind::Sabotaged { how: Sabotage::RepairsSkipped, .. });
+        let is_skipped = context.planned_faults.iter().any(is_skipped);
+        while !is_skipped && let Err(error) = cassandra.cluster.repair(NodeId(0), &keyspace).await {
+            context.note(format_args!("the repair failed: {}", chain(&error)));
+            sleep(Duration::from_millis(500)).await;
+        }
+        let mut violations = Vec::new();
+        for table in tables(self.opener.layout.events) {
+            for node in 1..NODES {
+                if !cassandra.cluster.has_equal_replicas(
+                    &keyspace,
+                    table.name,
+                    NodeId(0),
+                    NodeId(node.into()),
+                ) {
+                    violations.push(Violation::ReplicasDiffer { table: table.name, nodes: (0, node) });
+                }
+            }
+        }
+        violations
     }
 
     async fn store(&self) -> CassandraStore {
@@ -331,6 +369,7 @@ async fn kill_coordinators(
         if !down(&active, &state).contains(&node) {
             state.killed.insert(id, node);
             cassandra.kill(node);
+            context.observe(Sometimes::CoordinatorKilledWhileWriting);
             context.note(format_args!("cassandra {} is killed as coordinator", node + 1));
             context.effect(fault);
         }
@@ -357,8 +396,11 @@ fn count_writes(state: &mut ClusterState, due: &mpsc::UnboundedSender<u64>, enve
 /// The delays of the copies of a message between nodes; none if it is lost.
 fn deliveries(context: &SimContext, usual: &RuledLinks, envelope: &Envelope) -> Option<Vec<Duration>> {
     match envelope.verb {
-        Verb::Hint => context.observe(Sometimes::HintSent),
-        Verb::ReadRepair => context.observe(Sometimes::ReadRepairSent),
+        Verb::Prepare => observe::reached(context, Step::Prepare),
+        Verb::Commit => {
+            observe::reached(context, Step::Commit);
+            context.observe(Sometimes::ConditionalWriteReplicated);
+        }
         _ => {}
     }
     let mut copies = usual.deliveries(envelope);

@@ -5,6 +5,7 @@
 
 pub mod cassandra;
 pub mod cassandra_tables;
+pub(crate) mod sabotage;
 pub mod simple_log;
 pub mod simple_store;
 pub(crate) mod simple_tables;
@@ -15,7 +16,9 @@ use exactlyonce::store::Store;
 
 use crate::context::SimContext;
 use crate::network::Channel;
-use crate::scenario::fault::Fault;
+use crate::oracle::Violation;
+use crate::oracle::cell::Replicas;
+use crate::scenario::fault::{Fault, Kind};
 
 /// Opens the tables for a process of a worker. The simulator keeps it forever, so it holds nothing of the run.
 pub(crate) trait Opener: Clone + Send + Sync + 'static {
@@ -44,11 +47,17 @@ pub(crate) trait TablesService: Send + Sync + Sized + 'static {
     /// Ends a fault of this service.
     fn end(&self, fault: &Fault);
 
+    /// The fault that leaves out one of the nodes, if the service goes on without it.
+    fn dispensable(&self) -> Option<Kind>;
+
     /// Waits until the service has recovered from all faults.
     fn settle(&self) -> impl Future<Output = ()> + Send;
 
-    /// A store that may be read at any time of the run without an effect on it.
-    fn observer(&self) -> Option<Self::Store>;
+    /// The replicas of the tables, to be looked at.
+    fn replicas(&self) -> Box<dyn Replicas>;
+
+    /// Makes all replicas equal, and returns violations if they are not.
+    fn repair(&self) -> impl Future<Output = Vec<Violation>> + Send;
 
     /// The tables as the checker reads them when all faults have ended.
     fn store(&self) -> impl Future<Output = Self::Store> + Send;

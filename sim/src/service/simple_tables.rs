@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use exactlyonce::store::Layout;
 use exactlyonce::store::memory::MemoryStore;
+use exactlyonce::store::{Layout, Outcome, Store};
+use futures_util::FutureExt;
 use tokio::time::sleep;
 
 use crate::context::SimContext;
 use crate::network::Channel;
-use crate::scenario::fault::Fault;
+use crate::oracle::Violation;
+use crate::oracle::cell::{Cell, Replicas, Seen, Value};
+use crate::scenario::fault::{Fault, Kind};
 use crate::service::simple_store::StoreClient;
 use crate::service::{Opener, TablesService};
 
@@ -32,6 +35,36 @@ impl Opener for SimpleOpener {
     }
 }
 
+/// The tables themselves: the simple store has no other replica.
+struct OneReplica(MemoryStore);
+
+/// The result of a call that the tables in memory answer at once.
+fn at_once<T>(call: impl Future<Output = Outcome<T>>) -> Option<T> {
+    call.now_or_never()?.into_result().ok()
+}
+
+impl Replicas for OneReplica {
+    fn see(&self, cell: &Cell) -> Vec<Seen> {
+        let Self(tables) = self;
+        let value = match cell {
+            Cell::Progress(partition) => {
+                let progress = at_once(tables.progress(*partition)).flatten();
+                progress.map(|progress| Value::Progress(progress.next_offset))
+            }
+            Cell::Registry => at_once(tables.registered()).filter(|number| *number > 0).map(Value::Registry),
+            Cell::Count(partition, window) => {
+                let counts = at_once(tables.counts(*partition, std::slice::from_ref(window)));
+                counts.and_then(|counts| counts.first().copied().flatten()).map(Value::Count)
+            }
+            Cell::Alert(window) => tables.alert(window).map(|count| Value::Alert(count.into())),
+            Cell::Row { partition, offset, is_dead_letter } => {
+                tables.has_row(*partition, *offset, *is_dead_letter).then_some(Value::Row)
+            }
+        };
+        vec![value.map_or(Seen::Nothing, Seen::Value)]
+    }
+}
+
 impl TablesService for SimpleTables {
     type Store = MemoryStore;
     type Opener = SimpleOpener;
@@ -51,10 +84,18 @@ impl TablesService for SimpleTables {
 
     fn end(&self, _: &Fault) {}
 
+    fn dispensable(&self) -> Option<Kind> {
+        None
+    }
+
     async fn settle(&self) {}
 
-    fn observer(&self) -> Option<MemoryStore> {
-        Some(self.context.tables.clone())
+    fn replicas(&self) -> Box<dyn Replicas> {
+        Box::new(OneReplica(self.context.tables.clone()))
+    }
+
+    async fn repair(&self) -> Vec<Violation> {
+        Vec::new()
     }
 
     async fn store(&self) -> MemoryStore {

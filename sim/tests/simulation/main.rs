@@ -2,6 +2,7 @@
 
 mod alarm;
 mod cassandra;
+mod damage;
 mod datacenters;
 mod determinism;
 mod network;

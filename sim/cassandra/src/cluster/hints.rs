@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use tokio::time::sleep;
 
-use super::NodeId;
 use super::message::{Request, Response};
 use super::node::Node;
+use super::{NodeId, Observation};
 use crate::storage::{Hint, Mutation, Seconds, Timestamp};
 
 impl Node {
@@ -46,6 +46,7 @@ impl Node {
     /// Keeps a mutation of some time for a replica.
     pub(crate) fn keep_hint(&self, target: NodeId, mutation: &Arc<Mutation>, written_at: Timestamp) {
         let lifetime = self.lifetime(mutation);
+        self.cluster.links.observe(Observation::HintKept { by: self.id, target, mutation });
         let target = self.cluster.host_id(target);
         let mut state = self.lock();
         state.hints.entry(target).or_default().push(Hint {

@@ -1,12 +1,13 @@
 //! Links: delay, loss and duplication of the messages between nodes.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand_core::Rng;
 
 use super::NodeId;
+use crate::storage::Mutation;
 
 /// The kind of a message between nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,7 +70,29 @@ pub trait Links: Send + Sync {
     /// How long each copy of the message takes: one for a message as it should be, none if it is lost, two if it is
     /// duplicated. Copies are delivered in the order of their delays.
     fn deliveries(&self, envelope: &Envelope) -> Vec<Duration>;
+
+    /// Sees what happens to a mutation, for tests. The node that it happens at must not be looked at meanwhile.
+    fn observe(&self, _observation: Observation<'_>) {}
 }
+
+/// What happens to a mutation on its way to the replicas.
+#[derive(Debug, Clone, Copy)]
+pub enum Observation<'a> {
+    /// A write, a read repair or a hint is sent to a replica, possibly by the replica to itself. It may be lost.
+    Sent(&'a Envelope, &'a Arc<Mutation>),
+    /// A coordinator keeps a hint.
+    HintKept {
+        /// The coordinator.
+        by: NodeId,
+        /// The replica that missed the write.
+        target: NodeId,
+        /// The write.
+        mutation: &'a Arc<Mutation>,
+    },
+}
+
+/// Sees what happens to mutations.
+pub type Observer = Box<dyn FnMut(Observation<'_>) + Send>;
 
 /// A rule of [`RuledLinks`]: none leaves the message to the next rule.
 pub type Rule = Box<dyn FnMut(&Envelope) -> Option<Vec<Duration>> + Send>;
@@ -78,6 +101,7 @@ struct Ruled {
     cut: BTreeSet<(NodeId, NodeId)>,
     rules: Vec<(u64, Rule)>,
     next_rule: u64,
+    observers: Vec<Observer>,
     random: Box<dyn Rng + Send>,
 }
 
@@ -91,7 +115,13 @@ pub struct RuledLinks {
 impl RuledLinks {
     /// Links with delays between `shortest` and `longest`.
     pub fn new(shortest: Duration, longest: Duration, random: impl Rng + Send + 'static) -> Self {
-        let state = Ruled { cut: BTreeSet::new(), rules: Vec::new(), next_rule: 0, random: Box::new(random) };
+        let state = Ruled {
+            cut: BTreeSet::new(),
+            rules: Vec::new(),
+            next_rule: 0,
+            observers: Vec::new(),
+            random: Box::new(random),
+        };
         Self { shortest, longest, state: Mutex::new(state) }
     }
 
@@ -105,11 +135,17 @@ impl RuledLinks {
         self.lock().cut.remove(&(from, to));
     }
 
-    /// Undoes every cut and forgets every rule.
+    /// Undoes every cut and forgets every rule and every observer.
     pub fn restore_all(&self) {
         let mut state = self.lock();
         state.cut.clear();
         state.rules.clear();
+        state.observers.clear();
+    }
+
+    /// Adds an observer of mutations.
+    pub fn add_observer(&self, observer: impl FnMut(Observation<'_>) + Send + 'static) {
+        self.lock().observers.push(Box::new(observer));
     }
 
     /// Adds a rule, evaluated after the existing ones. Returns its number, for [`remove`](Self::remove).
@@ -132,6 +168,10 @@ impl RuledLinks {
 }
 
 impl Links for RuledLinks {
+    fn observe(&self, observation: Observation<'_>) {
+        self.lock().observers.iter_mut().for_each(|observer| observer(observation));
+    }
+
     fn deliveries(&self, envelope: &Envelope) -> Vec<Duration> {
         let mut state = self.lock();
         if state.cut.contains(&(envelope.from, envelope.to)) {

@@ -37,7 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use clock::{AdjustableClock, Clock};
 pub use coordinator::RunningNode;
-pub use links::{Envelope, Links, Rule, RuledLinks, Verb};
+pub use links::{Envelope, Links, Observation, Observer, Rule, RuledLinks, Verb};
 pub use node::Misbehaviour;
 pub use options::{CommitLogSync, HintOptions, NodeId, NodeOptions, Options, Settings};
 pub use repair::RepairError;
@@ -345,17 +345,30 @@ impl Cluster {
         state.engine.table(table)?.get(key).map(|partition| Partition::clone(partition))
     }
 
-    /// Lets a test's oracle look at what one replica has of a partition; `None` if it has nothing or is not running.
-    pub fn look<T>(
+    /// Looks at what one replica has of a partition, as a test's oracle may, without copying it; none if the node is not
+    /// running.
+    pub fn look<R>(
         &self,
         id: NodeId,
         table: crate::schema::TableId,
         key: &DecoratedKey,
-        at: impl FnOnce(&Partition) -> T,
-    ) -> Option<T> {
+        look: impl FnOnce(Option<&Partition>) -> R,
+    ) -> Option<R> {
         let node = self.get(id)?;
         let state = node.lock();
-        state.engine.table(table)?.get(key).map(|partition| at(partition))
+        Some(look(
+            state.engine.table(table).and_then(|table| table.get(key)).map(|partition| partition.as_ref()),
+        ))
+    }
+
+    /// Whether two running nodes have the same rows of a table, tombstones and timestamps included. Compares what both have
+    /// of every partition, so it is meant for tables of which both are replicas.
+    pub fn has_equal_replicas(&self, keyspace: &str, table: &str, one: NodeId, other: NodeId) -> bool {
+        let Some(table) = self.table(keyspace, table) else { return false };
+        let (Some(one), Some(other)) = (self.get(one), self.get(other)) else { return false };
+        let one = one.lock().engine.table(table.id).cloned().unwrap_or_default();
+        let other = other.lock().engine.table(table.id).cloned().unwrap_or_default();
+        one == other
     }
 
     /// Whether one node believes that another is alive.

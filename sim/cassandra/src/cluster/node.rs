@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::message::{Body, Heartbeat, Message, Request, Response};
 use super::options::{NodeOptions, Options};
-use super::{Envelope, Environment, NodeId};
+use super::{Envelope, Environment, NodeId, Observation};
 use crate::coordinator::{Event, RequestError};
 use crate::schema::{Replication, Schema, Table, TableId};
 use crate::storage::{Engine, Hint, Seconds, Timestamp};
@@ -342,15 +342,21 @@ impl Node {
             return;
         }
         let message = Message { from: self.id, to, request, sent: Instant::now(), lifetime, body };
-        if to == self.id {
-            self.cluster.hub.send(Duration::ZERO, message);
-            return;
-        }
         let (verb, response_to) = match &message.body {
             Body::Request(request) => (request.verb(), None),
             Body::Response(verb, _) => (super::Verb::Response, Some(*verb)),
         };
         let envelope = Envelope { from: self.id, to, verb, response_to, request };
+        if let Body::Request(
+            Request::Write(mutation) | Request::ReadRepair(mutation) | Request::Hint(mutation, _),
+        ) = &message.body
+        {
+            self.cluster.links.observe(Observation::Sent(&envelope, mutation));
+        }
+        if to == self.id {
+            self.cluster.hub.send(Duration::ZERO, message);
+            return;
+        }
         for delay in self.cluster.links.deliveries(&envelope) {
             self.cluster.hub.send(delay, message.clone());
         }

@@ -4,6 +4,9 @@
 //! The crate [`simulated_cassandra`] implements the nodes and their messages; this module gives each of them a host, a
 //! clock and a disk, and links with delays from the run's seed. Every request and response of a client is traced.
 
+pub(crate) mod cells;
+pub(crate) mod damage;
+pub(crate) mod observe;
 mod tap;
 
 use std::fmt;

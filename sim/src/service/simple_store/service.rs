@@ -23,10 +23,6 @@ async fn apply(context: &SimContext, request: &StoreRequest, handling: Handling)
     if !request.is_write() {
         return read(context, request, handling.caller).await;
     }
-    if handling.forgotten {
-        context.note(format_args!("the store drops #{}", handling.number));
-        return StoreResponse::Written;
-    }
     write(context, request, handling).await;
     StoreResponse::Written
 }

@@ -1,0 +1,107 @@
+//! Deliveries: the broker delivers each record as it was appended; and a worker writes rows only of records that were
+//! delivered to its current assignment of the partition, not of what an older one fetched.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use exactlyonce::broker::Assignment;
+use exactlyonce::event::Record;
+
+use crate::oracle::truth::Truth;
+use crate::oracle::{Position, Violation};
+
+/// The records that differ from what was appended.
+pub(crate) fn changed(truth: &Truth, records: &[Record]) -> Vec<Violation> {
+    let is_changed = |record: &&Record| {
+        let appended = truth.record(record.partition, record.offset);
+        appended.is_none_or(|(appended, _)| appended != *record)
+    };
+    let position = |record: &Record| Position { partition: record.partition, offset: record.offset };
+    let records = records.iter().filter(|record| record.offset >= truth.binding().origin(record.partition));
+    records.filter(is_changed).map(|record| Violation::LogChanged(position(record))).collect()
+}
+
+/// What was delivered to a process of a worker.
+#[derive(Default)]
+pub(crate) struct Delivered {
+    current: BTreeMap<i32, ToAssignment>,
+}
+
+/// What was delivered to an assignment.
+struct ToAssignment {
+    assignment: Assignment,
+    offsets: BTreeSet<i64>,
+    /// The bytes of those whose rows are not acknowledged.
+    unacknowledged: BTreeMap<i64, usize>,
+}
+
+impl Delivered {
+    /// A new assignment begins.
+    pub fn start(&mut self, assignment: Assignment) {
+        let to = ToAssignment { assignment, offsets: BTreeSet::new(), unacknowledged: BTreeMap::new() };
+        self.current.insert(assignment.partition, to);
+    }
+
+    /// Records are delivered to an assignment, current or not.
+    pub fn records(&mut self, to: Assignment, records: &[Record]) {
+        if let Some(current) = self.current.get_mut(&to.partition)
+            && current.assignment == to
+        {
+            current.offsets.extend(records.iter().map(|record| record.offset));
+            current.unacknowledged.extend(records.iter().map(|record| (record.offset, record.len())));
+        }
+    }
+
+    /// The rows at these offsets are acknowledged.
+    pub fn written(&mut self, partition: i32, offsets: impl IntoIterator<Item = i64>) {
+        if let Some(current) = self.current.get_mut(&partition) {
+            for offset in offsets {
+                current.unacknowledged.remove(&offset);
+            }
+        }
+    }
+
+    /// The first of these offsets that was not delivered to the current assignment.
+    pub fn stale(&self, partition: i32, offsets: impl IntoIterator<Item = i64>) -> Option<i64> {
+        let current = self.current.get(&partition)?;
+        offsets.into_iter().find(|offset| !current.offsets.contains(offset))
+    }
+
+    /// Bytes of the records whose rows are not acknowledged.
+    pub fn bytes(&self, partition: i32) -> usize {
+        self.current.get(&partition).map_or(0, |current| current.unacknowledged.values().sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::truth::tests::{binding, event};
+
+    #[test]
+    fn a_record_that_is_not_what_was_appended_is_a_violation() {
+        let mut truth = Truth::new(binding());
+        [3, 4].into_iter().for_each(|offset| truth.add(event(0, offset, 1)));
+        assert!(changed(&truth, &[event(0, 3, 1), event(0, 4, 1), event(0, 1, 1)]).is_empty());
+        let found = changed(&truth, &[event(0, 3, 2), event(0, 5, 1)]);
+        let position = |offset| Position { partition: 0, offset };
+        assert_eq!(found, [Violation::LogChanged(position(3)), Violation::LogChanged(position(5))]);
+    }
+
+    #[test]
+    fn records_of_an_older_assignment_are_not_delivered_to_the_current_one() {
+        let of = |incarnation| Assignment { partition: 0, incarnation };
+        let mut delivered = Delivered::default();
+        delivered.start(of(1));
+        delivered.records(of(1), &[event(0, 3, 1)]);
+        assert_eq!(delivered.stale(0, [3]), None);
+        assert_eq!(delivered.stale(0, [3, 4]), Some(4));
+        delivered.start(of(2));
+        delivered.records(of(1), &[event(0, 4, 1)]);
+        assert_eq!(delivered.stale(0, [4]), Some(4));
+        delivered.records(of(2), &[event(0, 4, 1)]);
+        assert_eq!(delivered.stale(0, [4]), None);
+        assert_eq!(delivered.bytes(0), event(0, 4, 1).len());
+        delivered.written(0, [4]);
+        assert_eq!(delivered.bytes(0), 0);
+    }
+}

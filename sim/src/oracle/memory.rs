@@ -1,0 +1,44 @@
+//! Memory: the records that a worker holds of a partition, from their delivery until their rows are acknowledged, are
+//! bounded by its options, however long the store does not respond.
+
+use crate::oracle::Violation;
+use crate::scenario::options::RunOptions;
+
+/// What the inbox counts for a record in addition to its key and value, in bytes.
+const RECORD_BYTES: usize = 96;
+
+/// Batches that may exist in addition to those in flight: one that is filled, one that is closed, one that waits.
+const OTHER_BATCHES: usize = 3;
+
+/// How many bytes of records a worker may hold of a partition, whose largest record has `largest` bytes: what may wait in
+/// the inbox, what the consumer has fetched when its partition is paused, and the batches.
+pub(crate) fn limit(options: &RunOptions, largest: usize) -> usize {
+    let pipeline = &options.pipeline;
+    let fetches = (options.prefetched_fetches + 2) * options.fetch_records as usize;
+    let batches = (pipeline.in_flight_batches.max(1) + OTHER_BATCHES) * pipeline.batch_records.max(1);
+    pipeline.prefetch_bytes + (fetches + batches) * (largest + RECORD_BYTES)
+}
+
+/// The violation if a worker holds more.
+pub(crate) fn exceeded(worker: u8, partition: i32, bytes: usize, limit: usize) -> Option<Violation> {
+    (bytes > limit).then_some(Violation::MemoryExceeded { worker, partition, bytes, limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Draft, World};
+
+    #[test]
+    fn more_bytes_than_the_options_allow_are_a_violation() {
+        let mut options = Draft::new(1, World::Simple).options;
+        (options.prefetched_fetches, options.fetch_records) = (1, 2);
+        let pipeline = &mut options.pipeline;
+        (pipeline.prefetch_bytes, pipeline.in_flight_batches, pipeline.batch_records) = (100, 2, 4);
+        let limit = limit(&options, 4);
+        assert_eq!(limit, 100 + (3 * 2 + 5 * 4) * 100);
+        assert_eq!(exceeded(1, 0, limit, limit), None);
+        let expected = Violation::MemoryExceeded { worker: 1, partition: 0, bytes: limit + 1, limit };
+        assert_eq!(exceeded(1, 0, limit + 1, limit), Some(expected));
+    }
+}

@@ -1,0 +1,232 @@
+//! What a run did wrong: one variant for each anomaly, with its evidence.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use strum::IntoStaticStr;
+
+use crate::oracle::cell::{Cell, Seen};
+
+/// What a run did wrong.
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Violation {
+    /// A valid record has no row in `events`.
+    LostEvent(Position),
+    /// A row of `events` without a valid record.
+    ForeignEvent(Position),
+    /// A row of `events` differs from its record.
+    AlteredEvent(Position, Difference),
+    /// An invalid record has no row in `dead_letters`.
+    LostDeadLetter(Position),
+    /// A row of `dead_letters` without an invalid record.
+    ForeignDeadLetter(Position),
+    /// A row of `dead_letters` differs from its record.
+    AlteredDeadLetter(Position, Difference),
+    /// A record has a row in both tables.
+    DuplicateRow(Position),
+    /// A window that reached the threshold has no alert.
+    MissingAlert(Window),
+    /// A window that did not reach the threshold has an alert.
+    PhantomAlert(Window),
+    /// An alert's count differs from the number of events.
+    WrongAlertCount(Window, Difference),
+    /// An alert counts more events than the log has, or is written below the threshold, while the run goes on.
+    AlertAheadOfTruth(Window, Difference),
+    /// `progress` has passed events of a window, and its alert does not count them.
+    AlertBehindProgress {
+        /// The window.
+        window: Window,
+        /// What the replicas have.
+        seen: Vec<Seen>,
+        /// How many of its events `progress` has passed, over all partitions.
+        passed: i64,
+    },
+    /// A partition's count of a window is not that of the log up to its `through_offset`: as a worker writes it, as a replica
+    /// has it, or at the end.
+    WrongCount(i32, Window, Difference),
+    /// A worker learned that a cell is written, and fewer replicas than a quorum have it.
+    NotDurable {
+        /// The cell.
+        cell: Cell,
+        /// What each replica has.
+        seen: Vec<Seen>,
+    },
+    /// `progress` has passed a record whose row or count fewer replicas than a quorum have.
+    ProgressAheadOfData {
+        /// The record.
+        position: Position,
+        /// The stored progress, or the one that is about to be written.
+        next_offset: i64,
+    },
+    /// A worker read less progress than was acknowledged before.
+    ProgressBack {
+        /// Partition.
+        partition: i32,
+        /// What was acknowledged.
+        acknowledged: i64,
+        /// What was read.
+        read: Option<i64>,
+    },
+    /// `progress` is wrong at the end.
+    WrongProgress {
+        /// Partition.
+        partition: i32,
+        /// The stored progress.
+        next_offset: Option<i64>,
+        /// The log's end.
+        log_end: i64,
+    },
+    /// A worker wrote the row of a record that was not delivered to its current assignment.
+    StaleRecordApplied {
+        /// Which.
+        worker: u8,
+        /// The record.
+        position: Position,
+    },
+    /// A worker holds more records than its options allow.
+    MemoryExceeded {
+        /// Which.
+        worker: u8,
+        /// Partition.
+        partition: i32,
+        /// Bytes of records that were delivered and whose rows were not acknowledged.
+        bytes: usize,
+        /// At most.
+        limit: usize,
+    },
+    /// The broker delivered a record that differs from what was appended at its offset.
+    LogChanged(Position),
+    /// Two replicas differ although an anti-entropy repair has ended.
+    ReplicasDiffer {
+        /// The table.
+        table: &'static str,
+        /// The nodes, counted from 0.
+        nodes: (u8, u8),
+    },
+    /// A worker ended because a request was refused, although nothing was wrong with it.
+    RequestRefused {
+        /// Which.
+        worker: u8,
+        /// Its error.
+        error: String,
+    },
+    /// A worker without a retry deadline gave up on the store.
+    GaveUp {
+        /// Which.
+        worker: u8,
+        /// Its error.
+        error: String,
+    },
+    /// The workers did not drain the log although the faults had ended, or enough of them.
+    Stuck {
+        /// For each partition, progress and the log's end.
+        partitions: BTreeMap<i32, (Option<i64>, i64)>,
+    },
+    /// A worker refused to continue although log and tables agree.
+    Refused {
+        /// Which.
+        worker: u8,
+        /// Its error.
+        error: String,
+    },
+    /// Log and tables disagree, and neither did a worker refuse to continue nor did `verify` find a difference.
+    NotRefused {
+        /// The first difference.
+        difference: String,
+    },
+    /// `verify` found a difference, or ended with an error, although log and tables agree.
+    VerifyWrong {
+        /// What it found.
+        found: String,
+    },
+    /// A worker ended without being asked to stop.
+    EndedUnexpectedly {
+        /// Which.
+        worker: u8,
+    },
+    /// A worker was asked to stop and was still running long after its deadline.
+    DidNotStop {
+        /// Which.
+        worker: u8,
+    },
+    /// Something panicked: production code, or the simulation.
+    Panicked {
+        /// The panic's message.
+        message: String,
+    },
+}
+
+impl Violation {
+    /// Its name, without the evidence.
+    pub fn name(&self) -> &'static str {
+        self.into()
+    }
+
+    /// True if log, tables and replicas are not what they must be, or a worker gave up because of that.
+    pub fn is_of_data(&self) -> bool {
+        !matches!(
+            self,
+            Violation::StaleRecordApplied { .. }
+                | Violation::MemoryExceeded { .. }
+                | Violation::NotRefused { .. }
+                | Violation::VerifyWrong { .. }
+                | Violation::EndedUnexpectedly { .. }
+                | Violation::DidNotStop { .. }
+                | Violation::Panicked { .. }
+        )
+    }
+
+    /// True if a worker has ended for good, so the run cannot go on.
+    pub fn ends_the_run(&self) -> bool {
+        matches!(
+            self,
+            Violation::RequestRefused { .. }
+                | Violation::GaveUp { .. }
+                | Violation::Stuck { .. }
+                | Violation::Refused { .. }
+                | Violation::EndedUnexpectedly { .. }
+                | Violation::DidNotStop { .. }
+                | Violation::Panicked { .. }
+        )
+    }
+}
+
+/// A position in the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Partition of the topic.
+    pub partition: i32,
+    /// Offset in it.
+    pub offset: i64,
+}
+
+/// A window of a source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// The source.
+    pub source: String,
+    /// The window's end, in milliseconds of event time.
+    pub end: i64,
+}
+
+impl From<&exactlyonce::store::WindowKey> for Window {
+    fn from(key: &exactlyonce::store::WindowKey) -> Self {
+        Self { source: key.source.as_ref().to_owned(), end: key.end }
+    }
+}
+
+/// Found and expected value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// In the tables.
+    pub found: String,
+    /// According to the ground truth.
+    pub expected: String,
+}
+
+impl Difference {
+    pub(crate) fn of(found: &impl Debug, expected: &impl Debug) -> Self {
+        Self { found: format!("{found:?}"), expected: format!("{expected:?}") }
+    }
+}

@@ -1,0 +1,43 @@
+//! Damage that no client can survive: retention past progress, truncated, recreated and compacted topics, another binding,
+//! deleted rows, wiped disks, power losses without syncs. A worker refuses to continue, or `verify` names it; never silence.
+
+use std::collections::BTreeMap;
+
+use simulation::observed::Sometimes;
+use simulation::run;
+use simulation::scenario::fault::KindName;
+use simulation::scenario::{Draft, World};
+
+fn assert_named(world: World, seeds: u64) {
+    let mut outcomes: BTreeMap<KindName, [u64; 4]> = BTreeMap::new();
+    let outcome =
+        [Sometimes::WorkerRefused, Sometimes::DamageFoundByVerify, Sometimes::DamageWithoutConsequence];
+    for seed in 0..seeds {
+        let scenario = Draft::new(seed, world).damaged();
+        let kind = scenario.faults.last().expect("it is damaged").kind.name();
+        let report = run(scenario, false);
+        assert_eq!(report.violation, None, "{report}");
+        let counts = outcomes.entry(kind).or_default();
+        counts[0] += u64::from(report.observed.faults(kind).effective > 0);
+        for (count, situation) in counts[1..].iter_mut().zip(outcome) {
+            *count += u64::from(report.observed.count(situation) > 0);
+        }
+    }
+    println!("{world}: runs with an effect, refused, found by verify, without consequence");
+    for (kind, [effective, refused, found, nothing]) in &outcomes {
+        println!("{effective:>6} {refused:>6} {found:>6} {nothing:>6}  {kind}");
+        assert!(*effective > 0, "{kind} had no effect in any seed");
+        assert!(refused + found > 0, "{kind} was never noticed");
+    }
+    assert_eq!(outcomes.len(), if world == World::Simple { 5 } else { 8 }, "{outcomes:?}");
+}
+
+#[test]
+fn damage_is_refused_or_named() {
+    assert_named(World::Simple, 60);
+}
+
+#[test]
+fn damage_is_refused_or_named_on_cassandra() {
+    assert_named(World::Cassandra, 60);
+}
