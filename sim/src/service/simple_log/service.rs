@@ -139,14 +139,14 @@ mod tests {
 
     use super::*;
     use crate::scenario::options::TOPIC;
-    use crate::scenario::{Draft, World};
+    use crate::scenario::{Draft, Profile, World};
     use crate::simulate;
 
     /// How many records a fetch that may be held for a second finds, and after how many milliseconds, if one is appended
     /// after so many.
     fn fetch_with_append_after(ms: u64) -> (usize, u64) {
         let (sender, _triggered) = mpsc::unbounded_channel();
-        let scenario = Draft::new(1, World::Simple).without_faults();
+        let scenario = Draft::new(1, World::Simple, Profile::Standard).without_faults();
         let context = Arc::new(SimContext::new(&scenario, false, sender));
         let body = async || {
             context.log.create_topic(TOPIC, 1, 1).await.expect("a topic");
