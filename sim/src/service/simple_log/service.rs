@@ -139,7 +139,8 @@ mod tests {
 
     use super::*;
     use crate::scenario::options::TOPIC;
-    use crate::scenario::{Draft, Profile, World};
+    use crate::scenario::profile::Profile;
+    use crate::scenario::{Draft, World};
     use crate::simulate;
 
     /// How many records a fetch that may be held for a second finds, and after how many milliseconds, if one is appended
