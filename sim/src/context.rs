@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::scenario::workload::Item;
 use crate::scenario::{Scenario, Tables};
 use crate::service::simple_log::group::Group;
 use crate::trace::Trace;
+use crate::watch::Watch;
 
 /// Violations of a kind that are kept.
 const VIOLATIONS_OF_A_KIND: usize = 5;
@@ -38,6 +40,8 @@ pub(crate) struct SimContext {
     /// Bytes of the largest record's key and value.
     pub largest_record: usize,
     pub trace: Trace,
+    /// The cells that are watched, to explain a run.
+    pub watch: Watch,
     /// The simple store's tables.
     pub tables: MemoryStore,
     /// The log.
@@ -55,6 +59,8 @@ pub(crate) struct SimContext {
     /// Notified of each effect of a fault, and when all faults end.
     effects: Notify,
     requests: Mutex<u64>,
+    /// Rows that the simple store has written.
+    applied: AtomicU64,
     /// For each partition, the greatest offset whose row was acknowledged.
     written: Mutex<BTreeMap<i32, i64>>,
     /// For each partition, the greatest progress that was acknowledged.
@@ -128,6 +134,7 @@ impl SimContext {
         Self {
             seed,
             trace: Trace::new(keep_trace),
+            watch: Watch::default(),
             tables: MemoryStore::with_layout(options.layout),
             log: MemoryBroker::new(options.fetch_records as usize),
             history: MemoryBroker::new(options.fetch_records as usize),
@@ -140,6 +147,7 @@ impl SimContext {
             damage: Mutex::default(),
             effects: Notify::new(),
             requests: Mutex::default(),
+            applied: AtomicU64::new(0),
             written: Mutex::default(),
             progress: Mutex::default(),
             oracles: OnceLock::new(),
@@ -155,6 +163,15 @@ impl SimContext {
     #[track_caller]
     pub fn note(&self, event: fmt::Arguments<'_>) {
         self.trace.note(event);
+    }
+
+    /// Notes what a fault does, or what becomes of a worker: an explanation shows it, too.
+    #[track_caller]
+    pub fn note_event(&self, event: fmt::Arguments<'_>) {
+        self.note(event);
+        if !self.watch.is_off() {
+            self.watch.add(event, false);
+        }
     }
 
     pub fn observe(&self, situation: Sometimes) {
@@ -193,7 +210,7 @@ impl SimContext {
 
     /// Records a violation. Of each kind some are kept.
     pub fn violate(&self, violation: Violation) {
-        self.note(format_args!("VIOLATION {violation:?}"));
+        self.note_event(format_args!("VIOLATION {violation:?}"));
         // What the damage has changed is judged at the end.
         if self.damage().done && violation.is_of_data() {
             return;
@@ -252,6 +269,16 @@ impl SimContext {
         let mut requests = lock(&self.requests);
         *requests += 1;
         *requests
+    }
+
+    /// The simple store has written a row.
+    pub fn applied(&self) {
+        self.applied.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many rows the simple store has written.
+    pub fn rows_applied(&self) -> u64 {
+        self.applied.load(Ordering::Relaxed)
     }
 
     /// A row at this offset was acknowledged.

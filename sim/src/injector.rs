@@ -271,7 +271,7 @@ impl<T: TablesService> Injector<T> {
             }
             _ => return false,
         };
-        context.note(format_args!("fault {} starts: {:?} {:?}", fault.id, fault.kind, fault.target));
+        context.note_event(format_args!("fault {} starts: {:?} {:?}", fault.id, fault.kind, fault.target));
         context.begin_fault(fault);
         if is_immediate {
             context.effect(fault);
@@ -282,7 +282,7 @@ impl<T: TablesService> Injector<T> {
     /// Ends a fault, if it has not ended yet.
     fn end(&self, id: u64) {
         let Some(fault) = self.context.end_fault(id) else { return };
-        self.context.note(format_args!("fault {id} ends: {:?} {:?}", fault.kind, fault.target));
+        self.context.note_event(format_args!("fault {id} ends: {:?} {:?}", fault.kind, fault.target));
         match (fault.kind, fault.target) {
             (Kind::WorkerKilled, Target::Worker(worker)) => {
                 self.handle.restart(self.nodes.workers[usize::from(worker)]);
@@ -339,7 +339,7 @@ impl<T: TablesService> Injector<T> {
                 self.begin(&Fault { id, trigger, target, kind, duration_ms: 0 }).await;
             }
         }
-        self.context.note(format_args!("the faults have ended: {heal:?}"));
+        self.context.note_event(format_args!("the faults have ended: {heal:?}"));
     }
 
     /// Ends every fault.
@@ -349,7 +349,7 @@ impl<T: TablesService> Injector<T> {
         for fault in self.context.active_faults() {
             self.end(fault.id);
         }
-        self.context.note(format_args!("all faults have ended"));
+        self.context.note_event(format_args!("all faults have ended"));
     }
 
     /// Damages the log; false if there is nothing to damage.

@@ -13,6 +13,7 @@ compile_error!("the simulation is built with `--cfg madsim`; `cargo sim` in the 
 
 pub mod campaign;
 mod context;
+pub mod explain;
 mod injector;
 mod network;
 pub mod observed;
@@ -25,6 +26,7 @@ pub mod service;
 pub mod shrink;
 mod simulate;
 pub mod trace;
+mod watch;
 mod worker;
 
 /// The commit that was checked out when this was built, or `unknown`. Uncommitted changes do not show.

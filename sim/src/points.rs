@@ -85,6 +85,16 @@ impl Process {
         change(self.state().partitions.entry(partition).or_default())
     }
 
+    /// A watched cell is read.
+    fn has_read<T>(&self, cell: &Cell, outcome: &Outcome<T>, show: impl FnOnce(&T) -> String) {
+        let Self { context, caller, .. } = self;
+        if context.watch.has(cell)
+            && let Outcome::Acknowledged(read) = outcome
+        {
+            context.watch.add(format_args!("{caller} reads {cell:?}: {}", show(read)), true);
+        }
+    }
+
     /// A partition is no longer this worker's.
     fn gone(&self, partitions: &[i32]) {
         for partition in partitions {
@@ -251,12 +261,17 @@ impl<S: Store> ObservedStore<S> {
     async fn durable(
         &self,
         call: impl Future<Output = Outcome<()>>,
-        cells: impl FnOnce() -> Vec<(Cell, Value)>,
+        cells: impl Fn() -> Vec<(Cell, Value)> + Send + Sync,
     ) -> Outcome<()> {
+        let Process { context, caller, .. } = &self.process;
+        if !context.watch.is_off() {
+            context.watch.cells_of(&cells(), caller, "writes");
+        }
         let outcome = call.await;
         match outcome {
             Outcome::Acknowledged(()) => {
-                let (context, cells) = (&self.process.context, cells());
+                let cells = cells();
+                context.watch.cells_of(&cells, caller, "learns that it is written,");
                 let first = cells.first().cloned();
                 context.judge(|oracles| oracles.acknowledged(cells));
                 if let (Some(oracles), Some(first)) = (context.oracles(), first)
@@ -265,7 +280,11 @@ impl<S: Store> ObservedStore<S> {
                     context.observe(Sometimes::TwoDatacentersDisagree);
                 }
             }
-            Outcome::Unknown(_) => self.process.unknown(cells()),
+            Outcome::Unknown(_) => {
+                let cells = cells();
+                context.watch.cells_of(&cells, caller, "does not learn whether it is written,");
+                self.process.unknown(cells);
+            }
             Outcome::Refused(_) => {}
         }
         outcome
@@ -277,7 +296,7 @@ impl<S: Store> ObservedStore<S> {
         step: Step,
         partition: i32,
         call: impl Future<Output = Outcome<()>>,
-        cells: impl FnOnce() -> Vec<(Cell, Value)>,
+        cells: impl Fn() -> Vec<(Cell, Value)> + Send + Sync,
     ) -> Outcome<()> {
         let Process { context, caller, .. } = &self.process;
         let outcome = self.step_of(step, Some(partition), self.durable(call, cells)).await;
@@ -327,6 +346,10 @@ impl<S: Store> Store for ObservedStore<S> {
         let context = &self.process.context;
         let acknowledged = context.acknowledged_progress(partition);
         let outcome = self.step(Step::ReadProgress, self.store.progress(partition)).await;
+        self.process.has_read(&Cell::Progress(partition), &outcome, |progress| match progress {
+            Some(progress) => progress.next_offset.to_string(),
+            None => "none".to_owned(),
+        });
         if let (Outcome::Acknowledged(read), Some(acknowledged)) = (&outcome, acknowledged) {
             let read = read.map(|progress| progress.next_offset);
             if read.is_none_or(|read| read < acknowledged) {
@@ -360,7 +383,9 @@ impl<S: Store> Store for ObservedStore<S> {
     }
 
     async fn registered(&self) -> Outcome<i32> {
-        self.step(Step::ReadRegistry, self.store.registered()).await
+        let outcome = self.step(Step::ReadRegistry, self.store.registered()).await;
+        self.process.has_read(&Cell::Registry, &outcome, i32::to_string);
+        outcome
     }
 
     async fn counts(&self, partition: i32, windows: &[WindowKey]) -> Outcome<Vec<Option<Count>>> {
@@ -370,14 +395,32 @@ impl<S: Store> Store for ObservedStore<S> {
         if written {
             self.process.context.observe(Sometimes::EvictedCountReadBack);
         }
-        self.step(Step::ReadCounts, self.store.counts(partition, windows)).await
+        let outcome = self.step(Step::ReadCounts, self.store.counts(partition, windows)).await;
+        for (place, window) in windows.iter().enumerate().filter(|_| !self.process.context.watch.is_off()) {
+            self.process.has_read(&Cell::Count(partition, window.clone()), &outcome, |counts| {
+                counts
+                    .get(place)
+                    .copied()
+                    .flatten()
+                    .map_or("none".to_owned(), |count| Value::Count(count).to_string())
+            });
+        }
+        outcome
     }
 
     async fn sums(&self, partitions: &[i32], windows: &[WindowKey]) -> Outcome<Vec<i64>> {
         for partition in partitions {
             self.process.reading_counts(*partition, windows);
         }
-        self.step(Step::ReadSums, self.store.sums(partitions, windows)).await
+        let outcome = self.step(Step::ReadSums, self.store.sums(partitions, windows)).await;
+        for (place, window) in windows.iter().enumerate().filter(|_| !self.process.context.watch.is_off()) {
+            for partition in partitions.iter().take(1) {
+                self.process.has_read(&Cell::Count(*partition, window.clone()), &outcome, |sums| {
+                    format!("sum over partitions {partitions:?} is {}", sums.get(place).copied().unwrap_or(0))
+                });
+            }
+        }
+        outcome
     }
 
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {

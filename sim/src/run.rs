@@ -23,6 +23,7 @@ use crate::context::{SimContext, Triggered};
 use crate::injector::{Injector, Nodes};
 use crate::network::{Caller, Channel, Service};
 use crate::observed::Observed;
+use crate::oracle::cell::Cell;
 use crate::oracle::tables::Checker;
 use crate::oracle::truth::Truth;
 use crate::oracle::{Oracles, Violation, outcome};
@@ -33,6 +34,7 @@ use crate::service::cassandra_tables::CassandraTables;
 use crate::service::simple_tables::SimpleTables;
 use crate::service::{Opener, TablesService, simple_log, simple_store};
 use crate::simulate::simulate;
+use crate::watch::{Line, Watch};
 use crate::{trace, worker};
 
 /// Determines everything that happens in a run.
@@ -86,15 +88,26 @@ impl fmt::Display for Report {
 
 /// Runs a scenario.
 pub fn run(scenario: Scenario, keep_trace: bool) -> Report {
+    run_in_its_world(scenario, keep_trace, Watch::default()).0
+}
+
+/// Runs a scenario, and watches these cells.
+pub(crate) fn run_watching(scenario: Scenario, cells: Vec<Cell>) -> (Report, Vec<Line>) {
+    run_in_its_world(scenario, false, Watch::new(cells))
+}
+
+fn run_in_its_world(scenario: Scenario, keep_trace: bool, watch: Watch) -> (Report, Vec<Line>) {
     match scenario.world() {
-        World::Simple => run_on::<SimpleTables>(scenario, keep_trace),
-        World::Cassandra => run_on::<CassandraTables>(scenario, keep_trace),
+        World::Simple => run_on::<SimpleTables>(scenario, keep_trace, watch),
+        World::Cassandra => run_on::<CassandraTables>(scenario, keep_trace, watch),
     }
 }
 
-fn run_on<T: TablesService>(scenario: Scenario, keep_trace: bool) -> Report {
+fn run_on<T: TablesService>(scenario: Scenario, keep_trace: bool, watch: Watch) -> (Report, Vec<Line>) {
     let (sender, triggered) = mpsc::unbounded_channel();
-    let context = Arc::new(SimContext::new(&scenario, keep_trace, sender));
+    let mut context = SimContext::new(&scenario, keep_trace, sender);
+    context.watch = watch;
+    let context = Arc::new(context);
     let result = simulate(scenario.seed, {
         let (context, scenario) = (context.clone(), scenario.clone());
         move || execute::<T>(context, scenario, triggered)
@@ -112,7 +125,15 @@ fn run_on<T: TablesService>(scenario: Scenario, keep_trace: bool) -> Report {
         }
     };
     let (observed, trace, violations) = (context.observed(), context.trace.record(), context.violations());
-    Report { scenario, observed, trace, violation: violations.first().cloned(), violations, simulated_ms }
+    let report = Report {
+        scenario,
+        observed,
+        trace,
+        violation: violations.first().cloned(),
+        violations,
+        simulated_ms,
+    };
+    (report, context.watch.lines())
 }
 
 impl Report {
@@ -192,12 +213,15 @@ async fn drain<S: Store>(context: &SimContext, checker: &Checker<S>) {
 /// Compares the tables with the ground truth, again when delayed requests are applied, without each part of the service
 /// that may be lost, and the replicas with each other.
 async fn judge_tables<T: TablesService>(context: &SimContext, checker: &Checker<T::Store>, tables: &T) {
+    let version = tables.version();
     check_at_end(context, checker).await;
     wait_and_judge(context).await;
     tables.settle().await;
     // Delayed requests are applied now, and must change nothing.
     tables.caught_up().await;
-    check_at_end(context, checker).await;
+    if version.is_none() || tables.version() != version {
+        check_at_end(context, checker).await;
+    }
     for part in 0.. {
         if context.has_failed() {
             break;
@@ -272,6 +296,16 @@ async fn append(context: &SimContext, items: Vec<Item>) {
         context.history.append(TOPIC, vec![record.clone()]).await.expect(EXPECTED);
         if let (Some(oracles), Some(position)) = (context.oracles(), positions.first()) {
             let NewRecord { key, value, timestamp, .. } = record;
+            let cells = [false, true].map(|is_dead_letter| Cell::Row {
+                partition,
+                offset: position.1,
+                is_dead_letter,
+            });
+            if cells.iter().any(|cell| context.watch.has(cell)) {
+                let text = value.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                let text: String = text.chars().take(120).collect();
+                context.watch.add(format_args!("appended to {partition} at {}: {text}", position.1), true);
+            }
             oracles.appended(Record { partition, offset: position.1, timestamp, key, value });
         }
         context.log.skip(TOPIC, partition, gap);

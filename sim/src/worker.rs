@@ -31,7 +31,7 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
     loop {
         let life = lives.fetch_add(1, Ordering::Relaxed);
         let caller = Caller { worker: Some(index), life };
-        context.note(format_args!("{caller} starts"));
+        context.note_event(format_args!("{caller} starts"));
         let channel = Channel::open(context.clone(), caller);
         let store = match tables.open(&channel).await {
             Ok(store) => store,
@@ -72,7 +72,7 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
         };
         match ended {
             Ok(summary) => {
-                context.note(format_args!("{caller} stops: {summary:?}"));
+                context.note_event(format_args!("{caller} stops: {summary:?}"));
                 if !was_signalled.load(Ordering::Relaxed) {
                     return fail(&context, Violation::EndedUnexpectedly { worker: index }).await;
                 }
@@ -80,7 +80,7 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
             }
             Err(error) => {
                 let text = chain(&error);
-                context.note(format_args!("{caller} ends: {text}"));
+                context.note_event(format_args!("{caller} ends: {text}"));
                 if error.is_refusal() {
                     context.refused(index, text);
                     return std::future::pending().await;

@@ -63,6 +63,25 @@ enum Command {
         #[arg(long)]
         trace: bool,
     },
+    /// Explains why a scenario fails: what happened to the cells of its first violation
+    ///
+    /// At most a page: who wrote what, with which timestamp, to which replica, who read it, and which faults and workers
+    /// began and ended meanwhile.
+    #[command(after_help = EXIT_CODES)]
+    Explain {
+        /// The file with the scenario
+        #[arg(required_unless_present = "seed", conflicts_with_all = ["seed", "world", "profile"])]
+        file: Option<PathBuf>,
+        /// The seed, instead of a file
+        #[arg(long)]
+        seed: Option<u64>,
+        /// The services of the seed
+        #[arg(long, value_enum, default_value_t = World::Simple)]
+        world: World,
+        /// How the scenario of the seed is drawn
+        #[arg(long, value_enum, default_value_t)]
+        profile: Profile,
+    },
     /// Prints the scenario of a seed as a file
     Scenario {
         #[command(flatten)]
@@ -221,17 +240,34 @@ pub fn execute(arguments: Arguments) -> io::Result<u8> {
         Command::Run { drawn, trace, failures } => one::run(drawn.scenario(), trace, &failures),
         Command::Replay { file, trace } => one::replay(&file, trace),
         Command::Scenario { drawn } => one::print(&drawn.scenario()),
+        Command::Explain { file, seed, world, profile } => {
+            match read_or_draw(file.as_deref(), seed, world, profile)? {
+                Some(scenario) => one::explain(scenario),
+                None => Ok(WRONG_USAGE),
+            }
+        }
         Command::Shrink { file, seed, world, profile, output, reason, minutes } => {
-            let scenario = match (&file, seed) {
-                (Some(file), _) => read(file)?,
-                (None, Some(seed)) => Scenario::draw(seed, world, profile),
-                (None, None) => return Ok(WRONG_USAGE),
+            let Some(scenario) = read_or_draw(file.as_deref(), seed, world, profile)? else {
+                return Ok(WRONG_USAGE);
             };
             let name = file.unwrap_or_else(|| file_name(&scenario));
             let output = output.unwrap_or_else(|| name.with_extension("small.toml"));
             shrink::shrink(scenario, &output, reason.as_deref(), minutes)
         }
         Command::Campaign(campaign) => campaign.run(),
+    }
+}
+
+/// The scenario of a file, or else of a seed.
+fn read_or_draw(
+    file: Option<&Path>,
+    seed: Option<u64>,
+    world: World,
+    profile: Profile,
+) -> io::Result<Option<Scenario>> {
+    match file {
+        Some(file) => Ok(Some(read(file)?)),
+        None => Ok(seed.map(|seed| Scenario::draw(seed, world, profile))),
     }
 }
 

@@ -66,6 +66,20 @@ pub enum Value {
     Row,
 }
 
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Progress(next_offset) => write!(f, "{next_offset}"),
+            Value::Registry(partitions) => write!(f, "{partitions}"),
+            Value::Count(Count { count, through_offset }) => {
+                write!(f, "{count} through offset {through_offset}")
+            }
+            Value::Alert(count) => write!(f, "{count}"),
+            Value::Row => f.write_str("the row"),
+        }
+    }
+}
+
 impl Value {
     /// True if this is the other value, or one that replaces it.
     pub fn includes(self, other: Value) -> bool {

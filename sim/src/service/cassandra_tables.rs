@@ -140,7 +140,8 @@ impl TablesService for CassandraTables {
             }
             copies
         });
-        observe::observe(context, &cassandra);
+        let replicas = ClusterReplicas::new(&cassandra.cluster, &opener.options.keyspace, opener.layout);
+        observe::observe(context, &cassandra, replicas);
         tokio::spawn(kill_coordinators(context.clone(), cassandra.clone(), state.clone(), coordinators));
         Self { context: context.clone(), cassandra, cluster, opener, state, _notes: notes }
     }
@@ -180,7 +181,7 @@ impl TablesService for CassandraTables {
                 let opener = &self.opener;
                 let statement = damage::statement(context, &opener.options.keyspace, opener.layout, table);
                 let Some(statement) = statement else { return false };
-                context.note(format_args!("operator: {statement}"));
+                context.note_event(format_args!("operator: {statement}"));
                 let (nodes, context, fault) =
                     (opener.options.contact_points.clone(), context.clone(), fault.clone());
                 tokio::spawn(async move {
@@ -281,12 +282,16 @@ impl TablesService for CassandraTables {
         self.cassandra.cluster.settled().await;
     }
 
+    fn version(&self) -> Option<u64> {
+        None
+    }
+
     fn replicas(&self) -> Box<dyn Replicas> {
-        Box::new(ClusterReplicas {
-            cluster: self.cassandra.cluster.downgrade(),
-            keyspace: self.opener.options.keyspace.to_string(),
-            layout: self.opener.layout,
-        })
+        Box::new(ClusterReplicas::new(
+            &self.cassandra.cluster,
+            &self.opener.options.keyspace,
+            self.opener.layout,
+        ))
     }
 
     async fn repair(&self) -> Vec<Violation> {
@@ -370,7 +375,7 @@ async fn kill_coordinators(
             state.killed.insert(id, node);
             cassandra.kill(node);
             context.observe(Sometimes::CoordinatorKilledWhileWriting);
-            context.note(format_args!("cassandra {} is killed as coordinator", node + 1));
+            context.note_event(format_args!("cassandra {} is killed as coordinator", node + 1));
             context.effect(fault);
         }
     }

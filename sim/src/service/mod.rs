@@ -53,6 +53,9 @@ pub(crate) trait TablesService: Send + Sync + Sized + 'static {
     /// Waits until the service has recovered from all faults.
     fn settle(&self) -> impl Future<Output = ()> + Send;
 
+    /// A number that changes when a row is written; `None` if that is not known.
+    fn version(&self) -> Option<u64>;
+
     /// The replicas of the tables, to be looked at.
     fn replicas(&self) -> Box<dyn Replicas>;
 

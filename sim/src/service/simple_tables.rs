@@ -90,6 +90,10 @@ impl TablesService for SimpleTables {
 
     async fn settle(&self) {}
 
+    fn version(&self) -> Option<u64> {
+        Some(self.context.rows_applied())
+    }
+
     fn replicas(&self) -> Box<dyn Replicas> {
         Box::new(OneReplica(self.context.tables.clone()))
     }

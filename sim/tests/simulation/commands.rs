@@ -285,12 +285,33 @@ fn a_scenario_without_a_violation_is_not_reduced_to_a_file() {
 }
 
 #[test]
+fn a_failure_is_explained_by_what_happened_to_its_cells() {
+    let folder = folder("explain");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions/acknowledged-write-dropped.toml");
+    let explained = run_in(&folder, &["explain", &file.to_string_lossy()]);
+    assert_code(&explained, 1);
+    let text = out(&explained);
+    assert_contains(
+        &text,
+        &["not_durable: ", "watched: count of ", " writes count of ", " learns that it is written, "],
+    );
+    assert!(text.lines().count() < 80, "{text}");
+    let seed = ["explain", "--seed", "1", "--world", "cassandra", "--profile", "sabotaged"];
+    let on_cassandra = run_in(&folder, &seed);
+    assert_code(&on_cassandra, 1);
+    assert_contains(&out(&on_cassandra), &["sends a write to cassandra ", "at timestamp "]);
+    let nothing = run_in(&folder, &["explain", "--seed", "1"]);
+    assert_code(&nothing, 0);
+    assert_contains(&out(&nothing), &["no violation"]);
+}
+
+#[test]
 fn the_help_describes_every_command_its_options_and_the_exit_codes() {
     let folder = folder("help");
     let help = run_in(&folder, &["--help"]);
     assert_code(&help, 0);
     assert_contains(&out(&help), &["run ", "replay ", "scenario ", "shrink ", "campaign ", "Exit codes:"]);
-    for command in ["run", "replay", "scenario", "shrink", "campaign"] {
+    for command in ["run", "replay", "scenario", "shrink", "explain", "campaign"] {
         let help = out(&run_in(&folder, &[command, "--help"]));
         // An option without a text ends its line, and the next one follows.
         let mut lines = help.lines().skip_while(|line| *line != "Options:").skip(1);

@@ -1,18 +1,19 @@
 //! Looks at what the replicas of the cluster have of a cell.
 
 use bytes::Bytes;
+use exactlyonce::store::cql::Keyspace;
 use exactlyonce::store::{Count, EventLayout, Layout};
-use simulated_cassandra::cluster::{NodeId, WeakCluster};
-use simulated_cassandra::storage::{self, DecoratedKey, Position};
+use simulated_cassandra::cluster::{Cluster, NodeId, WeakCluster};
+use simulated_cassandra::storage::{self, DecoratedKey, Mutation, Position};
 
 use crate::oracle::cell::{Cell, Replicas, Seen, Value};
 use crate::scenario::cassandra::NODES;
 
 /// The replicas of the cluster. It does not keep the cluster alive.
 pub(crate) struct ClusterReplicas {
-    pub cluster: WeakCluster,
-    pub keyspace: String,
-    pub layout: Layout,
+    cluster: WeakCluster,
+    keyspace: String,
+    layout: Layout,
 }
 
 /// Where a cell is.
@@ -90,6 +91,26 @@ fn value(cell: &Cell, row: &storage::Row) -> Option<Value> {
 }
 
 impl ClusterReplicas {
+    pub fn new(cluster: &Cluster, keyspace: &Keyspace, layout: Layout) -> Self {
+        Self { cluster: cluster.downgrade(), keyspace: keyspace.to_string(), layout }
+    }
+
+    /// The value of a cell in a mutation, and its write timestamp, if it is in it.
+    pub fn in_mutation(&self, cell: &Cell, mutation: &Mutation) -> Option<(Value, i64)> {
+        let Place { table, key, clustering } = place(cell, &self.layout);
+        if mutation.key != DecoratedKey::of_components(&key) {
+            return None;
+        }
+        let table = self.cluster.upgrade()?.table(&self.keyspace, table)?;
+        let row = mutation
+            .updates
+            .get(&table.id)?
+            .rows
+            .get(&Position::row(table.clustering.clone(), clustering))?;
+        let timestamp = row.cells.values().map(|cell| cell.timestamp).max()?;
+        Some((value(cell, row)?, timestamp))
+    }
+
     /// What each replica of a cell has, in the order of the nodes.
     fn all(&self, cell: &Cell) -> Vec<(NodeId, Seen)> {
         let Some(cluster) = self.cluster.upgrade() else { return Vec::new() };

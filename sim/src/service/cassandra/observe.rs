@@ -12,6 +12,8 @@ use crate::network::Caller;
 use crate::observed::Sometimes;
 use crate::scenario::fault::{Moment, Point, Step};
 use crate::service::cassandra::SimulatedCassandra;
+use crate::service::cassandra::cells::ClusterReplicas;
+use crate::watch::Watch;
 
 /// A hint or a read repair that was sent.
 struct Sent {
@@ -22,12 +24,15 @@ struct Sent {
 }
 
 /// Starts to observe. Neither the cluster nor the run is kept alive by it.
-pub(crate) fn observe(context: &Arc<SimContext>, cassandra: &SimulatedCassandra) {
+pub(crate) fn observe(context: &Arc<SimContext>, cassandra: &SimulatedCassandra, replicas: ClusterReplicas) {
     let weak = Arc::downgrade(context);
     let (sender, sent) = mpsc::unbounded_channel();
     tokio::spawn(look(weak.clone(), cassandra.cluster.downgrade(), sent));
     cassandra.links.add_observer(move |observation| {
         let Some(context) = weak.upgrade() else { return };
+        if !context.watch.is_off() {
+            show(&context.watch, &replicas, observation);
+        }
         let step = match observation {
             Observation::Sent(envelope, mutation) => {
                 let sent = Sent {
@@ -55,6 +60,28 @@ pub(crate) fn observe(context: &Arc<SimContext>, cassandra: &SimulatedCassandra)
         };
         reached(&context, step);
     });
+}
+
+/// Shows what happens to the watched cells.
+fn show(watch: &Watch, replicas: &ClusterReplicas, observation: Observation<'_>) {
+    let (mutation, what) = match observation {
+        Observation::Sent(envelope, mutation) => {
+            let what = match envelope.verb {
+                Verb::Hint => "sends a hint",
+                Verb::ReadRepair => "sends a read repair",
+                _ => "sends a write",
+            };
+            (mutation, format!("cassandra {} {what} to cassandra {}", envelope.from.0 + 1, envelope.to.0 + 1))
+        }
+        Observation::HintKept { by, target, mutation } => {
+            (mutation, format!("cassandra {} keeps a hint for cassandra {}", by.0 + 1, target.0 + 1))
+        }
+    };
+    for cell in watch.cells() {
+        if let Some((value, timestamp)) = replicas.in_mutation(cell, mutation) {
+            watch.add(format_args!("{what}: {cell:?}: {value}, at timestamp {timestamp}"), true);
+        }
+    }
 }
 
 /// A node takes a step.

@@ -345,7 +345,7 @@ async fn update_owned(membership: &Membership, owned: Vec<OwnedPartition>) {
             membership
                 .channel
                 .context
-                .note(format_args!("{} receives {delivery:?}", membership.channel.caller));
+                .note_event(format_args!("{} receives {delivery:?}", membership.channel.caller));
             state.ready.push_back(Ok(delivery));
         }
     }

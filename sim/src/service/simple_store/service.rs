@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use crate::context::SimContext;
 use crate::network::{self, Caller, Handling, Service};
 use crate::observed::Sometimes;
+use crate::oracle::cell::{self, Cell, Value};
 use crate::service::simple_store::request::{StoreRequest, StoreResponse};
 
 /// Serves the tables until the node is killed.
@@ -63,6 +64,23 @@ async fn write(context: &SimContext, request: &StoreRequest, handling: Handling)
             _ => unreachable!("only writes have rows"),
         };
         acknowledged(written);
+        context.applied();
+        if !context.watch.is_off() {
+            let who = format!("the store, for {},", handling.caller);
+            context.watch.cells_of(&cell_of(request, row), &who, "applies");
+        }
+    }
+}
+
+/// A row of a write, with its value.
+fn cell_of(request: &StoreRequest, row: usize) -> Vec<(Cell, Value)> {
+    match request {
+        StoreRequest::WriteProgress(partition, progress) => cell::of_progress(*partition, *progress),
+        StoreRequest::Register(partition) => cell::of_registration(*partition),
+        StoreRequest::WriteCounts(partition, counts) => cell::of_counts(*partition, &counts[row..=row]),
+        StoreRequest::WriteAlerts(alerts) => cell::of_alerts(&alerts[row..=row]),
+        StoreRequest::WriteRows(partition, rows) => cell::of_rows(*partition, &rows[row..=row]),
+        _ => Vec::new(),
     }
 }
 
