@@ -12,9 +12,10 @@ use exactlyonce::store::memory::MemoryStore;
 use madsim::time::TimeHandle;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::network::{Caller, Links, Service};
+use crate::links::Links;
 use crate::observed::{Observed, Sometimes};
 use crate::oracle::{Oracles, Violation};
+use crate::parties::{Caller, Service};
 use crate::random::{Random, Stream};
 use crate::scenario::fault::{Direction, Fault, Kind, KindName, Point, Target, Trigger};
 use crate::scenario::options::RunOptions;

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::context::{SimContext, Triggered};
-use crate::network::{Caller, Service};
 use crate::observed::Sometimes;
+use crate::parties::{Caller, Service};
 use crate::scenario::fault::{Direction, Fault, Kind, Moment, Point, Step, Target, Trigger};
 use crate::scenario::options::{Heal, TOPIC};
 use crate::service::TablesService;

@@ -14,9 +14,11 @@ compile_error!("the simulation is built with `--cfg madsim`; `cargo sim` in the 
 pub mod campaign;
 mod context;
 mod injector;
+mod links;
 mod network;
 pub mod observed;
 pub mod oracle;
+mod parties;
 mod points;
 pub mod random;
 mod run;
@@ -30,7 +32,7 @@ mod worker;
 /// The commit that was checked out when this was built, or `unknown`. Uncommitted changes do not show.
 pub const COMMIT: &str = env!("SIMULATION_COMMIT");
 
-pub use network::Service;
+pub use parties::Service;
 pub use run::{Report, Seed, run};
 pub use simulate::simulate;
 

@@ -14,7 +14,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use strum::{EnumDiscriminants, EnumIter, IntoEnumIterator, IntoStaticStr};
 
-use crate::network::Service;
+use crate::parties::Service;
 use crate::random::{Random, Stream};
 use crate::scenario::Tables;
 use crate::scenario::cassandra::NODES;
