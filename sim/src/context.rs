@@ -11,13 +11,15 @@ use std::time::Duration;
 use exactlyonce::broker::memory::MemoryBroker;
 use exactlyonce::store::memory::MemoryStore;
 use madsim::time::TimeHandle;
+use simulated_hosts::LinkFault;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::network::{Caller, Links, Service};
+use crate::links::Links;
 use crate::observed::{Observed, Sometimes};
 use crate::oracle::{Oracles, Violation};
+use crate::parties::{Caller, Service};
 use crate::random::{Random, Stream};
-use crate::scenario::fault::{Direction, Fault, Kind, KindName, Point, Target, Trigger};
+use crate::scenario::fault::{Fault, Host, Kind, KindName, Point, Target, Trigger};
 use crate::scenario::options::RunOptions;
 use crate::scenario::workload::Item;
 use crate::scenario::{Scenario, Tables};
@@ -180,7 +182,7 @@ impl SimContext {
 
     /// A fault had an effect.
     pub fn effect(&self, fault: &Fault) {
-        let name = fault.kind.name();
+        let name = fault.name();
         if name.is_damage() && name != KindName::WorkerMisconfigured {
             self.damage().done = true;
         }
@@ -370,7 +372,7 @@ impl SimContext {
     pub fn arm(&self, faults: &[Fault]) {
         let waiting = faults.iter().filter_map(|fault| match fault.trigger {
             Trigger::When { point, nth, .. } => {
-                let kills = fault.kind == Kind::WorkerKilled;
+                let kills = fault.name() == KindName::WorkerKilled;
                 Some((fault.id, Waiting { point, left: nth, kills }))
             }
             Trigger::At { .. } => None,
@@ -431,15 +433,12 @@ impl SimContext {
 
     /// Counts the effect of the faults that cut this link; the simulator drops the message.
     pub fn observe_cut(&self, caller: Caller, to: Service, responses: bool) {
-        let target = caller.worker.map(Target::Worker);
-        self.apply_faults(|active| {
-            let Kind::LinkCut { service, direction } = active.fault.kind else { return false };
-            let loses = match direction {
-                Direction::Both => true,
-                Direction::Requests => !responses,
-                Direction::Responses => responses,
-            };
-            service == to && loses && Some(active.fault.target) == target
+        let worker = caller.worker.map(Host::Worker);
+        self.apply_faults(|ActiveFault { fault, .. }| match (fault.kind, fault.target) {
+            (Kind::Link(LinkFault::Cut), Target::Link { from, to: Host::Service(service), direction }) => {
+                service == to && Some(from) == worker && direction.loses(!responses)
+            }
+            _ => false,
         });
     }
 
@@ -447,27 +446,20 @@ impl SimContext {
     pub fn request_faults(&self, at: Service, is_write: bool) -> RequestFaults {
         let mut faults = RequestFaults::default();
         self.apply_faults(|ActiveFault { fault, random }| {
-            let (is_here, per_mille) = match fault.kind {
-                Kind::RequestsLost { service, per_mille }
-                | Kind::RequestsDelayed { service, per_mille, .. }
-                | Kind::RequestsDuplicated { service, per_mille, .. }
-                | Kind::ResponsesLost { service, per_mille }
-                | Kind::ErrorsReturned { service, per_mille } => (service == at, per_mille),
-                Kind::CallsTorn { per_mille } => (at == Service::Store && is_write, per_mille),
-                _ => return false,
-            };
-            if !is_here || !random.chance(per_mille) {
+            let Some(per_mille) = fault.kind.rate() else { return false };
+            let is_possible = is_write || !matches!(fault.kind, Kind::CallsTorn { .. });
+            if fault.target != Target::Requests(at) || !is_possible || !random.chance(per_mille) {
                 return false;
             }
             match fault.kind {
-                Kind::RequestsLost { .. } => faults.lost = true,
-                Kind::RequestsDelayed { up_to_ms, .. } => {
+                Kind::Link(LinkFault::Lose { .. }) => faults.lost = true,
+                Kind::Link(LinkFault::Delay { up_to_ms, .. }) => {
                     faults.delay_ms = Some(random.within(1..=up_to_ms));
                 }
-                Kind::RequestsDuplicated { up_to_ms, .. } => {
+                Kind::Link(LinkFault::Duplicate { up_to_ms, .. }) => {
                     faults.duplicated_after_ms = Some(random.within(1..=up_to_ms));
                 }
-                Kind::ResponsesLost { .. } => faults.response_lost = true,
+                Kind::Link(LinkFault::LoseResponses { .. }) => faults.response_lost = true,
                 Kind::ErrorsReturned { .. } => faults.error = true,
                 _ => faults.torn = true,
             }

@@ -11,6 +11,7 @@ use crate::oracle::cell::Cell;
 use crate::oracle::{Position, Violation, Window};
 use crate::run::{Report, run, run_watching};
 use crate::scenario::Scenario;
+use crate::scenario::fault::Kind;
 use crate::watch::Line;
 
 /// Lines of an explanation, at most: a page.
@@ -48,8 +49,7 @@ pub fn explain(scenario: Scenario) -> Option<Explanation> {
 /// The cells that a violation is about; none if it is about no cell.
 fn cells_of(violation: &Violation, scenario: &Scenario) -> Vec<Cell> {
     let partitions = || {
-        let added =
-            scenario.faults.iter().filter(|fault| fault.kind == crate::scenario::fault::Kind::PartitionAdded);
+        let added = scenario.faults.iter().filter(|fault| fault.kind == Kind::PartitionAdded);
         0..i32::from(scenario.options.partitions) + added.count() as i32
     };
     let row = |position: &Position| {

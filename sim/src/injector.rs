@@ -9,13 +9,14 @@ use std::time::Duration;
 use exactlyonce::broker::Broker;
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
+use simulated_hosts::{HostFault, LinkFault};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::context::{SimContext, Triggered};
-use crate::network::{Caller, Service};
 use crate::observed::Sometimes;
-use crate::scenario::fault::{Direction, Fault, Kind, Moment, Point, Step, Target, Trigger};
+use crate::parties::{Caller, Service};
+use crate::scenario::fault::{Fault, Host, Kind, KindName, Moment, Point, Step, Target, Trigger};
 use crate::scenario::options::{Heal, TOPIC};
 use crate::service::TablesService;
 
@@ -82,18 +83,14 @@ impl<T: TablesService> Injector<T> {
                 if !self.context.stop_waiting(fault.id) {
                     return;
                 }
-                if fault.target == Target::Triggering {
-                    fault.target = self.any_worker(fault.id);
-                }
+                self.resolve(&mut fault, None);
             }
         }
         self.inject_fault(fault, None).await;
     }
 
     async fn inject_triggered(self: Arc<Self>, mut fault: Fault, caller: Caller) {
-        if fault.target == Target::Triggering {
-            fault.target = caller.worker.map_or_else(|| self.any_worker(fault.id), Target::Worker);
-        }
+        self.resolve(&mut fault, caller.worker);
         let point = match fault.trigger {
             Trigger::When { point, .. } => Some(point),
             Trigger::At { .. } => None,
@@ -101,9 +98,13 @@ impl<T: TablesService> Injector<T> {
         self.inject_fault(fault, point).await;
     }
 
-    /// Any worker will do, but the same one in every run.
-    fn any_worker(&self, id: u64) -> Target {
-        Target::Worker((id % u64::from(self.context.options.workers)) as u8)
+    /// The worker that reached the point becomes the fault's target. If there is none, any will do, but the same one in
+    /// every run.
+    fn resolve(&self, fault: &mut Fault, worker: Option<u8>) {
+        let any = (fault.id % u64::from(self.context.options.workers)) as u8;
+        if let Some(host @ Host::Triggering) = fault.target.worker_mut() {
+            *host = Host::Worker(worker.unwrap_or(any));
+        }
     }
 
     /// Injects one fault, whose point was reached, and ends it after its duration.
@@ -120,12 +121,12 @@ impl<T: TablesService> Injector<T> {
         }
         if let Some(point) = point {
             self.context.observe(Sometimes::FaultAtAPoint);
-            if fault.kind == Kind::WorkerKilled {
+            if fault.name() == KindName::WorkerKilled {
                 self.observe_crash(point);
             }
         }
         // The effect of a cut link is known when it ends.
-        if !matches!(fault.kind, Kind::ClientLinkCut { .. }) {
+        if fault.name() != KindName::ClientLinkCut {
             self.context.wait_for_effect(fault.id).await;
         }
         self.wait(fault.duration_ms).await;
@@ -177,33 +178,20 @@ impl<T: TablesService> Injector<T> {
         let active = context.active_faults();
         let is_free = |affects: &dyn Fn(&Fault) -> bool| !active.iter().any(affects);
         let is_immediate = match (fault.kind, fault.target) {
-            (
-                Kind::WorkerKilled | Kind::WorkerPaused | Kind::WorkerStopped | Kind::WorkerMisconfigured,
-                Target::Worker(worker),
-            ) => {
-                let same = |other: &Fault| {
-                    other.target == fault.target && other.kind.name().affects_process_of_worker()
-                };
+            (kind @ (Kind::Host(_) | Kind::WorkerMisconfigured), Target::Host(Host::Worker(worker))) => {
+                let same =
+                    |other: &Fault| other.target == fault.target && other.name().affects_process_of_worker();
                 if !is_free(&same) {
                     return false;
                 }
-                let node = self.nodes.workers[usize::from(worker)];
-                match fault.kind {
-                    Kind::WorkerKilled => self.handle.kill(node),
-                    Kind::WorkerMisconfigured => {
-                        self.handle.kill(node);
-                        context.damage().misconfigured.insert(worker);
-                        self.handle.restart(node);
-                    }
-                    Kind::WorkerPaused => self.handle.pause(node),
-                    _ => drop(context.stops[usize::from(worker)].send_replace(true)),
-                }
+                self.begin_at_worker(worker, kind);
                 true
             }
-            (Kind::LinkCut { service, .. }, Target::Worker(_)) => {
+            (Kind::Link(LinkFault::Cut), Target::Link { from, to: to @ Host::Service(_), .. }) => {
                 let same = |other: &Fault| {
-                    other.target == fault.target
-                        && matches!(other.kind, Kind::LinkCut { service: cut, .. } if cut == service)
+                    let is_same =
+                        matches!(other.target, Target::Link { from: f, to: t, .. } if (f, t) == (from, to));
+                    is_same && other.name() == KindName::LinkCut
                 };
                 if !is_free(&same) {
                     return false;
@@ -213,9 +201,8 @@ impl<T: TablesService> Injector<T> {
                 }
                 false
             }
-            (Kind::ServiceKilled { service }, _) => {
-                let same =
-                    |other: &Fault| matches!(other.kind, Kind::ServiceKilled { service: s } if s == service);
+            (Kind::Host(HostFault::Kill), Target::Host(Host::Service(service))) => {
+                let same = |other: &Fault| (other.kind, other.target) == (fault.kind, fault.target);
                 let (true, Some(node)) = (is_free(&same), self.nodes.services.get(&service)) else {
                     return false;
                 };
@@ -238,12 +225,9 @@ impl<T: TablesService> Injector<T> {
                 context.set_lagging_ends(self.log_ends().await);
                 false
             }
-            (
-                Kind::RequestsLost { .. }
-                | Kind::RequestsDelayed { .. }
-                | Kind::RequestsDuplicated { .. }
-                | Kind::ResponsesLost { .. }
-                | Kind::ErrorsReturned { .. }
+            (Kind::Link(_), Target::Requests(_))
+            | (
+                Kind::ErrorsReturned { .. }
                 | Kind::CallsTorn { .. }
                 | Kind::GroupShuffled { .. }
                 | Kind::Sabotaged { .. }
@@ -263,15 +247,20 @@ impl<T: TablesService> Injector<T> {
                 }
                 true
             }
-            (kind, _) if kind.name().is_of_cassandra() => {
-                if !self.tables.begin(fault, &active) {
+            _ => {
+                if !fault.name().is_of_cassandra() || !self.tables.begin(fault, &active) {
                     return false;
                 }
                 false
             }
-            _ => return false,
         };
-        context.note_event(format_args!("fault {} starts: {:?} {:?}", fault.id, fault.kind, fault.target));
+        context.note_event(format_args!(
+            "fault {} starts: {} {:?} {:?}",
+            fault.id,
+            fault.name(),
+            fault.kind,
+            fault.target
+        ));
         context.begin_fault(fault);
         if is_immediate {
             context.effect(fault);
@@ -282,13 +271,58 @@ impl<T: TablesService> Injector<T> {
     /// Ends a fault, if it has not ended yet.
     fn end(&self, id: u64) {
         let Some(fault) = self.context.end_fault(id) else { return };
-        self.context.note_event(format_args!("fault {id} ends: {:?} {:?}", fault.kind, fault.target));
+        self.context.note_event(format_args!(
+            "fault {id} ends: {} {:?} {:?}",
+            fault.name(),
+            fault.kind,
+            fault.target
+        ));
         match (fault.kind, fault.target) {
-            (Kind::WorkerKilled, Target::Worker(worker)) => {
-                self.handle.restart(self.nodes.workers[usize::from(worker)]);
+            (kind @ (Kind::Host(_) | Kind::WorkerMisconfigured), Target::Host(Host::Worker(worker))) => {
+                self.end_at_worker(worker, kind, fault.duration_ms);
             }
-            (Kind::WorkerMisconfigured, Target::Worker(worker)) => {
-                let node = self.nodes.workers[usize::from(worker)];
+            (Kind::Link(LinkFault::Cut), Target::Link { to: Host::Service(_), .. }) => {
+                for (from, to) in self.links(&fault) {
+                    self.context.links.restore(from, to);
+                }
+            }
+            (Kind::Host(_), Target::Host(Host::Service(service))) => {
+                if let Some(node) = self.nodes.services.get(&service) {
+                    self.handle.restart(*node);
+                }
+            }
+            _ => self.tables.end(&fault),
+        }
+    }
+
+    /// Begins what happens to a worker's process.
+    fn begin_at_worker(&self, worker: u8, kind: Kind) {
+        let node = self.nodes.workers[usize::from(worker)];
+        match kind {
+            Kind::Host(HostFault::Kill | HostFault::PowerLoss) => self.handle.kill(node),
+            Kind::Host(HostFault::Pause) => self.handle.pause(node),
+            Kind::Host(HostFault::Stop) => drop(self.context.stops[usize::from(worker)].send_replace(true)),
+            _ => {
+                self.handle.kill(node);
+                self.context.damage().misconfigured.insert(worker);
+                self.handle.restart(node);
+            }
+        }
+    }
+
+    /// Ends it.
+    fn end_at_worker(&self, worker: u8, kind: Kind, duration_ms: u64) {
+        let node = self.nodes.workers[usize::from(worker)];
+        match kind {
+            Kind::Host(HostFault::Kill | HostFault::PowerLoss) => self.handle.restart(node),
+            Kind::Host(HostFault::Pause) => {
+                if duration_ms > self.context.options.session_timeout_ms {
+                    self.context.observe(Sometimes::PausedLongerThanSession);
+                }
+                self.handle.resume(node);
+            }
+            Kind::Host(HostFault::Stop) => drop(self.context.stops[usize::from(worker)].send_replace(false)),
+            _ => {
                 self.handle.kill(node);
                 {
                     let mut damage = self.context.damage();
@@ -297,26 +331,6 @@ impl<T: TablesService> Injector<T> {
                 }
                 self.handle.restart(node);
             }
-            (Kind::WorkerPaused, Target::Worker(worker)) => {
-                if fault.duration_ms > self.context.options.session_timeout_ms {
-                    self.context.observe(Sometimes::PausedLongerThanSession);
-                }
-                self.handle.resume(self.nodes.workers[usize::from(worker)]);
-            }
-            (Kind::WorkerStopped, Target::Worker(worker)) => {
-                self.context.stops[usize::from(worker)].send_replace(false);
-            }
-            (Kind::LinkCut { .. }, _) => {
-                for (from, to) in self.links(&fault) {
-                    self.context.links.restore(from, to);
-                }
-            }
-            (Kind::ServiceKilled { service }, _) => {
-                if let Some(node) = self.nodes.services.get(&service) {
-                    self.handle.restart(*node);
-                }
-            }
-            _ => self.tables.end(&fault),
         }
     }
 
@@ -332,10 +346,11 @@ impl<T: TablesService> Injector<T> {
         self.context.lower_rates(MOST_PER_MILLE_OF_HEALED);
         if heal == Heal::Core {
             let workers = self.context.options.workers;
-            let worker = (workers > 1).then(|| (Kind::WorkerKilled, Target::Worker(workers - 1)));
-            let node = self.tables.dispensable().map(|kind| (kind, Target::Anyone));
-            for (id, (kind, target)) in (FIRST_AFTER_FAULTS..).zip(worker.into_iter().chain(node)) {
-                let trigger = Trigger::At { at_ms: 0 };
+            let worker = (workers > 1).then(|| Host::Worker(workers - 1));
+            for (id, host) in (FIRST_AFTER_FAULTS..).zip(worker.into_iter().chain(self.tables.dispensable()))
+            {
+                let (trigger, target) = (Trigger::At { at_ms: 0 }, Target::Host(host));
+                let kind = Kind::Host(HostFault::Kill);
                 self.begin(&Fault { id, trigger, target, kind, duration_ms: 0 }).await;
             }
         }
@@ -393,18 +408,14 @@ impl<T: TablesService> Injector<T> {
         is_damaged
     }
 
+    /// The links of a worker to a simple service that a fault cuts.
     fn links(&self, fault: &Fault) -> Vec<(NodeId, NodeId)> {
-        let (Kind::LinkCut { service, direction }, Target::Worker(worker)) = (fault.kind, fault.target)
+        let Target::Link { from: Host::Worker(worker), to: Host::Service(service), direction } = fault.target
         else {
             return Vec::new();
         };
         let Some(service) = self.nodes.services.get(&service).copied() else { return Vec::new() };
-        let worker = self.nodes.workers[usize::from(worker)];
-        match direction {
-            Direction::Both => vec![(worker, service), (service, worker)],
-            Direction::Requests => vec![(worker, service)],
-            Direction::Responses => vec![(service, worker)],
-        }
+        direction.links(self.nodes.workers[usize::from(worker)], service)
     }
 
     /// Deletes all records below acknowledged progress, as retention may; false if there were none.

@@ -15,9 +15,11 @@ pub mod campaign;
 mod context;
 pub mod explain;
 mod injector;
+mod links;
 mod network;
 pub mod observed;
 pub mod oracle;
+mod parties;
 mod points;
 pub mod random;
 mod run;
@@ -32,7 +34,7 @@ mod worker;
 /// The commit that was checked out when this was built, or `unknown`. Uncommitted changes do not show.
 pub const COMMIT: &str = env!("SIMULATION_COMMIT");
 
-pub use network::Service;
+pub use parties::Service;
 pub use run::{Report, Seed, run};
 pub use simulate::simulate;
 

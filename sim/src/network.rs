@@ -4,64 +4,21 @@
 //! in part, or apply it and lose its response. A client times out; its request may still be applied afterwards. Two
 //! requests of one client may be applied in any order.
 
-use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::{Future, pending};
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use madsim::plugin;
 use madsim::task::NodeId;
-use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, call_at, sleep, timeout_at};
 
 use crate::context::SimContext;
 use crate::observed::Sometimes;
-
-/// A simulated service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Service {
-    /// The tables.
-    Store,
-    /// The part of the broker that stores records.
-    Log,
-    /// The part of the broker that coordinates the group: a worker may be partitioned from it and still read the log.
-    Coordinator,
-}
-
-impl Service {
-    /// All of them.
-    pub const ALL: [Service; 3] = [Service::Store, Service::Log, Service::Coordinator];
-
-    pub(crate) fn ip(self) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1 + self as u8))
-    }
-}
-
-/// Who sends a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Caller {
-    /// The worker; `None` for the operator who runs `init`.
-    pub worker: Option<u8>,
-    /// How many times it was started before.
-    pub life: u32,
-}
-
-impl fmt::Display for Caller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.worker {
-            Some(worker) => write!(f, "worker {worker} (life {})", self.life),
-            None => f.write_str("operator"),
-        }
-    }
-}
+use crate::parties::{Caller, Service};
 
 /// A request to a service.
 pub(crate) trait Request: fmt::Display + Send + Sync + 'static {
@@ -102,64 +59,6 @@ pub(crate) enum RequestError {
     TimedOut,
     #[error("the service is overloaded")]
     Overloaded,
-}
-
-/// A message whose type its receiver knows.
-type Message = Box<dyn Any + Send>;
-
-/// The services that serve, and the links that are cut. The node of a service that is killed drops its receiver.
-#[derive(Default)]
-pub(crate) struct Links {
-    services: Mutex<BTreeMap<Service, (NodeId, mpsc::UnboundedSender<Message>)>>,
-    cut: Mutex<BTreeSet<(NodeId, NodeId)>>,
-    delayed: AtomicUsize,
-}
-
-/// A request that a service will apply later, or again.
-struct Delayed<'a>(&'a AtomicUsize);
-
-impl Drop for Delayed<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Links {
-    /// How many requests a service will apply later, or again.
-    pub fn delayed(&self) -> usize {
-        self.delayed.load(Ordering::Relaxed)
-    }
-
-    fn delay(&self) -> Delayed<'_> {
-        self.delayed.fetch_add(1, Ordering::Relaxed);
-        Delayed(&self.delayed)
-    }
-
-    /// Cuts the link from one node to another. The other direction is not affected.
-    pub fn cut(&self, from: NodeId, to: NodeId) {
-        self.cut.lock().unwrap_or_else(PoisonError::into_inner).insert((from, to));
-    }
-
-    /// Undoes [`cut`](Self::cut).
-    pub fn restore(&self, from: NodeId, to: NodeId) {
-        self.cut.lock().unwrap_or_else(PoisonError::into_inner).remove(&(from, to));
-    }
-
-    fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
-        self.cut.lock().unwrap_or_else(PoisonError::into_inner).contains(&(from, to))
-    }
-
-    /// The requests to a service whose node is the current one.
-    fn serve(&self, service: Service) -> mpsc::UnboundedReceiver<Message> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        services.insert(service, (plugin::node(), sender));
-        receiver
-    }
-
-    fn of(&self, service: Service) -> Option<(NodeId, mpsc::UnboundedSender<Message>)> {
-        self.services.lock().unwrap_or_else(PoisonError::into_inner).get(&service).cloned()
-    }
 }
 
 /// A client's connection to all services. Clones share it.

@@ -184,18 +184,18 @@ impl Observed {
     /// Counts the faults of a scenario as planned.
     pub fn plan(&mut self, faults: &[Fault]) {
         for fault in faults {
-            self.faults.entry(fault.kind.name()).or_default().planned += 1;
+            self.faults.entry(fault.name()).or_default().planned += 1;
         }
     }
 
     /// A fault began.
     pub fn begin(&mut self, fault: &Fault) {
-        self.faults.entry(fault.kind.name()).or_default().begun += 1;
+        self.faults.entry(fault.name()).or_default().begun += 1;
     }
 
     /// A fault had an effect.
     pub fn effect(&mut self, fault: &Fault) {
-        let counts = self.faults.entry(fault.kind.name()).or_default();
+        let counts = self.faults.entry(fault.name()).or_default();
         counts.effects += 1;
         if self.effective.insert(fault.id) {
             counts.effective += 1;

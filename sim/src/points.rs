@@ -12,11 +12,11 @@ use exactlyonce::store::{
 };
 
 use crate::context::SimContext;
-use crate::network::Caller;
 use crate::observed::Sometimes;
 use crate::oracle::cell::{self, Cell, Seen, Value};
 use crate::oracle::delivery::Delivered;
 use crate::oracle::{Position, Violation, memory};
+use crate::parties::Caller;
 use crate::scenario::fault::{Moment, Point, Step};
 use crate::service::sabotage::{RelabellingConsumer, SabotagedConsumer, SabotagedStore};
 

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::network::Service;
+use crate::parties::Service;
 
 /// The purpose of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +27,10 @@ pub enum Stream {
     Links,
     /// Random choices of Cassandra nodes.
     Cassandra,
-    /// Whether a kind of fault is enabled, and how many there are of it.
+    /// Whether the kind of fault with this number is enabled, and how many there are of it.
     Kind(u64),
+    /// Which damage is done, if any.
+    Damage,
     /// A record of the workload.
     Record(u64),
     /// A fault of the scenario.
@@ -60,7 +62,8 @@ impl Stream {
             Stream::Heal => 6,
             Stream::Links => 4,
             Stream::Cassandra => 5,
-            Stream::Profile => 6,
+            Stream::Profile => 7,
+            Stream::Damage => 8,
             Stream::Service(service) => 16 + service as u64,
             Stream::Kind(kind) => KIND + kind,
             Stream::Record(record) => RECORD + record,
@@ -141,6 +144,21 @@ mod tests {
         };
         assert_eq!(draws(Stream::Options), draws(Stream::Options));
         assert_ne!(draws(Stream::Options), draws(Stream::Times));
+        let alone = [
+            Stream::Options,
+            Stream::ClusterOptions,
+            Stream::Profile,
+            Stream::Times,
+            Stream::Heal,
+            Stream::Links,
+            Stream::Cassandra,
+            Stream::Damage,
+        ];
+        let streams = alone.into_iter().chain(Service::ALL.map(Stream::Service));
+        let mut all: Vec<_> = streams.map(draws).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), alone.len() + Service::ALL.len());
         let worker = |index, life| draws(Stream::Worker { index, life });
         assert_ne!(worker(0, 1), worker(1, 0));
     }

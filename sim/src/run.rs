@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -21,12 +21,13 @@ use tokio::time::sleep;
 use crate::COMMIT;
 use crate::context::{SimContext, Triggered};
 use crate::injector::{Injector, Nodes};
-use crate::network::{Caller, Channel, Service};
+use crate::network::Channel;
 use crate::observed::Observed;
 use crate::oracle::cell::Cell;
 use crate::oracle::tables::Checker;
 use crate::oracle::truth::Truth;
 use crate::oracle::{Oracles, Violation, outcome};
+use crate::parties::{Caller, Service, worker_ip};
 use crate::scenario::options::{Begin, RunOptions, TOPIC};
 use crate::scenario::workload::Item;
 use crate::scenario::{Scenario, Tables, World};
@@ -370,11 +371,6 @@ fn workers<T: Opener>(handle: &Handle, context: &Arc<SimContext>, tables: &T) ->
         node
     };
     (0..context.options.workers).map(node).collect()
-}
-
-/// A worker's address.
-pub(crate) fn worker_ip(index: u8) -> IpAddr {
-    Ipv4Addr::new(10, 0, 1, index + 1).into()
 }
 
 /// Binds the tables to the topic as an operator would: from a node of its own, retrying until it succeeds.

@@ -13,7 +13,7 @@ use strum::IntoEnumIterator;
 
 use crate::run::run;
 use crate::scenario::Scenario;
-use crate::scenario::fault::Target;
+use crate::scenario::fault::Host;
 use crate::scenario::simplification::Simplification;
 
 /// So many other seeds are tried without each fault, before a scenario is the smallest one.
@@ -190,7 +190,7 @@ impl<P: FnMut(&Shrunk) -> bool> Shrinker<P> {
 fn keep_workers(scenario: &mut Scenario, workers: u8) {
     scenario.options.workers = workers;
     for fault in &mut scenario.faults {
-        if let Target::Worker(worker) = &mut fault.target {
+        if let Some(Host::Worker(worker)) = fault.target.worker_mut() {
             *worker %= workers;
         }
     }

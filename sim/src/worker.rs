@@ -10,9 +10,10 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::context::SimContext;
-use crate::network::{Caller, Channel};
+use crate::network::Channel;
 use crate::observed::Sometimes;
 use crate::oracle::Violation;
+use crate::parties::Caller;
 use crate::points::{ObservedBroker, ObservedStore, Process};
 use crate::random::Stream;
 use crate::service::Opener;

@@ -68,7 +68,7 @@ fn size(scenario: &Scenario) -> String {
 /// True if a service does what it must not, so that the run must fail for ever.
 fn is_sabotage(scenario: &Scenario) -> bool {
     let kinds = [KindName::AcknowledgedWritesDropped, KindName::Sabotaged];
-    scenario.faults.iter().any(|fault| kinds.contains(&fault.kind.name()))
+    scenario.faults.iter().any(|fault| kinds.contains(&fault.name()))
 }
 
 /// The file: comments with the reason, the violation and the commit, and the scenario.

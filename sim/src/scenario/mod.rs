@@ -20,7 +20,7 @@ use thiserror::Error;
 use crate::Seed;
 use crate::random::{Random, Stream};
 use cassandra::ClusterOptions;
-use fault::{FAULTS_OF_A_KIND, Fault};
+use fault::{Fault, KindName};
 use mix::FaultMix;
 use options::{Heal, RunOptions};
 use profile::Profile;
@@ -79,8 +79,17 @@ pub struct Scenario {
 
 /// The error of a file that is not a scenario.
 #[derive(Debug, Error)]
-#[error("not a scenario")]
-pub struct ScenarioError(#[from] toml::de::Error);
+pub enum ScenarioError {
+    /// It is not TOML, or has other keys or values.
+    #[error("not a scenario")]
+    Toml(#[from] toml::de::Error),
+    /// What a fault says cannot happen to its target.
+    #[error("fault {id} cannot happen to its target")]
+    Impossible {
+        /// The fault's id.
+        id: u64,
+    },
+}
 
 /// A scenario whose records and faults are not drawn yet.
 #[derive(Clone, Debug)]
@@ -138,7 +147,7 @@ impl Draft {
         self.options.heal = Heal::Everything;
         let damage = Fault::draw_damage(self.seed, &self.options, &self.tables);
         let mut faults = Fault::draw_all(self.seed, &self.options, &self.tables, &self.mix);
-        faults.retain(|fault| fault.id % FAULTS_OF_A_KIND == 0);
+        faults.retain(Fault::is_first_of_its_kind);
         faults.push(damage);
         Scenario { faults, ..self.without_faults() }
     }
@@ -179,7 +188,12 @@ impl FromStr for Scenario {
     type Err = ScenarioError;
 
     fn from_str(text: &str) -> Result<Self, ScenarioError> {
-        Ok(toml::from_str(text)?)
+        let scenario: Scenario = toml::from_str(text)?;
+        let is_possible = |fault: &&Fault| KindName::of(fault.kind, fault.target).is_some();
+        match scenario.faults.iter().find(|fault| !is_possible(fault)) {
+            Some(fault) => Err(ScenarioError::Impossible { id: fault.id }),
+            None => Ok(scenario),
+        }
     }
 }
 
@@ -207,5 +221,15 @@ mod tests {
         let error = text.replace("chaos_ms", "storm_ms").parse::<Scenario>().expect_err("refused");
         let text = exactlyonce::error::chain(&error);
         assert!(text.contains("storm_ms") && text.contains("line"), "{text}");
+    }
+
+    #[test]
+    fn a_fault_that_cannot_happen_to_its_target_is_refused() {
+        let mut scenario = Scenario::draw(1, World::Simple, Profile::Standard);
+        let fault = &mut scenario.faults[0];
+        (fault.kind, fault.target) = (fault::Kind::CallsTorn { per_mille: 1 }, fault::Target::AllNodes);
+        let (id, text) = (fault.id, toml::to_string(&scenario).expect("it has only values that TOML has"));
+        let error = text.parse::<Scenario>().expect_err("refused");
+        assert_eq!(error.to_string(), format!("fault {id} cannot happen to its target"));
     }
 }

@@ -11,7 +11,7 @@ use strum::{EnumIter, EnumString, IntoEnumIterator, IntoStaticStr};
 
 use crate::Seed;
 use crate::random::{Random, Stream};
-use crate::scenario::fault::{Direction, Fault, Kind, KindName, POINTS_OF_A_BATCH, Target, Trigger};
+use crate::scenario::fault::{Direction, Fault, Host, Kind, KindName, POINTS_OF_A_BATCH, Target, Trigger};
 use crate::scenario::mix::FaultMix;
 use crate::scenario::options::{Begin, RunOptions};
 use crate::scenario::simplification::Simplification;
@@ -185,11 +185,13 @@ fn zombies(seed: Seed, world: World) -> Draft {
 
 /// Around the session timeout, below and above, and never in both directions.
 fn around_session_timeout(fault: &mut Fault, options: &RunOptions, random: &mut Random) {
-    let direction = random.pick(&[Direction::Requests, Direction::Responses]);
+    let direction = random.pick(&[Direction::Forward, Direction::Backward]);
     let duration_ms = options.session_timeout_ms * random.within(50..=400) / 100;
-    match &mut fault.kind {
-        Kind::LinkCut { direction: cut, .. } | Kind::ClientLinkCut { direction: cut, .. } => *cut = direction,
-        Kind::WorkerPaused => {}
+    match (fault.name(), &mut fault.target) {
+        (KindName::LinkCut | KindName::ClientLinkCut, Target::Link { direction: cut, .. }) => {
+            *cut = direction
+        }
+        (KindName::WorkerPaused, _) => {}
         _ => return,
     }
     fault.duration_ms = duration_ms;
@@ -269,8 +271,8 @@ fn tiny(seed: Seed, world: World) -> Draft {
 fn at_a_point_of_a_batch(fault: &mut Fault, options: &RunOptions, random: &mut Random) {
     let (point, nth) = (random.pick(&POINTS_OF_A_BATCH), random.log_uniform(1..=6));
     fault.trigger = Trigger::When { point, nth, latest_ms: options.chaos_ms * 9 / 10 };
-    if matches!(fault.target, Target::Worker(_)) {
-        fault.target = Target::Triggering;
+    if let Some(worker) = fault.target.worker_mut() {
+        *worker = Host::Triggering;
     }
 }
 

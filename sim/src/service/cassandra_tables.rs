@@ -1,9 +1,7 @@
 //! The tables on a simulated Cassandra cluster of three nodes, through the production store and the unmodified driver.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use exactlyonce::error::chain;
@@ -11,23 +9,22 @@ use exactlyonce::store::Layout;
 use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, Consistency, apply_schema};
 use exactlyonce::store::cql::{Keyspace, Replication, tables};
 use scylla::client::session_builder::SessionBuilder;
-use simulated_cassandra::cluster::{Envelope, NodeId, RuledLinks, Verb};
+use simulated_cassandra::cluster::NodeId;
+use simulated_hosts::{HostFault, Recovery};
 use tokio::network::Network;
-use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use crate::context::{ActiveFault, SimContext};
+use crate::context::SimContext;
 use crate::network::Channel;
 use crate::observed::Sometimes;
 use crate::oracle::Violation;
 use crate::oracle::cell::Replicas;
-use crate::random::Stream;
-use crate::run::worker_ip;
 use crate::scenario::Tables;
 use crate::scenario::cassandra::{ClusterOptions, DATA_CENTERS, NODES};
-use crate::scenario::fault::{Direction, Fault, Kind, Sabotage, Step, Target};
+use crate::scenario::fault::{Fault, Host, Kind, Sabotage};
 use crate::service::cassandra::cells::ClusterReplicas;
-use crate::service::cassandra::{Notes, SimulatedCassandra, Watch, ip};
+use crate::service::cassandra::faults::ClusterFaults;
+use crate::service::cassandra::{Notes, SimulatedCassandra, Watch};
 use crate::service::cassandra::{damage, observe};
 use crate::service::{Opener, TablesService};
 
@@ -39,21 +36,9 @@ pub(crate) struct CassandraTables {
     cassandra: SimulatedCassandra,
     cluster: ClusterOptions,
     opener: CassandraOpener,
-    state: Arc<Mutex<ClusterState>>,
+    faults: ClusterFaults,
     /// The cluster does not own what it is traced with.
     _notes: Notes,
-}
-
-#[derive(Default)]
-struct ClusterState {
-    /// The coordinators to be killed, by fault, and how many more writes each may send.
-    writes_left: BTreeMap<u64, (u8, u64)>,
-    /// The coordinators that were killed, by fault.
-    killed: BTreeMap<u64, u8>,
-    /// Held writes and failed connection attempts at the time when a client's link was cut, by fault.
-    before: BTreeMap<u64, u64>,
-    /// When the last message between nodes so far arrives, in simulated milliseconds.
-    latest_ms: u64,
 }
 
 /// Opens the production store.
@@ -94,19 +79,6 @@ impl Watch for Watching {
     }
 }
 
-fn lock(state: &Mutex<ClusterState>) -> MutexGuard<'_, ClusterState> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The nodes whose processes are down or paused because of these faults.
-fn down(faults: &[Fault], state: &ClusterState) -> BTreeSet<u8> {
-    let of = |fault: &Fault| match fault.kind {
-        Kind::AllNodesKilled => (0..NODES * DATA_CENTERS.len() as u8).collect(),
-        kind => kind.affects_process_of_node().into_iter().collect::<Vec<u8>>(),
-    };
-    faults.iter().flat_map(of).chain(state.killed.values().copied()).collect()
-}
-
 impl TablesService for CassandraTables {
     type Store = CassandraStore;
     type Opener = CassandraOpener;
@@ -122,28 +94,11 @@ impl TablesService for CassandraTables {
         });
         cassandra.cluster.settled().await;
         let opener = create_tables(context, &cassandra, cluster).await;
-        let (state, cluster) = (Arc::<Mutex<ClusterState>>::default(), cluster.clone());
-        let (due, coordinators) = mpsc::unbounded_channel();
-        let usual = RuledLinks::new(
-            Duration::from_micros(100),
-            Duration::from_millis(cluster.link_ms),
-            Stream::Links.generator(context.seed + 1),
-        );
-        let (shared, noted) = (state.clone(), context.clone());
-        cassandra.links.rule(move |envelope| {
-            count_writes(&mut lock(&shared), &due, envelope);
-            let copies = deliveries(&noted, &usual, envelope);
-            if let Some(latest) = copies.iter().flatten().max() {
-                let latest_ms = noted.now_ms() + latest.as_millis() as u64 + 1;
-                let mut state = lock(&shared);
-                state.latest_ms = state.latest_ms.max(latest_ms);
-            }
-            copies
-        });
+        let faults = ClusterFaults::start(context, &cassandra, cluster);
         let replicas = ClusterReplicas::new(&cassandra.cluster, &opener.options.keyspace, opener.layout);
         observe::observe(context, &cassandra, replicas);
-        tokio::spawn(kill_coordinators(context.clone(), cassandra.clone(), state.clone(), coordinators));
-        Self { context: context.clone(), cassandra, cluster, opener, state, _notes: notes }
+        let (context, cluster) = (context.clone(), cluster.clone());
+        Self { context, cassandra, cluster, opener, faults, _notes: notes }
     }
 
     fn opener(&self) -> CassandraOpener {
@@ -151,131 +106,28 @@ impl TablesService for CassandraTables {
     }
 
     fn begin(&self, fault: &Fault, active: &[Fault]) -> bool {
-        let Self { context, cassandra, .. } = self;
-        let down = down(active, &lock(&self.state));
-        let network = Network::current();
-        match fault.kind {
-            kind if kind.affects_process_of_node().is_some_and(|node| down.contains(&node)) => return false,
-            Kind::AllNodesKilled if !down.is_empty() => return false,
-            Kind::NodeKilled { node } => cassandra.kill(node),
-            Kind::AllNodesKilled => {
-                (0..self.cluster.nodes()).for_each(|node| cassandra.kill(node));
-                context.observe(Sometimes::AllNodesKilled);
+        let Kind::RowsDeleted { table } = fault.kind else { return self.faults.begin(fault, active) };
+        let Self { context, opener, .. } = self;
+        let statement = damage::statement(context, &opener.options.keyspace, opener.layout, table);
+        let Some(statement) = statement else { return false };
+        context.note_event(format_args!("operator: {statement}"));
+        // From now on the tables may be damaged; that the statement has succeeded is known later.
+        context.damage().done = true;
+        let (nodes, context, fault) = (opener.options.contact_points.clone(), context.clone(), fault.clone());
+        tokio::spawn(async move {
+            if damage::execute(&nodes, statement).await {
+                context.effect(&fault);
             }
-            Kind::PowerLost { node } => {
-                let disk = cassandra.cluster.disk(NodeId(node.into()));
-                if disk.is_some_and(|disk| disk.unsynced() > 0) {
-                    context.observe(Sometimes::UnsyncedRecordsLost);
-                    context.damage().done |= !self.cluster.synced_first;
-                }
-                cassandra.power_off(node);
-            }
-            Kind::NodePaused { node } => cassandra.pause(node),
-            Kind::DiskWiped { node } => {
-                cassandra.kill(node);
-                if let Some(disk) = cassandra.cluster.disk(NodeId(node.into())) {
-                    disk.wipe();
-                }
-            }
-            Kind::RowsDeleted { table } => {
-                let opener = &self.opener;
-                let statement = damage::statement(context, &opener.options.keyspace, opener.layout, table);
-                let Some(statement) = statement else { return false };
-                context.note_event(format_args!("operator: {statement}"));
-                let (nodes, context, fault) =
-                    (opener.options.contact_points.clone(), context.clone(), fault.clone());
-                tokio::spawn(async move {
-                    if damage::execute(&nodes, statement).await {
-                        context.effect(&fault);
-                    }
-                });
-                return true;
-            }
-            Kind::CoordinatorKilled { node, writes } => {
-                lock(&self.state).writes_left.insert(fault.id, (node, writes));
-                return true;
-            }
-            Kind::ClientLinkCut { .. } => {
-                let effects = network.effects();
-                lock(&self.state).before.insert(fault.id, effects.held + effects.unanswered);
-                client_links(fault).into_iter().for_each(|(from, to)| network.cut(from, to));
-                return true;
-            }
-            Kind::ConnectionsReset { node } => {
-                let Target::Worker(worker) = fault.target else { return false };
-                if network.reset_connections(worker_ip(worker), ip(node)) == 0 {
-                    return true;
-                }
-                context.observe(Sometimes::ConnectionsResetInUse);
-            }
-            Kind::ClockStepped { node, .. } | Kind::ClockCoarse { node, .. } => {
-                let is_moved = active.iter().any(|other| match other.kind {
-                    Kind::ClockStepped { node: moved, .. } | Kind::ClockCoarse { node: moved, .. } => {
-                        moved == node
-                    }
-                    _ => false,
-                });
-                let clock = &cassandra.clocks[usize::from(node)];
-                match fault.kind {
-                    _ if is_moved => return false,
-                    Kind::ClockStepped { by_ms, .. } => {
-                        clock.step(by_ms * 1_000);
-                        if by_ms < 0 {
-                            context.observe(Sometimes::ClockWentBack);
-                        }
-                    }
-                    Kind::ClockCoarse { step_ms, .. } => clock.quantize(step_ms * 1_000),
-                    _ => {}
-                }
-            }
-            Kind::ReplicaLinkCut { .. }
-            | Kind::ReplicaMessagesLost { .. }
-            | Kind::ReplicaMessagesDelayed { .. }
-            | Kind::ReplicaMessagesDuplicated { .. } => return true,
-            _ => return false,
-        }
-        context.effect(fault);
+        });
         true
     }
 
     fn end(&self, fault: &Fault) {
-        let Self { context, cassandra, .. } = self;
-        let network = Network::current();
-        match fault.kind {
-            Kind::NodeKilled { node } | Kind::PowerLost { node } | Kind::DiskWiped { node } => {
-                cassandra.start_node(node);
-            }
-            Kind::AllNodesKilled => (0..self.cluster.nodes()).for_each(|node| cassandra.start_node(node)),
-            Kind::NodePaused { node } => {
-                cassandra.resume(node);
-                context.observe(Sometimes::NodePausedAndResumed);
-            }
-            Kind::CoordinatorKilled { .. } => {
-                let mut state = lock(&self.state);
-                state.writes_left.remove(&fault.id);
-                if let Some(node) = state.killed.remove(&fault.id) {
-                    cassandra.start_node(node);
-                }
-            }
-            Kind::ClientLinkCut { .. } => {
-                let (effects, before) = (network.effects(), lock(&self.state).before.remove(&fault.id));
-                if before.is_some_and(|before| effects.held + effects.unanswered > before) {
-                    context.effect(fault);
-                }
-                client_links(fault).into_iter().for_each(|(from, to)| network.restore(from, to));
-                // Another fault may have cut the same link.
-                for other in context.active_faults() {
-                    client_links(&other).into_iter().for_each(|(from, to)| network.cut(from, to));
-                }
-            }
-            Kind::ClockStepped { node, by_ms } => cassandra.clocks[usize::from(node)].step(-by_ms * 1_000),
-            Kind::ClockCoarse { node, .. } => cassandra.clocks[usize::from(node)].quantize(1),
-            _ => {}
-        }
+        self.faults.end(fault);
     }
 
-    fn dispensable(&self) -> Option<Kind> {
-        Some(Kind::NodeKilled { node: (self.context.seed % u64::from(NODES)) as u8 })
+    fn dispensable(&self) -> Option<Host> {
+        Some(Host::Node((self.context.seed % u64::from(NODES)) as u8))
     }
 
     async fn settle(&self) {
@@ -335,20 +187,20 @@ impl TablesService for CassandraTables {
 
     async fn caught_up(&self) {
         // Whatever arrives last may be answered by a hint, which is written and delivered after an interval each.
-        let until_ms = lock(&self.state).latest_ms.max(self.context.now_ms());
+        let until_ms = self.faults.latest_ms().max(self.context.now_ms());
         let until_ms = until_ms + 2 * self.cluster.hint_interval_ms + CATCH_UP_MS;
         sleep(Duration::from_millis(until_ms - self.context.now_ms())).await;
     }
 
     async fn store_without(&self, index: u8) -> Option<CassandraStore> {
         if let Some(before) = index.checked_sub(1) {
-            self.cassandra.start_node(before);
+            self.cassandra.recover(before, Recovery::Start);
             self.cassandra.cluster.settled().await;
         }
         if index >= NODES {
             return None;
         }
-        self.cassandra.kill(index);
+        self.cassandra.apply(index, HostFault::Kill);
         sleep(Duration::from_millis(3 * self.cluster.failure_timeout_ms)).await;
         self.context.note(format_args!("the tables without cassandra {}", index + 1));
         Some(self.store().await)
@@ -357,102 +209,6 @@ impl TablesService for CassandraTables {
     fn shut_down(&self) {
         self.cassandra.links.restore_all();
         self.cassandra.shut_down();
-    }
-}
-
-async fn kill_coordinators(
-    context: Arc<SimContext>,
-    cassandra: SimulatedCassandra,
-    state: Arc<Mutex<ClusterState>>,
-    mut due: mpsc::UnboundedReceiver<u64>,
-) {
-    while let Some(id) = due.recv().await {
-        let active = context.active_faults();
-        let Some(fault) = active.iter().find(|fault| fault.id == id) else { continue };
-        let Kind::CoordinatorKilled { node, .. } = fault.kind else { continue };
-        let mut state = lock(&state);
-        if !down(&active, &state).contains(&node) {
-            state.killed.insert(id, node);
-            cassandra.kill(node);
-            context.observe(Sometimes::CoordinatorKilledWhileWriting);
-            context.note_event(format_args!("cassandra {} is killed as coordinator", node + 1));
-            context.effect(fault);
-        }
-    }
-}
-
-/// Counts the writes that coordinators send, for the faults that wait for them.
-fn count_writes(state: &mut ClusterState, due: &mpsc::UnboundedSender<u64>, envelope: &Envelope) {
-    if envelope.verb != Verb::Write || state.writes_left.is_empty() {
-        return;
-    }
-    state.writes_left.retain(|id, (node, left)| {
-        if envelope.from == NodeId((*node).into()) {
-            *left -= 1;
-            if *left == 0 {
-                // The receiver exists as long as the run.
-                let _ = due.send(*id);
-            }
-        }
-        *left > 0
-    });
-}
-
-/// The delays of the copies of a message between nodes; none if it is lost.
-fn deliveries(context: &SimContext, usual: &RuledLinks, envelope: &Envelope) -> Option<Vec<Duration>> {
-    match envelope.verb {
-        Verb::Prepare => observe::reached(context, Step::Prepare),
-        Verb::Commit => {
-            observe::reached(context, Step::Commit);
-            context.observe(Sometimes::ConditionalWriteReplicated);
-        }
-        _ => {}
-    }
-    let mut copies = usual.deliveries(envelope);
-    let mut is_lost = false;
-    context.apply_faults(|ActiveFault { fault, random }| match fault.kind {
-        Kind::ReplicaLinkCut { from, to } => {
-            let is_cut = (envelope.from, envelope.to) == (NodeId(from.into()), NodeId(to.into()));
-            is_lost |= is_cut;
-            is_cut
-        }
-        Kind::ReplicaMessagesLost { per_mille } => {
-            let lost = random.chance(per_mille);
-            is_lost |= lost;
-            lost
-        }
-        Kind::ReplicaMessagesDelayed { per_mille, up_to_ms } => {
-            let late = random.chance(per_mille);
-            if late {
-                let by = Duration::from_millis(random.within(1..=up_to_ms));
-                copies.iter_mut().for_each(|delay| *delay += by);
-            }
-            late
-        }
-        Kind::ReplicaMessagesDuplicated { per_mille } => {
-            let twice = random.chance(per_mille);
-            if twice {
-                let by = Duration::from_millis(random.below(2_000));
-                let again: Vec<_> = copies.iter().map(|delay| *delay + by).collect();
-                copies.extend(again);
-            }
-            twice
-        }
-        _ => false,
-    });
-    Some(if is_lost { Vec::new() } else { copies })
-}
-
-/// The directions in which a fault cuts the link of a worker to a node.
-fn client_links(fault: &Fault) -> Vec<(IpAddr, IpAddr)> {
-    let (Kind::ClientLinkCut { node, direction }, Target::Worker(worker)) = (fault.kind, fault.target) else {
-        return Vec::new();
-    };
-    let (worker, node) = (worker_ip(worker), ip(node));
-    match direction {
-        Direction::Both => vec![(worker, node), (node, worker)],
-        Direction::Requests => vec![(worker, node)],
-        Direction::Responses => vec![(node, worker)],
     }
 }
 

@@ -18,7 +18,7 @@ use crate::context::SimContext;
 use crate::network::Channel;
 use crate::oracle::Violation;
 use crate::oracle::cell::Replicas;
-use crate::scenario::fault::{Fault, Kind};
+use crate::scenario::fault::{Fault, Host};
 
 /// Opens the tables for a process of a worker. The simulator keeps it forever, so it holds nothing of the run.
 pub(crate) trait Opener: Clone + Send + Sync + 'static {
@@ -47,8 +47,8 @@ pub(crate) trait TablesService: Send + Sync + Sized + 'static {
     /// Ends a fault of this service.
     fn end(&self, fault: &Fault);
 
-    /// The fault that leaves out one of the nodes, if the service goes on without it.
-    fn dispensable(&self) -> Option<Kind>;
+    /// A node that the service goes on without, if there is one.
+    fn dispensable(&self) -> Option<Host>;
 
     /// Waits until the service has recovered from all faults.
     fn settle(&self) -> impl Future<Output = ()> + Send;

@@ -12,7 +12,7 @@ use crate::context::SimContext;
 use crate::network::Channel;
 use crate::oracle::Violation;
 use crate::oracle::cell::{Cell, Replicas, Seen, Value};
-use crate::scenario::fault::{Fault, Kind};
+use crate::scenario::fault::{Fault, Host};
 use crate::service::simple_store::StoreClient;
 use crate::service::{Opener, TablesService};
 
@@ -84,7 +84,7 @@ impl TablesService for SimpleTables {
 
     fn end(&self, _: &Fault) {}
 
-    fn dispensable(&self) -> Option<Kind> {
+    fn dispensable(&self) -> Option<Host> {
         None
     }
 

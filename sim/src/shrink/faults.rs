@@ -1,7 +1,9 @@
 //! Simpler faults: shorter, of every message instead of some, and at the first occurrence of a point instead of a time.
 
+use simulated_hosts::{ClockFault, LinkFault};
+
 use super::{Shrinker, Shrunk};
-use crate::scenario::fault::{Direction, Fault, Kind, Point, Target, Trigger};
+use crate::scenario::fault::{Direction, Fault, Host, Kind, Point, Target, Trigger};
 
 /// Of more faults, no trigger is replaced by each point in turn.
 const FEW: usize = 3;
@@ -55,13 +57,12 @@ impl<P: FnMut(&Shrunk) -> bool> Shrinker<P> {
         }
     }
 
-    fn keep_with_trigger(&mut self, index: usize, trigger: Trigger, target: Target) -> bool {
-        let target = match (trigger, target) {
-            (_, Target::Anyone) => Target::Anyone,
-            (Trigger::When { .. }, _) => Target::Triggering,
-            (Trigger::At { .. }, Target::Triggering) => Target::Worker(0),
-            (Trigger::At { .. }, worker) => worker,
-        };
+    fn keep_with_trigger(&mut self, index: usize, trigger: Trigger, mut target: Target) -> bool {
+        match (trigger, target.worker_mut()) {
+            (Trigger::When { .. }, Some(worker)) => *worker = Host::Triggering,
+            (Trigger::At { .. }, Some(worker @ Host::Triggering)) => *worker = Host::Worker(0),
+            _ => {}
+        }
         self.keep_with(|scenario| {
             let fault = &mut scenario.faults[index];
             (fault.trigger, fault.target) = (trigger, target);
@@ -87,13 +88,15 @@ fn half_duration(fault: &mut Fault) {
 }
 
 fn both_directions(fault: &mut Fault) {
-    if let Kind::LinkCut { direction, .. } | Kind::ClientLinkCut { direction, .. } = &mut fault.kind {
+    if let Target::Link { from, direction, .. } = &mut fault.target
+        && from.is_of_worker()
+    {
         *direction = Direction::Both;
     }
 }
 
 fn of_first_worker(fault: &mut Fault) {
-    if let Target::Worker(worker) = &mut fault.target {
+    if let Some(Host::Worker(worker)) = fault.target.worker_mut() {
         *worker = 0;
     }
 }
@@ -107,11 +110,11 @@ fn half_time(fault: &mut Fault) {
 
 fn half_delay(fault: &mut Fault) {
     match &mut fault.kind {
-        Kind::RequestsDelayed { up_to_ms, .. }
-        | Kind::RequestsDuplicated { up_to_ms, .. }
-        | Kind::ReplicaMessagesDelayed { up_to_ms, .. } => *up_to_ms = up_to_ms.div_ceil(2),
-        Kind::ClockStepped { by_ms, .. } => *by_ms /= 2,
-        Kind::ClockCoarse { step_ms, .. } => *step_ms -= *step_ms / 2,
+        Kind::Link(LinkFault::Delay { up_to_ms, .. } | LinkFault::Duplicate { up_to_ms, .. }) => {
+            *up_to_ms = up_to_ms.div_ceil(2);
+        }
+        Kind::Clock(ClockFault::Step { by_ms }) => *by_ms /= 2,
+        Kind::Clock(ClockFault::Coarse { step_ms }) => *step_ms -= *step_ms / 2,
         Kind::CoordinatorKilled { writes, .. } => *writes = writes.div_ceil(2),
         _ => {}
     }

@@ -1,7 +1,8 @@
 //! A testbed that never fails proves nothing: what a service must not do is found, under the name of the anomaly, in every
 //! world where it can happen.
 
-use simulation::scenario::fault::{Fault, Kind, KindName, Sabotage, Target, Trigger};
+use simulated_hosts::{HostFault, LinkFault};
+use simulation::scenario::fault::{Direction, Fault, Host, Kind, KindName, Sabotage, Target, Trigger};
 use simulation::scenario::options::Begin;
 use simulation::scenario::profile::Profile;
 use simulation::scenario::{Draft, Scenario, World};
@@ -37,8 +38,8 @@ fn run_with(draft: Draft, kinds: &[Kind], crashes: u64) -> Report {
     let crash = |n: u64| Fault {
         id: 100 + n,
         trigger: Trigger::At { at_ms: scenario.options.chaos_ms * (n + 1) / 6 },
-        target: Target::Worker((n % 2) as u8),
-        kind: Kind::WorkerKilled,
+        target: Target::Host(Host::Worker((n % 2) as u8)),
+        kind: Kind::Host(HostFault::Kill),
         duration_ms: 50,
     };
     let crashes: Vec<Fault> = (0..crashes).map(crash).collect();
@@ -173,9 +174,15 @@ fn replicas_that_a_repair_leaves_different_are_found() {
         if let simulation::scenario::Tables::Cassandra(cluster) = &mut draft.tables {
             (cluster.reads_repair, cluster.hint_window_ms) = (false, 1);
         }
-        let cut = |from, to| Kind::ReplicaLinkCut { from, to };
+        let scenario = draft.without_faults();
+        let cut = |node: u8| {
+            let (from, to) = (Host::Node(node), Host::Node(2));
+            let target = Target::Link { from, to, direction: Direction::Forward };
+            Fault { target, ..fault(node.into(), Kind::Link(LinkFault::Cut), &scenario) }
+        };
         let skipped = Kind::Sabotaged { how: Sabotage::RepairsSkipped, per_mille: 1_000 };
-        run_with(draft, &[cut(0, 2), cut(1, 2), skipped], 0).has("replicas_differ")
+        let faults = vec![cut(0), cut(1), fault(2, skipped, &scenario)];
+        run(Scenario { faults, ..scenario }, false).has("replicas_differ")
     });
     assert!(found);
 }
@@ -209,8 +216,8 @@ fn a_log_that_is_not_drained_is_found() {
         draft.shape.at_start_per_mille = 1_000;
         let scenario = draft.without_faults();
         let stop = |worker: u8| Fault {
-            target: Target::Worker(worker),
-            ..fault(worker.into(), Kind::WorkerStopped, &scenario)
+            target: Target::Host(Host::Worker(worker)),
+            ..fault(worker.into(), Kind::Host(HostFault::Stop), &scenario)
         };
         let faults = (0..scenario.options.workers).map(stop).collect();
         let report = run(Scenario { faults, ..scenario }, false);

@@ -11,6 +11,7 @@ use exactlyonce::store::cql::{Keyspace, Replication};
 use exactlyonce::store::{Layout, Outcome, Progress, Store};
 use madsim::runtime::Handle;
 use simulated_cassandra::cluster::CommitLogSync;
+use simulated_hosts::HostFault;
 use simulation::service::cassandra::SimulatedCassandra;
 use simulation::trace::{Record, Trace};
 use tokio::network::Network;
@@ -52,16 +53,14 @@ async fn rows_under_faults(cluster: &SimulatedCassandra) -> Vec<i64> {
             for round in 0..2 {
                 for node in 0..3 {
                     sleep(Duration::from_millis(700)).await;
-                    match (round + node) % 3 {
-                        0 => cluster.kill(node),
-                        1 => cluster.power_off(node),
-                        _ => cluster.pause(node),
-                    }
+                    let fault = match (round + node) % 3 {
+                        0 => HostFault::Kill,
+                        1 => HostFault::PowerLoss,
+                        _ => HostFault::Pause,
+                    };
+                    cluster.apply(node, fault);
                     sleep(Duration::from_millis(5_000)).await;
-                    match (round + node) % 3 {
-                        2 => cluster.resume(node),
-                        _ => cluster.start_node(node),
-                    }
+                    cluster.recover(node, fault.recovery());
                     cluster.cluster.settled().await;
                 }
             }

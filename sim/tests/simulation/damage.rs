@@ -15,7 +15,7 @@ fn assert_named(world: World, seeds: u64) {
         [Sometimes::WorkerRefused, Sometimes::DamageFoundByVerify, Sometimes::DamageWithoutConsequence];
     for seed in 0..seeds {
         let scenario = Draft::new(seed, world, Profile::Standard).damaged();
-        let kind = scenario.faults.last().expect("it is damaged").kind.name();
+        let kind = scenario.faults.last().expect("it is damaged").name();
         let report = run(scenario, false);
         assert_eq!(report.violation, None, "{report}");
         let counts = outcomes.entry(kind).or_default();

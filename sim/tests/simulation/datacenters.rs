@@ -18,6 +18,7 @@ use madsim::runtime::Handle;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 use simulated_cassandra::cluster::Verb;
+use simulated_hosts::{HostFault, Recovery};
 use simulation::service::cassandra::{Notes, SimulatedCassandra};
 use tokio::network::Network;
 use tokio::sync::oneshot;
@@ -291,11 +292,11 @@ fn a_binding_moves_only_from_what_it_is_and_when_every_replica_can_know() {
         assert_eq!(oslo.binding().await.into_result().unwrap().as_ref(), Some(&bound));
         assert_eq!(change(&oslo, &local(OSLO)).await.unwrap(), Changed::Before);
         // Not every replica can know of it now: who asks cannot know whether it happened.
-        cluster.0.kill(1);
+        cluster.0.apply(1, HostFault::Kill);
         sleep(Duration::from_secs(20)).await;
         let outcome = paris.change_consistency(&local(OSLO)).await;
         assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
-        cluster.0.start_node(1);
+        cluster.0.recover(1, Recovery::Start);
         sleep(Duration::from_secs(20)).await;
         // Whatever became of it, repeating it says so, and a second time changes nothing.
         let again = change(&paris, &local(OSLO)).await.unwrap();
@@ -332,7 +333,7 @@ fn a_worker_starts_while_the_other_datacenter_is_down_and_never_with_the_former_
         assert!(matches!(checked, Err(BindingError::OtherConsistency { .. })), "{checked:?}");
         cluster.0.links.remove(late);
         for node in 0..IN_OSLO {
-            cluster.0.kill(node);
+            cluster.0.apply(node, HostFault::Kill);
         }
         sleep(Duration::from_secs(20)).await;
         append(&broker, 6).await;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use simulated_hosts::LinkFault;
 use simulation::run;
-use simulation::scenario::fault::{Direction, Fault, Kind, KindName, Trigger};
+use simulation::scenario::fault::{Direction, Kind, KindName, Target, Trigger};
 use simulation::scenario::profile::Profile;
 use simulation::scenario::{Scenario, World};
 use strum::IntoEnumIterator;
@@ -15,7 +16,7 @@ fn drawn(profile: Profile, world: World) -> impl Iterator<Item = Scenario> {
 }
 
 fn kinds(scenario: &Scenario) -> BTreeSet<KindName> {
-    scenario.faults.iter().map(|fault| fault.kind.name()).collect()
+    scenario.faults.iter().map(|fault| fault.name()).collect()
 }
 
 /// Runs some seeds of each profile, and checks that it had an effect.
@@ -73,13 +74,15 @@ fn zombies_are_cut_off_in_one_direction_or_paused_for_about_the_session_timeout(
     for world in World::iter() {
         for scenario in drawn(Profile::Zombies, world) {
             assert!(scenario.options.workers > 1 && kinds(&scenario).contains(&KindName::WorkerPaused));
-            for Fault { kind, duration_ms, .. } in scenario.faults {
-                if let Kind::LinkCut { direction, .. } | Kind::ClientLinkCut { direction, .. } = kind {
+            for fault in scenario.faults {
+                let name = fault.name();
+                if let (KindName::LinkCut | KindName::ClientLinkCut, Target::Link { direction, .. }) =
+                    (name, fault.target)
+                {
                     assert_ne!(direction, Direction::Both);
                 }
-                if matches!(kind.name(), KindName::WorkerPaused | KindName::LinkCut | KindName::ClientLinkCut)
-                {
-                    let percent = duration_ms * 100 / scenario.options.session_timeout_ms;
+                if matches!(name, KindName::WorkerPaused | KindName::LinkCut | KindName::ClientLinkCut) {
+                    let percent = fault.duration_ms * 100 / scenario.options.session_timeout_ms;
                     assert!((49..=400).contains(&percent), "{percent} %");
                 }
             }
@@ -97,15 +100,16 @@ fn storms_have_high_rates_short_timeouts_and_kills() {
         for scenario in drawn(Profile::Storms, world) {
             assert!(scenario.options.request_timeout_ms <= 150 && scenario.options.session_timeout_ms <= 800);
             for fault in &scenario.faults {
-                if let Kind::RequestsLost { per_mille, .. }
-                | Kind::RequestsDelayed { per_mille, .. }
-                | Kind::RequestsDuplicated { per_mille, .. }
-                | Kind::ReplicaMessagesLost { per_mille } = fault.kind
+                if let Kind::Link(
+                    LinkFault::Lose { per_mille }
+                    | LinkFault::Delay { per_mille, .. }
+                    | LinkFault::Duplicate { per_mille, .. },
+                ) = fault.kind
                 {
                     assert!(per_mille >= 400, "{per_mille}");
                 }
-                if fault.kind.name().to_string().ends_with("killed") {
-                    killed.insert(fault.kind.name());
+                if fault.name().to_string().ends_with("killed") {
+                    killed.insert(fault.name());
                 }
             }
         }

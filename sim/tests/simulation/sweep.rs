@@ -3,7 +3,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use simulation::scenario::fault::{Fault, Kind, KindName, Moment, Point, Step, Target, Trigger};
+use simulated_hosts::{HostFault, LinkFault};
+use simulation::scenario::fault::{Fault, Host, Kind, KindName, Moment, Point, Step, Target, Trigger};
 use simulation::scenario::options::Begin;
 use simulation::scenario::profile::Profile;
 use simulation::scenario::{Draft, Scenario, World};
@@ -87,7 +88,8 @@ fn at(scenario: &Scenario, point: Point, nth: u64) -> Trigger {
 
 fn crash(scenario: &Scenario, point: Point, nth: u64) -> Fault {
     let trigger = at(scenario, point, nth);
-    Fault { id: 0, trigger, target: Target::Triggering, kind: Kind::WorkerKilled, duration_ms: 200 }
+    let (kind, target) = (Kind::Host(HostFault::Kill), Target::Host(Host::Triggering));
+    Fault { id: 0, trigger, target, kind, duration_ms: 200 }
 }
 
 /// Messages that are lost or late from a point on, until one is: before a request is sent, the request, and when it was
@@ -96,22 +98,18 @@ fn messages(scenario: &Scenario, point: Point, nth: u64) -> Vec<Fault> {
     let up_to_ms = 2 * scenario.options.request_timeout_ms;
     let is_of_log = matches!(point.step, Step::Assigned | Step::Revoked | Step::Lost | Step::Released);
     let service = if is_of_log { Service::Coordinator } else { Service::Store };
-    let kinds = match (scenario.world(), point.moment) {
-        (World::Simple, Moment::Before) => vec![
-            Kind::RequestsLost { service, per_mille: 1_000 },
-            Kind::RequestsDelayed { service, per_mille: 1_000, up_to_ms },
-            Kind::ResponsesLost { service, per_mille: 1_000 },
-        ],
+    let lost = LinkFault::Lose { per_mille: 1_000 };
+    let late = LinkFault::Delay { per_mille: 1_000, up_to_ms };
+    let unanswered = LinkFault::LoseResponses { per_mille: 1_000 };
+    let (target, kinds) = match (scenario.world(), point.moment) {
+        (World::Simple, Moment::Before) => (Target::Requests(service), vec![lost, late, unanswered]),
         // The response of this request is on its way: the next request.
-        (World::Simple, Moment::After) => vec![Kind::RequestsLost { service, per_mille: 1_000 }],
-        (World::Cassandra, _) => vec![
-            Kind::ReplicaMessagesLost { per_mille: 1_000 },
-            Kind::ReplicaMessagesDelayed { per_mille: 1_000, up_to_ms },
-        ],
+        (World::Simple, Moment::After) => (Target::Requests(service), vec![lost]),
+        (World::Cassandra, _) => (Target::Replicas, vec![lost, late]),
     };
     let fault = |kind| {
         let trigger = at(scenario, point, nth);
-        Fault { id: 1, trigger, target: Target::Anyone, kind, duration_ms: 1 }
+        Fault { id: 1, trigger, target, kind: Kind::Link(kind), duration_ms: 1 }
     };
     kinds.into_iter().map(fault).collect()
 }
@@ -142,7 +140,7 @@ fn sweep_of_pairs(world: World, most: u64) -> usize {
             }
             let report = run_with(&scenario, pair.to_vec());
             assert_eq!(report.violation, None, "{pair:?}\n{report}");
-            let is_effective = |fault: &Fault| report.observed.faults(fault.kind.name()).effective > 0;
+            let is_effective = |fault: &Fault| report.observed.faults(fault.name()).effective > 0;
             both.fetch_add(usize::from(pair.iter().all(is_effective)), Ordering::Relaxed);
         }
     };

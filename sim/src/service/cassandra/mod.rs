@@ -6,6 +6,7 @@
 
 pub(crate) mod cells;
 pub(crate) mod damage;
+pub(crate) mod faults;
 pub(crate) mod observe;
 mod tap;
 
@@ -16,10 +17,11 @@ use std::time::Duration;
 
 use madsim::runtime::Handle;
 use simulated_cassandra::cluster::{
-    AdjustableClock, Cluster, HostFault, NodeId, NodeOptions, Options, Recovery, RuledLinks, RunningNode,
+    AdjustableClock, Cluster, NodeId, NodeOptions, Options, RuledLinks, RunningNode,
 };
 use simulated_cassandra::server::{Server, ServerOptions};
 use simulated_cassandra::storage::{Disk, Token};
+use simulated_hosts::{DiskFault, HostFault, Recovery};
 use tokio::net::TcpListener;
 use tokio::network::Network;
 use tokio::time::sleep;
@@ -143,29 +145,12 @@ impl SimulatedCassandra {
         }
     }
 
-    /// [`HostFault::Kill`].
-    pub fn kill(&self, node: u8) {
-        self.apply(node, HostFault::Kill);
-    }
-
-    /// [`HostFault::PowerLoss`].
-    pub fn power_off(&self, node: u8) {
-        self.apply(node, HostFault::PowerLoss);
-    }
-
-    /// [`Recovery::Start`].
-    pub fn start_node(&self, node: u8) {
-        self.recover(node, Recovery::Start);
-    }
-
-    /// [`HostFault::Pause`].
-    pub fn pause(&self, node: u8) {
-        self.apply(node, HostFault::Pause);
-    }
-
-    /// [`Recovery::Resume`].
-    pub fn resume(&self, node: u8) {
-        self.recover(node, Recovery::Resume);
+    /// Does something to the disk of a node whose process does not run.
+    pub fn apply_to_disk(&self, node: u8, fault: DiskFault) {
+        match (fault, self.cluster.disk(NodeId(node.into()))) {
+            (DiskFault::Wipe, Some(disk)) => disk.wipe(),
+            (DiskFault::Wipe, None) => {}
+        }
     }
 
     /// Shuts the hosts down for good.

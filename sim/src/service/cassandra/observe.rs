@@ -8,8 +8,8 @@ use simulated_cassandra::storage::{Mutation, Partition};
 use tokio::sync::mpsc;
 
 use crate::context::SimContext;
-use crate::network::Caller;
 use crate::observed::Sometimes;
+use crate::parties::Caller;
 use crate::scenario::fault::{Moment, Point, Step};
 use crate::service::cassandra::SimulatedCassandra;
 use crate::service::cassandra::cells::ClusterReplicas;

@@ -9,8 +9,9 @@ use exactlyonce::broker::{Assignment, Broker, BrokerError, Consumer, Delivery, F
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use crate::network::{Channel, RequestError, Service};
+use crate::network::{Channel, RequestError};
 use crate::observed::Sometimes;
+use crate::parties::Service;
 use crate::service::simple_log::group::OwnedPartition;
 use crate::service::simple_log::request::{GroupRequest, GroupResponse, LogRequest, LogResponse};
 

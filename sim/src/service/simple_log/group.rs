@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::network::Caller;
+use crate::parties::Caller;
 use crate::scenario::options::RunOptions;
 
 /// The group.

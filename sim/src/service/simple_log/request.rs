@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use exactlyonce::broker::{BrokerError, Fetched, LogOffsets, Topic};
 
-use crate::network::{Request, Service};
+use crate::network::Request;
+use crate::parties::Service;
 use crate::service::simple_log::group::OwnedPartition;
 
 pub(crate) enum LogRequest {

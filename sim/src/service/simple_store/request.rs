@@ -8,7 +8,8 @@ use exactlyonce::store::{
     Alert, Binding, Bound, Count, Cursor, Page, Progress, Stored, StoredCount, WindowKey,
 };
 
-use crate::network::{Request, Service};
+use crate::network::Request;
+use crate::parties::Service;
 
 /// A call of [`exactlyonce::store::Store`].
 pub(crate) enum StoreRequest {

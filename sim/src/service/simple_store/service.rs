@@ -7,9 +7,10 @@ use exactlyonce::store::{Outcome, Store};
 use tokio::time::sleep;
 
 use crate::context::SimContext;
-use crate::network::{self, Caller, Handling, Service};
+use crate::network::{self, Handling};
 use crate::observed::Sometimes;
 use crate::oracle::cell::{self, Cell, Value};
+use crate::parties::{Caller, Service};
 use crate::service::simple_store::request::{StoreRequest, StoreResponse};
 
 /// Serves the tables until the node is killed.

@@ -1,0 +1,259 @@
+//! How faults are drawn.
+
+use simulated_hosts::{ClockFault, DiskFault, HostFault, LinkFault};
+use strum::IntoEnumIterator;
+
+use super::name::{FAULTS_OF_A_KIND, IDS_OF_A_KIND};
+use super::{
+    DeletedFrom, Direction, Fault, Host, Kind, KindName, POINTS_OF_A_BATCH, Point, Sabotage, Target, Trigger,
+};
+use crate::parties::Service;
+use crate::random::{Random, Stream};
+use crate::scenario::Tables;
+use crate::scenario::cassandra::NODES;
+use crate::scenario::mix::FaultMix;
+use crate::scenario::options::RunOptions;
+
+/// Maximum delay of a request, in milliseconds; a run waits at least this long after all faults have ended.
+pub const LONGEST_DELAY_MS: u64 = 8_000;
+
+/// Maximum delay of the second copy of a message between nodes.
+const LONGEST_REPLICA_DUPLICATE_MS: u64 = 2_000;
+
+impl Fault {
+    /// The faults of a seed: each kind is enabled, or not, with log-uniform numbers.
+    pub(crate) fn draw_all(seed: u64, options: &RunOptions, tables: &Tables, mix: &FaultMix) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for name in KindName::iter() {
+            let random = &mut Random::new(seed, Stream::Kind(name.number()));
+            let (is_enabled, count) = (mix.enables(name, random), random.log_uniform(1..=FAULTS_OF_A_KIND));
+            let powerless = name == KindName::PowerLost
+                && matches!(tables, Tables::Cassandra(cluster) if !cluster.synced_first);
+            if is_enabled && !powerless && KindName::drawn(tables).any(|drawn| drawn == name) {
+                // A worker that is down cannot be killed, the log lags or does not; and each fault of Cassandra costs time.
+                let exclusive = name.affects_process_of_worker() || name == KindName::LogEndLags;
+                let count = match (exclusive, name.is_of_cassandra()) {
+                    (true, _) => count.div_ceil(4),
+                    (_, true) => count.div_ceil(2),
+                    _ => count,
+                };
+                let drawn = 0..mix.number(count);
+                faults.extend(drawn.map(|nth| Fault::draw(seed, name.id(nth), options, tables, name)));
+            }
+        }
+        faults
+    }
+
+    /// True if it is the first drawn one of its kind.
+    pub(crate) fn is_first_of_its_kind(&self) -> bool {
+        self.id.is_multiple_of(IDS_OF_A_KIND)
+    }
+
+    /// A fault of the class damage, beside the other faults of a scenario.
+    pub(crate) fn draw_damage(seed: u64, options: &RunOptions, tables: &Tables) -> Fault {
+        let kinds: Vec<KindName> = KindName::damage(tables).collect();
+        let name = Random::new(seed, Stream::Damage).pick(&kinds);
+        // None of that kind is drawn otherwise.
+        Fault::draw(seed, name.id(0), options, tables, name)
+    }
+
+    fn draw(seed: u64, id: u64, options: &RunOptions, tables: &Tables, name: KindName) -> Self {
+        let random = &mut Random::new(seed, Stream::Fault(id));
+        let (kind, mut target) = draw_kind(random, name, tables);
+        let all: Vec<Point> = Point::all().collect();
+        let (point, nth) = (random.pick(&all), random.log_uniform(1..=24));
+        let (point_of_batch, nth_of_batch) = (random.pick(&POINTS_OF_A_BATCH), random.log_uniform(1..=8));
+        // Early enough that it has an effect.
+        let at_ms = random.below(options.chaos_ms * 7 / 10 + 1);
+        let of_cluster: Vec<Point> = match tables {
+            Tables::Simple => Vec::new(),
+            Tables::Cassandra(_) => Point::of_cassandra().collect(),
+        };
+        let at_cluster = (!of_cluster.is_empty() && random.below(3) == 0).then(|| random.pick(&of_cluster));
+        let nth_at_cluster = random.log_uniform(1..=200);
+        let (point, nth) = at_cluster.map_or((point, nth), |point| (point, nth_at_cluster));
+        let trigger = match random.below(10) {
+            0..4 => Trigger::At { at_ms },
+            4..8 if name.affects_process_of_worker() => {
+                let latest_ms = options.chaos_ms * 9 / 10;
+                Trigger::When { point: point_of_batch, nth: nth_of_batch, latest_ms }
+            }
+            _ => Trigger::When { point, nth, latest_ms: at_ms },
+        };
+        let worker = random.below(options.workers.into()) as u8;
+        if let (Trigger::At { .. }, Some(host)) = (trigger, target.worker_mut()) {
+            *host = Host::Worker(worker);
+        }
+        // A run that spends its time with nothing running finds nothing.
+        let longest_ms = match tables {
+            // Up to twice the hint window.
+            Tables::Cassandra(cluster) if name.is_of_cassandra() => (2 * cluster.hint_window_ms).min(8_000),
+            // Around the session timeout, below and above.
+            _ if name.needs_worker() => options.session_timeout_ms * 3,
+            _ => 4_000,
+        };
+        let duration_ms = random.log_uniform(20..=longest_ms.min(options.chaos_ms / 4));
+        Self { id, trigger, target, kind, duration_ms }
+    }
+}
+
+/// Draws parameters and target of a kind; a worker is the one that triggers it.
+fn draw_kind(random: &mut Random, name: KindName, tables: &Tables) -> (Kind, Target) {
+    let service = match tables {
+        Tables::Simple => random.pick(&[Service::Store, Service::Store, Service::Log, Service::Coordinator]),
+        Tables::Cassandra(_) => random.pick(&[Service::Log, Service::Coordinator]),
+    };
+    let per_mille = random.log_uniform(30..=700);
+    let up_to_ms = random.log_uniform(30..=LONGEST_DELAY_MS);
+    let direction = random.pick(&[Direction::Both, Direction::Both, Direction::Forward, Direction::Backward]);
+    let nodes = match tables {
+        Tables::Simple => NODES,
+        Tables::Cassandra(cluster) => cluster.nodes(),
+    };
+    let node = random.below(nodes.into()) as u8;
+    let other = (node + 1 + random.below(u64::from(nodes) - 1) as u8) % nodes;
+    let (kill, of_worker) = (Kind::Host(HostFault::Kill), Target::Host(Host::Triggering));
+    let (of_node, requests) = (Target::Host(Host::Node(node)), Target::Requests(service));
+    let link = |to, direction| Target::Link { from: Host::Triggering, to, direction };
+    match name {
+        KindName::WorkerKilled => (kill, of_worker),
+        KindName::WorkerPaused => (Kind::Host(HostFault::Pause), of_worker),
+        KindName::WorkerStopped => (Kind::Host(HostFault::Stop), of_worker),
+        KindName::WorkerMisconfigured => (Kind::WorkerMisconfigured, of_worker),
+        KindName::ServiceKilled => (kill, Target::Host(Host::Service(service))),
+        KindName::LinkCut => (Kind::Link(LinkFault::Cut), link(Host::Service(service), direction)),
+        KindName::RequestsLost => (Kind::Link(LinkFault::Lose { per_mille }), requests),
+        KindName::RequestsDelayed => (Kind::Link(LinkFault::Delay { per_mille, up_to_ms }), requests),
+        KindName::RequestsDuplicated => (Kind::Link(LinkFault::Duplicate { per_mille, up_to_ms }), requests),
+        KindName::ResponsesLost => (Kind::Link(LinkFault::LoseResponses { per_mille }), requests),
+        KindName::ErrorsReturned => (Kind::ErrorsReturned { per_mille }, requests),
+        KindName::CallsTorn => (Kind::CallsTorn { per_mille }, Target::Requests(Service::Store)),
+        KindName::NodeKilled => (kill, of_node),
+        KindName::AllNodesKilled => (kill, Target::AllNodes),
+        KindName::PowerLost => (Kind::Host(HostFault::PowerLoss), of_node),
+        KindName::NodePaused => (Kind::Host(HostFault::Pause), of_node),
+        KindName::DiskWiped => (Kind::Disk(DiskFault::Wipe), of_node),
+        KindName::CoordinatorKilled => {
+            (Kind::CoordinatorKilled { writes: random.log_uniform(1..=20) }, of_node)
+        }
+        KindName::ReplicaLinkCut => {
+            let (from, to) = (Host::Node(node), Host::Node(other));
+            (Kind::Link(LinkFault::Cut), Target::Link { from, to, direction: Direction::Forward })
+        }
+        KindName::ReplicaMessagesLost => (Kind::Link(LinkFault::Lose { per_mille }), Target::Replicas),
+        KindName::ReplicaMessagesDelayed => {
+            let up_to_ms = random.log_uniform(10..=4_000);
+            (Kind::Link(LinkFault::Delay { per_mille, up_to_ms }), Target::Replicas)
+        }
+        KindName::ReplicaMessagesDuplicated => {
+            let up_to_ms = LONGEST_REPLICA_DUPLICATE_MS;
+            (Kind::Link(LinkFault::Duplicate { per_mille, up_to_ms }), Target::Replicas)
+        }
+        KindName::ClientLinkCut => (Kind::Link(LinkFault::Cut), link(Host::Node(node), direction)),
+        KindName::ConnectionsReset => (Kind::Link(LinkFault::Reset), link(Host::Node(node), Direction::Both)),
+        KindName::ClockStepped => {
+            let by_ms = random.log_uniform(1..=3_600_000) as i64;
+            let by_ms = if random.coin() { by_ms } else { -by_ms };
+            (Kind::Clock(ClockFault::Step { by_ms }), of_node)
+        }
+        KindName::ClockCoarse => {
+            let step_ms = random.log_uniform(1..=2_000) as i64;
+            (Kind::Clock(ClockFault::Coarse { step_ms }), of_node)
+        }
+        name => (draw_of_anyone(random, name, per_mille), Target::Anyone),
+    }
+}
+
+/// Draws what happens to no host, link or message in particular.
+fn draw_of_anyone(random: &mut Random, name: KindName, per_mille: u64) -> Kind {
+    match name {
+        KindName::PartitionAdded => Kind::PartitionAdded,
+        KindName::GroupShuffled => Kind::GroupShuffled { every_ms: random.log_uniform(20..=1_000) },
+        KindName::LogEndLags => Kind::LogEndLags,
+        KindName::LogTrimmed => Kind::LogTrimmed,
+        KindName::AcknowledgedWritesDropped => Kind::AcknowledgedWritesDropped { per_mille },
+        KindName::Sabotaged => {
+            let all: Vec<Sabotage> = Sabotage::iter().collect();
+            Kind::Sabotaged { how: random.pick(&all), per_mille }
+        }
+        KindName::LogTrimmedPastProgress => {
+            Kind::LogTrimmedPastProgress { records: random.log_uniform(1..=20) }
+        }
+        KindName::LogTruncated => Kind::LogTruncated { offsets: random.log_uniform(1..=40) },
+        KindName::TopicRecreated => Kind::TopicRecreated,
+        KindName::TopicCompacted => Kind::TopicCompacted,
+        KindName::RowsDeleted => {
+            let all: Vec<DeletedFrom> = DeletedFrom::iter().collect();
+            Kind::RowsDeleted { table: random.pick(&all) }
+        }
+        _ => unreachable!("{name} happens to a host, a link or messages"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::scenario::Scenario;
+    use crate::scenario::World;
+    use crate::scenario::profile::Profile;
+
+    #[test]
+    fn the_scenarios_of_many_seeds_have_every_kind_and_every_point_and_no_store_that_drops_writes() {
+        for world in World::iter() {
+            let scenarios = (0..300).map(|seed| Scenario::draw(seed, world, Profile::Standard));
+            let mut faults: Vec<Fault> = Vec::new();
+            let mut expected: BTreeSet<KindName> = BTreeSet::new();
+            for scenario in scenarios {
+                expected.extend(KindName::drawn(&scenario.tables));
+                faults.extend(scenario.faults);
+            }
+            let drawn: BTreeSet<KindName> = faults.iter().map(|fault| fault.name()).collect();
+            assert_eq!(drawn, expected);
+            for point in Point::all() {
+                let at =
+                    |fault: &Fault| matches!(fault.trigger, Trigger::When { point: p, .. } if p == point);
+                assert!(faults.iter().any(at), "{point:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn ids_and_streams_depend_on_names_and_no_two_kinds_share_them() {
+        let mut numbers: Vec<u64> = KindName::iter().map(KindName::number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), KindName::iter().count(), "rename the new kind");
+        // As any other implementation of FNV-1a has it.
+        assert_eq!(KindName::WorkerKilled.id(3), 168_303);
+        for (world, profile) in World::iter().flat_map(|world| Profile::iter().map(move |each| (world, each)))
+        {
+            for seed in 0..30 {
+                let faults = Scenario::draw(seed, world, profile).faults;
+                let ids: BTreeSet<u64> = faults.iter().map(|fault| fault.id).collect();
+                assert_eq!(ids.len(), faults.len(), "seed {seed} ({world}, {profile})");
+                for fault in faults {
+                    let is_added = fault.id == Fault::ADDED;
+                    assert!(is_added || fault.name().id(0) == fault.id / 100 * 100, "{fault}");
+                    assert!(is_added || fault.id > Fault::ADDED && fault.id < 1_000_000, "{fault}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_kind_is_drawn_with_a_target_that_gives_it_its_name() {
+        for world in World::iter() {
+            let Scenario { tables, options, .. } = Scenario::draw(1, world, Profile::Standard);
+            for (name, nth) in KindName::iter().flat_map(|name| (0..20).map(move |nth| (name, nth))) {
+                let fault = Fault::draw(1, name.id(nth), &options, &tables, name);
+                assert_eq!(KindName::of(fault.kind, fault.target), Some(name), "{fault}");
+                let worker = fault.target.worker();
+                assert_eq!(worker.is_some(), name.needs_worker(), "{fault}");
+                let waits = matches!(fault.trigger, Trigger::When { .. });
+                assert_eq!(worker == Some(Host::Triggering), waits && worker.is_some(), "{fault}");
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The names of faults: what is counted and printed, and what profiles choose from.
+
+use std::fmt;
+use std::hash::Hasher;
+
+use fnv::FnvHasher;
+use serde::{Deserialize, Serialize};
+use simulated_hosts::{ClockFault, DiskFault, HostFault, LinkFault};
+use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
+
+use super::{Host, Kind, Target};
+use crate::parties::Service;
+use crate::scenario::Tables;
+
+/// Faults of a kind in a scenario, at most.
+pub(crate) const FAULTS_OF_A_KIND: u64 = 12;
+
+/// Ids of a kind of fault: a round number, so that an id shows which kind it is of, and which fault of it.
+pub(super) const IDS_OF_A_KIND: u64 = 100;
+
+/// Smaller ids are those of faults that are not drawn.
+const FIRST_NUMBER: u64 = 10;
+
+/// Ids have six digits at most.
+const END_OF_NUMBERS: u64 = 10_000;
+
+/// A kind of fault and of target, without their parameters. Their order is that of tables, and matters for nothing else.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumIter, IntoStaticStr, Serialize, Deserialize,
+)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum KindName {
+    /// A worker's process is killed at any await point, and restarted after the duration.
+    WorkerKilled,
+    /// A worker is paused, and then resumes as if no time had passed.
+    WorkerPaused,
+    /// A worker is asked to stop.
+    WorkerStopped,
+    /// The link between a worker and a simple service is cut.
+    LinkCut,
+    /// A simple service's process is killed with all requests in flight.
+    ServiceKilled,
+    /// Requests are lost before they are applied.
+    RequestsLost,
+    /// Requests are applied late, mostly after their client timed out.
+    RequestsDelayed,
+    /// Requests are applied a second time, later.
+    RequestsDuplicated,
+    /// Requests are applied, and their responses lost.
+    ResponsesLost,
+    /// Requests are not applied, and return an error.
+    ErrorsReturned,
+    /// Calls to the simple store are applied in part.
+    CallsTorn,
+    /// A partition is added to the topic.
+    PartitionAdded,
+    /// The group reassigns its partitions repeatedly.
+    GroupShuffled,
+    /// The log's end lags.
+    LogEndLags,
+    /// The store acknowledges a write and drops it.
+    AcknowledgedWritesDropped,
+    /// A node's process is killed.
+    NodeKilled,
+    /// The processes of all nodes are killed.
+    AllNodesKilled,
+    /// A node's host loses power.
+    PowerLost,
+    /// A node is paused.
+    NodePaused,
+    /// A node's process is killed after some writes.
+    CoordinatorKilled,
+    /// The link from one node to another is cut.
+    ReplicaLinkCut,
+    /// Messages between nodes are lost.
+    ReplicaMessagesLost,
+    /// Messages between nodes are delayed.
+    ReplicaMessagesDelayed,
+    /// Messages between nodes arrive twice.
+    ReplicaMessagesDuplicated,
+    /// The link between a worker and a node is cut.
+    ClientLinkCut,
+    /// The connections of a worker to a node are reset.
+    ConnectionsReset,
+    /// A node's clock is moved, and back after the duration.
+    ClockStepped,
+    /// A node's clock shows only multiples of some time.
+    ClockCoarse,
+    /// Retention deletes what is processed.
+    LogTrimmed,
+    /// A service does what it must not.
+    Sabotaged,
+    /// Retention deletes what is not processed.
+    LogTrimmedPastProgress,
+    /// The log's end is cut off.
+    LogTruncated,
+    /// The topic is created again.
+    TopicRecreated,
+    /// The topic becomes compacted.
+    TopicCompacted,
+    /// A worker has another binding than the tables.
+    WorkerMisconfigured,
+    /// An operator deletes a row.
+    RowsDeleted,
+    /// A node gets an empty disk, and no repair.
+    DiskWiped,
+}
+
+impl KindName {
+    /// The name of a kind with a target; `None` if it cannot happen to that.
+    pub fn of(kind: Kind, target: Target) -> Option<KindName> {
+        Some(match (kind, target) {
+            (Kind::Host(fault), Target::Host(host)) => match (fault, host) {
+                (HostFault::Kill, Host::Service(_)) => KindName::ServiceKilled,
+                (HostFault::Kill, Host::Node(_)) => KindName::NodeKilled,
+                (HostFault::PowerLoss, Host::Node(_)) => KindName::PowerLost,
+                (HostFault::Pause, Host::Node(_)) => KindName::NodePaused,
+                (HostFault::Kill, worker) if worker.is_of_worker() => KindName::WorkerKilled,
+                (HostFault::Pause, worker) if worker.is_of_worker() => KindName::WorkerPaused,
+                (HostFault::Stop, worker) if worker.is_of_worker() => KindName::WorkerStopped,
+                _ => return None,
+            },
+            (Kind::Host(HostFault::Kill), Target::AllNodes) => KindName::AllNodesKilled,
+            (Kind::Disk(DiskFault::Wipe), Target::Host(Host::Node(_))) => KindName::DiskWiped,
+            (Kind::Clock(ClockFault::Step { .. }), Target::Host(Host::Node(_))) => KindName::ClockStepped,
+            (Kind::Clock(ClockFault::Coarse { .. }), Target::Host(Host::Node(_))) => KindName::ClockCoarse,
+            (Kind::CoordinatorKilled { .. }, Target::Host(Host::Node(_))) => KindName::CoordinatorKilled,
+            (Kind::WorkerMisconfigured, Target::Host(worker)) if worker.is_of_worker() => {
+                KindName::WorkerMisconfigured
+            }
+            (Kind::Link(fault), target) => return KindName::of_link(fault, target),
+            (Kind::ErrorsReturned { .. }, Target::Requests(_)) => KindName::ErrorsReturned,
+            (Kind::CallsTorn { .. }, Target::Requests(Service::Store)) => KindName::CallsTorn,
+            (kind, Target::Anyone) => return KindName::of_anyone(kind),
+            _ => return None,
+        })
+    }
+
+    fn of_link(fault: LinkFault, target: Target) -> Option<KindName> {
+        Some(match (fault, target) {
+            (LinkFault::Cut, Target::Link { from, to, .. }) => match (from, to) {
+                (worker, Host::Service(_)) if worker.is_of_worker() => KindName::LinkCut,
+                (worker, Host::Node(_)) if worker.is_of_worker() => KindName::ClientLinkCut,
+                (Host::Node(_), Host::Node(_)) => KindName::ReplicaLinkCut,
+                _ => return None,
+            },
+            (LinkFault::Reset, Target::Link { from, to: Host::Node(_), .. }) if from.is_of_worker() => {
+                KindName::ConnectionsReset
+            }
+            (LinkFault::Lose { .. }, Target::Requests(_)) => KindName::RequestsLost,
+            (LinkFault::LoseResponses { .. }, Target::Requests(_)) => KindName::ResponsesLost,
+            (LinkFault::Delay { .. }, Target::Requests(_)) => KindName::RequestsDelayed,
+            (LinkFault::Duplicate { .. }, Target::Requests(_)) => KindName::RequestsDuplicated,
+            (LinkFault::Lose { .. }, Target::Replicas) => KindName::ReplicaMessagesLost,
+            (LinkFault::Delay { .. }, Target::Replicas) => KindName::ReplicaMessagesDelayed,
+            (LinkFault::Duplicate { .. }, Target::Replicas) => KindName::ReplicaMessagesDuplicated,
+            _ => return None,
+        })
+    }
+
+    fn of_anyone(kind: Kind) -> Option<KindName> {
+        Some(match kind {
+            Kind::PartitionAdded => KindName::PartitionAdded,
+            Kind::GroupShuffled { .. } => KindName::GroupShuffled,
+            Kind::LogEndLags => KindName::LogEndLags,
+            Kind::LogTrimmed => KindName::LogTrimmed,
+            Kind::AcknowledgedWritesDropped { .. } => KindName::AcknowledgedWritesDropped,
+            Kind::Sabotaged { .. } => KindName::Sabotaged,
+            Kind::LogTrimmedPastProgress { .. } => KindName::LogTrimmedPastProgress,
+            Kind::LogTruncated { .. } => KindName::LogTruncated,
+            Kind::TopicRecreated => KindName::TopicRecreated,
+            Kind::TopicCompacted => KindName::TopicCompacted,
+            Kind::RowsDeleted { .. } => KindName::RowsDeleted,
+            _ => return None,
+        })
+    }
+
+    /// The number of its random stream, and of its faults' ids: a hash of the name, so that new kinds change no other's
+    /// draws. Each kind has its own, which a test checks.
+    pub(crate) fn number(self) -> u64 {
+        let name: &str = self.into();
+        let mut hasher = FnvHasher::default();
+        hasher.write(name.as_bytes());
+        FIRST_NUMBER + hasher.finish() % (END_OF_NUMBERS - FIRST_NUMBER)
+    }
+
+    /// The id of its nth drawn fault, from 0.
+    pub(crate) fn id(self, nth: u64) -> u64 {
+        self.number() * IDS_OF_A_KIND + nth
+    }
+
+    /// The kinds that are drawn for runs with these tables.
+    pub fn drawn(tables: &Tables) -> impl Iterator<Item = KindName> + use<> {
+        let simple = matches!(tables, Tables::Simple);
+        KindName::iter().filter(move |kind| match kind {
+            KindName::AcknowledgedWritesDropped | KindName::Sabotaged => false,
+            KindName::CallsTorn => simple,
+            kind if kind.is_damage() => false,
+            kind if kind.is_of_cassandra() => !simple,
+            _ => true,
+        })
+    }
+
+    /// True for faults of nodes of Cassandra, and of their links and clocks.
+    pub fn is_of_cassandra(self) -> bool {
+        use KindName::{
+            AllNodesKilled, ClientLinkCut, ClockCoarse, ClockStepped, ConnectionsReset, CoordinatorKilled,
+            DiskWiped, NodeKilled, NodePaused, PowerLost, ReplicaLinkCut, ReplicaMessagesDelayed,
+            ReplicaMessagesDuplicated, ReplicaMessagesLost, RowsDeleted,
+        };
+        matches!(
+            self,
+            NodeKilled
+                | AllNodesKilled
+                | PowerLost
+                | NodePaused
+                | CoordinatorKilled
+                | ReplicaLinkCut
+                | ReplicaMessagesLost
+                | ReplicaMessagesDelayed
+                | ReplicaMessagesDuplicated
+                | ClientLinkCut
+                | ConnectionsReset
+                | ClockStepped
+                | ClockCoarse
+                | DiskWiped
+                | RowsDeleted
+        )
+    }
+
+    /// True if no client can survive it: the pipeline must refuse to continue, or `verify` must find it.
+    pub fn is_damage(self) -> bool {
+        use KindName::{
+            DiskWiped, LogTrimmedPastProgress, LogTruncated, RowsDeleted, TopicCompacted, TopicRecreated,
+            WorkerMisconfigured,
+        };
+        matches!(
+            self,
+            LogTrimmedPastProgress
+                | LogTruncated
+                | TopicRecreated
+                | TopicCompacted
+                | WorkerMisconfigured
+                | RowsDeleted
+                | DiskWiped
+        )
+    }
+
+    /// The kinds of damage that can be done to runs with these tables. A power loss is one, too, where acknowledged writes
+    /// are not synced.
+    pub fn damage(tables: &Tables) -> impl Iterator<Item = KindName> + use<> {
+        let (simple, unsynced) = match tables {
+            Tables::Simple => (true, false),
+            Tables::Cassandra(cluster) => (false, !cluster.synced_first),
+        };
+        KindName::iter().filter(move |kind| match kind {
+            KindName::RowsDeleted | KindName::DiskWiped => !simple,
+            KindName::PowerLost => unsynced,
+            kind => kind.is_damage(),
+        })
+    }
+
+    /// True if it kills, pauses or stops the worker.
+    pub fn affects_process_of_worker(self) -> bool {
+        matches!(
+            self,
+            KindName::WorkerKilled
+                | KindName::WorkerPaused
+                | KindName::WorkerStopped
+                | KindName::WorkerMisconfigured
+        )
+    }
+
+    /// True if it needs a worker as its target.
+    pub(super) fn needs_worker(self) -> bool {
+        let link = matches!(self, KindName::LinkCut | KindName::ClientLinkCut | KindName::ConnectionsReset);
+        link || self.affects_process_of_worker()
+    }
+}
+
+impl fmt::Display for KindName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.into())
+    }
+}

@@ -1,0 +1,107 @@
+//! The points of the protocol that a fault may wait for.
+
+use serde::{Deserialize, Serialize};
+use strum::{EnumIter, IntoEnumIterator};
+
+/// A point of the protocol, as a worker passes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Point {
+    /// What the worker does.
+    pub step: Step,
+    /// Before or after it.
+    pub moment: Moment,
+}
+
+/// A step of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Reads `progress` of a partition that was assigned to it.
+    ReadProgress,
+    /// Reads the rows below progress, to compare them with the log.
+    ReadRows,
+    /// Registers a partition.
+    Register,
+    /// Reads its own counts, while it folds.
+    ReadCounts,
+    /// Writes its own counts.
+    WriteCounts,
+    /// Reads the registry.
+    ReadRegistry,
+    /// Reads the sums over the other partitions.
+    ReadSums,
+    /// Writes alerts.
+    WriteAlerts,
+    /// Writes events and dead letters.
+    WriteRows,
+    /// Writes progress.
+    WriteProgress,
+    /// Learns that a partition was assigned to it.
+    Assigned,
+    /// Learns that it must release a partition.
+    Revoked,
+    /// Learns that it lost a partition.
+    Lost,
+    /// Releases a partition.
+    Released,
+    /// A node of Cassandra sends a write to a replica.
+    ReplicaWrite,
+    /// A coordinator keeps a hint.
+    HintKept,
+    /// A node sends a hint to a replica.
+    HintSent,
+    /// A node sends a read repair.
+    ReadRepair,
+    /// A node sends the first step of a conditional write.
+    Prepare,
+    /// A node sends the last step of a conditional write.
+    Commit,
+}
+
+impl Step {
+    /// True if a node of Cassandra takes it, otherwise a worker does.
+    pub fn is_of_cassandra(self) -> bool {
+        use Step::{Commit, HintKept, HintSent, Prepare, ReadRepair, ReplicaWrite};
+        matches!(self, ReplicaWrite | HintKept | HintSent | ReadRepair | Prepare | Commit)
+    }
+}
+
+/// A moment of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moment {
+    /// Before the request is sent, or the message is handed to the worker.
+    Before,
+    /// The request was acknowledged, and the worker does not know it yet.
+    After,
+}
+
+impl Point {
+    /// All points that a worker can pass.
+    pub fn all() -> impl Iterator<Item = Point> {
+        Step::iter().filter(|step| !step.is_of_cassandra()).flat_map(|step| {
+            let is_message = matches!(step, Step::Assigned | Step::Revoked | Step::Lost | Step::Released);
+            let moments = Moment::iter().filter(move |moment| !is_message || *moment == Moment::Before);
+            moments.map(move |moment| Point { step, moment })
+        })
+    }
+
+    /// All points that the nodes of Cassandra can pass.
+    pub fn of_cassandra() -> impl Iterator<Item = Point> {
+        let steps = Step::iter().filter(|step| step.is_of_cassandra());
+        steps.map(|step| Point { step, moment: Moment::Before })
+    }
+}
+
+/// The points at which a batch is partly written: a worker that ends there leaves work for its successor.
+pub(crate) const POINTS_OF_A_BATCH: [Point; 9] = [
+    Point { step: Step::WriteCounts, moment: Moment::After },
+    Point { step: Step::ReadRegistry, moment: Moment::After },
+    Point { step: Step::ReadSums, moment: Moment::Before },
+    Point { step: Step::ReadSums, moment: Moment::After },
+    Point { step: Step::WriteAlerts, moment: Moment::Before },
+    Point { step: Step::WriteAlerts, moment: Moment::After },
+    Point { step: Step::WriteRows, moment: Moment::After },
+    Point { step: Step::WriteProgress, moment: Moment::Before },
+    Point { step: Step::WriteProgress, moment: Moment::After },
+];
