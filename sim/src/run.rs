@@ -239,11 +239,8 @@ async fn judge_tables<T: TablesService>(context: &SimContext, checker: &Checker<
 async fn judge_damage<S: Store>(context: &SimContext, checker: &Checker<S>, store: S) {
     let spec = &context.options.pipeline.binding_spec;
     let verified = verify::verify(&context.log, &store, spec, &VerifyOptions::default()).await;
-    let outcome = outcome::Outcome {
-        is_refused: !context.damage().refused.is_empty(),
-        differences: checker.check_tables().await,
-        verified,
-    };
+    let is_refused = !context.damage().refused.is_empty();
+    let outcome = outcome::Outcome { is_refused, differences: checker.check_tables().await, verified };
     context.note(format_args!("damage: {:?}, verify: {:?}", outcome.is_refused, outcome.verified));
     match outcome::judge(&outcome) {
         Ok(situation) => context.observe(situation),
