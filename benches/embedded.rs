@@ -252,8 +252,8 @@ fn bare_loop(folder: &Path, name: &str, rows_per_transaction: usize, all: &Final
     let transaction = file.transaction()?;
     {
         let mut alert = transaction.prepare_cached("INSERT INTO alerts VALUES (?1, ?2, ?3, ?3)")?;
-        for ((source, end), count) in &all.tables.alerts {
-            alert.execute(params![source, end, count])?;
+        for (window, count) in &all.tables.alerts {
+            alert.execute(params![&*window.source, window.end, count])?;
         }
     }
     transaction.commit()?;
