@@ -25,6 +25,13 @@ pub enum Stream {
     Service(Service),
     /// Delays of messages between Cassandra nodes.
     Links,
+    /// Delays of messages from one Cassandra node to another.
+    Link {
+        /// The node that sends, from 0.
+        from: u32,
+        /// The node that receives.
+        to: u32,
+    },
     /// Random choices of Cassandra nodes.
     Cassandra,
     /// Whether the kind of fault with this number is enabled, and how many there are of it.
@@ -53,6 +60,7 @@ impl Stream {
         const KIND: u64 = 1 << 8;
         const RECORD: u64 = 1 << 16;
         const FAULT: u64 = 1 << 24;
+        const LINK: u64 = 1 << 62;
         const DRAWS: u64 = 1 << 28;
         const PROFILE: u64 = 1 << 29;
         match self {
@@ -61,6 +69,7 @@ impl Stream {
             Stream::Times => 3,
             Stream::Heal => 6,
             Stream::Links => 4,
+            Stream::Link { from, to } => LINK | u64::from(from) << 16 | u64::from(to),
             Stream::Cassandra => 5,
             Stream::Profile => 7,
             Stream::Damage => 8,

@@ -83,6 +83,8 @@ pub enum Simplification {
     NoSpeculativeRetry,
     /// Links of a millisecond between nodes.
     FastLinks,
+    /// The nodes of one data center.
+    OneDataCenter,
 }
 
 impl fmt::Display for Simplification {
@@ -113,6 +115,7 @@ impl Simplification {
             Self::ReadsRepair => cluster.reads_repair = true,
             Self::NoSpeculativeRetry => cluster.speculative_retry = "NEVER".to_owned(),
             Self::FastLinks => cluster.link_ms = 1,
+            Self::OneDataCenter => cluster.data_centers = 1,
             _ => {}
         }
     }

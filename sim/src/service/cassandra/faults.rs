@@ -61,11 +61,7 @@ impl ClusterFaults {
     ) -> Self {
         let state = Arc::<Mutex<ClusterState>>::default();
         let (due, coordinators) = mpsc::unbounded_channel();
-        let usual = RuledLinks::new(
-            Duration::from_micros(100),
-            Duration::from_millis(cluster.link_ms),
-            Stream::Links.generator(context.seed + 1),
-        );
+        let usual = UsualLinks::new(cluster, context.seed);
         let (shared, noted) = (state.clone(), context.clone());
         cassandra.links.rule(move |envelope| {
             count_writes(&mut lock(&shared), &due, envelope);
@@ -246,8 +242,29 @@ fn count_writes(state: &mut ClusterState, due: &mpsc::UnboundedSender<u64>, enve
     });
 }
 
+/// The delays of messages between nodes without faults. Each link has a random stream of its own.
+struct UsualLinks(BTreeMap<(NodeId, NodeId), RuledLinks>);
+
+impl UsualLinks {
+    fn new(cluster: &ClusterOptions, seed: u64) -> Self {
+        let (shortest, longest) = (Duration::from_micros(100), Duration::from_millis(cluster.link_ms));
+        let nodes = 0..u32::from(cluster.nodes());
+        let pairs = nodes.clone().flat_map(|from| nodes.clone().map(move |to| (from, to)));
+        let link = |(from, to)| {
+            let random = Stream::Link { from, to }.generator(seed);
+            ((NodeId(from), NodeId(to)), RuledLinks::new(shortest, longest, random))
+        };
+        Self(pairs.map(link).collect())
+    }
+
+    fn deliveries(&self, envelope: &Envelope) -> Vec<Duration> {
+        let link = self.0.get(&(envelope.from, envelope.to));
+        link.map_or_else(|| vec![Duration::ZERO], |link| link.deliveries(envelope))
+    }
+}
+
 /// The delays of the copies of a message between nodes; none if it is lost.
-fn deliveries(context: &SimContext, usual: &RuledLinks, envelope: &Envelope) -> Option<Vec<Duration>> {
+fn deliveries(context: &SimContext, usual: &UsualLinks, envelope: &Envelope) -> Option<Vec<Duration>> {
     match envelope.verb {
         Verb::Prepare => observe::reached(context, Step::Prepare),
         Verb::Commit => {
