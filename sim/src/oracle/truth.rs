@@ -85,6 +85,9 @@ impl Truth {
 
     /// What a partition has counted in a window below an offset; `None` if nothing.
     pub fn count_below(&self, partition: i32, window: &WindowKey, below: i64) -> Option<Count> {
+        if window.end.rem_euclid(self.binding.window.slide_ms.max(1)) != 0 {
+            return None;
+        }
         let counted = self.counted.get(&(partition, window.source.clone()))?;
         let size = i128::from(self.binding.window.size_ms);
         let is_in = |(offset, ts): &&(i64, i64)| {
