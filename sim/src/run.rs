@@ -28,6 +28,7 @@ use crate::oracle::tables::Checker;
 use crate::oracle::truth::Truth;
 use crate::oracle::{Oracles, Violation, outcome};
 use crate::parties::{Caller, Service, worker_ip};
+use crate::scenario::fault::{Fault, KindName};
 use crate::scenario::options::{Begin, RunOptions, TOPIC};
 use crate::scenario::workload::Item;
 use crate::scenario::{Scenario, Tables, World};
@@ -46,6 +47,9 @@ const CHECK_INTERVAL_MS: u64 = 100;
 
 /// How long workers may take to drain a log, or to refuse, after damage that no client can survive.
 const DAMAGED_LIMIT_MS: u64 = 60_000;
+
+/// How often `verify` is run again where replicas may have lost what was acknowledged.
+const VERIFIED_AGAIN: u32 = 8;
 
 /// The result of a run. `{}` prints what is needed to find out why it failed.
 #[derive(Clone, Debug)]
@@ -238,9 +242,20 @@ async fn judge_tables<T: TablesService>(context: &SimContext, checker: &Checker<
 /// Judges a run with damage that no client can survive.
 async fn judge_damage<S: Store>(context: &SimContext, checker: &Checker<S>, store: S) {
     let spec = &context.options.pipeline.binding_spec;
-    let verified = verify::verify(&context.log, &store, spec, &VerifyOptions::default()).await;
+    let may_differ = |fault: &Fault| matches!(fault.name(), KindName::DiskWiped | KindName::PowerLost);
+    let may_differ = context.planned_faults.iter().any(may_differ);
     let is_refused = !context.damage().refused.is_empty();
-    let outcome = outcome::Outcome { is_refused, differences: checker.check_tables().await, verified };
+    let differences = checker.check_tables().await;
+    let mut verified = verify::verify(&context.log, &store, spec, &VerifyOptions::default()).await;
+    // Which replicas a read asks decides whether it sees what one of them has lost.
+    for _ in 0..VERIFIED_AGAIN {
+        let is_clean = verified.as_ref().is_ok_and(verify::Report::is_clean);
+        if !may_differ || differences.is_empty() || !is_clean {
+            break;
+        }
+        verified = verify::verify(&context.log, &store, spec, &VerifyOptions::default()).await;
+    }
+    let outcome = outcome::Outcome { is_refused, differences, may_differ, verified };
     context.note(format_args!("damage: {:?}, verify: {:?}", outcome.is_refused, outcome.verified));
     match outcome::judge(&outcome) {
         Ok(situation) => context.observe(situation),

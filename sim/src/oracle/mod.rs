@@ -1,8 +1,8 @@
 //! The oracles: what must hold while a run goes on, and at its end. One file for each anomaly.
 //!
 //! An oracle only reads, and draws no random numbers. Those that look while the run goes on are called at the points of the
-//! protocol ([`crate::points`]): when a worker is about to write, when it learns that a write is acknowledged, when records
-//! are delivered to it; and regularly ([`Oracles::tick`]). At the end, [`tables`] compares everything with the ground truth.
+//! protocol: when a worker is about to write, when it learns that a write is acknowledged, when records are delivered to
+//! it; and every 100 ms of simulated time. At the end, everything is compared with the ground truth.
 
 pub mod alerts;
 pub mod cell;

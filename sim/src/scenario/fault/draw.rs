@@ -93,6 +93,8 @@ impl Fault {
             _ => 4_000,
         };
         let duration_ms = random.log_uniform(20..=longest_ms.min(options.chaos_ms / 4));
+        // Long enough to read the binding.
+        let duration_ms = if name == KindName::WorkerMisconfigured { 4_000 } else { duration_ms };
         Self { id, trigger, target, kind, duration_ms }
     }
 }
