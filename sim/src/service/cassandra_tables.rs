@@ -1,7 +1,7 @@
 //! The tables on a simulated Cassandra cluster of three nodes, through the production store and the unmodified driver.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use exactlyonce::error::chain;
@@ -37,6 +37,8 @@ pub(crate) struct CassandraTables {
     cluster: ClusterOptions,
     opener: CassandraOpener,
     faults: ClusterFaults,
+    /// What the tables are read with at the end.
+    store: OnceLock<CassandraStore>,
     /// The cluster does not own what it is traced with.
     _notes: Notes,
 }
@@ -98,7 +100,7 @@ impl TablesService for CassandraTables {
         let replicas = ClusterReplicas::new(&cassandra.cluster, &opener.options.keyspace, opener.layout);
         observe::observe(context, &cassandra, replicas);
         let (context, cluster) = (context.clone(), cluster.clone());
-        Self { context, cassandra, cluster, opener, faults, _notes: notes }
+        Self { context, cassandra, cluster, opener, faults, store: OnceLock::new(), _notes: notes }
     }
 
     fn opener(&self) -> CassandraOpener {
@@ -173,10 +175,13 @@ impl TablesService for CassandraTables {
     }
 
     async fn store(&self) -> CassandraStore {
+        if let Some(store) = self.store.get() {
+            return store.clone();
+        }
         let options = with_long_timeouts(&self.opener.options);
         loop {
             match CassandraStore::connect(&options, self.opener.layout).await {
-                Ok(store) => return store,
+                Ok(store) => return self.store.get_or_init(|| store).clone(),
                 Err(error) => {
                     self.context.note(format_args!("the checker has no tables: {}", chain(&error)));
                 }
