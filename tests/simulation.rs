@@ -39,7 +39,7 @@ fn target_directory() -> PathBuf {
 }
 
 /// The commands of the simulation's program.
-const COMMANDS: [&str; 7] = ["run", "replay", "scenario", "shrink", "campaign", "help", "--help"];
+const COMMANDS: [&str; 8] = ["run", "replay", "scenario", "shrink", "explain", "campaign", "help", "--help"];
 
 /// Cargo in `sim/`, with this subcommand.
 fn cargo(subcommand: &[&str]) -> Command {
