@@ -114,7 +114,9 @@ impl Process {
             state.delivered.records(to, records);
             state.delivered.bytes(to.partition)
         };
-        if let Some(worker) = caller.worker {
+        // A worker that is stopping drops what is still delivered to it.
+        let is_stopping = |worker: u8| *context.stops[usize::from(worker)].borrow();
+        if let Some(worker) = caller.worker.filter(|worker| !is_stopping(*worker)) {
             let exceeded = memory::exceeded(worker, to.partition, bytes, self.memory_limit);
             exceeded.into_iter().for_each(|violation| context.violate(violation));
         }
