@@ -17,8 +17,8 @@ use crate::oracle::cell::{self, Cell, Seen, Value};
 use crate::oracle::delivery::Delivered;
 use crate::oracle::{Position, Violation, memory};
 use crate::parties::Caller;
-use crate::scenario::fault::{Moment, Point, Step};
-use crate::service::sabotage::{RelabellingConsumer, SabotagedConsumer, SabotagedStore};
+use crate::scenario::fault::{Moment, Point, Sabotage, Step};
+use crate::service::sabotage::{SabotagedConsumer, SabotagedStore};
 
 /// A process of a worker.
 #[derive(Clone)]
@@ -122,6 +122,14 @@ impl Process {
         }
     }
 
+    /// The assignment that the worker takes records for: while a fault says so, the current one, as for a pipeline that
+    /// compares no assignments.
+    fn relabelled(&self, assignment: Assignment) -> Assignment {
+        let current = self.state().delivered.current(assignment.partition).unwrap_or(assignment);
+        let is_relabelled = current != assignment && self.context.does(Sabotage::StaleRecordsDelivered);
+        if is_relabelled { current } else { assignment }
+    }
+
     /// Before rows are written.
     fn writing_rows(&self, partition: i32, rows: &[(i64, Row)]) {
         let Self { context, caller, .. } = self;
@@ -150,8 +158,8 @@ impl Process {
         }
     }
 
-    /// Before counts are written.
-    fn writing_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) {
+    /// Before counts are written. Returns their bytes in memory.
+    fn writing_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> usize {
         self.context.judge(|oracles| oracles.before_counts(partition, counts));
         let bytes: usize = counts.iter().map(|(key, _)| key.source.len() + COUNT_BYTES).sum();
         let in_flight = self.of(partition, |of| {
@@ -163,6 +171,7 @@ impl Process {
         if in_flight > self.context.options.pipeline.counts_cache_bytes {
             self.context.observe(Sometimes::CountPinnedWhileCacheFull);
         }
+        bytes
     }
 
     /// Before alerts are written.
@@ -426,11 +435,10 @@ impl<S: Store> Store for ObservedStore<S> {
     }
 
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
-        self.process.writing_counts(partition, counts);
+        let bytes = self.process.writing_counts(partition, counts);
         let call = self.store.write_counts(partition, counts);
         let outcome =
             self.write(Step::WriteCounts, partition, call, || cell::of_counts(partition, counts)).await;
-        let bytes: usize = counts.iter().map(|(key, _)| key.source.len() + COUNT_BYTES).sum();
         let is_acknowledged = matches!(outcome, Outcome::Acknowledged(()));
         self.process.of(partition, |of| {
             of.writing_counts = of.writing_counts.saturating_sub(1);
@@ -531,7 +539,7 @@ impl<B: Broker> ObservedBroker<B> {
 }
 
 impl<B: Broker> Broker for ObservedBroker<B> {
-    type Consumer = RelabellingConsumer<ObservedConsumer<SabotagedConsumer<B::Consumer>>>;
+    type Consumer = ObservedConsumer<SabotagedConsumer<B::Consumer>>;
 
     async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
         self.broker.topic(topic).await
@@ -559,8 +567,7 @@ impl<B: Broker> Broker for ObservedBroker<B> {
     async fn subscribe(&self, group: &str, topic: &str) -> Result<Self::Consumer, BrokerError> {
         let consumer = self.broker.subscribe(group, topic).await?;
         let consumer = SabotagedConsumer::new(consumer, self.process.context.clone());
-        let consumer = ObservedConsumer { consumer, process: self.process.clone(), next: None };
-        Ok(RelabellingConsumer::new(consumer, self.process.context.clone()))
+        Ok(ObservedConsumer { consumer, process: self.process.clone(), next: None })
     }
 }
 
@@ -575,8 +582,8 @@ pub(crate) struct ObservedConsumer<C> {
 impl<C: Consumer> Consumer for ObservedConsumer<C> {
     async fn poll(&mut self) -> Result<Delivery, BrokerError> {
         if self.next.is_none() {
-            let delivery = self.consumer.poll().await;
-            let step = match &delivery {
+            let mut delivery = self.consumer.poll().await;
+            let step = match &mut delivery {
                 Ok(Delivery::Assigned(_)) => Some(Step::Assigned),
                 Ok(Delivery::Revoked(partitions)) => {
                     self.process.gone(partitions);
@@ -588,6 +595,8 @@ impl<C: Consumer> Consumer for ObservedConsumer<C> {
                 }
                 Ok(Delivery::Records { assignment, records, .. }) => {
                     self.process.delivered(*assignment, records);
+                    // The oracles have seen the records as they are.
+                    *assignment = self.process.relabelled(*assignment);
                     None
                 }
                 _ => None,

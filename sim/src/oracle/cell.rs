@@ -120,12 +120,17 @@ pub(crate) trait Replicas: Send + Sync {
     }
 }
 
-/// True if a quorum of replicas has at least this value. A replica that is down counts as having it.
+/// True if a quorum of replicas has at least this value.
 pub(crate) fn is_durable(seen: &[Seen], value: Value) -> bool {
+    has_quorum(seen, |found| found.includes(value))
+}
+
+/// True if a quorum of replicas has such a value. A replica that is down counts as having it.
+pub(crate) fn has_quorum(seen: &[Seen], is_such: impl Fn(Value) -> bool) -> bool {
     let has_it = |seen: &&Seen| match seen {
         Seen::Down => true,
         Seen::Nothing => false,
-        Seen::Value(found) => found.includes(value),
+        Seen::Value(found) => is_such(*found),
     };
     seen.is_empty() || seen.iter().filter(has_it).count() > seen.len() / 2
 }

@@ -41,6 +41,11 @@ impl Delivered {
         self.current.insert(assignment.partition, to);
     }
 
+    /// The current assignment of a partition.
+    pub fn current(&self, partition: i32) -> Option<Assignment> {
+        self.current.get(&partition).map(|current| current.assignment)
+    }
+
     /// Records are delivered to an assignment, current or not.
     pub fn records(&mut self, to: Assignment, records: &[Record]) {
         if let Some(current) = self.current.get_mut(&to.partition)

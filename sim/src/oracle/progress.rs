@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 
 use exactlyonce::event::Row;
-use exactlyonce::store::{Count, WindowKey};
+use exactlyonce::store::WindowKey;
 
-use crate::oracle::cell::{Cell, Replicas, Seen, Value, is_durable};
+use crate::oracle::cell::{Cell, Replicas, Seen, Value, has_quorum, is_durable};
 use crate::oracle::truth::Truth;
 use crate::oracle::{Position, Violation};
 
@@ -97,12 +97,10 @@ fn has_row(replicas: &dyn Replicas, position: Position, row: &Row) -> bool {
 fn has_counts(replicas: &dyn Replicas, position: Position, windows: &[WindowKey]) -> bool {
     windows.iter().all(|window| {
         let seen = replicas.see(&Cell::Count(position.partition, window.clone()));
-        let has_it = |seen: &&Seen| match seen {
-            Seen::Down => true,
-            Seen::Value(Value::Count(Count { through_offset, .. })) => *through_offset >= position.offset,
-            _ => false,
-        };
-        seen.is_empty() || seen.iter().filter(has_it).count() > seen.len() / 2
+        has_quorum(
+            &seen,
+            |found| matches!(found, Value::Count(count) if count.through_offset >= position.offset),
+        )
     })
 }
 
@@ -126,6 +124,8 @@ fn behind(
 
 #[cfg(test)]
 mod tests {
+    use exactlyonce::store::Count;
+
     use super::*;
     use crate::oracle::FakeReplicas;
     use crate::oracle::truth::tests::{binding, event, window};

@@ -16,26 +16,30 @@ use crate::scenario::fault::{Kind, Sabotage};
 
 impl SimContext {
     /// True if an active fault does this now.
-    fn does(&self, what: Sabotage) -> bool {
-        let mut does = false;
-        self.apply_faults(|ActiveFault { fault, random }| {
-            let now = matches!(fault.kind, Kind::Sabotaged { how, per_mille } if how == what && random.chance(per_mille));
-            does |= now;
-            now
-        });
-        does
+    pub(crate) fn does(&self, what: Sabotage) -> bool {
+        self.occurs(|kind| match kind {
+            Kind::Sabotaged { how, per_mille } if how == what => Some(per_mille),
+            _ => None,
+        })
     }
 
     /// True if an active fault drops an acknowledged write now.
     fn drops_acknowledged_write(&self) -> bool {
-        let mut drops = false;
+        self.occurs(|kind| match kind {
+            Kind::AcknowledgedWritesDropped { per_mille } => Some(per_mille),
+            _ => None,
+        })
+    }
+
+    /// True if one of the active faults that have a rate here occurs now.
+    fn occurs(&self, per_mille: impl Fn(Kind) -> Option<u64>) -> bool {
+        let mut occurs = false;
         self.apply_faults(|ActiveFault { fault, random }| {
-            let now =
-                matches!(fault.kind, Kind::AcknowledgedWritesDropped { per_mille } if random.chance(per_mille));
-            drops |= now;
+            let now = per_mille(fault.kind).is_some_and(|per_mille| random.chance(per_mille));
+            occurs |= now;
             now
         });
-        drops
+        occurs
     }
 }
 
@@ -271,60 +275,6 @@ impl<C: Consumer> Consumer for SabotagedConsumer<C> {
         if !self.context.does(Sabotage::PauseIgnored) {
             self.consumer.pause(partition);
         }
-    }
-
-    fn resume(&mut self, partition: i32) {
-        self.consumer.resume(partition);
-    }
-
-    fn release(&mut self, partition: i32) {
-        self.consumer.release(partition);
-    }
-
-    fn report(&mut self, partition: i32, next_offset: i64) {
-        self.consumer.report(partition, next_offset);
-    }
-
-    async fn leave(self) {
-        self.consumer.leave().await;
-    }
-}
-
-/// A consumer that delivers records of an older assignment as those of the current one, while a fault says so: what a
-/// pipeline does that compares no assignments. The oracles see the records as they are.
-pub(crate) struct RelabellingConsumer<C> {
-    consumer: C,
-    context: Arc<SimContext>,
-    current: BTreeMap<i32, Assignment>,
-}
-
-impl<C: Consumer> RelabellingConsumer<C> {
-    pub fn new(consumer: C, context: Arc<SimContext>) -> Self {
-        Self { consumer, context, current: BTreeMap::new() }
-    }
-}
-
-impl<C: Consumer> Consumer for RelabellingConsumer<C> {
-    async fn poll(&mut self) -> Result<Delivery, BrokerError> {
-        match self.consumer.poll().await {
-            Ok(Delivery::Records { assignment, records, next_offset }) => {
-                let current = self.current.get(&assignment.partition).copied().unwrap_or(assignment);
-                let is_relabelled =
-                    current != assignment && self.context.does(Sabotage::StaleRecordsDelivered);
-                let assignment = if is_relabelled { current } else { assignment };
-                Ok(Delivery::Records { assignment, records, next_offset })
-            }
-            other => other,
-        }
-    }
-
-    fn start(&mut self, assignment: Assignment, offset: i64) {
-        self.current.insert(assignment.partition, assignment);
-        self.consumer.start(assignment, offset);
-    }
-
-    fn pause(&mut self, partition: i32) {
-        self.consumer.pause(partition);
     }
 
     fn resume(&mut self, partition: i32) {

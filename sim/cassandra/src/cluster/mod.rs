@@ -328,9 +328,7 @@ impl Cluster {
     /// What one replica has of a partition, as a test's oracle may look at it; none if it has nothing or is not
     /// running.
     pub fn peek(&self, id: NodeId, table: crate::schema::TableId, key: &DecoratedKey) -> Option<Partition> {
-        let node = self.get(id)?;
-        let state = node.lock();
-        state.engine.table(table)?.get(key).map(|partition| Partition::clone(partition))
+        self.look(id, table, key, |partition| partition.cloned()).flatten()
     }
 
     /// Looks at what one replica has of a partition, as a test's oracle may, without copying it; none if the node is not
