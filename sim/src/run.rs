@@ -242,7 +242,12 @@ async fn judge_tables<T: TablesService>(context: &SimContext, checker: &Checker<
 /// Judges a run with damage that no client can survive.
 async fn judge_damage<S: Store>(context: &SimContext, checker: &Checker<S>, store: S) {
     let spec = &context.options.pipeline.binding_spec;
-    let may_differ = |fault: &Fault| matches!(fault.name(), KindName::DiskWiped | KindName::PowerLost);
+    let is_synced = matches!(&context.tables_options, Tables::Cassandra(cluster) if cluster.synced_first);
+    let may_differ = |fault: &Fault| match fault.name() {
+        KindName::DiskWiped => true,
+        KindName::PowerLost => !is_synced,
+        _ => false,
+    };
     let may_differ = context.planned_faults.iter().any(may_differ);
     let is_refused = !context.damage().refused.is_empty();
     let differences = checker.check_tables().await;
