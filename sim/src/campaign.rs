@@ -11,7 +11,8 @@ use crate::observed::{FaultCounts, Observed, Sometimes};
 use crate::run::{Report, Seed, run};
 use crate::scenario::fault::KindName;
 use crate::scenario::profile::Profile;
-use crate::scenario::{Scenario, Tables, World};
+use crate::scenario::{Scenario, World};
+use crate::service::declaration::Declaration;
 
 /// Of the faults of each kind, how many must begin, and how many must take effect.
 const BEGUN_PERCENT: u64 = 70;
@@ -105,30 +106,10 @@ impl Campaign {
                 && effective > 0;
             (!is_enough).then(|| format!("{kind} ({begun} begun and {effective} effective of {planned})"))
         });
-        let only_simple =
-            [Sometimes::LateWrite, Sometimes::CallAppliedInPart, Sometimes::WindowCountedInSeveralPartitions];
-        let only_cassandra = [
-            Sometimes::UnknownOutcomeWasAppliedByOneReplica,
-            Sometimes::CountOnOneReplicaOnlyRead,
-            Sometimes::HintOlderThanNewerWrite,
-            Sometimes::ReadRepairOfPartOfABatch,
-            Sometimes::AllNodesKilled,
-            Sometimes::CoordinatorKilledWhileWriting,
-            Sometimes::ConditionalWriteReplicated,
-            Sometimes::NodePausedAndResumed,
-            Sometimes::ConnectionsResetInUse,
-            Sometimes::ClockWentBack,
-            Sometimes::TwoDatacentersDisagree,
-            Sometimes::HintSent,
-            Sometimes::ReadRepairSent,
-            Sometimes::UnsyncedRecordsLost,
-            Sometimes::WriteTimedOutAtCoordinator,
-            Sometimes::ReadTimedOutAtCoordinator,
-            Sometimes::TooFewReplicasAlive,
-        ];
-        let is_possible = |situation: &Sometimes| match tables {
-            Tables::Simple => !only_cassandra.contains(situation),
-            Tables::Cassandra(_) => !only_simple.contains(situation),
+        let used = Declaration::of_run(tables);
+        let is_possible = |situation: &Sometimes| {
+            let declares = |each: &&Declaration| each.situations.contains(situation);
+            used.iter().any(declares) || !Declaration::all().iter().any(declares)
         };
         let of_damage =
             [Sometimes::WorkerRefused, Sometimes::DamageFoundByVerify, Sometimes::DamageWithoutConsequence];

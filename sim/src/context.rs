@@ -54,7 +54,8 @@ pub(crate) struct SimContext {
     pub links: Links,
     group: Mutex<Group>,
     faults: Mutex<FaultState>,
-    random: [Mutex<Random>; Service::ALL.len()],
+    /// By service, and for each of them by worker, then the operator.
+    random: Vec<Mutex<Random>>,
     observed: Mutex<Observed>,
     violations: Mutex<Vec<Violation>>,
     damage: Mutex<Damage>,
@@ -143,7 +144,15 @@ impl SimContext {
             links: Links::default(),
             group: Mutex::new(Group::new(&options)),
             faults: Mutex::default(),
-            random: Service::ALL.map(|service| Mutex::new(Random::new(seed, Stream::Service(service)))),
+            random: Service::ALL
+                .into_iter()
+                .flat_map(|service| {
+                    let clients = (0..options.workers).map(Some).chain([None]);
+                    clients.map(move |worker| {
+                        Mutex::new(Random::new(seed, Stream::ServiceLink { service, worker }))
+                    })
+                })
+                .collect(),
             observed: Mutex::new(observed),
             violations: Mutex::default(),
             damage: Mutex::default(),
@@ -254,9 +263,11 @@ impl SimContext {
         lock(&self.violations).iter().any(Violation::ends_the_run)
     }
 
-    /// Random numbers for what a service and its clients may do at any time.
-    pub fn random(&self, service: Service) -> MutexGuard<'_, Random> {
-        lock(&self.random[service as usize])
+    /// Random numbers for what a service and one of its clients may do at any time.
+    pub fn random(&self, service: Service, client: Caller) -> MutexGuard<'_, Random> {
+        let workers = usize::from(self.options.workers);
+        let client = client.worker.map_or(workers, usize::from);
+        lock(&self.random[service as usize * (workers + 1) + client])
     }
 
     pub fn group(&self) -> MutexGuard<'_, Group> {

@@ -248,7 +248,7 @@ impl<T: TablesService> Injector<T> {
                 true
             }
             _ => {
-                if !fault.name().is_of_cassandra() || !self.tables.begin(fault, &active) {
+                if !self.tables.begin(fault, &active) {
                     return false;
                 }
                 false

@@ -91,7 +91,7 @@ impl Channel {
         {
             let envelope = Envelope { number, caller: *caller, from: *node, request: request.clone(), reply };
             // Nobody receives it if the service is killed meanwhile.
-            call_at(arrival(context, Q::SERVICE), move || drop(service.send(Box::new(envelope))));
+            call_at(arrival(context, Q::SERVICE, *caller), move || drop(service.send(Box::new(envelope))));
         }
         let reply = async {
             match response.await {
@@ -118,10 +118,11 @@ impl Channel {
 }
 
 /// Draws when a message to or from a service arrives.
-fn arrival(context: &SimContext, service: Service) -> Instant {
+fn arrival(context: &SimContext, service: Service, client: Caller) -> Instant {
     let (shortest, longest) = LATENCY_MICROS;
     // In nanoseconds, so that no two arrive at the same time.
-    Instant::now() + Duration::from_nanos(context.random(service).within(shortest * 1_000..=longest * 1_000))
+    let nanos = context.random(service, client).within(shortest * 1_000..=longest * 1_000);
+    Instant::now() + Duration::from_nanos(nanos)
 }
 
 /// A response as the trace has it, if it is kept.
@@ -175,7 +176,7 @@ where
     let service = Q::SERVICE;
     let faults = context.request_faults(service, request.is_write());
     let arrived = context.now_ms();
-    let took = context.random(service).within(0..=context.options.service_time_ms);
+    let took = context.random(service, caller).within(0..=context.options.service_time_ms);
     if faults.lost {
         return context.note(format_args!("{service:?} never receives #{number}"));
     }
@@ -211,7 +212,7 @@ where
         context.observe_cut(caller, service, true);
         if !context.links.is_cut(plugin::node(), from) {
             // The client may be gone; the service does not care.
-            call_at(arrival(context, service), move || drop(reply.send(response)));
+            call_at(arrival(context, service, caller), move || drop(reply.send(response)));
         }
     }
     if let Some(after_ms) = faults.duplicated_after_ms {

@@ -21,8 +21,13 @@ pub enum Stream {
     Times,
     /// What ends after the faults.
     Heal,
-    /// Behaviour of a simple service, and of its clients, that is allowed without a fault.
-    Service(Service),
+    /// Behaviour of a simple service towards a worker, or the operator, and of their link, that is allowed without a fault.
+    ServiceLink {
+        /// The service.
+        service: Service,
+        /// The worker; `None` for the operator.
+        worker: Option<u8>,
+    },
     /// Delays of messages between Cassandra nodes.
     Links,
     /// Delays of messages from one Cassandra node to another.
@@ -61,6 +66,7 @@ impl Stream {
         const RECORD: u64 = 1 << 16;
         const FAULT: u64 = 1 << 24;
         const LINK: u64 = 1 << 62;
+        const SERVICE: u64 = 1 << 61;
         const DRAWS: u64 = 1 << 28;
         const PROFILE: u64 = 1 << 29;
         match self {
@@ -73,7 +79,9 @@ impl Stream {
             Stream::Cassandra => 5,
             Stream::Profile => 7,
             Stream::Damage => 8,
-            Stream::Service(service) => 16 + service as u64,
+            Stream::ServiceLink { service, worker } => {
+                SERVICE | (service as u64) << 16 | worker.map_or(0, |worker| u64::from(worker) + 1)
+            }
             Stream::Kind(kind) => KIND + kind,
             Stream::Record(record) => RECORD + record,
             Stream::Fault(fault) => FAULT + fault,
@@ -163,11 +171,15 @@ mod tests {
             Stream::Cassandra,
             Stream::Damage,
         ];
-        let streams = alone.into_iter().chain(Service::ALL.map(Stream::Service));
+        let clients = [None, Some(0), Some(1)];
+        let links = Service::ALL
+            .into_iter()
+            .flat_map(|service| clients.map(|worker| Stream::ServiceLink { service, worker }));
+        let streams = alone.into_iter().chain(links);
         let mut all: Vec<_> = streams.map(draws).collect();
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), alone.len() + Service::ALL.len());
+        assert_eq!(all.len(), alone.len() + Service::ALL.len() * clients.len());
         let worker = |index, life| draws(Stream::Worker { index, life });
         assert_ne!(worker(0, 1), worker(1, 0));
     }

@@ -16,7 +16,9 @@ use crate::oracle::Violation;
 use crate::parties::Caller;
 use crate::points::{ObservedBroker, ObservedStore, Process};
 use crate::random::Stream;
+use crate::scenario::fault::{KindName, Step};
 use crate::service::Opener;
+use crate::service::declaration::Declaration;
 use crate::service::simple_log::BrokerClient;
 
 /// How long after its deadline a worker that was asked to stop may still be running: requests in flight take up to
@@ -25,6 +27,25 @@ const STOP_SLACK: Duration = Duration::from_secs(5);
 
 /// Time between the end of a worker and its next start.
 const RESTART_DELAY: Duration = Duration::from_millis(50);
+
+/// What can happen to a worker, and the steps it takes.
+pub(crate) const DECLARATION: Declaration = Declaration {
+    faults: &[KindName::WorkerKilled, KindName::WorkerPaused, KindName::WorkerStopped],
+    damage: &[KindName::WorkerMisconfigured],
+    steps: &[
+        Step::ReadProgress,
+        Step::ReadRows,
+        Step::Register,
+        Step::ReadCounts,
+        Step::WriteCounts,
+        Step::ReadRegistry,
+        Step::ReadSums,
+        Step::WriteAlerts,
+        Step::WriteRows,
+        Step::WriteProgress,
+    ],
+    situations: &[],
+};
 
 /// Runs the worker until the node is killed, restarting it whenever it ends.
 pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: u8, lives: Arc<AtomicU32>) {

@@ -5,6 +5,7 @@
 
 pub mod cassandra;
 pub mod cassandra_tables;
+pub(crate) mod declaration;
 pub(crate) mod sabotage;
 pub mod simple_log;
 pub mod simple_store;

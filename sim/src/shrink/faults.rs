@@ -32,7 +32,7 @@ impl<P: FnMut(&Shrunk) -> bool> Shrinker<P> {
         match trigger {
             Trigger::At { at_ms: 0 } => {}
             Trigger::At { .. } if self.scenario().faults.len() <= FEW => {
-                for point in Point::all() {
+                for point in Point::of_worker() {
                     let trigger = Trigger::When { point, nth: 1, latest_ms };
                     if self.keep_with_trigger(index, trigger, target) {
                         break;

@@ -31,7 +31,7 @@ fn small(world: World) -> Scenario {
 fn sweep(world: World, most: u64) -> u64 {
     let scenario = small(world);
     let mut crashes = 0;
-    for point in Point::all() {
+    for point in Point::of_worker() {
         for nth in 1..=most {
             let report = run_with(&scenario, vec![crash(&scenario, point, nth)]);
             assert_eq!(report.violation, None, "{point:?}, occurrence {nth}\n{report}");
@@ -72,7 +72,7 @@ fn occurrences(scenario: &Scenario, most: u64) -> Vec<(Point, u64)> {
         let report = run_with(scenario, vec![crash(scenario, point, nth)]);
         report.observed.faults(KindName::WorkerKilled).effective > 0
     };
-    Point::all()
+    Point::of_worker()
         .flat_map(|point| (1..=most).take_while(move |nth| passes(point, *nth)).map(move |nth| (point, nth)))
         .collect()
 }

@@ -13,6 +13,7 @@ use crate::scenario::Tables;
 use crate::scenario::cassandra::NODES;
 use crate::scenario::mix::FaultMix;
 use crate::scenario::options::RunOptions;
+use crate::service::declaration::Declaration;
 
 /// Maximum delay of a request, in milliseconds; a run waits at least this long after all faults have ended.
 pub const LONGEST_DELAY_MS: u64 = 8_000;
@@ -32,7 +33,7 @@ impl Fault {
             if is_enabled && !powerless && KindName::drawn(tables).any(|drawn| drawn == name) {
                 // A worker that is down cannot be killed, the log lags or does not; and each fault of Cassandra costs time.
                 let exclusive = name.affects_process_of_worker() || name == KindName::LogEndLags;
-                let count = match (exclusive, name.is_of_cassandra()) {
+                let count = match (exclusive, is_of_cassandra(tables, name)) {
                     (true, _) => count.div_ceil(4),
                     (_, true) => count.div_ceil(2),
                     _ => count,
@@ -60,15 +61,12 @@ impl Fault {
     fn draw(seed: u64, id: u64, options: &RunOptions, tables: &Tables, name: KindName) -> Self {
         let random = &mut Random::new(seed, Stream::Fault(id));
         let (kind, mut target) = draw_kind(random, name, tables);
-        let all: Vec<Point> = Point::all().collect();
+        let all: Vec<Point> = Point::of_worker().collect();
         let (point, nth) = (random.pick(&all), random.log_uniform(1..=24));
         let (point_of_batch, nth_of_batch) = (random.pick(&POINTS_OF_A_BATCH), random.log_uniform(1..=8));
         // Early enough that it has an effect.
         let at_ms = random.below(options.chaos_ms * 7 / 10 + 1);
-        let of_cluster: Vec<Point> = match tables {
-            Tables::Simple => Vec::new(),
-            Tables::Cassandra(_) => Point::of_cassandra().collect(),
-        };
+        let of_cluster: Vec<Point> = Declaration::of_tables(tables).points().collect();
         let at_cluster = (!of_cluster.is_empty() && random.below(3) == 0).then(|| random.pick(&of_cluster));
         let nth_at_cluster = random.log_uniform(1..=200);
         let (point, nth) = at_cluster.map_or((point, nth), |point| (point, nth_at_cluster));
@@ -87,7 +85,9 @@ impl Fault {
         // A run that spends its time with nothing running finds nothing.
         let longest_ms = match tables {
             // Up to twice the hint window.
-            Tables::Cassandra(cluster) if name.is_of_cassandra() => (2 * cluster.hint_window_ms).min(8_000),
+            Tables::Cassandra(cluster) if is_of_cassandra(tables, name) => {
+                (2 * cluster.hint_window_ms).min(8_000)
+            }
             // Around the session timeout, below and above.
             _ if name.needs_worker() => options.session_timeout_ms * 3,
             _ => 4_000,
@@ -97,6 +97,11 @@ impl Fault {
         let duration_ms = if name == KindName::WorkerMisconfigured { 4_000 } else { duration_ms };
         Self { id, trigger, target, kind, duration_ms }
     }
+}
+
+/// True for faults of the cluster of Cassandra with the tables.
+fn is_of_cassandra(tables: &Tables, name: KindName) -> bool {
+    matches!(tables, Tables::Cassandra(_)) && Declaration::of_tables(tables).has(name)
 }
 
 /// Draws parameters and target of a kind; a worker is the one that triggers it.
@@ -213,7 +218,7 @@ mod tests {
             }
             let drawn: BTreeSet<KindName> = faults.iter().map(|fault| fault.name()).collect();
             assert_eq!(drawn, expected);
-            for point in Point::all() {
+            for point in Point::of_worker() {
                 let at =
                     |fault: &Fault| matches!(fault.trigger, Trigger::When { point: p, .. } if p == point);
                 assert!(faults.iter().any(at), "{point:?}");

@@ -6,11 +6,10 @@ use std::hash::Hasher;
 use fnv::FnvHasher;
 use serde::{Deserialize, Serialize};
 use simulated_hosts::{ClockFault, DiskFault, HostFault, LinkFault};
-use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
+use strum::{EnumIter, IntoStaticStr};
 
 use super::{Host, Kind, Target};
 use crate::parties::Service;
-use crate::scenario::Tables;
 
 /// Faults of a kind in a scenario, at most.
 pub(crate) const FAULTS_OF_A_KIND: u64 = 12;
@@ -188,77 +187,6 @@ impl KindName {
     /// The id of its nth drawn fault, from 0.
     pub(crate) fn id(self, nth: u64) -> u64 {
         self.number() * IDS_OF_A_KIND + nth
-    }
-
-    /// The kinds that are drawn for runs with these tables.
-    pub fn drawn(tables: &Tables) -> impl Iterator<Item = KindName> + use<> {
-        let simple = matches!(tables, Tables::Simple);
-        KindName::iter().filter(move |kind| match kind {
-            KindName::AcknowledgedWritesDropped | KindName::Sabotaged => false,
-            KindName::CallsTorn => simple,
-            kind if kind.is_damage() => false,
-            kind if kind.is_of_cassandra() => !simple,
-            _ => true,
-        })
-    }
-
-    /// True for faults of nodes of Cassandra, and of their links and clocks.
-    pub fn is_of_cassandra(self) -> bool {
-        use KindName::{
-            AllNodesKilled, ClientLinkCut, ClockCoarse, ClockStepped, ConnectionsReset, CoordinatorKilled,
-            DiskWiped, NodeKilled, NodePaused, PowerLost, ReplicaLinkCut, ReplicaMessagesDelayed,
-            ReplicaMessagesDuplicated, ReplicaMessagesLost, RowsDeleted,
-        };
-        matches!(
-            self,
-            NodeKilled
-                | AllNodesKilled
-                | PowerLost
-                | NodePaused
-                | CoordinatorKilled
-                | ReplicaLinkCut
-                | ReplicaMessagesLost
-                | ReplicaMessagesDelayed
-                | ReplicaMessagesDuplicated
-                | ClientLinkCut
-                | ConnectionsReset
-                | ClockStepped
-                | ClockCoarse
-                | DiskWiped
-                | RowsDeleted
-        )
-    }
-
-    /// True if no client can survive it: the pipeline must refuse to continue, or `verify` must find it.
-    pub fn is_damage(self) -> bool {
-        use KindName::{
-            DiskWiped, LogTrimmedPastProgress, LogTruncated, RowsDeleted, TopicCompacted, TopicRecreated,
-            WorkerMisconfigured,
-        };
-        matches!(
-            self,
-            LogTrimmedPastProgress
-                | LogTruncated
-                | TopicRecreated
-                | TopicCompacted
-                | WorkerMisconfigured
-                | RowsDeleted
-                | DiskWiped
-        )
-    }
-
-    /// The kinds of damage that can be done to runs with these tables. A power loss is one, too, where acknowledged writes
-    /// are not synced.
-    pub fn damage(tables: &Tables) -> impl Iterator<Item = KindName> + use<> {
-        let (simple, unsynced) = match tables {
-            Tables::Simple => (true, false),
-            Tables::Cassandra(cluster) => (false, !cluster.synced_first),
-        };
-        KindName::iter().filter(move |kind| match kind {
-            KindName::RowsDeleted | KindName::DiskWiped => !simple,
-            KindName::PowerLost => unsynced,
-            kind => kind.is_damage(),
-        })
     }
 
     /// True if it kills, pauses or stops the worker.

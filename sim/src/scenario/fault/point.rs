@@ -59,10 +59,25 @@ pub enum Step {
 }
 
 impl Step {
-    /// True if a node of Cassandra takes it, otherwise a worker does.
-    pub fn is_of_cassandra(self) -> bool {
-        use Step::{Commit, HintKept, HintSent, Prepare, ReadRepair, ReplicaWrite};
-        matches!(self, ReplicaWrite | HintKept | HintSent | ReadRepair | Prepare | Commit)
+    /// The moments of it that are points: a message to a worker, or between nodes, has only the one before it.
+    pub(crate) fn moments(self) -> impl Iterator<Item = Moment> {
+        use Step::{
+            Assigned, Commit, HintKept, HintSent, Lost, Prepare, ReadRepair, Released, ReplicaWrite, Revoked,
+        };
+        let is_message = matches!(
+            self,
+            Assigned
+                | Revoked
+                | Lost
+                | Released
+                | ReplicaWrite
+                | HintKept
+                | HintSent
+                | ReadRepair
+                | Prepare
+                | Commit
+        );
+        Moment::iter().filter(move |moment| !is_message || *moment == Moment::Before)
     }
 }
 
@@ -74,23 +89,6 @@ pub enum Moment {
     Before,
     /// The request was acknowledged, and the worker does not know it yet.
     After,
-}
-
-impl Point {
-    /// All points that a worker can pass.
-    pub fn all() -> impl Iterator<Item = Point> {
-        Step::iter().filter(|step| !step.is_of_cassandra()).flat_map(|step| {
-            let is_message = matches!(step, Step::Assigned | Step::Revoked | Step::Lost | Step::Released);
-            let moments = Moment::iter().filter(move |moment| !is_message || *moment == Moment::Before);
-            moments.map(move |moment| Point { step, moment })
-        })
-    }
-
-    /// All points that the nodes of Cassandra can pass.
-    pub fn of_cassandra() -> impl Iterator<Item = Point> {
-        let steps = Step::iter().filter(|step| step.is_of_cassandra());
-        steps.map(|step| Point { step, moment: Moment::Before })
-    }
 }
 
 /// The points at which a batch is partly written: a worker that ends there leaves work for its successor.

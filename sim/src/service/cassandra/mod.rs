@@ -26,7 +26,10 @@ use tokio::net::TcpListener;
 use tokio::network::Network;
 use tokio::time::sleep;
 
+use crate::observed::Sometimes;
 use crate::random::Stream;
+use crate::scenario::fault::{KindName, Step};
+use crate::service::declaration::Declaration;
 use tap::Tap;
 
 /// The port at which all nodes serve clients.
@@ -37,6 +40,53 @@ pub const EPOCH_MICROS: i64 = 1_767_225_600_000_000;
 
 /// Number of tokens of each node.
 const TOKENS: u64 = 4;
+
+/// What can happen to the nodes, their disks, clocks and links.
+pub(crate) const DECLARATION: Declaration = Declaration {
+    faults: &[
+        KindName::NodeKilled,
+        KindName::AllNodesKilled,
+        KindName::PowerLost,
+        KindName::NodePaused,
+        KindName::CoordinatorKilled,
+        KindName::ReplicaLinkCut,
+        KindName::ReplicaMessagesLost,
+        KindName::ReplicaMessagesDelayed,
+        KindName::ReplicaMessagesDuplicated,
+        KindName::ClientLinkCut,
+        KindName::ConnectionsReset,
+        KindName::ClockStepped,
+        KindName::ClockCoarse,
+    ],
+    damage: &[KindName::RowsDeleted, KindName::DiskWiped],
+    steps: &[
+        Step::ReplicaWrite,
+        Step::HintKept,
+        Step::HintSent,
+        Step::ReadRepair,
+        Step::Prepare,
+        Step::Commit,
+    ],
+    situations: &[
+        Sometimes::UnknownOutcomeWasAppliedByOneReplica,
+        Sometimes::CountOnOneReplicaOnlyRead,
+        Sometimes::HintOlderThanNewerWrite,
+        Sometimes::ReadRepairOfPartOfABatch,
+        Sometimes::AllNodesKilled,
+        Sometimes::CoordinatorKilledWhileWriting,
+        Sometimes::ConditionalWriteReplicated,
+        Sometimes::NodePausedAndResumed,
+        Sometimes::ConnectionsResetInUse,
+        Sometimes::ClockWentBack,
+        Sometimes::TwoDatacentersDisagree,
+        Sometimes::HintSent,
+        Sometimes::ReadRepairSent,
+        Sometimes::UnsyncedRecordsLost,
+        Sometimes::WriteTimedOutAtCoordinator,
+        Sometimes::ReadTimedOutAtCoordinator,
+        Sometimes::TooFewReplicasAlive,
+    ],
+};
 
 /// Observes the requests of clients and the responses of nodes.
 pub trait Watch: Send + Sync {

@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use crate::network::{Channel, RequestError};
 use crate::observed::Sometimes;
 use crate::parties::Service;
+use crate::random::Random;
 use crate::service::simple_log::group::OwnedPartition;
 use crate::service::simple_log::request::{GroupRequest, GroupResponse, LogRequest, LogResponse};
 
@@ -197,13 +198,20 @@ impl State {
     }
 }
 
+impl Channel {
+    /// Random numbers for what the client of the log may do at any time.
+    fn random(&self) -> MutexGuard<'_, Random> {
+        self.context.random(Service::Log, self.caller)
+    }
+}
+
 impl Membership {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ms(&self, low: u64, high: u64) -> Duration {
-        Duration::from_millis(self.channel.context.random(Service::Log).within(low..=high))
+        Duration::from_millis(self.channel.random().within(low..=high))
     }
 }
 
@@ -234,7 +242,7 @@ impl Consumer for GroupMember {
             state.retire(partition);
             state.positions.insert(partition, DeliveryState { assignment, paused: false });
             for delivery in state.stale.remove(&partition).unwrap_or_default() {
-                if context.random(Service::Log).chance(context.options.stale_deliveries_per_mille) {
+                if self.membership.channel.random().chance(context.options.stale_deliveries_per_mille) {
                     context.observe(Sometimes::StaleDelivery);
                     state.ready.push_back(Ok(delivery));
                 }
@@ -370,7 +378,7 @@ async fn fetch(membership: Arc<Membership>, of: Assignment, mut offset: i64) {
             }
             Step::End => return,
         }
-        let max_records = channel.context.random(Service::Log).within(1..=config.fetch_records) as usize;
+        let max_records = channel.random().within(1..=config.fetch_records) as usize;
         let request = LogRequest::Fetch {
             topic: membership.topic.clone(),
             partition: of.partition,
@@ -383,7 +391,7 @@ async fn fetch(membership: Arc<Membership>, of: Assignment, mut offset: i64) {
             Ok(LogResponse::Fetched { fetched: Fetched { records, next_offset }, at_end }) => {
                 if let Some(last) = records.last() {
                     // The response need not include a gap after the last record.
-                    let knows_gap = channel.context.random(Service::Log).coin();
+                    let knows_gap = channel.random().coin();
                     let next_offset = if knows_gap { next_offset } else { last.offset + 1 };
                     offset = next_offset;
                     Ok(Delivery::Records { assignment: of, records, next_offset })
@@ -401,9 +409,7 @@ async fn fetch(membership: Arc<Membership>, of: Assignment, mut offset: i64) {
             Ok(LogResponse::Refused(error)) => Ok(Delivery::Failed { assignment: of, offset, error }),
             Ok(_) => unreachable!("the response is of the request's type"),
             // Usually the client retries by itself; sometimes the worker gets the error.
-            Err(error) if channel.context.random(Service::Log).chance(200) => {
-                Err(request_failed("fetch".to_owned(), error))
-            }
+            Err(error) if channel.random().chance(200) => Err(request_failed("fetch".to_owned(), error)),
             Err(_) => {
                 sleep(membership.ms(1, IDLE_MS)).await;
                 continue;
@@ -417,9 +423,7 @@ async fn fetch(membership: Arc<Membership>, of: Assignment, mut offset: i64) {
             } else if let Ok(delivery) = delivery {
                 let context = &channel.context;
                 let superseded = state.positions.contains_key(&of.partition);
-                if superseded
-                    && context.random(Service::Log).chance(context.options.stale_deliveries_per_mille)
-                {
+                if superseded && channel.random().chance(context.options.stale_deliveries_per_mille) {
                     context.observe(Sometimes::StaleDelivery);
                     state.ready.push_back(Ok(delivery));
                 } else if !superseded {

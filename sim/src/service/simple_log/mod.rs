@@ -6,6 +6,9 @@
 //! or does not release a revoked partition in time, loses it. Not simulated: replicas, elections, transactions (except
 //! for the gaps they leave), retention during the run.
 
+use super::declaration::Declaration;
+use crate::scenario::fault::{KindName, Step};
+
 mod client;
 pub(crate) mod group;
 mod request;
@@ -13,3 +16,28 @@ mod service;
 
 pub use client::{BrokerClient, GroupMember};
 pub(crate) use service::{serve_group, serve_log};
+
+/// What can happen to the log, to the group, and to requests to any simple service.
+pub(crate) const DECLARATION: Declaration = Declaration {
+    faults: &[
+        KindName::LinkCut,
+        KindName::ServiceKilled,
+        KindName::RequestsLost,
+        KindName::RequestsDelayed,
+        KindName::RequestsDuplicated,
+        KindName::ResponsesLost,
+        KindName::ErrorsReturned,
+        KindName::PartitionAdded,
+        KindName::GroupShuffled,
+        KindName::LogEndLags,
+        KindName::LogTrimmed,
+    ],
+    damage: &[
+        KindName::LogTrimmedPastProgress,
+        KindName::LogTruncated,
+        KindName::TopicRecreated,
+        KindName::TopicCompacted,
+    ],
+    steps: &[Step::Assigned, Step::Revoked, Step::Lost, Step::Released],
+    situations: &[],
+};

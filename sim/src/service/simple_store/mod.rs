@@ -5,9 +5,26 @@
 //! after its client timed out. Cells are reconciled by the production code's own in-memory store. Not simulated:
 //! replicas, hints, read repair, clocks.
 
+use super::declaration::Declaration;
+use crate::observed::Sometimes;
+use crate::scenario::fault::KindName;
+
 mod client;
 mod request;
 mod service;
 
 pub use client::StoreClient;
 pub(crate) use service::serve;
+
+/// What can happen to the store, besides what can happen to requests to any simple service.
+pub(crate) const DECLARATION: Declaration = Declaration {
+    faults: &[KindName::CallsTorn],
+    damage: &[],
+    steps: &[],
+    situations: &[
+        Sometimes::LateWrite,
+        Sometimes::CallAppliedInPart,
+        // Cassandra's scenarios have too few records for it.
+        Sometimes::WindowCountedInSeveralPartitions,
+    ],
+};

@@ -34,7 +34,7 @@ async fn write(context: &SimContext, request: &StoreRequest, handling: Handling)
     let rows = request.rows();
     let mut order: Vec<usize> = (0..rows).collect();
     let (pauses, kept) = {
-        let mut random = context.random(Service::Store);
+        let mut random = context.random(Service::Store, handling.caller);
         random.shuffle(&mut order);
         let length = rows as u64;
         let pauses: Vec<(u64, u64)> =
@@ -100,8 +100,8 @@ async fn read(context: &SimContext, request: &StoreRequest, caller: Caller) -> S
         StoreRequest::Registered => StoreResponse::Registered(acknowledged(tables.registered().await)),
         StoreRequest::Counts(partition, windows) => {
             let mut counts = Vec::with_capacity(windows.len());
-            for part in parts(context, windows) {
-                pause(context).await;
+            for part in parts(context, caller, windows) {
+                pause(context, caller).await;
                 counts.extend(acknowledged(tables.counts(*partition, part).await));
             }
             // Workers other than the owner read it for a sum of windows in which they have counted themselves.
@@ -135,14 +135,18 @@ async fn read(context: &SimContext, request: &StoreRequest, caller: Caller) -> S
 }
 
 /// A read of many windows is not a snapshot: it is done in up to two parts.
-fn parts<'a, T>(context: &SimContext, items: &'a [T]) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
-    let cut = context.random(Service::Store).below(items.len() as u64 + 1) as usize;
+fn parts<'a, T>(
+    context: &SimContext,
+    client: Caller,
+    items: &'a [T],
+) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
+    let cut = context.random(Service::Store, client).below(items.len() as u64 + 1) as usize;
     let (first, second) = items.split_at(cut);
     [first, second].into_iter().filter(|part| !part.is_empty())
 }
 
-async fn pause(context: &SimContext) {
-    let ms = context.random(Service::Store).below(8);
+async fn pause(context: &SimContext, client: Caller) {
+    let ms = context.random(Service::Store, client).below(8);
     if ms > 0 {
         sleep(Duration::from_millis(ms)).await;
     }
