@@ -61,6 +61,8 @@ pub(crate) struct SimContext {
     damage: Mutex<Damage>,
     /// Notified of each effect of a fault, and when all faults end.
     effects: Notify,
+    /// Notified when a worker passes a point that another one is held until.
+    passed: Notify,
     requests: Mutex<u64>,
     /// Rows that the simple store has written.
     applied: AtomicU64,
@@ -79,6 +81,8 @@ pub(crate) struct SimContext {
 pub(crate) struct ActiveFault {
     pub fault: Fault,
     pub random: Random,
+    /// It affects nothing any more, and what it has done is not undone yet.
+    pub is_over: bool,
 }
 
 /// The active faults, and those that wait for their trigger.
@@ -88,6 +92,8 @@ struct FaultState {
     active: BTreeMap<u64, ActiveFault>,
     /// Faults that wait for a point, by id.
     waiting: BTreeMap<u64, Waiting>,
+    /// The workers that are held until another one passes a point, by fault.
+    held: BTreeMap<u64, (Point, u8)>,
     /// The log's end as lagging readers see it.
     lagging_ends: BTreeMap<i32, i64>,
     /// No further fault begins.
@@ -157,6 +163,7 @@ impl SimContext {
             violations: Mutex::default(),
             damage: Mutex::default(),
             effects: Notify::new(),
+            passed: Notify::new(),
             requests: Mutex::default(),
             applied: AtomicU64::new(0),
             written: Mutex::default(),
@@ -343,9 +350,14 @@ impl SimContext {
 
     /// Adds an active fault.
     pub fn begin_fault(&self, fault: &Fault) {
-        lock(&self.observed).begin(fault);
+        // What stays down after the time of the faults is not one of the scenario.
+        if self.planned_faults.iter().any(|planned| planned.id == fault.id) {
+            lock(&self.observed).begin(fault);
+        }
         let random = Random::new(self.seed, Stream::FaultDraws(fault.id));
-        lock(&self.faults).active.insert(fault.id, ActiveFault { fault: fault.clone(), random });
+        lock(&self.faults)
+            .active
+            .insert(fault.id, ActiveFault { fault: fault.clone(), random, is_over: false });
     }
 
     pub fn end_fault(&self, id: u64) -> Option<Fault> {
@@ -372,6 +384,16 @@ impl SimContext {
                 self.effect(&active.fault);
             }
         }
+    }
+
+    /// A fault affects nothing any more; false if it is not active.
+    pub fn finish(&self, id: u64) -> bool {
+        let mut faults = lock(&self.faults);
+        let active = faults.active.get_mut(&id);
+        active.is_some_and(|active| {
+            active.is_over = true;
+            true
+        })
     }
 
     /// The log's end as readers see it while it lags.
@@ -422,10 +444,33 @@ impl SimContext {
         }
     }
 
+    /// A fault holds a worker until another one passes a point.
+    pub fn hold(&self, id: u64, worker: u8, until: Point) {
+        lock(&self.faults).held.insert(id, (until, worker));
+    }
+
+    /// Waits until another worker has passed the point that a fault holds its worker until.
+    pub async fn wait_for_another(&self, id: u64) {
+        loop {
+            let passed = self.passed.notified();
+            if !lock(&self.faults).held.contains_key(&id) {
+                return;
+            }
+            passed.await;
+        }
+    }
+
     /// Starts the faults that wait for this point; returns whether there is one, and whether one kills a worker.
     pub fn trigger(&self, point: Point, caller: Caller) -> (bool, bool) {
         let (mut due, mut kills) = (Vec::new(), false);
-        lock(&self.faults).waiting.retain(|id, waiting| {
+        let mut faults = lock(&self.faults);
+        let held = faults.held.len();
+        faults.held.retain(|_, (until, worker)| *until != point || caller.worker == Some(*worker));
+        if faults.held.len() < held {
+            self.passed.notify_waiters();
+            self.observe(Sometimes::WorkerHeldUntilAnotherPassed);
+        }
+        faults.waiting.retain(|id, waiting| {
             if waiting.point == point {
                 waiting.left -= 1;
                 if waiting.left == 0 {
@@ -435,6 +480,7 @@ impl SimContext {
             }
             waiting.left > 0
         });
+        drop(faults);
         for id in &due {
             // The receiver exists as long as the run.
             let _ = self.triggered.send((*id, caller));
@@ -456,7 +502,7 @@ impl SimContext {
     /// Draws what the active faults do to a request that has arrived, and counts it as their effect.
     pub fn request_faults(&self, at: Service, is_write: bool) -> RequestFaults {
         let mut faults = RequestFaults::default();
-        self.apply_faults(|ActiveFault { fault, random }| {
+        self.apply_faults(|ActiveFault { fault, random, .. }| {
             let Some(per_mille) = fault.kind.rate() else { return false };
             let is_possible = is_write || !matches!(fault.kind, Kind::CallsTorn { .. });
             if fault.target != Target::Requests(at) || !is_possible || !random.chance(per_mille) {

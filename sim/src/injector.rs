@@ -129,7 +129,22 @@ impl<T: TablesService> Injector<T> {
         if fault.name() != KindName::ClientLinkCut {
             self.context.wait_for_effect(fault.id).await;
         }
-        self.wait(fault.duration_ms).await;
+        match (fault.kind, fault.target) {
+            (Kind::HeldUntil { .. }, _) => {
+                tokio::select! {
+                    () = self.context.wait_for_another(fault.id) => {}
+                    () = self.wait(fault.duration_ms) => {}
+                }
+            }
+            (Kind::WriteTorn, Target::Host(Host::Worker(worker)))
+                if self.context.had_effect(fault.id) && self.context.finish(fault.id) =>
+            {
+                self.context.note_event(format_args!("worker {worker} is killed, and its write torn"));
+                self.handle.kill(self.nodes.workers[usize::from(worker)]);
+                self.wait(fault.duration_ms).await;
+            }
+            _ => self.wait(fault.duration_ms).await,
+        }
         if !self.stays(&fault) {
             self.end(fault.id);
         }
@@ -178,11 +193,17 @@ impl<T: TablesService> Injector<T> {
         let active = context.active_faults();
         let is_free = |affects: &dyn Fn(&Fault) -> bool| !active.iter().any(affects);
         let is_immediate = match (fault.kind, fault.target) {
-            (kind @ (Kind::Host(_) | Kind::WorkerMisconfigured), Target::Host(Host::Worker(worker))) => {
+            (
+                kind @ (Kind::Host(_) | Kind::WorkerMisconfigured | Kind::HeldUntil { .. }),
+                Target::Host(Host::Worker(worker)),
+            ) => {
                 let same =
                     |other: &Fault| other.target == fault.target && other.name().affects_process_of_worker();
                 if !is_free(&same) {
                     return false;
+                }
+                if let Kind::HeldUntil { point } = kind {
+                    context.hold(fault.id, worker, point);
                 }
                 self.begin_at_worker(worker, kind);
                 true
@@ -208,6 +229,14 @@ impl<T: TablesService> Injector<T> {
                 };
                 self.handle.kill(*node);
                 true
+            }
+            (Kind::WriteTorn, _) => {
+                let same =
+                    |other: &Fault| other.target == fault.target && other.name().affects_process_of_worker();
+                if !is_free(&same) {
+                    return false;
+                }
+                false
             }
             (Kind::PartitionAdded, _) => {
                 let partitions = self.partitions().await;
@@ -278,8 +307,11 @@ impl<T: TablesService> Injector<T> {
             fault.target
         ));
         match (fault.kind, fault.target) {
-            (kind @ (Kind::Host(_) | Kind::WorkerMisconfigured), Target::Host(Host::Worker(worker))) => {
-                self.end_at_worker(worker, kind, fault.duration_ms);
+            (
+                kind @ (Kind::Host(_) | Kind::WorkerMisconfigured | Kind::HeldUntil { .. } | Kind::WriteTorn),
+                Target::Host(Host::Worker(worker)),
+            ) => {
+                self.end_at_worker(worker, kind, &fault);
             }
             (Kind::Link(LinkFault::Cut), Target::Link { to: Host::Service(_), .. }) => {
                 for (from, to) in self.links(&fault) {
@@ -300,7 +332,7 @@ impl<T: TablesService> Injector<T> {
         let node = self.nodes.workers[usize::from(worker)];
         match kind {
             Kind::Host(HostFault::Kill | HostFault::PowerLoss) => self.handle.kill(node),
-            Kind::Host(HostFault::Pause) => self.handle.pause(node),
+            Kind::Host(HostFault::Pause) | Kind::HeldUntil { .. } => self.handle.pause(node),
             Kind::Host(HostFault::Stop) => drop(self.context.stops[usize::from(worker)].send_replace(true)),
             _ => {
                 self.handle.kill(node);
@@ -311,12 +343,19 @@ impl<T: TablesService> Injector<T> {
     }
 
     /// Ends it.
-    fn end_at_worker(&self, worker: u8, kind: Kind, duration_ms: u64) {
+    fn end_at_worker(&self, worker: u8, kind: Kind, fault: &Fault) {
         let node = self.nodes.workers[usize::from(worker)];
         match kind {
             Kind::Host(HostFault::Kill | HostFault::PowerLoss) => self.handle.restart(node),
+            Kind::WriteTorn => {
+                // Otherwise it was not killed.
+                if self.context.had_effect(fault.id) {
+                    self.handle.restart(node);
+                }
+            }
+            Kind::HeldUntil { .. } => self.handle.resume(node),
             Kind::Host(HostFault::Pause) => {
-                if duration_ms > self.context.options.session_timeout_ms {
+                if fault.duration_ms > self.context.options.session_timeout_ms {
                     self.context.observe(Sometimes::PausedLongerThanSession);
                 }
                 self.handle.resume(node);

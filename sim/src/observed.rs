@@ -94,6 +94,8 @@ pub enum Sometimes {
     LogTrimmedWhileRunning,
     /// The log's end was reported lower than before.
     LogEndWentBack,
+    /// A worker was held at a point until another one had passed one.
+    WorkerHeldUntilAnotherPassed,
     /// A fault paused a worker for longer than its session.
     PausedLongerThanSession,
     /// A count was read whose newest value only one replica had.

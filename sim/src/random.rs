@@ -19,6 +19,8 @@ pub enum Stream {
     Profile,
     /// When records are appended.
     Times,
+    /// From when on each lane has records.
+    Lanes,
     /// What ends after the faults.
     Heal,
     /// Behaviour of a simple service towards a worker, or the operator, and of their link, that is allowed without a fault.
@@ -73,6 +75,7 @@ impl Stream {
             Stream::Options => 1,
             Stream::ClusterOptions => 2,
             Stream::Times => 3,
+            Stream::Lanes => 9,
             Stream::Heal => 6,
             Stream::Links => 4,
             Stream::Link { from, to } => LINK | u64::from(from) << 16 | u64::from(to),
@@ -170,6 +173,7 @@ mod tests {
             Stream::Links,
             Stream::Cassandra,
             Stream::Damage,
+            Stream::Lanes,
         ];
         let clients = [None, Some(0), Some(1)];
         let links = Service::ALL

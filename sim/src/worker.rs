@@ -30,7 +30,7 @@ const RESTART_DELAY: Duration = Duration::from_millis(50);
 
 /// What can happen to a worker, and the steps it takes.
 pub(crate) const DECLARATION: Declaration = Declaration {
-    faults: &[KindName::WorkerKilled, KindName::WorkerPaused, KindName::WorkerStopped],
+    faults: &[KindName::WorkerKilled, KindName::WorkerPaused, KindName::WorkerHeld, KindName::WorkerStopped],
     damage: &[KindName::WorkerMisconfigured],
     steps: &[
         Step::ReadProgress,

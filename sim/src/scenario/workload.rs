@@ -12,6 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::random::{Random, Stream};
 use crate::scenario::options::RunOptions;
 
+/// How many lanes there are.
+const LANES: u64 = 6;
+
 /// A record to be appended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -114,6 +117,7 @@ impl WorkloadShape {
             (0..self.records).map(|n| (n >= at_start).then(|| random.below(options.chaos_ms))).collect();
         times.sort_unstable();
         let sources: Vec<String> = (0..self.sources).map(|n| source(n, self.source_bytes)).collect();
+        let begin_ms = lanes_begin_ms(seed, options);
         let mut ts = self.first_ts_ms;
         let mut items = Vec::new();
         for (n, at_ms) in (0..).zip(times) {
@@ -128,10 +132,24 @@ impl WorkloadShape {
             let timestamp = random.pick(&[-1, 0, 1_700_000_000_000 + n as i64]);
             let gap = if random.chance(self.gap_per_mille) { random.log_uniform(1..=20) as i64 } else { 0 };
             let (key, value) = (key.map(Bytes), value.map(Bytes));
-            items.push(Item { at_ms, lane: random.below(6), gap, timestamp, key, value });
+            let lane = random.below(LANES);
+            let has_begun = at_ms.unwrap_or(0) >= begin_ms[lane as usize];
+            let lane = if has_begun { lane } else { 0 };
+            items.push(Item { at_ms, lane, gap, timestamp, key, value });
         }
         items
     }
+}
+
+/// From when on each lane has records. In a third of the scenarios lanes begin one by one, so that partitions are registered
+/// while others are being written.
+fn lanes_begin_ms(seed: u64, options: &RunOptions) -> [u64; LANES as usize] {
+    let random = &mut Random::new(seed, Stream::Lanes);
+    let begin_late = random.below(3) == 0;
+    std::array::from_fn(|lane| {
+        let begins_ms = random.below(options.chaos_ms * 7 / 10 + 1);
+        if begin_late && lane > 0 { begins_ms } else { 0 }
+    })
 }
 
 fn source(n: u64, bytes: u64) -> String {

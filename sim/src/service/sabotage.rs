@@ -34,7 +34,7 @@ impl SimContext {
     /// True if one of the active faults that have a rate here occurs now.
     fn occurs(&self, per_mille: impl Fn(Kind) -> Option<u64>) -> bool {
         let mut occurs = false;
-        self.apply_faults(|ActiveFault { fault, random }| {
+        self.apply_faults(|ActiveFault { fault, random, .. }| {
             let now = per_mille(fault.kind).is_some_and(|per_mille| random.chance(per_mille));
             occurs |= now;
             now

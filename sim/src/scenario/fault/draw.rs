@@ -5,7 +5,8 @@ use strum::IntoEnumIterator;
 
 use super::name::{FAULTS_OF_A_KIND, IDS_OF_A_KIND};
 use super::{
-    DeletedFrom, Direction, Fault, Host, Kind, KindName, POINTS_OF_A_BATCH, Point, Sabotage, Target, Trigger,
+    DeletedFrom, Direction, Fault, Host, Kind, KindName, POINTS_OF_A_BATCH, POINTS_TO_HOLD,
+    POINTS_TO_HOLD_UNTIL, POINTS_TO_TEAR, Point, Sabotage, Target, Trigger,
 };
 use crate::parties::Service;
 use crate::random::{Random, Stream};
@@ -78,6 +79,18 @@ impl Fault {
             }
             _ => Trigger::When { point, nth, latest_ms: at_ms },
         };
+        let latest_ms = options.chaos_ms * 9 / 10;
+        let trigger = match name {
+            KindName::WorkerHeld => {
+                Trigger::When { point: random.pick(&POINTS_TO_HOLD), nth: nth_of_batch, latest_ms }
+            }
+            KindName::WriteTorn => {
+                // A partition is registered once, so a registration is written rarely.
+                let points = if random.coin() { &POINTS_TO_TEAR[..1] } else { &POINTS_TO_TEAR[1..] };
+                Trigger::When { point: random.pick(points), nth: random.log_uniform(1..=4), latest_ms }
+            }
+            _ => trigger,
+        };
         let worker = random.below(options.workers.into()) as u8;
         if let (Trigger::At { .. }, Some(host)) = (trigger, target.worker_mut()) {
             *host = Host::Worker(worker);
@@ -127,6 +140,8 @@ fn draw_kind(random: &mut Random, name: KindName, tables: &Tables) -> (Kind, Tar
         KindName::WorkerPaused => (Kind::Host(HostFault::Pause), of_worker),
         KindName::WorkerStopped => (Kind::Host(HostFault::Stop), of_worker),
         KindName::WorkerMisconfigured => (Kind::WorkerMisconfigured, of_worker),
+        KindName::WorkerHeld => (Kind::HeldUntil { point: random.pick(&POINTS_TO_HOLD_UNTIL) }, of_worker),
+        KindName::WriteTorn => (Kind::WriteTorn, of_worker),
         KindName::ServiceKilled => (kill, Target::Host(Host::Service(service))),
         KindName::LinkCut => (Kind::Link(LinkFault::Cut), link(Host::Service(service), direction)),
         KindName::RequestsLost => (Kind::Link(LinkFault::Lose { per_mille }), requests),

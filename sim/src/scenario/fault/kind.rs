@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use simulated_hosts::{ClockFault, DiskFault, HostFault, LinkFault};
 use strum::{EnumIter, IntoStaticStr};
 
+use super::Point;
+
 /// What happens. To what is up to the fault's [`Target`](super::Target).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -22,6 +24,14 @@ pub enum Kind {
         /// How many writes.
         writes: u64,
     },
+    /// To a worker's process: it is paused until another worker passes a point, at the latest until the duration is over.
+    HeldUntil {
+        /// The point.
+        point: Point,
+    },
+    /// No write between nodes of Cassandra arrives, and as soon as one is lost, the worker is killed, and restarted after the
+    /// duration: what it wrote last, one replica may have.
+    WriteTorn,
     /// Requests are not applied, and return an error that does not say so.
     ErrorsReturned {
         /// How many.

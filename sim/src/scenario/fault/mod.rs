@@ -27,8 +27,8 @@ pub use draw::LONGEST_DELAY_MS;
 pub use kind::{DeletedFrom, Kind, Sabotage};
 pub(crate) use name::FAULTS_OF_A_KIND;
 pub use name::KindName;
-pub(crate) use point::POINTS_OF_A_BATCH;
 pub use point::{Moment, Point, Step};
+pub(crate) use point::{POINTS_OF_A_BATCH, POINTS_TO_HOLD, POINTS_TO_HOLD_UNTIL, POINTS_TO_TEAR};
 pub use target::{Direction, Host, Target};
 
 /// One fault.

@@ -34,6 +34,8 @@ pub enum KindName {
     WorkerKilled,
     /// A worker is paused, and then resumes as if no time had passed.
     WorkerPaused,
+    /// A worker is paused at a point, until another worker passes one.
+    WorkerHeld,
     /// A worker is asked to stop.
     WorkerStopped,
     /// The link between a worker and a simple service is cut.
@@ -70,6 +72,8 @@ pub enum KindName {
     NodePaused,
     /// A node's process is killed after some writes.
     CoordinatorKilled,
+    /// A write of a worker reaches at most one replica, and the worker is killed.
+    WriteTorn,
     /// The link from one node to another is cut.
     ReplicaLinkCut,
     /// Messages between nodes are lost.
@@ -128,6 +132,8 @@ impl KindName {
             (Kind::WorkerMisconfigured, Target::Host(worker)) if worker.is_of_worker() => {
                 KindName::WorkerMisconfigured
             }
+            (Kind::HeldUntil { .. }, Target::Host(worker)) if worker.is_of_worker() => KindName::WorkerHeld,
+            (Kind::WriteTorn, Target::Host(worker)) if worker.is_of_worker() => KindName::WriteTorn,
             (Kind::Link(fault), target) => return KindName::of_link(fault, target),
             (Kind::ErrorsReturned { .. }, Target::Requests(_)) => KindName::ErrorsReturned,
             (Kind::CallsTorn { .. }, Target::Requests(Service::Store)) => KindName::CallsTorn,
@@ -195,6 +201,8 @@ impl KindName {
             self,
             KindName::WorkerKilled
                 | KindName::WorkerPaused
+                | KindName::WorkerHeld
+                | KindName::WriteTorn
                 | KindName::WorkerStopped
                 | KindName::WorkerMisconfigured
         )

@@ -103,3 +103,40 @@ pub(crate) const POINTS_OF_A_BATCH: [Point; 9] = [
     Point { step: Step::WriteProgress, moment: Moment::Before },
     Point { step: Step::WriteProgress, moment: Moment::After },
 ];
+
+/// The points at which a worker is held. What it knows there may be old when it goes on.
+pub(crate) const POINTS_TO_HOLD: [Point; 12] = [
+    Point { step: Step::ReadProgress, moment: Moment::After },
+    Point { step: Step::ReadRows, moment: Moment::After },
+    Point { step: Step::Register, moment: Moment::Before },
+    Point { step: Step::Register, moment: Moment::After },
+    Point { step: Step::ReadCounts, moment: Moment::After },
+    Point { step: Step::WriteCounts, moment: Moment::Before },
+    Point { step: Step::WriteCounts, moment: Moment::After },
+    Point { step: Step::ReadRegistry, moment: Moment::After },
+    Point { step: Step::ReadSums, moment: Moment::After },
+    Point { step: Step::WriteAlerts, moment: Moment::Before },
+    Point { step: Step::WriteProgress, moment: Moment::Before },
+    Point { step: Step::Revoked, moment: Moment::Before },
+];
+
+/// The points that another worker passes meanwhile.
+pub(crate) const POINTS_TO_HOLD_UNTIL: [Point; 8] = [
+    Point { step: Step::ReadProgress, moment: Moment::After },
+    Point { step: Step::Register, moment: Moment::After },
+    Point { step: Step::WriteCounts, moment: Moment::After },
+    Point { step: Step::ReadSums, moment: Moment::After },
+    Point { step: Step::WriteAlerts, moment: Moment::After },
+    Point { step: Step::WriteRows, moment: Moment::After },
+    Point { step: Step::WriteProgress, moment: Moment::After },
+    Point { step: Step::Released, moment: Moment::Before },
+];
+
+/// The points before a write that may reach one replica only.
+pub(crate) const POINTS_TO_TEAR: [Point; 5] = [
+    Point { step: Step::Register, moment: Moment::Before },
+    Point { step: Step::WriteCounts, moment: Moment::Before },
+    Point { step: Step::WriteAlerts, moment: Moment::Before },
+    Point { step: Step::WriteRows, moment: Moment::Before },
+    Point { step: Step::WriteProgress, moment: Moment::Before },
+];

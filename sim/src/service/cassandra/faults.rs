@@ -275,7 +275,12 @@ fn deliveries(context: &SimContext, usual: &UsualLinks, envelope: &Envelope) -> 
     }
     let mut copies = usual.deliveries(envelope);
     let mut is_lost = false;
-    context.apply_faults(|ActiveFault { fault, random }| match (fault.kind, fault.target) {
+    context.apply_faults(|ActiveFault { fault, random, is_over }| match (fault.kind, fault.target) {
+        (Kind::WriteTorn, _) => {
+            let is_torn = envelope.verb == Verb::Write && envelope.from != envelope.to && !*is_over;
+            is_lost |= is_torn;
+            is_torn
+        }
         (Kind::Link(LinkFault::Cut), target) => {
             let is_cut = cuts(target, envelope);
             is_lost |= is_cut;

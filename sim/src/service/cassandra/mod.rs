@@ -49,6 +49,7 @@ pub(crate) const DECLARATION: Declaration = Declaration {
         KindName::PowerLost,
         KindName::NodePaused,
         KindName::CoordinatorKilled,
+        KindName::WriteTorn,
         KindName::ReplicaLinkCut,
         KindName::ReplicaMessagesLost,
         KindName::ReplicaMessagesDelayed,
