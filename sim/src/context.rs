@@ -202,7 +202,9 @@ impl SimContext {
         if name.is_damage() && name != KindName::WorkerMisconfigured {
             self.damage().done = true;
         }
-        lock(&self.observed).effect(fault);
+        if self.is_planned(fault.id) {
+            lock(&self.observed).effect(fault);
+        }
         self.effects.notify_waiters();
     }
 
@@ -348,10 +350,15 @@ impl SimContext {
 
     // Faults.
 
+    /// True if it is a fault of the scenario.
+    fn is_planned(&self, id: u64) -> bool {
+        id < Fault::AFTER_FAULTS
+    }
+
     /// Adds an active fault.
     pub fn begin_fault(&self, fault: &Fault) {
         // What stays down after the time of the faults is not one of the scenario.
-        if self.planned_faults.iter().any(|planned| planned.id == fault.id) {
+        if self.is_planned(fault.id) {
             lock(&self.observed).begin(fault);
         }
         let random = Random::new(self.seed, Stream::FaultDraws(fault.id));

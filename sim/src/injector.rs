@@ -29,9 +29,6 @@ const WAIT_MS: u64 = 1_000;
 /// Of all requests, at most so many are lost, delayed or refused at random while the workers must drain the log.
 const MOST_PER_MILLE_OF_HEALED: u64 = 50;
 
-/// The id of the first fault that is not in the scenario: what stays down after the time of the faults.
-const FIRST_AFTER_FAULTS: u64 = 1 << 20;
-
 /// The run's nodes.
 #[derive(Clone, Debug)]
 pub(crate) struct Nodes {
@@ -386,7 +383,7 @@ impl<T: TablesService> Injector<T> {
         if heal == Heal::Core {
             let workers = self.context.options.workers;
             let worker = (workers > 1).then(|| Host::Worker(workers - 1));
-            for (id, host) in (FIRST_AFTER_FAULTS..).zip(worker.into_iter().chain(self.tables.dispensable()))
+            for (id, host) in (Fault::AFTER_FAULTS..).zip(worker.into_iter().chain(self.tables.dispensable()))
             {
                 let (trigger, target) = (Trigger::At { at_ms: 0 }, Target::Host(host));
                 let kind = Kind::Host(HostFault::Kill);

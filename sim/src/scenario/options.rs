@@ -162,7 +162,7 @@ impl RunOptions {
     /// Long names and hundreds of windows per event. A dozen events fill the cache of counts, and a source repeats
     /// while a batch with it may still be in flight, so counts are evicted, pinned and waited for.
     pub(crate) fn wide(random: &mut Random) -> (Self, WorkloadShape) {
-        let (size_ms, slide_ms) = random.pick(&[(10_000, 25), (3_000, 6)]);
+        let (size_ms, slide_ms) = random.pick(&[(10_000, 50), (3_000, 15)]);
         let (mut options, narrow) = Self::narrow(random);
         options.partitions = random.within(1..=2) as u8;
         options.begin = Begin::Start;
@@ -179,7 +179,7 @@ impl RunOptions {
         pipeline.write_bytes = 100_000;
         pipeline.prefetch_bytes = 100_000;
         let shape = WorkloadShape {
-            records: random.within(60..=120),
+            records: random.within(50..=100),
             at_start_per_mille: 1_000,
             sources: random.within(10..=16),
             source_bytes: random.within(900..=1_000),

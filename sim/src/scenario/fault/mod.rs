@@ -51,6 +51,9 @@ impl Fault {
     /// The ids from this on, up to those of drawn faults, are those of faults that profiles add.
     pub const ADDED: u64 = 999;
 
+    /// The ids from this on are those of faults that a scenario does not contain: what stays down after the time of its faults.
+    pub const AFTER_FAULTS: u64 = 1 << 20;
+
     /// What it is called.
     ///
     /// # Panics
