@@ -283,7 +283,7 @@ fn wide(seed: Seed, world: World) -> Draft {
     if world == World::Cassandra {
         // Each count costs much more.
         draft.shape.records /= 4;
-        draft.options.pipeline.binding_spec.window.slide_ms *= 4;
+        draft.options.pipeline.binding_spec.window.slide_ms *= 2;
     }
     draft
 }
