@@ -3,7 +3,7 @@
 //! `sim/` is a separate workspace, because it builds the pipeline with a different tokio and `--cfg madsim`. So this test
 //! runs cargo there, with its own arguments, for example
 //! `cargo test --test simulation a_seed_gives_the_same_trace_in_two_processes`. If the first argument is a command of the
-//! simulation's program, as in `cargo sim run --seed 17`, it runs that program instead.
+//! simulation's program, as in `cargo sim run --seed 17`, it runs that program instead; `nightly` runs `.ci/nightly`.
 
 use std::env;
 use std::ffi::OsString;
@@ -39,7 +39,8 @@ fn target_directory() -> PathBuf {
 }
 
 /// The commands of the simulation's program.
-const COMMANDS: [&str; 8] = ["run", "replay", "scenario", "shrink", "explain", "campaign", "help", "--help"];
+const COMMANDS: [&str; 9] =
+    ["run", "replay", "scenario", "shrink", "explain", "campaign", "results", "help", "--help"];
 
 /// Cargo in `sim/`, with this subcommand.
 fn cargo(subcommand: &[&str]) -> Command {
@@ -68,6 +69,11 @@ fn code(mut command: Command) -> u8 {
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     let first = arguments.first().and_then(|argument| argument.to_str());
+    if first == Some("nightly") {
+        let mut nightly = Command::new("bash");
+        nightly.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/nightly")).args(&arguments[1..]);
+        return ExitCode::from(code(nightly));
+    }
     if first.is_some_and(|first| COMMANDS.contains(&first)) {
         let built = code(cargo(&["build", "--bin", "simulation"]));
         if built != 0 {

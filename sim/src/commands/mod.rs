@@ -2,6 +2,7 @@
 
 mod campaign;
 mod one;
+mod results;
 mod shrink;
 
 use std::fmt;
@@ -122,6 +123,10 @@ enum Command {
     /// seconds.
     #[command(after_help = EXIT_CODES)]
     Campaign(Campaign),
+    /// Adds the results of campaigns to a file, and renders all of them as a page
+    ///
+    /// Each file is what `campaign --json` printed.
+    Results(Results),
 }
 
 /// The options of a campaign.
@@ -150,6 +155,26 @@ struct Campaign {
     /// time limit; standard profile]
     #[arg(long)]
     require_all: bool,
+}
+
+/// The options of `results`.
+#[derive(Args)]
+struct Results {
+    /// What campaigns printed
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The file that they are added to
+    #[arg(long, value_name = "FILE", default_value = "docs/campaigns.json")]
+    into: PathBuf,
+    /// The page
+    #[arg(long, value_name = "FILE", default_value = "docs/campaigns.md")]
+    page: PathBuf,
+    /// The day of the campaigns
+    #[arg(long, value_name = "YYYY-MM-DD", required_unless_present = "render_only")]
+    date: Option<String>,
+    /// Add nothing, and only render the page
+    #[arg(long, conflicts_with = "files")]
+    render_only: bool,
 }
 
 /// A scenario of a seed.
@@ -255,6 +280,7 @@ pub fn execute(arguments: Arguments) -> io::Result<u8> {
             shrink::shrink(scenario, &output, reason.as_deref(), minutes)
         }
         Command::Campaign(campaign) => campaign.run(),
+        Command::Results(results) => results.run(),
     }
 }
 

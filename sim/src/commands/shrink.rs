@@ -1,5 +1,6 @@
 //! The command that reduces a scenario.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -71,13 +72,15 @@ fn is_sabotage(scenario: &Scenario) -> bool {
     scenario.faults.iter().any(|fault| kinds.contains(&fault.name()))
 }
 
-/// The file: comments with the reason, the violation and the commit, and the scenario.
+/// The file: comments with the reason, the violation, the kinds of its faults and the commit, and the scenario.
 fn text(shrunk: &Shrunk, reason: Option<&str>, evidence: &str) -> String {
     let mut text = String::new();
     let reason = reason.filter(|reason| !reason.trim().is_empty()).unwrap_or(NO_REASON);
     let violation = format!("violation: {}: {evidence}", shrunk.violation);
+    let kinds: BTreeSet<&str> = shrunk.scenario.faults.iter().map(|fault| fault.name().into()).collect();
+    let faults = format!("faults: {}", kinds.into_iter().collect::<Vec<_>>().join(", "));
     let commit = format!("commit: {COMMIT}");
-    for line in reason.lines().chain(violation.lines()).chain([commit.as_str()]) {
+    for line in reason.lines().chain(violation.lines()).chain([faults.as_str(), commit.as_str()]) {
         text += &format!("# {line}\n");
     }
     text + &shrunk.scenario.to_toml()
