@@ -185,7 +185,7 @@ impl<B: Broker, S: Store> Assigned<'_, B, S> {
                 },
                 next => next,
             };
-            if inbox.take_resume() {
+            if inbox.asks_to_resume() {
                 self.report(AssignmentEvent::Resume(self.assignment));
             }
             match next {

@@ -24,6 +24,8 @@ pub(super) enum Chunk {
 struct Fill {
     bytes: AtomicUsize,
     paused: AtomicBool,
+    /// The assignment has asked for the partition to be resumed, and the worker has not handled that yet.
+    asked: AtomicBool,
 }
 
 /// The worker's side.
@@ -82,6 +84,19 @@ impl Sender {
         let _ = self.chunks.send((bytes, chunk));
         fill > self.limit && !self.fill.paused.swap(true, Ordering::Relaxed)
     }
+
+    /// The assignment has asked for the partition to be resumed. True if it must be: not if the inbox has filled again since,
+    /// because nothing would pause the partition a second time. The assignment asks again when it is half empty again.
+    pub(super) fn may_resume(&self) -> bool {
+        self.fill.asked.store(false, Ordering::Relaxed);
+        self.fill.is_half_empty(self.limit) && self.fill.paused.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Fill {
+    fn is_half_empty(&self, limit: usize) -> bool {
+        self.bytes.load(Ordering::Relaxed) <= limit / 2
+    }
 }
 
 impl Inbox {
@@ -119,9 +134,50 @@ impl Inbox {
         }
     }
 
-    /// True, once, when a paused partition should be resumed.
-    pub(super) fn take_resume(&self) -> bool {
-        self.fill.bytes.load(Ordering::Relaxed) <= self.limit / 2
-            && self.fill.paused.swap(false, Ordering::Relaxed)
+    /// True, once, when the worker should be asked to resume a paused partition.
+    pub(super) fn asks_to_resume(&self) -> bool {
+        self.fill.is_half_empty(self.limit)
+            && self.fill.paused.load(Ordering::Relaxed)
+            && !self.fill.asked.swap(true, Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A chunk of one record with so many bytes, including those that are counted in addition.
+    fn chunk(offset: i64, bytes: usize) -> Chunk {
+        let value = Some(vec![0; bytes - RECORD_BYTES]);
+        let record = Record { partition: 0, offset, timestamp: 0, key: None, value };
+        Chunk::Records { records: vec![record], next_offset: offset + 1 }
+    }
+
+    #[tokio::test]
+    async fn a_partition_is_paused_when_its_inbox_is_full_and_resumed_when_it_is_half_empty() {
+        let (sender, mut inbox) = inbox(400);
+        assert!(!sender.send(chunk(0, 200)) && !sender.send(chunk(1, 200)));
+        assert!(sender.send(chunk(2, 100)), "it is full");
+        assert!(!sender.send(chunk(3, 100)), "it is paused already");
+        inbox.next(None).await;
+        assert!(!inbox.asks_to_resume());
+        inbox.next(None).await;
+        assert!(inbox.asks_to_resume() && !inbox.asks_to_resume(), "it asks once");
+        assert!(sender.may_resume() && !sender.may_resume());
+        assert!(sender.send(chunk(4, 300)), "it is full again");
+    }
+
+    #[tokio::test]
+    async fn a_partition_whose_inbox_has_filled_again_stays_paused_until_it_is_half_empty_again() {
+        let (sender, mut inbox) = inbox(400);
+        assert!(sender.send(chunk(0, 500)));
+        inbox.next(None).await;
+        assert!(inbox.asks_to_resume());
+        // What was on its way when the partition was paused.
+        assert!(!sender.send(chunk(1, 500)));
+        assert!(!sender.may_resume());
+        inbox.next(None).await;
+        assert!(inbox.asks_to_resume() && sender.may_resume());
+        assert!(sender.send(chunk(2, 500)), "it is paused again");
     }
 }

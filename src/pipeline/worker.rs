@@ -294,7 +294,9 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
                 }
             }
             AssignmentEvent::Resume(assignment) => {
-                if self.slot(assignment).is_some() {
+                // Without an inbox nothing more is wanted.
+                let inbox = self.slot(assignment).and_then(|slot| slot.inbox.as_ref());
+                if inbox.is_some_and(Sender::may_resume) {
                     self.consumer.resume(assignment.partition);
                 }
             }
