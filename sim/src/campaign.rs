@@ -23,7 +23,7 @@ const EFFECTIVE_PERCENT: u64 = 25;
 pub struct Campaign {
     /// What happened, summed over all runs.
     pub observed: Observed,
-    /// The runs with a violation, by seed.
+    /// The runs with a violation, by seed; until the first failure, only that one.
     pub failures: Vec<Report>,
     /// Number of runs.
     pub runs: u64,
@@ -42,13 +42,16 @@ pub struct Limits {
     pub jobs: usize,
     /// No seed is started later than this.
     pub time: Option<Duration>,
+    /// No seed is started after one that failed. Those before it are finished, so the least failing seed is the same
+    /// with any number of threads.
+    pub until_first: bool,
 }
 
 impl Limits {
-    /// These seeds on all cores, without a time limit.
+    /// These seeds on all cores, without a time limit, whatever fails.
     pub fn seeds(seeds: Range<Seed>) -> Self {
         let jobs = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-        Self { seeds, jobs, time: None }
+        Self { seeds, jobs, time: None, until_first: false }
     }
 }
 
@@ -61,7 +64,9 @@ impl Campaign {
         after: impl Fn(&Campaign, &Report) + Sync,
     ) -> Self {
         let campaign = Mutex::<Self>::default();
+        // Claimed in order, so that every seed before a failing one is claimed when it fails.
         let next = AtomicU64::new(limits.seeds.start);
+        let end = AtomicU64::new(limits.seeds.end);
         let began = Instant::now();
         std::thread::scope(|scope| {
             for _ in 0..limits.jobs.max(1) {
@@ -69,10 +74,13 @@ impl Campaign {
                     loop {
                         let seed = next.fetch_add(1, Ordering::Relaxed);
                         let is_over = limits.time.is_some_and(|time| began.elapsed() > time);
-                        if seed >= limits.seeds.end || is_over {
+                        if seed >= end.load(Ordering::Relaxed) || is_over {
                             return;
                         }
                         let report = run(Scenario::draw(seed, world, profile), false);
+                        if limits.until_first && report.violation.is_some() {
+                            end.fetch_min(seed, Ordering::Relaxed);
+                        }
                         let mut campaign = campaign.lock().expect("a run's panic stays in its thread");
                         campaign.count(&report);
                         after(&campaign, &report);
@@ -85,6 +93,9 @@ impl Campaign {
         });
         let mut campaign = campaign.into_inner().expect("a run's panic stays in its thread");
         campaign.failures.sort_by_key(|report| report.scenario.seed);
+        if limits.until_first {
+            campaign.failures.truncate(1);
+        }
         campaign
     }
 

@@ -33,6 +33,7 @@ impl super::Campaign {
             worlds.iter().flat_map(|world| profiles.iter().map(|profile| (*world, *profile))).collect();
         let mut limits = Limits::seeds(self.seeds.clone());
         limits.jobs = self.jobs.map_or(limits.jobs, usize::from);
+        limits.until_first = self.first;
         limits.time = self.minutes.map(|time| time / parts.len() as u32);
         let mut results = Vec::new();
         for (world, profile) in parts {
@@ -79,15 +80,35 @@ impl super::Campaign {
         });
         eprintln!("{progress}");
         let seconds = began.elapsed().as_secs_f64();
-        let is_full =
-            limits.time.is_none() && campaign.runs >= SEEDS_THAT_REACH_ALL && profile == Profile::Standard;
+        let is_full = limits.time.is_none()
+            && !self.first
+            && campaign.runs >= SEEDS_THAT_REACH_ALL
+            && profile == Profile::Standard;
         let missed = if is_full || self.require_all { campaign.missed(world) } else { Vec::new() };
         let mut failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
         failures.sort_by_key(|failure| failure.seed);
+        // Threads may have gone past the first failure; it is the only one that does not depend on their number.
+        if self.first {
+            failures.truncate(1);
+        }
         if let Some(error) = failures.iter_mut().find_map(|failure| failure.error.take()) {
             return Err(error);
         }
-        Ok(Results { world, profile, seeds: limits.seeds.clone(), seconds, campaign, failures, missed })
+        let first = failures.first().filter(|_| self.first).map(|failure| First {
+            seed: failure.seed,
+            violation: failure.violation,
+            seeds: failure.seed - limits.seeds.start + 1,
+        });
+        Ok(Results {
+            world,
+            profile,
+            seeds: limits.seeds.clone(),
+            seconds,
+            campaign,
+            first,
+            failures,
+            missed,
+        })
     }
 }
 
@@ -177,6 +198,15 @@ impl std::fmt::Display for Failure {
     }
 }
 
+/// The first failure of a campaign that stops there.
+#[derive(Debug, Serialize)]
+struct First {
+    seed: Seed,
+    violation: &'static str,
+    /// Number of seeds from the start of the range up to this one.
+    seeds: u64,
+}
+
 /// The results of a campaign.
 struct Results {
     world: World,
@@ -184,6 +214,7 @@ struct Results {
     seeds: Range<Seed>,
     seconds: f64,
     campaign: Campaign,
+    first: Option<First>,
     failures: Vec<Failure>,
     missed: Vec<String>,
 }
@@ -202,6 +233,8 @@ struct Summary<'a> {
     faults: BTreeMap<&'static str, Counts>,
     situations: BTreeMap<&'static str, u64>,
     missed: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first: Option<&'a First>,
     failures: &'a [Failure],
 }
 
@@ -235,6 +268,9 @@ impl Results {
             simulated_ms / 1_000,
             failures.len()
         )?;
+        if let Some(First { seed, seeds, .. }) = &self.first {
+            writeln!(out, "stopped at seed {seed}, the first that failed of {seeds}")?;
+        }
         for failure in failures {
             let Failure { seed, violation, evidence, simulated_ms, file, repeat, .. } = failure;
             writeln!(
@@ -270,6 +306,7 @@ impl Results {
             faults: faults.collect(),
             situations: situations.collect(),
             missed: &self.missed,
+            first: self.first.as_ref(),
             failures: &self.failures,
         }
     }

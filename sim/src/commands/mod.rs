@@ -145,6 +145,10 @@ struct Campaign {
     /// Starts no seed after this time; fractions are possible. Several worlds or profiles share it
     #[arg(long, value_parser = minutes)]
     minutes: Option<Duration>,
+    /// Stop at the first seed that fails: the least one, with any number of threads. Not every kind of fault needs to
+    /// occur then
+    #[arg(long)]
+    first: bool,
     /// Print one JSON document on stdout, instead of tables
     #[arg(long)]
     json: bool,

@@ -208,6 +208,37 @@ fn a_campaign_writes_each_failure_and_describes_it_as_json() {
 }
 
 #[test]
+fn a_campaign_until_the_first_failure_stops_at_the_least_seed_with_any_number_of_threads() {
+    let folder = folder("first");
+    // The first two have no violation.
+    let arguments = ["campaign", "--seeds", "247..260", "--profile", "sabotaged"];
+    let document = |more: &[&str]| -> Value {
+        let output = run_in(&folder, &[arguments.as_slice(), &["--json"], more].concat());
+        serde_json::from_slice(&output.stdout).expect("stdout is one JSON document")
+    };
+    let all = document(&[]);
+    let least = &all["failures"][0];
+    let seed = least["seed"].as_u64().expect("one seed fails");
+    assert!(all["first"].is_null() && all["failures"].as_array().is_some_and(|failures| failures.len() > 3));
+    for jobs in ["1", "2", "5"] {
+        let until = document(&["--first", "--jobs", jobs]);
+        let first = &until["first"];
+        assert_eq!((&first["seed"], &first["violation"]), (&least["seed"], &least["violation"]), "{until}");
+        assert_eq!(first["seeds"], seed - 247 + 1, "{until}");
+        assert_eq!(until["failures"].as_array().map(Vec::len), Some(1), "{until}");
+        let most = seed - 247 + jobs.parse::<u64>().expect("a number");
+        assert!(until["runs"].as_u64().is_some_and(|runs| runs <= most), "{jobs} threads: {until}");
+    }
+    let text = out(&run_in(&folder, &[arguments.as_slice(), &["--first"]].concat()));
+    assert_contains(&text, &[&format!("stopped at seed {seed}, the first that failed of {}", seed - 246)]);
+    // Nothing fails: all are run, and kinds of faults that did not occur are no failure.
+    let none = run_in(&folder, &["campaign", "--seeds", "0..160", "--profile", "tiny", "--first", "--json"]);
+    assert_code(&none, 0);
+    let none: Value = serde_json::from_slice(&none.stdout).expect("stdout is one JSON document");
+    assert_eq!((&none["runs"], none["first"].is_null()), (&160.into(), true), "{none}");
+}
+
+#[test]
 fn a_campaign_that_must_reach_everything_and_does_not_ends_with_4() {
     let folder = folder("missed");
     let output = run_in(&folder, &["campaign", "--seeds", "0..2", "--profile", "tiny", "--require-all"]);
