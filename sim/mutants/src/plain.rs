@@ -1,0 +1,155 @@
+//! Which tests without simulation find a mutant.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Seek};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::build::{self, BuildError, Executables};
+use crate::combine::VARIABLE;
+use crate::results::PlainTests;
+use crate::switch::Switched;
+use crate::tree::{Tree, TreeError};
+
+/// Test programs that need no service and are quick, besides the library's own tests.
+const PROGRAMS: [&str; 3] = ["crashes", "decoding", "traits"];
+
+/// How long the tests of one program may take with a mutant. The slowest takes a tenth of it.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// Number of names of failed tests that are kept.
+const NAMES: usize = 3;
+
+/// The tests cannot be run.
+#[derive(Debug, Error)]
+#[allow(missing_docs, reason = "each is its message")]
+pub enum PlainError {
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    #[error("the tests do not compile")]
+    Build(#[from] BuildError),
+    #[error("{path} cannot be run")]
+    Run { path: PathBuf, source: io::Error },
+    #[error("{program} fails without a mutant: {names}")]
+    Unchanged { program: String, names: String },
+}
+
+/// The test programs, built with all mutants.
+#[derive(Debug)]
+pub struct Tests {
+    folder: PathBuf,
+    programs: Executables,
+}
+
+impl Tests {
+    /// Builds them, with what the ordinary tests have compiled already, and runs them without a mutant.
+    ///
+    /// # Errors
+    /// If they do not compile, or a test fails.
+    pub fn build(tree: &Tree, files: &BTreeMap<String, Switched>) -> Result<Self, PlainError> {
+        tree.write_workspace()?;
+        let mut cargo = build::cargo(&tree.copy());
+        without_simulation(&mut cargo);
+        cargo.args(["test", "--no-run", "--package", "exactlyonce", "--lib"]);
+        PROGRAMS.iter().for_each(|program| _ = cargo.args(["--test", program]));
+        let directory = format!("build.build-dir={:?}", tree.target.to_string_lossy());
+        cargo.arg("--config").arg(directory).arg("--target-dir").arg(tree.folder().join("plain"));
+        let tests = Self { folder: tree.copy(), programs: build::run(cargo, files)? };
+        for (program, path) in &tests.programs {
+            let failed = tests.run(path, None)?;
+            if failed.as_ref().is_none_or(|failed| !failed.is_empty()) {
+                let names = failed.map_or("it does not end".to_owned(), |failed| failed.join(", "));
+                return Err(PlainError::Unchanged { program: program.clone(), names });
+            }
+        }
+        Ok(tests)
+    }
+
+    /// The tests that fail with a mutant.
+    ///
+    /// # Errors
+    /// If a program cannot be run.
+    pub fn find(&self, mutant: &str) -> Result<PlainTests, PlainError> {
+        let mut found =
+            PlainTests { programs: self.programs.keys().cloned().collect(), ..PlainTests::default() };
+        for (program, path) in &self.programs {
+            match self.run(path, Some(mutant))? {
+                None => found.endless.push(program.clone()),
+                Some(failed) => {
+                    found.failed += failed.len();
+                    let names = failed.into_iter().map(|name| format!("{program}: {name}"));
+                    found.names.extend(names.take(NAMES - found.names.len().min(NAMES)));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Runs a program; the names of the tests that fail, or `None` if it does not end.
+    fn run(&self, path: &PathBuf, mutant: Option<&str>) -> Result<Option<Vec<String>>, PlainError> {
+        let of = |source| PlainError::Run { path: path.clone(), source };
+        // Into a file: nobody reads a pipe before the end.
+        let mut output = tempfile::tempfile().map_err(of)?;
+        let mut command = Command::new(path);
+        command.current_dir(&self.folder).env(VARIABLE, mutant.unwrap_or_default());
+        command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(output.try_clone().map_err(of)?);
+        let mut child = command.spawn().map_err(of)?;
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().map_err(of)? {
+                break status;
+            }
+            if began.elapsed() > LIMIT {
+                child.kill().map_err(of)?;
+                child.wait().map_err(of)?;
+                return Ok(None);
+            }
+            thread::sleep(Duration::from_millis(20));
+        };
+        let mut text = Vec::new();
+        output.rewind().and_then(|()| output.read_to_end(&mut text)).map_err(of)?;
+        let mut failed = failed_tests(&String::from_utf8_lossy(&text));
+        if failed.is_empty() && !status.success() {
+            failed.push("the program itself".to_owned());
+        }
+        Ok(Some(failed))
+    }
+}
+
+/// The names of the tests that failed, from the output of a test program.
+fn failed_tests(output: &str) -> Vec<String> {
+    let names = output.lines().filter_map(|line| {
+        let (name, result) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
+        (result == "FAILED").then(|| name.split(" - should panic").next().unwrap_or(name).to_owned())
+    });
+    names.collect()
+}
+
+/// Removes the flags of the simulation from a command, whose environment may have them.
+fn without_simulation(cargo: &mut Command) {
+    const FLAGS: &str = "CARGO_ENCODED_RUSTFLAGS";
+    const SEPARATOR: &str = "\x1f";
+    let Ok(flags) = std::env::var(FLAGS) else { return };
+    let flags = flags.replace(&["--cfg", "madsim"].join(SEPARATOR), "");
+    let flags: Vec<&str> = flags.split(SEPARATOR).filter(|flag| !flag.is_empty()).collect();
+    match flags.is_empty() {
+        true => cargo.env_remove(FLAGS),
+        false => cargo.env(FLAGS, flags.join(SEPARATOR)),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_tests_are_found_by_their_lines() {
+        let output = "running 3 tests\ntest one ... ok\ntest cases::two ... FAILED\ntest three - should panic ... FAILED\n\
+                      \nfailures:\n\n---- cases::two stdout ----\ntest of something\n";
+        assert_eq!(failed_tests(output), ["cases::two", "three"]);
+    }
+}

@@ -1,0 +1,286 @@
+//! The simulation's program, as this one runs it: with a mutant or without.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::combine::VARIABLE;
+use crate::statistics::{Found, Search};
+
+/// A program that finishes no seed within this time runs for ever. The slowest seed takes some seconds.
+const STILL: Duration = Duration::from_secs(120);
+
+/// What it is called when a run does not end.
+pub const ENDLESS: &str = "does not end";
+
+/// The simulation cannot be run, or prints what it must not.
+#[derive(Debug, Error)]
+#[allow(missing_docs, reason = "each is its message")]
+pub enum ProgramError {
+    #[error("{path} cannot be run")]
+    Run { path: PathBuf, source: io::Error },
+    #[error("{arguments} ended with {status}: {stderr}")]
+    Status { arguments: String, status: ExitStatus, stderr: String },
+    #[error("{arguments} printed something else than a campaign")]
+    Output { arguments: String, source: serde_json::Error },
+    #[error("{path} is not a scenario")]
+    Scenario { path: PathBuf, source: toml::de::Error },
+    #[error("seed {seed} of {world} has no violation when it is reduced")]
+    NoViolation { world: String, seed: u64 },
+}
+
+/// The program, of one mutant or unchanged.
+#[derive(Clone, Copy, Debug)]
+pub struct Program<'a> {
+    /// Its executable.
+    pub path: &'a Path,
+    /// The mutant; `None` for the unchanged pipeline.
+    pub mutant: Option<&'a str>,
+    /// Where it leaves the scenarios of failures.
+    pub failures: &'a Path,
+}
+
+/// What a campaign prints as JSON.
+#[derive(Debug, Deserialize)]
+pub struct Campaign {
+    /// Number of seeds that were run.
+    pub runs: u64,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+    /// The first failure, in a campaign that ends there.
+    pub first: Option<Failure>,
+    /// All failures.
+    pub failures: Vec<Failure>,
+}
+
+/// A failed run.
+#[derive(Debug, Deserialize)]
+pub struct Failure {
+    /// Its seed.
+    pub seed: u64,
+    /// The name of the violation.
+    pub violation: String,
+}
+
+/// The smallest scenario that was found.
+#[derive(Debug, Deserialize)]
+struct Scenario {
+    #[serde(default)]
+    fault: Vec<toml::Value>,
+    #[serde(default)]
+    record: Vec<toml::Value>,
+}
+
+/// The size of a reduced scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Number of records.
+    pub records: usize,
+    /// Number of faults.
+    pub faults: usize,
+}
+
+impl Program<'_> {
+    fn command(&self, arguments: &[String]) -> Command {
+        let mut command = Command::new(self.path);
+        command.args(arguments).env(VARIABLE, self.mutant.unwrap_or_default()).stdin(Stdio::null());
+        command
+    }
+
+    /// Plays seeds from `start` on until one fails.
+    ///
+    /// # Errors
+    /// If the program does something else.
+    pub fn search(&self, world: &str, start: u64, limit: u64, jobs: usize) -> Result<Search, ProgramError> {
+        let began = Instant::now();
+        let campaign = self.campaign(world, start..start + limit, jobs, true)?;
+        let found = match campaign {
+            Ok(campaign) => campaign.first.map(|first| Found {
+                seed: first.seed,
+                violation: first.violation,
+                seeds: first.seed - start + 1,
+            }),
+            Err(Endless { runs }) => {
+                Some(Found { seed: start + runs, violation: ENDLESS.to_owned(), seeds: runs + 1 })
+            }
+        };
+        Ok(Search { start, found, seconds: began.elapsed().as_secs_f64() })
+    }
+
+    /// Plays seeds; until one fails, or all of them.
+    ///
+    /// # Errors
+    /// If the program does something else.
+    pub fn campaign(
+        &self,
+        world: &str,
+        seeds: std::ops::Range<u64>,
+        jobs: usize,
+        until_first: bool,
+    ) -> Result<Result<Campaign, Endless>, ProgramError> {
+        let mut arguments: Vec<String> = ["campaign", "--json", "--world", world].map(str::to_owned).into();
+        arguments.extend(["--seeds".to_owned(), format!("{}..{}", seeds.start, seeds.end)]);
+        arguments.extend(["--jobs".to_owned(), jobs.to_string()]);
+        arguments.extend(["--failures".to_owned(), self.failures.to_string_lossy().into_owned()]);
+        arguments.extend(until_first.then(|| "--first".to_owned()));
+        let mut command = self.command(&arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let of = |source| ProgramError::Run { path: self.path.to_owned(), source };
+        let mut child = command.spawn().map_err(of)?;
+        let watched = Watched::new(&mut child);
+        let mut stdout = Vec::new();
+        let pipe = child.stdout.take();
+        let watch = watched.clone();
+        let (output, is_over) = (&mut stdout, &AtomicBool::new(false));
+        let status = thread::scope(|scope| {
+            let reader = scope.spawn(move || pipe.map_or(Ok(0), |mut pipe| pipe.read_to_end(output)));
+            while !reader.is_finished() {
+                if watch.since_progress() > STILL {
+                    is_over.store(true, Ordering::Relaxed);
+                    child.kill()?;
+                    break;
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+            let status = child.wait()?;
+            reader.join().unwrap_or(Ok(0))?;
+            Ok(status)
+        });
+        let status = status.map_err(of)?;
+        if is_over.load(Ordering::Relaxed) {
+            return Ok(Err(Endless { runs: watched.runs() }));
+        }
+        let arguments = || format!("{:?}", arguments.join(" "));
+        // 2 is wrong usage, also of the variable; without a code it was killed.
+        if status.code().is_none_or(|code| code == 2) {
+            let stderr = watched.last_lines();
+            return Err(ProgramError::Status { arguments: arguments(), status, stderr });
+        }
+        let campaign = serde_json::from_slice(&stdout);
+        campaign.map(Ok).map_err(|source| ProgramError::Output { arguments: arguments(), source })
+    }
+
+    /// Reduces the scenario of a seed; the size of the result, which is in `output`.
+    ///
+    /// # Errors
+    /// If the program does something else.
+    pub fn shrink(
+        &self,
+        world: &str,
+        seed: u64,
+        minutes: f64,
+        reason: &str,
+        output: &Path,
+    ) -> Result<Size, ProgramError> {
+        let mut arguments: Vec<String> = ["shrink", "--world", world].map(str::to_owned).into();
+        arguments.extend([
+            "--seed".to_owned(),
+            seed.to_string(),
+            "--minutes".to_owned(),
+            minutes.to_string(),
+        ]);
+        arguments.extend(["--reason".to_owned(), reason.to_owned()]);
+        arguments.extend(["--output".to_owned(), output.to_string_lossy().into_owned()]);
+        let ran = self.command(&arguments).output();
+        let ran = ran.map_err(|source| ProgramError::Run { path: self.path.to_owned(), source })?;
+        match ran.status.code() {
+            Some(0) => return Err(ProgramError::NoViolation { world: world.to_owned(), seed }),
+            Some(1 | 3 | 5) => {}
+            _ => {
+                let stderr = String::from_utf8_lossy(&ran.stderr).into_owned();
+                let arguments = format!("{:?}", arguments.join(" "));
+                return Err(ProgramError::Status { arguments, status: ran.status, stderr });
+            }
+        }
+        let path = output.to_owned();
+        let text = std::fs::read_to_string(output)
+            .map_err(|source| ProgramError::Run { path: path.clone(), source })?;
+        let scenario: Scenario =
+            toml::from_str(&text).map_err(|source| ProgramError::Scenario { path, source })?;
+        Ok(Size { records: scenario.record.len(), faults: scenario.fault.len() })
+    }
+}
+
+/// A campaign in which a run does not end.
+#[derive(Clone, Copy, Debug)]
+pub struct Endless {
+    /// Number of seeds that were run before it, in the order of the seeds with one job.
+    pub runs: u64,
+}
+
+/// What a campaign reports on stderr.
+#[derive(Clone)]
+struct Watched(Arc<Mutex<Progress>>);
+
+struct Progress {
+    runs: u64,
+    at: Instant,
+    lines: Vec<String>,
+}
+
+impl Watched {
+    /// Watches a child until its stderr ends.
+    fn new(child: &mut Child) -> Self {
+        let watched = Self(Arc::new(Mutex::new(Progress { runs: 0, at: Instant::now(), lines: Vec::new() })));
+        let (progress, stderr) = (watched.clone(), child.stderr.take());
+        thread::spawn(move || {
+            for line in stderr.into_iter().flat_map(|stderr| BufReader::new(stderr).lines()) {
+                let Ok(line) = line else { return };
+                progress.add(line);
+            }
+        });
+        watched
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, line: String) {
+        let mut progress = self.lock();
+        if let Some(runs) = runs_of(&line).filter(|runs| *runs > progress.runs) {
+            (progress.runs, progress.at) = (runs, Instant::now());
+        }
+        if progress.lines.len() > 20 {
+            progress.lines.remove(0);
+        }
+        progress.lines.push(line);
+    }
+
+    fn since_progress(&self) -> Duration {
+        self.lock().at.elapsed()
+    }
+
+    fn runs(&self) -> u64 {
+        self.lock().runs
+    }
+
+    fn last_lines(&self) -> String {
+        self.lock().lines.join("\n")
+    }
+}
+
+/// The number of seeds in a line of progress: `simple, standard: 8 of 20 seeds, ...`.
+fn runs_of(line: &str) -> Option<u64> {
+    let (_, numbers) = line.split_once(": ")?;
+    let (runs, _) = numbers.split_once(" of ")?;
+    runs.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_progress_has_the_number_of_seeds() {
+        assert_eq!(runs_of("simple, standard: 8 of 20 seeds, 3.0 seeds/s, 0 failed, 4 s left"), Some(8));
+        assert_eq!(runs_of("failed: seed 3 after 7 ms: not_durable: one of two"), None);
+    }
+}

@@ -1,0 +1,247 @@
+//! Builds, plays, reduces, and compares or writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Instant;
+
+use mutants::build::{self, BuildError};
+use mutants::combine::{self, Combined};
+use mutants::page;
+use mutants::patch::Patch;
+use mutants::plain::Tests;
+use mutants::play::{Pair, Played, Settings};
+use mutants::program::{Program, ProgramError};
+use mutants::results::{Mutant, Results, Smallest, Unchanged};
+use mutants::tree::Tree;
+use mutants::worlds;
+use thiserror::Error;
+
+use crate::arguments::Arguments;
+use crate::report;
+
+/// Wrong usage.
+#[derive(Debug, Error)]
+enum UsageError {
+    #[error("there is no mutant {0:?} in tests/mutants")]
+    Mutant(String),
+    #[error("there is no world {0:?}; there are {1}")]
+    World(String, String),
+    #[error("{} has no mutant that is found; --write makes it", mutants::results::FILE)]
+    NoResults,
+}
+
+/// Executes the command; true if nothing is wrong.
+pub fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+    let target = std::path::absolute(arguments.target_dir.clone().unwrap_or_else(|| root.join("target")))?;
+    let tree = Tree { root, target };
+    let all_worlds = worlds::of_source(&tree.read(worlds::FILE)?)?;
+    if let Some(unknown) = arguments.world.iter().find(|world| !all_worlds.contains(world)) {
+        return Err(UsageError::World(unknown.clone(), all_worlds.join(", ")).into());
+    }
+    let (patches, unusable) = combine::read_patches(&tree.root.join("tests/mutants"), &all_worlds)?;
+    let kept = Results::read(&tree.root)?;
+    let mut problems: Vec<String> =
+        unusable.iter().map(|(name, error)| format!("{name}: {}", chain(error))).collect();
+    let (program, refused, combined) = build_program(&tree, &patches)?;
+    problems.extend(refused.iter().map(|(name, problem)| format!("{name}: {problem}")));
+    eprintln!("built {}", program.display());
+    let run = Run { arguments, tree, patches, all_worlds, kept, program };
+    if !arguments.build {
+        let unusable: BTreeSet<String> =
+            unusable.into_iter().map(|(name, _)| name).chain(refused.into_keys()).collect();
+        run.play(&combined, &unusable, &mut problems)?;
+    }
+    problems.sort();
+    problems.iter().for_each(|problem| eprintln!("FAILED: {problem}"));
+    Ok(problems.is_empty())
+}
+
+/// Builds the program with all patches that can be in it; the others with the reasons.
+fn build_program(
+    tree: &Tree,
+    patches: &[Patch],
+) -> Result<(PathBuf, BTreeMap<String, String>, Combined), Box<dyn Error>> {
+    let mut refused = BTreeMap::new();
+    loop {
+        let usable: Vec<Patch> =
+            patches.iter().filter(|patch| !refused.contains_key(&patch.name)).cloned().collect();
+        let combined = combine::combine(&usable, |file| tree.read(file))?;
+        refused.extend(combined.refused.iter().map(|(name, error)| (name.clone(), chain(error))));
+        tree.update(&combined.files)?;
+        match build::simulation(tree, &combined.files) {
+            Ok(program) => return Ok((program, refused, combined)),
+            Err(BuildError::Patches(errors)) => {
+                for (name, rendered) in errors {
+                    eprintln!("{name} does not compile:\n{rendered}");
+                    refused.insert(name, "it does not compile".to_owned());
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+struct Run<'a> {
+    arguments: &'a Arguments,
+    tree: Tree,
+    patches: Vec<Patch>,
+    all_worlds: Vec<String>,
+    kept: Results,
+    program: PathBuf,
+}
+
+impl Run<'_> {
+    fn play(
+        &self,
+        combined: &Combined,
+        unusable: &BTreeSet<String>,
+        problems: &mut Vec<String>,
+    ) -> Result<(), Box<dyn Error>> {
+        let arguments = self.arguments;
+        let pairs = self.pairs(unusable)?;
+        let jobs = thread::available_parallelism().map_or(1, |cores| cores.get());
+        let settings = Settings {
+            program: self.program.clone(),
+            failures: self.tree.folder().join("failures"),
+            starts: arguments.starts,
+            jobs: arguments.jobs.map_or(jobs, usize::from),
+            deadline: arguments.minutes.map(|time| Instant::now() + time),
+        };
+        let count = pairs.len();
+        let played = settings.play(pairs, |played, number| report::progress(played, number, count))?;
+        let unchanged = settings.play_unchanged(&played, arguments.unchanged.unwrap_or(u64::MAX))?;
+        let commit = commit(&self.tree.root);
+        let mut results = Results::default();
+        for each in &played {
+            let Some(figures) = each.figures() else { continue };
+            let mutant = results.mutants.entry(each.pair.mutant.clone()).or_default();
+            mutant.commit.clone_from(&commit);
+            mutant.worlds.insert(each.pair.world.clone(), figures);
+        }
+        for (world, unchanged) in unchanged {
+            for (seed, violation) in &unchanged.violations {
+                problems.push(format!("the unchanged pipeline: {violation} with seed {seed} ({world})"));
+            }
+            let (commit, seeds) = (commit.clone(), unchanged.seeds);
+            results.unchanged.insert(world, Unchanged { commit, seeds, seconds: unchanged.seconds.round() });
+        }
+        self.shrink(&mut results, &settings)?;
+        if arguments.plain_tests {
+            eprintln!("building the tests");
+            let tests = Tests::build(&self.tree, &combined.files)?;
+            for (name, mutant) in &mut results.mutants {
+                eprintln!("testing {name}");
+                mutant.plain_tests = Some(tests.find(name)?);
+            }
+        }
+        report::table(&results)?;
+        problems.extend(results.worse(if arguments.write { &results } else { &self.kept }));
+        if arguments.write {
+            self.write(results, &played)?;
+        }
+        Ok(())
+    }
+
+    /// What is to be played.
+    fn pairs(&self, unusable: &BTreeSet<String>) -> Result<Vec<Pair>, UsageError> {
+        let arguments = self.arguments;
+        let patch = |name: &str| self.patches.iter().find(|patch| patch.name == name);
+        let unknown = arguments.names.iter().find(|name| patch(name).is_none() && !unusable.contains(*name));
+        if let Some(unknown) = unknown {
+            return Err(UsageError::Mutant(unknown.clone()));
+        }
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        if let Some(count) = arguments.quickest {
+            let quickest = self.kept.quickest(count);
+            let quickest = quickest.iter().map(|(name, world)| ((*name).to_owned(), (*world).to_owned()));
+            pairs.extend(quickest.filter(|(name, _)| patch(name).is_some()));
+            if pairs.is_empty() {
+                return Err(UsageError::NoResults);
+            }
+        } else {
+            let named = |patch: &&Patch| arguments.names.is_empty() || arguments.names.contains(&patch.name);
+            for patch in self.patches.iter().filter(named) {
+                let worlds = patch.worlds.as_ref().unwrap_or(&self.all_worlds);
+                pairs.extend(worlds.iter().map(|world| (patch.name.clone(), world.clone())));
+            }
+        }
+        pairs.retain(|(name, world)| {
+            !unusable.contains(name) && (arguments.world.is_empty() || arguments.world.contains(world))
+        });
+        let pair = |(mutant, world): (String, String)| {
+            let limit = arguments.limit.unwrap_or_else(|| worlds::limit(&world));
+            Pair { mutant, world, limit }
+        };
+        Ok(pairs.into_iter().map(pair).collect())
+    }
+
+    /// Reduces a failing scenario of each mutant.
+    fn shrink(&self, results: &mut Results, settings: &Settings) -> Result<(), Box<dyn Error>> {
+        if self.arguments.no_shrink {
+            return Ok(());
+        }
+        let minutes = self.arguments.shrink_minutes.as_secs_f64() / 60.0;
+        let mut work = Vec::new();
+        for (name, mutant) in &results.mutants {
+            let Some((world, seed)) = mutant.best().and_then(|(world, figures)| Some((world, figures.seed?)))
+            else {
+                continue;
+            };
+            let reason = self.patches.iter().find(|patch| patch.name == *name).map(Patch::summary);
+            work.push((name.clone(), world.to_owned(), seed, reason.unwrap_or_default()));
+        }
+        let shrunk = settings.on_all_threads(work, |(name, world, seed, reason)| {
+            let failures = settings.failures.join(&name);
+            let program = Program { path: &self.program, mutant: Some(&name), failures: &failures };
+            let output = failures.join(format!("{world}-{seed}.small.toml"));
+            let size = match program.shrink(&world, seed, minutes, &reason, &output) {
+                Ok(size) => size,
+                Err(ProgramError::NoViolation { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            eprintln!("{name}: {} records, {} faults in {}", size.records, size.faults, output.display());
+            Ok(Some((name, Smallest { world, seed, records: size.records, faults: size.faults })))
+        })?;
+        for (name, smallest) in shrunk.into_iter().flatten() {
+            results.mutants.entry(name).or_insert_with(Mutant::default).smallest = Some(smallest);
+        }
+        Ok(())
+    }
+
+    fn write(&self, results: Results, played: &[Played]) -> Result<(), Box<dyn Error>> {
+        let is_complete = played.iter().all(|played| played.is_complete);
+        if !is_complete {
+            eprintln!("the time was over before every search: the results are of fewer starting seeds");
+        }
+        let mut kept = self.kept.clone();
+        let names: Vec<&str> = self.patches.iter().map(|patch| patch.name.as_str()).collect();
+        kept.update(results, &names);
+        kept.write(&self.tree.root)?;
+        page::write(&self.tree.root, &kept, &self.patches)?;
+        eprintln!("wrote {} and {}", mutants::results::FILE, page::FILE);
+        Ok(())
+    }
+}
+
+/// The commit of the repository, with a mark if files differ from it.
+fn commit(root: &Path) -> String {
+    let arguments = ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"];
+    let output = Command::new("git").args(arguments).current_dir(root).output();
+    let text = output.ok().filter(|output| output.status.success());
+    text.map_or("unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// An error and its causes on one line.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}
