@@ -59,7 +59,7 @@ fn part(results: &Results, patches: &[Patch]) -> String {
     for (world, unchanged) in &results.unchanged {
         _ = writeln!(
             text,
-            "- the unchanged pipeline played {} of these seeds ({world}, {:.0} s of one core) without a violation.",
+            "- The unchanged pipeline played {} of these seeds ({world}, {:.0} s of one core) without a violation.",
             unchanged.seeds, unchanged.seconds
         );
     }
@@ -134,6 +134,54 @@ fn plain(tests: &PlainTests) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::{Smallest, Unchanged};
+
+    #[test]
+    fn a_row_has_the_reasoning_and_the_figures_of_each_world() {
+        let diff = "--- a/src/x.rs\n+++ b/src/x.rs\n@@ -1 +1 @@\n-a\n+b\n";
+        let text = format!("Once | twice\nis the same.\n\nMore.\nWorlds: cassandra later\n\n{diff}");
+        let patch = Patch::parse("twice", &text).expect("a patch");
+        let figures = Figures {
+            starts: 20,
+            without: 1,
+            median: 7.5,
+            percentile_95: 31,
+            most: 200,
+            seconds: 50.0,
+            violations: [("stuck".to_owned(), 2), ("wrong_count".to_owned(), 17)].into(),
+            seed: Some(3),
+        };
+        let mutant = Mutant {
+            worlds: [("cassandra".to_owned(), figures.clone())].into(),
+            smallest: Some(Smallest { world: "cassandra".to_owned(), seed: 3, records: 1, faults: 2 }),
+            plain_tests: Some(PlainTests {
+                failed: 5,
+                names: vec!["traits: a".to_owned()],
+                ..PlainTests::default()
+            }),
+            ..Mutant::default()
+        };
+        let other = Mutant {
+            worlds: [("simple".to_owned(), Figures { starts: 3, without: 3, ..figures })].into(),
+            ..Mutant::default()
+        };
+        let mutants = [("other".to_owned(), other), ("twice".to_owned(), mutant)].into();
+        let unchanged = Unchanged { seeds: 1234, seconds: 56.0, ..Unchanged::default() };
+        let results = Results { mutants, unchanged: [("cassandra".to_owned(), unchanged)].into() };
+        let part = part(&results, &[patch]);
+        let expected = [
+            "- NOT reached: every mutant is found in at least one world: 1 of 2.",
+            "- The unchanged pipeline played 1234 of these seeds (cassandra, 56 s of one core) without a violation.",
+            "| mutant | what a person would have been thinking | seeds, cassandra | seeds, simple | s | violations | smallest scenario | plain tests |",
+            "|---|---|---|---|---|---|---|---|",
+            "| [`other`](../tests/mutants/other.patch) |  | not played | not found |  |  |  |  |",
+            "| [`twice`](../tests/mutants/twice.patch) | Once \\| twice is the same. | 7.5 / 31 / >200 | cannot occur | 2.5 | \
+             `wrong_count` 17, `stuck` 2 | 1 record, 2 faults | `traits: a`, 4 more |",
+        ];
+        for line in expected {
+            assert!(part.lines().any(|other| other == line), "{line}\nis missing in\n{part}");
+        }
+    }
 
     #[test]
     fn what_is_written_by_hand_stays() {

@@ -235,3 +235,118 @@ impl Results {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Figures of 20 searches with this median.
+    fn figures(median: f64, seconds: f64) -> Figures {
+        let percentile_95 = median as u64 * 4;
+        Figures { starts: 20, median, percentile_95, most: percentile_95 + 1, seconds, ..Figures::default() }
+    }
+
+    fn not_found() -> Figures {
+        Figures { starts: 3, without: 3, median: 200.0, percentile_95: 200, most: 200, ..Figures::default() }
+    }
+
+    fn mutant(worlds: &[(&str, Figures)]) -> Mutant {
+        let worlds = worlds.iter().map(|(world, figures)| ((*world).to_owned(), figures.clone()));
+        Mutant { commit: "0123".to_owned(), worlds: worlds.collect(), ..Mutant::default() }
+    }
+
+    fn results(mutants: &[(&str, Mutant)]) -> Results {
+        let mutants = mutants.iter().map(|(name, mutant)| ((*name).to_owned(), mutant.clone())).collect();
+        Results { mutants, ..Results::default() }
+    }
+
+    #[test]
+    fn the_best_world_is_that_of_the_least_median_where_it_is_found() {
+        let both = mutant(&[("cassandra", figures(3.0, 9.0)), ("simple", figures(8.0, 1.0))]);
+        assert_eq!(both.best().map(|(world, _)| world), Some("cassandra"));
+        let one = mutant(&[("cassandra", not_found()), ("simple", figures(300.0, 1.0))]);
+        assert_eq!(one.best().map(|(world, _)| world), Some("simple"));
+        let mut rarely = figures(100.0, 1.0);
+        rarely.without = 15;
+        let rarely = mutant(&[("cassandra", rarely), ("simple", figures(300.0, 1.0))]);
+        assert_eq!(
+            rarely.best().map(|(world, _)| world),
+            Some("simple"),
+            "most of the other searches found nothing"
+        );
+        assert!(mutant(&[("simple", not_found())]).best().is_none());
+    }
+
+    #[test]
+    fn a_mutant_that_is_not_found_or_much_slower_is_worse() {
+        let kept = results(&[
+            ("fast", mutant(&[("simple", figures(2.0, 1.0))])),
+            ("slow", mutant(&[("simple", figures(40.0, 1.0)), ("cassandra", figures(50.0, 1.0))])),
+        ]);
+        let worse = |name: &str, worlds: &[(&str, Figures)]| results(&[(name, mutant(worlds))]).worse(&kept);
+        assert!(worse("fast", &[("simple", figures(5.0, 1.0))]).is_empty(), "3 more are allowed");
+        assert_eq!(
+            worse("fast", &[("simple", figures(5.5, 1.0))]),
+            ["fast: found after 5.5 seeds in the median (simple), 2 in docs/mutants.json"]
+        );
+        assert!(worse("slow", &[("simple", figures(80.0, 1.0))]).is_empty(), "twice is allowed");
+        assert_eq!(worse("slow", &[("simple", figures(80.5, 1.0))]).len(), 1);
+        assert!(worse("slow", &[("cassandra", figures(500.0, 1.0))]).is_empty(), "not its best world");
+        assert_eq!(worse("slow", &[("simple", not_found())]), ["slow: not found (simple)"]);
+        assert!(
+            worse("slow", &[("cassandra", not_found())]).is_empty(),
+            "it is found elsewhere, and was not played there"
+        );
+        assert_eq!(worse("new", &[("cassandra", not_found())]), ["new: not found (cassandra)"]);
+        assert!(worse("new", &[("cassandra", figures(100.0, 1.0))]).is_empty());
+    }
+
+    #[test]
+    fn the_quickest_are_those_of_the_least_seconds_in_their_best_worlds() {
+        let kept = results(&[
+            ("a", mutant(&[("simple", figures(2.0, 9.0)), ("cassandra", figures(3.0, 0.1))])),
+            ("b", mutant(&[("cassandra", figures(1.0, 5.0))])),
+            ("c", mutant(&[("simple", figures(1.0, 7.0))])),
+            ("d", mutant(&[("simple", not_found())])),
+        ]);
+        assert_eq!(kept.quickest(2), [("b", "cassandra"), ("c", "simple")]);
+        assert_eq!(kept.quickest(9).len(), 3);
+    }
+
+    #[test]
+    fn what_was_not_played_stays_unless_its_patch_is_gone() {
+        let smallest = Smallest { world: "simple".to_owned(), seed: 3, records: 2, faults: 1 };
+        let before = Mutant {
+            smallest: Some(smallest.clone()),
+            ..mutant(&[("simple", figures(2.0, 1.0)), ("cassandra", figures(9.0, 1.0))])
+        };
+        let mut kept = results(&[("a", before), ("b", mutant(&[])), ("gone", mutant(&[]))]);
+        let unchanged = |seeds| Unchanged { seeds, ..Unchanged::default() };
+        kept.unchanged.insert("simple".to_owned(), unchanged(500));
+        let mut played = results(&[("a", mutant(&[("simple", figures(4.0, 1.0))]))]);
+        played.unchanged =
+            [("simple".to_owned(), unchanged(5)), ("cassandra".to_owned(), unchanged(7))].into();
+        kept.update(played, &["a", "b"]);
+        assert_eq!(kept.mutants.keys().collect::<Vec<_>>(), ["a", "b"]);
+        let a = &kept.mutants["a"];
+        assert_eq!((a.worlds["simple"].median, a.worlds["cassandra"].median), (4.0, 9.0));
+        assert_eq!(a.smallest, Some(smallest));
+        assert_eq!((kept.unchanged["simple"].seeds, kept.unchanged["cassandra"].seeds), (500, 7));
+    }
+
+    #[test]
+    fn the_goals_are_of_all_mutants_in_their_best_worlds() {
+        let goals = |results: &Results| -> Vec<bool> {
+            results.goals().iter().map(|(_, reached)| *reached).collect()
+        };
+        let one = ("one", mutant(&[("simple", figures(2.0, 1.0)), ("cassandra", figures(90.0, 1.0))]));
+        let two = ("two", mutant(&[("simple", figures(30.0, 1.0))]));
+        let rare = ("rare", mutant(&[("simple", figures(60.0, 1.0))]));
+        let lost = ("lost", mutant(&[("simple", not_found())]));
+        assert_eq!(goals(&results(&[one.clone(), two.clone()])), [true; 3]);
+        assert_eq!(goals(&results(&[one.clone(), two.clone(), rare.clone()])), [true, false, false]);
+        assert_eq!(goals(&results(&[one.clone(), lost])), [false, true, false]);
+        let text = &results(&[one, two]).goals()[1].0;
+        assert!(text.ends_with("at most 20 seeds: 16"), "{text}");
+    }
+}

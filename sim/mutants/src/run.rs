@@ -14,7 +14,7 @@ use mutants::patch::Patch;
 use mutants::plain::Tests;
 use mutants::play::{Pair, Played, Settings};
 use mutants::program::{Program, ProgramError};
-use mutants::results::{Mutant, Results, Smallest, Unchanged};
+use mutants::results::{Results, Smallest, Unchanged};
 use mutants::tree::Tree;
 use mutants::worlds;
 use thiserror::Error;
@@ -46,7 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     let kept = Results::read(&tree.root)?;
     let mut problems: Vec<String> =
         unusable.iter().map(|(name, error)| format!("{name}: {}", chain(error))).collect();
-    let (program, refused, combined) = build_program(&tree, &patches)?;
+    let Built { program, refused, combined } = Built::of(&tree, &patches)?;
     problems.extend(refused.iter().map(|(name, problem)| format!("{name}: {problem}")));
     eprintln!("built {}", program.display());
     let run = Run { arguments, tree, patches, all_worlds, kept, program };
@@ -60,27 +60,33 @@ pub fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     Ok(problems.is_empty())
 }
 
-/// Builds the program with all patches that can be in it; the others with the reasons.
-fn build_program(
-    tree: &Tree,
-    patches: &[Patch],
-) -> Result<(PathBuf, BTreeMap<String, String>, Combined), Box<dyn Error>> {
-    let mut refused = BTreeMap::new();
-    loop {
-        let usable: Vec<Patch> =
-            patches.iter().filter(|patch| !refused.contains_key(&patch.name)).cloned().collect();
-        let combined = combine::combine(&usable, |file| tree.read(file))?;
-        refused.extend(combined.refused.iter().map(|(name, error)| (name.clone(), chain(error))));
-        tree.update(&combined.files)?;
-        match build::simulation(tree, &combined.files) {
-            Ok(program) => return Ok((program, refused, combined)),
-            Err(BuildError::Patches(errors)) => {
-                for (name, rendered) in errors {
-                    eprintln!("{name} does not compile:\n{rendered}");
-                    refused.insert(name, "it does not compile".to_owned());
+/// The program with all patches that can be in it.
+struct Built {
+    program: PathBuf,
+    /// The other patches, with the reasons.
+    refused: BTreeMap<String, String>,
+    combined: Combined,
+}
+
+impl Built {
+    fn of(tree: &Tree, patches: &[Patch]) -> Result<Self, Box<dyn Error>> {
+        let mut refused = BTreeMap::new();
+        loop {
+            let usable: Vec<Patch> =
+                patches.iter().filter(|patch| !refused.contains_key(&patch.name)).cloned().collect();
+            let combined = combine::combine(&usable, |file| tree.read(file))?;
+            refused.extend(combined.refused.iter().map(|(name, error)| (name.clone(), chain(error))));
+            tree.update(&combined.files)?;
+            match build::simulation(tree, &combined.files) {
+                Ok(program) => return Ok(Self { program, refused, combined }),
+                Err(BuildError::Patches(errors)) => {
+                    for (name, rendered) in errors {
+                        eprintln!("{name} does not compile:\n{rendered}");
+                        refused.insert(name, "it does not compile".to_owned());
+                    }
                 }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => return Err(error.into()),
         }
     }
 }
@@ -207,7 +213,7 @@ impl Run<'_> {
             Ok(Some((name, Smallest { world, seed, records: size.records, faults: size.faults })))
         })?;
         for (name, smallest) in shrunk.into_iter().flatten() {
-            results.mutants.entry(name).or_insert_with(Mutant::default).smallest = Some(smallest);
+            results.mutants.entry(name).or_default().smallest = Some(smallest);
         }
         Ok(())
     }
