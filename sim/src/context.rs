@@ -24,6 +24,7 @@ use crate::scenario::options::RunOptions;
 use crate::scenario::workload::Item;
 use crate::scenario::{Scenario, Tables};
 use crate::service::simple_log::group::Group;
+use crate::timeline::{Recorder, Recording};
 use crate::trace::Trace;
 use crate::watch::Watch;
 
@@ -44,6 +45,8 @@ pub(crate) struct SimContext {
     pub trace: Trace,
     /// The cells that are watched, to explain a run.
     pub watch: Watch,
+    /// The timeline, if it is recorded.
+    pub timeline: Recorder,
     /// The simple store's tables.
     pub tables: MemoryStore,
     /// The log.
@@ -144,6 +147,7 @@ impl SimContext {
             seed,
             trace: Trace::new(keep_trace),
             watch: Watch::default(),
+            timeline: Recorder::default(),
             tables: MemoryStore::with_layout(options.layout),
             log: MemoryBroker::new(options.fetch_records as usize),
             history: MemoryBroker::new(options.fetch_records as usize),
@@ -192,6 +196,16 @@ impl SimContext {
         }
     }
 
+    /// Records something in the timeline, if there is one. What is noted in the trace is noted before.
+    pub fn record<T>(&self, record: impl FnOnce(&mut Recording) -> T) -> Option<T> {
+        let mut recording = self.timeline.recording()?;
+        // A panic is recorded when the simulation has ended.
+        if let Some(time) = TimeHandle::try_current() {
+            recording.set_now(time.elapsed().as_micros() as u64, self.trace.last_event());
+        }
+        Some(record(&mut recording))
+    }
+
     pub fn observe(&self, situation: Sometimes) {
         lock(&self.observed).add(situation);
     }
@@ -238,6 +252,7 @@ impl SimContext {
         let mut violations = lock(&self.violations);
         let same = violations.iter().filter(|other| other.name() == violation.name()).count();
         if same < VIOLATIONS_OF_A_KIND && !violations.contains(&violation) {
+            self.record(|recording| recording.violation(&violation));
             violations.push(violation);
         }
     }
@@ -357,6 +372,7 @@ impl SimContext {
 
     /// Adds an active fault.
     pub fn begin_fault(&self, fault: &Fault) {
+        self.record(|recording| recording.fault_begins(fault));
         // What stays down after the time of the faults is not one of the scenario.
         if self.is_planned(fault.id) {
             lock(&self.observed).begin(fault);
@@ -368,7 +384,9 @@ impl SimContext {
     }
 
     pub fn end_fault(&self, id: u64) -> Option<Fault> {
-        lock(&self.faults).active.remove(&id).map(|active| active.fault)
+        let fault = lock(&self.faults).active.remove(&id).map(|active| active.fault)?;
+        self.record(|recording| recording.fault_ends(&fault));
+        Some(fault)
     }
 
     pub fn active_faults(&self) -> Vec<Fault> {
@@ -427,6 +445,9 @@ impl SimContext {
 
     /// No further fault begins.
     pub fn disarm(&self) {
+        if !self.faults_have_ended() {
+            self.record(|recording| recording.moment(None, "no further fault begins"));
+        }
         let mut faults = lock(&self.faults);
         faults.waiting.clear();
         faults.ended = true;

@@ -1,7 +1,7 @@
 //! Explains a run that fails: what happened to the cells of its first violation, in the order in which it happened.
 //!
 //! The scenario is run twice: once to find the violation, once to watch the cells that it is about. Both runs are the same,
-//! because a scenario determines everything.
+//! because a scenario determines everything. The second can also be recorded, as a [`Timeline`].
 
 use std::fmt;
 
@@ -9,9 +9,10 @@ use exactlyonce::store::WindowKey;
 
 use crate::oracle::cell::Cell;
 use crate::oracle::{Position, Violation, Window};
-use crate::run::{Report, run, run_watching};
+use crate::run::{Report, Watched, run, run_watching};
 use crate::scenario::Scenario;
 use crate::scenario::fault::Kind;
+use crate::timeline::{About, CellKey, Timeline};
 use crate::watch::Line;
 
 /// Lines of an explanation, at most: a page.
@@ -42,8 +43,32 @@ pub fn explain(scenario: Scenario) -> Option<Explanation> {
     if cells.is_empty() {
         return Some(Explanation { report, cells, lines: Vec::new() });
     }
-    let (report, lines) = run_watching(scenario, cells.clone());
+    let Watched { report, lines, .. } = run_watching(scenario, cells.clone(), false);
     Some(Explanation { report, cells, lines: page(lines) })
+}
+
+/// The same with the timeline of the run, which there is also if it has no violation. Then these cells are watched: those
+/// of another run, beside which it is shown.
+pub fn record(scenario: Scenario, others: &[CellKey]) -> (Option<Explanation>, Timeline) {
+    let violation = run(scenario.clone(), false).violation;
+    let cells = match &violation {
+        Some(violation) => cells_of(violation, &scenario),
+        None => others.iter().map(Cell::from).collect(),
+    };
+    let Watched { report, lines, timeline } = run_watching(scenario, cells.clone(), true);
+    let mut timeline = timeline.unwrap_or_default();
+    timeline.cells = cells.iter().map(|cell| (CellKey::from(cell), format!("{cell:?}"))).collect();
+    timeline.run = About {
+        seed: report.scenario.seed.to_string(),
+        world: report.scenario.world().to_string(),
+        profile: report.scenario.profile.to_string(),
+        commit: crate::COMMIT.to_owned(),
+        events: report.trace.events,
+        hash: format!("{:016x}", report.trace.hash),
+        ..About::default()
+    };
+    let explanation = violation.map(|_| Explanation { report, cells, lines: page(lines) });
+    (explanation, timeline)
 }
 
 /// The cells that a violation is about; none if it is about no cell.

@@ -27,6 +27,7 @@ pub mod scenario;
 pub mod service;
 pub mod shrink;
 mod simulate;
+pub mod timeline;
 pub mod trace;
 mod watch;
 mod worker;

@@ -19,6 +19,7 @@ use tokio::time::{Instant, call_at, sleep, timeout_at};
 use crate::context::SimContext;
 use crate::observed::Sometimes;
 use crate::parties::{Caller, Service};
+use crate::timeline::{Kind, Outcome};
 
 /// A request to a service.
 pub(crate) trait Request: fmt::Display + Send + Sync + 'static {
@@ -29,6 +30,14 @@ pub(crate) trait Request: fmt::Display + Send + Sync + 'static {
     fn is_write(&self) -> bool;
     /// The response, for the trace.
     fn describe(response: &Self::Response) -> String;
+    /// The kind of message that it is, in a timeline.
+    fn kind(&self) -> Kind {
+        Kind::TableRequest
+    }
+    /// The partition that it is about, if it is about one.
+    fn partition(&self) -> Option<i32> {
+        None
+    }
     /// How long the service may hold it until there is something to respond with.
     fn may_be_held(&self) -> Duration {
         Duration::ZERO
@@ -81,17 +90,29 @@ impl Channel {
         let number = context.next_request();
         let service = Q::SERVICE;
         context.note(format_args!("{caller} sends to {service:?} #{number}: {request}"));
+        context.record(|recording| {
+            let kind = (request.kind(), request.partition());
+            recording.request_sent(number, (*caller, service), kind, request.to_string());
+        });
         context.observe_cut(*caller, service, false);
         let deadline = Instant::now()
             + Duration::from_millis(context.options.request_timeout_ms)
             + request.may_be_held();
         let (reply, response) = oneshot::channel();
-        if let Some((to, service)) = context.links.of(service)
-            && !context.links.is_cut(*node, to)
-        {
-            let envelope = Envelope { number, caller: *caller, from: *node, request: request.clone(), reply };
-            // Nobody receives it if the service is killed meanwhile.
-            call_at(arrival(context, Q::SERVICE, *caller), move || drop(service.send(Box::new(envelope))));
+        let is_lost = |why: &str| {
+            context.record(|recording| recording.request_lost(number, why));
+        };
+        match context.links.of(service) {
+            Some((to, service)) if !context.links.is_cut(*node, to) => {
+                let envelope =
+                    Envelope { number, caller: *caller, from: *node, request: request.clone(), reply };
+                // Nobody receives it if the service is killed meanwhile.
+                call_at(arrival(context, Q::SERVICE, *caller), move || {
+                    drop(service.send(Box::new(envelope)))
+                });
+            }
+            Some(_) => is_lost("the link is cut"),
+            None => is_lost("the service does not run"),
         }
         let reply = async {
             match response.await {
@@ -109,9 +130,16 @@ impl Channel {
         };
         match &response {
             Ok(response) => {
-                context.note(format_args!("{caller} receives #{number}: {}", Described::<Q>(response)))
+                context.note(format_args!("{caller} receives #{number}: {}", Described::<Q>(response)));
+                context.record(|recording| recording.response_arrives(number, Outcome::Acknowledged));
             }
-            Err(error) => context.note(format_args!("{caller} gives up #{number}: {error}")),
+            Err(error) => {
+                context.note(format_args!("{caller} gives up #{number}: {error}"));
+                context.record(|recording| match error {
+                    RequestError::Overloaded => recording.response_arrives(number, Outcome::Failed),
+                    RequestError::TimedOut => recording.request_given_up(number, &error.to_string()),
+                });
+            }
         }
         response
     }
@@ -178,7 +206,9 @@ where
     let arrived = context.now_ms();
     let took = context.random(service, caller).within(0..=context.options.service_time_ms);
     if faults.lost {
-        return context.note(format_args!("{service:?} never receives #{number}"));
+        context.note(format_args!("{service:?} never receives #{number}"));
+        context.record(|recording| recording.request_lost(number, "a fault loses it"));
+        return;
     }
     let _delayed =
         (faults.delay_ms.is_some() || faults.duplicated_after_ms.is_some()).then(|| context.links.delay());
@@ -186,6 +216,7 @@ where
         context.note(format_args!("{service:?} will receive #{number} in {delay_ms} ms"));
         sleep(Duration::from_millis(delay_ms)).await;
     }
+    context.record(|recording| recording.request_arrives(number));
     if took > 0 {
         sleep(Duration::from_millis(took)).await;
     }
@@ -205,6 +236,18 @@ where
             false => Reply::Response(response),
         }
     };
+    context.record(|recording| {
+        let text = match &response {
+            Reply::Response(response) => Q::describe(response),
+            Reply::Error => "an error".to_owned(),
+        };
+        let is_cut = context.links.is_cut(plugin::node(), from);
+        let lost = match faults.response_lost {
+            true => Some("a fault loses it"),
+            false => is_cut.then_some("the link is cut"),
+        };
+        recording.response_sent(number, (service, caller), text, lost);
+    });
     if faults.response_lost {
         context.observe(Sometimes::ResponseLost);
         context.note(format_args!("{service:?} loses its response to #{number}"));
@@ -220,5 +263,6 @@ where
         let response = handle(context.clone(), request, handling).await;
         let described = Described::<Q>(&response);
         context.note(format_args!("{service:?} applied #{number} again: {described}"));
+        context.record(|recording| recording.applied_again(number, service));
     }
 }

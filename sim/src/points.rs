@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exactlyonce::broker::{Assignment, Broker, BrokerError, Consumer, Delivery, Fetched, LogOffsets, Topic};
+use exactlyonce::error::chain;
 use exactlyonce::event::{DeadLetter, Event, Record, Row};
 use exactlyonce::guarantee::Finding;
 use exactlyonce::store::{
@@ -19,6 +20,7 @@ use crate::oracle::{Position, Violation, memory};
 use crate::parties::Caller;
 use crate::scenario::fault::{Moment, Point, Sabotage, Step};
 use crate::service::sabotage::{SabotagedConsumer, SabotagedStore};
+use crate::timeline::{self, Described, ItemId, Kind, Touched};
 
 /// A process of a worker.
 #[derive(Clone)]
@@ -85,14 +87,49 @@ impl Process {
         change(self.state().partitions.entry(partition).or_default())
     }
 
-    /// A watched cell is read.
-    fn has_read<T>(&self, cell: &Cell, outcome: &Outcome<T>, show: impl FnOnce(&T) -> String) {
+    /// A watched cell is read by this call.
+    fn has_read<T>(
+        &self,
+        call: Option<ItemId>,
+        cell: &Cell,
+        outcome: &Outcome<T>,
+        show: impl FnOnce(&T) -> String,
+    ) {
         let Self { context, caller, .. } = self;
         if context.watch.has(cell)
             && let Outcome::Acknowledged(read) = outcome
         {
-            context.watch.add(format_args!("{caller} reads {cell:?}: {}", show(read)), true);
+            let touched = Touched::new(caller, *caller, "reads");
+            context.touch(cell, None, &show(read), Touched { item: call, ..touched });
         }
+    }
+
+    /// A call begins, in the timeline.
+    fn begins(&self, kind: Kind, what: impl FnOnce() -> Described) -> Option<ItemId> {
+        self.context.record(|recording| recording.call_begins(self.caller, kind, what()))
+    }
+
+    /// It ends; `read` is what it has read, line by line.
+    fn ends<T>(&self, call: Option<ItemId>, outcome: &Outcome<T>, read: impl FnOnce(&T) -> Vec<String>) {
+        let Some(call) = call else { return };
+        let (outcome, name, lines) = match outcome {
+            Outcome::Acknowledged(value) => (timeline::Outcome::Acknowledged, "read", read(value)),
+            Outcome::Unknown(error) => (timeline::Outcome::Unknown, "error", vec![chain(error)]),
+            Outcome::Refused(error) => (timeline::Outcome::Refused, "error", vec![chain(error)]),
+        };
+        self.context.record(|recording| recording.call_ends(call, outcome, name, lines));
+    }
+
+    /// The group says something about partitions, in the timeline.
+    fn hears(&self, what: &str, partitions: &[i32]) {
+        self.context.record(|recording| recording.hears(self.caller, what, partitions));
+    }
+
+    /// Assignments end, in the timeline.
+    fn without(&self, partitions: &[i32], why: &str) {
+        self.context.record(|recording| {
+            partitions.iter().for_each(|partition| recording.assignment_ends(self.caller, *partition, why));
+        });
     }
 
     /// A partition is no longer this worker's.
@@ -108,6 +145,7 @@ impl Process {
     /// Records are delivered.
     fn delivered(&self, to: Assignment, records: &[Record]) {
         let Self { context, caller, .. } = self;
+        context.record(|recording| recording.delivered(*caller, records));
         context.judge(|oracles| oracles.delivered(records));
         let bytes = {
             let state = &mut *self.state();
@@ -238,6 +276,11 @@ impl Process {
     }
 }
 
+/// A window, for a reader.
+fn shown(window: &WindowKey) -> String {
+    format!("{:?} at {}", window.source, window.end)
+}
+
 /// A store whose calls are points. A call that is not acknowledged has no point after it.
 #[derive(Clone)]
 pub(crate) struct ObservedStore<S> {
@@ -271,18 +314,20 @@ impl<S: Store> ObservedStore<S> {
     /// A call that writes cells, which are durable when it is acknowledged.
     async fn durable(
         &self,
+        item: Option<ItemId>,
         call: impl Future<Output = Outcome<()>>,
         cells: impl Fn() -> Vec<(Cell, Value)> + Send + Sync,
     ) -> Outcome<()> {
         let Process { context, caller, .. } = &self.process;
+        let touched = |does| Touched { item, ..Touched::new(caller, *caller, does) };
         if !context.watch.is_off() {
-            context.watch.cells_of(&cells(), caller, "writes");
+            context.touch_all(&cells(), touched("writes"));
         }
         let outcome = call.await;
         match outcome {
             Outcome::Acknowledged(()) => {
                 let cells = cells();
-                context.watch.cells_of(&cells, caller, "learns that it is written,");
+                context.touch_all(&cells, touched("learns that it is written,"));
                 let first = cells.first().cloned();
                 context.judge(|oracles| oracles.acknowledged(cells));
                 if let (Some(oracles), Some(first)) = (context.oracles(), first)
@@ -293,7 +338,7 @@ impl<S: Store> ObservedStore<S> {
             }
             Outcome::Unknown(_) => {
                 let cells = cells();
-                context.watch.cells_of(&cells, caller, "does not learn whether it is written,");
+                context.touch_all(&cells, touched("does not learn whether it is written,"));
                 self.process.unknown(cells);
             }
             Outcome::Refused(_) => {}
@@ -306,11 +351,14 @@ impl<S: Store> ObservedStore<S> {
         &self,
         step: Step,
         partition: i32,
+        what: impl FnOnce() -> Described,
         call: impl Future<Output = Outcome<()>>,
         cells: impl Fn() -> Vec<(Cell, Value)> + Send + Sync,
     ) -> Outcome<()> {
         let Process { context, caller, .. } = &self.process;
-        let outcome = self.step_of(step, Some(partition), self.durable(call, cells)).await;
+        let item = self.process.begins(Kind::Write, what);
+        let outcome = self.step_of(step, Some(partition), self.durable(item, call, cells)).await;
+        self.process.ends(item, &outcome, |()| Vec::new());
         let owner = context.group().owner(partition);
         if matches!(outcome, Outcome::Acknowledged(())) && owner.is_some_and(|owner| owner != *caller) {
             context.observe(Sometimes::ZombieWriteAfterSuccessor);
@@ -356,11 +404,14 @@ impl<S: Store> Store for ObservedStore<S> {
         self.process.of(partition, |of| *of = OfPartition::default());
         let context = &self.process.context;
         let acknowledged = context.acknowledged_progress(partition);
+        let call = self.process.begins(Kind::Read, || Described::new("progress").of(partition));
         let outcome = self.step(Step::ReadProgress, self.store.progress(partition)).await;
-        self.process.has_read(&Cell::Progress(partition), &outcome, |progress| match progress {
+        let show = |progress: &Option<Progress>| match progress {
             Some(progress) => progress.next_offset.to_string(),
             None => "none".to_owned(),
-        });
+        };
+        self.process.ends(call, &outcome, |progress| vec![show(progress)]);
+        self.process.has_read(call, &Cell::Progress(partition), &outcome, show);
         if let (Outcome::Acknowledged(read), Some(acknowledged)) = (&outcome, acknowledged) {
             let read = read.map(|progress| progress.next_offset);
             if read.is_none_or(|read| read < acknowledged) {
@@ -381,7 +432,8 @@ impl<S: Store> Store for ObservedStore<S> {
         }
         let call = self.store.write_progress(partition, progress);
         let cells = || cell::of_progress(partition, progress);
-        let outcome = self.write(Step::WriteProgress, partition, call, cells).await;
+        let what = || Described::new(format!("progress {}", progress.next_offset)).of(partition);
+        let outcome = self.write(Step::WriteProgress, partition, what, call, cells).await;
         if matches!(outcome, Outcome::Acknowledged(())) {
             self.process.context.advanced(partition, progress.next_offset);
         }
@@ -390,12 +442,15 @@ impl<S: Store> Store for ObservedStore<S> {
 
     async fn register(&self, partition: i32) -> Outcome<()> {
         let call = self.store.register(partition);
-        self.write(Step::Register, partition, call, || cell::of_registration(partition)).await
+        let what = || Described::new("register").of(partition);
+        self.write(Step::Register, partition, what, call, || cell::of_registration(partition)).await
     }
 
     async fn registered(&self) -> Outcome<i32> {
+        let call = self.process.begins(Kind::Read, || Described::new("registry"));
         let outcome = self.step(Step::ReadRegistry, self.store.registered()).await;
-        self.process.has_read(&Cell::Registry, &outcome, i32::to_string);
+        self.process.ends(call, &outcome, |partitions| vec![format!("{partitions} partitions")]);
+        self.process.has_read(call, &Cell::Registry, &outcome, i32::to_string);
         outcome
     }
 
@@ -406,14 +461,19 @@ impl<S: Store> Store for ObservedStore<S> {
         if written {
             self.process.context.observe(Sometimes::EvictedCountReadBack);
         }
+        let call = self.process.begins(Kind::Read, || {
+            Described::new(format!("{} counts", windows.len())).of(partition).windows(windows)
+        });
         let outcome = self.step(Step::ReadCounts, self.store.counts(partition, windows)).await;
+        let show =
+            |count: Option<Count>| count.map_or("none".to_owned(), |count| Value::Count(count).to_string());
+        self.process.ends(call, &outcome, |counts| {
+            let counts = windows.iter().zip(counts);
+            counts.map(|(window, count)| format!("{}: {}", shown(window), show(*count))).collect()
+        });
         for (place, window) in windows.iter().enumerate().filter(|_| !self.process.context.watch.is_off()) {
-            self.process.has_read(&Cell::Count(partition, window.clone()), &outcome, |counts| {
-                counts
-                    .get(place)
-                    .copied()
-                    .flatten()
-                    .map_or("none".to_owned(), |count| Value::Count(count).to_string())
+            self.process.has_read(call, &Cell::Count(partition, window.clone()), &outcome, |counts| {
+                show(counts.get(place).copied().flatten())
             });
         }
         outcome
@@ -423,10 +483,17 @@ impl<S: Store> Store for ObservedStore<S> {
         for partition in partitions {
             self.process.reading_counts(*partition, windows);
         }
+        let call = self.process.begins(Kind::Read, || {
+            let text = format!("{} sums over {partitions:?}", windows.len());
+            Described::new(text).of_all(partitions).windows(windows)
+        });
         let outcome = self.step(Step::ReadSums, self.store.sums(partitions, windows)).await;
+        self.process.ends(call, &outcome, |sums| {
+            windows.iter().zip(sums).map(|(window, sum)| format!("{}: {sum}", shown(window))).collect()
+        });
         for (place, window) in windows.iter().enumerate().filter(|_| !self.process.context.watch.is_off()) {
             for partition in partitions.iter().take(1) {
-                self.process.has_read(&Cell::Count(*partition, window.clone()), &outcome, |sums| {
+                self.process.has_read(call, &Cell::Count(*partition, window.clone()), &outcome, |sums| {
                     format!("sum over partitions {partitions:?} is {}", sums.get(place).copied().unwrap_or(0))
                 });
             }
@@ -437,8 +504,9 @@ impl<S: Store> Store for ObservedStore<S> {
     async fn write_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Outcome<()> {
         let bytes = self.process.writing_counts(partition, counts);
         let call = self.store.write_counts(partition, counts);
-        let outcome =
-            self.write(Step::WriteCounts, partition, call, || cell::of_counts(partition, counts)).await;
+        let what = || Described::counts(partition, counts);
+        let cells = || cell::of_counts(partition, counts);
+        let outcome = self.write(Step::WriteCounts, partition, what, call, cells).await;
         let is_acknowledged = matches!(outcome, Outcome::Acknowledged(()));
         self.process.of(partition, |of| {
             of.writing_counts = of.writing_counts.saturating_sub(1);
@@ -452,14 +520,19 @@ impl<S: Store> Store for ObservedStore<S> {
 
     async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {
         self.process.writing_alerts(alerts);
-        let call = self.durable(self.store.write_alerts(alerts), || cell::of_alerts(alerts));
-        self.step(Step::WriteAlerts, call).await
+        let item = self.process.begins(Kind::Write, || Described::alerts(alerts));
+        let call = self.durable(item, self.store.write_alerts(alerts), || cell::of_alerts(alerts));
+        let outcome = self.step(Step::WriteAlerts, call).await;
+        self.process.ends(item, &outcome, |()| Vec::new());
+        outcome
     }
 
     async fn write_rows(&self, partition: i32, rows: &[(i64, Row)]) -> Outcome<()> {
         self.process.writing_rows(partition, rows);
         let call = self.store.write_rows(partition, rows);
-        let outcome = self.write(Step::WriteRows, partition, call, || cell::of_rows(partition, rows)).await;
+        let what = || Described::rows(partition, rows);
+        let cells = || cell::of_rows(partition, rows);
+        let outcome = self.write(Step::WriteRows, partition, what, call, cells).await;
         let is_acknowledged = matches!(outcome, Outcome::Acknowledged(()));
         self.process.of(partition, |of| {
             of.writing_rows = of.writing_rows.saturating_sub(1);
@@ -481,7 +554,11 @@ impl<S: Store> Store for ObservedStore<S> {
         below: i64,
         limit: usize,
     ) -> Outcome<Vec<(i64, Row)>> {
-        self.step(Step::ReadRows, self.store.rows_below(partition, from, below, limit)).await
+        let call =
+            self.process.begins(Kind::Read, || Described::new(format!("rows below {below}")).of(partition));
+        let outcome = self.step(Step::ReadRows, self.store.rows_below(partition, from, below, limit)).await;
+        self.process.ends(call, &outcome, |rows| vec![format!("{} rows", rows.len())]);
+        outcome
     }
 
     async fn stored_events(
@@ -584,13 +661,19 @@ impl<C: Consumer> Consumer for ObservedConsumer<C> {
         if self.next.is_none() {
             let mut delivery = self.consumer.poll().await;
             let step = match &mut delivery {
-                Ok(Delivery::Assigned(_)) => Some(Step::Assigned),
+                Ok(Delivery::Assigned(partitions)) => {
+                    self.process.hears("is assigned", partitions);
+                    Some(Step::Assigned)
+                }
                 Ok(Delivery::Revoked(partitions)) => {
+                    self.process.hears("must release", partitions);
                     self.process.gone(partitions);
                     Some(Step::Revoked)
                 }
                 Ok(Delivery::Lost(partitions)) => {
+                    self.process.hears("has lost", partitions);
                     self.process.gone(partitions);
+                    self.process.without(partitions, "lost");
                     Some(Step::Lost)
                 }
                 Ok(Delivery::Records { assignment, records, .. }) => {
@@ -613,6 +696,8 @@ impl<C: Consumer> Consumer for ObservedConsumer<C> {
     }
 
     fn start(&mut self, assignment: Assignment, offset: i64) {
+        let Process { context, caller, .. } = &self.process;
+        context.record(|recording| recording.assignment_starts(*caller, assignment.partition, offset));
         self.process.state().delivered.start(assignment);
         self.consumer.start(assignment, offset);
     }
@@ -626,6 +711,7 @@ impl<C: Consumer> Consumer for ObservedConsumer<C> {
     }
 
     fn release(&mut self, partition: i32) {
+        self.process.without(&[partition], "released");
         let process = self.process.clone();
         tokio::spawn(async move { process.reached(Step::Released, Moment::Before, None).await });
         self.consumer.release(partition);

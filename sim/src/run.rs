@@ -28,7 +28,7 @@ use crate::oracle::tables::Checker;
 use crate::oracle::truth::Truth;
 use crate::oracle::{Oracles, Violation, outcome};
 use crate::parties::{Caller, Service, worker_ip};
-use crate::scenario::fault::{Fault, KindName};
+use crate::scenario::fault::{Fault, Host, KindName};
 use crate::scenario::options::{Begin, RunOptions, TOPIC};
 use crate::scenario::workload::Item;
 use crate::scenario::{Scenario, Tables, World};
@@ -36,6 +36,7 @@ use crate::service::cassandra_tables::CassandraTables;
 use crate::service::simple_tables::SimpleTables;
 use crate::service::{Opener, TablesService, simple_log, simple_store};
 use crate::simulate::simulate;
+use crate::timeline::{Party, Recorder, Timeline, Touched};
 use crate::watch::{Line, Watch};
 use crate::{trace, worker};
 
@@ -93,25 +94,39 @@ impl fmt::Display for Report {
 
 /// Runs a scenario.
 pub fn run(scenario: Scenario, keep_trace: bool) -> Report {
-    run_in_its_world(scenario, keep_trace, Watch::default()).0
+    run_in_its_world(scenario, keep_trace, Watch::default(), Recorder::default()).report
 }
 
-/// Runs a scenario, and watches these cells.
-pub(crate) fn run_watching(scenario: Scenario, cells: Vec<Cell>) -> (Report, Vec<Line>) {
-    run_in_its_world(scenario, false, Watch::new(cells))
+/// Runs a scenario, and watches these cells. Its timeline is recorded on demand.
+pub(crate) fn run_watching(scenario: Scenario, cells: Vec<Cell>, record: bool) -> Watched {
+    let recorder = if record { Recorder::on() } else { Recorder::default() };
+    run_in_its_world(scenario, false, Watch::new(cells), recorder)
 }
 
-fn run_in_its_world(scenario: Scenario, keep_trace: bool, watch: Watch) -> (Report, Vec<Line>) {
+/// A run, and what was watched and recorded of it.
+pub(crate) struct Watched {
+    pub report: Report,
+    pub lines: Vec<Line>,
+    pub timeline: Option<Timeline>,
+}
+
+fn run_in_its_world(scenario: Scenario, keep_trace: bool, watch: Watch, recorder: Recorder) -> Watched {
     match scenario.world() {
-        World::Simple => run_on::<SimpleTables>(scenario, keep_trace, watch),
-        World::Cassandra => run_on::<CassandraTables>(scenario, keep_trace, watch),
+        World::Simple => run_on::<SimpleTables>(scenario, keep_trace, watch, recorder),
+        World::Cassandra => run_on::<CassandraTables>(scenario, keep_trace, watch, recorder),
     }
 }
 
-fn run_on<T: TablesService>(scenario: Scenario, keep_trace: bool, watch: Watch) -> (Report, Vec<Line>) {
+fn run_on<T: TablesService>(
+    scenario: Scenario,
+    keep_trace: bool,
+    watch: Watch,
+    recorder: Recorder,
+) -> Watched {
     let (sender, triggered) = mpsc::unbounded_channel();
     let mut context = SimContext::new(&scenario, keep_trace, sender);
-    context.watch = watch;
+    (context.watch, context.timeline) = (watch, recorder);
+    context.add_lanes();
     let context = Arc::new(context);
     let result = simulate(scenario.seed, {
         let (context, scenario) = (context.clone(), scenario.clone());
@@ -138,7 +153,8 @@ fn run_on<T: TablesService>(scenario: Scenario, keep_trace: bool, watch: Watch) 
         violations,
         simulated_ms,
     };
-    (report, context.watch.lines())
+    let timeline = context.timeline.recording().map(|recording| recording.timeline());
+    Watched { report, lines: context.watch.lines(), timeline }
 }
 
 impl Report {
@@ -213,6 +229,7 @@ async fn drain<S: Store>(context: &SimContext, checker: &Checker<S>) {
         }
     }
     context.note(format_args!("drained"));
+    context.record(|recording| recording.moment(None, "the log is drained"));
 }
 
 /// Compares the tables with the ground truth, again when delayed requests are applied, without each part of the service
@@ -319,16 +336,43 @@ async fn append(context: &SimContext, items: Vec<Item>) {
                 offset: position.1,
                 is_dead_letter,
             });
-            if cells.iter().any(|cell| context.watch.has(cell)) {
-                let text = value.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-                let text: String = text.chars().take(120).collect();
-                context.watch.add(format_args!("appended to {partition} at {}: {text}", position.1), true);
+            let shown = Beginning(value.as_deref());
+            if let Some(cell) = cells.iter().find(|cell| context.watch.has(cell)) {
+                let touched = Touched::new(&"the producer", Party::Outside, "appends the record of the");
+                context.touch(cell, None, &shown, Touched { can_look: false, ..touched });
             }
+            context.record(|recording| {
+                recording.appended(
+                    Service::Log.into(),
+                    partition,
+                    position.1,
+                    shown.source().as_deref(),
+                    shown.to_string(),
+                );
+            });
             oracles.appended(Record { partition, offset: position.1, timestamp, key, value });
         }
         context.log.skip(TOPIC, partition, gap);
         context.history.skip(TOPIC, partition, gap);
         context.note(format_args!("appended {positions:?}, gap {gap}"));
+    }
+}
+
+/// The beginning of a record's value, for a reader.
+struct Beginning<'a>(Option<&'a [u8]>);
+
+impl Beginning<'_> {
+    /// The source, if it looks like an event.
+    fn source(&self) -> Option<String> {
+        let value: serde_json::Value = serde_json::from_slice(self.0?).ok()?;
+        Some(value.get("source")?.as_str()?.to_owned())
+    }
+}
+
+impl fmt::Display for Beginning<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.map(String::from_utf8_lossy).unwrap_or_default();
+        text.chars().take(120).try_for_each(|character| write!(f, "{character}"))
     }
 }
 
@@ -355,6 +399,7 @@ fn services(handle: &Handle, context: &Arc<SimContext>) -> BTreeMap<Service, mad
             async move {
                 let Some(context) = context.upgrade() else { return };
                 context.note(format_args!("{service:?} starts"));
+                context.record(|recording| recording.process_starts(Host::Service(service), "process"));
                 match service {
                     Service::Store => simple_store::serve(context).await,
                     Service::Log => simple_log::serve_log(context).await,

@@ -62,6 +62,11 @@ impl Trace {
         events.number += 1;
     }
 
+    /// The number of the last event so far; 0 if there is none.
+    pub fn last_event(&self) -> u64 {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).number.saturating_sub(1)
+    }
+
     /// The trace so far.
     pub fn record(&self) -> Record {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use madsim::time::TimeHandle;
 
-use crate::oracle::cell::{Cell, Value};
+use crate::oracle::cell::Cell;
 
 /// The cells that are watched, and what happened to them.
 #[derive(Debug, Default)]
@@ -38,18 +38,14 @@ impl Watch {
         self.cells.is_empty()
     }
 
+    /// The place of a cell among those that are watched.
+    pub fn place(&self, cell: &Cell) -> Option<usize> {
+        self.cells.iter().position(|watched| watched == cell)
+    }
+
     /// True if a cell is watched.
     pub fn has(&self, cell: &Cell) -> bool {
         self.cells.contains(cell)
-    }
-
-    /// Something happens to these cells; those that are watched get a line.
-    pub fn cells_of(&self, cells: &[(Cell, Value)], who: &dyn fmt::Display, does: &str) {
-        for (cell, value) in cells {
-            if self.has(cell) {
-                self.add(format_args!("{who} {does} {cell:?}: {value}"), true);
-            }
-        }
     }
 
     /// Adds a line with the current simulated time.

@@ -16,7 +16,7 @@ use crate::oracle::Violation;
 use crate::parties::Caller;
 use crate::points::{ObservedBroker, ObservedStore, Process};
 use crate::random::Stream;
-use crate::scenario::fault::{KindName, Step};
+use crate::scenario::fault::{Host, KindName, Step};
 use crate::service::Opener;
 use crate::service::declaration::Declaration;
 use crate::service::simple_log::BrokerClient;
@@ -54,11 +54,14 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
         let life = lives.fetch_add(1, Ordering::Relaxed);
         let caller = Caller { worker: Some(index), life };
         context.note_event(format_args!("{caller} starts"));
+        let host = Host::Worker(index);
+        context.record(|recording| recording.process_starts(host, &format!("life {life}")));
         let channel = Channel::open(context.clone(), caller);
         let store = match tables.open(&channel).await {
             Ok(store) => store,
             Err(error) => {
                 context.note(format_args!("{caller} has no tables: {error}"));
+                context.record(|recording| recording.process_ends(host, &error));
                 context.observe(Sometimes::WorkerGaveUp);
                 sleep(RESTART_DELAY).await;
                 continue;
@@ -95,6 +98,7 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
         match ended {
             Ok(summary) => {
                 context.note_event(format_args!("{caller} stops: {summary:?}"));
+                context.record(|recording| recording.process_ends(host, "it was asked to stop"));
                 if !was_signalled.load(Ordering::Relaxed) {
                     return fail(&context, Violation::EndedUnexpectedly { worker: index }).await;
                 }
@@ -103,6 +107,7 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
             Err(error) => {
                 let text = chain(&error);
                 context.note_event(format_args!("{caller} ends: {text}"));
+                context.record(|recording| recording.process_ends(host, &text));
                 if error.is_refusal() {
                     context.refused(index, text);
                     return std::future::pending().await;

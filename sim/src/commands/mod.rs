@@ -1,6 +1,7 @@
 //! The commands of the program, and their options. Each returns its exit code.
 
 mod campaign;
+mod explain;
 mod one;
 mod results;
 mod shrink;
@@ -67,22 +68,9 @@ enum Command {
     /// Explains why a scenario fails: what happened to the cells of its first violation
     ///
     /// At most a page: who wrote what, with which timestamp, to which replica, who read it, and which faults and workers
-    /// began and ended meanwhile.
+    /// began and ended meanwhile. With --out, also as one HTML file with a timeline of the run; with --data, as JSON.
     #[command(after_help = EXIT_CODES)]
-    Explain {
-        /// The file with the scenario
-        #[arg(required_unless_present = "seed", conflicts_with_all = ["seed", "world", "profile"])]
-        file: Option<PathBuf>,
-        /// The seed, instead of a file
-        #[arg(long)]
-        seed: Option<u64>,
-        /// The services of the seed
-        #[arg(long, value_enum, default_value_t = World::Simple)]
-        world: World,
-        /// How the scenario of the seed is drawn
-        #[arg(long, value_enum, default_value_t)]
-        profile: Profile,
-    },
+    Explain(Explain),
     /// Prints the scenario of a seed as a file
     Scenario {
         #[command(flatten)]
@@ -127,6 +115,41 @@ enum Command {
     ///
     /// Each file is what `campaign --json` printed.
     Results(Results),
+}
+
+/// The options of an explanation.
+#[derive(Args)]
+struct Explain {
+    /// The file with the scenario
+    #[arg(required_unless_present = "seed", conflicts_with_all = ["seed", "world", "profile"])]
+    file: Option<PathBuf>,
+    /// The seed, instead of a file
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The services of the seed
+    #[arg(long, value_enum, default_value_t = World::Simple)]
+    world: World,
+    /// How the scenario of the seed is drawn
+    #[arg(long, value_enum, default_value_t)]
+    profile: Profile,
+    /// The folder for an HTML file with the timeline of the run, named after the scenario
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// A file for the timeline as JSON, which --beside-data reads, also in a program of other sources
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// A scenario whose run is shown beside the first
+    #[arg(long, value_name = "FILE", requires = "out", conflicts_with = "beside_data")]
+    beside: Option<PathBuf>,
+    /// A timeline that is shown beside the run, as --data writes it
+    #[arg(long, value_name = "FILE")]
+    beside_data: Option<PathBuf>,
+    /// What the run is called in the timeline [default: the name of the scenario]
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
+    /// What a reader of the timeline should look at
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
 }
 
 /// The options of a campaign.
@@ -269,12 +292,7 @@ pub fn execute(arguments: Arguments) -> io::Result<u8> {
         Command::Run { drawn, trace, failures } => one::run(drawn.scenario(), trace, &failures),
         Command::Replay { file, trace } => one::replay(&file, trace),
         Command::Scenario { drawn } => one::print(&drawn.scenario()),
-        Command::Explain { file, seed, world, profile } => {
-            match read_or_draw(file.as_deref(), seed, world, profile)? {
-                Some(scenario) => one::explain(scenario),
-                None => Ok(WRONG_USAGE),
-            }
-        }
+        Command::Explain(explain) => explain.run(),
         Command::Shrink { file, seed, world, profile, output, reason, minutes } => {
             let Some(scenario) = read_or_draw(file.as_deref(), seed, world, profile)? else {
                 return Ok(WRONG_USAGE);

@@ -36,16 +36,6 @@ pub fn replay(file: &Path, trace: bool) -> io::Result<u8> {
     Ok(code(&report))
 }
 
-/// Explains a scenario that fails.
-pub fn explain(scenario: Scenario) -> io::Result<u8> {
-    let Some(explanation) = simulation::explain::explain(scenario) else {
-        println!("the scenario has no violation");
-        return Ok(0);
-    };
-    write!(io::stdout().lock(), "{explanation}")?;
-    Ok(code(&explanation.report))
-}
-
 /// Prints a scenario.
 pub fn print(scenario: &Scenario) -> io::Result<u8> {
     io::stdout().lock().write_all(scenario.to_toml().as_bytes())?;

@@ -10,7 +10,7 @@ use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, Consistenc
 use exactlyonce::store::cql::{Keyspace, Replication, tables};
 use scylla::client::session_builder::SessionBuilder;
 use simulated_cassandra::cluster::NodeId;
-use simulated_hosts::{HostFault, Recovery};
+use simulated_hosts::{HostCommand, HostFault, Recovery};
 use tokio::network::Network;
 use tokio::time::sleep;
 
@@ -24,8 +24,8 @@ use crate::scenario::cassandra::{ClusterOptions, DATA_CENTERS, NODES};
 use crate::scenario::fault::{Fault, Host, Kind, Sabotage};
 use crate::service::cassandra::cells::ClusterReplicas;
 use crate::service::cassandra::faults::ClusterFaults;
-use crate::service::cassandra::{Notes, SimulatedCassandra, Watch};
-use crate::service::cassandra::{damage, observe};
+use crate::service::cassandra::record::{self, Clients};
+use crate::service::cassandra::{Frame, Notes, SimulatedCassandra, Watch, damage, observe};
 use crate::service::{Opener, TablesService};
 
 /// How long the cluster may take for what is left to do, besides intervals.
@@ -58,8 +58,8 @@ impl Opener for CassandraOpener {
     }
 }
 
-/// Traces the requests of clients, and counts errors.
-struct Watching(Arc<SimContext>);
+/// Traces and records the requests of clients, and counts errors.
+struct Watching(Arc<SimContext>, Clients);
 
 impl Watch for Watching {
     fn note(&self, event: fmt::Arguments<'_>) {
@@ -79,6 +79,19 @@ impl Watch for Watching {
             _ => {}
         }
     }
+
+    fn frame(&self, frame: &Frame<'_>, is_request: bool) {
+        let Self(context, clients) = self;
+        match is_request {
+            _ if !context.timeline.is_on() => {}
+            true => clients.request(context, frame),
+            false => clients.response(context, frame),
+        }
+    }
+
+    fn process(&self, node: u8, command: HostCommand) {
+        self.0.record(|recording| recording.process(Host::Node(node), command));
+    }
 }
 
 impl TablesService for CassandraTables {
@@ -90,7 +103,8 @@ impl TablesService for CassandraTables {
             unreachable!("the scenario's tables are on Cassandra");
         };
         Network::current().plug_in(madsim::plugin::node(), [10, 0, 2, 2].into());
-        let notes: Notes = Arc::new(Watching(context.clone()));
+        let notes: Notes = Arc::new(Watching(context.clone(), Clients::default()));
+        record::add_lanes(context, cluster);
         let cassandra = SimulatedCassandra::start(cluster.nodes(), context.seed, notes.clone(), |options| {
             cluster.configure(options);
         });

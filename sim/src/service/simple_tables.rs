@@ -12,6 +12,7 @@ use crate::context::SimContext;
 use crate::network::Channel;
 use crate::oracle::Violation;
 use crate::oracle::cell::{Cell, Replicas, Seen, Value};
+use crate::parties::Service;
 use crate::scenario::fault::{Fault, Host};
 use crate::service::simple_store::StoreClient;
 use crate::service::{Opener, TablesService};
@@ -70,6 +71,7 @@ impl TablesService for SimpleTables {
     type Opener = SimpleOpener;
 
     async fn start(context: &Arc<SimContext>) -> Self {
+        context.record(|recording| recording.add_lane(Service::Store.into(), "store", "tables"));
         Self { context: context.clone() }
     }
 

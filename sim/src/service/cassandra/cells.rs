@@ -1,9 +1,12 @@
 //! Looks at what the replicas of the cluster have of a cell.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use exactlyonce::store::cql::Keyspace;
 use exactlyonce::store::{Count, EventLayout, Layout};
 use simulated_cassandra::cluster::{Cluster, NodeId, WeakCluster};
+use simulated_cassandra::schema::Table;
 use simulated_cassandra::storage::{self, DecoratedKey, Mutation, Position};
 
 use crate::oracle::cell::{Cell, Replicas, Seen, Value};
@@ -93,6 +96,16 @@ fn value(cell: &Cell, row: &storage::Row) -> Option<Value> {
 impl ClusterReplicas {
     pub fn new(cluster: &Cluster, keyspace: &Keyspace, layout: Layout) -> Self {
         Self { cluster: cluster.downgrade(), keyspace: keyspace.to_string(), layout }
+    }
+
+    /// How rows are placed.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// A table of the pipeline.
+    pub fn table(&self, name: &str) -> Option<Arc<Table>> {
+        self.cluster.upgrade()?.table(&self.keyspace, name)
     }
 
     /// The value of a cell in a mutation, and its write timestamp, if it is in it.

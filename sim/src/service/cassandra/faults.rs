@@ -16,7 +16,7 @@ use crate::parties::worker_ip;
 use crate::random::Stream;
 use crate::scenario::cassandra::ClusterOptions;
 use crate::scenario::fault::{Fault, Host, Kind, Step, Target};
-use crate::service::cassandra::{SimulatedCassandra, ip, observe};
+use crate::service::cassandra::{SimulatedCassandra, ip, observe, record};
 
 pub(crate) struct ClusterFaults {
     context: Arc<SimContext>,
@@ -66,6 +66,9 @@ impl ClusterFaults {
         cassandra.links.rule(move |envelope| {
             count_writes(&mut lock(&shared), &due, envelope);
             let copies = deliveries(&noted, &usual, envelope);
+            if let Some(copies) = &copies {
+                record::message_sent(&noted, envelope, copies);
+            }
             if let Some(latest) = copies.iter().flatten().max() {
                 let latest_ms = noted.now_ms() + latest.as_millis() as u64 + 1;
                 let mut state = lock(&shared);

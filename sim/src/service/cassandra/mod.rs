@@ -8,11 +8,12 @@ pub(crate) mod cells;
 pub(crate) mod damage;
 pub(crate) mod faults;
 pub(crate) mod observe;
+pub(crate) mod record;
 mod tap;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use madsim::runtime::Handle;
@@ -21,7 +22,7 @@ use simulated_cassandra::cluster::{
 };
 use simulated_cassandra::server::{Server, ServerOptions};
 use simulated_cassandra::storage::{Disk, Token};
-use simulated_hosts::{DiskFault, HostFault, Recovery};
+use simulated_hosts::{DiskFault, HostCommand, HostFault, Recovery};
 use tokio::net::TcpListener;
 use tokio::network::Network;
 use tokio::time::sleep;
@@ -30,6 +31,7 @@ use crate::observed::Sometimes;
 use crate::random::Stream;
 use crate::scenario::fault::{KindName, Step};
 use crate::service::declaration::Declaration;
+pub use record::Frame;
 use tap::Tap;
 
 /// The port at which all nodes serve clients.
@@ -102,6 +104,12 @@ pub trait Watch: Send + Sync {
 
     /// A node returned an error; its protocol code.
     fn returned_error(&self, _code: u32) {}
+
+    /// A node has received a request of a client, or sends the response to one.
+    fn frame(&self, _frame: &Frame<'_>, _is_request: bool) {}
+
+    /// Something happens to the process of a node.
+    fn process(&self, _node: u8, _command: HostCommand) {}
 }
 
 impl<F: Fn(fmt::Arguments<'_>) + Send + Sync> Watch for F {
@@ -124,6 +132,7 @@ pub struct SimulatedCassandra {
     pub clocks: Vec<Arc<AdjustableClock>>,
     handle: Handle,
     machines: Vec<madsim::task::NodeId>,
+    notes: Weak<dyn Watch>,
 }
 
 impl SimulatedCassandra {
@@ -156,8 +165,10 @@ impl SimulatedCassandra {
         let machines: Vec<_> = (0..count).map(machine).collect();
         for (node, machine) in (0..count).zip(&machines) {
             network.plug_in(*machine, ip(node));
+            notes.process(node, Recovery::Start.into());
         }
-        Self { cluster, links, clocks, handle, machines }
+        let notes = Arc::downgrade(&notes);
+        Self { cluster, links, clocks, handle, machines, notes }
     }
 
     /// The address at which each node serves clients.
@@ -178,6 +189,7 @@ impl SimulatedCassandra {
             HostFault::Pause => self.handle.pause(machine),
         }
         self.cluster.apply(id, fault);
+        self.note_process(node, fault.into());
     }
 
     /// Ends a fault of a node.
@@ -193,6 +205,13 @@ impl SimulatedCassandra {
                 self.cluster.recover(id, recovery);
                 self.handle.resume(machine);
             }
+        }
+        self.note_process(node, recovery.into());
+    }
+
+    fn note_process(&self, node: u8, command: HostCommand) {
+        if let Some(notes) = self.notes.upgrade() {
+            notes.process(node, command);
         }
     }
 
@@ -266,7 +285,8 @@ async fn serve(running: RunningNode, node: u8, notes: Notes, options: ServerOpti
     while let Ok((connection, client)) = listener.accept().await {
         connections += 1;
         let name = format!("cassandra {} ({} #{connections})", node + 1, client.ip());
-        let connection = Tap::new(connection, name.clone(), notes.clone());
+        let place = (node, client.ip(), connections);
+        let connection = Tap::new(connection, name.clone(), place, notes.clone());
         let (server, notes) = (server.clone(), notes.clone());
         tokio::spawn(async move {
             match server.serve(connection).await {

@@ -11,9 +11,9 @@ use crate::context::SimContext;
 use crate::observed::Sometimes;
 use crate::parties::Caller;
 use crate::scenario::fault::{Moment, Point, Step};
-use crate::service::cassandra::SimulatedCassandra;
 use crate::service::cassandra::cells::ClusterReplicas;
-use crate::watch::Watch;
+use crate::service::cassandra::{SimulatedCassandra, record};
+use crate::timeline::{ItemId, Touched};
 
 /// A hint or a read repair that was sent.
 struct Sent {
@@ -30,8 +30,14 @@ pub(crate) fn observe(context: &Arc<SimContext>, cassandra: &SimulatedCassandra,
     tokio::spawn(look(weak.clone(), cassandra.cluster.downgrade(), sent));
     cassandra.links.add_observer(move |observation| {
         let Some(context) = weak.upgrade() else { return };
+        let message = match observation {
+            Observation::Sent(envelope, mutation) => {
+                record::mutation_sent(&context, &replicas, envelope, mutation)
+            }
+            Observation::HintKept { .. } => None,
+        };
         if !context.watch.is_off() {
-            show(&context.watch, &replicas, observation);
+            show(&context, &replicas, observation, message);
         }
         let step = match observation {
             Observation::Sent(envelope, mutation) => {
@@ -63,23 +69,37 @@ pub(crate) fn observe(context: &Arc<SimContext>, cassandra: &SimulatedCassandra,
 }
 
 /// Shows what happens to the watched cells.
-fn show(watch: &Watch, replicas: &ClusterReplicas, observation: Observation<'_>) {
-    let (mutation, what) = match observation {
+fn show(
+    context: &SimContext,
+    replicas: &ClusterReplicas,
+    observation: Observation<'_>,
+    item: Option<ItemId>,
+) {
+    let (mutation, from, to, what) = match observation {
         Observation::Sent(envelope, mutation) => {
             let what = match envelope.verb {
-                Verb::Hint => "sends a hint",
-                Verb::ReadRepair => "sends a read repair",
-                _ => "sends a write",
+                Verb::Hint => "sends a hint to",
+                Verb::ReadRepair => "sends a read repair to",
+                _ => "sends a write to",
             };
-            (mutation, format!("cassandra {} {what} to cassandra {}", envelope.from.0 + 1, envelope.to.0 + 1))
+            (mutation, envelope.from, envelope.to, what)
         }
-        Observation::HintKept { by, target, mutation } => {
-            (mutation, format!("cassandra {} keeps a hint for cassandra {}", by.0 + 1, target.0 + 1))
-        }
+        Observation::HintKept { by, target, mutation } => (mutation, by, target, "keeps a hint for"),
     };
-    for cell in watch.cells() {
+    let is_sent = matches!(observation, Observation::Sent(..));
+    for cell in context.watch.cells() {
         if let Some((value, timestamp)) = replicas.in_mutation(cell, mutation) {
-            watch.add(format_args!("{what}: {cell:?}: {value}, at timestamp {timestamp}"), true);
+            let (who, does) =
+                (format!("cassandra {}", from.0 + 1), format!("{what} cassandra {}:", to.0 + 1));
+            let touched = Touched {
+                to: is_sent.then_some(record::lane_of(to)),
+                timestamp: Some(timestamp),
+                item,
+                // A node must not be looked at while it sends.
+                can_look: false,
+                ..Touched::new(&who, record::lane_of(from), &does)
+            };
+            context.touch(cell, Some(value), &value, touched);
         }
     }
 }

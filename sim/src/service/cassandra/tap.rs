@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::Hasher as _;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -11,7 +12,7 @@ use simulated_cassandra::protocol::message_name;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::Notes;
+use super::{Frame, Notes};
 
 /// Bytes before a frame's body: version, flags, stream (2), opcode, length (4).
 const HEADER: usize = 9;
@@ -23,15 +24,27 @@ const TEXT: usize = 160;
 pub(super) struct Tap {
     connection: TcpStream,
     name: String,
+    /// The node, the client, and the connection's number at the node.
+    place: (u8, IpAddr, u64),
     notes: Notes,
     requests: Frames,
     responses: Frames,
 }
 
 impl Tap {
-    pub fn new(connection: TcpStream, name: String, notes: Notes) -> Self {
-        Self { connection, name, notes, requests: Frames::default(), responses: Frames::default() }
+    pub fn new(connection: TcpStream, name: String, place: (u8, IpAddr, u64), notes: Notes) -> Self {
+        Self { connection, name, place, notes, requests: Frames::default(), responses: Frames::default() }
     }
+}
+
+/// A frame that is not compressed.
+fn frame<'a>(
+    (node, client, connection): (u8, IpAddr, u64),
+    header: &[u8],
+    body: &'a [u8],
+) -> Option<Frame<'a>> {
+    let stream = u16::from_be_bytes([header[2], header[3]]);
+    (header[1] & 1 == 0).then_some(Frame { node, client, connection, stream, opcode: header[4], body })
 }
 
 /// Reassembles the frames of one direction.
@@ -115,13 +128,14 @@ impl AsyncRead for Tap {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Tap { connection, name, notes, requests, .. } = &mut *self;
+        let Tap { connection, name, place, notes, requests, .. } = &mut *self;
         let before = buffer.filled().len();
         let polled = Pin::new(connection).poll_read(context, buffer);
         requests.take(&buffer.filled()[before..], notes.reads_lines(), |header, body, hash| {
             let stream = u16::from_be_bytes([header[2], header[3]]);
             let text = Statement(header, body);
             notes.note(format_args!("{name} receives {stream}: {} {hash:016x} {text}", name_of(header)));
+            frame(*place, header, body).iter().for_each(|frame| notes.frame(frame, true));
         });
         polled
     }
@@ -133,11 +147,12 @@ impl AsyncWrite for Tap {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let Tap { connection, name, notes, responses, .. } = &mut *self;
+        let Tap { connection, name, place, notes, responses, .. } = &mut *self;
         let polled = Pin::new(connection).poll_write(context, bytes);
         if let Poll::Ready(Ok(count)) = polled {
             responses.take(&bytes[..count], notes.reads_lines(), |header, body, hash| {
                 let stream = u16::from_be_bytes([header[2], header[3]]);
+                let frame = frame(*place, header, body);
                 match error_code(header, body) {
                     Some(code) => {
                         notes
@@ -151,6 +166,7 @@ impl AsyncWrite for Tap {
                         ));
                     }
                 }
+                frame.iter().for_each(|frame| notes.frame(frame, false));
             });
         }
         polled

@@ -73,6 +73,13 @@ impl Group {
         Some(self.members.get(&self.owners.get(&partition)?.member)?.caller)
     }
 
+    /// The owners of all partitions, and how many partitions there are.
+    pub fn owners(&self) -> (BTreeMap<i32, Caller>, i32) {
+        let partitions = 0..self.partitions;
+        let owners = partitions.filter_map(|partition| Some((partition, self.owner(partition)?)));
+        (owners.collect(), self.partitions)
+    }
+
     pub fn join(&mut self, now_ms: u64, caller: Caller) -> u64 {
         let member = self.next_member;
         self.next_member += 1;

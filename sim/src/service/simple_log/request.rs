@@ -8,6 +8,7 @@ use exactlyonce::broker::{BrokerError, Fetched, LogOffsets, Topic};
 use crate::network::Request;
 use crate::parties::Service;
 use crate::service::simple_log::group::OwnedPartition;
+use crate::timeline::Kind;
 
 pub(crate) enum LogRequest {
     Topic(String),
@@ -39,6 +40,17 @@ impl Request for LogRequest {
 
     fn is_write(&self) -> bool {
         false
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::LogRequest
+    }
+
+    fn partition(&self) -> Option<i32> {
+        match self {
+            LogRequest::Topic(_) => None,
+            LogRequest::Offsets(_, partition) | LogRequest::Fetch { partition, .. } => Some(*partition),
+        }
     }
 
     fn may_be_held(&self) -> Duration {
@@ -100,6 +112,10 @@ impl Request for GroupRequest {
 
     fn is_write(&self) -> bool {
         false
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::GroupRequest
     }
 
     fn describe(response: &GroupResponse) -> String {

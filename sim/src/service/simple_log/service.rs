@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::context::SimContext;
 use crate::network::{self, Handling};
 use crate::observed::Sometimes;
+use crate::parties::Service;
 use crate::service::simple_log::group::Change;
 use crate::service::simple_log::request::{GroupRequest, GroupResponse, LogRequest, LogResponse};
 
@@ -77,7 +78,7 @@ pub(crate) async fn serve_group(context: Arc<SimContext>) {
     tokio::spawn(watch(context.clone()));
     network::serve(context, |context, request: Arc<GroupRequest>, Handling { caller, .. }| async move {
         let now_ms = context.now_ms();
-        match &*request {
+        let response = match &*request {
             GroupRequest::Join => GroupResponse::Joined(context.group().join(now_ms, caller)),
             GroupRequest::Heartbeat { member, released } => {
                 let revoked_before = context.group().revoked();
@@ -96,9 +97,18 @@ pub(crate) async fn serve_group(context: Arc<SimContext>) {
                 context.group().leave(now_ms, *member);
                 GroupResponse::Left
             }
-        }
+        };
+        record_owners(&context);
+        response
     })
     .await;
+}
+
+fn record_owners(context: &SimContext) {
+    context.record(|recording| {
+        let (owners, partitions) = context.group().owners();
+        recording.owners(&owners, partitions);
+    });
 }
 
 /// Expires sessions and revocations, and reassigns partitions while that fault is active.
@@ -112,11 +122,19 @@ async fn watch(context: Arc<SimContext>) {
         let changes = context.group().tick(now_ms);
         for change in changes {
             context.note(format_args!("group: {change:?}"));
+            context.record(|recording| {
+                let text = match change {
+                    Change::Expired(caller) => format!("the session of {caller} expires"),
+                    Change::TakenAway(partition) => format!("partition {partition} is revoked by force"),
+                };
+                recording.moment(Some(Service::Coordinator.into()), text);
+            });
             context.observe(match change {
                 Change::Expired(_) => Sometimes::SessionExpired,
                 Change::TakenAway(_) => Sometimes::PartitionTakenAway,
             });
         }
+        record_owners(&context);
         match context.shuffling() {
             Some((fault, every_ms)) if now_ms >= shuffle_at_ms => {
                 shuffle_at_ms = now_ms + every_ms;

@@ -82,6 +82,19 @@ impl Request for StoreRequest {
         StoreRequest::is_write(self)
     }
 
+    fn partition(&self) -> Option<i32> {
+        match self {
+            StoreRequest::Progress(partition)
+            | StoreRequest::WriteProgress(partition, _)
+            | StoreRequest::Register(partition)
+            | StoreRequest::Counts(partition, _)
+            | StoreRequest::WriteCounts(partition, _)
+            | StoreRequest::WriteRows(partition, _)
+            | StoreRequest::RowsBelow(partition, ..) => Some(*partition),
+            _ => None,
+        }
+    }
+
     fn describe(response: &StoreResponse) -> String {
         match response {
             StoreResponse::Binding(binding) => format!("bound: {}", binding.is_some()),

@@ -12,6 +12,7 @@ use crate::observed::Sometimes;
 use crate::oracle::cell::{self, Cell, Value};
 use crate::parties::{Caller, Service};
 use crate::service::simple_store::request::{StoreRequest, StoreResponse};
+use crate::timeline::Touched;
 
 /// Serves the tables until the node is killed.
 pub(crate) async fn serve(context: Arc<SimContext>) {
@@ -68,7 +69,7 @@ async fn write(context: &SimContext, request: &StoreRequest, handling: Handling)
         context.applied();
         if !context.watch.is_off() {
             let who = format!("the store, for {},", handling.caller);
-            context.watch.cells_of(&cell_of(request, row), &who, "applies");
+            context.touch_all(&cell_of(request, row), Touched::new(&who, Service::Store, "applies"));
         }
     }
 }

@@ -1,0 +1,20 @@
+//! The lanes of workers and of the simple log. The service with the tables adds its own after them.
+
+use crate::context::SimContext;
+use crate::parties::Service;
+use crate::scenario::fault::Host;
+use crate::timeline::Party;
+
+impl SimContext {
+    /// Adds the lanes of who is there in each run: requests go from the middle up to the log, and down to the tables.
+    pub(crate) fn add_lanes(&self) {
+        self.record(|recording| {
+            recording.add_lane(Party::Outside, "producer, operator", "outside");
+            recording.add_lane(Service::Log.into(), "log", "log");
+            recording.add_lane(Service::Coordinator.into(), "group", "log");
+            for worker in 0..self.options.workers {
+                recording.add_lane(Party::Host(Host::Worker(worker)), format!("worker {worker}"), "workers");
+            }
+        });
+    }
+}

@@ -1,0 +1,294 @@
+//! Violations in plain words: what one of a name means, and what the evidence says.
+
+use crate::oracle::cell::{Cell, Seen};
+use crate::oracle::{Difference, Position, Violation, Window};
+use crate::timeline::history::in_words;
+use crate::timeline::recording::short;
+use crate::timeline::{Judged, Recording};
+
+/// Characters of the evidence that are kept.
+const EVIDENCE: usize = 2_000;
+
+/// A violation, for a reader.
+struct Meaning {
+    title: &'static str,
+    meaning: &'static str,
+    finding: String,
+}
+
+fn of(title: &'static str, meaning: &'static str, finding: String) -> Meaning {
+    Meaning { title, meaning, finding }
+}
+
+fn record(Position { partition, offset }: &Position) -> String {
+    format!("the record at offset {offset} of partition {partition}")
+}
+
+fn window(Window { source, end }: &Window) -> String {
+    format!("the window of {source:?} that ends at {end}")
+}
+
+fn cell(cell: &Cell) -> String {
+    match cell {
+        Cell::Progress(partition) => format!("the progress of partition {partition}"),
+        Cell::Registry => "the registry of partitions".to_owned(),
+        Cell::Count(partition, key) => {
+            format!("the count of partition {partition} in {}", window(&Window::from(key)))
+        }
+        Cell::Alert(key) => format!("the alert of {}", window(&Window::from(key))),
+        Cell::Row { partition, offset, is_dead_letter } => {
+            let table = if *is_dead_letter { "dead_letters" } else { "events" };
+            format!("the row in {table} of the record at offset {offset} of partition {partition}")
+        }
+    }
+}
+
+fn replicas(seen: &[Seen]) -> String {
+    match seen {
+        [one] => format!("the store has {}", in_words(one)),
+        _ => format!("the replicas have: {}", seen.iter().map(in_words).collect::<Vec<_>>().join(" | ")),
+    }
+}
+
+fn differs(Difference { found, expected }: &Difference) -> String {
+    format!("found {found}, expected {expected}")
+}
+
+fn meaning(violation: &Violation) -> Meaning {
+    match violation {
+        Violation::LostEvent(at) => of(
+            "An event is lost",
+            "Every valid record of the log must have a row in the table events when the log is drained.",
+            format!("{} has no row.", capital(record(at))),
+        ),
+        Violation::ForeignEvent(at) => of(
+            "A row without a record",
+            "Every row of the table events must come from a valid record of the log.",
+            format!("There is a row for {}, which is not a valid record.", record(at)),
+        ),
+        Violation::AlteredEvent(at, difference) => of(
+            "A row differs from its record",
+            "A row of the table events is a function of its record, so that writing it again changes nothing.",
+            format!("{}: {}.", capital(record(at)), differs(difference)),
+        ),
+        Violation::LostDeadLetter(at) => of(
+            "A dead letter is lost",
+            "Every record that is not a valid event must have a row in the table dead_letters.",
+            format!("{} has no row.", capital(record(at))),
+        ),
+        Violation::ForeignDeadLetter(at) => of(
+            "A dead letter without an invalid record",
+            "Every row of the table dead_letters must come from a record that is not a valid event.",
+            format!("There is a row for {}.", record(at)),
+        ),
+        Violation::AlteredDeadLetter(at, difference) => of(
+            "A dead letter differs from its record",
+            "A row of the table dead_letters is a function of its record, so that writing it again changes nothing.",
+            format!("{}: {}.", capital(record(at)), differs(difference)),
+        ),
+        Violation::DuplicateRow(at) => of(
+            "A record has two rows",
+            "A record is either an event or a dead letter.",
+            format!("{} has a row in both tables.", capital(record(at))),
+        ),
+        Violation::MissingAlert(key) => of(
+            "An alert is missing",
+            "A window whose events reach the threshold, over all partitions, must have an alert.",
+            format!("{} reached the threshold and has no alert.", capital(window(key))),
+        ),
+        Violation::PhantomAlert(key) => of(
+            "An alert without enough events",
+            "A window whose events do not reach the threshold must have no alert.",
+            format!("{} has an alert and did not reach the threshold.", capital(window(key))),
+        ),
+        Violation::WrongAlertCount(key, difference) => of(
+            "An alert has the wrong count",
+            "An alert counts the events of its window over all partitions.",
+            format!("{}: {}.", capital(window(key)), differs(difference)),
+        ),
+        Violation::AlertAheadOfTruth(key, difference) => of(
+            "An alert counts more than the log has",
+            "While the pipeline runs, an alert counts at least the threshold, and at most the events that the log has.",
+            format!("{}: {}, lowest and highest.", capital(window(key)), differs(difference)),
+        ),
+        Violation::AlertBehindProgress { window: key, seen, passed } => of(
+            "Progress has passed events that the alert does not count",
+            "Progress says that everything below it is durable in every table, alerts included. After a crash nobody \
+             would look at these events again, so the alert would stay wrong.",
+            format!(
+                "Progress has passed {passed} events of {} over all partitions; of its alert {}.",
+                window(key),
+                replicas(seen)
+            ),
+        ),
+        Violation::WrongCount(partition, key, difference) => of(
+            "A count is wrong",
+            "A count of a partition's events in a window must be that of the log up to the offset that is stored with it.",
+            format!("Partition {partition}, {}: {}.", window(key), differs(difference)),
+        ),
+        Violation::NotDurable { cell: of_cell, seen } => of(
+            "An acknowledged write is not durable",
+            "When a worker learns that something is written, a quorum of replicas must have it, or something newer. What \
+             the worker does next relies on that.",
+            format!("A worker learned that {} is written; {}.", cell(of_cell), replicas(seen)),
+        ),
+        Violation::ProgressAheadOfData { position, next_offset } => of(
+            "Progress is ahead of the data",
+            "Progress says that everything below it is durable in every table. After a crash the next worker starts there, \
+             so what is missing below it is lost for good.",
+            format!(
+                "Progress {next_offset} has passed {}, whose row or count a quorum does not have.",
+                record(position)
+            ),
+        ),
+        Violation::ProgressBack { partition, acknowledged, read } => of(
+            "Progress went back",
+            "A worker that is assigned a partition must read at least the progress that was acknowledged before.",
+            format!(
+                "Progress {acknowledged} of partition {partition} was acknowledged, and {} was read.",
+                read.map_or("none".to_owned(), |read| read.to_string())
+            ),
+        ),
+        Violation::WrongProgress { partition, next_offset, log_end } => of(
+            "Progress is wrong at the end",
+            "When the log is drained, the progress of each partition is the end of its log.",
+            format!(
+                "Partition {partition}: progress is {}, the log ends at {log_end}.",
+                next_offset.map_or("none".to_owned(), |offset| offset.to_string())
+            ),
+        ),
+        Violation::StaleRecordApplied { worker, position } => of(
+            "A record of an older assignment was applied",
+            "A worker must process only what is delivered to its current assignment of a partition: between the two, \
+             another worker may have had the partition.",
+            format!(
+                "Worker {worker} wrote {}, which was not delivered to its current assignment.",
+                record(position)
+            ),
+        ),
+        Violation::MemoryExceeded { worker, partition, bytes, limit } => of(
+            "A worker holds too many records",
+            "The memory of a worker is bounded by its options.",
+            format!(
+                "Worker {worker} holds {bytes} bytes of partition {partition}, and its limit is {limit}."
+            ),
+        ),
+        Violation::LogChanged(at) => of(
+            "A record was delivered altered",
+            "The broker must deliver each record as it was appended.",
+            format!("{} was delivered with other content.", capital(record(at))),
+        ),
+        Violation::ReplicasDiffer { table, nodes: (one, other) } => of(
+            "Replicas differ after a repair",
+            "When a repair has ended, all replicas have the same rows.",
+            format!("Nodes {} and {} differ in the table {table}.", one + 1, other + 1),
+        ),
+        Violation::RequestRefused { worker, error } => of(
+            "A valid request was refused",
+            "The store must not refuse a request with which nothing is wrong.",
+            format!("Worker {worker} ended: {error}."),
+        ),
+        Violation::GaveUp { worker, error } => of(
+            "A worker gave up",
+            "A worker without a deadline for retries retries until the store responds.",
+            format!("Worker {worker} ended: {error}."),
+        ),
+        Violation::Stuck { partitions } => {
+            let behind = partitions.iter().filter(|(_, (progress, end))| progress.unwrap_or(0) < *end);
+            let behind: Vec<String> = behind
+                .map(|(partition, (progress, end))| {
+                    let progress = progress.map_or("none".to_owned(), |progress| progress.to_string());
+                    format!("partition {partition}: progress {progress} of {end}")
+                })
+                .collect();
+            of(
+                "The log is not drained",
+                "When the faults have ended, or enough of them, the workers must process the log to its end.",
+                format!("{}.", capital(behind.join(", "))),
+            )
+        }
+        Violation::Refused { worker, error } => of(
+            "A worker refused to continue",
+            "A worker refuses to continue where log and tables contradict each other. Here nothing was damaged, so \
+             either they contradict each other because something went wrong before, or the worker is wrong.",
+            format!("Worker {worker} ended: {error}."),
+        ),
+        Violation::NotRefused { difference } => of(
+            "Damage went unnoticed",
+            "Where log and tables disagree, a worker must refuse to continue, or verify must name a difference.",
+            format!("{difference}."),
+        ),
+        Violation::VerifyWrong { found } => of(
+            "A false report of damage",
+            "Where log and tables agree, verify must name no difference.",
+            format!("It found {found}."),
+        ),
+        Violation::EndedUnexpectedly { worker } => of(
+            "A worker ended",
+            "A worker runs until it is asked to stop.",
+            format!("Worker {worker} ended without being asked to."),
+        ),
+        Violation::DidNotStop { worker } => of(
+            "A worker did not stop",
+            "A worker that is asked to stop ends within its deadline.",
+            format!("Worker {worker} was still running long after it."),
+        ),
+        Violation::Panicked { message } => {
+            of("A panic", "Neither the pipeline nor the simulation may panic.", message.clone())
+        }
+    }
+}
+
+fn capital(text: String) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or(String::new(), |first| first.to_uppercase().chain(characters).collect())
+}
+
+impl Recording {
+    /// A violation is found.
+    pub fn violation(&mut self, violation: &Violation) {
+        let Meaning { title, meaning, finding } = meaning(violation);
+        let lane = match violation {
+            Violation::StaleRecordApplied { worker, .. }
+            | Violation::MemoryExceeded { worker, .. }
+            | Violation::RequestRefused { worker, .. }
+            | Violation::GaveUp { worker, .. }
+            | Violation::Refused { worker, .. }
+            | Violation::EndedUnexpectedly { worker }
+            | Violation::DidNotStop { worker } => Some(*worker),
+            _ => None,
+        };
+        let host = |worker| crate::timeline::Party::Host(crate::scenario::fault::Host::Worker(worker));
+        let (at, event) = self.now;
+        let judged = Judged {
+            name: violation.name().to_owned(),
+            title: title.to_owned(),
+            meaning: meaning.to_owned(),
+            finding: short(finding, EVIDENCE),
+            evidence: short(format!("{violation:?}"), EVIDENCE),
+            at,
+            event,
+            lane: lane.map(|worker| self.lane(host(worker))),
+        };
+        self.violations.push(judged);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::cell::Value;
+
+    #[test]
+    fn the_evidence_is_in_the_sentence() {
+        let seen = vec![Seen::Value(Value::Progress(7)), Seen::Nothing, Seen::Down];
+        let found = meaning(&Violation::NotDurable { cell: Cell::Progress(3), seen });
+        assert_eq!(
+            found.finding,
+            "A worker learned that the progress of partition 3 is written; the replicas have: 7 | nothing | down."
+        );
+        let position = Position { partition: 1, offset: 40 };
+        let lost = meaning(&Violation::LostEvent(position));
+        assert_eq!(lost.finding, "The record at offset 40 of partition 1 has no row.");
+    }
+}
