@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exactlyonce::broker::{Assignment, Broker, BrokerError, Consumer, Delivery, Fetched, LogOffsets, Topic};
-use exactlyonce::error::chain;
 use exactlyonce::event::{DeadLetter, Event, Record, Row};
 use exactlyonce::guarantee::Finding;
 use exactlyonce::store::{
@@ -20,7 +19,7 @@ use crate::oracle::{Position, Violation, memory};
 use crate::parties::Caller;
 use crate::scenario::fault::{Moment, Point, Sabotage, Step};
 use crate::service::sabotage::{SabotagedConsumer, SabotagedStore};
-use crate::timeline::{self, Described, ItemId, Kind, Touched};
+use crate::timeline::{Call, Described, ItemId, Kind, Touched};
 
 /// A process of a worker.
 #[derive(Clone)]
@@ -88,36 +87,19 @@ impl Process {
     }
 
     /// A watched cell is read by this call.
-    fn has_read<T>(
-        &self,
-        call: Option<ItemId>,
-        cell: &Cell,
-        outcome: &Outcome<T>,
-        show: impl FnOnce(&T) -> String,
-    ) {
+    fn has_read<T>(&self, call: &Call, cell: &Cell, outcome: &Outcome<T>, show: impl FnOnce(&T) -> String) {
         let Self { context, caller, .. } = self;
         if context.watch.has(cell)
             && let Outcome::Acknowledged(read) = outcome
         {
             let touched = Touched::new(caller, *caller, "reads");
-            context.touch(cell, None, &show(read), Touched { item: call, ..touched });
+            context.touch(cell, None, &show(read), Touched { item: call.item(), ..touched });
         }
     }
 
     /// A call begins, in the timeline.
-    fn begins(&self, kind: Kind, what: impl FnOnce() -> Described) -> Option<ItemId> {
-        self.context.record(|recording| recording.call_begins(self.caller, kind, what()))
-    }
-
-    /// It ends; `read` is what it has read, line by line.
-    fn ends<T>(&self, call: Option<ItemId>, outcome: &Outcome<T>, read: impl FnOnce(&T) -> Vec<String>) {
-        let Some(call) = call else { return };
-        let (outcome, name, lines) = match outcome {
-            Outcome::Acknowledged(value) => (timeline::Outcome::Acknowledged, "read", read(value)),
-            Outcome::Unknown(error) => (timeline::Outcome::Unknown, "error", vec![chain(error)]),
-            Outcome::Refused(error) => (timeline::Outcome::Refused, "error", vec![chain(error)]),
-        };
-        self.context.record(|recording| recording.call_ends(call, outcome, name, lines));
+    fn begins(&self, kind: Kind, what: impl FnOnce() -> Described) -> Call {
+        Call::begin(&self.context, self.caller, kind, what)
     }
 
     /// The group says something about partitions, in the timeline.
@@ -357,8 +339,8 @@ impl<S: Store> ObservedStore<S> {
     ) -> Outcome<()> {
         let Process { context, caller, .. } = &self.process;
         let item = self.process.begins(Kind::Write, what);
-        let outcome = self.step_of(step, Some(partition), self.durable(item, call, cells)).await;
-        self.process.ends(item, &outcome, |()| Vec::new());
+        let outcome = self.step_of(step, Some(partition), self.durable(item.item(), call, cells)).await;
+        item.end(&outcome, |()| Vec::new());
         let owner = context.group().owner(partition);
         if matches!(outcome, Outcome::Acknowledged(())) && owner.is_some_and(|owner| owner != *caller) {
             context.observe(Sometimes::ZombieWriteAfterSuccessor);
@@ -404,14 +386,14 @@ impl<S: Store> Store for ObservedStore<S> {
         self.process.of(partition, |of| *of = OfPartition::default());
         let context = &self.process.context;
         let acknowledged = context.acknowledged_progress(partition);
-        let call = self.process.begins(Kind::Read, || Described::new("progress").of(partition));
+        let call = self.process.begins(Kind::Read, || Described::new("read progress").of(partition));
         let outcome = self.step(Step::ReadProgress, self.store.progress(partition)).await;
         let show = |progress: &Option<Progress>| match progress {
             Some(progress) => progress.next_offset.to_string(),
             None => "none".to_owned(),
         };
-        self.process.ends(call, &outcome, |progress| vec![show(progress)]);
-        self.process.has_read(call, &Cell::Progress(partition), &outcome, show);
+        call.end(&outcome, |progress| vec![show(progress)]);
+        self.process.has_read(&call, &Cell::Progress(partition), &outcome, show);
         if let (Outcome::Acknowledged(read), Some(acknowledged)) = (&outcome, acknowledged) {
             let read = read.map(|progress| progress.next_offset);
             if read.is_none_or(|read| read < acknowledged) {
@@ -447,10 +429,10 @@ impl<S: Store> Store for ObservedStore<S> {
     }
 
     async fn registered(&self) -> Outcome<i32> {
-        let call = self.process.begins(Kind::Read, || Described::new("registry"));
+        let call = self.process.begins(Kind::Read, || Described::new("read registry"));
         let outcome = self.step(Step::ReadRegistry, self.store.registered()).await;
-        self.process.ends(call, &outcome, |partitions| vec![format!("{partitions} partitions")]);
-        self.process.has_read(call, &Cell::Registry, &outcome, i32::to_string);
+        call.end(&outcome, |partitions| vec![format!("{partitions} partitions")]);
+        self.process.has_read(&call, &Cell::Registry, &outcome, i32::to_string);
         outcome
     }
 
@@ -462,17 +444,17 @@ impl<S: Store> Store for ObservedStore<S> {
             self.process.context.observe(Sometimes::EvictedCountReadBack);
         }
         let call = self.process.begins(Kind::Read, || {
-            Described::new(format!("{} counts", windows.len())).of(partition).windows(windows)
+            Described::new(format!("read {} counts", windows.len())).of(partition).windows(windows)
         });
         let outcome = self.step(Step::ReadCounts, self.store.counts(partition, windows)).await;
         let show =
             |count: Option<Count>| count.map_or("none".to_owned(), |count| Value::Count(count).to_string());
-        self.process.ends(call, &outcome, |counts| {
+        call.end(&outcome, |counts| {
             let counts = windows.iter().zip(counts);
             counts.map(|(window, count)| format!("{}: {}", shown(window), show(*count))).collect()
         });
         for (place, window) in windows.iter().enumerate().filter(|_| !self.process.context.watch.is_off()) {
-            self.process.has_read(call, &Cell::Count(partition, window.clone()), &outcome, |counts| {
+            self.process.has_read(&call, &Cell::Count(partition, window.clone()), &outcome, |counts| {
                 show(counts.get(place).copied().flatten())
             });
         }
@@ -484,16 +466,16 @@ impl<S: Store> Store for ObservedStore<S> {
             self.process.reading_counts(*partition, windows);
         }
         let call = self.process.begins(Kind::Read, || {
-            let text = format!("{} sums over {partitions:?}", windows.len());
+            let text = format!("read {} sums over {partitions:?}", windows.len());
             Described::new(text).of_all(partitions).windows(windows)
         });
         let outcome = self.step(Step::ReadSums, self.store.sums(partitions, windows)).await;
-        self.process.ends(call, &outcome, |sums| {
+        call.end(&outcome, |sums| {
             windows.iter().zip(sums).map(|(window, sum)| format!("{}: {sum}", shown(window))).collect()
         });
         for (place, window) in windows.iter().enumerate().filter(|_| !self.process.context.watch.is_off()) {
             for partition in partitions.iter().take(1) {
-                self.process.has_read(call, &Cell::Count(*partition, window.clone()), &outcome, |sums| {
+                self.process.has_read(&call, &Cell::Count(*partition, window.clone()), &outcome, |sums| {
                     format!("sum over partitions {partitions:?} is {}", sums.get(place).copied().unwrap_or(0))
                 });
             }
@@ -521,9 +503,9 @@ impl<S: Store> Store for ObservedStore<S> {
     async fn write_alerts(&self, alerts: &[Alert]) -> Outcome<()> {
         self.process.writing_alerts(alerts);
         let item = self.process.begins(Kind::Write, || Described::alerts(alerts));
-        let call = self.durable(item, self.store.write_alerts(alerts), || cell::of_alerts(alerts));
+        let call = self.durable(item.item(), self.store.write_alerts(alerts), || cell::of_alerts(alerts));
         let outcome = self.step(Step::WriteAlerts, call).await;
-        self.process.ends(item, &outcome, |()| Vec::new());
+        item.end(&outcome, |()| Vec::new());
         outcome
     }
 
@@ -554,10 +536,11 @@ impl<S: Store> Store for ObservedStore<S> {
         below: i64,
         limit: usize,
     ) -> Outcome<Vec<(i64, Row)>> {
-        let call =
-            self.process.begins(Kind::Read, || Described::new(format!("rows below {below}")).of(partition));
+        let call = self
+            .process
+            .begins(Kind::Read, || Described::new(format!("read rows below {below}")).of(partition));
         let outcome = self.step(Step::ReadRows, self.store.rows_below(partition, from, below, limit)).await;
-        self.process.ends(call, &outcome, |rows| vec![format!("{} rows", rows.len())]);
+        call.end(&outcome, |rows| vec![format!("{} rows", rows.len())]);
         outcome
     }
 

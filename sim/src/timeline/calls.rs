@@ -1,8 +1,12 @@
 //! Workers: the partitions that they have, what is delivered to them, and their calls to the tables.
 
-use exactlyonce::event::{Record, Row};
-use exactlyonce::store::{Alert, Count, WindowKey};
+use std::sync::Arc;
 
+use exactlyonce::error::chain;
+use exactlyonce::event::{Record, Row};
+use exactlyonce::store::{self, Alert, Count, WindowKey};
+
+use crate::context::SimContext;
 use crate::parties::Caller;
 use crate::timeline::recording::Open;
 use crate::timeline::{ItemId, Kind, Outcome, Party, Recording};
@@ -58,7 +62,7 @@ impl Described {
             format!("{:?} at {}: {count} through offset {through_offset}", window.source, window.end)
         };
         let text = match counts {
-            [(window, count)] => format!("count {} in {}", count.count, window.end),
+            [(window, count)] => format!("count {} of window {}", count.count, window.end),
             _ => format!("{} counts", counts.len()),
         };
         let windows = counts.iter().map(|(window, _)| window);
@@ -93,7 +97,7 @@ impl Described {
     pub fn alerts(alerts: &[Alert]) -> Self {
         let line = |alert: &Alert| format!("{:?} at {}: {}", alert.source, alert.ts, alert.event_count);
         let text = match alerts {
-            [alert] => format!("alert {} in {}", alert.event_count, alert.ts),
+            [alert] => format!("alert {} of window {}", alert.event_count, alert.ts),
             _ => format!("{} alerts", alerts.len()),
         };
         let mut described = Self::new(text).with(alerts.iter().map(line));
@@ -110,6 +114,46 @@ fn joined(lines: Vec<String>) -> String {
         text += &format!("\n... {more} more");
     }
     text
+}
+
+/// A call that has begun, if it is recorded. One that is dropped before it ends was abandoned.
+pub(crate) struct Call(Option<(Arc<SimContext>, ItemId)>);
+
+impl Call {
+    /// A worker begins a call.
+    pub fn begin(
+        context: &Arc<SimContext>,
+        caller: Caller,
+        kind: Kind,
+        what: impl FnOnce() -> Described,
+    ) -> Self {
+        let item = context.record(|recording| recording.call_begins(caller, kind, what()));
+        Self(item.map(|item| (context.clone(), item)))
+    }
+
+    /// Its item.
+    pub fn item(&self) -> Option<ItemId> {
+        self.0.as_ref().map(|(_, item)| *item)
+    }
+
+    /// It ends; `read` is what it has read, line by line.
+    pub fn end<T>(&self, outcome: &store::Outcome<T>, read: impl FnOnce(&T) -> Vec<String>) {
+        let Some((context, item)) = &self.0 else { return };
+        let (outcome, name, lines) = match outcome {
+            store::Outcome::Acknowledged(value) => (Outcome::Acknowledged, "read", read(value)),
+            store::Outcome::Unknown(error) => (Outcome::Unknown, "error", vec![chain(error)]),
+            store::Outcome::Refused(error) => (Outcome::Refused, "error", vec![chain(error)]),
+        };
+        context.record(|recording| recording.call_ends(*item, outcome, name, lines));
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some((context, item)) = &self.0 {
+            context.record(|recording| recording.end(*item, Outcome::Interrupted));
+        }
+    }
 }
 
 impl Recording {

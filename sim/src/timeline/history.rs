@@ -168,7 +168,7 @@ impl SimContext {
                 at,
                 event,
                 lane: recording.lane(party),
-                who: who.to_string(),
+                who: who.to_string().trim_end_matches(',').to_owned(),
                 does: does.trim_end_matches([',', ':']).to_owned(),
                 to: to.map(|to| recording.lane(to)),
                 value: short(shown.to_string(), VALUE),

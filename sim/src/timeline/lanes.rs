@@ -9,7 +9,7 @@ impl SimContext {
     /// Adds the lanes of who is there in each run: requests go from the middle up to the log, and down to the tables.
     pub(crate) fn add_lanes(&self) {
         self.record(|recording| {
-            recording.add_lane(Party::Outside, "producer, operator", "outside");
+            recording.add_lane(Party::Outside, "outside", "outside");
             recording.add_lane(Service::Log.into(), "log", "log");
             recording.add_lane(Service::Coordinator.into(), "group", "log");
             for worker in 0..self.options.workers {

@@ -50,8 +50,14 @@ fn replicas(seen: &[Seen]) -> String {
     }
 }
 
+/// Values are written as Rust has them.
+fn plain(value: &str) -> String {
+    let inner = value.strip_prefix("Some(").and_then(|inner| inner.strip_suffix(')')).unwrap_or(value);
+    if inner == "None" { "nothing".to_owned() } else { inner.to_owned() }
+}
+
 fn differs(Difference { found, expected }: &Difference) -> String {
-    format!("found {found}, expected {expected}")
+    format!("found {}, expected {}", plain(found), plain(expected))
 }
 
 fn meaning(violation: &Violation) -> Meaning {
@@ -287,6 +293,8 @@ mod tests {
             found.finding,
             "A worker learned that the progress of partition 3 is written; the replicas have: 7 | nothing | down."
         );
+        let (found, expected) = ("None".to_owned(), "Some((1, 7))".to_owned());
+        assert_eq!(differs(&Difference { found, expected }), "found nothing, expected (1, 7)");
         let position = Position { partition: 1, offset: 40 };
         let lost = meaning(&Violation::LostEvent(position));
         assert_eq!(lost.finding, "The record at offset 40 of partition 1 has no row.");

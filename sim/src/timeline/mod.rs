@@ -21,7 +21,7 @@ mod recording;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use calls::Described;
+pub(crate) use calls::{Call, Described};
 pub use difference::{Difference, first_difference};
 pub(crate) use history::Touched;
 pub use history::{CellKey, Touch};

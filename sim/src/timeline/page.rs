@@ -8,10 +8,11 @@ const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 
 /// The scripts, in the order in which they are included.
-const SCRIPTS: [&str; 5] = [
+const SCRIPTS: [&str; 6] = [
     include_str!("page/data.js"),
     include_str!("page/view.js"),
     include_str!("page/draw.js"),
+    include_str!("page/arrows.js"),
     include_str!("page/panels.js"),
     include_str!("page/main.js"),
 ];

@@ -1,6 +1,7 @@
 //! The simulation's tests: `cargo test --test simulation` in the folder above runs them.
 
 mod alarm;
+mod browser;
 mod cassandra;
 mod commands;
 mod damage;
@@ -13,3 +14,4 @@ mod seeds;
 mod shim;
 mod shrinking;
 mod sweep;
+mod timeline;
