@@ -15,11 +15,11 @@ use simulated_hosts::LinkFault;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::links::Links;
-use crate::observed::{Observed, Sometimes};
+use crate::observed::{Ending, Observed, Sometimes};
 use crate::oracle::{Oracles, Violation};
 use crate::parties::{Caller, Service};
 use crate::random::{Random, Stream};
-use crate::scenario::fault::{Fault, Host, Kind, KindName, Point, Target, Trigger};
+use crate::scenario::fault::{Fault, Host, Kind, KindName, Point, Step, Target, Trigger};
 use crate::scenario::options::RunOptions;
 use crate::scenario::workload::Item;
 use crate::scenario::{Scenario, Tables};
@@ -210,6 +210,11 @@ impl SimContext {
         lock(&self.observed).add(situation);
     }
 
+    /// A request of a step ended.
+    pub fn ended(&self, step: Step, ending: Ending) {
+        lock(&self.observed).ended(step, ending);
+    }
+
     /// A fault had an effect.
     pub fn effect(&self, fault: &Fault) {
         let name = fault.name();
@@ -384,6 +389,7 @@ impl SimContext {
     }
 
     pub fn end_fault(&self, id: u64) -> Option<Fault> {
+        lock(&self.observed).end(id);
         let fault = lock(&self.faults).active.remove(&id).map(|active| active.fault)?;
         self.record(|recording| recording.fault_ends(&fault));
         Some(fault)

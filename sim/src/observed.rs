@@ -6,7 +6,9 @@ use std::fmt;
 
 use strum::{EnumIter, IntoStaticStr};
 
-use crate::scenario::fault::{Fault, KindName};
+use exactlyonce::store::Outcome;
+
+use crate::scenario::fault::{Fault, KindName, Step};
 
 /// A rare situation that a campaign must reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, IntoStaticStr)]
@@ -173,13 +175,43 @@ pub struct FaultCounts {
     pub effects: u64,
 }
 
+/// How a request to the tables ended, as the worker knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Ending {
+    /// It was acknowledged.
+    Acknowledged,
+    /// Whether it was applied is unknown.
+    Unknown,
+    /// It was refused.
+    Refused,
+}
+
+impl Ending {
+    /// How a request with this outcome ended.
+    pub fn of<T>(outcome: &Outcome<T>) -> Self {
+        match outcome {
+            Outcome::Acknowledged(_) => Ending::Acknowledged,
+            Outcome::Unknown(_) => Ending::Unknown,
+            Outcome::Refused(_) => Ending::Refused,
+        }
+    }
+}
+
 /// What happened in a run, or in many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
     faults: BTreeMap<KindName, FaultCounts>,
     sometimes: BTreeMap<Sometimes, u64>,
+    /// How the requests of each step ended.
+    endings: BTreeMap<(Step, Ending), u64>,
+    /// How often a fault had its first effect while another one, which had one before, was active: the other one's kind
+    /// and its own.
+    overlaps: BTreeMap<(KindName, KindName), u64>,
     /// The faults of the current run that have had an effect.
     effective: BTreeSet<u64>,
+    /// The faults of the current run that are active.
+    active: BTreeMap<u64, KindName>,
 }
 
 impl Observed {
@@ -193,6 +225,12 @@ impl Observed {
     /// A fault began.
     pub fn begin(&mut self, fault: &Fault) {
         self.faults.entry(fault.name()).or_default().begun += 1;
+        self.active.insert(fault.id, fault.name());
+    }
+
+    /// A fault ended.
+    pub fn end(&mut self, id: u64) {
+        self.active.remove(&id);
     }
 
     /// A fault had an effect.
@@ -201,6 +239,10 @@ impl Observed {
         counts.effects += 1;
         if self.effective.insert(fault.id) {
             counts.effective += 1;
+            let others = self.active.iter().filter(|(id, _)| **id != fault.id && self.effective.contains(id));
+            for (_, other) in others {
+                *self.overlaps.entry((*other, fault.name())).or_default() += 1;
+            }
         }
     }
 
@@ -212,6 +254,11 @@ impl Observed {
     /// Counts one.
     pub fn add(&mut self, situation: Sometimes) {
         *self.sometimes.entry(situation).or_default() += 1;
+    }
+
+    /// A request of a step ended.
+    pub fn ended(&mut self, step: Step, ending: Ending) {
+        *self.endings.entry((step, ending)).or_default() += 1;
     }
 
     /// Adds all counts of another run.
@@ -226,6 +273,12 @@ impl Observed {
         for (situation, count) in &other.sometimes {
             *self.sometimes.entry(*situation).or_default() += count;
         }
+        for (ended, count) in &other.endings {
+            *self.endings.entry(*ended).or_default() += count;
+        }
+        for (kinds, count) in &other.overlaps {
+            *self.overlaps.entry(*kinds).or_default() += count;
+        }
     }
 
     /// The faults of a kind.
@@ -236,6 +289,17 @@ impl Observed {
     /// How often.
     pub fn count(&self, situation: Sometimes) -> u64 {
         self.sometimes.get(&situation).copied().unwrap_or_default()
+    }
+
+    /// How often requests of each step ended in each way.
+    pub fn endings(&self) -> impl Iterator<Item = (Step, Ending, u64)> {
+        self.endings.iter().map(|((step, ending), count)| (*step, *ending, *count))
+    }
+
+    /// How often a fault had its first effect while another one, which had one before, was active: the other one's kind,
+    /// its own, and the number.
+    pub fn overlaps(&self) -> impl Iterator<Item = (KindName, KindName, u64)> {
+        self.overlaps.iter().map(|((other, kind), count)| (*other, *kind, *count))
     }
 }
 

@@ -12,7 +12,7 @@ use exactlyonce::store::{
 };
 
 use crate::context::SimContext;
-use crate::observed::Sometimes;
+use crate::observed::{Ending, Sometimes};
 use crate::oracle::cell::{self, Cell, Seen, Value};
 use crate::oracle::delivery::Delivered;
 use crate::oracle::{Position, Violation, memory};
@@ -287,6 +287,7 @@ impl<S: Store> ObservedStore<S> {
     ) -> Outcome<T> {
         self.process.reached(step, Moment::Before, partition).await;
         let outcome = call.await;
+        self.process.context.ended(step, Ending::of(&outcome));
         if matches!(outcome, Outcome::Acknowledged(_)) {
             self.process.reached(step, Moment::After, partition).await;
         }

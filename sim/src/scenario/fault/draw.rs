@@ -59,7 +59,9 @@ impl Fault {
         Fault::draw(seed, name.id(0), options, tables, name)
     }
 
-    fn draw(seed: u64, id: u64, options: &RunOptions, tables: &Tables, name: KindName) -> Self {
+    /// A fault of a kind, as it is drawn for a scenario of this seed with these options and tables; its draws come from the
+    /// stream of its id. The kind must be one that can happen to these tables ([`KindName::drawn`]).
+    pub fn draw(seed: u64, id: u64, options: &RunOptions, tables: &Tables, name: KindName) -> Self {
         let random = &mut Random::new(seed, Stream::Fault(id));
         let (kind, mut target) = draw_kind(random, name, tables);
         let all: Vec<Point> = Point::of_worker().collect();
