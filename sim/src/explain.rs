@@ -106,6 +106,9 @@ fn cells_of(violation: &Violation, scenario: &Scenario) -> Vec<Cell> {
         }
         Violation::WrongCount(partition, window, _) => vec![Cell::Count(*partition, key(window))],
         Violation::NotDurable { cell, .. } => vec![cell.clone()],
+        Violation::Unregistered { partition, .. } | Violation::RegistryNotRead { partition, .. } => {
+            vec![Cell::Registry, Cell::Progress(*partition)]
+        }
         Violation::ProgressBack { partition, .. } | Violation::WrongProgress { partition, .. } => {
             vec![Cell::Progress(*partition)]
         }

@@ -15,7 +15,7 @@ use crate::context::SimContext;
 use crate::observed::{Ending, Sometimes};
 use crate::oracle::cell::{self, Cell, Seen, Value};
 use crate::oracle::delivery::Delivered;
-use crate::oracle::{Position, Violation, memory};
+use crate::oracle::{Position, Violation, memory, registry};
 use crate::parties::Caller;
 use crate::scenario::fault::{Moment, Point, Sabotage, Step};
 use crate::service::sabotage::{SabotagedConsumer, SabotagedStore};
@@ -51,6 +51,8 @@ struct OfPartition {
     writing_counts: u32,
     /// Bytes of counts in these calls.
     counts_bytes: usize,
+    /// The acknowledged counts after which the registry was not read yet.
+    unread: registry::Unread,
     /// The greatest offset of acknowledged rows, and of acknowledged counts.
     rows_to: Option<i64>,
     counts_to: Option<i64>,
@@ -408,6 +410,9 @@ impl<S: Store> Store for ObservedStore<S> {
         let context = &self.process.context;
         let acknowledged = context.all_acknowledged_progress();
         context.judge(|oracles| oracles.before_progress(partition, progress, &acknowledged));
+        let not_read =
+            self.process.of(partition, |of| of.unread.before_progress(partition, progress.next_offset));
+        not_read.into_iter().for_each(|violation| context.violate(violation));
         if let Some(oracles) = context.oracles()
             && oracles.truth().record(partition, progress.next_offset - 1).is_none()
         {
@@ -430,6 +435,7 @@ impl<S: Store> Store for ObservedStore<S> {
     }
 
     async fn registered(&self) -> Outcome<i32> {
+        self.process.state().partitions.values_mut().for_each(|of| of.unread.read());
         let call = self.process.begins(Kind::Read, || Described::new("read registry"));
         let outcome = self.step(Step::ReadRegistry, self.store.registered()).await;
         call.end(&outcome, |partitions| vec![format!("{partitions} partitions")]);
@@ -495,6 +501,7 @@ impl<S: Store> Store for ObservedStore<S> {
             of.writing_counts = of.writing_counts.saturating_sub(1);
             of.counts_bytes = of.counts_bytes.saturating_sub(bytes);
             if is_acknowledged {
+                of.unread.written(counts.iter().map(|(_, count)| count.through_offset));
                 of.counts_to = of.counts_to.max(counts.iter().map(|(_, count)| count.through_offset).max());
             }
         });
@@ -682,6 +689,7 @@ impl<C: Consumer> Consumer for ObservedConsumer<C> {
     fn start(&mut self, assignment: Assignment, offset: i64) {
         let Process { context, caller, .. } = &self.process;
         context.record(|recording| recording.assignment_starts(*caller, assignment.partition, offset));
+        context.judge(|oracles| oracles.before_start(assignment.partition, offset).into_iter().collect());
         self.process.state().delivered.start(assignment);
         self.consumer.start(assignment, offset);
     }

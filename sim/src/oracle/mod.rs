@@ -12,6 +12,7 @@ pub mod durability;
 pub mod memory;
 pub(crate) mod outcome;
 pub mod progress;
+pub(crate) mod registry;
 pub mod rows;
 pub(crate) mod tables;
 pub(crate) mod truth;
@@ -50,7 +51,8 @@ impl Oracles {
 
     /// A worker is about to write counts.
     pub fn before_counts(&self, partition: i32, counts: &[(WindowKey, Count)]) -> Vec<Violation> {
-        counts::before(&self.truth(), partition, counts)
+        let unregistered = registry::before_counts(partition, self.replicas.see(&Cell::Registry));
+        counts::before(&self.truth(), partition, counts).into_iter().chain(unregistered).collect()
     }
 
     /// A worker is about to write alerts.
@@ -85,6 +87,13 @@ impl Oracles {
             violations.extend(durability::acknowledged(cell, value, seen));
         }
         violations
+    }
+
+    /// A worker starts at a position, which its successor must not find behind it.
+    pub fn before_start(&self, partition: i32, offset: i64) -> Option<Violation> {
+        let cell = Cell::Progress(partition);
+        let seen = self.replicas.see(&cell);
+        durability::acknowledged(cell, Value::Progress(offset), seen)
     }
 
     /// The broker delivers records to a worker.

@@ -52,6 +52,22 @@ pub enum Violation {
         /// What each replica has.
         seen: Vec<Seen>,
     },
+    /// A worker is about to write counts of a partition that fewer replicas than a quorum have registered.
+    Unregistered {
+        /// Partition.
+        partition: i32,
+        /// What each replica has.
+        seen: Vec<Seen>,
+    },
+    /// A worker is about to write progress past counts, and has not begun to read the registry since they are acknowledged.
+    RegistryNotRead {
+        /// Partition.
+        partition: i32,
+        /// What the counts go through.
+        through_offset: i64,
+        /// The progress.
+        next_offset: i64,
+    },
     /// `progress` has passed a record whose row or count fewer replicas than a quorum have.
     ProgressAheadOfData {
         /// The record.

@@ -12,6 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::random::{Random, Stream};
 use crate::scenario::options::RunOptions;
 
+/// Bytes of the largest key.
+const LARGEST_KEY: usize = 4_096;
+
 /// How many lanes there are.
 const LANES: u64 = 6;
 
@@ -133,6 +136,15 @@ impl WorkloadShape {
             let gap = if random.chance(self.gap_per_mille) { random.log_uniform(1..=20) as i64 } else { 0 };
             let (key, value) = (key.map(Bytes), value.map(Bytes));
             let lane = random.below(LANES);
+            // At the limit with its value, or one byte over it.
+            let limit = options.pipeline.binding_spec.max_mutation_bytes as usize;
+            let key = match random.chance(20) && limit <= LARGEST_KEY {
+                true => {
+                    let bytes = value.as_ref().map_or(0, |value: &Bytes| value.0.len());
+                    Some(Bytes(vec![b'k'; limit.saturating_sub(bytes) + random.below(2) as usize]))
+                }
+                false => key,
+            };
             let has_begun = at_ms.unwrap_or(0) >= begin_ms[lane as usize];
             let lane = if has_begun { lane } else { 0 };
             items.push(Item { at_ms, lane, gap, timestamp, key, value });
@@ -184,7 +196,11 @@ impl EventText {
         Self {
             id: id.to_string(),
             ts: ts.to_string(),
-            source: format!("{:?}", random.pick(sources)),
+            // Names with blanks around them are other names.
+            source: match random.pick(sources) {
+                source if random.chance(30) => format!("{:?}", format!(" {source} ")),
+                source => format!("{source:?}"),
+            },
             client: format!("{:?}", random.pick(&["", "Undersea", "Größe"])),
             // Mostly levels that count.
             health: random.pick(&["0", "1", "2", "2", "2", "2", "2"]).to_owned(),
@@ -202,7 +218,7 @@ fn malformed(random: &mut Random, good: EventText) -> Option<Vec<u8>> {
     let text = good.json();
     let invalid = |event: EventText| Some(event.json().into_bytes());
     let other = |text: String| Some(text.into_bytes());
-    match random.below(20) {
+    match random.below(24) {
         0 => None,
         1 => Some(Vec::new()),
         2 => Some(b"\xff\xfe".to_vec()),
@@ -222,6 +238,17 @@ fn malformed(random: &mut Random, good: EventText) -> Option<Vec<u8>> {
         16 => invalid(EventText { client: format!("{:?}", "c".repeat(1_025)), ..good }),
         17 => invalid(EventText { source: r#""\ud800""#.to_owned(), ..good }),
         18 => invalid(EventText { ts: i64::MAX.to_string(), ..good }),
+        // The limits are of bytes, not of characters.
+        19 => invalid(EventText { source: format!("{:?}", "ö".repeat(600)), ..good }),
+        20 => invalid(EventText { client: format!("{:?}", "ö".repeat(600)), ..good }),
+        // The reason is that of one of them.
+        21 => invalid(EventText { ts: "1e3".to_owned(), client: "7".to_owned(), ..good }),
+        22 => invalid(EventText {
+            id: r#""1""#.to_owned(),
+            source: r#""""#.to_owned(),
+            health: "3".to_owned(),
+            ..good
+        }),
         // Too large with a small limit, otherwise an event.
         _ => other(text.replace(r#""id":"#, &format!(r#""x":{:?},"id":"#, "x".repeat(2_000)))),
     }

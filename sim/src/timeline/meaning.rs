@@ -138,6 +138,24 @@ fn meaning(violation: &Violation) -> Meaning {
              the worker does next relies on that.",
             format!("A worker learned that {} is written; {}.", cell(of_cell), replicas(seen)),
         ),
+        Violation::Unregistered { partition, seen } => of(
+            "A partition is counted before it is registered",
+            "Workers sum the counts of all registered partitions. A count of a partition that is not registered at a \
+             quorum of replicas is one that another worker may leave out.",
+            format!(
+                "A worker is about to write counts of partition {partition}; of its registration {}.",
+                replicas(seen)
+            ),
+        ),
+        Violation::RegistryNotRead { partition, through_offset, next_offset } => of(
+            "The registry was not read after the counts",
+            "Only a read of the registry that begins after the own counts are acknowledged sees every partition that may \
+             have counted the same window and not seen this count.",
+            format!(
+                "Progress of partition {partition} is about to become {next_offset}, and since its counts through offset \
+                 {through_offset} were acknowledged, the worker has not begun to read the registry."
+            ),
+        ),
         Violation::ProgressAheadOfData { position, next_offset } => of(
             "Progress is ahead of the data",
             "Progress says that everything below it is durable in every table. After a crash the next worker starts there, \
