@@ -29,6 +29,10 @@ pub struct Arguments {
     /// The worlds to play, separated by commas [default: all]
     #[arg(long, value_name = "WORLD", value_delimiter = ',')]
     pub world: Vec<String>,
+    /// The profiles to draw scenarios with, separated by commas: each after the first only where those before do not find a
+    /// mutant. By default, the one that found it according to docs/mutants.json is the first
+    #[arg(long, value_name = "PROFILE", value_delimiter = ',', default_value = "standard,damaged")]
+    pub profile: Vec<String>,
     /// Number of starting seeds, which are 10,000 apart
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     pub starts: u64,
@@ -41,7 +45,7 @@ pub struct Arguments {
     /// Begin no search after this time, builds excluded; fractions are possible
     #[arg(long, value_parser = minutes)]
     pub minutes: Option<Duration>,
-    /// Most seeds of the unchanged pipeline in each world; 0 for none [default: all that were needed]
+    /// Most seeds of the unchanged pipeline in each world and profile; 0 for none [default: all that were needed]
     #[arg(long, value_name = "SEEDS")]
     pub unchanged: Option<u64>,
     /// Do not reduce a failing scenario of each mutant
@@ -59,6 +63,9 @@ pub struct Arguments {
     /// Build the program, print its path, and play nothing. EXACTLYONCE_MUTANT=NAME chooses a mutant in it
     #[arg(long)]
     pub build: bool,
+    /// Play this program, which --build made of the same patches, instead of building one: on several machines, for example
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["build", "plain_tests"])]
+    pub program: Option<PathBuf>,
     /// The target directory of the ordinary build
     #[arg(long, value_name = "FOLDER", env = "CARGO_TARGET_DIR", hide = true)]
     pub target_dir: Option<PathBuf>,

@@ -16,6 +16,9 @@ pub const FILE: &str = "docs/mutants.md";
 const BEGIN: &str = "<!-- results of the mutants, written by cargo sim mutants --write -->";
 const END: &str = "<!-- end of the results -->";
 
+/// The profile that is not named.
+const STANDARD: &str = "standard";
+
 /// The page where there is none yet.
 const INTRODUCTION: &str = include_str!("introduction.md");
 
@@ -104,7 +107,8 @@ fn seeds(mutant: &Mutant, patch: Option<&Patch>, world: &str) -> String {
         Some(figures) if !figures.is_found() => "not found".to_owned(),
         Some(figures) => {
             let texts = [figures.median_text(), figures.percentile_95_text(), figures.most_text()];
-            texts.join(" / ")
+            let profile = Some(&figures.profile).filter(|profile| *profile != STANDARD);
+            texts.join(" / ") + &profile.map_or(String::new(), |profile| format!(" ({profile})"))
         }
     }
 }
@@ -142,6 +146,7 @@ mod tests {
         let text = format!("Once | twice\nis the same.\n\nMore.\nWorlds: cassandra later\n\n{diff}");
         let patch = Patch::parse("twice", &text).expect("a patch");
         let figures = Figures {
+            profile: "damaged".to_owned(),
             starts: 20,
             without: 1,
             median: 7.5,
@@ -175,7 +180,7 @@ mod tests {
             "| mutant | what a person would have been thinking | seeds, cassandra | seeds, simple | s | violations | smallest scenario | plain tests |",
             "|---|---|---|---|---|---|---|---|",
             "| [`other`](../tests/mutants/other.patch) |  | not played | not found |  |  |  |  |",
-            "| [`twice`](../tests/mutants/twice.patch) | Once \\| twice is the same. | 7.5 / 31 / >200 | cannot occur | 2.5 | \
+            "| [`twice`](../tests/mutants/twice.patch) | Once \\| twice is the same. | 7.5 / 31 / >200 (damaged) | cannot occur | 2.5 | \
              `wrong_count` 17, `stuck` 2 | 1 record, 2 faults | `traits: a`, 4 more |",
         ];
         for line in expected {

@@ -1,7 +1,7 @@
 //! Plays campaigns: of each mutant in each world from several starting seeds, and of the unchanged pipeline on the same seeds.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -39,6 +39,8 @@ pub struct Pair {
     pub world: String,
     /// Seeds from a start until a search ends.
     pub limit: u64,
+    /// The profiles to draw scenarios with: each after the first only if those before do not find the mutant.
+    pub profiles: Vec<String>,
 }
 
 /// The searches for a mutant in a world.
@@ -46,6 +48,8 @@ pub struct Pair {
 pub struct Played {
     /// The mutant and the world.
     pub pair: Pair,
+    /// The profile that found it; the first one if none did.
+    pub profile: String,
     /// The searches, by starting seed.
     pub searches: Vec<Search>,
     /// False if the time was over before the last search.
@@ -55,7 +59,8 @@ pub struct Played {
 impl Played {
     /// The figures; `None` if the time was over before the first search.
     pub fn figures(&self) -> Option<Figures> {
-        (!self.searches.is_empty()).then(|| Figures::of(&self.searches, self.pair.limit))
+        let figures = || Figures::of(&self.searches, self.pair.limit, &self.profile);
+        (!self.searches.is_empty()).then(figures)
     }
 }
 
@@ -77,8 +82,29 @@ impl Settings {
         self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    fn program<'a>(&'a self, mutant: Option<&'a str>, failures: &'a Path) -> Program<'a> {
-        Program { path: &self.program, mutant, failures }
+    /// The searches of a mutant with a profile, and whether the time was enough.
+    fn search(
+        &self,
+        pair: &Pair,
+        profile: &str,
+        threads: usize,
+    ) -> Result<(Vec<Search>, bool), ProgramError> {
+        let failures = self.failures.join(&pair.mutant);
+        let program =
+            Program { path: &self.program, mutant: Some(&pair.mutant), profile, failures: &failures };
+        let mut searches = Vec::new();
+        for start in (0..self.starts).map(|start| start * APART) {
+            let is_given_up = searches.len() >= STARTS_UNTIL_GIVEN_UP
+                && searches.iter().all(|search: &Search| search.found.is_none());
+            if is_given_up {
+                break;
+            }
+            if self.is_over() {
+                return Ok((searches, false));
+            }
+            searches.push(program.search(&pair.world, start, pair.limit, threads)?);
+        }
+        Ok((searches, true))
     }
 
     /// Searches for mutants. `after` is called with each result and the number of results so far.
@@ -93,36 +119,33 @@ impl Settings {
         // With few pairs, each search gets several threads.
         let threads = (self.jobs / pairs.len().max(1)).max(1);
         let count = Mutex::new(0);
-        let mut played = self.on_all_threads(pairs, |pair| {
-            let failures = self.failures.join(&pair.mutant);
-            let program = self.program(Some(&pair.mutant), &failures);
-            let mut searches = Vec::new();
-            let mut is_complete = true;
-            for start in (0..self.starts).map(|start| start * APART) {
-                let is_given_up = searches.len() >= STARTS_UNTIL_GIVEN_UP
-                    && searches.iter().all(|search: &Search| search.found.is_none());
-                if is_given_up {
+        let played = self.on_all_threads(pairs, |pair| {
+            let mut best: Option<Played> = None;
+            for profile in &pair.profiles {
+                let (searches, is_complete) = self.search(&pair, profile, threads)?;
+                let is_found = searches.iter().any(|search| search.found.is_some());
+                if is_found || best.is_none() {
+                    let (pair, profile) = (pair.clone(), profile.clone());
+                    best = Some(Played { pair, profile, searches, is_complete });
+                }
+                if is_found || !is_complete {
                     break;
                 }
-                if self.is_over() {
-                    is_complete = false;
-                    break;
-                }
-                searches.push(program.search(&pair.world, start, pair.limit, threads)?);
             }
-            let played = Played { pair, searches, is_complete };
+            let Some(played) = best else { return Ok(None) };
             let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
             *count += 1;
             after(&played, *count);
-            Ok(played)
+            Ok(Some(played))
         })?;
+        let mut played: Vec<Played> = played.into_iter().flatten().collect();
         played.sort_by(|one, other| {
             (&one.pair.mutant, &one.pair.world).cmp(&(&other.pair.mutant, &other.pair.world))
         });
         Ok(played)
     }
 
-    /// Plays the seeds that were needed with the unchanged pipeline; by world. Of each world at most `most` seeds.
+    /// Plays the seeds that were needed with the unchanged pipeline; by world. Of each world and profile at most `most` seeds.
     ///
     /// # Errors
     /// If the program does something else than campaigns.
@@ -132,23 +155,25 @@ impl Settings {
         most: u64,
     ) -> Result<BTreeMap<String, Unchanged>, ProgramError> {
         let mut parts = Vec::new();
-        for (world, mut needed) in needed(played) {
+        for ((world, profile), mut needed) in needed(played) {
             let mut left = most;
             for (start, seeds) in &mut needed {
                 *seeds = left.min(*seeds);
                 left -= *seeds;
                 if *seeds > 0 {
-                    parts.push((world.clone(), *start..*start + *seeds));
+                    parts.push((world.clone(), profile.clone(), *start..*start + *seeds));
                 }
             }
         }
         let threads = (self.jobs / parts.len().max(1)).max(1);
         let failures = self.failures.join("unchanged");
-        let results = self.on_all_threads(parts, |(world, seeds)| {
+        let results = self.on_all_threads(parts, |(world, profile, seeds)| {
             if self.is_over() {
                 return Ok((world, Unchanged::default()));
             }
-            let campaign = self.program(None, &failures).campaign(&world, seeds.clone(), threads, false)?;
+            let program =
+                Program { path: &self.program, mutant: None, profile: &profile, failures: &failures };
+            let campaign = program.campaign(&world, seeds.clone(), threads, false)?;
             let unchanged = match campaign {
                 Ok(campaign) => Unchanged {
                     seeds: campaign.runs,
@@ -216,13 +241,13 @@ impl Settings {
     }
 }
 
-/// For each world and starting seed, the greatest number of seeds after which a mutant was found.
-fn needed(played: &[Played]) -> BTreeMap<String, BTreeMap<u64, u64>> {
-    let mut worlds = BTreeMap::<String, BTreeMap<u64, u64>>::new();
+/// For each world, profile and starting seed, the greatest number of seeds after which a mutant was found.
+fn needed(played: &[Played]) -> BTreeMap<(String, String), BTreeMap<u64, u64>> {
+    let mut worlds = BTreeMap::<(String, String), BTreeMap<u64, u64>>::new();
     for each in played {
         for search in &each.searches {
             let Some(found) = &search.found else { continue };
-            let starts = worlds.entry(each.pair.world.clone()).or_default();
+            let starts = worlds.entry((each.pair.world.clone(), each.profile.clone())).or_default();
             let seeds = starts.entry(search.start).or_default();
             *seeds = found.seeds.max(*seeds);
         }

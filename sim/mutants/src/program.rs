@@ -43,6 +43,8 @@ pub struct Program<'a> {
     pub path: &'a Path,
     /// The mutant; `None` for the unchanged pipeline.
     pub mutant: Option<&'a str>,
+    /// The profile that scenarios are drawn with.
+    pub profile: &'a str,
     /// Where it leaves the scenarios of failures.
     pub failures: &'a Path,
 }
@@ -125,7 +127,8 @@ impl Program<'_> {
         jobs: usize,
         until_first: bool,
     ) -> Result<Result<Campaign, Endless>, ProgramError> {
-        let mut arguments: Vec<String> = ["campaign", "--json", "--world", world].map(str::to_owned).into();
+        let mut arguments: Vec<String> =
+            ["campaign", "--json", "--world", world, "--profile", self.profile].map(str::to_owned).into();
         arguments.extend(["--seeds".to_owned(), format!("{}..{}", seeds.start, seeds.end)]);
         arguments.extend(["--jobs".to_owned(), jobs.to_string()]);
         arguments.extend(["--failures".to_owned(), self.failures.to_string_lossy().into_owned()]);
@@ -179,7 +182,8 @@ impl Program<'_> {
         reason: &str,
         output: &Path,
     ) -> Result<Size, ProgramError> {
-        let mut arguments: Vec<String> = ["shrink", "--world", world].map(str::to_owned).into();
+        let mut arguments: Vec<String> =
+            ["shrink", "--world", world, "--profile", self.profile].map(str::to_owned).into();
         arguments.extend([
             "--seed".to_owned(),
             seed.to_string(),

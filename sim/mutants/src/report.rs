@@ -7,7 +7,7 @@ use mutants::results::Results;
 
 /// A line about a mutant in a world.
 pub fn progress(played: &Played, count: usize, of: usize) {
-    let name = format!("{}, {}", played.pair.mutant, played.pair.world);
+    let name = format!("{}, {}, {}", played.pair.mutant, played.pair.world, played.profile);
     let text = match played.figures() {
         None => "not played, the time is over".to_owned(),
         Some(figures) if !figures.is_found() => {
@@ -27,7 +27,7 @@ pub fn progress(played: &Played, count: usize, of: usize) {
 /// The table of all results.
 pub fn table(results: &Results) -> io::Result<()> {
     let mut rows = vec![
-        ["mutant", "world", "median", "95%", "most", "s", "smallest", "plain tests", "violations"]
+        ["mutant", "world", "profile", "median", "95%", "most", "s", "smallest", "plain tests", "violations"]
             .map(str::to_owned),
     ];
     for (name, mutant) in &results.mutants {
@@ -45,6 +45,7 @@ pub fn table(results: &Results) -> io::Result<()> {
             rows.push([
                 name.clone(),
                 world.clone(),
+                figures.profile.clone(),
                 found(figures.median_text()),
                 figures.percentile_95_text(),
                 figures.most_text(),
@@ -55,7 +56,7 @@ pub fn table(results: &Results) -> io::Result<()> {
             ]);
         }
     }
-    let mut widths = [0; 9];
+    let mut widths = [0; 10];
     for row in &rows {
         widths.iter_mut().zip(row).for_each(|(width, cell)| *width = cell.chars().count().max(*width));
     }

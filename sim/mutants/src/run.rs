@@ -46,9 +46,12 @@ pub fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     let kept = Results::read(&tree.root)?;
     let mut problems: Vec<String> =
         unusable.iter().map(|(name, error)| format!("{name}: {}", chain(error))).collect();
-    let Built { program, refused, combined } = Built::of(&tree, &patches)?;
+    let Built { program, refused, combined } = match &arguments.program {
+        Some(program) => Built::before(&tree, &patches, program)?,
+        None => Built::of(&tree, &patches)?,
+    };
     problems.extend(refused.iter().map(|(name, problem)| format!("{name}: {problem}")));
-    eprintln!("built {}", program.display());
+    eprintln!("the program is {}", program.display());
     let run = Run { arguments, tree, patches, all_worlds, kept, program };
     if !arguments.build {
         let unusable: BTreeSet<String> =
@@ -69,6 +72,13 @@ struct Built {
 }
 
 impl Built {
+    /// A program that was built before.
+    fn before(tree: &Tree, patches: &[Patch], program: &Path) -> Result<Self, Box<dyn Error>> {
+        let combined = combine::combine(patches, |file| tree.read(file))?;
+        let refused = combined.refused.iter().map(|(name, error)| (name.clone(), chain(error))).collect();
+        Ok(Self { program: std::path::absolute(program)?, refused, combined })
+    }
+
     fn of(tree: &Tree, patches: &[Patch]) -> Result<Self, Box<dyn Error>> {
         let mut refused = BTreeMap::new();
         loop {
@@ -180,7 +190,13 @@ impl Run<'_> {
         });
         let pair = |(mutant, world): (String, String)| {
             let limit = arguments.limit.unwrap_or_else(|| worlds::limit(&world));
-            Pair { mutant, world, limit }
+            let mut profiles = arguments.profile.clone();
+            let before = self.kept.mutants.get(&mutant).and_then(|mutant| mutant.worlds.get(&world));
+            if let Some(before) = before.filter(|figures| figures.is_found()) {
+                // Stable: the others keep their order.
+                profiles.sort_by_key(|profile| *profile != before.profile);
+            }
+            Pair { mutant, world, limit, profiles }
         };
         Ok(pairs.into_iter().map(pair).collect())
     }
@@ -193,17 +209,18 @@ impl Run<'_> {
         let minutes = self.arguments.shrink_minutes.as_secs_f64() / 60.0;
         let mut work = Vec::new();
         for (name, mutant) in &results.mutants {
-            let Some((world, seed)) = mutant.best().and_then(|(world, figures)| Some((world, figures.seed?)))
-            else {
-                continue;
-            };
+            let best = mutant.best();
+            let best =
+                best.and_then(|(world, figures)| Some((world, figures.profile.clone(), figures.seed?)));
+            let Some((world, profile, seed)) = best else { continue };
             let reason = self.patches.iter().find(|patch| patch.name == *name).map(Patch::summary);
-            work.push((name.clone(), world.to_owned(), seed, reason.unwrap_or_default()));
+            work.push((name.clone(), world.to_owned(), profile, seed, reason.unwrap_or_default()));
         }
-        let shrunk = settings.on_all_threads(work, |(name, world, seed, reason)| {
+        let shrunk = settings.on_all_threads(work, |(name, world, profile, seed, reason)| {
             let failures = settings.failures.join(&name);
-            let program = Program { path: &self.program, mutant: Some(&name), failures: &failures };
-            let output = failures.join(format!("{world}-{seed}.small.toml"));
+            let program =
+                Program { path: &self.program, mutant: Some(&name), profile: &profile, failures: &failures };
+            let output = failures.join(format!("{world}-{profile}-{seed}.small.toml"));
             let size = match program.shrink(&world, seed, minutes, &reason, &output) {
                 Ok(size) => size,
                 Err(ProgramError::NoViolation { .. }) => return Ok(None),

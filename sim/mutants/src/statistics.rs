@@ -30,6 +30,8 @@ pub struct Found {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Figures {
+    /// The profile that scenarios were drawn with.
+    pub profile: String,
     /// Number of searches.
     pub starts: usize,
     /// How many of them reached the limit and found nothing; each counts as the limit below.
@@ -50,7 +52,7 @@ pub struct Figures {
 
 impl Figures {
     /// The figures of searches, at least one, of which each that found nothing played `limit` seeds.
-    pub fn of(searches: &[Search], limit: u64) -> Self {
+    pub fn of(searches: &[Search], limit: u64, profile: &str) -> Self {
         let mut sorted: Vec<&Search> = searches.iter().collect();
         let seeds = |search: &Search| search.found.as_ref().map_or(limit, |found| found.seeds);
         sorted.sort_by_key(|search| (search.found.is_none(), seeds(search), search.start));
@@ -63,6 +65,7 @@ impl Figures {
         let found = sorted.iter().filter_map(|search| search.found.as_ref()).count();
         let middle = sorted.get(starts.div_ceil(2).min(found).saturating_sub(1));
         Self {
+            profile: profile.to_owned(),
             starts,
             without: starts - found,
             median: (at(starts.div_ceil(2)) + at(starts / 2 + 1)) as f64 / 2.0,
@@ -131,7 +134,7 @@ mod tests {
 
     fn figures(seeds: &[Option<u64>]) -> Figures {
         let searches: Vec<Search> = (0..).zip(seeds).map(|(start, seeds)| search(start, *seeds)).collect();
-        Figures::of(&searches, 200)
+        Figures::of(&searches, 200, "standard")
     }
 
     #[test]
