@@ -100,9 +100,12 @@ fn cells_of(violation: &Violation, scenario: &Scenario) -> Vec<Cell> {
         Violation::MissingAlert(window)
         | Violation::PhantomAlert(window)
         | Violation::WrongAlertCount(window, _)
-        | Violation::AlertAheadOfTruth(window, _)
-        | Violation::AlertBehindProgress { window, .. } => {
+        | Violation::AlertAheadOfTruth(window, _) => {
             counts(window).into_iter().chain([Cell::Alert(key(window)), Cell::Registry]).collect()
+        }
+        Violation::AlertBehindProgress { window, .. } => {
+            let others = [Cell::Alert(key(window)), Cell::Registry];
+            counts(window).into_iter().chain(others).chain(partitions().map(Cell::Progress)).collect()
         }
         Violation::WrongCount(partition, window, _) => vec![Cell::Count(*partition, key(window))],
         Violation::NotDurable { cell, .. } => vec![cell.clone()],

@@ -53,7 +53,12 @@ fn replicas(seen: &[Seen]) -> String {
 /// Values are written as Rust has them.
 fn plain(value: &str) -> String {
     let inner = value.strip_prefix("Some(").and_then(|inner| inner.strip_suffix(')')).unwrap_or(value);
-    if inner == "None" { "nothing".to_owned() } else { inner.to_owned() }
+    let count = inner.strip_prefix("Count { count: ").and_then(|count| count.strip_suffix(" }"));
+    match count {
+        Some(count) => count.replace(", through_offset: ", " through offset "),
+        None if inner == "None" => "nothing".to_owned(),
+        None => inner.to_owned(),
+    }
 }
 
 fn differs(Difference { found, expected }: &Difference) -> String {
@@ -122,7 +127,8 @@ fn meaning(violation: &Violation) -> Meaning {
             "Progress says that everything below it is durable in every table, alerts included. After a crash nobody \
              would look at these events again, so the alert would stay wrong.",
             format!(
-                "Progress has passed {passed} events of {} over all partitions; of its alert {}.",
+                "Progress has passed {} of {} over all partitions; of its alert {}.",
+                if *passed == 1 { "1 event".to_owned() } else { format!("{passed} events") },
                 window(key),
                 replicas(seen)
             ),
@@ -313,6 +319,8 @@ mod tests {
         );
         let (found, expected) = ("None".to_owned(), "Some((1, 7))".to_owned());
         assert_eq!(differs(&Difference { found, expected }), "found nothing, expected (1, 7)");
+        let count = exactlyonce::store::Count { count: 3, through_offset: 9 };
+        assert_eq!(plain(&format!("{:?}", Some(count))), "3 through offset 9");
         let position = Position { partition: 1, offset: 40 };
         let lost = meaning(&Violation::LostEvent(position));
         assert_eq!(lost.finding, "The record at offset 40 of partition 1 has no row.");

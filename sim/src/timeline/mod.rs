@@ -16,6 +16,7 @@ mod kind;
 mod lanes;
 mod meaning;
 mod messages;
+mod packed;
 pub mod page;
 mod recording;
 

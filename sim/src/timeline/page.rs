@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::timeline::packed::{Packed, packed};
 use crate::timeline::{Difference, Timeline, first_difference};
 
 const PAGE: &str = include_str!("page.html");
@@ -20,7 +21,7 @@ const SCRIPTS: [&str; 6] = [
 /// What the page gets as its data.
 #[derive(Serialize)]
 struct Shown<'a> {
-    runs: Vec<&'a Timeline>,
+    runs: Vec<Packed<'a>>,
     difference: Option<Difference>,
 }
 
@@ -29,7 +30,7 @@ struct Shown<'a> {
 /// # Errors
 /// If the data cannot be written as JSON.
 pub fn page(timeline: &Timeline, beside: Option<&Timeline>) -> serde_json::Result<String> {
-    let runs: Vec<&Timeline> = std::iter::once(timeline).chain(beside).collect();
+    let runs = std::iter::once(timeline).chain(beside).map(packed).collect::<Result<_, _>>()?;
     let difference = beside.and_then(|beside| first_difference(timeline, beside));
     let data = escaped(&serde_json::to_string(&Shown { runs, difference })?);
     let mut page = String::with_capacity(PAGE.len() + STYLE.len() + data.len() + 100_000);

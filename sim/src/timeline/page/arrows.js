@@ -5,6 +5,7 @@ function drawArrows(context, pane) {
   const last = lowerBound(arrows.length, (place) => arrows[place].start, VIEW.to);
   const drawn = new Set();
   const strong = [];
+  const batches = new Map();
   const length = VIEW.to - VIEW.from;
   const perPixel = length / (pane.width - pane.gutter);
   let inView = 0;
@@ -25,12 +26,40 @@ function drawArrows(context, pane) {
     if (inView > 200 && drawn.has(key)) continue;
     if (drawn.size > MOST_ARROWS) continue;
     drawn.add(key);
-    arrow(context, pane, item, item.outcome === 'lost' ? Math.max(opacity, 0.6) : opacity, 1);
+    arrow(context, pane, item, item.outcome === 'lost' ? Math.max(opacity, 0.6) : opacity, 1, batches);
   }
+  stroke(context, batches);
   strong.reverse().forEach((item) => arrow(context, pane, item, 1, 2.5));
 }
 
-function arrow(context, pane, item, opacity, thickness) {
+/** Draws lines and heads of one style at once: one by one, thousands take too long. */
+function stroke(context, batches) {
+  for (const { colour, opacity, dash, lines, heads } of batches.values()) {
+    context.globalAlpha = opacity;
+    context.strokeStyle = colour;
+    context.fillStyle = colour;
+    context.setLineDash(dash);
+    context.beginPath();
+    for (const [x1, y1, x2, y2] of lines) {
+      context.moveTo(x1, y1);
+      context.lineTo(x2, y2);
+    }
+    context.stroke();
+    context.setLineDash([]);
+    context.beginPath();
+    heads.forEach((head) => trace(context, head));
+    context.fill();
+  }
+  context.globalAlpha = 1;
+}
+
+function trace(context, [x, y, angle, size]) {
+  context.moveTo(x, y);
+  context.lineTo(x - size * Math.cos(angle - 0.4), y - size * Math.sin(angle - 0.4));
+  context.lineTo(x - size * Math.cos(angle + 0.4), y - size * Math.sin(angle + 0.4));
+}
+
+function arrow(context, pane, item, opacity, thickness, batches) {
   const [from, to] = [pane.lanes[item.lane], pane.lanes[item.to]];
   if (!from || !to || !from.isShown || !to.isShown) return;
   const isLost = item.outcome === 'lost';
@@ -46,18 +75,27 @@ function arrow(context, pane, item, opacity, thickness) {
   }
   const isOfCell = item.touches.length > 0;
   const colour = isOfCell ? COLOUR.cell : isLost ? COLOUR.bad : item.outcome === 'failed' ? COLOUR.unknown : COLOUR[`c${item.colour}`];
+  const isResponse = item.peer !== undefined && item.peer < item.index;
+  const angle = Math.atan2(y2 - y1, x2 - x1);
+  const head = [x2, y2, angle, thickness > 1 ? 9 : 6];
+  pane.hits.push({ item, line: [x1, y1, x2, y2] });
+  if (batches && !isLost) {
+    const key = `${colour}${isResponse}`;
+    if (!batches.has(key)) batches.set(key, { colour, opacity, dash: isResponse ? [5, 2] : [], lines: [], heads: [] });
+    batches.get(key).lines.push([x1, y1, x2, y2]);
+    batches.get(key).heads.push(head);
+    return;
+  }
   context.globalAlpha = opacity;
   context.strokeStyle = colour;
   context.fillStyle = colour;
   context.lineWidth = thickness;
-  const isResponse = item.peer !== undefined && item.peer < item.index;
   context.setLineDash(isLost ? [4, 3] : isResponse ? [5, 2] : []);
   context.beginPath();
   context.moveTo(x1, y1);
   context.lineTo(x2, y2);
   context.stroke();
   context.setLineDash([]);
-  const angle = Math.atan2(y2 - y1, x2 - x1);
   context.beginPath();
   if (isLost) {
     const size = 4;
@@ -68,15 +106,11 @@ function arrow(context, pane, item, opacity, thickness) {
     context.lineTo(x2 + size, y2 - size);
     context.stroke();
   } else {
-    const size = thickness > 1 ? 9 : 6;
-    context.moveTo(x2, y2);
-    context.lineTo(x2 - size * Math.cos(angle - 0.4), y2 - size * Math.sin(angle - 0.4));
-    context.lineTo(x2 - size * Math.cos(angle + 0.4), y2 - size * Math.sin(angle + 0.4));
+    trace(context, head);
     context.fill();
   }
   context.globalAlpha = 1;
   context.lineWidth = 1;
-  pane.hits.push({ item, line: [x1, y1, x2, y2] });
 }
 
 /** Where a touch is shown. */
@@ -89,7 +123,12 @@ function placeOf(pane, touch) {
     return to && to.isShown ? { x: pane.x(touch.at), y: wire(lane, to) } : null;
   }
   const row = item && lane.rows.includes(item.row) ? item.row : null;
-  return { x: pane.x(touch.at), y: row ? row.y + row.height / 2 : lane.strip };
+  const x = pane.x(touch.at);
+  if (!row) return { x, y: lane.strip };
+  // Inside of its box, so that it covers no other.
+  const isWide = pane.x(endOf(item)) - pane.x(item.start) > 40;
+  const shift = !isWide ? 0 : touch.at === item.start ? 10 : touch.at === item.end ? -10 : 0;
+  return { x: x + shift, y: row.y + row.height / 2 };
 }
 
 /** Numbers as in the table. Those that would cover each other are shown as one. */

@@ -58,8 +58,25 @@ function lineOf(item) {
   return `${lanes}: ${item.text}${partitions}${outcome}`;
 }
 
+/** Items are rows, with each text once: `packed.rs` describes them. */
+function unpack({ columns, texts, items }) {
+  const isText = new Set(['kind', 'outcome', 'text']);
+  return items.map((row) => {
+    const item = {};
+    row.forEach((value, place) => {
+      const column = columns[place];
+      if (value === null) return;
+      if (isText.has(column)) item[column] = texts[value];
+      else if (column === 'details') item[column] = value.map((pair) => pair.map((text) => texts[text]));
+      else item[column] = value;
+    });
+    return item;
+  });
+}
+
 function prepare(run, number) {
   run.number = number;
+  run.items = unpack(run);
   run.kindOf = Object.fromEntries(run.kinds.map((kind) => [kind.kind, kind]));
   run.items.forEach((item, index) => {
     const kind = run.kindOf[item.kind];

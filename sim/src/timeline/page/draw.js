@@ -258,6 +258,14 @@ function drawBox(context, pane, row, item, left, width, next) {
   const isBox = row.shape === 'box';
   context.fillStyle = colour;
   context.globalAlpha = opacity;
+  if (width < 4 && item.touches.length === 0) {
+    // Too small for an edge.
+    context.fillRect(left, y, width, height);
+    context.globalAlpha = 1;
+    pane.hits.push({ item, box: [left, y, width, height] });
+    beside(context, pane, row, item, left + width + 4, next);
+    return;
+  }
   context.beginPath();
   context.roundRect(left, y, width, height, isBox ? 3 : 2);
   context.fill();
@@ -270,26 +278,37 @@ function drawBox(context, pane, row, item, left, width, next) {
     context.lineWidth = 1;
   }
   pane.hits.push({ item, box: [left, y, width, height] });
-  const text = item.text + (item.outcome === 'unknown' ? ' ?' : item.outcome === 'refused' ? ' ×' : '');
+  const text = labelOf(item);
   context.font = SMALL;
   context.textAlign = 'left';
   // The numbers of the history are at the beginning and at the end.
   const isNumbered = item.touches.length > 0;
-  const inset = isNumbered && item.touches.some((touch) => touch.at === item.start) ? 14 : 4;
+  const inset = isNumbered && item.touches.some((touch) => touch.at === item.start) ? 22 : 4;
   const from = Math.max(left, pane.gutter) + inset;
-  const inside = fitting(context, text, left + width - from - (isNumbered ? 14 : 4));
+  const inside = fitting(context, text, left + width - from - (isNumbered ? 22 : 4));
   const middle = y + height / 2 + 0.5;
   if (inside === text || (inside && width > 46)) {
     context.fillStyle = isBox && opacity > 0.5 ? COLOUR.paper : COLOUR.ink;
     context.fillText(inside, from, middle);
   } else {
-    const beside = left + width + (isNumbered ? 20 : 4);
-    const outside = fitting(context, text, Math.min(next, pane.width) - beside - 6);
-    if (outside === text) {
-      context.fillStyle = COLOUR.soft;
-      context.fillText(outside, beside, middle);
-    }
+    beside(context, pane, row, item, left + width + (isNumbered ? 20 : 4), next);
   }
+}
+
+function labelOf(item) {
+  return item.text + (item.outcome === 'unknown' ? ' ?' : item.outcome === 'refused' ? ' ×' : '');
+}
+
+/** The label of what is too small for it, if there is space up to the next item. */
+function beside(context, pane, row, item, x, next) {
+  const space = Math.min(next, pane.width) - x - 6;
+  if (space < 20) return;
+  const text = labelOf(item);
+  context.font = SMALL;
+  context.textAlign = 'left';
+  if (widthOf(context, text) > space) return;
+  context.fillStyle = COLOUR.soft;
+  context.fillText(text, x, row.y + row.height / 2 + 0.5);
 }
 
 /** The right edge of what did not end well. */

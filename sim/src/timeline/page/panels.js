@@ -161,7 +161,8 @@ function historyRow(row) {
       element('td', { class: 'num', text: inMs(touch.at) }),
       element('td', { class: 'num soft', text: touch.event.toLocaleString('en-US') }),
       element('td', { text: touch.who }),
-      element('td', { text: touch.run.cells.length > 1 ? `${touch.does} ${touch.run.cells[touch.cell][1]}` : touch.does }),
+      element('td', { text: touch.does }),
+      touch.run.cells.length > 1 && element('td', { text: touch.run.cells[touch.cell][1] }),
       element('td', { class: 'value' }, element('span', { class: touch.is_wrong ? 'wrong' : '', text: touch.value })),
       element('td', { class: 'num', text: touch.timestamp ?? '' }),
       element('td', {}, seenOf(touch) ?? ''),
@@ -175,12 +176,12 @@ function historyRow(row) {
     return element('tr', { class: 'row judged', onclick: () => chooseViolation(violation) },
       element('td', { text: '✗' }), element('td', { class: 'num', text: inMs(violation.at) }),
       element('td', { class: 'num', text: violation.event.toLocaleString('en-US') }),
-      element('td', { colspan: 6, text: `${violation.name}: ${violation.finding}` }));
+      element('td', { colspan: 7, text: `${violation.name}: ${violation.finding}` }));
   }
   return element('tr', { class: 'row context', onclick: () => choose({ item }) },
     element('td', {}), element('td', { class: 'num', text: inMs(row.at) }),
     element('td', { class: 'num', text: row.order.toLocaleString('en-US') }),
-    element('td', { class: 'value', colspan: 6, text: row.text }));
+    element('td', { class: 'value', colspan: 7, text: row.text }));
 }
 
 function tabulate() {
@@ -190,7 +191,7 @@ function tabulate() {
   const table = (run) => element('div', {},
     RUNS.length > 1 && element('h3', { text: run.run.title }),
     element('div', { class: 'scroll' }, element('table', {},
-      element('thead', {}, element('tr', {}, ['', 'ms', 'event', 'who', 'does', 'value', 'write timestamp', 'replicas have', 'true of the log'].map((text) => element('th', { scope: 'col', text })))),
+      element('thead', {}, element('tr', {}, ['', 'ms', 'event', 'who', 'does', run.cells.length > 1 && 'cell', 'value', 'write timestamp', 'replicas have', 'true of the log'].filter((text) => text !== false).map((text) => element('th', { scope: 'col', text })))),
       element('tbody', {}, rowsOf(run).map(historyRow)))));
   byId('history').replaceChildren(
     element('h2', { text: names.length > 1 ? 'The history of the cells' : 'The history of the cell' }),
