@@ -450,9 +450,8 @@ impl<S: Store> Store for ObservedStore<S> {
         if written {
             self.process.context.observe(Sometimes::EvictedCountReadBack);
         }
-        let call = self.process.begins(Kind::Read, || {
-            Described::new(format!("read {} counts", windows.len())).of(partition).windows(windows)
-        });
+        let call =
+            self.process.begins(Kind::Read, || Described::of_windows("read", "count", windows).of(partition));
         let outcome = self.step(Step::ReadCounts, self.store.counts(partition, windows)).await;
         let show =
             |count: Option<Count>| count.map_or("none".to_owned(), |count| Value::Count(count).to_string());
@@ -472,10 +471,9 @@ impl<S: Store> Store for ObservedStore<S> {
         for partition in partitions {
             self.process.reading_counts(*partition, windows);
         }
-        let call = self.process.begins(Kind::Read, || {
-            let text = format!("read {} sums over {partitions:?}", windows.len());
-            Described::new(text).of_all(partitions).windows(windows)
-        });
+        let call = self
+            .process
+            .begins(Kind::Read, || Described::of_windows("read", "sum", windows).of_all(partitions));
         let outcome = self.step(Step::ReadSums, self.store.sums(partitions, windows)).await;
         call.end(&outcome, |sums| {
             windows.iter().zip(sums).map(|(window, sum)| format!("{}: {sum}", shown(window))).collect()

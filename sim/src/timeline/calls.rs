@@ -29,6 +29,15 @@ impl Described {
         Self { text: text.into(), ..Self::default() }
     }
 
+    /// A read of something of each window.
+    pub fn of_windows(does: &str, what: &str, windows: &[WindowKey]) -> Self {
+        let text = match windows {
+            [window] => format!("{does} {what} of window {}", window.end),
+            _ => format!("{does} {} {what}s", windows.len()),
+        };
+        Self::new(text).windows(windows)
+    }
+
     /// Of this partition.
     pub fn of(mut self, partition: i32) -> Self {
         self.partitions = vec![partition];
@@ -48,7 +57,7 @@ impl Described {
     }
 
     /// About these windows.
-    pub fn windows<'a>(mut self, windows: impl IntoIterator<Item = &'a WindowKey>) -> Self {
+    fn windows<'a>(mut self, windows: impl IntoIterator<Item = &'a WindowKey>) -> Self {
         for window in windows {
             self.sources.push(window.source.to_string());
         }

@@ -17,8 +17,7 @@ pub struct Difference {
     pub is_end: bool,
 }
 
-/// The beginning or the end of an item, as far as it must be equal.
-#[derive(PartialEq)]
+/// The beginning or the end of an item.
 struct Moment<'a> {
     at: u64,
     place: u32,
@@ -39,10 +38,26 @@ fn moments(timeline: &Timeline) -> Vec<Moment<'_>> {
     moments
 }
 
-/// What is compared of a moment.
-fn key<'a>(moment: &'a Moment<'_>) -> (u64, bool, Kind, Option<u16>, Option<u16>, &'a str, Option<Outcome>) {
+/// What is compared of a moment: of a beginning only what is known then.
+#[derive(PartialEq)]
+struct Key<'a> {
+    at: u64,
+    kind: Kind,
+    lanes: (Option<u16>, Option<u16>),
+    text: &'a str,
+    end: Option<(Outcome, &'a [(String, String)])>,
+}
+
+fn key<'a>(moment: &'a Moment<'_>) -> Key<'a> {
     let Moment { at, item, is_end, .. } = moment;
-    (*at, *is_end, item.kind, item.lane, item.to, &item.text, is_end.then_some(item.outcome))
+    let is_known = *is_end || item.end.is_none();
+    Key {
+        at: *at,
+        kind: item.kind,
+        lanes: (item.lane, item.to),
+        text: &item.text,
+        end: is_known.then_some((item.outcome, &item.details)),
+    }
 }
 
 /// The first difference of two timelines, if there is one.
@@ -106,6 +121,12 @@ mod tests {
     fn an_end_may_be_the_difference() {
         let of = |outcome| timeline(&[Item { outcome, ..item(1, Some(5), "a") }]);
         let found = first_difference(&of(Outcome::Acknowledged), &of(Outcome::Unknown)).expect("they differ");
+        assert_eq!((found.at, found.is_end), ((5, 5), true));
+        let of = |value: &str| {
+            let details = vec![("read".to_owned(), value.to_owned())];
+            timeline(&[Item { details, ..item(1, Some(5), "a") }])
+        };
+        let found = first_difference(&of("3"), &of("4")).expect("they differ");
         assert_eq!((found.at, found.is_end), ((5, 5), true));
     }
 }

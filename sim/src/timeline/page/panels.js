@@ -33,18 +33,31 @@ function summarize() {
     element('div', { class: 'facts' }, pairs([...facts, ['to repeat it', element('code', { text: run.run.command })]])));
 }
 
+/** What differs in two items of the same text: the first line of their details that does. */
+function differing(item, other) {
+  for (const [place, [name, text]] of (item.details || []).entries()) {
+    const lines = ((other.details || [])[place] || ['', ''])[1].split('\n');
+    const line = text.split('\n').find((one, number) => one !== lines[number]);
+    if (line !== undefined) return `, ${name}: ${line}`;
+  }
+  return item.outcome && item.outcome !== other.outcome ? `, ${OUTCOMES[item.outcome]}` : '';
+}
+
 /** Where two runs part. */
 function apart() {
-  const does = (run, place) => {
-    const item = place === undefined || place === null ? undefined : run.items[place];
-    return item ? `${lineOf(item)}${APART.is_end ? ` (ends)` : ''}` : 'nothing more';
+  const items = [APART.first, APART.second].map((place, number) => (place === undefined || place === null ? undefined : RUNS[number].items[place]));
+  const does = (number) => {
+    const [item, other] = [items[number], items[1 - number]];
+    if (!item) return 'nothing more';
+    const isSame = other && lineOf(other) === lineOf(item);
+    return lineOf(item) + (isSame ? differing(item, other) : '');
   };
   const [first, second] = APART.at;
   return element('div', { class: 'apart' },
     element('p', {}, element('span', { class: 'name', text: 'The first difference. ' }),
       `Both runs are the same until ${inMs(Math.min(first, second))} ms. Then:`),
-    element('p', {}, element('b', { text: `${RUNS[0].run.title}: ` }), does(RUNS[0], APART.first), element('span', { class: 'soft', text: ` at ${inMs(first)} ms` })),
-    element('p', {}, element('b', { text: `${RUNS[1].run.title}: ` }), does(RUNS[1], APART.second), element('span', { class: 'soft', text: ` at ${inMs(second)} ms` })),
+    element('p', {}, element('b', { text: `${RUNS[0].run.title}: ` }), does(0), element('span', { class: 'soft', text: ` at ${inMs(first)} ms` })),
+    element('p', {}, element('b', { text: `${RUNS[1].run.title}: ` }), does(1), element('span', { class: 'soft', text: ` at ${inMs(second)} ms` })),
     element('div', { class: 'actions' }, element('button', { id: 'to-difference', text: 'Show it', onclick: () => {
       showAt(Math.min(first, second), 120000);
       const item = APART.first === undefined || APART.first === null ? undefined : RUNS[0].items[APART.first];

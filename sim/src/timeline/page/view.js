@@ -139,7 +139,8 @@ function layOut(pane) {
   const margin = (VIEW.to - VIEW.from) * 0.1;
   const near = shown.filter((item) => item.shape !== 'arrow' && item.start <= VIEW.to + margin && endOf(item) >= VIEW.from - margin);
   const lanes = run.lanes.map((lane, number) => ({ ...lane, number, isShown: FILTER.lanes.has(lane.name), rows: [] }));
-  let y = SIZE.ruler;
+  // Flags of vertical lines are between the ruler and the faults.
+  let y = SIZE.ruler + (run.violations.length > 0 || APART ? 18 : 0);
   const least = (VIEW.to - VIEW.from) / 400;
   pane.wide = { y, rows: [] };
   for (const items of packed(near.filter((item) => item.lane === undefined && item.shape === 'bar'), least)) {
