@@ -38,8 +38,8 @@ pub struct Explanation {
 /// Explains a scenario; `None` if it has no violation.
 pub fn explain(scenario: Scenario) -> Option<Explanation> {
     let report = run(scenario.clone(), false);
-    let violation = report.violation.clone()?;
-    let cells = cells_of(&violation, &scenario);
+    report.violation.as_ref()?;
+    let cells = cells_of_first(&report.violations, &scenario);
     if cells.is_empty() {
         return Some(Explanation { report, cells, lines: Vec::new() });
     }
@@ -50,10 +50,10 @@ pub fn explain(scenario: Scenario) -> Option<Explanation> {
 /// The same with the timeline of the run, which there is also if it has no violation. Then these cells are watched: those
 /// of another run, beside which it is shown.
 pub fn record(scenario: Scenario, others: &[CellKey]) -> (Option<Explanation>, Timeline) {
-    let violation = run(scenario.clone(), false).violation;
-    let cells = match &violation {
-        Some(violation) => cells_of(violation, &scenario),
-        None => others.iter().map(Cell::from).collect(),
+    let violations = run(scenario.clone(), false).violations;
+    let cells = match violations.is_empty() {
+        false => cells_of_first(&violations, &scenario),
+        true => others.iter().map(Cell::from).collect(),
     };
     let Watched { report, lines, timeline } = run_watching(scenario, cells.clone(), true);
     let mut timeline = timeline.unwrap_or_default();
@@ -67,8 +67,21 @@ pub fn record(scenario: Scenario, others: &[CellKey]) -> (Option<Explanation>, T
         hash: format!("{:016x}", report.trace.hash),
         ..About::default()
     };
-    let explanation = violation.map(|_| Explanation { report, cells, lines: page(lines) });
+    let explanation = (!violations.is_empty()).then(|| Explanation { report, cells, lines: page(lines) });
     (explanation, timeline)
+}
+
+/// The cells that the first violation is about. That progress is ahead may be because of a count: which one says another.
+fn cells_of_first(violations: &[Violation], scenario: &Scenario) -> Vec<Cell> {
+    let Some(first) = violations.first() else { return Vec::new() };
+    let mut cells = cells_of(first, scenario);
+    if let Violation::ProgressAheadOfData { position, .. } = first {
+        let is_count =
+            |other: &&Violation| matches!(other, Violation::WrongCount(of, ..) if *of == position.partition);
+        let count = violations.iter().find(is_count);
+        cells.extend(count.into_iter().flat_map(|count| cells_of(count, scenario)));
+    }
+    cells
 }
 
 /// The cells that a violation is about; none if it is about no cell.
