@@ -205,6 +205,8 @@ pub struct Observed {
     sometimes: BTreeMap<Sometimes, u64>,
     /// How the requests of each step ended.
     endings: BTreeMap<(Step, Ending), u64>,
+    /// The same, while a fault of a kind was active that had had an effect.
+    endings_during: BTreeMap<(KindName, Step, Ending), u64>,
     /// How often a fault had its first effect while another one, which had one before, was active: the other one's kind
     /// and its own.
     overlaps: BTreeMap<(KindName, KindName), u64>,
@@ -259,6 +261,9 @@ impl Observed {
     /// A request of a step ended.
     pub fn ended(&mut self, step: Step, ending: Ending) {
         *self.endings.entry((step, ending)).or_default() += 1;
+        for (_, kind) in self.active.iter().filter(|(id, _)| self.effective.contains(id)) {
+            *self.endings_during.entry((*kind, step, ending)).or_default() += 1;
+        }
     }
 
     /// Adds all counts of another run.
@@ -275,6 +280,9 @@ impl Observed {
         }
         for (ended, count) in &other.endings {
             *self.endings.entry(*ended).or_default() += count;
+        }
+        for (ended, count) in &other.endings_during {
+            *self.endings_during.entry(*ended).or_default() += count;
         }
         for (kinds, count) in &other.overlaps {
             *self.overlaps.entry(*kinds).or_default() += count;
@@ -294,6 +302,11 @@ impl Observed {
     /// How often requests of each step ended in each way.
     pub fn endings(&self) -> impl Iterator<Item = (Step, Ending, u64)> {
         self.endings.iter().map(|((step, ending), count)| (*step, *ending, *count))
+    }
+
+    /// The same, while a fault of a kind was active that had had an effect.
+    pub fn endings_during(&self) -> impl Iterator<Item = (KindName, Step, Ending, u64)> {
+        self.endings_during.iter().map(|((kind, step, ending), count)| (*kind, *step, *ending, *count))
     }
 
     /// How often a fault had its first effect while another one, which had one before, was active: the other one's kind,

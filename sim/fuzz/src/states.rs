@@ -5,7 +5,8 @@
 //! - each rare situation ([`Sometimes`]);
 //! - each kind of fault that had an effect;
 //! - each pair of kinds, the second of which had its first effect while one of the first, which had one before, was active;
-//! - each way in which the requests of a step ended: acknowledged, unknown, refused;
+//! - each way in which the requests of a step ended: acknowledged, unknown, refused; and each of these with each kind of fault
+//!   that was active then and had had an effect;
 //! - each point of the protocol with each kind of fault that began there and had an effect.
 
 use std::collections::BTreeMap;
@@ -25,7 +26,8 @@ const POINTS: usize = STEPS * 2;
 const FIRST_KIND: usize = SITUATIONS;
 const FIRST_PAIR: usize = FIRST_KIND + KINDS;
 const FIRST_ENDING: usize = FIRST_PAIR + KINDS * KINDS;
-const FIRST_POINT: usize = FIRST_ENDING + STEPS * ENDINGS;
+const FIRST_DURING: usize = FIRST_ENDING + STEPS * ENDINGS;
+const FIRST_POINT: usize = FIRST_DURING + KINDS * STEPS * ENDINGS;
 
 /// The states that a run reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +61,10 @@ impl States {
         }
         for (step, ending, count) in observed.endings() {
             states.add(FIRST_ENDING + place(&step) * ENDINGS + place(&ending), count);
+        }
+        for (kind, step, ending, count) in observed.endings_during() {
+            let of_kind = (place(&kind) * STEPS + place(&step)) * ENDINGS + place(&ending);
+            states.add(FIRST_DURING + of_kind, count);
         }
         for fault in report.scenario.faults.iter().filter(|fault| observed.had_effect(fault.id)) {
             if let Trigger::When { point, .. } = fault.trigger {
@@ -105,12 +111,12 @@ mod tests {
     #[test]
     fn a_run_has_states_of_each_group_and_the_same_ones_again() {
         let of = |seed| States::of(&run(Scenario::draw(seed, World::Simple, Profile::Standard), false));
-        let mut reached = [0; 5];
+        let mut reached = [0; 6];
         for seed in 0..10 {
             let states = of(seed);
             assert_eq!(states, of(seed));
             for (state, _) in states.counts() {
-                let group = [FIRST_KIND, FIRST_PAIR, FIRST_ENDING, FIRST_POINT, States::NUMBER]
+                let group = [FIRST_KIND, FIRST_PAIR, FIRST_ENDING, FIRST_DURING, FIRST_POINT, States::NUMBER]
                     .iter()
                     .position(|end| state < *end)
                     .expect("a state");

@@ -68,6 +68,8 @@ struct Line {
     violation: Option<&'static str>,
     violations: u64,
     states: usize,
+    /// Pairs of rare situations that occurred in one run.
+    pairs: usize,
     seconds: f64,
 }
 
@@ -141,6 +143,7 @@ fn search(arguments: &Arguments, start: u64, initial: Vec<Genome>) -> Result<Lin
         violation: None,
         violations: 0,
         states: 0,
+        pairs: 0,
         seconds: 0.0,
     };
     while search.runs() < arguments.runs && limit.is_none_or(|limit| began.elapsed() < limit) {
@@ -155,7 +158,7 @@ fn search(arguments: &Arguments, start: u64, initial: Vec<Genome>) -> Result<Lin
             }
         }
     }
-    (line.runs, line.states) = (search.runs(), search.states());
+    (line.runs, line.states, line.pairs) = (search.runs(), search.states(), search.pairs());
     line.seconds = (began.elapsed().as_secs_f64() * 10.0).round() / 10.0;
     let text = serde_json::to_string(&line).map_err(|error| error.to_string())?;
     println!("{text}");
