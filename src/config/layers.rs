@@ -259,9 +259,11 @@ impl Layers {
         self.values.iter().find(|value| value.key.name == name).map(|value| &value.origin)
     }
 
-    /// True if a key is not set.
+    /// True if a key has its default, whether it is set or not: a file with every key, as `config show` prints it, sets
+    /// those that nobody chose, too.
     pub(super) fn is_default(&self, name: &str) -> bool {
-        self.origin(name) == Some(&Origin::Default)
+        let mut values = self.values.iter();
+        values.any(|effective| effective.key.name == name && effective.value == effective.key.kind.default())
     }
 
     /// Sets the key of a folder, whose name need not be UTF-8.

@@ -327,6 +327,15 @@ mod tests {
     }
 
     #[test]
+    fn a_file_with_every_key_may_choose_a_protocol_of_the_group() {
+        let choose = |timeout| {
+            settings(&["broker.kind=kafka", "kafka.group_protocol=consumer", timeout]).map(|_| ())
+        };
+        assert_eq!(choose("kafka.session_timeout_ms=45000"), Ok(()), "its default, which the protocol ignores");
+        assert!(choose("kafka.session_timeout_ms=45001").is_err());
+    }
+
+    #[test]
     fn the_defaults_are_those_of_the_library() {
         let defaults = settings(&[]).unwrap();
         assert_eq!(defaults.options(false), Options::new(BindingSpec::new("exactlyonce.events")));

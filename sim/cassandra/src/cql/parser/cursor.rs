@@ -219,7 +219,8 @@ impl<'a> Cursor<'a> {
         let token = self.peek(ahead);
         match token.kind {
             Kind::Quoted => true,
-            Kind::Word => !is_reserved(&token.text),
+            // `-NaN` and `-Infinity` are keywords as well.
+            Kind::Word => !token.text.starts_with('-') && !is_reserved(&token.text),
             _ => false,
         }
     }

@@ -103,6 +103,15 @@ fn words_that_are_not_reserved_may_be_names() {
 }
 
 #[test]
+fn a_negative_constant_is_not_a_name() {
+    for constant in ["-NaN", "-infinity"] {
+        let parsed = parse(&format!("SELECT * FROM t WHERE (a) = ({constant})"));
+        assert!(parsed.is_ok(), "{constant} in parentheses is not the type of a cast: {parsed:?}");
+        assert!(syntax_error(&format!("USE {constant}")).contains("no viable alternative"));
+    }
+}
+
+#[test]
 fn a_batch_keeps_its_kind_its_timestamp_and_its_statements() {
     let query = "BEGIN UNLOGGED BATCH USING TIMESTAMP 5 INSERT INTO t (a) VALUES (1); \
                  UPDATE t SET b = 2 WHERE a = 1 DELETE b FROM t USING TIMESTAMP 3 WHERE a = 1; APPLY BATCH";
