@@ -328,10 +328,13 @@ mod tests {
 
     #[test]
     fn a_file_with_every_key_may_choose_a_protocol_of_the_group() {
-        let choose = |timeout| {
-            settings(&["broker.kind=kafka", "kafka.group_protocol=consumer", timeout]).map(|_| ())
-        };
-        assert_eq!(choose("kafka.session_timeout_ms=45000"), Ok(()), "its default, which the protocol ignores");
+        let choose =
+            |timeout| settings(&["broker.kind=kafka", "kafka.group_protocol=consumer", timeout]).map(|_| ());
+        assert_eq!(
+            choose("kafka.session_timeout_ms=45000"),
+            Ok(()),
+            "its default, which the protocol ignores"
+        );
         assert!(choose("kafka.session_timeout_ms=45001").is_err());
     }
 
