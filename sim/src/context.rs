@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use exactlyonce::broker::Broker;
 use exactlyonce::broker::memory::MemoryBroker;
 use exactlyonce::store::memory::MemoryStore;
+use futures_util::FutureExt;
 use madsim::time::TimeHandle;
 use simulated_hosts::LinkFault;
 use tokio::sync::{Notify, mpsc, watch};
@@ -20,7 +22,7 @@ use crate::oracle::{Oracles, Violation};
 use crate::parties::{Caller, Service};
 use crate::random::{Random, Stream};
 use crate::scenario::fault::{Fault, Host, Kind, KindName, Point, Step, Target, Trigger};
-use crate::scenario::options::RunOptions;
+use crate::scenario::options::{RunOptions, TOPIC};
 use crate::scenario::workload::Item;
 use crate::scenario::{Scenario, Tables};
 use crate::service::simple_log::group::Group;
@@ -112,6 +114,12 @@ pub(crate) struct Damage {
     pub refused: BTreeMap<u8, String>,
     /// The workers that run with another binding than the tables'.
     pub misconfigured: BTreeSet<u8>,
+    /// Records were deleted that are not processed.
+    pub trimmed: bool,
+    /// The topic was created again.
+    pub recreated: bool,
+    /// The partitions whose end was cut off, with the offset of the first record that is gone and the progress then.
+    pub truncated: BTreeMap<i32, (i64, i64)>,
 }
 
 /// A fault that waits for a point.
@@ -369,6 +377,12 @@ impl SimContext {
     }
 
     // Faults.
+
+    /// The log's end, whether readers see it or not.
+    pub fn log_end(&self, partition: i32) -> Option<i64> {
+        let offsets = self.log.offsets(TOPIC, partition).now_or_never()?;
+        offsets.ok().map(|offsets| offsets.end)
+    }
 
     /// True if it is a fault of the scenario.
     fn is_planned(&self, id: u64) -> bool {

@@ -415,6 +415,7 @@ impl<T: TablesService> Injector<T> {
                 Kind::LogTrimmedPastProgress { records } => {
                     let start = (progress + records as i64).min(offsets.end);
                     if start > progress.max(offsets.start) {
+                        context.damage().trimmed = true;
                         log.delete_below(TOPIC, partition, start);
                         is_damaged = true;
                     }
@@ -425,7 +426,13 @@ impl<T: TablesService> Injector<T> {
                         log.truncate(TOPIC, partition, end);
                         history.truncate(TOPIC, partition, end);
                         if let Some(oracles) = context.oracles() {
-                            oracles.truth().truncate(partition, end);
+                            let mut truth = oracles.truth();
+                            let first =
+                                truth.rows(partition, end, offsets.end).next().map(|(offset, _)| offset);
+                            // Rows below progress are those of records that are gone.
+                            let first = first.map(|first| (first, progress));
+                            context.damage().truncated.extend(first.map(|damage| (partition, damage)));
+                            truth.truncate(partition, end);
                         }
                         is_damaged = true;
                     }
@@ -435,6 +442,7 @@ impl<T: TablesService> Injector<T> {
         }
         match kind {
             Kind::TopicRecreated => {
+                context.damage().recreated = true;
                 log.recreate(TOPIC);
                 history.recreate(TOPIC);
             }

@@ -17,7 +17,7 @@ use crate::oracle::cell::{self, Cell, Seen, Value};
 use crate::oracle::delivery::Delivered;
 use crate::oracle::{Position, Violation, memory, registry};
 use crate::parties::Caller;
-use crate::scenario::fault::{Moment, Point, Sabotage, Step};
+use crate::scenario::fault::{Fault, KindName, Moment, Point, Sabotage, Step};
 use crate::service::sabotage::{SabotagedConsumer, SabotagedStore};
 use crate::timeline::{Call, Described, ItemId, Kind, Touched};
 
@@ -29,6 +29,8 @@ pub(crate) struct Process {
     state: Arc<Mutex<State>>,
     /// How many bytes of records it may hold of a partition.
     memory_limit: usize,
+    /// Why it must refuse to start any partition, if there is a reason since it began.
+    must_refuse: Option<&'static str>,
 }
 
 /// What this process has done so far.
@@ -51,6 +53,11 @@ struct OfPartition {
     writing_counts: u32,
     /// Bytes of counts in these calls.
     counts_bytes: usize,
+    /// What was cut off from the log before its progress was read: the first record that is gone, and the progress
+    /// then.
+    truncated: Option<(i64, i64)>,
+    /// The log's end at that time. If it is below progress, only the consumer notices it.
+    log_end: Option<i64>,
     /// The acknowledged counts after which the registry was not read yet.
     unread: registry::Unread,
     /// The greatest offset of acknowledged rows, and of acknowledged counts.
@@ -64,7 +71,47 @@ const COUNT_BYTES: usize = 64;
 impl Process {
     pub fn new(context: Arc<SimContext>, caller: Caller) -> Self {
         let memory_limit = memory::limit(&context.options, context.largest_record);
-        Self { context, caller, state: Arc::default(), memory_limit }
+        let must_refuse = {
+            let damage = context.damage();
+            let is_misconfigured = caller.worker.is_some_and(|worker| damage.misconfigured.contains(&worker));
+            let recreated = damage.recreated.then_some("the topic was created again before it began");
+            recreated.or(is_misconfigured.then_some("the tables are bound to another threshold"))
+        };
+        Self { context, caller, state: Arc::default(), memory_limit, must_refuse }
+    }
+
+    /// It starts a partition at an offset. The violation if damage was done that it must have noticed before.
+    fn starting(&self, partition: i32, offset: i64) -> Option<Violation> {
+        let Self { context, .. } = self;
+        let refused = |difference: String| Some(Violation::NotRefused { difference });
+        if let Some(reason) = self.must_refuse {
+            return refused(format!("partition {partition} is started although {reason}"));
+        }
+        let truncated = self.of(partition, |of| of.truncated);
+        let lags = |fault: &Fault| fault.name() == KindName::LogEndLags;
+        if let Some((first, progress)) = truncated
+            && first < offset
+            && offset <= progress
+            && self.of(partition, |of| of.log_end).is_some_and(|end| end >= offset)
+            && !context.planned_faults.iter().any(lags)
+        {
+            return refused(format!(
+                "partition {partition} is started at {offset} although the log was cut off and written again from {first} on"
+            ));
+        }
+        let seen =
+            context.oracles().map(|oracles| oracles.see(&Cell::Progress(partition))).unwrap_or_default();
+        let is_past = |seen: &Seen| match seen {
+            Seen::Down => false,
+            Seen::Nothing => true,
+            Seen::Value(value) => !value.includes(Value::Progress(offset)),
+        };
+        if context.damage().trimmed && !seen.is_empty() && seen.iter().all(is_past) {
+            return refused(format!(
+                "partition {partition} is started at {offset}, which is past its progress: {seen:?}"
+            ));
+        }
+        None
     }
 
     /// A point is reached, of a partition if it has one.
@@ -386,8 +433,10 @@ impl<S: Store> Store for ObservedStore<S> {
     }
 
     async fn progress(&self, partition: i32) -> Outcome<Option<Progress>> {
-        self.process.of(partition, |of| *of = OfPartition::default());
         let context = &self.process.context;
+        let truncated = context.damage().truncated.get(&partition).copied();
+        let log_end = context.log_end(partition);
+        self.process.of(partition, |of| *of = OfPartition { truncated, log_end, ..OfPartition::default() });
         let acknowledged = context.acknowledged_progress(partition);
         let call = self.process.begins(Kind::Read, || Described::new("read progress").of(partition));
         let outcome = self.step(Step::ReadProgress, self.store.progress(partition)).await;
@@ -688,6 +737,8 @@ impl<C: Consumer> Consumer for ObservedConsumer<C> {
         let Process { context, caller, .. } = &self.process;
         context.record(|recording| recording.assignment_starts(*caller, assignment.partition, offset));
         context.judge(|oracles| oracles.before_start(assignment.partition, offset).into_iter().collect());
+        let not_refused = self.process.starting(assignment.partition, offset);
+        not_refused.into_iter().for_each(|violation| context.violate(violation));
         self.process.state().delivered.start(assignment);
         self.consumer.start(assignment, offset);
     }

@@ -67,11 +67,11 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
                 continue;
             }
         };
+        let is_misconfigured = context.damage().misconfigured.contains(&index);
         let process = Process::new(context.clone(), caller);
         let store = ObservedStore::new(store, process.clone());
         let broker = ObservedBroker::new(BrokerClient::new(channel), process);
         let mut options = context.options.pipeline.clone();
-        let is_misconfigured = context.damage().misconfigured.contains(&index);
         if is_misconfigured {
             options.binding_spec.window.threshold += 1;
         }
@@ -120,7 +120,11 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
                         let violation = Violation::RequestRefused { worker: index, error: text };
                         return fail(&context, violation).await;
                     }
-                    PipelineError::StoreUnavailable { .. } if options.retry_deadline.is_none() => {
+                    PipelineError::StoreUnavailable { .. }
+                    | PipelineError::Broker { .. }
+                    | PipelineError::Binding(_)
+                        if options.retry_deadline.is_none() =>
+                    {
                         return fail(&context, Violation::GaveUp { worker: index, error: text }).await;
                     }
                     _ => context.observe(Sometimes::WorkerGaveUp),

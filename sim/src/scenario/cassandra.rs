@@ -16,6 +16,9 @@ pub const NODES: u8 = 3;
 /// The data centers; the workers are in the first.
 pub const DATA_CENTERS: [&str; 2] = ["dc1", "dc2"];
 
+/// How many syncs of a commit log a request may wait for, at least: a batch, for its log, its rows, and one that is under way.
+const SYNCS_IN_A_REQUEST: u64 = 4;
+
 fn one() -> u8 {
     1
 }
@@ -74,6 +77,12 @@ impl ClusterOptions {
             link_ms: 1,
             data_centers: 1,
         };
+        // A request with several rounds waits for several syncs.
+        let request_timeout_ms = match config.synced_first {
+            true => config.request_timeout_ms.max(config.sync_ms * SYNCS_IN_A_REQUEST),
+            false => config.request_timeout_ms,
+        };
+        let config = Self { request_timeout_ms, ..config };
         let link_ms = random.log_uniform(1..=config.longest_link_ms());
         Self { link_ms, data_centers: if random.below(8) == 0 { 2 } else { 1 }, ..config }
     }
