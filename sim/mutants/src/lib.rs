@@ -7,6 +7,7 @@ pub mod page;
 pub mod patch;
 pub mod plain;
 pub mod play;
+pub mod processor;
 pub mod program;
 pub mod results;
 pub mod source;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use crate::program::{ENDLESS, Program, ProgramError};
+use crate::program::{Program, ProgramError};
 use crate::statistics::{Figures, Search};
 
 /// Distance between two starting seeds.
@@ -69,7 +69,7 @@ impl Played {
 pub struct Unchanged {
     /// Number of seeds.
     pub seeds: u64,
-    /// Wall-clock seconds, of one core.
+    /// Seconds of a processor.
     pub seconds: f64,
     /// Its violations: seeds and names.
     pub violations: Vec<(u64, String)>,
@@ -173,11 +173,11 @@ impl Settings {
             }
             let program =
                 Program { path: &self.program, mutant: None, profile: &profile, failures: &failures };
-            let campaign = program.campaign(&world, seeds.clone(), threads, false)?;
-            let unchanged = match campaign {
+            let ran = program.campaign(&world, seeds.clone(), threads, false)?;
+            let unchanged = match ran.result {
                 Ok(campaign) => Unchanged {
                     seeds: campaign.runs,
-                    seconds: campaign.seconds,
+                    seconds: ran.seconds,
                     violations: campaign
                         .failures
                         .into_iter()
@@ -185,11 +185,11 @@ impl Settings {
                         .collect(),
                     is_complete: true,
                 },
-                Err(endless) => Unchanged {
-                    seeds: endless.runs,
-                    violations: vec![(seeds.start + endless.runs, ENDLESS.to_owned())],
+                Err(broken) => Unchanged {
+                    seeds: broken.runs,
+                    seconds: ran.seconds,
+                    violations: vec![(seeds.start + broken.runs, broken.violation.to_owned())],
                     is_complete: true,
-                    ..Unchanged::default()
                 },
             };
             Ok((world, unchanged))

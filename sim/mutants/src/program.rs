@@ -12,13 +12,17 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::combine::VARIABLE;
+use crate::processor::Usage;
 use crate::statistics::{Found, Search};
 
-/// A program that finishes no seed within this time runs for ever. The slowest seed takes some seconds.
-const STILL: Duration = Duration::from_secs(120);
+/// A program that finishes no seed within this time of a processor runs for ever; the slowest seed takes some seconds. One
+/// that uses none waits for ever.
+const BUSY: Duration = Duration::from_secs(120);
+const WAITING: Duration = Duration::from_secs(1_200);
 
-/// What it is called when a run does not end.
-pub const ENDLESS: &str = "does not end";
+/// What it is called when a run does not end, or ends the whole program.
+const ENDLESS: &str = "does not end";
+const CRASHED: &str = "crashed";
 
 /// The simulation cannot be run, or prints what it must not.
 #[derive(Debug, Error)]
@@ -54,8 +58,6 @@ pub struct Program<'a> {
 pub struct Campaign {
     /// Number of seeds that were run.
     pub runs: u64,
-    /// Wall-clock seconds.
-    pub seconds: f64,
     /// The first failure, in a campaign that ends there.
     pub first: Option<Failure>,
     /// All failures.
@@ -101,19 +103,18 @@ impl Program<'_> {
     /// # Errors
     /// If the program does something else.
     pub fn search(&self, world: &str, start: u64, limit: u64, jobs: usize) -> Result<Search, ProgramError> {
-        let began = Instant::now();
-        let campaign = self.campaign(world, start..start + limit, jobs, true)?;
-        let found = match campaign {
+        let Ran { seconds, result } = self.campaign(world, start..start + limit, jobs, true)?;
+        let found = match result {
             Ok(campaign) => campaign.first.map(|first| Found {
                 seed: first.seed,
                 violation: first.violation,
                 seeds: first.seed - start + 1,
             }),
-            Err(Endless { runs }) => {
-                Some(Found { seed: start + runs, violation: ENDLESS.to_owned(), seeds: runs + 1 })
+            Err(Broken { runs, violation }) => {
+                Some(Found { seed: start + runs, violation: violation.to_owned(), seeds: runs + 1 })
             }
         };
-        Ok(Search { start, found, seconds: began.elapsed().as_secs_f64() })
+        Ok(Search { start, found, seconds })
     }
 
     /// Plays seeds; until one fails, or all of them.
@@ -126,7 +127,7 @@ impl Program<'_> {
         seeds: std::ops::Range<u64>,
         jobs: usize,
         until_first: bool,
-    ) -> Result<Result<Campaign, Endless>, ProgramError> {
+    ) -> Result<Ran, ProgramError> {
         let mut arguments: Vec<String> =
             ["campaign", "--json", "--world", world, "--profile", self.profile].map(str::to_owned).into();
         arguments.extend(["--seeds".to_owned(), format!("{}..{}", seeds.start, seeds.end)]);
@@ -137,7 +138,8 @@ impl Program<'_> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let of = |source| ProgramError::Run { path: self.path.to_owned(), source };
         let mut child = command.spawn().map_err(of)?;
-        let watched = Watched::new(&mut child);
+        let usage = Usage::new(child.id());
+        let watched = Watched::new(&mut child, usage);
         let mut stdout = Vec::new();
         let pipe = child.stdout.take();
         let watch = watched.clone();
@@ -145,29 +147,35 @@ impl Program<'_> {
         let status = thread::scope(|scope| {
             let reader = scope.spawn(move || pipe.map_or(Ok(0), |mut pipe| pipe.read_to_end(output)));
             while !reader.is_finished() {
-                if watch.since_progress() > STILL {
+                if watch.is_still() {
                     is_over.store(true, Ordering::Relaxed);
                     child.kill()?;
                     break;
                 }
-                thread::sleep(Duration::from_millis(5));
+                thread::sleep(Duration::from_millis(10));
             }
+            let used = usage.time();
             let status = child.wait()?;
             reader.join().unwrap_or(Ok(0))?;
-            Ok(status)
+            Ok((status, used.as_secs_f64()))
         });
-        let status = status.map_err(of)?;
-        if is_over.load(Ordering::Relaxed) {
-            return Ok(Err(Endless { runs: watched.runs() }));
-        }
+        let (status, seconds) = status.map_err(of)?;
         let arguments = || format!("{:?}", arguments.join(" "));
-        // 2 is wrong usage, also of the variable; without a code it was killed.
-        if status.code().is_none_or(|code| code == 2) {
-            let stderr = watched.last_lines();
-            return Err(ProgramError::Status { arguments: arguments(), status, stderr });
-        }
-        let campaign = serde_json::from_slice(&stdout);
-        campaign.map(Ok).map_err(|source| ProgramError::Output { arguments: arguments(), source })
+        let broken = |violation| Ok(Err(Broken { runs: watched.runs(), violation }));
+        let result = match status.code() {
+            _ if is_over.load(Ordering::Relaxed) => broken(ENDLESS),
+            // By a signal: its stack was too small, for example.
+            None => broken(CRASHED),
+            // Wrong usage, also of the variable.
+            Some(2) => {
+                let stderr = watched.last_lines();
+                Err(ProgramError::Status { arguments: arguments(), status, stderr })
+            }
+            Some(_) => serde_json::from_slice(&stdout)
+                .map(Ok)
+                .map_err(|source| ProgramError::Output { arguments: arguments(), source }),
+        };
+        Ok(Ran { seconds, result: result? })
     }
 
     /// Reduces the scenario of a seed; the size of the result, which is in `output`.
@@ -212,11 +220,22 @@ impl Program<'_> {
     }
 }
 
-/// A campaign in which a run does not end.
+/// A campaign that was run.
+#[derive(Debug)]
+pub struct Ran {
+    /// Seconds of a processor.
+    pub seconds: f64,
+    /// What it printed.
+    pub result: Result<Campaign, Broken>,
+}
+
+/// A campaign in which a run does not end, or ends the program.
 #[derive(Clone, Copy, Debug)]
-pub struct Endless {
-    /// Number of seeds that were run before it, in the order of the seeds with one job.
+pub struct Broken {
+    /// Number of seeds that were reported before it: with one job, that of the run is the next one, or one of the next few.
     pub runs: u64,
+    /// What is wrong.
+    pub violation: &'static str,
 }
 
 /// What a campaign reports on stderr.
@@ -224,15 +243,18 @@ pub struct Endless {
 struct Watched(Arc<Mutex<Progress>>);
 
 struct Progress {
+    usage: Usage,
     runs: u64,
     at: Instant,
+    used: Duration,
     lines: Vec<String>,
 }
 
 impl Watched {
     /// Watches a child until its stderr ends.
-    fn new(child: &mut Child) -> Self {
-        let watched = Self(Arc::new(Mutex::new(Progress { runs: 0, at: Instant::now(), lines: Vec::new() })));
+    fn new(child: &mut Child, usage: Usage) -> Self {
+        let (at, used) = (Instant::now(), Duration::ZERO);
+        let watched = Self(Arc::new(Mutex::new(Progress { usage, runs: 0, at, used, lines: Vec::new() })));
         let (progress, stderr) = (watched.clone(), child.stderr.take());
         thread::spawn(move || {
             for line in stderr.into_iter().flat_map(|stderr| BufReader::new(stderr).lines()) {
@@ -250,7 +272,7 @@ impl Watched {
     fn add(&self, line: String) {
         let mut progress = self.lock();
         if let Some(runs) = runs_of(&line).filter(|runs| *runs > progress.runs) {
-            (progress.runs, progress.at) = (runs, Instant::now());
+            (progress.runs, progress.at, progress.used) = (runs, Instant::now(), progress.usage.time());
         }
         if progress.lines.len() > 20 {
             progress.lines.remove(0);
@@ -258,8 +280,10 @@ impl Watched {
         progress.lines.push(line);
     }
 
-    fn since_progress(&self) -> Duration {
-        self.lock().at.elapsed()
+    /// True if no seed was finished for so long that none will be.
+    fn is_still(&self) -> bool {
+        let progress = self.lock();
+        progress.usage.time().saturating_sub(progress.used) > BUSY || progress.at.elapsed() > WAITING
     }
 
     fn runs(&self) -> u64 {

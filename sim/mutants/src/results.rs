@@ -93,7 +93,7 @@ pub struct Unchanged {
     pub commit: String,
     /// Number of seeds.
     pub seeds: u64,
-    /// Seconds of one core.
+    /// Seconds of a processor.
     pub seconds: f64,
 }
 

@@ -11,7 +11,7 @@ pub struct Search {
     pub start: u64,
     /// What it found, and after how many seeds; `None` if it reached its limit.
     pub found: Option<Found>,
-    /// Wall-clock seconds.
+    /// Seconds of a processor.
     pub seconds: f64,
 }
 
@@ -42,7 +42,7 @@ pub struct Figures {
     pub percentile_95: u64,
     /// The greatest number.
     pub most: u64,
-    /// Wall-clock seconds of all searches, each on one core.
+    /// Seconds of a processor, of all searches.
     pub seconds: f64,
     /// How many searches found which violation.
     pub violations: BTreeMap<String, u64>,
