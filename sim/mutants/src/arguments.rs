@@ -64,7 +64,7 @@ pub struct Arguments {
     #[arg(long)]
     pub build: bool,
     /// Play this program, which --build made of the same patches, instead of building one: on several machines, for example
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["build", "plain_tests"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "build")]
     pub program: Option<PathBuf>,
     /// The target directory of the ordinary build
     #[arg(long, value_name = "FOLDER", env = "CARGO_TARGET_DIR", hide = true)]

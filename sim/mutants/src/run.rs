@@ -75,6 +75,8 @@ impl Built {
     /// A program that was built before.
     fn before(tree: &Tree, patches: &[Patch], program: &Path) -> Result<Self, Box<dyn Error>> {
         let combined = combine::combine(patches, |file| tree.read(file))?;
+        // For the tests.
+        tree.update(&combined.files)?;
         let refused = combined.refused.iter().map(|(name, error)| (name.clone(), chain(error))).collect();
         Ok(Self { program: std::path::absolute(program)?, refused, combined })
     }
