@@ -16,7 +16,7 @@ fn name(host: Host) -> String {
     }
 }
 
-/// To whom or what a fault happens, in plain words.
+/// To whom or what a fault happens, in plain terms.
 fn target(target: Target) -> String {
     match target {
         Target::Host(host) => name(host),

@@ -99,7 +99,7 @@ impl From<&CellKey> for Cell {
     }
 }
 
-/// What somebody does with a cell.
+/// What a party does with a cell.
 #[derive(Clone, Copy)]
 pub(crate) struct Touched<'a> {
     /// Who, with its life.
@@ -119,7 +119,7 @@ pub(crate) struct Touched<'a> {
 }
 
 impl<'a> Touched<'a> {
-    /// Somebody does something while the replicas can be looked at.
+    /// A party does something while the replicas can be looked at.
     pub fn new(who: &'a dyn Display, party: impl Into<Party>, does: &'a str) -> Self {
         let party = party.into();
         Self { who, party, does, to: None, timestamp: None, item: None, can_look: true }

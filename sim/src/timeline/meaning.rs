@@ -1,4 +1,4 @@
-//! Violations in plain words: what one of a name means, and what the evidence says.
+//! Violations in plain terms: what one of a name means, and what the evidence says.
 
 use crate::oracle::cell::{Cell, Seen};
 use crate::oracle::{Difference, Position, Violation, Window};

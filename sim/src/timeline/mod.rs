@@ -81,7 +81,7 @@ pub struct About {
     pub hash: String,
 }
 
-/// A violation, in plain words.
+/// A violation, in plain terms.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
     /// Its name.

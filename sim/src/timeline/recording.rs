@@ -72,7 +72,7 @@ pub(crate) struct Recording {
     sources: Vec<String>,
     pub(super) violations: Vec<Judged>,
     pub(super) history: Vec<Touch>,
-    /// The open items that somebody will end, by what they are.
+    /// The open items that will be ended by name.
     open: BTreeMap<Open, ItemId>,
 }
 

@@ -1,6 +1,7 @@
 //! The timeline of a run: recording changes nothing, and it has what happened.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use simulation::explain::record;
 use simulation::run;
@@ -117,4 +118,33 @@ fn the_page_of_a_standard_run_is_small_enough() {
         let bytes = page::page(&timeline, None).expect("a page").len();
         assert!(bytes < LARGEST_PAGE, "{seed} {world}: {bytes} bytes of {} items", timeline.items.len());
     }
+}
+
+/// The gallery, in the folder above.
+fn gallery() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/gallery")
+}
+
+#[test]
+fn the_unchanged_pipeline_survives_the_gallery_whose_pages_are_small() {
+    let index = std::fs::read_to_string(gallery().join("README.md")).expect("an index");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(gallery()).expect("the gallery is a folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("a scenario is read");
+        let scenario: Scenario = text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let report = run(scenario, false);
+        assert_eq!(report.violation, None, "{}\n{report}", path.display());
+        let page = path.with_extension("html");
+        let html = std::fs::read_to_string(&page).expect("a scenario has a page");
+        assert!(html.len() < 500_000, "{}: {} bytes", page.display(), html.len());
+        assert!(html.contains("\"difference\":{"), "{} shows two runs that differ", page.display());
+        let name = page.file_name().and_then(|name| name.to_str()).expect("its name is text").to_owned();
+        assert!(index.contains(&format!("]({name})")), "{name} is not in the index");
+        names.push(name);
+    }
+    assert_eq!(names.len(), 6, "{names:?}");
 }

@@ -184,31 +184,31 @@ function verticalLine(context, pane, at, colour, width, dash = []) {
 function banner(context, pane, x, text, colour, hit) {
   context.font = BOLD;
   const width = widthOf(context, text) + 12;
-  const left = x + width > pane.width ? x - width : x;
-  const box = [left, SIZE.ruler - 3, width, 18];
-  if (pane.labels.some((other) => overlaps(other, box))) return;
+  const places = x + width > pane.width ? [x - width] : [x, x - width];
+  const boxes = places.map((left) => [left, SIZE.ruler - 3, width, 18]);
+  // Two flags of the same moment touch each other.
+  const box = boxes.find(([left]) => left >= pane.gutter && !pane.labels.some((other) => overlaps(other, [left + 4, SIZE.ruler - 3, width - 8, 18])));
+  if (!box) return;
   pane.labels.push(box);
   context.fillStyle = colour;
   context.fillRect(...box);
   context.fillStyle = COLOUR.paper;
   context.textAlign = 'left';
-  context.fillText(text, left + 6, box[1] + 9.5);
+  context.fillText(text, box[0] + 6, box[1] + 9.5);
   pane.hits.push({ ...hit, box });
 }
 
 function drawVertical(context, pane) {
-  if (APART) {
-    const at = APART.at[pane.run.number];
-    const x = verticalLine(context, pane, at, COLOUR.apart, 1.5, [6, 3]);
-    const place = pane.run.number === 0 ? APART.first : APART.second;
-    if (x !== null) banner(context, pane, x, 'first difference', COLOUR.apart, { item: pane.run.items[place] });
-  }
   pane.run.violations.forEach((violation, place) => {
     const x = verticalLine(context, pane, violation.at, COLOUR.bad, place === 0 ? 2.5 : 1, place === 0 ? [] : [3, 3]);
     if (x === null) return;
     if (place === 0 || (CHOSEN !== null && CHOSEN.violation === violation)) banner(context, pane, x, violation.name, COLOUR.bad, { violation });
     pane.hits.push({ violation, line: [x, SIZE.ruler, x, pane.wide.y + pane.wide.height] });
   });
+  if (!APART) return;
+  const x = verticalLine(context, pane, APART.at[pane.run.number], COLOUR.apart, 1.5, [6, 3]);
+  const place = pane.run.number === 0 ? APART.first : APART.second;
+  if (x !== null) banner(context, pane, x, 'first difference', COLOUR.apart, { item: pane.run.items[place] });
 }
 
 function isChosen(item) {
