@@ -142,7 +142,7 @@ struct Explain {
     #[arg(long, value_name = "FILE", requires = "out", conflicts_with = "beside_data")]
     beside: Option<PathBuf>,
     /// A timeline that is shown beside the run, as --data writes it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "out")]
     beside_data: Option<PathBuf>,
     /// What the run is called in the timeline [default: the name of the scenario]
     #[arg(long, value_name = "TEXT")]

@@ -337,6 +337,34 @@ fn a_failure_is_explained_by_what_happened_to_its_cells() {
 }
 
 #[test]
+fn a_timeline_is_written_as_a_page_and_as_data_which_another_page_shows_beside_its_own() {
+    let folder = folder("timeline");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions/acknowledged-write-dropped.toml");
+    let title = "a store that drops writes";
+    let arguments = ["explain", &file.to_string_lossy(), "--data", "bad.json", "--title", title];
+    assert_code(&run_in(&folder, &arguments), 1);
+    let data: Value = serde_json::from_str(&read(&folder.join("bad.json"))).expect("the data are JSON");
+    assert_eq!(
+        (&data["run"]["title"], &data["violations"][0]["name"]),
+        (&title.into(), &"not_durable".into())
+    );
+    let mut scenario: Scenario = read(&file).parse().expect("a scenario");
+    (scenario.expected, scenario.faults) = (None, Vec::new());
+    std::fs::write(folder.join("good.toml"), scenario.to_toml()).expect("a file is written");
+    let beside = ["explain", "good.toml", "--beside-data", "bad.json", "--out", "pages"];
+    let output = run_in(&folder, &beside);
+    assert_code(&output, 0);
+    assert_contains(&out(&output), &["its timeline is in pages/good.html", "the scenario has no violation"]);
+    // The run that fails is the first.
+    let page = read(&folder.join("pages/good.html"));
+    assert_contains(&page, &[&format!("<title>{title}: not_durable</title>"), "\"difference\":{"]);
+    std::fs::write(folder.join("bad.json"), "{}").expect("a file is written");
+    let output = run_in(&folder, &beside);
+    assert_code(&output, 2);
+    assert_contains(&err(&output), &["bad.json: "]);
+}
+
+#[test]
 fn the_help_describes_every_command_its_options_and_the_exit_codes() {
     let folder = folder("help");
     let help = run_in(&folder, &["--help"]);
