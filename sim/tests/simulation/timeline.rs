@@ -70,7 +70,7 @@ fn a_timeline_has_the_lanes_and_kinds_of_its_services_and_refers_to_nothing_else
             assert!(lanes.into_iter().all(|lane| usize::from(*lane) < names.len()), "{item:?}");
             assert!(item.end.is_none_or(|end| end >= item.start), "{item:?}");
             assert!(item.sources.iter().all(|source| usize::from(*source) < timeline.sources.len()));
-            if let Some(peer) = item.peer {
+            if let (Some(peer), Some(_)) = (item.peer, item.to) {
                 let peer = &timeline.items[peer as usize];
                 assert_eq!((peer.lane, peer.to), (item.to, item.lane), "{item:?} and {peer:?}");
             }
