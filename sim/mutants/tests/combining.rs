@@ -85,7 +85,7 @@ fn patch(name: &str, replacements: &[(&str, &str)]) -> Patch {
     let diff = diffy::create_patch(COUNTS, &text).to_string();
     let diff = diff.replacen("--- original", "--- a/src/counts.rs", 1);
     let diff = diff.replacen("+++ modified", "+++ b/src/counts.rs", 1);
-    Patch::parse(name, &format!("Somebody thought so.\n\n{diff}")).expect("a patch")
+    Patch::parse(name, &format!("It seemed right.\n\n{diff}")).expect("a patch")
 }
 
 fn combined(patches: &[Patch]) -> Combined {
