@@ -1,7 +1,7 @@
 //! Runs fuzz targets as plain programs: over the files of their corpora, and over random mutations of these.
 //!
 //! A target is a function that panics on an input that shows a defect. The mutations are blind, so this finds what is near
-//! to the corpus; libFuzzer, on the same targets, finds what is further away. What it runs depends on the seed alone; the time
+//! to the corpus; libFuzzer, on the same targets, finds what is further from it. What it runs depends on the seed alone; the time
 //! only decides how much of it.
 
 mod draw;

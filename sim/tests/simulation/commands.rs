@@ -293,6 +293,7 @@ fn a_seed_is_reduced_to_a_file_that_says_why_it_is_kept() {
         lines.next().is_some_and(|line| line.starts_with(&format!("# violation: {violation}: "))),
         "{text}"
     );
+    assert!(lines.next().is_some_and(|line| line.starts_with("# faults: ")), "{text}");
     assert_eq!(lines.next(), Some(format!("# commit: {}", simulation::COMMIT).as_str()));
     assert!(scenario.faults.len() <= 3 && scenario.records.len() <= 30, "{text}");
 

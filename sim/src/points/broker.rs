@@ -1,0 +1,189 @@
+//! The points at which a worker hears from its broker, and starts or releases a partition.
+
+use exactlyonce::broker::{Assignment, Broker, BrokerError, Consumer, Delivery, Fetched, LogOffsets, Topic};
+use exactlyonce::guarantee::Finding;
+
+use super::Process;
+use crate::scenario::fault::{Moment, Step};
+use crate::service::sabotage::SabotagedConsumer;
+
+/// A broker whose messages to its consumer are points.
+#[derive(Clone)]
+pub(crate) struct ObservedBroker<B> {
+    broker: B,
+    process: Process,
+}
+
+impl<B: Broker> ObservedBroker<B> {
+    pub fn new(broker: B, process: Process) -> Self {
+        Self { broker, process }
+    }
+}
+
+impl<B: Broker> Broker for ObservedBroker<B> {
+    type Consumer = ObservedConsumer<SabotagedConsumer<B::Consumer>>;
+
+    async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
+        self.broker.topic(topic).await
+    }
+
+    async fn offsets(&self, topic: &str, partition: i32) -> Result<LogOffsets, BrokerError> {
+        self.broker.offsets(topic, partition).await
+    }
+
+    async fn fetch(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Result<Fetched, BrokerError> {
+        self.broker.fetch(topic, partition, offset, max_records, max_bytes).await
+    }
+
+    async fn guarantees(&self, topic: &str) -> Result<Vec<Finding>, BrokerError> {
+        self.broker.guarantees(topic).await
+    }
+
+    async fn subscribe(&self, group: &str, topic: &str) -> Result<Self::Consumer, BrokerError> {
+        let consumer = self.broker.subscribe(group, topic).await?;
+        let consumer = SabotagedConsumer::new(consumer, self.process.context.clone());
+        Ok(ObservedConsumer { consumer, process: self.process.clone(), next: None })
+    }
+}
+
+/// A consumer of an [`ObservedBroker`].
+pub(crate) struct ObservedConsumer<C> {
+    consumer: C,
+    process: Process,
+    /// A delivery whose point was reached. The future that polled for it may have been dropped since.
+    next: Option<Result<Delivery, BrokerError>>,
+}
+
+impl<C: Consumer> Consumer for ObservedConsumer<C> {
+    async fn poll(&mut self) -> Result<Delivery, BrokerError> {
+        if self.next.is_none() {
+            let mut delivery = self.consumer.poll().await;
+            let step = match &mut delivery {
+                Ok(Delivery::Assigned(partitions)) => {
+                    self.process.hears("is assigned", partitions);
+                    Some(Step::Assigned)
+                }
+                Ok(Delivery::Revoked(partitions)) => {
+                    self.process.hears("must release", partitions);
+                    self.process.gone(partitions);
+                    Some(Step::Revoked)
+                }
+                Ok(Delivery::Lost(partitions)) => {
+                    self.process.hears("has lost", partitions);
+                    self.process.gone(partitions);
+                    self.process.without(partitions, "lost");
+                    Some(Step::Lost)
+                }
+                Ok(Delivery::Records { assignment, records, .. }) => {
+                    self.process.delivered(*assignment, records);
+                    // The oracles have seen the records as they are.
+                    *assignment = self.process.relabelled(*assignment);
+                    None
+                }
+                _ => None,
+            };
+            self.next = Some(delivery);
+            if let Some(step) = step {
+                self.process.reached(step, Moment::Before, None).await;
+            }
+        }
+        match self.next.take() {
+            Some(delivery) => delivery,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn start(&mut self, assignment: Assignment, offset: i64) {
+        let Process { context, caller, .. } = &self.process;
+        context.record(|recording| recording.assignment_starts(*caller, assignment.partition, offset));
+        context.judge(|oracles| oracles.before_start(assignment.partition, offset).into_iter().collect());
+        let not_refused = self.process.starting(assignment.partition, offset);
+        not_refused.into_iter().for_each(|violation| context.violate(violation));
+        self.process.state().delivered.start(assignment);
+        self.consumer.start(assignment, offset);
+    }
+
+    fn pause(&mut self, partition: i32) {
+        self.consumer.pause(partition);
+    }
+
+    fn resume(&mut self, partition: i32) {
+        self.consumer.resume(partition);
+    }
+
+    fn release(&mut self, partition: i32) {
+        self.process.without(&[partition], "released");
+        let process = self.process.clone();
+        tokio::spawn(async move { process.reached(Step::Released, Moment::Before, None).await });
+        self.consumer.release(partition);
+    }
+
+    fn report(&mut self, partition: i32, next_offset: i64) {
+        self.consumer.report(partition, next_offset);
+    }
+
+    async fn leave(self) {
+        self.consumer.leave().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::scenario::profile::Profile;
+    use crate::scenario::{Draft, World};
+    use crate::simulate::simulate;
+
+    /// The violation after these steps of a worker on the simple store.
+    fn violation_after<F: Future<Output = ()> + Send>(
+        steps: impl FnOnce(ObservedStore<exactlyonce::store::memory::MemoryStore>, Arc<SimContext>) -> F + Send,
+    ) -> Option<Violation> {
+        let (sender, _triggered) = mpsc::unbounded_channel();
+        let context = Arc::new(SimContext::new(
+            &Draft::new(1, World::Simple, Profile::Standard).without_faults(),
+            false,
+            sender,
+        ));
+        let caller = Caller { worker: Some(0), life: 0 };
+        let store = ObservedStore::new(context.tables.clone(), Process::new(context.clone(), caller));
+        simulate(1, || steps(store, context.clone())).expect("the steps do not panic");
+        context.violations().into_iter().next()
+    }
+
+    async fn write(store: &ObservedStore<exactlyonce::store::memory::MemoryStore>, next_offset: i64) {
+        let progress = Progress { origin: 0, next_offset };
+        store.write_progress(0, progress).await.into_result().expect("it is written");
+    }
+
+    #[test]
+    fn progress_that_is_less_than_what_was_acknowledged_is_a_violation() {
+        let violation = violation_after(|store, context| async move {
+            write(&store, 7).await;
+            // As if another write had been acknowledged and forgotten.
+            context.advanced(0, 9);
+            store.progress(0).await.into_result().expect("it is read");
+        });
+        let expected = Violation::ProgressBack { partition: 0, acknowledged: 9, read: Some(7) };
+        assert_eq!(violation, Some(expected));
+    }
+
+    #[test]
+    fn progress_that_only_grows_is_no_violation() {
+        let violation = violation_after(|store, _| async move {
+            write(&store, 7).await;
+            write(&store, 9).await;
+            store.progress(0).await.into_result().expect("it is read");
+            store.progress(1).await.into_result().expect("it is read");
+        });
+        assert_eq!(violation, None);
+    }
+}
