@@ -235,3 +235,56 @@ fn run_one(target: &Target, input: &[u8], watch: &Watch, recorded: Option<&Path>
     watch.end();
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of its own for each test, with a corpus of one file.
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("fuzz-runner-{name}-{}", process::id()));
+        fs::create_dir_all(folder.join("corpus/test")).expect("a folder");
+        fs::write(folder.join("corpus/test/file"), b"abc").expect("a file");
+        folder
+    }
+
+    fn panics_on_x(input: &[u8]) {
+        assert!(!input.contains(&b'x'), "there is an x");
+    }
+
+    const TARGET: Target = Target { name: "test", run: panics_on_x, longest: 100, limit_seconds: 60 };
+
+    fn arguments(seconds: u64) -> Arguments {
+        let (targets, files) = (Vec::new(), Vec::new());
+        Arguments { targets, seconds, seed: 1, files, record: false, corpus: None, artifacts: None }
+    }
+
+    #[test]
+    fn a_mutation_that_fails_is_found_and_written_and_fails_again() {
+        let folder = folder("mutation");
+        let run = |arguments: &Arguments| Runner::new(&folder, arguments).run_all(&[TARGET]);
+        assert_eq!(run(&arguments(0)), Ok(true), "the corpus passes");
+        assert_eq!(run(&arguments(60)), Ok(false));
+        let written: Vec<PathBuf> = fs::read_dir(folder.join("artifacts/test"))
+            .expect("the artifacts")
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        assert_eq!(written.len(), 1);
+        assert!(fs::read(&written[0]).expect("an input").contains(&b'x'));
+        let again = Arguments { targets: vec!["test".to_owned()], files: written, ..arguments(0) };
+        assert_eq!(run(&again), Ok(false));
+        fs::remove_dir_all(&folder).expect("it is removed");
+    }
+
+    #[test]
+    fn unknown_targets_and_empty_corpora_are_errors() {
+        let folder = folder("errors");
+        let unknown = Arguments { targets: vec!["tset".to_owned()], ..arguments(0) };
+        let error = Runner::new(&folder, &unknown).run_all(&[TARGET]).expect_err("refused");
+        assert_eq!(error, "there is no target \"tset\", only test");
+        fs::remove_file(folder.join("corpus/test/file")).expect("it is removed");
+        let error = Runner::new(&folder, &arguments(0)).run_all(&[TARGET]).expect_err("refused");
+        assert!(error.ends_with("the corpus is empty"), "{error}");
+        fs::remove_dir_all(&folder).expect("it is removed");
+    }
+}
