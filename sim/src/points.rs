@@ -643,3 +643,57 @@ impl<S: Store> Store for ObservedStore<S> {
         self.store.all_counts(after, limit).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::scenario::profile::Profile;
+    use crate::scenario::{Draft, World};
+    use crate::simulate::simulate;
+
+    /// The violation after these steps of a worker on the simple store.
+    fn violation_after<F: Future<Output = ()> + Send>(
+        steps: impl FnOnce(ObservedStore<exactlyonce::store::memory::MemoryStore>, Arc<SimContext>) -> F + Send,
+    ) -> Option<Violation> {
+        let (sender, _triggered) = mpsc::unbounded_channel();
+        let context = Arc::new(SimContext::new(
+            &Draft::new(1, World::Simple, Profile::Standard).without_faults(),
+            false,
+            sender,
+        ));
+        let caller = Caller { worker: Some(0), life: 0 };
+        let store = ObservedStore::new(context.tables.clone(), Process::new(context.clone(), caller));
+        simulate(1, || steps(store, context.clone())).expect("the steps do not panic");
+        context.violations().into_iter().next()
+    }
+
+    async fn write(store: &ObservedStore<exactlyonce::store::memory::MemoryStore>, next_offset: i64) {
+        let progress = Progress { origin: 0, next_offset };
+        store.write_progress(0, progress).await.into_result().expect("it is written");
+    }
+
+    #[test]
+    fn progress_that_is_less_than_what_was_acknowledged_is_a_violation() {
+        let violation = violation_after(|store, context| async move {
+            write(&store, 7).await;
+            // As if another write had been acknowledged and forgotten.
+            context.advanced(0, 9);
+            store.progress(0).await.into_result().expect("it is read");
+        });
+        let expected = Violation::ProgressBack { partition: 0, acknowledged: 9, read: Some(7) };
+        assert_eq!(violation, Some(expected));
+    }
+
+    #[test]
+    fn progress_that_only_grows_is_no_violation() {
+        let violation = violation_after(|store, _| async move {
+            write(&store, 7).await;
+            write(&store, 9).await;
+            store.progress(0).await.into_result().expect("it is read");
+            store.progress(1).await.into_result().expect("it is read");
+        });
+        assert_eq!(violation, None);
+    }
+}

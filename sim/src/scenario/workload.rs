@@ -137,7 +137,7 @@ impl WorkloadShape {
             let (key, value) = (key.map(Bytes), value.map(Bytes));
             let lane = random.below(LANES);
             // At the limit with its value, or one byte over it.
-            let limit = options.pipeline.binding_spec.max_mutation_bytes as usize;
+            let limit = options.pipeline.binding_spec.max_mutation_bytes;
             let key = match random.chance(20) && limit <= LARGEST_KEY {
                 true => {
                     let bytes = value.as_ref().map_or(0, |value: &Bytes| value.0.len());
