@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use exactlyonce::broker::Broker;
 use exactlyonce::broker::memory::MemoryBroker;
+use exactlyonce::broker::{Broker, LogOffsets};
 use exactlyonce::store::memory::MemoryStore;
 use futures_util::FutureExt;
 use madsim::time::TimeHandle;
@@ -378,10 +378,9 @@ impl SimContext {
 
     // Faults.
 
-    /// The log's end, whether readers see it or not.
-    pub fn log_end(&self, partition: i32) -> Option<i64> {
-        let offsets = self.log.offsets(TOPIC, partition).now_or_never()?;
-        offsets.ok().map(|offsets| offsets.end)
+    /// The log's start and end, whether readers see it or not.
+    pub fn log_offsets(&self, partition: i32) -> Option<LogOffsets> {
+        self.log.offsets(TOPIC, partition).now_or_never()?.ok()
     }
 
     /// True if it is a fault of the scenario.

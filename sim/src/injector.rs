@@ -189,16 +189,16 @@ impl<T: TablesService> Injector<T> {
         let context = &self.context;
         let active = context.active_faults();
         let is_free = |affects: &dyn Fn(&Fault) -> bool| !active.iter().any(affects);
+        // One thing at a time happens to a worker's process.
+        let same = |other: &Fault| other.target == fault.target && other.name().affects_process_of_worker();
+        if fault.name().affects_process_of_worker() && !is_free(&same) {
+            return false;
+        }
         let is_immediate = match (fault.kind, fault.target) {
             (
                 kind @ (Kind::Host(_) | Kind::WorkerMisconfigured | Kind::HeldUntil { .. }),
                 Target::Host(Host::Worker(worker)),
             ) => {
-                let same =
-                    |other: &Fault| other.target == fault.target && other.name().affects_process_of_worker();
-                if !is_free(&same) {
-                    return false;
-                }
                 if let Kind::HeldUntil { point } = kind {
                     context.hold(fault.id, worker, point);
                 }
@@ -227,14 +227,7 @@ impl<T: TablesService> Injector<T> {
                 self.handle.kill(*node);
                 true
             }
-            (Kind::WriteTorn, _) => {
-                let same =
-                    |other: &Fault| other.target == fault.target && other.name().affects_process_of_worker();
-                if !is_free(&same) {
-                    return false;
-                }
-                false
-            }
+            (Kind::WriteTorn, _) => false,
             (Kind::PartitionAdded, _) => {
                 let partitions = self.partitions().await;
                 context.log.grow(TOPIC, partitions + 1);

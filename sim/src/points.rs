@@ -5,7 +5,7 @@ mod broker;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use exactlyonce::broker::Assignment;
+use exactlyonce::broker::{Assignment, LogOffsets};
 use exactlyonce::event::{DeadLetter, Event, Record, Row};
 use exactlyonce::guarantee::Finding;
 use exactlyonce::store::{
@@ -17,9 +17,9 @@ use crate::context::SimContext;
 use crate::observed::{Ending, Sometimes};
 use crate::oracle::cell::{self, Cell, Seen, Value};
 use crate::oracle::delivery::Delivered;
-use crate::oracle::{Position, Violation, memory, registry};
+use crate::oracle::{Position, Violation, memory, refusal, registry};
 use crate::parties::Caller;
-use crate::scenario::fault::{Fault, KindName, Moment, Point, Sabotage, Step};
+use crate::scenario::fault::{KindName, Moment, Point, Sabotage, Step};
 use crate::service::sabotage::SabotagedStore;
 use crate::timeline::{Call, Described, ItemId, Kind, Touched};
 
@@ -60,8 +60,8 @@ struct OfPartition {
     /// What was cut off from the log before its progress was read: the first record that is gone, and the progress
     /// then.
     truncated: Option<(i64, i64)>,
-    /// The log's end at that time. If it is below progress, only the consumer notices it.
-    log_end: Option<i64>,
+    /// The log at that time.
+    log: Option<LogOffsets>,
     /// The acknowledged counts after which the registry was not read yet.
     unread: registry::Unread,
     /// The greatest offset of acknowledged rows, and of acknowledged counts.
@@ -86,36 +86,19 @@ impl Process {
 
     /// It starts a partition at an offset. The violation if damage was done that it must have noticed before.
     fn starting(&self, partition: i32, offset: i64) -> Option<Violation> {
-        let Self { context, .. } = self;
-        let refused = |difference: String| Some(Violation::NotRefused { difference });
-        if let Some(reason) = self.must_refuse {
-            return refused(format!("partition {partition} is started although {reason}"));
-        }
-        let truncated = self.of(partition, |of| of.truncated);
-        let lags = |fault: &Fault| fault.name() == KindName::LogEndLags;
-        if let Some((first, progress)) = truncated
-            && first < offset
-            && offset <= progress
-            && self.of(partition, |of| of.log_end).is_some_and(|end| end >= offset)
-            && !context.planned_faults.iter().any(lags)
-        {
-            return refused(format!(
-                "partition {partition} is started at {offset} although the log was cut off and written again from {first} on"
-            ));
-        }
-        let seen =
-            context.oracles().map(|oracles| oracles.see(&Cell::Progress(partition))).unwrap_or_default();
-        let is_past = |seen: &Seen| match seen {
-            Seen::Down => false,
-            Seen::Nothing => true,
-            Seen::Value(value) => !value.includes(Value::Progress(offset)),
-        };
-        if context.damage().trimmed && !seen.is_empty() && seen.iter().all(is_past) {
-            return refused(format!(
-                "partition {partition} is started at {offset}, which is past its progress: {seen:?}"
-            ));
-        }
-        None
+        let Self { context, must_refuse: reason, .. } = self;
+        let seen = context.oracles().map(|oracles| oracles.see(&Cell::Progress(partition)));
+        let lags = context.planned_faults.iter().any(|fault| fault.name() == KindName::LogEndLags);
+        let (truncated, log) = self.of(partition, |of| (of.truncated, of.log));
+        refusal::starting(&refusal::Start {
+            partition,
+            offset,
+            reason: *reason,
+            truncated,
+            log: log.filter(|_| !lags),
+            trimmed: context.damage().trimmed,
+            seen: &seen.unwrap_or_default(),
+        })
     }
 
     /// A point is reached, of a partition if it has one.
@@ -439,8 +422,8 @@ impl<S: Store> Store for ObservedStore<S> {
     async fn progress(&self, partition: i32) -> Outcome<Option<Progress>> {
         let context = &self.process.context;
         let truncated = context.damage().truncated.get(&partition).copied();
-        let log_end = context.log_end(partition);
-        self.process.of(partition, |of| *of = OfPartition { truncated, log_end, ..OfPartition::default() });
+        let log = context.log_offsets(partition);
+        self.process.of(partition, |of| *of = OfPartition { truncated, log, ..OfPartition::default() });
         let acknowledged = context.acknowledged_progress(partition);
         let call = self.process.begins(Kind::Read, || Described::new("read progress").of(partition));
         let outcome = self.step(Step::ReadProgress, self.store.progress(partition)).await;

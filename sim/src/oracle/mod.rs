@@ -12,6 +12,7 @@ pub mod durability;
 pub mod memory;
 pub(crate) mod outcome;
 pub mod progress;
+pub(crate) mod refusal;
 pub(crate) mod registry;
 pub mod rows;
 pub(crate) mod tables;

@@ -73,15 +73,14 @@ impl Fault {
         let at_cluster = (!of_cluster.is_empty() && random.below(3) == 0).then(|| random.pick(&of_cluster));
         let nth_at_cluster = random.log_uniform(1..=200);
         let (point, nth) = at_cluster.map_or((point, nth), |point| (point, nth_at_cluster));
+        let latest_ms = options.chaos_ms * 9 / 10;
         let trigger = match random.below(10) {
             0..4 => Trigger::At { at_ms },
             4..8 if name.affects_process_of_worker() => {
-                let latest_ms = options.chaos_ms * 9 / 10;
                 Trigger::When { point: point_of_batch, nth: nth_of_batch, latest_ms }
             }
             _ => Trigger::When { point, nth, latest_ms: at_ms },
         };
-        let latest_ms = options.chaos_ms * 9 / 10;
         let trigger = match name {
             KindName::WorkerHeld => {
                 Trigger::When { point: random.pick(&POINTS_TO_HOLD), nth: nth_of_batch, latest_ms }
