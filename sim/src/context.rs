@@ -348,6 +348,25 @@ impl SimContext {
         let mut progress = lock(&self.progress);
         let greatest = progress.entry(partition).or_insert(next_offset);
         *greatest = (*greatest).max(next_offset);
+        let greatest = *greatest;
+        drop(progress);
+        if self.log_offsets(partition).is_some_and(|log| log.start < greatest) {
+            self.delete_if_retention_runs(partition, greatest);
+        }
+    }
+
+    /// Deletes the records of a partition below its progress, if a fault says that retention runs.
+    fn delete_if_retention_runs(&self, partition: i32, progress: i64) {
+        let mut runs = false;
+        self.apply_faults(|active| {
+            let is_retention = active.fault.kind == Kind::LogTrimmed;
+            runs |= is_retention;
+            is_retention
+        });
+        if runs {
+            self.log.delete_below(TOPIC, partition, progress);
+            self.observe(Sometimes::LogTrimmedWhileRunning);
+        }
     }
 
     /// The greatest progress of each partition that was acknowledged.

@@ -51,7 +51,7 @@ pub enum Kind {
     },
     /// Readers see the log's end as it was when the fault started, as after an election.
     LogEndLags,
-    /// Retention deletes every record below acknowledged progress, once.
+    /// Retention runs: it deletes every record below acknowledged progress, at once.
     LogTrimmed,
     /// The store acknowledges a write and drops it. Never drawn: the oracles must find it.
     AcknowledgedWritesDropped {
@@ -132,6 +132,8 @@ pub enum Sabotage {
     AlertsAdded,
     /// Progress is written too far.
     ProgressAltered,
+    /// The registration of a partition is acknowledged and dropped.
+    RegistrationsDropped,
     /// A read of progress returns none.
     OldProgressRead,
     /// A read of counts returns none.
@@ -146,6 +148,8 @@ pub enum Sabotage {
     StaleRecordsDelivered,
     /// A paused partition is delivered.
     PauseIgnored,
+    /// The client of the broker fails for good.
+    ConsumerFails,
     /// A repair changes nothing.
     RepairsSkipped,
 }
