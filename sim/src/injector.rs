@@ -199,8 +199,8 @@ impl<T: TablesService> Injector<T> {
                 kind @ (Kind::Host(_) | Kind::WorkerMisconfigured | Kind::HeldUntil { .. }),
                 Target::Host(Host::Worker(worker)),
             ) => {
-                if let Kind::HeldUntil { point } = kind {
-                    context.hold(fault.id, worker, point);
+                if let Kind::HeldUntil { point, same_partition } = kind {
+                    context.hold(fault.id, worker, point, same_partition);
                 }
                 self.begin_at_worker(worker, kind);
                 true

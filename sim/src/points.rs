@@ -111,7 +111,7 @@ impl Process {
                 _ => {}
             }
         };
-        self.context.reached(Point { step, moment }, self.caller, killed).await;
+        self.context.reached(Point { step, moment }, partition, self.caller, killed).await;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -75,7 +75,7 @@ impl Combination {
                         let until = Point { step: Step::WriteProgress, moment: Moment::After };
                         let nth = random.within(1..=4);
                         let trigger = point(Step::ReadProgress, Moment::After, nth);
-                        (trigger, triggering, Kind::HeldUntil { point: until })
+                        (trigger, triggering, Kind::HeldUntil { point: until, same_partition: true })
                     }
                     1 => (after_progress(first), triggering, Kind::Host(HostFault::Pause)),
                     _ => {

@@ -141,7 +141,10 @@ fn draw_kind(random: &mut Random, name: KindName, tables: &Tables) -> (Kind, Tar
         KindName::WorkerPaused => (Kind::Host(HostFault::Pause), of_worker),
         KindName::WorkerStopped => (Kind::Host(HostFault::Stop), of_worker),
         KindName::WorkerMisconfigured => (Kind::WorkerMisconfigured, of_worker),
-        KindName::WorkerHeld => (Kind::HeldUntil { point: random.pick(&POINTS_TO_HOLD_UNTIL) }, of_worker),
+        KindName::WorkerHeld => {
+            let (point, same_partition) = (random.pick(&POINTS_TO_HOLD_UNTIL), random.coin());
+            (Kind::HeldUntil { point, same_partition }, of_worker)
+        }
         KindName::WriteTorn => (Kind::WriteTorn, of_worker),
         KindName::ServiceKilled => (kill, Target::Host(Host::Service(service))),
         KindName::LinkCut => (Kind::Link(LinkFault::Cut), link(Host::Service(service), direction)),

@@ -28,6 +28,9 @@ pub enum Kind {
     HeldUntil {
         /// The point.
         point: Point,
+        /// It must be of the partition at whose point the worker is held, if it is of any.
+        #[serde(default)]
+        same_partition: bool,
     },
     /// No write between nodes of Cassandra arrives, and as soon as one is lost, the worker is killed, and restarted after the
     /// duration: what it wrote last, one replica may have.
