@@ -133,8 +133,8 @@ pub(crate) struct Damage {
     pub misconfigured: BTreeSet<u8>,
     /// Records were deleted that are not processed.
     pub trimmed: bool,
-    /// The topic was created again.
-    pub recreated: bool,
+    /// What every worker must refuse, because it checks its topic when it begins and regularly.
+    pub refusable: Option<&'static str>,
     /// The partitions whose end was cut off, with the offset of the first record that is gone and the progress then.
     pub truncated: BTreeMap<i32, (i64, i64)>,
 }

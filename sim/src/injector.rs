@@ -435,11 +435,14 @@ impl<T: TablesService> Injector<T> {
         }
         match kind {
             Kind::TopicRecreated => {
-                context.damage().recreated = true;
+                context.damage().refusable = Some("the topic was created again");
                 log.recreate(TOPIC);
                 history.recreate(TOPIC);
             }
-            Kind::TopicCompacted => log.set_compacted(TOPIC, true),
+            Kind::TopicCompacted => {
+                context.damage().refusable.get_or_insert("the topic is compacted");
+                log.set_compacted(TOPIC, true);
+            }
             _ => {}
         }
         is_damaged
