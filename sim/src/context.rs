@@ -616,7 +616,7 @@ impl SimContext {
         let lagging = lock(&self.faults).lagging_ends.get(&partition).copied().unwrap_or(0);
         let mut lags = false;
         self.apply_faults(|active| {
-            let has_effect = active.fault.kind == Kind::LogEndLags && lagging < end;
+            let has_effect = active.fault.name() == KindName::LogEndLags && lagging < end;
             lags |= has_effect;
             has_effect
         });

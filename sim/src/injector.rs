@@ -237,11 +237,11 @@ impl<T: TablesService> Injector<T> {
                 true
             }
             (Kind::LogTrimmed, _) => self.trim().await,
-            (Kind::LogEndLags, _) => {
-                if !is_free(&|other: &Fault| other.kind == Kind::LogEndLags) {
+            (Kind::LogEndLags { behind }, _) => {
+                if !is_free(&|other: &Fault| other.name() == KindName::LogEndLags) {
                     return false;
                 }
-                context.set_lagging_ends(self.log_ends().await);
+                context.set_lagging_ends(self.log_ends(behind).await);
                 false
             }
             (Kind::Link(_), Target::Requests(_))
@@ -477,11 +477,13 @@ impl<T: TablesService> Injector<T> {
         self.context.log.topic(TOPIC).await.expect("the topic exists from the start").partitions
     }
 
-    async fn log_ends(&self) -> BTreeMap<i32, i64> {
+    /// The ends of the log, less so many offsets.
+    async fn log_ends(&self, behind: u64) -> BTreeMap<i32, i64> {
         let mut ends = BTreeMap::new();
         for partition in 0..self.partitions().await {
             let log = self.context.log.offsets(TOPIC, partition).await;
-            ends.insert(partition, log.expect("the in-memory log has its partitions").end);
+            let log = log.expect("the in-memory log has its partitions");
+            ends.insert(partition, log.end.saturating_sub_unsigned(behind).max(log.start));
         }
         ends
     }

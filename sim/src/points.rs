@@ -444,7 +444,13 @@ impl<S: Store> Store for ObservedStore<S> {
     async fn write_progress(&self, partition: i32, progress: Progress) -> Outcome<()> {
         let context = &self.process.context;
         let acknowledged = context.all_acknowledged_progress();
-        context.judge(|oracles| oracles.before_progress(partition, progress, &acknowledged));
+        let ahead =
+            context.oracles().map(|oracles| oracles.before_progress(partition, progress, &acknowledged));
+        let ahead = ahead.unwrap_or_default();
+        if let (true, Some(violation)) = (context.damage().trimmed, ahead.first()) {
+            context.violate(refusal::passing(partition, violation));
+        }
+        ahead.into_iter().for_each(|violation| context.violate(violation));
         let not_read =
             self.process.of(partition, |of| of.unread.before_progress(partition, progress.next_offset));
         not_read.into_iter().for_each(|violation| context.violate(violation));

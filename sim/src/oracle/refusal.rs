@@ -48,6 +48,13 @@ pub(crate) fn starting(start: &Start<'_>) -> Option<Violation> {
     Some(Violation::NotRefused { difference: format!("partition {partition} is started {difference}") })
 }
 
+/// The violation if a worker is about to write progress that is ahead of the data where records were deleted that nobody has
+/// processed: it must have refused to go on without them.
+pub(crate) fn passing(partition: i32, ahead: &Violation) -> Violation {
+    let difference = format!("partition {partition}: progress passes records that were deleted: {ahead:?}");
+    Violation::NotRefused { difference }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

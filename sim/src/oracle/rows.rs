@@ -16,7 +16,7 @@ pub(crate) fn before(truth: &Truth, partition: i32, rows: &[(i64, Row)]) -> Vec<
                 Some(Violation::AlteredEvent(position, Difference::of(found, expected)))
             }
             (Row::DeadLetter(found), Some(Row::DeadLetter(expected))) => {
-                Some(Violation::AlteredDeadLetter(position, Difference::of(found, expected)))
+                Some(Violation::AlteredDeadLetter(position, Difference::of_letters(found, expected)))
             }
             (Row::Event(_), _) => Some(Violation::ForeignEvent(position)),
             (Row::DeadLetter(_), _) => Some(Violation::ForeignDeadLetter(position)),

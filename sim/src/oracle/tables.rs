@@ -36,7 +36,7 @@ pub fn compare(found: &Tables, expected: &Tables) -> Vec<Violation> {
             (None, _) => Violation::LostDeadLetter(position(at)),
             (_, None) => Violation::ForeignDeadLetter(position(at)),
             (Some(found), Some(expected)) => {
-                Violation::AlteredDeadLetter(position(at), Difference::of(found, expected))
+                Violation::AlteredDeadLetter(position(at), Difference::of_letters(found, expected))
             }
         }
     }));

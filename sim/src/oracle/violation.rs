@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use exactlyonce::event::{Body, DeadLetter};
 use strum::IntoStaticStr;
 
 use crate::oracle::cell::{Cell, Seen};
@@ -241,6 +242,28 @@ impl From<&exactlyonce::store::WindowKey> for Window {
     }
 }
 
+/// A dead letter as text.
+fn letter(letter: &DeadLetter) -> String {
+    let DeadLetter { reason, timestamp, body } = letter;
+    let bytes = |bytes: &Option<Vec<u8>>| match bytes {
+        Some(bytes) => format!("\"{}\"", bytes.escape_ascii()),
+        None => "null".to_owned(),
+    };
+    let length = |length: &Option<i64>| length.map_or("null".to_owned(), |length| length.to_string());
+    let body = match body {
+        Body::Whole { key, value } => format!("key {}, value {}", bytes(key), bytes(value)),
+        Body::Digest { key_length, value_length, sha256 } => {
+            let hash: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!(
+                "key of {} bytes, value of {} bytes, SHA-256 {hash}",
+                length(key_length),
+                length(value_length)
+            )
+        }
+    };
+    format!("{} at {timestamp}: {body}", reason.code())
+}
+
 /// Found and expected value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
@@ -253,5 +276,29 @@ pub struct Difference {
 impl Difference {
     pub(crate) fn of(found: &impl Debug, expected: &impl Debug) -> Self {
         Self { found: format!("{found:?}"), expected: format!("{expected:?}") }
+    }
+
+    /// The same of dead letters, with their bytes as text.
+    pub(crate) fn of_letters(found: &DeadLetter, expected: &DeadLetter) -> Self {
+        Self { found: letter(found), expected: letter(expected) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use exactlyonce::event::Reason;
+
+    use super::*;
+
+    #[test]
+    fn dead_letters_are_shown_as_text() {
+        let whole = Body::Whole { key: Some(b"k\xff".to_vec()), value: None };
+        let digest = Body::Digest { key_length: None, value_length: Some(7), sha256: [0xab; 32] };
+        let of = |body| DeadLetter { reason: Reason::NullValue, timestamp: 3, body };
+        let difference = Difference::of_letters(&of(whole), &of(digest));
+        assert_eq!(difference.found, r#"null_value at 3: key "k\xff", value null"#);
+        let hash = "ab".repeat(32);
+        let expected = format!("null_value at 3: key of null bytes, value of 7 bytes, SHA-256 {hash}");
+        assert_eq!(difference.expected, expected);
     }
 }

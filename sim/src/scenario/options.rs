@@ -143,7 +143,7 @@ impl RunOptions {
             topic_check_interval: ms(random.log_uniform(100..=4_000)),
             until_end: false,
         };
-        let options = Self {
+        let mut options = Self {
             workers: random.within(1..=3) as u8,
             partitions: random.within(1..=3) as u8,
             retired_offsets: random.pick(&[0, 0, 0, 1, 40]),
@@ -164,7 +164,18 @@ impl RunOptions {
             layout: layout(random),
             pipeline,
         };
+        if random.below(5) == 0 {
+            options.tighten(random);
+        }
         (options, shape)
+    }
+
+    /// Space for few records everywhere, so that every buffer is full when something is slow.
+    fn tighten(&mut self, random: &mut Random) {
+        self.fetch_records = random.within(1..=4);
+        self.pipeline.prefetch_bytes = random.log_uniform(100..=1_000) as usize;
+        self.pipeline.batch_records = random.within(1..=4) as usize;
+        self.pipeline.in_flight_batches = random.within(1..=2) as usize;
     }
 
     /// Long names and hundreds of windows per event. A dozen events fill the cache of counts, and a source repeats

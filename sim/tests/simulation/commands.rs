@@ -210,8 +210,8 @@ fn a_campaign_writes_each_failure_and_describes_it_as_json() {
 #[test]
 fn a_campaign_until_the_first_failure_stops_at_the_least_seed_with_any_number_of_threads() {
     let folder = folder("first");
-    // The first two have no violation.
-    let arguments = ["campaign", "--seeds", "247..260", "--profile", "sabotaged"];
+    // The first has no violation.
+    let arguments = ["campaign", "--seeds", "248..262", "--profile", "sabotaged"];
     let document = |more: &[&str]| -> Value {
         let output = run_in(&folder, &[arguments.as_slice(), &["--json"], more].concat());
         serde_json::from_slice(&output.stdout).expect("stdout is one JSON document")
@@ -224,13 +224,13 @@ fn a_campaign_until_the_first_failure_stops_at_the_least_seed_with_any_number_of
         let until = document(&["--first", "--jobs", jobs]);
         let first = &until["first"];
         assert_eq!((&first["seed"], &first["violation"]), (&least["seed"], &least["violation"]), "{until}");
-        assert_eq!(first["seeds"], seed - 247 + 1, "{until}");
+        assert_eq!(first["seeds"], seed - 248 + 1, "{until}");
         assert_eq!(until["failures"].as_array().map(Vec::len), Some(1), "{until}");
-        let most = seed - 247 + jobs.parse::<u64>().expect("a number");
-        assert!(until["runs"].as_u64().is_some_and(|runs| runs <= most), "{jobs} threads: {until}");
+        // While one thread runs that seed, others may run any number of later ones.
+        assert!(jobs != "1" || until["runs"] == seed - 248 + 1, "{until}");
     }
     let text = out(&run_in(&folder, &[arguments.as_slice(), &["--first"]].concat()));
-    assert_contains(&text, &[&format!("stopped at seed {seed}, the first that failed of {}", seed - 246)]);
+    assert_contains(&text, &[&format!("stopped at seed {seed}, the first that failed of {}", seed - 247)]);
     // Nothing fails: all are run, and kinds of faults that did not occur are no failure.
     let none = run_in(&folder, &["campaign", "--seeds", "0..160", "--profile", "tiny", "--first", "--json"]);
     assert_code(&none, 0);

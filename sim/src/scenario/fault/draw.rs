@@ -195,7 +195,10 @@ fn draw_of_anyone(random: &mut Random, name: KindName, per_mille: u64) -> Kind {
     match name {
         KindName::PartitionAdded => Kind::PartitionAdded,
         KindName::GroupShuffled => Kind::GroupShuffled { every_ms: random.log_uniform(20..=1_000) },
-        KindName::LogEndLags => Kind::LogEndLags,
+        KindName::LogEndLags => {
+            let behind = random.log_uniform(1..=30);
+            Kind::LogEndLags { behind: if random.coin() { behind } else { 0 } }
+        }
         KindName::LogTrimmed => Kind::LogTrimmed,
         KindName::AcknowledgedWritesDropped => Kind::AcknowledgedWritesDropped { per_mille },
         KindName::Sabotaged => {

@@ -52,8 +52,12 @@ pub enum Kind {
         /// Time between two reassignments, in milliseconds.
         every_ms: u64,
     },
-    /// Readers see the log's end as it was when the fault started, as after an election.
-    LogEndLags,
+    /// Readers see the log's end as it was when the fault started, or before: after an election, Kafka's new leader begins
+    /// with a high watermark of its own, which may be lower than what readers have seen.
+    LogEndLags {
+        /// How many offsets the end goes back.
+        behind: u64,
+    },
     /// Retention runs: it deletes every record below acknowledged progress, at once.
     LogTrimmed,
     /// The store acknowledges a write and drops it. Never drawn: the oracles must find it.

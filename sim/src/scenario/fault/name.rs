@@ -168,7 +168,7 @@ impl KindName {
         Some(match kind {
             Kind::PartitionAdded => KindName::PartitionAdded,
             Kind::GroupShuffled { .. } => KindName::GroupShuffled,
-            Kind::LogEndLags => KindName::LogEndLags,
+            Kind::LogEndLags { .. } => KindName::LogEndLags,
             Kind::LogTrimmed => KindName::LogTrimmed,
             Kind::AcknowledgedWritesDropped { .. } => KindName::AcknowledgedWritesDropped,
             Kind::Sabotaged { .. } => KindName::Sabotaged,
