@@ -35,7 +35,6 @@ pub(crate) struct Leader {
     in_sync: BTreeSet<NodeId>,
     /// A change of the in-sync set that the controller has not answered. Until then the greater set counts.
     proposed: Option<BTreeSet<NodeId>>,
-    pub(crate) recovering: bool,
 }
 
 /// A change of an in-sync set to propose.
@@ -62,10 +61,9 @@ impl Leader {
         in_sync: BTreeSet<NodeId>,
         replicas: &[NodeId],
         node: NodeId,
-        recovering: bool,
     ) -> Self {
         let mut leader =
-            Self { start, followers: BTreeMap::new(), in_sync: BTreeSet::new(), proposed: None, recovering };
+            Self { start, followers: BTreeMap::new(), in_sync: BTreeSet::new(), proposed: None };
         leader.confirm(in_sync, replicas, node);
         leader
     }

@@ -78,7 +78,7 @@ impl Replica {
         self.leader_epoch = partition.leader_epoch;
         if partition.leader == Some(node) {
             self.log.begin_epoch(partition.leader_epoch);
-            let leader = Leader::new(self.log.end(), in_sync, &self.replicas, node, partition.recovering);
+            let leader = Leader::new(self.log.end(), in_sync, &self.replicas, node);
             self.role = Role::Leader(leader);
         } else {
             self.role = Role::Follower(partition.leader);

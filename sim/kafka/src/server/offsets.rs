@@ -37,16 +37,15 @@ pub(super) async fn list(broker: &Arc<Broker>, request: ListOffsetsRequest, vers
                 result = Err(ErrorCode::LeaderNotAvailable);
             }
             match result {
+                // An older version has no field for the epoch.
                 Ok(Some(found)) => response
                     .with_offset(found.offset)
                     .with_timestamp(found.timestamp)
-                    .with_leader_epoch(found.epoch),
-                Ok(None) => response.with_offset(-1).with_timestamp(-1).with_leader_epoch(-1),
-                Err(error) => response
-                    .with_error_code(error.code())
-                    .with_offset(-1)
-                    .with_timestamp(-1)
-                    .with_leader_epoch(-1),
+                    .with_leader_epoch(if version >= 4 { found.epoch } else { -1 }),
+                Ok(None) => response.with_offset(-1).with_timestamp(-1),
+                Err(error) => {
+                    response.with_error_code(error.code()).with_offset(-1).with_timestamp(-1)
+                }
             }
         });
         ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions.collect())

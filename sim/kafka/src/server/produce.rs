@@ -55,7 +55,7 @@ pub(super) async fn serve(broker: &Arc<Broker>, raw: &RawRequest) -> std::result
     for (place, topic) in request.topic_data.iter().enumerate() {
         let of_topic = outcomes.iter().filter(|outcome| outcome.topic == place);
         let partitions = of_topic.map(|outcome| {
-            let response = respond(&image, outcome);
+            let response = respond(&image, outcome, raw.version);
             if response.current_leader.leader_id.0 >= 0 {
                 leaders.push(response.current_leader.clone());
             }
@@ -75,7 +75,7 @@ pub(super) async fn serve(broker: &Arc<Broker>, raw: &RawRequest) -> std::result
     raw.respond(&response).map(Some)
 }
 
-fn respond(image: &Image, outcome: &Outcome) -> PartitionProduceResponse {
+fn respond(image: &Image, outcome: &Outcome, version: i16) -> PartitionProduceResponse {
     let response = PartitionProduceResponse::default().with_index(outcome.index);
     match &outcome.result {
         Ok(appended) => response
@@ -95,7 +95,7 @@ fn respond(image: &Image, outcome: &Outcome) -> PartitionProduceResponse {
                 _ => response,
             };
             match (error, outcome.id) {
-                (ErrorCode::NotLeaderOrFollower, Some(id)) => {
+                (ErrorCode::NotLeaderOrFollower, Some(id)) if version >= 10 => {
                     response.with_current_leader(current_leader(image, id))
                 }
                 _ => response,

@@ -91,12 +91,14 @@ pub(super) async fn add_partitions(
 pub(super) async fn elect_leaders(
     broker: &Arc<Broker>,
     request: ElectLeadersRequest,
-    _version: i16,
+    version: i16,
 ) -> ElectLeadersResponse {
     let timeout = wait(request.timeout_ms);
     match broker.ask_controller(ControlRequest::ElectLeaders(request), timeout).await {
         Ok(ControlResponse::ElectLeaders(response)) => response,
-        other => ElectLeadersResponse::default().with_error_code(refusal(other)),
+        // Version 0 has no field for it.
+        other if version >= 1 => ElectLeadersResponse::default().with_error_code(refusal(other)),
+        _ => ElectLeadersResponse::default(),
     }
 }
 
