@@ -1,2 +1,5 @@
 #![doc = include_str!("../README.md")]
 
+pub mod coordinator;
+pub mod group;
+pub mod transaction;
