@@ -28,6 +28,10 @@ pub(crate) fn refuse(request: &GroupRequest, version: i16, error: ResponseError)
     match request {
         GroupRequest::JoinGroup(_) => join_group(version, StrBytes::default(), error).into(),
         GroupRequest::SyncGroup(_) => SyncGroupResponse::default().with_error_code(code).into(),
+        // A heartbeat is answered with success while the coordinator loads (`GroupCoordinatorService.heartbeat`).
+        GroupRequest::Heartbeat(_) if error == ResponseError::CoordinatorLoadInProgress => {
+            HeartbeatResponse::default().into()
+        }
         GroupRequest::Heartbeat(_) => HeartbeatResponse::default().with_error_code(code).into(),
         GroupRequest::LeaveGroup(_) => LeaveGroupResponse::default().with_error_code(code).into(),
         GroupRequest::ConsumerGroupHeartbeat(_) => {
