@@ -66,10 +66,6 @@ impl<R> Outbox<R> {
         self.effects.markers.push(markers);
     }
 
-    /// Whether a batch is not yet committed.
-    pub(crate) fn is_open(&self, batch: BatchId) -> bool {
-        self.open.contains_key(&batch)
-    }
 
     /// Sends the responses that waited for a batch and those before it.
     pub(crate) fn committed(&mut self, batch: BatchId) {

@@ -12,8 +12,6 @@ pub struct TransactionConfig {
     pub id_expiration: i64,
     /// `transaction.remove.expired.transaction.cleanup.interval.ms`: between two looks for unused ids.
     pub id_expiration_check_interval: i64,
-    /// `transaction.partition.verification.enable`.
-    pub verification: bool,
     /// The feature `transaction.version`: 2 for producers that bump the epoch with each transaction.
     pub transaction_version: i16,
     /// The time before a marker that was refused is sent again (`retry.backoff`, a constant in Kafka).
@@ -27,7 +25,6 @@ impl Default for TransactionConfig {
             abort_check_interval: 10_000,
             id_expiration: 7 * 24 * 3_600_000,
             id_expiration_check_interval: 3_600_000,
-            verification: true,
             transaction_version: 2,
             marker_retry_backoff: 100,
         }
