@@ -66,7 +66,6 @@ impl<R> Outbox<R> {
         self.effects.markers.push(markers);
     }
 
-
     /// Sends the responses that waited for a batch and those before it.
     pub(crate) fn committed(&mut self, batch: BatchId) {
         let later = self.open.split_off(&BatchId(batch.0.saturating_add(1)));
