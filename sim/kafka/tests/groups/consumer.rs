@@ -38,6 +38,13 @@ pub fn owns(member: &str, epoch: i32, partitions: &[i32]) -> ConsumerGroupHeartb
     keeps(member, epoch).with_topic_partitions(Some(vec![topic]))
 }
 
+/// The heartbeat of a member that got no answer to the one before: it says all, and is told all.
+fn full(member: &str, epoch: i32, partitions: &[i32]) -> ConsumerGroupHeartbeatRequest {
+    owns(member, epoch, partitions)
+        .with_rebalance_timeout_ms(REBALANCE)
+        .with_subscribed_topic_names(Some(vec![text("a").into()]))
+}
+
 /// The partitions of topic `a` in a response; `None` if it has no assignment.
 pub fn assigned(response: &ConsumerGroupHeartbeatResponse) -> Option<Vec<i32>> {
     assert_eq!(response.error_code, 0, "{response:?}");
@@ -139,6 +146,14 @@ fn a_member_whose_epoch_was_lost_on_the_way_retries_with_the_one_before() {
     // With more than that, or without saying so, it is fenced.
     assert_eq!(bench.beat(1, owns("one", 1, &[0, 1, 2])).error_code, code(Error::FencedMemberEpoch));
     assert_eq!(bench.beat(1, keeps("one", 1)).error_code, code(Error::FencedMemberEpoch));
+}
+
+#[test]
+fn a_member_that_says_all_is_told_its_assignment_again() {
+    let mut bench = Bench::new();
+    pair(&mut bench);
+    assert_eq!(assigned(&bench.beat(1, owns("one", 2, &[0, 1]))), None);
+    assert_eq!(assigned(&bench.beat(1, full("one", 2, &[0, 1]))), Some(vec![0, 1]));
 }
 
 #[test]
@@ -405,7 +420,7 @@ fn no_partition_ever_has_two_owners() {
             let index = (rng.next_u32() as usize) % members.len();
             let id = members.keys().nth(index).expect("a member").clone();
             let (epoch, owned) = members[&id].clone();
-            let request = if epoch == 0 { joins(&id) } else { owns(&id, epoch, &owned) };
+            let request = if epoch == 0 { joins(&id) } else { full(&id, epoch, &owned) };
             let response = bench.beat(1, request);
             bench.pass(100);
             if !quiet && rng.next_u32() % 5 == 0 {
@@ -429,7 +444,7 @@ fn no_partition_ever_has_two_owners() {
             bench.pass(15_000);
             for id in members.keys().cloned().collect::<Vec<_>>() {
                 let (epoch, owned) = members[&id].clone();
-                let request = if epoch == 0 { joins(&id) } else { owns(&id, epoch, &owned) };
+                let request = if epoch == 0 { joins(&id) } else { full(&id, epoch, &owned) };
                 let response = bench.beat(1, request);
                 let next = match response.error_code {
                     0 => (response.member_epoch, assigned(&response).unwrap_or(owned)),
