@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use proto_kafka::error::ResponseError;
 use proto_kafka::messages::*;
-use proto_kafka::protocol::StrBytes;
+use proto_kafka::protocol::{Encodable, StrBytes};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 use simulated_kafka::coordinator::{BatchId, Context, Effects, Producer, Record, Token, Topics};
@@ -29,6 +30,7 @@ pub struct Bench {
     pub hold: bool,
     pub open: VecDeque<BatchId>,
     pub reload_asked: bool,
+    versions: BTreeMap<Token, i16>,
 }
 
 pub fn text(text: &str) -> StrBytes {
@@ -41,6 +43,27 @@ pub fn topic_id(topic: u128) -> Uuid {
 
 pub fn code(error: ResponseError) -> i16 {
     error.code()
+}
+
+/// Checks that a response can be sent in the version of its request.
+fn encode(response: &GroupResponse, version: i16) {
+    let mut out = BytesMut::new();
+    let result = match response {
+        GroupResponse::JoinGroup(response) => response.encode(&mut out, version),
+        GroupResponse::SyncGroup(response) => response.encode(&mut out, version),
+        GroupResponse::Heartbeat(response) => response.encode(&mut out, version),
+        GroupResponse::LeaveGroup(response) => response.encode(&mut out, version),
+        GroupResponse::ConsumerGroupHeartbeat(response) => response.encode(&mut out, version),
+        GroupResponse::OffsetCommit(response) => response.encode(&mut out, version),
+        GroupResponse::OffsetFetch(response) => response.encode(&mut out, version),
+        GroupResponse::OffsetDelete(response) => response.encode(&mut out, version),
+        GroupResponse::TxnOffsetCommit(response) => response.encode(&mut out, version),
+        GroupResponse::DeleteGroups(response) => response.encode(&mut out, version),
+        GroupResponse::ListGroups(response) => response.encode(&mut out, version),
+        GroupResponse::DescribeGroups(response) => response.encode(&mut out, version),
+        GroupResponse::ConsumerGroupDescribe(response) => response.encode(&mut out, version),
+    };
+    assert!(result.is_ok(), "{result:?} {response:?}");
 }
 
 impl Bench {
@@ -67,12 +90,14 @@ impl Bench {
             hold: false,
             open: VecDeque::new(),
             reload_asked: false,
+            versions: BTreeMap::new(),
         }
     }
 
     fn take(&mut self, effects: Effects<GroupResponse>) {
         self.reload_asked |= effects.reload;
         for (token, reply) in effects.replies {
+            encode(&reply, self.versions[&token]);
             assert!(self.replies.insert(token, reply).is_none(), "{token:?} is answered twice");
         }
         for batch in effects.batches {
@@ -105,6 +130,7 @@ impl Bench {
     pub fn send(&mut self, version: i16, request: impl Into<GroupRequest>) -> Token {
         let token = Token(self.next);
         self.next += 1;
+        self.versions.insert(token, version);
         let context = Context {
             client_id: "client".to_owned(),
             client_host: "/127.0.0.1".to_owned(),

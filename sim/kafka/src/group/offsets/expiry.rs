@@ -1,8 +1,5 @@
 //! Offsets that are not used any more expire, and groups with nothing left are deleted.
 
-#[cfg(test)]
-use std::collections::BTreeMap;
-
 use super::Stored;
 use crate::group::classic::{ClassicGroup, State};
 use crate::group::{Group, GroupShard, records};
@@ -53,12 +50,6 @@ impl GroupShard {
             Since::Commit => stored.value.commit_timestamp,
         };
         now.saturating_sub(since) >= self.config.offsets_retention
-    }
-
-    /// The groups with committed offsets, and how many.
-    #[cfg(test)]
-    pub(crate) fn offset_counts(&self) -> BTreeMap<String, usize> {
-        self.offsets.committed.iter().map(|(group, offsets)| (group.clone(), offsets.len())).collect()
     }
 }
 
