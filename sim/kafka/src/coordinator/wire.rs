@@ -112,18 +112,14 @@ impl Writer {
     }
 
     pub(crate) fn nullable_str(&mut self, value: Option<&str>) -> &mut Self {
+        let value = if self.flexible { value } else { value.map(cut) };
         let length = value.map(str::len);
         if self.flexible {
             self.compact_length(length);
         } else {
-            // A text of a request is at most i16::MAX bytes long in these versions.
             self.out.put_i16(length.map_or(-1, |length| i16::try_from(length).unwrap_or(i16::MAX)));
         }
-        if let Some(value) = value {
-            let limit =
-                if self.flexible { value.len() } else { value.floor_char_boundary(i16::MAX as usize) };
-            self.out.put_slice(value.as_bytes().get(..limit).unwrap_or_default());
-        }
+        self.out.put_slice(value.unwrap_or_default().as_bytes());
         self
     }
 
@@ -188,6 +184,13 @@ impl Writer {
         write(&mut field);
         field.finish()
     }
+}
+
+/// As much of a text as a length of two bytes can say. Ids of groups and transactions that are longer are refused
+/// before they get here; names that clients give themselves are cut.
+fn cut(text: &str) -> &str {
+    let end = (0..=text.len().min(i16::MAX as usize)).rev().find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
 /// Reads the fields of one record.
@@ -352,6 +355,16 @@ mod tests {
             assert_eq!(reader.array("f", item), Ok(vec![1, 2]));
             assert!(reader.end().is_ok_and(|fields| fields.is_empty()));
         }
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_for_its_length_is_cut_between_characters() {
+        let mut writer = Writer::new(0, false);
+        writer.str(&format!("{}é", "x".repeat(i16::MAX as usize - 1)));
+        let bytes = writer.finish();
+        let mut reader = Reader::new("a record", &bytes);
+        assert_eq!(reader.i16("version"), Ok(0));
+        assert_eq!(reader.str("text").map(|text| text.len()), Ok(i16::MAX as usize - 1));
     }
 
     #[test]

@@ -23,6 +23,11 @@ impl GroupShard {
         context: &Context,
         request: &GroupRequest,
     ) {
+        // Its record could not be written.
+        if request.groups().iter().any(|group| group.len() > i16::MAX as usize) {
+            self.out.reply(token, request.refuse(context.api_version, ResponseError::UnknownServerError));
+            return;
+        }
         match request {
             GroupRequest::JoinGroup(request) => self.join_group(now, rng, token, context, request),
             GroupRequest::SyncGroup(request) => self.sync_group(now, token, request),

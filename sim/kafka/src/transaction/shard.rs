@@ -110,6 +110,11 @@ impl TransactionShard {
         request: TransactionRequest,
     ) -> Effects<TransactionResponse> {
         let version = context.api_version;
+        // Its record could not be written.
+        if request.transactional_ids(version).iter().any(|id| id.len() > i16::MAX as usize) {
+            self.out.reply_now(token, request.refuse(version, ResponseError::UnknownServerError));
+            return self.out.take();
+        }
         match request {
             TransactionRequest::InitProducerId(request) => {
                 self.init_producer_id(now, ids, token, version, &request)

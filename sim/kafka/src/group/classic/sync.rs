@@ -20,12 +20,11 @@ impl ClassicGroup {
         let id = request.member_id.as_str();
         match self.state {
             State::CompletingRebalance => {
-                if let Some(member) = self.members.get_mut(id) {
-                    if let Some(earlier) = member.awaiting_sync.replace(token) {
-                        // Kafka never answers the earlier request, whose connection is gone.
-                        let code = ResponseError::RebalanceInProgress.code();
-                        env.reply_now(earlier, SyncGroupResponse::default().with_error_code(code));
-                    }
+                let earlier = self.members.get_mut(id).and_then(|member| member.awaiting_sync.replace(token));
+                if let Some(earlier) = earlier {
+                    // Kafka never answers the earlier request, whose connection is gone.
+                    let code = ResponseError::RebalanceInProgress.code();
+                    env.reply_now(earlier, SyncGroupResponse::default().with_error_code(code));
                 }
                 self.synced(id);
                 if self.is_leader(id) {

@@ -46,7 +46,7 @@ pub(super) fn assign(
             let load = loads.get(owner).copied().unwrap_or(0);
             let least = subscribers(*topic).min_by_key(|(id, _)| loads.get(id.as_str()).copied())?;
             let other = loads.get(least.0.as_str()).copied().unwrap_or(0);
-            (other + 1 < load).then(|| ((*topic, *partition), *owner, least.0.as_str()))
+            (other + 1 < load).then_some(((*topic, *partition), *owner, least.0.as_str()))
         });
         let Some((partition, from, to)) = moved else { break };
         owners.insert(partition, to);
