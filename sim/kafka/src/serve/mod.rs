@@ -1,9 +1,11 @@
-//! Brokers on sockets: [`serve`] puts one on a listener, [`LocalBrokers`] a whole cluster on loopback addresses.
+//! Brokers for clients: [`serve`] puts one on a listener, [`LocalBrokers`] a whole cluster on loopback addresses, and
+//! [`connect`] needs no sockets.
 
 mod local;
 
 pub use local::{LocalBrokers, LocalError, LocalOptions};
 
+use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 
 use crate::cluster::RunningBroker;
@@ -39,4 +41,17 @@ pub async fn serve(broker: RunningBroker, listener: TcpListener, options: Server
         () = broker.died() => {}
         () = accepting => {}
     }
+}
+
+/// Connects a client to a run of a broker without a socket: what is written to the stream are requests, what is read from
+/// it responses. It ends with the broker.
+pub fn connect(broker: &RunningBroker, options: ServerOptions) -> DuplexStream {
+    let (client, connection) = tokio::io::duplex(1 << 16);
+    let running = broker.0.clone();
+    broker.begin(async move {
+        if let Err(error) = server::serve(running, options, connection, "127.0.0.1".to_owned()).await {
+            tracing::debug!(%error, "a connection broke");
+        }
+    });
+    client
 }
