@@ -103,6 +103,11 @@ impl Leader {
         }
     }
 
+    /// The start of a follower's log, as its last fetch told it.
+    pub(crate) fn start_of(&self, follower: NodeId) -> Option<Offset> {
+        self.followers.get(&follower).map(|progress| progress.start)
+    }
+
     /// The lowest start of the logs of the followers that are alive, for DeleteRecords.
     pub(crate) fn lowest_start(&self, own: Offset, is_alive: impl Fn(NodeId) -> bool) -> Offset {
         let others = self.followers.iter().filter(|(node, _)| is_alive(**node));
