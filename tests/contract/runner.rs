@@ -166,7 +166,7 @@ pub fn add<G: CaseRunner>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<G>) ->
     let mut observations = BTreeMap::new();
     for case in &cases {
         if let Some(reason) = listed.0.get(case.name) {
-            observations.insert(case.name, format!("*not applicable: {reason}*"));
+            observations.insert(case.name, format!("{}{reason}*", document::NOT_APPLICABLE));
         }
     }
     let write = (runs && mode.write).then_some(Part { service, column, cases: names });
@@ -222,6 +222,10 @@ fn document_is_complete(service: &str, column: &str, cases: &[(&str, &str)]) -> 
         return Err(format!(
             "its table of {service} does not have exactly these cases (EXACTLYONCE_CONTRACT_WRITE=1 rewrites it)"
         ));
+    }
+    let differences = table.differences();
+    if !differences.is_empty() {
+        return Err(format!("its columns of {service} differ in {}", differences.join(", ")));
     }
     match cases.iter().find(|case| table.observed(case.0, column).is_empty()) {
         Some(case) => Err(format!("it has no observation of {}", case.0)),
