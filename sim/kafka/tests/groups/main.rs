@@ -1,0 +1,7 @@
+//! Coordinators of groups, driven without a broker: each rule of the protocols as the shortest scenario.
+
+mod classic;
+mod consumer;
+mod harness;
+mod migration;
+mod offsets;
