@@ -20,7 +20,7 @@ use thiserror::Error;
 use crate::Seed;
 use crate::random::{Random, Stream};
 use cassandra::ClusterOptions;
-use fault::{Fault, KindName};
+use fault::{Fault, KindName, combination};
 use mix::FaultMix;
 use options::{Heal, RunOptions};
 use profile::Profile;
@@ -149,6 +149,7 @@ impl Draft {
         let mut faults = Fault::draw_all(self.seed, &self.options, &self.tables, &self.mix);
         faults.retain(Fault::is_first_of_its_kind);
         faults.push(damage);
+        faults.extend(combination::restarts(self.seed, &self.options));
         Scenario { faults, ..self.without_faults() }
     }
 

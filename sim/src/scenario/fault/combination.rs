@@ -12,6 +12,9 @@ use crate::scenario::options::RunOptions;
 /// The ids of the faults of combinations: those of the nth one begin `IDS` further than those of the one before.
 const FIRST_ID: u64 = 500;
 
+/// The ids of the restarts that a scenario with damage has.
+const FIRST_RESTART: u64 = 900;
+
 /// Ids of a combination.
 const IDS: u64 = 50;
 
@@ -44,6 +47,19 @@ pub(crate) fn draw(seed: u64, options: &RunOptions, tables: &Tables) -> Vec<Faul
     faults
 }
 
+/// Each worker is killed once in the second half of the faults' time: most damage is noticed where a worker starts.
+pub(crate) fn restarts(seed: u64, options: &RunOptions) -> Vec<Fault> {
+    let random = &mut Random::new(seed, Stream::Fault(FIRST_RESTART));
+    let kill = |worker: u8| Fault {
+        id: FIRST_RESTART + u64::from(worker),
+        trigger: Trigger::At { at_ms: random.within(options.chaos_ms / 2..=options.chaos_ms * 9 / 10) },
+        target: Target::Host(Host::Worker(worker)),
+        kind: Kind::Host(HostFault::Kill),
+        duration_ms: random.within(1..=200),
+    };
+    (0..options.workers).map(kill).collect()
+}
+
 impl Combination {
     fn draw(self, random: &mut Random, options: &RunOptions, tables: &Tables) -> Vec<Fault> {
         let began_ms = random.within(options.chaos_ms / 10..=options.chaos_ms / 2);
@@ -71,11 +87,11 @@ impl Combination {
                 let after_progress = |nth| point(Step::WriteProgress, Moment::After, nth);
                 let triggering = Target::Host(Host::Triggering);
                 let (trigger, target, kind) = match random.below(4) {
+                    // Between two reads of its start, so that it knows the progress from before, and the log from after.
                     0 | 1 => {
-                        let until = Point { step: Step::WriteProgress, moment: Moment::After };
-                        let nth = random.within(1..=4);
+                        let nth = random.within(1..=6);
                         let trigger = point(Step::ReadProgress, Moment::After, nth);
-                        (trigger, triggering, Kind::HeldUntil { point: until, same_partition: true })
+                        (trigger, triggering, Kind::Host(HostFault::Pause))
                     }
                     2 => (after_progress(first), triggering, Kind::Host(HostFault::Pause)),
                     _ => {
@@ -135,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_faults_of_combinations_can_happen_to_the_tables_and_have_ids_of_their_own() {
-        assert!(FIRST_ID + IDS * Combination::iter().count() as u64 <= Fault::ADDED);
+        assert!(FIRST_ID + IDS * Combination::iter().count() as u64 <= FIRST_RESTART);
         for world in [World::Simple, World::Cassandra] {
             let mut seen = 0;
             for seed in 0..200 {
