@@ -148,8 +148,8 @@ impl Draft {
         let damage = Fault::draw_damage(self.seed, &self.options, &self.tables);
         let mut faults = Fault::draw_all(self.seed, &self.options, &self.tables, &self.mix);
         faults.retain(Fault::is_first_of_its_kind);
-        faults.push(damage);
         faults.extend(combination::restarts(self.seed, &self.options));
+        faults.push(damage);
         Scenario { faults, ..self.without_faults() }
     }
 
