@@ -68,14 +68,26 @@ pub type Executables = BTreeMap<String, PathBuf>;
 /// # Errors
 /// If it does not compile.
 pub fn simulation(tree: &Tree, files: &BTreeMap<String, Switched>) -> Result<PathBuf, BuildError> {
+    let built = in_simulation(tree, files, ["build", "--bin", "simulation"])?;
+    built.get("simulation").cloned().ok_or(BuildError::NoProgram)
+}
+
+/// Another program of the simulation's workspace with all mutants, built in the same way.
+///
+/// # Errors
+/// If it does not compile.
+pub fn in_simulation<'a>(
+    tree: &Tree,
+    files: &BTreeMap<String, Switched>,
+    command: impl IntoIterator<Item = &'a str>,
+) -> Result<Executables, BuildError> {
     let mut cargo = cargo(&tree.root.join("sim"));
     let text = |path: &Path| format!("{:?}", path.to_string_lossy());
-    cargo.args(["build", "--bin", "simulation", "--profile", "sim"]);
+    cargo.args(command).args(["--profile", "sim"]);
     cargo.arg("--config").arg(format!("paths=[{}]", text(&tree.copy())));
     cargo.arg("--config").arg(format!("build.build-dir={}", text(&tree.target.join("sim"))));
     cargo.arg("--target-dir").arg(tree.folder());
-    let built = run(cargo, files)?;
-    built.get("simulation").cloned().ok_or(BuildError::NoProgram)
+    run(cargo, files)
 }
 
 /// Cargo in a folder, from which it searches for its configuration.
