@@ -1,5 +1,6 @@
 //! Plays the mutants of a list, and says which of them survive.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::Path;
@@ -7,10 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use mutants::build::BuildError;
+use mutants::combine::{self, Combined};
 use mutants::listed::{self, Listed};
 use mutants::page;
 use mutants::patch::Patch;
-use mutants::plain::Tests;
+use mutants::plain::{PlainError, Tests};
 use mutants::play::Settings;
 use mutants::systematic::{self, Counts, Judged, Verdict};
 use mutants::tree::Tree;
@@ -46,18 +49,7 @@ pub fn run(arguments: &Arguments, tree: &Tree, list: &Path) -> Result<bool, Box<
     judged.extend(play(arguments, tree, &built, viable.clone())?);
     write(tree, &judged)?;
     if arguments.plain_tests {
-        eprintln!("building the tests");
-        let mut tests = Tests::build(tree, &built.combined.files)?;
-        tests.add_simulated(tree, &built.combined.files)?;
-        let survivors: Vec<&mut Judged> =
-            judged.iter_mut().filter(|each| each.verdict == Verdict::Survived).collect();
-        let count = survivors.len();
-        for (number, each) in (1..).zip(survivors) {
-            if let Some(test) = tests.find_one(&each.short)? {
-                each.verdict = Verdict::PlainTest(test);
-            }
-            report(each, number, count);
-        }
+        test(tree, &viable, built.combined, &mut judged)?;
         write(tree, &judged)?;
     }
     conclude(arguments, tree, &judged)
@@ -95,6 +87,53 @@ fn play(
     }
     played.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(played)
+}
+
+/// Runs the tests on those that survived the simulations.
+fn test(
+    tree: &Tree,
+    viable: &[Listed],
+    mut combined: Combined,
+    judged: &mut [Judged],
+) -> Result<(), Box<dyn Error>> {
+    eprintln!("building the tests");
+    let mut unviable = BTreeSet::new();
+    let tests = loop {
+        match build_tests(tree, &combined) {
+            Ok(tests) => break tests,
+            // In code that the simulation is built without.
+            Err(PlainError::Build(BuildError::Patches(errors))) => {
+                for (name, rendered) in errors {
+                    eprintln!("{name} does not compile:\n{rendered}");
+                    unviable.insert(name);
+                }
+                let patches = viable.iter().map(|mutant| &mutant.patch);
+                let patches: Vec<Patch> =
+                    patches.filter(|patch| !unviable.contains(&patch.name)).cloned().collect();
+                combined = combine::combine(&patches, |file| tree.read(file))?;
+                tree.update(&combined.files)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let survivors: Vec<&mut Judged> =
+        judged.iter_mut().filter(|each| each.verdict == Verdict::Survived).collect();
+    let count = survivors.len();
+    for (number, each) in (1..).zip(survivors) {
+        if unviable.contains(&each.short) {
+            each.verdict = Verdict::Unviable("it does not compile with all features".to_owned());
+        } else if let Some(test) = tests.find_one(&each.short)? {
+            each.verdict = Verdict::PlainTest(test);
+        }
+        report(each, number, count);
+    }
+    Ok(())
+}
+
+fn build_tests(tree: &Tree, combined: &Combined) -> Result<Tests, PlainError> {
+    let mut tests = Tests::build(tree, &combined.files)?;
+    tests.add_simulated(tree, &combined.files)?;
+    Ok(tests)
 }
 
 /// A line of progress.
