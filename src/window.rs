@@ -205,4 +205,45 @@ mod tests {
         assert_eq!(WindowSpec { threshold: 0, ..good }.check(), Err(WindowError::Threshold(0)));
         assert_eq!(WindowSpec { health: HealthSet::of(&[]), ..good }.check(), Err(WindowError::NoHealth));
     }
+
+    #[test]
+    fn each_limit_of_a_spec_is_allowed_and_the_next_value_is_not() {
+        let check = |size_ms, slide_ms, threshold| {
+            WindowSpec { size_ms, slide_ms, threshold, ..WindowSpec::default() }.check()
+        };
+        assert_eq!(check(1, 1, 1), Ok(()));
+        assert_eq!(check(i64::MAX, i64::MAX, i32::MAX), Ok(()));
+        assert_eq!(check(-1, 1, 1), Err(WindowError::Size(-1)));
+        assert_eq!(check(1, 1, -1), Err(WindowError::Threshold(-1)));
+        // 1,000 windows for each event; one of 3,001 ms in steps of 3 ms puts some events into 1,001.
+        for (size, slide, is_allowed) in [
+            (1_000, 1, true),
+            (1_001, 1, false),
+            (3_000, 3, true),
+            (3_001, 3, false),
+            (2_999, 3, true),
+            (2_000_000, 1, false),
+        ] {
+            let expected = if is_allowed { Ok(()) } else { Err(WindowError::TooMany { size, slide }) };
+            assert_eq!(check(size, slide, 1), expected, "{size} over {slide}");
+        }
+    }
+
+    #[test]
+    fn a_set_has_the_levels_that_it_was_made_of() {
+        for levels in [
+            &[][..],
+            &[Health::Nominal],
+            &[Health::Warning, Health::Critical],
+            &Health::ALL,
+            // A level that is named twice.
+            &[Health::Critical, Health::Critical],
+        ] {
+            let set = HealthSet::of(levels);
+            for level in Health::ALL {
+                assert_eq!(set.contains(level), levels.contains(&level), "{level:?} in {levels:?}");
+                assert_eq!(set.levels().any(|other| other == level), levels.contains(&level));
+            }
+        }
+    }
 }

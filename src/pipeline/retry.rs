@@ -199,3 +199,98 @@ impl<'a> Attempts<'a> {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::rand_core::SeedableRng;
+
+    use super::*;
+    use crate::binding::BindingSpec;
+
+    fn retry(min_ms: u64, max_ms: u64, deadline: Option<Duration>) -> Retry {
+        let options = Options {
+            backoff_min: Duration::from_millis(min_ms),
+            backoff_max: Duration::from_millis(max_ms),
+            retry_deadline: deadline,
+            ..Options::new(BindingSpec::new("topic"))
+        };
+        Retry::new(&options, ChaCha8Rng::seed_from_u64(1))
+    }
+
+    fn failing(retry: &Retry) -> usize {
+        retry.lock().failing
+    }
+
+    #[test]
+    fn an_episode_is_logged_when_it_starts_and_each_minute_and_when_it_ends() {
+        let mut episode = Episode::default();
+        let began = Instant::now();
+        let mut failed = |seconds| episode.failed(began + Duration::from_secs(seconds));
+        assert_eq!(failed(0), Some(Duration::ZERO));
+        assert_eq!((failed(1), failed(59)), (None, None));
+        assert_eq!(failed(60), Some(Duration::from_secs(60)));
+        assert_eq!((failed(61), failed(119)), (None, None));
+        assert_eq!(failed(130), Some(Duration::from_secs(130)));
+        let end = began + Duration::from_secs(140);
+        assert_eq!(episode.recovered(end), Some(Duration::from_secs(140)));
+        assert_eq!(episode.recovered(end), None);
+        assert_eq!(episode.failed(end), Some(Duration::ZERO), "another one");
+    }
+
+    #[test]
+    fn the_waits_are_random_up_to_a_limit_that_doubles() {
+        let retry = retry(64, 512, None);
+        let mut longest = [Duration::ZERO; 5];
+        for _ in 0..200 {
+            let mut attempts = Attempts::new(&retry);
+            for longest in &mut longest {
+                let wait = attempts.next_backoff(String::new);
+                assert!(wait >= Duration::from_millis(1));
+                *longest = wait.max(*longest);
+            }
+        }
+        for (longest, limit) in longest.into_iter().zip([64, 128, 256, 512, 512]) {
+            let limit = Duration::from_millis(limit);
+            assert!(limit * 9 / 10 < longest && longest <= limit, "{longest:?} of {limit:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_counts_from_the_first_failure() {
+        let retry = retry(1, 1, Some(Duration::from_secs(5)));
+        let mut attempts = Attempts::new(&retry);
+        sleep(Duration::from_secs(9)).await;
+        assert_eq!(attempts.exhausted(), None, "nothing has failed yet");
+        attempts.next_backoff(String::new);
+        sleep(Duration::from_millis(4_999)).await;
+        assert_eq!(attempts.exhausted(), None);
+        attempts.next_backoff(String::new);
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(attempts.exhausted(), Some(5));
+        let without_deadline = self::retry(1, 1, None);
+        let mut attempts = Attempts::new(&without_deadline);
+        attempts.next_backoff(String::new);
+        sleep(Duration::from_secs(1_000_000)).await;
+        assert_eq!(attempts.exhausted(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_failing_request_counts_until_it_ends_and_the_last_one_ends_the_episode() {
+        let retry = retry(1, 1, None);
+        let (mut one, mut other) = (Attempts::new(&retry), Attempts::new(&retry));
+        for _ in 0..2 {
+            one.next_backoff(String::new);
+            other.next_backoff(String::new);
+            assert_eq!(failing(&retry), 2);
+        }
+        one.finish(());
+        assert_eq!(failing(&retry), 1);
+        assert!(retry.lock().episode.since.is_some(), "the other one still fails");
+        // Dropped, as when its worker is stopped.
+        drop(other);
+        assert_eq!(failing(&retry), 0);
+        assert!(retry.lock().episode.since.is_none());
+        Attempts::new(&retry).finish(());
+        assert_eq!(failing(&retry), 0);
+    }
+}

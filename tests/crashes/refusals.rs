@@ -115,7 +115,16 @@ fn different_records_below_progress_are_refused() {
         append(&broker, &other).await;
         let error = refused(&broker, &store).await;
         assert!(
-            matches!(error, PipelineError::RecordsDiffer { partition: 2, offset: 8, next_offset: 10, .. }),
+            matches!(
+                error,
+                PipelineError::RecordsDiffer {
+                    partition: 2,
+                    offset: 8,
+                    next_offset: 10,
+                    difference: "the event differs",
+                    ..
+                }
+            ),
             "{error:?}"
         );
     });
@@ -188,6 +197,23 @@ fn a_gap_where_the_tables_have_a_row_is_refused() {
         broker.skip(TOPIC, 2, 4);
         let error = refused(&broker, &store).await;
         assert!(matches!(error, PipelineError::RecordsDiffer { partition: 2, offset: 8, .. }), "{error:?}");
+    });
+}
+
+#[test]
+fn a_missing_record_is_named_although_the_next_one_has_its_content() {
+    block_on(async {
+        let (broker, store) = processed().await;
+        broker.truncate(TOPIC, 2, 8);
+        broker.skip(TOPIC, 2, 1);
+        // What was at offset 8, at offset 9.
+        append(&broker, &[Entry::Value(2, event(26, 26, "a", 2))]).await;
+        let error = refused(&broker, &store).await;
+        let (offset, difference) = match error {
+            PipelineError::RecordsDiffer { offset, difference, .. } => (offset, difference),
+            error => panic!("{error:?}"),
+        };
+        assert_eq!((offset, difference), (8, "the log has no such record"));
     });
 }
 

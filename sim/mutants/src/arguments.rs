@@ -39,6 +39,14 @@ pub struct Arguments {
     /// Seeds from a starting seed until the search ends [default: 400 on simple services, 200 in other worlds]
     #[arg(long, value_name = "SEEDS", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub limit: Option<u64>,
+    /// Play the mutants of this list instead, which `cargo mutants --list --json --diff` prints, each until a simulation or a
+    /// test finds it; NAME is m1 for the first. One that survives and is not in docs/mutants.md fails
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["quickest", "world", "profile", "starts", "limit", "write", "build", "program"]
+    )]
+    pub list: Option<PathBuf>,
     /// Number of searches at the same time [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,

@@ -68,7 +68,8 @@ pub type Executables = BTreeMap<String, PathBuf>;
 /// # Errors
 /// If it does not compile.
 pub fn simulation(tree: &Tree, files: &BTreeMap<String, Switched>) -> Result<PathBuf, BuildError> {
-    program(tree, files, "simulation", "simulation")
+    let built = in_simulation(tree, files, ["build", "--bin", "simulation"])?;
+    built.get("simulation").cloned().ok_or(BuildError::NoProgram)
 }
 
 /// The program `search` of the fuzz targets that need the simulation, with all mutants, built in the same way.
@@ -76,23 +77,27 @@ pub fn simulation(tree: &Tree, files: &BTreeMap<String, Switched>) -> Result<Pat
 /// # Errors
 /// If it does not compile.
 pub fn search(tree: &Tree, files: &BTreeMap<String, Switched>) -> Result<PathBuf, BuildError> {
-    program(tree, files, "simulation-fuzz", "search")
+    let command = ["build", "--package", "simulation-fuzz", "--bin", "search"];
+    let built = in_simulation(tree, files, command)?;
+    built.get("search").cloned().ok_or(BuildError::NoProgram)
 }
 
-fn program(
+/// Another program of the simulation's workspace with all mutants, built in the same way.
+///
+/// # Errors
+/// If it does not compile.
+pub fn in_simulation<'a>(
     tree: &Tree,
     files: &BTreeMap<String, Switched>,
-    package: &str,
-    name: &str,
-) -> Result<PathBuf, BuildError> {
+    command: impl IntoIterator<Item = &'a str>,
+) -> Result<Executables, BuildError> {
     let mut cargo = cargo(&tree.root.join("sim"));
     let text = |path: &Path| format!("{:?}", path.to_string_lossy());
-    cargo.args(["build", "--package", package, "--bin", name, "--profile", "sim"]);
+    cargo.args(command).args(["--profile", "sim"]);
     cargo.arg("--config").arg(format!("paths=[{}]", text(&tree.copy())));
     cargo.arg("--config").arg(format!("build.build-dir={}", text(&tree.target.join("sim"))));
     cargo.arg("--target-dir").arg(tree.folder());
-    let built = run(cargo, files)?;
-    built.get(name).cloned().ok_or(BuildError::NoProgram)
+    run(cargo, files)
 }
 
 /// Cargo in a folder, from which it searches for its configuration.

@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::difference::{Changes, Refused, difference};
 use crate::patch::{Patch, PatchError};
 use crate::source::{self, Container};
-use crate::switch::{Conflict, Switched, Variant, switch};
+use crate::switch::{Conflict, ITERATOR_DECLARATION, Switched, Variant, switch};
 
 /// The variable that chooses a mutant by its name. Without it, or empty, the pipeline is the unchanged one.
 pub const VARIABLE: &str = "EXACTLYONCE_MUTANT";
@@ -78,7 +78,7 @@ pub fn combine(patches: &[Patch], read: impl Fn(&str) -> io::Result<String>) -> 
         library.text = read(LIBRARY)?;
     }
     // On a line that exists, so that the lines of errors stay right.
-    library.text = format!("#![allow(warnings)] {}{}", library.text, choice(&names));
+    library.text = format!("#![allow(warnings)] {}{}{ITERATOR_DECLARATION}", library.text, choice(&names));
     Ok(Combined { files, refused })
 }
 

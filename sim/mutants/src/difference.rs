@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use crate::source::{Container, Detail, Function, Key, Node};
+use crate::source::{Container, Detail, Function, Key, Node, Returns};
 
 /// The changes of a patch in one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub struct Body {
     pub range: Range<usize>,
     /// The other body, with the braces.
     pub text: String,
-    /// True if the function returns `impl Future`.
-    pub returns_future: bool,
+    /// What the bodies of the function return.
+    pub returns: Returns,
 }
 
 /// An item that is added.
@@ -152,12 +152,9 @@ impl Comparison<'_> {
         if original.is_const {
             return Err(Problem::Const);
         }
-        let (range, returns_future) = (original.range.clone(), original.returns_future);
-        self.changes.bodies.push(Body {
-            range,
-            text: self.text[patched.range.clone()].to_owned(),
-            returns_future,
-        });
+        let (range, returns) = (original.range.clone(), original.returns);
+        let text = self.text[patched.range.clone()].to_owned();
+        self.changes.bodies.push(Body { range, text, returns });
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod combine;
 pub mod difference;
+pub mod listed;
 pub mod page;
 pub mod patch;
 pub mod plain;
@@ -14,5 +15,6 @@ pub mod searches;
 pub mod source;
 pub mod statistics;
 pub mod switch;
+pub mod systematic;
 pub mod tree;
 pub mod worlds;

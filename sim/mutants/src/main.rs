@@ -1,6 +1,7 @@
 //! The program: `cargo sim mutants`.
 
 mod arguments;
+mod list;
 mod report;
 mod run;
 

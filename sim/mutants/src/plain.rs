@@ -18,8 +18,14 @@ use crate::tree::{Tree, TreeError};
 /// Test programs that need no service and are quick, besides the library's own tests.
 const PROGRAMS: [&str; 3] = ["crashes", "decoding", "traits"];
 
+/// The name of another one: the cases of `tests/traits` on simulated Cassandra.
+const SIMULATED: &str = "simulated traits";
+
 /// How long the tests of one program may take with a mutant. The slowest takes a tenth of it.
 const LIMIT: Duration = Duration::from_secs(240);
+
+/// A program that takes longer does not end, however quick it is.
+const SHORT: Duration = Duration::from_secs(30);
 
 /// Number of names of failed tests that are kept.
 const NAMES: usize = 3;
@@ -43,6 +49,8 @@ pub enum PlainError {
 pub struct Tests {
     folder: PathBuf,
     programs: Executables,
+    /// How long each takes without a mutant; the quickest first.
+    quickest: Vec<(Duration, String)>,
 }
 
 impl Tests {
@@ -58,15 +66,65 @@ impl Tests {
         PROGRAMS.iter().for_each(|program| _ = cargo.args(["--test", program]));
         let directory = format!("build.build-dir={:?}", tree.target.to_string_lossy());
         cargo.arg("--config").arg(directory).arg("--target-dir").arg(tree.folder().join("plain"));
-        let tests = Self { folder: tree.copy(), programs: build::run(cargo, files)? };
-        for (program, path) in &tests.programs {
-            let failed = tests.run(path, None)?;
+        let programs = build::run(cargo, files)?;
+        let mut tests = Self { folder: tree.copy(), programs, quickest: Vec::new() };
+        tests.quickest = tests.times(&tests.programs)?;
+        Ok(tests)
+    }
+
+    /// Adds the cases of `tests/traits` that the simulation's workspace runs on the production store.
+    ///
+    /// # Errors
+    /// If they do not compile, or one fails.
+    pub fn add_simulated(
+        &mut self,
+        tree: &Tree,
+        files: &BTreeMap<String, Switched>,
+    ) -> Result<(), PlainError> {
+        let built = build::in_simulation(tree, files, ["test", "--no-run", "--test", "traits"])?;
+        let path = built.get("traits").cloned().ok_or(BuildError::NoProgram)?;
+        let added = Executables::from([(SIMULATED.to_owned(), path)]);
+        self.quickest.extend(self.times(&added)?);
+        self.quickest.sort();
+        self.programs.extend(added);
+        Ok(())
+    }
+
+    /// How long each of these programs takes without a mutant; the quickest first.
+    fn times(&self, programs: &Executables) -> Result<Vec<(Duration, String)>, PlainError> {
+        let mut times = Vec::new();
+        for (program, path) in programs {
+            let began = Instant::now();
+            let failed = self.run(path, None, LIMIT)?;
             if failed.as_ref().is_none_or(|failed| !failed.is_empty()) {
                 let names = failed.map_or("it does not end".to_owned(), |failed| failed.join(", "));
                 return Err(PlainError::Unchanged { program: program.clone(), names });
             }
+            times.push((began.elapsed(), program.clone()));
         }
-        Ok(tests)
+        times.sort();
+        Ok(times)
+    }
+
+    /// A test that fails with a mutant, of the quickest program that has one, or the first program that does not end in ten
+    /// times its usual time; `None` if all pass.
+    ///
+    /// # Errors
+    /// If a program cannot be run.
+    pub fn find_one(&self, mutant: &str) -> Result<Option<String>, PlainError> {
+        for (usual, program) in &self.quickest {
+            let Some(path) = self.programs.get(program) else { continue };
+            let limit = (*usual * 10).clamp(SHORT, LIMIT);
+            match self.run(path, Some(mutant), limit)? {
+                None => return Ok(Some(format!("{program} does not end"))),
+                Some(failed) => {
+                    if let Some(name) = failed.first() {
+                        return Ok(Some(format!("{program}: {name}")));
+                    }
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// The tests that fail with a mutant.
@@ -77,7 +135,7 @@ impl Tests {
         let mut found =
             PlainTests { programs: self.programs.keys().cloned().collect(), ..PlainTests::default() };
         for (program, path) in &self.programs {
-            match self.run(path, Some(mutant))? {
+            match self.run(path, Some(mutant), LIMIT)? {
                 None => found.endless.push(program.clone()),
                 Some(failed) => {
                     found.failed += failed.len();
@@ -90,7 +148,12 @@ impl Tests {
     }
 
     /// Runs a program; the names of the tests that fail, or `None` if it does not end.
-    fn run(&self, path: &PathBuf, mutant: Option<&str>) -> Result<Option<Vec<String>>, PlainError> {
+    fn run(
+        &self,
+        path: &PathBuf,
+        mutant: Option<&str>,
+        limit: Duration,
+    ) -> Result<Option<Vec<String>>, PlainError> {
         let of = |source| PlainError::Run { path: path.clone(), source };
         // Into a file: nobody reads a pipe before the end.
         let mut output = tempfile::tempfile().map_err(of)?;
@@ -103,7 +166,7 @@ impl Tests {
             if let Some(status) = child.try_wait().map_err(of)? {
                 break status;
             }
-            if began.elapsed() > LIMIT {
+            if began.elapsed() > limit {
                 child.kill().map_err(of)?;
                 child.wait().map_err(of)?;
                 return Ok(None);

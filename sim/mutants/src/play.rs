@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use crate::program::{Program, ProgramError};
+use crate::program::{BUSY, Program, ProgramError};
 use crate::statistics::{Figures, Search};
 
 /// Distance between two starting seeds.
@@ -90,8 +90,13 @@ impl Settings {
         threads: usize,
     ) -> Result<(Vec<Search>, bool), ProgramError> {
         let failures = self.failures.join(&pair.mutant);
-        let program =
-            Program { path: &self.program, mutant: Some(&pair.mutant), profile, failures: &failures };
+        let program = Program {
+            path: &self.program,
+            mutant: Some(&pair.mutant),
+            profile,
+            failures: &failures,
+            busy: BUSY,
+        };
         let mut searches = Vec::new();
         for start in (0..self.starts).map(|start| start * APART) {
             let is_given_up = searches.len() >= STARTS_UNTIL_GIVEN_UP
@@ -171,8 +176,13 @@ impl Settings {
             if self.is_over() {
                 return Ok((world, Unchanged::default()));
             }
-            let program =
-                Program { path: &self.program, mutant: None, profile: &profile, failures: &failures };
+            let program = Program {
+                path: &self.program,
+                mutant: None,
+                profile: &profile,
+                failures: &failures,
+                busy: BUSY,
+            };
             let ran = program.campaign(&world, seeds.clone(), threads, false)?;
             let unchanged = match ran.result {
                 Ok(campaign) => Unchanged {

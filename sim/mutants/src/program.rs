@@ -15,10 +15,11 @@ use crate::combine::VARIABLE;
 use crate::processor::Usage;
 use crate::statistics::{Found, Search};
 
-/// A program that finishes no seed within this time of a processor runs for ever; the slowest seed takes some seconds. One
-/// that uses none waits for ever.
-const BUSY: Duration = Duration::from_secs(120);
-const WAITING: Duration = Duration::from_secs(1_200);
+/// A program that finishes no seed within this time of a processor runs for ever; the slowest seed takes some seconds.
+pub const BUSY: Duration = Duration::from_secs(120);
+
+/// One that uses none waits for ever, after this many times that time.
+const WAITING: u32 = 10;
 
 /// What it is called when a run does not end, or ends the whole program.
 const ENDLESS: &str = "does not end";
@@ -51,6 +52,8 @@ pub struct Program<'a> {
     pub profile: &'a str,
     /// Where it leaves the scenarios of failures.
     pub failures: &'a Path,
+    /// A run that uses this much of a processor and finishes no seed is endless.
+    pub busy: Duration,
 }
 
 /// What a campaign prints as JSON.
@@ -147,7 +150,7 @@ impl Program<'_> {
         let status = thread::scope(|scope| {
             let reader = scope.spawn(move || pipe.map_or(Ok(0), |mut pipe| pipe.read_to_end(output)));
             while !reader.is_finished() {
-                if watch.is_still() {
+                if watch.is_still(self.busy) {
                     is_over.store(true, Ordering::Relaxed);
                     child.kill()?;
                     break;
@@ -281,9 +284,9 @@ impl Watched {
     }
 
     /// True if no seed was finished for so long that none will be.
-    fn is_still(&self) -> bool {
+    fn is_still(&self, busy: Duration) -> bool {
         let progress = self.lock();
-        progress.usage.time().saturating_sub(progress.used) > BUSY || progress.at.elapsed() > WAITING
+        progress.usage.time().saturating_sub(progress.used) > busy || progress.at.elapsed() > busy * WAITING
     }
 
     fn runs(&self) -> u64 {

@@ -13,7 +13,7 @@ use mutants::page;
 use mutants::patch::Patch;
 use mutants::plain::Tests;
 use mutants::play::{Pair, Played, Settings};
-use mutants::program::{Program, ProgramError};
+use mutants::program::{BUSY, Program, ProgramError};
 use mutants::results::{Results, Smallest, Unchanged};
 use mutants::searches;
 use mutants::tree::Tree;
@@ -21,12 +21,12 @@ use mutants::worlds;
 use thiserror::Error;
 
 use crate::arguments::Arguments;
-use crate::report;
+use crate::{list, report};
 
 /// Wrong usage.
 #[derive(Debug, Error)]
-enum UsageError {
-    #[error("there is no mutant {0:?} in tests/mutants")]
+pub enum UsageError {
+    #[error("there is no mutant {0:?}")]
     Mutant(String),
     #[error("there is no world {0:?}; there are {1}")]
     World(String, String),
@@ -39,6 +39,9 @@ pub fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
     let target = std::path::absolute(arguments.target_dir.clone().unwrap_or_else(|| root.join("target")))?;
     let tree = Tree { root, target };
+    if let Some(list) = &arguments.list {
+        return list::run(arguments, &tree, list);
+    }
     let all_worlds = worlds::of_source(&tree.read(worlds::FILE)?)?;
     if let Some(unknown) = arguments.world.iter().find(|world| !all_worlds.contains(world)) {
         return Err(UsageError::World(unknown.clone(), all_worlds.join(", ")).into());
@@ -67,11 +70,11 @@ pub fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
 }
 
 /// The program with all patches that can be in it.
-struct Built {
-    program: PathBuf,
+pub struct Built {
+    pub program: PathBuf,
     /// The other patches, with the reasons.
-    refused: BTreeMap<String, String>,
-    combined: Combined,
+    pub refused: BTreeMap<String, String>,
+    pub combined: Combined,
 }
 
 impl Built {
@@ -84,7 +87,7 @@ impl Built {
         Ok(Self { program: std::path::absolute(program)?, refused, combined })
     }
 
-    fn of(tree: &Tree, patches: &[Patch]) -> Result<Self, Box<dyn Error>> {
+    pub fn of(tree: &Tree, patches: &[Patch]) -> Result<Self, Box<dyn Error>> {
         let mut refused = BTreeMap::new();
         loop {
             let usable: Vec<Patch> =
@@ -239,8 +242,13 @@ impl Run<'_> {
         }
         let shrunk = settings.on_all_threads(work, |(name, world, profile, seed, reason)| {
             let failures = settings.failures.join(&name);
-            let program =
-                Program { path: &self.program, mutant: Some(&name), profile: &profile, failures: &failures };
+            let program = Program {
+                path: &self.program,
+                mutant: Some(&name),
+                profile: &profile,
+                failures: &failures,
+                busy: BUSY,
+            };
             let output = failures.join(format!("{world}-{profile}-{seed}.small.toml"));
             let size = match program.shrink(&world, seed, minutes, &reason, &output) {
                 Ok(size) => size,

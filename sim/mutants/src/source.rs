@@ -6,7 +6,10 @@ use std::ops::Range;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::spanned::Spanned;
-use syn::{Attribute, ImplItem, Item, ReturnType, TraitItem, Type, TypeParamBound, UseTree};
+use syn::{
+    Attribute, GenericArgument, ImplItem, Item, PathArguments, ReturnType, TraitItem, Type, TypeParamBound,
+    UseTree,
+};
 
 /// An item, or the contents of a file.
 #[derive(Debug)]
@@ -67,8 +70,21 @@ pub struct Function {
     pub range: Range<usize>,
     /// True if it can be evaluated at compile time.
     pub is_const: bool,
-    /// True if it returns `impl Future`.
-    pub returns_future: bool,
+    /// What two of its bodies return.
+    pub returns: Returns,
+}
+
+/// How the types that two bodies of one function return fit together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Returns {
+    /// They are the same, or not known to be different.
+    Nameable,
+    /// `impl Future`: each body returns a type of its own, and a sum of the two will do.
+    Future,
+    /// `impl Iterator`: the same.
+    Iterator,
+    /// `Option` or `Result` of `impl Iterator`.
+    MappedIterator,
 }
 
 /// The items of a file, module, trait or implementation.
@@ -195,24 +211,44 @@ fn function(item: &impl ToTokens, signature: &syn::Signature, block: Option<&syn
     let Some(block) = block else { return Detail::Leaf };
     let (head, body) = split(item.to_token_stream());
     let braces = &block.brace_token.span;
-    let returns_future = match &signature.output {
-        ReturnType::Type(_, returned) => is_future(returned),
-        ReturnType::Default => false,
+    let returns = match &signature.output {
+        ReturnType::Type(_, returned) => Returns::of(returned),
+        ReturnType::Default => Returns::Nameable,
     };
     Detail::Function(Function {
         head,
         body: plain(body),
         range: braces.open().byte_range().start..braces.close().byte_range().end,
         is_const: signature.constness.is_some(),
-        returns_future,
+        returns,
     })
 }
 
-fn is_future(returned: &Type) -> bool {
+impl Returns {
+    fn of(returned: &Type) -> Self {
+        if is_impl(returned, "Future") {
+            return Self::Future;
+        }
+        if is_impl(returned, "Iterator") {
+            return Self::Iterator;
+        }
+        let Type::Path(path) = returned else { return Self::Nameable };
+        let Some(last) = path.path.segments.last() else { return Self::Nameable };
+        let PathArguments::AngleBracketed(arguments) = &last.arguments else { return Self::Nameable };
+        let Some(GenericArgument::Type(first)) = arguments.args.first() else { return Self::Nameable };
+        match (last.ident == "Option" || last.ident == "Result") && is_impl(first, "Iterator") {
+            true => Self::MappedIterator,
+            false => Self::Nameable,
+        }
+    }
+}
+
+/// True for `impl` of the trait.
+fn is_impl(returned: &Type, name: &str) -> bool {
     let Type::ImplTrait(returned) = returned else { return false };
     returned.bounds.iter().any(|bound| match bound {
         TypeParamBound::Trait(bound) => {
-            bound.path.segments.last().is_some_and(|segment| segment.ident == "Future")
+            bound.path.segments.last().is_some_and(|segment| segment.ident == name)
         }
         _ => false,
     })

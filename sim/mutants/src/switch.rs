@@ -6,6 +6,7 @@ use std::ops::Range;
 use thiserror::Error;
 
 use crate::difference::{Addition, Body, Changes};
+use crate::source::Returns;
 
 /// A patch's changes of a file.
 #[derive(Debug)]
@@ -127,27 +128,62 @@ impl Writer {
     /// A body that chooses between several.
     fn bodies(&mut self, original: &str, others: &[(&Variant, &Body)]) {
         self.push("{\n    match crate::chosen_mutant() {\n");
-        // Each returns a type of its own; a sum of two types is a future if both are.
-        let is_sum = others.iter().any(|(_, body)| body.returns_future);
+        // Each may return a type of its own.
+        let returns = others.first().map_or(Returns::Nameable, |(_, body)| body.returns);
+        let sum = if returns == Returns::Future { FUTURE } else { ITERATOR };
         let mut before = String::new();
         for (Variant { number, name, .. }, body) in others {
-            if is_sum {
-                self.push(&format!("        // {name}\n        {number} => {before}{EITHER}Left("));
-                self.push_of(name, &body.text);
-                self.push(&format!("){},\n", ")".repeat(before.matches('(').count())));
-                before += EITHER;
-                before += "Right(";
-            } else {
-                self.push(&format!("        // {name}\n        {number} => "));
-                self.push_of(name, &body.text);
-                self.push("\n");
-            }
+            self.push(&format!("        // {name}\n        {number} => "));
+            let (open, close) = around(returns, &format!("{before}{sum}Left("));
+            self.push(&open);
+            self.push_of(name, &body.text);
+            self.push(&format!("{close}\n"));
+            before += sum;
+            before += "Right(";
         }
-        self.push(&format!(
-            "        _ => {before}{original}{}\n    }}\n}}",
-            ")".repeat(before.matches('(').count())
-        ));
+        let (open, close) = around(returns, &before);
+        self.push(&format!("        _ => {open}{original}{close}\n    }}\n}}"));
     }
 }
 
-const EITHER: &str = "::futures_util::future::Either::";
+/// What is before and after a body, so that it returns the case of a sum whose constructors are open at the end of `sum`.
+fn around(returns: Returns, sum: &str) -> (String, String) {
+    let closed = ")".repeat(sum.matches('(').count());
+    match returns {
+        Returns::Nameable => (String::new(), String::new()),
+        Returns::Future | Returns::Iterator => (sum.to_owned(), format!("{closed},")),
+        // `?` and `return` end the closure.
+        Returns::MappedIterator => ("(|| ".to_owned(), format!(")().map(|value| {sum}value{closed}),")),
+    }
+}
+
+/// Sums of two types: one that is a future if both are, and one that is an iterator if both are.
+const FUTURE: &str = "::futures_util::future::Either::";
+const ITERATOR: &str = "crate::ChosenIterator::";
+
+/// The second one, for the root of the library.
+pub const ITERATOR_DECLARATION: &str = r"
+/// An iterator of a mutant, or another one.
+pub(crate) enum ChosenIterator<A, B> {
+    Left(A),
+    Right(B),
+}
+
+impl<T, A: Iterator<Item = T>, B: Iterator<Item = T>> Iterator for ChosenIterator<A, B> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        match self {
+            Self::Left(iterator) => iterator.next(),
+            Self::Right(iterator) => iterator.next(),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            Self::Left(iterator) => iterator.size_hint(),
+            Self::Right(iterator) => iterator.size_hint(),
+        }
+    }
+}
+";

@@ -65,6 +65,15 @@ mod tests {
         assert_eq!(super::inner::double(1), 2);
     }
 }
+
+fn below(end: u64) -> impl Iterator<Item = u64> {
+    0..end
+}
+
+fn from(start: u64) -> Option<impl Iterator<Item = u64>> {
+    let end = start.checked_add(10)?;
+    Some(start..end)
+}
 "#;
 
 fn read(file: &str) -> io::Result<String> {
@@ -202,6 +211,24 @@ fn bodies_that_return_a_future_are_a_sum_of_types() {
     assert_contains(&text, &format!("1 => {either}Left({{ async move {{ 2 }} }}),"));
     assert_contains(&text, &format!("2 => {either}Right({either}Left({{ async move {{ 3 }} }})),"));
     assert_contains(&text, &format!("_ => {either}Right({either}Right({{ async move {{ 1 }} }}))"));
+}
+
+#[test]
+fn bodies_that_return_an_iterator_are_a_sum_of_types_too() {
+    let text = counts(&[
+        patch("a_empty", &[("0..end", "std::iter::empty()")]),
+        patch("b_once", &[("0..end", "std::iter::once(1)"), ("Some(start..end)", "Some(end..start)")]),
+    ]);
+    let sum = "crate::ChosenIterator::";
+    assert_contains(&text, &format!("1 => {sum}Left({{ std::iter::empty() }}),"));
+    assert_contains(&text, &format!("2 => {sum}Right({sum}Left({{ std::iter::once(1) }})),"));
+    assert_contains(&text, &format!("_ => {sum}Right({sum}Right({{ 0..end }}))"));
+    // A question mark must not return from the function, which returns another type.
+    let body = |range: &str| format!("{{ let end = start.checked_add(10)?; Some({range}) }}");
+    assert_contains(&text, &format!("2 => (|| {})().map(|value| {sum}Left(value)),", body("end..start")));
+    assert_contains(&text, &format!("_ => (|| {})().map(|value| {sum}Right(value)),", body("start..end")));
+    let library = combined(&[patch("a_empty", &[("0..end", "std::iter::empty()")])]).files;
+    assert_contains(&library["src/lib.rs"].text, "pub(crate) enum ChosenIterator<A, B> {");
 }
 
 #[test]

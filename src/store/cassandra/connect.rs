@@ -182,3 +182,30 @@ pub(super) async fn prepare(
     };
     Statements::prepare(&options.keyspace, layout.events, prepare).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::cql::Keyspace;
+
+    #[test]
+    fn a_local_quorum_is_one_of_a_datacenter_that_has_a_name() {
+        let of = |consistency_of_options, datacenter: Option<&str>| {
+            let keyspace = Keyspace::try_from("k".to_owned()).unwrap();
+            consistency(&CassandraOptions {
+                consistency: consistency_of_options,
+                datacenter: datacenter.map(str::to_owned),
+                ..CassandraOptions::new(Vec::new(), keyspace)
+            })
+        };
+        let local = |datacenter: &str| BoundConsistency::LocalQuorum { datacenter: datacenter.to_owned() };
+        assert_eq!(of(Consistency::LocalQuorum, Some("oslo")).unwrap(), local("oslo"));
+        for datacenter in [None, Some("")] {
+            assert!(matches!(of(Consistency::LocalQuorum, datacenter), Err(ConnectError::Refused { .. })));
+        }
+        // The datacenter is only preferred.
+        for datacenter in [None, Some(""), Some("oslo")] {
+            assert_eq!(of(Consistency::Quorum, datacenter).unwrap(), BoundConsistency::Quorum);
+        }
+    }
+}

@@ -105,3 +105,42 @@ impl ConnectError {
         Self::unavailable(options, what, format!("no response within {} s", waited.as_secs()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::cql::Keyspace;
+
+    fn of_server(error: DbError) -> ExecutionError {
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, "a message".to_owned()))
+    }
+
+    #[test]
+    fn only_an_error_of_the_server_that_says_so_is_a_missing_permission() {
+        let lacks = |error| lacks_permission(&StoreError::new("read", DriverError::new(error)));
+        assert!(lacks(of_server(DbError::Unauthorized)));
+        assert!(!lacks(of_server(DbError::Invalid)), "it is refused for another reason");
+        assert!(!lacks(of_server(DbError::Overloaded)));
+        // The permissions could not be looked up, so the outcome is unknown.
+        let message = format!("{}...", outcomes::NO_LOOK_UP);
+        let unknown = RequestAttemptError::DbError(DbError::Unauthorized, message);
+        assert!(!lacks(ExecutionError::LastAttemptError(unknown)));
+        assert!(!lacks_permission(&StoreError::of("read")), "it has no cause");
+    }
+
+    #[test]
+    fn only_a_store_that_is_not_available_is_worth_another_attempt() {
+        let keyspace = Keyspace::try_from("k".to_owned()).unwrap();
+        let options = CassandraOptions::new(vec!["a".to_owned(), "b".to_owned()], keyspace);
+        let of_request = |error| ConnectError::of_request(&options, "do it", &of_server(error));
+        assert!(of_request(DbError::Overloaded).is_transient());
+        assert!(!of_request(DbError::Unauthorized).is_transient());
+        assert!(!ConnectError::refused(&options, "no", None).is_transient());
+        let late = ConnectError::not_in_time(&options, "connect", Duration::from_secs(7));
+        assert!(late.is_transient());
+        assert_eq!(
+            crate::error::chain(&late),
+            "cassandra at a, b is not available: could not connect: no response within 7 s"
+        );
+    }
+}

@@ -109,3 +109,44 @@ impl Connection {
         format!("{}.{table}", self.keyspace)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Runs ten requests, of which those at these places fail; how many began, how many ran at once at most, and the
+    /// responses.
+    async fn run(at_once: usize, failing: &[usize]) -> (usize, usize, Result<Vec<usize>, ErrorClass>) {
+        let (begun, running, most) = (Cell::new(0), Cell::new(0), Cell::new(0));
+        let request = async |number: usize| {
+            begun.set(begun.get() + 1);
+            running.set(running.get() + 1);
+            most.set(most.get().max(running.get()));
+            tokio::task::yield_now().await;
+            running.set(running.get() - 1);
+            match failing.contains(&number) {
+                true => Err(Failed::refused("no")),
+                false => Ok(number),
+            }
+        };
+        let mut responses = Vec::new();
+        let ran = concurrently((0..10).map(request), at_once, |response| responses.push(response)).await;
+        responses.sort_unstable();
+        (begun.get(), most.get(), ran.map(|()| responses).map_err(|failed| failed.class))
+    }
+
+    #[tokio::test]
+    async fn as_many_requests_run_at_once_as_may_and_all_responses_are_passed_on() {
+        for at_once in [1, 3, 10] {
+            assert_eq!(run(at_once, &[]).await, (10, at_once, Ok((0..10).collect())));
+        }
+        assert_eq!(run(20, &[]).await.1, 10);
+    }
+
+    #[tokio::test]
+    async fn the_first_error_ends_all_requests() {
+        assert_eq!(run(1, &[4, 6]).await, (5, 1, Err(ErrorClass::Refused)));
+    }
+}

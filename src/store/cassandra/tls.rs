@@ -72,3 +72,88 @@ pub(super) fn is_refusal(error: &std::io::Error) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::{env, fs, io, process};
+
+    use openssl::asn1::Asn1Time;
+    use openssl::hash::MessageDigest;
+    use openssl::pkey::PKey;
+    use openssl::rsa::Rsa;
+    use openssl::x509::{X509, X509NameBuilder};
+
+    use super::*;
+
+    /// A folder with a certificate, its key, and another key; removed when it is dropped.
+    struct Folder(PathBuf);
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    impl Folder {
+        fn new() -> Self {
+            let folder = Self(env::temp_dir().join(format!("exactlyonce-tls-{}", process::id())));
+            fs::create_dir_all(&folder.0).unwrap();
+            let [key, other] = [(), ()].map(|()| PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap());
+            let mut name = X509NameBuilder::new().unwrap();
+            name.append_entry_by_text("CN", "client").unwrap();
+            let name = name.build();
+            let mut certificate = X509::builder().unwrap();
+            certificate.set_subject_name(&name).unwrap();
+            certificate.set_issuer_name(&name).unwrap();
+            certificate.set_pubkey(&key).unwrap();
+            certificate.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+            certificate.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+            certificate.sign(&key, MessageDigest::sha256()).unwrap();
+            fs::write(folder.file("certificate"), certificate.build().to_pem().unwrap()).unwrap();
+            fs::write(folder.file("key"), key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+            fs::write(folder.file("other"), other.private_key_to_pem_pkcs8().unwrap()).unwrap();
+            folder
+        }
+
+        fn file(&self, name: &str) -> PathBuf {
+            self.0.join(name)
+        }
+
+        /// What is wrong with these files.
+        fn wrong(&self, ca: &str, certificate: Option<&str>, key: Option<&str>) -> Option<String> {
+            let file = |name: &str| self.file(name);
+            let tls = Tls {
+                ca_file: Some(file(ca)),
+                certificate_file: certificate.map(file),
+                key_file: key.map(file),
+            };
+            context(&tls).err().map(|(what, _)| what.replace(&self.0.display().to_string(), ""))
+        }
+    }
+
+    #[test]
+    fn a_certificate_needs_its_key_and_every_file_must_be_usable() {
+        let folder = Folder::new();
+        assert_eq!(folder.wrong("certificate", None, None), None);
+        assert_eq!(folder.wrong("certificate", Some("certificate"), Some("key")), None);
+        let differ = Some("the key does not match the certificate".to_owned());
+        assert_eq!(folder.wrong("certificate", Some("certificate"), None), differ);
+        assert_eq!(folder.wrong("certificate", None, Some("key")), differ);
+        let unusable = |what: &str| Some(format!("{what} cannot be used"));
+        assert_eq!(folder.wrong("missing", None, None), unusable("CA file /missing"));
+        assert_eq!(folder.wrong("certificate", Some("key"), Some("key")), unusable("certificate file /key"));
+        assert_eq!(
+            folder.wrong("certificate", Some("certificate"), Some("other")),
+            unusable("key file /other"),
+            "the key of another certificate"
+        );
+    }
+
+    #[test]
+    fn only_an_error_of_tls_itself_refuses_a_connection() {
+        assert!(is_refusal(&io::Error::other(ErrorStack::get())));
+        assert!(!is_refusal(&io::Error::from(io::ErrorKind::ConnectionReset)));
+        assert!(!is_refusal(&io::Error::other("something else")));
+    }
+}

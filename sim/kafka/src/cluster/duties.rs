@@ -366,7 +366,8 @@ impl Broker {
                             Some(replica) => {
                                 // What readers wait for, and what deletions wait for.
                                 let progress_of = |replica: &Replica| {
-                                    let start = replica.leader().ok().and_then(|leader| leader.start_of(from));
+                                    let start =
+                                        replica.leader().ok().and_then(|leader| leader.start_of(from));
                                     (replica.log.high_watermark(), start)
                                 };
                                 let before = progress_of(replica);

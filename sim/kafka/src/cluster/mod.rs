@@ -351,7 +351,8 @@ impl Cluster {
             HostFault::Stop => {
                 if let Some(broker) = self.get(id) {
                     broker.ending.send_replace(true);
-                    let (environment, wait) = (self.environment().clone(), self.environment().options.shutdown_timeout);
+                    let (environment, wait) =
+                        (self.environment().clone(), self.environment().options.shutdown_timeout);
                     broker.begin(move |broker| async move {
                         tokio::time::sleep(wait).await;
                         environment.ended(&broker);

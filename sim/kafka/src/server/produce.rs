@@ -32,7 +32,10 @@ struct Outcome {
     log_start: i64,
 }
 
-pub(super) async fn serve(broker: &Arc<Broker>, raw: &RawRequest) -> std::result::Result<Option<Bytes>, FrameError> {
+pub(super) async fn serve(
+    broker: &Arc<Broker>,
+    raw: &RawRequest,
+) -> std::result::Result<Option<Bytes>, FrameError> {
     let request: ProduceRequest = raw.decode()?;
     let mut outcomes = append_all(broker, &request, raw.version);
     if request.acks == 0 {
@@ -69,9 +72,8 @@ pub(super) async fn serve(broker: &Arc<Broker>, raw: &RawRequest) -> std::result
                 .with_partition_responses(partitions),
         );
     }
-    let response = ProduceResponse::default()
-        .with_responses(responses)
-        .with_node_endpoints(endpoints(&image, &leaders));
+    let response =
+        ProduceResponse::default().with_responses(responses).with_node_endpoints(endpoints(&image, &leaders));
     raw.respond(&response).map(Some)
 }
 
@@ -121,7 +123,8 @@ fn append_all(broker: &Arc<Broker>, request: &ProduceRequest, version: i16) -> V
                 (Some(_), Some(id)) => only_batch(data.records.clone(), version)
                     .and_then(|batch| broker.append(id, &batch, Origin::Client, request.acks == -1)),
             };
-            let log_start = id.and_then(|id| broker.lock().replicas.get(&id).map(|replica| replica.log.start()));
+            let log_start =
+                id.and_then(|id| broker.lock().replicas.get(&id).map(|replica| replica.log.start()));
             let log_start = log_start.unwrap_or(-1);
             outcomes.push(Outcome { topic: place, index: data.index, id, result, log_start });
         }
@@ -149,7 +152,8 @@ fn only_batch(records: Option<Bytes>, version: i16) -> Result<Batch> {
 
 async fn wait(broker: &Arc<Broker>, outcomes: &mut [Outcome], timeout: Duration) {
     let deadline = Instant::now() + timeout;
-    let mut waiting: Vec<&mut Outcome> = outcomes.iter_mut().filter(|outcome| outcome.result.is_ok()).collect();
+    let mut waiting: Vec<&mut Outcome> =
+        outcomes.iter_mut().filter(|outcome| outcome.result.is_ok()).collect();
     let mut progress = broker.progress.subscribe();
     loop {
         progress.mark_unchanged();
@@ -185,7 +189,13 @@ impl Broker {
     ///
     /// # Errors
     /// If it does not lead it, too few replicas are in sync, or the batch is refused.
-    pub(crate) fn append(&self, id: PartitionId, batch: &Batch, origin: Origin, all: bool) -> Result<Appended> {
+    pub(crate) fn append(
+        &self,
+        id: PartitionId,
+        batch: &Batch,
+        origin: Origin,
+        all: bool,
+    ) -> Result<Appended> {
         let now = self.now();
         let appended = {
             let mut state = self.lock();

@@ -7,7 +7,9 @@ use super::partition_by_name;
 use crate::cluster::Broker;
 use crate::controller::{ControlRequest, ControlResponse, PRODUCER_IDS};
 use crate::error::{ErrorCode, Result};
-use crate::protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
+use crate::protocol::messages::describe_producers_response::{
+    PartitionResponse, ProducerState, TopicResponse,
+};
 use crate::protocol::messages::{
     DescribeProducersRequest, DescribeProducersResponse, InitProducerIdRequest, InitProducerIdResponse,
     ProducerId,

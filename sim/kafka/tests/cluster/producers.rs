@@ -34,7 +34,10 @@ async fn a_new_leader_knows_the_sequences_of_the_old_one() {
     bed.cluster.settled().await;
     let leader = bed.leader("t").unwrap();
     assert_eq!(bed.produce_to(leader, "t", &sent(0, 0, "a"), -1).await, Ok(0));
-    assert_eq!(bed.produce_to(leader, "t", &sent(0, 2, "c"), -1).await, Err(ErrorCode::OutOfOrderSequenceNumber));
+    assert_eq!(
+        bed.produce_to(leader, "t", &sent(0, 2, "c"), -1).await,
+        Err(ErrorCode::OutOfOrderSequenceNumber)
+    );
     assert_eq!(bed.produce_to(leader, "t", &sent(0, 1, "b"), -1).await, Ok(1));
 }
 
