@@ -447,7 +447,8 @@ impl<S: Store> Store for ObservedStore<S> {
         let ahead =
             context.oracles().map(|oracles| oracles.before_progress(partition, progress, &acknowledged));
         let ahead = ahead.unwrap_or_default();
-        if let (true, Some(violation)) = (context.damage().trimmed, ahead.first()) {
+        let trimmed = context.damage().trimmed;
+        if let Some(violation) = ahead.first().filter(|_| trimmed) {
             context.violate(refusal::passing(partition, violation));
         }
         ahead.into_iter().for_each(|violation| context.violate(violation));
