@@ -334,6 +334,12 @@ impl Broker {
             Request::Replicate { broker_epoch, partitions } => {
                 Some(Response::Replicate(self.serve_follower(from, broker_epoch, partitions).await))
             }
+            Request::WriteMarkers { marker, partitions } => {
+                Some(Response::WriteMarkers(self.write_markers(marker, &partitions).await))
+            }
+            Request::VerifyTransaction(request) => {
+                Some(Response::VerifyTransaction(self.serve_verification(request).await))
+            }
             Request::Range { partition, epoch } => {
                 let state = self.lock();
                 let replica = state.replicas.get(&partition).ok_or(ErrorCode::UnknownTopicId);
