@@ -11,12 +11,15 @@ use tokio::time::{Instant, timeout_at};
 
 use super::message::{Body, Message, Request, Response};
 use super::options::{BrokerOptions, Options};
+use super::shards::Hosts;
 use super::{Environment, Envelope, Verb};
 use crate::controller::{ControlRequest, ControlResponse};
 use crate::error::{ErrorCode, Result};
+use crate::group::GroupShard;
 use crate::metadata::Image;
 use crate::replica::Replica;
 use crate::server::Sessions;
+use crate::transaction::TransactionShard;
 use crate::types::{NodeId, PartitionId, Timestamp};
 
 /// What a broker knows while it runs.
@@ -49,6 +52,11 @@ pub(crate) struct Broker {
     pub(crate) readiness: watch::Sender<bool>,
     /// Whether it is about to end gracefully.
     pub(crate) ending: watch::Sender<bool>,
+    /// When it started, and what its clock showed then.
+    pub(crate) started: Instant,
+    pub(crate) started_at: Timestamp,
+    pub(crate) groups: Mutex<Hosts<GroupShard>>,
+    pub(crate) transactions: Mutex<Hosts<TransactionShard>>,
     dead: watch::Sender<bool>,
     state: Mutex<State>,
 }
@@ -67,6 +75,7 @@ impl Broker {
             paused: None,
         };
         let incarnation = cluster.unique();
+        let started_at = cluster.member(id).clock.micros().div_euclid(1000);
         Arc::new(Self {
             id,
             cluster,
@@ -75,6 +84,10 @@ impl Broker {
             version: watch::Sender::new(-1),
             readiness: watch::Sender::new(false),
             ending: watch::Sender::new(false),
+            started: Instant::now(),
+            started_at,
+            groups: Mutex::default(),
+            transactions: Mutex::default(),
             dead: watch::Sender::new(false),
             state: Mutex::new(state),
         })
@@ -87,6 +100,8 @@ impl Broker {
         self.begin(Self::propose_in_sync);
         self.begin(Self::write_checkpoints);
         self.begin(Self::clean);
+        self.begin(Self::host::<GroupShard>);
+        self.begin(Self::host::<TransactionShard>);
         for leader in self.cluster.ids().filter(|leader| *leader != self.id) {
             self.begin(move |broker| broker.copy_from(leader));
         }

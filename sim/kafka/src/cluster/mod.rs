@@ -14,6 +14,7 @@ mod duties;
 mod links;
 mod message;
 mod options;
+mod shards;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,7 @@ use simulated_hosts::hub::{Hub, hub};
 use tokio::time::Instant;
 
 pub(crate) use broker::{Broker, State};
+pub(crate) use shards::MarkerToWrite;
 pub use links::{Envelope, Links, Rule, RuledLinks, Verb};
 pub use options::{BrokerOptions, ControllerSettings, Options};
 pub use simulated_hosts::clock::{AdjustableClock, Clock};
@@ -475,6 +477,26 @@ impl Cluster {
     /// A broker's disk.
     pub fn disk(&self, id: NodeId) -> Option<Disk> {
         self.broker_options(id).map(|options| options.disk.clone())
+    }
+}
+
+/// The random numbers of the environment, for who wants a generator.
+pub(crate) struct Draws<'a>(pub(crate) &'a Environment);
+
+impl rand_core::TryRng for Draws<'_> {
+    type Error = std::convert::Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        Ok(locked(&self.0.random).next_u32())
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        Ok(locked(&self.0.random).next_u64())
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        locked(&self.0.random).fill_bytes(bytes);
+        Ok(())
     }
 }
 

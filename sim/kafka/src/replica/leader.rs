@@ -244,8 +244,9 @@ impl Replica {
     }
 
     /// The in-sync set that the leader wants, if it is another one and none is proposed
-    /// (`Partition.maybeExpandIsr`, `maybeShrinkIsr`).
-    pub(crate) fn propose(&mut self, node: NodeId, peers: &Peers<'_>) -> Option<InSyncChange> {
+    /// (`Partition.maybeExpandIsr`, `maybeShrinkIsr`). Whether followers lag is only looked at from time to time, so that who
+    /// has just joined has some.
+    pub(crate) fn propose(&mut self, node: NodeId, may_shrink: bool, peers: &Peers<'_>) -> Option<InSyncChange> {
         let (high_watermark, end) = (self.log.high_watermark(), self.log.end());
         let Role::Leader(leader) = &mut self.role else { return None };
         if leader.proposed.is_some() {
@@ -255,7 +256,7 @@ impl Replica {
         for (follower, progress) in &leader.followers {
             if wanted.contains(follower) {
                 let caught_up = progress.end == Some(end) || progress.caught_up.elapsed() <= peers.lag;
-                if !caught_up {
+                if may_shrink && !caught_up {
                     wanted.remove(follower);
                 }
                 continue;

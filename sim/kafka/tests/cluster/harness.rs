@@ -79,6 +79,9 @@ impl Testbed {
     }
 
     pub async fn start_with(seed: u64, change: impl FnOnce(&mut Options)) -> Self {
+        if std::env::var_os("SIMULATED_KAFKA_TRACE").is_some() {
+            let _ = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).try_init();
+        }
         let clocks: Vec<_> = (0..3).map(|_| Arc::new(AdjustableClock::new(START * 1000))).collect();
         let brokers = (1..=3).zip(&clocks).map(|(id, clock)| BrokerOptions {
             id: NodeId(id),
