@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::message::{Body, Message, Request, Response};
 use super::options::{BrokerOptions, Options};
 use super::shards::Hosts;
-use super::{Environment, Envelope, Verb};
+use super::{Envelope, Environment, Verb};
 use crate::controller::{ControlRequest, ControlResponse};
 use crate::error::{ErrorCode, Result};
 use crate::group::GroupShard;
@@ -272,7 +272,12 @@ impl Broker {
     }
 
     /// Asks another broker, and again while it does not respond. None if it does not in time.
-    pub(crate) async fn ask(self: &Arc<Self>, to: NodeId, request: Request, wait: Duration) -> Option<Response> {
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        to: NodeId,
+        request: Request,
+        wait: Duration,
+    ) -> Option<Response> {
         let deadline = Instant::now() + wait;
         let number = self.cluster.next_request();
         self.lock().calls.insert(number, Received::default());
@@ -313,7 +318,9 @@ impl Broker {
             };
             let patience = left.min(self.options().retransmission * 2);
             match self.ask(controller, Request::Control(request.clone()), patience).await {
-                Some(Response::Control(ControlResponse::Refused(ErrorCode::NotController))) if !left.is_zero() => {
+                Some(Response::Control(ControlResponse::Refused(ErrorCode::NotController)))
+                    if !left.is_zero() =>
+                {
                     tokio::time::sleep(self.options().heartbeat_interval / 10).await;
                 }
                 Some(Response::Control(ControlResponse::Refused(error))) => return Err(error),

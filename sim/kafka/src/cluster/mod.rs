@@ -26,9 +26,9 @@ use simulated_hosts::hub::{Hub, hub};
 use tokio::time::Instant;
 
 pub(crate) use broker::{Broker, State};
-pub(crate) use shards::MarkerToWrite;
 pub use links::{Envelope, Links, Rule, RuledLinks, Verb};
 pub use options::{BrokerOptions, ControllerSettings, Options};
+pub(crate) use shards::MarkerToWrite;
 pub use simulated_hosts::clock::{AdjustableClock, Clock};
 pub use simulated_hosts::{HostFault, Recovery};
 
@@ -353,7 +353,8 @@ impl Cluster {
             HostFault::Stop => {
                 if let Some(broker) = self.get(id) {
                     broker.ending.send_replace(true);
-                    let (environment, wait) = (self.environment().clone(), self.environment().options.shutdown_timeout);
+                    let (environment, wait) =
+                        (self.environment().clone(), self.environment().options.shutdown_timeout);
                     broker.begin(move |broker| async move {
                         tokio::time::sleep(wait).await;
                         environment.ended(&broker);

@@ -56,14 +56,8 @@ pub(crate) struct Fetched {
 }
 
 impl Leader {
-    pub(super) fn new(
-        start: Offset,
-        in_sync: BTreeSet<NodeId>,
-        replicas: &[NodeId],
-        node: NodeId,
-    ) -> Self {
-        let mut leader =
-            Self { start, followers: BTreeMap::new(), in_sync: BTreeSet::new(), proposed: None };
+    pub(super) fn new(start: Offset, in_sync: BTreeSet<NodeId>, replicas: &[NodeId], node: NodeId) -> Self {
+        let mut leader = Self { start, followers: BTreeMap::new(), in_sync: BTreeSet::new(), proposed: None };
         leader.confirm(in_sync, replicas, node);
         leader
     }
@@ -200,7 +194,8 @@ impl Replica {
         {
             return Err(ErrorCode::UnknownLeaderEpoch);
         }
-        let nothing = |diverging| Fetched { batches: Vec::new(), high_watermark, log_start: start, diverging };
+        let nothing =
+            |diverging| Fetched { batches: Vec::new(), high_watermark, log_start: start, diverging };
         if let Some(last_epoch) = last_epoch {
             let Some((known, ends)) = self.log.epochs().end_offset_for(last_epoch, end) else {
                 return Err(ErrorCode::OffsetOutOfRange);
@@ -241,7 +236,12 @@ impl Replica {
     /// The in-sync set that the leader wants, if it is another one and none is proposed
     /// (`Partition.maybeExpandIsr`, `maybeShrinkIsr`). Whether followers lag is only looked at from time to time, so that who
     /// has just joined has some.
-    pub(crate) fn propose(&mut self, node: NodeId, may_shrink: bool, peers: &Peers<'_>) -> Option<InSyncChange> {
+    pub(crate) fn propose(
+        &mut self,
+        node: NodeId,
+        may_shrink: bool,
+        peers: &Peers<'_>,
+    ) -> Option<InSyncChange> {
         let (high_watermark, end) = (self.log.high_watermark(), self.log.end());
         let Role::Leader(leader) = &mut self.role else { return None };
         if leader.proposed.is_some() {
@@ -266,7 +266,8 @@ impl Replica {
         }
         wanted.insert(node);
         leader.proposed = Some(wanted.clone());
-        let epoch_of = |node: &NodeId| leader.followers.get(node).map_or(-1, |progress| progress.broker_epoch);
+        let epoch_of =
+            |node: &NodeId| leader.followers.get(node).map_or(-1, |progress| progress.broker_epoch);
         let broker_epochs = wanted.iter().map(|node| (*node, epoch_of(node))).collect();
         Some(InSyncChange { in_sync: wanted, broker_epochs })
     }

@@ -2,8 +2,10 @@
 
 mod durability;
 mod elections;
+mod groups;
 mod harness;
 mod logs;
 mod producers;
 mod replication;
 mod topics;
+mod transactions;
