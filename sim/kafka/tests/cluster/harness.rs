@@ -132,6 +132,20 @@ impl Testbed {
         Some(body)
     }
 
+    /// Sends bytes to a broker, and ends the sending side of the connection. The bytes of its responses, until it ends the
+    /// connection; none if it does not within a minute.
+    pub async fn send_bytes(&self, node: i32, bytes: &[u8]) -> Option<Vec<u8>> {
+        let broker = self.cluster.broker(NodeId(node))?;
+        let mut stream = connect(&broker, ServerOptions::default());
+        // Who closes the connection early does not read everything.
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.shutdown().await;
+        let mut received = Vec::new();
+        let read = stream.read_to_end(&mut received);
+        tokio::time::timeout(Duration::from_secs(60), read).await.ok()?.ok()?;
+        Some(received)
+    }
+
     /// A topic with one partition on these brokers, known to all.
     pub async fn topic(&self, name: &str, replicas: &[i32], configs: &[(&str, &str)]) {
         assert_eq!(self.create(name, replicas, configs).await, Ok(()));

@@ -2,6 +2,7 @@
 
 mod durability;
 mod elections;
+mod frames;
 mod groups;
 mod harness;
 mod logs;
