@@ -375,7 +375,7 @@ impl Broker {
                         let result = match state.replicas.get_mut(id) {
                             None => Err(ErrorCode::UnknownTopicId),
                             Some(replica) => {
-                                let before = replica.log.high_watermark();
+                                let before = replica.published();
                                 let result = replica.follower_fetches(
                                     from,
                                     broker_epoch,
@@ -386,7 +386,7 @@ impl Broker {
                                     self.options().replica_fetch_bytes,
                                     peers,
                                 );
-                                has_progress |= before != replica.log.high_watermark();
+                                has_progress |= before != replica.published();
                                 result
                             }
                         };

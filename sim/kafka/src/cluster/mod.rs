@@ -15,6 +15,7 @@ mod inspect;
 mod links;
 mod message;
 mod options;
+mod properties;
 mod random;
 mod shards;
 
@@ -33,6 +34,7 @@ pub use links::{Envelope, Links, Rule, RuledLinks, Verb};
 pub use options::{BrokerOptions, ControllerSettings, Options};
 pub(crate) use random::Draws;
 pub(crate) use shards::MarkerToWrite;
+pub use properties::PropertyError;
 pub use simulated_hosts::clock::{AdjustableClock, Clock};
 pub use simulated_hosts::{HostFault, Recovery};
 

@@ -171,6 +171,12 @@ impl Replica {
         self.log.advance_high_watermark(to)
     }
 
+    /// What others may wait for: the high watermark, and the lowest start of the followers' logs.
+    pub(crate) fn published(&self) -> (Offset, Offset) {
+        let lowest = self.leader().map_or(-1, |leader| leader.lowest_start(Offset::MAX, |_| true));
+        (self.log.high_watermark(), lowest)
+    }
+
     /// A follower fetches: notes how far it is, and reads for it.
     ///
     /// # Errors
