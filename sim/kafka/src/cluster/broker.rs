@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::message::{Body, Message, Request, Response};
 use super::options::{BrokerOptions, Options};
 use super::shards::Hosts;
-use super::{Environment, Envelope, Verb};
+use super::{Envelope, Environment, Verb};
 use crate::controller::{ControlRequest, ControlResponse};
 use crate::error::{ErrorCode, Result};
 use crate::group::GroupShard;
@@ -33,10 +33,42 @@ pub(crate) struct State {
     /// The producer ids that it may give away.
     pub(crate) producer_ids: std::ops::Range<i64>,
     calls: BTreeMap<u64, Received>,
+    /// Requests of other brokers that must not be served twice when they are sent again, and their responses.
+    served: BTreeMap<(NodeId, u64), Option<Response>>,
     tasks: BTreeMap<u64, Waker>,
     next_task: u64,
     /// The messages that arrived while the process is paused.
     paused: Option<Vec<Message>>,
+}
+
+/// How many requests of another broker are remembered; far more than are in flight.
+const REMEMBERED: usize = 256;
+
+/// What is known of a request that has arrived.
+enum Serving {
+    First,
+    InProgress,
+    Done(Box<Response>),
+}
+
+impl State {
+    fn begin_serving(&mut self, request: (NodeId, u64)) -> Serving {
+        match self.served.get(&request) {
+            Some(Some(response)) => Serving::Done(Box::new(response.clone())),
+            Some(None) => Serving::InProgress,
+            None => {
+                self.served.insert(request, None);
+                let (from, _) = request;
+                let of_sender = self.served.range((from, 0)..=(from, u64::MAX));
+                if of_sender.clone().count() > REMEMBERED
+                    && let Some(oldest) = of_sender.map(|(known, _)| *known).next()
+                {
+                    self.served.remove(&oldest);
+                }
+                Serving::First
+            }
+        }
+    }
 }
 
 /// A run of a broker.
@@ -70,6 +102,7 @@ impl Broker {
             sessions: Sessions::default(),
             producer_ids: 0..0,
             calls: BTreeMap::new(),
+            served: BTreeMap::new(),
             tasks: BTreeMap::new(),
             next_task: 0,
             paused: None,
@@ -241,9 +274,22 @@ impl Broker {
             }
             Body::Request(request) => {
                 let (from, number) = (message.from, message.request);
+                let verb = request.verb();
+                let once = !matches!(verb, Verb::Replicate | Verb::Range | Verb::Metadata | Verb::Heartbeat);
+                if once {
+                    match self.lock().begin_serving((from, number)) {
+                        Serving::First => {}
+                        Serving::InProgress => return,
+                        Serving::Done(response) => {
+                            return self.send(from, number, Body::Response(verb, *response));
+                        }
+                    }
+                }
                 self.begin(move |broker| async move {
-                    let verb = request.verb();
                     if let Some(response) = broker.serve_peer(from, request).await {
+                        if once {
+                            broker.lock().served.insert((from, number), Some(response.clone()));
+                        }
                         broker.send(from, number, Body::Response(verb, response));
                     }
                 });
@@ -272,7 +318,12 @@ impl Broker {
     }
 
     /// Asks another broker, and again while it does not respond. None if it does not in time.
-    pub(crate) async fn ask(self: &Arc<Self>, to: NodeId, request: Request, wait: Duration) -> Option<Response> {
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        to: NodeId,
+        request: Request,
+        wait: Duration,
+    ) -> Option<Response> {
         let deadline = Instant::now() + wait;
         let number = self.cluster.next_request();
         self.lock().calls.insert(number, Received::default());
@@ -313,7 +364,9 @@ impl Broker {
             };
             let patience = left.min(self.options().retransmission * 2);
             match self.ask(controller, Request::Control(request.clone()), patience).await {
-                Some(Response::Control(ControlResponse::Refused(ErrorCode::NotController))) if !left.is_zero() => {
+                Some(Response::Control(ControlResponse::Refused(ErrorCode::NotController)))
+                    if !left.is_zero() =>
+                {
                     tokio::time::sleep(self.options().heartbeat_interval / 10).await;
                 }
                 Some(Response::Control(ControlResponse::Refused(error))) => return Err(error),

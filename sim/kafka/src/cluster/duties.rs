@@ -375,12 +375,7 @@ impl Broker {
                         let result = match state.replicas.get_mut(id) {
                             None => Err(ErrorCode::UnknownTopicId),
                             Some(replica) => {
-                                // What readers wait for, and what deletions wait for.
-                                let progress_of = |replica: &Replica| {
-                                    let start = replica.leader().ok().and_then(|leader| leader.start_of(from));
-                                    (replica.log.high_watermark(), start)
-                                };
-                                let before = progress_of(replica);
+                                let before = replica.published();
                                 let result = replica.follower_fetches(
                                     from,
                                     broker_epoch,
@@ -391,7 +386,7 @@ impl Broker {
                                     self.options().replica_fetch_bytes,
                                     peers,
                                 );
-                                has_progress |= before != progress_of(replica);
+                                has_progress |= before != replica.published();
                                 result
                             }
                         };

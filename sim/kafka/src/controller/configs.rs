@@ -75,9 +75,9 @@ impl Controller {
                 } else {
                     let id = name.parse().map(NodeId);
                     let id = id.ok().filter(|id| image.brokers.contains_key(id));
-                    Some(id.ok_or_else(|| {
-                        (ErrorCode::InvalidRequest, format!("Invalid broker name {name}"))
-                    })?)
+                    Some(
+                        id.ok_or_else(|| (ErrorCode::InvalidRequest, format!("Invalid broker name {name}")))?,
+                    )
                 };
                 let before = image.broker_configs.get(&node).cloned().unwrap_or_default();
                 let configs = altered(&before, &resource.configs, replace, |key, value| {
@@ -115,18 +115,25 @@ fn altered(
             current.split(',').filter(|element| !element.is_empty()).map(str::to_owned).collect::<Vec<_>>()
         };
         let given = change.value.as_ref().map(|value| value.to_string());
-        let is_list =
-            config::by_name(&name).is_some_and(|key| matches!(key.kind, config::Kind::ListOf(_)));
+        let is_list = config::by_name(&name).is_some_and(|key| matches!(key.kind, config::Kind::ListOf(_)));
         let value = match (change.config_operation, given) {
             (0, Some(value)) => Some(value),
             (0, None) => return Err(invalid(format!("Null value not supported for : {name}"))),
             (1, _) => None,
             (2 | 3, _) if !is_list => {
-                return Err(invalid(format!("Can't APPEND or SUBTRACT to key {name} because its type is not LIST.")));
+                return Err(invalid(format!(
+                    "Can't APPEND or SUBTRACT to key {name} because its type is not LIST."
+                )));
             }
             (2, Some(value)) => {
                 let mut elements = current();
-                elements.extend(value.split(',').map(str::to_owned).filter(|new| !elements.contains(new)).collect::<Vec<_>>());
+                elements.extend(
+                    value
+                        .split(',')
+                        .map(str::to_owned)
+                        .filter(|new| !elements.contains(new))
+                        .collect::<Vec<_>>(),
+                );
                 Some(elements.join(","))
             }
             (3, Some(value)) => {

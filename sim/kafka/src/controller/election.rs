@@ -88,8 +88,8 @@ impl Change<'_> {
     /// The leader, and whether data may be lost with the election.
     fn elect(&self, eligible: &[NodeId]) -> (Option<NodeId>, bool) {
         let is_valid = |replica: &NodeId| {
-            let is_candidate = self.in_sync.contains(replica)
-                || (self.in_sync.is_empty() && eligible.contains(replica));
+            let is_candidate =
+                self.in_sync.contains(replica) || (self.in_sync.is_empty() && eligible.contains(replica));
             is_candidate && (self.is_acceptable)(*replica)
         };
         let replicas = &self.partition.replicas;

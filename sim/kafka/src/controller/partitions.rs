@@ -137,10 +137,9 @@ impl Controller {
         let election = if request.election_type == 1 { Election::Unclean } else { Election::Preferred };
         let image = self.image();
         let wanted: Vec<(String, Vec<i32>)> = match &request.topic_partitions {
-            Some(topics) => topics
-                .iter()
-                .map(|topic| (topic.topic.to_string(), topic.partitions.clone()))
-                .collect(),
+            Some(topics) => {
+                topics.iter().map(|topic| (topic.topic.to_string(), topic.partitions.clone())).collect()
+            }
             None => image
                 .topics
                 .values()
@@ -234,4 +233,3 @@ fn partitions_with(image: &Image, node: NodeId) -> Vec<PartitionId> {
     let with = image.partitions().filter(|(_, _, partition)| partition.replicas.contains(&node));
     with.map(|(id, ..)| id).collect()
 }
-

@@ -94,17 +94,17 @@ impl Controller {
         let mut configs = BTreeMap::new();
         for entry in &wanted.configs {
             let value = entry.value.as_ref().ok_or_else(|| {
-                (ErrorCode::InvalidConfig, format!("Null value not supported for topic configs: {}", entry.name))
+                (
+                    ErrorCode::InvalidConfig,
+                    format!("Null value not supported for topic configs: {}", entry.name),
+                )
             })?;
             config::check(&entry.name, value)
                 .map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))?;
             configs.insert(entry.name.to_string(), value.to_string());
         }
-        let assignments = if wanted.assignments.is_empty() {
-            self.place(image, wanted)?
-        } else {
-            assigned(image, wanted)?
-        };
+        let assignments =
+            if wanted.assignments.is_empty() { self.place(image, wanted)? } else { assigned(image, wanted)? };
         let partitions = assignments.into_iter().map(|replicas| new_partition(image, replicas));
         let partitions = partitions.collect::<Result<Vec<_>, _>>()?;
         let topic = TopicImage { id: self.new_topic_id(), name: name.to_owned(), partitions, configs };
@@ -129,7 +129,10 @@ impl Controller {
         }
         let count = partitions as usize;
         if count > MOST_PARTITIONS {
-            return Err((ErrorCode::PolicyViolation, "Excessively large number of partitions per request.".to_owned()));
+            return Err((
+                ErrorCode::PolicyViolation,
+                "Excessively large number of partitions per request.".to_owned(),
+            ));
         }
         let replication = usize::try_from(replication).ok().filter(|replication| *replication > 0);
         let replication = replication.ok_or_else(|| {
@@ -171,9 +174,10 @@ impl Controller {
     pub(super) fn delete_topics(&mut self, request: &DeleteTopicsRequest) -> DeleteTopicsResponse {
         let image = self.image();
         let by_name = request.topic_names.iter().map(|name| (Some(name.to_string()), TopicId::default()));
-        let by_either = request.topics.iter().map(|topic| {
-            (topic.name.as_ref().map(|name| name.to_string()), TopicId(topic.topic_id))
-        });
+        let by_either = request
+            .topics
+            .iter()
+            .map(|topic| (topic.name.as_ref().map(|name| name.to_string()), TopicId(topic.topic_id)));
         let results = by_name.chain(by_either).map(|(name, id)| {
             let topic = match &name {
                 Some(name) => image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition),
@@ -197,7 +201,10 @@ impl Controller {
         DeleteTopicsResponse::default().with_responses(results)
     }
 
-    pub(super) fn create_partitions(&mut self, request: &CreatePartitionsRequest) -> CreatePartitionsResponse {
+    pub(super) fn create_partitions(
+        &mut self,
+        request: &CreatePartitionsRequest,
+    ) -> CreatePartitionsResponse {
         let results = request.topics.iter().map(|topic| {
             let result = if request.validate_only {
                 let mut image = Image::clone(&self.image());
@@ -215,7 +222,9 @@ impl Controller {
     }
 
     fn add_partitions(&mut self, image: &mut Image, wanted: &CreatePartitionsTopic) -> Result<(), Refused> {
-        let unknown = || (ErrorCode::UnknownTopicOrPartition, "This server does not host this topic-partition.".to_owned());
+        let unknown = || {
+            (ErrorCode::UnknownTopicOrPartition, "This server does not host this topic-partition.".to_owned())
+        };
         let topic = image.topic(&wanted.name).cloned().ok_or_else(unknown)?;
         let invalid = |message: String| (ErrorCode::InvalidPartitions, message);
         let has = topic.partitions.len();
@@ -230,7 +239,10 @@ impl Controller {
             )));
         }
         if count > MOST_PARTITIONS {
-            return Err((ErrorCode::PolicyViolation, "Excessively large number of partitions per request.".to_owned()));
+            return Err((
+                ErrorCode::PolicyViolation,
+                "Excessively large number of partitions per request.".to_owned(),
+            ));
         }
         let added = match &wanted.assignments {
             Some(assignments) if assignments.len() != count - has => {
@@ -286,7 +298,9 @@ fn assigned(image: &Image, wanted: &CreatableTopic) -> Result<Vec<Vec<NodeId>>, 
     }
     for replica in by_index.values().flatten() {
         if !image.brokers.contains_key(replica) {
-            return Err(invalid(&format!("The manual partition assignment includes broker {replica}, but no such broker is registered.")));
+            return Err(invalid(&format!(
+                "The manual partition assignment includes broker {replica}, but no such broker is registered."
+            )));
         }
     }
     Ok(by_index.into_values().collect())
@@ -304,7 +318,9 @@ fn new_partition(image: &Image, replicas: Vec<NodeId>) -> Result<PartitionImage,
         replicas.iter().copied().filter(|node| image.active(*node).is_some()).collect();
     let leader = in_sync.first().copied();
     if leader.is_none() {
-        return Err(invalid("All brokers specified in the manual partition assignment are fenced or in controlled shutdown."));
+        return Err(invalid(
+            "All brokers specified in the manual partition assignment are fenced or in controlled shutdown.",
+        ));
     }
     let (eligible, last_known_leader) = (Vec::new(), None);
     let (leader_epoch, partition_epoch, recovering) = (0, 0, false);

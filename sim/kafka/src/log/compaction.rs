@@ -31,9 +31,8 @@ impl Log {
             }
         }
         let waits_too_long = self.config.max_compaction_lag_ms < i64::MAX
-            && oldest_dirty.is_some_and(|oldest| {
-                now.saturating_sub(oldest) > self.config.max_compaction_lag_ms
-            });
+            && oldest_dirty
+                .is_some_and(|oldest| now.saturating_sub(oldest) > self.config.max_compaction_lag_ms);
         let is_dirty = dirty > 0 && dirty * 1000 >= self.config.min_dirty_per_mille * (clean + dirty);
         if !(waits_too_long && dirty > 0) && !is_dirty {
             return false;
@@ -173,7 +172,8 @@ fn aborted_batches(batches: &[Batch]) -> BTreeSet<Offset> {
     let mut aborted = BTreeSet::new();
     for batch in batches {
         if batch.is_control() {
-            let end = records(batch, 1 << 16).ok().and_then(|records| records.first().and_then(EndMarker::of));
+            let end =
+                records(batch, 1 << 16).ok().and_then(|records| records.first().and_then(EndMarker::of));
             let of_transaction = open.remove(&batch.producer_id()).unwrap_or_default();
             if end.is_some_and(|end| end.marker == Marker::Abort) {
                 aborted.extend(of_transaction);

@@ -24,9 +24,8 @@ impl Log {
             batches.filter(|batch| batch.max_timestamp() >= timestamp && batch.last_offset() >= self.start);
         candidates.find_map(|batch| {
             let records = records::records(batch, DECOMPRESSED).ok()?;
-            let found = records
-                .iter()
-                .find(|record| record.timestamp >= timestamp && record.offset >= self.start)?;
+            let found =
+                records.iter().find(|record| record.timestamp >= timestamp && record.offset >= self.start)?;
             Some(Found { offset: found.offset, timestamp: found.timestamp, epoch: batch.leader_epoch() })
         })
     }

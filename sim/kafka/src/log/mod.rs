@@ -350,7 +350,13 @@ impl Log {
     ///
     /// # Errors
     /// [`ErrorCode::OffsetOutOfRange`] below the start and above the end.
-    pub fn read(&self, from: Offset, upper: Offset, max_bytes: usize, at_least_one: bool) -> Result<ReadBatches> {
+    pub fn read(
+        &self,
+        from: Offset,
+        upper: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<ReadBatches> {
         if from < self.start || from > self.end {
             return Err(ErrorCode::OffsetOutOfRange);
         }

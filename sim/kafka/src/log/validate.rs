@@ -39,7 +39,8 @@ pub(super) fn validated(batch: &Batch, config: &LogConfig, origin: Origin, now: 
     {
         let payload = compression::decompress(batch.compression(), batch.payload(), DECOMPRESSED);
         let payload = payload.map_err(|_| ErrorCode::InvalidRecord)?;
-        batch = builder::recompress(&batch, &payload, compression).ok_or(ErrorCode::UnsupportedCompressionType)?;
+        batch = builder::recompress(&batch, &payload, compression)
+            .ok_or(ErrorCode::UnsupportedCompressionType)?;
     }
     Ok(if config.log_append_time { batch.with_append_time(now) } else { batch })
 }

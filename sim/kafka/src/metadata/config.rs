@@ -84,12 +84,7 @@ pub const KEYS: &[ConfigKey] = &[
     key("local.retention.ms", "log.local.retention.ms", Kind::Long(-2, i64::MAX), "-2"),
     key("max.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms", Kind::Long(1, i64::MAX), MAX_LONG),
     key("max.message.bytes", "message.max.bytes", Kind::Int(0, i32::MAX as i64), "1048588"),
-    key(
-        "message.timestamp.after.max.ms",
-        "log.message.timestamp.after.max.ms",
-        ANY_LONG,
-        "3600000",
-    ),
+    key("message.timestamp.after.max.ms", "log.message.timestamp.after.max.ms", ANY_LONG, "3600000"),
     key("message.timestamp.before.max.ms", "log.message.timestamp.before.max.ms", ANY_LONG, MAX_LONG),
     key(
         "message.timestamp.type",
@@ -110,12 +105,7 @@ pub const KEYS: &[ConfigKey] = &[
     key("segment.index.bytes", "log.index.size.max.bytes", Kind::Int(4, i32::MAX as i64), "10485760"),
     key("segment.jitter.ms", "log.roll.jitter.ms", ANY_LONG, "0"),
     key("segment.ms", "log.roll.ms", Kind::Long(1, i64::MAX), "604800000"),
-    key(
-        "unclean.leader.election.enable",
-        "unclean.leader.election.enable",
-        Kind::Boolean,
-        "false",
-    ),
+    key("unclean.leader.election.enable", "unclean.leader.election.enable", Kind::Boolean, "false"),
 ];
 
 /// Why a configuration is refused.
@@ -135,7 +125,9 @@ pub enum ConfigError {
         reason: String,
     },
     /// The service does not exist here.
-    #[error("Invalid value true for configuration remote.storage.enable: Tiered Storage functionality is disabled in the broker")]
+    #[error(
+        "Invalid value true for configuration remote.storage.enable: Tiered Storage functionality is disabled in the broker"
+    )]
     Tiered,
 }
 
@@ -180,7 +172,11 @@ pub fn check(name: &str, value: &str) -> Result<(), ConfigError> {
         Kind::Ratio => {
             let number = trimmed.parse::<f64>();
             let number = number.map_err(|_| invalid(": Not a number of type DOUBLE"))?;
-            if (0.0..=1.0).contains(&number) { Ok(()) } else { Err(invalid(": Value must be between 0 and 1")) }
+            if (0.0..=1.0).contains(&number) {
+                Ok(())
+            } else {
+                Err(invalid(": Value must be between 0 and 1"))
+            }
         }
         Kind::OneOf(allowed) => {
             if allowed.contains(&trimmed) {

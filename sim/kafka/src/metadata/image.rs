@@ -113,9 +113,9 @@ impl Image {
     /// All partitions.
     pub fn partitions(&self) -> impl Iterator<Item = (PartitionId, &TopicImage, &PartitionImage)> {
         self.topics.values().flat_map(|topic| {
-            (0..).zip(&topic.partitions).map(|(index, partition)| {
-                (PartitionId { topic: topic.id, index }, topic.as_ref(), partition)
-            })
+            (0..)
+                .zip(&topic.partitions)
+                .map(|(index, partition)| (PartitionId { topic: topic.id, index }, topic.as_ref(), partition))
         })
     }
 }

@@ -19,7 +19,9 @@ pub fn check_topic_name(name: &str) -> Result<(), String> {
         return Err(format!("Topic name is invalid: '{name}' is not allowed"));
     }
     if name.len() > LONGEST {
-        return Err(format!("Topic name is invalid: the length of '{name}' is longer than the max allowed length {LONGEST}"));
+        return Err(format!(
+            "Topic name is invalid: the length of '{name}' is longer than the max allowed length {LONGEST}"
+        ));
     }
     let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if !name.bytes().all(is_legal) {

@@ -330,7 +330,10 @@ mod tests {
     fn stamping_moves_the_offsets_and_keeps_the_checksum() {
         let stamped = batch().stamped(40, 7);
         assert_eq!((stamped.base_offset(), stamped.last_offset(), stamped.leader_epoch()), (40, 41, 7));
-        assert_eq!((stamped.max_timestamp(), stamped.count(), stamped.is_log_append_time()), (1_007, 2, false));
+        assert_eq!(
+            (stamped.max_timestamp(), stamped.count(), stamped.is_log_append_time()),
+            (1_007, 2, false)
+        );
         assert_eq!(stamped.check(), Ok(()));
     }
 

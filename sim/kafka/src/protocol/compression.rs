@@ -84,7 +84,8 @@ fn read(
 const XERIAL: [u8; 16] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0, 0, 0, 0, 1, 0, 0, 0, 1];
 
 fn snappy(payload: &[u8], limit: usize) -> Result<Bytes, CompressionError> {
-    let malformed = |reason: &str| CompressionError::Malformed { compression: "snappy", reason: reason.to_owned() };
+    let malformed =
+        |reason: &str| CompressionError::Malformed { compression: "snappy", reason: reason.to_owned() };
     let mut output = BytesMut::new();
     let mut block = |block: &[u8]| {
         let length = snap::raw::decompress_len(block).map_err(|error| malformed(&error.to_string()))?;
@@ -136,10 +137,7 @@ pub fn compress(compression: i8, payload: &[u8]) -> Option<Vec<u8>> {
             encoder.write_all(payload).ok()?;
             encoder.finish().ok()
         }
-        ZSTD => Some(ruzstd::encoding::compress_to_vec(
-            payload,
-            ruzstd::encoding::CompressionLevel::Fastest,
-        )),
+        ZSTD => Some(ruzstd::encoding::compress_to_vec(payload, ruzstd::encoding::CompressionLevel::Fastest)),
         _ => None,
     }
 }

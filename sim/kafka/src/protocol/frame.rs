@@ -173,10 +173,8 @@ fn parse(mut frame: Bytes) -> Result<RawRequest, FrameError> {
     }
     // The header of an unknown version is read as that of the newest one (`RequestHeader.parse`).
     let header_version = offered.key.request_header_version(if served { version } else { 0 });
-    let header = RequestHeader::decode(&mut frame, header_version).map_err(|error| FrameError::Malformed {
-        key: number,
-        version,
-        reason: format!("its header: {error}"),
+    let header = RequestHeader::decode(&mut frame, header_version).map_err(|error| {
+        FrameError::Malformed { key: number, version, reason: format!("its header: {error}") }
     })?;
     Ok(RawRequest {
         key: offered.key,

@@ -56,14 +56,8 @@ pub(crate) struct Fetched {
 }
 
 impl Leader {
-    pub(super) fn new(
-        start: Offset,
-        in_sync: BTreeSet<NodeId>,
-        replicas: &[NodeId],
-        node: NodeId,
-    ) -> Self {
-        let mut leader =
-            Self { start, followers: BTreeMap::new(), in_sync: BTreeSet::new(), proposed: None };
+    pub(super) fn new(start: Offset, in_sync: BTreeSet<NodeId>, replicas: &[NodeId], node: NodeId) -> Self {
+        let mut leader = Self { start, followers: BTreeMap::new(), in_sync: BTreeSet::new(), proposed: None };
         leader.confirm(in_sync, replicas, node);
         leader
     }
@@ -101,11 +95,6 @@ impl Leader {
             Some(proposed) => self.in_sync.union(proposed).copied().collect(),
             None => self.in_sync.clone(),
         }
-    }
-
-    /// The start of a follower's log, as its last fetch told it.
-    pub(crate) fn start_of(&self, follower: NodeId) -> Option<Offset> {
-        self.followers.get(&follower).map(|progress| progress.start)
     }
 
     /// The lowest start of the logs of the followers that are alive, for DeleteRecords.
@@ -182,6 +171,12 @@ impl Replica {
         self.log.advance_high_watermark(to)
     }
 
+    /// What others may wait for: the high watermark, and the lowest start of the followers' logs.
+    pub(crate) fn published(&self) -> (Offset, Offset) {
+        let lowest = self.leader().map_or(-1, |leader| leader.lowest_start(Offset::MAX, |_| true));
+        (self.log.high_watermark(), lowest)
+    }
+
     /// A follower fetches: notes how far it is, and reads for it.
     ///
     /// # Errors
@@ -205,7 +200,8 @@ impl Replica {
         {
             return Err(ErrorCode::UnknownLeaderEpoch);
         }
-        let nothing = |diverging| Fetched { batches: Vec::new(), high_watermark, log_start: start, diverging };
+        let nothing =
+            |diverging| Fetched { batches: Vec::new(), high_watermark, log_start: start, diverging };
         if let Some(last_epoch) = last_epoch {
             let Some((known, ends)) = self.log.epochs().end_offset_for(last_epoch, end) else {
                 return Err(ErrorCode::OffsetOutOfRange);
@@ -246,7 +242,12 @@ impl Replica {
     /// The in-sync set that the leader wants, if it is another one and none is proposed
     /// (`Partition.maybeExpandIsr`, `maybeShrinkIsr`). Whether followers lag is only looked at from time to time, so that who
     /// has just joined has some.
-    pub(crate) fn propose(&mut self, node: NodeId, may_shrink: bool, peers: &Peers<'_>) -> Option<InSyncChange> {
+    pub(crate) fn propose(
+        &mut self,
+        node: NodeId,
+        may_shrink: bool,
+        peers: &Peers<'_>,
+    ) -> Option<InSyncChange> {
         let (high_watermark, end) = (self.log.high_watermark(), self.log.end());
         let Role::Leader(leader) = &mut self.role else { return None };
         if leader.proposed.is_some() {
@@ -271,7 +272,8 @@ impl Replica {
         }
         wanted.insert(node);
         leader.proposed = Some(wanted.clone());
-        let epoch_of = |node: &NodeId| leader.followers.get(node).map_or(-1, |progress| progress.broker_epoch);
+        let epoch_of =
+            |node: &NodeId| leader.followers.get(node).map_or(-1, |progress| progress.broker_epoch);
         let broker_epochs = wanted.iter().map(|node| (*node, epoch_of(node))).collect();
         Some(InSyncChange { in_sync: wanted, broker_epochs })
     }

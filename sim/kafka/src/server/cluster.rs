@@ -8,13 +8,15 @@ use super::{broker_id, optional};
 use crate::cluster::Broker;
 use crate::error::ErrorCode;
 use crate::protocol::frame::{FrameError, RawRequest};
-use crate::protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
+use crate::protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use crate::protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use crate::protocol::messages::{
     ApiVersionsRequest, ApiVersionsResponse, DescribeClusterRequest, DescribeClusterResponse,
 };
-use crate::protocol::versions::{FEATURES, OFFERED};
 use crate::protocol::text;
+use crate::protocol::versions::{FEATURES, OFFERED};
 
 /// ApiVersions, which a client may ask for in a version that the broker does not know (KIP-511).
 pub(super) fn api_versions(broker: &Broker, raw: &RawRequest) -> Result<Bytes, FrameError> {
@@ -27,7 +29,8 @@ pub(super) fn api_versions(broker: &Broker, raw: &RawRequest) -> Result<Bytes, F
         return raw.respond_in(&response, 0);
     }
     let request: ApiVersionsRequest = raw.decode()?;
-    if raw.version >= 3 && !is_software_name(&request.client_software_name, &request.client_software_version) {
+    if raw.version >= 3 && !is_software_name(&request.client_software_name, &request.client_software_version)
+    {
         let response = ApiVersionsResponse::default().with_error_code(ErrorCode::InvalidRequest.code());
         return raw.respond(&response);
     }

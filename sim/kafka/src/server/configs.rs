@@ -91,15 +91,19 @@ fn described(
         BROKER => {
             let own = name.parse().map(NodeId).ok().filter(|id| *id == broker.id);
             if own.is_none() && !name.is_empty() {
-                let message =
-                    format!("Unexpected broker id, expected {} or empty string, but received {name}", broker.id);
+                let message = format!(
+                    "Unexpected broker id, expected {} or empty string, but received {name}",
+                    broker.id
+                );
                 return Err((ErrorCode::InvalidRequest, message));
             }
             let empty = BTreeMap::new();
             let of_all = image.broker_configs.get(&None).unwrap_or(&empty);
             let of_own = own.and_then(|id| image.broker_configs.get(&Some(id))).unwrap_or(&empty);
             let mut described = Vec::new();
-            for key in config::KEYS.iter().filter(|key| is_wanted(key.broker_name) && !key.broker_name.is_empty()) {
+            for key in
+                config::KEYS.iter().filter(|key| is_wanted(key.broker_name) && !key.broker_name.is_empty())
+            {
                 let mut all = Vec::new();
                 if let Some(value) = of_own.get(key.broker_name) {
                     all.push((key.broker_name, value.as_str(), OF_BROKER));
@@ -206,7 +210,11 @@ fn named(request: &IncrementalAlterConfigsRequest) -> Vec<(i8, StrBytes)> {
 }
 
 /// The old AlterConfigs, which replaces everything.
-pub(super) async fn replace(broker: &Arc<Broker>, request: AlterConfigsRequest, _version: i16) -> AlterConfigsResponse {
+pub(super) async fn replace(
+    broker: &Arc<Broker>,
+    request: AlterConfigsRequest,
+    _version: i16,
+) -> AlterConfigsResponse {
     let resources = request.resources.iter().map(|resource| {
         let configs = resource.configs.iter().map(|config| {
             AlterableConfig::default()

@@ -52,13 +52,32 @@ pub(super) async fn serve(
         };
     }
     serve!(
-        broker.serve_group, GroupRequest, GroupResponse, JoinGroup, SyncGroup, Heartbeat, LeaveGroup,
-        ConsumerGroupHeartbeat, OffsetCommit, OffsetFetch, OffsetDelete, TxnOffsetCommit, DeleteGroups, ListGroups,
-        DescribeGroups, ConsumerGroupDescribe
+        broker.serve_group,
+        GroupRequest,
+        GroupResponse,
+        JoinGroup,
+        SyncGroup,
+        Heartbeat,
+        LeaveGroup,
+        ConsumerGroupHeartbeat,
+        OffsetCommit,
+        OffsetFetch,
+        OffsetDelete,
+        TxnOffsetCommit,
+        DeleteGroups,
+        ListGroups,
+        DescribeGroups,
+        ConsumerGroupDescribe
     );
     serve!(
-        broker.serve_transaction, TransactionRequest, TransactionResponse, AddPartitionsToTxn, AddOffsetsToTxn,
-        EndTxn, DescribeTransactions, ListTransactions
+        broker.serve_transaction,
+        TransactionRequest,
+        TransactionResponse,
+        AddPartitionsToTxn,
+        AddOffsetsToTxn,
+        EndTxn,
+        DescribeTransactions,
+        ListTransactions
     );
     Err(unsupported())
 }

@@ -4,9 +4,9 @@
 //! it works on its last request.
 
 mod cluster;
-mod coordinators;
 mod configs;
 mod connection;
+mod coordinators;
 mod fetch;
 mod metadata;
 mod offsets;
@@ -105,7 +105,8 @@ macro_rules! current_leader {
 
         /// Where a client finds these leaders.
         fn endpoints(image: &crate::metadata::Image, leaders: &[$leader]) -> Vec<$endpoint> {
-            let mut ids: Vec<_> = leaders.iter().map(|leader| crate::types::NodeId(leader.leader_id.0)).collect();
+            let mut ids: Vec<_> =
+                leaders.iter().map(|leader| crate::types::NodeId(leader.leader_id.0)).collect();
             ids.sort();
             ids.dedup();
             let alive = ids.into_iter().filter_map(|id| image.alive(id));

@@ -26,11 +26,16 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
-pub(super) async fn list(broker: &Arc<Broker>, request: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
+pub(super) async fn list(
+    broker: &Arc<Broker>,
+    request: ListOffsetsRequest,
+    version: i16,
+) -> ListOffsetsResponse {
     let isolation = Isolation::of(request.isolation_level);
     let topics = request.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|partition| {
-            let response = ListOffsetsPartitionResponse::default().with_partition_index(partition.partition_index);
+            let response =
+                ListOffsetsPartitionResponse::default().with_partition_index(partition.partition_index);
             let mut result = find(broker, &topic.name, partition, isolation);
             // Older clients do not know the error, and ask again after this one.
             if result == Err(ErrorCode::OffsetNotAvailable) && version < 5 {
@@ -43,12 +48,12 @@ pub(super) async fn list(broker: &Arc<Broker>, request: ListOffsetsRequest, vers
                     .with_timestamp(found.timestamp)
                     .with_leader_epoch(if version >= 4 { found.epoch } else { -1 }),
                 Ok(None) => response.with_offset(-1).with_timestamp(-1),
-                Err(error) => {
-                    response.with_error_code(error.code()).with_offset(-1).with_timestamp(-1)
-                }
+                Err(error) => response.with_error_code(error.code()).with_offset(-1).with_timestamp(-1),
             }
         });
-        ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+        ListOffsetsTopicResponse::default()
+            .with_name(topic.name.clone())
+            .with_partitions(partitions.collect())
     });
     ListOffsetsResponse::default().with_topics(topics.collect())
 }

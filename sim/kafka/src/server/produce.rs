@@ -33,7 +33,10 @@ struct Outcome {
     log_start: i64,
 }
 
-pub(super) async fn serve(broker: &Arc<Broker>, raw: &RawRequest) -> std::result::Result<Option<Bytes>, FrameError> {
+pub(super) async fn serve(
+    broker: &Arc<Broker>,
+    raw: &RawRequest,
+) -> std::result::Result<Option<Bytes>, FrameError> {
     let request: ProduceRequest = raw.decode()?;
     let mut outcomes = append_all(broker, &request, raw.version).await;
     if request.acks == 0 {
@@ -70,9 +73,8 @@ pub(super) async fn serve(broker: &Arc<Broker>, raw: &RawRequest) -> std::result
                 .with_partition_responses(partitions),
         );
     }
-    let response = ProduceResponse::default()
-        .with_responses(responses)
-        .with_node_endpoints(endpoints(&image, &leaders));
+    let response =
+        ProduceResponse::default().with_responses(responses).with_node_endpoints(endpoints(&image, &leaders));
     raw.respond(&response).map(Some)
 }
 
@@ -124,7 +126,8 @@ async fn append_all(broker: &Arc<Broker>, request: &ProduceRequest, version: i16
                     Err(error) => Err(error),
                 },
             };
-            let log_start = id.and_then(|id| broker.lock().replicas.get(&id).map(|replica| replica.log.start()));
+            let log_start =
+                id.and_then(|id| broker.lock().replicas.get(&id).map(|replica| replica.log.start()));
             let log_start = log_start.unwrap_or(-1);
             outcomes.push(Outcome { topic: place, index: data.index, id, result, log_start });
         }
@@ -144,7 +147,8 @@ async fn append(
     let all = request.acks == -1;
     let guard = |broker: &Broker| {
         let state = broker.lock();
-        let producer = state.replicas.get(&id).and_then(|replica| replica.log.producers().get(batch.producer_id()));
+        let producer =
+            state.replicas.get(&id).and_then(|replica| replica.log.producers().get(batch.producer_id()));
         let is_open = producer.is_some_and(|producer| {
             producer.transaction_start.is_some() && producer.epoch == batch.producer_epoch()
         });
@@ -195,7 +199,8 @@ fn only_batch(records: Option<Bytes>, version: i16) -> Result<Batch> {
 
 async fn wait(broker: &Arc<Broker>, outcomes: &mut [Outcome], timeout: Duration) {
     let deadline = Instant::now() + timeout;
-    let mut waiting: Vec<&mut Outcome> = outcomes.iter_mut().filter(|outcome| outcome.result.is_ok()).collect();
+    let mut waiting: Vec<&mut Outcome> =
+        outcomes.iter_mut().filter(|outcome| outcome.result.is_ok()).collect();
     let mut progress = broker.progress.subscribe();
     loop {
         progress.mark_unchanged();
@@ -231,7 +236,13 @@ impl Broker {
     ///
     /// # Errors
     /// If it does not lead it, too few replicas are in sync, or the batch is refused.
-    pub(crate) fn append(&self, id: PartitionId, batch: &Batch, origin: Origin, all: bool) -> Result<Appended> {
+    pub(crate) fn append(
+        &self,
+        id: PartitionId,
+        batch: &Batch,
+        origin: Origin,
+        all: bool,
+    ) -> Result<Appended> {
         let now = self.now();
         let appended = {
             let mut state = self.lock();

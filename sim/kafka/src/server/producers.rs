@@ -7,10 +7,11 @@ use super::partition_by_name;
 use crate::cluster::Broker;
 use crate::controller::{ControlRequest, ControlResponse, PRODUCER_IDS};
 use crate::error::{ErrorCode, Result};
-use crate::protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
+use crate::protocol::messages::describe_producers_response::{
+    PartitionResponse, ProducerState, TopicResponse,
+};
 use crate::protocol::messages::{
-    DescribeProducersRequest, DescribeProducersResponse, InitProducerIdResponse,
-    ProducerId,
+    DescribeProducersRequest, DescribeProducersResponse, InitProducerIdResponse, ProducerId,
 };
 use crate::protocol::text;
 

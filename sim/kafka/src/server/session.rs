@@ -112,7 +112,8 @@ impl Sessions {
             return 0;
         }
         if self.sessions.len() >= slots
-            && let Some(oldest) = self.sessions.iter().min_by_key(|(_, session)| session.used).map(|(id, _)| *id)
+            && let Some(oldest) =
+                self.sessions.iter().min_by_key(|(_, session)| session.used).map(|(id, _)| *id)
         {
             self.sessions.remove(&oldest);
         }

@@ -34,7 +34,11 @@ fn refusal<T>(response: Result<T>) -> i16 {
     response.err().unwrap_or(ErrorCode::UnknownServerError).code()
 }
 
-pub(super) async fn create(broker: &Arc<Broker>, request: CreateTopicsRequest, _version: i16) -> CreateTopicsResponse {
+pub(super) async fn create(
+    broker: &Arc<Broker>,
+    request: CreateTopicsRequest,
+    _version: i16,
+) -> CreateTopicsResponse {
     let names: Vec<_> = request.topics.iter().map(|topic| topic.name.clone()).collect();
     let timeout = wait(request.timeout_ms);
     match broker.ask_controller(ControlRequest::CreateTopics(request), timeout).await {
@@ -52,7 +56,11 @@ pub(super) async fn create(broker: &Arc<Broker>, request: CreateTopicsRequest, _
     }
 }
 
-pub(super) async fn delete(broker: &Arc<Broker>, request: DeleteTopicsRequest, _version: i16) -> DeleteTopicsResponse {
+pub(super) async fn delete(
+    broker: &Arc<Broker>,
+    request: DeleteTopicsRequest,
+    _version: i16,
+) -> DeleteTopicsResponse {
     let by_name = request.topic_names.iter().map(|name| (Some(name.clone()), uuid::Uuid::nil()));
     let by_either = request.topics.iter().map(|topic| (topic.name.clone(), topic.topic_id));
     let topics: Vec<_> = by_name.chain(by_either).collect();
@@ -141,9 +149,11 @@ pub(super) async fn delete_records(
                 (_, result) => result.map(|to| (to, to)),
             };
             is_done &= low.is_err() || low.is_ok_and(|(low, to)| low >= to);
-            reached.push(low.and_then(|(low, to)| {
-                if low >= to { Ok(low) } else { Err(ErrorCode::RequestTimedOut) }
-            }));
+            reached.push(low.and_then(
+                |(low, to)| {
+                    if low >= to { Ok(low) } else { Err(ErrorCode::RequestTimedOut) }
+                },
+            ));
         }
         if is_done || Instant::now() >= deadline {
             break;

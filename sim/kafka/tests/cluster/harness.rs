@@ -80,7 +80,8 @@ impl Testbed {
 
     pub async fn start_with(seed: u64, change: impl FnOnce(&mut Options)) -> Self {
         if std::env::var_os("SIMULATED_KAFKA_TRACE").is_some() {
-            let _ = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).try_init();
+            let _ =
+                tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).try_init();
         }
         let clocks: Vec<_> = (0..3).map(|_| Arc::new(AdjustableClock::new(START * 1000))).collect();
         let brokers = (1..=3).zip(&clocks).map(|(id, clock)| BrokerOptions {
@@ -131,13 +132,32 @@ impl Testbed {
         Some(body)
     }
 
+    /// Sends bytes to a broker, and ends the sending side of the connection. The bytes of its responses, until it ends the
+    /// connection; none if it does not within a minute.
+    pub async fn send_bytes(&self, node: i32, bytes: &[u8]) -> Option<Vec<u8>> {
+        let broker = self.cluster.broker(NodeId(node))?;
+        let mut stream = connect(&broker, ServerOptions::default());
+        // Who closes the connection early does not read everything.
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.shutdown().await;
+        let mut received = Vec::new();
+        let read = stream.read_to_end(&mut received);
+        tokio::time::timeout(Duration::from_secs(60), read).await.ok()?.ok()?;
+        Some(received)
+    }
+
     /// A topic with one partition on these brokers, known to all.
     pub async fn topic(&self, name: &str, replicas: &[i32], configs: &[(&str, &str)]) {
         assert_eq!(self.create(name, replicas, configs).await, Ok(()));
         self.cluster.settled().await;
     }
 
-    pub async fn create(&self, name: &str, replicas: &[i32], configs: &[(&str, &str)]) -> Result<(), ErrorCode> {
+    pub async fn create(
+        &self,
+        name: &str,
+        replicas: &[i32],
+        configs: &[(&str, &str)],
+    ) -> Result<(), ErrorCode> {
         let assignment = CreatableReplicaAssignment::default()
             .with_partition_index(0)
             .with_broker_ids(replicas.iter().map(|id| BrokerId(*id)).collect());
@@ -156,7 +176,8 @@ impl Testbed {
     }
 
     pub async fn delete(&self, name: &str) {
-        let request = DeleteTopicsRequest::default().with_topic_names(vec![topic_name(name)]).with_timeout_ms(10_000);
+        let request =
+            DeleteTopicsRequest::default().with_topic_names(vec![topic_name(name)]).with_timeout_ms(10_000);
         let response = self.send(self.any(), request, 5).await.expect("a response");
         assert_eq!(response.responses[0].error_code, 0);
     }
@@ -164,7 +185,8 @@ impl Testbed {
     /// A broker that runs.
     pub fn any(&self) -> i32 {
         let image = self.cluster.metadata();
-        let alive = self.cluster.brokers().find(|id| self.cluster.is_running(*id) && image.active(*id).is_some());
+        let alive =
+            self.cluster.brokers().find(|id| self.cluster.is_running(*id) && image.active(*id).is_some());
         alive.expect("a broker").0
     }
 
@@ -176,20 +198,27 @@ impl Testbed {
 
     pub fn in_sync(&self, topic: &str) -> Vec<i32> {
         let image = self.cluster.metadata();
-        let mut ids: Vec<i32> = image.topic(topic).unwrap().partitions[0].in_sync.iter().map(|id| id.0).collect();
+        let mut ids: Vec<i32> =
+            image.topic(topic).unwrap().partitions[0].in_sync.iter().map(|id| id.0).collect();
         ids.sort();
         ids
     }
 
     /// Sends a batch to partition 0; the offset of its first record.
-    pub async fn produce_to(&self, node: i32, topic: &str, batch: &Batch, acks: i16) -> Result<i64, ErrorCode> {
+    pub async fn produce_to(
+        &self,
+        node: i32,
+        topic: &str,
+        batch: &Batch,
+        acks: i16,
+    ) -> Result<i64, ErrorCode> {
         let data = PartitionProduceData::default().with_index(0).with_records(Some(batch.bytes().clone()));
         let topic = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
-        let request = ProduceRequest::default()
-            .with_acks(acks)
-            .with_timeout_ms(10_000)
-            .with_topic_data(vec![topic]);
-        let Some(response) = self.send(node, request, 9).await else { return Err(ErrorCode::NetworkException) };
+        let request =
+            ProduceRequest::default().with_acks(acks).with_timeout_ms(10_000).with_topic_data(vec![topic]);
+        let Some(response) = self.send(node, request, 9).await else {
+            return Err(ErrorCode::NetworkException);
+        };
         let partition = &response.responses[0].partition_responses[0];
         checked(partition.error_code, partition.base_offset)
     }
@@ -199,7 +228,13 @@ impl Testbed {
         self.produce_to(leader, topic, &batch_of(values), acks).await
     }
 
-    pub async fn fetch_with(&self, node: i32, topic: &str, change: FetchPartition, isolation: i8) -> Option<PartitionData> {
+    pub async fn fetch_with(
+        &self,
+        node: i32,
+        topic: &str,
+        change: FetchPartition,
+        isolation: i8,
+    ) -> Option<PartitionData> {
         let topic = FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![change]);
         let request = FetchRequest::default()
             .with_max_wait_ms(0)
@@ -226,7 +261,8 @@ impl Testbed {
 
     /// ListOffsets at a broker.
     pub async fn offset_at(&self, node: i32, topic: &str, timestamp: i64) -> Result<i64, ErrorCode> {
-        let partition = ListOffsetsPartition::default().with_current_leader_epoch(-1).with_timestamp(timestamp);
+        let partition =
+            ListOffsetsPartition::default().with_current_leader_epoch(-1).with_timestamp(timestamp);
         let topic = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![partition]);
         let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
         let response = self.send(node, request, 7).await.ok_or(ErrorCode::NetworkException)?;
@@ -274,7 +310,8 @@ pub fn read(data: PartitionData, from: i64) -> Result<Read, ErrorCode> {
     let mut values = Vec::new();
     let batches = Batch::split_all(data.records.unwrap_or_default()).expect("whole batches");
     for batch in batches.iter().filter(|batch| !batch.is_control()) {
-        for record in records(batch, 1 << 20).expect("records").iter().filter(|record| record.offset >= from) {
+        for record in records(batch, 1 << 20).expect("records").iter().filter(|record| record.offset >= from)
+        {
             let value = record.value.as_deref().unwrap_or_default();
             values.push((record.offset, String::from_utf8_lossy(value).into_owned()));
         }

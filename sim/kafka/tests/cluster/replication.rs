@@ -32,7 +32,12 @@ async fn a_follower_that_does_not_fetch_is_dropped_from_the_in_sync_set_after_30
     bed.topic("t", &[1, 2, 3], &[]).await;
     bed.produce("t", &["a"], -1).await.unwrap();
     // Its heartbeats arrive, its fetches do not.
-    bed.links.rule(|envelope| (envelope.from == NodeId(3) && envelope.to == NodeId(1) && envelope.verb == simulated_kafka::cluster::Verb::Replicate).then(Vec::new));
+    bed.links.rule(|envelope| {
+        (envelope.from == NodeId(3)
+            && envelope.to == NodeId(1)
+            && envelope.verb == simulated_kafka::cluster::Verb::Replicate)
+            .then(Vec::new)
+    });
     bed.produce("t", &["b"], 1).await.unwrap();
     let waited = bed.until("the shrink", async || bed.in_sync("t") == [1, 2]).await;
     assert!((seconds(29)..seconds(47)).contains(&waited), "{waited:?}");
@@ -86,7 +91,10 @@ async fn a_leader_tells_who_knows_another_epoch() {
     assert_eq!(at(2, 1).await, Ok(()));
     assert_eq!(at(2, 0).await, Err(ErrorCode::FencedLeaderEpoch));
     assert_eq!(at(2, 2).await, Err(ErrorCode::UnknownLeaderEpoch));
-    assert_eq!(bed.produce_to(1, "t", &crate::harness::batch_of(&["x"]), 1).await, Err(ErrorCode::NotLeaderOrFollower));
+    assert_eq!(
+        bed.produce_to(1, "t", &crate::harness::batch_of(&["x"]), 1).await,
+        Err(ErrorCode::NotLeaderOrFollower)
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,9 +21,13 @@ async fn a_recreated_topic_starts_at_zero_under_another_id() {
     assert_ne!(old, new);
     assert_eq!(bed.produce("t", &["c"], -1).await, Ok(0));
     let by_id = async |id: uuid::Uuid| {
-        let partition = FetchPartition::default().with_partition_max_bytes(1 << 20).with_current_leader_epoch(-1).with_last_fetched_epoch(-1);
+        let partition = FetchPartition::default()
+            .with_partition_max_bytes(1 << 20)
+            .with_current_leader_epoch(-1)
+            .with_last_fetched_epoch(-1);
         let topic = FetchTopic::default().with_topic_id(id).with_partitions(vec![partition]);
-        let request = FetchRequest::default().with_session_epoch(-1).with_max_bytes(1 << 20).with_topics(vec![topic]);
+        let request =
+            FetchRequest::default().with_session_epoch(-1).with_max_bytes(1 << 20).with_topics(vec![topic]);
         let response = bed.send(1, request, 16).await.unwrap();
         checked(response.responses[0].partitions[0].error_code, ())
     };
@@ -84,7 +88,8 @@ async fn an_unknown_topic_is_created_when_a_client_asks_for_it() {
     let bed = Testbed::start_with(1, |options| options.controller.partitions = 4).await;
     let ask = async |name: &str, create: bool| {
         let topic = MetadataRequestTopic::default().with_name(Some(topic_name(name)));
-        let request = MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(create);
+        let request =
+            MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(create);
         let response = bed.send(3, request, 12).await.unwrap();
         checked(response.topics[0].error_code, response.topics[0].partitions.len())
     };

@@ -29,7 +29,8 @@ impl Shard for GroupShard {
             .is_transactional()
             .then(|| Producer { id: batch.producer_id(), epoch: batch.producer_epoch() });
         if batch.is_control() {
-            let end = records(batch, 1 << 16).ok().and_then(|records| records.first().and_then(EndMarker::of));
+            let end =
+                records(batch, 1 << 16).ok().and_then(|records| records.first().and_then(EndMarker::of));
             if let (Some(producer), Some(end)) = (producer, end) {
                 self.replay_marker(producer, end.marker == Marker::Commit);
             }
@@ -77,7 +78,11 @@ impl Shard for GroupShard {
 
 impl Broker {
     /// Serves a request of a group's member, or about groups.
-    pub(crate) async fn serve_group(self: &Arc<Self>, context: &Context, request: GroupRequest) -> GroupResponse {
+    pub(crate) async fn serve_group(
+        self: &Arc<Self>,
+        context: &Context,
+        request: GroupRequest,
+    ) -> GroupResponse {
         if let GroupRequest::ListGroups(_) = request {
             return self.list_groups(context, request).await;
         }
@@ -189,10 +194,16 @@ fn split(request: GroupRequest) -> Vec<GroupRequest> {
 /// Puts the groups of another response before those of one.
 fn merge(response: &mut GroupResponse, other: GroupResponse) {
     match (response, other) {
-        (GroupResponse::OffsetFetch(OffsetFetchResponse { groups, .. }), GroupResponse::OffsetFetch(other)) => {
+        (
+            GroupResponse::OffsetFetch(OffsetFetchResponse { groups, .. }),
+            GroupResponse::OffsetFetch(other),
+        ) => {
             groups.splice(0..0, other.groups);
         }
-        (GroupResponse::DeleteGroups(DeleteGroupsResponse { results, .. }), GroupResponse::DeleteGroups(other)) => {
+        (
+            GroupResponse::DeleteGroups(DeleteGroupsResponse { results, .. }),
+            GroupResponse::DeleteGroups(other),
+        ) => {
             results.splice(0..0, other.results);
         }
         (

@@ -42,7 +42,14 @@ impl Broker {
         for (name, index) in markers.partitions {
             let topic = image.topic(&name).filter(|topic| topic.partition(index).is_some());
             let Some(topic) = topic else {
-                self.marker_outcome(shard, &markers.transactional_id, markers.producer, &name, index, MarkerOutcome::Gone);
+                self.marker_outcome(
+                    shard,
+                    &markers.transactional_id,
+                    markers.producer,
+                    &name,
+                    index,
+                    MarkerOutcome::Gone,
+                );
                 continue;
             };
             let id = PartitionId { topic: topic.id, index };
@@ -50,7 +57,14 @@ impl Broker {
                 Some(leader) => by_leader.entry(leader).or_default().push(((name, index), id)),
                 None => {
                     let outcome = MarkerOutcome::Refused(ErrorCode::LeaderNotAvailable);
-                    self.marker_outcome(shard, &markers.transactional_id, markers.producer, &name, index, outcome);
+                    self.marker_outcome(
+                        shard,
+                        &markers.transactional_id,
+                        markers.producer,
+                        &name,
+                        index,
+                        outcome,
+                    );
                 }
             }
         }

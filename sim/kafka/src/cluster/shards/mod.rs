@@ -216,7 +216,12 @@ impl Broker {
     }
 
     /// Does what a shard asks for.
-    fn perform<S: Shard>(self: &Arc<Self>, id: PartitionId, host: &mut Host<S>, effects: Effects<S::Response>) {
+    fn perform<S: Shard>(
+        self: &Arc<Self>,
+        id: PartitionId,
+        host: &mut Host<S>,
+        effects: Effects<S::Response>,
+    ) {
         let mut effects = effects;
         loop {
             for (token, response) in std::mem::take(&mut effects.replies) {
@@ -328,6 +333,7 @@ fn built(batch: &NewBatch) -> Batch {
 /// The records of a batch of the log.
 fn read(batch: &Batch) -> Vec<Record> {
     let records = records(batch, crate::log::DECOMPRESSED).unwrap_or_default();
-    let keyed = records.into_iter().filter_map(|record| Some(Record { key: record.key?, value: record.value }));
+    let keyed =
+        records.into_iter().filter_map(|record| Some(Record { key: record.key?, value: record.value }));
     keyed.collect()
 }

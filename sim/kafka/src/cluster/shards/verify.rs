@@ -69,7 +69,8 @@ impl Broker {
         transactional_id: &str,
         request: AddPartitionsToTxnRequest,
     ) -> Result<()> {
-        let id = self.shard_of::<TransactionShard>(transactional_id).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+        let id =
+            self.shard_of::<TransactionShard>(transactional_id).ok_or(ErrorCode::CoordinatorNotAvailable)?;
         let image = self.image();
         let leader = image.partition(id).and_then(|partition| partition.leader);
         let leader = leader.ok_or(ErrorCode::CoordinatorNotAvailable)?;
