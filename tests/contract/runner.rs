@@ -23,7 +23,7 @@ pub trait CaseRunner: Send + Sync + 'static {
 
 /// Cases of simulated services that run at the same time unless `--test-threads` says otherwise: they wait more than they
 /// compute.
-const CONCURRENT: usize = 8;
+const CONCURRENT: usize = 16;
 
 /// Which tests are run.
 #[derive(Clone, Copy)]
@@ -173,7 +173,12 @@ pub fn add<G: CaseRunner>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<G>) ->
     let observed = Arc::new(Observed { runner: plan.runner, observations: Mutex::new(observations), write });
     let (with_faults, without_faults): (Vec<_>, Vec<_>) =
         cases.into_iter().partition(|case| !case.needs.is_empty());
-    for case in without_faults.into_iter().chain(with_faults) {
+    let ordered: Vec<_> = match needs_services {
+        true => without_faults.into_iter().chain(with_faults).collect(),
+        // Those that take longest begin first, since the others run at the same time.
+        false => with_faults.into_iter().rev().chain(without_faults).collect(),
+    };
+    for case in ordered {
         let name = format!("{backend}::{service}::{}", case.name);
         let reason = listed.0.get(case.name).cloned();
         let observed = observed.clone();

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::Parser;
 use simulated_hosts::HostCommand;
-use simulated_kafka::cluster::{HostFault, Recovery};
+use simulated_kafka::cluster::{HostFault, Options, PropertyError, Recovery};
 use simulated_kafka::serve::{LocalBrokers, LocalError, LocalOptions};
 use simulated_kafka::types::NodeId;
 use thiserror::Error;
@@ -27,6 +27,9 @@ struct Arguments {
     /// Port of all brokers; 0 for one that is free
     #[arg(long, default_value_t = 9092)]
     port: u16,
+    /// A setting of all brokers, by its name in server.properties; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
     /// What is random inside depends on it
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -170,6 +173,14 @@ fn names_of_commands() -> String {
     }
 }
 
+/// A setting and its value.
+fn setting(text: &str) -> Result<(String, String), PropertyError> {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    // Whether it is allowed does not depend on the brokers.
+    Options::new(Vec::new()).set(name, value)?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 /// A level of the log by its name. An empty variable is one that is not set.
 fn level(name: &str) -> Result<LevelFilter, &'static str> {
     match name.to_ascii_lowercase().as_str() {
@@ -245,13 +256,19 @@ fn run(arguments: &Arguments) -> Result<(), StartError> {
     let options = options(arguments)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
-    let result = runtime.block_on(serve(options));
+    let result = runtime.block_on(serve(options, &arguments.set));
     // A read of standard input may be in progress and never end.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(options: LocalOptions) -> Result<(), StartError> {
+async fn serve(options: LocalOptions, settings: &[(String, String)]) -> Result<(), StartError> {
+    let change = |options: &mut Options| {
+        for (name, value) in settings {
+            // Checked when it was parsed.
+            let _ = options.set(name, value);
+        }
+    };
     // From here on a signal ends the program gracefully.
     let mut ended = std::pin::pin!(signal()?);
     let brokers = tokio::select! {
@@ -259,7 +276,7 @@ async fn serve(options: LocalOptions) -> Result<(), StartError> {
             tracing::info!(signal = name, "ended while starting");
             return Ok(());
         }
-        brokers = LocalBrokers::start(options, |_| {}) => brokers?,
+        brokers = LocalBrokers::start(options, change) => brokers?,
     };
     print_line(&format!("{} brokers serve clients, the first on {}", brokers.count(), brokers.address(1)));
     tracing::info!(brokers = brokers.count(), first = %brokers.address(1), "serving clients");

@@ -11,12 +11,15 @@ use tokio::time::{Instant, timeout_at};
 
 use super::message::{Body, Message, Request, Response};
 use super::options::{BrokerOptions, Options};
+use super::shards::Hosts;
 use super::{Envelope, Environment, Verb};
 use crate::controller::{ControlRequest, ControlResponse};
 use crate::error::{ErrorCode, Result};
+use crate::group::GroupShard;
 use crate::metadata::Image;
 use crate::replica::Replica;
 use crate::server::Sessions;
+use crate::transaction::TransactionShard;
 use crate::types::{NodeId, PartitionId, Timestamp};
 
 /// What a broker knows while it runs.
@@ -30,10 +33,42 @@ pub(crate) struct State {
     /// The producer ids that it may give away.
     pub(crate) producer_ids: std::ops::Range<i64>,
     calls: BTreeMap<u64, Received>,
+    /// Requests of other brokers that must not be served twice when they are sent again, and their responses.
+    served: BTreeMap<(NodeId, u64), Option<Response>>,
     tasks: BTreeMap<u64, Waker>,
     next_task: u64,
     /// The messages that arrived while the process is paused.
     paused: Option<Vec<Message>>,
+}
+
+/// How many requests of another broker are remembered; far more than are in flight.
+const REMEMBERED: usize = 256;
+
+/// What is known of a request that has arrived.
+enum Serving {
+    First,
+    InProgress,
+    Done(Box<Response>),
+}
+
+impl State {
+    fn begin_serving(&mut self, request: (NodeId, u64)) -> Serving {
+        match self.served.get(&request) {
+            Some(Some(response)) => Serving::Done(Box::new(response.clone())),
+            Some(None) => Serving::InProgress,
+            None => {
+                self.served.insert(request, None);
+                let (from, _) = request;
+                let of_sender = self.served.range((from, 0)..=(from, u64::MAX));
+                if of_sender.clone().count() > REMEMBERED
+                    && let Some(oldest) = of_sender.map(|(known, _)| *known).next()
+                {
+                    self.served.remove(&oldest);
+                }
+                Serving::First
+            }
+        }
+    }
 }
 
 /// A run of a broker.
@@ -49,6 +84,11 @@ pub(crate) struct Broker {
     pub(crate) readiness: watch::Sender<bool>,
     /// Whether it is about to end gracefully.
     pub(crate) ending: watch::Sender<bool>,
+    /// When it started, and what its clock showed then.
+    pub(crate) started: Instant,
+    pub(crate) started_at: Timestamp,
+    pub(crate) groups: Mutex<Hosts<GroupShard>>,
+    pub(crate) transactions: Mutex<Hosts<TransactionShard>>,
     dead: watch::Sender<bool>,
     state: Mutex<State>,
 }
@@ -62,11 +102,13 @@ impl Broker {
             sessions: Sessions::default(),
             producer_ids: 0..0,
             calls: BTreeMap::new(),
+            served: BTreeMap::new(),
             tasks: BTreeMap::new(),
             next_task: 0,
             paused: None,
         };
         let incarnation = cluster.unique();
+        let started_at = cluster.member(id).clock.micros().div_euclid(1000);
         Arc::new(Self {
             id,
             cluster,
@@ -75,6 +117,10 @@ impl Broker {
             version: watch::Sender::new(-1),
             readiness: watch::Sender::new(false),
             ending: watch::Sender::new(false),
+            started: Instant::now(),
+            started_at,
+            groups: Mutex::default(),
+            transactions: Mutex::default(),
             dead: watch::Sender::new(false),
             state: Mutex::new(state),
         })
@@ -87,6 +133,8 @@ impl Broker {
         self.begin(Self::propose_in_sync);
         self.begin(Self::write_checkpoints);
         self.begin(Self::clean);
+        self.begin(Self::host::<GroupShard>);
+        self.begin(Self::host::<TransactionShard>);
         for leader in self.cluster.ids().filter(|leader| *leader != self.id) {
             self.begin(move |broker| broker.copy_from(leader));
         }
@@ -226,9 +274,22 @@ impl Broker {
             }
             Body::Request(request) => {
                 let (from, number) = (message.from, message.request);
+                let verb = request.verb();
+                let once = !matches!(verb, Verb::Replicate | Verb::Range | Verb::Metadata | Verb::Heartbeat);
+                if once {
+                    match self.lock().begin_serving((from, number)) {
+                        Serving::First => {}
+                        Serving::InProgress => return,
+                        Serving::Done(response) => {
+                            return self.send(from, number, Body::Response(verb, *response));
+                        }
+                    }
+                }
                 self.begin(move |broker| async move {
-                    let verb = request.verb();
                     if let Some(response) = broker.serve_peer(from, request).await {
+                        if once {
+                            broker.lock().served.insert((from, number), Some(response.clone()));
+                        }
                         broker.send(from, number, Body::Response(verb, response));
                     }
                 });

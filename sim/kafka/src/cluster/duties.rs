@@ -160,7 +160,12 @@ impl Broker {
     /// Proposes in-sync sets to the controller (`AlterPartitionManager`).
     pub(crate) async fn propose_in_sync(self: Arc<Self>) {
         let mut progress = self.progress.subscribe();
+        let mut next_shrink = Instant::now() + self.options().replica_lag / 2;
         loop {
+            let may_shrink = Instant::now() >= next_shrink;
+            if may_shrink {
+                next_shrink = Instant::now() + self.options().replica_lag / 2;
+            }
             let (epoch, proposals) = {
                 let mut state = self.lock();
                 let image = state.image.clone();
@@ -168,7 +173,7 @@ impl Broker {
                     let replicas = state.replicas.iter_mut();
                     replicas
                         .filter_map(|(id, replica)| {
-                            let change = replica.propose(self.id, peers)?;
+                            let change = replica.propose(self.id, may_shrink, peers)?;
                             let (leader_epoch, partition_epoch) =
                                 (replica.leader_epoch, replica.partition_epoch);
                             let in_sync = change.broker_epochs.into_iter().collect();
@@ -186,7 +191,7 @@ impl Broker {
                 biased;
                 _ = progress.changed() => {}
                 // Who does not fetch any more makes no progress.
-                () = sleep(self.options().replica_lag / 2) => {}
+                () = tokio::time::sleep_until(next_shrink) => {}
             }
         }
     }
@@ -334,6 +339,12 @@ impl Broker {
             Request::Replicate { broker_epoch, partitions } => {
                 Some(Response::Replicate(self.serve_follower(from, broker_epoch, partitions).await))
             }
+            Request::WriteMarkers { marker, partitions } => {
+                Some(Response::WriteMarkers(self.write_markers(marker, &partitions).await))
+            }
+            Request::VerifyTransaction(request) => {
+                Some(Response::VerifyTransaction(self.serve_verification(request).await))
+            }
             Request::Range { partition, epoch } => {
                 let state = self.lock();
                 let replica = state.replicas.get(&partition).ok_or(ErrorCode::UnknownTopicId);
@@ -364,13 +375,7 @@ impl Broker {
                         let result = match state.replicas.get_mut(id) {
                             None => Err(ErrorCode::UnknownTopicId),
                             Some(replica) => {
-                                // What readers wait for, and what deletions wait for.
-                                let progress_of = |replica: &Replica| {
-                                    let start =
-                                        replica.leader().ok().and_then(|leader| leader.start_of(from));
-                                    (replica.log.high_watermark(), start)
-                                };
-                                let before = progress_of(replica);
+                                let before = replica.published();
                                 let result = replica.follower_fetches(
                                     from,
                                     broker_epoch,
@@ -381,7 +386,7 @@ impl Broker {
                                     self.options().replica_fetch_bytes,
                                     peers,
                                 );
-                                has_progress |= before != progress_of(replica);
+                                has_progress |= before != replica.published();
                                 result
                             }
                         };

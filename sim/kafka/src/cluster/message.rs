@@ -1,8 +1,10 @@
 //! The messages between brokers.
 
 use super::Verb;
+use super::shards::MarkerToWrite;
 use crate::controller::{ControlRequest, ControlResponse};
 use crate::error::Result;
+use crate::protocol::messages::{AddPartitionsToTxnRequest, AddPartitionsToTxnResponse};
 use crate::replica::{Fetched, Position};
 use crate::types::{NodeId, Offset, PartitionId};
 
@@ -34,6 +36,13 @@ pub(crate) enum Request {
         partition: PartitionId,
         epoch: i32,
     },
+    /// A transaction coordinator ends a transaction in partitions.
+    WriteMarkers {
+        marker: MarkerToWrite,
+        partitions: Vec<PartitionId>,
+    },
+    /// A leader asks a transaction coordinator.
+    VerifyTransaction(AddPartitionsToTxnRequest),
 }
 
 #[derive(Debug, Clone)]
@@ -41,6 +50,9 @@ pub(crate) enum Response {
     Control(ControlResponse),
     Replicate(Vec<(PartitionId, Result<Fetched>)>),
     Range(Result<(Offset, Offset)>),
+    /// For each partition, in the order of the request.
+    WriteMarkers(Vec<Result<()>>),
+    VerifyTransaction(AddPartitionsToTxnResponse),
 }
 
 impl Request {
@@ -48,6 +60,8 @@ impl Request {
         match self {
             Self::Replicate { .. } => Verb::Replicate,
             Self::Range { .. } => Verb::Range,
+            Self::WriteMarkers { .. } => Verb::WriteMarkers,
+            Self::VerifyTransaction(_) => Verb::VerifyTransaction,
             Self::Control(request) => match request {
                 ControlRequest::Register(_) => Verb::Register,
                 ControlRequest::Heartbeat { .. } => Verb::Heartbeat,

@@ -11,9 +11,13 @@
 
 mod broker;
 mod duties;
+mod inspect;
 mod links;
 mod message;
 mod options;
+mod properties;
+mod random;
+mod shards;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,17 +29,20 @@ use simulated_hosts::hub::{Hub, hub};
 use tokio::time::Instant;
 
 pub(crate) use broker::{Broker, State};
+pub use inspect::ReplicaState;
 pub use links::{Envelope, Links, Rule, RuledLinks, Verb};
 pub use options::{BrokerOptions, ControllerSettings, Options};
+pub(crate) use random::Draws;
+pub(crate) use shards::MarkerToWrite;
+pub use properties::PropertyError;
 pub use simulated_hosts::clock::{AdjustableClock, Clock};
 pub use simulated_hosts::{HostFault, Recovery};
 
 use crate::controller::Controller;
-use crate::log::Disk;
 use crate::metadata::Image;
-use crate::protocol::batch::Batch;
-use crate::types::{NodeId, Offset, PartitionId};
+use crate::types::NodeId;
 use message::Message;
+use random::Split;
 
 /// How often it is checked whether the controller's host runs.
 const GOVERN_INTERVAL: Duration = Duration::from_millis(50);
@@ -206,23 +213,6 @@ impl RunningBroker {
     pub fn task(&self, work: impl Future<Output = ()> + Send + 'static) -> impl Future<Output = ()> + Send {
         self.0.task(work)
     }
-}
-
-/// The state of a replica, for tests and for who looks at a cluster from outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReplicaState {
-    /// Whether it leads.
-    pub is_leader: bool,
-    /// The epoch of its leader, as it knows it.
-    pub leader_epoch: i32,
-    /// The first offset that may be read.
-    pub start: Offset,
-    /// The offset of the next record.
-    pub end: Offset,
-    /// Its high watermark.
-    pub high_watermark: Offset,
-    /// Its last stable offset.
-    pub last_stable: Offset,
 }
 
 impl Cluster {
@@ -397,111 +387,5 @@ impl Cluster {
     pub fn move_leader(&self, topic: &str, partition: i32, to: NodeId) -> bool {
         let Some(id) = self.partition(topic, partition) else { return false };
         self.environment().controller().move_leader(id, to)
-    }
-
-    /// Applies retention on all running brokers now.
-    pub fn retain(&self) {
-        let running: Vec<_> = self.environment().running().values().cloned().collect();
-        running.iter().for_each(|broker| broker.retain());
-    }
-
-    /// Compacts the logs of a topic on all running brokers now, whatever is configured.
-    pub fn compact(&self, topic: &str) {
-        self.each_log(topic, |log, now| log.compact(now));
-    }
-
-    /// Closes the active segments of a topic on all running brokers.
-    pub fn roll(&self, topic: &str) {
-        self.each_log(topic, |log, now| log.roll(now));
-    }
-
-    /// Forgets a producer in the logs of a topic on all running brokers, as after `producer.id.expiration.ms`.
-    pub fn expire_producer(&self, topic: &str, producer_id: i64) {
-        self.each_log(topic, |log, _| {
-            log.forget_producer(producer_id);
-        });
-    }
-
-    fn each_log(&self, topic: &str, mut change: impl FnMut(&mut crate::log::Log, i64)) {
-        let running: Vec<_> = self.environment().running().values().cloned().collect();
-        for broker in running {
-            let now = broker.now();
-            let mut state = broker.lock();
-            for replica in state.replicas.values_mut().filter(|replica| *replica.topic == *topic) {
-                change(&mut replica.log, now);
-            }
-            drop(state);
-            broker.notify();
-        }
-    }
-
-    /// A partition by the name of its topic, as the controller knows it.
-    pub fn partition(&self, topic: &str, index: i32) -> Option<PartitionId> {
-        let image = self.metadata();
-        let topic = image.topic(topic)?;
-        topic.partition(index)?;
-        Some(PartitionId { topic: topic.id, index })
-    }
-
-    /// The state of a replica, if its broker is running and has it.
-    pub fn replica(&self, id: NodeId, topic: &str, index: i32) -> Option<ReplicaState> {
-        self.look(id, topic, index, |replica| ReplicaState {
-            is_leader: replica.leader().is_ok(),
-            leader_epoch: replica.leader_epoch,
-            start: replica.log.start(),
-            end: replica.log.end(),
-            high_watermark: replica.log.high_watermark(),
-            last_stable: replica.log.last_stable(),
-        })
-    }
-
-    /// The batches of a replica, if its broker is running and has it.
-    pub fn batches(&self, id: NodeId, topic: &str, index: i32) -> Option<Vec<Batch>> {
-        self.look(id, topic, index, |replica| replica.log.batches_from(0))
-    }
-
-    fn look<R>(
-        &self,
-        id: NodeId,
-        topic: &str,
-        index: i32,
-        look: impl FnOnce(&crate::replica::Replica) -> R,
-    ) -> Option<R> {
-        let broker = self.get(id)?;
-        let partition = self.partition(topic, index)?;
-        let state = broker.lock();
-        state.replicas.get(&partition).map(look)
-    }
-
-    /// A broker's disk.
-    pub fn disk(&self, id: NodeId) -> Option<Disk> {
-        self.broker_options(id).map(|options| options.disk.clone())
-    }
-}
-
-/// A generator of its own for the controller, so that what brokers draw does not change what it draws (SplitMix64).
-struct Split(u64);
-
-impl rand_core::TryRng for Split {
-    type Error = std::convert::Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
-        self.try_next_u64().map(|drawn| (drawn >> 32) as u32)
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Ok(mixed ^ (mixed >> 31))
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
-        for chunk in bytes.chunks_mut(8) {
-            let drawn = self.try_next_u64()?.to_le_bytes();
-            chunk.copy_from_slice(drawn.get(..chunk.len()).unwrap_or_default());
-        }
-        Ok(())
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use simulated_hosts::clock::Clock;
 
 pub use crate::controller::ControllerSettings;
+use crate::group::GroupConfig;
 use crate::log::Disk;
+use crate::transaction::TransactionConfig;
 use crate::types::NodeId;
 
 /// One broker: where it is, and what of it outlives its process.
@@ -67,6 +69,15 @@ pub struct Options {
     /// Whether consumers that say their rack are sent to an in-sync replica there (`replica.selector.class` is
     /// `RackAwareReplicaSelector`).
     pub rack_aware: bool,
+    /// The coordinators of groups.
+    pub groups: GroupConfig,
+    /// The coordinators of transactions.
+    pub transactions: TransactionConfig,
+    /// Whether leaders verify that a partition is part of a transaction before they append to it
+    /// (`transaction.partition.verification.enable`).
+    pub verify_transactions: bool,
+    /// How long a coordinator takes to load a partition of its topic. Kafka's takes as long as there is to read.
+    pub coordinator_load_time: Duration,
     /// The partitions of `__consumer_offsets` (`offsets.topic.num.partitions`).
     pub offsets_partitions: i32,
     /// Its replicas (`offsets.topic.replication.factor`).
@@ -101,6 +112,10 @@ impl Options {
             shutdown_timeout: Duration::from_secs(30),
             fetch_sessions: 1000,
             rack_aware: false,
+            groups: GroupConfig::default(),
+            transactions: TransactionConfig::default(),
+            verify_transactions: true,
+            coordinator_load_time: Duration::ZERO,
             offsets_partitions: 50,
             offsets_replication: 3,
             transaction_partitions: 50,

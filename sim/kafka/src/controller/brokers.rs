@@ -75,7 +75,12 @@ impl Controller {
             let is_known = known
                 .into_iter()
                 .all(|other| self.versions.get(&other.id).is_some_and(|known| *known >= image.version));
-            return Ok(ControlResponse::Heartbeat { fenced: false, may_end: !leads && is_known });
+            let may_end = !leads && is_known;
+            if may_end {
+                // Its session ends here, so that its next run can register at once.
+                self.change(|_, image| set(image, node, |broker| broker.fenced = true));
+            }
+            return Ok(ControlResponse::Heartbeat { fenced: may_end, may_end });
         }
         if wants_to_end {
             return Ok(ControlResponse::Heartbeat { fenced: true, may_end: true });

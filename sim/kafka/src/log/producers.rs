@@ -49,6 +49,8 @@ pub struct Producer {
     pub last_timestamp: Timestamp,
     /// The first offset of its open transaction.
     pub transaction_start: Option<Offset>,
+    /// How many markers of it were appended.
+    pub ended: u64,
 }
 
 impl Default for Producer {
@@ -59,6 +61,7 @@ impl Default for Producer {
             coordinator_epoch: -1,
             last_timestamp: -1,
             transaction_start: None,
+            ended: 0,
         }
     }
 }
@@ -205,6 +208,7 @@ impl Producers {
             return;
         };
         producer.coordinator_epoch = end.coordinator_epoch;
+        producer.ended += 1;
         let Some(first) = producer.transaction_start.take() else { return };
         self.open.remove(&first);
         self.unreplicated.insert(first, batch.base_offset());

@@ -97,11 +97,6 @@ impl Leader {
         }
     }
 
-    /// The start of a follower's log, as its last fetch told it.
-    pub(crate) fn start_of(&self, follower: NodeId) -> Option<Offset> {
-        self.followers.get(&follower).map(|progress| progress.start)
-    }
-
     /// The lowest start of the logs of the followers that are alive, for DeleteRecords.
     pub(crate) fn lowest_start(&self, own: Offset, is_alive: impl Fn(NodeId) -> bool) -> Offset {
         let others = self.followers.iter().filter(|(node, _)| is_alive(**node));
@@ -176,6 +171,12 @@ impl Replica {
         self.log.advance_high_watermark(to)
     }
 
+    /// What others may wait for: the high watermark, and the lowest start of the followers' logs.
+    pub(crate) fn published(&self) -> (Offset, Offset) {
+        let lowest = self.leader().map_or(-1, |leader| leader.lowest_start(Offset::MAX, |_| true));
+        (self.log.high_watermark(), lowest)
+    }
+
     /// A follower fetches: notes how far it is, and reads for it.
     ///
     /// # Errors
@@ -239,8 +240,14 @@ impl Replica {
     }
 
     /// The in-sync set that the leader wants, if it is another one and none is proposed
-    /// (`Partition.maybeExpandIsr`, `maybeShrinkIsr`).
-    pub(crate) fn propose(&mut self, node: NodeId, peers: &Peers<'_>) -> Option<InSyncChange> {
+    /// (`Partition.maybeExpandIsr`, `maybeShrinkIsr`). Whether followers lag is only looked at from time to time, so that who
+    /// has just joined has some.
+    pub(crate) fn propose(
+        &mut self,
+        node: NodeId,
+        may_shrink: bool,
+        peers: &Peers<'_>,
+    ) -> Option<InSyncChange> {
         let (high_watermark, end) = (self.log.high_watermark(), self.log.end());
         let Role::Leader(leader) = &mut self.role else { return None };
         if leader.proposed.is_some() {
@@ -250,7 +257,7 @@ impl Replica {
         for (follower, progress) in &leader.followers {
             if wanted.contains(follower) {
                 let caught_up = progress.end == Some(end) || progress.caught_up.elapsed() <= peers.lag;
-                if !caught_up {
+                if may_shrink && !caught_up {
                     wanted.remove(follower);
                 }
                 continue;

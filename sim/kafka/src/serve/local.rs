@@ -94,7 +94,8 @@ pub struct LocalBrokers {
 impl LocalBrokers {
     /// Starts a cluster, and waits until every broker serves clients. `change` may change what it is configured with; by
     /// default topics have as many replicas as there are brokers, at most three, failures are noticed within 6 s, and
-    /// retention and compaction are looked at every second.
+    /// retention and compaction are looked at every second, and
+    /// groups do not wait for their first members.
     ///
     /// # Errors
     /// If the number of brokers is not allowed, or an address is in use.
@@ -271,6 +272,11 @@ fn local(mut options: Options) -> Options {
     options.replica_fetch_backoff = second / 10;
     options.retention_check = second;
     options.cleaner_backoff = second;
+    options.groups.initial_rebalance_delay = 0;
+    options.groups.min_session_timeout = 1_000;
+    options.groups.consumer_session_timeout = 6_000;
+    options.groups.consumer_heartbeat_interval = 1_000;
+    options.transactions.abort_check_interval = 1_000;
     options.offsets_partitions = 3;
     options.offsets_replication = replicas;
     options.transaction_partitions = 3;

@@ -6,6 +6,7 @@
 mod cluster;
 mod configs;
 mod connection;
+mod coordinators;
 mod fetch;
 mod metadata;
 mod offsets;
@@ -39,7 +40,7 @@ pub(crate) struct Client {
 /// Serves a request; the response is none if the client does not want one.
 pub(crate) async fn dispatch(
     broker: &Arc<Broker>,
-    _client: &Client,
+    client: &Client,
     raw: RawRequest,
 ) -> Result<Option<Bytes>, FrameError> {
     macro_rules! answer {
@@ -66,9 +67,11 @@ pub(crate) async fn dispatch(
         ApiKey::DescribeConfigs => answer!(configs::describe),
         ApiKey::AlterConfigs => answer!(configs::replace),
         ApiKey::IncrementalAlterConfigs => answer!(configs::alter),
-        ApiKey::InitProducerId => answer!(producers::init),
+        ApiKey::FindCoordinator => answer!(coordinators::find),
+        ApiKey::InitProducerId => coordinators::init_producer_id(broker, client, &raw).await.map(Some),
+        ApiKey::WriteTxnMarkers => answer!(coordinators::write_markers),
         ApiKey::DescribeProducers => answer!(producers::describe),
-        _ => Err(FrameError::Unsupported { key: raw.key as i16, version: raw.version }),
+        _ => coordinators::serve(broker, client, &raw).await.map(Some),
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{current_leader, topic_of};
 use crate::cluster::Broker;
+use crate::coordinator::Producer;
 use crate::error::{ErrorCode, Result};
 use crate::log::{Appended, Origin};
 use crate::metadata::{Image, is_internal};
@@ -37,7 +38,7 @@ pub(super) async fn serve(
     raw: &RawRequest,
 ) -> std::result::Result<Option<Bytes>, FrameError> {
     let request: ProduceRequest = raw.decode()?;
-    let mut outcomes = append_all(broker, &request, raw.version);
+    let mut outcomes = append_all(broker, &request, raw.version).await;
     if request.acks == 0 {
         // The client expects no response, so that a closed connection is how it learns of an error.
         return match outcomes.iter().find_map(|outcome| outcome.result.as_ref().err()) {
@@ -106,7 +107,7 @@ fn respond(image: &Image, outcome: &Outcome, version: i16) -> PartitionProduceRe
     }
 }
 
-fn append_all(broker: &Arc<Broker>, request: &ProduceRequest, version: i16) -> Vec<Outcome> {
+async fn append_all(broker: &Arc<Broker>, request: &ProduceRequest, version: i16) -> Vec<Outcome> {
     let image = broker.image();
     let mut outcomes = Vec::new();
     for (place, topic) in request.topic_data.iter().enumerate() {
@@ -120,8 +121,10 @@ fn append_all(broker: &Arc<Broker>, request: &ProduceRequest, version: i16) -> V
                 (None, _) if !topic_id.is_none() => Err(ErrorCode::UnknownTopicId),
                 (None, _) | (_, None) => Err(ErrorCode::UnknownTopicOrPartition),
                 (Some(known), _) if is_internal(&known.name) => Err(ErrorCode::InvalidTopicException),
-                (Some(_), Some(id)) => only_batch(data.records.clone(), version)
-                    .and_then(|batch| broker.append(id, &batch, Origin::Client, request.acks == -1)),
+                (Some(known), Some(id)) => match only_batch(data.records.clone(), version) {
+                    Ok(batch) => append(broker, request, version, (known.name.clone(), id), &batch).await,
+                    Err(error) => Err(error),
+                },
             };
             let log_start =
                 id.and_then(|id| broker.lock().replicas.get(&id).map(|replica| replica.log.start()));
@@ -130,6 +133,50 @@ fn append_all(broker: &Arc<Broker>, request: &ProduceRequest, version: i16) -> V
         }
     }
     outcomes
+}
+
+/// Appends a batch, after it was verified if it belongs to a transaction.
+async fn append(
+    broker: &Arc<Broker>,
+    request: &ProduceRequest,
+    version: i16,
+    partition: (String, PartitionId),
+    batch: &Batch,
+) -> Result<Appended> {
+    let id = partition.1;
+    let all = request.acks == -1;
+    let guard = |broker: &Broker| {
+        let state = broker.lock();
+        let producer =
+            state.replicas.get(&id).and_then(|replica| replica.log.producers().get(batch.producer_id()));
+        let is_open = producer.is_some_and(|producer| {
+            producer.transaction_start.is_some() && producer.epoch == batch.producer_epoch()
+        });
+        (is_open, producer.map_or(0, |producer| producer.ended))
+    };
+    let (is_open, ended) = guard(broker);
+    let leads = broker.lock().replicas.get(&id).is_some_and(|replica| replica.leader().is_ok());
+    if !batch.is_transactional() || is_open || !leads {
+        return broker.append(id, batch, Origin::Client, all);
+    }
+    let transactional_id = request.transactional_id.as_ref().map(|id| id.to_string()).unwrap_or_default();
+    let producer = Producer { id: batch.producer_id(), epoch: batch.producer_epoch() };
+    // From version 12 on the request itself adds the partition (`ProduceRequest.isTransactionV2Requested`).
+    let verified = broker.verify(&transactional_id, producer, partition, version >= 12).await;
+    verified.map_err(|error| match error {
+        // Older clients would not retry these (`ReplicaManager.handleProduceAppend`).
+        ErrorCode::ConcurrentTransactions
+        | ErrorCode::NetworkException
+        | ErrorCode::CoordinatorLoadInProgress
+        | ErrorCode::CoordinatorNotAvailable
+        | ErrorCode::NotCoordinator => ErrorCode::NotEnoughReplicas,
+        other => other,
+    })?;
+    // A marker that came in between ended the transaction that was verified.
+    if broker.options().verify_transactions && guard(broker).1 != ended {
+        return Err(ErrorCode::InvalidTxnState);
+    }
+    broker.append(id, batch, Origin::Client, all)
 }
 
 /// The one batch that a client may send to a partition (`ProduceRequest.validateRecords`).

@@ -11,20 +11,13 @@ use crate::protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
 };
 use crate::protocol::messages::{
-    DescribeProducersRequest, DescribeProducersResponse, InitProducerIdRequest, InitProducerIdResponse,
-    ProducerId,
+    DescribeProducersRequest, DescribeProducersResponse, InitProducerIdResponse, ProducerId,
 };
 use crate::protocol::text;
 
-pub(super) async fn init(
-    broker: &Arc<Broker>,
-    request: InitProducerIdRequest,
-    _version: i16,
-) -> InitProducerIdResponse {
-    let result = match &request.transactional_id {
-        Some(_) => Err(ErrorCode::CoordinatorNotAvailable),
-        None => broker.new_producer_id().await,
-    };
+/// InitProducerId without a transactional id: any broker gives an id away.
+pub(super) async fn init(broker: &Arc<Broker>) -> InitProducerIdResponse {
+    let result = broker.new_producer_id().await;
     let response = InitProducerIdResponse::default();
     match result {
         Ok(id) => response.with_producer_id(ProducerId(id)).with_producer_epoch(0),
@@ -35,26 +28,37 @@ pub(super) async fn init(
 }
 
 impl Broker {
+    /// Asks for more ids if there are none.
+    pub(crate) async fn refill_producer_ids(self: &Arc<Self>) {
+        if self.lock().producer_ids.is_empty() {
+            self.ask_for_producer_ids().await;
+        }
+    }
+
+    /// Whether there are more ids than before.
+    async fn ask_for_producer_ids(self: &Arc<Self>) -> bool {
+        let epoch = self.lock().epoch;
+        let request = ControlRequest::ProducerIds { epoch };
+        let response = self.ask_controller(request, Duration::from_secs(5)).await;
+        if let Ok(ControlResponse::ProducerIds(first)) = response {
+            self.lock().producer_ids = first..first + PRODUCER_IDS;
+            return true;
+        }
+        false
+    }
+
     /// An id that no other producer has; a broker gets a thousand at a time (`RPCProducerIdManager`).
     ///
     /// # Errors
     /// If the controller does not answer.
     pub(crate) async fn new_producer_id(self: &Arc<Self>) -> Result<i64> {
         loop {
-            let epoch = {
-                let mut state = self.lock();
-                if let Some(id) = state.producer_ids.next() {
-                    return Ok(id);
-                }
-                state.epoch
-            };
-            let request = ControlRequest::ProducerIds { epoch };
-            match self.ask_controller(request, Duration::from_secs(5)).await {
-                Ok(ControlResponse::ProducerIds(first)) => {
-                    self.lock().producer_ids = first..first + PRODUCER_IDS;
-                }
+            if let Some(id) = self.lock().producer_ids.next() {
+                return Ok(id);
+            }
+            if !self.ask_for_producer_ids().await {
                 // The client asks again.
-                _ => return Err(ErrorCode::CoordinatorLoadInProgress),
+                return Err(ErrorCode::CoordinatorLoadInProgress);
             }
         }
     }

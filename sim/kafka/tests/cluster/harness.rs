@@ -79,6 +79,10 @@ impl Testbed {
     }
 
     pub async fn start_with(seed: u64, change: impl FnOnce(&mut Options)) -> Self {
+        if std::env::var_os("SIMULATED_KAFKA_TRACE").is_some() {
+            let _ =
+                tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).try_init();
+        }
         let clocks: Vec<_> = (0..3).map(|_| Arc::new(AdjustableClock::new(START * 1000))).collect();
         let brokers = (1..=3).zip(&clocks).map(|(id, clock)| BrokerOptions {
             id: NodeId(id),
@@ -126,6 +130,20 @@ impl Testbed {
         let body = R::Response::decode(&mut response, version).unwrap();
         assert!(!response.has_remaining(), "bytes after a response");
         Some(body)
+    }
+
+    /// Sends bytes to a broker, and ends the sending side of the connection. The bytes of its responses, until it ends the
+    /// connection; none if it does not within a minute.
+    pub async fn send_bytes(&self, node: i32, bytes: &[u8]) -> Option<Vec<u8>> {
+        let broker = self.cluster.broker(NodeId(node))?;
+        let mut stream = connect(&broker, ServerOptions::default());
+        // Who closes the connection early does not read everything.
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.shutdown().await;
+        let mut received = Vec::new();
+        let read = stream.read_to_end(&mut received);
+        tokio::time::timeout(Duration::from_secs(60), read).await.ok()?.ok()?;
+        Some(received)
     }
 
     /// A topic with one partition on these brokers, known to all.

@@ -2,8 +2,11 @@
 
 mod durability;
 mod elections;
+mod frames;
+mod groups;
 mod harness;
 mod logs;
 mod producers;
 mod replication;
 mod topics;
+mod transactions;

@@ -61,7 +61,10 @@ async fn producer_ids_are_never_given_twice() {
     let bed = Testbed::start().await;
     let mut ids = std::collections::BTreeSet::new();
     for place in 0..9 {
-        let response = bed.send(1 + place % 3, InitProducerIdRequest::default(), 4).await.unwrap();
+        let response = bed
+            .send(1 + place % 3, InitProducerIdRequest::default().with_transactional_id(None), 4)
+            .await
+            .unwrap();
         assert_eq!((response.error_code, response.producer_epoch), (0, 0));
         assert!(ids.insert(response.producer_id.0), "{ids:?}");
     }
@@ -69,6 +72,7 @@ async fn producer_ids_are_never_given_twice() {
     tokio::time::sleep(seconds(20)).await;
     bed.recover(1);
     bed.cluster.settled().await;
-    let response = bed.send(1, InitProducerIdRequest::default(), 4).await.unwrap();
+    let response =
+        bed.send(1, InitProducerIdRequest::default().with_transactional_id(None), 4).await.unwrap();
     assert!(ids.insert(response.producer_id.0));
 }
