@@ -25,6 +25,9 @@ mod kafka;
 mod runner;
 #[cfg(any(feature = "kafka", feature = "cassandra"))]
 mod services;
+#[cfg(feature = "kafka")]
+#[path = "../common/simulated_kafka.rs"]
+mod simulated_kafka;
 mod suite;
 
 use std::process::ExitCode;
