@@ -34,7 +34,7 @@ impl Log {
             && oldest_dirty
                 .is_some_and(|oldest| now.saturating_sub(oldest) > self.config.max_compaction_lag_ms);
         let is_dirty = dirty > 0 && dirty * 1000 >= self.config.min_dirty_per_mille * (clean + dirty);
-        if !(waits_too_long && dirty > 0) && !is_dirty {
+        if !(is_dirty || waits_too_long && dirty > 0) {
             return false;
         }
         self.compact_below(upper, now);

@@ -26,6 +26,9 @@ pub(crate) struct MarkerToWrite {
     pub(crate) commit: bool,
 }
 
+/// A partition, by name and number, and by its topic's id.
+type Named = ((String, i32), PartitionId);
+
 /// How long a coordinator waits for another broker (`request.timeout.ms` of brokers).
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -38,7 +41,7 @@ impl Broker {
             coordinator_epoch: markers.coordinator_epoch,
             commit: markers.commit,
         };
-        let mut by_leader: BTreeMap<NodeId, Vec<((String, i32), PartitionId)>> = BTreeMap::new();
+        let mut by_leader: BTreeMap<NodeId, Vec<Named>> = BTreeMap::new();
         for (name, index) in markers.partitions {
             let topic = image.topic(&name).filter(|topic| topic.partition(index).is_some());
             let Some(topic) = topic else {
@@ -144,7 +147,16 @@ impl Broker {
             tokio::select! {
                 biased;
                 _ = progress.changed() => {}
-                () = tokio::time::sleep_until(deadline) => break,
+                () = tokio::time::sleep_until(deadline) => {
+                    // Written, and perhaps lost again: the coordinator sends it once more.
+                    for (id, result) in partitions.iter().zip(&mut results) {
+                        let is_replicated = |offset| self.is_replicated(*id, offset).unwrap_or(false);
+                        if result.as_ref().is_ok_and(|appended| !is_replicated(appended.last_offset)) {
+                            *result = Err(ErrorCode::RequestTimedOut);
+                        }
+                    }
+                    break;
+                }
             }
         }
         let image = self.image();
