@@ -47,9 +47,11 @@ pub(crate) fn draw(seed: u64, options: &RunOptions, tables: &Tables) -> Vec<Faul
     faults
 }
 
-/// Each worker is killed once in the second half of the faults' time: most damage is noticed where a worker starts.
+/// In half of the scenarios with damage, each worker is killed once in the second half of the faults' time: most damage is
+/// noticed where a worker starts. In the others what workers must notice while they run is seen.
 pub(crate) fn restarts(seed: u64, options: &RunOptions) -> Vec<Fault> {
     let random = &mut Random::new(seed, Stream::Fault(FIRST_RESTART));
+    let restarted = if random.coin() { options.workers } else { 0 };
     let kill = |worker: u8| Fault {
         id: FIRST_RESTART + u64::from(worker),
         trigger: Trigger::At { at_ms: random.within(options.chaos_ms / 2..=options.chaos_ms * 9 / 10) },
@@ -57,7 +59,7 @@ pub(crate) fn restarts(seed: u64, options: &RunOptions) -> Vec<Fault> {
         kind: Kind::Host(HostFault::Kill),
         duration_ms: random.within(1..=200),
     };
-    (0..options.workers).map(kill).collect()
+    (0..restarted).map(kill).collect()
 }
 
 impl Combination {
