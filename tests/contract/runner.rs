@@ -17,6 +17,11 @@ pub trait CaseRunner: Send + Sync + 'static {
     /// Runs a case and cleans up. Returns the observations.
     fn run(&self, case: &Case<Self::Backend>) -> Result<String, Failed>;
 
+    /// Runs a case again that failed while others ran, this time alone. None if no cases run at the same time.
+    fn run_alone(&self, _case: &Case<Self::Backend>) -> Option<Result<String, Failed>> {
+        None
+    }
+
     /// After the last case: restores the services to their state before the first one.
     fn finish(&self) -> Result<(), String>;
 }
@@ -197,20 +202,30 @@ fn one<G: CaseRunner>(
     service: &str,
     column: &str,
 ) -> Result<(), Failed> {
-    let text = observed.runner.run(case)?;
-    if observed.write.is_some() {
-        // Written after every case, because a run may be interrupted.
-        return Ok(observed.write(Some((case.name, text)))?);
+    let judged = |text: String| {
+        if observed.write.is_some() {
+            // Written after every case, because a run may be interrupted.
+            return Ok(observed.write(Some((case.name, text)))?);
+        }
+        let path = document::path();
+        let written =
+            std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let written = Table::parse(&written, service)?.observed(case.name, column).to_owned();
+        if written != text {
+            return Err(Failed::from(format!(
+                "observed:  {text}\nbut docs/contract.md says:\n           {written}\n(EXACTLYONCE_CONTRACT_WRITE=1 rewrites it)"
+            )));
+        }
+        Ok(())
+    };
+    let Err(failed) = observed.runner.run(case).and_then(judged) else { return Ok(()) };
+    match observed.runner.run_alone(case) {
+        Some(again) => {
+            println!("    {} failed beside others: {}", case.name, failed.message().unwrap_or_default());
+            again.and_then(judged)
+        }
+        None => Err(failed),
     }
-    let path = document::path();
-    let written = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let written = Table::parse(&written, service)?.observed(case.name, column).to_owned();
-    if written != text {
-        return Err(Failed::from(format!(
-            "observed:  {text}\nbut docs/contract.md says:\n           {written}\n(EXACTLYONCE_CONTRACT_WRITE=1 rewrites it)"
-        )));
-    }
-    Ok(())
 }
 
 /// The message of a panic.
