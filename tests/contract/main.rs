@@ -91,7 +91,7 @@ fn main() -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials);
     let finished = runner::finish(backends);
     if !mode.services && !arguments.list {
-        println!("the cases need services: docker/local/cluster up --kafka 3 --cassandra 3");
+        println!("the cases on real services need them: docker/local/cluster up --kafka 3 --cassandra 3");
         println!("then: cargo test --test contract -- --ignored");
     }
     if conclusion.has_failed() || !finished { ExitCode::from(101) } else { ExitCode::SUCCESS }

@@ -167,6 +167,10 @@ pub fn add<G: CaseRunner>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<G>) ->
         let name = format!("{backend}::{service}::the_document_has_a_row_for_each_case_and_no_other");
         trials.push(Trial::test(name, move || Ok(document_is_complete(service, column, &names)?)));
     }
+    if mode.plain && !mode.write && !needs_services {
+        let name = format!("{backend}::{service}::the_document_says_the_same_of_the_real_service");
+        trials.push(Trial::test(name, move || Ok(document_agrees(service)?)));
+    }
     let listed = listed.unwrap_or_default();
     let mut observations = BTreeMap::new();
     for case in &cases {
@@ -234,6 +238,15 @@ pub fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("a panic without a message").to_owned()
 }
 
+fn document_agrees(service: &str) -> Result<(), String> {
+    let path = document::path();
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    match Table::parse(&text, service)?.differences().as_slice() {
+        [] => Ok(()),
+        differences => Err(format!("its columns of {service} differ in {}", differences.join(", "))),
+    }
+}
+
 fn document_is_complete(service: &str, column: &str, cases: &[(&str, &str)]) -> Result<(), String> {
     let path = document::path();
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -242,10 +255,6 @@ fn document_is_complete(service: &str, column: &str, cases: &[(&str, &str)]) -> 
         return Err(format!(
             "its table of {service} does not have exactly these cases (EXACTLYONCE_CONTRACT_WRITE=1 rewrites it)"
         ));
-    }
-    let differences = table.differences();
-    if !differences.is_empty() {
-        return Err(format!("its columns of {service} differ in {}", differences.join(", ")));
     }
     match cases.iter().find(|case| table.observed(case.0, column).is_empty()) {
         Some(case) => Err(format!("it has no observation of {}", case.0)),
