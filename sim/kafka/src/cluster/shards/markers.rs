@@ -29,6 +29,9 @@ pub(crate) struct MarkerToWrite {
 /// How long a coordinator waits for another broker (`request.timeout.ms` of brokers).
 const WAIT: Duration = Duration::from_secs(30);
 
+/// A partition by the name of its topic, and by its id.
+type Place = ((String, i32), PartitionId);
+
 impl Broker {
     /// Has markers written, and reports each outcome to the shard that asked for it.
     pub(super) async fn send_markers(self: Arc<Self>, shard: PartitionId, markers: Markers) {
@@ -38,7 +41,7 @@ impl Broker {
             coordinator_epoch: markers.coordinator_epoch,
             commit: markers.commit,
         };
-        let mut by_leader: BTreeMap<NodeId, Vec<((String, i32), PartitionId)>> = BTreeMap::new();
+        let mut by_leader: BTreeMap<NodeId, Vec<Place>> = BTreeMap::new();
         for (name, index) in markers.partitions {
             let topic = image.topic(&name).filter(|topic| topic.partition(index).is_some());
             let Some(topic) = topic else {
