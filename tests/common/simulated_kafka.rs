@@ -1,12 +1,15 @@
 //! Simulated Kafka: brokers of `sim/kafka` in this process, on loopback addresses, with the configuration of the real
 //! ones of `docker/local/cluster`.
 
+// Not every program uses all of it.
+#![allow(dead_code)]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use simulated_kafka::cluster::{Options, PropertyError};
-use simulated_kafka::serve::{LocalBrokers, LocalOptions};
+use simulated_kafka::serve::{LocalBrokers, LocalError, LocalOptions};
 use tokio::runtime::Runtime;
 
 /// The configuration of a real broker.
@@ -17,9 +20,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Three brokers, which end with this value.
 pub struct SimulatedBrokers {
-    pub brokers: Arc<LocalBrokers>,
+    brokers: Arc<LocalBrokers>,
     /// Where they run, so that a test may block its own threads.
-    pub runtime: Runtime,
+    runtime: Runtime,
 }
 
 impl SimulatedBrokers {
@@ -39,6 +42,15 @@ impl SimulatedBrokers {
         let brokers = Arc::new(brokers.map_err(|error| error.to_string())?);
         configured?;
         Ok(Self { brokers, runtime })
+    }
+
+    /// Does something with the brokers where they run.
+    pub async fn command<F>(&self, command: impl FnOnce(Arc<LocalBrokers>) -> F) -> Result<(), String>
+    where
+        F: Future<Output = Result<(), LocalError>> + Send + 'static,
+    {
+        let done = self.runtime.spawn(command(self.brokers.clone())).await;
+        done.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
     /// Where each broker listens, in order.

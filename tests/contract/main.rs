@@ -85,13 +85,13 @@ fn main() -> ExitCode {
             cases: kafka::cases::all(),
             not_applicable: include_str!("not-applicable/simulated-kafka.txt"),
             not_applicable_at_most: 0,
-            runner: services::Separate(kafka::simulated::Simulated::start),
+            runner: services::Separate::new(kafka::simulated::Simulated::start),
         },
     ));
     let conclusion = libtest_mimic::run(&arguments, trials);
     let finished = runner::finish(backends);
     if !mode.services && !arguments.list {
-        println!("the cases need services: docker/local/cluster up --kafka 3 --cassandra 3");
+        println!("the cases on real services need them: docker/local/cluster up --kafka 3 --cassandra 3");
         println!("then: cargo test --test contract -- --ignored");
     }
     if conclusion.has_failed() || !finished { ExitCode::from(101) } else { ExitCode::SUCCESS }

@@ -17,6 +17,11 @@ pub trait CaseRunner: Send + Sync + 'static {
     /// Runs a case and cleans up. Returns the observations.
     fn run(&self, case: &Case<Self::Backend>) -> Result<String, Failed>;
 
+    /// Runs a case again that failed while others ran, this time alone. None if no cases run at the same time.
+    fn run_alone(&self, _case: &Case<Self::Backend>) -> Option<Result<String, Failed>> {
+        None
+    }
+
     /// After the last case: restores the services to their state before the first one.
     fn finish(&self) -> Result<(), String>;
 }
@@ -162,6 +167,10 @@ pub fn add<G: CaseRunner>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<G>) ->
         let name = format!("{backend}::{service}::the_document_has_a_row_for_each_case_and_no_other");
         trials.push(Trial::test(name, move || Ok(document_is_complete(service, column, &names)?)));
     }
+    if mode.plain && !mode.write && !needs_services {
+        let name = format!("{backend}::{service}::the_document_says_the_same_of_the_real_service");
+        trials.push(Trial::test(name, move || Ok(document_agrees(service)?)));
+    }
     let listed = listed.unwrap_or_default();
     let mut observations = BTreeMap::new();
     for case in &cases {
@@ -197,26 +206,45 @@ fn one<G: CaseRunner>(
     service: &str,
     column: &str,
 ) -> Result<(), Failed> {
-    let text = observed.runner.run(case)?;
-    if observed.write.is_some() {
-        // Written after every case, because a run may be interrupted.
-        return Ok(observed.write(Some((case.name, text)))?);
+    let judged = |text: String| {
+        if observed.write.is_some() {
+            // Written after every case, because a run may be interrupted.
+            return Ok(observed.write(Some((case.name, text)))?);
+        }
+        let path = document::path();
+        let written =
+            std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let written = Table::parse(&written, service)?.observed(case.name, column).to_owned();
+        if written != text {
+            return Err(Failed::from(format!(
+                "observed:  {text}\nbut docs/contract.md says:\n           {written}\n(EXACTLYONCE_CONTRACT_WRITE=1 rewrites it)"
+            )));
+        }
+        Ok(())
+    };
+    let Err(failed) = observed.runner.run(case).and_then(judged) else { return Ok(()) };
+    match observed.runner.run_alone(case) {
+        Some(again) => {
+            println!("    {} failed beside others: {}", case.name, failed.message().unwrap_or_default());
+            again.and_then(judged)
+        }
+        None => Err(failed),
     }
-    let path = document::path();
-    let written = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let written = Table::parse(&written, service)?.observed(case.name, column).to_owned();
-    if written != text {
-        return Err(Failed::from(format!(
-            "observed:  {text}\nbut docs/contract.md says:\n           {written}\n(EXACTLYONCE_CONTRACT_WRITE=1 rewrites it)"
-        )));
-    }
-    Ok(())
 }
 
 /// The message of a panic.
 pub fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     text.unwrap_or("a panic without a message").to_owned()
+}
+
+fn document_agrees(service: &str) -> Result<(), String> {
+    let path = document::path();
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    match Table::parse(&text, service)?.differences().as_slice() {
+        [] => Ok(()),
+        differences => Err(format!("its columns of {service} differ in {}", differences.join(", "))),
+    }
 }
 
 fn document_is_complete(service: &str, column: &str, cases: &[(&str, &str)]) -> Result<(), String> {
@@ -227,10 +255,6 @@ fn document_is_complete(service: &str, column: &str, cases: &[(&str, &str)]) -> 
         return Err(format!(
             "its table of {service} does not have exactly these cases (EXACTLYONCE_CONTRACT_WRITE=1 rewrites it)"
         ));
-    }
-    let differences = table.differences();
-    if !differences.is_empty() {
-        return Err(format!("its columns of {service} differ in {}", differences.join(", ")));
     }
     match cases.iter().find(|case| table.observed(case.0, column).is_empty()) {
         Some(case) => Err(format!("it has no observation of {}", case.0)),

@@ -41,17 +41,11 @@ impl Nodes for Simulated {
     }
 
     async fn apply(&self, fault: HostFault, node: i32) -> Result<(), String> {
-        let brokers = self.0.brokers.clone();
-        let applying = async move { brokers.apply(number(node), fault).await };
-        let applied = self.0.runtime.spawn(applying).await.map_err(|error| error.to_string())?;
-        applied.map_err(|error| error.to_string())
+        self.0.command(|brokers| async move { brokers.apply(number(node), fault).await }).await
     }
 
     async fn recover(&self, recovery: Recovery, nodes: &[i32]) -> Result<(), String> {
-        let (brokers, nodes) =
-            (self.0.brokers.clone(), nodes.iter().copied().map(number).collect::<Vec<_>>());
-        let recovering = async move { brokers.recover(recovery, &nodes).await };
-        let recovered = self.0.runtime.spawn(recovering).await.map_err(|error| error.to_string())?;
-        recovered.map_err(|error| error.to_string())
+        let nodes: Vec<_> = nodes.iter().copied().map(number).collect();
+        self.0.command(|brokers| async move { brokers.recover(recovery, &nodes).await }).await
     }
 }

@@ -342,8 +342,8 @@ impl Broker {
             Request::WriteMarkers { marker, partitions } => {
                 Some(Response::WriteMarkers(self.write_markers(marker, &partitions).await))
             }
-            Request::VerifyTransaction(request) => {
-                Some(Response::VerifyTransaction(self.serve_verification(request).await))
+            Request::VerifyTransaction { request, version } => {
+                Some(Response::VerifyTransaction(self.serve_verification(request, version).await))
             }
             Request::Range { partition, epoch } => {
                 let state = self.lock();

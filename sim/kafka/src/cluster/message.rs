@@ -42,7 +42,11 @@ pub(crate) enum Request {
         partitions: Vec<PartitionId>,
     },
     /// A leader asks a transaction coordinator.
-    VerifyTransaction(AddPartitionsToTxnRequest),
+    VerifyTransaction {
+        request: AddPartitionsToTxnRequest,
+        /// The version of the request that it is.
+        version: i16,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -61,7 +65,7 @@ impl Request {
             Self::Replicate { .. } => Verb::Replicate,
             Self::Range { .. } => Verb::Range,
             Self::WriteMarkers { .. } => Verb::WriteMarkers,
-            Self::VerifyTransaction(_) => Verb::VerifyTransaction,
+            Self::VerifyTransaction { .. } => Verb::VerifyTransaction,
             Self::Control(request) => match request {
                 ControlRequest::Register(_) => Verb::Register,
                 ControlRequest::Heartbeat { .. } => Verb::Heartbeat,

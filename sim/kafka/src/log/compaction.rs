@@ -33,8 +33,8 @@ impl Log {
         let waits_too_long = self.config.max_compaction_lag_ms < i64::MAX
             && oldest_dirty
                 .is_some_and(|oldest| now.saturating_sub(oldest) > self.config.max_compaction_lag_ms);
-        let is_dirty = dirty > 0 && dirty * 1000 >= self.config.min_dirty_per_mille * (clean + dirty);
-        if !(is_dirty || waits_too_long && dirty > 0) {
+        let is_dirty = dirty * 1000 >= self.config.min_dirty_per_mille * (clean + dirty);
+        if dirty == 0 || !(waits_too_long || is_dirty) {
             return false;
         }
         self.compact_below(upper, now);

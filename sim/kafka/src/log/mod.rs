@@ -292,6 +292,8 @@ impl Log {
     /// Removes everything from this offset on.
     pub fn truncate(&mut self, to: Offset) {
         if to >= self.end {
+            // There may be an epoch at the end in which nothing was appended, and which the leader does not know.
+            self.epochs.truncate_end(to);
             return;
         }
         if to < self.start {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{current_leader, topic_of};
-use crate::cluster::Broker;
+use crate::cluster::{Broker, Verification};
 use crate::coordinator::Producer;
 use crate::error::{ErrorCode, Result};
 use crate::log::{Appended, Origin};
@@ -161,8 +161,9 @@ async fn append(
     }
     let transactional_id = request.transactional_id.as_ref().map(|id| id.to_string()).unwrap_or_default();
     let producer = Producer { id: batch.producer_id(), epoch: batch.producer_epoch() };
-    // From version 12 on the request itself adds the partition (`ProduceRequest.isTransactionV2Requested`).
-    let verified = broker.verify(&transactional_id, producer, partition, version >= 12).await;
+    // `ProduceRequest.isTransactionV2Requested` and the version before it.
+    let verification = Verification::of(version, 11, 12);
+    let verified = broker.verify(&transactional_id, producer, partition, verification).await;
     verified.map_err(|error| match error {
         // Older clients would not retry these (`ReplicaManager.handleProduceAppend`).
         ErrorCode::ConcurrentTransactions

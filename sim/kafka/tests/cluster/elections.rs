@@ -140,6 +140,21 @@ async fn a_paused_leader_that_does_not_know_better_still_appends_and_then_loses_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_that_appended_nothing_follows_the_next_one() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1, 2, 3], &[]).await;
+    bed.produce("t", &["a"], -1).await.unwrap();
+    for leader in [2, 3] {
+        assert!(bed.cluster.move_leader("t", 0, NodeId(leader)));
+        bed.cluster.settled().await;
+    }
+    // The third leader does not know the epoch of the second.
+    assert_eq!(bed.produce("t", &["b"], -1).await, Ok(1));
+    tokio::time::sleep(seconds(60)).await;
+    assert_eq!(bed.in_sync("t"), [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_majority_nobody_is_elected() {
     let bed = Testbed::start().await;
     bed.topic("t", &[1, 2, 3], &[]).await;

@@ -406,12 +406,10 @@ impl<N: Nodes> Backend for OnSockets<N> {
     }
 
     async fn apply(&self, fault: HostFault, node: i32) {
-        let mut begun = self.state();
         match fault.ends_process() {
-            true => begun.dead.insert(node),
-            false => begun.paused.insert(node),
+            true => self.state().dead.insert(node),
+            false => self.state().paused.insert(node),
         };
-        drop(begun);
         self.nodes.apply(fault, node).await.unwrap_or_else(|error| panic!("{error}"));
         if fault.ends_process() {
             self.state().paused.remove(&node);

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::{Hosts, Shard, lock, read};
+use super::{Hosts, Shard, Verification, lock, read};
 use crate::cluster::{Broker, Draws};
 use crate::coordinator::{BatchId, Context, Effects, Producer, Token, Topics};
 use crate::error::{ErrorCode, Result};
@@ -145,10 +145,9 @@ impl Broker {
     ) -> Result<()> {
         let GroupRequest::TxnOffsetCommit(request) = request else { return Ok(()) };
         let producer = Producer { id: request.producer_id.0, epoch: request.producer_epoch };
-        // From version 5 on the request itself adds the partition (`TxnOffsetCommitRequest.LAST_STABLE_VERSION_BEFORE_TRANSACTION_V2`).
-        let adds = context.api_version >= 5;
+        let verification = Verification::of(context.api_version, 4, 5);
         let partition = (CONSUMER_OFFSETS.to_owned(), id);
-        let verified = self.verify(&request.transactional_id, producer, partition, adds).await;
+        let verified = self.verify(&request.transactional_id, producer, partition, verification).await;
         verified.map(|_| ()).map_err(|error| match error {
             ErrorCode::NetworkException | ErrorCode::NotCoordinator => ErrorCode::CoordinatorLoadInProgress,
             other => other,

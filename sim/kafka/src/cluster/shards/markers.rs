@@ -26,11 +26,11 @@ pub(crate) struct MarkerToWrite {
     pub(crate) commit: bool,
 }
 
-/// A partition, by name and number, and by its topic's id.
-type Named = ((String, i32), PartitionId);
-
 /// How long a coordinator waits for another broker (`request.timeout.ms` of brokers).
 const WAIT: Duration = Duration::from_secs(30);
+
+/// A partition by the name of its topic, and by its id.
+type Place = ((String, i32), PartitionId);
 
 impl Broker {
     /// Has markers written, and reports each outcome to the shard that asked for it.
@@ -41,7 +41,7 @@ impl Broker {
             coordinator_epoch: markers.coordinator_epoch,
             commit: markers.commit,
         };
-        let mut by_leader: BTreeMap<NodeId, Vec<Named>> = BTreeMap::new();
+        let mut by_leader: BTreeMap<NodeId, Vec<Place>> = BTreeMap::new();
         for (name, index) in markers.partitions {
             let topic = image.topic(&name).filter(|topic| topic.partition(index).is_some());
             let Some(topic) = topic else {

@@ -18,8 +18,36 @@ use crate::protocol::text;
 use crate::transaction::{TransactionResponse, TransactionShard};
 use crate::types::PartitionId;
 
-/// The version with which brokers ask each other.
-const VERSION: i16 = 5;
+/// What the client's request means for a partition that is not part of the transaction
+/// (`AddPartitionsToTxnManager.TransactionSupportedOperation`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verification {
+    /// It is refused with INVALID_TXN_STATE: the client does not know another error.
+    Default,
+    /// It is refused with TRANSACTION_ABORTABLE.
+    Abortable,
+    /// It is added.
+    Add,
+}
+
+impl Verification {
+    /// By the version of a request and the first versions that know the error and that add.
+    pub(crate) fn of(version: i16, abortable: i16, add: i16) -> Self {
+        if version >= add {
+            Verification::Add
+        } else if version >= abortable {
+            Verification::Abortable
+        } else {
+            Verification::Default
+        }
+    }
+
+    /// The version of AddPartitionsToTxn with which brokers ask each other.
+    fn version(self) -> i16 {
+        if self == Verification::Default { 4 } else { 5 }
+    }
+}
+
 /// How long a leader waits for the coordinator.
 const WAIT: Duration = Duration::from_secs(30);
 /// How often and for how long an addition is tried again while the last transaction is being ended
@@ -37,8 +65,9 @@ impl Broker {
         transactional_id: &str,
         producer: Producer,
         (topic, id): (String, PartitionId),
-        adds: bool,
+        verification: Verification,
     ) -> Result<()> {
+        let adds = verification == Verification::Add;
         if !self.options().verify_transactions && !adds {
             return Ok(());
         }
@@ -54,7 +83,8 @@ impl Broker {
         let request = AddPartitionsToTxnRequest::default().with_transactions(vec![transaction]);
         let start = tokio::time::Instant::now();
         loop {
-            let result = self.ask_transaction(transactional_id, request.clone()).await;
+            let result =
+                self.ask_transaction(transactional_id, request.clone(), verification.version()).await;
             let tries_again =
                 adds && result == Err(ErrorCode::ConcurrentTransactions) && start.elapsed() < LONGEST_RETRY;
             if !tries_again {
@@ -68,6 +98,7 @@ impl Broker {
         self: &Arc<Self>,
         transactional_id: &str,
         request: AddPartitionsToTxnRequest,
+        version: i16,
     ) -> Result<()> {
         let id =
             self.shard_of::<TransactionShard>(transactional_id).ok_or(ErrorCode::CoordinatorNotAvailable)?;
@@ -75,9 +106,9 @@ impl Broker {
         let leader = image.partition(id).and_then(|partition| partition.leader);
         let leader = leader.ok_or(ErrorCode::CoordinatorNotAvailable)?;
         let response = if leader == self.id {
-            self.serve_verification(request).await
+            self.serve_verification(request, version).await
         } else {
-            match self.ask(leader, Request::VerifyTransaction(request), WAIT).await {
+            match self.ask(leader, Request::VerifyTransaction { request, version }, WAIT).await {
                 Some(Response::VerifyTransaction(response)) => response,
                 _ => return Err(ErrorCode::NetworkException),
             }
@@ -89,6 +120,8 @@ impl Broker {
         let code = codes.find(|code| *code != 0).unwrap_or(response.error_code);
         match ErrorCode::try_from_code(code) {
             None => Ok(()),
+            // What producers expect in a response to Produce.
+            Some(ErrorCode::ProducerFenced) => Err(ErrorCode::InvalidProducerEpoch),
             Some(error) => Err(error),
         }
     }
@@ -97,8 +130,9 @@ impl Broker {
     pub(crate) async fn serve_verification(
         self: &Arc<Self>,
         request: AddPartitionsToTxnRequest,
+        version: i16,
     ) -> AddPartitionsToTxnResponse {
-        let context = Context { api_version: VERSION, ..Context::default() };
+        let context = Context { api_version: version, ..Context::default() };
         match self.serve_transaction(&context, request.into()).await {
             TransactionResponse::AddPartitionsToTxn(response) => response,
             _ => AddPartitionsToTxnResponse::default().with_error_code(ErrorCode::UnknownServerError.code()),
