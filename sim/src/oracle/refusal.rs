@@ -96,7 +96,7 @@ mod tests {
         let behind = [Seen::Value(Value::Progress(8)), Seen::Nothing];
         assert!(is_wrong(&Start { trimmed: true, seen: &behind, ..start() }));
         assert!(!is_wrong(&Start { trimmed: true, ..start() }));
-        let on_one_replica = [HAS_IT[0].clone(), Seen::Nothing];
+        let on_one_replica = [HAS_IT[0], Seen::Nothing];
         assert!(!is_wrong(&Start { trimmed: true, seen: &on_one_replica, ..start() }));
         assert!(!is_wrong(&Start { seen: &behind, ..start() }), "another oracle judges it");
         assert!(!is_wrong(&Start { trimmed: true, seen: &[Seen::Down], ..start() }));
