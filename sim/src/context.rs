@@ -82,6 +82,21 @@ pub(crate) struct SimContext {
     triggered: mpsc::UnboundedSender<Triggered>,
 }
 
+/// A worker that is held until another one passes a point.
+struct Held {
+    until: Point,
+    /// The point must be of this partition, if it is of any.
+    partition: Option<i32>,
+    worker: u8,
+}
+
+impl Held {
+    fn ends_with(&self, point: Point, partition: Option<i32>, caller: Caller) -> bool {
+        let is_of_partition = self.partition.is_none() || partition.is_none() || self.partition == partition;
+        self.until == point && caller.worker != Some(self.worker) && is_of_partition
+    }
+}
+
 /// An active fault, with its own random numbers.
 pub(crate) struct ActiveFault {
     pub fault: Fault,
@@ -98,7 +113,9 @@ struct FaultState {
     /// Faults that wait for a point, by id.
     waiting: BTreeMap<u64, Waiting>,
     /// The workers that are held until another one passes a point, by fault.
-    held: BTreeMap<u64, (Point, u8)>,
+    held: BTreeMap<u64, Held>,
+    /// The partitions of the points that faults have waited for, by fault.
+    began_at: BTreeMap<u64, i32>,
     /// The log's end as lagging readers see it.
     lagging_ends: BTreeMap<i32, i64>,
     /// No further fault begins.
@@ -116,8 +133,8 @@ pub(crate) struct Damage {
     pub misconfigured: BTreeSet<u8>,
     /// Records were deleted that are not processed.
     pub trimmed: bool,
-    /// The topic was created again.
-    pub recreated: bool,
+    /// What every worker must refuse, because it checks its topic when it begins and regularly.
+    pub refusable: Option<&'static str>,
     /// The partitions whose end was cut off, with the offset of the first record that is gone and the progress then.
     pub truncated: BTreeMap<i32, (i64, i64)>,
 }
@@ -348,6 +365,25 @@ impl SimContext {
         let mut progress = lock(&self.progress);
         let greatest = progress.entry(partition).or_insert(next_offset);
         *greatest = (*greatest).max(next_offset);
+        let greatest = *greatest;
+        drop(progress);
+        if self.log_offsets(partition).is_some_and(|log| log.start < greatest) {
+            self.delete_if_retention_runs(partition, greatest);
+        }
+    }
+
+    /// Deletes the records of a partition below its progress, if a fault says that retention runs.
+    fn delete_if_retention_runs(&self, partition: i32, progress: i64) {
+        let mut runs = false;
+        self.apply_faults(|active| {
+            let is_retention = active.fault.kind == Kind::LogTrimmed;
+            runs |= is_retention;
+            is_retention
+        });
+        if runs {
+            self.log.delete_below(TOPIC, partition, progress);
+            self.observe(Sometimes::LogTrimmedWhileRunning);
+        }
     }
 
     /// The greatest progress of each partition that was acknowledged.
@@ -481,8 +517,8 @@ impl SimContext {
 
     /// A worker has reached this point. If a fault waits for it, the fault starts before this returns; `killed` is called
     /// if it kills a worker.
-    pub async fn reached(&self, point: Point, caller: Caller, killed: impl FnOnce()) {
-        let (is_due, kills) = self.trigger(point, caller);
+    pub async fn reached(&self, point: Point, partition: Option<i32>, caller: Caller, killed: impl FnOnce()) {
+        let (is_due, kills) = self.trigger(point, partition, caller);
         if kills {
             killed();
         }
@@ -491,9 +527,11 @@ impl SimContext {
         }
     }
 
-    /// A fault holds a worker until another one passes a point.
-    pub fn hold(&self, id: u64, worker: u8, until: Point) {
-        lock(&self.faults).held.insert(id, (until, worker));
+    /// A fault holds a worker until another one passes a point, perhaps of the same partition.
+    pub fn hold(&self, id: u64, worker: u8, until: Point, same_partition: bool) {
+        let mut faults = lock(&self.faults);
+        let partition = faults.began_at.get(&id).copied().filter(|_| same_partition);
+        faults.held.insert(id, Held { until, partition, worker });
     }
 
     /// Waits until another worker has passed the point that a fault holds its worker until.
@@ -508,11 +546,11 @@ impl SimContext {
     }
 
     /// Starts the faults that wait for this point; returns whether there is one, and whether one kills a worker.
-    pub fn trigger(&self, point: Point, caller: Caller) -> (bool, bool) {
+    pub fn trigger(&self, point: Point, partition: Option<i32>, caller: Caller) -> (bool, bool) {
         let (mut due, mut kills) = (Vec::new(), false);
         let mut faults = lock(&self.faults);
         let held = faults.held.len();
-        faults.held.retain(|_, (until, worker)| *until != point || caller.worker == Some(*worker));
+        faults.held.retain(|_, held| !held.ends_with(point, partition, caller));
         if faults.held.len() < held {
             self.passed.notify_waiters();
             self.observe(Sometimes::WorkerHeldUntilAnotherPassed);
@@ -527,6 +565,7 @@ impl SimContext {
             }
             waiting.left > 0
         });
+        faults.began_at.extend(due.iter().filter_map(|id| Some((*id, partition?))));
         drop(faults);
         for id in &due {
             // The receiver exists as long as the run.

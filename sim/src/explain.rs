@@ -128,6 +128,7 @@ fn cells_of(violation: &Violation, scenario: &Scenario) -> Vec<Cell> {
         Violation::ProgressBack { partition, .. } | Violation::WrongProgress { partition, .. } => {
             vec![Cell::Progress(*partition)]
         }
+        Violation::WrongRegistry { .. } => vec![Cell::Registry],
         Violation::Stuck { partitions } => {
             let behind = partitions.iter().filter(|(_, (progress, end))| progress.unwrap_or(0) < *end);
             behind.map(|(partition, _)| Cell::Progress(*partition)).collect()

@@ -199,8 +199,8 @@ impl<T: TablesService> Injector<T> {
                 kind @ (Kind::Host(_) | Kind::WorkerMisconfigured | Kind::HeldUntil { .. }),
                 Target::Host(Host::Worker(worker)),
             ) => {
-                if let Kind::HeldUntil { point } = kind {
-                    context.hold(fault.id, worker, point);
+                if let Kind::HeldUntil { point, same_partition } = kind {
+                    context.hold(fault.id, worker, point, same_partition);
                 }
                 self.begin_at_worker(worker, kind);
                 true
@@ -435,11 +435,14 @@ impl<T: TablesService> Injector<T> {
         }
         match kind {
             Kind::TopicRecreated => {
-                context.damage().recreated = true;
+                context.damage().refusable = Some("the topic was created again");
                 log.recreate(TOPIC);
                 history.recreate(TOPIC);
             }
-            Kind::TopicCompacted => log.set_compacted(TOPIC, true),
+            Kind::TopicCompacted => {
+                context.damage().refusable.get_or_insert("the topic is compacted");
+                log.set_compacted(TOPIC, true);
+            }
             _ => {}
         }
         is_damaged

@@ -78,8 +78,7 @@ impl Process {
         let must_refuse = {
             let damage = context.damage();
             let is_misconfigured = caller.worker.is_some_and(|worker| damage.misconfigured.contains(&worker));
-            let recreated = damage.recreated.then_some("the topic was created again before it began");
-            recreated.or(is_misconfigured.then_some("the tables are bound to another threshold"))
+            damage.refusable.or(is_misconfigured.then_some("the tables are bound to another threshold"))
         };
         Self { context, caller, state: Arc::default(), memory_limit, must_refuse }
     }
@@ -111,7 +110,7 @@ impl Process {
                 _ => {}
             }
         };
-        self.context.reached(Point { step, moment }, self.caller, killed).await;
+        self.context.reached(Point { step, moment }, partition, self.caller, killed).await;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -1,6 +1,6 @@
 //! A run of a scenario: bind, inject faults, end all of them, drain the log, compare the tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -256,8 +256,30 @@ async fn judge_tables<T: TablesService>(context: &SimContext, checker: &Checker<
     }
 }
 
+/// Waits until all workers have refused a topic that they must not read any more, as long as the next check may take.
+async fn await_refusals(context: &SimContext) {
+    let Some(reason) = context.damage().refusable else { return };
+    let RunOptions { pipeline, request_timeout_ms, .. } = &context.options;
+    let limit = pipeline.topic_check_interval + pipeline.backoff_max + context.options.longest_stop();
+    let limit_ms = limit.as_millis() as u64 + 4 * request_timeout_ms;
+    let give_up_ms = context.now_ms() + limit_ms;
+    while !context.has_failed() {
+        let refused: BTreeSet<u8> = context.damage().refused.keys().copied().collect();
+        let Some(worker) = (0..context.options.workers).find(|worker| !refused.contains(worker)) else {
+            return;
+        };
+        if context.now_ms() >= give_up_ms {
+            let difference =
+                format!("worker {worker} has not ended {limit_ms} ms after the faults, although {reason}");
+            return context.violate(Violation::NotRefused { difference });
+        }
+        wait_and_judge(context).await;
+    }
+}
+
 /// Judges a run with damage that no client can survive.
 async fn judge_damage<S: Store>(context: &SimContext, checker: &Checker<S>, store: S) {
+    await_refusals(context).await;
     let spec = &context.options.pipeline.binding_spec;
     let is_synced = matches!(&context.tables_options, Tables::Cassandra(cluster) if cluster.synced_first);
     let may_differ = |fault: &Fault| match fault.name() {

@@ -21,9 +21,8 @@ use crate::service::Opener;
 use crate::service::declaration::Declaration;
 use crate::service::simple_log::BrokerClient;
 
-/// How long after its deadline a worker that was asked to stop may still be running: requests in flight take up to
-/// their timeout.
-const STOP_SLACK: Duration = Duration::from_secs(5);
+/// The steps in which the time is measured that a worker takes to stop.
+const STOP_STEP: Duration = Duration::from_millis(50);
 
 /// Time between the end of a worker and its next start.
 const RESTART_DELAY: Duration = Duration::from_millis(50);
@@ -88,7 +87,10 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
         let stop = signalled(stop_signal.clone());
         let too_long = async {
             signalled(stop_signal.clone()).await;
-            sleep(options.stop_deadline * 2 + STOP_SLACK).await;
+            // In steps, so that only the time counts in which the worker is not paused.
+            for _ in 0..context.options.longest_stop().as_millis() / STOP_STEP.as_millis() {
+                sleep(STOP_STEP).await;
+            }
         };
         let ended = tokio::select! {
             biased;

@@ -15,6 +15,9 @@ pub fn path() -> PathBuf {
     existing.unwrap_or_else(|| package.join(NAME))
 }
 
+/// How the text begins that is written for a case that a backend cannot run.
+pub const NOT_APPLICABLE: &str = "*not applicable: ";
+
 fn marks(service: &str) -> (String, String) {
     (format!("<!-- cases of {service}, written by tests/contract -->"), format!("<!-- end of {service} -->"))
 }
@@ -54,6 +57,18 @@ impl Table {
         let column = self.backends.iter().position(|column| column == backend);
         let row = self.rows.iter().find(|row| row.0 == case);
         row.zip(column).map_or("", |(row, column)| &row.2[column])
+    }
+
+    /// The cases in which two backends differ. What is written for a case that a backend cannot run, or has not run, is no
+    /// difference.
+    pub fn differences(&self) -> Vec<&str> {
+        let is_observed = |cell: &&String| !cell.is_empty() && !cell.starts_with(NOT_APPLICABLE);
+        let differs = |row: &&(String, String, Vec<String>)| {
+            let mut observed = row.2.iter().filter(is_observed);
+            let first = observed.next();
+            observed.any(|other| Some(other) != first)
+        };
+        self.rows.iter().filter(differs).map(|row| row.0.as_str()).collect()
     }
 
     /// The table with exactly these cases, and with these observations of a backend.
@@ -125,6 +140,15 @@ pub fn tests() -> Vec<(&'static str, fn())> {
             let both = table().with(&[("a", "says")], "simulated", &BTreeMap::from([("a", "three".to_owned())]));
             assert_eq!((both.observed("a", "real"), both.observed("a", "simulated")), ("one | two", "three"));
             assert_eq!(both.rows.len(), 1);
+        }
+        observations_that_differ_are_found {
+            let other = |text: &str| {
+                table().with(&[("a", "says")], "simulated", &BTreeMap::from([("a", text.to_owned())]))
+            };
+            assert_eq!(other("three").differences(), ["a"]);
+            assert!(other("one | two").differences().is_empty());
+            assert!(other("*not applicable: why*").differences().is_empty());
+            assert!(table().differences().is_empty());
         }
         a_document_without_the_marks_is_refused {
             assert!(Table::parse("", "x").unwrap_err().contains("cases of x"));

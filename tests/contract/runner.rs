@@ -1,4 +1,4 @@
-//! Runs the cases of a backend one after another, and compares their observations with `docs/contract.md`.
+//! Runs the cases of a backend, and compares their observations with `docs/contract.md`.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -9,17 +9,26 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use crate::document::{self, Table};
 use crate::suite::{Backend, Case, NotApplicable};
 
-/// Runs the cases of a backend.
-pub trait CaseRunner: Send + 'static {
+/// Runs the cases of a backend: concurrently, unless it waits for the one before.
+pub trait CaseRunner: Send + Sync + 'static {
     /// The backend.
     type Backend: Backend;
 
     /// Runs a case and cleans up. Returns the observations.
-    fn run(&mut self, case: &Case<Self::Backend>) -> Result<String, Failed>;
+    fn run(&self, case: &Case<Self::Backend>) -> Result<String, Failed>;
+
+    /// Runs a case again that failed while others ran, this time alone. None if no cases run at the same time.
+    fn run_alone(&self, _case: &Case<Self::Backend>) -> Option<Result<String, Failed>> {
+        None
+    }
 
     /// After the last case: restores the services to their state before the first one.
-    fn finish(&mut self) -> Result<(), String>;
+    fn finish(&self) -> Result<(), String>;
 }
+
+/// Cases of simulated services that run at the same time unless `--test-threads` says otherwise: they wait more than they
+/// compute.
+const CONCURRENT: usize = 16;
 
 /// Which tests are run.
 #[derive(Clone, Copy)]
@@ -38,7 +47,12 @@ impl Mode {
     pub fn of(arguments: &mut Arguments) -> Self {
         let services = arguments.ignored || arguments.include_ignored;
         let plain = !arguments.ignored;
-        Self { services, plain, ..Self::simulated(arguments) }
+        let threads = arguments.test_threads.unwrap_or(CONCURRENT);
+        let mode = Self { services, plain, ..Self::simulated(arguments) };
+        if !services {
+            arguments.test_threads = Some(threads);
+        }
+        mode
     }
 
     /// The mode for simulated services: everything is run.
@@ -59,6 +73,8 @@ pub struct Plan<G: CaseRunner> {
     pub backend: &'static str,
     /// The backend's column in the document.
     pub column: &'static str,
+    /// Whether it requires services.
+    pub needs_services: bool,
     /// All cases.
     pub cases: Vec<Case<G::Backend>>,
     /// The text of the list of cases that are not applicable.
@@ -79,19 +95,22 @@ struct Part {
     cases: Vec<CaseText>,
 }
 
-struct State<G> {
+/// A backend, and what was observed of it.
+struct Observed<G> {
     runner: G,
-    observed: BTreeMap<&'static str, String>,
+    observations: Mutex<BTreeMap<&'static str, String>>,
     write: Option<Part>,
 }
 
-impl<G> State<G> {
-    /// Writes the observations so far to the document, in that mode.
-    fn write(&self) -> Result<(), String> {
+impl<G> Observed<G> {
+    /// Adds an observation, and writes all to the document, in that mode.
+    fn write(&self, case: Option<(&'static str, String)>) -> Result<(), String> {
+        let mut observations = self.observations.lock().unwrap_or_else(PoisonError::into_inner);
+        observations.extend(case);
         let Some(Part { service, column, cases }) = &self.write else { return Ok(()) };
         let path = document::path();
         let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let table = Table::parse(&text, service)?.with(cases, column, &self.observed);
+        let table = Table::parse(&text, service)?.with(cases, column, &observations);
         std::fs::write(&path, table.replace_in(&text, service)?)
             .map_err(|error| format!("{}: {error}", path.display()))
     }
@@ -103,11 +122,10 @@ pub trait Finish {
     fn finish(&self) -> Result<(), String>;
 }
 
-impl<G: CaseRunner> Finish for Arc<Mutex<State<G>>> {
+impl<G: CaseRunner> Finish for Arc<Observed<G>> {
     fn finish(&self) -> Result<(), String> {
-        let mut state = self.lock().unwrap_or_else(PoisonError::into_inner);
-        state.runner.finish()?;
-        state.write()
+        self.runner.finish()?;
+        self.write(None)
     }
 }
 
@@ -133,11 +151,12 @@ pub fn plain(of: &str, tests: Vec<(&'static str, fn())>) -> impl Iterator<Item =
 
 /// Adds the trials of a backend.
 pub fn add<G: CaseRunner>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<G>) -> Box<dyn Finish> {
-    let Plan { service, backend, column, cases, not_applicable, not_applicable_at_most, runner } = plan;
+    let Plan { service, backend, column, needs_services, cases, not_applicable, .. } = plan;
+    let runs = if needs_services { mode.services } else { mode.plain };
     let listed = NotApplicable::parse(not_applicable);
     let names: Vec<_> = cases.iter().map(|case| (case.name, case.documented)).collect();
     let checked = match &listed {
-        Ok(listed) => listed.check(&cases, not_applicable_at_most),
+        Ok(listed) => listed.check(&cases, plan.not_applicable_at_most),
         Err(error) => Err(error.clone()),
     };
     // In every run, because the list determines which cases are run.
@@ -148,59 +167,84 @@ pub fn add<G: CaseRunner>(trials: &mut Vec<Trial>, mode: Mode, plan: Plan<G>) ->
         let name = format!("{backend}::{service}::the_document_has_a_row_for_each_case_and_no_other");
         trials.push(Trial::test(name, move || Ok(document_is_complete(service, column, &names)?)));
     }
+    if mode.plain && !mode.write && !needs_services {
+        let name = format!("{backend}::{service}::the_document_says_the_same_of_the_real_service");
+        trials.push(Trial::test(name, move || Ok(document_agrees(service)?)));
+    }
     let listed = listed.unwrap_or_default();
-    let mut observed = BTreeMap::new();
+    let mut observations = BTreeMap::new();
     for case in &cases {
         if let Some(reason) = listed.0.get(case.name) {
-            observed.insert(case.name, format!("*not applicable: {reason}*"));
+            observations.insert(case.name, format!("{}{reason}*", document::NOT_APPLICABLE));
         }
     }
-    let write = (mode.services && mode.write).then_some(Part { service, column, cases: names });
-    let state = Arc::new(Mutex::new(State { runner, observed, write }));
+    let write = (runs && mode.write).then_some(Part { service, column, cases: names });
+    let observed = Arc::new(Observed { runner: plan.runner, observations: Mutex::new(observations), write });
     let (with_faults, without_faults): (Vec<_>, Vec<_>) =
         cases.into_iter().partition(|case| !case.needs.is_empty());
-    for case in without_faults.into_iter().chain(with_faults) {
+    let ordered: Vec<_> = match needs_services {
+        true => without_faults.into_iter().chain(with_faults).collect(),
+        // Those that take longest begin first, since the others run at the same time.
+        false => with_faults.into_iter().rev().chain(without_faults).collect(),
+    };
+    for case in ordered {
         let name = format!("{backend}::{service}::{}", case.name);
         let reason = listed.0.get(case.name).cloned();
-        let state = state.clone();
+        let observed = observed.clone();
         let run = move || match reason {
             Some(reason) => Ok(Completion::ignored_with(format!("not applicable: {reason}"))),
-            None => one(&state, &case, service, column).map(|()| Completion::Completed),
+            None => one(&observed, &case, service, column).map(|()| Completion::Completed),
         };
-        trials.push(Trial::ignorable_test(name, run).with_ignored_flag(!mode.services));
+        trials.push(Trial::ignorable_test(name, run).with_ignored_flag(!runs));
     }
-    Box::new(state)
+    Box::new(observed)
 }
 
 fn one<G: CaseRunner>(
-    state: &Mutex<State<G>>,
+    observed: &Observed<G>,
     case: &Case<G::Backend>,
     service: &str,
     column: &str,
 ) -> Result<(), Failed> {
-    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-    let state = &mut *state;
-    let text = state.runner.run(case)?;
-    if state.write.is_some() {
-        state.observed.insert(case.name, text);
-        // Written after every case, because a run may be interrupted.
-        return Ok(state.write()?);
+    let judged = |text: String| {
+        if observed.write.is_some() {
+            // Written after every case, because a run may be interrupted.
+            return Ok(observed.write(Some((case.name, text)))?);
+        }
+        let path = document::path();
+        let written =
+            std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let written = Table::parse(&written, service)?.observed(case.name, column).to_owned();
+        if written != text {
+            return Err(Failed::from(format!(
+                "observed:  {text}\nbut docs/contract.md says:\n           {written}\n(EXACTLYONCE_CONTRACT_WRITE=1 rewrites it)"
+            )));
+        }
+        Ok(())
+    };
+    let Err(failed) = observed.runner.run(case).and_then(judged) else { return Ok(()) };
+    match observed.runner.run_alone(case) {
+        Some(again) => {
+            println!("    {} failed beside others: {}", case.name, failed.message().unwrap_or_default());
+            again.and_then(judged)
+        }
+        None => Err(failed),
     }
-    let path = document::path();
-    let written = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let written = Table::parse(&written, service)?.observed(case.name, column).to_owned();
-    if written != text {
-        return Err(Failed::from(format!(
-            "observed:  {text}\nbut docs/contract.md says:\n           {written}\n(EXACTLYONCE_CONTRACT_WRITE=1 rewrites it)"
-        )));
-    }
-    Ok(())
 }
 
 /// The message of a panic.
 pub fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     text.unwrap_or("a panic without a message").to_owned()
+}
+
+fn document_agrees(service: &str) -> Result<(), String> {
+    let path = document::path();
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    match Table::parse(&text, service)?.differences().as_slice() {
+        [] => Ok(()),
+        differences => Err(format!("its columns of {service} differ in {}", differences.join(", "))),
+    }
 }
 
 fn document_is_complete(service: &str, column: &str, cases: &[(&str, &str)]) -> Result<(), String> {

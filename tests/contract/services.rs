@@ -1,8 +1,9 @@
-//! Runs cases on services that all cases share.
+//! Runs cases in real time: on services that all cases share, or on services of their own.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
@@ -14,33 +15,33 @@ use crate::suite::{Backend, Case, Observations};
 /// Timeout of a case.
 const CASE_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Services that are searched for when the first case is run.
+/// Services that are searched for when the first case is run. They run one case at a time.
 pub struct Services<W> {
-    runtime: Runtime,
     start: fn() -> Result<W, String>,
-    backend: Option<Result<W, String>>,
+    found: Mutex<Option<(Runtime, Result<W, String>)>>,
 }
 
 impl<W> Services<W> {
     /// The services that `start` finds.
     pub fn new(start: fn() -> Result<W, String>) -> Self {
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        Self { runtime, start, backend: None }
+        Self { start, found: Mutex::new(None) }
     }
 }
 
 impl<W: Backend + Send> CaseRunner for Services<W> {
     type Backend = W;
 
-    fn run(&mut self, case: &Case<W>) -> Result<String, Failed> {
-        let first = self.backend.is_none();
-        let backend = match self.backend.get_or_insert_with(self.start) {
+    fn run(&self, case: &Case<W>) -> Result<String, Failed> {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = found.is_none();
+        let (runtime, backend) = found.get_or_insert_with(|| (runtime(), (self.start)()));
+        let backend = match backend {
             Ok(backend) => backend,
             Err(error) => return Err(Failed::from(&*error)),
         };
         let heal = || {
             let healing = async { backend.heal(case.name).await.map_err(Failed::from) };
-            block_on(&self.runtime, case.name, Box::pin(healing))
+            block_on(runtime, case.name, Box::pin(healing))
         };
         if first {
             heal()??;
@@ -48,7 +49,7 @@ impl<W: Backend + Send> CaseRunner for Services<W> {
         println!();
         let began = Instant::now();
         let seen = Observations::printed(case.name);
-        let ran = block_on(&self.runtime, case.name, (case.run)(backend, &seen));
+        let ran = block_on(runtime, case.name, (case.run)(backend, &seen));
         // Also after a failure, so that it does not affect the next case.
         let healed = heal();
         println!("    took {:.1} s", began.elapsed().as_secs_f64());
@@ -58,12 +59,63 @@ impl<W: Backend + Send> CaseRunner for Services<W> {
         Ok(seen.text())
     }
 
-    fn finish(&mut self) -> Result<(), String> {
-        match &self.backend {
-            Some(Ok(backend)) => self.runtime.block_on(backend.finish()),
-            Some(Err(_)) | None => Ok(()),
+    fn finish(&self) -> Result<(), String> {
+        match &*self.found.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((runtime, Ok(backend))) => runtime.block_on(backend.finish()),
+            Some((_, Err(_))) | None => Ok(()),
         }
     }
+}
+
+/// Services of each case's own, so that cases run at the same time. Their waits are in real time: one that fails is run
+/// again while no other does, because the others, or other programs, may have delayed it.
+pub struct Separate<W> {
+    start: fn() -> Result<W, String>,
+    /// Held exclusively by a case that runs alone.
+    others: RwLock<()>,
+}
+
+impl<W: Backend> Separate<W> {
+    /// The services that `start` starts.
+    pub fn new(start: fn() -> Result<W, String>) -> Self {
+        Self { start, others: RwLock::new(()) }
+    }
+
+    fn once(&self, case: &Case<W>) -> Result<String, Failed> {
+        let began = Instant::now();
+        let backend = (self.start)()?;
+        let seen = Observations::silent(case.name);
+        let ran = block_on(&runtime(), case.name, (case.run)(&backend, &seen));
+        println!("    {} took {:.1} s", case.name, began.elapsed().as_secs_f64());
+        ran.map_err(|failed| {
+            let message = failed.message().unwrap_or_default();
+            Failed::from(format!("{message}\nobserved before: {}", seen.text()))
+        })?;
+        seen.verdict()?;
+        Ok(seen.text())
+    }
+}
+
+impl<W: Backend> CaseRunner for Separate<W> {
+    type Backend = W;
+
+    fn run(&self, case: &Case<W>) -> Result<String, Failed> {
+        let _beside = self.others.read().unwrap_or_else(PoisonError::into_inner);
+        self.once(case)
+    }
+
+    fn run_alone(&self, case: &Case<W>) -> Option<Result<String, Failed>> {
+        let _alone = self.others.write().unwrap_or_else(PoisonError::into_inner);
+        Some(self.once(case))
+    }
+
+    fn finish(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
 fn block_on<T>(

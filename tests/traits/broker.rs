@@ -15,6 +15,10 @@ crate::on_every_implementation!(
         #[cfg(feature = "embedded")]
         (on_embedded in_folder: crate::embedded::broker_in),
         #[cfg(feature = "kafka")]
+        (on_simulated_kafka: crate::kafka::simulated(crate::kafka::GroupProtocol::Classic)),
+        #[cfg(feature = "kafka")]
+        (on_simulated_kafka_in_the_protocol_consumer: crate::kafka::simulated(crate::kafka::GroupProtocol::Consumer)),
+        #[cfg(feature = "kafka")]
         (on_kafka on_brokers: crate::kafka::broker(crate::kafka::GroupProtocol::Classic)),
         #[cfg(feature = "kafka")]
         (on_kafka_in_the_protocol_consumer on_brokers: crate::kafka::broker(crate::kafka::GroupProtocol::Consumer)),

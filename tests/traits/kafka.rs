@@ -1,16 +1,35 @@
-//! Brokers on a real Kafka, for the cases of `broker.rs`.
+//! Brokers on Kafka, real and simulated, for the cases of `broker.rs`.
+
+use std::sync::LazyLock;
+use std::time::SystemTime;
 
 pub(crate) use exactlyonce::broker::kafka::GroupProtocol;
+use exactlyonce::broker::kafka::KafkaOptions;
 
 #[path = "../common/kafka.rs"]
 mod services;
 
 use crate::broker::returned_byte_for_byte;
+use crate::simulated_kafka::SimulatedBrokers;
 use services::TestBroker;
 
 /// A broker whose members use this group protocol.
 pub(crate) fn broker(protocol: GroupProtocol) -> TestBroker {
-    let mut options = services::options();
+    with_protocol(services::options(), protocol)
+}
+
+/// As [`broker`], on simulated brokers, which all tests of a process share.
+pub(crate) fn simulated(protocol: GroupProtocol) -> TestBroker {
+    static BROKERS: LazyLock<SimulatedBrokers> = LazyLock::new(|| {
+        // The thread of a test is one of a runtime.
+        let started = std::thread::spawn(SimulatedBrokers::start).join().expect("the start ends");
+        started.unwrap_or_else(|error| panic!("{error}"))
+    });
+    let addresses: Vec<_> = BROKERS.addresses().iter().map(ToString::to_string).collect();
+    with_protocol(KafkaOptions::new(addresses.join(",")), protocol)
+}
+
+fn with_protocol(mut options: KafkaOptions, protocol: GroupProtocol) -> TestBroker {
     options.group_protocol = protocol;
     TestBroker::new(&options)
 }
@@ -18,8 +37,16 @@ pub(crate) fn broker(protocol: GroupProtocol) -> TestBroker {
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --kafka 3"]
 async fn records_are_returned_byte_for_byte() {
+    byte_for_byte(broker(GroupProtocol::Classic)).await;
+}
+
+#[tokio::test]
+async fn records_are_returned_byte_for_byte_by_simulated_brokers() {
+    byte_for_byte(simulated(GroupProtocol::Classic)).await;
+}
+
+async fn byte_for_byte(broker: TestBroker) {
     // The brokers delete old records, and refuse timestamps that are far in the future.
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
-    let timestamps = [now, now - 86_400_000, now - 1, now + 1];
-    returned_byte_for_byte(broker(GroupProtocol::Classic), timestamps).await;
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
+    returned_byte_for_byte(broker, [now, now - 86_400_000, now - 1, now + 1]).await;
 }

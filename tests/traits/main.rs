@@ -12,6 +12,9 @@ mod embedded;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod memory;
+#[cfg(feature = "kafka")]
+#[path = "../common/simulated_kafka.rs"]
+mod simulated_kafka;
 mod store;
 
 /// Makes a test of each case on every implementation: `name: value`, or `name in_folder: function of a folder`, or

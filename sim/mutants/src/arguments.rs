@@ -60,6 +60,10 @@ pub struct Arguments {
     /// Write docs/mutants.json and docs/mutants.md, instead of comparing. What is not played stays as it is
     #[arg(long)]
     pub write: bool,
+    /// Compare the ways to search for scenarios in the fast world, and print the table: after how many runs each finds these
+    /// mutants. Instead of campaigns
+    #[arg(long, requires = "names", conflicts_with_all = ["write", "build", "program", "plain_tests"])]
+    pub searches: bool,
     /// Build the program, print its path, and play nothing. EXACTLYONCE_MUTANT=NAME chooses a mutant in it
     #[arg(long)]
     pub build: bool,

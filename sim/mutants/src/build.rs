@@ -68,14 +68,31 @@ pub type Executables = BTreeMap<String, PathBuf>;
 /// # Errors
 /// If it does not compile.
 pub fn simulation(tree: &Tree, files: &BTreeMap<String, Switched>) -> Result<PathBuf, BuildError> {
+    program(tree, files, "simulation", "simulation")
+}
+
+/// The program `search` of the fuzz targets that need the simulation, with all mutants, built in the same way.
+///
+/// # Errors
+/// If it does not compile.
+pub fn search(tree: &Tree, files: &BTreeMap<String, Switched>) -> Result<PathBuf, BuildError> {
+    program(tree, files, "simulation-fuzz", "search")
+}
+
+fn program(
+    tree: &Tree,
+    files: &BTreeMap<String, Switched>,
+    package: &str,
+    name: &str,
+) -> Result<PathBuf, BuildError> {
     let mut cargo = cargo(&tree.root.join("sim"));
     let text = |path: &Path| format!("{:?}", path.to_string_lossy());
-    cargo.args(["build", "--bin", "simulation", "--profile", "sim"]);
+    cargo.args(["build", "--package", package, "--bin", name, "--profile", "sim"]);
     cargo.arg("--config").arg(format!("paths=[{}]", text(&tree.copy())));
     cargo.arg("--config").arg(format!("build.build-dir={}", text(&tree.target.join("sim"))));
     cargo.arg("--target-dir").arg(tree.folder());
     let built = run(cargo, files)?;
-    built.get("simulation").cloned().ok_or(BuildError::NoProgram)
+    built.get(name).cloned().ok_or(BuildError::NoProgram)
 }
 
 /// Cargo in a folder, from which it searches for its configuration.

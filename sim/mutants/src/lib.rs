@@ -10,6 +10,7 @@ pub mod play;
 pub mod processor;
 pub mod program;
 pub mod results;
+pub mod searches;
 pub mod source;
 pub mod statistics;
 pub mod switch;

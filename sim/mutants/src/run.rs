@@ -15,6 +15,7 @@ use mutants::plain::Tests;
 use mutants::play::{Pair, Played, Settings};
 use mutants::program::{Program, ProgramError};
 use mutants::results::{Results, Smallest, Unchanged};
+use mutants::searches;
 use mutants::tree::Tree;
 use mutants::worlds;
 use thiserror::Error;
@@ -53,7 +54,9 @@ pub fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     problems.extend(refused.iter().map(|(name, problem)| format!("{name}: {problem}")));
     eprintln!("the program is {}", program.display());
     let run = Run { arguments, tree, patches, all_worlds, kept, program };
-    if !arguments.build {
+    if arguments.searches {
+        run.compare_searches(&combined)?;
+    } else if !arguments.build {
         let unusable: BTreeSet<String> =
             unusable.into_iter().map(|(name, _)| name).chain(refused.into_keys()).collect();
         run.play(&combined, &unusable, &mut problems)?;
@@ -160,6 +163,22 @@ impl Run<'_> {
         problems.extend(results.worse(if arguments.write { &results } else { &self.kept }));
         if arguments.write {
             self.write(results, &played)?;
+        }
+        Ok(())
+    }
+
+    /// Prints after how many runs each way to search finds the mutants.
+    fn compare_searches(&self, combined: &Combined) -> Result<(), Box<dyn Error>> {
+        let arguments = self.arguments;
+        let program = build::search(&self.tree, &combined.files)?;
+        let jobs = thread::available_parallelism().map_or(1, |cores| cores.get());
+        let jobs = arguments.jobs.map_or(jobs, usize::from);
+        let most = arguments.limit.unwrap_or_else(|| worlds::limit(worlds::FAST));
+        println!("{}", searches::head());
+        for name in &arguments.names {
+            let search = |way: &&str| searches::search(&program, name, way, (arguments.starts, most, jobs));
+            let of_ways = searches::WAYS.iter().map(search).collect::<Result<Vec<_>, _>>()?;
+            println!("{}", searches::row(name, &of_ways, most));
         }
         Ok(())
     }

@@ -5,8 +5,11 @@ use thiserror::Error;
 /// The file that declares them, in the repository.
 pub const FILE: &str = "sim/src/scenario/mod.rs";
 
-/// Seeds from a start until the search ends, in the world that runs several times as fast as the others, and in any other.
-const LIMITS: (&str, u64, u64) = ("simple", 400, 200);
+/// The world that runs several times as fast as the others.
+pub const FAST: &str = "simple";
+
+/// Seeds from a start until the search ends, in the fast world and in any other.
+const LIMITS: (u64, u64) = (400, 200);
 
 /// The worlds cannot be found.
 #[derive(Debug, Error)]
@@ -41,6 +44,6 @@ fn snake_case(name: &str) -> String {
 
 /// Seeds from a start until the search ends.
 pub fn limit(world: &str) -> u64 {
-    let (fast, many, few) = LIMITS;
-    if world == fast { many } else { few }
+    let (many, few) = LIMITS;
+    if world == FAST { many } else { few }
 }

@@ -1,5 +1,5 @@
 //! The tables at the end of a run: `events`, `dead_letters`, `alerts` and `window_counts` must equal the ground truth of the
-//! whole log, and `progress` its ends: once when the workers have drained the log (`progress` says that everything is
+//! whole log, `progress` its ends, and `registry` must have the partitions with counts and no other than the topic's: once when the workers have drained the log (`progress` says that everything is
 //! durable), and again when every delayed request has been applied.
 
 use std::collections::BTreeMap;
@@ -53,6 +53,12 @@ pub fn compare(found: &Tables, expected: &Tables) -> Vec<Violation> {
         Violation::WrongCount(*partition, window(key), Difference::of(&found, &expected))
     }));
     violations
+}
+
+/// The violation if the registry does not have each partition that has counts, or has more than the topic.
+fn registry(registered: i32, found: &Tables, most: i32) -> Option<Violation> {
+    let least = found.counts.keys().map(|(partition, _)| partition.saturating_add(1)).max().unwrap_or(0);
+    (!(least..=most).contains(&registered)).then_some(Violation::WrongRegistry { registered, least, most })
 }
 
 /// The first keys at which two tables differ.
@@ -131,6 +137,7 @@ impl<S: Store> Checker<S> {
         let positions = self.positions().await;
         let mut violations = Vec::new();
         let mut records = Vec::new();
+        let partitions = positions.keys().next_back().map_or(0, |last| last.saturating_add(1));
         for (partition, (next_offset, log_end)) in positions {
             if next_offset.unwrap_or(0) != log_end {
                 violations.push(Violation::WrongProgress { partition, next_offset, log_end });
@@ -147,6 +154,8 @@ impl<S: Store> Checker<S> {
                 found => break found.expect(EXPECTED),
             }
         };
+        let registered = known(|| self.tables.registered()).await;
+        violations.extend(registry(registered, &found, partitions));
         let expected = self.expected.get_or_init(|| truth::tables(&records, &self.binding));
         violations.extend(compare(&found, expected));
         violations
@@ -190,6 +199,15 @@ mod tests {
         let mut found = good();
         change(&mut found);
         compare(&found, &good()).into_iter().next()
+    }
+
+    #[test]
+    fn a_registry_without_a_partition_that_has_counts_or_with_one_that_no_topic_has_is_a_violation() {
+        let wrong = |registered| Some(Violation::WrongRegistry { registered, least: 2, most: 3 });
+        assert_eq!(registry(1, &good(), 3), wrong(1));
+        assert_eq!(registry(2, &good(), 3), None);
+        assert_eq!(registry(3, &good(), 3), None);
+        assert_eq!(registry(4, &good(), 3), wrong(4));
     }
 
     #[test]

@@ -93,6 +93,15 @@ pub enum Violation {
         /// The log's end.
         log_end: i64,
     },
+    /// At the end, the registry has fewer partitions than have counts, or more than the topic has.
+    WrongRegistry {
+        /// How many are registered.
+        registered: i32,
+        /// One more than the last partition that has a count; 0 if there is none.
+        least: i32,
+        /// The partitions of the topic.
+        most: i32,
+    },
     /// A worker wrote the row of a record that was not delivered to its current assignment.
     StaleRecordApplied {
         /// Which.

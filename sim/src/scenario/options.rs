@@ -84,7 +84,15 @@ pub struct RunOptions {
     pub pipeline: Options,
 }
 
+/// How much longer than its deadlines a worker may run that was asked to stop.
+const STOP_SLACK: Duration = Duration::from_secs(1);
+
 impl RunOptions {
+    /// How long a worker that is asked to stop may still run: until its deadline, and as long again to leave the group.
+    pub(crate) fn longest_stop(&self) -> Duration {
+        self.pipeline.stop_deadline * 2 + STOP_SLACK
+    }
+
     /// Few windows, and small batches of few records.
     pub(crate) fn narrow(random: &mut Random) -> (Self, WorkloadShape) {
         let (size_ms, slide_ms) =

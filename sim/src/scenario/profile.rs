@@ -11,7 +11,9 @@ use strum::{EnumIter, EnumString, IntoEnumIterator, IntoStaticStr};
 
 use crate::Seed;
 use crate::random::{Random, Stream};
-use crate::scenario::fault::{Direction, Fault, Host, Kind, KindName, POINTS_OF_A_BATCH, Target, Trigger};
+use crate::scenario::fault::{
+    Direction, Fault, Host, Kind, KindName, POINTS_OF_A_BATCH, Target, Trigger, combination,
+};
 use crate::scenario::mix::FaultMix;
 use crate::scenario::options::{Begin, RunOptions};
 use crate::scenario::simplification::Simplification;
@@ -105,6 +107,9 @@ impl Profile {
     pub(super) fn more_faults(self, draft: &Draft) -> Vec<Fault> {
         match self {
             Self::Sabotaged => vec![lost_writes(draft)],
+            Self::Standard | Self::Zombies | Self::Lagging => {
+                combination::draw(draft.seed, &draft.options, &draft.tables)
+            }
             _ => Vec::new(),
         }
     }

@@ -213,6 +213,22 @@ impl EventText {
     }
 }
 
+/// Each field invalid, in one of its ways, or not. The reason is that of one of them.
+fn several_faults(random: &mut Random, good: EventText) -> EventText {
+    let mut field = |good: String, ways: &[&str]| match random.coin() {
+        true => random.pick(ways).to_owned(),
+        false => good,
+    };
+    let too_long = format!("{:?}", "n".repeat(1_025));
+    EventText {
+        id: field(good.id, &["1.5", "null", r#""1""#, "9223372036854775808"]),
+        ts: field(good.ts, &["1e3", "null", "-9223372036854775809"]),
+        source: field(good.source, &["7", r#""""#, r#""\ud800""#, &too_long]),
+        client: field(good.client, &["7", "[]", r#""\udc00""#, &too_long]),
+        health: field(good.health, &["3", "true", "9223372036854775808"]),
+    }
+}
+
 /// An invalid record of a random kind.
 fn malformed(random: &mut Random, good: EventText) -> Option<Vec<u8>> {
     let text = good.json();
@@ -241,14 +257,7 @@ fn malformed(random: &mut Random, good: EventText) -> Option<Vec<u8>> {
         // The limits are of bytes, not of characters.
         19 => invalid(EventText { source: format!("{:?}", "ö".repeat(600)), ..good }),
         20 => invalid(EventText { client: format!("{:?}", "ö".repeat(600)), ..good }),
-        // The reason is that of one of them.
-        21 => invalid(EventText { ts: "1e3".to_owned(), client: "7".to_owned(), ..good }),
-        22 => invalid(EventText {
-            id: r#""1""#.to_owned(),
-            source: r#""""#.to_owned(),
-            health: "3".to_owned(),
-            ..good
-        }),
+        21 | 22 => invalid(several_faults(random, good)),
         // Too large with a small limit, otherwise an event.
         _ => other(text.replace(r#""id":"#, &format!(r#""x":{:?},"id":"#, "x".repeat(2_000)))),
     }

@@ -139,6 +139,9 @@ impl<S: Store> Store for SabotagedStore<S> {
     }
 
     async fn register(&self, partition: i32) -> Outcome<()> {
+        if self.context.does(Sabotage::RegistrationsDropped) {
+            return Outcome::Acknowledged(());
+        }
         self.write(self.store.register(partition)).await
     }
 
@@ -256,6 +259,9 @@ impl<C: Consumer> SabotagedConsumer<C> {
 
 impl<C: Consumer> Consumer for SabotagedConsumer<C> {
     async fn poll(&mut self) -> Result<Delivery, BrokerError> {
+        if self.context.does(Sabotage::ConsumerFails) {
+            return Err(BrokerError::Fatal { what: "sabotage".to_owned(), cause: None });
+        }
         match self.consumer.poll().await {
             Ok(Delivery::Records { assignment, mut records, next_offset }) => {
                 if self.context.does(Sabotage::RecordsAltered) {

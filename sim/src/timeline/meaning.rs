@@ -187,6 +187,12 @@ fn meaning(violation: &Violation) -> Meaning {
                 next_offset.map_or("none".to_owned(), |offset| offset.to_string())
             ),
         ),
+        Violation::WrongRegistry { registered, least, most } => of(
+            "The registry is wrong at the end",
+            "The registry must have each partition that has counts, or sums leave it out, and none that the topic does not \
+             have.",
+            format!("It has {registered} partitions, and must have {least} to {most}."),
+        ),
         Violation::StaleRecordApplied { worker, position } => of(
             "A record of an older assignment was applied",
             "A worker must process only what is delivered to its current assignment of a partition: between the two, \

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             service: "cassandra",
             backend: "simulated",
             column: "simulated",
+            needs_services: false,
             cases: cassandra::cases::all(),
             not_applicable: include_str!("../../../tests/contract/not-applicable/simulated-cassandra.txt"),
             not_applicable_at_most: 0,

@@ -328,7 +328,7 @@ fn a_failure_is_explained_by_what_happened_to_its_cells() {
         &["not_durable: ", "watched: count of ", " writes count of ", " learns that it is written, "],
     );
     assert!(text.lines().count() < 80, "{text}");
-    let seed = ["explain", "--seed", "1", "--world", "cassandra", "--profile", "sabotaged"];
+    let seed = ["explain", "--seed", "2", "--world", "cassandra", "--profile", "sabotaged"];
     let on_cassandra = run_in(&folder, &seed);
     assert_code(&on_cassandra, 1);
     assert_contains(&out(&on_cassandra), &["sends a write to cassandra ", "at timestamp "]);

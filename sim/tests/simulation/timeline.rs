@@ -99,7 +99,7 @@ fn every_call_and_every_message_of_a_run_has_an_outcome() {
 
 #[test]
 fn the_history_of_the_cells_has_timestamps_replicas_and_what_is_true() {
-    let timeline = recorded(1, World::Cassandra, Profile::Sabotaged);
+    let timeline = recorded(2, World::Cassandra, Profile::Sabotaged);
     assert_eq!(timeline.violations[0].name, "not_durable");
     assert!(timeline.history.iter().any(|touch| touch.timestamp.is_some() && touch.to.is_some()));
     let learned: Vec<_> =

@@ -3,3 +3,5 @@
 pub mod backend;
 pub mod cases;
 pub mod real;
+pub mod simulated;
+mod sockets;

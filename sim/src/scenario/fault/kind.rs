@@ -28,6 +28,9 @@ pub enum Kind {
     HeldUntil {
         /// The point.
         point: Point,
+        /// It must be of the partition at whose point the worker is held, if it is of any.
+        #[serde(default)]
+        same_partition: bool,
     },
     /// No write between nodes of Cassandra arrives, and as soon as one is lost, the worker is killed, and restarted after the
     /// duration: what it wrote last, one replica may have.
@@ -51,7 +54,7 @@ pub enum Kind {
     },
     /// Readers see the log's end as it was when the fault started, as after an election.
     LogEndLags,
-    /// Retention deletes every record below acknowledged progress, once.
+    /// Retention runs: it deletes every record below acknowledged progress, at once.
     LogTrimmed,
     /// The store acknowledges a write and drops it. Never drawn: the oracles must find it.
     AcknowledgedWritesDropped {
@@ -132,6 +135,8 @@ pub enum Sabotage {
     AlertsAdded,
     /// Progress is written too far.
     ProgressAltered,
+    /// The registration of a partition is acknowledged and dropped.
+    RegistrationsDropped,
     /// A read of progress returns none.
     OldProgressRead,
     /// A read of counts returns none.
@@ -146,6 +151,8 @@ pub enum Sabotage {
     StaleRecordsDelivered,
     /// A paused partition is delivered.
     PauseIgnored,
+    /// The client of the broker fails for good.
+    ConsumerFails,
     /// A repair changes nothing.
     RepairsSkipped,
 }

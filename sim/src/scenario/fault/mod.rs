@@ -13,6 +13,7 @@
 //! More kinds, of the class *damage*, are more than a client can survive: they change the log or the tables in a way that
 //! the pipeline must refuse, or that `verify` must find. They are drawn for runs of their own.
 
+pub(crate) mod combination;
 mod draw;
 mod kind;
 mod name;

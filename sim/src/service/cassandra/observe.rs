@@ -106,7 +106,7 @@ fn show(
 
 /// A node takes a step.
 pub(crate) fn reached(context: &SimContext, step: Step) {
-    context.trigger(Point { step, moment: Moment::Before }, Caller { worker: None, life: 0 });
+    context.trigger(Point { step, moment: Moment::Before }, None, Caller { worker: None, life: 0 });
 }
 
 /// Looks at the nodes for rare situations, in a task of its own because a node must not be looked at while it sends.

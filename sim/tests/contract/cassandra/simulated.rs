@@ -38,7 +38,7 @@ pub struct Simulations;
 impl CaseRunner for Simulations {
     type Backend = Simulated;
 
-    fn run(&mut self, case: &Case<Simulated>) -> Result<String, Failed> {
+    fn run(&self, case: &Case<Simulated>) -> Result<String, Failed> {
         let seed = case.name.bytes().fold(1, |seed: u64, byte| seed.wrapping_mul(31) + u64::from(byte));
         let ran = simulation::simulate(seed, async || {
             let notes: Notes = Arc::new(move |note: fmt::Arguments<'_>| {
@@ -61,7 +61,7 @@ impl CaseRunner for Simulations {
         }
     }
 
-    fn finish(&mut self) -> Result<(), String> {
+    fn finish(&self) -> Result<(), String> {
         Ok(())
     }
 }

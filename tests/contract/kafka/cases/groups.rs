@@ -502,8 +502,12 @@ async fn coordinator<W: Backend>(backend: &W, seen: &Observations, protocol: Pro
     let (topic, group, positions) =
         (backend.unique("contract"), backend.unique("group"), Positions::default());
     let probe = topic_of(backend, 1, &[]).await;
-    Member::join(&driver(backend, protocol), &group, &probe, &positions).await.leave().await;
-    let coordinator = backend.coordinator(&group).await.expect("a coordinator");
+    let probing = Member::join(&driver(backend, protocol), &group, &probe, &positions).await;
+    // The first member of a cluster creates the topic of the groups.
+    probing.until_owns(1).await;
+    probing.leave().await;
+    let attempt = || backend.coordinator(&group);
+    let coordinator = eventually("a coordinator", attempt, Result::is_ok).await.expect("a coordinator");
     let others: Vec<_> =
         crate::kafka::backend::NODES.into_iter().filter(|node| *node != coordinator).collect();
     backend.create_topic_on(&topic, &others, &[]).await.expect("a topic");

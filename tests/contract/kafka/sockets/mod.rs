@@ -1,4 +1,5 @@
-//! Real Kafka: the three brokers of `docker/local/cluster`.
+//! A backend whose brokers are on sockets, whatever they are: clients are librdkafka, and the project's driver on it.
+//! What differs between such backends are their [`Nodes`].
 
 mod link;
 mod producer;
@@ -7,7 +8,7 @@ mod wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use exactlyonce::broker::kafka::{GroupProtocol, KafkaBroker, KafkaOptions};
@@ -21,20 +22,33 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
-use simulated_hosts::{HostCommand, HostFault, LinkFaultName, Recovery};
+use simulated_hosts::{HostFault, Recovery};
 use tokio::runtime::Runtime;
 
 use self::link::Proxies;
-use self::producer::{RealProducer, client_error, client_error_of_code};
+use self::producer::{SocketProducer, client_error, client_error_of_code};
 use super::backend::{Backend, Client, ClientError, NODES, PartitionState, ProducerOptions, Protocol, Verb};
-use crate::cluster::Cluster;
 use crate::suite;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Three brokers of `docker/local/cluster`.
-pub struct Real {
-    cluster: Arc<Cluster>,
+/// The processes of three brokers, numbered from 1.
+#[allow(async_fn_in_trait)] // cases run on the thread of their backend
+pub trait Nodes: Send + 'static {
+    /// The verbs that these brokers and their clients support.
+    const VERBS: &'static [Verb];
+
+    /// `HOST:PORT` of each broker, in order.
+    fn addresses(&self) -> Vec<String>;
+    /// Begins a fault of a broker.
+    async fn apply(&self, fault: HostFault, node: i32) -> Result<(), String>;
+    /// Ends a fault of these brokers together.
+    async fn recover(&self, recovery: Recovery, nodes: &[i32]) -> Result<(), String>;
+}
+
+/// Clients of three brokers, and what cases did to these.
+pub struct OnSockets<N> {
+    nodes: N,
     addresses: Vec<String>,
     bootstrap: String,
     /// The runtime of the proxies, separate because a case may block its thread.
@@ -53,11 +67,10 @@ struct State {
     dead: BTreeSet<i32>,
 }
 
-impl Real {
-    /// Finds the running brokers.
-    pub fn start() -> Result<Self, String> {
-        let cluster = Cluster::find()?;
-        let addresses = cluster.addresses("KAFKA", 3)?;
+impl<N: Nodes> OnSockets<N> {
+    /// Clients of these brokers. The names of everything that they create contain the time.
+    pub fn new(nodes: N) -> Result<Self, String> {
+        let addresses = nodes.addresses();
         let bootstrap = addresses.join(",");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -67,7 +80,7 @@ impl Real {
         let admin = config(&bootstrap).create().map_err(|error| format!("no client: {error}"))?;
         let run = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_millis());
         Ok(Self {
-            cluster: Arc::new(cluster),
+            nodes,
             addresses,
             bootstrap,
             runtime,
@@ -80,16 +93,6 @@ impl Real {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn command(&self, command: impl Into<HostCommand>, nodes: &[i32]) {
-        self.try_command(command, nodes).await.unwrap_or_else(|error| panic!("{error}"));
-    }
-
-    async fn try_command(&self, command: impl Into<HostCommand>, nodes: &[i32]) -> Result<(), String> {
-        let names: Vec<_> = nodes.iter().map(|node| format!("kafka-{node}")).collect();
-        let names: Vec<_> = names.iter().map(String::as_str).collect();
-        self.cluster.call_apply(command, &names).await
     }
 
     /// The brokers that are neither paused nor killed.
@@ -185,21 +188,9 @@ fn java_hash(text: &str) -> i32 {
     text.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
 }
 
-impl suite::Backend for Real {
+impl<N: Nodes> suite::Backend for OnSockets<N> {
     type Verb = Verb;
-    const VERBS: &'static [Verb] = &[
-        Verb::Host(HostFault::Pause),
-        Verb::Host(HostFault::Kill),
-        Verb::Host(HostFault::Stop),
-        Verb::Link(LinkFaultName::Cut),
-        Verb::Link(LinkFaultName::LoseResponses),
-        Verb::Transactions,
-        Verb::Compaction,
-        Verb::ConsumerProtocol,
-        Verb::Compression,
-        Verb::PreferredElection,
-        Verb::UncleanElection,
-    ];
+    const VERBS: &'static [Verb] = N::VERBS;
 
     async fn heal(&self, _case: &str) -> Result<(), String> {
         let (paused, dead, topics) = {
@@ -207,11 +198,11 @@ impl suite::Backend for Real {
             (state.paused.clone(), state.dead.iter().copied().collect::<Vec<_>>(), state.topics.clone())
         };
         for node in paused {
-            self.try_command(Recovery::Resume, &[node]).await?;
+            self.nodes.recover(Recovery::Resume, &[node]).await?;
             self.state().paused.remove(&node);
         }
         if !dead.is_empty() {
-            self.try_command(Recovery::Start, &dead).await?;
+            self.nodes.recover(Recovery::Start, &dead).await?;
             self.state().dead.clear();
         }
         let topics: Vec<_> = topics.iter().map(String::as_str).collect();
@@ -244,11 +235,11 @@ impl suite::Backend for Real {
     }
 }
 
-impl Backend for Real {
+impl<N: Nodes> Backend for OnSockets<N> {
     type Broker = KafkaBroker;
     type Link = Proxies;
-    type Producer = RealProducer;
-    type Transactional = RealProducer;
+    type Producer = SocketProducer;
+    type Transactional = SocketProducer;
 
     fn unique(&self, prefix: &str) -> String {
         format!("{prefix}-{}-{}", self.run, self.names.fetch_add(1, Ordering::SeqCst))
@@ -273,12 +264,12 @@ impl Backend for Real {
         KafkaBroker::connect(&options).expect("valid options")
     }
 
-    fn producer(&self, options: &ProducerOptions, link: Option<&Proxies>) -> RealProducer {
-        RealProducer::new(link.map_or(self.bootstrap.as_str(), Proxies::bootstrap), options)
+    fn producer(&self, options: &ProducerOptions, link: Option<&Proxies>) -> SocketProducer {
+        SocketProducer::new(link.map_or(self.bootstrap.as_str(), Proxies::bootstrap), options)
     }
 
-    async fn transactional(&self, id: &str, timeout: Duration) -> Result<RealProducer, ClientError> {
-        RealProducer::transactional(&self.bootstrap, id, timeout).await
+    async fn transactional(&self, id: &str, timeout: Duration) -> Result<SocketProducer, ClientError> {
+        SocketProducer::transactional(&self.bootstrap, id, timeout).await
     }
 
     async fn create_topic(
@@ -415,19 +406,18 @@ impl Backend for Real {
     }
 
     async fn apply(&self, fault: HostFault, node: i32) {
-        match fault {
-            HostFault::Pause => self.state().paused.insert(node),
-            HostFault::Kill | HostFault::Stop => self.state().dead.insert(node),
-            HostFault::PowerLoss => panic!("no power of a real broker is cut"),
+        match fault.ends_process() {
+            true => self.state().dead.insert(node),
+            false => self.state().paused.insert(node),
         };
-        self.command(fault, &[node]).await;
+        self.nodes.apply(fault, node).await.unwrap_or_else(|error| panic!("{error}"));
         if fault.ends_process() {
             self.state().paused.remove(&node);
         }
     }
 
     async fn recover(&self, recovery: Recovery, nodes: &[i32]) {
-        self.command(recovery, nodes).await;
+        self.nodes.recover(recovery, nodes).await.unwrap_or_else(|error| panic!("{error}"));
         let mut state = self.state();
         let undone = match recovery {
             Recovery::Resume => &mut state.paused,

@@ -1,10 +1,11 @@
 //! The network between one client and the brokers: a proxy in front of each broker.
 //!
 //! The client bootstraps with the addresses of the proxies, and every address of a broker in a response is replaced by
-//! that of its proxy: host and port have the same length, so nothing else in the response changes. Requests and responses
-//! are forwarded as whole frames, in order.
+//! that of its proxy: brokers are on 127.0.0.1 to 127.0.0.9 and proxies on 127.0.0.1, so host and port have the same
+//! length, and nothing else in the response changes. Requests and responses are forwarded as whole frames, in order.
 
 use std::collections::VecDeque;
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -17,7 +18,10 @@ use tokio::task::AbortHandle;
 
 use crate::kafka::backend::{Link, Request, Traffic};
 
+/// The host of all proxies.
 const HOST: &str = "127.0.0.1";
+/// The hosts of brokers, without their last digit.
+const HOSTS: &str = "127.0.0.";
 /// OffsetCommit, JoinGroup, Heartbeat, LeaveGroup, SyncGroup, ConsumerGroupHeartbeat.
 const OF_THE_GROUP: [i16; 6] = [8, 11, 12, 13, 14, 68];
 
@@ -32,36 +36,37 @@ struct ProxyState {
     cut: watch::Sender<Option<Traffic>>,
     lose: [AtomicU32; 3],
     lost: AtomicU32,
-    /// Port of a broker, port of its proxy.
-    ports: Vec<(u16, u16)>,
+    /// Address of a broker, port of its proxy.
+    proxies: Vec<(SocketAddrV4, u16)>,
 }
 
 impl Proxies {
-    /// A proxy for each broker of `127.0.0.1:PORT,...`.
+    /// A proxy for each broker of `HOST:PORT,...`.
     pub fn new(runtime: &Handle, bootstrap: &str) -> Self {
         let mut listeners = Vec::new();
-        let mut ports = Vec::new();
+        let mut proxies = Vec::new();
         for address in bootstrap.split(',') {
-            let port = address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("host:port");
+            let broker: SocketAddrV4 = address.parse().expect("host:port");
+            assert_eq!(broker.ip().to_string().len(), HOST.len(), "hosts have the same length");
             let listener = std::net::TcpListener::bind((HOST, 0)).expect("a free port");
             listener.set_nonblocking(true).expect("a listener that does not block");
-            ports.push((port, listener.local_addr().expect("an address").port()));
+            proxies.push((broker, listener.local_addr().expect("an address").port()));
             listeners.push(listener);
         }
-        let bootstrap: Vec<_> = ports.iter().map(|(_, proxy)| format!("{HOST}:{proxy}")).collect();
+        let bootstrap: Vec<_> = proxies.iter().map(|(_, proxy)| format!("{HOST}:{proxy}")).collect();
         let shared = Arc::new(ProxyState {
             cut: watch::Sender::new(None),
             lose: Default::default(),
             lost: AtomicU32::new(0),
-            ports: ports.clone(),
+            proxies: proxies.clone(),
         });
         let _inside = runtime.enter();
         let listeners = listeners
             .into_iter()
-            .zip(ports)
-            .map(|(listener, (port, _))| {
+            .zip(proxies)
+            .map(|(listener, (broker, _))| {
                 let listener = TcpListener::from_std(listener).expect("a listener of tokio");
-                runtime.spawn(listen(listener, port, Arc::clone(&shared))).abort_handle()
+                runtime.spawn(listen(listener, broker, Arc::clone(&shared))).abort_handle()
             })
             .collect();
         Self { shared, bootstrap: bootstrap.join(","), listeners }
@@ -99,15 +104,15 @@ impl Link for Proxies {
     }
 }
 
-async fn listen(listener: TcpListener, port: u16, shared: Arc<ProxyState>) {
+async fn listen(listener: TcpListener, broker: SocketAddrV4, shared: Arc<ProxyState>) {
     while let Ok((client, _)) = listener.accept().await {
-        tokio::spawn(connection(client, port, Arc::clone(&shared)));
+        tokio::spawn(connection(client, broker, Arc::clone(&shared)));
     }
 }
 
-async fn connection(client: TcpStream, port: u16, shared: Arc<ProxyState>) {
+async fn connection(client: TcpStream, broker: SocketAddrV4, shared: Arc<ProxyState>) {
     // If the broker is down, the client's connection is closed.
-    let Ok(broker) = TcpStream::connect((HOST, port)).await else { return };
+    let Ok(broker) = TcpStream::connect(broker).await else { return };
     let (Ok(()), Ok(())) = (client.set_nodelay(true), broker.set_nodelay(true)) else { return };
     let (client_in, client_out) = client.into_split();
     let (broker_in, broker_out) = broker.into_split();
@@ -183,22 +188,28 @@ async fn responses(
                 return;
             }
         }
-        redirect(&mut frame, &shared.ports);
+        redirect(&mut frame, &shared.proxies);
         if write(&mut to, &frame).await.is_none() {
             return;
         }
     }
 }
 
-/// Replaces the port of each broker by that of its proxy.
-fn redirect(frame: &mut [u8], ports: &[(u16, u16)]) {
+/// Replaces the address of each broker by that of its proxy.
+fn redirect(frame: &mut [u8], proxies: &[(SocketAddrV4, u16)]) {
     let mut at = 0;
-    while let Some(found) = frame[at..].windows(HOST.len()).position(|bytes| bytes == HOST.as_bytes()) {
-        at += found + HOST.len();
-        let Some(port) = frame.get_mut(at..at + 4) else { return };
+    while let Some(found) = frame[at..].windows(HOSTS.len()).position(|bytes| bytes == HOSTS.as_bytes()) {
+        at += found;
+        let Some(address) = frame.get_mut(at..at + HOST.len() + 4) else { return };
+        at += HOSTS.len();
+        let (host, port) = address.split_at_mut(HOST.len());
         let value = u32::from_be_bytes([port[0], port[1], port[2], port[3]]);
-        if let Some((_, proxy)) = ports.iter().find(|(broker, _)| u32::from(*broker) == value) {
+        let is_this = |broker: &SocketAddrV4| {
+            u32::from(broker.port()) == value && broker.ip().to_string().as_bytes() == host
+        };
+        if let Some((_, proxy)) = proxies.iter().find(|(broker, _)| is_this(broker)) {
             port.copy_from_slice(&u32::from(*proxy).to_be_bytes());
+            host.copy_from_slice(HOST.as_bytes());
         }
     }
 }

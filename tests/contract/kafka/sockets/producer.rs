@@ -43,9 +43,9 @@ impl ProducerContext for Reports {
 
 /// A producer, transactional or not.
 #[derive(Clone)]
-pub struct RealProducer(Arc<ThreadedProducer<Reports>>);
+pub struct SocketProducer(Arc<ThreadedProducer<Reports>>);
 
-impl RealProducer {
+impl SocketProducer {
     pub fn new(bootstrap: &str, options: &ProducerOptions) -> Self {
         let milliseconds = |duration: Duration| duration.as_millis().to_string();
         let mut config = config(bootstrap);
@@ -114,7 +114,7 @@ fn config(bootstrap: &str) -> ClientConfig {
     config
 }
 
-impl TestProducer for RealProducer {
+impl TestProducer for SocketProducer {
     async fn send(&self, topic: &str, record: NewRecord) -> Appended {
         self.enqueue(topic, record)?.await.expect("every record has its report")
     }
@@ -132,7 +132,7 @@ impl TestProducer for RealProducer {
     }
 }
 
-impl TransactionalProducer for RealProducer {
+impl TransactionalProducer for SocketProducer {
     async fn begin(&self) -> Result<(), ClientError> {
         self.blocking(|producer| producer.begin_transaction()).await
     }

@@ -1,0 +1,155 @@
+//! Combinations: faults that do harm only together, at moments that they hardly ever meet by chance.
+
+use simulated_hosts::{HostFault, LinkFault};
+use strum::{EnumIter, IntoEnumIterator};
+
+use super::{Direction, Fault, Host, Kind, Moment, Point, Step, Target, Trigger};
+use crate::parties::Service;
+use crate::random::{Random, Stream};
+use crate::scenario::Tables;
+use crate::scenario::options::RunOptions;
+
+/// The ids of the faults of combinations: those of the nth one begin `IDS` further than those of the one before.
+const FIRST_ID: u64 = 500;
+
+/// Ids of a combination.
+const IDS: u64 = 50;
+
+/// One in so many scenarios has a combination.
+const ONE_IN: u64 = 6;
+
+/// Faults that do harm together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter)]
+enum Combination {
+    /// The tables do not respond for as long as a worker that is asked to stop may take, and a worker is asked to.
+    StoppedWithoutTables,
+    /// The tables do not respond while records arrive.
+    RecordsWithoutTables,
+    /// A worker is away for about its session timeout, while retention deletes what its successor has processed.
+    TrimmedWhileAway,
+    /// Workers are restarted while the log's end lags, so that it may be below their progress.
+    RestartedWhileEndLags,
+}
+
+/// The faults of the combinations that a scenario has.
+pub(crate) fn draw(seed: u64, options: &RunOptions, tables: &Tables) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (id, combination) in (FIRST_ID..).step_by(IDS as usize).zip(Combination::iter()) {
+        let random = &mut Random::new(seed, Stream::Fault(id));
+        if random.below(ONE_IN) == 0 {
+            let drawn = combination.draw(random, options, tables);
+            faults.extend((id..).zip(drawn).map(|(id, fault)| Fault { id, ..fault }));
+        }
+    }
+    faults
+}
+
+impl Combination {
+    fn draw(self, random: &mut Random, options: &RunOptions, tables: &Tables) -> Vec<Fault> {
+        let began_ms = random.within(options.chaos_ms / 10..=options.chaos_ms / 2);
+        let latest_ms = options.chaos_ms * 9 / 10;
+        let at = |at_ms| Trigger::At { at_ms };
+        let worker = Target::Host(Host::Worker(random.below(options.workers.into()) as u8));
+        match self {
+            Self::StoppedWithoutTables => {
+                let began_ms = began_ms / 2;
+                let duration_ms = options.longest_stop().as_millis() as u64 + random.within(200..=2_000);
+                let stop = Kind::Host(HostFault::Stop);
+                let stopped_ms = began_ms + random.within(1..=150);
+                vec![
+                    outage(tables, at(began_ms), duration_ms),
+                    Fault { id: 0, trigger: at(stopped_ms), target: worker, kind: stop, duration_ms },
+                ]
+            }
+            Self::RecordsWithoutTables => {
+                vec![outage(tables, at(began_ms), random.within(500..=options.chaos_ms / 2))]
+            }
+            Self::TrimmedWhileAway => {
+                let point =
+                    |step, moment, nth| Trigger::When { point: Point { step, moment }, nth, latest_ms };
+                let first = random.log_uniform(1..=12);
+                let after_progress = |nth| point(Step::WriteProgress, Moment::After, nth);
+                let triggering = Target::Host(Host::Triggering);
+                let (trigger, target, kind) = match random.below(3) {
+                    0 => {
+                        let until = Point { step: Step::WriteProgress, moment: Moment::After };
+                        let nth = random.within(1..=4);
+                        let trigger = point(Step::ReadProgress, Moment::After, nth);
+                        (trigger, triggering, Kind::HeldUntil { point: until, same_partition: true })
+                    }
+                    1 => (after_progress(first), triggering, Kind::Host(HostFault::Pause)),
+                    _ => {
+                        let (from, to) = (Host::Triggering, Host::Service(Service::Coordinator));
+                        let target = Target::Link { from, to, direction: Direction::Both };
+                        (after_progress(first), target, Kind::Link(LinkFault::Cut))
+                    }
+                };
+                let duration_ms = options.session_timeout_ms * random.within(10..=30) / 10;
+                let trimmed = Fault {
+                    id: 0,
+                    trigger,
+                    target: Target::Anyone,
+                    kind: Kind::LogTrimmed,
+                    duration_ms: duration_ms + options.session_timeout_ms / 2,
+                };
+                vec![Fault { id: 0, trigger, target, kind, duration_ms }, trimmed]
+            }
+            Self::RestartedWhileEndLags => {
+                let duration_ms = random.within(500..=4_000.min(options.chaos_ms / 2));
+                let lags = Fault {
+                    id: 0,
+                    trigger: at(began_ms),
+                    target: Target::Anyone,
+                    kind: Kind::LogEndLags,
+                    duration_ms,
+                };
+                let kill = |worker| Fault {
+                    id: 0,
+                    trigger: at(began_ms + duration_ms * random.within(2..=7) / 10),
+                    target: Target::Host(Host::Worker(worker)),
+                    kind: Kind::Host(HostFault::Kill),
+                    duration_ms: random.within(1..=duration_ms / 10),
+                };
+                let kills: Vec<Fault> = (0..options.workers).map(kill).collect();
+                [vec![lags], kills].concat()
+            }
+        }
+    }
+}
+
+/// The tables do not respond.
+fn outage(tables: &Tables, trigger: Trigger, duration_ms: u64) -> Fault {
+    let target = match tables {
+        Tables::Simple => Target::Host(Host::Service(Service::Store)),
+        Tables::Cassandra(_) => Target::AllNodes,
+    };
+    Fault { id: 0, trigger, target, kind: Kind::Host(HostFault::Kill), duration_ms }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::fault::KindName;
+    use crate::scenario::profile::Profile;
+    use crate::scenario::{Draft, World};
+
+    #[test]
+    fn the_faults_of_combinations_can_happen_to_the_tables_and_have_ids_of_their_own() {
+        assert!(FIRST_ID + IDS * Combination::iter().count() as u64 <= Fault::ADDED);
+        for world in [World::Simple, World::Cassandra] {
+            let mut seen = 0;
+            for seed in 0..200 {
+                let draft = Draft::new(seed, world, Profile::Standard);
+                let faults = draw(seed, &draft.options, &draft.tables);
+                let mut ids: Vec<u64> = faults.iter().map(|fault| fault.id).collect();
+                ids.dedup();
+                assert_eq!(ids.len(), faults.len());
+                for fault in &faults {
+                    assert!(KindName::drawn(&draft.tables).any(|name| name == fault.name()), "{fault}");
+                }
+                seen += usize::from(!faults.is_empty());
+            }
+            assert!((80..130).contains(&seen), "{seen} of 200 scenarios in {world}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Simulated Kafka: brokers of `sim/kafka` in this process, on loopback addresses, with the configuration of the real
+//! ones of `docker/local/cluster`.
+
+// Not every program uses all of it.
+#![allow(dead_code)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use simulated_kafka::cluster::{Options, PropertyError};
+use simulated_kafka::serve::{LocalBrokers, LocalError, LocalOptions};
+use tokio::runtime::Runtime;
+
+/// The configuration of a real broker.
+const PROPERTIES: &str = include_str!("../../docker/local/kafka/server.properties");
+
+/// How long the start may take.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Three brokers, which end with this value.
+pub struct SimulatedBrokers {
+    brokers: Arc<LocalBrokers>,
+    /// Where they run, so that a test may block its own threads.
+    runtime: Runtime,
+}
+
+impl SimulatedBrokers {
+    /// Starts them. Blocks the thread, which must not be one of a runtime.
+    pub fn start() -> Result<Self, String> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(|error| format!("no runtime for brokers: {error}"))?;
+        let clock = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_micros());
+        let options = LocalOptions { port: 0, ..LocalOptions::new(i64::try_from(clock).unwrap_or(i64::MAX)) };
+        let mut configured = Ok(());
+        let starting = LocalBrokers::start(options, |options| configured = configure(options));
+        let started = runtime.block_on(async { tokio::time::timeout(START_TIMEOUT, starting).await });
+        let brokers = started.map_err(|_| format!("the brokers did not start within {START_TIMEOUT:?}"))?;
+        let brokers = Arc::new(brokers.map_err(|error| error.to_string())?);
+        configured?;
+        Ok(Self { brokers, runtime })
+    }
+
+    /// Does something with the brokers where they run.
+    pub async fn command<F>(&self, command: impl FnOnce(Arc<LocalBrokers>) -> F) -> Result<(), String>
+    where
+        F: Future<Output = Result<(), LocalError>> + Send + 'static,
+    {
+        let done = self.runtime.spawn(command(self.brokers.clone())).await;
+        done.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+
+    /// Where each broker listens, in order.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        (1..=self.brokers.count()).map(|broker| self.brokers.address(broker)).collect()
+    }
+}
+
+/// Sets what a real broker is configured with, as far as there is such a setting: the others are its addresses, folders and
+/// threads, and of what is not simulated.
+fn configure(options: &mut Options) -> Result<(), String> {
+    let settings = PROPERTIES.lines().filter(|line| !line.starts_with('#'));
+    for (name, value) in settings.filter_map(|line| line.split_once('=')) {
+        // As `docker/local/cluster up --kafka 3` fills the template.
+        let value = match value {
+            "@replicas@" => "3",
+            "@min_isr@" => "2",
+            value => value,
+        };
+        match options.set(name, value) {
+            Ok(()) | Err(PropertyError::Unknown(_)) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(())
+}
