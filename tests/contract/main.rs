@@ -24,6 +24,7 @@ mod document;
 mod kafka;
 mod runner;
 #[cfg(any(feature = "kafka", feature = "cassandra"))]
+#[cfg_attr(not(feature = "kafka"), allow(dead_code))] // services of each case's own
 mod services;
 #[cfg(feature = "kafka")]
 #[path = "../common/simulated_kafka.rs"]

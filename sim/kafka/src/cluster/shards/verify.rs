@@ -83,8 +83,7 @@ impl Broker {
         let request = AddPartitionsToTxnRequest::default().with_transactions(vec![transaction]);
         let start = tokio::time::Instant::now();
         loop {
-            let result =
-                self.ask_transaction(transactional_id, request.clone(), verification.version()).await;
+            let result = self.ask_transaction(transactional_id, request.clone(), verification).await;
             let tries_again =
                 adds && result == Err(ErrorCode::ConcurrentTransactions) && start.elapsed() < LONGEST_RETRY;
             if !tries_again {
@@ -98,8 +97,9 @@ impl Broker {
         self: &Arc<Self>,
         transactional_id: &str,
         request: AddPartitionsToTxnRequest,
-        version: i16,
+        verification: Verification,
     ) -> Result<()> {
+        let version = verification.version();
         let id =
             self.shard_of::<TransactionShard>(transactional_id).ok_or(ErrorCode::CoordinatorNotAvailable)?;
         let image = self.image();
@@ -122,6 +122,9 @@ impl Broker {
             None => Ok(()),
             // What producers expect in a response to Produce.
             Some(ErrorCode::ProducerFenced) => Err(ErrorCode::InvalidProducerEpoch),
+            Some(ErrorCode::TransactionAbortable) if verification == Verification::Default => {
+                Err(ErrorCode::InvalidTxnState)
+            }
             Some(error) => Err(error),
         }
     }
