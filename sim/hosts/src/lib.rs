@@ -3,6 +3,8 @@
 #[cfg(feature = "clock")]
 pub mod clock;
 pub mod fault;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod links;
 
 pub use fault::{

@@ -1,0 +1,104 @@
+//! What tests and operators do to logs, and what they see of replicas.
+
+use std::sync::Arc;
+
+use super::Cluster;
+use super::broker::Broker;
+use crate::log::{Disk, Log};
+use crate::protocol::batch::Batch;
+use crate::replica::Replica;
+use crate::types::{NodeId, Offset, PartitionId};
+
+/// The state of a replica, for tests and for who looks at a cluster from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaState {
+    /// Whether it leads.
+    pub is_leader: bool,
+    /// The epoch of its leader, as it knows it.
+    pub leader_epoch: i32,
+    /// The first offset that may be read.
+    pub start: Offset,
+    /// The offset of the next record.
+    pub end: Offset,
+    /// Its high watermark.
+    pub high_watermark: Offset,
+    /// Its last stable offset.
+    pub last_stable: Offset,
+}
+
+impl Cluster {
+    /// Applies retention on all running brokers now.
+    pub fn retain(&self) {
+        self.running_brokers().iter().for_each(|broker| broker.retain());
+    }
+
+    fn running_brokers(&self) -> Vec<Arc<Broker>> {
+        self.environment().running().values().cloned().collect()
+    }
+
+    /// Compacts the logs of a topic on all running brokers now, whatever is configured.
+    pub fn compact(&self, topic: &str) {
+        self.each_log(topic, |log, now| log.compact(now));
+    }
+
+    /// Closes the active segments of a topic on all running brokers.
+    pub fn roll(&self, topic: &str) {
+        self.each_log(topic, |log, now| log.roll(now));
+    }
+
+    /// Forgets a producer in the logs of a topic on all running brokers, as after `producer.id.expiration.ms`.
+    pub fn expire_producer(&self, topic: &str, producer_id: i64) {
+        self.each_log(topic, |log, _| {
+            log.forget_producer(producer_id);
+        });
+    }
+
+    fn each_log(&self, topic: &str, mut change: impl FnMut(&mut Log, i64)) {
+        for broker in self.running_brokers() {
+            let now = broker.now();
+            let mut state = broker.lock();
+            for replica in state.replicas.values_mut().filter(|replica| *replica.topic == *topic) {
+                change(&mut replica.log, now);
+            }
+            drop(state);
+            broker.notify();
+        }
+    }
+
+    /// A partition by the name of its topic, as the controller knows it.
+    pub fn partition(&self, topic: &str, index: i32) -> Option<PartitionId> {
+        let image = self.metadata();
+        let topic = image.topic(topic)?;
+        topic.partition(index)?;
+        Some(PartitionId { topic: topic.id, index })
+    }
+
+    /// The state of a replica, if its broker is running and has it.
+    pub fn replica(&self, id: NodeId, topic: &str, index: i32) -> Option<ReplicaState> {
+        self.look(id, topic, index, |replica| ReplicaState {
+            is_leader: replica.leader().is_ok(),
+            leader_epoch: replica.leader_epoch,
+            start: replica.log.start(),
+            end: replica.log.end(),
+            high_watermark: replica.log.high_watermark(),
+            last_stable: replica.log.last_stable(),
+        })
+    }
+
+    /// The batches of a replica, if its broker is running and has it.
+    pub fn batches(&self, id: NodeId, topic: &str, index: i32) -> Option<Vec<Batch>> {
+        self.look(id, topic, index, |replica| replica.log.batches_from(0))
+    }
+
+    fn look<R>(&self, id: NodeId, topic: &str, index: i32, look: impl FnOnce(&Replica) -> R) -> Option<R> {
+        let broker = self.get(id)?;
+        let partition = self.partition(topic, index)?;
+        let state = broker.lock();
+        state.replicas.get(&partition).map(look)
+    }
+
+    /// A broker's disk.
+    pub fn disk(&self, id: NodeId) -> Option<Disk> {
+        self.broker_options(id).map(|options| options.disk.clone())
+    }
+}

@@ -1,0 +1,223 @@
+//! The coordinators of groups.
+
+use std::sync::{Arc, Mutex};
+
+use super::{Hosts, Shard, lock, read};
+use crate::cluster::{Broker, Draws};
+use crate::coordinator::{BatchId, Context, Effects, Producer, Token, Topics};
+use crate::error::{ErrorCode, Result};
+use crate::group::{GroupRequest, GroupResponse, GroupShard};
+use crate::metadata::CONSUMER_OFFSETS;
+use crate::protocol::batch::Batch;
+use crate::protocol::messages::{
+    ConsumerGroupDescribeResponse, DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsResponse,
+    ListGroupsResponse, OffsetFetchResponse,
+};
+use crate::protocol::records::{EndMarker, Marker, records};
+use crate::types::PartitionId;
+
+impl Shard for GroupShard {
+    type Response = GroupResponse;
+    const TOPIC: &'static str = CONSUMER_OFFSETS;
+
+    fn create(broker: &Broker, _epoch: i32, topics: Arc<Topics>) -> Self {
+        GroupShard::new(broker.options().groups.clone(), topics)
+    }
+
+    fn replay(&mut self, batch: &Batch) {
+        let producer = batch
+            .is_transactional()
+            .then(|| Producer { id: batch.producer_id(), epoch: batch.producer_epoch() });
+        if batch.is_control() {
+            let end =
+                records(batch, 1 << 16).ok().and_then(|records| records.first().and_then(EndMarker::of));
+            if let (Some(producer), Some(end)) = (producer, end) {
+                self.replay_marker(producer, end.marker == Marker::Commit);
+            }
+            return;
+        }
+        for record in read(batch) {
+            if let Err(error) = GroupShard::replay(self, &record, producer) {
+                tracing::warn!(%error, "a record of a group cannot be read");
+            }
+        }
+    }
+
+    fn loaded(&mut self, now: i64) -> Effects<GroupResponse> {
+        GroupShard::loaded(self, now)
+    }
+
+    fn tick(&mut self, broker: &Broker, now: i64) -> Effects<GroupResponse> {
+        GroupShard::tick(self, now, &mut Draws(&broker.cluster))
+    }
+
+    fn next_deadline(&self) -> Option<i64> {
+        GroupShard::next_deadline(self)
+    }
+
+    fn committed(&mut self, now: i64, batch: BatchId) -> Effects<GroupResponse> {
+        GroupShard::committed(self, now, batch)
+    }
+
+    fn failed(&mut self, now: i64, batch: BatchId, error: ErrorCode) -> Effects<GroupResponse> {
+        GroupShard::failed(self, now, batch, error)
+    }
+
+    fn topics_changed(&mut self, now: i64, topics: Arc<Topics>) -> Effects<GroupResponse> {
+        GroupShard::topics_changed(self, now, topics)
+    }
+
+    fn unload(self) -> Vec<(Token, GroupResponse)> {
+        GroupShard::unload(self)
+    }
+
+    fn hosts(broker: &Broker) -> &Mutex<Hosts<Self>> {
+        &broker.groups
+    }
+}
+
+impl Broker {
+    /// Serves a request of a group's member, or about groups.
+    pub(crate) async fn serve_group(
+        self: &Arc<Self>,
+        context: &Context,
+        request: GroupRequest,
+    ) -> GroupResponse {
+        if let GroupRequest::ListGroups(_) = request {
+            return self.list_groups(context, request).await;
+        }
+        let mut parts = split(request);
+        let Some(first) = parts.pop() else {
+            // It names no group: nothing to say.
+            return GroupResponse::DescribeGroups(DescribeGroupsResponse::default());
+        };
+        let mut response = self.serve_one_group(context, first).await;
+        while let Some(part) = parts.pop() {
+            merge(&mut response, self.serve_one_group(context, part).await);
+        }
+        response
+    }
+
+    async fn serve_one_group(self: &Arc<Self>, context: &Context, request: GroupRequest) -> GroupResponse {
+        let id = request.groups().first().and_then(|group| self.shard_of::<GroupShard>(group));
+        let id = id.ok_or(ErrorCode::CoordinatorNotAvailable);
+        let result = match id {
+            Ok(id) => match self.verify_offsets(context, &request, id).await {
+                Ok(()) => self.on_group_shard(id, context, request.clone()).await,
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        result.unwrap_or_else(|error| request.refuse(context.api_version, error))
+    }
+
+    async fn on_group_shard(
+        self: &Arc<Self>,
+        id: PartitionId,
+        context: &Context,
+        request: GroupRequest,
+    ) -> Result<GroupResponse> {
+        let now = self.coordinator_now();
+        self.on_shard::<GroupShard>(id, |shard, token| {
+            shard.handle(now, &mut Draws(&self.cluster), token, context, request)
+        })
+        .await
+    }
+
+    async fn list_groups(self: &Arc<Self>, context: &Context, request: GroupRequest) -> GroupResponse {
+        let mut all = ListGroupsResponse::default();
+        for id in self.hosted::<GroupShard>() {
+            match self.on_group_shard(id, context, request.clone()).await {
+                Ok(GroupResponse::ListGroups(response)) => all.groups.extend(response.groups),
+                Ok(_) => {}
+                Err(error) => all.error_code = error.code(),
+            }
+        }
+        GroupResponse::ListGroups(all)
+    }
+
+    /// Offsets that a transaction commits: the group's partition must be part of it (KIP-890).
+    async fn verify_offsets(
+        self: &Arc<Self>,
+        context: &Context,
+        request: &GroupRequest,
+        id: PartitionId,
+    ) -> Result<()> {
+        let GroupRequest::TxnOffsetCommit(request) = request else { return Ok(()) };
+        let producer = Producer { id: request.producer_id.0, epoch: request.producer_epoch };
+        // From version 5 on the request itself adds the partition (`TxnOffsetCommitRequest.LAST_STABLE_VERSION_BEFORE_TRANSACTION_V2`).
+        let adds = context.api_version >= 5;
+        let partition = (CONSUMER_OFFSETS.to_owned(), id);
+        let verified = self.verify(&request.transactional_id, producer, partition, adds).await;
+        verified.map(|_| ()).map_err(|error| match error {
+            ErrorCode::NetworkException | ErrorCode::NotCoordinator => ErrorCode::CoordinatorLoadInProgress,
+            other => other,
+        })
+    }
+
+    /// A marker was appended to a partition of `__consumer_offsets`.
+    pub(super) fn group_marker(self: &Arc<Self>, id: PartitionId, producer: Producer, commit: bool) {
+        let now = self.coordinator_now();
+        let mut hosts = lock::<GroupShard>(self);
+        let Some(host) = hosts.hosts.get_mut(&id) else { return };
+        if let Some(shard) = &mut host.shard {
+            let effects = shard.marker_written(now, producer, commit);
+            self.perform(id, host, effects);
+        }
+    }
+}
+
+/// One request for each group that a request names.
+fn split(request: GroupRequest) -> Vec<GroupRequest> {
+    match request {
+        GroupRequest::OffsetFetch(request) if request.groups.len() > 1 => {
+            let one = |group| request.clone().with_groups(vec![group]);
+            request.groups.iter().cloned().map(|group| GroupRequest::OffsetFetch(one(group))).collect()
+        }
+        GroupRequest::DeleteGroups(request) => {
+            let one = |group| DeleteGroupsRequest::default().with_groups_names(vec![group]);
+            request.groups_names.iter().cloned().map(|group| GroupRequest::DeleteGroups(one(group))).collect()
+        }
+        GroupRequest::DescribeGroups(request) => {
+            let one = |group| request.clone().with_groups(vec![group]);
+            request.groups.iter().cloned().map(|group| GroupRequest::DescribeGroups(one(group))).collect()
+        }
+        GroupRequest::ConsumerGroupDescribe(request) => {
+            let one = |group| request.clone().with_group_ids(vec![group]);
+            let groups = request.group_ids.iter().cloned();
+            groups.map(|group| GroupRequest::ConsumerGroupDescribe(one(group))).collect()
+        }
+        other => vec![other],
+    }
+}
+
+/// Puts the groups of another response before those of one.
+fn merge(response: &mut GroupResponse, other: GroupResponse) {
+    match (response, other) {
+        (
+            GroupResponse::OffsetFetch(OffsetFetchResponse { groups, .. }),
+            GroupResponse::OffsetFetch(other),
+        ) => {
+            groups.splice(0..0, other.groups);
+        }
+        (
+            GroupResponse::DeleteGroups(DeleteGroupsResponse { results, .. }),
+            GroupResponse::DeleteGroups(other),
+        ) => {
+            results.splice(0..0, other.results);
+        }
+        (
+            GroupResponse::DescribeGroups(DescribeGroupsResponse { groups, .. }),
+            GroupResponse::DescribeGroups(other),
+        ) => {
+            groups.splice(0..0, other.groups);
+        }
+        (
+            GroupResponse::ConsumerGroupDescribe(ConsumerGroupDescribeResponse { groups, .. }),
+            GroupResponse::ConsumerGroupDescribe(other),
+        ) => {
+            groups.splice(0..0, other.groups);
+        }
+        _ => {}
+    }
+}

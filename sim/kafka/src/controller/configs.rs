@@ -1,0 +1,157 @@
+//! Changes of configurations (`ConfigurationControlManager`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Controller;
+use crate::error::ErrorCode;
+use crate::metadata::{Image, config};
+use crate::protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use crate::protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
+use crate::protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
+use crate::protocol::text;
+use crate::types::NodeId;
+
+/// The type of a topic among resources (`ConfigResource.Type`).
+pub(crate) const TOPIC: i8 = 2;
+/// The type of a broker.
+pub(crate) const BROKER: i8 = 4;
+
+impl Controller {
+    /// Changes configurations, or replaces them all.
+    pub(super) fn alter_configs(
+        &mut self,
+        request: &IncrementalAlterConfigsRequest,
+        replace: bool,
+    ) -> IncrementalAlterConfigsResponse {
+        let responses = request.resources.iter().map(|resource| {
+            let result = if request.validate_only {
+                let mut image = Image::clone(&self.image());
+                self.alter_resource(&mut image, resource, replace)
+            } else {
+                self.change(|controller, image| controller.alter_resource(image, resource, replace))
+            };
+            let (error, message) = match result {
+                Ok(()) => (0, None),
+                Err((error, message)) => (error.code(), Some(text(&message))),
+            };
+            AlterConfigsResourceResponse::default()
+                .with_resource_type(resource.resource_type)
+                .with_resource_name(resource.resource_name.clone())
+                .with_error_code(error)
+                .with_error_message(message)
+        });
+        let responses = responses.collect();
+        let response = IncrementalAlterConfigsResponse::default().with_responses(responses);
+        if !request.validate_only {
+            // Where unclean elections are allowed now, they happen.
+            self.elect_leaderless();
+        }
+        response
+    }
+
+    fn alter_resource(
+        &self,
+        image: &mut Image,
+        resource: &AlterConfigsResource,
+        replace: bool,
+    ) -> Result<(), (ErrorCode, String)> {
+        let name = resource.resource_name.as_str();
+        match resource.resource_type {
+            TOPIC => {
+                let unknown =
+                    || (ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist."));
+                let mut topic = image.topic(name).cloned().ok_or_else(unknown)?;
+                let configs = altered(&topic.configs, &resource.configs, replace, |key, value| {
+                    config::check(key, value).map_err(|error| error.to_string())
+                })?;
+                Arc::make_mut(&mut topic).configs = configs;
+                image.topics.insert(topic.id, topic);
+                Ok(())
+            }
+            BROKER => {
+                let node = if name.is_empty() {
+                    None
+                } else {
+                    let id = name.parse().map(NodeId);
+                    let id = id.ok().filter(|id| image.brokers.contains_key(id));
+                    Some(
+                        id.ok_or_else(|| (ErrorCode::InvalidRequest, format!("Invalid broker name {name}")))?,
+                    )
+                };
+                let before = image.broker_configs.get(&node).cloned().unwrap_or_default();
+                let configs = altered(&before, &resource.configs, replace, |key, value| {
+                    let topic_key =
+                        config::KEYS.iter().find(|known| !key.is_empty() && known.broker_name == key);
+                    match topic_key {
+                        Some(known) => config::check(known.name, value).map_err(|error| error.to_string()),
+                        // Of the others, nothing that is simulated depends on a dynamic change.
+                        None => Err(format!("Cannot update these configs dynamically: Set({key})")),
+                    }
+                })?;
+                image.broker_configs.insert(node, configs);
+                Ok(())
+            }
+            other => Err((ErrorCode::InvalidRequest, format!("Unsupported config resource type {other}"))),
+        }
+    }
+}
+
+fn altered(
+    before: &BTreeMap<String, String>,
+    changes: &[AlterableConfig],
+    replace: bool,
+    check: impl Fn(&str, &str) -> Result<(), String>,
+) -> Result<BTreeMap<String, String>, (ErrorCode, String)> {
+    let mut after = if replace { BTreeMap::new() } else { before.clone() };
+    for change in changes {
+        let name = change.name.to_string();
+        let invalid = |message: String| (ErrorCode::InvalidConfig, message);
+        let current = || {
+            let current = after.get(&name).map_or_else(
+                || config::by_name(&name).map_or("", |key| key.default).to_owned(),
+                String::clone,
+            );
+            current.split(',').filter(|element| !element.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let given = change.value.as_ref().map(|value| value.to_string());
+        let is_list = config::by_name(&name).is_some_and(|key| matches!(key.kind, config::Kind::ListOf(_)));
+        let value = match (change.config_operation, given) {
+            (0, Some(value)) => Some(value),
+            (0, None) => return Err(invalid(format!("Null value not supported for : {name}"))),
+            (1, _) => None,
+            (2 | 3, _) if !is_list => {
+                return Err(invalid(format!(
+                    "Can't APPEND or SUBTRACT to key {name} because its type is not LIST."
+                )));
+            }
+            (2, Some(value)) => {
+                let mut elements = current();
+                elements.extend(
+                    value
+                        .split(',')
+                        .map(str::to_owned)
+                        .filter(|new| !elements.contains(new))
+                        .collect::<Vec<_>>(),
+                );
+                Some(elements.join(","))
+            }
+            (3, Some(value)) => {
+                let mut elements = current();
+                elements.retain(|element| !value.split(',').any(|gone| gone == element));
+                Some(elements.join(","))
+            }
+            _ => return Err((ErrorCode::InvalidRequest, format!("Unknown operation for {name}"))),
+        };
+        match value {
+            Some(value) => {
+                check(&name, &value).map_err(invalid)?;
+                after.insert(name, value);
+            }
+            None => {
+                after.remove(&name);
+            }
+        }
+    }
+    Ok(after)
+}

@@ -1,0 +1,52 @@
+//! Offsets by time.
+
+use super::{DECOMPRESSED, Log, disk};
+use crate::protocol::records;
+use crate::types::{Offset, Timestamp};
+
+/// A record that was looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Its offset.
+    pub offset: Offset,
+    /// Its timestamp.
+    pub timestamp: Timestamp,
+    /// The epoch of the leader that appended it; -1 if that is not known.
+    pub epoch: i32,
+}
+
+impl Log {
+    /// The first record from the log's start on whose timestamp is at least this (`UnifiedLog.fetchOffsetByTimestamp`).
+    pub fn first_since(&self, timestamp: Timestamp) -> Option<Found> {
+        let files = disk::lock(&self.files);
+        let batches = files.segments.iter().flat_map(|segment| &segment.batches);
+        let mut candidates =
+            batches.filter(|batch| batch.max_timestamp() >= timestamp && batch.last_offset() >= self.start);
+        candidates.find_map(|batch| {
+            let records = records::records(batch, DECOMPRESSED).ok()?;
+            let found =
+                records.iter().find(|record| record.timestamp >= timestamp && record.offset >= self.start)?;
+            Some(Found { offset: found.offset, timestamp: found.timestamp, epoch: batch.leader_epoch() })
+        })
+    }
+
+    /// The first record that has the greatest timestamp of all.
+    pub fn greatest_timestamp(&self) -> Option<Found> {
+        let files = disk::lock(&self.files);
+        let batches = files.segments.iter().flat_map(|segment| &segment.batches);
+        let readable = batches.filter(|batch| batch.last_offset() >= self.start && batch.count() > 0);
+        let greatest = readable.max_by(|one, other| {
+            // The first of several.
+            one.max_timestamp().cmp(&other.max_timestamp()).then(other.base_offset().cmp(&one.base_offset()))
+        })?;
+        let records = records::records(greatest, DECOMPRESSED).ok()?;
+        // All records of a batch have the broker's time: the last one stands for them (`offsetOfMaxTimestamp`).
+        let is_greatest = |record: &&records::Record| record.timestamp == greatest.max_timestamp();
+        let found = if greatest.is_log_append_time() {
+            records.iter().rfind(is_greatest)?
+        } else {
+            records.iter().find(is_greatest)?
+        };
+        Some(Found { offset: found.offset, timestamp: found.timestamp, epoch: greatest.leader_epoch() })
+    }
+}

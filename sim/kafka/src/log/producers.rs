@@ -1,0 +1,352 @@
+//! What a log knows of its idempotent and transactional producers (`ProducerStateManager`, `ProducerAppendInfo`).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::error::{ErrorCode, Result};
+use crate::protocol::batch::{Batch, increment_sequence};
+use crate::protocol::records::{EndMarker, Marker};
+use crate::types::{Offset, Timestamp};
+
+/// How many of a producer's last batches are known (`ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
+const WINDOW: usize = 5;
+
+/// Who appends, which decides what is checked (`AppendOrigin`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A client: epochs and sequences are checked.
+    Client,
+    /// A coordinator of this cluster: only epochs are.
+    Coordinator,
+    /// Replication: what the leader has is right.
+    Replication,
+}
+
+/// A batch that a producer sent before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sent {
+    last_sequence: i32,
+    last_offset: Offset,
+    offset_delta: i32,
+    timestamp: Timestamp,
+}
+
+impl Sent {
+    fn first_sequence(&self) -> i32 {
+        let first = i64::from(self.last_sequence) - i64::from(self.offset_delta);
+        if first < 0 { (first + i64::from(i32::MAX) + 1) as i32 } else { first as i32 }
+    }
+}
+
+/// What is known of a producer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Producer {
+    /// Its epoch; -1 if none is known.
+    pub epoch: i16,
+    sent: VecDeque<Sent>,
+    /// The epoch of the coordinator that ended its last transaction; -1 if none did.
+    pub coordinator_epoch: i32,
+    /// When it last appended, by its own clock.
+    pub last_timestamp: Timestamp,
+    /// The first offset of its open transaction.
+    pub transaction_start: Option<Offset>,
+    /// How many markers of it were appended.
+    pub ended: u64,
+}
+
+impl Default for Producer {
+    fn default() -> Self {
+        Self {
+            epoch: -1,
+            sent: VecDeque::new(),
+            coordinator_epoch: -1,
+            last_timestamp: -1,
+            transaction_start: None,
+            ended: 0,
+        }
+    }
+}
+
+impl Producer {
+    /// The sequence number of its last record; -1 if none is known.
+    pub fn last_sequence(&self) -> i32 {
+        self.sent.back().map_or(-1, |sent| sent.last_sequence)
+    }
+
+    fn duplicate(&self, batch: &Batch) -> Option<Sent> {
+        if batch.producer_epoch() != self.epoch {
+            return None;
+        }
+        let is_same = |sent: &&Sent| {
+            sent.first_sequence() == batch.base_sequence() && sent.last_sequence == batch.last_sequence()
+        };
+        self.sent.iter().find(is_same).copied()
+    }
+
+    fn see_epoch(&mut self, epoch: i16) {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.sent.clear();
+        }
+    }
+}
+
+/// An aborted transaction, as a reader of committed records needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aborted {
+    /// Its producer.
+    pub producer_id: i64,
+    /// The offset of its first record.
+    pub first: Offset,
+    /// The offset of its marker.
+    pub last: Offset,
+    /// The last stable offset after it.
+    pub last_stable: Offset,
+}
+
+/// The producers of a log, and which of its transactions are not over.
+#[derive(Debug, Clone, Default)]
+pub struct Producers {
+    producers: BTreeMap<i64, Producer>,
+    /// First offset and producer of each open transaction.
+    open: BTreeMap<Offset, i64>,
+    /// First and last offset of transactions whose marker is not below the high watermark yet.
+    unreplicated: BTreeMap<Offset, Offset>,
+    /// By last offset.
+    aborted: Vec<Aborted>,
+}
+
+/// A batch that is in the log already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Duplicate {
+    /// The offset of its first record.
+    pub base_offset: Offset,
+    /// The offset of its last record.
+    pub last_offset: Offset,
+    /// Its timestamp.
+    pub timestamp: Timestamp,
+}
+
+impl Producers {
+    /// What is known of a producer.
+    pub fn get(&self, producer_id: i64) -> Option<&Producer> {
+        self.producers.get(&producer_id)
+    }
+
+    /// All of them, by id.
+    pub fn iter(&self) -> impl Iterator<Item = (i64, &Producer)> {
+        self.producers.iter().map(|(id, producer)| (*id, producer))
+    }
+
+    /// The first offset that is not decided: of an open transaction, or of one whose end is not replicated.
+    pub fn first_unstable(&self) -> Option<Offset> {
+        let open = self.open.keys().next().copied();
+        let unreplicated = self.unreplicated.keys().next().copied();
+        open.into_iter().chain(unreplicated).min()
+    }
+
+    /// Whether a batch is in the log already; an error if it must not be appended.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidProducerEpoch`], [`ErrorCode::OutOfOrderSequenceNumber`], [`ErrorCode::InvalidTxnState`] or
+    /// [`ErrorCode::TransactionCoordinatorFenced`].
+    pub fn check(&self, batch: &Batch, end: Option<EndMarker>, origin: Origin) -> Result<Option<Duplicate>> {
+        if batch.producer_id() < 0 || origin == Origin::Replication {
+            return Ok(None);
+        }
+        let unknown = Producer::default();
+        let producer = self.producers.get(&batch.producer_id()).unwrap_or(&unknown);
+        if origin == Origin::Client
+            && let Some(sent) = producer.duplicate(batch)
+        {
+            let base_offset = sent.last_offset - i64::from(sent.offset_delta);
+            let (last_offset, timestamp) = (sent.last_offset, sent.timestamp);
+            return Ok(Some(Duplicate { base_offset, last_offset, timestamp }));
+        }
+        if batch.producer_epoch() < producer.epoch {
+            return Err(ErrorCode::InvalidProducerEpoch);
+        }
+        if let Some(end) = end {
+            let fenced = producer.coordinator_epoch > end.coordinator_epoch;
+            return if fenced { Err(ErrorCode::TransactionCoordinatorFenced) } else { Ok(None) };
+        }
+        if origin == Origin::Client {
+            check_sequence(producer, batch)?;
+        }
+        if producer.transaction_start.is_some() && !batch.is_transactional() {
+            return Err(ErrorCode::InvalidTxnState);
+        }
+        Ok(None)
+    }
+
+    /// Takes note of a batch that was appended.
+    pub fn append(&mut self, batch: &Batch, end: Option<EndMarker>, high_watermark: Offset) {
+        if batch.producer_id() < 0 {
+            return;
+        }
+        let producer = self.producers.entry(batch.producer_id()).or_default();
+        producer.see_epoch(batch.producer_epoch().max(producer.epoch));
+        producer.last_timestamp = batch.max_timestamp();
+        let Some(end) = end else {
+            if batch.is_control() {
+                return;
+            }
+            if batch.base_sequence() >= 0 {
+                producer.sent.push_back(Sent {
+                    last_sequence: batch.last_sequence(),
+                    last_offset: batch.last_offset(),
+                    offset_delta: batch.last_offset_delta(),
+                    timestamp: batch.max_timestamp(),
+                });
+                if producer.sent.len() > WINDOW {
+                    producer.sent.pop_front();
+                }
+            }
+            if batch.is_transactional() && producer.transaction_start.is_none() {
+                producer.transaction_start = Some(batch.base_offset());
+                self.open.insert(batch.base_offset(), batch.producer_id());
+            }
+            return;
+        };
+        producer.coordinator_epoch = end.coordinator_epoch;
+        producer.ended += 1;
+        let Some(first) = producer.transaction_start.take() else { return };
+        self.open.remove(&first);
+        self.unreplicated.insert(first, batch.base_offset());
+        if end.marker == Marker::Abort {
+            // The first offset that is undecided after this transaction (`ProducerStateManager.lastStableOffset`).
+            let next_open = self.open.keys().next().copied();
+            let last_stable = next_open.unwrap_or(batch.last_offset() + 1);
+            let (producer_id, last) = (batch.producer_id(), batch.base_offset());
+            self.aborted.push(Aborted { producer_id, first, last, last_stable });
+        }
+        self.replicated(high_watermark);
+    }
+
+    /// The high watermark has advanced to this offset.
+    pub fn replicated(&mut self, high_watermark: Offset) {
+        self.unreplicated.retain(|_, last| *last >= high_watermark);
+    }
+
+    /// The aborted transactions that overlap a range of offsets.
+    pub fn aborted(&self, from: Offset, to: Offset) -> Vec<Aborted> {
+        let overlaps = |aborted: &&Aborted| aborted.last >= from && aborted.first < to;
+        self.aborted.iter().filter(overlaps).copied().collect()
+    }
+
+    /// The log starts at this offset from now on. Producers stay known until they expire.
+    pub fn truncate_start(&mut self, start: Offset) {
+        self.aborted.retain(|aborted| aborted.last >= start);
+    }
+
+    /// Open transactions that have records from this offset on do not matter any more, for instance because retention
+    /// removed all of them.
+    pub fn forget_open_before(&mut self, start: Offset) {
+        let gone: Vec<_> = self.open.range(..start).map(|(first, producer)| (*first, *producer)).collect();
+        for (first, producer_id) in gone {
+            let ends_later = self
+                .producers
+                .get(&producer_id)
+                .is_some_and(|producer| producer.sent.back().is_some_and(|sent| sent.last_offset >= start));
+            if !ends_later {
+                self.open.remove(&first);
+                if let Some(producer) = self.producers.get_mut(&producer_id) {
+                    producer.transaction_start = None;
+                }
+            }
+        }
+    }
+
+    /// Forgets producers that have been silent since before a time and have no open transaction.
+    pub fn expire(&mut self, before: Timestamp) {
+        self.producers
+            .retain(|_, producer| producer.transaction_start.is_some() || producer.last_timestamp >= before);
+    }
+
+    /// Forgets one producer; whether it was known.
+    pub fn forget(&mut self, producer_id: i64) -> bool {
+        let producer = self.producers.remove(&producer_id);
+        if let Some(first) = producer.as_ref().and_then(|producer| producer.transaction_start) {
+            self.open.remove(&first);
+        }
+        producer.is_some()
+    }
+}
+
+fn check_sequence(producer: &Producer, batch: &Batch) -> Result<()> {
+    let first = batch.base_sequence();
+    if batch.producer_epoch() != producer.epoch {
+        // Nothing is known of the producer, for instance because its records were deleted: any sequence may follow.
+        let follows = first == 0 || producer.epoch < 0;
+        return if follows { Ok(()) } else { Err(ErrorCode::OutOfOrderSequenceNumber) };
+    }
+    let last = producer.last_sequence();
+    let follows = if last < 0 { first == 0 } else { first == increment_sequence(last, 1) };
+    if follows { Ok(()) } else { Err(ErrorCode::OutOfOrderSequenceNumber) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::builder::{BatchBuilder, end_of_transaction};
+
+    fn sent(epoch: i16, sequence: i32, records: usize, offset: Offset) -> Batch {
+        let mut builder = BatchBuilder::new(0).producer(1, epoch, sequence);
+        for _ in 0..records {
+            builder = builder.record(0, None, None);
+        }
+        builder.build().stamped(offset, 0)
+    }
+
+    fn append(producers: &mut Producers, batch: &Batch) -> Result<Option<Duplicate>> {
+        let found = producers.check(batch, None, Origin::Client)?;
+        if found.is_none() {
+            producers.append(batch, None, 0);
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn the_last_five_batches_are_recognized_and_an_older_one_is_out_of_order() {
+        let mut producers = Producers::default();
+        for place in 0..6 {
+            assert_eq!(append(&mut producers, &sent(0, place * 2, 2, i64::from(place) * 2)), Ok(None));
+        }
+        let again = append(&mut producers, &sent(0, 2, 2, 90)).unwrap().unwrap();
+        assert_eq!((again.base_offset, again.last_offset), (2, 3));
+        assert_eq!(append(&mut producers, &sent(0, 0, 2, 90)), Err(ErrorCode::OutOfOrderSequenceNumber));
+        assert_eq!(append(&mut producers, &sent(0, 14, 2, 90)), Err(ErrorCode::OutOfOrderSequenceNumber));
+        assert_eq!(append(&mut producers, &sent(1, 1, 1, 90)), Err(ErrorCode::OutOfOrderSequenceNumber));
+        assert_eq!(append(&mut producers, &sent(1, 0, 1, 12)), Ok(None));
+        assert_eq!(append(&mut producers, &sent(0, 12, 1, 90)), Err(ErrorCode::InvalidProducerEpoch));
+    }
+
+    #[test]
+    fn a_producer_that_has_expired_may_continue_at_any_sequence_or_append_again() {
+        let mut producers = Producers::default();
+        append(&mut producers, &sent(0, 0, 1, 0)).unwrap();
+        producers.expire(1);
+        assert_eq!(append(&mut producers, &sent(0, 0, 1, 1)), Ok(None));
+        producers.expire(1);
+        assert_eq!(append(&mut producers, &sent(0, 77, 1, 2)), Ok(None));
+    }
+
+    #[test]
+    fn a_transaction_is_unstable_until_its_marker_is_replicated() {
+        let mut producers = Producers::default();
+        let data = BatchBuilder::new(0).producer(1, 0, 0).transactional().record(0, None, None).build();
+        producers.append(&data.stamped(5, 0), None, 0);
+        assert_eq!(producers.first_unstable(), Some(5));
+        let end = EndMarker { marker: Marker::Abort, coordinator_epoch: 3 };
+        let marker = end_of_transaction(0, 1, 0, end).stamped(8, 0);
+        producers.append(&marker, Some(end), 0);
+        assert_eq!(producers.first_unstable(), Some(5));
+        producers.replicated(9);
+        assert_eq!(producers.first_unstable(), None);
+        let aborted = Aborted { producer_id: 1, first: 5, last: 8, last_stable: 9 };
+        assert_eq!(producers.aborted(6, 7), [aborted]);
+        assert_eq!(producers.aborted(9, 20), []);
+        let zombie = EndMarker { marker: Marker::Commit, coordinator_epoch: 2 };
+        let refused = producers.check(&marker, Some(zombie), Origin::Coordinator);
+        assert_eq!(refused, Err(ErrorCode::TransactionCoordinatorFenced));
+    }
+}

@@ -1,0 +1,57 @@
+//! Brokers for clients: [`serve`] puts one on a listener, [`LocalBrokers`] a whole cluster on loopback addresses, and
+//! [`connect`] needs no sockets.
+
+mod local;
+
+pub use local::{LocalBrokers, LocalError, LocalOptions};
+
+use tokio::io::DuplexStream;
+use tokio::net::TcpListener;
+
+use crate::cluster::RunningBroker;
+use crate::server::{self, ServerOptions};
+
+/// Serves one run of a broker to the clients that connect to `listener`, until the broker's process ends: then every
+/// connection breaks. A broker that was started again is a new run, on a new listener.
+pub async fn serve(broker: RunningBroker, listener: TcpListener, options: ServerOptions) {
+    let accepting = async {
+        broker.ready().await;
+        loop {
+            match listener.accept().await {
+                Ok((connection, client)) => {
+                    let _ = connection.set_nodelay(true);
+                    let (running, options) = (broker.0.clone(), options.clone());
+                    // A paused process responds to no client, but its kernel still accepts connections.
+                    broker.begin(async move {
+                        let address = client.ip().to_string();
+                        if let Err(error) = server::serve(running, options, connection, address).await {
+                            tracing::debug!(%client, %error, "a connection broke");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = broker.died() => {}
+        () = accepting => {}
+    }
+}
+
+/// Connects a client to a run of a broker without a socket: what is written to the stream are requests, what is read from
+/// it responses. It ends with the broker.
+pub fn connect(broker: &RunningBroker, options: ServerOptions) -> DuplexStream {
+    let (client, connection) = tokio::io::duplex(1 << 16);
+    let running = broker.0.clone();
+    broker.begin(async move {
+        if let Err(error) = server::serve(running, options, connection, "127.0.0.1".to_owned()).await {
+            tracing::debug!(%error, "a connection broke");
+        }
+    });
+    client
+}

@@ -1,0 +1,128 @@
+//! What a broker answers to its clients (`KafkaApis`).
+//!
+//! Requests of one connection are served one after another, as Kafka does, which does not read from a connection while
+//! it works on its last request.
+
+mod cluster;
+mod configs;
+mod connection;
+mod coordinators;
+mod fetch;
+mod metadata;
+mod offsets;
+mod produce;
+mod producers;
+mod session;
+mod topics;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use connection::ServerOptions;
+pub(crate) use connection::serve;
+pub(crate) use session::Sessions;
+
+use crate::cluster::Broker;
+use crate::metadata::{Image, TopicImage};
+use crate::protocol::frame::{FrameError, RawRequest};
+use crate::protocol::messages::{ApiKey, BrokerId};
+use crate::protocol::text;
+use crate::types::{NodeId, PartitionId, TopicId};
+
+/// A client, as its connection shows it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Client {
+    /// Its address, as text without the port.
+    pub(crate) address: String,
+}
+
+/// Serves a request; the response is none if the client does not want one.
+pub(crate) async fn dispatch(
+    broker: &Arc<Broker>,
+    client: &Client,
+    raw: RawRequest,
+) -> Result<Option<Bytes>, FrameError> {
+    macro_rules! answer {
+        ($serve:expr) => {{
+            let request = raw.decode()?;
+            let response = $serve(broker, request, raw.version).await;
+            raw.respond(&response).map(Some)
+        }};
+    }
+    match raw.key {
+        ApiKey::ApiVersions => cluster::api_versions(broker, &raw).map(Some),
+        ApiKey::Produce => produce::serve(broker, &raw).await,
+        ApiKey::Fetch => answer!(fetch::serve),
+        ApiKey::ListOffsets => answer!(offsets::list),
+        ApiKey::OffsetForLeaderEpoch => answer!(offsets::for_leader_epoch),
+        ApiKey::Metadata => answer!(metadata::serve),
+        ApiKey::DescribeTopicPartitions => answer!(metadata::describe_partitions),
+        ApiKey::DescribeCluster => answer!(cluster::describe),
+        ApiKey::CreateTopics => answer!(topics::create),
+        ApiKey::DeleteTopics => answer!(topics::delete),
+        ApiKey::CreatePartitions => answer!(topics::add_partitions),
+        ApiKey::DeleteRecords => answer!(topics::delete_records),
+        ApiKey::ElectLeaders => answer!(topics::elect_leaders),
+        ApiKey::DescribeConfigs => answer!(configs::describe),
+        ApiKey::AlterConfigs => answer!(configs::replace),
+        ApiKey::IncrementalAlterConfigs => answer!(configs::alter),
+        ApiKey::FindCoordinator => answer!(coordinators::find),
+        ApiKey::InitProducerId => coordinators::init_producer_id(broker, client, &raw).await.map(Some),
+        ApiKey::WriteTxnMarkers => answer!(coordinators::write_markers),
+        ApiKey::DescribeProducers => answer!(producers::describe),
+        _ => coordinators::serve(broker, client, &raw).await.map(Some),
+    }
+}
+
+/// A partition of a topic by name, as the broker's metadata have it.
+fn partition_by_name(image: &Image, name: &str, index: i32) -> Option<PartitionId> {
+    let topic = image.topic(name)?;
+    topic.partition(index)?;
+    Some(PartitionId { topic: topic.id, index })
+}
+
+/// A topic that a request names by id, or by name if it has no id.
+fn topic_of<'a>(image: &'a Image, name: &str, id: TopicId) -> Option<&'a Arc<TopicImage>> {
+    if id.is_none() { image.topic(name) } else { image.topics.get(&id) }
+}
+
+fn broker_id(node: Option<NodeId>) -> BrokerId {
+    BrokerId(node.map_or(-1, |node| node.0))
+}
+
+/// Defines how the leader of a partition is told to a client that asked another broker (KIP-951), for the types of one
+/// response.
+macro_rules! current_leader {
+    ($leader:ty, $endpoint:ty) => {
+        /// The leader of a partition, as the broker knows it.
+        fn current_leader(image: &crate::metadata::Image, id: crate::types::PartitionId) -> $leader {
+            let partition = image.partition(id);
+            <$leader>::default()
+                .with_leader_id(super::broker_id(partition.and_then(|partition| partition.leader)))
+                .with_leader_epoch(partition.map_or(-1, |partition| partition.leader_epoch))
+        }
+
+        /// Where a client finds these leaders.
+        fn endpoints(image: &crate::metadata::Image, leaders: &[$leader]) -> Vec<$endpoint> {
+            let mut ids: Vec<_> =
+                leaders.iter().map(|leader| crate::types::NodeId(leader.leader_id.0)).collect();
+            ids.sort();
+            ids.dedup();
+            let alive = ids.into_iter().filter_map(|id| image.alive(id));
+            let endpoint = |broker: &crate::metadata::BrokerImage| {
+                <$endpoint>::default()
+                    .with_node_id(super::broker_id(Some(broker.id)))
+                    .with_host(crate::protocol::text(&broker.host))
+                    .with_port(i32::from(broker.port))
+                    .with_rack(broker.rack.as_deref().map(crate::protocol::text))
+            };
+            alive.map(endpoint).collect()
+        }
+    };
+}
+use current_leader;
+
+fn optional(value: &Option<String>) -> Option<crate::protocol::StrBytes> {
+    value.as_deref().map(text)
+}

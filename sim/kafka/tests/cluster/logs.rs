@@ -1,0 +1,100 @@
+//! Retention, compaction, timestamps, and what a fetch returns of a log.
+
+use simulated_kafka::error::ErrorCode;
+use simulated_kafka::protocol::builder::BatchBuilder;
+use simulated_kafka::types::NodeId;
+
+use crate::harness::{START, Testbed, batch_of, seconds, wanted};
+
+const HOUR: i64 = 3_600_000;
+
+#[tokio::test(start_paused = true)]
+async fn retention_deletes_whole_segments_by_their_greatest_timestamp() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1], &[("retention.ms", "60000"), ("segment.bytes", "1048576")]).await;
+    bed.produce("t", &["a", "b"], -1).await.unwrap();
+    bed.cluster.roll("t");
+    // A record from the future keeps its segment.
+    let future = BatchBuilder::new(START + HOUR / 2).record(START + HOUR / 2, None, Some(b"c")).build();
+    assert_eq!(bed.produce_to(1, "t", &future, -1).await, Ok(2));
+    bed.cluster.roll("t");
+    bed.produce("t", &["d"], -1).await.unwrap();
+    tokio::time::sleep(seconds(600)).await;
+    assert_eq!(bed.offset_at(1, "t", -2).await, Ok(2));
+    assert_eq!(bed.fetch("t", 1).await, Err(ErrorCode::OffsetOutOfRange));
+    // The active segment is old, but the one before it is not: whole segments go, from the first on.
+    assert_eq!(bed.fetch("t", 2).await.unwrap().texts(), ["c"]);
+    assert_eq!(bed.fetch("t", 3).await.unwrap().texts(), ["d"]);
+    tokio::time::sleep(seconds(1800)).await;
+    assert_eq!((bed.offset_at(1, "t", -2).await, bed.end("t").await), (Ok(4), Ok(4)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_from_more_than_an_hour_ahead_is_refused() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1], &[]).await;
+    let at = |time: i64| BatchBuilder::new(time).record(time, None, Some(b"x")).build();
+    let refused = bed.produce_to(1, "t", &at(START + HOUR + 60_000), 1).await;
+    assert_eq!(refused, Err(ErrorCode::InvalidTimestamp));
+    assert_eq!(bed.produce_to(1, "t", &at(START + HOUR - 60_000), 1).await, Ok(0));
+    // The producer is right, and the broker's clock is behind.
+    bed.clocks[0].step(-7_200_000_000);
+    assert_eq!(bed.produce_to(1, "t", &at(START), 1).await, Err(ErrorCode::InvalidTimestamp));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_returns_whole_batches_and_at_least_one() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1], &[]).await;
+    bed.produce("t", &["a", "b", "c"], -1).await.unwrap();
+    bed.produce("t", &["d"], -1).await.unwrap();
+    let data = bed.fetch_with(1, "t", wanted(2).with_partition_max_bytes(1), 0).await.unwrap();
+    let bytes = data.records.unwrap();
+    // The first record lies below the position, and nothing of the second batch fits.
+    let first = simulated_kafka::protocol::batch::Batch::split_all(bytes).unwrap();
+    assert_eq!((first.len(), first[0].base_offset(), first[0].count()), (1, 0, 3));
+    // A limit within the second batch cuts it.
+    let one = first[0].size() as i32;
+    let data = bed.fetch_with(1, "t", wanted(0).with_partition_max_bytes(one + 20), 0).await.unwrap();
+    assert_eq!(data.records.unwrap().len(), one as usize + 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_are_found_by_their_time() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1], &[]).await;
+    for time in [10, 30, 20] {
+        let batch = BatchBuilder::new(START + time).record(START + time, None, Some(b"x")).build();
+        bed.produce_to(1, "t", &batch, -1).await.unwrap();
+    }
+    let at = async |time: i64| bed.offset_at(1, "t", time).await;
+    assert_eq!((at(START).await, at(START + 11).await, at(START + 25).await), (Ok(0), Ok(1), Ok(1)));
+    assert_eq!((at(START + 31).await, at(-3).await), (Ok(-1), Ok(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn compaction_keeps_the_last_record_of_each_key_and_a_batch_for_its_producer() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1], &[("cleanup.policy", "compact")]).await;
+    let keyed = |sequence: i32, key: &[u8], value: &[u8]| {
+        BatchBuilder::new(START).producer(5, 0, sequence).record(START, Some(key), Some(value)).build()
+    };
+    for (sequence, key, value) in [(0, b"k", b"1"), (1, b"k", b"2"), (2, b"j", b"3")] {
+        bed.produce_to(1, "t", &keyed(sequence, key, value), -1).await.unwrap();
+    }
+    let other = BatchBuilder::new(START).record(START, Some(b"j"), Some(b"4")).build();
+    bed.produce_to(1, "t", &other, -1).await.unwrap();
+    let unkeyed = bed.produce_to(1, "t", &batch_of(&["x"]), -1).await;
+    assert_eq!(unkeyed, Err(ErrorCode::InvalidRecord));
+    bed.cluster.compact("t");
+    let kept = bed.cluster.batches(NodeId(1), "t", 0).unwrap();
+    let kept: Vec<_> = kept.iter().map(|batch| (batch.base_offset(), batch.count())).collect();
+    // The batch at 2 has no record any more, and keeps the producer's sequence number.
+    assert_eq!(kept, [(1, 1), (2, 0), (3, 1)]);
+    assert_eq!((bed.offset_at(1, "t", -2).await, bed.end("t").await), (Ok(0), Ok(4)));
+    assert_eq!(bed.fetch("t", 0).await.unwrap().values, [(1, "2".to_owned()), (3, "4".to_owned())]);
+    // A fetch that returns only the empty batch advances the position.
+    let data = bed.fetch_with(1, "t", wanted(2).with_partition_max_bytes(1), 0).await.unwrap();
+    let empty = simulated_kafka::protocol::batch::Batch::split_all(data.records.unwrap()).unwrap();
+    assert_eq!((empty[0].count(), empty[0].next_offset()), (0, 3));
+}

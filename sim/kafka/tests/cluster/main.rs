@@ -1,0 +1,12 @@
+//! A cluster in paused time: what its clients observe, and what faults do to it.
+
+mod durability;
+mod elections;
+mod frames;
+mod groups;
+mod harness;
+mod logs;
+mod producers;
+mod replication;
+mod topics;
+mod transactions;

@@ -1,0 +1,217 @@
+//! Transactions and their coordinators on replicated partitions.
+
+use proto_kafka::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+use proto_kafka::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use proto_kafka::messages::{
+    AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest, ProduceRequest,
+    ProducerId, TransactionalId,
+};
+use simulated_kafka::cluster::HostFault::Kill;
+use simulated_kafka::cluster::{Options, Verb};
+use simulated_kafka::error::ErrorCode;
+use simulated_kafka::protocol::builder::BatchBuilder;
+use simulated_kafka::types::NodeId;
+
+use crate::harness::{START, Testbed, checked, read, seconds, text, topic_name, wanted};
+
+const ID: &str = "transactional";
+
+#[derive(Clone, Copy)]
+struct Producer {
+    id: i64,
+    epoch: i16,
+}
+
+async fn start(change: impl FnOnce(&mut Options)) -> Testbed {
+    let bed = Testbed::start_with(1, |options| {
+        options.offsets_partitions = 1;
+        options.transaction_partitions = 1;
+        change(options);
+    })
+    .await;
+    bed.topic("a", &[1, 2, 3], &[]).await;
+    bed.topic("b", &[2, 3, 1], &[]).await;
+    bed
+}
+
+/// The coordinator, asked until there is one.
+async fn coordinator(bed: &Testbed) -> i32 {
+    loop {
+        let request = FindCoordinatorRequest::default().with_key(text(ID)).with_key_type(1);
+        let response = bed.send(bed.any(), request, 2).await.unwrap();
+        if response.error_code == 0 {
+            return response.node_id.0;
+        }
+        assert_eq!(response.error_code, ErrorCode::CoordinatorNotAvailable.code());
+        tokio::time::sleep(seconds(1)).await;
+    }
+}
+
+async fn init(bed: &Testbed) -> Producer {
+    loop {
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(Some(TransactionalId(text(ID))))
+            .with_transaction_timeout_ms(60_000)
+            .with_producer_id(ProducerId(-1))
+            .with_producer_epoch(-1);
+        let response = bed.send(coordinator(bed).await, request, 4).await.unwrap();
+        if response.error_code == 0 {
+            return Producer { id: response.producer_id.0, epoch: response.producer_epoch };
+        }
+        tokio::time::sleep(seconds(1)).await;
+    }
+}
+
+async fn add(bed: &Testbed, producer: Producer, topics: &[&str]) -> Result<(), ErrorCode> {
+    let topics = topics.iter().map(|topic| {
+        AddPartitionsToTxnTopic::default().with_name(topic_name(topic)).with_partitions(vec![0])
+    });
+    let request = AddPartitionsToTxnRequest::default()
+        .with_v3_and_below_transactional_id(TransactionalId(text(ID)))
+        .with_v3_and_below_producer_id(ProducerId(producer.id))
+        .with_v3_and_below_producer_epoch(producer.epoch)
+        .with_v3_and_below_topics(topics.collect());
+    let response = bed.send(coordinator(bed).await, request, 3).await.unwrap();
+    checked(response.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code, ())
+}
+
+async fn end(bed: &Testbed, producer: Producer, commit: bool) -> Result<(), ErrorCode> {
+    let request = EndTxnRequest::default()
+        .with_transactional_id(TransactionalId(text(ID)))
+        .with_producer_id(ProducerId(producer.id))
+        .with_producer_epoch(producer.epoch)
+        .with_committed(commit);
+    let response = bed.send(coordinator(bed).await, request, 3).await.unwrap();
+    checked(response.error_code, ())
+}
+
+async fn produce(
+    bed: &Testbed,
+    producer: Producer,
+    topic: &str,
+    sequence: i32,
+    value: &str,
+) -> Result<i64, ErrorCode> {
+    let batch = BatchBuilder::new(START)
+        .producer(producer.id, producer.epoch, sequence)
+        .transactional()
+        .record(START, None, Some(value.as_bytes()))
+        .build();
+    let data = PartitionProduceData::default().with_records(Some(batch.bytes().clone()));
+    let wanted = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
+    let request = ProduceRequest::default()
+        .with_transactional_id(Some(TransactionalId(text(ID))))
+        .with_acks(-1)
+        .with_timeout_ms(10_000)
+        .with_topic_data(vec![wanted]);
+    let response = bed.send(bed.leader(topic).unwrap(), request, 9).await.unwrap();
+    let partition = &response.responses[0].partition_responses[0];
+    checked(partition.error_code, partition.base_offset)
+}
+
+/// What a reader of committed records gets: the last stable offset, and how many aborted transactions it is told of.
+async fn committed(bed: &Testbed, topic: &str) -> (i64, usize, Vec<String>) {
+    let data = bed.fetch_with(bed.leader(topic).unwrap(), topic, wanted(0), 1).await.unwrap();
+    let aborted = data.aborted_transactions.clone().unwrap_or_default().len();
+    let found = read(data, 0).unwrap();
+    (found.last_stable, aborted, found.values.into_iter().map(|(_, value)| value).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_ends_at_its_coordinator_before_its_markers_are_written_one_by_one() {
+    let bed = start(|_| {}).await;
+    let producer = init(&bed).await;
+    assert_eq!(add(&bed, producer, &["a", "b"]).await, Ok(()));
+    assert_eq!(produce(&bed, producer, "a", 0, "1").await, Ok(0));
+    assert_eq!(produce(&bed, producer, "b", 0, "2").await, Ok(0));
+    assert_eq!(committed(&bed, "a").await, (0, 0, vec![]));
+    // Markers for the topic that broker 2 leads are lost, unless the coordinator is there.
+    let away = if coordinator(&bed).await == 2 { ("a", 1) } else { ("b", 2) };
+    bed.links.rule(move |envelope| {
+        (envelope.verb == Verb::WriteMarkers && envelope.to == NodeId(away.1)).then(Vec::new)
+    });
+    let near = if away.0 == "a" { "b" } else { "a" };
+    assert_eq!(end(&bed, producer, true).await, Ok(()));
+    tokio::time::sleep(seconds(1)).await;
+    let is_far = coordinator(&bed).await != away.1;
+    assert!(is_far);
+    assert_eq!(committed(&bed, near).await.0, 2);
+    assert_eq!(committed(&bed, away.0).await, (0, 0, vec![]));
+    // The next transaction waits for the last one.
+    assert_eq!(add(&bed, producer, &["a"]).await, Err(ErrorCode::ConcurrentTransactions));
+    bed.links.restore_all();
+    bed.until("the other marker", async || committed(&bed, away.0).await.0 == 2).await;
+    bed.until("the next transaction", async || add(&bed, producer, &["a"]).await.is_ok()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_aborted_transaction_is_listed_to_readers_of_committed_records() {
+    let bed = start(|_| {}).await;
+    let producer = init(&bed).await;
+    add(&bed, producer, &["a"]).await.unwrap();
+    produce(&bed, producer, "a", 0, "1").await.unwrap();
+    end(&bed, producer, false).await.unwrap();
+    bed.until("the marker", async || committed(&bed, "a").await.0 == 2).await;
+    assert_eq!(committed(&bed, "a").await, (2, 1, vec!["1".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_write_to_an_ended_transaction_is_refused() {
+    let bed = start(|_| {}).await;
+    let producer = init(&bed).await;
+    add(&bed, producer, &["a"]).await.unwrap();
+    produce(&bed, producer, "a", 0, "1").await.unwrap();
+    end(&bed, producer, false).await.unwrap();
+    bed.until("the marker", async || committed(&bed, "a").await.0 == 2).await;
+    assert_eq!(produce(&bed, producer, "a", 1, "late").await, Err(ErrorCode::InvalidTxnState));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_verification_a_late_write_opens_a_transaction_that_nobody_ends() {
+    let bed = start(|options| options.verify_transactions = false).await;
+    let producer = init(&bed).await;
+    add(&bed, producer, &["a"]).await.unwrap();
+    produce(&bed, producer, "a", 0, "1").await.unwrap();
+    end(&bed, producer, false).await.unwrap();
+    bed.until("the marker", async || committed(&bed, "a").await.0 == 2).await;
+    assert_eq!(produce(&bed, producer, "a", 1, "late").await, Ok(2));
+    bed.produce("a", &["plain"], -1).await.unwrap();
+    tokio::time::sleep(seconds(3600)).await;
+    // The last stable offset stands still, the high watermark does not.
+    let state = bed.cluster.replica(NodeId(1), "a", 0).unwrap();
+    assert_eq!((state.last_stable, state.high_watermark), (2, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_coordinator_ends_what_the_old_one_had_decided() {
+    let bed = start(|_| {}).await;
+    let producer = init(&bed).await;
+    add(&bed, producer, &["a", "b"]).await.unwrap();
+    produce(&bed, producer, "a", 0, "1").await.unwrap();
+    produce(&bed, producer, "b", 0, "2").await.unwrap();
+    bed.links.rule(|envelope| (envelope.verb == Verb::WriteMarkers).then(Vec::new));
+    end(&bed, producer, true).await.unwrap();
+    let old = coordinator(&bed).await;
+    bed.fault(old, Kill);
+    bed.links.restore_all();
+    bed.until("another coordinator", async || coordinator(&bed).await != old).await;
+    for topic in ["a", "b"] {
+        bed.until("a leader", async || bed.leader(topic).is_some_and(|leader| leader != old)).await;
+    }
+    bed.cluster.settled().await;
+    bed.until("the markers", async || committed(&bed, "a").await.0 == 2 && committed(&bed, "b").await.0 == 2)
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_producer_fences_the_old_one_and_aborts_its_transaction() {
+    let bed = start(|_| {}).await;
+    let old = init(&bed).await;
+    add(&bed, old, &["a"]).await.unwrap();
+    produce(&bed, old, "a", 0, "1").await.unwrap();
+    let new = init(&bed).await;
+    assert!(new.id == old.id && new.epoch > old.epoch);
+    assert_eq!(committed(&bed, "a").await.0, 2);
+    assert_eq!(end(&bed, old, true).await, Err(ErrorCode::ProducerFenced));
+    assert_eq!(produce(&bed, old, "a", 1, "x").await, Err(ErrorCode::InvalidProducerEpoch));
+}
