@@ -32,9 +32,9 @@ pub(crate) use broker::{Broker, State};
 pub use inspect::ReplicaState;
 pub use links::{Envelope, Links, Rule, RuledLinks, Verb};
 pub use options::{BrokerOptions, ControllerSettings, Options};
+pub use properties::PropertyError;
 pub(crate) use random::Draws;
 pub(crate) use shards::MarkerToWrite;
-pub use properties::PropertyError;
 pub use simulated_hosts::clock::{AdjustableClock, Clock};
 pub use simulated_hosts::{HostFault, Recovery};
 

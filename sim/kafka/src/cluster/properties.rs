@@ -100,7 +100,10 @@ mod tests {
         options.set("log.segment.bytes", "16777216").unwrap();
         assert!(!options.auto_create_topics);
         assert_eq!(options.controller.session_timeout, Duration::from_secs(6));
-        assert_eq!(options.controller.topic_defaults.get("segment.bytes").map(String::as_str), Some("16777216"));
+        assert_eq!(
+            options.controller.topic_defaults.get("segment.bytes").map(String::as_str),
+            Some("16777216")
+        );
         assert_eq!(options.controller.topic_defaults.len(), 2);
     }
 

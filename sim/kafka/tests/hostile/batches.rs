@@ -40,7 +40,8 @@ impl Target {
         let data =
             PartitionProduceData::default().with_index(0).with_records(Some(Bytes::copy_from_slice(records)));
         let topic = TopicProduceData::default().with_name(topic_name("t")).with_partition_data(vec![data]);
-        let request = ProduceRequest::default().with_acks(1).with_timeout_ms(1000).with_topic_data(vec![topic]);
+        let request =
+            ProduceRequest::default().with_acks(1).with_timeout_ms(1000).with_topic_data(vec![topic]);
         let mut body = BytesMut::new();
         request.encode(&mut body, VERSION).expect("a request");
         let leader = self.bed.leader("t").expect("a leader");
@@ -62,10 +63,11 @@ fn some_batches() -> Vec<Batch> {
     let mut batches = Vec::new();
     for compression in 0..=4 {
         let records = |builder: BatchBuilder| {
-            builder
-                .record(START, Some(b"k"), Some(&long))
-                .record(START + 1, None, Some(b"v"))
-                .record(START, Some(b"k"), None)
+            builder.record(START, Some(b"k"), Some(&long)).record(START + 1, None, Some(b"v")).record(
+                START,
+                Some(b"k"),
+                None,
+            )
         };
         batches.push(records(BatchBuilder::new(START)).build_compressed(compression));
         batches.push(records(BatchBuilder::new(START).producer(1000, 0, 0)).build_compressed(compression));

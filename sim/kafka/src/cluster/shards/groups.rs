@@ -178,7 +178,9 @@ fn split(request: GroupRequest) -> Vec<GroupRequest> {
         }
         GroupRequest::DescribeGroups(mut request) => {
             let groups = std::mem::take(&mut request.groups).into_iter();
-            groups.map(|group| GroupRequest::DescribeGroups(request.clone().with_groups(vec![group]))).collect()
+            groups
+                .map(|group| GroupRequest::DescribeGroups(request.clone().with_groups(vec![group])))
+                .collect()
         }
         GroupRequest::ConsumerGroupDescribe(mut request) => {
             let groups = std::mem::take(&mut request.group_ids).into_iter();
