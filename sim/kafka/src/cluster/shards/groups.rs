@@ -149,6 +149,8 @@ impl Broker {
         let verified = self.verify(&request.transactional_id, producer, partition, adds).await;
         verified.map(|_| ()).map_err(|error| match error {
             ErrorCode::NetworkException | ErrorCode::NotCoordinator => ErrorCode::CoordinatorLoadInProgress,
+            // Clients before version 4 do not know it (`AddPartitionsToTxnManager`).
+            ErrorCode::TransactionAbortable if context.api_version < 4 => ErrorCode::InvalidTxnState,
             other => other,
         })
     }
