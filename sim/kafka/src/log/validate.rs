@@ -21,10 +21,13 @@ pub(super) fn validated(batch: &Batch, config: &LogConfig, origin: Origin, now: 
     let (mut found, mut invalid) = (0, false);
     for record in records::each(batch, DECOMPRESSED).map_err(|_| ErrorCode::InvalidRecord)? {
         let record = record.map_err(|_| ErrorCode::InvalidRecord)?;
-        invalid |= record.offset - batch.base_offset() != found;
-        invalid |= config.compact && record.key.is_none() && !batch.is_control();
+        let is_misplaced = record.offset - batch.base_offset() != found;
         found += 1;
-        // It takes precedence over other errors (`LogValidator.processRecordErrors`).
+        if is_misplaced || config.compact && record.key.is_none() && !batch.is_control() {
+            invalid = true;
+            continue;
+        }
+        // It takes precedence over the errors of other records (`LogValidator.processRecordErrors`).
         if !config.log_append_time && !batch.is_control() && !config.allows(record.timestamp, now) {
             return Err(ErrorCode::InvalidTimestamp);
         }
