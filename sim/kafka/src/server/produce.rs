@@ -121,17 +121,15 @@ async fn append_all(broker: &Arc<Broker>, request: &ProduceRequest, version: i16
             let id = id.filter(|id| image.partition(*id).is_some());
             let mut is_from_log = false;
             let result = match (known, id) {
-                _ if !matches!(request.acks, -1..=1) => Err(ErrorCode::InvalidRequiredAcks),
                 (None, _) if !topic_id.is_none() => Err(ErrorCode::UnknownTopicId),
                 (None, _) | (_, None) => Err(ErrorCode::UnknownTopicOrPartition),
-                (Some(known), _) if is_internal(&known.name) => Err(ErrorCode::InvalidTopicException),
                 (Some(known), Some(id)) => match only_batch(data.records.clone(), version) {
                     Ok(batch) => {
                         let verified =
                             verify(broker, request, version, (known.name.clone(), id), &batch).await;
-                        is_from_log = verified.is_ok();
-                        verified
-                            .and_then(|()| broker.append(id, &batch, Origin::Client, request.acks == -1))
+                        let allowed = verified.and_then(|()| allowed(&known.name, request.acks));
+                        is_from_log = allowed.is_ok();
+                        allowed.and_then(|()| broker.append(id, &batch, Origin::Client, request.acks == -1))
                     }
                     Err(error) => Err(error),
                 },
@@ -148,6 +146,17 @@ async fn append_all(broker: &Arc<Broker>, request: &ProduceRequest, version: i16
         }
     }
     outcomes
+}
+
+/// Whether a client may append to a topic at all, with these acknowledgements (`ReplicaManager.appendRecords`).
+fn allowed(topic: &str, acks: i16) -> Result<()> {
+    if !matches!(acks, -1..=1) {
+        Err(ErrorCode::InvalidRequiredAcks)
+    } else if is_internal(topic) {
+        Err(ErrorCode::InvalidTopicException)
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether the response to an error of the log has the log's start (`ReplicaManager.appendToLocalLog`).
