@@ -89,6 +89,8 @@ impl Broker {
         let code = codes.find(|code| *code != 0).unwrap_or(response.error_code);
         match ErrorCode::try_from_code(code) {
             None => Ok(()),
+            // What producers know from writing to a partition.
+            Some(ErrorCode::ProducerFenced) => Err(ErrorCode::InvalidProducerEpoch),
             Some(error) => Err(error),
         }
     }
