@@ -97,6 +97,19 @@ impl Broker {
     }
 
     async fn serve_one_group(self: &Arc<Self>, context: &Context, request: GroupRequest) -> GroupResponse {
+        // Without a partition that exists, neither the transaction nor the group is looked at (`KafkaApis`).
+        if let GroupRequest::TxnOffsetCommit(commit) = &request {
+            let image = self.image();
+            let exists = commit.topics.iter().any(|topic| {
+                let known = image.topic(&topic.name);
+                known.is_some_and(|known| {
+                    topic.partitions.iter().any(|wanted| known.partition(wanted.partition_index).is_some())
+                })
+            });
+            if !exists {
+                return request.refuse(context.api_version, ErrorCode::UnknownTopicOrPartition);
+            }
+        }
         let id = request.groups().first().and_then(|group| self.shard_of::<GroupShard>(group));
         let id = id.ok_or(ErrorCode::CoordinatorNotAvailable);
         let result = match id {
