@@ -255,19 +255,24 @@ impl Side {
             "{} high watermark {} stable {} start {start}",
             found.error_code, found.high_watermark, found.last_stable_offset
         )];
+        let mut batches = Vec::new();
+        let mut bytes = found.records.clone().unwrap_or_default();
+        // The last batch may be cut.
+        while let Ok(batch) = Batch::split_from(&mut bytes) {
+            batches.push(batch);
+        }
+        // Kafka may list transactions that begin after what it returns, up to the next entry of the offset index.
+        let last = batches.last().map_or(-1, Batch::last_offset);
         let mut aborted: Vec<String> = found
             .aborted_transactions
             .iter()
             .flatten()
+            .filter(|aborted| aborted.first_offset <= last)
             .map(|aborted| format!("  aborted {} from {}", self.producer_of(aborted.producer_id.0), aborted.first_offset))
             .collect();
         aborted.sort();
         lines.append(&mut aborted);
-        let mut bytes = found.records.clone().unwrap_or_default();
-        // The last batch may be cut.
-        while let Ok(batch) = Batch::split_from(&mut bytes) {
-            lines.push(self.show(&batch, now));
-        }
+        lines.extend(batches.iter().map(|batch| self.show(batch, now)));
         lines
     }
 

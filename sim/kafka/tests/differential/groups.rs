@@ -211,8 +211,14 @@ impl Side {
                     let describe = DescribeGroupsRequest::default().with_groups(vec![id.clone()]);
                     let response = self.at_group(&group, &describe, 5, |found| found.groups[0].error_code).await;
                     let found = &response.groups[0];
-                    let (state, kind) = (&found.group_state, &found.protocol_type);
-                    format!("{} {state} {kind} {} {}", found.error_code, found.protocol_data, found.members.len())
+                    // What has led to no record yet may be described as it was before: a group without members as one
+                    // that does not exist, members that join not at all.
+                    if found.group_state.as_str() != "Stable" {
+                        lines.push(format!("{} ", found.error_code));
+                        continue;
+                    }
+                    let kind = &found.protocol_type;
+                    format!("{} stable {kind} {} {}", found.error_code, found.protocol_data, found.members.len())
                 }
             };
             lines.push(line);

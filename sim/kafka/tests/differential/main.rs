@@ -104,7 +104,12 @@ fn compare(kills: bool, default_steps: u64) {
     runtime.expect("a runtime").block_on(async {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as i64;
         let (mut real, mut simulated) = sides(now).await;
-        (real.kills, simulated.kills) = (kills, kills);
+        for side in [&mut real, &mut simulated] {
+            side.kills = kills;
+            // The topics of the coordinators are created when they are looked for.
+            side.coordinator(0, "any").await;
+            side.coordinator(1, "any").await;
+        }
         // Records are older than what the brokers' clocks show, so that times can be told apart.
         let now = now - 3_600_000;
         let mut draw = Draw::new(seed);
