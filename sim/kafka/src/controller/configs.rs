@@ -61,10 +61,13 @@ impl Controller {
             TOPIC => {
                 let unknown =
                     || (ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist."));
-                let mut topic = image.topic(name).cloned().ok_or_else(unknown)?;
-                let configs = altered(&topic.configs, &resource.configs, replace, |key, value| {
+                let topic = image.topic(name).cloned();
+                // The changes are looked at before the topic is (`validateAlterConfig`).
+                let before = topic.as_ref().map(|topic| topic.configs.clone()).unwrap_or_default();
+                let configs = altered(&before, &resource.configs, replace, |key, value| {
                     config::check(key, value).map_err(|error| error.to_string())
                 })?;
+                let mut topic = topic.ok_or_else(unknown)?;
                 Arc::make_mut(&mut topic).configs = configs;
                 image.topics.insert(topic.id, topic);
                 Ok(())

@@ -121,6 +121,12 @@ impl Controller {
         } else {
             wanted.replication_factor
         };
+        // The order of these matters when both are wrong (`ReplicationControlManager.createTopic`).
+        let replication = usize::try_from(replication).ok().filter(|replication| *replication > 0);
+        let replication = replication.ok_or_else(|| {
+            let message = "Replication factor must be larger than 0, or -1 to use the default value.";
+            (ErrorCode::InvalidReplicationFactor, message.to_owned())
+        })?;
         if partitions <= 0 {
             return Err((
                 ErrorCode::InvalidPartitions,
@@ -134,11 +140,6 @@ impl Controller {
                 "Excessively large number of partitions per request.".to_owned(),
             ));
         }
-        let replication = usize::try_from(replication).ok().filter(|replication| *replication > 0);
-        let replication = replication.ok_or_else(|| {
-            let message = "Replication factor must be larger than 0, or -1 to use the default value.";
-            (ErrorCode::InvalidReplicationFactor, message.to_owned())
-        })?;
         self.spread(image, count, replication)
     }
 

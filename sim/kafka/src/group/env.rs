@@ -54,8 +54,7 @@ impl<'a> Env<'a> {
 
     /// Has records appended, if there are any.
     pub(crate) fn write(&mut self, records: Vec<Record>) -> Option<BatchId> {
-        let deadline = self.now.saturating_add(self.config.commit_timeout);
-        (!records.is_empty()).then(|| self.out.write(self.now, deadline, records, None))
+        (!records.is_empty()).then(|| self.out.write(self.now, records, None))
     }
 
     /// Has records appended, and something done to a group when they are committed.

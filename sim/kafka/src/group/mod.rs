@@ -6,7 +6,7 @@
 //! A change of state that is recorded (offsets, members of the `consumer` protocol, generations of the classic one)
 //! is made at once, by the same code that reads it from the log, and its record is appended; the response waits
 //! until it is committed. If an append fails, the state is ahead of the log, and the shard asks to be loaded again
-//! ([`Effects::reload`]). What is not recorded (who waits for a rebalance, sessions) is lost with the shard, as in
+//! ([`Effects::reload`](crate::coordinator::Effects::reload)). What is not recorded (who waits for a rebalance, sessions) is lost with the shard, as in
 //! Kafka: members find out with their next request.
 //!
 //! Responses without records of their own wait for the records before them, so that nothing is read that may

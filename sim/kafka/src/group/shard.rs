@@ -97,8 +97,7 @@ impl GroupShard {
             let replayed = self.replay(record, producer);
             debug_assert!(replayed.is_ok(), "{replayed:?}");
         }
-        let deadline = now.saturating_add(self.config.commit_timeout);
-        self.out.write(now, deadline, records, producer);
+        self.out.write(now, records, producer);
     }
 
     /// Takes a record of the log. `producer` is set if its batch is transactional. Records of kinds that this
@@ -187,6 +186,7 @@ impl GroupShard {
         context: &Context,
         request: GroupRequest,
     ) -> Effects<GroupResponse> {
+        self.out.begin(now.saturating_add(self.config.commit_timeout));
         self.dispatch(now, rng, token, context, &request);
         self.out.take()
     }

@@ -30,6 +30,9 @@ impl EpochCache {
     /// The greatest epoch that is not after the requested one, and where it ends; none if that is not known
     /// (`LeaderEpochFileCache.endOffsetFor`).
     pub fn end_offset_for(&self, requested: i32, log_end: Offset) -> Option<(i32, Offset)> {
+        if requested < 0 {
+            return None;
+        }
         if self.latest()? == requested {
             return Some((requested, log_end));
         }

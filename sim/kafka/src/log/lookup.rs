@@ -23,9 +23,9 @@ impl Log {
         let mut candidates =
             batches.filter(|batch| batch.max_timestamp() >= timestamp && batch.last_offset() >= self.start);
         candidates.find_map(|batch| {
-            let records = records::records(batch, DECOMPRESSED).ok()?;
+            let mut records = records::each(batch, DECOMPRESSED).ok()?.flatten();
             let found =
-                records.iter().find(|record| record.timestamp >= timestamp && record.offset >= self.start)?;
+                records.find(|record| record.timestamp >= timestamp && record.offset >= self.start)?;
             Some(Found { offset: found.offset, timestamp: found.timestamp, epoch: batch.leader_epoch() })
         })
     }
@@ -39,13 +39,13 @@ impl Log {
             // The first of several.
             one.max_timestamp().cmp(&other.max_timestamp()).then(other.base_offset().cmp(&one.base_offset()))
         })?;
-        let records = records::records(greatest, DECOMPRESSED).ok()?;
+        let mut records = records::each(greatest, DECOMPRESSED).ok()?.flatten();
         // All records of a batch have the broker's time: the last one stands for them (`offsetOfMaxTimestamp`).
-        let is_greatest = |record: &&records::Record| record.timestamp == greatest.max_timestamp();
+        let is_greatest = |record: &records::Record| record.timestamp == greatest.max_timestamp();
         let found = if greatest.is_log_append_time() {
-            records.iter().rfind(is_greatest)?
+            records.filter(is_greatest).last()?
         } else {
-            records.iter().find(is_greatest)?
+            records.find(is_greatest)?
         };
         Some(Found { offset: found.offset, timestamp: found.timestamp, epoch: greatest.leader_epoch() })
     }

@@ -208,7 +208,8 @@ impl Log {
             return Ok(Appended {
                 base_offset: duplicate.base_offset,
                 last_offset: duplicate.last_offset,
-                append_time: if self.config.log_append_time { duplicate.timestamp } else { -1 },
+                // Whoever set it (`UnifiedLog.append`).
+                append_time: duplicate.timestamp,
                 duplicate: true,
             });
         }

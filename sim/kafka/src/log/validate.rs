@@ -18,18 +18,21 @@ pub(super) fn validated(batch: &Batch, config: &LogConfig, origin: Origin, now: 
     if origin == Origin::Client {
         check_header(batch)?;
     }
-    let content = records::records(batch, DECOMPRESSED).map_err(|_| ErrorCode::InvalidRecord)?;
-    let mut offsets_follow = content.len() == batch.last_offset_delta() as usize + 1;
-    for (place, record) in (0..).zip(&content) {
-        offsets_follow &= record.offset - batch.base_offset() == place;
-        if config.compact && record.key.is_none() && !batch.is_control() {
-            return Err(ErrorCode::InvalidRecord);
+    let (mut found, mut invalid) = (0, false);
+    for record in records::each(batch, DECOMPRESSED).map_err(|_| ErrorCode::InvalidRecord)? {
+        let record = record.map_err(|_| ErrorCode::InvalidRecord)?;
+        let is_misplaced = record.offset - batch.base_offset() != found;
+        found += 1;
+        if is_misplaced || config.compact && record.key.is_none() && !batch.is_control() {
+            invalid = true;
+            continue;
         }
+        // It takes precedence over the errors of other records (`LogValidator.processRecordErrors`).
         if !config.log_append_time && !batch.is_control() && !config.allows(record.timestamp, now) {
             return Err(ErrorCode::InvalidTimestamp);
         }
     }
-    if !offsets_follow {
+    if invalid || found != i64::from(batch.last_offset_delta()) + 1 {
         return Err(ErrorCode::InvalidRecord);
     }
     let mut batch = batch.clone();

@@ -186,7 +186,9 @@ pub fn check(name: &str, value: &str) -> Result<(), ConfigError> {
             }
         }
         Kind::ListOf(allowed) => {
-            let all = trimmed.split(',').map(str::trim).all(|element| allowed.contains(&element));
+            // An empty list is one.
+            let all = trimmed.is_empty()
+                || trimmed.split(',').map(str::trim).all(|element| allowed.contains(&element));
             if all {
                 Ok(())
             } else {

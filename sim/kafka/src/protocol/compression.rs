@@ -83,6 +83,9 @@ fn read(
 /// What Java's snappy streams begin with: a magic number, a version and the oldest compatible one.
 const XERIAL: [u8; 16] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0, 0, 0, 0, 1, 0, 0, 0, 1];
 
+/// More than snappy compresses by: three bytes are a copy of 64 at most. Memory is allocated for what a block claims.
+const SNAPPY_FACTOR: usize = 64;
+
 fn snappy(payload: &[u8], limit: usize) -> Result<Bytes, CompressionError> {
     let malformed =
         |reason: &str| CompressionError::Malformed { compression: "snappy", reason: reason.to_owned() };
@@ -91,6 +94,9 @@ fn snappy(payload: &[u8], limit: usize) -> Result<Bytes, CompressionError> {
         let length = snap::raw::decompress_len(block).map_err(|error| malformed(&error.to_string()))?;
         if length > limit.saturating_sub(output.len()) {
             return Err(CompressionError::TooLarge(limit));
+        }
+        if length > block.len().saturating_mul(SNAPPY_FACTOR) {
+            return Err(malformed("a block claims more than it can be decompressed to"));
         }
         let bytes = snap::raw::Decoder::new().decompress_vec(block);
         output.put_slice(&bytes.map_err(|error| malformed(&error.to_string()))?);

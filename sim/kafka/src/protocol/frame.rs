@@ -78,7 +78,7 @@ impl RawRequest {
     /// Decodes the body.
     ///
     /// # Errors
-    /// If it is malformed, or bytes are left over.
+    /// If it is malformed. As in Kafka, bytes may be left over.
     pub fn decode<M: Decodable>(&self) -> Result<M, FrameError> {
         let mut body = self.body.clone();
         let malformed =
@@ -166,13 +166,13 @@ fn parse(mut frame: Bytes) -> Result<RawRequest, FrameError> {
     let unsupported = FrameError::Unsupported { key: number, version };
     let Some(offered) = by_number(number) else { return Err(unsupported) };
     let served = (offered.oldest..=offered.newest).contains(&version);
-    // A client asks for the versions in a version that the broker may not know (KIP-511). Produce below 3 has the same
-    // header, and Kafka responds to it with UNSUPPORTED_VERSION; nothing here needs that.
+    // A client asks for the versions in a version that the broker may not know (KIP-511).
     if !served && offered.key != ApiKey::ApiVersions {
         return Err(unsupported);
     }
-    // The header of an unknown version is read as that of the newest one (`RequestHeader.parse`).
-    let header_version = offered.key.request_header_version(if served { version } else { 0 });
+    // Unknown versions have headers, too (`ApiMessageType.requestHeaderVersion`).
+    let nearest = version.clamp(offered.oldest, offered.newest);
+    let header_version = offered.key.request_header_version(nearest);
     let header = RequestHeader::decode(&mut frame, header_version).map_err(|error| {
         FrameError::Malformed { key: number, version, reason: format!("its header: {error}") }
     })?;
@@ -226,7 +226,7 @@ mod tests {
     async fn only_offered_versions_are_read_but_for_api_versions() {
         let metadata = framed(&[&[0, 3, 0, 99, 0, 0, 0, 1, 0xff, 0xff]]);
         assert!(matches!(read_all(&metadata).await, Err(FrameError::Unsupported { key: 3, version: 99 })));
-        let versions = framed(&[&[0, 18, 0, 99, 0, 0, 0, 1, 0xff, 0xff]]);
+        let versions = framed(&[&[0, 18, 0, 99, 0, 0, 0, 1, 0xff, 0xff, 0]]);
         let request = read_all(&versions).await.unwrap().unwrap();
         assert_eq!((request.version, request.correlation), (99, 1));
         let response = request.respond_in(&ApiVersionsResponse::default().with_error_code(35), 0).unwrap();

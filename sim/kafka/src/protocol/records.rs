@@ -79,22 +79,45 @@ impl EndMarker {
     }
 }
 
-/// The records of a batch.
+/// The records of a batch, all at once.
 ///
 /// # Errors
 /// If they cannot be decompressed within `limit` bytes, or are malformed.
 pub fn records(batch: &Batch, limit: usize) -> Result<Vec<Record>, RecordError> {
+    each(batch, limit)?.collect()
+}
+
+/// The records of a batch, one after another: a batch of a megabyte may have millions.
+///
+/// # Errors
+/// If they cannot be decompressed within `limit` bytes. What is malformed is found on the way, and ends it.
+pub fn each(
+    batch: &Batch,
+    limit: usize,
+) -> Result<impl Iterator<Item = Result<Record, RecordError>> + '_, RecordError> {
     let payload = compression::decompress(batch.compression(), batch.payload(), limit)?;
     let mut input = Input { bytes: payload, at: 0 };
-    let mut records = Vec::new();
-    for place in 0..batch.count() {
-        let malformed = |reason| RecordError::Malformed { place, reason };
-        records.push(record(batch, &mut input).map_err(malformed)?);
-    }
-    if input.at != input.bytes.len() {
-        return Err(RecordError::Malformed { place: batch.count(), reason: "bytes after the last record" });
-    }
-    Ok(records)
+    let count = batch.count().max(0);
+    let mut place = 0;
+    let mut ended = false;
+    Ok(std::iter::from_fn(move || {
+        if ended {
+            return None;
+        }
+        let result = if place < count {
+            record(batch, &mut input)
+        } else {
+            ended = true;
+            if input.at == input.bytes.len() {
+                return None;
+            }
+            Err("bytes after the last record")
+        };
+        ended |= result.is_err();
+        let result = result.map_err(|reason| RecordError::Malformed { place, reason });
+        place += 1;
+        Some(result)
+    }))
 }
 
 fn record(batch: &Batch, input: &mut Input) -> Result<Record, &'static str> {

@@ -22,6 +22,8 @@ use crate::protocol::messages::{
 use crate::protocol::{StrBytes, text};
 use crate::types::NodeId;
 
+const MIN_IN_SYNC: &str = "min.insync.replicas";
+
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 
@@ -71,7 +73,13 @@ fn described(
                 let error = ErrorCode::UnknownTopicOrPartition;
                 (error, error.to_string())
             })?;
-            let dynamic = topic_defaults(&BTreeMap::new(), &image);
+            let mut dynamic = topic_defaults(&BTreeMap::new(), &image);
+            // With eligible leader replicas the controller writes it for the whole cluster
+            // (`ConfigurationControlManager.maybeGenerateElrSafetyRecords`).
+            if let Some(key) = config::by_name(MIN_IN_SYNC) {
+                let value = fixed.get(MIN_IN_SYNC).map_or(key.default, String::as_str);
+                dynamic.entry(MIN_IN_SYNC.to_owned()).or_insert_with(|| value.to_owned());
+            }
             let keys = config::KEYS.iter().filter(|key| is_wanted(key.name));
             let described = keys.map(|key| {
                 let mut all = Vec::new();

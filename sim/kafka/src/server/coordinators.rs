@@ -97,18 +97,20 @@ pub(super) async fn init_producer_id(
     }
 }
 
+/// The topic of coordinators of a kind.
+fn topic_of(kind: i8) -> Result<&'static str> {
+    match kind {
+        0 => Ok(CONSUMER_OFFSETS),
+        1 => Ok(TRANSACTION_STATE),
+        _ => Err(ErrorCode::InvalidRequest),
+    }
+}
+
 /// Where a coordinator is.
 fn coordinator(broker: &Arc<Broker>, kind: i8, key: &str) -> Result<BrokerImage> {
-    let topic = match kind {
-        0 => CONSUMER_OFFSETS,
-        1 => TRANSACTION_STATE,
-        _ => return Err(ErrorCode::InvalidRequest),
-    };
+    let topic = topic_of(kind)?;
     let image = broker.image();
-    let Some(known) = image.topic(topic) else {
-        super::metadata::create_topic(broker, topic);
-        return Err(ErrorCode::CoordinatorNotAvailable);
-    };
+    let known = image.topic(topic).ok_or(ErrorCode::CoordinatorNotAvailable)?;
     let partition = known.partition(partition_of(key, known.partitions.len() as i32));
     let leader = partition.and_then(|partition| partition.leader);
     let leader = leader.and_then(|leader| image.alive(leader));
@@ -120,6 +122,11 @@ pub(super) async fn find(
     request: FindCoordinatorRequest,
     version: i16,
 ) -> FindCoordinatorResponse {
+    if let Ok(topic) = topic_of(request.key_type)
+        && broker.image().topic(topic).is_none()
+    {
+        super::metadata::create_topic(broker, topic);
+    }
     let message = |error: &ErrorCode| Some(text(&error.to_string()));
     if version < 4 {
         let found = coordinator(broker, request.key_type, &request.key);

@@ -36,7 +36,11 @@ pub(super) async fn list(
         let partitions = topic.partitions.iter().map(|partition| {
             let response =
                 ListOffsetsPartitionResponse::default().with_partition_index(partition.partition_index);
-            let mut result = find(broker, &topic.name, partition, isolation);
+            let mut result = if is_supported(partition.timestamp, version) {
+                find(broker, &topic.name, partition, isolation)
+            } else {
+                Err(ErrorCode::UnsupportedVersion)
+            };
             // Older clients do not know the error, and ask again after this one.
             if result == Err(ErrorCode::OffsetNotAvailable) && version < 5 {
                 result = Err(ErrorCode::LeaderNotAvailable);
@@ -56,6 +60,18 @@ pub(super) async fn list(
             .with_partitions(partitions.collect())
     });
     ListOffsetsResponse::default().with_topics(topics.collect())
+}
+
+/// Whether a version may ask for this (`ReplicaManager.isListOffsetsTimestampUnsupported`).
+fn is_supported(timestamp: i64, version: i16) -> bool {
+    match timestamp {
+        0.. | LATEST | EARLIEST => true,
+        GREATEST_TIMESTAMP => version >= 7,
+        EARLIEST_LOCAL => version >= 8,
+        LATEST_TIERED => version >= 9,
+        EARLIEST_PENDING_UPLOAD => version >= 11,
+        _ => false,
+    }
 }
 
 fn find(

@@ -30,6 +30,8 @@ struct Outcome {
     index: i32,
     id: Option<PartitionId>,
     result: Result<Appended>,
+    /// What was appended, even if the result is an error because it was not replicated.
+    appended: Option<Appended>,
     log_start: i64,
 }
 
@@ -86,11 +88,12 @@ fn respond(image: &Image, outcome: &Outcome, version: i16) -> PartitionProduceRe
             .with_log_append_time_ms(appended.append_time)
             .with_log_start_offset(outcome.log_start),
         Err(error) => {
+            let appended = outcome.appended;
             let response = response
                 .with_error_code(error.code())
-                .with_base_offset(-1)
-                .with_log_append_time_ms(-1)
-                .with_log_start_offset(-1);
+                .with_base_offset(appended.map_or(-1, |appended| appended.base_offset))
+                .with_log_append_time_ms(appended.map_or(-1, |appended| appended.append_time))
+                .with_log_start_offset(outcome.log_start);
             let response = match error {
                 ErrorCode::InvalidRecord | ErrorCode::InvalidTimestamp => {
                     response.with_error_message(Some(text(&error.to_string())))
@@ -116,35 +119,68 @@ async fn append_all(broker: &Arc<Broker>, request: &ProduceRequest, version: i16
         for data in &topic.partition_data {
             let id = known.map(|known| PartitionId { topic: known.id, index: data.index });
             let id = id.filter(|id| image.partition(*id).is_some());
+            let mut is_from_log = false;
             let result = match (known, id) {
-                _ if !matches!(request.acks, -1..=1) => Err(ErrorCode::InvalidRequiredAcks),
                 (None, _) if !topic_id.is_none() => Err(ErrorCode::UnknownTopicId),
                 (None, _) | (_, None) => Err(ErrorCode::UnknownTopicOrPartition),
-                (Some(known), _) if is_internal(&known.name) => Err(ErrorCode::InvalidTopicException),
                 (Some(known), Some(id)) => match only_batch(data.records.clone(), version) {
-                    Ok(batch) => append(broker, request, version, (known.name.clone(), id), &batch).await,
+                    Ok(batch) => {
+                        let verified =
+                            verify(broker, request, version, (known.name.clone(), id), &batch).await;
+                        let allowed = verified.and_then(|()| allowed(&known.name, request.acks));
+                        is_from_log = allowed.is_ok();
+                        allowed.and_then(|()| broker.append(id, &batch, Origin::Client, request.acks == -1))
+                    }
                     Err(error) => Err(error),
                 },
             };
+            let knows_start = match &result {
+                Ok(_) => true,
+                Err(error) => is_from_log && knows_log_start(*error),
+            };
             let log_start =
                 id.and_then(|id| broker.lock().replicas.get(&id).map(|replica| replica.log.start()));
-            let log_start = log_start.unwrap_or(-1);
-            outcomes.push(Outcome { topic: place, index: data.index, id, result, log_start });
+            let log_start = log_start.filter(|_| knows_start).unwrap_or(-1);
+            let appended = result.ok();
+            outcomes.push(Outcome { topic: place, index: data.index, id, result, appended, log_start });
         }
     }
     outcomes
 }
 
-/// Appends a batch, after it was verified if it belongs to a transaction.
-async fn append(
+/// Whether a client may append to a topic at all, with these acknowledgements (`ReplicaManager.appendRecords`).
+fn allowed(topic: &str, acks: i16) -> Result<()> {
+    if !matches!(acks, -1..=1) {
+        Err(ErrorCode::InvalidRequiredAcks)
+    } else if is_internal(topic) {
+        Err(ErrorCode::InvalidTopicException)
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether the response to an error of the log has the log's start (`ReplicaManager.appendToLocalLog`).
+fn knows_log_start(error: ErrorCode) -> bool {
+    !matches!(
+        error,
+        ErrorCode::UnknownTopicOrPartition
+            | ErrorCode::NotLeaderOrFollower
+            | ErrorCode::MessageTooLarge
+            | ErrorCode::RecordListTooLarge
+            | ErrorCode::CorruptMessage
+            | ErrorCode::KafkaStorageError
+    )
+}
+
+/// Verifies a batch with the coordinator if it belongs to a transaction.
+async fn verify(
     broker: &Arc<Broker>,
     request: &ProduceRequest,
     version: i16,
     partition: (String, PartitionId),
     batch: &Batch,
-) -> Result<Appended> {
+) -> Result<()> {
     let id = partition.1;
-    let all = request.acks == -1;
     let guard = |broker: &Broker| {
         let state = broker.lock();
         let producer =
@@ -157,7 +193,7 @@ async fn append(
     let (is_open, ended) = guard(broker);
     let leads = broker.lock().replicas.get(&id).is_some_and(|replica| replica.leader().is_ok());
     if !batch.is_transactional() || is_open || !leads {
-        return broker.append(id, batch, Origin::Client, all);
+        return Ok(());
     }
     let transactional_id = request.transactional_id.as_ref().map(|id| id.to_string()).unwrap_or_default();
     let producer = Producer { id: batch.producer_id(), epoch: batch.producer_epoch() };
@@ -171,13 +207,15 @@ async fn append(
         | ErrorCode::CoordinatorLoadInProgress
         | ErrorCode::CoordinatorNotAvailable
         | ErrorCode::NotCoordinator => ErrorCode::NotEnoughReplicas,
+        // Clients before version 11 do not know it (`AddPartitionsToTxnManager`).
+        ErrorCode::TransactionAbortable if version < 11 => ErrorCode::InvalidTxnState,
         other => other,
     })?;
     // A marker that came in between ended the transaction that was verified.
     if broker.options().verify_transactions && guard(broker).1 != ended {
         return Err(ErrorCode::InvalidTxnState);
     }
-    broker.append(id, batch, Origin::Client, all)
+    Ok(())
 }
 
 /// The one batch that a client may send to a partition (`ProduceRequest.validateRecords`).

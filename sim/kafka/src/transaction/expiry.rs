@@ -15,9 +15,8 @@ impl TransactionShard {
         let before = now.saturating_sub(self.config.id_expiration);
         let mut next = Vec::new();
         for (id, transaction) in &mut self.transactions {
-            let is_unused = transaction.metadata.state.is_idle() && transaction.metadata.updated <= before;
-            if is_unused
-                && transaction.pending.is_none()
+            // A transaction that is open or being ended cannot die, nor can an id with a pending transition.
+            if transaction.metadata.updated <= before
                 && let Ok(dead) = transaction.prepare_death()
             {
                 next.push((id.clone(), dead));

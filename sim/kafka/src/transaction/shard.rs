@@ -234,7 +234,7 @@ impl TransactionShard {
         deadline: i64,
         then: Then,
     ) {
-        let batch = self.out.write(now, deadline, records, None);
+        let batch = self.out.write(now, records, None);
         self.appends.insert(batch, Append { next, deadline, then });
     }
 

@@ -415,6 +415,26 @@ fn a_static_member_is_kept_over_a_rebalance_that_it_misses_until_its_session_is_
 }
 
 #[test]
+fn a_static_member_that_is_late_for_a_rebalance_stays_a_member() {
+    let mut bench = Bench::new();
+    let long = |member: &str, instance: &str| static_join(member, instance).with_session_timeout_ms(60_000);
+    let tokens = [bench.send(5, long("", "one")), bench.send(5, long("", "two"))];
+    bench.pass(6_000);
+    let joined = tokens.map(|token| answer!(bench, token, JoinGroup));
+    let (leader, other) = if joined[0].leader == joined[0].member_id {
+        ((&joined[0].member_id, "one"), (&joined[1].member_id, "two"))
+    } else {
+        ((&joined[1].member_id, "two"), (&joined[0].member_id, "one"))
+    };
+    bench.sync_now(3, sync(leader.0, 1, &[]));
+    bench.sync_now(3, sync(other.0, 1, &[]));
+    let token = bench.send(5, long(leader.0, leader.1));
+    bench.pass(i64::from(REBALANCE));
+    assert_eq!(answer!(bench, token, JoinGroup).members.len(), 2);
+    assert_eq!(bench.heartbeat(3, heartbeat(other.0, 2)).error_code, 0);
+}
+
+#[test]
 fn an_administrator_removes_a_static_member_by_its_instance() {
     let mut bench = Bench::new();
     let token = bench.send(5, static_join("", "one"));

@@ -54,6 +54,14 @@ fn without_migration_each_protocol_refuses_the_other() {
 }
 
 #[test]
+fn a_classic_group_is_not_upgraded_before_its_first_generation_and_its_members_join_again() {
+    let mut bench = Bench::new();
+    let token = bench.send(3, join(""));
+    assert_eq!(bench.beat(1, joins("one")).error_code, code(Error::UnknownServerError));
+    assert_eq!(answer!(bench, token, JoinGroup).error_code, code(Error::RebalanceInProgress));
+}
+
+#[test]
 fn a_member_with_the_new_protocol_upgrades_a_classic_group_which_then_shares_its_partitions() {
     let mut bench = Bench::new();
     let classic = classic_member(&mut bench);

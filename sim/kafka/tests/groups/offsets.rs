@@ -145,6 +145,22 @@ fn a_commit_waits_for_its_record_and_is_refused_if_that_takes_too_long() {
 }
 
 #[test]
+fn each_request_waits_its_own_time_for_records_that_are_stuck() {
+    let mut bench = Bench::new();
+    bench.hold = true;
+    let first = bench.send(9, commit("a", 0, 1));
+    bench.pass(3_000);
+    let second = bench.send(9, fetch("a", 0));
+    bench.pass(2_000);
+    assert!(bench.is_answered(first) && !bench.is_answered(second));
+    bench.pass(2_999);
+    assert!(!bench.is_answered(second));
+    bench.pass(1);
+    let group = answer!(bench, second, OffsetFetch).groups.remove(0);
+    assert_eq!(group.error_code, code(Error::CoordinatorNotAvailable));
+}
+
+#[test]
 fn a_fetch_does_not_see_what_is_not_committed() {
     let mut bench = Bench::new();
     bench.hold = true;

@@ -165,7 +165,7 @@ fn a_producer_whose_epochs_are_used_up_gets_another_id() {
 }
 
 #[test]
-fn an_id_that_is_not_used_is_forgotten_after_its_expiration_but_not_with_a_transaction() {
+fn an_id_that_is_not_used_is_forgotten_after_its_expiration() {
     let day = 24 * 3_600_000;
     let mut bench = Bench::new();
     bench.init();
@@ -178,6 +178,18 @@ fn an_id_that_is_not_used_is_forgotten_after_its_expiration_but_not_with_a_trans
     assert_eq!(bench.log.last().map(|record| record.value.is_none()), Some(true));
     bench.reload();
     assert_eq!(bench.init(), Producer { id: 101, epoch: 0 });
+}
+
+#[test]
+fn an_id_whose_transaction_is_not_ended_in_all_partitions_is_not_forgotten() {
+    let mut bench = Bench::new();
+    let producer = bench.init();
+    bench.add(producer, &[("a", 0)]);
+    bench.end(1, producer, true);
+    bench.pass(8 * 24 * 3_600_000);
+    assert_eq!(bench.state(), "PrepareCommit");
+    bench.write_markers();
+    assert_eq!(bench.state(), "CompleteCommit");
 }
 
 #[test]

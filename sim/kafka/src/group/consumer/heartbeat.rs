@@ -73,12 +73,12 @@ impl GroupShard {
             None => {
                 return refused(ResponseError::GroupIdNotFound, format!("Consumer group {id} not found."));
             }
-            Some(Group::Classic(classic)) => {
+            Some(Group::Classic(mut classic)) => {
                 let found = if joins && classic.state == State::Empty {
                     records.extend(Group::classic_tombstone(id));
                     Ok(ConsumerGroup::new(id))
                 } else if joins {
-                    ConsumerGroup::upgrade(&env, &classic, &mut records)
+                    ConsumerGroup::upgrade(&mut env, &mut classic, &mut records)
                 } else {
                     refused(ResponseError::GroupIdNotFound, format!("Group {id} is not a consumer group."))
                 };
@@ -98,11 +98,7 @@ impl GroupShard {
                 groups.insert(id.to_owned(), Group::Classic(classic));
             }
             (Err(_), None) if is_new => {}
-            (Ok(_), Some(mut classic)) => {
-                classic.upgraded(&mut env);
-                groups.insert(id.to_owned(), Group::Consumer(group));
-            }
-            (_, None) => {
+            _ => {
                 groups.insert(id.to_owned(), Group::Consumer(group));
             }
         }

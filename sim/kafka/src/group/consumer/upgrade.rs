@@ -14,11 +14,12 @@ use crate::group::{Group, subscription};
 impl ConsumerGroup {
     /// The same group in the new protocol: its members go on in the classic one, with what they were assigned.
     pub(super) fn upgrade(
-        env: &Env<'_>,
-        classic: &ClassicGroup,
+        env: &mut Env<'_>,
+        classic: &mut ClassicGroup,
         records: &mut Vec<Record>,
     ) -> Result<Self, Refused> {
-        let id = &classic.id;
+        let id = classic.id.clone();
+        let id = id.as_str();
         let cannot = |why: &str| {
             let why = format!("Cannot upgrade classic group {id} to consumer group because {why}.");
             refused(ResponseError::GroupIdNotFound, why)
@@ -31,6 +32,12 @@ impl ConsumerGroup {
         }
         if classic.members.len() > env.config.consumer_max_size {
             return cannot("the group size exceeds the consumer group maximum size");
+        }
+        // Those who wait come again, whatever becomes of it.
+        classic.upgraded(env);
+        if classic.protocol.is_none() {
+            // Before the first generation. Kafka has no name for this error either.
+            return refused(ResponseError::UnknownServerError, ResponseError::UnknownServerError.to_string());
         }
         let mut group = Self::new(id);
         (group.epoch, group.assignment_epoch) = (classic.generation, classic.generation);
@@ -66,9 +73,7 @@ fn upgraded(
     member: &Member,
     assigned: Partitions,
 ) -> Result<ConsumerMember, RecordError> {
-    let protocol =
-        classic.protocol.as_deref().or_else(|| member.protocols.first().map(|(name, _)| name.as_str()));
-    let metadata = protocol.and_then(|name| member.metadata(name)).unwrap_or_default();
+    let metadata = classic.protocol.as_deref().and_then(|name| member.metadata(name)).unwrap_or_default();
     let subscription = subscription::read(&metadata)?;
     let mut upgraded = ConsumerMember::new(&member.id);
     (upgraded.epoch, upgraded.previous_epoch) = (classic.generation, classic.generation);

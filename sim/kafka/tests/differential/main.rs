@@ -1,0 +1,162 @@
+//! Random requests to three real brokers and to three simulated ones: both respond the same.
+
+mod admin;
+#[path = "../../../../tests/common/cluster.rs"]
+mod cluster;
+mod data;
+mod draw;
+mod groups;
+mod side;
+mod steps;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cluster::Cluster;
+use draw::Draw;
+use side::{Host, Side};
+use simulated_kafka::serve::{LocalBrokers, LocalOptions};
+use steps::{Step, TOPICS, step};
+
+/// What differs from the defaults of brokers on loopback addresses in those that `docker/local/cluster` starts.
+const PROPERTIES: [(&str, &str); 3] =
+    [("auto.create.topics.enable", "false"), ("min.insync.replicas", "2"), ("log.segment.bytes", "16777216")];
+
+/// After how many steps that differ the test ends. What follows the first may differ because of it.
+const MAX_DIFFERENCES: usize = 5;
+
+/// A number from the environment.
+fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")),
+        Err(_) => default,
+    }
+}
+
+impl Side {
+    /// Carries out a step; what is compared, line by line.
+    async fn run(&mut self, step: &Step, now: i64) -> Vec<String> {
+        match step {
+            Step::Produce(produce) => self.produce(produce, now).await,
+            Step::Classic { group, steps } => self.classic(*group, steps).await,
+            Step::Consumer { group, steps } => self.consumer(*group, steps).await,
+            Step::Kill(node) => {
+                if self.down.is_none() {
+                    self.kill(*node).await;
+                    self.wait_for_all().await;
+                }
+                Vec::new()
+            }
+            Step::Start => {
+                if self.down.is_some() {
+                    self.start().await;
+                    self.wait_for_all().await;
+                }
+                Vec::new()
+            }
+            Step::Commit { .. } | Step::Committed { .. } | Step::DeleteOffsets { .. } | Step::DeleteGroup { .. } => {
+                self.offsets(step).await
+            }
+            Step::Init { .. }
+            | Step::InitAs { .. }
+            | Step::Add { .. }
+            | Step::End { .. }
+            | Step::TxnOffsets { .. }
+            | Step::DescribeTransaction { .. } => self.transaction(step).await,
+            Step::DescribeProducers { .. }
+            | Step::DeleteRecords { .. }
+            | Step::Offsets { .. }
+            | Step::Epochs { .. }
+            | Step::Fetch { .. } => self.log(step, now).await,
+            _ => self.admin(step).await,
+        }
+    }
+}
+
+/// The steps begin with a topic of each name.
+fn first_step(topic: usize) -> Step {
+    Step::Create { topic, partitions: 3, replicas: 3, configs: Vec::new(), validate: false }
+}
+
+async fn sides(now: i64) -> (Side, Side) {
+    let cluster = Arc::new(Cluster::running());
+    let addresses = cluster.addresses("KAFKA", 3).expect("three brokers");
+    let addresses = addresses.iter().map(|address| address.parse().expect("an address")).collect();
+    let prefix = format!("d{}", now % 100_000_000);
+    let real = Side::new(Host::Real(cluster), addresses, prefix.clone());
+    let options = LocalOptions { port: 0, ..LocalOptions::new(now * 1000) };
+    let brokers = LocalBrokers::start(options, |options| {
+        for (name, value) in PROPERTIES {
+            options.set(name, value).expect("a setting");
+        }
+    });
+    let brokers = brokers.await.expect("the brokers start");
+    let addresses = (1..=3).map(|broker| brokers.address(broker)).collect();
+    (real, Side::new(Host::Simulated(brokers), addresses, prefix))
+}
+
+/// Runs random steps on both; panics if they differ.
+fn compare(kills: bool, default_steps: u64) {
+    let seed = setting("EXACTLYONCE_DIFFERENTIAL_SEED", std::process::id().into());
+    let planned = setting("EXACTLYONCE_DIFFERENTIAL_STEPS", default_steps);
+    println!("EXACTLYONCE_DIFFERENTIAL_SEED={seed} EXACTLYONCE_DIFFERENTIAL_STEPS={planned}");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as i64;
+        let (mut real, mut simulated) = sides(now).await;
+        for side in [&mut real, &mut simulated] {
+            side.kills = kills;
+            // The topics of the coordinators are created when they are looked for.
+            side.coordinator(0, "any").await;
+            side.coordinator(1, "any").await;
+        }
+        // Records are older than what the brokers' clocks show, so that times can be told apart.
+        let now = now - 3_600_000;
+        let mut draw = Draw::new(seed);
+        let (mut lines, mut errors) = (0, 0);
+        let mut different = Vec::new();
+        let mut before = std::collections::VecDeque::new();
+        for place in 0..planned {
+            let step = if place < TOPICS as u64 { first_step(place as usize) } else { step(&mut draw, kills) };
+            let (expected, found) = tokio::join!(real.run(&step, now), simulated.run(&step, now));
+            lines += expected.len();
+            errors += usize::from(expected.first().is_some_and(|line| !line.starts_with("0 ")));
+            if expected != found {
+                for (step, outcome) in std::mem::take(&mut before) {
+                    println!("{step:?}\n    {outcome:?}");
+                }
+                println!("step {place}: {step:?}");
+                for at in 0..expected.len().max(found.len()) {
+                    let (expected, found) = (expected.get(at), found.get(at));
+                    let differs = if expected == found { ' ' } else { '!' };
+                    println!("{differs}   Kafka      {expected:?}\n{differs}   simulation {found:?}");
+                }
+                different.push(format!("step {place}: {step:?}"));
+                if different.len() == MAX_DIFFERENCES {
+                    break;
+                }
+            }
+            before.push_back((step, expected));
+            if before.len() > 40 {
+                before.pop_front();
+            }
+        }
+        assert!(different.is_empty(), "seed {seed}, they differ in\n{}", different.join("\n"));
+        println!("{planned} steps: {lines} lines compared, {errors} begin with an error");
+        assert!(errors as u64 * 10 < planned * 7, "most steps fail: {errors} of {planned}");
+    });
+}
+
+/// `EXACTLYONCE_DIFFERENTIAL_SEED` and `EXACTLYONCE_DIFFERENTIAL_STEPS` set what their names say.
+#[test]
+#[ignore = "needs services: docker/local/cluster up --kafka 3 --cassandra 0"]
+fn random_requests_have_the_same_responses_on_kafka_and_in_the_simulation() {
+    compare(false, 3000);
+}
+
+/// The same, while one broker after another is killed and started.
+#[test]
+#[ignore = "needs services: docker/local/cluster up --kafka 3 --cassandra 0"]
+fn random_requests_have_the_same_responses_while_brokers_are_killed() {
+    compare(true, 600);
+}
