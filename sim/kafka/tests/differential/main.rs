@@ -54,9 +54,10 @@ impl Side {
                 }
                 Vec::new()
             }
-            Step::Commit { .. } | Step::Committed { .. } | Step::DeleteOffsets { .. } | Step::DeleteGroup { .. } => {
-                self.offsets(step).await
-            }
+            Step::Commit { .. }
+            | Step::Committed { .. }
+            | Step::DeleteOffsets { .. }
+            | Step::DeleteGroup { .. } => self.offsets(step).await,
             Step::Init { .. }
             | Step::InitAs { .. }
             | Step::Add { .. }
@@ -117,7 +118,8 @@ fn compare(kills: bool, default_steps: u64) {
         let mut different = Vec::new();
         let mut before = std::collections::VecDeque::new();
         for place in 0..planned {
-            let step = if place < TOPICS as u64 { first_step(place as usize) } else { step(&mut draw, kills) };
+            let step =
+                if place < TOPICS as u64 { first_step(place as usize) } else { step(&mut draw, kills) };
             let (expected, found) = tokio::join!(real.run(&step, now), simulated.run(&step, now));
             lines += expected.len();
             errors += usize::from(expected.first().is_some_and(|line| !line.starts_with("0 ")));
