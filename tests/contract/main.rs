@@ -86,7 +86,7 @@ fn main() -> ExitCode {
             cases: kafka::cases::all(),
             not_applicable: include_str!("not-applicable/simulated-kafka.txt"),
             not_applicable_at_most: 0,
-            runner: services::Separate::new(kafka::simulated::Simulated::start),
+            runner: services::Separate(kafka::simulated::Simulated::start),
         },
     ));
     let conclusion = libtest_mimic::run(&arguments, trials);

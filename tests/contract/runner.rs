@@ -17,18 +17,13 @@ pub trait CaseRunner: Send + Sync + 'static {
     /// Runs a case and cleans up. Returns the observations.
     fn run(&self, case: &Case<Self::Backend>) -> Result<String, Failed>;
 
-    /// Runs a case again that failed while others ran, this time alone. None if no cases run at the same time.
-    fn run_alone(&self, _case: &Case<Self::Backend>) -> Option<Result<String, Failed>> {
-        None
-    }
-
     /// After the last case: restores the services to their state before the first one.
     fn finish(&self) -> Result<(), String>;
 }
 
 /// Cases of simulated services that run at the same time unless `--test-threads` says otherwise: they wait more than they
 /// compute.
-const CONCURRENT: usize = 16;
+const CONCURRENT: usize = 6;
 
 /// Which tests are run.
 #[derive(Clone, Copy)]
@@ -222,14 +217,7 @@ fn one<G: CaseRunner>(
         }
         Ok(())
     };
-    let Err(failed) = observed.runner.run(case).and_then(judged) else { return Ok(()) };
-    match observed.runner.run_alone(case) {
-        Some(again) => {
-            println!("    {} failed beside others: {}", case.name, failed.message().unwrap_or_default());
-            again.and_then(judged)
-        }
-        None => Err(failed),
-    }
+    observed.runner.run(case).and_then(judged)
 }
 
 /// The message of a panic.

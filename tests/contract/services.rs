@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
@@ -67,23 +67,15 @@ impl<W: Backend + Send> CaseRunner for Services<W> {
     }
 }
 
-/// Services of each case's own, so that cases run at the same time. Their waits are in real time: one that fails is run
-/// again while no other does, because the others, or other programs, may have delayed it.
-pub struct Separate<W> {
-    start: fn() -> Result<W, String>,
-    /// Held exclusively by a case that runs alone.
-    others: RwLock<()>,
-}
+/// Services of each case's own, so that cases run at the same time.
+pub struct Separate<W>(pub fn() -> Result<W, String>);
 
-impl<W: Backend> Separate<W> {
-    /// The services that `start` starts.
-    pub fn new(start: fn() -> Result<W, String>) -> Self {
-        Self { start, others: RwLock::new(()) }
-    }
+impl<W: Backend> CaseRunner for Separate<W> {
+    type Backend = W;
 
-    fn once(&self, case: &Case<W>) -> Result<String, Failed> {
+    fn run(&self, case: &Case<W>) -> Result<String, Failed> {
         let began = Instant::now();
-        let backend = (self.start)()?;
+        let backend = (self.0)()?;
         let seen = Observations::silent(case.name);
         let ran = block_on(&runtime(), case.name, (case.run)(&backend, &seen));
         println!("    {} took {:.1} s", case.name, began.elapsed().as_secs_f64());
@@ -93,20 +85,6 @@ impl<W: Backend> Separate<W> {
         })?;
         seen.verdict()?;
         Ok(seen.text())
-    }
-}
-
-impl<W: Backend> CaseRunner for Separate<W> {
-    type Backend = W;
-
-    fn run(&self, case: &Case<W>) -> Result<String, Failed> {
-        let _beside = self.others.read().unwrap_or_else(PoisonError::into_inner);
-        self.once(case)
-    }
-
-    fn run_alone(&self, case: &Case<W>) -> Option<Result<String, Failed>> {
-        let _alone = self.others.write().unwrap_or_else(PoisonError::into_inner);
-        Some(self.once(case))
     }
 
     fn finish(&self) -> Result<(), String> {
