@@ -146,12 +146,15 @@ impl Broker {
         let GroupRequest::TxnOffsetCommit(request) = request else { return Ok(()) };
         let producer = Producer { id: request.producer_id.0, epoch: request.producer_epoch };
         let verification = Verification::of(context.api_version, 4, 5);
-        let partition = (CONSUMER_OFFSETS.to_owned(), id);
-        let verified = self.verify(&request.transactional_id, producer, partition, verification).await;
-        verified.map(|_| ()).map_err(|error| match error {
-            ErrorCode::NetworkException | ErrorCode::NotCoordinator => ErrorCode::CoordinatorLoadInProgress,
-            other => other,
-        })
+        let partition = (CONSUMER_OFFSETS.to_owned(), id.index);
+        let refused = self.verify(&request.transactional_id, producer, &[partition], verification).await;
+        match refused.into_values().next() {
+            None => Ok(()),
+            Some(ErrorCode::NetworkException | ErrorCode::NotCoordinator) => {
+                Err(ErrorCode::CoordinatorLoadInProgress)
+            }
+            Some(other) => Err(other),
+        }
     }
 
     /// A marker was appended to a partition of `__consumer_offsets`.
