@@ -227,14 +227,15 @@ impl Verified {
         let state = broker.lock();
         let producer =
             state.replicas.get(&id).and_then(|replica| replica.log.producers().get(batch.producer_id()));
-        let (now_ended, epoch) = producer.map_or((0, -1), |producer| (producer.ended, producer.epoch));
-        // The marker of the transaction before may arrive during the verification. It has the epoch of the next one
+        let Some(producer) = producer else { return Ok(()) };
+        // Markers of the transaction before may arrive during the verification. They have the epoch of the next one
         // (`UnifiedLog.updateProducers`).
-        let of_the_last = self.verification == Verification::Add
-            && now_ended == ended.saturating_add(1)
-            && epoch == batch.producer_epoch();
+        let are_of_the_last = self.verification == Verification::Add
+            && producer.epoch == batch.producer_epoch()
+            && producer.ended_before <= *ended;
         // Any other marker that came in between ended the transaction that was verified.
-        if now_ended == *ended || of_the_last { Ok(()) } else { Err(ErrorCode::InvalidTxnState) }
+        let is_valid = producer.ended == *ended || are_of_the_last;
+        if is_valid { Ok(()) } else { Err(ErrorCode::InvalidTxnState) }
     }
 }
 
