@@ -54,15 +54,18 @@ fn source(folder: &Path) -> PathBuf {
 }
 
 fn pass(numbers: &[&str], protocol: &str) {
+    pass_with(Brokers::start(), numbers, protocol, "default");
+}
+
+fn pass_with(brokers: Brokers, numbers: &[&str], protocol: &str, scenario: &str) {
     let tests = tests();
-    let brokers = Brokers::start();
     let configuration =
-        folder("kafka-clients-output").join(format!("{}-{protocol}.conf", std::process::id()));
+        folder("kafka-clients-output").join(format!("{}-{}.conf", std::process::id(), numbers.join("-")));
     let lines = format!("metadata.broker.list={}\ntest.topic.random=true\n", brokers.address);
     fs::write(&configuration, lines).expect("a file");
     for number in numbers {
         let mut command = Command::new("./test-runner");
-        command.args(["-p1"]).current_dir(&tests);
+        command.args(["-p1", "-s", scenario]).current_dir(&tests);
         command.env("TESTS", number).env("TEST_CONSUMER_GROUP_PROTOCOL", protocol);
         command.env("RDKAFKA_TEST_CONF", &configuration);
         command.env("LD_LIBRARY_PATH", "../src:../src-cpp");
@@ -90,5 +93,7 @@ fn the_tests_of_librdkafka_for_groups_pass_with_both_protocols() {
 #[test]
 #[ignore = "needs a C compiler, make and the network"]
 fn the_tests_of_librdkafka_for_transactions_and_recreated_topics_pass() {
-    pass(&["0103", "0107"], "classic");
+    pass(&["0103"], "classic");
+    let brokers = Brokers::start_with(&["--set", "auto.create.topics.enable=false"]);
+    pass_with(brokers, &["0107"], "classic", "noautocreate");
 }

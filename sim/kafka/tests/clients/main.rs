@@ -24,8 +24,13 @@ struct Brokers {
 
 impl Brokers {
     fn start() -> Brokers {
+        Brokers::start_with(&[])
+    }
+
+    fn start_with(arguments: &[&str]) -> Brokers {
         let mut process = Command::new(env!("CARGO_BIN_EXE_simulated-kafka"))
             .args(["--port", "0", "--set", "num.partitions=4"])
+            .args(arguments)
             .env_remove("SIMULATED_KAFKA_LOG")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
