@@ -51,6 +51,8 @@ pub struct Producer {
     pub transaction_start: Option<Offset>,
     /// How many markers of it were appended.
     pub ended: u64,
+    /// How many of these were appended before anything with its epoch.
+    pub ended_before: u64,
 }
 
 impl Default for Producer {
@@ -62,6 +64,7 @@ impl Default for Producer {
             last_timestamp: -1,
             transaction_start: None,
             ended: 0,
+            ended_before: 0,
         }
     }
 }
@@ -85,6 +88,7 @@ impl Producer {
     fn see_epoch(&mut self, epoch: i16) {
         if self.epoch != epoch {
             self.epoch = epoch;
+            self.ended_before = self.ended;
             self.sent.clear();
         }
     }

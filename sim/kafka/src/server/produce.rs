@@ -1,5 +1,6 @@
 //! Produce: appends what clients send, and waits until it is replicated if they want that.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{current_leader, topic_of};
-use crate::cluster::{Broker, Verification};
+use crate::cluster::{Broker, Refused, Verification};
 use crate::coordinator::Producer;
 use crate::error::{ErrorCode, Result};
 use crate::log::{Appended, Origin};
@@ -110,53 +111,36 @@ fn respond(image: &Image, outcome: &Outcome, version: i16) -> PartitionProduceRe
     }
 }
 
-async fn append_all(broker: &Arc<Broker>, request: &ProduceRequest, version: i16) -> Vec<Outcome> {
-    let image = broker.image();
-    let mut outcomes = Vec::new();
-    for (place, topic) in request.topic_data.iter().enumerate() {
-        let topic_id = TopicId(topic.topic_id);
-        let known = topic_of(&image, &topic.name, topic_id);
-        for data in &topic.partition_data {
-            let id = known.map(|known| PartitionId { topic: known.id, index: data.index });
-            let id = id.filter(|id| image.partition(*id).is_some());
-            let mut is_from_log = false;
-            let result = match (known, id) {
-                (None, _) if !topic_id.is_none() => Err(ErrorCode::UnknownTopicId),
-                (None, _) | (_, None) => Err(ErrorCode::UnknownTopicOrPartition),
-                (Some(known), Some(id)) => match only_batch(data.records.clone(), version) {
-                    Ok(batch) => {
-                        let verified =
-                            verify(broker, request, version, (known.name.clone(), id), &batch).await;
-                        let allowed = verified.and_then(|()| allowed(&known.name, request.acks));
-                        is_from_log = allowed.is_ok();
-                        allowed.and_then(|()| broker.append(id, &batch, Origin::Client, request.acks == -1))
-                    }
-                    Err(error) => Err(error),
-                },
-            };
-            let knows_start = match &result {
-                Ok(_) => true,
-                Err(error) => is_from_log && knows_log_start(*error),
-            };
-            let log_start =
-                id.and_then(|id| broker.lock().replicas.get(&id).map(|replica| replica.log.start()));
-            let log_start = log_start.filter(|_| knows_start).unwrap_or(-1);
-            let appended = result.ok();
-            outcomes.push(Outcome { topic: place, index: data.index, id, result, appended, log_start });
-        }
-    }
-    outcomes
+/// A batch for a partition, before it is appended.
+struct Wanted {
+    topic: usize,
+    index: i32,
+    id: Option<PartitionId>,
+    batch: Result<(String, PartitionId, Batch)>,
 }
 
-/// Whether a client may append to a topic at all, with these acknowledgements (`ReplicaManager.appendRecords`).
-fn allowed(topic: &str, acks: i16) -> Result<()> {
-    if !matches!(acks, -1..=1) {
-        Err(ErrorCode::InvalidRequiredAcks)
-    } else if is_internal(topic) {
-        Err(ErrorCode::InvalidTopicException)
-    } else {
-        Ok(())
-    }
+async fn append_all(broker: &Arc<Broker>, request: &ProduceRequest, version: i16) -> Vec<Outcome> {
+    let wanted = wanted(&broker.image(), request, version);
+    let batches = wanted.iter().filter_map(|wanted| wanted.batch.as_ref().ok());
+    // `ProduceRequest.isTransactionV2Requested` and the version before it.
+    let verification = Verification::of(version, 11, 12);
+    let verified = Verified::of(broker, request, batches, verification).await;
+    let all = request.acks == -1;
+    let outcomes = wanted.into_iter().map(|Wanted { topic, index, id, batch }| {
+        let mut is_from_log = false;
+        let result = batch.and_then(|(name, id, batch)| {
+            verified.check(broker, (name, id), &batch)?;
+            is_from_log = true;
+            broker.append(id, &batch, Origin::Client, all)
+        });
+        let knows_start =
+            result.as_ref().map_or_else(|error| is_from_log && knows_log_start(*error), |_| true);
+        let log_start = id.and_then(|id| broker.lock().replicas.get(&id).map(|replica| replica.log.start()));
+        let log_start = log_start.filter(|_| knows_start).unwrap_or(-1);
+        let appended = result.ok();
+        Outcome { topic, index, id, result, appended, log_start }
+    });
+    outcomes.collect()
 }
 
 /// Whether the response to an error of the log has the log's start (`ReplicaManager.appendToLocalLog`).
@@ -172,50 +156,109 @@ fn knows_log_start(error: ErrorCode) -> bool {
     )
 }
 
-/// Verifies a batch with the coordinator if it belongs to a transaction.
-async fn verify(
-    broker: &Arc<Broker>,
-    request: &ProduceRequest,
-    version: i16,
-    partition: (String, PartitionId),
-    batch: &Batch,
-) -> Result<()> {
-    let id = partition.1;
-    let guard = |broker: &Broker| {
+/// What a request wants to append.
+fn wanted(image: &Image, request: &ProduceRequest, version: i16) -> Vec<Wanted> {
+    let mut all = Vec::new();
+    for (place, topic) in request.topic_data.iter().enumerate() {
+        let topic_id = TopicId(topic.topic_id);
+        let known = topic_of(image, &topic.name, topic_id);
+        for data in &topic.partition_data {
+            let id = known.map(|known| PartitionId { topic: known.id, index: data.index });
+            let id = id.filter(|id| image.partition(*id).is_some());
+            let batch = match (known, id) {
+                _ if !matches!(request.acks, -1..=1) => Err(ErrorCode::InvalidRequiredAcks),
+                (None, _) if !topic_id.is_none() => Err(ErrorCode::UnknownTopicId),
+                (None, _) | (_, None) => Err(ErrorCode::UnknownTopicOrPartition),
+                (Some(known), _) if is_internal(&known.name) => Err(ErrorCode::InvalidTopicException),
+                (Some(known), Some(id)) => {
+                    only_batch(data.records.clone(), version).map(|batch| (known.name.clone(), id, batch))
+                }
+            };
+            all.push(Wanted { topic: place, index: data.index, id, batch });
+        }
+    }
+    all
+}
+
+/// What the coordinator of a transaction said of the partitions of a request
+/// (`ReplicaManager.maybeSendPartitionsToTransactionCoordinator`).
+struct Verified {
+    verification: Verification,
+    refused: Refused,
+    /// How many markers of the producer the partitions that were asked for had at that time.
+    ended: BTreeMap<PartitionId, u64>,
+}
+
+impl Verified {
+    /// Asks with one request for all partitions that have no open transaction of the producer.
+    async fn of(
+        broker: &Arc<Broker>,
+        request: &ProduceRequest,
+        batches: impl Iterator<Item = &(String, PartitionId, Batch)>,
+        verification: Verification,
+    ) -> Verified {
+        let (mut ended, mut partitions, mut producer) = (BTreeMap::new(), Vec::new(), None);
+        {
+            let state = broker.lock();
+            for (topic, id, batch) in batches.filter(|(_, _, batch)| batch.is_transactional()) {
+                let Some(replica) = state.replicas.get(id).filter(|replica| replica.leader().is_ok()) else {
+                    continue;
+                };
+                let known = replica.log.producers().get(batch.producer_id());
+                let is_open = known.is_some_and(|known| {
+                    known.transaction_start.is_some() && known.epoch == batch.producer_epoch()
+                });
+                if !is_open {
+                    ended.insert(*id, known.map_or(0, |known| known.ended));
+                    partitions.push((topic.clone(), id.index));
+                    producer = Some(Producer { id: batch.producer_id(), epoch: batch.producer_epoch() });
+                }
+            }
+        }
+        let refused = match producer {
+            None => Refused::new(),
+            Some(producer) => {
+                let transactional_id = request.transactional_id.as_ref().map(|id| id.to_string());
+                let transactional_id = transactional_id.unwrap_or_default();
+                broker.verify(&transactional_id, producer, &partitions, verification).await
+            }
+        };
+        Verified { verification, refused, ended }
+    }
+
+    /// Whether a batch may be appended.
+    fn check(&self, broker: &Broker, (topic, id): (String, PartitionId), batch: &Batch) -> Result<()> {
+        let Some(ended) = self.ended.get(&id) else { return Ok(()) };
+        match self.refused.get(&(topic, id.index)) {
+            // Older clients would not retry these (`ReplicaManager.handleProduceAppend`).
+            Some(
+                ErrorCode::NetworkException
+                | ErrorCode::CoordinatorLoadInProgress
+                | ErrorCode::CoordinatorNotAvailable
+                | ErrorCode::NotCoordinator,
+            ) => return Err(ErrorCode::NotEnoughReplicas),
+            Some(ErrorCode::ConcurrentTransactions) if self.verification != Verification::Add => {
+                return Err(ErrorCode::NotEnoughReplicas);
+            }
+            Some(other) => return Err(*other),
+            None => {}
+        }
+        if !broker.options().verify_transactions {
+            return Ok(());
+        }
         let state = broker.lock();
         let producer =
             state.replicas.get(&id).and_then(|replica| replica.log.producers().get(batch.producer_id()));
-        let is_open = producer.is_some_and(|producer| {
-            producer.transaction_start.is_some() && producer.epoch == batch.producer_epoch()
-        });
-        (is_open, producer.map_or(0, |producer| producer.ended))
-    };
-    let (is_open, ended) = guard(broker);
-    let leads = broker.lock().replicas.get(&id).is_some_and(|replica| replica.leader().is_ok());
-    if !batch.is_transactional() || is_open || !leads {
-        return Ok(());
+        let Some(producer) = producer else { return Ok(()) };
+        // Markers of the transaction before may arrive during the verification. They have the epoch of the next one
+        // (`UnifiedLog.updateProducers`).
+        let are_of_the_last = self.verification == Verification::Add
+            && producer.epoch == batch.producer_epoch()
+            && producer.ended_before <= *ended;
+        // Any other marker that came in between ended the transaction that was verified.
+        let is_valid = producer.ended == *ended || are_of_the_last;
+        if is_valid { Ok(()) } else { Err(ErrorCode::InvalidTxnState) }
     }
-    let transactional_id = request.transactional_id.as_ref().map(|id| id.to_string()).unwrap_or_default();
-    let producer = Producer { id: batch.producer_id(), epoch: batch.producer_epoch() };
-    // `ProduceRequest.isTransactionV2Requested` and the version before it.
-    let verification = Verification::of(version, 11, 12);
-    let verified = broker.verify(&transactional_id, producer, partition, verification).await;
-    verified.map_err(|error| match error {
-        // Older clients would not retry these (`ReplicaManager.handleProduceAppend`).
-        ErrorCode::ConcurrentTransactions
-        | ErrorCode::NetworkException
-        | ErrorCode::CoordinatorLoadInProgress
-        | ErrorCode::CoordinatorNotAvailable
-        | ErrorCode::NotCoordinator => ErrorCode::NotEnoughReplicas,
-        // Clients before version 11 do not know it (`AddPartitionsToTxnManager`).
-        ErrorCode::TransactionAbortable if version < 11 => ErrorCode::InvalidTxnState,
-        other => other,
-    })?;
-    // A marker that came in between ended the transaction that was verified.
-    if broker.options().verify_transactions && guard(broker).1 != ended {
-        return Err(ErrorCode::InvalidTxnState);
-    }
-    Ok(())
 }
 
 /// The one batch that a client may send to a partition (`ProduceRequest.validateRecords`).

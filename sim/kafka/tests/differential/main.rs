@@ -111,7 +111,7 @@ fn compare(kills: bool, default_steps: u64) {
             side.coordinator(0, "any").await;
             side.coordinator(1, "any").await;
         }
-        // Records are older than what the brokers' clocks show, so that times can be told apart.
+        // Records are older than what the brokers' clocks show, so that times differ.
         let now = now - 3_600_000;
         let mut draw = Draw::new(seed);
         let (mut lines, mut errors) = (0, 0);

@@ -86,30 +86,19 @@ impl Broker {
         if let GroupRequest::ListGroups(_) = request {
             return self.list_groups(context, request).await;
         }
-        let nothing = empty(&request);
-        let mut parts = split(request).into_iter();
-        let Some(first) = parts.next() else { return nothing };
+        let mut parts = split(request);
+        let Some(first) = parts.pop() else {
+            // It names no group: nothing to say.
+            return GroupResponse::DescribeGroups(DescribeGroupsResponse::default());
+        };
         let mut response = self.serve_one_group(context, first).await;
-        for part in parts {
+        while let Some(part) = parts.pop() {
             merge(&mut response, self.serve_one_group(context, part).await);
         }
         response
     }
 
     async fn serve_one_group(self: &Arc<Self>, context: &Context, request: GroupRequest) -> GroupResponse {
-        // Without a partition that exists, neither the transaction nor the group is looked at (`KafkaApis`).
-        if let GroupRequest::TxnOffsetCommit(commit) = &request {
-            let image = self.image();
-            let exists = commit.topics.iter().any(|topic| {
-                let known = image.topic(&topic.name);
-                known.is_some_and(|known| {
-                    topic.partitions.iter().any(|wanted| known.partition(wanted.partition_index).is_some())
-                })
-            });
-            if !exists {
-                return request.refuse(context.api_version, ErrorCode::UnknownTopicOrPartition);
-            }
-        }
         let id = request.groups().first().and_then(|group| self.shard_of::<GroupShard>(group));
         let id = id.ok_or(ErrorCode::CoordinatorNotAvailable);
         let result = match id {
@@ -157,14 +146,15 @@ impl Broker {
         let GroupRequest::TxnOffsetCommit(request) = request else { return Ok(()) };
         let producer = Producer { id: request.producer_id.0, epoch: request.producer_epoch };
         let verification = Verification::of(context.api_version, 4, 5);
-        let partition = (CONSUMER_OFFSETS.to_owned(), id);
-        let verified = self.verify(&request.transactional_id, producer, partition, verification).await;
-        verified.map(|_| ()).map_err(|error| match error {
-            ErrorCode::NetworkException | ErrorCode::NotCoordinator => ErrorCode::CoordinatorLoadInProgress,
-            // Clients before version 4 do not know it (`AddPartitionsToTxnManager`).
-            ErrorCode::TransactionAbortable if context.api_version < 4 => ErrorCode::InvalidTxnState,
-            other => other,
-        })
+        let partition = (CONSUMER_OFFSETS.to_owned(), id.index);
+        let refused = self.verify(&request.transactional_id, producer, &[partition], verification).await;
+        match refused.into_values().next() {
+            None => Ok(()),
+            Some(ErrorCode::NetworkException | ErrorCode::NotCoordinator) => {
+                Err(ErrorCode::CoordinatorLoadInProgress)
+            }
+            Some(other) => Err(other),
+        }
     }
 
     /// A marker was appended to a partition of `__consumer_offsets`.
@@ -179,70 +169,56 @@ impl Broker {
     }
 }
 
-/// One request for each group that a request names; the list is taken out first, so that it is not copied each time.
+/// One request for each group that a request names.
 fn split(request: GroupRequest) -> Vec<GroupRequest> {
     match request {
-        GroupRequest::OffsetFetch(mut request) if request.groups.len() > 1 => {
-            let groups = std::mem::take(&mut request.groups).into_iter();
-            groups.map(|group| GroupRequest::OffsetFetch(request.clone().with_groups(vec![group]))).collect()
+        GroupRequest::OffsetFetch(request) if request.groups.len() > 1 => {
+            let one = |group| request.clone().with_groups(vec![group]);
+            request.groups.iter().cloned().map(|group| GroupRequest::OffsetFetch(one(group))).collect()
         }
         GroupRequest::DeleteGroups(request) => {
             let one = |group| DeleteGroupsRequest::default().with_groups_names(vec![group]);
-            request.groups_names.into_iter().map(|group| GroupRequest::DeleteGroups(one(group))).collect()
+            request.groups_names.iter().cloned().map(|group| GroupRequest::DeleteGroups(one(group))).collect()
         }
-        GroupRequest::DescribeGroups(mut request) => {
-            let groups = std::mem::take(&mut request.groups).into_iter();
-            groups
-                .map(|group| GroupRequest::DescribeGroups(request.clone().with_groups(vec![group])))
-                .collect()
+        GroupRequest::DescribeGroups(request) => {
+            let one = |group| request.clone().with_groups(vec![group]);
+            request.groups.iter().cloned().map(|group| GroupRequest::DescribeGroups(one(group))).collect()
         }
-        GroupRequest::ConsumerGroupDescribe(mut request) => {
-            let groups = std::mem::take(&mut request.group_ids).into_iter();
+        GroupRequest::ConsumerGroupDescribe(request) => {
             let one = |group| request.clone().with_group_ids(vec![group]);
+            let groups = request.group_ids.iter().cloned();
             groups.map(|group| GroupRequest::ConsumerGroupDescribe(one(group))).collect()
         }
         other => vec![other],
     }
 }
 
-/// The response to a request that names no group.
-fn empty(request: &GroupRequest) -> GroupResponse {
-    match request {
-        GroupRequest::DeleteGroups(_) => GroupResponse::DeleteGroups(DeleteGroupsResponse::default()),
-        GroupRequest::ConsumerGroupDescribe(_) => {
-            GroupResponse::ConsumerGroupDescribe(ConsumerGroupDescribeResponse::default())
-        }
-        // No other is split.
-        _ => GroupResponse::DescribeGroups(DescribeGroupsResponse::default()),
-    }
-}
-
-/// Puts the groups of another response behind those of one.
+/// Puts the groups of another response before those of one.
 fn merge(response: &mut GroupResponse, other: GroupResponse) {
     match (response, other) {
         (
             GroupResponse::OffsetFetch(OffsetFetchResponse { groups, .. }),
             GroupResponse::OffsetFetch(other),
         ) => {
-            groups.extend(other.groups);
+            groups.splice(0..0, other.groups);
         }
         (
             GroupResponse::DeleteGroups(DeleteGroupsResponse { results, .. }),
             GroupResponse::DeleteGroups(other),
         ) => {
-            results.extend(other.results);
+            results.splice(0..0, other.results);
         }
         (
             GroupResponse::DescribeGroups(DescribeGroupsResponse { groups, .. }),
             GroupResponse::DescribeGroups(other),
         ) => {
-            groups.extend(other.groups);
+            groups.splice(0..0, other.groups);
         }
         (
             GroupResponse::ConsumerGroupDescribe(ConsumerGroupDescribeResponse { groups, .. }),
             GroupResponse::ConsumerGroupDescribe(other),
         ) => {
-            groups.extend(other.groups);
+            groups.splice(0..0, other.groups);
         }
         _ => {}
     }

@@ -10,7 +10,7 @@ mod transactions;
 mod verify;
 
 pub(crate) use markers::MarkerToWrite;
-pub(crate) use verify::Verification;
+pub(crate) use verify::{Refused, Verification};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

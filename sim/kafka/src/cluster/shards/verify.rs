@@ -1,6 +1,7 @@
 //! Verification of transactional writes: a leader asks the transaction's coordinator whether the partition is part of it,
 //! or adds it (KIP-890, `AddPartitionsToTxnManager`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,6 @@ use crate::protocol::messages::{
 };
 use crate::protocol::text;
 use crate::transaction::{TransactionResponse, TransactionShard};
-use crate::types::PartitionId;
 
 /// What the client's request means for a partition that is not part of the transaction
 /// (`AddPartitionsToTxnManager.TransactionSupportedOperation`).
@@ -55,50 +55,58 @@ const WAIT: Duration = Duration::from_secs(30);
 const BACKOFF: Duration = Duration::from_millis(20);
 const LONGEST_RETRY: Duration = Duration::from_millis(100);
 
+/// What a coordinator answers for partitions, by topic and index: those that are not named are part of the transaction.
+pub(crate) type Refused = BTreeMap<(String, i32), ErrorCode>;
+
 impl Broker {
-    /// Verifies that a partition is part of a transaction, or adds it.
-    ///
-    /// # Errors
-    /// If it is not, or the coordinator cannot be asked.
+    /// Verifies that partitions are part of a transaction, or adds them, all with one request. Returns those that are not,
+    /// with the reason.
     pub(crate) async fn verify(
         self: &Arc<Self>,
         transactional_id: &str,
         producer: Producer,
-        (topic, id): (String, PartitionId),
+        partitions: &[(String, i32)],
         verification: Verification,
-    ) -> Result<()> {
+    ) -> Refused {
         let adds = verification == Verification::Add;
-        if !self.options().verify_transactions && !adds {
-            return Ok(());
+        if partitions.is_empty() || !self.options().verify_transactions && !adds {
+            return Refused::new();
         }
-        let wanted = AddPartitionsToTxnTopic::default()
-            .with_name(TopicName(text(&topic)))
-            .with_partitions(vec![id.index]);
+        let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+        for (topic, index) in partitions {
+            topics.entry(topic).or_default().push(*index);
+        }
+        let topics = topics.into_iter().map(|(name, indexes)| {
+            AddPartitionsToTxnTopic::default().with_name(TopicName(text(name))).with_partitions(indexes)
+        });
         let transaction = AddPartitionsToTxnTransaction::default()
             .with_transactional_id(TransactionalId(text(transactional_id)))
             .with_producer_id(ProducerId(producer.id))
             .with_producer_epoch(producer.epoch)
             .with_verify_only(!adds)
-            .with_topics(vec![wanted]);
+            .with_topics(topics.collect());
         let request = AddPartitionsToTxnRequest::default().with_transactions(vec![transaction]);
         let start = tokio::time::Instant::now();
         loop {
-            let result = self.ask_transaction(transactional_id, request.clone(), verification).await;
-            let tries_again =
-                adds && result == Err(ErrorCode::ConcurrentTransactions) && start.elapsed() < LONGEST_RETRY;
-            if !tries_again {
-                return result;
+            let refused = match self.ask_transaction(transactional_id, request.clone(), verification).await {
+                Ok(refused) => refused,
+                Err(error) => partitions.iter().map(|partition| (partition.clone(), error)).collect(),
+            };
+            let is_concurrent = refused.values().any(|error| *error == ErrorCode::ConcurrentTransactions);
+            if !adds || !is_concurrent || start.elapsed() >= LONGEST_RETRY {
+                return refused;
             }
             tokio::time::sleep(BACKOFF).await;
         }
     }
 
+    /// Asks the coordinator once.
     async fn ask_transaction(
         self: &Arc<Self>,
         transactional_id: &str,
         request: AddPartitionsToTxnRequest,
         verification: Verification,
-    ) -> Result<()> {
+    ) -> Result<Refused> {
         let version = verification.version();
         let id =
             self.shard_of::<TransactionShard>(transactional_id).ok_or(ErrorCode::CoordinatorNotAvailable)?;
@@ -113,20 +121,18 @@ impl Broker {
                 _ => return Err(ErrorCode::NetworkException),
             }
         };
-        let of_transactions = response.results_by_transaction.iter().flat_map(|result| &result.topic_results);
-        let mut codes = of_transactions
-            .flat_map(|topic| &topic.results_by_partition)
-            .map(|partition| partition.partition_error_code);
-        let code = codes.find(|code| *code != 0).unwrap_or(response.error_code);
-        match ErrorCode::try_from_code(code) {
-            None => Ok(()),
-            // What producers expect in a response to Produce.
-            Some(ErrorCode::ProducerFenced) => Err(ErrorCode::InvalidProducerEpoch),
-            Some(ErrorCode::TransactionAbortable) if verification == Verification::Default => {
-                Err(ErrorCode::InvalidTxnState)
-            }
-            Some(error) => Err(error),
+        if let Some(error) = ErrorCode::try_from_code(response.error_code) {
+            return Err(known_to_producers(error, verification));
         }
+        let of_transactions = response.results_by_transaction.iter().flat_map(|result| &result.topic_results);
+        let refused = of_transactions.flat_map(|topic| {
+            topic.results_by_partition.iter().filter_map(|partition| {
+                let error = ErrorCode::try_from_code(partition.partition_error_code)?;
+                let place = (topic.name.to_string(), partition.partition_index);
+                Some((place, known_to_producers(error, verification)))
+            })
+        });
+        Ok(refused.collect())
     }
 
     /// Answers another leader as the coordinator of a transaction.
@@ -140,5 +146,16 @@ impl Broker {
             TransactionResponse::AddPartitionsToTxn(response) => response,
             _ => AddPartitionsToTxnResponse::default().with_error_code(ErrorCode::UnknownServerError.code()),
         }
+    }
+}
+
+/// What producers expect in a response to Produce.
+fn known_to_producers(error: ErrorCode, verification: Verification) -> ErrorCode {
+    match error {
+        ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
+        ErrorCode::TransactionAbortable if verification == Verification::Default => {
+            ErrorCode::InvalidTxnState
+        }
+        other => other,
     }
 }
