@@ -195,10 +195,14 @@ async fn verify(
     if !batch.is_transactional() || is_open || !leads {
         return Ok(());
     }
+    let adds = version >= 12;
+    if let Some(replica) = broker.lock().replicas.get_mut(&id) {
+        replica.log.producers_mut().begin_verification(batch, adds);
+    }
     let transactional_id = request.transactional_id.as_ref().map(|id| id.to_string()).unwrap_or_default();
     let producer = Producer { id: batch.producer_id(), epoch: batch.producer_epoch() };
     // From version 12 on the request itself adds the partition (`ProduceRequest.isTransactionV2Requested`).
-    let verified = broker.verify(&transactional_id, producer, partition, version >= 12).await;
+    let verified = broker.verify(&transactional_id, producer, partition, adds).await;
     verified.map_err(|error| match error {
         // Older clients would not retry these (`ReplicaManager.handleProduceAppend`).
         ErrorCode::ConcurrentTransactions
@@ -221,7 +225,8 @@ async fn verify(
 fn only_batch(records: Option<Bytes>, version: i16) -> Result<Batch> {
     let mut records = records.unwrap_or_default();
     let batch = Batch::split_from(&mut records).map_err(|error| match error {
-        crate::protocol::batch::BatchError::Short(0) | crate::protocol::batch::BatchError::Magic(_) => {
+        // A batch that is not whole is none.
+        crate::protocol::batch::BatchError::Short(_) | crate::protocol::batch::BatchError::Magic(0 | 1) => {
             ErrorCode::InvalidRecord
         }
         _ => ErrorCode::CorruptMessage,
