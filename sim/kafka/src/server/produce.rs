@@ -231,11 +231,11 @@ fn only_batch(records: Option<Bytes>, version: i16) -> Result<Batch> {
         }
         _ => ErrorCode::CorruptMessage,
     })?;
-    if !records.is_empty() {
-        return Err(ErrorCode::InvalidRecord);
-    }
     if version < 7 && batch.compression() == ZSTD {
         return Err(ErrorCode::UnsupportedCompressionType);
+    }
+    if !records.is_empty() {
+        return Err(ErrorCode::InvalidRecord);
     }
     Ok(batch)
 }
