@@ -197,9 +197,10 @@ impl Producers {
         if origin == Origin::Client {
             if let Some(verifying) = self.verifying.get(&batch.producer_id()) {
                 let first = batch.base_sequence();
-                // In the second protocol each transaction is an epoch, so its first sequence number is 0
+                // Of a producer of the second protocol that nothing is known of, the first sequence number is 0
                 // (`ProducerAppendInfo.checkSequence` of 4.1.0).
-                if first > verifying.lowest || verifying.adds && first != 0 {
+                let is_unknown = verifying.adds && producer.sent.is_empty();
+                if first > verifying.lowest || is_unknown && first != 0 {
                     return Err(ErrorCode::OutOfOrderSequenceNumber);
                 }
             }
@@ -216,7 +217,12 @@ impl Producers {
         if batch.producer_id() < 0 {
             return;
         }
-        if batch.is_transactional() {
+        // A marker of the second protocol has a newer epoch than what is being verified; one of the same epoch ends nothing
+        // that is (`UnifiedLog.updateProducers` of 4.1.0).
+        let is_late = |verifying: &Verifying| {
+            verifying.adds && batch.is_control() && batch.producer_epoch() == verifying.epoch
+        };
+        if batch.is_transactional() && !self.verifying.get(&batch.producer_id()).is_some_and(is_late) {
             self.verifying.remove(&batch.producer_id());
         }
         let producer = self.producers.entry(batch.producer_id()).or_default();
@@ -309,11 +315,13 @@ impl Producers {
 }
 
 fn check_sequence(producer: &Producer, batch: &Batch) -> Result<()> {
+    // Nothing is known of the producer, for instance because its records were deleted: any sequence may follow.
+    if producer.epoch < 0 {
+        return Ok(());
+    }
     let first = batch.base_sequence();
     if batch.producer_epoch() != producer.epoch {
-        // Nothing is known of the producer, for instance because its records were deleted: any sequence may follow.
-        let follows = first == 0 || producer.epoch < 0;
-        return if follows { Ok(()) } else { Err(ErrorCode::OutOfOrderSequenceNumber) };
+        return if first == 0 { Ok(()) } else { Err(ErrorCode::OutOfOrderSequenceNumber) };
     }
     let last = producer.last_sequence();
     let follows = if last < 0 { first == 0 } else { first == increment_sequence(last, 1) };
