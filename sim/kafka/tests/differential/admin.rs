@@ -45,7 +45,10 @@ impl Side {
                 if created.error_code == 0 && !validate {
                     self.wait_for_topic(&name, created.num_partitions as usize).await;
                 }
-                vec![format!("{} {} x {}", created.error_code, created.num_partitions, created.replication_factor)]
+                vec![format!(
+                    "{} {} x {}",
+                    created.error_code, created.num_partitions, created.replication_factor
+                )]
             }
             Step::CreateNamed(name) => {
                 let wanted = CreatableTopic::default()
@@ -63,8 +66,9 @@ impl Side {
             }
             Step::Delete { topic } => {
                 let name = self.name("t", *topic);
-                let request =
-                    DeleteTopicsRequest::default().with_topic_names(vec![topic_name(&name)]).with_timeout_ms(30_000);
+                let request = DeleteTopicsRequest::default()
+                    .with_topic_names(vec![topic_name(&name)])
+                    .with_timeout_ms(30_000);
                 let response = self.send(self.any(), &request, 5).await.expect("a response");
                 let code = response.responses[0].error_code;
                 if code == 0 {

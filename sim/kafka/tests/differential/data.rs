@@ -6,7 +6,9 @@ use proto_kafka::messages::delete_records_request::{DeleteRecordsPartition, Dele
 use proto_kafka::messages::describe_producers_request::TopicRequest;
 use proto_kafka::messages::fetch_request::{FetchPartition, FetchTopic};
 use proto_kafka::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use proto_kafka::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+use proto_kafka::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 use proto_kafka::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use proto_kafka::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
@@ -119,7 +121,8 @@ impl Side {
         let answer = response.responses[0].partition_responses[0].clone();
         self.count(step, sequence, answer.error_code);
         if answer.error_code == 0 && step.acks == 1 {
-            self.wait_for_high_watermark(&name, step.partition, answer.base_offset + i64::from(step.count)).await;
+            self.wait_for_high_watermark(&name, step.partition, answer.base_offset + i64::from(step.count))
+                .await;
         }
         let start = if step.version >= 5 { answer.log_start_offset } else { 0 };
         let appended = time(answer.log_append_time_ms, now);
@@ -157,8 +160,9 @@ impl Side {
         match step {
             Step::DescribeProducers { topic, partition } => {
                 let name = self.name("t", *topic);
-                let wanted =
-                    TopicRequest::default().with_name(topic_name(&name)).with_partition_indexes(vec![*partition]);
+                let wanted = TopicRequest::default()
+                    .with_name(topic_name(&name))
+                    .with_partition_indexes(vec![*partition]);
                 let request = DescribeProducersRequest::default().with_topics(vec![wanted]);
                 let leader = self.leader(&name, *partition).await;
                 let response = self.send(leader, &request, 0).await.expect("a response");
@@ -169,7 +173,10 @@ impl Side {
                     .map(|producer| {
                         let who = self.producer_of(producer.producer_id.0);
                         let (epoch, sequence) = (producer.producer_epoch, producer.last_sequence);
-                        format!("  {who} epoch {epoch} sequence {sequence} since {}", producer.current_txn_start_offset)
+                        format!(
+                            "  {who} epoch {epoch} sequence {sequence} since {}",
+                            producer.current_txn_start_offset
+                        )
                     })
                     .collect();
                 lines.sort();
@@ -178,7 +185,8 @@ impl Side {
             }
             Step::DeleteRecords { topic, partition, offset } => {
                 let name = self.name("t", *topic);
-                let wanted = DeleteRecordsPartition::default().with_partition_index(*partition).with_offset(*offset);
+                let wanted =
+                    DeleteRecordsPartition::default().with_partition_index(*partition).with_offset(*offset);
                 let wanted =
                     DeleteRecordsTopic::default().with_name(topic_name(&name)).with_partitions(vec![wanted]);
                 let request = DeleteRecordsRequest::default().with_topics(vec![wanted]).with_timeout_ms(3000);
@@ -204,8 +212,9 @@ impl Side {
                     .with_partition(*partition)
                     .with_current_leader_epoch(-1)
                     .with_leader_epoch(*epoch);
-                let wanted =
-                    OffsetForLeaderTopic::default().with_topic(topic_name(&name)).with_partitions(vec![wanted]);
+                let wanted = OffsetForLeaderTopic::default()
+                    .with_topic(topic_name(&name))
+                    .with_partitions(vec![wanted]);
                 let request = OffsetForLeaderEpochRequest::default()
                     .with_replica_id(BrokerId(-1))
                     .with_topics(vec![wanted]);
@@ -268,7 +277,9 @@ impl Side {
             .iter()
             .flatten()
             .filter(|aborted| aborted.first_offset <= last)
-            .map(|aborted| format!("  aborted {} from {}", self.producer_of(aborted.producer_id.0), aborted.first_offset))
+            .map(|aborted| {
+                format!("  aborted {} from {}", self.producer_of(aborted.producer_id.0), aborted.first_offset)
+            })
             .collect();
         aborted.sort();
         lines.append(&mut aborted);
@@ -350,11 +361,16 @@ impl Side {
                     .with_producer_id(ProducerId(known.id))
                     .with_producer_epoch(known.epoch + epoch)
                     .with_committed(*commit);
-                let response = self.at_coordinator(&transaction, &request, *version, |end| end.error_code).await;
+                let response =
+                    self.at_coordinator(&transaction, &request, *version, |end| end.error_code).await;
                 self.wait_for_markers(&transaction).await;
                 let new = *version >= 5 && response.error_code == 0;
                 if new && response.producer_id.0 >= 0 {
-                    let sequences = if response.producer_epoch == known.epoch { known.sequences } else { Default::default() };
+                    let sequences = if response.producer_epoch == known.epoch {
+                        known.sequences
+                    } else {
+                        Default::default()
+                    };
                     let producer_now =
                         Producer { id: response.producer_id.0, epoch: response.producer_epoch, sequences };
                     self.producers.insert(*producer, producer_now);
@@ -372,7 +388,8 @@ impl Side {
                         .with_producer_id(ProducerId(known.id))
                         .with_producer_epoch(known.epoch)
                         .with_group_id(GroupId(text(&group)));
-                    let response = self.at_coordinator(&transaction, &request, 3, |added| added.error_code).await;
+                    let response =
+                        self.at_coordinator(&transaction, &request, 3, |added| added.error_code).await;
                     lines.push(format!("{} ", response.error_code));
                 }
                 let wanted = TxnOffsetCommitRequestPartition::default()
@@ -406,7 +423,8 @@ impl Side {
                 let transaction = self.name("x", *producer);
                 let id = TransactionalId(text(&transaction));
                 let request = DescribeTransactionsRequest::default().with_transactional_ids(vec![id]);
-                let code = |response: &DescribeTransactionsResponse| response.transaction_states[0].error_code;
+                let code =
+                    |response: &DescribeTransactionsResponse| response.transaction_states[0].error_code;
                 let response = self.at_coordinator(&transaction, &request, 0, code).await;
                 let found = &response.transaction_states[0];
                 let mut topics: Vec<String> = found

@@ -75,10 +75,15 @@ impl Side {
                 let mut found: Vec<(String, i32, i64, i16)> = Vec::new();
                 let error;
                 if *version >= 8 {
-                    let wanted = OffsetFetchRequestGroup::default().with_group_id(id).with_topics(None).with_member_epoch(-1);
-                    let request = OffsetFetchRequest::default().with_groups(vec![wanted]).with_require_stable(*stable);
-                    let response =
-                        self.at_group(&group, &request, *version, |fetched| fetched.groups[0].error_code).await;
+                    let wanted = OffsetFetchRequestGroup::default()
+                        .with_group_id(id)
+                        .with_topics(None)
+                        .with_member_epoch(-1);
+                    let request =
+                        OffsetFetchRequest::default().with_groups(vec![wanted]).with_require_stable(*stable);
+                    let response = self
+                        .at_group(&group, &request, *version, |fetched| fetched.groups[0].error_code)
+                        .await;
                     error = response.groups[0].error_code;
                     for topic in &response.groups[0].topics {
                         for partition in &topic.partitions {
@@ -113,8 +118,9 @@ impl Side {
                 let topic = OffsetDeleteRequestTopic::default()
                     .with_name(topic_name(&self.name("t", *topic)))
                     .with_partitions(vec![wanted]);
-                let request =
-                    OffsetDeleteRequest::default().with_group_id(GroupId(text(&group))).with_topics(vec![topic]);
+                let request = OffsetDeleteRequest::default()
+                    .with_group_id(GroupId(text(&group)))
+                    .with_topics(vec![topic]);
                 let response = self.at_group(&group, &request, 0, |deleted| deleted.error_code).await;
                 let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
                 let codes: Vec<i16> = partitions.map(|partition| partition.error_code).collect();
@@ -150,7 +156,8 @@ impl Side {
                                 .with_name(text("range"))
                                 .with_metadata(bytes::Bytes::from_static(b"\0\0\0\0\0\0\0\0\0\0")),
                         ]);
-                    let mut response = self.at_group(&group, &join, *version, |joined| joined.error_code).await;
+                    let mut response =
+                        self.at_group(&group, &join, *version, |joined| joined.error_code).await;
                     let mut codes = vec![response.error_code];
                     if response.error_code == 79 {
                         join.member_id = response.member_id.clone();
@@ -202,14 +209,16 @@ impl Side {
                 }
                 Member::Leave => {
                     let leaving = MemberIdentity::default().with_member_id(text(&member));
-                    let leave = LeaveGroupRequest::default().with_group_id(id.clone()).with_members(vec![leaving]);
+                    let leave =
+                        LeaveGroupRequest::default().with_group_id(id.clone()).with_members(vec![leaving]);
                     let response = self.at_group(&group, &leave, 4, |left| left.error_code).await;
                     let codes: Vec<i16> = response.members.iter().map(|left| left.error_code).collect();
                     format!("{} {codes:?}", response.error_code)
                 }
                 Member::Describe => {
                     let describe = DescribeGroupsRequest::default().with_groups(vec![id.clone()]);
-                    let response = self.at_group(&group, &describe, 5, |found| found.groups[0].error_code).await;
+                    let response =
+                        self.at_group(&group, &describe, 5, |found| found.groups[0].error_code).await;
                     let found = &response.groups[0];
                     // What has led to no record yet may be described as it was before: a group without members as one
                     // that does not exist, members that join not at all.
@@ -218,7 +227,12 @@ impl Side {
                         continue;
                     }
                     let kind = &found.protocol_type;
-                    format!("{} stable {kind} {} {}", found.error_code, found.protocol_data, found.members.len())
+                    format!(
+                        "{} stable {kind} {} {}",
+                        found.error_code,
+                        found.protocol_data,
+                        found.members.len()
+                    )
                 }
             };
             lines.push(line);
@@ -270,7 +284,8 @@ impl Side {
                 Consumer::Describe => {
                     let describe =
                         ConsumerGroupDescribeRequest::default().with_group_ids(vec![GroupId(text(&group))]);
-                    let response = self.at_group(&group, &describe, 1, |found| found.groups[0].error_code).await;
+                    let response =
+                        self.at_group(&group, &describe, 1, |found| found.groups[0].error_code).await;
                     let found = &response.groups[0];
                     lines.push(format!(
                         "{} {} {} {} {} {}",

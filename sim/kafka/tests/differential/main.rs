@@ -54,9 +54,10 @@ impl Side {
                 }
                 Vec::new()
             }
-            Step::Commit { .. } | Step::Committed { .. } | Step::DeleteOffsets { .. } | Step::DeleteGroup { .. } => {
-                self.offsets(step).await
-            }
+            Step::Commit { .. }
+            | Step::Committed { .. }
+            | Step::DeleteOffsets { .. }
+            | Step::DeleteGroup { .. } => self.offsets(step).await,
             Step::Init { .. }
             | Step::InitAs { .. }
             | Step::Add { .. }
@@ -75,7 +76,8 @@ impl Side {
 
 /// The steps begin with a topic of each name, and with all producers.
 fn first_step(place: usize) -> Option<Step> {
-    let create = |topic| Step::Create { topic, partitions: 3, replicas: 3, configs: Vec::new(), validate: false };
+    let create =
+        |topic| Step::Create { topic, partitions: 3, replicas: 3, configs: Vec::new(), validate: false };
     if place < TOPICS {
         return Some(create(place));
     }
@@ -104,6 +106,8 @@ async fn sides(now: i64) -> (Side, Side) {
 fn compare(kills: bool, default_steps: u64) {
     let seed = setting("EXACTLYONCE_DIFFERENTIAL_SEED", std::process::id().into());
     let planned = setting("EXACTLYONCE_DIFFERENTIAL_STEPS", default_steps);
+    // How many steps before one that differs are printed.
+    let history = setting("EXACTLYONCE_DIFFERENTIAL_HISTORY", 40);
     println!("EXACTLYONCE_DIFFERENTIAL_SEED={seed} EXACTLYONCE_DIFFERENTIAL_STEPS={planned}");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(async {
@@ -142,7 +146,7 @@ fn compare(kills: bool, default_steps: u64) {
                 }
             }
             before.push_back((step, expected));
-            if before.len() > 40 {
+            if before.len() as u64 > history {
                 before.pop_front();
             }
         }

@@ -61,7 +61,15 @@ pub struct Side {
 
 impl Side {
     pub fn new(host: Host, nodes: Vec<SocketAddr>, prefix: String) -> Self {
-        Self { host, prefix, nodes, down: None, kills: false, connections: BTreeMap::new(), producers: BTreeMap::new() }
+        Self {
+            host,
+            prefix,
+            nodes,
+            down: None,
+            kills: false,
+            connections: BTreeMap::new(),
+            producers: BTreeMap::new(),
+        }
     }
 
     /// The name of a topic, group or transaction.
@@ -72,7 +80,10 @@ impl Side {
     /// Which of the producers has this id.
     pub fn producer_of(&self, id: i64) -> String {
         let known = self.producers.iter().find(|(_, producer)| producer.id == id);
-        known.map_or_else(|| if id < 0 { "none".to_owned() } else { "another".to_owned() }, |(place, _)| format!("#{place}"))
+        known.map_or_else(
+            || if id < 0 { "none".to_owned() } else { "another".to_owned() },
+            |(place, _)| format!("#{place}"),
+        )
     }
 
     /// Sends a request to a broker, from 0. None if the connection ends.
@@ -92,7 +103,9 @@ impl Side {
             .with_correlation_id(7)
             .with_client_id(Some(text("differential")));
         header.encode(&mut frame, R::header_version(version)).expect("a header");
-        request.encode(&mut frame, version).unwrap_or_else(|error| panic!("API {} version {version}: {error}", R::KEY));
+        request
+            .encode(&mut frame, version)
+            .unwrap_or_else(|error| panic!("API {} version {version}: {error}", R::KEY));
         if !self.connections.contains_key(&node) {
             let stream = TcpStream::connect(self.nodes[node]).await.ok()?;
             let _ = stream.set_nodelay(true);
@@ -187,7 +200,8 @@ impl Side {
         let begin = Instant::now();
         loop {
             let answer = ask(self).await;
-            let passes = answer.as_ref().map_or(self.down.is_some(), |answer| PASSING.contains(&code(answer)));
+            let passes =
+                answer.as_ref().map_or(self.down.is_some(), |answer| PASSING.contains(&code(answer)));
             if !passes || begin.elapsed() > LIMIT {
                 return answer;
             }
@@ -202,14 +216,11 @@ impl Side {
             for node in self.running() {
                 let known = self.describe(node, topic).await.expect("a topic");
                 let led = known.partitions.iter().filter(|partition| partition.leader_id.0 > 0).count();
-                let in_sync = known
-                    .partitions
-                    .iter()
-                    .all(|partition| {
-                        let down = self.down.map(|node| BrokerId(node as i32 + 1));
-                        let running = partition.replica_nodes.iter().filter(|node| Some(**node) != down);
-                        partition.isr_nodes.len() == running.count()
-                    });
+                let in_sync = known.partitions.iter().all(|partition| {
+                    let down = self.down.map(|node| BrokerId(node as i32 + 1));
+                    let running = partition.replica_nodes.iter().filter(|node| Some(**node) != down);
+                    partition.isr_nodes.len() == running.count()
+                });
                 if led != partitions || !in_sync {
                     sleep(Duration::from_millis(20)).await;
                     continue 'again;

@@ -15,7 +15,11 @@ pub const GROUPS: usize = 3;
 pub enum Who {
     Nobody,
     /// One of the producers, in its epoch and sequence, or others.
-    Producer { place: usize, epoch: i16, sequence: i32 },
+    Producer {
+        place: usize,
+        epoch: i16,
+        sequence: i32,
+    },
 }
 
 /// What is wrong with a batch.
@@ -71,31 +75,120 @@ pub enum Consumer {
 
 #[derive(Clone, Debug)]
 pub enum Step {
-    Create { topic: usize, partitions: i32, replicas: i16, configs: Vec<(&'static str, &'static str)>, validate: bool },
+    Create {
+        topic: usize,
+        partitions: i32,
+        replicas: i16,
+        configs: Vec<(&'static str, &'static str)>,
+        validate: bool,
+    },
     CreateNamed(&'static str),
-    Delete { topic: usize },
-    AddPartitions { topic: usize, count: i32, validate: bool },
-    Alter { topic: usize, operation: i8, config: (&'static str, &'static str) },
-    DescribeConfigs { topic: usize },
-    Init { producer: usize, timeout: i32 },
-    InitAs { producer: usize, epoch: i16 },
+    Delete {
+        topic: usize,
+    },
+    AddPartitions {
+        topic: usize,
+        count: i32,
+        validate: bool,
+    },
+    Alter {
+        topic: usize,
+        operation: i8,
+        config: (&'static str, &'static str),
+    },
+    DescribeConfigs {
+        topic: usize,
+    },
+    Init {
+        producer: usize,
+        timeout: i32,
+    },
+    InitAs {
+        producer: usize,
+        epoch: i16,
+    },
     Produce(Produce),
     /// Adds a partition as clients of the first protocol do.
-    Add { producer: usize, topic: usize, partition: i32, epoch: i16 },
-    End { producer: usize, commit: bool, version: i16, epoch: i16 },
-    TxnOffsets { producer: usize, group: usize, topic: usize, partition: i32, offset: i64, version: i16 },
-    DescribeTransaction { producer: usize },
-    DescribeProducers { topic: usize, partition: i32 },
-    DeleteRecords { topic: usize, partition: i32, offset: i64 },
-    Offsets { topic: usize, partition: i32, time: i64, isolation: i8, version: i16 },
-    Epochs { topic: usize, partition: i32, epoch: i32 },
-    Fetch { topic: usize, partition: i32, offset: i64, isolation: i8, version: i16, bytes: i32 },
-    Commit { group: usize, topic: usize, partition: i32, offset: i64, version: i16 },
-    Committed { group: usize, stable: bool, version: i16 },
-    DeleteOffsets { group: usize, topic: usize, partition: i32 },
-    DeleteGroup { group: usize },
-    Classic { group: usize, steps: Vec<Member> },
-    Consumer { group: usize, steps: Vec<Consumer> },
+    Add {
+        producer: usize,
+        topic: usize,
+        partition: i32,
+        epoch: i16,
+    },
+    End {
+        producer: usize,
+        commit: bool,
+        version: i16,
+        epoch: i16,
+    },
+    TxnOffsets {
+        producer: usize,
+        group: usize,
+        topic: usize,
+        partition: i32,
+        offset: i64,
+        version: i16,
+    },
+    DescribeTransaction {
+        producer: usize,
+    },
+    DescribeProducers {
+        topic: usize,
+        partition: i32,
+    },
+    DeleteRecords {
+        topic: usize,
+        partition: i32,
+        offset: i64,
+    },
+    Offsets {
+        topic: usize,
+        partition: i32,
+        time: i64,
+        isolation: i8,
+        version: i16,
+    },
+    Epochs {
+        topic: usize,
+        partition: i32,
+        epoch: i32,
+    },
+    Fetch {
+        topic: usize,
+        partition: i32,
+        offset: i64,
+        isolation: i8,
+        version: i16,
+        bytes: i32,
+    },
+    Commit {
+        group: usize,
+        topic: usize,
+        partition: i32,
+        offset: i64,
+        version: i16,
+    },
+    Committed {
+        group: usize,
+        stable: bool,
+        version: i16,
+    },
+    DeleteOffsets {
+        group: usize,
+        topic: usize,
+        partition: i32,
+    },
+    DeleteGroup {
+        group: usize,
+    },
+    Classic {
+        group: usize,
+        steps: Vec<Member>,
+    },
+    Consumer {
+        group: usize,
+        steps: Vec<Consumer>,
+    },
     /// A broker, from 0, is killed; or the one that is down is started.
     Kill(usize),
     Start,
@@ -183,7 +276,10 @@ fn produce(draw: &mut Draw) -> Produce {
 
 fn classic(draw: &mut Draw) -> Step {
     let mut steps = vec![
-        Member::Join { version: draw.pick(&[0, 2, 3, 5, 9]), timeout: draw.pick(&[10_000, 10_000, 10_000, 1, 10_000_000]) },
+        Member::Join {
+            version: draw.pick(&[0, 2, 3, 5, 9]),
+            timeout: draw.pick(&[10_000, 10_000, 10_000, 1, 10_000_000]),
+        },
         Member::Sync { generation: draw.pick(&[0, 0, 0, 1, -1]) },
     ];
     for _ in 0..draw.below(6) {
@@ -249,8 +345,12 @@ pub fn step(draw: &mut Draw, kills: bool) -> Step {
         }
         25..28 => Step::CreateNamed(draw.pick(&NAMES)),
         28..34 => Step::Delete { topic },
-        34..40 => Step::AddPartitions { topic, count: draw.pick(&[0, 1, 2, 3, 3, -1]), validate: draw.chance(20) },
-        40..60 => Step::Alter { topic, operation: draw.pick(&[0, 0, 0, 1, 2, 3]), config: draw.pick(&CONFIGS) },
+        34..40 => {
+            Step::AddPartitions { topic, count: draw.pick(&[0, 1, 2, 3, 3, -1]), validate: draw.chance(20) }
+        }
+        40..60 => {
+            Step::Alter { topic, operation: draw.pick(&[0, 0, 0, 1, 2, 3]), config: draw.pick(&CONFIGS) }
+        }
         60..70 => Step::DescribeConfigs { topic },
         70..90 => Step::Init {
             producer: draw.below(PRODUCERS),
@@ -259,8 +359,20 @@ pub fn step(draw: &mut Draw, kills: bool) -> Step {
         90..96 => Step::InitAs { producer: draw.below(PRODUCERS), epoch: draw.pick(&[0, 0, -1, 1]) },
         96..430 => Step::Produce(produce(draw)),
         430..460 => Step::Add { producer: transactional, topic, partition, epoch },
-        460..540 => Step::End { producer: transactional, commit: draw.chance(60), version: draw.pick(&[3, 4, 5, 5, 5]), epoch },
-        540..570 => Step::TxnOffsets { producer: transactional, group: draw.below(GROUPS), topic, partition, offset, version: draw.pick(&[3, 5, 5]) },
+        460..540 => Step::End {
+            producer: transactional,
+            commit: draw.chance(60),
+            version: draw.pick(&[3, 4, 5, 5, 5]),
+            epoch,
+        },
+        540..570 => Step::TxnOffsets {
+            producer: transactional,
+            group: draw.below(GROUPS),
+            topic,
+            partition,
+            offset,
+            version: draw.pick(&[3, 5, 5]),
+        },
         570..580 => Step::DescribeTransaction { producer: transactional },
         580..600 => Step::DescribeProducers { topic, partition },
         600..620 => Step::DeleteRecords { topic, partition, offset },
