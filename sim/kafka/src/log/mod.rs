@@ -161,6 +161,10 @@ impl Log {
         &self.epochs
     }
 
+    pub(crate) fn producers_mut(&mut self) -> &mut Producers {
+        &mut self.producers
+    }
+
     /// Its producers.
     pub fn producers(&self) -> &Producers {
         &self.producers

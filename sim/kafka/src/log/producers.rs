@@ -115,6 +115,8 @@ pub struct Producers {
     open: BTreeMap<Offset, i64>,
     /// First and last offset of transactions whose marker is not below the high watermark yet.
     unreplicated: BTreeMap<Offset, Offset>,
+    /// Producers whose transactions are being verified, until something of them is appended. Only a leader has any.
+    verifying: BTreeMap<i64, Verifying>,
     /// By last offset.
     aborted: Vec<Aborted>,
 }
@@ -130,7 +132,30 @@ pub struct Duplicate {
     pub timestamp: Timestamp,
 }
 
+/// What is known of a producer that waits until its transaction is verified (`VerificationStateEntry`).
+#[derive(Debug, Clone, Copy)]
+struct Verifying {
+    /// The lowest sequence number that it has sent.
+    lowest: i32,
+    epoch: i16,
+    /// Whether its requests add partitions to its transaction themselves.
+    adds: bool,
+}
+
 impl Producers {
+    /// A batch of a transaction that has nothing in this log yet is going to be verified
+    /// (`ProducerStateManager.maybeCreateVerificationStateEntry`).
+    pub fn begin_verification(&mut self, batch: &Batch, adds: bool) {
+        let (sequence, epoch) = (batch.base_sequence(), batch.producer_epoch());
+        let new = Verifying { lowest: sequence, epoch, adds };
+        let known = self.verifying.entry(batch.producer_id()).or_insert(new);
+        if epoch > known.epoch {
+            (known.epoch, known.lowest) = (epoch, sequence);
+        } else if epoch == known.epoch {
+            known.lowest = known.lowest.min(sequence);
+        }
+    }
+
     /// What is known of a producer.
     pub fn get(&self, producer_id: i64) -> Option<&Producer> {
         self.producers.get(&producer_id)
@@ -174,6 +199,15 @@ impl Producers {
             return if fenced { Err(ErrorCode::TransactionCoordinatorFenced) } else { Ok(None) };
         }
         if origin == Origin::Client {
+            if let Some(verifying) = self.verifying.get(&batch.producer_id()) {
+                let first = batch.base_sequence();
+                // Of a producer of the second protocol that nothing is known of, the first sequence number is 0
+                // (`ProducerAppendInfo.checkSequence` of 4.1.0).
+                let is_unknown = verifying.adds && producer.sent.is_empty();
+                if first > verifying.lowest || is_unknown && first != 0 {
+                    return Err(ErrorCode::OutOfOrderSequenceNumber);
+                }
+            }
             check_sequence(producer, batch)?;
         }
         if producer.transaction_start.is_some() && !batch.is_transactional() {
@@ -186,6 +220,14 @@ impl Producers {
     pub fn append(&mut self, batch: &Batch, end: Option<EndMarker>, high_watermark: Offset) {
         if batch.producer_id() < 0 {
             return;
+        }
+        // A marker of the second protocol has a newer epoch than what is being verified; one of the same epoch ends nothing
+        // that is (`UnifiedLog.updateProducers` of 4.1.0).
+        let is_late = |verifying: &Verifying| {
+            verifying.adds && batch.is_control() && batch.producer_epoch() == verifying.epoch
+        };
+        if batch.is_transactional() && !self.verifying.get(&batch.producer_id()).is_some_and(is_late) {
+            self.verifying.remove(&batch.producer_id());
         }
         let producer = self.producers.entry(batch.producer_id()).or_default();
         producer.see_epoch(batch.producer_epoch().max(producer.epoch));
@@ -277,11 +319,13 @@ impl Producers {
 }
 
 fn check_sequence(producer: &Producer, batch: &Batch) -> Result<()> {
+    // Nothing is known of the producer, for instance because its records were deleted: any sequence may follow.
+    if producer.epoch < 0 {
+        return Ok(());
+    }
     let first = batch.base_sequence();
     if batch.producer_epoch() != producer.epoch {
-        // Nothing is known of the producer, for instance because its records were deleted: any sequence may follow.
-        let follows = first == 0 || producer.epoch < 0;
-        return if follows { Ok(()) } else { Err(ErrorCode::OutOfOrderSequenceNumber) };
+        return if first == 0 { Ok(()) } else { Err(ErrorCode::OutOfOrderSequenceNumber) };
     }
     let last = producer.last_sequence();
     let follows = if last < 0 { first == 0 } else { first == increment_sequence(last, 1) };

@@ -16,8 +16,8 @@ use crate::protocol::messages::write_txn_markers_response::{
     WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
 };
 use crate::protocol::messages::{
-    ApiKey, FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest, WriteTxnMarkersRequest,
-    WriteTxnMarkersResponse,
+    ApiKey, FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse,
+    WriteTxnMarkersRequest, WriteTxnMarkersResponse,
 };
 use crate::protocol::text;
 use crate::transaction::{TransactionRequest, TransactionResponse};
@@ -88,6 +88,14 @@ pub(super) async fn init_producer_id(
     raw: &RawRequest,
 ) -> std::result::Result<Bytes, FrameError> {
     let request: InitProducerIdRequest = raw.decode()?;
+    // Only both are known, or none (`KafkaApis`).
+    if (request.producer_id.0 == -1) != (request.producer_epoch == -1) {
+        let refused = InitProducerIdResponse::default()
+            .with_error_code(ErrorCode::InvalidRequest.code())
+            .with_producer_id((-1).into())
+            .with_producer_epoch(-1);
+        return raw.respond(&refused);
+    }
     if request.transactional_id.is_none() {
         return raw.respond(&producers::init(broker).await);
     }

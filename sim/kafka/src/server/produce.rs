@@ -199,9 +199,10 @@ impl Verified {
     ) -> Verified {
         let (mut ended, mut partitions, mut producer) = (BTreeMap::new(), Vec::new(), None);
         {
-            let state = broker.lock();
+            let mut state = broker.lock();
             for (topic, id, batch) in batches.filter(|(_, _, batch)| batch.is_transactional()) {
-                let Some(replica) = state.replicas.get(id).filter(|replica| replica.leader().is_ok()) else {
+                let Some(replica) = state.replicas.get_mut(id).filter(|replica| replica.leader().is_ok())
+                else {
                     continue;
                 };
                 let known = replica.log.producers().get(batch.producer_id());
@@ -210,6 +211,7 @@ impl Verified {
                 });
                 if !is_open {
                     ended.insert(*id, known.map_or(0, |known| known.ended));
+                    replica.log.producers_mut().begin_verification(batch, verification == Verification::Add);
                     partitions.push((topic.clone(), id.index));
                     producer = Some(Producer { id: batch.producer_id(), epoch: batch.producer_epoch() });
                 }
@@ -265,16 +267,17 @@ impl Verified {
 fn only_batch(records: Option<Bytes>, version: i16) -> Result<Batch> {
     let mut records = records.unwrap_or_default();
     let batch = Batch::split_from(&mut records).map_err(|error| match error {
-        crate::protocol::batch::BatchError::Short(0) | crate::protocol::batch::BatchError::Magic(_) => {
+        // A batch that is not whole is none.
+        crate::protocol::batch::BatchError::Short(_) | crate::protocol::batch::BatchError::Magic(0 | 1) => {
             ErrorCode::InvalidRecord
         }
         _ => ErrorCode::CorruptMessage,
     })?;
-    if !records.is_empty() {
-        return Err(ErrorCode::InvalidRecord);
-    }
     if version < 7 && batch.compression() == ZSTD {
         return Err(ErrorCode::UnsupportedCompressionType);
+    }
+    if !records.is_empty() {
+        return Err(ErrorCode::InvalidRecord);
     }
     Ok(batch)
 }

@@ -86,7 +86,8 @@ impl Side {
         if let Who::Producer { place, epoch, sequence: delta } = step.who {
             let producer = self.producer(place);
             sequence = producer.sequences.get(&(step.topic, step.partition)).copied().unwrap_or(0) + delta;
-            builder = builder.producer(producer.id, producer.epoch + epoch, sequence);
+            // Below 0 Kafka fails with an exception that it does not expect if it has to compress the batch itself.
+            builder = builder.producer(producer.id, (producer.epoch + epoch).max(0), sequence);
             transaction = self.transaction_of(place);
             if transaction.is_some() {
                 builder = builder.transactional();
