@@ -215,3 +215,34 @@ async fn a_new_producer_fences_the_old_one_and_aborts_its_transaction() {
     assert_eq!(end(&bed, old, true).await, Err(ErrorCode::ProducerFenced));
     assert_eq!(produce(&bed, old, "a", 1, "x").await, Err(ErrorCode::InvalidProducerEpoch));
 }
+
+/// As clients of the second protocol end a transaction and produce: without adding partitions.
+#[tokio::test(start_paused = true)]
+async fn a_transaction_begins_while_the_markers_of_the_last_one_arrive() {
+    let bed = start(|_| ()).await;
+    let mut producer = init(&bed).await;
+    for round in 0..20 {
+        let batch = BatchBuilder::new(START)
+            .producer(producer.id, producer.epoch, 0)
+            .transactional()
+            .record(START, None, Some(b"value"))
+            .build();
+        let data = PartitionProduceData::default().with_records(Some(batch.bytes().clone()));
+        let wanted = TopicProduceData::default().with_name(topic_name("a")).with_partition_data(vec![data]);
+        let request = ProduceRequest::default()
+            .with_transactional_id(Some(TransactionalId(text(ID))))
+            .with_acks(-1)
+            .with_timeout_ms(10_000)
+            .with_topic_data(vec![wanted]);
+        let response = bed.send(bed.leader("a").unwrap(), request, 12).await.unwrap();
+        assert_eq!(response.responses[0].partition_responses[0].error_code, 0, "round {round}");
+        let request = EndTxnRequest::default()
+            .with_transactional_id(TransactionalId(text(ID)))
+            .with_producer_id(ProducerId(producer.id))
+            .with_producer_epoch(producer.epoch)
+            .with_committed(round % 2 == 0);
+        let response = bed.send(coordinator(&bed).await, request, 5).await.unwrap();
+        assert_eq!(response.error_code, 0, "round {round}");
+        producer = Producer { id: response.producer_id.0, epoch: response.producer_epoch };
+    }
+}
