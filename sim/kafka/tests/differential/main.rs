@@ -8,6 +8,7 @@ mod draw;
 mod groups;
 mod side;
 mod steps;
+mod transactions;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
