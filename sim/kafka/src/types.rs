@@ -43,7 +43,7 @@ pub struct PartitionId {
     pub index: i32,
 }
 
-/// Which records a reader wants.
+/// Which records a reader requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isolation {
     /// Up to the high watermark.

@@ -30,7 +30,7 @@ pub(crate) struct State {
     /// The epoch of its registration; -1 before that.
     pub(crate) epoch: i64,
     pub(crate) sessions: Sessions,
-    /// The producer ids that it may give away.
+    /// The producer ids that it may assign.
     pub(crate) producer_ids: std::ops::Range<i64>,
     calls: BTreeMap<u64, Received>,
     /// Requests of other brokers that must not be served twice when they are sent again, and their responses.
@@ -329,10 +329,10 @@ impl Broker {
         self.lock().calls.insert(number, Received::default());
         let mut call = Call { broker: self.clone(), number };
         // What waits at the receiver takes longer than what is lost.
-        let patience = self.options().retransmission + self.options().replica_fetch_wait;
+        let limit = self.options().retransmission + self.options().replica_fetch_wait;
         loop {
             self.send(to, number, Body::Request(request.clone()));
-            let until = deadline.min(Instant::now() + patience);
+            let until = deadline.min(Instant::now() + limit);
             if let Some(response) = call.next(until).await {
                 return Some(response);
             }
@@ -362,8 +362,8 @@ impl Broker {
                 tokio::time::sleep(left.min(self.options().heartbeat_interval / 10)).await;
                 continue;
             };
-            let patience = left.min(self.options().retransmission * 2);
-            match self.ask(controller, Request::Control(request.clone()), patience).await {
+            let limit = left.min(self.options().retransmission * 2);
+            match self.ask(controller, Request::Control(request.clone()), limit).await {
                 Some(Response::Control(ControlResponse::Refused(ErrorCode::NotController)))
                     if !left.is_zero() =>
                 {

@@ -126,7 +126,7 @@ impl Broker {
             image.partition(*id).is_some_and(|partition| partition.replicas.contains(&self.id))
         };
         state.replicas.retain(|id, _| is_here(id));
-        // Files of topics that were deleted while this broker was away are deleted, too.
+        // Files of topics that were deleted while this broker was down are deleted, too.
         for id in disk.partitions() {
             if !is_here(&id) {
                 disk.delete(id);
@@ -256,7 +256,7 @@ impl Broker {
             version.mark_unchanged();
             let asked: BTreeMap<_, _> = partitions.iter().copied().collect();
             let request = Request::Replicate { broker_epoch, partitions };
-            // New metadata may add partitions, or tell that the leader is gone.
+            // New metadata may add partitions, or show that the leader is gone.
             let response = tokio::select! {
                 biased;
                 response = self.ask(leader, request, Duration::from_secs(30)) => response,

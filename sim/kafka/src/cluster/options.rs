@@ -16,9 +16,9 @@ use crate::types::NodeId;
 pub struct BrokerOptions {
     /// Its id (`node.id`), another one for each.
     pub id: NodeId,
-    /// Where clients are told to find it (`advertised.listeners`).
+    /// The address that clients get for it (`advertised.listeners`).
     pub host: String,
-    /// Where clients are told to find it.
+    /// The address that clients get for it.
     pub port: u16,
     /// Its rack (`broker.rack`).
     pub rack: Option<String>,
@@ -37,7 +37,7 @@ pub struct Options {
     pub brokers: Vec<BrokerOptions>,
     /// The controller.
     pub controller: ControllerSettings,
-    /// How often a broker tells the controller that it lives (`broker.heartbeat.interval.ms`).
+    /// How often a broker sends a heartbeat to the controller (`broker.heartbeat.interval.ms`).
     pub heartbeat_interval: Duration,
     /// How long a follower may lag until it is not in sync (`replica.lag.time.max.ms`).
     pub replica_lag: Duration,

@@ -4,7 +4,7 @@ use rand_core::Rng;
 
 use super::{Environment, locked};
 
-/// The random numbers of the environment, for who wants a generator.
+/// The random numbers of the environment, as a generator.
 pub(crate) struct Draws<'a>(pub(crate) &'a Environment);
 
 impl rand_core::TryRng for Draws<'_> {

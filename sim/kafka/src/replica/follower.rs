@@ -4,7 +4,7 @@ use super::{Fetched, Replica, Role};
 use crate::error::{ErrorCode, Result};
 use crate::types::{NodeId, Offset, Timestamp};
 
-/// Where a follower is, as it tells its leader.
+/// Where a follower is, as its leader knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) leader_epoch: i32,

@@ -239,7 +239,7 @@ impl Replica {
         progress.broker_epoch = broker_epoch;
     }
 
-    /// The in-sync set that the leader wants, if it is another one and none is proposed
+    /// The in-sync set that the leader needs, if it is another one and none is proposed
     /// (`Partition.maybeExpandIsr`, `maybeShrinkIsr`). Whether followers lag is only looked at from time to time, so that who
     /// has just joined has some.
     pub(crate) fn propose(

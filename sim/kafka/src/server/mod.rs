@@ -91,7 +91,7 @@ fn broker_id(node: Option<NodeId>) -> BrokerId {
     BrokerId(node.map_or(-1, |node| node.0))
 }
 
-/// Defines how the leader of a partition is told to a client that asked another broker (KIP-951), for the types of one
+/// Defines how the leader of a partition is returned to a client that asked another broker (KIP-951), for the types of one
 /// response.
 macro_rules! current_leader {
     ($leader:ty, $endpoint:ty) => {

@@ -156,7 +156,7 @@ fn knows_log_start(error: ErrorCode) -> bool {
     )
 }
 
-/// What a request wants to append.
+/// What a request has to append.
 fn wanted(image: &Image, request: &ProduceRequest, version: i16) -> Vec<Wanted> {
     let mut all = Vec::new();
     for (place, topic) in request.topic_data.iter().enumerate() {

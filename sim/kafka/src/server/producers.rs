@@ -15,7 +15,7 @@ use crate::protocol::messages::{
 };
 use crate::protocol::text;
 
-/// InitProducerId without a transactional id: any broker gives an id away.
+/// InitProducerId without a transactional id: any broker assigns an id.
 pub(super) async fn init(broker: &Arc<Broker>) -> InitProducerIdResponse {
     let result = broker.new_producer_id().await;
     let response = InitProducerIdResponse::default();

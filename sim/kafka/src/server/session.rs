@@ -15,7 +15,7 @@ pub(crate) struct FetchKey {
     pub(crate) partition: i32,
 }
 
-/// What a client wants of a partition.
+/// What a client requests of a partition.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     pub(crate) key: FetchKey,

@@ -109,7 +109,7 @@ async fn produce(
     checked(partition.error_code, partition.base_offset)
 }
 
-/// What a reader of committed records gets: the last stable offset, and how many aborted transactions it is told of.
+/// What a reader of committed records gets: the last stable offset, and how many aborted transactions it learns of.
 async fn committed(bed: &Testbed, topic: &str) -> (i64, usize, Vec<String>) {
     let data = bed.fetch_with(bed.leader(topic).unwrap(), topic, wanted(0), 1).await.unwrap();
     let aborted = data.aborted_transactions.clone().unwrap_or_default().len();
@@ -126,21 +126,21 @@ async fn a_transaction_ends_at_its_coordinator_before_its_markers_are_written_on
     assert_eq!(produce(&bed, producer, "b", 0, "2").await, Ok(0));
     assert_eq!(committed(&bed, "a").await, (0, 0, vec![]));
     // Markers for the topic that broker 2 leads are lost, unless the coordinator is there.
-    let away = if coordinator(&bed).await == 2 { ("a", 1) } else { ("b", 2) };
+    let distant = if coordinator(&bed).await == 2 { ("a", 1) } else { ("b", 2) };
     bed.links.rule(move |envelope| {
-        (envelope.verb == Verb::WriteMarkers && envelope.to == NodeId(away.1)).then(Vec::new)
+        (envelope.verb == Verb::WriteMarkers && envelope.to == NodeId(distant.1)).then(Vec::new)
     });
-    let near = if away.0 == "a" { "b" } else { "a" };
+    let near = if distant.0 == "a" { "b" } else { "a" };
     assert_eq!(end(&bed, producer, true).await, Ok(()));
     tokio::time::sleep(seconds(1)).await;
-    let is_far = coordinator(&bed).await != away.1;
+    let is_far = coordinator(&bed).await != distant.1;
     assert!(is_far);
     assert_eq!(committed(&bed, near).await.0, 2);
-    assert_eq!(committed(&bed, away.0).await, (0, 0, vec![]));
+    assert_eq!(committed(&bed, distant.0).await, (0, 0, vec![]));
     // The next transaction waits for the last one.
     assert_eq!(add(&bed, producer, &["a"]).await, Err(ErrorCode::ConcurrentTransactions));
     bed.links.restore_all();
-    bed.until("the other marker", async || committed(&bed, away.0).await.0 == 2).await;
+    bed.until("the other marker", async || committed(&bed, distant.0).await.0 == 2).await;
     bed.until("the next transaction", async || add(&bed, producer, &["a"]).await.is_ok()).await;
 }
 

@@ -405,7 +405,7 @@ fn a_static_member_is_kept_over_a_rebalance_that_it_misses_until_its_session_is_
     let leader = joined[0].leader.to_string();
     bench.sync_now(3, sync(&leader, 1, &[]));
     let instance = if joined[0].leader == joined[0].member_id { "one" } else { "two" };
-    // The other one stays away, but its session lasts.
+    // The other one stays silent, but its session lasts.
     let token = bench.send(5, static_join(&leader, instance).with_rebalance_timeout_ms(4_000));
     bench.pass(9_000);
     assert!(!bench.is_answered(token), "the other's rebalance timeout is longer");

@@ -38,7 +38,7 @@ pub fn owns(member: &str, epoch: i32, partitions: &[i32]) -> ConsumerGroupHeartb
     keeps(member, epoch).with_topic_partitions(Some(vec![topic]))
 }
 
-/// The heartbeat of a member that got no answer to the one before: it says all, and is told all.
+/// The heartbeat of a member that got no answer to the one before: it says all, and gets all.
 fn full(member: &str, epoch: i32, partitions: &[i32]) -> ConsumerGroupHeartbeatRequest {
     owns(member, epoch, partitions)
         .with_rebalance_timeout_ms(REBALANCE)
@@ -269,8 +269,8 @@ fn a_static_member_that_is_away_keeps_its_partitions_for_its_successor() {
     bench.beat(1, keeps("one", 1).with_instance_id(Some(text("i"))));
     bench.beat(1, owns("one", 1, &[0, 1]).with_instance_id(Some(text("i"))));
     bench.beat(1, keeps("two", 2));
-    let away = bench.beat(1, keeps("one", -2).with_instance_id(Some(text("i"))));
-    assert_eq!((away.error_code, away.member_epoch), (0, -2));
+    let left = bench.beat(1, keeps("one", -2).with_instance_id(Some(text("i"))));
+    assert_eq!((left.error_code, left.member_epoch), (0, -2));
     assert_eq!(assigned(&bench.beat(1, keeps("two", 2))), None);
     let back = bench.beat(1, static_joins("three", "i"));
     assert_eq!((back.member_epoch, assigned(&back)), (2, Some(vec![0, 1])));

@@ -28,7 +28,7 @@ enum Combination {
     StoppedWithoutTables,
     /// The tables do not respond while records arrive.
     RecordsWithoutTables,
-    /// A worker is away for about its session timeout, while retention deletes what its successor has processed.
+    /// A worker does not run for about its session timeout, while retention deletes what its successor has processed.
     TrimmedWhileAway,
     /// Workers are restarted while the log's end lags, so that it may be below their progress.
     RestartedWhileEndLags,

@@ -64,7 +64,7 @@ impl ClassicGroup {
         self.members.insert(new.to_owned(), member);
     }
 
-    /// The record of the replacement is committed: the member is told the current generation.
+    /// The record of the replacement is committed: the member gets the current generation.
     pub(super) fn replaced(&mut self, env: &mut Env<'_>, id: &str, leader: Option<&str>) {
         let is_leader = self.is_leader(id);
         let Some(waiting) = self.members.get_mut(id).and_then(|member| member.awaiting_join.take()) else {
@@ -73,7 +73,7 @@ impl ClassicGroup {
         let response = if waiting.version >= SKIP_ASSIGNMENT {
             self.joined(id, waiting.version, is_leader).with_skip_assignment(is_leader)
         } else {
-            // It is not told that it leads, so that it does not assign.
+            // It does not learn that it leads, so that it does not assign.
             let leader = optional(leader).unwrap_or_default();
             self.joined(id, waiting.version, false).with_leader(leader)
         };

@@ -228,7 +228,7 @@ impl ConsumerGroup {
         }
     }
 
-    /// A static member that joins takes the place of the one that is away under its instance id, with its target.
+    /// A static member that joins takes the place of the one that left for now under its instance id, with its target.
     pub(super) fn joining_static_member(
         &self,
         id: &str,

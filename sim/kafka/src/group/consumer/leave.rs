@@ -11,7 +11,7 @@ use crate::group::env::{Env, text};
 use crate::group::{Group, GroupShard};
 
 impl GroupShard {
-    /// A member says that it leaves, or that it is away.
+    /// A member says that it leaves, or that it leaves for now.
     pub(super) fn consumer_leave(
         &mut self,
         now: i64,
@@ -37,7 +37,7 @@ impl GroupShard {
             return refused(ResponseError::UnknownMemberId, why);
         };
         if request.instance_id.is_some() && request.member_epoch == LEAVE_STATIC {
-            let records = group.members.get(&found).map(|member| group.away(member));
+            let records = group.members.get(&found).map(|member| group.left_for_now(member));
             self.write(now, records.into_iter().collect(), None);
         } else {
             self.fence_members(now, id, &[&found]);
@@ -80,11 +80,11 @@ impl GroupShard {
 }
 
 impl ConsumerGroup {
-    /// The record of a static member that is away: it keeps what it has, but for what it had to give up.
-    fn away(&self, member: &ConsumerMember) -> Record {
-        let away =
+    /// The record of a static member that left for now: it keeps what it has, but for what it had to give up.
+    fn left_for_now(&self, member: &ConsumerMember) -> Record {
+        let left =
             ConsumerMember { epoch: LEAVE_STATIC, pending_revocation: Partitions::new(), ..member.clone() };
-        records::current(&self.id, &away)
+        records::current(&self.id, &left)
     }
 
     /// A member whose session, or time to join, to ask for its assignment or to give up partitions is over.

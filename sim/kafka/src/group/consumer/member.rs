@@ -7,7 +7,7 @@ use super::records::{CurrentValue, MemberValue};
 
 /// The epoch of a member that is leaving.
 pub(crate) const LEAVE: i32 = -1;
-/// The epoch of a static member that is away, and may come back.
+/// The epoch of a static member that left for now, and may come back.
 pub(crate) const LEAVE_STATIC: i32 = -2;
 
 /// How far a member is on its way to its target.

@@ -50,7 +50,7 @@ impl GroupShard {
                     expire_timestamp,
                     topic_id: Uuid::nil(),
                 };
-                let result = self.stage(
+                let result = self.prepare(
                     &mut records,
                     &request.group_id,
                     &topic.name,
@@ -111,7 +111,7 @@ impl GroupShard {
                     expire_timestamp: None,
                     topic_id: Uuid::nil(),
                 };
-                let result = self.stage(
+                let result = self.prepare(
                     &mut records,
                     &request.group_id,
                     &topic.name,
@@ -133,7 +133,7 @@ impl GroupShard {
     }
 
     /// Adds the record of an offset, if it may be committed.
-    fn stage(
+    fn prepare(
         &self,
         records: &mut Vec<Record>,
         group: &str,
