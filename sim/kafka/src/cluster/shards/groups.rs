@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::{Hosts, Shard, Verification, lock, read};
+use super::{Hosts, Shard, lock, read};
+use crate::cluster::Verification;
 use crate::cluster::{Broker, Draws};
 use crate::coordinator::{BatchId, Context, Effects, Producer, Token, Topics};
 use crate::error::{ErrorCode, Result};
@@ -86,19 +87,30 @@ impl Broker {
         if let GroupRequest::ListGroups(_) = request {
             return self.list_groups(context, request).await;
         }
-        let mut parts = split(request);
-        let Some(first) = parts.pop() else {
-            // It names no group: nothing to say.
-            return GroupResponse::DescribeGroups(DescribeGroupsResponse::default());
-        };
+        let nothing = empty(&request);
+        let mut parts = split(request).into_iter();
+        let Some(first) = parts.next() else { return nothing };
         let mut response = self.serve_one_group(context, first).await;
-        while let Some(part) = parts.pop() {
+        for part in parts {
             merge(&mut response, self.serve_one_group(context, part).await);
         }
         response
     }
 
     async fn serve_one_group(self: &Arc<Self>, context: &Context, request: GroupRequest) -> GroupResponse {
+        // Without a partition that exists, neither the transaction nor the group is looked at (`KafkaApis`).
+        if let GroupRequest::TxnOffsetCommit(commit) = &request {
+            let image = self.image();
+            let exists = commit.topics.iter().any(|topic| {
+                let known = image.topic(&topic.name);
+                known.is_some_and(|known| {
+                    topic.partitions.iter().any(|wanted| known.partition(wanted.partition_index).is_some())
+                })
+            });
+            if !exists {
+                return request.refuse(context.api_version, ErrorCode::UnknownTopicOrPartition);
+            }
+        }
         let id = request.groups().first().and_then(|group| self.shard_of::<GroupShard>(group));
         let id = id.ok_or(ErrorCode::CoordinatorNotAvailable);
         let result = match id {
@@ -169,56 +181,70 @@ impl Broker {
     }
 }
 
-/// One request for each group that a request names.
+/// One request for each group that a request names; the list is taken out first, so that it is not copied each time.
 fn split(request: GroupRequest) -> Vec<GroupRequest> {
     match request {
-        GroupRequest::OffsetFetch(request) if request.groups.len() > 1 => {
-            let one = |group| request.clone().with_groups(vec![group]);
-            request.groups.iter().cloned().map(|group| GroupRequest::OffsetFetch(one(group))).collect()
+        GroupRequest::OffsetFetch(mut request) if request.groups.len() > 1 => {
+            let groups = std::mem::take(&mut request.groups).into_iter();
+            groups.map(|group| GroupRequest::OffsetFetch(request.clone().with_groups(vec![group]))).collect()
         }
         GroupRequest::DeleteGroups(request) => {
             let one = |group| DeleteGroupsRequest::default().with_groups_names(vec![group]);
-            request.groups_names.iter().cloned().map(|group| GroupRequest::DeleteGroups(one(group))).collect()
+            request.groups_names.into_iter().map(|group| GroupRequest::DeleteGroups(one(group))).collect()
         }
-        GroupRequest::DescribeGroups(request) => {
-            let one = |group| request.clone().with_groups(vec![group]);
-            request.groups.iter().cloned().map(|group| GroupRequest::DescribeGroups(one(group))).collect()
+        GroupRequest::DescribeGroups(mut request) => {
+            let groups = std::mem::take(&mut request.groups).into_iter();
+            groups
+                .map(|group| GroupRequest::DescribeGroups(request.clone().with_groups(vec![group])))
+                .collect()
         }
-        GroupRequest::ConsumerGroupDescribe(request) => {
+        GroupRequest::ConsumerGroupDescribe(mut request) => {
+            let groups = std::mem::take(&mut request.group_ids).into_iter();
             let one = |group| request.clone().with_group_ids(vec![group]);
-            let groups = request.group_ids.iter().cloned();
             groups.map(|group| GroupRequest::ConsumerGroupDescribe(one(group))).collect()
         }
         other => vec![other],
     }
 }
 
-/// Puts the groups of another response before those of one.
+/// The response to a request that names no group.
+fn empty(request: &GroupRequest) -> GroupResponse {
+    match request {
+        GroupRequest::DeleteGroups(_) => GroupResponse::DeleteGroups(DeleteGroupsResponse::default()),
+        GroupRequest::ConsumerGroupDescribe(_) => {
+            GroupResponse::ConsumerGroupDescribe(ConsumerGroupDescribeResponse::default())
+        }
+        // No other is split.
+        _ => GroupResponse::DescribeGroups(DescribeGroupsResponse::default()),
+    }
+}
+
+/// Puts the groups of another response behind those of one.
 fn merge(response: &mut GroupResponse, other: GroupResponse) {
     match (response, other) {
         (
             GroupResponse::OffsetFetch(OffsetFetchResponse { groups, .. }),
             GroupResponse::OffsetFetch(other),
         ) => {
-            groups.splice(0..0, other.groups);
+            groups.extend(other.groups);
         }
         (
             GroupResponse::DeleteGroups(DeleteGroupsResponse { results, .. }),
             GroupResponse::DeleteGroups(other),
         ) => {
-            results.splice(0..0, other.results);
+            results.extend(other.results);
         }
         (
             GroupResponse::DescribeGroups(DescribeGroupsResponse { groups, .. }),
             GroupResponse::DescribeGroups(other),
         ) => {
-            groups.splice(0..0, other.groups);
+            groups.extend(other.groups);
         }
         (
             GroupResponse::ConsumerGroupDescribe(ConsumerGroupDescribeResponse { groups, .. }),
             GroupResponse::ConsumerGroupDescribe(other),
         ) => {
-            groups.splice(0..0, other.groups);
+            groups.extend(other.groups);
         }
         _ => {}
     }
