@@ -365,25 +365,28 @@ impl SimContext {
         let mut progress = lock(&self.progress);
         let greatest = progress.entry(partition).or_insert(next_offset);
         *greatest = (*greatest).max(next_offset);
-        let greatest = *greatest;
         drop(progress);
-        if self.log_offsets(partition).is_some_and(|log| log.start < greatest) {
-            self.delete_if_retention_runs(partition, greatest);
-        }
+        self.delete_processed(partition, || {
+            let mut retention_runs = false;
+            self.apply_faults(|active| {
+                let is_retention = active.fault.kind == Kind::LogTrimmed;
+                retention_runs |= is_retention;
+                is_retention
+            });
+            retention_runs
+        });
     }
 
-    /// Deletes the records of a partition below its progress, if a fault says that retention runs.
-    fn delete_if_retention_runs(&self, partition: i32, progress: i64) {
-        let mut runs = false;
-        self.apply_faults(|active| {
-            let is_retention = active.fault.kind == Kind::LogTrimmed;
-            runs |= is_retention;
-            is_retention
-        });
-        if runs {
+    /// Deletes the records of a partition below its acknowledged progress, as retention may. False if there are none, or, which
+    /// is asked only if there are some, it is not due.
+    pub fn delete_processed(&self, partition: i32, is_due: impl FnOnce() -> bool) -> bool {
+        let Some(progress) = self.acknowledged_progress(partition) else { return false };
+        let is_deleted = self.log_offsets(partition).is_some_and(|log| log.start < progress) && is_due();
+        if is_deleted {
             self.log.delete_below(TOPIC, partition, progress);
             self.observe(Sometimes::LogTrimmedWhileRunning);
         }
+        is_deleted
     }
 
     /// The greatest progress of each partition that was acknowledged.

@@ -462,13 +462,7 @@ impl<T: TablesService> Injector<T> {
     async fn trim(&self) -> bool {
         let mut is_trimmed = false;
         for partition in 0..self.partitions().await {
-            let Some(progress) = self.context.acknowledged_progress(partition) else { continue };
-            let log = self.context.log.offsets(TOPIC, partition).await;
-            if log.is_ok_and(|log| log.start < progress) {
-                self.context.log.delete_below(TOPIC, partition, progress);
-                self.context.observe(Sometimes::LogTrimmedWhileRunning);
-                is_trimmed = true;
-            }
+            is_trimmed |= self.context.delete_processed(partition, || true);
         }
         is_trimmed
     }
