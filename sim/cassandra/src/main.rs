@@ -2,14 +2,13 @@
 
 use std::fmt;
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use clap::Parser;
 use simulated_cassandra::cluster::{HostFault, Recovery};
 use simulated_cassandra::serve::{LocalError, LocalNodes, LocalOptions};
 use simulated_hosts::HostCommand;
+use simulated_hosts::program::{self, Response, Service};
 use thiserror::Error;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tracing_subscriber::filter::LevelFilter;
 
 /// Serves a simulated Cassandra cluster to any client.
@@ -30,7 +29,7 @@ struct Arguments {
     seed: u64,
     /// Least level of the messages on standard error: off, error, warn, info, debug (with every refused statement) or
     /// trace
-    #[arg(long, value_name = "LEVEL", env = "SIMULATED_CASSANDRA_LOG", default_value = "info", value_parser = level)]
+    #[arg(long, value_name = "LEVEL", env = "SIMULATED_CASSANDRA_LOG", default_value = "info", value_parser = program::level)]
     log: LevelFilter,
 }
 
@@ -98,24 +97,7 @@ fn help_of_commands() -> String {
 
 /// The commands, for the message about an unknown one.
 fn names_of_commands() -> String {
-    let names: Vec<_> = Command::all().map(|command| command.to_string()).collect();
-    match names.split_last() {
-        Some((last, others)) => format!("{} and {last}", others.join(", ")),
-        None => String::new(),
-    }
-}
-
-/// A level of the log by its name. An empty variable is one that is not set.
-fn level(name: &str) -> Result<LevelFilter, &'static str> {
-    match name.to_ascii_lowercase().as_str() {
-        "off" => Ok(LevelFilter::OFF),
-        "error" => Ok(LevelFilter::ERROR),
-        "warn" => Ok(LevelFilter::WARN),
-        "info" | "" => Ok(LevelFilter::INFO),
-        "debug" => Ok(LevelFilter::DEBUG),
-        "trace" => Ok(LevelFilter::TRACE),
-        _ => Err("it must be off, error, warn, info, debug or trace"),
-    }
+    program::enumeration(Command::all().map(|command| command.to_string()))
 }
 
 #[derive(Debug, Error)]
@@ -128,196 +110,33 @@ enum CommandError {
     Arguments(String),
     #[error("{0} has no arguments")]
     NoArguments(String),
-    #[error("a command of more than {MAX_COMMAND_BYTES} bytes")]
-    TooLong,
     #[error(transparent)]
     Nodes(#[from] LocalError),
 }
-
-#[derive(Debug, Error)]
-enum StartError {
-    #[error("the system's clock shows no time since 1970")]
-    Clock,
-    #[error("cannot handle signals")]
-    Signals(#[source] std::io::Error),
-    #[error("cannot start the runtime")]
-    Runtime(#[source] std::io::Error),
-    #[error(transparent)]
-    Nodes(#[from] LocalError),
-}
-
-/// Why no more commands are read.
-enum End {
-    /// There are no more.
-    Input,
-    /// The command `exit`.
-    Exit,
-}
-
-const MAX_COMMAND_BYTES: usize = 1024;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    // A closed standard error must not end the program.
-    tracing_subscriber::fmt()
-        .with_max_level(arguments.log)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .log_internal_errors(false)
-        .init();
-    match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            print_error(&error);
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(arguments: &Arguments) -> Result<(), StartError> {
-    let options = options(arguments)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
-    let result = runtime.block_on(serve(options));
-    // A read of standard input may be in progress and never end.
-    runtime.shutdown_background();
-    result
-}
-
-async fn serve(options: LocalOptions) -> Result<(), StartError> {
-    // From here on a signal ends the program gracefully.
-    let mut ended = std::pin::pin!(signal()?);
-    let nodes = tokio::select! {
-        name = &mut ended => {
-            tracing::info!(signal = name, "ended while starting");
-            return Ok(());
-        }
-        nodes = LocalNodes::start(options, |_| {}) => nodes?,
-    };
-    print_line(&format!("{} nodes serve clients, the first on {}", nodes.count(), nodes.address(1)));
-    tracing::info!(nodes = nodes.count(), first = %nodes.address(1), "serving clients");
-    tokio::select! {
-        name = &mut ended => tracing::info!(signal = name, "ending"),
-        () = until_exit(&nodes) => tracing::info!("ending at the command exit"),
-    }
-    Ok(())
-}
-
-/// Executes commands until one of them is `exit`. The end of the input is no reason to end.
-async fn until_exit(nodes: &LocalNodes) {
-    match commands(nodes, tokio::io::stdin()).await {
-        Ok(End::Exit) => return,
-        Ok(End::Input) => tracing::debug!("standard input has ended: there will be no more commands"),
-        Err(error) => tracing::warn!(%error, "cannot read commands: there will be no more"),
-    }
-    std::future::pending().await
-}
-
-/// Waits for a signal that ends the program, and returns its name. What can fail has happened when this returns.
-#[cfg(unix)]
-fn signal() -> Result<impl Future<Output = &'static str>, StartError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => "SIGINT",
-            _ = terminate.recv() => "SIGTERM",
-        }
+    let Arguments { nodes, port, seed, log } = Arguments::parse();
+    program::run("simulated-cassandra", log, async |clock| {
+        let options = LocalOptions { nodes, port, seed, ..LocalOptions::new(clock) };
+        let nodes = LocalNodes::start(options, |_| {}).await?;
+        let (count, first) = (nodes.count(), nodes.address(1));
+        program::print_line(&format!("{count} nodes serve clients, the first on {first}"));
+        tracing::info!(nodes = count, %first, "serving clients");
+        Ok::<_, LocalError>(Program(nodes))
     })
 }
 
-/// Waits for a signal that ends the program, and returns its name.
-#[cfg(not(unix))]
-fn signal() -> Result<impl Future<Output = &'static str>, StartError> {
-    Ok(async {
-        if let Err(error) = tokio::signal::ctrl_c().await {
-            tracing::warn!(%error, "cannot wait for Ctrl-C");
-            std::future::pending::<()>().await;
-        }
-        "Ctrl-C"
-    })
-}
+struct Program(LocalNodes);
 
-fn options(arguments: &Arguments) -> Result<LocalOptions, StartError> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_err(|_| StartError::Clock)?;
-    let clock = i64::try_from(now.as_micros()).map_err(|_| StartError::Clock)?;
-    let Arguments { nodes, port, seed, .. } = *arguments;
-    Ok(LocalOptions { nodes, port, seed, ..LocalOptions::new(clock) })
-}
+impl Service for Program {
+    type Error = CommandError;
 
-/// Writes text to standard output or error. Errors are ignored: a closed stream is not read.
-fn write_all(mut to: impl std::io::Write, text: &str) {
-    let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
-}
-
-/// An error with its causes, to standard error.
-fn print_error(error: &StartError) {
-    let mut text = format!("simulated-cassandra: {error}");
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text.push('\n');
-    write_all(std::io::stderr(), &text);
-}
-
-/// Writes a line to standard output and flushes it. Errors are ignored as above.
-fn print_line(line: &str) {
-    write_all(std::io::stdout().lock(), &format!("{line}\n"));
-}
-
-/// Executes the commands in `input`, one a line.
-async fn commands(nodes: &LocalNodes, input: impl AsyncRead + Unpin) -> std::io::Result<End> {
-    let mut input = BufReader::new(input);
-    loop {
-        let mut line = Vec::new();
-        let read = (&mut input).take(MAX_COMMAND_BYTES as u64 + 1).read_until(b'\n', &mut line).await?;
-        if read == 0 {
-            return Ok(End::Input);
-        }
-        if read > MAX_COMMAND_BYTES {
-            print_line(&format!("error: {}", CommandError::TooLong));
-            while !line.ends_with(b"\n") && !line.is_empty() {
-                line.clear();
-                (&mut input).take(MAX_COMMAND_BYTES as u64).read_until(b'\n', &mut line).await?;
-            }
-            continue;
-        }
-        let line = String::from_utf8_lossy(&line);
-        let arguments: Vec<&str> = line.split_whitespace().collect();
-        if arguments.is_empty() {
-            continue;
-        }
-        let result = command(nodes, &arguments).await;
-        match &result {
-            Ok(_) => tracing::info!(command = %arguments.join(" "), "executed"),
-            Err(error) => tracing::warn!(command = %arguments.join(" "), %error, "refused"),
-        }
-        match result {
-            Ok(Response::Done(text)) => print_line(&text),
-            Ok(Response::Exit) => {
-                print_line("ok");
-                return Ok(End::Exit);
-            }
-            Err(CommandError::Nodes(LocalError::Listen { address, source })) => {
-                print_line(&format!("error: cannot listen on {address}: {source}"));
-            }
-            Err(error) => print_line(&format!("error: {error}")),
-        }
+    async fn execute(&self, command: &[&str]) -> Result<Response, CommandError> {
+        execute(&self.0, command).await
     }
 }
 
-/// What a command led to.
-enum Response {
-    /// It was executed; the line to print.
-    Done(String),
-    /// The program is to end.
-    Exit,
-}
-
-async fn command(nodes: &LocalNodes, arguments: &[&str]) -> Result<Response, CommandError> {
+async fn execute(nodes: &LocalNodes, arguments: &[&str]) -> Result<Response, CommandError> {
     let node = || match arguments {
         [_, node] => node.parse::<u8>().map_err(|_| CommandError::Node((*node).to_owned())),
         _ => Err(CommandError::Arguments(arguments[0].to_owned())),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -46,10 +46,10 @@ pub fn hub<M>() -> (Hub<M>, HubTasks<M>) {
 }
 
 impl<M: Send + 'static> Hub<M> {
-    /// Delivers a message after a time, counted from now.
-    pub fn send(&self, delay: Duration, message: M) {
+    /// Delivers a message at a time.
+    pub fn send(&self, at: Instant, message: M) {
         // Fails only when the cluster is gone.
-        let _ = self.messages.send((Instant::now() + delay, message));
+        let _ = self.messages.send((at, message));
     }
 
     /// Begins a task.
@@ -59,22 +59,22 @@ impl<M: Send + 'static> Hub<M> {
 }
 
 impl<M: Send + 'static> HubTasks<M> {
-    /// Starts both tasks. They end when `deliver` returns false, which says that the cluster is gone, or when the
-    /// [`Hub`] is dropped.
-    pub fn start(self, deliver: impl FnMut(M) -> bool + Send + 'static) {
+    /// Starts both tasks. They end when the cluster, which has the [`Hub`], is dropped.
+    pub fn start<C: Send + Sync + 'static>(self, cluster: &Arc<C>, deliver: impl Fn(&C, M) + Send + 'static) {
         let mut tasks = self.tasks;
         tokio::spawn(async move {
             while let Some(task) = tasks.recv().await {
                 tokio::spawn(task);
             }
         });
-        tokio::spawn(deliver_all(self.messages, deliver));
+        tokio::spawn(deliver_all(self.messages, Arc::downgrade(cluster), deliver));
     }
 }
 
-async fn deliver_all<M>(
+async fn deliver_all<C, M>(
     mut messages: mpsc::UnboundedReceiver<(Instant, M)>,
-    mut deliver: impl FnMut(M) -> bool,
+    cluster: Weak<C>,
+    deliver: impl Fn(&C, M),
 ) {
     // By arrival, then in the order of sending.
     let mut in_flight: BTreeMap<(Instant, u64), M> = BTreeMap::new();
@@ -86,9 +86,8 @@ async fn deliver_all<M>(
             if first.key().0 > now {
                 break;
             }
-            if !deliver(first.remove()) {
-                return;
-            }
+            let Some(cluster) = cluster.upgrade() else { return };
+            deliver(&cluster, first.remove());
         }
         let next = in_flight.first_key_value().map(|((at, _), _)| *at);
         tokio::select! {
@@ -96,9 +95,8 @@ async fn deliver_all<M>(
             received = messages.recv() => {
                 let Some((at, message)) = received else { return };
                 if at <= Instant::now() && next.is_none_or(|next| at < next) {
-                    if !deliver(message) {
-                        return;
-                    }
+                    let Some(cluster) = cluster.upgrade() else { return };
+                    deliver(&cluster, message);
                 } else {
                     sent += 1;
                     in_flight.insert((at, sent), message);
@@ -111,16 +109,21 @@ async fn deliver_all<M>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn messages_arrive_by_their_delays_and_equal_ones_in_the_order_of_sending() {
         let (hub, tasks) = hub();
         let (arrived, mut arrivals) = mpsc::unbounded_channel();
-        tasks.start(move |message| arrived.send((Instant::now(), message)).is_ok());
+        let cluster = Arc::new(arrived);
+        tasks.start(&cluster, |arrived, message| {
+            let _ = arrived.send((Instant::now(), message));
+        });
         let start = Instant::now();
         for (delay, message) in [(5, 'c'), (2, 'a'), (5, 'd'), (2, 'b'), (9, 'e')] {
-            hub.send(Duration::from_millis(delay), message);
+            hub.send(start + Duration::from_millis(delay), message);
         }
         for (delay, message) in [(2, 'a'), (2, 'b'), (5, 'c'), (5, 'd'), (9, 'e')] {
             let (at, received) = arrivals.recv().await.unwrap();

@@ -16,7 +16,6 @@ mod batch_log;
 mod coordinator;
 mod gossip;
 mod hints;
-mod hub;
 mod links;
 mod message;
 mod node;
@@ -42,11 +41,11 @@ pub use repair::RepairError;
 pub use simulated_hosts::clock::{AdjustableClock, Clock};
 pub use simulated_hosts::{HostFault, Recovery};
 
-use hub::{Hub, hub};
 use message::Message;
 use node::Node;
 use rand_core::Rng;
 use ring::Ring;
+use simulated_hosts::hub::{Hub, hub};
 use tokio::sync::watch;
 
 use crate::storage::{DecoratedKey, Disk, Partition, fingerprint};
@@ -58,7 +57,7 @@ pub(crate) struct Environment {
     settings: watch::Sender<Settings>,
     ring: Ring,
     links: Arc<dyn Links>,
-    hub: Hub,
+    hub: Hub<Message>,
     random: Mutex<Box<dyn Rng + Send>>,
     requests: AtomicU64,
     running: Mutex<BTreeMap<NodeId, Arc<Node>>>,
@@ -169,7 +168,7 @@ impl Cluster {
             requests: AtomicU64::new(0),
             running: Mutex::new(BTreeMap::new()),
         });
-        hub_tasks.start(&shared);
+        hub_tasks.start(&shared, Environment::deliver);
         let cluster = Self(Arc::new(Handle(shared)));
         for id in cluster.nodes() {
             cluster.start_as(id, false);

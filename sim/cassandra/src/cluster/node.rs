@@ -1,13 +1,13 @@
 //! A running node: its state, the requests that it serves and those that it sends.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use simulated_hosts::calls::{self, Calls};
+use simulated_hosts::process::Process;
 use tokio::sync::{Notify, broadcast, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::message::{Body, Heartbeat, Message, Request, Response};
 use super::options::{NodeOptions, Options};
@@ -57,12 +57,6 @@ pub(crate) struct State {
     pub(crate) dispatching: Vec<u128>,
     pub(crate) misbehaviour: Misbehaviour,
     pub(crate) requests: usize,
-    /// The calls in flight, by request.
-    calls: BTreeMap<u64, Received>,
-    /// The tasks of the process, by number.
-    tasks: BTreeMap<u64, Waker>,
-    next_task: u64,
-    paused: Option<Vec<Message>>,
     last_timestamp: Timestamp,
     read_latencies: Latencies,
 }
@@ -110,7 +104,8 @@ pub(crate) struct Node {
     pub(crate) logged: Notify,
     /// Whether it serves clients.
     pub(crate) readiness: watch::Sender<bool>,
-    dead: watch::Sender<bool>,
+    process: Arc<Process<Message>>,
+    calls: Arc<Calls<(NodeId, Response)>>,
     state: Mutex<State>,
 }
 
@@ -138,10 +133,6 @@ impl Node {
             dispatching: Vec::new(),
             misbehaviour: Misbehaviour::default(),
             requests: 0,
-            calls: BTreeMap::new(),
-            tasks: BTreeMap::new(),
-            next_task: 0,
-            paused: None,
             last_timestamp: 0,
             read_latencies: Latencies::default(),
         };
@@ -153,7 +144,8 @@ impl Node {
             synced: watch::Sender::new(0),
             logged: Notify::new(),
             readiness: watch::Sender::new(false),
-            dead: watch::Sender::new(false),
+            process: Arc::default(),
+            calls: Arc::default(),
             state: Mutex::new(state),
         });
         node.load_schema();
@@ -185,33 +177,7 @@ impl Node {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut work = Box::pin(work);
-        let node = self.clone();
-        let mut number = None;
-        poll_fn(move |context| {
-            let mut state = node.lock();
-            let number = *number.get_or_insert_with(|| {
-                state.next_task += 1;
-                state.next_task
-            });
-            if node.is_dead() {
-                return Poll::Ready(());
-            }
-            // Whatever wakes it within `work`, the task is also woken when the process continues or ends.
-            if state.tasks.get(&number).is_none_or(|noted| !noted.will_wake(context.waker())) {
-                state.tasks.insert(number, context.waker().clone());
-            }
-            // A paused process does nothing at all; its timers go off when it continues.
-            if state.paused.is_some() {
-                return Poll::Pending;
-            }
-            drop(state);
-            let polled = work.as_mut().poll(context);
-            if polled.is_ready() {
-                node.lock().tasks.remove(&number);
-            }
-            polled
-        })
+        self.process.task(work)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -270,63 +236,35 @@ impl Node {
     }
 
     pub(crate) fn is_dead(&self) -> bool {
-        *self.dead.borrow()
+        self.process.is_dead()
     }
 
     /// Ends the node: its tasks and its responses. What it had in memory is lost.
     pub(crate) fn die(&self) {
-        self.dead.send_replace(true);
-        let mut state = self.lock();
-        state.calls.clear();
-        let tasks = std::mem::take(&mut state.tasks);
-        drop(state);
-        tasks.into_values().for_each(Waker::wake);
+        self.process.end();
+        self.calls.clear();
     }
 
     /// Waits for the node's end.
     pub(crate) async fn died(&self) {
-        // The sender is this node's, so it cannot be gone.
-        let _ = self.dead.subscribe().wait_for(|dead| *dead).await;
+        self.process.died().await;
     }
 
     /// Suspends the node's tasks and keeps the messages that arrive.
     pub(crate) fn pause(&self) {
-        self.lock().paused.get_or_insert_default();
+        self.process.pause();
     }
 
     /// Handles the messages that arrived meanwhile, and continues the tasks.
     pub(crate) fn resume(self: &Arc<Self>) {
-        let mut state = self.lock();
-        let Some(messages) = state.paused.take() else { return };
-        let tasks: Vec<Waker> = state.tasks.values().cloned().collect();
-        drop(state);
-        for message in messages {
-            self.receive(message);
-        }
-        tasks.into_iter().for_each(Waker::wake);
+        self.process.resume(|message| self.receive(message));
     }
 
     /// Receives a message.
     pub(crate) fn receive(self: &Arc<Self>, message: Message) {
-        if self.is_dead() {
-            return;
-        }
-        if let Some(messages) = &mut self.lock().paused {
-            messages.push(message);
-            return;
-        }
+        let Some(message) = self.process.receive(message) else { return };
         match message.body {
-            Body::Response(_, response) => {
-                let mut state = self.lock();
-                // Otherwise it comes too late.
-                if let Some(received) = state.calls.get_mut(&message.request) {
-                    received.responses.push_back((message.from, response));
-                    if let Some(task) = received.task.take() {
-                        drop(state);
-                        task.wake();
-                    }
-                }
-            }
+            Body::Response(_, response) => self.calls.respond(message.request, (message.from, response)),
             Body::Request(request) => {
                 let expired = message.lifetime.is_some_and(|lifetime| message.sent.elapsed() >= lifetime);
                 if !(expired && self.options().drop_expired) {
@@ -354,11 +292,11 @@ impl Node {
             self.cluster.links.observe(Observation::Sent(&envelope, mutation));
         }
         if to == self.id {
-            self.cluster.hub.send(Duration::ZERO, message);
+            self.cluster.hub.send(message.sent, message);
             return;
         }
         for delay in self.cluster.links.deliveries(&envelope) {
-            self.cluster.hub.send(delay, message.clone());
+            self.cluster.hub.send(message.sent + delay, message.clone());
         }
     }
 
@@ -374,9 +312,7 @@ impl Node {
 
     /// Begins a request to some nodes.
     pub(crate) fn call(self: &Arc<Self>) -> Call {
-        let request = self.cluster.next_request();
-        self.lock().calls.insert(request, Received::default());
-        Call { node: self.clone(), request }
+        Call { node: self.clone(), call: self.calls.begin(self.cluster.next_request()) }
     }
 
     /// Asks one node. None if it does not respond in time.
@@ -402,50 +338,25 @@ impl Node {
     }
 }
 
-/// The responses to a call that it has not looked at, and the task that waits for one.
-#[derive(Debug, Default)]
-struct Received {
-    responses: VecDeque<(NodeId, Response)>,
-    task: Option<Waker>,
-}
-
 /// A request in flight to some nodes. Responses that come after it is dropped are ignored.
 pub(crate) struct Call {
     node: Arc<Node>,
-    request: u64,
+    call: calls::Call<(NodeId, Response)>,
 }
 
 impl Call {
     /// Sends it to one more node, which ignores it after `lifetime`.
     pub(crate) fn send(&self, to: NodeId, request: Request, lifetime: Duration) {
-        self.node.send(to, self.request, Some(lifetime), Body::Request(request));
+        self.node.send(to, self.call.number(), Some(lifetime), Body::Request(request));
     }
 
     /// The next response, none at the deadline.
     pub(crate) async fn next(&mut self, deadline: Instant) -> Option<(NodeId, Response)> {
-        let response = poll_fn(|context| {
-            let mut state = self.node.lock();
-            // Otherwise the node died: nothing comes any more.
-            let Some(received) = state.calls.get_mut(&self.request) else { return Poll::Pending };
-            match received.responses.pop_front() {
-                Some(response) => Poll::Ready(response),
-                None => {
-                    received.task = Some(context.waker().clone());
-                    Poll::Pending
-                }
-            }
-        });
-        let response = timeout_at(deadline, response).await.ok();
+        let response = self.call.next(deadline).await;
         if response.is_none() && self.node.is_dead() {
             std::future::pending::<()>().await;
         }
         response
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.node.lock().calls.remove(&self.request);
     }
 }
 

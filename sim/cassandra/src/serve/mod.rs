@@ -1,9 +1,10 @@
 //! Nodes on sockets: [`serve`] puts one on a listener, [`LocalNodes`] a whole cluster on loopback addresses.
 
-mod local;
+mod nodes;
 
-pub use local::{LocalError, LocalNodes, LocalOptions};
+pub use nodes::{LocalError, LocalNodes, LocalOptions};
 
+use simulated_hosts::local;
 use tokio::net::TcpListener;
 
 use crate::cluster::RunningNode;
@@ -16,24 +17,16 @@ pub async fn serve(node: RunningNode, listener: TcpListener, options: ServerOpti
     let server = Server::new(node.clone(), options);
     let accepting = async {
         node.ready().await;
-        loop {
-            match listener.accept().await {
-                Ok((connection, client)) => {
-                    let _ = connection.set_nodelay(true);
-                    let server = server.clone();
-                    // A paused process responds to no client, but its kernel still accepts connections.
-                    node.begin(async move {
-                        if let Err(error) = server.serve(connection).await {
-                            tracing::debug!(%client, %error, "a connection broke");
-                        }
-                    });
+        local::accept(&listener, |connection, client| {
+            let server = server.clone();
+            // A paused process responds to no client, but its kernel still accepts connections.
+            node.begin(async move {
+                if let Err(error) = server.serve(connection).await {
+                    tracing::debug!(%client, %error, "a connection broke");
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::task::yield_now().await;
-                }
-            }
-        }
+            });
+        })
+        .await;
     };
     tokio::select! {
         biased;

@@ -1,13 +1,13 @@
 //! A running broker: its state, its tasks, the requests that it serves and those that it sends.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::future::poll_fn;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use simulated_hosts::calls::Calls;
+use simulated_hosts::process::Process;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::message::{Body, Message, Request, Response};
 use super::options::{BrokerOptions, Options};
@@ -32,13 +32,8 @@ pub(crate) struct State {
     pub(crate) sessions: Sessions,
     /// The producer ids that it may assign.
     pub(crate) producer_ids: std::ops::Range<i64>,
-    calls: BTreeMap<u64, Received>,
     /// Requests of other brokers that must not be served twice when they are sent again, and their responses.
     served: BTreeMap<(NodeId, u64), Option<Response>>,
-    tasks: BTreeMap<u64, Waker>,
-    next_task: u64,
-    /// The messages that arrived while the process is paused.
-    paused: Option<Vec<Message>>,
 }
 
 /// How many requests of another broker are remembered; far more than are in flight.
@@ -89,7 +84,8 @@ pub(crate) struct Broker {
     pub(crate) started_at: Timestamp,
     pub(crate) groups: Mutex<Hosts<GroupShard>>,
     pub(crate) transactions: Mutex<Hosts<TransactionShard>>,
-    dead: watch::Sender<bool>,
+    process: Arc<Process<Message>>,
+    calls: Arc<Calls<Response>>,
     state: Mutex<State>,
 }
 
@@ -101,11 +97,7 @@ impl Broker {
             epoch: -1,
             sessions: Sessions::default(),
             producer_ids: 0..0,
-            calls: BTreeMap::new(),
             served: BTreeMap::new(),
-            tasks: BTreeMap::new(),
-            next_task: 0,
-            paused: None,
         };
         let incarnation = cluster.unique();
         let started_at = cluster.member(id).clock.micros().div_euclid(1000);
@@ -121,7 +113,8 @@ impl Broker {
             started_at,
             groups: Mutex::default(),
             transactions: Mutex::default(),
-            dead: watch::Sender::new(false),
+            process: Arc::default(),
+            calls: Arc::default(),
             state: Mutex::new(state),
         })
     }
@@ -153,33 +146,7 @@ impl Broker {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut work = Box::pin(work);
-        let broker = self.clone();
-        let mut number = None;
-        poll_fn(move |context| {
-            let mut state = broker.lock();
-            let number = *number.get_or_insert_with(|| {
-                state.next_task += 1;
-                state.next_task
-            });
-            if broker.is_dead() {
-                return Poll::Ready(());
-            }
-            // Whatever wakes it within `work`, the task is also woken when the process continues or ends.
-            if state.tasks.get(&number).is_none_or(|noted| !noted.will_wake(context.waker())) {
-                state.tasks.insert(number, context.waker().clone());
-            }
-            // A paused process does nothing at all; its timers go off when it continues.
-            if state.paused.is_some() {
-                return Poll::Pending;
-            }
-            drop(state);
-            let polled = work.as_mut().poll(context);
-            if polled.is_ready() {
-                broker.lock().tasks.remove(&number);
-            }
-            polled
-        })
+        self.process.task(work)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -210,68 +177,39 @@ impl Broker {
     }
 
     pub(crate) fn is_dead(&self) -> bool {
-        *self.dead.borrow()
+        self.process.is_dead()
     }
 
     /// Ends the broker: its tasks and its responses. What it had in memory is lost.
     pub(crate) fn die(&self) {
-        self.dead.send_replace(true);
-        let mut state = self.lock();
-        state.calls.clear();
-        state.paused = None;
-        let tasks = std::mem::take(&mut state.tasks);
-        drop(state);
-        tasks.into_values().for_each(Waker::wake);
+        self.process.end();
+        self.calls.clear();
     }
 
     /// Waits for the broker's end.
     pub(crate) async fn died(&self) {
-        // The sender is this broker's, so it cannot be gone.
-        let _ = self.dead.subscribe().wait_for(|dead| *dead).await;
+        self.process.died().await;
     }
 
     pub(crate) fn is_paused(&self) -> bool {
-        self.lock().paused.is_some()
+        self.process.is_paused()
     }
 
     /// Suspends the broker's tasks and keeps the messages that arrive.
     pub(crate) fn pause(&self) {
-        self.lock().paused.get_or_insert_default();
+        self.process.pause();
     }
 
     /// Handles the messages that arrived meanwhile, and continues the tasks.
     pub(crate) fn resume(self: &Arc<Self>) {
-        let mut state = self.lock();
-        let Some(messages) = state.paused.take() else { return };
-        let tasks: Vec<Waker> = state.tasks.values().cloned().collect();
-        drop(state);
-        for message in messages {
-            self.receive(message);
-        }
-        tasks.into_iter().for_each(Waker::wake);
+        self.process.resume(|message| self.receive(message));
     }
 
     /// Receives a message.
     pub(crate) fn receive(self: &Arc<Self>, message: Message) {
-        if self.is_dead() {
-            return;
-        }
-        if let Some(messages) = &mut self.lock().paused {
-            messages.push(message);
-            return;
-        }
+        let Some(message) = self.process.receive(message) else { return };
         match message.body {
-            Body::Response(_, response) => {
-                let mut state = self.lock();
-                // Otherwise it comes too late, or a second time.
-                if let Some(received) = state.calls.get_mut(&message.request) {
-                    received.responses.push_back(response);
-                    if let Some(task) = received.task.take() {
-                        drop(state);
-                        task.wake();
-                    }
-                }
-            }
+            Body::Response(_, response) => self.calls.respond(message.request, response),
             Body::Request(request) => {
                 let (from, number) = (message.from, message.request);
                 let verb = request.verb();
@@ -308,12 +246,12 @@ impl Broker {
         };
         let message = Message { from: self.id, to, request, body };
         if to == self.id {
-            self.cluster.hub.send(Duration::ZERO, message);
+            self.cluster.hub.send(Instant::now(), message);
             return;
         }
         let envelope = Envelope { from: self.id, to, verb, response_to, request };
         for delay in self.cluster.links.deliveries(&envelope) {
-            self.cluster.hub.send(delay, message.clone());
+            self.cluster.hub.send(Instant::now() + delay, message.clone());
         }
     }
 
@@ -325,13 +263,11 @@ impl Broker {
         wait: Duration,
     ) -> Option<Response> {
         let deadline = Instant::now() + wait;
-        let number = self.cluster.next_request();
-        self.lock().calls.insert(number, Received::default());
-        let mut call = Call { broker: self.clone(), number };
+        let mut call = self.calls.begin(self.cluster.next_request());
         // What waits at the receiver takes longer than what is lost.
         let limit = self.options().retransmission + self.options().replica_fetch_wait;
         loop {
-            self.send(to, number, Body::Request(request.clone()));
+            self.send(to, call.number(), Body::Request(request.clone()));
             let until = deadline.min(Instant::now() + limit);
             if let Some(response) = call.next(until).await {
                 return Some(response);
@@ -375,43 +311,5 @@ impl Broker {
                 _ => {}
             }
         }
-    }
-}
-
-/// The responses to a call that it has not looked at, and the task that waits for one.
-#[derive(Debug, Default)]
-struct Received {
-    responses: VecDeque<Response>,
-    task: Option<Waker>,
-}
-
-/// A request in flight. Responses that come after it is dropped are ignored.
-struct Call {
-    broker: Arc<Broker>,
-    number: u64,
-}
-
-impl Call {
-    /// The response, none at the deadline.
-    async fn next(&mut self, deadline: Instant) -> Option<Response> {
-        let response = poll_fn(|context| {
-            let mut state = self.broker.lock();
-            // Otherwise the broker died: nothing comes any more.
-            let Some(received) = state.calls.get_mut(&self.number) else { return Poll::Pending };
-            match received.responses.pop_front() {
-                Some(response) => Poll::Ready(response),
-                None => {
-                    received.task = Some(context.waker().clone());
-                    Poll::Pending
-                }
-            }
-        });
-        timeout_at(deadline, response).await.ok()
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.broker.lock().calls.remove(&self.number);
     }
 }

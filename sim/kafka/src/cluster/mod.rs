@@ -232,14 +232,7 @@ impl Cluster {
             active: Mutex::default(),
             lags: Mutex::default(),
         });
-        let receiver = Arc::downgrade(&environment);
-        hub_tasks.start(move |message| match receiver.upgrade() {
-            Some(environment) => {
-                environment.deliver(message);
-                true
-            }
-            None => false,
-        });
+        hub_tasks.start(&environment, Environment::deliver);
         let cluster = Self(Arc::new(Handle(environment)));
         for id in cluster.brokers() {
             cluster.start_broker(id);

@@ -1,10 +1,11 @@
 //! Brokers for clients: [`serve`] puts one on a listener, [`LocalBrokers`] a whole cluster on loopback addresses, and
 //! [`connect`] needs no sockets.
 
-mod local;
+mod brokers;
 
-pub use local::{LocalBrokers, LocalError, LocalOptions};
+pub use brokers::{LocalBrokers, LocalError, LocalOptions};
 
+use simulated_hosts::local;
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 
@@ -16,25 +17,17 @@ use crate::server::{self, ServerOptions};
 pub async fn serve(broker: RunningBroker, listener: TcpListener, options: ServerOptions) {
     let accepting = async {
         broker.ready().await;
-        loop {
-            match listener.accept().await {
-                Ok((connection, client)) => {
-                    let _ = connection.set_nodelay(true);
-                    let (running, options) = (broker.0.clone(), options.clone());
-                    // A paused process responds to no client, but its kernel still accepts connections.
-                    broker.begin(async move {
-                        let address = client.ip().to_string();
-                        if let Err(error) = server::serve(running, options, connection, address).await {
-                            tracing::debug!(%client, %error, "a connection broke");
-                        }
-                    });
+        local::accept(&listener, |connection, client| {
+            let (running, options) = (broker.0.clone(), options.clone());
+            // A paused process responds to no client, but its kernel still accepts connections.
+            broker.begin(async move {
+                let address = client.ip().to_string();
+                if let Err(error) = server::serve(running, options, connection, address).await {
+                    tracing::debug!(%client, %error, "a connection broke");
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::task::yield_now().await;
-                }
-            }
-        }
+            });
+        })
+        .await;
     };
     tokio::select! {
         biased;

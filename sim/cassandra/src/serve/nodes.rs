@@ -1,12 +1,12 @@
 //! A cluster on loopback addresses.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
+use simulated_hosts::local::{self, ListenError, MAX_NODES};
 use thiserror::Error;
 use tokio::net::TcpListener;
 
@@ -16,12 +16,6 @@ use crate::cluster::{
 };
 use crate::server::ServerOptions;
 use crate::storage::{Disk, Token};
-
-/// Maximum nodes of a cluster on loopback addresses.
-const MAX_NODES: u8 = 100;
-
-/// How long a port of a node that ended may stay taken before starting it again fails.
-const PORT_WAIT: Duration = Duration::from_secs(10);
 
 /// Options of a cluster on loopback addresses.
 #[derive(Clone, Debug)]
@@ -76,13 +70,8 @@ pub enum LocalError {
     #[error("node {0} does not run")]
     NotRunning(u8),
     /// An address is taken.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The error.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
 }
 
 /// A cluster whose nodes listen on loopback addresses: what happens to their processes is up to the caller. Nodes are
@@ -108,7 +97,7 @@ impl LocalNodes {
         if options.nodes == 0 || options.nodes > MAX_NODES {
             return Err(LocalError::Nodes(options.nodes));
         }
-        let listeners = listen(options.nodes, options.port).await?;
+        let listeners = local::listen(options.nodes, options.port).await?;
         let port = match listeners.first().map(TcpListener::local_addr) {
             Some(Ok(address)) => address.port(),
             _ => options.port,
@@ -116,7 +105,7 @@ impl LocalNodes {
         let clocks: Vec<_> =
             (0..options.nodes).map(|_| Arc::new(AdjustableClock::new(options.clock))).collect();
         let nodes = (1..=options.nodes).zip(&clocks).map(|(node, clock)| NodeOptions {
-            address: address(node),
+            address: local::address(node),
             port,
             data_center: "datacenter1".to_owned(),
             rack: "rack1".to_owned(),
@@ -178,7 +167,7 @@ impl LocalNodes {
 
     /// Where a node listens while it runs.
     pub fn address(&self, node: u8) -> SocketAddr {
-        SocketAddr::new(address(node), self.port)
+        SocketAddr::new(local::address(node), self.port)
     }
 
     /// Whether a node runs, paused or not.
@@ -233,18 +222,7 @@ impl LocalNodes {
         if self.is_running(node) {
             return Err(LocalError::Running(node));
         }
-        let address = self.address(node);
-        // Its previous run closes its listener asynchronously.
-        let deadline = tokio::time::Instant::now() + PORT_WAIT;
-        loop {
-            match TcpListener::bind(address).await {
-                Ok(listener) => return Ok(listener),
-                Err(_) if tokio::time::Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                Err(source) => return Err(LocalError::Listen { address, source }),
-            }
-        }
+        Ok(local::listen_again(self.address(node)).await?)
     }
 
     fn running(&self, node: u8) -> Result<(), LocalError> {
@@ -257,41 +235,9 @@ fn id(node: u8) -> NodeId {
     NodeId(u32::from(node).saturating_sub(1))
 }
 
-fn address(node: u8) -> IpAddr {
-    Ipv4Addr::new(127, 0, 0, node).into()
-}
-
 /// Places spread evenly over the ring, in turn with the other nodes'.
 fn tokens(node: u8, nodes: u8, each: u8) -> Vec<Token> {
     let step = u64::MAX / (u64::from(each) * u64::from(nodes));
     let places = (0..u64::from(each)).map(|place| place * u64::from(nodes) + u64::from(node) - 1);
     places.map(|place| Token((i64::MIN + 1).wrapping_add_unsigned(place * step))).collect()
-}
-
-/// Listeners on one port of the addresses of all nodes. Each address may be used again although connections of a run
-/// that has ended linger: `TcpListener::bind` sets the option for that.
-async fn listen(nodes: u8, port: u16) -> Result<Vec<TcpListener>, LocalError> {
-    const ATTEMPTS: usize = 50;
-    let mut found = listen_on(nodes, port).await;
-    for _ in 1..ATTEMPTS {
-        if port != 0 || found.is_ok() {
-            break;
-        }
-        found = listen_on(nodes, port).await;
-    }
-    found
-}
-
-async fn listen_on(nodes: u8, port: u16) -> Result<Vec<TcpListener>, LocalError> {
-    let mut listeners = Vec::new();
-    let mut port = port;
-    for node in 1..=nodes {
-        let address = SocketAddr::new(address(node), port);
-        let failed = |source| LocalError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        // With port 0 the first address determines the port.
-        port = listener.local_addr().map_err(failed)?.port();
-        listeners.push(listener);
-    }
-    Ok(listeners)
 }

@@ -1,12 +1,12 @@
 //! A cluster on loopback addresses.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
+use simulated_hosts::local::{self, ListenError, MAX_NODES};
 use thiserror::Error;
 use tokio::net::TcpListener;
 
@@ -15,12 +15,6 @@ use crate::cluster::{AdjustableClock, BrokerOptions, Cluster, HostFault, Options
 use crate::log::Disk;
 use crate::server::ServerOptions;
 use crate::types::NodeId;
-
-/// Maximum brokers of a cluster on loopback addresses.
-const MAX_BROKERS: u8 = 100;
-
-/// How long a port of a broker that ended may stay taken before starting it again fails.
-const PORT_WAIT: Duration = Duration::from_secs(10);
 
 /// Options of a cluster on loopback addresses.
 #[derive(Clone, Debug)]
@@ -60,7 +54,7 @@ impl LocalOptions {
 #[non_exhaustive]
 pub enum LocalError {
     /// The number of brokers is 0 or more than 100.
-    #[error("{0} brokers: there can be from 1 to {MAX_BROKERS}")]
+    #[error("{0} brokers: there can be from 1 to {MAX_NODES}")]
     Brokers(u8),
     /// There is no such broker.
     #[error("no broker {0}")]
@@ -72,13 +66,8 @@ pub enum LocalError {
     #[error("broker {0} does not run")]
     NotRunning(u8),
     /// An address is taken.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The error.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
 }
 
 /// A cluster whose brokers listen on loopback addresses: what happens to their processes is up to the caller. Brokers are
@@ -103,10 +92,10 @@ impl LocalBrokers {
         options: LocalOptions,
         change: impl FnOnce(&mut Options),
     ) -> Result<LocalBrokers, LocalError> {
-        if options.brokers == 0 || options.brokers > MAX_BROKERS {
+        if options.brokers == 0 || options.brokers > MAX_NODES {
             return Err(LocalError::Brokers(options.brokers));
         }
-        let listeners = listen(options.brokers, options.port).await?;
+        let listeners = local::listen(options.brokers, options.port).await?;
         let port = match listeners.first().map(TcpListener::local_addr) {
             Some(Ok(address)) => address.port(),
             _ => options.port,
@@ -115,7 +104,7 @@ impl LocalBrokers {
             (0..options.brokers).map(|_| Arc::new(AdjustableClock::new(options.clock))).collect();
         let brokers = (1..=options.brokers).zip(&clocks).map(|(broker, clock)| BrokerOptions {
             id: id(broker),
-            host: address(broker).to_string(),
+            host: local::address(broker).to_string(),
             port,
             rack: None,
             clock: clock.clone(),
@@ -171,7 +160,7 @@ impl LocalBrokers {
 
     /// Where a broker listens while it runs.
     pub fn address(&self, broker: u8) -> SocketAddr {
-        SocketAddr::new(address(broker), self.port)
+        SocketAddr::new(local::address(broker), self.port)
     }
 
     /// Whether a broker runs, paused or not.
@@ -239,18 +228,7 @@ impl LocalBrokers {
         if self.is_running(broker) {
             return Err(LocalError::Running(broker));
         }
-        let address = self.address(broker);
-        // Its previous run closes its listener asynchronously.
-        let deadline = tokio::time::Instant::now() + PORT_WAIT;
-        loop {
-            match TcpListener::bind(address).await {
-                Ok(listener) => return Ok(listener),
-                Err(_) if tokio::time::Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                Err(source) => return Err(LocalError::Listen { address, source }),
-            }
-        }
+        Ok(local::listen_again(self.address(broker)).await?)
     }
 
     fn running(&self, broker: u8) -> Result<(), LocalError> {
@@ -287,36 +265,4 @@ fn local(mut options: Options) -> Options {
 
 fn id(broker: u8) -> NodeId {
     NodeId(i32::from(broker))
-}
-
-fn address(broker: u8) -> IpAddr {
-    Ipv4Addr::new(127, 0, 0, broker).into()
-}
-
-/// Listeners on one port of the addresses of all brokers. Each address may be used again although connections of a run
-/// that has ended linger: `TcpListener::bind` sets the option for that.
-async fn listen(brokers: u8, port: u16) -> Result<Vec<TcpListener>, LocalError> {
-    const ATTEMPTS: usize = 50;
-    let mut found = listen_on(brokers, port).await;
-    for _ in 1..ATTEMPTS {
-        if port != 0 || found.is_ok() {
-            break;
-        }
-        found = listen_on(brokers, port).await;
-    }
-    found
-}
-
-async fn listen_on(brokers: u8, port: u16) -> Result<Vec<TcpListener>, LocalError> {
-    let mut listeners = Vec::new();
-    let mut port = port;
-    for broker in 1..=brokers {
-        let address = SocketAddr::new(address(broker), port);
-        let failed = |source| LocalError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        // With port 0 the first address determines the port.
-        port = listener.local_addr().map_err(failed)?.port();
-        listeners.push(listener);
-    }
-    Ok(listeners)
 }
