@@ -3,6 +3,7 @@
 mod broker;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exactlyonce::broker::{Assignment, LogOffsets};
@@ -35,6 +36,8 @@ pub(crate) struct Process {
     memory_limit: usize,
     /// Why it must refuse to start any partition, if there is a reason since it began.
     must_refuse: Option<&'static str>,
+    /// It was asked to stop. The fault that asked for it may end before the process does.
+    is_stopping: Arc<AtomicBool>,
 }
 
 /// What this process has done so far.
@@ -80,7 +83,17 @@ impl Process {
             let is_misconfigured = caller.worker.is_some_and(|worker| damage.misconfigured.contains(&worker));
             damage.refusable.or(is_misconfigured.then_some("the tables are bound to another threshold"))
         };
-        Self { context, caller, state: Arc::default(), memory_limit, must_refuse }
+        Self { context, caller, state: Arc::default(), memory_limit, must_refuse, is_stopping: Arc::default() }
+    }
+
+    /// It is asked to stop.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was asked to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
     }
 
     /// It starts a partition at an offset. The violation if damage was done that it must have noticed before.
@@ -170,8 +183,7 @@ impl Process {
             state.delivered.bytes(to.partition)
         };
         // A worker that is stopping drops what is still delivered to it.
-        let is_stopping = |worker: u8| *context.stops[usize::from(worker)].borrow();
-        if let Some(worker) = caller.worker.filter(|worker| !is_stopping(*worker)) {
+        if let Some(worker) = caller.worker.filter(|_| !self.is_stopping()) {
             let exceeded = memory::exceeded(worker, to.partition, bytes, self.memory_limit);
             exceeded.into_iter().for_each(|violation| context.violate(violation));
         }
