@@ -5,6 +5,8 @@
 //! a worker: known-bad pipelines have them (`tests/mutants`). And before the tables are compared, a worker refuses to
 //! continue with a registry that has less than it registered (`wrong_registry`).
 
+use std::time::Duration;
+
 use simulated_hosts::{HostFault, LinkFault};
 use simulation::scenario::fault::{Direction, Fault, Host, Kind, KindName, Sabotage, Target, Trigger};
 use simulation::scenario::options::Begin;
@@ -178,6 +180,34 @@ fn a_worker_that_holds_too_many_records_is_found() {
             run_with(draft, &[ignored, silent], 0).has("memory_exceeded")
         });
         assert!(found, "{world}");
+    }
+}
+
+#[test]
+fn a_worker_that_is_still_stopping_when_the_next_may_start_may_drop_any_number_of_records() {
+    for seed in 0..12 {
+        let mut draft = draft(seed, World::Simple);
+        (draft.shape.at_start_per_mille, draft.shape.malformed_per_mille) = (1_000, 0);
+        (draft.shape.records, draft.shape.source_bytes) = (400, 1);
+        let options = &mut draft.options;
+        (options.fetch_records, options.prefetched_fetches, options.partitions) = (1, 1, 1);
+        (options.workers, options.chaos_ms) = (1, 4_000);
+        let pipeline = &mut options.pipeline;
+        (pipeline.batch_records, pipeline.in_flight_batches, pipeline.prefetch_bytes) = (1, 1, 100);
+        pipeline.stop_deadline = Duration::from_secs(60);
+        let mut scenario = draft.without_faults();
+        // It cannot stop before its batch in flight is written.
+        let stopped = Fault {
+            trigger: Trigger::At { at_ms: 500 },
+            target: Target::Host(Host::Worker(0)),
+            duration_ms: 10,
+            ..fault(0, Kind::Host(HostFault::Stop), &scenario)
+        };
+        let silent = Kind::Sabotaged { how: Sabotage::NoResponse, per_mille: 1_000 };
+        let silent = Fault { trigger: Trigger::At { at_ms: 450 }, ..fault(1, silent, &scenario) };
+        scenario.faults.extend([stopped, silent]);
+        let report = run(scenario, false);
+        assert!(!report.has("memory_exceeded"), "seed {seed}: {report}");
     }
 }
 
