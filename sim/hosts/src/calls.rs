@@ -121,6 +121,7 @@ mod tests {
         let responding = calls.clone();
         tokio::spawn(async move { responding.respond(1, 'e') });
         assert_eq!(one.next(deadline).await, Some('e'));
+        assert!(Instant::now() < deadline, "it is woken by the response");
         assert_eq!((one.number(), one.next(deadline).await, Instant::now()), (1, None, deadline));
     }
 
@@ -128,6 +129,7 @@ mod tests {
     async fn what_comes_after_a_call_is_dropped_or_forgotten_is_ignored() {
         let calls = Arc::<Calls<char>>::default();
         drop(calls.begin(1));
+        assert!(calls.lock().is_empty());
         calls.respond(1, 'a');
         let deadline = || Instant::now() + Duration::from_secs(1);
         assert_eq!(calls.begin(1).next(deadline()).await, None);

@@ -185,8 +185,9 @@ mod tests {
         process.resume(|message| received.push(message));
         assert_eq!(received, ['b', 'c']);
         process.pause();
-        process.end();
         assert_eq!(process.receive('d'), None);
+        process.end();
+        assert_eq!(process.receive('e'), None);
         process.resume(|_| unreachable!("what it had kept is lost"));
     }
 }
