@@ -1,30 +1,47 @@
-//! A broker whose consumers deliver something else.
+//! A broker that answers, and whose consumers deliver, something else.
 
 use std::sync::Arc;
 
 use exactlyonce::broker::memory::{MemoryBroker, MemoryConsumer};
 use exactlyonce::broker::{Assignment, Broker, BrokerError, Consumer, Delivery, Fetched, LogOffsets, Topic};
 
-type Alter = Arc<dyn Fn(Delivery) -> Option<Delivery> + Send + Sync>;
+type Deliver = Arc<dyn Fn(Delivery) -> Option<Delivery> + Send + Sync>;
 
 #[derive(Clone)]
 pub struct Altered {
     inner: MemoryBroker,
-    alter: Alter,
+    deliver: Deliver,
+    fetch: Arc<dyn Fn(i64, Fetched) -> Fetched + Send + Sync>,
+    describe: Arc<dyn Fn(Topic) -> Result<Topic, BrokerError> + Send + Sync>,
 }
 
 pub struct AlteredConsumer {
     inner: MemoryConsumer,
-    alter: Alter,
+    deliver: Deliver,
 }
 
 impl Altered {
-    /// A broker that delivers what `alter` makes of each delivery: `None` for nothing.
-    pub fn new(
-        inner: MemoryBroker,
-        alter: impl Fn(Delivery) -> Option<Delivery> + Send + Sync + 'static,
+    /// A broker that alters nothing.
+    pub fn new(inner: MemoryBroker) -> Self {
+        Self { inner, deliver: Arc::new(Some), fetch: Arc::new(|_, fetched| fetched), describe: Arc::new(Ok) }
+    }
+
+    /// Its consumers deliver what `deliver` makes of each delivery: `None` for nothing.
+    pub fn delivering(self, deliver: impl Fn(Delivery) -> Option<Delivery> + Send + Sync + 'static) -> Self {
+        Self { deliver: Arc::new(deliver), ..self }
+    }
+
+    /// A fetch from an offset returns what `fetch` makes of it.
+    pub fn fetching(self, fetch: impl Fn(i64, Fetched) -> Fetched + Send + Sync + 'static) -> Self {
+        Self { fetch: Arc::new(fetch), ..self }
+    }
+
+    /// The topic is described as `describe` makes of it.
+    pub fn describing(
+        self,
+        describe: impl Fn(Topic) -> Result<Topic, BrokerError> + Send + Sync + 'static,
     ) -> Self {
-        Self { inner, alter: Arc::new(alter) }
+        Self { describe: Arc::new(describe), ..self }
     }
 }
 
@@ -32,7 +49,7 @@ impl Broker for Altered {
     type Consumer = AlteredConsumer;
 
     async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
-        self.inner.topic(topic).await
+        (self.describe)(self.inner.topic(topic).await?)
     }
 
     async fn offsets(&self, topic: &str, partition: i32) -> Result<LogOffsets, BrokerError> {
@@ -47,19 +64,20 @@ impl Broker for Altered {
         max_records: usize,
         max_bytes: usize,
     ) -> Result<Fetched, BrokerError> {
-        self.inner.fetch(topic, partition, offset, max_records, max_bytes).await
+        let fetched = self.inner.fetch(topic, partition, offset, max_records, max_bytes).await?;
+        Ok((self.fetch)(offset, fetched))
     }
 
     async fn subscribe(&self, group: &str, topic: &str) -> Result<AlteredConsumer, BrokerError> {
         let inner = self.inner.subscribe(group, topic).await?;
-        Ok(AlteredConsumer { inner, alter: self.alter.clone() })
+        Ok(AlteredConsumer { inner, deliver: self.deliver.clone() })
     }
 }
 
 impl Consumer for AlteredConsumer {
     async fn poll(&mut self) -> Result<Delivery, BrokerError> {
         loop {
-            if let Some(delivery) = (self.alter)(self.inner.poll().await?) {
+            if let Some(delivery) = (self.deliver)(self.inner.poll().await?) {
                 return Ok(delivery);
             }
         }

@@ -94,7 +94,7 @@ fn a_batch_waits_for_records_as_long_as_it_may_from_its_first_one_on() {
             }
         };
         // As if records came too fast for an end.
-        let without_ends = Altered::new(broker.clone(), |delivery| match delivery {
+        let without_ends = Altered::new(broker.clone()).delivering(|delivery| match delivery {
             Delivery::End { .. } => None,
             delivery => Some(delivery),
         });

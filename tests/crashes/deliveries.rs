@@ -37,7 +37,7 @@ async fn bound(records: i64) -> (MemoryBroker, MemoryStore) {
 /// A broker whose second delivery of records of partition 1 fails with this error.
 fn failing_once(broker: &MemoryBroker, error: fn() -> BrokerError) -> Altered {
     let (first, failed) = (AtomicBool::new(false), AtomicBool::new(false));
-    Altered::new(broker.clone(), move |delivery| match delivery {
+    Altered::new(broker.clone()).delivering(move |delivery| match delivery {
         Delivery::Records { assignment, records, .. }
             if assignment.partition == 1
                 && first.swap(true, Ordering::Relaxed)

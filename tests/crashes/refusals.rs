@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use exactlyonce::binding::{self, BindingError, Origin};
-use exactlyonce::broker::memory::{MemoryBroker, MemoryConsumer};
-use exactlyonce::broker::{Broker, BrokerError, Fetched, LogOffsets, Topic};
+use exactlyonce::broker::{Broker, Fetched};
+use exactlyonce::broker::memory::MemoryBroker;
 use exactlyonce::event::{Event, Health, Row};
 use exactlyonce::pipeline::{self, Options, PipelineError, Summary};
 use exactlyonce::store::memory::MemoryStore;
@@ -16,6 +15,7 @@ use exactlyonce::store::{Count, Layout, Progress, Store, WindowKey};
 use exactlyonce::truth;
 use exactlyonce::window::WindowSpec;
 
+use crate::altered::Altered;
 use crate::harness::{
     Entry, PARTITIONS, TOPIC, append, binding_spec, block_on, broker_with, event, rng, truth_of,
 };
@@ -130,50 +130,20 @@ fn different_records_below_progress_are_refused() {
     });
 }
 
-/// A log with an open transaction: from an offset on, the first fetches return nothing.
-#[derive(Clone)]
-struct OpenTransaction {
-    inner: MemoryBroker,
-    from: i64,
-    empty_fetches: Arc<AtomicU32>,
-}
-
-impl Broker for OpenTransaction {
-    type Consumer = MemoryConsumer;
-
-    async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
-        self.inner.topic(topic).await
-    }
-
-    async fn offsets(&self, topic: &str, partition: i32) -> Result<LogOffsets, BrokerError> {
-        self.inner.offsets(topic, partition).await
-    }
-
-    async fn fetch(
-        &self,
-        topic: &str,
-        partition: i32,
-        offset: i64,
-        max_records: usize,
-        max_bytes: usize,
-    ) -> Result<Fetched, BrokerError> {
+/// A log with an open transaction: from an offset on, the first six fetches return nothing.
+fn open_transaction(inner: MemoryBroker, from: i64) -> Altered {
+    let empty_fetches = AtomicU32::new(6);
+    Altered::new(inner).fetching(move |offset, mut fetched| {
         let again = |empty_fetches: u32| empty_fetches.checked_sub(1);
-        if offset >= self.from
-            && self.empty_fetches.fetch_update(Ordering::Relaxed, Ordering::Relaxed, again).is_ok()
-        {
-            return Ok(Fetched { records: Vec::new(), next_offset: offset });
+        if offset >= from && empty_fetches.fetch_update(Ordering::Relaxed, Ordering::Relaxed, again).is_ok() {
+            return Fetched { records: Vec::new(), next_offset: offset };
         }
-        let mut fetched = self.inner.fetch(topic, partition, offset, max_records, max_bytes).await?;
-        if offset < self.from && fetched.next_offset > self.from {
-            fetched.records.retain(|record| record.offset < self.from);
-            fetched.next_offset = self.from;
+        if offset < from && fetched.next_offset > from {
+            fetched.records.retain(|record| record.offset < from);
+            fetched.next_offset = from;
         }
-        Ok(fetched)
-    }
-
-    async fn subscribe(&self, group: &str, topic: &str) -> Result<MemoryConsumer, BrokerError> {
-        self.inner.subscribe(group, topic).await
-    }
+        fetched
+    })
 }
 
 #[test]
@@ -183,7 +153,7 @@ fn different_records_in_an_open_transaction_are_refused_when_it_is_committed() {
         broker.truncate(TOPIC, 2, 8);
         let other = (0..6).map(|i| Entry::Value(2, event(100 + i, 1, "x", 1))).collect::<Vec<_>>();
         append(&broker, &other).await;
-        let broker = OpenTransaction { inner: broker, from: 8, empty_fetches: Arc::new(AtomicU32::new(6)) };
+        let broker = open_transaction(broker, 8);
         let error = pipeline::run(&broker, &store, &options(), rng(1), pending()).await.unwrap_err();
         assert!(matches!(error, PipelineError::RecordsDiffer { partition: 2, offset: 8, .. }), "{error:?}");
     });

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use exactlyonce::binding::{self, Origin};
-use exactlyonce::broker::memory::{MemoryBroker, MemoryConsumer};
-use exactlyonce::broker::{Broker, BrokerError, Fetched, LogOffsets, Topic};
+use exactlyonce::broker::BrokerError;
+use exactlyonce::broker::memory::MemoryBroker;
 use exactlyonce::pipeline::{self, Options, PipelineError};
 use exactlyonce::store::Store;
 use exactlyonce::store::memory::MemoryStore;
@@ -17,6 +17,7 @@ use exactlyonce::truth;
 use exactlyonce::window::WindowSpec;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::altered::Altered;
 use crate::faulty::{Fault, FaultyStore};
 use crate::harness::{Entry, append, binding_spec, block_on, broker_with, event, rng, truth_of};
 
@@ -273,57 +274,27 @@ fn a_stop_ends_a_run_that_cannot_read_the_progress_of_other_workers_without_an_e
     });
 }
 
-/// A broker that does not describe the topic while `silent` is set.
-#[derive(Clone)]
-struct UndescribedTopic {
-    inner: MemoryBroker,
-    silent: Arc<AtomicBool>,
-}
-
-impl Broker for UndescribedTopic {
-    type Consumer = MemoryConsumer;
-
-    async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
-        if self.silent.load(Ordering::Relaxed) {
-            let cause = Some("no controller".into());
-            return Err(BrokerError::Retriable { what: format!("describe topic {topic}"), cause });
-        }
-        self.inner.topic(topic).await
-    }
-
-    async fn offsets(&self, topic: &str, partition: i32) -> Result<LogOffsets, BrokerError> {
-        self.inner.offsets(topic, partition).await
-    }
-
-    async fn fetch(
-        &self,
-        topic: &str,
-        partition: i32,
-        offset: i64,
-        max_records: usize,
-        max_bytes: usize,
-    ) -> Result<Fetched, BrokerError> {
-        self.inner.fetch(topic, partition, offset, max_records, max_bytes).await
-    }
-
-    async fn subscribe(&self, group: &str, topic: &str) -> Result<MemoryConsumer, BrokerError> {
-        self.inner.subscribe(group, topic).await
-    }
-}
-
 #[test]
 fn a_topic_check_that_keeps_failing_is_logged_with_its_cause_once_a_minute_and_when_it_succeeds_again() {
     let text = logged(|| {
         block_on(async {
             let (inner, store) = bound(60).await;
-            let broker = UndescribedTopic { inner, silent: Arc::default() };
+            let silent = Arc::<AtomicBool>::default();
+            let is_silent = silent.clone();
+            let broker = Altered::new(inner).describing(move |topic| {
+                if is_silent.load(Ordering::Relaxed) {
+                    let (what, cause) = ("describe the topic".to_owned(), Some("no controller".into()));
+                    return Err(BrokerError::Retriable { what, cause });
+                }
+                Ok(topic)
+            });
             let options = options();
             let run = pipeline::run(&broker, &store, &options, rng(1), sleep(Duration::from_secs(300)));
             let silence = async {
                 sleep(Duration::from_secs(15)).await;
-                broker.silent.store(true, Ordering::Relaxed);
+                silent.store(true, Ordering::Relaxed);
                 sleep(Duration::from_secs(150)).await;
-                broker.silent.store(false, Ordering::Relaxed);
+                silent.store(false, Ordering::Relaxed);
                 pending::<()>().await;
             };
             tokio::select! {
