@@ -83,7 +83,14 @@ impl Process {
             let is_misconfigured = caller.worker.is_some_and(|worker| damage.misconfigured.contains(&worker));
             damage.refusable.or(is_misconfigured.then_some("the tables are bound to another threshold"))
         };
-        Self { context, caller, state: Arc::default(), memory_limit, must_refuse, is_stopping: Arc::default() }
+        Self {
+            context,
+            caller,
+            state: Arc::default(),
+            memory_limit,
+            must_refuse,
+            is_stopping: Arc::default(),
+        }
     }
 
     /// It is asked to stop.

@@ -214,16 +214,22 @@ async fn execute<T: TablesService>(
     simulated_ms
 }
 
-/// Waits until the workers have drained the log. With damage it is enough that all of them refuse to.
+/// Waits until the workers have drained the log, as long as progress moves often enough. With damage it is enough that all of
+/// them refuse to.
 async fn drain<S: Store>(context: &SimContext, checker: &Checker<S>) {
     let limit_ms = match context.damage().done {
         true => DAMAGED_LIMIT_MS.min(context.options.settle_limit_ms),
         false => context.options.settle_limit_ms,
     };
-    let give_up_ms = context.now_ms() + limit_ms;
+    let mut progress = context.all_acknowledged_progress();
+    let mut give_up_ms = context.now_ms() + limit_ms;
     let have_refused = || context.damage().refused.len() >= usize::from(context.options.workers);
     while !context.has_failed() && !have_refused() && !checker.has_drained().await {
         wait_and_judge(context).await;
+        let moved = context.all_acknowledged_progress();
+        if moved != progress {
+            (progress, give_up_ms) = (moved, context.now_ms() + limit_ms);
+        }
         if context.now_ms() >= give_up_ms {
             return context.violate(Violation::Stuck { partitions: checker.positions().await });
         }

@@ -6,8 +6,8 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use exactlyonce::binding::{self, BindingError, Origin};
-use exactlyonce::broker::{Broker, Fetched};
 use exactlyonce::broker::memory::MemoryBroker;
+use exactlyonce::broker::{Broker, Fetched};
 use exactlyonce::event::{Event, Health, Row};
 use exactlyonce::pipeline::{self, Options, PipelineError, Summary};
 use exactlyonce::store::memory::MemoryStore;

@@ -56,7 +56,7 @@ pub struct RunOptions {
     /// What ends then.
     #[serde(default)]
     pub heal: Heal,
-    /// How long the workers may take to drain the log after that.
+    /// How long no progress may move after that, until the log is drained.
     pub settle_limit_ms: u64,
 
     /// How long a client of a simple service waits for a response.

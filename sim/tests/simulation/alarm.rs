@@ -270,6 +270,19 @@ fn a_log_that_is_not_drained_is_found() {
 }
 
 #[test]
+fn workers_that_drain_the_log_slowly_are_not_stuck() {
+    let mut draft = draft(3, World::Simple);
+    (draft.shape.records, draft.shape.at_start_per_mille, draft.shape.malformed_per_mille) = (200, 1_000, 0);
+    let options = &mut draft.options;
+    (options.partitions, options.chaos_ms) = (1, 1_000);
+    (options.service_time_ms, options.request_timeout_ms, options.settle_limit_ms) = (50, 2_000, 2_000);
+    (options.pipeline.batch_records, options.pipeline.in_flight_batches) = (1, 1);
+    let report = run(draft.without_faults(), false);
+    assert!(report.violations.is_empty(), "{report}");
+    assert!(report.simulated_ms > 3 * 2_000, "{report}");
+}
+
+#[test]
 fn a_run_without_faults_has_no_violation() {
     for world in BOTH {
         for seed in 0..10 {
