@@ -9,6 +9,7 @@ pub mod log;
 pub mod metadata;
 pub mod protocol;
 mod replica;
+pub mod sasl;
 pub mod serve;
 pub mod server;
 pub mod transaction;

@@ -10,6 +10,7 @@ use simulated_hosts::HostCommand;
 use simulated_hosts::program::{self, Response, Service};
 use simulated_kafka::cluster::{HostFault, Options, PropertyError, Recovery};
 use simulated_kafka::serve::{LocalBrokers, LocalError, LocalOptions};
+use simulated_kafka::server::ServerOptions;
 use simulated_kafka::types::NodeId;
 use thiserror::Error;
 use tracing_subscriber::filter::LevelFilter;
@@ -30,6 +31,10 @@ struct Arguments {
     /// A setting of all brokers, by its name in server.properties; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
+    /// A user and the password; may be repeated. With users all clients must authenticate, by any mechanism of the
+    /// setting sasl.enabled.mechanisms: PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512
+    #[arg(long, value_name = "NAME:PASSWORD", value_parser = user)]
+    user: Vec<(String, String)>,
     /// What is random inside depends on it
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -177,6 +182,16 @@ fn setting(text: &str) -> Result<(String, String), PropertyError> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+/// A user's name and password.
+fn user(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once(':') {
+        Some((name, password)) if !name.is_empty() && !password.is_empty() => {
+            Ok((name.to_owned(), password.to_owned()))
+        }
+        _ => Err("it must be NAME:PASSWORD, with neither of them empty"),
+    }
+}
+
 #[derive(Debug, Error)]
 enum CommandError {
     #[error("unknown command '{0}'; the commands are {names}", names = names_of_commands())]
@@ -194,15 +209,17 @@ enum CommandError {
 }
 
 fn main() -> ExitCode {
-    let Arguments { brokers, port, seed, set, log } = Arguments::parse();
+    let Arguments { brokers, port, seed, set, user, log } = Arguments::parse();
+    let server = ServerOptions { sasl: !user.is_empty(), ..ServerOptions::default() };
     let change = |options: &mut Options| {
         for (name, value) in &set {
             // Checked when it was parsed.
             let _ = options.set(name, value);
         }
+        options.sasl.users.extend(user);
     };
     program::run("simulated-kafka", log, async |clock| {
-        let options = LocalOptions { brokers, port, seed, ..LocalOptions::new(clock) };
+        let options = LocalOptions { brokers, port, seed, server, ..LocalOptions::new(clock) };
         let brokers = LocalBrokers::start(options, change).await?;
         let (count, first) = (brokers.count(), brokers.address(1));
         program::print_line(&format!("{count} brokers serve clients, the first on {first}"));

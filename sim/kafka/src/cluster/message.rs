@@ -77,6 +77,7 @@ impl Request {
                 | ControlRequest::CreatePartitions(_)
                 | ControlRequest::AlterConfigs(_)
                 | ControlRequest::ReplaceConfigs(_)
+                | ControlRequest::AlterCredentials(_)
                 | ControlRequest::ElectLeaders(_) => Verb::Admin,
             },
         }

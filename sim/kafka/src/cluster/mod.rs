@@ -220,7 +220,8 @@ impl Cluster {
     pub fn start(options: Options, links: Arc<dyn Links>, mut random: impl Rng + Send + 'static) -> Self {
         let (hub, hub_tasks) = hub();
         let of_controller = Split(random.next_u64());
-        let controller = Controller::new(options.controller.clone(), Box::new(of_controller));
+        let mut controller = Controller::new(options.controller.clone(), Box::new(of_controller));
+        controller.add_users(&options.sasl.users);
         let environment = Arc::new(Environment {
             options,
             links,

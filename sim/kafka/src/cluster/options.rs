@@ -8,6 +8,7 @@ use simulated_hosts::clock::Clock;
 pub use crate::controller::ControllerSettings;
 use crate::group::GroupConfig;
 use crate::log::Disk;
+use crate::sasl::SaslOptions;
 use crate::transaction::TransactionConfig;
 use crate::types::NodeId;
 
@@ -69,6 +70,8 @@ pub struct Options {
     /// Whether consumers that say their rack are sent to an in-sync replica there (`replica.selector.class` is
     /// `RackAwareReplicaSelector`).
     pub rack_aware: bool,
+    /// Who may use listeners that require SASL ([`crate::server::ServerOptions::sasl`]).
+    pub sasl: SaslOptions,
     /// The coordinators of groups.
     pub groups: GroupConfig,
     /// The coordinators of transactions.
@@ -112,6 +115,7 @@ impl Options {
             shutdown_timeout: Duration::from_secs(30),
             fetch_sessions: 1000,
             rack_aware: false,
+            sasl: SaslOptions::default(),
             groups: GroupConfig::default(),
             transactions: TransactionConfig::default(),
             verify_transactions: true,

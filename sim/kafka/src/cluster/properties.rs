@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::Options;
 use crate::metadata::config;
+use crate::sasl::Mechanism;
 
 /// Why a setting is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -67,6 +68,11 @@ impl Options {
             "offsets.topic.replication.factor" => self.offsets_replication = factor()?,
             "producer.id.expiration.ms" => self.producer_expiration = millis()?,
             "replica.lag.time.max.ms" => self.replica_lag = millis()?,
+            "sasl.enabled.mechanisms" => {
+                let names = value.split(',').map(|name| name.trim().parse());
+                let mechanisms: Result<Vec<Mechanism>, _> = names.collect();
+                self.sasl.mechanisms = mechanisms.map_err(|error| invalid(error.to_string()))?;
+            }
             "transaction.abort.timed.out.transaction.cleanup.interval.ms" => {
                 self.transactions.abort_check_interval = i64::from(int()?.max(1));
             }
@@ -90,6 +96,7 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sasl::Hash;
 
     #[test]
     fn settings_have_the_names_of_server_properties() {
@@ -98,6 +105,8 @@ mod tests {
         options.set("broker.session.timeout.ms", "6000").unwrap();
         options.set("min.insync.replicas", "2").unwrap();
         options.set("log.segment.bytes", "16777216").unwrap();
+        options.set("sasl.enabled.mechanisms", "SCRAM-SHA-256, PLAIN").unwrap();
+        assert_eq!(options.sasl.mechanisms, [Mechanism::Scram(Hash::Sha256), Mechanism::Plain]);
         assert!(!options.auto_create_topics);
         assert_eq!(options.controller.session_timeout, Duration::from_secs(6));
         assert_eq!(
@@ -118,6 +127,8 @@ mod tests {
             ("broker.session.timeout.ms", "-1"),
             ("auto.create.topics.enable", "yes"),
             ("min.insync.replicas", "0"),
+            ("sasl.enabled.mechanisms", ""),
+            ("sasl.enabled.mechanisms", "PLAIN,GSSAPI"),
         ] {
             assert!(options.set(name, value).is_err(), "{name}={value}");
         }

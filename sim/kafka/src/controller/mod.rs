@@ -6,6 +6,7 @@
 
 mod brokers;
 mod configs;
+mod credentials;
 mod election;
 mod partitions;
 mod request;
@@ -141,6 +142,9 @@ impl Controller {
             }
             ControlRequest::ReplaceConfigs(request) => {
                 Ok(ControlResponse::AlterConfigs(self.alter_configs(&request, true)))
+            }
+            ControlRequest::AlterCredentials(request) => {
+                Ok(ControlResponse::AlterCredentials(self.alter_credentials(&request)))
             }
             ControlRequest::ElectLeaders(request) => {
                 Ok(ControlResponse::ElectLeaders(self.elect_leaders(&request)))

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use crate::error::ErrorCode;
 use crate::metadata::{Image, PartitionImage};
 use crate::protocol::messages::{
-    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
-    DeleteTopicsRequest, DeleteTopicsResponse, ElectLeadersRequest, ElectLeadersResponse,
-    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+    AlterUserScramCredentialsRequest, AlterUserScramCredentialsResponse, CreatePartitionsRequest,
+    CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
+    DeleteTopicsResponse, ElectLeadersRequest, ElectLeadersResponse, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse,
 };
 use crate::types::{NodeId, PartitionId};
 
@@ -61,6 +62,7 @@ pub(crate) enum ControlRequest {
     /// The old request, which replaces all configurations of a resource.
     ReplaceConfigs(IncrementalAlterConfigsRequest),
     ElectLeaders(ElectLeadersRequest),
+    AlterCredentials(AlterUserScramCredentialsRequest),
 }
 
 #[derive(Debug, Clone)]
@@ -82,4 +84,5 @@ pub(crate) enum ControlResponse {
     CreatePartitions(CreatePartitionsResponse),
     AlterConfigs(IncrementalAlterConfigsResponse),
     ElectLeaders(ElectLeadersResponse),
+    AlterCredentials(AlterUserScramCredentialsResponse),
 }

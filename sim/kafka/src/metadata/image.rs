@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::sasl::{Credential, Hash};
 use crate::types::{NodeId, PartitionId, TopicId};
 
 /// A registered broker.
@@ -87,6 +88,8 @@ pub struct Image {
     pub names: BTreeMap<String, TopicId>,
     /// Dynamic configuration of brokers; none for all of them.
     pub broker_configs: BTreeMap<Option<NodeId>, BTreeMap<String, String>>,
+    /// What users are verified with by SCRAM.
+    pub credentials: BTreeMap<(String, Hash), Credential>,
 }
 
 impl Image {

@@ -47,6 +47,9 @@ pub enum FrameError {
         /// Its version.
         version: i16,
     },
+    /// The client must authenticate before it sends this request (`InvalidRequestException`).
+    #[error("request {0} before the client has authenticated")]
+    Unauthenticated(i16),
     /// The bytes are no such request.
     #[error("request {key} in version {version} is malformed: {reason}")]
     Malformed {
@@ -130,17 +133,9 @@ pub async fn read<R: AsyncRead + Unpin>(
     input: &mut R,
     limits: Limits,
 ) -> Result<Option<RawRequest>, FrameError> {
-    let mut length = [0; 4];
-    match input.read_exact(&mut length).await {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        Err(error) => return Err(error.into()),
-    }
-    let claimed = i32::from_be_bytes(length);
-    let length = usize::try_from(claimed).map_err(|_| FrameError::Length(claimed))?;
-    if length > limits.produce.max(limits.other) {
-        return Err(FrameError::Length(claimed));
-    }
+    let Some((claimed, length)) = read_length(input, limits.produce.max(limits.other)).await? else {
+        return Ok(None);
+    };
     if length < 4 {
         return Err(FrameError::Header(length));
     }
@@ -153,14 +148,56 @@ pub async fn read<R: AsyncRead + Unpin>(
     }
     let mut frame = Vec::with_capacity(length.min(1 << 16));
     frame.extend_from_slice(&start);
-    let rest = (length - 4) as u64;
-    if input.take(rest).read_to_end(&mut frame).await? as u64 != rest {
-        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-    }
+    read_body(input, &mut frame, length - 4).await?;
     parse(Bytes::from(frame)).map(Some)
 }
 
-fn parse(mut frame: Bytes) -> Result<RawRequest, FrameError> {
+/// Reads the next frame, whatever it has; none at the end of the connection.
+///
+/// # Errors
+/// If the connection broke or the frame has more bytes than `most`.
+pub(crate) async fn read_bytes<R: AsyncRead + Unpin>(
+    input: &mut R,
+    most: usize,
+) -> Result<Option<Bytes>, FrameError> {
+    let Some((_, length)) = read_length(input, most).await? else { return Ok(None) };
+    let mut frame = Vec::with_capacity(length.min(1 << 16));
+    read_body(input, &mut frame, length).await?;
+    Ok(Some(Bytes::from(frame)))
+}
+
+/// The length of a frame, as it is claimed and as a number of bytes; none at the end of the connection.
+async fn read_length<R: AsyncRead + Unpin>(
+    input: &mut R,
+    most: usize,
+) -> Result<Option<(i32, usize)>, FrameError> {
+    let mut length = [0; 4];
+    match input.read_exact(&mut length).await {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    let claimed = i32::from_be_bytes(length);
+    let length = usize::try_from(claimed).ok().filter(|length| *length <= most);
+    length.map(|length| Some((claimed, length))).ok_or(FrameError::Length(claimed))
+}
+
+async fn read_body<R: AsyncRead + Unpin>(
+    input: &mut R,
+    frame: &mut Vec<u8>,
+    length: usize,
+) -> Result<(), FrameError> {
+    if input.take(length as u64).read_to_end(frame).await? != length {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    }
+    Ok(())
+}
+
+/// Reads the header of a request.
+///
+/// # Errors
+/// If it is malformed, or the request is none that a broker offers.
+pub(crate) fn parse(mut frame: Bytes) -> Result<RawRequest, FrameError> {
     let Some(&[a, b, c, d]) = frame.first_chunk() else { return Err(FrameError::Header(frame.len())) };
     let (number, version) = (i16::from_be_bytes([a, b]), i16::from_be_bytes([c, d]));
     let unsupported = FrameError::Unsupported { key: number, version };

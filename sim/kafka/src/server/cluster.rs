@@ -18,21 +18,22 @@ use crate::protocol::messages::{
 use crate::protocol::text;
 use crate::protocol::versions::{FEATURES, OFFERED};
 
-/// ApiVersions, which a client may ask for in a version that the broker does not know (KIP-511).
-pub(super) fn api_versions(broker: &Broker, raw: &RawRequest) -> Result<Bytes, FrameError> {
+/// ApiVersions, which a client may ask for in a version that the broker does not know (KIP-511): the response, and whether
+/// it has the versions.
+pub(super) fn api_versions(broker: &Broker, raw: &RawRequest) -> Result<(Bytes, bool), FrameError> {
     let newest = OFFERED.iter().find(|offered| offered.key == raw.key).map_or(0, |offered| offered.newest);
     if !(0..=newest).contains(&raw.version) {
         let own = ApiVersion::default().with_api_key(raw.key as i16).with_max_version(newest);
         let response = ApiVersionsResponse::default()
             .with_error_code(ErrorCode::UnsupportedVersion.code())
             .with_api_keys(vec![own]);
-        return raw.respond_in(&response, 0);
+        return raw.respond_in(&response, 0).map(|response| (response, false));
     }
     let request: ApiVersionsRequest = raw.decode()?;
     if raw.version >= 3 && !is_software_name(&request.client_software_name, &request.client_software_version)
     {
         let response = ApiVersionsResponse::default().with_error_code(ErrorCode::InvalidRequest.code());
-        return raw.respond(&response);
+        return raw.respond(&response).map(|response| (response, false));
     }
     let keys = OFFERED.iter().map(|offered| {
         ApiVersion::default()
@@ -60,7 +61,7 @@ pub(super) fn api_versions(broker: &Broker, raw: &RawRequest) -> Result<Bytes, F
         .with_supported_features(supported.collect())
         .with_finalized_features_epoch(broker.image().version)
         .with_finalized_features(finalized.collect());
-    raw.respond(&response)
+    raw.respond(&response).map(|response| (response, true))
 }
 
 /// `ApiVersionsRequest.isValid`

@@ -7,11 +7,13 @@ mod cluster;
 mod configs;
 mod connection;
 mod coordinators;
+mod credentials;
 mod fetch;
 mod metadata;
 mod offsets;
 mod produce;
 mod producers;
+mod sasl;
 mod session;
 mod topics;
 
@@ -35,6 +37,8 @@ use crate::types::{NodeId, PartitionId, TopicId};
 pub(crate) struct Client {
     /// Its address, as text without the port.
     pub(crate) address: String,
+    /// The user that it has authenticated as, if the listener requires that.
+    pub(crate) user: Option<String>,
 }
 
 /// Serves a request; the response is none if the client does not want one.
@@ -51,7 +55,9 @@ pub(crate) async fn dispatch(
         }};
     }
     match raw.key {
-        ApiKey::ApiVersions => cluster::api_versions(broker, &raw).map(Some),
+        ApiKey::ApiVersions => cluster::api_versions(broker, &raw).map(|(response, _)| Some(response)),
+        ApiKey::SaslHandshake => sasl::handshake_again(&raw).map(Some),
+        ApiKey::SaslAuthenticate => sasl::authenticate_again(&raw).map(Some),
         ApiKey::Produce => produce::serve(broker, &raw).await,
         ApiKey::Fetch => answer!(fetch::serve),
         ApiKey::ListOffsets => answer!(offsets::list),
@@ -67,6 +73,8 @@ pub(crate) async fn dispatch(
         ApiKey::DescribeConfigs => answer!(configs::describe),
         ApiKey::AlterConfigs => answer!(configs::replace),
         ApiKey::IncrementalAlterConfigs => answer!(configs::alter),
+        ApiKey::DescribeUserScramCredentials => answer!(credentials::describe),
+        ApiKey::AlterUserScramCredentials => answer!(credentials::alter),
         ApiKey::FindCoordinator => answer!(coordinators::find),
         ApiKey::InitProducerId => coordinators::init_producer_id(broker, client, &raw).await.map(Some),
         ApiKey::WriteTxnMarkers => answer!(coordinators::write_markers),

@@ -5,8 +5,9 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use super::{Brokers, Client};
+use super::{Brokers, Client, run};
 
 /// What is installed, with versions.
 const REQUIREMENTS: &str = include_str!("requirements.txt");
@@ -118,5 +119,19 @@ fn confluent_kafka_works_in_both_group_protocols_and_transactions_while_brokers_
     let status = client.0.wait().expect("it ends");
     assert!(status.success(), "{status}");
     assert_eq!(checked, 5, "a part of the script was left out");
+    brokers.end();
+}
+
+/// Runs the script, whose clients all have to authenticate.
+#[test]
+#[ignore = "needs Python and the network"]
+fn confluent_kafka_authenticates_with_plain_and_scram_and_reports_wrong_passwords() {
+    let environment = Environment::prepare().unwrap_or_else(|reason| panic!("{reason}"));
+    let brokers = Brokers::start_with(&["--user", "anna:pencil"]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/security.py");
+    let mut command = environment.command("python");
+    command.arg(script).arg(&brokers.address);
+    let printed = run(&mut command, Duration::from_secs(300));
+    assert_eq!(printed.lines().filter(|line| line.starts_with("checked: ")).count(), 8, "{printed}");
     brokers.end();
 }

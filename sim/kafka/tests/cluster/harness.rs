@@ -29,7 +29,7 @@ use simulated_kafka::protocol::records::records;
 use simulated_kafka::serve::connect;
 use simulated_kafka::server::ServerOptions;
 use simulated_kafka::types::NodeId;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 /// What the clocks show at the start, in milliseconds.
 pub const START: i64 = 1_767_225_600_000;
@@ -72,6 +72,51 @@ impl Read {
     }
 }
 
+/// A connection of a client.
+pub struct Connection(DuplexStream);
+
+impl Connection {
+    /// Sends a request and returns the response. None if the connection breaks, or nothing comes for a minute.
+    pub async fn send<R: Request>(&mut self, request: R, version: i16) -> Option<R::Response>
+    where
+        R::Response: HeaderVersion,
+    {
+        let mut frame = BytesMut::new();
+        let header = RequestHeader::default()
+            .with_request_api_key(R::KEY)
+            .with_request_api_version(version)
+            .with_correlation_id(77)
+            .with_client_id(Some(text("test")));
+        header.encode(&mut frame, R::header_version(version)).unwrap();
+        request.encode(&mut frame, version).unwrap();
+        let mut response = self.send_frame(&frame).await?;
+        let header = ResponseHeader::decode(&mut response, R::Response::header_version(version)).unwrap();
+        assert_eq!(header.correlation_id, 77);
+        let body = R::Response::decode(&mut response, version).unwrap();
+        assert!(!response.has_remaining(), "bytes after a response");
+        Some(body)
+    }
+
+    /// Sends a frame and returns the next one, in the same way.
+    pub async fn send_frame(&mut self, frame: &[u8]) -> Option<Bytes> {
+        self.0.write_all(&(frame.len() as u32).to_be_bytes()).await.ok()?;
+        self.0.write_all(frame).await.ok()?;
+        let read = async {
+            let length = self.0.read_u32().await.ok()?;
+            let mut response = vec![0; length as usize];
+            self.0.read_exact(&mut response).await.ok()?;
+            Some(Bytes::from(response))
+        };
+        tokio::time::timeout(Duration::from_secs(60), read).await.ok()?
+    }
+
+    /// Whether the broker has closed it, or does so within a second, without sending anything.
+    pub async fn is_closed(&mut self) -> bool {
+        let read = tokio::time::timeout(Duration::from_secs(1), self.0.read_u8()).await;
+        matches!(read, Ok(Err(_)))
+    }
+}
+
 impl Testbed {
     /// Three brokers with Kafka's own defaults, 1, 2 and 3.
     pub async fn start() -> Self {
@@ -106,30 +151,13 @@ impl Testbed {
     where
         R::Response: HeaderVersion,
     {
+        self.connect(node, ServerOptions::default())?.send(request, version).await
+    }
+
+    /// A connection to a broker, if that runs.
+    pub fn connect(&self, node: i32, options: ServerOptions) -> Option<Connection> {
         let broker = self.cluster.broker(NodeId(node))?;
-        let mut stream = connect(&broker, ServerOptions::default());
-        let mut frame = BytesMut::new();
-        let header = RequestHeader::default()
-            .with_request_api_key(R::KEY)
-            .with_request_api_version(version)
-            .with_correlation_id(77)
-            .with_client_id(Some(text("test")));
-        header.encode(&mut frame, R::header_version(version)).unwrap();
-        request.encode(&mut frame, version).unwrap();
-        stream.write_all(&(frame.len() as u32).to_be_bytes()).await.ok()?;
-        stream.write_all(&frame).await.ok()?;
-        let read = async {
-            let length = stream.read_u32().await.ok()?;
-            let mut response = vec![0; length as usize];
-            stream.read_exact(&mut response).await.ok()?;
-            Some(Bytes::from(response))
-        };
-        let mut response = tokio::time::timeout(Duration::from_secs(60), read).await.ok()??;
-        let header = ResponseHeader::decode(&mut response, R::Response::header_version(version)).unwrap();
-        assert_eq!(header.correlation_id, 77);
-        let body = R::Response::decode(&mut response, version).unwrap();
-        assert!(!response.has_remaining(), "bytes after a response");
-        Some(body)
+        Some(Connection(connect(&broker, options)))
     }
 
     /// Sends bytes to a broker, and ends the sending side of the connection. The bytes of its responses, until it ends the

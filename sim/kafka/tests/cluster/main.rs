@@ -8,5 +8,6 @@ mod harness;
 mod logs;
 mod producers;
 mod replication;
+mod security;
 mod topics;
 mod transactions;

@@ -87,6 +87,8 @@ fn kind(key: ApiKey) -> Kind {
         ApiKey::ConsumerGroupHeartbeat => Kind::of::<ConsumerGroupHeartbeatRequest>(),
         ApiKey::ConsumerGroupDescribe => Kind::of::<ConsumerGroupDescribeRequest>(),
         ApiKey::DescribeTopicPartitions => Kind::of::<DescribeTopicPartitionsRequest>(),
+        ApiKey::DescribeUserScramCredentials => Kind::of::<DescribeUserScramCredentialsRequest>(),
+        ApiKey::AlterUserScramCredentials => Kind::of::<AlterUserScramCredentialsRequest>(),
         ApiKey::SaslHandshake => Kind::of::<SaslHandshakeRequest>(),
         ApiKey::SaslAuthenticate => Kind::of::<SaslAuthenticateRequest>(),
         other => panic!("{other:?} is offered and not listed here"),
