@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::session::{Known, Wanted};
+use super::session::{Known, Said, Use, Wanted};
 use super::{current_leader, topic_of};
 use crate::cluster::{Broker, State};
 use crate::error::{ErrorCode, Result};
@@ -41,7 +41,7 @@ struct Found {
 
 pub(super) async fn serve(broker: &Arc<Broker>, request: FetchRequest, version: i16) -> FetchResponse {
     let fresh = (broker.cluster.random() >> 33) as i32;
-    let opened = broker.lock().sessions.open(&request, broker.options().fetch_sessions, fresh);
+    let opened = broker.lock().sessions.open(&request, version);
     let opened = match opened {
         Ok(opened) => opened,
         Err(error) => return FetchResponse::default().with_error_code(error.code()),
@@ -75,6 +75,18 @@ pub(super) async fn serve(broker: &Arc<Broker>, request: FetchRequest, version: 
     };
     let mut state = broker.lock();
     let image = state.image.clone();
+    let id = match opened.session {
+        Use::None => 0,
+        Use::Begin => {
+            let slots = broker.options().fetch_sessions;
+            state.sessions.create(&opened.wanted, version, slots, fresh)
+        }
+        Use::Continue { id, epoch } if state.sessions.is_last(id, epoch) => id,
+        Use::Continue { id, .. } => {
+            let error = ErrorCode::InvalidFetchSessionEpoch.code();
+            return FetchResponse::default().with_session_id(id).with_error_code(error);
+        }
+    };
     let (mut topics, mut leaders): (Vec<FetchableTopicResponse>, Vec<LeaderIdAndEpoch>) = Default::default();
     for (wanted, part) in opened.wanted.iter().zip(parts) {
         let mut data = respond(part.result).with_partition_index(wanted.key.partition);
@@ -83,16 +95,11 @@ pub(super) async fn serve(broker: &Arc<Broker>, request: FetchRequest, version: 
             data = data.with_current_leader(current_leader(&image, id));
             leaders.push(data.current_leader.clone());
         }
-        if opened.id != 0 {
-            let known = Known { high_watermark: data.high_watermark, log_start: data.log_start_offset };
-            let has_more = data.error_code != 0
-                || data.records.as_ref().is_some_and(|records| !records.is_empty())
-                || data.preferred_read_replica.0 >= 0
-                || data.diverging_epoch.epoch >= 0;
-            let news = state.sessions.has_news(opened.id, &wanted.key, known, has_more);
-            if opened.incremental && !news {
-                continue;
-            }
+        let said = said(&data);
+        let has_news = state.sessions.has_news(id, &wanted.key, said);
+        state.sessions.note(id, &wanted.key, said);
+        if matches!(opened.session, Use::Continue { .. }) && !has_news {
+            continue;
         }
         let name = TopicName(text(&wanted.key.name));
         match topics.last_mut().filter(|last| last.topic == name && last.topic_id == wanted.key.id.0) {
@@ -107,9 +114,19 @@ pub(super) async fn serve(broker: &Arc<Broker>, request: FetchRequest, version: 
     }
     let leaders: Vec<_> = leaders.into_iter().filter(|leader| leader.leader_id.0 >= 0).collect();
     FetchResponse::default()
-        .with_session_id(opened.id)
+        .with_session_id(id)
         .with_responses(topics)
         .with_node_endpoints(endpoints(&image, &leaders))
+}
+
+fn said(data: &PartitionData) -> Said {
+    Said {
+        known: Known { high_watermark: data.high_watermark, log_start: data.log_start_offset },
+        has_records: data.records.as_ref().is_some_and(|records| !records.is_empty()),
+        is_urgent: data.error_code != 0
+            || data.preferred_read_replica.0 >= 0
+            || data.diverging_epoch.epoch >= 0,
+    }
 }
 
 fn respond(result: Result<Found>) -> PartitionData {

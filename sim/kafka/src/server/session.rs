@@ -29,9 +29,20 @@ pub(crate) struct Known {
     pub(crate) log_start: Offset,
 }
 
+/// What a response says of a partition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Said {
+    pub(crate) known: Known,
+    pub(crate) has_records: bool,
+    /// Whether there is an error, a preferred replica or a diverging epoch.
+    pub(crate) is_urgent: bool,
+}
+
 #[derive(Debug)]
 struct Session {
     next_epoch: i32,
+    /// Whether its partitions have ids of topics and not names.
+    has_ids: bool,
     /// In the order in which they are served.
     partitions: Vec<(Wanted, Option<Known>)>,
     used: u64,
@@ -44,14 +55,29 @@ pub(crate) struct Sessions {
     uses: u64,
 }
 
+/// What a fetch has to do with a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Nothing.
+    None,
+    /// It begins one with its response.
+    Begin,
+    /// It is the one of this epoch in a session.
+    Continue { id: i32, epoch: i32 },
+}
+
 /// A fetch with its session.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    /// 0 without a session.
-    pub(crate) id: i32,
-    /// Whether partitions without news are left out of the response.
-    pub(crate) incremental: bool,
+    pub(crate) session: Use,
     pub(crate) wanted: Vec<Wanted>,
+}
+
+/// The version from which a fetch names topics by their ids.
+const IDS_FROM: i16 = 13;
+
+fn next(epoch: i32) -> i32 {
+    if epoch == i32::MAX { 1 } else { epoch + 1 }
 }
 
 /// The partitions that a request lists.
@@ -69,25 +95,25 @@ fn listed(request: &FetchRequest) -> impl Iterator<Item = Wanted> + '_ {
 }
 
 impl Sessions {
-    /// Opens, continues or ends a session as the request says (`FetchManager.newContext`).
-    pub(crate) fn open(&mut self, request: &FetchRequest, slots: usize, fresh: i32) -> Result<Opened> {
+    /// Continues or ends a session as the request says (`FetchManager.newContext`).
+    pub(crate) fn open(&mut self, request: &FetchRequest, version: i16) -> Result<Opened> {
         self.uses += 1;
         let (id, epoch) = (request.session_id, request.session_epoch);
+        let sessionless = || Opened { session: Use::None, wanted: listed(request).collect() };
         if epoch == -1 || epoch == 0 {
             if id != 0 {
                 self.sessions.remove(&id);
             }
-            let wanted: Vec<Wanted> = listed(request).collect();
-            let is_new = epoch == 0 && !wanted.is_empty();
-            let id = if is_new { self.create(&wanted, slots, fresh) } else { 0 };
-            return Ok(Opened { id, incremental: false, wanted });
+            let session = if epoch == 0 { Use::Begin } else { Use::None };
+            return Ok(Opened { session, ..sessionless() });
         }
         let session = self.sessions.get_mut(&id).ok_or(ErrorCode::FetchSessionIdNotFound)?;
         if session.next_epoch != epoch {
             return Err(ErrorCode::InvalidFetchSessionEpoch);
         }
-        session.next_epoch = if epoch == i32::MAX { 1 } else { epoch + 1 };
-        session.used = self.uses;
+        if session.has_ids != (version >= IDS_FROM) {
+            return Err(ErrorCode::FetchSessionTopicIdError);
+        }
         for wanted in listed(request) {
             match session.partitions.iter_mut().find(|(known, _)| known.key == wanted.key) {
                 Some((known, _)) => known.fetch = wanted.fetch,
@@ -102,12 +128,18 @@ impl Sessions {
                     || !topic.partitions.contains(&known.key.partition)
             });
         }
+        if session.partitions.is_empty() {
+            self.sessions.remove(&id);
+            return Ok(sessionless());
+        }
+        session.next_epoch = next(epoch);
+        session.used = self.uses;
         let wanted = session.partitions.iter().map(|(wanted, _)| wanted.clone()).collect();
-        Ok(Opened { id, incremental: true, wanted })
+        Ok(Opened { session: Use::Continue { id, epoch }, wanted })
     }
 
-    /// A new session, if there is a slot or one that others use more.
-    fn create(&mut self, wanted: &[Wanted], slots: usize, fresh: i32) -> i32 {
+    /// A new session, if there is a slot or one that others use more; else 0.
+    pub(crate) fn create(&mut self, wanted: &[Wanted], version: i16, slots: usize, fresh: i32) -> i32 {
         if slots == 0 {
             return 0;
         }
@@ -119,36 +151,46 @@ impl Sessions {
         }
         let mut id = fresh.max(1);
         while self.sessions.contains_key(&id) {
-            id = if id == i32::MAX { 1 } else { id + 1 };
+            id = next(id);
         }
         let partitions = wanted.iter().map(|wanted| (wanted.clone(), None)).collect();
-        self.sessions.insert(id, Session { next_epoch: 1, partitions, used: self.uses });
+        let has_ids = version >= IDS_FROM;
+        self.sessions.insert(id, Session { next_epoch: 1, has_ids, partitions, used: self.uses });
         id
     }
 
-    /// Whether a partition has news for the client of a session, which knows them then. With records or an error it
-    /// has; it moves to the end, so that others come first next time.
-    pub(crate) fn has_news(&mut self, id: i32, key: &FetchKey, known: Known, has_more: bool) -> bool {
-        let Some(session) = self.sessions.get_mut(&id) else { return true };
+    /// Whether the fetch of this epoch is still the last one of its session. One that is gone has no other.
+    pub(crate) fn is_last(&self, id: i32, epoch: i32) -> bool {
+        self.sessions.get(&id).is_none_or(|session| session.next_epoch == next(epoch))
+    }
+
+    /// Whether a partition has news for the client of a session.
+    pub(crate) fn has_news(&self, id: i32, key: &FetchKey, said: Said) -> bool {
+        let partitions = self.sessions.get(&id).map_or(&[][..], |session| &session.partitions);
+        let before = partitions.iter().find(|(wanted, _)| wanted.key == *key);
+        said.has_records || said.is_urgent || before.is_none_or(|(_, known)| *known != Some(said.known))
+    }
+
+    /// The client of a session gets to know this of a partition. With records the partition moves to the end, so that
+    /// others come first next time.
+    pub(crate) fn note(&mut self, id: i32, key: &FetchKey, said: Said) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(place) = session.partitions.iter().position(|(wanted, _)| wanted.key == *key) else {
-            return true;
+            return;
         };
-        let (wanted, before) = session.partitions.remove(place);
-        let news = has_more || before != Some(known);
-        let entry = (wanted, Some(known));
-        if has_more {
-            session.partitions.push(entry);
-        } else {
-            session.partitions.insert(place, entry);
-        }
-        news
+        let (wanted, _) = session.partitions.remove(place);
+        let place = if said.has_records { session.partitions.len() } else { place };
+        session.partitions.insert(place, (wanted, Some(said.known)));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::messages::fetch_request::FetchTopic;
+    use crate::protocol::messages::fetch_request::{FetchTopic, ForgottenTopic};
+
+    const BY_NAME: i16 = 12;
+    const BY_ID: i16 = 13;
 
     fn request(id: i32, epoch: i32, partitions: &[i32]) -> FetchRequest {
         let partitions = partitions.iter().map(|index| FetchPartition::default().with_partition(*index));
@@ -156,42 +198,89 @@ mod tests {
         FetchRequest::default().with_session_id(id).with_session_epoch(epoch).with_topics(vec![topic])
     }
 
+    /// A session with this id, if there is a slot of two.
+    fn create(sessions: &mut Sessions, partitions: &[i32], version: i16, fresh: i32) -> Vec<Wanted> {
+        let opened = sessions.open(&request(0, 0, partitions), version).unwrap();
+        assert_eq!(opened.session, Use::Begin);
+        assert_eq!(sessions.create(&opened.wanted, version, 2, fresh), fresh);
+        opened.wanted
+    }
+
+    fn open(sessions: &mut Sessions, id: i32, epoch: i32, partitions: &[i32]) -> Result<usize> {
+        sessions.open(&request(id, epoch, partitions), BY_NAME).map(|opened| opened.wanted.len())
+    }
+
     #[test]
     fn a_session_keeps_its_partitions_and_its_epochs_count_up() {
         let mut sessions = Sessions::default();
-        let opened = sessions.open(&request(0, 0, &[0, 1]), 2, 7).unwrap();
-        assert_eq!((opened.id, opened.incremental), (7, false));
-        let next = sessions.open(&request(7, 1, &[2]), 2, 0).unwrap();
-        assert_eq!((next.incremental, next.wanted.len()), (true, 3));
-        let again = sessions.open(&request(7, 1, &[]), 2, 0).map(|_| ());
-        assert_eq!(again, Err(ErrorCode::InvalidFetchSessionEpoch));
-        let unknown = sessions.open(&request(8, 1, &[]), 2, 0).map(|_| ());
-        assert_eq!(unknown, Err(ErrorCode::FetchSessionIdNotFound));
+        create(&mut sessions, &[0, 1], BY_NAME, 7);
+        assert_eq!(open(&mut sessions, 7, 1, &[2]), Ok(3));
+        assert!(sessions.is_last(7, 1));
+        assert_eq!(open(&mut sessions, 7, 1, &[]), Err(ErrorCode::InvalidFetchSessionEpoch));
+        assert_eq!(open(&mut sessions, 8, 1, &[]), Err(ErrorCode::FetchSessionIdNotFound));
+        assert_eq!(open(&mut sessions, 7, 2, &[]), Ok(3));
+        assert!(!sessions.is_last(7, 1));
         // The session ends.
-        assert_eq!(sessions.open(&request(7, -1, &[0]), 2, 0).unwrap().id, 0);
-        assert!(sessions.open(&request(7, 2, &[]), 2, 0).is_err());
+        let last = sessions.open(&request(7, -1, &[0]), BY_NAME).unwrap();
+        assert_eq!((last.session, last.wanted.len()), (Use::None, 1));
+        assert!(open(&mut sessions, 7, 3, &[]).is_err());
+    }
+
+    #[test]
+    fn a_session_without_partitions_ends() {
+        let mut sessions = Sessions::default();
+        create(&mut sessions, &[0], BY_NAME, 7);
+        let forgotten = ForgottenTopic::default().with_partitions(vec![0]);
+        let emptied = request(7, 1, &[]).with_forgotten_topics_data(vec![forgotten]);
+        let opened = sessions.open(&emptied, BY_NAME).unwrap();
+        assert_eq!((opened.session, opened.wanted.len()), (Use::None, 0));
+        assert_eq!(open(&mut sessions, 7, 2, &[0]), Err(ErrorCode::FetchSessionIdNotFound));
+    }
+
+    #[test]
+    fn a_session_of_names_is_not_continued_with_ids_and_the_reverse() {
+        for (first, second) in [(BY_NAME, BY_ID), (BY_ID, BY_NAME)] {
+            let mut sessions = Sessions::default();
+            create(&mut sessions, &[0], first, 7);
+            let other = sessions.open(&request(7, 1, &[0]), second).map(|_| ());
+            assert_eq!(other, Err(ErrorCode::FetchSessionTopicIdError), "{first} {second}");
+            // The epoch is looked at before that, and the error does not change the session.
+            let wrong = sessions.open(&request(7, 2, &[0]), second).map(|_| ());
+            assert_eq!(wrong, Err(ErrorCode::InvalidFetchSessionEpoch));
+            assert!(sessions.open(&request(7, 1, &[0]), first).is_ok());
+        }
     }
 
     #[test]
     fn the_session_that_was_not_used_for_longest_gives_way() {
         let mut sessions = Sessions::default();
-        let one = sessions.open(&request(0, 0, &[0]), 2, 1).unwrap().id;
-        let two = sessions.open(&request(0, 0, &[0]), 2, 2).unwrap().id;
-        sessions.open(&request(one, 1, &[]), 2, 0).unwrap();
-        sessions.open(&request(0, 0, &[0]), 2, 3).unwrap();
-        assert!(sessions.open(&request(two, 1, &[]), 2, 0).is_err());
-        assert!(sessions.open(&request(one, 2, &[]), 2, 0).is_ok());
+        create(&mut sessions, &[0], BY_NAME, 1);
+        create(&mut sessions, &[0], BY_NAME, 2);
+        assert!(open(&mut sessions, 1, 1, &[]).is_ok());
+        create(&mut sessions, &[0], BY_NAME, 3);
+        assert!(open(&mut sessions, 2, 1, &[]).is_err());
+        assert!(open(&mut sessions, 1, 2, &[]).is_ok());
     }
 
     #[test]
-    fn only_what_changed_is_news() {
+    fn only_what_changed_is_news_until_it_is_noted() {
         let mut sessions = Sessions::default();
-        let opened = sessions.open(&request(0, 0, &[0]), 2, 1).unwrap();
-        let key = &opened.wanted[0].key;
+        let wanted = create(&mut sessions, &[0, 1], BY_NAME, 1);
+        let key = &wanted[0].key;
         let known = Known { high_watermark: 3, log_start: 0 };
-        assert!(sessions.has_news(1, key, known, false));
-        assert!(!sessions.has_news(1, key, known, false));
-        assert!(sessions.has_news(1, key, known, true));
-        assert!(sessions.has_news(1, key, Known { high_watermark: 4, log_start: 0 }, false));
+        let said = Said { known, has_records: false, is_urgent: false };
+        assert!(sessions.has_news(1, key, said));
+        assert!(sessions.has_news(1, key, said), "it was not noted");
+        sessions.note(1, key, said);
+        assert!(!sessions.has_news(1, key, said));
+        assert!(sessions.has_news(1, key, Said { has_records: true, ..said }));
+        assert!(sessions.has_news(1, key, Said { is_urgent: true, ..said }));
+        let newer = Known { high_watermark: 4, log_start: 0 };
+        assert!(sessions.has_news(1, key, Said { known: newer, ..said }));
+        // What has records is served last next time.
+        sessions.note(1, key, Said { has_records: true, ..said });
+        let opened = sessions.open(&request(1, 1, &[]), BY_NAME).unwrap();
+        let order: Vec<i32> = opened.wanted.iter().map(|wanted| wanted.key.partition).collect();
+        assert_eq!(order, [1, 0]);
     }
 }

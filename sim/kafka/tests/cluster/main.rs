@@ -9,5 +9,6 @@ mod logs;
 mod producers;
 mod replication;
 mod security;
+mod sessions;
 mod topics;
 mod transactions;
