@@ -8,6 +8,7 @@ pub mod group;
 pub mod log;
 pub mod metadata;
 pub mod protocol;
+pub mod quota;
 mod replica;
 pub mod sasl;
 pub mod serve;

@@ -17,6 +17,7 @@ use crate::controller::{ControlRequest, ControlResponse};
 use crate::error::{ErrorCode, Result};
 use crate::group::GroupShard;
 use crate::metadata::Image;
+use crate::quota::Quotas;
 use crate::replica::Replica;
 use crate::server::Sessions;
 use crate::transaction::TransactionShard;
@@ -30,6 +31,7 @@ pub(crate) struct State {
     /// The epoch of its registration; -1 before that.
     pub(crate) epoch: i64,
     pub(crate) sessions: Sessions,
+    pub(crate) quotas: Quotas,
     /// The producer ids that it may assign.
     pub(crate) producer_ids: std::ops::Range<i64>,
     /// Requests of other brokers that must not be served twice when they are sent again, and their responses.
@@ -96,6 +98,7 @@ impl Broker {
             replicas: BTreeMap::new(),
             epoch: -1,
             sessions: Sessions::default(),
+            quotas: Quotas::default(),
             producer_ids: 0..0,
             served: BTreeMap::new(),
         };

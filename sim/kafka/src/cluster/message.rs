@@ -78,6 +78,7 @@ impl Request {
                 | ControlRequest::AlterConfigs(_)
                 | ControlRequest::ReplaceConfigs(_)
                 | ControlRequest::AlterCredentials(_)
+                | ControlRequest::AlterQuotas(_)
                 | ControlRequest::ElectLeaders(_) => Verb::Admin,
             },
         }

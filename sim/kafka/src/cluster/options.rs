@@ -8,6 +8,7 @@ use simulated_hosts::clock::Clock;
 pub use crate::controller::ControllerSettings;
 use crate::group::GroupConfig;
 use crate::log::Disk;
+use crate::quota::Window;
 use crate::sasl::SaslOptions;
 use crate::transaction::TransactionConfig;
 use crate::types::NodeId;
@@ -72,6 +73,8 @@ pub struct Options {
     pub rack_aware: bool,
     /// Who may use listeners that require SASL ([`crate::server::ServerOptions::sasl`]).
     pub sasl: SaslOptions,
+    /// How the rates are measured that quotas bound.
+    pub quota_window: Window,
     /// The coordinators of groups.
     pub groups: GroupConfig,
     /// The coordinators of transactions.
@@ -116,6 +119,7 @@ impl Options {
             fetch_sessions: 1000,
             rack_aware: false,
             sasl: SaslOptions::default(),
+            quota_window: Window::default(),
             groups: GroupConfig::default(),
             transactions: TransactionConfig::default(),
             verify_transactions: true,

@@ -67,6 +67,10 @@ impl Options {
             "offsets.topic.num.partitions" => self.offsets_partitions = count()?,
             "offsets.topic.replication.factor" => self.offsets_replication = factor()?,
             "producer.id.expiration.ms" => self.producer_expiration = millis()?,
+            "quota.window.num" => self.quota_window.samples = count()? as usize,
+            "quota.window.size.seconds" => {
+                self.quota_window.size = Duration::from_secs(u64::from(count()?.unsigned_abs()));
+            }
             "replica.lag.time.max.ms" => self.replica_lag = millis()?,
             "sasl.enabled.mechanisms" => {
                 let names = value.split(',').map(|name| name.trim().parse());
@@ -107,6 +111,8 @@ mod tests {
         options.set("log.segment.bytes", "16777216").unwrap();
         options.set("sasl.enabled.mechanisms", "SCRAM-SHA-256, PLAIN").unwrap();
         assert_eq!(options.sasl.mechanisms, [Mechanism::Scram(Hash::Sha256), Mechanism::Plain]);
+        options.set("quota.window.size.seconds", "5").unwrap();
+        assert_eq!((options.quota_window.samples, options.quota_window.size.as_secs()), (11, 5));
         assert!(!options.auto_create_topics);
         assert_eq!(options.controller.session_timeout, Duration::from_secs(6));
         assert_eq!(

@@ -9,6 +9,7 @@ mod configs;
 mod credentials;
 mod election;
 mod partitions;
+mod quotas;
 mod request;
 mod topics;
 
@@ -145,6 +146,9 @@ impl Controller {
             }
             ControlRequest::AlterCredentials(request) => {
                 Ok(ControlResponse::AlterCredentials(self.alter_credentials(&request)))
+            }
+            ControlRequest::AlterQuotas(request) => {
+                Ok(ControlResponse::AlterQuotas(self.alter_quotas(&request)))
             }
             ControlRequest::ElectLeaders(request) => {
                 Ok(ControlResponse::ElectLeaders(self.elect_leaders(&request)))

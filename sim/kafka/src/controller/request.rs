@@ -5,9 +5,10 @@ use std::sync::Arc;
 use crate::error::ErrorCode;
 use crate::metadata::{Image, PartitionImage};
 use crate::protocol::messages::{
-    AlterUserScramCredentialsRequest, AlterUserScramCredentialsResponse, CreatePartitionsRequest,
-    CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
-    DeleteTopicsResponse, ElectLeadersRequest, ElectLeadersResponse, IncrementalAlterConfigsRequest,
+    AlterClientQuotasRequest, AlterClientQuotasResponse, AlterUserScramCredentialsRequest,
+    AlterUserScramCredentialsResponse, CreatePartitionsRequest, CreatePartitionsResponse,
+    CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
+    ElectLeadersRequest, ElectLeadersResponse, IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse,
 };
 use crate::types::{NodeId, PartitionId};
@@ -63,6 +64,7 @@ pub(crate) enum ControlRequest {
     ReplaceConfigs(IncrementalAlterConfigsRequest),
     ElectLeaders(ElectLeadersRequest),
     AlterCredentials(AlterUserScramCredentialsRequest),
+    AlterQuotas(AlterClientQuotasRequest),
 }
 
 #[derive(Debug, Clone)]
@@ -85,4 +87,5 @@ pub(crate) enum ControlResponse {
     AlterConfigs(IncrementalAlterConfigsResponse),
     ElectLeaders(ElectLeadersResponse),
     AlterCredentials(AlterUserScramCredentialsResponse),
+    AlterQuotas(AlterClientQuotasResponse),
 }

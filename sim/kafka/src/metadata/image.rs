@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::quota::{Entity, Limit};
 use crate::sasl::{Credential, Hash};
 use crate::types::{NodeId, PartitionId, TopicId};
 
@@ -88,6 +89,8 @@ pub struct Image {
     pub names: BTreeMap<String, TopicId>,
     /// Dynamic configuration of brokers; none for all of them.
     pub broker_configs: BTreeMap<Option<NodeId>, BTreeMap<String, String>>,
+    /// The quotas of clients, by their names in requests.
+    pub quotas: BTreeMap<Entity, BTreeMap<String, Limit>>,
     /// What users are verified with by SCRAM.
     pub credentials: BTreeMap<(String, Hash), Credential>,
 }

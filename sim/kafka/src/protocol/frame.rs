@@ -75,6 +75,8 @@ pub struct RawRequest {
     pub client_id: Option<String>,
     /// The body.
     pub body: Bytes,
+    /// How many bytes its frame has, without those of its length.
+    pub size: usize,
 }
 
 impl RawRequest {
@@ -198,6 +200,7 @@ async fn read_body<R: AsyncRead + Unpin>(
 /// # Errors
 /// If it is malformed, or the request is none that a broker offers.
 pub(crate) fn parse(mut frame: Bytes) -> Result<RawRequest, FrameError> {
+    let size = frame.len();
     let Some(&[a, b, c, d]) = frame.first_chunk() else { return Err(FrameError::Header(frame.len())) };
     let (number, version) = (i16::from_be_bytes([a, b]), i16::from_be_bytes([c, d]));
     let unsupported = FrameError::Unsupported { key: number, version };
@@ -219,6 +222,7 @@ pub(crate) fn parse(mut frame: Bytes) -> Result<RawRequest, FrameError> {
         correlation: header.correlation_id,
         client_id: header.client_id.map(|id| id.to_string()),
         body: frame,
+        size,
     })
 }
 

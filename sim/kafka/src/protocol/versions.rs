@@ -62,6 +62,8 @@ pub const OFFERED: &[Offered] = &[
     offered(ApiKey::ElectLeaders, 0, 2),
     offered(ApiKey::IncrementalAlterConfigs, 0, 1),
     offered(ApiKey::OffsetDelete, 0, 0),
+    offered(ApiKey::DescribeClientQuotas, 0, 1),
+    offered(ApiKey::AlterClientQuotas, 0, 1),
     offered(ApiKey::DescribeUserScramCredentials, 0, 0),
     offered(ApiKey::AlterUserScramCredentials, 0, 0),
     offered(ApiKey::DescribeCluster, 0, 2),

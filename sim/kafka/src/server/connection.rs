@@ -41,9 +41,13 @@ where
     while let Some(request) = frame::read(&mut input, options.limits).await? {
         let (key, version) = (request.key, request.version);
         tracing::trace!(broker = broker.id.0, client = %client.address, ?key, version, "request");
-        if let Some(response) = dispatch(&broker, &client, request).await? {
+        let reply = dispatch(&broker, &client, request).await?;
+        if let Some(response) = reply.response {
             output.write_all(&response).await?;
             output.flush().await?;
+        }
+        if !reply.muted.is_zero() {
+            tokio::time::sleep(reply.muted).await;
         }
     }
     Ok(())

@@ -6,16 +6,18 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::session::{Known, Said, Use, Wanted};
-use super::{current_leader, topic_of};
+use super::session::{FetchKey, Known, Opened, Said, Use, Wanted};
+use super::{Client, Reply, current_leader, quotas, topic_of};
 use crate::cluster::{Broker, State};
 use crate::error::{ErrorCode, Result};
 use crate::log::{Aborted, ReadBatches};
+use crate::protocol::frame::{FrameError, RawRequest};
 use crate::protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use crate::protocol::messages::{BrokerId, FetchRequest, FetchResponse, ProducerId, TopicName};
-use crate::protocol::text;
+use crate::protocol::{Encodable, text};
+use crate::quota::Kind;
 use crate::types::{Isolation, NodeId, PartitionId};
 
 current_leader!(LeaderIdAndEpoch, NodeEndpoint);
@@ -39,22 +41,71 @@ struct Found {
     preferred: Option<NodeId>,
 }
 
-pub(super) async fn serve(broker: &Arc<Broker>, request: FetchRequest, version: i16) -> FetchResponse {
+pub(super) async fn serve(
+    broker: &Arc<Broker>,
+    client: &Client,
+    raw: &RawRequest,
+) -> std::result::Result<Reply, FrameError> {
+    let mut request: FetchRequest = raw.decode()?;
+    let most = quotas::most_at_once(broker, Kind::Fetch, client, raw);
+    request.max_bytes = request.max_bytes.min(MOST_BYTES).min(i32::try_from(most).unwrap_or(i32::MAX));
+    request.min_bytes = request.min_bytes.min(request.max_bytes);
     let fresh = (broker.cluster.random() >> 33) as i32;
-    let opened = broker.lock().sessions.open(&request, version);
-    let opened = match opened {
-        Ok(opened) => opened,
-        Err(error) => return FetchResponse::default().with_error_code(error.code()),
+    let opened = broker.lock().sessions.open(&request, raw.version);
+    let (session, wanted, answer) = match opened {
+        Ok(Opened { session, wanted }) => {
+            let parts = wait(broker, &request, &wanted, raw.version).await;
+            let answer = Answer::of(&broker.lock(), session, &wanted, parts, raw.version);
+            (session, wanted, answer)
+        }
+        Err(error) => (Use::None, Vec::new(), Answer::error(0, error)),
     };
+    // What `FetchContext.getResponseSize` returns.
+    let size = answer.response.compute_size(raw.version).map_or(0, |size| 4 + size);
+    let throttle_ms = quotas::record(broker, Kind::Fetch, client, raw, size);
+    let mut state = broker.lock();
+    let id = match session {
+        Use::Begin if throttle_ms == 0 => {
+            state.sessions.create(&wanted, raw.version, broker.options().fetch_sessions, fresh)
+        }
+        Use::None | Use::Begin => 0,
+        Use::Continue { id, .. } => id,
+    };
+    let is_last = match session {
+        Use::Continue { id, epoch } => state.sessions.is_last(id, epoch),
+        Use::None | Use::Begin => true,
+    };
+    let response = if !is_last {
+        Answer::error(id, ErrorCode::InvalidFetchSessionEpoch).response
+    } else if throttle_ms > 0 {
+        // Nothing that the client does not know already, and the session does not change.
+        let endpoints = answer.response.node_endpoints;
+        FetchResponse::default().with_session_id(id).with_node_endpoints(endpoints)
+    } else {
+        for (key, said) in &answer.said {
+            state.sessions.note(id, key, *said);
+        }
+        answer.response.with_session_id(id)
+    };
+    drop(state);
+    if throttle_ms > 0 {
+        quotas::take_back(broker, Kind::Fetch, client, raw, size);
+    }
+    let response = raw.respond(&response.with_throttle_time_ms(throttle_ms))?;
+    Ok(Reply { response: Some(response), muted: quotas::muted(throttle_ms) })
+}
+
+/// Reads until there are as many bytes as the client wants, or the time is over.
+async fn wait(broker: &Broker, request: &FetchRequest, wanted: &[Wanted], version: i16) -> Vec<Part> {
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let deadline = Instant::now() + wait;
     let least = usize::try_from(request.min_bytes).unwrap_or(0);
     let mut progress = broker.progress.subscribe();
-    let parts = loop {
+    loop {
         progress.mark_unchanged();
-        let parts = read_all(broker, &request, &opened.wanted, version);
+        let parts = read_all(broker, request, wanted, version);
         let mut bytes = 0;
-        let mut is_urgent = opened.wanted.is_empty();
+        let mut is_urgent = wanted.is_empty();
         for part in &parts {
             match &part.result {
                 Ok(found) => {
@@ -65,58 +116,63 @@ pub(super) async fn serve(broker: &Arc<Broker>, request: FetchRequest, version: 
             }
         }
         if is_urgent || bytes >= least || Instant::now() >= deadline {
-            break parts;
+            return parts;
         }
         tokio::select! {
             biased;
             _ = progress.changed() => {}
             () = tokio::time::sleep_until(deadline) => {}
         }
-    };
-    let mut state = broker.lock();
-    let image = state.image.clone();
-    let id = match opened.session {
-        Use::None => 0,
-        Use::Begin => {
-            let slots = broker.options().fetch_sessions;
-            state.sessions.create(&opened.wanted, version, slots, fresh)
-        }
-        Use::Continue { id, epoch } if state.sessions.is_last(id, epoch) => id,
-        Use::Continue { id, .. } => {
-            let error = ErrorCode::InvalidFetchSessionEpoch.code();
-            return FetchResponse::default().with_session_id(id).with_error_code(error);
-        }
-    };
-    let (mut topics, mut leaders): (Vec<FetchableTopicResponse>, Vec<LeaderIdAndEpoch>) = Default::default();
-    for (wanted, part) in opened.wanted.iter().zip(parts) {
-        let mut data = respond(part.result).with_partition_index(wanted.key.partition);
-        let moved = [ErrorCode::NotLeaderOrFollower.code(), ErrorCode::FencedLeaderEpoch.code()];
-        if let Some(id) = part.id.filter(|_| version >= 16 && moved.contains(&data.error_code)) {
-            data = data.with_current_leader(current_leader(&image, id));
-            leaders.push(data.current_leader.clone());
-        }
-        let said = said(&data);
-        let has_news = state.sessions.has_news(id, &wanted.key, said);
-        state.sessions.note(id, &wanted.key, said);
-        if matches!(opened.session, Use::Continue { .. }) && !has_news {
-            continue;
-        }
-        let name = TopicName(text(&wanted.key.name));
-        match topics.last_mut().filter(|last| last.topic == name && last.topic_id == wanted.key.id.0) {
-            Some(last) => last.partitions.push(data),
-            None => topics.push(
-                FetchableTopicResponse::default()
-                    .with_topic(name)
-                    .with_topic_id(wanted.key.id.0)
-                    .with_partitions(vec![data]),
-            ),
-        }
     }
-    let leaders: Vec<_> = leaders.into_iter().filter(|leader| leader.leader_id.0 >= 0).collect();
-    FetchResponse::default()
-        .with_session_id(id)
-        .with_responses(topics)
-        .with_node_endpoints(endpoints(&image, &leaders))
+}
+
+/// A response, and what its session gets to know if it is sent.
+struct Answer {
+    response: FetchResponse,
+    said: Vec<(FetchKey, Said)>,
+}
+
+impl Answer {
+    fn error(session: i32, error: ErrorCode) -> Self {
+        let response = FetchResponse::default().with_session_id(session).with_error_code(error.code());
+        Self { response, said: Vec::new() }
+    }
+
+    fn of(state: &State, session: Use, wanted: &[Wanted], parts: Vec<Part>, version: i16) -> Self {
+        let image = state.image.as_ref();
+        let (mut topics, mut leaders): (Vec<FetchableTopicResponse>, Vec<LeaderIdAndEpoch>) =
+            Default::default();
+        let mut all = Vec::with_capacity(parts.len());
+        for (wanted, part) in wanted.iter().zip(parts) {
+            let mut data = respond(part.result).with_partition_index(wanted.key.partition);
+            let moved = [ErrorCode::NotLeaderOrFollower.code(), ErrorCode::FencedLeaderEpoch.code()];
+            if let Some(id) = part.id.filter(|_| version >= 16 && moved.contains(&data.error_code)) {
+                data = data.with_current_leader(current_leader(image, id));
+                leaders.push(data.current_leader.clone());
+            }
+            let said = said(&data);
+            all.push((wanted.key.clone(), said));
+            if let Use::Continue { id, .. } = session
+                && !state.sessions.has_news(id, &wanted.key, said)
+            {
+                continue;
+            }
+            let name = TopicName(text(&wanted.key.name));
+            match topics.last_mut().filter(|last| last.topic == name && last.topic_id == wanted.key.id.0) {
+                Some(last) => last.partitions.push(data),
+                None => topics.push(
+                    FetchableTopicResponse::default()
+                        .with_topic(name)
+                        .with_topic_id(wanted.key.id.0)
+                        .with_partitions(vec![data]),
+                ),
+            }
+        }
+        let leaders: Vec<_> = leaders.into_iter().filter(|leader| leader.leader_id.0 >= 0).collect();
+        let response =
+            FetchResponse::default().with_responses(topics).with_node_endpoints(endpoints(image, &leaders));
+        Self { response, said: all }
+    }
 }
 
 fn said(data: &PartitionData) -> Said {
@@ -171,7 +227,7 @@ fn respond(result: Result<Found>) -> PartitionData {
 
 fn read_all(broker: &Broker, request: &FetchRequest, wanted: &[Wanted], version: i16) -> Vec<Part> {
     let state = broker.lock();
-    let mut left = usize::try_from(request.max_bytes.min(MOST_BYTES)).unwrap_or(0);
+    let mut left = usize::try_from(request.max_bytes).unwrap_or(0);
     let mut is_empty = true;
     let parts = wanted.iter().map(|wanted| {
         let topic = topic_of(&state.image, &wanted.key.name, wanted.key.id);

@@ -13,11 +13,13 @@ mod metadata;
 mod offsets;
 mod produce;
 mod producers;
+mod quotas;
 mod sasl;
 mod session;
 mod topics;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -41,12 +43,27 @@ pub(crate) struct Client {
     pub(crate) user: Option<String>,
 }
 
-/// Serves a request; the response is none if the client does not want one.
+/// What follows from a request.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// None if the client does not want one.
+    pub(crate) response: Option<Bytes>,
+    /// How long the connection is not read after that.
+    pub(crate) muted: Duration,
+}
+
+impl From<Option<Bytes>> for Reply {
+    fn from(response: Option<Bytes>) -> Self {
+        Self { response, muted: Duration::ZERO }
+    }
+}
+
+/// Serves a request.
 pub(crate) async fn dispatch(
     broker: &Arc<Broker>,
     client: &Client,
     raw: RawRequest,
-) -> Result<Option<Bytes>, FrameError> {
+) -> Result<Reply, FrameError> {
     macro_rules! answer {
         ($serve:expr) => {{
             let request = raw.decode()?;
@@ -54,12 +71,12 @@ pub(crate) async fn dispatch(
             raw.respond(&response).map(Some)
         }};
     }
-    match raw.key {
+    let response = match raw.key {
         ApiKey::ApiVersions => cluster::api_versions(broker, &raw).map(|(response, _)| Some(response)),
         ApiKey::SaslHandshake => sasl::handshake_again(&raw).map(Some),
         ApiKey::SaslAuthenticate => sasl::authenticate_again(&raw).map(Some),
-        ApiKey::Produce => produce::serve(broker, &raw).await,
-        ApiKey::Fetch => answer!(fetch::serve),
+        ApiKey::Produce => return produce::serve(broker, client, &raw).await,
+        ApiKey::Fetch => return fetch::serve(broker, client, &raw).await,
         ApiKey::ListOffsets => answer!(offsets::list),
         ApiKey::OffsetForLeaderEpoch => answer!(offsets::for_leader_epoch),
         ApiKey::Metadata => answer!(metadata::serve),
@@ -73,6 +90,8 @@ pub(crate) async fn dispatch(
         ApiKey::DescribeConfigs => answer!(configs::describe),
         ApiKey::AlterConfigs => answer!(configs::replace),
         ApiKey::IncrementalAlterConfigs => answer!(configs::alter),
+        ApiKey::DescribeClientQuotas => answer!(quotas::describe),
+        ApiKey::AlterClientQuotas => answer!(quotas::alter),
         ApiKey::DescribeUserScramCredentials => answer!(credentials::describe),
         ApiKey::AlterUserScramCredentials => answer!(credentials::alter),
         ApiKey::FindCoordinator => answer!(coordinators::find),
@@ -80,7 +99,8 @@ pub(crate) async fn dispatch(
         ApiKey::WriteTxnMarkers => answer!(coordinators::write_markers),
         ApiKey::DescribeProducers => answer!(producers::describe),
         _ => coordinators::serve(broker, client, &raw).await.map(Some),
-    }
+    };
+    response.map(Reply::from)
 }
 
 /// A partition of a topic by name, as the broker's metadata have it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{current_leader, topic_of};
+use super::{Client, Reply, current_leader, quotas, topic_of};
 use crate::cluster::{Broker, Refused, Verification};
 use crate::coordinator::Producer;
 use crate::error::{ErrorCode, Result};
@@ -21,6 +21,7 @@ use crate::protocol::messages::produce_response::{
 };
 use crate::protocol::messages::{ProduceRequest, ProduceResponse};
 use crate::protocol::text;
+use crate::quota::Kind;
 use crate::types::{PartitionId, TopicId};
 
 current_leader!(LeaderIdAndEpoch, NodeEndpoint);
@@ -38,8 +39,9 @@ struct Outcome {
 
 pub(super) async fn serve(
     broker: &Arc<Broker>,
+    client: &Client,
     raw: &RawRequest,
-) -> std::result::Result<Option<Bytes>, FrameError> {
+) -> std::result::Result<Reply, FrameError> {
     let request: ProduceRequest = raw.decode()?;
     let mut outcomes = append_all(broker, &request, raw.version).await;
     if request.acks == 0 {
@@ -50,7 +52,10 @@ pub(super) async fn serve(
                 version: raw.version,
                 reason: format!("a produce request without acknowledgement failed: {error}"),
             }),
-            None => Ok(None),
+            None => {
+                let throttle_ms = quotas::record(broker, Kind::Produce, client, raw, raw.size);
+                Ok(Reply { response: None, muted: quotas::muted(throttle_ms) })
+            }
         };
     }
     if request.acks == -1 {
@@ -76,9 +81,12 @@ pub(super) async fn serve(
                 .with_partition_responses(partitions),
         );
     }
-    let response =
-        ProduceResponse::default().with_responses(responses).with_node_endpoints(endpoints(&image, &leaders));
-    raw.respond(&response).map(Some)
+    let throttle_ms = quotas::record(broker, Kind::Produce, client, raw, raw.size);
+    let response = ProduceResponse::default()
+        .with_responses(responses)
+        .with_throttle_time_ms(throttle_ms)
+        .with_node_endpoints(endpoints(&image, &leaders));
+    Ok(Reply { response: Some(raw.respond(&response)?), muted: quotas::muted(throttle_ms) })
 }
 
 fn respond(image: &Image, outcome: &Outcome, version: i16) -> PartitionProduceResponse {

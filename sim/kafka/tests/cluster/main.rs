@@ -7,6 +7,7 @@ mod groups;
 mod harness;
 mod logs;
 mod producers;
+mod quotas;
 mod replication;
 mod security;
 mod sessions;

@@ -89,6 +89,8 @@ fn kind(key: ApiKey) -> Kind {
         ApiKey::DescribeTopicPartitions => Kind::of::<DescribeTopicPartitionsRequest>(),
         ApiKey::DescribeUserScramCredentials => Kind::of::<DescribeUserScramCredentialsRequest>(),
         ApiKey::AlterUserScramCredentials => Kind::of::<AlterUserScramCredentialsRequest>(),
+        ApiKey::DescribeClientQuotas => Kind::of::<DescribeClientQuotasRequest>(),
+        ApiKey::AlterClientQuotas => Kind::of::<AlterClientQuotasRequest>(),
         ApiKey::SaslHandshake => Kind::of::<SaslHandshakeRequest>(),
         ApiKey::SaslAuthenticate => Kind::of::<SaslAuthenticateRequest>(),
         other => panic!("{other:?} is offered and not listed here"),
