@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::messages::{ApiKey, ResponseHeader};
+use super::produce;
 use super::versions::by_number;
 
 /// Bounds of what a broker reads.
@@ -16,8 +17,8 @@ use super::versions::by_number;
 pub struct Limits {
     /// Bytes of a Produce request (`socket.request.max.bytes`).
     pub produce: usize,
-    /// Bytes of any other request. A decoded message takes more memory than its bytes, so this is far less than Kafka
-    /// allows.
+    /// Bytes of any other request, and of a Produce request beside its records. A decoded message takes more memory than
+    /// its bytes, so this is far less than Kafka allows.
     pub other: usize,
 }
 
@@ -151,7 +152,11 @@ pub async fn read<R: AsyncRead + Unpin>(
     let mut frame = Vec::with_capacity(length.min(1 << 16));
     frame.extend_from_slice(&start);
     read_body(input, &mut frame, length - 4).await?;
-    parse(Bytes::from(frame)).map(Some)
+    let request = parse(Bytes::from(frame))?;
+    if request.key == ApiKey::Produce {
+        produce::check(&request.body, request.version, limits.other)?;
+    }
+    Ok(Some(request))
 }
 
 /// Reads the next frame, whatever it has; none at the end of the connection.

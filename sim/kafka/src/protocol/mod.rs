@@ -7,6 +7,7 @@ pub mod batch;
 pub mod builder;
 pub mod compression;
 pub mod frame;
+mod produce;
 pub mod records;
 pub mod versions;
 

@@ -133,6 +133,48 @@ fn a_count_that_the_frame_is_too_short_for_takes_no_memory() {
 }
 
 #[test]
+fn a_large_produce_request_that_claims_many_elements_takes_no_memory_for_them() {
+    const LENGTH: usize = 12 << 20;
+    let target = Target::start();
+    let count = |flexible: bool, count: u32| {
+        if flexible {
+            let seven = |shift: u32| ((count + 1) >> shift) as u8 & 0x7f;
+            let mut bytes: Vec<u8> = (0..5).map(|place| seven(7 * place) | 0x80).collect();
+            bytes[4] &= 0x7f;
+            return bytes;
+        }
+        count.to_be_bytes().to_vec()
+    };
+    for version in 3..=13 {
+        let offered = *OFFERED.iter().find(|offered| offered.key == ApiKey::Produce).expect("offered");
+        let flexible = version >= 9;
+        let no_text = if flexible { &[0][..] } else { &[0xff, 0xff] };
+        let name = match version {
+            13.. => &[7; 16][..],
+            9.. => &[2, b't'],
+            _ => &[0, 1, b't'],
+        };
+        let acks_and_timeout = [0, 1, 0, 0, 0, 9];
+        let start = [no_text, &acks_and_timeout].concat();
+        let topics = count(flexible, LENGTH as u32 / 2);
+        let partitions = [&count(flexible, 1)[..], name, &count(flexible, LENGTH as u32 / 2)].concat();
+        for claim in [&topics, &partitions] {
+            // Elements that are malformed, and elements that are whole, of a few bytes each.
+            for filler in [0xff, 0] {
+                let mut body = [&start[..], claim].concat();
+                body.resize(LENGTH, filler);
+                let sent = whole(offered, version, &body);
+                let (received, taken) = target.send(&sent);
+                assert_eq!(received.as_deref(), Some(&[][..]), "{version} {filler}");
+                // What the frame itself takes while it is read.
+                assert!(taken < 5 * LENGTH, "{version} {filler}: {taken} bytes");
+            }
+        }
+    }
+    target.still_serves();
+}
+
+#[test]
 fn an_unknown_request_or_version_ends_the_connection() {
     let target = Target::start();
     for offered in OFFERED.iter().filter(|offered| offered.key != ApiKey::ApiVersions) {
