@@ -162,6 +162,12 @@ impl Batch {
         self.attributes() & TRANSACTIONAL != 0
     }
 
+    /// Whether bytes begin with a transactional batch, whole or not.
+    pub(crate) fn begins_transactional(bytes: &[u8]) -> bool {
+        bytes.get(MAGIC) == Some(&2)
+            && bytes.get(ATTRIBUTES + 1).is_some_and(|low| i16::from(*low) & TRANSACTIONAL != 0)
+    }
+
     /// Whether it has control records.
     pub fn is_control(&self) -> bool {
         self.attributes() & CONTROL != 0

@@ -43,15 +43,15 @@ pub(super) async fn serve(
     raw: &RawRequest,
 ) -> std::result::Result<Reply, FrameError> {
     let request: ProduceRequest = raw.decode()?;
-    let mut outcomes = append_all(broker, &request, raw.version).await;
+    let wanted = wanted(&broker.image(), &request, raw.version);
+    if let Err((error, message)) = check_transaction(&request, &wanted) {
+        return refuse(&request, raw, error, message);
+    }
+    let mut outcomes = append_all(broker, &request, wanted, raw.version).await;
     if request.acks == 0 {
         // The client expects no response, so that a closed connection is how it learns of an error.
         return match outcomes.iter().find_map(|outcome| outcome.result.as_ref().err()) {
-            Some(error) => Err(FrameError::Malformed {
-                key: raw.key as i16,
-                version: raw.version,
-                reason: format!("a produce request without acknowledgement failed: {error}"),
-            }),
+            Some(error) => Err(unacknowledged(raw, *error)),
             None => {
                 let throttle_ms = quotas::record(broker, Kind::Produce, client, raw, raw.size);
                 Ok(Reply { response: None, muted: quotas::muted(throttle_ms) })
@@ -87,6 +87,69 @@ pub(super) async fn serve(
         .with_throttle_time_ms(throttle_ms)
         .with_node_endpoints(endpoints(&image, &leaders));
     Ok(Reply { response: Some(raw.respond(&response)?), muted: quotas::muted(throttle_ms) })
+}
+
+/// Whether what is transactional is so with one id and of one producer (`KafkaApis.handleProduceRequest`,
+/// `ReplicaManager.handleProduceAppend`); the error, with Kafka's message if it has one.
+fn check_transaction(
+    request: &ProduceRequest,
+    wanted: &[Wanted],
+) -> std::result::Result<(), (ErrorCode, Option<&'static str>)> {
+    let mut partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    if request.transactional_id.is_none()
+        && partitions.any(|data| Batch::begins_transactional(data.records.as_deref().unwrap_or_default()))
+    {
+        return Err((ErrorCode::TransactionalIdAuthorizationFailed, None));
+    }
+    let batches = wanted.iter().filter_map(|wanted| wanted.batch.as_ref().ok());
+    let transactional = batches.map(|(_, _, batch)| batch).filter(|batch| batch.is_transactional());
+    let transactional = transactional.filter(|batch| batch.producer_id() >= 0);
+    let mut producers = transactional.map(|batch| (batch.producer_id(), batch.producer_epoch()));
+    match producers.next() {
+        Some(one) if producers.any(|other| other != one) => Err((
+            ErrorCode::InvalidProducerIdMapping,
+            Some("Transactional records contained more than one producer ID"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The same error for all partitions (`ProduceRequest.getErrorResponse`).
+fn refuse(
+    request: &ProduceRequest,
+    raw: &RawRequest,
+    error: ErrorCode,
+    message: Option<&str>,
+) -> std::result::Result<Reply, FrameError> {
+    if request.acks == 0 {
+        return Err(unacknowledged(raw, error));
+    }
+    let topics = request.topic_data.iter().map(|topic| {
+        let partitions = topic.partition_data.iter().map(|data| {
+            PartitionProduceResponse::default()
+                .with_index(data.index)
+                .with_error_code(error.code())
+                .with_error_message(message.map(text))
+                .with_base_offset(-1)
+                .with_log_append_time_ms(-1)
+                .with_log_start_offset(-1)
+        });
+        TopicProduceResponse::default()
+            .with_name(topic.name.clone())
+            .with_topic_id(topic.topic_id)
+            .with_partition_responses(partitions.collect())
+    });
+    let response = ProduceResponse::default().with_responses(topics.collect());
+    raw.respond(&response).map(|response| Some(response).into())
+}
+
+/// Why the connection is closed of a client that expects no response: so it learns of an error.
+fn unacknowledged(raw: &RawRequest, error: ErrorCode) -> FrameError {
+    FrameError::Malformed {
+        key: raw.key as i16,
+        version: raw.version,
+        reason: format!("a produce request without acknowledgement failed: {error}"),
+    }
 }
 
 fn respond(image: &Image, outcome: &Outcome, version: i16) -> PartitionProduceResponse {
@@ -127,8 +190,12 @@ struct Wanted {
     batch: Result<(String, PartitionId, Batch)>,
 }
 
-async fn append_all(broker: &Arc<Broker>, request: &ProduceRequest, version: i16) -> Vec<Outcome> {
-    let wanted = wanted(&broker.image(), request, version);
+async fn append_all(
+    broker: &Arc<Broker>,
+    request: &ProduceRequest,
+    wanted: Vec<Wanted>,
+    version: i16,
+) -> Vec<Outcome> {
     let batches = wanted.iter().filter_map(|wanted| wanted.batch.as_ref().ok());
     // `ProduceRequest.isTransactionV2Requested` and the version before it.
     let verification = Verification::of(version, 11, 12);

@@ -246,3 +246,58 @@ async fn a_transaction_begins_while_the_markers_of_the_last_one_arrive() {
         producer = Producer { id: response.producer_id.0, epoch: response.producer_epoch };
     }
 }
+
+/// Sends batches to the topics `a` and `b` in one request to broker 1, which leads `a` alone; the errors and messages.
+async fn produce_both(
+    bed: &Testbed,
+    batches: [BatchBuilder; 2],
+    id: Option<&str>,
+    acks: i16,
+) -> Option<Vec<(Option<ErrorCode>, Option<String>)>> {
+    let topics = ["a", "b"].into_iter().zip(batches).map(|(topic, batch)| {
+        let batch = batch.record(START, None, Some(b"x")).build();
+        let data = PartitionProduceData::default().with_records(Some(batch.bytes().clone()));
+        TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data])
+    });
+    let request = ProduceRequest::default()
+        .with_transactional_id(id.map(|id| TransactionalId(text(id))))
+        .with_acks(acks)
+        .with_timeout_ms(10_000)
+        .with_topic_data(topics.collect());
+    let response = bed.send(1, request, 9).await?;
+    let partitions = response.responses.into_iter().flat_map(|topic| topic.partition_responses);
+    let errors = partitions.map(|partition| {
+        let message = partition.error_message.map(|message| message.to_string());
+        (ErrorCode::try_from_code(partition.error_code), message)
+    });
+    Some(errors.collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_transactional_batches_of_a_request_are_of_one_producer_or_all_are_refused() {
+    let bed = start(|options| options.verify_transactions = false).await;
+    let batch = |id: i64, epoch: i16| BatchBuilder::new(START).producer(id, epoch, 0);
+    let message = "Transactional records contained more than one producer ID".to_owned();
+    let refused = vec![(Some(ErrorCode::InvalidProducerIdMapping), Some(message)); 2];
+    for other in [batch(2, 0), batch(1, 1)] {
+        let both = [batch(1, 0).transactional(), other.transactional()];
+        assert_eq!(produce_both(&bed, both.clone(), Some(ID), -1).await, Some(refused.clone()));
+        // Who expects no response learns of it all the same.
+        assert_eq!(produce_both(&bed, both, Some(ID), 0).await, None);
+    }
+    assert_eq!(bed.end("a").await, Ok(0), "nothing was appended");
+    // Another producer that is not transactional is none of the transaction.
+    let not_leader = (Some(ErrorCode::NotLeaderOrFollower), None);
+    let both = [batch(1, 0).transactional(), batch(2, 0)];
+    assert_eq!(produce_both(&bed, both, Some(ID), -1).await, Some(vec![(None, None), not_leader]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transactional_batch_without_the_id_of_its_transactions_is_refused() {
+    let bed = start(|options| options.verify_transactions = false).await;
+    let batch = |id: i64| BatchBuilder::new(START).producer(id, 0, 0);
+    let refused = vec![(Some(ErrorCode::TransactionalIdAuthorizationFailed), None); 2];
+    let one = [batch(1), batch(1).transactional()];
+    assert_eq!(produce_both(&bed, one, None, -1).await, Some(refused));
+    assert_eq!(bed.end("a").await, Ok(0), "nothing was appended");
+}
