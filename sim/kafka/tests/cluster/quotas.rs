@@ -23,12 +23,14 @@ const PRODUCE: &str = "producer_byte_rate";
 const CONSUME: &str = "consumer_byte_rate";
 
 type Entity<'a> = &'a [(&'a str, Option<&'a str>)];
+/// A key and its value; without one it is removed.
+type Change<'a> = (&'a str, Option<f64>);
 type Outcome = Result<(), (ErrorCode, String)>;
 
-/// Changes quotas of entities; without a value one is removed. The outcome of each entity.
+/// Changes quotas of entities. The outcome of each.
 async fn alter_all(
     bed: &Testbed,
-    entries: &[(Entity<'_>, &[(&str, Option<f64>)])],
+    entries: &[(Entity<'_>, &[Change<'_>])],
     validate_only: bool,
 ) -> Vec<Outcome> {
     let entries = entries.iter().map(|(entity, ops)| {

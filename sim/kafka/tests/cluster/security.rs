@@ -291,8 +291,11 @@ async fn alter(
     results.map(|result| (result.user.to_string(), ErrorCode::try_from_code(result.error_code))).collect()
 }
 
-/// The users with their mechanisms and iterations, or their errors.
-async fn describe(bed: &Testbed, users: Option<&[&str]>) -> Vec<(String, Result<Vec<(i8, i32)>, ErrorCode>)> {
+/// The mechanisms of a user and their iterations.
+type Credentials = Result<Vec<(i8, i32)>, ErrorCode>;
+
+/// The users with their credentials, or their errors.
+async fn describe(bed: &Testbed, users: Option<&[&str]>) -> Vec<(String, Credentials)> {
     let users =
         users.map(|users| users.iter().map(|user| UserName::default().with_name(text(user))).collect());
     let request = DescribeUserScramCredentialsRequest::default().with_users(users);

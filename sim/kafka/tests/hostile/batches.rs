@@ -9,7 +9,7 @@ use simulated_kafka::protocol::messages::{ApiKey, ProduceRequest, ProduceRespons
 use simulated_kafka::protocol::{Decodable, Encodable};
 
 use crate::Target;
-use crate::harness::{START, topic_name};
+use crate::harness::{START, text, topic_name};
 use crate::requests::{Draw, damage, frame};
 
 const VERSION: i16 = 9;
@@ -40,8 +40,13 @@ impl Target {
         let data =
             PartitionProduceData::default().with_index(0).with_records(Some(Bytes::copy_from_slice(records)));
         let topic = TopicProduceData::default().with_name(topic_name("t")).with_partition_data(vec![data]);
-        let request =
-            ProduceRequest::default().with_acks(1).with_timeout_ms(1000).with_topic_data(vec![topic]);
+        // Without an id, what is transactional is refused before it is looked at.
+        let id = text("id").into();
+        let request = ProduceRequest::default()
+            .with_transactional_id(Some(id))
+            .with_acks(1)
+            .with_timeout_ms(1000)
+            .with_topic_data(vec![topic]);
         let mut body = BytesMut::new();
         request.encode(&mut body, VERSION).expect("a request");
         let leader = self.bed.leader("t").expect("a leader");
