@@ -28,6 +28,11 @@ pub struct SimulatedBrokers {
 impl SimulatedBrokers {
     /// Starts them. Blocks the thread, which must not be one of a runtime.
     pub fn start() -> Result<Self, String> {
+        Self::start_with(&[])
+    }
+
+    /// Starts them with some settings that differ from the real brokers'.
+    pub fn start_with(settings: &[(&str, &str)]) -> Result<Self, String> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -36,7 +41,7 @@ impl SimulatedBrokers {
         let clock = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_micros());
         let options = LocalOptions { port: 0, ..LocalOptions::new(i64::try_from(clock).unwrap_or(i64::MAX)) };
         let mut configured = Ok(());
-        let starting = LocalBrokers::start(options, |options| configured = configure(options));
+        let starting = LocalBrokers::start(options, |options| configured = configure(options, settings));
         let started = runtime.block_on(async { tokio::time::timeout(START_TIMEOUT, starting).await });
         let brokers = started.map_err(|_| format!("the brokers did not start within {START_TIMEOUT:?}"))?;
         let brokers = Arc::new(brokers.map_err(|error| error.to_string())?);
@@ -53,6 +58,25 @@ impl SimulatedBrokers {
         done.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
+    /// Does something with the brokers where they run, within this time. Blocks the thread, which must not be one of a
+    /// runtime.
+    pub fn wait<F>(
+        &self,
+        longest: Duration,
+        command: impl FnOnce(Arc<LocalBrokers>) -> F,
+    ) -> Result<(), String>
+    where
+        F: Future<Output = Result<(), LocalError>> + Send + 'static,
+    {
+        let done = async { tokio::time::timeout(longest, self.command(command)).await };
+        self.runtime.block_on(done).map_err(|_| format!("not done after {longest:?}"))?
+    }
+
+    /// The brokers, for what needs no runtime.
+    pub fn brokers(&self) -> &LocalBrokers {
+        &self.brokers
+    }
+
     /// Where each broker listens, in order.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         (1..=self.brokers.count()).map(|broker| self.brokers.address(broker)).collect()
@@ -60,8 +84,8 @@ impl SimulatedBrokers {
 }
 
 /// Sets what a real broker is configured with, as far as there is such a setting: the others are its addresses, folders and
-/// threads, and of what is not simulated.
-fn configure(options: &mut Options) -> Result<(), String> {
+/// threads, and of what is not simulated. Then sets `others`.
+fn configure(options: &mut Options, others: &[(&str, &str)]) -> Result<(), String> {
     let settings = PROPERTIES.lines().filter(|line| !line.starts_with('#'));
     for (name, value) in settings.filter_map(|line| line.split_once('=')) {
         // As `docker/local/cluster up --kafka 3` fills the template.
@@ -75,5 +99,5 @@ fn configure(options: &mut Options) -> Result<(), String> {
             Err(error) => return Err(error.to_string()),
         }
     }
-    Ok(())
+    others.iter().try_for_each(|(name, value)| options.set(name, value)).map_err(|error| error.to_string())
 }

@@ -1,5 +1,6 @@
 //! A pipeline: its configuration, its workers as processes, and the producer of its records.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -28,14 +29,14 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    pub fn new(services: &Services, topic: &str, keyspace: &str, settings: &[&str]) -> Self {
-        let nodes = services.cassandra.clone();
+    pub fn new(services: &dyn Services, topic: &str, keyspace: &str, settings: &[&str]) -> Self {
+        let nodes = services.cassandra().to_owned();
         let points: Vec<String> = nodes.split(',').map(|node| format!("{node:?}")).collect();
         let configuration = format!(
             "topic = {topic:?}\nbroker.kind = \"kafka\"\nstore.kind = \"cassandra\"\nstore.keyspace = {keyspace:?}\n\
              store.replication = 3\nkafka.bootstrap_servers = {:?}\ncassandra.contact_points = [{}]\n\
              cassandra.request_timeout_ms = 5000\npipeline.group = {keyspace:?}\n{}\n",
-            services.kafka,
+            services.kafka(),
             points.join(", "),
             settings.join("\n"),
         );
@@ -67,8 +68,8 @@ impl Pipeline {
         output
     }
 
-    /// Runs a worker to the end of the log, and compares the tables with the log.
-    pub fn drain_and_verify(&self, at_least: u64) {
+    /// Runs a worker to the end of the log. Compares the tables with the log, and with what was acknowledged to its producer.
+    pub fn drain_and_verify(&self, acknowledged: &Acknowledged) {
         let name = format!("{}-drain", self.keyspace);
         let mut worker = self.folder.start(&name, ["run", "--until-end"]);
         let began = Instant::now();
@@ -98,8 +99,14 @@ impl Pipeline {
         let report: serde_json::Value =
             output.lines().find_map(|line| serde_json::from_str(line).ok()).expect("a report");
         println!("{}: {report}", self.keyspace);
-        let rows = report["events"].as_u64().zip(report["dead_letters"].as_u64()).map(|(e, d)| e + d);
-        assert!(rows >= Some(at_least), "{rows:?} rows of at least {at_least} records: {report}");
+        let mut rows = self.rows("events");
+        rows.extend(self.rows("dead-letters"));
+        acknowledged.check(&rows);
+    }
+
+    /// The positions of a table's rows, with the ids of events.
+    fn rows(&self, table: &str) -> Positions {
+        self.succeed(&["show", table, "--json"]).lines().filter_map(position).collect()
     }
 
     /// Number of durable records over all partitions.
@@ -191,21 +198,52 @@ impl Workers {
     }
 }
 
+/// The id at each position, by partition and offset; none if the record is not a valid event.
+type Positions = BTreeMap<(i64, i64), Option<i64>>;
+
+/// The position in a line of `generate --json` or `show ... --json`; none in a line of the log.
+fn position(line: &str) -> Option<((i64, i64), Option<i64>)> {
+    let row: serde_json::Value = serde_json::from_str(line).ok()?;
+    Some(((row["partition"].as_i64()?, row["offset"].as_i64()?), row["id"].as_i64()))
+}
+
+/// The records that were acknowledged, whatever happened to the brokers later.
+pub struct Acknowledged(Positions);
+
+impl Acknowledged {
+    /// # Panics
+    /// Unless the rows have every record at its position.
+    fn check(&self, rows: &Positions) {
+        let missing = self.0.iter().filter(|(position, id)| rows.get(position) != Some(id));
+        let missing: Vec<_> = missing.map(|(position, id)| (position, id, rows.get(position))).collect();
+        assert!(
+            missing.is_empty(),
+            "{} of {} acknowledged records are not in the tables; (position, id, row): {:?}",
+            missing.len(),
+            self.0.len(),
+            &missing[..missing.len().min(20)],
+        );
+        println!("all {} acknowledged records are in the tables", self.0.len());
+    }
+}
+
 /// Appends records to the topic at a moderate rate, until `over` is set.
-pub struct Producer(JoinHandle<u64>);
+pub struct Producer(JoinHandle<Acknowledged>);
 
 impl Producer {
     pub fn start(pipeline: Pipeline, mut random: Random, over: Arc<AtomicBool>) -> Self {
         Self(std::thread::spawn(move || {
             // The records have current timestamps, because retention is based on them.
             let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right");
-            let (mut appended, mut start_ms) = (0, now.as_millis() as u64);
+            let (mut acknowledged, mut start_ms) = (Positions::new(), now.as_millis() as u64);
             while !over.load(Ordering::Relaxed) {
                 let (events, seed) = (500 + random.below(1_500), random.below(u64::MAX >> 1).to_string());
                 // Windows on both sides of the threshold, and event time that overlaps from call to call.
                 let (count, start) = (events.to_string(), start_ms.to_string());
-                let generated = pipeline.output(&[
+                // It may fail while brokers are down; then any part of what it has not printed is in the log, too.
+                let (_, output) = pipeline.output(&[
                     "generate",
+                    "--json",
                     "--preset",
                     "mixed",
                     "--events",
@@ -225,21 +263,21 @@ impl Producer {
                     "--seed",
                     &seed,
                 ]);
-                // It may fail while brokers are down; then any part of it is in the log.
-                if generated.0 == 0 {
-                    appended += events;
+                for (position, id) in output.lines().filter_map(position) {
+                    let before = acknowledged.insert(position, id);
+                    assert_eq!(before, None, "two records were acknowledged at {position:?}");
                 }
                 start_ms += events * 3;
                 std::thread::sleep(Duration::from_millis(300 + random.below(1_000)));
             }
-            appended
+            Acknowledged(acknowledged)
         }))
     }
 
-    /// Stops, and returns the minimum number of records of the log.
-    pub fn finish(self) -> u64 {
-        let appended = self.0.join().expect("the producer did not panic");
-        assert!(appended > 0, "nothing was produced");
-        appended
+    /// Stops, and returns what was acknowledged.
+    pub fn finish(self) -> Acknowledged {
+        let acknowledged = self.0.join().expect("the producer did not panic");
+        assert!(!acknowledged.0.is_empty(), "nothing was produced");
+        acknowledged
     }
 }
