@@ -1,117 +1,45 @@
 //! Clients that were not written for this: cqlsh, the Python driver and gocql, on three nodes that a process of its own
 //! serves.
 
+#[path = "../../../../tests/common/clients/mod.rs"]
+mod clients;
 mod go;
 mod program;
-mod python;
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use python::Environment;
+use clients::python::Environment;
+use clients::{Client, Served, folder};
 
 /// The longest that a client may take.
 const TIMEOUT: Duration = Duration::from_secs(180);
 
-/// One makes the environment, the others wait.
 fn environment() -> Environment {
-    static MAKING: Mutex<()> = Mutex::new(());
-    let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    Environment::prepare().unwrap_or_else(|reason| panic!("{reason}"))
+    Environment::prepare("cassandra-clients", include_str!("requirements.txt"))
 }
 
-/// The program that serves the nodes.
-struct Nodes {
-    process: Child,
-    commands: Option<ChildStdin>,
-    responses: BufReader<ChildStdout>,
-    port: String,
+/// Three nodes, or what the arguments say.
+fn nodes(arguments: &[&str]) -> Served {
+    Served::start(
+        Command::new(env!("CARGO_BIN_EXE_simulated-cassandra")).args(["--port", "0"]).args(arguments),
+    )
 }
 
-impl Nodes {
-    fn start(arguments: &[&str]) -> Nodes {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_simulated-cassandra"))
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let commands = process.stdin.take();
-        let mut responses = BufReader::new(process.stdout.take().expect("a pipe"));
-        let mut first = String::new();
-        responses.read_line(&mut first).expect("a line");
-        let port = first.trim().rsplit(':').next().expect("an address").to_owned();
-        Nodes { process, commands, responses, port }
-    }
-
-    /// Sends the nodes a command and returns the response.
-    fn ask(&mut self, command: &str) -> String {
-        let commands = self.commands.as_mut().expect("it runs");
-        writeln!(commands, "{command}").and_then(|()| commands.flush()).expect("it reads");
-        let mut response = String::new();
-        self.responses.read_line(&mut response).expect("it responses");
-        response.trim().to_owned()
-    }
-
-    /// Ends the program.
-    fn end(mut self) {
-        assert_eq!(self.ask("exit"), "ok");
-        let status = self.process.wait().expect("it ends");
-        assert!(status.success(), "{status}");
-    }
-}
-
-impl Drop for Nodes {
-    fn drop(&mut self) {
-        // Gone already, if all succeeded.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// A client's process, which does not outlive the test.
-struct Client(Child);
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// The port of all nodes.
+fn port(nodes: &Served) -> String {
+    nodes.address.rsplit(':').next().expect("a port").to_owned()
 }
 
 #[test]
 #[ignore = "needs Python and the network"]
 fn the_python_driver_reads_metadata_writes_batches_pages_and_survives_killed_nodes() {
     let environment = environment();
-    let mut nodes = Nodes::start(&["--port", "0"]);
+    let mut nodes = nodes(&[]);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/driver.py");
-    let process = environment
-        .command("python")
-        .arg(script)
-        .args(["127.0.0.1", &nodes.port])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("Python starts");
-    let mut client = Client(process);
-    let mut responses = client.0.stdin.take().expect("a pipe");
-    let lines = BufReader::new(client.0.stdout.take().expect("a pipe")).lines();
-    let mut checked = 0;
-    for line in lines {
-        let line = line.expect("text");
-        println!("{line}");
-        if let Some(command) = line.strip_prefix("DO ") {
-            let response = nodes.ask(command);
-            // A script that has failed reads no response; its exit status shows it.
-            let _ = writeln!(responses, "{response}").and_then(|()| responses.flush());
-        }
-        checked += usize::from(line.starts_with("checked: "));
-    }
-    let status = client.0.wait().expect("it ends");
-    assert!(status.success(), "{status}");
+    let port = port(&nodes);
+    let checked = environment.run_script(&script, &["127.0.0.1", &port], &mut nodes);
     assert_eq!(checked, 8, "a part of the script was left out");
     nodes.end();
 }
@@ -120,14 +48,13 @@ fn the_python_driver_reads_metadata_writes_batches_pages_and_survives_killed_nod
 #[ignore = "needs Python and the network"]
 fn cqlsh_describes_reads_writes_and_copies() {
     let environment = environment();
-    let nodes = Nodes::start(&["--port", "0"]);
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cqlsh-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
+    let nodes = nodes(&[]);
+    let folder = folder(&format!("cqlsh-{}", std::process::id()));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/session.cql");
     let output = folder.join("output.txt");
     let process = environment
         .command("cqlsh")
-        .args(["--no-color", "127.0.0.1", &nodes.port, "-f"])
+        .args(["--no-color", "127.0.0.1", &port(&nodes), "-f"])
         .arg(script)
         .current_dir(&folder)
         // Neither the user's settings nor a terminal decide what is printed.
@@ -164,7 +91,7 @@ fn cqlsh_describes_reads_writes_and_copies() {
 
 #[test]
 fn commands_on_standard_input_end_pause_and_start_nodes_and_wrong_ones_are_refused_by_name() {
-    let mut nodes = Nodes::start(&["--port", "0", "--nodes", "2"]);
+    let mut nodes = nodes(&["--nodes", "2"]);
     assert_eq!(nodes.ask("status"), "ok: running 1 2");
     assert_eq!(nodes.ask("kill 2"), "ok");
     assert_eq!(nodes.ask("kill 2"), "error: node 2 does not run");

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Brokers, folder, run};
+use super::brokers;
+use super::clients::{folder, run};
 
 const LONGEST: Duration = Duration::from_secs(600);
 
@@ -32,7 +33,7 @@ fn tests() -> PathBuf {
 
 fn passes(test: &str, records: u32) {
     let tests = tests();
-    let brokers = Brokers::start();
+    let brokers = brokers(&[]);
     let mut command = Command::new(&tests);
     command.args(["-test.v", "-test.run", test]).current_dir(folder("kafka-clients-go-1.22.3"));
     command.env("KGO_SEEDS", &brokers.address).env("KGO_TEST_RF", "3");

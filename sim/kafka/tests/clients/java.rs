@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Brokers, folder, run};
+use super::brokers;
+use super::clients::{Served, folder, run};
 
 const LONGEST: Duration = Duration::from_secs(300);
 
@@ -23,7 +24,7 @@ fn jars() -> PathBuf {
     jars
 }
 
-fn tool(brokers: &Brokers, name: &str, arguments: &[&str]) -> String {
+fn tool(brokers: &Served, name: &str, arguments: &[&str]) -> String {
     let mut command = Command::new("java");
     command.arg("-XX:TieredStopAtLevel=1").arg("-cp").arg(jars().join("*"));
     command.arg(format!("org.apache.kafka.tools.{name}"));
@@ -34,7 +35,7 @@ fn tool(brokers: &Brokers, name: &str, arguments: &[&str]) -> String {
 #[test]
 #[ignore = "needs Java, Maven and the network"]
 fn apaches_tools_make_topics_produce_consume_in_both_protocols_and_copy_in_transactions() {
-    let brokers = Brokers::start();
+    let brokers = brokers(&[]);
     for topic in ["in", "out"] {
         let options = ["--create", "--topic", topic, "--partitions", "1", "--replication-factor", "3"];
         let said = tool(&brokers, "TopicCommand", &options);

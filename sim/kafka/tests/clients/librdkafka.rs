@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Brokers, folder, run};
+use super::brokers;
+use super::clients::{Served, folder, run};
 
 const LONGEST: Duration = Duration::from_secs(900);
 const VERSION: &str = "4.10.0+2.12.1";
@@ -54,13 +55,13 @@ fn source(folder: &Path) -> PathBuf {
 }
 
 fn pass(numbers: &[&str], protocol: &str) {
-    pass_with(Brokers::start(), numbers, protocol, "default");
+    pass_with(brokers(&[]), numbers, protocol, "default");
 }
 
-fn pass_with(brokers: Brokers, numbers: &[&str], protocol: &str, scenario: &str) {
+fn pass_with(brokers: Served, numbers: &[&str], protocol: &str, scenario: &str) {
     let tests = tests();
     let configuration =
-        folder("kafka-clients-output").join(format!("{}-{}.conf", std::process::id(), numbers.join("-")));
+        folder("clients-output").join(format!("{}-{}.conf", std::process::id(), numbers.join("-")));
     let lines = format!("metadata.broker.list={}\ntest.topic.random=true\n", brokers.address);
     fs::write(&configuration, lines).expect("a file");
     for number in numbers {
@@ -94,6 +95,6 @@ fn the_tests_of_librdkafka_for_groups_pass_with_both_protocols() {
 #[ignore = "needs a C compiler, make and the network"]
 fn the_tests_of_librdkafka_for_transactions_and_recreated_topics_pass() {
     pass(&["0103"], "classic");
-    let brokers = Brokers::start_with(&["--set", "auto.create.topics.enable=false"]);
+    let brokers = brokers(&["--set", "auto.create.topics.enable=false"]);
     pass_with(brokers, &["0107"], "classic", "noautocreate");
 }

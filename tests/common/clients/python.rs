@@ -1,12 +1,13 @@
-//! A virtual environment with the clients, made once and kept.
+//! Virtual environments of Python with clients, made once and kept, and scripts in them.
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
-/// What is installed, with versions.
-const REQUIREMENTS: &str = include_str!("requirements.txt");
+use super::{Client, Served};
 
 /// Names that a Python 3 may have on the path.
 const PYTHONS: [&str; 2] = ["python3", "python"];
@@ -30,20 +31,27 @@ fn said(command: &mut Command) -> Result<String, String> {
 }
 
 impl Environment {
-    /// The environment, made first if there is none for these requirements.
+    /// The environment with these requirements (of pip, with versions), made first if there is none. While one is made,
+    /// others wait.
     ///
-    /// # Errors
+    /// # Panics
     /// If there is no Python 3 with `venv`, or the clients cannot be installed from the package index that pip is
     /// configured with.
-    pub fn prepare() -> Result<Environment, String> {
+    pub fn prepare(name: &str, requirements: &str) -> Self {
+        static MAKING: Mutex<()> = Mutex::new(());
+        let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::make(name, requirements).unwrap_or_else(|reason| panic!("{reason}"))
+    }
+
+    fn make(name: &str, requirements: &str) -> Result<Self, String> {
         // Requirements of another time have another folder.
-        let name = REQUIREMENTS.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        let digest = requirements.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
         });
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cassandra-clients-{name:016x}"));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{digest:016x}"));
         let programs = folder.join("bin");
         if folder.join(MARK).exists() {
-            return Ok(Environment { programs });
+            return Ok(Self { programs });
         }
         let mut reasons = String::new();
         let python = PYTHONS.iter().find(|python| match said(Command::new(python).arg("--version")) {
@@ -58,7 +66,7 @@ impl Environment {
             }
         });
         let Some(python) = python else {
-            return Err(format!("no Python 3 was found, which cqlsh and the Python driver need:{reasons}"));
+            return Err(format!("no Python 3 was found, which the clients in Python need:{reasons}"));
         };
         let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
         if folder.exists() {
@@ -69,16 +77,49 @@ impl Environment {
         said(Command::new(python).args(["-m", "venv"]).arg(&folder))
             .map_err(|reason| format!("no virtual environment could be made: {reason}"))?;
         let list = folder.join("requirements.txt");
-        fs::write(&list, REQUIREMENTS).map_err(failed)?;
+        fs::write(&list, requirements).map_err(failed)?;
         let mut install = Command::new(programs.join("python"));
         install.args(["-m", "pip", "install", "--disable-pip-version-check", "--requirement"]).arg(list);
         said(&mut install).map_err(|reason| format!("the clients could not be installed: {reason}"))?;
         fs::write(folder.join(MARK), "").map_err(failed)?;
-        Ok(Environment { programs })
+        Ok(Self { programs })
     }
 
     /// A program of the environment.
     pub fn command(&self, program: &str) -> Command {
         Command::new(self.programs.join(program))
+    }
+
+    /// Runs a script to its end, and sends the commands that it prints (`DO kill 3`) to the cluster; it reads the responses.
+    /// Returns the number of its parts that it has checked.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn run_script(&self, script: &Path, arguments: &[&str], served: &mut Served) -> usize {
+        let process = self
+            .command("python")
+            .arg(script)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Python starts");
+        let mut client = Client(process);
+        let mut responses = client.0.stdin.take().expect("a pipe");
+        let lines = BufReader::new(client.0.stdout.take().expect("a pipe")).lines();
+        let mut checked = 0;
+        for line in lines {
+            let line = line.expect("text");
+            println!("{line}");
+            if let Some(command) = line.strip_prefix("DO ") {
+                let response = served.ask(command);
+                // A script that has failed reads no response; its exit status shows it.
+                let _ = writeln!(responses, "{response}").and_then(|()| responses.flush());
+            }
+            checked += usize::from(line.starts_with("checked: "));
+        }
+        let status = client.0.wait().expect("it ends");
+        assert!(status.success(), "{status}");
+        checked
     }
 }
