@@ -189,6 +189,12 @@ impl Broker {
         self.calls.clear();
     }
 
+    /// Waits until it has been unfenced once.
+    pub(crate) async fn unfenced(&self) {
+        // The sender is the broker's, so it cannot be gone.
+        let _ = self.readiness.subscribe().wait_for(|ready| *ready).await;
+    }
+
     /// Waits for the broker's end.
     pub(crate) async fn died(&self) {
         self.process.died().await;
@@ -227,6 +233,11 @@ impl Broker {
                     }
                 }
                 self.begin(move |broker| async move {
+                    // As those of clients (`SocketServer.enableRequestProcessing`): before, it may believe that it leads
+                    // what it led in its last run, and may have lost what others have.
+                    if !matches!(request, Request::Control(_)) {
+                        broker.unfenced().await;
+                    }
                     if let Some(response) = broker.serve_peer(from, request).await {
                         if once {
                             broker.lock().served.insert((from, number), Some(response.clone()));

@@ -195,8 +195,7 @@ impl RunningBroker {
 
     /// Waits until it serves clients.
     pub async fn ready(&self) {
-        // The sender is the broker's, so it cannot be gone.
-        let _ = self.0.readiness.subscribe().wait_for(|ready| *ready).await;
+        self.0.unfenced().await;
     }
 
     /// Waits until its process ends.

@@ -96,6 +96,24 @@ async fn one_replica_that_lost_its_tail_copies_it_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_that_lost_its_tail_and_starts_at_once_leads_no_more_before_others_ask_it() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1, 2, 3], &[]).await;
+    bed.produce("t", &["a", "b"], -1).await.unwrap();
+    bed.fault(1, PowerLoss);
+    // Its session has not ended: by the metadata it still leads.
+    bed.recover(1);
+    tokio::time::sleep(seconds(2)).await;
+    assert_eq!(bed.leader("t"), Some(1));
+    bed.until("another leader", async || bed.leader("t").is_some_and(|leader| leader != 1)).await;
+    bed.until("its return", async || bed.in_sync("t") == [1, 2, 3]).await;
+    for node in 1..=3 {
+        assert_eq!(bed.cluster.replica(NodeId(node), "t", 0).unwrap().end, 2, "of broker {node}");
+    }
+    bed.until("the records", async || bed.end("t").await == Ok(2)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_high_watermark_begins_at_its_checkpoint_which_lags() {
     let bed = Testbed::start().await;
     bed.topic("t", &[1, 2], &[]).await;
