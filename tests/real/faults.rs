@@ -30,14 +30,16 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What it affects and how, if it is a fault of a process.
-    fn of_a_process(self) -> Option<(Host, HostFault)> {
+    /// What it affects, and how if it is a fault of a process; none if it is no fault.
+    fn affects(self) -> Option<(Host, Option<HostFault>)> {
         match self {
-            Kind::One(host, fault) => Some((host, fault)),
-            Kind::PauseOverSession => Some((Host::Worker, HostFault::Pause)),
-            Kind::QuorumOfNodes(fault) | Kind::AllNodes(fault) => Some((Host::Node, fault)),
-            Kind::InTurn(host) => Some((host, HostFault::Stop)),
-            Kind::Cut(_) | Kind::LeaderMoved | Kind::PartitionAdded => None,
+            Kind::One(host, fault) => Some((host, Some(fault))),
+            Kind::PauseOverSession => Some((Host::Worker, Some(HostFault::Pause))),
+            Kind::QuorumOfNodes(fault) | Kind::AllNodes(fault) => Some((Host::Node, Some(fault))),
+            Kind::InTurn(host) => Some((host, Some(HostFault::Stop))),
+            Kind::Cut(host) => Some((host, None)),
+            Kind::LeaderMoved => Some((Host::Broker, None)),
+            Kind::PartitionAdded => None,
         }
     }
 }
@@ -85,12 +87,11 @@ impl FaultLog {
         *self.counts.lock().expect("no panic").entry(kind).or_default() += 1;
     }
 
-    /// Number of faults of such processes; of any kind, if none is given.
+    /// Number of such faults; of any kind, if none is given.
     pub fn count(&self, host: Host, fault: Option<HostFault>) -> u32 {
         let counts = self.counts.lock().expect("no panic");
         let matches = |kind: &Kind| {
-            kind.of_a_process()
-                .is_some_and(|(of, what)| of == host && fault.is_none_or(|fault| fault == what))
+            kind.affects().is_some_and(|(of, what)| of == host && (fault.is_none() || fault == what))
         };
         counts.iter().filter(|(kind, _)| matches(kind)).map(|(_, count)| count).sum()
     }
@@ -132,6 +133,6 @@ fn every_fault_is_printed_and_counted_by_what_it_does_to_which_process() {
         (count(Host::Worker, Some(HostFault::Kill)), count(Host::Worker, Some(HostFault::Pause))),
         (1, 2)
     );
-    assert_eq!((count(Host::Worker, None), count(Host::Node, None), count(Host::Broker, None)), (4, 5, 4));
+    assert_eq!((count(Host::Worker, None), count(Host::Node, None), count(Host::Broker, None)), (4, 6, 5));
     assert_eq!(count(Host::Node, Some(HostFault::Stop)), 0);
 }

@@ -64,7 +64,7 @@ impl Deck {
     }
 }
 
-/// Injects faults into one worker after another.
+/// Injects faults into one worker after another, at least one.
 pub fn into_workers(groups: &[Workers], pace: Pace, mut random: Random, until: Instant, log: &FaultLog) {
     let mut deck = Deck::new(&[
         (Kind::One(Host::Worker, HostFault::Kill), 5),
@@ -72,9 +72,9 @@ pub fn into_workers(groups: &[Workers], pace: Pace, mut random: Random, until: I
         (Kind::PauseOverSession, 2),
         (Kind::InTurn(Host::Worker), 1),
     ]);
-    loop {
+    for turn in 0.. {
         sleep(pace.pause(&mut random, 500, 5_000));
-        if Instant::now() >= until {
+        if turn > 0 && Instant::now() >= until {
             return;
         }
         let group = &groups[random.below(groups.len() as u64) as usize];
@@ -96,7 +96,7 @@ pub fn into_workers(groups: &[Workers], pace: Pace, mut random: Random, until: I
 }
 
 /// Injects faults into the services, one after another, alternating between nodes and brokers; each is healed before the
-/// next one. Occasionally adds a partition to the topic.
+/// next one. Both get at least one. Occasionally adds a partition to the topic.
 pub fn into_services(
     services: &dyn Services,
     topic: &str,
@@ -109,7 +109,7 @@ pub fn into_services(
     let mut partitions = 3;
     for turn in 0.. {
         sleep(pace.pause(&mut random, 1_000, 8_000));
-        if Instant::now() >= until {
+        if turn > 1 && Instant::now() >= until {
             return;
         }
         let (deck, server): (_, fn(u8) -> Server) =
