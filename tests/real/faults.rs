@@ -24,6 +24,8 @@ pub enum Kind {
     InTurn(Host),
     /// Of the messages from one server to another; those in the other direction arrive.
     Cut(Host),
+    /// Of all messages between one server and the others of its kind. Clients still reach it.
+    CutOff(Host),
     /// To another replica in sync, of a partition or of the coordinator of a group.
     LeaderMoved,
     PartitionAdded,
@@ -37,7 +39,7 @@ impl Kind {
             Kind::PauseOverSession => Some((Host::Worker, Some(HostFault::Pause))),
             Kind::QuorumOfNodes(fault) | Kind::AllNodes(fault) => Some((Host::Node, Some(fault))),
             Kind::InTurn(host) => Some((host, Some(HostFault::Stop))),
-            Kind::Cut(host) => Some((host, None)),
+            Kind::Cut(host) | Kind::CutOff(host) => Some((host, None)),
             Kind::LeaderMoved => Some((Host::Broker, None)),
             Kind::PartitionAdded => None,
         }
@@ -56,6 +58,7 @@ impl fmt::Display for Kind {
             Kind::AllNodes(fault) => write!(f, "nodes {}, all at once", participle(*fault)),
             Kind::InTurn(host) => write!(f, "{host}s restarted in turn"),
             Kind::Cut(host) => write!(f, "link between {host}s cut in one direction,"),
+            Kind::CutOff(host) => write!(f, "{host} cut off from the others"),
             Kind::LeaderMoved => f.write_str("leader moved,"),
             Kind::PartitionAdded => f.write_str("partition added, now"),
         }
@@ -121,6 +124,7 @@ fn every_fault_is_printed_and_counted_by_what_it_does_to_which_process() {
         (Kind::One(Host::Broker, HostFault::PowerLoss), "broker without power"),
         (Kind::AllNodes(HostFault::PowerLoss), "nodes without power, all at once"),
         (Kind::Cut(Host::Node), "link between nodes cut in one direction,"),
+        (Kind::CutOff(Host::Broker), "broker cut off from the others"),
         (Kind::LeaderMoved, "leader moved,"),
         (Kind::PartitionAdded, "partition added, now"),
     ];
@@ -133,6 +137,6 @@ fn every_fault_is_printed_and_counted_by_what_it_does_to_which_process() {
         (count(Host::Worker, Some(HostFault::Kill)), count(Host::Worker, Some(HostFault::Pause))),
         (1, 2)
     );
-    assert_eq!((count(Host::Worker, None), count(Host::Node, None), count(Host::Broker, None)), (4, 6, 5));
+    assert_eq!((count(Host::Worker, None), count(Host::Node, None), count(Host::Broker, None)), (4, 6, 6));
     assert_eq!(count(Host::Node, Some(HostFault::Stop)), 0);
 }

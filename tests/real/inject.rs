@@ -142,11 +142,13 @@ fn decks(simulated: bool) -> (Deck, Deck) {
         nodes.extend([
             (Kind::One(Host::Node, HostFault::PowerLoss), 1),
             (Kind::AllNodes(HostFault::PowerLoss), 1),
-            (Kind::Cut(Host::Node), 2),
+            (Kind::Cut(Host::Node), 1),
+            (Kind::CutOff(Host::Node), 1),
         ]);
         brokers.extend([
             (Kind::One(Host::Broker, HostFault::PowerLoss), 2),
-            (Kind::Cut(Host::Broker), 2),
+            (Kind::Cut(Host::Broker), 1),
+            (Kind::CutOff(Host::Broker), 2),
             (Kind::LeaderMoved, 2),
         ]);
     }
@@ -200,6 +202,17 @@ fn into_servers(
             let simulated = services.simulated().expect("drawn for simulated services only");
             simulated.cut(one, other);
             sleep(pace.pause(random, 500, 12_000));
+            simulated.restore_links();
+        }
+        // Of a broker for so long that the others elect leaders, while it accepts records that it cannot replicate.
+        Kind::CutOff(_) => {
+            log.record(kind, &one.to_string());
+            let simulated = services.simulated().expect("drawn for simulated services only");
+            for other in Server::all(server).into_iter().filter(|other| *other != one) {
+                simulated.cut(one, other);
+                simulated.cut(other, one);
+            }
+            sleep(pace.pause(random, 4_000, 20_000));
             simulated.restore_links();
         }
         Kind::LeaderMoved => {
