@@ -14,6 +14,8 @@ pub mod local;
 pub mod process;
 #[cfg(feature = "program")]
 pub mod program;
+#[cfg(feature = "nodes")]
+pub mod watch;
 
 pub use fault::{
     ClockFault, ClockFaultName, DiskFault, HostCommand, HostFault, LinkFault, LinkFaultName, Recovery,

@@ -7,11 +7,11 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use tokio::sync::watch;
+use crate::watch::Watched;
 
 /// A process that gets messages of type `M`. It runs until [`end`](Self::end).
 pub struct Process<M> {
-    dead: watch::Sender<bool>,
+    dead: Watched<bool>,
     state: Mutex<State<M>>,
 }
 
@@ -32,7 +32,7 @@ impl<M> fmt::Debug for Process<M> {
 impl<M> Default for Process<M> {
     fn default() -> Self {
         let state = State { tasks: BTreeMap::new(), next_task: 0, paused: None };
-        Self { dead: watch::Sender::new(false), state: Mutex::new(state) }
+        Self { dead: Watched::new(false), state: Mutex::new(state) }
     }
 }
 
@@ -107,7 +107,7 @@ impl<M> Process<M> {
 
     /// Ends the process: its tasks, and what it has kept.
     pub fn end(&self) {
-        self.dead.send_replace(true);
+        self.dead.set(true);
         let mut state = self.lock();
         state.paused = None;
         let tasks = std::mem::take(&mut state.tasks);
@@ -117,13 +117,12 @@ impl<M> Process<M> {
 
     /// Whether it has ended.
     pub fn is_dead(&self) -> bool {
-        *self.dead.borrow()
+        self.dead.get()
     }
 
     /// Waits for its end.
     pub async fn died(&self) {
-        // The sender is this process's, so it cannot be gone.
-        let _ = self.dead.subscribe().wait_for(|dead| *dead).await;
+        self.dead.watch().wait_for(|dead| *dead).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, State<M>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use simulated_hosts::calls::Calls;
 use simulated_hosts::process::Process;
-use tokio::sync::watch;
+use simulated_hosts::watch::Watched;
 use tokio::time::Instant;
 
 use super::message::{Body, Message, Request, Response};
@@ -74,13 +74,13 @@ pub(crate) struct Broker {
     pub(crate) cluster: Arc<Environment>,
     pub(crate) incarnation: u128,
     /// Changes whenever a log, a high watermark or a role did: what waits for that looks again.
-    pub(crate) progress: watch::Sender<u64>,
+    pub(crate) progress: Watched<u64>,
     /// The version of the metadata that it has.
-    pub(crate) version: watch::Sender<i64>,
+    pub(crate) version: Watched<i64>,
     /// Whether it serves clients: it has been unfenced once.
-    pub(crate) readiness: watch::Sender<bool>,
+    pub(crate) readiness: Watched<bool>,
     /// Whether it is about to end gracefully.
-    pub(crate) ending: watch::Sender<bool>,
+    pub(crate) ending: Watched<bool>,
     /// When it started, and what its clock showed then.
     pub(crate) started: Instant,
     pub(crate) started_at: Timestamp,
@@ -108,10 +108,10 @@ impl Broker {
             id,
             cluster,
             incarnation,
-            progress: watch::Sender::new(0),
-            version: watch::Sender::new(-1),
-            readiness: watch::Sender::new(false),
-            ending: watch::Sender::new(false),
+            progress: Watched::new(0),
+            version: Watched::new(-1),
+            readiness: Watched::new(false),
+            ending: Watched::new(false),
             started: Instant::now(),
             started_at,
             groups: Mutex::default(),
@@ -176,7 +176,7 @@ impl Broker {
 
     /// Something changed that others may wait for.
     pub(crate) fn notify(&self) {
-        self.progress.send_modify(|count| *count += 1);
+        self.progress.modify(|count| *count += 1);
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -191,8 +191,7 @@ impl Broker {
 
     /// Waits until it has been unfenced once.
     pub(crate) async fn unfenced(&self) {
-        // The sender is the broker's, so it cannot be gone.
-        let _ = self.readiness.subscribe().wait_for(|ready| *ready).await;
+        self.readiness.watch().wait_for(|ready| *ready).await;
     }
 
     /// Waits for the broker's end.

@@ -49,11 +49,11 @@ impl Broker {
 
     /// Sends heartbeats until the controller does not know the broker any more, or it may end: then true.
     async fn send_heartbeats(self: &Arc<Self>, epoch: i64, interval: Duration) -> bool {
-        let mut ending = self.ending.subscribe();
-        let mut version = self.version.subscribe();
+        let mut ending = self.ending.watch();
+        let mut version = self.version.watch();
         loop {
-            let have = *self.version.borrow();
-            let wants_to_end = *self.ending.borrow();
+            let have = self.version.get();
+            let wants_to_end = self.ending.get();
             let request = ControlRequest::Heartbeat { epoch, version: have, wants_to_end };
             let mut fenced = true;
             match self.ask_controller(request, self.options().controller.session_timeout).await {
@@ -65,7 +65,7 @@ impl Broker {
                 Ok(ControlResponse::Heartbeat { fenced: is_fenced, .. }) => {
                     fenced = is_fenced;
                     if !fenced {
-                        self.readiness.send_replace(true);
+                        self.readiness.set(true);
                     }
                 }
                 Err(ErrorCode::BrokerIdNotRegistered | ErrorCode::StaleBrokerEpoch) => return false,
@@ -86,7 +86,7 @@ impl Broker {
     /// Follows the metadata.
     pub(crate) async fn learn(self: Arc<Self>) {
         loop {
-            let have = *self.version.borrow();
+            let have = self.version.get();
             let response =
                 self.ask_controller(ControlRequest::Metadata { have }, Duration::from_secs(5)).await;
             let Ok(ControlResponse::Metadata(image)) = response else { continue };
@@ -135,7 +135,7 @@ impl Broker {
         let version = image.version;
         state.image = image;
         self.advance_all(state);
-        self.version.send_replace(version);
+        self.version.set(version);
         self.notify();
     }
 
@@ -159,7 +159,7 @@ impl Broker {
 
     /// Proposes in-sync sets to the controller (`AlterPartitionManager`).
     pub(crate) async fn propose_in_sync(self: Arc<Self>) {
-        let mut progress = self.progress.subscribe();
+        let mut progress = self.progress.watch();
         let mut next_shrink = Instant::now() + self.options().replica_lag / 2;
         loop {
             let may_shrink = Instant::now() >= next_shrink;
@@ -232,7 +232,7 @@ impl Broker {
 
     /// Copies what one broker leads, for as long as this broker lives.
     pub(crate) async fn copy_from(self: Arc<Self>, leader: NodeId) {
-        let mut version = self.version.subscribe();
+        let mut version = self.version.watch();
         let mut refused_until: BTreeMap<PartitionId, Instant> = BTreeMap::new();
         loop {
             let now = Instant::now();
@@ -317,10 +317,10 @@ impl Broker {
                 if self.cluster.active_controller() != Some(self.id) {
                     return refused;
                 }
-                let mut images = self.cluster.controller().subscribe();
+                let mut images = self.cluster.controller().watch();
                 let newer = images.wait_for(|image| image.version > have);
                 let image = match tokio::time::timeout(self.options().replica_fetch_wait, newer).await {
-                    Ok(Ok(image)) => image.clone(),
+                    Ok(image) => image,
                     _ => self.cluster.controller().image(),
                 };
                 if self.cluster.active_controller() != Some(self.id) {
@@ -360,7 +360,7 @@ impl Broker {
         broker_epoch: i64,
         partitions: Vec<(PartitionId, Position)>,
     ) -> Vec<(PartitionId, Result<Fetched>)> {
-        let mut progress = self.progress.subscribe();
+        let mut progress = self.progress.watch();
         let deadline = Instant::now() + self.options().replica_fetch_wait;
         let mut is_first = true;
         loop {

@@ -295,8 +295,8 @@ impl Cluster {
             }
             let image = self.metadata();
             let agree = running.iter().filter(|broker| !broker.is_paused()).all(|broker| {
-                *broker.readiness.borrow()
-                    && *broker.version.borrow() == image.version
+                broker.readiness.get()
+                    && broker.version.get() == image.version
                     && image.active(broker.id).is_some_and(|known| known.incarnation == broker.incarnation)
             });
             if agree && self.active_controller().is_some() {
@@ -333,7 +333,7 @@ impl Cluster {
             }
             HostFault::Stop => {
                 if let Some(broker) = self.get(id) {
-                    broker.ending.send_replace(true);
+                    broker.ending.set(true);
                     let (environment, wait) =
                         (self.environment().clone(), self.environment().options.shutdown_timeout);
                     broker.begin(move |broker| async move {

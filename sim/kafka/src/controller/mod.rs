@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand_core::Rng;
-use tokio::sync::watch;
+use simulated_hosts::watch::{Watched, Watcher};
 use tokio::time::Instant;
 
 pub(crate) use request::{ControlRequest, ControlResponse, Proposal, Registration};
@@ -68,7 +68,7 @@ impl Default for ControllerSettings {
 /// The state machine.
 pub(crate) struct Controller {
     settings: ControllerSettings,
-    image: watch::Sender<Arc<Image>>,
+    image: Watched<Arc<Image>>,
     /// When each registered broker was last heard of.
     heard: BTreeMap<NodeId, Instant>,
     /// The version of the metadata that each broker has.
@@ -89,7 +89,7 @@ impl Controller {
             next_rebalance: now + settings.rebalance_interval.unwrap_or_default(),
             next_unclean: now + settings.unclean_interval,
             settings,
-            image: watch::Sender::new(Arc::new(Image::default())),
+            image: Watched::new(Arc::new(Image::default())),
             heard: BTreeMap::new(),
             versions: BTreeMap::new(),
             random,
@@ -99,12 +99,12 @@ impl Controller {
 
     /// The metadata as it is decided.
     pub(crate) fn image(&self) -> Arc<Image> {
-        self.image.borrow().clone()
+        self.image.get()
     }
 
     /// Follows the metadata.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Image>> {
-        self.image.subscribe()
+    pub(crate) fn watch(&self) -> Watcher<Arc<Image>> {
+        self.image.watch()
     }
 
     /// Another host acts as the controller: it does not know when it would have heard of the brokers.
@@ -180,7 +180,7 @@ impl Controller {
         let result = change(self, &mut image);
         if image != *before {
             image.version += 1;
-            self.image.send_replace(Arc::new(image));
+            self.image.set(Arc::new(image));
         }
         result
     }

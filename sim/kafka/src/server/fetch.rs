@@ -100,7 +100,7 @@ async fn wait(broker: &Broker, request: &FetchRequest, wanted: &[Wanted], versio
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let deadline = Instant::now() + wait;
     let least = usize::try_from(request.min_bytes).unwrap_or(0);
-    let mut progress = broker.progress.subscribe();
+    let mut progress = broker.progress.watch();
     loop {
         progress.mark_unchanged();
         let parts = read_all(broker, request, wanted, version);

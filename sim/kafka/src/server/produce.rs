@@ -361,7 +361,7 @@ async fn wait(broker: &Arc<Broker>, outcomes: &mut [Outcome], timeout: Duration)
     let deadline = Instant::now() + timeout;
     let mut waiting: Vec<&mut Outcome> =
         outcomes.iter_mut().filter(|outcome| outcome.result.is_ok()).collect();
-    let mut progress = broker.progress.subscribe();
+    let mut progress = broker.progress.watch();
     loop {
         progress.mark_unchanged();
         waiting.retain_mut(|outcome| {

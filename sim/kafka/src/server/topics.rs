@@ -137,7 +137,7 @@ pub(super) async fn delete_records(
     }
     broker.notify();
     let deadline = Instant::now() + wait(request.timeout_ms);
-    let mut progress = broker.progress.subscribe();
+    let mut progress = broker.progress.watch();
     let mut reached: Vec<Result<Offset>> = Vec::new();
     loop {
         progress.mark_unchanged();

@@ -19,7 +19,7 @@ use proto_kafka::protocol::{Decodable, Encodable, HeaderVersion, Request, StrByt
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 use simulated_kafka::cluster::{
-    AdjustableClock, BrokerOptions, Cluster, HostFault, Options, Recovery, RuledLinks,
+    AdjustableClock, BrokerOptions, Cluster, HostFault, Links, Options, Recovery, RuledLinks,
 };
 use simulated_kafka::error::ErrorCode;
 use simulated_kafka::log::Disk;
@@ -124,6 +124,15 @@ impl Testbed {
     }
 
     pub async fn start_with(seed: u64, change: impl FnOnce(&mut Options)) -> Self {
+        Self::start_on(seed, change, |links| links).await
+    }
+
+    /// In the same way, with `wrap` around the links.
+    pub async fn start_on(
+        seed: u64,
+        change: impl FnOnce(&mut Options),
+        wrap: impl FnOnce(Arc<RuledLinks>) -> Arc<dyn Links>,
+    ) -> Self {
         if std::env::var_os("SIMULATED_KAFKA_TRACE").is_some() {
             let _ =
                 tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).try_init();
@@ -141,7 +150,7 @@ impl Testbed {
         change(&mut options);
         let (short, long) = (Duration::from_micros(500), Duration::from_millis(2));
         let links = Arc::new(RuledLinks::new(short, long, ChaCha8Rng::seed_from_u64(seed)));
-        let cluster = Cluster::start(options, links.clone(), ChaCha8Rng::seed_from_u64(seed + 1));
+        let cluster = Cluster::start(options, wrap(links.clone()), ChaCha8Rng::seed_from_u64(seed + 1));
         cluster.settled().await;
         Self { cluster, links, clocks }
     }

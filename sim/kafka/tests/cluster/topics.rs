@@ -100,27 +100,3 @@ async fn an_unknown_topic_is_created_when_a_client_asks_for_it() {
     assert_eq!(ask("u", false).await, Ok(4));
     assert_eq!(ask("a b", true).await, Err(ErrorCode::InvalidTopicException));
 }
-
-#[tokio::test(start_paused = true)]
-async fn one_seed_gives_one_history() {
-    let run = async |seed: u64| {
-        let bed = Testbed::start_with(seed, |_| {}).await;
-        bed.topic("t", &[1, 2, 3], &[]).await;
-        let mut trace = Vec::new();
-        for round in 0..20 {
-            trace.push(format!("{:?}", bed.produce("t", &["x"], -1).await));
-            if round == 7 {
-                bed.fault(1, simulated_kafka::cluster::HostFault::Kill);
-                bed.until("another leader", async || bed.leader("t").is_some_and(|leader| leader != 1)).await;
-            }
-            if round == 12 {
-                bed.recover(1);
-            }
-            trace.push(format!("{:?} {:?}", tokio::time::Instant::now().elapsed(), bed.cluster.metadata()));
-        }
-        trace
-    };
-    let first = run(5).await;
-    assert_eq!(first, run(5).await);
-    assert_ne!(first, run(6).await);
-}

@@ -129,7 +129,7 @@ impl Broker {
             results.push(self.append(*id, &batch, Origin::Coordinator, true));
         }
         let deadline = Instant::now() + WAIT;
-        let mut progress = self.progress.subscribe();
+        let mut progress = self.progress.watch();
         loop {
             progress.mark_unchanged();
             let mut is_waiting = false;

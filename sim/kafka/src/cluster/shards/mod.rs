@@ -95,7 +95,7 @@ impl Broker {
 
     /// Hosts the shards of one kind, for as long as this broker lives.
     pub(crate) async fn host<S: Shard>(self: Arc<Self>) {
-        let mut progress = self.progress.subscribe();
+        let mut progress = self.progress.watch();
         loop {
             progress.mark_unchanged();
             let next = self.drive::<S>();
