@@ -7,7 +7,8 @@
 //!
 //! 1. A new shard is created when the broker becomes the leader of the partition. The runtime reads the
 //!    partition from its start to its end, calls `replay` for each record (and `replay_marker` for each
-//!    transaction marker), and then `loaded`. Until then it answers COORDINATOR_LOAD_IN_PROGRESS.
+//!    transaction marker), and then `loaded`. Until then it answers COORDINATOR_LOAD_IN_PROGRESS. It reports to a shard of
+//!    groups where the high watermark is (`high_watermark_reached`).
 //! 2. It calls `handle` for each request, `tick` at or after `next_deadline`, and the other methods for the events
 //!    in their names. Each returns [`Effects`].
 //! 3. It appends each [`Batch`] of the effects to the partition, in order, each as one batch of records, and

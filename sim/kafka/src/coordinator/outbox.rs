@@ -34,6 +34,19 @@ impl<R> Outbox<R> {
         std::mem::take(&mut self.effects)
     }
 
+    /// The id of the batch that is written next.
+    pub(crate) fn next_batch(&self) -> BatchId {
+        BatchId(self.next)
+    }
+
+    /// Lets responses wait for a batch that the log had already.
+    pub(crate) fn wait_for_loaded(&mut self) -> BatchId {
+        let id = BatchId(self.next);
+        self.next += 1;
+        self.open.insert(id, Vec::new());
+        id
+    }
+
     /// Has records appended as one batch.
     pub(crate) fn write(&mut self, now: i64, records: Vec<Record>, producer: Option<Producer>) -> BatchId {
         let id = BatchId(self.next);

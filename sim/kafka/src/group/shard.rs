@@ -1,6 +1,6 @@
 //! The state machine of one partition of `__consumer_offsets`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use proto_kafka::error::ResponseError;
@@ -10,7 +10,7 @@ use super::classic::{ClassicGroup, State};
 use super::consumer::records::ConsumerRecord;
 use super::consumer::{ConsumerGroup, ConsumerState};
 use super::env::{After, Env};
-use super::offsets::Offsets;
+use super::offsets::{Change, Offsets};
 use super::records::{self, Entry};
 use super::{GroupConfig, GroupRequest, GroupResponse, refusal};
 use crate::coordinator::{
@@ -63,7 +63,14 @@ pub struct GroupShard {
     pub(super) out: Outbox<GroupResponse>,
     after: BTreeMap<BatchId, After>,
     pub(super) groups: BTreeMap<String, Group>,
+    /// As they are at the end of the log.
     pub(super) offsets: Offsets,
+    /// As they are at the high watermark.
+    pub(super) settled: Offsets,
+    /// The changes between both, by their batches.
+    unsettled: VecDeque<(BatchId, Change)>,
+    /// The batch that is replayed, if it is not below the high watermark.
+    replayed: Option<BatchId>,
     next_expiry: i64,
 }
 
@@ -77,6 +84,9 @@ impl GroupShard {
             after: BTreeMap::new(),
             groups: BTreeMap::new(),
             offsets: Offsets::default(),
+            settled: Offsets::default(),
+            unsettled: VecDeque::new(),
+            replayed: None,
             next_expiry: i64::MAX,
         }
     }
@@ -92,12 +102,22 @@ impl GroupShard {
         if records.is_empty() {
             return;
         }
+        self.replayed = Some(self.out.next_batch());
         for record in &records {
             // What this coordinator wrote it can read.
             let replayed = self.replay(record, producer);
             debug_assert!(replayed.is_ok(), "{replayed:?}");
         }
+        self.replayed = None;
         self.out.write(now, records, producer);
+    }
+
+    fn change_offsets(&mut self, change: Change) {
+        match self.replayed {
+            Some(batch) => self.unsettled.push_back((batch, change.clone())),
+            None => self.settled.apply(change.clone()),
+        }
+        self.offsets.apply(change);
     }
 
     /// Takes a record of the log. `producer` is set if its batch is transactional. Records of kinds that this
@@ -113,7 +133,8 @@ impl GroupShard {
                     let classic = ClassicGroup::new(&group, None);
                     self.groups.insert(group.clone(), Group::Classic(classic));
                 }
-                self.offsets.replay(&group, (topic, partition), value, producer.map(|producer| producer.id));
+                let (at, producer) = ((topic, partition), producer.map(|producer| producer.id));
+                self.change_offsets(Change::Record { group, at, value, producer });
             }
             Some(Entry::Group { group, value: Some(value) }) => {
                 let classic = ClassicGroup::load(&group, value);
@@ -158,11 +179,20 @@ impl GroupShard {
 
     /// Takes a marker of the log: the end of a transaction.
     pub fn replay_marker(&mut self, producer: Producer, commit: bool) {
-        self.offsets.end_transaction(producer.id, commit);
+        self.change_offsets(Change::End { producer: producer.id, commit });
+    }
+
+    /// Begins to load what is not below the high watermark, to be reported with [`Self::committed`] when all of it is.
+    /// Responses wait for that, but for those that only need what was below (`CoordinatorLoader`, `CoordinatorRuntime`).
+    pub fn high_watermark_reached(&mut self) -> BatchId {
+        let batch = self.out.wait_for_loaded();
+        self.replayed = Some(batch);
+        batch
     }
 
     /// Begins to serve, after the last record of the log: sessions begin now.
     pub fn loaded(&mut self, now: i64) -> Effects<GroupResponse> {
+        self.replayed = None;
         self.next_expiry = now.saturating_add(self.config.offsets_retention_check_interval);
         let (groups, mut env) = self.split(now);
         for group in groups.values_mut() {
@@ -227,6 +257,9 @@ impl GroupShard {
 
     /// Reports that a batch is below the high watermark.
     pub fn committed(&mut self, now: i64, batch: BatchId) -> Effects<GroupResponse> {
+        while let Some((_, change)) = self.unsettled.pop_front_if(|(of, _)| *of <= batch) {
+            self.settled.apply(change);
+        }
         self.out.committed(batch);
         self.stored(now, batch, Ok(()));
         self.out.take()
@@ -246,10 +279,10 @@ impl GroupShard {
         self.out.take()
     }
 
-    /// Reports that a marker was appended to the partition: offsets of the transaction become committed, or are
-    /// dropped.
+    /// Reports that a marker is below the high watermark, after all batches before it: offsets of the transaction become
+    /// committed, or are dropped.
     pub fn marker_written(&mut self, _now: i64, producer: Producer, commit: bool) -> Effects<GroupResponse> {
-        self.offsets.end_transaction(producer.id, commit);
+        self.change_offsets(Change::End { producer: producer.id, commit });
         self.out.take()
     }
 

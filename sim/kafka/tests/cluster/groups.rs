@@ -4,6 +4,7 @@ use proto_kafka::messages::offset_commit_request::{OffsetCommitRequestPartition,
 use proto_kafka::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use proto_kafka::messages::{FindCoordinatorRequest, GroupId, OffsetCommitRequest, OffsetFetchRequest};
 use simulated_kafka::cluster::HostFault::{Kill, PowerLoss};
+use simulated_kafka::cluster::Verb;
 use simulated_kafka::error::ErrorCode;
 use simulated_kafka::types::NodeId;
 
@@ -35,9 +36,15 @@ async fn commit(bed: &Testbed, node: i32, offset: i64) -> Result<(), ErrorCode> 
 
 /// The committed offset; -1 without one.
 async fn committed(bed: &Testbed, node: i32) -> Result<i64, ErrorCode> {
+    fetch(bed, node, false).await
+}
+
+async fn fetch(bed: &Testbed, node: i32, stable: bool) -> Result<i64, ErrorCode> {
     let topic = OffsetFetchRequestTopic::default().with_name(topic_name("t")).with_partition_indexes(vec![0]);
-    let request =
-        OffsetFetchRequest::default().with_group_id(GroupId(text("group"))).with_topics(Some(vec![topic]));
+    let request = OffsetFetchRequest::default()
+        .with_group_id(GroupId(text("group")))
+        .with_topics(Some(vec![topic]))
+        .with_require_stable(stable);
     let response = bed.send(node, request, 7).await.ok_or(ErrorCode::NetworkException)?;
     checked(response.error_code, ())?;
     Ok(response.topics[0].partitions[0].committed_offset)
@@ -87,4 +94,26 @@ async fn committed_offsets_go_back_when_all_lose_their_power() {
     bed.cluster.settled().await;
     bed.until("a leader", async || bed.leader("t").is_some()).await;
     bed.until("a coordinator", async || committed(&bed, coordinator(&bed).await).await == Ok(-1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_coordinator_shows_what_is_below_its_high_watermark_and_waits_for_what_it_loaded_beyond() {
+    let bed = Testbed::start_with(1, |options| options.offsets_partitions = 1).await;
+    bed.topic("t", &[1, 2, 3], &[]).await;
+    let old = coordinator(&bed).await;
+    bed.until("the coordinator", async || commit(&bed, old, 7).await.is_ok()).await;
+    tokio::time::sleep(seconds(2)).await;
+    // The followers get it. Before they learn that both have it, the coordinator dies.
+    commit(&bed, old, 9).await.unwrap();
+    bed.fault(old, Kill);
+    bed.links.rule(|envelope| (envelope.verb == Verb::Replicate).then(Vec::new));
+    bed.until("another coordinator", async || coordinator(&bed).await != old).await;
+    let new = coordinator(&bed).await;
+    bed.until("the load", async || committed(&bed, new).await.is_ok()).await;
+    assert_eq!(committed(&bed, new).await, Ok(7));
+    let waiting = tokio::time::timeout(seconds(3), fetch(&bed, new, true)).await;
+    assert!(waiting.is_err(), "{waiting:?}");
+    bed.links.restore_all();
+    assert_eq!(fetch(&bed, new, true).await, Ok(9));
+    assert_eq!(committed(&bed, new).await, Ok(9));
 }

@@ -168,13 +168,21 @@ impl Bench {
 
     /// Replaces the shard by one that is loaded from the log, as another broker would. Returns the refused requests.
     pub fn reload(&mut self) -> Vec<(Token, GroupResponse)> {
+        self.reload_from(self.log.len())
+    }
+
+    /// In the same way, with a high watermark below which there are this many records.
+    pub fn reload_from(&mut self, high_watermark: usize) -> Vec<(Token, GroupResponse)> {
         let mut shard = GroupShard::new(self.config.clone(), self.topics.clone());
-        for (record, producer) in &self.log {
+        self.open.clear();
+        for (place, (record, producer)) in self.log.iter().enumerate() {
+            if place == high_watermark {
+                self.open.push_back(shard.high_watermark_reached());
+            }
             shard.replay(record, *producer).expect("a record");
         }
         let effects = shard.loaded(self.now);
         let refused = std::mem::replace(&mut self.shard, shard).unload();
-        self.open.clear();
         self.take(effects);
         refused
     }

@@ -150,7 +150,7 @@ fn each_request_waits_its_own_time_for_records_that_are_stuck() {
     bench.hold = true;
     let first = bench.send(9, commit("a", 0, 1));
     bench.pass(3_000);
-    let second = bench.send(9, fetch("a", 0));
+    let second = bench.send(9, fetch("a", 0).with_require_stable(true));
     bench.pass(2_000);
     assert!(bench.is_answered(first) && !bench.is_answered(second));
     bench.pass(2_999);
@@ -158,17 +158,6 @@ fn each_request_waits_its_own_time_for_records_that_are_stuck() {
     bench.pass(1);
     let group = answer!(bench, second, OffsetFetch).groups.remove(0);
     assert_eq!(group.error_code, code(Error::CoordinatorNotAvailable));
-}
-
-#[test]
-fn a_fetch_does_not_see_what_is_not_committed() {
-    let mut bench = Bench::new();
-    bench.hold = true;
-    bench.send(9, commit("a", 0, 1));
-    let token = bench.send(9, fetch("a", 0));
-    assert!(!bench.is_answered(token));
-    bench.commit();
-    assert_eq!(answer!(bench, token, OffsetFetch).groups[0].topics[0].partitions[0].committed_offset, 1);
 }
 
 #[test]
@@ -227,6 +216,38 @@ fn an_offset_of_a_transaction_is_fetched_after_its_marker_only() {
         bench.marker(PRODUCER, commits);
         assert_eq!(fetched(&mut bench, stable), (if commits { 5 } else { 1 }, 0));
     }
+}
+
+#[test]
+fn an_offset_that_is_not_replicated_is_fetched_only_by_who_waits_for_stable_ones() {
+    let mut bench = Bench::new();
+    commit_error(&mut bench, 9, commit("a", 0, 1));
+    bench.hold = true;
+    let committing = bench.send(9, commit("a", 0, 5));
+    assert_eq!(fetched(&mut bench, fetch("a", 0)), (1, 0));
+    let stable = bench.send(9, fetch("a", 0).with_require_stable(true));
+    assert!(!bench.is_answered(committing) && !bench.is_answered(stable));
+    bench.commit();
+    assert_eq!(fetched(&mut bench, fetch("a", 0)), (5, 0));
+    let answered = answer!(bench, stable, OffsetFetch);
+    assert_eq!(answered.groups[0].topics[0].partitions[0].committed_offset, 5);
+}
+
+#[test]
+fn what_was_loaded_beyond_the_high_watermark_is_committed_when_that_reaches_it() {
+    let mut bench = Bench::new();
+    for offset in [1, 5] {
+        commit_error(&mut bench, 9, commit("a", 0, offset));
+    }
+    bench.hold = true;
+    bench.reload_from(1);
+    assert_eq!(fetched(&mut bench, fetch("a", 0)), (1, 0));
+    let stable = bench.send(9, fetch("a", 0).with_require_stable(true));
+    assert!(!bench.is_answered(stable));
+    bench.commit();
+    assert_eq!(fetched(&mut bench, fetch("a", 0)), (5, 0));
+    let answered = answer!(bench, stable, OffsetFetch);
+    assert_eq!(answered.groups[0].topics[0].partitions[0].committed_offset, 5);
 }
 
 #[test]

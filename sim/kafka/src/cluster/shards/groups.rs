@@ -44,6 +44,10 @@ impl Shard for GroupShard {
         }
     }
 
+    fn high_watermark_reached(&mut self) -> Option<BatchId> {
+        Some(GroupShard::high_watermark_reached(self))
+    }
+
     fn loaded(&mut self, now: i64) -> Effects<GroupResponse> {
         GroupShard::loaded(self, now)
     }
@@ -174,6 +178,8 @@ impl Broker {
         let now = self.coordinator_now();
         let mut hosts = lock::<GroupShard>(self);
         let Some(host) = hosts.hosts.get_mut(&id) else { return };
+        // The marker is below the high watermark, and so is what came before it.
+        self.commit(id, host);
         if let Some(shard) = &mut host.shard {
             let effects = shard.marker_written(now, producer, commit);
             self.perform(id, host, effects);

@@ -39,6 +39,10 @@ pub(crate) trait Shard: Sized + Send + 'static {
     fn create(broker: &Broker, epoch: i32, topics: Arc<Topics>) -> Self;
     /// Takes a batch of the log.
     fn replay(&mut self, batch: &Batch);
+    /// What comes now is not below the high watermark. A batch stands for it, if the shard waits for that.
+    fn high_watermark_reached(&mut self) -> Option<BatchId> {
+        None
+    }
     fn loaded(&mut self, now: i64) -> Effects<Self::Response>;
     fn tick(&mut self, broker: &Broker, now: i64) -> Effects<Self::Response>;
     fn next_deadline(&self) -> Option<i64>;
@@ -182,16 +186,23 @@ impl Broker {
         }
     }
 
-    /// Reads the log of a shard from its start to its end.
+    /// Reads the log of a shard from its start to its end, as Kafka does (`CoordinatorLoaderImpl`,
+    /// `TransactionStateManager.loadTransactionMetadata`): the end is that of the log, not the high watermark.
     fn load<S: Shard>(self: &Arc<Self>, id: PartitionId, host: &mut Host<S>, image: &Image) {
-        let batches = match self.lock().replicas.get(&id) {
-            Some(replica) => replica.log.batches_from(replica.log.start()),
+        let (batches, high_watermark) = match self.lock().replicas.get(&id) {
+            Some(replica) => (replica.log.batches_from(replica.log.start()), replica.log.high_watermark()),
             None => return,
         };
         let mut shard = S::create(self, host.epoch, topics_of(image));
-        for batch in &batches {
-            shard.replay(batch);
+        let (settled, open): (Vec<_>, Vec<_>) =
+            batches.into_iter().partition(|batch| batch.next_offset() <= high_watermark);
+        settled.iter().for_each(|batch| shard.replay(batch));
+        if let Some(last) = open.last()
+            && let Some(batch) = shard.high_watermark_reached()
+        {
+            host.open.push_back((last.last_offset(), batch));
         }
+        open.iter().for_each(|batch| shard.replay(batch));
         let effects = shard.loaded(self.coordinator_now());
         host.shard = Some(shard);
         self.perform(id, host, effects);

@@ -9,7 +9,7 @@ use proto_kafka::messages::offset_fetch_response::{
 use proto_kafka::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use proto_kafka::protocol::StrBytes;
 
-use super::Partition;
+use super::{Offsets, Partition};
 use crate::coordinator::{Context, Token};
 use crate::group::env::text;
 use crate::group::{Group, GroupRequest, GroupShard};
@@ -40,7 +40,7 @@ impl GroupShard {
                 topics: topics.map(|topics| {
                     topics.iter().map(|t| (t.name.as_str(), t.partition_indexes.as_slice())).collect()
                 }),
-                stable: request.require_stable && context.api_version >= 7,
+                stable: request.require_stable,
             };
             match self.fetch(&question) {
                 Ok(topics) => {
@@ -53,7 +53,18 @@ impl GroupShard {
                 }
             }
         };
-        self.out.reply(token, response.into());
+        // Who does not ask for stable offsets gets those at the high watermark, and does not wait for later ones
+        // (`GroupCoordinatorService.fetchOffsets`).
+        if request.require_stable {
+            self.out.reply(token, response.into());
+        } else {
+            self.out.reply_now(token, response.into());
+        }
+    }
+
+    /// The offsets that a question is about.
+    fn asked(&self, question: &Question<'_>) -> &Offsets {
+        if question.stable { &self.offsets } else { &self.settled }
     }
 
     fn fetch_group(&self, group: &OffsetFetchRequestGroup, stable: bool) -> OffsetFetchResponseGroup {
@@ -93,7 +104,7 @@ impl GroupShard {
             return Ok(topics.iter().map(topic).collect());
         }
         let mut topics: Vec<OffsetFetchResponseTopics> = Vec::new();
-        let offsets = self.offsets.committed.get(question.group).filter(|_| known);
+        let offsets = self.asked(question).committed.get(question.group).filter(|_| known);
         for at in offsets.into_iter().flat_map(|offsets| offsets.keys()) {
             let partition = self.partition(question, at, known);
             match topics.last_mut().filter(|topic| *topic.name == *at.0) {
@@ -118,7 +129,7 @@ impl GroupShard {
         if question.stable && self.offsets.is_open(question.group, at) {
             return response.with_error_code(ResponseError::UnstableOffsetCommit.code());
         }
-        let offsets = self.offsets.committed.get(question.group).filter(|_| known);
+        let offsets = self.asked(question).committed.get(question.group).filter(|_| known);
         match offsets.and_then(|offsets| offsets.get(at)) {
             Some(stored) => response
                 .with_committed_offset(stored.value.offset)

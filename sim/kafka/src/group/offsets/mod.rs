@@ -19,6 +19,15 @@ struct Stored {
     order: u64,
 }
 
+/// A change of offsets, as the log has it.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// A record; `producer` is the producer id of a transactional one, and a tombstone has no value.
+    Record { group: String, at: Partition, value: Option<OffsetValue>, producer: Option<i64> },
+    /// The end of a transaction of this producer id.
+    End { producer: i64, commit: bool },
+}
+
 /// The offsets of all groups of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Offsets {
@@ -32,14 +41,16 @@ pub(crate) struct Offsets {
 }
 
 impl Offsets {
+    /// Takes a change.
+    pub(crate) fn apply(&mut self, change: Change) {
+        match change {
+            Change::Record { group, at, value, producer } => self.replay(&group, at, value, producer),
+            Change::End { producer, commit } => self.end_transaction(producer, commit),
+        }
+    }
+
     /// Takes a record. `producer` is the producer id of a transactional one.
-    pub(crate) fn replay(
-        &mut self,
-        group: &str,
-        at: Partition,
-        value: Option<OffsetValue>,
-        producer: Option<i64>,
-    ) {
+    fn replay(&mut self, group: &str, at: Partition, value: Option<OffsetValue>, producer: Option<i64>) {
         self.order += 1;
         let order = self.order;
         match (value, producer) {
@@ -74,7 +85,7 @@ impl Offsets {
     }
 
     /// A transaction ended. Its offsets are committed, unless later records have committed others.
-    pub(crate) fn end_transaction(&mut self, producer: i64, commit: bool) {
+    fn end_transaction(&mut self, producer: i64, commit: bool) {
         let Some(pending) = self.pending.remove(&producer) else { return };
         for ((group, at), stored) in pending {
             if let Some(open) = self.open.get_mut(&group) {
