@@ -89,6 +89,22 @@ impl Leader {
         &self.in_sync
     }
 
+    /// The in-sync follower whose log is the longest, of those that are wanted and have an offset
+    /// (`ReplicaManager.findPreferredReadReplica`, `ReplicaView.comparator`).
+    pub(crate) fn most_caught_up(
+        &self,
+        offset: Offset,
+        is_wanted: impl Fn(NodeId) -> bool,
+    ) -> Option<NodeId> {
+        let able = self.followers.iter().filter(|(node, progress)| {
+            self.in_sync.contains(node)
+                && is_wanted(**node)
+                && progress.end.is_some_and(|end| end >= offset)
+                && progress.start <= offset
+        });
+        able.max_by_key(|(node, progress)| (progress.end, progress.caught_up, **node)).map(|(node, _)| *node)
+    }
+
     /// The set that counts for the high watermark: the committed one, or with who may join it.
     fn maximal(&self) -> BTreeSet<NodeId> {
         match &self.proposed {

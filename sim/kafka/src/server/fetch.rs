@@ -277,7 +277,7 @@ fn read(
         diverging: None,
         preferred: None,
     };
-    if let Some(preferred) = preferred(broker, state, id, &request.rack_id) {
+    if let Some(preferred) = preferred(broker, state, id, &request.rack_id, fetch.fetch_offset) {
         found.preferred = Some(preferred);
         return Ok(found);
     }
@@ -301,13 +301,14 @@ fn read(
     Ok(found)
 }
 
-/// The in-sync follower in the client's rack, if there is one, this broker leads and is in another rack
-/// (`RackAwareReplicaSelector`).
-fn preferred(broker: &Broker, state: &State, id: PartitionId, rack: &str) -> Option<NodeId> {
+/// The in-sync follower in the client's rack that has the offset and the most records, if there is one, this broker leads
+/// and is in another rack (`RackAwareReplicaSelector`).
+fn preferred(broker: &Broker, state: &State, id: PartitionId, rack: &str, offset: i64) -> Option<NodeId> {
     if !broker.options().rack_aware || rack.is_empty() || broker.member().rack.as_deref() == Some(rack) {
         return None;
     }
     let leader = state.replicas.get(&id)?.leader().ok()?;
-    let mut others = leader.in_sync().iter().copied().filter(|node| *node != broker.id);
-    others.find(|node| state.image.active(*node).is_some_and(|known| known.rack.as_deref() == Some(rack)))
+    leader.most_caught_up(offset, |node| {
+        state.image.active(node).is_some_and(|known| known.rack.as_deref() == Some(rack))
+    })
 }

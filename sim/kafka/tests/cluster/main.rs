@@ -9,6 +9,7 @@ mod harness;
 mod logs;
 mod producers;
 mod quotas;
+mod racks;
 mod replication;
 mod security;
 mod sessions;
