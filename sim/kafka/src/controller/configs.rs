@@ -14,6 +14,8 @@ use crate::types::NodeId;
 
 /// The type of a topic among resources (`ConfigResource.Type`).
 pub(crate) const TOPIC: i8 = 2;
+const MIN_IN_SYNC: &str = "min.insync.replicas";
+
 /// The type of a broker.
 pub(crate) const BROKER: i8 = 4;
 
@@ -92,12 +94,30 @@ impl Controller {
                         None => Err(format!("Cannot update these configs dynamically: Set({key})")),
                     }
                 })?;
+                if self.settings.eligible_leader_replicas {
+                    let is_changed = resource.configs.iter().any(|change| &*change.name == MIN_IN_SYNC)
+                        || replace && before.contains_key(MIN_IN_SYNC);
+                    check_min_in_sync(
+                        node.is_some() && is_changed,
+                        is_changed && !configs.contains_key(MIN_IN_SYNC),
+                    )?;
+                }
                 image.broker_configs.insert(node, configs);
                 Ok(())
             }
             other => Err((ErrorCode::InvalidRequest, format!("Unsupported config resource type {other}"))),
         }
     }
+}
+
+/// The number of in-sync replicas that eligible leader replicas depend on is one for the whole cluster.
+fn check_min_in_sync(is_of_broker: bool, is_removed: bool) -> Result<(), (ErrorCode, String)> {
+    let message = match (is_of_broker, is_removed) {
+        (true, _) => format!("Broker-level {MIN_IN_SYNC} cannot be altered while ELR is enabled."),
+        (_, true) => format!("Cluster-level {MIN_IN_SYNC} cannot be removed while ELR is enabled."),
+        _ => return Ok(()),
+    };
+    Err((ErrorCode::InvalidConfig, message))
 }
 
 fn altered(

@@ -1,5 +1,6 @@
 //! A cluster in paused time: what its clients observe, and what faults do to it.
 
+mod administration;
 mod determinism;
 mod durability;
 mod elections;

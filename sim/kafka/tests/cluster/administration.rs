@@ -1,0 +1,161 @@
+//! Changes of configurations, and elections that an administrator asks for.
+
+use proto_kafka::messages::describe_configs_request::DescribeConfigsResource;
+use proto_kafka::messages::elect_leaders_request::TopicPartitions;
+use proto_kafka::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use proto_kafka::messages::{DescribeConfigsRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest};
+use simulated_kafka::cluster::HostFault::{Kill, Pause};
+use simulated_kafka::error::ErrorCode;
+use simulated_kafka::types::NodeId;
+
+use crate::harness::{Testbed, checked, text, topic_name};
+
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
+
+/// A resource of the type of topics.
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+
+async fn alter(
+    bed: &Testbed,
+    (kind, resource): (i8, &str),
+    changes: &[(&str, i8, Option<&str>)],
+    validate_only: bool,
+) -> Result<(), ErrorCode> {
+    let changes = changes.iter().map(|(name, operation, value)| {
+        AlterableConfig::default()
+            .with_name(text(name))
+            .with_config_operation(*operation)
+            .with_value(value.map(text))
+    });
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(kind)
+        .with_resource_name(text(resource))
+        .with_configs(changes.collect());
+    let request = IncrementalAlterConfigsRequest::default()
+        .with_resources(vec![resource])
+        .with_validate_only(validate_only);
+    let response = bed.send(bed.any(), request, 1).await.unwrap();
+    bed.cluster.settled().await;
+    checked(response.responses[0].error_code, ())
+}
+
+/// A setting of a topic, and where it comes from (`ConfigSource`).
+async fn described(bed: &Testbed, name: &str) -> (String, i8) {
+    let resource = DescribeConfigsResource::default()
+        .with_resource_type(TOPIC)
+        .with_resource_name(text("t"))
+        .with_configuration_keys(Some(vec![text(name)]));
+    let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+    let response = bed.send(bed.any(), request, 4).await.unwrap();
+    let config = &response.results[0].configs[0];
+    (config.value.as_deref().unwrap().to_owned(), config.config_source)
+}
+
+const OF_TOPIC: i8 = 1;
+const OF_ALL_BROKERS: i8 = 3;
+const DEFAULT: i8 = 5;
+
+#[tokio::test(start_paused = true)]
+async fn a_setting_of_a_topic_is_set_extended_reduced_and_deleted_while_the_others_stay() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1, 2, 3], &[("retention.ms", "1000")]).await;
+    let topic = (TOPIC, "t");
+    assert_eq!(alter(&bed, topic, &[("cleanup.policy", APPEND, Some("compact"))], false).await, Ok(()));
+    assert_eq!(described(&bed, "cleanup.policy").await, ("delete,compact".to_owned(), OF_TOPIC));
+    let changes = [("cleanup.policy", SUBTRACT, Some("delete")), ("min.insync.replicas", SET, Some("2"))];
+    assert_eq!(alter(&bed, topic, &changes, false).await, Ok(()));
+    assert_eq!(described(&bed, "cleanup.policy").await, ("compact".to_owned(), OF_TOPIC));
+    assert_eq!(described(&bed, "min.insync.replicas").await, ("2".to_owned(), OF_TOPIC));
+    assert_eq!(described(&bed, "retention.ms").await, ("1000".to_owned(), OF_TOPIC));
+    assert_eq!(alter(&bed, topic, &[("cleanup.policy", DELETE, None)], false).await, Ok(()));
+    assert_eq!(described(&bed, "cleanup.policy").await, ("delete".to_owned(), DEFAULT));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_is_invalid_or_only_validated_changes_nothing() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1, 2, 3], &[]).await;
+    let topic = (TOPIC, "t");
+    for change in [
+        ("retention.ms", SET, Some("soon")),
+        ("retention.ms", APPEND, Some("5")),
+        ("retention.ms", SET, None),
+        ("no.such.setting", SET, Some("1")),
+    ] {
+        let changes = [("min.insync.replicas", SET, Some("2")), change];
+        assert_eq!(alter(&bed, topic, &changes, false).await, Err(ErrorCode::InvalidConfig), "{change:?}");
+    }
+    assert_eq!(alter(&bed, topic, &[("min.insync.replicas", SET, Some("2"))], true).await, Ok(()));
+    // The cluster has its own value for all topics, because eligible leader replicas depend on it (KIP-966).
+    assert_eq!(described(&bed, "min.insync.replicas").await, ("1".to_owned(), OF_ALL_BROKERS));
+    let unknown = alter(&bed, (TOPIC, "u"), &[("retention.ms", SET, Some("5"))], false).await;
+    assert_eq!(unknown, Err(ErrorCode::UnknownTopicOrPartition));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_without_a_setting_of_its_own_has_that_of_all_brokers() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1, 2, 3], &[]).await;
+    let change = [("min.insync.replicas", SET, Some("3"))];
+    assert_eq!(alter(&bed, (BROKER, ""), &change, false).await, Ok(()));
+    assert_eq!(described(&bed, "min.insync.replicas").await, ("3".to_owned(), OF_ALL_BROKERS));
+    bed.fault(3, Kill);
+    bed.until("the shrink", async || bed.in_sync("t") == [1, 2]).await;
+    bed.cluster.settled().await;
+    assert_eq!(bed.produce("t", &["a"], -1).await, Err(ErrorCode::NotEnoughReplicas));
+    // Eligible leader replicas depend on it: it can be neither removed nor set for one broker (`ConfigurationControlManager`).
+    let removal = [("min.insync.replicas", DELETE, None)];
+    assert_eq!(alter(&bed, (BROKER, ""), &removal, false).await, Err(ErrorCode::InvalidConfig));
+    let of_one = [("min.insync.replicas", SET, Some("2"))];
+    assert_eq!(alter(&bed, (BROKER, "1"), &of_one, false).await, Err(ErrorCode::InvalidConfig));
+    assert_eq!(alter(&bed, (BROKER, ""), &of_one, false).await, Ok(()));
+    assert_eq!(bed.produce("t", &["a"], -1).await, Ok(0));
+}
+
+/// The result of an election: of preferred leaders (0) or an unclean one (1).
+async fn elect(bed: &Testbed, kind: i8, topic: &str) -> Result<(), ErrorCode> {
+    let topic = TopicPartitions::default().with_topic(topic_name(topic)).with_partitions(vec![0]);
+    let request = ElectLeadersRequest::default()
+        .with_election_type(kind)
+        .with_topic_partitions(Some(vec![topic]))
+        .with_timeout_ms(10_000);
+    let response = bed.send(bed.any(), request, 2).await.unwrap();
+    checked(response.replica_election_results[0].partition_result[0].error_code, ())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_preferred_leader_is_elected_when_asked_for_if_it_is_in_sync() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1, 2, 3], &[]).await;
+    assert_eq!(elect(&bed, 0, "t").await, Err(ErrorCode::ElectionNotNeeded));
+    assert_eq!(elect(&bed, 0, "u").await, Err(ErrorCode::UnknownTopicOrPartition));
+    assert!(bed.cluster.move_leader("t", 0, NodeId(3)));
+    assert_eq!(elect(&bed, 0, "t").await, Ok(()));
+    assert_eq!(bed.leader("t"), Some(1));
+    bed.fault(1, Kill);
+    bed.until("another leader", async || bed.leader("t").is_some_and(|leader| leader != 1)).await;
+    assert_eq!(elect(&bed, 0, "t").await, Err(ErrorCode::PreferredLeaderNotAvailable));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unclean_election_that_is_asked_for_lets_a_replica_lead_that_was_not_in_sync() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1, 2], &[]).await;
+    bed.produce("t", &["a"], -1).await.unwrap();
+    assert_eq!(elect(&bed, 1, "t").await, Err(ErrorCode::ElectionNotNeeded));
+    bed.fault(2, Pause);
+    bed.until("the shrink", async || bed.in_sync("t") == [1]).await;
+    bed.produce("t", &["lost"], -1).await.unwrap();
+    bed.fault(1, Kill);
+    bed.resume(2);
+    bed.until("no leader", async || bed.leader("t").is_none()).await;
+    bed.until("its return", async || bed.cluster.metadata().active(NodeId(2)).is_some()).await;
+    assert_eq!(elect(&bed, 1, "t").await, Ok(()));
+    assert_eq!(bed.leader("t"), Some(2));
+    bed.cluster.settled().await;
+    assert_eq!(bed.fetch("t", 0).await.unwrap().texts(), ["a"]);
+}
