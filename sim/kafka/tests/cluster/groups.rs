@@ -117,3 +117,18 @@ async fn a_new_coordinator_shows_what_is_below_its_high_watermark_and_waits_for_
     assert_eq!(fetch(&bed, new, true).await, Ok(9));
     assert_eq!(committed(&bed, new).await, Ok(9));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_for_a_topic_that_was_recreated_lands_in_the_new_one() {
+    let bed = Testbed::start_with(1, |options| options.offsets_partitions = 1).await;
+    bed.topic("t", &[1, 2, 3], &[]).await;
+    let node = coordinator(&bed).await;
+    bed.until("the coordinator", async || commit(&bed, node, 7).await.is_ok()).await;
+    bed.delete("t").await;
+    bed.topic("t", &[1, 2, 3], &[]).await;
+    // The offset of the deleted topic is gone.
+    bed.until("the tombstone", async || committed(&bed, node).await == Ok(-1)).await;
+    // A consumer that did not notice commits by the name.
+    assert_eq!(commit(&bed, node, 8).await, Ok(()));
+    assert_eq!((committed(&bed, node).await, bed.end("t").await), (Ok(8), Ok(0)));
+}

@@ -1,5 +1,6 @@
 //! Retention, compaction, timestamps, and what a fetch returns of a log.
 
+use simulated_kafka::cluster::Clock;
 use simulated_kafka::error::ErrorCode;
 use simulated_kafka::protocol::builder::BatchBuilder;
 use simulated_kafka::types::NodeId;
@@ -97,4 +98,18 @@ async fn compaction_keeps_the_last_record_of_each_key_and_a_batch_for_its_produc
     let data = bed.fetch_with(1, "t", wanted(2).with_partition_max_bytes(1), 0).await.unwrap();
     let empty = simulated_kafka::protocol::batch::Batch::split_all(data.records.unwrap()).unwrap();
     assert_eq!((empty[0].count(), empty[0].next_offset()), (0, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_with_append_times_replaces_the_times_of_its_producers() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1], &[("message.timestamp.type", "LogAppendTime")]).await;
+    bed.clocks[0].step(5_000_000);
+    let now = bed.clocks[0].micros() / 1000;
+    let old = BatchBuilder::new(START - HOUR).record(START - HOUR, None, Some(b"x")).build();
+    assert_eq!(bed.produce_to(1, "t", &old, -1).await, Ok(0));
+    let batches = bed.cluster.batches(NodeId(1), "t", 0).unwrap();
+    let records = simulated_kafka::protocol::records::records(&batches[0], 1 << 10).unwrap();
+    assert!((now..now + 1_000).contains(&records[0].timestamp), "{} {now}", records[0].timestamp);
+    assert_eq!(bed.offset_at(1, "t", now).await, Ok(0));
 }

@@ -301,3 +301,64 @@ async fn a_transactional_batch_without_the_id_of_its_transactions_is_refused() {
     assert_eq!(produce_both(&bed, one, None, -1).await, Some(refused));
     assert_eq!(bed.end("a").await, Ok(0), "nothing was appended");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_late_end_of_the_first_protocol_ends_the_next_transaction() {
+    let bed = start(|_| {}).await;
+    let producer = init(&bed).await;
+    add(&bed, producer, &["a"]).await.unwrap();
+    produce(&bed, producer, "a", 0, "1").await.unwrap();
+    end(&bed, producer, true).await.unwrap();
+    bed.until("the next transaction", async || add(&bed, producer, &["a"]).await.is_ok()).await;
+    produce(&bed, producer, "a", 1, "2").await.unwrap();
+    // The same request, which the network has duplicated.
+    assert_eq!(end(&bed, producer, true).await, Ok(()));
+    bed.until("its marker", async || committed(&bed, "a").await.0 == 4).await;
+    // The producer believes that it is in the second transaction, and wants to abort it.
+    assert_eq!(committed(&bed, "a").await.2, ["1", "2"]);
+    let refused = async || end(&bed, producer, false).await == Err(ErrorCode::InvalidTxnState);
+    bed.until("the end of the transaction", refused).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_end_of_the_second_protocol_is_fenced() {
+    let bed = start(|_| {}).await;
+    let producer = init(&bed).await;
+    let end = async |producer: Producer| {
+        let request = EndTxnRequest::default()
+            .with_transactional_id(TransactionalId(text(ID)))
+            .with_producer_id(ProducerId(producer.id))
+            .with_producer_epoch(producer.epoch)
+            .with_committed(true);
+        let response = bed.send(coordinator(&bed).await, request, 5).await.unwrap();
+        let next = Producer { id: response.producer_id.0, epoch: response.producer_epoch };
+        checked(response.error_code, next)
+    };
+    add(&bed, producer, &["a"]).await.unwrap();
+    produce(&bed, producer, "a", 0, "1").await.unwrap();
+    let next = end(producer).await.unwrap();
+    assert_eq!((next.id, next.epoch), (producer.id, producer.epoch + 1));
+    bed.until("the next transaction", async || add(&bed, next, &["a"]).await.is_ok()).await;
+    produce(&bed, next, "a", 0, "2").await.unwrap();
+    assert_eq!(end(producer).await.map(|_| ()), Err(ErrorCode::ProducerFenced));
+    tokio::time::sleep(seconds(1)).await;
+    assert_eq!(committed(&bed, "a").await, (2, 0, vec!["1".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn retention_ends_what_a_transaction_that_nobody_ends_holds_up() {
+    let bed = start(|options| options.verify_transactions = false).await;
+    bed.topic("short", &[1], &[("retention.ms", "60000")]).await;
+    let producer = init(&bed).await;
+    add(&bed, producer, &["short"]).await.unwrap();
+    produce(&bed, producer, "short", 0, "1").await.unwrap();
+    end(&bed, producer, false).await.unwrap();
+    bed.until("the marker", async || committed(&bed, "short").await.0 == 2).await;
+    produce(&bed, producer, "short", 1, "late").await.unwrap();
+    bed.produce("short", &["plain"], -1).await.unwrap();
+    // A reader of committed records is at its end, and stays there.
+    assert_eq!(committed(&bed, "short").await.0, 2);
+    tokio::time::sleep(seconds(600)).await;
+    let data = bed.fetch_with(1, "short", wanted(2), 1).await.unwrap();
+    assert_eq!(checked(data.error_code, ()), Err(ErrorCode::OffsetOutOfRange));
+}
