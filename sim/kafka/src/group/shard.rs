@@ -257,7 +257,8 @@ impl GroupShard {
 
     /// Reports that a batch is below the high watermark.
     pub fn committed(&mut self, now: i64, batch: BatchId) -> Effects<GroupResponse> {
-        while let Some((_, change)) = self.unsettled.pop_front_if(|(of, _)| *of <= batch) {
+        let settled = self.unsettled.partition_point(|(of, _)| *of <= batch);
+        for (_, change) in self.unsettled.drain(..settled) {
             self.settled.apply(change);
         }
         self.out.committed(batch);
