@@ -2,7 +2,7 @@
 //!
 //! Each broker measures on its own what it serves, forgets it when it ends, and has the quotas that its metadata have. A
 //! client that exceeds its quota gets its response at once, with the time that it should wait, and its connection is not
-//! read for that time. Only [`Kind`] is enforced; other quotas are kept and described.
+//! read for that time. Only these are enforced; other quotas are kept and described.
 
 mod rate;
 

@@ -1,8 +1,7 @@
 //! SASL: how clients prove who they are, with PLAIN (RFC 4616) and SCRAM (RFC 5802, RFC 7677).
 //!
-//! An [`Exchange`] evaluates the tokens of a client and responds with challenges; how they are sent is the
-//! connection's. It knows neither the cluster nor the time: passwords and keys come from [`Users`], and so does what is
-//! random.
+//! An exchange evaluates the tokens of a client and responds with challenges; the connection sends them. It knows neither
+//! the cluster nor the time: the caller has the passwords, the keys and what is random.
 
 mod plain;
 mod scram;
