@@ -114,12 +114,12 @@ impl Node {
     }
 
     fn become_ready(&self) {
-        self.readiness.send_replace(true);
+        self.readiness.set(true);
     }
 
     /// Waits until this node knows the others or has given up waiting for them, and has joined the ring.
     pub(crate) async fn ready(&self) {
-        let _ = self.readiness.subscribe().wait_for(|ready| *ready).await;
+        self.readiness.watch().wait_for(|ready| *ready).await;
     }
 
     /// Waits until this node believes another to be alive.

@@ -18,7 +18,7 @@ impl Node {
     /// window, nor while the disk has one that is older (`hint_window_persistent_enabled`), for a restart of this
     /// node or a moment of the replica's restarts the window.
     pub(crate) fn is_hinted(&self, target: NodeId) -> bool {
-        let options = &self.cluster.settings.borrow().hints;
+        let options = &self.cluster.settings.get().hints;
         if !options.enabled || target == self.id || self.down_for(target) > options.window {
             return false;
         }
@@ -66,13 +66,13 @@ impl Node {
 
     /// Periodically writes hints to the disk.
     pub(crate) async fn flush_hints(self: Arc<Self>) {
-        let mut settings = self.cluster.settings.subscribe();
+        let mut settings = self.cluster.settings.watch();
         loop {
-            let interval = settings.borrow_and_update().hints.flush_interval;
+            settings.mark_unchanged();
+            let interval = self.cluster.settings.get().hints.flush_interval;
             tokio::select! {
                 biased;
-                // The sender lives as long as this node.
-                _ = settings.changed() => {}
+                () = settings.changed() => {}
                 () = sleep(interval) => self.flush_hints_now(),
             }
         }
@@ -81,7 +81,7 @@ impl Node {
     /// Periodically starts to deliver hints to the nodes that are believed to be alive.
     pub(crate) async fn dispatch_hints(self: Arc<Self>) {
         loop {
-            let interval = self.cluster.settings.borrow().hints.dispatch_interval;
+            let interval = self.cluster.settings.get().hints.dispatch_interval;
             sleep(interval).await;
             for target in self.member().disk.hint_targets() {
                 let Some(peer) = self.cluster.by_host_id(target) else {

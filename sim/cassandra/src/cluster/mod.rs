@@ -46,7 +46,7 @@ use node::Node;
 use rand_core::Rng;
 use ring::Ring;
 use simulated_hosts::hub::{Hub, hub};
-use tokio::sync::watch;
+use simulated_hosts::watch::Watched;
 
 use crate::storage::{DecoratedKey, Disk, Partition, fingerprint};
 
@@ -54,7 +54,7 @@ use crate::storage::{DecoratedKey, Disk, Partition, fingerprint};
 pub(crate) struct Environment {
     options: Options,
     /// Settings that may change while nodes run.
-    settings: watch::Sender<Settings>,
+    settings: Watched<Settings>,
     ring: Ring,
     links: Arc<dyn Links>,
     hub: Hub<Message>,
@@ -157,7 +157,7 @@ impl Cluster {
         let (hub, hub_tasks) = hub();
         let shared = Arc::new(Environment {
             ring: Ring::new(&options.nodes),
-            settings: watch::Sender::new(Settings {
+            settings: Watched::new(Settings {
                 hints: options.hints.clone(),
                 commit_log_sync: options.commit_log_sync,
             }),
@@ -214,7 +214,7 @@ impl Cluster {
         loop {
             let running = self.shared().running().clone();
             let agree = running.values().all(|node| {
-                *node.readiness.borrow()
+                node.readiness.get()
                     && running.keys().all(|other| node.is_alive(*other) && !node.is_joining(*other))
             });
             if agree {
@@ -285,7 +285,7 @@ impl Cluster {
 
     /// Changes settings on all nodes, as an operator can while they run.
     pub fn reconfigure(&self, change: impl FnOnce(&mut Settings)) {
-        self.shared().settings.send_modify(change);
+        self.shared().settings.modify(change);
     }
 
     /// Makes the replicas of a keyspace equal, at the request of one node.

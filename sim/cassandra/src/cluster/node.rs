@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use simulated_hosts::calls::{self, Calls};
 use simulated_hosts::process::Process;
-use tokio::sync::{Notify, broadcast, watch};
+use simulated_hosts::watch::Watched;
+use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
 use super::message::{Body, Heartbeat, Message, Request, Response};
@@ -99,11 +100,11 @@ pub(crate) struct Node {
     pub(crate) generation: u32,
     pub(crate) events: broadcast::Sender<Event>,
     /// The number of commit log records that are safe.
-    pub(crate) synced: watch::Sender<u64>,
+    pub(crate) synced: Watched<u64>,
     /// Notified of each record that is logged.
     pub(crate) logged: Notify,
     /// Whether it serves clients.
-    pub(crate) readiness: watch::Sender<bool>,
+    pub(crate) readiness: Watched<bool>,
     process: Arc<Process<Message>>,
     calls: Arc<Calls<(NodeId, Response)>>,
     state: Mutex<State>,
@@ -141,9 +142,9 @@ impl Node {
             cluster,
             generation,
             events: broadcast::Sender::new(256),
-            synced: watch::Sender::new(0),
+            synced: Watched::new(0),
             logged: Notify::new(),
-            readiness: watch::Sender::new(false),
+            readiness: Watched::new(false),
             process: Arc::default(),
             calls: Arc::default(),
             state: Mutex::new(state),

@@ -68,7 +68,7 @@ impl Node {
         match safe_at {
             None => self.respond(from, request, verb, response),
             Some(end) => self.begin(|node| async move {
-                let _ = node.synced.subscribe().wait_for(|synced| *synced >= end).await;
+                node.synced.watch().wait_for(|synced| *synced >= end).await;
                 node.respond(from, request, verb, response);
             }),
         }
@@ -82,7 +82,7 @@ impl Node {
     fn record(&self, record: Record, durable: bool) -> Option<u64> {
         let end = self.lock().engine.apply(record, durable);
         self.logged.notify_one();
-        match self.cluster.settings.borrow().commit_log_sync {
+        match self.cluster.settings.get().commit_log_sync {
             CommitLogSync::Periodic(_) => None,
             CommitLogSync::Batch(_) | CommitLogSync::Group(_) => durable.then_some(end),
         }
@@ -213,28 +213,29 @@ impl Node {
     /// Periodically syncs the commit log.
     pub(crate) async fn sync_commit_log(self: Arc<Self>) {
         let disk = self.member().disk.clone();
-        let mut settings = self.cluster.settings.subscribe();
+        let mut settings = self.cluster.settings.watch();
         loop {
-            let sync = settings.borrow_and_update().commit_log_sync;
+            settings.mark_unchanged();
+            let sync = self.cluster.settings.get().commit_log_sync;
             let round = async {
                 match sync {
                     CommitLogSync::Periodic(every) | CommitLogSync::Group(every) => {
                         sleep(every).await;
-                        self.synced.send_replace(disk.sync());
+                        self.synced.set(disk.sync());
                     }
                     CommitLogSync::Batch(takes) => {
                         self.logged.notified().await;
                         let end = disk.log_end();
                         sleep(takes).await;
                         disk.sync_up_to(end);
-                        self.synced.send_replace(end);
+                        self.synced.set(end);
                     }
                 }
             };
             tokio::select! {
                 biased;
-                // The sender lives as long as this node. What was logged meanwhile is not forgotten.
-                _ = settings.changed() => self.logged.notify_one(),
+                // What was logged meanwhile is not forgotten.
+                () = settings.changed() => self.logged.notify_one(),
                 () = round => {}
             }
         }

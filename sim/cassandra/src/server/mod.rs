@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
+use simulated_hosts::watch::Watched;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 
 use crate::coordinator::{Coordinator, StoredStatement};
 use crate::cql::parse;
@@ -105,7 +105,7 @@ pub(crate) struct Inner<C> {
     coordinator: C,
     options: ServerOptions,
     prepared: Mutex<PreparedStatements>,
-    stopped: watch::Sender<bool>,
+    stopped: Watched<bool>,
 }
 
 /// A prepared statement.
@@ -147,7 +147,7 @@ impl<C: Coordinator> Server<C> {
             coordinator,
             options,
             prepared: Mutex::new(PreparedStatements::default()),
-            stopped: watch::channel(false).0,
+            stopped: Watched::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -166,7 +166,7 @@ impl<C: Coordinator> Server<C> {
 
     /// Ends all connections, as the end of the node's process does.
     pub fn stop(&self) {
-        self.inner.stopped.send_replace(true);
+        self.inner.stopped.set(true);
     }
 
     /// The node.
@@ -183,9 +183,7 @@ impl<C: Coordinator> Inner<C> {
 
     /// Waits until the server is stopped.
     async fn stopped(&self) {
-        let mut stopped = self.stopped.subscribe();
-        // The sender lives as long as this does.
-        let _ = stopped.wait_for(|stopped| *stopped).await;
+        self.stopped.watch().wait_for(|stopped| *stopped).await;
     }
 
     /// Plans a statement for the schema as the node knows it.
