@@ -186,14 +186,14 @@ async fn commands(service: &impl Service, input: impl AsyncRead + Unpin) -> io::
             continue;
         }
         let line = String::from_utf8_lossy(&line);
-        let words: Vec<&str> = line.split_whitespace().collect();
-        if words.is_empty() {
+        let parts: Vec<&str> = line.split_whitespace().collect();
+        if parts.is_empty() {
             continue;
         }
-        let result = service.execute(&words).await;
+        let result = service.execute(&parts).await;
         match &result {
-            Ok(_) => tracing::info!(command = %words.join(" "), "executed"),
-            Err(error) => tracing::warn!(command = %words.join(" "), %error, "refused"),
+            Ok(_) => tracing::info!(command = %parts.join(" "), "executed"),
+            Err(error) => tracing::warn!(command = %parts.join(" "), %error, "refused"),
         }
         match result {
             Ok(Response::Done(text)) => print_line(&text),

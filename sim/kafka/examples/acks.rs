@@ -50,7 +50,7 @@ fn read(brokers: &LocalBrokers) -> Result<Vec<String>> {
                 values.push(String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned())
             }
             Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) | None => return Ok(values),
-            // That a broker is away: librdkafka asks another.
+            // That a broker is down: librdkafka asks another.
             Some(Err(_)) => {}
         }
     }

@@ -140,7 +140,7 @@ async fn classic(cluster: Cluster, number: usize, reached: Reached) -> Result<()
         let joined = coordinator.ask(&request, 9).await?;
         member = joined.member_id;
         if joined.error_code != 0 {
-            // Loads, or wants the member's id, which it has now.
+            // Loads, or needs the member's id, which it has now.
             sleep(Duration::from_millis(10)).await;
             continue;
         }

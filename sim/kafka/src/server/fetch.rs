@@ -95,7 +95,7 @@ pub(super) async fn serve(
     Ok(Reply { response: Some(response), muted: quotas::muted(throttle_ms) })
 }
 
-/// Reads until there are as many bytes as the client wants, or the time is over.
+/// Reads until there are as many bytes as the client asks for, or the time is over.
 async fn wait(broker: &Broker, request: &FetchRequest, wanted: &[Wanted], version: i16) -> Vec<Part> {
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let deadline = Instant::now() + wait;

@@ -23,7 +23,7 @@ use crate::quota::{ClientName, Entity, EntityType, Kind};
 
 const WAIT: Duration = Duration::from_secs(30);
 
-/// What a filter wants of a type of entities (`DescribeClientQuotasRequest.MATCH_TYPE_*`).
+/// What a filter requires of a type of entities (`DescribeClientQuotasRequest.MATCH_TYPE_*`).
 enum Match {
     /// This name, or the default.
     Exactly(Option<String>),

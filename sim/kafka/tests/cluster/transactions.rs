@@ -314,7 +314,7 @@ async fn a_late_end_of_the_first_protocol_ends_the_next_transaction() {
     // The same request, which the network has duplicated.
     assert_eq!(end(&bed, producer, true).await, Ok(()));
     bed.until("its marker", async || committed(&bed, "a").await.0 == 4).await;
-    // The producer believes that it is in the second transaction, and wants to abort it.
+    // The producer believes that it is in the second transaction, and is about to abort it.
     assert_eq!(committed(&bed, "a").await.2, ["1", "2"]);
     let refused = async || end(&bed, producer, false).await == Err(ErrorCode::InvalidTxnState);
     bed.until("the end of the transaction", refused).await;
