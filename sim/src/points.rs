@@ -3,7 +3,6 @@
 mod broker;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exactlyonce::broker::{Assignment, LogOffsets};
@@ -36,8 +35,6 @@ pub(crate) struct Process {
     memory_limit: usize,
     /// Why it must refuse to start any partition, if there is a reason since it began.
     must_refuse: Option<&'static str>,
-    /// It was asked to stop. The fault that asked for it may end before the process does.
-    is_stopping: Arc<AtomicBool>,
 }
 
 /// What this process has done so far.
@@ -83,24 +80,7 @@ impl Process {
             let is_misconfigured = caller.worker.is_some_and(|worker| damage.misconfigured.contains(&worker));
             damage.refusable.or(is_misconfigured.then_some("the tables are bound to another threshold"))
         };
-        Self {
-            context,
-            caller,
-            state: Arc::default(),
-            memory_limit,
-            must_refuse,
-            is_stopping: Arc::default(),
-        }
-    }
-
-    /// It is asked to stop.
-    pub fn stop(&self) {
-        self.is_stopping.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it was asked to stop.
-    pub fn is_stopping(&self) -> bool {
-        self.is_stopping.load(Ordering::Relaxed)
+        Self { context, caller, state: Arc::default(), memory_limit, must_refuse }
     }
 
     /// It starts a partition at an offset. The violation if damage was done that it must have noticed before.
@@ -184,16 +164,7 @@ impl Process {
         let Self { context, caller, .. } = self;
         context.record(|recording| recording.delivered(*caller, records));
         context.judge(|oracles| oracles.delivered(records));
-        let bytes = {
-            let state = &mut *self.state();
-            state.delivered.records(to, records);
-            state.delivered.bytes(to.partition)
-        };
-        // A worker that is stopping drops what is still delivered to it.
-        if let Some(worker) = caller.worker.filter(|_| !self.is_stopping()) {
-            let exceeded = memory::exceeded(worker, to.partition, bytes, self.memory_limit);
-            exceeded.into_iter().for_each(|violation| context.violate(violation));
-        }
+        self.state().delivered.records(to, records, self.memory_limit);
     }
 
     /// The assignment that the worker takes records for: while a fault says so, the current one, as for a pipeline that
@@ -208,10 +179,17 @@ impl Process {
     fn writing_rows(&self, partition: i32, rows: &[(i64, Row)]) {
         let Self { context, caller, .. } = self;
         context.judge(|oracles| oracles.before_rows(partition, rows));
-        let stale = self.state().delivered.stale(partition, rows.iter().map(|(offset, _)| *offset));
+        let (stale, held) = {
+            let delivered = &mut self.state().delivered;
+            let offsets = || rows.iter().map(|(offset, _)| *offset);
+            (delivered.stale(partition, offsets()), delivered.held(partition, offsets()))
+        };
         if let (Some(offset), Some(worker)) = (stale, caller.worker) {
             context
                 .violate(Violation::StaleRecordApplied { worker, position: Position { partition, offset } });
+        }
+        if let (Some(bytes), Some(worker)) = (held, caller.worker) {
+            context.violate(memory::exceeded(worker, partition, bytes, self.memory_limit));
         }
         let writing = self.of(partition, |of| {
             of.writing_rows += 1;

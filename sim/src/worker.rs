@@ -1,7 +1,7 @@
 //! A worker's node: the production pipeline, and a supervisor that restarts it when it ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use exactlyonce::error::chain;
@@ -69,18 +69,19 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
         let is_misconfigured = context.damage().misconfigured.contains(&index);
         let process = Process::new(context.clone(), caller);
         let store = ObservedStore::new(store, process.clone());
-        let broker = ObservedBroker::new(BrokerClient::new(channel), process.clone());
+        let broker = ObservedBroker::new(BrokerClient::new(channel), process);
         let mut options = context.options.pipeline.clone();
         if is_misconfigured {
             options.binding_spec.window.threshold += 1;
         }
         let rng = Stream::Worker { index, life }.generator(context.seed);
+        let was_signalled = Arc::new(AtomicBool::new(false));
         let signalled = |mut stop_signal: watch::Receiver<bool>| {
-            let process = process.clone();
+            let was_signalled = was_signalled.clone();
             async move {
                 // The sender exists as long as the run.
                 let _ = stop_signal.wait_for(|stop| *stop).await;
-                process.stop();
+                was_signalled.store(true, Ordering::Relaxed);
             }
         };
         let stop = signalled(stop_signal.clone());
@@ -100,7 +101,7 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
             Ok(summary) => {
                 context.note_event(format_args!("{caller} stops: {summary:?}"));
                 context.record(|recording| recording.process_ends(host, "it was asked to stop"));
-                if !process.is_stopping() {
+                if !was_signalled.load(Ordering::Relaxed) {
                     return fail(&context, Violation::EndedUnexpectedly { worker: index }).await;
                 }
                 context.observe(Sometimes::WorkerStoppedOnRequest);

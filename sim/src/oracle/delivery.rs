@@ -32,12 +32,15 @@ struct ToAssignment {
     offsets: BTreeSet<i64>,
     /// The bytes of those whose rows are not acknowledged.
     unacknowledged: BTreeMap<i64, usize>,
+    /// When these were more than the limit for the first time: the newest record, and the bytes.
+    exceeded: Option<(i64, usize)>,
 }
 
 impl Delivered {
     /// A new assignment begins.
     pub fn start(&mut self, assignment: Assignment) {
-        let to = ToAssignment { assignment, offsets: BTreeSet::new(), unacknowledged: BTreeMap::new() };
+        let (offsets, unacknowledged) = Default::default();
+        let to = ToAssignment { assignment, offsets, unacknowledged, exceeded: None };
         self.current.insert(assignment.partition, to);
     }
 
@@ -46,13 +49,17 @@ impl Delivered {
         self.current.get(&partition).map(|current| current.assignment)
     }
 
-    /// Records are delivered to an assignment, current or not.
-    pub fn records(&mut self, to: Assignment, records: &[Record]) {
+    /// Records are delivered to an assignment, current or not. It should hold `limit` bytes of them at most.
+    pub fn records(&mut self, to: Assignment, records: &[Record], limit: usize) {
         if let Some(current) = self.current.get_mut(&to.partition)
             && current.assignment == to
         {
             current.offsets.extend(records.iter().map(|record| record.offset));
             current.unacknowledged.extend(records.iter().map(|record| (record.offset, record.len())));
+            let bytes = current.unacknowledged.values().sum();
+            if let Some(newest) = records.last().filter(|_| bytes > limit) {
+                current.exceeded.get_or_insert((newest.offset, bytes));
+            }
         }
     }
 
@@ -71,9 +78,12 @@ impl Delivered {
         offsets.into_iter().find(|offset| !current.offsets.contains(offset))
     }
 
-    /// Bytes of the records whose rows are not acknowledged.
-    pub fn bytes(&self, partition: i32) -> usize {
-        self.current.get(&partition).map_or(0, |current| current.unacknowledged.values().sum())
+    /// How many bytes of records were held, once, if that was more than the limit. A worker that is about to end drops what is
+    /// still delivered to it; so it held them only if it writes the rows of the newest of them.
+    pub fn held(&mut self, partition: i32, writes: impl IntoIterator<Item = i64>) -> Option<usize> {
+        let exceeded = &mut self.current.get_mut(&partition)?.exceeded;
+        let (newest, _) = (*exceeded)?;
+        writes.into_iter().any(|offset| offset >= newest).then(|| exceeded.take())?.map(|(_, bytes)| bytes)
     }
 }
 
@@ -97,16 +107,33 @@ mod tests {
         let of = |incarnation| Assignment { partition: 0, incarnation };
         let mut delivered = Delivered::default();
         delivered.start(of(1));
-        delivered.records(of(1), &[event(0, 3, 1)]);
+        delivered.records(of(1), &[event(0, 3, 1)], usize::MAX);
         assert_eq!(delivered.stale(0, [3]), None);
         assert_eq!(delivered.stale(0, [3, 4]), Some(4));
         delivered.start(of(2));
-        delivered.records(of(1), &[event(0, 4, 1)]);
+        delivered.records(of(1), &[event(0, 4, 1)], usize::MAX);
         assert_eq!(delivered.stale(0, [4]), Some(4));
-        delivered.records(of(2), &[event(0, 4, 1)]);
+        delivered.records(of(2), &[event(0, 4, 1)], usize::MAX);
         assert_eq!(delivered.stale(0, [4]), None);
-        assert_eq!(delivered.bytes(0), event(0, 4, 1).len());
-        delivered.written(0, [4]);
-        assert_eq!(delivered.bytes(0), 0);
+    }
+
+    #[test]
+    fn records_beyond_the_limit_are_held_if_their_rows_are_written_later() {
+        let of = |incarnation| Assignment { partition: 0, incarnation };
+        let bytes = event(0, 3, 1).len();
+        let mut delivered = Delivered::default();
+        delivered.start(of(1));
+        delivered.records(of(1), &[event(0, 3, 1)], bytes);
+        delivered.written(0, [3]);
+        delivered.records(of(1), &[event(0, 4, 1)], bytes);
+        assert_eq!(delivered.held(0, [4]), None, "one is allowed");
+        delivered.records(of(1), &[event(0, 5, 1)], bytes);
+        delivered.records(of(1), &[event(0, 6, 1)], bytes);
+        assert_eq!(delivered.held(0, [4]), None, "the worker may have dropped the next one");
+        assert_eq!(delivered.held(0, [4, 5]), Some(2 * bytes));
+        assert_eq!(delivered.held(0, [6]), None, "that was reported");
+        delivered.records(of(1), &[event(0, 7, 1)], bytes);
+        delivered.start(of(2));
+        assert_eq!(delivered.held(0, [7]), None, "what an older assignment held is gone");
     }
 }

@@ -126,12 +126,6 @@ impl<S: Store> Checker<S> {
         positions
     }
 
-    /// True if progress is at the log's end everywhere. A partition without a record may have no progress.
-    pub async fn has_drained(&self) -> bool {
-        let positions = self.positions().await;
-        positions.values().all(|(next_offset, end)| next_offset.unwrap_or(0) >= *end)
-    }
-
     /// Compares the tables of a run that has drained with the ground truth. Nothing is appended to its log any more.
     pub async fn check_tables(&self) -> Vec<Violation> {
         let positions = self.positions().await;

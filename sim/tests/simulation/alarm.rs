@@ -8,11 +8,13 @@
 use std::time::Duration;
 
 use simulated_hosts::{HostFault, LinkFault};
-use simulation::scenario::fault::{Direction, Fault, Host, Kind, KindName, Sabotage, Target, Trigger};
+use simulation::scenario::fault::{
+    Direction, Fault, Host, Kind, KindName, Moment, Point, Sabotage, Step, Target, Trigger,
+};
 use simulation::scenario::options::Begin;
 use simulation::scenario::profile::Profile;
 use simulation::scenario::{Draft, Scenario, World};
-use simulation::{Report, run};
+use simulation::{Report, Service, run};
 
 const BOTH: &[World] = &[World::Simple, World::Cassandra];
 
@@ -175,9 +177,17 @@ fn a_worker_that_holds_too_many_records_is_found() {
             (options.fetch_records, options.prefetched_fetches, options.partitions) = (1, 1, 1);
             let pipeline = &mut options.pipeline;
             (pipeline.batch_records, pipeline.in_flight_batches, pipeline.prefetch_bytes) = (1, 1, 100);
+            let mut scenario = draft.without_faults();
             let ignored = Kind::Sabotaged { how: Sabotage::PauseIgnored, per_mille: 1_000 };
-            let silent = Kind::Sabotaged { how: Sabotage::NoResponse, per_mille: 1_000 };
-            run_with(draft, &[ignored, silent], 0).has("memory_exceeded")
+            // It writes no rows while it gets ever more records, and then all of them.
+            let point = Point { step: Step::WriteRows, moment: Moment::Before };
+            let unavailable = Fault {
+                trigger: Trigger::When { point, nth: 1, latest_ms: scenario.options.chaos_ms },
+                target: Target::Requests(Service::Store),
+                ..fault(1, Kind::ErrorsReturned { per_mille: 1_000 }, &scenario)
+            };
+            scenario.faults.extend([fault(0, ignored, &scenario), unavailable]);
+            run(scenario, false).has("memory_exceeded")
         });
         assert!(found, "{world}");
     }
