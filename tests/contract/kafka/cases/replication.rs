@@ -343,11 +343,15 @@ async fn an_unclean_election_puts_different_records_at_offsets_that_were_read<W:
     let fetched = fetch(&broker, &topic, 10).await;
     seen.note(format!("8 more: a fetch at 10: {}, no error", describe(&fetched)));
     assert_eq!(values_of(&fetched.expect("records").records), ["105", "106", "107"]);
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let has_failed = |events: &[MemberEvent]| {
+        events.iter().any(|event| matches!(event, MemberEvent::Failed { kind: "out of range", .. }))
+    };
+    let attempt = || async { member.since(mark) };
+    let something = |events: &Vec<MemberEvent>| has_failed(events) || !delivered(events, 0).is_empty();
+    eventually("something for the member", attempt, something).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let events = member.since(mark);
-    let failed =
-        events.iter().any(|events| matches!(events, MemberEvent::Failed { kind: "out of range", .. }));
-    let records = delivered(&events, 0);
+    let (failed, records) = (has_failed(&events), delivered(&events, 0));
     seen.note(format!(
         "a member at 10 throughout: {}",
         match (failed, records.is_empty()) {
