@@ -189,7 +189,7 @@ impl Process {
                 .violate(Violation::StaleRecordApplied { worker, position: Position { partition, offset } });
         }
         if let (Some(bytes), Some(worker)) = (held, caller.worker) {
-            context.violate(memory::exceeded(worker, partition, bytes, self.memory_limit));
+            context.violate(Violation::MemoryExceeded { worker, partition, bytes, limit: self.memory_limit });
         }
         let writing = self.of(partition, |of| {
             of.writing_rows += 1;

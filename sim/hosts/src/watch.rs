@@ -74,7 +74,14 @@ impl<T: Clone> Watched<T> {
 }
 
 impl<T: Clone> Watcher<T> {
-    /// Takes the value as seen: [`changed`](Self::changed) waits for the next change.
+    /// The value now, which is taken as seen: [`changed`](Self::changed) waits for the next change.
+    pub fn see(&mut self) -> T {
+        let state = self.shared.lock();
+        self.seen = state.1;
+        state.0.clone()
+    }
+
+    /// Takes the value as seen without a look at it.
     pub fn mark_unchanged(&mut self) {
         self.seen = self.shared.lock().1;
     }
@@ -143,6 +150,9 @@ mod tests {
         assert!(tokio::time::timeout(soon, watcher.changed()).await.is_err());
         value.modify(|value| *value = 'c');
         watcher.mark_unchanged();
+        assert!(tokio::time::timeout(soon, watcher.changed()).await.is_err());
+        value.set('c');
+        assert_eq!(watcher.see(), 'c');
         assert!(tokio::time::timeout(soon, watcher.changed()).await.is_err());
         assert_eq!(watcher.wait_for(|value| *value == 'c').await, 'c');
     }

@@ -127,7 +127,7 @@ mod tests {
         delivered.written(0, [3]);
         delivered.records(of(1), &[event(0, 4, 1)], bytes);
         assert_eq!(delivered.held(0, [4]), None, "one is allowed");
-        delivered.records(of(1), &[event(0, 5, 1)], bytes);
+        delivered.records(of(1), &[event(0, 5, 1)], 2 * bytes - 1);
         delivered.records(of(1), &[event(0, 6, 1)], bytes);
         assert_eq!(delivered.held(0, [4]), None, "the worker may have dropped the next one");
         assert_eq!(delivered.held(0, [4, 5]), Some(2 * bytes));

@@ -1,7 +1,6 @@
 //! Memory: the records that a worker holds of a partition, from their delivery until their rows are acknowledged, are
 //! bounded by its options, however long the store does not respond.
 
-use crate::oracle::Violation;
 use crate::scenario::options::RunOptions;
 
 /// What the inbox counts for a record in addition to its key and value, in bytes.
@@ -17,11 +16,6 @@ pub(crate) fn limit(options: &RunOptions, largest: usize) -> usize {
     let fetches = (options.prefetched_fetches + 2) * options.fetch_records as usize;
     let batches = (pipeline.in_flight_batches.max(1) + OTHER_BATCHES) * pipeline.batch_records.max(1);
     pipeline.prefetch_bytes + (fetches + batches) * (largest + RECORD_BYTES)
-}
-
-/// The violation of a worker that held more.
-pub(crate) fn exceeded(worker: u8, partition: i32, bytes: usize, limit: usize) -> Violation {
-    Violation::MemoryExceeded { worker, partition, bytes, limit }
 }
 
 #[cfg(test)]

@@ -166,18 +166,23 @@ fn records_of_an_older_assignment_are_found() {
     }
 }
 
+/// Many records, of which a worker may hold few.
+fn small_buffers(seed: u64, world: World) -> Draft {
+    let mut draft = draft(seed, world);
+    (draft.shape.at_start_per_mille, draft.shape.malformed_per_mille) = (1_000, 0);
+    (draft.shape.records, draft.shape.source_bytes) = (400, 1);
+    let options = &mut draft.options;
+    (options.fetch_records, options.prefetched_fetches, options.partitions) = (1, 1, 1);
+    let pipeline = &mut options.pipeline;
+    (pipeline.batch_records, pipeline.in_flight_batches, pipeline.prefetch_bytes) = (1, 1, 100);
+    draft
+}
+
 #[test]
 fn a_worker_that_holds_too_many_records_is_found() {
     for world in BOTH {
         let found = (0..12).any(|seed| {
-            let mut draft = draft(seed, *world);
-            (draft.shape.at_start_per_mille, draft.shape.malformed_per_mille) = (1_000, 0);
-            (draft.shape.records, draft.shape.source_bytes) = (400, 1);
-            let options = &mut draft.options;
-            (options.fetch_records, options.prefetched_fetches, options.partitions) = (1, 1, 1);
-            let pipeline = &mut options.pipeline;
-            (pipeline.batch_records, pipeline.in_flight_batches, pipeline.prefetch_bytes) = (1, 1, 100);
-            let mut scenario = draft.without_faults();
+            let mut scenario = small_buffers(seed, *world).without_faults();
             let ignored = Kind::Sabotaged { how: Sabotage::PauseIgnored, per_mille: 1_000 };
             // It writes no rows while it gets ever more records, and then all of them.
             let point = Point { step: Step::WriteRows, moment: Moment::Before };
@@ -196,15 +201,9 @@ fn a_worker_that_holds_too_many_records_is_found() {
 #[test]
 fn a_worker_that_is_still_stopping_when_the_next_may_start_may_drop_any_number_of_records() {
     for seed in 0..12 {
-        let mut draft = draft(seed, World::Simple);
-        (draft.shape.at_start_per_mille, draft.shape.malformed_per_mille) = (1_000, 0);
-        (draft.shape.records, draft.shape.source_bytes) = (400, 1);
-        let options = &mut draft.options;
-        (options.fetch_records, options.prefetched_fetches, options.partitions) = (1, 1, 1);
-        (options.workers, options.chaos_ms) = (1, 4_000);
-        let pipeline = &mut options.pipeline;
-        (pipeline.batch_records, pipeline.in_flight_batches, pipeline.prefetch_bytes) = (1, 1, 100);
-        pipeline.stop_deadline = Duration::from_secs(60);
+        let mut draft = small_buffers(seed, World::Simple);
+        (draft.options.workers, draft.options.chaos_ms) = (1, 4_000);
+        draft.options.pipeline.stop_deadline = Duration::from_secs(60);
         let mut scenario = draft.without_faults();
         // It cannot stop before its batch in flight is written.
         let stopped = Fault {

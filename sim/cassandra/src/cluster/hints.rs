@@ -68,8 +68,7 @@ impl Node {
     pub(crate) async fn flush_hints(self: Arc<Self>) {
         let mut settings = self.cluster.settings.watch();
         loop {
-            settings.mark_unchanged();
-            let interval = self.cluster.settings.get().hints.flush_interval;
+            let interval = settings.see().hints.flush_interval;
             tokio::select! {
                 biased;
                 () = settings.changed() => {}

@@ -215,8 +215,7 @@ impl Node {
         let disk = self.member().disk.clone();
         let mut settings = self.cluster.settings.watch();
         loop {
-            settings.mark_unchanged();
-            let sync = self.cluster.settings.get().commit_log_sync;
+            let sync = settings.see().commit_log_sync;
             let round = async {
                 match sync {
                     CommitLogSync::Periodic(every) | CommitLogSync::Group(every) => {
