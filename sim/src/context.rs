@@ -42,8 +42,6 @@ pub(crate) struct SimContext {
     pub tables_options: Tables,
     /// The faults of the scenario.
     pub planned_faults: Vec<Fault>,
-    /// Bytes of the largest record's key and value.
-    pub largest_record: usize,
     pub trace: Trace,
     /// The cells that are watched, to explain a run.
     pub watch: Watch,
@@ -202,7 +200,6 @@ impl SimContext {
             triggered,
             tables_options: scenario.tables.clone(),
             planned_faults: scenario.faults.clone(),
-            largest_record: scenario.records.iter().map(Item::len).max().unwrap_or(0),
             options,
         }
     }

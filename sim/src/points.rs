@@ -32,7 +32,7 @@ pub(crate) struct Process {
     caller: Caller,
     state: Arc<Mutex<State>>,
     /// How many bytes of records it may hold of a partition.
-    memory_limit: usize,
+    memory_limit: memory::Limit,
     /// Why it must refuse to start any partition, if there is a reason since it began.
     must_refuse: Option<&'static str>,
 }
@@ -74,7 +74,7 @@ const COUNT_BYTES: usize = 64;
 
 impl Process {
     pub fn new(context: Arc<SimContext>, caller: Caller) -> Self {
-        let memory_limit = memory::limit(&context.options, context.largest_record);
+        let memory_limit = memory::Limit::of(&context.options);
         let must_refuse = {
             let damage = context.damage();
             let is_misconfigured = caller.worker.is_some_and(|worker| damage.misconfigured.contains(&worker));
@@ -164,7 +164,7 @@ impl Process {
         let Self { context, caller, .. } = self;
         context.record(|recording| recording.delivered(*caller, records));
         context.judge(|oracles| oracles.delivered(records));
-        self.state().delivered.records(to, records, self.memory_limit);
+        self.state().delivered.records(to, records, &self.memory_limit);
     }
 
     /// The assignment that the worker takes records for: while a fault says so, the current one, as for a pipeline that
@@ -189,7 +189,12 @@ impl Process {
                 .violate(Violation::StaleRecordApplied { worker, position: Position { partition, offset } });
         }
         if let (Some(bytes), Some(worker)) = (held, caller.worker) {
-            context.violate(Violation::MemoryExceeded { worker, partition, bytes, limit: self.memory_limit });
+            context.violate(Violation::MemoryExceeded {
+                worker,
+                partition,
+                bytes,
+                limit: self.memory_limit.inbox,
+            });
         }
         let writing = self.of(partition, |of| {
             of.writing_rows += 1;

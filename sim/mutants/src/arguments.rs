@@ -31,7 +31,12 @@ pub struct Arguments {
     pub world: Vec<String>,
     /// The profiles to draw scenarios with, separated by commas: each after the first only where those before do not find a
     /// mutant. By default, the one that found it according to docs/mutants.json is the first
-    #[arg(long, value_name = "PROFILE", value_delimiter = ',', default_value = "standard,damaged")]
+    #[arg(
+        long,
+        value_name = "PROFILE",
+        value_delimiter = ',',
+        default_value = "standard,damaged,backpressure"
+    )]
     pub profile: Vec<String>,
     /// Number of starting seeds, which are 10,000 apart
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use exactlyonce::broker::Assignment;
 use exactlyonce::event::Record;
 
+use crate::oracle::memory::Limit;
 use crate::oracle::truth::Truth;
 use crate::oracle::{Position, Violation};
 
@@ -32,7 +33,7 @@ struct ToAssignment {
     offsets: BTreeSet<i64>,
     /// The bytes of those whose rows are not acknowledged.
     unacknowledged: BTreeMap<i64, usize>,
-    /// When these were more than the limit for the first time: the newest record, and the bytes.
+    /// When these were more than the limit for the first time: the newest record, and the bytes that waited.
     exceeded: Option<(i64, usize)>,
 }
 
@@ -49,15 +50,15 @@ impl Delivered {
         self.current.get(&partition).map(|current| current.assignment)
     }
 
-    /// Records are delivered to an assignment, current or not. It should hold `limit` bytes of them at most.
-    pub fn records(&mut self, to: Assignment, records: &[Record], limit: usize) {
+    /// Records are delivered to an assignment, current or not. It should hold no more of them than `limit`.
+    pub fn records(&mut self, to: Assignment, records: &[Record], limit: &Limit) {
         if let Some(current) = self.current.get_mut(&to.partition)
             && current.assignment == to
         {
             current.offsets.extend(records.iter().map(|record| record.offset));
             current.unacknowledged.extend(records.iter().map(|record| (record.offset, record.len())));
-            let bytes = current.unacknowledged.values().sum();
-            if let Some(newest) = records.last().filter(|_| bytes > limit) {
+            let bytes = limit.exceeded(current.unacknowledged.values().copied());
+            if let (Some(newest), Some(bytes)) = (records.last(), bytes) {
                 current.exceeded.get_or_insert((newest.offset, bytes));
             }
         }
@@ -78,7 +79,7 @@ impl Delivered {
         offsets.into_iter().find(|offset| !current.offsets.contains(offset))
     }
 
-    /// How many bytes of records were held, once, if that was more than the limit. A worker that is about to end drops what is
+    /// How many bytes of records waited in the inbox, once, if that was more than the limit. A worker that is about to end drops what is
     /// still delivered to it; so it held them only if it writes the rows of the newest of them.
     pub fn held(&mut self, partition: i32, writes: impl IntoIterator<Item = i64>) -> Option<usize> {
         let exceeded = &mut self.current.get_mut(&partition)?.exceeded;
@@ -90,6 +91,7 @@ impl Delivered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oracle::memory::tests::limit;
     use crate::oracle::truth::tests::{binding, event};
 
     #[test]
@@ -107,32 +109,32 @@ mod tests {
         let of = |incarnation| Assignment { partition: 0, incarnation };
         let mut delivered = Delivered::default();
         delivered.start(of(1));
-        delivered.records(of(1), &[event(0, 3, 1)], usize::MAX);
+        delivered.records(of(1), &[event(0, 3, 1)], &limit(usize::MAX / 2, 0));
         assert_eq!(delivered.stale(0, [3]), None);
         assert_eq!(delivered.stale(0, [3, 4]), Some(4));
         delivered.start(of(2));
-        delivered.records(of(1), &[event(0, 4, 1)], usize::MAX);
+        delivered.records(of(1), &[event(0, 4, 1)], &limit(usize::MAX / 2, 0));
         assert_eq!(delivered.stale(0, [4]), Some(4));
-        delivered.records(of(2), &[event(0, 4, 1)], usize::MAX);
+        delivered.records(of(2), &[event(0, 4, 1)], &limit(usize::MAX / 2, 0));
         assert_eq!(delivered.stale(0, [4]), None);
     }
 
     #[test]
     fn records_beyond_the_limit_are_held_if_their_rows_are_written_later() {
         let of = |incarnation| Assignment { partition: 0, incarnation };
-        let bytes = event(0, 3, 1).len();
+        let limit = limit(1, 0);
         let mut delivered = Delivered::default();
         delivered.start(of(1));
-        delivered.records(of(1), &[event(0, 3, 1)], bytes);
+        delivered.records(of(1), &[event(0, 3, 1)], &limit);
         delivered.written(0, [3]);
-        delivered.records(of(1), &[event(0, 4, 1)], bytes);
+        delivered.records(of(1), &[event(0, 4, 1)], &limit);
         assert_eq!(delivered.held(0, [4]), None, "one is allowed");
-        delivered.records(of(1), &[event(0, 5, 1)], 2 * bytes - 1);
-        delivered.records(of(1), &[event(0, 6, 1)], bytes);
+        delivered.records(of(1), &[event(0, 5, 1)], &limit);
+        delivered.records(of(1), &[event(0, 6, 1)], &limit);
         assert_eq!(delivered.held(0, [4]), None, "the worker may have dropped the next one");
-        assert_eq!(delivered.held(0, [4, 5]), Some(2 * bytes));
+        assert_eq!(delivered.held(0, [4, 5]), Some(event(0, 5, 1).len() + 96));
         assert_eq!(delivered.held(0, [6]), None, "that was reported");
-        delivered.records(of(1), &[event(0, 7, 1)], bytes);
+        delivered.records(of(1), &[event(0, 7, 1)], &limit);
         delivered.start(of(2));
         assert_eq!(delivered.held(0, [7]), None, "what an older assignment held is gone");
     }

@@ -9,27 +9,64 @@ const RECORD_BYTES: usize = 96;
 /// Batches that may exist in addition to those in flight: one that is filled, one that is closed, one that waits.
 const OTHER_BATCHES: usize = 3;
 
-/// How many bytes of records a worker may hold of a partition, whose largest record has `largest` bytes: what may wait in
-/// the inbox, what the consumer has fetched when its partition is paused, and the batches.
-pub(crate) fn limit(options: &RunOptions, largest: usize) -> usize {
-    let pipeline = &options.pipeline;
-    let fetches = (options.prefetched_fetches + 2) * options.fetch_records as usize;
-    let batches = (pipeline.in_flight_batches.max(1) + OTHER_BATCHES) * pipeline.batch_records.max(1);
-    pipeline.prefetch_bytes + (fetches + batches) * (largest + RECORD_BYTES)
+/// What a worker may hold of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    /// Of the oldest records, how many may be in batches.
+    batches: usize,
+    /// Of the newest records, how many the consumer may have fetched before its partition was paused.
+    fetches: usize,
+    /// Bytes of the others, which wait in the inbox.
+    pub inbox: usize,
+}
+
+impl Limit {
+    /// With the options of a run.
+    pub fn of(options: &RunOptions) -> Self {
+        let pipeline = &options.pipeline;
+        Self {
+            batches: (pipeline.in_flight_batches.max(1) + OTHER_BATCHES) * pipeline.batch_records.max(1),
+            fetches: (options.prefetched_fetches + 2) * options.fetch_records as usize,
+            inbox: pipeline.prefetch_bytes,
+        }
+    }
+
+    /// How many bytes wait in the inbox, if that is more than the limit. The records have so many bytes of key and value, the
+    /// oldest first.
+    pub fn exceeded(&self, held: impl ExactSizeIterator<Item = usize>) -> Option<usize> {
+        let waiting = held.len().saturating_sub(self.batches + self.fetches);
+        let bytes = held.skip(self.batches).take(waiting).map(|bytes| bytes + RECORD_BYTES).sum();
+        (bytes > self.inbox).then_some(bytes)
+    }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::scenario::profile::Profile;
     use crate::scenario::{Draft, World};
 
+    /// Any number of records in batches, none that was fetched before, and so many bytes in the inbox.
+    pub fn limit(batches: usize, inbox: usize) -> Limit {
+        Limit { batches, fetches: 0, inbox }
+    }
+
     #[test]
-    fn the_limit_is_what_waits_what_is_fetched_and_what_batches_hold() {
+    fn the_limit_is_what_batches_hold_what_waits_and_what_is_fetched() {
         let mut options = Draft::new(1, World::Simple, Profile::Standard).options;
         (options.prefetched_fetches, options.fetch_records) = (1, 2);
         let pipeline = &mut options.pipeline;
-        (pipeline.prefetch_bytes, pipeline.in_flight_batches, pipeline.batch_records) = (100, 2, 4);
-        assert_eq!(limit(&options, 4), 100 + (3 * 2 + 5 * 4) * 100);
+        (pipeline.prefetch_bytes, pipeline.in_flight_batches, pipeline.batch_records) = (200, 2, 4);
+        assert_eq!(Limit::of(&options), Limit { batches: 5 * 4, fetches: 3 * 2, inbox: 200 });
+    }
+
+    #[test]
+    fn what_is_in_batches_and_what_was_fetched_does_not_wait_in_the_inbox() {
+        let limit = Limit { batches: 2, fetches: 1, inbox: 200 };
+        let of = |bytes: &[usize]| limit.exceeded(bytes.iter().copied());
+        assert_eq!(of(&[1000, 1000]), None);
+        assert_eq!(of(&[1000, 1000, 1000]), None);
+        assert_eq!(of(&[1000, 1000, 4, 4, 1000]), None, "the limit is reached");
+        assert_eq!(of(&[1000, 1000, 4, 5, 1000]), Some(201));
     }
 }

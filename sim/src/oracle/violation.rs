@@ -116,7 +116,7 @@ pub enum Violation {
         worker: u8,
         /// Partition.
         partition: i32,
-        /// Bytes of records that were delivered and whose rows were not acknowledged.
+        /// Bytes of records that waited in the inbox.
         bytes: usize,
         /// At most.
         limit: usize,

@@ -171,7 +171,7 @@ impl RunOptions {
     }
 
     /// Space for few records everywhere, so that every buffer is full when something is slow.
-    fn tighten(&mut self, random: &mut Random) {
+    pub(crate) fn tighten(&mut self, random: &mut Random) {
         self.fetch_records = random.within(1..=4);
         self.pipeline.prefetch_bytes = random.log_uniform(100..=1_000) as usize;
         self.pipeline.batch_records = random.within(1..=4) as usize;

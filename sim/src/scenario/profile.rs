@@ -55,6 +55,8 @@ pub enum Profile {
     Wide,
     /// Everything is late: the log's end, messages, nodes, clocks; and partitions are added
     Lagging,
+    /// Space for few records everywhere, many records, and services that do not respond for a while, again and again
+    Backpressure,
     /// Few faults, and damage to the log or the tables that must be refused, or named by verify
     Damaged,
     /// As standard, with a store that loses acknowledged writes: most runs must fail, to test the simulation itself
@@ -82,6 +84,7 @@ impl Profile {
             Self::Tiny => tiny,
             Self::Wide => wide,
             Self::Lagging => lagging,
+            Self::Backpressure => backpressure,
             Self::Damaged => standard,
             Self::Sabotaged => sabotaged,
         };
@@ -315,6 +318,34 @@ fn lagging(seed: Seed, world: World) -> Draft {
             (KindName::ReplicaLinkCut, 700),
             (KindName::ClockStepped, 500),
             (KindName::ClockCoarse, 500),
+        ])
+    };
+    draft
+}
+
+fn backpressure(seed: Seed, world: World) -> Draft {
+    let random = &mut Random::new(seed, Stream::Profile);
+    let mut draft = narrow(seed, world);
+    draft.options.tighten(random);
+    draft.options.begin = Begin::Start;
+    draft.options.workers = random.within(1..=2) as u8;
+    draft.options.partitions = random.within(1..=2) as u8;
+    draft.options.prefetched_fetches = random.within(2..=4) as usize;
+    draft.shape.records = random.within(100..=300);
+    draft.shape.at_start_per_mille = 1_000;
+    if world == World::Cassandra {
+        draft.shape.records /= 4;
+    }
+    draft.mix = FaultMix {
+        number_percent: 300,
+        ..FaultMix::of(&[
+            (KindName::ServiceKilled, 900),
+            (KindName::RequestsLost, 600),
+            (KindName::RequestsDelayed, 600),
+            (KindName::ClientLinkCut, 600),
+            (KindName::NodePaused, 900),
+            (KindName::NodeKilled, 900),
+            (KindName::WorkerPaused, 300),
         ])
     };
     draft

@@ -206,7 +206,7 @@ fn meaning(violation: &Violation) -> Meaning {
             "A worker holds too many records",
             "The memory of a worker is bounded by its options.",
             format!(
-                "Worker {worker} holds {bytes} bytes of partition {partition}, and its limit is {limit}."
+                "{bytes} bytes of partition {partition} wait in the inbox of worker {worker}, and its limit is {limit}."
             ),
         ),
         Violation::LogChanged(at) => of(
