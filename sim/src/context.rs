@@ -23,7 +23,6 @@ use crate::parties::{Caller, Service};
 use crate::random::{Random, Stream};
 use crate::scenario::fault::{Fault, Host, Kind, KindName, Point, Step, Target, Trigger};
 use crate::scenario::options::{RunOptions, TOPIC};
-use crate::scenario::workload::Item;
 use crate::scenario::{Scenario, Tables};
 use crate::service::simple_log::group::Group;
 use crate::timeline::{Recorder, Recording};

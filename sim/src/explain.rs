@@ -125,9 +125,9 @@ fn cells_of(violation: &Violation, scenario: &Scenario) -> Vec<Cell> {
         Violation::Unregistered { partition, .. } | Violation::RegistryNotRead { partition, .. } => {
             vec![Cell::Registry, Cell::Progress(*partition)]
         }
-        Violation::ProgressBack { partition, .. } | Violation::WrongProgress { partition, .. } => {
-            vec![Cell::Progress(*partition)]
-        }
+        Violation::ProgressBack { partition, .. }
+        | Violation::ReportedAhead { partition, .. }
+        | Violation::WrongProgress { partition, .. } => vec![Cell::Progress(*partition)],
         Violation::WrongRegistry { .. } => vec![Cell::Registry],
         Violation::Stuck { partitions } => {
             let behind = partitions.iter().filter(|(_, (progress, end))| progress.unwrap_or(0) < *end);

@@ -64,6 +64,8 @@ struct OfPartition {
     log: Option<LogOffsets>,
     /// The acknowledged counts after which the registry was not read yet.
     unread: registry::Unread,
+    /// The progress that was read, or written and acknowledged.
+    durable: Option<i64>,
     /// The greatest offset of acknowledged rows, and of acknowledged counts.
     rows_to: Option<i64>,
     counts_to: Option<i64>,
@@ -165,6 +167,15 @@ impl Process {
         context.record(|recording| recording.delivered(*caller, records));
         context.judge(|oracles| oracles.delivered(records));
         self.state().delivered.records(to, records, &self.memory_limit);
+    }
+
+    /// It reports a position to its group. The violation if that is not durable.
+    fn reports(&self, partition: i32, reported: i64) -> Option<Violation> {
+        let worker = self.caller.worker?;
+        let origin = self.context.oracles().map_or(0, |oracles| oracles.truth().binding().origin(partition));
+        let durable = self.of(partition, |of| of.durable);
+        let is_ahead = reported > durable.unwrap_or(origin);
+        is_ahead.then_some(Violation::ReportedAhead { worker, partition, reported, durable })
     }
 
     /// The assignment that the worker takes records for: while a fault says so, the current one, as for a pipeline that
@@ -434,9 +445,12 @@ impl<S: Store> Store for ObservedStore<S> {
         };
         call.end(&outcome, |progress| vec![show(progress)]);
         self.process.has_read(&call, &Cell::Progress(partition), &outcome, show);
-        if let (Outcome::Acknowledged(read), Some(acknowledged)) = (&outcome, acknowledged) {
+        if let Outcome::Acknowledged(read) = &outcome {
             let read = read.map(|progress| progress.next_offset);
-            if read.is_none_or(|read| read < acknowledged) {
+            self.process.of(partition, |of| of.durable = read);
+            if let Some(acknowledged) =
+                acknowledged.filter(|at_least| read.is_none_or(|read| read < *at_least))
+            {
                 context.violate(Violation::ProgressBack { partition, acknowledged, read });
             }
         }
@@ -467,6 +481,7 @@ impl<S: Store> Store for ObservedStore<S> {
         let what = || Described::new(format!("progress {}", progress.next_offset)).of(partition);
         let outcome = self.write(Step::WriteProgress, partition, what, call, cells).await;
         if matches!(outcome, Outcome::Acknowledged(())) {
+            self.process.of(partition, |of| of.durable = Some(progress.next_offset));
             self.process.context.advanced(partition, progress.next_offset);
         }
         outcome
@@ -675,6 +690,24 @@ mod tests {
         });
         let expected = Violation::ProgressBack { partition: 0, acknowledged: 9, read: Some(7) };
         assert_eq!(violation, Some(expected));
+    }
+
+    #[test]
+    fn a_position_that_is_reported_before_it_is_durable_is_a_violation() {
+        let reported = |position| {
+            violation_after(move |store, context| async move {
+                store.progress(0).await.into_result().expect("it is read");
+                write(&store, 7).await;
+                store
+                    .process
+                    .reports(0, position)
+                    .into_iter()
+                    .for_each(|violation| context.violate(violation));
+            })
+        };
+        assert_eq!(reported(7), None);
+        let expected = Violation::ReportedAhead { worker: 0, partition: 0, reported: 8, durable: Some(7) };
+        assert_eq!(reported(8), Some(expected));
     }
 
     #[test]

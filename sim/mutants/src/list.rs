@@ -122,7 +122,7 @@ fn test(
     for (number, each) in (1..).zip(survivors) {
         if unviable.contains(&each.short) {
             each.verdict = Verdict::Unviable("it does not compile with all features".to_owned());
-        } else if let Some(test) = tests.find_one(&each.short)? {
+        } else if let Some(test) = tests.find(&each.short)?.first() {
             each.verdict = Verdict::PlainTest(test);
         }
         report(each, number, count);

@@ -64,7 +64,7 @@ pub struct Smallest {
     pub faults: usize,
 }
 
-/// Tests without simulation that fail.
+/// Tests without simulation that fail, of the quickest program that has one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlainTests {
@@ -82,6 +82,12 @@ impl PlainTests {
     /// True if one of them fails.
     pub fn find_it(&self) -> bool {
         self.failed > 0 || !self.endless.is_empty()
+    }
+
+    /// The first of them.
+    pub fn first(&self) -> Option<String> {
+        let endless = || self.endless.first().map(|program| format!("{program} does not end"));
+        self.names.first().cloned().or_else(endless)
     }
 }
 

@@ -85,6 +85,17 @@ pub enum Violation {
         /// What was read.
         read: Option<i64>,
     },
+    /// A worker reported a position to the group that is not durable.
+    ReportedAhead {
+        /// Which.
+        worker: u8,
+        /// Partition.
+        partition: i32,
+        /// What it reported.
+        reported: i64,
+        /// The progress that it has read or written.
+        durable: Option<i64>,
+    },
     /// `progress` is wrong at the end.
     WrongProgress {
         /// Partition.
@@ -195,6 +206,7 @@ impl Violation {
             self,
             Violation::StaleRecordApplied { .. }
                 | Violation::MemoryExceeded { .. }
+                | Violation::ReportedAhead { .. }
                 | Violation::NotRefused { .. }
                 | Violation::VerifyWrong { .. }
                 | Violation::EndedUnexpectedly { .. }

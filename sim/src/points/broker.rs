@@ -126,6 +126,8 @@ impl<C: Consumer> Consumer for ObservedConsumer<C> {
     }
 
     fn report(&mut self, partition: i32, next_offset: i64) {
+        let ahead = self.process.reports(partition, next_offset);
+        ahead.into_iter().for_each(|violation| self.process.context.violate(violation));
         self.consumer.report(partition, next_offset);
     }
 

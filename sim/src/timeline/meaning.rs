@@ -179,6 +179,14 @@ fn meaning(violation: &Violation) -> Meaning {
                 read.map_or("none".to_owned(), |read| read.to_string())
             ),
         ),
+        Violation::ReportedAhead { worker, partition, reported, durable } => of(
+            "A position is reported that is not durable",
+            "The positions that a worker reports to its group are what dashboards show as done, so they follow progress.",
+            format!(
+                "Worker {worker} reported {reported} for partition {partition}, and its progress is {}.",
+                durable.map_or("none".to_owned(), |offset| offset.to_string())
+            ),
+        ),
         Violation::WrongProgress { partition, next_offset, log_end } => of(
             "Progress is wrong at the end",
             "When the log is drained, the progress of each partition is the end of its log.",
@@ -287,6 +295,7 @@ impl Recording {
         let lane = match violation {
             Violation::StaleRecordApplied { worker, .. }
             | Violation::MemoryExceeded { worker, .. }
+            | Violation::ReportedAhead { worker, .. }
             | Violation::RequestRefused { worker, .. }
             | Violation::GaveUp { worker, .. }
             | Violation::Refused { worker, .. }
