@@ -34,7 +34,7 @@ pub use links::{Envelope, Links, Rule, RuledLinks, Verb};
 pub use options::{BrokerOptions, ControllerSettings, Options};
 pub use properties::PropertyError;
 pub(crate) use random::Draws;
-pub(crate) use shards::{MarkerToWrite, Refused, Verification};
+pub(crate) use shards::{MarkerToWrite, ToVerify, Verification, Verified};
 pub use simulated_hosts::clock::{AdjustableClock, Clock};
 pub use simulated_hosts::{HostFault, Recovery};
 

@@ -25,7 +25,7 @@ pub use config::LogConfig;
 pub use disk::{Checkpoints, Disk};
 pub use epochs::EpochCache;
 pub use lookup::Found;
-pub use producers::{Aborted, Origin, Producer, Producers};
+pub use producers::{Aborted, Claim, Guard, Origin, Producer, Producers, Proof};
 
 use crate::error::{ErrorCode, Result};
 use crate::protocol::batch::Batch;
@@ -153,7 +153,9 @@ impl Log {
 
     /// The last stable offset: what is below it is replicated and belongs to no open transaction.
     pub fn last_stable(&self) -> Offset {
-        self.producers.first_unstable().map_or(self.high_watermark, |open| open.min(self.high_watermark))
+        let open = self.producers.first_unstable();
+        // `UnifiedLog.maybeIncrementFirstUnstableOffset`
+        open.map_or(self.high_watermark, |open| open.max(self.start).min(self.high_watermark))
     }
 
     /// The epochs of its leaders.
@@ -206,9 +208,24 @@ impl Log {
         origin: Origin,
         now: Timestamp,
     ) -> Result<Appended> {
+        self.append_with(batch, leader_epoch, origin, Proof::NotRequired, now)
+    }
+
+    /// In the same way, if a transactional batch comes with this proof.
+    ///
+    /// # Errors
+    /// As [`Log::append`], and those of [`Producers::check_proof`].
+    pub fn append_with(
+        &mut self,
+        batch: &Batch,
+        leader_epoch: i32,
+        origin: Origin,
+        proof: Proof,
+        now: Timestamp,
+    ) -> Result<Appended> {
         let batch = validate::validated(batch, &self.config, origin, now)?;
         let end = end_marker(&batch);
-        if let Some(duplicate) = self.producers.check(&batch, end, origin)? {
+        if let Some(duplicate) = self.producers.check(&batch, end, origin, proof)? {
             return Ok(Appended {
                 base_offset: duplicate.base_offset,
                 last_offset: duplicate.last_offset,
@@ -335,7 +352,9 @@ impl Log {
             files.synced = offset;
         }
         self.epochs.clear();
-        self.producers = Producers::default();
+        let mut producers = Producers::default();
+        producers.keep_verifying(&self.producers);
+        self.producers = producers;
         (self.start, self.end, self.high_watermark) = (offset, offset, offset);
     }
 
@@ -348,7 +367,6 @@ impl Log {
         self.start = to;
         self.epochs.truncate_start(to);
         self.producers.truncate_start(to);
-        self.producers.forget_open_before(to);
         true
     }
 
@@ -413,6 +431,7 @@ impl Log {
     /// Reads all batches again for what is derived from them.
     fn derive(&mut self) {
         let (mut epochs, mut producers) = (EpochCache::default(), Producers::default());
+        producers.keep_verifying(&self.producers);
         let end = {
             let files = self.files();
             let mut end = files.segments.last().map_or(0, |segment| segment.base);

@@ -49,10 +49,6 @@ pub struct Producer {
     pub last_timestamp: Timestamp,
     /// The first offset of its open transaction.
     pub transaction_start: Option<Offset>,
-    /// How many markers of it were appended.
-    pub ended: u64,
-    /// How many of these were appended before anything with its epoch.
-    pub ended_before: u64,
 }
 
 impl Default for Producer {
@@ -63,8 +59,6 @@ impl Default for Producer {
             coordinator_epoch: -1,
             last_timestamp: -1,
             transaction_start: None,
-            ended: 0,
-            ended_before: 0,
         }
     }
 }
@@ -88,7 +82,6 @@ impl Producer {
     fn see_epoch(&mut self, epoch: i16) {
         if self.epoch != epoch {
             self.epoch = epoch;
-            self.ended_before = self.ended;
             self.sent.clear();
         }
     }
@@ -117,6 +110,8 @@ pub struct Producers {
     unreplicated: BTreeMap<Offset, Offset>,
     /// Producers whose transactions are being verified, until something of them is appended. Only a leader has any.
     verifying: BTreeMap<i64, Verifying>,
+    /// How many guards were given out.
+    guards: u64,
     /// By last offset.
     aborted: Vec<Aborted>,
 }
@@ -135,6 +130,9 @@ pub struct Duplicate {
 /// What is known of a producer that waits until its transaction is verified (`VerificationStateEntry`).
 #[derive(Debug, Clone, Copy)]
 struct Verifying {
+    guard: Guard,
+    /// When its verification began.
+    since: Timestamp,
     /// The lowest sequence number that it has sent.
     lowest: i32,
     epoch: i16,
@@ -142,18 +140,98 @@ struct Verifying {
     adds: bool,
 }
 
+/// A verification of a transaction, which may not be taken for an earlier or a later one (`VerificationGuard`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guard(u64);
+
+/// What shows that the transaction of a batch is open at its coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// None is asked for.
+    NotRequired,
+    /// The transaction is open in this log, or this verification is still valid.
+    Required(Option<Guard>),
+}
+
+/// What a transactional batch says of its producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// The producer's id.
+    pub producer_id: i64,
+    /// The producer's epoch.
+    pub epoch: i16,
+    /// The sequence number of the first record; -1 without one.
+    pub sequence: i32,
+}
+
+impl Claim {
+    /// That of a batch.
+    pub fn of(batch: &Batch) -> Self {
+        Self {
+            producer_id: batch.producer_id(),
+            epoch: batch.producer_epoch(),
+            sequence: batch.base_sequence(),
+        }
+    }
+}
+
 impl Producers {
-    /// A batch of a transaction that has nothing in this log yet is going to be verified
-    /// (`ProducerStateManager.maybeCreateVerificationStateEntry`).
-    pub fn begin_verification(&mut self, batch: &Batch, adds: bool) {
-        let (sequence, epoch) = (batch.base_sequence(), batch.producer_epoch());
-        let new = Verifying { lowest: sequence, epoch, adds };
-        let known = self.verifying.entry(batch.producer_id()).or_insert(new);
+    /// Begins the verification of a transaction, or goes on with it; None if that is open in this log. `adds` is whether
+    /// the producer's requests add partitions to its transaction (`UnifiedLog.maybeStartTransactionVerification`).
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidProducerEpoch`] if the producer has a newer epoch.
+    pub fn begin_verification(&mut self, claim: Claim, adds: bool, now: Timestamp) -> Result<Option<Guard>> {
+        let Claim { producer_id, epoch, sequence } = claim;
+        self.refuse_older_epoch(claim)?;
+        if self.is_open(claim) {
+            return Ok(None);
+        }
+        self.guards += 1;
+        let new = Verifying { guard: Guard(self.guards), since: now, lowest: sequence, epoch, adds };
+        let known = self.verifying.entry(producer_id).or_insert(new);
         if epoch > known.epoch {
             (known.epoch, known.lowest) = (epoch, sequence);
         } else if epoch == known.epoch {
             known.lowest = known.lowest.min(sequence);
         }
+        Ok(Some(known.guard))
+    }
+
+    /// Whether a transactional batch may be appended, as for its transaction
+    /// (`UnifiedLog.analyzeAndValidateProducerState`).
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidProducerEpoch`] if the producer has a newer epoch, [`ErrorCode::InvalidTxnState`] if the
+    /// transaction is not open in this log and was not verified, or has ended since.
+    pub fn check_proof(&self, claim: Claim, proof: Proof) -> Result<()> {
+        let Proof::Required(guard) = proof else { return Ok(()) };
+        if self.is_open(claim) {
+            return Ok(());
+        }
+        self.refuse_older_epoch(claim)?;
+        let valid = self.verifying.get(&claim.producer_id).map(|verifying| verifying.guard);
+        if guard.is_some() && guard == valid { Ok(()) } else { Err(ErrorCode::InvalidTxnState) }
+    }
+
+    fn refuse_older_epoch(&self, claim: Claim) -> Result<()> {
+        let known = self.producers.get(&claim.producer_id);
+        if known.is_some_and(|known| claim.epoch < known.epoch) {
+            return Err(ErrorCode::InvalidProducerEpoch);
+        }
+        Ok(())
+    }
+
+    /// Whether a producer has an open transaction of its epoch here (`UnifiedLog.hasOngoingTransaction`).
+    fn is_open(&self, claim: Claim) -> bool {
+        let known = self.producers.get(&claim.producer_id);
+        known.is_some_and(|known| known.transaction_start.is_some() && known.epoch == claim.epoch)
+    }
+
+    /// Takes over what is being verified from the producers before, who are read again from the log.
+    pub(super) fn keep_verifying(&mut self, before: &Self) {
+        self.verifying.clone_from(&before.verifying);
+        self.guards = before.guards;
     }
 
     /// What is known of a producer.
@@ -166,7 +244,8 @@ impl Producers {
         self.producers.iter().map(|(id, producer)| (*id, producer))
     }
 
-    /// The first offset that is not decided: of an open transaction, or of one whose end is not replicated.
+    /// The first offset that is not decided: of an open transaction, or of one whose end is not replicated. It may be
+    /// below the start of the log: a transaction stays open when retention has removed its records.
     pub fn first_unstable(&self) -> Option<Offset> {
         let open = self.open.keys().next().copied();
         let unreplicated = self.unreplicated.keys().next().copied();
@@ -178,7 +257,13 @@ impl Producers {
     /// # Errors
     /// [`ErrorCode::InvalidProducerEpoch`], [`ErrorCode::OutOfOrderSequenceNumber`], [`ErrorCode::InvalidTxnState`] or
     /// [`ErrorCode::TransactionCoordinatorFenced`].
-    pub fn check(&self, batch: &Batch, end: Option<EndMarker>, origin: Origin) -> Result<Option<Duplicate>> {
+    pub fn check(
+        &self,
+        batch: &Batch,
+        end: Option<EndMarker>,
+        origin: Origin,
+        proof: Proof,
+    ) -> Result<Option<Duplicate>> {
         if batch.producer_id() < 0 || origin == Origin::Replication {
             return Ok(None);
         }
@@ -190,6 +275,9 @@ impl Producers {
             let base_offset = sent.last_offset - i64::from(sent.offset_delta);
             let (last_offset, timestamp) = (sent.last_offset, sent.timestamp);
             return Ok(Some(Duplicate { base_offset, last_offset, timestamp }));
+        }
+        if batch.is_transactional() && !batch.is_control() {
+            self.check_proof(Claim::of(batch), proof)?;
         }
         if batch.producer_epoch() < producer.epoch {
             return Err(ErrorCode::InvalidProducerEpoch);
@@ -254,7 +342,6 @@ impl Producers {
             return;
         };
         producer.coordinator_epoch = end.coordinator_epoch;
-        producer.ended += 1;
         let Some(first) = producer.transaction_start.take() else { return };
         self.open.remove(&first);
         self.unreplicated.insert(first, batch.base_offset());
@@ -284,26 +371,10 @@ impl Producers {
         self.aborted.retain(|aborted| aborted.last >= start);
     }
 
-    /// Open transactions that have records from this offset on do not matter any more, for instance because retention
-    /// removed all of them.
-    pub fn forget_open_before(&mut self, start: Offset) {
-        let gone: Vec<_> = self.open.range(..start).map(|(first, producer)| (*first, *producer)).collect();
-        for (first, producer_id) in gone {
-            let ends_later = self
-                .producers
-                .get(&producer_id)
-                .is_some_and(|producer| producer.sent.back().is_some_and(|sent| sent.last_offset >= start));
-            if !ends_later {
-                self.open.remove(&first);
-                if let Some(producer) = self.producers.get_mut(&producer_id) {
-                    producer.transaction_start = None;
-                }
-            }
-        }
-    }
-
-    /// Forgets producers that have been silent since before a time and have no open transaction.
+    /// Forgets producers that have been silent since before a time and have no open transaction, and verifications that
+    /// began before it.
     pub fn expire(&mut self, before: Timestamp) {
+        self.verifying.retain(|_, verifying| verifying.since > before);
         self.producers
             .retain(|_, producer| producer.transaction_start.is_some() || producer.last_timestamp >= before);
     }
@@ -346,7 +417,7 @@ mod tests {
     }
 
     fn append(producers: &mut Producers, batch: &Batch) -> Result<Option<Duplicate>> {
-        let found = producers.check(batch, None, Origin::Client)?;
+        let found = producers.check(batch, None, Origin::Client, Proof::NotRequired)?;
         if found.is_none() {
             producers.append(batch, None, 0);
         }
@@ -394,7 +465,100 @@ mod tests {
         assert_eq!(producers.aborted(6, 7), [aborted]);
         assert_eq!(producers.aborted(9, 20), []);
         let zombie = EndMarker { marker: Marker::Commit, coordinator_epoch: 2 };
-        let refused = producers.check(&marker, Some(zombie), Origin::Coordinator);
+        let refused = producers.check(&marker, Some(zombie), Origin::Coordinator, Proof::NotRequired);
         assert_eq!(refused, Err(ErrorCode::TransactionCoordinatorFenced));
+    }
+
+    /// A batch of a transaction, and what it says of its producer.
+    fn transactional(epoch: i16, sequence: i32, offset: Offset) -> (Batch, Claim) {
+        let batch = BatchBuilder::new(0).producer(1, epoch, sequence).transactional().record(0, None, None);
+        let batch = batch.build().stamped(offset, 0);
+        let claim = Claim::of(&batch);
+        (batch, claim)
+    }
+
+    fn end(producers: &mut Producers, epoch: i16, offset: Offset) {
+        let end = EndMarker { marker: Marker::Abort, coordinator_epoch: 0 };
+        producers.append(&end_of_transaction(0, 1, epoch, end).stamped(offset, 0), Some(end), 0);
+    }
+
+    fn check(producers: &Producers, batch: &Batch, guard: Option<Guard>) -> Result<Option<Duplicate>> {
+        producers.check(batch, None, Origin::Client, Proof::Required(guard))
+    }
+
+    #[test]
+    fn a_transaction_is_verified_once_and_a_marker_ends_its_verification() {
+        let mut producers = Producers::default();
+        let (batch, claim) = transactional(0, 0, 0);
+        assert_eq!(check(&producers, &batch, None), Err(ErrorCode::InvalidTxnState));
+        let guard = producers.begin_verification(claim, false, 0).unwrap();
+        assert_eq!(check(&producers, &batch, guard), Ok(None));
+        end(&mut producers, 0, 0);
+        assert_eq!(check(&producers, &batch, guard), Err(ErrorCode::InvalidTxnState));
+        let again = producers.begin_verification(claim, false, 0).unwrap();
+        assert_ne!(guard, again);
+        assert_eq!(
+            check(&producers, &batch, guard),
+            Err(ErrorCode::InvalidTxnState),
+            "the verification before"
+        );
+        assert_eq!(check(&producers, &batch, again), Ok(None));
+        producers.append(&batch, None, 0);
+        // It is open now.
+        assert_eq!(producers.begin_verification(claim, false, 0), Ok(None));
+        let (next, _) = transactional(0, 1, 1);
+        assert_eq!(check(&producers, &next, None), Ok(None));
+        assert_eq!(check(&producers, &batch, None).unwrap().unwrap().base_offset, 0, "a duplicate");
+        end(&mut producers, 0, 1);
+        assert_eq!(check(&producers, &next, None), Err(ErrorCode::InvalidTxnState), "late");
+    }
+
+    #[test]
+    fn a_marker_of_the_epoch_of_the_next_transaction_ends_its_verification_with_the_first_protocol_only() {
+        for (adds, expected) in [(true, Ok(None)), (false, Err(ErrorCode::InvalidTxnState))] {
+            let mut producers = Producers::default();
+            producers.append(&transactional(0, 0, 0).0, None, 0);
+            let (next, claim) = transactional(1, 0, 2);
+            let guard = producers.begin_verification(claim, adds, 0).unwrap();
+            end(&mut producers, 1, 1);
+            assert_eq!(check(&producers, &next, guard), expected);
+            // What has a newer epoch ends it with either.
+            end(&mut producers, 2, 2);
+            assert_eq!(check(&producers, &next, guard), Err(ErrorCode::InvalidProducerEpoch));
+            let (newest, _) = transactional(2, 0, 3);
+            assert_eq!(check(&producers, &newest, guard), Err(ErrorCode::InvalidTxnState));
+        }
+    }
+
+    #[test]
+    fn the_lowest_sequence_of_what_is_verified_is_appended_first() {
+        let mut producers = Producers::default();
+        let guard = producers.begin_verification(transactional(0, 5, 0).1, false, 0).unwrap();
+        let second = transactional(0, 7, 0);
+        assert_eq!(producers.begin_verification(second.1, false, 0), Ok(guard));
+        assert_eq!(check(&producers, &second.0, guard), Err(ErrorCode::OutOfOrderSequenceNumber));
+        assert_eq!(producers.begin_verification(transactional(0, 3, 0).1, false, 0), Ok(guard));
+        assert_eq!(
+            check(&producers, &transactional(0, 5, 0).0, guard),
+            Err(ErrorCode::OutOfOrderSequenceNumber)
+        );
+        assert_eq!(check(&producers, &transactional(0, 3, 0).0, guard), Ok(None));
+        // A newer epoch begins with numbers of its own.
+        producers.begin_verification(transactional(1, 4, 0).1, false, 0).unwrap();
+        assert_eq!(check(&producers, &transactional(1, 4, 0).0, guard), Ok(None));
+    }
+
+    #[test]
+    fn an_older_epoch_is_not_verified_and_a_verification_expires() {
+        let mut producers = Producers::default();
+        end(&mut producers, 3, 0);
+        let refused = producers.begin_verification(transactional(2, 0, 0).1, true, 0);
+        assert_eq!(refused, Err(ErrorCode::InvalidProducerEpoch));
+        let (batch, claim) = transactional(3, 0, 1);
+        let guard = producers.begin_verification(claim, true, 10).unwrap();
+        producers.expire(9);
+        assert_eq!(check(&producers, &batch, guard), Ok(None));
+        producers.expire(10);
+        assert_eq!(check(&producers, &batch, guard), Err(ErrorCode::InvalidTxnState));
     }
 }

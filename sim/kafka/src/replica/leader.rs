@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Replica, Role};
 use crate::error::{ErrorCode, Result};
-use crate::log::{Appended, Origin, ReadBatches};
+use crate::log::{Appended, Origin, Proof, ReadBatches};
 use crate::protocol::batch::Batch;
 use crate::types::{NodeId, Offset, Timestamp};
 
@@ -141,11 +141,12 @@ impl Replica {
         now: Timestamp,
         peers: &Peers<'_>,
     ) -> Result<Appended> {
+        proof: Proof,
         let leader = self.leader()?;
         if all && leader.in_sync.len() < self.min_in_sync() {
             return Err(ErrorCode::NotEnoughReplicas);
         }
-        let appended = self.log.append(batch, self.leader_epoch, origin, now)?;
+        let appended = self.log.append_with(batch, self.leader_epoch, origin, proof, now)?;
         // Alone in the in-sync set, the leader's own append is enough.
         self.advance(peers);
         Ok(appended)

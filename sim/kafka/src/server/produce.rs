@@ -1,6 +1,5 @@
 //! Produce: appends what clients send, and waits until it is replicated if they want that.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +7,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Client, Reply, current_leader, quotas, topic_of};
-use crate::cluster::{Broker, Refused, Verification};
-use crate::coordinator::Producer;
+use crate::cluster::{Broker, ToVerify, Verification, Verified};
 use crate::error::{ErrorCode, Result};
-use crate::log::{Appended, Origin};
+use crate::log::{Appended, Claim, Origin, Proof};
 use crate::metadata::{Image, is_internal};
 use crate::protocol::batch::Batch;
 use crate::protocol::compression::ZSTD;
@@ -199,14 +197,16 @@ async fn append_all(
     let batches = wanted.iter().filter_map(|wanted| wanted.batch.as_ref().ok());
     // `ProduceRequest.isTransactionV2Requested` and the version before it.
     let verification = Verification::of(version, 11, 12);
-    let verified = Verified::of(broker, request, batches, verification).await;
+    let verified = verify(broker, request, batches, verification).await;
     let all = request.acks == -1;
     let outcomes = wanted.into_iter().map(|Wanted { topic, index, id, batch }| {
         let mut is_from_log = false;
-        let result = batch.and_then(|(name, id, batch)| {
-            verified.check(broker, (name, id), &batch)?;
+        let result = batch.and_then(|(_, id, batch)| {
+            if let Some(error) = verified.refused.get(&id) {
+                return Err(known_to_producers(*error, verification));
+            }
             is_from_log = true;
-            broker.append(id, &batch, Origin::Client, all)
+            broker.append(id, &batch, Origin::Client, verified.proof(broker, id), all)
         });
         let knows_start =
             result.as_ref().map_or_else(|error| is_from_log && knows_log_start(*error), |_| true);
@@ -255,86 +255,34 @@ fn wanted(image: &Image, request: &ProduceRequest, version: i16) -> Vec<Wanted> 
     all
 }
 
-/// What the coordinator of a transaction said of the partitions of a request
-/// (`ReplicaManager.maybeSendPartitionsToTransactionCoordinator`).
-struct Verified {
+/// Verifies the transactional batches of a request, all with one request to their coordinator
+/// (`ReplicaManager.handleProduceAppend`).
+async fn verify(
+    broker: &Arc<Broker>,
+    request: &ProduceRequest,
+    batches: impl Iterator<Item = &(String, PartitionId, Batch)>,
     verification: Verification,
-    refused: Refused,
-    /// How many markers of the producer the partitions that were asked for had at that time.
-    ended: BTreeMap<PartitionId, u64>,
+) -> Verified {
+    let transactional = batches.filter(|(_, _, batch)| batch.is_transactional() && batch.producer_id() >= 0);
+    let to_verify: Vec<_> = transactional
+        .map(|(topic, id, batch)| ToVerify { topic: topic.clone(), id: *id, claim: Claim::of(batch) })
+        .collect();
+    let transactional_id = request.transactional_id.as_ref().map(|id| id.to_string()).unwrap_or_default();
+    broker.verify(&transactional_id, &to_verify, verification).await
 }
 
-impl Verified {
-    /// Asks with one request for all partitions that have no open transaction of the producer.
-    async fn of(
-        broker: &Arc<Broker>,
-        request: &ProduceRequest,
-        batches: impl Iterator<Item = &(String, PartitionId, Batch)>,
-        verification: Verification,
-    ) -> Verified {
-        let (mut ended, mut partitions, mut producer) = (BTreeMap::new(), Vec::new(), None);
-        {
-            let mut state = broker.lock();
-            for (topic, id, batch) in batches.filter(|(_, _, batch)| batch.is_transactional()) {
-                let Some(replica) = state.replicas.get_mut(id).filter(|replica| replica.leader().is_ok())
-                else {
-                    continue;
-                };
-                let known = replica.log.producers().get(batch.producer_id());
-                let is_open = known.is_some_and(|known| {
-                    known.transaction_start.is_some() && known.epoch == batch.producer_epoch()
-                });
-                if !is_open {
-                    ended.insert(*id, known.map_or(0, |known| known.ended));
-                    replica.log.producers_mut().begin_verification(batch, verification == Verification::Add);
-                    partitions.push((topic.clone(), id.index));
-                    producer = Some(Producer { id: batch.producer_id(), epoch: batch.producer_epoch() });
-                }
-            }
+/// Why a partition is refused before anything is appended (`ReplicaManager.handleProduceAppend`).
+fn known_to_producers(error: ErrorCode, verification: Verification) -> ErrorCode {
+    match error {
+        // Older clients would not retry these.
+        ErrorCode::NetworkException
+        | ErrorCode::CoordinatorLoadInProgress
+        | ErrorCode::CoordinatorNotAvailable
+        | ErrorCode::NotCoordinator => ErrorCode::NotEnoughReplicas,
+        ErrorCode::ConcurrentTransactions if verification != Verification::Add => {
+            ErrorCode::NotEnoughReplicas
         }
-        let refused = match producer {
-            None => Refused::new(),
-            Some(producer) => {
-                let transactional_id = request.transactional_id.as_ref().map(|id| id.to_string());
-                let transactional_id = transactional_id.unwrap_or_default();
-                broker.verify(&transactional_id, producer, &partitions, verification).await
-            }
-        };
-        Verified { verification, refused, ended }
-    }
-
-    /// Whether a batch may be appended.
-    fn check(&self, broker: &Broker, (topic, id): (String, PartitionId), batch: &Batch) -> Result<()> {
-        let Some(ended) = self.ended.get(&id) else { return Ok(()) };
-        match self.refused.get(&(topic, id.index)) {
-            // Older clients would not retry these (`ReplicaManager.handleProduceAppend`).
-            Some(
-                ErrorCode::NetworkException
-                | ErrorCode::CoordinatorLoadInProgress
-                | ErrorCode::CoordinatorNotAvailable
-                | ErrorCode::NotCoordinator,
-            ) => return Err(ErrorCode::NotEnoughReplicas),
-            Some(ErrorCode::ConcurrentTransactions) if self.verification != Verification::Add => {
-                return Err(ErrorCode::NotEnoughReplicas);
-            }
-            Some(other) => return Err(*other),
-            None => {}
-        }
-        if !broker.options().verify_transactions {
-            return Ok(());
-        }
-        let state = broker.lock();
-        let producer =
-            state.replicas.get(&id).and_then(|replica| replica.log.producers().get(batch.producer_id()));
-        let Some(producer) = producer else { return Ok(()) };
-        // Markers of the transaction before may arrive during the verification. They have the epoch of the next one
-        // (`UnifiedLog.updateProducers`).
-        let are_of_the_last = self.verification == Verification::Add
-            && producer.epoch == batch.producer_epoch()
-            && producer.ended_before <= *ended;
-        // Any other marker that came in between ended the transaction that was verified.
-        let is_valid = producer.ended == *ended || are_of_the_last;
-        if is_valid { Ok(()) } else { Err(ErrorCode::InvalidTxnState) }
+        other => other,
     }
 }
 
@@ -401,6 +349,7 @@ impl Broker {
         id: PartitionId,
         batch: &Batch,
         origin: Origin,
+        proof: Proof,
         all: bool,
     ) -> Result<Appended> {
         let now = self.now();
@@ -408,7 +357,7 @@ impl Broker {
             let mut state = self.lock();
             let image = state.image.clone();
             let replica = state.replicas.get_mut(&id).ok_or(ErrorCode::NotLeaderOrFollower)?;
-            self.with_peers(&image, |peers| replica.append(batch, origin, all, now, peers))?
+            self.with_peers(&image, |peers| replica.append(batch, origin, proof, all, now, peers))?
         };
         self.notify();
         Ok(appended)

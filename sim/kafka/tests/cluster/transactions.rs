@@ -343,10 +343,15 @@ async fn a_late_end_of_the_second_protocol_is_fenced() {
     assert_eq!(end(producer).await.map(|_| ()), Err(ErrorCode::ProducerFenced));
     tokio::time::sleep(seconds(1)).await;
     assert_eq!(committed(&bed, "a").await, (2, 0, vec!["1".to_owned()]));
+    // The transaction goes on.
+    produce(&bed, next, "a", 1, "3").await.unwrap();
+    assert!(end(next).await.is_ok());
+    bed.until("its marker", async || committed(&bed, "a").await.2 == ["1", "2", "3"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn retention_ends_what_a_transaction_that_nobody_ends_holds_up() {
+async fn a_transaction_that_nobody_ends_holds_readers_at_the_start_of_the_log_when_retention_has_removed_it()
+{
     let bed = start(|options| options.verify_transactions = false).await;
     bed.topic("short", &[1], &[("retention.ms", "60000")]).await;
     let producer = init(&bed).await;
@@ -361,4 +366,12 @@ async fn retention_ends_what_a_transaction_that_nobody_ends_holds_up() {
     tokio::time::sleep(seconds(600)).await;
     let data = bed.fetch_with(1, "short", wanted(2), 1).await.unwrap();
     assert_eq!(checked(data.error_code, ()), Err(ErrorCode::OffsetOutOfRange));
+    // It is open all the same, wherever the log starts (`UnifiedLog.maybeIncrementFirstUnstableOffset`).
+    let start = bed.produce("short", &["plain"], -1).await.unwrap();
+    let data = bed.fetch_with(1, "short", wanted(start), 1).await.unwrap();
+    assert_eq!(
+        (data.log_start_offset, data.last_stable_offset, data.high_watermark),
+        (start, start, start + 1)
+    );
+    assert_eq!(data.records.map_or(0, |records| records.len()), 0);
 }

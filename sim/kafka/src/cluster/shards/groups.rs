@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use super::{Hosts, Shard, lock, read};
-use crate::cluster::Verification;
-use crate::cluster::{Broker, Draws};
+use crate::cluster::{Broker, Draws, ToVerify, Verification};
 use crate::coordinator::{BatchId, Context, Effects, Producer, Token, Topics};
 use crate::error::{ErrorCode, Result};
 use crate::group::{GroupRequest, GroupResponse, GroupShard};
+use crate::log::Claim;
 use crate::metadata::CONSUMER_OFFSETS;
 use crate::protocol::batch::Batch;
 use crate::protocol::messages::{
@@ -160,17 +160,21 @@ impl Broker {
         id: PartitionId,
     ) -> Result<()> {
         let GroupRequest::TxnOffsetCommit(request) = request else { return Ok(()) };
-        let producer = Producer { id: request.producer_id.0, epoch: request.producer_epoch };
+        let claim = Claim { producer_id: request.producer_id.0, epoch: request.producer_epoch, sequence: -1 };
         let verification = Verification::of(context.api_version, 4, 5);
-        let partition = (CONSUMER_OFFSETS.to_owned(), id.index);
-        let refused = self.verify(&request.transactional_id, producer, &[partition], verification).await;
-        match refused.into_values().next() {
-            None => Ok(()),
+        let partition = ToVerify { topic: CONSUMER_OFFSETS.to_owned(), id, claim };
+        let verified = self.verify(&request.transactional_id, &[partition], verification).await;
+        match verified.refused.get(&id) {
+            None => {}
             Some(ErrorCode::NetworkException | ErrorCode::NotCoordinator) => {
-                Err(ErrorCode::CoordinatorLoadInProgress)
+                return Err(ErrorCode::CoordinatorLoadInProgress);
             }
-            Some(other) => Err(other),
+            Some(other) => return Err(*other),
         }
+        // Its marker may have come in between. Nothing else can until the offsets are appended.
+        let state = self.lock();
+        let Some(replica) = state.replicas.get(&id) else { return Ok(()) };
+        replica.log.producers().check_proof(claim, verified.proof(self, id))
     }
 
     /// A marker was appended to a partition of `__consumer_offsets`.

@@ -11,7 +11,7 @@ use crate::cluster::Broker;
 use crate::cluster::message::{Request, Response};
 use crate::coordinator::{MarkerOutcome, Markers, Producer};
 use crate::error::{ErrorCode, Result};
-use crate::log::Origin;
+use crate::log::{Origin, Proof};
 use crate::metadata::CONSUMER_OFFSETS;
 use crate::protocol::builder::end_of_transaction;
 use crate::protocol::records::{EndMarker, Marker};
@@ -126,7 +126,7 @@ impl Broker {
         let mut results = Vec::with_capacity(partitions.len());
         for id in partitions {
             let batch = end_of_transaction(self.now(), marker.producer.id, marker.producer.epoch, end);
-            results.push(self.append(*id, &batch, Origin::Coordinator, true));
+            results.push(self.append(*id, &batch, Origin::Coordinator, Proof::NotRequired, true));
         }
         let deadline = Instant::now() + WAIT;
         let mut progress = self.progress.watch();

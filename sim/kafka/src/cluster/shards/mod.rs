@@ -10,7 +10,7 @@ mod transactions;
 mod verify;
 
 pub(crate) use markers::MarkerToWrite;
-pub(crate) use verify::{Refused, Verification};
+pub(crate) use verify::{ToVerify, Verification, Verified};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::broker::Broker;
 use crate::coordinator::{Batch as NewBatch, BatchId, Effects, Record, Token, Topics};
 use crate::error::{ErrorCode, Result};
-use crate::log::Origin;
+use crate::log::{Origin, Proof};
 use crate::metadata::Image;
 use crate::protocol::batch::Batch;
 use crate::protocol::builder::BatchBuilder;
@@ -258,7 +258,7 @@ impl Broker {
             }
             let mut later = Effects::default();
             for batch in std::mem::take(&mut effects.batches) {
-                match self.append(id, &built(&batch), Origin::Coordinator, true) {
+                match self.append(id, &built(&batch), Origin::Coordinator, Proof::NotRequired, true) {
                     Ok(appended) => host.open.push_back((appended.last_offset, batch.id)),
                     Err(error) => {
                         let now = self.coordinator_now();

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::cluster::Broker;
 use crate::cluster::message::{Request, Response};
-use crate::coordinator::{Context, Producer};
+use crate::coordinator::Context;
 use crate::error::{ErrorCode, Result};
+use crate::log::{Claim, Guard, Proof};
 use crate::protocol::messages::add_partitions_to_txn_request::{
     AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
 };
@@ -17,6 +18,7 @@ use crate::protocol::messages::{
 };
 use crate::protocol::text;
 use crate::transaction::{TransactionResponse, TransactionShard};
+use crate::types::PartitionId;
 
 /// What the client's request means for a partition that is not part of the transaction
 /// (`AddPartitionsToTxnManager.TransactionSupportedOperation`).
@@ -56,48 +58,93 @@ const BACKOFF: Duration = Duration::from_millis(20);
 const LONGEST_RETRY: Duration = Duration::from_millis(100);
 
 /// What a coordinator answers for partitions, by topic and index: those that are not named are part of the transaction.
-pub(crate) type Refused = BTreeMap<(String, i32), ErrorCode>;
+type Answer = BTreeMap<(String, i32), ErrorCode>;
+
+/// A partition to which something of a transaction is to be appended.
+pub(crate) struct ToVerify {
+    pub(crate) topic: String,
+    pub(crate) id: PartitionId,
+    pub(crate) claim: Claim,
+}
+
+/// What is known of the partitions of a transaction.
+#[derive(Default)]
+pub(crate) struct Verified {
+    /// Partitions to which nothing may be appended.
+    pub(crate) refused: BTreeMap<PartitionId, ErrorCode>,
+    guards: BTreeMap<PartitionId, Guard>,
+}
+
+impl Verified {
+    /// What a batch for a partition is appended with.
+    pub(crate) fn proof(&self, broker: &Broker, id: PartitionId) -> Proof {
+        if broker.options().verify_transactions {
+            Proof::Required(self.guards.get(&id).copied())
+        } else {
+            Proof::NotRequired
+        }
+    }
+}
 
 impl Broker {
-    /// Verifies that partitions are part of a transaction, or adds them, all with one request. Returns those that are not,
-    /// with the reason.
+    /// Verifies that partitions are part of a transaction, or adds them, all with one request
+    /// (`ReplicaManager.maybeSendPartitionsToTransactionCoordinator`). The partitions have the same producer.
     pub(crate) async fn verify(
         self: &Arc<Self>,
         transactional_id: &str,
-        producer: Producer,
-        partitions: &[(String, i32)],
+        partitions: &[ToVerify],
         verification: Verification,
-    ) -> Refused {
+    ) -> Verified {
         let adds = verification == Verification::Add;
-        if partitions.is_empty() || !self.options().verify_transactions && !adds {
-            return Refused::new();
+        if !self.options().verify_transactions && !adds {
+            return Verified::default();
         }
-        let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
-        for (topic, index) in partitions {
-            topics.entry(topic).or_default().push(*index);
-        }
-        let topics = topics.into_iter().map(|(name, indexes)| {
-            AddPartitionsToTxnTopic::default().with_name(TopicName(text(name))).with_partitions(indexes)
-        });
-        let transaction = AddPartitionsToTxnTransaction::default()
-            .with_transactional_id(TransactionalId(text(transactional_id)))
-            .with_producer_id(ProducerId(producer.id))
-            .with_producer_epoch(producer.epoch)
-            .with_verify_only(!adds)
-            .with_topics(topics.collect());
-        let request = AddPartitionsToTxnRequest::default().with_transactions(vec![transaction]);
         let start = tokio::time::Instant::now();
         loop {
-            let refused = match self.ask_transaction(transactional_id, request.clone(), verification).await {
-                Ok(refused) => refused,
-                Err(error) => partitions.iter().map(|partition| (partition.clone(), error)).collect(),
-            };
-            let is_concurrent = refused.values().any(|error| *error == ErrorCode::ConcurrentTransactions);
+            let mut verified = self.begin_verification(partitions, adds);
+            let open = partitions.iter().filter(|partition| verified.guards.contains_key(&partition.id));
+            let open: Vec<&ToVerify> = open.collect();
+            let Some(first) = open.first() else { return verified };
+            let request = add_partitions(transactional_id, first.claim, &open, !adds);
+            let answer = self.ask_transaction(transactional_id, request, verification).await;
+            for partition in open {
+                let error = match &answer {
+                    Ok(answer) => answer.get(&(partition.topic.clone(), partition.id.index)).copied(),
+                    Err(error) => Some(*error),
+                };
+                if let Some(error) = error {
+                    verified.refused.insert(partition.id, error);
+                }
+            }
+            let mut errors = verified.refused.values();
+            let is_concurrent = errors.any(|error| *error == ErrorCode::ConcurrentTransactions);
             if !adds || !is_concurrent || start.elapsed() >= LONGEST_RETRY {
-                return refused;
+                return verified;
             }
             tokio::time::sleep(BACKOFF).await;
         }
+    }
+
+    /// Partitions that this broker does not lead are left out: they are refused when something is appended.
+    fn begin_verification(&self, partitions: &[ToVerify], adds: bool) -> Verified {
+        let now = self.now();
+        let mut verified = Verified::default();
+        let mut state = self.lock();
+        for ToVerify { id, claim, .. } in partitions {
+            let Some(replica) = state.replicas.get_mut(id).filter(|replica| replica.leader().is_ok()) else {
+                continue;
+            };
+            match replica.log.producers_mut().begin_verification(*claim, adds, now) {
+                Ok(Some(guard)) => {
+                    verified.guards.insert(*id, guard);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    verified.refused.insert(*id, error);
+                }
+            }
+        }
+        verified
     }
 
     /// Asks the coordinator once.
@@ -106,7 +153,7 @@ impl Broker {
         transactional_id: &str,
         request: AddPartitionsToTxnRequest,
         verification: Verification,
-    ) -> Result<Refused> {
+    ) -> Result<Answer> {
         let version = verification.version();
         let id =
             self.shard_of::<TransactionShard>(transactional_id).ok_or(ErrorCode::CoordinatorNotAvailable)?;
@@ -125,14 +172,14 @@ impl Broker {
             return Err(known_to_producers(error, verification));
         }
         let of_transactions = response.results_by_transaction.iter().flat_map(|result| &result.topic_results);
-        let refused = of_transactions.flat_map(|topic| {
+        let answer = of_transactions.flat_map(|topic| {
             topic.results_by_partition.iter().filter_map(|partition| {
                 let error = ErrorCode::try_from_code(partition.partition_error_code)?;
                 let place = (topic.name.to_string(), partition.partition_index);
                 Some((place, known_to_producers(error, verification)))
             })
         });
-        Ok(refused.collect())
+        Ok(answer.collect())
     }
 
     /// Answers another leader as the coordinator of a transaction.
@@ -147,6 +194,28 @@ impl Broker {
             _ => AddPartitionsToTxnResponse::default().with_error_code(ErrorCode::UnknownServerError.code()),
         }
     }
+}
+
+fn add_partitions(
+    transactional_id: &str,
+    claim: Claim,
+    partitions: &[&ToVerify],
+    verify_only: bool,
+) -> AddPartitionsToTxnRequest {
+    let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+    for partition in partitions {
+        topics.entry(&partition.topic).or_default().push(partition.id.index);
+    }
+    let topics = topics.into_iter().map(|(name, indexes)| {
+        AddPartitionsToTxnTopic::default().with_name(TopicName(text(name))).with_partitions(indexes)
+    });
+    let transaction = AddPartitionsToTxnTransaction::default()
+        .with_transactional_id(TransactionalId(text(transactional_id)))
+        .with_producer_id(ProducerId(claim.producer_id))
+        .with_producer_epoch(claim.epoch)
+        .with_verify_only(verify_only)
+        .with_topics(topics.collect());
+    AddPartitionsToTxnRequest::default().with_transactions(vec![transaction])
 }
 
 /// What producers expect in a response to Produce.
