@@ -72,9 +72,9 @@ impl Request {
                 ControlRequest::Metadata { .. } => Verb::Metadata,
                 ControlRequest::AlterPartition { .. } => Verb::AlterPartition,
                 ControlRequest::ProducerIds { .. } => Verb::ProducerIds,
-                ControlRequest::CreateTopics(_)
-                | ControlRequest::DeleteTopics(_)
-                | ControlRequest::CreatePartitions(_)
+                ControlRequest::CreateTopics(..)
+                | ControlRequest::DeleteTopics(..)
+                | ControlRequest::CreatePartitions(..)
                 | ControlRequest::AlterConfigs(_)
                 | ControlRequest::ReplaceConfigs(_)
                 | ControlRequest::AlterCredentials(_)

@@ -51,6 +51,15 @@ impl Options {
             "auto.create.topics.enable" => self.auto_create_topics = boolean()?,
             "broker.heartbeat.interval.ms" => self.heartbeat_interval = millis()?,
             "broker.session.timeout.ms" => self.controller.session_timeout = millis()?,
+            "connections.max.reauth.ms" => {
+                let lifetime = Duration::from_millis(u64::from(int()?.unsigned_abs()));
+                self.sasl.max_reauth = (!lifetime.is_zero()).then_some(lifetime);
+            }
+            "controller.quota.window.num" => self.controller.mutation_window.samples = count()? as usize,
+            "controller.quota.window.size.seconds" => {
+                let seconds = u64::from(count()?.unsigned_abs());
+                self.controller.mutation_window.size = Duration::from_secs(seconds);
+            }
             "default.replication.factor" => self.controller.replication = factor()?,
             "group.consumer.heartbeat.interval.ms" => self.groups.consumer_heartbeat_interval = int()?,
             "group.consumer.session.timeout.ms" => self.groups.consumer_session_timeout = int()?,

@@ -25,6 +25,8 @@ pub(crate) use request::{ControlRequest, ControlResponse, Proposal, Registration
 
 use crate::error::ErrorCode;
 use crate::metadata::{Image, TopicImage, TopicSettings};
+use crate::quota::Window;
+use crate::quota::tokens::{Charge, Mutations, Requester};
 use crate::types::{NodeId, TopicId};
 
 /// How the controller is configured.
@@ -46,6 +48,8 @@ pub struct ControllerSettings {
     pub replication: i16,
     /// Whether eligible leader replicas are kept (`eligible.leader.replicas.version` 1).
     pub eligible_leader_replicas: bool,
+    /// How the quota of changes is measured (`controller.quota.window.num` and `controller.quota.window.size.seconds`).
+    pub mutation_window: Window,
     /// Configuration of all topics that do not have their own, by the topic's name of it.
     pub topic_defaults: BTreeMap<String, String>,
 }
@@ -60,6 +64,7 @@ impl Default for ControllerSettings {
             partitions: 1,
             replication: 1,
             eligible_leader_replicas: true,
+            mutation_window: Window::default(),
             topic_defaults: BTreeMap::new(),
         }
     }
@@ -75,6 +80,8 @@ pub(crate) struct Controller {
     versions: BTreeMap<NodeId, i64>,
     random: Box<dyn Rng + Send>,
     next_producer_id: i64,
+    mutations: Mutations,
+    started: Instant,
     next_rebalance: Instant,
     next_unclean: Instant,
 }
@@ -88,6 +95,8 @@ impl Controller {
         Self {
             next_rebalance: now + settings.rebalance_interval.unwrap_or_default(),
             next_unclean: now + settings.unclean_interval,
+            mutations: Mutations::new(settings.mutation_window),
+            started: now,
             settings,
             image: Watched::new(Arc::new(Image::default())),
             heard: BTreeMap::new(),
@@ -111,6 +120,12 @@ impl Controller {
     pub(crate) fn take_over(&mut self) {
         let now = Instant::now();
         self.heard.values_mut().for_each(|heard| *heard = now);
+        self.mutations.clear();
+    }
+
+    /// Begins a request that counts for the quota of changes.
+    fn charge(&self, by: &Requester) -> Charge {
+        self.mutations.charge(&self.image(), by, self.started.elapsed())
     }
 
     /// Handles a request of a broker, but for [`ControlRequest::Metadata`], which may have to wait.
@@ -129,14 +144,14 @@ impl Controller {
                 self.next_producer_id += PRODUCER_IDS;
                 ControlResponse::ProducerIds(first)
             }),
-            ControlRequest::CreateTopics(request) => {
-                Ok(ControlResponse::CreateTopics(self.create_topics(&request)))
+            ControlRequest::CreateTopics(request, by) => {
+                Ok(ControlResponse::CreateTopics(self.create_topics(&request, &by)))
             }
-            ControlRequest::DeleteTopics(request) => {
-                Ok(ControlResponse::DeleteTopics(self.delete_topics(&request)))
+            ControlRequest::DeleteTopics(request, by) => {
+                Ok(ControlResponse::DeleteTopics(self.delete_topics(&request, &by)))
             }
-            ControlRequest::CreatePartitions(request) => {
-                Ok(ControlResponse::CreatePartitions(self.create_partitions(&request)))
+            ControlRequest::CreatePartitions(request, by) => {
+                Ok(ControlResponse::CreatePartitions(self.create_partitions(&request, &by)))
             }
             ControlRequest::AlterConfigs(request) => {
                 Ok(ControlResponse::AlterConfigs(self.alter_configs(&request, false)))

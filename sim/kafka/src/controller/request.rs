@@ -11,6 +11,7 @@ use crate::protocol::messages::{
     ElectLeadersRequest, ElectLeadersResponse, IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse,
 };
+use crate::quota::tokens::Requester;
 use crate::types::{NodeId, PartitionId};
 
 /// A broker that has started.
@@ -56,9 +57,9 @@ pub(crate) enum ControlRequest {
     ProducerIds {
         epoch: i64,
     },
-    CreateTopics(CreateTopicsRequest),
-    DeleteTopics(DeleteTopicsRequest),
-    CreatePartitions(CreatePartitionsRequest),
+    CreateTopics(CreateTopicsRequest, Requester),
+    DeleteTopics(DeleteTopicsRequest, Requester),
+    CreatePartitions(CreatePartitionsRequest, Requester),
     AlterConfigs(IncrementalAlterConfigsRequest),
     /// The old request, which replaces all configurations of a resource.
     ReplaceConfigs(IncrementalAlterConfigsRequest),

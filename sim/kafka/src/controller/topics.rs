@@ -16,6 +16,7 @@ use crate::protocol::messages::{
     DeleteTopicsRequest, DeleteTopicsResponse, TopicName,
 };
 use crate::protocol::text;
+use crate::quota::tokens::{Charge, Requester};
 use crate::types::{NodeId, TopicId};
 
 /// An error and its message for the client.
@@ -25,7 +26,12 @@ type Refused = (ErrorCode, String);
 const MOST_PARTITIONS: usize = 10_000;
 
 impl Controller {
-    pub(super) fn create_topics(&mut self, request: &CreateTopicsRequest) -> CreateTopicsResponse {
+    pub(super) fn create_topics(
+        &mut self,
+        request: &CreateTopicsRequest,
+        by: &Requester,
+    ) -> CreateTopicsResponse {
+        let mut charge = self.charge(by);
         let names: Vec<&str> = request.topics.iter().map(|topic| topic.name.as_str()).collect();
         let mut results = Vec::new();
         let mut done = BTreeSet::new();
@@ -38,13 +44,13 @@ impl Controller {
                 Err((ErrorCode::InvalidRequest, "Duplicate topic name.".to_owned()))
             } else if request.validate_only {
                 let mut image = Image::clone(&self.image());
-                self.create_topic(&mut image, topic)
+                self.create_topic(&mut image, topic, &mut charge)
             } else {
-                self.change(|controller, image| controller.create_topic(image, topic))
+                self.change(|controller, image| controller.create_topic(image, topic, &mut charge))
             };
             results.push(self.created(name, result));
         }
-        CreateTopicsResponse::default().with_topics(results)
+        CreateTopicsResponse::default().with_topics(results).with_throttle_time_ms(charge.throttle_ms)
     }
 
     fn created(&self, name: &str, result: Result<TopicImage, Refused>) -> CreatableTopicResult {
@@ -77,7 +83,12 @@ impl Controller {
         }
     }
 
-    fn create_topic(&mut self, image: &mut Image, wanted: &CreatableTopic) -> Result<TopicImage, Refused> {
+    fn create_topic(
+        &mut self,
+        image: &mut Image,
+        wanted: &CreatableTopic,
+        charge: &mut Charge,
+    ) -> Result<TopicImage, Refused> {
         let name = wanted.name.as_str();
         check_topic_name(name).map_err(|message| (ErrorCode::InvalidTopicException, message))?;
         if image.names.contains_key(name) {
@@ -107,6 +118,7 @@ impl Controller {
             if wanted.assignments.is_empty() { self.place(image, wanted)? } else { assigned(image, wanted)? };
         let partitions = assignments.into_iter().map(|replicas| new_partition(image, replicas));
         let partitions = partitions.collect::<Result<Vec<_>, _>>()?;
+        self.mutations.record(charge, partitions.len()).map_err(throttled)?;
         let topic = TopicImage { id: self.new_topic_id(), name: name.to_owned(), partitions, configs };
         image.names.insert(topic.name.clone(), topic.id);
         image.topics.insert(topic.id, Arc::new(topic.clone()));
@@ -172,7 +184,12 @@ impl Controller {
         Ok(spread.collect())
     }
 
-    pub(super) fn delete_topics(&mut self, request: &DeleteTopicsRequest) -> DeleteTopicsResponse {
+    pub(super) fn delete_topics(
+        &mut self,
+        request: &DeleteTopicsRequest,
+        by: &Requester,
+    ) -> DeleteTopicsResponse {
+        let mut charge = self.charge(by);
         let image = self.image();
         let by_name = request.topic_names.iter().map(|name| (Some(name.to_string()), TopicId::default()));
         let by_either = request
@@ -185,9 +202,12 @@ impl Controller {
                 None => image.topics.get(&id).ok_or(ErrorCode::UnknownTopicId),
             };
             let name = topic.as_ref().map(|topic| topic.name.clone()).ok().or(name);
+            let id = topic.as_ref().map_or(id, |topic| topic.id);
+            let topic = topic
+                .and_then(|topic| self.mutations.record(&mut charge, topic.partitions.len()).map(|()| topic));
             let response = DeletableTopicResult::default()
                 .with_name(name.map(|name| TopicName(text(&name))))
-                .with_topic_id(topic.as_ref().map_or(id, |topic| topic.id).0)
+                .with_topic_id(id.0)
                 .with_error_code(code(&topic))
                 .with_error_message(topic.as_ref().err().map(|error| text(&error.to_string())));
             if let Ok(topic) = topic {
@@ -199,19 +219,21 @@ impl Controller {
             response
         });
         let results = results.collect();
-        DeleteTopicsResponse::default().with_responses(results)
+        DeleteTopicsResponse::default().with_responses(results).with_throttle_time_ms(charge.throttle_ms)
     }
 
     pub(super) fn create_partitions(
         &mut self,
         request: &CreatePartitionsRequest,
+        by: &Requester,
     ) -> CreatePartitionsResponse {
+        let mut charge = self.charge(by);
         let results = request.topics.iter().map(|topic| {
             let result = if request.validate_only {
                 let mut image = Image::clone(&self.image());
-                self.add_partitions(&mut image, topic)
+                self.add_partitions(&mut image, topic, &mut charge)
             } else {
-                self.change(|controller, image| controller.add_partitions(image, topic))
+                self.change(|controller, image| controller.add_partitions(image, topic, &mut charge))
             };
             CreatePartitionsTopicResult::default()
                 .with_name(topic.name.clone())
@@ -219,10 +241,15 @@ impl Controller {
                 .with_error_message(result.err().map(|(_, message)| text(&message)))
         });
         let results = results.collect();
-        CreatePartitionsResponse::default().with_results(results)
+        CreatePartitionsResponse::default().with_results(results).with_throttle_time_ms(charge.throttle_ms)
     }
 
-    fn add_partitions(&mut self, image: &mut Image, wanted: &CreatePartitionsTopic) -> Result<(), Refused> {
+    fn add_partitions(
+        &mut self,
+        image: &mut Image,
+        wanted: &CreatePartitionsTopic,
+        charge: &mut Charge,
+    ) -> Result<(), Refused> {
         let unknown = || {
             (ErrorCode::UnknownTopicOrPartition, "This server does not host this topic-partition.".to_owned())
         };
@@ -245,15 +272,18 @@ impl Controller {
                 "Excessively large number of partitions per request.".to_owned(),
             ));
         }
+        if let Some(assignments) = &wanted.assignments
+            && assignments.len() != count - has
+        {
+            let message = format!(
+                "Attempted to add {} additional partition(s), but only {} assignment(s) were specified.",
+                count - has,
+                assignments.len()
+            );
+            return Err((ErrorCode::InvalidReplicaAssignment, message));
+        }
+        self.mutations.record(charge, count - has).map_err(throttled)?;
         let added = match &wanted.assignments {
-            Some(assignments) if assignments.len() != count - has => {
-                let message = format!(
-                    "Attempted to add {} additional partition(s), but only {} assignment(s) were specified.",
-                    count - has,
-                    assignments.len()
-                );
-                return Err((ErrorCode::InvalidReplicaAssignment, message));
-            }
             Some(assignments) => assignments
                 .iter()
                 .map(|assignment| assignment.broker_ids.iter().map(|broker| NodeId(broker.0)).collect())
@@ -270,6 +300,11 @@ impl Controller {
         image.topics.insert(topic.id, Arc::new(after));
         Ok(())
     }
+}
+
+/// Why a change beyond a quota is refused.
+fn throttled(error: ErrorCode) -> Refused {
+    (error, "The throttling quota has been exceeded.".to_owned())
 }
 
 /// The replicas that a request says.

@@ -1,10 +1,12 @@
-//! Client quotas: how many bytes a client may produce and consume a second (`ClientQuotaManager`).
+//! Client quotas: how many bytes a client may produce and consume a second (`ClientQuotaManager`), and how many partitions
+//! it may create and delete ([`tokens`]).
 //!
 //! Each broker measures on its own what it serves, forgets it when it ends, and has the quotas that its metadata have. A
 //! client that exceeds its quota gets its response at once, with the time that it should wait, and its connection is not
 //! read for that time. Only these are enforced; other quotas are kept and described.
 
 mod rate;
+pub(crate) mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -67,13 +69,15 @@ impl PartialEq for Limit {
 
 impl Eq for Limit {}
 
-/// A quota that is enforced, in bytes per second.
+/// A quota that is enforced, per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// Of the requests of producers.
+    /// Of the requests of producers, in bytes.
     Produce,
-    /// Of the responses to consumers.
+    /// Of the responses to consumers, in bytes.
     Fetch,
+    /// Of changes of partitions, at the controller.
+    Mutation,
 }
 
 impl Kind {
@@ -81,6 +85,7 @@ impl Kind {
         match self {
             Self::Produce => "producer_byte_rate",
             Self::Fetch => "consumer_byte_rate",
+            Self::Mutation => "controller_mutation_rate",
         }
     }
 }

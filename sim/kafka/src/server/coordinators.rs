@@ -20,6 +20,7 @@ use crate::protocol::messages::{
     WriteTxnMarkersRequest, WriteTxnMarkersResponse,
 };
 use crate::protocol::text;
+use crate::quota::tokens::Requester;
 use crate::transaction::{TransactionRequest, TransactionResponse};
 
 fn context(client: &Client, raw: &RawRequest) -> Context {
@@ -133,7 +134,9 @@ pub(super) async fn find(
     if let Ok(topic) = topic_of(request.key_type)
         && broker.image().topic(topic).is_none()
     {
-        super::metadata::create_topic(broker, topic);
+        // The broker asks for itself, with its id as the `client.id`.
+        let client_id = broker.id.0.to_string();
+        super::metadata::create_topic(broker, topic, Requester { user: None, client_id, is_strict: true });
     }
     let message = |error: &ErrorCode| Some(text(&error.to_string()));
     if version < 4 {

@@ -18,19 +18,26 @@ use crate::protocol::messages::{
     MetadataRequest, MetadataResponse, TopicName,
 };
 use crate::protocol::text;
+use crate::quota::tokens::Requester;
 use crate::types::{NodeId, TopicId};
 
-pub(super) async fn serve(broker: &Arc<Broker>, request: MetadataRequest, version: i16) -> MetadataResponse {
+pub(super) async fn serve(
+    broker: &Arc<Broker>,
+    requester: Requester,
+    request: MetadataRequest,
+    version: i16,
+) -> MetadataResponse {
     let image = broker.image();
     let wanted = request.topics.filter(|topics| version > 0 || !topics.is_empty());
     let topics = match wanted {
         None => image.topics.values().map(|topic| described(&image, topic)).collect(),
         Some(wanted) => {
+            let create = request.allow_auto_topic_creation;
             let mut topics = Vec::with_capacity(wanted.len());
             for topic in wanted {
                 let name = topic.name.as_ref().map(|name| name.to_string());
                 topics.push(match name {
-                    Some(name) => by_name(broker, &image, &name, request.allow_auto_topic_creation).await,
+                    Some(name) => by_name(broker, &image, &name, create.then(|| requester.clone())).await,
                     None => by_id(&image, TopicId(topic.topic_id)),
                 });
             }
@@ -63,16 +70,24 @@ fn by_id(image: &Image, id: TopicId) -> MetadataResponseTopic {
     }
 }
 
-async fn by_name(broker: &Arc<Broker>, image: &Image, name: &str, create: bool) -> MetadataResponseTopic {
+/// With `creator`, a topic that does not exist may be created for it.
+async fn by_name(
+    broker: &Arc<Broker>,
+    image: &Image,
+    name: &str,
+    creator: Option<Requester>,
+) -> MetadataResponseTopic {
     if let Some(topic) = image.topic(name) {
         return described(image, topic);
     }
     let mut error = ErrorCode::UnknownTopicOrPartition;
     if check_topic_name(name).is_err() {
         error = ErrorCode::InvalidTopicException;
-    } else if create && (broker.options().auto_create_topics || is_internal(name)) {
+    } else if let Some(creator) = creator
+        && (broker.options().auto_create_topics || is_internal(name))
+    {
         // The client asks again, until the broker knows the topic.
-        create_topic(broker, name);
+        create_topic(broker, name, creator);
     }
     MetadataResponseTopic::default()
         .with_error_code(error.code())
@@ -81,7 +96,7 @@ async fn by_name(broker: &Arc<Broker>, image: &Image, name: &str, create: bool) 
 }
 
 /// Begins the creation of a topic with the defaults (`AutoTopicCreationManager`).
-pub(crate) fn create_topic(broker: &Arc<Broker>, name: &str) {
+pub(crate) fn create_topic(broker: &Arc<Broker>, name: &str, creator: Requester) {
     let options = broker.options();
     let config = |name: &str, value: String| {
         crate::protocol::messages::create_topics_request::CreatableTopicConfig::default()
@@ -118,7 +133,7 @@ pub(crate) fn create_topic(broker: &Arc<Broker>, name: &str) {
         .with_configs(configs);
     let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(5_000);
     broker.begin(|broker| async move {
-        let request = crate::controller::ControlRequest::CreateTopics(request);
+        let request = crate::controller::ControlRequest::CreateTopics(request, creator);
         let _ = broker.ask_controller(request, std::time::Duration::from_secs(5)).await;
     });
 }

@@ -32,6 +32,7 @@ use crate::metadata::{Image, TopicImage};
 use crate::protocol::frame::{FrameError, RawRequest};
 use crate::protocol::messages::{ApiKey, BrokerId};
 use crate::protocol::text;
+use crate::quota::tokens::Requester;
 use crate::types::{NodeId, PartitionId, TopicId};
 
 /// A client, as its connection shows it.
@@ -46,6 +47,14 @@ pub(crate) struct Client {
 /// What follows from a request.
 #[derive(Debug)]
 pub(crate) struct Reply {
+impl Client {
+    /// Who asks for a change.
+    fn requester(&self, raw: &RawRequest, is_strict: bool) -> Requester {
+        let client_id = raw.client_id.as_deref().unwrap_or_default().to_owned();
+        Requester { user: self.user.clone(), client_id, is_strict }
+    }
+}
+
     /// None if the client does not want one.
     pub(crate) response: Option<Bytes>,
     /// How long the connection is not read after that.
@@ -74,17 +83,31 @@ pub(crate) async fn dispatch(
     let response = match raw.key {
         ApiKey::ApiVersions => cluster::api_versions(broker, &raw).map(|(response, _)| Some(response)),
         ApiKey::SaslHandshake => sasl::handshake_again(&raw).map(Some),
+    // The first version is the one that knows THROTTLING_QUOTA_EXCEEDED.
+    macro_rules! change_partitions {
+        ($serve:expr, $strict_from:expr) => {{
+            let request = raw.decode()?;
+            let requester = client.requester(&raw, raw.version >= $strict_from);
+            let response = $serve(broker, request, requester).await;
+            let muted = quotas::muted(response.throttle_time_ms);
+            return Ok(Reply { response: Some(raw.respond(&response)?), muted });
+        }};
+    }
         ApiKey::SaslAuthenticate => sasl::authenticate_again(&raw).map(Some),
         ApiKey::Produce => return produce::serve(broker, client, &raw).await,
         ApiKey::Fetch => return fetch::serve(broker, client, &raw).await,
         ApiKey::ListOffsets => answer!(offsets::list),
         ApiKey::OffsetForLeaderEpoch => answer!(offsets::for_leader_epoch),
-        ApiKey::Metadata => answer!(metadata::serve),
+        ApiKey::Metadata => {
+            let requester = client.requester(&raw, true);
+            let response = metadata::serve(broker, requester, raw.decode()?, raw.version).await;
+            raw.respond(&response).map(Some)
+        }
         ApiKey::DescribeTopicPartitions => answer!(metadata::describe_partitions),
         ApiKey::DescribeCluster => answer!(cluster::describe),
-        ApiKey::CreateTopics => answer!(topics::create),
-        ApiKey::DeleteTopics => answer!(topics::delete),
-        ApiKey::CreatePartitions => answer!(topics::add_partitions),
+        ApiKey::CreateTopics => change_partitions!(topics::create, 6),
+        ApiKey::DeleteTopics => change_partitions!(topics::delete, 5),
+        ApiKey::CreatePartitions => change_partitions!(topics::add_partitions, 3),
         ApiKey::DeleteRecords => answer!(topics::delete_records),
         ApiKey::ElectLeaders => answer!(topics::elect_leaders),
         ApiKey::DescribeConfigs => answer!(configs::describe),

@@ -20,6 +20,7 @@ use crate::protocol::messages::{
     DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
     ElectLeadersRequest, ElectLeadersResponse,
 };
+use crate::quota::tokens::Requester;
 use crate::types::{Offset, PartitionId};
 
 /// How long a broker waits for the controller, whatever the client says.
@@ -37,11 +38,11 @@ fn refusal<T>(response: Result<T>) -> i16 {
 pub(super) async fn create(
     broker: &Arc<Broker>,
     request: CreateTopicsRequest,
-    _version: i16,
+    by: Requester,
 ) -> CreateTopicsResponse {
     let names: Vec<_> = request.topics.iter().map(|topic| topic.name.clone()).collect();
     let timeout = wait(request.timeout_ms);
-    match broker.ask_controller(ControlRequest::CreateTopics(request), timeout).await {
+    match broker.ask_controller(ControlRequest::CreateTopics(request, by), timeout).await {
         Ok(ControlResponse::CreateTopics(response)) => response,
         other => {
             let error = refusal(other);
@@ -59,13 +60,13 @@ pub(super) async fn create(
 pub(super) async fn delete(
     broker: &Arc<Broker>,
     request: DeleteTopicsRequest,
-    _version: i16,
+    by: Requester,
 ) -> DeleteTopicsResponse {
     let by_name = request.topic_names.iter().map(|name| (Some(name.clone()), uuid::Uuid::nil()));
     let by_either = request.topics.iter().map(|topic| (topic.name.clone(), topic.topic_id));
     let topics: Vec<_> = by_name.chain(by_either).collect();
     let timeout = wait(request.timeout_ms);
-    match broker.ask_controller(ControlRequest::DeleteTopics(request), timeout).await {
+    match broker.ask_controller(ControlRequest::DeleteTopics(request, by), timeout).await {
         Ok(ControlResponse::DeleteTopics(response)) => response,
         other => {
             let error = refusal(other);
@@ -80,11 +81,11 @@ pub(super) async fn delete(
 pub(super) async fn add_partitions(
     broker: &Arc<Broker>,
     request: CreatePartitionsRequest,
-    _version: i16,
+    by: Requester,
 ) -> CreatePartitionsResponse {
     let names: Vec<_> = request.topics.iter().map(|topic| topic.name.clone()).collect();
     let timeout = wait(request.timeout_ms);
-    match broker.ask_controller(ControlRequest::CreatePartitions(request), timeout).await {
+    match broker.ask_controller(ControlRequest::CreatePartitions(request, by), timeout).await {
         Ok(ControlResponse::CreatePartitions(response)) => response,
         other => {
             let error = refusal(other);

@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use proto_kafka::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
+use proto_kafka::messages::create_partitions_request::CreatePartitionsTopic;
+use proto_kafka::messages::create_topics_request::CreatableTopic;
 use proto_kafka::messages::describe_client_quotas_request::ComponentData;
 use proto_kafka::messages::fetch_request::FetchTopic;
 use proto_kafka::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use proto_kafka::messages::{
-    AlterClientQuotasRequest, DescribeClientQuotasRequest, FetchRequest, FetchResponse, MetadataRequest,
-    ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
+    AlterClientQuotasRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeClientQuotasRequest, FetchRequest, FetchResponse, MetadataRequest, ProduceRequest,
+    SaslAuthenticateRequest, SaslHandshakeRequest,
 };
 use proto_kafka::protocol::StrBytes;
+use simulated_kafka::cluster::HostFault::Kill;
 use simulated_kafka::error::ErrorCode;
 use simulated_kafka::server::ServerOptions;
 use tokio::time::Instant;
@@ -347,4 +351,71 @@ async fn a_change_of_a_quota_that_is_not_allowed_is_refused() {
     let valid = alter_all(&bed, &[(user, &[(PRODUCE, Some(1.0))])], true).await;
     assert_eq!(valid, [Ok(())]);
     assert_eq!(described(&bed, &[], false).await, Ok(Vec::new()), "nothing has changed");
+}
+
+/// Creates a topic with this many partitions on a connection; the error, and how long the client must wait.
+async fn create(
+    connection: &mut Connection,
+    name: &str,
+    partitions: i32,
+    version: i16,
+) -> (Result<(), ErrorCode>, Duration) {
+    let topic = CreatableTopic::default()
+        .with_name(topic_name(name))
+        .with_num_partitions(partitions)
+        .with_replication_factor(1);
+    let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
+    let response = connection.send(request, version).await.expect("a response");
+    let wait = Duration::from_millis(response.throttle_time_ms as u64);
+    (checked(response.topics[0].error_code, ()), wait)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_creates_partitions_beyond_its_quota_is_refused_and_must_wait() {
+    let bed = Testbed::start().await;
+    let of_client: Entity<'_> = &[("client-id", Some("test"))];
+    assert_eq!(alter(&bed, of_client, "controller_mutation_rate", Some(1.0)).await, Ok(()));
+    let mut connection = bed.connect(2, ServerOptions::default()).expect("it runs");
+    // As many at once as in eleven seconds, and as many beyond that as one request wants.
+    assert_eq!(create(&mut connection, "a", 14, 7).await, (Ok(()), Duration::ZERO));
+    let (refused, wait) = create(&mut connection, "b", 1, 7).await;
+    assert_eq!(refused, Err(ErrorCode::ThrottlingQuotaExceeded));
+    assert!(wait > seconds(2) && wait <= seconds(3), "{wait:?}");
+    // The broker does not read from the connection for that time.
+    let before = Instant::now();
+    let again = create(&mut connection, "b", 1, 7).await;
+    assert_eq!((again.0, before.elapsed() >= wait), (Ok(()), true));
+    // A version that does not know the error is served, and waits.
+    let (served, wait) = create(&mut connection, "c", 5, 5).await;
+    assert_eq!((served, wait > seconds(5)), (Ok(()), true), "{wait:?}");
+    let names = ["a", "b", "c"].map(topic_name).to_vec();
+    let request = DeleteTopicsRequest::default().with_topic_names(names).with_timeout_ms(10_000);
+    let mut other = bed.connect(3, ServerOptions::default()).expect("it runs");
+    let response = other.send(request, 5).await.expect("a response");
+    let errors: Vec<i16> = response.responses.iter().map(|topic| topic.error_code).collect();
+    assert_eq!(
+        errors,
+        [ErrorCode::ThrottlingQuotaExceeded.code(); 3],
+        "deletions count, too, at the controller"
+    );
+    assert!(response.throttle_time_ms > 4_000);
+    let more =
+        CreatePartitionsTopic::default().with_name(topic_name("b")).with_count(2).with_assignments(None);
+    let request = CreatePartitionsRequest::default().with_topics(vec![more]).with_timeout_ms(10_000);
+    let response = bed.send(1, request, 3).await.expect("a response");
+    assert_eq!(response.results[0].error_code, ErrorCode::ThrottlingQuotaExceeded.code());
+    tokio::time::sleep(seconds(20)).await;
+    bed.delete("a").await;
+    // Another controller knows nothing of it.
+    let mut connection = bed.connect(3, ServerOptions::default()).expect("it runs");
+    assert_eq!(create(&mut connection, "d", 14, 7).await.0, Err(ErrorCode::ThrottlingQuotaExceeded));
+    let controller = bed.cluster.active_controller().expect("a controller");
+    bed.fault(controller.0, Kill);
+    bed.until("another controller", async || {
+        bed.cluster.active_controller().is_some_and(|other| other != controller)
+    })
+    .await;
+    let node = bed.any();
+    let mut connection = bed.connect(node, ServerOptions::default()).expect("it runs");
+    assert_eq!(create(&mut connection, "d", 14, 7).await, (Ok(()), Duration::ZERO));
 }
