@@ -66,7 +66,8 @@ pub struct Options {
     pub auto_create_topics: bool,
     /// How long a broker ends gracefully at most, while others take over what it leads.
     pub shutdown_timeout: Duration,
-    /// How many fetch sessions a broker keeps (`max.incremental.fetch.session.cache.slots`).
+    /// How many fetch sessions a broker keeps (`max.incremental.fetch.session.cache.slots`), in eight shards of as many
+    /// each, so that fewer than eight are none.
     pub fetch_sessions: usize,
     /// Whether consumers that say their rack are sent to an in-sync replica there (`replica.selector.class` is
     /// `RackAwareReplicaSelector`).

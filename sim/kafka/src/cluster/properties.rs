@@ -69,6 +69,7 @@ impl Options {
             "group.min.session.timeout.ms" => self.groups.min_session_timeout = int()?,
             "log.cleaner.backoff.ms" => self.cleaner_backoff = millis()?,
             "log.retention.check.interval.ms" => self.retention_check = millis()?,
+            "max.incremental.fetch.session.cache.slots" => self.fetch_sessions = int()? as usize,
             "num.partitions" => self.controller.partitions = count()?,
             "offsets.retention.minutes" => {
                 self.groups.offsets_retention = i64::from(count()?).saturating_mul(60_000);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::session::{FetchKey, Known, Opened, Said, Use, Wanted};
+use super::session::{Asker, FetchKey, Known, Opened, Said, Use, Wanted};
 use super::{Client, Reply, current_leader, quotas, topic_of};
 use crate::cluster::{Broker, State};
 use crate::error::{ErrorCode, Result};
@@ -24,6 +24,9 @@ current_leader!(LeaderIdAndEpoch, NodeEndpoint);
 
 /// The most that a response has (`fetch.max.bytes` of the broker).
 const MOST_BYTES: i32 = 55 << 20;
+
+/// The version from which a request has the replica's id with its epoch (KIP-903).
+const STATE_FROM: i16 = 15;
 
 /// What was read of a partition.
 struct Part {
@@ -51,7 +54,8 @@ pub(super) async fn serve(
     request.max_bytes = request.max_bytes.min(MOST_BYTES).min(i32::try_from(most).unwrap_or(i32::MAX));
     request.min_bytes = request.min_bytes.min(request.max_bytes);
     let fresh = (broker.cluster.random() >> 33) as i32;
-    let opened = broker.lock().sessions.open(&request, raw.version);
+    let asker = Asker { version: raw.version, privileged: is_from_follower(&request, raw.version) };
+    let opened = broker.lock().sessions.open(&request, raw.version, broker.now());
     let (session, wanted, answer) = match opened {
         Ok(Opened { session, wanted }) => {
             let parts = wait(broker, &request, &wanted, raw.version).await;
@@ -66,7 +70,8 @@ pub(super) async fn serve(
     let mut state = broker.lock();
     let id = match session {
         Use::Begin if throttle_ms == 0 => {
-            state.sessions.create(&wanted, raw.version, broker.options().fetch_sessions, fresh)
+            let slots = broker.options().fetch_sessions;
+            state.sessions.create(&wanted, asker, slots, fresh, broker.now())
         }
         Use::None | Use::Begin => 0,
         Use::Continue { id, .. } => id,
@@ -93,6 +98,12 @@ pub(super) async fn serve(
     }
     let response = raw.respond(&response.with_throttle_time_ms(throttle_ms))?;
     Ok(Reply { response: Some(response), muted: quotas::muted(throttle_ms) })
+}
+
+/// Whether a request says that it comes from another broker (`FetchRequest.isFromFollower`).
+fn is_from_follower(request: &FetchRequest, version: i16) -> bool {
+    let replica = if version < STATE_FROM { request.replica_id } else { request.replica_state.replica_id };
+    replica.0 >= 0
 }
 
 /// Reads until there are as many bytes as the client asks for, or the time is over.
