@@ -9,6 +9,7 @@ mod scram;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -69,11 +70,14 @@ pub struct SaslOptions {
     /// The users and their passwords. For PLAIN, these are all: Kafka has them in the configuration of the listener. For
     /// SCRAM they are what `kafka-storage format --add-scram` adds, and clients may add others.
     pub users: BTreeMap<String, String>,
+    /// How long a client may go on without authenticating again (`connections.max.reauth.ms`); without end if there is
+    /// none, as by default.
+    pub max_reauth: Option<Duration>,
 }
 
 impl Default for SaslOptions {
     fn default() -> Self {
-        Self { mechanisms: Mechanism::ALL.to_vec(), users: BTreeMap::new() }
+        Self { mechanisms: Mechanism::ALL.to_vec(), users: BTreeMap::new(), max_reauth: None }
     }
 }
 
@@ -83,6 +87,7 @@ impl fmt::Debug for SaslOptions {
         f.debug_struct("SaslOptions")
             .field("mechanisms", &self.mechanisms)
             .field("users", &self.users.keys())
+            .field("max_reauth", &self.max_reauth)
             .finish()
     }
 }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::time::Instant;
 
-use super::sasl::{Authenticator, FAILURE_DELAY, MOST_BYTES, Step};
+use super::sasl::{Authenticator, FAILURE_DELAY, MOST_BYTES, Session, Step};
 use super::{Client, dispatch};
 use crate::cluster::Broker;
 use crate::protocol::frame::{self, FrameError, Limits};
+use crate::protocol::messages::ApiKey;
 
 /// How a broker serves the clients of a listener.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,13 +34,31 @@ where
     let (input, mut output) = tokio::io::split(connection);
     let mut input = BufReader::new(input);
     let mut client = Client { address, user: None };
+    let mut session = None;
     if options.sasl {
-        client.user = authenticate(&broker, &mut input, &mut output).await?;
-        if client.user.is_none() {
-            return Ok(());
-        }
+        let begun = (Authenticator::new(), None);
+        session = authenticate(&broker, begun, &mut input, &mut output).await?;
+        let Some(session) = &session else { return Ok(()) };
+        client.user = Some(session.user.clone());
     }
+    let mut renewed = None;
     while let Some(request) = frame::read(&mut input, options.limits).await? {
+        if let Some(current) = &session {
+            if request.key == ApiKey::SaslHandshake && current.may_be_renewed(renewed) {
+                renewed = Some(Instant::now());
+                let (authenticator, step) = Authenticator::renew(&broker, current.clone(), &request)?;
+                let begun = (authenticator, Some(step));
+                session = authenticate(&broker, begun, &mut input, &mut output).await?;
+                if session.is_none() {
+                    return Ok(());
+                }
+                continue;
+            }
+            if current.is_over() {
+                tracing::debug!(broker = broker.id.0, client = %client.address, "a session is over");
+                return Ok(());
+            }
+        }
         let (key, version) = (request.key, request.version);
         tracing::trace!(broker = broker.id.0, client = %client.address, ?key, version, "request");
         let reply = dispatch(&broker, &client, request).await?;
@@ -53,21 +73,29 @@ where
     Ok(())
 }
 
-/// The user that a client authenticates as; none if it fails, or disconnects.
+/// The session of a client that authenticates; none if it fails, or disconnects. What was begun may have led to a step
+/// already.
 async fn authenticate<I, O>(
     broker: &Broker,
+    (mut authenticator, mut step): (Authenticator, Option<Step>),
     input: &mut I,
     output: &mut O,
-) -> Result<Option<String>, FrameError>
+) -> Result<Option<Session>, FrameError>
 where
     I: AsyncRead + Unpin,
     O: AsyncWrite + Unpin,
 {
-    let mut authenticator = Authenticator::new();
-    while let Some(frame) = frame::read_bytes(input, MOST_BYTES).await? {
-        let (response, user, is_over) = match authenticator.receive(broker, frame)? {
+    loop {
+        let next = match step.take() {
+            Some(step) => step,
+            None => match frame::read_bytes(input, MOST_BYTES).await? {
+                Some(frame) => authenticator.receive(broker, frame)?,
+                None => return Ok(None),
+            },
+        };
+        let (response, session, is_over) = match next {
             Step::Continue(response) => (Some(response), None, false),
-            Step::Done(response, user) => (Some(response), Some(user), true),
+            Step::Done(response, session) => (Some(response), Some(session), true),
             Step::Fail(response) => {
                 tokio::time::sleep(FAILURE_DELAY).await;
                 (response, None, true)
@@ -78,8 +106,7 @@ where
             output.flush().await?;
         }
         if is_over {
-            return Ok(user);
+            return Ok(session);
         }
     }
-    Ok(None)
 }

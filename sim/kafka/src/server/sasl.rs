@@ -1,13 +1,15 @@
 //! The authentication of a connection, before its first other request (`SaslServerAuthenticator`).
 //!
 //! A client may ask for the versions of requests once, names a mechanism with SaslHandshake, and then sends tokens: in
-//! SaslAuthenticate requests after version 1 of SaslHandshake, as plain frames after version 0. Sessions have no end, so
-//! that nobody authenticates again (`connections.max.reauth.ms` is 0).
+//! SaslAuthenticate requests after version 1 of SaslHandshake, as plain frames after version 0. If sessions have an end
+//! (`connections.max.reauth.ms`), the client authenticates again before it (KIP-368), with SaslHandshake and the same
+//! mechanism, as the same user.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use tokio::time::Instant;
 
 use super::cluster;
 use crate::cluster::Broker;
@@ -27,15 +29,41 @@ pub(super) const MOST_BYTES: usize = 512 << 10;
 /// How long a client that failed waits for the response (`connection.failed.authentication.delay.ms`).
 pub(super) const FAILURE_DELAY: Duration = Duration::from_millis(100);
 
+/// How long a client waits at least before it authenticates again
+/// (`KafkaChannel.MIN_REAUTH_INTERVAL_ONE_SECOND_NANOS`).
+const LEAST_REAUTH_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What follows from a frame.
 #[derive(Debug)]
 pub(super) enum Step {
     /// The client gets this, and the next frame is awaited.
     Continue(Bytes),
-    /// The client gets this, and is this user.
-    Done(Bytes, String),
+    /// The client gets this, and has this session.
+    Done(Bytes, Session),
     /// The client may get this, after a while, and the connection is closed.
     Fail(Option<Bytes>),
+}
+
+/// Who has authenticated, and for how long.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    pub(super) user: String,
+    mechanism: Mechanism,
+    /// None if it has no end.
+    expires: Option<Instant>,
+}
+
+impl Session {
+    /// Whether no other request of it is served.
+    pub(super) fn is_over(&self) -> bool {
+        self.expires.is_some_and(|expires| Instant::now() > expires)
+    }
+
+    /// Whether a client may authenticate again that did so, for the last time, at this time
+    /// (`KafkaChannel.maybeBeginServerReauthentication`).
+    pub(super) fn may_be_renewed(&self, last: Option<Instant>) -> bool {
+        self.expires.is_some() && last.is_none_or(|last| last.elapsed() >= LEAST_REAUTH_INTERVAL)
+    }
 }
 
 #[derive(Debug)]
@@ -46,15 +74,35 @@ enum State {
     Handshake,
     /// A token is next, in a request or as it is.
     Authenticate { exchange: Exchange, in_requests: bool },
+    /// The client has named another mechanism than in its session before, and learns of that with its next frame.
+    OtherMechanism,
 }
 
 /// The authentication of one connection.
 #[derive(Debug)]
-pub(super) struct Authenticator(State);
+pub(super) struct Authenticator {
+    state: State,
+    /// The session that it renews.
+    before: Option<Session>,
+}
 
 impl Authenticator {
     pub(super) fn new() -> Self {
-        Self(State::HandshakeOrVersions)
+        Self { state: State::HandshakeOrVersions, before: None }
+    }
+
+    /// Begins to authenticate again, with a SaslHandshake request.
+    ///
+    /// # Errors
+    /// If the connection must be closed at once.
+    pub(super) fn renew(
+        broker: &Broker,
+        session: Session,
+        raw: &RawRequest,
+    ) -> Result<(Self, Step), FrameError> {
+        let mut authenticator = Self { state: State::Handshake, before: Some(session) };
+        let step = authenticator.handshake(broker, raw)?;
+        Ok((authenticator, step))
     }
 
     /// Evaluates a frame of the client.
@@ -62,11 +110,16 @@ impl Authenticator {
     /// # Errors
     /// If the connection must be closed at once.
     pub(super) fn receive(&mut self, broker: &Broker, frame: Bytes) -> Result<Step, FrameError> {
-        match &mut self.0 {
+        let before = self.before.as_ref();
+        match &mut self.state {
             State::Authenticate { exchange, in_requests: false } => {
                 let known = Known { broker, image: broker.image() };
-                Ok(match exchange.evaluate(&frame, &known) {
-                    Ok(challenge) => finish(unwrapped(&challenge.token), challenge.user),
+                let evaluated = exchange.evaluate(&frame, &known).and_then(|challenge| {
+                    let session = session(broker, exchange.mechanism(), challenge.user, before)?;
+                    Ok((challenge.token, session))
+                });
+                Ok(match evaluated {
+                    Ok((token, session)) => finish(unwrapped(&token), session),
                     Err(refusal) => {
                         tracing::debug!(broker = broker.id.0, %refusal, "authentication failed");
                         Step::Fail(None)
@@ -74,18 +127,22 @@ impl Authenticator {
                 })
             }
             State::Authenticate { exchange, in_requests: true } => {
-                authenticate(broker, exchange, &frame::parse(frame)?)
+                authenticate(broker, exchange, before, &frame::parse(frame)?)
+            }
+            State::OtherMechanism => {
+                tracing::debug!(broker = broker.id.0, "a client authenticates again by another mechanism");
+                Ok(Step::Fail(None))
             }
             State::HandshakeOrVersions | State::Handshake => self.handshake(broker, &frame::parse(frame)?),
         }
     }
 
     fn handshake(&mut self, broker: &Broker, raw: &RawRequest) -> Result<Step, FrameError> {
-        match (raw.key, &self.0) {
+        match (raw.key, &self.state) {
             (ApiKey::ApiVersions, State::HandshakeOrVersions) => {
                 let (response, accepted) = cluster::api_versions(broker, raw)?;
                 if accepted {
-                    self.0 = State::Handshake;
+                    self.state = State::Handshake;
                 }
                 Ok(Step::Continue(response))
             }
@@ -97,8 +154,13 @@ impl Authenticator {
                 let mechanism = request.mechanism.parse::<Mechanism>().ok();
                 match mechanism.filter(|mechanism| enabled.contains(mechanism)) {
                     Some(mechanism) => {
-                        let exchange = Exchange::new(mechanism);
-                        self.0 = State::Authenticate { exchange, in_requests: raw.version >= 1 };
+                        let before = self.before.as_ref().map(|session| session.mechanism);
+                        self.state = if before.is_some_and(|before| before != mechanism) {
+                            State::OtherMechanism
+                        } else {
+                            let exchange = Exchange::new(mechanism);
+                            State::Authenticate { exchange, in_requests: raw.version >= 1 }
+                        };
                         raw.respond(&response).map(Step::Continue)
                     }
                     None => {
@@ -114,7 +176,12 @@ impl Authenticator {
 }
 
 /// SaslAuthenticate, or any other request in its place.
-fn authenticate(broker: &Broker, exchange: &mut Exchange, raw: &RawRequest) -> Result<Step, FrameError> {
+fn authenticate(
+    broker: &Broker,
+    exchange: &mut Exchange,
+    before: Option<&Session>,
+    raw: &RawRequest,
+) -> Result<Step, FrameError> {
     let illegal = ErrorCode::IllegalSaslState.code();
     let failed = |response: Bytes| Step::Fail(Some(response));
     match raw.key {
@@ -131,20 +198,30 @@ fn authenticate(broker: &Broker, exchange: &mut Exchange, raw: &RawRequest) -> R
     }
     let request: SaslAuthenticateRequest = raw.decode()?;
     let known = Known { broker, image: broker.image() };
-    match exchange.evaluate(&request.auth_bytes, &known) {
-        Ok(challenge) => {
-            let response = SaslAuthenticateResponse::default().with_auth_bytes(challenge.token);
-            Ok(finish(raw.respond(&response)?, challenge.user))
+    let evaluated = exchange.evaluate(&request.auth_bytes, &known).and_then(|challenge| {
+        let session = session(broker, exchange.mechanism(), challenge.user, before)?;
+        Ok((challenge.token, session))
+    });
+    match evaluated {
+        Ok((token, session)) => {
+            let lifetime = if session.is_some() { broker.options().sasl.max_reauth } else { None };
+            let lifetime = lifetime.map_or(0, |lifetime| lifetime.as_millis() as i64);
+            let response =
+                SaslAuthenticateResponse::default().with_auth_bytes(token).with_session_lifetime_ms(lifetime);
+            Ok(finish(raw.respond(&response)?, session))
         }
         Err(refusal) => {
             let mechanism = exchange.mechanism();
             tracing::debug!(broker = broker.id.0, %mechanism, %refusal, "authentication failed");
             let message = match refusal {
                 Refusal::Shown(message) => message,
-                Refusal::Hidden(_) => format!(
-                    "Authentication failed during authentication due to invalid credentials with SASL mechanism \
-                     {mechanism}"
-                ),
+                Refusal::Hidden(_) => {
+                    let again = if before.is_some() { "re-" } else { "" };
+                    format!(
+                        "Authentication failed during {again}authentication due to invalid credentials with SASL \
+                         mechanism {mechanism}"
+                    )
+                }
             };
             let response = SaslAuthenticateResponse::default()
                 .with_error_code(ErrorCode::SaslAuthenticationFailed.code())
@@ -154,11 +231,29 @@ fn authenticate(broker: &Broker, exchange: &mut Exchange, raw: &RawRequest) -> R
     }
 }
 
-fn finish(response: Bytes, user: Option<String>) -> Step {
-    match user {
-        Some(user) => Step::Done(response, user),
+fn finish(response: Bytes, session: Option<Session>) -> Step {
+    match session {
+        Some(session) => Step::Done(response, session),
         None => Step::Continue(response),
     }
+}
+
+/// The session of who has authenticated, who must be who renews it (`ReauthInfo.ensurePrincipalUnchanged`).
+fn session(
+    broker: &Broker,
+    mechanism: Mechanism,
+    user: Option<String>,
+    before: Option<&Session>,
+) -> Result<Option<Session>, Refusal> {
+    let Some(user) = user else { return Ok(None) };
+    if let Some(before) = before.filter(|before| before.user != user) {
+        return Err(Refusal::Shown(format!(
+            "Cannot change principals during re-authentication from User.{}: User.{user}",
+            before.user
+        )));
+    }
+    let expires = broker.options().sasl.max_reauth.map(|lifetime| Instant::now() + lifetime);
+    Ok(Some(Session { user, mechanism, expires }))
 }
 
 /// A frame with a token and nothing else.
@@ -169,7 +264,7 @@ fn unwrapped(token: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-/// SaslHandshake at a listener without SASL, or of a client that has authenticated
+/// SaslHandshake at a listener without SASL, or of a client that has authenticated and may not do so again
 /// (`KafkaApis.handleSaslHandshakeRequest`).
 pub(super) fn handshake_again(raw: &RawRequest) -> Result<Bytes, FrameError> {
     let _: SaslHandshakeRequest = raw.decode()?;

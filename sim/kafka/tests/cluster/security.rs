@@ -19,7 +19,7 @@ use simulated_kafka::sasl::Mechanism;
 use simulated_kafka::server::ServerOptions;
 use tokio::time::Instant;
 
-use crate::harness::{Connection, Testbed, checked, text};
+use crate::harness::{Connection, Testbed, checked, seconds, text};
 
 const NONCE: &str = "fyko+d2lbbFgONRv9qkxdawL";
 const INVALID: &str =
@@ -71,7 +71,6 @@ async fn exchange(
         if let Err(error) = checked(response.error_code, ()) {
             return Some(Err((error, response.error_message.unwrap_or_default().to_string())));
         }
-        assert_eq!(response.session_lifetime_ms, 0, "sessions have no end");
         response.auth_bytes
     } else {
         connection.send_frame(bytes.as_bytes()).await?
@@ -347,4 +346,82 @@ async fn a_change_of_a_user_that_is_not_allowed_is_refused() {
     let unknown = alter(&bed, vec![deletion("otto", 1)], vec![]).await;
     assert_eq!(unknown, [("otto".to_owned(), Some(ErrorCode::ResourceNotFound))]);
     assert_eq!(describe(&bed, None).await.len(), 1, "nothing has changed");
+}
+
+/// A cluster in which a session has an end, after ten seconds.
+async fn start_with_short_sessions() -> Testbed {
+    start_with(|options| {
+        options.sasl.users.insert("otto".to_owned(), "pen".to_owned());
+        options.set("connections.max.reauth.ms", "10000").expect("allowed");
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_authenticates_again_in_time_is_served_and_another_is_disconnected() {
+    let bed = start_with_short_sessions().await;
+    for mechanism in Mechanism::ALL {
+        for in_requests in [true, false] {
+            let (mut again, mut other) = (connect(&bed), connect(&bed));
+            for connection in [&mut again, &mut other] {
+                let done = authenticate(connection, mechanism.name(), ("anna", "pencil"), in_requests).await;
+                assert_eq!(done, Some(Ok(())));
+            }
+            tokio::time::sleep(seconds(9)).await;
+            assert!(serves(&mut other).await);
+            for _ in 0..3 {
+                let done = authenticate(&mut again, mechanism.name(), ("anna", "pencil"), in_requests).await;
+                assert_eq!(done, Some(Ok(())), "{mechanism} {in_requests}");
+                tokio::time::sleep(seconds(9)).await;
+                assert!(serves(&mut again).await, "{mechanism} {in_requests}");
+            }
+            assert!(!serves(&mut other).await);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_client_learns_how_long_its_session_is() {
+    let bed = start_with_short_sessions().await;
+    let mut connection = connect(&bed);
+    assert_eq!(handshake(&mut connection, "PLAIN", 1).await.0, 0);
+    let response = connection.send(token("\0anna\0pencil"), 1).await.expect("a response");
+    assert_eq!((response.error_code, response.session_lifetime_ms), (0, 10_000));
+    let endless = start().await;
+    let mut connection = connect(&endless);
+    assert_eq!(handshake(&mut connection, "PLAIN", 1).await.0, 0);
+    let response = connection.send(token("\0anna\0pencil"), 1).await.expect("a response");
+    assert_eq!((response.error_code, response.session_lifetime_ms), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_authenticates_again_as_the_same_user_by_the_same_mechanism_and_at_most_once_a_second() {
+    let bed = start_with_short_sessions().await;
+    let connection = async || {
+        let mut connection = connect(&bed);
+        let done = authenticate(&mut connection, "PLAIN", ("anna", "pencil"), true).await;
+        assert_eq!(done, Some(Ok(())));
+        connection
+    };
+    let mut other_user = connection().await;
+    let refused = authenticate(&mut other_user, "PLAIN", ("otto", "pen"), true).await;
+    let message = "Cannot change principals during re-authentication from User.anna: User.otto".to_owned();
+    assert_eq!(refused, Some(Err((ErrorCode::SaslAuthenticationFailed, message))));
+    assert!(other_user.is_closed().await);
+    // The client learns of another mechanism when it sends a token.
+    let mut other_mechanism = connection().await;
+    assert_eq!(handshake(&mut other_mechanism, "SCRAM-SHA-256", 1).await.0, 0);
+    assert_eq!(exchange(&mut other_mechanism, format!("n,,n=anna,r={NONCE}"), true).await, None);
+    let mut wrong = connect(&bed);
+    let scram = "SCRAM-SHA-512";
+    assert_eq!(authenticate(&mut wrong, scram, ("anna", "pencil"), true).await, Some(Ok(())));
+    let refused = authenticate(&mut wrong, scram, ("anna", "pen"), true).await;
+    let message = INVALID.replace("during authentication", "during re-authentication") + scram;
+    assert_eq!(refused, Some(Err((ErrorCode::SaslAuthenticationFailed, message))));
+    let mut eager = connection().await;
+    assert_eq!(authenticate(&mut eager, "PLAIN", ("anna", "pencil"), true).await, Some(Ok(())));
+    assert_eq!(handshake(&mut eager, "PLAIN", 1).await.0, ErrorCode::IllegalSaslState.code());
+    assert!(serves(&mut eager).await);
+    tokio::time::sleep(seconds(1)).await;
+    assert_eq!(authenticate(&mut eager, "PLAIN", ("anna", "pencil"), true).await, Some(Ok(())));
 }
