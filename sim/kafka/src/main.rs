@@ -59,6 +59,8 @@ enum Command {
     Lag,
     /// Lets an in-sync replica lead a partition.
     Move,
+    /// Drops a follower from the in-sync set of a partition.
+    Shrink,
     /// Applies retention.
     Retain,
     /// Closes the active segments of a topic.
@@ -74,12 +76,13 @@ enum Command {
 }
 
 impl Command {
-    const OTHERS: [Command; 11] = [
+    const OTHERS: [Command; 12] = [
         Command::Wipe,
         Command::Cut,
         Command::RestoreLinks,
         Command::Lag,
         Command::Move,
+        Command::Shrink,
         Command::Retain,
         Command::Roll,
         Command::Compact,
@@ -106,7 +109,7 @@ impl Command {
             Command::Broker(_) | Command::Wipe => "BROKER",
             Command::Cut => "FROM TO",
             Command::Lag => "BROKER MILLISECONDS",
-            Command::Move => "TOPIC PARTITION BROKER",
+            Command::Move | Command::Shrink => "TOPIC PARTITION BROKER",
             Command::Roll | Command::Compact => "TOPIC",
             Command::Expire => "TOPIC PRODUCER",
             Command::RestoreLinks | Command::Retain | Command::Status | Command::Exit => "",
@@ -130,6 +133,7 @@ impl Command {
             Command::RestoreLinks => "end all cuts",
             Command::Lag => "delay all metadata that reach it",
             Command::Move => "let an in-sync replica lead a partition",
+            Command::Shrink => "drop a follower from the in-sync set of a partition",
             Command::Retain => "apply retention on all brokers now",
             Command::Roll => "close the active segments of a topic",
             Command::Compact => "compact a topic now, whatever is configured",
@@ -149,6 +153,7 @@ impl fmt::Display for Command {
             Command::RestoreLinks => "restore-links",
             Command::Lag => "lag",
             Command::Move => "move",
+            Command::Shrink => "shrink",
             Command::Retain => "retain",
             Command::Roll => "roll",
             Command::Compact => "compact",
@@ -204,6 +209,12 @@ enum CommandError {
     NoArguments(Command),
     #[error("broker {broker} cannot lead partition {partition} of {topic}: it must be in sync and alive")]
     Move { topic: String, partition: i32, broker: u8 },
+    #[error(
+        "broker {broker} cannot be dropped from the in-sync set of partition {partition} of {topic}: it must be in it, and another broker lead"
+    )]
+    Shrink { topic: String, partition: i32, broker: u8 },
+    #[error("there is no topic '{0}'")]
+    NoTopic(String),
     #[error(transparent)]
     Brokers(#[from] LocalError),
 }
@@ -250,6 +261,7 @@ async fn execute(brokers: &LocalBrokers, line: &[&str]) -> Result<Response, Comm
         });
     }
     let topic = arguments.first().copied().unwrap_or_default();
+    let there_is = |is_there| if is_there { Ok(()) } else { Err(CommandError::NoTopic(topic.to_owned())) };
     let cluster = brokers.cluster();
     match command {
         Command::Broker(HostCommand::Fault(fault)) => brokers.apply(number(arguments, 0)?, fault).await?,
@@ -259,12 +271,12 @@ async fn execute(brokers: &LocalBrokers, line: &[&str]) -> Result<Response, Comm
         Command::Wipe => brokers.wipe(number(arguments, 0)?)?,
         Command::Cut => {
             let (from, to) = (number(arguments, 0)?, number(arguments, 1)?);
-            brokers.links().cut(NodeId(from), NodeId(to));
+            brokers.links().cut(id(brokers, from)?, id(brokers, to)?);
         }
         Command::RestoreLinks => brokers.links().restore_all(),
         Command::Lag => {
             let by = Duration::from_millis(number(arguments, 1)?);
-            cluster.lag_metadata(NodeId(number(arguments, 0)?), by);
+            cluster.lag_metadata(id(brokers, number(arguments, 0)?)?, by);
         }
         Command::Move => {
             let (partition, broker) = (number(arguments, 1)?, number::<u8>(arguments, 2)?);
@@ -272,10 +284,16 @@ async fn execute(brokers: &LocalBrokers, line: &[&str]) -> Result<Response, Comm
                 return Err(CommandError::Move { topic: topic.to_owned(), partition, broker });
             }
         }
+        Command::Shrink => {
+            let (partition, broker) = (number(arguments, 1)?, number::<u8>(arguments, 2)?);
+            if !cluster.drop_from_in_sync(topic, partition, NodeId(i32::from(broker))) {
+                return Err(CommandError::Shrink { topic: topic.to_owned(), partition, broker });
+            }
+        }
         Command::Retain => cluster.retain(),
-        Command::Roll => cluster.roll(topic),
-        Command::Compact => cluster.compact(topic),
-        Command::Expire => cluster.expire_producer(topic, number(arguments, 1)?),
+        Command::Roll => there_is(cluster.roll(topic))?,
+        Command::Compact => there_is(cluster.compact(topic))?,
+        Command::Expire => there_is(cluster.expire_producer(topic, number(arguments, 1)?))?,
         Command::Status => {
             let running = (1..=brokers.count()).filter(|broker| brokers.is_running(*broker));
             let running: Vec<_> = running.map(|broker| broker.to_string()).collect();
@@ -284,6 +302,12 @@ async fn execute(brokers: &LocalBrokers, line: &[&str]) -> Result<Response, Comm
         Command::Exit => return Ok(Response::Exit),
     }
     Ok(Response::Done("ok".to_owned()))
+}
+
+/// The id of a broker that exists, running or not.
+fn id(brokers: &LocalBrokers, broker: u8) -> Result<NodeId, LocalError> {
+    brokers.clock(broker)?;
+    Ok(NodeId(i32::from(broker)))
 }
 
 /// An argument that is a number.

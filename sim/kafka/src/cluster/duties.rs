@@ -384,6 +384,7 @@ impl Broker {
                                     position.last_epoch,
                                     position.log_start,
                                     self.options().replica_fetch_bytes,
+                                    is_first,
                                     peers,
                                 );
                                 has_progress |= before != replica.published();

@@ -36,24 +36,25 @@ impl Cluster {
         self.environment().running().values().cloned().collect()
     }
 
-    /// Compacts the logs of a topic on all running brokers now, whatever is configured.
-    pub fn compact(&self, topic: &str) {
-        self.each_log(topic, |log, now| log.compact(now));
+    /// Compacts the logs of a topic on all running brokers now, whatever is configured; whether there is the topic.
+    pub fn compact(&self, topic: &str) -> bool {
+        self.each_log(topic, |log, now| log.compact(now))
     }
 
-    /// Closes the active segments of a topic on all running brokers.
-    pub fn roll(&self, topic: &str) {
-        self.each_log(topic, |log, now| log.roll(now));
+    /// Closes the active segments of a topic on all running brokers; whether there is the topic.
+    pub fn roll(&self, topic: &str) -> bool {
+        self.each_log(topic, |log, now| log.roll(now))
     }
 
-    /// Forgets a producer in the logs of a topic on all running brokers, as after `producer.id.expiration.ms`.
-    pub fn expire_producer(&self, topic: &str, producer_id: i64) {
+    /// Forgets a producer in the logs of a topic on all running brokers, as after `producer.id.expiration.ms`; whether
+    /// there is the topic.
+    pub fn expire_producer(&self, topic: &str, producer_id: i64) -> bool {
         self.each_log(topic, |log, _| {
             log.forget_producer(producer_id);
-        });
+        })
     }
 
-    fn each_log(&self, topic: &str, mut change: impl FnMut(&mut Log, i64)) {
+    fn each_log(&self, topic: &str, mut change: impl FnMut(&mut Log, i64)) -> bool {
         for broker in self.running_brokers() {
             let now = broker.now();
             let mut state = broker.lock();
@@ -63,6 +64,7 @@ impl Cluster {
             drop(state);
             broker.notify();
         }
+        self.metadata().topic(topic).is_some()
     }
 
     /// A partition by the name of its topic, as the controller knows it.

@@ -381,4 +381,11 @@ impl Cluster {
         let Some(id) = self.partition(topic, partition) else { return false };
         self.environment().controller().move_leader(id, to)
     }
+
+    /// Drops a follower from the in-sync set of a partition now, as its leader does when its fetches are late; whether it
+    /// was in the set. It returns as soon as its leader knows of that and it has fetched up to the end.
+    pub fn drop_from_in_sync(&self, topic: &str, partition: i32, follower: NodeId) -> bool {
+        let Some(id) = self.partition(topic, partition) else { return false };
+        self.environment().controller().drop_from_in_sync(id, follower)
+    }
 }

@@ -210,6 +210,15 @@ mod tests {
     }
 
     #[test]
+    fn an_eligible_replica_does_not_lead_while_another_is_in_sync() {
+        let one = PartitionImage { eligible: nodes(&[2]), ..partition(&[1], 1) };
+        let none = decide(&one, &[2, 3], 0, Election::Online, &[]).unwrap();
+        assert_eq!((none.leader, &none.in_sync, &none.eligible), (None, &nodes(&[1]), &nodes(&[2])));
+        assert_eq!(decide(&none, &[2, 3], 0, Election::Online, &[]), None);
+        assert_eq!(decide(&none, &[1, 2], 0, Election::Online, &[]).unwrap().leader, Some(NodeId(1)));
+    }
+
+    #[test]
     fn the_preferred_leader_returns_only_if_it_is_in_sync() {
         let moved = partition(&[2, 3], 2);
         assert_eq!(decide(&moved, &[1, 2, 3], 0, Election::Preferred, &[]), None);

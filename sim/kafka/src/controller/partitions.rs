@@ -216,6 +216,20 @@ impl Controller {
             true
         })
     }
+
+    /// Drops a follower from the in-sync set of a partition, as its leader does when its fetches are late; whether it
+    /// was in the set and another replica leads.
+    pub(crate) fn drop_from_in_sync(&mut self, id: PartitionId, follower: NodeId) -> bool {
+        self.change(|controller, image| {
+            let Some(partition) = image.partition(id) else { return false };
+            let is_led_by_another = partition.leader.is_some_and(|leader| leader != follower);
+            if !is_led_by_another || !partition.in_sync.contains(&follower) {
+                return false;
+            }
+            let left = partition.in_sync.iter().copied().filter(|replica| *replica != follower).collect();
+            controller.decide(image, id, None, Some(left), &BTreeSet::new())
+        })
+    }
 }
 
 /// Replaces a partition of an image.
@@ -232,4 +246,144 @@ pub(super) fn set(image: &mut Image, id: PartitionId, partition: PartitionImage)
 fn partitions_with(image: &Image, node: NodeId) -> Vec<PartitionId> {
     let with = image.partitions().filter(|(_, _, partition)| partition.replicas.contains(&node));
     with.map(|(id, ..)| id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_core::SeedableRng;
+
+    use super::*;
+    use crate::controller::{ControlRequest, ControllerSettings, Registration};
+    use crate::protocol::messages::CreateTopicsRequest;
+    use crate::protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
+    use crate::quota::tokens::Requester;
+
+    /// A controller with three brokers, and a topic with a partition that the first one leads.
+    struct Bench {
+        controller: Controller,
+        epochs: Vec<i64>,
+        id: PartitionId,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let mut controller =
+                Controller::new(ControllerSettings::default(), Box::new(ChaCha8Rng::seed_from_u64(1)));
+            let epochs = (1..=3).map(|node| register(&mut controller, node, 1)).collect();
+            let assignment =
+                CreatableReplicaAssignment::default().with_broker_ids(vec![1.into(), 2.into(), 3.into()]);
+            let topic = CreatableTopic::default()
+                .with_name(TopicName(text("t")))
+                .with_num_partitions(-1)
+                .with_replication_factor(-1)
+                .with_assignments(vec![assignment]);
+            let by = Requester { user: None, client_id: String::new(), is_strict: true };
+            controller.create_topics(&CreateTopicsRequest::default().with_topics(vec![topic]), &by);
+            let id = PartitionId { topic: controller.image().topic("t").unwrap().id, index: 0 };
+            Self { controller, epochs, id }
+        }
+
+        fn partition(&self) -> PartitionImage {
+            self.controller.image().partition(self.id).unwrap().clone()
+        }
+
+        /// What a broker gets that proposes an in-sync set, with epochs of the partition that are so far from the last.
+        fn propose(&mut self, from: i32, in_sync: &[(i32, i64)], shifts: (i32, i32)) -> Result<Vec<i32>> {
+            let now = self.partition();
+            let proposal = Proposal {
+                partition: self.id,
+                leader_epoch: now.leader_epoch + shifts.0,
+                partition_epoch: now.partition_epoch + shifts.1,
+                in_sync: in_sync.iter().map(|(node, epoch)| (NodeId(*node), *epoch)).collect(),
+            };
+            let epoch = self.epochs[from as usize - 1];
+            let request = ControlRequest::AlterPartition { epoch, proposals: vec![proposal] };
+            match self.controller.handle(NodeId(from), request) {
+                ControlResponse::AlterPartition(mut results) => {
+                    results.remove(0).1.map(|after| after.in_sync.iter().map(|node| node.0).collect())
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Lets a process of a broker register, and knows of it; its epoch.
+    fn register(controller: &mut Controller, node: i32, incarnation: u128) -> i64 {
+        let node = NodeId(node);
+        let (host, clean_epoch) = (format!("broker{node}"), None);
+        let registration = Registration { node, incarnation, host, port: 9092, rack: None, clean_epoch };
+        let ControlResponse::Registered { epoch } =
+            controller.handle(node, ControlRequest::Register(registration))
+        else {
+            panic!("it is refused");
+        };
+        let version = controller.image().version;
+        controller.handle(node, ControlRequest::Heartbeat { epoch, version, wants_to_end: false });
+        epoch
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_in_sync_set_is_changed_by_the_leader_that_knows_the_last_change() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.propose(1, &[(1, -1), (2, -1)], (0, 0)), Ok(vec![1, 2]));
+        let before = bench.partition();
+        for (from, in_sync, shifts, expected) in [
+            (1, &[1][..], (1, 0), ErrorCode::NotController),
+            (1, &[1], (0, 1), ErrorCode::NotController),
+            (1, &[1], (-1, 0), ErrorCode::FencedLeaderEpoch),
+            (2, &[2], (0, 0), ErrorCode::InvalidRequest),
+            (1, &[1], (0, -1), ErrorCode::InvalidUpdateVersion),
+            (1, &[2], (0, 0), ErrorCode::InvalidRequest),
+            (1, &[1, 4], (0, 0), ErrorCode::InvalidRequest),
+        ] {
+            let in_sync: Vec<_> = in_sync.iter().map(|node| (*node, -1)).collect();
+            assert_eq!(bench.propose(from, &in_sync, shifts), Err(expected), "{from} {in_sync:?} {shifts:?}");
+        }
+        assert_eq!(bench.partition(), before);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_is_fenced_ends_or_runs_in_another_epoch_does_not_become_in_sync() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.propose(1, &[(1, -1)], (0, 0)), Ok(vec![1]));
+        let of_second = bench.epochs[1];
+        let refused = Err(ErrorCode::IneligibleReplica);
+        assert_eq!(bench.propose(1, &[(1, -1), (2, of_second - 1)], (0, 0)), refused);
+        assert_eq!(bench.propose(1, &[(1, -1), (2, of_second)], (0, 0)), Ok(vec![1, 2]));
+        // The third ends gracefully.
+        let version = bench.controller.image().version;
+        let ends = ControlRequest::Heartbeat { epoch: bench.epochs[2], version, wants_to_end: true };
+        bench.controller.handle(NodeId(3), ends);
+        assert_eq!(bench.propose(1, &[(1, -1), (2, -1), (3, -1)], (0, 0)), refused);
+        // The second begins again, and the leader does not know that.
+        tokio::time::advance(bench.controller.settings.session_timeout).await;
+        bench.epochs[1] = register(&mut bench.controller, 2, 2);
+        assert_eq!(bench.partition().in_sync, [NodeId(1)]);
+        assert_eq!(bench.propose(1, &[(1, -1), (2, of_second)], (0, 0)), refused);
+        let of_second = bench.epochs[1];
+        assert_eq!(bench.propose(1, &[(1, -1), (2, of_second)], (0, 0)), Ok(vec![1, 2]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_all_partitions_those_are_reported_whose_leader_is_elected() {
+        let mut bench = Bench::new();
+        let all = ElectLeadersRequest::default().with_topic_partitions(None);
+        assert_eq!(bench.controller.elect_leaders(&all).replica_election_results, []);
+        assert!(bench.controller.move_leader(bench.id, NodeId(2)));
+        let results = bench.controller.elect_leaders(&all).replica_election_results;
+        let results: Vec<_> = results.iter().flat_map(|topic| &topic.partition_result).collect();
+        assert_eq!(
+            results.iter().map(|result| (result.partition_id, result.error_code)).collect::<Vec<_>>(),
+            [(0, 0)]
+        );
+        assert_eq!(bench.partition().leader, Some(NodeId(1)));
+        // Nobody is there who could lead, even uncleanly.
+        tokio::time::advance(bench.controller.settings.session_timeout).await;
+        bench.controller.tick();
+        assert_eq!(bench.partition().leader, None);
+        let unclean = ElectLeadersRequest::default().with_election_type(1).with_topic_partitions(None);
+        let results = bench.controller.elect_leaders(&unclean).replica_election_results;
+        assert_eq!(results[0].partition_result[0].error_code, ErrorCode::EligibleLeadersNotAvailable.code());
+    }
 }

@@ -24,6 +24,8 @@ struct Progress {
     fetched: Option<(Instant, Offset)>,
     /// The epoch of its broker, as it says itself.
     broker_epoch: i64,
+    /// Whether it has fetched since the in-sync set was last looked at or changed: only a fetch lets it join.
+    may_join: bool,
 }
 
 /// A leader's own state.
@@ -68,6 +70,7 @@ impl Leader {
         self.proposed = None;
         let now = Instant::now();
         self.followers.retain(|follower, _| replicas.contains(follower));
+        self.followers.values_mut().for_each(|progress| progress.may_join = false);
         for replica in replicas.iter().filter(|replica| **replica != node) {
             // A new leader gives followers the time to catch up.
             self.followers.entry(*replica).or_insert(Progress {
@@ -76,6 +79,7 @@ impl Leader {
                 caught_up: now,
                 fetched: None,
                 broker_epoch: -1,
+                may_join: false,
             });
         }
     }
@@ -137,11 +141,11 @@ impl Replica {
         &mut self,
         batch: &Batch,
         origin: Origin,
+        proof: Proof,
         all: bool,
         now: Timestamp,
         peers: &Peers<'_>,
     ) -> Result<Appended> {
-        proof: Proof,
         let leader = self.leader()?;
         if all && leader.in_sync.len() < self.min_in_sync() {
             return Err(ErrorCode::NotEnoughReplicas);
@@ -194,7 +198,8 @@ impl Replica {
         (self.log.high_watermark(), lowest)
     }
 
-    /// A follower fetches: notes how far it is, and reads for it.
+    /// A follower fetches: notes how far it is, and reads for it. When the same fetch reads again, after it has waited,
+    /// nothing is noted (`updateFetchState` of `Partition.fetchRecords`).
     ///
     /// # Errors
     /// If this replica does not lead in that epoch, the broker is no replica, or the offset is out of range.
@@ -208,6 +213,7 @@ impl Replica {
         last_epoch: Option<i32>,
         log_start: Offset,
         max_bytes: usize,
+        is_first: bool,
         peers: &Peers<'_>,
     ) -> Result<Fetched> {
         self.check_epoch(Some(epoch), true)?;
@@ -231,8 +237,10 @@ impl Replica {
             }
         }
         let read: ReadBatches = self.log.read(offset, Offset::MAX, max_bytes, true)?;
-        self.note(from, broker_epoch, offset, log_start, end);
-        self.advance(peers);
+        if is_first {
+            self.note(from, broker_epoch, offset, log_start, end);
+            self.advance(peers);
+        }
         // The high watermark from before: a follower learns of this advance with its next fetch.
         Ok(Fetched { batches: read.batches, high_watermark, log_start: start, diverging: None })
     }
@@ -254,6 +262,7 @@ impl Replica {
         progress.end = Some(offset);
         progress.start = log_start;
         progress.broker_epoch = broker_epoch;
+        progress.may_join = true;
     }
 
     /// The in-sync set that the leader needs, if it is another one and none is proposed
@@ -271,7 +280,8 @@ impl Replica {
             return None;
         }
         let mut wanted = leader.in_sync.clone();
-        for (follower, progress) in &leader.followers {
+        for (follower, progress) in &mut leader.followers {
+            let may_join = std::mem::take(&mut progress.may_join);
             if wanted.contains(follower) {
                 let caught_up = progress.end == Some(end) || progress.caught_up.elapsed() <= peers.lag;
                 if may_shrink && !caught_up {
@@ -280,7 +290,7 @@ impl Replica {
                 continue;
             }
             let has_all = progress.end.is_some_and(|end| end >= high_watermark && end >= leader.start);
-            if has_all && (peers.is_eligible)(*follower, progress.broker_epoch) {
+            if may_join && has_all && (peers.is_eligible)(*follower, progress.broker_epoch) {
                 wanted.insert(*follower);
             }
         }

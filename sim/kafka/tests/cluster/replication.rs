@@ -109,3 +109,25 @@ async fn a_follower_serves_consumers_up_to_its_own_high_watermark() {
     assert_eq!(bed.fetch_from(2, "t", 0).await.unwrap().texts(), ["a"]);
     assert_eq!(bed.offset_at(2, "t", -1).await, Err(ErrorCode::NotLeaderOrFollower));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_is_dropped_from_the_in_sync_set_by_hand_is_eligible_and_returns() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1, 2], &[("min.insync.replicas", "2")]).await;
+    bed.produce("t", &["a"], -1).await.unwrap();
+    assert!(!bed.cluster.drop_from_in_sync("t", 0, NodeId(1)), "the leader");
+    assert!(!bed.cluster.drop_from_in_sync("t", 0, NodeId(3)), "it has no replica");
+    // Its fetch waits at the leader, and is the last one.
+    tokio::time::sleep(seconds(1)).await;
+    bed.links.cut(NodeId(2), NodeId(1));
+    assert!(bed.cluster.drop_from_in_sync("t", 0, NodeId(2)));
+    let partition = bed.cluster.metadata().topic("t").unwrap().partitions[0].clone();
+    assert_eq!((partition.leader, partition.leader_epoch), (Some(NodeId(1)), 0));
+    assert_eq!((partition.in_sync, partition.eligible), (vec![NodeId(1)], vec![NodeId(2)]));
+    assert!(!bed.cluster.drop_from_in_sync("t", 0, NodeId(2)), "once");
+    tokio::time::sleep(seconds(1)).await;
+    assert_eq!(bed.produce("t", &["b"], -1).await, Err(ErrorCode::NotEnoughReplicas));
+    bed.links.restore_all();
+    bed.until("its return", async || bed.in_sync("t") == [1, 2]).await;
+    bed.until("the write", async || bed.produce("t", &["b"], -1).await.is_ok()).await;
+}

@@ -35,8 +35,15 @@ fn text(text: &str) -> StrBytes {
 
 impl Program {
     fn start() -> Program {
+        Program::start_with(&[])
+    }
+
+    /// With these settings.
+    fn start_with(settings: &[&str]) -> Program {
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
         let mut process = Command::new(env!("CARGO_BIN_EXE_simulated-kafka"))
             .args(["--port", "0", "--log", "off"])
+            .args(settings)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -109,6 +116,16 @@ impl Program {
         let response = self.ask(broker, &request, 12);
         let topic = response.and_then(|response| response.topics.into_iter().next());
         topic.and_then(|topic| Some(topic.partitions.first()?.leader_id.0)).unwrap_or(-1)
+    }
+
+    /// The in-sync set as a broker knows it, in ascending order.
+    fn in_sync(&self, broker: i32, topic: &str) -> Vec<i32> {
+        let topic = MetadataRequestTopic::default().with_name(Some(TopicName(text(topic))));
+        let request = MetadataRequest::default().with_topics(Some(vec![topic]));
+        let response = self.ask(broker, &request, 12).unwrap();
+        let mut ids: Vec<_> = response.topics[0].partitions[0].isr_nodes.iter().map(|node| node.0).collect();
+        ids.sort();
+        ids
     }
 
     /// Produces a record with a key; its offset.
@@ -220,8 +237,11 @@ fn a_leader_is_moved_and_a_broker_whose_metadata_lag_does_not_know() {
 
 #[test]
 fn retention_and_compaction_are_applied_when_asked_for() {
-    let mut program = Program::start();
-    program.create("old", &[1], &[("retention.ms", "1")]);
+    // Neither comes by itself during the test.
+    let settings = ["log.retention.check.interval.ms=3600000", "log.cleaner.backoff.ms=3600000"];
+    let mut program = Program::start_with(&settings);
+    // Of two segments the first is one too many, and of one none is.
+    program.create("old", &[1], &[("retention.bytes", "1")]);
     program.create("keys", &[1], &[("cleanup.policy", "compact")]);
     for topic in ["old", "keys"] {
         assert_eq!(program.produce(1, topic, batch()), Some(0));
@@ -229,11 +249,29 @@ fn retention_and_compaction_are_applied_when_asked_for() {
         assert_eq!(program.produce(1, topic, batch()), Some(1));
     }
     program.done("retain");
-    until("retention", || program.offset(1, "old", -2).is_some_and(|start| start >= 1));
+    until("retention", || program.offset(1, "old", -2) == Some(1));
     // The first record by its time.
     assert_eq!(program.offset(1, "keys", 0), Some(0));
     program.done("compact keys");
     assert_eq!(program.offset(1, "keys", 0), Some(1));
+}
+
+#[test]
+fn a_follower_that_is_dropped_from_the_in_sync_set_returns_when_it_fetches() {
+    let mut program = Program::start();
+    program.create("t", &[1, 2], &[]);
+    assert_eq!(program.in_sync(1, "t"), [1, 2]);
+    // Its fetches do not arrive, so that it does not return.
+    program.done("cut 2 1");
+    program.done("shrink t 0 2");
+    until("the shrink", || program.in_sync(1, "t") == [1]);
+    let refused = "cannot be dropped from the in-sync set of partition 0 of t: it must be in it, and another broker lead";
+    for broker in [1, 2, 3] {
+        let refused = format!("error: broker {broker} {refused}");
+        assert_eq!(program.command(&format!("shrink t 0 {broker}")), refused);
+    }
+    program.done("restore-links");
+    until("its return", || program.in_sync(1, "t") == [1, 2]);
 }
 
 #[test]
@@ -257,6 +295,11 @@ fn a_command_that_cannot_be_carried_out_is_an_error_and_the_next_one_is_read() {
         ("start 1", "error: broker 1 runs already"),
         ("wipe 1", "error: broker 1 runs already"),
         ("cut 1", "error: cut requires: FROM TO"),
+        ("cut 1 4", "error: no broker 4"),
+        ("lag 0 5", "error: no broker 0"),
+        ("roll none", "error: there is no topic 'none'"),
+        ("compact none", "error: there is no topic 'none'"),
+        ("expire none 1", "error: there is no topic 'none'"),
     ] {
         assert_eq!(program.command(command), expected, "{command}");
     }
