@@ -51,6 +51,9 @@ pub enum FrameError {
     /// The client must authenticate before it sends this request (`InvalidRequestException`).
     #[error("request {0} before the client has authenticated")]
     Unauthenticated(i16),
+    /// Kafka never responds to the request, and closes the connection when it has been idle for long.
+    #[error("request {0} has no response, as in Kafka")]
+    NeverAnswered(i16),
     /// The bytes are no such request.
     #[error("request {key} in version {version} is malformed: {reason}")]
     Malformed {

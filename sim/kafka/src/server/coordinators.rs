@@ -16,8 +16,8 @@ use crate::protocol::messages::write_txn_markers_response::{
     WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
 };
 use crate::protocol::messages::{
-    ApiKey, FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse,
-    WriteTxnMarkersRequest, WriteTxnMarkersResponse,
+    AddPartitionsToTxnRequest, ApiKey, FindCoordinatorRequest, FindCoordinatorResponse,
+    InitProducerIdRequest, InitProducerIdResponse, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
 };
 use crate::protocol::text;
 use crate::quota::tokens::Requester;
@@ -29,6 +29,13 @@ fn context(client: &Client, raw: &RawRequest) -> Context {
         client_host: format!("/{}", client.address),
         api_version: raw.version,
     }
+}
+
+/// Whether this is an AddPartitionsToTxn request of the versions with many transactions that has none: the response of
+/// 4.1.0 is sent with the result of the last one (`KafkaApis.handleAddPartitionsToTxnRequest`).
+pub(super) fn is_never_answered(raw: &RawRequest) -> std::result::Result<bool, FrameError> {
+    let request: AddPartitionsToTxnRequest = raw.decode()?;
+    Ok(raw.version >= 4 && request.transactions.is_empty())
 }
 
 /// Serves a request of a group or of a transaction.

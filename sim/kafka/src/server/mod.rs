@@ -35,6 +35,9 @@ use crate::protocol::text;
 use crate::quota::tokens::Requester;
 use crate::types::{NodeId, PartitionId, TopicId};
 
+/// After how long a connection is closed on which nothing happens (`connections.max.idle.ms`).
+const LONGEST_IDLE: Duration = Duration::from_secs(600);
+
 /// A client, as its connection shows it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Client {
@@ -44,9 +47,6 @@ pub(crate) struct Client {
     pub(crate) user: Option<String>,
 }
 
-/// What follows from a request.
-#[derive(Debug)]
-pub(crate) struct Reply {
 impl Client {
     /// Who asks for a change.
     fn requester(&self, raw: &RawRequest, is_strict: bool) -> Requester {
@@ -55,6 +55,9 @@ impl Client {
     }
 }
 
+/// What follows from a request.
+#[derive(Debug)]
+pub(crate) struct Reply {
     /// None if the client does not want one.
     pub(crate) response: Option<Bytes>,
     /// How long the connection is not read after that.
@@ -80,9 +83,6 @@ pub(crate) async fn dispatch(
             raw.respond(&response).map(Some)
         }};
     }
-    let response = match raw.key {
-        ApiKey::ApiVersions => cluster::api_versions(broker, &raw).map(|(response, _)| Some(response)),
-        ApiKey::SaslHandshake => sasl::handshake_again(&raw).map(Some),
     // The first version is the one that knows THROTTLING_QUOTA_EXCEEDED.
     macro_rules! change_partitions {
         ($serve:expr, $strict_from:expr) => {{
@@ -93,6 +93,9 @@ pub(crate) async fn dispatch(
             return Ok(Reply { response: Some(raw.respond(&response)?), muted });
         }};
     }
+    let response = match raw.key {
+        ApiKey::ApiVersions => cluster::api_versions(broker, &raw).map(|(response, _)| Some(response)),
+        ApiKey::SaslHandshake => sasl::handshake_again(&raw).map(Some),
         ApiKey::SaslAuthenticate => sasl::authenticate_again(&raw).map(Some),
         ApiKey::Produce => return produce::serve(broker, client, &raw).await,
         ApiKey::Fetch => return fetch::serve(broker, client, &raw).await,
@@ -118,6 +121,10 @@ pub(crate) async fn dispatch(
         ApiKey::DescribeUserScramCredentials => answer!(credentials::describe),
         ApiKey::AlterUserScramCredentials => answer!(credentials::alter),
         ApiKey::FindCoordinator => answer!(coordinators::find),
+        ApiKey::AddPartitionsToTxn if coordinators::is_never_answered(&raw)? => {
+            tokio::time::sleep(LONGEST_IDLE).await;
+            Err(FrameError::NeverAnswered(raw.key as i16))
+        }
         ApiKey::InitProducerId => coordinators::init_producer_id(broker, client, &raw).await.map(Some),
         ApiKey::WriteTxnMarkers => answer!(coordinators::write_markers),
         ApiKey::DescribeProducers => answer!(producers::describe),

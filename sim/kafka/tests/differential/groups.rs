@@ -8,7 +8,7 @@ use proto_kafka::messages::offset_delete_request::{OffsetDeleteRequestPartition,
 use proto_kafka::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use proto_kafka::messages::sync_group_request::SyncGroupRequestAssignment;
 use proto_kafka::messages::*;
-use proto_kafka::protocol::{HeaderVersion, Request};
+use proto_kafka::protocol::{HeaderVersion, Request, StrBytes};
 
 use crate::side::{Side, text, topic_name};
 use crate::steps::{Consumer, Member, Step, TOPICS};
@@ -19,6 +19,30 @@ struct Known {
     epoch: i32,
     owned: Vec<TopicPartitions>,
     topic: usize,
+    is_static: bool,
+    /// How often its process was started again.
+    run: usize,
+}
+
+impl Known {
+    fn id(&self, member: usize) -> String {
+        format!("m{member}-{}", self.run)
+    }
+
+    fn instance(&self, member: usize) -> Option<StrBytes> {
+        self.is_static.then(|| text(&format!("i{member}")))
+    }
+}
+
+fn beat(group: &str, member: usize, known: &Known, epoch: i32) -> ConsumerGroupHeartbeatRequest {
+    ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(GroupId(text(group)))
+        .with_member_id(text(&known.id(member)))
+        .with_instance_id(known.instance(member))
+        .with_member_epoch(epoch)
+        .with_rebalance_timeout_ms(-1)
+        .with_subscribed_topic_names(None)
+        .with_topic_partitions(None)
 }
 
 impl Side {
@@ -137,19 +161,28 @@ impl Side {
         }
     }
 
-    pub async fn classic(&mut self, group: usize, steps: &[Member]) -> Vec<String> {
+    pub async fn classic(&mut self, group: usize, instance: Option<usize>, steps: &[Member]) -> Vec<String> {
+        let instance = instance.map(|instance| text(&format!("i{instance}")));
         let group = self.name("g", group);
         let id = GroupId(text(&group));
         let (mut member, mut generation) = (String::new(), -1);
         let mut lines = Vec::new();
         for step in steps {
+            if let Member::Restart = step {
+                member.clear();
+            }
             let line = match step {
-                Member::Join { version, timeout } => {
+                Member::Join { .. } | Member::Restart => {
+                    let (version, timeout) = match step {
+                        Member::Join { version, timeout } => (version, timeout),
+                        _ => (&5, &10_000),
+                    };
                     let mut join = JoinGroupRequest::default()
                         .with_group_id(id.clone())
                         .with_session_timeout_ms(*timeout)
                         .with_rebalance_timeout_ms(if *version > 0 { 10_000 } else { -1 })
                         .with_member_id(text(&member))
+                        .with_group_instance_id(instance.clone().filter(|_| *version >= 5))
                         .with_protocol_type(text("consumer"))
                         .with_protocols(vec![
                             JoinGroupRequestProtocol::default()
@@ -183,6 +216,7 @@ impl Side {
                         .with_group_id(id.clone())
                         .with_generation_id(generation + delta)
                         .with_member_id(text(&member))
+                        .with_group_instance_id(instance.clone())
                         .with_assignments(vec![assignment]);
                     let response = self.at_group(&group, &sync, 3, |synced| synced.error_code).await;
                     format!("{} {:?}", response.error_code, response.assignment)
@@ -191,6 +225,7 @@ impl Side {
                     let beat = HeartbeatRequest::default()
                         .with_group_id(id.clone())
                         .with_generation_id(generation + delta)
+                        .with_group_instance_id(instance.clone())
                         .with_member_id(text(&member));
                     format!("{} ", self.at_group(&group, &beat, 3, |beat| beat.error_code).await.error_code)
                 }
@@ -205,10 +240,14 @@ impl Side {
                     let mut commit = self.commit_request(&group, 0, 0, *offset);
                     commit.generation_id_or_member_epoch = generation + delta;
                     commit.member_id = text(&member);
+                    commit.group_instance_id = instance.clone();
                     self.commit(&group, &commit, 8).await
                 }
-                Member::Leave => {
-                    let leaving = MemberIdentity::default().with_member_id(text(&member));
+                Member::Leave | Member::LeaveAsInstance => {
+                    let known = if let Member::Leave = step { member.as_str() } else { "" };
+                    let leaving = MemberIdentity::default()
+                        .with_member_id(text(known))
+                        .with_group_instance_id(instance.clone());
                     let leave =
                         LeaveGroupRequest::default().with_group_id(id.clone()).with_members(vec![leaving]);
                     let response = self.at_group(&group, &leave, 4, |left| left.error_code).await;
@@ -240,7 +279,7 @@ impl Side {
         lines
     }
 
-    pub async fn consumer(&mut self, group: usize, steps: &[Consumer]) -> Vec<String> {
+    pub async fn consumer(&mut self, group: usize, is_static: bool, steps: &[Consumer]) -> Vec<String> {
         let group = self.name("g", group);
         let mut ids = Vec::new();
         for topic in 0..TOPICS {
@@ -248,15 +287,19 @@ impl Side {
             let known = self.describe(self.any(), &name).await.expect("a topic");
             ids.push((known.topic_id, topic));
         }
-        let mut members = vec![Known::default(); 2];
+        let mut members = vec![Known { is_static, ..Known::default() }; 2];
         let mut lines = Vec::new();
         for step in steps {
             match step {
-                Consumer::Join { member, timeout, topic } => {
-                    members[*member] = Known { topic: *topic, ..Known::default() };
-                    let beat = self
-                        .beat(&group, *member, 0)
-                        .with_rebalance_timeout_ms(*timeout)
+                Consumer::Join { member, topic, .. } | Consumer::Restart { member, topic } => {
+                    let (timeout, restarts) = match step {
+                        Consumer::Join { timeout, .. } => (*timeout, 0),
+                        _ => (60_000, 1),
+                    };
+                    let run = members[*member].run + restarts;
+                    members[*member] = Known { topic: *topic, is_static, run, ..Known::default() };
+                    let beat = beat(&group, *member, &members[*member], 0)
+                        .with_rebalance_timeout_ms(timeout)
                         .with_subscribed_topic_names(Some(vec![topic_name(&self.name("t", *topic))]))
                         .with_server_assignor(Some(text("range")))
                         .with_topic_partitions(Some(Vec::new()));
@@ -264,13 +307,12 @@ impl Side {
                 }
                 Consumer::Beat { member, epoch } => {
                     let known = members[*member].clone();
-                    let beat = self
-                        .beat(&group, *member, known.epoch + epoch)
+                    let beat = beat(&group, *member, &known, known.epoch + epoch)
                         .with_topic_partitions(Some(known.owned));
                     lines.push(self.heartbeat(&group, &beat, &mut members[*member], &ids).await);
                 }
                 Consumer::Leave { member, epoch } => {
-                    let beat = self.beat(&group, *member, *epoch);
+                    let beat = beat(&group, *member, &members[*member], *epoch);
                     let response = self.at_group(&group, &beat, 1, |beat| beat.error_code).await;
                     lines.push(format!("{} {}", response.error_code, response.member_epoch));
                 }
@@ -278,7 +320,8 @@ impl Side {
                     let known = &members[*member];
                     let mut commit = self.commit_request(&group, known.topic, 0, 3);
                     commit.generation_id_or_member_epoch = known.epoch + epoch;
-                    commit.member_id = text(&format!("m{member}"));
+                    commit.member_id = text(&known.id(*member));
+                    commit.group_instance_id = known.instance(*member);
                     lines.push(self.commit(&group, &commit, 9).await);
                 }
                 Consumer::Describe => {
@@ -299,17 +342,16 @@ impl Side {
                 }
             }
         }
+        // Those whose place was not taken are there still.
+        for (member, known) in members.iter().enumerate().filter(|_| is_static) {
+            for run in 0..=known.run {
+                let earlier = Known { run, ..known.clone() };
+                let request = beat(&group, member, &earlier, -1);
+                let response = self.at_group(&group, &request, 1, |beat| beat.error_code).await;
+                lines.push(format!("{} {}", response.error_code, response.member_epoch));
+            }
+        }
         lines
-    }
-
-    fn beat(&self, group: &str, member: usize, epoch: i32) -> ConsumerGroupHeartbeatRequest {
-        ConsumerGroupHeartbeatRequest::default()
-            .with_group_id(GroupId(text(group)))
-            .with_member_id(text(&format!("m{member}")))
-            .with_member_epoch(epoch)
-            .with_rebalance_timeout_ms(-1)
-            .with_subscribed_topic_names(None)
-            .with_topic_partitions(None)
     }
 
     async fn heartbeat(

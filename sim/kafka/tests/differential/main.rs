@@ -5,7 +5,11 @@ mod admin;
 mod cluster;
 mod data;
 mod draw;
+mod frames;
 mod groups;
+#[path = "../hostile/requests.rs"]
+#[allow(dead_code)] // What other tests use.
+mod requests;
 mod side;
 mod steps;
 mod transactions;
@@ -39,8 +43,8 @@ impl Side {
     async fn run(&mut self, step: &Step, now: i64) -> Vec<String> {
         match step {
             Step::Produce(produce) => self.produce(produce, now).await,
-            Step::Classic { group, steps } => self.classic(*group, steps).await,
-            Step::Consumer { group, steps } => self.consumer(*group, steps).await,
+            Step::Classic { group, instance, steps } => self.classic(*group, *instance, steps).await,
+            Step::Consumer { group, is_static, steps } => self.consumer(*group, *is_static, steps).await,
             Step::Kill(node) => {
                 if self.down.is_none() {
                     self.kill(*node).await;
@@ -103,6 +107,15 @@ async fn sides(now: i64) -> (Side, Side) {
     (real, Side::new(Host::Simulated(brokers), addresses, prefix))
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime")
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as i64
+}
+
 /// Runs random steps on both; panics if they differ.
 fn compare(kills: bool, default_steps: u64) {
     let seed = setting("EXACTLYONCE_DIFFERENTIAL_SEED", std::process::id().into());
@@ -110,9 +123,8 @@ fn compare(kills: bool, default_steps: u64) {
     // How many steps before one that differs are printed.
     let history = setting("EXACTLYONCE_DIFFERENTIAL_HISTORY", 40);
     println!("EXACTLYONCE_DIFFERENTIAL_SEED={seed} EXACTLYONCE_DIFFERENTIAL_STEPS={planned}");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.expect("a runtime").block_on(async {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as i64;
+    runtime().block_on(async {
+        let now = now();
         let (mut real, mut simulated) = sides(now).await;
         for side in [&mut real, &mut simulated] {
             side.kills = kills;
@@ -169,4 +181,18 @@ fn random_requests_have_the_same_responses_on_kafka_and_in_the_simulation() {
 #[ignore = "needs services: docker/local/cluster up --kafka 3 --cassandra 0"]
 fn random_requests_have_the_same_responses_while_brokers_are_killed() {
     compare(true, 600);
+}
+
+/// `EXACTLYONCE_DIFFERENTIAL_SEED` is the seed, and `EXACTLYONCE_DIFFERENTIAL_ROUNDS` how often each version is sent.
+#[test]
+#[ignore = "needs services: docker/local/cluster up --kafka 3 --cassandra 0"]
+fn damaged_and_cut_requests_of_every_version_have_responses_or_end_the_connection_on_both() {
+    let seed = setting("EXACTLYONCE_DIFFERENTIAL_SEED", std::process::id().into());
+    let rounds = setting("EXACTLYONCE_DIFFERENTIAL_ROUNDS", 1);
+    println!("EXACTLYONCE_DIFFERENTIAL_SEED={seed} EXACTLYONCE_DIFFERENTIAL_ROUNDS={rounds}");
+    runtime().block_on(async {
+        let (real, simulated) = sides(now()).await;
+        let different = frames::compare(real.address(0), simulated.address(0), seed, rounds).await;
+        assert!(different.is_empty(), "seed {seed}, they differ in\n{}", different.join("\n"));
+    });
 }

@@ -72,6 +72,11 @@ impl Side {
         }
     }
 
+    /// Where a broker listens, from 0.
+    pub fn address(&self, node: usize) -> SocketAddr {
+        self.nodes[node]
+    }
+
     /// The name of a topic, group or transaction.
     pub fn name(&self, kind: &str, place: usize) -> String {
         format!("{}-{kind}{place}", self.prefix)

@@ -54,22 +54,54 @@ pub struct Produce {
 /// What a member of a group does.
 #[derive(Clone, Copy, Debug)]
 pub enum Member {
-    Join { version: i16, timeout: i32 },
-    Sync { generation: i32 },
-    Beat { generation: i32 },
+    Join {
+        version: i16,
+        timeout: i32,
+    },
+    /// Joins as a new process, which does not know its member id.
+    Restart,
+    Sync {
+        generation: i32,
+    },
+    Beat {
+        generation: i32,
+    },
     BeatAs(&'static str),
-    Commit { generation: i32, offset: i64 },
+    Commit {
+        generation: i32,
+        offset: i64,
+    },
     Leave,
+    /// Leaves under its instance id alone.
+    LeaveAsInstance,
     Describe,
 }
 
 /// What a member of a group of the new protocol does; members are 0 and 1.
 #[derive(Clone, Copy, Debug)]
 pub enum Consumer {
-    Join { member: usize, timeout: i32, topic: usize },
-    Beat { member: usize, epoch: i32 },
-    Commit { member: usize, epoch: i32 },
-    Leave { member: usize, epoch: i32 },
+    Join {
+        member: usize,
+        timeout: i32,
+        topic: usize,
+    },
+    /// Joins as a new process, with another member id.
+    Restart {
+        member: usize,
+        topic: usize,
+    },
+    Beat {
+        member: usize,
+        epoch: i32,
+    },
+    Commit {
+        member: usize,
+        epoch: i32,
+    },
+    Leave {
+        member: usize,
+        epoch: i32,
+    },
     Describe,
 }
 
@@ -183,10 +215,14 @@ pub enum Step {
     },
     Classic {
         group: usize,
+        /// The instance id of a static member.
+        instance: Option<usize>,
         steps: Vec<Member>,
     },
     Consumer {
         group: usize,
+        /// Whether the members are static.
+        is_static: bool,
         steps: Vec<Consumer>,
     },
     /// A broker, from 0, is killed; or the one that is down is started.
@@ -275,15 +311,15 @@ fn produce(draw: &mut Draw) -> Produce {
 }
 
 fn classic(draw: &mut Draw) -> Step {
+    let instance = draw.chance(40).then(|| draw.below(2));
+    let version = if instance.is_some() { draw.pick(&[5, 9]) } else { draw.pick(&[0, 2, 3, 5, 9]) };
     let mut steps = vec![
-        Member::Join {
-            version: draw.pick(&[0, 2, 3, 5, 9]),
-            timeout: draw.pick(&[10_000, 10_000, 10_000, 1, 10_000_000]),
-        },
+        Member::Join { version, timeout: draw.pick(&[10_000, 10_000, 10_000, 1, 10_000_000]) },
         Member::Sync { generation: draw.pick(&[0, 0, 0, 1, -1]) },
     ];
     for _ in 0..draw.below(6) {
         steps.push(match draw.below(7) {
+            0 if instance.is_some() && draw.chance(60) => Member::Restart,
             0 => Member::Join { version: 5, timeout: 10_000 },
             1 => Member::Sync { generation: draw.pick(&[0, 0, 1]) },
             2 => Member::Beat { generation: draw.pick(&[0, 0, -1, 1]) },
@@ -294,28 +330,36 @@ fn classic(draw: &mut Draw) -> Step {
         });
     }
     steps.push(Member::Leave);
+    if instance.is_some() {
+        steps.push(Member::LeaveAsInstance);
+    }
     steps.push(Member::Describe);
-    Step::Classic { group: draw.below(GROUPS), steps }
+    Step::Classic { group: draw.below(GROUPS), instance, steps }
 }
 
 fn consumer(draw: &mut Draw) -> Step {
     let topic = draw.below(TOPICS);
+    let is_static = draw.chance(40);
     let mut steps = vec![Consumer::Join { member: 0, timeout: 60_000, topic }];
     for _ in 0..1 + draw.below(8) {
         let member = draw.below(2);
         let epoch = if draw.chance(15) { draw.pick(&[-1, 1, 5]) } else { 0 };
         steps.push(match draw.below(10) {
+            0 if is_static => Consumer::Restart { member, topic },
             0..2 => Consumer::Join { member, timeout: draw.pick(&[60_000, 60_000, 0, -1]), topic },
             2..6 => Consumer::Beat { member, epoch },
             6..8 => Consumer::Commit { member, epoch },
             8 => Consumer::Describe,
-            _ => Consumer::Leave { member, epoch: draw.pick(&[-1, -1, -2]) },
+            _ => Consumer::Leave {
+                member,
+                epoch: if is_static { draw.pick(&[-1, -2, -2]) } else { draw.pick(&[-1, -1, -2]) },
+            },
         });
     }
     steps.push(Consumer::Leave { member: 0, epoch: -1 });
     steps.push(Consumer::Leave { member: 1, epoch: -1 });
     steps.push(Consumer::Describe);
-    Step::Consumer { group: GROUPS + draw.below(GROUPS), steps }
+    Step::Consumer { group: GROUPS + draw.below(GROUPS), is_static, steps }
 }
 
 /// The next step. `kills` is whether brokers may be killed.

@@ -28,7 +28,11 @@ fn whole(offered: Offered, version: i16, body: &[u8]) -> Vec<u8> {
 
 /// Whether a broker may wait before it responds, for longer than a minute if the request says so.
 fn may_wait(key: ApiKey) -> bool {
-    matches!(key, ApiKey::Fetch | ApiKey::JoinGroup | ApiKey::SyncGroup | ApiKey::Produce)
+    // AddPartitionsToTxn without transactions has no response at all.
+    matches!(
+        key,
+        ApiKey::Fetch | ApiKey::JoinGroup | ApiKey::SyncGroup | ApiKey::Produce | ApiKey::AddPartitionsToTxn
+    )
 }
 
 /// Checks that this is nothing, or one whole response.

@@ -7,6 +7,7 @@ mod frames;
 #[allow(dead_code)] // What others use.
 mod harness;
 mod memory;
+#[allow(dead_code)] // What other tests use.
 mod requests;
 
 use harness::Testbed;

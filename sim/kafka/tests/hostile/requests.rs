@@ -36,6 +36,7 @@ struct Kind {
     length: fn(&Bytes, i16) -> Option<usize>,
     default: fn(i16) -> BytesMut,
     check: fn(Bytes, i16) -> Result<(), String>,
+    refusal: fn(Bytes, i16) -> Option<String>,
 }
 
 impl Kind {
@@ -43,7 +44,12 @@ impl Kind {
     where
         R::Response: HeaderVersion,
     {
-        Self { length: decoded::<R>, default: default_body::<R>, check: is_response::<R> }
+        Self {
+            length: decoded::<R>,
+            default: default_body::<R>,
+            check: is_response::<R>,
+            refusal: refusal_of_body::<R>,
+        }
     }
 }
 
@@ -121,6 +127,16 @@ where
     }
     R::Response::decode(&mut response, version).map_err(|error| error.to_string())?;
     if response.is_empty() { Ok(()) } else { Err(format!("{} bytes after it", response.len())) }
+}
+
+fn refusal_of_body<R: Request>(mut request: Bytes, version: i16) -> Option<String> {
+    let header = RequestHeader::decode(&mut request, R::header_version(version)).map(|_| ());
+    header.and_then(|()| R::decode(&mut request, version).map(|_| ())).err().map(|error| error.to_string())
+}
+
+/// Why the codec does not decode a request, without its length; none if it does.
+pub fn refusal(key: ApiKey, version: i16, request: Bytes) -> Option<String> {
+    (kind(key).refusal)(request, version)
 }
 
 /// How many of these bytes are the body of this request, if they begin with one.
