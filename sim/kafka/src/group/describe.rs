@@ -119,7 +119,8 @@ impl GroupShard {
             .with_client_id(text(&member.value.client_id))
             .with_client_host(text(&member.value.client_host))
             .with_subscribed_topic_names(member.value.topics.iter().map(|name| text(name).into()).collect())
-            .with_subscribed_topic_regex(optional(member.value.regex.as_deref()))
+            // Empty without one, and not null (`ConsumerGroupMember`).
+            .with_subscribed_topic_regex(Some(text(member.value.regex.as_deref().unwrap_or_default())))
             .with_assignment(self.assignment(&member.assigned))
             .with_target_assignment(self.assignment(target))
             .with_member_type(i8::from(!member.is_classic()))
