@@ -185,8 +185,57 @@ pub(super) async fn prepare(
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
     use crate::store::cql::Keyspace;
+
+    /// The refusal of a session whose last connection ended like this.
+    fn of_connection(error: ConnectionError) -> Option<&'static str> {
+        let broken = ConnectionPoolError::Broken { last_connection_error: error };
+        refusal(&NewSessionError::MetadataError(MetadataError::ConnectionPoolError(broken)))
+    }
+
+    #[test]
+    fn options_that_the_driver_rejects_are_refused() {
+        let rejected = Some("the driver rejected the options");
+        assert_eq!(refusal(&NewSessionError::EmptyKnownNodesList), rejected);
+        assert_eq!(refusal(&NewSessionError::IllegalConfig("why".into())), rejected);
+    }
+
+    #[test]
+    fn a_connection_that_breaks_is_not_refused() {
+        let unknown = NewSessionError::FailedToResolveAnyHostname(vec!["a".to_owned()]);
+        assert_eq!(refusal(&unknown), None);
+        assert_eq!(of_connection(ConnectionError::ConnectTimeout), None);
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        assert_eq!(of_connection(ConnectionError::IoError(Arc::new(reset))), None);
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn an_error_of_tls_refuses_a_connection() {
+        let error = io::Error::other(openssl::error::ErrorStack::get());
+        let refused = of_connection(ConnectionError::IoError(Arc::new(error)));
+        assert_eq!(refused, Some("TLS verification failed"));
+    }
+
+    #[cfg(feature = "tls")]
+    #[tokio::test]
+    async fn a_file_for_tls_that_cannot_be_used_is_refused_before_any_connection() {
+        let keyspace = Keyspace::try_from("k".to_owned()).unwrap();
+        let tls = super::super::Tls { ca_file: Some("/a/missing/file".into()), ..Default::default() };
+        let options = CassandraOptions {
+            tls: Some(tls),
+            ..CassandraOptions::new(vec!["127.0.0.1:1".to_owned()], keyspace)
+        };
+        match session(&options).await {
+            Err(ConnectError::Refused { what, .. }) => {
+                assert_eq!(what, "CA file /a/missing/file cannot be used");
+            }
+            other => panic!("{:?}", other.map(drop)),
+        }
+    }
 
     #[test]
     fn a_local_quorum_is_one_of_a_datacenter_that_has_a_name() {

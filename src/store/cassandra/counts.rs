@@ -460,6 +460,7 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::cassandra::write::sizes::assert_estimated;
 
     #[test]
     fn after_a_sparse_slice_the_next_reads_name_their_windows() {
@@ -502,6 +503,18 @@ mod tests {
             .map(|read| (read.shard(), read.blocks.clone(), read.most_in_a_block, read.partitions()))
             .collect();
         assert_eq!(reads, [(1, vec![0, 1, 2], 8, 5), (2, vec![2], 2, 16)]);
+    }
+
+    #[test]
+    fn the_estimated_size_of_a_count_is_little_more_than_its_size() {
+        use scylla::frame::response::result::NativeType::{BigInt, Int, Text, Timestamp};
+        for length in [0, 1, 50, 1_024] {
+            let window = WindowKey { source: "s".repeat(length).into(), end: 5 };
+            let (place, count) = (CountPlace { block: 1, shard: 2 }, Count { count: 3, through_offset: 4 });
+            let row = CountRow { partition: 1, place, window: &window, count };
+            let columns = [Int, BigInt, Int, Timestamp, Text, BigInt, BigInt, BigInt];
+            assert_estimated(&row, &columns, &window);
+        }
     }
 
     #[test]

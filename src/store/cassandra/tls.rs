@@ -31,17 +31,8 @@ pub(super) fn context(tls: &Tls) -> Result<TlsContext, Wrong> {
         }
         None => {
             let found = openssl_probe::probe();
-            let nowhere = || {
-                (
-                    "no certificates of trusted authorities were found on this system".to_owned(),
-                    ErrorStack::get(),
-                )
-            };
-            if found.cert_file.is_none() && found.cert_dir.is_empty() {
-                return Err(nowhere());
-            }
             let directory = found.cert_dir.first().map(|path| path.as_path());
-            builder.load_verify_locations(found.cert_file.as_deref(), directory).map_err(openssl)?;
+            trust_system(&mut builder, found.cert_file.as_deref(), directory)?;
         }
     }
     if let Some(path) = &tls.certificate_file {
@@ -55,6 +46,20 @@ pub(super) fn context(tls: &Tls) -> Result<TlsContext, Wrong> {
         builder.check_private_key().map_err(|error| (what.to_owned(), error))?;
     }
     Ok(builder.into())
+}
+
+/// Trusts the authorities of the system, which are in this file, in this folder, or in both.
+fn trust_system(
+    builder: &mut SslConnectorBuilder,
+    file: Option<&Path>,
+    folder: Option<&Path>,
+) -> Result<(), Wrong> {
+    if file.is_none() && folder.is_none() {
+        let what = "no certificates of trusted authorities were found on this system";
+        return Err((what.to_owned(), ErrorStack::get()));
+    }
+    let loaded = builder.load_verify_locations(file, folder);
+    loaded.map_err(|error| ("the certificates of this system cannot be used".to_owned(), error))
 }
 
 /// True if the connection failed because of TLS itself (a certificate is not trusted, has a different address, or is
@@ -96,8 +101,9 @@ mod tests {
     }
 
     impl Folder {
-        fn new() -> Self {
-            let folder = Self(env::temp_dir().join(format!("exactlyonce-tls-{}", process::id())));
+        /// Its name has this word, so that tests may run at once.
+        fn new(word: &str) -> Self {
+            let folder = Self(env::temp_dir().join(format!("exactlyonce-tls-{word}-{}", process::id())));
             fs::create_dir_all(&folder.0).unwrap();
             let [key, other] = [(), ()].map(|()| PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap());
             let mut name = X509NameBuilder::new().unwrap();
@@ -134,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_certificate_needs_its_key_and_every_file_must_be_usable() {
-        let folder = Folder::new();
+        let folder = Folder::new("files");
         assert_eq!(folder.wrong("certificate", None, None), None);
         assert_eq!(folder.wrong("certificate", Some("certificate"), Some("key")), None);
         let differ = Some("the key does not match the certificate".to_owned());
@@ -148,6 +154,21 @@ mod tests {
             unusable("key file /other"),
             "the key of another certificate"
         );
+    }
+
+    #[test]
+    fn authorities_of_the_system_are_in_a_file_or_a_folder() {
+        let folder = Folder::new("system");
+        let file = folder.file("certificate");
+        let trust = |file: Option<&Path>, folder: Option<&Path>| {
+            let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
+            trust_system(&mut builder, file, folder).map_err(|(what, _)| what)
+        };
+        assert_eq!(trust(Some(&file), None), Ok(()));
+        assert_eq!(trust(None, Some(&folder.0)), Ok(()));
+        assert_eq!(trust(Some(&file), Some(&folder.0)), Ok(()));
+        let none = "no certificates of trusted authorities were found on this system";
+        assert_eq!(trust(None, None), Err(none.to_owned()));
     }
 
     #[test]

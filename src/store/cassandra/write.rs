@@ -381,6 +381,9 @@ impl Connection {
 }
 
 #[cfg(test)]
+pub(super) mod sizes;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::event::Health;

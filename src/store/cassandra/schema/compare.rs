@@ -312,6 +312,32 @@ mod tests {
     }
 
     #[test]
+    fn datacenters_are_those_with_replicas_that_the_replication_names() {
+        let datacenters = |replication: &[(&str, &str)]| {
+            let replication = replication.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            let mut found = correct(Layout::ORIGINAL);
+            found.keyspace.as_mut().unwrap().replication = replication.collect();
+            found.difference(&options(), Layout::ORIGINAL).unwrap().datacenters
+        };
+        assert_eq!(datacenters(&[("class", "SimpleStrategy"), ("replication_factor", "3")]), 0);
+        let class = ("class", "org.apache.cassandra.locator.NetworkTopologyStrategy");
+        assert_eq!(datacenters(&[class, ("paris", "3")]), 1);
+        assert_eq!(datacenters(&[class, ("paris", "3"), ("oslo", "1")]), 2);
+        assert_eq!(datacenters(&[class, ("paris", "3"), ("oslo", "1"), ("rome", "0")]), 2);
+    }
+
+    #[test]
+    fn a_local_quorum_is_of_all_replicas_where_the_replication_names_no_datacenter() {
+        let local = CassandraOptions {
+            datacenter: Some("paris".to_owned()),
+            consistency: Consistency::LocalQuorum,
+            ..options()
+        };
+        let checked = correct(Layout::ORIGINAL).difference(&local, Layout::ORIGINAL).unwrap();
+        assert_eq!(checked.replicas, 3);
+    }
+
+    #[test]
     fn a_local_quorum_is_of_the_replicas_of_its_datacenter() {
         let mut found = correct(Layout::ORIGINAL);
         let replication =
