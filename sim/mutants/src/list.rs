@@ -13,7 +13,7 @@ use mutants::combine::{self, Combined};
 use mutants::listed::{self, Listed};
 use mutants::page;
 use mutants::patch::Patch;
-use mutants::plain::{PlainError, Tests};
+use mutants::plain::{Failures, PlainError, Tests};
 use mutants::play::Settings;
 use mutants::systematic::{self, Counts, Judged, Verdict};
 use mutants::tree::Tree;
@@ -122,7 +122,7 @@ fn test(
     for (number, each) in (1..).zip(survivors) {
         if unviable.contains(&each.short) {
             each.verdict = Verdict::Unviable("it does not compile with all features".to_owned());
-        } else if let Some(test) = tests.find(&each.short)?.first() {
+        } else if let Some(test) = tests.find(&each.short, Failures::First)?.first() {
             each.verdict = Verdict::PlainTest(test);
         }
         report(each, number, count);

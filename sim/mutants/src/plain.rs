@@ -1,7 +1,8 @@
 //! Which tests without simulation find a mutant.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Seek};
+use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -42,6 +43,15 @@ pub enum PlainError {
     Run { path: PathBuf, source: io::Error },
     #[error("{program} fails without a mutant: {names}")]
     Unchanged { program: String, names: String },
+}
+
+/// Which failures of a program count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failures {
+    /// All of them.
+    All,
+    /// The first: it ends the program.
+    First,
 }
 
 /// The test programs, built with all mutants.
@@ -95,7 +105,7 @@ impl Tests {
         let mut times = Vec::new();
         for (program, path) in programs {
             let began = Instant::now();
-            let failed = self.run(path, None, LIMIT)?;
+            let failed = self.run(path, None, LIMIT, Failures::All)?;
             if failed.as_ref().is_none_or(|failed| !failed.is_empty()) {
                 let names = failed.map_or("it does not end".to_owned(), |failed| failed.join(", "));
                 return Err(PlainError::Unchanged { program: program.clone(), names });
@@ -111,13 +121,13 @@ impl Tests {
     ///
     /// # Errors
     /// If a program cannot be run.
-    pub fn find(&self, mutant: &str) -> Result<PlainTests, PlainError> {
+    pub fn find(&self, mutant: &str, failures: Failures) -> Result<PlainTests, PlainError> {
         let mut found = PlainTests::default();
         for (usual, program) in &self.quickest {
             let Some(path) = self.programs.get(program) else { continue };
             found.programs.push(program.clone());
             let limit = (*usual * 10).clamp(SHORT, LIMIT);
-            match self.run(path, Some(mutant), limit)? {
+            match self.run(path, Some(mutant), limit, failures)? {
                 None => found.endless.push(program.clone()),
                 Some(failed) => {
                     found.failed = failed.len();
@@ -138,29 +148,34 @@ impl Tests {
         path: &PathBuf,
         mutant: Option<&str>,
         limit: Duration,
+        failures: Failures,
     ) -> Result<Option<Vec<String>>, PlainError> {
         let of = |source| PlainError::Run { path: path.clone(), source };
-        // Into a file: nobody reads a pipe before the end.
-        let mut output = tempfile::tempfile().map_err(of)?;
+        // Into a file, of which the program's output needs no reader until its end.
+        let output = tempfile::NamedTempFile::new().map_err(of)?;
+        let stdout = output.as_file().try_clone().map_err(of)?;
+        let failed_so_far = || -> Result<Vec<String>, PlainError> {
+            let text = fs::read(output.path()).map_err(of)?;
+            Ok(failed_tests(&String::from_utf8_lossy(&text)))
+        };
         let mut command = Command::new(path);
         command.current_dir(&self.folder).env(VARIABLE, mutant.unwrap_or_default());
-        command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(output.try_clone().map_err(of)?);
+        command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(stdout);
         let mut child = command.spawn().map_err(of)?;
         let began = Instant::now();
         let status = loop {
             if let Some(status) = child.try_wait().map_err(of)? {
                 break status;
             }
-            if began.elapsed() > limit {
+            let first = if failures == Failures::First { failed_so_far()? } else { Vec::new() };
+            if began.elapsed() > limit || !first.is_empty() {
                 child.kill().map_err(of)?;
                 child.wait().map_err(of)?;
-                return Ok(None);
+                return Ok((!first.is_empty()).then_some(first));
             }
             thread::sleep(Duration::from_millis(20));
         };
-        let mut text = Vec::new();
-        output.rewind().and_then(|()| output.read_to_end(&mut text)).map_err(of)?;
-        let mut failed = failed_tests(&String::from_utf8_lossy(&text));
+        let mut failed = failed_so_far()?;
         if failed.is_empty() && !status.success() {
             failed.push("the program itself".to_owned());
         }
@@ -199,5 +214,23 @@ mod tests {
         let output = "running 3 tests\ntest one ... ok\ntest cases::two ... FAILED\ntest three - should panic ... FAILED\n\
                       \nfailures:\n\n---- cases::two stdout ----\ntest of something\n";
         assert_eq!(failed_tests(output), ["cases::two", "three"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_search_for_one_failing_test_ends_with_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = folder.path().join("program");
+        let script = "#!/bin/sh\necho 'test one ... FAILED'\nexec sleep 60\n";
+        fs::write(&program, script).expect("it can be written");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("they can be set");
+        let programs = Executables::from([("program".to_owned(), program)]);
+        let quickest = vec![(Duration::ZERO, "program".to_owned())];
+        let tests = Tests { folder: folder.path().to_owned(), programs, quickest };
+        let began = Instant::now();
+        let found = tests.find("m1", Failures::First).expect("it can be run");
+        assert_eq!(found.names, ["program: one"]);
+        assert!(began.elapsed() < SHORT, "it ended the program");
     }
 }

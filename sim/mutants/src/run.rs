@@ -11,7 +11,7 @@ use mutants::build::{self, BuildError};
 use mutants::combine::{self, Combined};
 use mutants::page;
 use mutants::patch::Patch;
-use mutants::plain::Tests;
+use mutants::plain::{Failures, Tests};
 use mutants::play::{Pair, Played, Settings};
 use mutants::program::{BUSY, Program, ProgramError};
 use mutants::results::{Results, Smallest, Unchanged};
@@ -159,7 +159,7 @@ impl Run<'_> {
             let tests = Tests::build(&self.tree, &combined.files)?;
             for (name, mutant) in &mut results.mutants {
                 eprintln!("testing {name}");
-                mutant.plain_tests = Some(tests.find(name)?);
+                mutant.plain_tests = Some(tests.find(name, Failures::All)?);
             }
         }
         report::table(&results)?;
