@@ -48,7 +48,11 @@ pub(crate) struct TestKeyspace {
 
 impl TestKeyspace {
     pub(crate) async fn new(layout: Layout) -> Self {
-        let options = options();
+        Self::with(options(), layout).await
+    }
+
+    /// Creates the keyspace of these options.
+    pub(crate) async fn with(options: CassandraOptions, layout: Layout) -> Self {
         apply_schema(&options, &replication(&options), layout).await.expect("the tables can be created");
         let store = CassandraStore::connect(&options, layout).await.expect("the tables can be opened");
         Self { options, store }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exactlyonce::store::Layout;
-use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, apply_schema};
+use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore, ConnectError, Tls, apply_schema};
 use exactlyonce::store::cql::{Keyspace, Replication};
 use simulation::service::cassandra::{Notes, SimulatedCassandra};
 use tokio::network::Network;
@@ -65,6 +65,30 @@ fn on_a_cluster(case: &str, layout: Layout, body: impl AsyncFnOnce(CassandraStor
         let store = CassandraStore::connect(&options, layout).await.expect("they are as they should be");
         body(store).await;
         cluster.shut_down();
+    });
+    if let Err(panic) = ran {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// This workspace builds the library without TLS.
+#[test]
+fn encryption_is_refused_by_a_program_that_is_built_without_it() {
+    let ran = simulation::simulate(1, async || {
+        let keyspace = Keyspace::try_from("traits".to_owned()).expect("a valid name");
+        let options = CassandraOptions {
+            tls: Some(Tls::default()),
+            ..CassandraOptions::new(vec!["10.0.0.1:9042".to_owned()], keyspace)
+        };
+        match CassandraStore::connect(&options, Layout::ORIGINAL).await {
+            Err(ConnectError::Refused { what, .. }) => {
+                assert_eq!(
+                    what,
+                    "TLS is configured, but this program was built without the feature `tls`"
+                );
+            }
+            other => panic!("{:?}", other.map(drop)),
+        }
     });
     if let Err(panic) = ran {
         std::panic::resume_unwind(panic);

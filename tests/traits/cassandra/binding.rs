@@ -3,12 +3,14 @@
 use exactlyonce::binding::{BindingError, BindingSpec, Initialized, Origin, init};
 use exactlyonce::broker::Producer;
 use exactlyonce::broker::memory::MemoryBroker;
-use exactlyonce::store::cassandra::CassandraStore;
+use exactlyonce::store::cassandra::{CassandraOptions, CassandraStore};
 use exactlyonce::store::{Layout, Store};
 use scylla::client::session::Session;
 
 use super::services::{self, TestKeyspace};
 use crate::store::known;
+
+crate::cassandra::on_real_and_simulated_nodes!([of_two_different_concurrent_inits_exactly_one_succeeds]);
 
 const REPETITIONS: usize = 40;
 
@@ -40,10 +42,8 @@ async fn execute(session: &Session, cql: &str) {
     panic!("{cql}: {failed}");
 }
 
-#[tokio::test]
-#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn of_two_different_concurrent_inits_exactly_one_succeeds() {
-    let test = TestKeyspace::new(Layout::ORIGINAL).await;
+async fn of_two_different_concurrent_inits_exactly_one_succeeds(options: CassandraOptions) {
+    let test = TestKeyspace::with(options, Layout::ORIGINAL).await;
     let session = services::session(&test.options).await;
     let other = CassandraStore::connect(&test.options, Layout::ORIGINAL).await.unwrap();
     let broker = MemoryBroker::default();

@@ -1,21 +1,25 @@
 //! The rows that the store writes, read by another client.
 
 use exactlyonce::event::{Body, DeadLetter, Reason, Row};
+use exactlyonce::store::cassandra::CassandraOptions;
 use exactlyonce::store::{Alert, Count, Layout, Outcome, Progress, Store, WindowKey};
 
 use super::BUCKETED;
 use super::services::{self, TestKeyspace};
 use crate::store::{event, known};
 
+crate::cassandra::on_real_and_simulated_nodes!([
+    every_cell_has_the_timestamp_that_the_protocol_gives_it,
+    a_row_of_a_mebibyte_is_written_among_small_ones_and_one_beyond_the_limit_of_the_nodes_is_refused,
+]);
+
 fn letter(bytes: usize) -> Row {
     let body = Body::Whole { key: None, value: Some(vec![7; bytes]) };
     Row::DeadLetter(DeadLetter { reason: Reason::NotJson, timestamp: 3, body })
 }
 
-#[tokio::test]
-#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn every_cell_has_the_timestamp_that_the_protocol_gives_it() {
-    let test = TestKeyspace::new(Layout::ORIGINAL).await;
+async fn every_cell_has_the_timestamp_that_the_protocol_gives_it(options: CassandraOptions) {
+    let test = TestKeyspace::with(options, Layout::ORIGINAL).await;
     let (store, keyspace) = (&test.store, &test.options.keyspace);
     known(store.write_rows(0, &[(0, Row::Event(event(1, "a"))), (41, letter(3))]).await);
     known(store.write_progress(0, Progress { origin: 17, next_offset: 42 }).await);
@@ -46,11 +50,11 @@ async fn every_cell_has_the_timestamp_that_the_protocol_gives_it() {
     test.drop().await;
 }
 
-#[tokio::test]
-#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn a_row_of_a_mebibyte_is_written_among_small_ones_and_one_beyond_the_limit_of_the_nodes_is_refused() {
+async fn a_row_of_a_mebibyte_is_written_among_small_ones_and_one_beyond_the_limit_of_the_nodes_is_refused(
+    options: CassandraOptions,
+) {
     for layout in [Layout::ORIGINAL, BUCKETED] {
-        let test = TestKeyspace::new(layout).await;
+        let test = TestKeyspace::with(options.clone(), layout).await;
         let store = &test.store;
         let rows: Vec<(i64, Row)> = (0..200)
             .map(|offset| match offset {
@@ -60,7 +64,7 @@ async fn a_row_of_a_mebibyte_is_written_among_small_ones_and_one_beyond_the_limi
             .collect();
         known(store.write_rows(1, &rows).await);
         assert_eq!(known(store.rows_below(1, 0, 200, 200).await), rows);
-        // The maximum mutation size of the local cluster is 4 MiB.
+        // The maximum mutation size of the nodes is 4 MiB.
         let outcome =
             store.write_rows(1, &[(300, letter(5 << 20)), (301, Row::Event(event(301, "a")))]).await;
         let Outcome::Refused(error) = outcome else { panic!("{outcome:?}") };

@@ -9,6 +9,13 @@ use scylla::client::session::Session;
 use super::BUCKETED;
 use super::services::{self, TestKeyspace};
 
+crate::cassandra::on_real_and_simulated_nodes!([
+    each_kind_of_difference_is_reported,
+    a_keyspace_of_an_older_version_is_refused_with_instructions,
+    missing_tables_are_created_and_the_layout_is_never_changed,
+    invalid_options_are_refused_and_an_unavailable_cluster_is_transient,
+]);
+
 /// The result of `check_schema`, without the name of the keyspace. Connecting must have the same result.
 async fn checked(options: &CassandraOptions, layout: Layout) -> String {
     let connected = CassandraStore::connect(options, layout).await.map(drop);
@@ -33,16 +40,14 @@ async fn run(session: &Session, cql: String) {
 }
 
 /// The statement that creates a table.
-fn create_statement(options: &CassandraOptions, table: &str) -> String {
+pub(crate) fn create_statement(options: &CassandraOptions, table: &str) -> String {
     let all = cql::statements(&options.keyspace, &services::replication(options), Layout::ORIGINAL);
     let named = format!("{}.{table} (", options.keyspace);
     all.into_iter().find(|statement| statement.contains(&named)).expect("such a table")
 }
 
-#[tokio::test]
-#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn each_kind_of_difference_is_reported() {
-    let test = TestKeyspace::new(Layout::ORIGINAL).await;
+async fn each_kind_of_difference_is_reported(options: CassandraOptions) {
+    let test = TestKeyspace::with(options, Layout::ORIGINAL).await;
     let options = &test.options;
     let session = services::session(options).await;
     let keyspace = &options.keyspace;
@@ -105,8 +110,9 @@ async fn each_kind_of_difference_is_reported() {
         (
             "pipeline",
             "frozen<set<int>>",
-            "set<int>",
-            "table K.pipeline column health: expected frozen<set<int>>, not in the key, found set<int>, not in the key",
+            "frozen<list<int>>",
+            "table K.pipeline column health: expected frozen<set<int>>, not in the key, found frozen<list<int>>, not in \
+             the key",
         ),
         (
             "events",
@@ -154,11 +160,25 @@ async fn each_kind_of_difference_is_reported() {
     test.drop().await;
 }
 
-/// The test creates the table of counts of schema version 1, with the source in its partition key.
+/// Simulated nodes have no such collections.
 #[tokio::test]
 #[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn a_keyspace_of_an_older_version_is_refused_with_instructions() {
+async fn a_collection_that_is_not_frozen_is_reported() {
     let test = TestKeyspace::new(Layout::ORIGINAL).await;
+    let session = services::session(&test.options).await;
+    let create = create_statement(&test.options, "pipeline").replacen("frozen<set<int>>", "set<int>", 1);
+    run(&session, format!("DROP TABLE {}.pipeline", test.options.keyspace)).await;
+    run(&session, create).await;
+    assert_eq!(
+        checked(&test.options, Layout::ORIGINAL).await,
+        "table K.pipeline column health: expected frozen<set<int>>, not in the key, found set<int>, not in the key"
+    );
+    test.drop().await;
+}
+
+/// The test creates the table of counts of schema version 1, with the source in its partition key.
+async fn a_keyspace_of_an_older_version_is_refused_with_instructions(options: CassandraOptions) {
+    let test = TestKeyspace::with(options, Layout::ORIGINAL).await;
     let (options, keyspace) = (&test.options, &test.options.keyspace);
     let session = services::session(options).await;
     run(&session, format!("DROP TABLE {keyspace}.window_counts")).await;
@@ -185,34 +205,7 @@ async fn a_keyspace_of_an_older_version_is_refused_with_instructions() {
     test.drop().await;
 }
 
-#[tokio::test]
-#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn the_requirements_of_the_guarantee_are_checked_on_the_cluster() {
-    let test = TestKeyspace::new(Layout::ORIGINAL).await;
-    let findings = test.store.guarantees().await.into_result().unwrap();
-    for finding in &findings {
-        println!("{:<10}{finding}", finding.verdict.label());
-    }
-    let verdict = |what: &str| {
-        let found: Vec<_> = findings.iter().filter(|finding| finding.what.starts_with(what)).collect();
-        assert!(!found.is_empty(), "{what}: {findings:#?}");
-        found[0].verdict.label()
-    };
-    assert_eq!(verdict("cassandra write at timestamp 1"), "ok");
-    assert_eq!(verdict("cassandra user_timestamps_enabled"), "ok");
-    assert_eq!(verdict("cassandra minimum_timestamp_fail_threshold"), "ok");
-    assert!(["ok", "warning"].contains(&verdict("cassandra commitlog_sync")), "{findings:#?}");
-    assert_eq!(verdict("cassandra repairs"), "unchecked");
-    // The test write is neither a binding nor a row that makes the keyspace foreign.
-    assert_eq!(test.store.binding().await.into_result().unwrap(), None);
-    assert!(!test.store.holds_rows().await.into_result().unwrap());
-    test.drop().await;
-}
-
-#[tokio::test]
-#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn missing_tables_are_created_and_the_layout_is_never_changed() {
-    let options = services::options();
+async fn missing_tables_are_created_and_the_layout_is_never_changed(options: CassandraOptions) {
     let replication = services::replication(&options);
     assert_eq!(
         checked(&options, BUCKETED).await,
@@ -220,6 +213,7 @@ async fn missing_tables_are_created_and_the_layout_is_never_changed() {
     );
     apply_schema(&options, &replication, BUCKETED).await.unwrap();
     assert_eq!(checked(&options, BUCKETED).await, "valid");
+    assert_eq!(CassandraStore::connect(&options, BUCKETED).await.unwrap().layout(), BUCKETED);
     let expected = "table K.events has a column bucket, so its layout is not original";
     assert_eq!(checked(&options, Layout::ORIGINAL).await, expected);
     let applied = apply_schema(&options, &replication, Layout::ORIGINAL).await;
@@ -231,11 +225,8 @@ async fn missing_tables_are_created_and_the_layout_is_never_changed() {
     run(&session, format!("DROP KEYSPACE {}", options.keyspace)).await;
 }
 
-#[tokio::test]
-#[ignore = "needs services: docker/local/cluster up --cassandra 1"]
-async fn invalid_options_are_refused_and_an_unavailable_cluster_is_transient() {
+async fn invalid_options_are_refused_and_an_unavailable_cluster_is_transient(options: CassandraOptions) {
     use exactlyonce::store::cassandra::Consistency;
-    let options = services::options();
     let refused = |options: CassandraOptions| async move {
         match check_schema(&options, Layout::ORIGINAL).await {
             Err(ConnectError::Refused { what, .. }) => what,
