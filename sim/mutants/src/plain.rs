@@ -22,7 +22,7 @@ const PROGRAMS: [&str; 3] = ["crashes", "decoding", "traits"];
 /// The name of another one: the cases of `tests/traits` on simulated Cassandra.
 const SIMULATED: &str = "simulated traits";
 
-/// How long the tests of one program may take with a mutant. The slowest takes a tenth of it.
+/// How long the tests of one program may take with a mutant: several times as long as the slowest takes without one.
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// A program that takes longer does not end, however quick it is.
