@@ -10,6 +10,7 @@ use crate::protocol::messages::create_topics_request::CreatableTopic;
 use crate::protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
+use crate::protocol::messages::metadata_request::MetadataRequestTopic;
 use crate::protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
@@ -20,6 +21,18 @@ use crate::protocol::messages::{
 use crate::protocol::text;
 use crate::quota::tokens::Requester;
 use crate::types::{NodeId, TopicId};
+
+/// Whether a field is null that may not be in this version: Kafka takes such a request for malformed.
+pub(super) fn has_wrong_null(request: &MetadataRequest, version: i16) -> bool {
+    let unnamed = |topics: &Vec<_>| topics.iter().any(|topic: &MetadataRequestTopic| topic.name.is_none());
+    match &request.topics {
+        None => version < 1,
+        Some(topics) => version < NULL_NAMES_FROM && unnamed(topics),
+    }
+}
+
+/// The version from which topics may have an id and no name (KIP-516).
+const NULL_NAMES_FROM: i16 = 10;
 
 pub(super) async fn serve(
     broker: &Arc<Broker>,

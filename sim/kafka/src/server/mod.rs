@@ -102,8 +102,13 @@ pub(crate) async fn dispatch(
         ApiKey::ListOffsets => answer!(offsets::list),
         ApiKey::OffsetForLeaderEpoch => answer!(offsets::for_leader_epoch),
         ApiKey::Metadata => {
+            let request = raw.decode()?;
+            if metadata::has_wrong_null(&request, raw.version) {
+                let reason = "a field is null that may not be".to_owned();
+                return Err(FrameError::Malformed { key: raw.key as i16, version: raw.version, reason });
+            }
             let requester = client.requester(&raw, true);
-            let response = metadata::serve(broker, requester, raw.decode()?, raw.version).await;
+            let response = metadata::serve(broker, requester, request, raw.version).await;
             raw.respond(&response).map(Some)
         }
         ApiKey::DescribeTopicPartitions => answer!(metadata::describe_partitions),

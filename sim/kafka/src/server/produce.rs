@@ -201,9 +201,16 @@ async fn append_all(
     let all = request.acks == -1;
     let outcomes = wanted.into_iter().map(|Wanted { topic, index, id, batch }| {
         let mut is_from_log = false;
-        let result = batch.and_then(|(_, id, batch)| {
+        let result = batch.and_then(|(name, id, batch)| {
             if let Some(error) = verified.refused.get(&id) {
                 return Err(known_to_producers(*error, verification));
+            }
+            // Looked at only now, so that the partition is part of the transaction (`ReplicaManager.appendRecords`).
+            if !matches!(request.acks, -1..=1) {
+                return Err(ErrorCode::InvalidRequiredAcks);
+            }
+            if is_internal(&name) {
+                return Err(ErrorCode::InvalidTopicException);
             }
             is_from_log = true;
             broker.append(id, &batch, Origin::Client, verified.proof(broker, id), all)
@@ -241,10 +248,8 @@ fn wanted(image: &Image, request: &ProduceRequest, version: i16) -> Vec<Wanted> 
             let id = known.map(|known| PartitionId { topic: known.id, index: data.index });
             let id = id.filter(|id| image.partition(*id).is_some());
             let batch = match (known, id) {
-                _ if !matches!(request.acks, -1..=1) => Err(ErrorCode::InvalidRequiredAcks),
                 (None, _) if !topic_id.is_none() => Err(ErrorCode::UnknownTopicId),
                 (None, _) | (_, None) => Err(ErrorCode::UnknownTopicOrPartition),
-                (Some(known), _) if is_internal(&known.name) => Err(ErrorCode::InvalidTopicException),
                 (Some(known), Some(id)) => {
                     only_batch(data.records.clone(), version).map(|batch| (known.name.clone(), id, batch))
                 }
