@@ -73,9 +73,9 @@ struct Session {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Evictable {
-    ByNone,
-    ByPrivileged,
-    ByAll,
+    Never,
+    ForPrivileged,
+    ForAll,
 }
 
 impl Session {
@@ -84,9 +84,9 @@ impl Session {
         self.used = now;
         self.size = self.partitions.len();
         self.evictable = match (now - self.created > EVICTION_MS, self.privileged) {
-            (true, _) => Evictable::ByAll,
-            (false, true) => Evictable::ByNone,
-            (false, false) => Evictable::ByPrivileged,
+            (true, _) => Evictable::ForAll,
+            (false, true) => Evictable::Never,
+            (false, false) => Evictable::ForPrivileged,
         };
     }
 
@@ -97,9 +97,9 @@ impl Session {
 
     fn may_yield_to(&self, privileged: bool) -> bool {
         match self.evictable {
-            Evictable::ByNone => false,
-            Evictable::ByPrivileged => privileged,
-            Evictable::ByAll => true,
+            Evictable::Never => false,
+            Evictable::ForPrivileged => privileged,
+            Evictable::ForAll => true,
         }
     }
 }
@@ -234,7 +234,7 @@ impl Sessions {
             created: now,
             used: now,
             size: 0,
-            evictable: Evictable::ByNone,
+            evictable: Evictable::Never,
         };
         session.touch(now);
         self.sessions.insert(id, session);
