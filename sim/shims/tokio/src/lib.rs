@@ -5,6 +5,7 @@
 pub mod net;
 pub mod network;
 pub mod sync;
+pub mod task;
 pub mod time;
 
 pub use madsim_tokio::*;

@@ -1,0 +1,131 @@
+//! What a simulation's threads are configured with.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use madsim::task::NodeId;
+
+/// How the next thread is chosen where several of a machine can run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Strategy {
+    /// Each time at random. A thread runs for a random number of calls at most, then others get their turn.
+    #[default]
+    Random,
+    /// Each thread has a random priority; of the threads of a machine the one with the highest runs. At a few points, drawn
+    /// in advance, the running thread gets the lowest priority. Finds what needs few, but long, preemptions: see
+    /// Burckhardt and others, "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs" (ASPLOS 2010).
+    /// Different from there, a thread that spins gets the lowest priority, too, so that what it waits for can happen.
+    Priorities {
+        /// How many such points there are.
+        changes: u32,
+        /// The points are drawn from this many first calls of all threads together.
+        calls: u64,
+    },
+}
+
+/// What a call costs in simulated time. A client that spins until a point in time would never reach it without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallCost {
+    /// What the first call costs after the thread has waited.
+    pub first: Duration,
+    /// How much more each further one costs.
+    pub growth: Duration,
+    /// What a call costs at most.
+    pub most: Duration,
+}
+
+impl Default for CallCost {
+    fn default() -> Self {
+        let nanos = Duration::from_nanos;
+        Self { first: nanos(200), growth: nanos(50), most: nanos(10_000) }
+    }
+}
+
+/// One call of a thread, for [`Options::observer`].
+#[derive(Clone, Copy, Debug)]
+pub struct Event<'a> {
+    /// Simulated time since the start.
+    pub time: Duration,
+    /// The thread's machine.
+    pub machine: NodeId,
+    /// The thread's number: the first of a simulation is 1.
+    pub thread: usize,
+    /// The thread's name, or nothing.
+    pub name: &'a str,
+    /// The function that was called.
+    pub call: &'a str,
+    /// What it is about: bytes, a timeout in nanoseconds, a descriptor's number in the simulation, or 0.
+    pub size: u64,
+}
+
+impl fmt::Display for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { time, machine, thread, name, call, size } = self;
+        write!(f, "{:12.6} machine {machine} thread {thread} {name:?}: {call} {size}", time.as_secs_f64())
+    }
+}
+
+/// Is called with each event. It runs on the thread that calls, and must neither wait nor draw random numbers.
+pub type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
+
+/// What a simulation's threads are configured with.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// How threads are chosen.
+    pub strategy: Strategy,
+    /// What calls cost.
+    pub cost: CallCost,
+    /// How long it takes to resolve a name.
+    pub lookup: Duration,
+    /// How many bytes the C library's heap may grow by during the simulation (`None`: without bound). It is looked at when a
+    /// machine is killed, whose threads leave theirs behind; more ends the simulation with a panic.
+    pub heap_growth: Option<usize>,
+    /// Gets each call. If the environment has the variable `SIMULATED_THREADS_TRACE`, each is printed on standard error.
+    pub observer: Option<Observer>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::default(),
+            cost: CallCost::default(),
+            lookup: Duration::from_millis(1),
+            heap_growth: None,
+            observer: None,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { strategy, cost, lookup, heap_growth, observer: _ } = self;
+        f.debug_struct("Options")
+            .field("strategy", strategy)
+            .field("cost", cost)
+            .field("lookup", lookup)
+            .field("heap_growth", heap_growth)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the threads of a simulation did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Figures {
+    /// A hash of all calls of threads: who, what, when, how much, and the bytes that were sent.
+    pub trace: u64,
+    /// Calls of threads.
+    pub calls: u64,
+    /// How often a thread got its turn and gave it back.
+    pub turns: u64,
+    /// Threads that were started.
+    pub threads: u64,
+    /// Those that were killed with their machine.
+    pub killed: u64,
+    /// By how many bytes the C library's heap has grown since the start. What one simulation leaves is part of the next one's
+    /// start. It depends on the rest of the process, so it may differ between two runs of a seed.
+    pub heap_growth: u64,
+}

@@ -1,0 +1,114 @@
+//! Which thread runs next.
+
+use std::collections::BTreeSet;
+use std::ffi::c_int;
+use std::sync::{Arc, Mutex};
+
+use simulated_threads::{Options, Strategy};
+
+use crate::harness::{machine, on, run, simulate};
+
+unsafe extern "C" {
+    fn elect(candidates: c_int) -> c_int;
+    fn belt_of_three() -> c_int;
+}
+
+/// How often each number of leaders was elected in this many seeds.
+fn elections(strategy: Strategy, candidates: c_int, seeds: u64) -> Vec<c_int> {
+    let mut options = Options::default();
+    options.strategy = strategy;
+    let each = |seed| {
+        let elect = || async {
+            // SAFETY: there is space for so many.
+            on(&machine(1), move || unsafe { elect(candidates) }).await
+        };
+        simulate(seed, options.clone(), elect).expect("it ends").0
+    };
+    (0..seeds).map(each).collect()
+}
+
+#[test]
+fn random_turns_lead_to_one_leader_and_to_several() {
+    let leaders: BTreeSet<_> = elections(Strategy::Random, 3, 60).into_iter().collect();
+    assert!(leaders.contains(&1) && leaders.len() > 1, "{leaders:?}");
+}
+
+#[test]
+fn without_a_change_of_priorities_threads_that_never_wait_do_not_preempt_each_other() {
+    let leaders = elections(Strategy::Priorities { changes: 0, calls: 100 }, 2, 40);
+    assert!(leaders.iter().all(|leaders| *leaders == 1), "{leaders:?}");
+}
+
+#[test]
+fn one_change_of_priorities_leads_to_a_second_leader_in_some_seeds() {
+    let leaders = elections(Strategy::Priorities { changes: 1, calls: 30 }, 2, 60);
+    let several = leaders.iter().filter(|leaders| **leaders > 1).count();
+    // A schedule that one preemption makes has at least the probability 1 / (threads * calls).
+    assert!(several > 0 && several < 40, "{several} of {}", leaders.len());
+}
+
+#[test]
+fn a_thread_that_spins_does_not_keep_others_from_running() {
+    for seed in 0..10 {
+        let mut options = Options::default();
+        options.strategy = Strategy::Priorities { changes: 3, calls: 1_000 };
+        let spins = || async {
+            on(&machine(1), || {
+                let flag = Arc::new(std::sync::atomic::AtomicBool::new(false));
+                let setter = {
+                    let flag = flag.clone();
+                    std::thread::spawn(move || flag.store(true, std::sync::atomic::Ordering::Relaxed))
+                };
+                while !flag.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::thread::yield_now();
+                }
+                setter.join().expect("no panic");
+            })
+            .await;
+        };
+        simulate(seed, options, spins).expect("it ends");
+    }
+}
+
+#[test]
+fn a_semaphore_wakes_a_thread_which_may_end_in_the_middle() {
+    let (result, figures) = run(53, || async {
+        // SAFETY: it has no preconditions.
+        on(&machine(1), || unsafe { belt_of_three() }).await
+    });
+    assert_eq!(result, 42);
+    assert_eq!(figures.killed, 0);
+}
+
+#[test]
+fn every_call_is_observed_with_its_thread_name_and_time() {
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let mut options = Options::default();
+    options.observer = {
+        let events = events.clone();
+        Some(Arc::new(move |event| {
+            events.lock().expect("no panic").push((
+                event.name.to_owned(),
+                event.call.to_owned(),
+                event.to_string(),
+            ));
+        }))
+    };
+    let ((), figures) = simulate(54, options, || async {
+        on(&machine(1), || {
+            let thread = std::thread::Builder::new().name("sleeper".to_owned());
+            let sleeper = thread.spawn(|| std::thread::sleep(std::time::Duration::from_secs(1)));
+            sleeper.expect("a thread").join().expect("no panic");
+        })
+        .await;
+    })
+    .expect("it ends");
+    let events = events.lock().expect("no panic");
+    assert_eq!(events.len() as u64, figures.calls);
+    let slept = events.iter().find(|(name, call, _)| name == "sleeper" && call.contains("nanosleep"));
+    let line = &slept.expect("it slept").2;
+    assert!(
+        line.contains("machine 1 thread 2 \"sleeper\": ") && line.contains("nanosleep 1000000000"),
+        "{line}"
+    );
+}
