@@ -63,7 +63,7 @@ fn main() {
             threads.set_name("counter.example", &[SERVER]);
         }
         // SAFETY: it has no preconditions.
-        let server = machine(SERVER, || drop(unsafe { counter_serve(4000) }));
+        let server = machine(SERVER, || println!("the server ended: {}", unsafe { counter_serve(4000) }));
         machine(CLIENT, count);
         sleep(Duration::from_millis(4_500)).await;
         Handle::current().kill(server.id());

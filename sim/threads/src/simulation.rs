@@ -68,7 +68,7 @@ pub fn play<T>(runtime: Runtime, options: Options, run: impl Future<Output = T>)
     pin(Some(pinned));
     match (result, dropped) {
         (Ok(result), Ok(())) => (result, figures),
-        (Err(panic), _) if message(&*panic).contains(NO_EVENTS) => {
+        (Err(panic), _) if message(panic.as_ref()).contains(NO_EVENTS) => {
             panic!("seed {seed}: deadlock: nothing can happen any more, every thread waits:\n{report}")
         }
         (Err(panic), _) | (_, Err(panic)) => resume_unwind(panic),
@@ -127,7 +127,7 @@ impl World {
 }
 
 /// The message of a panic.
-fn message(panic: &(dyn Any + Send)) -> &str {
+fn message(panic: &dyn Any) -> &str {
     match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
         (Some(text), _) => text,
         (None, Some(text)) => text,
@@ -165,7 +165,10 @@ fn report_panics() {
 }
 
 fn report(world: &World, info: &PanicHookInfo<'_>) {
-    let text = info.payload_as_str().unwrap_or("a panic without a message");
+    let text = match message(info.payload()) {
+        "" => "a panic without a message",
+        text => text,
+    };
     if text.contains(CANNOT_UNWIND) {
         ENDS.set(true);
         return;

@@ -72,7 +72,7 @@ fn options(brokers: u8) -> Options {
 
 impl Kafka {
     /// Starts a cluster, and waits until its brokers serve clients. `change` may change what it is configured with. The
-    /// cluster's own tasks run on the caller's machine.
+    /// cluster's own tasks run on the caller's machine. If it has users, clients must authenticate by SASL.
     ///
     /// # Panics
     /// Outside a simulation with threads.
@@ -80,6 +80,7 @@ impl Kafka {
         let Some(threads) = Threads::current() else { panic!("a simulation without threads") };
         let mut options = options(brokers);
         change(&mut options);
+        let server = ServerOptions { sasl: !options.sasl.users.is_empty(), ..ServerOptions::default() };
         let random = |stream| {
             let mut random = ChaCha8Rng::seed_from_u64(seed);
             random.set_stream(stream);
@@ -90,14 +91,12 @@ impl Kafka {
         let cluster = Cluster::start(options, links, random(1));
         let machine = |broker| {
             threads.set_name(&name(broker), &[address(broker)]);
-            let cluster = cluster.clone();
+            let (cluster, server) = (cluster.clone(), server.clone());
             let serving = move || {
-                let running = cluster.broker(id(broker));
+                let (running, server) = (cluster.broker(id(broker)), server.clone());
                 async move {
                     match (TcpListener::bind((address(broker), PORT)).await, running) {
-                        (Ok(listener), Some(running)) => {
-                            serve(running, listener, ServerOptions::default()).await
-                        }
+                        (Ok(listener), Some(running)) => serve(running, listener, server).await,
                         (Err(error), _) => panic!("broker {broker} cannot listen: {error}"),
                         (_, None) => panic!("broker {broker} does not run"),
                     }

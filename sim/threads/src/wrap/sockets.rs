@@ -81,7 +81,7 @@ unsafe fn pieces<'a>(message: *const msghdr) -> &'a [iovec] {
     // SAFETY: see above.
     unsafe {
         let (pieces, count) = ((*message).msg_iov, (*message).msg_iovlen);
-        if count == 0 { &[] } else { std::slice::from_raw_parts(pieces, count as usize) }
+        if count == 0 { &[] } else { std::slice::from_raw_parts(pieces, count) }
     }
 }
 

@@ -49,7 +49,7 @@ fn a_simulation_in_which_nothing_can_happen_any_more_names_every_thread_and_what
     let result = simulate(42, Options::default(), || async {
         // SAFETY: it has no preconditions.
         machine_with(1, || unsafe { wait_for_nothing() });
-        machine_with(2, || std::thread::park());
+        machine_with(2, std::thread::park);
         std::future::pending::<()>().await;
     });
     let error = result.map(|((), _)| ()).expect_err("nothing can happen");

@@ -75,9 +75,9 @@ fn a_lock_of_the_process_that_a_killed_thread_held_is_free_for_other_machines() 
         let holder = machine_with(1, || unsafe { hold_shared_lock(60_000) });
         sleep_ms(10).await;
         let other = machine(2);
-        // SAFETY: as above.
-        let gets =
-            other.spawn(async { tokio::task::spawn_blocking(|| unsafe { hold_shared_lock(0) }).await });
+        // SAFETY: it has no preconditions.
+        let hold = || unsafe { hold_shared_lock(0) };
+        let gets = other.spawn(async move { tokio::task::spawn_blocking(hold).await });
         sleep_ms(10).await;
         assert!(!gets.is_finished());
         let report = Threads::current().expect("threads").report();

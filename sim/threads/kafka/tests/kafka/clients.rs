@@ -58,10 +58,11 @@ async fn until_read(read: &Read, count: usize) {
 }
 
 /// A producer, and a member of a group that is killed and restarted.
-pub fn play(seed: u64, brokers: u8, strategy: Strategy) -> (Duration, Figures) {
+fn play(seed: u64, brokers: u8, strategy: Strategy) -> (Duration, Figures) {
+    let began = std::time::Instant::now();
     let mut options = Options::default();
     options.strategy = strategy;
-    simulate(seed, options, move || async move {
+    let played = simulate(seed, options, move || async move {
         let began = tokio::time::Instant::now();
         let kafka = Kafka::start(brokers, seed, |_| {}).await;
         let read = Read::default();
@@ -81,7 +82,9 @@ pub fn play(seed: u64, brokers: u8, strategy: Strategy) -> (Duration, Figures) {
         until_read(&read, 2 * RECORDS).await;
         began.elapsed()
     })
-    .unwrap_or_else(|panic| panic!("{panic}"))
+    .unwrap_or_else(|panic| panic!("{panic}"));
+    println!("seed {seed}, {brokers} brokers: {:?} in {:?}: {:?}", played.0, began.elapsed(), played.1);
+    played
 }
 
 #[test]
@@ -99,5 +102,31 @@ fn a_seed_of_librdkafka_gives_the_same_trace_again_with_either_strategy() {
         let [first, second, other] = [1, 1, 2].map(|seed| play(seed, 1, strategy));
         assert_eq!((first.0, first.1.trace, first.1.calls), (second.0, second.1.trace, second.1.calls));
         assert_ne!(first.1.trace, other.1.trace);
+    }
+}
+
+#[test]
+fn a_client_with_a_password_is_let_in_and_one_with_another_is_not() {
+    for (password, fails) in [("right", false), ("wrong", true)] {
+        let (error, _) = simulate(3, Options::default(), move || async move {
+            let users = |options: &mut simulated_kafka::cluster::Options| {
+                options.sasl.users.insert("user".to_owned(), "right".to_owned());
+            };
+            let bootstrap = Kafka::start(1, 3, users).await.bootstrap();
+            on(&machine(10), move || {
+                let consumer: BaseConsumer = ClientConfig::new()
+                    .set("bootstrap.servers", &bootstrap)
+                    .set("security.protocol", "sasl_plaintext")
+                    .set("sasl.mechanism", "PLAIN")
+                    .set("sasl.username", "user")
+                    .set("sasl.password", password)
+                    .create()
+                    .expect("a consumer");
+                consumer.fetch_metadata(None, Duration::from_secs(5)).err()
+            })
+            .await
+        })
+        .unwrap_or_else(|panic| panic!("{panic}"));
+        assert_eq!(error.is_some(), fails, "{password}: {error:?}");
     }
 }

@@ -210,7 +210,11 @@ async fn scenario(seed: u64) -> Duration {
 }
 
 fn play(seed: u64) -> (Duration, Figures) {
-    simulate(seed, Options::default(), || scenario(seed)).unwrap_or_else(|panic| panic!("{panic}"))
+    let began = std::time::Instant::now();
+    let played =
+        simulate(seed, Options::default(), || scenario(seed)).unwrap_or_else(|panic| panic!("{panic}"));
+    println!("seed {seed}: {:?} in {:?}: {:?}", played.0, began.elapsed(), played.1);
+    played
 }
 
 #[test]
@@ -224,4 +228,28 @@ fn workers_on_production_s_broker_survive_a_power_failure_a_killed_broker_and_a_
 fn a_seed_of_production_s_broker_gives_the_same_trace_again() {
     let (first, second) = (play(2), play(2));
     assert_eq!((first.0, first.1.trace, first.1.calls), (second.0, second.1.trace, second.1.calls));
+}
+
+/// Set in a process that plays one seed for another.
+const SEED: &str = "SIMULATED_THREADS_KAFKA_TEST_SEED";
+
+#[test]
+fn a_seed_of_production_s_broker_gives_the_same_trace_in_two_processes() {
+    let line = |seed| {
+        let (took, figures) = play(seed);
+        format!("{took:?} {:016x} {} {}", figures.trace, figures.calls, figures.turns)
+    };
+    if let Some(seed) = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()) {
+        println!("\ntrace: {}", line(seed));
+        return;
+    }
+    let this = std::env::current_exe().expect("a path");
+    for seed in 3..5 {
+        let name = "production::a_seed_of_production_s_broker_gives_the_same_trace_in_two_processes";
+        let mut command = std::process::Command::new(&this);
+        let output = command.args([name, "--exact", "--nocapture"]).env(SEED, seed.to_string()).output();
+        let text = String::from_utf8_lossy(&output.expect("it runs").stdout).into_owned();
+        let elsewhere = text.lines().find_map(|line| line.strip_prefix("trace: "));
+        assert_eq!(elsewhere, Some(line(seed).as_str()), "seed {seed}: {text}");
+    }
 }
