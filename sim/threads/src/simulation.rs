@@ -10,6 +10,7 @@ use madsim::plugin;
 use madsim::runtime::Runtime;
 
 use crate::options::{Figures, Options};
+use crate::worker::Worker;
 use crate::world::{Call, Hook, World, set_world, world};
 
 /// What the simulator panics with when nothing can happen any more.
@@ -155,23 +156,25 @@ fn report_panics() {
         std::panic::set_hook(Box::new(move |info| {
             // What is printed is no call of the simulation. No thread may wait, or end, in here: the hook is locked.
             let call = Call::begin();
-            if let Some(world) = world() {
-                report(world, info);
+            let ends = world().is_some_and(|world| report(world, info));
+            // Before a process ends, the hook of Rust's tests locks standard output for good; this one does not end.
+            if !ends {
+                before(info);
             }
-            before(info);
             drop(call);
         }));
     });
 }
 
-fn report(world: &World, info: &PanicHookInfo<'_>) {
+/// Names the place of a panic. Returns whether it is of a thread that cannot unwind: `abort` follows.
+fn report(world: &World, info: &PanicHookInfo<'_>) -> bool {
     let text = match message(info.payload()) {
         "" => "a panic without a message",
         text => text,
     };
-    if text.contains(CANNOT_UNWIND) {
+    if text.contains(CANNOT_UNWIND) && Worker::current().is_some() {
         ENDS.set(true);
-        return;
+        return true;
     }
     LAST.with_borrow_mut(|last| {
         last.clear();
@@ -180,6 +183,7 @@ fn report(world: &World, info: &PanicHookInfo<'_>) {
     if let Some(place) = world.try_place() {
         eprintln!("panic in a simulation: {place}");
     }
+    false
 }
 
 /// Has the calling thread, and those that it starts, run on one processor: only one of them runs at a time, and the next one
