@@ -82,10 +82,7 @@ fn encryption_is_refused_by_a_program_that_is_built_without_it() {
         };
         match CassandraStore::connect(&options, Layout::ORIGINAL).await {
             Err(ConnectError::Refused { what, .. }) => {
-                assert_eq!(
-                    what,
-                    "TLS is configured, but this program was built without the feature `tls`"
-                );
+                assert_eq!(what, "TLS is configured, but this program was built without the feature `tls`");
             }
             other => panic!("{:?}", other.map(drop)),
         }
