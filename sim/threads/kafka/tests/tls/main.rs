@@ -1,4 +1,5 @@
 //! OpenSSL, compiled in as production has it, on blocking sockets of the simulation.
+#![allow(unsafe_code, reason = "a process without random addresses is started by a system call of its own")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +15,7 @@ use openssl::x509::extension::SubjectAlternativeName;
 use openssl::x509::{X509, X509NameBuilder};
 use simulated_threads::{Figures, Threads};
 
-#[path = "../threads/harness.rs"]
+#[path = "../../../tests/threads/harness.rs"]
 #[allow(dead_code)]
 mod harness;
 
