@@ -1,4 +1,4 @@
-//! Tells the linker which functions of the C library lead to this crate: each call of `f` becomes one of `__wrap_f`, and
+//! Names the functions of the C library that the linker leads to this crate: each call of `f` becomes one of `__wrap_f`, and
 //! `__real_f` is what `f` was. The arguments apply to this package's own programs, and are passed on to the build scripts
 //! of packages that depend on it. Compiles the C clients of the examples and tests, too.
 

@@ -221,7 +221,7 @@ impl Descriptors {
         self.entries.get(&descriptor).map(|entry| entry.watchers.clone()).unwrap_or_default()
     }
 
-    /// A descriptor in words.
+    /// A description of a descriptor.
     pub(crate) fn describe(&self, descriptor: c_int) -> String {
         match self.entries.get(&descriptor).map(|entry| &entry.kind) {
             None => format!("descriptor {descriptor}, which is closed"),

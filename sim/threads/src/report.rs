@@ -1,4 +1,4 @@
-//! Who waits for what, in words, and what ends a simulation that cannot go on.
+//! Descriptions of who waits for what, and what ends a simulation that cannot go on.
 
 use std::fmt::Write;
 
@@ -20,7 +20,7 @@ impl World {
             }
         }
         if is_inside() {
-            // A task that has called C code: neither can it unwind, nor is there anybody to do it in its place. While this
+            // A task that has called C code: neither can it unwind, nor can another thread do it in its place. While this
             // crate's code runs, it is the process that ends.
             eprintln!("{text}");
             std::process::abort();
@@ -124,7 +124,7 @@ impl State {
         }
     }
 
-    /// The threads that wait for each other, in words, if this one is one of them.
+    /// A description of the threads that wait for each other, if this one is one of them.
     pub(crate) fn cycle(&self, number: usize) -> Option<String> {
         let mut path = vec![number];
         self.path_back(number, &mut path).then(|| {

@@ -376,7 +376,7 @@ async fn a_client_that_creates_partitions_beyond_its_quota_is_refused_and_must_w
     let of_client: Entity<'_> = &[("client-id", Some("test"))];
     assert_eq!(alter(&bed, of_client, "controller_mutation_rate", Some(1.0)).await, Ok(()));
     let mut connection = bed.connect(2, ServerOptions::default()).expect("it runs");
-    // As many at once as in eleven seconds, and as many beyond that as one request wants.
+    // As many at once as in eleven seconds, and as many beyond that as one request needs.
     assert_eq!(create(&mut connection, "a", 14, 7).await, (Ok(()), Duration::ZERO));
     let (refused, wait) = create(&mut connection, "b", 1, 7).await;
     assert_eq!(refused, Err(ErrorCode::ThrottlingQuotaExceeded));

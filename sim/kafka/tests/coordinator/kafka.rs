@@ -82,8 +82,8 @@ impl Kafka {
 
     /// The topics that there are from now on: their names, ids and numbers of partitions.
     pub fn topics(&mut self, topics: &[(&str, u128, i32)]) {
-        let words = topics.iter().map(|(name, id, count)| format!(" {name}:{id}:{count}"));
-        let command = format!("topics{}", words.collect::<String>());
+        let described = topics.iter().map(|(name, id, count)| format!(" {name}:{id}:{count}"));
+        let command = format!("topics{}", described.collect::<String>());
         assert_eq!(self.ask(&command), "ok");
     }
 

@@ -87,7 +87,7 @@ fn is_static(address: usize) -> bool {
 }
 
 /// Gives threads outside the simulation time to change a word. They hold such locks only for moments; if it does not change,
-/// somebody in the simulation is to change it.
+/// another thread of the simulation is to change it.
 fn has_changed(address: usize, value: u32) -> bool {
     let wait = timespec { tv_sec: 0, tv_nsec: 20_000_000 };
     let operation = (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as usize;

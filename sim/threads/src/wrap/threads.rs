@@ -87,7 +87,7 @@ impl World {
         Some(self.lock().threads.get(number)?.worker.as_ref()?.id())
     }
 
-    /// A thread that somebody may still join.
+    /// A thread that may still be joined.
     fn joinable(&self, thread: pthread_t) -> Option<usize> {
         let number = number(thread).filter(|number| *number != EXECUTOR)?;
         self.lock().threads.get(number).is_some_and(|thread| !thread.detached).then_some(number)

@@ -27,7 +27,7 @@ fn play(seed: u64, strategy: Strategy) -> Figures {
             }
         });
         let third = machine(3);
-        let dice = on(&third, || {
+        let drawn = on(&third, || {
             let threads: Vec<_> = (0..4)
                 .map(|_| {
                     std::thread::spawn(|| {
@@ -41,7 +41,7 @@ fn play(seed: u64, strategy: Strategy) -> Figures {
                 .collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>()
         });
-        assert!(dice.await.iter().all(Option::is_some));
+        assert!(drawn.await.iter().all(Option::is_some));
         Handle::current().kill(client.id());
         Handle::current().restart(client.id());
         sleep_ms(300).await;

@@ -45,8 +45,8 @@ public class Groups {
         }
     }
 
-    private String execute(String[] words) {
-        switch (words[0]) {
+    private String execute(String[] fields) {
+        switch (fields[0]) {
             case "new":
                 image = MetadataImage.EMPTY;
                 version = 0;
@@ -56,22 +56,22 @@ public class Groups {
                     .build();
                 return "ok";
             case "topics":
-                topics(words);
+                topics(fields);
                 return "ok";
             case "pass":
                 // One by one, for what is due at the same time would not see each other's effects.
-                for (long left = Long.parseLong(words[1]); left > 0; left--) {
+                for (long left = Long.parseLong(fields[1]); left > 0; left--) {
                     context.sleep(1);
                     context.commit();
                 }
                 return "ok";
             case "heartbeat":
-                return hex(heartbeat(HexFormat.of().parseHex(words[1])));
+                return hex(heartbeat(HexFormat.of().parseHex(fields[1])));
             case "describe":
                 return hex(new ConsumerGroupDescribeResponseData()
-                    .setGroups(context.sendConsumerGroupDescribe(List.of(words[1]))));
+                    .setGroups(context.sendConsumerGroupDescribe(List.of(fields[1]))));
             default:
-                throw new IllegalArgumentException(words[0]);
+                throw new IllegalArgumentException(fields[0]);
         }
     }
 
@@ -93,11 +93,11 @@ public class Groups {
     }
 
     /** The topics that there are from now on, as name:id:partitions. */
-    private void topics(String[] words) {
+    private void topics(String[] fields) {
         MetadataDelta delta = new MetadataDelta(image);
         Map<Uuid, Integer> wanted = new HashMap<>();
-        for (int place = 1; place < words.length; place++) {
-            String[] parts = words[place].split(":");
+        for (int place = 1; place < fields.length; place++) {
+            String[] parts = fields[place].split(":");
             Uuid id = new Uuid(0, Long.parseLong(parts[1]));
             int count = Integer.parseInt(parts[2]);
             wanted.put(id, count);
