@@ -1,5 +1,5 @@
 //! Client quotas: how many bytes a client may produce and consume a second (`ClientQuotaManager`), and how many partitions
-//! it may create and delete ([`tokens`]).
+//! it may create and delete (`tokens`).
 //!
 //! Each broker measures on its own what it serves, forgets it when it ends, and has the quotas that its metadata have. A
 //! client that exceeds its quota gets its response at once, with the time that it should wait, and its connection is not
