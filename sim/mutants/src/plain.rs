@@ -116,8 +116,8 @@ impl Tests {
         Ok(times)
     }
 
-    /// The tests that fail with a mutant, of the quickest program that has one. A program that does not end in ten times its usual
-    /// time counts as one that fails.
+    /// The tests that fail with a mutant, of the quickest program that has one. A program that does not end in ten times its
+    /// usual time counts as one that fails.
     ///
     /// # Errors
     /// If a program cannot be run.
@@ -151,7 +151,7 @@ impl Tests {
         failures: Failures,
     ) -> Result<Option<Vec<String>>, PlainError> {
         let of = |source| PlainError::Run { path: path.clone(), source };
-        // Into a file, of which the program's output needs no reader until its end.
+        // Into a file: a pipe would have to be read while the program runs.
         let output = tempfile::NamedTempFile::new().map_err(of)?;
         let stdout = output.as_file().try_clone().map_err(of)?;
         let failed_so_far = || -> Result<Vec<String>, PlainError> {

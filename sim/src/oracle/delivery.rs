@@ -79,8 +79,8 @@ impl Delivered {
         offsets.into_iter().find(|offset| !current.offsets.contains(offset))
     }
 
-    /// How many bytes of records waited in the inbox, once, if that was more than the limit. A worker that is about to end drops what is
-    /// still delivered to it; so it held them only if it writes the rows of the newest of them.
+    /// How many bytes of records waited in the inbox, once, if that was more than the limit. A worker that is about to end
+    /// drops what is still delivered to it; so it held them only if it writes the rows of the newest of them.
     pub fn held(&mut self, partition: i32, writes: impl IntoIterator<Item = i64>) -> Option<usize> {
         let exceeded = &mut self.current.get_mut(&partition)?.exceeded;
         let (newest, _) = (*exceeded)?;
@@ -107,15 +107,16 @@ mod tests {
     #[test]
     fn records_of_an_older_assignment_are_not_delivered_to_the_current_one() {
         let of = |incarnation| Assignment { partition: 0, incarnation };
+        let unlimited = limit(usize::MAX, 0);
         let mut delivered = Delivered::default();
         delivered.start(of(1));
-        delivered.records(of(1), &[event(0, 3, 1)], &limit(usize::MAX / 2, 0));
+        delivered.records(of(1), &[event(0, 3, 1)], &unlimited);
         assert_eq!(delivered.stale(0, [3]), None);
         assert_eq!(delivered.stale(0, [3, 4]), Some(4));
         delivered.start(of(2));
-        delivered.records(of(1), &[event(0, 4, 1)], &limit(usize::MAX / 2, 0));
+        delivered.records(of(1), &[event(0, 4, 1)], &unlimited);
         assert_eq!(delivered.stale(0, [4]), Some(4));
-        delivered.records(of(2), &[event(0, 4, 1)], &limit(usize::MAX / 2, 0));
+        delivered.records(of(2), &[event(0, 4, 1)], &unlimited);
         assert_eq!(delivered.stale(0, [4]), None);
     }
 

@@ -127,12 +127,7 @@ async fn a_binding_or_a_change_of_it_that_is_refused_is_not_repeated() {
     let nodes = Nodes::start().await;
     let direct = nodes.store(Layout::ORIGINAL).await;
     let mut proxied = nodes.proxied().await;
-    let options = CassandraOptions {
-        datacenter: Some(OSLO.to_owned()),
-        consistency: cassandra::Consistency::LocalQuorum,
-        ..proxied.options.clone()
-    };
-    let store = CassandraStore::connect(&options, Layout::ORIGINAL).await.expect("the tables can be opened");
+    let store = local_store(&proxied.options).await;
     // Both conditional writes have the name of the datacenter among their values, and no read has.
     let writes = Condition::RequestOpcode(RequestOpcode::Execute)
         .and(Condition::BodyContainsCaseSensitive(OSLO.as_bytes().into()));

@@ -1,6 +1,7 @@
 //! Two datacenters: which nodes a request goes to, and which replicas acknowledge it.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use exactlyonce::store::cassandra::{
@@ -38,6 +39,21 @@ async fn store(nodes: &Nodes, datacenter: &str, consistency: Consistency) -> Cas
     CassandraStore::connect(&options, Layout::ORIGINAL).await.expect("the tables can be opened")
 }
 
+/// Stores of Oslo at a local quorum and at a quorum, with so many replicas in each datacenter, after these nodes were killed.
+async fn stores_without(
+    killed: RangeInclusive<u8>,
+    (in_oslo, in_paris): (i64, i64),
+) -> (Nodes, CassandraStore, CassandraStore) {
+    let nodes = Nodes::start_in_two_datacenters().await;
+    create(&nodes, in_oslo, in_paris).await;
+    let local = store(&nodes, OSLO, Consistency::LocalQuorum).await;
+    let quorum = store(&nodes, OSLO, Consistency::Quorum).await;
+    for node in killed {
+        nodes.kill(node).await;
+    }
+    (nodes, local, quorum)
+}
+
 async fn write(store: &CassandraStore) -> Outcome<()> {
     store.write_progress(0, Progress { origin: 0, next_offset: 7 }).await
 }
@@ -54,13 +70,7 @@ async fn write_in_the_end(store: &CassandraStore) {
 
 #[tokio::test]
 async fn a_local_quorum_needs_no_node_of_the_other_datacenter_and_a_quorum_does() {
-    let nodes = Nodes::start_in_two_datacenters().await;
-    create(&nodes, 3, 3).await;
-    let local = store(&nodes, OSLO, Consistency::LocalQuorum).await;
-    let quorum = store(&nodes, OSLO, Consistency::Quorum).await;
-    for node in 4..=6 {
-        nodes.kill(node).await;
-    }
+    let (_nodes, local, quorum) = stores_without(4..=6, (3, 3)).await;
     write_in_the_end(&local).await;
     let outcome = write(&quorum).await;
     assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
@@ -69,13 +79,7 @@ async fn a_local_quorum_needs_no_node_of_the_other_datacenter_and_a_quorum_does(
 /// A quorum of the keyspace is one of its replicas in Paris.
 #[tokio::test]
 async fn a_quorum_is_reached_through_another_datacenter_and_a_local_quorum_is_not() {
-    let nodes = Nodes::start_in_two_datacenters().await;
-    create(&nodes, 1, 3).await;
-    let local = store(&nodes, OSLO, Consistency::LocalQuorum).await;
-    let quorum = store(&nodes, OSLO, Consistency::Quorum).await;
-    for node in 1..=3 {
-        nodes.kill(node).await;
-    }
+    let (_nodes, local, quorum) = stores_without(1..=3, (1, 3)).await;
     write_in_the_end(&quorum).await;
     for _ in 0..20 {
         let outcome = write(&local).await;

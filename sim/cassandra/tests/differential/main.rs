@@ -12,6 +12,8 @@ mod cluster;
 mod nodes;
 #[path = "../common/raw.rs"]
 mod raw;
+#[path = "../../../../tests/common/setting.rs"]
+mod setting;
 
 use std::cell::Cell;
 
@@ -25,6 +27,7 @@ use cluster::Cluster;
 use draw::Draw;
 use nodes::Nodes;
 use outcome::{Outcome, run};
+use setting::setting;
 use statements::{Step, step};
 use tables::{Table, tables};
 
@@ -38,14 +41,6 @@ const MAX_DIFFERENCES: usize = 8;
 
 /// Maximum refusals with other messages that are printed.
 const MAX_PRINTED: usize = 20;
-
-/// A number from the environment.
-fn setting(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")),
-        Err(_) => default,
-    }
-}
 
 async fn prepare(session: &Session, tables: &[Table], replicas: usize) {
     let create = format!(

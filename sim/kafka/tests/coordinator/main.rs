@@ -5,14 +5,19 @@
 #[path = "../../../../tests/common/clients/mod.rs"]
 #[allow(dead_code)] // What other tests use.
 mod clients;
+#[path = "../differential/draw.rs"]
+mod draw;
 #[path = "../groups/harness.rs"]
 #[allow(dead_code, unused_imports, unused_macros)] // What other tests use.
 mod harness;
 mod kafka;
+#[path = "../../../../tests/common/setting.rs"]
+mod setting;
 mod steps;
 
 use std::collections::BTreeMap;
 
+use draw::Draw;
 use harness::{Bench, GROUP, text, topic_id};
 use kafka::Kafka;
 use proto_kafka::messages::consumer_group_heartbeat_request::TopicPartitions;
@@ -20,7 +25,8 @@ use proto_kafka::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
     ConsumerGroupHeartbeatResponse,
 };
-use steps::{Beat, Draw, Step, TOPICS};
+use setting::setting;
+use steps::{Beat, Step, TOPICS};
 
 /// Partitions by the number of a topic's id.
 type Partitions = BTreeMap<u128, Vec<i32>>;
@@ -32,14 +38,6 @@ struct Member {
     owned: Partitions,
     /// Which process it is, for its member id.
     run: usize,
-}
-
-/// A number from the environment.
-fn setting(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")),
-        Err(_) => default,
-    }
 }
 
 fn partitions_of(response: &ConsumerGroupHeartbeatResponse) -> Option<Partitions> {

@@ -1,27 +1,9 @@
 //! Random steps of members of one group.
 
-use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
+use crate::draw::Draw;
 
 pub const MEMBERS: usize = 4;
 pub const TOPICS: [&str; 2] = ["a", "b"];
-
-/// Choices from a seed.
-pub struct Draw(ChaCha8Rng);
-
-impl Draw {
-    pub fn new(seed: u64) -> Self {
-        Self(ChaCha8Rng::seed_from_u64(seed))
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0.next_u64() % limit
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
 
 /// A heartbeat.
 #[derive(Debug)]
@@ -54,7 +36,7 @@ pub enum Step {
 }
 
 pub fn step(draw: &mut Draw) -> Step {
-    let member = draw.below(MEMBERS as u64) as usize;
+    let member = draw.below(MEMBERS);
     // The last two members are static.
     let is_static = member >= MEMBERS / 2;
     let mut beat = Beat {
@@ -78,17 +60,17 @@ pub fn step(draw: &mut Draw) -> Step {
         20..70 => {
             beat.owned = draw.chance(80);
             if draw.chance(15) {
-                beat.given_up = 1 + draw.below(2) as usize;
+                beat.given_up = 1 + draw.below(2);
             }
             if draw.chance(10) {
-                beat.shift = [-1, -1, 1, 5][draw.below(4) as usize];
+                beat.shift = draw.pick(&[-1, -1, 1, 5]);
             }
         }
         70..77 => beat.topics = Some(1 + draw.below(3) as u8),
         77..83 => beat.epoch = Some(if is_static && draw.chance(60) { -2 } else { -1 }),
-        83..95 => return Step::Pass([1_000, 5_000, 20_000, 44_000, 45_000, 61_000][draw.below(6) as usize]),
-        95..98 => return Step::Grow(draw.below(TOPICS.len() as u64) as usize),
-        _ => return Step::Recreate(draw.below(TOPICS.len() as u64) as usize),
+        83..95 => return Step::Pass(draw.pick(&[1_000, 5_000, 20_000, 44_000, 45_000, 61_000])),
+        95..98 => return Step::Grow(draw.below(TOPICS.len())),
+        _ => return Step::Recreate(draw.below(TOPICS.len())),
     }
     Step::Beat(beat)
 }

@@ -10,6 +10,8 @@ mod groups;
 #[path = "../hostile/requests.rs"]
 #[allow(dead_code)] // What other tests use.
 mod requests;
+#[path = "../../../../tests/common/setting.rs"]
+mod setting;
 mod side;
 mod steps;
 mod transactions;
@@ -19,6 +21,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cluster::Cluster;
 use draw::Draw;
+use setting::setting;
 use side::{Host, Side};
 use simulated_kafka::serve::{LocalBrokers, LocalOptions};
 use steps::{PRODUCERS, Step, TOPICS, step};
@@ -29,14 +32,6 @@ const PROPERTIES: [(&str, &str); 3] =
 
 /// After how many steps that differ the test ends. What follows the first may differ because of it.
 const MAX_DIFFERENCES: usize = 5;
-
-/// A number from the environment.
-fn setting(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")),
-        Err(_) => default,
-    }
-}
 
 impl Side {
     /// Carries out a step; what is compared, line by line.
