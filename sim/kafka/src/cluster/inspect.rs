@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::Cluster;
 use super::broker::Broker;
+use crate::coordinator::partition_of;
 use crate::log::{Disk, Log};
+use crate::metadata::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use crate::protocol::batch::Batch;
 use crate::replica::Replica;
 use crate::types::{NodeId, Offset, PartitionId};
@@ -75,6 +77,36 @@ impl Cluster {
         Some(PartitionId { topic: topic.id, index })
     }
 
+    /// The leader of a partition, as the controller knows it.
+    pub fn leader(&self, topic: &str, index: i32) -> Option<NodeId> {
+        self.metadata().topic(topic)?.partition(index)?.leader
+    }
+
+    /// The in-sync replicas of a partition, as the controller knows them; none if there is no such partition.
+    pub fn in_sync(&self, topic: &str, index: i32) -> Vec<NodeId> {
+        let image = self.metadata();
+        let partition = image.topic(topic).and_then(|topic| topic.partition(index));
+        partition.map(|partition| partition.in_sync.clone()).unwrap_or_default()
+    }
+
+    /// The coordinator of a group: the leader of the partition of `__consumer_offsets` that has its records, as the
+    /// controller knows it. It may not have loaded them yet. None before that topic exists.
+    pub fn coordinator_of_group(&self, group: &str) -> Option<NodeId> {
+        self.coordinator(CONSUMER_OFFSETS, group)
+    }
+
+    /// The coordinator of a transactional producer, in the same way.
+    pub fn coordinator_of_transaction(&self, transactional_id: &str) -> Option<NodeId> {
+        self.coordinator(TRANSACTION_STATE, transactional_id)
+    }
+
+    fn coordinator(&self, topic: &str, key: &str) -> Option<NodeId> {
+        let image = self.metadata();
+        let topic = image.topic(topic)?;
+        let index = partition_of(key, i32::try_from(topic.partitions.len()).ok()?);
+        topic.partition(index)?.leader
+    }
+
     /// The state of a replica, if its broker is running and has it.
     pub fn replica(&self, id: NodeId, topic: &str, index: i32) -> Option<ReplicaState> {
         self.look(id, topic, index, |replica| ReplicaState {
@@ -92,7 +124,13 @@ impl Cluster {
         self.look(id, topic, index, |replica| replica.log.batches_from(0))
     }
 
-    fn look<R>(&self, id: NodeId, topic: &str, index: i32, look: impl FnOnce(&Replica) -> R) -> Option<R> {
+    pub(super) fn look<R>(
+        &self,
+        id: NodeId,
+        topic: &str,
+        index: i32,
+        look: impl FnOnce(&Replica) -> R,
+    ) -> Option<R> {
         let broker = self.get(id)?;
         let partition = self.partition(topic, index)?;
         let state = broker.lock();

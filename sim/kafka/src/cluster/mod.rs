@@ -10,6 +10,7 @@
 //! directories of a broker, tiered storage, and the time that a broker takes for its work: only links take time.
 
 mod broker;
+mod committed;
 mod duties;
 mod inspect;
 mod links;
@@ -29,6 +30,7 @@ use simulated_hosts::hub::{Hub, hub};
 use tokio::time::Instant;
 
 pub(crate) use broker::{Broker, State};
+pub use committed::Committed;
 pub use inspect::ReplicaState;
 pub use links::{Envelope, Links, Rule, RuledLinks, Verb};
 pub use options::{BrokerOptions, ControllerSettings, Options};
@@ -183,6 +185,17 @@ impl Drop for Handle {
 #[derive(Clone)]
 pub struct Cluster(Arc<Handle>);
 
+/// A weak reference to a cluster.
+#[derive(Clone)]
+pub struct WeakCluster(Weak<Handle>);
+
+impl WeakCluster {
+    /// The cluster, if it still exists.
+    pub fn upgrade(&self) -> Option<Cluster> {
+        self.0.upgrade().map(Cluster)
+    }
+}
+
 /// A run of a broker, as its clients and its host see it.
 #[derive(Clone)]
 pub struct RunningBroker(pub(crate) Arc<Broker>);
@@ -239,6 +252,11 @@ impl Cluster {
         }
         tokio::spawn(Environment::govern(Arc::downgrade(cluster.environment())));
         cluster
+    }
+
+    /// The same cluster, without keeping it alive.
+    pub fn downgrade(&self) -> WeakCluster {
+        WeakCluster(Arc::downgrade(&self.0))
     }
 
     fn environment(&self) -> &Arc<Environment> {

@@ -423,9 +423,12 @@ impl Log {
 
     /// All batches from an offset on, for a coordinator that loads them, compaction and tests.
     pub fn batches_from(&self, from: Offset) -> Vec<Batch> {
+        let from = from.max(self.start);
         let files = self.files();
-        let all = files.segments.iter().flat_map(|segment| &segment.batches);
-        all.filter(|batch| batch.last_offset() >= from.max(self.start)).cloned().collect()
+        let first = files.segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
+        let segments = files.segments.get(first..).unwrap_or_default().iter();
+        let wanted = segments.filter_map(|segment| segment.batches.get(segment.find(from)?..));
+        wanted.flatten().cloned().collect()
     }
 
     /// Reads all batches again for what is derived from them.

@@ -1,6 +1,7 @@
 //! A cluster in paused time: what its clients observe, and what faults do to it.
 
 mod administration;
+mod committed;
 mod determinism;
 mod durability;
 mod elections;

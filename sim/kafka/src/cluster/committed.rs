@@ -1,0 +1,97 @@
+//! What consumers with `isolation.level=read_committed` may read of a partition.
+
+use super::Cluster;
+use crate::log::{DECOMPRESSED, Log};
+use crate::protocol::batch::Batch;
+use crate::protocol::records::{Record, records};
+use crate::replica::Replica;
+use crate::types::{NodeId, Offset};
+
+/// What consumers with `isolation.level=read_committed` may read from the leader of a partition at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Committed {
+    /// The leader.
+    pub leader: NodeId,
+    /// Its epoch.
+    pub leader_epoch: i32,
+    /// The records, by offset: without control records and those of aborted transactions.
+    pub records: Vec<Record>,
+    /// The offset up to which the log was read: below it, and from the requested offset on, there are no other records to
+    /// read. It is the last stable offset, unless that is within a batch, of which consumers get nothing, or below the
+    /// requested offset, which is then returned.
+    pub next_offset: Offset,
+    /// The first offset that may be read.
+    pub log_start: Offset,
+    /// The last stable offset: the lower one of the high watermark and the first offset of an open transaction.
+    pub last_stable: Offset,
+    /// The high watermark.
+    pub high_watermark: Offset,
+    /// The offset of the next record that is appended.
+    pub log_end: Offset,
+}
+
+impl Cluster {
+    /// The records that consumers with `isolation.level=read_committed` may read from the leader of a partition, from an
+    /// offset on, or from the start of the log if that is later. None if no broker leads the partition: there is no leader,
+    /// its process does not run, or it does not know yet that it leads. A paused process counts as running.
+    ///
+    /// What is read once may be different later, as for consumers: a new leader may begin with a lower high watermark, and
+    /// may have lost records.
+    pub fn committed(&self, topic: &str, index: i32, from: Offset) -> Option<Committed> {
+        let image = self.metadata();
+        let partition = image.topic(topic)?.partition(index)?;
+        let (leader, epoch) = (partition.leader?, partition.leader_epoch);
+        let read = |replica: &Replica| {
+            let knows_that_it_leads = replica.leader_epoch == epoch;
+            knows_that_it_leads.then(|| {
+                let log = &replica.log;
+                let (records, next_offset) = read(log, from);
+                Committed {
+                    leader,
+                    leader_epoch: epoch,
+                    records,
+                    next_offset,
+                    log_start: log.start(),
+                    last_stable: log.last_stable(),
+                    high_watermark: log.high_watermark(),
+                    log_end: log.end(),
+                }
+            })
+        };
+        self.look(leader, topic, index, read)?
+    }
+}
+
+/// The records from an offset on that are decided, and the offset up to which all were read.
+fn read(log: &Log, from: Offset) -> (Vec<Record>, Offset) {
+    let upper = log.last_stable();
+    let first = from.max(log.start());
+    let aborted = log.producers().aborted(first, upper);
+    let is_aborted = |batch: &Batch| {
+        // Transactions of one producer do not overlap.
+        aborted.iter().any(|aborted| {
+            aborted.producer_id == batch.producer_id()
+                && (aborted.first..=aborted.last).contains(&batch.base_offset())
+        })
+    };
+    let mut found = Vec::new();
+    for batch in log.batches_from(first) {
+        if batch.base_offset() >= upper {
+            break;
+        }
+        // A batch is returned as a whole or not at all.
+        if batch.last_offset() >= upper {
+            return (found, from.max(batch.base_offset()));
+        }
+        if batch.is_control() || batch.is_transactional() && is_aborted(&batch) {
+            continue;
+        }
+        // The leader has read them before it appended them, so they can be read.
+        let Ok(records) = records(&batch, DECOMPRESSED) else {
+            return (found, from.max(batch.base_offset()));
+        };
+        found.extend(records.into_iter().filter(|record| record.offset >= first));
+    }
+    (found, from.max(upper))
+}
