@@ -113,14 +113,15 @@ impl Broker {
                 continue;
             }
             let replica = state.replicas.entry(id).or_insert_with(|| {
-                Replica::open(id, topic, TopicSettings::of(&topic.configs, &defaults), &disk, now)
+                let settings = TopicSettings::of(&topic.configs, &defaults);
+                Replica::open(id, topic, settings, &disk, now, self.id, self.cluster.witness.clone())
             });
             let settings = TopicSettings::of(&topic.configs, &defaults);
             if replica.settings != settings {
                 replica.log.configure(settings.log.clone());
                 replica.settings = settings;
             }
-            replica.apply(self.id, partition);
+            replica.apply(partition);
         }
         let is_here = |id: &PartitionId| {
             image.partition(*id).is_some_and(|partition| partition.replicas.contains(&self.id))
@@ -211,7 +212,7 @@ impl Broker {
                 let Some(replica) = state.replicas.get_mut(&id) else { continue };
                 match results.get(&id) {
                     Some(Ok(partition)) => {
-                        replica.apply(self.id, partition);
+                        replica.apply(partition);
                     }
                     _ => {
                         refused = true;
@@ -490,7 +491,7 @@ impl Broker {
         let expiration = i64::try_from(self.options().producer_expiration.as_millis()).unwrap_or(i64::MAX);
         let mut moved = false;
         for replica in self.lock().replicas.values_mut() {
-            moved |= replica.log.retain(now);
+            moved |= replica.retain(now);
             replica.log.expire_producers(now, expiration);
             replica.log.flush_if_due(now);
         }

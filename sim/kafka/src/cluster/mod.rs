@@ -15,6 +15,7 @@ mod duties;
 mod inspect;
 mod links;
 mod message;
+pub mod observe;
 mod options;
 mod properties;
 mod random;
@@ -44,6 +45,7 @@ use crate::controller::Controller;
 use crate::metadata::Image;
 use crate::types::NodeId;
 use message::Message;
+use observe::{Event, Witness};
 use random::Split;
 
 /// How often it is checked whether the controller's host runs.
@@ -54,8 +56,10 @@ pub(crate) struct Environment {
     pub(crate) options: Options,
     pub(crate) links: Arc<dyn Links>,
     pub(crate) hub: Hub<Message>,
+    pub(crate) witness: Witness,
     random: Mutex<Box<dyn Rng + Send>>,
     requests: AtomicU64,
+    connections: AtomicU64,
     running: Mutex<BTreeMap<NodeId, Arc<Broker>>>,
     controller: Mutex<Controller>,
     /// The host that acts as the controller.
@@ -84,6 +88,11 @@ impl Environment {
 
     pub(crate) fn next_request(&self) -> u64 {
         self.requests.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The place of a new connection of a client among all of them.
+    pub(crate) fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn random(&self) -> u64 {
@@ -135,6 +144,15 @@ impl Environment {
         self.running().get(&id).is_some_and(|broker| !broker.is_paused())
     }
 
+    /// Sets the host that acts as the controller.
+    fn act_on(&self, host: Option<NodeId>) {
+        let before = std::mem::replace(&mut *locked(&self.active), host);
+        if before != host {
+            tracing::debug!(controller = host.map(|id| id.0), "the controller moved");
+            self.witness.see(|| Event::ControllerMoved { to: host });
+        }
+    }
+
     /// Lets the controller act, and chooses its host.
     async fn govern(cluster: Weak<Self>) {
         let mut since: Option<Instant> = None;
@@ -149,15 +167,14 @@ impl Environment {
                     environment.controller().tick();
                 }
                 None => {
-                    *locked(&environment.active) = None;
+                    environment.act_on(None);
                     let waited = since.get_or_insert_with(Instant::now).elapsed();
                     // The first controller of a cluster is there at once.
                     let is_due = active.is_none() && waited >= environment.options.controller.failover_delay;
                     let is_new = environment.controller().image().brokers.is_empty();
                     if has_majority && (is_due || is_new) {
                         environment.controller().take_over();
-                        *locked(&environment.active) = able.first().copied();
-                        tracing::debug!(controller = able.first().map(|id| id.0), "took over");
+                        environment.act_on(able.first().copied());
                         since = None;
                     }
                     if !has_majority {
@@ -232,14 +249,18 @@ impl Cluster {
     pub fn start(options: Options, links: Arc<dyn Links>, mut random: impl Rng + Send + 'static) -> Self {
         let (hub, hub_tasks) = hub();
         let of_controller = Split(random.next_u64());
+        let witness = Witness::new(options.observer.clone());
         let mut controller = Controller::new(options.controller.clone(), Box::new(of_controller));
+        controller.report_to(witness.clone());
         controller.add_users(&options.sasl.users);
         let environment = Arc::new(Environment {
             options,
             links,
             hub,
+            witness,
             random: Mutex::new(Box::new(random)),
             requests: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
             running: Mutex::default(),
             controller: Mutex::new(controller),
             active: Mutex::default(),
@@ -366,9 +387,20 @@ impl Cluster {
                     broker.die();
                 }
                 if fault.loses_unsynced() {
-                    options.disk.lose_unsynced();
+                    self.lose_unsynced(options);
                 }
             }
+        }
+    }
+
+    fn lose_unsynced(&self, broker: &BrokerOptions) {
+        let cut = broker.disk.lose_unsynced();
+        let image = self.metadata();
+        for (id, from_end, to_end) in cut {
+            self.environment().witness.see(|| {
+                let topic = image.topics.get(&id.topic).map_or("", |topic| topic.name.as_str());
+                Event::Truncated { broker: broker.id, topic, partition: id.index, from_end, to_end }
+            });
         }
     }
 

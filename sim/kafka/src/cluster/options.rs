@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use simulated_hosts::clock::Clock;
 
+use super::observe::Observer;
 pub use crate::controller::ControllerSettings;
 use crate::group::GroupConfig;
 use crate::log::Disk;
@@ -95,6 +96,8 @@ pub struct Options {
     pub transaction_replication: i16,
     /// Its in-sync replicas (`transaction.state.log.min.isr`).
     pub transaction_min_in_sync: i16,
+    /// Who learns what happens in the cluster, and when.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl Options {
@@ -130,6 +133,7 @@ impl Options {
             transaction_partitions: 50,
             transaction_replication: 3,
             transaction_min_in_sync: 2,
+            observer: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! one of the brokers, and only while a majority of its voters runs. When its host fails, another takes over after a delay,
 //! during which nobody is elected, fenced or registered, and no topic is created.
 
+mod announce;
 mod brokers;
 mod configs;
 mod credentials;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 
 pub(crate) use request::{ControlRequest, ControlResponse, Proposal, Registration};
 
+use crate::cluster::observe::Witness;
 use crate::error::ErrorCode;
 use crate::metadata::{Image, TopicImage, TopicSettings};
 use crate::quota::Window;
@@ -84,6 +86,7 @@ pub(crate) struct Controller {
     started: Instant,
     next_rebalance: Instant,
     next_unclean: Instant,
+    witness: Witness,
 }
 
 /// How many producer ids a broker gets at once (`ProducerIdsBlock.PRODUCER_ID_BLOCK_SIZE`).
@@ -103,7 +106,13 @@ impl Controller {
             versions: BTreeMap::new(),
             random,
             next_producer_id: 0,
+            witness: Witness::default(),
         }
+    }
+
+    /// Reports changes of the metadata from now on.
+    pub(crate) fn report_to(&mut self, witness: Witness) {
+        self.witness = witness;
     }
 
     /// The metadata as it is decided.
@@ -195,7 +204,11 @@ impl Controller {
         let result = change(self, &mut image);
         if image != *before {
             image.version += 1;
-            self.image.set(Arc::new(image));
+            let after = Arc::new(image);
+            self.image.set(after.clone());
+            if self.witness.is_on() {
+                announce::announce(&self.witness, &before, &after);
+            }
         }
         result
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use proto_kafka::protocol::StrBytes;
 
 use super::{GroupConfig, GroupResponse};
+use crate::cluster::observe::Observed;
 use crate::coordinator::{BatchId, Outbox, Record, Token, Topics};
 
 /// The surroundings of a group in one call of a shard.
@@ -14,6 +15,7 @@ pub(crate) struct Env<'a> {
     pub(crate) now: i64,
     pub(crate) config: &'a GroupConfig,
     pub(crate) topics: &'a Topics,
+    pub(crate) observed: &'a Observed,
     out: &'a mut Outbox<GroupResponse>,
     after: &'a mut BTreeMap<BatchId, After>,
 }
@@ -41,10 +43,11 @@ impl<'a> Env<'a> {
         now: i64,
         config: &'a GroupConfig,
         topics: &'a Topics,
+        observed: &'a Observed,
         out: &'a mut Outbox<GroupResponse>,
         after: &'a mut BTreeMap<BatchId, After>,
     ) -> Self {
-        Self { now, config, topics, out, after }
+        Self { now, config, topics, observed, out, after }
     }
 
     /// The end of a period that begins now.

@@ -19,6 +19,7 @@ mod consumer;
 mod describe;
 mod env;
 mod handle;
+mod observe;
 mod offsets;
 mod records;
 mod refusal;

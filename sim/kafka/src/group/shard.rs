@@ -13,6 +13,7 @@ use super::env::{After, Env};
 use super::offsets::{Change, Offsets};
 use super::records::{self, Entry};
 use super::{GroupConfig, GroupRequest, GroupResponse, refusal};
+use crate::cluster::observe::{Observed, Removal};
 use crate::coordinator::{
     BatchId, Context, Effects, Outbox, Producer, Record, RecordError, Token, Topics, append_error,
 };
@@ -72,6 +73,7 @@ pub struct GroupShard {
     /// The batch that is replayed, if it is not below the high watermark.
     replayed: Option<BatchId>,
     next_expiry: i64,
+    pub(super) observed: Observed,
 }
 
 impl GroupShard {
@@ -88,20 +90,40 @@ impl GroupShard {
             unsettled: VecDeque::new(),
             replayed: None,
             next_expiry: i64::MAX,
+            observed: Observed::default(),
         }
+    }
+
+    /// Reports what happens to groups from now on.
+    pub(crate) fn observed(mut self, observed: Observed) -> Self {
+        self.observed = observed;
+        self
     }
 
     /// The groups, and what they need to act.
     pub(super) fn split(&mut self, now: i64) -> (&mut BTreeMap<String, Group>, Env<'_>) {
-        let env = Env::new(now, &self.config, &self.topics, &mut self.out, &mut self.after);
+        let env = Env::new(now, &self.config, &self.topics, &self.observed, &mut self.out, &mut self.after);
         (&mut self.groups, env)
     }
 
     /// Makes a change of state by its records, and has them appended.
     pub(super) fn write(&mut self, now: i64, records: Vec<Record>, producer: Option<Producer>) {
+        // Only a static member that joins removes another by its own record.
+        self.write_without(now, records, producer, Removal::Replaced);
+    }
+
+    /// In the same way; members that are removed by that are removed for this reason.
+    pub(super) fn write_without(
+        &mut self,
+        now: i64,
+        records: Vec<Record>,
+        producer: Option<Producer>,
+        why: Removal,
+    ) {
         if records.is_empty() {
             return;
         }
+        let before = self.summaries(&records);
         self.replayed = Some(self.out.next_batch());
         for record in &records {
             // What this coordinator wrote it can read.
@@ -109,6 +131,7 @@ impl GroupShard {
             debug_assert!(replayed.is_ok(), "{replayed:?}");
         }
         self.replayed = None;
+        self.see_changes(&before, why);
         self.out.write(now, records, producer);
     }
 

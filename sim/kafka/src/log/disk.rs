@@ -17,6 +17,15 @@ pub(crate) struct Files {
     pub(crate) base: Offset,
 }
 
+impl Files {
+    /// The offset after the last batch.
+    fn end(&self) -> Offset {
+        let base = self.segments.last().map_or(self.base, |segment| segment.base);
+        let last = self.segments.iter().rev().find_map(|segment| segment.batches.last());
+        last.map_or(base, |last| last.next_offset().max(base))
+    }
+}
+
 #[derive(Debug, Default)]
 struct Content {
     logs: BTreeMap<PartitionId, Arc<Mutex<Files>>>,
@@ -50,19 +59,26 @@ impl Disk {
         Self::default()
     }
 
-    /// A power failure: of each log, what was not synced is lost. Only for a broker that is not running.
-    pub fn lose_unsynced(&self) {
+    /// A power failure: of each log, what was not synced is lost. Only for a broker that is not running. Returns the logs that
+    /// have lost records, and where they ended before and end now.
+    pub fn lose_unsynced(&self) -> Vec<(PartitionId, Offset, Offset)> {
         let content = self.lock();
-        for files in content.logs.values() {
+        let mut cut = Vec::new();
+        for (partition, files) in &content.logs {
             let mut files = lock(files);
-            let synced = files.synced;
+            let (before, synced) = (files.end(), files.synced);
             for segment in &mut files.segments {
                 segment.truncate(synced);
             }
             // The file of a segment that lost everything is there, and empty; the first one stays the active one.
             let kept = files.segments.iter().rposition(|segment| segment.base <= synced).unwrap_or(0);
             files.segments.truncate(kept + 1);
+            let after = files.end();
+            if after < before {
+                cut.push((*partition, before, after));
+            }
         }
+        cut
     }
 
     /// Replaces the disk by an empty one. Only for a broker that is not running.

@@ -456,7 +456,7 @@ fn roll(files: &mut Files, base: Offset, now: Timestamp) {
 }
 
 /// The end of a transaction, if the batch is that.
-fn end_marker(batch: &Batch) -> Option<EndMarker> {
+pub(crate) fn end_marker(batch: &Batch) -> Option<EndMarker> {
     if !batch.is_control() {
         return None;
     }

@@ -1,6 +1,7 @@
 //! Frames: a length and a request, a length and a response.
 
 use std::io;
+use std::sync::OnceLock;
 
 use bytes::{Bytes, BytesMut};
 use proto_kafka::messages::RequestHeader;
@@ -8,9 +9,11 @@ use proto_kafka::protocol::{Decodable, Encodable, HeaderVersion};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::errors::FirstError;
 use super::messages::{ApiKey, ResponseHeader};
 use super::produce;
 use super::versions::by_number;
+use crate::error::ErrorCode;
 
 /// Bounds of what a broker reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,9 +84,22 @@ pub struct RawRequest {
     pub body: Bytes,
     /// How many bytes its frame has, without those of its length.
     pub size: usize,
+    /// The first error of its response, if somebody wants to know it; 0 without an error.
+    error: Option<OnceLock<i16>>,
 }
 
 impl RawRequest {
+    /// Has the first error of its response noted.
+    pub(crate) fn note_error(&mut self) {
+        self.error = Some(OnceLock::new());
+    }
+
+    /// The first error of its response, if it was noted and there is one.
+    pub(crate) fn first_error(&self) -> Option<ErrorCode> {
+        let code = self.error.as_ref()?.get()?;
+        ErrorCode::try_from_code(*code)
+    }
+
     /// Decodes the body.
     ///
     /// # Errors
@@ -99,7 +115,10 @@ impl RawRequest {
     ///
     /// # Errors
     /// If the response has a value that its version cannot have.
-    pub fn respond<M: Encodable + HeaderVersion>(&self, response: &M) -> Result<Bytes, FrameError> {
+    pub fn respond<M: Encodable + HeaderVersion + FirstError>(
+        &self,
+        response: &M,
+    ) -> Result<Bytes, FrameError> {
         self.respond_in(response, self.version)
     }
 
@@ -107,11 +126,15 @@ impl RawRequest {
     ///
     /// # Errors
     /// If the response has a value that its version cannot have.
-    pub fn respond_in<M: Encodable + HeaderVersion>(
+    pub fn respond_in<M: Encodable + HeaderVersion + FirstError>(
         &self,
         response: &M,
         version: i16,
     ) -> Result<Bytes, FrameError> {
+        if let Some(error) = &self.error {
+            // There is one response.
+            let _ = error.set(response.first_error());
+        }
         let mut frame = BytesMut::new();
         frame.extend_from_slice(&[0; 4]);
         let malformed = |error: proto_kafka::error::ProtoError| FrameError::Malformed {
@@ -231,6 +254,7 @@ pub(crate) fn parse(mut frame: Bytes) -> Result<RawRequest, FrameError> {
         client_id: header.client_id.map(|id| id.to_string()),
         body: frame,
         size,
+        error: None,
     })
 }
 

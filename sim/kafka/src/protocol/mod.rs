@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod builder;
 pub mod compression;
+pub mod errors;
 pub mod frame;
 mod produce;
 pub mod records;

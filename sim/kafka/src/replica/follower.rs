@@ -1,6 +1,7 @@
 //! How a follower copies its leader's log (`AbstractFetcherThread`, `ReplicaFetcherThread`).
 
 use super::{Fetched, Replica, Role};
+use crate::cluster::observe::Event;
 use crate::error::{ErrorCode, Result};
 use crate::types::{NodeId, Offset, Timestamp};
 
@@ -61,7 +62,23 @@ impl Replica {
         };
         let to = to.max(self.log.start()).min(self.log.end());
         tracing::debug!(topic = %self.topic, partition = self.log.partition().index, epoch, to, "truncated");
+        let from_end = self.log.end();
         self.log.truncate(to);
+        self.see_end(from_end);
+    }
+
+    /// Reports that the log ends elsewhere than before, without an append.
+    fn see_end(&self, from_end: Offset) {
+        let to_end = self.log.end();
+        if to_end != from_end {
+            self.see(|broker, topic, partition| Event::Truncated {
+                broker,
+                topic,
+                partition,
+                from_end,
+                to_end,
+            });
+        }
     }
 
     /// The leader does not have the offset: its log starts later or ends earlier
@@ -70,6 +87,7 @@ impl Replica {
         if self.log.end() != asked.offset || self.leader_epoch != asked.leader_epoch {
             return;
         }
+        let from_end = self.log.end();
         if leader_end < self.log.end() {
             self.log.truncate(leader_end);
         } else if leader_start > self.log.end() {
@@ -77,6 +95,7 @@ impl Replica {
         } else {
             self.log.raise_start(leader_start);
         }
+        self.see_end(from_end);
     }
 
     /// The start and the end of this log, for a follower whose offset was out of range.

@@ -6,9 +6,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Replica, Role};
+use crate::cluster::observe::Event;
 use crate::error::{ErrorCode, Result};
-use crate::log::{Appended, Origin, Proof, ReadBatches};
+use crate::log::{Appended, Origin, Proof, ReadBatches, end_marker};
 use crate::protocol::batch::Batch;
+use crate::protocol::records::Marker;
 use crate::types::{NodeId, Offset, Timestamp};
 
 /// How far a follower is (`ReplicaState`).
@@ -151,9 +153,38 @@ impl Replica {
             return Err(ErrorCode::NotEnoughReplicas);
         }
         let appended = self.log.append_with(batch, self.leader_epoch, origin, proof, now)?;
+        if !appended.duplicate {
+            self.see_appended(batch, appended);
+        }
         // Alone in the in-sync set, the leader's own append is enough.
         self.advance(peers);
         Ok(appended)
+    }
+
+    fn see_appended(&self, batch: &Batch, appended: Appended) {
+        let (first_offset, next_offset) = (appended.base_offset, appended.last_offset.saturating_add(1));
+        let leader_epoch = self.leader_epoch;
+        self.see(|broker, topic, partition| Event::Appended {
+            broker,
+            topic,
+            partition,
+            first_offset,
+            next_offset,
+            leader_epoch,
+        });
+        if batch.is_control()
+            && self.witness.is_on()
+            && let Some(end) = end_marker(batch)
+        {
+            let (producer_id, commits) = (batch.producer_id(), end.marker == Marker::Commit);
+            self.see(|broker, topic, partition| Event::MarkerWritten {
+                broker,
+                topic,
+                partition,
+                producer_id,
+                commits,
+            });
+        }
     }
 
     /// Whether a record with `acks=all` is replicated; an error if it is, and too few replicas have it
@@ -189,7 +220,17 @@ impl Replica {
                 to = theirs;
             }
         }
-        self.log.advance_high_watermark(to)
+        let has_advanced = self.log.advance_high_watermark(to);
+        if has_advanced {
+            let offset = self.log.high_watermark();
+            self.see(|broker, topic, partition| Event::HighWatermarkAdvanced {
+                broker,
+                topic,
+                partition,
+                offset,
+            });
+        }
+        has_advanced
     }
 
     /// What others may wait for: the high watermark, and the lowest start of the followers' logs.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 pub(crate) use follower::Position;
 pub(crate) use leader::{Fetched, Leader, Peers};
 
+use crate::cluster::observe::{Event, Witness};
 use crate::error::{ErrorCode, Result};
 use crate::log::{Disk, Found, Log};
 use crate::metadata::{PartitionImage, TopicImage, TopicSettings};
@@ -36,6 +37,8 @@ pub(crate) struct Replica {
     pub(crate) leader_epoch: i32,
     pub(crate) partition_epoch: i32,
     pub(crate) replicas: Vec<NodeId>,
+    node: NodeId,
+    witness: Witness,
 }
 
 /// Which epoch of the leader a request knows: none, or one that must be right.
@@ -48,6 +51,8 @@ impl Replica {
         settings: TopicSettings,
         disk: &Disk,
         now: Timestamp,
+        node: NodeId,
+        witness: Witness,
     ) -> Self {
         Self {
             log: Log::open(id, disk, settings.log.clone(), now),
@@ -57,11 +62,45 @@ impl Replica {
             leader_epoch: -1,
             partition_epoch: -1,
             replicas: Vec::new(),
+            node,
+            witness,
+        }
+    }
+
+    /// Reports an event of this replica: its broker, topic and partition are given to what makes it.
+    pub(crate) fn see<'a>(&'a self, event: impl FnOnce(NodeId, &'a str, i32) -> Event<'a>) {
+        self.witness.see(|| event(self.node, &self.topic, self.log.partition().index));
+    }
+
+    /// Moves the start of the log forward, at most to the high watermark; whether it moved.
+    pub(crate) fn raise_start(&mut self, to: Offset) -> bool {
+        let is_raised = self.log.raise_start(to);
+        if is_raised {
+            self.see_start();
+        }
+        is_raised
+    }
+
+    /// Applies retention; see [`Log::retain`].
+    pub(crate) fn retain(&mut self, now: Timestamp) -> bool {
+        let before = self.log.start();
+        let is_changed = self.log.retain(now);
+        if self.log.start() != before {
+            self.see_start();
+        }
+        is_changed
+    }
+
+    fn see_start(&self) {
+        if self.leader().is_ok() {
+            let offset = self.log.start();
+            self.see(|broker, topic, partition| Event::LogStartAdvanced { broker, topic, partition, offset });
         }
     }
 
     /// Applies what the metadata say of the partition; whether the leader changed.
-    pub(crate) fn apply(&mut self, node: NodeId, partition: &PartitionImage) -> bool {
+    pub(crate) fn apply(&mut self, partition: &PartitionImage) -> bool {
+        let node = self.node;
         let is_new_epoch = partition.leader_epoch > self.leader_epoch;
         if partition.partition_epoch < self.partition_epoch || partition.leader_epoch < self.leader_epoch {
             return false;
@@ -80,6 +119,15 @@ impl Replica {
             self.log.begin_epoch(partition.leader_epoch);
             let leader = Leader::new(self.log.end(), in_sync, &self.replicas, node);
             self.role = Role::Leader(leader);
+            let (epoch, high_watermark, end) = (self.leader_epoch, self.log.high_watermark(), self.log.end());
+            self.see(|broker, topic, partition| Event::LeaderBegan {
+                broker,
+                topic,
+                partition,
+                epoch,
+                high_watermark,
+                end,
+            });
         } else {
             self.role = Role::Follower(partition.leader);
         }

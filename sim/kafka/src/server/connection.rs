@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::sasl::{Authenticator, FAILURE_DELAY, MOST_BYTES, Session, Step};
 use super::{Client, dispatch};
 use crate::cluster::Broker;
-use crate::protocol::frame::{self, FrameError, Limits};
+use crate::cluster::observe::Event;
+use crate::protocol::frame::{self, FrameError, Limits, RawRequest};
 use crate::protocol::messages::ApiKey;
 
 /// How a broker serves the clients of a listener.
@@ -31,6 +32,7 @@ pub(crate) async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let connected = Connected::new(&broker, &address);
     let (input, mut output) = tokio::io::split(connection);
     let mut input = BufReader::new(input);
     let mut client = Client { address, user: None };
@@ -42,7 +44,7 @@ where
         client.user = Some(session.user.clone());
     }
     let mut renewed = None;
-    while let Some(request) = frame::read(&mut input, options.limits).await? {
+    while let Some(mut request) = frame::read(&mut input, options.limits).await? {
         if let Some(current) = &session {
             if request.key == ApiKey::SaslHandshake && current.may_be_renewed(renewed) {
                 renewed = Some(Instant::now());
@@ -61,8 +63,11 @@ where
         }
         let (key, version) = (request.key, request.version);
         tracing::trace!(broker = broker.id.0, client = %client.address, ?key, version, "request");
-        let reply = dispatch(&broker, &client, request).await?;
+        let begun = Instant::now();
+        connected.see_request(&client, &mut request);
+        let reply = dispatch(&broker, &client, &request).await?;
         if let Some(response) = reply.response {
+            connected.see_response(&request, begun);
             output.write_all(&response).await?;
             output.flush().await?;
         }
@@ -71,6 +76,55 @@ where
         }
     }
     Ok(())
+}
+
+/// A connection for an observer, which learns of its end when this is dropped: a broker that dies closes it, too.
+struct Connected<'a> {
+    broker: &'a Broker,
+    number: u64,
+}
+
+impl<'a> Connected<'a> {
+    fn new(broker: &'a Broker, client: &str) -> Self {
+        let number = broker.cluster.next_connection();
+        let event = || Event::ConnectionOpened { broker: broker.id, connection: number, client };
+        broker.cluster.witness.see(event);
+        Self { broker, number }
+    }
+
+    fn see_request(&self, client: &Client, request: &mut RawRequest) {
+        let witness = &self.broker.cluster.witness;
+        if witness.is_on() {
+            request.note_error();
+        }
+        witness.see(|| Event::Request {
+            broker: self.broker.id,
+            connection: self.number,
+            client: &client.address,
+            api: request.key,
+            version: request.version,
+            correlation_id: request.correlation,
+            client_id: request.client_id.as_deref(),
+        });
+    }
+
+    fn see_response(&self, request: &RawRequest, begun: Instant) {
+        self.broker.cluster.witness.see(|| Event::Response {
+            broker: self.broker.id,
+            connection: self.number,
+            api: request.key,
+            correlation_id: request.correlation,
+            error: request.first_error(),
+            micros: u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
+        });
+    }
+}
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        let (broker, connection) = (self.broker.id, self.number);
+        self.broker.cluster.witness.see(|| Event::ConnectionClosed { broker, connection });
+    }
 }
 
 /// The session of a client that authenticates; none if it fails, or disconnects. What was begun may have led to a step

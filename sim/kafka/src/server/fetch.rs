@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::session::{Asker, FetchKey, Known, Opened, Said, Use, Wanted};
 use super::{Client, Reply, current_leader, quotas, topic_of};
+use crate::cluster::observe::Event;
 use crate::cluster::{Broker, State};
 use crate::error::{ErrorCode, Result};
 use crate::log::{Aborted, ReadBatches};
@@ -59,7 +60,7 @@ pub(super) async fn serve(
     let (session, wanted, answer) = match opened {
         Ok(Opened { session, wanted }) => {
             let parts = wait(broker, &request, &wanted, raw.version).await;
-            let answer = Answer::of(&broker.lock(), session, &wanted, parts, raw.version);
+            let answer = Answer::of(broker, &broker.lock(), session, &wanted, parts, raw.version);
             (session, wanted, answer)
         }
         Err(error) => (Use::None, Vec::new(), Answer::error(0, error)),
@@ -149,7 +150,14 @@ impl Answer {
         Self { response, said: Vec::new() }
     }
 
-    fn of(state: &State, session: Use, wanted: &[Wanted], parts: Vec<Part>, version: i16) -> Self {
+    fn of(
+        broker: &Broker,
+        state: &State,
+        session: Use,
+        wanted: &[Wanted],
+        parts: Vec<Part>,
+        version: i16,
+    ) -> Self {
         let image = state.image.as_ref();
         let (mut topics, mut leaders): (Vec<FetchableTopicResponse>, Vec<LeaderIdAndEpoch>) =
             Default::default();
@@ -168,6 +176,7 @@ impl Answer {
             {
                 continue;
             }
+            see(broker, state, wanted, part.id, &data);
             let name = TopicName(text(&wanted.key.name));
             match topics.last_mut().filter(|last| last.topic == name && last.topic_id == wanted.key.id.0) {
                 Some(last) => last.partitions.push(data),
@@ -184,6 +193,28 @@ impl Answer {
             FetchResponse::default().with_responses(topics).with_node_endpoints(endpoints(image, &leaders));
         Self { response, said: all }
     }
+}
+
+/// Reports the response for a partition.
+fn see(broker: &Broker, state: &State, wanted: &Wanted, id: Option<PartitionId>, data: &PartitionData) {
+    broker.cluster.witness.see(|| {
+        let topic = id.and_then(|id| state.image.topics.get(&id.topic));
+        let replica = id.and_then(|id| state.replicas.get(&id));
+        let preferred = NodeId(data.preferred_read_replica.0);
+        Event::FetchAnswered {
+            broker: broker.id,
+            topic: topic.map_or("", |topic| topic.name.as_str()),
+            partition: data.partition_index,
+            fetch_offset: wanted.fetch.fetch_offset,
+            bytes: data.records.as_ref().map_or(0, Bytes::len),
+            error: ErrorCode::try_from_code(data.error_code),
+            high_watermark: data.high_watermark,
+            last_stable: data.last_stable_offset,
+            preferred: Some(preferred).filter(|preferred| preferred.0 >= 0),
+            aborted: data.aborted_transactions.as_ref().map_or(0, Vec::len),
+            is_follower: replica.is_some_and(|replica| replica.leader().is_err()),
+        }
+    });
 }
 
 fn said(data: &PartitionData) -> Said {

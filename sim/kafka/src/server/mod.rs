@@ -74,7 +74,7 @@ impl From<Option<Bytes>> for Reply {
 pub(crate) async fn dispatch(
     broker: &Arc<Broker>,
     client: &Client,
-    raw: RawRequest,
+    raw: &RawRequest,
 ) -> Result<Reply, FrameError> {
     macro_rules! answer {
         ($serve:expr) => {{
@@ -87,18 +87,18 @@ pub(crate) async fn dispatch(
     macro_rules! change_partitions {
         ($serve:expr, $strict_from:expr) => {{
             let request = raw.decode()?;
-            let requester = client.requester(&raw, raw.version >= $strict_from);
+            let requester = client.requester(raw, raw.version >= $strict_from);
             let response = $serve(broker, request, requester).await;
             let muted = quotas::muted(response.throttle_time_ms);
             return Ok(Reply { response: Some(raw.respond(&response)?), muted });
         }};
     }
     let response = match raw.key {
-        ApiKey::ApiVersions => cluster::api_versions(broker, &raw).map(|(response, _)| Some(response)),
-        ApiKey::SaslHandshake => sasl::handshake_again(&raw).map(Some),
-        ApiKey::SaslAuthenticate => sasl::authenticate_again(&raw).map(Some),
-        ApiKey::Produce => return produce::serve(broker, client, &raw).await,
-        ApiKey::Fetch => return fetch::serve(broker, client, &raw).await,
+        ApiKey::ApiVersions => cluster::api_versions(broker, raw).map(|(response, _)| Some(response)),
+        ApiKey::SaslHandshake => sasl::handshake_again(raw).map(Some),
+        ApiKey::SaslAuthenticate => sasl::authenticate_again(raw).map(Some),
+        ApiKey::Produce => return produce::serve(broker, client, raw).await,
+        ApiKey::Fetch => return fetch::serve(broker, client, raw).await,
         ApiKey::ListOffsets => answer!(offsets::list),
         ApiKey::OffsetForLeaderEpoch => answer!(offsets::for_leader_epoch),
         ApiKey::Metadata => {
@@ -107,7 +107,7 @@ pub(crate) async fn dispatch(
                 let reason = "a field is null that may not be".to_owned();
                 return Err(FrameError::Malformed { key: raw.key as i16, version: raw.version, reason });
             }
-            let requester = client.requester(&raw, true);
+            let requester = client.requester(raw, true);
             let response = metadata::serve(broker, requester, request, raw.version).await;
             raw.respond(&response).map(Some)
         }
@@ -126,14 +126,14 @@ pub(crate) async fn dispatch(
         ApiKey::DescribeUserScramCredentials => answer!(credentials::describe),
         ApiKey::AlterUserScramCredentials => answer!(credentials::alter),
         ApiKey::FindCoordinator => answer!(coordinators::find),
-        ApiKey::AddPartitionsToTxn if coordinators::is_never_answered(&raw)? => {
+        ApiKey::AddPartitionsToTxn if coordinators::is_never_answered(raw)? => {
             tokio::time::sleep(LONGEST_IDLE).await;
             Err(FrameError::NeverAnswered(raw.key as i16))
         }
-        ApiKey::InitProducerId => coordinators::init_producer_id(broker, client, &raw).await.map(Some),
+        ApiKey::InitProducerId => coordinators::init_producer_id(broker, client, raw).await.map(Some),
         ApiKey::WriteTxnMarkers => answer!(coordinators::write_markers),
         ApiKey::DescribeProducers => answer!(producers::describe),
-        _ => coordinators::serve(broker, client, &raw).await.map(Some),
+        _ => coordinators::serve(broker, client, raw).await.map(Some),
     };
     response.map(Reply::from)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::partition_by_name;
 use crate::cluster::Broker;
+use crate::cluster::observe::Event;
 use crate::error::{ErrorCode, Result, code};
 use crate::log::Found;
 use crate::protocol::messages::list_offsets_request::ListOffsetsPartition;
@@ -45,6 +46,14 @@ pub(super) async fn list(
             if result == Err(ErrorCode::OffsetNotAvailable) && version < 5 {
                 result = Err(ErrorCode::LeaderNotAvailable);
             }
+            broker.cluster.witness.see(|| Event::ListOffsetsAnswered {
+                broker: broker.id,
+                topic: &topic.name,
+                partition: partition.partition_index,
+                timestamp: partition.timestamp,
+                offset: result.unwrap_or(None).map_or(-1, |found| found.offset),
+                error: result.err(),
+            });
             match result {
                 // An older version has no field for the epoch.
                 Ok(Some(found)) => response

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Client, Reply, current_leader, quotas, topic_of};
+use crate::cluster::observe::Event;
 use crate::cluster::{Broker, ToVerify, Verification, Verified};
 use crate::error::{ErrorCode, Result};
 use crate::log::{Appended, Claim, Origin, Proof};
@@ -47,6 +48,8 @@ pub(super) async fn serve(
     }
     let mut outcomes = append_all(broker, &request, wanted, raw.version).await;
     if request.acks == 0 {
+        let image = broker.image();
+        outcomes.iter().for_each(|outcome| see(broker, &image, outcome));
         // The client expects no response, so that a closed connection is how it learns of an error.
         return match outcomes.iter().find_map(|outcome| outcome.result.as_ref().err()) {
             Some(error) => Err(unacknowledged(raw, *error)),
@@ -65,6 +68,7 @@ pub(super) async fn serve(
     for (place, topic) in request.topic_data.iter().enumerate() {
         let of_topic = outcomes.iter().filter(|outcome| outcome.topic == place);
         let partitions = of_topic.map(|outcome| {
+            see(broker, &image, outcome);
             let response = respond(&image, outcome, raw.version);
             if response.current_leader.leader_id.0 >= 0 {
                 leaders.push(response.current_leader.clone());
@@ -148,6 +152,21 @@ fn unacknowledged(raw: &RawRequest, error: ErrorCode) -> FrameError {
         version: raw.version,
         reason: format!("a produce request without acknowledgement failed: {error}"),
     }
+}
+
+/// Reports what becomes of the records for a partition.
+fn see(broker: &Broker, image: &Image, outcome: &Outcome) {
+    broker.cluster.witness.see(|| {
+        let topic = outcome.id.and_then(|id| image.topics.get(&id.topic));
+        Event::ProduceAnswered {
+            broker: broker.id,
+            topic: topic.map_or("", |topic| topic.name.as_str()),
+            partition: outcome.index,
+            first_offset: outcome.appended.map(|appended| appended.base_offset),
+            duplicate: outcome.appended.is_some_and(|appended| appended.duplicate),
+            error: outcome.result.err(),
+        }
+    });
 }
 
 fn respond(image: &Image, outcome: &Outcome, version: i16) -> PartitionProduceResponse {

@@ -193,7 +193,7 @@ impl Broker {
         if offset < 0 || offset > replica.log.high_watermark() {
             return Err(ErrorCode::OffsetOutOfRange);
         }
-        replica.log.raise_start(offset);
+        replica.raise_start(offset);
         Ok(offset)
     }
 

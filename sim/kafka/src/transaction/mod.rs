@@ -14,6 +14,7 @@ mod end;
 mod expiry;
 mod init;
 mod markers;
+mod observe;
 mod records;
 mod refusal;
 mod request;

@@ -10,6 +10,7 @@ use super::end::{End, EndReply};
 use super::records;
 use super::state::{Metadata, State, Transaction};
 use super::{ProducerIds, TransactionConfig, TransactionRequest, TransactionResponse};
+use crate::cluster::observe::Observed;
 use crate::coordinator::{
     BatchId, Context, Effects, MarkerOutcome, Outbox, Producer, Record, RecordError, Token, Topics,
     append_error,
@@ -52,6 +53,7 @@ pub struct TransactionShard {
     pub(super) collected: BTreeMap<Token, Collected>,
     next_abort_check: i64,
     next_expiry_check: i64,
+    pub(super) observed: Observed,
 }
 
 impl TransactionShard {
@@ -67,7 +69,14 @@ impl TransactionShard {
             collected: BTreeMap::new(),
             next_abort_check: i64::MAX,
             next_expiry_check: i64::MAX,
+            observed: Observed::default(),
         }
+    }
+
+    /// Reports what happens to transactions from now on.
+    pub(crate) fn observed(mut self, observed: Observed) -> Self {
+        self.observed = observed;
+        self
     }
 
     /// Takes a record of the log.
@@ -252,7 +261,8 @@ impl TransactionShard {
         };
         match result {
             Ok(()) => {
-                transaction.complete(next.clone());
+                let before = transaction.complete(next.clone());
+                self.see(&id, &before, &next, &then);
                 self.accept(now, &id, next, then);
             }
             // The end of a transaction is written again until that succeeds.

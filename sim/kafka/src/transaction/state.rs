@@ -332,10 +332,10 @@ impl Transaction {
         self.prepare(next)
     }
 
-    /// Ends a transition: its record is committed.
-    pub(crate) fn complete(&mut self, next: Metadata) {
-        self.metadata = next;
+    /// Ends a transition: its record is committed. What was known before.
+    pub(crate) fn complete(&mut self, next: Metadata) -> Metadata {
         self.pending = None;
+        std::mem::replace(&mut self.metadata, next)
     }
 }
 

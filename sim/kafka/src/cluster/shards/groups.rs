@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::{Hosts, Shard, lock, read};
+use crate::cluster::observe::{CoordinatorKind, Event};
 use crate::cluster::{Broker, Draws, ToVerify, Verification};
 use crate::coordinator::{BatchId, Context, Effects, Producer, Token, Topics};
 use crate::error::{ErrorCode, Result};
@@ -20,9 +21,10 @@ use crate::types::PartitionId;
 impl Shard for GroupShard {
     type Response = GroupResponse;
     const TOPIC: &'static str = CONSUMER_OFFSETS;
+    const KIND: CoordinatorKind = CoordinatorKind::Groups;
 
     fn create(broker: &Broker, _epoch: i32, topics: Arc<Topics>) -> Self {
-        GroupShard::new(broker.options().groups.clone(), topics)
+        GroupShard::new(broker.options().groups.clone(), topics).observed(broker.observed())
     }
 
     fn replay(&mut self, batch: &Batch) {
@@ -124,7 +126,43 @@ impl Broker {
             },
             Err(error) => Err(error),
         };
-        result.unwrap_or_else(|error| request.refuse(context.api_version, error))
+        let response = result.unwrap_or_else(|error| request.refuse(context.api_version, error));
+        if self.cluster.witness.is_on() {
+            self.see_refused_commits(&request, &response);
+        }
+        response
+    }
+
+    /// Reports the errors in the response to a commit of offsets.
+    fn see_refused_commits(&self, request: &GroupRequest, response: &GroupResponse) {
+        let see = |group: &str, topic: &str, partition, epoch, member: &str, code| {
+            if let Some(error) = ErrorCode::try_from_code(code) {
+                let broker = self.id;
+                let event = || Event::CommitRefused { broker, group, topic, partition, epoch, member, error };
+                self.cluster.witness.see(event);
+            }
+        };
+        match (request, response) {
+            (GroupRequest::OffsetCommit(request), GroupResponse::OffsetCommit(response)) => {
+                let (epoch, member) = (request.generation_id_or_member_epoch, &request.member_id);
+                for topic in &response.topics {
+                    for partition in &topic.partitions {
+                        let (index, code) = (partition.partition_index, partition.error_code);
+                        see(&request.group_id, &topic.name, index, epoch, member, code);
+                    }
+                }
+            }
+            (GroupRequest::TxnOffsetCommit(request), GroupResponse::TxnOffsetCommit(response)) => {
+                let (epoch, member) = (request.generation_id, &request.member_id);
+                for topic in &response.topics {
+                    for partition in &topic.partitions {
+                        let (index, code) = (partition.partition_index, partition.error_code);
+                        see(&request.group_id, &topic.name, index, epoch, member, code);
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 
     async fn on_group_shard(

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::broker::Broker;
+use super::observe::{CoordinatorKind, Event};
 use crate::coordinator::{Batch as NewBatch, BatchId, Effects, Record, Token, Topics};
 use crate::error::{ErrorCode, Result};
 use crate::log::{Origin, Proof};
@@ -35,6 +36,8 @@ pub(crate) trait Shard: Sized + Send + 'static {
     type Response: Send + 'static;
     /// The topic that holds its records.
     const TOPIC: &'static str;
+    /// What it is for an observer.
+    const KIND: CoordinatorKind;
 
     fn create(broker: &Broker, epoch: i32, topics: Arc<Topics>) -> Self;
     /// Takes a batch of the log.
@@ -171,19 +174,30 @@ impl Broker {
             .collect();
         for id in gone {
             if let Some(host) = hosts.hosts.remove(&id) {
+                let (broker, kind, partition, epoch) = (self.id, S::KIND, id.index, host.epoch);
                 host.end();
+                let event = || Event::CoordinatorUnloaded { broker, kind, partition, epoch };
+                self.cluster.witness.see(event);
             }
         }
         for (id, epoch) in led {
-            hosts.hosts.entry(id).or_insert_with(|| Host {
-                epoch,
-                shard: None,
-                loads_at: Instant::now() + self.options().coordinator_load_time,
-                open: VecDeque::new(),
-                replies: BTreeMap::new(),
-                next_token: 0,
+            hosts.hosts.entry(id).or_insert_with(|| {
+                self.see_loading::<S>(id, epoch);
+                Host {
+                    epoch,
+                    shard: None,
+                    loads_at: Instant::now() + self.options().coordinator_load_time,
+                    open: VecDeque::new(),
+                    replies: BTreeMap::new(),
+                    next_token: 0,
+                }
             });
         }
+    }
+
+    fn see_loading<S: Shard>(&self, id: PartitionId, epoch: i32) {
+        let (broker, kind, partition) = (self.id, S::KIND, id.index);
+        self.cluster.witness.see(|| Event::CoordinatorLoading { broker, kind, partition, epoch });
     }
 
     /// Reads the log of a shard from its start to its end, as Kafka does (`CoordinatorLoaderImpl`,
@@ -203,6 +217,8 @@ impl Broker {
             host.open.push_back((last.last_offset(), batch));
         }
         open.iter().for_each(|batch| shard.replay(batch));
+        let (broker, kind, partition, epoch) = (self.id, S::KIND, id.index, host.epoch);
+        self.cluster.witness.see(|| Event::CoordinatorLoaded { broker, kind, partition, epoch });
         let effects = shard.loaded(self.coordinator_now());
         host.shard = Some(shard);
         self.perform(id, host, effects);
@@ -250,6 +266,7 @@ impl Broker {
                 }
                 host.open.clear();
                 host.loads_at = Instant::now();
+                self.see_loading::<S>(id, host.epoch);
                 self.notify();
                 return;
             }

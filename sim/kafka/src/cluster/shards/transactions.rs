@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{Hosts, Shard, read};
 use crate::cluster::Broker;
+use crate::cluster::observe::CoordinatorKind;
 use crate::coordinator::{BatchId, Context, Effects, Token, Topics};
 use crate::error::{ErrorCode, Result};
 use crate::metadata::TRANSACTION_STATE;
@@ -27,9 +28,11 @@ impl ProducerIds for Ids<'_> {
 impl Shard for TransactionShard {
     type Response = TransactionResponse;
     const TOPIC: &'static str = TRANSACTION_STATE;
+    const KIND: CoordinatorKind = CoordinatorKind::Transactions;
 
     fn create(broker: &Broker, epoch: i32, topics: Arc<Topics>) -> Self {
-        TransactionShard::new(broker.options().transactions.clone(), epoch, topics)
+        let config = broker.options().transactions.clone();
+        TransactionShard::new(config, epoch, topics).observed(broker.observed())
     }
 
     fn replay(&mut self, batch: &Batch) {

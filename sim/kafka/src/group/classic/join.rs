@@ -6,6 +6,7 @@ use proto_kafka::messages::JoinGroupRequest;
 use rand_core::Rng;
 
 use super::{ClassicGroup, Member, State, Waiting};
+use crate::cluster::observe::Removal;
 use crate::coordinator::{Context, Token};
 use crate::group::env::{Env, text};
 use crate::group::refusal;
@@ -66,7 +67,9 @@ impl ClassicGroup {
     pub(crate) fn join(&mut self, env: &mut Env<'_>, rng: &mut dyn Rng, join: &Join<'_>) {
         let member = join.request.member_id.as_str();
         if !self.accepts(member, env.config.max_size) {
-            self.remove(member);
+            if self.remove(member).is_some() {
+                self.see_removed(env, member, Removal::GroupFull);
+            }
             join.refuse(env, "", ResponseError::GroupMaxSizeReached);
         } else if member.is_empty() {
             self.join_new(env, rng, join);
@@ -163,7 +166,9 @@ impl ClassicGroup {
         if self.state == State::PreparingRebalance && self.from_empty {
             self.new_member_added = true;
         }
+        let id = member.id.clone();
         self.add(member);
+        self.see_joined(env, &id);
         self.rebalance_or_complete(env);
     }
 

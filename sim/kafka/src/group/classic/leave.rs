@@ -5,6 +5,7 @@ use proto_kafka::messages::HeartbeatRequest;
 use proto_kafka::messages::leave_group_request::MemberIdentity;
 
 use super::{ClassicGroup, State};
+use crate::cluster::observe::Removal;
 use crate::group::env::Env;
 
 impl ClassicGroup {
@@ -58,12 +59,12 @@ impl ClassicGroup {
             // An administrator removes a static member.
             let existing = instance.and_then(|instance| self.static_members.get(instance)).cloned();
             let existing = existing.ok_or(ResponseError::UnknownMemberId)?;
-            self.remove_member(env, &existing);
+            self.remove_member(env, &existing, Removal::Left);
         } else if self.pending_join.contains_key(id) {
             self.remove(id);
         } else {
             self.validate(id, instance)?;
-            self.remove_member(env, id);
+            self.remove_member(env, id, Removal::Left);
         }
         Ok(())
     }

@@ -163,10 +163,11 @@ impl ClassicGroup {
         records::group(&self.id, Some(&value))
     }
 
-    pub(crate) fn enter(&mut self, state: State, now: i64) {
+    pub(crate) fn enter(&mut self, env: &Env<'_>, state: State) {
         self.from_empty = state == State::PreparingRebalance && self.state == State::Empty;
         self.state = state;
-        self.since = Some(now);
+        self.since = Some(env.now);
+        self.see_state(env);
     }
 
     /// Whether it is a group of consumers.

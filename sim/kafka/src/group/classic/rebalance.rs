@@ -6,6 +6,7 @@ use proto_kafka::messages::SyncGroupResponse;
 use rand_core::Rng;
 
 use super::{ClassicGroup, JoinTimer, State};
+use crate::cluster::observe::Removal;
 use crate::group::env::{Env, optional, text};
 use crate::group::refusal;
 
@@ -31,10 +32,10 @@ impl ClassicGroup {
             let delay = env.config.initial_rebalance_delay;
             let remaining = self.rebalance_timeout().saturating_sub(delay).max(0);
             self.join_timer = Some(JoinTimer::Initial { at: env.after_ms(delay), delay, remaining });
-            self.enter(State::PreparingRebalance, env.now);
+            self.enter(env, State::PreparingRebalance);
             return;
         }
-        self.enter(State::PreparingRebalance, env.now);
+        self.enter(env, State::PreparingRebalance);
         if self.has_all_joined() {
             self.complete_join(env);
         } else {
@@ -57,6 +58,7 @@ impl ClassicGroup {
         let missing: Vec<_> = self.members.values().filter(missing).map(|member| member.id.clone()).collect();
         for id in missing {
             self.remove(&id);
+            self.see_removed(env, &id, Removal::RebalanceTimeout);
         }
         if !self.elect_leader() && !self.members.is_empty() {
             // Only static members are left, and none has joined.
@@ -68,12 +70,12 @@ impl ClassicGroup {
         self.protocol = self.select_protocol();
         self.subscribed = self.subscribed_topics();
         if self.members.is_empty() {
-            self.enter(State::Empty, env.now);
+            self.enter(env, State::Empty);
             let record = self.record(|_| Bytes::new());
             env.write(vec![record]);
             return;
         }
-        self.enter(State::CompletingRebalance, env.now);
+        self.enter(env, State::CompletingRebalance);
         let ids: Vec<_> = self.members.keys().cloned().collect();
         for id in ids {
             let is_leader = self.is_leader(&id);
@@ -119,6 +121,9 @@ impl ClassicGroup {
 
     /// Gives those who wait for it their assignment.
     pub(super) fn propagate_assignment(&mut self, env: &mut Env<'_>) {
+        for (id, _) in self.members.iter().filter(|(_, member)| member.awaiting_sync.is_some()) {
+            self.see_assignment(env, id);
+        }
         let (name, kind) = (optional(self.protocol.as_deref()), optional(self.protocol_type.as_deref()));
         for member in self.members.values_mut() {
             if let Some(token) = member.awaiting_sync.take() {
@@ -133,8 +138,9 @@ impl ClassicGroup {
     }
 
     /// Removes a member; refuses what it waits for.
-    pub(super) fn remove_member(&mut self, env: &mut Env<'_>, id: &str) {
+    pub(super) fn remove_member(&mut self, env: &mut Env<'_>, id: &str, why: Removal) {
         let Some(member) = self.remove(id) else { return };
+        self.see_removed(env, id, why);
         if let Some(waiting) = member.awaiting_join {
             let error = ResponseError::UnknownMemberId;
             env.reply_now(waiting.token, refusal::join_group(waiting.version, text(""), error));
@@ -191,7 +197,7 @@ impl ClassicGroup {
     }
 
     fn expire(&mut self, env: &mut Env<'_>, id: &str) {
-        self.remove_member(env, id);
+        self.remove_member(env, id, Removal::SessionExpired);
         match self.state {
             State::Stable | State::CompletingRebalance => self.rebalance_or_complete(env),
             State::PreparingRebalance if self.has_all_joined() => self.complete_join(env),
@@ -205,7 +211,7 @@ impl ClassicGroup {
             return;
         }
         for id in std::mem::take(&mut self.pending_sync) {
-            self.remove_member(env, &id);
+            self.remove_member(env, &id, Removal::RebalanceTimeout);
         }
         self.prepare_rebalance(env);
     }

@@ -5,6 +5,7 @@ use proto_kafka::messages::SyncGroupResponse;
 
 use super::join::Join;
 use super::{ClassicGroup, Member, State};
+use crate::cluster::observe::Removal;
 use crate::group::env::{Action, Env, optional, text};
 use crate::group::refusal;
 
@@ -62,6 +63,8 @@ impl ClassicGroup {
             ..removed
         };
         self.members.insert(new.to_owned(), member);
+        self.see_removed(env, old, Removal::Replaced);
+        self.see_joined(env, new);
     }
 
     /// The record of the replacement is committed: the member gets the current generation.

@@ -33,6 +33,7 @@ impl ClassicGroup {
             }
             State::Stable => {
                 self.synced(id);
+                self.see_assignment(env, id);
                 let assignment = self.members.get(id).map(|member| member.assignment.clone());
                 let response = SyncGroupResponse::default()
                     .with_protocol_type(optional(self.protocol_type.as_deref()))
@@ -117,6 +118,6 @@ impl ClassicGroup {
             member.assignment = assignments.get(&member.id).cloned().unwrap_or_default();
         }
         self.propagate_assignment(env);
-        self.enter(State::Stable, env.now);
+        self.enter(env, State::Stable);
     }
 }

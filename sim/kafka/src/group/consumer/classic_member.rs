@@ -12,8 +12,10 @@ use super::heartbeat::{Refused, plain};
 use super::member::ClassicMetadata;
 use super::upgrade::{ids, names};
 use super::{ConsumerGroup, ConsumerMember, MemberState, records};
+use crate::cluster::observe::Removal;
 use crate::group::classic::{CONSUMER, Join, random_uuid};
 use crate::group::env::{Env, text};
+use crate::group::observe::see_assignment;
 use crate::group::subscription::{self, Subscription};
 use crate::group::{Group, GroupShard};
 
@@ -89,7 +91,7 @@ impl GroupShard {
             group.step(&env, &updated, target_epoch, &target, Some(&owned), &mut records)?
         };
         if downgrade {
-            self.downgrade(now, id, &[], Some((&next, bump)));
+            self.downgrade(now, id, &[], Some((&next, bump)), Removal::Replaced);
         } else {
             self.write(now, records, None);
             let (groups, env) = self.split(now);
@@ -132,7 +134,7 @@ impl GroupShard {
         leaving.sort_unstable();
         leaving.dedup();
         let leaving: Vec<&str> = leaving.iter().map(String::as_str).collect();
-        self.fence_members(now, id, &leaving);
+        self.fence_members(now, id, &leaving, Removal::Left);
         results
     }
 }
@@ -171,10 +173,12 @@ impl ConsumerGroup {
         self.timers.syncs.remove(&member.id);
         self.heard_of(env, &member.id, Some(classic.session_timeout));
         let version = subscription::read(metadata).map_or(0, |read| read.version);
+        let assigned = names(env.topics, &member.assigned);
+        see_assignment(env.observed, &self.id, &member.id, member.epoch, &assigned);
         Ok(SyncGroupResponse::default()
             .with_protocol_type(request.protocol_type.clone())
             .with_protocol_name(request.protocol_name.clone())
-            .with_assignment(subscription::assignment(version, &names(env.topics, &member.assigned))))
+            .with_assignment(subscription::assignment(version, &assigned)))
     }
 
     /// Heartbeat: the member is asked to join again when there is a next step for it.

@@ -2,6 +2,7 @@
 
 use super::upgrade::names;
 use super::{ConsumerGroup, ConsumerMember};
+use crate::cluster::observe::Removal;
 use crate::coordinator::Record;
 use crate::group::classic::{CONSUMER, ClassicGroup, Member, State};
 use crate::group::env::Env;
@@ -67,13 +68,14 @@ impl ConsumerGroup {
 
 impl GroupShard {
     /// Makes a group a classic one, without these members, or with a static member that takes the place of another
-    /// (whose subscription has changed or not).
+    /// (whose subscription has changed or not). Members that are not in it any more are removed for this reason.
     pub(super) fn downgrade(
         &mut self,
         now: i64,
         id: &str,
         without: &[&str],
         joining: Option<(&ConsumerMember, bool)>,
+        why: Removal,
     ) {
         let (groups, mut env) = self.split(now);
         let Some(Group::Consumer(group)) = groups.get(id) else { return };
@@ -81,6 +83,13 @@ impl GroupShard {
         let mut classic = group.to_classic(&env, without, joining.map(|(member, _)| member));
         records.push(classic.record(|member| member.assignment.clone()));
         env.write(records);
+        for gone in group.members.keys().filter(|id| !classic.members.contains_key(*id)) {
+            classic.see_removed(&env, gone, why);
+        }
+        for new in classic.members.keys().filter(|id| !group.members.contains_key(*id)) {
+            classic.see_joined(&env, new);
+        }
+        classic.see_state(&env);
         if joining.is_none_or(|(_, changed)| changed) {
             classic.prepare_rebalance(&mut env);
         }

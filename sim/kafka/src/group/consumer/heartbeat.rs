@@ -7,10 +7,12 @@ use rand_core::Rng;
 
 use super::member::{LEAVE, LEAVE_STATIC};
 use super::reconcile::{is_subset, reconcile};
+use super::upgrade::names;
 use super::{ConsumerGroup, ConsumerMember, Partitions, records};
 use crate::coordinator::{Context, Record, Token};
 use crate::group::classic::{State, random_uuid};
 use crate::group::env::{Env, text};
+use crate::group::observe::see_assignment;
 use crate::group::{Assignor, Group, GroupShard};
 
 /// The first version in which members choose their ids.
@@ -185,6 +187,10 @@ impl ConsumerGroup {
             .with_heartbeat_interval_ms(env.config.consumer_heartbeat_interval);
         // A full request is a first one, or repeats one that got no answer.
         if joins || is_full || next.assigned != member.assigned {
+            if env.observed.is_on() {
+                let assigned = names(env.topics, &next.assigned);
+                see_assignment(env.observed, &self.id, &next.id, next.epoch, &assigned);
+            }
             let topics = next.assigned.iter().map(|(topic, partitions)| {
                 TopicPartitions::default()
                     .with_topic_id(*topic)

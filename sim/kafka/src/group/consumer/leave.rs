@@ -6,6 +6,7 @@ use proto_kafka::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbea
 use super::heartbeat::{Refused, refused};
 use super::member::LEAVE_STATIC;
 use super::{ConsumerGroup, ConsumerMember, Partitions, records};
+use crate::cluster::observe::Removal;
 use crate::coordinator::Record;
 use crate::group::env::{Env, text};
 use crate::group::{Group, GroupShard};
@@ -40,7 +41,7 @@ impl GroupShard {
             let records = group.members.get(&found).map(|member| group.left_for_now(member));
             self.write(now, records.into_iter().collect(), None);
         } else {
-            self.fence_members(now, id, &[&found]);
+            self.fence_members(now, id, &[&found], Removal::Left);
         }
         Ok(ConsumerGroupHeartbeatResponse::default()
             .with_member_id(Some(text(member)))
@@ -49,14 +50,14 @@ impl GroupShard {
 
     /// Removes members, and begins a new epoch. If only members of the classic protocol are left, the group becomes
     /// a classic one.
-    pub(super) fn fence_members(&mut self, now: i64, id: &str, members: &[&str]) {
+    pub(super) fn fence_members(&mut self, now: i64, id: &str, members: &[&str], why: Removal) {
         if members.is_empty() {
             return;
         }
         let (groups, env) = self.split(now);
         let Some(Group::Consumer(group)) = groups.get_mut(id) else { return };
         if group.may_downgrade(&env, members) {
-            self.downgrade(now, id, members, None);
+            self.downgrade(now, id, members, None, why);
             return;
         }
         let mut records: Vec<Record> = members.iter().flat_map(|member| group.removal(member)).collect();
@@ -64,16 +65,16 @@ impl GroupShard {
         let hash = group.hash_without(&env, members);
         records.push(records::metadata(id, group.epoch.wrapping_add(1), hash));
         members.iter().for_each(|member| group.timers.cancel(member));
-        self.write(now, records, None);
+        self.write_without(now, records, None, why);
     }
 
     /// Fences members whose time is over.
     pub(crate) fn tick_consumer(&mut self, now: i64, id: &str) {
         while let Some(Group::Consumer(group)) = self.groups.get_mut(id) {
-            let Some(member) = group.overdue(now) else { return };
+            let Some((member, why)) = group.overdue(now) else { return };
             group.timers.cancel(&member);
             if group.members.contains_key(&member) {
-                self.fence_members(now, id, &[&member]);
+                self.fence_members(now, id, &[&member], why);
             }
         }
     }
@@ -87,21 +88,24 @@ impl ConsumerGroup {
         records::current(&self.id, &left)
     }
 
-    /// A member whose session, or time to join, to ask for its assignment or to give up partitions is over.
-    fn overdue(&mut self, now: i64) -> Option<String> {
+    /// A member whose session, or time to join, to ask for its assignment or to give up partitions is over, and which.
+    fn overdue(&mut self, now: i64) -> Option<(String, Removal)> {
         let timers = &mut self.timers;
         let due = |timers: &std::collections::BTreeMap<String, i64>| {
             timers.iter().find(|(_, at)| **at <= now).map(|(id, _)| id.clone())
         };
-        if let Some(id) = due(&timers.sessions).or_else(|| due(&timers.joins)).or_else(|| due(&timers.syncs))
-        {
-            return Some(id);
+        if let Some(id) = due(&timers.sessions) {
+            return Some((id, Removal::SessionExpired));
+        }
+        if let Some(id) = due(&timers.joins).or_else(|| due(&timers.syncs)) {
+            return Some((id, Removal::RebalanceTimeout));
         }
         // One that has left the epoch in time is not fenced.
         let members = &self.members;
         let is_late = |id: &String, epoch: i32| members.get(id).is_some_and(|member| member.epoch == epoch);
         timers.rebalances.retain(|id, (at, epoch)| *at > now || is_late(id, *epoch));
-        timers.rebalances.iter().find(|(_, (at, _))| *at <= now).map(|(id, _)| id.clone())
+        let late = timers.rebalances.iter().find(|(_, (at, _))| *at <= now);
+        late.map(|(id, _)| (id.clone(), Removal::RebalanceTimeout))
     }
 
     /// Begins sessions, after the group was loaded.

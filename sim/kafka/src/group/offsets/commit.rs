@@ -12,6 +12,7 @@ use proto_kafka::messages::{
 };
 use uuid::Uuid;
 
+use crate::cluster::observe::Event;
 use crate::coordinator::{Context, Producer, Record, Token};
 use crate::group::classic::{ClassicGroup, State};
 use crate::group::records::{self, OffsetValue};
@@ -57,6 +58,18 @@ impl GroupShard {
                     partition.partition_index,
                     &value,
                 );
+                if result.is_ok() {
+                    self.observed.see(|broker| Event::OffsetCommitted {
+                        broker,
+                        group: &request.group_id,
+                        topic: &topic.name,
+                        partition: partition.partition_index,
+                        offset: partition.committed_offset,
+                        epoch: request.generation_id_or_member_epoch,
+                        member: &request.member_id,
+                        producer_id: None,
+                    });
+                }
                 OffsetCommitResponsePartition::default()
                     .with_partition_index(partition.partition_index)
                     .with_error_code(crate::coordinator::code(result))
@@ -118,6 +131,18 @@ impl GroupShard {
                     partition.partition_index,
                     &value,
                 );
+                if result.is_ok() {
+                    self.observed.see(|broker| Event::OffsetCommitted {
+                        broker,
+                        group: &request.group_id,
+                        topic: &topic.name,
+                        partition: partition.partition_index,
+                        offset: partition.committed_offset,
+                        epoch: request.generation_id,
+                        member: &request.member_id,
+                        producer_id: Some(request.producer_id.0),
+                    });
+                }
                 TxnOffsetCommitResponsePartition::default()
                     .with_partition_index(partition.partition_index)
                     .with_error_code(crate::coordinator::code(result))
