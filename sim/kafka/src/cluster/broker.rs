@@ -10,7 +10,6 @@ use simulated_hosts::watch::Watched;
 use tokio::time::Instant;
 
 use super::message::{Body, Message, Request, Response};
-use super::observe::Observed;
 use super::options::{BrokerOptions, Options};
 use super::shards::Hosts;
 use super::{Envelope, Environment, Verb};
@@ -168,11 +167,6 @@ impl Broker {
 
     pub(crate) fn image(&self) -> Arc<Image> {
         self.lock().image.clone()
-    }
-
-    /// What its coordinators report to.
-    pub(crate) fn observed(&self) -> Observed {
-        Observed::new(self.id, self.cluster.witness.clone())
     }
 
     /// This broker's clock.

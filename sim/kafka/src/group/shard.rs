@@ -13,10 +13,11 @@ use super::env::{After, Env};
 use super::offsets::{Change, Offsets};
 use super::records::{self, Entry};
 use super::{GroupConfig, GroupRequest, GroupResponse, refusal};
-use crate::cluster::observe::{Observed, Removal};
+use crate::cluster::observe::{Observed, Observer, Removal, Witness};
 use crate::coordinator::{
     BatchId, Context, Effects, Outbox, Producer, Record, RecordError, Token, Topics, append_error,
 };
+use crate::types::NodeId;
 
 /// A group of either protocol.
 #[derive(Debug)]
@@ -94,9 +95,10 @@ impl GroupShard {
         }
     }
 
-    /// Reports what happens to groups from now on.
-    pub(crate) fn observed(mut self, observed: Observed) -> Self {
-        self.observed = observed;
+    /// Reports what happens to groups from now on, as of this broker.
+    #[must_use]
+    pub fn observed(mut self, broker: NodeId, observer: Option<Arc<dyn Observer>>) -> Self {
+        self.observed = Observed::new(broker, Witness::new(observer));
         self
     }
 

@@ -10,11 +10,12 @@ use super::end::{End, EndReply};
 use super::records;
 use super::state::{Metadata, State, Transaction};
 use super::{ProducerIds, TransactionConfig, TransactionRequest, TransactionResponse};
-use crate::cluster::observe::Observed;
+use crate::cluster::observe::{Observed, Observer, Witness};
 use crate::coordinator::{
     BatchId, Context, Effects, MarkerOutcome, Outbox, Producer, Record, RecordError, Token, Topics,
     append_error,
 };
+use crate::types::NodeId;
 
 /// What happens when a record is committed, or cannot be.
 #[derive(Clone, Debug)]
@@ -73,9 +74,10 @@ impl TransactionShard {
         }
     }
 
-    /// Reports what happens to transactions from now on.
-    pub(crate) fn observed(mut self, observed: Observed) -> Self {
-        self.observed = observed;
+    /// Reports what happens to transactions from now on, as of this broker.
+    #[must_use]
+    pub fn observed(mut self, broker: NodeId, observer: Option<Arc<dyn Observer>>) -> Self {
+        self.observed = Observed::new(broker, Witness::new(observer));
         self
     }
 

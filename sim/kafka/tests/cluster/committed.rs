@@ -50,12 +50,12 @@ async fn try_append(bed: &Testbed, batch: &Batch) -> Result<i64, ErrorCode> {
     checked(partition.error_code, partition.base_offset)
 }
 
-async fn append(bed: &Testbed, batch: &Batch) -> i64 {
+pub async fn append(bed: &Testbed, batch: &Batch) -> i64 {
     try_append(bed, batch).await.unwrap()
 }
 
 /// Writes a marker to the topic.
-async fn end(bed: &Testbed, producer: i64, commit: bool) {
+pub async fn end(bed: &Testbed, producer: i64, commit: bool) {
     let topic = WritableTxnMarkerTopic::default().with_name(topic_name("t")).with_partition_indexes(vec![0]);
     let marker = WritableTxnMarker::default()
         .with_producer_id(ProducerId(producer))
@@ -67,7 +67,7 @@ async fn end(bed: &Testbed, producer: i64, commit: bool) {
     assert_eq!(response.markers[0].topics[0].partitions[0].error_code, 0);
 }
 
-async fn delete_below(bed: &Testbed, offset: i64) {
+pub async fn delete_below(bed: &Testbed, offset: i64) {
     let partition = DeleteRecordsPartition::default().with_offset(offset);
     let topic = DeleteRecordsTopic::default().with_name(topic_name("t")).with_partitions(vec![partition]);
     let request = DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);

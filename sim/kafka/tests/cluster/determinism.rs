@@ -1,4 +1,5 @@
-//! A seed decides everything that happens: every message between brokers, when it arrives, and every response.
+//! A seed decides everything that happens: every message between brokers, when it arrives, every response, and what an
+//! observer learns, whose presence changes nothing.
 //!
 //! The runs are in processes of their own, because what differs between processes (addresses, the keys of hash tables, the
 //! runtime's random numbers) is the same within one.
@@ -16,6 +17,7 @@ use proto_kafka::protocol::{HeaderVersion, Request};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use simulated_kafka::cluster::HostFault::{Kill, Pause, PowerLoss, Stop};
+use simulated_kafka::cluster::observe::{Event, Observer};
 use simulated_kafka::cluster::{Envelope, Links, RuledLinks};
 use simulated_kafka::types::NodeId;
 use tokio::time::{Instant, sleep};
@@ -25,6 +27,8 @@ use crate::harness::{Testbed, batch_of, seconds, wanted};
 /// The seed of the run that a process is started for, and the file that it writes its history to.
 const SEED: &str = "SIMULATED_KAFKA_HISTORY_SEED";
 const FILE: &str = "SIMULATED_KAFKA_HISTORY_FILE";
+/// Whether it has an observer.
+const OBSERVED: &str = "SIMULATED_KAFKA_HISTORY_OBSERVED";
 
 /// How long clients send requests.
 const DURATION: Duration = Duration::from_secs(15);
@@ -59,6 +63,15 @@ impl Links for Noted {
         deliveries
     }
 }
+
+impl Observer for History {
+    fn event(&self, event: &Event<'_>) {
+        self.note(OBSERVER, event);
+    }
+}
+
+/// Who notes events in a history.
+const OBSERVER: &str = "observer";
 
 /// What all clients of a run have.
 #[derive(Clone)]
@@ -159,9 +172,11 @@ async fn faults(run: Run, seed: u64) {
 }
 
 /// The history of a seed.
-async fn history(seed: u64) -> Vec<String> {
+async fn history(seed: u64, is_observed: bool) -> Vec<String> {
     let history = History { start: Instant::now(), lines: Arc::default() };
+    let observer: Option<Arc<dyn Observer>> = is_observed.then(|| Arc::new(history.clone()) as _);
     let change = |options: &mut simulated_kafka::cluster::Options| {
+        options.observer = observer;
         options.offsets_partitions = 3;
         options.transaction_partitions = 3;
         options.coordinator_load_time = Duration::from_millis(200);
@@ -205,11 +220,14 @@ async fn history(seed: u64) -> Vec<String> {
 }
 
 /// Starts a process that writes the history of a seed to a file.
-fn start(seed: u64, name: &str) -> (Child, PathBuf) {
+fn start(seed: u64, name: &str, is_observed: bool) -> (Child, PathBuf) {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kafka-history-{name}"));
     let test = std::thread::current().name().unwrap().to_owned();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", &test]).env(SEED, seed.to_string()).env(FILE, &file).stdout(Stdio::null());
+    if is_observed {
+        command.env(OBSERVED, "1");
+    }
     (command.spawn().unwrap(), file)
 }
 
@@ -223,16 +241,23 @@ fn one_seed_gives_one_history_in_two_processes_and_another_seed_another() {
     if let (Ok(seed), Some(file)) = (std::env::var(SEED), std::env::var_os(FILE)) {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        let lines = runtime.block_on(history(seed.parse().unwrap()));
+        let is_observed = std::env::var_os(OBSERVED).is_some();
+        let lines = runtime.block_on(history(seed.parse().unwrap(), is_observed));
         std::fs::write(file, lines.join("\n")).unwrap();
         return;
     }
-    let (first, second) = (start(1, "first"), start(1, "second"));
+    let (first, second) = (start(1, "first", true), start(1, "second", true));
     let (first, second) = (finish(first), finish(second));
     let responses = first.lines().filter(|line| !line.contains(" link: ") && line.contains("Some(")).count();
     assert!(responses > 3_000, "{responses} responses");
     let differing = first.lines().zip(second.lines()).enumerate().find(|(_, (one, other))| one != other);
     assert!(differing.is_none(), "{differing:?}");
     assert_eq!(first.lines().count(), second.lines().count());
-    assert_ne!(first, finish(start(2, "other")));
+    let (other, unobserved) = (start(2, "other", true), start(1, "unobserved", false));
+    assert_ne!(first, finish(other));
+    let is_event = |line: &&str| line.contains(" observer: ");
+    let events = first.lines().filter(is_event).count();
+    assert!(events > 3_000, "{events} events");
+    let without: Vec<&str> = first.lines().filter(|line| !is_event(line)).collect();
+    assert!(without == finish(unobserved).lines().collect::<Vec<_>>(), "the observer changes what happens");
 }

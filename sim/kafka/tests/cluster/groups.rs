@@ -10,7 +10,7 @@ use simulated_kafka::types::NodeId;
 
 use crate::harness::{Testbed, checked, seconds, text, topic_name};
 
-async fn coordinator(bed: &Testbed) -> i32 {
+pub async fn coordinator(bed: &Testbed) -> i32 {
     loop {
         let request = FindCoordinatorRequest::default().with_key(text("group"));
         let response = bed.send(bed.any(), request, 2).await.unwrap();
@@ -21,7 +21,7 @@ async fn coordinator(bed: &Testbed) -> i32 {
     }
 }
 
-async fn commit(bed: &Testbed, node: i32, offset: i64) -> Result<(), ErrorCode> {
+pub async fn commit(bed: &Testbed, node: i32, offset: i64) -> Result<(), ErrorCode> {
     let partition =
         OffsetCommitRequestPartition::default().with_committed_offset(offset).with_committed_leader_epoch(-1);
     let topic =
@@ -35,7 +35,7 @@ async fn commit(bed: &Testbed, node: i32, offset: i64) -> Result<(), ErrorCode> 
 }
 
 /// The committed offset; -1 without one.
-async fn committed(bed: &Testbed, node: i32) -> Result<i64, ErrorCode> {
+pub async fn committed(bed: &Testbed, node: i32) -> Result<i64, ErrorCode> {
     fetch(bed, node, false).await
 }
 

@@ -9,9 +9,12 @@ mod frames;
 mod groups;
 mod harness;
 mod logs;
+mod observer;
 mod producers;
 mod quotas;
 mod racks;
+#[path = "../recorder/mod.rs"]
+mod recorder;
 mod replication;
 mod security;
 mod sessions;

@@ -9,7 +9,7 @@ use simulated_kafka::types::NodeId;
 use crate::harness::{BY_NAME, Testbed, read, seconds, topic_name, wanted};
 
 /// Fetches as a client in a rack: the replica that it is sent to, or -1, and the records that it got instead.
-async fn fetch(bed: &Testbed, node: i32, rack: &str, offset: i64, version: i16) -> (i32, Vec<String>) {
+pub async fn fetch(bed: &Testbed, node: i32, rack: &str, offset: i64, version: i16) -> (i32, Vec<String>) {
     let topic = FetchTopic::default().with_topic(topic_name("t")).with_partitions(vec![wanted(offset)]);
     let mut request =
         FetchRequest::default().with_max_bytes(1 << 20).with_session_epoch(-1).with_topics(vec![topic]);

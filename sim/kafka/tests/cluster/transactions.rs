@@ -14,15 +14,15 @@ use simulated_kafka::types::NodeId;
 
 use crate::harness::{START, Testbed, checked, read, seconds, text, topic_name, wanted};
 
-const ID: &str = "transactional";
+pub const ID: &str = "transactional";
 
 #[derive(Clone, Copy)]
-struct Producer {
-    id: i64,
-    epoch: i16,
+pub struct Producer {
+    pub id: i64,
+    pub epoch: i16,
 }
 
-async fn start(change: impl FnOnce(&mut Options)) -> Testbed {
+pub async fn start(change: impl FnOnce(&mut Options)) -> Testbed {
     let bed = Testbed::start_with(1, |options| {
         options.offsets_partitions = 1;
         options.transaction_partitions = 1;
@@ -35,7 +35,7 @@ async fn start(change: impl FnOnce(&mut Options)) -> Testbed {
 }
 
 /// The coordinator, asked until there is one.
-async fn coordinator(bed: &Testbed) -> i32 {
+pub async fn coordinator(bed: &Testbed) -> i32 {
     loop {
         let request = FindCoordinatorRequest::default().with_key(text(ID)).with_key_type(1);
         let response = bed.send(bed.any(), request, 2).await.unwrap();
@@ -47,7 +47,7 @@ async fn coordinator(bed: &Testbed) -> i32 {
     }
 }
 
-async fn init(bed: &Testbed) -> Producer {
+pub async fn init(bed: &Testbed) -> Producer {
     loop {
         let request = InitProducerIdRequest::default()
             .with_transactional_id(Some(TransactionalId(text(ID))))
@@ -62,7 +62,7 @@ async fn init(bed: &Testbed) -> Producer {
     }
 }
 
-async fn add(bed: &Testbed, producer: Producer, topics: &[&str]) -> Result<(), ErrorCode> {
+pub async fn add(bed: &Testbed, producer: Producer, topics: &[&str]) -> Result<(), ErrorCode> {
     let topics = topics.iter().map(|topic| {
         AddPartitionsToTxnTopic::default().with_name(topic_name(topic)).with_partitions(vec![0])
     });
@@ -75,7 +75,7 @@ async fn add(bed: &Testbed, producer: Producer, topics: &[&str]) -> Result<(), E
     checked(response.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code, ())
 }
 
-async fn end(bed: &Testbed, producer: Producer, commit: bool) -> Result<(), ErrorCode> {
+pub async fn end(bed: &Testbed, producer: Producer, commit: bool) -> Result<(), ErrorCode> {
     let request = EndTxnRequest::default()
         .with_transactional_id(TransactionalId(text(ID)))
         .with_producer_id(ProducerId(producer.id))
@@ -85,7 +85,7 @@ async fn end(bed: &Testbed, producer: Producer, commit: bool) -> Result<(), Erro
     checked(response.error_code, ())
 }
 
-async fn produce(
+pub async fn produce(
     bed: &Testbed,
     producer: Producer,
     topic: &str,

@@ -64,7 +64,7 @@ pub fn heartbeat(member: &str, generation: i32) -> HeartbeatRequest {
         .with_member_id(text(member))
 }
 
-fn leave(members: &[(&str, Option<&str>)]) -> LeaveGroupRequest {
+pub fn leave(members: &[(&str, Option<&str>)]) -> LeaveGroupRequest {
     let members = members.iter().map(|(member, instance)| {
         MemberIdentity::default().with_member_id(text(member)).with_group_instance_id(instance.map(text))
     });
@@ -72,7 +72,7 @@ fn leave(members: &[(&str, Option<&str>)]) -> LeaveGroupRequest {
 }
 
 /// Asks for a member id, as clients do from JoinGroup 4 on.
-fn member_id(bench: &mut Bench) -> String {
+pub fn member_id(bench: &mut Bench) -> String {
     let response = bench.join_now(5, join(""));
     assert_eq!(response.error_code, code(Error::MemberIdRequired));
     response.member_id.to_string()
@@ -364,7 +364,7 @@ fn a_leader_that_joins_again_begins_a_rebalance_and_a_follower_gets_the_same_ans
     );
 }
 
-fn static_join(member: &str, instance: &str) -> JoinGroupRequest {
+pub fn static_join(member: &str, instance: &str) -> JoinGroupRequest {
     join(member).with_group_instance_id(Some(text(instance)))
 }
 

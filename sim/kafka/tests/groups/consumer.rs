@@ -58,7 +58,7 @@ fn state(bench: &mut Bench) -> String {
 }
 
 /// A group with two members, two partitions each, at epoch 2.
-fn pair(bench: &mut Bench) {
+pub fn pair(bench: &mut Bench) {
     assert_eq!(assigned(&bench.beat(1, joins("one"))), Some(vec![0, 1, 2, 3]));
     assert_eq!(assigned(&bench.beat(1, joins("two"))), Some(vec![]));
     assert_eq!(assigned(&bench.beat(1, keeps("one", 1))), Some(vec![0, 1]));
@@ -257,7 +257,7 @@ fn a_partition_that_is_waited_for_is_not_forgotten_when_the_coordinator_moves() 
     assert_eq!(assigned(&bench.beat(1, keeps("two", 2))), Some(vec![2, 3]));
 }
 
-fn static_joins(member: &str, instance: &str) -> ConsumerGroupHeartbeatRequest {
+pub fn static_joins(member: &str, instance: &str) -> ConsumerGroupHeartbeatRequest {
     joins(member).with_instance_id(Some(text(instance)))
 }
 

@@ -9,8 +9,10 @@ use proto_kafka::messages::*;
 use proto_kafka::protocol::{Encodable, StrBytes};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
+use simulated_kafka::cluster::observe::Observer;
 use simulated_kafka::coordinator::{BatchId, Context, Effects, Producer, Record, Token, Topics};
 use simulated_kafka::group::{GroupConfig, GroupRequest, GroupResponse, GroupShard};
+use simulated_kafka::types::NodeId;
 use uuid::Uuid;
 
 pub const GROUP: &str = "group";
@@ -92,6 +94,15 @@ impl Bench {
             reload_asked: false,
             versions: BTreeMap::new(),
         }
+    }
+
+    /// Begins with an observer, which learns of broker 1.
+    pub fn observed(observer: Arc<dyn Observer>) -> Self {
+        let mut bench = Self::new();
+        let shard = GroupShard::new(bench.config.clone(), bench.topics.clone());
+        bench.shard = shard.observed(NodeId(1), Some(observer));
+        assert_eq!(bench.shard.loaded(bench.now), Effects::default());
+        bench
     }
 
     fn take(&mut self, effects: Effects<GroupResponse>) {

@@ -4,4 +4,7 @@ mod classic;
 mod consumer;
 mod harness;
 mod migration;
+mod observer;
 mod offsets;
+#[path = "../recorder/mod.rs"]
+mod recorder;

@@ -10,7 +10,7 @@ use crate::consumer::{assigned, joins, keeps, owns};
 use crate::harness::{Bench, GROUP, answer, code, text};
 
 /// An assignment of topic `a`, as a leader writes it.
-fn all_of_a() -> &'static [u8] {
+pub fn all_of_a() -> &'static [u8] {
     b"\x00\x00\x00\x00\x00\x01\x00\x01a\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x03\xff\xff\xff\xff"
 }
 
@@ -20,7 +20,7 @@ fn partitions(assignment: &Bytes) -> Vec<i32> {
     bytes.chunks(4).map(|chunk| i32::from_be_bytes(chunk.try_into().expect("4 bytes"))).collect()
 }
 
-fn classic_member(bench: &mut Bench) -> String {
+pub fn classic_member(bench: &mut Bench) -> String {
     let token = bench.send(3, join(""));
     bench.pass(3_000);
     let id = answer!(bench, token, JoinGroup).member_id.to_string();

@@ -55,7 +55,7 @@ pub fn fetched(bench: &mut Bench, request: OffsetFetchRequest) -> (i64, i16) {
     (partition.committed_offset, partition.error_code)
 }
 
-fn in_transaction(offset: i64) -> TxnOffsetCommitRequest {
+pub fn in_transaction(offset: i64) -> TxnOffsetCommitRequest {
     let partition =
         TxnOffsetCommitRequestPartition::default().with_partition_index(0).with_committed_offset(offset);
     let topic =

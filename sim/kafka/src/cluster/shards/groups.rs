@@ -24,7 +24,8 @@ impl Shard for GroupShard {
     const KIND: CoordinatorKind = CoordinatorKind::Groups;
 
     fn create(broker: &Broker, _epoch: i32, topics: Arc<Topics>) -> Self {
-        GroupShard::new(broker.options().groups.clone(), topics).observed(broker.observed())
+        let options = broker.options();
+        GroupShard::new(options.groups.clone(), topics).observed(broker.id, options.observer.clone())
     }
 
     fn replay(&mut self, batch: &Batch) {

@@ -31,8 +31,9 @@ impl Shard for TransactionShard {
     const KIND: CoordinatorKind = CoordinatorKind::Transactions;
 
     fn create(broker: &Broker, epoch: i32, topics: Arc<Topics>) -> Self {
-        let config = broker.options().transactions.clone();
-        TransactionShard::new(config, epoch, topics).observed(broker.observed())
+        let options = broker.options();
+        let shard = TransactionShard::new(options.transactions.clone(), epoch, topics);
+        shard.observed(broker.id, options.observer.clone())
     }
 
     fn replay(&mut self, batch: &Batch) {
