@@ -22,6 +22,7 @@ use rand_core::Rng;
 use simulated_hosts::watch::{Watched, Watcher};
 use tokio::time::Instant;
 
+pub(crate) use configs::TOPIC;
 pub(crate) use request::{ControlRequest, ControlResponse, Proposal, Registration};
 
 use crate::cluster::observe::Witness;
@@ -148,11 +149,9 @@ impl Controller {
             ControlRequest::AlterPartition { epoch, proposals } => {
                 self.alter_partitions(from, epoch, proposals)
             }
-            ControlRequest::ProducerIds { epoch } => self.check_epoch(from, epoch).map(|()| {
-                let first = self.next_producer_id;
-                self.next_producer_id += PRODUCER_IDS;
-                ControlResponse::ProducerIds(first)
-            }),
+            ControlRequest::ProducerIds { epoch } => {
+                self.check_epoch(from, epoch).map(|()| ControlResponse::ProducerIds(self.take_producer_ids()))
+            }
             ControlRequest::CreateTopics(request, by) => {
                 Ok(ControlResponse::CreateTopics(self.create_topics(&request, &by)))
             }
@@ -179,6 +178,13 @@ impl Controller {
             }
         };
         response.unwrap_or_else(ControlResponse::Refused)
+    }
+
+    /// The first of [`PRODUCER_IDS`] that no producer has.
+    pub(crate) fn take_producer_ids(&mut self) -> i64 {
+        let first = self.next_producer_id;
+        self.next_producer_id += PRODUCER_IDS;
+        first
     }
 
     /// What is due: fencing brokers that are silent, preferred leaders, unclean elections.

@@ -217,6 +217,32 @@ impl Controller {
         })
     }
 
+    /// Lets a replica lead a partition alone, in sync or not, as after an unclean election; whether it leads.
+    pub(crate) fn elect_uncleanly(&mut self, id: PartitionId, to: NodeId) -> bool {
+        self.change(|_, image| {
+            let Some(partition) = image.partition(id) else { return false };
+            if partition.leader == Some(to) {
+                return true;
+            }
+            if !partition.replicas.contains(&to) || image.active(to).is_none() {
+                return false;
+            }
+            let after = PartitionImage {
+                leader: Some(to),
+                leader_epoch: partition.leader_epoch + 1,
+                partition_epoch: partition.partition_epoch + 1,
+                in_sync: vec![to],
+                eligible: Vec::new(),
+                last_known_leader: None,
+                recovering: true,
+                ..partition.clone()
+            };
+            set(image, id, after);
+            tracing::debug!(partition = id.index, leader = to.0, "elected uncleanly");
+            true
+        })
+    }
+
     /// Drops a follower from the in-sync set of a partition, as its leader does when its fetches are late; whether it
     /// was in the set and another replica leads.
     pub(crate) fn drop_from_in_sync(&mut self, id: PartitionId, follower: NodeId) -> bool {

@@ -182,7 +182,7 @@ pub(super) async fn delete_records(
 
 impl Broker {
     /// Moves the start of a log that this broker leads; -1 stands for the high watermark. Returns the new start.
-    fn delete_before(&self, id: PartitionId, offset: Offset) -> Result<Offset> {
+    pub(crate) fn delete_before(&self, id: PartitionId, offset: Offset) -> Result<Offset> {
         let mut state = self.lock();
         let replica = state.replicas.get_mut(&id).ok_or(ErrorCode::NotLeaderOrFollower)?;
         replica.leader()?;

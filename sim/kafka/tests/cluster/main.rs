@@ -10,6 +10,7 @@ mod groups;
 mod harness;
 mod logs;
 mod observer;
+mod operators;
 mod producers;
 mod quotas;
 mod racks;
