@@ -13,6 +13,19 @@ fn main() {
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         println!("cargo::rustc-link-arg=-Wl,--export-dynamic-symbol=getrandom");
     }
+    // The linker leads calls of the C library to `simulated-threads`.
+    if std::env::var_os("CARGO_FEATURE_FULL").is_some() {
+        match std::env::var("DEP_SIMULATED_THREADS_LINK_ARGUMENTS") {
+            Ok(arguments) => {
+                for argument in arguments.split(' ') {
+                    println!("cargo::rustc-link-arg={argument}");
+                }
+            }
+            Err(error) => {
+                println!("cargo::error=simulated-threads names no arguments for the linker: {error}")
+            }
+        }
+    }
     let commit = git(&["rev-parse", "--short=12", "HEAD"]);
     println!("cargo::rustc-env=SIMULATION_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
     // Each commit, and each checkout, changes the log of HEAD. Cargo would run this each time for a file that is missing.

@@ -109,15 +109,16 @@ impl Campaign {
     /// What a campaign of 150 seeds of the standard profile must reach in this world and did not: kinds of faults that
     /// begin or take effect too rarely, and situations; the rare ones only after 1,000 seeds.
     pub fn missed(&self, world: World) -> Vec<String> {
-        let tables = &Scenario::draw(0, world, Profile::Standard).tables;
-        let kinds = KindName::drawn(tables).filter_map(|kind| {
+        let drawn = Scenario::draw(0, world, Profile::Standard);
+        let services = drawn.services();
+        let kinds = KindName::drawn(services).filter_map(|kind| {
             let FaultCounts { planned, begun, effective, .. } = self.observed.faults(kind);
             let is_enough = begun * 100 >= planned * BEGUN_PERCENT
                 && effective * 100 >= planned * EFFECTIVE_PERCENT
                 && effective > 0;
             (!is_enough).then(|| format!("{kind} ({begun} begun and {effective} effective of {planned})"))
         });
-        let used = Declaration::of_run(tables);
+        let used = Declaration::of_run(services);
         let is_possible = |situation: &Sometimes| {
             let declares = |each: &&Declaration| each.situations.contains(situation);
             used.iter().any(declares) || !Declaration::all().iter().any(declares)

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use exactlyonce::broker::memory::MemoryBroker;
 use exactlyonce::broker::{Broker, LogOffsets};
+use exactlyonce::event::Record;
 use exactlyonce::store::memory::MemoryStore;
 use futures_util::FutureExt;
 use madsim::time::TimeHandle;
@@ -18,19 +19,29 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::links::Links;
 use crate::observed::{Ending, Observed, Sometimes};
+use crate::oracle::cell::Cell;
 use crate::oracle::{Oracles, Violation};
 use crate::parties::{Caller, Service};
 use crate::random::{Random, Stream};
 use crate::scenario::fault::{Fault, Host, Kind, KindName, Point, Step, Target, Trigger};
 use crate::scenario::options::{RunOptions, TOPIC};
-use crate::scenario::{Scenario, Tables};
+use crate::scenario::{Log, Scenario, Tables};
 use crate::service::simple_log::group::Group;
-use crate::timeline::{Recorder, Recording};
+use crate::timeline::{Party, Recorder, Recording, Touched};
 use crate::trace::Trace;
 use crate::watch::Watch;
 
 /// Violations of a kind that are kept.
 const VIOLATIONS_OF_A_KIND: usize = 5;
+
+/// A log elsewhere, which the run's own logs follow.
+pub(crate) trait LogSource: Send + Sync {
+    /// Brings `log` and `history` up to date, without any wait.
+    fn follow(&self, context: &SimContext);
+
+    /// Deletes the records of a partition below an offset, as retention does.
+    fn delete_below(&self, partition: i32, offset: i64);
+}
 
 /// A fault whose point was reached by this worker.
 pub(crate) type Triggered = (u64, Caller);
@@ -39,6 +50,7 @@ pub(crate) struct SimContext {
     pub seed: u64,
     pub options: RunOptions,
     pub tables_options: Tables,
+    pub log_options: Log,
     /// The faults of the scenario.
     pub planned_faults: Vec<Fault>,
     pub trace: Trace,
@@ -52,6 +64,8 @@ pub(crate) struct SimContext {
     pub log: MemoryBroker,
     /// The same with all records, also those that retention deleted: for the checker.
     pub history: MemoryBroker,
+    /// The log that `log` and `history` follow, if they are not the log themselves.
+    source: OnceLock<Box<dyn LogSource>>,
     /// To the simple services.
     pub links: Links,
     group: Mutex<Group>,
@@ -70,6 +84,8 @@ pub(crate) struct SimContext {
     applied: AtomicU64,
     /// For each partition, the greatest offset whose row was acknowledged.
     written: Mutex<BTreeMap<i32, i64>>,
+    /// For each partition, how many writes are in flight.
+    writing: Mutex<BTreeMap<i32, u32>>,
     /// For each partition, the greatest progress that was acknowledged.
     progress: Mutex<BTreeMap<i32, i64>>,
     /// What looks at the tables while the run goes on, from the binding on.
@@ -130,6 +146,8 @@ pub(crate) struct Damage {
     pub misconfigured: BTreeSet<u8>,
     /// Records were deleted that are not processed.
     pub trimmed: bool,
+    /// Every copy of the log's end may be lost.
+    pub logs_may_shrink: bool,
     /// What every worker must refuse, because it checks its topic when it begins and regularly.
     pub refusable: Option<&'static str>,
     /// The partitions whose end was cut off, with the offset of the first record that is gone and the progress then.
@@ -156,6 +174,38 @@ pub(crate) struct RequestFaults {
     pub torn: bool,
 }
 
+/// The beginning of a record's value, for a reader.
+struct Beginning<'a>(Option<&'a [u8]>);
+
+impl Beginning<'_> {
+    /// The source, if it looks like an event.
+    fn source(&self) -> Option<String> {
+        let value: serde_json::Value = serde_json::from_slice(self.0?).ok()?;
+        Some(value.get("source")?.as_str()?.to_owned())
+    }
+}
+
+impl fmt::Display for Beginning<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.map(String::from_utf8_lossy).unwrap_or_default();
+        text.chars().take(120).try_for_each(|character| write!(f, "{character}"))
+    }
+}
+
+/// A write in flight.
+pub(crate) struct Writing<'a> {
+    context: &'a SimContext,
+    partition: i32,
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = lock(&self.context.writing).get_mut(&self.partition) {
+            *number -= 1;
+        }
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -173,6 +223,7 @@ impl SimContext {
             tables: MemoryStore::with_layout(options.layout),
             log: MemoryBroker::new(options.fetch_records as usize),
             history: MemoryBroker::new(options.fetch_records as usize),
+            source: OnceLock::new(),
             links: Links::default(),
             group: Mutex::new(Group::new(&options)),
             faults: Mutex::default(),
@@ -193,11 +244,13 @@ impl SimContext {
             requests: Mutex::default(),
             applied: AtomicU64::new(0),
             written: Mutex::default(),
+            writing: Mutex::default(),
             progress: Mutex::default(),
             oracles: OnceLock::new(),
             stops: (0..options.workers).map(|_| watch::Sender::new(false)).collect(),
             triggered,
             tables_options: scenario.tables.clone(),
+            log_options: scenario.log.clone(),
             planned_faults: scenario.faults.clone(),
             options,
         }
@@ -344,6 +397,22 @@ impl SimContext {
         self.applied.load(Ordering::Relaxed)
     }
 
+    /// A write of a partition is in flight as long as the result lives.
+    pub fn writes(&self, partition: i32) -> Writing<'_> {
+        *lock(&self.writing).entry(partition).or_default() += 1;
+        Writing { context: self, partition }
+    }
+
+    /// True if a write of a partition is in flight.
+    pub fn is_writing(&self, partition: i32) -> bool {
+        lock(&self.writing).get(&partition).is_some_and(|number| *number > 0)
+    }
+
+    /// True if a write of any partition is in flight.
+    pub fn writes_in_flight(&self) -> bool {
+        lock(&self.writing).values().any(|number| *number > 0)
+    }
+
     /// A row at this offset was acknowledged.
     pub fn wrote(&self, partition: i32, offset: i64) {
         let mut written = lock(&self.written);
@@ -379,7 +448,7 @@ impl SimContext {
         let Some(progress) = self.acknowledged_progress(partition) else { return false };
         let is_deleted = self.log_offsets(partition).is_some_and(|log| log.start < progress) && is_due();
         if is_deleted {
-            self.log.delete_below(TOPIC, partition, progress);
+            self.delete_below(partition, progress);
             self.observe(Sometimes::LogTrimmedWhileRunning);
         }
         is_deleted
@@ -413,8 +482,71 @@ impl SimContext {
 
     // Faults.
 
+    /// From now on the run's own logs follow this one.
+    pub fn set_log_source(&self, source: Box<dyn LogSource>) {
+        // Called once, when the log has started.
+        let _ = self.source.set(source);
+    }
+
+    /// Brings the run's own logs up to date with the one that they follow.
+    pub fn follow_log(&self) {
+        if let Some(source) = self.source.get() {
+            source.follow(self);
+        }
+    }
+
+    /// Deletes the records of a partition below an offset.
+    pub fn delete_below(&self, partition: i32, offset: i64) {
+        if let Some(source) = self.source.get() {
+            source.delete_below(partition, offset);
+        }
+        self.log.delete_below(TOPIC, partition, offset);
+    }
+
+    /// A record is in the log from now on: the timeline and the oracles learn of it.
+    pub fn appended(&self, record: Record) {
+        let Some(oracles) = self.oracles() else { return };
+        let Record { partition, offset, .. } = record;
+        let cells = [false, true].map(|is_dead_letter| Cell::Row { partition, offset, is_dead_letter });
+        let shown = Beginning(record.value.as_deref());
+        if let Some(cell) = cells.iter().find(|cell| self.watch.has(cell)) {
+            let touched = Touched::new(&"the producer", Party::Outside, "appends the record of the");
+            self.touch(cell, None, &shown, Touched { can_look: false, ..touched });
+        }
+        self.record(|recording| {
+            let source = shown.source();
+            recording.appended(Service::Log.into(), partition, offset, source.as_deref(), shown.to_string());
+        });
+        oracles.appended(record);
+    }
+
+    /// The end of a partition's log is cut off at an offset, in the run's own logs; false if it is not above.
+    pub fn truncated(&self, partition: i32, end: i64) -> bool {
+        let Some(before) = self.known_offsets(partition).map(|log| log.end).filter(|before| end < *before)
+        else {
+            return false;
+        };
+        self.log.truncate(TOPIC, partition, end);
+        self.history.truncate(TOPIC, partition, end);
+        if let Some(oracles) = self.oracles() {
+            let mut truth = oracles.truth();
+            let first = truth.rows(partition, end, before).next().map(|(offset, _)| offset);
+            // Rows below progress are those of records that are gone.
+            let progress = self.acknowledged_progress(partition).unwrap_or(0);
+            self.damage().truncated.extend(first.map(|first| (partition, (first, progress))));
+            truth.truncate(partition, end);
+        }
+        true
+    }
+
     /// The log's start and end, whether readers see it or not.
     pub fn log_offsets(&self, partition: i32) -> Option<LogOffsets> {
+        self.follow_log();
+        self.known_offsets(partition)
+    }
+
+    /// The same, as far as the run's own log has followed.
+    pub fn known_offsets(&self, partition: i32) -> Option<LogOffsets> {
         self.log.offsets(TOPIC, partition).now_or_never()?.ok()
     }
 

@@ -1,12 +1,11 @@
-//! Injects the faults of a scenario: into workers, simple services and their network itself, and into the tables through
-//! their service.
+//! Injects the faults of a scenario: into workers, simple services and their network itself, and into the log and the tables
+//! through their services.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use exactlyonce::broker::Broker;
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
 use simulated_hosts::{HostFault, LinkFault};
@@ -17,8 +16,8 @@ use crate::context::{SimContext, Triggered};
 use crate::observed::Sometimes;
 use crate::parties::{Caller, Service};
 use crate::scenario::fault::{Fault, Host, Kind, KindName, Moment, Point, Step, Target, Trigger};
-use crate::scenario::options::{Heal, TOPIC};
-use crate::service::TablesService;
+use crate::scenario::options::Heal;
+use crate::service::{LogService, TablesService};
 
 /// How often a fault whose target is affected by another one is tried again.
 const RETRY_MS: u64 = 20;
@@ -36,24 +35,31 @@ pub(crate) struct Nodes {
     pub services: BTreeMap<Service, NodeId>,
 }
 
-pub(crate) struct Injector<T> {
+pub(crate) struct Injector<L, T> {
     context: Arc<SimContext>,
     handle: Handle,
     nodes: Nodes,
     /// By id.
     faults: BTreeMap<u64, Fault>,
+    log: Arc<L>,
     tables: Arc<T>,
     has_drained: AtomicBool,
 }
 
-impl<T: TablesService> Injector<T> {
-    pub fn new(context: Arc<SimContext>, nodes: Nodes, faults: &[Fault], tables: Arc<T>) -> Self {
+impl<L: LogService, T: TablesService> Injector<L, T> {
+    pub fn new(
+        context: Arc<SimContext>,
+        nodes: Nodes,
+        faults: &[Fault],
+        (log, tables): (Arc<L>, Arc<T>),
+    ) -> Self {
         let faults = faults.iter().map(|fault| (fault.id, fault.clone())).collect();
         Self {
             context,
             handle: Handle::current(),
             nodes,
             faults,
+            log,
             tables,
             has_drained: AtomicBool::new(false),
         }
@@ -123,7 +129,7 @@ impl<T: TablesService> Injector<T> {
             }
         }
         // The effect of a cut link is known when it ends.
-        if fault.name() != KindName::ClientLinkCut {
+        if !matches!(fault.name(), KindName::ClientLinkCut | KindName::ConsumerLinkCut) {
             self.context.wait_for_effect(fault.id).await;
         }
         match (fault.kind, fault.target) {
@@ -228,50 +234,20 @@ impl<T: TablesService> Injector<T> {
                 true
             }
             (Kind::WriteTorn, _) => false,
-            (Kind::PartitionAdded, _) => {
-                let partitions = self.partitions().await;
-                context.log.grow(TOPIC, partitions + 1);
-                context.history.grow(TOPIC, partitions + 1);
-                context.group().grow(context.now_ms(), partitions + 1);
-                context.observe(Sometimes::PartitionAddedWhileRunning);
-                true
-            }
-            (Kind::LogTrimmed, _) => self.trim().await,
-            (Kind::LogEndLags { behind }, _) => {
-                if !is_free(&|other: &Fault| other.name() == KindName::LogEndLags) {
-                    return false;
-                }
-                context.set_lagging_ends(self.log_ends(behind).await);
-                false
-            }
             (Kind::Link(_), Target::Requests(_))
             | (
                 Kind::ErrorsReturned { .. }
                 | Kind::CallsTorn { .. }
-                | Kind::GroupShuffled { .. }
                 | Kind::Sabotaged { .. }
                 | Kind::AcknowledgedWritesDropped { .. },
                 _,
             ) => false,
-            (
-                Kind::LogTrimmedPastProgress { .. }
-                | Kind::LogTruncated { .. }
-                | Kind::TopicRecreated
-                | Kind::TopicCompacted,
-                _,
-            ) => {
-                // The log is damaged from now on, before a worker can see it.
-                if !self.damage_log(fault.kind).await {
-                    return false;
-                }
-                true
-            }
-            _ => {
-                if !self.tables.begin(fault, &active) {
-                    return false;
-                }
-                false
-            }
+            _ => match self.log.begin(fault, &active).await {
+                Some(true) => false,
+                Some(false) => return false,
+                None if self.tables.begin(fault, &active) => false,
+                None => return false,
+            },
         };
         context.note_event(format_args!(
             "fault {} starts: {} {:?} {:?}",
@@ -313,6 +289,7 @@ impl<T: TablesService> Injector<T> {
                     self.handle.restart(*node);
                 }
             }
+            _ if self.log.end(&fault) => {}
             _ => self.tables.end(&fault),
         }
     }
@@ -396,58 +373,6 @@ impl<T: TablesService> Injector<T> {
         self.context.note_event(format_args!("all faults have ended"));
     }
 
-    /// Damages the log; false if there is nothing to damage.
-    async fn damage_log(&self, kind: Kind) -> bool {
-        let context = &self.context;
-        let (log, history) = (&context.log, &context.history);
-        let mut is_damaged = false;
-        for partition in 0..self.partitions().await {
-            let Ok(offsets) = log.offsets(TOPIC, partition).await else { continue };
-            let progress = context.acknowledged_progress(partition).unwrap_or(0);
-            match kind {
-                Kind::LogTrimmedPastProgress { records } => {
-                    let start = (progress + records as i64).min(offsets.end);
-                    if start > progress.max(offsets.start) {
-                        context.damage().trimmed = true;
-                        log.delete_below(TOPIC, partition, start);
-                        is_damaged = true;
-                    }
-                }
-                Kind::LogTruncated { offsets: cut } => {
-                    let end = (offsets.end - cut as i64).max(offsets.start);
-                    if end < offsets.end {
-                        log.truncate(TOPIC, partition, end);
-                        history.truncate(TOPIC, partition, end);
-                        if let Some(oracles) = context.oracles() {
-                            let mut truth = oracles.truth();
-                            let first =
-                                truth.rows(partition, end, offsets.end).next().map(|(offset, _)| offset);
-                            // Rows below progress are those of records that are gone.
-                            let first = first.map(|first| (first, progress));
-                            context.damage().truncated.extend(first.map(|damage| (partition, damage)));
-                            truth.truncate(partition, end);
-                        }
-                        is_damaged = true;
-                    }
-                }
-                _ => is_damaged = true,
-            }
-        }
-        match kind {
-            Kind::TopicRecreated => {
-                context.damage().refusable = Some("the topic was created again");
-                log.recreate(TOPIC);
-                history.recreate(TOPIC);
-            }
-            Kind::TopicCompacted => {
-                context.damage().refusable.get_or_insert("the topic is compacted");
-                log.set_compacted(TOPIC, true);
-            }
-            _ => {}
-        }
-        is_damaged
-    }
-
     /// The links of a worker to a simple service that a fault cuts.
     fn links(&self, fault: &Fault) -> Vec<(NodeId, NodeId)> {
         let Target::Link { from: Host::Worker(worker), to: Host::Service(service), direction } = fault.target
@@ -456,29 +381,5 @@ impl<T: TablesService> Injector<T> {
         };
         let Some(service) = self.nodes.services.get(&service).copied() else { return Vec::new() };
         direction.links(self.nodes.workers[usize::from(worker)], service)
-    }
-
-    /// Deletes all records below acknowledged progress, as retention may; false if there were none.
-    async fn trim(&self) -> bool {
-        let mut is_trimmed = false;
-        for partition in 0..self.partitions().await {
-            is_trimmed |= self.context.delete_processed(partition, || true);
-        }
-        is_trimmed
-    }
-
-    async fn partitions(&self) -> i32 {
-        self.context.log.topic(TOPIC).await.expect("the topic exists from the start").partitions
-    }
-
-    /// The ends of the log, less so many offsets.
-    async fn log_ends(&self, behind: u64) -> BTreeMap<i32, i64> {
-        let mut ends = BTreeMap::new();
-        for partition in 0..self.partitions().await {
-            let log = self.context.log.offsets(TOPIC, partition).await;
-            let log = log.expect("the in-memory log has its partitions");
-            ends.insert(partition, log.end.saturating_sub_unsigned(behind).max(log.start));
-        }
-        ends
     }
 }

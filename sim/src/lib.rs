@@ -6,7 +6,8 @@
 //! the ground truth. Time, tasks, network and random numbers come from madsim; a scenario has one [`trace`], event by
 //! event, in any process.
 //!
-//! [`service`] describes the services: a simple log, and as the tables a simple store or a simulated Cassandra cluster.
+//! [`service`] describes the services: a simple log or a simulated Kafka cluster, and as the tables a simple store or a
+//! simulated Cassandra cluster.
 
 #[cfg(not(madsim))]
 compile_error!("the simulation is built with `--cfg madsim`; `cargo sim` in the folder above does it");
@@ -38,7 +39,11 @@ pub const COMMIT: &str = env!("SIMULATION_COMMIT");
 pub use parties::Service;
 pub use run::{Report, Seed, run};
 pub use simulate::simulate;
+#[cfg(feature = "full")]
+pub use simulate::simulate_with_threads;
 
-/// A run allocates much, and all of it in one thread.
+/// A run allocates much, and all of it in one thread. With threads it must be the C library's allocator: what another one
+/// calls, and how often, depends on what was allocated before, and each call would be one of the simulation.
+#[cfg(not(feature = "full"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

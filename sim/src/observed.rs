@@ -132,6 +132,90 @@ pub enum Sometimes {
     ReadTimedOutAtCoordinator,
     /// A coordinator saw too few live replicas.
     TooFewReplicasAlive,
+    /// The controller fenced a broker.
+    BrokerFenced,
+    /// Another broker became the controller.
+    ControllerMoved,
+    /// A replica dropped out of an in-sync set.
+    InSyncSetShrank,
+    /// A replica joined an in-sync set again.
+    InSyncSetGrew,
+    /// A partition had no leader.
+    PartitionWithoutLeader,
+    /// A leader was elected while a worker wrote rows or counts of its partition.
+    LeaderMovedMidBatch,
+    /// A new leader began with a lower high watermark than an earlier one had served.
+    HighWatermarkLaggedAfterElection,
+    /// A leader was elected that was not in sync.
+    UncleanElection,
+    /// A broker cut the end of its log off.
+    LogTruncatedAtBroker,
+    /// A log was cut off, and the high watermark reached its former end again.
+    TruncatedThenGrownOver,
+    /// A leader's log start advanced.
+    LogStartAdvanced,
+    /// The marker of a transaction reached one partition much later than another one.
+    MarkerLateInSecondPartition,
+    /// A consumer got records of an aborted transaction, to be skipped.
+    AbortedTransactionSkipped,
+    /// A consumer was at the last stable offset, below the high watermark.
+    ReaderWaitsForOpenTransaction,
+    /// A coordinator aborted a transaction that was open for too long.
+    TransactionTimedOut,
+    /// A producer was fenced by another one with its transactional id.
+    ProducerFenced,
+    /// A producer sent a batch again that was in the log.
+    ProduceRepeated,
+    /// A batch was appended and not acknowledged.
+    AppendedButNotAcknowledged,
+    /// A new leader did not tell the log's end yet.
+    OffsetNotAvailableAtStart,
+    /// A consumer fetched from a follower in its rack.
+    FetchFromFollower,
+    /// A leader sent a consumer to a follower in its rack.
+    PreferredReplicaGiven,
+    /// A fetch was out of range.
+    FetchOutOfRange,
+    /// A consumer fetched from a broker that did not lead any more.
+    FetchFromFormerLeader,
+    /// A consumer and a broker had different epochs of a leader.
+    FetchWithOtherEpoch,
+    /// Another broker became the coordinator of the group.
+    CoordinatorMoved,
+    /// A coordinator moved while its group rebalanced.
+    CoordinatorMovedInRebalance,
+    /// A client asked a coordinator that was loading.
+    CoordinatorLoads,
+    /// A client asked a broker that was not the coordinator any more.
+    NotCoordinator,
+    /// A member learned from a request that its group rebalances.
+    RebalanceInProgress,
+    /// A member was told that its group does not know it.
+    UnknownMember,
+    /// A member was told that its generation or epoch is over.
+    MemberOfAnOldGeneration,
+    /// A coordinator removed a member whose session expired.
+    MemberSessionExpired,
+    /// A member's session expired while writes of a worker were in flight.
+    SessionExpiredWhileWriting,
+    /// A coordinator removed a member that took too long in a rebalance.
+    MemberTooSlowInRebalance,
+    /// A member left its group.
+    MemberLeft,
+    /// The group changed while the tables were not available.
+    RebalanceWhileStoreIsAway,
+    /// A group changed from the classic to the consumer protocol.
+    ClassicToConsumerUpgrade,
+    /// A worker lost a partition without having been asked to release it.
+    LostWithoutRevoked,
+    /// A commit of an offset was refused.
+    CommitRefused,
+    /// A broker was paused, and resumed.
+    BrokerPausedAndResumed,
+    /// The processes of all brokers were killed.
+    AllBrokersKilled,
+    /// A client could not resolve the name of a broker.
+    NamesUnavailable,
 }
 
 impl Sometimes {
@@ -152,6 +236,14 @@ impl Sometimes {
                 | Sometimes::CrashAfterRows
                 | Sometimes::CrashAtProgress
                 | Sometimes::UnsyncedRecordsLost
+                | Sometimes::UncleanElection
+                | Sometimes::MarkerLateInSecondPartition
+                | Sometimes::TransactionTimedOut
+                | Sometimes::ProducerFenced
+                | Sometimes::OffsetNotAvailableAtStart
+                | Sometimes::FetchOutOfRange
+                | Sometimes::CoordinatorMovedInRebalance
+                | Sometimes::MemberTooSlowInRebalance
         )
     }
 }

@@ -19,6 +19,7 @@ use crate::oracle::cell::{self, Cell, Seen, Value};
 use crate::oracle::delivery::Delivered;
 use crate::oracle::{Position, Violation, memory, refusal, registry};
 use crate::parties::Caller;
+use crate::scenario::Log;
 use crate::scenario::fault::{KindName, Moment, Point, Sabotage, Step};
 use crate::service::sabotage::SabotagedStore;
 use crate::timeline::{Call, Described, ItemId, Kind, Touched};
@@ -43,6 +44,8 @@ struct State {
     /// By partition.
     partitions: BTreeMap<i32, OfPartition>,
     delivered: Delivered,
+    /// The partitions that its group has given it.
+    owned: BTreeSet<i32>,
     /// The greatest end of a window that it wrote an alert for, by source.
     alerts: BTreeMap<Arc<str>, i64>,
 }
@@ -76,7 +79,7 @@ const COUNT_BYTES: usize = 64;
 
 impl Process {
     pub fn new(context: Arc<SimContext>, caller: Caller) -> Self {
-        let memory_limit = memory::Limit::of(&context.options);
+        let memory_limit = memory::Limit::of(&context.options, &context.log_options);
         let must_refuse = {
             let damage = context.damage();
             let is_misconfigured = caller.worker.is_some_and(|worker| damage.misconfigured.contains(&worker));
@@ -161,12 +164,46 @@ impl Process {
         }
     }
 
+    /// The group gives it partitions, or takes them from it.
+    fn owns(&self, partitions: &[i32], owned: bool) {
+        let mut state = self.state();
+        for partition in partitions {
+            match owned {
+                true => state.owned.insert(*partition),
+                false => state.owned.remove(partition),
+            };
+        }
+    }
+
+    /// It loses partitions. It may not have been asked to release them.
+    fn loses(&self, partitions: &[i32]) {
+        let is_surprise = partitions.iter().any(|partition| self.state().owned.contains(partition));
+        if is_surprise && matches!(self.context.log_options, Log::Kafka(_)) {
+            self.context.observe(Sometimes::LostWithoutRevoked);
+        }
+        self.owns(partitions, false);
+    }
+
     /// Records are delivered.
     fn delivered(&self, to: Assignment, records: &[Record]) {
         let Self { context, caller, .. } = self;
         context.record(|recording| recording.delivered(*caller, records));
+        context.follow_log();
         context.judge(|oracles| oracles.delivered(records));
+        let is_owned = self.state().owned.contains(&to.partition);
+        if let (false, Some(worker), Some(first)) = (is_owned, caller.worker, records.first()) {
+            let position = Position { partition: to.partition, offset: first.offset };
+            context.violate(Violation::DeliveredAfterRevocation { worker, position });
+        }
         self.state().delivered.records(to, records, &self.memory_limit);
+    }
+
+    /// It starts a partition at an offset. The violation if that is not the progress that it knows.
+    fn starts_elsewhere(&self, partition: i32, offset: i64) -> Option<Violation> {
+        let worker = self.caller.worker?;
+        let origin = self.context.oracles()?.truth().binding().origin(partition);
+        let progress = self.of(partition, |of| of.durable).unwrap_or(origin);
+        (offset != progress).then_some(Violation::StartedElsewhere { worker, partition, offset, progress })
     }
 
     /// It reports a position to its group. The violation if that is not durable.
@@ -388,6 +425,7 @@ impl<S: Store> ObservedStore<S> {
     ) -> Outcome<()> {
         let Process { context, caller, .. } = &self.process;
         let item = self.process.begins(Kind::Write, what);
+        let _writing = context.writes(partition);
         let outcome = self.step_of(step, Some(partition), self.durable(item.item(), call, cells)).await;
         item.end(&outcome, |()| Vec::new());
         let owner = context.group().owner(partition);

@@ -15,6 +15,17 @@ pub enum Stream {
     Options,
     /// The options of the Cassandra cluster.
     ClusterOptions,
+    /// The options of the Kafka cluster and of its clients.
+    KafkaOptions,
+    /// Random choices of Kafka brokers.
+    Kafka,
+    /// Delays of messages from one Kafka broker to another.
+    BrokerLink {
+        /// The broker that sends, from 0.
+        from: u8,
+        /// The broker that receives.
+        to: u8,
+    },
     /// What a profile changes in the options.
     Profile,
     /// When records are appended.
@@ -69,11 +80,15 @@ impl Stream {
         const FAULT: u64 = 1 << 24;
         const LINK: u64 = 1 << 62;
         const SERVICE: u64 = 1 << 61;
+        const BROKER: u64 = 1 << 60;
         const DRAWS: u64 = 1 << 28;
         const PROFILE: u64 = 1 << 29;
         match self {
             Stream::Options => 1,
             Stream::ClusterOptions => 2,
+            Stream::KafkaOptions => 10,
+            Stream::Kafka => 11,
+            Stream::BrokerLink { from, to } => BROKER | u64::from(from) << 16 | u64::from(to),
             Stream::Times => 3,
             Stream::Lanes => 9,
             Stream::Heal => 6,
@@ -167,6 +182,10 @@ mod tests {
         let alone = [
             Stream::Options,
             Stream::ClusterOptions,
+            Stream::KafkaOptions,
+            Stream::Kafka,
+            Stream::BrokerLink { from: 0, to: 1 },
+            Stream::BrokerLink { from: 1, to: 0 },
             Stream::Profile,
             Stream::Times,
             Stream::Heal,

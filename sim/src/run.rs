@@ -8,11 +8,10 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use exactlyonce::binding::{self, Origin};
-use exactlyonce::broker::{Broker, NewRecord, Producer};
+use exactlyonce::broker::Broker;
 use exactlyonce::error::chain;
-use exactlyonce::event::Record;
 use exactlyonce::store::{Binding, Store};
-use exactlyonce::verify::{self, VerifyOptions};
+use exactlyonce::verify;
 use madsim::runtime::Handle;
 use tokio::network::Network;
 use tokio::sync::mpsc;
@@ -31,12 +30,15 @@ use crate::parties::{Caller, Service, worker_ip};
 use crate::scenario::fault::{Fault, Host, KindName};
 use crate::scenario::options::{Begin, RunOptions, TOPIC};
 use crate::scenario::workload::Item;
-use crate::scenario::{Scenario, Tables, World};
+use crate::scenario::{Log, Scenario, Tables, World};
 use crate::service::cassandra_tables::CassandraTables;
+#[cfg(feature = "full")]
+use crate::service::kafka::KafkaLog;
+use crate::service::simple_log::log::SimpleLog;
 use crate::service::simple_tables::SimpleTables;
-use crate::service::{Opener, TablesService, simple_log, simple_store};
+use crate::service::{BrokerOpener, LogService, Opener, TablesService, simple_log, simple_store};
 use crate::simulate::simulate;
-use crate::timeline::{Party, Recorder, Timeline, Touched};
+use crate::timeline::{Recorder, Timeline};
 use crate::watch::{Line, Watch};
 use crate::{trace, worker};
 
@@ -48,6 +50,9 @@ const CHECK_INTERVAL_MS: u64 = 100;
 
 /// How long workers may take to drain a log, or to refuse, after damage that no client can survive.
 const DAMAGED_LIMIT_MS: u64 = 60_000;
+
+/// How much longer a worker may take to refuse a topic of a Kafka cluster.
+const KAFKA_REFUSAL_MS: u64 = 30_000;
 
 /// How often `verify` is run again where replicas may have lost what was acknowledged.
 const VERIFIED_AGAIN: u32 = 8;
@@ -112,12 +117,18 @@ pub(crate) struct Watched {
 
 fn run_in_its_world(scenario: Scenario, keep_trace: bool, watch: Watch, recorder: Recorder) -> Watched {
     match scenario.world() {
-        World::Simple => run_on::<SimpleTables>(scenario, keep_trace, watch, recorder),
-        World::Cassandra => run_on::<CassandraTables>(scenario, keep_trace, watch, recorder),
+        World::Simple => run_on::<SimpleLog, SimpleTables>(scenario, keep_trace, watch, recorder),
+        World::Cassandra => run_on::<SimpleLog, CassandraTables>(scenario, keep_trace, watch, recorder),
+        #[cfg(feature = "full")]
+        World::Full => run_on::<KafkaLog, CassandraTables>(scenario, keep_trace, watch, recorder),
+        #[cfg(not(feature = "full"))]
+        World::Full => {
+            panic!("the world full needs the feature `full` of the simulation, on Linux with glibc")
+        }
     }
 }
 
-fn run_on<T: TablesService>(
+fn run_on<L: LogService, T: TablesService>(
     scenario: Scenario,
     keep_trace: bool,
     watch: Watch,
@@ -128,10 +139,14 @@ fn run_on<T: TablesService>(
     (context.watch, context.timeline) = (watch, recorder);
     context.add_lanes();
     let context = Arc::new(context);
-    let result = simulate(scenario.seed, {
+    let body = {
         let (context, scenario) = (context.clone(), scenario.clone());
-        move || execute::<T>(context, scenario, triggered)
-    });
+        move || execute::<L, T>(context, scenario, triggered)
+    };
+    let result = match L::HAS_THREADS {
+        false => simulate(scenario.seed, body),
+        true => with_threads(&context, body),
+    };
     let simulated_ms = match result {
         Ok(simulated_ms) => {
             debug_assert_eq!(Arc::strong_count(&context), 1, "the run leaks a task");
@@ -157,6 +172,29 @@ fn run_on<T: TablesService>(
     Watched { report, lines: context.watch.lines(), timeline }
 }
 
+/// Runs a simulation in which C code, and its threads, run.
+#[cfg(feature = "full")]
+fn with_threads<F: Future<Output = u64>>(
+    context: &SimContext,
+    body: impl FnOnce() -> F + Send,
+) -> std::thread::Result<u64> {
+    let options = simulated_threads::Options::default();
+    let played = crate::simulate::simulate_with_threads(context.seed, options, body);
+    played.map(|(simulated_ms, figures)| {
+        // The trace of a run has its threads, too.
+        context.trace.note(format_args!("threads: {} calls, hash {:016x}", figures.calls, figures.trace));
+        simulated_ms
+    })
+}
+
+#[cfg(not(feature = "full"))]
+fn with_threads<F: Future<Output = u64>>(
+    context: &SimContext,
+    body: impl FnOnce() -> F + Send,
+) -> std::thread::Result<u64> {
+    simulate(context.seed, body)
+}
+
 impl Report {
     /// True if the run has a violation of this name.
     pub fn has(&self, name: &str) -> bool {
@@ -164,7 +202,7 @@ impl Report {
     }
 }
 
-async fn execute<T: TablesService>(
+async fn execute<L: LogService, T: TablesService>(
     context: Arc<SimContext>,
     scenario: Scenario,
     triggered: mpsc::UnboundedReceiver<Triggered>,
@@ -172,18 +210,19 @@ async fn execute<T: TablesService>(
     let handle = Handle::current();
     let Scenario { faults, records, .. } = scenario;
     let (before, during): (Vec<Item>, Vec<Item>) = records.into_iter().partition(|item| item.at_ms.is_none());
-    create_topic(&context).await;
-    append(&context, before).await;
+    let log = Arc::new(L::start(&context).await);
+    log.append(before).await;
     let services = services(&handle, &context);
     let tables = Arc::new(T::start(&context).await);
-    let binding = init(&handle, &context, tables.opener()).await;
-    let workers = workers(&handle, &context, &tables.opener());
+    let binding = init(&handle, &context, (log.opener(), tables.opener())).await;
+    let workers = workers(&handle, &context, &(log.opener(), tables.opener()));
     let nodes = Nodes { workers, services };
 
     context.set_oracles(Oracles::new(truth_so_far(&context, &binding).await, tables.replicas()));
-    let injector = Arc::new(Injector::new(context.clone(), nodes.clone(), &faults, tables.clone()));
+    let injector =
+        Arc::new(Injector::new(context.clone(), nodes.clone(), &faults, (log.clone(), tables.clone())));
     let injecting = tokio::spawn(injector.clone().inject(triggered));
-    let producer = tokio::spawn(produce(context.clone(), during));
+    let producer = tokio::spawn(produce(context.clone(), log.clone(), during));
     let chaos_ends_ms = context.now_ms() + context.options.chaos_ms;
     while context.now_ms() < chaos_ends_ms && !context.has_failed() {
         wait_and_judge(&context).await;
@@ -193,12 +232,13 @@ async fn execute<T: TablesService>(
     let produced = producer.await;
     produced.expect("the producer does not panic");
 
+    log.settle().await;
     tables.settle().await;
     let checker = Checker::new(context.history.clone(), tables.store().await, binding.clone());
     drain(&context, &checker).await;
     injector.end_all();
     if context.damage().done {
-        judge_damage(&context, &checker, tables.store().await).await;
+        judge_damage(&context, &checker, log.as_ref(), tables.store().await).await;
     } else {
         judge_tables(&context, &checker, tables.as_ref()).await;
     }
@@ -207,6 +247,7 @@ async fn execute<T: TablesService>(
     for node in nodes.workers.into_iter().chain(nodes.services.into_values()) {
         handle.kill(node);
     }
+    log.shut_down();
     tables.shut_down();
     injecting.abort();
     // Time for the tasks of the killed nodes to be dropped.
@@ -278,7 +319,12 @@ async fn await_refusals(context: &SimContext) {
     let Some(reason) = context.damage().refusable else { return };
     let RunOptions { pipeline, request_timeout_ms, .. } = &context.options;
     let limit = pipeline.topic_check_interval + pipeline.backoff_max + context.options.longest_stop();
-    let limit_ms = limit.as_millis() as u64 + 4 * request_timeout_ms;
+    let of_log = match context.log_options {
+        Log::Simple => 4 * request_timeout_ms,
+        // A client may wait for a connection, for a request, and for its retry.
+        Log::Kafka(_) => KAFKA_REFUSAL_MS,
+    };
+    let limit_ms = limit.as_millis() as u64 + of_log;
     let give_up_ms = context.now_ms() + limit_ms;
     while !context.has_failed() {
         let refused: BTreeSet<u8> = context.damage().refused.keys().copied().collect();
@@ -295,7 +341,12 @@ async fn await_refusals(context: &SimContext) {
 }
 
 /// Judges a run with damage that no client can survive.
-async fn judge_damage<S: Store>(context: &SimContext, checker: &Checker<S>, store: S) {
+async fn judge_damage<L: LogService, S: Store>(
+    context: &SimContext,
+    checker: &Checker<S>,
+    log: &L,
+    store: S,
+) {
     await_refusals(context).await;
     let spec = &context.options.pipeline.binding_spec;
     let is_synced = matches!(&context.tables_options, Tables::Cassandra(cluster) if cluster.synced_first);
@@ -310,7 +361,7 @@ async fn judge_damage<S: Store>(context: &SimContext, checker: &Checker<S>, stor
     // Which replicas a read asks decides whether it sees what one of them has lost.
     let mut again = if may_differ && !differences.is_empty() { VERIFIED_AGAIN } else { 0 };
     let verified = loop {
-        let verified = verify::verify(&context.log, &store, spec, &VerifyOptions::default()).await;
+        let verified = log.verify(store.clone(), spec.clone()).await;
         if again == 0 || !verified.as_ref().is_ok_and(verify::Report::is_clean) {
             break verified;
         }
@@ -327,6 +378,7 @@ async fn judge_damage<S: Store>(context: &SimContext, checker: &Checker<S>, stor
 /// Waits, and asks the oracles that look regularly.
 async fn wait_and_judge(context: &SimContext) {
     sleep(Duration::from_millis(CHECK_INTERVAL_MS)).await;
+    context.follow_log();
     context.judge(Oracles::tick);
 }
 
@@ -339,6 +391,7 @@ async fn check_at_end<S: Store>(context: &SimContext, checker: &Checker<S>) {
 
 /// What is true of the records that were appended before the workers start.
 async fn truth_so_far(context: &SimContext, binding: &Binding) -> Truth {
+    context.follow_log();
     let mut truth = Truth::new(binding.clone());
     for partition in 0..context.history.topic(TOPIC).await.expect(EXPECTED).partitions {
         let start = context.history.offsets(TOPIC, partition).await.expect(EXPECTED).start;
@@ -350,72 +403,7 @@ async fn truth_so_far(context: &SimContext, binding: &Binding) -> Truth {
 
 const EXPECTED: &str = "the in-memory log accepts every well-formed request";
 
-async fn create_topic(context: &SimContext) {
-    let RunOptions { partitions, retired_offsets, .. } = context.options;
-    for log in [&context.log, &context.history] {
-        log.create_topic(TOPIC, partitions.into(), 1).await.expect(EXPECTED);
-        for partition in 0..partitions.into() {
-            log.skip(TOPIC, partition, retired_offsets);
-            log.delete_below(TOPIC, partition, retired_offsets);
-        }
-    }
-}
-
-async fn append(context: &SimContext, items: Vec<Item>) {
-    for item in items {
-        let partitions = context.log.topic(TOPIC).await.expect(EXPECTED).partitions;
-        let (partition, gap) = ((item.lane % partitions as u64) as i32, item.gap);
-        let record = item.record(partition);
-        let positions = context.log.append(TOPIC, vec![record.clone()]).await.expect(EXPECTED);
-        context.history.append(TOPIC, vec![record.clone()]).await.expect(EXPECTED);
-        if let (Some(oracles), Some(position)) = (context.oracles(), positions.first()) {
-            let NewRecord { key, value, timestamp, .. } = record;
-            let cells = [false, true].map(|is_dead_letter| Cell::Row {
-                partition,
-                offset: position.1,
-                is_dead_letter,
-            });
-            let shown = Beginning(value.as_deref());
-            if let Some(cell) = cells.iter().find(|cell| context.watch.has(cell)) {
-                let touched = Touched::new(&"the producer", Party::Outside, "appends the record of the");
-                context.touch(cell, None, &shown, Touched { can_look: false, ..touched });
-            }
-            context.record(|recording| {
-                recording.appended(
-                    Service::Log.into(),
-                    partition,
-                    position.1,
-                    shown.source().as_deref(),
-                    shown.to_string(),
-                );
-            });
-            oracles.appended(Record { partition, offset: position.1, timestamp, key, value });
-        }
-        context.log.skip(TOPIC, partition, gap);
-        context.history.skip(TOPIC, partition, gap);
-        context.note(format_args!("appended {positions:?}, gap {gap}"));
-    }
-}
-
-/// The beginning of a record's value, for a reader.
-struct Beginning<'a>(Option<&'a [u8]>);
-
-impl Beginning<'_> {
-    /// The source, if it looks like an event.
-    fn source(&self) -> Option<String> {
-        let value: serde_json::Value = serde_json::from_slice(self.0?).ok()?;
-        Some(value.get("source")?.as_str()?.to_owned())
-    }
-}
-
-impl fmt::Display for Beginning<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.map(String::from_utf8_lossy).unwrap_or_default();
-        text.chars().take(120).try_for_each(|character| write!(f, "{character}"))
-    }
-}
-
-async fn produce(context: Arc<SimContext>, items: Vec<Item>) {
+async fn produce<L: LogService>(context: Arc<SimContext>, log: Arc<L>, items: Vec<Item>) {
     let began_ms = context.now_ms();
     for item in items {
         let due_ms = began_ms + item.at_ms.unwrap_or(0);
@@ -423,7 +411,7 @@ async fn produce(context: Arc<SimContext>, items: Vec<Item>) {
         if due_ms > now_ms {
             sleep(Duration::from_millis(due_ms - now_ms)).await;
         }
-        append(&context, vec![item]).await;
+        log.append(vec![item]).await;
     }
 }
 
@@ -448,22 +436,28 @@ fn services(handle: &Handle, context: &Arc<SimContext>) -> BTreeMap<Service, mad
         });
         (service, node.build().id())
     };
-    let is_needed =
-        |service: &Service| *service != Service::Store || matches!(context.tables_options, Tables::Simple);
+    let is_needed = |service: &Service| match service {
+        Service::Store => matches!(context.tables_options, Tables::Simple),
+        Service::Log | Service::Coordinator => matches!(context.log_options, Log::Simple),
+    };
     Service::ALL.into_iter().filter(is_needed).map(node).collect()
 }
 
-fn workers<T: Opener>(handle: &Handle, context: &Arc<SimContext>, tables: &T) -> Vec<madsim::task::NodeId> {
+fn workers<L: BrokerOpener, T: Opener>(
+    handle: &Handle,
+    context: &Arc<SimContext>,
+    openers: &(L, T),
+) -> Vec<madsim::task::NodeId> {
     let node = |index: u8| {
         let (context, lives) = (Arc::downgrade(context), Arc::new(AtomicU32::new(0)));
         let ip = worker_ip(index);
         let node = handle.create_node().name(format!("worker {index}")).ip(ip);
-        let tables = tables.clone();
+        let openers = openers.clone();
         let work = move || {
-            let (context, tables, lives) = (context.clone(), tables.clone(), lives.clone());
+            let (context, openers, lives) = (context.clone(), openers.clone(), lives.clone());
             async move {
                 if let Some(context) = context.upgrade() {
-                    worker::work(context, tables, index, lives).await;
+                    worker::work(context, openers, index, lives).await;
                 }
             }
         };
@@ -475,7 +469,11 @@ fn workers<T: Opener>(handle: &Handle, context: &Arc<SimContext>, tables: &T) ->
 }
 
 /// Binds the tables to the topic as an operator would: from a node of its own, retrying until it succeeds.
-async fn init<T: Opener>(handle: &Handle, context: &Arc<SimContext>, tables: T) -> Binding {
+async fn init<L: BrokerOpener, T: Opener>(
+    handle: &Handle,
+    context: &Arc<SimContext>,
+    (log, tables): (L, T),
+) -> Binding {
     let ip = Ipv4Addr::new(10, 0, 2, 1).into();
     let node = handle.create_node().name("operator").ip(ip).build();
     Network::current().plug_in(node.id(), ip);
@@ -486,7 +484,13 @@ async fn init<T: Opener>(handle: &Handle, context: &Arc<SimContext>, tables: T) 
             Begin::End => Origin::End,
         };
         let channel = Channel::open(context.clone(), Caller { worker: None, life: 0 });
-        let broker = simple_log::BrokerClient::new(channel.clone());
+        let broker = loop {
+            match log.open(&channel).await {
+                Ok(broker) => break broker,
+                Err(error) => context.note(format_args!("init has no log: {error}")),
+            }
+            sleep(Duration::from_millis(100)).await;
+        };
         loop {
             let store = match tables.open(&channel).await {
                 Ok(store) => store,

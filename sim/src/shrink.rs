@@ -180,7 +180,7 @@ impl<P: FnMut(&Shrunk) -> bool> Shrinker<P> {
         let numbers: Vec<usize> = (0..all.len()).collect();
         self.simplify(&numbers, &|scenario: &mut Scenario, numbers: &[usize]| {
             for number in numbers {
-                all[*number].apply(&mut scenario.options, &mut scenario.tables);
+                all[*number].apply(&mut scenario.options, &mut scenario.tables, &mut scenario.log);
             }
         });
     }

@@ -17,9 +17,8 @@ use crate::parties::Caller;
 use crate::points::{ObservedBroker, ObservedStore, Process};
 use crate::random::Stream;
 use crate::scenario::fault::{Host, KindName, Step};
-use crate::service::Opener;
 use crate::service::declaration::Declaration;
-use crate::service::simple_log::BrokerClient;
+use crate::service::{BrokerOpener, Opener};
 
 /// The steps in which the time is measured that a worker takes to stop.
 const STOP_STEP: Duration = Duration::from_millis(50);
@@ -47,7 +46,12 @@ pub(crate) const DECLARATION: Declaration = Declaration {
 };
 
 /// Runs the worker until the node is killed, restarting it whenever it ends.
-pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: u8, lives: Arc<AtomicU32>) {
+pub(crate) async fn work<L: BrokerOpener, T: Opener>(
+    context: Arc<SimContext>,
+    (log, tables): (L, T),
+    index: u8,
+    lives: Arc<AtomicU32>,
+) {
     let mut stop_signal = context.stops[usize::from(index)].subscribe();
     loop {
         let life = lives.fetch_add(1, Ordering::Relaxed);
@@ -66,10 +70,20 @@ pub(crate) async fn work<T: Opener>(context: Arc<SimContext>, tables: T, index: 
                 continue;
             }
         };
+        let broker = match log.open(&channel).await {
+            Ok(broker) => broker,
+            Err(error) => {
+                context.note(format_args!("{caller} has no log: {error}"));
+                context.record(|recording| recording.process_ends(host, &error));
+                context.observe(Sometimes::WorkerGaveUp);
+                sleep(RESTART_DELAY).await;
+                continue;
+            }
+        };
         let is_misconfigured = context.damage().misconfigured.contains(&index);
         let process = Process::new(context.clone(), caller);
         let store = ObservedStore::new(store, process.clone());
-        let broker = ObservedBroker::new(BrokerClient::new(channel), process);
+        let broker = ObservedBroker::new(broker, process);
         let mut options = context.options.pipeline.clone();
         if is_misconfigured {
             options.binding_spec.window.threshold += 1;

@@ -82,7 +82,7 @@ impl Edit {
 
     /// Adds one of this kind, at this point and occurrence, for this long.
     fn add_fault(&self, nth: u64, scenario: &mut Scenario) {
-        let kinds: Vec<KindName> = KindName::drawn(&scenario.tables).collect();
+        let kinds: Vec<KindName> = KindName::drawn(scenario.services()).collect();
         let kind = kinds[self.parameter(1) % kinds.len()];
         if scenario.faults.iter().filter(|fault| fault.name() == kind).count() >= MOST_OF_A_KIND {
             return;
@@ -111,7 +111,7 @@ impl Edit {
     /// Keeps the kinds whose bits are set.
     fn keep_kinds(&self, _: u64, scenario: &mut Scenario) {
         let bits = self.parameter(1) | self.parameter(2) << 8;
-        let kinds: Vec<KindName> = KindName::drawn(&scenario.tables).collect();
+        let kinds: Vec<KindName> = KindName::drawn(scenario.services()).collect();
         let is_kept = |kind| {
             let number = kinds.iter().position(|other| *other == kind).unwrap_or_default();
             bits & 1 << (number % 16) != 0
@@ -153,7 +153,7 @@ impl Edit {
     fn simplify(&self, _: u64, scenario: &mut Scenario) {
         let number = self.parameter(1) % Simplification::iter().count();
         if let Some(simplification) = Simplification::iter().nth(number) {
-            simplification.apply(&mut scenario.options, &mut scenario.tables);
+            simplification.apply(&mut scenario.options, &mut scenario.tables, &mut scenario.log);
         }
     }
 
@@ -190,7 +190,7 @@ impl Edit {
 
 /// A fault of a kind with parameters as they are drawn.
 fn drawn(seed: usize, id: u64, scenario: &Scenario, kind: KindName) -> Fault {
-    Fault::draw(seed as u64, id, &scenario.options, &scenario.tables, kind)
+    Fault::draw(seed as u64, id, &scenario.options, scenario.services(), kind)
 }
 
 /// Lets a fault wait for a point, or for a time.

@@ -1,6 +1,7 @@
 //! Memory: the records that a worker holds of a partition, from their delivery until their rows are acknowledged, are
 //! bounded by its options, however long the store does not respond.
 
+use crate::scenario::Log;
 use crate::scenario::options::RunOptions;
 
 /// What the inbox counts for a record in addition to its key and value, in bytes.
@@ -8,6 +9,10 @@ const RECORD_BYTES: usize = 96;
 
 /// Batches that may exist in addition to those in flight: one that is filled, one that is closed, one that waits.
 const OTHER_BATCHES: usize = 3;
+
+/// The records that the thread of a group member may have taken from librdkafka before the pause of a partition: twice what it
+/// takes at once.
+const RECORDS_OF_THE_MEMBER: usize = 2_000;
 
 /// What a worker may hold of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +27,15 @@ pub(crate) struct Limit {
 
 impl Limit {
     /// With the options of a run.
-    pub fn of(options: &RunOptions) -> Self {
+    pub fn of(options: &RunOptions, log: &Log) -> Self {
         let pipeline = &options.pipeline;
+        let fetches = match log {
+            Log::Simple => (options.prefetched_fetches + 2) * options.fetch_records as usize,
+            Log::Kafka(_) => RECORDS_OF_THE_MEMBER,
+        };
         Self {
             batches: (pipeline.in_flight_batches.max(1) + OTHER_BATCHES) * pipeline.batch_records.max(1),
-            fetches: (options.prefetched_fetches + 2) * options.fetch_records as usize,
+            fetches,
             inbox: pipeline.prefetch_bytes,
         }
     }
@@ -57,7 +66,7 @@ pub(crate) mod tests {
         (options.prefetched_fetches, options.fetch_records) = (1, 2);
         let pipeline = &mut options.pipeline;
         (pipeline.prefetch_bytes, pipeline.in_flight_batches, pipeline.batch_records) = (200, 2, 4);
-        assert_eq!(Limit::of(&options), Limit { batches: 5 * 4, fetches: 3 * 2, inbox: 200 });
+        assert_eq!(Limit::of(&options, &Log::Simple), Limit { batches: 5 * 4, fetches: 3 * 2, inbox: 200 });
     }
 
     #[test]

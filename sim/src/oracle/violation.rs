@@ -96,6 +96,40 @@ pub enum Violation {
         /// The progress that it has read or written.
         durable: Option<i64>,
     },
+    /// A position was committed to the group that is not durable.
+    CommittedAhead {
+        /// Partition.
+        partition: i32,
+        /// The committed position.
+        offset: i64,
+        /// The greatest progress that any replica has, or that was acknowledged.
+        durable: i64,
+    },
+    /// A worker started a partition at another position than the progress that it read.
+    StartedElsewhere {
+        /// Which.
+        worker: u8,
+        /// Partition.
+        partition: i32,
+        /// The position.
+        offset: i64,
+        /// What it read, or the origin.
+        progress: i64,
+    },
+    /// A worker got records of a partition that it was asked to release, or had lost.
+    DeliveredAfterRevocation {
+        /// Which.
+        worker: u8,
+        /// The first of the records.
+        position: Position,
+    },
+    /// A group gave a partition to two members in one generation.
+    TwoOwners {
+        /// Partition.
+        partition: i32,
+        /// The generation, or the members' epoch.
+        epoch: i32,
+    },
     /// `progress` is wrong at the end.
     WrongProgress {
         /// Partition.

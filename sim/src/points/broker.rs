@@ -68,16 +68,19 @@ impl<C: Consumer> Consumer for ObservedConsumer<C> {
             let step = match &mut delivery {
                 Ok(Delivery::Assigned(partitions)) => {
                     self.process.hears("is assigned", partitions);
+                    self.process.owns(partitions, true);
                     Some(Step::Assigned)
                 }
                 Ok(Delivery::Revoked(partitions)) => {
                     self.process.hears("must release", partitions);
                     self.process.gone(partitions);
+                    self.process.owns(partitions, false);
                     Some(Step::Revoked)
                 }
                 Ok(Delivery::Lost(partitions)) => {
                     self.process.hears("has lost", partitions);
                     self.process.gone(partitions);
+                    self.process.loses(partitions);
                     self.process.without(partitions, "lost");
                     Some(Step::Lost)
                 }
@@ -104,6 +107,8 @@ impl<C: Consumer> Consumer for ObservedConsumer<C> {
         let Process { context, caller, .. } = &self.process;
         context.record(|recording| recording.assignment_starts(*caller, assignment.partition, offset));
         context.judge(|oracles| oracles.before_start(assignment.partition, offset).into_iter().collect());
+        let elsewhere = self.process.starts_elsewhere(assignment.partition, offset);
+        elsewhere.into_iter().for_each(|violation| context.violate(violation));
         let not_refused = self.process.starting(assignment.partition, offset);
         not_refused.into_iter().for_each(|violation| context.violate(violation));
         self.process.state().delivered.start(assignment);

@@ -3,6 +3,7 @@
 
 pub mod cassandra;
 pub mod fault;
+pub mod kafka;
 pub mod mix;
 pub mod options;
 pub mod profile;
@@ -21,6 +22,7 @@ use crate::Seed;
 use crate::random::{Random, Stream};
 use cassandra::ClusterOptions;
 use fault::{Fault, KindName, combination};
+use kafka::KafkaCluster;
 use mix::FaultMix;
 use options::{Heal, RunOptions};
 use profile::Profile;
@@ -35,6 +37,8 @@ pub enum World {
     Simple,
     /// The simple log, and the production store on a simulated Cassandra cluster
     Cassandra,
+    /// The production broker and store, with their drivers, on simulated clusters of Kafka and Cassandra
+    Full,
 }
 
 impl fmt::Display for World {
@@ -53,6 +57,32 @@ pub enum Tables {
     Cassandra(ClusterOptions),
 }
 
+/// Where the log is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Log {
+    /// The simple log.
+    #[default]
+    Simple,
+    /// A simulated Kafka cluster.
+    Kafka(KafkaCluster),
+}
+
+impl Log {
+    fn is_simple(&self) -> bool {
+        matches!(self, Log::Simple)
+    }
+}
+
+/// The services of a scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Services<'a> {
+    /// Where the tables are.
+    pub tables: &'a Tables,
+    /// Where the log is.
+    pub log: &'a Log,
+}
+
 /// A scenario.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,6 +99,9 @@ pub struct Scenario {
     pub options: RunOptions,
     /// The tables.
     pub tables: Tables,
+    /// The log.
+    #[serde(default, skip_serializing_if = "Log::is_simple")]
+    pub log: Log,
     /// The faults, in no order.
     #[serde(default, rename = "fault")]
     pub faults: Vec<Fault>,
@@ -104,6 +137,8 @@ pub struct Draft {
     pub shape: WorkloadShape,
     /// The tables.
     pub tables: Tables,
+    /// The log.
+    pub log: Log,
     /// Which faults it will have.
     pub mix: FaultMix,
 }
@@ -118,7 +153,7 @@ impl Draft {
     fn on(seed: Seed, world: World, (mut options, mut shape): (RunOptions, WorkloadShape)) -> Self {
         let tables = match world {
             World::Simple => Tables::Simple,
-            World::Cassandra => {
+            World::Cassandra | World::Full => {
                 // Each record costs much more, and drivers wait up to a minute before they reconnect to a node.
                 shape.records = shape.records.min(150);
                 options.settle_limit_ms = 300_000;
@@ -131,22 +166,34 @@ impl Draft {
             Heal::Core,
             Heal::Rates,
         ]);
+        let log = match world {
+            World::Simple | World::Cassandra => Log::Simple,
+            World::Full => {
+                shape.records = shape.records.min(100);
+                Log::Kafka(KafkaCluster::draw(seed, &options))
+            }
+        };
         let (profile, mix) = (Profile::default(), FaultMix::default());
-        Self { seed, profile, options, shape, tables, mix }
+        Self { seed, profile, options, shape, tables, log, mix }
+    }
+
+    /// Its services.
+    pub fn services(&self) -> Services<'_> {
+        Services { tables: &self.tables, log: &self.log }
     }
 
     /// Draws the records.
     pub fn without_faults(self) -> Scenario {
-        let Self { seed, profile, options, shape, tables, mix: _ } = self;
+        let Self { seed, profile, options, shape, tables, log, mix: _ } = self;
         let records = shape.draw(seed, &options);
-        Scenario { seed, profile, expected: None, options, tables, faults: Vec::new(), records }
+        Scenario { seed, profile, expected: None, options, tables, log, faults: Vec::new(), records }
     }
 
     /// Draws the records, few faults, and one that no client can survive.
     pub fn damaged(mut self) -> Scenario {
         self.options.heal = Heal::Everything;
-        let damage = Fault::draw_damage(self.seed, &self.options, &self.tables);
-        let mut faults = Fault::draw_all(self.seed, &self.options, &self.tables, &self.mix);
+        let damage = Fault::draw_damage(self.seed, &self.options, self.services());
+        let mut faults = Fault::draw_all(self.seed, &self.options, self.services(), &self.mix);
         faults.retain(Fault::is_first_of_its_kind);
         faults.extend(combination::restarts(self.seed, &self.options));
         faults.push(damage);
@@ -158,7 +205,7 @@ impl Draft {
         if self.profile == Profile::Damaged {
             return self.damaged();
         }
-        let mut faults = Fault::draw_all(self.seed, &self.options, &self.tables, &self.mix);
+        let mut faults = Fault::draw_all(self.seed, &self.options, self.services(), &self.mix);
         faults.iter_mut().for_each(|fault| self.profile.adjust(fault, &self));
         faults.extend(self.profile.more_faults(&self));
         Scenario { faults, ..self.without_faults() }
@@ -173,10 +220,16 @@ impl Scenario {
 
     /// Its services.
     pub fn world(&self) -> World {
-        match self.tables {
-            Tables::Simple => World::Simple,
-            Tables::Cassandra(_) => World::Cassandra,
+        match (&self.tables, &self.log) {
+            (_, Log::Kafka(_)) => World::Full,
+            (Tables::Simple, Log::Simple) => World::Simple,
+            (Tables::Cassandra(_), Log::Simple) => World::Cassandra,
         }
+    }
+
+    /// Where its tables and its log are.
+    pub fn services(&self) -> Services<'_> {
+        Services { tables: &self.tables, log: &self.log }
     }
 
     /// The text of its file.

@@ -111,7 +111,7 @@ impl Profile {
         match self {
             Self::Sabotaged => vec![lost_writes(draft)],
             Self::Standard | Self::Zombies | Self::Lagging => {
-                combination::draw(draft.seed, &draft.options, &draft.tables)
+                combination::draw(draft.seed, &draft.options, draft.services())
             }
             _ => Vec::new(),
         }
@@ -137,7 +137,7 @@ fn swarm(seed: Seed, world: World) -> Draft {
     let mut draft = narrow(seed, world);
     for simplification in Simplification::iter() {
         if random.coin() {
-            simplification.apply(&mut draft.options, &mut draft.tables);
+            simplification.apply(&mut draft.options, &mut draft.tables, &mut draft.log);
         }
     }
     let shape = &mut draft.shape;
@@ -152,7 +152,7 @@ fn swarm(seed: Seed, world: World) -> Draft {
             *feature = 0;
         }
     }
-    let all: Vec<KindName> = KindName::drawn(&draft.tables).collect();
+    let all: Vec<KindName> = KindName::drawn(draft.services()).collect();
     // On average one kind, or a quarter, or half of them.
     let per_mille = random.pick(&[1_000 / all.len() as u64, 250, 500]);
     let mut enabled: Vec<KindName> = all.iter().copied().filter(|_| random.chance(per_mille)).collect();
@@ -182,6 +182,8 @@ fn zombies(seed: Seed, world: World) -> Draft {
             (KindName::WorkerKilled, 250),
             (KindName::LinkCut, 700),
             (KindName::ClientLinkCut, 700),
+            (KindName::ConsumerLinkCut, 700),
+            (KindName::BrokerKilled, 300),
             (KindName::GroupShuffled, 500),
             (KindName::RequestsDelayed, 500),
             (KindName::ReplicaMessagesDelayed, 500),
@@ -196,9 +198,10 @@ fn around_session_timeout(fault: &mut Fault, options: &RunOptions, random: &mut 
     let direction = random.pick(&[Direction::Forward, Direction::Backward]);
     let duration_ms = options.session_timeout_ms * random.within(50..=400) / 100;
     match (fault.name(), &mut fault.target) {
-        (KindName::LinkCut | KindName::ClientLinkCut, Target::Link { direction: cut, .. }) => {
-            *cut = direction
-        }
+        (
+            KindName::LinkCut | KindName::ClientLinkCut | KindName::ConsumerLinkCut,
+            Target::Link { direction: cut, .. },
+        ) => *cut = direction,
         (KindName::WorkerPaused, _) => {}
         _ => return,
     }
@@ -223,7 +226,7 @@ fn storms(seed: Seed, world: World) -> Draft {
     }
     let most = |kind| (kind, 800);
     let kinds: Vec<(KindName, u64)> =
-        KindName::drawn(&draft.tables).filter(|kind| is_of_a_storm(*kind)).map(most).collect();
+        KindName::drawn(draft.services()).filter(|kind| is_of_a_storm(*kind)).map(most).collect();
     draft.mix = FaultMix { number_percent: 200, duration_percent: 60, ..FaultMix::of(&kinds) };
     draft
 }
@@ -240,6 +243,11 @@ fn is_of_a_storm(kind: KindName) -> bool {
             | KindName::NodePaused
             | KindName::ClockStepped
             | KindName::ClockCoarse
+            | KindName::BrokerPaused
+            | KindName::BrokerStopped
+            | KindName::BrokerClockStepped
+            | KindName::MetadataLags
+            | KindName::LeadersMoved
     );
     !is_calm
 }
@@ -288,7 +296,7 @@ fn wide(seed: Seed, world: World) -> Draft {
     let drawn = RunOptions::wide(&mut Random::new(seed, Stream::Options));
     let mut draft = Draft::on(seed, world, drawn);
     draft.options.pipeline.counts_cache_bytes = 1 << 10;
-    if world == World::Cassandra {
+    if world != World::Simple {
         // Each count costs much more.
         draft.shape.records /= 4;
         draft.options.pipeline.binding_spec.window.slide_ms *= 2;
@@ -318,6 +326,12 @@ fn lagging(seed: Seed, world: World) -> Draft {
             (KindName::ReplicaLinkCut, 700),
             (KindName::ClockStepped, 500),
             (KindName::ClockCoarse, 500),
+            (KindName::MetadataLags, 700),
+            (KindName::BrokerPaused, 700),
+            (KindName::BrokerKilled, 500),
+            (KindName::LeadersMoved, 700),
+            (KindName::BrokerMessagesDelayed, 900),
+            (KindName::TransactionOpen, 700),
         ])
     };
     draft
@@ -333,7 +347,7 @@ fn backpressure(seed: Seed, world: World) -> Draft {
     draft.options.prefetched_fetches = random.within(2..=4) as usize;
     draft.shape.records = random.within(100..=300);
     draft.shape.at_start_per_mille = 1_000;
-    if world == World::Cassandra {
+    if world != World::Simple {
         draft.shape.records /= 4;
     }
     draft.mix = FaultMix {
@@ -346,6 +360,8 @@ fn backpressure(seed: Seed, world: World) -> Draft {
             (KindName::NodePaused, 900),
             (KindName::NodeKilled, 900),
             (KindName::WorkerPaused, 300),
+            (KindName::BrokerKilled, 300),
+            (KindName::ConsumerLinkCut, 300),
         ])
     };
     draft

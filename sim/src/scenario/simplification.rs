@@ -8,9 +8,10 @@ use exactlyonce::pipeline::Options;
 use exactlyonce::store::Layout;
 use strum::{EnumIter, IntoStaticStr};
 
-use crate::scenario::Tables;
 use crate::scenario::cassandra::ClusterOptions;
+use crate::scenario::kafka::{ClientOptions, KafkaCluster, Protocol};
 use crate::scenario::options::{Begin, Heal, RunOptions, TOPIC};
+use crate::scenario::{Log, Tables};
 
 /// A simplification. Where two of them set the same option, the second changes only values that the first did not set,
 /// so that trying all of them again and again ends.
@@ -85,6 +86,12 @@ pub enum Simplification {
     FastLinks,
     /// The nodes of one data center.
     OneDataCenter,
+    /// A group of Kafka whose members assign the partitions.
+    ClassicProtocol,
+    /// Brokers of Kafka that are fast, and noticed soon when they are down.
+    FastBrokers,
+    /// Clients of Kafka with the same options.
+    EqualClients,
 }
 
 impl fmt::Display for Simplification {
@@ -95,7 +102,10 @@ impl fmt::Display for Simplification {
 
 impl Simplification {
     /// Changes the options, if they are not that simple yet.
-    pub fn apply(self, options: &mut RunOptions, tables: &mut Tables) {
+    pub fn apply(self, options: &mut RunOptions, tables: &mut Tables, log: &mut Log) {
+        if let Log::Kafka(cluster) = log {
+            self.apply_to_kafka(cluster);
+        }
         if let Tables::Cassandra(cluster) = tables {
             self.apply_to_cluster(cluster);
         }
@@ -116,6 +126,30 @@ impl Simplification {
             Self::NoSpeculativeRetry => cluster.speculative_retry = "NEVER".to_owned(),
             Self::FastLinks => cluster.link_ms = 1,
             Self::OneDataCenter => cluster.data_centers = 1,
+            _ => {}
+        }
+    }
+
+    fn apply_to_kafka(self, cluster: &mut KafkaCluster) {
+        match self {
+            Self::ClassicProtocol => cluster.protocol = Protocol::Classic,
+            Self::FastBrokers => {
+                (cluster.link_ms, cluster.coordinator_load_ms) = (1, 1);
+                (cluster.broker_session_ms, cluster.controller_failover_ms) = (1_000, 100);
+                (cluster.replica_lag_ms, cluster.checkpoint_ms) = (1_000, 1_000);
+            }
+            Self::EqualClients => {
+                for client in &mut cluster.clients {
+                    *client = ClientOptions {
+                        poll_interval_ms: 4_000,
+                        fetch_wait_ms: 20,
+                        fetch_bytes: 1 << 18,
+                        request_timeout_ms: 2_000,
+                        metadata_interval_ms: 2_000,
+                        rack: None,
+                    };
+                }
+            }
             _ => {}
         }
     }
@@ -192,16 +226,17 @@ mod tests {
         for simplification in Simplification::iter() {
             let changes = |draft: &&Draft| {
                 let (mut options, mut tables) = (draft.options.clone(), draft.tables.clone());
-                simplification.apply(&mut options, &mut tables);
-                (&options, &tables) != (&draft.options, &draft.tables)
+                let mut log = draft.log.clone();
+                simplification.apply(&mut options, &mut tables, &mut log);
+                (&options, &tables, &log) != (&draft.options, &draft.tables, &draft.log)
             };
             assert!(drafts.iter().any(|draft| changes(&draft)), "{simplification}");
         }
         for draft in drafts {
-            let (mut options, mut tables) = (draft.options, draft.tables);
+            let (mut options, mut tables, mut log) = (draft.options, draft.tables, draft.log);
             let mut apply_all = || {
-                Simplification::iter().for_each(|each| each.apply(&mut options, &mut tables));
-                (options.clone(), tables.clone())
+                Simplification::iter().for_each(|each| each.apply(&mut options, &mut tables, &mut log));
+                (options.clone(), tables.clone(), log.clone())
             };
             assert_eq!(apply_all(), apply_all(), "seed {}", draft.seed);
         }

@@ -4,10 +4,10 @@
 
 use strum::IntoEnumIterator;
 
-use super::{simple_log, simple_store};
+use super::{kafka, simple_log, simple_store};
 use crate::observed::Sometimes;
-use crate::scenario::Tables;
 use crate::scenario::fault::{KindName, Point, Step};
+use crate::scenario::{Log, Services, Tables};
 use crate::{service, worker};
 
 /// The declaration of the workers, or of a service.
@@ -31,15 +31,32 @@ impl Declaration {
         }
     }
 
+    /// That of the service with the log.
+    pub fn of_log(log: &Log) -> &'static Self {
+        match log {
+            Log::Simple => &simple_log::DECLARATION,
+            Log::Kafka(_) => &kafka::declaration::DECLARATION,
+        }
+    }
+
     /// Those of a run: of the workers, the log and the tables.
-    pub fn of_run(tables: &Tables) -> [&'static Self; 3] {
-        [&worker::DECLARATION, &simple_log::DECLARATION, Self::of_tables(tables)]
+    pub fn of_run(services: Services<'_>) -> [&'static Self; 3] {
+        [&worker::DECLARATION, Self::of_log(services.log), Self::of_tables(services.tables)]
     }
 
     /// All of them.
-    pub fn all() -> [&'static Self; 4] {
+    pub fn all() -> [&'static Self; 5] {
         let tables = [&simple_store::DECLARATION, &service::cassandra::DECLARATION];
-        [&worker::DECLARATION, &simple_log::DECLARATION, tables[0], tables[1]]
+        let logs = [&simple_log::DECLARATION, &kafka::declaration::DECLARATION];
+        [&worker::DECLARATION, logs[0], logs[1], tables[0], tables[1]]
+    }
+
+    /// The points inside the clusters of a run: those that no worker passes.
+    pub fn of_clusters(services: Services<'_>) -> Vec<Point> {
+        let of_worker: Vec<Point> = Point::of_worker().collect();
+        let of_services = [Self::of_tables(services.tables), Self::of_log(services.log)];
+        let points = of_services.into_iter().flat_map(Declaration::points);
+        points.filter(|point| !of_worker.contains(point)).collect()
     }
 
     /// True if a fault, or damage, of this kind can happen to it.
@@ -61,17 +78,17 @@ impl Point {
 }
 
 impl KindName {
-    /// The kinds that are drawn for runs with these tables.
-    pub fn drawn(tables: &Tables) -> impl Iterator<Item = KindName> + use<> {
-        let declared = Declaration::of_run(tables);
+    /// The kinds that are drawn for runs on these services.
+    pub fn drawn(services: Services<'_>) -> impl Iterator<Item = KindName> + use<> {
+        let declared = Declaration::of_run(services);
         KindName::iter().filter(move |kind| declared.iter().any(|each| each.faults.contains(kind)))
     }
 
-    /// The kinds of damage that can be done to runs with these tables. A power loss is one, too, where acknowledged writes
+    /// The kinds of damage that can be done to runs on these services. A power loss is one, too, where acknowledged writes
     /// are not synced.
-    pub fn damage(tables: &Tables) -> impl Iterator<Item = KindName> + use<> {
-        let unsynced = matches!(tables, Tables::Cassandra(cluster) if !cluster.synced_first);
-        let declared = Declaration::of_run(tables);
+    pub fn damage(services: Services<'_>) -> impl Iterator<Item = KindName> + use<> {
+        let unsynced = matches!(services.tables, Tables::Cassandra(cluster) if !cluster.synced_first);
+        let declared = Declaration::of_run(services);
         let is_damage = move |kind: &KindName| declared.iter().any(|each| each.damage.contains(kind));
         KindName::iter().filter(move |kind| is_damage(kind) || *kind == KindName::PowerLost && unsynced)
     }

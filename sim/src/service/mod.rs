@@ -1,11 +1,13 @@
 //! What a run puts under the pipeline: one folder for each service.
 //!
-//! The log and the group are always the simple ones ([`simple_log`]). The tables are exchangeable: a `TablesService`
-//! starts them, opens them for workers, applies its own faults, and shows them to the checker.
+//! A [`LogService`] is the log with its group, a [`TablesService`] the tables. Each starts its service, opens it for workers,
+//! applies its own faults, and shows it to the checker.
 
 pub mod cassandra;
 pub mod cassandra_tables;
 pub(crate) mod declaration;
+pub(crate) mod kafka;
+pub(crate) mod messages;
 pub(crate) mod sabotage;
 pub mod simple_log;
 pub mod simple_store;
@@ -13,13 +15,17 @@ pub(crate) mod simple_tables;
 
 use std::sync::Arc;
 
+use exactlyonce::binding::BindingSpec;
+use exactlyonce::broker::Broker;
 use exactlyonce::store::Store;
+use exactlyonce::verify::{Report, VerifyError};
 
 use crate::context::SimContext;
 use crate::network::Channel;
 use crate::oracle::Violation;
 use crate::oracle::cell::Replicas;
 use crate::scenario::fault::{Fault, Host};
+use crate::scenario::workload::Item;
 
 /// Opens the tables for a process of a worker. The simulator keeps it forever, so it holds nothing of the run.
 pub(crate) trait Opener: Clone + Send + Sync + 'static {
@@ -27,6 +33,50 @@ pub(crate) trait Opener: Clone + Send + Sync + 'static {
 
     /// Tries once; the error is its message.
     fn open(&self, channel: &Channel) -> impl Future<Output = Result<Self::Store, String>> + Send;
+}
+
+/// What the production `verify` has found.
+pub(crate) type Verified = Result<Report, VerifyError>;
+
+/// Opens the log for a process of a worker. The simulator keeps it forever, so it holds nothing of the run.
+pub(crate) trait BrokerOpener: Clone + Send + Sync + 'static {
+    type Broker: Broker;
+
+    /// Tries once; the error is its message.
+    fn open(&self, channel: &Channel) -> impl Future<Output = Result<Self::Broker, String>> + Send;
+}
+
+/// The log of a run, and its group.
+pub(crate) trait LogService: Send + Sync + Sized + 'static {
+    /// Whether C code, and its threads, run in it.
+    const HAS_THREADS: bool = false;
+    /// What workers open the log with.
+    type Opener: BrokerOpener;
+
+    /// Starts the service, with the topic.
+    fn start(context: &Arc<SimContext>) -> impl Future<Output = Self> + Send;
+
+    /// What workers open the log with.
+    fn opener(&self) -> Self::Opener;
+
+    /// Appends records, in this order, until all of them are durable.
+    fn append(&self, items: Vec<Item>) -> impl Future<Output = ()> + Send;
+
+    /// Begins a fault of this service. Returns false if its target is affected by another one, and nothing if it is not one
+    /// of this service.
+    fn begin(&self, fault: &Fault, active: &[Fault]) -> impl Future<Output = Option<bool>> + Send;
+
+    /// Ends a fault; false if it is not one of this service.
+    fn end(&self, fault: &Fault) -> bool;
+
+    /// Waits until the service has recovered from all faults.
+    fn settle(&self) -> impl Future<Output = ()> + Send;
+
+    /// Runs the production `verify`, as an operator would.
+    fn verify<S: Store>(&self, store: S, spec: BindingSpec) -> impl Future<Output = Verified>;
+
+    /// Shuts the service down for good.
+    fn shut_down(&self);
 }
 
 /// The tables of a run.

@@ -13,6 +13,7 @@ fn name(host: Host) -> String {
         Host::Triggering => "the worker at the point".to_owned(),
         Host::Service(service) => format!("the {}", format!("{service:?}").to_lowercase()),
         Host::Node(node) => format!("cassandra {}", node + 1),
+        Host::Broker(broker) => format!("kafka {}", broker + 1),
     }
 }
 
@@ -21,6 +22,7 @@ fn target(target: Target) -> String {
     match target {
         Target::Host(host) => name(host),
         Target::AllNodes => "all nodes".to_owned(),
+        Target::AllBrokers => "all brokers".to_owned(),
         Target::Link { from, to, direction } => {
             let (from, to) = (name(from), name(to));
             match direction {
@@ -31,6 +33,7 @@ fn target(target: Target) -> String {
         }
         Target::Requests(service) => format!("requests to the {}", format!("{service:?}").to_lowercase()),
         Target::Replicas => "messages between nodes".to_owned(),
+        Target::Brokers => "messages between brokers".to_owned(),
         Target::Anyone => String::new(),
     }
 }
@@ -52,6 +55,7 @@ fn parameters(kind: What) -> String {
             let how: &str = how.into();
             format!("{}, {}", how.replace('_', " "), rate(per_mille))
         }
+        What::MetadataLags { by_ms } => format!("by {by_ms} ms"),
         What::CoordinatorKilled { writes } => format!("after {writes} writes"),
         What::GroupShuffled { every_ms } => format!("every {every_ms} ms"),
         What::LogTrimmedPastProgress { records } => format!("{records} records"),
@@ -73,6 +77,7 @@ impl Recording {
         let is_affected = |party: Party| match (target, party) {
             (Target::Host(host), Party::Host(other)) => host == other,
             (Target::AllNodes | Target::Replicas, Party::Host(host)) => matches!(host, Host::Node(_)),
+            (Target::AllBrokers | Target::Brokers, Party::Host(host)) => matches!(host, Host::Broker(_)),
             (Target::Link { from, to, .. }, Party::Host(host)) => from == host || to == host,
             (Target::Requests(service), Party::Host(host)) => host == Host::Service(service),
             _ => false,

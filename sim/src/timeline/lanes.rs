@@ -1,7 +1,8 @@
-//! The lanes of workers and of the simple log. The service with the tables adds its own after them.
+//! The lanes of workers and of the log. The services add those of their hosts after them.
 
 use crate::context::SimContext;
 use crate::parties::Service;
+use crate::scenario::Log;
 use crate::scenario::fault::Host;
 use crate::timeline::Party;
 
@@ -11,7 +12,9 @@ impl SimContext {
         self.record(|recording| {
             recording.add_lane(Party::Outside, "outside", "outside");
             recording.add_lane(Service::Log.into(), "log", "log");
-            recording.add_lane(Service::Coordinator.into(), "group", "log");
+            if matches!(self.log_options, Log::Simple) {
+                recording.add_lane(Service::Coordinator.into(), "group", "log");
+            }
             for worker in 0..self.options.workers {
                 recording.add_lane(Party::Host(Host::Worker(worker)), format!("worker {worker}"), "workers");
             }

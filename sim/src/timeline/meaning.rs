@@ -187,6 +187,32 @@ fn meaning(violation: &Violation) -> Meaning {
                 durable.map_or("none".to_owned(), |offset| offset.to_string())
             ),
         ),
+        Violation::CommittedAhead { partition, offset, durable } => of(
+            "A position is committed that is not durable",
+            "The positions that are committed to the group are what dashboards show as done, so they follow progress.",
+            format!(
+                "Offset {offset} of partition {partition} was committed, and progress is {durable} at most."
+            ),
+        ),
+        Violation::StartedElsewhere { worker, partition, offset, progress } => of(
+            "A partition is started somewhere else than at its progress",
+            "A worker reads a partition from the stored progress on, and from nowhere else: what is before it is done, \
+             and what is after it is not.",
+            format!(
+                "Worker {worker} started partition {partition} at {offset}, and its progress is {progress}."
+            ),
+        ),
+        Violation::DeliveredAfterRevocation { worker, position } => of(
+            "Records are delivered after their partition was taken away",
+            "After a consumer has told its worker that a partition is revoked or lost, no records of it follow: another \
+             worker may have them.",
+            format!("Worker {worker} got offset {} of partition {}.", position.offset, position.partition),
+        ),
+        Violation::TwoOwners { partition, epoch } => of(
+            "A group gives a partition to two members",
+            "In one generation of a group, each partition has one owner.",
+            format!("Partition {partition} has two in generation {epoch}."),
+        ),
         Violation::WrongProgress { partition, next_offset, log_end } => of(
             "Progress is wrong at the end",
             "When the log is drained, the progress of each partition is the end of its log.",
@@ -296,6 +322,8 @@ impl Recording {
             Violation::StaleRecordApplied { worker, .. }
             | Violation::MemoryExceeded { worker, .. }
             | Violation::ReportedAhead { worker, .. }
+            | Violation::StartedElsewhere { worker, .. }
+            | Violation::DeliveredAfterRevocation { worker, .. }
             | Violation::RequestRefused { worker, .. }
             | Violation::GaveUp { worker, .. }
             | Violation::Refused { worker, .. }

@@ -70,8 +70,8 @@ impl fmt::Debug for KafkaBroker {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Dropping either of them waits for librdkafka's threads.
-        drop_elsewhere((self.reader.take(), self.producer.take()));
+        // Dropping it waits for librdkafka's threads.
+        drop_elsewhere(self.reader.take());
     }
 }
 

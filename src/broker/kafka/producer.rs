@@ -76,7 +76,16 @@ impl ProducerContext for Context {
     }
 }
 
-type Native = Arc<ThreadedProducer<Context>>;
+type Native = Arc<Elsewhere>;
+
+/// librdkafka's producer. Whoever drops it last, a task that appends or the broker, does not wait for its threads.
+pub(super) struct Elsewhere(Option<ThreadedProducer<Context>>);
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        drop_elsewhere(self.0.take());
+    }
+}
 
 /// The producer, created on first use.
 #[derive(Default)]
@@ -86,19 +95,15 @@ impl Producer {
     fn get(&self, config: &ClientConfig) -> Result<Native, KafkaError> {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A producer stays unusable after a fatal error (a gap in its sequence numbers).
-        if let Some(producer) = made.take_if(|producer| producer.client().fatal_error().is_some()) {
-            drop_elsewhere(producer);
-        }
-        if let Some(producer) = &*made {
+        let is_usable = |producer: &Native| {
+            producer.0.as_ref().is_some_and(|producer| producer.client().fatal_error().is_none())
+        };
+        if let Some(producer) = made.as_ref().filter(|producer| is_usable(producer)) {
             return Ok(producer.clone());
         }
         let producer: ThreadedProducer<Context> =
             config.create_with_context(Context).map_err(|error| KafkaError::from_safe(&error))?;
-        Ok(made.insert(Arc::new(producer)).clone())
-    }
-
-    pub(super) fn take(&self) -> Option<Native> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        Ok(made.insert(Arc::new(Elsewhere(Some(producer)))).clone())
     }
 
     /// Appends records to a topic that exists.
@@ -109,7 +114,10 @@ impl Producer {
         records: Vec<NewRecord>,
     ) -> Result<Vec<(i32, i64)>, BrokerError> {
         let what = || format!("append to topic {topic}");
-        let native = self.get(config).map_err(|error| error.about(topic, what()))?;
+        let made = self.get(config).map_err(|error| error.about(topic, what()))?;
+        let Some(native) = &made.0 else {
+            return Err(BrokerError::Fatal { what: what(), cause: None });
+        };
         let report = Arc::new(DeliveryReport::default());
         report.state().positions = vec![None; records.len()];
         for (index, record) in records.into_iter().enumerate() {

@@ -6,8 +6,9 @@ use strum::{EnumIter, IntoEnumIterator};
 use super::{Direction, Fault, Host, Kind, Moment, Point, Step, Target, Trigger};
 use crate::parties::Service;
 use crate::random::{Random, Stream};
-use crate::scenario::Tables;
+use crate::scenario::kafka::BROKERS;
 use crate::scenario::options::RunOptions;
+use crate::scenario::{Log, Services, Tables};
 
 /// The ids of the faults of combinations: those of the nth one begin `IDS` further than those of the one before.
 const FIRST_ID: u64 = 500;
@@ -35,12 +36,12 @@ enum Combination {
 }
 
 /// The faults of the combinations that a scenario has.
-pub(crate) fn draw(seed: u64, options: &RunOptions, tables: &Tables) -> Vec<Fault> {
+pub(crate) fn draw(seed: u64, options: &RunOptions, services: Services<'_>) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (id, combination) in (FIRST_ID..).step_by(IDS as usize).zip(Combination::iter()) {
         let random = &mut Random::new(seed, Stream::Fault(id));
         if random.below(ONE_IN) == 0 {
-            let drawn = combination.draw(random, options, tables);
+            let drawn = combination.draw(random, options, services);
             faults.extend((id..).zip(drawn).map(|(id, fault)| Fault { id, ..fault }));
         }
     }
@@ -63,7 +64,8 @@ pub(crate) fn restarts(seed: u64, options: &RunOptions) -> Vec<Fault> {
 }
 
 impl Combination {
-    fn draw(self, random: &mut Random, options: &RunOptions, tables: &Tables) -> Vec<Fault> {
+    fn draw(self, random: &mut Random, options: &RunOptions, services: Services<'_>) -> Vec<Fault> {
+        let Services { tables, log } = services;
         let began_ms = random.within(options.chaos_ms / 10..=options.chaos_ms / 2);
         let latest_ms = options.chaos_ms * 9 / 10;
         let at = |at_ms| Trigger::At { at_ms };
@@ -97,7 +99,11 @@ impl Combination {
                     }
                     2 => (after_progress(first), triggering, Kind::Host(HostFault::Pause)),
                     _ => {
-                        let (from, to) = (Host::Triggering, Host::Service(Service::Coordinator));
+                        let coordinator = match log {
+                            Log::Simple => Host::Service(Service::Coordinator),
+                            Log::Kafka(_) => Host::Broker((options.chaos_ms % u64::from(BROKERS)) as u8),
+                        };
+                        let (from, to) = (Host::Triggering, coordinator);
                         let target = Target::Link { from, to, direction: Direction::Both };
                         (after_progress(first), target, Kind::Link(LinkFault::Cut))
                     }
@@ -114,13 +120,16 @@ impl Combination {
             }
             Self::RestartedWhileEndLags => {
                 let duration_ms = random.within(500..=4_000.min(options.chaos_ms / 2));
-                let lags = Fault {
-                    id: 0,
-                    trigger: at(began_ms),
-                    target: Target::Anyone,
-                    kind: Kind::LogEndLags { behind: random.log_uniform(1..=30) },
-                    duration_ms,
+                let behind = random.log_uniform(1..=30);
+                // Kafka's end lags after another broker was elected.
+                let (target, kind) = match log {
+                    Log::Simple => (Target::Anyone, Kind::LogEndLags { behind }),
+                    Log::Kafka(_) => (
+                        Target::Host(Host::Broker((behind % u64::from(BROKERS)) as u8)),
+                        Kind::Host(HostFault::Kill),
+                    ),
                 };
+                let lags = Fault { id: 0, trigger: at(began_ms), target, kind, duration_ms };
                 let kill = |worker| Fault {
                     id: 0,
                     trigger: at(began_ms + duration_ms * random.within(2..=7) / 10),
@@ -154,16 +163,16 @@ mod tests {
     #[test]
     fn the_faults_of_combinations_can_happen_to_the_tables_and_have_ids_of_their_own() {
         assert!(FIRST_ID + IDS * Combination::iter().count() as u64 <= FIRST_RESTART);
-        for world in [World::Simple, World::Cassandra] {
+        for world in World::iter() {
             let mut seen = 0;
             for seed in 0..200 {
                 let draft = Draft::new(seed, world, Profile::Standard);
-                let faults = draw(seed, &draft.options, &draft.tables);
+                let faults = draw(seed, &draft.options, draft.services());
                 let mut ids: Vec<u64> = faults.iter().map(|fault| fault.id).collect();
                 ids.dedup();
                 assert_eq!(ids.len(), faults.len());
                 for fault in &faults {
-                    assert!(KindName::drawn(&draft.tables).any(|name| name == fault.name()), "{fault}");
+                    assert!(KindName::drawn(draft.services()).any(|name| name == fault.name()), "{fault}");
                 }
                 seen += usize::from(!faults.is_empty());
             }

@@ -10,10 +10,11 @@ use super::{
 };
 use crate::parties::Service;
 use crate::random::{Random, Stream};
-use crate::scenario::Tables;
 use crate::scenario::cassandra::NODES;
+use crate::scenario::kafka::BROKERS;
 use crate::scenario::mix::FaultMix;
 use crate::scenario::options::RunOptions;
+use crate::scenario::{Log, Services, Tables};
 use crate::service::declaration::Declaration;
 
 /// Maximum delay of a request, in milliseconds; a run waits at least this long after all faults have ended.
@@ -24,23 +25,28 @@ const LONGEST_REPLICA_DUPLICATE_MS: u64 = 2_000;
 
 impl Fault {
     /// The faults of a seed: each kind is enabled, or not, with log-uniform numbers.
-    pub(crate) fn draw_all(seed: u64, options: &RunOptions, tables: &Tables, mix: &FaultMix) -> Vec<Fault> {
+    pub(crate) fn draw_all(
+        seed: u64,
+        options: &RunOptions,
+        services: Services<'_>,
+        mix: &FaultMix,
+    ) -> Vec<Fault> {
         let mut faults = Vec::new();
         for name in KindName::iter() {
             let random = &mut Random::new(seed, Stream::Kind(name.number()));
             let (is_enabled, count) = (mix.enables(name, random), random.log_uniform(1..=FAULTS_OF_A_KIND));
             let powerless = name == KindName::PowerLost
-                && matches!(tables, Tables::Cassandra(cluster) if !cluster.synced_first);
-            if is_enabled && !powerless && KindName::drawn(tables).any(|drawn| drawn == name) {
+                && matches!(services.tables, Tables::Cassandra(cluster) if !cluster.synced_first);
+            if is_enabled && !powerless && KindName::drawn(services).any(|drawn| drawn == name) {
                 // A worker that is down cannot be killed, the log lags or does not; and each fault of Cassandra costs time.
                 let exclusive = name.affects_process_of_worker() || name == KindName::LogEndLags;
-                let count = match (exclusive, is_of_cassandra(tables, name)) {
+                let count = match (exclusive, is_of_a_cluster(services, name)) {
                     (true, _) => count.div_ceil(4),
                     (_, true) => count.div_ceil(2),
                     _ => count,
                 };
                 let drawn = 0..mix.number(count);
-                faults.extend(drawn.map(|nth| Fault::draw(seed, name.id(nth), options, tables, name)));
+                faults.extend(drawn.map(|nth| Fault::draw(seed, name.id(nth), options, services, name)));
             }
         }
         faults
@@ -52,24 +58,24 @@ impl Fault {
     }
 
     /// A fault of the class damage, beside the other faults of a scenario.
-    pub(crate) fn draw_damage(seed: u64, options: &RunOptions, tables: &Tables) -> Fault {
-        let kinds: Vec<KindName> = KindName::damage(tables).collect();
+    pub(crate) fn draw_damage(seed: u64, options: &RunOptions, services: Services<'_>) -> Fault {
+        let kinds: Vec<KindName> = KindName::damage(services).collect();
         let name = Random::new(seed, Stream::Damage).pick(&kinds);
         // None of that kind is drawn otherwise.
-        Fault::draw(seed, name.id(0), options, tables, name)
+        Fault::draw(seed, name.id(0), options, services, name)
     }
 
     /// A fault of a kind, as it is drawn for a scenario of this seed with these options and tables; its draws come from the
-    /// stream of its id. The kind must be one that can happen to these tables ([`KindName::drawn`]).
-    pub fn draw(seed: u64, id: u64, options: &RunOptions, tables: &Tables, name: KindName) -> Self {
+    /// stream of its id. The kind must be one that can happen to these services ([`KindName::drawn`]).
+    pub fn draw(seed: u64, id: u64, options: &RunOptions, services: Services<'_>, name: KindName) -> Self {
         let random = &mut Random::new(seed, Stream::Fault(id));
-        let (kind, mut target) = draw_kind(random, name, tables);
+        let (kind, mut target) = draw_kind(random, name, services);
         let all: Vec<Point> = Point::of_worker().collect();
         let (point, nth) = (random.pick(&all), random.log_uniform(1..=24));
         let (point_of_batch, nth_of_batch) = (random.pick(&POINTS_OF_A_BATCH), random.log_uniform(1..=8));
         // Early enough that it has an effect.
         let at_ms = random.below(options.chaos_ms * 7 / 10 + 1);
-        let of_cluster: Vec<Point> = Declaration::of_tables(tables).points().collect();
+        let of_cluster = Declaration::of_clusters(services);
         let at_cluster = (!of_cluster.is_empty() && random.below(3) == 0).then(|| random.pick(&of_cluster));
         let nth_at_cluster = random.log_uniform(1..=200);
         let (point, nth) = at_cluster.map_or((point, nth), |point| (point, nth_at_cluster));
@@ -97,9 +103,13 @@ impl Fault {
             *host = Host::Worker(worker);
         }
         // A run that spends its time with nothing running finds nothing.
-        let longest_ms = match tables {
+        let longest_ms = match (services.tables, services.log) {
+            // Below and above the time until a broker is fenced and out of sync.
+            (_, Log::Kafka(cluster)) if Declaration::of_log(services.log).has(name) => {
+                2 * cluster.broker_session_ms.max(cluster.replica_lag_ms)
+            }
             // Up to twice the hint window.
-            Tables::Cassandra(cluster) if is_of_cassandra(tables, name) => {
+            (Tables::Cassandra(cluster), _) if is_of_a_cluster(services, name) => {
                 (2 * cluster.hint_window_ms).min(8_000)
             }
             // Around the session timeout, below and above.
@@ -113,13 +123,17 @@ impl Fault {
     }
 }
 
-/// True for faults of the cluster of Cassandra with the tables.
-fn is_of_cassandra(tables: &Tables, name: KindName) -> bool {
-    matches!(tables, Tables::Cassandra(_)) && Declaration::of_tables(tables).has(name)
+/// True for faults of a cluster of Cassandra or Kafka.
+fn is_of_a_cluster(services: Services<'_>, name: KindName) -> bool {
+    let of_tables = matches!(services.tables, Tables::Cassandra(_));
+    let of_log = matches!(services.log, Log::Kafka(_));
+    of_tables && Declaration::of_tables(services.tables).has(name)
+        || of_log && Declaration::of_log(services.log).has(name)
 }
 
 /// Draws parameters and target of a kind; a worker is the one that triggers it.
-fn draw_kind(random: &mut Random, name: KindName, tables: &Tables) -> (Kind, Target) {
+fn draw_kind(random: &mut Random, name: KindName, services: Services<'_>) -> (Kind, Target) {
+    let tables = services.tables;
     let service = match tables {
         Tables::Simple => random.pick(&[Service::Store, Service::Store, Service::Log, Service::Coordinator]),
         Tables::Cassandra(_) => random.pick(&[Service::Log, Service::Coordinator]),
@@ -186,8 +200,66 @@ fn draw_kind(random: &mut Random, name: KindName, tables: &Tables) -> (Kind, Tar
             let step_ms = random.log_uniform(1..=2_000) as i64;
             (Kind::Clock(ClockFault::Coarse { step_ms }), of_node)
         }
-        name => (draw_of_anyone(random, name, per_mille), Target::Anyone),
+        name => match draw_of_brokers(random, name, (per_mille, direction)) {
+            Some(drawn) => drawn,
+            None => (draw_of_anyone(random, name, per_mille), Target::Anyone),
+        },
     }
+}
+
+/// Draws what happens to brokers of Kafka, to their links or to messages between them.
+fn draw_of_brokers(
+    random: &mut Random,
+    name: KindName,
+    (per_mille, direction): (u64, Direction),
+) -> Option<(Kind, Target)> {
+    let broker = |random: &mut Random| random.below(BROKERS.into()) as u8;
+    let host = |random: &mut Random| Target::Host(Host::Broker(broker(random)));
+    let link = |to, direction| Target::Link { from: Host::Triggering, to, direction };
+    Some(match name {
+        KindName::BrokerKilled => (Kind::Host(HostFault::Kill), host(random)),
+        KindName::BrokerPowerLost => (Kind::Host(HostFault::PowerLoss), host(random)),
+        KindName::BrokerPaused => (Kind::Host(HostFault::Pause), host(random)),
+        KindName::BrokerStopped => (Kind::Host(HostFault::Stop), host(random)),
+        KindName::AllBrokersKilled => (Kind::Host(HostFault::Kill), Target::AllBrokers),
+        KindName::LeadersMoved => (Kind::LeadersMoved, host(random)),
+        KindName::InSyncShrunk => (Kind::InSyncShrunk, host(random)),
+        KindName::MetadataLags => {
+            (Kind::MetadataLags { by_ms: random.log_uniform(20..=3_000) }, host(random))
+        }
+        KindName::BrokerClockStepped => {
+            // Brokers refuse records whose timestamps are an hour ahead of their clock.
+            let by_ms = random.log_uniform(1..=1_800_000) as i64;
+            let by_ms = if random.coin() { by_ms } else { -by_ms };
+            (Kind::Clock(ClockFault::Step { by_ms }), host(random))
+        }
+        KindName::BrokerLinkCut => {
+            let from = broker(random);
+            let to = (from + 1 + random.below(u64::from(BROKERS) - 1) as u8) % BROKERS;
+            let (from, to) = (Host::Broker(from), Host::Broker(to));
+            (Kind::Link(LinkFault::Cut), Target::Link { from, to, direction: Direction::Forward })
+        }
+        KindName::BrokerMessagesLost => (Kind::Link(LinkFault::Lose { per_mille }), Target::Brokers),
+        KindName::BrokerMessagesDelayed => {
+            let up_to_ms = random.log_uniform(10..=2_000);
+            (Kind::Link(LinkFault::Delay { per_mille, up_to_ms }), Target::Brokers)
+        }
+        KindName::BrokerMessagesDuplicated => {
+            let up_to_ms = LONGEST_REPLICA_DUPLICATE_MS;
+            (Kind::Link(LinkFault::Duplicate { per_mille, up_to_ms }), Target::Brokers)
+        }
+        KindName::ConsumerLinkCut => {
+            (Kind::Link(LinkFault::Cut), link(Host::Broker(broker(random)), direction))
+        }
+        KindName::ConsumerConnectionsReset => {
+            (Kind::Link(LinkFault::Reset), link(Host::Broker(broker(random)), Direction::Both))
+        }
+        KindName::NamesUnavailable => (Kind::NamesUnavailable, Target::Anyone),
+        KindName::TransactionOpen => (Kind::TransactionOpen, Target::Anyone),
+        KindName::TransactionHangs => (Kind::TransactionHangs, Target::Anyone),
+        KindName::AllBrokersPowerLost => (Kind::Host(HostFault::PowerLoss), Target::AllBrokers),
+        _ => return None,
+    })
 }
 
 /// Draws what happens to no host, link or message in particular.
@@ -235,7 +307,7 @@ mod tests {
             let mut faults: Vec<Fault> = Vec::new();
             let mut expected: BTreeSet<KindName> = BTreeSet::new();
             for scenario in scenarios {
-                expected.extend(KindName::drawn(&scenario.tables));
+                expected.extend(KindName::drawn(scenario.services()));
                 faults.extend(scenario.faults);
             }
             let drawn: BTreeSet<KindName> = faults.iter().map(|fault| fault.name()).collect();
@@ -275,9 +347,10 @@ mod tests {
     #[test]
     fn each_kind_is_drawn_with_a_target_that_gives_it_its_name() {
         for world in World::iter() {
-            let Scenario { tables, options, .. } = Scenario::draw(1, world, Profile::Standard);
+            let Scenario { tables, log, options, .. } = Scenario::draw(1, world, Profile::Standard);
+            let services = Services { tables: &tables, log: &log };
             for (name, nth) in KindName::iter().flat_map(|name| (0..20).map(move |nth| (name, nth))) {
-                let fault = Fault::draw(1, name.id(nth), &options, &tables, name);
+                let fault = Fault::draw(1, name.id(nth), &options, services, name);
                 assert_eq!(KindName::of(fault.kind, fault.target), Some(name), "{fault}");
                 let worker = fault.target.worker();
                 assert_eq!(worker.is_some(), name.needs_worker(), "{fault}");

@@ -45,6 +45,23 @@ pub enum Kind {
         /// How many.
         per_mille: u64,
     },
+    /// A broker no longer leads any partition: others in the in-sync sets do.
+    LeadersMoved,
+    /// A broker drops out of the in-sync sets of all partitions, as after a pause of its fetches.
+    InSyncShrunk,
+    /// Metadata reach a broker late.
+    MetadataLags {
+        /// By how many milliseconds.
+        by_ms: u64,
+    },
+    /// No name of a broker can be resolved.
+    NamesUnavailable,
+    /// A producer leaves a transaction open, in all partitions: readers of committed records wait at its beginning. At the end
+    /// it is aborted.
+    TransactionOpen,
+    /// A transaction that no producer knows stays open in all partitions, as after a late request (KIP-890). At the end an
+    /// operator aborts it.
+    TransactionHangs,
     /// A partition is added to the topic.
     PartitionAdded,
     /// The group reassigns its partitions repeatedly.

@@ -90,6 +90,42 @@ pub enum KindName {
     ClockStepped,
     /// A node's clock shows only multiples of some time.
     ClockCoarse,
+    /// A broker's process is killed.
+    BrokerKilled,
+    /// The processes of all brokers are killed.
+    AllBrokersKilled,
+    /// A broker's host loses power.
+    BrokerPowerLost,
+    /// A broker is paused.
+    BrokerPaused,
+    /// A broker shuts down, and moves its leaders before.
+    BrokerStopped,
+    /// A broker leads no partition any more.
+    LeadersMoved,
+    /// A broker drops out of the in-sync sets.
+    InSyncShrunk,
+    /// Metadata reach a broker late.
+    MetadataLags,
+    /// A broker's clock is moved, and back after the duration.
+    BrokerClockStepped,
+    /// The link from one broker to another is cut.
+    BrokerLinkCut,
+    /// Messages between brokers are lost.
+    BrokerMessagesLost,
+    /// Messages between brokers are delayed.
+    BrokerMessagesDelayed,
+    /// Messages between brokers arrive twice.
+    BrokerMessagesDuplicated,
+    /// The link between a worker and a broker is cut.
+    ConsumerLinkCut,
+    /// The connections of a worker to a broker are reset.
+    ConsumerConnectionsReset,
+    /// No name of a broker can be resolved.
+    NamesUnavailable,
+    /// A transaction is left open.
+    TransactionOpen,
+    /// A transaction is open that no producer knows.
+    TransactionHangs,
     /// Retention deletes what is processed.
     LogTrimmed,
     /// A service does what it must not.
@@ -98,6 +134,8 @@ pub enum KindName {
     LogTrimmedPastProgress,
     /// The log's end is cut off.
     LogTruncated,
+    /// The hosts of all brokers lose power.
+    AllBrokersPowerLost,
     /// The topic is created again.
     TopicRecreated,
     /// The topic becomes compacted.
@@ -114,6 +152,7 @@ impl KindName {
     /// The name of a kind with a target; `None` if it cannot happen to that.
     pub fn of(kind: Kind, target: Target) -> Option<KindName> {
         Some(match (kind, target) {
+            (Kind::Host(fault), Target::Host(Host::Broker(_))) => KindName::of_broker(fault),
             (Kind::Host(fault), Target::Host(host)) => match (fault, host) {
                 (HostFault::Kill, Host::Service(_)) => KindName::ServiceKilled,
                 (HostFault::Kill, Host::Node(_)) => KindName::NodeKilled,
@@ -124,6 +163,14 @@ impl KindName {
                 (HostFault::Stop, worker) if worker.is_of_worker() => KindName::WorkerStopped,
                 _ => return None,
             },
+            (Kind::Clock(ClockFault::Step { .. }), Target::Host(Host::Broker(_))) => {
+                KindName::BrokerClockStepped
+            }
+            (Kind::LeadersMoved, Target::Host(Host::Broker(_))) => KindName::LeadersMoved,
+            (Kind::InSyncShrunk, Target::Host(Host::Broker(_))) => KindName::InSyncShrunk,
+            (Kind::MetadataLags { .. }, Target::Host(Host::Broker(_))) => KindName::MetadataLags,
+            (Kind::Host(HostFault::Kill), Target::AllBrokers) => KindName::AllBrokersKilled,
+            (Kind::Host(HostFault::PowerLoss), Target::AllBrokers) => KindName::AllBrokersPowerLost,
             (Kind::Host(HostFault::Kill), Target::AllNodes) => KindName::AllNodesKilled,
             (Kind::Disk(DiskFault::Wipe), Target::Host(Host::Node(_))) => KindName::DiskWiped,
             (Kind::Clock(ClockFault::Step { .. }), Target::Host(Host::Node(_))) => KindName::ClockStepped,
@@ -142,17 +189,34 @@ impl KindName {
         })
     }
 
+    fn of_broker(fault: HostFault) -> KindName {
+        match fault {
+            HostFault::Kill => KindName::BrokerKilled,
+            HostFault::PowerLoss => KindName::BrokerPowerLost,
+            HostFault::Pause => KindName::BrokerPaused,
+            HostFault::Stop => KindName::BrokerStopped,
+        }
+    }
+
     fn of_link(fault: LinkFault, target: Target) -> Option<KindName> {
         Some(match (fault, target) {
             (LinkFault::Cut, Target::Link { from, to, .. }) => match (from, to) {
                 (worker, Host::Service(_)) if worker.is_of_worker() => KindName::LinkCut,
                 (worker, Host::Node(_)) if worker.is_of_worker() => KindName::ClientLinkCut,
                 (Host::Node(_), Host::Node(_)) => KindName::ReplicaLinkCut,
+                (worker, Host::Broker(_)) if worker.is_of_worker() => KindName::ConsumerLinkCut,
+                (Host::Broker(_), Host::Broker(_)) => KindName::BrokerLinkCut,
                 _ => return None,
             },
             (LinkFault::Reset, Target::Link { from, to: Host::Node(_), .. }) if from.is_of_worker() => {
                 KindName::ConnectionsReset
             }
+            (LinkFault::Reset, Target::Link { from, to: Host::Broker(_), .. }) if from.is_of_worker() => {
+                KindName::ConsumerConnectionsReset
+            }
+            (LinkFault::Lose { .. }, Target::Brokers) => KindName::BrokerMessagesLost,
+            (LinkFault::Delay { .. }, Target::Brokers) => KindName::BrokerMessagesDelayed,
+            (LinkFault::Duplicate { .. }, Target::Brokers) => KindName::BrokerMessagesDuplicated,
             (LinkFault::Lose { .. }, Target::Requests(_)) => KindName::RequestsLost,
             (LinkFault::LoseResponses { .. }, Target::Requests(_)) => KindName::ResponsesLost,
             (LinkFault::Delay { .. }, Target::Requests(_)) => KindName::RequestsDelayed,
@@ -166,6 +230,9 @@ impl KindName {
 
     fn of_anyone(kind: Kind) -> Option<KindName> {
         Some(match kind {
+            Kind::NamesUnavailable => KindName::NamesUnavailable,
+            Kind::TransactionOpen => KindName::TransactionOpen,
+            Kind::TransactionHangs => KindName::TransactionHangs,
             Kind::PartitionAdded => KindName::PartitionAdded,
             Kind::GroupShuffled { .. } => KindName::GroupShuffled,
             Kind::LogEndLags { .. } => KindName::LogEndLags,
@@ -210,7 +277,14 @@ impl KindName {
 
     /// True if it needs a worker as its target.
     pub(super) fn needs_worker(self) -> bool {
-        let link = matches!(self, KindName::LinkCut | KindName::ClientLinkCut | KindName::ConnectionsReset);
+        let link = matches!(
+            self,
+            KindName::LinkCut
+                | KindName::ClientLinkCut
+                | KindName::ConnectionsReset
+                | KindName::ConsumerLinkCut
+                | KindName::ConsumerConnectionsReset
+        );
         link || self.affects_process_of_worker()
     }
 }

@@ -56,13 +56,26 @@ pub enum Step {
     Prepare,
     /// A node sends the last step of a conditional write.
     Commit,
+    /// A leader's high watermark advances.
+    HighWatermark,
+    /// An in-sync set shrinks.
+    InSyncShrunk,
+    /// A marker of a transaction is written to a partition.
+    Marker,
+    /// A coordinator begins to load a partition of its topic.
+    CoordinatorLoads,
+    /// A leader is elected.
+    LeaderElected,
+    /// A member joins a group, or leaves it.
+    GroupChanged,
 }
 
 impl Step {
     /// The moments of it that are points: a message to a worker, or between nodes, has only the one before it.
     pub(crate) fn moments(self) -> impl Iterator<Item = Moment> {
         use Step::{
-            Assigned, Commit, HintKept, HintSent, Lost, Prepare, ReadRepair, Released, ReplicaWrite, Revoked,
+            Assigned, Commit, CoordinatorLoads, GroupChanged, HighWatermark, HintKept, HintSent,
+            InSyncShrunk, LeaderElected, Lost, Marker, Prepare, ReadRepair, Released, ReplicaWrite, Revoked,
         };
         let is_message = matches!(
             self,
@@ -76,6 +89,12 @@ impl Step {
                 | ReadRepair
                 | Prepare
                 | Commit
+                | HighWatermark
+                | InSyncShrunk
+                | Marker
+                | CoordinatorLoads
+                | LeaderElected
+                | GroupChanged
         );
         Moment::iter().filter(move |moment| !is_message || *moment == Moment::Before)
     }

@@ -16,6 +16,8 @@ pub enum Host {
     Service(Service),
     /// A node of Cassandra; they are counted from 0.
     Node(u8),
+    /// A broker of Kafka; they are counted from 0.
+    Broker(u8),
 }
 
 impl Host {
@@ -33,7 +35,10 @@ pub enum Target {
     Host(Host),
     /// All nodes of Cassandra.
     AllNodes,
-    /// The link between two hosts: of a worker to a service or a node, or of a node to another.
+    /// All brokers of Kafka.
+    AllBrokers,
+    /// The link between two hosts: of a worker to a service, a node or a broker, of a node to another, or of a broker to
+    /// another.
     Link {
         /// One end: the worker, if there is one.
         from: Host,
@@ -46,6 +51,8 @@ pub enum Target {
     Requests(Service),
     /// Messages between nodes of Cassandra.
     Replicas,
+    /// Messages between brokers of Kafka.
+    Brokers,
     /// None in particular.
     Anyone,
 }

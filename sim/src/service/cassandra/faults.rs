@@ -17,6 +17,7 @@ use crate::random::Stream;
 use crate::scenario::cassandra::ClusterOptions;
 use crate::scenario::fault::{Fault, Host, Kind, Step, Target};
 use crate::service::cassandra::{SimulatedCassandra, ip, observe, record};
+use crate::service::messages;
 
 pub(crate) struct ClusterFaults {
     context: Arc<SimContext>,
@@ -289,24 +290,7 @@ fn deliveries(context: &SimContext, usual: &UsualLinks, envelope: &Envelope) -> 
             is_lost |= is_cut;
             is_cut
         }
-        (Kind::Link(link), Target::Replicas) => {
-            let is_affected = fault.kind.rate().is_some_and(|per_mille| random.chance(per_mille));
-            match link {
-                _ if !is_affected => {}
-                LinkFault::Lose { .. } => is_lost = true,
-                LinkFault::Delay { up_to_ms, .. } => {
-                    let by = Duration::from_millis(random.within(1..=up_to_ms));
-                    copies.iter_mut().for_each(|delay| *delay += by);
-                }
-                LinkFault::Duplicate { up_to_ms, .. } => {
-                    let by = Duration::from_millis(random.within(1..=up_to_ms));
-                    let again: Vec<_> = copies.iter().map(|delay| *delay + by).collect();
-                    copies.extend(again);
-                }
-                LinkFault::Cut | LinkFault::LoseResponses { .. } | LinkFault::Reset => {}
-            }
-            is_affected
-        }
+        (Kind::Link(link), Target::Replicas) => messages::apply(link, random, &mut copies, &mut is_lost),
         _ => false,
     });
     Some(if is_lost { Vec::new() } else { copies })

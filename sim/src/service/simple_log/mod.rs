@@ -11,6 +11,7 @@ use crate::scenario::fault::{KindName, Step};
 
 mod client;
 pub(crate) mod group;
+pub(crate) mod log;
 mod request;
 mod service;
 

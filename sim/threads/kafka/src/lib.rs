@@ -30,6 +30,8 @@ pub const PORT: u16 = 9092;
 /// A cluster whose brokers are machines.
 pub struct Kafka {
     cluster: Cluster,
+    links: Arc<RuledLinks>,
+    clocks: Vec<Arc<AdjustableClock>>,
     machines: Vec<NodeHandle>,
 }
 
@@ -44,20 +46,21 @@ pub fn name(broker: u8) -> String {
 
 /// The address of a broker.
 pub fn address(broker: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, 1, broker)
+    Ipv4Addr::new(10, 0, 4, broker)
 }
 
 /// Topics have as many replicas as there are brokers, at most three; groups do not wait for their first members.
-fn options(brokers: u8) -> Options {
-    let each = |broker| BrokerOptions {
+fn options(clocks: &[Arc<AdjustableClock>]) -> Options {
+    let brokers = clocks.len() as u8;
+    let each = |(broker, clock): (u8, &Arc<AdjustableClock>)| BrokerOptions {
         id: id(broker),
         host: name(broker),
         port: PORT,
-        rack: None,
-        clock: Arc::new(AdjustableClock::new(EPOCH_MICROS)),
+        rack: Some(broker.to_string()),
+        clock: clock.clone(),
         disk: Disk::new(),
     };
-    let mut options = Options::new((1..=brokers).map(each).collect());
+    let mut options = Options::new((1..=brokers).zip(clocks).map(each).collect());
     let replicas = i16::from(brokers.min(3));
     options.controller.replication = replicas;
     options.offsets_partitions = 3;
@@ -78,7 +81,8 @@ impl Kafka {
     /// Outside a simulation with threads.
     pub async fn start(brokers: u8, seed: u64, change: impl FnOnce(&mut Options)) -> Kafka {
         let Some(threads) = Threads::current() else { panic!("a simulation without threads") };
-        let mut options = options(brokers);
+        let clocks: Vec<_> = (0..brokers).map(|_| Arc::new(AdjustableClock::new(EPOCH_MICROS))).collect();
+        let mut options = options(&clocks);
         change(&mut options);
         let server = ServerOptions { sasl: !options.sasl.users.is_empty(), ..ServerOptions::default() };
         let random = |stream| {
@@ -88,7 +92,7 @@ impl Kafka {
         };
         let millis = Duration::from_millis;
         let links = Arc::new(RuledLinks::new(millis(1), millis(3), random(0)));
-        let cluster = Cluster::start(options, links, random(1));
+        let cluster = Cluster::start(options, links.clone(), random(1));
         let machine = |broker| {
             threads.set_name(&name(broker), &[address(broker)]);
             let (cluster, server) = (cluster.clone(), server.clone());
@@ -107,7 +111,7 @@ impl Kafka {
             node
         };
         let machines = (1..=brokers).map(machine).collect();
-        let kafka = Kafka { cluster, machines };
+        let kafka = Kafka { cluster, links, clocks, machines };
         kafka.cluster.settled().await;
         kafka
     }
@@ -127,19 +131,55 @@ impl Kafka {
         self.machines.get(usize::from(broker).checked_sub(1)?)
     }
 
-    /// Kills the process of a broker.
-    pub fn kill(&self, broker: u8) {
-        if let Some(machine) = self.machine(broker) {
-            Handle::current().kill(machine.id());
-        }
-        self.cluster.apply(id(broker), HostFault::Kill);
+    /// The links between the brokers.
+    pub fn links(&self) -> &RuledLinks {
+        &self.links
     }
 
-    /// Starts a broker that was killed again, on its disk.
-    pub fn start_again(&self, broker: u8) {
-        self.cluster.recover(id(broker), Recovery::Start);
-        if let Some(machine) = self.machine(broker) {
-            Handle::current().restart(machine.id());
+    /// The clocks of the brokers, from the first.
+    pub fn clocks(&self) -> &[Arc<AdjustableClock>] {
+        &self.clocks
+    }
+
+    /// Begins a fault of a broker's process or host.
+    pub fn apply(&self, broker: u8, fault: HostFault) {
+        let handle = Handle::current();
+        let Some(machine) = self.machine(broker) else { return };
+        match fault {
+            HostFault::Kill => handle.kill(machine.id()),
+            // Its connections end with the process, which goes on for a while.
+            HostFault::Stop => {}
+            HostFault::PowerLoss => {
+                Network::current().power_off(address(broker).into());
+                handle.kill(machine.id());
+            }
+            HostFault::Pause => handle.pause(machine.id()),
         }
+        self.cluster.apply(id(broker), fault);
+    }
+
+    /// Ends a fault of a broker: its process starts again on its disk, or resumes.
+    pub fn recover(&self, broker: u8, recovery: Recovery) {
+        let handle = Handle::current();
+        let Some(machine) = self.machine(broker) else { return };
+        match recovery {
+            Recovery::Start => {
+                // One that is shutting down ends now.
+                handle.kill(machine.id());
+                self.cluster.apply(id(broker), HostFault::Kill);
+                Network::current().power_on(address(broker).into());
+                self.cluster.recover(id(broker), recovery);
+                handle.restart(machine.id());
+            }
+            Recovery::Resume => {
+                self.cluster.recover(id(broker), recovery);
+                handle.resume(machine.id());
+            }
+        }
+    }
+
+    /// Shuts the machines down for good.
+    pub fn shut_down(&self) {
+        self.machines.iter().for_each(|machine| Handle::current().kill(machine.id()));
     }
 }

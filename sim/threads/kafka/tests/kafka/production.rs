@@ -7,6 +7,7 @@ use std::time::Duration;
 use exactlyonce::broker::kafka::{KafkaBroker, KafkaOptions};
 use exactlyonce::broker::{Assignment, Broker, Consumer, Delivery, NewRecord, Producer};
 use madsim::runtime::{Handle, NodeHandle};
+use simulated_hosts::{HostFault, Recovery};
 use simulated_threads::{Figures, Options};
 use tokio::network::Network;
 
@@ -192,9 +193,9 @@ async fn scenario(seed: u64) -> Duration {
     until(&seen, "the first has joined again", |seen| seen.owned == [3, 3]).await;
 
     // A broker ends and starts again, and another one is cut off from a worker, one way.
-    kafka.kill(2);
+    kafka.apply(2, HostFault::Kill);
     sleep_ms(20_000).await;
-    kafka.start_again(2);
+    kafka.recover(2, Recovery::Start);
     let (broker, worker) = (simulated_threads_kafka::address(1).into(), crate::harness::address(21).into());
     network.cut(broker, worker);
     sleep_ms(20_000).await;

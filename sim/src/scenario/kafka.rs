@@ -1,0 +1,132 @@
+//! The options of a simulated Kafka cluster and of its clients, and how they are drawn.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use simulated_kafka::cluster::Options;
+
+use crate::random::{Random, Stream};
+use crate::scenario::options::RunOptions;
+
+/// The number of brokers.
+pub const BROKERS: u8 = 3;
+
+/// How a worker's group shares the partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// A member assigns them (`cooperative-sticky`).
+    Classic,
+    /// The coordinator assigns them (KIP-848).
+    Consumer,
+    /// The first process of a worker uses the first, those after it the second: a rolling upgrade.
+    Upgraded,
+}
+
+/// How a worker is configured as a client of Kafka. Times are in simulated milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientOptions {
+    /// The longest time between two polls (`max.poll.interval.ms`), at least that of the session.
+    pub poll_interval_ms: u64,
+    /// The longest time that a broker waits for records (`fetch.wait.max.ms`).
+    pub fetch_wait_ms: u64,
+    /// The bytes of a partition in a fetch (`fetch.message.max.bytes`); a whole batch is always returned.
+    pub fetch_bytes: u64,
+    /// The timeout of a request.
+    pub request_timeout_ms: u64,
+    /// The time between two refreshes of metadata.
+    pub metadata_interval_ms: u64,
+    /// The rack (`client.rack`), from 1: its broker is read from if it is in sync.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rack: Option<u8>,
+}
+
+/// A simulated Kafka cluster, and its clients. Times are in simulated milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaCluster {
+    /// How the group shares the partitions.
+    pub protocol: Protocol,
+    /// The longest time of a message between brokers.
+    pub link_ms: u64,
+    /// A broker without a heartbeat for this long is fenced (`broker.session.timeout.ms`).
+    pub broker_session_ms: u64,
+    /// A follower that lags for this long is not in sync (`replica.lag.time.max.ms`).
+    pub replica_lag_ms: u64,
+    /// The time between two checkpoints of the high watermarks.
+    pub checkpoint_ms: u64,
+    /// How long a coordinator takes to load a partition of its topic.
+    pub coordinator_load_ms: u64,
+    /// How long another broker takes to become the controller.
+    pub controller_failover_ms: u64,
+    /// By worker.
+    pub clients: Vec<ClientOptions>,
+}
+
+/// Shortest session that the simulated brokers allow.
+const SHORTEST_SESSION_MS: u64 = 1_000;
+
+impl KafkaCluster {
+    pub(crate) fn draw(seed: u64, options: &RunOptions) -> Self {
+        let random = &mut Random::new(seed, Stream::KafkaOptions);
+        let session_ms = Self::session_ms(options);
+        let client = |random: &mut Random| ClientOptions {
+            poll_interval_ms: session_ms * random.within(1..=4),
+            fetch_wait_ms: random.log_uniform(5..=500),
+            fetch_bytes: random.log_uniform(200..=1 << 20),
+            request_timeout_ms: random.log_uniform(1_000..=5_000),
+            metadata_interval_ms: random.log_uniform(500..=10_000),
+            rack: (random.below(4) == 0).then(|| random.within(1..=BROKERS.into()) as u8),
+        };
+        let broker_session_ms = random.log_uniform(1_000..=4_000);
+        Self {
+            protocol: random.pick(&[
+                Protocol::Classic,
+                Protocol::Classic,
+                Protocol::Consumer,
+                Protocol::Consumer,
+                Protocol::Upgraded,
+            ]),
+            link_ms: random.log_uniform(1..=20),
+            broker_session_ms,
+            replica_lag_ms: random.log_uniform(1_000..=5_000),
+            checkpoint_ms: random.log_uniform(200..=5_000),
+            coordinator_load_ms: random.log_uniform(1..=1_000),
+            controller_failover_ms: random.log_uniform(100..=1_000),
+            clients: (0..options.workers).map(|_| client(random)).collect(),
+        }
+    }
+
+    /// The timeout of sessions, in simulated milliseconds.
+    pub(crate) fn session_ms(options: &RunOptions) -> u64 {
+        options.session_timeout_ms.max(SHORTEST_SESSION_MS)
+    }
+
+    /// The options of a worker.
+    pub fn client(&self, worker: u8) -> Option<&ClientOptions> {
+        self.clients.get(usize::from(worker))
+    }
+
+    /// Applies this to the cluster's options.
+    pub fn configure(&self, run: &RunOptions, options: &mut Options) {
+        let ms = Duration::from_millis;
+        options.replica_lag = ms(self.replica_lag_ms);
+        options.heartbeat_interval = ms(self.broker_session_ms / 4);
+        options.controller.session_timeout = ms(self.broker_session_ms);
+        options.controller.failover_delay = ms(self.controller_failover_ms);
+        options.high_watermark_checkpoint = ms(self.checkpoint_ms);
+        options.log_checkpoint = ms(self.checkpoint_ms * 2);
+        options.coordinator_load_time = ms(self.coordinator_load_ms);
+        options.replica_fetch_wait = ms(100);
+        options.replica_fetch_backoff = ms(100);
+        options.retransmission = ms(200);
+        options.shutdown_timeout = ms(2_000);
+        options.auto_create_topics = false;
+        options.rack_aware = true;
+        options.groups.min_session_timeout = SHORTEST_SESSION_MS as i32;
+        let session_ms = Self::session_ms(run);
+        options.groups.consumer_session_timeout = session_ms as i32;
+        options.groups.consumer_heartbeat_interval = (session_ms / 5) as i32;
+    }
+}

@@ -1,0 +1,66 @@
+//! Damage to the log on a Kafka cluster: what no client can survive.
+
+use simulated_kafka::cluster::Cluster;
+use simulated_kafka::types::NodeId;
+
+use crate::context::SimContext;
+use crate::scenario::fault::Kind;
+use crate::scenario::options::TOPIC;
+
+/// Damages the log; false if there is nothing to damage, or no broker that could do it now.
+pub(crate) fn damage(context: &SimContext, cluster: &Cluster, kind: Kind) -> bool {
+    context.follow_log();
+    match kind {
+        Kind::LogTrimmedPastProgress { records } => trim_past_progress(context, cluster, records as i64),
+        Kind::LogTruncated { .. } => elect_uncleanly(context, cluster),
+        Kind::TopicRecreated => {
+            if cluster.recreate_topic(TOPIC).is_err() {
+                return false;
+            }
+            context.damage().refusable = Some("the topic was created again");
+            context.log.recreate(TOPIC);
+            context.history.recreate(TOPIC);
+            true
+        }
+        Kind::TopicCompacted => {
+            if cluster.configure_topic(TOPIC, "cleanup.policy", Some("compact")).is_err() {
+                return false;
+            }
+            context.damage().refusable.get_or_insert("the topic is compacted");
+            true
+        }
+        _ => false,
+    }
+}
+
+fn partitions(cluster: &Cluster) -> i32 {
+    cluster.metadata().topic(TOPIC).map_or(0, |topic| topic.partitions.len() as i32)
+}
+
+fn trim_past_progress(context: &SimContext, cluster: &Cluster, records: i64) -> bool {
+    let mut is_damaged = false;
+    for partition in 0..partitions(cluster) {
+        let Some(log) = context.known_offsets(partition) else { continue };
+        let progress = context.acknowledged_progress(partition).unwrap_or(0);
+        let start = (progress + records).min(log.end);
+        if start > progress.max(log.start) && cluster.delete_records(TOPIC, partition, start).is_ok() {
+            context.damage().trimmed = true;
+            context.log.delete_below(TOPIC, partition, start);
+            is_damaged = true;
+        }
+    }
+    is_damaged
+}
+
+/// Lets a replica lead that lacks committed records, where there is one.
+fn elect_uncleanly(context: &SimContext, cluster: &Cluster) -> bool {
+    let mut is_damaged = false;
+    for partition in 0..partitions(cluster) {
+        let Some(log) = context.known_offsets(partition) else { continue };
+        let end = |broker: &NodeId| cluster.replica(*broker, TOPIC, partition).map(|replica| replica.end);
+        let shorter = cluster.brokers().filter(|broker| end(broker).is_some_and(|end| end < log.end));
+        let Some(broker) = shorter.min_by_key(end) else { continue };
+        is_damaged |= cluster.elect_unclean(TOPIC, partition, broker).is_ok();
+    }
+    is_damaged
+}

@@ -1,0 +1,194 @@
+//! The cluster as the log of a run.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use exactlyonce::binding::BindingSpec;
+use exactlyonce::broker::Producer as _;
+use exactlyonce::error::chain;
+use exactlyonce::store::Store;
+use exactlyonce::verify::{self, VerifyOptions};
+use madsim::runtime::{Handle, NodeHandle};
+use simulated_threads_kafka::Kafka;
+use tokio::network::Network;
+use tokio::time::sleep;
+
+use crate::context::SimContext;
+use crate::observed::Sometimes;
+use crate::parties::Caller;
+use crate::scenario::Log;
+use crate::scenario::fault::{Fault, Kind};
+use crate::scenario::kafka::{BROKERS, KafkaCluster};
+use crate::scenario::options::TOPIC;
+use crate::scenario::workload::Item;
+use crate::service::kafka::client::KafkaOpener;
+use crate::service::kafka::damage;
+use crate::service::kafka::faults::BrokerFaults;
+use crate::service::kafka::mirror::Mirror;
+use crate::service::kafka::observe::Observing;
+use crate::service::kafka::producer::Producer;
+use crate::service::{LogService, Verified};
+
+/// The address of the operator's machine for everything that has to do with the log.
+const IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 4));
+
+const OPTIONS: &str = "the options are valid";
+
+/// Offsets of a gap, at least: those of a transaction with a record.
+const LEAST_GAP: i64 = 2;
+
+const OPERATOR: Caller = Caller { worker: None, life: 0 };
+
+pub(crate) struct KafkaLog {
+    context: Arc<SimContext>,
+    kafka: Arc<Kafka>,
+    opener: KafkaOpener,
+    producer: Producer,
+    faults: BrokerFaults,
+}
+
+impl LogService for KafkaLog {
+    const HAS_THREADS: bool = true;
+    type Opener = KafkaOpener;
+
+    async fn start(context: &Arc<SimContext>) -> Self {
+        let Log::Kafka(cluster) = &context.log_options else {
+            unreachable!("the scenario's log is on Kafka");
+        };
+        let run = &context.options;
+        let observing = Observing::new(context);
+        let kafka = Kafka::start(BROKERS, context.seed, |options| {
+            cluster.configure(run, options);
+            options.observer = Some(observing);
+        });
+        let kafka = kafka.await;
+        let kafka = Arc::new(kafka);
+        let session_ms = KafkaCluster::session_ms(run);
+        let opener = KafkaOpener { bootstrap: kafka.bootstrap(), cluster: cluster.clone(), session_ms };
+        let operator = Handle::current().create_node().name("operator of the log").ip(IP).build();
+        Network::current().plug_in(operator.id(), IP);
+        create_topic(context, &operator, opener.clone()).await;
+        let producer = {
+            let (opener, bootstrap) = (opener.clone(), opener.bootstrap.clone());
+            let connect = move || opener.connect(OPERATOR).expect(OPTIONS);
+            Producer::start(Arc::downgrade(context), connect, bootstrap)
+        };
+        let retired = run.retired_offsets;
+        for partition in 0..i32::from(run.partitions) {
+            for _ in 0..retired {
+                producer
+                    .append(vec![exactlyonce::broker::NewRecord {
+                        partition: Some(partition),
+                        ..Default::default()
+                    }])
+                    .await;
+            }
+            kafka.cluster().delete_records(TOPIC, partition, retired).expect("the records are committed");
+        }
+        context.set_log_source(Box::new(Mirror(kafka.cluster().downgrade())));
+        context.follow_log();
+        let faults = BrokerFaults::start(context, kafka.clone(), cluster, opener.bootstrap.clone());
+        Self { context: context.clone(), kafka, opener, producer, faults }
+    }
+
+    fn opener(&self) -> KafkaOpener {
+        self.opener.clone()
+    }
+
+    async fn append(&self, items: Vec<Item>) {
+        for item in items {
+            let image = self.kafka.cluster().metadata();
+            let partitions = image.topic(TOPIC).map_or(1, |topic| topic.partitions.len().max(1));
+            let partition = (item.lane % partitions as u64) as i32;
+            let mut record = item.record(partition);
+            // Kafka refuses records from the future, and librdkafka replaces 0 by its clock.
+            record.timestamp = record.timestamp.clamp(0, LATEST_MS);
+            self.producer.append(vec![record]).await;
+            self.context.note(format_args!("appended to partition {partition}"));
+            if item.gap > 0 {
+                self.producer.gap(partition, item.gap.max(LEAST_GAP)).await;
+            }
+            self.context.follow_log();
+        }
+    }
+
+    async fn begin(&self, fault: &Fault, active: &[Fault]) -> Option<bool> {
+        match fault.kind {
+            Kind::PartitionAdded => {
+                let partitions = self.kafka.cluster().metadata().topic(TOPIC)?.partitions.len() as i32;
+                if self.kafka.cluster().add_partitions(TOPIC, partitions + 1).is_err() {
+                    return Some(false);
+                }
+                self.context.follow_log();
+                self.context.observe(Sometimes::PartitionAddedWhileRunning);
+                self.context.effect(fault);
+                Some(true)
+            }
+            Kind::LogTrimmed => {
+                let partitions = self.kafka.cluster().metadata().topic(TOPIC)?.partitions.len() as i32;
+                let mut is_trimmed = false;
+                for partition in 0..partitions {
+                    is_trimmed |= self.context.delete_processed(partition, || true);
+                }
+                if is_trimmed {
+                    self.context.effect(fault);
+                }
+                Some(is_trimmed)
+            }
+            Kind::LogTrimmedPastProgress { .. }
+            | Kind::LogTruncated { .. }
+            | Kind::TopicRecreated
+            | Kind::TopicCompacted => {
+                let is_damaged = damage::damage(&self.context, self.kafka.cluster(), fault.kind);
+                if is_damaged {
+                    self.context.effect(fault);
+                }
+                Some(is_damaged)
+            }
+            _ => self.faults.begin(fault, active),
+        }
+    }
+
+    fn end(&self, fault: &Fault) -> bool {
+        self.faults.end(fault)
+    }
+
+    async fn settle(&self) {
+        self.kafka.cluster().settled().await;
+    }
+
+    async fn verify<S: Store>(&self, store: S, spec: BindingSpec) -> Verified {
+        let broker = self.opener.connect(OPERATOR).expect(OPTIONS);
+        verify::verify(&broker, &store, &spec, &VerifyOptions::default()).await
+    }
+
+    fn shut_down(&self) {
+        self.kafka.links().restore_all();
+        self.kafka.shut_down();
+    }
+}
+
+/// The latest timestamp of a record: the brokers' clocks, which begin in 2026, may go back.
+const LATEST_MS: i64 = 1_767_220_000_000;
+
+/// Creates the topic as an operator would, until it succeeds.
+async fn create_topic(context: &Arc<SimContext>, operator: &NodeHandle, opener: KafkaOpener) {
+    let partitions = i32::from(context.options.partitions);
+    let context: Weak<SimContext> = Arc::downgrade(context);
+    let created = operator.spawn(async move {
+        let broker = opener.connect(OPERATOR).expect(OPTIONS);
+        loop {
+            match broker.create_topic(TOPIC, partitions, i16::from(BROKERS)).await {
+                Ok(_) | Err(exactlyonce::broker::BrokerError::TopicExists { .. }) => return,
+                Err(error) => {
+                    if let Some(context) = context.upgrade() {
+                        context.note(format_args!("no topic: {}", chain(&error)));
+                    }
+                }
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
+    created.await.expect("the operator's machine is never killed");
+}

@@ -1,0 +1,99 @@
+//! The producer of a run: a machine of its own, which is never killed. It appends records as `exactlyonce generate` does, and
+//! aborts transactions, which leave gaps.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Weak;
+use std::time::Duration;
+
+use exactlyonce::broker::kafka::KafkaBroker;
+use exactlyonce::broker::{NewRecord, Producer as _};
+use exactlyonce::error::chain;
+use madsim::runtime::Handle;
+use tokio::network::Network;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+
+use crate::context::SimContext;
+use crate::scenario::options::TOPIC;
+use crate::service::kafka::transactions::Transactions;
+
+const IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 3));
+
+/// Time until an append is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// What the producer is asked for.
+enum Request {
+    /// To append records, in this order.
+    Append(Vec<NewRecord>, oneshot::Sender<()>),
+    /// To leave this many offsets without records in a partition, at least 2.
+    Gap { partition: i32, offsets: i64, done: oneshot::Sender<()> },
+}
+
+/// The producer's machine.
+pub(crate) struct Producer(mpsc::UnboundedSender<Request>);
+
+impl Producer {
+    /// Starts it.
+    pub fn start(
+        context: Weak<SimContext>,
+        broker: impl FnOnce() -> KafkaBroker + Send + 'static,
+        bootstrap: String,
+    ) -> Self {
+        let node = Handle::current().create_node().name("producer").ip(IP).build();
+        Network::current().plug_in(node.id(), IP);
+        let (sender, requests) = mpsc::unbounded_channel();
+        node.spawn(async move { serve(context, broker(), bootstrap, requests).await });
+        Self(sender)
+    }
+
+    /// Appends records, until they are durable.
+    pub async fn append(&self, records: Vec<NewRecord>) {
+        self.ask(|done| Request::Append(records, done)).await;
+    }
+
+    /// Leaves offsets without records: those of a transaction that was aborted, and of its marker.
+    pub async fn gap(&self, partition: i32, offsets: i64) {
+        self.ask(|done| Request::Gap { partition, offsets, done }).await;
+    }
+
+    async fn ask(&self, request: impl FnOnce(oneshot::Sender<()>) -> Request) {
+        let (done, answer) = oneshot::channel();
+        if self.0.send(request(done)).is_ok() {
+            // It ends only with the run.
+            let _ = answer.await;
+        }
+    }
+}
+
+async fn serve(
+    context: Weak<SimContext>,
+    broker: KafkaBroker,
+    bootstrap: String,
+    mut requests: mpsc::UnboundedReceiver<Request>,
+) {
+    let note = |text: String| {
+        if let Some(context) = context.upgrade() {
+            context.note(format_args!("producer: {text}"));
+        }
+    };
+    let transactions = Transactions::new(bootstrap, "gaps");
+    while let Some(request) = requests.recv().await {
+        match request {
+            Request::Append(records, done) => {
+                while let Err(error) = broker.append(TOPIC, records.clone()).await {
+                    note(format!("append failed, again: {}", chain(&error)));
+                    sleep(RETRY).await;
+                }
+                let _ = done.send(());
+            }
+            Request::Gap { partition, offsets, done } => {
+                let partitions = vec![partition; (offsets - 1).max(1) as usize];
+                if let Err(error) = transactions.clone().abort(partitions).await {
+                    note(format!("no gap: {error}"));
+                }
+                let _ = done.send(());
+            }
+        }
+    }
+}
