@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use strum::{EnumIter, IntoStaticStr};
 
 use exactlyonce::store::Outcome;
@@ -11,8 +12,11 @@ use exactlyonce::store::Outcome;
 use crate::scenario::fault::{Fault, KindName, Step};
 
 /// A rare situation that a campaign must reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, IntoStaticStr)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, IntoStaticStr, Serialize, Deserialize,
+)]
 #[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Sometimes {
     /// A write reached the simple store after its client had timed out.
     LateWrite,
@@ -255,7 +259,7 @@ impl fmt::Display for Sometimes {
 }
 
 /// The faults of a kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultCounts {
     /// In the scenarios.
     pub planned: u64,
@@ -268,8 +272,11 @@ pub struct FaultCounts {
 }
 
 /// How a request to the tables ended, as the worker knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, IntoStaticStr)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, IntoStaticStr, Serialize, Deserialize,
+)]
 #[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Ending {
     /// It was acknowledged.
     Acknowledged,
@@ -291,21 +298,44 @@ impl Ending {
 }
 
 /// What happened in a run, or in many.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     faults: BTreeMap<KindName, FaultCounts>,
     sometimes: BTreeMap<Sometimes, u64>,
     /// How the requests of each step ended.
+    #[serde(with = "pairs")]
     endings: BTreeMap<(Step, Ending), u64>,
     /// The same, while a fault of a kind was active that had had an effect.
+    #[serde(with = "pairs")]
     endings_during: BTreeMap<(KindName, Step, Ending), u64>,
     /// How often a fault had its first effect while another one, which had one before, was active: the other one's kind
     /// and its own.
+    #[serde(with = "pairs")]
     overlaps: BTreeMap<(KindName, KindName), u64>,
     /// The faults of the current run that have had an effect.
     effective: BTreeSet<u64>,
     /// The faults of the current run that are active.
     active: BTreeMap<u64, KindName>,
+}
+
+/// Maps whose keys are no text, which JSON does not have: as lists of keys and values.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub fn deserialize<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<K, V>, D::Error> {
+        Vec::deserialize(deserializer).map(|pairs: Vec<(K, V)>| pairs.into_iter().collect())
+    }
 }
 
 impl Observed {

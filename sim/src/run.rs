@@ -13,6 +13,7 @@ use exactlyonce::error::chain;
 use exactlyonce::store::{Binding, Store};
 use exactlyonce::verify;
 use madsim::runtime::Handle;
+use serde::{Deserialize, Serialize};
 use tokio::network::Network;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -58,7 +59,7 @@ const KAFKA_REFUSAL_MS: u64 = 30_000;
 const VERIFIED_AGAIN: u32 = 8;
 
 /// The result of a run. `{}` prints what is needed to find out why it failed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// What was run.
     pub scenario: Scenario,

@@ -9,6 +9,7 @@ use std::panic::Location;
 use std::sync::{Mutex, PoisonError};
 
 use madsim::time::TimeHandle;
+use serde::{Deserialize, Serialize};
 
 /// The trace of a run. Its hash is always computed; its text is kept on demand.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ struct Events {
 }
 
 /// A trace after the run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Over the time and the place of each event.
     pub hash: u64,

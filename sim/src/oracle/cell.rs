@@ -7,9 +7,13 @@ use std::fmt;
 
 use exactlyonce::event::Row;
 use exactlyonce::store::{Alert, Count, Progress, WindowKey};
+use serde::{Deserialize, Serialize};
+
+use crate::timeline::CellKey;
 
 /// A cell, or the columns of a row that are written together.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "CellKey", into = "CellKey")]
 pub enum Cell {
     /// `progress` of a partition: its `next_offset`.
     Progress(i32),
@@ -52,18 +56,27 @@ impl fmt::Debug for Cell {
 }
 
 /// The value of a cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Value {
     /// `next_offset`.
     Progress(i64),
     /// The number of partitions.
     Registry(i32),
     /// Count and `through_offset`.
-    Count(Count),
+    Count(#[serde(with = "CountFields")] Count),
     /// `event_count`.
     Alert(i64),
     /// The row exists.
     Row,
+}
+
+/// The fields of [`Count`], to serialize it.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Count")]
+struct CountFields {
+    count: i64,
+    through_offset: i64,
 }
 
 impl fmt::Display for Value {
@@ -98,7 +111,8 @@ impl Value {
 }
 
 /// What a replica has of a cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Seen {
     /// The replica is down, and its disk cannot be seen.
     Down,

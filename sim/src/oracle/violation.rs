@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use exactlyonce::event::{Body, DeadLetter};
+use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
 use crate::oracle::cell::{Cell, Seen};
 
 /// What a run did wrong.
-#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr)]
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr, Serialize, Deserialize)]
 #[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Violation {
     /// A valid record has no row in `events`.
     LostEvent(Position),
@@ -171,7 +173,7 @@ pub enum Violation {
     /// Two replicas differ although an anti-entropy repair has ended.
     ReplicasDiffer {
         /// The table.
-        table: &'static str,
+        table: String,
         /// The nodes, counted from 0.
         nodes: (u8, u8),
     },
@@ -265,7 +267,7 @@ impl Violation {
 }
 
 /// A position in the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// Partition of the topic.
     pub partition: i32,
@@ -274,7 +276,7 @@ pub struct Position {
 }
 
 /// A window of a source.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     /// The source.
     pub source: String,
@@ -311,7 +313,7 @@ fn letter(letter: &DeadLetter) -> String {
 }
 
 /// Found and expected value.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// In the tables.
     pub found: String,
@@ -335,6 +337,7 @@ mod tests {
     use exactlyonce::event::Reason;
 
     use super::*;
+    use crate::oracle::cell::Value;
 
     #[test]
     fn dead_letters_are_shown_as_text() {
@@ -346,5 +349,36 @@ mod tests {
         let hash = "ab".repeat(32);
         let expected = format!("null_value at 3: key of null bytes, value of 7 bytes, SHA-256 {hash}");
         assert_eq!(difference.expected, expected);
+    }
+
+    #[test]
+    fn a_violation_is_what_its_json_contains() {
+        let key = || exactlyonce::store::WindowKey { source: "a\u{7f}\"".into(), end: i64::MIN };
+        let row = |is_dead_letter| Cell::Row { partition: 1, offset: i64::MAX, is_dead_letter };
+        let cells = [Cell::Progress(3), Cell::Registry, Cell::Count(0, key()), Cell::Alert(key())];
+        let count = exactlyonce::store::Count { count: 3, through_offset: 9 };
+        let values =
+            [Value::Progress(7), Value::Registry(2), Value::Count(count), Value::Alert(4), Value::Row];
+        let seen: Vec<Seen> =
+            values.map(Seen::Value).into_iter().chain([Seen::Down, Seen::Nothing]).collect();
+        let cells = cells.into_iter().chain([row(false), row(true)]);
+        let durable = cells.map(|cell| Violation::NotDurable { cell, seen: seen.clone() });
+        let window = || Window::from(&key());
+        let position = Position { partition: 1, offset: 40 };
+        let others = [
+            Violation::LostEvent(position),
+            Violation::AlteredEvent(position, Difference::of(&1, &"\n")),
+            Violation::WrongCount(2, window(), Difference::default()),
+            Violation::AlertBehindProgress { window: window(), seen: seen.clone(), passed: -1 },
+            Violation::WrongProgress { partition: 0, next_offset: None, log_end: 7 },
+            Violation::ReplicasDiffer { table: "events".to_owned(), nodes: (0, 2) },
+            Violation::Stuck { partitions: BTreeMap::from([(-1, (None, 3)), (2, (Some(1), i64::MAX))]) },
+        ];
+        for violation in durable.chain(others) {
+            let json = serde_json::to_string(&violation).expect("it is written");
+            let read: Violation =
+                serde_json::from_str(&json).unwrap_or_else(|error| panic!("{json}: {error}"));
+            assert_eq!(read, violation, "{json}");
+        }
     }
 }

@@ -181,7 +181,8 @@ impl TablesService for CassandraTables {
                     NodeId(0),
                     NodeId(node.into()),
                 ) {
-                    violations.push(Violation::ReplicasDiffer { table: table.name, nodes: (0, node) });
+                    violations
+                        .push(Violation::ReplicasDiffer { table: table.name.to_owned(), nodes: (0, node) });
                 }
             }
         }

@@ -84,6 +84,18 @@ impl From<&Cell> for CellKey {
     }
 }
 
+impl From<Cell> for CellKey {
+    fn from(cell: Cell) -> Self {
+        Self::from(&cell)
+    }
+}
+
+impl From<CellKey> for Cell {
+    fn from(key: CellKey) -> Self {
+        Self::from(&key)
+    }
+}
+
 impl From<&CellKey> for Cell {
     fn from(key: &CellKey) -> Self {
         let window = |source: &str, end: i64| WindowKey { source: source.into(), end };
